@@ -1,0 +1,20 @@
+# `make demo` and `make test` are all that a fresh machine needs (Linux, Python 3.11, git, make).
+.PHONY: demo test lint setup clean
+DATA ?=
+ARGS ?=
+
+setup:
+	@bash scripts/bootstrap.sh
+
+demo: setup
+	@bash examples/quickstart/demo.sh $(DATA)
+
+test: setup
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint: setup
+	@.venv/bin/python -m ruff check .
+
+clean:
+	rm -rf .venv .demo build dist *.egg-info

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Makes .venv with pinned dependencies, once; does nothing (and needs no network) when that is done.
+# PYTHON=/path/to/python3.11 chooses the interpreter. WITH_EXTENSIONS=1 compiles fairseq's Cython/C++
+# extensions too (5 minutes on 2 cores, needs a compiler); without them the plugin brings its own stand-in.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+lock=requirements/lock.txt
+stamp=.venv/.bootstrapped
+wanted="$(cat "$lock" scripts/bootstrap.sh setup.py | sha256sum | cut -d' ' -f1)-${WITH_EXTENSIONS:-0}-$PWD"
+[ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
+
+die() { echo "bootstrap: $*" >&2; exit 1; }
+python="${PYTHON:-$(command -v python3.11 || command -v python3 || true)}"
+[ -n "$python" ] || die "no Python found; install Python 3.11, or say PYTHON=/path/to/python3.11"
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' ||
+    die "$("$python" --version) at $python; the pinned set-up needs Python 3.11 to 3.13: PYTHON=/path/to/python3.11 make ..."
+
+say() { echo "bootstrap: $*"; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"; }
+say "making .venv with $("$python" --version) (once; a few minutes, mostly torch's download)"
+[ -x .venv/bin/python ] || "$python" -m venv .venv || die "python -m venv failed; on Debian: apt-get install python3-venv"
+# Torch and the build tools come first: fairseq-fixed has no wheel, its setup.py imports torch, and build
+# isolation would download a second one.
+say "1/3 torch, numpy and build tools"
+pip install -c "$lock" torch numpy cython setuptools wheel
+say "2/3 fairseq"
+if [ "${WITH_EXTENSIONS:-0}" = 1 ]; then
+    pip install --no-cache-dir --no-build-isolation -c "$lock" fairseq-fixed
+else
+    # READTHEDOCS=1 skips the extensions; --no-cache-dir keeps the extension-less wheel out of pip's cache.
+    READTHEDOCS=1 pip install --no-cache-dir --no-build-isolation -c "$lock" fairseq-fixed
+fi
+say "3/3 everything else, and this package (editable)"
+pip install -r "$lock"
+pip install --no-build-isolation --no-deps -e .
+echo "$wanted" > "$stamp"
+say "done; .venv is ready"

@@ -1,0 +1,53 @@
+"""Packaging of pyramidion_fairseq; build system and tool settings are in pyproject.toml."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+VERSION = re.search(
+    r'^__version__ = "([^"]+)"', (HERE / "pyramidion_fairseq" / "version.py").read_text(encoding="utf-8"), re.M
+).group(1)
+
+PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
+ROUGE = ["rouge-score>=0.1.2"]
+HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
+
+setup(
+    name="pyramidion_fairseq",
+    version=VERSION,
+    description="Summarisation of long documents with trainable representation pooling, as a fairseq plugin",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The pyramidion_fairseq developers",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.8,<3.14",
+    packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
+    install_requires=[
+        "torch>=2.4",
+        "numpy>=1.21.3",
+        # fairseq 0.12.2 does not import on Python 3.11+; fairseq-fixed is the same code, mended for it.
+        'fairseq==0.12.2; python_version < "3.11"',
+        'fairseq-fixed>=0.12.3.1,<0.13; python_version >= "3.11"',
+        "omegaconf>=2.0.5",
+        "sentencepiece>=0.1.96",
+    ],
+    extras_require={
+        "preprocess": PREPROCESS,
+        "rouge": ROUGE,
+        "hf": HF,
+        "test": ["pytest>=7", "pytest-timeout>=2", "hypothesis>=6", *PREPROCESS, *ROUGE, *HF],
+    },
+    entry_points={"console_scripts": ["pyramidion-convert=pyramidion_fairseq.cli.convert:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Text Processing :: Linguistic",
+    ],
+    keywords="fairseq summarization long-document transformer pooling top-k pyramidion",
+    zip_safe=False,
+)
