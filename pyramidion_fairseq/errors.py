@@ -20,7 +20,7 @@ def install_excepthook() -> None:
 
     def hook(kind, error, traceback):
         if issubclass(kind, PyramidionError):
-            sys.stderr.write("error: {}\n".format(error))
+            sys.stderr.write(f"error: {error}\n")
         else:
             previous(kind, error, traceback)
 

@@ -1,0 +1,113 @@
+"""The contract of the encoder's self-attention."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..registry import Registry
+
+
+class EncoderAttention(nn.Module):
+    """Multi-head self-attention on (B, T, C).
+
+    Parameters are named and initialised as those of fairseq's ``MultiheadAttention``, so that stock checkpoints
+    load. Subclasses implement :meth:`attend`; :meth:`forward` takes the arguments with which fairseq's encoder layer
+    calls its attention, batch first.
+
+    Args:
+        embed_dim: C, a multiple of ``num_heads``.
+        num_heads: H.
+        dropout: of the attention weights, in training.
+
+    Raises:
+        ValueError: C is no multiple of H.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim ({embed_dim}) must be a multiple of num_heads ({num_heads})")
+        self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
+        self.q_proj = nn.Linear(embed_dim, embed_dim)
+        self.k_proj = nn.Linear(embed_dim, embed_dim)
+        self.v_proj = nn.Linear(embed_dim, embed_dim)
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+        self.reset_parameters()
+
+    @classmethod
+    def from_config(cls, cfg) -> EncoderAttention:
+        """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`."""
+        return cls(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout)
+
+    def reset_parameters(self) -> None:
+        """As fairseq's MultiheadAttention with equal widths of query, key and value."""
+        for proj in (self.q_proj, self.k_proj, self.v_proj):
+            nn.init.xavier_uniform_(proj.weight, gain=2**-0.5)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """The attention proper.
+
+        Args:
+            query, key, value: (B, T, C), projected; heads lie beside each other in C.
+            padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
+
+        Returns:
+            (B, T, C); rows of padding are finite and otherwise without meaning.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
+    ) -> tuple[Tensor, None]:
+        """Attend.
+
+        Args:
+            query: (B, T, C); ``key`` and ``value`` are the same tensor, or None.
+            key_padding_mask: (B, T) bool, True on padding, or None.
+            need_weights: must be False: block-wise attention has no T x T weights to return.
+            attn_mask: must be None: what attends to what is the variant's own business.
+
+        Returns:
+            ((B, T, C), None).
+
+        Raises:
+            ValueError: something was asked for that these variants do not have.
+        """
+        if need_weights or attn_mask is not None or (key is not None and key is not query):
+            raise ValueError("encoder attention is self-attention without attn_mask and without returned weights")
+        x = self.attend(self.q_proj(query), self.k_proj(query), self.v_proj(query), key_padding_mask)
+        return self.out_proj(x), None
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """(N, T, C) -> (N, H, T, C / H)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def merge_heads(self, x: Tensor) -> Tensor:
+        """(N, H, T, D) -> (N, T, H * D)."""
+        return x.transpose(1, 2).flatten(2)
+
+    def dot_product(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """Full attention inside each of N sequences: (N, T, C) x 3, (N, T) bool or None -> (N, T, C)."""
+        visible = None
+        if padding_mask is not None:
+            # softmax over nothing is NaN: a sequence of padding alone sees itself, and nobody reads the result.
+            visible = (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
+        out = torch.nn.functional.scaled_dot_product_attention(
+            self.split_heads(query),
+            self.split_heads(key),
+            self.split_heads(value),
+            attn_mask=visible,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.merge_heads(out)
+
+
+ATTENTIONS: Registry[EncoderAttention] = Registry("attention", EncoderAttention)

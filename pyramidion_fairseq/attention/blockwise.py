@@ -1,0 +1,38 @@
+"""Block-wise attention (paper, section 3.1)."""
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..functional import join_blocks, split_blocks
+from .base import ATTENTIONS, EncoderAttention
+
+
+@ATTENTIONS.register("blockwise")
+class BlockwiseAttention(EncoderAttention):
+    """Full attention inside non-overlapping blocks, counted from the document's start.
+
+    Args:
+        embed_dim, num_heads, dropout: see :class:`EncoderAttention`.
+        block_size: tokens in a block, at least 1.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, block_size: int = 512):
+        super().__init__(embed_dim, num_heads, dropout)
+        if block_size < 1:
+            raise ValueError(f"block_size must be at least 1, got {block_size}")
+        self.block_size = block_size
+
+    @classmethod
+    def from_config(cls, cfg) -> BlockwiseAttention:
+        return cls(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout, cfg.block_size)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+        batch, length = query.shape[:2]
+        size = min(self.block_size, length)
+        if length % size and padding_mask is None:
+            padding_mask = query.new_zeros(batch, length, dtype=bool)
+        if padding_mask is not None:  # what fills up the last block is padding too
+            padding_mask = F.pad(padding_mask, (0, -length % size), value=True).view(-1, size)
+        out = self.dot_product(*(split_blocks(x, size) for x in (query, key, value)), padding_mask)
+        return join_blocks(out, batch, length)

@@ -1,0 +1,14 @@
+"""Full attention: every token attends to every token (Vaswani et al. 2017; the paper's "Vanilla")."""
+from __future__ import annotations
+
+from torch import Tensor
+
+from .base import ATTENTIONS, EncoderAttention
+
+
+@ATTENTIONS.register("full")
+class FullAttention(EncoderAttention):
+    """softmax(q k^T / sqrt(d)) v over the whole document."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+        return self.dot_product(query, key, value, padding_mask)

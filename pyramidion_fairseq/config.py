@@ -1,0 +1,111 @@
+"""Every option of the model, typed, with its default: the only place where defaults live.
+
+Flat, because a nested fairseq config ignores or breaks some options on the command line; no postponed annotations,
+no ``X | None``, no list and no bool that defaults to True, because fairseq's flag generation cannot take them.
+"""
+from argparse import Namespace
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.utils import get_available_activation_fns
+from omegaconf import OmegaConf
+
+from .attention import ATTENTIONS
+from .errors import PyramidionError
+from .poolers import POOLERS
+from .schedule import PoolingSchedule
+from .scorers import SCORERS
+
+
+def _option(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass
+class PyramidionConfig(FairseqDataclass):
+    """Options of :class:`~pyramidion_fairseq.models.pyramidion.PyramidionModel`. Lengths are in tokens."""
+
+    # Sparsification
+    attention: ChoiceEnum(ATTENTIONS.names()) = _option("blockwise", "self-attention of the encoder")
+    block_size: int = _option(512, "tokens in a block of block-wise attention")
+    pooling_schedule: str = _option(
+        "", 'where the encoder pools: "2:2048,3:512" keeps 2048 tokens after layer 2, 512 after layer 3; empty: never'
+    )
+    scorer: ChoiceEnum(SCORERS.names()) = _option("linear", "what rates the tokens before a pooling")
+    scorer_activation: ChoiceEnum(["sigmoid", "none"]) = _option(
+        "sigmoid", "applied to ratings that are not in [0, 1] by themselves; the peaked softmax expects sigmoid"
+    )
+    pooler: ChoiceEnum(POOLERS.names()) = _option("successive_halving", "what selects the tokens")
+    softmax_base: float = _option(
+        20.0, "pairs of scores are weighted by softmax(base**score); 0: by the plain softmax(score) of Eq. 6"
+    )
+    no_sort: bool = _option(False, "successive halving pairs tokens by position instead of sorting by score")
+    score_order: bool = _option(False, "selected tokens stay in the order of their scores (Algorithm 1)")
+
+    # Lengths
+    max_source_positions: int = _option(8192, "maximum length of a document")
+    max_target_positions: int = _option(1024, "maximum length of a summary")
+
+    # Encoder
+    encoder_layers: int = _option(6, "encoder layers")
+    encoder_embed_dim: int = _option(768, "width of the encoder")
+    encoder_ffn_embed_dim: int = _option(3072, "width of the encoder's feed-forward layers")
+    encoder_attention_heads: int = _option(8, "attention heads of the encoder")
+    encoder_normalize_before: bool = _option(False, "layer norm before each encoder block instead of after it")
+    encoder_learned_pos: bool = _option(False, "learned instead of sinusoidal positions in the encoder")
+
+    # Decoder
+    decoder_layers: int = _option(6, "decoder layers")
+    decoder_embed_dim: int = _option(768, "width of the decoder")
+    decoder_ffn_embed_dim: int = _option(3072, "width of the decoder's feed-forward layers")
+    decoder_attention_heads: int = _option(8, "attention heads of the decoder")
+    decoder_normalize_before: bool = _option(False, "layer norm before each decoder block instead of after it")
+    decoder_learned_pos: bool = _option(False, "learned instead of sinusoidal positions, with --decoder-positions")
+    decoder_positions: bool = _option(False, "positional embeddings in the decoder; the paper has none there")
+
+    # Embeddings
+    share_all_embeddings: bool = _option(
+        False, "one embedding for encoder, decoder and output (needs a joined dictionary); set by all named archs"
+    )
+    share_decoder_input_output_embed: bool = _option(False, "one embedding for decoder input and output")
+    no_scale_embedding: bool = _option(False, "do not scale embeddings by sqrt(width)")
+    layernorm_embedding: bool = _option(False, "layer norm after the embedding")
+
+    # Regularisation and activations
+    activation_fn: ChoiceEnum(get_available_activation_fns()) = _option("relu", "activation of feed-forward layers")
+    dropout: float = _option(0.1, "dropout probability")
+    attention_dropout: float = _option(0.1, "dropout probability of attention weights")
+    activation_dropout: float = _option(0.1, "dropout probability after the activation of feed-forward layers")
+
+    # Memory
+    checkpoint_activations: bool = _option(False, "recompute activations in the backward pass to save memory")
+    offload_activations: bool = _option(False, "as --checkpoint-activations, and keep what is left on the CPU")
+    min_params_to_wrap: int = _option(int(1e8), "smallest layer that --ddp-backend fully_sharded wraps, in parameters")
+
+
+def complete(cfg: Any) -> Namespace:
+    """The options as a plain namespace; those that ``cfg`` lacks, as an older checkpoint may, get their defaults.
+
+    Args:
+        cfg: a PyramidionConfig, an omegaconf DictConfig or an argparse Namespace; unknown fields are dropped.
+
+    Raises:
+        PyramidionError: values contradict each other.
+    """
+    given = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if OmegaConf.is_config(cfg) else vars(cfg)
+    names = [f for f in fields(PyramidionConfig) if f.name != "_name"]
+    options = Namespace(**{f.name: given.get(f.name, f.default) for f in names})
+    schedule = PoolingSchedule.parse(options.pooling_schedule)
+    schedule.check_layers(options.encoder_layers)
+    for side in ("encoder", "decoder"):
+        dim, heads = getattr(options, side + "_embed_dim"), getattr(options, side + "_attention_heads")
+        if dim % heads:
+            raise PyramidionError(
+                f"--{side}-embed-dim ({dim}) must be a multiple of --{side}-attention-heads ({heads})"
+            )
+    if options.block_size < 1:
+        raise PyramidionError(f"--block-size must be at least 1, got {options.block_size}")
+    if options.softmax_base != 0 and options.softmax_base <= 1:
+        raise PyramidionError(f"--softmax-base must be above 1 (or 0: plain softmax), got {options.softmax_base}")
+    return options

@@ -1,0 +1,40 @@
+"""Splitting sequences into the non-overlapping blocks of block-wise attention (paper, section 3.1)."""
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def split_blocks(x: Tensor, size: int) -> Tensor:
+    """Split a sequence into blocks; the last one is filled up with zeros.
+
+    Args:
+        x: (B, T, ...) sequence, batch first.
+        size: tokens in a block, at least 1.
+
+    Returns:
+        (B * ceil(T / size), size, ...), the blocks of a document one after the other.
+
+    Raises:
+        ValueError: ``size`` is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"a block needs at least one token, got size={size}")
+    missing = -x.size(1) % size
+    if missing:
+        x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, missing))
+    return x.reshape(-1, size, *x.shape[2:])
+
+
+def join_blocks(blocks: Tensor, batch: int, length: int) -> Tensor:
+    """Undo :func:`split_blocks`.
+
+    Args:
+        blocks: (batch * blocks per document, size, ...).
+        batch: number of documents.
+        length: tokens of a document, what fills up the last block not counted.
+
+    Returns:
+        (batch, length, ...).
+    """
+    return blocks.reshape(batch, -1, *blocks.shape[2:])[:, :length]

@@ -1,0 +1,93 @@
+"""Slow, obvious counterparts of the functions beside this file, for tests to compare with."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .successive_halving import Pooled
+
+
+def peaked_softmax(left: Tensor, right: Tensor, base: float | None) -> tuple[Tensor, Tensor]:
+    """Weights of a pair of scores: softmax(base**score), or softmax(score) where base is None."""
+    pair = torch.stack([left, right])
+    return tuple(torch.softmax(pair if base is None else base**pair, dim=0))
+
+
+def successive_halving_topk(
+    embeddings: Tensor,
+    scores: Tensor,
+    k: int,
+    *,
+    base: float | None = 20.0,
+    sort: bool = True,
+    preserve_order: bool = True,
+    padding_mask: Tensor | None = None,
+) -> Pooled:
+    """Algorithm 1 of the paper, document by document and pair by pair. Arguments and result as of the fast one."""
+    batch, length, dim = embeddings.shape
+    k_out = min(k, length)
+    out, out_scores = [], []
+    mask = torch.ones(batch, k_out, dtype=torch.bool)
+    slots, weights = torch.zeros(batch, length, dtype=torch.long), scores.new_zeros(batch, length)
+    for b in range(batch):
+        tokens = [i for i in range(length) if padding_mask is None or not padding_mask[b, i]]
+        winners = _tournament(embeddings[b], scores[b], tokens, k, base, sort, preserve_order)
+        # With n <= k there is nothing to select: even padding stays where it is.
+        places = tokens if length <= k else range(len(winners))
+        rows = [embeddings.new_zeros(dim)] * k_out if length > k else list(embeddings[b])
+        row_scores = [scores.new_zeros(())] * k_out if length > k else list(scores[b])
+        for place, (vector, score, parts) in zip(places, winners):
+            rows[place], row_scores[place], mask[b, place] = vector, score, False
+            for token, weight in parts:
+                slots[b, token], weights[b, token] = place, weight.detach()
+        out.append(torch.stack(rows))
+        out_scores.append(torch.stack(row_scores))
+    return Pooled(torch.stack(out), torch.stack(out_scores), None if padding_mask is None else mask, slots, weights)
+
+
+def _tournament(embeddings, scores, tokens, k, base, sort, preserve_order):
+    """One document: [(vector, score, [(token, weight)])] of its at most k slots."""
+    one = scores.new_ones(())
+    candidates = [(embeddings[i], scores[i], [(i, one)]) for i in tokens]
+    if len(candidates) <= k:
+        return candidates
+    bracket = k
+    while bracket < len(candidates):
+        bracket *= 2
+    while bracket > k:
+        if sort:
+            candidates = sorted(candidates, key=lambda c: -c[1].item())  # stable
+        survivors = []
+        for i, left in enumerate(candidates[: bracket // 2]):
+            opponent = bracket - 1 - i
+            survivors.append(_combine(left, candidates[opponent], base) if opponent < len(candidates) else left)
+        candidates, bracket = survivors, bracket // 2
+    if preserve_order:
+        candidates.sort(key=lambda c: c[2][0][0])
+    return candidates
+
+
+def _combine(left, right, base):
+    w_left, w_right = peaked_softmax(left[1], right[1], base)
+    return (
+        w_left * left[0] + w_right * right[0],
+        w_left * left[1] + w_right * right[1],
+        [(token, w_left * weight) for token, weight in left[2]]
+        + [(token, w_right * weight) for token, weight in right[2]],
+    )
+
+
+def blockwise_attention(query: Tensor, key: Tensor, value: Tensor, size: int, padding_mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v inside blocks, with loops. All (B, H, T, D); rows of padding are left zero."""
+    out = torch.zeros_like(query)
+    batch, heads, length, dim = query.shape
+    for b in range(batch):
+        for start in range(0, length, size):
+            block = [
+                t for t in range(start, min(start + size, length)) if padding_mask is None or not padding_mask[b, t]
+            ]
+            for h in range(heads):
+                if block:
+                    logits = query[b, h, block] @ key[b, h, block].T / dim**0.5
+                    out[b, h, block] = logits.softmax(dim=-1) @ value[b, h, block]
+    return out

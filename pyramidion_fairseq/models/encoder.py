@@ -1,0 +1,136 @@
+"""The encoder: attention inside blocks, and poolings between layers."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fairseq.distributed import fsdp_wrap
+from fairseq.models.transformer import TransformerEncoderBase
+from fairseq.modules.checkpoint_activations import checkpoint_wrapper
+from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
+from torch import Tensor, nn
+
+from ..attention import ATTENTIONS
+from ..functional import move_padding_right
+from ..poolers import POOLERS
+from ..schedule import PoolingSchedule
+from ..scorers import SCORERS
+from .pooling import RepresentationPooling
+
+
+class Encoded(NamedTuple):
+    """What :meth:`PyramidionEncoder.encode` returns."""
+
+    x: Tensor
+    """(B, k, C) the last layer's output."""
+    padding_mask: Tensor
+    """(B, k) bool, True on padding."""
+    states: list[Tensor]
+    """(B, T_i, C) the embeddings and each layer's output after its pooling; empty unless asked for."""
+    slots: list[Tensor]
+    """(B, T_i) int64 per pooling: the slot each of its input tokens went to."""
+    weights: list[Tensor]
+    """(B, T_i) per pooling: the weight of each of its input tokens in its slot, float32 at least, detached."""
+
+
+class PyramidionEncoderLayer(TransformerEncoderLayerBase):
+    """fairseq's encoder layer on (B, T, C), with a registered attention."""
+
+    def build_self_attention(self, embed_dim: int, cfg) -> nn.Module:
+        return ATTENTIONS.build(cfg.options.attention, cfg.options)
+
+
+class PyramidionEncoder(TransformerEncoderBase):
+    """Transformer encoder whose sequence gets shorter where the schedule says so (paper, Figures 1 and 3).
+
+    Works batch first inside; fairseq's T x B x C only at its output.
+
+    Args:
+        cfg: fairseq's TransformerConfig, with our own options (``config.complete``) in ``cfg.options``.
+        dictionary: of the documents.
+        embed_tokens: the token embedding.
+    """
+
+    def __init__(self, cfg, dictionary, embed_tokens):
+        super().__init__(cfg, dictionary, embed_tokens)
+        self.schedule = PoolingSchedule.parse(cfg.options.pooling_schedule)
+        #: Keyed by the layer after which it pools, counted from 1; layers that do not pool have no scorer.
+        self.poolings = nn.ModuleDict(
+            {
+                str(layer): RepresentationPooling(
+                    SCORERS.build(cfg.options.scorer, cfg.options), POOLERS.build(cfg.options.pooler, cfg.options), k
+                )
+                for layer, k in self.schedule.steps
+            }
+        )
+
+    def build_encoder_layer(self, cfg) -> nn.Module:
+        layer = PyramidionEncoderLayer(cfg)
+        if cfg.checkpoint_activations:
+            layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
+        return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
+
+    def encode(self, src_tokens: Tensor, token_embeddings: Tensor | None = None, keep_states: bool = False) -> Encoded:
+        """Encode a batch of documents.
+
+        Args:
+            src_tokens: (B, T) ids; padding may stand on either side.
+            token_embeddings: (B, T, C) instead of the embedding of ``src_tokens``, right-padded.
+            keep_states: return the states between the layers.
+        """
+        src_tokens = move_padding_right(src_tokens, self.padding_idx)
+        padding_mask = src_tokens.eq(self.padding_idx)
+        mask = padding_mask if padding_mask.any() else None
+        x, _ = self.forward_embedding(src_tokens, token_embeddings)
+        if mask is not None:
+            x = x.masked_fill(mask.unsqueeze(-1), 0)
+        states, slots, weights = [x] if keep_states else [], [], []
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, encoder_padding_mask=mask)
+            if str(number) in self.poolings:
+                pooled = self.poolings[str(number)](x, mask)
+                x, mask = pooled.embeddings, pooled.padding_mask
+                slots.append(pooled.slots)
+                weights.append(pooled.weights.detach())
+            if keep_states:
+                states.append(x)
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        if mask is None:
+            mask = padding_mask.new_zeros(x.shape[:2])
+        return Encoded(x, mask, states, slots, weights)
+
+    def forward_scriptable(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor | None = None,
+        return_all_hiddens: bool = False,
+        token_embeddings: Tensor | None = None,
+    ) -> dict[str, list[Tensor]]:
+        """fairseq's interface to :meth:`encode`; what stock ``forward`` calls.
+
+        Returns:
+            fairseq's dict of lists: ``encoder_out`` [(k, B, C)], ``encoder_padding_mask`` [(B, k)],
+            ``encoder_states`` (T_i, B, C), ``src_lengths`` [(B, 1)], and the record of the poolings:
+            ``pooling_slots`` and ``pooling_weights``, one (B, T_i) each per pooling. Positions in the record are
+            counted from the document's first token, also where the source was padded on the left.
+        """
+        encoded = self.encode(src_tokens, token_embeddings, return_all_hiddens)
+        lengths = src_tokens.ne(self.padding_idx).sum(dim=1, keepdim=True).int()
+        return {
+            "encoder_out": [encoded.x.transpose(0, 1)],
+            "encoder_padding_mask": [encoded.padding_mask],
+            "encoder_embedding": [],  # nobody reads it, and at full length it is as large as a layer's output
+            "encoder_states": [state.transpose(0, 1) for state in encoded.states],
+            "fc_results": [],
+            "src_tokens": [],
+            "src_lengths": [lengths],
+            "pooling_slots": encoded.slots,
+            "pooling_weights": encoded.weights,
+        }
+
+    def reorder_encoder_out(self, encoder_out: dict[str, list[Tensor]], new_order: Tensor) -> dict[str, list[Tensor]]:
+        """Select or repeat documents: ``new_order`` (B',) holds indices into the batch."""
+        reordered = super().reorder_encoder_out(encoder_out, new_order)
+        for key in ("pooling_slots", "pooling_weights"):
+            reordered[key] = [record.index_select(0, new_order) for record in encoder_out.get(key, [])]
+        return reordered

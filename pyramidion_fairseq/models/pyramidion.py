@@ -1,0 +1,91 @@
+"""The model, registered with fairseq as ``pooled_transformer``; named architectures are in ``architectures.py``."""
+from __future__ import annotations
+
+from argparse import Namespace
+
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+from fairseq.models import register_model
+from fairseq.models.transformer import TransformerConfig, TransformerModelBase
+from torch import Tensor
+
+from ..config import PyramidionConfig, complete
+from ..errors import PyramidionError
+from .decoder import PyramidionDecoder
+from .encoder import PyramidionEncoder
+
+
+@register_model("pooled_transformer", dataclass=PyramidionConfig)
+class PyramidionModel(TransformerModelBase):
+    """Encoder-decoder with trainable representation pooling (Pietruszka, Borchmann, Garncarek; ACL 2022).
+
+    With an empty schedule it is a (block-wise) Transformer, with one pooling after the encoder a Transpooler, with
+    several a Pyramidion.
+    """
+
+    @classmethod
+    def add_args(cls, parser) -> None:
+        """Add the options of :class:`PyramidionConfig`; defaults come from the architecture, then the config."""
+        gen_parser_from_dataclass(parser, PyramidionConfig(), delete_default=True)
+
+    @classmethod
+    def build_model(cls, cfg, task) -> PyramidionModel:
+        """Build from options.
+
+        Args:
+            cfg: a PyramidionConfig, DictConfig or Namespace.
+            task: gives the dictionaries.
+
+        Raises:
+            PyramidionError: options contradict each other or the task's dictionaries.
+        """
+        options = complete(cfg)
+        if options.share_all_embeddings and task.source_dictionary != task.target_dictionary:
+            raise PyramidionError(
+                "this architecture shares one embedding between documents and summaries: prepare the data with "
+                "preprocess/prepare.py, or with fairseq-preprocess --joined-dictionary"
+            )
+        # Without these two, fairseq would take its own default width of 512 for the decoder's input and output.
+        dims = {"decoder_input_dim": options.decoder_embed_dim, "decoder_output_dim": options.decoder_embed_dim}
+        transformer = TransformerConfig.from_namespace(Namespace(**vars(options), **dims))
+        transformer.options = options
+        return super().build_model(transformer, task)
+
+    @classmethod
+    def build_encoder(cls, cfg, src_dict, embed_tokens) -> PyramidionEncoder:
+        return PyramidionEncoder(cfg, src_dict, embed_tokens)
+
+    @classmethod
+    def build_decoder(cls, cfg, tgt_dict, embed_tokens) -> PyramidionDecoder:
+        return PyramidionDecoder(cfg, tgt_dict, embed_tokens)
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor,
+        prev_output_tokens: Tensor,
+        return_all_hiddens: bool = False,
+        features_only: bool = False,
+        alignment_layer: int | None = None,
+        alignment_heads: int | None = None,
+    ):
+        """Logits of every summary token given those before it.
+
+        Args:
+            src_tokens: (B, T) documents.
+            src_lengths: (B,) their lengths.
+            prev_output_tokens: (B, t) summaries, shifted by one.
+            return_all_hiddens: also return the states between the layers. Off by default, unlike in fairseq, where
+                it keeps every layer's full-length output alive.
+
+        Returns:
+            ((B, t, V) logits, dict with ``attn`` and ``inner_states``).
+        """
+        return super().forward(
+            src_tokens,
+            src_lengths,
+            prev_output_tokens,
+            return_all_hiddens=return_all_hiddens,
+            features_only=features_only,
+            alignment_layer=alignment_layer,
+            alignment_heads=alignment_heads,
+        )

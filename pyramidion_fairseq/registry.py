@@ -1,0 +1,59 @@
+"""One small registry for everything that has variants: attention, scorers, poolers."""
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Callable, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names for the subclasses of a base class: file name = registry name = command-line value.
+
+    Args:
+        kind: what is registered, for messages, e.g. "scorer".
+        base: the class that every entry extends; it needs a ``from_config(cfg)`` class method.
+    """
+
+    def __init__(self, kind: str, base: type):
+        self.kind, self.base = kind, base
+        self._classes: dict[str, type] = {}
+
+    def register(self, name: str) -> Callable[[type], type]:
+        """Class decorator.
+
+        Raises:
+            ValueError: the name is taken.
+            TypeError: the class does not extend the registry's base class.
+        """
+
+        def add(cls: type) -> type:
+            if name in self._classes:
+                raise ValueError(f"{self.kind} {name!r} is registered already, as {self._classes[name]}")
+            if not (isinstance(cls, type) and issubclass(cls, self.base)):
+                raise TypeError(f"{self.kind} {name!r} must extend {self.base.__name__}")
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def get(self, name: str) -> type:
+        """The class of that name; ValueError that lists the known names where there is none."""
+        if name not in self._classes:
+            raise ValueError("unknown {} {!r}; there are: {}".format(self.kind, name, ", ".join(self.names())))
+        return self._classes[name]
+
+    def build(self, name: str, cfg) -> T:
+        """Build the variant of that name from a :class:`~pyramidion_fairseq.config.PyramidionConfig`."""
+        return self.get(name).from_config(cfg)
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        return sorted(self._classes)
+
+
+def import_variants(package: str, path) -> None:
+    """Import every module of a package, so that a new variant needs its one file and nothing else."""
+    for module in pkgutil.iter_modules(path):
+        importlib.import_module(f"{package}.{module.name}")

@@ -1,0 +1,69 @@
+"""When the encoder pools, and to what length: the pooling schedule."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .errors import PyramidionError
+
+_ENTRY = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*")
+
+
+@dataclass(frozen=True)
+class PoolingSchedule:
+    """After which encoder layers (counted from 1) the sequence is pooled, and how many tokens are kept.
+
+    >>> PoolingSchedule.parse("2:2048,3:512").input_lengths(8192, layers=6)
+    (8192, 8192, 2048, 512, 512, 512)
+    """
+
+    steps: tuple[tuple[int, int], ...] = ()
+    """((layer, tokens kept), ...), both strictly monotone: later layers keep fewer tokens."""
+
+    @classmethod
+    def parse(cls, text: str) -> PoolingSchedule:
+        """Read "LAYER:LENGTH,LAYER:LENGTH,..."; an empty string never pools.
+
+        Raises:
+            PyramidionError: malformed, layers not ascending from 1, or lengths not descending to 1 or more.
+        """
+        if not text.strip():
+            return cls()
+        matches = [_ENTRY.fullmatch(entry) for entry in text.split(",")]
+        if not all(matches):
+            raise PyramidionError(
+                f'pooling schedule {text!r} is not of the form "LAYER:LENGTH,LAYER:LENGTH", e.g. "2:2048,3:512"'
+            )
+        schedule = cls(tuple((int(m.group(1)), int(m.group(2))) for m in matches))
+        schedule._check(text)
+        return schedule
+
+    def _check(self, text: str) -> None:
+        layers, lengths = [layer for layer, _ in self.steps], [length for _, length in self.steps]
+        if layers[0] < 1 or any(a >= b for a, b in zip(layers, layers[1:])):
+            raise PyramidionError(f"pooling schedule {text!r}: layers must ascend, counted from 1")
+        if lengths[-1] < 1 or any(a <= b for a, b in zip(lengths, lengths[1:])):
+            raise PyramidionError(f"pooling schedule {text!r}: lengths must descend and be at least 1")
+
+    def check_layers(self, layers: int) -> None:
+        """Raise PyramidionError where the encoder has fewer layers than the schedule names."""
+        if self.steps and self.steps[-1][0] > layers:
+            raise PyramidionError(
+                f'pooling schedule "{self}" pools after layer {self.steps[-1][0]}, '
+                f"but the encoder has {layers} layers (--encoder-layers)"
+            )
+
+    def input_lengths(self, length: int, layers: int) -> tuple[int, ...]:
+        """Tokens that each of the layers reads, for a document of ``length`` tokens."""
+        lengths, kept = [], dict(self.steps)
+        for layer in range(1, layers + 1):
+            lengths.append(length)
+            length = min(length, kept.get(layer, length))
+        return tuple(lengths)
+
+    def output_length(self, length: int) -> int:
+        """Vectors that the decoder attends to, for a document of ``length`` tokens."""
+        return min([length, *(kept for _, kept in self.steps)])
+
+    def __str__(self) -> str:
+        return ",".join("{}:{}".format(*step) for step in self.steps)

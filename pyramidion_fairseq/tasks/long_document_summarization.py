@@ -1,0 +1,128 @@
+"""The task ``long_document_summarization``: fairseq's ``translation``, made not to lose or refuse documents."""
+# No postponed annotations: fairseq reads the config's types.
+import logging
+from dataclasses import dataclass, field
+from typing import List, Optional
+
+from fairseq.data import LanguagePairDataset
+from fairseq.tasks import register_task
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from omegaconf import open_dict
+from torch import Tensor
+
+from ..errors import PyramidionError
+from .truncation import TruncatedDataset, truncate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class LongDocumentSummarizationConfig(TranslationConfig):
+    """Options of ``translation``, with other defaults."""
+
+    left_pad_source: bool = field(default=False, metadata={"help": "pad documents on the left"})
+    max_source_positions: Optional[int] = field(
+        default=None, metadata={"help": "cut documents to this many tokens (default: what the model reads)"}
+    )
+    max_target_positions: Optional[int] = field(
+        default=None, metadata={"help": "cut summaries to this many tokens (default: what the model writes)"}
+    )
+
+
+def _shortest(*lengths: Optional[int]) -> Optional[int]:
+    """The smallest of the lengths that are known; None where none is."""
+    known = [length for length in lengths if length is not None]
+    return min(known) if known else None
+
+
+@register_task("long_document_summarization", dataclass=LongDocumentSummarizationConfig)
+class LongDocumentSummarizationTask(TranslationTask):
+    """``translation`` for documents of any length and corpora of any size.
+
+    Documents and summaries are cut to the model's lengths, keeping ``</s>``, and the task says how many were; padding
+    is on the right. There are as many summaries as documents: stock fairseq drops those that do not fill a batch.
+    The order of batches is drawn anew from seed and epoch, so that a resumed run equals one that was never stopped.
+    Lengths come from the model (in generation: from the checkpoint), so that they need not be given again.
+    """
+
+    def __init__(self, cfg: LongDocumentSummarizationConfig, src_dict, tgt_dict):
+        super().__init__(cfg, src_dict, tgt_dict)
+        with open_dict(cfg):  # read by FairseqTask.get_batch_iterator; stock fairseq resumes inexactly without it
+            cfg.rebuild_batches = True
+        self.max_lengths = (cfg.max_source_positions, cfg.max_target_positions)
+
+    def build_model(self, cfg, from_checkpoint: bool = False):
+        """Build a model and adopt its lengths; of several models (an ensemble), the shortest."""
+        model = super().build_model(cfg, from_checkpoint)
+        self.max_lengths = tuple(_shortest(ours, its) for ours, its in zip(self.max_lengths, model.max_positions()))
+        return model
+
+    def max_positions(self):
+        """(documents, summaries) in tokens, None where there is no limit."""
+        return self.max_lengths
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+        """Load a split, every document and summary cut to the model's lengths.
+
+        Raises:
+            PyramidionError: the split is not in the data folder, or empty.
+        """
+        try:
+            super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
+        except FileNotFoundError as error:
+            raise PyramidionError(
+                f"no split {split!r} in {self.cfg.data}: prepare the data with preprocess/prepare.py ({error})"
+            ) from error
+        stock = self.datasets[split]
+        if len(stock) == 0:
+            raise PyramidionError(f"split {split!r} in {self.cfg.data} has no documents")
+        src = TruncatedDataset(stock.src, self.max_lengths[0], self.src_dict.eos())
+        tgt = stock.tgt and TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos())
+        for what, side in (("documents", src), ("summaries", tgt)):
+            if side is not None:
+                logger.info(
+                    f"{split}: {side.num_cut:,} of {len(side):,} {what} cut to {side.max_length} tokens "
+                    f"({side.num_cut / len(side):.1%})"
+                )
+        self.datasets[split] = LanguagePairDataset(
+            src,
+            src.sizes,
+            self.src_dict,
+            tgt,
+            tgt and tgt.sizes,
+            self.tgt_dict,
+            left_pad_source=self.cfg.left_pad_source,
+            left_pad_target=self.cfg.left_pad_target,
+            align_dataset=stock.align_dataset,
+            num_buckets=self.cfg.num_batch_buckets,
+            shuffle=stock.shuffle,
+            pad_to_multiple=stock.pad_to_multiple,
+        )
+
+    def build_dataset_for_inference(
+        self, src_tokens: List[Tensor], src_lengths: List[int], constraints: Optional[Tensor] = None
+    ) -> LanguagePairDataset:
+        """Documents for ``fairseq-interactive`` and the hub interface, cut to the model's length.
+
+        Args:
+            src_tokens: (T_i,) ids of each document.
+            src_lengths: their lengths.
+            constraints: see fairseq's ``--constraints``.
+        """
+        src_tokens = [truncate(tokens, self.max_lengths[0], self.src_dict.eos()) for tokens in src_tokens]
+        return LanguagePairDataset(
+            src_tokens,
+            [tokens.numel() for tokens in src_tokens],
+            self.src_dict,
+            tgt_dict=self.tgt_dict,
+            left_pad_source=self.cfg.left_pad_source,
+            constraints=constraints,
+        )
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        """As of fairseq, with every batch kept whatever ``--required-batch-size-multiple`` says (its default is 8).
+
+        Stock fairseq drops a last batch whose size is no multiple, the longest documents, without a word.
+        """
+        kwargs["required_batch_size_multiple"] = 1
+        return super().get_batch_iterator(dataset, *args, **kwargs)

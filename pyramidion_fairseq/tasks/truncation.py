@@ -1,0 +1,43 @@
+"""Cutting token sequences to a length without losing their end-of-sentence symbol."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from fairseq.data import BaseWrapperDataset
+from torch import Tensor
+
+
+def truncate(tokens: Tensor, max_length: int | None, eos: int) -> Tensor:
+    """Keep at most ``max_length`` tokens of a (T,) sequence, the last of them ``eos`` where it was there before."""
+    if max_length is None or tokens.numel() <= max_length:
+        return tokens
+    kept = tokens[:max_length]
+    if tokens[-1] == eos:
+        kept = torch.cat([kept[:-1], tokens[-1:]])
+    return kept
+
+
+class TruncatedDataset(BaseWrapperDataset):
+    """Sequences of a dataset, each cut to ``max_length`` tokens by :func:`truncate`.
+
+    Args:
+        dataset: of (T,) token sequences, with ``sizes``.
+        max_length: in tokens, ``</s>`` counted; None cuts nothing.
+        eos: id of ``</s>``.
+    """
+
+    def __init__(self, dataset, max_length: int | None, eos: int):
+        super().__init__(dataset)
+        self.max_length, self.eos = max_length, eos
+        full = np.asarray(dataset.sizes)
+        self._sizes = full if max_length is None else np.minimum(full, max_length)
+        #: How many sequences lose tokens.
+        self.num_cut = int((full > self._sizes).sum())
+
+    def __getitem__(self, index: int) -> Tensor:
+        return truncate(self.dataset[index], self.max_length, self.eos)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(documents,) lengths in tokens, after cutting."""
+        return self._sizes

@@ -1,0 +1,94 @@
+"""Fixtures shared by all tests."""
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+
+import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
+from pyramidion_fairseq.models import PyramidionModel
+
+torch.set_num_threads(1)  # the tensors of tests are tiny: threads would only wait for each other
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(__file__).resolve().parent / "data"
+
+#: A model small enough for float64 and finite differences, that pools twice.
+TINY = {
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_embed_dim": 8,
+    "decoder_embed_dim": 8,
+    "encoder_ffn_embed_dim": 16,
+    "decoder_ffn_embed_dim": 16,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "block_size": 4,
+    "pooling_schedule": "1:12,2:5",
+    "max_source_positions": 64,
+    "max_target_positions": 32,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "share_all_embeddings": True,
+}
+
+
+def make_dictionary(words: int) -> Dictionary:
+    dictionary = Dictionary()
+    for i in range(words - len(dictionary)):
+        dictionary.add_symbol(f"w{i}")
+    return dictionary
+
+
+@pytest.fixture
+def dictionary():
+    return make_dictionary(40)
+
+
+@pytest.fixture
+def tiny_model(dictionary):
+    """Factory: tiny_model(**options) is a model in float64, evaluation mode, with seeded weights."""
+
+    def build(**options):
+        torch.manual_seed(0)
+        task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+        return PyramidionModel.build_model(Namespace(**{**TINY, **options}), task).double().eval()
+
+    return build
+
+
+@pytest.fixture
+def random_tokens():
+    """Factory: random_tokens(lengths, seed=0) is a right-padded (B, T) batch whose rows end with </s>."""
+
+    def make(lengths, seed=0, words=40):
+        generator = torch.Generator().manual_seed(seed)
+        batch = torch.full((len(lengths), max(lengths)), 1)
+        for row, length in zip(batch, lengths):
+            row[:length] = torch.randint(4, words, (length,), generator=generator)
+            row[length - 1] = 2
+        return batch
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def command():
+    """Run a stock fairseq command in a process of its own: command("train", ..., check=True).stdout."""
+
+    def run(name, *args, check=True, stdin=None, **kwargs):
+        env = dict(os.environ, OMP_NUM_THREADS="2", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES="")
+        executable = Path(sys.executable).parent / f"fairseq-{name}"
+        done = subprocess.run(
+            [str(executable), *map(str, args)], input=stdin, env=env, cwd=ROOT, capture_output=True, text=True, **kwargs
+        )
+        if check:
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done
+
+    return run

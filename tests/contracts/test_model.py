@@ -1,0 +1,145 @@
+"""What the encoder-decoder promises, for every registered attention, scorer and pooler."""
+import pytest
+import torch
+
+from pyramidion_fairseq.attention import ATTENTIONS
+from pyramidion_fairseq.poolers import POOLERS
+from pyramidion_fairseq.scorers import SCORERS
+
+VARIANTS = (
+    [{"attention": name} for name in ATTENTIONS.names()]
+    + [{"scorer": name} for name in SCORERS.names()]
+    + [{"pooler": name} for name in POOLERS.names()]
+    + [
+        {"pooling_schedule": ""},
+        {"pooling_schedule": "3:5"},
+        {"block_size": 1},
+        {"block_size": 1000},
+        {"encoder_normalize_before": True, "decoder_normalize_before": True},
+        {"encoder_learned_pos": True, "decoder_positions": True, "decoder_learned_pos": True},
+        {"checkpoint_activations": True},
+        {"scorer_activation": "none", "softmax_base": 0.0},
+    ]
+)
+pytestmark = pytest.mark.parametrize("options", VARIANTS, ids=str)
+
+
+def encode(model, tokens):
+    out = model.encoder(tokens, None)
+    return out["encoder_out"][0].transpose(0, 1), out["encoder_padding_mask"][0]
+
+
+def logits(model, tokens, summary):
+    return model(tokens, None, summary)[0]
+
+
+def pad_left(tokens, by):
+    return torch.cat([torch.ones(tokens.size(0), by, dtype=torch.long), tokens], dim=1)
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 12, 13, 40, 64])
+def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options, length):
+    model, summary = tiny_model(**options), torch.tensor([[2, 9, 8, 7]])
+    document = random_tokens([length], seed=1)
+    alone, _ = encode(model, document)
+    alone_logits = logits(model, document, summary)
+    batch = random_tokens([64, 20, length], seed=2)
+    batch[2] = 1
+    batch[2, :length] = document[0]
+    for tokens in (batch, pad_left(batch[2:, :length], 3), pad_left(batch, 5)):
+        states, mask = encode(model, tokens)
+        kept = alone.size(1)
+        assert torch.equal(mask[-1], torch.arange(states.size(1)) >= kept)
+        torch.testing.assert_close(states[-1, :kept], alone[0], rtol=0, atol=1e-11)
+        together = logits(model, tokens, summary.expand(len(tokens), -1))
+        torch.testing.assert_close(together[-1], alone_logits[0], rtol=0, atol=1e-5)  # float32 softmax there
+
+
+def test_every_parameter_gets_a_gradient_whatever_the_lengths(tiny_model, random_tokens, options):
+    for lengths in ([64, 30], [3, 2], [1], [5]):
+        model = tiny_model(**options).train()
+        logits(model, random_tokens(lengths), torch.tensor([[2, 5, 6]] * len(lengths))).square().sum().backward()
+        unused = [name for name, p in model.named_parameters() if p.grad is None]
+        assert not unused
+
+
+def test_scorers_only_where_it_pools(tiny_model, options):
+    model = tiny_model(**options)
+    layers = [str(layer) for layer, _ in model.encoder.schedule.steps]
+    assert list(model.encoder.poolings) == layers
+    scorers = {name.split(".")[2] for name, _ in model.named_parameters() if ".scorer." in name}
+    assert scorers in (set(), set(layers))
+
+
+def test_the_encoders_gradients_agree_with_finite_differences(tiny_model, random_tokens, options):
+    if options.get("checkpoint_activations"):
+        pytest.skip("recomputation is compared with plain backward in test_model.py")
+    model = tiny_model(**{"activation_fn": "tanh", **options})  # smooth, unlike relu
+    tokens = random_tokens([20, 9], seed=4)
+    shape = model.encoder(tokens, None)["encoder_out"][0].shape
+    probe = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def loss():
+        out = model.encoder(tokens, None)
+        return (out["encoder_out"][0] * probe * ~out["encoder_padding_mask"][0].T.unsqueeze(-1)).sum()
+
+    names, parameters = zip(*model.encoder.named_parameters())
+    torch.manual_seed(5)
+    grads = torch.autograd.grad(loss(), parameters)
+    generator, step = torch.Generator().manual_seed(3), 1e-6
+    for name, parameter, grad in zip(names, parameters, grads):
+        if "embed_tokens" in name or "embed_positions" in name:
+            continue
+        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter.add_(direction, alpha=sign * step)
+            torch.manual_seed(5)
+            values.append(loss().item())
+            with torch.no_grad():
+                parameter.sub_(direction, alpha=sign * step)
+        numeric = (values[0] - values[1]) / (2 * step)
+        assert (grad * direction).sum().item() == pytest.approx(numeric, rel=1e-4, abs=1e-5), name
+
+
+def test_record_of_the_poolings_rebuilds_the_states(tiny_model, random_tokens, options):
+    model = tiny_model(**options)
+    if model.cfg.options.pooler != "successive_halving":
+        pytest.skip("only selections say exactly what they are made of")
+    tokens = random_tokens([50, 11])
+    before = []
+    for pooling in model.encoder.poolings.values():
+        pooling.register_forward_pre_hook(lambda _, inputs: before.append(inputs[0]))
+    out = model.encoder(tokens, None, return_all_hiddens=True)
+    assert len(out["pooling_slots"]) == len(before) == len(model.encoder.schedule.steps)
+    for (layer, _), x, slots, weights in zip(
+        model.encoder.schedule.steps, before, out["pooling_slots"], out["pooling_weights"]
+    ):
+        after = out["encoder_states"][layer].transpose(0, 1)
+        parts = weights.unsqueeze(-1) * x
+        rebuilt = torch.zeros_like(after).scatter_add(1, slots.unsqueeze(-1).expand_as(parts), parts)
+        torch.testing.assert_close(rebuilt, after, rtol=0, atol=1e-12)
+
+
+def test_beams_carry_the_record(tiny_model, random_tokens, options):
+    model = tiny_model(**options)
+    out = model.encoder(random_tokens([30, 20, 10]), None)
+    order = torch.tensor([2, 2, 0])
+    picked = model.encoder.reorder_encoder_out(out, order)
+    assert torch.equal(picked["encoder_out"][0], out["encoder_out"][0][:, order])
+    assert torch.equal(picked["encoder_padding_mask"][0], out["encoder_padding_mask"][0][order])
+    for key in ("pooling_slots", "pooling_weights"):
+        assert len(picked[key]) == len(model.encoder.schedule.steps)
+        assert all(torch.equal(a, b[order]) for a, b in zip(picked[key], out[key]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_runs_and_is_close(tiny_model, random_tokens, options, dtype):
+    model = tiny_model(**options)
+    tokens, summary = random_tokens([64, 20, 1]), torch.tensor([[2, 9, 8]] * 3)
+    exact = logits(model, tokens, summary)
+    low = logits(model.to(dtype), tokens, summary)
+    assert low.dtype == dtype and low.isfinite().all()
+    # A near tie may select another token in half precision; the bulk of the logits must agree.
+    assert (low.double() - exact).abs().median() < 0.1

@@ -1,0 +1,198 @@
+"""The operator against the published code's numbers, its own slow reference, and its promises."""
+import numpy as np
+import pytest
+import torch
+
+from pyramidion_fairseq.functional import reference, successive_halving_topk
+from tests.conftest import DATA
+
+
+def random_case(batch, length, dim, seed, ties=False, padding=None, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(batch, length, dim, generator=generator, dtype=dtype).requires_grad_()
+    scores = torch.rand(batch, length, generator=generator, dtype=dtype)
+    if ties:
+        scores = (scores * 4).round() / 4
+    mask = None
+    if padding is not None:
+        mask = torch.zeros(batch, length, dtype=torch.bool)
+        for row in range(1, batch):  # the first document has no padding
+            count = int(torch.randint(0, length, (), generator=generator))
+            if padding == "right":
+                mask[row, length - count :] = True
+            elif padding == "left":
+                mask[row, :count] = True
+            else:
+                mask[row, torch.randperm(length, generator=generator)[:count]] = True
+    return embeddings, scores.requires_grad_(), mask
+
+
+def outputs_and_gradients(function, embeddings, scores, k, **options):
+    pooled = function(embeddings, scores, k, **options)
+    generator = torch.Generator().manual_seed(1)
+    loss = (pooled.embeddings * torch.randn(pooled.embeddings.shape, generator=generator)).sum()
+    loss = loss + (pooled.scores * torch.randn(pooled.scores.shape, generator=generator)).sum()
+    return pooled, torch.autograd.grad(loss, [embeddings, scores])
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_equals_the_published_code(case):
+    golden = np.load(DATA / "successive_halving.npz")
+
+    def load(name):
+        return torch.from_numpy(golden[f"{case}_{name}"])
+
+    _, _, k, _, base, sort_back = (int(v) for v in golden[f"{case}_cfg"])
+    embeddings, scores = load("E").requires_grad_(), load("s").squeeze(-1).requires_grad_()
+    pooled = successive_halving_topk(embeddings, scores, k, base=float(base), preserve_order=bool(sort_back))
+    pooled.embeddings.backward(load("g"))
+    for ours, published in (
+        (pooled.embeddings, load("o")),
+        (pooled.scores, load("v")),
+        (embeddings.grad, load("dE")),
+        (scores.grad, load("ds").squeeze(-1)),
+    ):
+        torch.testing.assert_close(ours, published, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("sort", [True, False])
+@pytest.mark.parametrize("preserve_order", [True, False])
+@pytest.mark.parametrize("base", [20.0, None])
+@pytest.mark.parametrize("length, k", [(1, 1), (2, 1), (7, 7), (8, 2), (13, 3), (16, 1), (31, 6), (40, 39)])
+def test_equals_the_reference(length, k, base, preserve_order, sort, ties, padding):
+    embeddings, scores, mask = random_case(4, length, 3, seed=length * 50 + k, ties=ties, padding=padding)
+    options = {"base": base, "sort": sort, "preserve_order": preserve_order, "padding_mask": mask}
+    fast, fast_grads = outputs_and_gradients(successive_halving_topk, embeddings, scores, k, **options)
+    slow, slow_grads = outputs_and_gradients(reference.successive_halving_topk, embeddings, scores, k, **options)
+    kept = torch.ones_like(slow.scores, dtype=torch.bool) if slow.padding_mask is None else ~slow.padding_mask
+    torch.testing.assert_close(fast.embeddings[kept], slow.embeddings[kept], rtol=0, atol=1e-12)
+    torch.testing.assert_close(fast.scores[kept], slow.scores[kept], rtol=0, atol=1e-12)
+    torch.testing.assert_close(fast.weights, slow.weights, rtol=0, atol=1e-12)
+    assert (fast.padding_mask is None) == (slow.padding_mask is None)
+    assert slow.padding_mask is None or torch.equal(fast.padding_mask, slow.padding_mask)
+    real = torch.ones_like(scores, dtype=torch.bool) if mask is None else ~mask
+    assert torch.equal(fast.slots[real], slow.slots[real])
+    if padding is None or length > k:  # with n <= k even padding passes, and so does its gradient
+        for ours, theirs in zip(fast_grads, slow_grads):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("base", [20.0, None])
+@pytest.mark.parametrize("length, k", [(8, 2), (11, 3), (5, 4)])
+def test_gradcheck(length, k, base):
+    embeddings, scores, mask = random_case(3, length, 2, seed=k, padding="right")
+
+    def pool(e, s):
+        pooled = successive_halving_topk(e, s, k, base=base, padding_mask=mask)
+        return pooled.embeddings, pooled.scores, pooled.weights
+
+    assert torch.autograd.gradcheck(pool, (embeddings, scores))
+
+
+@pytest.mark.parametrize("sort", [True, False])
+@pytest.mark.parametrize("preserve_order", [True, False])
+@pytest.mark.parametrize("length", [3, 5, 6, 20, 33])
+def test_padding_changes_nothing(length, preserve_order, sort):
+    k, longer = 5, 97
+    embeddings, scores, _ = random_case(1, length, 4, seed=length)
+    alone = successive_halving_topk(embeddings, scores, k, sort=sort, preserve_order=preserve_order)
+    for left in (0, longer - length, 7):
+        garbage, more_scores, _ = random_case(1, longer, 4, seed=3)
+        mask = torch.ones(1, longer, dtype=torch.bool)
+        mask[:, left : left + length] = False
+        with torch.no_grad():
+            garbage[:, left : left + length], more_scores[:, left : left + length] = embeddings, scores
+            more_scores[mask] = 7.0  # no score, however high, makes padding win
+        padded = successive_halving_topk(
+            garbage, more_scores, k, sort=sort, preserve_order=preserve_order, padding_mask=mask
+        )
+        kept = min(length, k)
+        assert (~padded.padding_mask).sum() == kept and not padded.padding_mask[0, :kept].any()
+        assert torch.equal(padded.embeddings[:, :kept], alone.embeddings[:, :kept])
+        assert torch.equal(padded.weights[:, left : left + length], alone.weights)
+        assert padded.weights[mask].abs().max() == 0
+        grad = torch.autograd.grad(padded.embeddings[:, :kept].square().sum(), [garbage, more_scores])
+        assert all(g[mask].abs().max() == 0 for g in grad)
+
+
+def test_at_most_k_tokens_pass_unchanged():
+    embeddings, scores, _ = random_case(2, 6, 3, seed=0)
+    for k in (6, 7, 100):
+        pooled = successive_halving_topk(embeddings, scores, k, preserve_order=False)
+        assert torch.equal(pooled.embeddings, embeddings)
+        assert torch.equal(pooled.slots, torch.arange(6).expand(2, 6)) and (pooled.weights == 1).all()
+
+
+@pytest.mark.parametrize("padding", [None, "anywhere"])
+@pytest.mark.parametrize("length, k", [(64, 16), (100, 7), (9, 8)])
+def test_slots_and_weights_explain_the_output(length, k, padding):
+    embeddings, scores, mask = random_case(5, length, 6, seed=k, padding=padding)
+    pooled = successive_halving_topk(embeddings, scores, k, padding_mask=mask)
+    index = pooled.slots.unsqueeze(-1)
+    weighted = pooled.weights.unsqueeze(-1) * embeddings
+    rebuilt = torch.zeros_like(pooled.embeddings).scatter_add(1, index.expand_as(weighted), weighted)
+    torch.testing.assert_close(rebuilt, pooled.embeddings, rtol=0, atol=1e-12)
+    sums = torch.zeros_like(pooled.scores).scatter_add(1, pooled.slots, pooled.weights)
+    taken = torch.ones_like(sums) if mask is None else (~pooled.padding_mask).double()
+    torch.testing.assert_close(sums, taken, rtol=0, atol=1e-12)
+
+
+def test_order_of_the_document_is_kept():
+    embeddings, scores, _ = random_case(3, 64, 2, seed=0)
+    pooled = successive_halving_topk(embeddings, scores, 16)
+    for slots, row in zip(pooled.slots, scores):
+        winners = [max(torch.where(slots == j)[0].tolist(), key=lambda i: row[i].item()) for j in range(16)]
+        assert winners == sorted(winners)
+        assert set(row.topk(8).indices.tolist()) <= set(winners)
+
+
+@pytest.mark.parametrize("base", [20.0, None, 1.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e4, 1e-30, 40.0])
+def test_extreme_scores_stay_finite(size, dtype, base):
+    embeddings, scores, _ = random_case(2, 50, 3, seed=0, dtype=torch.float64)
+    embeddings = embeddings.detach().to(dtype).requires_grad_()
+    scores = ((scores.detach() - 0.5) * size).to(dtype).requires_grad_()
+    pooled = successive_halving_topk(embeddings, scores, 7, base=base)
+    pooled.embeddings.float().sum().backward()
+    for tensor in (pooled.embeddings, pooled.scores, pooled.weights, embeddings.grad, scores.grad):
+        assert tensor.isfinite().all()
+    assert pooled.embeddings.dtype == dtype and pooled.weights.dtype == max(dtype, torch.float32, key=lambda t: t.itemsize)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_errs_no_more_than_a_plain_weighted_sum(dtype):
+    exact, scores, _ = random_case(4, 256, 32, seed=0)
+    low = exact.detach().to(dtype)
+    truth = successive_halving_topk(low.double(), scores, 32)
+    fast = successive_halving_topk(low, scores.float(), 32).embeddings.double()
+    one_hot = torch.nn.functional.one_hot(truth.slots, 32).double() * truth.weights.unsqueeze(-1)
+    plain = torch.einsum("bnk,bnd->bkd", one_hot.to(dtype), low).double()
+    error, allowed = (fast - truth.embeddings).abs().max(), (plain - truth.embeddings).abs().max()
+    assert error <= 2 * allowed
+
+
+def test_works_under_autocast():
+    embeddings, scores, _ = random_case(2, 20, 4, seed=0, dtype=torch.float32)
+    plain = successive_halving_topk(embeddings, scores, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = successive_halving_topk(embeddings, scores, 5)
+    assert torch.equal(plain.embeddings, cast.embeddings)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"k": 0}, "k must be at least 1"),
+        ({"base": 1.0}, "base must be above 1"),
+        ({"scores": torch.rand(2, 5)}, r"scores \(B, n\)"),
+        ({"padding_mask": torch.zeros(2, 6)}, "must be bool"),
+        ({"padding_mask": torch.zeros(2, 5, dtype=torch.bool)}, r"shape \(2, 6\)"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    arguments = {"embeddings": torch.rand(2, 6, 3), "scores": torch.rand(2, 6), "k": 2, **change}
+    with pytest.raises(ValueError, match=message):
+        successive_halving_topk(**arguments)

@@ -1,0 +1,96 @@
+"""Named architectures: sizes, lengths and what the user's own flags change."""
+from argparse import Namespace
+
+import pytest
+from fairseq import models, options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.models.architectures import ARCHITECTURES, fields_of
+from tests.conftest import make_dictionary
+
+
+def configure(*flags):
+    parser = options.get_training_parser()
+    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, ["data", *flags]))
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return make_dictionary(32000)
+
+
+@pytest.mark.parametrize(
+    "arch, millions, source, schedule, layers",
+    [
+        ("deeppyramidion", 123.8, 8192, "2:2048,3:512", 6),
+        ("deep_blockwise", 123.8, 8192, "", 6),
+        ("vanilla", 31.1, 8192, "", 2),
+        ("vanilla_2k", 31.1, 2048, "", 2),
+        ("blockwise_8k", 31.1, 8192, "", 2),
+        ("blockwise_2k", 31.1, 2048, "", 2),
+        ("transpooler", 31.1, 8192, "2:512", 2),
+        ("transpooler_2k", 31.1, 2048, "2:512", 2),
+        ("pyramidion", 31.1, 8192, "1:2048,2:512", 2),
+        ("pyramidion_2k", 31.1, 2048, "1:1024,2:512", 2),
+    ],
+)
+@pytest.mark.parametrize("task", ["translation", "long_document_summarization"])
+def test_each_reads_its_full_length(vocabulary, task, arch, millions, source, schedule, layers):
+    cfg = configure("--arch", arch, "--task", task)
+    assert cfg.task.max_source_positions == source and cfg.task.max_target_positions == 1024
+    model = models.build_model(cfg.model, Namespace(source_dictionary=vocabulary, target_dictionary=vocabulary))
+    assert model.max_positions() == (source, 1024)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == millions
+    assert str(model.encoder.schedule) == schedule and len(model.encoder.layers) == layers == len(model.decoder.layers)
+    assert model.decoder.embed_positions is None and model.encoder.embed_positions is not None
+    assert model.decoder.embed_tokens is model.encoder.embed_tokens
+    attention = type(model.encoder.layers[0].self_attn).__name__
+    assert attention == ("FullAttention" if arch.startswith("vanilla") else "BlockwiseAttention")
+
+
+def test_the_users_flags_win():
+    flags = ["--max-source-positions", "1024", "--pooling-schedule", "3:64", "--encoder-embed-dim", "32"]
+    cfg = configure("--arch", "deeppyramidion", *flags, "--decoder-positions")
+    assert cfg.task.max_source_positions == cfg.model.max_source_positions == 1024
+    assert cfg.model.pooling_schedule == "3:64" and cfg.model.encoder_embed_dim == 32 and cfg.model.decoder_positions
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_every_entry_names_real_fields_and_a_paper_dropout(name):
+    cfg = configure("--arch", name)
+    for field, value in fields_of(name).items():
+        assert cfg.model[field] == value
+    assert cfg.model.dropout == 0.1 and cfg.model.activation_fn == "relu" and cfg.model.encoder_attention_heads == 8
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--pooling-schedule", "9:4"], "pools after layer 9, but the encoder has 6 layers"),
+        (["--block-size", "0"], "--block-size must be at least 1"),
+        (["--softmax-base", "0.5"], "--softmax-base must be above 1"),
+        (["--encoder-attention-heads", "7"], r"--encoder-embed-dim \(768\) must be a multiple"),
+    ],
+)
+def test_contradictions_are_named(vocabulary, flags, message):
+    task = Namespace(source_dictionary=vocabulary, target_dictionary=vocabulary)
+    with pytest.raises(PyramidionError, match=message):
+        models.build_model(configure("--arch", "deeppyramidion", *flags).model, task)
+
+
+def test_separate_dictionaries_are_named(vocabulary):
+    task = Namespace(source_dictionary=vocabulary, target_dictionary=make_dictionary(100))
+    with pytest.raises(PyramidionError, match="--joined-dictionary"):
+        models.build_model(configure("--arch", "deeppyramidion").model, task)
+
+
+def test_a_checkpoint_from_before_an_option_existed_still_builds(vocabulary):
+    from omegaconf import OmegaConf
+
+    cfg = OmegaConf.to_container(configure("--arch", "transpooler").model)
+    for newer in ("scorer_activation", "pooling_schedule"):
+        del cfg[newer]
+    task = Namespace(source_dictionary=vocabulary, target_dictionary=vocabulary)
+    model = models.build_model(OmegaConf.create(cfg), task, from_checkpoint=True)
+    assert str(model.encoder.schedule) == "2:512"

@@ -1,0 +1,88 @@
+"""Checkpoints of the published code, converted: the same numbers out of ours."""
+import json
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from pyramidion_fairseq.cli.convert import main
+from pyramidion_fairseq.conversion import convert_published
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.models import PyramidionModel
+from tests.conftest import DATA, make_dictionary
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return dict(np.load(DATA / "published_model.npz"))
+
+
+@pytest.fixture
+def published(golden):
+    state = {name[3:]: torch.from_numpy(array) for name, array in golden.items() if name.startswith("sd|")}
+    return {"model": state, "args": Namespace(**json.loads(str(golden["args"])))}
+
+
+def build(checkpoint, words=100):
+    dictionary = make_dictionary(words)
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task)
+    model.load_state_dict(checkpoint["model"], strict=True)
+    return model.eval()
+
+
+def test_published_model_is_reproduced(golden, published, tmp_path, caplog):
+    """Encoder output and logits of the authors' code to 1e-4, through the command and a file."""
+    torch.save(published, tmp_path / "in.pt")
+    with caplog.at_level("INFO"):
+        main(["published", str(tmp_path / "in.pt"), str(tmp_path / "out.pt")])
+    assert "3+2 layers, pooling schedule 2:32,3:16" in caplog.text
+    model = build(load_checkpoint(tmp_path / "out.pt"))
+    with torch.no_grad():
+        encoded = model.encoder(torch.from_numpy(golden["src"]), None)["encoder_out"][0]
+        logits = model(torch.from_numpy(golden["src"]), None, torch.from_numpy(golden["prev"]))[0]
+    torch.testing.assert_close(encoded, torch.from_numpy(golden["enc"]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits, torch.from_numpy(golden["logits"]), rtol=0, atol=1e-4)
+
+
+def test_scorers_of_layers_that_do_not_pool_are_left_out(published):
+    names = {name for name in convert_published(published)["model"] if "scorer" in name}
+    assert names == {f"encoder.poolings.{layer}.scorer.proj.{p}" for layer in (2, 3) for p in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"flip_right": 0}, "flip_right=0"),
+        ({"encoder_pooling_arch": "nonlinear"}, "encoder_pooling_arch='nonlinear'"),
+        ({"enc_layers_and_token_width": "__import__('os').system('true')"}, "not a dict of layers"),
+        ({"enc_layers_and_token_width": "{1: 32, 2: 64}"}, "lengths must descend"),
+        ({"enc_layers_and_token_width": "{2: 16, 7: 8}"}, "the encoder has 3 layers"),
+    ],
+)
+def test_what_cannot_be_expressed_is_named(published, change, message):
+    vars(published["args"]).update(change)
+    with pytest.raises(PyramidionError, match=message):
+        convert_published(published)
+
+
+def test_a_missing_scorer_is_named(published):
+    del published["model"]["encoder.pooler.scorer.2.weight"]
+    with pytest.raises(PyramidionError, match="no scorer for the pooling after layer 3"):
+        convert_published(published)
+
+
+def test_command_refuses_in_one_line(tmp_path, published):
+    torch.save({"model": {}, "args": Namespace(arch="transformer")}, tmp_path / "stock.pt")
+    torch.save(published, tmp_path / "in.pt")
+    for given, wanted, message in (
+        ("stock.pt", "out.pt", "not a checkpoint of the published code"),
+        ("nowhere.pt", "out.pt", "nowhere.pt"),
+        ("in.pt", "in.pt", "exists: remove it"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["published", str(tmp_path / given), str(tmp_path / wanted)])
+        assert str(stop.value).startswith("pyramidion-convert: error: ") and message in str(stop.value)
+        assert "\n" not in str(stop.value) and not (tmp_path / "out.pt").exists()

@@ -1,0 +1,54 @@
+"""The model beyond its contract: fairseq's own weights, recomputation, positions."""
+from argparse import Namespace
+
+import torch
+from fairseq.models.transformer import TransformerConfig, TransformerModelBase
+
+from tests.conftest import TINY
+
+
+def test_stock_transformer_weights_load_and_give_the_same_logits(dictionary, tiny_model, random_tokens):
+    """With full attention and decoder positions the model is fairseq's Transformer."""
+    torch.manual_seed(3)
+    cfg = TransformerConfig.from_namespace(Namespace(**TINY, decoder_input_dim=8, decoder_output_dim=8))
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    stock = TransformerModelBase.build_model(cfg, task).double().eval()
+    ours = tiny_model(attention="full", pooling_schedule="", decoder_positions=True)
+    ours.load_state_dict(stock.state_dict(), strict=True)
+    tokens, summary = random_tokens([30, 12, 1]), torch.tensor([[2, 5, 6, 7]] * 3)
+    expected = stock(tokens, None, summary)[0]
+    torch.testing.assert_close(ours(tokens, None, summary)[0], expected, rtol=0, atol=1e-5)  # float32 softmax
+
+
+def test_recomputation_gives_the_same_gradients(tiny_model, random_tokens):
+    tokens, summary = random_tokens([50, 12]), torch.tensor([[2, 5, 6, 7]] * 2)
+    grads = []
+    for checkpoint in (False, True):
+        model = tiny_model(checkpoint_activations=checkpoint).train()
+        model(tokens, None, summary)[0].square().sum().backward()
+        grads.append({name: p.grad for name, p in model.named_parameters()})
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=0, atol=1e-12)
+
+
+def test_positions_are_counted_from_the_documents_start(tiny_model):
+    """Two equal blocks get different states, since their positions differ (Appendix C.1)."""
+    model = tiny_model(pooling_schedule="")
+    states = model.encoder(torch.tensor([[5, 6, 7, 8, 5, 6, 7, 8]]), None)["encoder_out"][0]
+    assert (states[:4] - states[4:]).abs().max() > 0.1
+    model.encoder.embed_positions = None
+    states = model.encoder(torch.tensor([[5, 6, 7, 8, 5, 6, 7, 8]]), None)["encoder_out"][0]
+    torch.testing.assert_close(states[:4], states[4:], rtol=0, atol=1e-12)
+
+
+def test_full_length_states_are_not_kept(tiny_model, random_tokens):
+    model, tokens = tiny_model(), random_tokens([50])
+    assert model.encoder(tokens, None)["encoder_embedding"] == [] == model.encoder(tokens, None)["encoder_states"]
+    lengths = [state.size(0) for state in model.encoder(tokens, None, return_all_hiddens=True)["encoder_states"]]
+    assert lengths == [50, 12, 5, 5]
+
+
+def test_longer_than_announced_still_encodes(tiny_model, random_tokens):
+    """The task cuts documents, the encoder itself has no limit (sinusoidal positions grow)."""
+    assert tiny_model().encoder(random_tokens([3000]), None)["encoder_out"][0].shape == (5, 1, 8)

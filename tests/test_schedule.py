@@ -1,0 +1,45 @@
+"""The pooling schedule: parsing, lengths, refusals."""
+import pytest
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.schedule import PoolingSchedule
+
+
+def test_deeppyramidion():
+    schedule = PoolingSchedule.parse(" 2:2048, 3:512 ")
+    assert schedule.steps == ((2, 2048), (3, 512))
+    assert str(schedule) == "2:2048,3:512"
+    assert schedule.input_lengths(8192, 6) == (8192, 8192, 2048, 512, 512, 512)
+    assert schedule.input_lengths(1000, 6) == (1000, 1000, 1000, 512, 512, 512)
+    assert schedule.output_length(8192) == 512 and schedule.output_length(100) == 100
+    # The paper's claim of 2.5x in the encoder's self-attention, as layer inputs.
+    assert round(6 * 8192 / sum(schedule.input_lengths(8192, 6)), 3) == 2.462
+
+
+def test_empty_never_pools():
+    schedule = PoolingSchedule.parse("")
+    assert schedule.steps == () and schedule.input_lengths(9, 2) == (9, 9) and schedule.output_length(9) == 9
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("2", "is not of the form"),
+        ("2:2048;3:512", "is not of the form"),
+        ("2:2048,", "is not of the form"),
+        ("__import__('os')", "is not of the form"),
+        ("3:512,2:128", "layers must ascend"),
+        ("2:512,2:128", "layers must ascend"),
+        ("0:512", "counted from 1"),
+        ("2:512,3:512", "lengths must descend"),
+        ("2:0", "at least 1"),
+    ],
+)
+def test_nonsense_is_refused(text, message):
+    with pytest.raises(PyramidionError, match=message):
+        PoolingSchedule.parse(text)
+
+
+def test_too_few_layers():
+    with pytest.raises(PyramidionError, match="pools after layer 3, but the encoder has 2 layers"):
+        PoolingSchedule.parse("2:8,3:4").check_layers(2)
