@@ -2,12 +2,16 @@
 
 ``fairseq-train --user-dir pyramidion_fairseq`` imports this file, which registers everything with fairseq.
 """
+
+from . import checkpoints, compat
 from .errors import PyramidionError, install_excepthook
 from .functional import Pooled, successive_halving_topk
 from .models import PyramidionModel
 from .tasks import LongDocumentSummarizationTask
 from .version import __version__
 
+compat.install()
+checkpoints.install()
 install_excepthook()
 
 __all__ = [

@@ -3,6 +3,7 @@
 Flat, because a nested fairseq config ignores or breaks some options on the command line; no postponed annotations,
 no ``X | None``, no list and no bool that defaults to True, because fairseq's flag generation cannot take them.
 """
+
 from argparse import Namespace
 from dataclasses import dataclass, field, fields
 from typing import Any

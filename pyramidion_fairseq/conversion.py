@@ -1,4 +1,5 @@
 """Checkpoints of other code, made ours: names and arguments mapped, weights unchanged."""
+
 from __future__ import annotations
 
 import ast

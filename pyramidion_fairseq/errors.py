@@ -1,4 +1,5 @@
 """Errors that a user can cause: one clear line that says what is wrong and what to do."""
+
 import os
 import sys
 

@@ -1,4 +1,5 @@
 """One small registry for everything that has variants: attention, scorers, poolers."""
+
 from __future__ import annotations
 
 import importlib

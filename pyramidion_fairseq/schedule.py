@@ -1,4 +1,5 @@
 """When the encoder pools, and to what length: the pooling schedule."""
+
 from __future__ import annotations
 
 import re

@@ -1,4 +1,5 @@
 """Fixtures shared by all tests."""
+
 import os
 import subprocess
 import sys
@@ -85,7 +86,13 @@ def command():
         env = dict(os.environ, OMP_NUM_THREADS="2", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES="")
         executable = Path(sys.executable).parent / f"fairseq-{name}"
         done = subprocess.run(
-            [str(executable), *map(str, args)], input=stdin, env=env, cwd=ROOT, capture_output=True, text=True, **kwargs
+            [str(executable), *map(str, args)],
+            input=stdin,
+            env=env,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            **kwargs,
         )
         if check:
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,4 +1,5 @@
 """Named architectures: sizes, lengths and what the user's own flags change."""
+
 from argparse import Namespace
 
 import pytest

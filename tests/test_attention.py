@@ -1,4 +1,5 @@
 """Block-wise and full attention against loops and against fairseq's own."""
+
 import pytest
 import torch
 from fairseq.modules import MultiheadAttention

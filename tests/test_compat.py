@@ -1,4 +1,5 @@
 """The stand-ins for fairseq's compiled parts: against a plain oracle, and against what the compiled ones answered."""
+
 import json
 import logging
 import sys

@@ -1,4 +1,5 @@
 """Checkpoints of the published code, converted: the same numbers out of ours."""
+
 import json
 from argparse import Namespace
 

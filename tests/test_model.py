@@ -1,4 +1,5 @@
 """The model beyond its contract: fairseq's own weights, recomputation, positions."""
+
 from argparse import Namespace
 
 import torch

@@ -1,4 +1,5 @@
 """The registry, and that a variant's name is its file's name."""
+
 import pytest
 
 from pyramidion_fairseq.attention import ATTENTIONS

@@ -1,4 +1,5 @@
 """The pooling schedule: parsing, lengths, refusals."""
+
 import pytest
 
 from pyramidion_fairseq.errors import PyramidionError

@@ -1,4 +1,5 @@
 """Self-attention of the encoder."""
+
 from ..registry import import_variants
 from .base import ATTENTIONS, EncoderAttention
 

@@ -1,4 +1,5 @@
 """The contract of the encoder's self-attention."""
+
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,5 @@
 """Block-wise attention (paper, section 3.1)."""
+
 from __future__ import annotations
 
 import torch.nn.functional as F

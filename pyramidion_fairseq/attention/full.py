@@ -1,4 +1,5 @@
 """Full attention: every token attends to every token (Vaswani et al. 2017; the paper's "Vanilla")."""
+
 from __future__ import annotations
 
 from torch import Tensor

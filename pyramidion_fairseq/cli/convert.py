@@ -1,4 +1,5 @@
 """``pyramidion-convert``: checkpoints of other code, made ours."""
+
 from __future__ import annotations
 
 import argparse

@@ -1,4 +1,5 @@
 """Pure functions on batch-first tensors; ``reference`` holds their slow, obvious counterparts."""
+
 from .blocks import join_blocks, split_blocks
 from .padding import move_padding_right
 from .partition import partition_sum

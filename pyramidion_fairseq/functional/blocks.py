@@ -1,4 +1,5 @@
 """Splitting sequences into the non-overlapping blocks of block-wise attention (paper, section 3.1)."""
+
 from __future__ import annotations
 
 import torch.nn.functional as F

@@ -1,4 +1,5 @@
 """Padding masks are True on padding, everywhere in this package."""
+
 from __future__ import annotations
 
 from torch import Tensor

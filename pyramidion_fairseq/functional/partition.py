@@ -1,4 +1,5 @@
 """Weighted sums over the parts of a partition: what every pooling does to representations, in one read of them."""
+
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,5 @@
 """Slow, obvious counterparts of the functions beside this file, for tests to compare with."""
+
 from __future__ import annotations
 
 import torch

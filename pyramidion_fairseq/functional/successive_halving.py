@@ -1,4 +1,5 @@
 """The Successive Halving Top-k operator (paper, section 4 and Algorithm 1 in Appendix B.1)."""
+
 from __future__ import annotations
 
 import math

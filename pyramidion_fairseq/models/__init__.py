@@ -1,4 +1,5 @@
 """The model and its named architectures."""
+
 from . import architectures
 from .pyramidion import PyramidionModel
 

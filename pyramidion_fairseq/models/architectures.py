@@ -2,6 +2,7 @@
 
 ``fairseq-train --arch NAME`` reads each one's full length with nothing else said.
 """
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple

@@ -1,4 +1,5 @@
 """The decoder: fairseq's, without positional embeddings unless asked for."""
+
 from __future__ import annotations
 
 from fairseq.models.transformer import TransformerDecoderBase

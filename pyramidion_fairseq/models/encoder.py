@@ -1,4 +1,5 @@
 """The encoder: attention inside blocks, and poolings between layers."""
+
 from __future__ import annotations
 
 from typing import NamedTuple

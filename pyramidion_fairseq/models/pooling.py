@@ -1,4 +1,5 @@
 """One pooling of the encoder: a scorer and a pooler."""
+
 from __future__ import annotations
 
 from torch import Tensor, nn

@@ -1,4 +1,5 @@
 """The model, registered with fairseq as ``pooled_transformer``; named architectures are in ``architectures.py``."""
+
 from __future__ import annotations
 
 from argparse import Namespace

@@ -1,4 +1,5 @@
 """Poolers: from n scored representations to k."""
+
 from ..registry import import_variants
 from .base import POOLERS, Pooler
 

@@ -1,4 +1,5 @@
 """The contract of poolers."""
+
 from __future__ import annotations
 
 from torch import Tensor, nn

@@ -1,4 +1,5 @@
 """The Successive Halving Top-k pooler of the paper (section 4)."""
+
 from __future__ import annotations
 
 from torch import Tensor

@@ -1,4 +1,5 @@
 """Token scorers: how useful is each representation?"""
+
 from ..registry import import_variants
 from .base import EPSILON, SCORERS, TokenScorer
 

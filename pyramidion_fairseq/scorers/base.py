@@ -1,4 +1,5 @@
 """The contract of token scorers."""
+
 from __future__ import annotations
 
 import torch

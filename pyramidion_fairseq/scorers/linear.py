@@ -1,4 +1,5 @@
 """The linear scorer of the paper, which it found to work best (section 3.1)."""
+
 from __future__ import annotations
 
 import torch.nn.functional as F

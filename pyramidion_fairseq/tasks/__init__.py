@@ -1,4 +1,5 @@
 """fairseq tasks."""
+
 from .long_document_summarization import LongDocumentSummarizationTask
 
 __all__ = ["LongDocumentSummarizationTask"]

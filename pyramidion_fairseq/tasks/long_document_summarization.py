@@ -1,13 +1,15 @@
 """The task ``long_document_summarization``: fairseq's ``translation``, made not to lose or refuse documents."""
+
 # No postponed annotations: fairseq reads the config's types.
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import List, Optional
 
 from fairseq.data import LanguagePairDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
@@ -47,7 +49,8 @@ class LongDocumentSummarizationTask(TranslationTask):
 
     def __init__(self, cfg: LongDocumentSummarizationConfig, src_dict, tgt_dict):
         super().__init__(cfg, src_dict, tgt_dict)
-        with open_dict(cfg):  # read by FairseqTask.get_batch_iterator; stock fairseq resumes inexactly without it
+        # FairseqTask.get_batch_iterator reads this; without it, stock fairseq resumes inexactly.
+        with open_dict(cfg) if OmegaConf.is_config(cfg) else nullcontext():
             cfg.rebuild_batches = True
         self.max_lengths = (cfg.max_source_positions, cfg.max_target_positions)
 
@@ -69,15 +72,16 @@ class LongDocumentSummarizationTask(TranslationTask):
         """
         try:
             super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:  # ValueError: fairseq cannot map an empty file
             raise PyramidionError(
-                f"no split {split!r} in {self.cfg.data}: prepare the data with preprocess/prepare.py ({error})"
+                f"no documents in split {split!r} of {self.cfg.data}: prepare the data with "
+                f"preprocess/prepare.py ({error})"
             ) from error
         stock = self.datasets[split]
-        if len(stock) == 0:
-            raise PyramidionError(f"split {split!r} in {self.cfg.data} has no documents")
         src = TruncatedDataset(stock.src, self.max_lengths[0], self.src_dict.eos())
-        tgt = stock.tgt and TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos())
+        tgt = None
+        if stock.tgt is not None:
+            tgt = TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos())
         for what, side in (("documents", src), ("summaries", tgt)):
             if side is not None:
                 logger.info(
@@ -89,7 +93,7 @@ class LongDocumentSummarizationTask(TranslationTask):
             src.sizes,
             self.src_dict,
             tgt,
-            tgt and tgt.sizes,
+            None if tgt is None else tgt.sizes,
             self.tgt_dict,
             left_pad_source=self.cfg.left_pad_source,
             left_pad_target=self.cfg.left_pad_target,

@@ -1,4 +1,5 @@
 """Cutting token sequences to a length without losing their end-of-sentence symbol."""
+
 from __future__ import annotations
 
 import numpy as np

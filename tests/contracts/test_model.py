@@ -1,4 +1,5 @@
 """What the encoder-decoder promises, for every registered attention, scorer and pooler."""
+
 import pytest
 import torch
 

@@ -1,4 +1,5 @@
 """What every registered pooler promises."""
+
 from argparse import Namespace
 
 import pytest
@@ -62,7 +63,7 @@ def test_shapes_and_short_documents(name, options, length, k):
     pooled = build(name, options)(x, scores, None, k)
     assert pooled.embeddings.shape == (3, min(length, k), 3) and pooled.padding_mask is None
     assert pooled.slots.shape == pooled.weights.shape == (3, length)
-    assert 0 <= pooled.slots.min() and pooled.slots.max() < min(length, k)
+    assert pooled.slots.min() >= 0 and pooled.slots.max() < min(length, k)
     if length <= k:
         assert torch.equal(pooled.embeddings, x)
 

@@ -1,4 +1,5 @@
 """What every registered scorer promises."""
+
 from argparse import Namespace
 
 import pytest
@@ -25,7 +26,7 @@ def test_scores_are_finite_and_not_in_half_precision(name, dtype):
 
 def test_scores_suit_the_peaked_softmax(name):
     scores = build(name)(100 * torch.randn(4, 50, 8), None)
-    assert 0 <= scores.min() and scores.max() <= 1 + 1.1e-5
+    assert scores.min() >= 0 and scores.max() <= 1 + 1.1e-5
 
 
 def test_autocast_does_not_round_scores(name):

@@ -1,4 +1,5 @@
 """Blocks and padding."""
+
 import pytest
 import torch
 

@@ -1,4 +1,5 @@
 """The operator against the published code's numbers, its own slow reference, and its promises."""
+
 import numpy as np
 import pytest
 import torch
@@ -159,7 +160,9 @@ def test_extreme_scores_stay_finite(size, dtype, base):
     pooled.embeddings.float().sum().backward()
     for tensor in (pooled.embeddings, pooled.scores, pooled.weights, embeddings.grad, scores.grad):
         assert tensor.isfinite().all()
-    assert pooled.embeddings.dtype == dtype and pooled.weights.dtype == max(dtype, torch.float32, key=lambda t: t.itemsize)
+    assert pooled.embeddings.dtype == dtype and pooled.weights.dtype == max(
+        dtype, torch.float32, key=lambda t: t.itemsize
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -1,0 +1,51 @@
+"""What lets stock fairseq commands run where fairseq was installed without its compiled extensions."""
+
+import importlib
+import logging
+import sys
+
+logger = logging.getLogger(__name__)
+
+
+def install() -> None:
+    """Stand in for the compiled parts of fairseq that are missing; where they are there, nothing is changed.
+
+    Call it when the plugin is imported: ``--user-dir`` is read before the command's options are, so the default of
+    ``--scoring`` can still be changed. Calling it again does nothing.
+    """
+    if not _importable("fairseq.data.data_utils_fast"):
+        _stand_in_for_batching()
+    if not _importable("fairseq.libbleu"):
+        _score_with_sacrebleu()
+
+
+def _importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except (ImportError, ValueError):  # ValueError: compiled for another numpy
+        return False
+    return True
+
+
+def _stand_in_for_batching() -> None:
+    """Batching is compiled in fairseq: without it neither training nor generation starts."""
+    import fairseq.data
+
+    from . import data_utils_fast
+
+    sys.modules["fairseq.data.data_utils_fast"] = data_utils_fast
+    fairseq.data.data_utils_fast = data_utils_fast
+    logger.debug("fairseq's compiled data_utils_fast is missing: batches are made in Python")
+
+
+def _score_with_sacrebleu() -> None:
+    """fairseq-generate ends with a score, by default from compiled code: take the default that needs none.
+
+    ``--scoring bleu`` still asks for the compiled one, and a default that another plugin has set is left alone.
+    """
+    import fairseq.scoring  # noqa: F401  makes the registry's entry
+    from fairseq.registry import REGISTRIES
+
+    if REGISTRIES["scoring"]["default"] == "bleu":
+        REGISTRIES["scoring"]["default"] = "sacrebleu"
+        logger.info("fairseq's compiled libbleu is missing: --scoring is sacrebleu unless given")

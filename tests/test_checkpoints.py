@@ -1,0 +1,578 @@
+"""Checkpoints of stock fairseq load in every command; files that could run something, or are broken, are refused."""
+
+import argparse
+import collections
+import functools
+import io
+import os
+import pickle
+import random
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fairseq import checkpoint_utils
+from fairseq.distributed import utils as distributed_utils
+from fairseq.models.transformer import TransformerModel
+from omegaconf import AnyNode, OmegaConf
+
+from pyramidion_fairseq import checkpoints, compat
+from pyramidion_fairseq.errors import PyramidionError
+
+ROOT = Path(__file__).resolve().parent.parent
+USER_DIR = str(ROOT / "pyramidion_fairseq")
+COMMAND_LIMIT_S = 120
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed():
+    compat.install()
+    checkpoints.install()
+
+
+class Workplace:
+    """A folder with a tiny binarised corpus, and fairseq's commands run in it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        draw = random.Random(0)
+        for split, lines in (("train", 12), ("valid", 2), ("test", 3)):
+            texts = [[f"w{draw.randrange(20)}" for _ in range(draw.randrange(4, 10))] for _ in range(lines)]
+            (folder / f"{split}.src").write_text("".join(" ".join(text) + "\n" for text in texts))
+            (folder / f"{split}.tgt").write_text("".join(" ".join(text[:3]) + "\n" for text in texts))
+        prefixes = [part for split in ("train", "valid", "test") for part in (f"--{split}pref", split)]
+        self.run("preprocess", "-s", "src", "-t", "tgt", *prefixes, "--destdir", "bin", "--joined-dictionary")
+
+    def start(self, name, *arguments, script=False):
+        """The command as ``python -m``, or as the installed script where its name matters."""
+        scripts = Path(sys.executable).parent
+        command = [str(scripts / f"fairseq-{name}")] if script else [sys.executable, "-m", f"fairseq_cli.{name}"]
+        return subprocess.Popen(
+            [*command, *map(str, arguments)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, name, *arguments, text="", **options):
+        process = self.start(name, *arguments, **options)
+        out, err = process.communicate(text, timeout=COMMAND_LIMIT_S)
+        assert process.returncode == 0, out[-2000:] + err[-4000:]
+        return out + err
+
+    def train(self, save_dir, *arguments):
+        sizes = [f"--{side}-{size}" for side in ("encoder", "decoder") for size in ("embed-dim", "ffn-embed-dim")]
+        narrow = [part for size in sizes for part in (size, "8")]
+        heads = ["--encoder-attention-heads", 2, "--decoder-attention-heads", 2, "--share-all-embeddings"]
+        layers = ["--encoder-layers", 1, "--decoder-layers", 1]
+        steps = ["--lr", 0.01, "--max-tokens", 60, "--required-batch-size-multiple", 1, "--log-format", "simple"]
+        model = ["--arch", "transformer", *narrow, *heads, *layers]
+        data = ["bin", "-s", "src", "-t", "tgt", "--task", "translation", "--user-dir", USER_DIR, "--cpu"]
+        save = ["--save-dir", save_dir, "--no-epoch-checkpoints"]
+        return self.run("train", *data, *model, *steps, *save, *arguments)
+
+    def reading(self, path):
+        """Options of the commands that read a checkpoint."""
+        batches = ["--batch-size", 2, "--required-batch-size-multiple", 1]
+        return ["bin", "--user-dir", USER_DIR, "--cpu", "--task", "translation", "--path", path, *batches]
+
+
+# Meters of --eval-bleu hold numpy arrays: the part of a checkpoint that torch refuses by itself.
+METERS = ["--eval-bleu", "--eval-bleu-args", '{"beam": 1, "max_len_b": 3}', "--optimizer", "adam"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    return Workplace(tmp_path_factory.mktemp("workplace"))
+
+
+@pytest.fixture(scope="module")
+def real(workplace):
+    """A checkpoint of stock fairseq with meters in it, after three updates."""
+    workplace.train("run", *METERS, "--max-update", 3)
+    return workplace.folder / "run" / "checkpoint_last.pt"
+
+
+# ---------------------------------------------------------------------------------------------- what must load
+
+
+def test_training_resumes(workplace, real):
+    log = workplace.train("run", *METERS, "--max-update", 4, "--no-save")
+    assert "@ 3 updates)" in log and "num_updates 4" in log
+
+
+def test_generate_scores_without_being_told_how(workplace, real):
+    log = workplace.run("generate", *workplace.reading(real), "--beam", 2, "--max-len-b", 4)
+    assert log.count("\nH-") + log.startswith("H-") == 3
+    assert "Generate test with beam=2: BLEU" in log
+
+
+def test_interactive_reads_standard_input(workplace, real):
+    reading = [part for part in workplace.reading(real) if part not in ("--batch-size", 2)]
+    log = workplace.run("interactive", *reading, "--max-len-b", 4, text="w1 w2 w3 w4\n")
+    assert "D-0\t" in log
+
+
+def test_validate(workplace, real):
+    assert "valid on 'valid' subset | loss" in workplace.run("validate", *workplace.reading(real))
+
+
+def test_from_pretrained(workplace, real):
+    model = TransformerModel.from_pretrained(
+        str(real.parent), checkpoint_file=real.name, data_name_or_path=str(workplace.folder / "bin")
+    )
+    assert isinstance(model.translate("w1 w2 w3"), str)
+
+
+def test_adafactor_and_half_precision_state(workplace):
+    """Adafactor keeps its options as a Namespace; --fp16 alone does not run on CPUs, this variant does."""
+    options = ["--optimizer", "adafactor", "--memory-efficient-fp16", "--max-update", 2, "--disable-validation"]
+    workplace.train("half", *options)
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(workplace.folder / "half" / "checkpoint_last.pt"))
+    assert state["optimizer_history"][-1]["optimizer_name"] == "MemoryEfficientFP16Optimizer"
+    assert state["last_optimizer_state"]["state"]
+    assert state["last_optimizer_state"]["loss_scale"] > 0
+
+
+def test_load_checkpoint_returns_what_is_in_the_file(real):
+    state = checkpoints.load_checkpoint(real)
+    assert set(state) >= {"model", "cfg", "extra_state", "optimizer_history", "last_optimizer_state"}
+    assert all(value.device.type == "cpu" for value in state["model"].values())
+    counts = dict((name, meter) for _, name, _, meter in state["extra_state"]["metrics"]["valid"])["_bleu_counts"]
+    assert isinstance(counts["sum"], np.ndarray)
+    moments = state["last_optimizer_state"]["state"]
+    assert all("exp_avg_sq" in moment for moment in moments.values())
+
+
+def test_legacy_state_with_args(real, tmp_path):
+    """Old checkpoints keep their options in a Namespace; a half-precision optimiser adds its scale to the state."""
+    state = checkpoints.load_checkpoint(real)
+    state.update(args=state["cfg"]["model"], cfg=None)
+    state["last_optimizer_state"]["loss_scale"] = 128.0
+    state["model"] = {name: value.half() for name, value in state["model"].items()}
+    checkpoints.save_checkpoint(state, tmp_path / "legacy.pt")
+    loaded = checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "legacy.pt"), arg_overrides={"beam": 3})
+    assert loaded["args"].beam == 3 and loaded["cfg"].task._name == "translation"
+
+
+def test_options_saved_as_omegaconf_are_resolved(real, tmp_path):
+    state = checkpoints.load_checkpoint(real)
+    state["cfg"] = OmegaConf.create({"common": {"seed": 7}, "dataset": {"seed": "${common.seed}"}})
+    checkpoints.save_checkpoint(state, tmp_path / "early.pt")
+    assert checkpoints.load_checkpoint(tmp_path / "early.pt")["cfg"] == {"common": {"seed": 7}, "dataset": {"seed": 7}}
+
+
+def broadcast_bytes(path):
+    """What rank 0 sends on resume (fairseq.distributed.utils.broadcast_object), tensors apart."""
+    buffer = io.BytesIO()
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    torch.save(distributed_utils._split_tensors_from_obj(state, []), buffer)
+    return buffer.getvalue()
+
+
+def other_numpy(data):
+    """The same file as the other major version of numpy would have written it."""
+    source, target = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
+    with zipfile.ZipFile(target, "w") as copy:
+        for name in source.namelist():
+            content = source.read(name)
+            for old, new in ((b"numpy._core.", b"numpy.core."), (b"numpy.core.", b"numpy._core.")):
+                if b"c" + old in content:
+                    content = content.replace(b"c" + old, b"c" + new)
+                    break
+            copy.writestr(name, content)
+    return target.getvalue()
+
+
+@pytest.fixture(scope="module")
+def wanted(real):
+    """Files that must load: a real checkpoint, one by the other numpy, float meters, and a resume's broadcast."""
+    floats = io.BytesIO()
+    torch.save({"model": {}, "sum": np.array([0.5])}, floats)
+    data = real.read_bytes()
+    return [data, other_numpy(data), floats.getvalue(), broadcast_bytes(real)]
+
+
+def test_every_wanted_file_loads(wanted):
+    assert wanted[0] != wanted[1]
+    for data in wanted:
+        torch.load(io.BytesIO(data), weights_only=True)
+
+
+@pytest.fixture
+def empty_list():
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    yield
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(before)
+
+
+@pytest.mark.skipif(not checkpoints._torch_takes_names(), reason="this torch takes no names")
+@pytest.mark.parametrize("name", [name for _, name in checkpoints.ALLOWED])
+def test_every_allowed_type_is_needed(wanted, empty_list, name):
+    torch.serialization.add_safe_globals([entry for entry in checkpoints.ALLOWED if entry[1] != name])
+    refused = 0
+    for data in wanted:
+        try:
+            torch.load(io.BytesIO(data), weights_only=True)
+        except pickle.UnpicklingError:
+            refused += 1
+    assert refused
+
+
+def test_list_for_older_torch_goes_by_the_objects_own_names(wanted, empty_list, monkeypatch):
+    """torch 2.4 and 2.5 look a type up as ``__module__.__name__`` and know no other way."""
+    entries = checkpoints._without_names(checkpoints.ALLOWED)
+    objects = {f"{entry.__module__}.{entry.__name__}": entry for entry in entries}
+    assert "_codecs.encode" in objects
+    assert {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"} <= set(objects)
+    monkeypatch.setattr(checkpoints, "_torch_takes_names", lambda: False)
+    checkpoints._allow_types()
+    for data in wanted[:3]:  # the fourth is never read with a list there
+        torch.load(io.BytesIO(data), weights_only=True)
+
+
+# ---------------------------------------------------------------------------------------------- what must not
+
+
+class Call:
+    """Pickles as the call of a function, which unpickling makes."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+    def __call__(self):
+        """Only so that pickle takes a Call for the function of another one."""
+
+
+def by_getattr(shell):
+    return Call(Call(getattr, Call(__import__, "os"), "system"), shell)
+
+
+def in_namespace(shell):
+    return argparse.Namespace(arch="transformer", criterion=Call(os.system, shell))
+
+
+def in_omegaconf(shell):
+    return OmegaConf.create({"model": {"inner": Call(os.system, shell)}}, flags={"allow_objects": True})
+
+
+HOSTILE = {
+    "os.system": (lambda shell: Call(os.system, shell), "system"),
+    "eval": (lambda shell: Call(eval, f"__import__('os').system({shell!r})"), "builtins.eval"),
+    "exec": (lambda shell: Call(exec, f"import os; os.system({shell!r})"), "builtins.exec"),
+    "getattr": (by_getattr, "builtins.getattr"),
+    "Popen": (lambda shell: Call(subprocess.check_call, ["sh", "-c", shell]), "subprocess.check_call"),
+    "partial": (lambda shell: Call(functools.partial(os.system, shell)), "functools.partial"),
+    "map": (lambda shell: Call(list, Call(map, os.system, [shell])), "builtins.map"),
+    "namespace": (in_namespace, "system"),
+    "omegaconf": (in_omegaconf, "system"),
+    "in a key": (lambda shell: {(Call(os.system, shell),): 1}, "system"),
+    "default": (lambda shell: collections.defaultdict(list, {"a": Call(os.system, shell)}), "system"),
+}
+
+
+def write_zip(state, path):
+    torch.save(state, path)
+
+
+def write_legacy(state, path):
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+def write_protocol_4(state, path):
+    torch.save(state, path, pickle_protocol=4)
+
+
+def write_plain(state, path):
+    path.write_bytes(pickle.dumps(state, protocol=4))
+
+
+READERS = {
+    "ours": checkpoints.load_checkpoint,
+    "fairseq": lambda path: checkpoint_utils.load_checkpoint_to_cpu(str(path)),
+}
+
+
+def one_line(refused):
+    line = str(refused.value)
+    assert "\n" not in line and "weights_only" not in line and len(line) < 700
+    assert isinstance(refused.value, PyramidionError)
+    assert refused.value.__context__ is None or refused.value.__suppress_context__  # no advice by torch beside ours
+    return line
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize("write", [write_zip, write_legacy, write_protocol_4, write_plain])
+def test_hostile_files_are_refused_and_run_nothing(case, write, tmp_path):
+    marker, path = tmp_path / "marker", tmp_path / "model.pt"
+    build, named = HOSTILE[case]
+    write({"model": {}, "extra_state": build(f"touch {shlex.quote(str(marker))}")}, path)
+    for read in READERS.values():
+        with pytest.raises(checkpoints.UnsafeCheckpointError) as refused:
+            read(path)
+        line = one_line(refused)
+        assert str(path) in line and named in line
+        assert not marker.exists()
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_files_would_run_if_they_were_read_unsafely(case, tmp_path):
+    """Else the test above would prove nothing."""
+    marker = tmp_path / "marker"
+    build, _ = HOSTILE[case]
+    data = pickle.dumps({"model": {}, "extra_state": build(f"touch {shlex.quote(str(marker))}")}, protocol=2)
+    pickle.loads(data)  # noqa: S301  its own bytes, and the point of the test
+    assert marker.exists()
+
+
+def test_popen_by_name(tmp_path):
+    call = Call(subprocess.Popen, ["touch", str(tmp_path / "marker")])
+    torch.save({"model": {}, "extra_state": call}, tmp_path / "m.pt")
+    with pytest.raises(checkpoints.UnsafeCheckpointError, match=r"subprocess\.Popen"):
+        checkpoints.load_checkpoint(tmp_path / "m.pt")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_unsafe_reading_cannot_be_asked_for(tmp_path, monkeypatch):
+    """Neither by torch's variable, nor by the default of torch before 2.6."""
+    build, named = HOSTILE["os.system"]
+    torch.save({"model": {}, "extra_state": build(f"touch {tmp_path / 'marker'}")}, tmp_path / "m.pt")
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    load = torch.load
+    seen = []
+
+    def old_default(file, map_location=None, weights_only=False):
+        seen.append(weights_only)
+        return load(file, map_location=map_location, weights_only=weights_only)
+
+    monkeypatch.setattr(torch, "load", old_default)
+    for read in READERS.values():
+        with pytest.raises(checkpoints.UnsafeCheckpointError, match=named):
+            read(tmp_path / "m.pt")
+    with pytest.raises(checkpoints.UnsafeCheckpointError, match=named):
+        checkpoint_utils.load_ema_from_checkpoint(str(tmp_path / "m.pt"))
+    assert seen == [True] * 3 and not (tmp_path / "marker").exists()
+
+
+def test_names_cannot_reach_the_terminal(tmp_path):
+    """A type's name is the file's own text: here it would clear the screen."""
+    (tmp_path / "m.pt").write_bytes(b"\x80\x02cbuiltins\n\x1b[2Jeval\n(tR.")
+    with pytest.raises(PyramidionError) as refused:
+        checkpoints.load_checkpoint(tmp_path / "m.pt")
+    assert "eval" in one_line(refused) and one_line(refused).isprintable()
+
+
+# An option that fairseq evaluates, in the checkpoint's own configuration: weights_only does not see it.
+CODE = "[__import__('pathlib').Path({!r}).touch() or 5]"
+
+
+def with_option(real, path, value, **others):
+    state = checkpoints.load_checkpoint(real)
+    vars(state["cfg"]["model"]).update(adaptive_softmax_cutoff=value, share_all_embeddings=False, **others)
+    vars(state["cfg"]["model"]).update(share_decoder_input_output_embed=False)
+    checkpoints.save_checkpoint(state, path)
+
+
+def build_model(path):
+    return checkpoint_utils.load_model_ensemble([str(path)], strict=False)
+
+
+def test_options_that_are_code_are_refused(workplace, real, tmp_path, monkeypatch):
+    monkeypatch.chdir(workplace.folder)
+    with_option(real, tmp_path / "m.pt", CODE.format(str(tmp_path / "marker")))
+    with pytest.raises(checkpoints.UnsafeCheckpointError) as refused:
+        build_model(tmp_path / "m.pt")
+    assert "model.adaptive_softmax_cutoff" in one_line(refused)
+    assert not (tmp_path / "marker").exists()
+    # What stock fairseq does with this file, weights_only and all:
+    monkeypatch.setattr(checkpoint_utils, "torch", torch)
+    try:
+        build_model(tmp_path / "m.pt")
+    except Exception as error:  # it need not make a working model
+        assert not isinstance(error, PyramidionError)
+    assert (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "os.system('x')",
+        " \tprint(1)",
+        "\nprint(1)",
+        b"print(1)",
+        "[0 for T.__class_getitem__ in [print]]",
+        "${model.first}${model.second}",
+        "(lambda: 0)",
+        "{'a': [f'{print(1)}']}",
+    ],
+)
+def test_kinds_of_code(value, real, tmp_path):
+    nested = {"nested": [argparse.Namespace(deep={"er": value})]}
+    node = {"node": AnyNode(value, flags={"allow_objects": True})}
+    for others in ({}, nested, node, {"data": [value]}):
+        with_option(real, tmp_path / "m.pt", None if others else value, **others)
+        with pytest.raises(checkpoints.UnsafeCheckpointError):
+            checkpoints.load_checkpoint(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize(
+    "value", ["5,7", "[(512, 10, 5)] + [(512, 3, 2)] * 4", '{"beam": 4}', "2:2048,3:512", "/a/b(1).pt", "gelu", "x.y"]
+)
+def test_options_that_are_no_code(value, real, tmp_path):
+    with_option(real, tmp_path / "m.pt", value, data="runs(2)", save_dir="runs(2)")
+    assert vars(checkpoints.load_checkpoint(tmp_path / "m.pt")["cfg"]["model"])["adaptive_softmax_cutoff"] == value
+
+
+# ---------------------------------------------------------------------------------------------- what is broken
+
+
+def broken(kind, whole):
+    """Content of a broken file made from a whole one."""
+    if kind == "garbled":
+        middle = whole.index(b"data.pkl") + 200
+        return whole[:middle] + bytes(reversed(whole[middle : middle + 400])) + whole[middle + 400 :]
+    return {
+        "half": whole[: len(whole) // 2],
+        "one byte short": whole[:-1],
+        "start only": whole[:3],
+        "empty": b"",
+        "random": random.Random(1).randbytes(5000) if sys.version_info >= (3, 9) else os.urandom(5000),
+        "text": b"not a checkpoint\n",
+        "zeros": bytes(4096),
+        "a number": pickle.dumps(5, protocol=2),
+    }[kind]
+
+
+BROKEN = ["half", "one byte short", "start only", "empty", "random", "text", "zeros", "a number", "garbled"]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_files_are_named(kind, reader, real, tmp_path):
+    path = tmp_path / "broken.pt"
+    path.write_bytes(broken(kind, real.read_bytes()))
+    with pytest.raises(checkpoints.DamagedCheckpointError) as refused:
+        READERS[reader](path)
+    assert str(path) in one_line(refused)
+
+
+def test_random_bytes_never_escape_as_another_error(tmp_path):
+    draw = random.Random(2)
+    whole = io.BytesIO()
+    torch.save({"model": {"a": torch.ones(2)}}, whole, _use_new_zipfile_serialization=False)
+    for _ in range(300):
+        data = bytearray(whole.getvalue())
+        for _ in range(draw.randrange(1, 30)):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        (tmp_path / "m.pt").write_bytes(data)
+        try:
+            checkpoints.load_checkpoint(tmp_path / "m.pt")
+        except PyramidionError as error:
+            assert "\n" not in str(error)
+
+
+def test_options_that_contain_themselves(tmp_path):
+    state = {"model": {}, "cfg": {}}
+    state["cfg"]["again"] = state["cfg"]
+    torch.save(state, tmp_path / "m.pt")
+    with pytest.raises(checkpoints.DamagedCheckpointError, match="contain themselves"):
+        checkpoints.load_checkpoint(tmp_path / "m.pt")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_torchscript_program_is_refused(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / "m.pt"))
+    with pytest.raises(checkpoints.UnsafeCheckpointError, match="TorchScript") as refused:
+        checkpoints.load_checkpoint(tmp_path / "m.pt")
+    one_line(refused)
+
+
+def test_a_file_without_a_model_is_no_checkpoint(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "m.pt")
+    assert set(checkpoints.load_checkpoint(tmp_path / "m.pt")) == {"weight"}
+    with pytest.raises(checkpoints.DamagedCheckpointError, match="no 'model'"):
+        checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "m.pt"))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_missing_file_is_a_missing_file(reader, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        READERS[reader](tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("command", ["generate", "train"])
+def test_commands_end_with_one_line(command, workplace, real):
+    """One of the two meets a hostile file, the other a broken one."""
+    (workplace.folder / "bad").mkdir(exist_ok=True)
+    path, marker = workplace.folder / "bad" / "checkpoint_last.pt", workplace.folder / "marker"
+    if command == "generate":
+        torch.save({"model": {}, "extra_state": Call(os.system, f"touch {marker}")}, path)
+        arguments, expected = workplace.reading(path), "posix.system"
+    else:
+        path.write_bytes(real.read_bytes()[:1000])
+        data = ["bin", "--user-dir", USER_DIR, "--cpu", "--arch", "transformer_iwslt_de_en"]
+        arguments = [*data, "--save-dir", "bad", "--max-tokens", 60, "--optimizer", "adam"]
+        expected = "is damaged"
+    process = workplace.start(command, *arguments, script=True)
+    _, err = process.communicate(timeout=COMMAND_LIMIT_S)
+    assert process.returncode == 1
+    assert "Traceback" not in err and not marker.exists()
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "checkpoint_last.pt" in last and expected in last
+
+
+# ---------------------------------------------------------------------------------------------- installing, saving
+
+
+def test_install_twice_is_once():
+    first = checkpoint_utils.torch
+    known = set(torch.serialization.get_safe_globals())
+    checkpoints.install()
+    assert checkpoint_utils.torch is first
+    assert set(torch.serialization.get_safe_globals()) == known
+    assert checkpoint_utils.torch.save is torch.save and torch.load is not first.load
+
+
+def test_save_replaces_in_one_step(tmp_path):
+    path = tmp_path / "m.pt"
+    checkpoints.save_checkpoint({"model": {"a": torch.zeros(2)}}, path)
+    checkpoints.save_checkpoint({"model": {"a": torch.ones(2)}}, str(path))
+    assert checkpoints.load_checkpoint(path)["model"]["a"].tolist() == [1, 1]
+    assert os.listdir(tmp_path) == ["m.pt"]
+
+
+@pytest.mark.parametrize("failing", ["save", "fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_save_leaves_the_old_file_and_nothing_else(failing, error, tmp_path, monkeypatch):
+    path = tmp_path / "m.pt"
+    checkpoints.save_checkpoint({"old": 1}, path)
+
+    def fail(*arguments, **_):
+        if failing == "save":
+            arguments[1].write(b"half")
+        raise error("no space left")
+
+    monkeypatch.setattr(torch if failing == "save" else os, failing, fail)
+    with pytest.raises(error):
+        checkpoints.save_checkpoint({"new": 1}, path)
+    monkeypatch.undo()
+    assert checkpoints.load_checkpoint(path) == {"old": 1}
+    assert os.listdir(tmp_path) == ["m.pt"]
+
+
+def test_save_into_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        checkpoints.save_checkpoint({}, tmp_path / "none" / "m.pt")

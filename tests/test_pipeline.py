@@ -1,0 +1,132 @@
+"""The stock commands, each in a process of its own, on a small corpus: train, resume, generate, interactive and more."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from tests.conftest import TINY, make_dictionary
+from tests.test_task import write_split
+
+USER_DIR = ["--user-dir", "pyramidion_fairseq"]
+
+
+def flags(**options):
+    return [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+
+
+SIZES = {name: value for name, value in TINY.items() if name.endswith(("layers", "dim", "heads", "size", "positions"))}
+ARCH = ["--arch", "deeppyramidion", *flags(**SIZES, pooling_schedule="1:12,2:5", dropout=0.1)]
+TRAIN = [
+    *USER_DIR, *ARCH, "--cpu", "--optimizer", "adam", "--lr", "0.003", "--lr-scheduler", "fixed", "--seed", "7",
+    "--log-format", "json", "--log-interval", "1", "--batch-size", "6", "--num-workers", "0",
+    "--criterion", "label_smoothed_cross_entropy", "--no-epoch-checkpoints",
+]  # fmt: skip
+TASK = ["--task", "long_document_summarization"]
+LENGTHS = {"train": [5 + 13 * i % 150 for i in range(40)], "valid": [1, 5, 12, 64, 65], "test": [1, 5, 6, 64, 2000]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Documents that list words, summaries that are their first ones; from 1 token to far too many."""
+    folder = tmp_path_factory.mktemp("data")
+    for side in ("source", "target"):
+        make_dictionary(40).save(str(folder / f"dict.{side}.txt"))
+    generator = torch.Generator().manual_seed(0)
+    for split, lengths in LENGTHS.items():
+        documents = [[*torch.randint(4, 40, (n - 1,), generator=generator).tolist(), 2] for n in lengths]
+        write_split(folder, split, documents, [[*document[:-1][:6], 2] for document in documents])
+    return folder
+
+
+def training_log(stdout):
+    """{(kind, update): loss} of the updates ("train") and of the validations ("valid")."""
+    rows = [json.loads(row) for row in re.findall(r"\| (?:train_inner|valid) \| (\{.*\})", stdout)]
+    train = {("train", int(row["num_updates"])): float(row["loss"]) for row in rows if "loss" in row}
+    valid = {("valid", int(row["valid_num_updates"])): float(row["valid_loss"]) for row in rows if "valid_loss" in row}
+    return {**train, **valid}
+
+
+@pytest.fixture(scope="module")
+def trained(command, data, tmp_path_factory):
+    """Three epochs without a stop: (checkpoint folder, output)."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    done = command("train", data, *TASK, *TRAIN, "--save-dir", folder, "--max-epoch", 3)
+    return folder, done.stdout
+
+
+def test_training_reads_everything_and_says_what_it_cuts(trained):
+    _, stdout = trained
+    cut = sum(n > 64 for n in LENGTHS["train"])
+    assert f"train: {cut} of 40 documents cut to 64 tokens" in stdout
+    assert "valid: 1 of 5 documents cut to 64 tokens" in stdout
+    assert "skipped" not in stdout
+    losses = training_log(stdout)
+    assert len(losses) == 3 * 7 + 3  # 40 documents in batches of 6, and 3 validations
+    assert losses["valid", 21] < losses["valid", 7] < losses["train", 1]
+
+
+@pytest.mark.parametrize("stop_at", [4, 10, 17])
+def test_a_resumed_run_equals_one_that_was_never_stopped(command, data, trained, tmp_path, stop_at):
+    """Bit for bit, also from the second epoch on."""
+    args = [data, *TASK, *TRAIN, "--save-dir", tmp_path, "--save-interval-updates", stop_at]
+    first = command("train", *args, "--max-update", stop_at)
+    second = command("train", *args, "--max-epoch", 3)
+    assert f"@ {stop_at} updates" in second.stdout
+    resumed = {**training_log(first.stdout), **training_log(second.stdout)}
+    for moment, loss in training_log(trained[1]).items():
+        assert resumed[moment] == loss, moment
+    ours, theirs = (torch.load(f / "checkpoint_last.pt", weights_only=False)["model"] for f in (tmp_path, trained[0]))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def summaries(stdout):
+    return {int(i): text for i, text in re.findall(r"^D-(\d+)\t[-\d.]+\t(.*)$", stdout, re.M)}
+
+
+def test_generation_takes_lengths_from_the_checkpoint_and_loses_nothing(command, data, trained):
+    done = command("generate", data, *USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu",
+                   "--beam", 2, "--max-len-b", 10, "--batch-size", 4)  # fmt: skip
+    assert "test: 1 of 5 documents cut to 64 tokens" in done.stdout + done.stderr
+    assert sorted(summaries(done.stdout)) == [0, 1, 2, 3, 4]
+    alone = command("generate", data, *USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu",
+                    "--beam", 2, "--max-len-b", 10, "--batch-size", 1)  # fmt: skip
+    assert summaries(alone.stdout) == summaries(done.stdout)
+
+
+def test_interactive_and_validate(command, data, trained):
+    lines = ["w1 w2 w3", "", " ".join(["w5"] * 500)]
+    done = command("interactive", data, *USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu",
+                   "--beam", 2, "--max-len-b", 10, "--buffer-size", 3, "--batch-size", 3, stdin="\n".join(lines) + "\n")  # fmt: skip
+    assert sorted(summaries(done.stdout)) == [0, 1, 2]
+    done = command("validate", data, *USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu",
+                   "--batch-size", 2)  # fmt: skip
+    assert re.search(r"valid \|.*loss [\d.]+", done.stdout)
+
+
+def test_stock_translation_task_trains_with_left_padding(command, data, tmp_path):
+    """``--arch deeppyramidion`` and nothing else; the task pads documents on the left and refuses longer ones."""
+    done = command("train", data, *TRAIN, "--save-dir", tmp_path, "--max-update", 3, "--skip-invalid-size-inputs-valid-test",
+                   "--truncate-source", "--required-batch-size-multiple", 1)  # fmt: skip
+    assert {("train", 1), ("train", 2), ("train", 3)} <= set(training_log(done.stdout))
+
+
+def test_bad_input_ends_in_one_line(command, data, tmp_path):
+    for arguments, message in (
+        ([data, *TASK, *TRAIN, "--pooling-schedule", "2:9,1:4"], "layers must ascend"),
+        ([data, *TASK, *TRAIN, "--valid-subset", "dev"], "no documents in split 'dev'"),
+    ):
+        done = command("train", *arguments, "--save-dir", tmp_path, check=False)
+        assert done.returncode == 1
+        assert done.stderr.strip().splitlines()[-1].startswith("error: ") and message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_from_pretrained(data, trained):
+    from pyramidion_fairseq import PyramidionModel
+
+    hub = PyramidionModel.from_pretrained(str(trained[0]), "checkpoint_best.pt", data_name_or_path=str(data))
+    assert hub.max_positions == (64, 32)
+    texts = hub.translate(["w1 w2 w3", "w5 " * 500], beam=2, max_len_b=5)
+    assert len(texts) == 2

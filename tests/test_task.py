@@ -1,0 +1,128 @@
+"""The task: cutting, padding, counting; on data made in memory."""
+
+import logging
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+from fairseq import options
+from fairseq.data import LanguagePairDataset
+from fairseq.data.indexed_dataset import make_builder
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.tasks import setup_task
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.tasks.truncation import TruncatedDataset, truncate
+from tests.conftest import TINY
+
+
+@pytest.mark.parametrize(
+    "tokens, length, expected",
+    [
+        ([5, 6, 7, 2], 4, [5, 6, 7, 2]),
+        ([5, 6, 7, 2], 3, [5, 6, 2]),
+        ([5, 6, 7, 2], 1, [2]),
+        ([5, 6, 7], 2, [5, 6]),
+        ([5, 6, 7, 2], None, [5, 6, 7, 2]),
+    ],
+)
+def test_truncation_keeps_the_end_symbol(tokens, length, expected):
+    assert truncate(torch.tensor(tokens), length, eos=2).tolist() == expected
+
+
+def test_truncated_dataset_counts_what_it_cuts():
+    class Rows(list):
+        sizes = np.array([3, 5, 9])
+
+    data = TruncatedDataset(Rows(torch.arange(n) + 10 for n in (3, 5, 9)), 5, eos=18)
+    assert data.sizes.tolist() == [3, 5, 5] and data.num_cut == 1
+    assert data[2].tolist() == [10, 11, 12, 13, 18] and data[1].tolist() == [10, 11, 12, 13, 14]
+
+
+def write_split(folder, split, documents, summaries):
+    for side, rows in (("source", documents), ("target", summaries)):
+        prefix = str(folder / f"{split}.source-target.{side}")
+        builder = make_builder(prefix + ".bin", "mmap", vocab_size=40)
+        for row in rows:
+            builder.add_item(torch.tensor(row))
+        builder.finalize(prefix + ".idx")
+
+
+@pytest.fixture
+def task_on(tmp_path, dictionary):
+    """Factory: a task on a data folder with one split of documents of the given lengths."""
+
+    def make(lengths, split="train", **chosen):
+        for side in ("source", "target"):
+            dictionary.save(str(tmp_path / f"dict.{side}.txt"))
+        write_split(tmp_path, split, [[9] * (n - 1) + [2] for n in lengths], [[8, 7, 2]] * len(lengths))
+        flags = [text for name, value in chosen.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+        arguments = [str(tmp_path), "--task", "long_document_summarization", "--path", "unused", *flags]
+        parser = options.get_generation_parser()
+        return setup_task(convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, arguments)).task)
+
+    return make
+
+
+def build_model(task, **changes):
+    return task.build_model(Namespace(_name="pooled_transformer", arch="pooled_transformer", **{**TINY, **changes}))
+
+
+def batches_of(task, split, **kwargs):
+    iterator = task.get_batch_iterator(
+        task.dataset(split), max_positions=task.max_positions(), required_batch_size_multiple=8, **kwargs
+    )
+    return list(iterator.next_epoch_itr(shuffle=False))
+
+
+@pytest.mark.parametrize("count", [1, 5, 60])
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_no_document_is_lost(task_on, count, split):
+    task = task_on([3 + 7 * i % 90 for i in range(count)], split=split)
+    build_model(task)
+    task.load_dataset(split)
+    ids = torch.cat([batch["id"] for batch in batches_of(task, split, max_tokens=256)])
+    assert sorted(ids.tolist()) == list(range(count))
+
+
+def test_documents_are_cut_to_the_models_length_and_counted(task_on, caplog):
+    task = task_on([10, 64, 65, 300])
+    build_model(task)
+    assert task.max_positions() == (64, 32)
+    with caplog.at_level(logging.INFO):
+        task.load_dataset("train")
+    assert "train: 2 of 4 documents cut to 64 tokens (50.0%)" in caplog.text
+    assert "train: 0 of 4 summaries cut to 32 tokens (0.0%)" in caplog.text
+    (batch,) = batches_of(task, "train", max_sentences=4)
+    tokens = batch["net_input"]["src_tokens"]
+    assert tokens.shape == (4, 64) and batch["net_input"]["src_lengths"].tolist() == [64, 64, 64, 10]
+    assert tokens[:3, -1].tolist() == [2, 2, 2]
+    assert tokens[3].tolist() == [9] * 9 + [2] + [1] * 54  # padded on the right
+
+
+def test_lengths_given_to_the_task_and_shorter_models_win(task_on):
+    task = task_on([10], max_source_positions=48)
+    build_model(task)
+    assert task.max_positions() == (48, 32)
+    build_model(task, max_source_positions=16, max_target_positions=8)
+    assert task.max_positions() == (16, 8)
+
+
+def test_interactive_documents_are_cut_and_padded_right(task_on):
+    task = task_on([10])
+    build_model(task)
+    documents = [torch.tensor([9] * 99 + [2]), torch.tensor([2])]
+    dataset = task.build_dataset_for_inference(documents, [100, 1])
+    assert isinstance(dataset, LanguagePairDataset)
+    tokens = dataset.collater([dataset[0], dataset[1]])["net_input"]["src_tokens"]
+    assert tokens[0].tolist() == [9] * 63 + [2] and tokens[1].tolist() == [2] + [1] * 63
+
+
+def test_missing_and_empty_splits_are_named(task_on, tmp_path):
+    task = task_on([10])
+    with pytest.raises(PyramidionError, match=r"no documents in split 'valid' of .*Dataset not found"):
+        task.load_dataset("valid")
+    write_split(tmp_path, "valid", [], [])
+    with pytest.raises(PyramidionError, match=r"no documents in split 'valid' of .*empty file"):
+        task.load_dataset("valid")
