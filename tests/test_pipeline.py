@@ -1,4 +1,4 @@
-"""The stock commands, each in a process of its own, on a small corpus: train, resume, generate, interactive and more."""
+"""The stock commands on a small corpus, each in its own process: train, resume, generate, interactive, validate."""
 
 import json
 import re
@@ -85,30 +85,35 @@ def summaries(stdout):
     return {int(i): text for i, text in re.findall(r"^D-(\d+)\t[-\d.]+\t(.*)$", stdout, re.M)}
 
 
-def test_generation_takes_lengths_from_the_checkpoint_and_loses_nothing(command, data, trained):
-    done = command("generate", data, *USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu",
-                   "--beam", 2, "--max-len-b", 10, "--batch-size", 4)  # fmt: skip
+@pytest.fixture(scope="module")
+def using(trained):
+    """What every command that uses the checkpoint is told: no length among it."""
+    return [*USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu"]
+
+
+BEAM = ["--beam", 2, "--max-len-b", 10]
+
+
+def test_generation_takes_lengths_from_the_checkpoint_and_loses_nothing(command, data, using):
+    done = command("generate", data, *using, *BEAM, "--batch-size", 4)
     assert "test: 1 of 5 documents cut to 64 tokens" in done.stdout + done.stderr
     assert sorted(summaries(done.stdout)) == [0, 1, 2, 3, 4]
-    alone = command("generate", data, *USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu",
-                    "--beam", 2, "--max-len-b", 10, "--batch-size", 1)  # fmt: skip
+    alone = command("generate", data, *using, *BEAM, "--batch-size", 1)
     assert summaries(alone.stdout) == summaries(done.stdout)
 
 
-def test_interactive_and_validate(command, data, trained):
-    lines = ["w1 w2 w3", "", " ".join(["w5"] * 500)]
-    done = command("interactive", data, *USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu",
-                   "--beam", 2, "--max-len-b", 10, "--buffer-size", 3, "--batch-size", 3, stdin="\n".join(lines) + "\n")  # fmt: skip
+def test_interactive_and_validate(command, data, using):
+    documents = "\n".join(["w1 w2 w3", "", " ".join(["w5"] * 500)]) + "\n"
+    done = command("interactive", data, *using, *BEAM, "--buffer-size", 3, "--batch-size", 3, stdin=documents)
     assert sorted(summaries(done.stdout)) == [0, 1, 2]
-    done = command("validate", data, *USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu",
-                   "--batch-size", 2)  # fmt: skip
+    done = command("validate", data, *using, "--batch-size", 2)
     assert re.search(r"valid \|.*loss [\d.]+", done.stdout)
 
 
 def test_stock_translation_task_trains_with_left_padding(command, data, tmp_path):
-    """``--arch deeppyramidion`` and nothing else; the task pads documents on the left and refuses longer ones."""
-    done = command("train", data, *TRAIN, "--save-dir", tmp_path, "--max-update", 3, "--skip-invalid-size-inputs-valid-test",
-                   "--truncate-source", "--required-batch-size-multiple", 1)  # fmt: skip
+    """``--arch deeppyramidion`` and the stock task, which pads documents on the left and refuses longer summaries."""
+    stock = ["--truncate-source", "--skip-invalid-size-inputs-valid-test", "--required-batch-size-multiple", 1]
+    done = command("train", data, *TRAIN, *stock, "--save-dir", tmp_path, "--max-update", 3)
     assert {("train", 1), ("train", 2), ("train", 3)} <= set(training_log(done.stdout))
 
 
