@@ -15,7 +15,7 @@ workers="${WORKERS:-$(nproc)}"
 corpus=(--python-docs)
 [ -z "$data" ] || corpus=(--input "$data")
 device=(--cpu)
-python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && device=(--bf16)
+python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && device=()
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/4 Corpus: read, clean, sentencepiece, binarise -> $out/data"
@@ -45,7 +45,7 @@ say "3/4 Summarising the test split with beam 2 -> $out/summaries.txt"
 generate=(fairseq-generate "$out/data/data-bin" --user-dir pyramidion_fairseq --task long_document_summarization
     --path "$out/checkpoints/checkpoint_last.pt" --gen-subset test --beam 2 --lenpen 1 --min-len 10 --max-len-b 120
     --no-repeat-ngram-size 3 --batch-size 16 --bpe sentencepiece --sentencepiece-model "$out/data/sentencepiece.model"
-    "${device[@]/--bf16/--fp16}")
+    "${device[@]}")
 printf '%q ' "${generate[@]}"; echo
 "${generate[@]}" > "$out/generate.log" 2> "$out/generate.err" ||
     { tail -n 3 "$out/generate.err" >&2; echo "generation failed: see $out/generate.err" >&2; exit 1; }
