@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +23,11 @@ long_document_summarization --help`.
 """
 
 
+def cell(text: str) -> str:
+    """Text for a cell of a Markdown table, cross-references of docstrings made plain."""
+    return re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", text).replace("|", "&#124;")
+
+
 def options() -> str:
     """The table of flags."""
     rows = ["## Flags", "", "| flag | default | meaning |", "|---|---|---|"]
@@ -31,7 +37,7 @@ def options() -> str:
         switch = isinstance(field.default, bool)
         default = "off" if switch else f"`{field.default}`" if field.default != "" else "none"
         flag = "--" + field.name.replace("_", "-")
-        rows.append(f"| `{flag}` | {default} | {field.metadata['help'].replace('|', '&#124;')} |")
+        rows.append(f"| `{flag}` | {default} | {cell(field.metadata['help'])} |")
     return "\n".join(rows)
 
 
@@ -39,7 +45,7 @@ def registry(title: str, entries) -> str:
     """A registry's names with the first line of each class's documentation."""
     rows = [f"## {title}", "", "| name | what it is |", "|---|---|"]
     for name in entries.names():
-        rows.append(f"| `{name}` | {inspect.getdoc(entries.get(name)).splitlines()[0]} |")
+        rows.append(f"| `{name}` | {cell(inspect.getdoc(entries.get(name)).splitlines()[0])} |")
     return "\n".join(rows)
 
 

@@ -40,4 +40,6 @@ def test_adding_a_scorer_works_as_written(tmp_path):
     assert "invalid choice" not in output and "FileNotFoundError" in output  # it wants data, and knows the scorer
     code, output = run(tmp_path, *renew[1:])
     assert code == 0, output
-    assert "| `magnitude` | S(e) = mean of |e_i|" in (tmp_path / "docs" / "options.md").read_text(encoding="utf-8")
+    assert "| `magnitude` | S(e) = mean absolute value of e" in (tmp_path / "docs" / "options.md").read_text(
+        encoding="utf-8"
+    )
