@@ -1,5 +1,6 @@
 """The documentation is kept by tests: the option reference is fresh, and the page on scorers works as written."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ from tests.conftest import ROOT
 
 
 def run(folder, *command):
-    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True)
+    env = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")  # the package in this folder, not another
+    done = subprocess.run([sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
