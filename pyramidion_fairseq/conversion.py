@@ -132,6 +132,9 @@ def convert_published(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         "args": None,
         "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
         "model": published_state(checkpoint["model"], options["pooling_schedule"]),
-        "extra_state": {},
-        "optimizer_history": [],
+        # What fairseq reads of a checkpoint when it generates from it or fine-tunes it.
+        "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}},
+        "optimizer_history": [
+            {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+        ],
     }

@@ -25,6 +25,9 @@ python preprocess/prepare.py "$out/data" "${corpus[@]}" --vocab-size 4000 --work
     --max-source-positions 2048 --max-target-positions 128
 
 say "2/4 Training a small DeepPyramidion: 2048 -> 512 -> 128 vectors (full log: $out/train.log)"
+# A run belongs to its data: other documents or another vocabulary start a new one.
+run=$(cat "$out/data/sentencepiece.model" "$out/data/data-bin/"train.*.idx | sha256sum | cut -c1-8)
+checkpoints="$out/checkpoints-$run"
 # --arch deeppyramidion with every width and length made smaller; the schedule has the paper's shape.
 train=(fairseq-train "$out/data/data-bin" --user-dir pyramidion_fairseq
     --task long_document_summarization --arch deeppyramidion
@@ -34,16 +37,19 @@ train=(fairseq-train "$out/data/data-bin" --user-dir pyramidion_fairseq
     --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas "(0.9, 0.98)"
     --lr 0.002 --lr-scheduler inverse_sqrt --warmup-updates 60 --clip-norm 1.0
     --max-tokens 16384 --batch-size 16 --max-epoch 20 --stop-time-hours "${TRAIN_HOURS:-0.08}"
-    --save-dir "$out/checkpoints" --no-epoch-checkpoints --save-interval-updates 100 --keep-interval-updates 1
+    --save-dir "$checkpoints" --no-epoch-checkpoints --save-interval-updates 100 --keep-interval-updates 1
     --validate-interval-updates 100 --seed 1 --num-workers 0 --log-format simple --log-interval 10 "${device[@]}")
 printf '%q ' "${train[@]}"; echo
+set +e
 "${train[@]}" 2>&1 | tee -a "$out/train.log" |
-    grep --line-buffered -E '\| (train_inner|valid) \||documents cut|summaries cut|shared model params|^error|Error' || true
-[ "${PIPESTATUS[0]}" = 0 ] || { echo "training failed: see the end of $out/train.log" >&2; exit 1; }
+    grep --line-buffered -E '\| (train_inner|valid) \||documents cut|summaries cut|shared model params|^error'
+status=${PIPESTATUS[0]}
+set -e
+[ "$status" = 0 ] || { echo "training failed: see the end of $out/train.log" >&2; exit 1; }
 
 say "3/4 Summarising the test split with beam 2 -> $out/summaries.txt"
 generate=(fairseq-generate "$out/data/data-bin" --user-dir pyramidion_fairseq --task long_document_summarization
-    --path "$out/checkpoints/checkpoint_last.pt" --gen-subset test --beam 2 --lenpen 1 --min-len 10 --max-len-b 120
+    --path "$checkpoints/checkpoint_last.pt" --gen-subset test --beam 2 --lenpen 1 --min-len 10 --max-len-b 120
     --no-repeat-ngram-size 3 --batch-size 16 --bpe sentencepiece --sentencepiece-model "$out/data/sentencepiece.model"
     "${device[@]}")
 printf '%q ' "${generate[@]}"; echo
@@ -58,7 +64,7 @@ cat <<EOF
 Where everything lies ($out/):
   data/report.txt, data/report.png   lengths of documents and summaries
   data/data-bin, sentencepiece.model what fairseq-train reads
-  checkpoints/, train.log            the model and its training
+  checkpoints-*/, train.log          the model and its training
   summaries.txt                      one summary a line, in the order of data/text/test.source
 What to type next:
   make demo DATA=articles.jsonl.gz   the same on your own documents

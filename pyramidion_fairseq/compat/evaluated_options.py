@@ -12,18 +12,29 @@ from typing import Any, Iterator, Tuple, Union
 
 from omegaconf import Container, Node, OmegaConf
 
-# Places and names, as the user has typed them. fairseq evaluates none, and "runs(2)" would read as Python.
+# Places and names, as the user has typed them, or lists of them. fairseq evaluates none, and "runs(2)" would read as
+# Python.
 _NEVER_EVALUATED = frozenset(
     (
+        "bpe_codes",
+        "bpe_merges",
+        "bpe_vocab",
         "data",
         "finetune_from_model",
+        "gen_subset",
         "log_file",
         "path",
+        "plasma_path",
         "restore_file",
         "results_path",
         "save_dir",
+        "sentencepiece_model",
+        "source_lang",
+        "target_lang",
         "tensorboard_logdir",
+        "train_subset",
         "user_dir",
+        "valid_subset",
         "wandb_project",
     )
 )
@@ -58,11 +69,15 @@ def _strings(name: str, value: Any) -> Iterator[Tuple[str, Union[str, bytes]]]:
         yield name, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if not (key in _NEVER_EVALUATED and isinstance(inner, str)):
+            if not (key in _NEVER_EVALUATED and _is_text(inner)):
                 yield from _strings(f"{name}.{key}" if name else str(key), inner)
     elif isinstance(value, (list, tuple, set)):
         for inner in value:
             yield from _strings(name, inner)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(inner, str) for inner in value))
 
 
 def _runs_code(text: Union[str, bytes]) -> bool:

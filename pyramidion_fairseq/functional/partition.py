@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class _PartitionSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, embeddings, weights, slots, members, filled):
-        (batch, length, dim), (_, k, group) = embeddings.shape, members.shape
+        batch, length, dim = embeddings.shape
+        k, group = members.shape[1:]
         flat = embeddings.reshape(batch * length, dim)
-        rows = (members + torch.arange(batch, device=flat.device).view(-1, 1, 1) * length).view(-1)
-        shares = weights.gather(1, members.reshape(batch, -1)).view(batch, k, group)
-        shares = shares.masked_fill(~filled, 0).to(flat.dtype).view(-1)
+        rows = (members + torch.arange(batch, device=flat.device).view(batch, 1, 1) * length).flatten()
+        shares = weights.gather(1, members.flatten(1)).masked_fill(~filled.flatten(1), 0).to(flat.dtype).flatten()
         starts = torch.arange(0, rows.numel(), group, device=flat.device)
         ctx.save_for_backward(embeddings, weights, slots)
         return torch.embedding_bag(flat, rows, starts, mode=0, per_sample_weights=shares)[0].view(batch, k, dim)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         embeddings, weights, slots = ctx.saved_tensors
         (batch, length, dim), k = embeddings.shape, grad.size(1)
         # Every token belongs to one slot, so both gradients are gathers: no scatter-add, hence deterministic.
         flat = grad.reshape(batch * k, dim)
-        rows = (slots + torch.arange(batch, device=slots.device).view(-1, 1) * k).view(-1)
+        rows = (slots + torch.arange(batch, device=slots.device).view(batch, 1) * k).flatten()
         tokens = torch.arange(rows.numel(), device=rows.device)
         d_embeddings = d_weights = None
         if ctx.needs_input_grad[0]:
@@ -33,8 +35,10 @@ class _PartitionSum(torch.autograd.Function):
             d_embeddings = d_embeddings.view(batch, length, dim)
         if ctx.needs_input_grad[1]:
             # <grad of the token's slot, token> for every token, without a gathered copy of grad: 10x over bmm on CPU.
+            # In the weights' precision: a sum over d overflows float16.
+            flat, tokens_flat = flat.to(weights.dtype), embeddings.reshape(batch * length, dim).to(weights.dtype)
             d_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-                flat, embeddings.reshape(-1, dim), tokens, tokens, rows, 0
+                flat, tokens_flat, tokens, tokens, rows, 0
             )
             d_weights = d_weights.view(batch, length).to(weights.dtype)
         return d_embeddings, d_weights, None, None, None

@@ -72,7 +72,8 @@ def successive_halving_topk(
 
     valid = torch.ones_like(scores, dtype=torch.bool) if padding_mask is None else ~padding_mask
     bracket = k << math.ceil(math.log2(length / k))
-    candidates = F.pad(scores.masked_fill(~valid, 0), (0, bracket - length))
+    limit = torch.finfo(scores.dtype).max / 4  # the difference of two infinite scores would be NaN
+    candidates = F.pad(scores.clamp(-limit, limit).masked_fill(~valid, 0), (0, bracket - length))
     alive = F.pad(valid, (0, bracket - length))
     rounds, candidates, alive = _play(candidates, alive, k, base, sort)
     members, shares = _expand(rounds)
@@ -87,13 +88,16 @@ def successive_halving_topk(
     weights = torch.zeros_like(shares).flatten(1).scatter(1, flat, shares.flatten(1))[:, :length]
     weights = weights.masked_fill(~valid, 0)
 
-    # A bye or a padded member points to its slot's winner, with weight 0: padding is not even read.
+    # A bye or a padded member points to its slot's winner, with weight 0, and those of an empty slot to the first
+    # slot's: padding is not even read.
     filled = F.pad(valid, (0, bracket - length)).gather(1, flat).view_as(members)
-    members = torch.where(filled, members, members[:, :, :1]).clamp(max=length - 1)
+    alive = alive.gather(1, order)
+    winners = torch.where(alive.unsqueeze(2), members[:, :, :1], members[:, :1, :1])
+    members = torch.where(filled, members, winners).clamp(max=length - 1)
     return Pooled(
         partition_sum(embeddings, weights, slots, members, filled),
         candidates.gather(1, order),
-        None if padding_mask is None else ~alive.gather(1, order),
+        None if padding_mask is None else ~alive,
         slots,
         weights,
     )
@@ -119,8 +123,10 @@ def _check_arguments(embeddings: Tensor, scores: Tensor, k: int, base: float | N
             f"padding_mask must be bool of shape {tuple(scores.shape)}, "
             f"got {padding_mask.dtype} of shape {tuple(padding_mask.shape)}"
         )
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    if not scores.is_floating_point():
+        raise ValueError(f"scores must be floating point, got {scores.dtype}")
+    if k != int(k) or k < 1:
+        raise ValueError(f"k must be a whole number, at least 1, got {k}")
     if base is not None and base <= 1:  # below 1, low scores would win
         raise ValueError(f"base must be above 1, or None for the plain softmax, got {base}")
 
@@ -131,11 +137,10 @@ def _play(scores: Tensor, alive: Tensor, k: int, base: float | None, sort: bool)
     ``left`` and ``right`` are (B, m / 2) indices into the candidates of the round.
     """
     rounds = []
-    lowest = torch.finfo(scores.dtype).min
     while scores.size(1) > k:
         half = scores.size(1) // 2
         if sort:  # stable, so that ties fall the same way every time, to the earlier token
-            keys = scores.detach().clamp(min=lowest).masked_fill(~alive, -math.inf)
+            keys = scores.detach().masked_fill(~alive, -math.inf)
             order = keys.sort(dim=1, descending=True, stable=True).indices
         else:  # what holds nothing comes last; after the first round it does so already
             order = (~alive).long().sort(dim=1, stable=True).indices

@@ -74,7 +74,8 @@ class PyramidionEncoder(TransformerEncoderBase):
         """Encode a batch of documents.
 
         Args:
-            src_tokens: (B, T) ids; padding may stand on either side.
+            src_tokens: (B, T) ids; padding may stand on either side. Every document has at least one token (fairseq
+                gives an empty one its ``</s>``).
             token_embeddings: (B, T, C) instead of the embedding of ``src_tokens``, right-padded.
             keep_states: return the states between the layers.
         """

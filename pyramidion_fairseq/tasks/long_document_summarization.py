@@ -72,7 +72,9 @@ class LongDocumentSummarizationTask(TranslationTask):
         """
         try:
             super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
-        except (FileNotFoundError, ValueError) as error:  # ValueError: fairseq cannot map an empty file
+        except (FileNotFoundError, ValueError) as error:
+            if isinstance(error, ValueError) and "mmap an empty file" not in str(error):
+                raise
             raise PyramidionError(
                 f"no documents in split {split!r} of {self.cfg.data}: prepare the data with "
                 f"preprocess/prepare.py ({error})"
@@ -130,3 +132,15 @@ class LongDocumentSummarizationTask(TranslationTask):
         """
         kwargs["required_batch_size_multiple"] = 1
         return super().get_batch_iterator(dataset, *args, **kwargs)
+
+    def build_generator(self, models, args, *rest, **kwargs):
+        """As of fairseq.
+
+        Raises:
+            PyramidionError: alignments to the document's tokens are asked for.
+        """
+        if getattr(args, "print_alignment", None):
+            raise PyramidionError(
+                "--print-alignment: the decoder attends to pooled vectors, which are no tokens of the document"
+            )
+        return super().build_generator(models, args, *rest, **kwargs)

@@ -177,6 +177,45 @@ def test_half_precision_errs_no_more_than_a_plain_weighted_sum(dtype):
     assert error <= 2 * allowed
 
 
+def test_infinite_scores_are_the_highest_and_the_lowest():
+    embeddings, scores, _ = random_case(1, 8, 3, seed=0)
+    with torch.no_grad():
+        scores[0, 3], scores[0, 5], scores[0, 6] = float("inf"), float("-inf"), float("-inf")
+    pooled = successive_halving_topk(embeddings, scores, 2, base=None)
+    grads = torch.autograd.grad(pooled.embeddings.sum() + pooled.scores.clamp(max=1).sum(), [embeddings, scores])
+    assert all(t.isfinite().all() for t in (pooled.embeddings, pooled.weights, *grads))
+    assert pooled.weights[0, 3] > 0.99 and pooled.weights[0, [5, 6]].max() < 1e-6
+
+
+def test_padding_is_not_even_read():
+    embeddings, scores, _ = random_case(2, 20, 3, seed=0)
+    mask = torch.arange(20) >= torch.tensor([[20], [3]])
+    with torch.no_grad():
+        embeddings[mask] = float("nan")
+        scores[mask] = float("nan")
+    pooled = successive_halving_topk(embeddings, scores, 6, padding_mask=mask)
+    assert pooled.embeddings.isfinite().all() and pooled.weights.isfinite().all()
+
+
+def test_no_documents():
+    embeddings, scores = torch.zeros(0, 9, 3, requires_grad=True), torch.zeros(0, 9, requires_grad=True)
+    pooled = successive_halving_topk(embeddings, scores, 2)
+    pooled.embeddings.sum().backward()
+    assert pooled.embeddings.shape == (0, 2, 3) and embeddings.grad.shape == (0, 9, 3)
+
+
+def test_gradients_of_weights_do_not_overflow_in_half_precision():
+    """<gradient, embedding> is 30 * 4 * 768 = 92160 here: more than float16 holds."""
+    embeddings = torch.full((1, 8, 768), 30.0, dtype=torch.float16)
+    embeddings[:, ::2] = -30
+    grads = []
+    for dtype in (torch.float16, torch.float64):
+        scores = torch.rand(1, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        pooled = successive_halving_topk(embeddings.to(dtype), scores, 2).embeddings
+        grads.append(torch.autograd.grad(pooled, scores, torch.full_like(pooled, 4.0))[0])
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-2)
+
+
 def test_works_under_autocast():
     embeddings, scores, _ = random_case(2, 20, 4, seed=0, dtype=torch.float32)
     plain = successive_halving_topk(embeddings, scores, 5)
@@ -188,7 +227,9 @@ def test_works_under_autocast():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"k": 0}, "k must be at least 1"),
+        ({"k": 0}, "at least 1"),
+        ({"k": 2.5}, "k must be a whole number"),
+        ({"scores": torch.ones(2, 6, dtype=torch.long)}, "must be floating point"),
         ({"base": 1.0}, "base must be above 1"),
         ({"scores": torch.rand(2, 5)}, r"scores \(B, n\)"),
         ({"padding_mask": torch.zeros(2, 6)}, "must be bool"),
