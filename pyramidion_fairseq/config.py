@@ -30,6 +30,13 @@ class PyramidionConfig(FairseqDataclass):
     # Sparsification
     attention: ChoiceEnum(ATTENTIONS.names()) = _option("blockwise", "self-attention of the encoder")
     block_size: int = _option(512, "tokens in a block of block-wise attention")
+    local_heads: int = _option(2, "heads of lsh and efficient attention that attend to a local window instead")
+    local_window: int = _option(
+        128, "tokens in a block of the local window: a token sees its own block and the two beside it"
+    )
+    lsh_bucket_size: int = _option(64, "tokens in a chunk of lsh attention, and in a bucket on average")
+    lsh_hashes: int = _option(4, "rounds of hashing in lsh attention")
+    hash_seed: int = _option(1, "seed of the hash functions of evaluation; those of training change at every step")
     pooling_schedule: str = _option(
         "", 'where the encoder pools: "2:2048,3:512" keeps 2048 tokens after layer 2, 512 after layer 3; empty: never'
     )

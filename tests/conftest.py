@@ -29,6 +29,9 @@ TINY = {
     "encoder_attention_heads": 2,
     "decoder_attention_heads": 2,
     "block_size": 4,
+    "local_heads": 1,
+    "local_window": 4,
+    "lsh_bucket_size": 4,
     "pooling_schedule": "1:12,2:5",
     "max_source_positions": 64,
     "max_target_positions": 32,
@@ -37,6 +40,18 @@ TINY = {
     "activation_dropout": 0.0,
     "share_all_embeddings": True,
 }
+
+
+def heads(batch: int, length: int, number: int, dim: int, count: int, seed: int = 0) -> list:
+    """``count`` random (batch, length, number, dim) tensors, float64: queries, keys and values, for instance."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, length, number, dim, dtype=torch.float64, generator=generator) for _ in range(count)]
+
+
+def ragged_mask(lengths):
+    """(B, T) padding mask of right-padded documents; None where all are equally long."""
+    mask = torch.arange(max(lengths)) >= torch.tensor(lengths).unsqueeze(1)
+    return mask if mask.any() else None
 
 
 def make_dictionary(words: int) -> Dictionary:
