@@ -2,26 +2,12 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.attention.efficient import EfficientAttention
 from pyramidion_fairseq.attention.lsh import LSHAttention
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.functional import reference_attention
-from tests.conftest import ragged_mask
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records how many numbers the largest tensor has that an operation returns."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, torch.Tensor):
-                self.numel = max(self.numel, tensor.numel())
-        return out
+from tests.conftest import LargestTensor, ragged_mask
 
 
 def per_head(attention, x):

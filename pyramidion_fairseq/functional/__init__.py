@@ -2,6 +2,7 @@
 
 from .blocks import join_blocks, split_blocks
 from .efficient import efficient_attention
+from .lsg import lsg_attention
 from .lsh import lsh_attention, lsh_buckets
 from .padding import move_padding_right
 from .partition import partition_sum
@@ -13,6 +14,7 @@ __all__ = [
     "efficient_attention",
     "join_blocks",
     "keep_all",
+    "lsg_attention",
     "lsh_attention",
     "lsh_buckets",
     "masked_attention",

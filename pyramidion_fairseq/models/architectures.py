@@ -40,6 +40,13 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vanilla": Architecture("blockwise", {"attention": "full"}),
     "vanilla_8k": Architecture("vanilla", {}),
     "vanilla_2k": Architecture("vanilla", {"max_source_positions": 2048}),
+    # Appendix C.1: two of the heads attend to a local window.
+    "lsh": Architecture("blockwise", {"attention": "lsh"}),
+    "lsh_8k": Architecture("lsh", {}),
+    "lsh_2k": Architecture("lsh", {"max_source_positions": 2048}),
+    "efficient": Architecture("blockwise", {"attention": "efficient"}),
+    "efficient_8k": Architecture("efficient", {}),
+    "efficient_2k": Architecture("efficient", {"max_source_positions": 2048}),
     "transpooler": Architecture("blockwise", {"pooling_schedule": "2:512"}),
     "transpooler_8k": Architecture("transpooler", {}),
     "transpooler_2k": Architecture("transpooler", {"max_source_positions": 2048}),
