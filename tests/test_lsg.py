@@ -7,6 +7,7 @@ from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.attention.lsg import SPARSITY_TYPES, LSGAttention
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.functional import reference_lsg
+from pyramidion_fairseq.models.global_tokens import GlobalTokens
 from tests.conftest import LargestTensor, ragged_mask
 
 
@@ -184,6 +185,15 @@ def test_the_first_token_can_be_hidden_until_the_first_pooling(tiny_model, rando
         assert not same[1] and set(same[:1] + same[2:]) == {hidden}
         pooled = tiny_model(attention="lsg", pooling_schedule="1:40", lsg_mask_first_token=hidden)
         assert not torch.equal(encode(pooled, tokens)[1][0, 0], encode(pooled, other)[1][0, 0])
+
+
+def test_the_callers_mask_is_left_alone():
+    globals_ = GlobalTokens(8, 2, std=1.0, hide_first=True, in_output=True, replace_first=True)
+    mask, x = torch.tensor([[False, False, True]]), torch.zeros(1, 5, 8)
+    assert globals_.hidden_keys(x, mask, pooled=False).tolist() == [[False, False, True, False, True]]
+    assert globals_.hidden_keys(x, None, pooled=False).tolist() == [[False, False, True, False, False]]
+    assert globals_.hidden_keys(x, mask, pooled=True).tolist() == [[False, False, False, False, True]]
+    assert mask.tolist() == [[False, False, True]]
 
 
 @pytest.mark.parametrize("attention", ["full", "blockwise", "lsh", "efficient"])

@@ -28,9 +28,10 @@ class LSGAttention(EncoderAttention):
     the windows and the global tokens are everything there is, and padding is seen by nobody. That is full attention.
 
     Different from the published code (lsg-converter 0.1.9): sparse ranges stand beside the window for every block
-    size and factor; the caller's mask is left alone; hash functions of evaluation are fixed by a seed; a bucket or
-    group is divided by its count, not by its count and 1e-6; where the hashing of ``lsh`` would leave a single
-    bucket, ``bos_pooling`` takes its place (published: where factor = sparse block size).
+    size and factor; groups of padding are never seen, by ``bos_pooling`` neither; the caller's mask is left alone;
+    hash functions of evaluation are fixed by a seed; a bucket or group is divided by its count, not by its count and
+    1e-6; where the hashing of ``lsh`` would leave a single bucket, ``bos_pooling`` takes its place (published: where
+    factor = sparse block size). ``docs/comparisons.md`` has the numbers.
 
     Args:
         embed_dim, num_heads, dropout: see :class:`EncoderAttention`.

@@ -19,9 +19,9 @@ class RandomRotations(nn.Module):
 
     def __init__(self, *shape: int, seed: int):
         super().__init__()
-        self.register_buffer(
-            "fixed", torch.randn(shape, generator=torch.Generator().manual_seed(seed)), persistent=False
-        )
+        # Always drawn on the CPU: other devices have other generators.
+        generator = torch.Generator("cpu").manual_seed(seed)
+        self.register_buffer("fixed", torch.randn(shape, device="cpu", generator=generator), persistent=False)
 
     def forward(self) -> Tensor:
         """The numbers, float32 in training; in the model's precision in evaluation."""

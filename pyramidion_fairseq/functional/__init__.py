@@ -4,10 +4,10 @@ from .blocks import join_blocks, split_blocks
 from .efficient import efficient_attention
 from .lsg import lsg_attention
 from .lsh import lsh_attention, lsh_buckets
+from .neighbourhood import masked_attention, neighbours, visible_tokens, window_attention
 from .padding import move_padding_right
 from .partition import partition_sum
 from .successive_halving import Pooled, keep_all, successive_halving_topk
-from .windows import masked_attention, neighbours, visible_tokens, window_attention
 
 __all__ = [
     "Pooled",

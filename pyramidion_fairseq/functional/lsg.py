@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .blocks import join_blocks, split_blocks
+from .neighbourhood import masked_attention, neighbours
 from .sparse_tokens import SparseTokens
-from .windows import masked_attention, neighbours
 
 
 def beside_window(x: Tensor, blocks: int, per_block: int, reach: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .blocks import join_blocks, split_blocks
-from .windows import neighbours, visible_tokens
+from .neighbourhood import neighbours, visible_tokens
 
 #: Subtracted from a token's logit with itself, as in the paper's Eq. 6: it counts only where nothing else is there.
 SELF = -1e5
