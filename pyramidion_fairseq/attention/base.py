@@ -73,6 +73,10 @@ class EncoderAttention(nn.Module):
         """
         raise NotImplementedError
 
+    def multiplications(self, length: int) -> int:
+        """Multiplications of :meth:`attend` for one document of ``length`` tokens; projections are not counted."""
+        raise NotImplementedError
+
     def forward(
         self,
         query: Tensor,

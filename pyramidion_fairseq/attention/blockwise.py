@@ -37,3 +37,7 @@ class BlockwiseAttention(EncoderAttention):
             padding_mask = F.pad(padding_mask, (0, -length % size), value=True).view(-1, size)
         out = self.dot_product(*(split_blocks(x, size) for x in (query, key, value)), padding_mask)
         return join_blocks(out, batch, length)
+
+    def multiplications(self, length: int) -> int:
+        size = min(self.block_size, length)
+        return 2 * -(-length // size) * size * size * self.embed_dim
