@@ -74,7 +74,11 @@ class EncoderAttention(nn.Module):
         raise NotImplementedError
 
     def multiplications(self, length: int) -> int:
-        """Multiplications of :meth:`attend` for one document of ``length`` tokens; projections are not counted."""
+        """Multiplications of :meth:`attend` for one document of ``length`` tokens.
+
+        Those of matrix products: projections are not counted, nor what is done once per element. Global tokens do not
+        count as tokens of the document, but what is done for them is counted.
+        """
         raise NotImplementedError
 
     def forward(

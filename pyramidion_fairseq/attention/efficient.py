@@ -30,3 +30,6 @@ class EfficientAttention(LocalHeadsAttention):
 
     def attend_far(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
         return efficient_attention(query, key, value, padding_mask)
+
+    def multiplications_far(self, length: int, heads: int) -> int:
+        return 2 * length * heads * self.head_dim**2

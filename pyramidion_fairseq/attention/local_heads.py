@@ -52,3 +52,12 @@ class LocalHeadsAttention(EncoderAttention):
         if self.local_heads < self.num_heads:
             parts.append(self.attend_far(*far, padding_mask))
         return torch.cat(parts, dim=2).flatten(2)
+
+    def multiplications(self, length: int) -> int:
+        size = min(self.local_window, length)
+        near = 2 * -(-length // size) * size * 3 * size * self.local_heads * self.head_dim
+        return near + self.multiplications_far(length, self.num_heads - self.local_heads)
+
+    def multiplications_far(self, length: int, heads: int) -> int:
+        """Multiplications of :meth:`attend_far` with so many heads, for one document of ``length`` tokens."""
+        raise NotImplementedError

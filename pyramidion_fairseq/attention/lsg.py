@@ -112,6 +112,13 @@ class LSGAttention(EncoderAttention):
         )
         return out[:, :length].flatten(2)
 
+    def multiplications(self, length: int) -> int:
+        length += -length % self.block_size
+        far = 0 if self.type == "none" else 2 * self.reach
+        cells = self.globals * (self.globals + length) + length * (self.globals + far + 3 * self.block_size)
+        hashing = length * sum(rotation.fixed.size(-1) for rotation in getattr(self, "rotations", []))
+        return self.embed_dim * (2 * cells + hashing)
+
     def reduce(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> sparse_tokens.SparseTokens | None:
         """The sparse tokens of documents whose length is a multiple of the block size: (B, T, H, D) x 3, (B, T)."""
         tokens, factor = (key, value, visible), self.factor

@@ -82,3 +82,10 @@ class LSHAttention(LocalHeadsAttention):
     def attend_far(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
         buckets = lsh_buckets(query, self.rotations(), self.bucket_size, padding_mask)
         return lsh_attention(query, value, buckets, self.bucket_size, padding_mask, self.active_dropout)
+
+    def multiplications_far(self, length: int, heads: int) -> int:
+        rounds, _, _, most = self.rotations.fixed.shape
+        size = min(self.bucket_size, length)
+        cells = -(-length // size) * size * 2 * size
+        hashing = length * min(most, -(-length // (2 * self.bucket_size)))
+        return rounds * heads * self.head_dim * (hashing + 2 * cells)

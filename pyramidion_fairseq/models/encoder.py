@@ -61,13 +61,15 @@ class PyramidionEncoder(TransformerEncoderBase):
         options = cfg.options
         #: How many global tokens stand before each document.
         self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
+        #: How many of them are part of the output.
+        self.output_globals = 0 if options.lsg_no_global_to_decoder else self.num_globals
         if self.num_globals:
             self.global_embeddings = GlobalTokens(
                 embed_tokens.embedding_dim,
                 self.num_globals,
                 std=self.embed_scale * embed_tokens.embedding_dim**-0.5,
                 hide_first=options.lsg_mask_first_token,
-                in_output=not options.lsg_no_global_to_decoder,
+                in_output=self.output_globals > 0,
                 replace_first=not options.lsg_no_pool_with_global,
             )
         self.schedule = PoolingSchedule.parse(cfg.options.pooling_schedule)

@@ -29,7 +29,7 @@ class GlobalTokens(nn.Embedding):
 
     def forward(self, batch: int) -> Tensor:
         """(batch, G, C)."""
-        return self.weight[: self.used].expand(batch, -1, -1)
+        return super().forward(torch.arange(self.used, device=self.weight.device).expand(batch, -1))
 
     def hidden_keys(self, x: Tensor, mask: Tensor | None, pooled: bool) -> Tensor | None:
         """What attention must not see: (B, G + T, C), the document's (B, T) mask or None -> (B, G + T) or None.
