@@ -32,7 +32,9 @@ def vocabulary():
         ("blockwise_2k", 31.1, 2048, "", 2),
         ("lsh", 30.7, 8192, "", 2),  # six of eight heads share queries and keys
         ("lsh_2k", 30.7, 2048, "", 2),
+        ("lsh_512", 30.7, 512, "", 2),
         ("efficient", 31.1, 8192, "", 2),
+        ("efficient_512", 31.1, 512, "", 2),
         ("efficient_2k", 31.1, 2048, "", 2),
         ("transpooler", 31.1, 8192, "2:512", 2),
         ("transpooler_2k", 31.1, 2048, "2:512", 2),
