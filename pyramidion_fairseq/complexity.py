@@ -69,7 +69,7 @@ def count(model: PyramidionModel, source: int, target: int) -> Cost:
         target: summary length in tokens.
     """
     source = min(source, model.max_positions()[0])
-    kept = model.encoder.schedule.output_length(source)
+    kept = model.encoder.schedule.output_length(source) + model.encoder.output_globals
     return Cost(**_count_encoder(model.encoder, source), **_count_decoder(model.decoder, kept, target))
 
 
@@ -79,9 +79,9 @@ def _count_encoder(encoder, source: int) -> dict[str, int]:
         layer = encoder.layers[number - 1]
         of_attention = layer.self_attn.multiplications(length)
         cells = of_attention // (2 * layer.embed_dim)  # each costs d for its logit and d for its value
-        linear += length * _weights(layer)
+        linear += (length + encoder.num_globals) * _weights(layer)
         attention += of_attention
-        activations += length * _outputs(layer) + cells * layer.self_attn.num_heads
+        activations += (length + encoder.num_globals) * _outputs(layer) + cells * layer.self_attn.num_heads
         if str(number) in encoder.poolings:
             stage = encoder.poolings[str(number)]
             pooling += length * (_weights(stage) + (layer.embed_dim if length > stage.k else 0))

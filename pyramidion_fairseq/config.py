@@ -13,6 +13,7 @@ from fairseq.utils import get_available_activation_fns
 from omegaconf import OmegaConf
 
 from .attention import ATTENTIONS
+from .attention.lsg import SPARSITY_TYPES
 from .errors import PyramidionError
 from .poolers import POOLERS
 from .schedule import PoolingSchedule
@@ -30,6 +31,28 @@ class PyramidionConfig(FairseqDataclass):
     # Sparsification
     attention: ChoiceEnum(ATTENTIONS.names()) = _option("blockwise", "self-attention of the encoder")
     block_size: int = _option(512, "tokens in a block of block-wise attention")
+    local_heads: int = _option(2, "heads of lsh and efficient attention that attend to a local window instead")
+    local_window: int = _option(
+        128, "tokens in a block of the local window: a token sees its own block and the two beside it"
+    )
+    lsh_bucket_size: int = _option(64, "tokens in a chunk of lsh attention, and in a bucket on average")
+    lsh_hashes: int = _option(4, "rounds of hashing in lsh attention")
+    hash_seed: int = _option(1, "seed of the hash functions of evaluation; those of training change at every step")
+    lsg_block_size: int = _option(
+        128, "tokens in a block of lsg attention; a token sees its own block and the two beside it"
+    )
+    lsg_sparse_block_size: int = _option(
+        128, "sparse tokens that lsg attention sees on each side of the window; 0: none"
+    )
+    lsg_sparsity_factor: int = _option(2, "tokens that lsg attention reduces to one sparse token")
+    lsg_sparsity_type: ChoiceEnum(SPARSITY_TYPES) = _option("norm", "how lsg attention gets its sparse tokens")
+    lsg_global_tokens: int = _option(1, "learned tokens before each document with lsg attention, from 1 to 512")
+    lsg_lsh_pre_rounds: int = _option(1, "rounds of hashing before the one that reduces, with sparsity type lsh")
+    lsg_mask_first_token: bool = _option(False, "lsg attention does not see the document's first token")
+    lsg_no_global_to_decoder: bool = _option(False, "the decoder does not see the global tokens of lsg attention")
+    lsg_no_pool_with_global: bool = _option(
+        False, "with --lsg-no-global-to-decoder, do not put the first global token in place of the first vector"
+    )
     pooling_schedule: str = _option(
         "", 'where the encoder pools: "2:2048,3:512" keeps 2048 tokens after layer 2, 512 after layer 3; empty: never'
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from fairseq.data import Dictionary
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
 from pyramidion_fairseq.models import PyramidionModel
@@ -29,6 +30,11 @@ TINY = {
     "encoder_attention_heads": 2,
     "decoder_attention_heads": 2,
     "block_size": 4,
+    "local_heads": 1,
+    "local_window": 4,
+    "lsh_bucket_size": 4,
+    "lsg_block_size": 4,
+    "lsg_sparse_block_size": 4,
     "pooling_schedule": "1:12,2:5",
     "max_source_positions": 64,
     "max_target_positions": 32,
@@ -37,6 +43,31 @@ TINY = {
     "activation_dropout": 0.0,
     "share_all_embeddings": True,
 }
+
+
+def heads(batch: int, length: int, number: int, dim: int, count: int, seed: int = 0) -> list:
+    """``count`` random (batch, length, number, dim) tensors, float64: queries, keys and values, for instance."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, length, number, dim, dtype=torch.float64, generator=generator) for _ in range(count)]
+
+
+def ragged_mask(lengths):
+    """(B, T) padding mask of right-padded documents; None where all are equally long."""
+    mask = torch.arange(max(lengths)) >= torch.tensor(lengths).unsqueeze(1)
+    return mask if mask.any() else None
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records how many numbers the largest tensor has that an operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return out
 
 
 def make_dictionary(words: int) -> Dictionary:

@@ -30,6 +30,12 @@ def vocabulary():
         ("vanilla_2k", 31.1, 2048, "", 2),
         ("blockwise_8k", 31.1, 8192, "", 2),
         ("blockwise_2k", 31.1, 2048, "", 2),
+        ("lsh", 30.7, 8192, "", 2),  # six of eight heads share queries and keys
+        ("lsh_2k", 30.7, 2048, "", 2),
+        ("lsh_512", 30.7, 512, "", 2),
+        ("efficient", 31.1, 8192, "", 2),
+        ("efficient_512", 31.1, 512, "", 2),
+        ("efficient_2k", 31.1, 2048, "", 2),
         ("transpooler", 31.1, 8192, "2:512", 2),
         ("transpooler_2k", 31.1, 2048, "2:512", 2),
         ("pyramidion", 31.1, 8192, "1:2048,2:512", 2),
@@ -47,7 +53,8 @@ def test_each_reads_its_full_length(vocabulary, task, arch, millions, source, sc
     assert model.decoder.embed_positions is None and model.encoder.embed_positions is not None
     assert model.decoder.embed_tokens is model.encoder.embed_tokens
     attention = type(model.encoder.layers[0].self_attn).__name__
-    assert attention == ("FullAttention" if arch.startswith("vanilla") else "BlockwiseAttention")
+    expected = {"vanilla": "FullAttention", "lsh": "LSHAttention", "efficient": "EfficientAttention"}
+    assert attention == expected.get(arch.split("_")[0], "BlockwiseAttention")
 
 
 def test_the_users_flags_win():
@@ -70,6 +77,8 @@ def test_every_entry_names_real_fields_and_a_paper_dropout(name):
     [
         (["--pooling-schedule", "9:4"], "pools after layer 9, but the encoder has 6 layers"),
         (["--block-size", "0"], "--block-size must be at least 1"),
+        (["--attention", "lsh", "--local-heads", "9"], "--local-heads must be from 0 to the number of heads"),
+        (["--attention", "lsg", "--lsg-sparsity-factor", "3"], r"--lsg-sparsity-factor \(3\) must divide"),
         (["--softmax-base", "0.5"], "--softmax-base must be above 1"),
         (["--encoder-attention-heads", "7"], r"--encoder-embed-dim \(768\) must be a multiple"),
     ],

@@ -78,7 +78,18 @@ def test_parameters(arch, vocabulary, millions):
 
 
 SMALL = {"pooling_schedule": "1:20,2:6", "block_size": 8, "max_source_positions": 64}
-VARIANTS = [{"attention": name, **SMALL} for name in ATTENTIONS.names()] + [{"pooling_schedule": ""}]
+VARIANTS = [{"attention": name, **SMALL} for name in ATTENTIONS.names()] + [
+    {"pooling_schedule": ""},
+    {
+        "attention": "lsg",
+        "lsg_sparsity_type": "lsh",
+        "lsg_global_tokens": 3,
+        "lsg_no_global_to_decoder": True,
+        **SMALL,
+    },
+    {"attention": "lsg", "lsg_sparsity_type": "none", **SMALL},
+    {"attention": "lsh", "local_heads": 0, "lsh_hashes": 2, **SMALL},
+]
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)

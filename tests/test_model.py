@@ -2,9 +2,11 @@
 
 from argparse import Namespace
 
+import pytest
 import torch
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 
+from pyramidion_fairseq.attention import ATTENTIONS
 from tests.conftest import TINY
 
 
@@ -21,11 +23,15 @@ def test_stock_transformer_weights_load_and_give_the_same_logits(dictionary, tin
     torch.testing.assert_close(ours(tokens, None, summary)[0], expected, rtol=0, atol=1e-5)  # float32 softmax
 
 
-def test_recomputation_gives_the_same_gradients(tiny_model, random_tokens):
+@pytest.mark.parametrize("attention", ATTENTIONS.names())
+def test_recomputation_gives_the_same_gradients(tiny_model, random_tokens, attention):
+    """Also where attention draws random numbers in training."""
     tokens, summary = random_tokens([50, 12]), torch.tensor([[2, 5, 6, 7]] * 2)
     grads = []
     for checkpoint in (False, True):
-        model = tiny_model(checkpoint_activations=checkpoint).train()
+        options = {"attention": attention, "lsg_sparsity_type": "lsh", "attention_dropout": 0.1}
+        model = tiny_model(checkpoint_activations=checkpoint, **options).train()
+        torch.manual_seed(1)
         model(tokens, None, summary)[0].square().sum().backward()
         grads.append({name: p.grad for name, p in model.named_parameters()})
     assert grads[0].keys() == grads[1].keys()

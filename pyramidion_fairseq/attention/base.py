@@ -47,6 +47,20 @@ class EncoderAttention(nn.Module):
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
 
+    @classmethod
+    def num_globals(cls, cfg) -> int:
+        """How many global tokens the encoder must put before each document for this attention."""
+        return 0
+
+    @property
+    def active_dropout(self) -> float:
+        """Dropout probability of the attention weights: 0 in evaluation."""
+        return self.dropout if self.training else 0.0
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, C) -> query, key and value, (B, T, C) each."""
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
         """The attention proper.
 
@@ -60,7 +74,11 @@ class EncoderAttention(nn.Module):
         raise NotImplementedError
 
     def multiplications(self, length: int) -> int:
-        """Multiplications of :meth:`attend` for one document of ``length`` tokens; projections are not counted."""
+        """Multiplications of :meth:`attend` for one document of ``length`` tokens.
+
+        Those of matrix products: projections are not counted, nor what is done once per element. Global tokens do not
+        count as tokens of the document, but what is done for them is counted.
+        """
         raise NotImplementedError
 
     def forward(
@@ -88,8 +106,7 @@ class EncoderAttention(nn.Module):
         """
         if need_weights or attn_mask is not None or (key is not None and key is not query):
             raise ValueError("encoder attention is self-attention without attn_mask and without returned weights")
-        x = self.attend(self.q_proj(query), self.k_proj(query), self.v_proj(query), key_padding_mask)
-        return self.out_proj(x), None
+        return self.out_proj(self.attend(*self.project(query), key_padding_mask)), None
 
     def split_heads(self, x: Tensor) -> Tensor:
         """(N, T, C) -> (N, H, T, C / H)."""
@@ -110,7 +127,7 @@ class EncoderAttention(nn.Module):
             self.split_heads(key),
             self.split_heads(value),
             attn_mask=visible,
-            dropout_p=self.dropout if self.training else 0.0,
+            dropout_p=self.active_dropout,
         )
         return self.merge_heads(out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from fairseq.distributed import fsdp_wrap
 from fairseq.models.transformer import TransformerEncoderBase
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
@@ -15,6 +16,7 @@ from ..functional import move_padding_right
 from ..poolers import POOLERS
 from ..schedule import PoolingSchedule
 from ..scorers import SCORERS
+from .global_tokens import GlobalTokens
 from .pooling import RepresentationPooling
 
 
@@ -22,13 +24,13 @@ class Encoded(NamedTuple):
     """What :meth:`PyramidionEncoder.encode` returns."""
 
     x: Tensor
-    """(B, k, C) the last layer's output."""
+    """(B, k, C) the last layer's output; (B, G + k, C), global tokens first, where they are part of it."""
     padding_mask: Tensor
-    """(B, k) bool, True on padding."""
+    """(B, k) or (B, G + k) bool, True on padding."""
     states: list[Tensor]
-    """(B, T_i, C) the embeddings and each layer's output after its pooling; empty unless asked for."""
+    """(B, T_i, C) the embeddings and each layer's output after its pooling, no globals; empty unless asked for."""
     slots: list[Tensor]
-    """(B, T_i) int64 per pooling: the slot each of its input tokens went to."""
+    """(B, T_i) int64 per pooling: the slot each of its input tokens went to; global tokens are no slots."""
     weights: list[Tensor]
     """(B, T_i) per pooling: the weight of each of its input tokens in its slot, float32 at least, detached."""
 
@@ -43,6 +45,9 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
 class PyramidionEncoder(TransformerEncoderBase):
     """Transformer encoder whose sequence gets shorter where the schedule says so (paper, Figures 1 and 3).
 
+    Where the attention wants global tokens, they stand before each document from the embedding to the output. They
+    are never pooled, and no part of the record of the poolings.
+
     Works batch first inside; fairseq's T x B x C only at its output.
 
     Args:
@@ -53,6 +58,20 @@ class PyramidionEncoder(TransformerEncoderBase):
 
     def __init__(self, cfg, dictionary, embed_tokens):
         super().__init__(cfg, dictionary, embed_tokens)
+        options = cfg.options
+        #: How many global tokens stand before each document.
+        self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
+        #: How many of them are part of the output.
+        self.output_globals = 0 if options.lsg_no_global_to_decoder else self.num_globals
+        if self.num_globals:
+            self.global_embeddings = GlobalTokens(
+                embed_tokens.embedding_dim,
+                self.num_globals,
+                std=self.embed_scale * embed_tokens.embedding_dim**-0.5,
+                hide_first=options.lsg_mask_first_token,
+                in_output=self.output_globals > 0,
+                replace_first=not options.lsg_no_pool_with_global,
+            )
         self.schedule = PoolingSchedule.parse(cfg.options.pooling_schedule)
         #: Keyed by the layer after which it pools, counted from 1; layers that do not pool have no scorer.
         self.poolings = nn.ModuleDict(
@@ -86,20 +105,34 @@ class PyramidionEncoder(TransformerEncoderBase):
         if mask is not None:
             x = x.masked_fill(mask.unsqueeze(-1), 0)
         states, slots, weights = [x] if keep_states else [], [], []
+        first = self.num_globals  # where the document starts
+        if first:
+            x = torch.cat([self.embed_globals(len(x)), x], dim=1)
         for number, layer in enumerate(self.layers, start=1):
-            x = layer(x, encoder_padding_mask=mask)
+            hidden = self.global_embeddings.hidden_keys(x, mask, pooled=bool(slots)) if first else mask
+            x = layer(x, encoder_padding_mask=hidden)
             if str(number) in self.poolings:
-                pooled = self.poolings[str(number)](x, mask)
-                x, mask = pooled.embeddings, pooled.padding_mask
+                pooled = self.poolings[str(number)](x[:, first:], mask)
+                x = torch.cat([x[:, :first], pooled.embeddings], dim=1) if first else pooled.embeddings
+                mask = pooled.padding_mask
                 slots.append(pooled.slots)
                 weights.append(pooled.weights.detach())
             if keep_states:
-                states.append(x)
+                states.append(x[:, first:])
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         if mask is None:
-            mask = padding_mask.new_zeros(x.shape[:2])
+            mask = padding_mask.new_zeros(len(x), x.size(1) - first)
+        if first:
+            x, mask = self.global_embeddings.finish(x, mask)
         return Encoded(x, mask, states, slots, weights)
+
+    def embed_globals(self, batch: int) -> Tensor:
+        """(batch, G, C): what fairseq does to embedded tokens, without scale and positions."""
+        x = self.global_embeddings(batch)
+        if self.layernorm_embedding is not None:
+            x = self.layernorm_embedding(x)
+        return self.dropout_module(x)
 
     def forward_scriptable(
         self,

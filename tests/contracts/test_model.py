@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.attention import ATTENTIONS
+from pyramidion_fairseq.attention.lsg import SPARSITY_TYPES
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
 
@@ -11,11 +12,20 @@ VARIANTS = (
     [{"attention": name} for name in ATTENTIONS.names()]
     + [{"scorer": name} for name in SCORERS.names()]
     + [{"pooler": name} for name in POOLERS.names()]
+    + [{"attention": "lsg", "lsg_sparsity_type": kind} for kind in SPARSITY_TYPES]
     + [
         {"pooling_schedule": ""},
         {"pooling_schedule": "3:5"},
         {"block_size": 1},
         {"block_size": 1000},
+        {"attention": "lsh", "local_heads": 0},
+        {"attention": "lsh", "lsh_hashes": 1, "lsh_bucket_size": 3, "local_window": 3},
+        {"attention": "efficient", "local_heads": 0},
+        {"attention": "efficient", "local_heads": 2},
+        {"attention": "lsg", "lsg_global_tokens": 3, "lsg_sparsity_factor": 4, "layernorm_embedding": True},
+        {"attention": "lsg", "lsg_sparse_block_size": 8, "lsg_sparsity_factor": 1, "lsg_mask_first_token": True},
+        {"attention": "lsg", "lsg_no_global_to_decoder": True, "lsg_sparse_block_size": 0},
+        {"attention": "lsg", "lsg_no_global_to_decoder": True, "lsg_no_pool_with_global": True},
         {"encoder_normalize_before": True, "decoder_normalize_before": True},
         {"encoder_learned_pos": True, "decoder_positions": True, "decoder_learned_pos": True},
         {"checkpoint_activations": True},

@@ -1,0 +1,63 @@
+"""Some heads attend to a window, the others far: the base of ``lsh`` and ``efficient``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import PyramidionError
+from ..functional import window_attention
+from .base import EncoderAttention
+
+
+class LocalHeadsAttention(EncoderAttention):
+    """The first heads attend to a local window; subclasses implement :meth:`attend_far` for the others.
+
+    The paper gives its LSH and Efficient baselines two such heads: without them they are several points of ROUGE
+    worse (Appendix C.1, after Rae and Razavi 2020). It does not say how large the window is.
+
+    Args:
+        embed_dim, num_heads, dropout: see :class:`EncoderAttention`.
+        local_heads: heads with a window, from 0 to ``num_heads``.
+        local_window: tokens in a block of the window, at least 1: a token sees its own block and the two beside it.
+
+    Raises:
+        PyramidionError: an option is out of range.
+    """
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, dropout: float = 0.0, local_heads: int = 2, local_window: int = 128
+    ):
+        super().__init__(embed_dim, num_heads, dropout)
+        if not 0 <= local_heads <= num_heads:
+            raise PyramidionError(f"--local-heads must be from 0 to the number of heads ({num_heads}): {local_heads}")
+        if local_window < 1:
+            raise PyramidionError(f"--local-window must be at least 1, got {local_window}")
+        self.local_heads, self.local_window, self.head_dim = local_heads, local_window, embed_dim // num_heads
+
+    def attend_far(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """The attention of the other heads: (B, T, H - local_heads, D) x 3, (B, T) -> (B, T, H - local_heads, D)."""
+        raise NotImplementedError
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+        near, far = zip(
+            *(
+                (x[:, :, : self.local_heads], x[:, :, self.local_heads :])
+                for x in (projected.unflatten(-1, (-1, self.head_dim)) for projected in (query, key, value))
+            )
+        )
+        parts = []
+        if self.local_heads:
+            parts.append(window_attention(*near, self.local_window, padding_mask, self.active_dropout))
+        if self.local_heads < self.num_heads:
+            parts.append(self.attend_far(*far, padding_mask))
+        return torch.cat(parts, dim=2).flatten(2)
+
+    def multiplications(self, length: int) -> int:
+        size = min(self.local_window, length)
+        near = 2 * -(-length // size) * size * 3 * size * self.local_heads * self.head_dim
+        return near + self.multiplications_far(length, self.num_heads - self.local_heads)
+
+    def multiplications_far(self, length: int, heads: int) -> int:
+        """Multiplications of :meth:`attend_far` with so many heads, for one document of ``length`` tokens."""
+        raise NotImplementedError

@@ -1,0 +1,159 @@
+"""LSG: local, sparse and global attention (Condevaux and Harispe 2022)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import PyramidionError
+from ..functional import lsg_attention, sparse_tokens, visible_tokens
+from .base import ATTENTIONS, EncoderAttention
+from .rotations import RandomRotations
+
+#: What ``--lsg-sparsity-type`` may be.
+SPARSITY_TYPES = ["none", "norm", "pooling", "lsh", "stride", "block_stride", "bos_pooling"]
+#: Rows of the embedding of global tokens; the most that there can be.
+MAX_GLOBALS = 512
+
+
+@ATTENTIONS.register("lsg")
+class LSGAttention(EncoderAttention):
+    """Each token attends, in one softmax, to global tokens, to a reduced sequence far away, and to a window.
+
+    The window is the token's own block and the two beside it. The document is reduced by ``sparsity_factor`` to
+    sparse tokens, of which ``sparse_block_size`` are seen on each side of the window. Global tokens, which the
+    encoder puts before the document, attend to everything. One projection each for queries, keys and values.
+
+    Short documents need no path of their own, and none can depend on the batch: in a document of at most two blocks,
+    the windows and the global tokens are everything there is, and padding is seen by nobody. That is full attention.
+
+    Different from the published code (lsg-converter 0.1.9): sparse ranges stand beside the window for every block
+    size and factor; groups of padding are never seen, by ``bos_pooling`` neither; the caller's mask is left alone;
+    hash functions of evaluation are fixed by a seed; a bucket or group is divided by its count, not by its count and
+    1e-6; where the hashing of ``lsh`` would leave a single bucket, ``bos_pooling`` takes its place (published: where
+    factor = sparse block size). ``docs/comparisons.md`` has the numbers.
+
+    Args:
+        embed_dim, num_heads, dropout: see :class:`EncoderAttention`.
+        block_size: tokens in a block, at least 1.
+        sparse_block_size: sparse tokens on each side of the window; 0: none. Types norm and lsh select inside chunks
+            of min(block_size, sparse_block_size) tokens, which must divide ``block_size``.
+        sparsity_factor: tokens that become one sparse token; divides ``block_size``, and the chunk. With factor 1
+            every token is a sparse token, whatever the type.
+        sparsity_type: one of :data:`SPARSITY_TYPES`, see :mod:`~pyramidion_fairseq.functional.sparse_tokens`.
+        num_globals: global tokens, from 1 to 512.
+        lsh_pre_rounds: rounds of hashing before the one that reduces, for type ``lsh``.
+        seed: of the hash functions of evaluation, for type ``lsh``.
+
+    Raises:
+        PyramidionError: an option is out of range, or sizes do not divide each other.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        block_size: int = 128,
+        sparse_block_size: int = 128,
+        sparsity_factor: int = 2,
+        sparsity_type: str = "norm",
+        num_globals: int = 1,
+        lsh_pre_rounds: int = 1,
+        seed: int = 1,
+    ):
+        super().__init__(embed_dim, num_heads, dropout)
+        _check(block_size, sparse_block_size, sparsity_factor, sparsity_type, num_globals, lsh_pre_rounds)
+        self.block_size, self.reach, self.factor = block_size, sparse_block_size, sparsity_factor
+        self.globals, self.type = num_globals, sparsity_type if sparse_block_size else "none"
+        self.chunk = min(block_size, sparse_block_size)
+        if self.type == "lsh" and self.chunk // sparsity_factor < 2:
+            self.type = "bos_pooling"
+        if self.type == "lsh" and sparsity_factor > 1:
+            buckets = [self.chunk] * lsh_pre_rounds + [self.chunk // sparsity_factor]
+            dim = embed_dim // num_heads
+            self.rotations = nn.ModuleList(
+                RandomRotations(num_heads, dim, count // 2, seed=seed + i) for i, count in enumerate(buckets)
+            )
+
+    @classmethod
+    def from_config(cls, cfg) -> LSGAttention:
+        return cls(
+            cfg.encoder_embed_dim,
+            cfg.encoder_attention_heads,
+            cfg.attention_dropout,
+            cfg.lsg_block_size,
+            cfg.lsg_sparse_block_size,
+            cfg.lsg_sparsity_factor,
+            cfg.lsg_sparsity_type,
+            cfg.lsg_global_tokens,
+            cfg.lsg_lsh_pre_rounds,
+            cfg.hash_seed,
+        )
+
+    @classmethod
+    def num_globals(cls, cfg) -> int:
+        return cfg.lsg_global_tokens
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """As the base class; the first ``num_globals`` of the T rows are the global tokens.
+
+        Columns of ``padding_mask`` may be True anywhere, as the document's first token is to ``mask_first_token``.
+        """
+        length, visible = query.size(1), visible_tokens(query, padding_mask)
+        missing = (self.globals - length) % self.block_size
+        query, key, value = (
+            F.pad(x, (0, 0, 0, missing)).unflatten(-1, (self.num_heads, -1)) for x in (query, key, value)
+        )
+        visible = F.pad(visible, (0, missing))
+        sparse = self.reduce(*(x[:, self.globals :] for x in (query, key, value, visible)))
+        out = lsg_attention(
+            query, key, value, visible, self.globals, self.block_size, sparse, self.reach, self.active_dropout
+        )
+        return out[:, :length].flatten(2)
+
+    def multiplications(self, length: int) -> int:
+        length += -length % self.block_size
+        far = 0 if self.type == "none" else 2 * self.reach
+        cells = self.globals * (self.globals + length) + length * (self.globals + far + 3 * self.block_size)
+        hashing = length * sum(rotation.fixed.size(-1) for rotation in getattr(self, "rotations", []))
+        return self.embed_dim * (2 * cells + hashing)
+
+    def reduce(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> sparse_tokens.SparseTokens | None:
+        """The sparse tokens of documents whose length is a multiple of the block size: (B, T, H, D) x 3, (B, T)."""
+        tokens, factor = (key, value, visible), self.factor
+        if self.type == "none":
+            return None
+        if factor == 1:
+            return sparse_tokens.select_strided(*tokens, 1)
+        if self.type == "norm":
+            return sparse_tokens.select_by_norm(*tokens, self.chunk, factor)
+        if self.type == "pooling":
+            return sparse_tokens.mean_of_groups(*tokens, factor)
+        if self.type == "stride":
+            return sparse_tokens.select_strided(*tokens, factor)
+        if self.type == "block_stride":
+            return sparse_tokens.select_block_strided(*tokens, self.block_size, factor)
+        if self.type == "bos_pooling":
+            return sparse_tokens.weigh_groups_by_first(*tokens, factor, query[:, 0])
+        rotations = [rotation() for rotation in self.rotations]
+        return sparse_tokens.mean_of_buckets(*tokens, self.chunk, factor, rotations)
+
+
+def _check(block: int, sparse_block: int, factor: int, kind: str, num_globals: int, pre_rounds: int) -> None:
+    if kind not in SPARSITY_TYPES:
+        raise PyramidionError(
+            "--lsg-sparsity-type must be one of {}, got {!r}".format(", ".join(SPARSITY_TYPES), kind)
+        )
+    if block < 1 or sparse_block < 0 or factor < 1 or pre_rounds < 0:
+        raise PyramidionError("sizes, factor and rounds of LSG attention must not be negative, nor --lsg-block-size 0")
+    if block % factor:
+        raise PyramidionError(f"--lsg-sparsity-factor ({factor}) must divide --lsg-block-size ({block})")
+    chunk = min(block, sparse_block)
+    if kind in ("norm", "lsh") and chunk and (block % chunk or chunk % factor):
+        raise PyramidionError(
+            f"--lsg-sparse-block-size ({sparse_block}) must be a multiple of --lsg-sparsity-factor ({factor}), and "
+            f"divide --lsg-block-size ({block}) or be larger, with --lsg-sparsity-type {kind}"
+        )
+    if not 1 <= num_globals <= MAX_GLOBALS:
+        raise PyramidionError(f"--lsg-global-tokens must be from 1 to {MAX_GLOBALS}, got {num_globals}")

@@ -1,0 +1,91 @@
+"""Locality-sensitive hashing attention (Kitaev et al. 2020, "Reformer"), one of the paper's baselines."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from ..errors import PyramidionError
+from ..functional import lsh_attention, lsh_buckets
+from .base import ATTENTIONS
+from .local_heads import LocalHeadsAttention
+from .rotations import RandomRotations
+
+
+@ATTENTIONS.register("lsh")
+class LSHAttention(LocalHeadsAttention):
+    """Tokens attend to those whose vectors hash alike, beside heads with a local window.
+
+    One projection serves as query and key of the hashing heads, so ``k_proj`` holds the keys of the local heads only
+    and is None without such heads. Everything else is said at :func:`~pyramidion_fairseq.functional.lsh_attention`.
+
+    A document's encoding does not depend on its batch: the number of its buckets follows from its own length;
+    padding is sorted behind its tokens, so its chunks are those that it has alone, and its first chunk looks back at
+    nothing (the published implementations wrap around, to what is padding in a batch); the hash functions of
+    evaluation are drawn once from a fixed seed, and a document with fewer buckets uses the first columns of the same
+    matrix. In training they are fresh at every call, alike for all documents of a batch.
+
+    Args:
+        embed_dim, num_heads, dropout, local_heads, local_window: see :class:`LocalHeadsAttention`.
+        bucket_size: tokens in a chunk, and in a bucket on average; at least 1.
+        hashes: rounds of hashing, at least 1.
+        max_length: tokens of the longest document; a longer one gets larger buckets.
+        seed: of the hash functions of evaluation.
+
+    Raises:
+        PyramidionError: an option is out of range.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        local_heads: int = 2,
+        local_window: int = 128,
+        bucket_size: int = 64,
+        hashes: int = 4,
+        max_length: int = 8192,
+        seed: int = 1,
+    ):
+        super().__init__(embed_dim, num_heads, dropout, local_heads, local_window)
+        if bucket_size < 1 or not 1 <= hashes <= 255:
+            raise PyramidionError(
+                f"--lsh-bucket-size must be at least 1 and --lsh-hashes from 1 to 255, got {bucket_size} and {hashes}"
+            )
+        self.bucket_size = bucket_size
+        self.k_proj = nn.Linear(embed_dim, local_heads * self.head_dim) if local_heads else None
+        if local_heads:
+            nn.init.xavier_uniform_(self.k_proj.weight, gain=2**-0.5)
+        columns = math.ceil(max_length / (2 * bucket_size))
+        self.rotations = RandomRotations(hashes, num_heads - local_heads, self.head_dim, columns, seed=seed)
+
+    @classmethod
+    def from_config(cls, cfg) -> LSHAttention:
+        return cls(
+            cfg.encoder_embed_dim,
+            cfg.encoder_attention_heads,
+            cfg.attention_dropout,
+            cfg.local_heads,
+            cfg.local_window,
+            cfg.lsh_bucket_size,
+            cfg.lsh_hashes,
+            cfg.max_source_positions,
+            cfg.hash_seed,
+        )
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query = self.q_proj(x)
+        return query, query if self.k_proj is None else self.k_proj(x), self.v_proj(x)
+
+    def attend_far(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+        buckets = lsh_buckets(query, self.rotations(), self.bucket_size, padding_mask)
+        return lsh_attention(query, value, buckets, self.bucket_size, padding_mask, self.active_dropout)
+
+    def multiplications_far(self, length: int, heads: int) -> int:
+        rounds, _, _, most = self.rotations.fixed.shape
+        size = min(self.bucket_size, length)
+        cells = -(-length // size) * size * 2 * size
+        hashing = length * min(most, -(-length // (2 * self.bucket_size)))
+        return rounds * heads * self.head_dim * (hashing + 2 * cells)

@@ -1,0 +1,30 @@
+"""Random directions for locality-sensitive hashing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RandomRotations(nn.Module):
+    """Normal random numbers: fresh ones at each call in training, always the same ones in evaluation.
+
+    Those of evaluation follow from ``seed`` and ``shape`` alone. They are no part of a checkpoint: another maximum
+    length may need more of them.
+
+    Args:
+        shape: of the numbers.
+        seed: of those for evaluation.
+    """
+
+    def __init__(self, *shape: int, seed: int):
+        super().__init__()
+        # Always drawn on the CPU: other devices have other generators.
+        generator = torch.Generator("cpu").manual_seed(seed)
+        self.register_buffer("fixed", torch.randn(shape, device="cpu", generator=generator), persistent=False)
+
+    def forward(self) -> Tensor:
+        """The numbers, float32 in training; in the model's precision in evaluation."""
+        if self.training:
+            return torch.randn(self.fixed.shape, device=self.fixed.device)
+        return self.fixed

@@ -1,0 +1,75 @@
+"""Local, sparse and global attention in one softmax (Condevaux and Harispe 2022, "LSG Attention")."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .blocks import join_blocks, split_blocks
+from .neighbourhood import masked_attention, neighbours
+from .sparse_tokens import SparseTokens
+
+
+def beside_window(x: Tensor, blocks: int, per_block: int, reach: int) -> Tensor:
+    """The sparse tokens that each block sees: ``reach`` to the left and to the right of its local window.
+
+    Block i sees [(i - 1) r - reach, (i - 1) r) and [(i + 2) r, (i + 2) r + reach), with r = ``per_block``: what lies
+    in its window, the blocks i - 1 to i + 1, is not seen twice. True of any r, also where the published code shifts
+    the ranges by one (odd r) or loses the right one (factor 1).
+
+    Args:
+        x: (B, blocks * per_block, ...) reduced sequence.
+        blocks: N, blocks per document.
+        per_block: sparse tokens that a block is reduced to.
+        reach: sparse tokens to see on each side.
+
+    Returns:
+        (B * N, 2 * reach, ...); zeros (False) outside the document.
+    """
+    x = F.pad(x, (0, 0) * (x.dim() - 2) + (reach + per_block, reach + per_block))
+    left = x.unfold(1, reach, per_block)[:, :blocks]
+    right = x[:, reach + 3 * per_block :].unfold(1, reach, per_block)[:, :blocks]
+    return torch.cat([left, right], dim=-1).movedim(-1, 2).flatten(0, 1)
+
+
+def lsg_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor,
+    num_globals: int,
+    block: int,
+    sparse: SparseTokens | None,
+    reach: int,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Global tokens attend to everything, others to globals, sparse tokens beside their window, and their window.
+
+    Args:
+        query, key, value: (B, G + T, H, D), the global tokens first; T a multiple of ``block``.
+        visible: (B, G + T) bool, False on padding.
+        num_globals: G, at least 1.
+        block: tokens in a block; the window is a token's own block and the two beside it.
+        sparse: the reduced sequence of the T tokens, or None.
+        reach: sparse tokens that a block sees on each side of its window.
+        dropout: probability for the weights; 0 in evaluation.
+
+    Returns:
+        (B, G + T, H, D); rows of padding are finite and otherwise without meaning.
+    """
+    batch, heads = key.size(0), key.size(2)
+    from_globals = masked_attention(query[:, :num_globals], key, value, visible, dropout)
+
+    visible = visible.unsqueeze(-1).expand(-1, -1, heads)
+    blocks = (query.size(1) - num_globals) // block
+    keys, values, seen = [], [], []
+    for parts, x, reduced in zip((keys, values, seen), (key, value, visible), sparse or (None,) * 3):
+        everywhere = x[:, :num_globals].unsqueeze(1).expand(-1, blocks, *x[:, :num_globals].shape[1:])
+        parts.append(everywhere.flatten(0, 1))
+        if reduced is not None:
+            parts.append(beside_window(reduced, blocks, reduced.size(1) // blocks, reach))
+        parts.append(neighbours(split_blocks(x[:, num_globals:], block), batch))
+    keys, values, seen = (torch.cat(parts, dim=1) for parts in (keys, values, seen))
+    out = masked_attention(split_blocks(query[:, num_globals:], block), keys, values, seen, dropout)
+    return torch.cat([from_globals, join_blocks(out, batch, blocks * block)], dim=1)

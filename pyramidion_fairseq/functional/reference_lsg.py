@@ -1,0 +1,85 @@
+"""Slow, obvious counterpart of LSG attention: one document without padding, token by token.
+
+A reduced sequence is a list of (key, value) pairs of one head here, None where a sparse token stems from nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .reference_attention import attend
+
+
+def lsg_attention(
+    query: Tensor, key: Tensor, value: Tensor, num_globals: int, block: int, factor: int, sparse: list, reach: int
+) -> Tensor:
+    """All (G + T, H, D), global tokens first; ``sparse`` has one reduced sequence per head."""
+    out = torch.empty_like(query)
+    for h in range(query.size(1)):
+        pairs = list(zip(key[:, h], value[:, h]))
+        everywhere, tokens = pairs[:num_globals], pairs[num_globals:]
+        for t in range(len(pairs)):
+            seen = pairs
+            if t >= num_globals:
+                i, kept = (t - num_globals) // block, block // factor
+                window = tokens[max(i - 1, 0) * block : (i + 2) * block]
+                places = [
+                    *range((i - 1) * kept - reach, (i - 1) * kept),
+                    *range((i + 2) * kept, (i + 2) * kept + reach),
+                ]
+                far = [sparse[h][j] for j in places if 0 <= j < len(sparse[h]) and sparse[h][j] is not None]
+                seen = everywhere + far + window
+            out[t, h] = attend(query[t, h], *(torch.stack(side) for side in zip(*seen)))
+    return out
+
+
+def norm(key: Tensor, value: Tensor, h: int, chunk: int, factor: int) -> list:
+    """The largest keys of each chunk, in ascending order of their norms."""
+    reduced = []
+    for start in range(0, len(key), chunk):
+        tokens = sorted(range(start, min(start + chunk, len(key))), key=lambda t: key[t, h].norm().item())
+        kept = tokens[max(len(tokens) - chunk // factor, 0) :]
+        reduced += [None] * (chunk // factor - len(kept)) + [(key[t, h], value[t, h]) for t in kept]
+    return reduced
+
+
+def pooling(key: Tensor, value: Tensor, h: int, factor: int) -> list:
+    """Means of groups."""
+    return [(key[s : s + factor, h].mean(0), value[s : s + factor, h].mean(0)) for s in range(0, len(key), factor)]
+
+
+def bos_pooling(query: Tensor, key: Tensor, value: Tensor, h: int, factor: int) -> list:
+    """Means of groups, weighted by the first token's attention."""
+    reduced = []
+    for s in range(0, len(key), factor):
+        keys, values = key[s : s + factor, h], value[s : s + factor, h]
+        weights = (keys @ query[0, h] / query.size(-1) ** 0.5).softmax(dim=0)
+        reduced.append((weights @ keys, weights @ values))
+    return reduced
+
+
+def block_stride(key: Tensor, value: Tensor, h: int, block: int, factor: int) -> list:
+    """Of every block, block / factor tokens in a row, which ones depends on the head; with block = factor: stride."""
+    kept, reduced = block // factor, []
+    for start in range(0, len(key), block):
+        for t in range(start + h * kept % block, start + h * kept % block + kept):
+            reduced.append((key[t, h], value[t, h]) if t < len(key) else None)
+    return reduced
+
+
+def lsh(key: Tensor, value: Tensor, h: int, chunk: int, factor: int, rotations: list) -> list:
+    """Means of buckets, hashed again and again."""
+    reduced = []
+    for start in range(0, len(key), chunk):
+        items = [(key[t, h], value[t, h], 1) for t in range(start, min(start + chunk, len(key)))]
+        for number, rotation in enumerate(rotations, start=1):
+            buckets = [None] * (chunk // factor if number == len(rotations) else chunk)
+            for item in items:
+                projected = item[0] @ rotation[h]
+                bucket = torch.cat([projected, -projected]).argmax().item()
+                old = buckets[bucket]
+                buckets[bucket] = item if old is None else tuple(a + b for a, b in zip(old, item))
+            items = [item for item in buckets if item is not None]
+        reduced += [None if item is None else (item[0] / item[2], item[1] / item[2]) for item in buckets]
+    return reduced

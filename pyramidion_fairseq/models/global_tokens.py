@@ -1,0 +1,55 @@
+"""Learned tokens that stand before each document in the encoder, for attentions that want them (LSG)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..attention.lsg import MAX_GLOBALS
+
+
+class GlobalTokens(nn.Embedding):
+    """The first ``used`` rows of a learned embedding (512, C), the size of published LSG checkpoints.
+
+    Args:
+        dim: C.
+        used: G, global tokens per document, at most 512.
+        std: of the initial values; that of embedded tokens, beside which they stand.
+        hide_first: whether the document's first token is hidden from attention until the first pooling: a published
+            option for documents that start with a symbol which a global token stands for.
+        in_output: whether they are part of the encoder's output.
+        replace_first: if they are not, whether the first of them takes the place of the first vector.
+    """
+
+    def __init__(self, dim: int, used: int, std: float, hide_first: bool, in_output: bool, replace_first: bool):
+        super().__init__(MAX_GLOBALS, dim)
+        nn.init.normal_(self.weight, std=std)
+        self.used, self.hide_first, self.in_output, self.replace_first = used, hide_first, in_output, replace_first
+
+    def forward(self, batch: int) -> Tensor:
+        """(batch, G, C)."""
+        return super().forward(torch.arange(self.used, device=self.weight.device).expand(batch, -1))
+
+    def hidden_keys(self, x: Tensor, mask: Tensor | None, pooled: bool) -> Tensor | None:
+        """What attention must not see: (B, G + T, C), the document's (B, T) mask or None -> (B, G + T) or None.
+
+        Args:
+            x: global tokens and document.
+            mask: True on the document's padding.
+            pooled: whether the document has been pooled; its first vector is then more than its first token.
+        """
+        if mask is None and not self.hide_first:
+            return None
+        hidden = x.new_zeros(x.shape[:2], dtype=torch.bool) if mask is None else F.pad(mask, (self.used, 0))
+        if self.hide_first and not pooled:
+            hidden[:, self.used] = True  # it is a copy, never the caller's mask
+        return hidden
+
+    def finish(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's output from its last layer's: (B, G + T, C), (B, T) -> (B, T', C), (B, T')."""
+        if self.in_output:
+            return x, F.pad(mask, (self.used, 0))
+        if self.replace_first:
+            return torch.cat([x[:, :1], x[:, self.used + 1 :]], dim=1), mask
+        return x[:, self.used :], mask
