@@ -1,16 +1,28 @@
 """Pure functions on batch-first tensors; ``reference`` holds their slow, obvious counterparts."""
 
 from .blocks import join_blocks, split_blocks
-from .padding import move_padding_right
+from .padding import move_padding_right, token_positions
 from .partition import partition_sum
+from .relaxations import gumbel_topk, iterative_topk, sinkhorn_topk
+from .selection import hard_topk
 from .successive_halving import Pooled, keep_all, successive_halving_topk
+from .windows import max_windows, mean_windows, repeat_slots, window_size
 
 __all__ = [
     "Pooled",
+    "gumbel_topk",
+    "hard_topk",
+    "iterative_topk",
     "join_blocks",
     "keep_all",
+    "max_windows",
+    "mean_windows",
     "move_padding_right",
     "partition_sum",
+    "repeat_slots",
+    "sinkhorn_topk",
     "split_blocks",
     "successive_halving_topk",
+    "token_positions",
+    "window_size",
 ]
