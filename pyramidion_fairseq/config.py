@@ -51,8 +51,8 @@ class PyramidionConfig(FairseqDataclass):
         1e-3, "pooler iterative_topk: softmax of squared differences of scores over this; the authors' benchmark: 1"
     )
     gumbel_temperature: float = _option(0.1, "pooler gumbel_topk: softmax of log scores over this")
-    sinkhorn_epsilon: float = _option(1e-3, "pooler sinkhorn_topk: strength of the entropy, squared units of score")
-    sinkhorn_iterations: int = _option(50, "pooler sinkhorn_topk: Sinkhorn iterations")
+    sinkhorn_epsilon: float = _option(1e-2, "pooler sinkhorn_topk: strength of the entropy, squared units of score")
+    sinkhorn_iterations: int = _option(200, "pooler sinkhorn_topk: Sinkhorn iterations")
 
     # Lengths
     max_source_positions: int = _option(8192, "maximum length of a document")

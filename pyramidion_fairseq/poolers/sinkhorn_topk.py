@@ -23,7 +23,7 @@ class SinkhornTopkPooler(Pooler):
 
     exact_record = False
 
-    def __init__(self, epsilon: float = 1e-3, iterations: int = 50):
+    def __init__(self, epsilon: float = 1e-2, iterations: int = 200):
         super().__init__()
         if epsilon <= 0:
             raise PyramidionError(f"--sinkhorn-epsilon must be positive, got {epsilon}")
