@@ -6,7 +6,7 @@ from .partition import partition_sum
 from .relaxations import gumbel_topk, iterative_topk, sinkhorn_topk
 from .selection import hard_topk
 from .successive_halving import Pooled, keep_all, successive_halving_topk
-from .windows import max_windows, mean_windows, repeat_slots, window_size
+from .window_pooling import max_windows, mean_windows, repeat_slots, window_size
 
 __all__ = [
     "Pooled",
