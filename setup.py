@@ -1,4 +1,5 @@
 """Packaging of pyramidion_fairseq; build system and tool settings are in pyproject.toml."""
+
 import re
 from pathlib import Path
 

@@ -117,6 +117,27 @@ def test_stock_translation_task_trains_with_left_padding(command, data, tmp_path
     assert {("train", 1), ("train", 2), ("train", 3)} <= set(training_log(done.stdout))
 
 
+@pytest.mark.parametrize("longest", [8192, 20000])
+def test_documents_of_one_token_of_k_of_8192_and_of_20000(command, tmp_path, longest):
+    """DeepPyramidion at its own lengths (narrow, that is all): nothing crashes, nothing is dropped."""
+    lengths, words = [1, 512, 513, 2048, 8192, 20000], list(range(4, 40))
+    for side in ("source", "target"):
+        make_dictionary(40).save(str(tmp_path / f"dict.{side}.txt"))
+    for split in ("train", "valid", "test"):
+        documents = [[*(words * (n // 36 + 1))[: n - 1], 2] for n in lengths]
+        write_split(tmp_path, split, documents, [[5, 6, 2]] * len(lengths))
+    narrow = flags(**{name: 8 for name in SIZES if name.endswith("dim")})
+    arch = ["--arch", "deeppyramidion", *narrow, "--max-source-positions", longest]
+    save = ["--save-dir", tmp_path / "checkpoints", "--max-update", 2, "--no-epoch-checkpoints"]
+    steps = ["--optimizer", "adam", "--lr", 0.01, "--batch-size", 3, "--log-format", "json"]
+    done = command("train", tmp_path, *USER_DIR, *TASK, *arch, *steps, *save, "--cpu")
+    cut = sum(n > longest for n in lengths)
+    assert f"train: {cut} of 6 documents cut to {longest} tokens" in done.stdout
+    path = ["--path", tmp_path / "checkpoints" / "checkpoint_last.pt"]
+    done = command("generate", tmp_path, *USER_DIR, *TASK, *path, *BEAM, "--batch-size", 3, "--cpu")
+    assert sorted(summaries(done.stdout)) == list(range(6))
+
+
 def test_bad_input_ends_in_one_line(command, data, tmp_path):
     for arguments, message in (
         ([data, *TASK, *TRAIN, "--pooling-schedule", "2:9,1:4"], "layers must ascend"),

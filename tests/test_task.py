@@ -76,7 +76,7 @@ def batches_of(task, split, **kwargs):
     return list(iterator.next_epoch_itr(shuffle=False))
 
 
-@pytest.mark.parametrize("count", [1, 5, 60])
+@pytest.mark.parametrize("count", [1, 5, 60, 6440])
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_no_document_is_lost(task_on, count, split):
     task = task_on([3 + 7 * i % 90 for i in range(count)], split=split)

@@ -86,6 +86,10 @@ class EncoderAttention(nn.Module):
         """:meth:`column_sums` for (B, T, C) input, as of :meth:`forward`; projects it once more, keeping no state."""
         return self.column_sums(self.q_proj(x), self.k_proj(x), padding_mask)
 
+    def multiplications(self, length: int) -> int:
+        """Multiplications of :meth:`attend` for one document of ``length`` tokens; projections are not counted."""
+        raise NotImplementedError
+
     def forward(
         self,
         query: Tensor,

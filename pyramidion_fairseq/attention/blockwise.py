@@ -49,3 +49,7 @@ class BlockwiseAttention(EncoderAttention):
         if padding_mask is not None:  # what fills up the last block is padding too
             padding_mask = F.pad(padding_mask, (0, -length % size), value=True).view(-1, size)
         return size, padding_mask
+
+    def multiplications(self, length: int) -> int:
+        size = min(self.block_size, length)
+        return 2 * -(-length // size) * size * size * self.embed_dim

@@ -16,3 +16,6 @@ class FullAttention(EncoderAttention):
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
         return self.dot_product_column_sums(query, key, padding_mask)
+
+    def multiplications(self, length: int) -> int:
+        return 2 * length * length * self.embed_dim

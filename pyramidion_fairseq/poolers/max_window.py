@@ -10,8 +10,10 @@ from .base import POOLERS, WindowPooler
 
 @POOLERS.register("max_window")
 class MaxWindowPooler(WindowPooler):
-    """The largest of n / k consecutive tokens, coordinate by coordinate; see
-    :func:`~pyramidion_fairseq.functional.max_windows`."""
+    """Coordinate by coordinate, the largest of n / k consecutive tokens.
+
+    See :func:`~pyramidion_fairseq.functional.max_windows`.
+    """
 
     exact_record = False
 

@@ -1,0 +1,101 @@
+"""Multiplications and activations of named architectures: Table 1 of the paper with numbers in it, and its claims.
+
+usage: complexity.py [ARCH ...] [--source 8192] [--target 512] [--vocabulary 32000] [--json FILE]
+
+Counted from the schedule and the shapes for one document, teacher-forced; nothing is run. Works on any machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from pyramidion_fairseq.complexity import Cost, build_on_meta, count
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.models.architectures import ARCHITECTURES
+
+TABLE_1 = ["vanilla", "blockwise", "transpooler", "pyramidion", "deep_blockwise", "deeppyramidion"]
+COLUMNS = [
+    ("enc. attention", lambda cost: cost.encoder_attention),
+    ("enc. linear", lambda cost: cost.encoder_linear),
+    ("pooling", lambda cost: cost.pooling),
+    ("cross-attention", lambda cost: cost.cross_attention),
+    ("dec. self-att.", lambda cost: cost.decoder_self_attention),
+    ("dec. linear", lambda cost: cost.decoder_linear),
+    ("all", lambda cost: cost.multiplications),
+    ("activations", lambda cost: cost.encoder_activations + cost.decoder_activations),
+]
+
+
+def table(costs: dict[str, Cost], parameters: dict[str, int]) -> str:
+    """One line an architecture, in billions (10^9); parameters in millions."""
+    lines = [f"{'10^9':<24}" + "".join(f"{name:>17}" for name, _ in COLUMNS) + f"{'parameters':>14}"]
+    for arch, cost in costs.items():
+        cells = "".join(f"{column(cost) / 1e9:17.3f}" for _, column in COLUMNS)
+        lines.append(f"{arch:<24}{cells}{parameters[arch] / 1e6:13.2f}M")
+    return "\n".join(lines)
+
+
+def claims() -> list[tuple[str, str, float]]:
+    """(claim of the paper, published, counted) at 8192 tokens."""
+
+    def cost(arch: str, target: int = 512, **changes) -> Cost:
+        return count(build_on_meta(arch, **changes), 8192, target)
+
+    blockwise, ours, vanilla = cost("deep_blockwise"), cost("deeppyramidion"), cost("vanilla_8k")
+    dense = cost("deep_blockwise", attention="full", encoder_layers=1).encoder_attention
+    row_24 = cost("transpooler", encoder_layers=3, pooling_schedule="2:4096,3:2048")
+    short = [cost(arch, target=128).decoder_attention for arch in ("deep_blockwise", "deeppyramidion")]
+    return [
+        ("encoder self-attention, DeepPyramidion", "2.5x", blockwise.encoder_attention / ours.encoder_attention),
+        (
+            "encoder self-attention, blocks of 512",
+            "16x",
+            vanilla.encoder_attention / cost("blockwise_8k").encoder_attention,
+        ),
+        ("cross-attention, DeepPyramidion", "16x", blockwise.cross_attention / ours.cross_attention),
+        ("decoder attention, 128 target tokens", "13x", short[0] / short[1]),
+        ("decoder attention, 512 target tokens", "(13x)", blockwise.decoder_attention / ours.decoder_attention),
+        (
+            "one dense 8k layer / all attention of ours",
+            "5x",
+            dense / (ours.encoder_attention + ours.decoder_attention),
+        ),
+        ("row 24: encoder, against row 3", "13x", vanilla.encoder_attention / row_24.encoder_attention),
+        ("row 24: cross-attention, against row 3", "4x", vanilla.cross_attention / row_24.cross_attention),
+    ]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("arch", nargs="*", default=TABLE_1, help="named architectures (default: those of Table 1)")
+    parser.add_argument("--source", type=int, default=8192, help="tokens of the document, cut to what each reads")
+    parser.add_argument("--target", type=int, default=512, help="tokens of the summary")
+    parser.add_argument("--vocabulary", type=int, default=32000, help="symbols")
+    parser.add_argument("--json", type=Path, help="write the counts there too")
+    args = parser.parse_args()
+    unknown = [arch for arch in args.arch if arch not in ARCHITECTURES]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are: {', '.join(sorted(ARCHITECTURES))}")
+    if min(args.source, args.target, args.vocabulary) < 4:
+        parser.error("--source, --target and --vocabulary must be at least 4")
+    try:
+        models = {arch: build_on_meta(arch, args.vocabulary) for arch in args.arch}
+    except PyramidionError as error:
+        parser.error(str(error))
+    costs = {arch: count(model, args.source, args.target) for arch, model in models.items()}
+    parameters = {arch: sum(p.numel() for p in model.parameters()) for arch, model in models.items()}
+    print(f"One document of {args.source} tokens, a summary of {args.target}: multiplications and activations\n")
+    print(table(costs, parameters))
+    print(f"\n{'Claims of the paper at 8192 tokens':<46}{'published':>10}{'counted':>10}")
+    for claim, published, counted in claims():
+        print(f"{claim:<46}{published:>10}{counted:9.2f}x")
+    if args.json:
+        rows = {arch: {**cost._asdict(), "parameters": parameters[arch]} for arch, cost in costs.items()}
+        args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

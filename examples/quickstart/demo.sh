@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# A small DeepPyramidion, from text to ROUGE, through the stock fairseq commands. `make demo` runs this.
+#   examples/quickstart/demo.sh                      on the documentation of this Python installation
+#   examples/quickstart/demo.sh articles.jsonl.gz    on your own documents (formats: preprocess/README.md)
+# Stopped and started again, it goes on where it was. TRAIN_HOURS=1 trains longer than the default 0.08 (5 minutes);
+# WORKERS=8 uses more processes; OUT=folder writes elsewhere than .demo/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export PATH="$PWD/.venv/bin:$PATH" PYTHONWARNINGS=ignore
+
+data="${1:-}"
+name="${data:+$(basename "$data" | sed 's/\..*//')}"
+out="${OUT:-.demo/${name:-python-docs}}"
+workers="${WORKERS:-$(nproc)}"
+corpus=(--python-docs)
+[ -z "$data" ] || corpus=(--input "$data")
+device=(--cpu)
+python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && device=()
+say() { printf '\n== %s\n' "$*"; }
+
+say "1/4 Corpus: read, clean, sentencepiece, binarise -> $out/data"
+mkdir -p "$out"
+# 2048 and 128 tokens are only for the report: the task cuts to the model's lengths.
+python preprocess/prepare.py "$out/data" "${corpus[@]}" --vocab-size 4000 --workers "$workers" \
+    --max-source-positions 2048 --max-target-positions 128
+
+say "2/4 Training a small DeepPyramidion: 2048 -> 512 -> 128 vectors (full log: $out/train.log)"
+# --arch deeppyramidion with every width and length made smaller; the schedule has the paper's shape.
+train=(fairseq-train "$out/data/data-bin" --user-dir pyramidion_fairseq
+    --task long_document_summarization --arch deeppyramidion
+    --encoder-layers 4 --decoder-layers 3 --encoder-attention-heads 4 --decoder-attention-heads 4
+    --encoder-embed-dim 192 --decoder-embed-dim 192 --encoder-ffn-embed-dim 768 --decoder-ffn-embed-dim 768
+    --max-source-positions 2048 --max-target-positions 128 --block-size 128 --pooling-schedule "2:512,3:128"
+    --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas "(0.9, 0.98)"
+    --lr 0.002 --lr-scheduler inverse_sqrt --warmup-updates 60 --clip-norm 1.0
+    --max-tokens 16384 --batch-size 16 --max-epoch 20 --stop-time-hours "${TRAIN_HOURS:-0.08}"
+    --save-dir "$out/checkpoints" --no-epoch-checkpoints --save-interval-updates 100 --keep-interval-updates 1
+    --validate-interval-updates 100 --seed 1 --num-workers 0 --log-format simple --log-interval 10 "${device[@]}")
+printf '%q ' "${train[@]}"; echo
+"${train[@]}" 2>&1 | tee -a "$out/train.log" |
+    grep --line-buffered -E '\| (train_inner|valid) \||documents cut|summaries cut|shared model params|^error|Error' || true
+[ "${PIPESTATUS[0]}" = 0 ] || { echo "training failed: see the end of $out/train.log" >&2; exit 1; }
+
+say "3/4 Summarising the test split with beam 2 -> $out/summaries.txt"
+generate=(fairseq-generate "$out/data/data-bin" --user-dir pyramidion_fairseq --task long_document_summarization
+    --path "$out/checkpoints/checkpoint_last.pt" --gen-subset test --beam 2 --lenpen 1 --min-len 10 --max-len-b 120
+    --no-repeat-ngram-size 3 --batch-size 16 --bpe sentencepiece --sentencepiece-model "$out/data/sentencepiece.model"
+    "${device[@]}")
+printf '%q ' "${generate[@]}"; echo
+"${generate[@]}" > "$out/generate.log" 2> "$out/generate.err" ||
+    { tail -n 3 "$out/generate.err" >&2; echo "generation failed: see $out/generate.err" >&2; exit 1; }
+
+say "4/4 ROUGE against the lead baseline"
+python examples/quickstart/score.py "$out/generate.log" "$out/data/text" --output "$out/summaries.txt"
+
+cat <<EOF
+
+Where everything lies ($out/):
+  data/report.txt, data/report.png   lengths of documents and summaries
+  data/data-bin, sentencepiece.model what fairseq-train reads
+  checkpoints/, train.log            the model and its training
+  summaries.txt                      one summary a line, in the order of data/text/test.source
+What to type next:
+  make demo DATA=articles.jsonl.gz   the same on your own documents
+  TRAIN_HOURS=1 make demo            train longer, from where this run stopped
+  README.md                          DeepPyramidion at full size on arXiv and PubMed
+EOF

@@ -1,0 +1,64 @@
+"""Which two fields of a record are the document and its summary, and their values as plain text."""
+
+from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from prepare_errors import BadRecord, PrepareError
+
+DEFAULT_FIELDS: Sequence[Tuple[str, str]] = (
+    ("article_text", "abstract_text"),
+    ("article", "abstract"),
+    ("document", "summary"),
+    ("text", "summary"),
+)
+ID_FIELDS = ("article_id", "id")
+
+
+class Fields(NamedTuple):
+    """Names of the two fields of a corpus."""
+
+    document: str
+    summary: str
+
+    def values(self, record: Mapping[str, object]) -> Tuple[str, str, str]:
+        """Document, summary and identifier ("" where there is none) of a record; BadRecord says what is wrong."""
+        identifier = next((str(record[name]) for name in ID_FIELDS if isinstance(record.get(name), (str, int))), "")
+        return as_text(record, self.document), as_text(record, self.summary), identifier
+
+
+def as_text(record: Mapping[str, object], name: str) -> str:
+    """A field as one string: a string as it is, a list of strings joined by spaces."""
+    value = record.get(name)
+    if value is None:
+        raise BadRecord(f"field {name} is missing")
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, (list, tuple)):
+        raise BadRecord(f"field {name} is neither text nor a list of texts but {type(value).__name__}")
+    for item in value:
+        if not isinstance(item, str):
+            raise BadRecord(f"field {name} has {type(item).__name__} in its list")
+    return " ".join(value)
+
+
+def match_fields(names: Iterable[str], document: Optional[str], summary: Optional[str]) -> Optional[Fields]:
+    """The given names, or the first default pair, that ``names`` contains; None where nothing fits."""
+    present = set(names)
+    for default_document, default_summary in DEFAULT_FIELDS:
+        fields = Fields(document or default_document, summary or default_summary)
+        if fields.document in present and fields.summary in present:
+            return fields
+    return None
+
+
+def choose_fields(names: Iterable[str], document: Optional[str], summary: Optional[str], where: str) -> Fields:
+    """Like :func:`match_fields`, with an error that lists what ``where`` does hold."""
+    names = list(names)
+    fields = match_fields(names, document, summary)
+    if fields is None:
+        wanted = "/".join((document or "document", summary or "summary"))
+        raise PrepareError(
+            "{}: no fields for {}; it has: {}. Name them with --document-field and --summary-field".format(
+                where, wanted, ", ".join(names) or "nothing"
+            )
+        )
+    return fields

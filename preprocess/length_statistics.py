@@ -1,0 +1,48 @@
+"""Statistics of a histogram of lengths, exact and without keeping the single values."""
+
+from typing import Dict, Union
+
+Number = Union[int, float]
+
+
+def percentile(histogram: Dict[int, int], fraction: float) -> float:
+    """The value below which ``fraction`` of the values lie, interpolated linearly, as numpy does by default."""
+    total = sum(histogram.values())
+    position = fraction * (total - 1)
+    lower_rank = int(position)
+    lower = _value_at(histogram, lower_rank)
+    upper = _value_at(histogram, min(lower_rank + 1, total - 1))
+    return lower + (upper - lower) * (position - lower_rank)
+
+
+def _value_at(histogram: Dict[int, int], rank: int) -> int:
+    passed = 0
+    for value in sorted(histogram):
+        passed += histogram[value]
+        if rank < passed:
+            return value
+    raise ValueError(f"rank {rank} of {passed} values")
+
+
+def summarise(histogram: Dict[int, int], limit: int) -> Dict[str, Number]:
+    """Documents, tokens, mean, median, p90, p99, max, and the share (0 to 1) of documents longer than ``limit``.
+
+    Args:
+        histogram: tokens of a document -> number of such documents; at least one
+        limit: the model's length, in tokens
+    """
+    documents = sum(histogram.values())
+    tokens = sum(length * count for length, count in histogram.items())
+    longer = sum(count for length, count in histogram.items() if length > limit)
+    return {
+        "documents": documents,
+        "tokens": tokens,
+        "mean": tokens / documents,
+        "median": percentile(histogram, 0.5),
+        "p90": percentile(histogram, 0.9),
+        "p99": percentile(histogram, 0.99),
+        "max": max(histogram),
+        "limit": limit,
+        "longer": longer,
+        "share_longer": longer / documents,
+    }

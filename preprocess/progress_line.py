@@ -1,0 +1,41 @@
+"""How far a stage is: a bar on a terminal, a log line now and then elsewhere."""
+
+import logging
+import sys
+import time
+from typing import Optional
+
+logger = logging.getLogger("prepare")
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class Progress:
+    """Counts documents; a context manager."""
+
+    def __init__(self, stage: str, total: Optional[int] = None):
+        self.stage, self.total, self.count = stage, total, 0
+        self._last = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            try:
+                import tqdm
+            except ImportError:
+                return
+            self._bar = tqdm.tqdm(total=total, desc=stage, unit=" documents", file=sys.stderr)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def add(self, documents: int) -> None:
+        """Say that so many more documents are done."""
+        self.count += documents
+        if self._bar is not None:
+            self._bar.update(documents)
+        elif time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            of_total = f" of {self.total}" if self.total else ""
+            logger.info("%s: %d%s documents", self.stage, self.count, of_total)

@@ -1,0 +1,61 @@
+"""Splits of one corpus by hash, so that a document's split depends on nothing but itself and the seed."""
+
+import hashlib
+import os
+from typing import Dict
+
+BLOCK_BYTES = 1 << 16
+
+
+def split_of(key: str, seed: int, valid_fraction: float, test_fraction: float) -> str:
+    """train, valid or test for the document called ``key`` (its id, or its position where it has none)."""
+    digest = hashlib.blake2b(f"{seed}:{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    position = int.from_bytes(digest, "big") / 2.0**64
+    if position < valid_fraction:
+        return "valid"
+    return "test" if position < valid_fraction + test_fraction else "train"
+
+
+def fill_empty_splits(prefixes: Dict[str, str], counts: Dict[str, int], wanted: Dict[str, bool]) -> Dict[str, int]:
+    """Give each wanted but empty split the last document of the largest one, where three or more documents exist.
+
+    Args:
+        prefixes: split -> path without ``.source`` and ``.target``
+        counts: split -> documents written
+        wanted: split -> whether it may not stay empty
+
+    Returns:
+        The new counts. With fewer than three documents all of them go to train.
+    """
+    counts = dict(counts)
+
+    def move(origin: str, target: str) -> None:
+        for side in ("source", "target"):
+            move_last_line(f"{prefixes[origin]}.{side}", f"{prefixes[target]}.{side}")
+        counts[origin] -= 1
+        counts[target] += 1
+
+    if sum(counts.values()) < 3:
+        for split in ("valid", "test"):
+            while counts[split]:
+                move(split, "train")
+        return counts
+    for split in ("train", "valid", "test"):
+        if wanted[split] and not counts[split]:
+            move(max(counts, key=lambda name: counts[name]), split)
+    return counts
+
+
+def move_last_line(origin: str, target: str) -> None:
+    r"""Cut the last line (ending in ``\n``) off one file and append it to another, reading only that line."""
+    with open(origin, "r+b") as stream:
+        end = position = stream.seek(0, os.SEEK_END)
+        tail = b""
+        while position and b"\n" not in tail[:-1]:
+            position = max(0, position - BLOCK_BYTES)
+            stream.seek(position)
+            tail = stream.read(end - position)
+        line = tail[tail[:-1].rfind(b"\n") + 1 :]
+        stream.truncate(end - len(line))
+    with open(target, "ab") as stream:
+        stream.write(line)

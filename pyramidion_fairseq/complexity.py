@@ -1,0 +1,122 @@
+"""What an architecture costs, counted from its schedule and the shapes of its layers (paper, section 3.2, Table 1)."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import NamedTuple
+
+import torch
+from fairseq.data import Dictionary
+from torch import nn
+
+from .models import PyramidionModel
+from .models.architectures import fields_of
+
+
+class Cost(NamedTuple):
+    """Multiplications of one document's forward pass, by part, and the elements that it writes."""
+
+    encoder_linear: int
+    """Projections and feed-forward layers of the encoder."""
+    encoder_attention: int
+    """Queries times keys, weights times values: what sparse attention saves."""
+    pooling: int
+    """Scorers, and one weight per token and coordinate: relaxations of top-k need k of them, which is not counted."""
+    decoder_linear: int
+    """Projections (those of the encoder's vectors included), feed-forward layers and the output layer."""
+    decoder_self_attention: int
+    """t x t for each layer: training computes the whole square."""
+    cross_attention: int
+    """t x k for each layer."""
+    encoder_activations: int
+    """Elements written by the encoder's linear layers and as attention weights."""
+    decoder_activations: int
+    """Elements written by the decoder's linear layers and as attention weights."""
+
+    @property
+    def multiplications(self) -> int:
+        """All of them."""
+        return sum(self[:6])
+
+    @property
+    def decoder_attention(self) -> int:
+        """Self- and cross-attention of the decoder."""
+        return self.decoder_self_attention + self.cross_attention
+
+
+def build_on_meta(arch: str, vocabulary: int = 32000, **changes) -> PyramidionModel:
+    """The model of a named architecture with shapes but no memory.
+
+    Args:
+        arch: a name of :data:`~pyramidion_fairseq.models.architectures.ARCHITECTURES`.
+        vocabulary: number of symbols.
+        changes: options of PyramidionConfig that differ.
+    """
+    dictionary = Dictionary()
+    for i in range(vocabulary - len(dictionary)):
+        dictionary.add_symbol(str(i))
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    with torch.device("meta"):
+        return PyramidionModel.build_model(Namespace(**{**fields_of(arch), **changes}), task)
+
+
+def count(model: PyramidionModel, source: int, target: int) -> Cost:
+    """Count one document of ``source`` tokens with a summary of ``target`` tokens, teacher-forced.
+
+    Args:
+        model: any; its parameters' values do not matter (see :func:`build_on_meta`).
+        source: document length in tokens; beyond the model's length it is cut, as the task does.
+        target: summary length in tokens.
+    """
+    source = min(source, model.max_positions()[0])
+    upsamples = any(stage.pooler.upsamples for stage in model.encoder.poolings.values())
+    kept = source if upsamples else model.encoder.schedule.output_length(source)
+    return Cost(**_count_encoder(model.encoder, source), **_count_decoder(model.decoder, kept, target))
+
+
+def _count_encoder(encoder, source: int) -> dict[str, int]:
+    linear = attention = pooling = activations = 0
+    for number, length in enumerate(encoder.schedule.input_lengths(source, len(encoder.layers)), start=1):
+        layer = encoder.layers[number - 1]
+        of_attention = layer.self_attn.multiplications(length)
+        cells = of_attention // (2 * layer.embed_dim)  # each costs d for its logit and d for its value
+        linear += length * _weights(layer)
+        attention += of_attention
+        activations += length * _outputs(layer) + cells * layer.self_attn.num_heads
+        if str(number) in encoder.poolings:
+            stage = encoder.poolings[str(number)]
+            pooling += length * (_weights(stage) + (layer.embed_dim if length > stage.k else 0))
+    return {
+        "encoder_linear": linear,
+        "encoder_attention": attention,
+        "pooling": pooling,
+        "encoder_activations": activations,
+    }
+
+
+def _count_decoder(decoder, kept: int, target: int) -> dict[str, int]:
+    linear, activations = target * _weights(decoder.output_projection), target * _outputs(decoder.output_projection)
+    self_attention = cross = 0
+    for layer in decoder.layers:
+        memory = nn.ModuleList([layer.encoder_attn.k_proj, layer.encoder_attn.v_proj])  # applied to the k vectors
+        linear += target * (_weights(layer) - _weights(memory)) + kept * _weights(memory)
+        activations += target * (_outputs(layer) - _outputs(memory)) + kept * _outputs(memory)
+        activations += target * (target * layer.self_attn.num_heads + kept * layer.encoder_attn.num_heads)
+        self_attention += 2 * target * target * layer.embed_dim
+        cross += 2 * target * kept * layer.embed_dim
+    return {
+        "decoder_linear": linear,
+        "decoder_self_attention": self_attention,
+        "cross_attention": cross,
+        "decoder_activations": activations,
+    }
+
+
+def _weights(module: nn.Module) -> int:
+    """Multiplications per token of all linear layers in a module."""
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
+
+
+def _outputs(module: nn.Module) -> int:
+    """Elements per token that all linear layers in a module write."""
+    return sum(m.out_features for m in module.modules() if isinstance(m, nn.Linear))

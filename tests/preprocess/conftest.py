@@ -1,0 +1,86 @@
+"""preprocess/ is a folder of scripts: its modules are imported by plain name, as they import each other."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+SCRIPTS = os.path.join(os.path.dirname(__file__), "..", "..", "preprocess")
+sys.path.insert(0, os.path.abspath(SCRIPTS))
+NAMES = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau"
+WORDS = NAMES.split()
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    """The folder of the scripts, absolute."""
+    return os.path.abspath(SCRIPTS)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write bytes or text to a file below tmp_path and return its path as str."""
+
+    def _write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return str(path)
+
+    return _write
+
+
+@pytest.fixture(scope="session")
+def article():
+    """Make the n-th record of a small corpus in the format of arXiv and PubMed."""
+
+    def _article(number):
+        words = random.Random(number).choices(WORDS, k=60)
+        sentences = [" ".join(words[start : start + 10]) + " ." for start in range(0, 40, 10)]
+        summary = ["<S> " + " ".join(words[40:50]) + " </S>", "<S> " + " ".join(words[50:]) + " </S>"]
+        return {"article_id": f"id-{number}", "article_text": sentences, "abstract_text": summary}
+
+    return _article
+
+
+@pytest.fixture(scope="session")
+def jsonl(article):
+    """The text of a small corpus as JSON lines."""
+    return lambda numbers: "".join(json.dumps(article(number)) + "\n" for number in numbers)
+
+
+@pytest.fixture(scope="session")
+def prepare_command():
+    """Run prepare.py as its users do; returns the finished process."""
+
+    def _run(*arguments):
+        command = [sys.executable, os.path.join(SCRIPTS, "prepare.py"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    return _run
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Parse options for a DEST below tmp_path, one worker unless told otherwise."""
+    from prepare_options import parse_options
+
+    return lambda *arguments: parse_options([str(tmp_path / "dest"), "--workers", "1", *map(str, arguments)])
+
+
+@pytest.fixture
+def read(tmp_path, options):
+    """Run the reading stage alone; returns its result and the lines of each file it wrote."""
+    from corpus import sources
+    from read_stage import read_stage
+
+    def _read(*arguments):
+        folder = tmp_path / "read"
+        args = options(*arguments)
+        result = read_stage(args, sources(args), str(folder))
+        files = {path.name: path.read_text(encoding="utf-8").split("\n")[:-1] for path in folder.rglob("*.*")}
+        return result, files
+
+    return _read

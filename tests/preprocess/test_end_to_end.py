@@ -1,0 +1,161 @@
+"""The whole command on a tiny corpus, to data that fairseq loads."""
+
+import json
+import os
+
+import pytest
+import sentencepiece
+from fairseq.data import Dictionary, data_utils
+
+SPLITS = {"train": 30, "valid": 5, "test": 1}
+STRANGE = "one\u2028two\x85three\xa0four\u3000five \u2603 <pad> <dig>"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, jsonl):
+    """Paths of three JSON-lines files; the last training document is full of strange characters."""
+    folder = tmp_path_factory.mktemp("corpus")
+    start, paths = 0, {}
+    for split, count in SPLITS.items():
+        text = jsonl(range(start, start + count - (split == "train")))
+        if split == "train":
+            text += json.dumps({"article_text": STRANGE, "abstract_text": ["<S> " + STRANGE + " </S>"]}) + "\n"
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        paths[split] = folder / f"{split}.jsonl"
+        start += count
+    return paths
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus, tmp_path_factory, prepare_command):
+    """The finished folder and the process that made it."""
+    dest = tmp_path_factory.mktemp("prepared") / "dest"
+    files = [word for split, path in corpus.items() for word in ("--" + split, path)]
+    arguments = [dest, *files, "--vocab-size", 45, "--workers", 3, "--max-source-positions", 50]
+    process = prepare_command(*arguments)
+    assert process.returncode == 0, process.stderr
+    return dest, process, arguments
+
+
+def lines(path):
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def test_every_output_is_there(prepared):
+    dest, process, _ = prepared
+    names = {
+        str(path.relative_to(dest)) for path in dest.rglob("*") if path.is_file() and ".prepare" not in path.parts
+    }
+    pairs = {f"{split}.{side}" for split in SPLITS for side in ("source", "target")}
+    expected = {f"{folder}/{pair}" for folder in ("text", "encoded") for pair in pairs}
+    for pair in pairs:
+        split, side = pair.split(".")
+        expected |= {f"data-bin/{split}.source-target.{side}.{kind}" for kind in ("bin", "idx")}
+    expected |= {"data-bin/dict.source.txt", "data-bin/dict.target.txt", "data-bin/preprocess.log", "skipped.jsonl"}
+    expected |= {"sentencepiece.model", "sentencepiece.vocab", "report.json", "report.txt", "report.png"}
+    assert names == expected
+    assert not (dest / ".prepare/work").exists()
+    assert process.stdout == (dest / "report.txt").read_text()
+
+
+def test_vocabulary_is_exact_and_joined(prepared):
+    data = prepared[0] / "data-bin"
+    assert (data / "dict.source.txt").read_bytes() == (data / "dict.target.txt").read_bytes()
+    dictionary = Dictionary.load(str(data / "dict.source.txt"))
+    assert len(dictionary) == 45
+    assert len(lines(prepared[0] / "sentencepiece.vocab")) == 45
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_data_round_trips_to_the_text(prepared, split, side):
+    dest = prepared[0]
+    dictionary = Dictionary.load(str(dest / "data-bin" / f"dict.{side}.txt"))
+    prefix = str(dest / "data-bin" / f"{split}.source-target.{side}")
+    dataset = data_utils.load_indexed_dataset(prefix, dictionary)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(dest / "sentencepiece.model"))
+    texts, encoded = lines(dest / "text" / f"{split}.{side}"), lines(dest / "encoded" / f"{split}.{side}")
+    assert len(dataset) == len(texts) == len(encoded) == SPLITS[split]
+    for ids, text, pieces in zip(dataset, texts, encoded):
+        assert ids[-1] == dictionary.eos()
+        assert ids[:-1].tolist() == processor.encode(text)
+        assert len(ids) == len(pieces.split()) + 1
+        if "\u2603" not in text:
+            assert processor.decode(dictionary.string(ids).split()) == text
+            assert processor.decode(pieces.split()) == text
+
+
+def test_strange_whitespace_became_spaces_and_names_of_symbols_stay_text(prepared):
+    dest = prepared[0]
+    assert lines(dest / "text/train.source")[-1] == "one two three four five \u2603 <pad> <dig>"
+    dictionary = Dictionary.load(str(dest / "data-bin/dict.source.txt"))
+    dataset = data_utils.load_indexed_dataset(str(dest / "data-bin/train.source-target.source"), dictionary)
+    ids = dataset[SPLITS["train"] - 1].tolist()
+    assert dictionary.pad() not in ids and dictionary.bos() not in ids and ids.count(dictionary.eos()) == 1
+
+
+def test_report_agrees_with_the_files(prepared):
+    dest = prepared[0]
+    report = json.loads((dest / "report.json").read_text())
+    for split, count in SPLITS.items():
+        for side, limit in (("source", 50), ("target", 1024)):
+            lengths = [len(line.split()) + 1 for line in lines(dest / "encoded" / f"{split}.{side}")]
+            numbers = report["splits"][split][side]
+            assert numbers["documents"] == count
+            assert numbers["tokens"] == sum(lengths)
+            assert numbers["max"] == max(lengths)
+            assert numbers["longer"] == sum(length > limit for length in lengths)
+    assert report["splits"]["train"]["source"]["longer"] > 0
+    assert report["vocabulary"] == 45
+    assert report["arguments"]["max_source_positions"] == 50
+    assert "dest" not in report["arguments"] and report["skipped"] == {}
+
+
+def stages(process, word):
+    return [line.split()[1].rstrip(":") for line in process.stderr.split("\n") if line.endswith(word)]
+
+
+def test_a_second_run_keeps_everything(prepared, prepare_command):
+    dest, first, arguments = prepared
+    before = {path: path.stat().st_mtime_ns for path in dest.rglob("*.*")}
+    second = prepare_command(*arguments, "--workers", "1")
+    assert stages(first, "started") == ["read", "sentencepiece", "encode", "binarise", "report"]
+    assert stages(second, "kept") == ["read", "sentencepiece", "encode", "binarise", "report"]
+    assert second.stdout == first.stdout
+    assert {path: path.stat().st_mtime_ns for path in dest.rglob("*.*")} == before
+
+
+def test_only_what_depends_on_a_change_is_done_again(prepared, prepare_command, corpus):
+    _, first, arguments = prepared
+    shorter = prepare_command(*arguments, "--max-source-positions", "40")
+    assert stages(shorter, "started") == ["report"]
+    os.utime(str(corpus["valid"]))  # a touched file is read again; the same text needs nothing more
+    touched = prepare_command(*arguments)
+    assert stages(touched, "started") == ["read", "report"]
+    assert touched.stdout == first.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input", "/nowhere/a.jsonl"], "error: cannot read /nowhere/a.jsonl: No such file or directory"),
+        (["--huggingface", "/nowhere/at/all/x"], "error: cannot download /nowhere/at/all/x"),
+    ],
+)
+def test_errors_are_one_line(prepare_command, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    process = prepare_command(tmp_path / "dest", *arguments)
+    assert process.returncode == 1
+    assert process.stderr.split("\n")[-2].startswith(message)
+    assert "Traceback" not in process.stderr
+
+
+def test_too_many_bad_records_end_it_before_training_and_are_listed(prepare_command, tmp_path, write):
+    path = write("a.jsonl", '{"text": "a", "summary": "b"}\n{\n')
+    process = prepare_command(tmp_path / "dest", "--input", path)
+    assert process.returncode == 1
+    assert "1 of 2 records are bad" in process.stderr and "Traceback" not in process.stderr
+    assert json.loads((tmp_path / "dest/skipped.jsonl").read_text())["line"] == 2
+    assert not (tmp_path / "dest/text").exists() and not (tmp_path / "dest/sentencepiece.model").exists()
+    process = prepare_command(tmp_path / "dest", "--input", path)  # its own folder: no complaint about the leftover
+    assert "1 of 2 records are bad" in process.stderr

@@ -1,0 +1,109 @@
+"""Killed anywhere and started again, the command ends with the same files as one that was never disturbed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+DRIVER = """
+import os, signal, sys
+scripts, where = sys.argv[1:3]
+sys.path.insert(0, scripts)
+import binarise_stage, collector, encode_stage, prepare, vocabulary_stage
+
+def die_at_call(owner, name, number):
+    original, calls = getattr(owner, name), []
+    def wrapped(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+    setattr(owner, name, wrapped)
+
+die_at_call(*{
+    "read": (collector.Collector, "add", 17),
+    "sentencepiece": (vocabulary_stage, "load_model", 1),
+    "encode": (encode_stage, "encode", 4),
+    "rename": (os, "replace", 5),
+    "binarise": (binarise_stage, "index_counts", 2),
+}[where])
+prepare.main(sys.argv[3:])
+"""
+STAGES = ["read", "sentencepiece", "encode", "binarise", "report"]
+
+
+@pytest.fixture
+def arguments(write, jsonl):
+    """Options for a corpus of 40 documents, in one process."""
+    return ["--input", write("a.jsonl", jsonl(range(40))), "--vocab-size", "50", "--workers", "1"]
+
+
+def snapshot(dest):
+    """Content of every output; fairseq's own log names folders and times."""
+    files = [path for path in dest.rglob("*") if path.is_file() and ".prepare" not in path.parts]
+    return {str(path.relative_to(dest)): path.read_bytes() for path in files if path.name != "preprocess.log"}
+
+
+def kept(stderr):
+    return [line.split()[1].rstrip(":") for line in stderr.split("\n") if line.endswith("kept")]
+
+
+def test_killed_in_every_stage(tmp_path, arguments, prepare_command, scripts):
+    undisturbed = prepare_command(tmp_path / "one", *arguments)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    dest = tmp_path / "two"
+    seen = {}
+    for where in ("read", "sentencepiece", "encode", "rename", "binarise"):
+        command = [sys.executable, "-c", DRIVER, scripts, where, str(dest), *arguments]
+        killed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert (dest / ".prepare/work").exists()
+        seen[where] = (kept(killed.stderr), len(snapshot(dest)))
+    assert (
+        seen
+        == {
+            "read": ([], 0),
+            "sentencepiece": ([], 7),  # six texts and skipped.jsonl
+            "encode": (STAGES[:1], 9),
+            "rename": (STAGES[:2], 12),  # three of six encoded files are in place, and count for nothing
+            "binarise": (STAGES[:2], 15),
+        }
+    )
+    resumed = prepare_command(dest, *arguments)
+    assert kept(resumed.stderr) == STAGES[:3]
+    assert resumed.stdout == undisturbed.stdout
+    assert snapshot(dest) == snapshot(tmp_path / "one")
+    assert not (dest / ".prepare/work").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_with_one_line_and_no_process_left(tmp_path, arguments, number, status, scripts):
+    dest = tmp_path / "dest"
+    command = [sys.executable, os.path.join(scripts, "prepare.py"), str(dest), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (dest / ".prepare/work/fairseq-preprocess.log").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(number)
+    started = time.monotonic()
+    stdout, stderr = process.communicate(timeout=30)
+    assert time.monotonic() - started < 3
+    assert (process.returncode, stdout) == (status, "")
+    assert stderr.endswith("interrupted: run the same command again to continue\n")
+    assert "Traceback" not in stderr and stderr.count("interrupted") == 1
+    assert not (dest / "data-bin").exists()
+    assert not [line for line in running() if str(dest) in line]
+
+
+def running():
+    """Command lines of all processes."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as stream:
+                yield stream.read().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue

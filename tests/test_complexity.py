@@ -1,0 +1,100 @@
+"""The counts: the paper's claims as arithmetic, and the operations of a real forward pass."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from pyramidion_fairseq.attention import ATTENTIONS
+from pyramidion_fairseq.complexity import build_on_meta, count
+
+N = 8192
+
+
+@pytest.fixture(scope="module")
+def cost():
+    models = {}
+
+    def of(arch, source=N, target=512, **changes):
+        key = (arch, *sorted(changes.items()))
+        models.setdefault(key, build_on_meta(arch, **changes))
+        return count(models[key], source, target)
+
+    return of
+
+
+def test_encoder_self_attention_costs_2_5_times_less(cost):
+    ratio = cost("deep_blockwise").encoder_attention / cost("deeppyramidion").encoder_attention
+    assert ratio == pytest.approx(2.462, abs=1e-3)
+
+
+def test_blocks_cost_16_times_less_than_full_attention(cost):
+    assert cost("vanilla_8k").encoder_attention == 16 * cost("blockwise_8k").encoder_attention
+
+
+def test_cross_attention_costs_16_times_less(cost):
+    assert cost("deep_blockwise").cross_attention == 16 * cost("deeppyramidion").cross_attention
+
+
+@pytest.mark.parametrize("target, ratio", [(128, 13.0), (256, 11.0), (512, 8.5)])
+def test_decoder_attention_costs_13_times_less(cost, target, ratio):
+    """Exactly 13 for summaries of 128 tokens only."""
+    blockwise, pyramidion = (cost(arch, target=target) for arch in ("deep_blockwise", "deeppyramidion"))
+    assert blockwise.decoder_attention / pyramidion.decoder_attention == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize("target, ratio", [(512, 5.02), (128, 6.26)])
+def test_all_attention_costs_five_times_less_than_one_dense_layer(cost, target, ratio):
+    ours = cost("deeppyramidion", target=target)
+    dense = cost("deep_blockwise", attention="full", encoder_layers=1).encoder_attention
+    assert dense / (ours.encoder_attention + ours.decoder_attention) == pytest.approx(ratio, abs=5e-3)
+
+
+def test_row_24_against_row_3(cost):
+    vanilla = cost("vanilla_8k")
+    row_24 = cost("transpooler", encoder_layers=3, pooling_schedule="2:4096,3:2048")
+    assert vanilla.encoder_attention / row_24.encoder_attention == pytest.approx(12.8)
+    assert vanilla.cross_attention / row_24.cross_attention == 4
+
+
+def test_attention_costs_as_much_as_the_rest_of_a_layer_at_about_4k_tokens(cost):
+    """Section 5: 2 n^2 d = 12 n d^2 at n = 6 d."""
+    at = cost("deep_blockwise", source=6 * 768, attention="full", encoder_layers=1, max_source_positions=6 * 768)
+    assert at.encoder_attention == at.encoder_linear
+
+
+@pytest.mark.parametrize(
+    "arch, vocabulary, millions",
+    [
+        ("deeppyramidion", 32000, 123.81),
+        ("deeppyramidion", 32768, 124.40),
+        ("transpooler", 32000, 31.10),
+        ("transpooler", 32768, 31.49),
+    ],
+)
+def test_parameters(arch, vocabulary, millions):
+    parameters = sum(p.numel() for p in build_on_meta(arch, vocabulary).parameters()) / 1e6
+    assert parameters == pytest.approx(millions, abs=6e-3)
+
+
+def test_the_decoder_of_a_funnel_reads_what_was_upsampled(cost):
+    assert cost("funnel_8k_512").cross_attention == cost("blockwise_8k").cross_attention
+    assert cost("funnel_8k_512", no_upsampling=True).cross_attention * 16 == cost("blockwise_8k").cross_attention
+
+
+SMALL = {"pooling_schedule": "1:20,2:6", "block_size": 8, "max_source_positions": 64}
+VARIANTS = [{"attention": name, **SMALL} for name in ATTENTIONS.names()] + [{"pooling_schedule": ""}]
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+@pytest.mark.parametrize("source, target", [(40, 7), (37, 5), (3, 3)])
+def test_counts_are_those_of_a_real_forward_pass(tiny_model, random_tokens, changes, source, target):
+    """All but the sums of the pooler, which torch's counter does not know."""
+    model = tiny_model(**changes)
+    summary = torch.full((1, target), 5)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(random_tokens([source]), None, summary)
+    counted = count(model, source, target)
+    lengths = dict(zip(range(1, 4), model.encoder.schedule.input_lengths(source, 3)))
+    sums = sum(lengths[layer] * 8 for layer, k in model.encoder.schedule.steps if lengths[layer] > k)
+    assert counter.get_total_flops() == 2 * (counted.multiplications - sums)
