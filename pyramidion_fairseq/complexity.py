@@ -21,7 +21,7 @@ class Cost(NamedTuple):
     encoder_attention: int
     """Queries times keys, weights times values: what sparse attention saves."""
     pooling: int
-    """Scorers, and the weighted sums of the poolers."""
+    """Scorers, and one weight per token and coordinate: relaxations of top-k need k of them, which is not counted."""
     decoder_linear: int
     """Projections (those of the encoder's vectors included), feed-forward layers and the output layer."""
     decoder_self_attention: int
@@ -69,7 +69,9 @@ def count(model: PyramidionModel, source: int, target: int) -> Cost:
         target: summary length in tokens.
     """
     source = min(source, model.max_positions()[0])
-    kept = model.encoder.schedule.output_length(source) + model.encoder.output_globals
+    upsamples = any(stage.pooler.upsamples for stage in model.encoder.poolings.values())
+    kept = source if upsamples else model.encoder.schedule.output_length(source)
+    kept += model.encoder.output_globals
     return Cost(**_count_encoder(model.encoder, source), **_count_decoder(model.decoder, kept, target))
 
 

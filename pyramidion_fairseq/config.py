@@ -67,6 +67,16 @@ class PyramidionConfig(FairseqDataclass):
     no_sort: bool = _option(False, "successive halving pairs tokens by position instead of sorting by score")
     score_order: bool = _option(False, "selected tokens stay in the order of their scores (Algorithm 1)")
 
+    no_upsampling: bool = _option(False, "funnel: the decoder reads the pooled states instead of the upsampled ones")
+    index_stride: int = _option(4, "scorer index: every so many tokens one gets the score 1; n/k keeps k of n")
+    embedding_coordinate: int = _option(0, "scorer embedding: the coordinate that is the score, counted from 0")
+    iterative_temperature: float = _option(
+        1e-3, "pooler iterative_topk: softmax of squared differences of scores over this; the authors' benchmark: 1"
+    )
+    gumbel_temperature: float = _option(0.1, "pooler gumbel_topk: softmax of log scores over this")
+    sinkhorn_epsilon: float = _option(1e-2, "pooler sinkhorn_topk: strength of the entropy, squared units of score")
+    sinkhorn_iterations: int = _option(200, "pooler sinkhorn_topk: Sinkhorn iterations")
+
     # Lengths
     max_source_positions: int = _option(8192, "maximum length of a document")
     max_target_positions: int = _option(1024, "maximum length of a summary")

@@ -62,6 +62,14 @@ class PoolingSchedule:
             length = min(length, kept.get(layer, length))
         return tuple(lengths)
 
+    def windows(self, length: int) -> dict[int, int]:
+        """Tokens per slot at each pooling of a document of ``length`` tokens: ceil(n / k), keyed by k."""
+        windows = {}
+        for _, kept in self.steps:
+            windows[kept] = max(1, -(-length // kept))
+            length = min(length, kept)
+        return windows
+
     def output_length(self, length: int) -> int:
         """Vectors that the decoder attends to, for a document of ``length`` tokens."""
         return min([length, *(kept for _, kept in self.steps)])

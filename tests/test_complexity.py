@@ -77,6 +77,11 @@ def test_parameters(arch, vocabulary, millions):
     assert parameters == pytest.approx(millions, abs=6e-3)
 
 
+def test_the_decoder_of_a_funnel_reads_what_was_upsampled(cost):
+    assert cost("funnel_8k_512").cross_attention == cost("blockwise_8k").cross_attention
+    assert cost("funnel_8k_512", no_upsampling=True).cross_attention * 16 == cost("blockwise_8k").cross_attention
+
+
 SMALL = {"pooling_schedule": "1:20,2:6", "block_size": 8, "max_source_positions": 64}
 VARIANTS = [{"attention": name, **SMALL} for name in ATTENTIONS.names()] + [
     {"pooling_schedule": ""},

@@ -44,3 +44,10 @@ def test_nonsense_is_refused(text, message):
 def test_too_few_layers():
     with pytest.raises(PyramidionError, match="pools after layer 3, but the encoder has 2 layers"):
         PoolingSchedule.parse("2:8,3:4").check_layers(2)
+
+
+def test_windows_are_the_ratios_at_full_length():
+    assert PoolingSchedule.parse("2:2048,3:512").windows(8192) == {2048: 4, 512: 4}
+    assert PoolingSchedule.parse("1:512").windows(8192) == {512: 16}  # "16 consecutive tokens", Appendix C.1
+    assert PoolingSchedule.parse("1:12,2:5").windows(64) == {12: 6, 5: 3}
+    assert PoolingSchedule.parse("1:12").windows(3) == {12: 1} and PoolingSchedule().windows(3) == {}

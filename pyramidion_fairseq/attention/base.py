@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..registry import Registry
+
+#: Attention weights that :meth:`EncoderAttention.dot_product_column_sums` holds at a time.
+CHUNK = 2**24
 
 
 class EncoderAttention(nn.Module):
@@ -73,6 +77,29 @@ class EncoderAttention(nn.Module):
         """
         raise NotImplementedError
 
+    def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """How much attention each token receives: column sums of the attention, over queries and heads.
+
+        Variants that do not override it cannot be combined with scorers that need it.
+
+        Args:
+            query, key, padding_mask: as of :meth:`attend`.
+
+        Returns:
+            (B, T) float32 (float64 for float64), without dropout; padded queries do not count, padded keys get 0. The
+            sums of a document with m tokens add up to m * H.
+        """
+        raise NotImplementedError
+
+    @property
+    def has_column_sums(self) -> bool:
+        """Whether the variant has :meth:`column_sums`."""
+        return type(self).column_sums is not EncoderAttention.column_sums
+
+    def received(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """:meth:`column_sums` for (B, T, C) input, as of :meth:`forward`; projects it once more, keeping no state."""
+        return self.column_sums(self.q_proj(x), self.k_proj(x), padding_mask)
+
     def multiplications(self, length: int) -> int:
         """Multiplications of :meth:`attend` for one document of ``length`` tokens.
 
@@ -130,6 +157,40 @@ class EncoderAttention(nn.Module):
             dropout_p=self.active_dropout,
         )
         return self.merge_heads(out)
+
+    def dot_product_column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """:meth:`column_sums` of :meth:`dot_product`: (N, T, C) x 2, (N, T) bool or None -> (N, T).
+
+        Works on some sequences and some queries at a time, and recomputes their weights in the backward pass: at no
+        time are there more than about :data:`CHUNK` weights.
+        """
+        count, length = query.shape[:2]
+        queries = max(1, min(length, CHUNK // (self.num_heads * length)))
+        sequences = max(1, CHUNK // (self.num_heads * length * queries))
+        sums = []
+        for rows in (slice(start, start + sequences) for start in range(0, count, sequences)):
+            mask = None if padding_mask is None else padding_mask[rows]
+            parts = [
+                checkpoint(
+                    self._column_sums, query[rows], key[rows], mask, start, start + queries, use_reentrant=False
+                )
+                for start in range(0, length, queries)
+            ]
+            sums.append(torch.stack(parts).sum(dim=0))
+        return torch.cat(sums)
+
+    def _column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None, start: int, stop: int) -> Tensor:
+        """Sums over the queries from ``start`` to ``stop``."""
+        with torch.autocast(query.device.type, enabled=False):
+            dtype = query.dtype if query.dtype == torch.float64 else torch.float32
+            query, key = self.split_heads(query[:, start:stop].to(dtype)), self.split_heads(key.to(dtype))
+            logits = query @ key.transpose(2, 3) / query.size(3) ** 0.5
+            if padding_mask is None:
+                return logits.softmax(dim=3).sum(dim=(1, 2))
+            # softmax over nothing is NaN: padding alone sees itself, and its queries do not count anyway.
+            hidden = padding_mask & ~padding_mask.all(dim=1, keepdim=True)
+            weights = logits.masked_fill(hidden[:, None, None, :], float("-inf")).softmax(dim=3)
+            return weights.masked_fill(padding_mask[:, None, start:stop, None], 0).sum(dim=(1, 2))
 
 
 ATTENTIONS: Registry[EncoderAttention] = Registry("attention", EncoderAttention)

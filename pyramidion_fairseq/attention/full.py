@@ -14,5 +14,8 @@ class FullAttention(EncoderAttention):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
         return self.dot_product(query, key, value, padding_mask)
 
+    def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
+        return self.dot_product_column_sums(query, key, padding_mask)
+
     def multiplications(self, length: int) -> int:
         return 2 * length * length * self.embed_dim

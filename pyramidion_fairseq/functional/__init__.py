@@ -5,24 +5,36 @@ from .efficient import efficient_attention
 from .lsg import lsg_attention
 from .lsh import lsh_attention, lsh_buckets
 from .neighbourhood import masked_attention, neighbours, visible_tokens, window_attention
-from .padding import move_padding_right
+from .padding import move_padding_right, token_positions
 from .partition import partition_sum
+from .relaxations import gumbel_topk, iterative_topk, sinkhorn_topk
+from .selection import hard_topk
 from .successive_halving import Pooled, keep_all, successive_halving_topk
+from .window_pooling import max_windows, mean_windows, repeat_slots, window_size
 
 __all__ = [
     "Pooled",
     "efficient_attention",
+    "gumbel_topk",
+    "hard_topk",
+    "iterative_topk",
     "join_blocks",
     "keep_all",
     "lsg_attention",
     "lsh_attention",
     "lsh_buckets",
     "masked_attention",
+    "max_windows",
+    "mean_windows",
     "move_padding_right",
     "neighbours",
     "partition_sum",
+    "repeat_slots",
+    "sinkhorn_topk",
     "split_blocks",
     "successive_halving_topk",
+    "token_positions",
     "visible_tokens",
     "window_attention",
+    "window_size",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -20,3 +21,19 @@ def move_padding_right(tokens: Tensor, padding_idx: int) -> Tensor:
     """
     order = tokens.eq(padding_idx).long().sort(dim=1, stable=True).indices
     return tokens.gather(1, order)
+
+
+def token_positions(shape: tuple[int, int], padding_mask: Tensor | None, device: torch.device) -> Tensor:
+    """Position of every token in its document, counted from 0 at the document's first token.
+
+    Args:
+        shape: (B, T).
+        padding_mask: (B, T) bool, True on padding, which may stand anywhere; None where there is none.
+        device: of the result.
+
+    Returns:
+        (B, T) int64; padding has the position of the token before it, -1 where there is none.
+    """
+    if padding_mask is None:
+        return torch.arange(shape[1], device=device).expand(shape)
+    return (~padding_mask).cumsum(dim=1) - 1

@@ -24,7 +24,9 @@ class Pooled(NamedTuple):
     slots: Tensor
     """(B, n) int64, the slot that every input token went to (0 for padding, with weight 0)."""
     weights: Tensor
-    """(B, n) the weight of every input token in its slot, float32 at least; those of a slot sum to one."""
+    """(B, n) the weight of every input token in its slot, float32 at least; those of a slot sum to one.
+
+    Poolers without an exact record (``Pooler.exact_record``) give each token's largest share here."""
 
 
 def successive_halving_topk(
@@ -63,7 +65,9 @@ def successive_halving_topk(
     Raises:
         ValueError: shapes do not fit, k is below 1, or base is not above 1.
     """
-    _check_arguments(embeddings, scores, k, base, padding_mask)
+    check_arguments(embeddings, scores, k, padding_mask)
+    if base is not None and base <= 1:  # below 1, low scores would win
+        raise ValueError(f"base must be above 1, or None for the plain softmax, got {base}")
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
     length = scores.size(1)
@@ -113,7 +117,8 @@ def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) ->
     return Pooled(embeddings, scores, padding_mask, slots, weights)
 
 
-def _check_arguments(embeddings: Tensor, scores: Tensor, k: int, base: float | None, padding_mask: Tensor | None):
+def check_arguments(embeddings: Tensor, scores: Tensor, k: int, padding_mask: Tensor | None) -> None:
+    """Raise ValueError where the arguments that all selections take do not fit together."""
     if embeddings.dim() != 3 or scores.shape != embeddings.shape[:2]:
         raise ValueError(
             f"embeddings must be (B, n, d) and scores (B, n), got {tuple(embeddings.shape)} and {tuple(scores.shape)}"
@@ -127,8 +132,6 @@ def _check_arguments(embeddings: Tensor, scores: Tensor, k: int, base: float | N
         raise ValueError(f"scores must be floating point, got {scores.dtype}")
     if k != int(k) or k < 1:
         raise ValueError(f"k must be a whole number, at least 1, got {k}")
-    if base is not None and base <= 1:  # below 1, low scores would win
-        raise ValueError(f"base must be above 1, or None for the plain softmax, got {base}")
 
 
 def _play(scores: Tensor, alive: Tensor, k: int, base: float | None, sort: bool):

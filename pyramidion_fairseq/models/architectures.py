@@ -22,6 +22,9 @@ class Architecture(NamedTuple):
     """Fields of PyramidionConfig that differ."""
 
 
+_POWER = {"scorer": "attention_sum", "pooler": "hard_topk"}
+
+#: Names tell the lengths that successive layers read, then the one that the decoder reads where it differs.
 ARCHITECTURES: dict[str, Architecture] = {
     # Table 6: 6+6 layers of width 768, 8192 tokens, blocks of 512.
     "deep_blockwise": Architecture(None, {"share_all_embeddings": True}),
@@ -37,9 +40,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "blockwise_8k": Architecture("blockwise", {}),
     "blockwise_2k": Architecture("blockwise", {"max_source_positions": 2048}),
+    "blockwise_2k_b128": Architecture("blockwise_2k", {"block_size": 128}),
     "vanilla": Architecture("blockwise", {"attention": "full"}),
     "vanilla_8k": Architecture("vanilla", {}),
     "vanilla_2k": Architecture("vanilla", {"max_source_positions": 2048}),
+    "vanilla_512": Architecture("vanilla", {"max_source_positions": 512}),
     # Appendix C.1: two of the heads attend to a local window.
     "lsh": Architecture("blockwise", {"attention": "lsh"}),
     "lsh_8k": Architecture("lsh", {}),
@@ -49,12 +54,89 @@ ARCHITECTURES: dict[str, Architecture] = {
     "efficient_8k": Architecture("efficient", {}),
     "efficient_2k": Architecture("efficient", {"max_source_positions": 2048}),
     "efficient_512": Architecture("efficient", {"max_source_positions": 512}),
+    # One pooling, after the last layer.
     "transpooler": Architecture("blockwise", {"pooling_schedule": "2:512"}),
     "transpooler_8k": Architecture("transpooler", {}),
+    "transpooler_8k_512": Architecture("transpooler", {}),
+    "transpooler_8k_2k": Architecture("transpooler", {"pooling_schedule": "2:2048"}),
+    "transpooler_8k_8k_8k_2k": Architecture("transpooler", {"encoder_layers": 3, "pooling_schedule": "3:2048"}),
     "transpooler_2k": Architecture("transpooler", {"max_source_positions": 2048}),
+    "transpooler_2k_512": Architecture("transpooler_2k", {}),
+    "transpooler_2k_512_b128": Architecture("transpooler_2k_512", {"block_size": 128}),
+    "transpooler_2k_512_full": Architecture("transpooler_2k_512", {"attention": "full"}),
+    # Table 4: what rates the tokens, or pools without rating them.
+    "transpooler_2k_512_nonlinear": Architecture("transpooler_2k_512", {"scorer": "nonlinear"}),
+    "transpooler_2k_512_random": Architecture("transpooler_2k_512", {"scorer": "random"}),
+    "transpooler_2k_512_index": Architecture("transpooler_2k_512", {"scorer": "index", "index_stride": 4}),
+    "transpooler_2k_512_embedding": Architecture("transpooler_2k_512", {"scorer": "embedding"}),
+    "transpooler_2k_512_power": Architecture("transpooler_2k_512", _POWER),
+    "transpooler_2k_512_mean_window": Architecture("transpooler_2k_512", {"pooler": "mean_window"}),
+    "transpooler_2k_512_max_window": Architecture("transpooler_2k_512", {"pooler": "max_window"}),
+    # Several poolings.
     "pyramidion": Architecture("blockwise", {"pooling_schedule": "1:2048,2:512"}),
     "pyramidion_8k": Architecture("pyramidion", {}),
+    "pyramidion_8k_2k_512": Architecture("pyramidion", {}),
+    "pyramidion_8k_8k_2k_512": Architecture("pyramidion", {"encoder_layers": 3, "pooling_schedule": "2:2048,3:512"}),
+    "pyramidion_8k_8k_2k_512_128": Architecture(
+        "pyramidion", {"encoder_layers": 4, "pooling_schedule": "2:2048,3:512,4:128"}
+    ),
+    "pyramidion_8k_8k_4k_2k": Architecture("pyramidion", {"encoder_layers": 3, "pooling_schedule": "2:4096,3:2048"}),
     "pyramidion_2k": Architecture("blockwise_2k", {"pooling_schedule": "1:1024,2:512"}),
+    # PoWER (Goyal et al. 2020): hard selection by the attention received; no pooler of its own.
+    "power_2k_1k_512": Architecture("blockwise_2k", {"pooling_schedule": "1:1024,2:512", **_POWER}),
+    "power_8k_2k_512": Architecture("blockwise_8k", {"pooling_schedule": "1:2048,2:512", **_POWER}),
+    "power_8k_4k_2k": Architecture("blockwise_8k", {"pooling_schedule": "1:4096,2:2048", **_POWER}),
+    # Funnel (Dai et al. 2020): pooled after the first layer, upsampled before the decoder (unless --no-upsampling).
+    "funnel_2k_512": Architecture("blockwise_2k", {"pooling_schedule": "1:512", "pooler": "funnel"}),
+    "funnel_8k_512": Architecture("blockwise_8k", {"pooling_schedule": "1:512", "pooler": "funnel"}),
+    "funnel_8k_2k": Architecture("blockwise_8k", {"pooling_schedule": "1:2048", "pooler": "funnel"}),
+}
+
+#: The architecture of each of the paper's rows: (table, row) of its numbered rows, our own of Table 3, and Table 4.
+PUBLISHED: dict[tuple[str, str], str] = {
+    ("2", "1"): "vanilla_512",
+    ("2", "2"): "vanilla_2k",
+    ("2", "3"): "vanilla_8k",
+    ("2", "4"): "blockwise_2k",
+    ("2", "5"): "blockwise_8k",
+    ("2", "6"): "transpooler_2k_512",
+    ("2", "7"): "transpooler_8k_512",
+    ("2", "8"): "transpooler_8k_2k",
+    ("2", "9"): "lsh_512",
+    ("2", "10"): "lsh_2k",
+    ("2", "11"): "lsh_8k",
+    ("2", "12"): "efficient_512",
+    ("2", "13"): "efficient_2k",
+    ("2", "14"): "efficient_8k",
+    ("2", "15"): "power_2k_1k_512",
+    ("2", "16"): "power_8k_2k_512",
+    ("2", "17"): "power_8k_4k_2k",
+    ("2", "18"): "funnel_2k_512",
+    ("2", "19"): "funnel_8k_512",
+    ("2", "20"): "funnel_8k_2k",
+    ("7", "21"): "pyramidion_8k_2k_512",
+    ("7", "22"): "pyramidion_8k_8k_2k_512",
+    ("7", "23"): "pyramidion_8k_8k_2k_512_128",
+    ("7", "24"): "pyramidion_8k_8k_4k_2k",
+    ("7", "25"): "transpooler_8k_2k",
+    ("7", "26"): "transpooler_8k_8k_8k_2k",
+    ("8", "27"): "blockwise_2k_b128",
+    ("8", "28"): "blockwise_2k",
+    ("8", "29"): "vanilla_2k",
+    ("8", "30"): "transpooler_2k_512_b128",
+    ("8", "31"): "transpooler_2k_512",
+    ("8", "32"): "transpooler_2k_512_full",
+    ("3", "Blockwise/arXiv"): "deep_blockwise",
+    ("3", "DeepPyramidion/arXiv"): "deeppyramidion",
+    ("3", "DeepPyramidion/PubMed"): "deeppyramidion",
+    ("4", "Linear"): "transpooler_2k_512",
+    ("4", "Nonlinear"): "transpooler_2k_512_nonlinear",
+    ("4", "Random"): "transpooler_2k_512_random",
+    ("4", "Index-based"): "transpooler_2k_512_index",
+    ("4", "Embedding-based"): "transpooler_2k_512_embedding",
+    ("4", "PoWER-like"): "transpooler_2k_512_power",
+    ("4", "Mean Pooling"): "transpooler_2k_512_mean_window",
+    ("4", "Max Pooling"): "transpooler_2k_512_max_window",
 }
 
 

@@ -12,10 +12,9 @@ from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor, nn
 
 from ..attention import ATTENTIONS
-from ..functional import move_padding_right
-from ..poolers import POOLERS
+from ..errors import PyramidionError
+from ..functional import move_padding_right, repeat_slots
 from ..schedule import PoolingSchedule
-from ..scorers import SCORERS
 from .global_tokens import GlobalTokens
 from .pooling import RepresentationPooling
 
@@ -40,6 +39,30 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
 
     def build_self_attention(self, embed_dim: int, cfg) -> nn.Module:
         return ATTENTIONS.build(cfg.options.attention, cfg.options)
+
+    #: Set by :meth:`report_attention`.
+    reports_attention = False
+
+    def report_attention(self) -> None:
+        """Make :meth:`forward` return the attention that each token receives, too.
+
+        Raises:
+            PyramidionError: the attention cannot say.
+        """
+        if not self.self_attn.has_column_sums:
+            raise PyramidionError(
+                f"the scorer needs the column sums of the attention, which {type(self.self_attn).__name__} does not "
+                "have: use --attention full or blockwise with --scorer attention_sum"
+            )
+        self.reports_attention = True
+
+    def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None):
+        """(B, T, C), (B, T) bool or None -> (B, T, C); after :meth:`report_attention` with (B, T) column sums."""
+        out = super().forward(x, encoder_padding_mask, attn_mask)
+        if not self.reports_attention:
+            return out
+        attended = self.self_attn_layer_norm(x) if self.normalize_before else x
+        return out, self.self_attn.received(attended, encoder_padding_mask)
 
 
 class PyramidionEncoder(TransformerEncoderBase):
@@ -75,13 +98,13 @@ class PyramidionEncoder(TransformerEncoderBase):
         self.schedule = PoolingSchedule.parse(cfg.options.pooling_schedule)
         #: Keyed by the layer after which it pools, counted from 1; layers that do not pool have no scorer.
         self.poolings = nn.ModuleDict(
-            {
-                str(layer): RepresentationPooling(
-                    SCORERS.build(cfg.options.scorer, cfg.options), POOLERS.build(cfg.options.pooler, cfg.options), k
-                )
-                for layer, k in self.schedule.steps
-            }
+            {str(layer): RepresentationPooling.from_config(cfg.options, k) for layer, k in self.schedule.steps}
         )
+        for number, pooling in self.poolings.items():
+            if pooling.needs_attention:  # the layer itself may sit inside a wrapper
+                for module in self.layers[int(number) - 1].modules():
+                    if isinstance(module, PyramidionEncoderLayer):
+                        module.report_attention()
 
     def build_encoder_layer(self, cfg) -> nn.Module:
         layer = PyramidionEncoderLayer(cfg)
@@ -104,21 +127,28 @@ class PyramidionEncoder(TransformerEncoderBase):
         x, _ = self.forward_embedding(src_tokens, token_embeddings)
         if mask is not None:
             x = x.masked_fill(mask.unsqueeze(-1), 0)
-        states, slots, weights = [x] if keep_states else [], [], []
+        states, slots, weights, full_length = [x] if keep_states else [], [], [], None
         first = self.num_globals  # where the document starts
         if first:
             x = torch.cat([self.embed_globals(len(x)), x], dim=1)
         for number, layer in enumerate(self.layers, start=1):
             hidden = self.global_embeddings.hidden_keys(x, mask, pooled=bool(slots)) if first else mask
-            x = layer(x, encoder_padding_mask=hidden)
+            x, attention = layer(x, encoder_padding_mask=hidden), None
             if str(number) in self.poolings:
-                pooled = self.poolings[str(number)](x[:, first:], mask)
+                pooling = self.poolings[str(number)]
+                if pooling.needs_attention:
+                    x, attention = x
+                if pooling.pooler.upsamples and full_length is None:
+                    full_length = x, mask
+                pooled = pooling(x[:, first:], mask, attention)
                 x = torch.cat([x[:, :first], pooled.embeddings], dim=1) if first else pooled.embeddings
                 mask = pooled.padding_mask
                 slots.append(pooled.slots)
                 weights.append(pooled.weights.detach())
             if keep_states:
                 states.append(x[:, first:])
+        if full_length is not None:
+            x, mask = self._upsample(x, slots, *full_length)
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         if mask is None:
@@ -126,6 +156,13 @@ class PyramidionEncoder(TransformerEncoderBase):
         if first:
             x, mask = self.global_embeddings.finish(x, mask)
         return Encoded(x, mask, states, slots, weights)
+
+    def _upsample(self, x: Tensor, slots: list[Tensor], residual: Tensor, mask: Tensor | None):
+        """Repeat every vector for each token of its slot, back through all poolings; add the full-length states."""
+        document = x[:, self.num_globals :]
+        for record in reversed(slots):
+            document = repeat_slots(document, record)
+        return torch.cat([x[:, : self.num_globals], document], dim=1) + residual, mask
 
     def embed_globals(self, batch: int) -> Tensor:
         """(batch, G, C): what fairseq does to embedded tokens, without scale and positions."""

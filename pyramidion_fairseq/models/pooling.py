@@ -2,36 +2,75 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from ..errors import PyramidionError
 from ..functional import Pooled, keep_all
-from ..poolers import Pooler
-from ..scorers import TokenScorer
+from ..poolers import POOLERS, Pooler
+from ..scorers import SCORERS, TokenScorer
 
 
 class RepresentationPooling(nn.Module):
     """Score each representation, keep the k best (paper, section 3.1).
 
     Args:
-        scorer: rates the tokens.
+        scorer: rates the tokens; None for poolers that do not use scores.
         pooler: selects them.
         k: tokens to keep.
+
+    Raises:
+        PyramidionError: the scorer's scores mean nothing to the pooler.
     """
 
-    def __init__(self, scorer: TokenScorer, pooler: Pooler, k: int):
+    def __init__(self, scorer: TokenScorer | None, pooler: Pooler, k: int):
         super().__init__()
+        if pooler.needs_positive_scores and not scorer.bounded and scorer.activation == "none":
+            raise PyramidionError(
+                "--pooler gumbel_topk takes scores as weights of a sample: it needs --scorer-activation sigmoid"
+            )
         self.scorer, self.pooler, self.k = scorer, pooler, k
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None) -> Pooled:
-        """(B, T, C), (B, T) bool or None -> :class:`~pyramidion_fairseq.functional.Pooled` with min(T, k) slots."""
-        scores = self.scorer(x, padding_mask)
-        if x.size(1) > self.k:
-            return self.pooler(x, scores, padding_mask, self.k)
-        if scores.requires_grad:
-            # Nothing to select, yet the scorer's parameters must take part in every backward pass: data-parallel
-            # training waits for the gradient of each parameter.
-            x = x + 0.0 * scores.sum().to(x.dtype)
-        return keep_all(x, scores, padding_mask)
+    @classmethod
+    def from_config(cls, cfg, k: int) -> RepresentationPooling:
+        """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`, to keep ``k`` tokens."""
+        pooler = POOLERS.build(cfg.pooler, cfg)
+        return cls(SCORERS.build(cfg.scorer, cfg) if pooler.uses_scores else None, pooler, k)
+
+    @property
+    def needs_attention(self) -> bool:
+        """The scorer reads the attention of the preceding layer."""
+        return self.scorer is not None and self.scorer.needs_attention
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Pooled:
+        """Pool a batch.
+
+        Args:
+            x: (B, T, C) representations.
+            padding_mask: (B, T) bool, True on padding; None where there is none.
+            attention: (B, T) column sums of the preceding layer's attention, where :attr:`needs_attention`.
+
+        Returns:
+            :class:`~pyramidion_fairseq.functional.Pooled` with min(T, k) slots.
+        """
+        scores = self._score(x, padding_mask, attention)
+        selects = x.size(1) > self.k
+        if scores.requires_grad and not (selects and self.pooler.differentiable_in_scores):
+            # The scores change nothing, yet the scorer's parameters must take part in every backward pass:
+            # data-parallel training waits for the gradient of each parameter.
+            x = x + (0.0 * scores.sum()).to(x.dtype)  # multiplied first: float16 would overflow
+            scores = scores.detach()
+        return self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
+
+    def _score(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None) -> Tensor:
+        if self.scorer is None:
+            return torch.zeros(
+                x.shape[:2], dtype=max(x.dtype, torch.float32, key=lambda t: t.itemsize), device=x.device
+            )
+        # A scorer without parameters has nothing to learn from a pooler that gives no gradient: spare the attention.
+        if attention is not None and not self.pooler.differentiable_in_scores and not list(self.scorer.parameters()):
+            attention = attention.detach()
+        return self.scorer(x, padding_mask, attention)
 
     def extra_repr(self) -> str:
         return f"k={self.k}"

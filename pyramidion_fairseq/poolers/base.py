@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Mapping
+
 from torch import Tensor, nn
 
-from ..functional import Pooled
+from ..functional import Pooled, window_size
 from ..registry import Registry
+from ..schedule import PoolingSchedule
 
 
 class Pooler(nn.Module):
@@ -14,6 +17,18 @@ class Pooler(nn.Module):
     What must hold for every pooler: padding is never selected and changes nothing; a document with at most k tokens
     passes unchanged; slots keep the order of the document unless the user asks otherwise.
     """
+
+    #: False: does not look at scores; the encoder then builds no scorer.
+    uses_scores = True
+    #: False: the representations do not depend on the scores continuously, and scorers get zero gradients.
+    differentiable_in_scores = True
+    #: True: slot j is the sum of weights * tokens over the tokens whose slot is j. False: the record only says in
+    #: which slot each token's share is largest, and how large.
+    exact_record = True
+    #: True: scores are weights of a sample, and negative ones mean nothing.
+    needs_positive_scores = False
+    #: True: after its last layer the encoder goes back to the length before the first pooling.
+    upsamples = False
 
     @classmethod
     def from_config(cls, cfg) -> Pooler:
@@ -33,6 +48,41 @@ class Pooler(nn.Module):
             :class:`~pyramidion_fairseq.functional.Pooled` with min(n, k) slots.
         """
         raise NotImplementedError
+
+    def output_length(self, length: int, k: int) -> int:
+        """Vectors that a document of ``length`` tokens is pooled to, at most min(length, k)."""
+        return min(length, k)
+
+
+class WindowPooler(Pooler):
+    """Poolers of windows of consecutive tokens; windows as of :func:`~pyramidion_fairseq.functional.mean_windows`.
+
+    Args:
+        windows: tokens in a window, keyed by the k of the pooling. A k that is not there gets the narrowest windows
+            of which the document fills at most k.
+    """
+
+    uses_scores = False
+    differentiable_in_scores = False
+
+    def __init__(self, windows: Mapping[int, int] = ()):
+        super().__init__()
+        self.windows = dict(windows)
+
+    @staticmethod
+    def windows_of(cfg) -> dict[int, int]:
+        """Windows of the schedule's poolings: ceil(n / k) for n tokens of a document of full length."""
+        return PoolingSchedule.parse(cfg.pooling_schedule).windows(cfg.max_source_positions)
+
+    @classmethod
+    def from_config(cls, cfg) -> WindowPooler:
+        return cls(cls.windows_of(cfg))
+
+    def output_length(self, length: int, k: int) -> int:
+        return -(-length // window_size(length, k, self.windows.get(k, 1)))
+
+    def extra_repr(self) -> str:
+        return f"windows={self.windows}"
 
 
 POOLERS: Registry[Pooler] = Registry("pooler", Pooler)

@@ -24,6 +24,8 @@ class TokenScorer(nn.Module):
 
     #: Scorers whose ratings lie in [0, 1] by themselves set this, and get no activation.
     bounded = False
+    #: Scorers that rate tokens by the attention they received set this; the encoder then hands it to them.
+    needs_attention = False
 
     def __init__(self, activation: str = "sigmoid"):
         super().__init__()
@@ -34,22 +36,29 @@ class TokenScorer(nn.Module):
         """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`."""
         raise NotImplementedError
 
-    def rate(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """(B, T, C) float32 or float64, (B, T) bool or None -> (B, T) ratings; those of padding are ignored."""
+    def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
+        """Arguments as of :meth:`forward`, x in float32 or float64 -> (B, T) ratings; those of padding are ignored."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None, attention: Tensor | None = None) -> Tensor:
         """Score tokens.
 
         Args:
             x: (B, T, C) representations, any floating dtype.
             padding_mask: (B, T) bool, True on padding; None where there is none.
+            attention: (B, T) column sums of the preceding layer's attention, over its queries and heads (see
+                ``EncoderAttention.received``); only for scorers that set :attr:`needs_attention`.
 
         Returns:
             (B, T) scores, float32 (float64 for float64).
+
+        Raises:
+            ValueError: the scorer needs the attention, and there is none.
         """
+        if self.needs_attention and attention is None:
+            raise ValueError(f"{type(self).__name__} needs the attention of the preceding layer")
         with torch.autocast(x.device.type, enabled=False):
-            ratings = self.rate(x if x.dtype == torch.float64 else x.float(), padding_mask)
+            ratings = self.rate(x if x.dtype == torch.float64 else x.float(), padding_mask, attention)
             if self.bounded or self.activation == "none":
                 return ratings
             return ratings.sigmoid() + EPSILON

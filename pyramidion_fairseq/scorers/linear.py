@@ -25,5 +25,5 @@ class LinearScorer(TokenScorer):
     def from_config(cls, cfg) -> LinearScorer:
         return cls(cfg.encoder_embed_dim, cfg.scorer_activation)
 
-    def rate(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
         return F.linear(x, self.proj.weight.to(x.dtype), self.proj.bias.to(x.dtype)).squeeze(-1)

@@ -13,13 +13,17 @@ VARIANTS = [(name, {}) for name in POOLERS.names()] + [
     ("successive_halving", {"no_sort": True}),
     ("successive_halving", {"score_order": True}),
     ("successive_halving", {"softmax_base": 0.0}),
+    ("mean_window", {"pooling_schedule": "2:7,3:4", "max_source_positions": 55}),
+    ("max_window", {"pooling_schedule": "2:7,3:4", "max_source_positions": 55}),
+    ("funnel", {"pooling_schedule": "2:7,3:4", "max_source_positions": 55, "no_upsampling": True}),
 ]
 LENGTHS_AND_K = [(16, 4), (13, 4), (5, 4), (4, 4), (1, 4), (40, 7)]
 pytestmark = pytest.mark.parametrize("name, options", VARIANTS, ids=str)
 
 
 def build(name, options):
-    return POOLERS.build(name, complete(Namespace(**{**vars(PyramidionConfig()), "pooler": name, **options})))
+    cfg = complete(Namespace(**{**vars(PyramidionConfig()), "pooler": name, **options}))
+    return POOLERS.build(name, cfg).eval()
 
 
 def case(batch, length, seed=0):
@@ -39,7 +43,7 @@ def test_batching_with_longer_documents_changes_nothing(name, options, length, k
         with torch.no_grad():
             long_x[1, :length], long_scores[1, :length] = x[0], scores[0]
         batched = pooler(long_x, long_scores, mask, k)
-        kept = min(length, k)
+        kept = pooler.output_length(length, k)
         torch.testing.assert_close(batched.embeddings[1, :kept], alone.embeddings[0, :kept], rtol=0, atol=1e-12)
         assert torch.equal(batched.padding_mask[1], torch.arange(min(longer, k)) >= kept)
 
@@ -60,10 +64,17 @@ def test_padding_is_never_used(name, options, length, k):
 @pytest.mark.parametrize("length, k", LENGTHS_AND_K)
 def test_shapes_and_short_documents(name, options, length, k):
     x, scores = case(3, length)
-    pooled = build(name, options)(x, scores, None, k)
-    assert pooled.embeddings.shape == (3, min(length, k), 3) and pooled.padding_mask is None
+    pooler = build(name, options)
+    pooled, kept = pooler(x, scores, None, k), pooler.output_length(length, k)
+    assert pooled.embeddings.shape == (3, min(length, k), 3) and pooled.scores.shape == (3, min(length, k))
+    assert kept == min(length, k) or (not pooler.uses_scores and 1 <= kept < min(length, k))
+    if pooled.padding_mask is None:
+        assert kept == min(length, k)
+    else:
+        assert torch.equal(pooled.padding_mask, (torch.arange(min(length, k)) >= kept).expand(3, -1))
+        assert kept < min(length, k) and pooled.embeddings[:, kept:].abs().max() == 0
     assert pooled.slots.shape == pooled.weights.shape == (3, length)
-    assert pooled.slots.min() >= 0 and pooled.slots.max() < min(length, k)
+    assert pooled.slots.min() >= 0 and pooled.slots.max() < kept
     if length <= k:
         assert torch.equal(pooled.embeddings, x)
 
@@ -84,3 +95,58 @@ def test_bfloat16(name, options, length, k):
     low = pooler(x.bfloat16(), scores.float(), None, k).embeddings
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low.double(), exact, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
+def test_scores_get_a_gradient_where_the_class_says_so(name, options, length, k):
+    pooler = build(name, options)
+    x, scores = case(2, length)
+    probe = torch.randn(2, k, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (grad,) = torch.autograd.grad((pooler(x, scores, None, k).embeddings * probe).sum(), [scores], allow_unused=True)
+    if pooler.differentiable_in_scores:
+        assert grad.abs().max() > 1e-6
+    else:
+        assert grad is None or grad.abs().max() == 0
+    if not pooler.uses_scores:
+        assert torch.equal(pooler(x, scores.flip(1), None, k).embeddings, pooler(x, scores, None, k).embeddings)
+
+
+@pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
+def test_the_record_rebuilds_the_output_where_the_class_says_so(name, options, length, k):
+    pooler = build(name, options)
+    x, scores = case(2, length)
+    mask = torch.arange(length) >= torch.tensor([[length], [length - 3]])
+    pooled = pooler(x, scores, mask, k)
+    parts = pooled.weights.unsqueeze(-1) * x
+    rebuilt = torch.zeros_like(pooled.embeddings).scatter_add(1, pooled.slots.unsqueeze(-1).expand_as(parts), parts)
+    error = (rebuilt - pooled.embeddings)[~pooled.padding_mask].abs().max()
+    assert (error < 1e-12) == pooler.exact_record
+    assert pooled.weights.min() >= 0 and pooled.weights.max() <= 1 + 1e-9
+
+
+#: Relaxations are sharp only where scores differ by more than these.
+SHARP = {"gumbel_topk": {"gumbel_temperature": 1e-3}, "sinkhorn_topk": {"sinkhorn_epsilon": 1e-3}}
+
+
+@pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
+def test_slots_keep_the_order_of_the_document(name, options, length, k):
+    """k tokens stand out so clearly that every selection must take them; each token tells its position."""
+    pooler = build(name, {**SHARP.get(name, {}), **options})
+    positions = torch.arange(length, dtype=torch.float64)
+    chosen = torch.randperm(length, generator=torch.Generator().manual_seed(length))[:k]
+    high = torch.linspace(1, 0.99, k) if pooler.exact_record else torch.linspace(1, 1 / k, k)
+    scores = torch.full((1, length), 1e-5, dtype=torch.float64).scatter(1, chosen[None], high[None].double())
+    places = pooler(positions.view(1, -1, 1), scores, None, k).embeddings[0, :, 0]
+    in_document_order = bool((places[: pooler.output_length(length, k)].diff() > 0).all())
+    if options.get("score_order"):  # as Algorithm 1: by score, which is here another order
+        assert not in_document_order
+    elif options.get("softmax_base") != 0 and not options.get("no_sort"):  # those two do not take the best alone
+        assert in_document_order
+        if pooler.uses_scores:
+            torch.testing.assert_close(places, chosen.sort().values.double(), rtol=0, atol=0.15)
+
+
+def test_evaluation_is_deterministic(name, options):
+    pooler, (x, scores) = build(name, options), case(2, 40)
+    first, second = pooler(x, scores, None, 7), pooler(x, scores, None, 7)
+    assert torch.equal(first.embeddings, second.embeddings) and torch.equal(first.slots, second.slots)

@@ -17,25 +17,33 @@ def build(name, **options):
     return SCORERS.build(name, cfg)
 
 
+def score(scorer, x, mask=None):
+    """Scores, with attention that is uniform over each document's own tokens where the scorer asks for attention."""
+    if not scorer.needs_attention:
+        return scorer(x, mask)
+    valid = torch.ones(x.shape[:2]) if mask is None else (~mask).float()
+    return scorer(x, mask, 8 * valid * torch.linspace(0.01, 5, x.size(1)))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_scores_are_finite_and_not_in_half_precision(name, dtype):
-    scores = build(name).to(dtype)(torch.randn(2, 5, 8, dtype=dtype), None)
+    scores = score(build(name).to(dtype), torch.randn(2, 5, 8, dtype=dtype))
     assert scores.shape == (2, 5) and scores.isfinite().all()
     assert scores.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def test_scores_suit_the_peaked_softmax(name):
-    scores = build(name)(100 * torch.randn(4, 50, 8), None)
+    scores = score(build(name), 100 * torch.randn(4, 50, 8))
     assert scores.min() >= 0 and scores.max() <= 1 + 1.1e-5
 
 
 def test_autocast_does_not_round_scores(name):
     scorer, x = build(name), torch.randn(2, 5, 8)
     torch.manual_seed(1)
-    plain = scorer(x, None)
+    plain = score(scorer, x)
     torch.manual_seed(1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(scorer(x, None), plain)
+        assert torch.equal(score(scorer, x), plain)
 
 
 def test_padding_does_not_change_other_scores(name):
@@ -43,13 +51,34 @@ def test_padding_does_not_change_other_scores(name):
     mask = torch.arange(9) >= torch.tensor([[9], [4]])
     other = torch.where(mask.unsqueeze(-1), torch.randn(2, 9, 8), x)
     torch.manual_seed(1)
-    first = scorer(x, mask)
+    first = score(scorer, x, mask)
     torch.manual_seed(1)
-    assert torch.equal(first[~mask], scorer(other, mask)[~mask])
+    assert torch.equal(first[~mask], score(scorer, other, mask)[~mask])
 
 
 def test_every_parameter_gets_a_gradient(name):
     scorer = build(name)
     if list(scorer.parameters()):
-        scorer(torch.randn(2, 5, 8), None).sum().backward()
+        score(scorer, torch.randn(2, 5, 8)).sum().backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in scorer.parameters())
+
+
+def test_evaluation_is_deterministic_and_the_same_in_any_batch(name):
+    scorer, x = build(name).eval(), torch.randn(3, 9, 8)
+    mask = torch.arange(9) >= torch.tensor([[9], [4], [4]])
+    first = score(scorer, x, mask)
+    assert torch.equal(score(scorer, x, mask), first)
+    if not scorer.needs_attention:  # that depends on the batch no more than the attention does: test_attention.py
+        torch.testing.assert_close(score(scorer, x[1:2, :4])[0], first[1, :4], rtol=0, atol=1e-6)
+        left = torch.cat([torch.randn(1, 5, 8), x[1:2, :4]], dim=1)
+        on_the_left = score(scorer, left, torch.arange(9).unsqueeze(0) < 5)
+        torch.testing.assert_close(on_the_left[0, 5:], first[1, :4], rtol=0, atol=1e-6)
+
+
+def test_it_asks_for_attention_where_it_needs_it(name):
+    scorer = build(name)
+    if scorer.needs_attention:
+        with pytest.raises(ValueError, match="needs the attention"):
+            scorer(torch.randn(1, 3, 8))
+    else:
+        assert scorer(torch.randn(1, 3, 8), None, None).shape == (1, 3)

@@ -1,0 +1,225 @@
+"""Which tokens do scorers learn to keep? Recall of the tokens that matter, on documents where that is known.
+
+    python benchmarks/selection.py --output results/selection
+
+In every synthetic document one token in sixteen is a content word, the others are filler; the summary is the content
+words in their order. A small Transpooler keeps one token in eight, so selecting at random finds one content word in
+eight (recall 0.125). Each variant is trained from the same seed on the same documents with the package's own model;
+then its record of the pooling tells, on new documents, which tokens it kept: in each slot the one with the largest
+weight. Tables 2 and 4 of the paper show the same order of the scorers in ROUGE; they do not measure recall.
+
+Attention of the encoder sees blocks of 4 tokens, so that content can hardly travel to a token that is kept anyway.
+
+Writes selection.json and selection.png to --output and prints the table. Minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fairseq.data import Dictionary
+from torch import Tensor
+
+from pyramidion_fairseq.models import PyramidionModel
+from pyramidion_fairseq.poolers import POOLERS
+
+LENGTH, KEPT, MARKED = 128, 16, 8
+CONTENT, FILLER = 32, 32  # words of either kind; ids follow the dictionary's four special symbols
+SPECIAL = 4
+
+#: (scorer, pooler), as on the command line; no scorer for poolers that do not use one.
+VARIANTS = [
+    ("linear", "successive_halving"),
+    ("nonlinear", "successive_halving"),
+    ("embedding", "successive_halving"),
+    ("attention_sum", "successive_halving"),
+    ("index", "successive_halving"),
+    ("random", "successive_halving"),
+    ("linear", "hard_topk"),
+    ("attention_sum", "hard_topk"),
+    ("linear", "iterative_topk"),
+    ("linear", "gumbel_topk"),
+    ("linear", "sinkhorn_topk"),
+    ("-", "mean_window"),
+    ("-", "max_window"),
+]
+
+OPTIONS = {
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    **{f"{side}_{size}": 64 for side in ("encoder", "decoder") for size in ("embed_dim", "ffn_embed_dim")},
+    **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
+    "block_size": 4,
+    "pooling_schedule": f"1:{KEPT}",
+    "index_stride": LENGTH // KEPT,
+    "max_source_positions": LENGTH,
+    "max_target_positions": MARKED + 1,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "decoder_positions": True,  # else one layer could not tell how many words it has written
+    "share_all_embeddings": True,
+}
+
+
+def make_documents(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw documents.
+
+    Returns:
+        (count, LENGTH) ids; (count, LENGTH) bool, True on content words; (count, MARKED) ids, the summaries.
+    """
+    tokens = torch.randint(SPECIAL + CONTENT, SPECIAL + CONTENT + FILLER, (count, LENGTH), generator=generator)
+    places = torch.rand(count, LENGTH, generator=generator).topk(MARKED).indices.sort(dim=1).values
+    summaries = torch.randint(SPECIAL, SPECIAL + CONTENT, (count, MARKED), generator=generator)
+    marked = torch.zeros(count, LENGTH, dtype=torch.bool).scatter(1, places, True)
+    return tokens.scatter(1, places, summaries), marked, summaries
+
+
+def kept_tokens(slots: Tensor, weights: Tensor, k: int) -> Tensor:
+    """(B, n) record of a pooling -> (B, n) bool, True on the token with the largest weight of each of the k slots."""
+    shares = torch.where(slots.unsqueeze(1) == torch.arange(k).view(1, k, 1), weights.unsqueeze(1), -1.0)
+    best = shares.max(dim=2)
+    return torch.zeros_like(weights).scatter_add(1, best.indices, (best.values > 0).to(weights.dtype)) > 0
+
+
+def build(scorer: str, pooler: str, seed: int) -> PyramidionModel:
+    """A small Transpooler with the given parts, initialised from the seed."""
+    torch.manual_seed(seed)
+    dictionary = Dictionary()
+    for word in range(CONTENT + FILLER):
+        dictionary.add_symbol(f"w{word}")
+    parts = {"pooler": pooler, **({} if scorer == "-" else {"scorer": scorer})}
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    return PyramidionModel.build_model(Namespace(**OPTIONS, **parts), task)
+
+
+def predict(model: PyramidionModel, tokens: Tensor, summaries: Tensor) -> Tensor:
+    """Logits (B, MARKED, V) of every summary word given those before it."""
+    shifted = F.pad(summaries[:, :-1], (1, 0), value=2)
+    return model(tokens, None, shifted)[0]
+
+
+def train(scorer: str, pooler: str, steps: int, batch: int = 32, seed: int = 1, rate: float = 1e-3) -> dict[str, Any]:
+    """Train one variant and measure it on new documents.
+
+    Args:
+        scorer, pooler: names; "-" as the scorer of a pooler without one.
+        steps: updates with Adam.
+        batch: documents per update.
+        seed: of initialisation and documents.
+        rate: the learning rate, after a warm-up of 50 updates.
+
+    Returns:
+        recall: share of content words kept, None where nothing is selected; accuracy: share of summary words
+        predicted, given those before; scorer_gradient: largest absolute gradient that a scorer's parameter ever got,
+        None where it has no parameters; loss: nats per word on the new documents; seconds.
+    """
+    model, documents = build(scorer, pooler, seed), torch.Generator().manual_seed(seed)
+    pooling = model.encoder.poolings["1"]
+    learned = list(pooling.parameters())
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 50))
+    largest, started = 0.0, time.perf_counter()
+    model.train()
+    for _ in range(steps):
+        tokens, _, summaries = make_documents(batch, documents)
+        loss = F.cross_entropy(predict(model, tokens, summaries).flatten(0, 1), summaries.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        largest = max([largest, *(p.grad.abs().max().item() for p in learned)])
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    seconds = time.perf_counter() - started
+    return {
+        "scorer": scorer,
+        "pooler": pooler,
+        **evaluate(model, seed),
+        "scorer_gradient": largest if learned else None,
+        "seconds": seconds,
+    }
+
+
+@torch.no_grad()
+def evaluate(model: PyramidionModel, seed: int, count: int = 256) -> dict[str, Any]:
+    """Recall, accuracy and loss on ``count`` documents that no seed of :func:`train` draws."""
+    model.eval()
+    tokens, marked, summaries = make_documents(count, torch.Generator().manual_seed(10**6 + seed))
+    logits = predict(model, tokens, summaries)
+    encoded = model.encoder(tokens, None)
+    kept = kept_tokens(encoded["pooling_slots"][0], encoded["pooling_weights"][0], KEPT)
+    selects = model.encoder.poolings["1"].pooler.uses_scores
+    return {
+        "recall": (kept & marked).sum().item() / marked.sum().item() if selects else None,
+        "accuracy": logits.argmax(dim=2).eq(summaries).float().mean().item(),
+        "loss": F.cross_entropy(logits.flatten(0, 1), summaries.flatten()).item(),
+    }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The results as a Markdown table."""
+
+    def cell(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
+
+    lines = [
+        "| scorer | pooler | recall | accuracy | loss | largest scorer gradient | s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        numbers = " | ".join(cell(r[name]) for name in ("recall", "accuracy", "loss", "scorer_gradient"))
+        lines.append(f"| {r['scorer']} | {r['pooler']} | {numbers} | {r['seconds']:.0f} |")
+    return "\n".join(lines)
+
+
+def plot(results: list[dict[str, Any]], path: Path) -> None:
+    """Bars of the recall of each variant that selects, with chance as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = [r for r in results if r["recall"] is not None][::-1]
+    figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(shown) + 1.2))
+    axes.barh([f"{r['scorer']} + {r['pooler']}" for r in shown], [r["recall"] for r in shown], color="tab:blue")
+    axes.axvline(KEPT / LENGTH, color="black", linestyle="--", label=f"chance ({KEPT / LENGTH})")
+    axes.set_xlabel(f"recall of content words, {KEPT} of {LENGTH} tokens kept")
+    axes.set_xlim(0, 1)
+    axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Command line; see the file's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder for selection.json and selection.png")
+    parser.add_argument("--steps", type=int, default=800, help="updates per variant (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of initialisation and documents (default: %(default)s)")
+    parser.add_argument("--poolers", nargs="*", choices=POOLERS.names(), help="only variants with these poolers")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    results = []
+    for scorer, pooler in VARIANTS:
+        if not arguments.poolers or pooler in arguments.poolers:
+            results.append(train(scorer, pooler, arguments.steps, seed=arguments.seed))
+            print(table(results[-1:]).splitlines()[-1], flush=True)
+    settings = {"length": LENGTH, "kept": KEPT, "marked": MARKED, "steps": arguments.steps, "seed": arguments.seed}
+    settings["torch"] = torch.__version__
+    (arguments.output / "selection.json").write_text(
+        json.dumps({"settings": settings, "chance": KEPT / LENGTH, "results": results}, indent=2) + "\n"
+    )
+    plot(results, arguments.output / "selection.png")
+    print("\n" + table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Selections by score without a tournament: hard top-k, and what the relaxations beside it share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .partition import partition_sum
+from .successive_halving import Pooled, check_arguments, keep_all
+
+
+def order_by_score(scores: Tensor, valid: Tensor) -> Tensor:
+    """(B, n) scores, (B, n) bool -> (B, n) tokens by descending score, ties to the earlier; what is invalid last."""
+    keys = scores.detach().clamp(min=torch.finfo(scores.dtype).min).masked_fill(~valid, -math.inf)
+    return keys.sort(dim=1, descending=True, stable=True).indices
+
+
+def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tensor | None = None) -> Pooled:
+    """Keep the k representations with the highest scores, in the order of the document (paper, Eq. 2).
+
+    The representations do not depend on the scores (Eq. 4): a scorer gets no gradient from them.
+
+    Args:
+        embeddings: (B, n, d), any floating dtype.
+        scores: (B, n), any floating dtype; ties go to the earlier token.
+        k: number of representations to keep, at least 1.
+        padding_mask: (B, n) bool, True on padding, which may stand anywhere; None where there is none.
+
+    Returns:
+        :class:`Pooled` with min(n, k) slots; weights are 1 for the tokens kept and 0 for the others, whose slot is 0.
+        Differentiable in ``embeddings``.
+
+    Raises:
+        ValueError: shapes do not fit, or k is below 1.
+    """
+    check_arguments(embeddings, scores, k, padding_mask)
+    batch, length = scores.shape
+    if length <= k:
+        return keep_all(embeddings, scores, padding_mask)
+    valid = torch.ones_like(scores, dtype=torch.bool) if padding_mask is None else ~padding_mask
+    chosen = order_by_score(scores, valid)[:, :k]
+    chosen = chosen.masked_fill(~valid.gather(1, chosen), length).sort(dim=1).values  # empty slots last
+    taken = chosen < length
+    # Column `length` collects what the empty slots write, and is dropped.
+    numbers = torch.arange(k, device=chosen.device).expand_as(chosen)
+    slots = chosen.new_zeros(batch, length + 1).scatter(1, chosen, numbers)[:, :length]
+    weights = scores.new_zeros(batch, length + 1).scatter(1, chosen, 1.0)[:, :length]
+    members = chosen.clamp(max=length - 1)
+    return Pooled(
+        partition_sum(embeddings, weights, slots, members.unsqueeze(2), taken.unsqueeze(2)),
+        scores.gather(1, members).masked_fill(~taken, 0),
+        None if padding_mask is None else ~taken,
+        slots,
+        weights,
+    )
+
+
+def competitors(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Who takes part in a relaxed selection, so that none of its formulas meets an empty row.
+
+    Documents with at most k tokens pass unchanged; until :func:`combine` puts that right, all their positions count.
+
+    Returns:
+        (B, n) bool, more than k of each row True, for n > k; (B, 1) bool, True for documents with at most k tokens.
+    """
+    valid = torch.ones_like(scores, dtype=torch.bool) if padding_mask is None else ~padding_mask
+    short = valid.sum(dim=1, keepdim=True) <= k
+    return valid | short, short
+
+
+def combine(
+    embeddings: Tensor, scores: Tensor, rows: Tensor, leaders: Tensor, short: Tensor, padding_mask: Tensor | None
+) -> Pooled:
+    """The k convex combinations that a relaxed selection is made of, in the order of the document.
+
+    Row r of ``rows`` relaxes the one-hot vector of the token with the r-th highest score, its leader; the combinations
+    are sorted by their leaders' positions. The record of a relaxation is approximate, since every token has a share in
+    every slot: a token's slot is the one in which its share is largest, and its weight is that share.
+
+    Args:
+        embeddings: (B, n, d), any floating dtype.
+        scores: (B, n) float32 or float64.
+        rows: (B, k, n) shares, k < n, each row summing to one and zero on padding.
+        leaders: (B, k) int64, the token that each row stands for, distinct in a document.
+        short: (B, 1) bool, True for documents with at most k tokens, which pass unchanged.
+        padding_mask: (B, n) bool or None.
+
+    Returns:
+        :class:`Pooled` with k slots.
+    """
+    batch, k, length = rows.shape
+    if padding_mask is not None and short.any():
+        own = padding_mask.long().sort(dim=1, stable=True).indices[:, :k]  # the document's tokens first
+        identity = torch.zeros_like(rows).scatter(2, own.unsqueeze(2), 1.0).masked_fill(padding_mask.unsqueeze(1), 0)
+        rows = torch.where(short.unsqueeze(2), identity, rows)
+        leaders = torch.where(short, own, leaders)
+        late = padding_mask.gather(1, leaders)
+        order = leaders.masked_fill(late, length).argsort(dim=1, stable=True)
+    else:
+        late = None if padding_mask is None else torch.zeros_like(leaders, dtype=torch.bool)
+        order = leaders.argsort(dim=1)
+    weights, ranks = rows.max(dim=1)
+    place_of_rank = order.argsort(dim=1)
+    slots = place_of_rank.gather(1, ranks)
+    if padding_mask is not None:
+        slots, weights, late = (
+            slots.masked_fill(padding_mask, 0),
+            weights.masked_fill(padding_mask, 0),
+            late.gather(1, order),
+        )
+    with torch.autocast(embeddings.device.type, enabled=False):
+        combined = torch.bmm(rows.to(embeddings.dtype), embeddings)
+        combined_scores = torch.bmm(rows, scores.unsqueeze(2)).squeeze(2)
+    return Pooled(
+        combined.gather(1, order.unsqueeze(2).expand(batch, k, embeddings.size(2))),
+        combined_scores.gather(1, order),
+        late,
+        slots,
+        weights,
+    )

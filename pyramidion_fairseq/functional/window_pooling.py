@@ -1,0 +1,112 @@
+"""Pooling of windows of consecutive tokens, without scores (paper, Appendix A; Funnel-Transformer)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .padding import token_positions
+from .partition import partition_sum
+from .successive_halving import Pooled, check_arguments, keep_all
+
+
+def window_size(count, k: int, window: int):
+    """Tokens per window of documents with ``count`` (int or integer tensor) tokens; see :func:`mean_windows`."""
+    needed = -(-count // k)
+    if isinstance(count, Tensor):
+        return torch.where(count <= k, torch.ones_like(count), needed.clamp(min=window))
+    return 1 if count <= k else max(needed, window)
+
+
+def mean_windows(
+    embeddings: Tensor, scores: Tensor, k: int, *, window: int = 1, padding_mask: Tensor | None = None
+) -> Pooled:
+    """Average windows of consecutive tokens, stride equal to the window.
+
+    The window depends on the schedule and on the document alone, never on its batch. A document with more than k
+    tokens is cut into windows of ``window`` tokens counted from its start, the last one possibly shorter; windows grow
+    to ceil(m / k) where its m tokens would not fit into k of them. One with at most k tokens passes unchanged.
+
+    So a document shorter than the schedule's full length may come out with fewer than k vectors: ceil(m / window).
+
+    Args:
+        embeddings: (B, n, d), any floating dtype.
+        scores: (B, n); averaged along, otherwise not used.
+        k: the largest number of windows, at least 1.
+        window: tokens in a window, at least 1.
+        padding_mask: (B, n) bool, True on padding, which may stand anywhere; None where there is none.
+
+    Returns:
+        :class:`Pooled` with min(n, k) slots, empty ones last. The record is exact. Differentiable in ``embeddings``.
+
+    Raises:
+        ValueError: shapes do not fit, or k is below 1.
+    """
+    check_arguments(embeddings, scores, k, padding_mask)
+    if scores.size(1) <= k:
+        return keep_all(embeddings, scores, padding_mask)
+    slots, members, filled = _windows(scores, k, window, padding_mask)
+    sizes = filled.sum(dim=2)
+    weights = sizes.clamp(min=1).to(scores.dtype).reciprocal().gather(1, slots)
+    if padding_mask is not None:
+        weights = weights.masked_fill(padding_mask, 0)
+    pooled = partition_sum(embeddings, weights, slots, members, filled)
+    return Pooled(pooled, _mean_scores(scores, members, filled), _empty(sizes, padding_mask), slots, weights)
+
+
+def max_windows(
+    embeddings: Tensor, scores: Tensor, k: int, *, window: int = 1, padding_mask: Tensor | None = None
+) -> Pooled:
+    """The largest value of each coordinate over windows of consecutive tokens; windows as of :func:`mean_windows`.
+
+    The record is approximate: a token's weight is the share of coordinates that its window takes from it.
+    """
+    check_arguments(embeddings, scores, k, padding_mask)
+    if scores.size(1) <= k:
+        return keep_all(embeddings, scores, padding_mask)
+    slots, members, filled = _windows(scores, k, window, padding_mask)
+    (batch, _, group), dim = members.shape, embeddings.size(2)
+    values = embeddings.gather(1, members.reshape(batch, -1, 1).expand(-1, -1, dim)).view(batch, k, group, dim)
+    values = values.masked_fill(~filled.unsqueeze(3), float("-inf"))
+    pooled, winners = values.max(dim=2)
+    sizes = filled.sum(dim=2)
+    shares = scores.new_zeros(batch, k, group).scatter_add(2, winners, scores.new_ones(()).expand_as(winners)) / dim
+    # Where nothing is filled the placeholder's share goes to column n, which is dropped.
+    targets = members.masked_fill(~filled, scores.size(1)).flatten(1)
+    weights = scores.new_zeros(batch, scores.size(1) + 1).scatter(1, targets, shares.flatten(1))[:, :-1]
+    pooled = pooled.masked_fill(sizes.eq(0).unsqueeze(2), 0)
+    return Pooled(pooled, _mean_scores(scores, members, filled), _empty(sizes, padding_mask), slots, weights)
+
+
+def repeat_slots(pooled: Tensor, slots: Tensor) -> Tensor:
+    """Undo a pooling's shortening: (B, k, d), (B, n) slot of each token -> (B, n, d), each token its slot's vector."""
+    return pooled.gather(1, slots.unsqueeze(2).expand(-1, -1, pooled.size(2)))
+
+
+def _windows(scores: Tensor, k: int, window: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Slots (B, n), members (B, k, g) and filled (B, k, g), as :func:`partition_sum` takes them."""
+    batch, length = scores.shape
+    positions = token_positions((batch, length), padding_mask, scores.device)
+    count = positions[:, -1:] + 1
+    size = window_size(count, k, window)
+    slots = positions // size
+    tokens = torch.arange(length, device=scores.device).expand(batch, length)
+    if padding_mask is not None:
+        slots = slots.masked_fill(padding_mask, 0)
+        tokens = padding_mask.long().sort(dim=1, stable=True).indices
+    offsets = torch.arange(window_size(length, k, window), device=scores.device)
+    places = torch.arange(k, device=scores.device).view(1, k, 1) * size.unsqueeze(2) + offsets
+    filled = (offsets < size.unsqueeze(2)) & (places < count.unsqueeze(2))
+    members = tokens.gather(1, places.clamp(max=length - 1).flatten(1)).view_as(places)
+    return slots, members, filled
+
+
+def _mean_scores(scores: Tensor, members: Tensor, filled: Tensor) -> Tensor:
+    values = scores.gather(1, members.flatten(1)).view_as(members).masked_fill(~filled, 0)
+    return values.sum(dim=2) / filled.sum(dim=2).clamp(min=1)
+
+
+def _empty(sizes: Tensor, padding_mask: Tensor | None) -> Tensor | None:
+    """(B, k) bool, True on slots without tokens; None where there are none, as documents without padding may have."""
+    empty = sizes.eq(0)
+    return None if padding_mask is None and not empty.any() else empty

@@ -1,0 +1,38 @@
+"""Funnel-Transformer: strided mean pooling, upsampled before the decoder (Dai et al. 2020; paper, Appendix C.1)."""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+from torch import Tensor
+
+from ..functional import Pooled, mean_windows
+from .base import POOLERS, WindowPooler
+
+
+@POOLERS.register("funnel")
+class FunnelPooler(WindowPooler):
+    """Average n / k consecutive tokens; after the last layer the encoder goes back to full length.
+
+    Every token then gets the last layer's output of its window, plus its own representation just before the (first)
+    pooling. The upsampled states have the document's length, hence the decoder lengths of Table 2, rows 18 to 20.
+    The published inference times are those of decoders that attend to the pooled states: ``--no-upsampling``.
+
+    Not taken over from Dai et al.: attention whose queries alone are pooled, and the layers after upsampling. The
+    paper pools the sequence between layers and hands the upsampled one to the decoder.
+
+    Args:
+        windows: see :class:`WindowPooler`.
+        upsamples: go back to full length before the decoder.
+    """
+
+    def __init__(self, windows: Mapping[int, int] = (), upsamples: bool = True):
+        super().__init__(windows)
+        self.upsamples = upsamples
+
+    @classmethod
+    def from_config(cls, cfg) -> FunnelPooler:
+        return cls(cls.windows_of(cfg), not cfg.no_upsampling)
+
+    def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:
+        return mean_windows(x, scores, k, window=self.windows.get(k, 1), padding_mask=padding_mask)

@@ -1,0 +1,40 @@
+"""Relaxed subset sampling (Xie and Ermon 2019; named in Appendix B)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..errors import PyramidionError
+from ..functional import Pooled, gumbel_topk
+from .base import POOLERS, Pooler
+
+
+@POOLERS.register("gumbel_topk")
+class GumbelTopkPooler(Pooler):
+    """Gumbel noise in training, none in evaluation; see :func:`~pyramidion_fairseq.functional.gumbel_topk`.
+
+    Args:
+        temperature: in units of log score.
+
+    Raises:
+        PyramidionError: the temperature is not positive.
+    """
+
+    exact_record = False
+    needs_positive_scores = True
+
+    def __init__(self, temperature: float = 0.1):
+        super().__init__()
+        if temperature <= 0:
+            raise PyramidionError(f"--gumbel-temperature must be positive, got {temperature}")
+        self.temperature = temperature
+
+    @classmethod
+    def from_config(cls, cfg) -> GumbelTopkPooler:
+        return cls(cfg.gumbel_temperature)
+
+    def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:
+        return gumbel_topk(x, scores, k, temperature=self.temperature, noise=self.training, padding_mask=padding_mask)
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"

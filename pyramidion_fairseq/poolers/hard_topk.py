@@ -1,0 +1,26 @@
+"""Hard top-k: what PoWER-BERT does, and what successive halving relaxes (paper, Eq. 2)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..functional import Pooled, hard_topk
+from .base import POOLERS, Pooler
+
+
+@POOLERS.register("hard_topk")
+class HardTopkPooler(Pooler):
+    """Keep the k best representations as they are; see :func:`~pyramidion_fairseq.functional.hard_topk`.
+
+    A trainable scorer learns nothing here (Eq. 4): its gradient is zero. With the ``attention_sum`` scorer this is
+    PoWER's progressive elimination of word vectors (Goyal et al. 2020).
+    """
+
+    differentiable_in_scores = False
+
+    @classmethod
+    def from_config(cls, cfg) -> HardTopkPooler:
+        return cls()
+
+    def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:
+        return hard_topk(x, scores, k, padding_mask=padding_mask)

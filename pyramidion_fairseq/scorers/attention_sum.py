@@ -1,0 +1,41 @@
+"""The PoWER-like scorer: how much attention does a token receive? (Goyal et al. 2020; paper, Appendix A)"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .base import SCORERS, TokenScorer
+
+
+@SCORERS.register("attention_sum")
+class AttentionSumScorer(TokenScorer):
+    """Column sums of the attention of the layer before the pooling, over its queries and heads.
+
+    The formula printed in Appendix A, sum_j A_ij, is a row sum and always 1; Goyal et al. sum over the queries.
+
+    Divided by the number of heads, the sums c of a document average exactly 1, whatever its length and the block
+    size: c is the attention a token receives relative to an average one. Scores are c / (1 + c), i.e. c is their
+    odds: they lie in [0, 1), 0.5 is average, and their order is the order of the sums. A sigmoid of the raw sums
+    would be 1 for every token of any model with some heads.
+
+    Args:
+        heads: of the attention.
+    """
+
+    bounded = True
+    needs_attention = True
+
+    def __init__(self, heads: int):
+        super().__init__()
+        self.heads = heads
+
+    @classmethod
+    def from_config(cls, cfg) -> AttentionSumScorer:
+        return cls(cfg.encoder_attention_heads)
+
+    def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
+        received = attention.to(x.dtype) / self.heads
+        return received / (1 + received)
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"

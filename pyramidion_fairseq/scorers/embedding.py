@@ -1,0 +1,42 @@
+"""The embedding-based scorer of the ablation (paper, Appendix A and Table 4)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..errors import PyramidionError
+from .base import SCORERS, TokenScorer
+
+
+@SCORERS.register("embedding")
+class EmbeddingScorer(TokenScorer):
+    """S(e) = e_j: one coordinate of the representation, a linear scorer whose weights are fixed.
+
+    It has no parameters; its gradient teaches the layers below to write usefulness into that coordinate.
+
+    Args:
+        dim: width C of the representations.
+        coordinate: j, counted from 0; the paper does not say which.
+        activation: see :class:`TokenScorer`.
+
+    Raises:
+        PyramidionError: there is no such coordinate.
+    """
+
+    def __init__(self, dim: int, coordinate: int = 0, activation: str = "sigmoid"):
+        super().__init__(activation)
+        if not 0 <= coordinate < dim:
+            raise PyramidionError(
+                f"--embedding-coordinate must be below --encoder-embed-dim ({dim}) and not negative, got {coordinate}"
+            )
+        self.coordinate = coordinate
+
+    @classmethod
+    def from_config(cls, cfg) -> EmbeddingScorer:
+        return cls(cfg.encoder_embed_dim, cfg.embedding_coordinate, cfg.scorer_activation)
+
+    def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
+        return x[:, :, self.coordinate]
+
+    def extra_repr(self) -> str:
+        return f"coordinate={self.coordinate}"

@@ -1,0 +1,195 @@
+"""How the encoder pools beyond the contracts: column sums, upsampling, which scorers there are, errors."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+
+from pyramidion_fairseq.attention import ATTENTIONS, base
+from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
+from pyramidion_fairseq.attention.full import FullAttention
+from pyramidion_fairseq.config import PyramidionConfig, complete
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.functional import reference_poolers as reference
+from pyramidion_fairseq.models.pooling import RepresentationPooling
+from pyramidion_fairseq.poolers import POOLERS
+from pyramidion_fairseq.scorers import SCORERS
+
+
+@pytest.mark.parametrize("chunk", [1, 64, 2**24])
+@pytest.mark.parametrize("lengths", [(7, 7), (7, 3), (16, 1), (12, 5)])
+@pytest.mark.parametrize("size", [1, 4, 5, None])
+def test_column_sums_equal_loops(monkeypatch, lengths, size, chunk):
+    monkeypatch.setattr(base, "CHUNK", chunk)
+    torch.manual_seed(0)
+    attention = FullAttention(8, 2) if size is None else BlockwiseAttention(8, 2, block_size=size)
+    attention = attention.double()
+    x = torch.randn(len(lengths), max(lengths), 8, dtype=torch.float64)
+    mask = torch.arange(x.size(1)) >= torch.tensor(lengths).unsqueeze(1)
+    query, key = (attention.split_heads(project(x)) for project in (attention.q_proj, attention.k_proj))
+    loops = reference.column_sums(query, key, size or 100, mask)
+    sums = attention.received(x, mask if mask.any() else None)
+    torch.testing.assert_close(sums, loops, rtol=0, atol=1e-12)
+    assert sums[mask].abs().sum() == 0
+    torch.testing.assert_close(sums.sum(dim=1), 2 * torch.tensor(lengths).double())
+
+
+def test_column_sums_are_those_of_the_attention_that_the_layer_computes(tiny_model, random_tokens):
+    """Values of one-hot vectors make the attention visible: its output is the weights themselves."""
+    torch.manual_seed(0)
+    attention = FullAttention(8, 2).double()
+    x = torch.randn(1, 4, 8, dtype=torch.float64)
+    query, key = attention.q_proj(x), attention.k_proj(x)
+    value = torch.eye(4, dtype=torch.float64).repeat(1, 2).unsqueeze(0)  # the same in both heads
+    weights = attention.attend(query, key, value, None).view(1, 4, 2, 4)
+    torch.testing.assert_close(attention.received(x, None), weights.sum(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_the_scorer_gets_the_attention_of_the_layer_before_the_pooling(tiny_model, random_tokens, pre_norm):
+    model = tiny_model(scorer="attention_sum", encoder_normalize_before=pre_norm)
+    attended, given = [], []
+    for layer in model.encoder.layers[:2]:
+        layer.self_attn.register_forward_pre_hook(lambda _, args, kwargs: attended.append(kwargs), with_kwargs=True)
+    for pooling in model.encoder.poolings.values():
+        pooling.scorer.register_forward_pre_hook(lambda _, args: given.append(args))
+    model.encoder(random_tokens([50, 20]), None)
+    for layer, seen, (_, _, sums) in zip(model.encoder.layers, attended, given):
+        torch.testing.assert_close(sums, layer.self_attn.received(seen["query"], seen["key_padding_mask"]))
+        assert sums.shape == seen["query"].shape[:2]
+
+
+def test_memory_of_column_sums_stays_below_a_full_matrix(monkeypatch):
+    monkeypatch.setattr(base, "CHUNK", 2**12)
+    attention, largest = FullAttention(4, 2), 0
+    x = torch.randn(1, 512, 4)
+
+    def pack(tensor):
+        nonlocal largest
+        largest = max(largest, tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        sums = attention.received(x, None)
+    sums.square().sum().backward()
+    assert largest <= x.numel() and attention.q_proj.weight.grad.abs().sum() > 0
+
+
+def test_an_attention_without_column_sums_is_named(tiny_model, monkeypatch):
+    class Blind(FullAttention):
+        column_sums = base.EncoderAttention.column_sums
+
+    monkeypatch.setitem(ATTENTIONS._classes, "full", Blind)
+    with pytest.raises(PyramidionError, match="which Blind does not have: use --attention full or blockwise"):
+        tiny_model(scorer="attention_sum", attention="full")
+    assert tiny_model(attention="full", scorer="linear").encoder.layers[0].reports_attention is False
+
+
+def build_pooling(k=4, **options):
+    cfg = complete(Namespace(**{**vars(PyramidionConfig()), "encoder_embed_dim": 8, **options}))
+    return RepresentationPooling.from_config(cfg, k).double()
+
+
+@pytest.mark.parametrize("scorer", ["linear", "nonlinear"])
+@pytest.mark.parametrize("pooler", POOLERS.names())
+def test_scorers_learn_exactly_where_the_pooler_lets_them(pooler, scorer):
+    torch.manual_seed(0)
+    pooling = build_pooling(pooler=pooler, scorer=scorer)
+    x = torch.randn(2, 19, 8, dtype=torch.float64, requires_grad=True)
+    pooling(x, None).embeddings.square().sum().backward()
+    if not pooling.pooler.uses_scores:
+        assert pooling.scorer is None and not list(pooling.parameters())
+        return
+    for parameter in pooling.parameters():
+        assert parameter.grad is not None  # data-parallel training waits for it
+        # A bias moves all ratings alike, which a softmax of differences may not see.
+        assert (parameter.grad.abs().sum() > 0) == pooling.pooler.differentiable_in_scores
+
+
+def test_hard_selection_spares_the_backward_pass_through_the_attention():
+    pooling = build_pooling(pooler="hard_topk", scorer="attention_sum")
+    attention = torch.rand(1, 9, dtype=torch.float64, requires_grad=True)
+    pooled = pooling(torch.randn(1, 9, 8, dtype=torch.float64, requires_grad=True), None, attention)
+    (grad,) = torch.autograd.grad(pooled.embeddings.sum(), [attention], allow_unused=True)
+    assert grad is None
+    soft = build_pooling(scorer="attention_sum")(torch.randn(1, 9, 8, dtype=torch.float64), None, attention)
+    (grad,) = torch.autograd.grad(soft.embeddings.sum(), [attention])
+    assert grad.abs().max() > 0
+
+
+def test_gumbel_needs_positive_scores():
+    with pytest.raises(PyramidionError, match="it needs --scorer-activation sigmoid"):
+        build_pooling(pooler="gumbel_topk", scorer_activation="none")
+    assert build_pooling(pooler="gumbel_topk", scorer_activation="none", scorer="random").k == 4
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"pooler": "iterative_topk", "iterative_temperature": 0.0}, "--iterative-temperature must be positive"),
+        ({"pooler": "gumbel_topk", "gumbel_temperature": -1.0}, "--gumbel-temperature must be positive"),
+        ({"pooler": "sinkhorn_topk", "sinkhorn_epsilon": 0.0}, "--sinkhorn-epsilon must be positive"),
+        ({"pooler": "sinkhorn_topk", "sinkhorn_iterations": 0}, "--sinkhorn-iterations must be at least 1"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(PyramidionError, match=message):
+        build_pooling(**options)
+
+
+def test_gumbel_is_noisy_in_training_alone():
+    pooling, x = build_pooling(pooler="gumbel_topk"), torch.randn(1, 30, 8, dtype=torch.float64)
+    assert not torch.equal(pooling(x, None).embeddings, pooling(x, None).embeddings)
+    pooling.eval()
+    assert torch.equal(pooling(x, None).embeddings, pooling(x, None).embeddings)
+
+
+@pytest.mark.parametrize("schedule", ["1:12", "1:12,2:5"])
+@pytest.mark.parametrize("lengths", [[64, 30], [5, 3], [13]])
+def test_funnel_upsamples_by_repeating_and_adds_the_first_layers_output(tiny_model, random_tokens, schedule, lengths):
+    model = tiny_model(pooler="funnel", pooling_schedule=schedule)
+    first, last, tokens = [], [], random_tokens(lengths)
+    model.encoder.layers[0].register_forward_hook(lambda *args: first.append(args[2]))
+    model.encoder.layers[-1].register_forward_hook(lambda *args: last.append(args[2]))
+    out = model.encoder(tokens, None)["encoder_out"][0].transpose(0, 1)
+    windows = [6, 3][: schedule.count(":")]  # ceil(64 / 12), ceil(12 / 5)
+    for document, length in enumerate(lengths):
+        for token in range(length):
+            slot, count = token, length
+            for window, k in zip(windows, [12, 5]):
+                if count > k:
+                    slot, count = slot // window, -(-count // window)
+            expected = last[0][document, slot] + first[0][document, token]
+            torch.testing.assert_close(out[document, token], expected, rtol=0, atol=1e-12)
+    assert out.shape[:2] == tokens.shape
+
+
+def test_without_upsampling_the_decoder_reads_the_pooled_states(tiny_model, random_tokens):
+    model = tiny_model(pooler="funnel", no_upsampling=True)
+    other = tiny_model(pooler="mean_window")
+    tokens = random_tokens([64, 30])
+    assert model.encoder(tokens, None)["encoder_out"][0].shape == (5, 2, 8)
+    assert torch.equal(model.encoder(tokens, None)["encoder_out"][0], other.encoder(tokens, None)["encoder_out"][0])
+
+
+def test_power_is_a_hard_selection_by_attention(tiny_model, random_tokens):
+    """PoWER-BERT (Goyal et al. 2020): keep the tokens that receive most attention, and keep them unchanged."""
+    model = tiny_model(pooler="hard_topk", scorer="attention_sum")
+    tokens, given = random_tokens([50]), []
+    for pooling in model.encoder.poolings.values():
+        pooling.register_forward_pre_hook(lambda _, args: given.append(args))
+    states = model.encoder(tokens, None, return_all_hiddens=True)["encoder_states"]
+    for layer, k in ((1, 12), (2, 5)):
+        before, _, sums = given[layer - 1]
+        best = sums[0].topk(k).indices.sort().values
+        assert torch.equal(states[layer][:, 0], before[0, best])
+
+
+def test_every_scorer_runs_with_every_pooler(tiny_model, random_tokens):
+    tokens, summary = random_tokens([40, 3]), torch.tensor([[2, 5]] * 2)
+    for scorer in SCORERS.names():
+        for pooler in POOLERS.names():
+            model = tiny_model(scorer=scorer, pooler=pooler).train()
+            model(tokens, None, summary)[0].square().sum().backward()
+            grads = [p.grad for p in model.parameters()]
+            assert all(grad is not None and grad.isfinite().all() for grad in grads), (scorer, pooler)

@@ -1,0 +1,104 @@
+"""What each scorer computes, against the formula written out (paper, Appendix A)."""
+
+import math
+
+import pytest
+import torch
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.scorers import EPSILON
+from pyramidion_fairseq.scorers.attention_sum import AttentionSumScorer
+from pyramidion_fairseq.scorers.embedding import EmbeddingScorer
+from pyramidion_fairseq.scorers.index import IndexScorer
+from pyramidion_fairseq.scorers.linear import LinearScorer
+from pyramidion_fairseq.scorers.nonlinear import NonlinearScorer
+from pyramidion_fairseq.scorers.random import RandomScorer, hashed_uniform
+
+X = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+MASK = torch.arange(9) >= torch.tensor([[9], [4]])
+
+
+@pytest.mark.parametrize("activation", ["none", "sigmoid"])
+def test_linear_nonlinear_and_embedding(activation):
+    def expected(rating):
+        return rating if activation == "none" else 1 / (1 + math.exp(-rating)) + EPSILON
+
+    linear = LinearScorer(6, activation).double()
+    nonlinear = NonlinearScorer(6, activation).double()
+    embedding = EmbeddingScorer(6, 4, activation)
+    w, b = linear.proj.weight[0].tolist(), linear.proj.bias.item()
+    w1, b1 = nonlinear.dense.weight.tolist(), nonlinear.dense.bias.tolist()
+    w2, b2 = nonlinear.proj.weight[0].tolist(), nonlinear.proj.bias.item()
+    for document in range(2):
+        for token in range(9):
+            e = X[document, token].tolist()
+            hidden = [math.tanh(sum(a * c for a, c in zip(row, e)) + bias) for row, bias in zip(w1, b1)]
+            for scorer, rating in (
+                (linear, sum(a * c for a, c in zip(w, e)) + b),
+                (nonlinear, sum(a * c for a, c in zip(w2, hidden)) + b2),
+                (embedding, e[4]),
+            ):
+                assert scorer(X)[document, token].item() == pytest.approx(expected(rating), abs=1e-12)
+
+
+def test_nonlinear_has_the_parameters_of_robertas_head():
+    shapes = {name: tuple(p.shape) for name, p in NonlinearScorer(6).named_parameters()}
+    assert shapes == {"dense.weight": (6, 6), "dense.bias": (6,), "proj.weight": (1, 6), "proj.bias": (1,)}
+
+
+@pytest.mark.parametrize("stride", [1, 3, 4, 100])
+def test_index_counts_from_the_documents_start(stride):
+    scorer = IndexScorer(stride)
+    assert scorer(X)[0].tolist() == [float(i % stride == 0) for i in range(9)]
+    moved = torch.tensor([[True] * 5 + [False] * 4])
+    assert scorer(X[:1], moved)[0, 5:].tolist() == [float(i % stride == 0) for i in range(4)]
+
+
+def test_index_with_stride_4_keeps_a_quarter():
+    assert IndexScorer(4)(torch.zeros(1, 2048, 1)).sum() == 512
+
+
+def test_random_is_uniform_fresh_in_training_and_fixed_in_evaluation():
+    scorer, x = RandomScorer(), torch.zeros(1, 20_000, 1)
+    torch.manual_seed(0)
+    assert not torch.equal(scorer(x), scorer(x))
+    scorer.eval()
+    scores = scorer(x)
+    assert torch.equal(scores, scorer(x))
+    counts = scores.histc(bins=20, min=0, max=1)
+    assert ((counts - 1000).square() / 1000).sum() < 43.8  # chi-squared, 19 degrees of freedom, p = 0.001
+    lag = torch.corrcoef(torch.stack([scores[0, :-1], scores[0, 1:]]))[0, 1]
+    assert lag.abs() < 0.02 and scores.min() >= 0 and scores.max() < 1
+
+
+def test_random_hash_written_out():
+    def one(position):
+        h = (position + 1) & 0xFFFFFFFF
+        h = ((h ^ (h >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+        h = ((h ^ (h >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+        return ((h ^ (h >> 16)) >> 8) / 2**24
+
+    positions = torch.tensor([0, 1, 2, 8191, 10**6])
+    assert hashed_uniform(positions).tolist() == [one(p) for p in positions.tolist()]
+
+
+def test_attention_sum_has_the_relative_attention_as_odds():
+    received = torch.tensor([[8.0, 0.0, 24.0, 0.8]])
+    scores = AttentionSumScorer(heads=8)(X[:1, :4].float(), None, received)
+    torch.testing.assert_close(scores, torch.tensor([[0.5, 0.0, 0.75, 0.1 / 1.1]]))
+    many = torch.rand(1, 5000, dtype=torch.float64) * 500
+    order = AttentionSumScorer(heads=8)(torch.zeros(1, 5000, 1, dtype=torch.float64), None, many)
+    assert torch.equal(order.argsort(), many.argsort())
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: IndexScorer(0), "--index-stride must be at least 1, got 0"),
+        (lambda: EmbeddingScorer(6, 6), r"--embedding-coordinate must be below --encoder-embed-dim \(6\)"),
+        (lambda: EmbeddingScorer(6, -1), "not negative, got -1"),
+    ],
+)
+def test_bad_options_are_named(build, message):
+    with pytest.raises(PyramidionError, match=message):
+        build()

@@ -1,0 +1,55 @@
+"""Do scorers learn what to keep? A fast version of benchmarks/selection.py, with its own claims asserted."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def selection():
+    spec = importlib.util.spec_from_file_location("selection", ROOT / "benchmarks" / "selection.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_one_token_in_sixteen_carries_the_summary(selection):
+    tokens, marked, summaries = selection.make_documents(50, torch.Generator().manual_seed(0))
+    assert (marked.sum(dim=1) == selection.LENGTH / 16).all()
+    assert torch.equal(tokens[marked].view(50, -1), summaries)
+    words = selection.SPECIAL + selection.CONTENT
+    assert (tokens[marked] < words).all() and (tokens[~marked] >= words).all()
+
+
+def test_kept_is_the_heaviest_token_of_each_slot(selection):
+    slots = torch.tensor([[0, 1, 0, 1, 0, 0]])
+    weights = torch.tensor([[0.2, 0.3, 0.8, 0.7, 0.0, 0.0]])
+    assert selection.kept_tokens(slots, weights, 2).tolist() == [[False, False, True, True, False, False]]
+    assert selection.kept_tokens(slots, weights, 3).sum() == 2  # a slot without tokens keeps none
+
+
+def test_the_linear_scorer_finds_what_matters(selection):
+    result = selection.train("linear", "successive_halving", steps=400)
+    assert result["recall"] > 0.9 and result["scorer_gradient"] > 0
+
+
+def test_random_stays_at_chance(selection):
+    result = selection.train("random", "successive_halving", steps=20)
+    chance, words = selection.KEPT / selection.LENGTH, 256 * selection.MARKED
+    assert result["recall"] == pytest.approx(chance, abs=4 * (chance * (1 - chance) / words) ** 0.5)
+    assert result["scorer_gradient"] is None
+
+
+def test_hard_selection_teaches_its_scorer_nothing(selection):
+    result = selection.train("linear", "hard_topk", steps=20)
+    assert result["scorer_gradient"] == 0.0
+
+
+def test_the_table_and_the_plot(selection, tmp_path):
+    result = selection.train("-", "mean_window", steps=2)
+    assert result["recall"] is None and "| - | mean_window | - |" in selection.table([result])
+    selection.plot([{**result, "scorer": "linear", "recall": 0.5}], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
