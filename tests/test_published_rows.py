@@ -17,8 +17,8 @@ LAYERS = re.compile(r"(?:per-encoder-layer input '>' pooled:|layers in) ([\d>,]+
 
 #: Widths play no part in which lengths the layers read.
 NARROW = {
-    **{f"{side}_{size}": 4 for side in ("encoder", "decoder") for size in ("embed_dim", "ffn_embed_dim")},
-    **{f"{side}_attention_heads": 1 for side in ("encoder", "decoder")},
+    **{f"{side}_{size}": 8 for side in ("encoder", "decoder") for size in ("embed_dim", "ffn_embed_dim")},
+    **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
 }
 
 
