@@ -22,7 +22,7 @@ pytestmark = pytest.mark.parametrize("name, options", VARIANTS, ids=str)
 
 
 def build(name, options):
-    cfg = complete(Namespace(**{**vars(PyramidionConfig()), "pooler": name, **options}))
+    cfg = complete(Namespace(**{**vars(PyramidionConfig()), "sinkhorn_iterations": 20, "pooler": name, **options}))
     return POOLERS.build(name, cfg).eval()
 
 
