@@ -2,11 +2,15 @@
 
 import json
 import re
+from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 
-from tests.conftest import TINY, make_dictionary
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from pyramidion_fairseq.cli.convert import main as convert
+from tests.conftest import DATA, ROOT, TINY, make_dictionary
 from tests.test_task import write_split
 
 USER_DIR = ["--user-dir", "pyramidion_fairseq"]
@@ -27,16 +31,20 @@ TASK = ["--task", "long_document_summarization"]
 LENGTHS = {"train": [5 + 13 * i % 150 for i in range(40)], "valid": [1, 5, 12, 64, 65], "test": [1, 5, 6, 64, 2000]}
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def write_corpus(folder, words):
     """Documents that list words, summaries that are their first ones; from 1 token to far too many."""
-    folder = tmp_path_factory.mktemp("data")
     for side in ("source", "target"):
-        make_dictionary(40).save(str(folder / f"dict.{side}.txt"))
+        make_dictionary(words).save(str(folder / f"dict.{side}.txt"))
     generator = torch.Generator().manual_seed(0)
     for split, lengths in LENGTHS.items():
-        documents = [[*torch.randint(4, 40, (n - 1,), generator=generator).tolist(), 2] for n in lengths]
+        documents = [[*torch.randint(4, words, (n - 1,), generator=generator).tolist(), 2] for n in lengths]
         write_split(folder, split, documents, [[*document[:-1][:6], 2] for document in documents])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder, words=40)
     return folder
 
 
@@ -106,6 +114,8 @@ def test_interactive_and_validate(command, data, using):
     documents = "\n".join(["w1 w2 w3", "", " ".join(["w5"] * 500)]) + "\n"
     done = command("interactive", data, *using, *BEAM, "--buffer-size", 3, "--batch-size", 3, stdin=documents)
     assert sorted(summaries(done.stdout)) == [0, 1, 2]
+    done = command("generate", data, *using, *BEAM, "--print-alignment", check=False)
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: --print-alignment")
     done = command("validate", data, *using, "--batch-size", 2)
     assert re.search(r"valid \|.*loss [\d.]+", done.stdout)
 
@@ -115,6 +125,51 @@ def test_stock_translation_task_trains_with_left_padding(command, data, tmp_path
     stock = ["--truncate-source", "--skip-invalid-size-inputs-valid-test", "--required-batch-size-multiple", 1]
     done = command("train", data, *TRAIN, *stock, "--save-dir", tmp_path, "--max-update", 3)
     assert {("train", 1), ("train", 2), ("train", 3)} <= set(training_log(done.stdout))
+
+
+def test_hydra_trains_the_architecture_that_it_is_told(command, data, tmp_path):
+    """In Hydra every field is filled before the model sees it: the name alone must still mean its schedule."""
+    small = [f"+model.{name}={value}" for name, value in SIZES.items() if not name.endswith("layers")]
+    done = command("hydra-train", f"common.user_dir={ROOT}/pyramidion_fairseq", "common.cpu=true",
+        "criterion=cross_entropy", "optimizer=adam", "lr_scheduler=fixed", "optimization.lr=[0.003]",
+        "optimization.max_update=2", "dataset.batch_size=4", f"checkpoint.save_dir={tmp_path}/checkpoints",
+        "+task._name=long_document_summarization", f"+task.data={data}", "+model._name=deeppyramidion", *small,
+        f"hydra.run.dir={tmp_path}")  # fmt: skip
+    state = torch.load(tmp_path / "checkpoints" / "checkpoint_last.pt", weights_only=False)
+    assert "encoder.poolings.2.scorer.proj.weight" in state["model"], done.stdout
+    assert "encoder.poolings.3.scorer.proj.weight" in state["model"]
+    assert state["cfg"]["model"]["pooling_schedule"] == "2:2048,3:512"
+    using = [*USER_DIR, *TASK, "--path", tmp_path / "checkpoints" / "checkpoint_last.pt", "--cpu"]
+    assert sorted(summaries(command("generate", data, *using, *BEAM).stdout)) == [0, 1, 2, 3, 4]
+
+
+def test_converted_checkpoints_generate_and_fine_tune(command, data, tmp_path):
+    """Weights of the published code, through fairseq's own loader."""
+    golden = np.load(DATA / "published_model.npz")
+    state = {name[3:]: torch.from_numpy(golden[name]) for name in golden.files if name.startswith("sd|")}
+    arguments = Namespace(**json.loads(str(golden["args"])))
+    torch.save({"model": state, "args": arguments}, tmp_path / "in.pt")
+    convert(["published", str(tmp_path / "in.pt"), str(tmp_path / "ours.pt")])
+    write_corpus(tmp_path, words=100)
+    using = [*USER_DIR, *TASK, "--path", tmp_path / "ours.pt", "--cpu", "--batch-size", 3]
+    assert sorted(summaries(command("generate", tmp_path, *using, *BEAM).stdout)) == [0, 1, 2, 3, 4]
+    model = load_checkpoint(tmp_path / "ours.pt")["cfg"]["model"]
+    same = ("_layers", "_embed_dim", "_attention_heads", "_positions", "_size", "_schedule")
+    sizes = flags(
+        **{name: value for name, value in model.items() if name.endswith(same) and type(value) in (int, str)}
+    )
+    tune = ["--arch", "deeppyramidion", *sizes, "--decoder-positions", "--finetune-from-model", tmp_path / "ours.pt"]
+    steps = ["--optimizer", "adam", "--lr", 0.001, "--batch-size", 4, "--max-update", 1, "--cpu"]
+    done = command("train", tmp_path, *USER_DIR, *TASK, *tune, *steps, "--save-dir", tmp_path / "tuned")
+    assert "loading pretrained model" in done.stdout
+
+
+def test_ensembles_of_models_that_keep_different_lengths(command, data, trained, tmp_path):
+    longer = [*ARCH[:-4], *flags(pooling_schedule="1:12", dropout=0.1)]
+    command("train", data, *TASK, *TRAIN, *longer, "--save-dir", tmp_path, "--max-update", 1)
+    paths = f"{trained[0] / 'checkpoint_best.pt'}:{tmp_path / 'checkpoint_last.pt'}"
+    done = command("generate", data, *USER_DIR, *TASK, "--path", paths, "--cpu", *BEAM, "--batch-size", 4)
+    assert sorted(summaries(done.stdout)) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("longest", [8192, 20000])

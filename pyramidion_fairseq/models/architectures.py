@@ -1,16 +1,17 @@
 """Named architectures: each one starts from another and changes a few fields.
 
-``fairseq-train --arch NAME`` reads each one's full length with nothing else said.
+``fairseq-train --arch NAME`` reads each one's full length with nothing else said; ``model._name=NAME`` in Hydra.
 """
 
 from __future__ import annotations
 
+from dataclasses import field, fields, make_dataclass
 from typing import Any, NamedTuple
 
-from fairseq.models import register_model_architecture
+from fairseq.models import ARCH_CONFIG_REGISTRY, register_model
 
 from ..config import PyramidionConfig
-from . import pyramidion  # noqa: F401 -- registers the model that the architectures belong to
+from .pyramidion import PyramidionModel
 
 
 class Architecture(NamedTuple):
@@ -26,6 +27,8 @@ _POWER = {"scorer": "attention_sum", "pooler": "hard_topk"}
 
 #: Names tell the lengths that successive layers read, then the one that the decoder reads where it differs.
 ARCHITECTURES: dict[str, Architecture] = {
+    # The defaults, to be changed field by field.
+    "pooled_transformer": Architecture(None, {}),
     # Table 6: 6+6 layers of width 768, 8192 tokens, blocks of 512.
     "deep_blockwise": Architecture(None, {"share_all_embeddings": True}),
     "deeppyramidion": Architecture("deep_blockwise", {"pooling_schedule": "2:2048,3:512"}),
@@ -150,18 +153,32 @@ def fields_of(name: str) -> dict[str, Any]:
     return {**(fields_of(base) if base else {}), **changes}
 
 
+def config_of(name: str) -> type:
+    """The architecture's own config: PyramidionConfig with the architecture's values as defaults.
+
+    So that ``model._name=NAME`` means the same in Hydra, where every field is filled before the model sees it, and so
+    that a checkpoint from before an option existed gets the architecture's value for it.
+    """
+    types = {field.name: field.type for field in fields(PyramidionConfig)}
+    metadata = {field.name: field.metadata for field in fields(PyramidionConfig)}
+    changed = [
+        (key, types[key], field(default=value, metadata=metadata[key])) for key, value in fields_of(name).items()
+    ]
+    return make_dataclass(f"{name}_config", changed, bases=(PyramidionConfig,))
+
+
 def _register(name: str) -> None:
-    @register_model_architecture("pooled_transformer", name)
-    def apply(args) -> None:
-        # What is there was given by the user (or by a checkpoint): --max-source-positions too, since our own flag of
-        # that name is added before the task's, and without a default.
-        for field, value in fields_of(name).items():
-            if not hasattr(args, field):
-                setattr(args, field, value)
-        # The task reads the same flags: it must not keep its own default of 1024.
-        for field in ("max_source_positions", "max_target_positions"):
-            if not hasattr(args, field):
-                setattr(args, field, getattr(PyramidionConfig, field))
+    config = config_of(name)
+    register_model(name, dataclass=config)(type(name, (PyramidionModel,), {"__module__": __name__}))
+
+    def share_lengths(args) -> None:
+        # The task has flags of these names too. Ours are added first and without a default, so what is there was
+        # given by the user; where nothing is, the task must not keep its own default of 1024.
+        for key in ("max_source_positions", "max_target_positions"):
+            if not hasattr(args, key):
+                setattr(args, key, getattr(config, key))
+
+    ARCH_CONFIG_REGISTRY[name] = share_lengths  # register_model has put a function there that does nothing
 
 
 for _name in ARCHITECTURES:

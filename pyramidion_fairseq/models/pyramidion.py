@@ -1,11 +1,10 @@
-"""The model, registered with fairseq as ``pooled_transformer``; named architectures are in ``architectures.py``."""
+"""The model; ``architectures.py`` registers it with fairseq under the names of its architectures."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
 from fairseq.dataclass.utils import gen_parser_from_dataclass
-from fairseq.models import register_model
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from .decoder import PyramidionDecoder
 from .encoder import PyramidionEncoder
 
 
-@register_model("pooled_transformer", dataclass=PyramidionConfig)
 class PyramidionModel(TransformerModelBase):
     """Encoder-decoder with trainable representation pooling (Pietruszka, Borchmann, Garncarek; ACL 2022).
 
