@@ -132,6 +132,7 @@ def complete(cfg: Any) -> Namespace:
     options = Namespace(**{f.name: given.get(f.name, f.default) for f in names})
     schedule = PoolingSchedule.parse(options.pooling_schedule)
     schedule.check_layers(options.encoder_layers)
+    schedule.check_source(options.max_source_positions)
     for side in ("encoder", "decoder"):
         dim, heads = getattr(options, side + "_embed_dim"), getattr(options, side + "_attention_heads")
         if dim % heads:

@@ -54,6 +54,15 @@ class PoolingSchedule:
                 f"but the encoder has {layers} layers (--encoder-layers)"
             )
 
+    def check_source(self, length: int) -> None:
+        """Raise PyramidionError where the first pooling keeps more tokens than the longest document has."""
+        if self.steps and self.steps[0][1] > length:
+            layer, kept = self.steps[0]
+            raise PyramidionError(
+                f'pooling schedule "{self}" keeps {kept} tokens after layer {layer}, but documents have at most '
+                f"{length} (--max-source-positions)"
+            )
+
     def input_lengths(self, length: int, layers: int) -> tuple[int, ...]:
         """Tokens that each of the layers reads, for a document of ``length`` tokens."""
         lengths, kept = [], dict(self.steps)

@@ -76,6 +76,7 @@ def test_every_entry_names_real_fields_and_a_paper_dropout(name):
     "flags, message",
     [
         (["--pooling-schedule", "9:4"], "pools after layer 9, but the encoder has 6 layers"),
+        (["--max-source-positions", "1024"], "documents have at most 1024"),
         (["--block-size", "0"], "--block-size must be at least 1"),
         (["--attention", "lsh", "--local-heads", "9"], "--local-heads must be from 0 to the number of heads"),
         (["--attention", "lsg", "--lsg-sparsity-factor", "3"], r"--lsg-sparsity-factor \(3\) must divide"),

@@ -129,7 +129,7 @@ def test_stock_translation_task_trains_with_left_padding(command, data, tmp_path
 
 def test_hydra_trains_the_architecture_that_it_is_told(command, data, tmp_path):
     """In Hydra every field is filled before the model sees it: the name alone must still mean its schedule."""
-    small = [f"+model.{name}={value}" for name, value in SIZES.items() if not name.endswith("layers")]
+    small = [f"+model.{name}={value}" for name, value in SIZES.items() if not name.endswith(("layers", "positions"))]
     done = command("hydra-train", f"common.user_dir={ROOT}/pyramidion_fairseq", "common.cpu=true",
         "criterion=cross_entropy", "optimizer=adam", "lr_scheduler=fixed", "optimization.lr=[0.003]",
         "optimization.max_update=2", "dataset.batch_size=4", f"checkpoint.save_dir={tmp_path}/checkpoints",

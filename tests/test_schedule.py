@@ -41,6 +41,12 @@ def test_nonsense_is_refused(text, message):
         PoolingSchedule.parse(text)
 
 
+def test_more_kept_than_there_is():
+    with pytest.raises(PyramidionError, match="keeps 2048 tokens after layer 2, but documents have at most 1024"):
+        PoolingSchedule.parse("2:2048,3:512").check_source(1024)
+    PoolingSchedule.parse("2:2048,3:512").check_source(2048)
+
+
 def test_too_few_layers():
     with pytest.raises(PyramidionError, match="pools after layer 3, but the encoder has 2 layers"):
         PoolingSchedule.parse("2:8,3:4").check_layers(2)
