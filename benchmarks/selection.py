@@ -6,7 +6,7 @@ In every synthetic document one token in sixteen is a content word, the others a
 words in their order. A small Transpooler keeps one token in eight, so selecting at random finds one content word in
 eight (recall 0.125). Each variant is trained from the same seed on the same documents with the package's own model;
 then its record of the pooling tells, on new documents, which tokens it kept: in each slot the one with the largest
-weight. Tables 2 and 4 of the paper show the same order of the scorers in ROUGE; they do not measure recall.
+weight. Tables 2 and 4 of the paper compare the scorers by ROUGE; they do not measure recall.
 
 Attention of the encoder sees blocks of 4 tokens, so that content can hardly travel to a token that is kept anyway.
 
