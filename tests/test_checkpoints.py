@@ -422,7 +422,7 @@ def test_options_that_are_code_are_refused(workplace, real, tmp_path, monkeypatc
 def test_kinds_of_code(value, real, tmp_path):
     nested = {"nested": [argparse.Namespace(deep={"er": value})]}
     node = {"node": AnyNode(value, flags={"allow_objects": True})}
-    for others in ({}, nested, node, {"data": [value]}):
+    for others in ({}, nested, node, {"values": [value]}):
         with_option(real, tmp_path / "m.pt", None if others else value, **others)
         with pytest.raises(checkpoints.UnsafeCheckpointError):
             checkpoints.load_checkpoint(tmp_path / "m.pt")
@@ -432,7 +432,13 @@ def test_kinds_of_code(value, real, tmp_path):
     "value", ["5,7", "[(512, 10, 5)] + [(512, 3, 2)] * 4", '{"beam": 4}', "2:2048,3:512", "/a/b(1).pt", "gelu", "x.y"]
 )
 def test_options_that_are_no_code(value, real, tmp_path):
-    with_option(real, tmp_path / "m.pt", value, data="runs(2)", save_dir="runs(2)")
+    places = {
+        "data": ["runs(2)", "runs(3)"],
+        "save_dir": "runs(2)",
+        "sentencepiece_model": "spm(1)",
+        "train_subset": "a(1)",
+    }
+    with_option(real, tmp_path / "m.pt", value, **places)
     assert vars(checkpoints.load_checkpoint(tmp_path / "m.pt")["cfg"]["model"])["adaptive_softmax_cutoff"] == value
 
 

@@ -89,9 +89,7 @@ def test_signals_end_with_one_line_and_no_process_left(tmp_path, arguments, numb
         time.sleep(0.02)
     time.sleep(0.3)
     process.send_signal(number)
-    started = time.monotonic()
     stdout, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - started < 3
     assert (process.returncode, stdout) == (status, "")
     assert stderr.endswith("interrupted: run the same command again to continue\n")
     assert "Traceback" not in stderr and stderr.count("interrupted") == 1
