@@ -32,13 +32,13 @@ checkpoints="$out/checkpoints-$run"
 train=(fairseq-train "$out/data/data-bin" --user-dir pyramidion_fairseq
     --task long_document_summarization --arch deeppyramidion
     --encoder-layers 4 --decoder-layers 3 --encoder-attention-heads 4 --decoder-attention-heads 4
-    --encoder-embed-dim 192 --decoder-embed-dim 192 --encoder-ffn-embed-dim 768 --decoder-ffn-embed-dim 768
+    --encoder-embed-dim 128 --decoder-embed-dim 128 --encoder-ffn-embed-dim 512 --decoder-ffn-embed-dim 512
     --max-source-positions 2048 --max-target-positions 128 --block-size 128 --pooling-schedule "2:512,3:128"
     --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --optimizer adam --adam-betas "(0.9, 0.98)"
-    --lr 0.002 --lr-scheduler inverse_sqrt --warmup-updates 60 --clip-norm 1.0
-    --max-tokens 16384 --batch-size 16 --max-epoch 20 --stop-time-hours "${TRAIN_HOURS:-0.08}"
-    --save-dir "$checkpoints" --no-epoch-checkpoints --save-interval-updates 100 --keep-interval-updates 1
-    --validate-interval-updates 100 --seed 1 --num-workers 0 --log-format simple --log-interval 10 "${device[@]}")
+    --lr 0.002 --lr-scheduler inverse_sqrt --warmup-updates 100 --clip-norm 1.0
+    --max-tokens 8192 --batch-size 8 --max-epoch 20 --stop-time-hours "${TRAIN_HOURS:-0.08}"
+    --save-dir "$checkpoints" --no-epoch-checkpoints --save-interval-updates 250 --keep-interval-updates 1
+    --validate-interval-updates 250 --seed 1 --num-workers 0 --log-format simple --log-interval 25 "${device[@]}")
 printf '%q ' "${train[@]}"; echo
 set +e
 "${train[@]}" 2>&1 | tee -a "$out/train.log" |
