@@ -11,6 +11,8 @@ import fairseq.data.data_utils
 import fairseq.scoring  # noqa: F401  makes the registry's entry
 import numpy as np
 import pytest
+import torch
+from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.registry import REGISTRIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -181,3 +183,13 @@ def test_an_extension_that_does_not_fit_counts_as_missing(monkeypatch, error):
 
     monkeypatch.setattr(compat.importlib, "import_module", refuse)
     assert not compat._importable(MODULE)
+
+
+def test_repeated_ngrams_are_blocked():
+    """Of the tokens 5 6 7 5 6, with room for four more, trigram blocking forbids 7 to be next, and nothing else."""
+    compat.install()
+    compat.install()  # once is enough
+    tokens = torch.tensor([[2, 5, 6, 7, 5, 6, 1, 1, 1, 1], [2, 5, 6, 7, 8, 9, 1, 1, 1, 1]])
+    block = NGramRepeatBlock(3, use_extension=False)
+    lprobs = block(tokens, torch.zeros(2, 10), bsz=1, beam_size=2, step=5)
+    assert lprobs[0].isinf().nonzero().flatten().tolist() == [7] and not lprobs[1].isinf().any()

@@ -17,6 +17,7 @@ def install() -> None:
         _stand_in_for_batching()
     if not _importable("fairseq.libbleu"):
         _score_with_sacrebleu()
+    _block_ngrams_that_are_there()
 
 
 def _importable(module: str) -> bool:
@@ -49,3 +50,22 @@ def _score_with_sacrebleu() -> None:
     if REGISTRIES["scoring"]["default"] == "bleu":
         REGISTRIES["scoring"]["default"] = "sacrebleu"
         logger.info("fairseq's compiled libbleu is missing: --scoring is sacrebleu unless given")
+
+
+def _block_ngrams_that_are_there() -> None:
+    """Make ``--no-repeat-ngram-size`` work without fairseq's CUDA extension.
+
+    fairseq's own fallback looks for the last n - 1 tokens at the end of the whole buffer, which is padding until the
+    summary is as long as it may get, and so blocks nothing. It is given the tokens generated so far instead.
+    """
+    from fairseq.ngram_repeat_block import NGramRepeatBlock
+
+    stock = NGramRepeatBlock._no_repeat_ngram
+    if getattr(stock, "of_generated_tokens", False):
+        return
+
+    def no_repeat_ngram(self, tokens, lprobs, bsz: int, beam_size: int, step: int):
+        return stock(self, tokens[:, : step + 1], lprobs, bsz, beam_size, step)
+
+    no_repeat_ngram.of_generated_tokens = True
+    NGramRepeatBlock._no_repeat_ngram = no_repeat_ngram
