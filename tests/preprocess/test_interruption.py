@@ -1,5 +1,6 @@
 """Killed anywhere and started again, the command ends with the same files as one that was never disturbed."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -83,7 +84,9 @@ def test_killed_in_every_stage(tmp_path, arguments, prepare_command, scripts):
 def test_signals_end_with_one_line_and_no_process_left(tmp_path, arguments, number, status, scripts):
     dest = tmp_path / "dest"
     command = [sys.executable, os.path.join(scripts, "prepare.py"), str(dest), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores SIGINT, and so would what it starts: these tests may run in one.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 60
     while not (dest / ".prepare/work/fairseq-preprocess.log").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
