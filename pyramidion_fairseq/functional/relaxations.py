@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .selection import combine, competitors, order_by_score
-from .successive_halving import Pooled, check_arguments, keep_all
+from .successive_halving import Pooled, at_least_float32, check_arguments, keep_all
 
 
 def iterative_topk(
@@ -38,7 +38,7 @@ def iterative_topk(
         ValueError: shapes do not fit, or k is below 1.
     """
     check_arguments(embeddings, scores, k, padding_mask)
-    scores = _at_least_float32(scores)
+    scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     valid, short = competitors(scores, k, padding_mask)
@@ -81,7 +81,7 @@ def gumbel_topk(
         ValueError: shapes do not fit, or k is below 1.
     """
     check_arguments(embeddings, scores, k, padding_mask)
-    scores = _at_least_float32(scores)
+    scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     valid, short = competitors(scores, k, padding_mask)
@@ -133,7 +133,7 @@ def sinkhorn_topk(
         ValueError: shapes do not fit, or k is below 1.
     """
     check_arguments(embeddings, scores, k, padding_mask)
-    scores = _at_least_float32(scores)
+    scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     valid, short = competitors(scores, k, padding_mask)
@@ -154,7 +154,3 @@ def sinkhorn_topk(
 def _sinkhorn_iteration(log_kernel: Tensor, column: Tensor, log_rows: Tensor, log_columns: Tensor):
     row = log_rows - (log_kernel + column.unsqueeze(1)).logsumexp(dim=2)
     return row, log_columns - (log_kernel + row.unsqueeze(2)).logsumexp(dim=1)
-
-
-def _at_least_float32(scores: Tensor) -> Tensor:
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores

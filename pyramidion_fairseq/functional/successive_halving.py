@@ -68,14 +68,13 @@ def successive_halving_topk(
     check_arguments(embeddings, scores, k, padding_mask)
     if base is not None and base <= 1:  # below 1, low scores would win
         raise ValueError(f"base must be above 1, or None for the plain softmax, got {base}")
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()
+    scores = at_least_float32(scores)
     length = scores.size(1)
     if length <= k:
         return keep_all(embeddings, scores, padding_mask)
 
     valid = torch.ones_like(scores, dtype=torch.bool) if padding_mask is None else ~padding_mask
-    bracket = k << math.ceil(math.log2(length / k))
+    bracket = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
     limit = torch.finfo(scores.dtype).max / 4  # the difference of two infinite scores would be NaN
     candidates = F.pad(scores.clamp(-limit, limit).masked_fill(~valid, 0), (0, bracket - length))
     alive = F.pad(valid, (0, bracket - length))
@@ -115,6 +114,11 @@ def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) ->
     if padding_mask is not None:
         slots, weights = slots.masked_fill(padding_mask, 0), weights.masked_fill(padding_mask, 0)
     return Pooled(embeddings, scores, padding_mask, slots, weights)
+
+
+def at_least_float32(scores: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32, others as they are."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def check_arguments(embeddings: Tensor, scores: Tensor, k: int, padding_mask: Tensor | None) -> None:

@@ -64,9 +64,7 @@ class RepresentationPooling(nn.Module):
 
     def _score(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None) -> Tensor:
         if self.scorer is None:
-            return torch.zeros(
-                x.shape[:2], dtype=max(x.dtype, torch.float32, key=lambda t: t.itemsize), device=x.device
-            )
+            return torch.zeros(x.shape[:2], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
         # A scorer without parameters has nothing to learn from a pooler that gives no gradient: spare the attention.
         if attention is not None and not self.pooler.differentiable_in_scores and not list(self.scorer.parameters()):
             attention = attention.detach()
