@@ -11,7 +11,7 @@ from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
-from tests.conftest import DATA, make_dictionary
+from tests.conftest import ROOT, make_dictionary
 
 LAYERS = re.compile(r"(?:per-encoder-layer input '>' pooled:|layers in) ([\d>,]+)(?: upsample (\d+))?")
 
@@ -23,7 +23,7 @@ NARROW = {
 
 
 def table(*numbers):
-    with open(DATA / "tables.tsv", encoding="utf-8", newline="") as file:
+    with open(ROOT / "benchmarks" / "published" / "tables.tsv", encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file, delimiter="\t") if row["table"] in numbers]
 
 

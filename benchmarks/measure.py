@@ -1,0 +1,208 @@
+"""What the benchmarks share: measuring side by side in one process, naming the machine, writing results.
+
+A benchmark is a script with ``parser()``, ``alternate()`` for every group of variants that is compared, and
+``report()``. Only ratios inside one run are worth comparing between machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import fairseq
+import torch
+
+HERE = Path(__file__).resolve().parent
+#: glibc returns large blocks to the kernel at once; the page faults of getting them back would be measured.
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+#: Dense bf16 matrix products in FLOP/s by the vendor's data sheets, without sparsity.
+PEAK_BF16 = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "A10": 125e12}
+
+
+class Times(NamedTuple):
+    """Seconds of one variant over the rounds of a run."""
+
+    median: float
+    minimum: float
+    spread: float
+    """Half the distance between the quartiles, over the median."""
+    rounds: int
+
+
+def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
+    """The options that all benchmarks have; ``doc`` is the script's docstring, its first line the description."""
+    out = argparse.ArgumentParser(description=doc.splitlines()[0])
+    out.add_argument("--output", type=Path, help="folder for the JSON, the table and the figure (default: none)")
+    out.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    out.add_argument(
+        "--size",
+        choices=["reduced", "paper"],
+        help="sizes to measure at (default: the paper's on a GPU, reduced ones on a CPU)",
+    )
+    out.add_argument("--rounds", type=int, default=rounds, help="alternating runs of every variant")
+    return out
+
+
+def parse(arguments: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line; on a CPU, start again with an allocator that keeps its memory."""
+    args = arguments.parse_args()
+    if args.rounds < 1:
+        arguments.error("--rounds must be at least 1")
+    if args.device != "cpu" and not torch.cuda.is_available():
+        arguments.error(f"--device {args.device}: no GPU is there; leave it out to measure on the CPU")
+    args.size = args.size or ("reduced" if args.device == "cpu" else "paper")
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+    if args.device == "cpu" and sys.platform == "linux" and not ALLOCATOR.items() <= os.environ.items():
+        os.environ.update(ALLOCATOR)
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
+    return args
+
+
+def synchronize(device: str) -> None:
+    """Wait for the device."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def alternate(variants: dict[str, Callable[[], Any]], rounds: int, device: str = "cpu") -> dict[str, Times]:
+    """Time variants in turns, so that what the machine does beside them hits all alike.
+
+    Args:
+        variants: name -> a call that does the work once.
+        rounds: timed calls of each, after one untimed.
+        device: "cpu" or "cuda"; waits for it before and after every call.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for timed in range(rounds + 1):
+        for name, call in variants.items():
+            synchronize(device)
+            start = time.perf_counter()
+            call()
+            synchronize(device)
+            if timed:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: summarize(values) for name, values in seconds.items()}
+
+
+def summarize(seconds: list[float]) -> Times:
+    """Median, minimum and spread of measured seconds."""
+    median = statistics.median(seconds)
+    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median] * 3
+    return Times(median, min(seconds), (quartiles[2] - quartiles[0]) / 2 / median, len(seconds))
+
+
+def peak_memory(call: Callable[[], Any], device: str = "cpu") -> int:
+    """Most bytes of tensors alive at once during ``call``, above those that were before.
+
+    On a GPU what its allocator says; on a CPU the allocations that torch's profiler saw.
+    """
+    if torch.device(device).type == "cuda":
+        synchronize(device)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        synchronize(device)
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    alive = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    return peak
+
+
+def matrix_rate(device: str, dtype: torch.dtype = torch.float32, size: int | None = None, rounds: int = 5) -> float:
+    """FLOP/s of a large matrix product on this machine: what a training step can hope for."""
+    size = size or (2048 if device == "cpu" else 8192)
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / alternate({"product": lambda: a @ b}, rounds, device)["product"].minimum
+
+
+def peak_bf16() -> float | None:
+    """FLOP/s of bf16 matrix products that the GPU's data sheet promises; None where there is none or it is unknown."""
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    return next((rate for part, rate in PEAK_BF16.items() if part in name), None)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What a figure must be quoted with: hardware, versions, date, command."""
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    return {
+        "device": torch.cuda.get_device_name() if device != "cpu" else f"{torch.get_num_threads()} cores of {cpu}",
+        "cpu": cpu,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "fairseq": fairseq.__version__,
+        "allocator": {name: os.environ.get(name) for name in ALLOCATOR} if device == "cpu" else None,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.stdout.strip() or None,
+        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+    }
+
+
+def published(name: str = "tables") -> list[dict[str, str]]:
+    """The paper's numbers, one dict a row: "tables" (every table, Figure 4) or "figures5_6" (the operator's grid)."""
+    with open(HERE / "published" / f"{name}.tsv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def table(headers: list[str], rows: list[list[Any]]) -> str:
+    """A Markdown table; numbers with three significant digits, None as nothing."""
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return ""
+        return (
+            f"{value:,.0f}"
+            if isinstance(value, float) and abs(value) >= 100
+            else (f"{value:.3g}" if isinstance(value, float) else str(value))
+        )
+
+    cells = [headers, *([cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+    lines = ["| " + " | ".join(text.ljust(width) for text, width in zip(row, widths)) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def report(name: str, device: str, results: Any, tables: list[str], output: Path | None, figure: Any = None) -> None:
+    """Print the tables with the machine's name; with ``output``, write NAME.json, NAME.md and NAME.png there.
+
+    Args:
+        name: of the benchmark.
+        device: that was measured on.
+        results: what JSON can hold; goes under the key "results", beside "machine".
+        tables: Markdown, each with its own heading.
+        output: an existing folder, or None.
+        figure: a matplotlib figure, or None.
+    """
+    about = machine(device)
+    where = f"{about['device']}, torch {about['torch']}, {about['date']}: `{about['command']}`"
+    text = "\n\n".join([f"# {name}", where, *tables]) + "\n"
+    print(text)
+    if output is None:
+        return
+    (output / f"{name}.json").write_text(json.dumps({"machine": about, "results": results}, indent=1) + "\n", "utf-8")
+    (output / f"{name}.md").write_text(text, "utf-8")
+    if figure is not None:
+        figure.savefig(output / f"{name}.png", dpi=150, bbox_inches="tight")
