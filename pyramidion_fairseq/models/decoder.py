@@ -19,6 +19,8 @@ class PyramidionDecoder(TransformerDecoderBase):
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
         if not cfg.options.decoder_positions:
             self.embed_positions = None
+        # fairseq would ask the device whether any summary is padded, and wait; so it masks without asking.
+        self.cross_self_attention = True
 
     def forward(self, prev_output_tokens: Tensor, encoder_out=None, alignment_layer: int | None = None, **kwargs):
         """As of fairseq, but without the attention, unless ``alignment_layer`` asks for it, where the encoder pooled.
