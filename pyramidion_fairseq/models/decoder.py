@@ -56,7 +56,9 @@ class PyramidionDecoder(TransformerDecoderBase):
         if state is not None:
             if alignment_layer is None and self.need_attn and not pooled:
                 alignment_layer = self.num_layers - 1
-            return self._step(prev_output_tokens, state, incremental_state, features_only, alignment_layer, alignment_heads)
+            return self._step(
+                prev_output_tokens, state, incremental_state, features_only, alignment_layer, alignment_heads
+            )
         if encoder_out is not None and encoder_out.get(OWNERS):
             encoder_out = repeated(encoder_out)
         x, extra = super().forward(
