@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..attention import ATTENTIONS
 from ..functional import move_padding_right, repeat_slots
+from ..generation import OWNERS, regroup
 from ..schedule import PoolingSchedule
 from .encoder_layer import Dropout, PyramidionEncoderLayer
 from .global_tokens import GlobalTokens
@@ -198,9 +199,28 @@ class PyramidionEncoder(TransformerEncoderBase):
             "pooling_weights": encoded.weights,
         }
 
+    #: Generate as stock fairseq does; see ``plain_generation`` of the model.
+    plain_generation = False
+
     def reorder_encoder_out(self, encoder_out: dict[str, list[Tensor]], new_order: Tensor) -> dict[str, list[Tensor]]:
-        """Select or repeat documents: ``new_order`` (B',) holds indices into the batch."""
-        reordered = super().reorder_encoder_out(encoder_out, new_order)
+        """Select documents, or hypotheses that read them: ``new_order`` (R',) holds indices into the rows.
+
+        Documents that are repeated, as for the hypotheses of a beam search, are not: ``hypothesis_documents`` [(R',)]
+        then tells which document each row reads. :func:`~pyramidion_fairseq.generation.repeated` repeats them.
+        """
+        if self.plain_generation:
+            return self._select(encoder_out, new_order)
+        owners, documents = encoder_out.get(OWNERS), encoder_out["encoder_out"][0].size(1)
+        kept, beam = regroup(new_order, documents, len(owners[0]) // documents if owners else None)
+        if kept is not None:
+            encoder_out, documents = self._select(encoder_out, kept), len(kept)
+        if not owners or len(owners[0]) != len(new_order):
+            owners = [torch.arange(documents, device=new_order.device).repeat_interleave(beam)]
+        return {**encoder_out, OWNERS: owners}
+
+    def _select(self, encoder_out: dict[str, list[Tensor]], documents: Tensor) -> dict[str, list[Tensor]]:
+        """Every tensor of the encoder's output, for these documents only."""
+        selected = super().reorder_encoder_out(encoder_out, documents)
         for key in ("pooling_slots", "pooling_weights"):
-            reordered[key] = [record.index_select(0, new_order) for record in encoder_out.get(key, [])]
-        return reordered
+            selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]
+        return selected
