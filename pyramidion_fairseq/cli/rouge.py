@@ -84,11 +84,11 @@ def table(scores: dict[str, RougeScores]) -> str:
     """Rows of F1, precision and recall for each system, in points, intervals in brackets."""
     count = len(next(iter(scores.values())).documents)
     width = max(len(name) for name in [*scores, f"{count:,} documents"])
-    lines = [f"{f'{count:,} documents':<{width}}    " + "".join(f"{NAMES[metric]:>22}" for metric in METRICS)]
+    lines = [f"{f'{count:,} documents':<{width}}    " + "".join(f"{NAMES[metric]:>24}" for metric in METRICS)]
     for name, result in scores.items():
         for label, statistic in (("F1", "fmeasure"), ("P", "precision"), ("R", "recall")):
-            cells = ("{:6.2f} [{:5.2f}, {:5.2f}]".format(*result.get(metric, statistic)) for metric in METRICS)
-            lines.append(f"{name if label == 'F1' else '':<{width}}  {label:<2}" + "".join(f"{c:>22}" for c in cells))
+            cells = ("{:.2f} [{:.2f}, {:.2f}]".format(*result.get(metric, statistic)) for metric in METRICS)
+            lines.append(f"{name if label == 'F1' else '':<{width}}  {label:<2}" + "".join(f"{c:>24}" for c in cells))
     return "\n".join(lines)
 
 
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; bad input ends it with one line on stderr and exit status 1."""
-    logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO, force=True)
+    logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
     logging.getLogger("absl").setLevel(logging.WARNING)
     try:
         run(build_parser().parse_args(argv))

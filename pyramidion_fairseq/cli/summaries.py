@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; bad input ends it with one line on stderr and exit status 1."""
-    logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO, force=True)
+    logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
     try:
         run(build_parser().parse_args(argv))
     except (PyramidionError, OSError) as error:

@@ -14,7 +14,7 @@ _ATTACHED = re.compile(r"(?<=\S)[.?!]+[\"'”’)\]]*\s+(?=(\S))")
 # What a full stop often follows inside a sentence: abbreviations, initials ("J"), and "e.g", "i.e", "U.S".
 _ABBREVIATION = re.compile(
     r"al|approx|ca|cf|ch|co|corp|dept|dr|eds?|eg|eqn?s?|et|figs?|ie|inc|jr|ltd|mr|mrs|ms|nos?|nr|pp?|prof|refs?|resp|"
-    r"sect?|sr|st|suppl|tabs?|univ|viz|vols?|vs|(?:[^\W\d_]\.)*[^\W\d_]",
+    r"sect?|sr|st|suppl|tabs?|univ|viz|vols?|vs|(?:[^\W\d_]\.)+[^\W\d_]",
     re.IGNORECASE,
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘]*$")
@@ -59,4 +59,4 @@ def _inside_sentence(before: str, mark: str) -> bool:
     word = _LAST_WORD.search(before).group(0)
     if mark.strip() != "." or not word:
         return False
-    return _ABBREVIATION.fullmatch(word) is not None
+    return (len(word) == 1 and word.isupper()) or _ABBREVIATION.fullmatch(word) is not None
