@@ -4,6 +4,7 @@
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import List, Optional
 
 from fairseq.tasks import register_task
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from ..errors import PyramidionError
 from ..models import PyramidionModel
-from .dataset import DocumentPairDataset
+from .rouge_validation import RougeValidation, SampledDataset, generation_arguments, log_rouge
+from .training_meters import PeakMemory, PoolingMeters, log_training, source_tokens
 from .truncation import TruncatedDataset, truncate
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,28 @@ class LongDocumentSummarizationConfig(TranslationConfig):
     )
     max_target_positions: Optional[int] = field(
         default=None, metadata={"help": "cut summaries to this many tokens (default: what the model writes)"}
+    )
+    eval_rouge: bool = field(
+        default=False,
+        metadata={
+            "help": "summarise documents in validation and log rouge1, rouge2, rougeL, rougeLsum (F1 x 100); to keep "
+            "the best: --best-checkpoint-metric rouge2 --maximize-best-checkpoint-metric"
+        },
+    )
+    eval_rouge_samples: int = field(
+        default=512,
+        metadata={"help": "how many documents, the same ones every time, spread over the split; 0: all of them"},
+    )
+    eval_rouge_args: Optional[str] = field(
+        default="{}",
+        metadata={
+            "help": 'changes to the paper\'s settings of generation, as JSON: \'{"beam": 4, "max_len_b": 300}\' '
+            "(the paper's: beam 2, lenpen 1, min_len 72, max_len_b 966)"
+        },
+    )
+    eval_rouge_remove_bpe: str = field(
+        default="auto",
+        metadata={"help": "how pieces are joined to words, as of --remove-bpe; auto: as the dictionary looks"},
     )
 
 
@@ -56,13 +80,48 @@ class LongDocumentSummarizationTask(TranslationTask):
         self.max_lengths = (cfg.max_source_positions, cfg.max_target_positions)
         #: Every model built so far takes the documents' lengths from the host.
         self.models_take_lengths = True
+        self.pooling_meters, self.peak_memory = PoolingMeters(), PeakMemory()
+        self.rouge, self.rouge_generator = None, None
+        if cfg.eval_rouge:
+            self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe)
+            generation_arguments(cfg.eval_rouge_args, None)  # bad ones are told before the data is read
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build a model and adopt its lengths; of several models (an ensemble), the shortest."""
         model = super().build_model(cfg, from_checkpoint)
         self.max_lengths = tuple(_shortest(ours, its) for ours, its in zip(self.max_lengths, model.max_positions()))
         self.models_take_lengths &= isinstance(model, PyramidionModel)
+        self.pooling_meters = PoolingMeters(model)
+        if self.rouge:
+            arguments = generation_arguments(self.cfg.eval_rouge_args, self.max_lengths[1])
+            self.rouge_generator = self.build_generator([model], arguments)
         return model
+
+    def train_step(self, sample, model, *args, **kwargs):
+        """As of fairseq; the logging output also tells of the documents' tokens and the poolings."""
+        with self.pooling_meters.watch() as pooling:
+            loss, sample_size, logging_output = super().train_step(sample, model, *args, **kwargs)
+        logging_output.update(source_tokens(sample), **pooling)
+        return loss, sample_size, logging_output
+
+    def optimizer_step(self, optimizer, model, update_num):
+        """As of fairseq; logs the peak of memory."""
+        super().optimizer_step(optimizer, model, update_num)
+        self.peak_memory.log()
+
+    def valid_step(self, sample, model, criterion):
+        """As of fairseq; with ``--eval-rouge``, batches of sampled documents are summarised, too."""
+        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        if self.rouge:
+            generate = partial(self.inference_step, self.rouge_generator, [model])
+            logging_output.update(self.rouge.logged(generate, sample))
+        return loss, sample_size, logging_output
+
+    def reduce_metrics(self, logging_outputs, criterion):
+        """As of fairseq, with the meters of training and of ROUGE."""
+        super().reduce_metrics(logging_outputs, criterion)
+        log_training(logging_outputs)
+        log_rouge(logging_outputs)
 
     def max_positions(self):
         """(documents, summaries) in tokens, None where there is no limit."""
@@ -94,7 +153,7 @@ class LongDocumentSummarizationTask(TranslationTask):
                     f"{split}: {side.num_cut:,} of {len(side):,} {what} cut to {side.max_length} tokens "
                     f"({side.num_cut / len(side):.1%})"
                 )
-        self.datasets[split] = DocumentPairDataset(
+        self.datasets[split] = SampledDataset(
             src,
             src.sizes,
             self.src_dict,
@@ -109,6 +168,9 @@ class LongDocumentSummarizationTask(TranslationTask):
             pad_to_multiple=stock.pad_to_multiple,
             tells_lengths=self.models_take_lengths,
         )
+        if self.rouge and tgt is not None and split != self.cfg.train_subset:
+            self.datasets[split].sample(self.cfg.eval_rouge_samples)
+            logger.info(f"{split}: ROUGE on {len(self.datasets[split].sampled):,} of {len(src):,} documents")
 
     def build_dataset_for_inference(
         self, src_tokens: List[Tensor], src_lengths: List[int], constraints: Optional[Tensor] = None
