@@ -1,8 +1,8 @@
 """From documents as their users have them to tokens, and from tokens back to words."""
 
 from .documents import Document
-from .tokenizers import SentencepieceTokenizer, TokenizedText, Tokenizer, WordTokenizer
-from .words import Words, split_document
+from .tokenizers import SentencepieceTokenizer, TokenizedText, Tokenizer, WordTokenizer, build_tokenizer
+from .words import Words, split_document, tidy
 
 __all__ = [
     "Document",
@@ -11,5 +11,7 @@ __all__ = [
     "Tokenizer",
     "WordTokenizer",
     "Words",
+    "build_tokenizer",
     "split_document",
+    "tidy",
 ]

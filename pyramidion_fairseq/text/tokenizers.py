@@ -124,6 +124,29 @@ class SentencepieceTokenizer(Tokenizer):
         return text.strip(), offsets
 
 
+def build_tokenizer(dictionary: Any, bpe: Any) -> Tokenizer:
+    """The tokenizer of a checkpoint.
+
+    Args:
+        dictionary: fairseq's.
+        bpe: fairseq's, or None.
+
+    Raises:
+        PyramidionError: ``bpe`` is none of sentencepiece, or missing.
+    """
+    processor = getattr(bpe, "sp", None)
+    if processor is not None:
+        return SentencepieceTokenizer(dictionary, processor)
+    if bpe is not None:
+        raise PyramidionError(f"{type(bpe).__name__} is not supported: summaries take sentencepiece, or no bpe at all")
+    if any(symbol.startswith(BLANK) for symbol in dictionary.symbols):
+        raise PyramidionError(
+            "the dictionary has the pieces of a sentencepiece model: say where that is, with --sentencepiece-model "
+            '(from Python: bpe="sentencepiece", sentencepiece_model=...)'
+        )
+    return WordTokenizer(dictionary)
+
+
 def join_words(words: Sequence[str], space_after: Sequence[bool]) -> str:
     """The text that words and spaces stand for; as of ``preprocess/``'s cleaning, on one line."""
     return "".join(word + " " if space else word for word, space in zip(words, space_after)).rstrip(" ")
