@@ -40,7 +40,13 @@ setup(
         "hf": HF,
         "test": ["pytest>=7", "pytest-timeout>=2", "hypothesis>=6", *PREPROCESS, *ROUGE, *HF],
     },
-    entry_points={"console_scripts": ["pyramidion-convert=pyramidion_fairseq.cli.convert:main"]},
+    entry_points={
+        "console_scripts": [
+            "pyramidion-convert=pyramidion_fairseq.cli.convert:main",
+            "pyramidion-explain=pyramidion_fairseq.cli.explain:main",
+            "pyramidion-summarize=pyramidion_fairseq.cli.summarize:main",
+        ]
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

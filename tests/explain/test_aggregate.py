@@ -125,4 +125,6 @@ def test_other_models(summarizers, options, tmp_path):
         if options.get("pooler") == "hard_topk":
             assert row["tokens in a vector"] == row["tokens that count"] == row["largest weight"] == 1
         else:
-            assert row["tokens that count"] == pytest.approx(row["tokens in a vector"], rel=0.02)  # windows of windows of 3 and 6
+            assert row["tokens that count"] == pytest.approx(
+                row["tokens in a vector"], rel=0.02
+            )  # windows of windows of 3 and 6
