@@ -6,7 +6,7 @@ DeepPyramidion with random weights summarises documents of full length with the 
 for the summary alone, once with its provenance and the explanation in words. Memory is compared with what dense k x n
 matrices of shares, one for each pooling, would take in float32.
 
-Writes explain.json and explain.md to --output and prints the tables. About two minutes on two CPU cores.
+Writes explain.json, explain.md and explain.png to --output and prints the tables. About two minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -86,6 +86,26 @@ def measure(hub: PyramidionHubInterface, args: Any) -> list[dict[str, Any]]:
     return results
 
 
+def draw(results: list[dict[str, Any]]) -> Any:
+    """Seconds of each case, with the limit that is set to explanations."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for offset, name, colour in ((-0.2, "summary", "#0072B2"), (0.2, "explanation", "#D55E00")):
+        places = [number + offset for number in range(len(results))]
+        axes.bar(places, [row[f"{name} seconds"] for row in results], 0.4, label=name, color=colour)
+    for number, row in enumerate(results):
+        limit = 1.3 * row["summary seconds"]
+        axes.hlines(limit, number - 0.4, number + 0.4, "black", ":", label=None if number else "1.3 x summary")
+        axes.text(number + 0.2, row["explanation seconds"], f"{row['ratio']:.2f}", ha="center", va="bottom")
+    labels = ["{documents} x {summary tokens} tokens".format(**row) for row in results]
+    axes.set_xticks(range(len(results)), labels)
+    axes.set(ylabel="seconds", title="Summaries with and without their explanation")
+    axes.legend(frameon=False)
+    return figure
+
+
 def main() -> None:
     """Print the table."""
     args = parse(parser(__doc__, rounds=5))
@@ -98,13 +118,8 @@ def main() -> None:
         for row in results
     ]
     about = f"documents of {hub.max_source_length} tokens, schedule {hub.models[0].encoder.schedule}"
-    report(
-        "explain",
-        args.device,
-        results,
-        [f"DeepPyramidion ({args.size}), {about}\n\n{table(headers, rows)}"],
-        args.output,
-    )
+    tables = [f"DeepPyramidion ({args.size}), {about}\n\n{table(headers, rows)}"]
+    report("explain", args.device, results, tables, args.output, draw(results) if args.output else None)
 
 
 if __name__ == "__main__":
