@@ -46,6 +46,8 @@ setup(
             "pyramidion-convert=pyramidion_fairseq.cli.convert:main",
             "pyramidion-rouge=pyramidion_fairseq.cli.rouge:main",
             "pyramidion-summaries=pyramidion_fairseq.cli.summaries:main",
+            "pyramidion-explain=pyramidion_fairseq.cli.explain:main",
+            "pyramidion-summarize=pyramidion_fairseq.cli.summarize:main",
         ]
     },
     classifiers=[

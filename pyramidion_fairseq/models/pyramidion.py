@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Sequence
 
+from fairseq import hub_utils
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
 from .decoder import PyramidionDecoder
 from .encoder import PyramidionEncoder
+from .hub_interface import PyramidionHubInterface
 
 
 class PyramidionModel(TransformerModelBase):
@@ -57,6 +59,23 @@ class PyramidionModel(TransformerModelBase):
     @classmethod
     def build_decoder(cls, cfg, tgt_dict, embed_tokens) -> PyramidionDecoder:
         return PyramidionDecoder(cfg, tgt_dict, embed_tokens)
+
+    @classmethod
+    def from_pretrained(
+        cls, model_name_or_path: str, checkpoint_file: str = "model.pt", data_name_or_path: str = ".", **kwargs
+    ) -> PyramidionHubInterface:
+        """Load a checkpoint, or several as an ensemble, ready to summarise.
+
+        Args:
+            model_name_or_path: the checkpoints' folder.
+            checkpoint_file: their names, separated by ``os.pathsep``.
+            data_name_or_path: the folder with the dictionaries.
+            **kwargs: options to override, e.g. ``bpe="sentencepiece", sentencepiece_model="..."``.
+        """
+        loaded = hub_utils.from_pretrained(
+            model_name_or_path, checkpoint_file, data_name_or_path, archive_map=cls.hub_models(), **kwargs
+        )
+        return PyramidionHubInterface(loaded["args"], loaded["task"], loaded["models"])
 
     def forward(
         self,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import PyramidionError
 from ..models import PyramidionModel
+from .dataset import DocumentPairDataset
 from .rouge_validation import RougeValidation, SampledDataset, generation_arguments, log_rouge
 from .training_meters import PeakMemory, PoolingMeters, log_training, source_tokens
 from .truncation import TruncatedDataset, truncate
