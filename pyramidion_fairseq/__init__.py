@@ -7,11 +7,12 @@ from . import checkpoints, compat
 from .errors import PyramidionError, install_excepthook
 from .functional import Pooled, successive_halving_topk
 from .models import PyramidionModel
-from .tasks import LongDocumentSummarizationTask
+from .tasks import LongDocumentSummarizationTask, diagnosis
 from .version import __version__
 
 compat.install()
 checkpoints.install()
+diagnosis.install()
 install_excepthook()
 
 __all__ = [

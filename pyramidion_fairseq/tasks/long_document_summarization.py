@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
+from . import diagnosis
 from .truncation import TruncatedDataset, truncate
 
 logger = logging.getLogger(__name__)
@@ -132,6 +133,11 @@ class LongDocumentSummarizationTask(TranslationTask):
         """
         kwargs["required_batch_size_multiple"] = 1
         return super().get_batch_iterator(dataset, *args, **kwargs)
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
+        """As of fairseq; a failure is told with the documents it is about."""
+        with diagnosis.diagnosed(sample, update_num):
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)
 
     def build_generator(self, models, args, *rest, **kwargs):
         """As of fairseq.
