@@ -1,14 +1,16 @@
-"""What lets stock fairseq commands run where fairseq was installed without its compiled extensions."""
+"""What lets stock fairseq commands run without compiled extensions, and keep what they have written."""
 
 import importlib
 import logging
 import sys
 
+from . import whole_checkpoints
+
 logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Stand in for the compiled parts of fairseq that are missing; where they are there, nothing is changed.
+    """Stand in for the compiled parts of fairseq that are missing, and make its trainer write whole checkpoints.
 
     Call it when the plugin is imported: ``--user-dir`` is read before the command's options are, so the default of
     ``--scoring`` can still be changed. Calling it again does nothing.
@@ -18,6 +20,7 @@ def install() -> None:
     if not _importable("fairseq.libbleu"):
         _score_with_sacrebleu()
     _block_ngrams_that_are_there()
+    whole_checkpoints.install()
 
 
 def _importable(module: str) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import PyramidionError
 from ..models import PyramidionModel
+from . import diagnosis
 from .dataset import DocumentPairDataset
 from .rouge_validation import RougeValidation, SampledDataset, generation_arguments, log_rouge
 from .training_meters import PeakMemory, PoolingMeters, log_training, source_tokens
@@ -98,10 +99,15 @@ class LongDocumentSummarizationTask(TranslationTask):
             self.rouge_generator = self.build_generator([model], arguments)
         return model
 
-    def train_step(self, sample, model, *args, **kwargs):
-        """As of fairseq; the logging output also tells of the documents' tokens and the poolings."""
-        with self.pooling_meters.watch() as pooling:
-            loss, sample_size, logging_output = super().train_step(sample, model, *args, **kwargs)
+    def train_step(self, sample, model, criterion, optimizer, update_num, *args, **kwargs):
+        """As of fairseq; the logging output also tells of the documents' tokens and the poolings.
+
+        A failure is told with the documents that it is about.
+        """
+        with self.pooling_meters.watch() as pooling, diagnosis.diagnosed(sample, update_num):
+            loss, sample_size, logging_output = super().train_step(
+                sample, model, criterion, optimizer, update_num, *args, **kwargs
+            )
         logging_output.update(source_tokens(sample), **pooling)
         return loss, sample_size, logging_output
 
