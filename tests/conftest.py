@@ -59,14 +59,16 @@ def ragged_mask(lengths):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Records how many numbers the largest tensor has that an operation returns."""
+    """Records how many numbers the largest tensor has that an operation returns; of one dtype, if one is given."""
 
-    numel = 0
+    def __init__(self, dtype=None):
+        super().__init__()
+        self.dtype, self.numel = dtype, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and self.dtype in (None, tensor.dtype):
                 self.numel = max(self.numel, tensor.numel())
         return out
 

@@ -13,6 +13,8 @@ from .dropout import draw_kept, draws_bits, kept_share
 
 #: Attention weights that are worked on at a time: they and their gradients stay in a processor's cache.
 CHUNK = 2**21
+#: Queries that are worked on at a time, at least.
+FEWEST = 128
 
 
 def dot_product_attention(
@@ -85,7 +87,8 @@ def _weights(query: Tensor, key: Tensor, visible: Tensor | None, part: slice) ->
 def _chunks(shape: torch.Size) -> Iterator[tuple[slice, slice]]:
     """Slices of the first and the third of (N, H, Tq, Tk)."""
     count, heads, queries, keys = shape
-    rows = max(1, min(queries, CHUNK // (heads * keys)))
+    # Products of fewer queries are slow: long sequences have larger chunks.
+    rows = min(queries, max(FEWEST, CHUNK // (heads * keys)))
     sequences = max(1, CHUNK // (heads * rows * keys))
     for start in range(0, count, sequences):
         for row in range(0, queries, rows):
