@@ -11,7 +11,7 @@ VERSION = re.search(
 ).group(1)
 
 PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
-ROUGE = ["rouge-score>=0.1.2"]
+ROUGE = ["rouge-score>=0.1.2"]  # scores by itself; files2rouge is on GitHub only
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
 
 setup(
@@ -33,6 +33,7 @@ setup(
         'fairseq-fixed>=0.12.3.1,<0.13; python_version >= "3.11"',
         "omegaconf>=2.0.5",
         "sentencepiece>=0.1.96",
+        *ROUGE,
     ],
     extras_require={
         "preprocess": PREPROCESS,
@@ -40,7 +41,13 @@ setup(
         "hf": HF,
         "test": ["pytest>=7", "pytest-timeout>=2", "hypothesis>=6", *PREPROCESS, *ROUGE, *HF],
     },
-    entry_points={"console_scripts": ["pyramidion-convert=pyramidion_fairseq.cli.convert:main"]},
+    entry_points={
+        "console_scripts": [
+            "pyramidion-convert=pyramidion_fairseq.cli.convert:main",
+            "pyramidion-rouge=pyramidion_fairseq.cli.rouge:main",
+            "pyramidion-summaries=pyramidion_fairseq.cli.summaries:main",
+        ]
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

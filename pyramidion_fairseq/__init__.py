@@ -7,6 +7,7 @@ from . import checkpoints, compat
 from .errors import PyramidionError, install_excepthook
 from .functional import Pooled, successive_halving_topk
 from .models import PyramidionModel
+from .scoring import RougeScorer
 from .tasks import LongDocumentSummarizationTask
 from .version import __version__
 
@@ -19,6 +20,7 @@ __all__ = [
     "Pooled",
     "PyramidionError",
     "PyramidionModel",
+    "RougeScorer",
     "__version__",
     "successive_halving_topk",
 ]
