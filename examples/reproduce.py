@@ -67,7 +67,7 @@ def settle(output: Path, settings: dict) -> None:
 def reproduce(args: argparse.Namespace) -> None:
     """Do what the options say. Raises PyramidionError."""
     rows = list(dict.fromkeys(map(row_name, args.rows)))
-    if min(args.rounds, args.updates or 1) < 1:
+    if args.rounds < 1 or (args.updates is not None and args.updates < 1):
         raise PyramidionError("--rounds and --updates must be at least 1")
     device = "cuda" if args.scale == "gpu" else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

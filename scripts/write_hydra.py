@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from fairseq.dataclass.configs import FairseqConfig
 
-from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
+from pyramidion_fairseq.models.architectures import PUBLISHED, config_of, fields_of
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
@@ -21,6 +21,15 @@ from recipes.paper import Recipe  # noqa: E402
 TARGET = ROOT / "examples" / "hydra"
 #: Options whose value is a list in Hydra, and those of the optimiser and of its schedule.
 LISTS = ("lr", "update_freq")
+#: Fields of the model that are written out also where an architecture leaves them at their default, so that they can
+#: be changed on the command line without Hydra's "+".
+SHOWN = ("attention", "block_size", "pooling_schedule", "max_source_positions", "max_target_positions")
+SHOWN += tuple(
+    f"{side}_{size}"
+    for side in ("encoder", "decoder")
+    for size in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads")
+)
+SHOWN += ("dropout", "attention_dropout", "activation_dropout")
 COMPONENTS = {"optimizer": ("adam_betas", "weight_decay"), "lr_scheduler": ("warmup_updates",)}
 HEAD = """\
 # {rows} of the paper; written by scripts/write_hydra.py from examples/recipes/, do not edit.
@@ -44,7 +53,7 @@ def group(name: str) -> str:
 
 def config(arch: str) -> dict[str, Any]:
     """The whole configuration of a recipe on arXiv with 8 GPUs."""
-    recipe = Recipe(arch, "arxiv")
+    recipe, defaults = Recipe(arch, "arxiv"), config_of(arch)
     options = {**recipe.training, **batching(arch, Settings(gpus=8))}
     options["save_dir"] = f"checkpoints/arxiv/{arch}"
     if recipe.initial:
@@ -52,7 +61,7 @@ def config(arch: str) -> dict[str, Any]:
     out: dict[str, Any] = {
         "common": {"user_dir": "pyramidion_fairseq"},
         "task": {"_name": TASK, "data": "???"},
-        "model": {"_name": options.pop("arch"), **fields_of(arch)},
+        "model": {"_name": options.pop("arch"), **{n: getattr(defaults, n) for n in (*SHOWN, *fields_of(arch))}},
         "criterion": {"_name": options.pop("criterion")},
     }
     for part, names in COMPONENTS.items():

@@ -10,12 +10,14 @@ import matplotlib
 from pyramidion_fairseq.models.architectures import PUBLISHED
 
 from .scales import ROWS, scaled
-from .stages import METRICS, Run, results, write_json
+from .stages import Run, results, write_json
 from .timing import FORCED, measure
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+#: Lsum is what papers call ROUGE-L of summaries with several sentences.
+METRICS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeLsum": "ROUGE-Lsum"}
 TIMES = {"train": "train_s", **{f"generate_{tokens}": f"infer{tokens}_s" for tokens in FORCED}}
 #: Times are compared with this row's, ours with ours and the paper's with the paper's: machines differ, ratios less.
 REFERENCE = "vanilla_8k"
@@ -70,13 +72,13 @@ def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
         bits = stages.get("validate", {}).get("bits_per_token")
         theirs = [paper.get("R1") or None, paper.get("R2") or None]
         lines.append([row, lengths(run, row) if row != "lead" else None, bits and f"{bits:.2f}", *scores, *theirs])
-    titles = ["row", "lengths", "bits/token", "ROUGE-1", "ROUGE-2", "ROUGE-L", "paper: R-1", "paper: R-2"]
+    titles = ["row", "lengths", "bits/token", *METRICS.values(), "paper: R-1", "paper: R-2"]
     return "## Scores (F1 x 100, 95% intervals)\n\n" + measure.table(titles, lines)
 
 
 def interval(rouge: dict[str, Any], metric: str) -> str:
     """``12.3 [12.0, 12.6]``."""
-    score = rouge["scores"][metric]["f"]
+    score = rouge["f1"][metric]
     return "{:.2f} [{:.2f}, {:.2f}]".format(score["mean"], score["low"], score["high"])
 
 
@@ -119,14 +121,14 @@ def figure(rows: dict[str, dict[str, Any]]) -> Any:
     fig, (left, right) = plt.subplots(1, 2, figsize=(15, 6))
     scored = [row for row, about in rows.items() if about["stages"] and row != "lead"]
     for i, metric in enumerate(METRICS):
-        scores = [rows[row]["stages"]["rouge"]["scores"][metric]["f"] for row in scored]
+        scores = [rows[row]["stages"]["rouge"]["f1"][metric] for row in scored]
         places = [place + 0.27 * (i - 1) for place in range(len(scored))]
         means = [score["mean"] for score in scores]
         errors = [[s["mean"] - s["low"] for s in scores], [s["high"] - s["mean"] for s in scores]]
-        left.bar(places, means, 0.27, yerr=errors, color=f"C{i}", label=metric, error_kw={"lw": 1})
+        left.bar(places, means, 0.27, yerr=errors, color=f"C{i}", label=METRICS[metric], error_kw={"lw": 1})
         if rows.get("lead", {}).get("stages"):
-            value = rows["lead"]["stages"]["rouge"]["scores"][metric]["f"]["mean"]
-            left.axhline(value, color=f"C{i}", ls=":", label=f"{metric}, lead baseline")
+            value = rows["lead"]["stages"]["rouge"]["f1"][metric]["mean"]
+            left.axhline(value, color=f"C{i}", ls=":", label=f"{METRICS[metric]}, lead baseline")
     left.set_xticks(range(len(scored)), scored, rotation=60, ha="right", fontsize=8)
     left.set_ylabel("F1 x 100, 95% interval")
     left.legend(fontsize=8)

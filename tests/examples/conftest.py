@@ -15,11 +15,17 @@ sys.path.insert(0, str(EXAMPLES))
 
 
 @pytest.fixture(scope="session")
-def program():
+def program(tmp_path_factory):
     """Run a program of this repository with this Python: program("examples/recipe.py", "train", ...)."""
 
+    commands = tmp_path_factory.mktemp("commands")
+    for name in ("rouge", "summaries"):  # of this repository, whatever is installed
+        path = commands / f"pyramidion-{name}"
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pyramidion_fairseq.cli.{name} "$@"\n', "utf-8")
+        path.chmod(0o755)
+
     def run(*words, **settings):
-        paths = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        paths = os.pathsep.join([str(commands), os.path.dirname(sys.executable), os.environ["PATH"]])
         env = dict(os.environ, PYTHONPATH=str(ROOT), PATH=paths, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
         env.update(PYTHONWARNINGS="ignore", **settings)
         return subprocess.run([*map(str, words)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)

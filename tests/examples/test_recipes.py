@@ -19,6 +19,7 @@ from tests.conftest import ROOT, make_dictionary
 from tests.examples.conftest import EXAMPLES
 from tests.test_every_architecture import NARROW, run
 
+import recipe  # isort: skip
 from recipes import command, memory, paper  # isort: skip
 
 ARCHS = list(dict.fromkeys(PUBLISHED.values()))
@@ -40,16 +41,16 @@ def training(arch, **settings):
 @pytest.mark.parametrize("key", sorted(PUBLISHED), ids="-".join)
 def test_every_row_is_found_and_is_what_the_paper_says(key):
     table, row = key
-    recipe = paper.find(f"table{table}", row.split("/")[0].upper(), row.split("/")[1].lower() if "/" in row else None)
-    assert recipe.arch == PUBLISHED[key] and recipe.published is not None
+    found = paper.find(f"table{table}", row.split("/")[0].upper(), row.split("/")[1].lower() if "/" in row else None)
+    assert found.arch == PUBLISHED[key] and found.published is not None
     if table != "4":  # there the row with times stands for it
-        same = [k for k, arch in PUBLISHED.items() if arch == recipe.arch]
-        assert (recipe.published["table"], recipe.published["row"]) in same
-    assert recipe.generation == {
+        same = [k for k, arch in PUBLISHED.items() if arch == found.arch]
+        assert (found.published["table"], found.published["row"]) in same
+    assert found.generation == {
         **{"lenpen": 1, "min_len": 72, "max_len_a": 0, "max_len_b": 966},
         "beam": 2 if table == "3" else 8,
     }
-    assert recipe.subset == ("test" if table == "3" else "valid")
+    assert found.subset == ("test" if table == "3" else "valid")
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -104,31 +105,34 @@ def test_memory_grows_with_the_batch_and_shrinks_with_pooling_and_precision():
 def test_torchrun_and_slurm(monkeypatch):
     monkeypatch.setenv("NODE_RANK", "1")
     monkeypatch.setenv("MASTER_ADDR", "first")
-    recipe = paper.Recipe("deeppyramidion", "pubmed")
-    (line,) = command.train(recipe, command.Settings(gpus=8, nodes=2), ["--dropout", "0.2"])
+    deep = paper.Recipe("deeppyramidion", "pubmed")
+    (line,) = command.train(deep, command.Settings(gpus=8, nodes=2), ["--dropout", "0.2"])
     text = " ".join(line)
     assert text.startswith("torchrun --nnodes 2 --nproc_per_node 8 --node_rank 1 --master_addr first --master_port ")
     assert "--no_python fairseq-train data/pubmed/data-bin" in text and text.endswith("--dropout 0.2")
-    (line,) = command.train(recipe, command.Settings(gpus=8, nodes=2, launch="slurm", precision="bf16"), [])
+    (line,) = command.train(deep, command.Settings(gpus=8, nodes=2, launch="slurm", precision="bf16"), [])
     assert line[0] == "fairseq-train" and "--bf16" in line
     assert line[line.index("--distributed-port") + 1].isdigit()
     for wrong in ({"gpus": 8, "nodes": 2, "launch": "local"}, {"gpus": 0, "launch": "torchrun"}):
         with pytest.raises(PyramidionError, match="LAUNCH="):
-            command.train(recipe, command.Settings(**wrong), [])
+            command.train(deep, command.Settings(**wrong), [])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
-def test_every_script_shows_its_command(program, script):
+def test_every_script_is_valid_and_calls_its_own_stage(program, script):
     assert program("bash", "-n", script).returncode == 0
-    stage, where = script.stem, script.parent.name
-    row = {"table2": "8", "table4": "mean pooling", "table7": "24", "table8": "31"}.get(where, "deeppyramidion")
-    done = program("bash", script, row, "some/data", DRY_RUN="1", GPUS="8")
-    assert done.returncode == 0, done.stderr
-    corpus = "pubmed" if where == "pubmed" else "arxiv"
-    assert "some/data" in done.stdout and f"checkpoints/{corpus}/" in done.stdout
-    first = {"train": "fairseq-train ", "generate": "fairseq-generate ", "evaluate": "pyramidion-summaries "}[stage]
-    assert done.stdout.startswith(first)
+    text, stage, where = (ROOT / script).read_text("utf-8"), script.stem, script.parent.name
+    assert text.endswith(f'exec python "$here/../recipe.py" {stage} {where} "$@"\n')
+    (example,) = re.findall(rf"bash examples/{where}/{stage}\.sh ([\w-]+) \[DATA", text)
+    paper.find(where, example)
     assert len(SCRIPTS) == 21
+
+
+def test_a_script_shows_its_command_and_runs_nothing(program):
+    done = program("bash", "examples/pubmed/train.sh", "deeppyramidion", "some/data", DRY_RUN="1", GPUS="8", BATCH="2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("fairseq-train some/data/data-bin --user-dir pyramidion_fairseq --task ")
+    assert "--batch-size 2 --update-freq 16 --save-dir checkpoints/pubmed/deeppyramidion" in done.stdout
 
 
 def test_slurm_file_is_valid_bash_and_calls_what_is_there(program):
@@ -153,10 +157,31 @@ def test_slurm_file_is_valid_bash_and_calls_what_is_there(program):
         (["train", "table2", "8", "/nowhere"], "/nowhere has no data-bin/"),
     ],
 )
-def test_mistakes_end_in_one_line(program, words, message):
-    done = program(sys.executable, "examples/recipe.py", *words)
+def test_mistakes_are_named(words, message):
+    with pytest.raises(PyramidionError, match=re.escape(message)):
+        recipe.main(words)
+
+
+def test_mistakes_end_the_program_in_one_line(program):
+    done = program(sys.executable, "examples/recipe.py", "train", "table2", "99")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "error: " in done.stderr and message in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: table2 has no row '99'")
+
+
+def test_environment_and_arguments(monkeypatch, capsys):
+    monkeypatch.setenv("GPUS", "8")
+    monkeypatch.setenv("DRY_RUN", "1")
+    recipe.main(["train", "table2", "8", "DATA=some/where", "GPUS=4", "--", "--lr", "0.1"])
+    shown = capsys.readouterr().out
+    assert "some/where/data-bin" in shown and "--distributed-world-size 4 --lr 0.1" in shown
+    recipe.main(["evaluate", "table4", "mean pooling", "data/x"])
+    assert "pyramidion-rouge data/x/text/valid.target" in capsys.readouterr().out
+
+
+def test_the_best_checkpoint_by_rouge():
+    words = training("deeppyramidion", metric="rouge2")
+    assert words[words.index("--best-checkpoint-metric") + 1] == "rouge2"
+    assert {"--eval-rouge", "--maximize-best-checkpoint-metric"} <= set(words)
 
 
 def tiny(words, folder):
@@ -172,17 +197,36 @@ def tiny(words, folder):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
     """The commands as they are, sizes and the number of updates made small."""
-    recipe = paper.Recipe(arch, "arxiv")
+    row = paper.Recipe(arch, "arxiv")
     settings = command.Settings(gpus=0, data=str(prepared), save=str(tmp_path), subset="test")
-    words = command.train(recipe, settings, [])[0][1:]
-    if recipe.initial:
-        base = paper.Recipe(recipe.initial, "arxiv")
+    words = command.train(row, settings, [])[0][1:]
+    if row.initial:
+        base = paper.Recipe(row.initial, "arxiv")
         run(monkeypatch, train.cli_main, *tiny(command.train(base, settings, [])[0][1:], tmp_path / "base"))
         words[words.index("--finetune-from-model") + 1] = tmp_path / "base" / "checkpoint_last.pt"
     run(monkeypatch, train.cli_main, *tiny(words, tmp_path))
     state = load_checkpoint(tmp_path / "checkpoint_last.pt")
     assert state["cfg"]["model"]["_name"] == arch and state["optimizer_history"][-1]["num_updates"] == 2
     shutil.copy(tmp_path / "checkpoint_last.pt", tmp_path / "checkpoint_best.pt")
-    words = [*tiny(command.generate(recipe, settings, [])[0][1:], tmp_path), "--min-len", 1, "--max-len-b", 4]
+    words = [*tiny(command.generate(row, settings, [])[0][1:], tmp_path), "--min-len", 1, "--max-len-b", 4]
     out = run(monkeypatch, generate.cli_main, *words, "--scoring", "sacrebleu")
     assert sorted(re.findall(r"^D-(\d+)", out, re.M)) == list("012345")
+
+
+def test_from_training_to_rouge_through_the_scripts(program, prepared, tmp_path):
+    """As a user types it, on a CPU, with sizes and the number of updates made small."""
+    settings = [f"DATA={prepared}", f"SAVE={tmp_path / 'checkpoints'}"]
+    small = [*NARROW, "--encoder-layers", 3, "--decoder-layers", 1, "--batch-size", 8, "--update-freq", 1]
+    fast = ["--num-workers", 0, "--max-update", 3, "--validate-interval", 1, "--save-interval", 1]
+    done = program("bash", "examples/pubmed/train.sh", "deeppyramidion", *settings, *small, *fast)
+    assert done.returncode == 0, done.stderr[-2000:]
+    done = program(
+        "bash", "examples/pubmed/generate.sh", "deeppyramidion", *settings, "--min-len", 2, "--max-len-b", 8
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    done = program("bash", "examples/pubmed/evaluate.sh", "deeppyramidion", *settings, "--samples", 100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"F1 +[\d.]+ \[ *[\d.]+, *[\d.]+\]", done.stdout)
+    expected = "The paper, Table 3, row DeepPyramidion/PubMed, test split: ROUGE-1 47.81, ROUGE-2 21.14"
+    assert done.stdout.splitlines()[-1] == expected
+    assert len((tmp_path / "checkpoints" / "summaries-test.txt").read_text("utf-8").splitlines()) == 6
