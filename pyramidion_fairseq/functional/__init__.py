@@ -1,6 +1,9 @@
 """Pure functions on batch-first tensors; ``reference`` holds their slow, obvious counterparts."""
 
+from .block_attention import block_attention
 from .blocks import join_blocks, split_blocks
+from .dot_product import dot_product_attention
+from .dropout import dropout, relu_dropout
 from .efficient import efficient_attention
 from .lsg import lsg_attention
 from .lsh import lsh_attention, lsh_buckets
@@ -14,6 +17,9 @@ from .window_pooling import max_windows, mean_windows, repeat_slots, window_size
 
 __all__ = [
     "Pooled",
+    "block_attention",
+    "dot_product_attention",
+    "dropout",
     "efficient_attention",
     "gumbel_topk",
     "hard_topk",
@@ -29,6 +35,7 @@ __all__ = [
     "move_padding_right",
     "neighbours",
     "partition_sum",
+    "relu_dropout",
     "repeat_slots",
     "sinkhorn_topk",
     "split_blocks",

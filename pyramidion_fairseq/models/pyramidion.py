@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Sequence
 
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
@@ -66,6 +67,7 @@ class PyramidionModel(TransformerModelBase):
         features_only: bool = False,
         alignment_layer: int | None = None,
         alignment_heads: int | None = None,
+        document_lengths: Sequence[int] | None = None,
     ):
         """Logits of every summary token given those before it.
 
@@ -75,16 +77,24 @@ class PyramidionModel(TransformerModelBase):
             prev_output_tokens: (B, t) summaries, shifted by one.
             return_all_hiddens: also return the states between the layers. Off by default, unlike in fairseq, where
                 it keeps every layer's full-length output alive.
+            document_lengths: ``src_lengths`` on the host, where documents are padded on the right; our task gives
+                it. See :meth:`PyramidionEncoder.encode`.
 
         Returns:
             ((B, t, V) logits, dict with ``attn`` and ``inner_states``).
         """
-        return super().forward(
+        encoder_out = self.encoder(
             src_tokens,
-            src_lengths,
-            prev_output_tokens,
+            src_lengths=src_lengths,
             return_all_hiddens=return_all_hiddens,
+            document_lengths=document_lengths,
+        )
+        return self.decoder(
+            prev_output_tokens,
+            encoder_out=encoder_out,
             features_only=features_only,
             alignment_layer=alignment_layer,
             alignment_heads=alignment_heads,
+            src_lengths=src_lengths,
+            return_all_hiddens=return_all_hiddens,
         )

@@ -6,13 +6,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import List, Optional
 
-from fairseq.data import LanguagePairDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
+from ..models import PyramidionModel
+from .dataset import DocumentPairDataset
 from .truncation import TruncatedDataset, truncate
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,14 @@ class LongDocumentSummarizationTask(TranslationTask):
         with open_dict(cfg) if OmegaConf.is_config(cfg) else nullcontext():
             cfg.rebuild_batches = True
         self.max_lengths = (cfg.max_source_positions, cfg.max_target_positions)
+        #: Every model built so far takes the documents' lengths from the host.
+        self.models_take_lengths = True
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build a model and adopt its lengths; of several models (an ensemble), the shortest."""
         model = super().build_model(cfg, from_checkpoint)
         self.max_lengths = tuple(_shortest(ours, its) for ours, its in zip(self.max_lengths, model.max_positions()))
+        self.models_take_lengths &= isinstance(model, PyramidionModel)
         return model
 
     def max_positions(self):
@@ -90,7 +94,7 @@ class LongDocumentSummarizationTask(TranslationTask):
                     f"{split}: {side.num_cut:,} of {len(side):,} {what} cut to {side.max_length} tokens "
                     f"({side.num_cut / len(side):.1%})"
                 )
-        self.datasets[split] = LanguagePairDataset(
+        self.datasets[split] = DocumentPairDataset(
             src,
             src.sizes,
             self.src_dict,
@@ -103,11 +107,12 @@ class LongDocumentSummarizationTask(TranslationTask):
             num_buckets=self.cfg.num_batch_buckets,
             shuffle=stock.shuffle,
             pad_to_multiple=stock.pad_to_multiple,
+            tells_lengths=self.models_take_lengths,
         )
 
     def build_dataset_for_inference(
         self, src_tokens: List[Tensor], src_lengths: List[int], constraints: Optional[Tensor] = None
-    ) -> LanguagePairDataset:
+    ) -> DocumentPairDataset:
         """Documents for ``fairseq-interactive`` and the hub interface, cut to the model's length.
 
         Args:
@@ -116,13 +121,14 @@ class LongDocumentSummarizationTask(TranslationTask):
             constraints: see fairseq's ``--constraints``.
         """
         src_tokens = [truncate(tokens, self.max_lengths[0], self.src_dict.eos()) for tokens in src_tokens]
-        return LanguagePairDataset(
+        return DocumentPairDataset(
             src_tokens,
             [tokens.numel() for tokens in src_tokens],
             self.src_dict,
             tgt_dict=self.tgt_dict,
             left_pad_source=self.cfg.left_pad_source,
             constraints=constraints,
+            tells_lengths=self.models_take_lengths,
         )
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
