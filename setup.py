@@ -25,6 +25,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.8,<3.14",
     packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
+    package_data={"pyramidion_fairseq.explain": ["assets/*"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.21.3",

@@ -1,0 +1,43 @@
+"""A headless Chromium for tests of pages: the system's, driven by playwright, which brings none of its own."""
+
+import os
+import shutil
+
+import pytest
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Playwright's Browser; skips where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium), or its path in the variable CHROMIUM")
+    # Chromium's sandbox refuses to run as root, as containers do.
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(chromium):
+    """Factory of pages; at the end no error, warning or refused request may have been reported by any of them."""
+    contexts, problems = [], []
+
+    def make(**options):
+        context = chromium.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
+        page.problems = problems
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert problems == []
