@@ -76,7 +76,9 @@ function show(number) {
   const explanation = explanations[number];
   const words = buildDocument(explanation, byId("document"));
   const read = words.length - explanation.truncated;
+  view?.closing.abort();
   view = { explanation, words, read, summaryWords: buildSummary(explanation, byId("summary")) };
+  view.closing = new AbortController();
   view.map = new DocumentMap(byId("map"), words, read);
   view.lighting = new Lighting(view);
   byId("title").textContent = explanation.title || "Untitled document";

@@ -26,33 +26,36 @@ function neighbour(words, word, key, rightToLeft) {
   return undefined;
 }
 
-/** Pointing, clicking and keys in a region of words. */
+/** Pointing, clicking and keys in a region of words, until the view is closed. */
 function listenTo(region, view, words, rove) {
-  const at = (event) => event.target.closest?.(".word") ?? null;
   const { lighting } = view;
-  region.onpointerover = (event) => event.pointerType !== "touch" && lighting.set("pointed", at(event));
-  region.onpointerleave = () => lighting.set("pointed", null);
-  region.onfocusin = (event) => lighting.set("focused", at(event));
-  region.onfocusout = () => lighting.set("focused", null);
-  region.onclick = (event) => {
+  const at = (event) => event.target.closest?.(".word") ?? null;
+  const on = (name, react) => region.addEventListener(name, react, { signal: view.closing.signal });
+  on("pointerover", (event) => event.pointerType !== "touch" && lighting.set("pointed", at(event)));
+  on("pointerleave", () => lighting.set("pointed", null));
+  on("focusin", (event) => lighting.set("focused", at(event)));
+  on("focusout", () => lighting.set("focused", null));
+  on("click", (event) => {
     const word = at(event);
     if (!word) return;
     rove(word);
     lighting.toggle(word);
-  };
-  region.onkeydown = (event) => {
+  });
+  on("keydown", (event) => {
     const word = at(event);
-    if (!word || event.ctrlKey || event.altKey || event.metaKey) return;
-    const next = neighbour(words, word, event.key, getComputedStyle(word.parentElement).direction === "rtl");
+    if (word && !event.ctrlKey && !event.altKey && !event.metaKey && pressed(event.key, word)) event.preventDefault();
+  });
+
+  /** Whether the key meant something. */
+  function pressed(key, word) {
+    const next = neighbour(words, word, key, getComputedStyle(word.parentElement).direction === "rtl");
     if (next) {
       rove(next);
-      next.focus({ preventScroll: next.isSummary });
-      next.scrollIntoView({ block: "nearest" });
-    } else if (event.key === "Enter" || event.key === " ") {
+      next.focus({ preventScroll: true });
+      next.scrollIntoView({ block: word.isSummary ? "nearest" : "center" });
+    } else if (key === "Enter" || key === " ") {
       lighting.toggle(word);
-    } else {
-      return;
     }
-    event.preventDefault();
-  };
+    return Boolean(next) || key === "Enter" || key === " ";
+  }
 }
