@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from pyramidion_fairseq.explain.page import render_many
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -41,3 +43,19 @@ def new_page(chromium):
     for context in contexts:
         context.close()
     assert problems == []
+
+
+@pytest.fixture
+def open_report(new_page, tmp_path):
+    """Factory: open_report(*explanations, **context options) is the page of a report, opened as a file."""
+
+    def open_(*explanations, **options):
+        path = tmp_path / "report.html"
+        path.write_text(render_many(explanations), encoding="utf-8")
+        page = new_page(**options)
+        page.requests = []
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    return open_

@@ -32,8 +32,13 @@ UNREAD_LISTED = 2_000
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
-def render(explanations: Explanation | Sequence[Explanation], home: str | None = None) -> str:
-    """A page that shows the explanations, one at a time, with a choice of documents where there are several.
+def render(explanation: Explanation, home: str | None = None) -> str:
+    """A page that shows an explanation; see :func:`render_many`."""
+    return render_many([explanation], home)
+
+
+def render_many(explanations: Sequence[Explanation], home: str | None = None) -> str:
+    """A page that shows explanations, one at a time, with a choice of documents where there are several.
 
     The documents are data in it: nothing that they contain is run or loaded, by escaping, by how the page's script
     shows text, and by a content security policy that allows that one script and nothing else.
@@ -44,10 +49,8 @@ def render(explanations: Explanation | Sequence[Explanation], home: str | None =
 
     Raises:
         ValueError: there is none, or an explanation contradicts itself: numbers that do not match its words, a weight
-            that is no finite number.
+            that is negative or no finite number.
     """
-    if isinstance(explanations, Explanation):
-        explanations = [explanations]
     if not explanations:
         raise ValueError("a page needs at least one explanation")
     script, style = read_script(), read_assets(*STYLES)

@@ -183,13 +183,15 @@ class PyramidionHubInterface(GeneratorHubInterface):
             return []
         try:
             return self._generate(sources, generator, with_provenance)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            if not (isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)):
+                raise
             if len(sources) == 1:
                 raise PyramidionError(
-                    f"the GPU's memory is too small for a document of {len(sources[0][2].tokens) + 1} tokens: use "
-                    "--device cpu"
+                    f"memory on {self.device} is too small for a document of {len(sources[0][2].tokens) + 1} tokens"
                 ) from None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
         logger.warning(f"out of memory with {len(sources)} documents in a batch: going on with half as many")
         half = len(sources) // 2
         parts = sources[:half], sources[half:]

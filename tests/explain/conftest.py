@@ -1,21 +1,32 @@
-"""Reports in a browser."""
+"""Checkpoints for the tests of summaries and their explanations."""
 
 import pytest
 
-from pyramidion_fairseq.explain.page import render
+from pyramidion_fairseq.loading import load_summarizer
+from tests.summaries import write_checkpoint, write_sentencepiece
 
 
-@pytest.fixture
-def open_report(new_page, tmp_path):
-    """Factory: open_report(explanations, **context options) is the page of a report, opened as a file."""
+@pytest.fixture(scope="session")
+def summarizers(tmp_path_factory):
+    """Factory: summarizers(**options) is the hub interface of a tiny model, built once for each choice of options."""
+    known = {}
 
-    def open_(explanations, **options):
-        path = tmp_path / "report.html"
-        path.write_text(render(explanations), encoding="utf-8")
-        page = new_page(**options)
-        page.requests = []
-        page.on("request", lambda request: page.requests.append(request.url))
-        page.goto(path.as_uri())
-        return page
+    def make(**options):
+        key = tuple(sorted(options.items()))
+        if key not in known:
+            folder = tmp_path_factory.mktemp("summarizer")
+            write_sentencepiece(folder)
+            known[key] = load_summarizer(write_checkpoint(folder, **options), device="cpu")
+        return known[key]
 
-    return open_
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory):
+    """Folder with two checkpoints that differ in seed and schedule, dictionaries and a sentencepiece model."""
+    folder = tmp_path_factory.mktemp("folder")
+    write_sentencepiece(folder)
+    write_checkpoint(folder)
+    write_checkpoint(folder, "other.pt", seed=1, pooling_schedule="2:9")
+    return folder

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pyramidion_fairseq.explain import DocumentWords, Explanation, ModelFacts, Section, Stage, SummaryWords
-from pyramidion_fairseq.explain.page import UNREAD_LISTED, render
+from pyramidion_fairseq.explain.page import UNREAD_LISTED, render, render_many
 from tests.explain.samples import explain_text
 
 TEXT = "Pooling keeps the best tokens. The decoder reads what is left of them. Nothing else is read."
@@ -121,11 +121,11 @@ def test_unread_words_are_listed_up_to_a_limit():
 
 
 def test_several_documents(explanation):
-    page = render([explanation, replace(explanation, title="Another")])
+    page = render_many([explanation, replace(explanation, title="Another")])
     assert [data["title"] for data in data_of(page)] == ["A document", "Another"]
     assert Structure(page).all("title")[0][2].startswith("2 documents")
     with pytest.raises(ValueError, match="at least one"):
-        render([])
+        render_many([])
 
 
 def test_link_home(explanation):

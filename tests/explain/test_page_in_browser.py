@@ -296,7 +296,7 @@ def test_next_to_nothing(open_report, text, summary):
 
 def test_several_documents(explanation, open_report):
     other = explain_text("An entirely different text.", "different", seed=1, title="Second")
-    page = open_report([explanation, other])
+    page = open_report(explanation, other)
     words_of(page, "summary").nth(1).click()
     page.get_by_role("button", name="Next").click()
     assert page.get_by_role("heading", level=1).inner_text() == "Second"
