@@ -12,6 +12,7 @@ VERSION = re.search(
 
 PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
 ROUGE = ["rouge-score>=0.1.2"]
+SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
 
 setup(
@@ -39,9 +40,26 @@ setup(
         "preprocess": PREPROCESS,
         "rouge": ROUGE,
         "hf": HF,
-        "test": ["pytest>=7", "pytest-timeout>=2", "hypothesis>=6", *PREPROCESS, *ROUGE, *HF],
+        "serve": SERVE,
+        "test": [
+            "pytest>=7",
+            "pytest-timeout>=2",
+            "hypothesis>=6",
+            "playwright>=1.40",
+            *PREPROCESS,
+            *ROUGE,
+            *HF,
+            *SERVE,
+        ],
     },
-    entry_points={"console_scripts": ["pyramidion-convert=pyramidion_fairseq.cli.convert:main"]},
+    entry_points={
+        "console_scripts": [
+            "pyramidion-convert=pyramidion_fairseq.cli.convert:main",
+            "pyramidion-explain=pyramidion_fairseq.cli.explain:main",
+            "pyramidion-serve=pyramidion_fairseq.cli.serve:main",
+            "pyramidion-summarize=pyramidion_fairseq.cli.summarize:main",
+        ]
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

@@ -53,18 +53,22 @@ def render_many(explanations: Sequence[Explanation], home: str | None = None) ->
     """
     if not explanations:
         raise ValueError("a page needs at least one explanation")
-    script, style = read_script(), read_assets(*STYLES)
     titles = [explanation.title for explanation in explanations]
     title = (titles[0] or "Untitled document") if len(titles) == 1 else f"{len(titles)} documents"
     return fill(
         "page.html",
-        policy=content_policy(script, style),
+        policy=report_policy(),
         title=escape(f"{title} · summary with its sources"),
-        style=style,
-        script=script,
+        style=read_assets(*STYLES),
+        script=read_script(),
         home=f' · <a href="{escape(home)}">another document</a>' if home else "",
         data=to_script_data([_payload(explanation) for explanation in explanations]),
     )
+
+
+def report_policy() -> str:
+    """The content security policy of every report; it is in the page itself, for servers to send as well."""
+    return content_policy(read_script(), read_assets(*STYLES))
 
 
 def content_policy(script: str, style: str, form_action: str = "'none'") -> str:
