@@ -16,6 +16,7 @@ pytest.importorskip("python_multipart", reason='needs pip install "pyramidion_fa
 from pyramidion_fairseq.cli.serve import configure  # noqa: E402
 from pyramidion_fairseq.serve.app import build_app  # noqa: E402
 from pyramidion_fairseq.serve.limits import Limits  # noqa: E402
+from tests.explain.conftest import summarizers, trained_folder  # noqa: E402, F401 -- fixtures
 from tests.explain.samples import explain_text  # noqa: E402
 
 GOOD = "Pooling keeps the best tokens. The decoder reads what is left of them."
