@@ -1,22 +1,21 @@
 """A headless Chromium for tests of pages: the system's, driven by playwright, which brings none of its own."""
 
 import os
-import shutil
 
 import pytest
 
 from pyramidion_fairseq.explain.page import render_many
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+from scripts.screenshot import find_chromium
 
 
 @pytest.fixture(scope="module")
 def chromium():
     """Playwright's Browser; skips where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if path is None:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium), or its path in the variable CHROMIUM")
+    try:
+        path = find_chromium()
+    except SystemExit as error:
+        pytest.skip(str(error))
     # Chromium's sandbox refuses to run as root, as containers do.
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
