@@ -12,6 +12,7 @@ VERSION = re.search(
 
 PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
 ROUGE = ["rouge-score>=0.1.2"]  # scores by itself; files2rouge is on GitHub only
+SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
 
 setup(
@@ -25,6 +26,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.8,<3.14",
     packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
+    package_data={"pyramidion_fairseq.explain": ["assets/*"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.21.3",
@@ -39,7 +41,17 @@ setup(
         "preprocess": PREPROCESS,
         "rouge": ROUGE,
         "hf": HF,
-        "test": ["pytest>=7", "pytest-timeout>=2", "hypothesis>=6", *PREPROCESS, *ROUGE, *HF],
+        "serve": SERVE,
+        "test": [
+            "pytest>=7",
+            "pytest-timeout>=2",
+            "hypothesis>=6",
+            "playwright>=1.40",
+            *PREPROCESS,
+            *ROUGE,
+            *HF,
+            *SERVE,
+        ],
     },
     entry_points={
         "console_scripts": [
@@ -47,6 +59,7 @@ setup(
             "pyramidion-rouge=pyramidion_fairseq.cli.rouge:main",
             "pyramidion-summaries=pyramidion_fairseq.cli.summaries:main",
             "pyramidion-explain=pyramidion_fairseq.cli.explain:main",
+            "pyramidion-serve=pyramidion_fairseq.cli.serve:main",
             "pyramidion-summarize=pyramidion_fairseq.cli.summarize:main",
         ]
     },

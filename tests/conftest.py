@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
 from pyramidion_fairseq.models import PyramidionModel
+from tests.browser import chromium, new_page, open_report  # noqa: F401 -- fixtures
 
 torch.set_num_threads(1)  # the tensors of tests are tiny: threads would only wait for each other
 
