@@ -8,6 +8,7 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor
 
+from ..bart import adapt_state
 from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
 from .decoder import PyramidionDecoder
@@ -47,7 +48,9 @@ class PyramidionModel(TransformerModelBase):
         dims = {"decoder_input_dim": options.decoder_embed_dim, "decoder_output_dim": options.decoder_embed_dim}
         transformer = TransformerConfig.from_namespace(Namespace(**vars(options), **dims))
         transformer.options = options
-        return super().build_model(transformer, task)
+        model = super().build_model(transformer, task)
+        model.options = options
+        return model
 
     @classmethod
     def build_encoder(cls, cfg, src_dict, embed_tokens) -> PyramidionEncoder:
@@ -56,6 +59,14 @@ class PyramidionModel(TransformerModelBase):
     @classmethod
     def build_decoder(cls, cfg, tgt_dict, embed_tokens) -> PyramidionDecoder:
         return PyramidionDecoder(cfg, tgt_dict, embed_tokens)
+
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Make the tensors of a shorter model, such as BART's, fit: see :func:`~pyramidion_fairseq.bart.adapt_state`.
+
+        fairseq calls it before it loads a checkpoint, so that ``--restore-file bart.large/model.pt`` just works.
+        """
+        super().upgrade_state_dict_named(state_dict, name)
+        adapt_state(self, state_dict)
 
     def forward(
         self,

@@ -53,12 +53,20 @@ class LongDocumentSummarizationTask(TranslationTask):
         with open_dict(cfg) if OmegaConf.is_config(cfg) else nullcontext():
             cfg.rebuild_batches = True
         self.max_lengths = (cfg.max_source_positions, cfg.max_target_positions)
+        #: Whether documents and summaries start with ``<s>``: the model's --prepend-bos, adopted like its lengths.
+        self.prepend_bos = False
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build a model and adopt its lengths; of several models (an ensemble), the shortest."""
         model = super().build_model(cfg, from_checkpoint)
         self.max_lengths = tuple(_shortest(ours, its) for ours, its in zip(self.max_lengths, model.max_positions()))
+        self.prepend_bos |= bool(getattr(getattr(model, "options", None), "prepend_bos", False))
         return model
+
+    @property
+    def bos(self) -> Optional[int]:
+        """Id of the ``<s>`` that documents and summaries start with, or None."""
+        return self.src_dict.bos() if self.prepend_bos else None
 
     def max_positions(self):
         """(documents, summaries) in tokens, None where there is no limit."""
@@ -80,10 +88,10 @@ class LongDocumentSummarizationTask(TranslationTask):
                 f"preprocess/prepare.py ({error})"
             ) from error
         stock = self.datasets[split]
-        src = TruncatedDataset(stock.src, self.max_lengths[0], self.src_dict.eos())
+        src = TruncatedDataset(stock.src, self.max_lengths[0], self.src_dict.eos(), self.bos)
         tgt = None
         if stock.tgt is not None:
-            tgt = TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos())
+            tgt = TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos(), self.bos)
         for what, side in (("documents", src), ("summaries", tgt)):
             if side is not None:
                 logger.info(
@@ -115,7 +123,7 @@ class LongDocumentSummarizationTask(TranslationTask):
             src_lengths: their lengths.
             constraints: see fairseq's ``--constraints``.
         """
-        src_tokens = [truncate(tokens, self.max_lengths[0], self.src_dict.eos()) for tokens in src_tokens]
+        src_tokens = [truncate(tokens, self.max_lengths[0], self.src_dict.eos(), self.bos) for tokens in src_tokens]
         return LanguagePairDataset(
             src_tokens,
             [tokens.numel() for tokens in src_tokens],
@@ -132,6 +140,13 @@ class LongDocumentSummarizationTask(TranslationTask):
         """
         kwargs["required_batch_size_multiple"] = 1
         return super().get_batch_iterator(dataset, *args, **kwargs)
+
+    def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
+        """As of fairseq; a model whose summaries start with ``<s>`` need not find out."""
+        if self.prepend_bos and prefix_tokens is None:
+            documents = sample["net_input"]["src_tokens"]
+            prefix_tokens = documents.new_full((documents.size(0), 1), self.bos)
+        return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
     def build_generator(self, models, args, *rest, **kwargs):
         """As of fairseq.
