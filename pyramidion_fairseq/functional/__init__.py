@@ -7,6 +7,14 @@ from .lsh import lsh_attention, lsh_buckets
 from .neighbourhood import masked_attention, neighbours, visible_tokens, window_attention
 from .padding import move_padding_right, token_positions
 from .partition import partition_sum
+from .provenance import (
+    TokenRecord,
+    attention_to_tokens,
+    compose_poolings,
+    keep_record,
+    pool_by_record,
+    sum_by_group,
+)
 from .relaxations import gumbel_topk, iterative_topk, sinkhorn_topk
 from .selection import hard_topk
 from .successive_halving import Pooled, keep_all, successive_halving_topk
@@ -14,12 +22,16 @@ from .window_pooling import max_windows, mean_windows, repeat_slots, window_size
 
 __all__ = [
     "Pooled",
+    "TokenRecord",
+    "attention_to_tokens",
+    "compose_poolings",
     "efficient_attention",
     "gumbel_topk",
     "hard_topk",
     "iterative_topk",
     "join_blocks",
     "keep_all",
+    "keep_record",
     "lsg_attention",
     "lsh_attention",
     "lsh_buckets",
@@ -29,10 +41,12 @@ __all__ = [
     "move_padding_right",
     "neighbours",
     "partition_sum",
+    "pool_by_record",
     "repeat_slots",
     "sinkhorn_topk",
     "split_blocks",
     "successive_halving_topk",
+    "sum_by_group",
     "token_positions",
     "visible_tokens",
     "window_attention",

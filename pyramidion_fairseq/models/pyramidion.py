@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 
+from fairseq import hub_utils
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor
@@ -13,6 +15,7 @@ from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
 from .decoder import PyramidionDecoder
 from .encoder import PyramidionEncoder
+from .hub_interface import PyramidionHubInterface
 
 
 class PyramidionModel(TransformerModelBase):
@@ -67,6 +70,38 @@ class PyramidionModel(TransformerModelBase):
         """
         super().upgrade_state_dict_named(state_dict, name)
         adapt_state(self, state_dict)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_name_or_path: str,
+        checkpoint_file: str | None = None,
+        data_name_or_path: str | None = None,
+        device: str = "cpu",
+        **kwargs,
+    ) -> PyramidionHubInterface:
+        """Load a checkpoint, or several as an ensemble, ready to summarise.
+
+        Args:
+            model_name_or_path: a checkpoint, or the folder of one; dictionaries and BPE are looked for beside it.
+            checkpoint_file: names in that folder, separated by ``os.pathsep``, where there are several.
+            data_name_or_path: the folder with the dictionaries, if it is another.
+            device: "cpu", "cuda", ...; "auto" is a GPU where there is one.
+            **kwargs: options to override, as fairseq's ``from_pretrained`` takes them, e.g. ``bpe="sentencepiece",
+                sentencepiece_model="..."``. With any of them, nothing is looked for.
+
+        Raises:
+            PyramidionError: a file is missing, damaged or belongs to another.
+        """
+        if not kwargs:
+            from ..loading import load_summarizer  # which needs this module
+
+            names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
+            paths = [os.path.join(model_name_or_path, name) if name else model_name_or_path for name in names]
+            return load_summarizer(paths, data_name_or_path, device=device)
+        files = (checkpoint_file or "model.pt", data_name_or_path or ".")
+        loaded = hub_utils.from_pretrained(model_name_or_path, *files, archive_map=cls.hub_models(), **kwargs)
+        return PyramidionHubInterface(loaded["args"], loaded["task"], loaded["models"]).to(device)
 
     def forward(
         self,

@@ -1,0 +1,23 @@
+"""Explanations of summaries: which words of the document the model kept, and which ones each summary word used."""
+
+from .types import (
+    DocumentWords,
+    Explanation,
+    Length,
+    ModelFacts,
+    RankedSentence,
+    Section,
+    Stage,
+    SummaryWords,
+)
+
+__all__ = [
+    "DocumentWords",
+    "Explanation",
+    "Length",
+    "ModelFacts",
+    "RankedSentence",
+    "Section",
+    "Stage",
+    "SummaryWords",
+]

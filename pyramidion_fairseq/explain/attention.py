@@ -1,0 +1,104 @@
+"""The decoder's cross-attention over a finished summary, taken apart from beam search."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+#: Numbers in the attention of all heads of one layer that are computed at once.
+BUDGET = 1 << 24
+
+
+@contextlib.contextmanager
+def recorded_encodings(models: Sequence[nn.Module]) -> Iterator[list[dict[str, list[Tensor]]]]:
+    """While open, the list holds what each model's encoder last returned: one dict per model.
+
+    So that a summary can be explained without encoding its document again, whatever generator runs the models. Not
+    for several threads at once.
+    """
+    encodings: list[dict[str, list[Tensor]]] = [{} for _ in models]
+
+    def record(number: int, forward: Any) -> Any:
+        def recording(*args: Any, **kwargs: Any) -> dict[str, list[Tensor]]:
+            out = forward(*args, **kwargs)
+            encodings[number] = {key: list(value) for key, value in out.items()}
+            return out
+
+        return recording
+
+    try:
+        for number, model in enumerate(models):
+            # Generators call the method itself, which runs no hooks of the module.
+            model.encoder.forward = record(number, model.encoder.forward)
+        yield encodings
+    finally:
+        for model in models:
+            model.encoder.__dict__.pop("forward", None)
+
+
+@torch.no_grad()
+def cross_attention(
+    decoder: nn.Module, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
+) -> Tensor:
+    """What each summary token read when it was generated: one teacher-forced pass over the finished summaries.
+
+    The mean over heads and layers. Every layer reads the encoder's vectors afresh and adds what it finds, and none is
+    known to be the one that copies; the mean leaves none out, and its rows still sum to one.
+
+    Args:
+        decoder: fairseq's Transformer decoder, in evaluation mode.
+        tokens: (B, t) summaries, right-padded, the last token of each being ``</s>``.
+        encoder_out: of B documents, as the encoder returned it.
+        eos: id of ``</s>``, with which generation starts.
+        layer: this layer alone, counted from 1, instead of the mean over all.
+
+    Returns:
+        (B, t, k) float32 at least, rows over the encoder's k vectors; those of padding mean nothing.
+    """
+    previous = torch.cat([tokens.new_full((len(tokens), 1), eos), tokens[:, :-1]], dim=1)
+    layers = list(decoder.layers) if layer is None else [decoder.layers[layer - 1]]
+    heads = max(getattr(module.encoder_attn, "num_heads", 1) for module in layers)
+    vectors = encoder_out["encoder_out"][0].size(0)
+    rows = max(1, BUDGET // max(1, heads * previous.size(1) * vectors))
+    parts = []
+    for chosen in torch.arange(len(previous), device=previous.device).split(rows):
+        with _attention_of(layers) as total:
+            decoder(previous[chosen], encoder_out=_select(encoder_out, chosen), features_only=True)
+        parts.append(total.pop() / len(layers))
+    return torch.cat(parts)
+
+
+@contextlib.contextmanager
+def _attention_of(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Sum up the (B, t, k) attention, averaged over heads, of layers that run meanwhile: a list of one tensor."""
+    total: list[Tensor] = []
+
+    def ask(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, {**kwargs, "need_attn": True}
+
+    def collect(_: nn.Module, __: Any, output: Any) -> None:
+        attention = output[1].to(torch.promote_types(output[1].dtype, torch.float32))
+        if attention.dim() == 4:  # fairseq asks one layer for each of its heads
+            attention = attention.mean(dim=0)
+        total.append(attention if not total else total.pop() + attention)
+
+    handles = [layer.register_forward_pre_hook(ask, with_kwargs=True) for layer in layers]
+    handles += [layer.register_forward_hook(collect) for layer in layers]
+    try:
+        yield total
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _select(encoder_out: dict[str, list[Tensor]], rows: Tensor) -> dict[str, list[Tensor]]:
+    """The decoder's part of some documents' encodings."""
+    return {
+        **{key: [] for key in encoder_out},
+        "encoder_out": [x.index_select(1, rows) for x in encoder_out["encoder_out"]],
+        "encoder_padding_mask": [x.index_select(0, rows) for x in encoder_out["encoder_padding_mask"]],
+        "pooling_slots": [x.index_select(0, rows) for x in encoder_out.get("pooling_slots", [])],
+    }

@@ -1,0 +1,176 @@
+"""Checkpoints ready to summarise, with the dictionaries and the sentencepiece model that belong to them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Sequence
+
+import torch
+from fairseq import checkpoint_utils, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf, open_dict
+
+from .errors import PyramidionError
+from .models.hub_interface import PyramidionHubInterface
+from .text.byte_level import is_byte_level
+from .text.tokenizers import BLANK, SentencepieceTokenizer, build_tokenizer
+
+logger = logging.getLogger(__name__)
+
+#: What a folder given instead of a checkpoint is searched for.
+CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt", "model.pt")
+SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
+
+
+def load_summarizer(
+    checkpoints: str | Sequence[str],
+    data: str | None = None,
+    sentencepiece_model: str | None = None,
+    device: str = "auto",
+    fp16: bool = False,
+) -> PyramidionHubInterface:
+    """Load one checkpoint, or several as an ensemble.
+
+    Args:
+        checkpoints: files, or folders with one of :data:`CHECKPOINTS`; a string may hold several, with ``:`` between.
+        data: the folder with ``dict.*.txt``. Without it: the checkpoint's own, or the one that it was trained on.
+        sentencepiece_model: without it: one of :data:`SENTENCEPIECE` beside the checkpoint, the dictionaries or their
+            folder, if the dictionaries have pieces in them.
+        device: "cpu", "cuda", "cuda:1", ...; "auto" is a GPU where there is one.
+        fp16: half precision, on a GPU.
+
+    Raises:
+        PyramidionError: a file is missing, damaged or belongs to another.
+    """
+    paths = [_find_checkpoint(path) for path in _split(checkpoints)]
+    place = _device(device)
+    models, task, cfg = [], None, None
+    for path in paths:
+        try:
+            state = checkpoint_utils.load_checkpoint_to_cpu(path)
+            cfg = state["cfg"] if state.get("cfg") is not None else convert_namespace_to_omegaconf(state["args"])
+            if task is None:
+                task = _set_up_task(cfg, path, data)
+            state = {**state, "cfg": cfg, "args": None}
+            loaded, _, _ = checkpoint_utils.load_model_ensemble_and_task([path], task=task, state=state)
+        except (PyramidionError, MemoryError):
+            raise
+        except Exception as error:  # what other code's checkpoints end in is anything
+            raise PyramidionError(f"{path} cannot be loaded: {_one_line(error)}") from error
+        models += loaded
+        for model in loaded:
+            if model.encoder.embed_tokens.num_embeddings != len(task.source_dictionary):
+                raise PyramidionError(f"{path} does not belong to the dictionaries in {task.cfg.data}: use --data")
+    _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
+    hub = PyramidionHubInterface(cfg, task, models).to(place)
+    hub.eval()
+    return hub.half() if fp16 and place.type == "cuda" else hub
+
+
+def _split(checkpoints: str | Sequence[str]) -> list[str]:
+    if not isinstance(checkpoints, str):
+        return [str(path) for path in checkpoints]
+    return [checkpoints] if os.path.exists(checkpoints) else checkpoints.split(os.pathsep)
+
+
+def _find_checkpoint(path: str) -> str:
+    if os.path.isdir(path):
+        found = [os.path.join(path, name) for name in CHECKPOINTS if os.path.isfile(os.path.join(path, name))]
+        if not found:
+            raise PyramidionError(f"{path} has no {' or '.join(CHECKPOINTS)}: name the checkpoint's file")
+        return found[0]
+    if not os.path.isfile(path):
+        raise PyramidionError(f"there is no checkpoint {path}")
+    return path
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PyramidionError(f"--device {name}: {_one_line(error)}") from None
+    return device
+
+
+def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
+    folder, languages = _find_dictionaries(cfg, path, data)
+    with open_dict(cfg):
+        cfg.task.data = folder
+        cfg.task.source_lang, cfg.task.target_lang = languages
+    return tasks.setup_task(cfg.task, from_checkpoint=True)
+
+
+def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:
+    languages = (cfg.task.get("source_lang") or "source", cfg.task.get("target_lang") or "target")
+    recorded = str(cfg.task.get("data") or "").split(os.pathsep)[0]
+    folders = [data] if data else [os.path.dirname(path) or ".", recorded]
+    for folder in filter(None, folders):
+        if all(os.path.isfile(os.path.join(folder, f"dict.{language}.txt")) for language in languages):
+            return folder, languages
+    names = " and ".join(dict.fromkeys(f"dict.{language}.txt" for language in languages))
+    raise PyramidionError(
+        f"no {names} in {' or '.join(dict.fromkeys(filter(None, folders)))}: say with --data which folder has the "
+        "dictionaries that the model was trained with"
+    )
+
+
+def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> None:
+    dictionary = task.source_dictionary
+    byte_level = given is None and _find_byte_level(task.cfg.data, checkpoint_folder)
+    if byte_level and is_byte_level(dictionary):
+        with open_dict(cfg):
+            cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
+            cfg.tokenizer = None
+        return
+    wanted = given is not None or any(symbol.startswith(BLANK) for symbol in dictionary.symbols)
+    path = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
+    if path is not None:
+        _check_pieces(SentencepieceTokenizer.from_file(dictionary, path), path)
+    bpe = {"_name": "sentencepiece", "sentencepiece_model": path, "sentencepiece_enable_sampling": False}
+    with open_dict(cfg):
+        cfg.bpe = OmegaConf.create({**bpe, "sentencepiece_alpha": None}) if path else None
+        cfg.tokenizer = None
+    if path is None:
+        build_tokenizer(dictionary, None)
+
+
+def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
+    recorded = cfg.get("bpe") and cfg.bpe.get("sentencepiece_model")
+    folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
+    places = [os.path.join(folder, name) for folder in folders for name in SENTENCEPIECE]
+    for place in [str(recorded), *places] if recorded else places:
+        if os.path.isfile(place):
+            return place
+    raise PyramidionError(
+        f"no {SENTENCEPIECE[0]} in {', '.join(dict.fromkeys(folders))}: say with --sentencepiece-model where it is"
+    )
+
+
+def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str] | None:
+    """The files of a GPT-2 BPE, as ``pyramidion-convert bart`` writes them."""
+    for folder in (checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))):
+        files = {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"}
+        paths = {option: os.path.join(folder, name) for option, name in files.items()}
+        if all(map(os.path.isfile, paths.values())):
+            return paths
+    return None
+
+
+def _check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
+    processor = tokenizer.processor
+    pieces = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
+    known = sum(piece in tokenizer.dictionary.indices for piece in pieces)
+    if 2 * known < len(pieces):
+        raise PyramidionError(
+            f"{path} is another model's: the dictionary has {known} of its {len(pieces)} pieces; say with "
+            "--sentencepiece-model where the right one is"
+        )
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:300] + " ..."

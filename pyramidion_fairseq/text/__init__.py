@@ -1,0 +1,17 @@
+"""From documents as their users have them to tokens, and from tokens back to words."""
+
+from .documents import Document
+from .tokenizers import SentencepieceTokenizer, TokenizedText, Tokenizer, WordTokenizer, build_tokenizer
+from .words import Words, split_document, tidy
+
+__all__ = [
+    "Document",
+    "SentencepieceTokenizer",
+    "TokenizedText",
+    "Tokenizer",
+    "WordTokenizer",
+    "Words",
+    "build_tokenizer",
+    "split_document",
+    "tidy",
+]

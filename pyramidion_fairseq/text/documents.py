@@ -1,0 +1,75 @@
+"""A document as its user gave it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from ..errors import PyramidionError
+
+#: Fields of a JSON record that may hold the document, the first one that is there.
+TEXT_FIELDS = ("article_text", "article", "document", "text")
+TITLE_FIELDS = ("title", "article_id", "id")
+
+
+@dataclass(frozen=True)
+class Document:
+    """Text, and what is known of its parts."""
+
+    sentences: tuple[str, ...]
+    """In order. Where :attr:`split` is set, they are texts of any length."""
+    split: bool = True
+    """Whether sentences are still to be found in the text."""
+    sections: tuple[tuple[str, int], ...] = ()
+    """(name, number of sentences) of consecutive sections; empty where unknown, or where sentences are."""
+    title: str | None = None
+
+    @classmethod
+    def from_text(cls, text: str, title: str | None = None) -> Document:
+        """A document of plain text."""
+        return cls((text,), title=title)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], field: str | None = None) -> Document:
+        """A document from a JSON object: arXiv/PubMed's (Cohan et al. 2018), or one with a field of text.
+
+        Args:
+            record: ``article_text`` (list of sentences), ``section_names`` and ``sections`` (lists of sentences); or
+                one of :data:`TEXT_FIELDS`, a text or a list of texts.
+            field: the name of the text's field, where it is none of those.
+
+        Raises:
+            PyramidionError: there is no such field, or no text in it.
+        """
+        if not isinstance(record, Mapping):
+            raise PyramidionError(f"not a JSON object but {type(record).__name__}")
+        names = (field,) if field else TEXT_FIELDS
+        name = next((name for name in names if record.get(name) is not None), None)
+        if name is None:
+            raise PyramidionError(
+                f"no field {' or '.join(names)}; it has: {_shorten(', '.join(map(str, record))) or 'nothing'}"
+            )
+        value = record[name]
+        title = next((str(record[key]) for key in TITLE_FIELDS if isinstance(record.get(key), (str, int))), None)
+        if isinstance(value, str):
+            return cls((value,), title=title)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise PyramidionError(f"field {name} is neither text nor a list of texts")
+        return cls(tuple(value), False, _sections(record, value), title)
+
+
+def _sections(record: Mapping[str, Any], sentences: list[str]) -> tuple[tuple[str, int], ...]:
+    """Sections of an arXiv/PubMed record, if they hold exactly its sentences."""
+    names, sections = record.get("section_names"), record.get("sections")
+    if not isinstance(names, list) or not isinstance(sections, list) or len(names) != len(sections):
+        return ()
+    if not all(isinstance(section, list) for section in sections):
+        return ()
+    if [sentence for section in sections for sentence in section] != sentences:
+        return ()
+    return tuple((str(name), len(section)) for name, section in zip(names, sections))
+
+
+def _shorten(text: str, limit: int = 200) -> str:
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= limit else text[:limit] + " ..."

@@ -1,0 +1,113 @@
+"""Documents out of files: plain text, JSON lines, arXiv/PubMed JSON lines; plain or gzipped."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import json
+import logging
+import sys
+import zlib
+from typing import BinaryIO, Iterator
+
+from ..errors import PyramidionError
+from .documents import Document
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("auto", "text", "document", "jsonl")
+MOST_BYTES = 64 << 20
+_SAMPLE = 1 << 16
+_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b")) + b"\x7f"
+
+
+def read_documents(path: str, kind: str = "auto", field: str | None = None, whole: bool = False) -> Iterator[Document]:
+    """The documents of a file, one after the other.
+
+    Invalid UTF-8 is replaced by U+FFFD, with a warning.
+
+    Args:
+        path: the file; "-" is standard input.
+        kind: "text": one document a line; "document": the whole file is one; "jsonl": one JSON object a line; "auto":
+            "jsonl" where the file starts with a brace, else "text".
+        field: of the JSON objects, the one that holds the text.
+        whole: "auto" means "document" where it would mean "text".
+
+    Raises:
+        PyramidionError: no such file, not text, or a line that holds no document.
+    """
+    name = "standard input" if path == "-" else path
+    try:
+        with _open(path) as stream:
+            start = _peek(stream, name)
+            if kind == "auto":
+                brace = start.lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"{")
+                kind = "jsonl" if brace else ("document" if whole else "text")
+            yield from _documents(stream, kind, field, name)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise PyramidionError(f"{name} is damaged: {error}") from None
+    except OSError as error:
+        raise PyramidionError(f"cannot read {name}: {error.strerror or error}") from None
+
+
+def _open(path: str) -> io.BufferedReader:
+    raw = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed by the caller
+    if raw.peek(2)[:2] == b"\x1f\x8b":
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw))  # type: ignore[arg-type]
+    return raw  # type: ignore[return-value]
+
+
+def _peek(stream: io.BufferedReader, name: str) -> bytes:
+    """The first bytes; PyramidionError where they are no text."""
+    start = stream.peek(_SAMPLE)[:_SAMPLE]
+    if start.startswith(_BOMS):
+        raise PyramidionError(f"{name} is UTF-16: save it as UTF-8")
+    strange = len(start) - len(start.translate(None, _CONTROL))
+    if start.startswith((b"%PDF", b"PK\x03\x04")) or 10 * strange > len(start):
+        raise PyramidionError(f"{name} is no text (a PDF, an archive, a picture?): extract its text first")
+    return start
+
+
+def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Iterator[Document]:
+    if kind == "document":
+        content = stream.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise PyramidionError(f"{name} is larger than {MOST_BYTES >> 20} MB")
+        yield Document.from_text(_decode(content, name))
+        return
+    number = 0
+    while True:
+        line = stream.readline(MOST_BYTES + 1)
+        if not line:
+            return
+        number += 1
+        where = f"{name}, line {number}"
+        if len(line) > MOST_BYTES:
+            raise PyramidionError(f"{where} is longer than {MOST_BYTES >> 20} MB")
+        text = _decode(line, where)
+        if kind == "text":
+            yield Document.from_text(text)
+        elif text.strip():
+            yield _record(text, field, where)
+
+
+def _decode(content: bytes, where: str) -> str:
+    content = content[3:] if content.startswith(codecs.BOM_UTF8) else content
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        logger.warning(f"{where}: invalid UTF-8 is replaced by U+FFFD")
+        return content.decode("utf-8", errors="replace")
+
+
+def _record(text: str, field: str | None, where: str) -> Document:
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        raise PyramidionError(f"{where} is not JSON; plain text is read with --input-format text") from None
+    try:
+        return Document.from_record(record, field)
+    except PyramidionError as error:
+        raise PyramidionError(f"{where}: {error}; name the text's field with --field") from None

@@ -1,0 +1,93 @@
+"""Documents in words, cleaned as ``preprocess/`` cleans the text that models are trained on."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator, NamedTuple
+
+from ..explain.types import DocumentWords, Section
+from .documents import Document
+
+_BLANK = "\\s\x00-\x1f\x7f-\x9f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+_IDEOGRAPH = "\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+#: Scripts without spaces have one word a character; longer words are cut, so that no input has a word of megabytes.
+_WORD = re.compile(f"[{_IDEOGRAPH}]|[^{_BLANK}{_IDEOGRAPH}]{{1,64}}")
+_SENTENCE_TAGS = re.compile("</?S>")
+_REMOVED = re.compile("[\x00\u00ad]")  # soft hyphens are invisible and sit inside words
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_UNKNOWN = "\ufffd"
+
+_SENTENCE_END = re.compile("[.!?\u2026]+[\"'\u2019\u201d)\\]\u00bb]*$")
+_WIDE_ENDS = "\u3002\uff01\uff1f"
+_ABBREVIATION = re.compile(
+    r"^[(\[\"']*(?:[^\W\d_]|e\.g|i\.e|et|al|cf|vs|fig|figs|eq|eqs|dr|mr|mrs|ms|prof|no|st)\.$", re.I
+)
+
+
+class Words(NamedTuple):
+    """A document in words, and how many more there are of it."""
+
+    document: DocumentWords
+    left_out: int
+    """Words of the document after those."""
+
+
+def tidy(text: str) -> str:
+    """Without ``<S>`` tags, NULs and soft hyphens; lone surrogates as U+FFFD. Empty where nothing readable is left."""
+    text = _SURROGATES.sub(_UNKNOWN, _REMOVED.sub("", _SENTENCE_TAGS.sub(" ", text)))
+    readable = next((match for match in _WORD.finditer(text) if match.group().strip(_UNKNOWN)), None)
+    return text if readable else ""
+
+
+def find_words(text: str) -> Iterator[tuple[str, int, int]]:
+    """(word, start, end) of each word of a text, in characters. Everything but white space belongs to a word."""
+    for match in _WORD.finditer(text):
+        yield match.group(), match.start(), match.end()
+
+
+def split_document(document: Document, limit: int) -> Words:
+    """The first ``limit`` words of a document, its sentences and its sections."""
+    words, space_after, ends, sentences, left_out = [], [], [], [], 0
+    for text in map(tidy, document.sentences):
+        start, last_end = len(words), None
+        for word, begin, end in find_words(text):
+            if len(words) == limit:
+                left_out += 1
+                continue
+            if last_end is not None:
+                space_after[-1] = begin > last_end
+                if document.split and _ends_sentence(words[-1], word, text[last_end:begin]):
+                    sentences.append((start, len(words)))
+                    start = len(words)
+            elif words:
+                space_after[-1] = True
+            words.append(word)
+            space_after.append(False)
+            last_end = end
+        if len(words) > start:
+            sentences.append((start, len(words)))
+        ends.append(len(words))
+    return Words(
+        DocumentWords(tuple(words), tuple(space_after), tuple(sentences), _sections(document, ends)), left_out
+    )
+
+
+def _ends_sentence(word: str, following: str, between: str) -> bool:
+    """Whether a sentence ends after ``word``; ``between`` is the white space before ``following``."""
+    if between.count("\n") > 1 or word[-1] in _WIDE_ENDS:
+        return True
+    if not between or following[0] in ".!?,;:)]":
+        return False
+    return bool(_SENTENCE_END.search(word)) and not _ABBREVIATION.match(word)
+
+
+def _sections(document: Document, ends: list[int]) -> tuple[Section, ...]:
+    """Sections in words; ``ends`` is the number of words up to the end of each sentence."""
+    sections, first, start = [], 0, 0
+    for name, count in document.sections:
+        first += count
+        end = ends[first - 1] if first else 0
+        if end > start:
+            sections.append(Section(" ".join(tidy(name).split()), start, end))
+        start = end
+    return tuple(sections)

@@ -1,0 +1,147 @@
+"""Tokens are those that fairseq makes of the same text, and every one has its word."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+import sentencepiece
+from fairseq.data import Dictionary
+from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.text import Document, SentencepieceTokenizer, WordTokenizer, split_document
+from tests.conftest import make_dictionary
+
+CORPUS = [
+    "the quick brown fox jumps over the lazy dog",
+    "a <dig> caf\u00e9 of numbers, and words.",
+    "final \u65e5\u672c",
+] * 20
+
+
+@pytest.fixture(scope="module")
+def processor():
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS), model_writer=model, vocab_size=70, hard_vocab_limit=False, minloglevel=2,
+        character_coverage=1.0, user_defined_symbols=["<dig>"], bos_id=0, pad_id=1, eos_id=2, unk_id=3,
+    )  # fmt: skip
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+
+
+@pytest.fixture(scope="module")
+def tokenizer(processor):
+    dictionary = Dictionary()
+    for number in range(4, processor.get_piece_size()):
+        dictionary.add_symbol(processor.id_to_piece(number))
+    return SentencepieceTokenizer(dictionary, processor)
+
+
+def stock(tokenizer, text):
+    """The ids of fairseq's own way from text to tokens."""
+    bpe = SentencepieceBPE.__new__(SentencepieceBPE)
+    bpe.sp, bpe.enable_sampling, bpe.alpha = tokenizer.processor, False, None
+    return tokenizer.dictionary.encode_line(bpe.encode(text), add_if_not_exist=False, append_eos=False).tolist(), bpe
+
+
+def encode(tokenizer, text, limit=10**6):
+    words = split_document(Document.from_text(text), 10**6).document
+    return tokenizer.encode(words.words, words.space_after, limit)
+
+
+TEXTS = [
+    "the quick brown fox",
+    "A Caf\u00e9,  of\twords. \ufb01nal \u00bd \u00b4 x \uff21\uff22 naive\u0301",
+    "<dig> of <dig>, x<dig>y",
+    "\u65e5\u672c\u8a9e the \u65e5",
+    "unknown \U0001f600 \u0950",
+    "y" * 150,
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokens_equal_fairseqs(tokenizer, text):
+    encoded = encode(tokenizer, text)
+    assert list(encoded.tokens) == stock(tokenizer, text)[0]
+    assert len(encoded.token_words) == len(encoded.tokens)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_word_has_its_tokens_in_order(tokenizer, text):
+    encoded = encode(tokenizer, text)
+    assert list(encoded.token_words) == sorted(encoded.token_words)
+    assert set(encoded.token_words) <= set(range(len(encoded.words)))
+    if "\u65e5" not in text and "y" * 65 not in text:  # a piece may reach over words that no space separates
+        assert set(encoded.token_words) == set(range(len(encoded.words)))
+
+
+def test_tokens_of_a_word_spell_it(tokenizer):
+    encoded = encode(tokenizer, "the quick brown fox, and <dig> words of numbers.")
+    for number, word in enumerate(encoded.words):
+        pieces = [tokenizer.dictionary[t] for t, w in zip(encoded.tokens, encoded.token_words) if w == number]
+        assert "".join(pieces).replace("\u2581", "") == word
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 100, 1000])
+def test_the_limit_takes_the_first_tokens_of_the_whole(tokenizer, limit):
+    text = " ".join(CORPUS)
+    whole, cut = encode(tokenizer, text), encode(tokenizer, text, limit)
+    assert cut.tokens == whole.tokens[:limit] and cut.token_words == whole.token_words[:limit]
+    assert cut.words == whole.words
+
+
+def test_only_what_is_needed_of_a_long_text_is_encoded(tokenizer, monkeypatch):
+    sizes = []
+    split = SentencepieceTokenizer._split
+    monkeypatch.setattr(
+        SentencepieceTokenizer, "_split", lambda self, text: sizes.append(len(text)) or split(self, text)
+    )
+    assert len(encode(tokenizer, "the quick fox " * 100_000, limit=100).tokens) == 100
+    assert sum(sizes) < 4000
+    assert len(encode(tokenizer, "y" * 1_000_000, limit=100).tokens) == 100
+
+
+@pytest.mark.parametrize("text", ["the quick brown fox, and <dig> words.", "fox", ""])
+def test_decoding_gives_fairseqs_text_and_aligns_it(tokenizer, text):
+    ids, bpe = stock(tokenizer, text)
+    decoded = tokenizer.decode(ids)
+    assert decoded.text == bpe.decode(tokenizer.dictionary.string(ids)) == text
+    assert decoded.token_words == encode(tokenizer, text).token_words
+    assert decoded.words == tuple(text.split())
+
+
+def test_odd_output_is_aligned_too(tokenizer):
+    index = tokenizer.dictionary.index
+    ids = [index("\u2581"), index("\u2581"), tokenizer.dictionary.unk(), index("\u2581"), index("x"), index("\u2581")]
+    decoded = tokenizer.decode(ids)
+    assert decoded.text == "<unk> x" and decoded.token_words == (0, 0, 0, 1, 1, 1)
+    assert tokenizer.decode([index("\u2581")]).words == ()
+
+
+def test_words_as_tokens():
+    tokenizer = WordTokenizer(make_dictionary(40))
+    encoded = encode(tokenizer, "w1  w2 other w3", limit=3)
+    assert encoded.tokens == (5, 6, 3) and encoded.token_words == (0, 1, 2)
+    assert encode(tokenizer, "").tokens == ()
+    decoded = tokenizer.decode([5, 6, 3])
+    assert decoded.text == "w1 w2 <unk>" and decoded.token_words == (0, 1, 2)
+
+
+def test_older_sentencepieces_offsets(tokenizer):
+    class Older:
+        def encode(self, text, out_type):
+            if out_type != "immutable_proto":
+                raise ValueError(out_type)
+            found = tokenizer.processor.encode(text, out_type="offset_mapping")
+            pieces = [SimpleNamespace(piece=p, begin=b, end=e) for p, (b, e) in zip(found["pieces"], found["offsets"])]
+            return SimpleNamespace(pieces=pieces)
+
+    older = SentencepieceTokenizer(tokenizer.dictionary, Older())
+    assert encode(older, TEXTS[1]) == encode(tokenizer, TEXTS[1])
+
+
+def test_a_file_that_is_no_model(tmp_path):
+    (tmp_path / "x.model").write_text("nothing")
+    for path in ("x.model", "missing.model"):
+        with pytest.raises(PyramidionError, match="is no sentencepiece model, or cannot be read"):
+            SentencepieceTokenizer.from_file(make_dictionary(9), str(tmp_path / path))

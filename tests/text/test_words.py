@@ -1,0 +1,117 @@
+"""Documents in words: nothing is lost that the model could read, and hostile text is harmless."""
+
+import importlib.util
+
+import pytest
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.text import Document, split_document
+from pyramidion_fairseq.text.tokenizers import join_words
+from tests.conftest import ROOT
+
+spec = importlib.util.spec_from_file_location("cleaning", ROOT / "preprocess" / "cleaning.py")
+cleaning = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cleaning)
+
+
+def split(text, limit=10**6):
+    return split_document(text if isinstance(text, Document) else Document.from_text(text), limit)
+
+
+def sentences(text):
+    document = split(text).document
+    return [" ".join(document.words[start:end]) for start, end in document.sentences]
+
+
+TEXTS = [
+    "Plain text, as it is.",
+    "  two\tlines\nand   a caf\u00e9\u00a0.",
+    "<S> tags </S> <s> other <script>alert(1)</script> &amp;",
+    "soft\u00adhyphen NUL\x00inside \x01control\x7f zero\u200bwidth \ufeffbom",
+    "lone \ud800 surrogate",
+    "\u65e5\u672c\u8a9e\u306e\u6587\u3002 mixed \U00020000x",
+    "x" * 1000,
+    "\ufffd\ufffd",
+    "\x00\x00",
+    "",
+    " ",
+    "word",
+    "\U0001f600 emoji \U0001f468\u200d\U0001f469\u200d\U0001f467",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_model_reads_what_preprocessing_would_have_written(text):
+    document = split(text).document
+    assert join_words(document.words, document.space_after) == cleaning.clean(text)
+    assert all(document.words) and len(document.words) == len(document.space_after)
+    "".join(document.words).encode("utf-8")
+
+
+def test_words_are_short_whatever_the_input():
+    document = split("y" * 200 + " \u65e5\u672c").document
+    assert [len(word) for word in document.words] == [64, 64, 64, 8, 1, 1]
+    assert document.space_after == (False, False, False, True, False, False)
+
+
+def test_the_limit_counts_what_is_left_out():
+    words = split(" ".join(f"w{i}" for i in range(1000)), limit=10)
+    assert words.document.words == tuple(f"w{i}" for i in range(10)) and words.left_out == 990
+    assert words.document.sentences == ((0, 10),)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
+        ("lower case. as in some corpora . tokenized .", ["lower case.", "as in some corpora .", "tokenized ."]),
+        ("See Fig. 3 of A. Smith et al. p. 5. Next.", ["See Fig. 3 of A. Smith et al. p. 5.", "Next."]),
+        ('He said "Stop." Then (no way!) . more He left.', ['He said "Stop."', "Then (no way!) .", "more He left."]),
+        ("A heading\n\nA text\nin lines. End", ["A heading", "A text in lines.", "End"]),
+        ("Version 2.5 is out; www.example.org too. Yes", ["Version 2.5 is out; www.example.org too.", "Yes"]),
+        ("\u65e5\u672c\u3002\u672c", ["\u65e5 \u672c \u3002", "\u672c"]),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_sentences(text, expected):
+    assert sentences(text) == expected
+
+
+RECORD = {
+    "article_id": "a1",
+    "article_text": ["first one . still first", "second .", "", "third"],
+    "section_names": ["Intro", "<b>Results</b>"],
+    "sections": [["first one . still first"], ["second .", "", "third"]],
+    "abstract_text": ["<S> x </S>"],
+}
+
+
+def test_records_bring_sentences_and_sections():
+    document = Document.from_record(RECORD)
+    assert document.title == "a1"
+    words = split(document).document
+    assert " ".join(words.words) == "first one . still first second . third"
+    assert words.sentences == ((0, 5), (5, 7), (7, 8))
+    assert [(s.name, s.start, s.end) for s in words.sections] == [("Intro", 0, 5), ("<b>Results</b>", 5, 8)]
+    cut = split(document, limit=6).document
+    assert cut.sentences == ((0, 5), (5, 6)) and cut.sections[1].end == 6
+
+
+def test_sections_of_another_text_are_not_used():
+    for wrong in ({"sections": [["first"], []]}, {"section_names": ["one"]}, {"sections": "x"}, {"sections": [1, 2]}):
+        assert Document.from_record({**RECORD, **wrong}).sections == ()
+
+
+def test_other_records():
+    assert Document.from_record({"text": "a bb. c"}).sentences == ("a bb. c",)
+    assert sentences(Document.from_record({"text": "a bb. c"})) == ["a bb.", "c"]
+    assert Document.from_record({"body": "x", "text": "y"}, field="body").sentences == ("x",)
+    for record, message in [
+        ({"body": "x"}, "no field article_text or article or document or text; it has: body"),
+        ({}, "it has: nothing"),
+        ({"text": 3}, "neither text nor a list of texts"),
+        ({"text": ["a", 3]}, "neither text nor a list of texts"),
+        ([], "not a JSON object but list"),
+    ]:
+        with pytest.raises(PyramidionError, match=message):
+            Document.from_record(record)
