@@ -73,6 +73,8 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
             raise PyramidionError(
                 f"{name} of the pretrained model is {source.options.get(name)!r}, and cannot become {changes[name]!r}"
             )
+    if changes.get("attention", "lsg") == "lsh" and source.options.get("attention") != "lsh":
+        raise PyramidionError("--attention lsh shares queries and keys: a pretrained model's cannot be used")
     known = {field.name for field in fields(PyramidionConfig)} - {"_name"}
     options = vars(complete(Namespace(**{k: v for k, v in {**source.options, **changes}.items() if k in known})))
     dictionary = make_dictionary(source.symbols)

@@ -7,6 +7,7 @@ match, and names that a package re-exports are imported from the file that defin
 from __future__ import annotations
 
 import ast
+import hashlib
 from pathlib import Path
 
 from ..attention import ATTENTIONS
@@ -16,6 +17,7 @@ from ..scorers import SCORERS
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGE = __name__.split(".")[0]
 _START = "huggingface.modeling_pyramidion"
+_CONFIGURATION = "configuration_pyramidion.py"
 #: Files of this folder keep their names.
 _OWN = "huggingface."
 
@@ -39,6 +41,10 @@ def bundle(attention: str, scorer: str, pooler: str) -> dict[str, str]:
     imports = [f"from .{flat_name(_short(v.__module__))} import {v.__name__}  # noqa: F401" for v in variants]
     note = "# What this model uses of the registries:"
     sources[flat_name(_START) + ".py"] += "\n".join(["\n", note, *dict.fromkeys(imports), ""])
+    # transformers remembers the model's class by the configuration's, and that by its file's content: two directories
+    # with different code must differ there, or one process would use the first one's code for both.
+    digest = hashlib.sha256("".join(f"{name}\n{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
+    sources[_CONFIGURATION] += f"\n\n# Of the code with SHA-256 {digest}\n"
     return sources
 
 
