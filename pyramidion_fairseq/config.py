@@ -81,6 +81,10 @@ class PyramidionConfig(FairseqDataclass):
     max_source_positions: int = _option(8192, "maximum length of a document")
     max_target_positions: int = _option(1024, "maximum length of a summary")
 
+    prepend_bos: bool = _option(
+        False, "documents and summaries start with <s>, as those that BART was trained on; by our task"
+    )
+
     # Encoder
     encoder_layers: int = _option(6, "encoder layers")
     encoder_embed_dim: int = _option(768, "width of the encoder")

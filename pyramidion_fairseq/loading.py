@@ -13,12 +13,13 @@ from omegaconf import OmegaConf, open_dict
 
 from .errors import PyramidionError
 from .models.hub_interface import PyramidionHubInterface
+from .text.byte_level import is_byte_level
 from .text.tokenizers import BLANK, SentencepieceTokenizer, build_tokenizer
 
 logger = logging.getLogger(__name__)
 
 #: What a folder given instead of a checkpoint is searched for.
-CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt")
+CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt", "model.pt")
 SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
 
 
@@ -119,6 +120,12 @@ def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tupl
 
 def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> None:
     dictionary = task.source_dictionary
+    byte_level = given is None and _find_byte_level(task.cfg.data, checkpoint_folder)
+    if byte_level and is_byte_level(dictionary):
+        with open_dict(cfg):
+            cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
+            cfg.tokenizer = None
+        return
     wanted = given is not None or any(symbol.startswith(BLANK) for symbol in dictionary.symbols)
     path = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
     if path is not None:
@@ -141,6 +148,16 @@ def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
     raise PyramidionError(
         f"no {SENTENCEPIECE[0]} in {', '.join(dict.fromkeys(folders))}: say with --sentencepiece-model where it is"
     )
+
+
+def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str] | None:
+    """The files of a GPT-2 BPE, as ``pyramidion-convert bart`` writes them."""
+    for folder in (checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))):
+        files = {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"}
+        paths = {option: os.path.join(folder, name) for option, name in files.items()}
+        if all(map(os.path.isfile, paths.values())):
+            return paths
+    return None
 
 
 def _check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:

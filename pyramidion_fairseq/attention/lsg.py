@@ -8,7 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import PyramidionError
-from ..functional import lsg_attention, sparse_tokens, visible_tokens
+from ..functional.lsg import lsg_attention
+from ..functional.neighbourhood import visible_tokens
+from ..functional.sparse_tokens import (
+    SparseTokens,
+    mean_of_buckets,
+    mean_of_groups,
+    select_block_strided,
+    select_by_norm,
+    select_strided,
+    weigh_groups_by_first,
+)
 from .base import ATTENTIONS, EncoderAttention
 from .rotations import RandomRotations
 
@@ -121,25 +131,25 @@ class LSGAttention(EncoderAttention):
         hashing = length * sum(rotation.fixed.size(-1) for rotation in getattr(self, "rotations", []))
         return self.embed_dim * (2 * cells + hashing)
 
-    def reduce(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> sparse_tokens.SparseTokens | None:
+    def reduce(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> SparseTokens | None:
         """The sparse tokens of documents whose length is a multiple of the block size: (B, T, H, D) x 3, (B, T)."""
         tokens, factor = (key, value, visible), self.factor
         if self.type == "none":
             return None
         if factor == 1:
-            return sparse_tokens.select_strided(*tokens, 1)
+            return select_strided(*tokens, 1)
         if self.type == "norm":
-            return sparse_tokens.select_by_norm(*tokens, self.chunk, factor)
+            return select_by_norm(*tokens, self.chunk, factor)
         if self.type == "pooling":
-            return sparse_tokens.mean_of_groups(*tokens, factor)
+            return mean_of_groups(*tokens, factor)
         if self.type == "stride":
-            return sparse_tokens.select_strided(*tokens, factor)
+            return select_strided(*tokens, factor)
         if self.type == "block_stride":
-            return sparse_tokens.select_block_strided(*tokens, self.block_size, factor)
+            return select_block_strided(*tokens, self.block_size, factor)
         if self.type == "bos_pooling":
-            return sparse_tokens.weigh_groups_by_first(*tokens, factor, query[:, 0])
+            return weigh_groups_by_first(*tokens, factor, query[:, 0])
         rotations = [rotation() for rotation in self.rotations]
-        return sparse_tokens.mean_of_buckets(*tokens, self.chunk, factor, rotations)
+        return mean_of_buckets(*tokens, self.chunk, factor, rotations)
 
 
 def _check(block: int, sparse_block: int, factor: int, kind: str, num_globals: int, pre_rounds: int) -> None:

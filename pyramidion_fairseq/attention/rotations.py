@@ -19,9 +19,14 @@ class RandomRotations(nn.Module):
 
     def __init__(self, *shape: int, seed: int):
         super().__init__()
+        self.shape, self.seed = shape, seed
+        self.register_buffer("fixed", self.draw(), persistent=False)
+
+    def draw(self) -> Tensor:
+        """The numbers for evaluation, on the CPU."""
         # Always drawn on the CPU: other devices have other generators.
-        generator = torch.Generator("cpu").manual_seed(seed)
-        self.register_buffer("fixed", torch.randn(shape, device="cpu", generator=generator), persistent=False)
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        return torch.randn(self.shape, device="cpu", generator=generator)
 
     def forward(self) -> Tensor:
         """The numbers, float32 in training; in the model's precision in evaluation."""

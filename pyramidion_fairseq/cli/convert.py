@@ -6,27 +6,133 @@ import argparse
 import logging
 import os
 import sys
+from pathlib import Path
 
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+from ..bart import convert as bart
+from ..bart.sources import read_source
 from ..checkpoints import load_checkpoint, save_checkpoint
+from ..config import PyramidionConfig
 from ..conversion import convert_published
 from ..errors import PyramidionError
+from ..huggingface.export import GENERATION, export
 
 logger = logging.getLogger(__name__)
+
+#: Tokens that a converted BART reads unless --max-source-positions says otherwise.
+LONG = 8192
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = argparse.ArgumentParser(prog="pyramidion-convert", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    published = kinds.add_parser(
+    _add_published(kinds)
+    _add_bart(kinds)
+    _add_hugging_face(kinds)
+    return parser
+
+
+def _add_published(kinds) -> None:
+    parser = kinds.add_parser(
         "published",
         help="a checkpoint of the authors' published code (applicaai/pyramidions)",
         description="Map the names and arguments of a checkpoint of the authors' published code to ours. The result "
         "serves fairseq-generate and --finetune-from-model with --user-dir pyramidion_fairseq.",
     )
-    published.add_argument("input", metavar="IN.pt", help="the published checkpoint")
-    published.add_argument("output", metavar="OUT.pt", help="where to write ours; must not exist")
-    return parser
+    parser.add_argument("input", metavar="IN.pt", help="the published checkpoint")
+    parser.add_argument("output", metavar="OUT.pt", help="where to write ours; must not exist")
+    parser.set_defaults(run=run_published)
+
+
+def _add_bart(kinds) -> None:
+    parser = kinds.add_parser(
+        "bart",
+        help="a BART of fairseq or Hugging Face, made long, sparse and pooled; also a directory of 'huggingface'",
+        description="Make a pretrained BART read long documents: positions are repeated, attention becomes sparse "
+        "(--attention), poolings are added (--pool-lengths or --pooling-schedule). Every other option of the model is "
+        "a flag as well. The result is a folder for fairseq with --user-dir pyramidion_fairseq, with dictionary, BPE "
+        "and conversion.json, which says what became of every tensor.",
+        argument_default=argparse.SUPPRESS,
+    )
+    add = parser.add_argument
+    add("input", metavar="IN", type=Path, help="model.pt, or a Hugging Face directory")
+    add("output", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
+    add("--dictionary", metavar="FILE", type=Path, default=None, help="dict.txt (default: beside the model)")
+    add("--bpe", metavar="FOLDER", type=Path, default=None, help="with encoder.json, vocab.bpe (default: the model's)")
+    add("--pool-lengths", metavar="N[,N...]", help="pool to these lengths after the last encoder layers")
+    gen_parser_from_dataclass(parser, PyramidionConfig(), delete_default=True)
+    parser.set_defaults(run=run_bart)
+
+
+def _add_hugging_face(kinds) -> None:
+    parser = kinds.add_parser(
+        "huggingface",
+        help="a checkpoint of ours as a directory that transformers loads",
+        description="Write a directory for transformers' from_pretrained(..., trust_remote_code=True): weights as "
+        "safetensors, the model's code, configuration, tokenizer, model card. 'bart' makes a checkpoint of it again.",
+    )
+    add = parser.add_argument
+    add("input", metavar="IN.pt", type=Path, help="a checkpoint of ours; dictionary and BPE beside it")
+    add("output", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
+    add("--dictionary", metavar="FILE", type=Path, help="dict.txt (default: beside the checkpoint)")
+    add("--bpe", metavar="FOLDER", type=Path, help="with encoder.json, vocab.bpe (default: beside the checkpoint)")
+    for name, value in GENERATION.items():
+        flag = "--" + name.replace("_", "-")
+        add(flag, type=type(value), default=value, help=f"as of fairseq-generate, the default of generate(): {value}")
+    parser.set_defaults(run=run_hugging_face)
+
+
+def run_published(args: argparse.Namespace) -> None:
+    """``pyramidion-convert published``."""
+    if os.path.exists(args.output):
+        raise PyramidionError(f"{args.output} exists: remove it, or choose another name")
+    converted = convert_published(load_checkpoint(args.input))
+    save_checkpoint(converted, args.output)
+    _log_size(args.output, converted)
+
+
+def run_bart(args: argparse.Namespace) -> None:
+    """``pyramidion-convert bart``."""
+    given = dict(vars(args))
+    ours = {"kind", "input", "output", "dictionary", "bpe", "pool_lengths", "run"}
+    changes = {name: value for name, value in given.items() if name not in ours}
+    source = read_source(args.input, args.dictionary, args.bpe)
+    if "pool_lengths" in given:
+        if "pooling_schedule" in changes:
+            raise PyramidionError("give --pool-lengths or --pooling-schedule, not both")
+        lengths = _lengths(given["pool_lengths"])
+        changes["pooling_schedule"] = bart.last_layers(lengths, source.options["encoder_layers"])
+    if "pooling_schedule" not in source.options:  # not one of ours, which knows its length
+        changes.setdefault("max_source_positions", LONG)
+    converted = bart.convert(source, changes)
+    bart.write(converted, source, args.output)
+    logger.info(f"copied {len(converted.copied)} tensors of {args.input} bit for bit")
+    _log_size(args.output, converted.checkpoint)
+
+
+def run_hugging_face(args: argparse.Namespace) -> None:
+    """``pyramidion-convert huggingface``."""
+    generation = {name: getattr(args, name) for name in GENERATION}
+    export(args.input, args.output, generation, args.dictionary, args.bpe)
+    logger.info(f"wrote {args.output}: AutoModelForSeq2SeqLM.from_pretrained(..., trust_remote_code=True) loads it")
+
+
+def _lengths(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise PyramidionError(f"--pool-lengths must be lengths with commas between them, got {text!r}") from None
+
+
+def _log_size(output: os.PathLike | str, checkpoint: dict) -> None:
+    model = checkpoint["cfg"]["model"]
+    parameters = sum(tensor.numel() for tensor in checkpoint["model"].values())
+    logger.info(
+        f"wrote {output}: {parameters:,} values, {model['encoder_layers']}+{model['decoder_layers']} layers, "
+        f"pooling schedule {model['pooling_schedule'] or 'empty'}"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,18 +140,9 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
     args = build_parser().parse_args(argv)
     try:
-        if os.path.exists(args.output):
-            raise PyramidionError(f"{args.output} exists: remove it, or choose another name")
-        converted = convert_published(load_checkpoint(args.input))
-        save_checkpoint(converted, args.output)
+        args.run(args)
     except (PyramidionError, OSError) as error:
         sys.exit(f"pyramidion-convert: error: {error}")
-    model = converted["cfg"]["model"]
-    parameters = sum(tensor.numel() for tensor in converted["model"].values())
-    logger.info(
-        f"wrote {args.output}: {parameters:,} values, {model['encoder_layers']}+{model['decoder_layers']} layers, "
-        f"pooling schedule {model['pooling_schedule']}"
-    )
 
 
 if __name__ == "__main__":

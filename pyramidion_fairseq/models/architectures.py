@@ -93,6 +93,35 @@ ARCHITECTURES: dict[str, Architecture] = {
     "funnel_2k_512": Architecture("blockwise_2k", {"pooling_schedule": "1:512", "pooler": "funnel"}),
     "funnel_8k_512": Architecture("blockwise_8k", {"pooling_schedule": "1:512", "pooler": "funnel"}),
     "funnel_8k_2k": Architecture("blockwise_8k", {"pooling_schedule": "1:2048", "pooler": "funnel"}),
+    # BART's shapes (Lewis et al. 2020) with LSG attention, 8192 tokens; for its checkpoints.
+    "bart_base_long": Architecture(
+        "deep_blockwise",
+        {
+            "attention": "lsg",
+            **{side + "_attention_heads": 12 for side in ("encoder", "decoder")},
+            "encoder_learned_pos": True,
+            "decoder_positions": True,
+            "decoder_learned_pos": True,
+            "share_decoder_input_output_embed": True,
+            "no_scale_embedding": True,
+            "layernorm_embedding": True,
+            "activation_fn": "gelu",
+            "activation_dropout": 0.0,
+            "prepend_bos": True,
+        },
+    ),
+    "bart_large_long": Architecture(
+        "bart_base_long",
+        {
+            **{side + "_layers": 12 for side in ("encoder", "decoder")},
+            **{side + "_embed_dim": 1024 for side in ("encoder", "decoder")},
+            **{side + "_ffn_embed_dim": 4096 for side in ("encoder", "decoder")},
+            **{side + "_attention_heads": 16 for side in ("encoder", "decoder")},
+        },
+    ),
+    # Pooled after the last layers, so that a converted encoder's own work stays what it was.
+    "bart_base_long_pooled": Architecture("bart_base_long", {"pooling_schedule": "6:1024"}),
+    "bart_large_long_pooled": Architecture("bart_large_long", {"pooling_schedule": "12:1024"}),
 }
 
 #: The architecture of each of the paper's rows: (table, row) of its numbered rows, our own of Table 3, and Table 4.

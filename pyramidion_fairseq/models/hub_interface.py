@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Callable, Iterable, Iterator, Sequence
 
@@ -153,9 +153,13 @@ class PyramidionHubInterface(GeneratorHubInterface):
             document = Document.from_text(document)
         if not isinstance(document, Document):
             raise PyramidionError(f"a document is a text, not {type(document).__name__}")
-        limit = self.max_source_length - 1  # and </s>
+        bos = getattr(self.task, "bos", None)
+        limit = self.max_source_length - 1 - (bos is not None)  # and </s>
         words = split_document(document, max(MOST_WORDS, limit))
-        return document, words, tokenizer.encode(words.document.words, words.document.space_after, limit)
+        tokens = tokenizer.encode(words.document.words, words.document.space_after, limit)
+        if bos is not None and tokens.tokens:  # <s> counts as part of the first word
+            tokens = replace(tokens, tokens=(bos, *tokens.tokens), token_words=(0, *tokens.token_words))
+        return document, words, tokens
 
     def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         """Of documents and of summaries."""

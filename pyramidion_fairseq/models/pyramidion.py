@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from typing import Sequence
 
@@ -10,6 +11,7 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor
 
+from ..bart import adapt_state
 from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
 from .decoder import PyramidionDecoder
@@ -50,7 +52,9 @@ class PyramidionModel(TransformerModelBase):
         dims = {"decoder_input_dim": options.decoder_embed_dim, "decoder_output_dim": options.decoder_embed_dim}
         transformer = TransformerConfig.from_namespace(Namespace(**vars(options), **dims))
         transformer.options = options
-        return super().build_model(transformer, task)
+        model = super().build_model(transformer, task)
+        model.options = options
+        return model
 
     @classmethod
     def build_encoder(cls, cfg, src_dict, embed_tokens) -> PyramidionEncoder:
@@ -60,22 +64,45 @@ class PyramidionModel(TransformerModelBase):
     def build_decoder(cls, cfg, tgt_dict, embed_tokens) -> PyramidionDecoder:
         return PyramidionDecoder(cfg, tgt_dict, embed_tokens)
 
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Make the tensors of a shorter model, such as BART's, fit: see :func:`~pyramidion_fairseq.bart.adapt_state`.
+
+        fairseq calls it before it loads a checkpoint, so that ``--restore-file bart.large/model.pt`` just works.
+        """
+        super().upgrade_state_dict_named(state_dict, name)
+        adapt_state(self, state_dict)
+
     @classmethod
     def from_pretrained(
-        cls, model_name_or_path: str, checkpoint_file: str = "model.pt", data_name_or_path: str = ".", **kwargs
+        cls,
+        model_name_or_path: str,
+        checkpoint_file: str | None = None,
+        data_name_or_path: str | None = None,
+        device: str = "cpu",
+        **kwargs,
     ) -> PyramidionHubInterface:
         """Load a checkpoint, or several as an ensemble, ready to summarise.
 
         Args:
-            model_name_or_path: the checkpoints' folder.
-            checkpoint_file: their names, separated by ``os.pathsep``.
-            data_name_or_path: the folder with the dictionaries.
-            **kwargs: options to override, e.g. ``bpe="sentencepiece", sentencepiece_model="..."``.
+            model_name_or_path: a checkpoint, or the folder of one; dictionaries and BPE are looked for beside it.
+            checkpoint_file: names in that folder, separated by ``os.pathsep``, where there are several.
+            data_name_or_path: the folder with the dictionaries, if it is another.
+            device: "cpu", "cuda", ...; "auto" is a GPU where there is one.
+            **kwargs: options to override, as fairseq's ``from_pretrained`` takes them, e.g. ``bpe="sentencepiece",
+                sentencepiece_model="..."``. With any of them, nothing is looked for.
+
+        Raises:
+            PyramidionError: a file is missing, damaged or belongs to another.
         """
-        loaded = hub_utils.from_pretrained(
-            model_name_or_path, checkpoint_file, data_name_or_path, archive_map=cls.hub_models(), **kwargs
-        )
-        return PyramidionHubInterface(loaded["args"], loaded["task"], loaded["models"])
+        if not kwargs:
+            from ..loading import load_summarizer  # which needs this module
+
+            names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
+            paths = [os.path.join(model_name_or_path, name) if name else model_name_or_path for name in names]
+            return load_summarizer(paths, data_name_or_path, device=device)
+        files = (checkpoint_file or "model.pt", data_name_or_path or ".")
+        loaded = hub_utils.from_pretrained(model_name_or_path, *files, archive_map=cls.hub_models(), **kwargs)
+        return PyramidionHubInterface(loaded["args"], loaded["task"], loaded["models"]).to(device)
 
     def forward(
         self,

@@ -87,17 +87,25 @@ class LongDocumentSummarizationTask(TranslationTask):
         if cfg.eval_rouge:
             self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe)
             generation_arguments(cfg.eval_rouge_args, None)  # bad ones are told before the data is read
+        #: Whether documents and summaries start with ``<s>``: the model's --prepend-bos, adopted like its lengths.
+        self.prepend_bos = False
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build a model and adopt its lengths; of several models (an ensemble), the shortest."""
         model = super().build_model(cfg, from_checkpoint)
         self.max_lengths = tuple(_shortest(ours, its) for ours, its in zip(self.max_lengths, model.max_positions()))
         self.models_take_lengths &= isinstance(model, PyramidionModel)
+        self.prepend_bos |= bool(getattr(getattr(model, "options", None), "prepend_bos", False))
         self.pooling_meters = PoolingMeters(model)
         if self.rouge:
             arguments = generation_arguments(self.cfg.eval_rouge_args, self.max_lengths[1])
             self.rouge_generator = self.build_generator([model], arguments)
         return model
+
+    @property
+    def bos(self) -> Optional[int]:
+        """Id of the ``<s>`` that documents and summaries start with, or None."""
+        return self.src_dict.bos() if self.prepend_bos else None
 
     def train_step(self, sample, model, criterion, optimizer, update_num, *args, **kwargs):
         """As of fairseq; the logging output also tells of the documents' tokens and the poolings.
@@ -150,10 +158,10 @@ class LongDocumentSummarizationTask(TranslationTask):
                 f"preprocess/prepare.py ({error})"
             ) from error
         stock = self.datasets[split]
-        src = TruncatedDataset(stock.src, self.max_lengths[0], self.src_dict.eos())
+        src = TruncatedDataset(stock.src, self.max_lengths[0], self.src_dict.eos(), self.bos)
         tgt = None
         if stock.tgt is not None:
-            tgt = TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos())
+            tgt = TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos(), self.bos)
         for what, side in (("documents", src), ("summaries", tgt)):
             if side is not None:
                 logger.info(
@@ -189,7 +197,7 @@ class LongDocumentSummarizationTask(TranslationTask):
             src_lengths: their lengths.
             constraints: see fairseq's ``--constraints``.
         """
-        src_tokens = [truncate(tokens, self.max_lengths[0], self.src_dict.eos()) for tokens in src_tokens]
+        src_tokens = [truncate(tokens, self.max_lengths[0], self.src_dict.eos(), self.bos) for tokens in src_tokens]
         return DocumentPairDataset(
             src_tokens,
             [tokens.numel() for tokens in src_tokens],
@@ -207,6 +215,13 @@ class LongDocumentSummarizationTask(TranslationTask):
         """
         kwargs["required_batch_size_multiple"] = 1
         return super().get_batch_iterator(dataset, *args, **kwargs)
+
+    def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
+        """As of fairseq; a model whose summaries start with ``<s>`` need not find out."""
+        if self.prepend_bos and prefix_tokens is None:
+            documents = sample["net_input"]["src_tokens"]
+            prefix_tokens = documents.new_full((documents.size(0), 1), self.bos)
+        return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
     def build_generator(self, models, args, *rest, **kwargs):
         """As of fairseq.

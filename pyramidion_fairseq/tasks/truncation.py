@@ -8,8 +8,13 @@ from fairseq.data import BaseWrapperDataset
 from torch import Tensor
 
 
-def truncate(tokens: Tensor, max_length: int | None, eos: int) -> Tensor:
-    """Keep at most ``max_length`` tokens of a (T,) sequence, the last of them ``eos`` where it was there before."""
+def truncate(tokens: Tensor, max_length: int | None, eos: int, bos: int | None = None) -> Tensor:
+    """Keep at most ``max_length`` tokens of a (T,) sequence, the last of them ``eos`` where it was there before.
+
+    Where ``bos`` is given, it is put in front and counts.
+    """
+    if bos is not None:
+        tokens = torch.cat([tokens.new_tensor([bos]), tokens])
     if max_length is None or tokens.numel() <= max_length:
         return tokens
     kept = tokens[:max_length]
@@ -25,18 +30,19 @@ class TruncatedDataset(BaseWrapperDataset):
         dataset: of (T,) token sequences, with ``sizes``.
         max_length: in tokens, ``</s>`` counted; None cuts nothing.
         eos: id of ``</s>``.
+        bos: id of ``<s>`` to put in front of every sequence, or None.
     """
 
-    def __init__(self, dataset, max_length: int | None, eos: int):
+    def __init__(self, dataset, max_length: int | None, eos: int, bos: int | None = None):
         super().__init__(dataset)
-        self.max_length, self.eos = max_length, eos
-        full = np.asarray(dataset.sizes)
+        self.max_length, self.eos, self.bos = max_length, eos, bos
+        full = np.asarray(dataset.sizes) + (bos is not None)
         self._sizes = full if max_length is None else np.minimum(full, max_length)
         #: How many sequences lose tokens.
         self.num_cut = int((full > self._sizes).sum())
 
     def __getitem__(self, index: int) -> Tensor:
-        return truncate(self.dataset[index], self.max_length, self.eos)
+        return truncate(self.dataset[index], self.max_length, self.eos, self.bos)
 
     @property
     def sizes(self) -> np.ndarray:

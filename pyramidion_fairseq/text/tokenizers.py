@@ -137,8 +137,14 @@ def build_tokenizer(dictionary: Any, bpe: Any) -> Tokenizer:
     processor = getattr(bpe, "sp", None)
     if processor is not None:
         return SentencepieceTokenizer(dictionary, processor)
+    if hasattr(getattr(bpe, "bpe", None), "byte_encoder"):
+        from .byte_level import ByteLevelTokenizer  # which extends a class of this module
+
+        return ByteLevelTokenizer(dictionary, bpe.bpe)
     if bpe is not None:
-        raise PyramidionError(f"{type(bpe).__name__} is not supported: summaries take sentencepiece, or no bpe at all")
+        raise PyramidionError(
+            f"{type(bpe).__name__} is not supported: summaries take sentencepiece, gpt2 or no bpe at all"
+        )
     if any(symbol.startswith(BLANK) for symbol in dictionary.symbols):
         raise PyramidionError(
             "the dictionary has the pieces of a sentencepiece model: say where that is, with --sentencepiece-model "

@@ -1,0 +1,16 @@
+"""torch.hub: ``torch.hub.load(REPOSITORY, "summarizer", "path/to/checkpoint/or/folder")``."""
+
+dependencies = ["torch", "fairseq", "omegaconf", "sentencepiece", "regex"]
+
+
+def summarizer(path: str, device: str = "cpu", **options):
+    """A checkpoint, or the folder of one, ready to summarise: ``.summarize(["A long document ...", ...])``.
+
+    Args:
+        path: as of ``PyramidionModel.from_pretrained``.
+        device: "cpu", "cuda", ...; "auto" is a GPU where there is one.
+        **options: as of ``PyramidionModel.from_pretrained``.
+    """
+    from pyramidion_fairseq import PyramidionModel
+
+    return PyramidionModel.from_pretrained(path, device=device, **options)

@@ -1,0 +1,83 @@
+"""The model card of an exported directory."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+_CARD = """\
+---
+library_name: transformers
+pipeline_tag: summarization
+tags:
+- long-document
+- summarization
+- representation-pooling
+---
+
+# Summariser of long documents
+
+A BART-like encoder-decoder with a sparse, pooled encoder, exported by
+`pyramidion-convert huggingface` of pyramidion_fairseq (trainable representation pooling: Pietruszka, Borchmann,
+Garncarek, ACL 2022). The directory carries the code that it needs, which is that package's own, file by file; it needs
+torch and transformers, not fairseq.
+
+| what | value |
+|---|---|
+{rows}
+
+```python
+import torch
+from transformers import AutoModelForSeq2SeqLM{tokenizer_import}
+
+model = AutoModelForSeq2SeqLM.from_pretrained("PATH", trust_remote_code=True)
+{tokenize}
+summaries = model.generate(**inputs)  # beam {beam}, length penalty {lenpen}; see generation_config.json
+{decode}
+```
+
+`pyramidion-convert bart PATH OUT` makes a fairseq checkpoint of it again, bit for bit.
+
+What the model was trained on, and how well it summarises, is for whoever trained it to add here.
+"""
+
+
+def model_card(options: Mapping[str, Any], generation: Mapping[str, Any], parameters: int, tokenizer: bool) -> str:
+    """README.md: what the model is, from its options; nothing that is not known of it.
+
+    Args:
+        options: every field of PyramidionConfig.
+        generation: see ``export.GENERATION``.
+        parameters: how many there are.
+        tokenizer: whether the directory has one.
+    """
+    attention = options["attention"]
+    if attention == "lsg":
+        attention += f" ({options['lsg_sparsity_type']}, blocks of {options['lsg_block_size']})"
+    elif attention == "blockwise":
+        attention += f", blocks of {options['block_size']}"
+    pooled = options["pooling_schedule"]
+    rows = {
+        "parameters": f"{parameters:,}",
+        "layers": f"{options['encoder_layers']} + {options['decoder_layers']} of {options['encoder_embed_dim']}",
+        "longest document": f"{options['max_source_positions']:,} tokens",
+        "longest summary": f"{options['max_target_positions']:,} tokens",
+        "attention of the encoder": attention,
+        "poolings (layer:length)": f"{pooled}, {options['pooler']}, {options['scorer']}" if pooled else "none",
+        "documents and summaries start with `<s>`": "yes" if options["prepend_bos"] else "no",
+    }
+    if tokenizer:
+        tokenize = 'tokenizer = AutoTokenizer.from_pretrained("PATH")\ninputs = tokenizer(documents, '
+        tokenize += 'padding=True, truncation=True, return_tensors="pt")'
+        decode = "tokenizer.batch_decode(summaries, skip_special_tokens=True)"
+    else:
+        tokenize = "# The vocabulary is dict.txt (ids 0 to 3 are <s>, <pad>, </s>, <unk>; then its lines)\n"
+        tokenize += 'inputs = {"input_ids": torch.tensor(documents)}  # ids, with </s> at the end'
+        decode = "summaries.tolist()"
+    return _CARD.format(
+        rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
+        tokenizer_import=", AutoTokenizer" if tokenizer else "",
+        tokenize=tokenize,
+        decode=decode,
+        beam=generation["beam"],
+        lenpen=generation["lenpen"],
+    )

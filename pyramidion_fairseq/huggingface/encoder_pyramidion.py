@@ -1,0 +1,151 @@
+"""The encoder for transformers: the same layers, poolings and global tokens, without fairseq."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import BaseModelOutput
+
+from ..attention.base import ATTENTIONS
+from ..functional.padding import move_padding_right
+from ..functional.window_pooling import repeat_slots
+from ..models.global_tokens import GlobalTokens
+from ..models.pooling import RepresentationPooling
+from ..schedule import PoolingSchedule
+from .positions import FixedPositions
+
+
+@dataclass
+class PooledEncoderOutput(BaseModelOutput):
+    """What the decoder needs of the encoder: k vectors a document, fewer than it has tokens."""
+
+    attention_mask: Tensor | None = None
+    """(B, k) int64, 1 on vectors, 0 on padding."""
+
+
+class PyramidionBartEncoderLayer(nn.Module):
+    """One layer, by BART's names; (B, T, C) and a mask, True on padding."""
+
+    def __init__(self, config, options: Namespace, reports_attention: bool):
+        super().__init__()
+        self.self_attn = ATTENTIONS.build(options.attention, options)
+        self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
+        self.fc1 = nn.Linear(config.d_model, config.encoder_ffn_dim)
+        self.fc2 = nn.Linear(config.encoder_ffn_dim, config.d_model)
+        self.final_layer_norm = nn.LayerNorm(config.d_model)
+        self.activation = ACT2FN[config.activation_function]
+        self.dropout, self.activation_dropout = config.dropout, config.activation_dropout
+        self.reports_attention = reports_attention
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C), (B, T) bool or None -> (B, T, C), and (B, T) column sums of the attention or None."""
+        attention = self.self_attn.received(x, padding_mask) if self.reports_attention else None
+        attended, _ = self.self_attn(x, key_padding_mask=padding_mask)
+        x = self.self_attn_layer_norm(x + F.dropout(attended, self.dropout, self.training))
+        hidden = F.dropout(self.activation(self.fc1(x)), self.activation_dropout, self.training)
+        return self.final_layer_norm(x + F.dropout(self.fc2(hidden), self.dropout, self.training)), attention
+
+
+class PyramidionBartEncoder(nn.Module):
+    """What ``pyramidion_fairseq.models.encoder.PyramidionEncoder`` is for fairseq.
+
+    Args:
+        config: a :class:`PyramidionBartConfig`.
+        embed_tokens: the shared embedding; scales its output where the model does.
+    """
+
+    main_input_name = "input_ids"
+
+    def __init__(self, config, embed_tokens: nn.Module):
+        super().__init__()
+        options = Namespace(**config.pyramidion)
+        dim, self.padding_idx = config.d_model, config.pad_token_id
+        self.embed_tokens, self.dropout = embed_tokens, config.dropout
+        self.offset = self.padding_idx + 1 if options.encoder_learned_pos else None
+        if options.encoder_learned_pos:
+            self.embed_positions = nn.Embedding(options.max_source_positions + self.offset, dim, self.padding_idx)
+        else:
+            self.embed_positions = FixedPositions(dim, self.padding_idx)
+        self.layernorm_embedding = nn.LayerNorm(dim) if options.layernorm_embedding else nn.Identity()
+        self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
+        if self.num_globals:
+            scale = 1.0 if options.no_scale_embedding else math.sqrt(dim)
+            self.global_embeddings = GlobalTokens(
+                dim,
+                self.num_globals,
+                std=scale * dim**-0.5,
+                hide_first=options.lsg_mask_first_token,
+                in_output=not options.lsg_no_global_to_decoder,
+                replace_first=not options.lsg_no_pool_with_global,
+            )
+        steps = PoolingSchedule.parse(options.pooling_schedule).steps
+        self.poolings = nn.ModuleDict(
+            {str(layer): RepresentationPooling.from_config(options, k) for layer, k in steps}
+        )
+        wanting = {int(layer) for layer, pooling in self.poolings.items() if pooling.needs_attention}
+        self.layers = nn.ModuleList(
+            PyramidionBartEncoderLayer(config, options, number in wanting)
+            for number in range(1, config.encoder_layers + 1)
+        )
+        #: Set by transformers' ``gradient_checkpointing_enable``.
+        self.gradient_checkpointing = False
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(B, T) right-padded ids -> (B, T, C), zeros on padding."""
+        x = self.embed_tokens(tokens)
+        if self.offset is not None:
+            x = x + self.embed_positions(torch.arange(tokens.size(1), device=tokens.device) + self.offset)
+        else:
+            x = x + self.embed_positions(tokens).to(x.dtype)
+        x = F.dropout(self.layernorm_embedding(x), self.dropout, self.training)
+        return x.masked_fill(tokens.eq(self.padding_idx).unsqueeze(-1), 0)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool = True, **_
+    ) -> PooledEncoderOutput:
+        """Encode documents.
+
+        Args:
+            input_ids: (B, T) ids; padding may stand on either side.
+            attention_mask: (B, T), 0 on padding; None takes the padding symbol for it.
+            return_dict: ignored, as is what else transformers hands over.
+        """
+        if attention_mask is not None:
+            input_ids = input_ids.masked_fill(attention_mask == 0, self.padding_idx)
+        tokens = move_padding_right(input_ids, self.padding_idx)
+        padding = tokens.eq(self.padding_idx)
+        mask, x, first = padding if padding.any() else None, self.embed(tokens), self.num_globals
+        if first:
+            globals_ = self.layernorm_embedding(self.global_embeddings(len(x)))
+            x = torch.cat([F.dropout(globals_, self.dropout, self.training), x], dim=1)
+        slots, full_length = [], None
+        for number, layer in enumerate(self.layers, start=1):
+            hidden = self.global_embeddings.hidden_keys(x, mask, pooled=bool(slots)) if first else mask
+            if self.gradient_checkpointing and self.training:
+                x, attention = self._gradient_checkpointing_func(layer.__call__, x, hidden)
+            else:
+                x, attention = layer(x, hidden)
+            if str(number) not in self.poolings:
+                continue
+            pooling = self.poolings[str(number)]
+            if pooling.pooler.upsamples and full_length is None:
+                full_length = x, mask
+            pooled = pooling(x[:, first:], mask, attention)
+            x, mask = torch.cat([x[:, :first], pooled.embeddings], dim=1), pooled.padding_mask
+            slots.append(pooled.slots)
+        if full_length is not None:
+            document = x[:, first:]
+            for record in reversed(slots):
+                document = repeat_slots(document, record)
+            x, mask = torch.cat([x[:, :first], document], dim=1) + full_length[0], full_length[1]
+        if mask is None:
+            mask = padding.new_zeros(len(x), x.size(1) - first)
+        if first:
+            x, mask = self.global_embeddings.finish(x, mask)
+        return PooledEncoderOutput(last_hidden_state=x, attention_mask=(~mask).long())

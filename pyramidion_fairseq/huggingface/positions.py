@@ -1,0 +1,41 @@
+"""Positions of models that are no BART: fixed ones, or none. Without learned parameters."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoidal(positions: Tensor, dim: int) -> Tensor:
+    """fairseq's sinusoidal embedding (Vaswani et al. 2017, with sines and cosines in halves): (...,) -> (..., dim)."""
+    half = dim // 2
+    rates = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000) / (half - 1))).to(positions.device)
+    angles = positions.unsqueeze(-1).float() * rates
+    table = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    return nn.functional.pad(table, (0, dim % 2))
+
+
+class FixedPositions(nn.Module):
+    """Stands where transformers' BART has its learned positions.
+
+    Args:
+        dim: width.
+        padding_idx: fairseq counts positions from ``padding_idx + 1``; None gives zeros, which is no positions.
+    """
+
+    def __init__(self, dim: int, padding_idx: int | None):
+        super().__init__()
+        self.dim, self.padding_idx = dim, padding_idx
+
+    def forward(
+        self, input_ids: Tensor, past_key_values_length: int = 0, position_ids: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, ...) says how many -> (1, T, dim) float32."""
+        length, device = input_ids.size(1), input_ids.device
+        if self.padding_idx is None:
+            return torch.zeros(1, length, self.dim, device=device)
+        if position_ids is None:
+            position_ids = torch.arange(length, device=device) + past_key_values_length
+        return sinusoidal(position_ids.reshape(1, -1) + self.padding_idx + 1, self.dim)

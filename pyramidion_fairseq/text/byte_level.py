@@ -1,0 +1,67 @@
+"""GPT-2's byte-level BPE, which BART has: words to its tokens and back."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any
+
+from .tokenizers import Tokenizer
+
+
+def is_byte_level(dictionary: Any) -> bool:
+    """Whether a fairseq dictionary has the numbers of GPT-2's tokens as its symbols."""
+    symbols = dictionary.symbols[dictionary.nspecial :]
+    return 2 * sum(symbol.isdigit() for symbol in symbols) > len(symbols)
+
+
+class ByteLevelTokenizer(Tokenizer):
+    """The tokens of a byte-level BPE; the dictionary has their numbers.
+
+    Args:
+        dictionary: fairseq's, from numbers to ids.
+        encoder: fairseq's ``gpt2_bpe_utils.Encoder``.
+    """
+
+    def __init__(self, dictionary: Any, encoder: Any):
+        super().__init__(dictionary)
+        self.encoder = encoder
+
+    def _split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
+        numbers = self.encoder.encode(text)
+        ends = list(accumulate(len(self.encoder.decoder[number]) for number in numbers))
+        return list(map(str, numbers)), _characters(text, [0, *ends])
+
+    def _join(self, pieces: list[str]) -> tuple[str, list[tuple[int, int]]]:
+        data, ends = bytearray(), [0]
+        for piece in pieces:
+            data += self._bytes(piece)
+            ends.append(len(data))
+        leading = len(data) - len(data.lstrip())
+        text = bytes(data).strip().decode("utf-8", errors="replace")
+        if len(text.encode("utf-8")) == len(data.strip()):  # what is no UTF-8 has other lengths: then roughly
+            return text, _characters(text, [min(max(0, end - leading), len(data.strip())) for end in ends])
+        return text, [(min(start, len(text)), min(end, len(text))) for start, end in zip(ends, ends[1:])]
+
+    def _bytes(self, piece: str) -> bytes:
+        """What a symbol of the dictionary stands for; symbols that are no token stand for themselves, ``<s>`` for
+        nothing."""
+        if piece == self.dictionary.bos_word:
+            return b""
+        token = self.encoder.decoder.get(int(piece)) if piece.isdigit() else None
+        if token is None or any(character not in self.encoder.byte_decoder for character in token):
+            return piece.encode("utf-8") if token is None else token.encode("utf-8")
+        return bytes(self.encoder.byte_decoder[character] for character in token)
+
+
+def _characters(text: str, ends: list[int]) -> list[tuple[int, int]]:
+    """[start, end) in characters for pieces that end after so many bytes; a cut character belongs to both sides."""
+    starts_at, number = [], 0
+    for number, character in enumerate(text):
+        starts_at += [number] * len(character.encode("utf-8"))
+    starts_at.append(len(text))
+    spans = []
+    for start, end in zip(ends, ends[1:]):
+        first = starts_at[start]
+        last = starts_at[end - 1] + 1 if end > start else first
+        spans.append((first, last))
+    return spans

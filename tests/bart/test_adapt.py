@@ -1,0 +1,146 @@
+"""What a longer, sparser, pooled model gets that a pretrained one lacks; loading a BART as it is."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+
+from pyramidion_fairseq.bart.adapt import adapt_state
+from pyramidion_fairseq.bart.convert import make_dictionary
+from pyramidion_fairseq.bart.lengthen import SPREAD, spread_globals, spread_scorer, tile_positions
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.models import PyramidionModel
+from pyramidion_fairseq.models.architectures import fields_of
+from pyramidion_fairseq.scorers.linear import LinearScorer
+from pyramidion_fairseq.scorers.nonlinear import NonlinearScorer
+
+SMALL = {
+    **{f"{side}_embed_dim": 32 for side in ("encoder", "decoder")},
+    **{f"{side}_ffn_embed_dim": 64 for side in ("encoder", "decoder")},
+    **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "max_source_positions": 150,
+    "max_target_positions": 64,
+    "lsg_block_size": 8,
+    "lsg_sparse_block_size": 8,
+    "pooling_schedule": "3:40",
+}
+
+
+def build(symbols, **options):
+    dictionary = make_dictionary(symbols)
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    torch.manual_seed(1)
+    return PyramidionModel.build_model(Namespace(**{**fields_of("bart_base_long"), **SMALL, **options}), task).eval()
+
+
+@pytest.mark.parametrize("rows", [6, 10, 12, 23, 45])
+def test_positions_are_repeated_after_their_offset(rows):
+    table = torch.arange(12.0).unsqueeze(1).expand(-1, 3)
+    tiled = tile_positions(table, rows, offset=2)
+    assert tiled[:, 1].tolist() == ([0, 1] + list(range(2, 12)) * 5)[:rows]
+
+
+def test_positions_need_some():
+    with pytest.raises(ValueError, match="offset rows, got 2"):
+        tile_positions(torch.zeros(2, 4), 10, offset=2)
+
+
+def published_order(positions, stride=64):
+    """As lsg-converter 0.1.9 orders 1024 positions: every second one, then one of each stretch of 64 after another."""
+    halved = positions.reshape(512, 2, -1)[:, 0]
+    return halved.reshape(-1, stride // 2, positions.size(1)).transpose(0, 1).reshape(512, -1)
+
+
+def test_global_tokens_are_those_of_the_published_converter():
+    positions, bos, mask = torch.randn(1024, 4), torch.randn(4), torch.randn(4)
+    expected = published_order(positions)
+    expected[0] += bos
+    expected[1:] += mask
+    assert torch.equal(spread_globals(positions, bos, mask), expected)
+
+
+def test_global_tokens_of_fewer_positions_are_spread_over_them():
+    positions = torch.arange(64.0).unsqueeze(1)
+    places = spread_globals(positions, torch.zeros(1), torch.zeros(1)).flatten()
+    assert places[:16].tolist() == list(range(0, 64, 4)) and places.max() == 63
+
+
+@pytest.mark.parametrize("scorer", [LinearScorer(64), NonlinearScorer(64)])
+def test_a_spread_scorer_rates_with_the_wanted_deviation(scorer):
+    weight, bias = 1 + 0.5 * torch.rand(64), torch.randn(64)
+    spread_scorer(scorer, weight, bias)
+    states = torch.nn.functional.layer_norm(torch.randn(1, 5000, 64), (64,), weight, bias)
+    ratings = scorer.rate(states, None)
+    assert ratings.std().item() == pytest.approx(SPREAD, rel=0.1) and abs(ratings.mean().item()) < 0.2
+
+
+def test_a_bart_of_fairseq_loads_as_it_is(stock, symbols, caplog):
+    _, bart = stock
+    model = build(symbols)
+    with caplog.at_level("INFO"):
+        model.load_state_dict({name: tensor.clone() for name, tensor in bart.state_dict().items()}, strict=True)
+    for text in ("64 positions repeated to 150", "<s> and <mask>", "scorer of the pooling after layer 3"):
+        assert text in caplog.text
+    ours, theirs = model.state_dict(), bart.state_dict()
+    positions = theirs["encoder.embed_positions.weight"]
+    tiled = torch.cat([positions, positions[2:], positions[2:24]])
+    assert torch.equal(ours["encoder.embed_positions.weight"], tiled)
+    new = {"encoder.global_embeddings.weight", "encoder.embed_positions.weight"}
+    new |= {f"encoder.poolings.3.scorer.proj.{what}" for what in ("weight", "bias")}
+    assert ours.keys() == theirs.keys() | new
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items() if name not in new)
+    assert torch.equal(
+        ours["encoder.global_embeddings.weight"][0], positions[2] + theirs["encoder.embed_tokens.weight"][0]
+    )
+
+
+def test_the_row_of_mask_goes_with_a_dictionary_without_it(stock, symbols):
+    _, bart = stock
+    model, whole = build(symbols[:-1]), build(symbols)
+    for target in (model, whole):
+        target.load_state_dict({name: tensor.clone() for name, tensor in bart.state_dict().items()}, strict=True)
+    ours, theirs = model.state_dict(), whole.state_dict()
+    assert torch.equal(ours["encoder.embed_tokens.weight"], theirs["encoder.embed_tokens.weight"][:-1])
+    assert torch.equal(ours["encoder.global_embeddings.weight"], theirs["encoder.global_embeddings.weight"])
+
+
+def test_another_vocabulary_is_refused(stock, symbols):
+    with pytest.raises(PyramidionError, match="symbols, the data's dictionary 200"):
+        build(symbols[:200]).load_state_dict(dict(stock[1].state_dict()), strict=True)
+
+
+def test_heads_of_classification_are_left_out(stock, symbols):
+    state = {**stock[1].state_dict(), "classification_heads.mnli.dense.weight": torch.zeros(3, 3)}
+    build(symbols).load_state_dict(state, strict=True)
+
+
+@pytest.mark.parametrize("lost", ["encoder.layers.1.fc1.bias", "decoder.layernorm_embedding.weight"])
+def test_loading_stays_strict(stock, symbols, lost):
+    state = dict(stock[1].state_dict())
+    del state[lost]
+    with pytest.raises(RuntimeError, match=lost):
+        build(symbols).load_state_dict(state, strict=True)
+
+
+def test_half_a_scorer_is_no_new_scorer(symbols):
+    model = build(symbols)
+    state = model.state_dict()
+    del state["encoder.poolings.3.scorer.proj.bias"]
+    with pytest.raises(RuntimeError, match=r"scorer\.proj\.bias"):
+        model.load_state_dict(state, strict=True)
+
+
+def test_what_fits_is_not_changed(symbols):
+    model = build(symbols)
+    state = model.state_dict()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    assert adapt_state(model, state) == []
+    assert state.keys() == before.keys() and all(torch.equal(state[name], before[name]) for name in state)
+
+
+def test_positions_are_cut_for_a_shorter_model(symbols):
+    long, short = build(symbols), build(symbols, max_source_positions=50)
+    short.load_state_dict(long.state_dict(), strict=True)
+    assert torch.equal(short.encoder.embed_positions.weight, long.encoder.embed_positions.weight[:52])
