@@ -20,7 +20,9 @@ def plot_positions(rows: Sequence[Mapping[str, Any]], documents: int, path: str)
     for name, (colour, dash) in _styles(names).items():
         axes.plot(places, [100 * row[name] for row in rows], dash, color=colour, label=name)
     axes.set(xlabel="position in the document (0: start, 1: end)", ylabel=f"% of what is kept, per 1/{len(rows)}")
-    axes.set(xlim=(0, 1), ylim=(0, None), title=f"Where the kept tokens lie ({documents:,} documents)")
+    # The lead baseline may leave the picture at its top, else nothing else could be told apart.
+    top = 3 * max(100 * row[name] for row in rows for name in names if name != "lead")
+    axes.set(xlim=(0, 1), ylim=(0, top), title=f"Where the kept tokens lie ({documents:,} documents)")
     axes.legend(frameon=False)
     _save(figure, path)
 
@@ -40,7 +42,10 @@ def plot_sections(rows: Sequence[Mapping[str, Any]], path: str) -> None:
     labels = [f"{row['section'][:40]} ({row['documents']:,})".replace("$", r"\$") for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
-    axes.set(xlabel="% of what is kept of the document", title="In which sections the kept tokens lie (documents)")
+    axes.set(
+        xlabel="% of what is kept of the document",
+        title="In which sections the kept tokens lie (documents that have them)",
+    )
     axes.legend(frameon=False)
     _save(figure, path)
 
@@ -52,7 +57,7 @@ def plot_weights(rows: Sequence[Mapping[str, Any]], path: str) -> None:
         bins = [value for name, value in row.items() if name.startswith("largest weight 0")]
         places = [(number + 0.5) / len(bins) for number in range(len(bins))]
         label = f"{row['stage']}: {row['tokens that count']:.1f} of {row['tokens in a vector']:.1f} tokens count"
-        axes.plot(places, [100 * value for value in bins], dash, color=colour, label=label)
+        axes.plot(places, [100 * value for value in bins], dash, color=colour, label=label, drawstyle="steps-mid")
         axes.axvline(row["largest weight of a mean"], color=colour, linestyle=":", linewidth=1)
     axes.set(xlabel="largest weight in a vector (1: hard selection; dotted: a mean of its tokens)")
     axes.set(ylabel="% of vectors", xlim=(0, 1), ylim=(0, None), title="How peaked the weights are")
