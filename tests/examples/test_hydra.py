@@ -35,8 +35,9 @@ def test_there_is_a_file_for_every_row():
         assert re.search(rf"Table {table}, row [^;]*{re.escape(row.split('/')[0])}", first)
 
 
-def test_files_are_fresh(program):
-    done = program(sys.executable, "scripts/write_hydra.py", "--check")
+@pytest.mark.parametrize("script", ["write_hydra.py", "write_example_pages.py"])
+def test_what_is_written_by_a_script_is_fresh(program, script):
+    done = program(sys.executable, f"scripts/{script}", "--check")
     assert done.returncode == 0, done.stderr
 
 
