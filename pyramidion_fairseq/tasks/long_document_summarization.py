@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
+from ..generation import set_plain_generation
 from .truncation import TruncatedDataset, truncate
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ class LongDocumentSummarizationConfig(TranslationConfig):
     )
     max_target_positions: Optional[int] = field(
         default=None, metadata={"help": "cut summaries to this many tokens (default: what the model writes)"}
+    )
+    plain_generation: bool = field(
+        default=False, metadata={"help": "generate with fairseq's own caches: the same tokens, slower"}
     )
 
 
@@ -143,4 +147,6 @@ class LongDocumentSummarizationTask(TranslationTask):
             raise PyramidionError(
                 "--print-alignment: the decoder attends to pooled vectors, which are no tokens of the document"
             )
+        for model in models:
+            set_plain_generation(model, getattr(self.cfg, "plain_generation", False))  # older checkpoints lack it
         return super().build_generator(models, args, *rest, **kwargs)
