@@ -10,13 +10,16 @@ import torch.nn.functional as F
 from fairseq import search, utils
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
 from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
+from fairseq_cli import generate as generate_command
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.generation import OWNERS, plain_generation, regroup, repeated
 from pyramidion_fairseq.generation.linear import HAS_ONEDNN, few_rows_linear
+from pyramidion_fairseq.models import decoder
 from tests.conftest import LargestTensor, make_dictionary
+from tests.test_every_architecture import common, corpus, run, train_two_updates  # noqa: F401 -- a fixture
 
 RAGGED, EQUAL = [40, 3, 17, 1], [20, 20, 20]
 OPTIONS = {
@@ -247,6 +250,15 @@ def test_regroup(order, documents, beam, kept, size):
     assert (None if grouping.kept is None else grouping.kept.tolist(), grouping.beam) == (kept, size)
 
 
+def test_regroup_without_waiting():
+    """As on a GPU: orders that keep the number of hypotheses are asserted on the device, the others looked at."""
+    assert regroup(torch.tensor([1, 1, 2, 3]), 2, 2, wait=False) == (None, 2)
+    with pytest.raises(RuntimeError, match="moved from one document to another"):
+        regroup(torch.tensor([0, 2, 3, 1]), 2, 2, wait=False)
+    kept, beam = regroup(torch.tensor([3, 2]), 2, 2, wait=False)
+    assert kept.tolist() == [1] and beam == 2
+
+
 @pytest.mark.parametrize("name", ORDERS)
 def test_any_order(tiny_model, random_tokens, exact_softmax, name):
     """Also those that no search of fairseq makes: a row reads its document and remembers its own past.
@@ -381,14 +393,27 @@ def test_commands_leave_out_attention_that_nobody_prints(tiny_model, random_toke
     assert generate([model], random_tokens(EQUAL))[0][0]["attention"].numel() == 0
 
 
-def test_what_the_step_does_not_know_goes_fairseqs_way(confident_model, random_tokens, exact_softmax):
-    """Dropout that stays on in generation; with probability 0 here, so that the tokens can be compared."""
+def retain_dropout(model):  # with probability 0 here, so that the tokens can be compared
+    model.decoder.layers[0].dropout_module.apply_during_inference = True
+
+
+def hook(model):
+    model.decoder.layers[0].encoder_attn.register_forward_hook(lambda *args: None)
+
+
+def wrap(model):
+    model.decoder.output_projection = nn.Sequential(model.decoder.output_projection)
+
+
+@pytest.mark.parametrize("change", [retain_dropout, hook, wrap])
+def test_what_the_step_does_not_know_goes_fairseqs_way(
+    confident_model, random_tokens, exact_softmax, monkeypatch, change
+):
     model, tokens = confident_model(), random_tokens(RAGGED)
     fast = generate([model], tokens, beam_size=3)
-    model.decoder.layers[0].dropout_module.apply_during_inference = True
-    with Operations() as operations:
-        assert_same(generate([model], tokens, beam_size=3), fast)
-    assert "bmm" in operations.names and not any("scaled_dot_product" in name for name in operations.names[-2000:])
+    change(model)
+    monkeypatch.setattr(decoder, "start", None)
+    assert_same(generate([model], tokens, beam_size=3), fast)
 
 
 def test_generating_leaves_the_model_as_it_was(tiny_model, random_tokens):
@@ -397,6 +422,30 @@ def test_generating_leaves_the_model_as_it_was(tiny_model, random_tokens):
     generate([model], random_tokens(EQUAL))
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def hypotheses(stdout):
+    """Document -> (score, tokens) of every hypothesis in the output of fairseq-generate."""
+    lines = [line.split("\t") for line in stdout.splitlines() if line.startswith("H-")]
+    assert lines
+    return [(name, float(score), text) for name, score, text in lines]
+
+
+def test_stock_command_with_and_without(monkeypatch, corpus, tmp_path):  # noqa: F811
+    path = train_two_updates(monkeypatch, corpus, tmp_path, "transpooler_2k_512", "cpu")
+    used, start = [], decoder.start
+    monkeypatch.setattr(decoder, "start", lambda *args: used.append(True) or start(*args))
+    search = ["--path", path, "--beam", 3, "--nbest", 3, "--max-len-b", 9, "--no-repeat-ngram-size", 3]
+    fast = run(monkeypatch, generate_command.cli_main, *common(corpus, "cpu"), *search)
+    assert used
+    used.clear()
+    plain = run(monkeypatch, generate_command.cli_main, *common(corpus, "cpu"), *search, "--plain-generation")
+    assert not used
+    for (name, score, text), (*expected_name, expected_score, expected_text) in zip(
+        hypotheses(fast), hypotheses(plain)
+    ):
+        assert [name] == expected_name and text == expected_text
+        assert score == pytest.approx(expected_score, abs=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 16, 64, 65])

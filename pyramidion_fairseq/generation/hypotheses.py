@@ -24,25 +24,25 @@ class Grouping(NamedTuple):
     """Hypotheses of each document."""
 
 
-def regroup(order: Tensor, documents: int, beam: int | None) -> Grouping:
+def regroup(order: Tensor, documents: int, beam: int | None, wait: bool | None = None) -> Grouping:
     """Find the documents that hypotheses belong to after they were selected.
 
     Args:
         order: (R',) int64, the selected rows as indices into the ``documents * beam`` ones before.
         documents: how many there are.
         beam: hypotheses of each until now; None before they were repeated for the first time.
+        wait: look at the order's values also where it keeps the number of hypotheses. Default: not on a GPU, where
+            the host would wait in every step. Such an order is then taken to stay within each document, as those of
+            all of fairseq's searches do (fairseq takes it so everywhere), which the device asserts.
 
     Returns:
         The documents and the beam. Rows that are no longer grouped get a document each.
-
-    On a GPU a selection that keeps the number of hypotheses is taken to stay within each document, as in every search
-    of fairseq; that is asserted there without waiting for it.
     """
     owners = order if beam is None else torch.div(order, beam, rounding_mode="floor")
     rows, everyone = len(order), torch.arange(documents, device=order.device)
     if rows % documents == 0:
         expected = everyone.repeat_interleave(rows // documents)
-        if order.is_cuda and beam is not None and rows == documents * beam:
+        if rows == documents * (beam or 0) and not (wait if wait is not None else not order.is_cuda):
             torch._assert_async(
                 (owners == expected).all(),
                 "hypotheses moved from one document to another: generate with plain_generation(model)",

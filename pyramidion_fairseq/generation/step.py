@@ -19,10 +19,16 @@ from .state import DecodingState
 def supported(decoder: nn.Module) -> bool:
     """Whether :func:`decode_step` does all that the decoder's layers do: not with parts that the paper does not use.
 
-    Those are, for instance, layers that are wrapped (fully sharded training), quantised or pruned, and dropout that
-    stays on in generation (``--retain-dropout``).
+    Those are, for instance, layers that are wrapped (fully sharded training), quantised or watched by hooks, and
+    dropout that stays on in generation (``--retain-dropout``).
     """
-    return decoder.adaptive_softmax is None and decoder.quant_noise is None and all(map(_is_stock, decoder.layers))
+    return (
+        decoder.adaptive_softmax is None
+        and decoder.quant_noise is None
+        and type(decoder.output_projection) is nn.Linear
+        and all(map(_is_stock, decoder.layers))
+        and not any(module._forward_hooks or module._forward_pre_hooks for module in decoder.layers.modules())
+    )
 
 
 def _is_stock(layer: nn.Module) -> bool:

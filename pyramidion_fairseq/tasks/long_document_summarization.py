@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
+from ..generation import set_plain_generation
 from ..models import PyramidionModel
 from . import diagnosis
 from .dataset import DocumentPairDataset
@@ -55,6 +56,9 @@ class LongDocumentSummarizationConfig(TranslationConfig):
     eval_rouge_remove_bpe: str = field(
         default="auto",
         metadata={"help": "how pieces are joined to words, as of --remove-bpe; auto: as the dictionary looks"},
+    )
+    plain_generation: bool = field(
+        default=False, metadata={"help": "generate with fairseq's own caches: the same tokens, slower"}
     )
 
 
@@ -233,4 +237,6 @@ class LongDocumentSummarizationTask(TranslationTask):
             raise PyramidionError(
                 "--print-alignment: the decoder attends to pooled vectors, which are no tokens of the document"
             )
+        for model in models:
+            set_plain_generation(model, getattr(self.cfg, "plain_generation", False))  # older checkpoints lack it
         return super().build_generator(models, args, *rest, **kwargs)
