@@ -12,7 +12,7 @@ demo: setup
 
 test: setup
 	@.venv/bin/python -m ruff check .
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 
 soak: setup
 	@.venv/bin/python -m pytest -m soak $(ARGS)

@@ -14,6 +14,7 @@ PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
 ROUGE = ["rouge-score>=0.1.2"]  # scores by itself; files2rouge is on GitHub only
 SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
+TRANSFORMERS = ["transformers>=4.45", "safetensors>=0.4"]
 
 setup(
     name="pyramidion_fairseq",
@@ -41,16 +42,20 @@ setup(
         "preprocess": PREPROCESS,
         "rouge": ROUGE,
         "hf": HF,
+        "transformers": TRANSFORMERS,
         "serve": SERVE,
         "test": [
             "pytest>=7",
             "pytest-timeout>=2",
+            "pytest-xdist>=3",
+            'triton; platform_system == "Linux"',
             "hypothesis>=6",
             "playwright>=1.40",
             *PREPROCESS,
             *ROUGE,
             *HF,
             *SERVE,
+            *TRANSFORMERS,
         ],
     },
     entry_points={
