@@ -7,6 +7,7 @@ from . import checkpoints, compat
 from .errors import PyramidionError, install_excepthook
 from .functional import Pooled, successive_halving_topk
 from .models import PyramidionModel
+from .optim import FusedAdamW
 from .tasks import LongDocumentSummarizationTask
 from .version import __version__
 
@@ -15,6 +16,7 @@ checkpoints.install()
 install_excepthook()
 
 __all__ = [
+    "FusedAdamW",
     "LongDocumentSummarizationTask",
     "Pooled",
     "PyramidionError",

@@ -4,8 +4,10 @@
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import Callable, List, Optional
 
+import torch
+from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf, open_dict
@@ -29,6 +31,10 @@ class LongDocumentSummarizationConfig(TranslationConfig):
     )
     max_target_positions: Optional[int] = field(
         default=None, metadata={"help": "cut summaries to this many tokens (default: what the model writes)"}
+    )
+    autocast: ChoiceEnum(["none", "bf16"]) = field(
+        default="none",
+        metadata={"help": "precision of matrix products in training; weights and their updates stay in float32"},
     )
 
 
@@ -109,6 +115,25 @@ class LongDocumentSummarizationTask(TranslationTask):
             pad_to_multiple=stock.pad_to_multiple,
             tells_lengths=self.models_take_lengths,
         )
+
+    def train_step(self, sample, model, criterion, optimizer, update_num: int, ignore_grad: bool = False):
+        """As of fairseq, with the forward pass in the precision of ``--autocast``."""
+        return super().train_step(sample, model, self._autocast(criterion), optimizer, update_num, ignore_grad)
+
+    def valid_step(self, sample, model, criterion):
+        """As of fairseq, with the forward pass in the precision of ``--autocast``."""
+        return super().valid_step(sample, model, self._autocast(criterion))
+
+    def _autocast(self, criterion: Callable) -> Callable:
+        if getattr(self.cfg, "autocast", "none") == "none":
+            return criterion
+
+        def compute(model, sample, *args, **kwargs):
+            # Inside fairseq's own torch.cuda.amp.autocast, which would switch it off from the inside.
+            with torch.autocast(sample["net_input"]["src_tokens"].device.type, torch.bfloat16):
+                return criterion(model, sample, *args, **kwargs)
+
+        return compute
 
     def build_dataset_for_inference(
         self, src_tokens: List[Tensor], src_lengths: List[int], constraints: Optional[Tensor] = None
