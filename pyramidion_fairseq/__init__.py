@@ -11,6 +11,7 @@ from . import checkpoints, compat  # noqa: E402
 from .errors import PyramidionError, install_excepthook  # noqa: E402
 from .functional import Pooled, successive_halving_topk  # noqa: E402
 from .models import PyramidionModel  # noqa: E402
+from .optim import FusedAdamW  # noqa: E402
 from .scoring import RougeScorer  # noqa: E402
 from .tasks import LongDocumentSummarizationTask, diagnosis  # noqa: E402
 from .version import __version__  # noqa: E402
@@ -21,6 +22,7 @@ diagnosis.install()
 install_excepthook()
 
 __all__ = [
+    "FusedAdamW",
     "LongDocumentSummarizationTask",
     "Pooled",
     "PyramidionError",

@@ -1,6 +1,8 @@
-"""What lets stock fairseq commands run without compiled extensions, and keep what they have written."""
+"""What lets stock fairseq commands run without compiled extensions or a TPU, and keep what they have written."""
 
+import functools
 import importlib
+import importlib.util
 import logging
 import sys
 
@@ -10,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Stand in for the compiled parts of fairseq that are missing, and make its trainer write whole checkpoints.
+    """Stand in for the compiled parts of fairseq that are missing, mend two options, write whole checkpoints.
 
     Call it when the plugin is imported: ``--user-dir`` is read before the command's options are, so the default of
     ``--scoring`` can still be changed. Calling it again does nothing.
@@ -21,6 +23,7 @@ def install() -> None:
         _score_with_sacrebleu()
     _block_ngrams_that_are_there()
     whole_checkpoints.install()
+    _bf16_without_tpu()
 
 
 def _importable(module: str) -> bool:
@@ -72,3 +75,26 @@ def _block_ngrams_that_are_there() -> None:
 
     no_repeat_ngram.of_generated_tokens = True
     NGramRepeatBlock._no_repeat_ngram = no_repeat_ngram
+
+
+def _bf16_without_tpu() -> None:
+    """Make ``--bf16`` on the command line mean bfloat16 on a GPU or CPU, as ``common.bf16=true`` does in Hydra.
+
+    fairseq takes it for ``--tpu``, and stops where torch_xla is not there: then no TPU can be meant.
+    """
+    from fairseq import options
+
+    stock = options.parse_args_and_arch
+    if getattr(stock, "bf16_without_tpu", False) or importlib.util.find_spec("torch_xla") is not None:
+        return
+
+    @functools.wraps(stock)
+    def parse_args_and_arch(*args, **kwargs):
+        parsed = stock(*args, **kwargs)
+        options = parsed[0] if isinstance(parsed, tuple) else parsed  # with parse_known=True, what is left comes too
+        if getattr(options, "bf16", False):
+            options.tpu = False
+        return parsed
+
+    parse_args_and_arch.bf16_without_tpu = True
+    options.parse_args_and_arch = parse_args_and_arch

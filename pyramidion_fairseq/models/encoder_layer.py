@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Sequence
 
+import torch
 from fairseq.modules.fairseq_dropout import FairseqDropout
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor, nn
@@ -42,6 +45,9 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         for name in ("dropout_module", "activation_dropout_module"):
             setattr(self, name, Dropout(getattr(self, name).p, module_name=type(self).__name__))
         self.has_relu = cfg.activation_fn == "relu"
+        self.compiled = cfg.options.compile_encoder_layers
+        if self.compiled:
+            _check_compiler()
 
     def build_self_attention(self, embed_dim: int, cfg) -> nn.Module:
         return ATTENTIONS.build(cfg.options.attention, cfg.options)
@@ -72,7 +78,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         """
         attended = self.self_attn_layer_norm(x) if self.normalize_before else x
         out, _ = self.self_attn(query=attended, key_padding_mask=encoder_padding_mask, lengths=lengths)
-        out = self.feed_forward(out, x)
+        out = (_compiled if self.compiled else PyramidionEncoderLayer.feed_forward)(self, out, x)
         if not self.reports_attention:
             return out
         return out, self.self_attn.received(attended, encoder_padding_mask)
@@ -93,3 +99,15 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
             hidden = self.activation_dropout_module(self.activation_fn(hidden))
         x = x + self.dropout_module(self.fc2(hidden))
         return x if self.normalize_before else self.final_layer_norm(x)
+
+
+#: One for all layers, not an attribute of each: a copy of a layer must not compute with the other's weights.
+_compiled = torch.compile(PyramidionEncoderLayer.feed_forward, dynamic=True)
+
+
+def _check_compiler() -> None:
+    found = [name for name in (os.environ.get("CXX"), "g++", "clang++") if name and shutil.which(name)]
+    if not found:
+        raise PyramidionError(
+            "--compile-encoder-layers needs a C++ compiler (g++ or clang++, or its name in CXX), and there is none"
+        )

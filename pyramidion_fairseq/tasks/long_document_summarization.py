@@ -5,8 +5,10 @@ import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import List, Optional
+from typing import Callable, List, Optional
 
+import torch
+from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf, open_dict
@@ -60,6 +62,10 @@ class LongDocumentSummarizationConfig(TranslationConfig):
     plain_generation: bool = field(
         default=False, metadata={"help": "generate with fairseq's own caches: the same tokens, slower"}
     )
+    autocast: ChoiceEnum(["none", "bf16"]) = field(
+        default="none",
+        metadata={"help": "precision of matrix products in training; weights and their updates stay in float32"},
+    )
 
 
 def _shortest(*lengths: Optional[int]) -> Optional[int]:
@@ -112,13 +118,13 @@ class LongDocumentSummarizationTask(TranslationTask):
         return self.src_dict.bos() if self.prepend_bos else None
 
     def train_step(self, sample, model, criterion, optimizer, update_num, *args, **kwargs):
-        """As of fairseq; the logging output also tells of the documents' tokens and the poolings.
+        """As of fairseq, in the precision of ``--autocast``; the logging output also tells of tokens and poolings.
 
         A failure is told with the documents that it is about.
         """
         with self.pooling_meters.watch() as pooling, diagnosis.diagnosed(sample, update_num):
             loss, sample_size, logging_output = super().train_step(
-                sample, model, criterion, optimizer, update_num, *args, **kwargs
+                sample, model, self._autocast(criterion), optimizer, update_num, *args, **kwargs
             )
         logging_output.update(source_tokens(sample), **pooling)
         return loss, sample_size, logging_output
@@ -129,8 +135,8 @@ class LongDocumentSummarizationTask(TranslationTask):
         self.peak_memory.log()
 
     def valid_step(self, sample, model, criterion):
-        """As of fairseq; with ``--eval-rouge``, batches of sampled documents are summarised, too."""
-        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        """As of fairseq, in the precision of ``--autocast``; with ``--eval-rouge``, some documents are summarised."""
+        loss, sample_size, logging_output = super().valid_step(sample, model, self._autocast(criterion))
         if self.rouge:
             generate = partial(self.inference_step, self.rouge_generator, [model])
             logging_output.update(self.rouge.logged(generate, sample))
@@ -190,6 +196,17 @@ class LongDocumentSummarizationTask(TranslationTask):
         if self.rouge and tgt is not None and split != self.cfg.train_subset:
             self.datasets[split].sample(self.cfg.eval_rouge_samples)
             logger.info(f"{split}: ROUGE on {len(self.datasets[split].sampled):,} of {len(src):,} documents")
+
+    def _autocast(self, criterion: Callable) -> Callable:
+        if getattr(self.cfg, "autocast", "none") == "none":
+            return criterion
+
+        def compute(model, sample, *args, **kwargs):
+            # Inside fairseq's own torch.cuda.amp.autocast, which would switch it off from the inside.
+            with torch.autocast(sample["net_input"]["src_tokens"].device.type, torch.bfloat16):
+                return criterion(model, sample, *args, **kwargs)
+
+        return compute
 
     def build_dataset_for_inference(
         self, src_tokens: List[Tensor], src_lengths: List[int], constraints: Optional[Tensor] = None
