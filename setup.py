@@ -13,6 +13,7 @@ VERSION = re.search(
 PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
 ROUGE = ["rouge-score>=0.1.2"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
+BART = ["safetensors>=0.4"]
 
 setup(
     name="pyramidion_fairseq",
@@ -38,7 +39,17 @@ setup(
         "preprocess": PREPROCESS,
         "rouge": ROUGE,
         "hf": HF,
-        "test": ["pytest>=7", "pytest-timeout>=2", "hypothesis>=6", *PREPROCESS, *ROUGE, *HF],
+        "bart": BART,
+        "test": [
+            "pytest>=7",
+            "pytest-timeout>=2",
+            "hypothesis>=6",
+            *PREPROCESS,
+            *ROUGE,
+            *HF,
+            *BART,
+            "transformers>=4.44",
+        ],
     },
     entry_points={"console_scripts": ["pyramidion-convert=pyramidion_fairseq.cli.convert:main"]},
     classifiers=[
