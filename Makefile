@@ -1,5 +1,6 @@
 # `make demo` and `make test` are all that a fresh machine needs (Linux, Python 3.11, git, make).
-.PHONY: demo test lint setup clean
+# `make soak`: faults injected and long runs, half an hour.
+.PHONY: demo test soak lint setup clean
 DATA ?=
 ARGS ?=
 
@@ -11,7 +12,10 @@ demo: setup
 
 test: setup
 	@.venv/bin/python -m ruff check .
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+
+soak: setup
+	@.venv/bin/python -m pytest -m soak $(ARGS)
 
 lint: setup
 	@.venv/bin/python -m ruff check .

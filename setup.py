@@ -11,9 +11,10 @@ VERSION = re.search(
 ).group(1)
 
 PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
-ROUGE = ["rouge-score>=0.1.2"]
+ROUGE = ["rouge-score>=0.1.2"]  # scores by itself; files2rouge is on GitHub only
+SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
-BART = ["safetensors>=0.4"]
+TRANSFORMERS = ["transformers>=4.45", "safetensors>=0.4"]
 
 setup(
     name="pyramidion_fairseq",
@@ -26,6 +27,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.8,<3.14",
     packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
+    package_data={"pyramidion_fairseq.explain": ["assets/*"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.21.3",
@@ -34,24 +36,38 @@ setup(
         'fairseq-fixed>=0.12.3.1,<0.13; python_version >= "3.11"',
         "omegaconf>=2.0.5",
         "sentencepiece>=0.1.96",
+        *ROUGE,
     ],
     extras_require={
         "preprocess": PREPROCESS,
         "rouge": ROUGE,
         "hf": HF,
-        "bart": BART,
+        "transformers": TRANSFORMERS,
+        "serve": SERVE,
         "test": [
             "pytest>=7",
             "pytest-timeout>=2",
+            "pytest-xdist>=3",
+            'triton; platform_system == "Linux"',
             "hypothesis>=6",
+            "playwright>=1.40",
             *PREPROCESS,
             *ROUGE,
             *HF,
-            *BART,
-            "transformers>=4.44",
+            *SERVE,
+            *TRANSFORMERS,
         ],
     },
-    entry_points={"console_scripts": ["pyramidion-convert=pyramidion_fairseq.cli.convert:main"]},
+    entry_points={
+        "console_scripts": [
+            "pyramidion-convert=pyramidion_fairseq.cli.convert:main",
+            "pyramidion-rouge=pyramidion_fairseq.cli.rouge:main",
+            "pyramidion-summaries=pyramidion_fairseq.cli.summaries:main",
+            "pyramidion-explain=pyramidion_fairseq.cli.explain:main",
+            "pyramidion-serve=pyramidion_fairseq.cli.serve:main",
+            "pyramidion-summarize=pyramidion_fairseq.cli.summarize:main",
+        ]
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

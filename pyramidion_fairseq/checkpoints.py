@@ -8,7 +8,6 @@ way, whatever torch's version and environment variables say. One more way to cod
 
 import codecs
 import collections
-import contextlib
 import os
 import pickle
 import re
@@ -26,6 +25,7 @@ from fairseq.distributed.utils import _TensorPlaceholder
 
 from .compat import evaluated_options, pickle_names
 from .errors import PyramidionError
+from .files import replacing
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -104,17 +104,8 @@ def save_checkpoint(state: Dict[str, Any], path: PathLike) -> None:
         OSError: the folder is missing, not writable or full; nothing is left behind.
     """
     path = os.path.abspath(path)
-    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
+    with replacing(path, f"{path}.{uuid.uuid4().hex[:8]}.tmp") as file:
+        torch.save(state, file)
 
 
 def _allow_types() -> None:

@@ -116,9 +116,12 @@ class PyramidionConfig(FairseqDataclass):
     attention_dropout: float = _option(0.1, "dropout probability of attention weights")
     activation_dropout: float = _option(0.1, "dropout probability after the activation of feed-forward layers")
 
-    # Memory
+    # Memory and speed
     checkpoint_activations: bool = _option(False, "recompute activations in the backward pass to save memory")
     offload_activations: bool = _option(False, "as --checkpoint-activations, and keep what is left on the CPU")
+    compile_encoder_layers: bool = _option(
+        False, "torch.compile for what encoder layers do to each token by itself; needs a C++ compiler"
+    )
     min_params_to_wrap: int = _option(int(1e8), "smallest layer that --ddp-backend fully_sharded wraps, in parameters")
 
 

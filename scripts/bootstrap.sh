@@ -33,6 +33,8 @@ else
 fi
 say "3/3 everything else, and this package (editable)"
 pip install -r "$lock"
+# torch for GPUs brings the triton it was built with; beside torch for CPUs it runs the kernels' tests.
+.venv/bin/python -c 'import triton' 2> /dev/null || pip install --no-deps triton==3.9.0
 pip install --no-build-isolation --no-deps -e .
 echo "$wanted" > "$stamp"
 say "done; .venv is ready"

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
 from pyramidion_fairseq.models import PyramidionModel
+from tests.browser import chromium, new_page, open_report  # noqa: F401 -- fixtures
 
 torch.set_num_threads(1)  # the tensors of tests are tiny: threads would only wait for each other
 
@@ -59,14 +60,16 @@ def ragged_mask(lengths):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Records how many numbers the largest tensor has that an operation returns."""
+    """Records how many numbers the largest tensor has that an operation returns; of one dtype, if one is given."""
 
-    numel = 0
+    def __init__(self, dtype=None):
+        super().__init__()
+        self.dtype, self.numel = dtype, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and self.dtype in (None, tensor.dtype):
                 self.numel = max(self.numel, tensor.numel())
         return out
 

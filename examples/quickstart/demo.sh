@@ -47,7 +47,7 @@ status=${PIPESTATUS[0]}
 set -e
 [ "$status" = 0 ] || { echo "training failed: see the end of $out/train.log" >&2; exit 1; }
 
-say "3/4 Summarising the test split with beam 2 -> $out/summaries.txt"
+say "3/4 Summarising the test split with beam 2 -> $out/generate.log"
 generate=(fairseq-generate "$out/data/data-bin" --user-dir pyramidion_fairseq --task long_document_summarization
     --path "$checkpoints/checkpoint_last.pt" --gen-subset test --beam 2 --lenpen 1 --min-len 10 --max-len-b 120
     --no-repeat-ngram-size 3 --batch-size 16 --bpe sentencepiece --sentencepiece-model "$out/data/sentencepiece.model"
@@ -57,7 +57,18 @@ printf '%q ' "${generate[@]}"; echo
     { tail -n 3 "$out/generate.err" >&2; echo "generation failed: see $out/generate.err" >&2; exit 1; }
 
 say "4/4 ROUGE against the lead baseline"
-python examples/quickstart/score.py "$out/generate.log" "$out/data/text" --output "$out/summaries.txt"
+text="$out/data/text"
+# The documents' first words, as many as a summary of the training split has on average.
+lead_words=$(awk '{ words += NF } END { printf "%.0f", words / NR }' "$text/train.target")
+summaries=(pyramidion-summaries "$out/generate.log" --references "$text/test.target" --output "$out/summaries.txt")
+rouge=(pyramidion-rouge "$text/test.target" "$out/summaries.txt" --json "$out/rouge.json"
+    --lead "$text/test.source" --lead-words "$lead_words")
+printf '%q ' "${summaries[@]}"; echo
+"${summaries[@]}"
+printf '%q ' "${rouge[@]}"; echo
+"${rouge[@]}"
+printf '\nFirst test document, its summary:  %s\n' "$(head -n 1 "$text/test.target" | cut -c 1-300)"
+printf 'What this model wrote:             %s\n' "$(head -n 1 "$out/summaries.txt" | cut -c 1-300)"
 
 cat <<EOF
 
@@ -66,6 +77,7 @@ Where everything lies ($out/):
   data/data-bin, sentencepiece.model what fairseq-train reads
   checkpoints-*/, train.log          the model and its training
   summaries.txt                      one summary a line, in the order of data/text/test.source
+  rouge.json                         all scores: precision, recall, F1, intervals, settings
 What to type next:
   make demo DATA=articles.jsonl.gz   the same on your own documents
   TRAIN_HOURS=1 make demo            train longer, from where this run stopped

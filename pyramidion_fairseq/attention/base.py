@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..functional import block_attention
 from ..registry import Registry
 
 #: Attention weights that :meth:`EncoderAttention.dot_product_column_sums` holds at a time.
@@ -65,12 +68,21 @@ class EncoderAttention(nn.Module):
         """(B, T, C) -> query, key and value, (B, T, C) each."""
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        padding_mask: Tensor | None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tensor:
         """The attention proper.
 
         Args:
             query, key, value: (B, T, C), projected; heads lie beside each other in C.
             padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
+            lengths: tokens of each document, where the host knows them: what ``padding_mask`` says without asking
+                the device.
 
         Returns:
             (B, T, C); rows of padding are finite and otherwise without meaning.
@@ -116,12 +128,14 @@ class EncoderAttention(nn.Module):
         key_padding_mask: Tensor | None = None,
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, None]:
         """Attend.
 
         Args:
             query: (B, T, C); ``key`` and ``value`` are the same tensor, or None.
             key_padding_mask: (B, T) bool, True on padding, or None.
+            lengths: see :meth:`attend`.
             need_weights: must be False: block-wise attention has no T x T weights to return.
             attn_mask: must be None: what attends to what is the variant's own business.
 
@@ -133,7 +147,7 @@ class EncoderAttention(nn.Module):
         """
         if need_weights or attn_mask is not None or (key is not None and key is not query):
             raise ValueError("encoder attention is self-attention without attn_mask and without returned weights")
-        return self.out_proj(self.attend(*self.project(query), key_padding_mask)), None
+        return self.out_proj(self.attend(*self.project(query), key_padding_mask, lengths)), None
 
     def split_heads(self, x: Tensor) -> Tensor:
         """(N, T, C) -> (N, H, T, C / H)."""
@@ -143,23 +157,13 @@ class EncoderAttention(nn.Module):
         """(N, H, T, D) -> (N, T, H * D)."""
         return x.transpose(1, 2).flatten(2)
 
-    def dot_product(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """Full attention inside each of N sequences: (N, T, C) x 3, (N, T) bool or None -> (N, T, C)."""
-        visible = None
-        if padding_mask is not None:
-            # softmax over nothing is NaN: a sequence of padding alone sees itself, and nobody reads the result.
-            visible = (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
-        out = torch.nn.functional.scaled_dot_product_attention(
-            self.split_heads(query),
-            self.split_heads(key),
-            self.split_heads(value),
-            attn_mask=visible,
-            dropout_p=self.active_dropout,
-        )
-        return self.merge_heads(out)
+    def attend_in_blocks(self, query, key, value, padding_mask, lengths, size: int) -> Tensor:
+        """:meth:`attend` by :func:`~pyramidion_fairseq.functional.block_attention`, in blocks of ``size`` tokens."""
+        query, key, value = (x.unflatten(-1, (self.num_heads, -1)) for x in (query, key, value))
+        return block_attention(query, key, value, size, padding_mask, lengths, self.active_dropout).flatten(2)
 
     def dot_product_column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """:meth:`column_sums` of :meth:`dot_product`: (N, T, C) x 2, (N, T) bool or None -> (N, T).
+        """:meth:`column_sums` of full attention: (N, T, C) x 2, (N, T) bool or None -> (N, T).
 
         Works on some sequences and some queries at a time, and recomputes their weights in the backward pass: at no
         time are there more than about :data:`CHUNK` weights.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,27 +31,18 @@ class BlockwiseAttention(EncoderAttention):
     def from_config(cls, cfg) -> BlockwiseAttention:
         return cls(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout, cfg.block_size)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
-        batch, length = query.shape[:2]
-        size, mask = self._blocks_of(query, padding_mask)
-        out = self.dot_product(*(split_blocks(x, size) for x in (query, key, value)), mask)
-        return join_blocks(out, batch, length)
+    def attend(self, query, key, value, padding_mask, lengths: Sequence[int] | None = None) -> Tensor:
+        return self.attend_in_blocks(query, key, value, padding_mask, lengths, self.block_size)
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
         batch, length = query.shape[:2]
-        size, mask = self._blocks_of(query, padding_mask)
-        sums = self.dot_product_column_sums(split_blocks(query, size), split_blocks(key, size), mask)
-        return join_blocks(sums, batch, length)
-
-    def _blocks_of(self, query: Tensor, padding_mask: Tensor | None) -> tuple[int, Tensor | None]:
-        """Size of the blocks, and the padding mask of (B * blocks, size) or None."""
-        batch, length = query.shape[:2]
         size = min(self.block_size, length)
         if length % size and padding_mask is None:
-            padding_mask = query.new_zeros(batch, length, dtype=bool)
+            padding_mask = query.new_zeros(batch, length, dtype=torch.bool)
         if padding_mask is not None:  # what fills up the last block is padding too
             padding_mask = F.pad(padding_mask, (0, -length % size), value=True).view(-1, size)
-        return size, padding_mask
+        sums = self.dot_product_column_sums(split_blocks(query, size), split_blocks(key, size), padding_mask)
+        return join_blocks(sums, batch, length)
 
     def multiplications(self, length: int) -> int:
         size = min(self.block_size, length)

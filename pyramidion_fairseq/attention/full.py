@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 from torch import Tensor
 
 from .base import ATTENTIONS, EncoderAttention
@@ -11,8 +13,8 @@ from .base import ATTENTIONS, EncoderAttention
 class FullAttention(EncoderAttention):
     """softmax(q k^T / sqrt(d)) v over the whole document."""
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
-        return self.dot_product(query, key, value, padding_mask)
+    def attend(self, query, key, value, padding_mask, lengths: Sequence[int] | None = None) -> Tensor:
+        return self.attend_in_blocks(query, key, value, padding_mask, lengths, query.size(1))
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
         return self.dot_product_column_sums(query, key, padding_mask)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 from torch import Tensor
 
@@ -39,7 +41,7 @@ class LocalHeadsAttention(EncoderAttention):
         """The attention of the other heads: (B, T, H - local_heads, D) x 3, (B, T) -> (B, T, H - local_heads, D)."""
         raise NotImplementedError
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+    def attend(self, query, key, value, padding_mask, lengths: Sequence[int] | None = None) -> Tensor:
         near, far = zip(
             *(
                 (x[:, :, : self.local_heads], x[:, :, self.local_heads :])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -105,7 +107,7 @@ class LSGAttention(EncoderAttention):
     def num_globals(cls, cfg) -> int:
         return cfg.lsg_global_tokens
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
+    def attend(self, query, key, value, padding_mask, lengths: Sequence[int] | None = None) -> Tensor:
         """As the base class; the first ``num_globals`` of the T rows are the global tokens.
 
         Columns of ``padding_mask`` may be True anywhere, as the document's first token is to ``mask_first_token``.

@@ -1,14 +1,18 @@
-"""What lets stock fairseq commands run where fairseq was installed without its compiled extensions."""
+"""What lets stock fairseq commands run without compiled extensions or a TPU, and keep what they have written."""
 
+import functools
 import importlib
+import importlib.util
 import logging
 import sys
+
+from . import whole_checkpoints
 
 logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Stand in for the compiled parts of fairseq that are missing; where they are there, nothing is changed.
+    """Stand in for the compiled parts of fairseq that are missing, mend two options, write whole checkpoints.
 
     Call it when the plugin is imported: ``--user-dir`` is read before the command's options are, so the default of
     ``--scoring`` can still be changed. Calling it again does nothing.
@@ -18,6 +22,8 @@ def install() -> None:
     if not _importable("fairseq.libbleu"):
         _score_with_sacrebleu()
     _block_ngrams_that_are_there()
+    whole_checkpoints.install()
+    _bf16_without_tpu()
 
 
 def _importable(module: str) -> bool:
@@ -69,3 +75,26 @@ def _block_ngrams_that_are_there() -> None:
 
     no_repeat_ngram.of_generated_tokens = True
     NGramRepeatBlock._no_repeat_ngram = no_repeat_ngram
+
+
+def _bf16_without_tpu() -> None:
+    """Make ``--bf16`` on the command line mean bfloat16 on a GPU or CPU, as ``common.bf16=true`` does in Hydra.
+
+    fairseq takes it for ``--tpu``, and stops where torch_xla is not there: then no TPU can be meant.
+    """
+    from fairseq import options
+
+    stock = options.parse_args_and_arch
+    if getattr(stock, "bf16_without_tpu", False) or importlib.util.find_spec("torch_xla") is not None:
+        return
+
+    @functools.wraps(stock)
+    def parse_args_and_arch(*args, **kwargs):
+        parsed = stock(*args, **kwargs)
+        options = parsed[0] if isinstance(parsed, tuple) else parsed  # with parse_known=True, what is left comes too
+        if getattr(options, "bf16", False):
+            options.tpu = False
+        return parsed
+
+    parse_args_and_arch.bf16_without_tpu = True
+    options.parse_args_and_arch = parse_args_and_arch

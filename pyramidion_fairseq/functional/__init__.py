@@ -1,6 +1,9 @@
 """Pure functions on batch-first tensors; ``reference`` holds their slow, obvious counterparts."""
 
+from .block_attention import block_attention
 from .blocks import join_blocks, split_blocks
+from .dot_product import dot_product_attention
+from .dropout import dropout, relu_dropout
 from .efficient import efficient_attention
 from .lsg import lsg_attention
 from .lsh import lsh_attention, lsh_buckets
@@ -24,7 +27,10 @@ __all__ = [
     "Pooled",
     "TokenRecord",
     "attention_to_tokens",
+    "block_attention",
     "compose_poolings",
+    "dot_product_attention",
+    "dropout",
     "efficient_attention",
     "gumbel_topk",
     "hard_topk",
@@ -42,6 +48,7 @@ __all__ = [
     "neighbours",
     "partition_sum",
     "pool_by_record",
+    "relu_dropout",
     "repeat_slots",
     "sinkhorn_topk",
     "split_blocks",

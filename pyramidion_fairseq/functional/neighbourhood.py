@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .blocks import join_blocks, split_blocks
+from .dot_product import dot_product_attention
 
 
 def visible_tokens(x: Tensor, padding_mask: Tensor | None) -> Tensor:
@@ -51,8 +52,7 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor,
     visible = visible.unsqueeze(1) if visible.dim() == 2 else visible.transpose(1, 2)
     visible = visible | ~visible.any(dim=-1, keepdim=True)  # softmax over nothing would be NaN
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=visible.unsqueeze(2), dropout_p=dropout)
-    return out.transpose(1, 2)
+    return dot_product_attention(query, key, value, visible.unsqueeze(2), dropout).transpose(1, 2)
 
 
 def window_attention(

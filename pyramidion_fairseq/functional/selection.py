@@ -91,7 +91,7 @@ def combine(
         :class:`Pooled` with k slots.
     """
     batch, k, length = rows.shape
-    if padding_mask is not None and short.any():
+    if padding_mask is not None:
         own = padding_mask.long().sort(dim=1, stable=True).indices[:, :k]  # the document's tokens first
         identity = torch.zeros_like(rows).scatter(2, own.unsqueeze(2), 1.0).masked_fill(padding_mask.unsqueeze(1), 0)
         rows = torch.where(short.unsqueeze(2), identity, rows)
@@ -99,7 +99,7 @@ def combine(
         late = padding_mask.gather(1, leaders)
         order = leaders.masked_fill(late, length).argsort(dim=1, stable=True)
     else:
-        late = None if padding_mask is None else torch.zeros_like(leaders, dtype=torch.bool)
+        late = None
         order = leaders.argsort(dim=1)
     weights, ranks = rows.max(dim=1)
     place_of_rank = order.argsort(dim=1)

@@ -51,7 +51,13 @@ def mean_windows(
     if padding_mask is not None:
         weights = weights.masked_fill(padding_mask, 0)
     pooled = partition_sum(embeddings, weights, slots, members, filled)
-    return Pooled(pooled, _mean_scores(scores, members, filled), _empty(sizes, padding_mask), slots, weights)
+    return Pooled(
+        pooled,
+        _mean_scores(scores, members, filled),
+        _empty(sizes, padding_mask, scores.size(1), window),
+        slots,
+        weights,
+    )
 
 
 def max_windows(
@@ -75,7 +81,13 @@ def max_windows(
     targets = members.masked_fill(~filled, scores.size(1)).flatten(1)
     weights = scores.new_zeros(batch, scores.size(1) + 1).scatter(1, targets, shares.flatten(1))[:, :-1]
     pooled = pooled.masked_fill(sizes.eq(0).unsqueeze(2), 0)
-    return Pooled(pooled, _mean_scores(scores, members, filled), _empty(sizes, padding_mask), slots, weights)
+    return Pooled(
+        pooled,
+        _mean_scores(scores, members, filled),
+        _empty(sizes, padding_mask, scores.size(1), window),
+        slots,
+        weights,
+    )
 
 
 def repeat_slots(pooled: Tensor, slots: Tensor) -> Tensor:
@@ -106,7 +118,8 @@ def _mean_scores(scores: Tensor, members: Tensor, filled: Tensor) -> Tensor:
     return values.sum(dim=2) / filled.sum(dim=2).clamp(min=1)
 
 
-def _empty(sizes: Tensor, padding_mask: Tensor | None) -> Tensor | None:
+def _empty(sizes: Tensor, padding_mask: Tensor | None, length: int, window: int) -> Tensor | None:
     """(B, k) bool, True on slots without tokens; None where there are none, as documents without padding may have."""
-    empty = sizes.eq(0)
-    return None if padding_mask is None and not empty.any() else empty
+    k = sizes.size(1)
+    all_taken = -(-length // window_size(length, k, window)) == k  # of documents that are all ``length`` tokens long
+    return None if padding_mask is None and all_taken else sizes.eq(0)

@@ -1,9 +1,14 @@
-"""The decoder: fairseq's, without positional embeddings unless asked for."""
+"""The decoder: fairseq's, without positional embeddings unless asked for, and with caches that nobody copies."""
 
 from __future__ import annotations
 
+import torch
 from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor
+
+from ..errors import PyramidionError
+from ..generation import OWNERS, DecodingState, decode_step, repeated, start, supported
+from ..generation.linear import few_rows_linear
 
 
 class PyramidionDecoder(TransformerDecoderBase):
@@ -15,20 +20,108 @@ class PyramidionDecoder(TransformerDecoderBase):
         embed_tokens: the token embedding.
     """
 
+    #: Generate as stock fairseq does; see ``plain_generation`` of the model.
+    plain_generation = False
+    #: Whether generation returns the attention to documents that were not pooled; fairseq's commands say so.
+    need_attn = True
+
     def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn: bool = False, output_projection=None):
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
         if not cfg.options.decoder_positions:
             self.embed_positions = None
+        # fairseq would ask the device whether any summary is padded, and wait; so it masks without asking.
+        self.cross_self_attention = True
 
-    def forward(self, prev_output_tokens: Tensor, encoder_out=None, alignment_layer: int | None = None, **kwargs):
+    def make_generation_fast_(self, need_attn: bool = False, **kwargs) -> None:
+        """fairseq's commands call it before they generate."""
+        self.need_attn = need_attn
+
+    def forward(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: dict[str, list[Tensor]] | None = None,
+        incremental_state: dict | None = None,
+        features_only: bool = False,
+        alignment_layer: int | None = None,
+        alignment_heads: int | None = None,
+        **kwargs,
+    ):
         """As of fairseq, but without the attention, unless ``alignment_layer`` asks for it, where the encoder pooled.
 
         fairseq takes it for attention to the document's tokens, averages it over the models of an ensemble, which may
         keep different numbers of vectors, and reads alignments from it.
+
+        With ``incremental_state`` and without gradients, the caches are those of :mod:`pyramidion_fairseq.generation`.
         """
+        pooled = encoder_out is not None and bool(encoder_out.get("pooling_slots"))
+        state = self._decoding_state(incremental_state, encoder_out, len(prev_output_tokens))
+        if state is not None:
+            if alignment_layer is None and self.need_attn and not pooled:
+                alignment_layer = self.num_layers - 1
+            return self._step(
+                prev_output_tokens, state, incremental_state, features_only, alignment_layer, alignment_heads
+            )
+        if encoder_out is not None and encoder_out.get(OWNERS):
+            encoder_out = repeated(encoder_out)
         x, extra = super().forward(
-            prev_output_tokens, encoder_out=encoder_out, alignment_layer=alignment_layer, **kwargs
+            prev_output_tokens,
+            encoder_out=encoder_out,
+            incremental_state=incremental_state,
+            features_only=features_only,
+            alignment_layer=alignment_layer,
+            alignment_heads=alignment_heads,
+            **kwargs,
         )
-        if alignment_layer is None and encoder_out is not None and encoder_out.get("pooling_slots"):
+        if alignment_layer is None and pooled:
             extra["attn"] = [None]
         return x, extra
+
+    def _decoding_state(self, incremental_state, encoder_out, rows: int) -> DecodingState | None:
+        """The state of this generation, made where it starts; None where fairseq's own caches are to be used."""
+        if incremental_state is None:
+            return None
+        state = self.get_incremental_state(incremental_state, "decoding")
+        if state is None:
+            if incremental_state or self.plain_generation or self.training or torch.is_grad_enabled():
+                return None
+            if encoder_out is None or not encoder_out["encoder_out"] or not supported(self):
+                return None
+            mask = encoder_out["encoder_padding_mask"]
+            state = start(self, encoder_out["encoder_out"][0], mask[0] if mask else None, rows)
+            self.set_incremental_state(incremental_state, "decoding", state)
+        if state.rows != rows:
+            raise PyramidionError(
+                f"{rows} hypotheses, but the caches hold {state.rows}: reorder_incremental_state_scripting and "
+                "reorder_encoder_out need the same order"
+            )
+        return state
+
+    def _step(self, prev_output_tokens, state, incremental_state, features_only, alignment_layer, alignment_heads):
+        """The newest token only; returns what fairseq's ``forward`` does."""
+        newest = prev_output_tokens[:, -1]
+        x = self.embed_scale * self.embed_tokens(newest)
+        if self.project_in_dim is not None:
+            x = self.project_in_dim(x)
+        if self.embed_positions is not None:
+            x = x + self.embed_positions(prev_output_tokens, incremental_state=incremental_state)[:, -1]
+        if self.layernorm_embedding is not None:
+            x = self.layernorm_embedding(x)
+        outputs, attention = decode_step(self.layers, x, newest.eq(self.padding_idx), state, alignment_layer)
+        x = outputs[-1]
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        if self.project_out_dim is not None:
+            x = self.project_out_dim(x)
+        if not features_only:
+            x = few_rows_linear(self.output_projection, x)
+        if attention is not None:
+            attention = attention[:alignment_heads].to(x).mean(dim=0)
+        return x.unsqueeze(1), {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in outputs]}
+
+    def reorder_incremental_state_scripting(self, incremental_state: dict, new_order: Tensor) -> None:
+        """Select hypotheses: ``new_order`` (R',) holds indices into the rows."""
+        state = self.get_incremental_state(incremental_state, "decoding")
+        if state is None:
+            super().reorder_incremental_state_scripting(incremental_state, new_order)
+        else:
+            state.reorder(new_order)

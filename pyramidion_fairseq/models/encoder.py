@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import torch
 from fairseq.distributed import fsdp_wrap
 from fairseq.models.transformer import TransformerEncoderBase
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
-from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor, nn
 
 from ..attention import ATTENTIONS
-from ..errors import PyramidionError
 from ..functional import move_padding_right, repeat_slots
+from ..generation import OWNERS, regroup
 from ..schedule import PoolingSchedule
+from .encoder_layer import Dropout, PyramidionEncoderLayer
 from .global_tokens import GlobalTokens
 from .pooling import RepresentationPooling
 
@@ -34,37 +34,6 @@ class Encoded(NamedTuple):
     """(B, T_i) per pooling: the weight of each of its input tokens in its slot, float32 at least, detached."""
 
 
-class PyramidionEncoderLayer(TransformerEncoderLayerBase):
-    """fairseq's encoder layer on (B, T, C), with a registered attention."""
-
-    def build_self_attention(self, embed_dim: int, cfg) -> nn.Module:
-        return ATTENTIONS.build(cfg.options.attention, cfg.options)
-
-    #: Set by :meth:`report_attention`.
-    reports_attention = False
-
-    def report_attention(self) -> None:
-        """Make :meth:`forward` return the attention that each token receives, too.
-
-        Raises:
-            PyramidionError: the attention cannot say.
-        """
-        if not self.self_attn.has_column_sums:
-            raise PyramidionError(
-                f"the scorer needs the column sums of the attention, which {type(self.self_attn).__name__} does not "
-                "have: use --attention full or blockwise with --scorer attention_sum"
-            )
-        self.reports_attention = True
-
-    def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None):
-        """(B, T, C), (B, T) bool or None -> (B, T, C); after :meth:`report_attention` with (B, T) column sums."""
-        out = super().forward(x, encoder_padding_mask, attn_mask)
-        if not self.reports_attention:
-            return out
-        attended = self.self_attn_layer_norm(x) if self.normalize_before else x
-        return out, self.self_attn.received(attended, encoder_padding_mask)
-
-
 class PyramidionEncoder(TransformerEncoderBase):
     """Transformer encoder whose sequence gets shorter where the schedule says so (paper, Figures 1 and 3).
 
@@ -81,6 +50,7 @@ class PyramidionEncoder(TransformerEncoderBase):
 
     def __init__(self, cfg, dictionary, embed_tokens):
         super().__init__(cfg, dictionary, embed_tokens)
+        self.dropout_module = Dropout(self.dropout_module.p, module_name=type(self).__name__)
         options = cfg.options
         #: How many global tokens stand before each document.
         self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
@@ -112,18 +82,24 @@ class PyramidionEncoder(TransformerEncoderBase):
             layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
         return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
 
-    def encode(self, src_tokens: Tensor, token_embeddings: Tensor | None = None, keep_states: bool = False) -> Encoded:
-        """Encode a batch of documents.
+    def encode(
+        self,
+        src_tokens: Tensor,
+        token_embeddings: Tensor | None = None,
+        keep_states: bool = False,
+        lengths: Sequence[int] | None = None,
+    ) -> Encoded:
+        """Encode a batch of documents, without waiting for the device.
 
         Args:
             src_tokens: (B, T) ids; padding may stand on either side. Every document has at least one token (fairseq
                 gives an empty one its ``</s>``).
             token_embeddings: (B, T, C) instead of the embedding of ``src_tokens``, right-padded.
             keep_states: return the states between the layers.
+            lengths: tokens of each document, padding not counted, where the host knows them and padding is on the
+                right. Without them, a GPU masks all blocks instead of leaving out those of padding.
         """
-        src_tokens = move_padding_right(src_tokens, self.padding_idx)
-        padding_mask = src_tokens.eq(self.padding_idx)
-        mask = padding_mask if padding_mask.any() else None
+        src_tokens, mask, lengths = self._arrange(src_tokens, lengths)
         x, _ = self.forward_embedding(src_tokens, token_embeddings)
         if mask is not None:
             x = x.masked_fill(mask.unsqueeze(-1), 0)
@@ -133,7 +109,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             x = torch.cat([self.embed_globals(len(x)), x], dim=1)
         for number, layer in enumerate(self.layers, start=1):
             hidden = self.global_embeddings.hidden_keys(x, mask, pooled=bool(slots)) if first else mask
-            x, attention = layer(x, encoder_padding_mask=hidden), None
+            x, attention = layer(x, encoder_padding_mask=hidden, lengths=lengths), None
             if str(number) in self.poolings:
                 pooling = self.poolings[str(number)]
                 if pooling.needs_attention:
@@ -142,7 +118,9 @@ class PyramidionEncoder(TransformerEncoderBase):
                     full_length = x, mask
                 pooled = pooling(x[:, first:], mask, attention)
                 x = torch.cat([x[:, :first], pooled.embeddings], dim=1) if first else pooled.embeddings
-                mask = pooled.padding_mask
+                lengths = None if lengths is None else pooling.lengths_after(lengths)
+                full = lengths is not None and min(lengths) == x.size(1) - first
+                mask = None if full else pooled.padding_mask
                 slots.append(pooled.slots)
                 weights.append(pooled.weights.detach())
             if keep_states:
@@ -152,10 +130,19 @@ class PyramidionEncoder(TransformerEncoderBase):
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         if mask is None:
-            mask = padding_mask.new_zeros(len(x), x.size(1) - first)
+            mask = x.new_zeros(len(x), x.size(1) - first, dtype=torch.bool)
         if first:
             x, mask = self.global_embeddings.finish(x, mask)
         return Encoded(x, mask, states, slots, weights)
+
+    def _arrange(self, src_tokens: Tensor, lengths: Sequence[int] | None):
+        """(B, T) right-padded tokens, (B, T) mask or None where nothing is padded, lengths if the host may know."""
+        if lengths is None:
+            lengths = src_tokens.ne(self.padding_idx).sum(dim=1).tolist() if src_tokens.device.type == "cpu" else None
+            if lengths is None or min(lengths) < src_tokens.size(1):
+                src_tokens = move_padding_right(src_tokens, self.padding_idx)
+        padded = lengths is None or min(lengths) < src_tokens.size(1)
+        return src_tokens, src_tokens.eq(self.padding_idx) if padded else None, lengths
 
     def _upsample(self, x: Tensor, slots: list[Tensor], residual: Tensor, mask: Tensor | None):
         """Repeat every vector for each token of its slot, back through all poolings; add the full-length states."""
@@ -171,14 +158,26 @@ class PyramidionEncoder(TransformerEncoderBase):
             x = self.layernorm_embedding(x)
         return self.dropout_module(x)
 
+    def forward(
+        self, src_tokens: Tensor, src_lengths: Tensor | None = None, *args, **kwargs
+    ) -> dict[str, list[Tensor]]:
+        """:meth:`forward_scriptable`."""
+        return self.forward_scriptable(src_tokens, src_lengths, *args, **kwargs)
+
     def forward_scriptable(
         self,
         src_tokens: Tensor,
         src_lengths: Tensor | None = None,
         return_all_hiddens: bool = False,
         token_embeddings: Tensor | None = None,
+        document_lengths: Sequence[int] | None = None,
     ) -> dict[str, list[Tensor]]:
-        """fairseq's interface to :meth:`encode`; what stock ``forward`` calls.
+        """fairseq's interface to :meth:`encode`.
+
+        Args:
+            src_tokens, token_embeddings: as of :meth:`encode`; ``return_all_hiddens`` is its ``keep_states``.
+            src_lengths: not used: on a GPU, reading it would wait for the device.
+            document_lengths: ``lengths`` of :meth:`encode`; our task gives it.
 
         Returns:
             fairseq's dict of lists: ``encoder_out`` [(k, B, C)], ``encoder_padding_mask`` [(B, k)],
@@ -186,7 +185,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             ``pooling_slots`` and ``pooling_weights``, one (B, T_i) each per pooling. Positions in the record are
             counted from the document's first token, also where the source was padded on the left.
         """
-        encoded = self.encode(src_tokens, token_embeddings, return_all_hiddens)
+        encoded = self.encode(src_tokens, token_embeddings, return_all_hiddens, document_lengths)
         lengths = src_tokens.ne(self.padding_idx).sum(dim=1, keepdim=True).int()
         return {
             "encoder_out": [encoded.x.transpose(0, 1)],
@@ -200,9 +199,28 @@ class PyramidionEncoder(TransformerEncoderBase):
             "pooling_weights": encoded.weights,
         }
 
+    #: Generate as stock fairseq does; see ``plain_generation`` of the model.
+    plain_generation = False
+
     def reorder_encoder_out(self, encoder_out: dict[str, list[Tensor]], new_order: Tensor) -> dict[str, list[Tensor]]:
-        """Select or repeat documents: ``new_order`` (B',) holds indices into the batch."""
-        reordered = super().reorder_encoder_out(encoder_out, new_order)
+        """Select documents, or hypotheses that read them: ``new_order`` (R',) holds indices into the rows.
+
+        Documents that are repeated, as for the hypotheses of a beam search, are not: ``hypothesis_documents`` [(R',)]
+        then tells which document each row reads. :func:`~pyramidion_fairseq.generation.repeated` repeats them.
+        """
+        if self.plain_generation:
+            return self._select(encoder_out, new_order)
+        owners, documents = encoder_out.get(OWNERS), encoder_out["encoder_out"][0].size(1)
+        kept, beam = regroup(new_order, documents, len(owners[0]) // documents if owners else None)
+        if kept is not None:
+            encoder_out, documents = self._select(encoder_out, kept), len(kept)
+        if not owners or len(owners[0]) != len(new_order):
+            owners = [torch.arange(documents, device=new_order.device).repeat_interleave(beam)]
+        return {**encoder_out, OWNERS: owners}
+
+    def _select(self, encoder_out: dict[str, list[Tensor]], documents: Tensor) -> dict[str, list[Tensor]]:
+        """Every tensor of the encoder's output, for these documents only."""
+        selected = super().reorder_encoder_out(encoder_out, documents)
         for key in ("pooling_slots", "pooling_weights"):
-            reordered[key] = [record.index_select(0, new_order) for record in encoder_out.get(key, [])]
-        return reordered
+            selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]
+        return selected

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: Words of a document that are listed in its explanation, if the model does not read more.
 MOST_WORDS = 50_000
+#: Documents that a stream reads ahead, to batch them by length.
+BUFFER = 256
 #: The paper's settings for arXiv and PubMed (Appendix D); the lengths are in tokens.
 DEFAULTS = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_a": 0.0, "max_len_b": 966}
 
@@ -107,10 +109,11 @@ class PyramidionHubInterface(GeneratorHubInterface):
         batch_size: int = 8,
         max_tokens: int | None = None,
         progress: Callable[[int], None] | None = None,
-        buffer: int = 256,
+        buffer: int | None = None,
         **generation: Any,
     ) -> Iterator[Summary]:
-        """As :meth:`summarize`, but lazily: ``buffer`` documents at a time are read and summarised, longest first."""
+        """As :meth:`summarize`, but lazily: ``buffer`` documents (256) are read and summarised at a time."""
+        buffer = BUFFER if buffer is None else buffer
         if batch_size < 1 or buffer < 1 or (max_tokens is not None and max_tokens < 1):
             raise PyramidionError(
                 f"sizes must be at least 1, got batch_size {batch_size}, max_tokens {max_tokens} and buffer {buffer}"
@@ -187,13 +190,15 @@ class PyramidionHubInterface(GeneratorHubInterface):
             return []
         try:
             return self._generate(sources, generator, with_provenance)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            if not (isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)):
+                raise
             if len(sources) == 1:
                 raise PyramidionError(
-                    f"the GPU's memory is too small for a document of {len(sources[0][2].tokens) + 1} tokens: use "
-                    "--device cpu"
+                    f"memory on {self.device} is too small for a document of {len(sources[0][2].tokens) + 1} tokens"
                 ) from None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
         logger.warning(f"out of memory with {len(sources)} documents in a batch: going on with half as many")
         half = len(sources) // 2
         parts = sources[:half], sources[half:]

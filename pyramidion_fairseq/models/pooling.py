@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -61,6 +63,12 @@ class RepresentationPooling(nn.Module):
             x = x + (0.0 * scores.sum()).to(x.dtype)  # multiplied first: float16 would overflow
             scores = scores.detach()
         return self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
+
+    def lengths_after(self, lengths: Sequence[int]) -> list[int]:
+        """Vectors that documents of ``lengths`` tokens are pooled to in one batch, padded to the longest of them."""
+        if max(lengths) <= self.k:
+            return list(lengths)
+        return [self.pooler.output_length(length, self.k) for length in lengths]
 
     def _score(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None) -> Tensor:
         if self.scorer is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from typing import Sequence
 
 from fairseq import hub_utils
 from fairseq.dataclass.utils import gen_parser_from_dataclass
@@ -112,6 +113,7 @@ class PyramidionModel(TransformerModelBase):
         features_only: bool = False,
         alignment_layer: int | None = None,
         alignment_heads: int | None = None,
+        document_lengths: Sequence[int] | None = None,
     ):
         """Logits of every summary token given those before it.
 
@@ -121,16 +123,24 @@ class PyramidionModel(TransformerModelBase):
             prev_output_tokens: (B, t) summaries, shifted by one.
             return_all_hiddens: also return the states between the layers. Off by default, unlike in fairseq, where
                 it keeps every layer's full-length output alive.
+            document_lengths: ``src_lengths`` on the host, where documents are padded on the right; our task gives
+                it. See :meth:`PyramidionEncoder.encode`.
 
         Returns:
             ((B, t, V) logits, dict with ``attn`` and ``inner_states``).
         """
-        return super().forward(
+        encoder_out = self.encoder(
             src_tokens,
-            src_lengths,
-            prev_output_tokens,
+            src_lengths=src_lengths,
             return_all_hiddens=return_all_hiddens,
+            document_lengths=document_lengths,
+        )
+        return self.decoder(
+            prev_output_tokens,
+            encoder_out=encoder_out,
             features_only=features_only,
             alignment_layer=alignment_layer,
             alignment_heads=alignment_heads,
+            src_lengths=src_lengths,
+            return_all_hiddens=return_all_hiddens,
         )

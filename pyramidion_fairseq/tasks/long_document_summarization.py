@@ -4,15 +4,23 @@
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import List, Optional
+from functools import partial
+from typing import Callable, List, Optional
 
-from fairseq.data import LanguagePairDataset
+import torch
+from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
+from ..generation import set_plain_generation
+from ..models import PyramidionModel
+from . import diagnosis
+from .dataset import DocumentPairDataset
+from .rouge_validation import RougeValidation, SampledDataset, generation_arguments, log_rouge
+from .training_meters import PeakMemory, PoolingMeters, log_training, source_tokens
 from .truncation import TruncatedDataset, truncate
 
 logger = logging.getLogger(__name__)
@@ -28,6 +36,35 @@ class LongDocumentSummarizationConfig(TranslationConfig):
     )
     max_target_positions: Optional[int] = field(
         default=None, metadata={"help": "cut summaries to this many tokens (default: what the model writes)"}
+    )
+    eval_rouge: bool = field(
+        default=False,
+        metadata={
+            "help": "summarise documents in validation and log rouge1, rouge2, rougeL, rougeLsum (F1 x 100); to keep "
+            "the best: --best-checkpoint-metric rouge2 --maximize-best-checkpoint-metric"
+        },
+    )
+    eval_rouge_samples: int = field(
+        default=512,
+        metadata={"help": "how many documents, the same ones every time, spread over the split; 0: all of them"},
+    )
+    eval_rouge_args: Optional[str] = field(
+        default="{}",
+        metadata={
+            "help": 'changes to the paper\'s settings of generation, as JSON: \'{"beam": 4, "max_len_b": 300}\' '
+            "(the paper's: beam 2, lenpen 1, min_len 72, max_len_b 966)"
+        },
+    )
+    eval_rouge_remove_bpe: str = field(
+        default="auto",
+        metadata={"help": "how pieces are joined to words, as of --remove-bpe; auto: as the dictionary looks"},
+    )
+    plain_generation: bool = field(
+        default=False, metadata={"help": "generate with fairseq's own caches: the same tokens, slower"}
+    )
+    autocast: ChoiceEnum(["none", "bf16"]) = field(
+        default="none",
+        metadata={"help": "precision of matrix products in training; weights and their updates stay in float32"},
     )
 
 
@@ -53,6 +90,13 @@ class LongDocumentSummarizationTask(TranslationTask):
         with open_dict(cfg) if OmegaConf.is_config(cfg) else nullcontext():
             cfg.rebuild_batches = True
         self.max_lengths = (cfg.max_source_positions, cfg.max_target_positions)
+        #: Every model built so far takes the documents' lengths from the host.
+        self.models_take_lengths = True
+        self.pooling_meters, self.peak_memory = PoolingMeters(), PeakMemory()
+        self.rouge, self.rouge_generator = None, None
+        if cfg.eval_rouge:
+            self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe)
+            generation_arguments(cfg.eval_rouge_args, None)  # bad ones are told before the data is read
         #: Whether documents and summaries start with ``<s>``: the model's --prepend-bos, adopted like its lengths.
         self.prepend_bos = False
 
@@ -60,13 +104,49 @@ class LongDocumentSummarizationTask(TranslationTask):
         """Build a model and adopt its lengths; of several models (an ensemble), the shortest."""
         model = super().build_model(cfg, from_checkpoint)
         self.max_lengths = tuple(_shortest(ours, its) for ours, its in zip(self.max_lengths, model.max_positions()))
+        self.models_take_lengths &= isinstance(model, PyramidionModel)
         self.prepend_bos |= bool(getattr(getattr(model, "options", None), "prepend_bos", False))
+        self.pooling_meters = PoolingMeters(model)
+        if self.rouge:
+            arguments = generation_arguments(self.cfg.eval_rouge_args, self.max_lengths[1])
+            self.rouge_generator = self.build_generator([model], arguments)
         return model
 
     @property
     def bos(self) -> Optional[int]:
         """Id of the ``<s>`` that documents and summaries start with, or None."""
         return self.src_dict.bos() if self.prepend_bos else None
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, *args, **kwargs):
+        """As of fairseq, in the precision of ``--autocast``; the logging output also tells of tokens and poolings.
+
+        A failure is told with the documents that it is about.
+        """
+        with self.pooling_meters.watch() as pooling, diagnosis.diagnosed(sample, update_num):
+            loss, sample_size, logging_output = super().train_step(
+                sample, model, self._autocast(criterion), optimizer, update_num, *args, **kwargs
+            )
+        logging_output.update(source_tokens(sample), **pooling)
+        return loss, sample_size, logging_output
+
+    def optimizer_step(self, optimizer, model, update_num):
+        """As of fairseq; logs the peak of memory."""
+        super().optimizer_step(optimizer, model, update_num)
+        self.peak_memory.log()
+
+    def valid_step(self, sample, model, criterion):
+        """As of fairseq, in the precision of ``--autocast``; with ``--eval-rouge``, some documents are summarised."""
+        loss, sample_size, logging_output = super().valid_step(sample, model, self._autocast(criterion))
+        if self.rouge:
+            generate = partial(self.inference_step, self.rouge_generator, [model])
+            logging_output.update(self.rouge.logged(generate, sample))
+        return loss, sample_size, logging_output
+
+    def reduce_metrics(self, logging_outputs, criterion):
+        """As of fairseq, with the meters of training and of ROUGE."""
+        super().reduce_metrics(logging_outputs, criterion)
+        log_training(logging_outputs)
+        log_rouge(logging_outputs)
 
     def max_positions(self):
         """(documents, summaries) in tokens, None where there is no limit."""
@@ -98,7 +178,7 @@ class LongDocumentSummarizationTask(TranslationTask):
                     f"{split}: {side.num_cut:,} of {len(side):,} {what} cut to {side.max_length} tokens "
                     f"({side.num_cut / len(side):.1%})"
                 )
-        self.datasets[split] = LanguagePairDataset(
+        self.datasets[split] = SampledDataset(
             src,
             src.sizes,
             self.src_dict,
@@ -111,11 +191,26 @@ class LongDocumentSummarizationTask(TranslationTask):
             num_buckets=self.cfg.num_batch_buckets,
             shuffle=stock.shuffle,
             pad_to_multiple=stock.pad_to_multiple,
+            tells_lengths=self.models_take_lengths,
         )
+        if self.rouge and tgt is not None and split != self.cfg.train_subset:
+            self.datasets[split].sample(self.cfg.eval_rouge_samples)
+            logger.info(f"{split}: ROUGE on {len(self.datasets[split].sampled):,} of {len(src):,} documents")
+
+    def _autocast(self, criterion: Callable) -> Callable:
+        if getattr(self.cfg, "autocast", "none") == "none":
+            return criterion
+
+        def compute(model, sample, *args, **kwargs):
+            # Inside fairseq's own torch.cuda.amp.autocast, which would switch it off from the inside.
+            with torch.autocast(sample["net_input"]["src_tokens"].device.type, torch.bfloat16):
+                return criterion(model, sample, *args, **kwargs)
+
+        return compute
 
     def build_dataset_for_inference(
         self, src_tokens: List[Tensor], src_lengths: List[int], constraints: Optional[Tensor] = None
-    ) -> LanguagePairDataset:
+    ) -> DocumentPairDataset:
         """Documents for ``fairseq-interactive`` and the hub interface, cut to the model's length.
 
         Args:
@@ -124,13 +219,14 @@ class LongDocumentSummarizationTask(TranslationTask):
             constraints: see fairseq's ``--constraints``.
         """
         src_tokens = [truncate(tokens, self.max_lengths[0], self.src_dict.eos(), self.bos) for tokens in src_tokens]
-        return LanguagePairDataset(
+        return DocumentPairDataset(
             src_tokens,
             [tokens.numel() for tokens in src_tokens],
             self.src_dict,
             tgt_dict=self.tgt_dict,
             left_pad_source=self.cfg.left_pad_source,
             constraints=constraints,
+            tells_lengths=self.models_take_lengths,
         )
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
@@ -158,4 +254,6 @@ class LongDocumentSummarizationTask(TranslationTask):
             raise PyramidionError(
                 "--print-alignment: the decoder attends to pooled vectors, which are no tokens of the document"
             )
+        for model in models:
+            set_plain_generation(model, getattr(self.cfg, "plain_generation", False))  # older checkpoints lack it
         return super().build_generator(models, args, *rest, **kwargs)

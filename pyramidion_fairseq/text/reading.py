@@ -62,12 +62,17 @@ def _open(path: str) -> io.BufferedReader:
 def _peek(stream: io.BufferedReader, name: str) -> bytes:
     """The first bytes; PyramidionError where they are no text."""
     start = stream.peek(_SAMPLE)[:_SAMPLE]
+    check_is_text(start, name)
+    return start
+
+
+def check_is_text(start: bytes, name: str) -> None:
+    """Raise PyramidionError where bytes are a PDF, an archive, a picture, or text in UTF-16."""
     if start.startswith(_BOMS):
         raise PyramidionError(f"{name} is UTF-16: save it as UTF-8")
     strange = len(start) - len(start.translate(None, _CONTROL))
     if start.startswith((b"%PDF", b"PK\x03\x04")) or 10 * strange > len(start):
         raise PyramidionError(f"{name} is no text (a PDF, an archive, a picture?): extract its text first")
-    return start
 
 
 def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Iterator[Document]:
@@ -75,7 +80,7 @@ def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Ite
         content = stream.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise PyramidionError(f"{name} is larger than {MOST_BYTES >> 20} MB")
-        yield Document.from_text(_decode(content, name))
+        yield Document.from_text(decode(content, name))
         return
     number = 0
     while True:
@@ -86,14 +91,15 @@ def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Ite
         where = f"{name}, line {number}"
         if len(line) > MOST_BYTES:
             raise PyramidionError(f"{where} is longer than {MOST_BYTES >> 20} MB")
-        text = _decode(line, where)
+        text = decode(line, where)
         if kind == "text":
             yield Document.from_text(text)
         elif text.strip():
             yield _record(text, field, where)
 
 
-def _decode(content: bytes, where: str) -> str:
+def decode(content: bytes, where: str) -> str:
+    """Bytes in UTF-8 as text, without a byte order mark; what is invalid becomes U+FFFD, with a warning."""
     content = content[3:] if content.startswith(codecs.BOM_UTF8) else content
     try:
         return content.decode("utf-8")

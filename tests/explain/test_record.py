@@ -45,7 +45,7 @@ def test_weights_rebuild_every_pooling_of_the_encoder(tiny_model, pooler, length
 def test_weights_from_the_tokens_on_where_layers_between_do_nothing(tiny_model, pooler):
     """With the second layer an identity, the composed record rebuilds the second pooling from the first's input."""
     model = tiny_model(pooler=pooler)
-    model.encoder.layers[1].forward = lambda x, encoder_padding_mask: x
+    model.encoder.layers[1].forward = lambda x, **_: x
     out, seen = run(model, documents([64, 40, 7]))
     attention = torch.full((3, 4, out["encoder_out"][0].size(0)), 0.2, dtype=torch.float64)
     for row, record in enumerate(read_records(model.encoder, out, attention, [4, 3, 2])):

@@ -1,0 +1,89 @@
+"""How long the page takes in a headless Chromium: to open, to switch stages, to light sources, by length.
+
+Median milliseconds until the frame after is drawn; the document's weights are made up, as in the tests. Needs Chromium
+and playwright, as the tests of the page do: ``python -m benchmarks.page --output benchmarks/results/page_cpu``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from pyramidion_fairseq.explain.page import render
+from scripts.screenshot import find_chromium
+from tests.explain.samples import explain_text
+
+#: Milliseconds from an action on each element in turn to the end of the frame that shows it.
+TIMED = """async ([selector, event]) => {
+    const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
+    const times = [];
+    for (const element of document.querySelectorAll(selector)) {
+        await frame();
+        const start = performance.now();
+        element.dispatchEvent(new PointerEvent(event, { bubbles: true }));
+        await frame();
+        times.push(performance.now() - start);
+    }
+    return times;
+}"""
+
+
+def measure(page: Page, words: int, rounds: int) -> dict[str, float]:
+    """One row of the table."""
+    text = " ".join(f"word{i % 977}{'.' * (i % 23 == 22)}" for i in range(words))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.html"
+        file.write_text(render(explain_text(text, "word1 word2 word3 word4 word5")), encoding="utf-8")
+        opening, switching, lighting = [], [], []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            page.goto(file.as_uri())
+            opening.append(1000 * (time.perf_counter() - start))
+            switching += page.evaluate(TIMED, ["#stages input", "click"])
+            lighting += page.evaluate(TIMED, ["#summary .word", "pointerover"])
+        megabytes = file.stat().st_size / 2**20
+    return {
+        "words": words,
+        "file, MB": round(megabytes, 2),
+        "open, ms": round(statistics.median(opening)),
+        "switch stage, ms": round(statistics.median(switching)),
+        "slowest switch, ms": round(max(switching)),
+        "light sources, ms": round(statistics.median(lighting)),
+    }
+
+
+def main() -> None:
+    """Measure, print the table and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--words", type=int, nargs="+", default=[1_000, 8_000, 20_000, 50_000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, help="folder for page.json and README.md (default: none)")
+    args = parser.parse_args()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), chromium_sandbox=os.geteuid() != 0)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        rows = [measure(page, words, args.rounds) for words in args.words]
+        version = browser.version
+        browser.close()
+    table = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
+    table += [" | ".join(f"{value:,}" for value in row.values()) for row in rows]
+    text = "\n".join(f"| {line} |" for line in table)
+    print(text)
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+        (args.output / "page.json").write_text(json.dumps({"chromium": version, "rows": rows}, indent=1) + "\n")
+        head = (
+            f"# The page in a headless Chromium {version}\n\n`python -m benchmarks.page`: {__doc__.splitlines()[0]}\n"
+        )
+        (args.output / "README.md").write_text(f"{head}\n{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""Time of a training step by architecture, by depth, by padding, and its share of the machine's matrix rate.
+
+Parts: "layer" (attention in blocks against full attention), "deep" (the models of Table 3), "depth" (Figure 4),
+"tables" (the training column of Tables 2, 7, 8 and 10). A step is forward and backward, without the optimizer.
+On a GPU: the paper's sizes, bf16 autocast. On a CPU, float32: layer and deep at the paper's sizes with one document;
+depth and tables with every length and width divided, which keeps the shares of attention and linear layers.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import measure
+import torch
+import workload
+from measure import Times
+
+from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
+from pyramidion_fairseq.attention.full import FullAttention
+from pyramidion_fairseq.models.architectures import PUBLISHED
+
+PARTS = ["layer", "deep", "depth", "tables"]
+#: Encoder and decoder layers in Figure 4, and where the Pyramidion pools.
+DEPTHS, FIGURE_SCHEDULE = [2, 4, 8, 16], "1:2048,2:512"
+
+
+def row(what: str, against: str, ratio: float, least: float | None) -> list[Any]:
+    """A row of what is to be reached."""
+    return [what, against, f"{ratio:.2f}", least, None if least is None else ("yes" if ratio >= least else "no")]
+
+
+HEADERS = ["what", "against", "ratio", "at least", "reached"]
+
+
+def times_table(title: str, times: dict[str, Times]) -> str:
+    rows = [[name, t.median, t.minimum, f"{t.spread:.1%}", t.rounds] for name, t in times.items()]
+    return f"## {title}\n\n" + measure.table(["variant", "median s", "minimum s", "spread", "rounds"], rows)
+
+
+def layer(args) -> tuple[dict, list[str]]:
+    """The attention layer, its four projections included, at 8192 tokens and the shallow models' width."""
+    documents = 1 if args.size == "reduced" else 8
+    variants, results, tables = {}, {}, []
+    for dropout in (0.0, 0.1):
+        for name, kind in (("block-wise", BlockwiseAttention), ("full", FullAttention)):
+            module = kind(512, 8, dropout).to(args.device).train()
+            x = torch.randn(documents, 8192, 512, device=args.device)
+            variants[f"{name}, dropout {dropout}, forward"] = _forward(module, x)
+            variants[f"{name}, dropout {dropout}, forward + backward"] = _backward(module, x)
+    results = measure.alternate(variants, args.rounds, args.device)
+    rows = []
+    for dropout in (0.0, 0.1):
+        for passes, least in (("forward", 5), ("forward + backward", 7)):
+            case = f"dropout {dropout}, {passes}"
+            ratio = results[f"full, {case}"].median / results[f"block-wise, {case}"].median
+            rows.append(row(f"block-wise layer at 8192, {case}", "full attention", ratio, least))
+    tables = ["## Rows\n\n" + measure.table(HEADERS, rows), times_table("Attention layer, 8192 tokens", results)]
+    return results, tables
+
+
+def _autocast(x: torch.Tensor):
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda")
+
+
+def _forward(module, x):
+    def call():
+        with torch.no_grad(), _autocast(x):
+            module(x)
+
+    return call
+
+
+def _backward(module, x):
+    x = x.clone().requires_grad_()
+
+    def call():
+        with _autocast(x):
+            out = module(x)[0]
+        torch.autograd.grad(out.float().sum(), [x, *module.parameters()])
+
+    return call
+
+
+def deep(args) -> tuple[dict, list[str]]:
+    """DeepPyramidion against deep_blockwise, full attention, and itself with half the tokens."""
+    documents = 1 if args.size == "reduced" else 8
+    options = {
+        "deeppyramidion": workload.divided("deeppyramidion", 1),
+        "deeppyramidion without dropout": workload.divided(
+            "deeppyramidion", 1, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0
+        ),
+        "deep_blockwise": workload.divided("deep_blockwise", 1),
+        "full attention": workload.divided("deep_blockwise", 1, attention="full"),
+    }
+    shapes = {
+        "deeppyramidion": ("deeppyramidion", 8192, 0),
+        "deeppyramidion without dropout": ("deeppyramidion without dropout", 8192, 0),
+        "deeppyramidion, 4096 tokens": ("deeppyramidion", 4096, 0),
+        "deeppyramidion, 4096 tokens padded to 8192": ("deeppyramidion", 4096, 8192),
+        "deep_blockwise": ("deep_blockwise", 8192, 0),
+    }
+    models = {name: workload.build(given, args.device) for name, given in options.items()}
+
+    def steps(shapes):
+        made = {}
+        for name, (model, length, padded) in shapes.items():
+            net_input = workload.batch(models[model], documents, length, workload.TARGET, padded)
+            made[name] = workload.training_step(models[model], net_input)
+        return made
+
+    times = measure.alternate(steps(shapes), args.rounds, args.device)
+    # The long one by itself, beside ours: two runs of it cost as much as all rounds of the others.
+    shapes = {"full attention": ("full attention", 8192, 0), "beside it": ("deeppyramidion", 8192, 0)}
+    slow = measure.alternate(steps(shapes), max(1, args.rounds // 4), args.device)
+    dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
+    rate = measure.peak_bf16() or measure.matrix_rate(args.device, dtype)
+    operations = workload.flops(options["deeppyramidion"], documents, 8192, workload.TARGET)
+    ours = times["deeppyramidion"].median
+    share, bare = operations / ours / rate, operations / times["deeppyramidion without dropout"].median / rate
+    least = 0.8 if args.device == "cpu" else 0.35
+    rate_name = "the machine's matrix-product rate" if args.device == "cpu" else "the GPU's bf16 peak"
+    padded = times["deeppyramidion, 4096 tokens padded to 8192"].median
+    short = times["deeppyramidion, 4096 tokens"].median
+    rows = [
+        row("DeepPyramidion step at 8192", "deep_blockwise", times["deep_blockwise"].median / ours, 2.3),
+        row("the same", "full attention", slow["full attention"].median / slow["beside it"].median, 7),
+        row("the same at real length 4,096", "8192 tokens, as the published code computes", ours / short, 1.5),
+        row("the same at real length 4,096", "padded to 8192", padded / short, 1.5),
+        row("DeepPyramidion step, share of", rate_name, share, least),
+        row("the same without dropout, share of", rate_name, bare, None),
+    ]
+    times.update(slow)
+    if args.device != "cpu":
+        rows.append(
+            ["pooling's share of a step, at most 5%", "", f"{_pooling_share(models, steps, args):.1%}", "", ""]
+        )
+    found = {**times, "matrix_rate": rate, "operations": operations, "share": share, "share_without_dropout": bare}
+    return found, [
+        "## Rows\n\n" + measure.table(HEADERS, rows),
+        times_table(
+            f"Training step, 6+6 layers of width 768, batch {documents}, {workload.TARGET} target tokens", times
+        ),
+        f"{operations / 1e9:,.0f} GFLOP a step; matrix products of size 2048: {rate / 1e9:,.0f} GFLOP/s.",
+    ]
+
+
+def _pooling_share(models, steps, args) -> float:
+    """Time of a step that keeps the same tokens by slicing, against that of the real one."""
+    model = models["deeppyramidion"]
+    kept = [(pooling, pooling.forward) for pooling in model.encoder.poolings.values()]
+    call = steps({"": ("deeppyramidion", 8192, 0)})[""]
+
+    def sliced() -> None:
+        for pooling, forward in kept:
+            pooling.forward = _slice(pooling, forward)
+        call()
+        for pooling, _ in kept:
+            del pooling.forward
+
+    times = measure.alternate({"pooled": call, "sliced": sliced}, args.rounds, args.device)
+    return 1 - times["sliced"].median / times["pooled"].median
+
+
+def _slice(pooling, forward):
+    def keep_first(x, padding_mask, attention=None):
+        return forward(x[:, : pooling.k], None, attention)
+
+    return keep_first
+
+
+def depth(args) -> tuple[dict, list[str]]:
+    """Figure 4: L encoder and L decoder layers of the shallow models' width."""
+    factor, documents = (4, 4) if args.size == "reduced" else (1, 8)
+    kinds = {
+        "vanilla": ("vanilla", {}),
+        "blockwise": ("blockwise", {}),
+        "pyramidion": ("pyramidion", {"pooling_schedule": FIGURE_SCHEDULE}),
+    }
+    times, rows, ratios = {}, [], {}
+    for layers in DEPTHS:
+        variants = {}
+        for name, (arch, changes) in kinds.items():
+            options = workload.divided(arch, factor, encoder_layers=layers, decoder_layers=layers, **changes)
+            variants[f"{name}, {layers} layers"] = _scaled_step(options, documents, 8192, factor, args.device)
+        measured = measure.alternate(variants, args.rounds, args.device)
+        times.update(measured)
+        ours = measured[f"pyramidion, {layers} layers"].median
+        ratios[layers] = {name: measured[f"{name}, {layers} layers"].median / ours for name in kinds}
+        rows.append([layers, ratios[layers]["vanilla"], ratios[layers]["blockwise"]])
+    note = (
+        "The paper gives no more than this: faster than both from 4 layers on, up to 3.8 times at 16 layers. "
+        f"Pyramidion pools after layers 1 and 2 ({FIGURE_SCHEDULE}); lengths and widths are divided by {factor}."
+    )
+    table = measure.table(["layers", "vanilla / Pyramidion", "blockwise / Pyramidion"], rows)
+    return {**times, "ratios": ratios}, [f"## Figure 4\n\n{table}\n\n{note}", times_table("Training step", times)]
+
+
+def _scaled_step(options: dict, documents: int, length: int, factor: int, device: str):
+    model = workload.build(options, device, workload.VOCABULARY // factor)
+    net_input = workload.batch(model, documents, length // factor, workload.TARGET // factor)
+    return workload.training_step(model, net_input)
+
+
+def tables(args) -> tuple[dict, list[str]]:
+    """The training column: seconds, and relative to row 3 (vanilla, 8k), ours beside the published ones."""
+    factor, documents = (2, 1) if args.size == "reduced" else (1, 64)
+    published = {(r["table"], r["row"]): r for r in measure.published() if r["train_s"]}
+    variants = {}
+    for key, arch in PUBLISHED.items():
+        if key in published and key[0] in "278" and arch not in variants:
+            options = workload.divided(arch, factor)
+            variants[arch] = _scaled_step(
+                options, documents, options["max_source_positions"] * factor, factor, args.device
+            )
+    times = measure.alternate(variants, args.rounds, args.device)
+    whole = times["vanilla_8k"].median
+    rows = []
+    for key, arch in PUBLISHED.items():
+        if arch in times and key in published:
+            theirs, ours = float(published[key]["train_s"]), times[arch].median
+            rows.append([key[1], arch, ours, f"{times[arch].spread:.1%}", ours / whole, theirs, theirs / 4.46])
+    rows.sort(key=lambda cells: int(cells[0]))
+    headers = ["row", "architecture", "ours s", "spread", "of row 3", "published s", "of row 3, published"]
+    note = (
+        f"Batch {documents}; lengths and widths divided by {factor}. Published: batch 64 on a GPU that the paper does "
+        "not name. Its rows 6 to 8 and 15 to 32 pay for a tournament that reads every representation in each round."
+    )
+    return times, ["## Training column of Tables 2, 7, 8 and 10\n\n" + measure.table(headers, rows) + "\n\n" + note]
+
+
+def figure(found: dict[str, Any]):
+    """Figure 4 and the training column, as far as they were measured."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawing, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5))
+    for name, colour in (("vanilla", "tab:red"), ("blockwise", "tab:blue"), ("pyramidion", "tab:green")):
+        if "depth" in found:
+            seconds = [found["depth"][f"{name}, {layers} layers"].median for layers in DEPTHS]
+            left.plot(DEPTHS, seconds, "o-", label=name, color=colour)
+    left.set(
+        title="Figure 4: training step by depth", xlabel="encoder and decoder layers", ylabel="seconds", yscale="log"
+    )
+    left.legend()
+    if "tables" in found:
+        names = list(found["tables"])
+        right.barh(names, [found["tables"][name].median for name in names], color="tab:green")
+        right.tick_params(axis="y", labelsize=7)
+        right.set(title="Training step, Tables 2, 7, 8", xlabel="seconds")
+    return drawing
+
+
+def main() -> None:
+    arguments = measure.parser(__doc__, rounds=4)
+    arguments.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which parts to measure")
+    args = measure.parse(arguments)
+    found, tables_ = {}, []
+    for part in args.parts:
+        results, text = {"layer": layer, "deep": deep, "depth": depth, "tables": tables}[part](args)
+        found[part], tables_ = results, [*tables_, *text]
+    results = {
+        part: {k: v._asdict() if isinstance(v, Times) else v for k, v in r.items()} for part, r in found.items()
+    }
+    name = "training" if args.parts == PARTS else "training_" + "_".join(args.parts)
+    draw = {"depth", "tables"} & set(found)
+    measure.report(name, args.device, results, tables_, args.output, figure(found) if args.output and draw else None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

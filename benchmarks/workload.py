@@ -1,0 +1,100 @@
+"""What the benchmarks of training and memory run: a named architecture, at the paper's size or divided by a factor."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any, Callable
+
+import torch
+from fairseq.data import Dictionary
+
+from pyramidion_fairseq.complexity import build_on_meta, count
+from pyramidion_fairseq.models import PyramidionModel
+from pyramidion_fairseq.models.architectures import fields_of
+from pyramidion_fairseq.schedule import PoolingSchedule
+
+#: The paper's: tokens of a summary in its timings, and its vocabulary.
+TARGET, VOCABULARY = 256, 32000
+#: What a factor divides: lengths and widths. Heads too, so that each stays as wide as it is.
+_DIVIDED = [
+    "block_size",
+    "local_window",
+    "lsh_bucket_size",
+    "max_source_positions",
+    *(side + part for side in ("encoder_", "decoder_") for part in ("embed_dim", "ffn_embed_dim", "attention_heads")),
+]
+_PAPER = {
+    **{side + "attention_heads": 8 for side in ("encoder_", "decoder_")},
+    **{side + "embed_dim": 768 for side in ("encoder_", "decoder_")},
+    **{side + "ffn_embed_dim": 3072 for side in ("encoder_", "decoder_")},
+    **{"block_size": 512, "local_window": 128, "lsh_bucket_size": 64, "max_source_positions": 8192},
+}
+
+
+def divided(arch: str, factor: int, **changes: Any) -> dict[str, Any]:
+    """Options of an architecture with every length and width divided by ``factor``.
+
+    Attention and linear layers then keep their shares of the work, and so do two architectures their ratio.
+
+    Args:
+        arch: a name of the table of architectures.
+        factor: a power of two up to 4.
+        changes: options that differ, before the division.
+    """
+    options = {**_PAPER, **fields_of(arch), **changes}
+    options.update({name: options[name] // factor for name in _DIVIDED})
+    options["local_heads"] = max(1, 2 // factor)
+    steps = PoolingSchedule.parse(options.get("pooling_schedule", "")).steps
+    options["pooling_schedule"] = ",".join(f"{layer}:{k // factor}" for layer, k in steps)
+    return options
+
+
+def build(options: dict[str, Any], device: str, vocabulary: int = VOCABULARY) -> PyramidionModel:
+    """A model in training mode, with seeded random weights."""
+    torch.manual_seed(0)
+    dictionary = Dictionary()
+    for i in range(vocabulary - len(dictionary)):
+        dictionary.add_symbol(str(i))
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    return PyramidionModel.build_model(Namespace(**options), task).to(device).train()
+
+
+def batch(model: PyramidionModel, documents: int, length: int, target: int, padded_to: int = 0) -> dict[str, Any]:
+    """Random documents of ``length`` tokens with summaries of ``target``: what the model takes.
+
+    Args:
+        model: says which device and vocabulary.
+        documents, length, target: how many, and tokens in each document and summary.
+        padded_to: columns of the batch, where they are more than ``length``.
+    """
+    device, words = model.encoder.embed_tokens.weight.device, model.encoder.embed_tokens.num_embeddings
+    generator = torch.Generator().manual_seed(1)
+    source = torch.ones(documents, max(length, padded_to), dtype=torch.long)
+    source[:, :length] = torch.randint(4, words, (documents, length), generator=generator)
+    summary = torch.randint(4, words, (documents, target), generator=generator)
+    return {
+        "src_tokens": source.to(device),
+        "src_lengths": torch.full((documents,), length, device=device),
+        "prev_output_tokens": summary.to(device),
+        "document_lengths": [length] * documents,
+    }
+
+
+def training_step(model: PyramidionModel, net_input: dict[str, Any]) -> Callable[[], None]:
+    """A call that does a forward and a backward pass with cross entropy; in bf16 autocast on a GPU."""
+    device, summary = net_input["src_tokens"].device, net_input["prev_output_tokens"]
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = model(**net_input)[0]
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), summary.flatten())
+        loss.backward()
+
+    return step
+
+
+def flops(options: dict[str, Any], documents: int, length: int, target: int, vocabulary: int = VOCABULARY) -> int:
+    """Floating-point operations of a training step: two for each multiplication, three passes as long as the first."""
+    model = build_on_meta("pooled_transformer", vocabulary, **options)
+    return 6 * documents * count(model, length, target).multiplications

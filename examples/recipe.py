@@ -1,0 +1,112 @@
+"""Train, generate and evaluate the paper's rows; examples/*/train.sh, generate.sh and evaluate.sh call it.
+
+usage: recipe.py {train,generate,evaluate} {table2,table3,table4,table7,table8,arxiv,pubmed} ROW [DATA]
+                 [KEY=VALUE ...] [options of the stock command ...]
+
+ROW is a row of the table (8, deeppyramidion, index-based) or, for arxiv and pubmed, an architecture. Settings are
+KEY=VALUE, here or in the environment: DATA, SAVE, INIT, GPUS, NODES, LAUNCH, PRECISION, MEMORY, BATCH, SUBSET,
+METRIC, CORPUS (examples/README.md). DRY_RUN=1 shows the commands and runs nothing. Other options go to the stock
+command and win.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import torch
+from recipes import command, paper
+
+from pyramidion_fairseq.errors import PyramidionError
+
+STAGES = {"train": command.train, "generate": command.generate, "evaluate": command.evaluate}
+WHERE = (*(f"table{number}" for number in (2, 3, 4, 7, 8)), *paper.CORPORA)
+
+
+def split(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
+    """(data, settings, options of the stock command) of what follows ROW."""
+    given, data = {}, ""
+    if words and not words[0].startswith("-") and "=" not in words[0]:
+        data, words = words[0], words[1:]
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        key, value = words[0].split("=", 1)
+        if key not in KEYS:
+            raise PyramidionError(f"{key}= is no setting; there are: {', '.join(KEYS)}")
+        given[key], words = value, words[1:]
+    if words and words[0] == "--":
+        words = words[1:]
+    return data, given, words
+
+
+KEYS = [*(name.upper() for name in command.Settings.__dataclass_fields__), "CORPUS", "DRY_RUN"]
+
+
+def main(arguments: list[str]) -> None:
+    """Show or run a stage's commands. Raises PyramidionError."""
+    if len(arguments) < 3 or arguments[0] not in STAGES or arguments[1] not in WHERE:
+        raise PyramidionError(__doc__.split("\n\n")[1].replace("usage: ", "this is how: "))
+    stage, where, row = arguments[:3]
+    data, given, extra = split(arguments[3:])
+    given = {
+        **{key: os.environ[key] for key in KEYS if key in os.environ},
+        **({"DATA": data} if data else {}),
+        **given,
+    }
+    settings = command.Settings.read(given)
+    if settings.gpus < 0:
+        settings.gpus = torch.cuda.device_count()
+    if not settings.memory and torch.cuda.is_available():
+        settings.memory = torch.cuda.get_device_properties(0).total_memory // 2**30
+    recipe = paper.find(where, row, given.get("CORPUS"))
+    commands = STAGES[stage](recipe, settings, extra)
+    for line in commands:
+        print(shlex.join(line), flush=True)
+    if given.get("DRY_RUN", "0") in ("", "0"):
+        run(stage, recipe, settings, commands)
+
+
+def run(stage: str, recipe: paper.Recipe, settings: command.Settings, commands: list[list[str]]) -> None:
+    """Run a stage's commands.
+
+    Raises:
+        PyramidionError: something is missing, or a command fails.
+    """
+    data, save = command.folders(recipe, settings)
+    if not (data / "data-bin").is_dir():
+        raise PyramidionError(f"{data} has no data-bin/: preprocess/prepare.py makes it; DATA=folder says where it is")
+    save.mkdir(parents=True, exist_ok=True)
+    for line in commands:
+        if shutil.which(line[0]) is None:
+            raise PyramidionError(f"{line[0]} is not installed: activate the environment (source .venv/bin/activate)")
+        if stage == "generate":
+            with open(command.log(recipe, settings), "w", encoding="utf-8") as out:
+                status = subprocess.run(line, stdout=out).returncode
+        else:
+            status = subprocess.run(line).returncode
+        if status:
+            raise PyramidionError(f"{line[0]} ended with status {status}")
+    if stage == "evaluate":
+        print(beside(recipe))
+
+
+def beside(recipe: paper.Recipe) -> str:
+    """The paper's scores of the same row."""
+    row = recipe.published
+    if row is None:
+        return f"The paper has no row of {recipe.arch} on {recipe.corpus}."
+    low, high = row["R1_lo"], row["R1_hi"]
+    intervals = [f" [{low}, {high}]", " [{R2_lo}, {R2_hi}]".format(**row)] if low else ["", ""]
+    split = "test" if recipe.deep else "validation"
+    name = "Table {table}, row {row}".format(**row)
+    return f"The paper, {name}, {split} split: ROUGE-1 {row['R1']}{intervals[0]}, ROUGE-2 {row['R2']}{intervals[1]}"
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except PyramidionError as error:
+        sys.exit(f"error: {error}")

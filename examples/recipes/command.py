@@ -1,0 +1,180 @@
+"""From a recipe and a machine to the command lines of the stock commands."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyramidion_fairseq
+from pyramidion_fairseq.errors import PyramidionError
+
+from . import memory
+from .paper import EFFECTIVE_BATCH, Recipe
+
+TASK = "long_document_summarization"
+HALF = {"full": {}, "fp16": {"fp16": True, "fp16_init_scale": 4}, "bf16": {"bf16": True}}
+
+
+@dataclass
+class Settings:
+    """What a user says with KEY=VALUE, beside the row: the machine and the folders."""
+
+    data: str = ""
+    """Folder that preprocess/prepare.py wrote; default data/CORPUS."""
+    save: str = ""
+    """Folder of the checkpoints; default checkpoints/CORPUS/ARCH."""
+    init: str = ""
+    """PoWER's block-wise checkpoint; default that of its recipe."""
+    gpus: int = -1
+    """GPUs in a node; default those that are there; 0: the CPU."""
+    nodes: int = 1
+    """Nodes."""
+    launch: str = ""
+    """"local" (one node; fairseq starts a process a GPU), "torchrun" or "slurm"; default by nodes."""
+    precision: str = "full"
+    """"full" (the paper's), "bf16" or "fp16"."""
+    memory: int = 0
+    """GB of a GPU, from which the batch is calculated; default that of the GPU that is there, or 40."""
+    batch: int = 0
+    """Documents on a GPU in a forward pass; default by calculation (memory.py)."""
+    subset: str = ""
+    """Split that is generated and scored; default the paper's."""
+    metric: str = "loss"
+    """What the best checkpoint is the best in: loss, or rouge1, rouge2, rougeL on the validation split."""
+
+    @classmethod
+    def read(cls, given: dict[str, str]) -> Settings:
+        """From ``{"GPUS": "8"}``; keys that are no settings are ignored.
+
+        Raises:
+            PyramidionError: not a number, or not a choice.
+        """
+        out = cls()
+        for field in fields(cls):
+            text = given.get(field.name.upper(), "")
+            if text:
+                number = isinstance(field.default, int)
+                if number and not text.isdigit():
+                    raise PyramidionError(f"{field.name.upper()}={text} is not a whole number")
+                setattr(out, field.name, int(text) if number else text)
+        choices = {"precision": tuple(HALF), "launch": ("", "local", "torchrun", "slurm")}
+        choices["metric"] = ("loss", "rouge1", "rouge2", "rougeL")
+        for name, values in choices.items():
+            if getattr(out, name) not in values:
+                raise PyramidionError(f"{name.upper()}={getattr(out, name)}: one of {', '.join(filter(None, values))}")
+        if out.nodes < 1:
+            raise PyramidionError("NODES must be at least 1")
+        return out
+
+
+def batching(arch: str, settings: Settings) -> dict[str, int]:
+    """Documents a forward pass and passes an update, such that an update has 256 documents on any machine.
+
+    Raises:
+        PyramidionError: 256 cannot be divided so.
+    """
+    processes = max(1, settings.gpus) * settings.nodes
+    share = EFFECTIVE_BATCH // processes
+    batch = settings.batch or memory.documents(arch, settings.memory or 40, settings.precision, most=max(1, share))
+    if batch * processes > EFFECTIVE_BATCH or EFFECTIVE_BATCH % (batch * processes):
+        raise PyramidionError(
+            f"an update of {EFFECTIVE_BATCH} documents cannot be divided into {processes} GPUs x {batch} documents: "
+            "choose GPUS, NODES and BATCH that divide it"
+        )
+    return {"batch_size": batch, "update_freq": share // batch}
+
+
+def flags(options: dict[str, Any]) -> list[str]:
+    """``{"block_size": 4}`` -> ``["--block-size", "4"]``; True is a switch."""
+    out: list[str] = []
+    for name, value in options.items():
+        out += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return out
+
+
+def user_dir() -> str:
+    """The plugin: as short as it can be said from the current folder."""
+    package = Path(pyramidion_fairseq.__file__).resolve().parent
+    return package.name if Path(package.name).resolve() == package else str(package)
+
+
+def folders(recipe: Recipe, settings: Settings) -> tuple[Path, Path]:
+    """Data and checkpoints."""
+    return Path(settings.data or f"data/{recipe.corpus}"), checkpoints(recipe, settings, recipe.arch)
+
+
+def checkpoints(recipe: Recipe, settings: Settings, arch: str) -> Path:
+    """Where a recipe's checkpoints go."""
+    return Path(settings.save or f"checkpoints/{recipe.corpus}/{arch}")
+
+
+def _stock(command: str, recipe: Recipe, settings: Settings) -> list[str]:
+    data = folders(recipe, settings)[0]
+    cpu = ["--cpu"] if settings.gpus == 0 else []
+    return [f"fairseq-{command}", str(data / "data-bin"), "--user-dir", user_dir(), "--task", TASK, *cpu]
+
+
+def train(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str]]:
+    """The command that trains a row; ``extra`` options of fairseq-train come last and win."""
+    options = {**recipe.training, **batching(recipe.arch, settings), **HALF[settings.precision]}
+    if recipe.initial:
+        base = settings.init or Path("checkpoints") / recipe.corpus / recipe.initial / "checkpoint_best.pt"
+        options["finetune_from_model"] = base
+    if settings.metric != "loss":
+        options.update(eval_rouge=True, best_checkpoint_metric=settings.metric, maximize_best_checkpoint_metric=True)
+    options["save_dir"] = folders(recipe, settings)[1]
+    return [[*launched([*_stock("train", recipe, settings), *flags(options)], settings), *extra]]
+
+
+def launched(command: list[str], settings: Settings) -> list[str]:
+    """A training command as it is started on every node.
+
+    fairseq starts a process for each GPU of one node itself. Of several nodes, torchrun or Slurm starts them.
+
+    Raises:
+        PyramidionError: several nodes, and neither of the two.
+    """
+    launch = settings.launch or ("local" if settings.nodes == 1 else "torchrun")
+    if launch == "local" and settings.nodes > 1:
+        raise PyramidionError(f"LAUNCH=local is for one node; for {settings.nodes}: torchrun or slurm")
+    if settings.gpus < 1:
+        if launch != "local":
+            raise PyramidionError(f"LAUNCH={launch} needs GPUS=1 or more: GPUs in a node")
+        return command
+    # Said also to torchrun: where a node has one GPU, fairseq would take it for all there are.
+    command = [*command, "--distributed-world-size", str(settings.gpus * settings.nodes)]
+    port = os.environ.get("MASTER_PORT", "29500")
+    if launch == "slurm":
+        return [*command, "--distributed-port", port]
+    if launch == "local":
+        return command
+    nodes = ["--nnodes", str(settings.nodes), "--nproc_per_node", str(settings.gpus)]
+    where = ["--node_rank", os.environ.get("NODE_RANK", "0")]
+    where += ["--master_addr", os.environ.get("MASTER_ADDR", "localhost"), "--master_port", port, "--no_python"]
+    return ["torchrun", *nodes, *where, *command]
+
+
+def generate(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str]]:
+    """The command that summarises the split; its output is to go to :func:`log`."""
+    data, save = folders(recipe, settings)
+    options = {"path": save / "checkpoint_best.pt", "gen_subset": settings.subset or recipe.subset, "batch_size": 8}
+    options.update(recipe.generation)
+    options.update(bpe="sentencepiece", sentencepiece_model=data / "sentencepiece.model")
+    return [[*_stock("generate", recipe, settings), *flags(options), *extra]]
+
+
+def log(recipe: Recipe, settings: Settings) -> Path:
+    """Where generation's output goes."""
+    return folders(recipe, settings)[1] / f"generate-{settings.subset or recipe.subset}.log"
+
+
+def evaluate(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str]]:
+    """The commands that put the summaries in order and score them."""
+    data, save = folders(recipe, settings)
+    subset = settings.subset or recipe.subset
+    references, summaries = str(data / "text" / f"{subset}.target"), str(save / f"summaries-{subset}.txt")
+    collect = ["pyramidion-summaries", str(log(recipe, settings)), "--output", summaries, "--references", references]
+    score = ["pyramidion-rouge", references, summaries, "--json", str(save / f"rouge-{subset}.json"), *extra]
+    return [collect, score]

@@ -1,0 +1,116 @@
+"""The paper's rows at one small budget on one corpus: a table and a figure beside the published numbers.
+
+usage: reproduce.py --scale cpu --data DIR [--output DIR] [--rows ROW ...]     train, generate, score
+       reproduce.py --scale cpu --data DIR [--output DIR] --measure            then time them, side by side
+       reproduce.py --scale cpu --data DIR [--output DIR] --report             the table of what is done
+
+DIR is what preprocess/prepare.py wrote, or a folder with train.*, valid.* and test.* files that it reads. Rows are
+independent: killed, or started with other --rows, the same command goes on where it was. The speeds come from
+--measure alone, which runs the rows in turns: those of training depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from small_scale import report, timing
+from small_scale.corpus import corpus
+from small_scale.scales import ROWS, SCALES, Scale, row_name
+from small_scale.stages import Run, do_row, write_json
+
+from pyramidion_fairseq.errors import PyramidionError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    out = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS
+    )
+    out.add_argument(
+        "--scale", required=True, choices=sorted(SCALES), help="size and budget: see small_scale/scales.py"
+    )
+    out.add_argument("--data", required=True, type=Path, help="the corpus")
+    out.add_argument("--output", type=Path, default=Path("outputs/reproduce"), help="default: outputs/reproduce")
+    out.add_argument("--rows", nargs="+", default=list(ROWS), help="architectures, or TABLE:ROW such as 2:8")
+    out.add_argument("--updates", type=int, help="instead of the scale's")
+    out.add_argument("--seed", type=int, default=1)
+    out.add_argument("--rounds", type=int, default=3, help="of --measure: alternating runs of every row")
+    what = out.add_mutually_exclusive_group()
+    what.add_argument("--measure", action="store_true", help="time training and generation, and peak memory")
+    what.add_argument("--report", action="store_true", help="write the table and the figure of what is there")
+    return out
+
+
+def settle(output: Path, settings: dict) -> None:
+    """One output folder holds one budget.
+
+    Raises:
+        PyramidionError: it was made with another.
+    """
+    path = output / "settings.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        other = [f"{name} {before.get(name)}" for name in settings if before.get(name) != settings[name]]
+        if other:
+            raise PyramidionError(f"{output} was made with {', '.join(other)}: use another --output")
+    else:
+        write_json(path, settings)
+
+
+def reproduce(args: argparse.Namespace) -> None:
+    """Do what the options say. Raises PyramidionError."""
+    rows = list(dict.fromkeys(map(row_name, args.rows)))
+    if args.rounds < 1 or (args.updates is not None and args.updates < 1):
+        raise PyramidionError("--rounds and --updates must be at least 1")
+    device = "cuda" if args.scale == "gpu" else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise PyramidionError("--scale gpu: no GPU is there; --scale cpu runs anywhere")
+    scale: Scale = SCALES[args.scale]
+    if args.updates:
+        scale = dataclasses.replace(scale, updates=args.updates)
+    args.output.mkdir(parents=True, exist_ok=True)
+    folder = corpus(args.data, args.output, scale.vocabulary)
+    settle(args.output, {"data": str(folder.resolve()), "seed": args.seed, **json.loads(json.dumps(scale.__dict__))})
+    run = Run(folder, args.output, scale, args.seed, device)
+    if args.measure:
+        timing.measure_rows(run, rows, args.rounds)
+    elif not args.report:
+        for place, row in enumerate([*rows, "lead"], start=1):
+            do_row(run, row, f"[{place}/{len(rows) + 1}]")
+    print(report.write(run))
+
+
+def main() -> int:
+    """Run the program; returns the exit status: 0, 1 (an error, one line), 130 or 143 (interrupted)."""
+    style = {"format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True, **style)  # fairseq has set it up already
+    logging.getLogger("reproduce").setLevel(logging.INFO)
+    args = parser().parse_args()
+    timing.keep_memory(args.measure)
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        reproduce(args)
+    except PyramidionError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: run the same command again to continue\n")
+        return 128 + (received[0] if received else signal.SIGINT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The table and the figure: what was measured, the published row beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import matplotlib
+
+from pyramidion_fairseq.models.architectures import PUBLISHED
+
+from .scales import ROWS, scaled
+from .stages import Run, results, write_json
+from .timing import FORCED, measure
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+#: Lsum is what papers call ROUGE-L of summaries with several sentences.
+METRICS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeLsum": "ROUGE-Lsum"}
+TIMES = {"train": "train_s", **{f"generate_{tokens}": f"infer{tokens}_s" for tokens in FORCED}}
+#: Times are compared with this row's, ours with ours and the paper's with the paper's: machines differ, ratios less.
+REFERENCE = "vanilla_8k"
+
+
+def published_row(arch: str) -> dict[str, str]:
+    """The paper's numbers of an architecture; empty where it has none. Table 4's come after those with times."""
+    keys = [key for key, name in PUBLISHED.items() if name == arch]
+    rows = {(row["table"], row["row"]): row for row in measure.published()}
+    return rows[keys[0]] if keys else {}
+
+
+def number(text: str | None) -> float | None:
+    """A cell of the paper's tables."""
+    return float(text) if text else None
+
+
+def collect(run: Run) -> dict[str, dict[str, Any]]:
+    """Row -> {"stages", "measured", "published"} for every row of which something is there."""
+    path = run.output / "measure.json"
+    measured = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    folders = sorted(folder.name for folder in (run.output / "rows").glob("*"))
+    names = sorted({*folders, *measured}, key=lambda row: (["lead", *ROWS, row].index(row), row))
+    out = {}
+    for row in names:
+        about = {"stages": results(run, row), "measured": measured.get(row), "published": published_row(row)}
+        if about["stages"] or about["measured"]:
+            out[row] = about
+    return out
+
+
+def lengths(run: Run, row: str) -> str:
+    """What the row's layers read, and the decoder: ``2048, 2048 -> 512``."""
+    options = scaled(row, run.scale)
+    schedule = dict(entry.split(":") for entry in options["pooling_schedule"].split(",") if entry)
+    text, read = [], str(options["max_source_positions"])
+    for layer in range(1, options["encoder_layers"] + 1):
+        kept = schedule.get(str(layer))
+        text.append(f"{read} -> {kept}" if kept else read)
+        read = kept or read
+    return ", ".join(text)
+
+
+def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
+    """ROUGE with its intervals."""
+    lines = []
+    for row, about in rows.items():
+        if not about["stages"]:
+            continue
+        stages, paper = about["stages"], about["published"]
+        scores = [interval(stages["rouge"], metric) for metric in METRICS]
+        bits = stages.get("validate", {}).get("bits_per_token")
+        theirs = [paper.get("R1") or None, paper.get("R2") or None]
+        lines.append([row, lengths(run, row) if row != "lead" else None, bits and f"{bits:.2f}", *scores, *theirs])
+    titles = ["row", "lengths", "bits/token", *METRICS.values(), "paper: R-1", "paper: R-2"]
+    return "## Scores (F1 x 100, 95% intervals)\n\n" + measure.table(titles, lines)
+
+
+def interval(rouge: dict[str, Any], metric: str) -> str:
+    """``12.3 [12.0, 12.6]``."""
+    score = rouge["f1"][metric]
+    return "{:.2f} [{:.2f}, {:.2f}]".format(score["mean"], score["low"], score["high"])
+
+
+def ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, tuple[float | None, float | None]]]:
+    """Time -> row -> (ours over our REFERENCE's, the paper's over the paper's); None where either is missing."""
+    out: dict[str, dict[str, tuple[float | None, float | None]]] = {}
+    theirs = published_row(REFERENCE)
+    for name, column in TIMES.items():
+        out[name] = {}
+        for row, about in rows.items():
+            if about["measured"] and rows.get(REFERENCE, {}).get("measured"):
+                ours = about["measured"][name]["median"] / rows[REFERENCE]["measured"][name]["median"]
+                value = number(about["published"].get(column))
+                out[name][row] = (ours, value and value / float(theirs[column]))
+    return out
+
+
+def time_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
+    """Seconds a batch and memory, with the ratio to REFERENCE here and in the paper."""
+    relative, lines = ratios(rows), []
+    for row, about in rows.items():
+        if not about["measured"]:
+            continue
+        cells: list[Any] = [row, about["measured"]["train_bytes"] / 2**20]
+        for name in TIMES:
+            ours, paper = relative[name].get(row, (None, None))
+            cells += [about["measured"][name]["median"], ours, paper]
+        lines.append(cells)
+    titles = ["row", "train, peak MiB"]
+    for name in TIMES:
+        titles += [f"{name.replace('_', ' ')}: s", "ratio", "paper"]
+    train, infer = run.scale.timed_batch
+    head = f"## Time and memory\n\nSeconds a batch ({train} documents in training, {infer} in generation, beam "
+    head += f"{run.scale.beam}), medians of runs in turns; ratios to {REFERENCE}, here and in the paper.\n\n"
+    return head + measure.table(titles, lines)
+
+
+def figure(rows: dict[str, dict[str, Any]]) -> Any:
+    """ROUGE bars with intervals, the lead baseline as lines; ratios of time, ours against the paper's."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(15, 6))
+    scored = [row for row, about in rows.items() if about["stages"] and row != "lead"]
+    for i, metric in enumerate(METRICS):
+        scores = [rows[row]["stages"]["rouge"]["f1"][metric] for row in scored]
+        places = [place + 0.27 * (i - 1) for place in range(len(scored))]
+        means = [score["mean"] for score in scores]
+        errors = [[s["mean"] - s["low"] for s in scores], [s["high"] - s["mean"] for s in scores]]
+        left.bar(places, means, 0.27, yerr=errors, color=f"C{i}", label=METRICS[metric], error_kw={"lw": 1})
+        if rows.get("lead", {}).get("stages"):
+            value = rows["lead"]["stages"]["rouge"]["f1"][metric]["mean"]
+            left.axhline(value, color=f"C{i}", ls=":", label=f"{METRICS[metric]}, lead baseline")
+    left.set_xticks(range(len(scored)), scored, rotation=60, ha="right", fontsize=8)
+    left.set_ylabel("F1 x 100, 95% interval")
+    left.legend(fontsize=8)
+    for i, (name, pairs) in enumerate(ratios(rows).items()):
+        known = [(ours, paper, row) for row, (ours, paper) in pairs.items() if paper is not None]
+        right.scatter([k[1] for k in known], [k[0] for k in known], color=f"C{i}", label=name.replace("_", " "))
+        for ours, paper, row in known if name == "train" else []:
+            right.annotate(row, (paper, ours), fontsize=7, xytext=(4, -3), textcoords="offset points")
+    right.axline((1, 1), slope=1, color="grey", lw=0.8)
+    right.set(xscale="log", yscale="log", xlabel=f"paper: time / {REFERENCE}", ylabel=f"here: time / {REFERENCE}")
+    right.legend(fontsize=8)
+    fig.tight_layout()
+    return fig
+
+
+def write(run: Run) -> str:
+    """Write results.json, results.md and results.png into the output folder; returns the Markdown."""
+    rows = collect(run)
+    scale = run.scale
+    about = (
+        f"{scale.updates} updates of {scale.batch_size * scale.update_freq} documents, seed {run.seed}; lengths and "
+        f"widths of the paper over {scale.divisor}."
+    )
+    parts = ["# The paper's rows at a small scale", about]
+    if any(row["stages"] for row in rows.values()):
+        parts.append(quality_table(run, rows))
+    if any(row["measured"] for row in rows.values()):
+        parts.append(time_table(run, rows))
+    text = "\n\n".join(parts) + "\n"
+    machine = measure.machine(run.device)
+    write_json(run.output / "results.json", {"machine": machine, "scale": scale.__dict__, "rows": rows})
+    (run.output / "results.md").write_text(text, encoding="utf-8")
+    drawing = figure(rows)
+    drawing.savefig(run.output / "results.png", dpi=130)
+    plt.close(drawing)
+    return text

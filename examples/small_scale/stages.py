@@ -1,0 +1,170 @@
+"""What is done for a row: train, validate, generate, score; a stage that is done is not done again."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import pyramidion_fairseq
+from pyramidion_fairseq.errors import PyramidionError
+
+from . import process
+from .corpus import lead
+from .scales import Scale, scaled
+
+PACKAGE = Path(pyramidion_fairseq.__file__).resolve().parent
+#: PoWER has no training of its own: it goes on from the block-wise model of the same input length (Appendix C.1).
+FINE_TUNED = {
+    "power_2k_1k_512": "blockwise_2k",
+    "power_8k_2k_512": "blockwise_8k",
+    "power_8k_4k_2k": "blockwise_8k",
+}
+
+
+class Run(NamedTuple):
+    """What is common to all rows."""
+
+    corpus: Path
+    output: Path
+    scale: Scale
+    seed: int
+    device: str
+    """"cpu" or "cuda"."""
+
+    def folder(self, row: str) -> Path:
+        """Where everything of a row lies."""
+        return self.output / "rows" / row
+
+
+def flags(options: dict[str, Any]) -> list[str]:
+    """Options as a stock command takes them: ``{"block_size": 4}`` -> ``["--block-size", "4"]``; True is a switch."""
+    out: list[str] = []
+    for name, value in options.items():
+        if value is not False:
+            out += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return out
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole file or none."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def stock(command: str, run: Run) -> list[str]:
+    """The start of a stock command's line."""
+    task = ["--user-dir", str(PACKAGE), "--task", "long_document_summarization", "--num-workers", "0"]
+    device = ["--cpu"] if run.device == "cpu" else []
+    return [sys.executable, "-m", f"fairseq_cli.{command}", str(run.corpus / "data-bin"), *task, *device]
+
+
+def training(run: Run, row: str) -> list[str]:
+    """The command that trains a row."""
+    scale = run.scale
+    options = {
+        "arch": row,
+        **{name: value for name, value in scaled(row, scale).items() if value != ""},
+        # As in Tables 5 and 6, except for the rate, its decay, and the norm that gradients are cut to: at a few
+        # hundred updates, 5e-4 after 5,000 updates of warm-up would not leave the start.
+        **{"criterion": "cross_entropy", "optimizer": "adam", "adam_betas": "(0.9, 0.98)", "weight_decay": 0.1},
+        **{"lr": scale.lr, "lr_scheduler": "inverse_sqrt", "warmup_updates": scale.warmup, "clip_norm": 1.0},
+        **{"batch_size": scale.batch_size, "update_freq": scale.update_freq, "max_update": scale.updates},
+        **{"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},  # less than one pass over the corpus
+        **{"save_dir": run.folder(row) / "checkpoints", "no_epoch_checkpoints": True, "seed": run.seed},
+        **{"save_interval_updates": scale.save_every, "keep_interval_updates": 1, "disable_validation": True},
+        **{"log_format": "simple", "log_interval": scale.save_every},
+    }
+    if row in FINE_TUNED:
+        base = checkpoint(run, FINE_TUNED[row])
+        if not base.with_suffix(".pt").exists():
+            raise PyramidionError(f"{row} goes on from {FINE_TUNED[row]}: train that row first (--rows)")
+        options["finetune_from_model"] = base
+    return [*stock("train", run), *flags(options)]
+
+
+def checkpoint(run: Run, row: str) -> Path:
+    """The last checkpoint of a row."""
+    return run.folder(row) / "checkpoints" / "checkpoint_last.pt"
+
+
+def train(run: Run, row: str) -> dict[str, Any]:
+    """Train a row, from where it was stopped."""
+    text = process.run(training(run, row), run.folder(row) / "train.log")
+    found = process.PROGRESS.findall(text)
+    return {"updates": run.scale.updates, "loss": float(found[-1][0]) if found else None}
+
+
+def validate(run: Run, row: str) -> dict[str, Any]:
+    """Loss on the validation split."""
+    using = flags({"path": checkpoint(run, row), "valid_subset": "valid", "batch_size": run.scale.generate_batch})
+    text = process.run([*stock("validate", run), *using], run.folder(row) / "validate.log")
+    return {"bits_per_token": float(re.findall(r"valid on 'valid' subset \|.*?loss ([\d.]+)", text)[-1])}
+
+
+def generate(run: Run, row: str) -> dict[str, Any]:
+    """Summarise the test split: beam search, the longest summary as in Appendix D.1, over the scale's divisor."""
+    scale = run.scale
+    lengths = {"min_len": scale.min_len, "max_len_a": 0, "max_len_b": 966 // scale.divisor, "lenpen": 1}
+    using = {"path": checkpoint(run, row), "beam": scale.beam, "batch_size": scale.generate_batch, **lengths}
+    # A model that has learnt this little repeats itself without end unless it is told not to.
+    using.update(gen_subset="test", no_repeat_ngram_size=3)
+    pieces = flags({"bpe": "sentencepiece", "sentencepiece_model": run.corpus / "sentencepiece.model"})
+    folder = run.folder(row)
+    process.run([*stock("generate", run), *flags(using), *pieces], folder / "generate.err", folder / "generate.log")
+    return {}
+
+
+def score(run: Run, row: str) -> dict[str, Any]:
+    """The summaries in corpus order, and their ROUGE."""
+    folder, references = run.folder(row), str(run.corpus / "text" / "test.target")
+    summaries, cli = str(folder / "summaries.txt"), [sys.executable, "-m"]
+    if row != "lead":
+        collect = ["pyramidion_fairseq.cli.summaries", str(folder / "generate.log"), "--output", summaries]
+        process.run([*cli, *collect, "--references", references], folder / "score.log")
+    rouge = ["pyramidion_fairseq.cli.rouge", references, summaries, "--json", str(folder / "rouge.json")]
+    process.run([*cli, *rouge], folder / "score.log")
+    (scores,) = json.loads((folder / "rouge.json").read_text(encoding="utf-8"))["systems"].values()
+    f1 = {metric: statistics["fmeasure"] for metric, statistics in scores["scores"].items()}
+    return {"f1": f1, "documents": scores["documents"], "signature": scores["signature"]}
+
+
+def take_lead(run: Run, row: str) -> dict[str, Any]:
+    """The lead baseline's summaries: as many tokens as a model may write."""
+    summaries = lead(run.corpus, 966 // run.scale.divisor)
+    (run.folder(row) / "summaries.txt").write_text("".join(text + "\n" for text in summaries), encoding="utf-8")
+    return {}
+
+
+Action = Callable[[Run, str], "dict[str, Any]"]
+MODEL: dict[str, Action] = {"train": train, "validate": validate, "generate": generate, "rouge": score}
+LEAD: dict[str, Action] = {"generate": take_lead, "rouge": score}
+
+
+def results(run: Run, row: str) -> dict[str, Any] | None:
+    """What a row's stages gave, by stage; None where one is not done yet."""
+    out = {}
+    for name in LEAD if row == "lead" else MODEL:
+        marker = run.folder(row) / f"{name}.done.json"
+        if not marker.exists():
+            return None
+        out[name] = json.loads(marker.read_text(encoding="utf-8"))
+    return out
+
+
+def do_row(run: Run, row: str, place: str) -> None:
+    """Do the stages of a row that are not done, with ``place`` ("3/15") before every line."""
+    run.folder(row).mkdir(parents=True, exist_ok=True)
+    for name, action in (LEAD if row == "lead" else MODEL).items():
+        marker = run.folder(row) / f"{name}.done.json"
+        if marker.exists():
+            process.logger.info("%s %s: %s is done", place, row, name)
+            continue
+        process.logger.info("%s %s: %s", place, row, name)
+        start = time.monotonic()
+        result = action(run, row)
+        write_json(marker, {**result, "seconds": round(time.monotonic() - start, 1)})

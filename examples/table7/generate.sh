@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Summarises with a row of Table 7: bash examples/table7/generate.sh 24 [DATA=folder ...] [options]; see README.md here.
+here="$(cd "$(dirname "$0")" && pwd)"
+PATH="$here/../../.venv/bin:$PATH" exec python "$here/../recipe.py" generate table7 "$@"

@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Trains a row of Table 8: bash examples/table8/train.sh 31 [DATA=folder ...] [options]; see README.md here.
+here="$(cd "$(dirname "$0")" && pwd)"
+PATH="$here/../../.venv/bin:$PATH" exec python "$here/../recipe.py" train table8 "$@"

@@ -1,0 +1,108 @@
+"""``pyramidion-explain``: a document's summary with its sources, on a page; or what a model keeps of a corpus."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from itertools import islice
+from typing import Any, Iterator
+
+from ..errors import PyramidionError
+from ..text import Document
+from .common import (
+    Progress,
+    add_generation_options,
+    add_input_options,
+    add_model_options,
+    documents_of,
+    generation_of,
+    load,
+    one_line_errors,
+    write_whole,
+)
+
+COMMAND = "pyramidion-explain"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog=COMMAND,
+        description="Summarise a document and show which of its words survived each pooling and which the summary "
+        "used. With --aggregate: where in the documents of a corpus the kept tokens lie, in which sections, and how "
+        "peaked their weights are, as plots and tables.",
+    )
+    add_model_options(parser)
+    add_input_options(
+        parser,
+        "document: the whole file; text: one a line; jsonl; auto: jsonl or document, by its start",
+        required=True,
+    )
+    group = parser.add_argument_group("explanation")
+    group.add_argument("--output", metavar="FILE", help="the page, self-contained HTML; with --aggregate: a folder")
+    group.add_argument("--json", metavar="FILE", help="the page's numbers as JSON")
+    group.add_argument("--index", type=int, default=0, metavar="N", help="which document of the file, from 0 (0)")
+    group.add_argument("--aggregate", action="store_true", help="over all documents")
+    group.add_argument("--limit", type=int, metavar="N", help="with --aggregate: the first N documents")
+    add_generation_options(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    args = build_parser().parse_args(argv)
+    with one_line_errors(COMMAND):
+        if args.aggregate:
+            _aggregate(args)
+        else:
+            _explain(args)
+
+
+def _explain(args: argparse.Namespace) -> None:
+    if not (args.output or args.json):
+        raise PyramidionError("say with --output where the page should go, or with --json its numbers")
+    document = _document(documents_of(args, whole=True), args)
+    (summary,) = load(args).summarize(document, with_provenance=True, **generation_of(args))
+    if summary.provenance is None:
+        raise PyramidionError(f"document {args.index} of {args.input} is empty: there is nothing to explain")
+    explanation = summary.explain()
+    if args.json:
+        write_whole(args.json, json.dumps(explanation.to_dict(), ensure_ascii=False))
+    if args.output:
+        from ..explain.page import render
+
+        write_whole(args.output, render(explanation))
+
+
+def _document(documents: Iterator[Document], args: argparse.Namespace) -> Document:
+    if args.index < 0:
+        raise PyramidionError(f"--index counts from 0, got {args.index}")
+    for number, document in enumerate(documents):
+        if number == args.index:
+            return document
+    raise PyramidionError(
+        f"{args.input} has no document {args.index}, counted from 0 (one document a line: --input-format text)"
+    )
+
+
+def _aggregate(args: argparse.Namespace) -> None:
+    from ..explain.aggregate import Aggregate
+
+    if not args.output or args.json:
+        raise PyramidionError("--aggregate goes with --output DIR, where plots and tables will be, and without --json")
+    if args.limit is not None and args.limit < 1:
+        raise PyramidionError(f"--limit must be at least 1, got {args.limit}")
+    documents = islice(documents_of(args), args.limit)
+    os.makedirs(args.output, exist_ok=True)
+    hub, progress = load(args), Progress()
+    aggregate: Any = Aggregate()
+    for summary in hub.summarize_stream(documents, True, progress=progress, **generation_of(args)):
+        if summary.provenance is not None:
+            aggregate.add(summary.provenance)
+    progress.tell()
+    aggregate.write(args.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""``pyramidion-rouge``: ROUGE-1, -2, -L and -Lsum of summaries, with 95% bootstrap confidence intervals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from typing import Any
+
+from ..errors import PyramidionError
+from ..scoring import BACKENDS, METRICS, RougeScores, RougeSettings, compare, lead_baseline, rouge_scores
+from ..scoring.lead import mean_words
+from ..scoring.rouge import NAMES, STATISTICS
+from ..scoring.text_files import check_roles, check_texts, read_lines, write_text
+
+logger = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    defaults = RougeSettings()
+    parser = argparse.ArgumentParser(
+        prog="pyramidion-rouge",
+        description=__doc__,
+        epilog="What papers call ROUGE-L of summaries with several sentences mostly is ROUGE-Lsum here.",
+    )
+    parser.add_argument("references", metavar="REFERENCES", help="one reference summary a line")
+    parser.add_argument("hypotheses", metavar="HYPOTHESES", help="one generated summary a line, in the same order")
+    parser.add_argument("--against", metavar="FILE", help="another system's summaries: compare, document by document")
+    parser.add_argument("--lead", metavar="DOCUMENTS", help="documents, one a line: score their first words, too")
+    parser.add_argument(
+        "--lead-words", type=int, metavar="N", help="how many (default: as many as a reference has on average)"
+    )
+    parser.add_argument("--backend", choices=list(BACKENDS), default=defaults.backend, help="default: %(default)s")
+    parser.add_argument("--no-stemming", action="store_true", help="compare words, not their stems")
+    parser.add_argument(
+        "--separator", metavar="TEXT", help="what separates sentences, such as '<n>' (default: found by their marks)"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=defaults.samples, help="resamples of the bootstrap (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the scores as JSON; - prints them instead of the table")
+    parser.add_argument(
+        "--workers", type=int, default=available_cores(), metavar="N", help="processes (default: %(default)s)"
+    )
+    return parser
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[str]]]:
+    """References, and the summaries of each system by its name, all checked.
+
+    Raises:
+        PyramidionError: the files do not fit together.
+    """
+    check_roles(args.references, args.hypotheses)
+    references = read_lines(args.references)
+    systems = {args.hypotheses: read_lines(args.hypotheses)}
+    if args.against:
+        check_roles(args.references, args.against)
+        if args.against in systems:
+            raise PyramidionError(f"--against is the same file: {args.against}")
+        systems[args.against] = read_lines(args.against)
+    for name, texts in systems.items():
+        check_texts(references, texts, (args.references, name))
+    if args.lead_words is not None and (args.lead_words < 1 or not args.lead):
+        raise PyramidionError("--lead-words is a number of at least 1, and needs --lead DOCUMENTS")
+    if args.lead:
+        documents = read_lines(args.lead)
+        check_texts(references, documents, (args.references, args.lead))
+        words = args.lead_words or mean_words(references)
+        systems[f"lead baseline (first {words} words)"] = lead_baseline(documents, words)
+    return references, systems
+
+
+def table(scores: dict[str, RougeScores]) -> str:
+    """Rows of F1, precision and recall for each system, in points, intervals in brackets."""
+    count = len(next(iter(scores.values())).documents)
+    width = max(len(name) for name in [*scores, f"{count:,} documents"])
+    lines = [f"{f'{count:,} documents':<{width}}    " + "".join(f"{NAMES[metric]:>24}" for metric in METRICS)]
+    for name, result in scores.items():
+        for label, statistic in (("F1", "fmeasure"), ("P", "precision"), ("R", "recall")):
+            cells = ("{:.2f} [{:.2f}, {:.2f}]".format(*result.get(metric, statistic)) for metric in METRICS)
+            lines.append(f"{name if label == 'F1' else '':<{width}}  {label:<2}" + "".join(f"{c:>24}" for c in cells))
+    return "\n".join(lines)
+
+
+def comparison(differences: dict[str, dict[str, float]]) -> str:
+    """One line for each metric's difference."""
+    return "\n".join(
+        "{} F1: difference {difference:+.2f} [{low:+.2f}, {high:+.2f}], p = {p:.3f}".format(NAMES[metric], **row)
+        for metric, row in differences.items()
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Score, and print or write; return what is written as JSON."""
+    settings = RougeSettings(args.backend, not args.no_stemming, args.separator, args.samples, args.seed)
+    settings.signature(0)  # a backend that is not installed is found before the files are read
+    references, systems = read_systems(args)
+    scores = {
+        name: rouge_scores(references, texts, settings, workers=args.workers, progress=True)
+        for name, texts in systems.items()
+    }
+    first = scores[args.hypotheses]
+    report: dict[str, Any] = {"systems": {name: result.as_dict() for name, result in scores.items()}}
+    report.update(references=args.references, statistics=list(STATISTICS), signature=first.signature)
+    if args.against:
+        report["comparison"] = compare(first, scores[args.against])
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    if args.json == "-":
+        sys.stdout.write(text + "\n")
+        return report
+    if args.json:
+        write_text(args.json, text + "\n")
+    sys.stdout.write(table(scores) + "\n")
+    if args.against:
+        sys.stdout.write(comparison(report["comparison"]) + "\n")
+    sys.stdout.write(first.signature + "\n")
+    return report
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command; bad input ends it with one line on stderr and exit status 1."""
+    logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    try:
+        run(build_parser().parse_args(argv))
+    except (PyramidionError, OSError) as error:
+        sys.exit(f"pyramidion-rouge: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

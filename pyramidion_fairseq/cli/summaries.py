@@ -1,0 +1,60 @@
+"""``pyramidion-summaries``: fairseq-generate's output as summaries, one a line, in the order of the corpus."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from ..errors import PyramidionError
+from ..scoring.generate_output import find_outputs, in_order, read_summaries
+from ..scoring.text_files import read_lines, write_lines
+
+logger = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(prog="pyramidion-summaries", description=__doc__)
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="output of fairseq-generate, or folder given to its --results-path; several ones are shards of one run",
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help="where to write the summaries; - prints them")
+    count = parser.add_mutually_exclusive_group()
+    count.add_argument("--references", metavar="FILE", help="text file with one line per document of the split")
+    count.add_argument("--expected", type=int, metavar="N", help="number of documents of the split")
+    parser.add_argument("--strict", action="store_true", help="fail where a document has no summary")
+    return parser
+
+
+def run(args: argparse.Namespace) -> list[str]:
+    """Read, order and write the summaries; return them."""
+    if args.expected is not None and args.expected < 1:
+        raise PyramidionError(f"--expected must be at least 1, got {args.expected}")
+    summaries = read_summaries(find_outputs(args.inputs))
+    count = len(read_lines(args.references)) if args.references else args.expected
+    ordered = in_order(summaries, count)
+    if args.strict and len(summaries) < len(ordered):
+        raise PyramidionError(f"{len(ordered) - len(summaries):,} documents have no summary (--strict)")
+    if args.output == "-":
+        sys.stdout.write("".join(summary + "\n" for summary in ordered))
+    else:
+        write_lines(args.output, ordered)
+        logger.info(f"wrote {len(ordered):,} summaries to {args.output}")
+    return ordered
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command; bad input ends it with one line on stderr and exit status 1."""
+    logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
+    try:
+        run(build_parser().parse_args(argv))
+    except (PyramidionError, OSError) as error:
+        sys.exit(f"pyramidion-summaries: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

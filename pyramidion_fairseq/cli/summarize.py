@@ -1,0 +1,128 @@
+"""``pyramidion-summarize``: summaries of documents of any length, one for each, in their order."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+from itertools import islice
+from typing import Any, Iterator, TextIO
+
+from ..errors import PyramidionError
+from .common import (
+    Progress,
+    add_generation_options,
+    add_input_options,
+    add_model_options,
+    documents_of,
+    generation_of,
+    load,
+    one_line_errors,
+    utf8_stdout,
+    write_whole,
+)
+
+COMMAND = "pyramidion-summarize"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog=COMMAND,
+        description="Summarise documents: plain text (one a line), JSON lines, arXiv/PubMed JSON lines. Long ones are "
+        "read up to the model's length; of an empty one the summary is empty.",
+    )
+    add_model_options(parser)
+    add_input_options(parser, "text: one a line; document: the whole file; jsonl; auto: jsonl or text, by its start")
+    group = parser.add_argument_group("summaries")
+    group.add_argument("--output", default="-", metavar="FILE", help="default: -, standard output")
+    group.add_argument("--format", default="text", choices=("text", "jsonl", "html"), help="default: text, one a line")
+    group.add_argument(
+        "--sources", action="store_true", help="with --format jsonl: say where each word came from, too"
+    )
+    group.add_argument("--resume", action="store_true", help="go on with an output that was interrupted")
+    group.add_argument("--overwrite", action="store_true", help="replace the output where it exists")
+    add_generation_options(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    args = build_parser().parse_args(argv)
+    with one_line_errors(COMMAND):
+        _check(args)
+        documents = documents_of(args)
+        if args.format == "html":
+            _write_page(args, documents)
+            return
+        done = _finished_lines(args.output) if args.resume else 0
+        if len(list(islice(documents, done))) < done:
+            raise PyramidionError(f"{args.output} has {done} summaries, more than {args.input} has documents")
+        hub, progress = load(args), Progress()
+        summaries = hub.summarize_stream(documents, args.sources, progress=progress, **generation_of(args))
+        with _open(args.output, args.resume) as output:
+            for number, summary in enumerate(summaries, start=done):
+                output.write(_line(summary, number, args) + "\n")
+                output.flush()
+        progress.tell()
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.sources and args.format != "jsonl":
+        raise PyramidionError("--sources goes with --format jsonl")
+    if args.resume and (args.format == "html" or args.output == "-"):
+        raise PyramidionError("--resume goes with --output FILE and --format text or jsonl")
+    if args.output != "-" and os.path.exists(args.output) and not (args.resume or args.overwrite):
+        raise PyramidionError(f"{args.output} exists: use --overwrite, or --resume to go on with it")
+
+
+def _line(summary: Any, number: int, args: argparse.Namespace) -> str:
+    if args.format == "text":
+        return summary.text
+    row = {"index": number, "summary": summary.text, "score": summary.score, "tokens": len(summary.tokens)}
+    if args.sources:
+        row["explanation"] = summary.explain().to_dict() if summary.provenance else None
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _write_page(args: argparse.Namespace, documents: Any) -> None:
+    from ..explain.page import render_many
+
+    hub, progress = load(args), Progress()
+    summaries = hub.summarize_stream(documents, True, progress=progress, **generation_of(args))
+    explanations = [summary.explain() for summary in summaries if summary.provenance]
+    if not explanations:
+        raise PyramidionError("there is no document with any text in it")
+    page = render_many(explanations)
+    if args.output == "-":
+        utf8_stdout().write(page)
+    else:
+        write_whole(args.output, page)
+    progress.tell()
+
+
+@contextlib.contextmanager
+def _open(path: str, resume: bool) -> Iterator[TextIO]:
+    if path == "-":
+        yield utf8_stdout()
+    else:
+        with open(path, "a" if resume else "w", encoding="utf-8", newline="\n") as output:
+            yield output
+
+
+def _finished_lines(path: str) -> int:
+    """Whole lines in a file that may not exist; what follows the last of them is cut off."""
+    if not os.path.exists(path):
+        return 0
+    lines = end = 0
+    with open(path, "r+b") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                lines, end = lines + 1, end + len(line)
+        file.truncate(end)
+    return lines
+
+
+if __name__ == "__main__":
+    main()

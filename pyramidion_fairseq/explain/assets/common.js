@@ -1,0 +1,61 @@
+/** Shades go from 0 (nothing) to LEVELS (the end of the scale). */
+const LEVELS = 9;
+const SVG = "http://www.w3.org/2000/svg";
+
+const byId = (id) => document.getElementById(id);
+const count = new Intl.NumberFormat("en").format;
+
+/** The shade of a weight on a scale that ends at `end`. */
+function level(weight, end) {
+  return end > 0 ? Math.max(0, Math.min(LEVELS, Math.floor((LEVELS * weight) / end + 0.5))) : 0;
+}
+
+/** A share as a percentage: whole ones from ten on, one decimal below. */
+function percent(share) {
+  if (share > 0 && share < 0.001) return "<0.1 %";
+  return `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+}
+
+/** A weight with as many decimals as it needs. */
+function decimal(weight) {
+  if (weight === 0 || weight === 1) return String(weight);
+  return weight >= 0.01 ? weight.toFixed(2) : weight.toPrecision(1);
+}
+
+/** A new element; all text of the report goes through here, as text. */
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function drawn(tag, attributes, text) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+/** Spans of the words, appended to `parent`; `words[i].index` is i. */
+function appendWords(parent, text, spaces, start, end, words) {
+  for (let i = start; i < end; i++) {
+    const span = element("span", "word", text[i]);
+    span.index = i;
+    words[i] = span;
+    parent.append(span);
+    if (spaces[i]) parent.append(" ");
+  }
+}
+
+/** Make `next` the one word of its region that Tab reaches. */
+function roveTo(previous, next) {
+  if (previous) previous.removeAttribute("tabindex");
+  if (next) next.tabIndex = 0;
+  return next;
+}
+
+function scrollToWord(word) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  word.scrollIntoView({ block: "center", behavior: calm ? "auto" : "smooth" });
+}

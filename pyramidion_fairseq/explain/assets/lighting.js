@@ -1,0 +1,91 @@
+const CHIPS = 8;
+
+/** For every word of the document the words of the summary that it fed: Map of word to [summary word, weight]. */
+function invert(sources) {
+  const fed = new Map();
+  sources.forEach((row, summaryWord) => {
+    for (const [word, weight] of row) {
+      if (!fed.has(word)) fed.set(word, []);
+      fed.get(word).push([summaryWord, weight]);
+    }
+  });
+  for (const row of fed.values()) row.sort((a, b) => b[1] - a[1]);
+  return fed;
+}
+
+/** Which word is chosen (pinned, else pointed at, else focused), and what it lights on the other side. */
+class Lighting {
+  constructor(view) {
+    this.view = view;
+    this.fed = invert(view.explanation.summary.sources);
+    this.pinned = this.pointed = this.focused = null;
+    this.shown = null;
+    this.lit = [];
+  }
+
+  set(kind, word) {
+    this[kind] = word;
+    this.update();
+  }
+
+  /** Click or Enter: keep a word's light, or let it go. */
+  toggle(word) {
+    this.set("pinned", this.pinned === word ? null : word);
+    if (this.pinned && matchMedia("(min-width: 62.01rem)").matches) this.bringIntoView();
+  }
+
+  clear() {
+    this.pinned = this.pointed = this.focused = null;
+    this.update();
+  }
+
+  update() {
+    const word = this.pinned ?? this.pointed ?? this.focused;
+    if (word !== this.shown) {
+      this.darken();
+      this.shown = word;
+      this.light();
+    }
+    this.marked?.setAttribute("aria-selected", "false");
+    this.marked = this.pinned?.isSummary ? this.pinned : null;
+    this.marked?.setAttribute("aria-selected", "true");
+    describe(this.view, word, word ? this.partners(word) : []);
+  }
+
+  /** [word, weight] on the other side, the largest first. */
+  partners(word) {
+    if (word.isSummary) return this.view.explanation.summary.sources[word.index];
+    return this.fed.get(word.index) ?? [];
+  }
+
+  light() {
+    const word = this.shown;
+    if (!word) return;
+    const partners = this.partners(word);
+    const others = word.isSummary ? this.view.words : this.view.summaryWords;
+    const end = partners.length ? partners[0][1] : 0;
+    this.lit = partners.map(([index, weight]) => [others[index], Math.max(1, level(weight, end))]);
+    for (const [other, shade] of this.lit) other.classList.add("lit", `lit${shade}`);
+    word.classList.add("active");
+    byId("document").classList.add("lighting");
+    if (word.isSummary) this.view.map.light(this.lit.map(([other, shade]) => [other.index, shade]));
+  }
+
+  darken() {
+    for (const [other, shade] of this.lit) other.classList.remove("lit", `lit${shade}`);
+    this.shown?.classList.remove("active");
+    this.lit = [];
+    byId("document").classList.remove("lighting");
+    this.view.map.light([]);
+  }
+
+  /** Scroll to the strongest lit word, unless one is in sight. */
+  bringIntoView() {
+    const top = byId("toolbar").getBoundingClientRect().bottom;
+    const inSight = ([word]) => {
+      const box = word.getBoundingClientRect();
+      return box.top >= top && box.bottom <= innerHeight;
+    };
+    if (this.shown.isSummary && this.lit.length && !this.lit.some(inSight)) scrollToWord(this.lit[0][0]);
+  }
+}

@@ -1,0 +1,123 @@
+const MEANINGS = {
+  pooling: "Mean over a word's tokens of the weight with which each went into the vector that took it in.",
+  decoder: "Mean over a word's tokens of the weight that is left of each in the vectors that the decoder attends to.",
+  used: "What the summary's words drew from a word through those vectors, over the most that any word gave.",
+};
+
+const explanations = JSON.parse(byId("data").textContent);
+let view = null;
+let stage = 0;
+
+function end(weights) {
+  return byId("same").checked ? 1 : weights.reduce((most, weight) => Math.max(most, weight), 0);
+}
+
+/** Shade every word of the document by the chosen stage. */
+function shade() {
+  const chosen = view.explanation.stages[stage];
+  const weights = chosen ? chosen.weights : [];
+  const scale = end(weights);
+  view.lighting.darken();
+  weights.forEach((weight, i) => {
+    view.words[i].className = `word s${level(weight, scale)}`;
+  });
+  view.map.shade(weights);
+  view.lighting.light();
+  drawScale(scale, byId("scale"));
+  byId("meaning").textContent = chosen ? (MEANINGS[chosen.kind] ?? "") : "";
+}
+
+function buildStages(stages) {
+  stage = Math.max(0, Math.min(stage, stages.length - 1));
+  byId("stages").replaceChildren(
+    ...stages.map(({ name }, i) => {
+      const label = element("label", "", name);
+      const radio = element("input");
+      Object.assign(radio, { type: "radio", name: "stage", value: i, checked: i === stage });
+      radio.onchange = () => {
+        stage = i;
+        shade();
+      };
+      label.append(radio);
+      return label;
+    }),
+  );
+}
+
+function describeModel({ model, summary, document: data, truncated, unlisted }) {
+  const parts = [`${count(data.words.length + unlisted)} words`, model.name];
+  parts.push(`pooler ${model.pooler}`, `scorer ${model.scorer}`);
+  if (summary.score !== null) parts.push(`score ${summary.score.toFixed(2).replace("-", "−")}`);
+  if (truncated) parts.push(`${count(truncated + unlisted)} words not read`);
+  byId("facts").textContent = parts.filter(Boolean).join(" · ");
+  byId("notice").textContent = model.note;
+  byId("notice").hidden = model.exact || !model.note;
+}
+
+/** The word of each region that Tab reaches. */
+function rovingIn(words) {
+  let current = roveTo(null, words[0]);
+  return (word) => {
+    current = roveTo(current, word);
+  };
+}
+
+function showSentence(sentence, rove) {
+  const [start, stop] = view.explanation.document.sentences[sentence];
+  for (const found of document.querySelectorAll(".found")) found.classList.remove("found");
+  for (let i = start; i < stop; i++) view.words[i].classList.add("found");
+  rove(view.words[start]);
+  view.words[start].focus({ preventScroll: true });
+  scrollToWord(view.words[start]);
+}
+
+/** Show one of the documents. */
+function show(number) {
+  const explanation = explanations[number];
+  const words = buildDocument(explanation, byId("document"));
+  const read = words.length - explanation.truncated;
+  view?.closing.abort();
+  view = { explanation, words, read, summaryWords: buildSummary(explanation, byId("summary")) };
+  view.closing = new AbortController();
+  view.map = new DocumentMap(byId("map"), words, read);
+  view.lighting = new Lighting(view);
+  byId("title").textContent = explanation.title || "Untitled document";
+  byId("summary-count").textContent = `${count(view.summaryWords.length)} words`;
+  describeModel(explanation);
+  drawLengths(explanation.lengths, byId("lengths"));
+  buildStages(explanation.stages);
+  const roveDocument = rovingIn(words);
+  const ranked = buildRanking(explanation, byId("ranking"), byId("more"), (i) => showSentence(i, roveDocument));
+  byId("ranking-section").hidden = !ranked;
+  listenTo(byId("document"), view, words, roveDocument);
+  listenTo(byId("summary"), view, view.summaryWords, rovingIn(view.summaryWords));
+  shade();
+  byId("chosen").value = number;
+  byId("previous").disabled = number === 0;
+  byId("next").disabled = number === explanations.length - 1;
+}
+
+function buildChooser() {
+  byId("chooser").hidden = explanations.length < 2;
+  byId("chosen").replaceChildren(
+    ...explanations.map(({ title }, i) => {
+      const option = element("option", "", `${i + 1}. ${title || "Untitled document"}`);
+      option.value = i;
+      return option;
+    }),
+  );
+  byId("chosen").onchange = (event) => show(Number(event.target.value));
+  byId("previous").onclick = () => show(Number(byId("chosen").value) - 1);
+  byId("next").onclick = () => show(Number(byId("chosen").value) + 1);
+}
+
+byId("same").onchange = shade;
+byId("map").onclick = (event) => {
+  const word = view.map.wordAt(event.clientX);
+  if (word) scrollToWord(word);
+};
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") view.lighting.clear();
+});
+buildChooser();
+show(0);

@@ -1,0 +1,61 @@
+/** Fill the summary: one option of a list box per word, one of them in the tab order. */
+function buildSummary(explanation, container) {
+  const { words: text, space_after: spaces } = explanation.summary;
+  const words = new Array(text.length);
+  const fragment = document.createDocumentFragment();
+  appendWords(fragment, text, spaces, 0, text.length, words);
+  for (const word of words) {
+    word.isSummary = true;
+    word.setAttribute("role", "option");
+    word.setAttribute("aria-selected", "false");
+  }
+  if (!words.length) fragment.append(element("em", "", "The summary is empty."));
+  container.replaceChildren(fragment);
+  container.setAttribute("aria-label", `Summary of ${words.length} words, word by word`);
+  return words;
+}
+
+/** The word that an arrow key leads to. */
+function neighbour(words, word, key, rightToLeft) {
+  const forward = rightToLeft ? "ArrowLeft" : "ArrowRight";
+  const backward = rightToLeft ? "ArrowRight" : "ArrowLeft";
+  if (key === "Home") return words[0];
+  if (key === "End") return words[words.length - 1];
+  if (key === forward || (key === "ArrowDown" && word.isSummary)) return words[word.index + 1];
+  if (key === backward || (key === "ArrowUp" && word.isSummary)) return words[word.index - 1];
+  return undefined;
+}
+
+/** Pointing, clicking and keys in a region of words, until the view is closed. */
+function listenTo(region, view, words, rove) {
+  const { lighting } = view;
+  const at = (event) => event.target.closest?.(".word") ?? null;
+  const on = (name, react) => region.addEventListener(name, react, { signal: view.closing.signal });
+  on("pointerover", (event) => event.pointerType !== "touch" && lighting.set("pointed", at(event)));
+  on("pointerleave", () => lighting.set("pointed", null));
+  on("focusin", (event) => lighting.set("focused", at(event)));
+  on("focusout", () => lighting.set("focused", null));
+  on("click", (event) => {
+    const word = at(event);
+    if (!word) return;
+    rove(word);
+    lighting.toggle(word);
+  });
+  on("keydown", (event) => {
+    const word = at(event);
+    if (word && !event.ctrlKey && !event.altKey && !event.metaKey && pressed(event.key, word)) event.preventDefault();
+  });
+
+  /** Whether the key meant something. */
+  function pressed(key, word) {
+    const next = neighbour(words, word, key, getComputedStyle(word.parentElement).direction === "rtl");
+    if (next) {
+      rove(next);
+      next.focus({ preventScroll: true });
+      next.scrollIntoView({ block: word.isSummary ? "nearest" : "center" });
+    } else if (key === "Enter" || key === " ") {
+      lighting.toggle(word);
+    }
+    return Boolean(next) || key === "Enter" || key === " ";
+  }
+}

@@ -1,0 +1,157 @@
+"""Explanations as one HTML file that needs nothing else: no network, no server, no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Sequence
+
+from .types import Explanation
+
+ASSETS = Path(__file__).parent / "assets"
+STYLES = ("base.css", "page.css", "print.css")
+SCRIPTS = (
+    "common.js",
+    "figures.js",
+    "document.js",
+    "summary.js",
+    "ranking.js",
+    "describing.js",
+    "lighting.js",
+    "main.js",
+)
+#: Words that the model did not read are listed up to this number; the page tells how many more there are.
+UNREAD_LISTED = 2_000
+#: What JSON leaves as it is and HTML or older JavaScript do not.
+_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+def render(explanation: Explanation, home: str | None = None) -> str:
+    """A page that shows an explanation; see :func:`render_many`."""
+    return render_many([explanation], home)
+
+
+def render_many(explanations: Sequence[Explanation], home: str | None = None) -> str:
+    """A page that shows explanations, one at a time, with a choice of documents where there are several.
+
+    The documents are data in it: nothing that they contain is run or loaded, by escaping, by how the page's script
+    shows text, and by a content security policy that allows that one script and nothing else.
+
+    Args:
+        explanations: at least one.
+        home: a link for "another document", for pages that a server sends.
+
+    Raises:
+        ValueError: there is none, or an explanation contradicts itself: numbers that do not match its words, a weight
+            that is negative or no finite number.
+    """
+    if not explanations:
+        raise ValueError("a page needs at least one explanation")
+    titles = [explanation.title for explanation in explanations]
+    title = (titles[0] or "Untitled document") if len(titles) == 1 else f"{len(titles)} documents"
+    return fill(
+        "page.html",
+        policy=report_policy(),
+        title=escape(f"{title} · summary with its sources"),
+        style=read_assets(*STYLES),
+        script=read_script(),
+        home=f' · <a href="{escape(home)}">another document</a>' if home else "",
+        data=to_script_data([_payload(explanation) for explanation in explanations]),
+    )
+
+
+def report_policy() -> str:
+    """The content security policy of every report; it is in the page itself, for servers to send as well."""
+    return content_policy(read_script(), read_assets(*STYLES))
+
+
+def content_policy(script: str, style: str, form_action: str = "'none'") -> str:
+    """A content security policy for a page with this inline script and this inline style, and nothing from anywhere.
+
+    ``require-trusted-types-for`` makes the browser refuse every way from text to markup, such as ``innerHTML``.
+    """
+    return (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; base-uri 'none'; "
+        f"form-action {form_action}; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def to_script_data(value: Any) -> str:
+    """JSON that is safe inside a ``<script>`` element, lone surrogates included; raises ValueError on NaN."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def escape(text: str) -> str:
+    """Text for HTML, in element or attribute; what no HTML file can hold becomes U+FFFD."""
+    return html.escape(re.sub("[\x00-\x08\x0b\x0e-\x1f\ud800-\udfff]", "\ufffd", text))
+
+
+def fill(template: str, **parts: str) -> str:
+    """A file of ``assets/`` with its ``{{names}}`` replaced, once each: what is put in is not searched again."""
+    return re.sub(r"{{(\w+)}}", lambda match: parts[match.group(1)], read_assets(template))
+
+
+@lru_cache(maxsize=None)
+def read_assets(*names: str) -> str:
+    """Files of ``assets/``, joined."""
+    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
+
+
+@lru_cache(maxsize=None)
+def read_script() -> str:
+    """The page's script: one scope for all of its files."""
+    return f'(() => {{\n"use strict";\n{read_assets(*SCRIPTS)}\n}})();\n'
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _payload(explanation: Explanation) -> dict[str, Any]:
+    """What the page's script reads: the explanation with shorter numbers and without most of what was not read."""
+    _check(explanation)
+    data = explanation.to_dict()
+    unlisted = max(0, explanation.truncated - UNREAD_LISTED)
+    document, size = data["document"], len(explanation.document.words) - unlisted
+    document["words"], document["space_after"] = document["words"][:size], document["space_after"][:size]
+    document["sentences"] = [[start, min(end, size)] for start, end in document["sentences"] if start < size]
+    for stage in data["stages"]:
+        stage["weights"] = _shorten(stage["weights"][:size])
+    for row in data["summary"]["sources"]:
+        row[:] = [[word, weight] for (word, _), weight in zip(row, _shorten([weight for _, weight in row]))]
+    data["ranking"] = [rank for rank in data["ranking"] if rank["sentence"] < len(document["sentences"])]
+    return {**data, "truncated": explanation.truncated - unlisted, "unlisted": unlisted}
+
+
+def _shorten(weights: Sequence[float]) -> list[float]:
+    """Four significant digits: no shade and no printed number needs more, and the page is a third smaller."""
+    return [float(f"{weight:.4g}") for weight in weights]
+
+
+def _check(explanation: Explanation) -> None:
+    words, summary = len(explanation.document.words), explanation.summary
+    spans = [*explanation.document.sentences, *((part.start, part.end) for part in explanation.document.sections)]
+    weights = [weight for stage in explanation.stages for weight in stage.weights]
+    weights += [weight for row in summary.sources for _, weight in row]
+    weights += [rank.weight for rank in explanation.ranking]
+    problems = {
+        "document.space_after": len(explanation.document.space_after) == words,
+        "document.sentences or sections": all(0 <= start <= end <= words for start, end in spans),
+        "stages.weights": all(len(stage.weights) == words for stage in explanation.stages),
+        "a weight that is negative or not finite": all(math.isfinite(weight) and weight >= 0 for weight in weights),
+        "summary.space_after": len(summary.space_after) == len(summary.words),
+        "summary.sources": len(summary.sources) == len(summary.words)
+        and all(0 <= word < words for row in summary.sources for word, _ in row),
+        "ranking": all(0 <= rank.sentence < len(explanation.document.sentences) for rank in explanation.ranking),
+        "truncated": 0 <= explanation.truncated <= words,
+    }
+    wrong = [name for name, holds in problems.items() if not holds]
+    if wrong:
+        raise ValueError(f"the explanation does not fit its {words} words: {', '.join(wrong)}")

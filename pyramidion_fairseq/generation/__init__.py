@@ -1,0 +1,19 @@
+"""Writing summaries token by token: documents are read once for all of their hypotheses, and no cache is copied."""
+
+from .hypotheses import OWNERS, Grouping, regroup, repeated
+from .plain import plain_generation, set_plain_generation
+from .state import DecodingState
+from .step import decode_step, start, supported
+
+__all__ = [
+    "OWNERS",
+    "DecodingState",
+    "Grouping",
+    "decode_step",
+    "plain_generation",
+    "regroup",
+    "repeated",
+    "set_plain_generation",
+    "start",
+    "supported",
+]

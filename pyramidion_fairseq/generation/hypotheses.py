@@ -1,0 +1,67 @@
+"""Which document does each hypothesis belong to, while a beam search repeats, reorders and drops hypotheses?
+
+fairseq's generator repeats every document for each of its hypotheses and selects from the repeated ones at every
+step. Here documents stay where they are, and only the number of hypotheses that each has is kept.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+#: Key in the encoder's output of the document that each row of the decoder reads, once hypotheses share documents.
+OWNERS = "hypothesis_documents"
+
+
+class Grouping(NamedTuple):
+    """Hypotheses beside each other, the same number for each document; what :func:`regroup` returns."""
+
+    kept: Tensor | None
+    """(B',) the documents that are left, as indices into those before; None where all are, in their order."""
+    beam: int
+    """Hypotheses of each document."""
+
+
+def regroup(order: Tensor, documents: int, beam: int | None, wait: bool | None = None) -> Grouping:
+    """Find the documents that hypotheses belong to after they were selected.
+
+    Args:
+        order: (R',) int64, the selected rows as indices into the ``documents * beam`` ones before.
+        documents: how many there are.
+        beam: hypotheses of each until now; None before they were repeated for the first time.
+        wait: look at the order's values also where it keeps the number of hypotheses. Default: not on a GPU, where
+            the host would wait in every step. Such an order is then taken to stay within each document, as those of
+            all of fairseq's searches do (fairseq takes it so everywhere), which the device asserts.
+
+    Returns:
+        The documents and the beam. Rows that are no longer grouped get a document each.
+    """
+    owners = order if beam is None else torch.div(order, beam, rounding_mode="floor")
+    rows, everyone = len(order), torch.arange(documents, device=order.device)
+    if rows % documents == 0:
+        expected = everyone.repeat_interleave(rows // documents)
+        if rows == documents * (beam or 0) and not (wait if wait is not None else not order.is_cuda):
+            torch._assert_async(
+                (owners == expected).all(),
+                "hypotheses moved from one document to another: generate with plain_generation(model)",
+            )
+            return Grouping(None, beam)
+        if torch.equal(owners, expected):
+            return Grouping(None, rows // documents)
+    size = beam or 1
+    kept = owners[::size]
+    if rows % size == 0 and torch.equal(owners, kept.repeat_interleave(size)):
+        return Grouping(kept, size)
+    return Grouping(owners, 1)
+
+
+def repeated(encoder_out: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+    """The encoder's output as stock fairseq's decoder reads it: states and mask once for every hypothesis."""
+    owners = encoder_out[OWNERS][0]
+    return {
+        **encoder_out,
+        "encoder_out": [states.index_select(1, owners) for states in encoder_out["encoder_out"]],
+        "encoder_padding_mask": [mask.index_select(0, owners) for mask in encoder_out["encoder_padding_mask"]],
+    }

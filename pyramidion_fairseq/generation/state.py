@@ -1,0 +1,105 @@
+"""What the decoder remembers between two steps of generation: keys and values of summaries and documents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .hypotheses import regroup
+
+#: Positions by which the caches grow: seldom enough that copying them does not count, little enough to fit.
+GROWTH = 64
+
+
+class DecodingState:
+    """Keys and values of every decoder layer, for B documents with the same number of hypotheses (the beam) each.
+
+    Documents: one (B, H, k, D) pair a layer, read by all hypotheses of a document.
+
+    Summaries: one (B, H, slots, D) pair a layer. Every step writes one slot for each hypothesis and leaves it where
+    it is. ``visible`` tells which slots are a hypothesis's own past. When the search continues one hypothesis twice
+    and drops another, only that mask is reordered; the keys and values of a document's hypotheses are read together,
+    each once, whoever they belong to.
+
+    Args:
+        documents: a (keys, values) pair for each layer, (B, H, k, D) each.
+        padding_mask: (B, k) bool, True on padding, or None.
+        beam: hypotheses of each document.
+    """
+
+    def __init__(self, documents: list[tuple[Tensor, Tensor]], padding_mask: Tensor | None, beam: int):
+        self.documents, self.beam = documents, beam
+        keys = documents[0][0]
+        self.document_mask = None
+        if padding_mask is not None:
+            hidden = torch.zeros(padding_mask.shape, dtype=keys.dtype, device=keys.device)
+            self.document_mask = hidden.masked_fill(padding_mask, -torch.inf)[:, None, None]
+        #: Slots written until now, and by the step that is going on.
+        self.used = self.using = 0
+        batch, heads, _, dim = keys.shape
+        self.keys, self.values = ([keys.new_empty(batch, heads, 0, dim) for _ in documents] for _ in range(2))
+        #: (B, beam, slots) added to the scores: 0 on a hypothesis's own past, -inf elsewhere.
+        self.visible = keys.new_empty(batch, beam, 0)
+
+    @property
+    def rows(self) -> int:
+        """Hypotheses of all documents."""
+        return self.visible.size(0) * self.beam
+
+    def begin_step(self, hidden: Tensor) -> None:
+        """Make room for one slot a hypothesis, which it alone will see.
+
+        Args:
+            hidden: (R,) bool, True on rows whose token is padding: nobody will see those.
+        """
+        self.using = self.used + self.beam
+        if self.using > self.visible.size(2):
+            self._grow(GROWTH * self.beam)
+        own = self.visible.new_full((self.beam, self.beam), -torch.inf).fill_diagonal_(0)
+        own = own.expand(self.visible.size(0), -1, -1).masked_fill(hidden.view(-1, 1, self.beam), -torch.inf)
+        self.visible[:, :, self.used : self.using] = own
+
+    def end_step(self) -> None:
+        """Keep what was written."""
+        self.used = self.using
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put (R, H*D) keys and values of the newest tokens into their slots; return all of the layer's, as written.
+
+        Returns:
+            (B, H, written slots, D) keys, values.
+        """
+        batch, heads, _, dim = self.keys[layer].shape
+        for cache, new in ((self.keys, keys), (self.values, values)):
+            new = new.view(batch, self.beam, heads, dim).transpose(1, 2)
+            cache[layer][:, :, self.used : self.using] = new
+        return self.keys[layer][:, :, : self.using], self.values[layer][:, :, : self.using]
+
+    def past(self) -> Tensor:
+        """(B, 1, beam, written slots) to be added to the scores of the hypotheses' own keys."""
+        return self.visible[:, None, :, : self.using]
+
+    def reorder(self, order: Tensor) -> None:
+        """Select hypotheses: ``order`` (R',) holds indices into the rows."""
+        kept, beam = regroup(order, self.visible.size(0), self.beam)
+        if kept is not None:
+            self._select(kept)
+        seen = self.visible.flatten(0, 1).index_select(0, order)
+        self.visible, self.beam = seen.view(-1, beam, seen.size(1)), beam
+
+    def _select(self, kept: Tensor) -> None:
+        """Keep only some documents, a layer after the other, so that little is there twice at any time."""
+        for layer, (keys, values) in enumerate(self.documents):
+            self.documents[layer] = keys.index_select(0, kept), values.index_select(0, kept)
+        for cache in (self.keys, self.values):
+            for layer, slots in enumerate(cache):
+                cache[layer] = slots.index_select(0, kept)
+        if self.document_mask is not None:
+            self.document_mask = self.document_mask.index_select(0, kept)
+
+    def _grow(self, slots: int) -> None:
+        for cache in (self.keys, self.values):
+            for layer, old in enumerate(cache):
+                cache[layer] = torch.cat([old, old.new_zeros(*old.shape[:2], slots, old.size(3))], dim=2)
+        unseen = self.visible.new_full((*self.visible.shape[:2], slots), -torch.inf)
+        self.visible = torch.cat([self.visible, unseen], dim=2)

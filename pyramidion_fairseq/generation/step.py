@@ -1,0 +1,152 @@
+"""One step of generation: the next token of every hypothesis through fairseq's decoder layers.
+
+The layers and their weights are fairseq's; what differs from its incremental ``forward`` is where keys and values lie
+(:class:`~.state.DecodingState`). The results agree with it to rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from fairseq.modules import MultiheadAttention
+from fairseq.modules.transformer_layer import TransformerDecoderLayerBase
+from torch import Tensor, nn
+
+from .linear import few_rows_linear
+from .state import DecodingState
+
+
+def supported(decoder: nn.Module) -> bool:
+    """Whether :func:`decode_step` does all that the decoder's layers do: not with parts that the paper does not use.
+
+    Those are, for instance, layers that are wrapped (fully sharded training), quantised or watched by hooks, and
+    dropout that stays on in generation (``--retain-dropout``).
+    """
+    return (
+        decoder.adaptive_softmax is None
+        and decoder.quant_noise is None
+        and type(decoder.output_projection) is nn.Linear
+        and all(map(_is_stock, decoder.layers))
+        and not any(module._forward_hooks or module._forward_pre_hooks for module in decoder.layers.modules())
+    )
+
+
+def _is_stock(layer: nn.Module) -> bool:
+    if type(layer) is not TransformerDecoderLayerBase or layer.encoder_attn is None or layer.cross_self_attention:
+        return False
+    dropouts = (layer.dropout_module, layer.activation_dropout_module)
+    extras = (layer.c_attn, layer.attn_ln, layer.ffn_layernorm, layer.w_resid)
+    return (
+        all(extra is None for extra in extras)
+        and not any(dropout.apply_during_inference for dropout in dropouts)
+        and type(layer.fc1) is type(layer.fc2) is nn.Linear
+        and _is_stock_attention(layer.self_attn)
+        and _is_stock_attention(layer.encoder_attn)
+    )
+
+
+def _is_stock_attention(attention: nn.Module) -> bool:
+    return (
+        type(attention) is MultiheadAttention
+        and all(type(getattr(attention, f"{name}_proj")) is nn.Linear for name in ("q", "k", "v", "out"))
+        and attention.bias_k is None
+        and not attention.add_zero_attn
+        and not attention.use_xformers
+        and not attention.dropout_module.apply_during_inference
+    )
+
+
+def start(decoder: nn.Module, states: Tensor, padding_mask: Tensor | None, rows: int) -> DecodingState:
+    """Project the documents' keys and values, once.
+
+    Args:
+        decoder: fairseq's.
+        states: (k, B, C) the encoder's output.
+        padding_mask: (B, k) bool, True on padding, or None.
+        rows: R, hypotheses; a multiple of B, those of a document beside each other.
+    """
+    states, pairs = states.transpose(0, 1), []
+    for layer in decoder.layers:
+        attention = layer.encoder_attn
+        heads = (states.size(0), states.size(1), attention.num_heads, attention.head_dim)
+        projected = (F.linear(states, p.weight, p.bias) for p in (attention.k_proj, attention.v_proj))
+        pairs.append(tuple(p.view(heads).transpose(1, 2).contiguous() for p in projected))
+    if padding_mask is not None and not padding_mask.any():
+        padding_mask = None
+    return DecodingState(pairs, padding_mask, rows // states.size(0))
+
+
+def decode_step(
+    layers: nn.ModuleList, x: Tensor, hidden: Tensor, state: DecodingState, weights_of: int | None = None
+) -> tuple[list[Tensor], Tensor | None]:
+    """The newest token of every hypothesis through all layers.
+
+    Args:
+        layers: fairseq's decoder layers.
+        x: (R, C) embedded tokens.
+        hidden: (R,) bool, True where the token is padding.
+        state: of the steps before; changed.
+        weights_of: the layer, counted from 0, whose attention to the document is returned.
+
+    Returns:
+        (R, C) x and the output of each layer; (H, R, 1, k) float attention weights, or None.
+    """
+    state.begin_step(hidden)
+    outputs, weights = [x], None
+    for number, layer in enumerate(layers):
+        x = _residual(layer.self_attn_layer_norm, layer.normalize_before, x, _self_attention, layer, number, state)
+        queries = layer.encoder_attn_layer_norm(x) if layer.normalize_before else x
+        if number == weights_of:
+            weights = attention_weights(layer.encoder_attn, queries, state, number)
+        x = _residual(layer.encoder_attn_layer_norm, layer.normalize_before, x, _attend_document, layer, number, state)
+        x = _residual(layer.final_layer_norm, layer.normalize_before, x, _feed_forward, layer)
+        outputs.append(x)
+    state.end_step()
+    return outputs, weights
+
+
+def _residual(norm: nn.Module, before: bool, x: Tensor, block, *args) -> Tensor:
+    """x + block(x), with the layer norm before the block or after the sum."""
+    if before:
+        return x + block(norm(x), *args)
+    return norm(x + block(x, *args))
+
+
+def _heads(attention: nn.Module, x: Tensor, state: DecodingState) -> Tensor:
+    """(R, C) -> queries (B, H, beam, D)."""
+    queries = few_rows_linear(attention.q_proj, x)
+    return queries.view(-1, state.beam, attention.num_heads, attention.head_dim).transpose(1, 2)
+
+
+def _joined(attention: nn.Module, heads: Tensor) -> Tensor:
+    """(B, H, beam, D) -> (R, C)."""
+    return few_rows_linear(attention.out_proj, heads.transpose(1, 2).flatten(2).flatten(0, 1))
+
+
+def _self_attention(x: Tensor, layer: nn.Module, number: int, state: DecodingState) -> Tensor:
+    attention = layer.self_attn
+    new = (few_rows_linear(projection, x) for projection in (attention.k_proj, attention.v_proj))
+    keys, values = state.write(number, *new)
+    queries = _heads(attention, x, state)
+    return _joined(attention, F.scaled_dot_product_attention(queries, keys, values, attn_mask=state.past()))
+
+
+def _attend_document(x: Tensor, layer: nn.Module, number: int, state: DecodingState) -> Tensor:
+    queries = _heads(layer.encoder_attn, x, state)
+    keys, values = state.documents[number]
+    read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=state.document_mask)
+    return _joined(layer.encoder_attn, read)
+
+
+def _feed_forward(x: Tensor, layer: nn.Module) -> Tensor:
+    return few_rows_linear(layer.fc2, layer.activation_fn(few_rows_linear(layer.fc1, x)))
+
+
+def attention_weights(attention: nn.Module, x: Tensor, state: DecodingState, number: int) -> Tensor:
+    """(H, R, 1, k) weights with which (R, C) hypotheses read the document in layer ``number``; float32 at least."""
+    queries = _heads(attention, x, state) * attention.scaling
+    scores = torch.matmul(queries, state.documents[number][0].transpose(2, 3))
+    if state.document_mask is not None:
+        scores = scores + state.document_mask
+    weights = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)
+    return weights.transpose(0, 1).flatten(1, 2).unsqueeze(2)

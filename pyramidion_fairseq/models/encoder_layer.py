@@ -1,0 +1,113 @@
+"""One layer of the encoder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Sequence
+
+import torch
+from fairseq.modules.fairseq_dropout import FairseqDropout
+from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
+from torch import Tensor, nn
+
+from ..attention import ATTENTIONS
+from ..errors import PyramidionError
+from ..functional import dropout, relu_dropout
+
+
+class Dropout(FairseqDropout):
+    """fairseq's dropout, by :func:`~pyramidion_fairseq.functional.dropout`."""
+
+    @property
+    def active(self) -> float:
+        """The probability that :meth:`forward` takes: 0 in evaluation, unless fairseq was told to drop there too."""
+        return self.p if self.training or self.apply_during_inference else 0.0
+
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
+        return dropout(x, self.active)
+
+
+class PyramidionEncoderLayer(TransformerEncoderLayerBase):
+    """fairseq's encoder layer on (B, T, C), with a registered attention.
+
+    Parameters and their names are fairseq's.
+
+    Args:
+        cfg: fairseq's TransformerConfig, with our own options (``config.complete``) in ``cfg.options``.
+    """
+
+    #: Set by :meth:`report_attention`.
+    reports_attention = False
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        for name in ("dropout_module", "activation_dropout_module"):
+            setattr(self, name, Dropout(getattr(self, name).p, module_name=type(self).__name__))
+        self.has_relu = cfg.activation_fn == "relu"
+        self.compiled = cfg.options.compile_encoder_layers
+        if self.compiled:
+            _check_compiler()
+
+    def build_self_attention(self, embed_dim: int, cfg) -> nn.Module:
+        return ATTENTIONS.build(cfg.options.attention, cfg.options)
+
+    def report_attention(self) -> None:
+        """Make :meth:`forward` return the attention that each token receives, too.
+
+        Raises:
+            PyramidionError: the attention cannot say.
+        """
+        if not self.self_attn.has_column_sums:
+            raise PyramidionError(
+                f"the scorer needs the column sums of the attention, which {type(self.self_attn).__name__} does not "
+                "have: use --attention full or blockwise with --scorer attention_sum"
+            )
+        self.reports_attention = True
+
+    def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, lengths: Sequence[int] | None = None):
+        """Attend, then feed forward.
+
+        Args:
+            x: (B, T, C).
+            encoder_padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
+            lengths: tokens of each document, where the host knows them; see ``EncoderAttention.forward``.
+
+        Returns:
+            (B, T, C); after :meth:`report_attention` with (B, T) column sums.
+        """
+        attended = self.self_attn_layer_norm(x) if self.normalize_before else x
+        out, _ = self.self_attn(query=attended, key_padding_mask=encoder_padding_mask, lengths=lengths)
+        out = (_compiled if self.compiled else PyramidionEncoderLayer.feed_forward)(self, out, x)
+        if not self.reports_attention:
+            return out
+        return out, self.self_attn.received(attended, encoder_padding_mask)
+
+    def feed_forward(self, attended: Tensor, residual: Tensor) -> Tensor:
+        """All that the layer does to each token by itself: the attention's output and the layer's input -> output.
+
+        Args:
+            attended, residual: (B, T, C).
+        """
+        x = residual + self.dropout_module(attended)
+        if not self.normalize_before:
+            x = self.self_attn_layer_norm(x)
+        hidden = self.fc1(self.final_layer_norm(x) if self.normalize_before else x)
+        if self.has_relu:
+            hidden = relu_dropout(hidden, self.activation_dropout_module.active)
+        else:
+            hidden = self.activation_dropout_module(self.activation_fn(hidden))
+        x = x + self.dropout_module(self.fc2(hidden))
+        return x if self.normalize_before else self.final_layer_norm(x)
+
+
+#: One for all layers, not an attribute of each: a copy of a layer must not compute with the other's weights.
+_compiled = torch.compile(PyramidionEncoderLayer.feed_forward, dynamic=True)
+
+
+def _check_compiler() -> None:
+    found = [name for name in (os.environ.get("CXX"), "g++", "clang++") if name and shutil.which(name)]
+    if not found:
+        raise PyramidionError(
+            "--compile-encoder-layers needs a C++ compiler (g++ or clang++, or its name in CXX), and there is none"
+        )

@@ -1,0 +1,103 @@
+"""ROUGE by the Perl script ROUGE-1.5.5, where files2rouge has installed it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from importlib import util
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+from ..errors import PyramidionError
+
+HOW_TO_INSTALL = (
+    "pip install -U git+https://github.com/pltrdy/pyrouge, then git clone "
+    "https://github.com/pltrdy/files2rouge, and in its folder: python setup_rouge.py && pip install . "
+    "(Perl's XML::Parser: apt-get install libxml-parser-perl)"
+)
+_SCRIPT = "ROUGE-1.5.5.pl"
+_EVALUATION = re.compile(r"^\S+ ROUGE-(1|2|L) Eval (\d+)\.\S+ R:([\d.]+) P:([\d.]+) F:([\d.]+)$", re.M)
+
+Sentences = Sequence[str]
+
+
+def find_rouge() -> tuple[Path, Path]:
+    """(script, data folder) of ROUGE-1.5.5: those that files2rouge has set up, or those in the folder ``ROUGE_HOME``.
+
+    Raises:
+        PyramidionError: neither is there; the line says how to install it.
+    """
+    home = os.environ.get("ROUGE_HOME")
+    if home:
+        script, data = Path(home) / _SCRIPT, Path(home) / "data"
+    else:
+        package = util.find_spec("files2rouge")
+        if package is None or not package.submodule_search_locations:
+            raise PyramidionError(f"--backend files2rouge is not installed: {HOW_TO_INSTALL}")
+        settings = Path(next(iter(package.submodule_search_locations))) / "settings.json"
+        if not settings.is_file():
+            raise PyramidionError(f"files2rouge is not set up ({settings} is missing): run its setup_rouge.py")
+        places = json.loads(settings.read_text(encoding="utf-8"))
+        script, data = Path(places["ROUGE_path"]), Path(places["ROUGE_data"])
+    for place in (script, data):
+        if not place.exists():
+            raise PyramidionError(f"ROUGE-1.5.5 is not complete, {place} is missing: {HOW_TO_INSTALL}")
+    return script, data
+
+
+def version() -> str:
+    """Of the script."""
+    find_rouge()
+    return "ROUGE-1.5.5"
+
+
+def score_documents(
+    references: Sequence[Sentences],
+    hypotheses: Sequence[Sentences],
+    *,
+    stemming: bool,
+    workers: int = 1,
+    progress: bool = False,
+) -> np.ndarray:
+    """As of ``rouge_score_backend``, with the script's five digits; it is one process and shows no progress.
+
+    Unlike files2rouge itself it keeps what stands after a ``<``, takes the sentences as they are given, and the
+    documents' own scores instead of the mean of resamples, which moves with the order of the corpus. The script's
+    ROUGE-L is ROUGE-Lsum; ROUGE-L comes from a second run in which every text is one sentence.
+    """
+    script, data = find_rouge()
+    whole = [[[" ".join(sentences)] for sentences in side] for side in (references, hypotheses)]
+    parts = _run(script, data, references, hypotheses, stemming)
+    joined = _run(script, data, *whole, stemming)
+    return np.stack([parts["1"], parts["2"], joined["L"], parts["L"]], axis=1)
+
+
+def _run(script: Path, data: Path, references, hypotheses, stemming: bool) -> dict[str, np.ndarray]:
+    """{"1", "2", "L": (n, 3) precision, recall, F1}."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind, side in (("r", references), ("h", hypotheses)):
+            for number, sentences in enumerate(side):
+                (folder / f"{kind}{number}").write_text("\n".join([*sentences, ""]), encoding="utf-8")
+        pairs = "".join(f"h{number} r{number}\n" for number in range(len(references)))
+        (folder / "pairs").write_text(pairs, encoding="utf-8")
+        switches = ["-c", "95", "-r", "1", "-n", "2", "-d", *(["-m"] if stemming else []), "-z", "SPL"]
+        command = ["perl", "-I", str(script.parent), str(script), "-e", str(data), *switches, "pairs", "X"]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise PyramidionError("--backend files2rouge needs Perl: apt-get install perl") from None
+    if done.returncode:
+        reason = " ".join(done.stderr.split())[:300]
+        raise PyramidionError(f"ROUGE-1.5.5 failed ({reason}); {HOW_TO_INSTALL}")
+    scores = {kind: np.full((len(references), 3), np.nan) for kind in ("1", "2", "L")}
+    for kind, number, recall, precision, f1 in _EVALUATION.findall(done.stdout):
+        scores[kind][int(number) - 1] = float(precision), float(recall), float(f1)
+    if any(np.isnan(rows).any() for rows in scores.values()):
+        raise PyramidionError("ROUGE-1.5.5 did not score every document; its output has another form than expected")
+    return scores

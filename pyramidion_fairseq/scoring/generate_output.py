@@ -1,0 +1,155 @@
+"""Summaries out of what fairseq-generate writes: one per document, in the order of the corpus."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from ..errors import PyramidionError
+from .text_files import one_line
+
+logger = logging.getLogger(__name__)
+
+# One record a line: kind, document, the rest. Between records stand log lines.
+_RECORD = re.compile(rb"([STHDPAI])-(\d+)\t(.*)", re.S)
+_HISTORY = re.compile(rb"E-\d+_\d+\t")
+_LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| |Generate \S+ with beam=|\S*Warning: |  warnings\.warn")
+# A progress bar of tqdm, which ends up anywhere in the file where standard error went there too.
+_BAR = re.compile(rb"\r[^\r\n]{0,200}?\d+%\|[^\r\n]*?\|[^\r\n]*?\[[^\r\n\]]*\](?: *\r)?|\r +\r|\x1b\[A")
+_PIECE = "\u2581"
+
+
+def find_outputs(paths: Sequence[str | os.PathLike]) -> list[Path]:
+    """Files of fairseq-generate: those named, and ``generate-*.txt`` in the folders named (``--results-path``).
+
+    Raises:
+        PyramidionError: a path or a folder's output is missing.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(path.glob("generate-*.txt")) or sorted(path.glob("*/generate-*.txt"))
+            if not inside:
+                raise PyramidionError(f"no generate-*.txt in {path}")
+            if len({file.name for file in inside}) > 1:
+                names = ", ".join(sorted({file.name for file in inside}))
+                raise PyramidionError(f"{path} holds the output of several splits ({names}): name the file instead")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise PyramidionError(f"no such file: {path}")
+    return found
+
+
+def read_summaries(paths: Sequence[str | os.PathLike]) -> dict[int, str]:
+    """The best summary of each document, from all of the files (the shards of one run), on one line each.
+
+    Detokenised lines (``D-``) are taken; where there are none, or they are not detokenised, sentencepiece's pieces
+    are joined. With ``--nbest`` the first one of a document is its best.
+
+    Raises:
+        PyramidionError: nothing is in them, a file is not UTF-8, or two runs are mixed.
+    """
+    summaries: dict[int, str] = {}
+    origin: dict[int, Path] = {}
+    for path in map(Path, paths):
+        for number, text in _read_one(path).items():
+            if summaries.get(number, text) != text:
+                raise PyramidionError(
+                    f"document {number} has different summaries in {origin[number]} and {path}: they are not shards "
+                    "of one run"
+                )
+            summaries[number], origin[number] = text, path
+    if not summaries:
+        raise PyramidionError(f"no summaries (lines D-0, H-0, ...) in {', '.join(map(str, paths))}")
+    return summaries
+
+
+def in_order(summaries: Mapping[int, str], count: int | None = None) -> list[str]:
+    """One summary per document; an empty one, and a warning, for each document that has none.
+
+    Args:
+        summaries: document number, from 0, to its summary.
+        count: documents of the corpus; None takes the highest number, so that a missing end goes unnoticed.
+
+    Raises:
+        PyramidionError: there are summaries of documents that the corpus does not have.
+    """
+    highest = max(summaries, default=-1)
+    if count is None:
+        count = highest + 1
+        logger.warning(f"taking {count:,} documents for all: --references or --expected would tell how many there are")
+    if highest >= count:
+        raise PyramidionError(
+            f"there is a summary of document {highest}, but only {count:,} documents (0 to {count - 1}): is this the "
+            "output of another split?"
+        )
+    missing = [number for number in range(count) if number not in summaries]
+    if missing:
+        numbers = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        logger.warning(f"{len(missing):,} of {count:,} documents have no summary; their lines are empty: {numbers}")
+    return [summaries.get(number, "") for number in range(count)]
+
+
+def _read_one(path: Path) -> dict[int, str]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PyramidionError(f"cannot read {path}: {error.strerror}") from None
+    best: dict[str, dict[int, str]] = {"H": {}, "D": {}}
+    sources: Counter[int] = Counter()
+    for kind, number, rest in _records(content):
+        if kind == "S":
+            sources[number] += 1
+        if kind not in best or number in best[kind]:
+            continue
+        _, tab, text = rest.partition(b"\t")
+        if tab:
+            try:
+                best[kind][number] = text.decode("utf-8")
+            except UnicodeDecodeError:
+                raise PyramidionError(f"{path}: the summary of document {number} is not UTF-8") from None
+    twice = [number for number, times in sources.items() if times > 1]
+    if twice:
+        raise PyramidionError(f"{path} holds more than one run (document {twice[0]} comes twice): split it")
+    return {number: one_line(text) for number, text in _detokenised(best["D"], best["H"], path).items()}
+
+
+def _records(content: bytes):
+    """Yield (kind, document, rest). A record's text goes on over lines that are neither records nor logged."""
+    lines = _BAR.sub(b"", content).split(b"\n")
+    whole = not lines[-1]  # else the run was stopped in the middle of the last line
+    open_record = None
+    for line in lines[:-1]:
+        match = _RECORD.fullmatch(line)
+        if match or _HISTORY.match(line) or _LOG_LINE.match(line):
+            if open_record:
+                yield open_record
+            open_record = (match[1].decode(), int(match[2]), match[3]) if match else None
+        elif open_record:
+            open_record = (*open_record[:2], open_record[2] + b"\n" + line)
+    if open_record and (whole or open_record[0] not in "HD"):
+        yield open_record
+
+
+def _detokenised(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], path: Path) -> dict[int, str]:
+    """The D- lines, or what can be made of the H- lines where those are of no use."""
+    spaceless = [n for n, text in detokenised.items() if " " not in text and " " in hypotheses.get(n, "")]
+    if spaceless and all(text == hypotheses[n].replace(" ", "") for n, text in detokenised.items() if n in hypotheses):
+        logger.warning(
+            f"{path}: the D- lines have lost their spaces (--bpe sentencepiece and --remove-bpe sentencepiece were "
+            "both given); taking the H- lines"
+        )
+        return dict(hypotheses)
+    if not detokenised and hypotheses:
+        logger.warning(f"{path}: there are no D- lines; taking the H- lines")
+        detokenised = hypotheses
+    if any(_PIECE in text for text in detokenised.values()):
+        logger.warning(f"{path}: the summaries are in pieces (no --bpe was given); joining them as sentencepiece does")
+        return {n: text.replace(" ", "").replace(_PIECE, " ").strip() for n, text in detokenised.items()}
+    return dict(detokenised)

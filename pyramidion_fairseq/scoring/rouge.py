@@ -1,0 +1,201 @@
+"""ROUGE-1, -2, -L and -Lsum of a corpus, with confidence intervals and a signature of the settings."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any, Sequence
+
+import numpy as np
+
+from ..errors import PyramidionError
+from ..version import __version__
+from . import files2rouge_backend, rouge_score_backend
+from .bootstrap import bootstrap_means, interval, sorted_rows
+from .sentences import VERSION as SPLITTER
+from .sentences import split_sentences
+
+logger = logging.getLogger(__name__)
+
+#: The order of the second axis of :attr:`RougeScores.documents`, and of the third.
+METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+STATISTICS = ("precision", "recall", "fmeasure")
+NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+BACKENDS = {"rouge-score": rouge_score_backend, "files2rouge": files2rouge_backend}
+
+
+@dataclass(frozen=True)
+class RougeSettings:
+    """What a score depends on, apart from the texts."""
+
+    backend: str = "rouge-score"
+    """A key of BACKENDS."""
+    stemming: bool = True
+    """Cut words to their stems (Porter)."""
+    separator: str | None = None
+    """What separates sentences; None: see :func:`~pyramidion_fairseq.scoring.sentences.split_sentences`."""
+    samples: int = 1000
+    """Resamples of the bootstrap."""
+    seed: int = 1
+    """Of the bootstrap."""
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise PyramidionError(f"unknown ROUGE backend {self.backend!r}; there are: {', '.join(BACKENDS)}")
+        if self.samples < 1:
+            raise PyramidionError(f"the bootstrap needs at least one sample, got {self.samples}")
+        if not 0 <= self.seed < 2**32:
+            raise PyramidionError(f"the bootstrap's seed must be from 0 to 2**32 - 1, got {self.seed}")
+
+    def signature(self, documents: int) -> str:
+        """One line that two scores must share to be comparable."""
+        parts = {
+            "stem": "yes" if self.stemming else "no",
+            "tok": self.backend,
+            "sent": f"auto.{SPLITTER}" if self.separator is None else repr(self.separator),
+            "n": documents,
+            "samples": self.samples,
+            "seed": self.seed,
+            "version": f"{BACKENDS[self.backend].version()},pyramidion-{__version__}",
+        }
+        return "|".join(["rouge", *(f"{name}:{value}" for name, value in parts.items())])
+
+
+@dataclass(frozen=True)
+class RougeScores:
+    """What :func:`rouge_scores` returns; all scores are in points, from 0 to 100."""
+
+    settings: RougeSettings
+    documents: np.ndarray
+    """(n, 4, 3) float64: each document's METRICS and STATISTICS."""
+    mean: np.ndarray
+    """(4, 3) the mean over documents."""
+    low: np.ndarray
+    """(4, 3) lower end of the 95% interval."""
+    high: np.ndarray
+    """(4, 3) its upper end."""
+
+    @property
+    def signature(self) -> str:
+        """The settings on one line."""
+        return self.settings.signature(len(self.documents))
+
+    def get(self, metric: str, statistic: str = "fmeasure") -> tuple[float, float, float]:
+        """(mean, low, high) of, say, ``rouge2``."""
+        place = METRICS.index(metric), STATISTICS.index(statistic)
+        return float(self.mean[place]), float(self.low[place]), float(self.high[place])
+
+    def __str__(self) -> str:
+        """F1 with its interval, on one line."""
+        parts = []
+        for metric in METRICS:
+            parts.append("{} {:.2f} [{:.2f}, {:.2f}]".format(NAMES[metric], *self.get(metric)))
+        return " ".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the documents' own scores, for JSON."""
+        scores = {
+            metric: {name: dict(zip(("mean", "low", "high"), self.get(metric, name))) for name in STATISTICS}
+            for metric in METRICS
+        }
+        return {
+            "documents": len(self.documents),
+            "scores": scores,
+            "settings": asdict(self.settings),
+            "signature": self.signature,
+        }
+
+
+def document_scores(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    settings: RougeSettings | None = None,
+    *,
+    workers: int = 1,
+    progress: bool = False,
+) -> np.ndarray:
+    """ROUGE of each document.
+
+    Args:
+        references: one text per document.
+        hypotheses: likewise. A text without any letter or digit of a to z and 0 to 9 scores 0.
+        settings: backend, stemming and sentences.
+        workers: processes to score with.
+        progress: show a bar on a terminal.
+
+    Returns:
+        (n, 4, 3) float64 in points: METRICS x STATISTICS.
+
+    Raises:
+        PyramidionError: not as many hypotheses as references, or the backend is not installed.
+    """
+    settings = settings or RougeSettings()
+    if len(references) != len(hypotheses):
+        raise PyramidionError(
+            f"{len(references):,} references but {len(hypotheses):,} hypotheses: ROUGE needs one of each per document"
+        )
+    if not len(references):
+        return np.zeros((0, len(METRICS), len(STATISTICS)))
+    split = [[split_sentences(text, settings.separator) for text in side] for side in (references, hypotheses)]
+    backend = BACKENDS[settings.backend]
+    return 100 * backend.score_documents(*split, stemming=settings.stemming, workers=workers, progress=progress)
+
+
+def summarize(documents: np.ndarray, settings: RougeSettings | None = None) -> RougeScores:
+    """Mean and 95% bootstrap interval over (n, 4, 3) document scores; the order of documents does not matter.
+
+    Raises:
+        PyramidionError: there is no document.
+    """
+    settings = settings or RougeSettings()
+    if not len(documents):
+        raise PyramidionError("there are no documents to score")
+    shape = documents.shape[1:]
+    rows = sorted_rows(documents.reshape(len(documents), -1))
+    low, high = interval(bootstrap_means(rows, settings.samples, settings.seed))
+    return RougeScores(settings, documents, rows.mean(axis=0).reshape(shape), low.reshape(shape), high.reshape(shape))
+
+
+def rouge_scores(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    settings: RougeSettings | None = None,
+    *,
+    workers: int = 1,
+    progress: bool = False,
+) -> RougeScores:
+    """ROUGE of a corpus: :func:`document_scores`, then :func:`summarize`.
+
+    Whatever paper or tool says plain "ROUGE-L" of summaries with several sentences means ``rougeLsum``, mostly:
+    that is what ROUGE-1.5.5 computes when it is given sentences. ``rougeL`` takes each summary as one sentence.
+    """
+    return summarize(document_scores(references, hypotheses, settings, workers=workers, progress=progress), settings)
+
+
+def compare(first: RougeScores, second: RougeScores) -> dict[str, dict[str, float]]:
+    """Is the first system better than the second? Paired bootstrap of the difference of their F1.
+
+    Args:
+        first: scores of one system.
+        second: of another, on the same documents in the same order.
+
+    Returns:
+        For each of METRICS the ``difference`` in points, its 95% interval ``low`` to ``high``, and ``p``, two-sided:
+        twice the share of resamples on the far side of zero (Efron and Tibshirani 1993, at least 1/samples).
+
+    Raises:
+        PyramidionError: not as many documents, or other settings.
+    """
+    if first.documents.shape != second.documents.shape or first.settings != second.settings:
+        raise PyramidionError(f"not comparable: {first.signature} and {second.signature}")
+    f1 = STATISTICS.index("fmeasure")
+    rows = sorted_rows(first.documents[:, :, f1] - second.documents[:, :, f1])
+    means = bootstrap_means(rows, first.settings.samples, first.settings.seed)
+    low, high = interval(means)
+    far = np.minimum((means <= 0).mean(axis=0), (means >= 0).mean(axis=0))
+    p = np.clip(2 * far, 1 / first.settings.samples, 1)
+    columns = zip(METRICS, rows.mean(axis=0), low, high, p)
+    return {
+        metric: {"difference": float(difference), "low": float(a), "high": float(b), "p": float(chance)}
+        for metric, difference, a, b, chance in columns
+    }

@@ -1,0 +1,62 @@
+"""Sentences of a summary, for ROUGE-Lsum."""
+
+from __future__ import annotations
+
+import re
+
+#: Changes whenever :func:`split_sentences` splits differently; part of a score's signature.
+VERSION = 1
+
+# Tokenised text (arXiv, PubMed) has its full stops as words of their own: " . ", " ? ", " ! ".
+_TOKENISED = re.compile(r"(?<=\s[.?!])\s+")
+# A mark after a word, with what closes a quotation or bracket, before a blank.
+_ATTACHED = re.compile(r"(?<=\S)[.?!]+[\"'”’)\]]*\s+(?=(\S))")
+# What a full stop often follows inside a sentence: abbreviations, initials ("J"), and "e.g", "i.e", "U.S".
+_ABBREVIATION = re.compile(
+    r"al|approx|ca|cf|ch|co|corp|dept|dr|eds?|eg|eqn?s?|et|figs?|ie|inc|jr|ltd|mr|mrs|ms|nos?|nr|pp?|prof|refs?|resp|"
+    r"sect?|sr|st|suppl|tabs?|univ|viz|vols?|vs|(?:[^\W\d_]\.)+[^\W\d_]",
+    re.IGNORECASE,
+)
+_LAST_WORD = re.compile(r"[^\s(\[\"'“‘]*$")
+
+
+def split_sentences(text: str, separator: str | None = None) -> list[str]:
+    """Split a summary into sentences; joined, they hold every character that is no blank.
+
+    Without a separator: at line ends, after ``.``, ``?`` and ``!`` that stand alone (tokenised text), and after those
+    that end a word where a capital, a digit, a quotation or a bracket follows. In text without any capital and
+    without marks that stand alone, whatever may follow. Not after an initial ("J. Smith") or an abbreviation
+    ("et al.", "Fig. 3", "e.g."), and not inside a number ("0.5").
+
+    Args:
+        text: of one summary.
+        separator: split at this text and nowhere else, such as ``<n>``; it is dropped.
+
+    Returns:
+        Sentences without blanks around them, none of them empty.
+    """
+    if separator:
+        pieces = text.split(separator)
+    else:
+        any_case = text == text.lower() and not _TOKENISED.search(text + " ")
+        pieces = [piece for line in re.split(r"[\r\n]+", text) for piece in _split_line(line, any_case)]
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _split_line(line: str, any_case: bool) -> list[str]:
+    cuts = {match.end() for match in _TOKENISED.finditer(line)}
+    for match in _ATTACHED.finditer(line):
+        follower = match.group(1)
+        starts = follower.isupper() or follower.isdigit() or follower in "\"'“‘([" or any_case
+        if starts and not _inside_sentence(line[: match.start()], match.group(0)):
+            cuts.add(match.end())
+    edges = [0, *sorted(cuts), len(line)]
+    return [line[start:end] for start, end in zip(edges, edges[1:])]
+
+
+def _inside_sentence(before: str, mark: str) -> bool:
+    """Whether the full stop after ``before`` belongs to an abbreviation."""
+    word = _LAST_WORD.search(before).group(0)
+    if mark.strip() != "." or not word:
+        return False
+    return (len(word) == 1 and word.isupper()) or _ABBREVIATION.fullmatch(word) is not None

@@ -1,0 +1,55 @@
+"""A loaded model as what the server calls."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ..explain.types import Explanation
+from ..text import Document
+from .worker import Stop
+
+#: What the server needs of a model: an explained summary of a document, with calls of ``stop`` in between.
+Engine = Callable[[Document, Stop], Explanation]
+
+
+class ModelEngine:
+    """Summarises with a model and asks before every layer, of encoder and decoder, whether to go on.
+
+    What cannot be stopped is what lies between: splitting the document into words and tokens, one layer, and the
+    explanation of a finished summary.
+
+    Args:
+        hub: what ``load_summarizer`` returns.
+        generation: options of ``summarize``.
+    """
+
+    def __init__(self, hub: Any, **generation: Any):
+        self.hub, self.generation = hub, generation
+        self._stop: Stop | None = None
+        for model in hub.models:
+            for layer in (*model.encoder.layers, *model.decoder.layers):
+                layer.register_forward_pre_hook(self._ask)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a document that the model reads."""
+        return self.hub.max_source_length
+
+    def __call__(self, document: Document, stop: Stop) -> Explanation:
+        """Summarise; not to be called by two threads at a time.
+
+        Raises:
+            Stopped: ``stop`` said so.
+            PyramidionError: there is nothing in the document that the model could read.
+        """
+        self._stop = stop
+        try:
+            (summary,) = self.hub.summarize(document, with_provenance=True, **self.generation)
+        finally:
+            self._stop = None
+        stop()
+        return summary.explain()
+
+    def _ask(self, *_: Any) -> None:
+        if self._stop is not None:
+            self._stop()

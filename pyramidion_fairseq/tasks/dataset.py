@@ -1,0 +1,26 @@
+"""Pairs of documents and summaries whose batches say how long the documents are."""
+
+from __future__ import annotations
+
+from fairseq.data import LanguagePairDataset
+
+
+class DocumentPairDataset(LanguagePairDataset):
+    """fairseq's, whose batches keep the documents' lengths on the host too.
+
+    Args:
+        tells_lengths: put ``document_lengths``, a list of ints, into the ``net_input`` of every batch whose documents
+            are padded on the right. Our models take it; others of fairseq's would refuse it.
+        args, kwargs: of fairseq's ``LanguagePairDataset``.
+    """
+
+    def __init__(self, *args, tells_lengths: bool = False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.tells_lengths = tells_lengths and not self.left_pad_source
+
+    def collater(self, samples: list[dict], pad_to_length: dict | None = None) -> dict:
+        """As of fairseq: samples -> a batch, longest document first."""
+        batch = super().collater(samples, pad_to_length)
+        if self.tells_lengths and batch:
+            batch["net_input"]["document_lengths"] = batch["net_input"]["src_lengths"].tolist()
+        return batch

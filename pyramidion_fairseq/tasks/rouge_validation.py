@@ -1,0 +1,157 @@
+"""ROUGE in validation: which documents are summarised, how, and what is logged (``--eval-rouge``)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from argparse import Namespace
+from dataclasses import fields
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from fairseq import utils
+from fairseq.data import Dictionary
+from fairseq.dataclass.configs import GenerationConfig
+from fairseq.logging import metrics
+
+from ..errors import PyramidionError
+from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
+from .dataset import DocumentPairDataset
+
+logger = logging.getLogger(__name__)
+
+#: The paper's settings of generation (Appendix D); lengths in tokens.
+PAPER = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_b": 966}
+#: Of sampling, where ``--eval-rouge-args`` asks for it: validations are comparable, and training goes on as without.
+SEED = 1
+#: Key of a batch.
+SUMMARISED = "summarised"
+_COUNT = "_rouge_documents"
+
+
+def generation_arguments(text: str | None, max_length: int | None) -> Namespace:
+    """Arguments of generation: the paper's, changed by ``--eval-rouge-args``.
+
+    Args:
+        text: a JSON object of options of fairseq-generate, such as ``{"beam": 4, "max_len_b": 300}``.
+        max_length: tokens that the model writes; where it is less than the paper's minimum, so is the minimum.
+
+    Raises:
+        PyramidionError: it is no JSON object, or has options that generation does not know.
+    """
+    try:
+        given = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise PyramidionError(f"--eval-rouge-args is not JSON ({error}): '{{\"beam\": 4}}' would be") from None
+    if not isinstance(given, dict):
+        raise PyramidionError(f"--eval-rouge-args must be a JSON object, such as '{{\"beam\": 4}}', got {text}")
+    known = {field.name for field in fields(GenerationConfig) if field.name != "_name"}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise PyramidionError(f"--eval-rouge-args: generation has no {', '.join(unknown)}; it has: {sorted(known)}")
+    chosen = {**PAPER, **given}
+    if "min_len" not in given:
+        # fairseq refuses a minimum above the maximum; one token of the model's length is </s>.
+        limits = [chosen["max_len_b"], *([] if max_length is None else [max_length - 1])]
+        chosen["min_len"] = max(1, min(chosen["min_len"], *limits))
+    return Namespace(**chosen)
+
+
+def spread(count: int, samples: int) -> np.ndarray:
+    """Numbers of ``samples`` of ``count`` documents, evenly spread over the corpus; all of them for 0 samples."""
+    if samples <= 0 or samples >= count:
+        return np.arange(count)
+    return ((np.arange(samples) + 0.5) * count / samples).astype(np.int64)
+
+
+def subword_marks(dictionary: Dictionary) -> str | None:
+    """How fairseq must join the dictionary's pieces to words (``--remove-bpe``); None where they are words."""
+    if any(symbol.startswith("\u2581") for symbol in dictionary.symbols):
+        return "sentencepiece"
+    return "subword_nmt" if any(symbol.endswith("@@") for symbol in dictionary.symbols) else None
+
+
+class SampledDataset(DocumentPairDataset):
+    """Puts the documents that are summarised in validation in batches of their own, so that these are full ones.
+
+    The choice depends on the corpus alone: not on the batches, nor on the number of processes.
+    """
+
+    sampled: frozenset[int] = frozenset()
+
+    def sample(self, samples: int) -> None:
+        """Choose the documents, see :func:`spread`."""
+        self.sampled = frozenset(spread(len(self), samples).tolist())
+
+    def collater(self, samples: list, **kwargs: Any) -> dict[str, Any]:
+        """As of fairseq; :data:`SUMMARISED` tells whether the batch's documents are summarised."""
+        batch = super().collater(samples, **kwargs)
+        if batch:
+            batch[SUMMARISED] = int(batch["id"][0]) in self.sampled
+        return batch
+
+    def batch_by_size(self, indices: np.ndarray, **limits: Any) -> list:
+        """As of fairseq, for both kinds of documents; those that are summarised come first."""
+        chosen = np.isin(indices, list(self.sampled))
+        parts = [indices[chosen], indices[~chosen]]
+        batches = (super(SampledDataset, self).batch_by_size(part, **limits) for part in parts if len(part))
+        return [batch for part in batches for batch in part]
+
+
+class RougeValidation:
+    """Summarises and scores batches of validation documents.
+
+    Args:
+        dictionary: of the summaries.
+        remove_bpe: how their pieces are joined, as of ``--remove-bpe``; "auto": see :func:`subword_marks`.
+    """
+
+    def __init__(self, dictionary: Dictionary, remove_bpe: str = "auto"):
+        self.dictionary = dictionary
+        self.remove_bpe = subword_marks(dictionary) if remove_bpe == "auto" else remove_bpe
+        self.settings = RougeSettings()
+        self.settings.signature(0)  # without the package for ROUGE, fail now and not after the first epoch
+
+    def text(self, tokens: torch.Tensor, unknown: str) -> str:
+        """(t,) ids as text, without padding and ``</s>``."""
+        tokens = utils.strip_pad(tokens, self.dictionary.pad())
+        return self.dictionary.string(tokens.int().cpu(), self.remove_bpe, unk_string=unknown)
+
+    def logged(self, generate: Callable[[Mapping], list], sample: Mapping[str, Any]) -> dict[str, float]:
+        """Entries of a batch's logging output: sums of F1 in points, and the number of documents.
+
+        They are there, as zeros, for batches that are not summarised, too: fairseq adds up the logging outputs of
+        several processes entry by entry, and does not look at their names.
+
+        Args:
+            generate: takes the batch, gives fairseq's list of hypotheses for each document.
+            sample: a batch, with targets.
+        """
+        if not sample.get(SUMMARISED) or sample.get("target") is None:
+            return {_COUNT: 0, **{_sum(metric): 0.0 for metric in METRICS}}
+        with utils.set_torch_seed(SEED):
+            outputs = generate(sample)
+        # Unknown words are no matches: they get different names.
+        hypotheses = [self.text(best[0]["tokens"], "<unk>") if best else "" for best in outputs]
+        references = [self.text(target, "unknownwordofreference") for target in sample["target"]]
+        scores = document_scores(references, hypotheses, self.settings)[:, :, STATISTICS.index("fmeasure")]
+        sums = {_sum(metric): float(total) for metric, total in zip(METRICS, scores.sum(axis=0))}
+        return {_COUNT: len(references), **sums}
+
+
+def log_rouge(logging_outputs: Sequence[Mapping[str, Any]]) -> None:
+    """Log ``rouge1``, ``rouge2``, ``rougeL`` and ``rougeLsum``: mean F1 in points over the documents so far."""
+    documents = _total(logging_outputs, _COUNT)
+    if documents:
+        for metric in METRICS:
+            mean = _total(logging_outputs, _sum(metric)) / documents
+            metrics.log_scalar(metric, mean, weight=documents, priority=30, round=3)
+
+
+def _sum(metric: str) -> str:
+    return f"_{metric}_sum"
+
+
+def _total(logging_outputs: Iterable[Mapping[str, Any]], key: str) -> float:
+    return float(sum(float(log.get(key, 0)) for log in logging_outputs))

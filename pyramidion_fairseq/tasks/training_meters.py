@@ -1,0 +1,194 @@
+"""What training shows beside the loss: speed on documents, memory, and what the poolings do."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import Any, Iterator, Mapping, Sequence
+
+import torch
+from fairseq.logging import metrics
+from torch import Tensor, nn
+
+from ..functional import Pooled
+from ..models.pooling import RepresentationPooling
+
+_TOKENS = "_source_tokens"
+_KINDS = ("winner", "entropy", "spread")
+
+
+def pooling_statistics(
+    pooled: Pooled,
+    padding_mask: Tensor | None,
+    places: Tensor,
+    scores: Tensor | None = None,
+    probabilities: bool = True,
+    k: int = 1,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Sums over the documents that lost something (longer than k tokens) of
+
+    * ``winner``: the mean share of weight that a slot's strongest token has in it, from 1/n to 1;
+    * ``entropy``: that of the scores as a distribution over the document's tokens, as a share of log(n): 1 is even;
+    * ``spread``: the standard deviation of the strongest tokens' places, as a share of that of places all over the
+      document: 1 is even, and a contiguous stretch of the document has its own share of it.
+
+    Args:
+        pooled: with slots and weights (B, n).
+        padding_mask: (B, n) bool, True on padding; None where there is none.
+        places: (B, n) where in the document each input stands, from 0 to 1.
+        scores: (B, n), those of padding are ignored; None: no ``entropy``.
+        probabilities: scores are positive and in proportion to the distribution; else its logarithms.
+        k: vectors that the pooling keeps.
+
+    Returns:
+        0-dim float32 tensors, those above and ``documents``, none of them read by the host; (B, k') places of the
+        strongest tokens, 0 for slots that hold nothing.
+    """
+    valid = torch.ones_like(places, dtype=torch.bool) if padding_mask is None else ~padding_mask
+    count = valid.sum(dim=1)
+    chosen = (count > k).float()
+    weights, slots = pooled.weights.float().masked_fill(~valid, 0), pooled.slots
+    batch, length = slots.shape
+    best = weights.new_zeros(batch, pooled.embeddings.size(1)).scatter_reduce(1, slots, weights, "amax")
+    holds = best > 0
+    leads = (weights == best.gather(1, slots)) & (weights > 0)
+    index = torch.arange(length, device=slots.device).expand_as(slots).masked_fill(~leads, length)
+    winners = index.new_full(best.shape, length).scatter_reduce(1, slots, index, "amin")
+    won = places.gather(1, winners.clamp(max=length - 1)).masked_fill(~holds, 0)
+    slots_taken = holds.sum(dim=1).clamp(min=1)
+    mean = won.sum(dim=1) / slots_taken
+    variance = ((won - mean.unsqueeze(1)).square() * holds).sum(dim=1) / slots_taken
+    sums = {
+        "documents": chosen.sum(),
+        "winner": (best.sum(dim=1) / slots_taken * chosen).sum(),
+        "spread": (variance.sqrt() * math.sqrt(12) * chosen).sum(),
+    }
+    if scores is not None:
+        sums["entropy"] = (_entropy(scores.float(), valid, probabilities) / count.clamp(min=2).log() * chosen).sum()
+    return sums, won
+
+
+def _entropy(scores: Tensor, valid: Tensor, probabilities: bool) -> Tensor:
+    """(B,) in nats."""
+    if probabilities:
+        share = scores.clamp(min=0).masked_fill(~valid, 0)
+        share = share / share.sum(dim=1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
+    else:
+        share = scores.masked_fill(~valid, -math.inf).softmax(dim=1)
+    return -torch.xlogy(share, share).sum(dim=1)
+
+
+class PoolingMeters:
+    """Watches the poolings of a model while it trains, through hooks that are there for the moment only.
+
+    The poolings run outside of activation checkpointing, once per step, in the order of their layers.
+
+    Args:
+        model: its poolings are watched; None, or one without any, has nothing to watch.
+    """
+
+    def __init__(self, model: nn.Module | None = None):
+        modules = [] if model is None else model.named_modules()
+        #: Keyed by the layer after which it pools, counted from 1.
+        self.poolings = {
+            name.rpartition(".")[2]: module for name, module in modules if isinstance(module, RepresentationPooling)
+        }
+        self.sums: dict[str, Tensor] = {}
+        self._scores: Tensor | None = None
+        self._places: Tensor | None = None
+
+    @contextmanager
+    def watch(self) -> Iterator[dict[str, Tensor]]:
+        """Fill the dict with the entries of a logging output, for the forward passes inside."""
+        self.sums, self._places = {}, None
+        with ExitStack() as hooks:
+            for layer, pooling in self.poolings.items():
+                if pooling.scorer is not None:
+                    hooks.callback(pooling.scorer.register_forward_hook(self._keep_scores).remove)
+                hooks.callback(pooling.register_forward_hook(self._hook(layer)).remove)
+            yield self.sums
+        self._scores = self._places = None
+
+    def _keep_scores(self, scorer: nn.Module, inputs: Any, scores: Tensor) -> None:
+        self._scores = scores.detach()
+
+    def _hook(self, layer: str):
+        def measure(pooling: RepresentationPooling, inputs: Any, pooled: Pooled) -> None:
+            with torch.no_grad():
+                self._measure(layer, pooling, inputs[1], pooled)
+
+        return measure
+
+    def _measure(
+        self, layer: str, pooling: RepresentationPooling, padding_mask: Tensor | None, pooled: Pooled
+    ) -> None:
+        scorer, places = pooling.scorer, self._places
+        if places is None or layer == next(iter(self.poolings)):
+            places = document_places(pooled.slots, padding_mask)
+        sums, self._places = pooling_statistics(
+            Pooled(*(part.detach() if isinstance(part, Tensor) else part for part in pooled)),
+            padding_mask,
+            places,
+            None if scorer is None else self._scores,
+            scorer is None or scorer.bounded or scorer.activation != "none",
+            pooling.k,
+        )
+        for kind, value in sums.items():
+            name = f"_pool{layer}_{kind}"
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+
+def document_places(like: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """(B, n) float32: where in its document each token stands, 0 for the first and 1 for the last one."""
+    index = torch.arange(like.size(1), device=like.device, dtype=torch.float32).expand(like.shape)
+    if padding_mask is None:
+        return index / max(1, like.size(1) - 1)
+    last = (~padding_mask).sum(dim=1, keepdim=True) - 1
+    return (index / last.clamp(min=1)).clamp(max=1)
+
+
+def source_tokens(sample: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The batch's number of document tokens, as an entry of a logging output."""
+    return {_TOKENS: sample["net_input"]["src_lengths"].sum()}
+
+
+def log_training(logging_outputs: Sequence[Mapping[str, Any]]) -> None:
+    """Log ``src_wps``, tokens of documents per second, and ``pool{layer}_{kind}``, means over documents.
+
+    fairseq has read the gradient norm when it comes to this, so that the device has nothing left to wait for.
+    """
+    keys = [
+        key for key in (logging_outputs[0] if logging_outputs else ()) if key == _TOKENS or key.startswith("_pool")
+    ]
+    totals = {key: float(torch.stack([torch.as_tensor(log[key]) for log in logging_outputs]).sum()) for key in keys}
+    if _TOKENS in totals:
+        metrics.log_speed("src_wps", totals[_TOKENS], priority=91, round=1)
+    for key, documents in totals.items():
+        if key.endswith("_documents") and documents:
+            layer = key[1 : -len("_documents")]
+            for kind in _KINDS:
+                if f"_{layer}_{kind}" in totals:
+                    mean = totals[f"_{layer}_{kind}"] / documents
+                    metrics.log_scalar(f"{layer}_{kind}", mean, weight=documents, priority=600, round=3)
+
+
+class PeakMemory:
+    """The most memory that this process has had, in GB (2**30 bytes)."""
+
+    def __init__(self) -> None:
+        self.highest = 0.0
+
+    def log(self) -> None:
+        """Log ``gb_peak``: on a GPU what torch has allocated there, else the process' resident memory.
+
+        Call it after the optimizer's step: fairseq resets torch's count after every update.
+        """
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            now = torch.cuda.max_memory_allocated() / 2**30
+        else:
+            unit = 1 if sys.platform == "darwin" else 2**10
+            now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+        self.highest = max(self.highest, now)
+        metrics.log_scalar("gb_peak", self.highest, weight=0, priority=1400, round=2)

@@ -1,0 +1,58 @@
+"""examples/ is a folder of scripts: its modules are imported as they import each other."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """Run a program of this repository with this Python: program("examples/recipe.py", "train", ...)."""
+
+    commands = tmp_path_factory.mktemp("commands")
+    for name in ("rouge", "summaries"):  # of this repository, whatever is installed
+        path = commands / f"pyramidion-{name}"
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pyramidion_fairseq.cli.{name} "$@"\n', "utf-8")
+        path.chmod(0o755)
+
+    def run(*words, **settings):
+        paths = os.pathsep.join([str(commands), os.path.dirname(sys.executable), os.environ["PATH"]])
+        env = dict(os.environ, PYTHONPATH=str(ROOT), PATH=paths, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+        env.update(PYTHONWARNINGS="ignore", **settings)
+        return subprocess.run([*map(str, words)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory):
+    """A folder with a corpus as JSON lines: documents that list words, summaries that are their first ones."""
+    folder = tmp_path_factory.mktemp("raw")
+    words, draw = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "io", "u")], random.Random(0)
+    for split, count in (("train", 24), ("val", 6), ("test", 6)):
+        with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as file:
+            for _ in range(count):
+                text = draw.choices(words, k=draw.randrange(20, 60))
+                file.write(json.dumps({"document": " ".join(text), "summary": " ".join(text[:8])}) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(raw, program, tmp_path_factory):
+    """The same, prepared."""
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    splits = [
+        f"--{split}={raw / name}.jsonl" for split, name in (("train", "train"), ("valid", "val"), ("test", "test"))
+    ]
+    done = program(sys.executable, "preprocess/prepare.py", folder, *splits, "--vocab-size", 80, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -1,0 +1,70 @@
+"""examples/hydra/ARCH.yaml says what examples/*/train.sh does, field by field, and trains."""
+
+import re
+import sys
+
+import pytest
+import torch
+from fairseq.dataclass.initialize import add_defaults, hydra_init
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
+from tests.examples.conftest import EXAMPLES
+from tests.examples.test_recipes import ARCHS, parsed, training
+
+#: Hydra counts the GPUs that are there; the task's lengths come from the model in both.
+ELSEWHERE = {("bmuf", "distributed_world_size"), ("distributed_training", "distributed_world_size")}
+ELSEWHERE |= {("task", "max_source_positions"), ("task", "max_target_positions")}
+
+
+def composed(arch, *changes):
+    """fairseq's whole configuration as fairseq-hydra-train makes it."""
+    hydra_init(arch)
+    with initialize_config_dir(str(EXAMPLES / "hydra"), version_base="1.1"):
+        cfg = compose(arch, overrides=list(changes))
+    add_defaults(cfg)
+    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+
+
+def test_there_is_a_file_for_every_row():
+    files = {path.stem: path.read_text("utf-8") for path in (EXAMPLES / "hydra").glob("*.yaml")}
+    assert set(files) == set(ARCHS)
+    for (table, row), arch in PUBLISHED.items():
+        first = files[arch].splitlines()[0]
+        assert re.search(rf"Table {table}, row [^;]*{re.escape(row.split('/')[0])}", first)
+
+
+@pytest.mark.parametrize("script", ["write_hydra.py", "write_example_pages.py"])
+def test_what_is_written_by_a_script_is_fresh(program, script):
+    done = program(sys.executable, f"scripts/{script}", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_yaml_and_command_line_agree_field_by_field(arch):
+    ours = composed(arch, "task.data=data/arxiv/data-bin")
+    theirs = OmegaConf.to_container(parsed(training(arch, gpus=8)), resolve=True, enum_to_str=True)
+    assert {name: ours["model"][name] for name in fields_of(arch)} == fields_of(arch)
+    ours["scoring"] = theirs["scoring"]  # of fairseq-generate: not used in training
+    for group in theirs:
+        if not isinstance(theirs[group], dict):
+            assert ours[group] == theirs[group], group
+            continue
+        assert set(ours[group]) == set(theirs[group]), group
+        for name, value in theirs[group].items():
+            assert (group, name) in ELSEWHERE or ours[group][name] == value, (group, name)
+    assert ours["dataset"]["batch_size"] * ours["optimization"]["update_freq"][0] * 8 == 256
+
+
+@pytest.mark.parametrize("arch", ["pyramidion_8k_8k_2k_512"])
+def test_a_yaml_trains(command, prepared, tmp_path, arch):
+    widths = [f"model.{side}_{width}=8" for side in ("encoder", "decoder") for width in ("embed_dim", "ffn_embed_dim")]
+    small = [*widths, "model.encoder_attention_heads=4", "model.decoder_attention_heads=4", "dataset.batch_size=4"]
+    done = command("hydra-train", "--config-dir", "examples/hydra", "--config-name", arch, *small,
+        f"task.data={prepared}/data-bin", "common.cpu=true", "optimization.max_update=2", "dataset.num_workers=0",
+        "optimization.update_freq=[1]", f"checkpoint.save_dir={tmp_path}/checkpoints")  # fmt: skip
+    state = torch.load(tmp_path / "checkpoints" / "checkpoint_last.pt", weights_only=False)
+    assert state["optimizer_history"][-1]["num_updates"] == 2, done.stdout
+    assert state["cfg"]["model"]["_name"] == arch and state["cfg"]["optimization"]["lr"] == [5e-4]
+    assert {f"encoder.poolings.{layer}.scorer.proj.weight" for layer in (2, 3)} <= set(state["model"])

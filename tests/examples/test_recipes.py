@@ -1,0 +1,232 @@
+"""Every row's command is one that fairseq takes, says what the paper says, and trains and generates."""
+
+import re
+import shutil
+import sys
+from argparse import Namespace
+
+import pytest
+import torch
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import generate, train
+
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.models import PyramidionModel
+from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
+from tests.conftest import ROOT, make_dictionary
+from tests.examples.conftest import EXAMPLES
+from tests.test_every_architecture import NARROW, run
+
+import recipe  # isort: skip
+from recipes import command, memory, paper  # isort: skip
+
+ARCHS = list(dict.fromkeys(PUBLISHED.values()))
+SCRIPTS = sorted(path.relative_to(ROOT) for path in EXAMPLES.glob("*/*.sh") if path.parent.name != "quickstart")
+
+
+def parsed(words):
+    """What fairseq-train makes of a command line."""
+    args = options.parse_args_and_arch(options.get_training_parser(), [str(word) for word in words])
+    return convert_namespace_to_omegaconf(args)
+
+
+def training(arch, **settings):
+    """The command line that trains a row, without its first word."""
+    (line,) = command.train(paper.Recipe(arch, "arxiv"), command.Settings(**settings), [])
+    return line[line.index("fairseq-train") + 1 :]
+
+
+@pytest.mark.parametrize("key", sorted(PUBLISHED), ids="-".join)
+def test_every_row_is_found_and_is_what_the_paper_says(key):
+    table, row = key
+    found = paper.find(f"table{table}", row.split("/")[0].upper(), row.split("/")[1].lower() if "/" in row else None)
+    assert found.arch == PUBLISHED[key] and found.published is not None
+    if table != "4":  # there the row with times stands for it
+        same = [k for k, arch in PUBLISHED.items() if arch == found.arch]
+        assert (found.published["table"], found.published["row"]) in same
+    assert found.generation == {
+        **{"lenpen": 1, "min_len": 72, "max_len_a": 0, "max_len_b": 966},
+        "beam": 2 if table == "3" else 8,
+    }
+    assert found.subset == ("test" if table == "3" else "valid")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
+    cfg = parsed(training(arch, gpus=8))
+    assert cfg.model._name == arch
+    assert all(getattr(cfg.model, name) == value for name, value in fields_of(arch).items())
+    power = arch.startswith("power")
+    assert (cfg.dataset.validate_interval, cfg.checkpoint.save_interval) == ((1, 1) if power else (3, 3))
+    assert (cfg.optimization.lr, cfg.checkpoint.patience, cfg.optimizer.weight_decay) == ([5e-4], 7, 0.1)
+    assert (cfg.criterion._name, cfg.optimizer._name, cfg.lr_scheduler._name) == ("cross_entropy", "adam", "fixed")
+    base = {"power_2k_1k_512": "blockwise_2k"}.get(arch, "blockwise_8k")
+    from_model = f"checkpoints/arxiv/{base}/checkpoint_best.pt" if power else None
+    assert cfg.checkpoint.finetune_from_model == from_model
+    assert not (cfg.common.fp16 or cfg.common.bf16 or cfg.common.cpu)
+    dictionary = make_dictionary(100)
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    with torch.device("meta"):
+        model = PyramidionModel.build_model(cfg.model, task)
+    assert str(model.encoder.schedule) == fields_of(arch).get("pooling_schedule", "")
+
+
+@pytest.mark.parametrize("gpus, nodes", [(0, 1), (1, 1), (2, 1), (8, 1), (8, 2), (8, 8)])
+@pytest.mark.parametrize("arch", ["vanilla_512", "deep_blockwise", "deeppyramidion"])
+@pytest.mark.parametrize("gigabytes", [40, 80])
+def test_an_update_has_256_documents_on_any_machine(arch, gpus, nodes, gigabytes):
+    words = training(arch, gpus=gpus, nodes=nodes, memory=gigabytes)
+    cfg = parsed(words)
+    processes = max(1, gpus) * nodes
+    assert cfg.dataset.batch_size * cfg.optimization.update_freq[0] * processes == 256
+    assert cfg.common.cpu == (gpus == 0)
+    if gpus:
+        assert words[words.index("--distributed-world-size") + 1] == str(processes)
+    fixed, document = memory.need(arch)
+    assert fixed + cfg.dataset.batch_size * document < gigabytes * 2**30
+
+
+def test_batches_that_do_not_divide_256_are_refused():
+    for settings in ({"gpus": 3}, {"gpus": 8, "batch": 3}, {"gpus": 8, "batch": 64}, {"gpus": 8, "nodes": 64}):
+        with pytest.raises(PyramidionError, match="256 documents cannot be divided into"):
+            training("deeppyramidion", **settings)
+
+
+def test_memory_grows_with_the_batch_and_shrinks_with_pooling_and_precision():
+    assert memory.need("deeppyramidion").document < memory.need("deep_blockwise").document / 2
+    assert memory.need("vanilla_8k").document > 3 * memory.need("blockwise_8k").document
+    assert memory.need("deeppyramidion", "bf16").document * 2 == pytest.approx(memory.need("deeppyramidion").document)
+    assert memory.documents("deep_blockwise", 80) == 2 * memory.documents("deep_blockwise", 40)
+    assert memory.documents("vanilla_8k", 1) == 1 and memory.documents("vanilla_512", 10**6) == 256
+
+
+def test_torchrun_and_slurm(monkeypatch):
+    monkeypatch.setenv("NODE_RANK", "1")
+    monkeypatch.setenv("MASTER_ADDR", "first")
+    deep = paper.Recipe("deeppyramidion", "pubmed")
+    (line,) = command.train(deep, command.Settings(gpus=8, nodes=2), ["--dropout", "0.2"])
+    text = " ".join(line)
+    assert text.startswith("torchrun --nnodes 2 --nproc_per_node 8 --node_rank 1 --master_addr first --master_port ")
+    assert "--no_python fairseq-train data/pubmed/data-bin" in text and text.endswith("--dropout 0.2")
+    (line,) = command.train(deep, command.Settings(gpus=8, nodes=2, launch="slurm", precision="bf16"), [])
+    assert line[0] == "fairseq-train" and "--bf16" in line
+    assert line[line.index("--distributed-port") + 1].isdigit()
+    for wrong in ({"gpus": 8, "nodes": 2, "launch": "local"}, {"gpus": 0, "launch": "torchrun"}):
+        with pytest.raises(PyramidionError, match="LAUNCH="):
+            command.train(deep, command.Settings(**wrong), [])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_every_script_is_valid_and_calls_its_own_stage(program, script):
+    assert program("bash", "-n", script).returncode == 0
+    text, stage, where = (ROOT / script).read_text("utf-8"), script.stem, script.parent.name
+    assert text.endswith(f'exec python "$here/../recipe.py" {stage} {where} "$@"\n')
+    (example,) = re.findall(rf"bash examples/{where}/{stage}\.sh ([\w-]+) \[DATA", text)
+    paper.find(where, example)
+    assert len(SCRIPTS) == 21
+
+
+def test_a_script_shows_its_command_and_runs_nothing(program):
+    done = program("bash", "examples/pubmed/train.sh", "deeppyramidion", "some/data", DRY_RUN="1", GPUS="8", BATCH="2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("fairseq-train some/data/data-bin --user-dir pyramidion_fairseq --task ")
+    assert "--batch-size 2 --update-freq 16 --save-dir checkpoints/pubmed/deeppyramidion" in done.stdout
+
+
+def test_slurm_file_is_valid_bash_and_calls_what_is_there(program):
+    path = EXAMPLES / "slurm" / "train.sbatch"
+    assert program("bash", "-n", path).returncode == 0
+    assert all(
+        (ROOT / script).exists() for script in re.findall(r"examples/[\w/]+\.(?:sh|py)", path.read_text("utf-8"))
+    )
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["train", "table2", "99"], "table2 has no row '99'; it has: 1, 2, 3"),
+        (["train", "table9", "1"], "this is how: recipe.py"),
+        (["train", "table2"], "this is how: recipe.py"),
+        (["train", "arxiv", "bart"], "no architecture 'bart'"),
+        (["train", "table2", "8", "GPU=8"], "GPU= is no setting; there are: DATA"),
+        (["train", "table2", "8", "GPUS=many"], "GPUS=many is not a whole number"),
+        (["train", "table2", "8", "PRECISION=int8"], "PRECISION=int8: one of full, fp16, bf16"),
+        (["train", "table2", "8", "CORPUS=news"], "CORPUS=news: there are arxiv and pubmed"),
+        (["train", "table2", "8", "/nowhere"], "/nowhere has no data-bin/"),
+    ],
+)
+def test_mistakes_are_named(words, message):
+    with pytest.raises(PyramidionError, match=re.escape(message)):
+        recipe.main(words)
+
+
+def test_mistakes_end_the_program_in_one_line(program):
+    done = program(sys.executable, "examples/recipe.py", "train", "table2", "99")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: table2 has no row '99'")
+
+
+def test_environment_and_arguments(monkeypatch, capsys):
+    monkeypatch.setenv("GPUS", "8")
+    monkeypatch.setenv("DRY_RUN", "1")
+    recipe.main(["train", "table2", "8", "DATA=some/where", "GPUS=4", "--", "--lr", "0.1"])
+    shown = capsys.readouterr().out
+    assert "some/where/data-bin" in shown and "--distributed-world-size 4 --lr 0.1" in shown
+    recipe.main(["evaluate", "table4", "mean pooling", "data/x"])
+    assert "pyramidion-rouge data/x/text/valid.target" in capsys.readouterr().out
+
+
+def test_the_best_checkpoint_by_rouge():
+    words = training("deeppyramidion", metric="rouge2")
+    assert words[words.index("--best-checkpoint-metric") + 1] == "rouge2"
+    assert {"--eval-rouge", "--maximize-best-checkpoint-metric"} <= set(words)
+
+
+def tiny(words, folder):
+    """A command of a recipe with what makes it run in a second put last."""
+    here = ["--user-dir", ROOT / "pyramidion_fairseq", "--num-workers", 0, "--data-buffer-size", 0, "--cpu"]
+    out = [*words, *here]
+    if "--arch" in words:
+        out += [*NARROW, "--max-update", 2, "--update-freq", 1, "--batch-size", 4, "--no-epoch-checkpoints"]
+        out += ["--save-dir", folder, "--disable-validation"]
+    return out
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
+    """The commands as they are, sizes and the number of updates made small."""
+    row = paper.Recipe(arch, "arxiv")
+    settings = command.Settings(gpus=0, data=str(prepared), save=str(tmp_path), subset="test")
+    words = command.train(row, settings, [])[0][1:]
+    if row.initial:
+        base = paper.Recipe(row.initial, "arxiv")
+        run(monkeypatch, train.cli_main, *tiny(command.train(base, settings, [])[0][1:], tmp_path / "base"))
+        words[words.index("--finetune-from-model") + 1] = tmp_path / "base" / "checkpoint_last.pt"
+    run(monkeypatch, train.cli_main, *tiny(words, tmp_path))
+    state = load_checkpoint(tmp_path / "checkpoint_last.pt")
+    assert state["cfg"]["model"]["_name"] == arch and state["optimizer_history"][-1]["num_updates"] == 2
+    shutil.copy(tmp_path / "checkpoint_last.pt", tmp_path / "checkpoint_best.pt")
+    words = [*tiny(command.generate(row, settings, [])[0][1:], tmp_path), "--min-len", 1, "--max-len-b", 4]
+    out = run(monkeypatch, generate.cli_main, *words, "--scoring", "sacrebleu")
+    assert sorted(re.findall(r"^D-(\d+)", out, re.M)) == list("012345")
+
+
+def test_from_training_to_rouge_through_the_scripts(program, prepared, tmp_path):
+    """As a user types it, on a CPU, with sizes and the number of updates made small."""
+    settings = [f"DATA={prepared}", f"SAVE={tmp_path / 'checkpoints'}"]
+    small = [*NARROW, "--encoder-layers", 3, "--decoder-layers", 1, "--batch-size", 8, "--update-freq", 1]
+    fast = ["--num-workers", 0, "--max-update", 3, "--validate-interval", 1, "--save-interval", 1]
+    done = program("bash", "examples/pubmed/train.sh", "deeppyramidion", *settings, *small, *fast)
+    assert done.returncode == 0, done.stderr[-2000:]
+    done = program(
+        "bash", "examples/pubmed/generate.sh", "deeppyramidion", *settings, "--min-len", 2, "--max-len-b", 8
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    done = program("bash", "examples/pubmed/evaluate.sh", "deeppyramidion", *settings, "--samples", 100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"F1 +[\d.]+ \[ *[\d.]+, *[\d.]+\]", done.stdout)
+    expected = "The paper, Table 3, row DeepPyramidion/PubMed, test split: ROUGE-1 47.81, ROUGE-2 21.14"
+    assert done.stdout.splitlines()[-1] == expected
+    assert len((tmp_path / "checkpoints" / "summaries-test.txt").read_text("utf-8").splitlines()) == 6

@@ -1,0 +1,208 @@
+"""reproduce.py from a folder of JSON lines to the table and the figure, at a budget of two updates."""
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED
+from pyramidion_fairseq.schedule import PoolingSchedule
+from tests.conftest import ROOT
+
+from small_scale import process, report, scales  # isort: skip
+from small_scale.stages import Run, do_row, training  # isort: skip
+
+TWO = ["transpooler_2k_512", "4:Max Pooling"]
+
+
+@pytest.fixture(scope="module")
+def reproduced(program, prepared, tmp_path_factory):
+    """Two rows trained, generated and scored: (output folder, command, finished process)."""
+    output = tmp_path_factory.mktemp("reproduce") / "out"
+    words = [sys.executable, "examples/reproduce.py", "--scale", "cpu", "--data", prepared, "--output", output]
+    words += ["--updates", 2, "--rows", *TWO]
+    return output, words, program(*words)
+
+
+def test_rows_are_trained_generated_and_scored(reproduced):
+    output, _, done = reproduced
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "[1/3] transpooler_2k_512: train" in done.stderr and "[3/3] lead: rouge" in done.stderr
+    rows = json.loads((output / "results.json").read_text("utf-8"))["rows"]
+    assert list(rows) == ["lead", "transpooler_2k_512", "transpooler_2k_512_max_window"]
+    for row, about in rows.items():
+        f1 = about["stages"]["rouge"]["f1"]
+        assert all(0 <= f1[m]["low"] <= f1[m]["mean"] <= f1[m]["high"] <= 100 for m in report.METRICS)
+        assert len((output / "rows" / row / "summaries.txt").read_text("utf-8").splitlines()) == 6
+    # The summaries of this corpus are its documents' first words.
+    assert rows["lead"]["stages"]["rouge"]["f1"]["rouge1"]["mean"] > 30
+    assert rows["transpooler_2k_512"]["published"]["R1"] == "39.1"
+    assert rows["transpooler_2k_512_max_window"]["published"]["R2"] == "14.2"
+    table = (output / "results.md").read_text("utf-8")
+    assert re.search(r"\| transpooler_2k_512 +\| 512, 512 -> 128 +\|.*\| 39.1 +\| 14.6 +\|", table)
+    assert (output / "results.png").stat().st_size > 10_000
+
+
+def test_what_is_done_is_not_done_again(reproduced, program):
+    output, words, _ = reproduced
+    marker = output / "rows" / "transpooler_2k_512" / "generate.done.json"
+    marker.unlink()
+    before = (output / "rows" / "transpooler_2k_512" / "checkpoints" / "checkpoint_last.pt").stat().st_mtime
+    done = program(*words, "--rows", "transpooler_2k_512")
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = re.findall(r"transpooler_2k_512: (.*)", done.stderr)
+    assert shown == ["train is done", "validate is done", "generate", "rouge is done"] and marker.exists()
+    assert (output / "rows" / "transpooler_2k_512" / "checkpoints" / "checkpoint_last.pt").stat().st_mtime == before
+
+
+def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
+    """At two tokens a summary: what is timed has the right shape; how long it takes is not asserted."""
+    from small_scale import timing
+
+    output, words, _ = reproduced
+    corpus = words[words.index("--data") + 1]
+    run = Run(corpus, output, scales.SCALES["cpu"], 1, "cpu")
+    monkeypatch.setattr(timing, "FORCED", (2, 3))
+    rows = ["vanilla_2k", "transpooler_2k_512"]
+    timing.measure_rows(run, rows, rounds=1)
+    measured = json.loads((output / "measure.json").read_text("utf-8"))
+    assert list(measured["rows"]) == rows and measured["machine"]["threads"] >= 1
+    for row in rows:
+        assert measured["rows"][row]["train_bytes"] > 1e6
+        assert all(measured["rows"][row][name]["median"] > 0 for name in ("train", "generate_2", "generate_3"))
+
+
+def test_a_killed_run_ends_its_child_and_says_how_to_go_on(reproduced, tmp_path):
+    _, words, _ = reproduced
+    words = [str(tmp_path / "out") if word == words[words.index("--output") + 1] else str(word) for word in words]
+    words[words.index("--updates") + 1] = "100000"
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    child = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "out" / "rows" / "transpooler_2k_512" / "train.log"
+    until = time.monotonic() + 120
+    while not (log.exists() and "train_inner" in log.read_text("utf-8")) and time.monotonic() < until:
+        time.sleep(0.2)
+    child.send_signal(signal.SIGTERM)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 128 + signal.SIGTERM
+    assert stderr.splitlines()[-1] == "interrupted: run the same command again to continue"
+    size = log.stat().st_size
+    time.sleep(1)
+    assert log.stat().st_size == size  # nothing trains on
+    assert (log.parent / "checkpoints" / "checkpoint_last.pt").exists() and not (
+        log.parent / "train.done.json"
+    ).exists()
+
+
+def test_a_failing_command_is_named_with_its_last_line(tmp_path):
+    with pytest.raises(PyramidionError, match=r"failed, see .*log: the reason$"):
+        process.run([sys.executable, "-c", "import sys; sys.exit('the reason')"], tmp_path / "log")
+
+
+def test_an_interrupted_command_is_ended(tmp_path):
+    """With what it has started: a launcher's child must not train on."""
+    inner = f"import time; open(r'{tmp_path}/started', 'w'); time.sleep(5); open(r'{tmp_path}/late', 'w')"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+
+    def interrupt():
+        while not (tmp_path / "started").exists():
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        process.run([sys.executable, "-c", outer], tmp_path / "log")
+    time.sleep(5)
+    assert not (tmp_path / "late").exists()
+
+
+def test_launcher_goes_before_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAUNCHER", "env MARK=here")
+    process.run(["printenv", "MARK"], tmp_path / "log")
+    assert (tmp_path / "log").read_text("utf-8") == "here\n"
+
+
+@pytest.mark.parametrize("scale", sorted(scales.SCALES))
+@pytest.mark.parametrize("arch", list(dict.fromkeys(PUBLISHED.values())))
+def test_a_scale_keeps_the_ratios(scale, arch):
+    divisor = scales.SCALES[scale].divisor
+    full, small = scales.scaled(arch, scales.Scale(1, 8, *[1] * 10, (1, 1))), scales.scaled(arch, scales.SCALES[scale])
+    for name in (*scales.LENGTHS, *scales.WIDTHS):
+        assert small[name] * divisor == full[name]
+    assert full["max_source_positions"] in (512, 2048, 8192)
+    steps = [PoolingSchedule.parse(options["pooling_schedule"]).steps for options in (full, small)]
+    assert [(layer, kept * divisor) for layer, kept in steps[1]] == list(steps[0])
+
+
+def test_every_row_has_the_same_budget(tmp_path):
+    run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 3, "cpu")
+    budget = ("--max-update", "--batch-size", "--update-freq", "--lr", "--seed", "--warmup-updates", "--dropout")
+    rows = {row: training(run, row) for row in scales.ROWS}
+    assert len({tuple(words[words.index(name) + 1] for name in budget) for words in rows.values()}) == 1
+    assert {PUBLISHED[key] for key in PUBLISHED if key[0] == "4"} <= set(rows)
+    assert all("--cpu" in words and words[words.index("--arch") + 1] == row for row, words in rows.items())
+
+
+def test_power_needs_its_blockwise_model(tmp_path):
+    run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 1, "cpu")
+    with pytest.raises(PyramidionError, match="power_8k_4k_2k goes on from blockwise_8k: train that row first"):
+        do_row(run, "power_8k_4k_2k", "[1/1]")
+    folder = tmp_path / "rows" / "blockwise_8k" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint_last.pt").touch()
+    words = training(run, "power_8k_4k_2k")
+    assert words[words.index("--finetune-from-model") + 1] == str(folder / "checkpoint_last.pt")
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--data", "/nowhere"], "--data /nowhere: no such folder"),
+        (["--data", "tests"], "neither a folder that preprocess/prepare.py wrote (with data-bin/) nor one with files"),
+        (["--data", "tests", "--rows", "bert"], "--rows bert: neither an architecture"),
+        (["--data", "tests", "--rows", "2:99"], "--rows 2:99: neither an architecture"),
+        (["--data", "tests", "--updates", "0"], "--rounds and --updates must be at least 1"),
+    ],
+)
+def test_mistakes_end_in_one_line(monkeypatch, tmp_path, capsys, words, message):
+    import reproduce
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "--scale", "cpu", "--output", str(tmp_path), *words])
+    root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
+    assert reproduce.main() == 1
+    root.handlers[:] = handlers
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("error: ") and message in stderr and stderr.count("\n") == 1
+
+
+def test_a_corpus_of_files_is_prepared(raw, tmp_path):
+    from small_scale.corpus import corpus
+
+    folder = corpus(raw, tmp_path, 80)
+    assert folder == tmp_path / "data" and (folder / "data-bin" / "dict.source.txt").exists()
+    assert corpus(folder, tmp_path, 80) == corpus(folder / "data-bin", tmp_path, 80) == folder
+    (folder / "text" / "test.target").unlink()
+    with pytest.raises(PyramidionError, match=r"has no text/test\.target: prepare it with"):
+        corpus(folder, tmp_path, 80)
+
+
+def test_another_budget_needs_another_folder(reproduced, program):
+    _, words, _ = reproduced
+    done = program(*words, "--updates", 3)
+    assert done.returncode == 1
+    assert re.search(r"error: .* was made with updates 2: use another --output$", done.stderr.strip())
+
+
+def test_a_scale_is_of_known_architectures():
+    assert set(scales.ROWS) <= set(ARCHITECTURES)
+    with pytest.raises(PyramidionError, match="no architecture 'bert'"):
+        scales.scaled("bert", scales.SCALES["cpu"])

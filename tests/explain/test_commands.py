@@ -1,0 +1,199 @@
+"""pyramidion-summarize and pyramidion-explain, in this process: summaries in order, pages, and clear lines."""
+
+import gzip
+import io
+import json
+
+import pytest
+
+from pyramidion_fairseq.cli import explain, summarize
+from pyramidion_fairseq.explain import Explanation
+from tests.summaries import SENTENCES, article
+
+QUICK = ["--device", "cpu", "--min-len", "3", "--max-len-b", "8"]
+DOCUMENTS = [article(3), "", article(40), "word", article(9, seed=1)]
+
+
+@pytest.fixture
+def summarised(trained_folder, tmp_path):
+    """Factory: summarised(content, *options) is what the command writes to a file."""
+
+    def run(content, *options, checkpoint="checkpoint_best.pt", command=summarize, output="out"):
+        if content is not None:
+            (tmp_path / "in").write_bytes(content.encode() if isinstance(content, str) else content)
+        paths = ":".join(str(trained_folder / name) for name in checkpoint.split(":"))
+        chosen = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / output)]
+        command.main(["--checkpoint", paths, *QUICK, *chosen, *options])
+        return tmp_path / output
+
+    return run
+
+
+@pytest.fixture
+def expected(summarizers, trained_folder):
+    from pyramidion_fairseq.loading import load_summarizer
+
+    hub = load_summarizer(str(trained_folder), device="cpu")
+    return [summary.text for summary in hub.summarize(DOCUMENTS, min_len=3, max_len_b=8)]
+
+
+def test_one_line_for_each_document_in_order(summarised, expected):
+    out = summarised("\n".join(DOCUMENTS) + "\n")
+    assert out.read_text(encoding="utf-8").split("\n") == [*expected, ""]
+    assert expected[1] == "" and len({*expected}) > 2
+
+
+@pytest.mark.parametrize("options", [["--batch-size", "2"], ["--max-tokens", "70"], ["--beam", "2", "--lenpen", "1"]])
+def test_batches_change_nothing(summarised, expected, options):
+    assert summarised("\n".join(DOCUMENTS), *options).read_text().split("\n")[:-1] == expected
+
+
+def test_standard_streams_and_an_ensemble(summarised, trained_folder, monkeypatch, capsys):
+    text = "\n".join(DOCUMENTS).encode()
+    monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": io.BufferedReader(io.BytesIO(text))}))
+    paths = f"{trained_folder}/checkpoint_best.pt:{trained_folder}/other.pt"
+    summarize.main(["--checkpoint", paths, *QUICK])
+    captured = capsys.readouterr()
+    assert len(captured.out.split("\n")) == len(DOCUMENTS) + 1
+    assert "5 documents in" in captured.err
+
+
+def test_json_lines_in_and_out(summarised, expected):
+    rows = [{"article_text": [text], "article_id": f"a{n}"} for n, text in enumerate(DOCUMENTS)]
+    content = gzip.compress("\n".join(map(json.dumps, rows)).encode())
+    out = summarised(content, "--format", "jsonl", "--sources")
+    found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["summary"] for row in found] == expected and [row["index"] for row in found] == list(range(5))
+    assert found[1]["explanation"] is None and found[1]["score"] is None and found[1]["tokens"] == 0
+    explanation = Explanation.from_dict(found[0]["explanation"])
+    assert explanation.title == "a0" and " ".join(explanation.document.words) == DOCUMENTS[0]
+
+
+def test_an_interrupted_run_goes_on(summarised, expected, tmp_path):
+    whole = summarised("\n".join(DOCUMENTS)).read_text()
+    lines = whole.splitlines(keepends=True)
+    for kept in (0, 2, 4, 5):
+        (tmp_path / "out").write_text("".join(lines[:kept]) + ("half a li" if kept < 5 else ""))
+        assert summarised(None, "--resume").read_text() == whole
+    (tmp_path / "out").unlink()
+    assert summarised(None, "--resume").read_text() == whole
+    (tmp_path / "out").write_text("x\n" * 9)
+    with pytest.raises(SystemExit, match=r"9 summaries, more than .* has documents"):
+        summarised(None, "--resume")
+
+
+def test_summaries_before_a_bad_line_are_kept(summarised, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyramidion_fairseq.models.hub_interface.BUFFER", 2)
+    content = "\n".join(json.dumps({"text": article(2)}) for _ in range(4)) + "\nnonsense\n"
+    with pytest.raises(SystemExit, match=r"pyramidion-summarize: error: .*in, line 5 is not JSON"):
+        summarised(content)
+    assert len((tmp_path / "out").read_text().splitlines()) == 4
+
+
+def test_an_explanation_as_json(summarised, tmp_path):
+    record = {"article_text": SENTENCES, "section_names": ["A", "B"], "sections": [SENTENCES[:2], SENTENCES[2:]]}
+    content = json.dumps({"text": "first"}) + "\n" + json.dumps(record)
+    paths = ["--json", str(tmp_path / "numbers.json"), "--index", "1"]
+    (tmp_path / "in").write_text(content)
+    explain_main(summarised, tmp_path, paths)
+    explanation = Explanation.from_dict(json.loads((tmp_path / "numbers.json").read_text(encoding="utf-8")))
+    assert [section.name for section in explanation.document.sections] == ["A", "B"]
+    assert len(explanation.document.sentences) == 5 and explanation.model.exact
+    assert explanation.model.name == "deeppyramidion" and explanation.lengths[-1].tokens == 5
+
+
+def explain_main(summarised, tmp_path, options):
+    """The command without --output."""
+
+    class WithoutOutput:
+        @staticmethod
+        def main(argv):
+            place = argv.index("--output")
+            explain.main(argv[:place] + argv[place + 2 :])
+
+    summarised(None, *options, command=WithoutOutput)
+
+
+def test_pages(summarised, tmp_path):
+    pytest.importorskip("pyramidion_fairseq.explain.page")
+    hostile = "<script>alert(1)</script> " + article(9)
+    page = summarised(hostile, command=explain, output="report.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html") and "<script>alert(1)" not in page
+    many = summarised("\n".join(DOCUMENTS), "--format", "html", output="many.html").read_text(encoding="utf-8")
+    assert many.lstrip().lower().startswith("<!doctype html")
+
+
+def test_aggregate(summarised, tmp_path):
+    folder = summarised("\n".join(DOCUMENTS), "--aggregate", "--limit", "4", command=explain, output="plots")
+    names = {"positions.csv", "positions.png", "weights.csv", "weights.png", "sections.csv", "sentences.csv"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert "a document" not in (folder / "sentences.csv").read_text()[:10]
+
+
+@pytest.mark.parametrize(
+    "content, options, message",
+    [
+        (b"\x89PNG" + bytes(1000), [], "is no text"),
+        ("x\n", ["--sources"], "--sources goes with --format jsonl"),
+        ("x\n", ["--resume", "--format", "html"], "--resume goes with"),
+        ("x\n", ["--device", "nonsense"], "--device nonsense"),
+        ("x\n", ["--beam", "0"], "beam and max_len_b must be at least 1"),
+        ("x\n", ["--batch-size", "0"], "sizes must be at least 1"),
+        ("x\n", ["--data", "/nonexistent"], "no dict.source.txt and dict.target.txt in /nonexistent"),
+        ("x\n", ["--sentencepiece-model", "/nonexistent"], "/nonexistent is no sentencepiece model"),
+        ("x\n", ["--checkpoint", "/nonexistent.pt"], "there is no checkpoint /nonexistent.pt"),
+    ],
+)
+def test_clear_lines_of_summarize(summarised, content, options, message):
+    with pytest.raises(SystemExit) as stopped:
+        summarised(content, *options)
+    assert stopped.value.code.startswith("pyramidion-summarize: error: ") and message in stopped.value.code
+    assert "\n" not in stopped.value.code
+
+
+@pytest.mark.parametrize(
+    "content, options, message",
+    [
+        ("", [], "document 0 of .* is empty"),
+        ("\u200b \u00ad", [], "document 0 of .* is empty"),
+        ("x", ["--index", "1"], "has no document 1, counted from 0"),
+        ("x", ["--index", "-1"], "--index counts from 0, got -1"),
+        ("", ["--aggregate"], "no document with any text"),
+        ("x", ["--aggregate", "--limit", "0"], "--limit must be at least 1"),
+        ("x", ["--aggregate", "--json", "y"], "--aggregate goes with --output DIR"),
+    ],
+)
+def test_clear_lines_of_explain(summarised, content, options, message):
+    with pytest.raises(SystemExit, match=f"pyramidion-explain: error: .*{message}"):
+        summarised(content, *options, command=explain)
+
+
+def test_nothing_is_overwritten_unasked(summarised, tmp_path):
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(SystemExit, match="out exists: use --overwrite"):
+        summarised("x\n")
+    assert (tmp_path / "out").read_text() == "precious"
+    assert summarised("x\n", "--overwrite").read_text() != "precious"
+
+
+def test_interruption_and_memory_are_one_line(summarised, monkeypatch, capsys):
+    def fail(error):
+        def stream(*_, **__):
+            raise error
+
+        monkeypatch.setattr("pyramidion_fairseq.models.hub_interface.PyramidionHubInterface.summarize_stream", stream)
+
+    fail(KeyboardInterrupt())
+    with pytest.raises(SystemExit) as stopped:
+        summarised("x\n", "--overwrite")
+    assert stopped.value.code == 130 and "pyramidion-summarize: interrupted" in capsys.readouterr().err
+    fail(MemoryError())
+    with pytest.raises(SystemExit, match="memory is too small"):
+        summarised("x\n", "--overwrite")
+
+
+@pytest.mark.parametrize("command", [summarize, explain])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["--help"])
+    assert "--checkpoint CKPT[:CKPT2...]" in capsys.readouterr().out

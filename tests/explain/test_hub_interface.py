@@ -1,0 +1,193 @@
+"""summarize: one summary for each document, in order, as stock generation writes it."""
+
+import pytest
+import torch
+
+from pyramidion_fairseq import PyramidionModel
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.loading import load_summarizer
+from pyramidion_fairseq.models.batching import batches_by_length
+from pyramidion_fairseq.models.hub_interface import PyramidionHubInterface
+from pyramidion_fairseq.text import Document
+from tests.summaries import article, write_checkpoint, write_sentencepiece
+
+QUICK = {"min_len": 3, "max_len_b": 12}
+
+
+def test_summaries_equal_those_of_the_stock_interface(trained_folder):
+    documents = [article(2), article(40), "word", article(5, seed=1)]
+    hub = PyramidionModel.from_pretrained(
+        str(trained_folder), "checkpoint_best.pt", data_name_or_path=str(trained_folder),
+        bpe="sentencepiece", sentencepiece_model=str(trained_folder / "sentencepiece.model"),
+    )  # fmt: skip
+    assert isinstance(hub, PyramidionHubInterface)
+    stock = hub.translate(documents, beam=2, max_len_b=12, min_len=3)
+    summaries = hub.summarize(documents, batch_size=3, **QUICK)
+    assert [summary.text for summary in summaries] == stock
+    hypotheses = hub.generate([hub.encode(text) for text in documents], beam=2, max_len_b=12, min_len=3)
+    for summary, (best, *_) in zip(summaries, hypotheses):
+        assert [*summary.tokens, 2] == best["tokens"].tolist()
+        assert summary.score == pytest.approx(float(best["score"]), abs=1e-5)
+    assert all(summary.provenance is None for summary in summaries)
+
+
+def test_provenance_changes_no_summary(summarizers):
+    documents = [article(2), article(40), article(9)]
+    plain, explained = (summarizers().summarize(documents, flag, **QUICK) for flag in (False, True))
+    assert [(s.text, s.score, s.tokens) for s in plain] == [(s.text, s.score, s.tokens) for s in explained]
+
+
+@pytest.mark.parametrize("limits", [{"batch_size": 1}, {"batch_size": 3}, {"max_tokens": 80}, {"buffer": 2}])
+def test_order_and_number_do_not_depend_on_batches(summarizers, limits):
+    documents = [article(n, seed=n) if n else "" for n in (3, 0, 40, 1, 7, 2, 40)]
+    expected = list(summarizers().summarize_stream(documents, True, **QUICK))
+    done = []
+    found = list(summarizers().summarize_stream(documents, True, progress=done.append, **limits, **QUICK))
+    assert [summary.text for summary in found] == [summary.text for summary in expected]
+    assert sum(done) == 7 and (found[1].text, found[1].score, found[1].tokens) == ("", None, ())
+    for one, other in zip(found, expected):
+        assert (one.provenance is None) == (other.provenance is None)
+        if one.provenance:
+            weights = (s.provenance.models[0].source_weights() for s in (one, other))
+            torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-5)
+
+
+def test_the_stream_is_lazy(summarizers):
+    read = []
+
+    def documents():
+        for number in range(100):
+            read.append(number)
+            yield article(2, seed=number)
+
+    stream = summarizers().summarize_stream(documents(), buffer=4, **QUICK)
+    next(stream)
+    assert read == [0, 1, 2, 3]
+
+
+def test_one_text_is_one_document(summarizers):
+    assert len(summarizers().summarize(article(3), **QUICK)) == 1
+    assert len(summarizers().summarize(Document.from_text(article(3)), **QUICK)) == 1
+    assert summarizers().summarize([]) == []
+
+
+def test_defaults_are_the_papers_as_far_as_the_model_goes(summarizers, monkeypatch):
+    hub, seen = summarizers(), []
+    build = hub.task.build_generator
+    monkeypatch.setattr(hub.task, "build_generator", lambda models, args: seen.append(args) or build(models, args))
+    (summary,) = hub.summarize(article(3))
+    assert (seen[0].beam, seen[0].lenpen, seen[0].max_len_b, seen[0].min_len) == (2, 1.0, 966, 23)
+    assert len(summary.tokens) == 23  # the model writes 24, </s> among them
+    hub.summarize(article(3), min_len=2, max_len_b=4)
+    assert (seen[1].min_len, seen[1].max_len_b) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"beem": 3}, "no such option of generation: beem"),
+        ({"beam": 0}, "beam and max_len_b must be at least 1"),
+        ({"max_len_b": 0}, "beam and max_len_b must be at least 1"),
+        ({"batch_size": 0}, "sizes must be at least 1"),
+        ({"max_tokens": 0}, "sizes must be at least 1"),
+    ],
+)
+def test_bad_options_are_named(summarizers, options, message):
+    with pytest.raises(PyramidionError, match=message):
+        summarizers().summarize(article(2), **options)
+
+
+def test_what_is_no_document(summarizers):
+    with pytest.raises(PyramidionError, match="a document is a text, not int"):
+        summarizers().summarize([article(2), 3])
+    with pytest.raises(PyramidionError, match="no provenance: its document is empty"):
+        summarizers().explain([""])
+
+
+HOSTILE = [
+    "<script>alert(1)</script> <img src=x onerror=alert(1)> &amp; ]]> </textarea>",
+    "\x00\x01\x02\x7f\x80 binary \ufffd \ufffe \uffff",
+    "lone \ud800 surrogates \udfff",
+    "word",
+    "\u202eright to left\u202c zero\u200bwidth",
+    "x" * 100_000,
+    "\u65e5\u672c\u8a9e" * 5000,
+    ". " * 5000,
+    "\n\n\n a \n\n\n",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_gets_an_explanation(summarizers, text):
+    explanation = summarizers().explain(text, **QUICK)[0]
+    words = explanation.document.words
+    assert words and len(explanation.stages[-1].weights) == len(words) == len(explanation.document.space_after)
+    " ".join(words).encode("utf-8")
+    assert explanation.document.sentences[-1][1] == len(words)
+
+
+def test_ten_megabytes(summarizers):
+    text = (article(50) + "\n") * (10_000_000 // len(article(50)))
+    (summary,) = summarizers().summarize(text, with_provenance=True, **QUICK)
+    explanation = summary.explain()
+    assert len(explanation.document.words) == 50_000 and explanation.model.note.startswith("Not listed: ")
+    assert explanation.truncated > 49_900
+    assert summary.text == summarizers().summarize(article(50), **QUICK)[0].text
+
+
+def test_an_ensemble(trained_folder):
+    paths = [str(trained_folder / name) for name in ("checkpoint_best.pt", "other.pt")]
+    hub = load_summarizer(":".join(paths), device="cpu")
+    (summary,) = hub.summarize(article(5), with_provenance=True, **QUICK)
+    first, second = summary.provenance.models
+    assert [name for name, _ in first.stages] == ["after layer 1", "after layer 2"]
+    assert [name for name, _ in second.stages] == ["after layer 2"] and second.attention.size(1) == 9
+    alone = load_summarizer(paths[:1], device="cpu").summarize(article(5), **QUICK)[0]
+    assert alone.score != summary.score
+    explanation = summary.explain()
+    assert [stage.kind for stage in explanation.stages] == ["decoder", "used"]
+    assert all(sum(weight for _, weight in sources) <= 1 + 1e-6 for sources in explanation.summary.sources)
+
+
+def test_too_little_memory_halves_the_batch(summarizers, monkeypatch, caplog):
+    hub, sizes = summarizers(), []
+    generate = PyramidionHubInterface._generate
+
+    def limited(self, sources, *rest):
+        sizes.append(len(sources))
+        if len(sources) > 2:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return generate(self, sources, *rest)
+
+    documents = [article(n) for n in range(1, 6)]
+    expected = [summary.text for summary in hub.summarize(documents, **QUICK)]
+    monkeypatch.setattr(PyramidionHubInterface, "_generate", limited)
+    assert [summary.text for summary in hub.summarize(documents, **QUICK)] == expected
+    assert sizes == [5, 2, 3, 1, 2] and "going on with half as many" in caplog.text
+
+    def never(self, *_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr(PyramidionHubInterface, "_generate", never)
+    with pytest.raises(PyramidionError, match="memory on cpu is too small for a document of"):
+        hub.summarize(documents)
+
+
+def test_batches():
+    assert batches_by_length([], 3) == []
+    assert batches_by_length([5, 9, 5, 1], 3) == [[1, 0, 2], [3]]
+    assert batches_by_length([5, 9, 5, 1], 3, max_tokens=10) == [[1], [0, 2], [3]]
+    assert batches_by_length([50, 9], 3, max_tokens=10) == [[0], [1]]
+    assert batches_by_length([4, 4, 4], 2, max_tokens=12) == [[0, 1], [2]]
+
+
+def test_checkpoints_of_the_stock_task(tmp_path):
+    write_sentencepiece(tmp_path)
+    path = write_checkpoint(tmp_path, task="translation")
+    hub = load_summarizer(path, device="cpu")
+    assert hub.task.cfg.left_pad_source
+    summaries = hub.summarize([article(40), article(1)], with_provenance=True, **QUICK)
+    assert len(summaries) == 2
+    for summary in summaries:
+        weights = summary.provenance.models[0].source_weights()
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(weights)), rtol=0, atol=1e-5)

@@ -1,0 +1,115 @@
+"""Finding what belongs to a checkpoint; one clear line for what is missing."""
+
+import shutil
+
+import pytest
+import torch
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.loading import load_summarizer
+from tests.conftest import make_dictionary
+from tests.summaries import article, write_checkpoint, write_sentencepiece
+
+QUICK = {"min_len": 3, "max_len_b": 6}
+
+
+@pytest.fixture
+def folder(trained_folder, tmp_path):
+    """A copy to take things away from."""
+    shutil.copytree(trained_folder, tmp_path / "folder")
+    return tmp_path / "folder"
+
+
+def test_as_preprocessing_and_training_leave_it(folder, tmp_path):
+    """Dictionaries in data-bin, the sentencepiece model beside data-bin, the checkpoint elsewhere."""
+    prepared, checkpoints = tmp_path / "prepared", tmp_path / "checkpoints"
+    (prepared / "data-bin").mkdir(parents=True)
+    checkpoints.mkdir()
+    write_sentencepiece(prepared / "data-bin")
+    write_checkpoint(prepared / "data-bin", pooling_schedule="1:12,2:5")
+    shutil.move(prepared / "data-bin" / "checkpoint_best.pt", checkpoints / "checkpoint_best.pt")
+    shutil.move(prepared / "data-bin" / "sentencepiece.model", prepared / "sentencepiece.model")
+    expected = load_summarizer(str(folder), device="cpu").summarize(article(3), **QUICK)
+    for checkpoint in (checkpoints, checkpoints / "checkpoint_best.pt"):
+        assert load_summarizer(str(checkpoint), device="cpu").summarize(article(3), **QUICK) == expected
+
+
+def test_moved_together(folder, trained_folder):
+    """What the checkpoint remembers of its training is gone: what stands beside it is taken."""
+    hub = load_summarizer(str(folder / "checkpoint_best.pt"), device="cpu")
+    assert hub.task.cfg.data == str(folder) and hub.cfg.bpe.sentencepiece_model == str(folder / "sentencepiece.model")
+
+
+def test_given_places_come_first(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("dict.source.txt", "dict.target.txt"):
+        shutil.move(folder / name, other / name)
+    shutil.move(folder / "sentencepiece.model", other / "my.model")
+    hub = load_summarizer(str(folder), data=str(other), sentencepiece_model=str(other / "my.model"), device="cpu")
+    assert len(hub.summarize([article(3)], **QUICK)) == 1
+
+
+def rename_task_data(folder):
+    state = torch.load(folder / "checkpoint_best.pt", weights_only=True)
+    state["cfg"]["task"]["data"] = "/nonexistent/data-bin"
+    torch.save(state, folder / "checkpoint_best.pt")
+
+
+def remove(*names):
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def write(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def shorten_dictionaries(folder):
+    for side in ("source", "target"):
+        lines = (folder / f"dict.{side}.txt").read_text().splitlines(keepends=True)
+        (folder / f"dict.{side}.txt").write_text("".join(lines[:-5]))
+
+
+def foreign_dictionaries(folder):
+    size = len((folder / "dict.source.txt").read_text().splitlines())
+    for side in ("source", "target"):
+        make_dictionary(size + 4).save(str(folder / f"dict.{side}.txt"))
+        text = (folder / f"dict.{side}.txt").read_text()
+        (folder / f"dict.{side}.txt").write_text(text.replace("w0 ", "\u2581w0 "))
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (remove("checkpoint_best.pt"), "has no checkpoint_best.pt or checkpoint_last.pt"),
+        (lambda f: [remove("dict.source.txt")(f), rename_task_data(f)], "no dict.source.txt and dict.target.txt in"),
+        (remove("sentencepiece.model"), "no sentencepiece.model in .*: say with --sentencepiece-model where it is"),
+        (write("sentencepiece.model", b"nonsense"), "is no sentencepiece model, or cannot be read"),
+        (foreign_dictionaries, "is another model's: the dictionary has 4 of its"),
+        (shorten_dictionaries, "cannot be loaded|does not belong to the dictionaries"),
+        (write("checkpoint_best.pt", b"nonsense"), "is damaged, or no checkpoint"),
+        (write("checkpoint_best.pt", b""), "is damaged, or no checkpoint"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_one_line(folder, monkeypatch, tmp_path, damage, message):
+    rename_task_data(folder)
+    damage(folder)
+    with pytest.raises(PyramidionError, match=message) as error:
+        load_summarizer(str(folder), device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_no_such_checkpoint_or_device(folder):
+    with pytest.raises(PyramidionError, match=r"there is no checkpoint .*missing\.pt"):
+        load_summarizer(f"{folder}/checkpoint_best.pt:{folder}/missing.pt")
+    with pytest.raises(PyramidionError, match="--device nonsense"):
+        load_summarizer(str(folder), device="nonsense")
+
+
+def test_word_dictionaries_need_no_sentencepiece(tmp_path):
+    for side in ("source", "target"):
+        make_dictionary(40).save(str(tmp_path / f"dict.{side}.txt"))
+    hub = load_summarizer(write_checkpoint(tmp_path), device="cpu")
+    (summary,) = hub.summarize("w1 w2 other w3. " * 3, with_provenance=True, **QUICK)
+    assert summary.provenance.source.tokens[:4] == (5, 6, 3, 3)
+    assert set(summary.text.split()) <= {f"w{i}" for i in range(40)} | {"<unk>", "<s>", "<pad>"}

@@ -1,0 +1,167 @@
+"""fairseq-generate's output as summaries: order, gaps, shards, n-best, separators, what else is in the file."""
+
+import logging
+
+import pytest
+
+from pyramidion_fairseq.cli.summaries import main
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.scoring.generate_output import find_outputs, in_order, read_summaries
+
+LOG = "2026-11-24 01:02:03 | INFO | fairseq_cli.generate | loading\n"
+END = LOG + "Generate test with beam=2: ROUGE-1 1.00\n"
+
+
+def record(number, text, pieces=None, hypotheses=1):
+    best = "".join(
+        f"H-{number}\t-0.5\t{pieces or text}{rank or ''}\n"
+        f"D-{number}\t-0.5\t{text}{rank or ''}\nP-{number}\t-0.1 -0.2\n"
+        for rank in range(hypotheses)
+    )
+    return f"S-{number}\tthe document\nT-{number}\tthe reference\n{best}"
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Factory: log(content, name="generate.log") writes it and gives its path."""
+
+    def write(content, name="generate.log"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return path
+
+    return write
+
+
+def test_order_of_the_corpus_and_logged_lines(log):
+    path = log(LOG + record(2, "two") + LOG + record(0, "zero") + record(1, "one") + END)
+    assert in_order(read_summaries([path]), 3) == ["zero", "one", "two"]
+
+
+def test_a_document_without_summary_is_an_empty_line_and_a_warning(log, caplog):
+    path = log(record(0, "zero") + record(3, "three") + "S-1\tno hypothesis\nT-1\tx\n" + END)
+    assert in_order(read_summaries([path]), 5) == ["zero", "", "", "three", ""]
+    assert "3 of 5 documents have no summary; their lines are empty: 1, 2, 4" in caplog.text
+
+
+def test_an_empty_summary_is_one(log, caplog):
+    path = log(record(0, "") + record(1, "one"))
+    assert in_order(read_summaries([path]), 2) == ["", "one"] and not caplog.text
+
+
+def test_more_summaries_than_documents(log):
+    with pytest.raises(PyramidionError, match="a summary of document 3, but only 2 documents"):
+        in_order(read_summaries([log(record(3, "three"))]), 2)
+
+
+def test_the_first_of_several_hypotheses_is_the_best(log):
+    assert read_summaries([log(record(0, "best", hypotheses=3) + record(1, "one", hypotheses=3))]) == {
+        0: "best",
+        1: "one",
+    }
+
+
+def test_shards_in_folders_and_files(log, tmp_path):
+    first = log(record(0, "zero") + record(2, "two") + END, "shard0/generate-test.txt")
+    second = log(record(1, "one") + END, "shard1/generate-test.txt")
+    expected = {0: "zero", 1: "one", 2: "two"}
+    assert read_summaries([first, second]) == read_summaries(find_outputs([tmp_path])) == expected
+    assert read_summaries(find_outputs([first.parent, second.parent])) == expected
+    log(record(1, "another"), "shard1/generate-test.txt")
+    with pytest.raises(PyramidionError, match="document 1 has different summaries"):
+        read_summaries([log(record(1, "one"), "other.log"), second])
+
+
+def test_several_splits_in_a_folder(log, tmp_path):
+    for split in ("valid", "test"):
+        log(record(0, split), f"generate-{split}.txt")
+    with pytest.raises(PyramidionError, match="several splits"):
+        find_outputs([tmp_path])
+
+
+def test_two_runs_in_one_file(log):
+    with pytest.raises(PyramidionError, match=r"more than one run \(document 0"):
+        read_summaries([log(record(0, "a") + END + record(0, "b"))])
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\r", "\x0b", "\x1e", "\t", "\n", "\n\n", "\r\n"])
+def test_separators_in_the_text_end_no_line(log, mark, tmp_path):
+    path = log(record(0, f"left{mark}right") + record(1, "one") + END)
+    out = tmp_path / "out.txt"
+    main([str(path), "--output", str(out), "--expected", "2"])
+    assert out.read_bytes() == b"left right\none\n"
+    assert out.read_text(encoding="utf-8").splitlines() == ["left right", "one"]
+
+
+def test_text_that_looks_like_a_record(log):
+    assert read_summaries([log(record(0, "D-1\t-0.5\tmade up") + record(1, "one"))]) == {
+        0: "D-1 -0.5 made up",
+        1: "one",
+    }
+
+
+def test_progress_bars_in_the_same_file(log):
+    """Standard error mixed into the output, at any byte, as tqdm writes it."""
+    bar = "\r 33%|███▎      | 1/3 [00:01<00:02,  1.03s/it, wps=52]".encode()
+    whole = (record(0, "zéro") + record(1, "one two")).encode()
+    cut = whole.index(b"\xa9", whole.index(b"D-0"))  # inside a letter
+    mixed = b"\r  0%|          | 0/3 [00:00<?, ?it/s]" + whole[:cut] + bar + whole[cut:] + b"\r      \r" + END.encode()
+    assert read_summaries([log(mixed)]) == {0: "zéro", 1: "one two"}
+
+
+def test_a_run_that_was_stopped_in_a_line(log):
+    path = log((record(0, "zero") + record(1, "a long summary")).rpartition("\nP-")[0][:-5])
+    assert read_summaries([path]) == {0: "zero"}
+
+
+def test_pieces_are_joined_where_no_bpe_was_given(log, caplog):
+    pieces = "\u2581the \u2581ca t \u2581sat"
+    assert read_summaries([log(record(0, pieces))]) == {0: "the cat sat"}
+    assert "in pieces" in caplog.text
+    only_h = f"H-0\t-0.5\t{pieces}\nH-1\t-0.5\t\u2581dog\n"
+    assert read_summaries([log(only_h)]) == {0: "the cat sat", 1: "dog"}
+    assert "no D- lines" in caplog.text
+
+
+def test_spaces_deleted_by_giving_bpe_twice(log, caplog):
+    path = log(record(0, "thecatsat", "the cat sat") + record(1, "dog"))
+    assert read_summaries([path]) == {0: "the cat sat", 1: "dog"}
+    assert "lost their spaces" in caplog.text
+    path = log(record(0, "the cat", "\u2581the \u2581cat") + record(1, "cat", "\u2581c at"))
+    assert read_summaries([path]) == {0: "the cat", 1: "cat"}
+
+
+def test_the_command(log, tmp_path, caplog, capsys):
+    path, references = log(record(1, "one") + END), log("a\nb\n", "refs.txt")
+    out = tmp_path / "out.txt"
+    with caplog.at_level(logging.INFO):
+        main([str(path), "--output", str(out), "--references", str(references)])
+    assert out.read_text(encoding="utf-8") == "\none\n"
+    main([str(path), "--output", "-", "--expected", "3"])
+    assert capsys.readouterr().out == "\none\n\n"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nothing.log"], "no such file"),
+        (["empty.log"], "no summaries"),
+        (["good.log", "--expected", "0"], "at least 1"),
+        (["good.log", "--expected", "2", "--strict"], "1 documents have no summary"),
+        (["bad.log"], "document 0 is not UTF-8"),
+        (["folder"], "no generate-"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_leave_the_old_file(log, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    log(record(0, "zero"), "good.log")
+    log(b"D-0\t-0.5\t\xff\n", "bad.log")
+    log(LOG, "empty.log")
+    (tmp_path / "folder").mkdir()
+    log("old\n", "out.txt")
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--output", "out.txt"])
+    assert message in stop.value.code and "\n" not in stop.value.code
+    assert (tmp_path / "out.txt").read_text() == "old\n"
+    assert len(list(tmp_path.iterdir())) == 5

@@ -1,0 +1,110 @@
+"""pyramidion-rouge: what it prints and writes, and the mistakes that it catches."""
+
+import json
+
+import pytest
+
+from pyramidion_fairseq.cli.rouge import main
+
+REFERENCES = ["the cat sat on the mat.", "a dog barked. it rained."]
+HYPOTHESES = ["the cat sat.", "a dog barked."]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    contents = {
+        "test.target": REFERENCES,
+        "summaries.txt": HYPOTHESES,
+        "other.txt": ["a cat", "it rained."],
+        "test.source": ["the cat sat on the mat and more words", "a dog barked and more"],
+        "longer.txt": [*HYPOTHESES, "one more"],
+        "gaps.txt": ["", "a dog"],
+        "generate.log": ["S-0\ta", "T-0\tb", "H-0\t-1\tc", "D-0\t-1\tc", "P-0\t-1"],
+    }
+    for name, lines in contents.items():
+        (tmp_path / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "latin1.txt").write_bytes("a\ncaf\xe9\n".encode("latin-1"))
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbf" + "".join(t + "\r\n" for t in HYPOTHESES).encode())
+    return tmp_path
+
+
+def test_table(files, capsys):
+    main(["test.target", "summaries.txt", "--lead", "test.source", "--lead-words", "3", "--against", "other.txt"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["2", "documents", "ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum"]
+    # 3 of 6 words and 3 of 3; 3 of 5 and 3 of 3: recall 50 and 60, F1 200/3 and 75
+    assert lines[1].startswith("summaries.txt ") and "F1" in lines[1] and "70.83 [66.67, 75.00]" in lines[1]
+    assert lines[2].split()[:2] == ["P", "100.00"] and lines[3].split()[:4] == ["R", "55.00", "[50.00,", "60.00]"]
+    assert lines[4].startswith("other.txt ") and lines[7].startswith("lead baseline (first 3 words)  F1 ")
+    assert lines[10].startswith("ROUGE-1 F1: difference +") and "p = " in lines[10]
+    assert lines[14].startswith("rouge|stem:yes|tok:rouge-score|sent:auto.1|n:2|")
+
+
+def test_json(files, capsys):
+    arguments = [
+        "test.target",
+        "summaries.txt",
+        "--no-stemming",
+        "--samples",
+        "50",
+        "--seed",
+        "3",
+        "--separator",
+        ". ",
+    ]
+    main([*arguments, "--json", "scores.json"])
+    assert "n:2|samples:50|seed:3" in capsys.readouterr().out
+    report = json.loads((files / "scores.json").read_text(encoding="utf-8"))
+    main([*arguments, "--json", "-"])
+    assert json.loads(capsys.readouterr().out) == report
+    scores = report["systems"]["summaries.txt"]["scores"]
+    assert scores["rouge1"]["recall"]["mean"] == pytest.approx(55)
+    assert set(scores) == {"rouge1", "rouge2", "rougeL", "rougeLsum"}
+    settings = report["systems"]["summaries.txt"]["settings"]
+    assert settings == {"backend": "rouge-score", "stemming": False, "separator": ". ", "samples": 50, "seed": 3}
+
+
+def test_files_of_windows_score_alike(files, capsys):
+    main(["test.target", "windows.txt", "--json", "-"])
+    windows = json.loads(capsys.readouterr().out)["systems"]["windows.txt"]
+    main(["test.target", "summaries.txt", "--json", "-"])
+    assert json.loads(capsys.readouterr().out)["systems"]["summaries.txt"] == windows
+
+
+def test_empty_lines_are_counted(files, caplog):
+    main(["test.target", "gaps.txt"])
+    assert "gaps.txt: 1 of 2 lines are empty and score 0 (line 1)" in caplog.text
+    main(["gaps.txt", "other.txt"])
+    assert caplog.text.count("gaps.txt: 1 of 2 lines are empty") == 2
+
+
+def test_copies_are_pointed_out(files, caplog):
+    (files / "copy.txt").write_text("".join(text + "\n" for text in REFERENCES))
+    main(["test.target", "copy.txt"])
+    assert "hold the same texts" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["test.target", "longer.txt"], "test.target has 2 lines and longer.txt has 3"),
+        (["longer.txt", "test.target"], "longer.txt has 3 lines and test.target has 2"),
+        (["summaries.txt", "test.target"], "references come first, hypotheses second"),
+        (["test.target", "test.target"], "are the same file"),
+        (["test.target", "missing.txt"], "cannot read missing.txt: No such file"),
+        (["test.target", "empty.txt"], "empty.txt is empty"),
+        (["test.target", "latin1.txt"], "latin1.txt, line 2: not UTF-8"),
+        (["test.target", "generate.log"], "make it summaries with pyramidion-summaries"),
+        (["test.target", "summaries.txt", "--against", "summaries.txt"], "--against is the same file"),
+        (["test.target", "summaries.txt", "--lead-words", "3"], "needs --lead"),
+        (["test.target", "summaries.txt", "--lead", "longer.txt"], "longer.txt has 3"),
+        (["test.target", "summaries.txt", "--samples", "0"], "at least one sample"),
+        (["test.target", "summaries.txt", "--json", "no/folder.json"], "No such file"),
+    ],
+)
+def test_mistakes_end_in_one_line(files, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert message in stop.value.code and "\n" not in stop.value.code

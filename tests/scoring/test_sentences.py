@@ -1,0 +1,57 @@
+"""Sentences of tokenised text, of written text, and with a separator."""
+
+import pytest
+
+from pyramidion_fairseq.scoring import split_sentences
+
+CASES = {
+    "tokenised and lower case": (
+        "we study x . results ( fig . 2 ) hold for p < 0.05 . is it so ? yes !",
+        ["we study x .", "results ( fig .", "2 ) hold for p < 0.05 .", "is it so ?", "yes !"],
+    ),
+    "tokenised: attached marks are abbreviations": (
+        "dr. smith et al. found approx. 5 cases . they e.g. rested .",
+        ["dr. smith et al. found approx. 5 cases .", "they e.g. rested ."],
+    ),
+    "written": (
+        'We study x. It costs 0.5 USD. Does it work? Yes! "It does." (See below.) 12 of 30 agreed.',
+        [
+            "We study x.",
+            "It costs 0.5 USD.",
+            "Does it work?",
+            "Yes!",
+            '"It does."',
+            "(See below.)",
+            "12 of 30 agreed.",
+        ],
+    ),
+    "abbreviations": (
+        "As Fig. 3 of J. Smith et al. (2018) shows, e.g. Eq. 4 vs. No. 5 in the U.S. Army, it holds. Done.",
+        ["As Fig. 3 of J. Smith et al. (2018) shows, e.g. Eq. 4 vs. No. 5 in the U.S. Army, it holds.", "Done."],
+    ),
+    "a small letter goes on": ("Use the sys.path of Python. pip does.", ["Use the sys.path of Python. pip does."]),
+    "written in lower case": (
+        "this holds. that does not. see fig. 3.",
+        ["this holds.", "that does not.", "see fig. 3."],
+    ),
+    "line ends": ("First line\nsecond line\r\n\n third. Fourth.", ["First line", "second line", "third.", "Fourth."]),
+    "nothing": (" \n ", []),
+    "no mark at all": ("just words", ["just words"]),
+    "one mark after the other": ("Really?! Yes...", ["Really?!", "Yes..."]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases(name):
+    text, sentences = CASES[name]
+    assert split_sentences(text) == sentences
+
+
+def test_separator_is_the_only_place_to_split_and_is_dropped():
+    assert split_sentences("One. Two.<n>Three. <n> ", "<n>") == ["One. Two.", "Three."]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_but_blanks_is_lost(name):
+    text = CASES[name][0]
+    assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())

@@ -1,0 +1,45 @@
+"""The form and its answers in a headless Chromium: the server's headers allow what the pages need."""
+
+from tests.serve.conftest import GOOD
+
+
+def test_from_the_form_to_the_report_and_back(serve, new_page):
+    page = new_page()
+    page.goto(f"http://localhost:{serve().port}/")
+    page.get_by_label("Paste its text").fill(GOOD)
+    page.get_by_role("button", name="Summarise").click()
+    assert page.locator("#document .word").all_text_contents() == GOOD.split()
+    page.locator("#summary .word").first.hover()
+    assert page.locator("#document .lit").count() > 0
+    page.get_by_role("radio", name="used by the summary").check()
+    page.get_by_role("link", name="another document").click()
+    assert page.get_by_role("button", name="Summarise").is_enabled()
+
+
+def test_upload_and_refusal(serve, new_page):
+    page = new_page()
+    page.goto(f"http://127.0.0.1:{serve(words=10).port}/")
+    file = {"name": "a.jsonl", "mimeType": "application/json", "buffer": b'{"text": "one"}\n{"text": "two"}\n'}
+    page.get_by_label("or choose a file").set_input_files(file)
+    page.get_by_role("button", name="Summarise").click()
+    assert page.get_by_role("combobox", name="Document").locator("option").count() == 2
+    page.go_back()
+    page.get_by_label("Paste its text").fill("word " * 11)
+    page.get_by_label("or choose a file").set_input_files([])
+    page.get_by_role("button", name="Summarise").click()
+    assert "The document has 11 words, the limit is 10" in page.locator(".notice").inner_text()
+    page.problems.clear()  # Chromium reports the status 413 as an error of the console
+    page.get_by_role("link", name="Back to the form").click()
+    assert page.get_by_role("heading").inner_text() == "Summarise a document"
+
+
+def test_waiting_is_shown(serve, engine, new_page):
+    page = new_page()
+    page.goto(f"http://127.0.0.1:{serve().port}/")
+    page.get_by_label("Paste its text").fill("wait for it")
+    page.get_by_role("button", name="Summarise").click(no_wait_after=True)
+    engine.wait_for("start")
+    page.get_by_text("Reading and summarising: 1 s").wait_for()
+    assert page.get_by_role("button", name="Summarise").is_disabled()
+    engine.release.set()
+    page.locator("#document .word").first.wait_for()

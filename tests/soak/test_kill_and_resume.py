@@ -1,0 +1,107 @@
+"""Training killed at moments drawn from a seed: it goes on, and is bit for bit the run that was never stopped."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from tests.conftest import ROOT
+from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
+
+KILLS = 25
+#: What stands in the log just before the moments that are worth dying in, and how many seconds they may last.
+MOMENTS = {
+    "reading data and model": ("", 6.0),
+    "in an update": (r"train_inner", 0.05),
+    "in a validation": (r"begin validation", 0.05),
+    "while a checkpoint is written": (r"Preparing to save checkpoint", 0.02),
+    "between the copies of a checkpoint": (r"Finished saving checkpoint", 0.02),
+}
+SAVE = ["--save-interval-updates", "3", "--keep-interval-updates", "2", "--max-epoch", "3"]
+
+
+def start(data, folder, log):
+    """The training command in a process of its own; its output is added to the file ``log``."""
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES="")
+    command = [sys.executable, "-u", "-m", "fairseq_cli.train", data, *TRAIN, *TASK, *SAVE, "--save-dir", folder]
+    with open(log, "ab") as file:
+        return subprocess.Popen(
+            list(map(str, command)), cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+
+
+def losses(log):
+    """{(kind, update): loss} of all runs that wrote to this log; the same update in two runs must agree."""
+    rows = {}
+    for run in re.split(r"(?=.*\| INFO \| fairseq_cli.train \| \{'_name')", log.read_text(errors="replace")):
+        for key, loss in training_log(run).items():
+            assert rows.setdefault(key, loss) == loss, key
+    return rows
+
+
+def finish(data, folder, log):
+    process = start(data, folder, log)
+    assert process.wait(timeout=120) == 0, log.read_text(errors="replace")[-3000:]
+    return losses(log), load_checkpoint(folder / "checkpoint_last.pt")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder, words=40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return finish(data, folder / "checkpoints", folder / "log")
+
+
+def kill(process, log, moment, occurrence, delay):
+    """Wait until the moment has come ``occurrence`` times since the log had its present length; then SIGKILL."""
+    pattern, _ = MOMENTS[moment]
+    begin = log.stat().st_size
+    while process.poll() is None:
+        text = log.read_bytes()[begin:].decode(errors="replace")
+        if len(re.findall(pattern, text)) >= occurrence:
+            time.sleep(delay)
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def disturb(seed, data, tmp_path, undisturbed):
+    draw = random.Random(seed)
+    log, folder = tmp_path / "log", tmp_path / "checkpoints"
+    for _ in range(draw.choice([1, 1, 2])):
+        moment = draw.choice(list(MOMENTS))
+        process = start(data, folder, log)
+        kill(process, log, moment, draw.randint(1, 4), draw.uniform(0, MOMENTS[moment][1]))
+        whole = [path.name for path in folder.glob("*.pt") if load_checkpoint(path)]
+        print(f"seed {seed}: killed {moment}; whole: {sorted(whole)}")
+    rows, last = finish(data, folder, log)
+    expected_rows, expected = undisturbed
+    assert rows == expected_rows
+    assert set(last["model"]) == set(expected["model"])
+    assert all(torch.equal(value, expected["model"][name]) for name, value in last["model"].items())
+    assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_killed_run_continues(seed, data, tmp_path, undisturbed):
+    disturb(seed, data, tmp_path, undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(2, KILLS + 2))
+def test_killed_runs_continue(seed, data, tmp_path, undisturbed):
+    disturb(seed, data, tmp_path, undisturbed)

@@ -1,0 +1,70 @@
+"""Versions that do not work are named when the package is imported."""
+
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from pyramidion_fairseq import requirements
+from tests.conftest import ROOT
+
+
+def installed(monkeypatch, **changes):
+    def version(name):
+        found = changes.get(name.replace("-", "_"), "9.9" if "fairseq" not in name else "0.12.3.1")
+        if found is None:
+            raise metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(metadata, "version", version)
+
+
+def test_these_versions_work():
+    requirements.check()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"torch": "2.3.1+cu121"}, "needs torch>=2.4, but torch 2.3.1+cu121 is installed: pip install 'torch>=2.4'"),
+        ({"numpy": "1.21.2"}, "but numpy 1.21.2 is installed"),
+        ({"fairseq_fixed": "0.13.0"}, "needs fairseq-fixed>=0.12.2,<0.13, but fairseq-fixed 0.13.0 is installed"),
+        ({"fairseq_fixed": None, "fairseq": "0.10.2"}, "but fairseq 0.10.2 is installed"),
+        ({"fairseq_fixed": None, "fairseq": None}, "needs fairseq-fixed>=0.12.2,<0.13, which is not installed"),
+        ({"sentencepiece": None}, "needs sentencepiece>=0.1.96, which is not installed"),
+    ],
+)
+def test_versions_that_do_not_work_are_one_line(monkeypatch, changes, message):
+    installed(monkeypatch, **changes)
+    with pytest.raises(requirements.VersionError, match=re.escape(message)) as error:
+        requirements.check()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("version", ["2.4", "2.4.0a0", "2.13.0+cpu", "3.0.0.dev20260101"])
+def test_versions_that_work(monkeypatch, version):
+    installed(monkeypatch, torch=version)
+    requirements.check()
+
+
+def test_setup_declares_the_same():
+    declared = (ROOT / "setup.py").read_text()
+    for names, oldest, broken in requirements.REQUIRED:
+        if names == ("fairseq-fixed", "fairseq"):
+            assert f"fairseq=={oldest}" in declared and f",<{broken}" in declared
+        else:
+            assert f'"{names[0]}>={oldest}"' in declared
+
+
+def test_the_check_comes_before_every_other_import():
+    code = (
+        "import importlib.metadata as m, sys; m.version = lambda name: '0.1'\n"
+        "try:\n    import pyramidion_fairseq\n"
+        "except ImportError as error:\n    print(error, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (
+        "pyramidion_fairseq needs torch>=2.4, but torch 0.1 is installed: pip install 'torch>=2.4' False"
+    )

@@ -1,0 +1,184 @@
+"""``--eval-rouge``: which documents, which numbers, and that training does not notice."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from fairseq.data import Dictionary
+from fairseq.logging import metrics
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.scoring import METRICS, rouge_scores
+from pyramidion_fairseq.tasks.rouge_validation import (
+    RougeValidation,
+    generation_arguments,
+    log_rouge,
+    spread,
+    subword_marks,
+)
+from tests.conftest import ROOT
+from tests.test_pipeline import SIZES, TASK, TRAIN, USER_DIR, summaries, training_log, write_corpus
+
+FAST = ["--data-buffer-size", "0"]
+EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}']
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder, words=6)  # so few that some match by chance
+    return folder
+
+
+def validations(stdout):
+    rows = [json.loads(row) for row in re.findall(r"\| valid \| (\{.*\})", stdout)]
+    return [{name[6:]: float(value) for name, value in row.items() if name.startswith("valid_")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def trained(command, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    best = ["--best-checkpoint-metric", "rouge2", "--maximize-best-checkpoint-metric", "--patience", "7"]
+    args = [*TASK, *TRAIN, *FAST, *EVAL, *best, "--save-dir", folder, "--max-epoch", 3]
+    return folder, command("train", data, *args).stdout
+
+
+def test_training_logs_rouge_and_keeps_the_best(trained):
+    folder, stdout = trained
+    rows = validations(stdout)
+    assert len(rows) == 3 and all({"rouge1", "rouge2", "rougeL", "rougeLsum", "loss"} <= set(row) for row in rows)
+    assert all(0 < row["rouge2"] < row["rouge1"] < 100 for row in rows)
+    assert rows[-1]["best_rouge2"] == max(row["rouge2"] for row in rows)
+    assert "valid: ROUGE on 5 of 5 documents" in stdout
+    state = torch.load(folder / "checkpoint_best.pt", weights_only=False)
+    assert state["extra_state"]["best"] == pytest.approx(max(row["rouge2"] for row in rows))
+    ours = {"gb_peak", "src_wps", "pool1_winner", "pool2_entropy", "pool2_spread"}
+    meters = {name: meter for _, name, _, meter in state["extra_state"]["metrics"]["train"] if name in ours}
+    assert meters.keys() == ours
+    assert {type(value) for meter in meters.values() for value in meter.values()} <= {int, float, type(None)}
+
+
+def test_the_logged_score_is_that_of_the_generated_summaries(command, data, trained):
+    """fairseq-generate on the last checkpoint, scored by itself and by rouge_scores, gives what training logged."""
+    folder, stdout = trained
+    using = [*USER_DIR, *TASK, "--path", folder / "checkpoint_last.pt", "--cpu", *FAST, "--num-workers", 0]
+    beam = ["--gen-subset", "valid", "--beam", 2, "--min-len", 8, "--max-len-b", 8, "--scoring", "rouge"]
+    done = command("generate", data, *using, *beam, "--batch-size", 3)
+    hypotheses = summaries(done.stdout)
+    references = {int(i): text for i, text in re.findall(r"^T-(\d+)\t(.*)$", done.stdout, re.M)}
+    scores = rouge_scores(*([texts[i] for i in range(5)] for texts in (references, hypotheses)))
+    last = validations(stdout)[-1]
+    for metric in METRICS:
+        assert last[metric] == pytest.approx(scores.get(metric)[0], abs=0.001)
+    assert f"Generate valid with beam=2: {scores} | {scores.signature}" in done.stdout
+
+
+def test_training_goes_on_as_without(command, data, trained, tmp_path):
+    """Equal losses, with dropout, also where generation samples."""
+    without = command("train", data, *TASK, *TRAIN, *FAST, "--save-dir", tmp_path / "a", "--max-epoch", 3)
+    sampling = ["--eval-rouge", "--eval-rouge-args", '{"sampling": true, "beam": 1, "max_len_b": 5, "min_len": 1}']
+    done = command("train", data, *TASK, *TRAIN, *FAST, *sampling, "--save-dir", tmp_path / "b", "--max-epoch", 3)
+    assert training_log(trained[1]) == training_log(without.stdout) == training_log(done.stdout)
+    assert "rouge2" not in without.stdout
+
+
+def test_validate_command_and_samples(command, data, trained):
+    using = [*USER_DIR, *TASK, "--path", trained[0] / "checkpoint_last.pt", "--cpu", *FAST, "--num-workers", 0]
+    done = command("validate", data, *using, *EVAL, "--batch-size", 2)
+    assert re.search(rf"valid \|.*rouge2 {validations(trained[1])[-1]['rouge2']:.6g}", done.stdout)
+    done = command("validate", data, *using, *EVAL, "--batch-size", 2, "--eval-rouge-samples", 2)
+    assert "valid: ROUGE on 2 of 5 documents" in done.stdout
+
+
+def test_hydra(command, data, tmp_path):
+    small = [f"+model.{name}={value}" for name, value in SIZES.items() if not name.endswith(("layers", "positions"))]
+    arguments = """'{"beam": 1, "max_len_b": 4}'"""  # Hydra would make a dictionary of what is not quoted
+    done = command("hydra-train", f"common.user_dir={ROOT}/pyramidion_fairseq", "common.cpu=true",
+        "criterion=cross_entropy", "optimizer=adam", "lr_scheduler=fixed", "optimization.lr=[0.003]",
+        "optimization.max_update=1", "dataset.batch_size=4", f"checkpoint.save_dir={tmp_path}/checkpoints",
+        "dataset.num_workers=0", "dataset.data_buffer_size=0", "checkpoint.best_checkpoint_metric=rouge2",
+        "checkpoint.maximize_best_checkpoint_metric=true",
+        "+task._name=long_document_summarization", f"+task.data={data}", "+model._name=deeppyramidion", *small,
+        "+task.eval_rouge=true", f"+task.eval_rouge_args={arguments}", f"hydra.run.dir={tmp_path}")  # fmt: skip
+    state = torch.load(tmp_path / "checkpoints" / "checkpoint_best.pt", weights_only=False)
+    assert state["cfg"]["task"]["eval_rouge_args"] == '{"beam": 1, "max_len_b": 4}', done.stdout
+    assert 0 <= state["extra_state"]["best"] <= 100
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("{beam: 4}", "is not JSON"),
+        ("[4]", "must be a JSON object"),
+        ('{"beams": 4, "beam": 2}', "generation has no beams; it has: "),
+    ],
+)
+def test_mistakes_in_the_arguments_of_generation(arguments, message):
+    with pytest.raises(PyramidionError, match=message):
+        generation_arguments(arguments, None)
+
+
+def test_mistakes_stop_before_training(command, data, tmp_path):
+    args = ["--eval-rouge", "--eval-rouge-args", "{beam: 4}", "--save-dir", tmp_path]
+    done = command("train", data, *TASK, *TRAIN, *args, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("error: --eval-rouge-args is not JSON")
+
+
+def test_generation_is_the_papers_unless_told():
+    assert vars(generation_arguments("{}", 1024)) == {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_b": 966}
+    assert vars(generation_arguments(None, None))["min_len"] == 72
+    changed = generation_arguments('{"beam": 8, "max_len_b": 40}', 1024)
+    assert (changed.beam, changed.min_len, changed.max_len_b) == (8, 40, 40)
+    assert generation_arguments("{}", 32).min_len == 31
+    assert generation_arguments('{"min_len": 5}', 32).min_len == 5
+
+
+def test_samples_are_spread_evenly():
+    assert spread(10, 0).tolist() == spread(10, 10).tolist() == spread(10, 99).tolist() == list(range(10))
+    assert spread(10, 1).tolist() == [5] and spread(10, 2).tolist() == [2, 7]
+    chosen = spread(6633, 512)
+    assert len(set(chosen.tolist())) == 512 and set(np.diff(chosen)) == {12, 13}
+    assert chosen[0] < 13 and chosen[-1] > 6633 - 13
+
+
+def test_pieces_are_recognised():
+    def dictionary(*symbols):
+        made = Dictionary()
+        for symbol in symbols:
+            made.add_symbol(symbol)
+        return made
+
+    assert subword_marks(dictionary("\u2581the", "cat")) == "sentencepiece"
+    assert subword_marks(dictionary("the", "c@@", "at")) == "subword_nmt"
+    assert subword_marks(dictionary("the", "cat")) is None
+
+
+def test_pieces_are_joined_and_unknown_words_match_nothing():
+    dictionary = Dictionary()
+    for symbol in ("\u2581the", "\u2581c", "at"):
+        dictionary.add_symbol(symbol)
+    rouge = RougeValidation(dictionary)
+    target = torch.tensor([[4, 5, 6, 3, 2, 1]])  # the cat<unk> </s> <pad>
+    assert rouge.text(target[0], "<unk>") == "the cat<unk>"
+    same = rouge.logged(lambda batch: [[{"tokens": target[0][:5]}]], {"summarised": True, "target": target})
+    assert same["_rouge_documents"] == 1
+    assert same["_rouge1_sum"] == pytest.approx(2 * 100 / 5)  # "the" of 2 and 3 words
+    nothing = rouge.logged(None, {"summarised": False, "target": target})
+    assert nothing.keys() == same.keys() and not any(nothing.values())
+
+
+def test_a_document_without_hypothesis_scores_0():
+    rouge = RougeValidation(Dictionary())
+    logged = rouge.logged(lambda batch: [[]], {"summarised": True, "target": torch.tensor([[3, 2]])})
+    assert logged["_rouge_documents"] == 1 and logged["_rouge1_sum"] == 0
+
+
+def test_means_are_over_documents_not_batches():
+    with metrics.aggregate(new_root=True) as agg:
+        for documents, total in ((3, 30.0), (1, 50.0), (0, 0.0)):
+            keys = {f"_{name}_sum": torch.tensor(total).double() for name in METRICS}
+            log_rouge([{"_rouge_documents": torch.tensor(documents), **keys}])
+    assert agg.get_smoothed_values()["rouge1"] == 20.0

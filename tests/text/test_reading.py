@@ -1,0 +1,113 @@
+"""Documents out of files of every kind; what is none is one clear line."""
+
+import gzip
+import io
+import json
+
+import pytest
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.text import reading
+from pyramidion_fairseq.text.reading import read_documents
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Factory: read(bytes, ...) is the list of the documents' texts."""
+
+    def run(content, *args, name="input", **kwargs):
+        (tmp_path / name).write_bytes(content)
+        return [" ".join(document.sentences) for document in read_documents(str(tmp_path / name), *args, **kwargs)]
+
+    return run
+
+
+def test_text_is_one_document_a_line_blank_ones_too(read):
+    assert read(b"one\n\ntwo words\r\nthree") == ["one\n", "\n", "two words\r\n", "three"]
+    assert read(b"\xef\xbb\xbfbom\n") == ["bom\n"]
+    assert read(b"one\xe2\x80\xa8same line\x0bstill\n") == ["one\u2028same line\x0bstill\n"]
+    assert read(b"") == []
+
+
+def test_a_whole_file(read):
+    assert read(b"one\n\ntwo", "document") == read(b"one\n\ntwo", whole=True) == ["one\n\ntwo"]
+    assert read(b'{"text": "x"}', "document") == ['{"text": "x"}']
+    assert read(b"", whole=True) == [""]
+
+
+def test_json_lines_are_recognised(read):
+    rows = [{"article_text": ["a", "b ."]}, {"text": "plain", "id": 3}, {"article_text": []}]
+    content = "\n\n".join(map(json.dumps, rows)).encode()
+    for bom in (b"", b"\xef\xbb\xbf"):
+        assert read(bom + content) == read(bom + content, whole=True) == ["a b .", "plain", ""]
+    assert read(b'{"body": "x", "text": "y"}', "jsonl", "body") == ["x"]
+    assert read(b'{"text": "x"}\n', "text") == ['{"text": "x"}\n']
+
+
+def test_gzip(read):
+    assert read(gzip.compress(b"one\ntwo")) == ["one\n", "two"]
+    with pytest.raises(PyramidionError, match="is damaged"):
+        read(gzip.compress(b"one\ntwo" * 1000)[:-9])
+    with pytest.raises(PyramidionError, match="is damaged"):
+        read(b"\x1f\x8bnonsense")
+
+
+def test_standard_input(monkeypatch):
+    stdin = type("Stdin", (), {"buffer": io.BufferedReader(io.BytesIO(b"one\ntwo\n"))})
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert [document.sentences for document in read_documents("-")] == [("one\n",), ("two\n",)]
+
+
+def test_invalid_utf8_is_replaced_and_said(read, caplog):
+    assert read(b"caf\xe9 and text\nfine\n") == ["caf\ufffd and text\n", "fine\n"]
+    assert "line 1: invalid UTF-8 is replaced" in caplog.text and "line 2" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 10, "is no text"),
+        (b"%PDF-1.7 looks like text for a while", "is no text"),
+        (b"PK\x03\x04 text text text text text text text text text", "is no text"),
+        (b"\x7fELF" + bytes(100), "is no text"),
+        ("some text".encode("utf-16"), "is UTF-16"),
+    ],
+)
+def test_what_is_no_text(read, content, message):
+    with pytest.raises(PyramidionError, match=message):
+        read(content)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (b"nonsense", "input, line 2 is not JSON"),
+        (b"[1]", "input, line 2: not a JSON object but list"),
+        (b'{"body": "x"}', "line 2: no field article_text .*; it has: body; name the text's field with --field"),
+        (b'{"text": 3}', "line 2: field text is neither"),
+        (b"[" * 100_000, "line 2 is not JSON"),
+        (b'{"text": ' + b"9" * 10_000 + b"}", "line 2"),
+        (b'{"\\ud800\\n": 1}', "line 2: no field"),
+    ],
+)
+def test_bad_records_are_named_after_those_before(read, tmp_path, line, message):
+    with pytest.raises(PyramidionError, match=message) as error:
+        read(b'{"text": "good"}\n' + line + b"\n")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+    stream = read_documents(str(tmp_path / "input"))
+    assert next(stream).sentences == ("good",)
+
+
+def test_too_long(read, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_BYTES", 10)
+    with pytest.raises(PyramidionError, match="line 2 is longer than 0 MB"):
+        read(b"short\n" + b"x" * 11)
+    with pytest.raises(PyramidionError, match="is larger than 0 MB"):
+        read(b"x" * 11, "document")
+
+
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(PyramidionError, match=r"cannot read .*: No such file"):
+        list(read_documents(str(tmp_path / "missing")))
+    with pytest.raises(PyramidionError, match=r"cannot read .*: Is a directory"):
+        list(read_documents(str(tmp_path)))
