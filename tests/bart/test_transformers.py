@@ -4,14 +4,22 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
 
 from pyramidion_fairseq.attention import ATTENTIONS
+from pyramidion_fairseq.bart import vocabulary
+from pyramidion_fairseq.bart.convert import convert as convert_source
+from pyramidion_fairseq.bart.convert import make_dictionary
+from pyramidion_fairseq.bart.names import from_hugging_face
+from pyramidion_fairseq.bart.options import from_config
+from pyramidion_fairseq.bart.sources import Source
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.huggingface.bundle import bundle
+from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
 from tests.bart.conftest import MERGES, compare, documents, load, randomise, write_bpe
@@ -44,6 +52,25 @@ def test_a_bart_of_transformers_is_reproduced(hugging_face, convert, rows):
     model = load(convert("bart", folder, "--attention", "full", "--max-source-positions", 64))
     tokens, summaries = documents([64, 23, 1], len(rows)), documents([9, 9, 5], len(rows), seed=1)
     assert max(compare(model, theirs, tokens, summaries)) < 1e-5
+
+
+def test_at_the_shape_of_bart_base(transformers):
+    """140M random weights, a document of 1024 tokens beside one of 700; full attention, no pooling."""
+    torch.manual_seed(0)
+    size, layers = {"d_model": 768, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072}, {"encoder_layers": 6}
+    heads = {"encoder_attention_heads": 12, "decoder_attention_heads": 12}
+    config = transformers.BartConfig(**size, **layers, **heads, decoder_layers=6)
+    theirs = transformers.BartForConditionalGeneration(config).eval()
+    symbols = [*vocabulary.SPECIALS, *map(str, range(config.vocab_size - 5)), "<mask>"]
+    source = Source(from_config(config.to_dict()), from_hugging_face(theirs.state_dict()), symbols, None)
+    checkpoint = convert_source(source, {"attention": "full"}).checkpoint
+    dictionary = make_dictionary(symbols)
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task).eval()
+    model.load_state_dict(checkpoint["model"], strict=True)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 139_420_416
+    tokens, summaries = documents([1024, 700], 50265), documents([20, 20], 50265, seed=1)
+    assert max(compare(model, theirs, tokens, summaries)) < 1e-4
 
 
 @pytest.mark.parametrize("form", ["pytorch_model.bin", "sharded", "only tokenizer.json", "without mask"])
@@ -150,7 +177,7 @@ def test_round_trip_is_exact(transformers, hugging_face, convert, rows):
     assert {change["kind"] for change in json.loads((back / "conversion.json").read_text())["tensors"]} == {"copied"}
 
 
-@pytest.mark.parametrize("lenpen, min_len, ngram", [(1.0, 3, 0), (2.0, 0, 0), (0.5, 10, 2)])
+@pytest.mark.parametrize("lenpen, min_len, ngram", [(1.0, 3, 0), (1.5, 5, 0), (0.5, 10, 2)])
 @pytest.mark.parametrize("flags", [POOLED, [*SPARSE, "--attention", "blockwise"]], ids=["lsg, pooled", "blockwise"])
 def test_both_generate_the_same_tokens(transformers, hugging_face, convert, rows, flags, lenpen, min_len, ngram):
     folder = convert("bart", hugging_face[0], *flags)
@@ -271,6 +298,4 @@ def test_export_refuses_what_transformers_cannot_be(stock, convert, tmp_path, ch
 
 def test_merges_are_those_of_the_fixture(hugging_face):
     """tokenizer.json and merges.txt are read alike; see test_other_forms_of_directories."""
-    from pyramidion_fairseq.bart import vocabulary
-
     assert vocabulary.find_bpe(hugging_face[0]).merges == MERGES
