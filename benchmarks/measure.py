@@ -10,6 +10,7 @@ import argparse
 import csv
 import datetime
 import json
+import logging
 import os
 import platform
 import shlex
@@ -57,6 +58,7 @@ def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
 def parse(arguments: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line; on a CPU, start again with an allocator that keeps its memory."""
     args = arguments.parse_args()
+    logging.getLogger().setLevel(logging.WARNING)  # importing fairseq switches everything on
     if args.rounds < 1:
         arguments.error("--rounds must be at least 1")
     if args.device != "cpu" and not torch.cuda.is_available():
