@@ -78,16 +78,19 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def alternate(variants: dict[str, Callable[[], Any]], rounds: int, device: str = "cpu") -> dict[str, Times]:
+def alternate(
+    variants: dict[str, Callable[[], Any]], rounds: int, device: str = "cpu", warm_up: bool = True
+) -> dict[str, Times]:
     """Time variants in turns, so that what the machine does beside them hits all alike.
 
     Args:
         variants: name -> a call that does the work once.
-        rounds: timed calls of each, after one untimed.
+        rounds: timed calls of each.
         device: "cpu" or "cuda"; waits for it before and after every call.
+        warm_up: call each once untimed before; not worth it for calls of half a minute.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for timed in range(rounds + 1):
+    for timed in range(0 if warm_up else 1, rounds + 1):
         for name, call in variants.items():
             synchronize(device)
             start = time.perf_counter()
