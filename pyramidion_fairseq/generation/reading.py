@@ -61,10 +61,10 @@ class Reading:
 class ChunkedReading(Reading):
     """For few queries on a CPU: weighted sums of rows, chunk by chunk.
 
-    A product with a matrix of two rows keeps a processor waiting: MKL's takes more than three times as long as reading
-    the matrix. ``embedding_bag`` sums weighted rows as fast as they come from memory. So values are its rows, weighted
-    by the attention; and so are keys, laid out by feature, weighted by the query. What the hypotheses of a document
-    read of a chunk, the second one finds in the cache.
+    A product with a matrix of two to four rows keeps a processor waiting: torch's attention takes 1.15 to 1.35 times
+    as long. ``embedding_bag`` sums weighted rows as fast as they come from memory. So values are its rows, weighted by
+    the attention; and so are keys, laid out by feature, weighted by the query. What the hypotheses of a document read
+    of a chunk, the second one finds in the cache.
     """
 
     def __init__(self, tokens: int):
@@ -76,7 +76,8 @@ class ChunkedReading(Reading):
 
     def project(self, attention: nn.Module, states: Tensor) -> tuple[Tensor, Tensor]:
         """(B, k, C) states -> (B, chunks, H, D, size) keys, (B, H, chunks * size, D) values."""
-        states = F.pad(states, (0, 0, 0, self.missing))
+        if self.missing:
+            states = F.pad(states, (0, 0, 0, self.missing))
         projection, chunks = attention.k_proj, states.unflatten(1, (self.chunks, self.size))
         keys = torch.matmul(projection.weight, chunks.mT)
         if projection.bias is not None:
