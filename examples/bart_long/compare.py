@@ -3,7 +3,7 @@
 usage: compare.py --data DIR [--output DIR] [--size small] [--seed N]
 
 DIR is what preprocess/prepare.py wrote, or a folder with train.*, valid.* and test.* files that it reads. Three steps,
-all of stock commands: BART's denoising of the training split's articles, in pieces of 512 tokens; pyramidion-convert
+all of stock commands: BART's denoising of the training split's articles, in pieces of 256 tokens; pyramidion-convert
 bart to 2048 tokens, LSG attention and a pooling; then fine-tuning on the summaries, beside the same architecture from
 scratch, on the same batches. Writes results.json and results.png; killed, the same command goes on.
 """

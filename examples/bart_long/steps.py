@@ -26,6 +26,8 @@ class Size(NamedTuple):
     decoder_layers: int
     short: int
     """Tokens that the pretrained model reads."""
+    summary: int
+    """Tokens that the converted model writes, at most."""
     long: int
     """Tokens that the converted model reads."""
     pooled: int
@@ -41,8 +43,8 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "small": Size(128, 3, 2, 512, 2048, 256, 64, (500, 4, 2e-3), (200, 2, 1e-3), (50, 15)),
-    "test": Size(32, 2, 1, 32, 64, 16, 8, (3, 4, 1e-3), (4, 2, 1e-3), (2, 1)),
+    "small": Size(128, 3, 2, 256, 512, 2048, 256, 64, (1200, 4, 2e-3), (200, 2, 1e-3), (50, 15)),
+    "test": Size(32, 2, 1, 32, 40, 64, 16, 8, (3, 4, 1e-3), (4, 2, 1e-3), (2, 1)),
 }
 
 
@@ -102,7 +104,7 @@ def architecture(size: Size) -> dict[str, Any]:
     """The long model's options."""
     lsg = {"attention": "lsg", "lsg_block_size": size.block, "lsg_sparse_block_size": size.block}
     pooling = {"pooling_schedule": f"{size.encoder_layers}:{size.pooled}"}
-    return {**lsg, **pooling, "max_source_positions": size.long, "max_target_positions": size.short}
+    return {**lsg, **pooling, "max_source_positions": size.long, "max_target_positions": size.summary}
 
 
 def convert(run: Run) -> None:
