@@ -10,9 +10,7 @@ from typing import List, Tuple
 import numpy as np
 
 
-def _get_slice_indices_fast(
-    sizes: np.ndarray, break_mode: str, block_size: int, document_sep_len: int
-) -> np.ndarray:
+def _get_slice_indices_fast(sizes: np.ndarray, break_mode: str, block_size: int, document_sep_len: int) -> np.ndarray:
     """Where blocks begin and end in the texts put one after another.
 
     Args:

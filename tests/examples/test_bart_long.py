@@ -48,7 +48,7 @@ def test_yaml_and_script_agree_field_by_field(program, tmp_path):
     ]
     hydra_init("bart_long")
     with initialize_config_dir(str(FOLDER), version_base="1.1"):
-        cfg = compose("hydra", overrides=changes)
+        cfg = compose("bart_long", overrides=changes)
     add_defaults(cfg)
     ours = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     ours["scoring"] = theirs["scoring"]  # of fairseq-generate
@@ -124,6 +124,7 @@ def in_this_process(monkeypatch):
 
     def inside(words, log, output=None):
         handler = logging.FileHandler(log)
+        handler.setFormatter(logging.Formatter("%(name)s | %(message)s"))
         logging.getLogger().addHandler(handler)
         logging.getLogger().setLevel(logging.INFO)
         try:
@@ -173,7 +174,7 @@ def test_curves_are_read_from_fairseqs_log(tmp_path):
 
 @pytest.mark.soak
 def test_from_a_bart_to_rouge_through_the_scripts(program, stock, symbols, prepared, tmp_path):  # noqa: F811
-    """As a user types it, on a CPU, with a small BART."""
+    """As a user types it, on a CPU, with a small BART; with ``-rP`` it prints the lines that README.md quotes."""
     size = "--encoder-layers 3 --decoder-layers 2 --max-source-positions 96 --lsg-block-size 8 --pooling-schedule 3:16"
     size += " --lsg-sparse-block-size 8"
     for side in ("encoder", "decoder"):
@@ -192,5 +193,6 @@ def test_from_a_bart_to_rouge_through_the_scripts(program, stock, symbols, prepa
     ):
         done = program(*words, **settings)
         assert done.returncode == 0, done.stderr[-3000:]
+        print(words[1], *(done.stdout + done.stderr).splitlines()[-6:], sep="\n")
     assert "F1" in done.stdout and (tmp_path / "tuned" / "rouge-test.json").exists()
     assert len((tmp_path / "tuned" / "summaries-test.txt").read_text("utf-8").splitlines()) == 6
