@@ -4,7 +4,7 @@ usage: compare.py --data DIR [--output DIR] [--size small] [--seed N]
 
 DIR is what preprocess/prepare.py wrote, or a folder with train.*, valid.* and test.* files that it reads. Three steps,
 all of stock commands: BART's denoising of the training split's articles, in pieces of 256 tokens; pyramidion-convert
-bart to 2048 tokens, LSG attention and a pooling; then fine-tuning on the summaries, beside the same architecture from
+bart to 1024 tokens, LSG attention and a pooling; then fine-tuning on the summaries, beside the same architecture from
 scratch, on the same batches. Writes results.json and results.png; killed, the same command goes on.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bart_long import curves, steps
 from small_scale import process
 from small_scale.corpus import corpus
-from small_scale.stages import write_json
 
 from pyramidion_fairseq.errors import PyramidionError
 
@@ -46,16 +44,13 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     run = steps.Run(folder, args.output, size, args.seed)
     settings = {"data": str(folder.resolve()), "seed": args.seed, **size._asdict()}
     curves.settle(args.output / "settings.json", settings)
-    seconds = {}
     for name, step in steps.STEPS.items():
-        marker = args.output / f"{name}.done.json"
+        marker = args.output / f"{name}.done"
         if not marker.exists():
             process.logger.info(name)
-            start = time.monotonic()
             step(run)
-            write_json(marker, {"seconds": round(time.monotonic() - start, 1)})
-        seconds[name] = curves.read(marker)["seconds"]
-    return curves.write(run, settings, seconds)
+            marker.touch()
+    return curves.write(run, settings)
 
 
 def main() -> int:

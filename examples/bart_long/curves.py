@@ -47,12 +47,12 @@ def losses(log: Path) -> dict[str, list[list[float]]]:
     return {"train": [list(pair) for pair in sorted(train.items())], "valid": [list(p) for p in sorted(valid.items())]}
 
 
-def write(run: Run, settings: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
+def write(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     """Write results.json and results.png into the output folder; returns the former's content."""
     runs = {start: losses(run.output / f"{start}.log") for start in STARTS}
     pretraining = losses(run.output / "pretrain.log")["train"]
     machine = measure.machine("cpu")
-    results = {"machine": machine, "settings": settings, "seconds": seconds, "pretraining": pretraining, **runs}
+    results = {"machine": machine, "settings": settings, "pretraining": pretraining, **runs}
     write_json(run.output / "results.json", results)
     drawing = figure(results)
     drawing.savefig(run.output / "results.png", dpi=130)

@@ -17,6 +17,20 @@ VOCABULARY = 8000
 STARTS = ("converted", "scratch")
 
 
+class Budget(NamedTuple):
+    """Of a training."""
+
+    updates: int
+    batch: int
+    """Pieces of text, or documents, in an update."""
+    lr: float
+    """Peak learning rate; falls with the inverse square root of the update."""
+    warmup: int
+    """Updates until the peak."""
+    log: int
+    """Updates between two losses in the log, each the mean since the one before."""
+
+
 class Size(NamedTuple):
     """Shape, lengths and budget."""
 
@@ -34,17 +48,20 @@ class Size(NamedTuple):
     """Vectors that its decoder reads."""
     block: int
     """LSG's blocks, local and sparse."""
-    pretraining: tuple[int, int, float]
-    """Updates, pieces of text in each, peak learning rate."""
-    tuning: tuple[int, int, float]
-    """Updates, documents in each, peak learning rate."""
+    pretraining: Budget
+    tuning: Budget
     validation: tuple[int, int]
-    """Updates between validations, batches in each."""
+    """Updates between validations, batches of 4 documents in each."""
 
 
 SIZES = {
-    "small": Size(128, 3, 2, 256, 512, 2048, 256, 64, (800, 4, 2e-3), (150, 2, 1e-3), (50, 15)),
-    "test": Size(32, 2, 1, 32, 40, 64, 16, 8, (3, 4, 1e-3), (4, 2, 1e-3), (2, 1)),
+    "small": Size(
+        *(128, 3, 2, 256, 512, 1024, 256, 64),
+        pretraining=Budget(480, 4, 2e-3, 80, 16),
+        tuning=Budget(200, 1, 1e-3, 20, 10),
+        validation=(50, 6),
+    ),
+    "test": Size(*(32, 2, 1, 32, 40, 64, 16, 8), Budget(3, 4, 1e-3, 1, 1), Budget(4, 2, 1e-3, 1, 1), (2, 1)),
 }
 
 
@@ -67,15 +84,14 @@ def shape(size: Size) -> dict[str, Any]:
     return {**sides, "dropout": 0.0, "attention_dropout": 0.0, "share_all_embeddings": True}
 
 
-def training(run: Run, data: Path, budget: tuple[int, int, float], save: Path) -> list[str]:
+def training(run: Run, data: Path, budget: Budget, save: Path) -> list[str]:
     """The options of a training that no two of them differ in."""
-    updates, batch, lr = budget
     options = {
         **{"criterion": "cross_entropy", "optimizer": "adam", "adam_betas": "(0.9, 0.98)", "clip_norm": 1.0},
-        **{"lr": lr, "lr_scheduler": "inverse_sqrt", "warmup_updates": max(1, updates // 10)},
-        **{"batch_size": batch, "max_update": updates, "seed": run.seed, "num_workers": 0, "cpu": True},
-        **{"save_dir": save, "no_epoch_checkpoints": True, "save_interval_updates": max(1, updates // 10)},
-        **{"keep_interval_updates": 1, "log_format": "simple", "log_interval": max(1, updates // 50)},
+        **{"lr": budget.lr, "lr_scheduler": "inverse_sqrt", "warmup_updates": budget.warmup},
+        **{"batch_size": budget.batch, "max_update": budget.updates, "seed": run.seed, "num_workers": 0, "cpu": True},
+        **{"save_dir": save, "no_epoch_checkpoints": True, "save_interval_updates": budget.warmup},
+        **{"keep_interval_updates": 1, "log_format": "simple", "log_interval": budget.log},
     }
     start = [sys.executable, "-m", "fairseq_cli.train", str(data), "--user-dir", str(PACKAGE)]
     return [*start, *flags({**shape(run.size), **options})]
