@@ -1,4 +1,4 @@
-"""Pure-Python stand-in for fairseq's compiled ``fairseq.data.token_block_utils_fast``: texts cut into blocks of tokens.
+"""Pure-Python stand-in for fairseq's compiled ``fairseq.data.token_block_utils_fast``: texts cut into blocks.
 
 fairseq's ``denoising`` task, with which BART is pretrained, and its language models read their text in such blocks.
 Names, signatures and results are those of the extension in fairseq 0.12, except that empty texts, on which its search
