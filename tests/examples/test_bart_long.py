@@ -41,7 +41,7 @@ def shown(program, tmp_path, script, *words, **settings):
 def test_yaml_and_script_agree_field_by_field(program, tmp_path):
     (words,) = shown(program, tmp_path, "train.sh")
     theirs = OmegaConf.to_container(parsed(words), resolve=True, enum_to_str=True)
-    changes = [f"task.data={tmp_path}/bart/data-bin", "lr_scheduler.total_num_update=120"]
+    changes = [f"task.data={tmp_path}/bart/data-bin", "optimization.max_update=120"]
     changes += [
         "lr_scheduler.warmup_updates=12",
         "checkpoint.finetune_from_model=checkpoints/bart_long/start/model.pt",
