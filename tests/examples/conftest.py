@@ -19,7 +19,7 @@ def program(tmp_path_factory):
     """Run a program of this repository with this Python: program("examples/recipe.py", "train", ...)."""
 
     commands = tmp_path_factory.mktemp("commands")
-    for name in ("rouge", "summaries"):  # of this repository, whatever is installed
+    for name in ("convert", "rouge", "summaries"):  # of this repository, whatever is installed
         path = commands / f"pyramidion-{name}"
         path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pyramidion_fairseq.cli.{name} "$@"\n', "utf-8")
         path.chmod(0o755)

@@ -24,7 +24,8 @@ import recipe  # isort: skip
 from recipes import command, memory, paper  # isort: skip
 
 ARCHS = list(dict.fromkeys(PUBLISHED.values()))
-SCRIPTS = sorted(path.relative_to(ROOT) for path in EXAMPLES.glob("*/*.sh") if path.parent.name != "quickstart")
+OTHERS = ("quickstart", "bart_long")
+SCRIPTS = sorted(path.relative_to(ROOT) for path in EXAMPLES.glob("*/*.sh") if path.parent.name not in OTHERS)
 
 
 def parsed(words):
