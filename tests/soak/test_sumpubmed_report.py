@@ -21,7 +21,8 @@ MODEL = shlex.split(
 )
 TRAINING = shlex.split(
     """--criterion cross_entropy --optimizer adam --lr 3e-3 --clip-norm 1 --batch-size 4 --max-update 40
-    --lr-scheduler inverse_sqrt --warmup-updates 20 --no-epoch-checkpoints --disable-validation --cpu --num-workers 0"""
+    --lr-scheduler inverse_sqrt --warmup-updates 20 --no-epoch-checkpoints --disable-validation --cpu
+    --num-workers 0"""
 )
 
 pytestmark = [
