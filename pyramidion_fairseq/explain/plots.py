@@ -19,7 +19,8 @@ def plot_positions(rows: Sequence[Mapping[str, Any]], documents: int, path: str)
     names = [name for name in rows[0] if name not in ("from", "to")]
     for name, (colour, dash) in _styles(names).items():
         axes.plot(places, [100 * row[name] for row in rows], dash, color=colour, label=name)
-    axes.set(xlabel="position in the document (0: start, 1: end)", ylabel=f"% of what is kept, in each of {len(rows)} parts")
+    axes.set(xlabel="position in the document (0: start, 1: end)")
+    axes.set(ylabel=f"% of what is kept, in each of {len(rows)} parts")
     # The lead baseline may leave the picture at its top, else nothing else could be told apart.
     top = 3 * max(100 * row[name] for row in rows for name in names if name != "lead")
     axes.set(xlim=(0, 1), ylim=(0, top), title=f"Where the kept tokens lie ({documents:,} documents)")
