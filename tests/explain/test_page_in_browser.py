@@ -244,6 +244,24 @@ def test_nothing_is_wider_than_the_window(open_report, width):
     assert (summary["y"] + summary["height"] < text["y"]) == (width < 992)  # stacked, or side by side
 
 
+def test_sources_are_in_sight_in_narrow_windows(explanation, open_report):
+    page = open_report(explanation, viewport={"width": 400, "height": 700})
+    assert not page.locator("#sources").is_visible()
+    words_of(page, "summary").nth(2).click()
+    box = page.locator("#sources").bounding_box()
+    assert box["y"] + box["height"] == 700 and page.locator("#sources button").first.is_visible()
+    page.keyboard.press("Escape")
+    page.mouse.move(5, 5)
+    assert not page.locator("#sources").is_visible()
+
+
+def test_what_no_weight_shows_is_said(explanation, open_report):
+    page = open_report(explanation, replace(explanation, model=replace(explanation.model, exact=False)))
+    assert page.locator(".caveat").inner_text() == explanation.model.note == "The encoder mixes, too."
+    page.get_by_role("button", name="Next").click()
+    assert page.locator(".notice").inner_text() == explanation.model.note and page.locator(".caveat").count() == 0
+
+
 def test_right_to_left(open_report):
     page = open_report(explain_text("هذه وثيقة طويلة. يقرأ النموذج كلماتها.", "وثيقة طويلة جدا"))
     boxes = [words_of(page, "document").nth(i).bounding_box()["x"] for i in (0, 1)]
@@ -277,6 +295,8 @@ def test_several_documents(explanation, open_report):
     page.get_by_role("button", name="Next").click()
     assert page.get_by_role("heading", level=1).inner_text() == "Second"
     assert words_of(page, "document").all_text_contents() == ["An", "entirely", "different", "text."]
+    page.mouse.move(700, 5)
+    assert page.locator("#sources").inner_text().startswith("Point at a word")  # nothing of the first one
     words_of(page, "summary").nth(0).hover()
     assert lit(page, "document") == {word for word, _ in other.summary.sources[0]}
     page.get_by_role("combobox", name="Document").select_option("0")
