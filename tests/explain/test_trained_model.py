@@ -7,6 +7,8 @@ from pyramidion_fairseq.loading import load_summarizer
 from tests.explain.learned import MARKED, WORDS, held_out, write_learned
 from tests.explain.reports import check_report, expected_levels, levels, read, top, words_of
 
+pytestmark = pytest.mark.soak  # it trains
+
 UPDATES = 600
 GENERATION = {"min_len": 1, "max_len_b": MARKED + 1}
 
