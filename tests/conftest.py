@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -79,6 +80,16 @@ def make_dictionary(words: int) -> Dictionary:
     for i in range(words - len(dictionary)):
         dictionary.add_symbol(f"w{i}")
     return dictionary
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """Commands that run in this process log to a stream that ends with their test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture
