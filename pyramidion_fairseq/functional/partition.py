@@ -7,6 +7,7 @@ Triton kernels of ``partition_triton``; elsewhere, and in float64, operations of
 from __future__ import annotations
 
 import functools
+import importlib
 
 import torch
 from torch import Tensor
@@ -58,10 +59,7 @@ def _(embeddings, weights, slots, members, filled):
 def _partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights):
     if _on_gpu(embeddings, weights):
         return _kernels().partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights)
-    return (
-        spread_gradient(grad, weights, slots) if d_embeddings else embeddings.new_empty(0),
-        dot_gradient(grad, embeddings, weights, slots) if d_weights else weights.new_empty(0),
-    )
+    return gradients(grad, embeddings, weights, slots, d_embeddings, d_weights)
 
 
 @_partition_sum_backward.register_fake
@@ -98,27 +96,26 @@ def sum_members(embeddings: Tensor, weights: Tensor, members: Tensor, filled: Te
     return _weighted_bags(flat, rows, starts, shares.to(flat.dtype).flatten()).view(batch, k, dim)
 
 
-# Every token belongs to one slot, so both gradients are gathers: no scatter-add, hence deterministic.
-def spread_gradient(grad: Tensor, weights: Tensor, slots: Tensor) -> Tensor:
-    """Gradient of the embeddings: each token's weight times the gradient of its slot, (B, k, d) -> (B, n, d)."""
-    (batch, k, dim), length = grad.shape, slots.size(1)
-    rows = (slots + _offsets(batch, k, slots)).flatten()
-    tokens = torch.arange(rows.numel(), device=rows.device)
-    flat = grad.reshape(batch * k, dim)
-    return _weighted_bags(flat, rows, tokens, weights.to(flat.dtype).flatten()).view(batch, length, dim)
+def gradients(
+    grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor, d_embeddings: bool, d_weights: bool
+) -> tuple[Tensor, Tensor]:
+    """The backward pass of :func:`partition_sum` in operations of torch; an empty tensor for what is not wanted.
 
-
-def dot_gradient(grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor) -> Tensor:
-    """Gradient of the weights: <gradient of the token's slot, token>, (B, n) in the weights' dtype.
-
-    In the weights' precision, because a sum over d overflows float16; without a gathered copy of the gradient.
+    Every token belongs to one slot, so both gradients are gathers: no scatter-add, hence deterministic. That of a
+    token is its weight times its slot's; that of its weight is <its slot's, token>.
     """
-    batch, k, dim = grad.shape
+    (batch, length, dim), k = embeddings.shape, grad.size(1)
     rows = (slots + _offsets(batch, k, slots)).flatten()
     tokens = torch.arange(rows.numel(), device=rows.device)
-    slots_flat, tokens_flat = (x.reshape(-1, dim).to(weights.dtype) for x in (grad, embeddings))
-    dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(slots_flat, tokens_flat, tokens, tokens, rows, 0)
-    return dots.view_as(weights)
+    grad, embeddings = grad.reshape(batch * k, dim), embeddings.reshape(batch * length, dim)
+    of_embeddings, of_weights = embeddings.new_empty(0), weights.new_empty(0)
+    if d_embeddings:
+        of_embeddings = _weighted_bags(grad, rows, tokens, weights.to(grad.dtype).flatten()).view(batch, length, dim)
+    if d_weights:  # in the weights' precision, as a sum over d overflows float16; without a gathered copy of grad
+        of_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            grad.to(weights.dtype), embeddings.to(weights.dtype), tokens, tokens, rows, 0
+        ).view_as(weights)
+    return of_embeddings, of_weights
 
 
 def _weighted_bags(rows_of: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
@@ -136,9 +133,12 @@ def _on_gpu(*tensors: Tensor) -> bool:
 
 @functools.lru_cache(maxsize=None)
 def _kernels():
-    """The Triton kernels; None where Triton is not installed. Importing Triton takes a second: only where needed."""
+    """The Triton kernels, imported where they are needed; None where they cannot be.
+
+    By name: a model exported to transformers is made of what an ``import`` statement names, and must load without
+    Triton, too. It takes torch's operations.
+    """
     try:
-        from . import partition_triton
+        return importlib.import_module(f"{__package__}.partition_triton")
     except ImportError:
         return None
-    return partition_triton

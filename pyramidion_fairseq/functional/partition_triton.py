@@ -123,10 +123,7 @@ def partition_sum(embeddings: Tensor, weights: Tensor, members: Tensor, filled: 
 def partition_sum_backward(
     grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor, d_embeddings: bool, d_weights: bool
 ) -> tuple[Tensor, Tensor]:
-    """``partition.spread_gradient`` and ``partition.dot_gradient`` in one pass; an empty tensor for what is not wanted.
-
-    ``grad`` (B, k, d); the others as in :func:`partition_sum`; ``slots`` (B, n).
-    """
+    """``partition.gradients``: (B, k, d), (B, n, d), (B, n), (B, n) -> (B, n, d) and (B, n), in one pass."""
     (batch, length, dim), k = embeddings.shape, grad.size(1)
     of_embeddings = embeddings.new_empty(embeddings.shape if d_embeddings else 0)
     of_weights = weights.new_empty(weights.shape if d_weights else 0)

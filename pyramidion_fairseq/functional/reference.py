@@ -94,9 +94,7 @@ def algorithm_1(embeddings: Tensor, scores: Tensor, k: int, base: float | None =
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         embeddings = embeddings.gather(1, order.unsqueeze(2).expand_as(embeddings))
         half = scores.size(1) // 2
-        (left, right), (first, second) = (
-            (x[:, :half], x[:, half:].flip(1)) for x in (scores, embeddings)
-        )
+        (left, right), (first, second) = ((x[:, :half], x[:, half:].flip(1)) for x in (scores, embeddings))
         w_left, w_right = peaked_softmax(left, right, base)
         scores = w_left * left + w_right * right
         embeddings = w_left.unsqueeze(2) * first + w_right.unsqueeze(2) * second

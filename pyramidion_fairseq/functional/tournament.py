@@ -39,8 +39,10 @@ def draw(scores: Tensor, k: int, base: float | None, sort: bool, may_be_empty: b
         orders.append(order)
         if half > k:  # the scores after the last round change nothing here
             scores = scores if order is None else scores.gather(1, order)
-            left, right = scores[:, :half], scores[:, half:].flip(1)
-            scores = torch.lerp(right, left, left_weight(left, right, base))
+            (left, right), (strong, weak) = (
+                (x[:, :half], x[:, half:].flip(1)) for x in (scores, strength(scores, base))
+            )
+            scores = torch.lerp(right, left, torch.sigmoid(strong - weak))
             if may_be_empty:
                 scores = torch.where(right.isneginf(), left, scores)
         size = half
@@ -77,8 +79,8 @@ def play(scores: Tensor, filled: Tensor | None, base: float | None) -> tuple[Ten
     weights = []
     while scores.size(1) > 1:
         half = scores.size(1) // 2
-        left, right = scores.unflatten(1, (2, half)).unbind(1)
-        weight = left_weight(left, right, base)
+        (left, right), (strong, weak) = (x.unflatten(1, (2, half)).unbind(1) for x in (scores, strength(scores, base)))
+        weight = torch.sigmoid(strong - weak)  # == softmax over the pair, first weight
         if filled is not None:  # a node is empty where its winner's place is
             weight = weight.masked_fill(~filled[:, half : 2 * half], 1)
         scores = torch.lerp(right, left, weight)
@@ -91,14 +93,10 @@ def play(scores: Tensor, filled: Tensor | None, base: float | None) -> tuple[Ten
     return scores.squeeze(1), shares
 
 
-def left_weight(left: Tensor, right: Tensor, base: float | None) -> Tensor:
-    """softmax over a pair, first weight: of base**score, or of the scores themselves (Eq. 6) where base is None."""
+def strength(scores: Tensor, base: float | None) -> Tensor:
+    """What the softmax over a pair is taken of: base**score, or the scores themselves (Eq. 6) where base is None."""
     if base is None:
-        return torch.sigmoid(left - right)
-    return torch.sigmoid(_power(left, base) - _power(right, base))
-
-
-def _power(scores: Tensor, base: float) -> Tensor:
+        return scores
     # Scores are meant to lie in [0, 1]; far above, base**score would overflow and inf - inf be NaN.
     highest = math.log(torch.finfo(scores.dtype).max) / math.log(base) - 1
     return (scores.clamp(max=highest) * math.log(base)).exp()

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.functional import TokenRecord, partition, partition_sum, pool_by_record, reference
 from pyramidion_fairseq.functional import successive_halving_topk as pool
-from pyramidion_fairseq.functional.tournament import rank
+from pyramidion_fairseq.functional.tournament import _rank_on_cpu, rank
 from tests.conftest import LargestTensor
 from tests.functional.test_partition_triton import SHAPES, case
 
@@ -92,6 +92,7 @@ def test_rank_is_a_stable_sort():
     for length in (1, 2, 50, 3000):
         draws = torch.randint(0, 10, (2, length), generator=generator)
         for scores in (special[draws], torch.randn(3, length, generator=generator), torch.zeros(2, length)):
+            torch.library.opcheck(_rank_on_cpu, (scores,))
             assert torch.equal(rank(scores), scores.sort(dim=1, descending=True, stable=True).indices)
 
 
@@ -105,16 +106,17 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("batch", [1, 2, 16])
-def test_two_rounds_take_at_most_100_operations(batch):
-    embeddings, scores = torch.randn(batch, 64, 6, requires_grad=True), torch.rand(batch, 64, requires_grad=True)
-    with Operations() as operations:
-        pooled = pool(embeddings, scores, 16)
-    assert 10 < operations.count <= 100
-    forward = operations.count
-    with operations:
-        pooled.embeddings.sum().backward()
-    print(batch, forward, operations.count)
+def test_two_rounds_take_at_most_100_operations_whatever_the_batch():
+    counts = set()
+    for batch in (1, 2, 16):
+        embeddings, scores = torch.randn(batch, 64, 6, requires_grad=True), torch.rand(batch, 64, requires_grad=True)
+        with Operations() as forward:
+            pooled = pool(embeddings, scores, 16)
+        with Operations() as backward:
+            pooled.embeddings.sum().backward()
+        counts.add((forward.count, backward.count))
+    assert len(counts) == 1
+    assert 10 < forward.count <= 100 and 10 < backward.count <= 100
 
 
 def test_nothing_is_larger_than_the_embeddings():

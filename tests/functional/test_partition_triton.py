@@ -11,8 +11,15 @@ partition_triton = pytest.importorskip("pyramidion_fairseq.functional.partition_
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
-#: batch, n, k, d, share of padding: groups of one, groups over the tile of 8, columns over the tile of 256, n / k odd.
-SHAPES = [(2, 8, 8, 4, 0), (2, 16, 4, 5, 0), (1, 40, 2, 3, 0.3), (3, 24, 5, 300, 0.4), (2, 33, 1, 17, 1.0), (1, 9, 3, 1, 0)]
+#: batch, n, k, d, share of padding: groups of one, groups over the tile of 8, columns over that of 256, n / k odd.
+SHAPES = [
+    (2, 8, 8, 4, 0),
+    (2, 16, 4, 5, 0),
+    (1, 40, 2, 3, 0.3),
+    (3, 24, 5, 300, 0.4),
+    (2, 33, 1, 17, 1.0),
+    (1, 9, 3, 1, 0),
+]
 
 
 def case(batch, n, k, d, padded, seed=0):
@@ -62,15 +69,16 @@ def test_errs_no_more_than_torch(shape, dtype):
         partition.sum_members(embeddings, weights, members, filled),
         partition.sum_members(exact[0], exact[1], members, filled),
     )
-    ours = partition_triton.partition_sum_backward(grad, embeddings, weights, slots, True, True)
-    compare(
-        ours[0], partition.spread_gradient(grad, weights, slots), partition.spread_gradient(exact[2], exact[1], slots)
+    ours, plain, truth = (
+        function(*tensors, slots, True, True)
+        for function, tensors in (
+            (partition_triton.partition_sum_backward, (grad, embeddings, weights)),
+            (partition.gradients, (grad, embeddings, weights)),
+            (partition.gradients, (exact[2], exact[0], exact[1])),
+        )
     )
-    compare(
-        ours[1],
-        partition.dot_gradient(grad, embeddings, weights, slots),
-        partition.dot_gradient(exact[2], exact[0], exact[1], slots),
-    )
+    for gradient in zip(ours, plain, truth):
+        compare(*gradient)
 
 
 def test_gradients_that_are_not_wanted_are_not_made():
@@ -96,14 +104,11 @@ def test_any_layout_of_the_arguments():
 
     expected = run(embeddings, weights, grad, slots, members, filled)
     for turned in ((0, 1), (1, 2), (0, 2)):
-
-        def relaid(x, dims):
-            return x.transpose(*dims).contiguous().transpose(*dims)
-
-        found = run(
-            *(relaid(x, turned if x.dim() == 3 else (0, 1)) for x in (embeddings, weights, grad, slots, members, filled))
-        )
-        assert all(torch.equal(a, b) for a, b in zip(found, expected))
+        relaid = []
+        for x in (embeddings, weights, grad, slots, members, filled):
+            dims = turned if x.dim() == 3 else (0, 1)
+            relaid.append(x.transpose(*dims).contiguous().transpose(*dims))
+        assert all(torch.equal(a, b) for a, b in zip(run(*relaid), expected))
 
 
 def test_padding_is_not_read_and_no_documents_are_fine():
