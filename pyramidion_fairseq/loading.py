@@ -180,6 +180,10 @@ def _check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
             f"{path} is another model's: the dictionary has {known} of its {len(pieces)} pieces; say with "
             "--sentencepiece-model where the right one is"
         )
+    if 10 * known < 9 * len(pieces):  # a vocabulary with a threshold lacks a few
+        logger.warning(
+            f"{path} may be another model's: the dictionary lacks {len(pieces) - known} of its {len(pieces)} pieces"
+        )
 
 
 def _one_line(error: BaseException) -> str:
