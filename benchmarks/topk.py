@@ -90,7 +90,7 @@ def rows(args) -> tuple[dict[str, Any], list[str]]:
         table.append(row(f"{name}, forward + backward: memory", "E + output", peak / size, 1.1, least=False))
     for batch in (1, 16):
         count = operations(inputs((batch, 2048, 32, 512), args.device))
-        table.append(row(f"operations of two rounds, forward, batch {batch}", "1", count, 100, least=False))
+        table.append(row(f"operations of two rounds, forward, batch {batch}", "-", count, 100, least=False))
     if args.device != "cpu":
         times = found["GPU"] = measure.alternate(gpu_variants(args.device), args.rounds, args.device)
         for kind in ("ours", "ours, as a CUDA graph"):
@@ -226,9 +226,11 @@ def figure(found: dict[str, Any]):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    drawing, axes = pyplot.subplots(1, 2, figsize=(13, 5))
-    for axis, part, column in zip(axes, ("time", "nccs"), ("time_s_median", "nccs_mean")):
-        cells = [tuple(map(int, cell.split())) for cell in found.get(part, {})]
+    parts = [part for part in ("time", "nccs") if part in found]
+    drawing, axes = pyplot.subplots(1, len(parts), figsize=(6.5 * len(parts), 5), squeeze=False)
+    for axis, part in zip(axes[0], parts):
+        column = {"time": "time_s_median", "nccs": "nccs_mean"}[part]
+        cells = [tuple(map(int, cell.split())) for cell in found[part]]
         for color, k in enumerate(sorted({k for _, k in cells})):
             lengths = sorted(n for n, other in cells if other == k)
             values = {n: found[part][f"{n} {k}"] for n in lengths}
@@ -240,10 +242,11 @@ def figure(found: dict[str, Any]):
                 shown = [n for n in lengths if "iterative" in values[n]]
                 iterative = [values[n]["iterative"]["median"] for n in shown]
                 axis.plot(shown, iterative, "x:", color=f"C{color % 10}", markersize=4)
-        axis.set(xlabel="n", xscale="log")
+        title = "nCCS: ours; dashed: published"
+        if part == "time":
+            title = "Forward, s: ours (dots), iterative (crosses); dashed: published, A100"
+        axis.set(xlabel="n", xscale="log", yscale="log" if part == "time" else "linear", title=title)
         axis.legend(fontsize=7)
-    axes[0].set(title="Forward, s: ours (dots), iterative (crosses); dashed: published, A100", yscale="log")
-    axes[1].set(title="nCCS: ours; dashed: published", ylim=(0, 1))
     return drawing
 
 

@@ -12,13 +12,14 @@ partition_triton = pytest.importorskip("pyramidion_fairseq.functional.partition_
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 #: batch, n, k, d, share of padding: groups of one, groups over the tile of 8, columns over that of 256, n / k odd.
+#: With few numbers the reference is exact by luck, while the interpreter cuts bfloat16 off: a GPU rounds to nearest.
 SHAPES = [
-    (2, 8, 8, 4, 0),
+    (2, 8, 8, 64, 0),
     (2, 16, 4, 5, 0),
-    (1, 40, 2, 3, 0.3),
+    (1, 40, 2, 33, 0.3),
     (3, 24, 5, 300, 0.4),
     (2, 33, 1, 17, 1.0),
-    (1, 9, 3, 1, 0),
+    (4, 90, 30, 1, 0),
 ]
 
 
