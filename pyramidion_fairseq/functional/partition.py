@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 
 import torch
 from torch import Tensor
+
+#: One for each copy of this file: a model exported to transformers has its own, and to define an operator twice
+#: crashes what holds the first.
+_NAMESPACE = re.sub(r"\W", "_", __name__)
 
 
 def partition_sum(
@@ -35,7 +40,7 @@ def partition_sum(
 
 
 @torch.library.custom_op(
-    "pyramidion::partition_sum",
+    f"{_NAMESPACE}::partition_sum",
     mutates_args=(),
     schema="(Tensor embeddings, Tensor weights, Tensor slots, Tensor members, Tensor? filled) -> Tensor",
 )
@@ -51,7 +56,7 @@ def _(embeddings, weights, slots, members, filled):
 
 
 @torch.library.custom_op(
-    "pyramidion::partition_sum_backward",
+    f"{_NAMESPACE}::partition_sum_backward",
     mutates_args=(),
     schema="(Tensor grad, Tensor embeddings, Tensor weights, Tensor slots, bool d_embeddings, bool d_weights)"
     " -> (Tensor, Tensor)",

@@ -8,10 +8,14 @@ half. A round of the play is then one operation on two halves, without an index.
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import torch
 from torch import Tensor
+
+#: One for each copy of this file, as in ``partition``.
+_NAMESPACE = re.sub(r"\W", "_", __name__)
 
 
 @torch.no_grad()
@@ -109,7 +113,7 @@ def rank(scores: Tensor) -> Tensor:
     return scores.sort(dim=1, descending=True, stable=True).indices
 
 
-@torch.library.custom_op("pyramidion::rank_on_cpu", mutates_args=(), schema="(Tensor scores) -> Tensor")
+@torch.library.custom_op(f"{_NAMESPACE}::rank_on_cpu", mutates_args=(), schema="(Tensor scores) -> Tensor")
 def _rank_on_cpu(scores):
     """Scores and indices are sorted as one whole number each. No two are equal, so that NumPy's vectorised sort will
     do, which is not stable: less than half the time of torch's."""

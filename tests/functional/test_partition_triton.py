@@ -12,7 +12,6 @@ partition_triton = pytest.importorskip("pyramidion_fairseq.functional.partition_
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 #: batch, n, k, d, share of padding: groups of one, groups over the tile of 8, columns over that of 256, n / k odd.
-#: With few numbers the reference is exact by luck, while the interpreter cuts bfloat16 off: a GPU rounds to nearest.
 SHAPES = [
     (2, 8, 8, 64, 0),
     (2, 16, 4, 5, 0),
@@ -51,7 +50,9 @@ def at(tensors, dtype):
 
 def assert_errs_no_more(ours, reference, exact):
     error, allowed = ((x.double() - exact).abs().max().item() for x in (ours, reference))
-    assert ours.dtype == reference.dtype and error <= 2 * allowed, f"{error} > 2 * {allowed}"
+    # Triton's interpreter cuts float32 off to bfloat16, by up to a spacing, where a GPU rounds to the nearest.
+    cut = 0.0 if GPU or ours.dtype != torch.bfloat16 else torch.finfo(ours.dtype).eps * exact.abs().max().item()
+    assert ours.dtype == reference.dtype and error <= 2 * allowed + cut, f"{error} > 2 * {allowed} + {cut}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
