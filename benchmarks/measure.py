@@ -10,6 +10,7 @@ import argparse
 import csv
 import datetime
 import json
+import logging
 import os
 import platform
 import shlex
@@ -57,6 +58,7 @@ def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
 def parse(arguments: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line; on a CPU, start again with an allocator that keeps its memory."""
     args = arguments.parse_args()
+    logging.getLogger().setLevel(logging.WARNING)  # importing fairseq switches everything on
     if args.rounds < 1:
         arguments.error("--rounds must be at least 1")
     if args.device != "cpu" and not torch.cuda.is_available():
@@ -76,16 +78,19 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def alternate(variants: dict[str, Callable[[], Any]], rounds: int, device: str = "cpu") -> dict[str, Times]:
+def alternate(
+    variants: dict[str, Callable[[], Any]], rounds: int, device: str = "cpu", warm_up: bool = True
+) -> dict[str, Times]:
     """Time variants in turns, so that what the machine does beside them hits all alike.
 
     Args:
         variants: name -> a call that does the work once.
-        rounds: timed calls of each, after one untimed.
+        rounds: timed calls of each.
         device: "cpu" or "cuda"; waits for it before and after every call.
+        warm_up: call each once untimed before; not worth it for calls of half a minute.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for timed in range(rounds + 1):
+    for timed in range(0 if warm_up else 1, rounds + 1):
         for name, call in variants.items():
             synchronize(device)
             start = time.perf_counter()

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from fairseq import search, utils
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
+from fairseq.modules import MultiheadAttention
 from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
 from fairseq_cli import generate as generate_command
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.generation import OWNERS, plain_generation, regroup, repeated
+from pyramidion_fairseq.generation import OWNERS, plain_generation, reading, regroup, repeated
 from pyramidion_fairseq.generation.linear import HAS_ONEDNN, few_rows_linear
 from pyramidion_fairseq.models import decoder
 from tests.conftest import LargestTensor, make_dictionary
@@ -170,10 +171,15 @@ def test_ensembles_that_keep_different_numbers_of_vectors(confident_model, rando
         assert_same(ours, generate(models, tokens, **options))
 
 
-def test_float32_generates_the_same(confident_model, random_tokens):
-    model = confident_model().float()
-    ours = generate([model], random_tokens(RAGGED), beam_size=4)
-    assert_same(ours, generate([StockModel(model)], random_tokens(RAGGED), beam_size=4), tolerance=1e-4)
+@pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("model", ["pooled", "unpooled"])
+def test_float32_generates_the_same(confident_model, random_tokens, monkeypatch, model, options, lengths):
+    """With few hypotheses on a CPU, documents are read in chunks; one of three, here."""
+    monkeypatch.setattr(reading, "CHUNK", 3)
+    model, tokens = confident_model(**MODELS[model]).float(), random_tokens(lengths)
+    ours = generate([model], tokens, **options)
+    assert_same(ours, generate([StockModel(model)], tokens, **options), tolerance=1e-4)
 
 
 def teacher_forced_steps(model, tokens, summary, dtype):
@@ -228,6 +234,37 @@ def test_teacher_forcing_reads_shared_documents(tiny_model, random_tokens):
     torch.testing.assert_close(
         model.decoder(summary, shared)[0], model(tokens[order], None, summary)[0], atol=1e-12, rtol=0
     )
+
+
+def test_few_hypotheses_read_in_chunks():
+    states = torch.zeros(2, 9, 4)
+    assert type(reading.reading_of(states, 2)) is reading.ChunkedReading
+    for other, hypotheses in ((states, 8), (states.double(), 2), (states.bfloat16(), 2), (states.to("meta"), 2)):
+        assert type(reading.reading_of(other, hypotheses)) is reading.Reading
+
+
+@pytest.mark.parametrize("chunk, missing", [(512, 0), (4, 0), (5, 0), (3, 0), (7, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_reading_in_chunks_is_attention(monkeypatch, chunk, missing, bias):
+    """Scores and sums of both ways are the same, also for some of the documents only."""
+    monkeypatch.setattr(reading, "CHUNK", chunk)
+    torch.manual_seed(0)
+    attention = MultiheadAttention(8, 2, bias=bias).double()
+    tokens = 13 if missing else 12
+    states, queries = (torch.randn(3, *shape, dtype=torch.float64) for shape in ((tokens, 8), (2, 4, 4)))
+    plain, chunked = reading.Reading(tokens), reading.ChunkedReading(tokens)
+    assert chunked.missing == missing
+    hidden = torch.zeros(3, 1, 1, tokens, dtype=torch.float64)
+    hidden[1, ..., 4:] = -torch.inf
+    padded = F.pad(hidden, (0, missing), value=-torch.inf)
+    with torch.no_grad():
+        pairs = [way.project(attention, states) for way in (plain, chunked)]
+        scores = [way.scores(queries, keys)[..., :tokens] for way, (keys, _) in zip((plain, chunked), pairs)]
+        torch.testing.assert_close(*scores, atol=1e-12, rtol=0)
+        for rows in (slice(None), slice(1, 3)):
+            expected = plain.attend(queries[rows], *(x[rows] for x in pairs[0]), hidden[rows])
+            found = chunked.attend(queries[rows], *(x[rows] for x in pairs[1]), padded[rows])
+            torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
 ORDERS = {

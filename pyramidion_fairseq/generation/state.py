@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .hypotheses import regroup
+from .reading import Reading
 
 #: Positions by which the caches grow: seldom enough that copying them does not count, little enough to fit.
 GROWTH = 64
@@ -14,7 +15,7 @@ GROWTH = 64
 class DecodingState:
     """Keys and values of every decoder layer, for B documents with the same number of hypotheses (the beam) each.
 
-    Documents: one (B, H, k, D) pair a layer, read by all hypotheses of a document.
+    Documents: one pair a layer, read by all hypotheses of a document, as :class:`~.reading.Reading` laid it out.
 
     Summaries: one (B, H, slots, D) pair a layer. Every step writes one slot for each hypothesis and leaves it where
     it is. ``visible`` tells which slots are a hypothesis's own past. When the search continues one hypothesis twice
@@ -22,24 +23,27 @@ class DecodingState:
     each once, whoever they belong to.
 
     Args:
-        documents: a (keys, values) pair for each layer, (B, H, k, D) each.
-        padding_mask: (B, k) bool, True on padding, or None.
+        documents: a (keys, values) pair for each layer, from ``reading.project``.
+        padding_mask: (B, k) bool, True on padding and on tokens that the reading added, or None.
         beam: hypotheses of each document.
+        reading: how they read it.
     """
 
-    def __init__(self, documents: list[tuple[Tensor, Tensor]], padding_mask: Tensor | None, beam: int):
-        self.documents, self.beam = documents, beam
-        keys = documents[0][0]
+    def __init__(
+        self, documents: list[tuple[Tensor, Tensor]], padding_mask: Tensor | None, beam: int, reading: Reading
+    ):
+        self.documents, self.beam, self.reading = documents, beam, reading
+        values = documents[0][1]
         self.document_mask = None
         if padding_mask is not None:
-            hidden = torch.zeros(padding_mask.shape, dtype=keys.dtype, device=keys.device)
+            hidden = torch.zeros(padding_mask.shape, dtype=values.dtype, device=values.device)
             self.document_mask = hidden.masked_fill(padding_mask, -torch.inf)[:, None, None]
         #: Slots written until now, and by the step that is going on.
         self.used = self.using = 0
-        batch, heads, _, dim = keys.shape
-        self.keys, self.values = ([keys.new_empty(batch, heads, 0, dim) for _ in documents] for _ in range(2))
+        batch, heads, _, dim = values.shape
+        self.keys, self.values = ([values.new_empty(batch, heads, 0, dim) for _ in documents] for _ in range(2))
         #: (B, beam, slots) added to the scores: 0 on a hypothesis's own past, -inf elsewhere.
-        self.visible = keys.new_empty(batch, beam, 0)
+        self.visible = values.new_empty(batch, beam, 0)
 
     @property
     def rows(self) -> int:

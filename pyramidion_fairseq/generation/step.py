@@ -13,6 +13,7 @@ from fairseq.modules.transformer_layer import TransformerDecoderLayerBase
 from torch import Tensor, nn
 
 from .linear import few_rows_linear
+from .reading import reading_of
 from .state import DecodingState
 
 
@@ -65,15 +66,15 @@ def start(decoder: nn.Module, states: Tensor, padding_mask: Tensor | None, rows:
         padding_mask: (B, k) bool, True on padding, or None.
         rows: R, hypotheses; a multiple of B, those of a document beside each other.
     """
-    states, pairs = states.transpose(0, 1), []
-    for layer in decoder.layers:
-        attention = layer.encoder_attn
-        heads = (states.size(0), states.size(1), attention.num_heads, attention.head_dim)
-        projected = (F.linear(states, p.weight, p.bias) for p in (attention.k_proj, attention.v_proj))
-        pairs.append(tuple(p.view(heads).transpose(1, 2).contiguous() for p in projected))
+    states = states.transpose(0, 1)
+    reading = reading_of(states, rows // states.size(0))
+    pairs = [reading.project(layer.encoder_attn, states) for layer in decoder.layers]
     if padding_mask is not None and not padding_mask.any():
         padding_mask = None
-    return DecodingState(pairs, padding_mask, rows // states.size(0))
+    if reading.missing:
+        mask = padding_mask if padding_mask is not None else states.new_zeros(states.shape[:2], dtype=torch.bool)
+        padding_mask = F.pad(mask, (0, reading.missing), value=True)
+    return DecodingState(pairs, padding_mask, rows // states.size(0), reading)
 
 
 def decode_step(
@@ -134,8 +135,7 @@ def _self_attention(x: Tensor, layer: nn.Module, number: int, state: DecodingSta
 def _attend_document(x: Tensor, layer: nn.Module, number: int, state: DecodingState) -> Tensor:
     queries = _heads(layer.encoder_attn, x, state)
     keys, values = state.documents[number]
-    read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=state.document_mask)
-    return _joined(layer.encoder_attn, read)
+    return _joined(layer.encoder_attn, state.reading.attend(queries, keys, values, state.document_mask))
 
 
 def _feed_forward(x: Tensor, layer: nn.Module) -> Tensor:
@@ -145,8 +145,8 @@ def _feed_forward(x: Tensor, layer: nn.Module) -> Tensor:
 def attention_weights(attention: nn.Module, x: Tensor, state: DecodingState, number: int) -> Tensor:
     """(H, R, 1, k) weights with which (R, C) hypotheses read the document in layer ``number``; float32 at least."""
     queries = _heads(attention, x, state) * attention.scaling
-    scores = torch.matmul(queries, state.documents[number][0].transpose(2, 3))
+    scores = state.reading.scores(queries, state.documents[number][0])
     if state.document_mask is not None:
         scores = scores + state.document_mask
-    weights = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)
+    weights = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)[..., : state.reading.tokens]
     return weights.transpose(0, 1).flatten(1, 2).unsqueeze(2)

@@ -1,0 +1,140 @@
+"""Documents per second through the whole of fairseq-generate, and where the time goes.
+
+    python benchmarks/throughput.py --output benchmarks/results/throughput_cpu
+
+Each variant is the command of README.md, step 3, in a process of its own: start-up, reading the checkpoint and the
+data, encoding, decoding, sentencepiece and printing all count. The checkpoints are full-size with random weights. The
+corpus is made up; its documents are as long as PubMed's (median 5,014 tokens, 10.7% longer than 8192), and every
+summary has as many tokens as asked for. "Other" is what is in no stage, fairseq's own bookkeeping for the most part.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import measure
+import pipeline
+
+ROOT = measure.HERE.parent
+#: Name -> architecture, flags. Fairseq's caches: what stock fairseq does with document and summaries at every step.
+VARIANTS = {
+    "deeppyramidion": ("deeppyramidion", []),
+    "deeppyramidion, fairseq's caches": ("deeppyramidion", ["--plain-generation"]),
+    "deep_blockwise": ("deep_blockwise", []),
+    "deep_blockwise, fairseq's caches": ("deep_blockwise", ["--plain-generation"]),
+}
+STAGES = [*pipeline.STAGES, "other"]
+
+
+def command(folder: Path, variant: str, args) -> list[str]:
+    """fairseq-generate's arguments."""
+    arch, flags = VARIANTS[variant]
+    lengths = ["--min-len", args.tokens - 1, "--max-len-b", args.tokens - 1]
+    search = ["--batch-size", args.batch_size, "--beam", args.beam, "--lenpen", 1, *lengths]
+    words = ["--bpe", "sentencepiece", "--sentencepiece-model", folder / "sentencepiece.model"]
+    where = ["--user-dir", ROOT / "pyramidion_fairseq", "--task", "long_document_summarization"]
+    where += ["--path", folder / f"{arch}.pt", "--gen-subset", "test", *(["--cpu"] if args.device == "cpu" else [])]
+    return [str(word) for word in (folder, *where, *search, *words, *flags)]
+
+
+def run(folder: Path, variant: str, args) -> dict[str, float]:
+    """One run of the command: seconds of each stage, in all ("seconds"), and the documents it wrote."""
+    clock = folder / "stages.json"
+    clock.unlink(missing_ok=True)
+    child = [sys.executable, str(measure.HERE / "pipeline.py"), str(clock), args.device]
+    start = time.time()
+    done = subprocess.run([*child, *command(folder, variant, args)], capture_output=True, text=True, cwd=ROOT)
+    seconds = time.time() - start
+    if done.returncode:
+        sys.exit(f"fairseq-generate failed for {variant}: {(done.stderr.strip() or 'no output').splitlines()[-1]}")
+    found = json.loads(clock.read_text(encoding="utf-8"))
+    stages = {"start-up": found["started"] - start, **found["stages"]}
+    stages["other"] = seconds - sum(stages.values())
+    written = sum(line.startswith("D-") for line in done.stdout.splitlines())
+    return {**{stage: stages.get(stage, 0.0) for stage in STAGES}, "seconds": seconds, "documents": written}
+
+
+def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
+    """Medians of a variant's runs."""
+    middle = {stage: measure.summarize([run[stage] for run in runs]).median for stage in STAGES}
+    whole = measure.summarize([run["seconds"] for run in runs])
+    return {"stages": middle, "seconds": whole._asdict(), "documents": runs[0]["documents"]}
+
+
+def tables(results: dict[str, Any], tokens: int) -> list[str]:
+    """Rates, and the stages beside each other."""
+    slowest = max(result["seconds"]["median"] for result in results.values())
+    rates, stages = [], []
+    for name, result in results.items():
+        seconds, documents = result["seconds"]["median"], result["documents"]
+        spread = f"{result['seconds']['spread']:.1%}"
+        rates.append([name, documents, seconds, spread, documents / seconds, documents * tokens / seconds])
+        rates[-1].append(slowest / seconds)
+        shares = [f"{result['stages'][stage]:.3g} ({result['stages'][stage] / seconds:.0%})" for stage in STAGES]
+        stages.append([name, *shares])
+    headers = ["variant", "documents", "s in all", "spread", "documents/s", "tokens written/s", "against the slowest"]
+    return [
+        "## Rate\n\n" + measure.table(headers, rates),
+        "## Seconds, and share of all\n\n" + measure.table(["variant", *STAGES], stages),
+    ]
+
+
+def figure(results: dict[str, Any]):
+    """Stages stacked, a bar a variant."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawing, axes = pyplot.subplots(figsize=(9, 0.6 * len(results) + 1.5))
+    names = list(results)[::-1]
+    left = [0.0] * len(names)
+    for stage in STAGES:
+        widths = [results[name]["stages"][stage] for name in names]
+        axes.barh(names, widths, left=left, label=stage)
+        left = [a + b for a, b in zip(left, widths)]
+    axes.set_xlabel("seconds")
+    axes.legend(fontsize=7)
+    return drawing
+
+
+def main() -> None:
+    """Command line; see the file's docstring."""
+    arguments = measure.parser(__doc__, rounds=2)
+    arguments.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="which to run")
+    arguments.add_argument("--documents", type=int, help="in the corpus (default: 8 reduced, 256)")
+    arguments.add_argument("--batch-size", type=int, help="documents in a batch (default: 4 reduced, 8)")
+    arguments.add_argument("--tokens", type=int, help="of each summary (default: 32 reduced, 512)")
+    arguments.add_argument("--beam", type=int, default=2, help="hypotheses of each document")
+    args = measure.parse(arguments)
+    reduced = args.size == "reduced"
+    args.documents = args.documents or (8 if reduced else 256)
+    args.batch_size = args.batch_size or (4 if reduced else 8)
+    args.tokens = args.tokens or (32 if reduced else 512)
+    if min(args.documents, args.batch_size, args.beam) < 1 or args.tokens < 2:
+        arguments.error("--documents, --batch-size and --beam must be at least 1, --tokens at least 2")
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in args.variants}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pipeline.write_corpus(folder, args.documents, args.tokens)
+        for arch in sorted({VARIANTS[variant][0] for variant in args.variants}):
+            pipeline.write_checkpoint(folder, arch)
+        for _ in range(args.rounds):
+            for variant, done in runs.items():
+                done.append(run(folder, variant, args))
+    results = {name: summary(done) for name, done in runs.items()}
+    lost = {name: found["documents"] for name, found in results.items() if found["documents"] != args.documents}
+    if lost:
+        sys.exit(f"of {args.documents} documents, fewer summaries were written: {lost}")
+    drawing = figure(results) if args.output else None
+    measure.report("throughput", args.device, results, tables(results, args.tokens), args.output, drawing)
+
+
+if __name__ == "__main__":
+    main()

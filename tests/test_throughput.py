@@ -1,0 +1,65 @@
+"""The clock of benchmarks/throughput.py, the lengths of its documents, and its command."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def pipeline(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import pipeline
+
+    return pipeline
+
+
+class Work:
+    def outer(self, fail=False):
+        time.sleep(0.02)
+        self.inner()
+        self.inner()
+        if fail:
+            raise ValueError
+        return "done"
+
+    def inner(self):
+        time.sleep(0.05)
+
+
+def test_time_in_a_stage_inside_another_counts_once(pipeline, monkeypatch):
+    clock = pipeline.Clock("cpu")
+    for name in ("outer", "inner"):
+        monkeypatch.setattr(Work, name, getattr(Work, name))  # undone afterwards
+        clock.watch(Work, name, name)
+    start = time.perf_counter()
+    assert Work().outer() == "done"
+    with pytest.raises(ValueError):
+        Work().outer(fail=True)
+    elapsed = time.perf_counter() - start
+    assert 0.2 <= clock.seconds["inner"] <= elapsed - 0.04
+    assert sum(clock.seconds.values()) == pytest.approx(elapsed, rel=0.02)
+
+
+def test_documents_are_as_long_as_pubmeds(pipeline):
+    lengths = pipeline.lengths(1000)
+    assert statistics.median(lengths) == pytest.approx(5014, rel=0.01)
+    assert sum(length > 8192 for length in lengths) / 1000 == pytest.approx(0.107, abs=0.002)
+
+
+@pytest.mark.soak
+def test_the_benchmark_runs(tmp_path):
+    size = ["--rounds", "1", "--documents", "2", "--tokens", "4", "--batch-size", "2"]
+    command = [sys.executable, "benchmarks/throughput.py", "--device", "cpu", *size]
+    flags = ["--variants", "deeppyramidion", "--output", str(tmp_path)]
+    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "throughput.json").read_text())["results"]["deeppyramidion"]
+    assert result["documents"] == 2 and min(result["stages"].values()) >= 0
+    assert result["stages"]["encoding"] > result["stages"]["text"] > 0
+    assert (tmp_path / "throughput.png").exists()
