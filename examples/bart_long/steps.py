@@ -26,7 +26,7 @@ class Budget(NamedTuple):
     lr: float
     """Peak learning rate; falls with the inverse square root of the update."""
     warmup: int
-    """Updates until the peak."""
+    """Updates until the peak, and between checkpoints, with each of which goes a validation."""
     log: int
     """Updates between two losses in the log, each the mean since the one before."""
 
@@ -50,18 +50,18 @@ class Size(NamedTuple):
     """LSG's blocks, local and sparse."""
     pretraining: Budget
     tuning: Budget
-    validation: tuple[int, int]
-    """Updates between validations, batches of 4 documents in each."""
+    validation: int
+    """Batches of 4 documents in a validation."""
 
 
 SIZES = {
     "small": Size(
         *(128, 3, 2, 256, 512, 1024, 256, 64),
         pretraining=Budget(480, 4, 2e-3, 80, 16),
-        tuning=Budget(200, 1, 1e-3, 20, 10),
-        validation=(50, 6),
+        tuning=Budget(140, 1, 1e-3, 20, 10),
+        validation=6,
     ),
-    "test": Size(*(32, 2, 1, 32, 40, 64, 16, 8), Budget(3, 4, 1e-3, 1, 1), Budget(4, 2, 1e-3, 1, 1), (2, 1)),
+    "test": Size(*(32, 2, 1, 32, 40, 64, 16, 8), Budget(3, 4, 1e-3, 1, 1), Budget(4, 2, 1e-3, 1, 1), 1),
 }
 
 
@@ -134,10 +134,9 @@ def convert(run: Run) -> None:
 
 def tune(run: Run, start: str) -> None:
     """Fine-tune on the summaries; the batches are the same, whatever the start."""
-    every, batches = run.size.validation
     options = {
         **{"task": "long_document_summarization", "arch": "bart_base_long", **architecture(run.size)},
-        **{"validate_interval_updates": every, "max_valid_steps": batches, "batch_size_valid": 4},
+        **{"max_valid_steps": run.size.validation, "batch_size_valid": 4},
     }
     if start == "converted":
         options["finetune_from_model"] = run.output / "converted" / "model.pt"

@@ -147,8 +147,8 @@ def test_the_experiment_pretrains_converts_and_tunes(monkeypatch, in_this_proces
     results = json.loads((tmp_path / "results.json").read_text())
     assert [update for update, _ in results["pretraining"]] == [1, 2, 3]
     for start in steps.STARTS:
-        assert [update for update, _ in results[start]["train"]] == [1, 2, 3, 4]
-        assert [update for update, _ in results[start]["valid"]] == [2, 4]
+        for split in ("train", "valid"):
+            assert [update for update, _ in results[start][split]] == [1, 2, 3, 4]
     assert results["converted"]["train"][0][1] != results["scratch"]["train"][0][1]
     assert (tmp_path / "results.png").stat().st_size > 10_000 and "| train | 1" in capsys.readouterr().out
     pretrained = load_checkpoint(tmp_path / "pretraining" / "checkpoints" / "checkpoint_last.pt")["model"]
