@@ -1,6 +1,7 @@
 # `make demo` and `make test` are all that a fresh machine needs (Linux, Python 3.11, git, make).
-# `make soak`: faults injected and long runs, half an hour.
-.PHONY: demo test soak lint setup clean
+# `make soak`: faults injected and long runs, ten minutes.
+# `make versions`: the oldest and the newest torch and numpy, each in an environment of its own; needs the network.
+.PHONY: demo test soak versions lint setup clean
 DATA ?=
 ARGS ?=
 
@@ -16,6 +17,9 @@ test: setup
 
 soak: setup
 	@.venv/bin/python -m pytest -m soak $(ARGS)
+
+versions:
+	@$(or $(wildcard .venv/bin/python),python3) scripts/versions.py $(ARGS)
 
 lint: setup
 	@.venv/bin/python -m ruff check .

@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--words", type=int, nargs="+", default=[1_000, 8_000, 20_000, 50_000])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="folder for page.json and README.md (default: none)")
+    parser.add_argument("--output", type=Path, help="folder for page.json (default: none)")
     args = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), chromium_sandbox=os.geteuid() != 0)
@@ -74,15 +74,10 @@ def main() -> None:
         browser.close()
     table = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
     table += [" | ".join(f"{value:,}" for value in row.values()) for row in rows]
-    text = "\n".join(f"| {line} |" for line in table)
-    print(text)
+    print("\n".join(f"| {line} |" for line in table))
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
         (args.output / "page.json").write_text(json.dumps({"chromium": version, "rows": rows}, indent=1) + "\n")
-        head = (
-            f"# The page in a headless Chromium {version}\n\n`python -m benchmarks.page`: {__doc__.splitlines()[0]}\n"
-        )
-        (args.output / "README.md").write_text(f"{head}\n{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

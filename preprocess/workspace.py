@@ -2,7 +2,7 @@
 
 ``DEST/.prepare/<stage>.json`` is a stage's stamp: the key (a hash of all that its outputs depend on), the outputs
 with their sizes in bytes, a digest of their content and the stage's result. A stage writes below
-``DEST/.prepare/work``; its files are renamed into place only when all are whole.
+``DEST/.prepare/work``, in a folder of its own; its files are renamed into place only when all are whole.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import uuid
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from prepare_errors import PrepareError
@@ -66,7 +67,8 @@ class Workspace:
             logger.info("%s: kept", stage)
             return stamp
         logger.info("%s: started", stage)
-        folder = os.path.join(self.work, stage)
+        # Not where a killed run had it: what that one has started may still be writing there.
+        folder = os.path.join(self.work, uuid.uuid4().hex[:8], stage)
         os.makedirs(folder)
         result = build(folder)
         stamp = self.publish(stage, folder, key, result)

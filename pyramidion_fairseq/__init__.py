@@ -3,23 +3,24 @@
 ``fairseq-train --user-dir pyramidion_fairseq`` imports this file, which registers everything with fairseq.
 """
 
-from . import requirements
+from . import quiet, requirements
 
 requirements.check()  # before anything else is imported, which would fail with an error that says less
 
-from . import checkpoints, compat  # noqa: E402
-from .errors import PyramidionError, install_excepthook  # noqa: E402
-from .functional import Pooled, successive_halving_topk  # noqa: E402
-from .models import PyramidionModel  # noqa: E402
-from .optim import FusedAdamW  # noqa: E402
-from .scoring import RougeScorer  # noqa: E402
-from .tasks import LongDocumentSummarizationTask, diagnosis  # noqa: E402
-from .version import __version__  # noqa: E402
+with quiet.unconfigured_logging():
+    from . import checkpoints, compat
+    from .errors import PyramidionError, install_excepthook
+    from .functional import Pooled, successive_halving_topk
+    from .models import PyramidionModel
+    from .optim import FusedAdamW
+    from .scoring import RougeScorer
+    from .tasks import LongDocumentSummarizationTask, diagnosis
+    from .version import __version__
 
-compat.install()
-checkpoints.install()
-diagnosis.install()
-install_excepthook()
+    compat.install()
+    checkpoints.install()
+    diagnosis.install()
+    install_excepthook()
 
 __all__ = [
     "FusedAdamW",

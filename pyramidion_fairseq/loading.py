@@ -52,6 +52,7 @@ def load_summarizer(
             cfg = state["cfg"] if state.get("cfg") is not None else convert_namespace_to_omegaconf(state["args"])
             if task is None:
                 task = _set_up_task(cfg, path, data)
+            _check_dictionary(state["model"], task, path)
             state = {**state, "cfg": cfg, "args": None}
             loaded, _, _ = checkpoint_utils.load_model_ensemble_and_task([path], task=task, state=state)
         except (PyramidionError, MemoryError):
@@ -59,9 +60,6 @@ def load_summarizer(
         except Exception as error:  # what other code's checkpoints end in is anything
             raise PyramidionError(f"{path} cannot be loaded: {_one_line(error)}") from error
         models += loaded
-        for model in loaded:
-            if model.encoder.embed_tokens.num_embeddings != len(task.source_dictionary):
-                raise PyramidionError(f"{path} does not belong to the dictionaries in {task.cfg.data}: use --data")
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
     hub = PyramidionHubInterface(cfg, task, models).to(place)
     hub.eval()
@@ -102,6 +100,19 @@ def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
         cfg.task.data = folder
         cfg.task.source_lang, cfg.task.target_lang = languages
     return tasks.setup_task(cfg.task, from_checkpoint=True)
+
+
+def _check_dictionary(tensors: dict[str, torch.Tensor], task: Any, path: str) -> None:
+    """Told before the model is built, whose own errors are about training."""
+    embedding, dictionary = tensors.get("encoder.embed_tokens.weight"), task.source_dictionary
+    if embedding is None:
+        return
+    without_mask = len(dictionary) + ("<mask>" not in dictionary)  # BART's <mask> may be left out
+    if not len(dictionary) <= len(embedding) <= without_mask:
+        raise PyramidionError(
+            f"{path} has {len(embedding):,} symbols and does not belong to the dictionaries in {task.cfg.data}, which "
+            f"have {len(dictionary):,}: say with --data where its own are"
+        )
 
 
 def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:
@@ -168,6 +179,10 @@ def _check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
         raise PyramidionError(
             f"{path} is another model's: the dictionary has {known} of its {len(pieces)} pieces; say with "
             "--sentencepiece-model where the right one is"
+        )
+    if 10 * known < 9 * len(pieces):  # a vocabulary with a threshold lacks a few
+        logger.warning(
+            f"{path} may be another model's: the dictionary lacks {len(pieces) - known} of its {len(pieces)} pieces"
         )
 
 

@@ -1,0 +1,8 @@
+"""Tests of the package; without a GPU, Triton's kernels run in its interpreter, which is chosen before its import."""
+
+import os
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")

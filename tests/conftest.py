@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
 from pyramidion_fairseq.models import PyramidionModel
+from tests import forked
 from tests.browser import chromium, new_page, open_report  # noqa: F401 -- fixtures
 
 torch.set_num_threads(1)  # the tensors of tests are tiny: threads would only wait for each other
@@ -81,6 +83,16 @@ def make_dictionary(words: int) -> Dictionary:
     return dictionary
 
 
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """Commands that run in this process log to a stream that ends with their test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 @pytest.fixture
 def dictionary():
     return make_dictionary(40)
@@ -115,20 +127,20 @@ def random_tokens():
 
 @pytest.fixture(scope="session")
 def command():
-    """Run a stock fairseq command in a process of its own: command("train", ..., check=True).stdout."""
+    """Run a stock fairseq command in a process of its own: command("train", ..., check=True).stdout.
 
-    def run(name, *args, check=True, stdin=None, **kwargs):
-        env = dict(os.environ, OMP_NUM_THREADS="2", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES="")
-        executable = Path(sys.executable).parent / f"fairseq-{name}"
-        done = subprocess.run(
-            [str(executable), *map(str, args)],
-            input=stdin,
-            env=env,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            **kwargs,
-        )
+    The process is forked from this one; with ``fresh=True``, and for Hydra, a new one runs the installed script,
+    with the GPUs of ``visible``.
+    """
+
+    def run(name, *args, check=True, stdin=None, fresh=False, visible="", **kwargs):
+        if fresh or name.startswith("hydra"):
+            env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES=visible)
+            script = Path(sys.executable).parent / f"fairseq-{name}"
+            argv = [str(script), *map(str, args)]
+            done = subprocess.run(argv, input=stdin, env=env, cwd=ROOT, capture_output=True, text=True, **kwargs)
+        else:
+            done = forked.run(forked.fairseq_command(name), [f"fairseq-{name}", *args], stdin, **kwargs)
         if check:
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done

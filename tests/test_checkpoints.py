@@ -23,6 +23,7 @@ from omegaconf import AnyNode, OmegaConf
 
 from pyramidion_fairseq import checkpoints, compat
 from pyramidion_fairseq.errors import PyramidionError
+from tests import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = str(ROOT / "pyramidion_fairseq")
@@ -48,25 +49,20 @@ class Workplace:
         prefixes = [part for split in ("train", "valid", "test") for part in (f"--{split}pref", split)]
         self.run("preprocess", "-s", "src", "-t", "tgt", *prefixes, "--destdir", "bin", "--joined-dictionary")
 
-    def start(self, name, *arguments, script=False):
-        """The command as ``python -m``, or as the installed script where its name matters."""
-        scripts = Path(sys.executable).parent
-        command = [str(scripts / f"fairseq-{name}")] if script else [sys.executable, "-m", f"fairseq_cli.{name}"]
-        return subprocess.Popen(
-            [*command, *map(str, arguments)],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def run(self, name, *arguments, text=""):
+        done = forked.run(
+            forked.fairseq_command(name), [f"fairseq-{name}", *arguments], text, COMMAND_LIMIT_S, cwd=self.folder
         )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return done.stdout + done.stderr
 
-    def run(self, name, *arguments, text="", **options):
-        process = self.start(name, *arguments, **options)
-        out, err = process.communicate(text, timeout=COMMAND_LIMIT_S)
-        assert process.returncode == 0, out[-2000:] + err[-4000:]
-        return out + err
+    def run_script(self, name, *arguments):
+        """The installed command, whose name matters, in a new process."""
+        command = [str(Path(sys.executable).parent / f"fairseq-{name}"), *map(str, arguments)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=COMMAND_LIMIT_S
+        )
 
     def train(self, save_dir, *arguments):
         sizes = [f"--{side}-{size}" for side in ("encoder", "decoder") for size in ("embed-dim", "ffn-embed-dim")]
@@ -519,25 +515,25 @@ def test_a_missing_file_is_a_missing_file(reader, tmp_path):
         READERS[reader](tmp_path / "none.pt")
 
 
-@pytest.mark.parametrize("command", ["generate", "train"])
-def test_commands_end_with_one_line(command, workplace, real):
-    """One of the two meets a hostile file, the other a broken one."""
-    (workplace.folder / "bad").mkdir(exist_ok=True)
-    path, marker = workplace.folder / "bad" / "checkpoint_last.pt", workplace.folder / "marker"
-    if command == "generate":
-        torch.save({"model": {}, "extra_state": Call(os.system, f"touch {marker}")}, path)
-        arguments, expected = workplace.reading(path), "posix.system"
-    else:
-        path.write_bytes(real.read_bytes()[:1000])
-        data = ["bin", "--user-dir", USER_DIR, "--cpu", "--arch", "transformer_iwslt_de_en"]
-        arguments = [*data, "--save-dir", "bad", "--max-tokens", 60, "--optimizer", "adam"]
-        expected = "is damaged"
-    process = workplace.start(command, *arguments, script=True)
-    _, err = process.communicate(timeout=COMMAND_LIMIT_S)
-    assert process.returncode == 1
-    assert "Traceback" not in err and not marker.exists()
-    last = err.strip().splitlines()[-1]
+def ends_with_one_line(done, expected):
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "checkpoint_last.pt" in last and expected in last
+
+
+def test_generate_ends_with_one_line_for_a_hostile_file(workplace, tmp_path):
+    path, marker = tmp_path / "checkpoint_last.pt", tmp_path / "marker"
+    torch.save({"model": {}, "extra_state": Call(os.system, f"touch {marker}")}, path)
+    argv = ["fairseq-generate", *workplace.reading(path)]
+    ends_with_one_line(forked.run(forked.fairseq_command("generate"), argv, cwd=workplace.folder), "posix.system")
+    assert not marker.exists()
+
+
+def test_the_installed_command_ends_with_one_line_for_a_broken_file(workplace, real, tmp_path):
+    (tmp_path / "checkpoint_last.pt").write_bytes(real.read_bytes()[:1000])
+    data = ["bin", "--user-dir", USER_DIR, "--cpu", "--arch", "transformer_iwslt_de_en"]
+    save = ["--save-dir", tmp_path, "--max-tokens", 60, "--optimizer", "adam"]
+    ends_with_one_line(workplace.run_script("train", *data, *save), "is damaged")
 
 
 # ---------------------------------------------------------------------------------------------- installing, saving

@@ -1,16 +1,15 @@
-"""Two processes (gloo, CPU) train and validate as one process with the same effective batch does."""
+"""Two processes (gloo, CPU) train as one does with the same effective batch; recomputing changes nothing."""
 
 import json
 import os
 import re
-import shlex
-import subprocess
-import sys
+import socket
 
 import pytest
+import torch
 
-from tests.conftest import ROOT
-from tests.test_pipeline import TASK, TRAIN, write_corpus
+from tests.forked import Forked, fairseq_command
+from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
 
 EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}', "--eval-rouge-samples", "3"]
 
@@ -28,26 +27,142 @@ def rows(stdout):
     return found
 
 
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def two(main, argv, folder, timeout=300):
+    """The same in two processes that find each other; the output of the first one."""
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    logs, processes = [folder / f"log{rank}" for rank in range(2)], []
+    for rank, log in enumerate(logs):
+        with open(log, "wb") as file:
+            chosen = [text if text != "RANK" else rank for text in argv]
+            processes.append(Forked(main, chosen, file, file, environment={**common, "RANK": str(rank)}))
+    try:
+        for process, log in zip(processes, logs):
+            assert process.wait(timeout) == 0, log.read_text()[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+    return logs[0].read_text()
+
+
+SPREAD = [
+    "--distributed-backend", "gloo", "--distributed-no-spawn", "--distributed-init-method", "env://",
+    "--device-id", "0", "--distributed-world-size", "2", "--distributed-rank", "RANK",
+]  # fmt: skip
+
+
 def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path):
     """40 documents make 7 batches, 5 make 4: one process runs out of both first, and gets dummy batches."""
     write_corpus(tmp_path, words=6)
     args = [tmp_path, *TASK, *TRAIN, *EVAL, "--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"]
     args += ["--data-buffer-size", "0", "--max-epoch", "2", "--batch-size-valid", "2", "--clip-norm", "1"]
     one = command("train", *args, "--update-freq", 2, "--save-dir", tmp_path / "one")
+    spread = [*SPREAD, "--ddp-backend", "legacy_ddp", "--save-dir", tmp_path / "two"]
+    stdout = two(fairseq_command("train"), ["fairseq-train", *args, *spread], tmp_path)
 
-    spread = ["--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp", "--distributed-no-spawn"]
-    spread += ["--distributed-init-method", "env://", "--device-id", "0", "--save-dir", tmp_path / "two"]
-    train = shlex.join(map(str, [sys.executable, "-m", "fairseq_cli.train", *args, *spread]))
-    workers = ["--nproc_per_node", "2", "--master_port", "0", "--no-python"]
-    shell = f"exec {train} --distributed-world-size $WORLD_SIZE --distributed-rank $RANK"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", *workers, "bash", "-c", shell]
-    env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES="")
-    two = subprocess.run(launch, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
-    assert two.returncode == 0, two.stdout[-2000:] + two.stderr[-3000:]
-
-    single, double = rows(one.stdout), rows(two.stdout)
+    single, double = rows(one.stdout), rows(stdout)
     assert single.keys() == double.keys() and len(single) == 2 * (4 + 1)
     for moment, expected in single.items():
         assert double[moment] == pytest.approx(expected, abs=0.002), moment
     assert 0 < double["valid", 8.0]["rouge2"] < double["valid", 8.0]["rouge1"] < 100
     assert {"pool1_winner", "pool2_spread"} <= set(double["train", 8.0])
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"attention": "lsg"}], ids=str)
+def test_torchs_own_data_parallel_takes_the_model(tiny_model, random_tokens, tmp_path, options):
+    """What --ddp-backend pytorch_ddp wraps a model in: no parameter goes without a gradient, uneven batches included.
+
+    fairseq gives that backend the number of a GPU, so that the flag itself needs one.
+    """
+    batches = [random_tokens([40, 7, 3]), random_tokens([25], seed=1)]
+    summaries = [torch.tensor([[2, 5, 6, 7]] * len(tokens)) for tokens in batches]
+
+    def loss(model, rank):
+        return model(batches[rank], None, summaries[rank])[0].square().sum()
+
+    expected = tiny_model(**options).train()
+    sum(loss(expected, rank) for rank in range(2)).div(2).backward()
+
+    def main():
+        rank = int(os.environ["RANK"])
+        torch.distributed.init_process_group("gloo")
+        model = torch.nn.parallel.DistributedDataParallel(tiny_model(**options).train())
+        for _ in range(2):  # it complains of the step before
+            model.zero_grad()
+            loss(model, rank).backward()
+        torch.save({name: p.grad for name, p in model.module.named_parameters()}, tmp_path / f"{rank}.pt")
+
+    two(main, ["ddp"], tmp_path, timeout=60)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, parameter in expected.named_parameters():
+            torch.testing.assert_close(found[name], parameter.grad, msg=name)
+
+
+class Wrapped(torch.nn.Module):
+    """What fairscale's FullyShardedDataParallel looks like from outside: calls and attributes are passed on."""
+
+    def __init__(self, module, **_):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.module, name)
+
+
+@pytest.mark.parametrize("options", [{}, {"scorer": "attention_sum"}, {"attention": "lsg"}], ids=str)
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_layers_inside_a_wrapper_compute_the_same(tiny_model, random_tokens, monkeypatch, options, checkpoint):
+    """--ddp-backend fully_sharded puts one around every layer; fairscale and its GPUs are not needed to see that."""
+    options = {**options, "checkpoint_activations": checkpoint}
+    plain = tiny_model(**options)
+    monkeypatch.setattr("pyramidion_fairseq.models.encoder.fsdp_wrap", Wrapped)
+    monkeypatch.setattr("fairseq.models.transformer.transformer_decoder.fsdp_wrap", Wrapped)
+    wrapped = tiny_model(**options)
+    assert all(isinstance(layer, Wrapped) for layer in [*wrapped.encoder.layers, *wrapped.decoder.layers])
+    tokens, summary = random_tokens([40, 7, 3]), torch.tensor([[2, 5, 6, 7]] * 3)
+    gradients = []
+    for model in (plain, wrapped):
+        model.train()(tokens, None, summary)[0].square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert len(gradients[0]) == len(gradients[1]) and all(torch.equal(*pair) for pair in zip(*gradients))
+
+
+@pytest.mark.parametrize("backend", ["pytorch_ddp", "fully_sharded"])
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fairseq runs these backends on GPUs only: two are needed")
+def test_backends_of_gpus(command, tmp_path, backend):
+    """Losses as of one process with the same effective batch."""
+    if backend == "fully_sharded":
+        pytest.importorskip("fairscale")
+    write_corpus(tmp_path, words=6)
+    gpu = [text for text in TRAIN if text != "--cpu"]
+    args = [tmp_path, *TASK, *gpu, "--dropout", "0", "--max-epoch", "2", "--batch-size-valid", "2"]
+    runs = [
+        command("train", *args, *flags, "--save-dir", tmp_path / name, fresh=True, visible=visible)
+        for name, flags, visible in (
+            ("one", ["--update-freq", 2], "0"),
+            ("two", ["--ddp-backend", backend, "--distributed-world-size", "2"], "0,1"),
+        )
+    ]
+    single, double = (training_log(run.stdout) for run in runs)
+    assert single.keys() == double.keys() and single == pytest.approx(double, abs=0.01)
+
+
+def test_recomputed_activations_give_the_same_losses(command, tmp_path):
+    """Dropout included: the second forward pass draws what the first one drew."""
+    write_corpus(tmp_path, words=40)
+    args = [tmp_path, *TASK, *TRAIN, "--no-save", "--max-update", "8"]
+    plain, recomputed = (command("train", *args, *flags).stdout for flags in ([], ["--checkpoint-activations"]))
+    losses = training_log(plain)
+    assert len(losses) == 8 + 2 and training_log(recomputed) == losses

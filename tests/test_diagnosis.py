@@ -8,8 +8,11 @@ import torch
 from torch import nn
 
 from pyramidion_fairseq.checkpoints import load_checkpoint, save_checkpoint
+from pyramidion_fairseq.models.encoder_layer import PyramidionEncoderLayer
+from pyramidion_fairseq.models.pooling import RepresentationPooling
 from pyramidion_fairseq.tasks.diagnosis import NonFiniteFinder, NotFiniteError, diagnosed
-from tests.test_pipeline import TASK, TRAIN, write_corpus
+from tests import forked
+from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
 
 WORDS = 40
 RARE = WORDS - 1  # a word that the corpus does not have until a test puts it there
@@ -116,3 +119,28 @@ def test_training_ends_with_one_line(command, data, tmp_path):
     assert "not finite in update 3: NaN came first in the output of encoder.layers.1.fc2, for documents" in line
     assert "Traceback" not in done.stderr.split("error:")[1]
     assert (folder / "crash.pt").exists()
+
+
+@pytest.mark.parametrize("module", ["attention", "pooling"])
+def test_training_goes_on_after_a_batch_that_is_too_large(data, tmp_path, module):
+    """fairseq leaves the batch out; nothing of ours stands in its way, and the next updates are made."""
+    calls = []
+
+    def main():
+        owner = PyramidionEncoderLayer if module == "attention" else RepresentationPooling
+        forward = owner.forward
+
+        def fails_once(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == 8:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return forward(*args, **kwargs)
+
+        owner.forward = fails_once
+        forked.fairseq_command("train")()
+
+    argv = ["fairseq-train", data, *TRAIN, *TASK, "--no-save", "--max-update", "6", "--disable-validation"]
+    done = forked.run(main, argv)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert " documents of up to" in done.stdout and "attempting to recover from OOM" in done.stdout
+    assert sorted(update for _, update in training_log(done.stdout)) == [1, 2, 3, 4, 5, 6]

@@ -1,4 +1,4 @@
-"""The stock commands on a small corpus, each in its own process: train, resume, generate, interactive, validate."""
+"""The stock commands on a small corpus: train, resume, generate, interactive, validate."""
 
 import json
 import re
@@ -31,13 +31,16 @@ TASK = ["--task", "long_document_summarization"]
 LENGTHS = {"train": [5 + 13 * i % 150 for i in range(40)], "valid": [1, 5, 12, 64, 65], "test": [1, 5, 6, 64, 2000]}
 
 
-def write_corpus(folder, words):
-    """Documents that list words, summaries that are their first ones; from 1 token to far too many."""
+def write_corpus(folder, words, **lengths):
+    """Documents that list words, summaries that are their first ones; from 1 token to far too many.
+
+    ``lengths`` are those of a split's documents, in place of :data:`LENGTHS`.
+    """
     for side in ("source", "target"):
         make_dictionary(words).save(str(folder / f"dict.{side}.txt"))
     generator = torch.Generator().manual_seed(0)
-    for split, lengths in LENGTHS.items():
-        documents = [[*torch.randint(4, words, (n - 1,), generator=generator).tolist(), 2] for n in lengths]
+    for split, chosen in {**LENGTHS, **lengths}.items():
+        documents = [[*torch.randint(4, words, (n - 1,), generator=generator).tolist(), 2] for n in chosen]
         write_split(folder, split, documents, [[*document[:-1][:6], 2] for document in documents])
 
 
@@ -60,7 +63,7 @@ def training_log(stdout):
 def trained(command, data, tmp_path_factory):
     """Three epochs without a stop: (checkpoint folder, output)."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    done = command("train", data, *TASK, *TRAIN, "--save-dir", folder, "--max-epoch", 3)
+    done = command("train", data, *TASK, *TRAIN, "--save-dir", folder, "--max-epoch", 3, fresh=True)
     return folder, done.stdout
 
 
@@ -103,7 +106,7 @@ BEAM = ["--beam", 2, "--max-len-b", 10]
 
 
 def test_generation_takes_lengths_from_the_checkpoint_and_loses_nothing(command, data, using):
-    done = command("generate", data, *using, *BEAM, "--batch-size", 4)
+    done = command("generate", data, *using, *BEAM, "--batch-size", 4, fresh=True)
     assert "test: 1 of 5 documents cut to 64 tokens" in done.stdout + done.stderr
     assert sorted(summaries(done.stdout)) == [0, 1, 2, 3, 4]
     alone = command("generate", data, *using, *BEAM, "--batch-size", 1)

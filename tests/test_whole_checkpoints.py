@@ -1,5 +1,6 @@
 """The trainer's checkpoints are whole or not there, and a damaged last one does not end a run."""
 
+import contextlib
 import logging
 import os
 import resource
@@ -13,6 +14,7 @@ from fairseq import checkpoint_utils
 
 from pyramidion_fairseq.compat import whole_checkpoints
 from pyramidion_fairseq.errors import PyramidionError
+from tests.test_pipeline import ARCH, TASK, TRAIN, USER_DIR, write_corpus
 
 CONTENT = {"model": {"weight": torch.arange(5000.0)}}
 DAMAGE = {
@@ -100,25 +102,26 @@ def test_nothing_whole_is_one_line(folder):
     assert "\n" not in str(error.value)
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
     """Writing ends after 4096 bytes of a file, as on a disk without room."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(folder, full_disk):
+def test_a_full_disk_leaves_the_checkpoint_before(folder):
     before = {path: path.read_bytes() for path in folder.iterdir()}
     last = str(folder / "checkpoint_last.pt")
     for write in (
         lambda: checkpoint_utils.torch_persistent_save({"model": torch.zeros(9000)}, last),
         lambda: checkpoint_utils.PathManager.copy(str(folder / "checkpoint1.pt"), last, overwrite=True),
     ):
-        with pytest.raises(
-            whole_checkpoints.CheckpointNotWrittenError, match=r"cannot write .*File too large"
-        ) as error:
+        refused = pytest.raises(whole_checkpoints.CheckpointNotWrittenError, match=r"cannot write .*File too large")
+        with refused as error, full_disk():
             write()
         assert "\n" not in str(error.value)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
@@ -132,3 +135,23 @@ def test_written_checkpoints_are_whole_and_torsos_of_killed_runs_overwritten(fol
     checkpoint_utils.PathManager.copy(str(folder / "checkpoint1.pt"), str(last), overwrite=True)
     assert last.read_bytes() == (folder / "checkpoint1.pt").read_bytes()
     assert not list(folder.glob("*.tmp"))
+
+
+def test_a_checkpoint_of_another_model_is_one_line(command, tmp_path):
+    """Training goes on from it with other options; nothing is overwritten."""
+    write_corpus(tmp_path, words=40)
+    save = tmp_path / "checkpoints"
+    train = [tmp_path, *TASK, *TRAIN, "--save-dir", save]
+    command("train", *train, "--max-update", 1)
+    before = {path: path.read_bytes() for path in save.iterdir()}
+    others = TRAIN[: len(USER_DIR)] + TRAIN[len(USER_DIR) + len(ARCH) :]
+    for other in (
+        [*train, "--pooling-schedule", "1:12"],
+        [*train, "--decoder-ffn-embed-dim", "8"],
+        [tmp_path, *TASK, *others, "--arch", "transformer_tiny", "--save-dir", save],
+    ):
+        done = command("train", *other, "--max-update", 2, check=False)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert "checkpoint_last.pt; please ensure that the architectures match" in line and "state_dict" in line
+    assert {path: path.read_bytes() for path in save.iterdir()} == before

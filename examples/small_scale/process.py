@@ -31,7 +31,9 @@ def run(command: list[str], log: Path, output: Path | None = None) -> str:
     command = [*shlex.split(os.environ.get("LAUNCHER", "")), *command]
     env = dict(os.environ, PYTHONWARNINGS="ignore", PYTHONUNBUFFERED="1")
     start = log.stat().st_size if log.exists() else 0
-    with open(log, "a", encoding="utf-8") as file, open(output or os.devnull, "w", encoding="utf-8") as out:
+    null = output or os.devnull
+    # Line by line: what was logged before a kill is there.
+    with open(log, "a", encoding="utf-8", buffering=1) as file, open(null, "w", encoding="utf-8") as out:
         streams = {"stdout": out, "stderr": subprocess.PIPE} if output else {"stdout": subprocess.PIPE}
         child = subprocess.Popen(
             command, env=env, text=True, start_new_session=True, **{"stderr": subprocess.STDOUT, **streams}

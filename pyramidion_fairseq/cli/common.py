@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import uuid
+import warnings
 from itertools import chain, islice
 from typing import Any, Iterator, TextIO
 
@@ -82,6 +83,7 @@ def one_line_errors(command: str) -> Iterator[None]:
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     logging.getLogger("pyramidion_fairseq").setLevel(logging.INFO)
     logging.getLogger("pyramidion_fairseq.compat").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # of fairseq's decoder
     try:
         yield
         sys.stdout.flush()

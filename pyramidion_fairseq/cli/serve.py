@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import PyramidionError
 from .common import add_generation_options, add_model_options, generation_of, load, one_line_errors
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pyramidion_fairseq.cli.serve")  # also where it is run as __main__
 
 COMMAND = "pyramidion-serve"
 
@@ -72,14 +72,16 @@ def _limits(args: argparse.Namespace) -> Any:
 
 def _listen(host: str, port: int) -> socket.socket:
     """The socket, before the model is loaded: a port that is taken is told at once."""
+    if not 0 <= port <= 65535:  # some systems' getaddrinfo would take the rest of a division
+        raise PyramidionError(f"cannot listen at {host}, port {port}: --port goes from 0 to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(128)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise PyramidionError(f"cannot listen at {host}, port {port}: {reason}; choose another --port") from None
     return listener
 

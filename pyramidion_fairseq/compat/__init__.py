@@ -19,6 +19,8 @@ def install() -> None:
     """
     if not _importable("fairseq.data.data_utils_fast"):
         _stand_in_for_batching()
+    if not _importable("fairseq.data.token_block_utils_fast"):
+        _stand_in_for_blocks()
     if not _importable("fairseq.libbleu"):
         _score_with_sacrebleu()
     _block_ngrams_that_are_there()
@@ -43,6 +45,14 @@ def _stand_in_for_batching() -> None:
     sys.modules["fairseq.data.data_utils_fast"] = data_utils_fast
     fairseq.data.data_utils_fast = data_utils_fast
     logger.debug("fairseq's compiled data_utils_fast is missing: batches are made in Python")
+
+
+def _stand_in_for_blocks() -> None:
+    """Blocks of text are compiled in fairseq: BART's pretraining and language models read them."""
+    from . import token_block_utils_fast
+
+    sys.modules["fairseq.data.token_block_utils_fast"] = token_block_utils_fast
+    logger.debug("fairseq's compiled token_block_utils_fast is missing: blocks are made in Python")
 
 
 def _score_with_sacrebleu() -> None:

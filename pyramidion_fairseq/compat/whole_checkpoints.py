@@ -105,8 +105,20 @@ def _writer(stock: Any) -> Any:
 
 def _loader(stock: Any) -> Any:
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
-        """As of fairseq; where ``checkpoint_last.pt`` is damaged, from the newest whole checkpoint beside it."""
-        return stock(_with_whole_file(cfg, trainer.checkpoint_suffix), trainer, **passthrough_args)
+        """As of fairseq; where ``checkpoint_last.pt`` is damaged, from the newest whole checkpoint beside it.
+
+        Raises:
+            PyramidionError: the checkpoint is one of another model.
+        """
+        try:
+            return stock(_with_whole_file(cfg, trainer.checkpoint_suffix), trainer, **passthrough_args)
+        except Exception as error:  # fairseq raises no kind of its own
+            if not str(error).startswith("Cannot load model parameters from checkpoint"):
+                raise
+            reason = " ".join(str(error.__context__).split())[:300]
+            raise PyramidionError(
+                f"{' '.join(str(error).split())} Its model is another one than the options describe: {reason}"
+            ) from None
 
     return load_checkpoint
 

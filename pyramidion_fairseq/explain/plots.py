@@ -19,11 +19,11 @@ def plot_positions(rows: Sequence[Mapping[str, Any]], documents: int, path: str)
     names = [name for name in rows[0] if name not in ("from", "to")]
     for name, (colour, dash) in _styles(names).items():
         axes.plot(places, [100 * row[name] for row in rows], dash, color=colour, label=name)
-    axes.set(xlabel="position in the document (0: start, 1: end)", ylabel=f"% of what is kept, per 1/{len(rows)}")
+    axes.set(xlabel="position in the document (0: start, 1: end)")
+    axes.set(ylabel=f"% of what is kept, in each of {len(rows)} parts")
     # The lead baseline may leave the picture at its top, else nothing else could be told apart.
     top = 3 * max(100 * row[name] for row in rows for name in names if name != "lead")
     axes.set(xlim=(0, 1), ylim=(0, top), title=f"Where the kept tokens lie ({documents:,} documents)")
-    axes.legend(frameon=False)
     _save(figure, path)
 
 
@@ -31,7 +31,7 @@ def plot_sections(rows: Sequence[Mapping[str, Any]], path: str) -> None:
     """The most frequent sections' shares of what is kept."""
     rows = rows[:MOST_SECTIONS]
     names = [name for name in rows[0] if name not in ("section", "documents")]
-    figure, axes = _figure(7, 1.5 + 0.22 * len(rows) * len(names))
+    figure, axes = _figure(7, 1.5 + 0.18 * len(rows) * len(names))
     height = 0.8 / len(names)
     for number, (name, (colour, _)) in enumerate(_styles(names).items()):
         places = [place + (number - (len(names) - 1) / 2) * height for place in range(len(rows))]
@@ -41,12 +41,8 @@ def plot_sections(rows: Sequence[Mapping[str, Any]], path: str) -> None:
     # A dollar sign would start a formula.
     labels = [f"{row['section'][:40]} ({row['documents']:,})".replace("$", r"\$") for row in rows]
     axes.set_yticks(range(len(rows)), labels)
-    axes.invert_yaxis()
-    axes.set(
-        xlabel="% of what is kept of the document",
-        title="In which sections the kept tokens lie (documents that have them)",
-    )
-    axes.legend(frameon=False)
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="% of what is kept of a document")
+    axes.set(ylabel="section (documents that have it)", title="In which sections the kept tokens lie")
     _save(figure, path)
 
 
@@ -61,8 +57,6 @@ def plot_weights(rows: Sequence[Mapping[str, Any]], path: str) -> None:
         axes.axvline(row["largest weight of a mean"], color=colour, linestyle=":", linewidth=1)
     axes.set(xlabel="largest weight in a vector (1: hard selection; dotted: a mean of its tokens)")
     axes.set(ylabel="% of vectors", xlim=(0, 1), ylim=(0, None), title="How peaked the weights are")
-    if rows:
-        axes.legend(frameon=False)
     _save(figure, path)
 
 
@@ -85,4 +79,6 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: str) -> None:
+    if figure.axes[0].get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)

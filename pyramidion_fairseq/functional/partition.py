@@ -1,50 +1,26 @@
-"""Weighted sums over the parts of a partition: what every pooling does to representations, in one read of them."""
+"""Weighted sums over the parts of a partition: what every pooling does to representations, in one read of them.
+
+Two custom operators, so that ``torch.compile`` takes them as they are, without looking inside. On CUDA they are the
+Triton kernels of ``partition_triton``; elsewhere, and in float64, operations of torch.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import re
+
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+#: One for each copy of this file: a model exported to transformers has its own, and to define an operator twice
+#: crashes what holds the first.
+_NAMESPACE = re.sub(r"\W", "_", __name__)
 
 
-class _PartitionSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, embeddings, weights, slots, members, filled):
-        batch, length, dim = embeddings.shape
-        k, group = members.shape[1:]
-        flat = embeddings.reshape(batch * length, dim)
-        rows = (members + torch.arange(batch, device=flat.device).view(batch, 1, 1) * length).flatten()
-        shares = weights.gather(1, members.flatten(1)).masked_fill(~filled.flatten(1), 0).to(flat.dtype).flatten()
-        starts = torch.arange(0, rows.numel(), group, device=flat.device)
-        ctx.save_for_backward(embeddings, weights, slots)
-        return torch.embedding_bag(flat, rows, starts, mode=0, per_sample_weights=shares)[0].view(batch, k, dim)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        embeddings, weights, slots = ctx.saved_tensors
-        (batch, length, dim), k = embeddings.shape, grad.size(1)
-        # Every token belongs to one slot, so both gradients are gathers: no scatter-add, hence deterministic.
-        flat = grad.reshape(batch * k, dim)
-        rows = (slots + torch.arange(batch, device=slots.device).view(batch, 1) * k).flatten()
-        tokens = torch.arange(rows.numel(), device=rows.device)
-        d_embeddings = d_weights = None
-        if ctx.needs_input_grad[0]:
-            shares = weights.to(flat.dtype).reshape(-1)
-            d_embeddings = torch.embedding_bag(flat, rows, tokens, mode=0, per_sample_weights=shares)[0]
-            d_embeddings = d_embeddings.view(batch, length, dim)
-        if ctx.needs_input_grad[1]:
-            # <grad of the token's slot, token> for every token, without a gathered copy of grad: 10x over bmm on CPU.
-            # In the weights' precision: a sum over d overflows float16.
-            flat, tokens_flat = flat.to(weights.dtype), embeddings.reshape(batch * length, dim).to(weights.dtype)
-            d_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-                flat, tokens_flat, tokens, tokens, rows, 0
-            )
-            d_weights = d_weights.view(batch, length).to(weights.dtype)
-        return d_embeddings, d_weights, None, None, None
-
-
-def partition_sum(embeddings: Tensor, weights: Tensor, slots: Tensor, members: Tensor, filled: Tensor) -> Tensor:
+def partition_sum(
+    embeddings: Tensor, weights: Tensor, slots: Tensor, members: Tensor, filled: Tensor | None = None
+) -> Tensor:
     """``out[b, j] = sum of weights[b, i] * embeddings[b, i] over the tokens i with slots[b, i] == j``.
 
     Forward reads each embedding once and writes the k sums; backward writes each gradient once. Both are
@@ -55,9 +31,119 @@ def partition_sum(embeddings: Tensor, weights: Tensor, slots: Tensor, members: T
         weights: (B, n), any floating dtype; 0 for tokens that contribute to no slot.
         slots: (B, n) int64 in [0, k), the slot of every token.
         members: (B, k, g) int64 in [0, n), the tokens of every slot: the inverse of ``slots``.
-        filled: (B, k, g) bool, False where ``members`` is only a placeholder.
+        filled: (B, k, g) bool, False where ``members`` is only a placeholder; None where it nowhere is.
 
     Returns:
         (B, k, d) in the dtype of ``embeddings``.
     """
-    return _PartitionSum.apply(embeddings, weights, slots, members, filled)
+    return _partition_sum(embeddings, weights, slots, members, filled)
+
+
+@torch.library.custom_op(
+    f"{_NAMESPACE}::partition_sum",
+    mutates_args=(),
+    schema="(Tensor embeddings, Tensor weights, Tensor slots, Tensor members, Tensor? filled) -> Tensor",
+)
+def _partition_sum(embeddings, weights, slots, members, filled):
+    if _on_gpu(embeddings, weights):
+        return _kernels().partition_sum(embeddings, weights, members, filled)
+    return sum_members(embeddings, weights, members, filled)
+
+
+@_partition_sum.register_fake
+def _(embeddings, weights, slots, members, filled):
+    return embeddings.new_empty(members.size(0), members.size(1), embeddings.size(2))
+
+
+@torch.library.custom_op(
+    f"{_NAMESPACE}::partition_sum_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor embeddings, Tensor weights, Tensor slots, bool d_embeddings, bool d_weights)"
+    " -> (Tensor, Tensor)",
+)
+def _partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights):
+    if _on_gpu(embeddings, weights):
+        return _kernels().partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights)
+    return gradients(grad, embeddings, weights, slots, d_embeddings, d_weights)
+
+
+@_partition_sum_backward.register_fake
+def _(grad, embeddings, weights, slots, d_embeddings, d_weights):
+    return (
+        embeddings.new_empty(embeddings.shape if d_embeddings else 0),
+        weights.new_empty(weights.shape if d_weights else 0),
+    )
+
+
+def _save(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _differentiate(ctx, grad):
+    wanted = ctx.needs_input_grad[:2]
+    found = _partition_sum_backward(grad, *ctx.saved_tensors, *wanted)
+    return (*(g if want else None for g, want in zip(found, wanted)), None, None, None)
+
+
+_partition_sum.register_autograd(_differentiate, setup_context=_save)
+
+
+def sum_members(embeddings: Tensor, weights: Tensor, members: Tensor, filled: Tensor | None) -> Tensor:
+    """The forward pass of :func:`partition_sum` in operations of torch."""
+    (batch, length, dim), (k, group) = embeddings.shape, members.shape[1:]
+    members = members.flatten(1)
+    shares = weights.gather(1, members)
+    if filled is not None:
+        shares = shares.masked_fill(~filled.flatten(1), 0)
+    rows = (members + _offsets(batch, length, members)).flatten()
+    starts = torch.arange(0, rows.numel(), group, device=rows.device)
+    flat = embeddings.reshape(batch * length, dim)
+    return _weighted_bags(flat, rows, starts, shares.to(flat.dtype).flatten()).view(batch, k, dim)
+
+
+def gradients(
+    grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor, d_embeddings: bool, d_weights: bool
+) -> tuple[Tensor, Tensor]:
+    """The backward pass of :func:`partition_sum` in operations of torch; an empty tensor for what is not wanted.
+
+    Every token belongs to one slot, so both gradients are gathers: no scatter-add, hence deterministic. That of a
+    token is its weight times its slot's; that of its weight is <its slot's, token>.
+    """
+    (batch, length, dim), k = embeddings.shape, grad.size(1)
+    rows = (slots + _offsets(batch, k, slots)).flatten()
+    tokens = torch.arange(rows.numel(), device=rows.device)
+    grad, embeddings = grad.reshape(batch * k, dim), embeddings.reshape(batch * length, dim)
+    of_embeddings, of_weights = embeddings.new_empty(0), weights.new_empty(0)
+    if d_embeddings:
+        of_embeddings = _weighted_bags(grad, rows, tokens, weights.to(grad.dtype).flatten()).view(batch, length, dim)
+    if d_weights:  # in the weights' precision, as a sum over d overflows float16; without a gathered copy of grad
+        of_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            grad.to(weights.dtype), embeddings.to(weights.dtype), tokens, tokens, rows, 0
+        ).view_as(weights)
+    return of_embeddings, of_weights
+
+
+def _weighted_bags(rows_of: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+    return torch.embedding_bag(rows_of, rows, starts, mode=0, per_sample_weights=weights)[0]
+
+
+def _offsets(batch: int, size: int, like: Tensor) -> Tensor:
+    """(B, 1): where each document starts among the rows of all."""
+    return torch.arange(0, batch * size, size, device=like.device).unsqueeze(1)
+
+
+def _on_gpu(*tensors: Tensor) -> bool:
+    return all(x.is_cuda and x.dtype != torch.float64 for x in tensors) and _kernels() is not None
+
+
+@functools.lru_cache(maxsize=None)
+def _kernels():
+    """The Triton kernels, imported where they are needed; None where they cannot be.
+
+    By name: a model exported to transformers is made of what an ``import`` statement names, and must load without
+    Triton, too. It takes torch's operations.
+    """
+    try:
+        return importlib.import_module(f"{__package__}.partition_triton")
+    except ImportError:
+        return None

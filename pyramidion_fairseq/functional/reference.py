@@ -78,6 +78,29 @@ def _combine(left, right, base):
     )
 
 
+def algorithm_1(embeddings: Tensor, scores: Tensor, k: int, base: float | None = 20.0) -> tuple[Tensor, Tensor]:
+    """Algorithm 1 as it is printed, for a batch: every round sorts, gathers and mixes all representations.
+
+    Args:
+        embeddings: (B, n, d), n / k a power of two.
+        scores: (B, n); ties go to the earlier.
+        k: number of representations to keep.
+        base: of the peaked softmax, or None.
+
+    Returns:
+        (B, k, d) representations and (B, k) scores, in the order of the last round.
+    """
+    while scores.size(1) > k:
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        embeddings = embeddings.gather(1, order.unsqueeze(2).expand_as(embeddings))
+        half = scores.size(1) // 2
+        (left, right), (first, second) = ((x[:, :half], x[:, half:].flip(1)) for x in (scores, embeddings))
+        w_left, w_right = peaked_softmax(left, right, base)
+        scores = w_left * left + w_right * right
+        embeddings = w_left.unsqueeze(2) * first + w_right.unsqueeze(2) * second
+    return embeddings, scores
+
+
 def blockwise_attention(query: Tensor, key: Tensor, value: Tensor, size: int, padding_mask: Tensor | None) -> Tensor:
     """softmax(q k^T / sqrt(d)) v inside blocks, with loops. All (B, H, T, D); rows of padding are left zero."""
     out = torch.zeros_like(query)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .partition import partition_sum
+from .tournament import bracket, draw, play, winners
 
 
 class Pooled(NamedTuple):
@@ -73,34 +74,37 @@ def successive_halving_topk(
     if length <= k:
         return keep_all(embeddings, scores, padding_mask)
 
-    valid = torch.ones_like(scores, dtype=torch.bool) if padding_mask is None else ~padding_mask
-    bracket = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
+    places = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
     limit = torch.finfo(scores.dtype).max / 4  # the difference of two infinite scores would be NaN
-    candidates = F.pad(scores.clamp(-limit, limit).masked_fill(~valid, 0), (0, bracket - length))
-    alive = F.pad(valid, (0, bracket - length))
-    rounds, candidates, alive = _play(candidates, alive, k, base, sort)
-    members, shares = _expand(rounds)
-
-    order = _slot_order(members[:, :, 0], alive, valid.sum(dim=1, keepdim=True), bracket, preserve_order)
-    members = members.gather(1, order.unsqueeze(2).expand_as(members))
-    shares = shares.gather(1, order.unsqueeze(2).expand_as(shares))
-
+    scores = scores.clamp(-limit, limit)
+    keys, may_be_empty = scores.detach(), padding_mask is not None or places != length
+    if padding_mask is not None:
+        scores, keys = scores.masked_fill(padding_mask, 0), keys.masked_fill(padding_mask, -math.inf)
+    if places != length:
+        scores, keys = F.pad(scores, (0, places - length)), F.pad(keys, (0, places - length), value=-math.inf)
+    orders = draw(keys, k, base, sort, may_be_empty)
+    numbers = torch.arange(k, device=keys.device).expand(len(keys), k)
+    members = bracket(orders, _slot_order(orders, numbers, keys, padding_mask is not None, preserve_order))
     flat = members.flatten(1)
-    slot_of_member = torch.arange(k, device=flat.device).repeat_interleave(members.size(2)).expand_as(flat)
-    slots = torch.zeros_like(flat).scatter(1, flat, slot_of_member)[:, :length].masked_fill(~valid, 0)
-    weights = torch.zeros_like(shares).flatten(1).scatter(1, flat, shares.flatten(1))[:, :length]
-    weights = weights.masked_fill(~valid, 0)
+    filled = keys.gather(1, flat).view_as(members) > -math.inf if may_be_empty else None
+    slot_scores, shares = play(scores.gather(1, flat).view_as(members), filled, base)
 
-    # A bye or a padded member points to its slot's winner, with weight 0, and those of an empty slot to the first
-    # slot's: padding is not even read.
-    filled = F.pad(valid, (0, bracket - length)).gather(1, flat).view_as(members)
-    alive = alive.gather(1, order)
-    winners = torch.where(alive.unsqueeze(2), members[:, :, :1], members[:, :1, :1])
-    members = torch.where(filled, members, winners).clamp(max=length - 1)
+    slots = numbers.unsqueeze(1).expand_as(members).flatten(1)
+    slots = torch.empty_like(flat).scatter(1, flat, slots)[:, :length]
+    weights = torch.empty_like(scores).scatter(1, flat, shares.flatten(1))[:, :length]
+    if padding_mask is not None:
+        slots, weights = slots.masked_fill(padding_mask, 0), weights.masked_fill(padding_mask, 0)
+    members = members.transpose(1, 2)
+    if filled is not None:
+        # A bye or a padded member points to its slot's winner, with weight 0, and those of an empty slot to the first
+        # slot's: padding is not even read.
+        filled = filled.transpose(1, 2)
+        stand_ins = torch.where(filled[:, :, :1], members[:, :, :1], members[:, :1, :1])
+        members = torch.where(filled, members, stand_ins).clamp(max=length - 1)
     return Pooled(
         partition_sum(embeddings, weights, slots, members, filled),
-        candidates.gather(1, order),
-        None if padding_mask is None else ~alive,
+        slot_scores,
+        None if padding_mask is None else ~filled[:, :, 0],
         slots,
         weights,
     )
@@ -138,55 +142,20 @@ def check_arguments(embeddings: Tensor, scores: Tensor, k: int, padding_mask: Te
         raise ValueError(f"k must be a whole number, at least 1, got {k}")
 
 
-def _play(scores: Tensor, alive: Tensor, k: int, base: float | None, sort: bool):
-    """Play all rounds: (B, m) scores and bools -> [(left, right, left's weight)], (B, k) scores, (B, k) bools.
+def _slot_order(
+    orders: list[Tensor | None], numbers: Tensor, keys: Tensor, padding: bool, preserve_order: bool
+) -> Tensor:
+    """(B, k) slots by their number in the last round, in the order in which they are returned; empty ones last.
 
-    ``left`` and ``right`` are (B, m / 2) indices into the candidates of the round.
+    Documents with at most k tokens lost nothing and keep their own order, whatever is asked.
     """
-    rounds = []
-    while scores.size(1) > k:
-        half = scores.size(1) // 2
-        if sort:  # stable, so that ties fall the same way every time, to the earlier token
-            keys = scores.detach().masked_fill(~alive, -math.inf)
-            order = keys.sort(dim=1, descending=True, stable=True).indices
-        else:  # what holds nothing comes last; after the first round it does so already
-            order = (~alive).long().sort(dim=1, stable=True).indices
-        left, right = order[:, :half], order[:, half:].flip(1)
-        left_scores, right_scores = scores.gather(1, left), scores.gather(1, right)
-        contested = alive.gather(1, right)
-        weight = _left_weight(left_scores, right_scores, base).masked_fill(~contested, 1)
-        scores = torch.lerp(right_scores, left_scores, weight)
-        alive = alive.gather(1, left)
-        rounds.append((left, right, weight))
-    return rounds, scores, alive
-
-
-def _left_weight(left: Tensor, right: Tensor, base: float | None) -> Tensor:
-    """softmax over a pair, first weight: of base**score, or of the scores themselves (Eq. 6) where base is None."""
-    if base is None:
-        return torch.sigmoid(left - right)
-    # Scores are meant to lie in [0, 1]; far above, base**score would overflow and inf - inf be NaN.
-    highest = math.log(torch.finfo(left.dtype).max) / math.log(base) - 1
-    left, right = left.clamp(max=highest), right.clamp(max=highest)
-    return torch.sigmoid(base**left - base**right)
-
-
-def _expand(rounds) -> tuple[Tensor, Tensor]:
-    """Expand the tournament's tree from its k roots to its leaves: (B, k, g) members, winner first, and weights."""
-    left, right, weight = rounds[-1]
-    members, shares = torch.stack([left, right], 2), torch.stack([weight, 1 - weight], 2)
-    for left, right, weight in rounds[-2::-1]:
-        flat = members.flatten(1)
-        of_left = shares * weight.gather(1, flat).view_as(shares)
-        members = torch.cat([left.gather(1, flat).view_as(members), right.gather(1, flat).view_as(members)], 2)
-        shares = torch.cat([of_left, shares - of_left], 2)
-    return members, shares
-
-
-def _slot_order(winners: Tensor, alive: Tensor, tokens: Tensor, bracket: int, preserve_order: bool) -> Tensor:
-    """(B, k) permutation of the slots; empty ones last, and documents that lost nothing in their own order."""
-    keys = winners.masked_fill(~alive, bracket)
+    if not padding and not preserve_order:  # more than k tokens, so that no slot is empty
+        return numbers
+    positions = winners(orders, numbers)
+    if not padding:
+        return positions.argsort(dim=1)
+    positions = positions.masked_fill(keys.gather(1, positions).isneginf(), keys.size(1))
     if not preserve_order:
-        rank = torch.arange(keys.size(1), device=keys.device).expand_as(keys)
-        keys = torch.where(tokens <= keys.size(1), keys, rank)
-    return keys.argsort(dim=1, stable=True)
+        tokens = keys.size(1) - keys.isneginf().sum(dim=1, keepdim=True)
+        positions = torch.where(tokens <= numbers.size(1), positions, numbers)
+    return positions.argsort(dim=1, stable=True)

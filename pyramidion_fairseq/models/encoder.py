@@ -92,8 +92,8 @@ class PyramidionEncoder(TransformerEncoderBase):
         """Encode a batch of documents, without waiting for the device.
 
         Args:
-            src_tokens: (B, T) ids; padding may stand on either side. Every document has at least one token (fairseq
-                gives an empty one its ``</s>``).
+            src_tokens: (B, T) ids; padding may stand on either side. A document without a token (fairseq gives even an
+                empty one its ``</s>``) is read as one whose embedding is that of padding.
             token_embeddings: (B, T, C) instead of the embedding of ``src_tokens``, right-padded.
             keep_states: return the states between the layers.
             lengths: tokens of each document, padding not counted, where the host knows them and padding is on the
@@ -141,8 +141,12 @@ class PyramidionEncoder(TransformerEncoderBase):
             lengths = src_tokens.ne(self.padding_idx).sum(dim=1).tolist() if src_tokens.device.type == "cpu" else None
             if lengths is None or min(lengths) < src_tokens.size(1):
                 src_tokens = move_padding_right(src_tokens, self.padding_idx)
-        padded = lengths is None or min(lengths) < src_tokens.size(1)
-        return src_tokens, src_tokens.eq(self.padding_idx) if padded else None, lengths
+        lengths = None if lengths is None else [max(1, length) for length in lengths]
+        if lengths is not None and min(lengths) == src_tokens.size(1):
+            return src_tokens, None, lengths
+        mask = src_tokens.eq(self.padding_idx)
+        mask[:, 0] = False  # of a document of padding alone; attention to nothing would be NaN, for the whole batch
+        return src_tokens, mask, lengths
 
     def _upsample(self, x: Tensor, slots: list[Tensor], residual: Tensor, mask: Tensor | None):
         """Repeat every vector for each token of its slot, back through all poolings; add the full-length states."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-from typing import Sequence
+from typing import Callable, Sequence
 
 import torch
 from fairseq.modules.fairseq_dropout import FairseqDropout
@@ -78,7 +79,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         """
         attended = self.self_attn_layer_norm(x) if self.normalize_before else x
         out, _ = self.self_attn(query=attended, key_padding_mask=encoder_padding_mask, lengths=lengths)
-        out = (_compiled if self.compiled else PyramidionEncoderLayer.feed_forward)(self, out, x)
+        out = (_compiled() if self.compiled else PyramidionEncoderLayer.feed_forward)(self, out, x)
         if not self.reports_attention:
             return out
         return out, self.self_attn.received(attended, encoder_padding_mask)
@@ -101,8 +102,13 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         return x if self.normalize_before else self.final_layer_norm(x)
 
 
-#: One for all layers, not an attribute of each: a copy of a layer must not compute with the other's weights.
-_compiled = torch.compile(PyramidionEncoderLayer.feed_forward, dynamic=True)
+@functools.lru_cache(maxsize=None)
+def _compiled() -> Callable[..., Tensor]:
+    """One for all layers, not an attribute of each: a copy of a layer must not compute with the other's weights.
+
+    Made when it is first asked for: ``torch.compile`` imports the compiler, which takes as long as all of fairseq.
+    """
+    return torch.compile(PyramidionEncoderLayer.feed_forward, dynamic=True)
 
 
 def _check_compiler() -> None:

@@ -63,6 +63,19 @@ def randomise(model, seed=0):
     return model.eval()
 
 
+def spread_values(model, seed=0):
+    """Random values for large models: matrices that keep the size of what they multiply, biases and norms that act."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 2:
+                parameter.copy_(noise * parameter.size(1) ** -0.5)
+            else:
+                parameter.copy_(0.1 * noise + (name.endswith("norm.weight") or name.endswith("embedding.weight")))
+    return model.eval()
+
+
 @pytest.fixture(scope="session")
 def hugging_face(transformers, rows, tmp_path_factory):
     """(directory, transformers' model)."""

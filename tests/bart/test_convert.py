@@ -1,6 +1,7 @@
 """pyramidion-convert bart: fairseq's own BART, its vocabulary, what is refused, what fairseq does with the result."""
 
 import json
+import math
 import re
 from argparse import Namespace
 
@@ -265,3 +266,21 @@ def test_summaries_from_python_and_torch_hub(stock, convert, whole):
     assert len(summaries[2].provenance.source.tokens) == 255
     hub = torch.hub.load(str(ROOT), "summarizer", path, source="local")
     assert [summary.text for summary in hub.summarize(texts, **generation)] == [s.text for s in summaries]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_summaries_in_other_precisions_and_batches(stock, convert, dtype):
+    folder = convert("bart", stock[0], *LONG, "--pool-lengths", "40")
+    texts = ["hello " * count for count in (40, 3, 400, 90)]
+    generation = {"min_len": 3, "max_len_b": 8}
+    hub = PyramidionModel.from_pretrained(str(folder), device="cpu")
+    expected = hub.summarize(texts, **generation)
+    alone = hub.summarize(texts, batch_size=1, **generation)
+    assert [summary.tokens for summary in alone] == [summary.tokens for summary in expected]
+    found = hub.to(dtype).summarize(texts, max_tokens=500, **generation)
+    assert {parameter.dtype for parameter in hub.parameters()} == {dtype}
+    assert all(math.isfinite(summary.score) and len(summary.tokens) >= 3 for summary in found)
+    if dtype is torch.float64:
+        assert [summary.tokens for summary in found] == [summary.tokens for summary in expected]
+        for theirs, ours in zip(expected, found):
+            assert ours.score == pytest.approx(theirs.score, abs=1e-4)

@@ -2,27 +2,26 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from argparse import Namespace
 
 import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
+from fairseq_cli import generate
 
 from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.bart import vocabulary
-from pyramidion_fairseq.bart.convert import convert as convert_source
 from pyramidion_fairseq.bart.convert import make_dictionary
-from pyramidion_fairseq.bart.names import from_hugging_face
-from pyramidion_fairseq.bart.options import from_config
-from pyramidion_fairseq.bart.sources import Source
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.huggingface.bundle import bundle
-from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
 from tests.bart.conftest import MERGES, compare, documents, load, randomise, write_bpe
+from tests.conftest import ROOT
+from tests.test_every_architecture import run
+from tests.test_task import write_split
 
 SPARSE = ["--max-source-positions", 256, "--block-size", 16, "--local-heads", 2, "--local-window", 8]
 SPARSE += ["--lsg-block-size", 16, "--lsg-sparse-block-size", 16, "--lsh-bucket-size", 8]
@@ -52,25 +51,6 @@ def test_a_bart_of_transformers_is_reproduced(hugging_face, convert, rows):
     model = load(convert("bart", folder, "--attention", "full", "--max-source-positions", 64))
     tokens, summaries = documents([64, 23, 1], len(rows)), documents([9, 9, 5], len(rows), seed=1)
     assert max(compare(model, theirs, tokens, summaries)) < 1e-5
-
-
-def test_at_the_shape_of_bart_base(transformers):
-    """140M random weights, a document of 1024 tokens beside one of 700; full attention, no pooling."""
-    torch.manual_seed(0)
-    size, layers = {"d_model": 768, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072}, {"encoder_layers": 6}
-    heads = {"encoder_attention_heads": 12, "decoder_attention_heads": 12}
-    config = transformers.BartConfig(**size, **layers, **heads, decoder_layers=6)
-    theirs = transformers.BartForConditionalGeneration(config).eval()
-    symbols = [*vocabulary.SPECIALS, *map(str, range(config.vocab_size - 5)), "<mask>"]
-    source = Source(from_config(config.to_dict()), from_hugging_face(theirs.state_dict()), symbols, None)
-    checkpoint = convert_source(source, {"attention": "full"}).checkpoint
-    dictionary = make_dictionary(symbols)
-    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
-    model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task).eval()
-    model.load_state_dict(checkpoint["model"], strict=True)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 139_420_416
-    tokens, summaries = documents([1024, 700], 50265), documents([20, 20], 50265, seed=1)
-    assert max(compare(model, theirs, tokens, summaries)) < 1e-4
 
 
 @pytest.mark.parametrize("form", ["pytorch_model.bin", "sharded", "only tokenizer.json", "without mask"])
@@ -180,21 +160,47 @@ def test_round_trip_is_exact(transformers, hugging_face, convert, rows):
 @pytest.mark.parametrize("lenpen, min_len, ngram", [(1.0, 3, 0), (1.5, 5, 0), (0.5, 10, 2)])
 @pytest.mark.parametrize("flags", [POOLED, [*SPARSE, "--attention", "blockwise"]], ids=["lsg, pooled", "blockwise"])
 def test_both_generate_the_same_tokens(transformers, hugging_face, convert, rows, flags, lenpen, min_len, ngram):
+    """In batches of other documents until some summaries have ended by themselves, at different lengths."""
     folder = convert("bart", hugging_face[0], *flags)
     settings = ["--lenpen", lenpen, "--min-len", min_len, "--max-len-b", 20, "--no-repeat-ngram-size", ngram]
     _, theirs = export(transformers, convert, folder, *settings)
     theirs.generation_config.forced_bos_token_id = None  # its score counts in fairseq, and is 0 in transformers
-    model, tokens = load(folder), documents([200, 90, 7, 120, 33], len(rows), seed=2)
+    model, lengths = load(folder), set()
     generator = SequenceGenerator(
         [model], model.decoder.dictionary, beam_size=2, max_len_b=20, min_len=min_len, len_penalty=lenpen,
         no_repeat_ngram_size=ngram,
     )  # fmt: skip
-    sample = {"net_input": {"src_tokens": tokens, "src_lengths": tokens.ne(1).sum(dim=1)}}
-    expected = [hypotheses[0]["tokens"].tolist() for hypotheses in generator.generate([model], sample)]
-    generated = theirs.generate(tokens, attention_mask=tokens.ne(1).long())
-    found = [[token for token in row if token != 1] for row in generated[:, 1:].tolist()]
-    assert found == expected
-    assert len({len(row) for row in expected}) > 1 or ngram  # summaries end by themselves
+    for seed in range(20):
+        tokens = documents([200, 90, 7, 120, 33], len(rows), seed=seed)
+        sample = {"net_input": {"src_tokens": tokens, "src_lengths": tokens.ne(1).sum(dim=1)}}
+        expected = [hypotheses[0]["tokens"].tolist() for hypotheses in generator.generate([model], sample)]
+        generated = theirs.generate(tokens, attention_mask=tokens.ne(1).long())
+        assert [[token for token in row if token != 1] for row in generated[:, 1:].tolist()] == expected
+        lengths |= {len(row) for row in expected}
+        if len(lengths - {21}) > 1:  # 20 tokens and </s>, which is forced there
+            return
+    pytest.fail(f"all summaries had lengths {lengths}: their ends were not compared")
+
+
+def test_fairseq_generate_writes_what_transformers_generates(transformers, hugging_face, convert, rows, monkeypatch):
+    """The stock command on binarised data; it shows neither <s> nor </s>."""
+    folder = convert("bart", hugging_face[0], *POOLED)
+    _, theirs = export(transformers, convert, folder, "--min-len", 3, "--max-len-b", 20)
+    theirs.generation_config.forced_bos_token_id = None
+    tokens = documents([200, 90, 7, 33], len(rows), seed=4)
+    write_split(folder, "test", [row[row != 1][1:].tolist() for row in tokens], [[5, 6, 2]] * 4)
+    out = run(
+        monkeypatch, generate.cli_main, folder, "--user-dir", ROOT / "pyramidion_fairseq",
+        "--path", folder / "model.pt", "--task", "long_document_summarization", "--cpu",
+        "--num-workers", 0, "--data-buffer-size", 0,
+        "--batch-size", 3, "--beam", 2, "--min-len", 3, "--max-len-b", 20,
+    )  # fmt: skip
+    dictionary = make_dictionary(vocabulary.read_dictionary(folder / "dict.txt"))
+    lines = {int(number): words.split() for number, words in re.findall(r"^H-(\d+)\t\S+\t(.*)$", out, re.M)}
+    found = [[dictionary.index(word) for word in lines[number]] for number in range(4)]
+    expected = theirs.generate(tokens, attention_mask=tokens.ne(1).long())[:, 1:].tolist()
+    assert found == [[token for token in row if token > 2] for row in expected]
+    assert len(set(map(tuple, found))) > 1
 
 
 def test_the_tokenizer_gives_fairseqs_ids(transformers, hugging_face, convert):

@@ -19,7 +19,7 @@ def program(tmp_path_factory):
     """Run a program of this repository with this Python: program("examples/recipe.py", "train", ...)."""
 
     commands = tmp_path_factory.mktemp("commands")
-    for name in ("rouge", "summaries"):  # of this repository, whatever is installed
+    for name in ("convert", "rouge", "summaries"):  # of this repository, whatever is installed
         path = commands / f"pyramidion-{name}"
         path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pyramidion_fairseq.cli.{name} "$@"\n', "utf-8")
         path.chmod(0o755)
@@ -35,13 +35,16 @@ def program(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory):
-    """A folder with a corpus as JSON lines: documents that list words, summaries that are their first ones."""
+    """A folder with a corpus as JSON lines: documents that list words, summaries that are their first ones.
+
+    Some have fewer tokens than any pooling keeps, some more than those to 512.
+    """
     folder = tmp_path_factory.mktemp("raw")
     words, draw = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "io", "u")], random.Random(0)
     for split, count in (("train", 24), ("val", 6), ("test", 6)):
         with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as file:
             for _ in range(count):
-                text = draw.choices(words, k=draw.randrange(20, 60))
+                text = draw.choices(words, k=draw.randrange(20, 800))
                 file.write(json.dumps({"document": " ".join(text), "summary": " ".join(text[:8])}) + "\n")
     return folder
 

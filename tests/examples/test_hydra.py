@@ -62,7 +62,8 @@ def test_a_yaml_trains(command, prepared, tmp_path, arch):
     widths = [f"model.{side}_{width}=8" for side in ("encoder", "decoder") for width in ("embed_dim", "ffn_embed_dim")]
     small = [*widths, "model.encoder_attention_heads=4", "model.decoder_attention_heads=4", "dataset.batch_size=4"]
     done = command("hydra-train", "--config-dir", "examples/hydra", "--config-name", arch, *small,
-        f"task.data={prepared}/data-bin", "common.cpu=true", "optimization.max_update=2", "dataset.num_workers=0",
+        f"hydra.run.dir={tmp_path}", "hydra.job.chdir=false", f"task.data={prepared}/data-bin", "common.cpu=true",
+        "optimization.max_update=2", "dataset.num_workers=0",
         "optimization.update_freq=[1]", f"checkpoint.save_dir={tmp_path}/checkpoints")  # fmt: skip
     state = torch.load(tmp_path / "checkpoints" / "checkpoint_last.pt", weights_only=False)
     assert state["optimizer_history"][-1]["num_updates"] == 2, done.stdout

@@ -86,7 +86,7 @@ def foreign_dictionaries(folder):
         (remove("sentencepiece.model"), "no sentencepiece.model in .*: say with --sentencepiece-model where it is"),
         (write("sentencepiece.model", b"nonsense"), "is no sentencepiece model, or cannot be read"),
         (foreign_dictionaries, "is another model's: the dictionary has 4 of its"),
-        (shorten_dictionaries, "cannot be loaded|does not belong to the dictionaries"),
+        (shorten_dictionaries, "symbols and does not belong to the dictionaries in .*, which have .*: say with --d"),
         (write("checkpoint_best.pt", b"nonsense"), "is damaged, or no checkpoint"),
         (write("checkpoint_best.pt", b""), "is damaged, or no checkpoint"),
     ],

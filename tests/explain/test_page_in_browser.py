@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pyramidion_fairseq.explain import Section
+from tests.explain.reports import LEVELS, expected_levels, fed, levels, lit, top, words_of
 from tests.explain.samples import explain_text
 
-LEVELS = 9
 TEXT = " ".join(
     f"Sentence {number} says that pooling keeps representation number {number} and that the decoder reads it."
     for number in range(60)
@@ -29,37 +29,13 @@ def explanation():
     return explain_text(TEXT, SUMMARY, truncated=30)
 
 
-def words_of(page, region):
-    return page.locator(f"#{region} .word")
-
-
-def levels(page, region="document", prefix="s"):
-    """The level of every word of a region, None where it has none."""
-    found = words_of(page, region).evaluate_all("(words) => words.map((word) => word.className)")
-    return [next((int(n) for n in re.findall(rf"\b{prefix}(\d)\b", name)), None) for name in found]
-
-
-def expected_levels(weights, end):
-    """Weights on a scale from 0 to ``end`` in ten shades, halves up."""
-    return [min(LEVELS, math.floor(LEVELS * float(f"{weight:.4g}") / end + 0.5)) for weight in weights]
-
-
-def lit(page, region):
-    return {index for index, shade in enumerate(levels(page, region, "lit")) if shade}
-
-
-def fed(explanation, word):
-    return {i for i, row in enumerate(explanation.summary.sources) if word in [source for source, _ in row]}
-
-
 def test_shades_are_the_numbers_of_every_stage(explanation, open_report):
     page = open_report(explanation)
     assert words_of(page, "document").all_text_contents() == list(explanation.document.words)
     for stage in explanation.stages:
         page.get_by_role("radio", name=stage.name, exact=True).check()
-        end = float(f"{max(stage.weights):.4g}")
         shown = levels(page)
-        assert shown == expected_levels(stage.weights, end) and len(set(shown)) > 4
+        assert shown == expected_levels(stage.weights, top(stage.weights)) and len(set(shown)) > 4
         page.get_by_label("same scale for all").check()
         assert levels(page) == expected_levels(stage.weights, 1.0)
         page.get_by_label("same scale for all").uncheck()
@@ -71,10 +47,10 @@ def test_shades_are_the_numbers_of_every_stage(explanation, open_report):
 
 def test_scale_has_numbers(explanation, open_report):
     page = open_report(explanation)
-    top = max(explanation.stages[1].weights)
+    end = max(explanation.stages[1].weights)
     page.get_by_role("radio", name="after layer 3").check()
-    expected = ["0", *(f"{top * third / 3:.2f}" for third in (1, 2, 3))]
-    assert page.locator("#scale li").all_text_contents()[::3] == expected and 0.1 < top < 0.99
+    expected = ["0", *(f"{end * third / 3:.2f}" for third in (1, 2, 3))]
+    assert page.locator("#scale li").all_text_contents()[::3] == expected and 0.1 < end < 0.99
     page.get_by_label("same scale for all").check()
     assert page.locator("#scale li").all_text_contents()[::3] == ["0", "0.33", "0.67", "1"]
 
@@ -85,7 +61,7 @@ def test_stages_by_keyboard(explanation, open_report):
     page.keyboard.press("ArrowRight")
     assert page.get_by_role("radio", name="after layer 3").is_checked()
     weights = explanation.stages[1].weights
-    assert levels(page) == expected_levels(weights, float(f"{max(weights):.4g}"))
+    assert levels(page) == expected_levels(weights, top(weights))
 
 
 def test_pointing_at_a_summary_word_lights_its_sources(explanation, open_report):
@@ -95,8 +71,8 @@ def test_pointing_at_a_summary_word_lights_its_sources(explanation, open_report)
         words_of(page, "summary").nth(i).hover()
         assert lit(page, "document") == {word for word, _ in row} and lit(page, "summary") == set()
         found = levels(page, "document", "lit")
-        top = row[0][1]
-        assert [found[word] for word, _ in row] == [max(1, math.floor(LEVELS * w / top + 0.5)) for _, w in row]
+        most = row[0][1]
+        assert [found[word] for word, _ in row] == [max(1, math.floor(LEVELS * w / most + 0.5)) for _, w in row]
         assert page.locator("#map .tick").count() == len(row)
         first = page.locator("#sources button").first.inner_text()
         assert first.startswith(explanation.document.words[row[0][0]]) and first.endswith("%")
@@ -268,6 +244,24 @@ def test_nothing_is_wider_than_the_window(open_report, width):
     assert (summary["y"] + summary["height"] < text["y"]) == (width < 992)  # stacked, or side by side
 
 
+def test_sources_are_in_sight_in_narrow_windows(explanation, open_report):
+    page = open_report(explanation, viewport={"width": 400, "height": 700})
+    assert not page.locator("#sources").is_visible()
+    words_of(page, "summary").nth(2).click()
+    box = page.locator("#sources").bounding_box()
+    assert box["y"] + box["height"] == pytest.approx(700, abs=1) and page.locator("#sources button").first.is_visible()
+    page.keyboard.press("Escape")
+    page.mouse.move(5, 5)
+    assert not page.locator("#sources").is_visible()
+
+
+def test_what_no_weight_shows_is_said(explanation, open_report):
+    page = open_report(explanation, replace(explanation, model=replace(explanation.model, exact=False)))
+    assert page.locator(".caveat").inner_text() == explanation.model.note == "The encoder mixes, too."
+    page.get_by_role("button", name="Next").click()
+    assert page.locator(".notice").inner_text() == explanation.model.note and page.locator(".caveat").count() == 0
+
+
 def test_right_to_left(open_report):
     page = open_report(explain_text("هذه وثيقة طويلة. يقرأ النموذج كلماتها.", "وثيقة طويلة جدا"))
     boxes = [words_of(page, "document").nth(i).bounding_box()["x"] for i in (0, 1)]
@@ -301,12 +295,12 @@ def test_several_documents(explanation, open_report):
     page.get_by_role("button", name="Next").click()
     assert page.get_by_role("heading", level=1).inner_text() == "Second"
     assert words_of(page, "document").all_text_contents() == ["An", "entirely", "different", "text."]
+    page.mouse.move(700, 5)
+    assert page.locator("#sources").inner_text().startswith("Point at a word")  # nothing of the first one
     words_of(page, "summary").nth(0).hover()
     assert lit(page, "document") == {word for word, _ in other.summary.sources[0]}
     page.get_by_role("combobox", name="Document").select_option("0")
-    assert levels(page) == expected_levels(
-        explanation.stages[0].weights, float(f"{max(explanation.stages[0].weights):.4g}")
-    )
+    assert levels(page) == expected_levels(explanation.stages[0].weights, top(explanation.stages[0].weights))
     assert page.get_by_role("button", name="Previous").is_disabled()
 
 
@@ -315,6 +309,6 @@ def test_twenty_thousand_words(open_report):
     page = open_report(explanation)
     for stage in explanation.stages:
         page.get_by_role("radio", name=stage.name, exact=True).check()
-        assert levels(page) == expected_levels(stage.weights, float(f"{max(stage.weights):.4g}"))
+        assert levels(page) == expected_levels(stage.weights, top(stage.weights))
     words_of(page, "summary").nth(0).hover()
     assert lit(page, "document") == {word for word, _ in explanation.summary.sources[0]}

@@ -37,7 +37,7 @@ def cases(draw):
     return torch.randn(batch, length, dim, generator=generator).to(dtype), scores, options
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, derandomize=True)  # the same cases every time: `make test` must not be luck
 @given(cases())
 def test_operator(case):
     embeddings, scores, options = case
@@ -76,7 +76,15 @@ def test_operator(case):
     # Gradients are finite, and nothing reaches padding.
     pooled.embeddings.masked_fill(empty.unsqueeze(2), 0).float().pow(2).sum().backward()
     assert embeddings.grad.isfinite().all() and (embeddings.grad[padding] == 0).all()
-    assert scores.grad is None or (scores.grad.isfinite().all() and (scores.grad[padding] == 0).all())
+    if scores.grad is not None:
+        # What float16 cannot hold (a base of 1e6 has slopes of 1e7) is infinite, as loss scaling expects of it.
+        wide = scores.detach().float().requires_grad_()
+        successive_halving_topk(embeddings.detach(), wide, **options).embeddings.masked_fill(
+            empty.unsqueeze(2), 0
+        ).float().pow(2).sum().backward()
+        assert wide.grad.isfinite().all()
+        assert torch.equal(scores.grad.isfinite(), wide.grad.to(scores.dtype).isfinite())
+        assert (scores.grad[padding] == 0).all()
 
     # The same again, bit for bit: ties fall the same way every time.
     again = successive_halving_topk(embeddings, scores, **options)

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests import forked
+
 SCRIPTS = os.path.join(os.path.dirname(__file__), "..", "..", "preprocess")
 sys.path.insert(0, os.path.abspath(SCRIPTS))
 NAMES = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau"
@@ -32,30 +34,59 @@ def write(tmp_path):
     return _write
 
 
+def record(number):
+    """The n-th record of a small corpus in the format of arXiv and PubMed."""
+    words = random.Random(number).choices(WORDS, k=60)
+    sentences = [" ".join(words[start : start + 10]) + " ." for start in range(0, 40, 10)]
+    summary = ["<S> " + " ".join(words[40:50]) + " </S>", "<S> " + " ".join(words[50:]) + " </S>"]
+    return {"article_id": f"id-{number}", "article_text": sentences, "abstract_text": summary}
+
+
+def json_lines(numbers):
+    """The text of a small corpus."""
+    return "".join(json.dumps(record(number)) + "\n" for number in numbers)
+
+
 @pytest.fixture(scope="session")
-def article():
-    """Make the n-th record of a small corpus in the format of arXiv and PubMed."""
-
-    def _article(number):
-        words = random.Random(number).choices(WORDS, k=60)
-        sentences = [" ".join(words[start : start + 10]) + " ." for start in range(0, 40, 10)]
-        summary = ["<S> " + " ".join(words[40:50]) + " </S>", "<S> " + " ".join(words[50:]) + " </S>"]
-        return {"article_id": f"id-{number}", "article_text": sentences, "abstract_text": summary}
-
-    return _article
+def jsonl():
+    """:func:`json_lines`."""
+    return json_lines
 
 
-@pytest.fixture(scope="session")
-def jsonl(article):
-    """The text of a small corpus as JSON lines."""
-    return lambda numbers: "".join(json.dumps(article(number)) + "\n" for number in numbers)
+def prepare(arguments, start=lambda: None):
+    """prepare.py in a process forked from this one, with fairseq-preprocess forked from that: no torch is imported.
+
+    Args:
+        arguments: of the command.
+        start: called in the new process first.
+    """
+
+    def main():
+        import binarise_stage
+        import prepare
+
+        binarise_stage.run_child = forked_child
+        start()
+        sys.exit(prepare.main(list(map(str, arguments))))
+
+    return forked.run(main, ["prepare.py", *arguments], timeout=120)
+
+
+def forked_child(command, log, folder, what):
+    """As ``child_process.run_child``, for fairseq-preprocess."""
+    with open(log, "wb") as stream:
+        name = ["fairseq-preprocess", *command[3:]]
+        child = forked.Forked(forked.fairseq_command("preprocess"), name, stream, stream, cwd=folder)
+    assert command[1:3] == ["-m", "fairseq_cli.preprocess"] and child.wait() == 0
 
 
 @pytest.fixture(scope="session")
 def prepare_command():
-    """Run prepare.py as its users do; returns the finished process."""
+    """Run prepare.py; returns the finished process. ``fresh=True``: as its users do, with new interpreters."""
 
-    def _run(*arguments):
+    def _run(*arguments, fresh=False):
+        if not fresh:
+            return prepare(arguments)
         command = [sys.executable, os.path.join(SCRIPTS, "prepare.py"), *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 

@@ -32,7 +32,7 @@ def prepared(corpus, tmp_path_factory, prepare_command):
     dest = tmp_path_factory.mktemp("prepared") / "dest"
     files = [word for split, path in corpus.items() for word in ("--" + split, path)]
     arguments = [dest, *files, "--vocab-size", 45, "--workers", 3, "--max-source-positions", 50]
-    process = prepare_command(*arguments)
+    process = prepare_command(*arguments, fresh=True)
     assert process.returncode == 0, process.stderr
     return dest, process, arguments
 

@@ -1,6 +1,7 @@
 """Killed anywhere and started again, the command ends with the same files as one that was never disturbed."""
 
 import functools
+import importlib
 import os
 import signal
 import subprocess
@@ -9,31 +10,33 @@ import time
 
 import pytest
 
-DRIVER = """
-import os, signal, sys
-scripts, where = sys.argv[1:3]
-sys.path.insert(0, scripts)
-import binarise_stage, collector, encode_stage, prepare, vocabulary_stage
+from tests.preprocess.conftest import prepare
 
-def die_at_call(owner, name, number):
-    original, calls = getattr(owner, name), []
+#: Where the process dies: module, what is called there, at which call.
+DEATHS = {
+    "read": ("collector", "Collector.add", 17),
+    "sentencepiece": ("vocabulary_stage", "load_model", 1),
+    "encode": ("encode_stage", "encode", 4),
+    "rename": ("os", "replace", 5),
+    "binarise": ("binarise_stage", "index_counts", 2),
+}
+STAGES = ["read", "sentencepiece", "encode", "binarise", "report"]
+
+
+def die_at_call(module, name, number):
+    owner, calls = importlib.import_module(module), []
+    *path, name = name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+
     def wrapped(*args, **kwargs):
         calls.append(1)
         if len(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*args, **kwargs)
-    setattr(owner, name, wrapped)
 
-die_at_call(*{
-    "read": (collector.Collector, "add", 17),
-    "sentencepiece": (vocabulary_stage, "load_model", 1),
-    "encode": (encode_stage, "encode", 4),
-    "rename": (os, "replace", 5),
-    "binarise": (binarise_stage, "index_counts", 2),
-}[where])
-prepare.main(sys.argv[3:])
-"""
-STAGES = ["read", "sentencepiece", "encode", "binarise", "report"]
+    setattr(owner, name, wrapped)
 
 
 @pytest.fixture
@@ -52,14 +55,13 @@ def kept(stderr):
     return [line.split()[1].rstrip(":") for line in stderr.split("\n") if line.endswith("kept")]
 
 
-def test_killed_in_every_stage(tmp_path, arguments, prepare_command, scripts):
+def test_killed_in_every_stage(tmp_path, arguments, prepare_command):
     undisturbed = prepare_command(tmp_path / "one", *arguments)
     assert undisturbed.returncode == 0, undisturbed.stderr
     dest = tmp_path / "two"
     seen = {}
-    for where in ("read", "sentencepiece", "encode", "rename", "binarise"):
-        command = [sys.executable, "-c", DRIVER, scripts, where, str(dest), *arguments]
-        killed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    for where, death in DEATHS.items():
+        killed = prepare([dest, *arguments], functools.partial(die_at_call, *death))
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert (dest / ".prepare/work").exists()
         seen[where] = (kept(killed.stderr), len(snapshot(dest)))
@@ -88,7 +90,7 @@ def test_signals_end_with_one_line_and_no_process_left(tmp_path, arguments, numb
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 60
-    while not (dest / ".prepare/work/fairseq-preprocess.log").exists() and time.monotonic() < deadline:
+    while not list(dest.glob(".prepare/work/*/fairseq-preprocess.log")) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
     process.send_signal(number)

@@ -115,6 +115,20 @@ def test_a_run_that_was_stopped_in_a_line(log):
     assert read_summaries([path]) == {0: "zero"}
 
 
+def test_a_log_that_ends_anywhere_has_whole_summaries_or_none(log):
+    texts = {0: "the cat sat", 3: "caf\u00e9 \u05e9\u05dc\u05d5\u05dd", 1: "dog"}
+    content = "".join(record(number, text, "\u2581" + text.replace(" ", " \u2581")) for number, text in texts.items())
+    counts = set()
+    for end in range(len(content.encode()) + 1):
+        try:
+            found = read_summaries([log(content.encode()[:end])])
+        except PyramidionError:
+            found = {}
+        assert found.items() <= texts.items(), end
+        counts.add(len(found))
+    assert counts == {0, 1, 2, 3}
+
+
 def test_pieces_are_joined_where_no_bpe_was_given(log, caplog):
     pieces = "\u2581the \u2581ca t \u2581sat"
     assert read_summaries([log(record(0, pieces))]) == {0: "the cat sat"}

@@ -35,7 +35,7 @@ class FakeEngine:
         if text.startswith("crash"):
             raise RuntimeError("secret internals")
         if text.startswith("stubborn"):
-            self.release.wait(20)
+            self.release.wait(60)
         if text.startswith("wait"):
             while not self.release.is_set():
                 try:
@@ -52,7 +52,7 @@ class FakeEngine:
         until(lambda: self.events.count(event) >= times)
 
 
-def until(condition, seconds=10):
+def until(condition, seconds=60):
     """Wait for a condition; fail where it does not come true."""
     end = time.monotonic() + seconds
     while not condition():
@@ -66,7 +66,7 @@ class Client:
     def __init__(self, port):
         self.port = port
 
-    def __call__(self, method, path, body=None, timeout=20, **headers):
+    def __call__(self, method, path, body=None, timeout=60, **headers):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -89,7 +89,7 @@ class Client:
         ]
         return self("POST", "/", b"".join(parts), Content_Type=f"multipart/form-data; boundary={boundary}", **headers)
 
-    def raw(self, data, timeout=20, read=True):
+    def raw(self, data, timeout=60, read=True):
         """Send bytes as they are; what comes back until the connection ends."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             try:
@@ -125,5 +125,5 @@ def serve(engine):
     engine.release.set()
     for server, thread in running:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()

@@ -1,24 +1,21 @@
 """Training killed at moments drawn from a seed: it goes on, and is bit for bit the run that was never stopped."""
 
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
-from tests.conftest import ROOT
+from tests.forked import Forked, fairseq_command
 from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
 
 KILLS = 25
 #: What stands in the log just before the moments that are worth dying in, and how many seconds they may last.
 MOMENTS = {
-    "reading data and model": ("", 6.0),
+    "reading data and model": ("", 2.0),
     "in an update": (r"train_inner", 0.05),
     "in a validation": (r"begin validation", 0.05),
     "while a checkpoint is written": (r"Preparing to save checkpoint", 0.02),
@@ -29,12 +26,9 @@ SAVE = ["--save-interval-updates", "3", "--keep-interval-updates", "2", "--max-e
 
 def start(data, folder, log):
     """The training command in a process of its own; its output is added to the file ``log``."""
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES="")
-    command = [sys.executable, "-u", "-m", "fairseq_cli.train", data, *TRAIN, *TASK, *SAVE, "--save-dir", folder]
     with open(log, "ab") as file:
-        return subprocess.Popen(
-            list(map(str, command)), cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
-        )
+        arguments = [data, *TRAIN, *TASK, *SAVE, "--save-dir", folder]
+        return Forked(fairseq_command("train"), ["fairseq-train", *arguments], file, file)
 
 
 def losses(log):
@@ -75,8 +69,8 @@ def kill(process, log, moment, occurrence, delay):
             time.sleep(delay)
             break
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert process.returncode == -signal.SIGKILL, "it has ended before"
 
 
 def disturb(seed, data, tmp_path, undisturbed):

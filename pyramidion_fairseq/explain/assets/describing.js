@@ -8,7 +8,7 @@ function describe(view, word, partners) {
   const others = word && word.isSummary ? view.words : view.summaryWords;
   const chips = partners.slice(0, CHIPS).map(([index, weight]) => chip(others[index], weight));
   const more = partners.length > CHIPS ? [element("span", "rest", `+ ${partners.length - CHIPS}`)] : [];
-  const pinned = view.lighting?.pinned ? [element("span", "pinned", "kept lit · Escape lets go")] : [];
+  const pinned = view.lighting?.pinned ? [element("span", "pinned", "kept lit · Escape or another click lets go")] : [];
   byId("sources").replaceChildren(line, ...chips, ...more, ...pinned);
   clearTimeout(speaking);
   speaking = setTimeout(() => {

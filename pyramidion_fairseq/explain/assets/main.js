@@ -51,7 +51,8 @@ function describeModel({ model, summary, document: data, truncated, unlisted }) 
   if (truncated) parts.push(`${count(truncated + unlisted)} words not read`);
   byId("facts").textContent = parts.filter(Boolean).join(" · ");
   byId("notice").textContent = model.note;
-  byId("notice").hidden = model.exact || !model.note;
+  byId("notice").hidden = !model.note;
+  byId("notice").className = model.exact ? "caveat" : "notice";
 }
 
 /** The word of each region that Tab reaches. */
@@ -92,6 +93,7 @@ function show(number) {
   listenTo(byId("document"), view, words, roveDocument);
   listenTo(byId("summary"), view, view.summaryWords, rovingIn(view.summaryWords));
   shade();
+  view.lighting.update(); // says that nothing is lit
   byId("chosen").value = number;
   byId("previous").disabled = number === 0;
   byId("next").disabled = number === explanations.length - 1;

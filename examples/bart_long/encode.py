@@ -1,0 +1,66 @@
+"""A corpus as a converted BART reads it: text to GPT-2's BPE, then fairseq-preprocess with BART's own dictionary.
+
+usage: python examples/bart_long/encode.py MODEL DATA [--workers N]
+
+MODEL is what pyramidion-convert bart wrote (dict.txt, encoder.json, vocab.bpe), DATA what preprocess/prepare.py wrote
+(text/SPLIT.source, text/SPLIT.target). Writes DATA/bart/data-bin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from fairseq import options
+from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
+from fairseq_cli import preprocess
+
+_BPE: dict[str, Any] = {}  # of this process
+
+
+def load(model: Path) -> None:
+    """Read the BPE once in each process."""
+    _BPE["encoder"] = get_encoder(str(model / "encoder.json"), str(model / "vocab.bpe"))
+
+
+def encode(line: str) -> str:
+    """A line's tokens, GPT-2's numbers with spaces between them."""
+    return " ".join(map(str, _BPE["encoder"].encode(line.rstrip("\n"))))
+
+
+def main() -> None:
+    """Run the program; bad input ends it with one line and exit status 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL", type=Path)
+    parser.add_argument("data", metavar="DATA", type=Path)
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count(), help="processes (default: all)")
+    args = parser.parse_args()
+    texts = {split: args.data / "text" / split for split in ("train", "valid", "test")}
+    texts = {split: path for split, path in texts.items() if Path(f"{path}.source").exists()}
+    missing = [name for name in ("dict.txt", "encoder.json", "vocab.bpe") if not (args.model / name).exists()]
+    if missing or "train" not in texts:
+        what = f"{args.model} has no {missing[0]}" if missing else f"{args.data} has no text/train.source"
+        sys.exit(f"error: {what}")
+    encoded, binary = args.data / "bart" / "encoded", args.data / "bart" / "data-bin"
+    for folder in (encoded, binary):
+        shutil.rmtree(folder, ignore_errors=True)  # of another model, or half done
+        folder.mkdir(parents=True)
+    with multiprocessing.Pool(args.workers, load, (args.model,)) as pool:
+        for split, path in texts.items():
+            for side in ("source", "target"):
+                written = encoded / f"{split}.{side}"
+                with open(f"{path}.{side}", encoding="utf-8", newline="\n") as lines, open(written, "w") as out:
+                    out.writelines(line + "\n" for line in pool.imap(encode, lines, chunksize=32))
+    words = ["--source-lang", "source", "--target-lang", "target", "--joined-dictionary", "--padding-factor", "1"]
+    words += ["--srcdict", str(args.model / "dict.txt"), "--destdir", str(binary), "--workers", str(args.workers)]
+    for split in texts:
+        words += [f"--{split}pref", str(encoded / split)]
+    preprocess.main(options.get_preprocessing_parser().parse_args(words))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Fine-tunes a converted BART: DATA=data/arxiv GPUS=8 bash examples/bart_long/train.sh [options of fairseq-train];
+# see README.md here.
+. "$(dirname "$0")/settings.sh"
+passes=$((32 / (BATCH * (GPUS > 0 ? GPUS : 1)))) # an update has 32 documents on any machine
+[ "$((passes * BATCH * (GPUS > 0 ? GPUS : 1)))" -eq 32 ] ||
+    { echo "error: 32 documents cannot be divided into GPUS=$GPUS x BATCH=$BATCH" >&2; exit 1; }
+documents=$(wc -l <"$DATA/text/train.source")
+updates=$((EPOCHS * documents / 32))
+case "$PRECISION" in
+    full) how=() ;;
+    bf16) how=(--bf16) ;;
+    fp16) how=(--fp16 --fp16-init-scale 4) ;;
+    *) echo "error: PRECISION=$PRECISION: one of full, bf16, fp16" >&2; exit 1 ;;
+esac
+[ "$GPUS" -eq 0 ] || how+=(--distributed-world-size "$GPUS")
+# shellcheck disable=SC2086 # OPTIONS are several words
+stock train --arch "$ARCH" --max-target-positions 512 $OPTIONS --finetune-from-model "$MODEL/model.pt" \
+    --criterion cross_entropy --optimizer adam --adam-betas "(0.9, 0.999)" --lr 8e-5 --clip-norm 1.0 \
+    --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update "$updates" \
+    --max-update "$updates" --batch-size "$BATCH" --update-freq "$passes" "${how[@]}" \
+    --keep-last-epochs 2 --save-dir "$SAVE" "$@"

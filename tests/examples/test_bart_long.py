@@ -1,0 +1,198 @@
+"""examples/bart_long: its commands are ones that fairseq takes and say the same; experiment and scripts run."""
+
+import json
+import logging
+import os
+import shlex
+import sys
+
+import pytest
+import torch
+from fairseq.data import Dictionary, indexed_dataset
+from fairseq.dataclass.initialize import add_defaults, hydra_init
+from fairseq_cli import train
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pyramidion_fairseq.bart import vocabulary
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from pyramidion_fairseq.cli import convert
+from tests.bart.conftest import MERGES, rows, stock, symbols  # noqa: F401 -- fixtures
+from tests.examples.conftest import EXAMPLES
+from tests.examples.test_hydra import ELSEWHERE
+from tests.examples.test_recipes import parsed
+from tests.test_every_architecture import run
+
+from bart_long import compare, curves, encode, steps  # isort: skip
+
+FOLDER = EXAMPLES / "bart_long"
+
+
+def shown(program, tmp_path, script, *words, **settings):
+    """The words of the command that a script would run, without the first one."""
+    (tmp_path / "text").mkdir(exist_ok=True)
+    (tmp_path / "text" / "train.source").write_text("a\n" * 640)
+    settings = {"DATA": str(tmp_path), "DRY_RUN": "1", "GPUS": "8", **settings}
+    done = program("bash", FOLDER / script, *words, **settings)
+    assert done.returncode == 0, done.stderr
+    return [shlex.split(line)[1:] for line in done.stdout.splitlines()]
+
+
+def test_yaml_and_script_agree_field_by_field(program, tmp_path):
+    (words,) = shown(program, tmp_path, "train.sh")
+    theirs = OmegaConf.to_container(parsed(words), resolve=True, enum_to_str=True)
+    changes = [f"task.data={tmp_path}/bart/data-bin", "optimization.max_update=120"]
+    changes += [
+        "lr_scheduler.warmup_updates=12",
+        "checkpoint.finetune_from_model=checkpoints/bart_long/start/model.pt",
+    ]
+    hydra_init("bart_long")
+    with initialize_config_dir(str(FOLDER), version_base="1.1"):
+        cfg = compose("bart_long", overrides=changes)
+    add_defaults(cfg)
+    ours = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    ours["scoring"] = theirs["scoring"]  # of fairseq-generate
+    for group in theirs:
+        for name, value in (theirs[group] or {}).items():
+            assert (group, name) in ELSEWHERE or ours[group][name] == value, (group, name)
+    assert theirs["optimization"]["max_update"] == 6 * 640 // 32
+
+
+@pytest.mark.parametrize("gpus, batch", [(0, 1), (1, 2), (8, 4)])
+def test_an_update_has_32_documents_on_any_machine(program, tmp_path, gpus, batch):
+    (words,) = shown(program, tmp_path, "train.sh", GPUS=str(gpus), BATCH=str(batch))
+    cfg = parsed(words)
+    assert cfg.dataset.batch_size * cfg.optimization.update_freq[0] * max(1, gpus) == 32
+    assert cfg.common.cpu == (gpus == 0)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"GPUS": "3"}, "32 documents cannot be divided into GPUS=3"),
+        ({"PRECISION": "int8"}, "one of full, bf16, fp16"),
+    ],
+)
+def test_mistakes_are_named(program, tmp_path, settings, message):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train.source").write_text("a\n")
+    done = program("bash", FOLDER / "train.sh", DATA=str(tmp_path), DRY_RUN="1", **{"GPUS": "8", **settings})
+    assert done.returncode == 1 and message in done.stderr and not done.stdout
+
+
+def test_conversion_and_training_have_the_same_architecture(program, tmp_path):
+    options = "--lsg-block-size 256 --lsg-sparsity-type none --max-source-positions 4096"
+    for arch in ("bart_base_long_pooled", "bart_large_long"):
+        settings = {"ARCH": arch, "OPTIONS": options}
+        (made,) = shown(program, tmp_path, "convert.sh", "model.pt", **settings)
+        (words,) = shown(program, tmp_path, "train.sh", **settings)
+        assert made[:2] == ["bart", "model.pt"] and made[-6:] == options.split() == words[words.index("512") + 1 :][:6]
+        assert ("--pool-lengths" in made) == bool(parsed(words).model.pooling_schedule)
+
+
+def write_bpe(folder, symbols):  # noqa: F811
+    vocabulary.write_dictionary(symbols, folder / "dict.txt")
+    vocabulary.write_bpe(vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES), folder)
+
+
+def test_a_corpus_is_encoded_as_the_model_reads_it(monkeypatch, tmp_path, symbols):  # noqa: F811
+    write_bpe(tmp_path, symbols)
+    (tmp_path / "text").mkdir()
+    texts = {"source": ["hello world, héllo ☃", "", "hello"], "target": ["hello", "world", ""]}
+    for split in ("train", "valid"):
+        for side, lines in texts.items():
+            (tmp_path / "text" / f"{split}.{side}").write_text("".join(line + "\n" for line in lines), "utf-8")
+    monkeypatch.setattr(sys, "argv", ["encode.py", str(tmp_path), str(tmp_path), "--workers", "1"])
+    encode.main()
+    dictionary = Dictionary.load(str(tmp_path / "bart" / "data-bin" / "dict.source.txt"))
+    assert dictionary.symbols == symbols
+    encode.load(tmp_path)
+    for side, lines in texts.items():
+        path = tmp_path / "bart" / "data-bin" / f"valid.source-target.{side}"
+        data = indexed_dataset.make_dataset(str(path), "mmap")
+        for line, ids in zip(lines, data, strict=True):
+            numbers = [int(dictionary[i]) for i in ids[:-1]]
+            assert ids[-1] == 2 and encode._BPE["encoder"].decode(numbers) == line
+    monkeypatch.setattr(sys, "argv", ["encode.py", str(tmp_path / "text"), str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"has no dict\.txt"):
+        encode.main()
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """The experiment's commands, without the seconds that each takes to start."""
+
+    def inside(words, log, output=None):
+        handler = logging.FileHandler(log)
+        handler.setFormatter(logging.Formatter("%(name)s | %(message)s"))
+        logging.getLogger().addHandler(handler)
+        logging.getLogger().setLevel(logging.INFO)
+        try:
+            if words[2] == "fairseq_cli.train":
+                run(monkeypatch, train.cli_main, *words[3:])
+            else:
+                assert words[2] == "pyramidion_fairseq.cli.convert"
+                convert.main(words[3:])
+        finally:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
+    monkeypatch.setattr(steps.process, "run", inside)
+
+
+def test_the_experiment_pretrains_converts_and_tunes(monkeypatch, in_this_process, prepared, tmp_path, capsys):
+    words = ["compare.py", "--data", str(prepared), "--output", str(tmp_path), "--size", "test"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert compare.main() == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [update for update, _ in results["pretraining"]] == [1, 2, 3]
+    for start in steps.STARTS:
+        for split in ("train", "valid"):
+            assert [update for update, _ in results[start][split]] == [1, 2, 3, 4]
+    assert results["converted"]["train"][0][1] != results["scratch"]["train"][0][1]
+    assert (tmp_path / "results.png").stat().st_size > 10_000 and "| train | 1" in capsys.readouterr().out
+    pretrained = load_checkpoint(tmp_path / "pretraining" / "checkpoints" / "checkpoint_last.pt")["model"]
+    converted = load_checkpoint(tmp_path / "converted" / "model.pt")["model"]
+    name = "decoder.layers.0.encoder_attn.q_proj.weight"
+    assert torch.equal(pretrained[name], converted[name])
+    # What is done is not done again; another budget needs another folder.
+    os.utime(tmp_path / "converted" / "model.pt", (0, 0))
+    assert compare.main() == 0 and (tmp_path / "converted" / "model.pt").stat().st_mtime == 0
+    monkeypatch.setattr(sys, "argv", [*words, "--seed", "2"])
+    assert compare.main() == 1 and "made with other settings" in capsys.readouterr().err
+
+
+def test_curves_are_read_from_fairseqs_log(tmp_path):
+    path = tmp_path / "log"
+    path.write_text(
+        "x | train_inner | epoch 001:  4 / 9 loss=10.5, ppl=1, wps=3.5, ups=1, num_updates=4, lr=1\n"
+        "x | valid | epoch 001 | valid on 'valid' subset | loss 9.25 | ppl 2 | wps 1 | num_updates 4 | best_loss 9\n"
+        "x | train_inner | epoch 001:  4 / 9 loss=10.4, ppl=1, wps=3.5, ups=1, num_updates=4, lr=1\n"
+    )
+    assert curves.losses(path) == {"train": [[4, 10.4]], "valid": [[4, 9.25]]}
+
+
+@pytest.mark.soak
+def test_from_a_bart_to_rouge_through_the_scripts(program, stock, symbols, prepared, tmp_path):  # noqa: F811
+    """As a user types it, on a CPU, with a small BART; with ``-rP`` it prints the lines that README.md quotes."""
+    size = "--encoder-layers 3 --decoder-layers 2 --max-source-positions 96 --lsg-block-size 8 --pooling-schedule 3:16"
+    size += " --lsg-sparse-block-size 8"
+    for side in ("encoder", "decoder"):
+        size += f" --{side}-embed-dim 32 --{side}-ffn-embed-dim 64 --{side}-attention-heads 4"
+    data = tmp_path / "data"
+    data.mkdir()
+    os.symlink(prepared / "text", data / "text")
+    settings = {"DATA": str(data), "MODEL": str(tmp_path / "start"), "SAVE": str(tmp_path / "tuned"), "GPUS": "0"}
+    settings.update(ARCH="bart_base_long", OPTIONS=size, EPOCHS="8", BATCH="8")
+    for words in (
+        ["bash", FOLDER / "convert.sh", stock[0], "--max-target-positions", 64],
+        [sys.executable, FOLDER / "encode.py", tmp_path / "start", data, "--workers", 1],
+        ["bash", FOLDER / "train.sh", "--num-workers", 0, "--max-target-positions", 64],
+        ["bash", FOLDER / "generate.sh", "--max-len-b", 20, "--min-len", 2],
+        ["bash", FOLDER / "evaluate.sh", "--samples", 100],
+    ):
+        done = program(*words, **settings)
+        assert done.returncode == 0, done.stderr[-3000:]
+        print(words[1], *(done.stdout + done.stderr).splitlines()[-6:], sep="\n")
+    assert "F1" in done.stdout and (tmp_path / "tuned" / "rouge-test.json").exists()
+    assert len((tmp_path / "tuned" / "summaries-test.txt").read_text("utf-8").splitlines()) == 6

@@ -1,0 +1,69 @@
+"""A model that has learnt what to keep, on documents where that is known, and the checkpoint that it leaves."""
+
+import torch
+from torch.nn import functional
+
+from tests.conftest import make_dictionary
+from tests.summaries import write_checkpoint
+
+#: Words of a document, of its summary; of these 64 words the first half is content, the other filler.
+LENGTH, MARKED, WORDS = 64, 4, 64
+SPECIAL = 4  # symbols before the words in the dictionary
+SIZE = {
+    **{f"{side}_layers": layers for side, layers in (("encoder", 2), ("decoder", 1))},
+    **{f"{side}_{name}": 32 for side in ("encoder", "decoder") for name in ("embed_dim", "ffn_embed_dim")},
+    "block_size": 4,
+    "pooling_schedule": "1:32,2:8",
+    "max_source_positions": LENGTH + 1,
+    "max_target_positions": MARKED + 2,
+    "decoder_positions": True,
+}
+
+
+def draw(count: int, generator: torch.Generator):
+    """(count, LENGTH + 1) documents of filler with MARKED words of content; (count, MARKED + 1) summaries: these."""
+    half = WORDS // 2
+    documents = torch.randint(SPECIAL + half, SPECIAL + WORDS, (count, LENGTH), generator=generator)
+    places = torch.rand(count, LENGTH, generator=generator).topk(MARKED).indices.sort(dim=1).values
+    summaries = torch.rand(count, half, generator=generator).topk(MARKED).indices + SPECIAL  # no word twice
+    end = torch.full((count, 1), 2)
+    return torch.cat([documents.scatter(1, places, summaries), end], 1), torch.cat([summaries, end], 1)
+
+
+def train(model, updates: int, batch: int = 32, rate: float = 3e-3) -> float:
+    """Adam on new documents in every update; returns the last loss, in nats per word."""
+    generator = torch.Generator().manual_seed(1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1, (step + 1) / 50, (updates - step) / (updates / 2))
+    )
+    model.train()
+    for _ in range(updates):
+        documents, summaries = draw(batch, generator)
+        logits = model(documents, None, functional.pad(summaries[:, :-1], (1, 0), value=2))[0]
+        loss = functional.cross_entropy(logits.flatten(0, 1), summaries.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return float(loss.detach())
+
+
+def write_learned(folder, updates: int) -> tuple[str, float]:
+    """The trained model's checkpoint, with its dictionaries beside it, and the last loss."""
+    from fairseq.checkpoint_utils import load_model_ensemble
+
+    for side in ("source", "target"):
+        make_dictionary(SPECIAL + WORDS).save(str(folder / f"dict.{side}.txt"))
+    path = write_checkpoint(folder, **SIZE)
+    (model,), _ = load_model_ensemble([path])
+    loss = train(model, updates)
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "model": model.state_dict()}, path)
+    return path, loss
+
+
+def held_out(count: int) -> list[str]:
+    """Documents that were in no update."""
+    documents, _ = draw(count, torch.Generator().manual_seed(2))
+    return [" ".join(f"w{word - SPECIAL}" for word in row[:-1]) for row in documents.tolist()]

@@ -1,0 +1,150 @@
+"""Commands in processes forked from this one, which has imported everything: seconds less than new interpreters."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Mapping
+
+from fairseq.logging import metrics
+
+from pyramidion_fairseq import errors
+
+ROOT = Path(__file__).resolve().parent.parent
+LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # as of fairseq's commands
+
+
+class Forked:
+    """A function in a process of its own, with what is needed of ``subprocess.Popen``.
+
+    Args:
+        main: ends by returning (status 0), with ``sys.exit`` or with an exception.
+        argv: of the process, the command's name first.
+        stdout, stderr, stdin: open files.
+        cwd: folder to run in.
+        environment: variables to set.
+    """
+
+    def __init__(
+        self,
+        main: Callable[[], Any],
+        argv: list,
+        stdout: BinaryIO,
+        stderr: BinaryIO,
+        stdin: BinaryIO | None = None,
+        cwd: Any = ROOT,
+        environment: Mapping[str, str] | None = None,
+    ):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            status = 1
+            try:
+                files = [stdin.fileno() if stdin else os.open(os.devnull, os.O_RDONLY)]
+                _become([*files, stdout.fileno(), stderr.fileno()], list(map(str, argv)), str(cwd), environment or {})
+                status = _status(main)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+        return self.returncode
+
+    def wait(self, timeout: float = 600) -> int:
+        """Wait for its end; killed, with TimeoutExpired, after so many seconds, those apart that we were stopped."""
+        waited, last = 0.0, time.monotonic()
+        while self.poll() is None:
+            if waited > timeout:
+                self.kill()
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+            time.sleep(0.005)
+            now = time.monotonic()
+            waited, last = waited + min(now - last, 1.0), now
+        return self.returncode
+
+    def kill(self) -> None:
+        """SIGKILL, and wait."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            while self.poll() is None:
+                time.sleep(0.002)
+
+
+def _become(files: list, argv: list, cwd: str, environment: Mapping[str, str]) -> None:
+    """Make this process look like a new one that runs a command."""
+    for target, file in enumerate(files):
+        os.dup2(file, target)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = (open(file, "w", buffering=1, closefd=False) for file in (1, 2))  # noqa: SIM115
+    os.chdir(cwd)
+    os.environ.update({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment})
+    os.environ.pop("PYTEST_CURRENT_TEST", None)
+    sys.argv, sys.excepthook = argv, sys.__excepthook__
+    errors.install_excepthook()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    warnings.resetwarnings()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.NOTSET)
+    for handler in list(logging.root.handlers):
+        logging.root.removeHandler(handler)
+    logging.root.setLevel(logging.WARNING)
+    metrics.reset()
+
+
+def _status(main: Callable[[], Any]) -> int:
+    status = 0
+    try:
+        main()
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            sys.stderr.write(stop.code + "\n")
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
+
+
+def fairseq_command(name: str) -> Callable[[], Any]:
+    """``fairseq-NAME``: what the installed script of that name calls, and the logging that its import sets up."""
+
+    def main() -> None:
+        logging.basicConfig(format=LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level=logging.INFO, stream=sys.stdout)
+        command()
+
+    command = importlib.import_module(f"fairseq_cli.{name}").cli_main
+    return main
+
+
+def run(
+    main: Callable[[], Any], argv: list, stdin: str | None = None, timeout: float = 600, **options: Any
+) -> subprocess.CompletedProcess:
+    """Run to the end, with the output as text; options as of :class:`Forked`."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as given:
+        given.write((stdin or "").encode("utf-8"))
+        given.seek(0)
+        code = Forked(main, argv, out, err, given, **options).wait(timeout)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+    return subprocess.CompletedProcess(list(map(str, argv)), code, *texts)

@@ -1,0 +1,129 @@
+"""Long runs: memory does not grow, and bfloat16 learns what float32 does."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from pyramidion_fairseq.cli import summarize
+from pyramidion_fairseq.models import hub_interface
+from tests.forked import Forked, fairseq_command
+from tests.summaries import article, write_checkpoint, write_sentencepiece
+from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
+
+pytestmark = pytest.mark.soak
+
+UPDATES, DOCUMENTS = 2000, 500
+#: What memory may grow by from the first fifth of a run to its end, as a straight line through the samples, in MB. A
+#: leak of one float32 activation (6 documents x 64 tokens x 8) in an update would be 25 MB.
+GROWTH_MB = 8
+
+
+def watched(process, log):
+    """Wait for the end; returns (seconds, resident MB) of the process, fifty times a second."""
+    samples, begin = [], time.monotonic()
+    while process.poll() is None:
+        try:
+            with open(f"/proc/{process.pid}/status") as status:
+                resident = [int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS")]
+        except OSError:
+            resident = []
+        samples += [(time.monotonic() - begin, megabytes) for megabytes in resident]
+        time.sleep(0.02)
+    assert process.returncode == 0, log.read_text()[-3000:]
+    return np.array(samples)
+
+
+def growth(samples):
+    """MB by which the straight line through the last four fifths of the samples rises."""
+    times, megabytes = samples[len(samples) // 5 :].T
+    slope, _ = np.polyfit(times, megabytes, 1)
+    return slope * (times[-1] - times[0])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder, words=40)
+    return folder
+
+
+def train(data, folder, *flags):
+    log = folder / "log"
+    arguments = [data, *TASK, *TRAIN, "--save-dir", folder / "checkpoints", "--no-save", *flags]
+    with open(log, "wb") as file:
+        return Forked(fairseq_command("train"), ["fairseq-train", *arguments], file, file), log
+
+
+def test_the_slope_sees_a_leak():
+    times = np.linspace(0, 100, 1000)
+    noise = np.random.default_rng(0).normal(0, 1, 1000)
+    leak = np.column_stack([times, 400 + noise + 0.2 * times])
+    assert growth(leak) > GROWTH_MB > abs(growth(np.column_stack([times, 400 + noise])))
+
+
+def test_memory_of_2000_updates_is_flat(data, tmp_path):
+    process, log = train(data, tmp_path, "--max-update", UPDATES, "--log-interval", 100)
+    samples = watched(process, log)
+    print(f"{UPDATES} updates: {growth(samples):+.2f} MB at {samples[-1, 1]:.0f} MB, {len(samples)} samples")
+    assert len(samples) > 100 and growth(samples) < GROWTH_MB
+
+
+def test_memory_of_500_summaries_is_flat(tmp_path):
+    write_sentencepiece(tmp_path)
+    write_checkpoint(tmp_path)
+    log = tmp_path / "log"
+    (tmp_path / "in.txt").write_text("".join(article(1 + n % 9, seed=n) + "\n" for n in range(DOCUMENTS)))
+    arguments = ["--checkpoint", tmp_path, "--device", "cpu", "--min-len", 20, "--max-len-b", 22, "--batch-size", 4]
+    arguments += ["--input", tmp_path / "in.txt", "--output", tmp_path / "out", "--format", "jsonl", "--sources"]
+
+    def main():
+        hub_interface.BUFFER = 16
+        summarize.main(list(map(str, arguments)))
+
+    with open(log, "wb") as file:
+        samples = watched(Forked(main, ["pyramidion-summarize"], file, file), log)
+    assert len((tmp_path / "out").read_text().splitlines()) == DOCUMENTS
+    print(f"{DOCUMENTS} summaries: {growth(samples):+.2f} MB at {samples[-1, 1]:.0f} MB, {len(samples)} samples")
+    assert len(samples) > 100 and growth(samples) < GROWTH_MB
+
+
+def curve(data, folder, *flags):
+    """Losses of 300 updates and their validations, dropout and order of batches the same every time."""
+    folder.mkdir()
+    process, log = train(data, folder, "--max-update", 300, "--disable-validation", *flags)
+    assert process.wait() == 0, log.read_text()[-3000:]
+    losses = training_log(log.read_text())
+    assert len(losses) == 300
+    return np.array([losses["train", update] for update in range(1, 301)])
+
+
+@pytest.fixture(scope="module")
+def float32(data, tmp_path_factory):
+    losses = curve(data, tmp_path_factory.mktemp("curve") / "float32")
+    assert losses[-20:].mean() < 0.75 * losses[0]  # it has learned something that could be missed
+    return losses
+
+
+def follow(losses, float32):
+    apart = np.abs(losses - float32) / float32
+    print(f"300 updates: {apart.mean():.2%} apart on average, {apart.max():.2%} at most")
+    assert losses.tolist() != float32.tolist()
+    assert apart.mean() < 0.01 and apart.max() < 0.05
+
+
+def test_300_updates_in_bf16_follow_float32(data, tmp_path, float32):
+    follow(curve(data, tmp_path / "bf16", "--autocast", "bf16"), float32)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 with loss scaling needs a GPU")
+def test_300_updates_in_fp16_follow_float32(data, tmp_path, command):
+    runs = []
+    for flags in ([], ["--fp16", "--fp16-init-scale", "4"]):
+        gpu = [text for text in TRAIN if text != "--cpu"]
+        arguments = [data, *TASK, *gpu, "--no-save", "--max-update", "300", "--disable-validation", *flags]
+        done = command("train", *arguments, fresh=True, visible="0")
+        losses = training_log(done.stdout)
+        runs.append(np.array([losses["train", update] for update in range(1, 301)]))
+    follow(runs[1], runs[0])
