@@ -45,5 +45,5 @@ class BlockwiseAttention(EncoderAttention):
         return join_blocks(sums, batch, length)
 
     def multiplications(self, length: int) -> int:
-        size = min(self.block_size, length)
-        return 2 * -(-length // size) * size * size * self.embed_dim
+        full, rest = divmod(length, self.block_size)
+        return 2 * (full * self.block_size**2 + rest**2) * self.embed_dim

@@ -157,6 +157,7 @@ def test_the_experiment_pretrains_converts_and_tunes(monkeypatch, in_this_proces
     assert torch.equal(pretrained[name], converted[name])
     # What is done is not done again; another budget needs another folder.
     os.utime(tmp_path / "converted" / "model.pt", (0, 0))
+    monkeypatch.setattr(sys, "argv", words)
     assert compare.main() == 0 and (tmp_path / "converted" / "model.pt").stat().st_mtime == 0
     monkeypatch.setattr(sys, "argv", [*words, "--seed", "2"])
     assert compare.main() == 1 and "made with other settings" in capsys.readouterr().err

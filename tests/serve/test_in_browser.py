@@ -39,7 +39,10 @@ def test_upload_and_refusal(serve, new_page):
 #: Notes in the page what it shows while the answer is awaited: Playwright itself waits for the answer to be there.
 WATCH = """() => {
     const state = document.getElementById("state"), submit = document.getElementById("submit"), seen = [];
-    const note = () => { seen.push([state.textContent, submit.disabled]); sessionStorage.seen = JSON.stringify(seen); };
+    const note = () => {
+        seen.push([state.textContent, submit.disabled]);
+        sessionStorage.seen = JSON.stringify(seen);
+    };
     new MutationObserver(note).observe(state, {childList: true, characterData: true, subtree: true});
 }"""
 
@@ -55,4 +58,5 @@ def test_waiting_is_shown(serve, engine, new_page):
     engine.release.set()
     page.locator("#document .word").first.wait_for()
     seen = page.evaluate("JSON.parse(sessionStorage.seen)")
-    assert any(re.fullmatch(r"Reading and summarising: [1-9]\d* s", text) and disabled for text, disabled in seen), seen
+    counting = re.compile(r"Reading and summarising: [1-9]\d* s")
+    assert any(counting.fullmatch(text) and disabled for text, disabled in seen), seen
