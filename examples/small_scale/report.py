@@ -131,7 +131,7 @@ def figure(rows: dict[str, dict[str, Any]]) -> Any:
             left.axhline(value, color=f"C{i}", ls=":", label=f"{METRICS[metric]}, lead baseline")
     left.set_xticks(range(len(scored)), scored, rotation=60, ha="right", fontsize=8)
     left.set_ylabel("F1 x 100, 95% interval")
-    left.legend(fontsize=8)
+    left.legend(fontsize=8, ncol=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     for i, (name, pairs) in enumerate(ratios(rows).items()):
         known = [(ours, paper, row) for row, (ours, paper) in pairs.items() if paper is not None]
         right.scatter([k[1] for k in known], [k[0] for k in known], color=f"C{i}", label=name.replace("_", " "))
