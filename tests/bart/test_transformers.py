@@ -2,20 +2,26 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
+from fairseq_cli import generate
 
 from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.bart import vocabulary
+from pyramidion_fairseq.bart.convert import make_dictionary
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.huggingface.bundle import bundle
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
 from tests.bart.conftest import MERGES, compare, documents, load, randomise, write_bpe
+from tests.conftest import ROOT
+from tests.test_every_architecture import run
+from tests.test_task import write_split
 
 SPARSE = ["--max-source-positions", 256, "--block-size", 16, "--local-heads", 2, "--local-window", 8]
 SPARSE += ["--lsg-block-size", 16, "--lsg-sparse-block-size", 16, "--lsh-bucket-size", 8]
@@ -174,6 +180,31 @@ def test_both_generate_the_same_tokens(transformers, hugging_face, convert, rows
         if len(lengths - {21}) > 1:  # 20 tokens and </s>, which is forced there
             return
     pytest.fail(f"all summaries had lengths {lengths}: their ends were not compared")
+
+
+def test_fairseq_generate_writes_what_transformers_generates(transformers, hugging_face, convert, rows, monkeypatch):
+    """The stock command on binarised data, the first <s> forced by both; the command shows neither <s> nor </s>.
+
+    The score of that <s> counts in fairseq and is 0 in transformers: nothing in a trained model, much in this one. It
+    is the same for all hypotheses of a document, so that it does not matter where scores are not divided by lengths.
+    """
+    folder, settings = convert("bart", hugging_face[0], *POOLED), ["--min-len", 8, "--max-len-b", 20, "--lenpen", 0]
+    settings += ["--no-repeat-ngram-size", 2]
+    _, theirs = export(transformers, convert, folder, *settings)
+    tokens = documents([200, 90, 7, 33, 120, 64], len(rows), seed=4)
+    write_split(folder, "test", [row[row != 1][1:].tolist() for row in tokens], [[5, 6, 2]] * len(tokens))
+    out = run(
+        monkeypatch, generate.cli_main, folder, "--user-dir", ROOT / "pyramidion_fairseq",
+        "--path", folder / "model.pt", "--task", "long_document_summarization", "--cpu",
+        "--num-workers", 0, "--data-buffer-size", 0, "--batch-size", 3, "--beam", 2, *settings,
+    )  # fmt: skip
+    dictionary = make_dictionary(vocabulary.read_dictionary(folder / "dict.txt"))
+    lines = {int(number): words.split() for number, words in re.findall(r"^H-(\d+)\t\S+\t(.*)$", out, re.M)}
+    found = [[dictionary.index(word) for word in lines[number]] for number in range(len(tokens))]
+    expected = theirs.generate(tokens, attention_mask=tokens.ne(1).long())
+    assert expected[:, 1].eq(0).all()
+    assert found == [[token for token in row if token > 2] for row in expected.tolist()]
+    assert len(set(map(tuple, found))) > 1, found
 
 
 def test_the_tokenizer_gives_fairseqs_ids(transformers, hugging_face, convert):
