@@ -130,11 +130,20 @@ def peak_memory(call: Callable[[], Any], device: str = "cpu") -> int:
     return peak
 
 
-def matrix_rate(device: str, dtype: torch.dtype = torch.float32, size: int | None = None, rounds: int = 5) -> float:
-    """FLOP/s of a large matrix product on this machine: what a training step can hope for."""
-    size = size or (2048 if device == "cpu" else 8192)
+def products(operations: float, device: str) -> tuple[Callable[[], None], float]:
+    """(a call that does large matrix products of about so many operations, theirs): what a training step can hope for.
+
+    float32 on a CPU, bf16 on a GPU.
+    """
+    size, dtype = (2048, torch.float32) if device == "cpu" else (8192, torch.bfloat16)
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    return 2 * size**3 / alternate({"product": lambda: a @ b}, rounds, device)["product"].minimum
+    count = max(1, round(operations / (2 * size**3)))
+
+    def call() -> None:
+        for _ in range(count):
+            a @ b
+
+    return call, count * 2.0 * size**3
 
 
 def peak_bf16() -> float | None:

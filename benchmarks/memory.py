@@ -135,6 +135,8 @@ def figure(found: dict[str, Any]):
         for axis, kind in zip(axes, ("training", "encoding")):
             axis.plot(list(peaks), [peak[kind] / 2**20 for peak in peaks.values()], "o-", label=name)
             axis.set(title=kind, xlabel="tokens", ylabel="peak MiB", xscale="log", yscale="log")
+            axis.set_xticks(LENGTHS, [f"{n:,}" for n in LENGTHS])
+            axis.minorticks_off()
     axes[0].legend()
     return drawing
 

@@ -1,6 +1,6 @@
 """fairseq-generate with a clock in it, and a corpus and checkpoints for it: what throughput.py runs.
 
-    python benchmarks/pipeline.py STAGES.json DEVICE ARGUMENTS OF fairseq-generate
+python benchmarks/pipeline.py STAGES.json DEVICE ARGUMENTS OF fairseq-generate
 """
 
 from __future__ import annotations
