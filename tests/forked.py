@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,6 +86,20 @@ class Forked:
             os.kill(self.pid, signal.SIGKILL)
             while self.poll() is None:
                 time.sleep(0.002)
+
+    def kill_after(self, file: Path, pattern: bytes, count: int, delay: float, begin: int = 0) -> None:
+        """SIGKILL ``delay`` seconds after the pattern is in the file so often, from byte ``begin`` on.
+
+        Raises:
+            AssertionError: it had ended before.
+        """
+        while self.poll() is None:
+            if file.exists() and len(re.findall(pattern, file.read_bytes()[begin:])) >= count:
+                time.sleep(delay)
+                break
+            time.sleep(0.002)
+        self.kill()
+        assert self.returncode == -signal.SIGKILL, "it has ended before"
 
 
 def _become(files: list, argv: list, cwd: str, environment: Mapping[str, str]) -> None:

@@ -76,3 +76,10 @@ def write_checkpoint(folder, name="checkpoint_best.pt", seed=0, task="long_docum
     }
     torch.save(state, folder / name)
     return str(folder / name)
+
+
+def write_model(folder):
+    """A folder that pyramidion-summarize takes: sentencepiece model, dictionaries, checkpoint; returns it."""
+    write_sentencepiece(folder)
+    write_checkpoint(folder)
+    return folder

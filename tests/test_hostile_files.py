@@ -13,7 +13,7 @@ from pyramidion_fairseq.cli import summarize
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.loading import load_summarizer
 from tests.preprocess.conftest import prepare
-from tests.summaries import article, write_checkpoint, write_sentencepiece
+from tests.summaries import article, write_model
 
 QUICK = ["--device", "cpu", "--min-len", "3", "--max-len-b", "6"]
 STRANGE = {
@@ -31,10 +31,7 @@ STRANGE = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    write_sentencepiece(folder)
-    write_checkpoint(folder)
-    return folder
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from pyramidion_fairseq.loading import load_summarizer
-from tests.summaries import write_checkpoint, write_sentencepiece
+from tests.summaries import write_checkpoint, write_model, write_sentencepiece
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,6 @@ def summarizers(tmp_path_factory):
 def trained_folder(tmp_path_factory):
     """Folder with two checkpoints that differ in seed and schedule, dictionaries and a sentencepiece model."""
     folder = tmp_path_factory.mktemp("folder")
-    write_sentencepiece(folder)
-    write_checkpoint(folder)
+    write_model(folder)
     write_checkpoint(folder, "other.pt", seed=1, pooling_schedule="2:9")
     return folder

@@ -10,8 +10,8 @@ from tests.summaries import write_checkpoint
 LENGTH, MARKED, WORDS = 64, 4, 64
 SPECIAL = 4  # symbols before the words in the dictionary
 SIZE = {
-    **{f"{side}_layers": layers for side, layers in (("encoder", 2), ("decoder", 1))},
-    **{f"{side}_{name}": 32 for side in ("encoder", "decoder") for name in ("embed_dim", "ffn_embed_dim")},
+    **{f"{side}_layers": 2 for side in ("encoder", "decoder")},
+    **{f"{side}_{name}": 64 for side in ("encoder", "decoder") for name in ("embed_dim", "ffn_embed_dim")},
     "block_size": 4,
     "pooling_schedule": "1:32,2:8",
     "max_source_positions": LENGTH + 1,

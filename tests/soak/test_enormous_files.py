@@ -12,7 +12,7 @@ import pytest
 
 from pyramidion_fairseq.cli import summarize
 from tests.preprocess.conftest import SCRIPTS
-from tests.summaries import article, write_checkpoint, write_sentencepiece
+from tests.summaries import article, write_model
 
 pytestmark = pytest.mark.soak
 
@@ -40,10 +40,7 @@ def skipped(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    write_sentencepiece(folder)
-    write_checkpoint(folder)
-    return folder
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 def summarise(folder, path, output):

@@ -2,8 +2,6 @@
 
 import random
 import re
-import signal
-import time
 
 import pytest
 import torch
@@ -15,11 +13,11 @@ from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
 KILLS = 25
 #: What stands in the log just before the moments that are worth dying in, and how many seconds they may last.
 MOMENTS = {
-    "reading data and model": ("", 2.0),
-    "in an update": (r"train_inner", 0.05),
-    "in a validation": (r"begin validation", 0.05),
-    "while a checkpoint is written": (r"Preparing to save checkpoint", 0.02),
-    "between the copies of a checkpoint": (r"Finished saving checkpoint", 0.02),
+    "reading data and model": (b"", 2.0),
+    "in an update": (b"train_inner", 0.05),
+    "in a validation": (b"begin validation", 0.05),
+    "while a checkpoint is written": (b"Preparing to save checkpoint", 0.02),
+    "between the copies of a checkpoint": (b"Finished saving checkpoint", 0.02),
 }
 SAVE = ["--save-interval-updates", "3", "--keep-interval-updates", "2", "--max-epoch", "3"]
 
@@ -59,27 +57,14 @@ def undisturbed(data, tmp_path_factory):
     return finish(data, folder / "checkpoints", folder / "log")
 
 
-def kill(process, log, moment, occurrence, delay):
-    """Wait until the moment has come ``occurrence`` times since the log had its present length; then SIGKILL."""
-    pattern, _ = MOMENTS[moment]
-    begin = log.stat().st_size
-    while process.poll() is None:
-        text = log.read_bytes()[begin:].decode(errors="replace")
-        if len(re.findall(pattern, text)) >= occurrence:
-            time.sleep(delay)
-            break
-        time.sleep(0.002)
-    process.kill()
-    assert process.returncode == -signal.SIGKILL, "it has ended before"
-
-
 def disturb(seed, data, tmp_path, undisturbed):
     draw = random.Random(seed)
     log, folder = tmp_path / "log", tmp_path / "checkpoints"
     for _ in range(draw.choice([1, 1, 2])):
         moment = draw.choice(list(MOMENTS))
-        process = start(data, folder, log)
-        kill(process, log, moment, draw.randint(1, 4), draw.uniform(0, MOMENTS[moment][1]))
+        begin = log.stat().st_size if log.exists() else 0
+        process, (pattern, longest) = start(data, folder, log), MOMENTS[moment]
+        process.kill_after(log, pattern, draw.randint(1, 4), draw.uniform(0, longest), begin)
         whole = [path.name for path in folder.glob("*.pt") if load_checkpoint(path)]
         print(f"seed {seed}: killed {moment}; whole: {sorted(whole)}")
     rows, last = finish(data, folder, log)

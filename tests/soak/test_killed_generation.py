@@ -2,15 +2,13 @@
 
 import random
 import re
-import signal
-import time
 
 import pytest
 
 from pyramidion_fairseq.cli import summaries, summarize
 from pyramidion_fairseq.models import hub_interface
 from tests.forked import Forked, fairseq_command
-from tests.summaries import article, write_checkpoint, write_sentencepiece
+from tests.summaries import article, write_checkpoint, write_model
 from tests.test_pipeline import TASK, USER_DIR, write_corpus
 
 KILLS = 8
@@ -20,9 +18,7 @@ DOCUMENTS = [article(1 + n % 9, seed=n) if n % 7 else "" for n in range(60)]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A checkpoint with all that belongs to it, and documents."""
-    folder = tmp_path_factory.mktemp("folder")
-    write_sentencepiece(folder)
-    write_checkpoint(folder)
+    folder = write_model(tmp_path_factory.mktemp("folder"))
     (folder / "in.txt").write_text("".join(document + "\n" for document in DOCUMENTS))
     return folder
 
@@ -48,23 +44,12 @@ def undisturbed(folder, tmp_path_factory):
     return output.read_text()
 
 
-def kill(process, path, pattern, occurrence, delay):
-    """Wait until the pattern is in the file so often and the delay has passed; then SIGKILL."""
-    while process.poll() is None:
-        if path.exists() and len(re.findall(pattern, path.read_bytes())) >= occurrence:
-            time.sleep(delay)
-            break
-        time.sleep(0.001)
-    process.kill()
-    assert process.returncode == -signal.SIGKILL, "it has ended before"
-
-
 def disturb(seed, folder, tmp_path, undisturbed):
     draw, output = random.Random(seed), tmp_path / "out"
     for _ in range(draw.choice([1, 2, 3])):
         lines = draw.randint(0, len(DOCUMENTS) - 15)
         process = summarise(folder, output, "--resume")
-        kill(process, output, rb"\n", lines, draw.uniform(0, 0.02 if lines else 0.3))
+        process.kill_after(output, rb"\n", lines, draw.uniform(0, 0.02 if lines else 0.3))
         text = output.read_text() if output.exists() else ""
         print(f"seed {seed}: killed with {text.count(chr(10))} summaries of {len(DOCUMENTS)}")
         assert undisturbed.startswith(text)
@@ -112,7 +97,7 @@ def test_what_a_killed_fairseq_generate_has_written_counts(words, tmp_path):
     assert len(expected) == 40 and sum(map(bool, expected)) > 30
     for number in range(KILLS):
         log, wanted = tmp_path / f"{number}.log", draw.randint(1, 30)
-        kill(generate(words, log), log, rb"\nD-\d+\t.*\n", wanted, draw.uniform(0, 0.01))
+        generate(words, log).kill_after(log, rb"\nD-\d+\t.*\n", wanted, draw.uniform(0, 0.01))
         found = lines(log)
         print(f"killed with {sum(map(bool, found))} of 40 summaries")
         assert len(found) == 40 and all(text in ("", other) for text, other in zip(found, expected))

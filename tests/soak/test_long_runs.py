@@ -9,7 +9,7 @@ import torch
 from pyramidion_fairseq.cli import summarize
 from pyramidion_fairseq.models import hub_interface
 from tests.forked import Forked, fairseq_command
-from tests.summaries import article, write_checkpoint, write_sentencepiece
+from tests.summaries import article, write_model
 from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
 
 pytestmark = pytest.mark.soak
@@ -71,8 +71,7 @@ def test_memory_of_2000_updates_is_flat(data, tmp_path):
 
 
 def test_memory_of_500_summaries_is_flat(tmp_path):
-    write_sentencepiece(tmp_path)
-    write_checkpoint(tmp_path)
+    write_model(tmp_path)
     log = tmp_path / "log"
     (tmp_path / "in.txt").write_text("".join(article(1 + n % 9, seed=n) + "\n" for n in range(DOCUMENTS)))
     arguments = ["--checkpoint", tmp_path, "--device", "cpu", "--min-len", 20, "--max-len-b", 22, "--batch-size", 4]
