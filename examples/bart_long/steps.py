@@ -57,8 +57,8 @@ class Size(NamedTuple):
 SIZES = {
     "small": Size(
         *(128, 3, 2, 256, 512, 1024, 256, 64),
-        pretraining=Budget(480, 4, 2e-3, 80, 16),
-        tuning=Budget(140, 1, 1e-3, 20, 10),
+        pretraining=Budget(1200, 4, 2e-3, 80, 20),
+        tuning=Budget(200, 1, 4e-4, 20, 10),
         validation=6,
     ),
     "test": Size(*(32, 2, 1, 32, 40, 64, 16, 8), Budget(3, 4, 1e-3, 1, 1), Budget(4, 2, 1e-3, 1, 1), 1),
