@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 from fairseq import checkpoint_utils, tasks
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
-from .errors import PyramidionError
+from .errors import PyramidionError, one_line, reading
 from .models.hub_interface import PyramidionHubInterface
 from .text.byte_level import is_byte_level
 from .text.tokenizers import BLANK, SentencepieceTokenizer, build_tokenizer
@@ -29,6 +29,7 @@ def load_summarizer(
     sentencepiece_model: str | None = None,
     device: str = "auto",
     fp16: bool = False,
+    overrides: Mapping[str, Any] | None = None,
 ) -> PyramidionHubInterface:
     """Load one checkpoint, or several as an ensemble.
 
@@ -39,31 +40,36 @@ def load_summarizer(
             folder, if the dictionaries have pieces in them.
         device: "cpu", "cuda", "cuda:1", ...; "auto" is a GPU where there is one.
         fp16: half precision, on a GPU.
+        overrides: values for options of the checkpoints, of model or task.
 
     Raises:
-        PyramidionError: a file is missing, damaged or belongs to another.
+        PyramidionError: a file is missing, damaged or belongs to another, or there is no such option.
     """
     paths = [_find_checkpoint(path) for path in _split(checkpoints)]
     place = _device(device)
     models, task, cfg = [], None, None
     for path in paths:
-        try:
+        with reading(path, "loaded"):
             state = checkpoint_utils.load_checkpoint_to_cpu(path)
             cfg = state["cfg"] if state.get("cfg") is not None else convert_namespace_to_omegaconf(state["args"])
+            _override(cfg, overrides or {})
             if task is None:
                 task = _set_up_task(cfg, path, data)
             _check_dictionary(state["model"], task, path)
             state = {**state, "cfg": cfg, "args": None}
             loaded, _, _ = checkpoint_utils.load_model_ensemble_and_task([path], task=task, state=state)
-        except (PyramidionError, MemoryError):
-            raise
-        except Exception as error:  # what other code's checkpoints end in is anything
-            raise PyramidionError(f"{path} cannot be loaded: {_one_line(error)}") from error
         models += loaded
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
     hub = PyramidionHubInterface(cfg, task, models).to(place)
     hub.eval()
     return hub.half() if fp16 and place.type == "cuda" else hub
+
+
+def _override(cfg: Any, overrides: Mapping[str, Any]) -> None:
+    unknown = [name for name in overrides if not any(name in (cfg.get(part) or {}) for part in ("model", "task"))]
+    if unknown:
+        raise PyramidionError(f"{', '.join(unknown)}: neither model nor task has such an option")
+    overwrite_args_by_name(cfg, dict(overrides))
 
 
 def _split(checkpoints: str | Sequence[str]) -> list[str]:
@@ -90,7 +96,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise PyramidionError(f"--device {name}: {_one_line(error)}") from None
+        raise PyramidionError(f"--device {name}: {one_line(error)}") from None
     return device
 
 
@@ -131,8 +137,8 @@ def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tupl
 
 def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> None:
     dictionary = task.source_dictionary
-    byte_level = given is None and _find_byte_level(task.cfg.data, checkpoint_folder)
-    if byte_level and is_byte_level(dictionary):
+    if given is None and is_byte_level(dictionary):
+        byte_level = _find_byte_level(task.cfg.data, checkpoint_folder)
         with open_dict(cfg):
             cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
             cfg.tokenizer = None
@@ -161,14 +167,18 @@ def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
     )
 
 
-def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str] | None:
+def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
     """The files of a GPT-2 BPE, as ``pyramidion-convert bart`` writes them."""
-    for folder in (checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))):
+    folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
+    for folder in folders:
         files = {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"}
         paths = {option: os.path.join(folder, name) for option, name in files.items()}
         if all(map(os.path.isfile, paths.values())):
             return paths
-    return None
+    raise PyramidionError(
+        f"the dictionary has the numbers of GPT-2's tokens, but no encoder.json with vocab.bpe is in "
+        f"{', '.join(dict.fromkeys(folders))}: put both beside the checkpoint"
+    )
 
 
 def _check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
@@ -184,8 +194,3 @@ def _check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
         logger.warning(
             f"{path} may be another model's: the dictionary lacks {len(pieces) - known} of its {len(pieces)} pieces"
         )
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:300] + " ..."

@@ -104,11 +104,14 @@ def import_safetensors():
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object."""
+    """A JSON object; PyramidionError where it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise PyramidionError(f"{path} is no JSON: {error}") from None
+    if not isinstance(read, dict):
+        raise PyramidionError(f"{path} is no JSON object")
+    return read
 
 
 def _read_bin(path: Path) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from ..bart.sources import read_source
 from ..checkpoints import load_checkpoint, save_checkpoint
 from ..config import PyramidionConfig
 from ..conversion import convert_published
-from ..errors import PyramidionError
+from ..errors import PyramidionError, reading
 from ..huggingface.export import GENERATION, export
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,8 @@ def run_published(args: argparse.Namespace) -> None:
     """``pyramidion-convert published``."""
     if os.path.exists(args.output):
         raise PyramidionError(f"{args.output} exists: remove it, or choose another name")
-    converted = convert_published(load_checkpoint(args.input))
+    with reading(args.input, "converted"):
+        converted = convert_published(load_checkpoint(args.input))
     save_checkpoint(converted, args.output)
     _log_size(args.output, converted)
 
@@ -98,7 +99,8 @@ def run_bart(args: argparse.Namespace) -> None:
     given = dict(vars(args))
     ours = {"kind", "input", "output", "dictionary", "bpe", "pool_lengths", "run"}
     changes = {name: value for name, value in given.items() if name not in ours}
-    source = read_source(args.input, args.dictionary, args.bpe)
+    with reading(args.input):
+        source = read_source(args.input, args.dictionary, args.bpe)
     if "pool_lengths" in given:
         if "pooling_schedule" in changes:
             raise PyramidionError("give --pool-lengths or --pooling-schedule, not both")
@@ -106,7 +108,8 @@ def run_bart(args: argparse.Namespace) -> None:
         changes["pooling_schedule"] = bart.last_layers(lengths, source.options["encoder_layers"])
     if "pooling_schedule" not in source.options:  # not one of ours, which knows its length
         changes.setdefault("max_source_positions", LONG)
-    converted = bart.convert(source, changes)
+    with reading(args.input, "converted"):
+        converted = bart.convert(source, changes)
     bart.write(converted, source, args.output)
     logger.info(f"copied {len(converted.copied)} tensors of {args.input} bit for bit")
     _log_size(args.output, converted.checkpoint)

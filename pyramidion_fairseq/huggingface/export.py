@@ -14,7 +14,7 @@ from ..bart.convert import check_tensors, fill_buffers, make_dictionary
 from ..bart.sources import import_safetensors
 from ..checkpoints import load_checkpoint
 from ..config import PyramidionConfig, complete
-from ..errors import PyramidionError
+from ..errors import PyramidionError, reading
 from ..models import PyramidionModel
 from ..models.architectures import ARCHITECTURES, config_of
 from .bundle import bundle
@@ -55,13 +55,14 @@ def export(
     safetensors = import_safetensors()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PyramidionError(f"{folder} exists: remove it, or choose another name")
-    state = load_checkpoint(checkpoint)
-    options = read_options(state)
-    symbols = vocabulary.read_dictionary(dictionary or _beside(checkpoint))
-    weights = named_weights(options, state["model"], symbols)
-    dtype = str(next(iter(weights.values())).dtype).split(".")[-1]
-    config = make_config(options, len(symbols), dtype)
-    found = vocabulary.find_bpe(bpe or checkpoint.parent)
+    with reading(checkpoint, "exported"):
+        state = load_checkpoint(checkpoint)
+        options = read_options(state)
+        symbols = vocabulary.read_dictionary(dictionary or _beside(checkpoint))
+        weights = named_weights(options, state["model"], symbols)
+        dtype = str(next(iter(weights.values())).dtype).split(".")[-1]
+        config = make_config(options, len(symbols), dtype)
+        found = vocabulary.find_bpe(bpe or checkpoint.parent)
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in bundle(options["attention"], options["scorer"], options["pooler"]).items():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from typing import Sequence
+from typing import Any, Sequence
 
-from fairseq import hub_utils
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor
@@ -79,30 +78,37 @@ class PyramidionModel(TransformerModelBase):
         checkpoint_file: str | None = None,
         data_name_or_path: str | None = None,
         device: str = "cpu",
-        **kwargs,
+        sentencepiece_model: str | None = None,
+        fp16: bool = False,
+        bpe: str | None = None,
+        **overrides: Any,
     ) -> PyramidionHubInterface:
         """Load a checkpoint, or several as an ensemble, ready to summarise.
+
+        Unlike fairseq's, it takes no archives and no addresses, which it would unpack and download.
 
         Args:
             model_name_or_path: a checkpoint, or the folder of one; dictionaries and BPE are looked for beside it.
             checkpoint_file: names in that folder, separated by ``os.pathsep``, where there are several.
             data_name_or_path: the folder with the dictionaries, if it is another.
             device: "cpu", "cuda", ...; "auto" is a GPU where there is one.
-            **kwargs: options to override, as fairseq's ``from_pretrained`` takes them, e.g. ``bpe="sentencepiece",
-                sentencepiece_model="..."``. With any of them, nothing is looked for.
+            sentencepiece_model: its file, if it is elsewhere.
+            fp16: half precision, on a GPU; other types with ``.to(dtype)``.
+            bpe: "sentencepiece" or "gpt2", as fairseq wants it; the dictionary tells which, and it must agree.
+            **overrides: options of the checkpoint, with other values, as of fairseq's ``from_pretrained``.
 
         Raises:
-            PyramidionError: a file is missing, damaged or belongs to another.
+            PyramidionError: a file is missing, damaged or belongs to another, or an option is unknown.
         """
-        if not kwargs:
-            from ..loading import load_summarizer  # which needs this module
+        from ..loading import load_summarizer  # which needs this module
 
-            names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
-            paths = [os.path.join(model_name_or_path, name) if name else model_name_or_path for name in names]
-            return load_summarizer(paths, data_name_or_path, device=device)
-        files = (checkpoint_file or "model.pt", data_name_or_path or ".")
-        loaded = hub_utils.from_pretrained(model_name_or_path, *files, archive_map=cls.hub_models(), **kwargs)
-        return PyramidionHubInterface(loaded["args"], loaded["task"], loaded["models"]).to(device)
+        names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
+        paths = [os.path.join(model_name_or_path, name) if name else model_name_or_path for name in names]
+        hub = load_summarizer(paths, data_name_or_path, sentencepiece_model, device, fp16, overrides)
+        found = hub.cfg.bpe._name if hub.cfg.bpe else None
+        if bpe not in (None, found):
+            raise PyramidionError(f"bpe={bpe!r}: the dictionary of {paths[0]} goes with {found or 'no bpe'}")
+        return hub
 
     def forward(
         self,

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from argparse import Namespace
 
 import pytest
@@ -185,6 +186,48 @@ def test_gpt2s_numbers_follow_from_its_merges():
     numbers = vocabulary.numbers_of(["Ġ t", "Ġ a", "h e"])
     known = {"!": 0, '"': 1, "A": 32, "~": 93, "¡": 94, "ÿ": 187, "Ā": 188, "Ġ": 220, "Ġt": 256, "Ġa": 257, "he": 258}
     assert {token: numbers[token] for token in known} == known and numbers["<|endoftext|>"] == 259
+
+
+BART = {"model_type": "bart", "d_model": 32, "max_position_embeddings": 64}
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("config.json", [], "is no JSON object"),
+        ("config.json", "nonsense", "is no JSON object"),
+        ("config.json", {**BART, "d_model": None}, "cannot be converted: TypeError"),
+        ("config.json", {"model_type": "bart"}, "cannot be read: KeyError: 'd_model'"),
+        ("config.json", {**BART, "d_model": "x"}, "cannot be converted: TypeError"),
+        ("config.json", {"pyramidion": 3}, "cannot be read: TypeError"),
+        ("tokenizer.json", {}, "cannot be read: KeyError: 'model'"),
+        ("tokenizer.json", {"model": 3}, "cannot be read: AttributeError"),
+        ("vocab.json", ["a"], "cannot be read"),
+    ],
+)
+def test_directories_with_anything_in_them_are_refused_in_one_line(hugging_face, tmp_path, name, content, message):
+    folder = tmp_path / "given"
+    shutil.copytree(hugging_face[0], folder)
+    if name == "tokenizer.json":
+        (folder / "merges.txt").unlink()
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as stop:
+        main(["bart", str(folder), str(tmp_path / "out")])
+    assert message in stop.value.code and "\n" not in stop.value.code and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["bart", "huggingface", "published"])
+@pytest.mark.parametrize(
+    "checkpoint",
+    [{"args": {"arch": "bart_base"}}, {"cfg": {"model": 3}, "model": {}}, {"model": 3, "cfg": {"model": {}}}, {}, []],
+)
+def test_checkpoints_with_anything_in_them_are_refused_in_one_line(tmp_path, kind, checkpoint):
+    torch.save(checkpoint, tmp_path / "model.pt")
+    (tmp_path / "dict.txt").write_text("a 1\n")
+    with pytest.raises(SystemExit) as stop:
+        main([kind, str(tmp_path / "model.pt"), str(tmp_path / "out")])
+    assert stop.value.code.startswith("pyramidion-convert: error: ") and "\n" not in stop.value.code
+    assert not (tmp_path / "out").exists()
 
 
 def test_vocabularies_that_cannot_be_are_refused():

@@ -178,6 +178,7 @@ def test_mistakes_end_in_one_line(monkeypatch, tmp_path, capsys, words, message)
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--scale", "cpu", "--output", str(tmp_path), *words])
+    monkeypatch.setattr(reproduce.signal, "signal", lambda number, handler: None)  # it is for the whole process
     root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
     assert reproduce.main() == 1
     root.handlers[:] = handlers

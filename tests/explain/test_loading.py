@@ -1,10 +1,13 @@
 """Finding what belongs to a checkpoint; one clear line for what is missing."""
 
 import shutil
+import tarfile
 
 import pytest
 import torch
 
+from pyramidion_fairseq import PyramidionModel
+from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.loading import load_summarizer
 from tests.conftest import make_dictionary
@@ -78,6 +81,12 @@ def foreign_dictionaries(folder):
         (folder / f"dict.{side}.txt").write_text(text.replace("w0 ", "\u2581w0 "))
 
 
+def byte_level_dictionaries(folder):
+    for side in ("source", "target"):
+        lines = (folder / f"dict.{side}.txt").read_text().splitlines()
+        (folder / f"dict.{side}.txt").write_text("".join(f"{number} 1\n" for number in range(len(lines))))
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
@@ -85,6 +94,7 @@ def foreign_dictionaries(folder):
         (lambda f: [remove("dict.source.txt")(f), rename_task_data(f)], "no dict.source.txt and dict.target.txt in"),
         (remove("sentencepiece.model"), "no sentencepiece.model in .*: say with --sentencepiece-model where it is"),
         (write("sentencepiece.model", b"nonsense"), "is no sentencepiece model, or cannot be read"),
+        (byte_level_dictionaries, "numbers of GPT-2's tokens, but no encoder.json with vocab.bpe is in"),
         (foreign_dictionaries, "is another model's: the dictionary has 4 of its"),
         (shorten_dictionaries, "symbols and does not belong to the dictionaries in .*, which have .*: say with --d"),
         (write("checkpoint_best.pt", b"nonsense"), "is damaged, or no checkpoint"),
@@ -104,6 +114,31 @@ def test_no_such_checkpoint_or_device(folder):
         load_summarizer(f"{folder}/checkpoint_best.pt:{folder}/missing.pt")
     with pytest.raises(PyramidionError, match="--device nonsense"):
         load_summarizer(str(folder), device="nonsense")
+
+
+def test_options_of_the_checkpoint_are_overridden(folder):
+    hub = PyramidionModel.from_pretrained(str(folder / "checkpoint_best.pt"), attention="full")
+    assert all(isinstance(layer.self_attn, FullAttention) for layer in hub.models[0].encoder.layers)
+    assert not hub.training and len(hub.summarize([article(3)], **QUICK)) == 1
+    with pytest.raises(PyramidionError, match="nonsense: neither model nor task has such an option"):
+        PyramidionModel.from_pretrained(str(folder), nonsense=1)
+    with pytest.raises(PyramidionError, match=r"bpe='gpt2': the dictionary of .* goes with sentencepiece"):
+        PyramidionModel.from_pretrained(str(folder), bpe="gpt2")
+
+
+@pytest.mark.parametrize("options", [{}, {"bpe": "sentencepiece"}, {"attention": "full"}])
+def test_an_archive_is_not_unpacked(tmp_path, options):
+    """fairseq's own from_pretrained would, wherever its members say, and put the result in the archive's place."""
+    (tmp_path / "given").mkdir()
+    path = tmp_path / "given" / "model.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../../escaped"))
+    before = path.read_bytes()
+    with pytest.raises(PyramidionError, match="is damaged, or no checkpoint"):
+        PyramidionModel.from_pretrained(str(path), **options)
+    assert path.read_bytes() == before and not list(tmp_path.rglob("escaped"))
+    with pytest.raises(PyramidionError, match=r"there is no checkpoint .*missing"):
+        PyramidionModel.from_pretrained(str(tmp_path / "missing"), **options)
 
 
 def test_word_dictionaries_need_no_sentencepiece(tmp_path):

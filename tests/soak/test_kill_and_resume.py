@@ -13,7 +13,7 @@ from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
 KILLS = 25
 #: What stands in the log just before the moments that are worth dying in, and how many seconds they may last.
 MOMENTS = {
-    "reading data and model": (b"", 2.0),
+    "reading data and model": (b"", 0.5),
     "in an update": (b"train_inner", 0.05),
     "in a validation": (b"begin validation", 0.05),
     "while a checkpoint is written": (b"Preparing to save checkpoint", 0.02),
