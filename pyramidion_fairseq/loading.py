@@ -62,6 +62,8 @@ def load_summarizer(
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
     hub = PyramidionHubInterface(cfg, task, models).to(place)
     hub.eval()
+    if fp16 and place.type != "cuda":
+        logger.warning(f"--fp16 is for GPUs: single precision on this {place.type}")
     return hub.half() if fp16 and place.type == "cuda" else hub
 
 

@@ -106,6 +106,21 @@ def utf8_stdout() -> TextIO:
     return sys.stdout
 
 
+def check_output(path: str, overwrite: bool, instead: str = "use --overwrite") -> None:
+    """Refuse, before the work begins, a file that is there already, or whose folder cannot be written to.
+
+    Raises:
+        PyramidionError: says so; ``instead`` is what can be done about the file.
+    """
+    if os.path.exists(path) and not overwrite:
+        raise PyramidionError(f"{path} exists: {instead}")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise PyramidionError(f"{path} cannot be written: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise PyramidionError(f"{path} cannot be written: no permission to write to {folder}")
+
+
 def write_whole(path: str, text: str) -> None:
     """Write a text file that is either whole or not there."""
     temporary = f"{os.path.abspath(path)}.{uuid.uuid4().hex[:8]}.tmp"

@@ -15,6 +15,7 @@ from .common import (
     add_generation_options,
     add_input_options,
     add_model_options,
+    check_output,
     documents_of,
     generation_of,
     load,
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("explanation")
     group.add_argument("--output", metavar="FILE", help="the page, self-contained HTML; with --aggregate: a folder")
     group.add_argument("--json", metavar="FILE", help="the page's numbers as JSON")
+    group.add_argument("--overwrite", action="store_true", help="replace what is there")
     group.add_argument("--index", type=int, default=0, metavar="N", help="which document of the file, from 0 (0)")
     group.add_argument("--aggregate", action="store_true", help="over all documents")
     group.add_argument("--limit", type=int, metavar="N", help="with --aggregate: the first N documents")
@@ -62,6 +64,8 @@ def main(argv: list[str] | None = None) -> None:
 def _explain(args: argparse.Namespace) -> None:
     if not (args.output or args.json):
         raise PyramidionError("say with --output where the page should go, or with --json its numbers")
+    for path in filter(None, (args.output, args.json)):
+        check_output(path, args.overwrite)
     document = _document(documents_of(args, whole=True), args)
     (summary,) = load(args).summarize(document, with_provenance=True, **generation_of(args))
     if summary.provenance is None:
@@ -93,6 +97,8 @@ def _aggregate(args: argparse.Namespace) -> None:
         raise PyramidionError("--aggregate goes with --output DIR, where plots and tables will be, and without --json")
     if args.limit is not None and args.limit < 1:
         raise PyramidionError(f"--limit must be at least 1, got {args.limit}")
+    if os.path.isdir(args.output) and os.listdir(args.output) and not args.overwrite:
+        raise PyramidionError(f"{args.output} has files in it: use --overwrite, or another folder")
     documents = islice(documents_of(args), args.limit)
     os.makedirs(args.output, exist_ok=True)
     hub, progress = load(args), Progress()

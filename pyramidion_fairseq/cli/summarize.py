@@ -15,6 +15,7 @@ from .common import (
     add_generation_options,
     add_input_options,
     add_model_options,
+    check_output,
     documents_of,
     generation_of,
     load,
@@ -73,8 +74,8 @@ def _check(args: argparse.Namespace) -> None:
         raise PyramidionError("--sources goes with --format jsonl")
     if args.resume and (args.format == "html" or args.output == "-"):
         raise PyramidionError("--resume goes with --output FILE and --format text or jsonl")
-    if args.output != "-" and os.path.exists(args.output) and not (args.resume or args.overwrite):
-        raise PyramidionError(f"{args.output} exists: use --overwrite, or --resume to go on with it")
+    if args.output != "-":
+        check_output(args.output, args.resume or args.overwrite, "use --overwrite, or --resume to go on with it")
 
 
 def _line(summary: Any, number: int, args: argparse.Namespace) -> str:

@@ -176,6 +176,33 @@ def test_nothing_is_overwritten_unasked(summarised, tmp_path):
     assert summarised("x\n", "--overwrite").read_text() != "precious"
 
 
+@pytest.mark.parametrize("option", ["--output", "--json"])
+def test_explanations_overwrite_nothing_unasked(summarised, tmp_path, option):
+    kept = tmp_path / ("out" if option == "--output" else "numbers.json")
+    kept.write_text("precious")
+    options = ["--json", str(tmp_path / "numbers.json")] if option == "--json" else []
+    with pytest.raises(SystemExit, match=f"{kept.name} exists: use --overwrite"):
+        summarised("a word", *options, command=explain)
+    assert kept.read_text() == "precious"
+    summarised("a word", *options, "--overwrite", command=explain)
+    assert kept.read_text() != "precious"
+
+
+def test_plots_overwrite_nothing_unasked(summarised, tmp_path):
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "sentences.csv").write_text("precious")
+    with pytest.raises(SystemExit, match="plots has files in it: use --overwrite"):
+        summarised("a word", "--aggregate", command=explain, output="plots")
+    assert (tmp_path / "plots" / "sentences.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize("command", [summarize, explain])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(summarised, monkeypatch, command):
+    monkeypatch.setattr(f"{command.__name__}.load", lambda args: pytest.fail("it has begun"))
+    with pytest.raises(SystemExit, match="out cannot be written: there is no folder"):
+        summarised("a word", command=command, output="missing/out")
+
+
 def test_interruption_and_memory_are_one_line(summarised, monkeypatch, capsys):
     def fail(error):
         def stream(*_, **__):
