@@ -37,7 +37,7 @@ def draw(scores: Tensor, k: int, base: float | None, sort: bool, may_be_empty: b
     while size > k:
         half, order = size // 2, None
         if sort:
-            order = rank(scores)
+            order = rank(scores, nearly_sorted=bool(orders))
         elif may_be_empty and not orders:  # once: what is empty is last from then on
             order = scores.isneginf().long().sort(dim=1, stable=True).indices
         orders.append(order)
@@ -106,26 +106,33 @@ def strength(scores: Tensor, base: float | None) -> Tensor:
     return (scores.clamp(max=highest) * math.log(base)).exp()
 
 
-def rank(scores: Tensor) -> Tensor:
-    """(B, m) -> the int64 indices that sort scores in descending order; of equals, the earlier first."""
+def rank(scores: Tensor, nearly_sorted: bool = False) -> Tensor:
+    """(B, m) -> the int64 indices that sort scores in descending order; of equals, the earlier first.
+
+    ``nearly_sorted`` says that the order is there but for a few, as after a round; it changes the time alone.
+    """
     if scores.device.type == "cpu" and scores.dtype == torch.float32:
-        return _rank_on_cpu(scores)
+        return _rank_on_cpu(scores, nearly_sorted)
     return scores.sort(dim=1, descending=True, stable=True).indices
 
 
-@torch.library.custom_op(f"{_NAMESPACE}::rank_on_cpu", mutates_args=(), schema="(Tensor scores) -> Tensor")
-def _rank_on_cpu(scores):
+@torch.library.custom_op(
+    f"{_NAMESPACE}::rank_on_cpu", mutates_args=(), schema="(Tensor scores, bool nearly_sorted) -> Tensor"
+)
+def _rank_on_cpu(scores, nearly_sorted):
     """Scores and indices are sorted as one whole number each. No two are equal, so that NumPy's vectorised sort will
-    do, which is not stable: less than half the time of torch's."""
+    do, which is not stable: less than half the time of torch's. Its timsort takes a thirtieth of that where the order
+    is there already, which the winners of a sorted round mostly are in: the better the left one of a pair, the worse
+    the right one, and the nearer to the left one what comes of them."""
     bits = (scores + 0.0).numpy().view(np.int32)  # + 0.0: no negative zero
     keys = (~(bits ^ ((bits >> 31) & 0x7FFFFFFF))).astype(np.int64)  # in the opposite order of the scores
     keys <<= 32
     keys |= np.arange(scores.size(1))
-    keys.sort(axis=1)
+    keys.sort(axis=1, kind="stable" if nearly_sorted else None)
     keys &= 0xFFFFFFFF
     return torch.from_numpy(keys)
 
 
 @_rank_on_cpu.register_fake
-def _(scores):
+def _(scores, nearly_sorted):
     return scores.new_empty(scores.shape, dtype=torch.int64)

@@ -98,8 +98,10 @@ def test_rank_is_a_stable_sort():
     for length in (1, 2, 50, 3000):
         draws = torch.randint(0, 10, (2, length), generator=generator)
         for scores in (special[draws], torch.randn(3, length, generator=generator), torch.zeros(2, length)):
-            torch.library.opcheck(_rank_on_cpu, (scores,))
-            assert torch.equal(rank(scores), scores.sort(dim=1, descending=True, stable=True).indices)
+            expected = scores.sort(dim=1, descending=True, stable=True).indices
+            for nearly_sorted in (False, True):
+                torch.library.opcheck(_rank_on_cpu, (scores, nearly_sorted))
+                assert torch.equal(rank(scores, nearly_sorted), expected)
 
 
 class Operations(TorchDispatchMode):
