@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
 import random
 import sys
 import time
@@ -97,7 +98,7 @@ def lengths(documents: int) -> list[int]:
 
     normal = statistics.NormalDist()
     quantiles = [normal.inv_cdf((i + 0.5) / documents) for i in range(documents)]
-    return [max(2, min(LONGEST, round(MEDIAN_LENGTH * 2.718281828 ** (SIGMA * q)))) for q in quantiles]
+    return [max(2, min(LONGEST, round(MEDIAN_LENGTH * math.exp(SIGMA * q)))) for q in quantiles]
 
 
 def write_corpus(folder: Path, documents: int, target: int) -> None:

@@ -203,40 +203,37 @@ def _scaled_step(options: dict, documents: int, length: int, factor: int, device
     return workload.training_step(model, net_input)
 
 
-#: Seconds of row 3, vanilla_8k, which the paper's rows are compared with.
-_ROW_3 = 4.46
+#: The row that the others are compared with.
+WHOLE = "vanilla_8k"
 
 
-def training_column() -> list[tuple[str, int, str, float]]:
-    """(table, row, architecture, published seconds of a step), by row; Table 10 has the rows of 2, 7 and 8."""
+def training_column() -> list[tuple[int, str, float]]:
+    """(row, architecture, published seconds of a step), by row; Table 10 has the rows of Tables 2, 7 and 8."""
     published = {(r["table"], r["row"]): r["train_s"] for r in measure.published() if r["train_s"]}
     keys = [key for key in PUBLISHED if key in published and key[0] in ("2", "7", "8")]
-    return sorted(((key[0], int(key[1]), PUBLISHED[key], float(published[key])) for key in keys), key=lambda r: r[1])
+    return sorted((int(key[1]), PUBLISHED[key], float(published[key])) for key in keys)
+
+
+def published_shares() -> dict[str, float]:
+    """Published seconds of an architecture's step, of those of row 3."""
+    seconds = {arch: theirs for _, arch, theirs in training_column()}
+    return {arch: theirs / seconds[WHOLE] for arch, theirs in seconds.items()}
 
 
 def tables(args) -> tuple[dict, list[str]]:
     """The training column: seconds, and relative to row 3 (vanilla, 8k), ours beside the published ones."""
     factor, documents = (2, 1) if args.size == "reduced" else (1, 64)
-    column, variants = training_column(), {}
-    for arch in dict.fromkeys(arch for _, _, arch, _ in column):
+    column, shares, variants = training_column(), published_shares(), {}
+    for arch in shares:
         options = workload.divided(arch, factor)
         variants[arch] = _scaled_step(
             options, documents, options["max_source_positions"] * factor, factor, args.device
         )
     times = measure.alternate(variants, args.rounds, args.device)
-    whole = times["vanilla_8k"].median
-    rows = [
-        [
-            row,
-            arch,
-            times[arch].median,
-            f"{times[arch].spread:.1%}",
-            times[arch].median / whole,
-            theirs,
-            theirs / _ROW_3,
-        ]
-        for _, row, arch, theirs in column
-    ]
+    whole, rows = times[WHOLE].median, []
+    for row, arch, theirs in column:
+        ours = times[arch]
+        rows.append([row, arch, ours.median, f"{ours.spread:.1%}", ours.median / whole, theirs, shares[arch]])
     headers = ["row", "architecture", "ours s", "spread", "of row 3", "published s", "of row 3, published"]
     note = (
         f"Batch {documents}; lengths and widths divided by {factor}. Published: batch 64 on a GPU that the paper does "
@@ -257,8 +254,8 @@ def _draw_depth(axes, times: dict[str, Times]) -> None:
 def _draw_tables(axes, times: dict[str, Times]) -> None:
     """Bars of the column, relative to its row 3, and the published ones as marks."""
     names = list(times)[::-1]
-    shares = {arch: theirs / _ROW_3 for _, _, arch, theirs in training_column()}
-    axes.barh(names, [times[name].median / times["vanilla_8k"].median for name in names], color="tab:green")
+    shares = published_shares()
+    axes.barh(names, [times[name].median / times[WHOLE].median for name in names], color="tab:green")
     axes.plot([shares[name] for name in names], names, "k|", markersize=9, label="published")
     axes.tick_params(axis="y", labelsize=7)
     axes.set(title="Training step, Tables 2, 7, 8 and 10", xlabel="of full attention's at 8192 tokens")

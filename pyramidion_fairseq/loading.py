@@ -62,9 +62,12 @@ def load_summarizer(
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
     hub = PyramidionHubInterface(cfg, task, models).to(place)
     hub.eval()
-    if fp16 and place.type != "cuda":
-        logger.warning(f"--fp16 is for GPUs: single precision on this {place.type}")
-    return hub.half() if fp16 and place.type == "cuda" else hub
+    if not fp16:
+        return hub
+    if place.type == "cuda":
+        return hub.half()
+    logger.warning(f"--fp16 is for GPUs: single precision on this {place.type}")
+    return hub
 
 
 def _override(cfg: Any, overrides: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +48,7 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
     if found is None:
         logger.warning(f"no BPE files in {folder}: give their folder with --bpe")
     if path.is_dir():
-        config = read_json(path / "config.json")
+        config = vocabulary.read_json(path / "config.json")
         state = names.from_hugging_face(read_weights(path))
         size = state[names.EMBEDDINGS[0]].size(0)
         given, symbols = options.from_config(config), None
@@ -79,7 +78,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if (folder / name).exists():
             return read(folder / name)
         if (folder / f"{name}.index.json").exists():
-            files = sorted(set(read_json(folder / f"{name}.index.json")["weight_map"].values()))
+            files = sorted(set(vocabulary.read_json(folder / f"{name}.index.json")["weight_map"].values()))
             return {key: tensor for file in files for key, tensor in read(folder / file).items()}
     raise PyramidionError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin")
 
@@ -101,17 +100,6 @@ def import_safetensors():
         raise PyramidionError("reading and writing safetensors needs the package: pip install safetensors") from None
     safetensors.torch.SafetensorError = safetensors.SafetensorError
     return safetensors.torch
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; PyramidionError where it is none."""
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise PyramidionError(f"{path} is no JSON: {error}") from None
-    if not isinstance(read, dict):
-        raise PyramidionError(f"{path} is no JSON object")
-    return read
 
 
 def _read_bin(path: Path) -> dict[str, Tensor]:

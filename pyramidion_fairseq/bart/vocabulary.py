@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import PyramidionError
 
@@ -49,13 +49,13 @@ def read_merges(path: Path) -> list[str]:
 def find_bpe(folder: Path) -> Bpe | None:
     """The BPE in a folder: encoder.json with vocab.bpe, or merges.txt, or tokenizer.json; None where there is none."""
     if (folder / "encoder.json").exists() and (folder / "vocab.bpe").exists():
-        return Bpe(_json(folder / "encoder.json"), read_merges(folder / "vocab.bpe"))
+        return Bpe(read_json(folder / "encoder.json"), read_merges(folder / "vocab.bpe"))
     for name in ("merges.txt", "vocab.bpe"):
         if (folder / name).exists():
             merges = read_merges(folder / name)
             return Bpe(numbers_of(merges), merges)
     if (folder / "tokenizer.json").exists():
-        merges = _json(folder / "tokenizer.json")["model"].get("merges", [])
+        merges = read_json(folder / "tokenizer.json")["model"].get("merges", [])
         merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
         return Bpe(numbers_of(merges), merges)
     return None
@@ -79,12 +79,12 @@ def hugging_face_rows(folder: Path) -> dict[str, int]:
         PyramidionError: neither file is there.
     """
     if (folder / "vocab.json").exists():
-        rows = dict(_json(folder / "vocab.json"))
+        rows = dict(read_json(folder / "vocab.json"))
         if (folder / "added_tokens.json").exists():
-            rows.update(_json(folder / "added_tokens.json"))
+            rows.update(read_json(folder / "added_tokens.json"))
         return rows
     if (folder / "tokenizer.json").exists():
-        tokenizer = _json(folder / "tokenizer.json")
+        tokenizer = read_json(folder / "tokenizer.json")
         added = {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens", [])}
         return {**tokenizer["model"]["vocab"], **added}
     raise PyramidionError(f"{folder} has no vocabulary: neither vocab.json nor tokenizer.json")
@@ -144,8 +144,16 @@ def write_dictionary(symbols: list[str], path: Path) -> None:
     path.write_text("".join(f"{symbol} 1\n" for symbol in symbols[len(SPECIALS) :]), encoding="utf-8")
 
 
-def _json(path: Path) -> dict:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        PyramidionError: the file holds none.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise PyramidionError(f"{path} is no JSON: {error}") from None
+    if not isinstance(read, dict):
+        raise PyramidionError(f"{path} cannot be read: it is no JSON object")
+    return read

@@ -43,7 +43,7 @@ def test_rows_are_trained_generated_and_scored(reproduced):
         assert all(0 <= f1[m]["low"] <= f1[m]["mean"] <= f1[m]["high"] <= 100 for m in report.METRICS)
         assert len((output / "rows" / row / "summaries.txt").read_text("utf-8").splitlines()) == 6
     # The summaries of this corpus are its documents' first words.
-    assert rows["lead"]["stages"]["rouge"]["f1"]["rouge1"]["mean"] > 25
+    assert rows["lead"]["stages"]["rouge"]["f1"]["rouge1"]["mean"] > 30
     assert rows["transpooler_2k_512"]["published"]["R1"] == "39.1"
     assert rows["transpooler_2k_512_max_window"]["published"]["R2"] == "14.2"
     table = (output / "results.md").read_text("utf-8")
