@@ -25,4 +25,4 @@ lint: setup
 	@.venv/bin/python -m ruff check .
 
 clean:
-	rm -rf .venv .demo build dist *.egg-info
+	rm -rf .venv .demo build dist *.egg-info pyramidion_fairseq/functional/_native.*.so

@@ -1,9 +1,16 @@
 """Packaging of pyramidion_fairseq; build system and tool settings are in pyproject.toml."""
 
 import re
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+try:
+    from torch.utils.cpp_extension import BuildExtension, CppExtension
+except ImportError:  # build isolation, or torch comes later: nothing is compiled
+    BuildExtension, CppExtension = build_ext, None
 
 HERE = Path(__file__).resolve().parent
 VERSION = re.search(
@@ -15,6 +22,29 @@ ROUGE = ["rouge-score>=0.1.2"]  # scores by itself; files2rouge is on GitHub onl
 SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
 TRANSFORMERS = ["transformers>=4.45", "safetensors>=0.4"]
+
+
+
+class OptionalBuild(BuildExtension):
+    """Pooling on a CPU is faster when compiled, and works without: no compiler, no error."""
+
+    def run(self):
+        self.force = True  # for the torch that is there now
+        try:
+            super().run()
+        except Exception as error:  # of whatever kind a compiler's absence or complaint is
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            print(f"warning: pooling on a CPU is not compiled, and slower: {reason}", file=sys.stderr)
+
+
+def extensions():
+    """The compiled part of pooling; nothing where torch is not there to compile it for."""
+    if CppExtension is None:
+        return []
+    sources, name = ["pyramidion_fairseq/functional/native.cpp"], "pyramidion_fairseq.functional._native"
+    threads = "-fopenmp"  # torch's
+    return [CppExtension(name, sources, extra_compile_args=["-O3", threads], extra_link_args=[threads])]
+
 
 setup(
     name="pyramidion_fairseq",
@@ -28,6 +58,8 @@ setup(
     python_requires=">=3.8,<3.14",
     packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
     package_data={"pyramidion_fairseq.explain": ["assets/*"]},
+    ext_modules=extensions(),
+    cmdclass={"build_ext": OptionalBuild},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.21.3",

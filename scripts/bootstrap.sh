@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 lock=requirements/lock.txt
 stamp=.venv/.bootstrapped
-wanted="$(cat "$lock" scripts/bootstrap.sh setup.py | sha256sum | cut -d' ' -f1)-${WITH_EXTENSIONS:-0}-$PWD"
+wanted="$(cat "$lock" scripts/bootstrap.sh setup.py pyramidion_fairseq/functional/native.cpp | sha256sum | cut -d' ' -f1)-${WITH_EXTENSIONS:-0}-$PWD"
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
 die() { echo "bootstrap: $*" >&2; exit 1; }
@@ -35,6 +35,9 @@ say "3/3 everything else, and this package (editable)"
 pip install -r "$lock"
 # torch for GPUs brings the triton it was built with; beside torch for CPUs it runs the kernels' tests.
 .venv/bin/python -c 'import triton' 2> /dev/null || pip install --no-deps triton==3.9.0
+rm -f pyramidion_fairseq/functional/_native.*.so
 pip install --no-build-isolation --no-deps -e .
+ls pyramidion_fairseq/functional/_native.*.so > /dev/null 2>&1 ||
+    say "pooling on a CPU was not compiled, and will be slower; a C++ compiler, and make clean setup, would help"
 echo "$wanted" > "$stamp"
 say "done; .venv is ready"

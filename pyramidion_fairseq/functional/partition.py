@@ -1,7 +1,8 @@
 """Weighted sums over the parts of a partition: what every pooling does to representations, in one read of them.
 
 Two custom operators, so that ``torch.compile`` takes them as they are, without looking inside. On CUDA they are the
-Triton kernels of ``partition_triton``; elsewhere, and in float64, operations of torch.
+Triton kernels of ``partition_triton``, on a CPU they are compiled (native.cpp); in float64 on CUDA, elsewhere, and
+where nothing is compiled, they are operations of torch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 
 import torch
 from torch import Tensor
+
+from . import native
 
 #: One for each copy of this file: a model exported to transformers has its own, and to define an operator twice
 #: crashes what holds the first.
@@ -47,6 +50,9 @@ def partition_sum(
 def _partition_sum(embeddings, weights, slots, members, filled):
     if _on_gpu(embeddings, weights):
         return _kernels().partition_sum(embeddings, weights, members, filled)
+    if _compiled(embeddings):
+        inputs = embeddings.contiguous(), _exact(weights, embeddings), members.contiguous()
+        return native.FUNCTIONS.partition_sums(*inputs, None if filled is None else filled.contiguous())
     return sum_members(embeddings, weights, members, filled)
 
 
@@ -64,6 +70,10 @@ def _(embeddings, weights, slots, members, filled):
 def _partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights):
     if _on_gpu(embeddings, weights):
         return _kernels().partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights)
+    if _compiled(embeddings):
+        inputs = grad.contiguous(), embeddings.contiguous(), _exact(weights, embeddings), slots.contiguous()
+        of_embeddings, of_weights = native.FUNCTIONS.partition_gradients(*inputs, d_embeddings, d_weights)
+        return of_embeddings, of_weights.to(weights.dtype)
     return gradients(grad, embeddings, weights, slots, d_embeddings, d_weights)
 
 
@@ -130,6 +140,15 @@ def _weighted_bags(rows_of: Tensor, rows: Tensor, starts: Tensor, weights: Tenso
 def _offsets(batch: int, size: int, like: Tensor) -> Tensor:
     """(B, 1): where each document starts among the rows of all."""
     return torch.arange(0, batch * size, size, device=like.device).unsqueeze(1)
+
+
+def _compiled(embeddings: Tensor) -> bool:
+    return native.FUNCTIONS is not None and embeddings.device.type == "cpu"
+
+
+def _exact(weights: Tensor, embeddings: Tensor) -> Tensor:
+    """In the precision that the compiled functions sum in."""
+    return weights.to(torch.promote_types(embeddings.dtype, torch.float32)).contiguous()
 
 
 def _on_gpu(*tensors: Tensor) -> bool:

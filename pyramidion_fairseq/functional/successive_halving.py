@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .partition import partition_sum
-from .tournament import bracket, draw, play, winners
+from .tournament import tournament
 
 
 class Pooled(NamedTuple):
@@ -74,33 +72,7 @@ def successive_halving_topk(
     if length <= k:
         return keep_all(embeddings, scores, padding_mask)
 
-    places = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
-    limit = torch.finfo(scores.dtype).max / 4  # the difference of two infinite scores would be NaN
-    scores = scores.clamp(-limit, limit)
-    keys, may_be_empty = scores.detach(), padding_mask is not None or places != length
-    if padding_mask is not None:
-        scores, keys = scores.masked_fill(padding_mask, 0), keys.masked_fill(padding_mask, -math.inf)
-    if places != length:
-        scores, keys = F.pad(scores, (0, places - length)), F.pad(keys, (0, places - length), value=-math.inf)
-    orders = draw(keys, k, base, sort, may_be_empty)
-    numbers = torch.arange(k, device=keys.device).expand(len(keys), k)
-    members = bracket(orders, _slot_order(orders, numbers, keys, padding_mask is not None, preserve_order))
-    flat = members.flatten(1)
-    filled = keys.gather(1, flat).view_as(members) > -math.inf if may_be_empty else None
-    slot_scores, shares = play(scores.gather(1, flat).view_as(members), filled, base)
-
-    slots = numbers.unsqueeze(1).expand_as(members).flatten(1)
-    slots = torch.empty_like(flat).scatter(1, flat, slots)[:, :length]
-    weights = torch.empty_like(scores).scatter(1, flat, shares.flatten(1))[:, :length]
-    if padding_mask is not None:
-        slots, weights = slots.masked_fill(padding_mask, 0), weights.masked_fill(padding_mask, 0)
-    members = members.transpose(1, 2)
-    if filled is not None:
-        # A bye or a padded member points to its slot's winner, with weight 0, and those of an empty slot to the first
-        # slot's: padding is not even read.
-        filled = filled.transpose(1, 2)
-        stand_ins = torch.where(filled[:, :, :1], members[:, :, :1], members[:, :1, :1])
-        members = torch.where(filled, members, stand_ins).clamp(max=length - 1)
+    slot_scores, slots, weights, members, filled = tournament(scores, padding_mask, k, base, sort, preserve_order)
     return Pooled(
         partition_sum(embeddings, weights, slots, members, filled),
         slot_scores,
@@ -140,22 +112,3 @@ def check_arguments(embeddings: Tensor, scores: Tensor, k: int, padding_mask: Te
         raise ValueError(f"scores must be floating point, got {scores.dtype}")
     if k != int(k) or k < 1:
         raise ValueError(f"k must be a whole number, at least 1, got {k}")
-
-
-def _slot_order(
-    orders: list[Tensor | None], numbers: Tensor, keys: Tensor, padding: bool, preserve_order: bool
-) -> Tensor:
-    """(B, k) slots by their number in the last round, in the order in which they are returned; empty ones last.
-
-    Documents with at most k tokens lost nothing and keep their own order, whatever is asked.
-    """
-    if not padding and not preserve_order:  # more than k tokens, so that no slot is empty
-        return numbers
-    positions = winners(orders, numbers)
-    if not padding:
-        return positions.argsort(dim=1)
-    positions = positions.masked_fill(keys.gather(1, positions).isneginf(), keys.size(1))
-    if not preserve_order:
-        tokens = keys.size(1) - keys.isneginf().sum(dim=1, keepdim=True)
-        positions = torch.where(tokens <= numbers.size(1), positions, numbers)
-    return positions.argsort(dim=1, stable=True)

@@ -1,4 +1,7 @@
-"""The tournament of successive halving, on scores alone: the draw, which has no gradient, and the play, which has.
+"""The tournament of successive halving, on scores alone.
+
+On a CPU it is compiled (native.cpp). In operations of torch it has two parts: the draw, which has no gradient, and the
+play, which has.
 
 A bracket is (B, g, k): each of the k slots has g places. In the first round, place j of the first half meets place j
 of the second half, and what comes of it, the left one's successor, takes place j; so on with the halves of the first
@@ -9,13 +12,140 @@ from __future__ import annotations
 
 import math
 import re
+from typing import NamedTuple
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from . import native
 
 #: One for each copy of this file, as in ``partition``.
 _NAMESPACE = re.sub(r"\W", "_", __name__)
+
+
+class Played(NamedTuple):
+    """What comes of a tournament of (B, n) scores for k slots."""
+
+    slot_scores: Tensor
+    """(B, k)."""
+    slots: Tensor
+    """(B, n) int64, the slot that every token went to; 0 for padding."""
+    weights: Tensor
+    """(B, n) the weight of every token in its slot; 0 for padding."""
+    members: Tensor
+    """(B, k, g) int64, the tokens of every slot, its winner first."""
+    filled: Tensor | None
+    """(B, k, g) bool, False where ``members`` is only a placeholder; None where it nowhere is."""
+
+
+def tournament(
+    scores: Tensor, padding_mask: Tensor | None, k: int, base: float | None, sort: bool, preserve_order: bool
+) -> Played:
+    """The matches of ``successive_halving_topk``, whose arguments these are. Differentiable once in the scores.
+
+    Args:
+        scores: (B, n) float32 or float64, n > k.
+        padding_mask: (B, n) bool, or None.
+    """
+    length = scores.size(1)
+    places = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
+    limit = torch.finfo(scores.dtype).max / 4  # the difference of two infinite scores would be NaN
+    scores = scores.clamp(-limit, limit)
+    if native.FUNCTIONS is None or scores.device.type != "cpu":
+        return _play(scores, padding_mask, places, k, base, sort, preserve_order)
+    *played, filled, _ = _play_on_cpu(scores, padding_mask, places, k, base or 0.0, sort, preserve_order)
+    return Played(*played, None if padding_mask is None and places == length else filled)
+
+
+def _play(scores, padding_mask, places: int, k: int, base, sort: bool, preserve_order: bool) -> Played:
+    """In operations of torch: on GPUs, and the reference."""
+    length = scores.size(1)
+    keys, may_be_empty = scores.detach(), padding_mask is not None or places != length
+    if padding_mask is not None:
+        scores, keys = scores.masked_fill(padding_mask, 0), keys.masked_fill(padding_mask, -math.inf)
+    if places != length:
+        scores, keys = F.pad(scores, (0, places - length)), F.pad(keys, (0, places - length), value=-math.inf)
+    orders = draw(keys, k, base, sort, may_be_empty)
+    numbers = torch.arange(k, device=keys.device).expand(len(keys), k)
+    members = bracket(orders, _slot_order(orders, numbers, keys, padding_mask is not None, preserve_order))
+    flat = members.flatten(1)
+    filled = keys.gather(1, flat).view_as(members) > -math.inf if may_be_empty else None
+    slot_scores, shares = play(scores.gather(1, flat).view_as(members), filled, base)
+
+    slots = numbers.unsqueeze(1).expand_as(members).flatten(1)
+    slots = torch.empty_like(flat).scatter(1, flat, slots)[:, :length]
+    weights = torch.empty_like(scores).scatter(1, flat, shares.flatten(1))[:, :length]
+    if padding_mask is not None:
+        slots, weights = slots.masked_fill(padding_mask, 0), weights.masked_fill(padding_mask, 0)
+    members = members.transpose(1, 2)
+    if filled is not None:
+        # A bye or a padded member points to its slot's winner, with weight 0, and those of an empty slot to the first
+        # slot's: padding is not even read.
+        filled = filled.transpose(1, 2)
+        stand_ins = torch.where(filled[:, :, :1], members[:, :, :1], members[:, :1, :1])
+        members = torch.where(filled, members, stand_ins).clamp(max=length - 1)
+    return Played(slot_scores, slots, weights, members, filled)
+
+
+@torch.library.custom_op(
+    f"{_NAMESPACE}::play_on_cpu",
+    mutates_args=(),
+    schema="(Tensor scores, Tensor? padding_mask, int places, int k, float base, bool sort, bool preserve_order)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _play_on_cpu(scores, padding_mask, places, k, base, sort, preserve_order):
+    """Compiled. Base 0 is the plain softmax. The last output is what the backward pass needs, in bytes."""
+    padding_mask = None if padding_mask is None else padding_mask.contiguous()
+    return native.FUNCTIONS.tournament(scores.contiguous(), padding_mask, places, k, base, sort, preserve_order)
+
+
+@_play_on_cpu.register_fake
+def _(scores, padding_mask, places, k, base, sort, preserve_order):
+    batch, length = scores.shape
+    may_be_empty = padding_mask is not None or places != length
+    candidates = 2 * (places - k)
+    record = candidates // 2 * 3 * scores.element_size() + (candidates + k + 1) * 4
+    return (
+        scores.new_empty(batch, k),
+        scores.new_empty(batch, length, dtype=torch.int64),
+        scores.new_empty(batch, length),
+        scores.new_empty(batch, k, places // k, dtype=torch.int64),
+        scores.new_empty(batch if may_be_empty else 0, k, places // k, dtype=torch.bool),
+        scores.new_empty(batch, (record + 7) // 8 * 8, dtype=torch.uint8),
+    )
+
+
+@torch.library.custom_op(
+    f"{_NAMESPACE}::play_on_cpu_backward",
+    mutates_args=(),
+    schema="(Tensor d_slot_scores, Tensor d_weights, Tensor? padding_mask, Tensor record, int places, float base)"
+    " -> Tensor",
+)
+def _play_on_cpu_backward(d_slot_scores, d_weights, padding_mask, record, places, base):
+    padding_mask = None if padding_mask is None else padding_mask.contiguous()
+    return native.FUNCTIONS.tournament_backward(
+        d_slot_scores.contiguous(), d_weights.contiguous(), padding_mask, record, places, base
+    )
+
+
+@_play_on_cpu_backward.register_fake
+def _(d_slot_scores, d_weights, padding_mask, record, places, base):
+    return torch.empty_like(d_weights)
+
+
+def _save(ctx, inputs, output) -> None:
+    _, padding_mask, ctx.places, _, ctx.base, _, _ = inputs
+    ctx.save_for_backward(padding_mask, output[-1])
+
+
+def _differentiate(ctx, d_slot_scores, d_slots, d_weights, *_):
+    padding_mask, record = ctx.saved_tensors
+    d_scores = _play_on_cpu_backward(d_slot_scores, d_weights, padding_mask, record, ctx.places, ctx.base)
+    return d_scores, None, None, None, None, None, None
+
+
+_play_on_cpu.register_autograd(_differentiate, setup_context=_save)
 
 
 @torch.no_grad()
@@ -37,7 +167,7 @@ def draw(scores: Tensor, k: int, base: float | None, sort: bool, may_be_empty: b
     while size > k:
         half, order = size // 2, None
         if sort:
-            order = rank(scores, nearly_sorted=bool(orders))
+            order = rank(scores)
         elif may_be_empty and not orders:  # once: what is empty is last from then on
             order = scores.isneginf().long().sort(dim=1, stable=True).indices
         orders.append(order)
@@ -106,33 +236,25 @@ def strength(scores: Tensor, base: float | None) -> Tensor:
     return (scores.clamp(max=highest) * math.log(base)).exp()
 
 
-def rank(scores: Tensor, nearly_sorted: bool = False) -> Tensor:
-    """(B, m) -> the int64 indices that sort scores in descending order; of equals, the earlier first.
-
-    ``nearly_sorted`` says that the order is there but for a few, as after a round; it changes the time alone.
-    """
-    if scores.device.type == "cpu" and scores.dtype == torch.float32:
-        return _rank_on_cpu(scores, nearly_sorted)
+def rank(scores: Tensor) -> Tensor:
+    """(B, m) -> the int64 indices that sort scores in descending order; of equals, the earlier first."""
     return scores.sort(dim=1, descending=True, stable=True).indices
 
 
-@torch.library.custom_op(
-    f"{_NAMESPACE}::rank_on_cpu", mutates_args=(), schema="(Tensor scores, bool nearly_sorted) -> Tensor"
-)
-def _rank_on_cpu(scores, nearly_sorted):
-    """Scores and indices are sorted as one whole number each. No two are equal, so that NumPy's vectorised sort will
-    do, which is not stable: less than half the time of torch's. Its timsort takes a thirtieth of that where the order
-    is there already, which the winners of a sorted round mostly are in: the better the left one of a pair, the worse
-    the right one, and the nearer to the left one what comes of them."""
-    bits = (scores + 0.0).numpy().view(np.int32)  # + 0.0: no negative zero
-    keys = (~(bits ^ ((bits >> 31) & 0x7FFFFFFF))).astype(np.int64)  # in the opposite order of the scores
-    keys <<= 32
-    keys |= np.arange(scores.size(1))
-    keys.sort(axis=1, kind="stable" if nearly_sorted else None)
-    keys &= 0xFFFFFFFF
-    return torch.from_numpy(keys)
+def _slot_order(
+    orders: list[Tensor | None], numbers: Tensor, keys: Tensor, padding: bool, preserve_order: bool
+) -> Tensor:
+    """(B, k) slots by their number in the last round, in the order in which they are returned; empty ones last.
 
-
-@_rank_on_cpu.register_fake
-def _(scores, nearly_sorted):
-    return scores.new_empty(scores.shape, dtype=torch.int64)
+    Documents with at most k tokens lost nothing and keep their own order, whatever is asked.
+    """
+    if not padding and not preserve_order:  # more than k tokens, so that no slot is empty
+        return numbers
+    positions = winners(orders, numbers)
+    if not padding:
+        return positions.argsort(dim=1)
+    positions = positions.masked_fill(keys.gather(1, positions).isneginf(), keys.size(1))
+    if not preserve_order:
+        tokens = keys.size(1) - keys.isneginf().sum(dim=1, keepdim=True)
+        positions = torch.where(tokens <= numbers.size(1), positions, numbers)
+    return positions.argsort(dim=1, stable=True)

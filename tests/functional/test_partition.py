@@ -6,9 +6,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.functional import TokenRecord, partition, partition_sum, pool_by_record, reference
 from pyramidion_fairseq.functional import successive_halving_topk as pool
-from pyramidion_fairseq.functional.tournament import _rank_on_cpu, rank
 from tests.conftest import LargestTensor
 from tests.functional.test_partition_triton import SHAPES, case
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 def arguments(shape, dtype=torch.float64):
@@ -92,18 +93,6 @@ def test_equals_algorithm_1_as_it_is_printed(length, k, base):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
 
 
-def test_rank_is_a_stable_sort():
-    generator = torch.Generator().manual_seed(0)
-    special = torch.tensor([0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, float("inf"), -float("inf"), 1.0, -1.0])
-    for length in (1, 2, 50, 3000):
-        draws = torch.randint(0, 10, (2, length), generator=generator)
-        for scores in (special[draws], torch.randn(3, length, generator=generator), torch.zeros(2, length)):
-            expected = scores.sort(dim=1, descending=True, stable=True).indices
-            for nearly_sorted in (False, True):
-                torch.library.opcheck(_rank_on_cpu, (scores, nearly_sorted))
-                assert torch.equal(rank(scores, nearly_sorted), expected)
-
-
 class Operations(TorchDispatchMode):
     """Counts the operations that reach the dispatcher."""
 
@@ -124,15 +113,15 @@ def test_two_rounds_take_at_most_100_operations_whatever_the_batch():
             pooled.embeddings.sum().backward()
         counts.add((forward.count, backward.count))
     assert len(counts) == 1
-    assert 10 < forward.count <= 100 and 10 < backward.count <= 100
+    assert 2 < forward.count <= 100 and 2 < backward.count <= 100
 
 
 def test_nothing_is_larger_than_the_embeddings():
     """A tournament of representations would copy them in every round; pairs of scores would be (B, n, n)."""
     embeddings, scores = torch.randn(2, 256, 8, requires_grad=True), torch.rand(2, 256, requires_grad=True)
-    with LargestTensor() as forward:
+    with LargestTensor(torch.float32) as forward:
         pooled = pool(embeddings, scores, 32)
     assert forward.numel == pooled.embeddings.numel() == embeddings.numel() // 8
-    with LargestTensor() as backward:
+    with LargestTensor(torch.float32) as backward:
         pooled.embeddings.sum().backward()
     assert backward.numel == embeddings.numel()

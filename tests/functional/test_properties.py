@@ -1,10 +1,13 @@
 """What holds for the operator whatever it is given: shapes, padding, ties, infinities, precisions drawn at random."""
 
 import hypothesis.strategies as st
+import pytest
 import torch
 from hypothesis import given, settings
 
 from pyramidion_fairseq.functional import successive_halving_topk
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 KINDS = {
     "uniform": torch.rand,

@@ -7,6 +7,8 @@ import torch
 from pyramidion_fairseq.functional import reference, successive_halving_topk
 from tests.conftest import DATA
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def random_case(batch, length, dim, seed, ties=False, padding=None, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)

@@ -1,0 +1,15 @@
+"""Both ways of pooling on a CPU, for tests that have to hold for both."""
+
+import pytest
+
+from pyramidion_fairseq.functional import native
+
+
+@pytest.fixture(params=["compiled", "operations of torch"], scope="module")
+def both_ways(request):
+    if request.param == "compiled" and native.FUNCTIONS is None:
+        pytest.skip("pyramidion_fairseq was installed without a compiler")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "compiled":
+            patch.setattr(native, "FUNCTIONS", None)
+        yield

@@ -1,0 +1,158 @@
+"""What is compiled for a CPU, against the operations of torch that it stands for."""
+
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pyramidion_fairseq.functional import native, partition
+from pyramidion_fairseq.functional import tournament as module
+from pyramidion_fairseq.functional.tournament import Played, tournament
+from tests.functional.test_partition_triton import SHAPES, case
+from tests.functional.test_successive_halving import random_case
+
+NAME = "pyramidion_fairseq.functional._native"
+compiled = pytest.mark.skipif(native.FUNCTIONS is None, reason="pyramidion_fairseq was installed without a compiler")
+
+
+def both(monkeypatch, scores, *arguments):
+    """(Played, gradient of the scores), compiled and in operations of torch."""
+    results = []
+    for functions in (native.FUNCTIONS, None):
+        with monkeypatch.context() as patch:
+            patch.setattr(native, "FUNCTIONS", functions)
+            played = tournament(scores, *arguments)
+        generator = torch.Generator().manual_seed(1)
+        loss = sum(
+            (x * torch.randn(x.shape, generator=generator, dtype=x.dtype)).sum()
+            for x in (played.slot_scores, played.weights)
+        )
+        results.append((played, torch.autograd.grad(loss, scores)[0]))
+    return results
+
+
+def check(results, **tolerance):
+    (ours, gradient), (plain, expected) = results
+    for name in ("slots", "members", "filled"):
+        a, b = getattr(ours, name), getattr(plain, name)
+        assert (a is None) == (b is None) and (a is None or torch.equal(a, b)), name
+    for a, b in ((ours.slot_scores, plain.slot_scores), (ours.weights, plain.weights), (gradient, expected)):
+        torch.testing.assert_close(a, b, **tolerance)
+
+
+@compiled
+@pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("sort, preserve_order", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("base", [20.0, None])
+@pytest.mark.parametrize("length, k", [(2, 1), (8, 2), (13, 3), (40, 39), (600, 7), (5000, 1250)])
+def test_tournament(length, k, base, sort, preserve_order, ties, padding, monkeypatch):
+    _, scores, mask = random_case(4, length, 1, seed=length, ties=ties, padding=padding)
+    check(both(monkeypatch, scores, mask, k, base, sort, preserve_order), rtol=0, atol=1e-12)
+
+
+@compiled
+@pytest.mark.parametrize("length, k", [(64, 16), (8192, 2048), (3000, 100)])
+def test_tournament_in_float32(length, k, monkeypatch):
+    """Scores so far apart that rounding does not exchange two of them in the first round, and hardly in later ones."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.stack([torch.randperm(length, generator=generator) for _ in range(3)]).float() / length
+    (ours, d_ours), (plain, d_plain) = both(monkeypatch, scores.requires_grad_(), None, k, 20.0, True, True)
+    assert (ours.slots == plain.slots).float().mean() > 0.995
+    assert ours.weights.dtype == ours.slot_scores.dtype == d_ours.dtype == torch.float32
+    same = (ours.weights - plain.weights).abs() < 1e-4
+    assert same.float().mean() > 0.995
+    torch.testing.assert_close(ours.slot_scores, plain.slot_scores, rtol=0, atol=2e-3)
+    assert ((d_ours - d_plain).abs() < 1e-3).float().mean() > 0.99
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length, k", [(2, 1), (50, 25), (3000, 1500), (2999, 1500)])
+def test_order_of_special_scores(length, k, dtype, monkeypatch):
+    """One round: who meets whom is the sort alone, so that it must be the same whatever the scores are."""
+    info = torch.finfo(dtype)
+    special = torch.tensor([0.0, -0.0, info.smallest_normal, -info.tiny, 1e-45, -1e-45, info.max, -info.max,
+                            float("inf"), -float("inf"), 1.0, -1.0], dtype=dtype)  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randint(0, len(special), (3, length), generator=generator)
+    for scores in (
+        special[draws],
+        torch.randn(3, length, generator=generator, dtype=dtype),
+        special[:1].expand(3, length),
+    ):
+        check(both(monkeypatch, scores.clone().requires_grad_(), None, k, 20.0, True, True), rtol=1e-5, atol=1e-5)
+
+
+@compiled
+def test_nan_goes_somewhere(monkeypatch):
+    """Nothing is read or written where it should not be: every token has a slot, and the NaN is still there."""
+    scores = torch.rand(2, 40, generator=torch.Generator().manual_seed(0))
+    scores[:, 7], scores[1, 9] = float("nan"), -float("nan")
+    played = tournament(scores, None, 5, 20.0, True, True)
+    assert played.members.sort(dim=1).values.min() >= 0 and played.members.max() < 40
+    assert played.weights.isnan().any(dim=1).all()
+
+
+@compiled
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("length, k, base", [(32, 8, 20.0), (27, 4, 0.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_opcheck(length, k, base, padded, dtype):
+    scores = torch.rand(2, length, dtype=dtype, requires_grad=True)
+    mask = torch.arange(length) >= torch.tensor([[length], [9]]) if padded else None
+    torch.library.opcheck(module._play_on_cpu, (scores, mask, 32, k, base, True, True))
+    *_, record = module._play_on_cpu(scores.detach(), mask, 32, k, base, True, True)
+    gradients = torch.rand(2, k, dtype=dtype), torch.rand(2, length, dtype=dtype)
+    torch.library.opcheck(module._play_on_cpu_backward, (*gradients, mask, record, 32, base))
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 4100, 512, 1030, 0.3), (1, 9000, 251, 300, 0)], ids=str)
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)], ids=str)
+def test_gradients(shape, dtype, wanted):
+    """The last two shapes are large enough to be written past the caches, or not aligned for it."""
+    (embeddings, weights, grad), (slots, _, _) = case(*shape)
+    grad, embeddings = grad.to(dtype), embeddings.to(dtype)
+    weights = weights.to(torch.promote_types(dtype, torch.float32))
+    ours = partition._partition_sum_backward(grad, embeddings, weights, slots, *wanted)
+    plain = partition.gradients(grad, embeddings, weights, slots, *wanted)
+    exact = partition.gradients(grad.double(), embeddings.double(), weights.double(), slots, *wanted)
+    for our, operation, right in zip(ours, plain, exact):
+        if right.numel():
+            bound = 1e-13 if dtype == torch.float64 else 2 * (operation - right).abs().max()
+            assert (our - right).abs().max() <= bound
+    assert ours[0].dtype == dtype and ours[1].dtype == weights.dtype
+
+
+@compiled
+def test_threads_change_nothing():
+    embeddings, scores, mask = random_case(5, 700, 40, seed=3, padding="anywhere", dtype=torch.float32)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            played = tournament(scores, mask, 60, 20.0, True, True)
+            found = partition.partition_sum(embeddings, *played[2:0:-1], *played[3:])
+            results.append((found, *torch.autograd.grad(found.square().sum(), [embeddings, scores])))
+    finally:
+        torch.set_num_threads(threads)
+    for others in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], others))
+
+
+def test_of_another_torch_is_not_taken(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, NAME, SimpleNamespace(torch_version="1.0.0"))
+    with caplog.at_level(logging.WARNING):
+        assert native._compiled() is None
+    assert "compiled for another torch" in caplog.text and "--no-build-isolation" in caplog.text
+
+
+def test_never_compiled(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, NAME, None)  # as if there were no such file
+    assert native._compiled() is None and not caplog.text
+    monkeypatch.setattr(native, "FUNCTIONS", None)
+    assert isinstance(tournament(torch.rand(2, 8), None, 2, 20.0, True, True), Played)
