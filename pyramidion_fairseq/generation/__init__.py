@@ -2,6 +2,7 @@
 
 from .hypotheses import OWNERS, Grouping, regroup, repeated
 from .plain import plain_generation, set_plain_generation
+from .recording import RecordedStep, cuda_graphs, recordable, set_cuda_graphs
 from .state import DecodingState
 from .step import decode_step, start, supported
 
@@ -9,10 +10,14 @@ __all__ = [
     "OWNERS",
     "DecodingState",
     "Grouping",
+    "RecordedStep",
+    "cuda_graphs",
     "decode_step",
     "plain_generation",
+    "recordable",
     "regroup",
     "repeated",
+    "set_cuda_graphs",
     "set_plain_generation",
     "start",
     "supported",

@@ -57,7 +57,9 @@ def _is_stock_attention(attention: nn.Module) -> bool:
     )
 
 
-def start(decoder: nn.Module, states: Tensor, padding_mask: Tensor | None, rows: int) -> DecodingState:
+def start(
+    decoder: nn.Module, states: Tensor, padding_mask: Tensor | None, rows: int, recorded: bool = False
+) -> DecodingState:
     """Project the documents' keys and values, once.
 
     Args:
@@ -65,6 +67,7 @@ def start(decoder: nn.Module, states: Tensor, padding_mask: Tensor | None, rows:
         states: (k, B, C) the encoder's output.
         padding_mask: (B, k) bool, True on padding, or None.
         rows: R, hypotheses; a multiple of B, those of a document beside each other.
+        recorded: the steps will be recorded and replayed.
     """
     states = states.transpose(0, 1)
     reading = reading_of(states, rows // states.size(0))
@@ -74,7 +77,7 @@ def start(decoder: nn.Module, states: Tensor, padding_mask: Tensor | None, rows:
     if reading.missing:
         mask = padding_mask if padding_mask is not None else states.new_zeros(states.shape[:2], dtype=torch.bool)
         padding_mask = F.pad(mask, (0, reading.missing), value=True)
-    return DecodingState(pairs, padding_mask, rows // states.size(0), reading)
+    return DecodingState(pairs, padding_mask, rows // states.size(0), reading, recorded)
 
 
 def decode_step(
@@ -86,7 +89,7 @@ def decode_step(
         layers: fairseq's decoder layers.
         x: (R, C) embedded tokens.
         hidden: (R,) bool, True where the token is padding.
-        state: of the steps before; changed.
+        state: of the steps before, with room for this one; changed.
         weights_of: the layer, counted from 0, whose attention to the document is returned.
 
     Returns:

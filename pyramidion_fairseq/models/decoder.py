@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor
 
 from ..errors import PyramidionError
-from ..generation import OWNERS, DecodingState, decode_step, repeated, start, supported
+from ..generation import OWNERS, DecodingState, RecordedStep, decode_step, recordable, repeated, start, supported
 from ..generation.linear import few_rows_linear
 
 
@@ -22,6 +24,8 @@ class PyramidionDecoder(TransformerDecoderBase):
 
     #: Generate as stock fairseq does; see ``plain_generation`` of the model.
     plain_generation = False
+    #: Record the steps of generation and replay them, on devices that can.
+    cuda_graphs = False
     #: Whether generation returns the attention to documents that were not pooled; fairseq's commands say so.
     need_attn = True
 
@@ -86,9 +90,12 @@ class PyramidionDecoder(TransformerDecoderBase):
                 return None
             if encoder_out is None or not encoder_out["encoder_out"] or not supported(self):
                 return None
-            mask = encoder_out["encoder_padding_mask"]
-            state = start(self, encoder_out["encoder_out"][0], mask[0] if mask else None, rows)
+            states, mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
+            recorded = self.cuda_graphs and recordable(states)
+            state = start(self, states, mask[0] if mask else None, rows, recorded)
             self.set_incremental_state(incremental_state, "decoding", state)
+            if recorded:
+                self.set_incremental_state(incremental_state, "recording", {})
         if state.rows != rows:
             raise PyramidionError(
                 f"{rows} hypotheses, but the caches hold {state.rows}: reorder_incremental_state_scripting and "
@@ -106,7 +113,22 @@ class PyramidionDecoder(TransformerDecoderBase):
             x = x + self.embed_positions(prev_output_tokens, incremental_state=incremental_state)[:, -1]
         if self.layernorm_embedding is not None:
             x = self.layernorm_embedding(x)
-        outputs, attention = decode_step(self.layers, x, newest.eq(self.padding_idx), state, alignment_layer)
+        step, hidden = partial(self._layers, state, features_only), newest.eq(self.padding_idx)
+        state.make_room()
+        if state.recorded and alignment_layer is None:
+            recordings = self.get_incremental_state(incremental_state, "recording")
+            step = recordings.setdefault(features_only, RecordedStep(step, state))
+            x, outputs, attention = step(x, hidden)
+            x = x.clone()  # the next step writes to the same place
+        else:
+            x, outputs, attention = step(x, hidden, alignment_layer)
+        if attention is not None:
+            attention = attention[:alignment_heads].to(x).mean(dim=0)
+        return x.unsqueeze(1), {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in outputs]}
+
+    def _layers(self, state, features_only: bool, x: Tensor, hidden: Tensor, alignment_layer: int | None = None):
+        """From (R, C) embedded tokens to (R, V) logits, or features; with all layers' outputs and one's attention."""
+        outputs, attention = decode_step(self.layers, x, hidden, state, alignment_layer)
         x = outputs[-1]
         if self.layer_norm is not None:
             x = self.layer_norm(x)
@@ -114,9 +136,7 @@ class PyramidionDecoder(TransformerDecoderBase):
             x = self.project_out_dim(x)
         if not features_only:
             x = few_rows_linear(self.output_projection, x)
-        if attention is not None:
-            attention = attention[:alignment_heads].to(x).mean(dim=0)
-        return x.unsqueeze(1), {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in outputs]}
+        return x, outputs, attention
 
     def reorder_incremental_state_scripting(self, incremental_state: dict, new_order: Tensor) -> None:
         """Select hypotheses: ``new_order`` (R',) holds indices into the rows."""

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
-from ..generation import set_plain_generation
+from ..generation import set_cuda_graphs, set_plain_generation
 from ..models import PyramidionModel
 from . import diagnosis
 from .dataset import DocumentPairDataset
@@ -61,6 +61,10 @@ class LongDocumentSummarizationConfig(TranslationConfig):
     )
     plain_generation: bool = field(
         default=False, metadata={"help": "generate with fairseq's own caches: the same tokens, slower"}
+    )
+    cuda_graphs: bool = field(
+        default=False,
+        metadata={"help": "on a GPU, record the decoder's steps and replay them: same tokens (not yet measured)"},
     )
     autocast: ChoiceEnum(["none", "bf16"]) = field(
         default="none",
@@ -256,4 +260,5 @@ class LongDocumentSummarizationTask(TranslationTask):
             )
         for model in models:
             set_plain_generation(model, getattr(self.cfg, "plain_generation", False))  # older checkpoints lack it
+            set_cuda_graphs(model, getattr(self.cfg, "cuda_graphs", False))
         return super().build_generator(models, args, *rest, **kwargs)
