@@ -29,6 +29,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
 from pyramidion_fairseq.config import PyramidionConfig
+from pyramidion_fairseq.generation import cuda_graphs
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
@@ -120,6 +121,12 @@ def generator(model: PyramidionModel, out: dict[str, list[Tensor]], size: Size, 
     return lambda: search.generate([fixed], {"net_input": {"src_tokens": tokens, "src_lengths": lengths}})
 
 
+def with_graphs(model: PyramidionModel, call: Callable[[], list]) -> list:
+    """The call's result, steps recorded and replayed."""
+    with cuda_graphs(model):
+        return call()
+
+
 def same_tokens(one: list, other: list) -> bool:
     """Whether two results of :func:`generator` hold the same hypotheses."""
     pairs = zip((h for document in one for h in document), (h for document in other for h in document))
@@ -132,6 +139,8 @@ def compare(arch: str, size: Size, rounds: int, device: str) -> dict[str, Any]:
     states, written = decoder_states(arch), {}
     out = encoder_output(model, size.documents, states)
     calls = {name: generator(model, out, size, name == "stock") for name in ("stock", "ours")}
+    if device != "cpu":
+        calls["ours, CUDA graphs"] = functools.partial(with_graphs, model, calls["ours"])
 
     def keep(name: str) -> None:
         written[name] = calls[name]()
@@ -141,7 +150,7 @@ def compare(arch: str, size: Size, rounds: int, device: str) -> dict[str, Any]:
         "arch": arch,
         "states": states,
         **size._asdict(),
-        "same_tokens": same_tokens(written["stock"], written["ours"]),
+        "same_tokens": all(same_tokens(written["stock"], written[name]) for name in calls),
         "encode_seconds_per_document": encoding_seconds(model, 1 if device == "cpu" else size.documents, device),
         "seconds": {name: result._asdict() for name, result in times.items()},
         "peak_bytes": {name: measure.peak_memory(call, device) for name, call in calls.items()},
@@ -196,8 +205,9 @@ def goals(ours: dict[str, Any], baseline: dict[str, Any], device: str) -> list[l
     )
     rows.append([f"{what}: time of generation", ratio, ">=", 8.0 if device == "cpu" else 4.5])
     if device != "cpu":
-        step = 1e3 * median(ours, "ours") / ours["tokens"]
-        rows.append([f"{ours['arch']}: ms per step, not captured in a graph", step, "<=", 3.0])
+        for name, most in (("ours", 3.0), ("ours, CUDA graphs", 1.0)):
+            step = 1e3 * median(ours, name) / ours["tokens"]
+            rows.append([f"{ours['arch']}: ms per step, {name}", step, "<=", most])
     return [[*row, "pass" if (row[1] >= row[3] if row[2] == ">=" else row[1] <= row[3]) else "FAIL"] for row in rows]
 
 
