@@ -56,13 +56,14 @@ SPREAD = [
 ]  # fmt: skip
 
 
-def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path):
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path, backend):
     """40 documents make 7 batches, 5 make 4: one process runs out of both first, and gets dummy batches."""
     write_corpus(tmp_path, words=6)
     args = [tmp_path, *TASK, *TRAIN, *EVAL, "--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"]
     args += ["--data-buffer-size", "0", "--max-epoch", "2", "--batch-size-valid", "2", "--clip-norm", "1"]
     one = command("train", *args, "--update-freq", 2, "--save-dir", tmp_path / "one")
-    spread = [*SPREAD, "--ddp-backend", "legacy_ddp", "--save-dir", tmp_path / "two"]
+    spread = [*SPREAD, "--ddp-backend", backend, "--save-dir", tmp_path / "two"]
     stdout = two(fairseq_command("train"), ["fairseq-train", *args, *spread], tmp_path)
 
     single, double = rows(one.stdout), rows(stdout)
@@ -75,10 +76,7 @@ def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path
 
 @pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"attention": "lsg"}], ids=str)
 def test_torchs_own_data_parallel_takes_the_model(tiny_model, random_tokens, tmp_path, options):
-    """What --ddp-backend pytorch_ddp wraps a model in: no parameter goes without a gradient, uneven batches included.
-
-    fairseq gives that backend the number of a GPU, so that the flag itself needs one.
-    """
+    """What --ddp-backend pytorch_ddp wraps a model in: every parameter has a gradient, uneven batches included."""
     batches = [random_tokens([40, 7, 3]), random_tokens([25], seed=1)]
     summaries = [torch.tensor([[2, 5, 6, 7]] * len(tokens)) for tokens in batches]
 

@@ -26,6 +26,7 @@ def install() -> None:
     _block_ngrams_that_are_there()
     whole_checkpoints.install()
     _bf16_without_tpu()
+    _data_parallel_on_a_cpu()
 
 
 def _importable(module: str) -> bool:
@@ -108,3 +109,25 @@ def _bf16_without_tpu() -> None:
 
     parse_args_and_arch.bf16_without_tpu = True
     options.parse_args_and_arch = parse_args_and_arch
+
+
+def _data_parallel_on_a_cpu() -> None:
+    """Make ``--ddp-backend pytorch_ddp``, fairseq's default, work with ``--cpu``.
+
+    fairseq gives torch's DistributedDataParallel the number of a GPU, which it refuses for a model on a CPU.
+    """
+    from fairseq.models import distributed_fairseq_model
+
+    stock = distributed_fairseq_model.DistributedDataParallel
+    if getattr(stock, "also_on_a_cpu", False):
+        return
+
+    class DistributedDataParallel(stock):
+        also_on_a_cpu = True
+
+        def __init__(self, module, device_ids=None, output_device=None, **options):
+            if all(parameter.device.type == "cpu" for parameter in module.parameters()):
+                device_ids = output_device = None
+            super().__init__(module, device_ids=device_ids, output_device=output_device, **options)
+
+    distributed_fairseq_model.DistributedDataParallel = DistributedDataParallel
