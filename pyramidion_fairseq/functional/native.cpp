@@ -57,8 +57,8 @@ uint64_t key(double score) {
   return bits >> 63 ? bits : ~(bits | 0x8000000000000000U);
 }
 
-// Sorts indices by score, the highest first, of equals the earlier. A radix sort, 11 bits at a time; what is in order
-// already, as after most rounds, is left alone.
+// Sorts indices by score, the highest first, of equals the earlier. The candidates of later rounds mostly come out of
+// the round before almost in order: by insertion, while that takes few moves; else by a radix sort, 11 bits at a time.
 template <typename T>
 class Ranking {
   using Key = decltype(key(T()));
@@ -72,13 +72,9 @@ class Ranking {
   explicit Ranking(int64_t size) : items_(size), others_(size), counts_(kPasses * kDigits) {}
 
   void operator()(const T* scores, int64_t size, int32_t* order) {
-    bool sorted = true;
-    std::fill(counts_.begin(), counts_.end(), 0);
-    for (int64_t i = 0; i < size; ++i) {
-      items_[i] = {key(scores[i]), static_cast<int32_t>(i)};
-      sorted &= i == 0 || items_[i - 1].key <= items_[i].key;
-    }
-    if (!sorted) {
+    for (int64_t i = 0; i < size; ++i) items_[i] = {key(scores[i]), static_cast<int32_t>(i)};
+    if (!insert(size, size)) {
+      std::fill(counts_.begin(), counts_.end(), 0);
       for (int64_t i = 0; i < size; ++i)
         for (int pass = 0; pass < kPasses; ++pass) ++counts_[pass * kDigits + digit(items_[i].key, pass)];
       for (int pass = 0; pass < kPasses; ++pass) distribute(size, pass);
@@ -87,6 +83,18 @@ class Ranking {
   }
 
  private:
+  // Whether so many moves sort the items; if not, equals are still in their order.
+  bool insert(int64_t size, int64_t moves) {
+    for (int64_t i = 1; i < size; ++i) {
+      const Item item = items_[i];
+      int64_t to = i;
+      for (; to > 0 && items_[to - 1].key > item.key && moves > 0; --to, --moves) items_[to] = items_[to - 1];
+      items_[to] = item;
+      if (moves == 0) return false;
+    }
+    return true;
+  }
+
   static int digit(Key key, int pass) { return static_cast<int>(key >> (pass * kBits)) & (kDigits - 1); }
 
   void distribute(int64_t size, int pass) {
@@ -466,11 +474,34 @@ inline __attribute__((always_inline)) void add_rows(Sum* sums, const T* const* f
   }
 }
 
-// Slots begin to end of one document.
+// Some numbers to memory without going through the caches, which would first read what is overwritten anyhow.
+template <typename T>
+void write_past_caches(T* to, const T* from, int64_t count) {
+#if defined(__x86_64__)
+  const int64_t parts = count * static_cast<int64_t>(sizeof(T)) / 16;
+  for (int64_t i = 0; i < parts; ++i)
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + i));
+#else
+  std::copy(from, from + count, to);
+#endif
+}
+
+// What is written past the caches is written by so many numbers.
+template <typename T>
+constexpr int64_t kPart = 1024 / sizeof(T);
+
+// Smaller results are still in a cache when they are read next.
+bool is_past_caches(const Tensor& tensor) {
+  return tensor.nbytes() >= (8 << 20) && tensor.size(-1) * tensor.element_size() % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
+}
+
+// Slots begin to end of one document. `part` is where numbers are put that are to go past the caches; null where none
+// are to. `sums` is for one slot.
 template <typename T, typename Sum>
 inline __attribute__((always_inline)) void slot_sums(T* out, const T* embeddings, const Sum* weights,
                                                      const int64_t* members, const bool* filled, int64_t begin,
-                                                     int64_t end, int64_t group, int64_t dim, Sum* sums) {
+                                                     int64_t end, int64_t group, int64_t dim, Sum* sums, T* part) {
   for (int64_t slot = begin; slot < end; ++slot) {
     for (int64_t g = 0; g < group;) {
       const int64_t first = slot * group + g, rows = group - g < kTogether ? 1 : kTogether;
@@ -489,40 +520,34 @@ inline __attribute__((always_inline)) void slot_sums(T* out, const T* embeddings
         add_rows<kTogether>(sums, from, shares, next, dim, g == 0);
       g += rows;
     }
-    T* to = out + slot * dim;
-    for (int64_t i = 0; i < dim; ++i) to[i] = static_cast<T>(sums[i]);
+    for (int64_t first = 0; first < dim; first += kPart<T>) {
+      const int64_t last = std::min(dim, first + kPart<T>);
+      T *to = out + slot * dim + first, *now = part == nullptr ? to : part;
+      for (int64_t i = first; i < last; ++i) now[i - first] = static_cast<T>(sums[i]);
+      if (part != nullptr) write_past_caches(to, part, last - first);
+    }
   }
-}
-
-// Some numbers to memory without going through the caches, which would first read what is overwritten anyhow.
-template <typename T>
-void write_past_caches(T* to, const T* from, int64_t count) {
 #if defined(__x86_64__)
-  const int64_t parts = count * static_cast<int64_t>(sizeof(T)) / 16;
-  for (int64_t i = 0; i < parts; ++i)
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + i));
-#else
-  std::copy(from, from + count, to);
+  if (part != nullptr) _mm_sfence();
 #endif
 }
 
 // Tokens begin to end of one document: each meets the gradient of its slot once, for both of its own gradients, a
 // kilobyte at a time, while the processor fetches the gradient of the next one's slot.
-// `part` holds a kilobyte that is to go past the caches; null where nothing is to.
 template <typename T, typename Sum>
 inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum* d_weights, const T* grad,
                                                            const T* embeddings, const Sum* weights,
                                                            const int64_t* slots, int64_t begin, int64_t end,
                                                            int64_t dim, T* part) {
-  constexpr int64_t kPart = 1024 / sizeof(T), kLine = 64 / sizeof(T);
+  constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t token = begin; token < end; ++token) {
     const T *above = grad + slots[token] * dim, *next = grad + slots[std::min(token + 1, end - 1)] * dim;
     const T* own = embeddings + token * dim;
     T* out = d_embeddings + token * dim;
     const Sum weight = weights[token];
     double sum = 0;
-    for (int64_t first = 0; first < dim; first += kPart) {
-      const int64_t last = std::min(dim, first + kPart);
+    for (int64_t first = 0; first < dim; first += kPart<T>) {
+      const int64_t last = std::min(dim, first + kPart<T>);
       for (int64_t i = first; i < last; i += kLine) __builtin_prefetch(next + i);
       if (d_weights != nullptr) {
 #pragma omp simd reduction(+ : sum)
@@ -545,8 +570,8 @@ inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum*
 #define SUMS_AND_GRADIENTS(T, Sum)                                                                                     \
   FOR_EACH_PROCESSOR void sums_of(T* out, const T* embeddings, const Sum* weights, const int64_t* members,             \
                                   const bool* filled, int64_t begin, int64_t end, int64_t group, int64_t dim,          \
-                                  Sum* sums) {                                                                         \
-    slot_sums(out, embeddings, weights, members, filled, begin, end, group, dim, sums);                                \
+                                  Sum* sums, T* part) {                                                                \
+    slot_sums(out, embeddings, weights, members, filled, begin, end, group, dim, sums, part);                          \
   }                                                                                                                    \
   FOR_EACH_PROCESSOR void gradients_of(T* d_embeddings, Sum* d_weights, const T* grad, const T* embeddings,            \
                                        const Sum* weights, const int64_t* slots, int64_t begin, int64_t end,           \
@@ -576,6 +601,7 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
   const int64_t batch = embeddings.size(0), length = embeddings.size(1), dim = embeddings.size(2),
                 k = members.size(1), group = members.size(2);
   const Tensor out = at::empty({batch, k, dim}, embeddings.options());
+  const bool past_caches = is_past_caches(out);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, embeddings.scalar_type(), "partition_sums", [&] {
     using Sum = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
     scalar_t* out_at = out.mutable_data_ptr<scalar_t>();
@@ -585,9 +611,10 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
     const bool* filled_at = data<bool>(filled);
     over_documents(batch, k, group * dim, [&](int64_t document, int64_t begin, int64_t end) {
       std::vector<Sum> sums(dim);
+      scalar_t part[kPart<scalar_t>];
       sums_of(out_at + document * k * dim, embeddings_at + document * length * dim, weights_at + document * length,
               members_at + document * k * group, filled_at == nullptr ? nullptr : filled_at + document * k * group,
-              begin, end, group, dim, sums.data());
+              begin, end, group, dim, sums.data(), past_caches ? part : nullptr);
     });
   });
   return out;
@@ -606,13 +633,10 @@ std::tuple<Tensor, Tensor> partition_gradients(const Tensor& grad, const Tensor&
         const scalar_t *grad_at = grad.const_data_ptr<scalar_t>(), *embeddings_at = embeddings.const_data_ptr<scalar_t>();
         const Sum* weights_at = weights.const_data_ptr<Sum>();
         const int64_t* slots_at = slots.const_data_ptr<int64_t>();
-        // Smaller gradients are still in a cache when they are read next.
-        const bool past_caches = of_embeddings && static_cast<int64_t>(embeddings.nbytes()) >= (8 << 20) &&
-                                 dim * sizeof(scalar_t) % 16 == 0 &&
-                                 reinterpret_cast<uintptr_t>(d_embeddings_at) % 16 == 0;
+        const bool past_caches = of_embeddings && is_past_caches(d_embeddings);
         over_documents(batch, length, dim, [&](int64_t document, int64_t begin, int64_t end) {
           const int64_t start = document * length;
-          scalar_t part[1024 / sizeof(scalar_t)];
+          scalar_t part[kPart<scalar_t>];
           gradients_of(of_embeddings ? d_embeddings_at + start * dim : nullptr,
                        of_weights ? d_weights_at + start : nullptr, grad_at + document * k * dim,
                        embeddings_at + start * dim, weights_at + start, slots_at + start, begin, end, dim,
