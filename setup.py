@@ -43,7 +43,7 @@ def extensions():
         return []
     sources, name = ["pyramidion_fairseq/functional/native.cpp"], "pyramidion_fairseq.functional._native"
     threads = "-fopenmp"  # torch's
-    return [CppExtension(name, sources, extra_compile_args=["-O3", threads], extra_link_args=[threads])]
+    return [CppExtension(name, sources, extra_compile_args=["-O3", "-g0", threads], extra_link_args=[threads])]
 
 
 setup(
