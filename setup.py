@@ -8,8 +8,9 @@ from setuptools import find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 try:
+    import torch
     from torch.utils.cpp_extension import BuildExtension, CppExtension
-except ImportError:  # build isolation, or torch comes later: nothing is compiled
+except (ImportError, OSError):  # build isolation, or torch comes later: nothing is compiled
     BuildExtension, CppExtension = build_ext, None
 
 HERE = Path(__file__).resolve().parent
@@ -22,7 +23,6 @@ ROUGE = ["rouge-score>=0.1.2"]  # scores by itself; files2rouge is on GitHub onl
 SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
 TRANSFORMERS = ["transformers>=4.45", "safetensors>=0.4"]
-
 
 
 class OptionalBuild(BuildExtension):
@@ -42,8 +42,9 @@ def extensions():
     if CppExtension is None:
         return []
     sources, name = ["pyramidion_fairseq/functional/native.cpp"], "pyramidion_fairseq.functional._native"
-    threads = "-fopenmp"  # torch's
-    return [CppExtension(name, sources, extra_compile_args=["-O3", "-g0", threads], extra_link_args=[threads])]
+    threads = [] if sys.platform == "darwin" else ["-fopenmp"]  # torch's
+    flags = ["-O3", "-g0", f'-DBUILT_FOR="{torch.__version__}"', *threads]
+    return [CppExtension(name, sources, extra_compile_args=flags, extra_link_args=threads)]
 
 
 setup(
@@ -55,13 +56,13 @@ setup(
     author="The pyramidion_fairseq developers",
     license="MIT",
     license_files=["LICENSE"],
-    python_requires=">=3.8,<3.14",
+    python_requires=">=3.9,<3.14",
     packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
     package_data={"pyramidion_fairseq.explain": ["assets/*"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": OptionalBuild},
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.6",
         "numpy>=1.21.3",
         # fairseq 0.12.2 does not import on Python 3.11+; fairseq-fixed is the same code, mended for it.
         'fairseq==0.12.2; python_version < "3.11"',
@@ -104,7 +105,7 @@ setup(
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
-        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 14)),
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 14)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Text Processing :: Linguistic",
     ],

@@ -2,15 +2,14 @@
 
 A checkpoint is a pickle, and a pickle can call any function. torch's ``weights_only`` reading builds only types that
 are on a list; :func:`install` adds those of fairseq's own checkpoints, and makes fairseq read every checkpoint that
-way, whatever torch's version and environment variables say. One more way to code is closed here: fairseq calls
-``eval`` on some options, and a checkpoint brings its options along.
+way, whatever environment variables say. Before torch 2.6 that reading ran TorchScript programs (CVE-2025-32434), so
+that no older one is taken; before 2.10 a file could corrupt memory (CVE-2026-24747). One more way to code is closed
+here: fairseq calls ``eval`` on some options, and a checkpoint brings its options along.
 """
 
-import codecs
 import collections
 import os
 import pickle
-import re
 import types
 import typing
 import uuid
@@ -75,7 +74,7 @@ def install() -> None:
     ``load_checkpoint_to_cpu`` under which name, errors of the code after the reading are not taken for damage, no
     environment variable of the process changes, and ``torch.load`` of other code stays as it is.
     """
-    _allow_types()
+    torch.serialization.add_safe_globals(ALLOWED)
     if not isinstance(checkpoint_utils.torch, _SafeTorch):
         checkpoint_utils.torch = _SafeTorch("torch")
 
@@ -92,7 +91,7 @@ def load_checkpoint(path: PathLike) -> Dict[str, Any]:
         DamagedCheckpointError: it is truncated, empty, or no checkpoint.
         OSError: there is no such file, or it cannot be read.
     """
-    _allow_types()
+    torch.serialization.add_safe_globals(ALLOWED)
     with open(path, "rb") as file:
         return _read(file, torch.device("cpu"))
 
@@ -106,38 +105,6 @@ def save_checkpoint(state: Dict[str, Any], path: PathLike) -> None:
     path = os.path.abspath(path)
     with replacing(path, f"{path}.{uuid.uuid4().hex[:8]}.tmp") as file:
         torch.save(state, file)
-
-
-def _allow_types() -> None:
-    torch.serialization.add_safe_globals(ALLOWED if _torch_takes_names() else _without_names(ALLOWED))
-
-
-def _torch_takes_names() -> bool:
-    """torch 2.6 was the first to take (object, name) pairs."""
-    return tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) >= (2, 6)
-
-
-def _without_names(allowed: List[Tuple[Any, str]]) -> List[Any]:
-    """The list for torch 2.4 and 2.5, which go by the objects' own names.
-
-    Where a name on the list is not the object's own, a function of that name passes the call on. ``typing.Any`` has
-    no name before Python 3.10 and is left out: only resuming with several processes needs it, and for what these
-    processes send each other these versions of torch consult no list. They do lack the function that makes the
-    bytes of an array, which is on torch's own list from 2.6 on.
-    """
-    objects = [codecs.encode]
-    for target, name in allowed:
-        module, _, short = name.rpartition(".")
-        if target is _RECONSTRUCT:
-            objects.append(types.FunctionType(_reconstruct.__code__, globals(), short))
-            objects[-1].__module__ = module
-        elif hasattr(target, "__name__"):
-            objects.append(target)
-    return objects
-
-
-def _reconstruct(*arguments: Any) -> np.ndarray:
-    return _RECONSTRUCT(*arguments)
 
 
 class _SafeTorch(types.ModuleType):

@@ -6,8 +6,9 @@ import re
 from importlib import metadata
 
 #: (distributions, of which one is needed; oldest version; first version that does not work, or None). As in setup.py.
+#: Before 2.6, torch runs TorchScript programs that it was told not to (CVE-2025-32434).
 REQUIRED = [
-    (("torch",), "2.4", None),
+    (("torch",), "2.6", None),
     (("numpy",), "1.21.3", None),
     (("fairseq-fixed", "fairseq"), "0.12.2", "0.13"),
     (("omegaconf",), "2.0.5", None),

@@ -212,7 +212,6 @@ def empty_list():
     torch.serialization.add_safe_globals(before)
 
 
-@pytest.mark.skipif(not checkpoints._torch_takes_names(), reason="this torch takes no names")
 @pytest.mark.parametrize("name", [name for _, name in checkpoints.ALLOWED])
 def test_every_allowed_type_is_needed(wanted, empty_list, name):
     torch.serialization.add_safe_globals([entry for entry in checkpoints.ALLOWED if entry[1] != name])
@@ -223,18 +222,6 @@ def test_every_allowed_type_is_needed(wanted, empty_list, name):
         except pickle.UnpicklingError:
             refused += 1
     assert refused
-
-
-def test_list_for_older_torch_goes_by_the_objects_own_names(wanted, empty_list, monkeypatch):
-    """torch 2.4 and 2.5 look a type up as ``__module__.__name__`` and know no other way."""
-    entries = checkpoints._without_names(checkpoints.ALLOWED)
-    objects = {f"{entry.__module__}.{entry.__name__}": entry for entry in entries}
-    assert "_codecs.encode" in objects
-    assert {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"} <= set(objects)
-    monkeypatch.setattr(checkpoints, "_torch_takes_names", lambda: False)
-    checkpoints._allow_types()
-    for data in wanted[:3]:  # the fourth is never read with a list there
-        torch.load(io.BytesIO(data), weights_only=True)
 
 
 # ---------------------------------------------------------------------------------------------- what must not

@@ -28,7 +28,7 @@ def test_these_versions_work():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"torch": "2.3.1+cu121"}, "needs torch>=2.4, but torch 2.3.1+cu121 is installed: pip install 'torch>=2.4'"),
+        ({"torch": "2.5.1+cu121"}, "needs torch>=2.6, but torch 2.5.1+cu121 is installed: pip install 'torch>=2.6'"),
         ({"numpy": "1.21.2"}, "but numpy 1.21.2 is installed"),
         ({"fairseq_fixed": "0.13.0"}, "needs fairseq-fixed>=0.12.2,<0.13, but fairseq-fixed 0.13.0 is installed"),
         ({"fairseq_fixed": None, "fairseq": "0.10.2"}, "but fairseq 0.10.2 is installed"),
@@ -43,7 +43,7 @@ def test_versions_that_do_not_work_are_one_line(monkeypatch, changes, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("version", ["2.4", "2.4.0a0", "2.13.0+cpu", "3.0.0.dev20260101"])
+@pytest.mark.parametrize("version", ["2.6", "2.6.0a0", "2.13.0+cpu", "3.0.0.dev20260101"])
 def test_versions_that_work(monkeypatch, version):
     installed(monkeypatch, torch=version)
     requirements.check()
@@ -66,5 +66,5 @@ def test_the_check_comes_before_every_other_import():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == (
-        "pyramidion_fairseq needs torch>=2.4, but torch 0.1 is installed: pip install 'torch>=2.4' False"
+        "pyramidion_fairseq needs torch>=2.6, but torch 0.1 is installed: pip install 'torch>=2.6' False"
     )

@@ -1,7 +1,7 @@
 // Pooling on a CPU, compiled: the tournament on scores, weighted sums over a partition, and the gradients of both.
 //
 // What the functions compute, and the words, are those of tournament.py and partition.py, whose operations of torch
-// are their reference. Tensors come checked and contiguous. Threads are torch's, one document (or some tokens) each,
+// are their reference. Tensors come contiguous and of the dtypes that are told there. Threads are torch's, one document (or some tokens) each,
 // so that results do not depend on how many there are.
 
 #include <ATen/ATen.h>
@@ -9,7 +9,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/utils/pybind.h>
-#include <torch/version.h>
 
 #include <algorithm>
 #include <cmath>
@@ -29,7 +28,7 @@
 
 // One binary for all processors of a cluster: the widest of these that the processor has is taken at run time.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define FOR_EACH_PROCESSOR
 #endif
@@ -126,6 +125,12 @@ struct Bracket {
   }
 };
 
+// How many bytes a record has.
+int64_t record_bytes(int64_t places, int64_t k, int64_t element_size) {
+  const int64_t candidates = 2 * (places - k);  // of all rounds
+  return (candidates / 2 * 3 * element_size + (candidates + k + 1) * 4 + 7) / 8 * 8;
+}
+
 // What the backward pass needs of one document, in the bytes of `record`.
 template <typename T>
 struct Record {
@@ -135,11 +140,6 @@ struct Record {
   int32_t* slots;   // (k) slot number of each winner of the last round
   int32_t* tokens;  // how many places are not empty
 
-  static int64_t bytes(const Bracket& bracket) {
-    const int64_t candidates = bracket.first(bracket.rounds());
-    const int64_t size = candidates / 2 * 3 * sizeof(T) + (candidates + bracket.k + 1) * sizeof(int32_t);
-    return (size + 7) / 8 * 8;
-  }
   Record(uint8_t* bytes, const Bracket& bracket) {
     const int64_t candidates = bracket.first(bracket.rounds());
     scores = reinterpret_cast<T*>(bytes);
@@ -250,21 +250,24 @@ class Tournament {
       }
     }
     // Up from the tokens: the gradients of the shares, and what they are of the weights of each pair.
-    for (int64_t place = 0; place < bracket_.places; ++place) now_[place] = real(place, padding) ? d_weights[place] : 0;
+    std::vector<T>&d_shares = now_, &d_shares_above = next_;
+    for (int64_t place = 0; place < bracket_.places; ++place)
+      d_shares[place] = real(place, padding) ? d_weights[place] : T(0);
     for (int64_t round = 0; round < rounds; ++round) {
       const int64_t half = bracket_.size(round) / 2, first = bracket_.first(round);
       const T *weights = record.weights + first / 2, *share = shares.data() + first / 2;
       const int32_t* order = record.orders + first;
       T* d_pair = d_pairs.data() + first / 2;
       for (int64_t i = 0; i < half; ++i) {
-        const T left = now_[order[i]], right = now_[order[2 * half - 1 - i]];
+        const T left = d_shares[order[i]], right = d_shares[order[2 * half - 1 - i]];
         d_pair[i] = share[i] * (left - right);
-        next_[i] = right + weights[i] * (left - right);
+        d_shares_above[i] = right + weights[i] * (left - right);
       }
-      now_.swap(next_);
+      d_shares.swap(d_shares_above);
     }
     // Down again: the gradients of the scores.
-    for (int64_t node = 0; node < k; ++node) now_[node] = d_slot_scores[record.slots[node]];
+    std::vector<T>&d_of = now_, &d_below = next_;
+    for (int64_t node = 0; node < k; ++node) d_of[node] = d_slot_scores[record.slots[node]];
     for (int64_t round = rounds - 1; round >= 0; --round) {
       const int64_t size = bracket_.size(round), first = bracket_.first(round);
       const T *scores = record.scores + first, *weights = record.weights + first / 2, *d_pair = d_pairs.data() + first / 2;
@@ -273,19 +276,19 @@ class Tournament {
       strength_(scores, strengths_.data(), size);
       for (int64_t i = 0; i < size / 2; ++i) {
         const int64_t j = size - 1 - i;
-        T d_left = now_[i], d_right = 0;
+        T d_left = d_of[i], d_right = 0;
         if (j < candidates) {  // else whoever came here met nobody
           const T left = scores[i], right = scores[j], weight = weights[i];
-          const T d_difference = (d_pair[i] + now_[i] * (left - right)) * weight * (1 - weight);
-          d_left = now_[i] * weight + d_difference * strength_.derivative(left, strengths_[i]);
-          d_right = now_[i] * (1 - weight) - d_difference * strength_.derivative(right, strengths_[j]);
+          const T d_difference = (d_pair[i] + d_of[i] * (left - right)) * weight * (1 - weight);
+          d_left = d_of[i] * weight + d_difference * strength_.derivative(left, strengths_[i]);
+          d_right = d_of[i] * (1 - weight) - d_difference * strength_.derivative(right, strengths_[j]);
         }
-        next_[order[i]] = d_left;
-        next_[order[j]] = d_right;
+        d_below[order[i]] = d_left;
+        d_below[order[j]] = d_right;
       }
-      now_.swap(next_);
+      d_of.swap(d_below);
     }
-    for (int64_t token = 0; token < bracket_.length; ++token) d_scores[token] = real(token, padding) ? now_[token] : 0;
+    for (int64_t token = 0; token < bracket_.length; ++token) d_scores[token] = real(token, padding) ? d_of[token] : T(0);
   }
 
  private:
@@ -382,6 +385,22 @@ class Tournament {
   std::vector<int32_t> nodes_, next_nodes_;
 };
 
+void check(const Tensor& tensor, const char* name, at::IntArrayRef sizes) {
+  TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous() && tensor.sizes() == sizes, name, " must be on the CPU, contiguous and ",
+              sizes, ", got ", tensor.sizes());
+}
+
+void check(const std::optional<Tensor>& tensor, const char* name, at::IntArrayRef sizes) {
+  if (tensor.has_value()) check(*tensor, name, sizes);
+}
+
+// Raises where a number does not lie in [0, bound).
+void check_numbers(const int64_t* numbers, int64_t count, int64_t bound, const char* name) {
+  bool good = true;
+  for (int64_t i = 0; i < count; ++i) good &= static_cast<uint64_t>(numbers[i]) < static_cast<uint64_t>(bound);
+  TORCH_CHECK_INDEX(good, name, " must lie in [0, ", bound, ")");
+}
+
 template <typename T>
 const T* data(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? tensor->const_data_ptr<T>() : nullptr;
@@ -391,7 +410,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> tournament(const Tens
                                                                       const std::optional<Tensor>& padding_mask,
                                                                       int64_t places, int64_t k, double base, bool sort,
                                                                       bool preserve_order) {
+  TORCH_CHECK(scores.dim() == 2 && k > 0 && places >= scores.size(1) && places > k && places % k == 0,
+              "cannot play a tournament of ", scores.sizes(), " in ", places, " places for ", k, " slots");
   const int64_t batch = scores.size(0), length = scores.size(1), group = places / k;
+  check(scores, "scores", {batch, length});
+  check(padding_mask, "padding_mask", {batch, length});
   const Bracket bracket{length, places, k, base};
   const bool may_be_empty = padding_mask.has_value() || places != length;
   const auto numbers = scores.options().dtype(at::kLong);
@@ -400,7 +423,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> tournament(const Tens
                filled = at::empty({may_be_empty ? batch : 0, k, group}, scores.options().dtype(at::kBool));
   Tensor record;
   AT_DISPATCH_FLOATING_TYPES(scores.scalar_type(), "tournament", [&] {
-    const int64_t bytes = Record<scalar_t>::bytes(bracket);
+    const int64_t bytes = record_bytes(places, k, sizeof(scalar_t));
     record = at::empty({batch, bytes}, scores.options().dtype(at::kByte));
     const scalar_t* scores_at = scores.const_data_ptr<scalar_t>();
     const bool* padding_at = data<bool>(padding_mask);
@@ -427,10 +450,14 @@ Tensor tournament_backward(const Tensor& d_slot_scores, const Tensor& d_weights,
                            const std::optional<Tensor>& padding_mask, const Tensor& record, int64_t places,
                            double base) {
   const int64_t batch = d_weights.size(0), length = d_weights.size(1), k = d_slot_scores.size(1);
+  check(d_weights, "d_weights", {batch, length});
+  check(d_slot_scores, "d_slot_scores", {batch, k});
+  check(padding_mask, "padding_mask", {batch, length});
+  check(record, "record", {batch, record_bytes(places, k, d_weights.element_size())});
   const Bracket bracket{length, places, k, base};
   const Tensor d_scores = at::empty_like(d_weights);
   AT_DISPATCH_FLOATING_TYPES(d_weights.scalar_type(), "tournament_backward", [&] {
-    const int64_t bytes = Record<scalar_t>::bytes(bracket);
+    const int64_t bytes = record_bytes(places, k, sizeof(scalar_t));
     const scalar_t *d_slot_scores_at = d_slot_scores.const_data_ptr<scalar_t>(),
                    *d_weights_at = d_weights.const_data_ptr<scalar_t>();
     const bool* padding_at = data<bool>(padding_mask);
@@ -600,6 +627,10 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
                       const std::optional<Tensor>& filled) {
   const int64_t batch = embeddings.size(0), length = embeddings.size(1), dim = embeddings.size(2),
                 k = members.size(1), group = members.size(2);
+  check(embeddings, "embeddings", {batch, length, dim});
+  check(weights, "weights", {batch, length});
+  check(members, "members", {batch, k, group});
+  check(filled, "filled", {batch, k, group});
   const Tensor out = at::empty({batch, k, dim}, embeddings.options());
   const bool past_caches = is_past_caches(out);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, embeddings.scalar_type(), "partition_sums", [&] {
@@ -610,6 +641,7 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
     const int64_t* members_at = members.const_data_ptr<int64_t>();
     const bool* filled_at = data<bool>(filled);
     over_documents(batch, k, group * dim, [&](int64_t document, int64_t begin, int64_t end) {
+      check_numbers(members_at + (document * k + begin) * group, (end - begin) * group, length, "members");
       std::vector<Sum> sums(dim);
       scalar_t part[kPart<scalar_t>];
       sums_of(out_at + document * k * dim, embeddings_at + document * length * dim, weights_at + document * length,
@@ -623,6 +655,10 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
 std::tuple<Tensor, Tensor> partition_gradients(const Tensor& grad, const Tensor& embeddings, const Tensor& weights,
                                                const Tensor& slots, bool of_embeddings, bool of_weights) {
   const int64_t batch = embeddings.size(0), length = embeddings.size(1), dim = embeddings.size(2), k = grad.size(1);
+  check(grad, "grad", {batch, k, dim});
+  check(embeddings, "embeddings", {batch, length, dim});
+  check(weights, "weights", {batch, length});
+  check(slots, "slots", {batch, length});
   const Tensor d_embeddings = of_embeddings ? at::empty_like(embeddings) : at::empty({0}, embeddings.options());
   const Tensor d_weights = of_weights ? at::empty_like(weights) : at::empty({0}, weights.options());
   AT_DISPATCH_FLOATING_TYPES_AND2(
@@ -636,6 +672,7 @@ std::tuple<Tensor, Tensor> partition_gradients(const Tensor& grad, const Tensor&
         const bool past_caches = of_embeddings && is_past_caches(d_embeddings);
         over_documents(batch, length, dim, [&](int64_t document, int64_t begin, int64_t end) {
           const int64_t start = document * length;
+          check_numbers(slots_at + start + begin, end - begin, k, "slots");
           scalar_t part[kPart<scalar_t>];
           gradients_of(of_embeddings ? d_embeddings_at + start * dim : nullptr,
                        of_weights ? d_weights_at + start : nullptr, grad_at + document * k * dim,
@@ -650,7 +687,8 @@ std::tuple<Tensor, Tensor> partition_gradients(const Tensor& grad, const Tensor&
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   using Unlocked = pybind11::call_guard<pybind11::gil_scoped_release>;
-  module.attr("torch_version") = TORCH_VERSION;
+  module.attr("torch_version") = BUILT_FOR;
+  module.def("record_bytes", &record_bytes);
   module.def("tournament", &tournament, Unlocked());
   module.def("tournament_backward", &tournament_backward, Unlocked());
   module.def("partition_sums", &partition_sums, Unlocked());

@@ -1,6 +1,6 @@
 """The functions of native.cpp, where they were compiled: setup.py does so when the package is installed.
 
-Without them a CPU takes operations of torch, which are their reference; GPUs take neither.
+Without them a CPU takes operations of torch, which are their reference.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ def _compiled():
     name = f"{__package__}._native"
     try:
         module = importlib.import_module(name)
+        problem = None if module.torch_version == torch.__version__ else f"it was compiled for {module.torch_version}"
     except ModuleNotFoundError:
         return None
-    except ImportError:  # symbols are missing
-        module = None
-    if getattr(module, "torch_version", None) != torch.__version__.partition("+")[0]:
+    except ImportError as error:
+        problem = error
+    if problem is not None:
         logger.warning(
-            f"{name} was compiled for another torch than {torch.__version__}, so pooling on a CPU takes longer; "
-            "install pyramidion_fairseq again with pip install --no-build-isolation"
+            f"{name} does not fit torch {torch.__version__}, so pooling on a CPU takes longer; install "
+            f"pyramidion_fairseq again with pip install --no-build-isolation ({problem})"
         )
         return None
     return module

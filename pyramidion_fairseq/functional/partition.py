@@ -50,8 +50,8 @@ def partition_sum(
 def _partition_sum(embeddings, weights, slots, members, filled):
     if _on_gpu(embeddings, weights):
         return _kernels().partition_sum(embeddings, weights, members, filled)
-    if _compiled(embeddings):
-        inputs = embeddings.contiguous(), _exact(weights, embeddings), members.contiguous()
+    if _is_compiled(embeddings, weights):
+        inputs = embeddings.contiguous(), _as_summed(weights, embeddings), members.contiguous()
         return native.FUNCTIONS.partition_sums(*inputs, None if filled is None else filled.contiguous())
     return sum_members(embeddings, weights, members, filled)
 
@@ -70,8 +70,8 @@ def _(embeddings, weights, slots, members, filled):
 def _partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights):
     if _on_gpu(embeddings, weights):
         return _kernels().partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights)
-    if _compiled(embeddings):
-        inputs = grad.contiguous(), embeddings.contiguous(), _exact(weights, embeddings), slots.contiguous()
+    if _is_compiled(embeddings, weights):
+        inputs = grad.contiguous(), embeddings.contiguous(), _as_summed(weights, embeddings), slots.contiguous()
         of_embeddings, of_weights = native.FUNCTIONS.partition_gradients(*inputs, d_embeddings, d_weights)
         return of_embeddings, of_weights.to(weights.dtype)
     return gradients(grad, embeddings, weights, slots, d_embeddings, d_weights)
@@ -142,13 +142,18 @@ def _offsets(batch: int, size: int, like: Tensor) -> Tensor:
     return torch.arange(0, batch * size, size, device=like.device).unsqueeze(1)
 
 
-def _compiled(embeddings: Tensor) -> bool:
-    return native.FUNCTIONS is not None and embeddings.device.type == "cpu"
+def _is_compiled(embeddings: Tensor, weights: Tensor) -> bool:
+    on_cpu = embeddings.device.type == weights.device.type == "cpu"
+    return native.FUNCTIONS is not None and on_cpu and weights.element_size() <= _summed(embeddings).itemsize
 
 
-def _exact(weights: Tensor, embeddings: Tensor) -> Tensor:
-    """In the precision that the compiled functions sum in."""
-    return weights.to(torch.promote_types(embeddings.dtype, torch.float32)).contiguous()
+def _summed(embeddings: Tensor) -> torch.dtype:
+    """The precision in which the compiled functions sum."""
+    return torch.promote_types(embeddings.dtype, torch.float32)
+
+
+def _as_summed(weights: Tensor, embeddings: Tensor) -> Tensor:
+    return weights.to(_summed(embeddings)).contiguous()
 
 
 def _on_gpu(*tensors: Tensor) -> bool:

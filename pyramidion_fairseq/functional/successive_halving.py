@@ -67,9 +67,8 @@ def successive_halving_topk(
     check_arguments(embeddings, scores, k, padding_mask)
     if base is not None and base <= 1:  # below 1, low scores would win
         raise ValueError(f"base must be above 1, or None for the plain softmax, got {base}")
-    scores = at_least_float32(scores)
-    length = scores.size(1)
-    if length <= k:
+    scores, k = at_least_float32(scores), int(k)
+    if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
 
     slot_scores, slots, weights, members, filled = tournament(scores, padding_mask, k, base, sort, preserve_order)

@@ -52,7 +52,8 @@ def tournament(
     places = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
     limit = torch.finfo(scores.dtype).max / 4  # the difference of two infinite scores would be NaN
     scores = scores.clamp(-limit, limit)
-    if native.FUNCTIONS is None or scores.device.type != "cpu":
+    on_cpu = all(x is None or x.device.type == "cpu" for x in (scores, padding_mask))
+    if native.FUNCTIONS is None or not on_cpu:
         return _play(scores, padding_mask, places, k, base, sort, preserve_order)
     *played, filled, _ = _play_on_cpu(scores, padding_mask, places, k, base or 0.0, sort, preserve_order)
     return Played(*played, None if padding_mask is None and places == length else filled)
@@ -70,7 +71,7 @@ def _play(scores, padding_mask, places: int, k: int, base, sort: bool, preserve_
     numbers = torch.arange(k, device=keys.device).expand(len(keys), k)
     members = bracket(orders, _slot_order(orders, numbers, keys, padding_mask is not None, preserve_order))
     flat = members.flatten(1)
-    filled = keys.gather(1, flat).view_as(members) > -math.inf if may_be_empty else None
+    filled = ~keys.gather(1, flat).view_as(members).isneginf() if may_be_empty else None
     slot_scores, shares = play(scores.gather(1, flat).view_as(members), filled, base)
 
     slots = numbers.unsqueeze(1).expand_as(members).flatten(1)
@@ -104,15 +105,14 @@ def _play_on_cpu(scores, padding_mask, places, k, base, sort, preserve_order):
 def _(scores, padding_mask, places, k, base, sort, preserve_order):
     batch, length = scores.shape
     may_be_empty = padding_mask is not None or places != length
-    candidates = 2 * (places - k)
-    record = candidates // 2 * 3 * scores.element_size() + (candidates + k + 1) * 4
+    record = native.FUNCTIONS.record_bytes(places, k, scores.element_size())
     return (
         scores.new_empty(batch, k),
         scores.new_empty(batch, length, dtype=torch.int64),
         scores.new_empty(batch, length),
         scores.new_empty(batch, k, places // k, dtype=torch.int64),
         scores.new_empty(batch if may_be_empty else 0, k, places // k, dtype=torch.bool),
-        scores.new_empty(batch, (record + 7) // 8 * 8, dtype=torch.uint8),
+        scores.new_empty(batch, record, dtype=torch.uint8),
     )
 
 
@@ -131,7 +131,7 @@ def _play_on_cpu_backward(d_slot_scores, d_weights, padding_mask, record, places
 
 @_play_on_cpu_backward.register_fake
 def _(d_slot_scores, d_weights, padding_mask, record, places, base):
-    return torch.empty_like(d_weights)
+    return d_weights.new_empty(d_weights.shape)
 
 
 def _save(ctx, inputs, output) -> None:
@@ -167,7 +167,7 @@ def draw(scores: Tensor, k: int, base: float | None, sort: bool, may_be_empty: b
     while size > k:
         half, order = size // 2, None
         if sort:
-            order = rank(scores)
+            order = scores.sort(dim=1, descending=True, stable=True).indices
         elif may_be_empty and not orders:  # once: what is empty is last from then on
             order = scores.isneginf().long().sort(dim=1, stable=True).indices
         orders.append(order)
@@ -234,11 +234,6 @@ def strength(scores: Tensor, base: float | None) -> Tensor:
     # Scores are meant to lie in [0, 1]; far above, base**score would overflow and inf - inf be NaN.
     highest = math.log(torch.finfo(scores.dtype).max) / math.log(base) - 1
     return (scores.clamp(max=highest) * math.log(base)).exp()
-
-
-def rank(scores: Tensor) -> Tensor:
-    """(B, m) -> the int64 indices that sort scores in descending order; of equals, the earlier first."""
-    return scores.sort(dim=1, descending=True, stable=True).indices
 
 
 def _slot_order(
