@@ -62,17 +62,17 @@ def ragged_mask(lengths):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Records how many numbers the largest tensor has that an operation returns; of one dtype, if one is given."""
+    """Records how many numbers, and bytes, the largest tensor of an operation has; of one dtype, if one is given."""
 
     def __init__(self, dtype=None):
         super().__init__()
-        self.dtype, self.numel = dtype, 0
+        self.dtype, self.numel, self.nbytes = dtype, 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
             if isinstance(tensor, torch.Tensor) and self.dtype in (None, tensor.dtype):
-                self.numel = max(self.numel, tensor.numel())
+                self.numel, self.nbytes = max(self.numel, tensor.numel()), max(self.nbytes, tensor.nbytes)
         return out
 
 

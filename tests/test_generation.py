@@ -471,7 +471,7 @@ def hypotheses(stdout):
 def test_stock_command_with_and_without(monkeypatch, corpus, tmp_path):  # noqa: F811
     path = train_two_updates(monkeypatch, corpus, tmp_path, "transpooler_2k_512", "cpu")
     used, start = [], decoder.start
-    monkeypatch.setattr(decoder, "start", lambda *args: used.append(True) or start(*args))
+    monkeypatch.setattr(decoder, "start", lambda *args, **options: used.append(True) or start(*args, **options))
     search = ["--path", path, "--beam", 3, "--nbest", 3, "--max-len-b", 9, "--no-repeat-ngram-size", 3]
     fast = run(monkeypatch, generate_command.cli_main, *common(corpus, "cpu"), *search)
     assert used

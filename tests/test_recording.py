@@ -9,7 +9,7 @@ import torch
 from fairseq.sequence_generator import EnsembleModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyramidion_fairseq.generation import cuda_graphs, recording, state
+from pyramidion_fairseq.generation import cuda_graphs, recording, set_cuda_graphs, state
 from pyramidion_fairseq.models import decoder
 from tests.test_generation import (
     EQUAL,
@@ -30,7 +30,7 @@ class Replay(TorchDispatchMode):
 
     made = replayed = 0
 
-    def __init__(self, function):
+    def __init__(self, function, device=None):
         super().__init__()
         self.operations, overwritten = [], []
         self._overwritten = overwritten
@@ -65,6 +65,7 @@ class Replay(TorchDispatchMode):
 def replay(monkeypatch):
     monkeypatch.setitem(recording.RECORDERS, "cpu", Replay)
     monkeypatch.setattr(state, "RECORDED_GROWTH", 4)  # the caches move several times
+    monkeypatch.setattr(recording, "WARM_UP", 1)
     monkeypatch.setattr(Replay, "made", 0)
     monkeypatch.setattr(Replay, "replayed", 0)
     return Replay
@@ -126,23 +127,34 @@ def test_recordings_last_until_the_caches_move(tiny_model, random_tokens, replay
     assert replay.replayed == 11 - 4
 
 
+@pytest.mark.parametrize("warm_up, made", [(1, 2), (2, 2), (3, 2), (4, 0)])
+def test_caches_that_soon_move_are_not_recorded(tiny_model, random_tokens, replay, monkeypatch, warm_up, made):
+    monkeypatch.setattr(recording, "WARM_UP", warm_up)
+    model = tiny_model()
+    with torch.no_grad(), cuda_graphs(model):
+        out, states = model.encoder(random_tokens([30, 20]), None), {}
+        for step in range(1, 9):  # they grow at the first and the fifth
+            model.decoder(torch.full((2, step), 5), out, incremental_state=states)
+    assert replay.made == made and replay.replayed == 2 * (4 - warm_up)
+
+
 def test_the_result_stays(tiny_model, random_tokens, replay):
-    """fairseq's callers may keep the logits of a step."""
+    """Who calls may keep what a step returns."""
     model = tiny_model()
     with torch.no_grad(), cuda_graphs(model):
         out, states, kept = model.encoder(random_tokens([30, 20]), None), {}, []
         for step in range(1, 5):
             tokens = torch.full((2, step), 4 + step)
-            logits = model.decoder(tokens, out, incremental_state=states)[0]
-            kept.append((logits, logits.clone()))
-    assert replay.replayed and all(torch.equal(logits, then) for logits, then in kept)
+            logits, extra = model.decoder(tokens, out, incremental_state=states)
+            kept += [(x, x.clone()) for x in (logits, *extra["inner_states"])]
+    assert replay.replayed and len(kept) == 4 * 4 and all(torch.equal(x, then) for x, then in kept)
 
 
 def test_attention_may_be_asked_for_at_any_step(tiny_model, random_tokens, replay):
     results = []
     for record in (False, True):
         model = tiny_model()
-        recording.set_cuda_graphs(model, record)
+        set_cuda_graphs(model, record)
         with torch.no_grad():
             out, states, found = model.encoder(random_tokens([30, 20]), None), {}, []
             for step in range(1, 5):
@@ -162,7 +174,7 @@ def test_a_step_that_counts_on_the_host_would_be_seen(tiny_model, random_tokens,
     logits = []
     for record in (False, True):
         model = tiny_model()
-        recording.set_cuda_graphs(model, record)
+        set_cuda_graphs(model, record)
         with torch.no_grad():
             out, states = model.encoder(random_tokens([30, 20]), None), {}
             for step in range(1, 5):
@@ -175,7 +187,9 @@ def test_a_step_that_counts_on_the_host_would_be_seen(tiny_model, random_tokens,
 def test_only_where_a_device_records(tiny_model, random_tokens, monkeypatch):
     model = tiny_model()
     started, start = [], decoder.start
-    monkeypatch.setattr(decoder, "start", lambda *args: started.append(args[-1]) or start(*args))
+    monkeypatch.setattr(
+        decoder, "start", lambda *args, recorded: started.append(recorded) or start(*args, recorded=recorded)
+    )
     with cuda_graphs(model):
         generate([model], random_tokens(EQUAL))
         assert started == [False]

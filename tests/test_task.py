@@ -13,6 +13,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.tasks import setup_task
 
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.generation import cuda_graphs, plain_generation
 from pyramidion_fairseq.tasks.truncation import TruncatedDataset, truncate
 from tests.conftest import TINY
 
@@ -126,3 +127,17 @@ def test_missing_and_empty_splits_are_named(task_on, tmp_path):
     write_split(tmp_path, "valid", [], [])
     with pytest.raises(PyramidionError, match=r"no documents in split 'valid' of .*empty file"):
         task.load_dataset("valid")
+
+
+@pytest.mark.parametrize("name, switched", [("cuda_graphs", cuda_graphs), ("plain_generation", plain_generation)])
+def test_ways_to_generate_are_options_and_leave_what_was_chosen_in_python(task_on, name, switched):
+    task, arguments = task_on([10]), Namespace(beam=2)
+    model = build_model(task)
+    with switched(model):
+        task.build_generator([model], arguments)
+        assert getattr(model.decoder, name)
+    task.build_generator([model], arguments)
+    assert not getattr(model.decoder, name)
+    setattr(task.cfg, name, True)
+    task.build_generator([model], arguments)
+    assert getattr(model.decoder, name)

@@ -1,10 +1,10 @@
 """Writing summaries token by token: documents are read once for all of their hypotheses, and no cache is copied."""
 
 from .hypotheses import OWNERS, Grouping, regroup, repeated
-from .plain import plain_generation, set_plain_generation
-from .recording import RecordedStep, cuda_graphs, recordable, set_cuda_graphs
+from .recording import RecordedStep, recordable
 from .state import DecodingState
 from .step import decode_step, start, supported
+from .switches import cuda_graphs, plain_generation, set_cuda_graphs, set_plain_generation
 
 __all__ = [
     "OWNERS",

@@ -7,32 +7,42 @@ move, which they do where they grow and where documents leave the batch.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .state import DecodingState
+
+#: Steps that are computed as they are before one is recorded: the first ones warm up, and caches that soon move again
+#: are not worth a recording.
+WARM_UP = 3
 
 
 class CudaGraph:
     """What a function does on a GPU, recorded while it is called; nothing is computed before :meth:`replay`."""
 
-    def __init__(self, function: Callable[[], Any]):
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads may go on: one that reads documents copies them to the device.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._result = function()
+    #: One for each GPU: libraries keep memory for every stream that they see.
+    _streams: dict[torch.device, torch.cuda.Stream] = {}
 
-    def replay(self) -> Any:
+    def __init__(self, function: Callable[[], Sequence[Tensor]], device: torch.device):
+        self._graph, self._device = torch.cuda.CUDAGraph(), device
+        with torch.cuda.device(device):
+            if device not in self._streams:
+                self._streams[device] = torch.cuda.Stream(device)
+            # Other threads may go on: one that reads documents copies them to the device.
+            with torch.cuda.graph(self._graph, stream=self._streams[device], capture_error_mode="thread_local"):
+                self._result = function()
+
+    def replay(self) -> Sequence[Tensor]:
         """Compute; the result lies where it lay before."""
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         return self._result
 
 
 #: What records, by the type of the device.
-RECORDERS: dict[str, Callable[[Callable[[], Any]], Any]] = {"cuda": CudaGraph}
+RECORDERS: dict[str, type] = {"cuda": CudaGraph}
 
 
 def recordable(x: Tensor) -> bool:
@@ -41,45 +51,28 @@ def recordable(x: Tensor) -> bool:
 
 
 class RecordedStep:
-    """Calls a function of tensors as it is where the caches are new, records the next call, and replays the others.
+    """Calls a function of tensors as it is where the caches are new, then records a call, and replays it from then on.
 
     Args:
-        function: must do the same operations in every call, but for what is in tensors; its first call warms up.
+        function: takes and returns tensors; must do the same operations in every call, but for what is in tensors.
         state: the caches that the function changes.
     """
 
-    def __init__(self, function: Callable[..., Any], state: DecodingState):
+    def __init__(self, function: Callable[..., Sequence[Tensor]], state: DecodingState):
         self._function, self._state = function, state
-        self._layout, self._recording, self._inputs = -1, None, ()
+        self._layout, self._calls, self._recording, self._inputs = -1, 0, None, ()
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        """The function's result, which the next call may overwrite."""
+    def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
+        """What the function returns."""
         if self._layout != self._state.layout:
-            self._layout, self._recording = self._state.layout, None
+            self._layout, self._calls, self._recording = self._state.layout, 0, None
+        self._calls += 1
+        if self._calls <= WARM_UP:
             return self._function(*inputs)
         if self._recording is None:
-            self._inputs = [x.clone() for x in inputs]
-            self._recording = RECORDERS[inputs[0].device.type](lambda: self._function(*self._inputs))
+            device, self._inputs = inputs[0].device, [x.clone() for x in inputs]
+            self._recording = RECORDERS[device.type](lambda: self._function(*self._inputs), device)
         else:
             for own, new in zip(self._inputs, inputs):
                 own.copy_(new)
-        return self._recording.replay()
-
-
-def set_cuda_graphs(model: nn.Module, record: bool) -> None:
-    """Let the model record and replay the steps of generation where its device can, or not."""
-    for module in model.modules():
-        if hasattr(module, "cuda_graphs"):
-            module.cuda_graphs = record
-
-
-@contextmanager
-def cuda_graphs(*models: nn.Module) -> Iterator[None]:
-    """What generates inside records its steps and replays them: same tokens and scores."""
-    for model in models:
-        set_cuda_graphs(model, True)
-    try:
-        yield
-    finally:
-        for model in models:
-            set_cuda_graphs(model, False)
+        return [x.clone() for x in self._recording.replay()]  # the next replay writes to the same places

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor
@@ -91,11 +89,10 @@ class PyramidionDecoder(TransformerDecoderBase):
             if encoder_out is None or not encoder_out["encoder_out"] or not supported(self):
                 return None
             states, mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
-            recorded = self.cuda_graphs and recordable(states)
-            state = start(self, states, mask[0] if mask else None, rows, recorded)
+            state = start(
+                self, states, mask[0] if mask else None, rows, recorded=self.cuda_graphs and recordable(states)
+            )
             self.set_incremental_state(incremental_state, "decoding", state)
-            if recorded:
-                self.set_incremental_state(incremental_state, "recording", {})
         if state.rows != rows:
             raise PyramidionError(
                 f"{rows} hypotheses, but the caches hold {state.rows}: reorder_incremental_state_scripting and "
@@ -113,30 +110,39 @@ class PyramidionDecoder(TransformerDecoderBase):
             x = x + self.embed_positions(prev_output_tokens, incremental_state=incremental_state)[:, -1]
         if self.layernorm_embedding is not None:
             x = self.layernorm_embedding(x)
-        step, hidden = partial(self._layers, state, features_only), newest.eq(self.padding_idx)
+        hidden, attention = newest.eq(self.padding_idx), None
         state.make_room()
         if state.recorded and alignment_layer is None:
-            recordings = self.get_incremental_state(incremental_state, "recording")
-            step = recordings.setdefault(features_only, RecordedStep(step, state))
-            x, outputs, attention = step(x, hidden)
-            x = x.clone()  # the next step writes to the same place
+            step = self._recorded_step(state, incremental_state, features_only)
+            x, *outputs = step(x, hidden)
         else:
-            x, outputs, attention = step(x, hidden, alignment_layer)
+            outputs, attention = decode_step(self.layers, x, hidden, state, alignment_layer)
+            x = self._logits(outputs[-1], features_only)
         if attention is not None:
             attention = attention[:alignment_heads].to(x).mean(dim=0)
         return x.unsqueeze(1), {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in outputs]}
 
-    def _layers(self, state, features_only: bool, x: Tensor, hidden: Tensor, alignment_layer: int | None = None):
-        """From (R, C) embedded tokens to (R, V) logits, or features; with all layers' outputs and one's attention."""
-        outputs, attention = decode_step(self.layers, x, hidden, state, alignment_layer)
-        x = outputs[-1]
+    def _logits(self, x: Tensor, features_only: bool) -> Tensor:
+        """(R, C) outputs of the last layer -> (R, V) logits, or (R, C') features."""
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         if self.project_out_dim is not None:
             x = self.project_out_dim(x)
-        if not features_only:
-            x = few_rows_linear(self.output_projection, x)
-        return x, outputs, attention
+        return x if features_only else few_rows_linear(self.output_projection, x)
+
+    def _recorded_step(self, state: DecodingState, incremental_state: dict, features_only: bool) -> RecordedStep:
+        """That of this generation: (R, C) embedded tokens, (R,) padding -> logits and the outputs of all layers."""
+        name = "recorded features" if features_only else "recorded logits"
+        step = self.get_incremental_state(incremental_state, name)
+        if step is None:
+
+            def compute(x: Tensor, hidden: Tensor) -> list[Tensor]:
+                outputs, _ = decode_step(self.layers, x, hidden, state)
+                return [self._logits(outputs[-1], features_only), *outputs]
+
+            step = RecordedStep(compute, state)
+            self.set_incremental_state(incremental_state, name, step)
+        return step
 
     def reorder_incremental_state_scripting(self, incremental_state: dict, new_order: Tensor) -> None:
         """Select hypotheses: ``new_order`` (R',) holds indices into the rows."""

@@ -258,7 +258,9 @@ class LongDocumentSummarizationTask(TranslationTask):
             raise PyramidionError(
                 "--print-alignment: the decoder attends to pooled vectors, which are no tokens of the document"
             )
-        for model in models:
-            set_plain_generation(model, getattr(self.cfg, "plain_generation", False))  # older checkpoints lack it
-            set_cuda_graphs(model, getattr(self.cfg, "cuda_graphs", False))
+        for model in models:  # older checkpoints lack these options
+            if getattr(self.cfg, "plain_generation", False):
+                set_plain_generation(model)
+            if getattr(self.cfg, "cuda_graphs", False):
+                set_cuda_graphs(model)
         return super().build_generator(models, args, *rest, **kwargs)

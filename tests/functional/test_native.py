@@ -91,9 +91,45 @@ def test_nan_goes_somewhere(monkeypatch):
     """Nothing is read or written where it should not be: every token has a slot, and the NaN is still there."""
     scores = torch.rand(2, 40, generator=torch.Generator().manual_seed(0))
     scores[:, 7], scores[1, 9] = float("nan"), -float("nan")
+    scores = scores.requires_grad_()
     played = tournament(scores, None, 5, 20.0, True, True)
     assert played.members.sort(dim=1).values.min() >= 0 and played.members.max() < 40
     assert played.weights.isnan().any(dim=1).all()
+    assert torch.autograd.grad(played.weights.sum(), scores)[0].shape == scores.shape
+
+
+@compiled
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"members": torch.full((2, 3, 2), 8)},
+        {"members": torch.full((2, 3, 2), -1)},
+        {"members": torch.full((2, 3, 2), 10**12)},
+        {"members": torch.zeros(1, 3, 2, dtype=torch.long)},
+        {"weights": torch.rand(2, 7)},
+        {"filled": torch.ones(2, 3, dtype=torch.bool)},
+    ],
+    ids=["too large", "negative", "far away", "too few", "too short", "flat"],
+)
+def test_sums_of_what_does_not_fit_are_an_error(change):
+    good = {
+        "embeddings": torch.rand(2, 8, 300),
+        "weights": torch.rand(2, 8),
+        "slots": torch.zeros(2, 8, dtype=torch.long),
+        "members": torch.zeros(2, 3, 2, dtype=torch.long),
+        "filled": None,
+    }
+    assert partition.partition_sum(**good).shape == (2, 3, 300)
+    with pytest.raises((RuntimeError, IndexError), match=f"{next(iter(change))} must"):
+        partition.partition_sum(**{**good, **change})
+
+
+@compiled
+@pytest.mark.parametrize("slot", [3, -1, 10**12])
+def test_gradients_of_slots_that_do_not_exist_are_an_error(slot):
+    tensors = torch.rand(2, 3, 16), torch.rand(2, 8, 16), torch.rand(2, 8)
+    with pytest.raises(IndexError, match=r"slots must lie in \[0, 3\)"):
+        partition._partition_sum_backward(*tensors, torch.full((2, 8), slot), True, True)
 
 
 @compiled
@@ -107,6 +143,8 @@ def test_opcheck(length, k, base, padded, dtype):
     *_, record = module._play_on_cpu(scores.detach(), mask, 32, k, base, True, True)
     gradients = torch.rand(2, k, dtype=dtype), torch.rand(2, length, dtype=dtype)
     torch.library.opcheck(module._play_on_cpu_backward, (*gradients, mask, record, 32, base))
+    apart = [x.t().contiguous().t() for x in gradients]
+    torch.library.opcheck(module._play_on_cpu_backward, (*apart, mask, record, 32, base))
 
 
 @compiled
@@ -129,6 +167,21 @@ def test_gradients(shape, dtype, wanted):
 
 
 @compiled
+def test_weights_of_more_precision_are_kept(monkeypatch):
+    """float64 weights of float32 embeddings: the compiled functions do not sum so, torch's operations do."""
+    embeddings, scores, _ = random_case(2, 40, 16, seed=0)
+    inputs = [embeddings.detach().float().requires_grad_(), scores]
+    results = []
+    for functions in (native.FUNCTIONS, None):
+        monkeypatch.setattr(native, "FUNCTIONS", functions)
+        played = tournament(scores, None, 5, 20.0, True, True)
+        found = partition.partition_sum(inputs[0], played.weights, *played[1:2], *played[3:])
+        results.append(torch.autograd.grad(found.sum(), inputs))
+    assert results[0][1].dtype == torch.float64
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=1e-12)
+
+
+@compiled
 def test_threads_change_nothing():
     embeddings, scores, mask = random_case(5, 700, 40, seed=3, padding="anywhere", dtype=torch.float32)
     threads, results = torch.get_num_threads(), []
@@ -148,7 +201,19 @@ def test_of_another_torch_is_not_taken(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, NAME, SimpleNamespace(torch_version="1.0.0"))
     with caplog.at_level(logging.WARNING):
         assert native._compiled() is None
-    assert "compiled for another torch" in caplog.text and "--no-build-isolation" in caplog.text
+    assert "compiled for 1.0.0" in caplog.text and "--no-build-isolation" in caplog.text
+    monkeypatch.setitem(sys.modules, NAME, SimpleNamespace(torch_version=torch.__version__))
+    assert native._compiled() is sys.modules[NAME]
+
+
+def test_that_does_not_load_is_told(monkeypatch, caplog):
+    def missing(name):
+        raise ImportError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(native.importlib, "import_module", missing)
+    with caplog.at_level(logging.WARNING):
+        assert native._compiled() is None
+    assert "libgomp.so.1" in caplog.text
 
 
 def test_never_compiled(monkeypatch, caplog):

@@ -1,0 +1,45 @@
+"""Ways to generate that can be switched on for a model: fairseq's own caches, and recorded steps."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import ContextManager, Iterator
+
+from torch import nn
+
+
+def set_plain_generation(model: nn.Module, on: bool = True) -> None:
+    """Let the model generate as stock fairseq does, document and caches repeated for every hypothesis, or not."""
+    _set(model, "plain_generation", on)
+
+
+def set_cuda_graphs(model: nn.Module, on: bool = True) -> None:
+    """Let the model record its steps and replay them where its device can, or not; see :mod:`.recording`."""
+    _set(model, "cuda_graphs", on)
+
+
+def plain_generation(*models: nn.Module) -> ContextManager[None]:
+    """What generates inside does so as stock fairseq does, the reference: same tokens and scores, slower."""
+    return _switched("plain_generation", models)
+
+
+def cuda_graphs(*models: nn.Module) -> ContextManager[None]:
+    """What generates inside records its steps and replays them: same tokens and scores."""
+    return _switched("cuda_graphs", models)
+
+
+def _set(model: nn.Module, name: str, on: bool) -> None:
+    for module in model.modules():
+        if hasattr(module, name):
+            setattr(module, name, on)
+
+
+@contextmanager
+def _switched(name: str, models: tuple[nn.Module, ...]) -> Iterator[None]:
+    for model in models:
+        _set(model, name, True)
+    try:
+        yield
+    finally:
+        for model in models:
+            _set(model, name, False)
