@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.forked import Forked, fairseq_command
+from tests.sharded import on_cpus
 from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
 
 EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}', "--eval-rouge-samples", "3"]
@@ -56,21 +57,39 @@ SPREAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp", "fully_sharded"])
 def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path, backend):
     """40 documents make 7 batches, 5 make 4: one process runs out of both first, and gets dummy batches."""
+    main, sharded = fairseq_command("train"), backend == "fully_sharded"
+    if sharded:
+        pytest.importorskip("fairscale")
+        main = on_cpus(main)
     write_corpus(tmp_path, words=6)
-    args = [tmp_path, *TASK, *TRAIN, *EVAL, "--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"]
+    args = [
+        tmp_path,
+        *TASK,
+        *TRAIN,
+        *([] if sharded else EVAL),
+        "--dropout",
+        "0",
+        "--attention-dropout",
+        "0",
+        "--activation-dropout",
+        "0",
+    ]
     args += ["--data-buffer-size", "0", "--max-epoch", "2", "--batch-size-valid", "2", "--clip-norm", "1"]
     one = command("train", *args, "--update-freq", 2, "--save-dir", tmp_path / "one")
     spread = [*SPREAD, "--ddp-backend", backend, "--save-dir", tmp_path / "two"]
-    stdout = two(fairseq_command("train"), ["fairseq-train", *args, *spread], tmp_path)
+    if sharded:
+        spread += ["--min-params-to-wrap", "100"]  # every layer
+    stdout = two(main, ["fairseq-train", *args, *spread], tmp_path)
 
+    assert ("x FullyShardedDataParallel(" in stdout) == sharded  # of layers, as the model is printed
     single, double = rows(one.stdout), rows(stdout)
     assert single.keys() == double.keys() and len(single) == 2 * (4 + 1)
     for moment, expected in single.items():
         assert double[moment] == pytest.approx(expected, abs=0.002), moment
-    assert 0 < double["valid", 8.0]["rouge2"] < double["valid", 8.0]["rouge1"] < 100
+    assert sharded or 0 < double["valid", 8.0]["rouge2"] < double["valid", 8.0]["rouge1"] < 100
     assert {"pool1_winner", "pool2_spread"} <= set(double["train", 8.0])
 
 
@@ -135,6 +154,16 @@ def test_layers_inside_a_wrapper_compute_the_same(tiny_model, random_tokens, mon
         model.train()(tokens, None, summary)[0].square().sum().backward()
         gradients.append([p.grad for p in model.parameters()])
     assert len(gradients[0]) == len(gradients[1]) and all(torch.equal(*pair) for pair in zip(*gradients))
+
+
+def test_sharded_layers_do_not_generate(tmp_path):
+    """In validation they would wait forever: said in one line, before anything is trained."""
+    pytest.importorskip("fairscale")
+    write_corpus(tmp_path, words=6)
+    args = [tmp_path, *TASK, *TRAIN, *EVAL, *SPREAD, "--ddp-backend", "fully_sharded", "--min-params-to-wrap", "100"]
+    with pytest.raises(AssertionError) as failed:
+        two(on_cpus(fairseq_command("train")), ["fairseq-train", *args, "--no-save"], tmp_path)
+    assert "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded spreads" in str(failed.value)
 
 
 @pytest.mark.parametrize("backend", ["pytorch_ddp", "fully_sharded"])

@@ -19,7 +19,13 @@ from ..generation import set_cuda_graphs, set_plain_generation
 from ..models import PyramidionModel
 from . import diagnosis
 from .dataset import DocumentPairDataset
-from .rouge_validation import RougeValidation, SampledDataset, generation_arguments, log_rouge
+from .rouge_validation import (
+    RougeValidation,
+    SampledDataset,
+    generation_arguments,
+    log_rouge,
+    refuse_sharded_layers,
+)
 from .training_meters import PeakMemory, PoolingMeters, log_training, source_tokens
 from .truncation import TruncatedDataset, truncate
 
@@ -105,13 +111,18 @@ class LongDocumentSummarizationTask(TranslationTask):
         self.prepend_bos = False
 
     def build_model(self, cfg, from_checkpoint: bool = False):
-        """Build a model and adopt its lengths; of several models (an ensemble), the shortest."""
+        """Build a model and adopt its lengths; of several models (an ensemble), the shortest.
+
+        Raises:
+            PyramidionError: ``--eval-rouge`` of a model whose layers are sharded.
+        """
         model = super().build_model(cfg, from_checkpoint)
         self.max_lengths = tuple(_shortest(ours, its) for ours, its in zip(self.max_lengths, model.max_positions()))
         self.models_take_lengths &= isinstance(model, PyramidionModel)
         self.prepend_bos |= bool(getattr(getattr(model, "options", None), "prepend_bos", False))
         self.pooling_meters = PoolingMeters(model)
         if self.rouge:
+            refuse_sharded_layers(model)
             arguments = generation_arguments(self.cfg.eval_rouge_args, self.max_lengths[1])
             self.rouge_generator = self.build_generator([model], arguments)
         return model

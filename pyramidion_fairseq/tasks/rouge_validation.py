@@ -13,7 +13,9 @@ import torch
 from fairseq import utils
 from fairseq.data import Dictionary
 from fairseq.dataclass.configs import GenerationConfig
+from fairseq.distributed import fully_sharded_data_parallel
 from fairseq.logging import metrics
+from torch import nn
 
 from ..errors import PyramidionError
 from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
@@ -56,6 +58,21 @@ def generation_arguments(text: str | None, max_length: int | None) -> Namespace:
         limits = [chosen["max_len_b"], *([] if max_length is None else [max_length - 1])]
         chosen["min_len"] = max(1, min(chosen["min_len"], *limits))
     return Namespace(**chosen)
+
+
+def refuse_sharded_layers(model: nn.Module) -> None:
+    """Raise PyramidionError where ``--ddp-backend fully_sharded`` has wrapped layers of the model.
+
+    Their weights come from all processes in every step of generation, and processes take different numbers of steps:
+    they would wait for each other forever.
+    """
+    if fully_sharded_data_parallel.has_FSDP and any(
+        isinstance(module, fully_sharded_data_parallel.FullyShardedDataParallel) for module in model.modules()
+    ):
+        raise PyramidionError(
+            "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded spreads over processes: leave "
+            "it out, or give a --min-params-to-wrap that no layer has (the default wraps none of the paper's)"
+        )
 
 
 def spread(count: int, samples: int) -> np.ndarray:
