@@ -10,7 +10,7 @@ import torch
 from pyramidion_fairseq.functional import native, partition
 from pyramidion_fairseq.functional import tournament as module
 from pyramidion_fairseq.functional.tournament import Played, tournament
-from tests.functional.test_partition_triton import SHAPES, case
+from tests.functional.partition_cases import SHAPES, case
 from tests.functional.test_successive_halving import random_case
 
 NAME = "pyramidion_fairseq.functional._native"

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyramidion_fairseq.functional import TokenRecord, partition, partition_sum, pool_by_record, reference
 from pyramidion_fairseq.functional import successive_halving_topk as pool
 from tests.conftest import LargestTensor
-from tests.functional.test_partition_triton import SHAPES, case
+from tests.functional.partition_cases import SHAPES, case
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

@@ -5,40 +5,13 @@ import torch
 
 from pyramidion_fairseq.functional import partition, pool_by_record
 from pyramidion_fairseq.functional.provenance import TokenRecord
+from tests.functional.partition_cases import SHAPES, case
 
 triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
 partition_triton = pytest.importorskip("pyramidion_fairseq.functional.partition_triton")
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
-#: batch, n, k, d, share of padding: groups of one, groups over the tile of 8, columns over that of 256, n / k odd.
-SHAPES = [
-    (2, 8, 8, 64, 0),
-    (2, 16, 4, 5, 0),
-    (1, 40, 2, 33, 0.3),
-    (3, 24, 5, 300, 0.4),
-    (2, 33, 1, 17, 1.0),
-    (4, 90, 30, 1, 0),
-]
-
-
-def case(batch, n, k, d, padded, seed=0):
-    """Float64 (embeddings, weights, gradient), and (slots, members, filled): a random partition into ragged groups."""
-    generator = torch.Generator().manual_seed(seed)
-    embeddings, grad = (torch.randn(batch, size, d, generator=generator, dtype=torch.float64) for size in (n, k))
-    weights = torch.rand(batch, n, generator=generator, dtype=torch.float64)
-    group = -(-n // k)
-    places = torch.rand(batch, k * group, generator=generator).argsort(dim=1)  # the last k * group - n are byes
-    members = places.view(batch, k, group)
-    filled = members < n
-    if padded:
-        padding = torch.rand(batch, n, generator=generator) < padded
-        weights = weights.masked_fill(padding, 0)
-        filled = filled & ~torch.nn.functional.pad(padding, (0, k * group - n)).gather(1, places).view_as(members)
-    owner = torch.arange(k).view(1, k, 1).expand_as(members).flatten(1)
-    slots = torch.empty_like(places).scatter(1, places, owner)[:, :n]
-    filled = None if filled.all() else filled
-    return (embeddings, weights, grad), (slots, members.clamp(max=n - 1), filled)
 
 
 def at(tensors, dtype):
