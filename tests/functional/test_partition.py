@@ -60,7 +60,8 @@ def test_compiles_without_a_break(length, k, padded):
     embeddings, scores = torch.randn(2, length, 6, requires_grad=True), torch.rand(2, length, requires_grad=True)
     mask = torch.arange(length) >= torch.tensor([[length], [9]]) if padded else None
     compiled = torch.compile(pool, fullgraph=True, backend="aot_eager")
-    with torch._dynamo.config.patch(recompile_limit=16):
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"  # torch 2.6
+    with torch._dynamo.config.patch({limit: 16}):
         results = [f(embeddings, scores, k, padding_mask=mask) for f in (pool, compiled)]
     grads = [torch.autograd.grad(r.embeddings.square().sum() + r.scores.sum(), [embeddings, scores]) for r in results]
     for eager, other in zip((*results[0], *grads[0]), (*results[1], *grads[1])):
