@@ -35,8 +35,9 @@ say "3/3 everything else, and this package (editable)"
 pip install -r "$lock"
 # torch for GPUs brings the triton it was built with; beside torch for CPUs it runs the kernels' tests.
 .venv/bin/python -c 'import triton' 2> /dev/null || pip install --no-deps triton==3.9.0
-# For the test of --ddp-backend fully_sharded; it has no wheel, and would be built beside a torch of its own, too.
-pip install --no-build-isolation --no-deps fairscale==0.4.13
+# For the test of --ddp-backend fully_sharded, beside the environment: fairseq imports it where it can, with warnings. It
+# has no wheel, and would be built beside a torch of its own, too.
+[ -d .venv/fairscale ] || pip install --no-build-isolation --no-deps --target .venv/fairscale fairscale==0.4.13
 rm -f pyramidion_fairseq/functional/_native.*.so
 pip install --no-build-isolation --no-deps -e .
 ls pyramidion_fairseq/functional/_native.*.so > /dev/null 2>&1 ||

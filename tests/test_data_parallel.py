@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.forked import Forked, fairseq_command
-from tests.sharded import on_cpus
+from tests.sharded import FAIRSCALE, train
 from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
 
 EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}', "--eval-rouge-samples", "3"]
@@ -57,13 +57,19 @@ SPREAD = [
 ]  # fmt: skip
 
 
+def train_sharded():
+    """What runs ``fairseq-train`` with fairscale."""
+    if not FAIRSCALE.is_dir():
+        pytest.skip("needs fairscale where scripts/bootstrap.sh puts it")
+    return train
+
+
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp", "fully_sharded"])
 def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path, backend):
     """40 documents make 7 batches, 5 make 4: one process runs out of both first, and gets dummy batches."""
     main, sharded = fairseq_command("train"), backend == "fully_sharded"
     if sharded:
-        pytest.importorskip("fairscale")
-        main = on_cpus(main)
+        main = train_sharded()
     write_corpus(tmp_path, words=6)
     args = [
         tmp_path,
@@ -158,11 +164,11 @@ def test_layers_inside_a_wrapper_compute_the_same(tiny_model, random_tokens, mon
 
 def test_sharded_layers_do_not_generate(tmp_path):
     """In validation they would wait forever: said in one line, before anything is trained."""
-    pytest.importorskip("fairscale")
+    main = train_sharded()
     write_corpus(tmp_path, words=6)
     args = [tmp_path, *TASK, *TRAIN, *EVAL, *SPREAD, "--ddp-backend", "fully_sharded", "--min-params-to-wrap", "100"]
     with pytest.raises(AssertionError) as failed:
-        two(on_cpus(fairseq_command("train")), ["fairseq-train", *args, "--no-save"], tmp_path)
+        two(main, ["fairseq-train", *args, "--no-save"], tmp_path)
     assert "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded spreads" in str(failed.value)
 
 

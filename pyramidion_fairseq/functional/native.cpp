@@ -386,8 +386,8 @@ class Tournament {
 };
 
 void check(const Tensor& tensor, const char* name, at::IntArrayRef sizes) {
-  TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous() && tensor.sizes() == sizes, name, " must be on the CPU, contiguous and ",
-              sizes, ", got ", tensor.sizes());
+  TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous() && tensor.sizes() == sizes, name,
+              " must be on the CPU, contiguous and ", sizes, ", got ", tensor.sizes());
 }
 
 void check(const std::optional<Tensor>& tensor, const char* name, at::IntArrayRef sizes) {
@@ -410,7 +410,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> tournament(const Tens
                                                                       const std::optional<Tensor>& padding_mask,
                                                                       int64_t places, int64_t k, double base, bool sort,
                                                                       bool preserve_order) {
-  TORCH_CHECK(scores.dim() == 2 && k > 0 && places >= scores.size(1) && places > k && places % k == 0,
+  const bool halves = k > 0 && places > k && places % k == 0 && (places / k & (places / k - 1)) == 0;
+  TORCH_CHECK(scores.dim() == 2 && halves && places >= scores.size(1),
               "cannot play a tournament of ", scores.sizes(), " in ", places, " places for ", k, " slots");
   const int64_t batch = scores.size(0), length = scores.size(1), group = places / k;
   check(scores, "scores", {batch, length});

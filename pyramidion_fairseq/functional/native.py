@@ -35,5 +35,9 @@ def _compiled():
     return module
 
 
-#: The compiled functions, or None.
-FUNCTIONS = _compiled()
+_FUNCTIONS = _compiled()
+
+
+def functions():
+    """The compiled functions; None where there are none."""
+    return _FUNCTIONS

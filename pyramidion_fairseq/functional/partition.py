@@ -14,7 +14,7 @@ import re
 import torch
 from torch import Tensor
 
-from . import native
+from .native import functions
 
 #: One for each copy of this file: a model exported to transformers has its own, and to define an operator twice
 #: crashes what holds the first.
@@ -52,7 +52,7 @@ def _partition_sum(embeddings, weights, slots, members, filled):
         return _kernels().partition_sum(embeddings, weights, members, filled)
     if _is_compiled(embeddings, weights):
         inputs = embeddings.contiguous(), _as_summed(weights, embeddings), members.contiguous()
-        return native.FUNCTIONS.partition_sums(*inputs, None if filled is None else filled.contiguous())
+        return functions().partition_sums(*inputs, None if filled is None else filled.contiguous())
     return sum_members(embeddings, weights, members, filled)
 
 
@@ -72,7 +72,7 @@ def _partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_we
         return _kernels().partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights)
     if _is_compiled(embeddings, weights):
         inputs = grad.contiguous(), embeddings.contiguous(), _as_summed(weights, embeddings), slots.contiguous()
-        of_embeddings, of_weights = native.FUNCTIONS.partition_gradients(*inputs, d_embeddings, d_weights)
+        of_embeddings, of_weights = functions().partition_gradients(*inputs, d_embeddings, d_weights)
         return of_embeddings, of_weights.to(weights.dtype)
     return gradients(grad, embeddings, weights, slots, d_embeddings, d_weights)
 
@@ -144,7 +144,7 @@ def _offsets(batch: int, size: int, like: Tensor) -> Tensor:
 
 def _is_compiled(embeddings: Tensor, weights: Tensor) -> bool:
     on_cpu = embeddings.device.type == weights.device.type == "cpu"
-    return native.FUNCTIONS is not None and on_cpu and weights.element_size() <= _summed(embeddings).itemsize
+    return functions() is not None and on_cpu and weights.element_size() <= _summed(embeddings).itemsize
 
 
 def _summed(embeddings: Tensor) -> torch.dtype:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
+from .native import functions
 
 #: One for each copy of this file, as in ``partition``.
 _NAMESPACE = re.sub(r"\W", "_", __name__)
@@ -53,7 +53,7 @@ def tournament(
     limit = torch.finfo(scores.dtype).max / 4  # the difference of two infinite scores would be NaN
     scores = scores.clamp(-limit, limit)
     on_cpu = all(x is None or x.device.type == "cpu" for x in (scores, padding_mask))
-    if native.FUNCTIONS is None or not on_cpu:
+    if functions() is None or not on_cpu:
         return _play(scores, padding_mask, places, k, base, sort, preserve_order)
     *played, filled, _ = _play_on_cpu(scores, padding_mask, places, k, base or 0.0, sort, preserve_order)
     return Played(*played, None if padding_mask is None and places == length else filled)
@@ -98,14 +98,14 @@ def _play(scores, padding_mask, places: int, k: int, base, sort: bool, preserve_
 def _play_on_cpu(scores, padding_mask, places, k, base, sort, preserve_order):
     """Compiled. Base 0 is the plain softmax. The last output is what the backward pass needs, in bytes."""
     padding_mask = None if padding_mask is None else padding_mask.contiguous()
-    return native.FUNCTIONS.tournament(scores.contiguous(), padding_mask, places, k, base, sort, preserve_order)
+    return functions().tournament(scores.contiguous(), padding_mask, places, k, base, sort, preserve_order)
 
 
 @_play_on_cpu.register_fake
 def _(scores, padding_mask, places, k, base, sort, preserve_order):
     batch, length = scores.shape
     may_be_empty = padding_mask is not None or places != length
-    record = native.FUNCTIONS.record_bytes(places, k, scores.element_size())
+    record = functions().record_bytes(places, k, scores.element_size())
     return (
         scores.new_empty(batch, k),
         scores.new_empty(batch, length, dtype=torch.int64),
@@ -124,7 +124,7 @@ def _(scores, padding_mask, places, k, base, sort, preserve_order):
 )
 def _play_on_cpu_backward(d_slot_scores, d_weights, padding_mask, record, places, base):
     padding_mask = None if padding_mask is None else padding_mask.contiguous()
-    return native.FUNCTIONS.tournament_backward(
+    return functions().tournament_backward(
         d_slot_scores.contiguous(), d_weights.contiguous(), padding_mask, record, places, base
     )
 

@@ -7,9 +7,9 @@ from pyramidion_fairseq.functional import native
 
 @pytest.fixture(params=["compiled", "operations of torch"], scope="module")
 def both_ways(request):
-    if request.param == "compiled" and native.FUNCTIONS is None:
+    if request.param == "compiled" and native.functions() is None:
         pytest.skip("pyramidion_fairseq was installed without a compiler")
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "compiled":
-            patch.setattr(native, "FUNCTIONS", None)
+            patch.setattr(native, "_FUNCTIONS", None)
         yield

@@ -14,15 +14,15 @@ from tests.functional.partition_cases import SHAPES, case
 from tests.functional.test_successive_halving import random_case
 
 NAME = "pyramidion_fairseq.functional._native"
-compiled = pytest.mark.skipif(native.FUNCTIONS is None, reason="pyramidion_fairseq was installed without a compiler")
+compiled = pytest.mark.skipif(native.functions() is None, reason="pyramidion_fairseq was installed without a compiler")
 
 
 def both(monkeypatch, scores, *arguments):
     """(Played, gradient of the scores), compiled and in operations of torch."""
     results = []
-    for functions in (native.FUNCTIONS, None):
+    for functions in (native.functions(), None):
         with monkeypatch.context() as patch:
-            patch.setattr(native, "FUNCTIONS", functions)
+            patch.setattr(native, "_FUNCTIONS", functions)
             played = tournament(scores, *arguments)
         generator = torch.Generator().manual_seed(1)
         loss = sum(
@@ -172,8 +172,8 @@ def test_weights_of_more_precision_are_kept(monkeypatch):
     embeddings, scores, _ = random_case(2, 40, 16, seed=0)
     inputs = [embeddings.detach().float().requires_grad_(), scores]
     results = []
-    for functions in (native.FUNCTIONS, None):
-        monkeypatch.setattr(native, "FUNCTIONS", functions)
+    for functions in (native.functions(), None):
+        monkeypatch.setattr(native, "_FUNCTIONS", functions)
         played = tournament(scores, None, 5, 20.0, True, True)
         found = partition.partition_sum(inputs[0], played.weights, *played[1:2], *played[3:])
         results.append(torch.autograd.grad(found.sum(), inputs))
@@ -219,5 +219,5 @@ def test_that_does_not_load_is_told(monkeypatch, caplog):
 def test_never_compiled(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, NAME, None)  # as if there were no such file
     assert native._compiled() is None and not caplog.text
-    monkeypatch.setattr(native, "FUNCTIONS", None)
+    monkeypatch.setattr(native, "_FUNCTIONS", None)
     assert isinstance(tournament(torch.rand(2, 8), None, 2, 20.0, True, True), Played)
