@@ -42,10 +42,17 @@ def extensions():
     if CppExtension is None:
         return []
     sources, name = ["pyramidion_fairseq/functional/native.cpp"], "pyramidion_fairseq.functional._native"
-    threads = [] if sys.platform == "darwin" else ["-fopenmp"]  # torch's
+    threads = [] if sys.platform == "darwin" else ["-fopenmp"]
     # Products are rounded before they are added wherever a number stands: else results depended on where memory lies.
     flags = ["-O3", "-ffp-contract=off", "-g0", f'-DBUILT_FOR="{torch.__version__}"', *threads]
-    return [CppExtension(name, sources, extra_compile_args=flags, extra_link_args=threads)]
+    return [CppExtension(name, sources, extra_compile_args=flags, extra_link_args=threads and openmp())]
+
+
+def openmp():
+    """What links to the OpenMP that this torch brings, or else to the system's: there must not be two with threads."""
+    folder = Path(torch.__file__).parent
+    own = [path for place in (folder / "lib", folder.parent / "torch.libs") for path in place.glob("libgomp*.so*")]
+    return [str(path) for path in own[:1]] or ["-fopenmp"]
 
 
 setup(
