@@ -32,11 +32,10 @@ class Replay(TorchDispatchMode):
 
     def __init__(self, function, device=None):
         super().__init__()
-        self.operations, overwritten = [], []
-        self._overwritten = overwritten
+        self.operations, self._overwritten = [], []
         with self:
             self.result = function()
-        for tensor, before in reversed(overwritten):
+        for tensor, before in reversed(self._overwritten):
             tensor.copy_(before)
         Replay.made += 1
 

@@ -215,13 +215,8 @@ class Tournament {
     for (int64_t round = 0; round < rounds; ++round) {
       const int64_t size = bracket_.size(round), first = bracket_.first(round);
       int32_t* order = record.orders + first;
-      if (round == 0 || sort) {
-        const T nothing = -std::numeric_limits<T>::infinity();
-        if (round > 0) std::fill(now_.begin() + candidates, now_.begin() + size, nothing);
-        rank(sort, size, order);
-      } else {
-        std::iota(order, order + size, 0);
-      }
+      if (round > 0) std::fill(now_.begin() + candidates, now_.begin() + size, kNothing);
+      rank(sort, size, order);
       T* ordered = record.scores + first;
       for (int64_t i = 0; i < size; ++i) ordered[i] = i < candidates ? now_[order[i]] : T(0);
       meet(ordered, size, candidates, record.weights + first / 2);
@@ -300,7 +295,7 @@ class Tournament {
     int32_t tokens = 0;
     for (int64_t place = 0; place < bracket_.places; ++place) {
       const bool taken = real(place, padding);
-      now_[place] = taken ? scores[place] : -std::numeric_limits<T>::infinity();
+      now_[place] = taken ? scores[place] : kNothing;
       tokens += taken;
     }
     *record.tokens = tokens;
@@ -310,8 +305,7 @@ class Tournament {
   void rank(bool sort, int64_t size, int32_t* order) {
     if (sort) return rank_(now_.data(), size, order);
     std::iota(order, order + size, 0);
-    const T nothing = -std::numeric_limits<T>::infinity();
-    std::stable_partition(order, order + size, [&](int32_t i) { return now_[i] != nothing; });
+    std::stable_partition(order, order + size, [&](int32_t i) { return now_[i] != kNothing; });
   }
 
   // One round: what comes of each pair is left in `now_`.
@@ -378,6 +372,8 @@ class Tournament {
     }
   }
 
+  static constexpr T kNothing = -std::numeric_limits<T>::infinity();  // the score of an empty place
+
   const Bracket bracket_;
   Ranking<T> rank_;
   const Strength<T> strength_;
@@ -399,6 +395,12 @@ void check_numbers(const int64_t* numbers, int64_t count, int64_t bound, const c
   bool good = true;
   for (int64_t i = 0; i < count; ++i) good &= static_cast<uint64_t>(numbers[i]) < static_cast<uint64_t>(bound);
   TORCH_CHECK_INDEX(good, name, " must lie in [0, ", bound, ")");
+}
+
+// Further on, but null stays null.
+template <typename T>
+T* beyond(T* pointer, int64_t count) {
+  return pointer == nullptr ? nullptr : pointer + count;
 }
 
 template <typename T>
@@ -437,10 +439,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> tournament(const Tens
       Tournament<scalar_t> match(bracket);
       for (int64_t b = begin; b < end; ++b) {
         const Played<scalar_t> own{out.slot_scores + b * k, out.weights + b * length, out.slots + b * length,
-                                   out.members + b * places, may_be_empty ? out.filled + b * places : nullptr};
+                                   out.members + b * places, beyond(out.filled, b * places)};
         std::memset(record_at + (b + 1) * bytes - 8, 0, 8);  // the same bytes every time, also where nothing is
-        match.play(scores_at + b * length, padding_at == nullptr ? nullptr : padding_at + b * length, sort,
-                   preserve_order, Record<scalar_t>(record_at + b * bytes, bracket), own);
+        match.play(scores_at + b * length, beyond(padding_at, b * length), sort, preserve_order,
+                   Record<scalar_t>(record_at + b * bytes, bracket), own);
       }
     });
   });
@@ -468,9 +470,8 @@ Tensor tournament_backward(const Tensor& d_slot_scores, const Tensor& d_weights,
       const at::AutoDispatchBelowADInplaceOrView guard;
       Tournament<scalar_t> match(bracket);
       for (int64_t b = begin; b < end; ++b)
-        match.differentiate(padding_at == nullptr ? nullptr : padding_at + b * length, d_slot_scores_at + b * k,
-                            d_weights_at + b * length, Record<scalar_t>(record_at + b * bytes, bracket),
-                            d_scores_at + b * length);
+        match.differentiate(beyond(padding_at, b * length), d_slot_scores_at + b * k, d_weights_at + b * length,
+                            Record<scalar_t>(record_at + b * bytes, bracket), d_scores_at + b * length);
     });
   });
   return d_scores;
@@ -603,13 +604,16 @@ inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum*
   }                                                                                                                    \
   FOR_EACH_PROCESSOR void gradients_of(T* d_embeddings, Sum* d_weights, const T* grad, const T* embeddings,            \
                                        const Sum* weights, const int64_t* slots, int64_t begin, int64_t end,           \
-                                       int64_t dim, T* part) {                                                          \
-    token_gradients(d_embeddings, d_weights, grad, embeddings, weights, slots, begin, end, dim, part);                  \
+                                       int64_t dim, T* part) {                                                         \
+    token_gradients(d_embeddings, d_weights, grad, embeddings, weights, slots, begin, end, dim, part);                 \
   }
 SUMS_AND_GRADIENTS(float, float)
 SUMS_AND_GRADIENTS(double, double)
 SUMS_AND_GRADIENTS(at::BFloat16, float)
 SUMS_AND_GRADIENTS(at::Half, float)
+
+template <typename T>
+using SumOf = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // Calls work(document, begin, end) for parts of all documents, of so many items with so many numbers each.
 template <typename Work>
@@ -635,7 +639,7 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
   const Tensor out = at::empty({batch, k, dim}, embeddings.options());
   const bool past_caches = is_past_caches(out);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, embeddings.scalar_type(), "partition_sums", [&] {
-    using Sum = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
+    using Sum = SumOf<scalar_t>;
     scalar_t* out_at = out.mutable_data_ptr<scalar_t>();
     const scalar_t* embeddings_at = embeddings.const_data_ptr<scalar_t>();
     const Sum* weights_at = weights.const_data_ptr<Sum>();
@@ -646,8 +650,8 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
       std::vector<Sum> sums(dim);
       scalar_t part[kPart<scalar_t>];
       sums_of(out_at + document * k * dim, embeddings_at + document * length * dim, weights_at + document * length,
-              members_at + document * k * group, filled_at == nullptr ? nullptr : filled_at + document * k * group,
-              begin, end, group, dim, sums.data(), past_caches ? part : nullptr);
+              members_at + document * k * group, beyond(filled_at, document * k * group), begin, end, group,
+              dim, sums.data(), past_caches ? part : nullptr);
     });
   });
   return out;
@@ -664,7 +668,7 @@ std::tuple<Tensor, Tensor> partition_gradients(const Tensor& grad, const Tensor&
   const Tensor d_weights = of_weights ? at::empty_like(weights) : at::empty({0}, weights.options());
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, embeddings.scalar_type(), "partition_gradients", [&] {
-        using Sum = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
+        using Sum = SumOf<scalar_t>;
         scalar_t* d_embeddings_at = of_embeddings ? d_embeddings.mutable_data_ptr<scalar_t>() : nullptr;
         Sum* d_weights_at = of_weights ? d_weights.mutable_data_ptr<Sum>() : nullptr;
         const scalar_t *grad_at = grad.const_data_ptr<scalar_t>(), *embeddings_at = embeddings.const_data_ptr<scalar_t>();
@@ -675,8 +679,7 @@ std::tuple<Tensor, Tensor> partition_gradients(const Tensor& grad, const Tensor&
           const int64_t start = document * length;
           check_numbers(slots_at + start + begin, end - begin, k, "slots");
           scalar_t part[kPart<scalar_t>];
-          gradients_of(of_embeddings ? d_embeddings_at + start * dim : nullptr,
-                       of_weights ? d_weights_at + start : nullptr, grad_at + document * k * dim,
+          gradients_of(beyond(d_embeddings_at, start * dim), beyond(d_weights_at, start), grad_at + document * k * dim,
                        embeddings_at + start * dim, weights_at + start, slots_at + start, begin, end, dim,
                        past_caches ? part : nullptr);
         });

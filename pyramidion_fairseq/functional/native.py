@@ -9,6 +9,7 @@ import importlib
 import logging
 
 import torch
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -41,3 +42,8 @@ _FUNCTIONS = _compiled()
 def functions():
     """The compiled functions; None where there are none."""
     return _FUNCTIONS
+
+
+def compiled_for(*tensors: Tensor | None) -> bool:
+    """Whether there are compiled functions, and the tensors lie where these can read them."""
+    return _FUNCTIONS is not None and all(x is None or x.device.type == "cpu" for x in tensors)

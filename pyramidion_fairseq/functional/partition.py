@@ -14,7 +14,7 @@ import re
 import torch
 from torch import Tensor
 
-from .native import functions
+from .native import compiled_for, functions
 
 #: One for each copy of this file: a model exported to transformers has its own, and to define an operator twice
 #: crashes what holds the first.
@@ -143,8 +143,7 @@ def _offsets(batch: int, size: int, like: Tensor) -> Tensor:
 
 
 def _is_compiled(embeddings: Tensor, weights: Tensor) -> bool:
-    on_cpu = embeddings.device.type == weights.device.type == "cpu"
-    return functions() is not None and on_cpu and weights.element_size() <= _summed(embeddings).itemsize
+    return compiled_for(embeddings, weights) and weights.element_size() <= _summed(embeddings).itemsize
 
 
 def _summed(embeddings: Tensor) -> torch.dtype:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .native import functions
+from .native import compiled_for, functions
 
 #: One for each copy of this file, as in ``partition``.
 _NAMESPACE = re.sub(r"\W", "_", __name__)
@@ -52,8 +52,7 @@ def tournament(
     places = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
     limit = torch.finfo(scores.dtype).max / 4  # the difference of two infinite scores would be NaN
     scores = scores.clamp(-limit, limit)
-    on_cpu = all(x is None or x.device.type == "cpu" for x in (scores, padding_mask))
-    if functions() is None or not on_cpu:
+    if not compiled_for(scores, padding_mask):
         return _play(scores, padding_mask, places, k, base, sort, preserve_order)
     *played, filled, _ = _play_on_cpu(scores, padding_mask, places, k, base or 0.0, sort, preserve_order)
     return Played(*played, None if padding_mask is None and places == length else filled)
