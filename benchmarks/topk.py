@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyramidion_fairseq.functional import gumbel_topk, hard_topk, iterative_topk, reference, sinkhorn_topk
+from pyramidion_fairseq.functional import gumbel_topk, hard_topk, iterative_topk, reference, sinkhorn_topk, tournament
 from pyramidion_fairseq.functional import successive_halving_topk as ours
 
 PARTS = ["rows", "time", "nccs"]
@@ -120,18 +120,25 @@ def operations(tensors) -> int:
 
 
 def gpu_variants(device: str) -> dict[str, Callable[[], Any]]:
-    """At bf16: ours, launched and as a graph; floors: read E once; read it twice and write it once."""
+    """At bf16: ours, launched and as a graph, and the tournament alone, by its kernels and in operations of torch;
+    floors: read E once; read it twice and write it once."""
     tensors = inputs(GPU_SHAPE, device, torch.bfloat16)
     read, copy = tensors[0].detach().sum, tensors[0].detach().clone
     variants = {"floor, forward": read, "floor, forward + backward": lambda: (read(), copy())}
-    for what, call in passes(ours, *tensors).items():
-        variants[f"ours, {what}"] = call
+    calls = {f"ours{{}}, {what}": call for what, call in passes(ours, *tensors).items()}
+    scores, k = tensors[1].detach(), GPU_SHAPE[-1]
+    calls["tournament{}"] = lambda: tournament.tournament(scores, None, k, 20.0, True, True)
+    calls["tournament in operations of torch{}"] = lambda: tournament._play(
+        scores, None, scores.size(1), k, 20.0, True, True
+    )
+    for name, call in calls.items():
+        variants[name.format("")] = call
         call()  # kernels are compiled outside the graph
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             call()
-        variants[f"ours, as a CUDA graph, {what}"] = graph.replay
+        variants[name.format(", as a CUDA graph")] = graph.replay
     return variants
 
 

@@ -1,6 +1,6 @@
 """fairscale's FullyShardedDataParallel on CPUs: what it does is all there, but its order on a GPU's streams.
 
-    python -m tests.sharded fairseq-train's options
+python -m tests.sharded fairseq-train's options
 """
 
 from __future__ import annotations

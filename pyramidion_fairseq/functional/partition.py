@@ -7,18 +7,18 @@ where nothing is compiled, they are operations of torch.
 
 from __future__ import annotations
 
-import functools
-import importlib
 import re
 
 import torch
 from torch import Tensor
 
+from .gpu import Kernels
 from .native import compiled_for, functions
 
 #: One for each copy of this file: a model exported to transformers has its own, and to define an operator twice
 #: crashes what holds the first.
 _NAMESPACE = re.sub(r"\W", "_", __name__)
+_kernels = Kernels("partition_triton")
 
 
 def partition_sum(
@@ -156,17 +156,4 @@ def _as_summed(weights: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def _on_gpu(*tensors: Tensor) -> bool:
-    return all(x.is_cuda and x.dtype != torch.float64 for x in tensors) and _kernels() is not None
-
-
-@functools.lru_cache(maxsize=None)
-def _kernels():
-    """The Triton kernels, imported where they are needed; None where they cannot be.
-
-    By name: a model exported to transformers is made of what an ``import`` statement names, and must load without
-    Triton, too. It takes torch's operations.
-    """
-    try:
-        return importlib.import_module(f"{__package__}.partition_triton")
-    except ImportError:
-        return None
+    return _kernels.take(*tensors) and all(x.dtype != torch.float64 for x in tensors)

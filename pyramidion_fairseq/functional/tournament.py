@@ -1,7 +1,7 @@
 """The tournament of successive halving, on scores alone.
 
-On a CPU it is compiled (native.cpp). In operations of torch it has two parts: the draw, which has no gradient, and the
-play, which has.
+On a CPU it is compiled (native.cpp), on a GPU it is kernels of Triton (tournament_triton). In operations of torch,
+which are the reference of both, it has two parts: the draw, which has no gradient, and the play, which has.
 
 A bracket is (B, g, k): each of the k slots has g places. In the first round, place j of the first half meets place j
 of the second half, and what comes of it, the left one's successor, takes place j; so on with the halves of the first
@@ -18,10 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .gpu import Kernels
 from .native import compiled_for, functions
 
 #: One for each copy of this file, as in ``partition``.
 _NAMESPACE = re.sub(r"\W", "_", __name__)
+_kernels = Kernels("tournament_triton")
 
 
 class Played(NamedTuple):
@@ -50,16 +52,20 @@ def tournament(
     """
     length = scores.size(1)
     places = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
-    limit = torch.finfo(scores.dtype).max / 4  # the difference of two infinite scores would be NaN
+    # Of infinite scores the difference would be NaN; of huge ones it would overflow in the gradient.
+    limit = torch.finfo(scores.dtype).max ** 0.5
     scores = scores.clamp(-limit, limit)
-    if not compiled_for(scores, padding_mask):
+    if compiled_for(scores, padding_mask):
+        *played, filled, _ = _play_on_cpu(scores, padding_mask, places, k, base or 0.0, sort, preserve_order)
+    elif sort and scores.dtype == torch.float32 and _kernels.take(scores, padding_mask):
+        *played, filled = _play_on_gpu(scores, padding_mask, places, k, base or 0.0, preserve_order)
+    else:
         return _play(scores, padding_mask, places, k, base, sort, preserve_order)
-    *played, filled, _ = _play_on_cpu(scores, padding_mask, places, k, base or 0.0, sort, preserve_order)
     return Played(*played, None if padding_mask is None and places == length else filled)
 
 
 def _play(scores, padding_mask, places: int, k: int, base, sort: bool, preserve_order: bool) -> Played:
-    """In operations of torch: on GPUs, and the reference."""
+    """In operations of torch."""
     length = scores.size(1)
     keys, may_be_empty = scores.detach(), padding_mask is not None or places != length
     if padding_mask is not None:
@@ -102,16 +108,20 @@ def _play_on_cpu(scores, padding_mask, places, k, base, sort, preserve_order):
 
 @_play_on_cpu.register_fake
 def _(scores, padding_mask, places, k, base, sort, preserve_order):
+    record = functions().record_bytes(places, k, scores.element_size())
+    return *_fake(scores, padding_mask, places, k), scores.new_empty(scores.size(0), record, dtype=torch.uint8)
+
+
+def _fake(scores, padding_mask, places, k) -> tuple[Tensor, ...]:
+    """Tensors as :class:`Played` has them; ``filled`` without documents where no place can be empty."""
     batch, length = scores.shape
     may_be_empty = padding_mask is not None or places != length
-    record = functions().record_bytes(places, k, scores.element_size())
     return (
         scores.new_empty(batch, k),
         scores.new_empty(batch, length, dtype=torch.int64),
         scores.new_empty(batch, length),
         scores.new_empty(batch, k, places // k, dtype=torch.int64),
         scores.new_empty(batch if may_be_empty else 0, k, places // k, dtype=torch.bool),
-        scores.new_empty(batch, record, dtype=torch.uint8),
     )
 
 
@@ -145,6 +155,49 @@ def _differentiate(ctx, d_slot_scores, d_slots, d_weights, *_):
 
 
 _play_on_cpu.register_autograd(_differentiate, setup_context=_save)
+
+
+@torch.library.custom_op(
+    f"{_NAMESPACE}::play_on_gpu",
+    mutates_args=(),
+    schema="(Tensor scores, Tensor? padding_mask, int places, int k, float base, bool preserve_order)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _play_on_gpu(scores, padding_mask, places, k, base, preserve_order):
+    """With sorting. Base 0 is the plain softmax."""
+    return _kernels().tournament(scores, padding_mask, places, k, base, preserve_order)
+
+
+@_play_on_gpu.register_fake
+def _(scores, padding_mask, places, k, base, preserve_order):
+    return _fake(scores, padding_mask, places, k)
+
+
+@torch.library.custom_op(
+    f"{_NAMESPACE}::play_on_gpu_backward",
+    mutates_args=(),
+    schema="(Tensor d_slot_scores, Tensor d_weights, Tensor scores, Tensor members, Tensor filled, float base)"
+    " -> Tensor",
+)
+def _play_on_gpu_backward(d_slot_scores, d_weights, scores, members, filled, base):
+    return _kernels().tournament_backward(d_slot_scores, d_weights, scores, members, filled, base)
+
+
+@_play_on_gpu_backward.register_fake
+def _(d_slot_scores, d_weights, scores, members, filled, base):
+    return d_weights.new_empty(d_weights.shape)
+
+
+def _save_on_gpu(ctx, inputs, output) -> None:
+    ctx.base = inputs[4]
+    ctx.save_for_backward(inputs[0], *output[3:])
+
+
+def _differentiate_on_gpu(ctx, d_slot_scores, d_slots, d_weights, *_):
+    return _play_on_gpu_backward(d_slot_scores, d_weights, *ctx.saved_tensors, ctx.base), None, None, None, None, None
+
+
+_play_on_gpu.register_autograd(_differentiate_on_gpu, setup_context=_save_on_gpu)
 
 
 @torch.no_grad()

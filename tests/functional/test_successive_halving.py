@@ -189,6 +189,18 @@ def test_infinite_scores_are_the_highest_and_the_lowest():
     assert pooled.weights[0, 3] > 0.99 and pooled.weights[0, [5, 6]].max() < 1e-6
 
 
+@pytest.mark.parametrize("base", [20.0, None])
+def test_infinite_scores_spoil_no_gradient(base):
+    """However large what comes from above is, as with scaled losses."""
+    embeddings, scores, _ = random_case(8, 60, 3, seed=0, dtype=torch.float32)
+    with torch.no_grad():
+        scores[:, ::7], scores[:, 1::7] = float("inf"), -float("inf")
+    pooled = successive_halving_topk(embeddings, scores, 5, base=base)
+    loss = (pooled.embeddings.sum() + pooled.scores.sum()) * 65536
+    grads = torch.autograd.grad(loss, [embeddings, scores])
+    assert all(x.isfinite().all() for x in (pooled.embeddings, pooled.scores, *grads))
+
+
 def test_padding_is_not_even_read():
     embeddings, scores, _ = random_case(2, 20, 3, seed=0)
     mask = torch.arange(20) >= torch.tensor([[20], [3]])

@@ -1,0 +1,34 @@
+"""Triton kernels, imported where they are needed. Without them a GPU takes operations of torch, their reference."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+
+from torch import Tensor
+
+
+class Kernels:
+    """A module of this package with Triton kernels.
+
+    By name: a model exported to transformers is made of what an ``import`` statement names, and must load without
+    Triton, too. It takes torch's operations. Whether there are kernels is known before they are imported, as Triton
+    takes a second to load, and torch.compile does not follow imports.
+    """
+
+    def __init__(self, name: str):
+        self.name = f"{__package__}.{name}"
+        self.exist = _is_there("triton") and _is_there(self.name)
+
+    def take(self, first: Tensor, *others: Tensor | None) -> bool:
+        """Whether there are kernels, and all tensors lie on one GPU."""
+        return self.exist and first.is_cuda and all(x is None or x.device == first.device for x in others)
+
+    def __call__(self):
+        """The module."""
+        return importlib.import_module(self.name)
+
+
+def _is_there(module: str) -> bool:
+    spec = find_spec(module)
+    return spec is not None and spec.loader is not None  # a folder that is only called so has no loader
