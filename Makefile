@@ -1,7 +1,8 @@
 # `make demo` and `make test` are all that a fresh machine needs (Linux, Python 3.11, git, make).
 # `make soak`: faults injected, long runs, BART at its real shapes; nine minutes on two cores.
+# `make gpu`: what needs a GPU, tests and benchmarks; goes on where it was stopped.
 # `make versions`: the oldest and the newest torch and numpy, each in an environment of its own; needs the network.
-.PHONY: demo test soak versions lint setup clean
+.PHONY: demo test soak gpu versions lint setup clean
 DATA ?=
 ARGS ?=
 
@@ -17,6 +18,9 @@ test: setup
 
 soak: setup
 	@.venv/bin/python -m pytest -m soak $(ARGS)
+
+gpu: setup
+	@.venv/bin/python scripts/gpu.py $(ARGS)
 
 versions:
 	@$(or $(wildcard .venv/bin/python),python3) scripts/versions.py $(ARGS)
