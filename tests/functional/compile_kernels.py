@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import torch
 import triton
@@ -19,6 +20,8 @@ from pyramidion_fairseq.functional import partition_triton, tournament_triton
 #: Documents, n, k: several rounds in several chunks; numbers that are no powers of two; those that Triton takes for
 #: constants, as 1.
 SHAPES = [(2, 8192, 512), (3, 1000, 100), (1, 2, 1)]
+#: Comes with Triton.
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
 class Driver:
@@ -64,7 +67,7 @@ def spilled(kernel) -> int:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        command = [str(CUOBJDUMP), "-res-usage", file.name]
         usage = subprocess.run(command, check=True, capture_output=True, text=True)
     return sum(map(int, re.findall(r"(?:STACK|LOCAL):(\d+)", usage.stdout + usage.stderr)))
 
