@@ -288,10 +288,7 @@ def _gradient_kernel(
     slots = tl.program_id(0).to(tl.int64) * SLOTS
     for start in range(0, SLOTS * group, NODES):
         slot, place, inside = _nodes(slots, start, group, count, SLOTS, NODES)
-        token = slot // k * length + tl.load(members + slot * group + place, mask=inside, other=0)
-        taken = inside
-        if HAS_FILLED:
-            taken = taken & (tl.load(filled + slot * group + place, mask=inside, other=0) != 0)
+        token, taken = _tokens(members, filled, slot, place, inside, length, k, group, HAS_FILLED)
         node = slot * 2 * group + group + place
         tl.store(score_of + node, tl.load(scores + token, mask=taken, other=-float("inf")), mask=inside)
         tl.store(d_share_of + node, tl.load(d_weights + token, mask=taken, other=0.0), mask=inside)
@@ -336,10 +333,7 @@ def _gradient_kernel(
         tl.debug_barrier()
     for start in range(0, SLOTS * group, NODES):
         slot, place, inside = _nodes(slots, start, group, count, SLOTS, NODES)
-        token = slot // k * length + tl.load(members + slot * group + place, mask=inside, other=0)
-        taken = inside
-        if HAS_FILLED:
-            taken = taken & (tl.load(filled + slot * group + place, mask=inside, other=0) != 0)
+        token, taken = _tokens(members, filled, slot, place, inside, length, k, group, HAS_FILLED)
         d = tl.load(d_of + slot * 2 * group + group + place, mask=inside, other=0.0)
         tl.store(d_scores + token, d, mask=taken)
 
@@ -350,6 +344,16 @@ def _nodes(slots, start, nodes, count, SLOTS: tl.constexpr, NODES: tl.constexpr)
     number = start + tl.arange(0, NODES)
     slot = slots + number // nodes
     return slot, number % nodes, (number < SLOTS * nodes) & (slot < count)
+
+
+@triton.jit
+def _tokens(members, filled, slot, place, inside, length, k, group: tl.constexpr, HAS_FILLED: tl.constexpr):
+    """The members at some places of slots, among the tokens of all documents, and whether a place is taken."""
+    seat = slot * group + place
+    token = slot // k * length + tl.load(members + seat, mask=inside, other=0)
+    if HAS_FILLED:
+        inside &= tl.load(filled + seat, mask=inside, other=0) != 0
+    return token, inside
 
 
 @triton.jit

@@ -11,6 +11,7 @@ from pyramidion_fairseq.functional import native, partition
 from pyramidion_fairseq.functional import tournament as module
 from pyramidion_fairseq.functional.tournament import Played, tournament
 from tests.functional.partition_cases import SHAPES, case
+from tests.functional.play_cases import assert_same, play
 from tests.functional.test_successive_halving import random_case
 
 NAME = "pyramidion_fairseq.functional._native"
@@ -23,23 +24,8 @@ def both(monkeypatch, scores, *arguments):
     for functions in (native.functions(), None):
         with monkeypatch.context() as patch:
             patch.setattr(native, "_FUNCTIONS", functions)
-            played = tournament(scores, *arguments)
-        generator = torch.Generator().manual_seed(1)
-        loss = sum(
-            (x * torch.randn(x.shape, generator=generator, dtype=x.dtype)).sum()
-            for x in (played.slot_scores, played.weights)
-        )
-        results.append((played, torch.autograd.grad(loss, scores)[0]))
+            results.append(play(scores, *arguments))
     return results
-
-
-def check(results, **tolerance):
-    (ours, gradient), (plain, expected) = results
-    for name in ("slots", "members", "filled"):
-        a, b = getattr(ours, name), getattr(plain, name)
-        assert (a is None) == (b is None) and (a is None or torch.equal(a, b)), name
-    for a, b in ((ours.slot_scores, plain.slot_scores), (ours.weights, plain.weights), (gradient, expected)):
-        torch.testing.assert_close(a, b, **tolerance)
 
 
 @compiled
@@ -50,7 +36,7 @@ def check(results, **tolerance):
 @pytest.mark.parametrize("length, k", [(2, 1), (8, 2), (13, 3), (40, 39), (600, 7), (5000, 1250)])
 def test_tournament(length, k, base, sort, preserve_order, ties, padding, monkeypatch):
     _, scores, mask = random_case(4, length, 1, seed=length, ties=ties, padding=padding)
-    check(both(monkeypatch, scores, mask, k, base, sort, preserve_order), rtol=0, atol=1e-12)
+    assert_same(both(monkeypatch, scores, mask, k, base, sort, preserve_order), rtol=0, atol=1e-12)
 
 
 @compiled
@@ -83,7 +69,9 @@ def test_order_of_special_scores(length, k, dtype, monkeypatch):
         torch.randn(3, length, generator=generator, dtype=dtype),
         special[:1].expand(3, length),
     ):
-        check(both(monkeypatch, scores.clone().requires_grad_(), None, k, 20.0, True, True), rtol=1e-5, atol=1e-5)
+        assert_same(
+            both(monkeypatch, scores.clone().requires_grad_(), None, k, 20.0, True, True), rtol=1e-5, atol=1e-5
+        )
 
 
 @compiled

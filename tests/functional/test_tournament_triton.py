@@ -13,6 +13,7 @@ from pyramidion_fairseq.functional import native, successive_halving_topk
 from pyramidion_fairseq.functional import tournament as module
 from pyramidion_fairseq.functional.gpu import Kernels
 from pyramidion_fairseq.functional.tournament import Played, tournament
+from tests.functional.play_cases import assert_same, play
 from tests.functional.test_successive_halving import outputs_and_gradients, random_case
 
 triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
@@ -45,23 +46,8 @@ def both(scores, mask, k, base, preserve_order):
         results = []
         for take in (lambda self, *tensors: True, lambda self, *tensors: False):
             patch.setattr(Kernels, "take", take)
-            played = tournament(scores, mask, k, base, True, preserve_order)
-            generator = torch.Generator().manual_seed(1)
-            loss = sum(
-                (x * torch.randn(x.shape, generator=generator).to(DEVICE)).sum()
-                for x in (played.slot_scores, played.weights)
-            )
-            results.append((played, torch.autograd.grad(loss, scores)[0]))
+            results.append(play(scores, mask, k, base, True, preserve_order))
     return results
-
-
-def check(results, **tolerance):
-    (ours, gradient), (plain, expected) = results
-    for name in ("slots", "members", "filled"):
-        a, b = getattr(ours, name), getattr(plain, name)
-        assert (a is None) == (b is None) and (a is None or torch.equal(a, b)), name
-    for a, b in ((ours.slot_scores, plain.slot_scores), (ours.weights, plain.weights), (gradient, expected)):
-        torch.testing.assert_close(a, b, **tolerance)
 
 
 @pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
@@ -70,20 +56,20 @@ def check(results, **tolerance):
 @pytest.mark.parametrize("length, k", [(2, 1), (8, 2), (13, 3), (40, 39)])
 def test_tournament(length, k, base, preserve_order, padding, small_chunks):
     _, scores, mask = random_case(3, length, 1, seed=length, padding=padding, dtype=torch.float32)
-    check(both(scores, mask, k, base, preserve_order), rtol=1e-5, atol=1e-5)
+    assert_same(both(scores, mask, k, base, preserve_order), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", [None, "anywhere"])
 def test_of_equal_scores_the_earlier_goes_first(padding, small_chunks):
     _, scores, mask = random_case(3, 40, 1, seed=0, ties=True, padding=padding, dtype=torch.float32)
-    check(both(scores, mask, 5, 20.0, True), rtol=1e-5, atol=1e-5)
+    assert_same(both(scores, mask, 5, 20.0, True), rtol=1e-5, atol=1e-5)
 
 
 def test_chunks_as_they_are():
     """Of 1,024, 256, 256 and 128."""
     generator = torch.Generator().manual_seed(0)  # scores so far apart that rounding exchanges no two of them
     scores = torch.stack([torch.randperm(1500, generator=generator) for _ in range(2)]).float() / 1500
-    check(both(scores, None, 100, 20.0, True), rtol=1e-5, atol=1e-4)  # gradients go up to 20
+    assert_same(both(scores, None, 100, 20.0, True), rtol=1e-5, atol=1e-4)  # gradients go up to 20
 
 
 @pytest.mark.parametrize("length, k", [(50, 25), (49, 25)])
@@ -98,7 +84,7 @@ def test_order_of_special_scores(length, k, small_chunks):
         torch.randn(3, length, generator=generator) * 100,
         special[:1].expand(3, length),
     ):
-        check(both(scores, None, k, 20.0, True), rtol=1e-5, atol=1e-5)
+        assert_same(both(scores, None, k, 20.0, True), rtol=1e-5, atol=1e-5)
 
 
 def test_nan_goes_somewhere(small_chunks):
