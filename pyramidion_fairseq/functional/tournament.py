@@ -109,11 +109,11 @@ def _play_on_cpu(scores, padding_mask, places, k, base, sort, preserve_order):
 @_play_on_cpu.register_fake
 def _(scores, padding_mask, places, k, base, sort, preserve_order):
     record = functions().record_bytes(places, k, scores.element_size())
-    return *_fake(scores, padding_mask, places, k), scores.new_empty(scores.size(0), record, dtype=torch.uint8)
+    return *make_room(scores, padding_mask, places, k), scores.new_empty(scores.size(0), record, dtype=torch.uint8)
 
 
-def _fake(scores, padding_mask, places, k) -> tuple[Tensor, ...]:
-    """Tensors as :class:`Played` has them; ``filled`` without documents where no place can be empty."""
+def make_room(scores: Tensor, padding_mask: Tensor | None, places: int, k: int) -> tuple[Tensor, ...]:
+    """Room for what :class:`Played` has; ``filled`` without documents where no place can be empty."""
     batch, length = scores.shape
     may_be_empty = padding_mask is not None or places != length
     return (
@@ -170,7 +170,7 @@ def _play_on_gpu(scores, padding_mask, places, k, base, preserve_order):
 
 @_play_on_gpu.register_fake
 def _(scores, padding_mask, places, k, base, preserve_order):
-    return _fake(scores, padding_mask, places, k)
+    return make_room(scores, padding_mask, places, k)
 
 
 @torch.library.custom_op(
@@ -283,9 +283,12 @@ def strength(scores: Tensor, base: float | None) -> Tensor:
     """What the softmax over a pair is taken of: base**score, or the scores themselves (Eq. 6) where base is None."""
     if base is None:
         return scores
-    # Scores are meant to lie in [0, 1]; far above, base**score would overflow and inf - inf be NaN.
-    highest = math.log(torch.finfo(scores.dtype).max) / math.log(base) - 1
-    return (scores.clamp(max=highest) * math.log(base)).exp()
+    return (scores.clamp(max=highest_score(base, scores.dtype)) * math.log(base)).exp()
+
+
+def highest_score(base: float, dtype: torch.dtype) -> float:
+    """Scores are meant to lie in [0, 1]; far above, from here on, base**score would overflow and inf - inf be NaN."""
+    return math.log(torch.finfo(dtype).max) / math.log(base) - 1
 
 
 def _slot_order(

@@ -18,6 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .tournament import highest_score, make_room
+
 _NOBODY = tl.constexpr(0x7FFFFFFFFFFFFFFF)  # a key after those of all candidates
 
 
@@ -364,19 +366,14 @@ def _load_children(tree, node, nodes, inside):
 
 def tournament(
     scores: Tensor, padding_mask: Tensor | None, places: int, k: int, base: float, preserve_order: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """(B, n) float32, (B, n) bool or None -> the fields of ``tournament.Played``, with sorting. Base 0 is the plain
     softmax; ``filled`` has no documents where no place can be empty."""
     (batch, length), rounds, group = scores.shape, (places // k).bit_length() - 1, places // k
-    may_be_empty = padding_mask is not None or places != length
-    slot_scores, weights = scores.new_empty(batch, k), scores.new_empty(batch, length)
-    slots = scores.new_empty(batch, length, dtype=torch.int64)
-    members = scores.new_empty(batch, k, group, dtype=torch.int64)
-    filled = scores.new_empty(batch if may_be_empty else 0, k, group, dtype=torch.bool)
+    slot_scores, slots, weights, members, filled = played = make_room(scores, padding_mask, places, k)
     if not batch:
-        return slot_scores, slots, weights, members, filled
+        return played
     scores = scores.contiguous()
-    padding_mask = scores if padding_mask is None else padding_mask.contiguous()
     candidates = 2 * (places - k)  # of all rounds
     ranks, ordered = scores.new_empty(batch, candidates, dtype=torch.int32), scores.new_empty(batch, candidates)
     nodes, places_of = (scores.new_empty(batch, places, dtype=torch.int32) for _ in range(2))
@@ -393,7 +390,7 @@ def tournament(
             _sort_kernel[batch, chunks](
                 keys,
                 scores,
-                padding_mask,
+                scores if padding_mask is None else padding_mask.contiguous(),
                 ordered[:, first - 2 * size :] if round else ordered,
                 length,
                 size,
@@ -401,7 +398,7 @@ def tournament(
                 *softmax,
                 candidates,
                 FIRST=round == 0,
-                PADDED=padding_mask is not scores,
+                PADDED=padding_mask is not None,
                 PEAKED=base > 0,
                 CHUNK=chunk,
                 num_warps=max(chunk // 128, 1),
@@ -461,10 +458,10 @@ def tournament(
             places,
             k,
             group,
-            HAS_FILLED=may_be_empty,
+            HAS_FILLED=filled.size(0) > 0,
             PLACES=many,
         )
-    return slot_scores, slots, weights, members, filled
+    return played
 
 
 def tournament_backward(
@@ -509,4 +506,4 @@ def _softmax(base: float) -> tuple[float, float]:
     """log(base), and the score above which base**score would overflow."""
     if base == 0:
         return 0.0, 0.0
-    return math.log(base), math.log(torch.finfo(torch.float32).max) / math.log(base) - 1
+    return math.log(base), highest_score(base, torch.float32)
