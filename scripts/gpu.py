@@ -8,16 +8,15 @@ benchmarks/results/gpu, or the folder of ``--output``. Started again, it goes on
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from steps import ROOT, call, take
 
-ROOT = Path(__file__).resolve().parent.parent
 TESTS = [
     "tests/functional/test_tournament_triton.py", "tests/functional/test_partition_triton.py",
     "tests/test_no_waiting.py", "tests/test_recording.py", "tests/test_data_parallel.py",
@@ -55,25 +54,18 @@ STEPS = {
 }
 
 
-def take(name: str, step: Step, output: Path) -> str | None:
-    """Run one step; returns what was wrong, or None. Its log is called NAME.log when all went well."""
-    folder, done, log = output / name, output / f"{name}.log", output / f"{name}.failed.log"
+def run(name: str, step: Step, output: Path) -> str:
+    """One step; its log is called NAME.log when all went well. Returns what to say of it."""
+    folder, log = output / name, output / f"{name}.failed.log"
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, *(argument.format(output=folder) for argument in step.arguments)]
-    with open(log, "w", encoding="utf-8") as file:
-        try:
-            status = subprocess.run(
-                command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, timeout=60 * step.minutes
-            ).returncode
-        except subprocess.TimeoutExpired:
-            return f"stopped after {step.minutes:g} minutes ({log})"
-    if not any(folder.iterdir()):
-        folder.rmdir()
-    if status:
-        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return f"{lines[-1].strip()[:200] if lines else f'exit status {status}'} ({log})"
-    log.replace(done)
-    return None
+    log.unlink(missing_ok=True)
+    try:
+        call([sys.executable, *(argument.format(output=folder) for argument in step.arguments)], log, step.minutes)
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    log.replace(output / f"{name}.log")
+    return "done"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,16 +79,13 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no such step: {', '.join(sorted(unknown))}")
     if not torch.cuda.is_available():
         parser.error("no GPU is there, or this torch is built for CPUs; make test tests what a CPU can")
-    output, failed = args.output.resolve(), 0
+    output, steps = args.output.resolve(), {}
     for name in args.steps or STEPS:
         if (output / f"{name}.log").exists():
             logger.info(f"{name}: done before")
-            continue
-        begin = time.monotonic()
-        wrong = take(name, STEPS[name], output)
-        failed |= wrong is not None
-        logger.info(f"{name}: {f'FAILED: {wrong}' if wrong else 'done'} ({time.monotonic() - begin:.0f} s)")
-    return failed
+        else:
+            steps[name] = functools.partial(run, name, STEPS[name], output)
+    return take(steps, logger)
 
 
 if __name__ == "__main__":

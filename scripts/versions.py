@@ -8,15 +8,14 @@ says where old CPU builds of torch are: those of pip's own index bring 3 GB of C
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
-import os
 import re
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from steps import ROOT, FailedError, call, take
+
 TESTS = [
     "tests/functional", "tests/contracts/test_poolers.py", "tests/contracts/test_scorers.py", "tests/test_task.py",
     "tests/test_checkpoints.py", "tests/test_whole_checkpoints.py", "tests/test_compat.py",
@@ -28,10 +27,6 @@ FIRST_NUMPY = {(3, 11): "1.23.2", (3, 12): "1.26.0", (3, 13): "2.1.0"}
 OTHERS = ["omegaconf", "sentencepiece", "rouge-score", "sacrebleu", "pytest", "pytest-timeout", "hypothesis"]
 
 logger = logging.getLogger("versions")
-
-
-class FailedError(RuntimeError):
-    """A row could not be installed, or its tests failed."""
 
 
 def declared(name: str) -> str:
@@ -53,16 +48,6 @@ def matrix(newest_torch: str | None) -> dict[str, tuple[str, str]]:
         "oldest": (f"torch=={declared('torch')}.*", oldest),
         "newest-torch-oldest-numpy": (newest, oldest),
     }
-
-
-def call(command: list, log: Path, **environment: str) -> None:
-    """Run a command with its output at the end of a log; FailedError with the last line where it fails."""
-    with open(log, "a", encoding="utf-8") as file:
-        env = {**os.environ, **environment}
-        status = subprocess.run(list(map(str, command)), cwd=ROOT, env=env, stdout=file, stderr=file).returncode
-    if status:
-        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
-        raise FailedError(f"{lines[-1].strip()[:200]} (all of it: {log})")
 
 
 def install(python: Path, torch: str, numpy: str, index: list, log: Path) -> None:
@@ -122,15 +107,14 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     index = ["--extra-index-url", args.torch_index] if args.torch_index else []
     index += ["--find-links", args.find_links] if args.find_links else []
-    failed = 0
-    for name in rows:
-        folder, begin = (args.folder / name).resolve(), time.monotonic()
-        try:
-            said = nothing_installed(folder) if name == "nothing-installed" else row(name, *known[name], folder, index)
-        except FailedError as error:
-            failed, said = 1, f"FAILED: {error}"
-        logger.info(f"{name}: {said} ({time.monotonic() - begin:.0f} s)")
-    return failed
+    folders = {name: (args.folder / name).resolve() for name in rows}
+    steps = {
+        name: functools.partial(nothing_installed, folder)
+        if name == "nothing-installed"
+        else functools.partial(row, name, *known[name], folder, index)
+        for name, folder in folders.items()
+    }
+    return take(steps, logger)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     spec = importlib.util.spec_from_file_location("gpu_script", ROOT / "scripts" / "gpu.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
