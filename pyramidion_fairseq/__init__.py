@@ -9,6 +9,7 @@ requirements.check()  # before anything else is imported, which would fail with 
 
 with quiet.unconfigured_logging():
     from . import checkpoints, compat
+    from .criterions import ChunkedCrossEntropyCriterion
     from .errors import PyramidionError, install_excepthook
     from .functional import Pooled, successive_halving_topk
     from .models import PyramidionModel
@@ -23,6 +24,7 @@ with quiet.unconfigured_logging():
     install_excepthook()
 
 __all__ = [
+    "ChunkedCrossEntropyCriterion",
     "FusedAdamW",
     "LongDocumentSummarizationTask",
     "Pooled",

@@ -77,6 +77,19 @@ class PyramidionConfig(FairseqDataclass):
     sinkhorn_epsilon: float = _option(1e-2, "pooler sinkhorn_topk: strength of the entropy, squared units of score")
     sinkhorn_iterations: int = _option(200, "pooler sinkhorn_topk: Sinkhorn iterations")
 
+    # Copying
+    pointer: bool = _option(
+        False, "summary tokens are written or copied from the document, through the poolings (pointer-generator)"
+    )
+    pointer_layer: int = _option(
+        0, "decoder layer whose attention to the document points, counted from 1; 0: the last one"
+    )
+    pointer_heads: int = _option(1, "how many of its heads point, the first ones, averaged")
+    pointer_bias: float = _option(
+        -1.0, "initial logit of the gates of copying and of continuing what was copied; that of writing is 0"
+    )
+    pointer_detach_weights: bool = _option(False, "scorers learn nothing from what was copied")
+
     # Lengths
     max_source_positions: int = _option(8192, "maximum length of a document")
     max_target_positions: int = _option(1024, "maximum length of a summary")
@@ -150,4 +163,21 @@ def complete(cfg: Any) -> Namespace:
         raise PyramidionError(f"--block-size must be at least 1, got {options.block_size}")
     if options.softmax_base != 0 and options.softmax_base <= 1:
         raise PyramidionError(f"--softmax-base must be above 1 (or 0: plain softmax), got {options.softmax_base}")
+    if options.pointer:
+        _check_pointer(options)
     return options
+
+
+def _check_pointer(options: Namespace) -> None:
+    """Refuse settings under which a pointer cannot say which tokens it copies."""
+    layers, heads = options.decoder_layers, options.decoder_attention_heads
+    if not 0 <= options.pointer_layer <= layers:
+        raise PyramidionError(f"--pointer-layer must be from 1 to {layers}, or 0, got {options.pointer_layer}")
+    if not 1 <= options.pointer_heads <= heads:
+        raise PyramidionError(f"--pointer-heads must be from 1 to {heads}, got {options.pointer_heads}")
+    if options.pooling_schedule and not POOLERS.get(options.pooler).exact_record:
+        exact = ", ".join(name for name in POOLERS.names() if POOLERS.get(name).exact_record)
+        raise PyramidionError(
+            f"--pointer: with --pooler {options.pooler} the tokens of a vector are not known exactly; "
+            f"take one of {exact}"
+        )

@@ -47,7 +47,8 @@ class Replay(TorchDispatchMode):
                 if argument.alias_info is not None and argument.alias_info.is_write:
                     self._overwritten.append((value, value.clone()))
         out = func(*args, **(kwargs or {}))
-        self.operations.append((func, args, kwargs or {}, out))
+        if not isinstance(out, int):  # of types, which the host alone works on: promote_types
+            self.operations.append((func, args, kwargs or {}, out))
         return out
 
     def replay(self):

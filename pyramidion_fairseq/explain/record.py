@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from ..functional import TokenRecord, attention_to_tokens, compose_poolings, keep_record
+from ..functional import TokenRecord, attention_to_tokens, compose_poolings
 from ..text import TokenizedText
 from .types import DocumentWords, Length, ModelFacts
 
@@ -64,7 +63,9 @@ def read_records(
     lengths = [int(length) for length in encoder_out["src_lengths"][0].flatten()]
     records = compose_poolings(encoder_out["pooling_slots"], encoder_out["pooling_weights"])
     names = [f"after layer {layer}" for layer in encoder.poolings]
-    decoder = _seen_by_decoder(encoder, records, encoder_out["src_lengths"][0])
+    decoder = encoder.decoder_record(
+        encoder_out["pooling_slots"], encoder_out["pooling_weights"], encoder_out["src_lengths"][0], max(lengths)
+    )
     attention = attention[:, :, encoder.output_globals :]
     visible = (~encoder_out["encoder_padding_mask"][0]).sum(dim=1).tolist()
     return [
@@ -76,19 +77,6 @@ def read_records(
         )
         for row, length in enumerate(lengths)
     ]
-
-
-def _seen_by_decoder(encoder: nn.Module, records: list[TokenRecord], lengths: Tensor) -> TokenRecord:
-    """(B, n) record of the encoder's output."""
-    if not records or any(pooling.pooler.upsamples for pooling in encoder.poolings.values()):
-        positions = torch.arange(int(lengths.max()), device=lengths.device)
-        record = keep_record((positions < lengths).float())
-    else:
-        record = records[-1]
-    if encoder.num_globals and not encoder.output_globals and encoder.global_embeddings.replace_first:
-        # The first vector makes room for a global token.
-        record = TokenRecord(record.slots, record.weights.masked_fill(record.slots == 0, 0))
-    return record
 
 
 def _lengths(encoder: nn.Module, length: int, visible: int) -> tuple[Length, ...]:

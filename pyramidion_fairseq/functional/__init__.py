@@ -10,6 +10,7 @@ from .lsh import lsh_attention, lsh_buckets
 from .neighbourhood import masked_attention, neighbours, visible_tokens, window_attention
 from .padding import move_padding_right, token_positions
 from .partition import partition_sum
+from .pointer import CopySource, copy_attention, copy_distribution, copy_probability, mix_log_probabilities
 from .provenance import (
     TokenRecord,
     attention_to_tokens,
@@ -24,11 +25,15 @@ from .successive_halving import Pooled, keep_all, successive_halving_topk
 from .window_pooling import max_windows, mean_windows, repeat_slots, window_size
 
 __all__ = [
+    "CopySource",
     "Pooled",
     "TokenRecord",
     "attention_to_tokens",
     "block_attention",
     "compose_poolings",
+    "copy_attention",
+    "copy_distribution",
+    "copy_probability",
     "dot_product_attention",
     "dropout",
     "efficient_attention",
@@ -44,6 +49,7 @@ __all__ = [
     "masked_attention",
     "max_windows",
     "mean_windows",
+    "mix_log_probabilities",
     "move_padding_right",
     "neighbours",
     "partition_sum",

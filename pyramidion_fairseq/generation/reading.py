@@ -40,6 +40,10 @@ class Reading:
         x = F.linear(states, projection.weight, projection.bias)
         return x.unflatten(2, (attention.num_heads, attention.head_dim)).transpose(1, 2).contiguous()
 
+    def first_heads(self, keys: Tensor, heads: int | None) -> Tensor:
+        """Return the keys of the first ``heads`` heads, of all where that is None."""
+        return keys[:, :heads]
+
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """(B, H, q, D) scaled queries -> (B, H, q, k)."""
         return queries @ keys.mT
@@ -83,6 +87,9 @@ class ChunkedReading(Reading):
         if projection.bias is not None:
             keys += projection.bias[:, None]
         return keys.unflatten(2, (attention.num_heads, attention.head_dim)), self.values(attention, states)
+
+    def first_heads(self, keys: Tensor, heads: int | None) -> Tensor:
+        return keys[:, :, :heads]
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """(B, H, q, D) scaled queries -> (B, H, q, chunks * size)."""

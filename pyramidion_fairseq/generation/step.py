@@ -81,7 +81,12 @@ def start(
 
 
 def decode_step(
-    layers: nn.ModuleList, x: Tensor, hidden: Tensor, state: DecodingState, weights_of: int | None = None
+    layers: nn.ModuleList,
+    x: Tensor,
+    hidden: Tensor,
+    state: DecodingState,
+    weights_of: int | None = None,
+    heads: int | None = None,
 ) -> tuple[list[Tensor], Tensor | None]:
     """The newest token of every hypothesis through all layers.
 
@@ -91,9 +96,10 @@ def decode_step(
         hidden: (R,) bool, True where the token is padding.
         state: of the steps before, with room for this one; changed.
         weights_of: the layer, counted from 0, whose attention to the document is returned.
+        heads: h, how many of its heads, the first ones; None: all.
 
     Returns:
-        (R, C) x and the output of each layer; (H, R, 1, k) float attention weights, or None.
+        (R, C) x and the output of each layer; (h, R, 1, k) float attention weights, or None.
     """
     state.begin_step(hidden)
     outputs, weights = [x], None
@@ -101,7 +107,7 @@ def decode_step(
         x = _residual(layer.self_attn_layer_norm, layer.normalize_before, x, _self_attention, layer, number, state)
         queries = layer.encoder_attn_layer_norm(x) if layer.normalize_before else x
         if number == weights_of:
-            weights = attention_weights(layer.encoder_attn, queries, state, number)
+            weights = attention_weights(layer.encoder_attn, queries, state, number, heads)
         x = _residual(layer.encoder_attn_layer_norm, layer.normalize_before, x, _attend_document, layer, number, state)
         x = _residual(layer.final_layer_norm, layer.normalize_before, x, _feed_forward, layer)
         outputs.append(x)
@@ -145,10 +151,15 @@ def _feed_forward(x: Tensor, layer: nn.Module) -> Tensor:
     return few_rows_linear(layer.fc2, layer.activation_fn(few_rows_linear(layer.fc1, x)))
 
 
-def attention_weights(attention: nn.Module, x: Tensor, state: DecodingState, number: int) -> Tensor:
-    """(H, R, 1, k) weights with which (R, C) hypotheses read the document in layer ``number``; float32 at least."""
-    queries = _heads(attention, x, state) * attention.scaling
-    scores = state.reading.scores(queries, state.documents[number][0])
+def attention_weights(
+    attention: nn.Module, x: Tensor, state: DecodingState, number: int, heads: int | None = None
+) -> Tensor:
+    """(h, R, 1, k) weights with which the first h heads of (R, C) hypotheses read the document in layer ``number``.
+
+    float32 at least.
+    """
+    queries = _heads(attention, x, state)[:, :heads] * attention.scaling
+    scores = state.reading.scores(queries, state.reading.first_heads(state.documents[number][0], heads))
     if state.document_mask is not None:
         scores = scores + state.document_mask
     weights = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)[..., : state.reading.tokens]

@@ -24,6 +24,17 @@ class Architecture(NamedTuple):
 
 
 _POWER = {"scorer": "attention_sum", "pooler": "hard_topk"}
+#: Architectures that there are with a pointer, too.
+_POINTERS = (
+    "deeppyramidion",
+    "deep_blockwise",
+    "blockwise_2k",
+    "blockwise_8k",
+    "transpooler_2k_512",
+    "transpooler_8k_512",
+    "transpooler_8k_2k",
+    "pyramidion_8k_8k_2k_512",
+)
 
 #: Names tell the lengths that successive layers read, then the one that the decoder reads where it differs.
 ARCHITECTURES: dict[str, Architecture] = {
@@ -93,6 +104,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "funnel_2k_512": Architecture("blockwise_2k", {"pooling_schedule": "1:512", "pooler": "funnel"}),
     "funnel_8k_512": Architecture("blockwise_8k", {"pooling_schedule": "1:512", "pooler": "funnel"}),
     "funnel_8k_2k": Architecture("blockwise_8k", {"pooling_schedule": "1:2048", "pooler": "funnel"}),
+    # With a pointer-generator (See et al. 2017) on what the decoder reads.
+    **{f"{name}_pointer": Architecture(name, {"pointer": True}) for name in _POINTERS},
     # BART's shapes (Lewis et al. 2020) with LSG attention, 8192 tokens; for its checkpoints.
     "bart_base_long": Architecture(
         "deep_blockwise",

@@ -7,8 +7,11 @@ from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor
 
 from ..errors import PyramidionError
+from ..functional import CopySource
 from ..generation import OWNERS, DecodingState, RecordedStep, decode_step, recordable, repeated, start, supported
 from ..generation.linear import few_rows_linear
+from .encoder import COPY_SOURCE
+from .pointer import Pointer
 
 
 class PyramidionDecoder(TransformerDecoderBase):
@@ -33,6 +36,12 @@ class PyramidionDecoder(TransformerDecoderBase):
             self.embed_positions = None
         # fairseq would ask the device whether any summary is padded, and wait; so it masks without asking.
         self.cross_self_attention = True
+        options = cfg.options
+        #: What mixes copies from the document into the summary, or None.
+        self.pointer = None
+        if options.pointer:
+            layer = (options.pointer_layer or self.num_layers) - 1
+            self.pointer = Pointer(self.output_embed_dim, layer, options.pointer_heads, options.pointer_bias)
 
     def make_generation_fast_(self, need_attn: bool = False, **kwargs) -> None:
         """fairseq's commands call it before they generate."""
@@ -54,29 +63,52 @@ class PyramidionDecoder(TransformerDecoderBase):
         keep different numbers of vectors, and reads alignments from it.
 
         With ``incremental_state`` and without gradients, the caches are those of :mod:`pyramidion_fairseq.generation`.
+
+        With ``--pointer`` the second result has a ``pointer``, which :meth:`get_normalized_probs` mixes in.
         """
         pooled = encoder_out is not None and bool(encoder_out.get("pooling_slots"))
+        pointer = self.pointer if encoder_out is not None else None
+        if pointer is not None:
+            if alignment_layer not in (None, pointer.layer):
+                raise PyramidionError(
+                    f"alignment_layer {alignment_layer}: this model points with layer {pointer.layer}"
+                )
+            alignment_layer, alignment_heads = pointer.layer, pointer.heads
         state = self._decoding_state(incremental_state, encoder_out, len(prev_output_tokens))
         if state is not None:
             if alignment_layer is None and self.need_attn and not pooled:
                 alignment_layer = self.num_layers - 1
-            return self._step(
-                prev_output_tokens, state, incremental_state, features_only, alignment_layer, alignment_heads
+            x, features, extra = self._step(
+                prev_output_tokens, state, incremental_state, alignment_layer, alignment_heads, features_only
             )
-        if encoder_out is not None and encoder_out.get(OWNERS):
-            encoder_out = repeated(encoder_out)
-        x, extra = super().forward(
-            prev_output_tokens,
-            encoder_out=encoder_out,
-            incremental_state=incremental_state,
-            features_only=features_only,
-            alignment_layer=alignment_layer,
-            alignment_heads=alignment_heads,
-            **kwargs,
-        )
-        if alignment_layer is None and pooled:
+        else:
+            if encoder_out is not None and encoder_out.get(OWNERS):
+                encoder_out = repeated(encoder_out)
+            features, extra = super().forward(
+                prev_output_tokens,
+                encoder_out=encoder_out,
+                incremental_state=incremental_state,
+                features_only=True,
+                alignment_layer=alignment_layer,
+                alignment_heads=alignment_heads,
+                **kwargs,
+            )
+            x = features if features_only else self.output_layer(features)
+        if pointer is not None:
+            previous = prev_output_tokens[:, -features.size(1) :]
+            source = CopySource(*encoder_out[COPY_SOURCE])
+            extra["pointer"] = pointer(features, extra["attn"][0], previous, source)
+        if pointer is not None or (alignment_layer is None and pooled):
             extra["attn"] = [None]
         return x, extra
+
+    def get_normalized_probs(self, net_output, log_probs: bool, sample: dict | None = None) -> Tensor:
+        """Return (B, t, V) probabilities of every token, or their logs; with ``--pointer`` those of the mixture."""
+        logits, extra = net_output
+        if extra is None or extra.get("pointer") is None:
+            return super().get_normalized_probs(net_output, log_probs, sample)
+        mixed = extra["pointer"].log_probabilities(logits)
+        return mixed if log_probs else mixed.exp()
 
     def _decoding_state(self, incremental_state, encoder_out, rows: int) -> DecodingState | None:
         """The state of this generation, made where it starts; None where fairseq's own caches are to be used."""
@@ -100,8 +132,8 @@ class PyramidionDecoder(TransformerDecoderBase):
             )
         return state
 
-    def _step(self, prev_output_tokens, state, incremental_state, features_only, alignment_layer, alignment_heads):
-        """The newest token only; returns what fairseq's ``forward`` does."""
+    def _step(self, prev_output_tokens, state, incremental_state, alignment_layer, alignment_heads, features_only):
+        """Compute the newest token only: (R, 1, V) logits or features, (R, 1, C) features, what fairseq adds."""
         newest = prev_output_tokens[:, -1]
         x = self.embed_scale * self.embed_tokens(newest)
         if self.project_in_dim is not None:
@@ -110,39 +142,32 @@ class PyramidionDecoder(TransformerDecoderBase):
             x = x + self.embed_positions(prev_output_tokens, incremental_state=incremental_state)[:, -1]
         if self.layernorm_embedding is not None:
             x = self.layernorm_embedding(x)
-        hidden, attention = newest.eq(self.padding_idx), None
+        hidden = newest.eq(self.padding_idx)
         state.make_room()
-        if state.recorded and alignment_layer is None:
-            step = self._recorded_step(state, incremental_state, features_only)
-            x, *outputs = step(x, hidden)
-        else:
-            outputs, attention = decode_step(self.layers, x, hidden, state, alignment_layer)
-            x = self._logits(outputs[-1], features_only)
-        if attention is not None:
-            attention = attention[:alignment_heads].to(x).mean(dim=0)
-        return x.unsqueeze(1), {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in outputs]}
 
-    def _logits(self, x: Tensor, features_only: bool) -> Tensor:
-        """(R, C) outputs of the last layer -> (R, V) logits, or (R, C') features."""
+        def compute(x: Tensor, hidden: Tensor) -> list[Tensor]:
+            outputs, attention = decode_step(self.layers, x, hidden, state, alignment_layer, alignment_heads)
+            features = self._features(outputs[-1])
+            logits = features if features_only else few_rows_linear(self.output_projection, features)
+            return [logits, features, *([] if attention is None else [attention]), *outputs]
+
+        if state.recorded:
+            name = f"recorded step {features_only} {alignment_layer} {alignment_heads}"
+            step = self.get_incremental_state(incremental_state, name)
+            if step is None:
+                step = RecordedStep(compute, state)
+                self.set_incremental_state(incremental_state, name, step)
+            compute = step
+        logits, features, *outputs = compute(x, hidden)
+        attention = None if alignment_layer is None else outputs.pop(0).to(x).mean(dim=0)
+        extra = {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in outputs]}
+        return logits.unsqueeze(1), features.unsqueeze(1), extra
+
+    def _features(self, x: Tensor) -> Tensor:
+        """(R, C) outputs of the last layer -> (R, C') what the vocabulary's projection reads."""
         if self.layer_norm is not None:
             x = self.layer_norm(x)
-        if self.project_out_dim is not None:
-            x = self.project_out_dim(x)
-        return x if features_only else few_rows_linear(self.output_projection, x)
-
-    def _recorded_step(self, state: DecodingState, incremental_state: dict, features_only: bool) -> RecordedStep:
-        """That of this generation: (R, C) embedded tokens, (R,) padding -> logits and the outputs of all layers."""
-        name = "recorded features" if features_only else "recorded logits"
-        step = self.get_incremental_state(incremental_state, name)
-        if step is None:
-
-            def compute(x: Tensor, hidden: Tensor) -> list[Tensor]:
-                outputs, _ = decode_step(self.layers, x, hidden, state)
-                return [self._logits(outputs[-1], features_only), *outputs]
-
-            step = RecordedStep(compute, state)
-            self.set_incremental_state(incremental_state, name, step)
-        return step
+        return x if self.project_out_dim is None else self.project_out_dim(x)
 
     def reorder_incremental_state_scripting(self, incremental_state: dict, new_order: Tensor) -> None:
         """Select hypotheses: ``new_order`` (R',) holds indices into the rows."""

@@ -11,12 +11,15 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
 from ..attention import ATTENTIONS
-from ..functional import move_padding_right, repeat_slots
+from ..functional import CopySource, TokenRecord, compose_poolings, keep_record, move_padding_right, repeat_slots
 from ..generation import OWNERS, regroup
 from ..schedule import PoolingSchedule
 from .encoder_layer import Dropout, PyramidionEncoderLayer
 from .global_tokens import GlobalTokens
 from .pooling import RepresentationPooling
+
+#: Key in the encoder's output of the tokens that a pointer can copy.
+COPY_SOURCE = "copy_source"
 
 
 class Encoded(NamedTuple):
@@ -31,7 +34,9 @@ class Encoded(NamedTuple):
     slots: list[Tensor]
     """(B, T_i) int64 per pooling: the slot each of its input tokens went to; global tokens are no slots."""
     weights: list[Tensor]
-    """(B, T_i) per pooling: the weight of each of its input tokens in its slot, float32 at least, detached."""
+    """(B, T_i) per pooling: the weight of each of its input tokens in its slot, float32 at least."""
+    tokens: Tensor
+    """(B, T) int64, the documents' ids with padding on the right."""
 
 
 class PyramidionEncoder(TransformerEncoderBase):
@@ -65,10 +70,12 @@ class PyramidionEncoder(TransformerEncoderBase):
                 in_output=self.output_globals > 0,
                 replace_first=not options.lsg_no_pool_with_global,
             )
-        self.schedule = PoolingSchedule.parse(cfg.options.pooling_schedule)
+        #: Whether the output holds what a pointer reads, and whether scorers learn nothing from it.
+        self.points, self.detaches_copies = options.pointer, options.pointer_detach_weights
+        self.schedule = PoolingSchedule.parse(options.pooling_schedule)
         #: Keyed by the layer after which it pools, counted from 1; layers that do not pool have no scorer.
         self.poolings = nn.ModuleDict(
-            {str(layer): RepresentationPooling.from_config(cfg.options, k) for layer, k in self.schedule.steps}
+            {str(layer): RepresentationPooling.from_config(options, k) for layer, k in self.schedule.steps}
         )
         for number, pooling in self.poolings.items():
             if pooling.needs_attention:  # the layer itself may sit inside a wrapper
@@ -122,7 +129,7 @@ class PyramidionEncoder(TransformerEncoderBase):
                 full = lengths is not None and min(lengths) == x.size(1) - first
                 mask = None if full else pooled.padding_mask
                 slots.append(pooled.slots)
-                weights.append(pooled.weights.detach())
+                weights.append(pooled.weights)
             if keep_states:
                 states.append(x[:, first:])
         if full_length is not None:
@@ -133,7 +140,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             mask = x.new_zeros(len(x), x.size(1) - first, dtype=torch.bool)
         if first:
             x, mask = self.global_embeddings.finish(x, mask)
-        return Encoded(x, mask, states, slots, weights)
+        return Encoded(x, mask, states, slots, weights, src_tokens)
 
     def _arrange(self, src_tokens: Tensor, lengths: Sequence[int] | None):
         """(B, T) right-padded tokens, (B, T) mask or None where nothing is padded, lengths if the host may know."""
@@ -186,8 +193,10 @@ class PyramidionEncoder(TransformerEncoderBase):
         Returns:
             fairseq's dict of lists: ``encoder_out`` [(k, B, C)], ``encoder_padding_mask`` [(B, k)],
             ``encoder_states`` (T_i, B, C), ``src_lengths`` [(B, 1)], and the record of the poolings:
-            ``pooling_slots`` and ``pooling_weights``, one (B, T_i) each per pooling. Positions in the record are
-            counted from the document's first token, also where the source was padded on the left.
+            ``pooling_slots`` and ``pooling_weights``, one (B, T_i) each per pooling, detached. Positions in the record
+            are counted from the document's first token, also where the source was padded on the left. With
+            ``--pointer`` the tokens that can be copied: ``copy_source``, the three tensors of
+            :class:`~pyramidion_fairseq.functional.CopySource`, through whose weights the scorers learn.
         """
         encoded = self.encode(src_tokens, token_embeddings, return_all_hiddens, document_lengths)
         lengths = src_tokens.ne(self.padding_idx).sum(dim=1, keepdim=True).int()
@@ -200,8 +209,37 @@ class PyramidionEncoder(TransformerEncoderBase):
             "src_tokens": [],
             "src_lengths": [lengths],
             "pooling_slots": encoded.slots,
-            "pooling_weights": encoded.weights,
+            "pooling_weights": [weights.detach() for weights in encoded.weights],
+            COPY_SOURCE: list(self._copy_source(encoded, lengths)) if self.points else [],
         }
+
+    def decoder_record(
+        self, slots: Sequence[Tensor], weights: Sequence[Tensor], lengths: Tensor, width: int
+    ) -> TokenRecord:
+        """Say where the documents' tokens are in the vectors that the decoder reads, global tokens not counted.
+
+        Args:
+            slots, weights: (B, T_i) per pooling.
+            lengths: (B, 1) tokens of each document.
+            width: n, tokens of the padded documents.
+
+        Returns:
+            (B, n) record.
+        """
+        if not slots or any(pooling.pooler.upsamples for pooling in self.poolings.values()):
+            positions = torch.arange(width, device=lengths.device)
+            record = keep_record((positions < lengths.clamp(min=1)).float())
+        else:
+            record = compose_poolings(slots, weights)[-1]
+        if self.num_globals and not self.output_globals and self.global_embeddings.replace_first:
+            # The first vector makes room for a global token.
+            record = TokenRecord(record.slots, record.weights.masked_fill(record.slots == 0, 0))
+        return record
+
+    def _copy_source(self, encoded: Encoded, lengths: Tensor) -> CopySource:
+        weights = [w.detach() for w in encoded.weights] if self.detaches_copies else encoded.weights
+        record = self.decoder_record(encoded.slots, weights, lengths, encoded.tokens.size(1))
+        return CopySource(encoded.tokens, record.slots + self.output_globals, record.weights)
 
     #: Generate as stock fairseq does; see ``plain_generation`` of the model.
     plain_generation = False
@@ -225,6 +263,6 @@ class PyramidionEncoder(TransformerEncoderBase):
     def _select(self, encoder_out: dict[str, list[Tensor]], documents: Tensor) -> dict[str, list[Tensor]]:
         """Every tensor of the encoder's output, for these documents only."""
         selected = super().reorder_encoder_out(encoder_out, documents)
-        for key in ("pooling_slots", "pooling_weights"):
+        for key in ("pooling_slots", "pooling_weights", COPY_SOURCE):
             selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]
         return selected

@@ -47,6 +47,11 @@ class PyramidionModel(TransformerModelBase):
                 "this architecture shares one embedding between documents and summaries: prepare the data with "
                 "preprocess/prepare.py, or with fairseq-preprocess --joined-dictionary"
             )
+        if options.pointer and task.source_dictionary != task.target_dictionary:
+            raise PyramidionError(
+                "--pointer copies ids of the document into the summary: prepare the data with one dictionary for both "
+                "(preprocess/prepare.py, or fairseq-preprocess --joined-dictionary)"
+            )
         # Without these two, fairseq would take its own default width of 512 for the decoder's input and output.
         dims = {"decoder_input_dim": options.decoder_embed_dim, "decoder_output_dim": options.decoder_embed_dim}
         transformer = TransformerConfig.from_namespace(Namespace(**vars(options), **dims))
@@ -133,7 +138,8 @@ class PyramidionModel(TransformerModelBase):
                 it. See :meth:`PyramidionEncoder.encode`.
 
         Returns:
-            ((B, t, V) logits, dict with ``attn`` and ``inner_states``).
+            ((B, t, V) logits, dict with ``attn`` and ``inner_states``; with ``--pointer`` also ``pointer``, a
+            :class:`~pyramidion_fairseq.models.pointer.PointerOutput`). :meth:`get_normalized_probs` mixes both.
         """
         encoder_out = self.encoder(
             src_tokens,

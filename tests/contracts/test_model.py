@@ -35,6 +35,11 @@ VARIANTS = (
         {"encoder_learned_pos": True, "decoder_positions": True, "decoder_learned_pos": True},
         {"checkpoint_activations": True},
         {"scorer_activation": "none", "softmax_base": 0.0},
+        {"pointer": True},
+        {"pointer": True, "pooler": "hard_topk", "pointer_heads": 2, "pointer_layer": 1},
+        {"pointer": True, "pooling_schedule": ""},
+        {"pointer": True, "pooler": "funnel"},
+        {"pointer": True, "attention": "lsg", "lsg_no_global_to_decoder": True},
     ]
 )
 pytestmark = pytest.mark.parametrize("options", VARIANTS, ids=str)
@@ -80,7 +85,9 @@ def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options,
 def test_every_parameter_gets_a_gradient_whatever_the_lengths(tiny_model, random_tokens, options):
     for lengths in ([64, 30], [3, 2], [1], [5]):
         model = tiny_model(**options).train()
-        logits(model, random_tokens(lengths), torch.tensor([[2, 5, 6]] * len(lengths))).square().sum().backward()
+        summaries = torch.tensor([[2, 5, 6]] * len(lengths))
+        output = model(random_tokens(lengths), None, summaries)
+        model.get_normalized_probs(output, log_probs=True).square().sum().backward()
         unused = [name for name, p in model.named_parameters() if p.grad is None]
         assert not unused
 
@@ -159,9 +166,8 @@ def test_beams_carry_the_record(tiny_model, random_tokens, options):
 def test_half_precision_trains(tiny_model, random_tokens, options, dtype):
     model = tiny_model(**options).to(dtype).train()
     for lengths in ([64, 20, 1], [5, 3]):
-        logits(
-            model, random_tokens(lengths), torch.tensor([[2, 9, 8]] * len(lengths))
-        ).float().square().sum().backward()
+        output = model(random_tokens(lengths), None, torch.tensor([[2, 9, 8]] * len(lengths)))
+        model.get_normalized_probs(output, log_probs=True).square().sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 

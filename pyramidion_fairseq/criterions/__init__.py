@@ -1,0 +1,5 @@
+"""Losses, registered with fairseq."""
+
+from .chunked_cross_entropy import ChunkedCrossEntropyCriterion
+
+__all__ = ["ChunkedCrossEntropyCriterion"]

@@ -1,0 +1,74 @@
+"""Log probabilities of the targets alone, without ever holding the logits of all tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: Logits that exist at a time: 16 MB of them in float32.
+CHUNK_LOGITS = 1 << 22
+
+
+def target_log_softmax(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log probability of each row's target and the sum of those of the whole vocabulary.
+
+    Rows are projected in chunks, and once more in the backward pass, so that memory is O(V) a row of a chunk instead
+    of O(N V).
+
+    Args:
+        x: (N, C) floating.
+        weight: (V, C) of the vocabulary's projection.
+        targets: (N,) int64.
+
+    Returns:
+        (N,) log softmax(x W^T) at the targets, (N,) its sum over the vocabulary; float32 at least. Under autocast the
+        products are in its precision. Differentiable once in ``x`` and ``weight``.
+    """
+    kind = x.device.type
+    dtype = torch.promote_types(x.dtype, weight.dtype)
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+    with torch.autocast(kind, enabled=False):
+        return _TargetLogSoftmax.apply(x.to(dtype), weight.to(dtype), targets)
+
+
+class _TargetLogSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        at_target, totals, normalisers = [], [], []
+        for rows, wanted in _chunks(x, weight, targets):
+            logits = _logits(rows, weight)
+            normaliser = logits.logsumexp(dim=1)
+            at_target.append(logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - normaliser)
+            totals.append(logits.sum(dim=1) - weight.size(0) * normaliser)
+            normalisers.append(normaliser)
+        ctx.save_for_backward(x, weight, targets, torch.cat(normalisers))
+        return torch.cat(at_target), torch.cat(totals)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, at_target: Tensor, total: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, targets, normalisers = ctx.saved_tensors
+        grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=normalisers.dtype)
+        start = 0
+        for rows, wanted in _chunks(x, weight, targets):
+            part = slice(start, start + len(rows))
+            first, every = at_target[part].unsqueeze(1), total[part].unsqueeze(1)
+            grad = _logits(rows, weight).sub_(normalisers[part].unsqueeze(1)).exp_()
+            grad.mul_(-(first + weight.size(0) * every)).add_(every)
+            grad.scatter_add_(1, wanted.unsqueeze(1), first)
+            grad = grad.to(x.dtype)
+            torch.mm(grad, weight, out=grad_x[part])
+            grad_weight += grad.T @ rows
+            start = part.stop
+        return grad_x, grad_weight.to(weight.dtype), None
+
+
+def _chunks(x: Tensor, weight: Tensor, targets: Tensor) -> zip:
+    rows = max(1, CHUNK_LOGITS // weight.size(0))
+    return zip(x.split(rows), targets.split(rows))
+
+
+def _logits(rows: Tensor, weight: Tensor) -> Tensor:
+    logits = rows @ weight.T
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,0 +1,107 @@
+"""A pointer-generator on the pooled vectors (See et al. 2017): each summary token is written, copied or continued."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..functional import CopySource, copy_attention, copy_distribution, copy_probability, mix_log_probabilities
+
+
+class PointerOutput(NamedTuple):
+    """What the pointer says of B documents with q rows each: summary tokens, or hypotheses of generation."""
+
+    gates: Tensor
+    """(B, q, 3) log probabilities of writing, of copying, and of continuing what was copied; float32 at least."""
+    attention: Tensor
+    """(B, q, k) to the vectors that hold tokens, rows with sum one; float32 at least."""
+    previous: Tensor
+    """(B, q) int64, the token before each row's."""
+    source: CopySource
+    """The documents' tokens."""
+
+    @property
+    def log_write(self) -> Tensor:
+        """(B, q) log of the gate of writing."""
+        return self.gates[..., 0]
+
+    @property
+    def log_copy(self) -> Tensor:
+        """(B, q) log of the gate of copying, continued or not."""
+        return torch.logsumexp(self.gates[..., 1:], dim=2)
+
+    @property
+    def continued(self) -> Tensor:
+        """(B, q) the share of continuing in copying."""
+        return torch.sigmoid(self.gates[..., 2] - self.gates[..., 1])
+
+    def documents(self, part: slice) -> PointerOutput:
+        """Return the same of some of the documents."""
+        return PointerOutput(
+            self.gates[part],
+            self.attention[part],
+            self.previous[part],
+            CopySource(*(tensor[part] for tensor in self.source)),
+        )
+
+    def target_log_probabilities(self, written: Tensor, targets: Tensor, vocabulary: int) -> Tensor:
+        """Return the log probability of each target.
+
+        Args:
+            written: (B, q) its log probability under the vocabulary's softmax.
+            targets: (B, q) int64 ids.
+            vocabulary: V.
+        """
+        copied = copy_probability(self.attention, self.source, targets, self.previous, self.continued, vocabulary)
+        return mix_log_probabilities(written.to(copied.dtype), self.log_write, copied, self.log_copy)
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Return the log probability of every token: (R, t, V) logits -> (R, t, V), float32 at least.
+
+        R rows of logits may be several hypotheses of each document: B * beam, those of a document beside each other.
+        """
+        written = F.log_softmax(logits, dim=-1, dtype=self.attention.dtype).view(*self.gates.shape[:2], -1)
+        copied = copy_distribution(self.attention, self.source, self.previous, self.continued, logits.size(-1))
+        write, copy = self.log_write.unsqueeze(2), self.log_copy.unsqueeze(2)
+        return mix_log_probabilities(written, write, copied, copy).view(logits.shape)
+
+
+class Pointer(nn.Module):
+    """The gates of the mixture, from the decoder's last state.
+
+    Args:
+        dim: C, width of the decoder's output.
+        layer: whose attention to the document points, counted from 0.
+        heads: how many of its heads, the first ones, averaged.
+        bias: initial value of the gates of copying and continuing; that of writing starts at 0.
+    """
+
+    def __init__(self, dim: int, layer: int, heads: int, bias: float):
+        super().__init__()
+        self.layer, self.heads = layer, heads
+        self.gate = nn.Linear(dim, 3)
+        nn.init.zeros_(self.gate.weight)
+        with torch.no_grad():
+            self.gate.bias.copy_(torch.tensor([0.0, bias, bias]))
+
+    def forward(self, features: Tensor, attention: Tensor, previous: Tensor, source: CopySource) -> PointerOutput:
+        """Compute the gates.
+
+        Args:
+            features: (R, t, C) the decoder's output; R = B * beam, hypotheses of a document beside each other.
+            attention: (R, t, k) of the layer's heads.
+            previous: (R, t) int64, the decoder's input.
+            source: of B documents.
+        """
+        batch = len(source.tokens)
+        gates = self.gate(features)
+        gates = gates.log_softmax(dim=2, dtype=torch.promote_types(gates.dtype, torch.float32))
+        grouped = (x.reshape(batch, -1, *x.shape[2:]) for x in (gates, attention, previous))
+        gates, attention, previous = grouped
+        return PointerOutput(gates, copy_attention(attention, source), previous, source)
+
+    def extra_repr(self) -> str:
+        return f"layer={self.layer}, heads={self.heads}"

@@ -1,0 +1,50 @@
+"""Target log probabilities in chunks equal the log softmax of all logits, which are never held."""
+
+import pytest
+import torch
+
+from pyramidion_fairseq.functional import projected_softmax
+from pyramidion_fairseq.functional.projected_softmax import target_log_softmax
+from tests.conftest import LargestTensor
+
+
+def random_case(rows=11, dim=4, vocabulary=19, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, dim, generator=generator, dtype=dtype).requires_grad_()
+    weight = torch.randn(vocabulary, dim, generator=generator, dtype=dtype).requires_grad_()
+    return x, weight, torch.randint(vocabulary, (rows,), generator=generator)
+
+
+@pytest.mark.parametrize("chunk", [1, 19 * 3, 10_000])
+def test_equals_the_log_softmax(monkeypatch, chunk):
+    monkeypatch.setattr(projected_softmax, "CHUNK_LOGITS", chunk)
+    x, weight, targets = random_case()
+    at_target, total = target_log_softmax(x, weight, targets)
+    expected = (x @ weight.T).log_softmax(dim=1)
+    torch.testing.assert_close(at_target, expected.gather(1, targets.unsqueeze(1)).squeeze(1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(total, expected.sum(dim=1), rtol=0, atol=1e-12)
+    first, second = torch.randn(2, 11, dtype=torch.float64)
+    ours = torch.autograd.grad((at_target * first + total * second).sum(), (x, weight))
+    wanted = expected.gather(1, targets.unsqueeze(1)).squeeze(1) * first + expected.sum(dim=1) * second
+    for a, b in zip(ours, torch.autograd.grad(wanted.sum(), (x, weight))):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_never_holds_all_logits(monkeypatch):
+    monkeypatch.setattr(projected_softmax, "CHUNK_LOGITS", 500)
+    x, weight, targets = random_case(rows=300, vocabulary=250)
+    with LargestTensor() as largest:
+        at_target, total = target_log_softmax(x, weight, targets)
+        (at_target.sum() + total.sum()).backward()
+    assert largest.numel <= 1200  # the rows and the vocabulary, four numbers each; all logits are 75,000
+
+
+def test_autocast_multiplies_in_its_precision():
+    x, weight, targets = random_case(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        at_target, _ = target_log_softmax(x, weight, targets)
+        at_target.sum().backward()
+    exact, _ = target_log_softmax(x, weight, targets)
+    assert at_target.dtype == x.grad.dtype == weight.grad.dtype == torch.float32
+    torch.testing.assert_close(at_target, exact, rtol=0.05, atol=0.05)
+    assert not torch.equal(at_target, exact)
