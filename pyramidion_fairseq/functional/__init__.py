@@ -10,7 +10,14 @@ from .lsh import lsh_attention, lsh_buckets
 from .neighbourhood import masked_attention, neighbours, visible_tokens, window_attention
 from .padding import move_padding_right, token_positions
 from .partition import partition_sum
-from .pointer import CopySource, copy_attention, copy_distribution, copy_probability, mix_log_probabilities
+from .pointer import (
+    CopySource,
+    copy_attention,
+    copy_distribution,
+    copy_probability,
+    mix_log_probabilities,
+    token_copies,
+)
 from .provenance import (
     TokenRecord,
     attention_to_tokens,
@@ -60,6 +67,7 @@ __all__ = [
     "split_blocks",
     "successive_halving_topk",
     "sum_by_group",
+    "token_copies",
     "token_positions",
     "visible_tokens",
     "window_attention",

@@ -2,7 +2,8 @@
 
 A pooling sends every token to one vector with one weight, and the weights of a vector's tokens sum to one. So
 attention ``a`` to the vectors copies token i with probability ``a[slot(i)] * weight(i)``, exactly (See et al. 2017,
-Eq. 9, for attention to tokens). Nothing here builds a (t, n) or (t, V) matrix, but for :func:`copy_distribution`.
+Eq. 9, for attention to tokens). Only :func:`token_copies` and
+:func:`copy_distribution` build (t, n) and (t, V) matrices.
 """
 
 from __future__ import annotations
@@ -104,13 +105,10 @@ def copy_probability(
     return (1 - continued) * anywhere + continued * following
 
 
-def copy_distribution(
-    attention: Tensor, source: CopySource, previous: Tensor, continued: Tensor, vocabulary: int
-) -> Tensor:
-    """Return :func:`copy_probability` of every token of the vocabulary: (B, t, V).
+def token_copies(attention: Tensor, source: CopySource, previous: Tensor, continued: Tensor) -> Tensor:
+    """Return the probability with which each of the source's tokens is copied: (B, t, n), rows with sum one.
 
-    It holds (B, t, n) and (B, t, V) numbers: for the few rows of a step of generation, and for criteria that ask for
-    all probabilities.
+    Arguments as of :func:`copy_probability`. For the few rows of a step of generation, and to explain a summary.
     """
     at_slots = attention.gather(2, source.slots.unsqueeze(1).expand(-1, attention.size(1), -1))
     weights = source.weights.unsqueeze(1).to(attention.dtype)
@@ -120,7 +118,18 @@ def copy_distribution(
     context = following.sum(dim=2, keepdim=True)
     following = torch.where(context > 0, following / context.masked_fill(context <= 0, 1), anywhere)
     continued = continued.unsqueeze(2)
-    copied = (1 - continued) * anywhere + continued * following
+    return (1 - continued) * anywhere + continued * following
+
+
+def copy_distribution(
+    attention: Tensor, source: CopySource, previous: Tensor, continued: Tensor, vocabulary: int
+) -> Tensor:
+    """Return :func:`copy_probability` of every token of the vocabulary: (B, t, V).
+
+    It holds (B, t, n) and (B, t, V) numbers: for the few rows of a step of generation, and for criteria that ask for
+    all probabilities.
+    """
+    copied = token_copies(attention, source, previous, continued)
     index = source.tokens.unsqueeze(1).expand_as(copied)
     return attention.new_zeros(*attention.shape[:2], vocabulary).scatter_add(2, index, copied)
 
