@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--output", type=Path, default=Path("outputs/reproduce"), help="default: outputs/reproduce")
     out.add_argument("--rows", nargs="+", default=list(ROWS), help="architectures, or TABLE:ROW such as 2:8")
     out.add_argument("--updates", type=int, help="instead of the scale's")
-    out.add_argument("--seed", type=int, default=1)
+    out.add_argument("--seeds", type=int, nargs="+", default=[1], help="every row is trained once with each")
     out.add_argument("--rounds", type=int, default=3, help="of --measure: alternating runs of every row")
     what = out.add_mutually_exclusive_group()
     what.add_argument("--measure", action="store_true", help="time training and generation, and peak memory")
@@ -77,13 +77,16 @@ def reproduce(args: argparse.Namespace) -> None:
         scale = dataclasses.replace(scale, updates=args.updates)
     args.output.mkdir(parents=True, exist_ok=True)
     folder = corpus(args.data, args.output, scale.vocabulary)
-    settle(args.output, {"data": str(folder.resolve()), "seed": args.seed, **json.loads(json.dumps(scale.__dict__))})
-    run = Run(folder, args.output, scale, args.seed, device)
+    settle(args.output, {"data": str(folder.resolve()), **json.loads(json.dumps(scale.__dict__))})
+    run = Run(folder, args.output, scale, args.seeds[0], device)
     if args.measure:
         timing.measure_rows(run, rows, args.rounds)
     elif not args.report:
-        for place, row in enumerate([*rows, "lead"], start=1):
-            do_row(run, row, f"[{place}/{len(rows) + 1}]")
+        # All rows with the first seed before any with the second: what is there can be compared.
+        work = [(run._replace(seed=seed), row) for seed in dict.fromkeys(args.seeds) for row in rows]
+        for number, (one, row) in enumerate([*work, (run, "lead")], start=1):
+            do_row(one, row, f"[{number}/{len(work) + 1}]")
+            report.write(run)
     print(report.write(run))
 
 

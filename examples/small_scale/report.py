@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from typing import Any
 
 import matplotlib
@@ -36,17 +37,30 @@ def number(text: str | None) -> float | None:
 
 
 def collect(run: Run) -> dict[str, dict[str, Any]]:
-    """Row -> {"stages", "measured", "published"} for every row of which something is there."""
+    """Row -> {"seeds", "measured", "published"} for every row of which something is there.
+
+    ``seeds`` maps each seed with which the row is done to what its stages gave; that of "lead" is "".
+    """
     path = run.output / "measure.json"
     measured = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
     folders = sorted(folder.name for folder in (run.output / "rows").glob("*"))
     names = sorted({*folders, *measured}, key=lambda row: (["lead", *ROWS, row].index(row), row))
     out = {}
     for row in names:
-        about = {"stages": results(run, row), "measured": measured.get(row), "published": published_row(row)}
-        if about["stages"] or about["measured"]:
+        about = {"seeds": by_seed(run, row), "measured": measured.get(row), "published": published_row(row)}
+        if about["seeds"] or about["measured"]:
             out[row] = about
     return out
+
+
+def by_seed(run: Run, row: str) -> dict[str, dict[str, Any]]:
+    """Seed -> what the row's stages gave, for the seeds with which all of them are done."""
+    if row == "lead":
+        found = {"": results(run, row)}
+    else:
+        seeds = sorted(int(path.name.partition("_")[2]) for path in (run.output / "rows" / row).glob("seed_*"))
+        found = {str(seed): results(run._replace(seed=seed), row) for seed in seeds}
+    return {seed: stages for seed, stages in found.items() if stages}
 
 
 def lengths(run: Run, row: str) -> str:
@@ -62,24 +76,43 @@ def lengths(run: Run, row: str) -> str:
 
 
 def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
-    """ROUGE with its intervals."""
+    """Bits per token with the deviation over seeds; ROUGE with its interval, or with the deviation over seeds."""
     lines = []
     for row, about in rows.items():
-        if not about["stages"]:
+        if not about["seeds"]:
             continue
-        stages, paper = about["stages"], about["published"]
-        scores = [interval(stages["rouge"], metric) for metric in METRICS]
-        bits = stages.get("validate", {}).get("bits_per_token")
+        runs, paper = list(about["seeds"].values()), about["published"]
+        scores = [interval(runs, metric) for metric in METRICS]
+        bits = None if row == "lead" else spread([stages["validate"]["bits_per_token"] for stages in runs])
         theirs = [paper.get("R1") or None, paper.get("R2") or None]
-        lines.append([row, lengths(run, row) if row != "lead" else None, bits and f"{bits:.2f}", *scores, *theirs])
-    titles = ["row", "lengths", "bits/token", *METRICS.values(), "paper: R-1", "paper: R-2"]
-    return "## Scores (F1 x 100, 95% intervals)\n\n" + measure.table(titles, lines)
+        lines.append([row, lengths(run, row) if row != "lead" else None, len(runs), bits, *scores, *theirs])
+    titles = ["row", "lengths", "seeds", "bits/token", *METRICS.values(), "paper: R-1", "paper: R-2"]
+    about = "F1 x 100 with 95% intervals over documents; mean ± standard deviation where there are seeds."
+    return f"## Scores\n\n{about}\n\n" + measure.table(titles, lines)
 
 
-def interval(rouge: dict[str, Any], metric: str) -> str:
-    """``12.3 [12.0, 12.6]``."""
-    score = rouge["f1"][metric]
-    return "{:.2f} [{:.2f}, {:.2f}]".format(score["mean"], score["low"], score["high"])
+def spread(values: list[float]) -> str:
+    """``8.66 ± 0.02``: mean and standard deviation of the sample; the value alone where there is one."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{deviation}"
+
+
+def interval(runs: list[dict[str, Any]], metric: str) -> str:
+    """``12.3 [12.0, 12.6]`` of one run, ``12.3 ± 0.2`` of several."""
+    scores = [stages["rouge"]["f1"][metric] for stages in runs]
+    if len(scores) > 1:
+        return spread([score["mean"] for score in scores])
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*(scores[0][name] for name in ("mean", "low", "high")))
+
+
+def bar(runs: list[dict[str, Any]], metric: str) -> tuple[float, float, float]:
+    """Mean, and what to draw below and above it: to the interval of one run, or the deviation over seeds."""
+    scores = [stages["rouge"]["f1"][metric] for stages in runs]
+    mean = statistics.fmean(score["mean"] for score in scores)
+    if len(scores) > 1:
+        deviation = statistics.stdev(score["mean"] for score in scores)
+        return mean, deviation, deviation
+    return mean, mean - scores[0]["low"], scores[0]["high"] - mean
 
 
 def ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, tuple[float | None, float | None]]]:
@@ -119,18 +152,18 @@ def time_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
 def figure(rows: dict[str, dict[str, Any]]) -> Any:
     """ROUGE bars with intervals, the lead baseline as lines; ratios of time, ours against the paper's."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(15, 6))
-    scored = [row for row, about in rows.items() if about["stages"] and row != "lead"]
+    scored = [row for row, about in rows.items() if about["seeds"] and row != "lead"]
     for i, metric in enumerate(METRICS):
-        scores = [rows[row]["stages"]["rouge"]["f1"][metric] for row in scored]
-        places = [place + 0.27 * (i - 1) for place in range(len(scored))]
-        means = [score["mean"] for score in scores]
-        errors = [[s["mean"] - s["low"] for s in scores], [s["high"] - s["mean"] for s in scores]]
-        left.bar(places, means, 0.27, yerr=errors, color=f"C{i}", label=METRICS[metric], error_kw={"lw": 1})
-        if rows.get("lead", {}).get("stages"):
-            value = rows["lead"]["stages"]["rouge"]["f1"][metric]["mean"]
+        bars = [bar(list(rows[row]["seeds"].values()), metric) for row in scored]
+        offsets = [number + 0.27 * (i - 1) for number in range(len(scored))]
+        means, below, above = ([part[side] for part in bars] for side in range(3))
+        errors = {"yerr": [below, above], "error_kw": {"lw": 1}}
+        left.bar(offsets, means, 0.27, color=f"C{i}", label=METRICS[metric], **errors)
+        if rows.get("lead", {}).get("seeds"):
+            value = rows["lead"]["seeds"][""]["rouge"]["f1"][metric]["mean"]
             left.axhline(value, color=f"C{i}", ls=":", label=f"{METRICS[metric]}, lead baseline")
     left.set_xticks(range(len(scored)), scored, rotation=60, ha="right", fontsize=8)
-    left.set_ylabel("F1 x 100, 95% interval")
+    left.set_ylabel("F1 x 100, 95% interval or deviation over seeds")
     left.legend(fontsize=8, ncol=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     for i, (name, pairs) in enumerate(ratios(rows).items()):
         known = [(ours, paper, row) for row, (ours, paper) in pairs.items() if paper is not None]
@@ -149,11 +182,11 @@ def write(run: Run) -> str:
     rows = collect(run)
     scale = run.scale
     about = (
-        f"{scale.updates} updates of {scale.batch_size * scale.update_freq} documents, seed {run.seed}; lengths and "
-        f"widths of the paper over {scale.divisor}."
+        f"{scale.updates} updates of {scale.batch_size * scale.update_freq} documents; lengths and widths of the "
+        f"paper over {scale.divisor}."
     )
     parts = ["# The paper's rows at a small scale", about]
-    if any(row["stages"] for row in rows.values()):
+    if any(row["seeds"] for row in rows.values()):
         parts.append(quality_table(run, rows))
     if any(row["measured"] for row in rows.values()):
         parts.append(time_table(run, rows))

@@ -36,8 +36,9 @@ class Run(NamedTuple):
     """"cpu" or "cuda"."""
 
     def folder(self, row: str) -> Path:
-        """Where everything of a row lies."""
-        return self.output / "rows" / row
+        """Return where everything of a row lies; the lead baseline has no seed."""
+        folder = self.output / "rows" / row
+        return folder if row == "lead" else folder / f"seed_{self.seed}"
 
 
 def flags(options: dict[str, Any]) -> list[str]:
@@ -71,7 +72,8 @@ def training(run: Run, row: str) -> list[str]:
         **{name: value for name, value in scaled(row, scale).items() if value != ""},
         # As in Tables 5 and 6, except for the rate, its decay, and the norm that gradients are cut to: at a few
         # hundred updates, 5e-4 after 5,000 updates of warm-up would not leave the start.
-        **{"criterion": "cross_entropy", "optimizer": "adam", "adam_betas": "(0.9, 0.98)", "weight_decay": 0.1},
+        **{"criterion": "chunked_cross_entropy", "autocast": scale.autocast},
+        **{"optimizer": "adam", "adam_betas": "(0.9, 0.98)", "weight_decay": 0.1},
         **{"lr": scale.lr, "lr_scheduler": "inverse_sqrt", "warmup_updates": scale.warmup, "clip_norm": 1.0},
         **{"batch_size": scale.batch_size, "update_freq": scale.update_freq, "max_update": scale.updates},
         **{"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},  # less than one pass over the corpus

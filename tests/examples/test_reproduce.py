@@ -39,11 +39,13 @@ def test_rows_are_trained_generated_and_scored(reproduced):
     rows = json.loads((output / "results.json").read_text("utf-8"))["rows"]
     assert list(rows) == ["lead", "transpooler_2k_512", "transpooler_2k_512_max_window"]
     for row, about in rows.items():
-        f1 = about["stages"]["rouge"]["f1"]
+        ((seed, stages),) = about["seeds"].items()
+        f1, folder = stages["rouge"]["f1"], output / "rows" / row / ("" if row == "lead" else f"seed_{seed}")
+        assert seed == ("" if row == "lead" else "1")
         assert all(0 <= f1[m]["low"] <= f1[m]["mean"] <= f1[m]["high"] <= 100 for m in report.METRICS)
-        assert len((output / "rows" / row / "summaries.txt").read_text("utf-8").splitlines()) == 6
+        assert len((folder / "summaries.txt").read_text("utf-8").splitlines()) == 6
     # The summaries of this corpus are its documents' first words.
-    assert rows["lead"]["stages"]["rouge"]["f1"]["rouge1"]["mean"] > 30
+    assert rows["lead"]["seeds"][""]["rouge"]["f1"]["rouge1"]["mean"] > 30
     assert rows["transpooler_2k_512"]["published"]["R1"] == "39.1"
     assert rows["transpooler_2k_512_max_window"]["published"]["R2"] == "14.2"
     table = (output / "results.md").read_text("utf-8")
@@ -53,14 +55,27 @@ def test_rows_are_trained_generated_and_scored(reproduced):
 
 def test_what_is_done_is_not_done_again(reproduced, program):
     output, words, _ = reproduced
-    marker = output / "rows" / "transpooler_2k_512" / "generate.done.json"
+    folder = output / "rows" / "transpooler_2k_512" / "seed_1"
+    marker = folder / "generate.done.json"
     marker.unlink()
-    before = (output / "rows" / "transpooler_2k_512" / "checkpoints" / "checkpoint_last.pt").stat().st_mtime
+    before = (folder / "checkpoints" / "checkpoint_last.pt").stat().st_mtime
     done = program(*words, "--rows", "transpooler_2k_512")
     assert done.returncode == 0, done.stderr[-3000:]
     shown = re.findall(r"transpooler_2k_512: (.*)", done.stderr)
     assert shown == ["train is done", "validate is done", "generate", "rouge is done"] and marker.exists()
-    assert (output / "rows" / "transpooler_2k_512" / "checkpoints" / "checkpoint_last.pt").stat().st_mtime == before
+    assert (folder / "checkpoints" / "checkpoint_last.pt").stat().st_mtime == before
+
+
+def test_seeds_are_rows_of_their_own(reproduced, program):
+    output, words, _ = reproduced
+    done = program(*words, "--rows", "transpooler_2k_512", "--seeds", 1, 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "[2/3] transpooler_2k_512: train" in done.stderr
+    seeds = json.loads((output / "results.json").read_text("utf-8"))["rows"]["transpooler_2k_512"]["seeds"]
+    first, second = (seeds[seed]["validate"]["bits_per_token"] for seed in ("1", "2"))
+    assert first != second
+    mean, deviation = (first + second) / 2, abs(first - second) / 2**0.5
+    assert f"{mean:.2f} ± {deviation:.2f}" in (output / "results.md").read_text("utf-8")
 
 
 def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
@@ -86,7 +101,7 @@ def test_a_killed_run_ends_its_child_and_says_how_to_go_on(reproduced, tmp_path)
     words[words.index("--updates") + 1] = "100000"
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     child = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "out" / "rows" / "transpooler_2k_512" / "train.log"
+    log = tmp_path / "out" / "rows" / "transpooler_2k_512" / "seed_1" / "train.log"
     until = time.monotonic() + 120
     while not (log.exists() and "train_inner" in log.read_text("utf-8")) and time.monotonic() < until:
         time.sleep(0.2)
@@ -156,7 +171,7 @@ def test_power_needs_its_blockwise_model(tmp_path):
     run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 1, "cpu")
     with pytest.raises(PyramidionError, match="power_8k_4k_2k goes on from blockwise_8k: train that row first"):
         do_row(run, "power_8k_4k_2k", "[1/1]")
-    folder = tmp_path / "rows" / "blockwise_8k" / "checkpoints"
+    folder = tmp_path / "rows" / "blockwise_8k" / "seed_1" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "checkpoint_last.pt").touch()
     words = training(run, "power_8k_4k_2k")
