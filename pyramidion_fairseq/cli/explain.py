@@ -53,8 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    args = build_parser().parse_args(argv)
     with one_line_errors(COMMAND):
+        args = build_parser().parse_args(argv)
         if args.aggregate:
             _aggregate(args)
         else:

@@ -45,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command until SIGINT or SIGTERM, then end with status 0."""
-    args = build_parser().parse_args(argv)
     with one_line_errors(COMMAND):
+        args = build_parser().parse_args(argv)
         try:
             from ..serve.app import build_app
             from ..serve.engine import ModelEngine
