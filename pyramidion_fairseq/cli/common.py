@@ -23,6 +23,14 @@ logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 10
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose ``--help`` fails where it cannot be written, as any other output does."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            (file or sys.stderr).write(message)
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options for :func:`load`."""
     group = parser.add_argument_group("model")

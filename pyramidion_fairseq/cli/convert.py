@@ -16,7 +16,7 @@ from ..config import PyramidionConfig
 from ..conversion import convert_published
 from ..errors import PyramidionError, reading
 from ..huggingface.export import GENERATION, export
-from .common import one_line_end, open_closed_streams
+from .common import Parser, one_line_end, open_closed_streams
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ LONG = 8192
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(prog="pyramidion-convert", description=__doc__)
+    parser = Parser(prog="pyramidion-convert", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     _add_published(kinds)
     _add_bart(kinds)

@@ -13,13 +13,13 @@ from ..scoring import BACKENDS, METRICS, RougeScores, RougeSettings, compare, le
 from ..scoring.lead import mean_words
 from ..scoring.rouge import NAMES, STATISTICS
 from ..scoring.text_files import check_roles, check_texts, read_lines, write_text
-from .common import one_line_end, open_closed_streams, utf8_stdout
+from .common import Parser, one_line_end, open_closed_streams, utf8_stdout
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
     defaults = RougeSettings()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pyramidion-rouge",
         description=__doc__,
         epilog="What papers call ROUGE-L of summaries with several sentences mostly is ROUGE-Lsum here.",

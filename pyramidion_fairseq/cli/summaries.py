@@ -8,14 +8,14 @@ import logging
 from ..errors import PyramidionError
 from ..scoring.generate_output import find_outputs, in_order, read_summaries
 from ..scoring.text_files import read_lines, write_lines
-from .common import one_line_end, open_closed_streams, utf8_stdout
+from .common import Parser, one_line_end, open_closed_streams, utf8_stdout
 
 logger = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(prog="pyramidion-summaries", description=__doc__)
+    parser = Parser(prog="pyramidion-summaries", description=__doc__)
     parser.add_argument(
         "inputs",
         nargs="+",
