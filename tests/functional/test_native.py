@@ -146,6 +146,28 @@ def test_a_foreign_record_is_an_error(kind, dtype):
 
 
 @compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_garbled_record_is_an_error_or_only_other_numbers(dtype):
+    """A hundred records with a few random bytes: nothing outside of them is read or written."""
+    functions, draw = native.functions(), torch.Generator().manual_seed(0)
+    refused = 0
+    for length, k in [(32, 4), (27, 3), (600, 7), (64, 32)] * 25:
+        places = k << ((length - 1) // k).bit_length()
+        record = functions.tournament(
+            torch.rand(2, length, generator=draw, dtype=dtype), None, places, k, 20.0, True, True
+        )[-1]
+        spots = torch.randint(record.numel(), (4,), generator=draw)
+        record.view(-1)[spots] = torch.randint(256, (4,), generator=draw, dtype=torch.uint8)
+        grads = torch.rand(2, k, dtype=dtype), torch.rand(2, length, dtype=dtype)
+        try:
+            assert functions.tournament_backward(*grads, None, record, places, 20.0).shape == (2, length)
+        except RuntimeError as error:
+            assert "record must be" in str(error)
+            refused += 1
+    assert 0 < refused < 100
+
+
+@compiled
 @pytest.mark.parametrize("places, k", [(32, 0), (33, 4), (16, 4), (2**40, 4), (-32, 4)])
 def test_tournaments_that_cannot_be_played_are_an_error(places, k):
     functions, scores = native.functions(), torch.rand(2, 32)
