@@ -33,7 +33,9 @@ def binarise_stage(model: str, encoded: str, expected: Dict[str, Tuple[int, int]
     destination = os.path.join(folder, "data-bin")
     log = os.path.join(scratch, "fairseq-preprocess.log")
     splits = {name.split(".")[0] for name in expected}
-    command = preprocess_command(encoded, sorted(splits), dictionary, destination, workers)
+    # Relative to where it runs: fairseq-preprocess cuts the names of some files at commas.
+    paths = [os.path.relpath(path, scratch) for path in (encoded, dictionary, destination)]
+    command = preprocess_command(paths[0], sorted(splits), paths[1], paths[2], workers)
     run_child(command, log, scratch, "fairseq-preprocess")
     for name, counts in expected.items():
         split, side = name.split(".")

@@ -10,7 +10,7 @@ import re
 # str.isspace() characters (what fairseq's \s+ splits at), C0 and C1 control characters, zero-width and directional
 # marks, the byte order mark. NUL is not here: it is removed and leaves no space.
 BLANKS = re.compile(
-    "[\\s\x01-\x1f\x7f-\x9f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]+"
+    "[\\s\x01-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]+"
 )
 SENTENCE_TAGS = re.compile("</?S>")
 REMOVED = re.compile("[\x00\u00ad]")  # soft hyphens are invisible and sit inside words

@@ -5,8 +5,10 @@ depends on has changed, so that the same command continues an interrupted run.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import logging
+import os
 import signal
 import sys
 from typing import Any, Dict, List, Optional
@@ -102,6 +104,10 @@ def prepare(args: argparse.Namespace) -> str:
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run the program; returns the exit status: 0, 1 (an error, one line on stderr), 130 or 143 (interrupted)."""
+    if sys.stdout is None:  # closed: what stands in its place says so when it is written to
+        sys.stdout = open(os.devnull)  # noqa: SIM115 - until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     received: List[int] = []
 
@@ -110,7 +116,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    args = parse_options(arguments)
+    try:
+        args = parse_options(arguments)
+    except SystemExit as ended:  # with --help on standard output
+        return print_whole("") if not ended.code else int(ended.code)
     try:
         text = prepare(args)
     except PrepareError as error:
@@ -123,8 +132,22 @@ def main(arguments: Optional[List[str]] = None) -> int:
         sys.stderr.write("interrupted: run the same command again to continue\n")
         return 128 + (received[0] if received else signal.SIGINT)
     logger.info("done: fairseq-train %s", args.dest.rstrip("/") + "/data-bin")
-    sys.stdout.write(text)
-    return 0
+    return print_whole(text)
+
+
+def print_whole(text: str) -> int:
+    """Write to standard output all that is to go there; returns the exit status."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # the reader has had enough
+        pass
+    except OSError as error:
+        sys.stderr.write(f"error: standard output cannot be written: {error.strerror or 'it is closed'}\n")
+    with contextlib.suppress(OSError):  # else Python tries once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 if __name__ == "__main__":

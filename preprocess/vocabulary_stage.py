@@ -63,7 +63,9 @@ def load_model(path: str, name: str) -> Any:
     """A sentencepiece processor; PrepareError where ``path`` (called ``name`` by the user) is no model."""
     import sentencepiece
 
+    with open(path, "rb") as stream:  # sentencepiece opens no files whose names are not UTF-8
+        content = stream.read()
     try:
-        return sentencepiece.SentencePieceProcessor(model_file=path)
+        return sentencepiece.SentencePieceProcessor(model_proto=content or b"nothing")
     except (OSError, RuntimeError, ValueError):
         raise PrepareError(f"{name} is no sentencepiece model") from None

@@ -4,6 +4,7 @@ Flat, because a nested fairseq config ignores or breaks some options on the comm
 no ``X | None``, no list and no bool that defaults to True, because fairseq's flag generation cannot take them.
 """
 
+import math
 from argparse import Namespace
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -161,8 +162,10 @@ def complete(cfg: Any) -> Namespace:
             )
     if options.block_size < 1:
         raise PyramidionError(f"--block-size must be at least 1, got {options.block_size}")
-    if options.softmax_base != 0 and options.softmax_base <= 1:
-        raise PyramidionError(f"--softmax-base must be above 1 (or 0: plain softmax), got {options.softmax_base}")
+    if options.softmax_base != 0 and not 1 < options.softmax_base < math.inf:  # also where it is NaN
+        raise PyramidionError(
+            f"--softmax-base must be above 1 and finite (or 0: plain softmax), got {options.softmax_base}"
+        )
     if options.pointer:
         _check_pointer(options)
     return options

@@ -12,6 +12,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_ar
 from omegaconf import OmegaConf, open_dict
 
 from .errors import PyramidionError, one_line, reading
+from .files import check_plain_name
 from .models.hub_interface import PyramidionHubInterface
 from .text.byte_level import is_byte_level
 from .text.tokenizers import BLANK, SentencepieceTokenizer, build_tokenizer
@@ -107,10 +108,22 @@ def _device(name: str) -> torch.device:
 
 def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
     folder, languages = _find_dictionaries(cfg, path, data)
+    _check_place(folder, os.pathsep)
     with open_dict(cfg):
         cfg.task.data = folder
         cfg.task.source_lang, cfg.task.target_lang = languages
     return tasks.setup_task(cfg.task, from_checkpoint=True)
+
+
+def _check_place(path: str, *separators: str) -> None:
+    """Refuse what would be another path once it is among fairseq's options, which resolve and split them."""
+    parts = [part for part in ("${", *separators) if part in path]
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        parts.append("characters that are not UTF-8")
+    if parts:
+        raise PyramidionError(f"{path} has {' and '.join(parts)} in it, which fairseq cannot take: rename the folder")
 
 
 def _check_dictionary(tensors: dict[str, torch.Tensor], task: Any, path: str) -> None:
@@ -127,7 +140,8 @@ def _check_dictionary(tensors: dict[str, torch.Tensor], task: Any, path: str) ->
 
 
 def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:
-    languages = (cfg.task.get("source_lang") or "source", cfg.task.get("target_lang") or "target")
+    given = (cfg.task.get("source_lang") or "source", cfg.task.get("target_lang") or "target")
+    languages = tuple(check_plain_name(language, path) for language in given)
     recorded = str(cfg.task.get("data") or "").split(os.pathsep)[0]
     folders = [data] if data else [os.path.dirname(path) or ".", recorded]
     for folder in filter(None, folders):
@@ -144,6 +158,8 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
     dictionary = task.source_dictionary
     if given is None and is_byte_level(dictionary):
         byte_level = _find_byte_level(task.cfg.data, checkpoint_folder)
+        for path in byte_level.values():
+            _check_place(path)
         with open_dict(cfg):
             cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
             cfg.tokenizer = None
@@ -151,6 +167,7 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
     wanted = given is not None or any(symbol.startswith(BLANK) for symbol in dictionary.symbols)
     path = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
     if path is not None:
+        _check_place(path)
         _check_pieces(SentencepieceTokenizer.from_file(dictionary, path), path)
     bpe = {"_name": "sentencepiece", "sentencepiece_model": path, "sentencepiece_enable_sampling": False}
     with open_dict(cfg):

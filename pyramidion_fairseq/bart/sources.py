@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..checkpoints import DamagedCheckpointError, load_checkpoint
 from ..errors import PyramidionError
+from ..files import check_plain_name, check_regular
 from . import names, options, vocabulary
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
         state = names.from_hugging_face(read_weights(path))
         size = state[names.EMBEDDINGS[0]].size(0)
         given, symbols = options.from_config(config), None
-        if dictionary is None and not (path / "dict.txt").exists():
+        if dictionary is None and not (path / "dict.txt").is_file():
             symbols = vocabulary.symbols_from_rows(vocabulary.hugging_face_rows(path), size, found)
     else:
         checkpoint = load_checkpoint(path)
@@ -72,14 +73,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of model.safetensors or pytorch_model.bin, in one file or in several with an index.
 
     Raises:
-        PyramidionError: there are none, or safetensors is not installed.
+        PyramidionError: there are none, safetensors is not installed, or the index names files of other folders.
     """
     for name, read in (("model.safetensors", read_safetensors), ("pytorch_model.bin", _read_bin)):
-        if (folder / name).exists():
+        if (folder / name).is_file():
             return read(folder / name)
-        if (folder / f"{name}.index.json").exists():
-            files = sorted(set(vocabulary.read_json(folder / f"{name}.index.json")["weight_map"].values()))
-            return {key: tensor for file in files for key, tensor in read(folder / file).items()}
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            given = vocabulary.read_json(index)["weight_map"].values()
+            files = [folder / name for name in sorted({check_plain_name(name, index) for name in given})]
+            for file in files:
+                check_regular(file)
+            return {key: tensor for file in files for key, tensor in read(file).items()}
     raise PyramidionError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import PyramidionError
+from ..files import check_regular
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 END_OF_TEXT = "<|endoftext|>"
@@ -42,19 +43,20 @@ def numbers_of(merges: list[str]) -> dict[str, int]:
 
 def read_merges(path: Path) -> list[str]:
     """The merges of vocab.bpe or merges.txt."""
+    check_regular(path)
     lines = path.read_text(encoding="utf-8").split("\n")
     return [line for line in lines if line and not line.startswith("#version")]
 
 
 def find_bpe(folder: Path) -> Bpe | None:
     """The BPE in a folder: encoder.json with vocab.bpe, or merges.txt, or tokenizer.json; None where there is none."""
-    if (folder / "encoder.json").exists() and (folder / "vocab.bpe").exists():
+    if (folder / "encoder.json").is_file() and (folder / "vocab.bpe").is_file():
         return Bpe(read_json(folder / "encoder.json"), read_merges(folder / "vocab.bpe"))
     for name in ("merges.txt", "vocab.bpe"):
-        if (folder / name).exists():
+        if (folder / name).is_file():
             merges = read_merges(folder / name)
             return Bpe(numbers_of(merges), merges)
-    if (folder / "tokenizer.json").exists():
+    if (folder / "tokenizer.json").is_file():
         merges = read_json(folder / "tokenizer.json")["model"].get("merges", [])
         merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
         return Bpe(numbers_of(merges), merges)
@@ -78,12 +80,12 @@ def hugging_face_rows(folder: Path) -> dict[str, int]:
     Raises:
         PyramidionError: neither file is there.
     """
-    if (folder / "vocab.json").exists():
+    if (folder / "vocab.json").is_file():
         rows = dict(read_json(folder / "vocab.json"))
-        if (folder / "added_tokens.json").exists():
+        if (folder / "added_tokens.json").is_file():
             rows.update(read_json(folder / "added_tokens.json"))
         return rows
-    if (folder / "tokenizer.json").exists():
+    if (folder / "tokenizer.json").is_file():
         tokenizer = read_json(folder / "tokenizer.json")
         added = {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens", [])}
         return {**tokenizer["model"]["vocab"], **added}
@@ -126,8 +128,9 @@ def read_dictionary(path: Path) -> list[str]:
     """The symbols of fairseq's dict.txt in order, the four special ones first.
 
     Raises:
-        PyramidionError: a line is not "symbol count".
+        PyramidionError: a line is not "symbol count", or it is no regular file.
     """
+    check_regular(path)
     symbols = list(SPECIALS)
     for line in path.read_text(encoding="utf-8").split("\n"):
         if not line.strip():
@@ -148,8 +151,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        PyramidionError: the file holds none.
+        PyramidionError: the file holds none, or is no regular file.
     """
+    check_regular(path)
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

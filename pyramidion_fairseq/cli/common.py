@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -20,6 +21,14 @@ from ..text.reading import FORMATS, read_documents
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 10
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose ``--help`` fails where it cannot be written, as any other output does."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            (file or sys.stderr).write(message)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -79,30 +88,78 @@ def documents_of(args: argparse.Namespace, whole: bool = False) -> Iterator[Docu
 
 @contextlib.contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
-    """End the command with one line on stderr and status 1 for what a user can cause, 130 where it is interrupted."""
+    """:func:`one_line_end`, with the messages of this package alone."""
+    open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     logging.getLogger("pyramidion_fairseq").setLevel(logging.INFO)
     logging.getLogger("pyramidion_fairseq.compat").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # of fairseq's decoder
-    try:
+    with one_line_end(command):
         yield
-        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def one_line_end(command: str) -> Iterator[None]:
+    """End the command with one line on stderr and status 1 for what a user can cause, 130 where it is interrupted.
+
+    Where the reader of standard output has left, nothing is said. No output is lost with status 0.
+    """
+    open_closed_streams()
+    try:
+        with _written_at_the_end():
+            yield
     except BrokenPipeError:  # the reader has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write(f"{command}: interrupted\n")
         sys.exit(130)
-    except (PyramidionError, OSError) as error:
+    except io.UnsupportedOperation:
+        sys.exit(f"{command}: error: standard output is closed: give it a file, or use --output where there is one")
+    except OSError as error:
+        reason = str(error) if error.filename else f"the output cannot be written: {error.strerror or error}"
+        sys.exit(f"{command}: error: {reason}")
+    except PyramidionError as error:
         sys.exit(f"{command}: error: {error}")
     except MemoryError:
         sys.exit(f"{command}: error: memory is too small: use a smaller --batch-size, or shorter documents")
 
 
+def open_closed_streams() -> None:
+    """Have something in the place of closed standard streams: an output that refuses what is written to it, as nobody
+    could read it, and an error output that takes it."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull)  # noqa: SIM115 - until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def _written_at_the_end() -> Iterator[None]:
+    """Write standard output's buffer at the end, also where ``--help`` ends the program.
+
+    Raises:
+        OSError: it cannot be written, and is thrown away: Python itself would end with a traceback.
+    """
+    try:
+        try:
+            yield
+        except SystemExit as ended:
+            if not ended.code:
+                sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # one of a test has no number
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def utf8_stdout() -> TextIO:
-    """Standard output that takes every character, whatever the locale."""
+    """Standard output that takes every character, whatever the locale, and names of files that are no UTF-8."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     return sys.stdout
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 from pathlib import Path
 
 from fairseq.dataclass.utils import gen_parser_from_dataclass
@@ -17,6 +16,7 @@ from ..config import PyramidionConfig
 from ..conversion import convert_published
 from ..errors import PyramidionError, reading
 from ..huggingface.export import GENERATION, export
+from .common import Parser, one_line_end, open_closed_streams
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ LONG = 8192
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(prog="pyramidion-convert", description=__doc__)
+    parser = Parser(prog="pyramidion-convert", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     _add_published(kinds)
     _add_bart(kinds)
@@ -140,12 +140,11 @@ def _log_size(output: os.PathLike | str, checkpoint: dict) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; bad input ends it with one line on stderr and exit status 1."""
+    open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
-    args = build_parser().parse_args(argv)
-    try:
+    with one_line_end("pyramidion-convert"):
+        args = build_parser().parse_args(argv)
         args.run(args)
-    except (PyramidionError, OSError) as error:
-        sys.exit(f"pyramidion-convert: error: {error}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any, Iterator
 from ..errors import PyramidionError
 from ..text import Document
 from .common import (
+    Parser,
     Progress,
     add_generation_options,
     add_input_options,
@@ -28,7 +29,7 @@ COMMAND = "pyramidion-explain"
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=COMMAND,
         description="Summarise a document and show which of its words survived each pooling and which the summary "
         "used. With --aggregate: where in the documents of a corpus the kept tokens lie, in which sections, and how "
@@ -53,8 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    args = build_parser().parse_args(argv)
     with one_line_errors(COMMAND):
+        args = build_parser().parse_args(argv)
         if args.aggregate:
             _aggregate(args)
         else:

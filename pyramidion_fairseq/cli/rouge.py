@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import os
-import sys
 from typing import Any
 
 from ..errors import PyramidionError
@@ -14,14 +13,13 @@ from ..scoring import BACKENDS, METRICS, RougeScores, RougeSettings, compare, le
 from ..scoring.lead import mean_words
 from ..scoring.rouge import NAMES, STATISTICS
 from ..scoring.text_files import check_roles, check_texts, read_lines, write_text
-
-logger = logging.getLogger(__name__)
+from .common import Parser, one_line_end, open_closed_streams, utf8_stdout
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
     defaults = RougeSettings()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pyramidion-rouge",
         description=__doc__,
         epilog="What papers call ROUGE-L of summaries with several sentences mostly is ROUGE-Lsum here.",
@@ -114,27 +112,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     report.update(references=args.references, statistics=list(STATISTICS), signature=first.signature)
     if args.against:
         report["comparison"] = compare(first, scores[args.against])
-    text = json.dumps(report, indent=2, ensure_ascii=False)
+    # Names of files may be no UTF-8: JSON has escapes for that.
+    text = json.dumps(report, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+    output = utf8_stdout()
     if args.json == "-":
-        sys.stdout.write(text + "\n")
+        output.write(text + "\n")
         return report
     if args.json:
         write_text(args.json, text + "\n")
-    sys.stdout.write(table(scores) + "\n")
+    output.write(table(scores) + "\n")
     if args.against:
-        sys.stdout.write(comparison(report["comparison"]) + "\n")
-    sys.stdout.write(first.signature + "\n")
+        output.write(comparison(report["comparison"]) + "\n")
+    output.write(first.signature + "\n")
     return report
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; bad input ends it with one line on stderr and exit status 1."""
+    open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
     logging.getLogger("absl").setLevel(logging.WARNING)
-    try:
+    with one_line_end("pyramidion-rouge"):
         run(build_parser().parse_args(argv))
-    except (PyramidionError, OSError) as error:
-        sys.exit(f"pyramidion-rouge: error: {error}")
 
 
 if __name__ == "__main__":

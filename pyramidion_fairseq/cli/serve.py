@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from ..errors import PyramidionError
-from .common import add_generation_options, add_model_options, generation_of, load, one_line_errors
+from .common import Parser, add_generation_options, add_model_options, generation_of, load, one_line_errors
 
 logger = logging.getLogger("pyramidion_fairseq.cli.serve")  # also where it is run as __main__
 
@@ -21,7 +21,7 @@ COMMAND = "pyramidion-serve"
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=COMMAND,
         description="Serve a form for documents and reports of their summaries, and the same as JSON under "
         "/api/summarize. One document is summarised at a time.",
@@ -45,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command until SIGINT or SIGTERM, then end with status 0."""
-    args = build_parser().parse_args(argv)
     with one_line_errors(COMMAND):
+        args = build_parser().parse_args(argv)
         try:
             from ..serve.app import build_app
             from ..serve.engine import ModelEngine

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 
 from ..errors import PyramidionError
 from ..scoring.generate_output import find_outputs, in_order, read_summaries
 from ..scoring.text_files import read_lines, write_lines
+from .common import Parser, one_line_end, open_closed_streams, utf8_stdout
 
 logger = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(prog="pyramidion-summaries", description=__doc__)
+    parser = Parser(prog="pyramidion-summaries", description=__doc__)
     parser.add_argument(
         "inputs",
         nargs="+",
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> list[str]:
     if args.strict and len(summaries) < len(ordered):
         raise PyramidionError(f"{len(ordered) - len(summaries):,} documents have no summary (--strict)")
     if args.output == "-":
-        sys.stdout.write("".join(summary + "\n" for summary in ordered))
+        utf8_stdout().write("".join(summary + "\n" for summary in ordered))
     else:
         write_lines(args.output, ordered)
         logger.info(f"wrote {len(ordered):,} summaries to {args.output}")
@@ -49,11 +49,10 @@ def run(args: argparse.Namespace) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; bad input ends it with one line on stderr and exit status 1."""
+    open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
-    try:
+    with one_line_end("pyramidion-summaries"):
         run(build_parser().parse_args(argv))
-    except (PyramidionError, OSError) as error:
-        sys.exit(f"pyramidion-summaries: error: {error}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any, Iterator, TextIO
 
 from ..errors import PyramidionError
 from .common import (
+    Parser,
     Progress,
     add_generation_options,
     add_input_options,
@@ -29,7 +30,7 @@ COMMAND = "pyramidion-summarize"
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=COMMAND,
         description="Summarise documents: plain text (one a line), JSON lines, arXiv/PubMed JSON lines. Long ones are "
         "read up to the model's length; of an empty one the summary is empty.",
@@ -50,8 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    args = build_parser().parse_args(argv)
     with one_line_errors(COMMAND):
+        args = build_parser().parse_args(argv)
         _check(args)
         documents = documents_of(args)
         if args.format == "html":

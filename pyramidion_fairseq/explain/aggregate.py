@@ -89,13 +89,13 @@ class Aggregate:
             "sentences": self.sentences,
         }
         for name, rows in tables.items():
-            _write_table(os.path.join(folder, f"{name}.csv"), rows)
+            _write_table(_place(folder, f"{name}.csv"), rows)
         from .plots import plot_positions, plot_sections, plot_weights
 
-        plot_positions(tables["positions"], self.documents, os.path.join(folder, "positions.png"))
-        plot_weights(tables["weights"], os.path.join(folder, "weights.png"))
+        plot_positions(tables["positions"], self.documents, _place(folder, "positions.png"))
+        plot_weights(tables["weights"], _place(folder, "weights.png"))
         if tables["sections"]:
-            plot_sections(tables["sections"], os.path.join(folder, "sections.png"))
+            plot_sections(tables["sections"], _place(folder, "sections.png"))
 
     def position_table(self) -> list[dict[str, object]]:
         """Per :data:`BINS`-th part of the documents the share of what was kept that lies there."""
@@ -237,6 +237,14 @@ def share_by_position(shares: Tensor) -> Tensor:
 
 def _normalised(weights: Tensor) -> Tensor:
     return weights.double() / weights.double().sum().clamp(min=torch.finfo(torch.double).tiny)
+
+
+def _place(folder: str, name: str) -> str:
+    """The path of a file to write; a link there goes, so that what it leads to is not written."""
+    path = os.path.join(folder, name)
+    if os.path.islink(path):
+        os.unlink(path)
+    return path
 
 
 def _write_table(path: str, rows: Sequence[dict[str, object]]) -> None:

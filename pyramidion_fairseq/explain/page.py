@@ -30,6 +30,8 @@ SCRIPTS = (
 UNREAD_LISTED = 2_000
 #: What JSON leaves as it is and HTML or older JavaScript do not.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+#: Characters that are not seen and change the direction of those around them: a page shows U+FFFD in their places.
+_DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 
 
 def render(explanation: Explanation, home: str | None = None) -> str:
@@ -83,14 +85,18 @@ def content_policy(script: str, style: str, form_action: str = "'none'") -> str:
 
 
 def to_script_data(value: Any) -> str:
-    """JSON that is safe inside a ``<script>`` element, lone surrogates included; raises ValueError on NaN."""
+    """JSON that is safe inside a ``<script>`` element, lone surrogates included; raises ValueError on NaN.
+
+    Characters that change the direction of text are U+FFFD in it.
+    """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = re.sub(f"[{_DIRECTIONS}]", "\ufffd", text)
     return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def escape(text: str) -> str:
-    """Text for HTML, in element or attribute; what no HTML file can hold becomes U+FFFD."""
-    return html.escape(re.sub("[\x00-\x08\x0b\x0e-\x1f\ud800-\udfff]", "\ufffd", text))
+    """Text for HTML, in element or attribute; what no HTML file can hold, or changes directions, becomes U+FFFD."""
+    return html.escape(re.sub(f"[\x00-\x08\x0b\x0e-\x1f\ud800-\udfff{_DIRECTIONS}]", "\ufffd", text))
 
 
 def fill(template: str, **parts: str) -> str:

@@ -125,10 +125,29 @@ struct Bracket {
   }
 };
 
+// The last bytes of a record: some that fill it up to a multiple of 8, then its mark.
+constexpr int64_t kEnd = 16;
+
 // How many bytes a record has.
 int64_t record_bytes(int64_t places, int64_t k, int64_t element_size) {
   const int64_t candidates = 2 * (places - k);  // of all rounds
-  return (candidates / 2 * 3 * element_size + (candidates + k + 1) * 4 + 7) / 8 * 8;
+  return (candidates / 2 * 3 * element_size + (candidates + k + 1) * 4 + 7) / 8 * 8 + 8;
+}
+
+// What a record ends with, to tell it from other bytes and from those of other sizes.
+uint64_t mark_of(const Bracket& bracket, int64_t element_size) {
+  uint64_t mark = 0x5079726D52656331U;
+  for (const int64_t number : {bracket.length, bracket.places, bracket.k, element_size})
+    mark = (mark ^ static_cast<uint64_t>(number)) * 0x9E3779B97F4A7C15U;
+  return mark;
+}
+
+// Whether numbers lie in [0, bound).
+template <typename Number>
+bool lie_in(const Number* numbers, int64_t count, int64_t bound) {
+  bool good = true;
+  for (int64_t i = 0; i < count; ++i) good &= static_cast<uint64_t>(numbers[i]) < static_cast<uint64_t>(bound);
+  return good;
 }
 
 // What the backward pass needs of one document, in the bytes of `record`.
@@ -147,6 +166,14 @@ struct Record {
     orders = reinterpret_cast<int32_t*>(weights + candidates / 2);
     slots = orders + candidates;
     tokens = slots + bracket.k;
+  }
+
+  // Whether it points nowhere outside of itself and of what its numbers are for.
+  bool is_whole(const Bracket& bracket) const {
+    bool good = *tokens >= 0 && *tokens <= bracket.places;
+    for (int64_t round = 0; round < bracket.rounds(); ++round)
+      good &= lie_in(orders + bracket.first(round), bracket.size(round), bracket.size(round));
+    return good && lie_in(slots, bracket.k, bracket.k);
   }
 };
 
@@ -392,9 +419,7 @@ void check(const std::optional<Tensor>& tensor, const char* name, at::IntArrayRe
 
 // Raises where a number does not lie in [0, bound).
 void check_numbers(const int64_t* numbers, int64_t count, int64_t bound, const char* name) {
-  bool good = true;
-  for (int64_t i = 0; i < count; ++i) good &= static_cast<uint64_t>(numbers[i]) < static_cast<uint64_t>(bound);
-  TORCH_CHECK_INDEX(good, name, " must lie in [0, ", bound, ")");
+  TORCH_CHECK_INDEX(lie_in(numbers, count, bound), name, " must lie in [0, ", bound, ")");
 }
 
 // Further on, but null stays null.
@@ -408,17 +433,24 @@ const T* data(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? tensor->const_data_ptr<T>() : nullptr;
 }
 
+void check(const Bracket& bracket) {
+  const int64_t places = bracket.places, k = bracket.k;
+  const bool halves = k > 0 && places > k && places % k == 0 && (places / k & (places / k - 1)) == 0;
+  TORCH_CHECK(halves && places >= bracket.length && places <= std::numeric_limits<int32_t>::max(),
+              "cannot play a tournament of ", bracket.length, " tokens in ", places, " places for ", k, " slots");
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> tournament(const Tensor& scores,
                                                                       const std::optional<Tensor>& padding_mask,
                                                                       int64_t places, int64_t k, double base, bool sort,
                                                                       bool preserve_order) {
-  const bool halves = k > 0 && places > k && places % k == 0 && (places / k & (places / k - 1)) == 0;
-  TORCH_CHECK(scores.dim() == 2 && halves && places >= scores.size(1),
-              "cannot play a tournament of ", scores.sizes(), " in ", places, " places for ", k, " slots");
-  const int64_t batch = scores.size(0), length = scores.size(1), group = places / k;
+  TORCH_CHECK(scores.dim() == 2, "scores must be (B, n), got ", scores.sizes());
+  const int64_t batch = scores.size(0), length = scores.size(1);
+  const Bracket bracket{length, places, k, base};
+  check(bracket);
+  const int64_t group = places / k;
   check(scores, "scores", {batch, length});
   check(padding_mask, "padding_mask", {batch, length});
-  const Bracket bracket{length, places, k, base};
   const bool may_be_empty = padding_mask.has_value() || places != length;
   const auto numbers = scores.options().dtype(at::kLong);
   const Tensor slot_scores = at::empty({batch, k}, scores.options()), weights = at::empty_like(scores),
@@ -427,6 +459,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> tournament(const Tens
   Tensor record;
   AT_DISPATCH_FLOATING_TYPES(scores.scalar_type(), "tournament", [&] {
     const int64_t bytes = record_bytes(places, k, sizeof(scalar_t));
+    const uint64_t mark = mark_of(bracket, sizeof(scalar_t));
     record = at::empty({batch, bytes}, scores.options().dtype(at::kByte));
     const scalar_t* scores_at = scores.const_data_ptr<scalar_t>();
     const bool* padding_at = data<bool>(padding_mask);
@@ -440,9 +473,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> tournament(const Tens
       for (int64_t b = begin; b < end; ++b) {
         const Played<scalar_t> own{out.slot_scores + b * k, out.weights + b * length, out.slots + b * length,
                                    out.members + b * places, beyond(out.filled, b * places)};
-        std::memset(record_at + (b + 1) * bytes - 8, 0, 8);  // the same bytes every time, also where nothing is
+        std::memset(record_at + (b + 1) * bytes - kEnd, 0, kEnd);  // the same bytes every time, also where nothing is
         match.play(scores_at + b * length, beyond(padding_at, b * length), sort, preserve_order,
                    Record<scalar_t>(record_at + b * bytes, bracket), own);
+        std::memcpy(record_at + (b + 1) * bytes - sizeof mark, &mark, sizeof mark);
       }
     });
   });
@@ -452,15 +486,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> tournament(const Tens
 Tensor tournament_backward(const Tensor& d_slot_scores, const Tensor& d_weights,
                            const std::optional<Tensor>& padding_mask, const Tensor& record, int64_t places,
                            double base) {
+  TORCH_CHECK(d_weights.dim() == 2 && d_slot_scores.dim() == 2, "d_weights must be (B, n) and d_slot_scores (B, k), got ",
+              d_weights.sizes(), " and ", d_slot_scores.sizes());
   const int64_t batch = d_weights.size(0), length = d_weights.size(1), k = d_slot_scores.size(1);
+  const Bracket bracket{length, places, k, base};
+  check(bracket);
   check(d_weights, "d_weights", {batch, length});
   check(d_slot_scores, "d_slot_scores", {batch, k});
   check(padding_mask, "padding_mask", {batch, length});
   check(record, "record", {batch, record_bytes(places, k, d_weights.element_size())});
-  const Bracket bracket{length, places, k, base};
+  TORCH_CHECK(record.scalar_type() == at::kByte, "record must be of bytes, got ", record.scalar_type());
   const Tensor d_scores = at::empty_like(d_weights);
   AT_DISPATCH_FLOATING_TYPES(d_weights.scalar_type(), "tournament_backward", [&] {
     const int64_t bytes = record_bytes(places, k, sizeof(scalar_t));
+    const uint64_t mark = mark_of(bracket, sizeof(scalar_t));
     const scalar_t *d_slot_scores_at = d_slot_scores.const_data_ptr<scalar_t>(),
                    *d_weights_at = d_weights.const_data_ptr<scalar_t>();
     const bool* padding_at = data<bool>(padding_mask);
@@ -469,9 +508,13 @@ Tensor tournament_backward(const Tensor& d_slot_scores, const Tensor& d_weights,
     at::parallel_for(0, batch, 1, [&](int64_t begin, int64_t end) {
       const at::AutoDispatchBelowADInplaceOrView guard;
       Tournament<scalar_t> match(bracket);
-      for (int64_t b = begin; b < end; ++b)
-        match.differentiate(beyond(padding_at, b * length), d_slot_scores_at + b * k, d_weights_at + b * length,
-                            Record<scalar_t>(record_at + b * bytes, bracket), d_scores_at + b * length);
+      for (int64_t b = begin; b < end; ++b) {
+        const Record<scalar_t> own(record_at + b * bytes, bracket);
+        const bool is_ours = std::memcmp(record_at + (b + 1) * bytes - sizeof mark, &mark, sizeof mark) == 0;
+        TORCH_CHECK(is_ours && own.is_whole(bracket), "record must be what the tournament of these scores returned");
+        match.differentiate(beyond(padding_at, b * length), d_slot_scores_at + b * k, d_weights_at + b * length, own,
+                            d_scores_at + b * length);
+      }
     });
   });
   return d_scores;
@@ -526,11 +569,12 @@ bool is_past_caches(const Tensor& tensor) {
 }
 
 // Slots begin to end of one document. `part` is where numbers are put that are to go past the caches; null where none
-// are to. `sums` is for one slot.
+// are to. `sums` is for one slot; `zeros` are read in the place of what is not filled, so that NaN there does not count.
 template <typename T, typename Sum>
 inline __attribute__((always_inline)) void slot_sums(T* out, const T* embeddings, const Sum* weights,
                                                      const int64_t* members, const bool* filled, int64_t begin,
-                                                     int64_t end, int64_t group, int64_t dim, Sum* sums, T* part) {
+                                                     int64_t end, int64_t group, int64_t dim, Sum* sums,
+                                                     const T* zeros, T* part) {
   for (int64_t slot = begin; slot < end; ++slot) {
     for (int64_t g = 0; g < group;) {
       const int64_t first = slot * group + g, rows = group - g < kTogether ? 1 : kTogether;
@@ -538,8 +582,9 @@ inline __attribute__((always_inline)) void slot_sums(T* out, const T* embeddings
       Sum shares[kTogether];
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t token = members[first + r];
-        from[r] = embeddings + token * dim;
-        shares[r] = filled == nullptr || filled[first + r] ? weights[token] : Sum(0);
+        const bool taken = filled == nullptr || filled[first + r];
+        from[r] = taken ? embeddings + token * dim : zeros;
+        shares[r] = taken ? weights[token] : Sum(0);
       }
       for (int64_t r = 0; r < kTogether; ++r)
         next[r] = embeddings + members[std::min(first + rows + r, end * group - 1)] * dim;
@@ -574,6 +619,7 @@ inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum*
     const T* own = embeddings + token * dim;
     T* out = d_embeddings + token * dim;
     const Sum weight = weights[token];
+    const bool contributes = weight != 0;  // else its gradient is 0, also where that of its slot is NaN
     double sum = 0;
     for (int64_t first = 0; first < dim; first += kPart<T>) {
       const int64_t last = std::min(dim, first + kPart<T>);
@@ -585,7 +631,8 @@ inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum*
       if (d_embeddings != nullptr) {
         T* to = part == nullptr ? out + first : part;
 #pragma omp simd
-        for (int64_t i = first; i < last; ++i) to[i - first] = static_cast<T>(weight * static_cast<Sum>(above[i]));
+        for (int64_t i = first; i < last; ++i)
+          to[i - first] = static_cast<T>(contributes ? weight * static_cast<Sum>(above[i]) : Sum(0));
         if (part != nullptr) write_past_caches(out + first, part, last - first);
       }
     }
@@ -599,8 +646,8 @@ inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum*
 #define SUMS_AND_GRADIENTS(T, Sum)                                                                                     \
   FOR_EACH_PROCESSOR void sums_of(T* out, const T* embeddings, const Sum* weights, const int64_t* members,             \
                                   const bool* filled, int64_t begin, int64_t end, int64_t group, int64_t dim,          \
-                                  Sum* sums, T* part) {                                                                \
-    slot_sums(out, embeddings, weights, members, filled, begin, end, group, dim, sums, part);                          \
+                                  Sum* sums, const T* zeros, T* part) {                                                \
+    slot_sums(out, embeddings, weights, members, filled, begin, end, group, dim, sums, zeros, part);                   \
   }                                                                                                                    \
   FOR_EACH_PROCESSOR void gradients_of(T* d_embeddings, Sum* d_weights, const T* grad, const T* embeddings,            \
                                        const Sum* weights, const int64_t* slots, int64_t begin, int64_t end,           \
@@ -645,13 +692,14 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
     const Sum* weights_at = weights.const_data_ptr<Sum>();
     const int64_t* members_at = members.const_data_ptr<int64_t>();
     const bool* filled_at = data<bool>(filled);
+    const std::vector<scalar_t> zeros(filled.has_value() ? dim : 0, scalar_t(0));
     over_documents(batch, k, group * dim, [&](int64_t document, int64_t begin, int64_t end) {
       check_numbers(members_at + (document * k + begin) * group, (end - begin) * group, length, "members");
       std::vector<Sum> sums(dim);
       scalar_t part[kPart<scalar_t>];
       sums_of(out_at + document * k * dim, embeddings_at + document * length * dim, weights_at + document * length,
               members_at + document * k * group, beyond(filled_at, document * k * group), begin, end, group,
-              dim, sums.data(), past_caches ? part : nullptr);
+              dim, sums.data(), zeros.data(), past_caches ? part : nullptr);
     });
   });
   return out;

@@ -27,7 +27,8 @@ def partition_sum(
     """``out[b, j] = sum of weights[b, i] * embeddings[b, i] over the tokens i with slots[b, i] == j``.
 
     Forward reads each embedding once and writes the k sums; backward writes each gradient once. Both are
-    deterministic. Differentiable (once) in ``embeddings`` and ``weights``.
+    deterministic. Differentiable (once) in ``embeddings`` and ``weights``. A slot of which nothing is filled is 0,
+    and so is the gradient of a token with weight 0, whatever NaN the others hold.
 
     Args:
         embeddings: (B, n, d), float64, float32, float16 or bfloat16.
@@ -108,7 +109,9 @@ def sum_members(embeddings: Tensor, weights: Tensor, members: Tensor, filled: Te
     rows = (members + _offsets(batch, length, members)).flatten()
     starts = torch.arange(0, rows.numel(), group, device=rows.device)
     flat = embeddings.reshape(batch * length, dim)
-    return _weighted_bags(flat, rows, starts, shares.to(flat.dtype).flatten()).view(batch, k, dim)
+    sums = _weighted_bags(flat, rows, starts, shares.to(flat.dtype).flatten()).view(batch, k, dim)
+    # A placeholder may stand for NaN, and 0 * NaN is NaN.
+    return sums if filled is None else sums.masked_fill_(~filled.any(dim=2, keepdim=True), 0)
 
 
 def gradients(
@@ -125,7 +128,10 @@ def gradients(
     grad, embeddings = grad.reshape(batch * k, dim), embeddings.reshape(batch * length, dim)
     of_embeddings, of_weights = embeddings.new_empty(0), weights.new_empty(0)
     if d_embeddings:
-        of_embeddings = _weighted_bags(grad, rows, tokens, weights.to(grad.dtype).flatten()).view(batch, length, dim)
+        zero, shares = grad.new_zeros(1, dim), weights.flatten()  # its row is read where 0 * NaN would be NaN
+        above = torch.where(shares.eq(0), batch * k, rows)
+        of_embeddings = _weighted_bags(torch.cat([grad, zero]), above, tokens, shares.to(grad.dtype))
+        of_embeddings = of_embeddings.view(batch, length, dim)
     if d_weights:  # in the weights' precision, as a sum over d overflows float16; without a gathered copy of grad
         of_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
             grad.to(weights.dtype), embeddings.to(weights.dtype), tokens, tokens, rows, 0

@@ -84,7 +84,7 @@ def _backward_kernel(
         mask = inside[:, None] & (columns < dim)[None, :]
         above = tl.load(grad + slot[:, None] * dim + columns[None, :], mask=mask, other=0.0).to(tl.float32)
         if D_EMBEDDINGS:
-            value = (share[:, None] * above).to(d_embeddings.dtype.element_ty)
+            value = tl.where(share[:, None] == 0, 0.0, share[:, None] * above).to(d_embeddings.dtype.element_ty)
             tl.store(d_embeddings + tokens[:, None] * dim + columns[None, :], value, mask=mask)
         if D_WEIGHTS:
             rows = tl.load(embeddings + origin[:, None] + columns[None, :], mask=mask, other=0.0)

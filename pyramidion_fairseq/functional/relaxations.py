@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .selection import combine, competitors, order_by_score
-from .successive_halving import Pooled, at_least_float32, check_arguments, keep_all
+from .selection import combine, competitors, order_by_score, zero_padding
+from .successive_halving import (
+    Pooled,
+    at_least_float32,
+    check_arguments,
+    check_count,
+    check_positive,
+    keep_all,
+)
 
 
 def iterative_topk(
@@ -35,12 +42,14 @@ def iterative_topk(
         :func:`~pyramidion_fairseq.functional.selection.combine`. Differentiable in ``embeddings`` and ``scores``.
 
     Raises:
-        ValueError: shapes do not fit, or k is below 1.
+        ValueError: shapes do not fit, k is below 1, or temperature is not positive.
     """
     check_arguments(embeddings, scores, k, padding_mask)
+    check_positive("temperature", temperature)
     scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
+    scores = zero_padding(scores, padding_mask)
     valid, short = competitors(scores, k, padding_mask)
     order = order_by_score(scores, valid)
     leaders, rank = order[:, :k], order.argsort(dim=1)
@@ -78,12 +87,14 @@ def gumbel_topk(
         :class:`Pooled`, as :func:`iterative_topk`.
 
     Raises:
-        ValueError: shapes do not fit, or k is below 1.
+        ValueError: shapes do not fit, k is below 1, or temperature is not positive.
     """
     check_arguments(embeddings, scores, k, padding_mask)
+    check_positive("temperature", temperature)
     scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
+    scores = zero_padding(scores, padding_mask)
     valid, short = competitors(scores, k, padding_mask)
     tiny = torch.finfo(scores.dtype).tiny
     keys = scores.clamp(min=1e-5).log()
@@ -130,12 +141,15 @@ def sinkhorn_topk(
         :class:`Pooled`, as :func:`iterative_topk`.
 
     Raises:
-        ValueError: shapes do not fit, or k is below 1.
+        ValueError: shapes do not fit, k or iterations is below 1, or epsilon is not positive.
     """
     check_arguments(embeddings, scores, k, padding_mask)
+    check_positive("epsilon", epsilon)
+    check_count("iterations", iterations)
     scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
+    scores = zero_padding(scores, padding_mask)
     valid, short = competitors(scores, k, padding_mask)
     count = valid.sum(dim=1, keepdim=True).to(scores.dtype)
     anchors = torch.arange(k, -1, -1, device=scores.device, dtype=scores.dtype) / k

@@ -70,6 +70,13 @@ def competitors(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple[Te
     return valid | short, short
 
 
+def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """(B, n) or (B, n, d) with zeros on padding, which may hold anything: a share of 0 of NaN would be NaN."""
+    if padding_mask is None:
+        return x
+    return x.masked_fill(padding_mask.unsqueeze(2) if x.dim() == 3 else padding_mask, 0)
+
+
 def combine(
     embeddings: Tensor, scores: Tensor, rows: Tensor, leaders: Tensor, short: Tensor, padding_mask: Tensor | None
 ) -> Pooled:
@@ -111,11 +118,15 @@ def combine(
             late.gather(1, order),
         )
     with torch.autocast(embeddings.device.type, enabled=False):
-        combined = torch.bmm(rows.to(embeddings.dtype), embeddings)
+        combined = torch.bmm(rows.to(embeddings.dtype), zero_padding(embeddings, padding_mask))
         combined_scores = torch.bmm(rows, scores.unsqueeze(2)).squeeze(2)
+    combined = combined.gather(1, order.unsqueeze(2).expand(batch, k, embeddings.size(2)))
+    combined_scores = combined_scores.gather(1, order)
+    if late is not None:  # so that no gradient goes from an empty slot to the tokens, not even 0 * NaN
+        combined, combined_scores = combined.masked_fill(late.unsqueeze(2), 0), combined_scores.masked_fill(late, 0)
     return Pooled(
-        combined.gather(1, order.unsqueeze(2).expand(batch, k, embeddings.size(2))),
-        combined_scores.gather(1, order),
+        combined,
+        combined_scores,
         late,
         slots,
         weights,

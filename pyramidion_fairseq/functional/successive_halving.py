@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -62,11 +63,11 @@ def successive_halving_topk(
         :class:`Pooled`, with min(n, k) slots. Differentiable once in ``embeddings`` and ``scores``.
 
     Raises:
-        ValueError: shapes do not fit, k is below 1, or base is not above 1.
+        ValueError: shapes do not fit, k is below 1, or base is not above 1 or not finite.
     """
     check_arguments(embeddings, scores, k, padding_mask)
-    if base is not None and base <= 1:  # below 1, low scores would win
-        raise ValueError(f"base must be above 1, or None for the plain softmax, got {base}")
+    if base is not None and not 1 < base < math.inf:  # below 1, low scores would win
+        raise ValueError(f"base must be above 1 and finite, or None for the plain softmax, got {base}")
     scores, k = at_least_float32(scores), int(k)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
@@ -109,5 +110,16 @@ def check_arguments(embeddings: Tensor, scores: Tensor, k: int, padding_mask: Te
         )
     if not scores.is_floating_point():
         raise ValueError(f"scores must be floating point, got {scores.dtype}")
-    if k != int(k) or k < 1:
-        raise ValueError(f"k must be a whole number, at least 1, got {k}")
+    check_count("k", k)
+
+
+def check_count(name: str, value: float) -> None:
+    """Raise ValueError where an argument is no whole number, at least 1."""
+    if not (1 <= value < math.inf and value == int(value)):  # also where it is NaN
+        raise ValueError(f"{name} must be a whole number, at least 1, got {value}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ValueError where an argument is not above 0, or not finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be above 0 and finite, got {value}")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .padding import token_positions
 from .partition import partition_sum
-from .successive_halving import Pooled, check_arguments, keep_all
+from .successive_halving import Pooled, check_arguments, check_count, keep_all
 
 
 def window_size(count, k: int, window: int):
@@ -40,9 +40,10 @@ def mean_windows(
         :class:`Pooled` with min(n, k) slots, empty ones last. The record is exact. Differentiable in ``embeddings``.
 
     Raises:
-        ValueError: shapes do not fit, or k is below 1.
+        ValueError: shapes do not fit, or k or window is below 1.
     """
     check_arguments(embeddings, scores, k, padding_mask)
+    check_count("window", window)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     slots, members, filled = _windows(scores, k, window, padding_mask)
@@ -68,6 +69,7 @@ def max_windows(
     The record is approximate: a token's weight is the share of coordinates that its window takes from it.
     """
     check_arguments(embeddings, scores, k, padding_mask)
+    check_count("window", window)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     slots, members, filled = _windows(scores, k, window, padding_mask)

@@ -171,7 +171,7 @@ def _write_tokenizer(folder: Path, symbols: list[str], bpe: vocabulary.Bpe, opti
 
 def _beside(checkpoint: Path) -> Path:
     for name in ("dict.txt", "dict.source.txt"):
-        if (checkpoint.parent / name).exists():
+        if (checkpoint.parent / name).is_file():
             return checkpoint.parent / name
     raise PyramidionError(f"no dict.txt or dict.source.txt beside {checkpoint}: give --dictionary")
 

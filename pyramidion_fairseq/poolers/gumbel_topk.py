@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ..errors import PyramidionError
@@ -25,8 +27,8 @@ class GumbelTopkPooler(Pooler):
 
     def __init__(self, temperature: float = 0.1):
         super().__init__()
-        if temperature <= 0:
-            raise PyramidionError(f"--gumbel-temperature must be positive, got {temperature}")
+        if not 0 < temperature < math.inf:
+            raise PyramidionError(f"--gumbel-temperature must be positive and finite, got {temperature}")
         self.temperature = temperature
 
     @classmethod

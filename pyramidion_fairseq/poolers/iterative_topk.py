@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ..errors import PyramidionError
@@ -24,8 +26,8 @@ class IterativeTopkPooler(Pooler):
 
     def __init__(self, temperature: float = 1e-3):
         super().__init__()
-        if temperature <= 0:
-            raise PyramidionError(f"--iterative-temperature must be positive, got {temperature}")
+        if not 0 < temperature < math.inf:
+            raise PyramidionError(f"--iterative-temperature must be positive and finite, got {temperature}")
         self.temperature = temperature
 
     @classmethod

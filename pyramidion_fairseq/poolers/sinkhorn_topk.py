@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ..errors import PyramidionError
@@ -25,8 +27,8 @@ class SinkhornTopkPooler(Pooler):
 
     def __init__(self, epsilon: float = 1e-2, iterations: int = 200):
         super().__init__()
-        if epsilon <= 0:
-            raise PyramidionError(f"--sinkhorn-epsilon must be positive, got {epsilon}")
+        if not 0 < epsilon < math.inf:
+            raise PyramidionError(f"--sinkhorn-epsilon must be positive and finite, got {epsilon}")
         if iterations < 1:
             raise PyramidionError(f"--sinkhorn-iterations must be at least 1, got {iterations}")
         self.epsilon, self.iterations = epsilon, iterations

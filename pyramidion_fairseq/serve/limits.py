@@ -25,6 +25,8 @@ class Limits:
 
 #: For a request's head to arrive, in seconds; the connection is closed after that.
 HEAD_SECONDS = 10.0
+#: For a client to read what it is sent, in seconds; the connection is cut after that.
+WRITE_SECONDS = 60.0
 #: Connections at a time; 503 beyond.
 CONNECTIONS = 64
 #: For requests that still run when the server is told to stop.

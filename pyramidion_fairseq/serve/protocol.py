@@ -1,4 +1,4 @@
-"""Connections: one whose request does not arrive is closed, which uvicorn leaves to proxies."""
+"""Connections: uvicorn leaves it to proxies to end those whose request does not arrive or whose answer is not read."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .limits import HEAD_SECONDS
+from .limits import HEAD_SECONDS, WRITE_SECONDS
 
 
 class ImpatientProtocol(H11Protocol):
-    """uvicorn's protocol with a limit of time on the head of every request."""
+    """uvicorn's protocol with limits of time: on the head of every request, on what of a request comes after its
+    answer, and on the reading of what is sent."""
 
     head_seconds = HEAD_SECONDS
+    write_seconds = WRITE_SECONDS
     _timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # pause_writing is called wherever something waits to be read
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -27,21 +31,46 @@ class ImpatientProtocol(H11Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._unwatch()
+        self._unwatch_writing()
         super().connection_lost(error)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self.write_seconds, self._cut)
+
+    def resume_writing(self) -> None:
+        self._unwatch_writing()
+        super().resume_writing()
+
     def _watch(self) -> None:
-        """Start the clock where a head is awaited, stop it where one has come; more of a head does not restart it."""
-        if self.conn.their_state is not h11.IDLE:
+        """Start the clock where a request is awaited, stop it where one has come; more of it does not restart it."""
+        if not self._awaits():
             self._unwatch()
         elif self._timer is None:
             self._timer = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def _awaits(self) -> bool:
+        """Whether a head is to come, or the rest of a request that was answered before it was there."""
+        answered = self.cycle is not None and self.cycle.response_complete
+        return self.conn.their_state is h11.IDLE or (answered and self.conn.their_state is h11.SEND_BODY)
 
     def _unwatch(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _unwatch_writing(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
     def _give_up(self) -> None:
         self._timer = None
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if self._awaits() and not self.transport.is_closing():
             self.transport.close()
+
+    def _cut(self) -> None:
+        """End the connection without what is left to send: closing it would wait until that is read."""
+        self._write_timer = None
+        self.transport.abort()

@@ -10,6 +10,8 @@ from ..errors import PyramidionError
 #: Fields of a JSON record that may hold the document, the first one that is there.
 TEXT_FIELDS = ("article_text", "article", "document", "text")
 TITLE_FIELDS = ("title", "article_id", "id")
+#: Characters of a title, and of a section's name, at most: both are shown.
+MOST_NAME = 300
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Document:
 
         Args:
             record: ``article_text`` (list of sentences), ``section_names`` and ``sections`` (lists of sentences); or
-                one of :data:`TEXT_FIELDS`, a text or a list of texts.
+                one of :data:`TEXT_FIELDS`, a text or a list of texts. Titles and names of sections are cut after
+                :data:`MOST_NAME` characters; what cannot be printed is a space in them.
             field: the name of the text's field, where it is none of those.
 
         Raises:
@@ -50,7 +53,8 @@ class Document:
                 f"no field {' or '.join(names)}; it has: {_shorten(', '.join(map(str, record))) or 'nothing'}"
             )
         value = record[name]
-        title = next((str(record[key]) for key in TITLE_FIELDS if isinstance(record.get(key), (str, int))), None)
+        named = (str(record[key]) for key in TITLE_FIELDS if isinstance(record.get(key), (str, int)))
+        title = next((_shorten(name, MOST_NAME) for name in named), None)
         if isinstance(value, str):
             return cls((value,), title=title)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -67,9 +71,9 @@ def _sections(record: Mapping[str, Any], sentences: list[str]) -> tuple[tuple[st
         return ()
     if [sentence for section in sections for sentence in section] != sentences:
         return ()
-    return tuple((str(name), len(section)) for name, section in zip(names, sections))
+    return tuple((_shorten(str(name), MOST_NAME), len(section)) for name, section in zip(names, sections))
 
 
 def _shorten(text: str, limit: int = 200) -> str:
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= limit else text[:limit] + " ..."
+    cut = "".join(character if character.isprintable() else " " for character in text[:limit])
+    return cut if len(text) <= limit else cut + " ..."

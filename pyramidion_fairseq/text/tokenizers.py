@@ -105,7 +105,9 @@ class SentencepieceTokenizer(Tokenizer):
         import sentencepiece
 
         try:
-            return cls(dictionary, sentencepiece.SentencePieceProcessor(model_file=path))
+            with open(path, "rb") as file:  # sentencepiece opens no files whose names are not UTF-8
+                content = file.read()
+            return cls(dictionary, sentencepiece.SentencePieceProcessor(model_proto=content or b"nothing"))
         except (OSError, RuntimeError):
             raise PyramidionError(f"{path} is no sentencepiece model, or cannot be read") from None
 

@@ -8,7 +8,7 @@ from typing import Iterator, NamedTuple
 from ..explain.types import DocumentWords, Section
 from .documents import Document
 
-_BLANK = "\\s\x00-\x1f\x7f-\x9f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+_BLANK = "\\s\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
 _IDEOGRAPH = "\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 #: Scripts without spaces have one word a character; longer words are cut, so that no input has a word of megabytes.
 _WORD = re.compile(f"[{_IDEOGRAPH}]|[^{_BLANK}{_IDEOGRAPH}]{{1,64}}")

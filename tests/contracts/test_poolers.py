@@ -62,6 +62,26 @@ def test_padding_is_never_used(name, options, length, k):
 
 
 @pytest.mark.parametrize("length, k", LENGTHS_AND_K)
+def test_padding_may_hold_anything(name, options, length, k):
+    """NaN and infinity on padding, in documents of nothing else too, and in the gradients of empty slots."""
+    pooler = build(name, options)
+    x, scores = case(4, length + 6)
+    mask = torch.arange(length + 6) >= torch.tensor([[length + 6], [length], [0], [1]])
+    results = []
+    for fill in (0.0, float("nan"), float("inf")):
+        with torch.no_grad():
+            x[mask], scores[mask] = fill, fill
+        pooled = pooler(x, scores, mask, k)
+        grad = torch.ones_like(pooled.embeddings).masked_fill(pooled.padding_mask.unsqueeze(2), fill)
+        of_x, of_scores = torch.autograd.grad(pooled.embeddings, [x, scores], grad, allow_unused=True)
+        assert pooled.embeddings[pooled.padding_mask].abs().sum() == 0
+        assert of_x[mask].abs().sum() == 0 and (of_scores is None or of_scores[mask].abs().sum() == 0)
+        results.append([pooled.embeddings, pooled.scores, pooled.weights, of_x, of_scores])
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("length, k", LENGTHS_AND_K)
 def test_shapes_and_short_documents(name, options, length, k):
     x, scores = case(3, length)
     pooler = build(name, options)

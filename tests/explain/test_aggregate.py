@@ -107,6 +107,21 @@ def test_files(summaries, tmp_path):
         assert next(csv.DictReader(file))["title"] == "=1,2\n"
 
 
+def test_nothing_is_written_through_links(summaries, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("of the user")
+    (tmp_path / "out").mkdir()
+    names = [f"{name}.csv" for name in ("positions", "sections", "weights", "sentences")]
+    names += [f"{name}.png" for name in ("positions", "sections", "weights")]
+    for name in names:
+        (tmp_path / "out" / name).symlink_to(victim)
+    aggregate = Aggregate()
+    aggregate.add(summaries[0].provenance)
+    aggregate.write(str(tmp_path / "out"))
+    assert victim.read_text() == "of the user"
+    assert not any((tmp_path / "out" / name).is_symlink() for name in ("positions.csv", "weights.png"))
+
+
 def test_what_cannot_be_aggregated(summaries, tmp_path):
     with pytest.raises(PyramidionError, match="no document with any text"):
         Aggregate().write(str(tmp_path))

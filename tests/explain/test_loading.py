@@ -1,5 +1,6 @@
 """Finding what belongs to a checkpoint; one clear line for what is missing."""
 
+import os
 import shutil
 import tarfile
 
@@ -41,6 +42,44 @@ def test_moved_together(folder, trained_folder):
     """What the checkpoint remembers of its training is gone: what stands beside it is taken."""
     hub = load_summarizer(str(folder / "checkpoint_best.pt"), device="cpu")
     assert hub.task.cfg.data == str(folder) and hub.cfg.bpe.sentencepiece_model == str(folder / "sentencepiece.model")
+
+
+@pytest.mark.parametrize("name", ["a,b", "%s $x {y}", "a|b #'\"", "\\"])
+def test_a_folder_of_any_name(folder, tmp_path, name):
+    hub = load_summarizer(str(folder.rename(tmp_path / name)), device="cpu")
+    assert len(hub.summarize([article(3)], **QUICK)) == 1
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        (b"with ${HOME}", r"with \$\{HOME\} has \$\{ in it, which fairseq cannot take: rename the folder"),
+        (b"${oc.env:HOME}", r"has \$\{ and : in it"),
+        (b"a:b", "a:b has : in it"),
+        (b"caf\xe9", "has characters that are not UTF-8 in it"),
+    ],
+    ids=str,
+)
+def test_folders_that_fairseq_cannot_take(folder, tmp_path, name, message, monkeypatch):
+    renamed = folder.rename(tmp_path / os.fsdecode(name))
+    with pytest.raises(PyramidionError, match=message) as error:
+        load_summarizer(str(renamed), device="cpu")
+    assert "\n" not in str(error.value)
+    shutil.copytree(renamed, folder)  # the dictionaries elsewhere, the sentencepiece model still beside the checkpoint
+    if b":" not in name:
+        with pytest.raises(PyramidionError, match=message.partition(" has ")[2]):
+            load_summarizer(str(renamed), data=str(folder), device="cpu")
+    elsewhere = {"data": str(folder), "sentencepiece_model": str(folder / "sentencepiece.model")}
+    assert load_summarizer(str(renamed), **elsewhere, device="cpu").max_source_length == 64
+
+
+@pytest.mark.parametrize("language", ["../source", "/etc/x", "a/b", "..", 3, ["a"]])
+def test_languages_are_plain_names(folder, language):
+    state = torch.load(folder / "checkpoint_best.pt", weights_only=True)
+    state["cfg"]["task"]["source_lang"] = language
+    torch.save(state, folder / "checkpoint_best.pt")
+    with pytest.raises(PyramidionError, match=r"checkpoint_best\.pt (names .*no plain name|cannot be loaded)"):
+        load_summarizer(str(folder), device="cpu")
 
 
 def test_given_places_come_first(folder, tmp_path):

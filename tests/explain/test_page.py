@@ -49,6 +49,20 @@ def data_of(page):
     return json.loads(data)
 
 
+DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def test_characters_that_change_directions_are_shown(explanation):
+    words = (f"evil{DIRECTIONS}txt", *explanation.document.words[1:])
+    document = replace(explanation.document, words=words, sections=(Section(f"one{DIRECTIONS}", 0, 3),))
+    page = render(replace(explanation, title=f"a{DIRECTIONS}b", document=document))
+    assert not set(DIRECTIONS) & set(page)
+    marks, (data,) = "\ufffd" * len(DIRECTIONS), data_of(page)
+    assert data["title"] == f"a{marks}b" and data["document"]["words"][0] == f"evil{marks}txt"
+    assert data["document"]["sections"][0]["name"] == f"one{marks}"
+    assert Structure(page).all("title")[0][2].startswith(f"a{marks}b")
+
+
 @pytest.fixture
 def explanation():
     return explain_text(TEXT, "the decoder reads tokens", truncated=4)

@@ -120,6 +120,65 @@ def test_gradients_of_slots_that_do_not_exist_are_an_error(slot):
         partition._partition_sum_backward(*tensors, torch.full((2, 8), slot), True, True)
 
 
+FOREIGN = {
+    "ones": lambda record, other: torch.full_like(record, 255),
+    "zeros": lambda record, other: torch.zeros_like(record),
+    "of another length": lambda record, other: other,
+    "garbled orders": lambda record, other: torch.cat([torch.full_like(record[:, :-16], 255), record[:, -16:]], dim=1),
+    "too short": lambda record, other: record[:, :-8].contiguous(),
+    "of one document": lambda record, other: record[:1],
+    "no bytes": lambda record, other: record.char(),
+}
+
+
+@compiled
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_foreign_record_is_an_error(kind, dtype):
+    functions = native.functions()
+    scores = torch.rand(2, 32, dtype=dtype)
+    record, other = (functions.tournament(x.contiguous(), None, 32, 4, 20.0, True, True)[-1] for x in
+                     (scores, scores[:, :31]))  # fmt: skip
+    grads = torch.rand(2, 4, dtype=dtype), torch.rand(2, 32, dtype=dtype)
+    assert functions.tournament_backward(*grads, None, record, 32, 20.0).shape == (2, 32)
+    with pytest.raises(RuntimeError, match="record must be"):
+        functions.tournament_backward(*grads, None, FOREIGN[kind](record, other), 32, 20.0)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_garbled_record_is_an_error_or_only_other_numbers(dtype):
+    """A hundred records with a few random bytes: nothing outside of them is read or written."""
+    functions, draw = native.functions(), torch.Generator().manual_seed(0)
+    refused = 0
+    for length, k in [(32, 4), (27, 3), (600, 7), (64, 32)] * 25:
+        places = k << ((length - 1) // k).bit_length()
+        record = functions.tournament(
+            torch.rand(2, length, generator=draw, dtype=dtype), None, places, k, 20.0, True, True
+        )[-1]
+        spots = torch.randint(record.numel(), (4,), generator=draw)
+        record.view(-1)[spots] = torch.randint(256, (4,), generator=draw, dtype=torch.uint8)
+        grads = torch.rand(2, k, dtype=dtype), torch.rand(2, length, dtype=dtype)
+        try:
+            assert functions.tournament_backward(*grads, None, record, places, 20.0).shape == (2, length)
+        except RuntimeError as error:
+            assert "record must be" in str(error)
+            refused += 1
+    assert 0 < refused < 100
+
+
+@compiled
+@pytest.mark.parametrize("places, k", [(32, 0), (33, 4), (16, 4), (2**40, 4), (-32, 4)])
+def test_tournaments_that_cannot_be_played_are_an_error(places, k):
+    functions, scores = native.functions(), torch.rand(2, 32)
+    with pytest.raises(RuntimeError, match="cannot play a tournament of 32 tokens"):
+        functions.tournament(scores, None, places, k, 20.0, True, True)
+    with pytest.raises(RuntimeError, match="cannot play a tournament of 32 tokens"):
+        functions.tournament_backward(
+            torch.rand(2, k), scores, None, torch.zeros(2, 8, dtype=torch.uint8), places, 20.0
+        )
+
+
 @compiled
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("length, k, base", [(32, 8, 20.0), (27, 4, 0.0)])

@@ -56,6 +56,18 @@ def test_errs_no_more_than_torch(shape, dtype):
         compare(*gradient)
 
 
+def test_what_is_not_filled_and_weighs_nothing_is_zero():
+    """Also where the placeholder is NaN, and where the gradient of the slot is."""
+    floats, index = case(2, 33, 4, 17, 1.0)
+    embeddings, weights, grad = at(floats, torch.float32)
+    slots, members, filled = (x.to(DEVICE) for x in index)
+    for module in (partition_triton, partition):
+        sums = module.partition_sum if module is partition_triton else module.sum_members
+        backward = module.partition_sum_backward if module is partition_triton else module.gradients
+        assert not filled.any() and sums(embeddings / 0, weights, members, filled).abs().sum() == 0
+        assert backward(grad / 0, embeddings, weights, slots, True, False)[0].abs().sum() == 0
+
+
 def test_gradients_that_are_not_wanted_are_not_made():
     floats, (slots, _, _) = case(2, 16, 4, 5, 0)
     embeddings, weights, grad = at(floats, torch.float32)

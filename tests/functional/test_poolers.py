@@ -75,6 +75,24 @@ def test_max_equals_loops(window, length, k, padding):
     assert (ours.weights[short.expand_as(weights) & (weights > 0)] == 1).all()
 
 
+@pytest.mark.parametrize(
+    "function, options, message",
+    [
+        (iterative_topk, {"temperature": float("nan")}, "temperature must be above 0"),
+        (gumbel_topk, {"temperature": 0.0}, "temperature must be above 0"),
+        (sinkhorn_topk, {"epsilon": float("inf")}, "epsilon must be above 0 and finite"),
+        (sinkhorn_topk, {"iterations": 0}, "iterations must be a whole number, at least 1"),
+        (mean_windows, {"window": 0}, "window must be a whole number, at least 1"),
+        (max_windows, {"window": float("inf")}, "window must be a whole number, at least 1"),
+        (hard_topk, {"k": float("inf")}, "k must be a whole number, at least 1"),
+    ],
+)
+def test_bad_options_are_named(function, options, message):
+    embeddings, scores, _ = random_case(2, 8, 3, seed=0)
+    with pytest.raises(ValueError, match=message):
+        function(embeddings, scores, **{"k": 2, **options})
+
+
 @pytest.mark.parametrize("count, k, window, expected", [(2048, 512, 4, 4), (2047, 512, 4, 4), (600, 512, 4, 4)])
 def test_windows_of_table_4(count, k, window, expected):
     assert window_size(count, k, window) == expected

@@ -37,7 +37,14 @@ def cases(draw):
         "preserve_order": draw(st.booleans()),
         "padding_mask": padding,
     }
-    return torch.randn(batch, length, dim, generator=generator).to(dtype), scores, options
+    embeddings = torch.randn(batch, length, dim, generator=generator).to(dtype)
+    if padding is not None:
+        anything = draw(st.sampled_from([0.0, float("nan"), float("inf")]))
+        embeddings, scores = (
+            embeddings.masked_fill(padding.unsqueeze(2), anything),
+            scores.masked_fill(padding, anything),
+        )
+    return embeddings, scores, options
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)  # the same cases every time: `make test` must not be luck
@@ -57,6 +64,7 @@ def test_operator(case):
         pooled.embeddings.shape == (batch, slots, embeddings.size(2)) and pooled.embeddings.dtype == embeddings.dtype
     )
     assert pooled.embeddings[~empty].isfinite().all()
+    assert length <= options["k"] or (pooled.embeddings[empty] == 0).all()
     assert ((~empty).sum(1) == (~padding).sum(1).clamp(max=slots)).all(), "as many slots are taken as tokens allow"
 
     # Weights are those of convex combinations: at least 0, and 1 for each slot that is taken; padding has none.

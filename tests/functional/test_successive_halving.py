@@ -211,6 +211,23 @@ def test_padding_is_not_even_read():
     assert pooled.embeddings.isfinite().all() and pooled.weights.isfinite().all()
 
 
+@pytest.mark.parametrize("length, k", [(8, 2), (13, 3), (40, 7)])
+def test_a_document_of_nothing_but_padding_is_zero(length, k):
+    """As the reference has it, whatever the padding and the gradient of its slots hold."""
+    embeddings, scores, _ = random_case(3, length, 3, seed=0)
+    mask = torch.arange(length) >= torch.tensor([[length], [0], [1]])
+    with torch.no_grad():
+        embeddings[mask], scores[mask] = float("nan"), float("nan")
+    ours = successive_halving_topk(embeddings, scores, k, padding_mask=mask)
+    loops = reference.successive_halving_topk(embeddings, scores, k, padding_mask=mask)
+    for a, b in zip(ours, loops):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+    grad = torch.ones_like(ours.embeddings).masked_fill(ours.padding_mask.unsqueeze(2), float("nan"))
+    of_embeddings, of_scores = torch.autograd.grad(ours.embeddings, [embeddings, scores], grad)
+    assert of_embeddings.isfinite().all() and of_scores.isfinite().all()
+    assert of_embeddings[mask].abs().sum() == 0 and of_scores[mask].abs().sum() == 0
+
+
 def test_no_documents():
     embeddings, scores = torch.zeros(0, 9, 3, requires_grad=True), torch.zeros(0, 9, requires_grad=True)
     pooled = successive_halving_topk(embeddings, scores, 2)
@@ -244,7 +261,11 @@ def test_works_under_autocast():
         ({"k": 0}, "at least 1"),
         ({"k": 2.5}, "k must be a whole number"),
         ({"scores": torch.ones(2, 6, dtype=torch.long)}, "must be floating point"),
+        ({"k": float("inf")}, "k must be a whole number"),
+        ({"k": float("nan")}, "k must be a whole number"),
         ({"base": 1.0}, "base must be above 1"),
+        ({"base": float("nan")}, "base must be above 1 and finite"),
+        ({"base": float("inf")}, "base must be above 1 and finite"),
         ({"scores": torch.rand(2, 5)}, r"scores \(B, n\)"),
         ({"padding_mask": torch.zeros(2, 6)}, "must be bool"),
         ({"padding_mask": torch.zeros(2, 5, dtype=torch.bool)}, r"shape \(2, 6\)"),

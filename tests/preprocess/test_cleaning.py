@@ -15,6 +15,10 @@ from hypothesis import strategies as st
         ("a\x1cb\x1dc\x1ed\x1fe", "a b c d e"),
         ("\ufeffa\u200bb\u2060c\u200dd\u180ee", "a b c d e"),
         ("a\x01b\x7fc\x9fd", "a b c d"),
+        (
+            "a\u061cb\u200ec\u200fd\u202ae\u202bf\u202cg\u202dh\u202ei\u2066j\u2067k\u2068l\u2069m",
+            "a b c d e f g h i j k l m",
+        ),
         ("a\x00b", "ab"),
         ("co\u00adoperate", "cooperate"),
         ("a\ud800b", "a\ufffdb"),

@@ -58,6 +58,16 @@ def test_every_output_is_there(prepared):
     assert process.stdout == (dest / "report.txt").read_text()
 
 
+@pytest.mark.parametrize("name", [b"a, b,c", b"${HOME} {x} %s", b"caf\xe9\xff", b"-x --y", b"#'\"\\;*?&"], ids=str)
+def test_a_folder_of_any_name(corpus, tmp_path, prepare_command, name):
+    """Commas, what configurations would resolve, bytes that are not UTF-8, what a shell would take."""
+    dest = tmp_path / os.fsdecode(name)
+    process = prepare_command(dest, "--train", corpus["train"], "--valid", corpus["valid"], "--vocab-size", 45)
+    assert process.returncode == 0, process.stderr
+    assert {f"{split}.source-target.source.bin" for split in ("train", "valid")} <= set(os.listdir(dest / "data-bin"))
+    assert sorted(os.listdir(tmp_path)) == [dest.name]
+
+
 def test_vocabulary_is_exact_and_joined(prepared):
     data = prepared[0] / "data-bin"
     assert (data / "dict.source.txt").read_bytes() == (data / "dict.target.txt").read_bytes()

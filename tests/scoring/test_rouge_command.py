@@ -1,6 +1,7 @@
 """pyramidion-rouge: what it prints and writes, and the mistakes that it catches."""
 
 import json
+import os
 
 import pytest
 
@@ -108,3 +109,11 @@ def test_mistakes_end_in_one_line(files, arguments, message):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert message in stop.value.code and "\n" not in stop.value.code
+
+
+def test_names_that_are_not_utf8(files, capsys):
+    name = os.fsdecode(b"caf\xe9.txt")
+    (files / "other.txt").rename(files / name)
+    main(["test.target", name, "--json", "out.json"])
+    assert r"caf\udce9.txt" in capsys.readouterr().out
+    assert name in json.loads((files / "out.json").read_text())["systems"]

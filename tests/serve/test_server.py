@@ -9,6 +9,7 @@ import time
 import pytest
 
 from pyramidion_fairseq.serve.protocol import ImpatientProtocol
+from pyramidion_fairseq.text import Document
 from tests.explain.samples import explain_text
 from tests.explain.test_page import HOSTILE, Structure, data_of
 from tests.serve.conftest import GOOD, until
@@ -268,6 +269,54 @@ def test_slow_heads_are_not_waited_for(serve, monkeypatch, start):
         except ConnectionError:
             pass
     assert client.json({"text": GOOD})[0] == 200
+
+
+def unread(port, body):
+    """A connection whose request was sent and whose answer nobody reads."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(HEAD.format(len(body)).encode() + body)
+    return connection
+
+
+def test_clients_that_do_not_read_are_cut_off(serve, monkeypatch):
+    """Or they would keep all connections for as long as they stay."""
+    monkeypatch.setattr(ImpatientProtocol, "write_seconds", 1.0)
+    monkeypatch.setattr("pyramidion_fairseq.serve.limits.CONNECTIONS", 3)
+    client = serve()
+    body = json.dumps({"text": ("w" * 63 + " ") * 75_000}).encode()  # with its answer more than the system buffers
+    greedy = [unread(client.port, body) for _ in range(2)]
+    until(lambda: client("GET", "/health")[0] == 503)
+    until(lambda: client("GET", "/health")[0] == 200)
+    assert client.json({"text": GOOD})[0] == 200
+    for connection in greedy:
+        connection.close()
+
+
+def test_what_comes_after_an_answer_is_not_waited_for(serve, monkeypatch):
+    monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.3)
+    head = HEAD.replace("application/json", "text/xml").format(10**6).encode()
+    with socket.create_connection(("127.0.0.1", serve().port), timeout=20) as connection:
+        connection.sendall(head)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 415 ")
+        try:
+            for _ in range(200):
+                connection.sendall(b"a")
+                time.sleep(0.02)
+            pytest.fail("the connection was kept")
+        except ConnectionError:
+            pass
+
+
+def test_titles_and_names_of_sections_are_short(serve):
+    sections = {"sections": [[sentence] for sentence in ARXIV["article_text"]], "section_names": ["n" * 10_000] * 2}
+    record = {**ARXIV, **sections, "title": "t\u202e" * 1_000_000}
+    status, answer = serve().json(record)
+    assert status == 200 and answer["explanation"]["title"] == "t " * 150 + " ..."
+    document = Document.from_record(record)
+    assert {name for name, _ in document.sections} == {"n" * 300 + " ..."}
 
 
 def test_silent_connections_are_closed(serve, monkeypatch):

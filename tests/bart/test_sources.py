@@ -1,0 +1,85 @@
+"""Hugging Face folders of strangers: files that they name and files that they hold."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyramidion_fairseq.bart import vocabulary
+from pyramidion_fairseq.bart.sources import read_weights
+from pyramidion_fairseq.errors import PyramidionError
+
+
+def write_index(folder, form, *names):
+    (folder / f"{form}.index.json").write_text(json.dumps({"weight_map": dict(enumerate(names))}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Weights in two files with an index, and others outside of it."""
+    (tmp_path / "model").mkdir()
+    for name in ("model/a.bin", "model/b.bin", "outside.bin"):
+        torch.save({name: torch.ones(1)}, tmp_path / name)
+    write_index(tmp_path / "model", "pytorch_model.bin", "a.bin", "b.bin", "a.bin")
+    return tmp_path / "model"
+
+
+def test_files_of_an_index(folder):
+    assert set(read_weights(folder)) == {"model/a.bin", "model/b.bin"}
+    (folder / "b.bin").rename(folder / "blob")
+    (folder / "b.bin").symlink_to("blob")  # as the hub's cache has them
+    assert set(read_weights(folder)) == {"model/a.bin", "model/b.bin"}
+
+
+@pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside.bin",
+        "{}/outside.bin",
+        "sub/../../outside.bin",
+        "..\\outside.bin",
+        "c:a",
+        "..",
+        ".",
+        "",
+        "a\0",
+        None,
+        3,
+    ],
+)
+def test_an_index_names_files_of_its_folder(folder, form, name):
+    (folder / "pytorch_model.bin.index.json").unlink()
+    write_index(folder, form, "a.bin", name.format(folder.parent) if isinstance(name, str) else name)
+    with pytest.raises(PyramidionError, match=r"index\.json names .* no plain name of a file beside it"):
+        read_weights(folder)
+
+
+@pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: Path(path).symlink_to("/dev/zero"), os.mkdir])
+def test_only_regular_files_are_read(folder, form, make):
+    """A pipe would wait for ever, a device would fill the memory."""
+    (folder / "pytorch_model.bin.index.json").unlink()
+    write_index(folder, form, "a.bin", "strange")
+    make(folder / "strange")
+    with pytest.raises(PyramidionError, match="strange is no regular file"):
+        read_weights(folder)
+    make(folder / form)
+    (folder / f"{form}.index.json").unlink()
+    with pytest.raises(PyramidionError, match="has no weights"):
+        read_weights(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: Path(path).symlink_to("/dev/zero")])
+def test_vocabularies_are_regular_files(tmp_path, make):
+    for name in ("vocab.json", "tokenizer.json", "merges.txt", "encoder.json", "vocab.bpe", "config.json", "dict.txt"):
+        make(tmp_path / name)
+    assert vocabulary.find_bpe(tmp_path) is None
+    with pytest.raises(PyramidionError, match="has no vocabulary"):
+        vocabulary.hugging_face_rows(tmp_path)
+    readers = (vocabulary.read_json, vocabulary.read_merges, vocabulary.read_dictionary)
+    for name, read in zip(("config.json", "vocab.bpe", "dict.txt"), readers):
+        with pytest.raises(PyramidionError, match="is no regular file"):
+            read(tmp_path / name)

@@ -1,0 +1,116 @@
+"""Commands whose output nobody takes: a closed pipe, a full device, closed streams. One line or none, no traceback."""
+
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from tests.forked import ROOT, Forked
+from tests.summaries import article, write_model
+
+COMMANDS = ("convert", "explain", "rouge", "serve", "summaries", "summarize")
+#: Whether an error is to be told; where the reader left it is not.
+WAYS = {"closed pipe": False, "full device": True, "closed": True}
+pytestmark = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+
+
+def broken(way):
+    """A file that takes no output."""
+    if way != "closed pipe":
+        return open("/dev/full", "wb")
+    reader, writer = os.pipe()
+    os.close(reader)
+    return open(writer, "wb")
+
+
+def run(name, arguments, way, stdin=None):
+    """(exit status, standard error) of a console command."""
+    main = importlib.import_module(f"pyramidion_fairseq.cli.{name}").main
+
+    def start():
+        if way == "closed":
+            os.close(1)
+            sys.stdout = None
+        main(list(map(str, arguments)))
+
+    with broken(way) as out, tempfile.TemporaryFile() as err:
+        code = Forked(start, [f"pyramidion-{name}", *arguments], out, err, stdin).wait(120)
+        err.seek(0)
+        return code, err.read().decode()
+
+
+def check(name, way, code, error):
+    """One line where there is to be one; not 0."""
+    lines = [line for line in error.splitlines() if not line.startswith(("INFO", "WARNING"))]
+    assert code == 1, error
+    assert [line[: len(name) + 9] for line in lines] == [f"{name}: error: "] * WAYS[way], error
+    assert not lines or "output" in lines[0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name, way):
+    code, error = run(name, ["--help"], way)
+    check(f"pyramidion-{name}", way, code, error)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_tables_and_lines(tmp_path, way):
+    (tmp_path / "a").write_text("the decoder reads\n" * 3)
+    (tmp_path / "b").write_text("the decoder writes\n" * 3)
+    (tmp_path / "log").write_text("".join(f"S-{n}\ta\nH-{n}\t-1\tb\nD-{n}\t-1\tb\n" for n in range(3)))
+    options = ["--samples", "10", "--workers", "1"]
+    check("pyramidion-rouge", way, *run("rouge", [tmp_path / "a", tmp_path / "b", *options], way))
+    check("pyramidion-summaries", way, *run("summaries", [tmp_path / "log", "--output", "-"], way))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_summaries(model, tmp_path, way):
+    (tmp_path / "in").write_text(article(3) + "\n")
+    chosen = ["--checkpoint", model, "--device", "cpu", "--min-len", 3, "--max-len-b", 6, "--input", tmp_path / "in"]
+    check("pyramidion-summarize", way, *run("summarize", chosen, way))
+    chosen += ["--output", tmp_path / "out"]
+    code, error = run("summarize", chosen, way)  # which needs no standard output
+    assert code == 0 and (tmp_path / "out").read_text().count("\n") == 1, error
+
+
+def test_a_file_on_a_full_device(model, tmp_path):
+    (tmp_path / "in").write_text(article(3) + "\n")
+    chosen = ["--checkpoint", model, "--device", "cpu", "--min-len", 3, "--max-len-b", 6, "--input", tmp_path / "in"]
+    code, error = run("summarize", [*chosen, "--output", "/dev/full", "--overwrite"], "full device")
+    check("pyramidion-summarize", "full device", code, error)
+
+
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-", ">&- 2>&-", "| true", "2>&- <&-"])
+@pytest.mark.parametrize("command", ["preprocess/prepare.py --help", "preprocess/prepare.py x y"])
+def test_prepare_in_a_shell(command, redirect):
+    """As users type it, with Python's own end of a program."""
+    words = f'set -o pipefail; "$0" {command} {redirect}'
+    done = subprocess.run(["bash", "-c", words, sys.executable], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    if "full" in redirect and "help" in command:
+        assert done.returncode == 1
+        assert done.stderr == "error: standard output cannot be written: No space left on device\n"
+    if command.endswith("x y"):
+        assert done.returncode == 2
+
+
+def test_a_closed_input(model):
+    def start():
+        os.close(0)
+        sys.stdin = None
+        importlib.import_module("pyramidion_fairseq.cli.summarize").main(["--checkpoint", str(model)])
+
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        assert Forked(start, ["pyramidion-summarize"], out, err).wait(120) == 1
+        err.seek(0)
+        expected = "pyramidion-summarize: error: standard input is closed: say with --input which file to read\n"
+        assert err.read().decode() == expected
