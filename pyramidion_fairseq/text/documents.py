@@ -10,6 +10,8 @@ from ..errors import PyramidionError
 #: Fields of a JSON record that may hold the document, the first one that is there.
 TEXT_FIELDS = ("article_text", "article", "document", "text")
 TITLE_FIELDS = ("title", "article_id", "id")
+#: The value of a field that a JSON object has twice: which one is meant cannot be told.
+TWICE = object()
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,21 @@ class Document:
             field: the name of the text's field, where it is none of those.
 
         Raises:
-            PyramidionError: there is no such field, or no text in it.
+            PyramidionError: there is no such field, it is null or there twice (:data:`TWICE`), or has no text in it.
         """
         if not isinstance(record, Mapping):
             raise PyramidionError(f"not a JSON object but {type(record).__name__}")
         names = (field,) if field else TEXT_FIELDS
         name = next((name for name in names if record.get(name) is not None), None)
         if name is None:
-            raise PyramidionError(
-                f"no field {' or '.join(names)}; it has: {_shorten(', '.join(map(str, record))) or 'nothing'}"
-            )
+            null = [name for name in names if name in record]
+            if null:
+                raise PyramidionError(f"field {null[0]} is null")
+            found = _shorten(", ".join(repr(str(key)) for key in record)) or "nothing"
+            raise PyramidionError(f"no field {' or '.join(names)}; it has: {found}")
         value = record[name]
+        if value is TWICE:
+            raise PyramidionError(f"field {name} is there twice")
         title = next((str(record[key]) for key in TITLE_FIELDS if isinstance(record.get(key), (str, int))), None)
         if isinstance(value, str):
             return cls((value,), title=title)
