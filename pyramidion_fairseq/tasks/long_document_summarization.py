@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import PyramidionError
 from ..generation import set_cuda_graphs, set_plain_generation
 from ..models import PyramidionModel
+from ..scoring.rouge import TOKENIZERS
 from . import diagnosis
 from .dataset import DocumentPairDataset
 from .rouge_validation import (
@@ -65,6 +66,13 @@ class LongDocumentSummarizationConfig(TranslationConfig):
         default="auto",
         metadata={"help": "how pieces are joined to words, as of --remove-bpe; auto: as the dictionary looks"},
     )
+    eval_rouge_tokenizer: ChoiceEnum(list(TOKENIZERS)) = field(
+        default="rouge-score",
+        metadata={
+            "help": "what words are: of a to z and 0 to 9; unicode: of any script, and of those written without "
+            "spaces (Chinese, Japanese, Thai, ...) each character"
+        },
+    )
     plain_generation: bool = field(
         default=False, metadata={"help": "generate with fairseq's own caches: the same tokens, slower"}
     )
@@ -105,7 +113,8 @@ class LongDocumentSummarizationTask(TranslationTask):
         self.pooling_meters, self.peak_memory = PoolingMeters(), PeakMemory()
         self.rouge, self.rouge_generator = None, None
         if cfg.eval_rouge:
-            self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe)
+            tokenizer = str(getattr(cfg, "eval_rouge_tokenizer", "rouge-score"))  # older checkpoints lack it
+            self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe, tokenizer)
             generation_arguments(cfg.eval_rouge_args, None)  # bad ones are told before the data is read
         #: Whether documents and summaries start with ``<s>``: the model's --prepend-bos, adopted like its lengths.
         self.prepend_bos = False
