@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Stand in for the compiled parts of fairseq that are missing, mend two options, write whole checkpoints.
+    """Stand in for the compiled parts of fairseq that are missing, mend options, write whole checkpoints.
 
     Call it when the plugin is imported: ``--user-dir`` is read before the command's options are, so the default of
     ``--scoring`` can still be changed. Calling it again does nothing.
