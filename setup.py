@@ -76,6 +76,7 @@ setup(
         'fairseq==0.12.2; python_version < "3.11"',
         'fairseq-fixed>=0.12.3.1,<0.13; python_version >= "3.11"',
         "omegaconf>=2.0.5",
+        "regex",
         "sentencepiece>=0.1.96",
         *ROUGE,
     ],

@@ -11,6 +11,8 @@ DEFAULT_FIELDS: Sequence[Tuple[str, str]] = (
     ("text", "summary"),
 )
 ID_FIELDS = ("article_id", "id")
+TWICE = object()  # the value of a field that a record has twice: which one is meant cannot be told
+SHOWN_NAMES, SHOWN_CHARACTERS = 10, 40
 
 
 class Fields(NamedTuple):
@@ -27,9 +29,13 @@ class Fields(NamedTuple):
 
 def as_text(record: Mapping[str, object], name: str) -> str:
     """A field as one string: a string as it is, a list of strings joined by spaces."""
-    value = record.get(name)
-    if value is None:
+    if name not in record:
         raise BadRecord(f"field {name} is missing")
+    value = record[name]
+    if value is None:
+        raise BadRecord(f"field {name} is null")
+    if value is TWICE:
+        raise BadRecord(f"field {name} is there twice")
     if isinstance(value, str):
         return value
     if not isinstance(value, (list, tuple)):
@@ -51,14 +57,24 @@ def match_fields(names: Iterable[str], document: Optional[str], summary: Optiona
 
 
 def choose_fields(names: Iterable[str], document: Optional[str], summary: Optional[str], where: str) -> Fields:
-    """Like :func:`match_fields`, with an error that lists what ``where`` does hold."""
+    """Like :func:`match_fields`, with an error that lists what ``where`` does hold, or has twice."""
     names = list(names)
     fields = match_fields(names, document, summary)
     if fields is None:
         wanted = "/".join((document or "document", summary or "summary"))
         raise PrepareError(
-            "{}: no fields for {}; it has: {}. Name them with --document-field and --summary-field".format(
-                where, wanted, ", ".join(names) or "nothing"
-            )
+            f"{where}: no fields for {wanted}; it has: {listed(names)}. Name them with --document-field and "
+            "--summary-field"
         )
+    for name in (*fields, *ID_FIELDS):
+        if names.count(name) > 1:
+            raise PrepareError(f"{where}: {names.count(name)} columns are called {name!r}: rename all but one of them")
     return fields
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in quotation marks, so that blanks are seen; not too many, none too long."""
+    most = SHOWN_CHARACTERS
+    shown = [repr(name if len(name) <= most else name[:most] + "...") for name in names[:SHOWN_NAMES]]
+    rest = [f"and {len(names) - SHOWN_NAMES} more"] if len(names) > SHOWN_NAMES else []
+    return ", ".join(shown + rest) or "nothing"

@@ -1,11 +1,12 @@
 """Corpora of one record a line: JSON lines (arXiv/PubMed among them) and pairs of plain-text files."""
 
+import collections
 import itertools
 import json
-from typing import Iterator, List, Optional, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 import streams
-from fields import Fields, choose_fields, match_fields
+from fields import TWICE, Fields, choose_fields, match_fields
 from prepare_errors import BadRecord, PrepareError, Skip
 from record_types import Parsed, Raw
 
@@ -24,11 +25,20 @@ def decode(line: bytes) -> Tuple[str, bool]:
 def parse_json(text: str) -> dict:
     """A line as a JSON object. BadRecord for anything else, deep nesting and huge numbers included."""
     try:
-        record = json.loads(text.lstrip("\ufeff"))
+        record = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise BadRecord("not JSON", detail=str(error)[:100]) from None
     if not isinstance(record, dict):
         raise BadRecord(f"not a JSON object but {type(record).__name__}")
+    return record
+
+
+def _object(pairs: List[Tuple[str, object]]) -> Dict[str, object]:
+    """A JSON object; what it has twice is marked as such."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        counts = collections.Counter(name for name, _ in pairs)
+        record.update((name, TWICE) for name, count in counts.items() if count > 1)
     return record
 
 
@@ -38,6 +48,7 @@ class JsonLines:
     def __init__(self, path: str, document: Optional[str], summary: Optional[str], member: Optional[str] = None):
         self.path, self.member = path, member
         self.label = path if member is None else f"{path}:{member}"
+        streams.refuse_carriage_returns(path, member)
         self.fields = self._find_fields(document, summary)
 
     def _find_fields(self, document: Optional[str], summary: Optional[str]) -> Fields:
@@ -79,6 +90,8 @@ class TextPair:
     def __init__(self, documents: str, summaries: str):
         self.documents, self.summaries = documents, summaries
         self.label = documents
+        for path in (documents, summaries):
+            streams.refuse_carriage_returns(path)
 
     def signature(self) -> List[object]:
         return ["text", *streams.signature(self.documents), *streams.signature(self.summaries)]

@@ -81,6 +81,15 @@ def bounded_lines(stream: BinaryIO, limit: Optional[int] = None) -> Iterator[Tup
         yield number, None
 
 
+def refuse_carriage_returns(path: str, member: Optional[str] = None) -> None:
+    r"""Raise PrepareError for a file whose lines end in ``\r`` alone: it would be read as one line."""
+    with open_stream(path, member) as stream:
+        line = stream.readline(MAX_LINE_BYTES)
+    if b"\r" in line and not line.endswith(b"\n"):
+        name = path if member is None else f"{path}:{member}"
+        raise PrepareError(f"{name}: its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')")
+
+
 def signature(path: str) -> List[object]:
     """What identifies a file's content without reading it: absolute path, size in bytes, modification time in ns."""
     state = os.stat(path)

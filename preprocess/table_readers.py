@@ -1,12 +1,11 @@
 """Corpora in tables: csv files, parquet files and data sets of the ``datasets`` library."""
 
-import csv
 import os
-from typing import BinaryIO, Iterator, List, Optional, Union
+from typing import Iterator, List, Optional, Union
 
 import streams
+from csv_records import CsvRecords
 from fields import choose_fields
-from line_readers import TOO_LONG, decode
 from prepare_errors import PrepareError, Skip
 from record_types import Parsed, Raw
 
@@ -19,47 +18,34 @@ class Csv:
     def __init__(self, path: str, document: Optional[str], summary: Optional[str]):
         self.label = self.path = path
         self.delimiter = "\t" if ".tsv" in os.path.basename(path).lower() else ","
+        streams.refuse_carriage_returns(path)
         with streams.open_stream(path) as stream:
-            header = next(self._rows(stream, []), None)
-        self.fields = choose_fields(header or [], document, summary, path)
-
-    def _rows(self, stream: BinaryIO, too_long: List[int]) -> "csv._reader":
-        csv.field_size_limit(streams.MAX_LINE_BYTES)
-
-        def lines() -> Iterator[str]:
-            for number, line in streams.bounded_lines(stream):
-                if line is None:
-                    too_long.append(number)
-                    line = b"\n"  # keeps the csv module's line numbers right
-                text = decode(line)[0].replace("\0", "")  # before Python 3.11 the csv module refuses NUL
-                yield text.lstrip("\ufeff") if number == 1 else text
-
-        return csv.reader(lines(), delimiter=self.delimiter)
+            header = next(iter(CsvRecords(stream, self.delimiter)), None)
+        if header is not None and header.fault:
+            raise PrepareError(f"{path}:1: the header cannot be read: {header.fault} {header.detail}".rstrip())
+        self.fields = choose_fields(header.fields if header else [], document, summary, path)
 
     def signature(self) -> List[object]:
-        return ["csv", list(self.fields), self.delimiter, *streams.signature(self.path)]
+        return ["csv", "strict", list(self.fields), self.delimiter, *streams.signature(self.path)]
 
     def records(self) -> Iterator[Union[Raw, Skip]]:
-        too_long: List[int] = []
+        """A record that took several lines and cannot be used counts once for each of them: who knows what they hold.
+
+        A blank line is left out, and not bad.
+        """
         with streams.open_stream(self.path) as stream:
-            rows = self._rows(stream, too_long)
-            header = next(rows)
-            while True:
-                first_line = rows.line_num + 1
-                try:
-                    row = next(rows)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield Skip(self.label, first_line, "not csv", detail=str(error))
-                    continue
-                if too_long:
-                    yield Skip(self.label, too_long[0], TOO_LONG)
-                    too_long.clear()
-                elif not row:
-                    yield Skip(self.label, first_line, "blank line", bad=False)
+            records = iter(CsvRecords(stream, self.delimiter))
+            header = next(records).fields
+            for record in records:
+                if record.fault:
+                    yield Skip(self.label, record.line, record.fault, detail=record.detail)
+                    for number in range(1, record.lines):
+                        detail = f"of the record that starts in line {record.line}"
+                        yield Skip(self.label, record.line + number, record.fault, detail=detail)
+                elif not record.fields:
+                    yield Skip(self.label, record.line, "blank line", bad=False)
                 else:
-                    yield Raw(self.label, first_line, dict(zip(header, row)))
+                    yield Raw(self.label, record.line, dict(zip(header, record.fields)))
 
     def parse(self, raw: Raw) -> Parsed:
         parsed = self.fields.values(raw.payload)

@@ -243,3 +243,17 @@ def test_repeated_ngrams_are_blocked():
     block = NGramRepeatBlock(3, use_extension=False)
     lprobs = block(tokens, torch.zeros(2, 10), bsz=1, beam_size=2, step=5)
     assert lprobs[0].isinf().nonzero().flatten().tolist() == [7] and not lprobs[1].isinf().any()
+
+
+@given(st.lists(st.lists(st.integers(4, 7), min_size=9, max_size=9), min_size=1, max_size=4), st.integers(0, 9))
+@settings(max_examples=100, deadline=None)
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_blocked_are_the_tokens_that_would_repeat_an_ngram(size, rows, step):
+    """Against the definition, for every step of a summary; of one token, the </s> at its start is none."""
+    tokens = torch.tensor([[2, *row[:step], *[1] * (9 - step)] for row in rows])
+    found = NGramRepeatBlock(size, use_extension=False)(tokens, torch.zeros(len(rows), 10), len(rows), 1, step)
+    for row, lprobs in zip(rows, found):
+        known = [tuple(row[i : i + size]) for i in range(step - size + 1)]
+        blocked = [token for token in range(10) if (*row[step - size + 1 : step], token) in known and step >= size]
+        assert lprobs.isinf().nonzero().flatten().tolist() == blocked
+        assert lprobs[~lprobs.isinf()].eq(0).all()

@@ -170,6 +170,21 @@ def test_pieces_are_joined_and_unknown_words_match_nothing():
     assert nothing.keys() == same.keys() and not any(nothing.values())
 
 
+def test_words_of_other_scripts(caplog):
+    """Scored with --eval-rouge-tokenizer unicode; by default one warning says why it is 0."""
+    dictionary = Dictionary()
+    for symbol in ("\u2581модель", "\u2581чита", "ет"):
+        dictionary.add_symbol(symbol)
+    target = torch.tensor([[4, 5, 6, 2]])
+    batch = {"summarised": True, "target": target}
+    for tokenizer, score in (("unicode", 100), ("rouge-score", 0)):
+        rouge = RougeValidation(dictionary, tokenizer=tokenizer)
+        for _ in range(2):
+            logged = rouge.logged(lambda batch: [[{"tokens": target[0]}]], batch)
+            assert logged["_rouge1_sum"] == logged["_rouge2_sum"] == score
+        assert caplog.text.count("1 of 1 texts have letters but no word") == (tokenizer == "rouge-score")
+
+
 def test_a_document_without_hypothesis_scores_0():
     rouge = RougeValidation(Dictionary())
     logged = rouge.logged(lambda batch: [[]], {"summarised": True, "target": torch.tensor([[3, 2]])})

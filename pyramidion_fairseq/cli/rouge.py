@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import PyramidionError
 from ..scoring import BACKENDS, METRICS, RougeScores, RougeSettings, compare, lead_baseline, rouge_scores
 from ..scoring.lead import mean_words
-from ..scoring.rouge import NAMES, STATISTICS
+from ..scoring.rouge import NAMES, STATISTICS, TOKENIZERS
 from ..scoring.text_files import check_roles, check_texts, read_lines, write_text
 from .common import Parser, one_line_end, open_closed_streams, utf8_stdout
 
@@ -32,7 +32,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--lead-words", type=int, metavar="N", help="how many (default: as many as a reference has on average)"
     )
     parser.add_argument("--backend", choices=list(BACKENDS), default=defaults.backend, help="default: %(default)s")
-    parser.add_argument("--no-stemming", action="store_true", help="compare words, not their stems")
+    parser.add_argument(
+        "--tokenizer",
+        choices=TOKENIZERS,
+        default=defaults.tokenizer,
+        help="what words are: rouge-score: of a to z and 0 to 9, all else is blank; unicode: of any script, and of "
+        "those written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) each character "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-stemming", action="store_true", help="compare words, not their stems (of English words of a to z)"
+    )
     parser.add_argument(
         "--separator", metavar="TEXT", help="what separates sentences, such as '<n>' (default: found by their marks)"
     )
@@ -100,7 +110,9 @@ def comparison(differences: dict[str, dict[str, float]]) -> str:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Score, and print or write; return what is written as JSON."""
-    settings = RougeSettings(args.backend, not args.no_stemming, args.separator, args.samples, args.seed)
+    settings = RougeSettings(
+        args.backend, not args.no_stemming, args.separator, args.samples, args.seed, args.tokenizer
+    )
     settings.signature(0)  # a backend that is not installed is found before the files are read
     references, systems = read_systems(args)
     scores = {

@@ -36,7 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
         "read up to the model's length; of an empty one the summary is empty.",
     )
     add_model_options(parser)
-    add_input_options(parser, "text: one a line; document: the whole file; jsonl; auto: jsonl or text, by its start")
+    add_input_options(
+        parser,
+        "text: one a line; document: the whole file; jsonl; auto: jsonl or text, by its start (JSON "
+        "arrays and tables are refused)",
+    )
     group = parser.add_argument_group("summaries")
     group.add_argument("--output", default="-", metavar="FILE", help="default: -, standard output")
     group.add_argument("--format", default="text", choices=("text", "jsonl", "html"), help="default: text, one a line")

@@ -4,15 +4,18 @@ import functools
 import importlib
 import importlib.util
 import logging
+import math
 import sys
 
-from . import whole_checkpoints
+import torch
+
+from . import shards, whole_checkpoints
 
 logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Stand in for the compiled parts of fairseq that are missing, mend two options, write whole checkpoints.
+    """Stand in for the compiled parts of fairseq that are missing, mend options, write whole checkpoints.
 
     Call it when the plugin is imported: ``--user-dir`` is read before the command's options are, so the default of
     ``--scoring`` can still be changed. Calling it again does nothing.
@@ -26,6 +29,7 @@ def install() -> None:
     _block_ngrams_that_are_there()
     whole_checkpoints.install()
     _bf16_without_tpu()
+    shards.install()
     _data_parallel_on_a_cpu()
 
 
@@ -73,18 +77,21 @@ def _block_ngrams_that_are_there() -> None:
     """Make ``--no-repeat-ngram-size`` work without fairseq's CUDA extension.
 
     fairseq's own fallback looks for the last n - 1 tokens at the end of the whole buffer, which is padding until the
-    summary is as long as it may get, and so blocks nothing. It is given the tokens generated so far instead.
+    summary is as long as it may get, and so blocks nothing; for n = 1 it never does.
     """
     from fairseq.ngram_repeat_block import NGramRepeatBlock
 
-    stock = NGramRepeatBlock._no_repeat_ngram
-    if getattr(stock, "of_generated_tokens", False):
-        return
-
     def no_repeat_ngram(self, tokens, lprobs, bsz: int, beam_size: int, step: int):
-        return stock(self, tokens[:, : step + 1], lprobs, bsz, beam_size, step)
+        generated = tokens[:, 1 : step + 1]  # the first token is the </s> that every summary begins with
+        size = self.no_repeat_ngram_size
+        if step < size:
+            return lprobs
+        ngrams = generated.unfold(1, size, 1)  # (hypotheses, step + 1 - size, size)
+        begun = generated[:, step + 1 - size :].unsqueeze(1)
+        repeated = ngrams[..., :-1].eq(begun).all(dim=-1)
+        counts = torch.zeros_like(lprobs).scatter_add_(1, ngrams[..., -1], repeated.to(lprobs))
+        return lprobs.masked_fill_(counts > 0, -math.inf)
 
-    no_repeat_ngram.of_generated_tokens = True
     NGramRepeatBlock._no_repeat_ngram = no_repeat_ngram
 
 

@@ -7,7 +7,7 @@ from typing import Optional
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.scoring import BaseScorer, register_scorer
 
-from .rouge import BACKENDS, RougeScores, RougeSettings, rouge_scores
+from .rouge import BACKENDS, TOKENIZERS, RougeScores, RougeSettings, rouge_scores
 
 #: How fairseq writes an unknown word of a reference, ``<unk>`` with brackets around it, and what stands for it here:
 #: without brackets it would count as the word that an unknown word of a hypothesis is, ``<unk>``.
@@ -25,6 +25,9 @@ class RougeScorerConfig(FairseqDataclass):
     )
     rouge_samples: int = field(default=1000, metadata={"help": "resamples of the bootstrap"})
     rouge_seed: int = field(default=1, metadata={"help": "seed of the bootstrap"})
+    rouge_tokenizer: ChoiceEnum(list(TOKENIZERS)) = field(
+        default="rouge-score", metadata={"help": "what words are: of a to z and 0 to 9; unicode: of any script"}
+    )
 
 
 @register_scorer("rouge", dataclass=RougeScorerConfig)
@@ -43,6 +46,7 @@ class RougeScorer(BaseScorer):
             separator=cfg.rouge_separator,
             samples=cfg.rouge_samples,
             seed=cfg.rouge_seed,
+            tokenizer=str(getattr(cfg, "rouge_tokenizer", "rouge-score")),
         )
 
     def add_string(self, ref: str, pred: str) -> None:

@@ -103,9 +103,12 @@ def _read_one(path: Path) -> dict[int, str]:
         raise PyramidionError(f"cannot read {path}: {error.strerror}") from None
     best: dict[str, dict[int, str]] = {"H": {}, "D": {}}
     sources: Counter[int] = Counter()
+    others: list[str] = []
     for kind, number, rest in _records(content):
         if kind == "S":
             sources[number] += 1
+        if kind in "ST":
+            others.append(rest.decode("utf-8", errors="replace"))
         if kind not in best or number in best[kind]:
             continue
         _, tab, text = rest.partition(b"\t")
@@ -117,7 +120,7 @@ def _read_one(path: Path) -> dict[int, str]:
     twice = [number for number, times in sources.items() if times > 1]
     if twice:
         raise PyramidionError(f"{path} holds more than one run (document {twice[0]} comes twice): split it")
-    return {number: one_line(text) for number, text in _detokenised(best["D"], best["H"], path).items()}
+    return {number: one_line(text) for number, text in _detokenised(best["D"], best["H"], others, path).items()}
 
 
 def _records(content: bytes):
@@ -137,10 +140,19 @@ def _records(content: bytes):
         yield open_record
 
 
-def _detokenised(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], path: Path) -> dict[int, str]:
-    """The D- lines, or what can be made of the H- lines where those are of no use."""
-    spaceless = [n for n, text in detokenised.items() if " " not in text and " " in hypotheses.get(n, "")]
-    if spaceless and all(text == hypotheses[n].replace(" ", "") for n, text in detokenised.items() if n in hypotheses):
+def _detokenised(
+    detokenised: Mapping[int, str], hypotheses: Mapping[int, str], others: Sequence[str], path: Path
+) -> dict[int, str]:
+    """The D- lines, or what can be made of the H- lines where those are of no use.
+
+    Args:
+        detokenised: the D- lines, what ``--bpe`` has made of the H- lines.
+        hypotheses: the H- lines, what ``--remove-bpe`` has made of the pieces.
+        others: the S- and T- lines, documents and references, which go the same two ways. They, and not what a model
+            writes, tell which options were given: a model may write one piece over and over.
+        path: of the log, for messages.
+    """
+    if _lost_spaces(detokenised, hypotheses, others):
         logger.warning(
             f"{path}: the D- lines have lost their spaces (--bpe sentencepiece and --remove-bpe sentencepiece were "
             "both given); taking the H- lines"
@@ -148,8 +160,22 @@ def _detokenised(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], 
         return dict(hypotheses)
     if not detokenised and hypotheses:
         logger.warning(f"{path}: there are no D- lines; taking the H- lines")
-        detokenised = hypotheses
-    if any(_PIECE in text for text in detokenised.values()):
+        detokenised, others = hypotheses, ()
+    if _in_pieces(list(detokenised.values())) or _in_pieces(others):
         logger.warning(f"{path}: the summaries are in pieces (no --bpe was given); joining them as sentencepiece does")
         return {n: text.replace(" ", "").replace(_PIECE, " ").strip() for n, text in detokenised.items()}
     return dict(detokenised)
+
+
+def _lost_spaces(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], others: Sequence[str]) -> bool:
+    """Whether pieces were joined twice: the second time takes the spaces out of every line but H-."""
+    if any(" " in text for text in others) or any(_PIECE in text for text in hypotheses.values()):
+        return False
+    spaceless = [n for n, text in detokenised.items() if " " not in text and " " in hypotheses.get(n, "")]
+    joined = all(text == hypotheses[n].replace(" ", "") for n, text in detokenised.items() if n in hypotheses)
+    return bool(spaceless) and joined
+
+
+def _in_pieces(texts: Sequence[str]) -> bool:
+    """Whether most texts have sentencepiece's mark for the start of a word; a text may have the character itself."""
+    return 2 * sum(_PIECE in text for text in texts) > len(texts)

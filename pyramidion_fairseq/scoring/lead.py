@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Sequence
 
+from .unicode_words import word_ends
+
 
 def mean_words(texts: Sequence[str]) -> int:
-    """Words that a text has on average, rounded; at least 1."""
-    return max(1, round(sum(len(text.split()) for text in texts) / max(1, len(texts))))
+    """Words that a text has on average, rounded; at least 1. See :func:`~.unicode_words.word_ends`."""
+    return max(1, round(sum(len(word_ends(text)) for text in texts) / max(1, len(texts))))
 
 
 def lead_baseline(documents: Sequence[str], words: int) -> list[str]:
-    """The first ``words`` words of each document."""
-    return [" ".join(document.split(None, words)[:words]) for document in documents]
+    """The first ``words`` words of each document, with single spaces for its blanks."""
+    return [_first(document, words) for document in documents]
+
+
+def _first(document: str, words: int) -> str:
+    ends = word_ends(document)[:words]
+    return " ".join(document[: ends[-1]].split()) if ends else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from typing import Any, Sequence
 
 import numpy as np
@@ -14,6 +16,8 @@ from . import files2rouge_backend, rouge_score_backend
 from .bootstrap import bootstrap_means, interval, sorted_rows
 from .sentences import VERSION as SPLITTER
 from .sentences import split_sentences
+from .unicode_words import VERSION as UNICODE_WORDS
+from .unicode_words import warn_of_lost_letters
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +26,7 @@ METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 STATISTICS = ("precision", "recall", "fmeasure")
 NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 BACKENDS = {"rouge-score": rouge_score_backend, "files2rouge": files2rouge_backend}
+TOKENIZERS = ("rouge-score", "unicode")
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,32 @@ class RougeSettings:
     """Resamples of the bootstrap."""
     seed: int = 1
     """Of the bootstrap."""
+    tokenizer: str = "rouge-score"
+    """What words are: "rouge-score": of a to z and 0 to 9, as of ROUGE-1.5.5; "unicode": see
+    :func:`~pyramidion_fairseq.scoring.unicode_words.unicode_words`; it stems words of a to z alone."""
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise PyramidionError(f"unknown ROUGE backend {self.backend!r}; there are: {', '.join(BACKENDS)}")
+        if self.tokenizer not in TOKENIZERS:
+            raise PyramidionError(f"unknown tokenizer {self.tokenizer!r}; there are: {', '.join(TOKENIZERS)}")
+        if self.tokenizer == "unicode" and self.backend != "rouge-score":
+            raise PyramidionError(f"the tokenizer unicode goes with the backend rouge-score, not with {self.backend}")
         if self.samples < 1:
             raise PyramidionError(f"the bootstrap needs at least one sample, got {self.samples}")
         if not 0 <= self.seed < 2**32:
             raise PyramidionError(f"the bootstrap's seed must be from 0 to 2**32 - 1, got {self.seed}")
 
+    @property
+    def any_script(self) -> bool:
+        """Whether words and sentences are those of any script."""
+        return self.tokenizer == "unicode"
+
     def signature(self, documents: int) -> str:
         """One line that two scores must share to be comparable."""
         parts = {
             "stem": "yes" if self.stemming else "no",
-            "tok": self.backend,
+            "tok": f"unicode.{UNICODE_WORDS}" if self.any_script else self.backend,
             "sent": f"auto.{SPLITTER}" if self.separator is None else repr(self.separator),
             "n": documents,
             "samples": self.samples,
@@ -118,8 +135,9 @@ def document_scores(
 
     Args:
         references: one text per document.
-        hypotheses: likewise. A text without any letter or digit of a to z and 0 to 9 scores 0.
-        settings: backend, stemming and sentences.
+        hypotheses: likewise. A text without any word scores 0: for the default tokenizer, letter or digit of a to z
+            and 0 to 9.
+        settings: backend, tokenizer, stemming and sentences.
         workers: processes to score with.
         progress: show a bar on a terminal.
 
@@ -136,9 +154,14 @@ def document_scores(
         )
     if not len(references):
         return np.zeros((0, len(METRICS), len(STATISTICS)))
-    split = [[split_sentences(text, settings.separator) for text in side] for side in (references, hypotheses)]
-    backend = BACKENDS[settings.backend]
-    return 100 * backend.score_documents(*split, stemming=settings.stemming, workers=workers, progress=progress)
+    split = [
+        [split_sentences(text, settings.separator, settings.any_script) for text in side]
+        for side in (references, hypotheses)
+    ]
+    score = BACKENDS[settings.backend].score_documents
+    if settings.any_script:
+        score = partial(score, tokenizer=settings.tokenizer)
+    return 100 * score(*split, stemming=settings.stemming, workers=workers, progress=progress)
 
 
 def summarize(documents: np.ndarray, settings: RougeSettings | None = None) -> RougeScores:
@@ -168,7 +191,11 @@ def rouge_scores(
 
     Whatever paper or tool says plain "ROUGE-L" of summaries with several sentences means ``rougeLsum``, mostly:
     that is what ROUGE-1.5.5 computes when it is given sentences. ``rougeL`` takes each summary as one sentence.
+    A warning tells of texts whose letters the tokenizer does not know.
     """
+    settings = settings or RougeSettings()
+    if not settings.any_script:
+        warn_of_lost_letters(chain(references, hypotheses), settings.backend)
     return summarize(document_scores(references, hypotheses, settings, workers=workers, progress=progress), settings)
 
 

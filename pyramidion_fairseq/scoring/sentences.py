@@ -17,10 +17,13 @@ _ABBREVIATION = re.compile(
     r"sect?|sr|st|suppl|tabs?|univ|viz|vols?|vs|(?:[^\W\d_]\.)+[^\W\d_]",
     re.IGNORECASE,
 )
+# Full stops, question and exclamation marks of other scripts, which need no blank after them: Chinese and Japanese;
+# Hindi; Arabic and Urdu; Armenian, Ethiopic, Burmese, Khmer. Thai has none.
+_OTHER_SCRIPTS = re.compile(r"[。｡！？।॥؟۔։።፧။។៕]+[\"'”’»」』）)\]]*")
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘]*$")
 
 
-def split_sentences(text: str, separator: str | None = None) -> list[str]:
+def split_sentences(text: str, separator: str | None = None, any_script: bool = False) -> list[str]:
     """Split a summary into sentences; joined, they hold every character that is no blank.
 
     Without a separator: at line ends, after ``.``, ``?`` and ``!`` that stand alone (tokenised text), and after those
@@ -31,6 +34,7 @@ def split_sentences(text: str, separator: str | None = None) -> list[str]:
     Args:
         text: of one summary.
         separator: split at this text and nowhere else, such as ``<n>``; it is dropped.
+        any_script: split after the full stops, question and exclamation marks of other scripts, too.
 
     Returns:
         Sentences without blanks around them, none of them empty.
@@ -39,8 +43,16 @@ def split_sentences(text: str, separator: str | None = None) -> list[str]:
         pieces = text.split(separator)
     else:
         any_case = text == text.lower() and not _TOKENISED.search(text + " ")
-        pieces = [piece for line in re.split(r"[\r\n]+", text) for piece in _split_line(line, any_case)]
+        lines = re.split(r"[\r\n]+", text)
+        if any_script:
+            lines = [part for line in lines for part in _split_after(_OTHER_SCRIPTS, line)]
+        pieces = [piece for line in lines for piece in _split_line(line, any_case)]
     return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _split_after(marks: re.Pattern[str], line: str) -> list[str]:
+    edges = [0, *(match.end() for match in marks.finditer(line)), len(line)]
+    return [line[start:end] for start, end in zip(edges, edges[1:])]
 
 
 def _split_line(line: str, any_case: bool) -> list[str]:

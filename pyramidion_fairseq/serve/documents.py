@@ -7,7 +7,7 @@ from typing import Any, Iterator
 
 from ..errors import PyramidionError
 from ..text import Document
-from ..text.reading import check_is_text, decode
+from ..text.reading import check_is_text, decode, starts_as_array, starts_as_table
 from ..text.words import tidy
 from .limits import Limits, Refusal
 
@@ -84,6 +84,10 @@ def check_size(document: Document, limits: Limits) -> Document:
 def _documents(text: str) -> Iterator[Document]:
     if not text.strip():
         return
+    if starts_as_array(text):
+        raise Refusal(422, "json-array", "This is one JSON array: send one object a line instead.")
+    if starts_as_table(text):
+        raise Refusal(422, "table", "This is a table (CSV or TSV): send each row as one JSON object a line instead.")
     lines = text.splitlines() if text.lstrip().startswith("{") else []
     if not (lines and _is_object(next(filter(str.strip, lines)))):
         whole = _parsed(text) if lines else None  # one JSON object over several lines

@@ -9,6 +9,8 @@ from typing import Callable, List, Optional
 
 import torch
 from fairseq.dataclass import ChoiceEnum
+from fairseq.distributed.utils import get_data_parallel_world_size
+from fairseq.search import DiverseBeamSearch
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf, open_dict
@@ -17,8 +19,10 @@ from torch import Tensor
 from ..errors import PyramidionError
 from ..generation import set_cuda_graphs, set_plain_generation
 from ..models import PyramidionModel
+from ..scoring.rouge import TOKENIZERS
 from . import diagnosis
 from .dataset import DocumentPairDataset
+from .generation_options import refuse_generation
 from .rouge_validation import (
     RougeValidation,
     SampledDataset,
@@ -65,6 +69,13 @@ class LongDocumentSummarizationConfig(TranslationConfig):
         default="auto",
         metadata={"help": "how pieces are joined to words, as of --remove-bpe; auto: as the dictionary looks"},
     )
+    eval_rouge_tokenizer: ChoiceEnum(list(TOKENIZERS)) = field(
+        default="rouge-score",
+        metadata={
+            "help": "what words are: of a to z and 0 to 9; unicode: of any script, and of those written without "
+            "spaces (Chinese, Japanese, Thai, ...) each character"
+        },
+    )
     plain_generation: bool = field(
         default=False, metadata={"help": "generate with fairseq's own caches: the same tokens, slower"}
     )
@@ -105,7 +116,8 @@ class LongDocumentSummarizationTask(TranslationTask):
         self.pooling_meters, self.peak_memory = PoolingMeters(), PeakMemory()
         self.rouge, self.rouge_generator = None, None
         if cfg.eval_rouge:
-            self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe)
+            tokenizer = str(getattr(cfg, "eval_rouge_tokenizer", "rouge-score"))  # older checkpoints lack it
+            self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe, tokenizer)
             generation_arguments(cfg.eval_rouge_args, None)  # bad ones are told before the data is read
         #: Whether documents and summaries start with ``<s>``: the model's --prepend-bos, adopted like its lengths.
         self.prepend_bos = False
@@ -248,12 +260,27 @@ class LongDocumentSummarizationTask(TranslationTask):
         """As of fairseq, with every batch kept whatever ``--required-batch-size-multiple`` says (its default is 8).
 
         Stock fairseq drops a last batch whose size is no multiple, the longest documents, without a word.
+
+        Raises:
+            PyramidionError: there are fewer batches than ``--num-shards``, and none for this shard.
         """
         kwargs["required_batch_size_multiple"] = 1
-        return super().get_batch_iterator(dataset, *args, **kwargs)
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        shards, shard = kwargs.get("num_shards", 1), kwargs.get("shard_id", 0)
+        # Of several processes one may have nothing to do; fairseq-generate alone would end in a ZeroDivisionError.
+        if shards > get_data_parallel_world_size() and shard >= len(iterator.frozen_batches):
+            raise PyramidionError(
+                f"shard {shard} of {shards} has no documents, there are {len(iterator.frozen_batches)} batches: use "
+                "fewer --num-shards, or smaller batches"
+            )
+        return iterator
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
         """As of fairseq; a model whose summaries start with ``<s>`` need not find out."""
+        if isinstance(getattr(generator, "search", None), DiverseBeamSearch):
+            # It takes the documents' numbers in the corpus for their places in the batch.
+            count = sample["net_input"]["src_tokens"].size(0)
+            sample = {**sample, "id": torch.arange(count, device=sample["net_input"]["src_tokens"].device)}
         if self.prepend_bos and prefix_tokens is None:
             documents = sample["net_input"]["src_tokens"]
             prefix_tokens = documents.new_full((documents.size(0), 1), self.bos)
@@ -263,12 +290,10 @@ class LongDocumentSummarizationTask(TranslationTask):
         """As of fairseq.
 
         Raises:
-            PyramidionError: alignments to the document's tokens are asked for.
+            PyramidionError: what is asked for is not there: alignments to the document's tokens, steps of refinement;
+                or the beam cannot be divided.
         """
-        if getattr(args, "print_alignment", None):
-            raise PyramidionError(
-                "--print-alignment: the decoder attends to pooled vectors, which are no tokens of the document"
-            )
+        refuse_generation(args)
         for model in models:  # older checkpoints lack these options
             if getattr(self.cfg, "plain_generation", False):
                 set_plain_generation(model)

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..errors import PyramidionError
 from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
+from ..scoring.unicode_words import warn_of_lost_letters
 from .dataset import DocumentPairDataset
 
 logger = logging.getLogger(__name__)
@@ -122,12 +123,14 @@ class RougeValidation:
     Args:
         dictionary: of the summaries.
         remove_bpe: how their pieces are joined, as of ``--remove-bpe``; "auto": see :func:`subword_marks`.
+        tokenizer: what words are, as of :class:`~pyramidion_fairseq.scoring.RougeSettings`.
     """
 
-    def __init__(self, dictionary: Dictionary, remove_bpe: str = "auto"):
+    def __init__(self, dictionary: Dictionary, remove_bpe: str = "auto", tokenizer: str = "rouge-score"):
         self.dictionary = dictionary
         self.remove_bpe = subword_marks(dictionary) if remove_bpe == "auto" else remove_bpe
-        self.settings = RougeSettings()
+        self.settings = RougeSettings(tokenizer=tokenizer)
+        self._warned = self.settings.any_script
         self.settings.signature(0)  # without the package for ROUGE, fail now and not after the first epoch
 
     def text(self, tokens: torch.Tensor, unknown: str) -> str:
@@ -152,6 +155,9 @@ class RougeValidation:
         # Unknown words are no matches: they get different names.
         hypotheses = [self.text(best[0]["tokens"], "<unk>") if best else "" for best in outputs]
         references = [self.text(target, "unknownwordofreference") for target in sample["target"]]
+        if not self._warned:  # the references of the first batch tell of the corpus
+            self._warned = True
+            warn_of_lost_letters(references, self.settings.tokenizer)
         scores = document_scores(references, hypotheses, self.settings)[:, :, STATISTICS.index("fmeasure")]
         sums = {_sum(metric): float(total) for metric, total in zip(METRICS, scores.sum(axis=0))}
         return {_COUNT: len(references), **sums}

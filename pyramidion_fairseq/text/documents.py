@@ -12,6 +12,8 @@ TEXT_FIELDS = ("article_text", "article", "document", "text")
 TITLE_FIELDS = ("title", "article_id", "id")
 #: Characters of a title, and of a section's name, at most: both are shown.
 MOST_NAME = 300
+#: The value of a field that a JSON object has twice: which one is meant cannot be told.
+TWICE = object()
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,21 @@ class Document:
             field: the name of the text's field, where it is none of those.
 
         Raises:
-            PyramidionError: there is no such field, or no text in it.
+            PyramidionError: there is no such field, it is null or there twice (:data:`TWICE`), or has no text in it.
         """
         if not isinstance(record, Mapping):
             raise PyramidionError(f"not a JSON object but {type(record).__name__}")
         names = (field,) if field else TEXT_FIELDS
         name = next((name for name in names if record.get(name) is not None), None)
         if name is None:
-            raise PyramidionError(
-                f"no field {' or '.join(names)}; it has: {_shorten(', '.join(map(str, record))) or 'nothing'}"
-            )
+            null = [name for name in names if name in record]
+            if null:
+                raise PyramidionError(f"field {null[0]} is null")
+            found = _shorten(", ".join(repr(str(key)) for key in record)) or "nothing"
+            raise PyramidionError(f"no field {' or '.join(names)}; it has: {found}")
         value = record[name]
+        if value is TWICE:
+            raise PyramidionError(f"field {name} is there twice")
         named = (str(record[key]) for key in TITLE_FIELDS if isinstance(record.get(key), (str, int)))
         title = next((_shorten(name, MOST_NAME) for name in named), None)
         if isinstance(value, str):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import collections
 import gzip
 import io
 import json
 import logging
+import re
 import sys
 import zlib
-from typing import BinaryIO, Iterator
+from typing import Any, BinaryIO, Iterator
 
 from ..errors import PyramidionError
-from .documents import Document
+from .documents import TEXT_FIELDS, TWICE, Document
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,11 @@ FORMATS = ("auto", "text", "document", "jsonl")
 MOST_BYTES = 64 << 20
 _SAMPLE = 1 << 16
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_BINARY = (b"%PDF", b"PK\x03\x04", b"PAR1", b"ARROW1")
+_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+# An array of objects or of strings; text begins with "[1]", "[CLS]" or "[[File:".
+_ARRAY = re.compile(r'\s*\[\s*(?:[{"]|\]\s*$)')
+_COLUMN = re.compile(r"[^\W\d][\w.-]{0,39}")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b")) + b"\x7f"
 
 
@@ -31,7 +38,7 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
     Args:
         path: the file; "-" is standard input.
         kind: "text": one document a line; "document": the whole file is one; "jsonl": one JSON object a line; "auto":
-            "jsonl" where the file starts with a brace, else "text".
+            "jsonl" where the file starts with a brace, else "text"; JSON arrays and tables are refused.
         field: of the JSON objects, the one that holds the text.
         whole: "auto" means "document" where it would mean "text".
 
@@ -42,6 +49,8 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
     try:
         with _open(path) as stream:
             start = _peek(stream, name)
+            if kind in ("auto", "jsonl"):
+                _refuse_other_formats(start, kind, field, name)
             if kind == "auto":
                 brace = start.lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"{")
                 kind = "jsonl" if brace else ("document" if whole else "text")
@@ -69,12 +78,40 @@ def _peek(stream: io.BufferedReader, name: str) -> bytes:
 
 
 def check_is_text(start: bytes, name: str) -> None:
-    """Raise PyramidionError where bytes are a PDF, an archive, a picture, or text in UTF-16."""
+    """Raise PyramidionError where bytes are a PDF, an archive, a picture, a Parquet file, or text in UTF-16."""
     if start.startswith(_BOMS):
         raise PyramidionError(f"{name} is UTF-16: save it as UTF-8")
     strange = len(start) - len(start.translate(None, _CONTROL))
-    if start.startswith((b"%PDF", b"PK\x03\x04")) or 10 * strange > len(start):
+    if start.startswith(_BINARY) or 10 * strange > len(start):
         raise PyramidionError(f"{name} is no text (a PDF, an archive, a picture?): extract its text first")
+
+
+def starts_as_array(text: str) -> bool:
+    """Whether text is a JSON array of objects or strings, as far as its start tells."""
+    return _ARRAY.match(text) is not None
+
+
+def starts_as_table(text: str, field: str | None = None) -> bool:
+    """Whether the first line of a text is the header of a table, with ``field`` or a usual name of it among others."""
+    header = text.split("\n", 1)[0]
+    wanted = {field} if field else set(TEXT_FIELDS)
+    for delimiter in ",;\t":
+        columns = [column.strip().strip('"') for column in header.split(delimiter)]
+        if len(columns) > 1 and wanted & set(columns) and all(map(_COLUMN.fullmatch, columns)):
+            return True
+    return False
+
+
+def _refuse_other_formats(start: bytes, kind: str, field: str | None, name: str) -> None:
+    """Raise PyramidionError for a JSON array and a table, whose lines are no documents."""
+    text = start.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
+    what = instead = None
+    if starts_as_array(text):
+        what, instead = "one JSON array", "one object a line instead (jq -c '.[]')"
+    elif kind == "auto" and (name.lower().endswith(_TABLES) or starts_as_table(text, field)):
+        what, instead = "a table (CSV or TSV)", "each row as one JSON object a line instead"
+    if what:
+        raise PyramidionError(f"{name} is {what}: write {instead}; plain text is read with --input-format text")
 
 
 def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Iterator[Document]:
@@ -93,6 +130,8 @@ def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Ite
         where = f"{name}, line {number}"
         if len(line) > MOST_BYTES:
             raise PyramidionError(f"{where} is longer than {MOST_BYTES >> 20} MB")
+        if number == 1 and b"\r" in line and not line.endswith(b"\n"):
+            raise PyramidionError(f"{name}: its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')")
         text = decode(line, where)
         if kind == "text":
             yield Document.from_text(text)
@@ -110,9 +149,18 @@ def decode(content: bytes, where: str) -> str:
         return content.decode("utf-8", errors="replace")
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; what it has twice is marked as such."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        counts = collections.Counter(name for name, _ in pairs)
+        record.update((name, TWICE) for name, count in counts.items() if count > 1)
+    return record
+
+
 def _record(text: str, field: str | None, where: str) -> Document:
     try:
-        record = json.loads(text)
+        record = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise PyramidionError(f"{where} is not JSON; plain text is read with --input-format text") from None
     try:

@@ -52,6 +52,16 @@ def test_order_and_number_do_not_depend_on_batches(summarizers, limits):
             torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_no_ngram_comes_twice(summarizers, size):
+    def repeats(**chosen):
+        found = summarizers().summarize([article(9), article(3)], min_len=25, max_len_b=28, **chosen)
+        ngrams = [[s.tokens[i : i + size] for i in range(len(s.tokens) - size + 1)] for s in found]
+        return [len(grams) - len(set(map(tuple, grams))) for grams in ngrams]
+
+    assert min(repeats()) > 0 and repeats(no_repeat_ngram_size=size) == [0, 0]
+
+
 def test_the_stream_is_lazy(summarizers):
     read = []
 

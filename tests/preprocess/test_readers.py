@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -83,10 +84,11 @@ def test_csv_oddities_are_counted_by_line(read, write, monkeypatch):
     assert [(skip["line"], skip["reason"]) for skip in skipped] == [
         (5, "blank line"),
         (6, "line of more than 64 MB"),
-        (8, "field summary is missing"),
+        (8, "not as many fields as the header"),
         (9, "not csv"),
+        (10, "not csv"),
     ]
-    assert result["bad"] == 3
+    assert result["bad"] == 4
 
 
 @pytest.mark.parametrize("wrap", [str, str.split])
@@ -201,8 +203,14 @@ def test_huggingface_without_the_library(read, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", '{"title": "x", "year": 3}\n', "no fields for document/summary; it has: title, year"),
-        ("a.csv", "title,year\na,b\n", "no fields for document/summary; it has: title, year"),
+        ("a.jsonl", '{"title": "x", "year": 3}\n', "no fields for document/summary; it has: 'title', 'year'. Name"),
+        ("a.csv", "title,year\na,b\n", "no fields for document/summary; it has: 'title', 'year'. Name"),
+        ("a.csv", "document, summary\na,b\n", "no fields for document/summary; it has: 'document', ' summary'. Name"),
+        ("a.csv", "document,id,summary,document\na,b,c,d\n", "a.csv: 2 columns are called 'document': rename all"),
+        ("a.tsv", "id\tid\ttext\tsummary\na\tb\tc\td\n", "a.tsv: 2 columns are called 'id': rename all"),
+        ("a.csv", 'document,"summary\na,b\n', "a.csv:1: the header cannot be read: not csv unexpected end of data"),
+        ("a.csv", "document,summary\ra,b\rc,d\r", r"a.csv: its lines end in CR alone: make them end in LF .*tr '\\r'"),
+        ("a.jsonl", '{"text": "a", "summary": "b"}\r' * 9, "a.jsonl: its lines end in CR alone"),
         ("a.json", '[\n{"a": 1}]', "one JSON array"),
         ("a.jsonl", "", "is empty"),
         ("a.bin", b"\x01\x02\x03", "cannot tell the format of"),
@@ -212,6 +220,45 @@ def test_huggingface_without_the_library(read, monkeypatch):
 def test_what_cannot_be_read_is_one_clear_error(read, write, name, content, message):
     with pytest.raises(PrepareError, match=message):
         read("--train", write(name, content))
+
+
+@pytest.mark.parametrize("side", ["documents", "summaries"])
+def test_text_pairs_with_line_ends_of_cr_alone_are_not_one_document(read, write, side):
+    content = {"documents": b"a\nb\n", "summaries": b"x\ny\n"}
+    content[side] = content[side].replace(b"\n", b"\r")
+    paths = ":".join(write(name, text) for name, text in content.items())
+    with pytest.raises(PrepareError, match=f"{side}: its lines end in CR alone"):
+        read("--train", paths, "--format", "text")
+
+
+def test_a_table_without_a_header_gives_a_short_message(read, write):
+    with pytest.raises(PrepareError) as error:
+        read("--train", write("a.csv", ",".join(["a long document " * 200] * 30) + "\n"))
+    assert len(str(error.value)) < 800 and "'a long document a long document a long d...'" in str(error.value)
+    assert "and 20 more. Name them" in str(error.value)
+
+
+def test_two_columns_of_a_parquet_file_with_one_name(read, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = [pyarrow.array([text]) for text in ("first", "second", "s")]
+    table = pyarrow.Table.from_arrays(columns, names=["article", "article", "abstract"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(PrepareError, match=r"a\.parquet: 2 columns are called 'article'"):
+        read("--train", tmp_path / "a.parquet")
+
+
+def test_nulls_of_tables_are_said_to_be_null(read, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [*ROWS, ("a", None)]
+    result, _ = read("--train", parquet(tmp_path / "a.parquet", rows, wrap=lambda text: text), "--max-bad-fraction", 1)
+    assert result["skipped"] == {"field abstract is null": 1}
+    saved = datasets.Dataset.from_dict({"article": [d for d, _ in rows], "abstract": [s for _, s in rows]})
+    datasets.DatasetDict({"train": saved}).save_to_disk(str(tmp_path / "saved"))
+    shutil.rmtree(tmp_path / "read")
+    result, _ = read("--huggingface", tmp_path / "saved", "--max-bad-fraction", 1)
+    assert result["skipped"] == {"field abstract is null": 1}
 
 
 def test_workers_need_no_torch(scripts):

@@ -9,7 +9,8 @@ BAD = [
     (b"{not json", "not JSON"),
     (b'["a list"]', "not a JSON object but list"),
     (b'{"article": "x"}', "field abstract is missing"),
-    (b'{"article": "x", "abstract": null}', "field abstract is missing"),
+    (b'{"article": "x", "abstract": null}', "field abstract is null"),
+    (b'{"article": "x", "abstract": "y", "article": "z"}', "field article is there twice"),
     (b'{"article": 3, "abstract": "y"}', "field article is neither text nor a list of texts but int"),
     (b'{"article": ["x", 3], "abstract": "y"}', "field article has int in its list"),
     (b'{"article": "", "abstract": "y"}', "empty document"),
@@ -37,7 +38,7 @@ def test_every_bad_record_is_listed_and_nothing_shifts(read, write, workers):
     skipped = [json.loads(line) for line in files["skipped.jsonl"]]
     assert [(skip["line"], skip["reason"]) for skip in skipped] == [(2 * n + 2, r) for n, (_, r) in enumerate(BAD)]
     assert all(skip["file"].endswith("a.jsonl") for skip in skipped)
-    assert result["bad"] == sum(result["skipped"].values()) == len(BAD) == 12
+    assert result["bad"] == sum(result["skipped"].values()) == len(BAD) == 13
     assert result["skipped"]["not JSON"] == 4
     assert result["skipped"]["empty summary"] == 2
 

@@ -12,13 +12,13 @@ LOG = "2026-11-24 01:02:03 | INFO | fairseq_cli.generate | loading\n"
 END = LOG + "Generate test with beam=2: ROUGE-1 1.00\n"
 
 
-def record(number, text, pieces=None, hypotheses=1):
+def record(number, text, pieces=None, hypotheses=1, others=("the document", "the reference")):
     best = "".join(
         f"H-{number}\t-0.5\t{pieces or text}{rank or ''}\n"
         f"D-{number}\t-0.5\t{text}{rank or ''}\nP-{number}\t-0.1 -0.2\n"
         for rank in range(hypotheses)
     )
-    return f"S-{number}\tthe document\nT-{number}\tthe reference\n{best}"
+    return f"S-{number}\t{others[0]}\nT-{number}\t{others[1]}\n{best}"
 
 
 @pytest.fixture
@@ -139,11 +139,48 @@ def test_pieces_are_joined_where_no_bpe_was_given(log, caplog):
 
 
 def test_spaces_deleted_by_giving_bpe_twice(log, caplog):
-    path = log(record(0, "thecatsat", "the cat sat") + record(1, "dog"))
+    lost = ("thedocument", "thereference")  # of the document and the reference, too
+    path = log(record(0, "thecatsat", "the cat sat", others=lost) + record(1, "dog", others=lost))
     assert read_summaries([path]) == {0: "the cat sat", 1: "dog"}
     assert "lost their spaces" in caplog.text
     path = log(record(0, "the cat", "\u2581the \u2581cat") + record(1, "cat", "\u2581c at"))
     assert read_summaries([path]) == {0: "the cat", 1: "cat"}
+
+
+COLLAPSED = "s s s s", "ssss"  # a model that writes a piece without the mark of a word's start
+
+
+def test_a_model_collapsed_to_one_piece(log, caplog):
+    """With --bpe sentencepiece alone: the D- lines are right, as spaces in documents and references show."""
+    pieces, text = COLLAPSED
+    path = log("".join(record(number, text, pieces) for number in range(3)))
+    assert read_summaries([path]) == dict.fromkeys(range(3), "ssss")
+    assert not caplog.text
+
+
+def test_a_collapsed_model_without_bpe(log, caplog):
+    """Documents and references are in pieces, then so are the summaries."""
+    marked = ("\u2581the \u2581docu ment", "\u2581the \u2581re ference")
+    path = log("".join(record(number, COLLAPSED[0], others=marked) for number in range(3)))
+    assert read_summaries([path]) == dict.fromkeys(range(3), "ssss")
+    assert "in pieces (no --bpe was given)" in caplog.text
+
+
+def test_a_collapsed_model_whose_options_were_both_given(log, caplog):
+    pieces = record(0, "ssss", "ssss", others=("thedocument", "thereference"))
+    assert read_summaries([log(pieces)]) == {0: "ssss"} and not caplog.text
+
+
+def test_one_summary_with_the_mark_of_pieces_in_its_text(log, caplog):
+    path = log(
+        record(0, "a sparkline \u2581\u2582\u2583 here") + record(1, "two words") + record(2, "three more words")
+    )
+    assert read_summaries([path])[1] == "two words" and not caplog.text
+
+
+def test_text_without_spaces_is_no_loss_of_them(log, caplog):
+    chinese = record(0, "我们研究", "\u2581 我们 研究", others=("细胞生长", "细胞"))
+    assert read_summaries([log(chinese)]) == {0: "我们研究"} and not caplog.text
 
 
 def test_the_command(log, tmp_path, caplog, capsys):

@@ -8,6 +8,19 @@ import pytest
 from pyramidion_fairseq.cli.rouge import main
 
 REFERENCES = ["the cat sat on the mat.", "a dog barked. it rained."]
+#: A reference, and a summary that shares some of its words.
+SENTENCES = {
+    "Russian": ("модель читает длинный документ", "модель читает короткий текст"),
+    "Greek": ("το μοντέλο διαβάζει ένα έγγραφο", "το μοντέλο γράφει ένα κείμενο"),
+    "Hindi": ("मॉडल लंबा दस्तावेज़ पढ़ता है।", "मॉडल लंबा लेख लिखता है।"),
+    "Arabic": ("النموذج يقرأ وثيقة طويلة", "النموذج يكتب وثيقة طويلة"),
+    "Chinese": ("模型阅读长文档。它写摘要。", "模型写长文章。它写摘要。"),
+    "Japanese": ("モデルは長い文書を読みます。", "モデルは長い要約を書きます。"),
+    "Thai": ("แบบจำลองอ่านเอกสารยาว", "แบบจำลองเขียนเอกสารสั้น"),
+    "Korean": ("모델은 긴 문서를 읽는다", "모델은 긴 요약을 쓴다"),
+    "French": ("le modèle a été entraîné", "le modèle a été évalué"),
+    "Vietnamese": ("mô hình đọc tài liệu dài", "mô hình viết tài liệu ngắn"),
+}
 HYPOTHESES = ["the cat sat.", "a dog barked."]
 
 
@@ -64,7 +77,44 @@ def test_json(files, capsys):
     assert scores["rouge1"]["recall"]["mean"] == pytest.approx(55)
     assert set(scores) == {"rouge1", "rouge2", "rougeL", "rougeLsum"}
     settings = report["systems"]["summaries.txt"]["settings"]
-    assert settings == {"backend": "rouge-score", "stemming": False, "separator": ". ", "samples": 50, "seed": 3}
+    assert settings == {
+        "backend": "rouge-score",
+        "stemming": False,
+        "separator": ". ",
+        "samples": 50,
+        "seed": 3,
+        "tokenizer": "rouge-score",
+    }
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+def test_text_of_any_script(files, capsys, caplog, language):
+    """Identical texts score 100 with the tokenizer for them; with the default there is a warning."""
+    same, other = SENTENCES[language]
+    (files / "test.target").write_text(f"{same}\n{same}\n", encoding="utf-8")
+    (files / "summaries.txt").write_text(f"{same}\n{other}\n", encoding="utf-8")
+    main(["test.target", "summaries.txt", "--tokenizer", "unicode"])
+    lines = capsys.readouterr().out.splitlines()
+    recall = [float(cell) for cell in lines[3].split()[1::3]]
+    assert min(recall) > 50 and max(recall) < 100  # of the first text 100, of the second between 0 and 100
+    assert "|tok:unicode.1|sent:auto.1|n:2|" in lines[-1] and "letters" not in caplog.text
+    main(["test.target", "summaries.txt", "--json", "-"])
+    report = json.loads(capsys.readouterr().out)
+    assert "|tok:rouge-score|" in report["signature"]
+    if language in ("French", "Vietnamese"):
+        assert "of the letters are none of a to z, so blanks for the tokenizer rouge-score" in caplog.text
+    else:
+        assert report["systems"]["summaries.txt"]["scores"]["rouge1"]["recall"]["mean"] == 0
+        assert "4 of 4 texts have letters but no word for the tokenizer rouge-score" in caplog.text
+
+
+def test_lead_of_text_without_spaces(files, capsys):
+    (files / "test.target").write_text("我们 研究\n细胞生长\n", encoding="utf-8")
+    (files / "test.source").write_text("我们研究细胞的生长。\n细胞 生长很快。\n", encoding="utf-8")
+    arguments = ["--tokenizer", "unicode", "--lead", "test.source", "--json", "-"]
+    main(["test.target", "summaries.txt", *arguments])
+    scores = json.loads(capsys.readouterr().out)["systems"]["lead baseline (first 4 words)"]["scores"]
+    assert scores["rouge2"]["fmeasure"]["mean"] == pytest.approx(100)
 
 
 def test_files_of_windows_score_alike(files, capsys):
@@ -101,6 +151,10 @@ def test_copies_are_pointed_out(files, caplog):
         (["test.target", "summaries.txt", "--against", "summaries.txt"], "--against is the same file"),
         (["test.target", "summaries.txt", "--lead-words", "3"], "needs --lead"),
         (["test.target", "summaries.txt", "--lead", "longer.txt"], "longer.txt has 3"),
+        (
+            ["test.target", "summaries.txt", "--tokenizer", "unicode", "--backend", "files2rouge"],
+            "goes with the backend",
+        ),
         (["test.target", "summaries.txt", "--samples", "0"], "at least one sample"),
         (["test.target", "summaries.txt", "--json", "no/folder.json"], "No such file"),
     ],

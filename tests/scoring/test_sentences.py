@@ -55,3 +55,22 @@ def test_separator_is_the_only_place_to_split_and_is_dropped():
 def test_nothing_but_blanks_is_lost(name):
     text = CASES[name][0]
     assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "text, sentences",
+    [
+        ("他来了。“她走了吗？”没有！完", ["他来了。", "“她走了吗？”", "没有！", "完"]),
+        ("यह मॉडल है। वह पढ़ता है॥ अंत", ["यह मॉडल है।", "वह पढ़ता है॥", "अंत"]),
+        ("هل يقرأ؟ نعم. انتهى۔", ["هل يقرأ؟", "نعم.", "انتهى۔"]),
+        ("Модель читает. Она пишет.", ["Модель читает.", "Она пишет."]),
+        *CASES.values(),
+    ],
+)
+def test_sentences_of_any_script(text, sentences):
+    assert split_sentences(text, any_script=True) == sentences
+
+
+def test_marks_of_other_scripts_end_no_sentence_by_default():
+    """The scores of earlier versions stay."""
+    assert split_sentences("他来了。她走了。") == ["他来了。她走了。"]

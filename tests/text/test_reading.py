@@ -71,6 +71,7 @@ def test_invalid_utf8_is_replaced_and_said(read, caplog):
         (b"PK\x03\x04 text text text text text text text text text", "is no text"),
         (b"\x7fELF" + bytes(100), "is no text"),
         ("some text".encode("utf-16"), "is UTF-16"),
+        (b"PAR1 with text that is not compressed and so looks like text for a while", "is no text"),
     ],
 )
 def test_what_is_no_text(read, content, message):
@@ -78,12 +79,71 @@ def test_what_is_no_text(read, content, message):
         read(content)
 
 
+ARRAY = json.dumps([{"article": "first"}, {"article": "second"}], indent=1).encode()
+
+
+@pytest.mark.parametrize("kind", ["auto", "jsonl"])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    "content", [ARRAY, b"\xef\xbb\xbf\n " + ARRAY, b'["one", "two"]', b"[]", gzip.compress(ARRAY, mtime=0)]
+)
+def test_json_arrays_are_no_lines_of_text(read, content, kind, whole):
+    with pytest.raises(PyramidionError, match=r"input is one JSON array: write one object a line .*jq -c '\.\[\]'"):
+        read(content, kind, whole=whole)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    "name, content, field",
+    [
+        ("input", b"document,summary\na b,c\n", None),
+        ("input", b'"id", "article"\r\n1,"two\nlines"\r\n', None),
+        ("input", b"text\tid\na\t1\n", None),
+        ("input", b"body;tldr\na;b\n", "body"),
+        ("all.CSV", b"first document, with a comma\n", None),
+        ("all.tsv.gz", gzip.compress(b"a\tb\n", mtime=0), None),
+    ],
+)
+def test_tables_are_no_lines_of_text(read, name, content, field, whole):
+    with pytest.raises(PyramidionError, match=f"{name} is a table .*: write each row as one JSON object"):
+        read(content, field=field, name=name, whole=whole)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1] A document that starts with a reference",
+        "[[File:wiki.png]] text",
+        "text, speech and images are used",
+        "[ a",
+    ],
+)
+def test_text_that_starts_like_them_is_text(read, text):
+    assert read(text.encode()) == [text]
+
+
+def test_arrays_and_tables_are_read_as_text_where_it_is_said(read):
+    assert read(b"document,summary\na,b\n", "text", name="a.csv") == ["document,summary\n", "a,b\n"]
+    assert len(read(ARRAY, "text")) == 8 and read(ARRAY, "document") == [ARRAY.decode()]
+
+
+def test_line_ends_of_cr_alone_are_not_one_document(read):
+    for kind, content in (("text", b"one\rtwo\rthree\r"), ("jsonl", b'{"text": "x"}\r{"text": "y"}\r')):
+        with pytest.raises(PyramidionError, match=r"input: its lines end in CR alone: .*tr '\\r' '\\n'"):
+            read(content, kind)
+    assert read(b"one\rtwo", "document") == ["one\rtwo"]
+
+
 @pytest.mark.parametrize(
     "line, message",
     [
         (b"nonsense", "input, line 2 is not JSON"),
         (b"[1]", "input, line 2: not a JSON object but list"),
-        (b'{"body": "x"}', "line 2: no field article_text .*; it has: body; name the text's field with --field"),
+        (b'{"body": "x"}', "line 2: no field article_text .*; it has: 'body'; name the text's field with --field"),
+        (b'{"text": null}', "line 2: field text is null"),
+        (b'{"article": null, "body": "x"}', "line 2: field article is null"),
+        (b'{"text": "x", "text": "y"}', "line 2: field text is there twice"),
+        (b'{"text ": "x"}', "line 2: no field article_text .*; it has: 'text '; name"),
         (b'{"text": 3}', "line 2: field text is neither"),
         (b"[" * 100_000, "line 2 is not JSON"),
         (b'{"text": ' + b"9" * 10_000 + b"}", "line 2"),

@@ -107,7 +107,7 @@ def test_other_records():
     assert sentences(Document.from_record({"text": "a bb. c"})) == ["a bb.", "c"]
     assert Document.from_record({"body": "x", "text": "y"}, field="body").sentences == ("x",)
     for record, message in [
-        ({"body": "x"}, "no field article_text or article or document or text; it has: body"),
+        ({"body": "x"}, "no field article_text or article or document or text; it has: 'body'"),
         ({}, "it has: nothing"),
         ({"text": 3}, "neither text nor a list of texts"),
         ({"text": ["a", 3]}, "neither text nor a list of texts"),

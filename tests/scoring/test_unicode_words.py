@@ -1,0 +1,108 @@
+"""Words of any script: marks stay inside them, scripts without spaces give characters, English is rouge-score's."""
+
+import gzip
+import json
+import unicodedata
+
+import numpy as np
+import pytest
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.scoring import build_scorer
+from nltk.stem import porter
+from rouge_score import tokenize
+
+from pyramidion_fairseq.scoring import RougeSettings, document_scores, lead_baseline
+from pyramidion_fairseq.scoring.unicode_words import unicode_words, warn_of_lost_letters, word_ends
+from tests.conftest import DATA
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("Модель читает <unk> Документы, 2018-й!", ["модель", "читает", "unk", "документы", "2018", "й"]),
+        ("मॉडल दस्तावेज़ पढ़ता है।", ["मॉडल", "दस्तावेज़", "पढ़ता", "है"]),
+        ("क्षत्रिय की हिंदी", ["क्षत्रिय", "की", "हिंदी"]),
+        ("النموذجُ يقرأُ وثيقةً", ["النموذجُ", "يقرأُ", "وثيقةً"]),
+        ("می\u200cروم", ["میروم"]),
+        ("été ÉTÉ Straße STRASSE", ["été", "été", "strasse", "strasse"]),
+        ("我们在2018年study细胞。", ["我", "们", "在", "2018", "年", "study", "细", "胞"]),
+        ("コーヒー を", ["コ", "ー", "ヒ", "ー", "を"]),
+        ("ที่นี่ 12 ก", ["ที่", "นี่", "12", "ก"]),
+        ("모델은 긴", ["모델은", "긴"]),
+        ("x_1 don't 3.5 naïve", ["x", "1", "don", "t", "3", "5", "naïve"]),
+        ("!?。、 \u0301", []),
+    ],
+)
+def test_words(text, words):
+    expected = [unicodedata.normalize("NFKC", word) for word in words]
+    for form in ("NFC", "NFD", "NFKC"):
+        assert unicode_words(unicodedata.normalize(form, text)) == expected
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    with gzip.open(DATA / "rouge_pairs.jsonl.gz", "rt", encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
+    ascii_rows = [row for row in rows if (row["reference"] + row["hypothesis"]).isascii()]
+    return [row["reference"] for row in ascii_rows], [row["hypothesis"] for row in ascii_rows]
+
+
+@pytest.mark.parametrize("stemming", [True, False])
+def test_english_scores_as_of_rouge_score(pairs, stemming):
+    assert len(pairs[0]) > 50
+    stemmer = porter.PorterStemmer() if stemming else None
+    for text in pairs[0][:20]:
+        assert unicode_words(text, stemmer) == tokenize.tokenize(text, stemmer)
+        words = unicode_words(text + " é", stemmer)  # the way of other scripts finds the same
+        assert words == [*tokenize.tokenize(text, stemmer), "é"]
+    ours, theirs = (
+        document_scores(*pairs, RougeSettings(stemming=stemming, tokenizer=name))
+        for name in ("unicode", "rouge-score")
+    )
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_scores_by_hand():
+    """Chinese in characters: 6 of 8 match; in two sentences of 4 and 4 the order of sentences matters to Lsum not."""
+    settings = RougeSettings(tokenizer="unicode")
+    (scores,) = document_scores(["我们研究。细胞生长。"], ["细胞生长。我们看书。"], settings)
+    np.testing.assert_allclose(scores[:, 2], [75, 400 / 7, 50, 75])
+
+
+@pytest.mark.parametrize("tokenizer, mean", [("unicode", 100), (None, 0)])
+def test_scoring_of_fairseq_generate(tokenizer, mean, caplog):
+    chosen = ["--rouge-tokenizer", tokenizer] if tokenizer else []
+    given = ["data", "--task", "translation", "--scoring", "rouge", *chosen]
+    args = options.parse_args_and_arch(options.get_generation_parser(), given)
+    scorer = build_scorer(convert_namespace_to_omegaconf(args).scoring, None)
+    scorer.add_string("модель читает <<unk>>", "модель читает")
+    scorer.add_string("слова", "слова")
+    assert scorer.scores().get("rouge1", "precision")[0] == mean
+    assert f"|tok:{'unicode.1' if tokenizer else 'rouge-score'}|" in scorer.result_string()
+    assert ("3 of 4 texts have letters but no word" in caplog.text) == (tokenizer is None)
+
+
+def test_lead_is_of_words_or_characters():
+    assert lead_baseline(["a b  c d", "我们研究 细胞", "ที่นี่ดี", " ", "été à la mer"], 2) == [
+        "a b",
+        "我们",
+        "ที่นี่",
+        "",
+        "été à",
+    ]
+    assert word_ends("don't stop, x。") == [5, 11, 14]
+
+
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        (["привет", "hello"], "1 of 2 texts have letters but no word for the tokenizer rouge-score"),
+        (["été à la mer"], "33.3% of the letters are none of a to z"),
+        (["the α of " + "plain words " * 50], ""),
+        (["!", "", "12 34", "hello"], ""),
+    ],
+)
+def test_warnings(texts, message, caplog):
+    warn_of_lost_letters(texts, "rouge-score")
+    assert message in caplog.text and bool(message) == bool(caplog.text)
