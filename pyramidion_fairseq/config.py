@@ -86,6 +86,9 @@ class PyramidionConfig(FairseqDataclass):
         0, "decoder layer whose attention to the document points, counted from 1; 0: the last one"
     )
     pointer_heads: int = _option(1, "how many of its heads point, the first ones, averaged")
+    pointer_context: int = _option(
+        3, "how many of the summary's last tokens are looked for in the document, to continue where they stand"
+    )
     pointer_bias: float = _option(
         -1.0, "initial logit of the gates of copying and of continuing what was copied; that of writing is 0"
     )
@@ -178,6 +181,8 @@ def _check_pointer(options: Namespace) -> None:
         raise PyramidionError(f"--pointer-layer must be from 1 to {layers}, or 0, got {options.pointer_layer}")
     if not 1 <= options.pointer_heads <= heads:
         raise PyramidionError(f"--pointer-heads must be from 1 to {heads}, got {options.pointer_heads}")
+    if options.pointer_context < 1:
+        raise PyramidionError(f"--pointer-context must be at least 1, got {options.pointer_context}")
     if options.pooling_schedule and not POOLERS.get(options.pooler).exact_record:
         exact = ", ".join(name for name in POOLERS.names() if POOLERS.get(name).exact_record)
         raise PyramidionError(

@@ -34,6 +34,7 @@ MODELS = {
     "global tokens": {"attention": "lsg", "lsg_global_tokens": 3},
     "hidden global tokens": {"attention": "lsg", "lsg_no_global_to_decoder": True},
     "another layer, all heads": {"pointer_layer": 1, "pointer_heads": 2},
+    "one token of context": {"pointer_context": 1},
     "norm before": {"decoder_normalize_before": True, "encoder_normalize_before": True},
 }
 #: fairseq's decoder hands out attention in float32, also that of float64 models; one step at a time keeps float64.
@@ -73,14 +74,13 @@ def a_sample(rows=3, length=6, seed=1):
 def test_equals_explicit_distributions(tiny_model, exact_softmax, options):  # noqa: F811
     """The mixture and the gradient of every parameter, against loops over tokens."""
     model, sample = gated(tiny_model(pointer=True, **options)), a_sample()
-    previous = sample["net_input"]["prev_output_tokens"]
     logits, extra = model(**sample["net_input"])
     features, _ = model(**sample["net_input"], features_only=True)
     encoded = model.encoder(sample["net_input"]["src_tokens"], None)
     source, pointer = CopySource(*encoded[COPY_SOURCE]), extra["pointer"]
     mixed = model.get_normalized_probs((logits, extra), log_probs=False)
     slow = reference_pointer.mixed_distribution(
-        logits, model.decoder.pointer.gate(features), pointer.attention, source, previous
+        logits, model.decoder.pointer.gate(features), pointer.attention, source, pointer.history
     )
     torch.testing.assert_close(mixed, slow, rtol=0, atol=1e-10)
     torch.testing.assert_close(mixed.sum(2), torch.ones_like(mixed[..., 0]), rtol=0, atol=1e-12)
@@ -107,6 +107,7 @@ def test_poolers_without_an_exact_record_are_refused(tiny_model, pooler):
         ({"pointer_layer": 3}, "--pointer-layer must be from 1 to 2, or 0, got 3"),
         ({"pointer_heads": 0}, "--pointer-heads must be from 1 to 2, got 0"),
         ({"pointer_heads": 3}, "--pointer-heads must be from 1 to 2, got 3"),
+        ({"pointer_context": 0}, "--pointer-context must be at least 1, got 0"),
     ],
 )
 def test_impossible_layers_and_heads(tiny_model, options, line):

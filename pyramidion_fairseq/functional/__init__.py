@@ -15,6 +15,7 @@ from .pointer import (
     copy_attention,
     copy_distribution,
     copy_probability,
+    histories,
     mix_log_probabilities,
     token_copies,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "efficient_attention",
     "gumbel_topk",
     "hard_topk",
+    "histories",
     "iterative_topk",
     "join_blocks",
     "keep_all",

@@ -13,9 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Added to the attention, divided by k, where a word is continued: so that the source continues it also where the
-#: attention has left it.
-CONTINUATION_FLOOR = 1e-3
+#: Added to the attention, divided by k, where a passage is continued: the source continues it also where the attention
+#: has left it.
+CONTINUATION_FLOOR = 1e-2
+#: How much more a token counts as continuation for each further token before it that the summary has, too.
+CONTEXT_FACTOR = 100.0
 
 
 class CopySource(NamedTuple):
@@ -46,66 +48,99 @@ def copy_attention(attention: Tensor, source: CopySource) -> Tensor:
     return attention / attention.sum(dim=2, keepdim=True).clamp(min=torch.finfo(attention.dtype).tiny)
 
 
+def match(keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """Number the distinct queries of each row, and tell which of them each key equals.
+
+    Args:
+        keys: (B, n) int64.
+        queries: (B, t) int64.
+
+    Returns:
+        (B, n) the number of the query that a key equals, -1 where none does; (B, t) the numbers of the queries.
+        Numbers are below t.
+    """
+    ordered = queries.sort(dim=1).values
+    numbers = torch.searchsorted(ordered, keys.contiguous()).clamp(max=queries.size(1) - 1)
+    found = ordered.gather(1, numbers) == keys
+    return numbers.masked_fill(~found, -1), torch.searchsorted(ordered, queries.contiguous())
+
+
 def copied_mass(attention: Tensor, source: CopySource, keys: Tensor, queries: Tensor) -> Tensor:
     """Sum, for each row of the attention, what goes to the tokens whose key equals the row's query.
 
-    Memory is O(t k + n) a document: tokens are first summed by (distinct query, vector).
+    Memory is O(t k + n) a document: tokens are first summed by (query, vector).
 
     Args:
         attention: (B, t, k).
         source: of the same documents.
-        keys: (B, n) int64, one for each of the source's tokens.
-        queries: (B, t) int64.
+        keys: (B, n) numbers from :func:`match`.
+        queries: (B, t) numbers from :func:`match`.
 
     Returns:
         (B, t) in the attention's dtype.
     """
     batch, count, vectors = attention.shape
-    ordered = queries.sort(dim=1).values
-    number_of_query = torch.searchsorted(ordered, queries.contiguous())
-    number_of_key = torch.searchsorted(ordered, keys.contiguous()).clamp(max=count - 1)
-    matched = ordered.gather(1, number_of_key) == keys
-    weights = (source.weights * matched).to(attention.dtype)
-    index = number_of_key * vectors + source.slots
+    weights = (source.weights * (keys >= 0)).to(attention.dtype)
+    index = keys.clamp(min=0) * vectors + source.slots
     masses = attention.new_zeros(batch, count * vectors).scatter_add(1, index, weights).view(batch, count, vectors)
-    return (attention * masses.gather(1, number_of_query.unsqueeze(2).expand_as(attention))).sum(dim=2)
+    return (attention * masses.gather(1, queries.unsqueeze(2).expand_as(attention))).sum(dim=2)
 
 
-def shift_right(tokens: Tensor) -> Tensor:
-    """Return the token before each of the (B, n) tokens; -1, which is no token, before the first."""
-    return torch.cat([tokens.new_full((len(tokens), 1), -1), tokens[:, :-1]], dim=1)
+def tokens_before(tokens: Tensor, distance: int, fill: int) -> Tensor:
+    """Return the token ``distance`` places before each of the (B, n) tokens; ``fill`` where there is none."""
+    start = tokens.new_full((len(tokens), min(distance, tokens.size(1))), fill)
+    return torch.cat([start, tokens[:, : max(0, tokens.size(1) - distance)]], dim=1)
+
+
+def histories(tokens: Tensor, count: int, rows: int) -> Tensor:
+    """Return the decoder's last inputs: (B, s) tokens -> (B, rows, count), the latest first, for the last ``rows``.
+
+    Where a summary is shorter there is -2, which equals no token, and not what stands before a document.
+    """
+    past = torch.stack([tokens_before(tokens, distance, -2) for distance in range(count)], dim=2)
+    return past[:, tokens.size(1) - rows :]
 
 
 def copy_probability(
-    attention: Tensor, source: CopySource, targets: Tensor, previous: Tensor, continued: Tensor, vocabulary: int
+    attention: Tensor, source: CopySource, targets: Tensor, history: Tensor, continued: Tensor, vocabulary: int
 ) -> Tensor:
     """Return the probability with which each target is copied.
 
     A copy takes a token anywhere in the source, as the attention says, or, with the share ``continued``, one that
-    follows the previous token in the source: then only tokens after an occurrence of ``previous`` count. Where the
-    source has none, all of it is the first kind.
+    follows an occurrence of the previous token in the source. Of these, one counts :data:`CONTEXT_FACTOR` times more
+    for each further token before it that equals the summary's, so that the longest common passage goes on. Where the
+    source has no occurrence, all of it is the first kind.
 
     Args:
         attention: (B, t, k) of :func:`copy_attention`.
         source: of the same documents.
         targets: (B, t) int64 ids.
-        previous: (B, t) int64, the token before each target.
+        history: (B, t, h) int64 of :func:`histories`, the h tokens before each target.
         continued: (B, t) share of the second kind, in [0, 1].
         vocabulary: V, above every id.
 
     Returns:
         (B, t).
     """
-    anywhere = copied_mass(attention, source, source.tokens, targets)
-    before = shift_right(source.tokens)
+    anywhere = copied_mass(attention, source, *match(source.tokens, targets))
     floored = attention + CONTINUATION_FLOOR / attention.size(2)
-    context = copied_mass(floored, source, before, previous)
-    both = copied_mass(floored, source, before * vocabulary + source.tokens, previous * vocabulary + targets)
+    context, both = torch.zeros_like(anywhere), torch.zeros_like(anywhere)
+    keys, queries, factor = torch.zeros_like(source.tokens), torch.zeros_like(targets), 1.0
+    for distance in range(1, history.size(2) + 1):
+        before = tokens_before(source.tokens, distance, -1)
+        longer = keys * vocabulary + before
+        longer = longer.masked_fill((keys < 0) | (before < 0), -1)
+        keys, queries = match(longer, queries * vocabulary + history[:, :, distance - 1])
+        more = factor - (factor / CONTEXT_FACTOR if distance > 1 else 0.0)
+        context = context + more * copied_mass(floored, source, keys, queries)
+        followed = (keys * vocabulary + source.tokens).masked_fill(keys < 0, -1)
+        both = both + more * copied_mass(floored, source, *match(followed, queries * vocabulary + targets))
+        factor *= CONTEXT_FACTOR
     following = torch.where(context > 0, both / context.masked_fill(context <= 0, 1), anywhere)
     return (1 - continued) * anywhere + continued * following
 
 
-def token_copies(attention: Tensor, source: CopySource, previous: Tensor, continued: Tensor) -> Tensor:
+def token_copies(attention: Tensor, source: CopySource, history: Tensor, continued: Tensor) -> Tensor:
     """Return the probability with which each of the source's tokens is copied: (B, t, n), rows with sum one.
 
     Arguments as of :func:`copy_probability`. For the few rows of a step of generation, and to explain a summary.
@@ -113,8 +148,12 @@ def token_copies(attention: Tensor, source: CopySource, previous: Tensor, contin
     at_slots = attention.gather(2, source.slots.unsqueeze(1).expand(-1, attention.size(1), -1))
     weights = source.weights.unsqueeze(1).to(attention.dtype)
     anywhere = at_slots * weights
-    follows = shift_right(source.tokens).unsqueeze(1) == previous.unsqueeze(2)
-    following = (at_slots + CONTINUATION_FLOOR / attention.size(2)) * weights * follows
+    following = (at_slots + CONTINUATION_FLOOR / attention.size(2)) * weights
+    matched = None
+    for distance in range(1, history.size(2) + 1):
+        same = tokens_before(source.tokens, distance, -1).unsqueeze(1) == history[:, :, distance - 1].unsqueeze(2)
+        matched = same if matched is None else matched & same
+        following = following * (matched if distance == 1 else 1 + (CONTEXT_FACTOR - 1) * matched)
     context = following.sum(dim=2, keepdim=True)
     following = torch.where(context > 0, following / context.masked_fill(context <= 0, 1), anywhere)
     continued = continued.unsqueeze(2)
@@ -122,14 +161,14 @@ def token_copies(attention: Tensor, source: CopySource, previous: Tensor, contin
 
 
 def copy_distribution(
-    attention: Tensor, source: CopySource, previous: Tensor, continued: Tensor, vocabulary: int
+    attention: Tensor, source: CopySource, history: Tensor, continued: Tensor, vocabulary: int
 ) -> Tensor:
     """Return :func:`copy_probability` of every token of the vocabulary: (B, t, V).
 
     It holds (B, t, n) and (B, t, V) numbers: for the few rows of a step of generation, and for criteria that ask for
     all probabilities.
     """
-    copied = token_copies(attention, source, previous, continued)
+    copied = token_copies(attention, source, history, continued)
     index = source.tokens.unsqueeze(1).expand_as(copied)
     return attention.new_zeros(*attention.shape[:2], vocabulary).scatter_add(2, index, copied)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pointer import CONTINUATION_FLOOR, CopySource
+from .pointer import CONTEXT_FACTOR, CONTINUATION_FLOOR, CopySource
 
 
 def pointing(attention: Tensor, source: CopySource, document: int) -> Tensor:
@@ -23,17 +23,25 @@ def token_probabilities(row: Tensor, source: CopySource, document: int) -> Tenso
     return torch.stack([row[slot] * weight for slot, weight in zip(slots, weights)])
 
 
+def common_context(before: list[int], history: list[int]) -> int:
+    """Count the last tokens of ``before`` that equal the history's, the latest first in the latter."""
+    count = 0
+    while count < min(len(before), len(history)) and before[-1 - count] == history[count]:
+        count += 1
+    return count
+
+
 def mixed_distribution(
-    logits: Tensor, gates: Tensor, attention: Tensor, source: CopySource, previous: Tensor
+    logits: Tensor, gates: Tensor, attention: Tensor, source: CopySource, history: Tensor
 ) -> Tensor:
-    """Return p(w) = write softmax(logits) + copy (anywhere) + continue (after the previous token): (B, t, V).
+    """Return p(w) = write softmax(logits) + copy (anywhere) + continue (the passage before): (B, t, V).
 
     Args:
         logits: (B, t, V).
         gates: (B, t, 3) logits of writing, copying and continuing.
         attention: (B, t, k) rows over the decoder's vectors.
         source: the tokens that can be copied.
-        previous: (B, t) the token before each.
+        history: (B, t, h) the tokens before each, the latest first.
     """
     out = []
     for b in range(len(logits)):
@@ -43,8 +51,9 @@ def mixed_distribution(
             row = pointing(attention[b, t], source, b)
             anywhere = token_probabilities(row, source, b)
             following = token_probabilities(row + CONTINUATION_FLOOR / len(row), source, b)
-            after = torch.tensor([i > 0 and tokens[i - 1] == int(previous[b, t]) for i in range(len(tokens))])
-            following = torch.where(after, following, torch.zeros_like(following))
+            common = [common_context(tokens[:i], history[b, t].tolist()) for i in range(len(tokens))]
+            factors = torch.tensor([CONTEXT_FACTOR ** (m - 1) if m else 0.0 for m in common], dtype=row.dtype)
+            following = following * factors
             following = following / following.sum() if following.sum() > 0 else anywhere
             row = write * torch.softmax(logits[b, t], dim=0)
             for i, token in enumerate(tokens):

@@ -41,7 +41,9 @@ class PyramidionDecoder(TransformerDecoderBase):
         self.pointer = None
         if options.pointer:
             layer = (options.pointer_layer or self.num_layers) - 1
-            self.pointer = Pointer(self.output_embed_dim, layer, options.pointer_heads, options.pointer_bias)
+            self.pointer = Pointer(
+                self.output_embed_dim, layer, options.pointer_heads, options.pointer_context, options.pointer_bias
+            )
 
     def make_generation_fast_(self, need_attn: bool = False, **kwargs) -> None:
         """fairseq's commands call it before they generate."""
@@ -95,9 +97,8 @@ class PyramidionDecoder(TransformerDecoderBase):
             )
             x = features if features_only else self.output_layer(features)
         if pointer is not None:
-            previous = prev_output_tokens[:, -features.size(1) :]
             source = CopySource(*encoder_out[COPY_SOURCE])
-            extra["pointer"] = pointer(features, extra["attn"][0], previous, source)
+            extra["pointer"] = pointer(features, extra["attn"][0], prev_output_tokens, source)
         if pointer is not None or (alignment_layer is None and pooled):
             extra["attn"] = [None]
         return x, extra

@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional import CopySource, copy_attention, copy_distribution, copy_probability, mix_log_probabilities
+from ..functional import (
+    CopySource,
+    copy_attention,
+    copy_distribution,
+    copy_probability,
+    histories,
+    mix_log_probabilities,
+)
 
 
 class PointerOutput(NamedTuple):
@@ -18,8 +25,8 @@ class PointerOutput(NamedTuple):
     """(B, q, 3) log probabilities of writing, of copying, and of continuing what was copied; float32 at least."""
     attention: Tensor
     """(B, q, k) to the vectors that hold tokens, rows with sum one; float32 at least."""
-    previous: Tensor
-    """(B, q) int64, the token before each row's."""
+    history: Tensor
+    """(B, q, h) int64, the tokens before each row's, the latest first."""
     source: CopySource
     """The documents' tokens."""
 
@@ -43,7 +50,7 @@ class PointerOutput(NamedTuple):
         return PointerOutput(
             self.gates[part],
             self.attention[part],
-            self.previous[part],
+            self.history[part],
             CopySource(*(tensor[part] for tensor in self.source)),
         )
 
@@ -55,7 +62,7 @@ class PointerOutput(NamedTuple):
             targets: (B, q) int64 ids.
             vocabulary: V.
         """
-        copied = copy_probability(self.attention, self.source, targets, self.previous, self.continued, vocabulary)
+        copied = copy_probability(self.attention, self.source, targets, self.history, self.continued, vocabulary)
         return mix_log_probabilities(written.to(copied.dtype), self.log_write, copied, self.log_copy)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
@@ -64,7 +71,7 @@ class PointerOutput(NamedTuple):
         R rows of logits may be several hypotheses of each document: B * beam, those of a document beside each other.
         """
         written = F.log_softmax(logits, dim=-1, dtype=self.attention.dtype).view(*self.gates.shape[:2], -1)
-        copied = copy_distribution(self.attention, self.source, self.previous, self.continued, logits.size(-1))
+        copied = copy_distribution(self.attention, self.source, self.history, self.continued, logits.size(-1))
         write, copy = self.log_write.unsqueeze(2), self.log_copy.unsqueeze(2)
         return mix_log_probabilities(written, write, copied, copy).view(logits.shape)
 
@@ -76,12 +83,13 @@ class Pointer(nn.Module):
         dim: C, width of the decoder's output.
         layer: whose attention to the document points, counted from 0.
         heads: how many of its heads, the first ones, averaged.
+        context: h, how many of the last tokens are looked for in the document to continue there.
         bias: initial value of the gates of copying and continuing; that of writing starts at 0.
     """
 
-    def __init__(self, dim: int, layer: int, heads: int, bias: float):
+    def __init__(self, dim: int, layer: int, heads: int, context: int, bias: float):
         super().__init__()
-        self.layer, self.heads = layer, heads
+        self.layer, self.heads, self.context = layer, heads, context
         self.gate = nn.Linear(dim, 3)
         nn.init.zeros_(self.gate.weight)
         with torch.no_grad():
@@ -93,15 +101,15 @@ class Pointer(nn.Module):
         Args:
             features: (R, t, C) the decoder's output; R = B * beam, hypotheses of a document beside each other.
             attention: (R, t, k) of the layer's heads.
-            previous: (R, t) int64, the decoder's input.
+            previous: (R, s) int64, the decoder's inputs, the last t of them those of the features.
             source: of B documents.
         """
         batch = len(source.tokens)
         gates = self.gate(features)
         gates = gates.log_softmax(dim=2, dtype=torch.promote_types(gates.dtype, torch.float32))
-        grouped = (x.reshape(batch, -1, *x.shape[2:]) for x in (gates, attention, previous))
-        gates, attention, previous = grouped
-        return PointerOutput(gates, copy_attention(attention, source), previous, source)
+        history = histories(previous, self.context, features.size(1))
+        gates, attention, history = (x.reshape(batch, -1, x.size(2)) for x in (gates, attention, history))
+        return PointerOutput(gates, copy_attention(attention, source), history, source)
 
     def extra_repr(self) -> str:
-        return f"layer={self.layer}, heads={self.heads}"
+        return f"layer={self.layer}, heads={self.heads}, context={self.context}"

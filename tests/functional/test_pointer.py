@@ -8,6 +8,7 @@ from pyramidion_fairseq.functional import (
     copy_attention,
     copy_distribution,
     copy_probability,
+    histories,
     mix_log_probabilities,
     reference_pointer,
 )
@@ -17,29 +18,31 @@ from tests.conftest import LargestTensor
 VOCABULARY = 23
 
 
-def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9):
+def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9, context=3):
     """Attention over k vectors, three of which hold nothing, and a source whose tokens are partly dropped."""
     generator = torch.Generator().manual_seed(seed)
     attention = torch.randn(batch, t, k, generator=generator, dtype=dtype).softmax(2)
     slots = torch.randint(0, k - 3, (batch, n), generator=generator)
     weights = torch.rand(batch, n, generator=generator, dtype=dtype)
-    weights[:, ::5] = 0  # dropped
+    weights[:, 4::5] = 0  # dropped
     sums = weights.new_zeros(batch, k).scatter_add(1, slots, weights)
-    weights = weights / sums.gather(1, slots)
+    weights = weights / sums.gather(1, slots).clamp(min=1e-30)
     tokens = torch.randint(4, 4 + words, (batch, n), generator=generator)
     targets = torch.randint(4, 4 + words, (batch, t), generator=generator)
-    previous = torch.randint(4, 4 + words, (batch, t), generator=generator)
-    previous[0, 0] = VOCABULARY - 1  # nowhere in the source, as the last target
+    past = torch.randint(4, 4 + words, (batch, t), generator=generator)
+    common = min(n, t) // 2
+    past[:, :common] = tokens[:, -common:] if common else past[:, :0]  # a passage of the source
+    past[0, -1] = VOCABULARY - 1  # nowhere in the source, as the last target
     targets[-1, -1] = VOCABULARY - 1
-    return attention, CopySource(tokens, slots, weights), targets, previous
+    return attention, CopySource(tokens, slots, weights), targets, histories(past, context, t)
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("n, k, t", [(30, 7, 5), (1, 4, 1), (64, 5, 40)])
-def test_the_mixture_is_that_of_explicit_distributions(n, k, t, seed):
-    attention, source, targets, previous = random_case(n=n, k=k, t=t, seed=seed)
-    if n == 1:
-        source = source._replace(weights=torch.ones_like(source.weights))
+@pytest.mark.parametrize(
+    "n, k, t, context", [(30, 7, 5, 3), (30, 7, 9, 1), (1, 4, 1, 2), (64, 5, 40, 5), (2, 4, 3, 4)]
+)
+def test_the_mixture_is_that_of_explicit_distributions(n, k, t, context, seed):
+    attention, source, targets, history = random_case(n=n, k=k, t=t, seed=seed, context=context)
     generator = torch.Generator().manual_seed(seed + 1)
     logits = torch.randn(2, t, VOCABULARY, generator=generator, dtype=torch.float64).requires_grad_()
     gates = torch.randn(2, t, 3, generator=generator, dtype=torch.float64).requires_grad_()
@@ -48,11 +51,11 @@ def test_the_mixture_is_that_of_explicit_distributions(n, k, t, seed):
     source = source._replace(weights=weights)
     inputs = (logits, gates, attention, weights)
 
-    pointer = PointerOutput(gates.log_softmax(2), copy_attention(attention, source), previous, source)
+    pointer = PointerOutput(gates.log_softmax(2), copy_attention(attention, source), history, source)
     fast = pointer.log_probabilities(logits)
     at_target = logits.log_softmax(2).gather(2, targets.unsqueeze(2)).squeeze(2)
     of_targets = pointer.target_log_probabilities(at_target, targets, VOCABULARY)
-    slow = reference_pointer.mixed_distribution(logits, gates, attention, source, previous)
+    slow = reference_pointer.mixed_distribution(logits, gates, attention, source, history)
 
     torch.testing.assert_close(fast.exp(), slow, rtol=0, atol=1e-10)
     torch.testing.assert_close(slow.sum(2), torch.ones(2, t, dtype=torch.float64), rtol=0, atol=1e-12)
@@ -68,7 +71,7 @@ def test_probabilities_by_hand():
     # Two vectors: the first holds tokens 5 and 6, the second 5 alone; 6 follows 5.
     source = CopySource(torch.tensor([[5, 6, 5]]), torch.tensor([[0, 0, 1]]), torch.tensor([[0.25, 0.75, 1.0]]))
     attention = torch.tensor([[[0.4, 0.6]]])
-    targets, previous = torch.tensor([[5]]), torch.tensor([[5]])
+    targets, previous = torch.tensor([[5]]), torch.tensor([[[5]]])
     never, always = torch.zeros(1, 1), torch.ones(1, 1)
     assert copy_probability(attention, source, targets, previous, never, 9).item() == pytest.approx(0.1 + 0.6)
     assert copy_probability(attention, source, targets, previous, always, 9).item() == 0  # only 6 follows 5
@@ -76,7 +79,7 @@ def test_probabilities_by_hand():
     whole = copy_distribution(attention, source, previous, never, 9)
     assert whole.flatten().tolist() == pytest.approx([0, 0, 0, 0, 0, 0.7, 0.3, 0, 0])
     # A token that nothing follows: the continuation is a copy from anywhere.
-    ends = torch.tensor([[8]])
+    ends = torch.tensor([[[8]]])
     assert copy_probability(attention, source, targets, ends, always, 9).item() == pytest.approx(0.7)
 
 
@@ -89,21 +92,21 @@ def test_vectors_without_tokens_get_nothing():
 
 def test_a_target_costs_no_matrix_of_tokens_or_symbols():
     n, k, t, vocabulary = 4096, 16, 64, 32_000
-    attention, source, targets, previous = random_case(1, n, k, t, dtype=torch.float32, words=3000)
+    attention, source, targets, history = random_case(1, n, k, t, dtype=torch.float32, words=3000)
     with LargestTensor() as largest:
-        copy_probability(attention, source, targets, previous, torch.full((1, t), 0.5), vocabulary)
+        copy_probability(attention, source, targets, history, torch.full((1, t), 0.5), vocabulary)
     assert largest.numel <= max(t * k, n)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_low_precision_is_finite_where_nothing_is_likely(dtype):
-    attention, source, _, previous = random_case(dtype=torch.float32)
+    attention, source, _, history = random_case(dtype=torch.float32)
     logits = torch.zeros(2, 5, VOCABULARY, dtype=dtype)
     logits[:, :, 0] = 300.0  # nothing else can be written
     logits.requires_grad_()
     gates = torch.tensor([0.0, -60.0, -60.0]).expand(2, 5, 3).to(dtype).float().log_softmax(2)
     pointing = copy_attention(attention.to(dtype), source)
-    pointer = PointerOutput(gates, pointing, previous, source)
+    pointer = PointerOutput(gates, pointing, history, source)
     mixed = pointer.log_probabilities(logits)
     assert mixed.isfinite().all() and mixed.dtype == torch.float32
     torch.testing.assert_close(mixed.exp().sum(2), torch.ones(2, 5), rtol=0, atol=1e-5)
@@ -115,9 +118,31 @@ def test_gradient_reaches_the_weights_of_tokens_that_hardly_count():
     """A token with the weight 0 that would have been copied pulls its weight up."""
     source = CopySource(torch.tensor([[5, 6]]), torch.tensor([[0, 0]]), torch.tensor([[1.0, 0.0]], requires_grad=True))
     written = torch.tensor([[-9.0]])
-    targets, previous, anywhere = torch.tensor([[6]]), torch.tensor([[8]]), torch.zeros(1, 1)
+    targets, previous, anywhere = torch.tensor([[6]]), torch.tensor([[[8]]]), torch.zeros(1, 1)
     copied = copy_probability(torch.ones(1, 1, 1), source, targets, previous, anywhere, 9)
     half = torch.tensor([[0.5]]).log()
     mix_log_probabilities(written, half, copied, half).sum().backward()
     assert source.weights.grad[0, 1].item() == pytest.approx(1 / torch.tensor(-9.0).exp().item(), rel=1e-3)
     assert source.weights.grad[0, 0].item() == 0
+
+
+def test_the_longest_common_passage_goes_on():
+    """After 7 8 the source goes on with 9 or 10; the passage 5 7 8 is there once, and goes on with 9."""
+    tokens = torch.tensor([[5, 7, 8, 9, 6, 7, 8, 10]])
+    source = CopySource(tokens, torch.zeros_like(tokens), torch.full((1, 8), 1 / 8, dtype=torch.float64))
+    attention, always = torch.ones(1, 1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    history = torch.tensor([[[8, 7, 5]]])
+    two = copy_distribution(attention, source, history[:, :, :2], always, 12)[0, 0]
+    assert two[9].item() == pytest.approx(0.5) and two[10].item() == pytest.approx(0.5)
+    three = copy_distribution(attention, source, history, always, 12)[0, 0]
+    assert three[9].item() == pytest.approx(100 / 101) and three[10].item() == pytest.approx(1 / 101)
+    for token in (9, 10, 6):
+        one = copy_probability(attention, source, torch.tensor([[token]]), history, always, 12)
+        assert one.item() == pytest.approx(three[token].item(), abs=1e-12)
+
+
+def test_histories_are_those_of_the_last_rows():
+    tokens = torch.tensor([[2, 5, 6, 7]])
+    assert histories(tokens, 3, 2).tolist() == [[[6, 5, 2], [7, 6, 5]]]
+    assert histories(tokens, 3, 4)[0, 0].tolist() == [2, -2, -2]
+    assert histories(tokens[:, :1], 3, 1).tolist() == [[[2, -2, -2]]]
