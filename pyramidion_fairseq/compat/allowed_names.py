@@ -9,7 +9,6 @@ take for ever), ``torch.Tensor`` and the rebuilding of quantized, sparse and wra
 
 import collections
 import math
-import pickle
 import typing
 from argparse import Namespace
 from typing import Any, Callable, Dict, List, Tuple
@@ -22,8 +21,11 @@ from fairseq.distributed.utils import _TensorPlaceholder
 MOST_ELEMENTS = 1_000_000
 
 
-class RefusedArrayError(pickle.UnpicklingError):
-    """An array in a checkpoint is not one of numbers, or does not have the bytes that it needs."""
+class RefusedArrayError(ValueError):
+    """An array in a checkpoint is not one of numbers, or does not have the bytes that it needs.
+
+    No UnpicklingError: torch puts another in the place of those.
+    """
 
 
 class FileDtype:
