@@ -7,11 +7,12 @@ import os
 import pytest
 import torch
 from fairseq import checkpoint_utils
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
 from pyramidion_fairseq import checkpoints
 from pyramidion_fairseq.cli import convert, summarize
-from pyramidion_fairseq.compat import evaluated_options
+from pyramidion_fairseq.compat import evaluated_options, plain_options
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.loading import load_summarizer
 from pyramidion_fairseq.models import PyramidionModel
@@ -82,9 +83,20 @@ def test_options_that_name_files_are_cleared(flag, part, tmp_path):
 def test_a_recorded_sentencepiece_model_is_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"")
-    for name, kept in (("pipe", None), ("none", None), ("file", str(tmp_path / "file"))):
+    for name, kept in (("pipe", ""), ("none", ""), ("file", str(tmp_path / "file"))):
         with_options(tmp_path / "m.pt", sentencepiece_model=str(tmp_path / name))
         assert checkpoints.load_checkpoint(tmp_path / "m.pt")["cfg"]["model"] == {"sentencepiece_model": kept}
+
+
+def test_what_is_cleared_still_makes_options_of_fairseq(tmp_path):
+    """Of an old checkpoint, whose flat options fairseq sorts into typed ones."""
+    args = argparse.Namespace(arch="transformer", task="translation", bpe="gpt2", data="d")
+    vars(args).update(dict.fromkeys(plain_options.OPENED, str(tmp_path / "somewhere")))
+    torch.save({"model": {}, "args": args}, tmp_path / "m.pt")
+    for bpe in ("gpt2", "subword_nmt", "fastbpe", "sentencepiece", "bert"):
+        found = checkpoints.load_checkpoint(tmp_path / "m.pt")["args"]
+        found.bpe, found.sentencepiece_model = bpe, ""
+        assert "somewhere" not in str(convert_namespace_to_omegaconf(found))
 
 
 def test_a_language_is_no_path(tmp_path):

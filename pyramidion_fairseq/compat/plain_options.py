@@ -10,26 +10,26 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import omegaconf
 import torch
+from fairseq.data.encoders import gpt2_bpe
 
 #: Options that name a file or an address which fairseq opens while it builds a task, a model or a hub interface from
 #: a checkpoint's options -> what they are set to. docs/security.md says where fairseq reads each.
 OPENED: Dict[str, Optional[str]] = {
     **dict.fromkeys(
         (
-            "baseline_model", "bpe_codes", "bpe_merges", "bpe_vocab", "bpe_vocab_file", "decoder_embed_path",
-            "embed_path", "encoder_embed_path", "fixed_dictionary", "gpt2_encoder_json", "gpt2_vocab_bpe",
-            "lang_dict", "lm_model", "lm_path", "load_pretrained_aux_decoder_from", "load_pretrained_decoder_from",
+            "decoder_embed_path", "embed_path", "encoder_embed_path", "fixed_dictionary", "lang_dict", "lm_model",
+            "lm_path", "load_pretrained_aux_decoder_from", "load_pretrained_decoder_from",
             "load_pretrained_encoder_from", "load_pretrained_feature_extractor_from",
             "load_pretrained_mbart_decoder_from", "load_pretrained_mbart_encoder_from", "load_pretrained_mbart_from",
-            "plasma_path", "pretrained_mlm_checkpoint", "pretrained_xlm_checkpoint", "quantization_config_path",
-            "replace_unk", "results_path", "sampling_weights_from_file", "sentencepiece_model_path", "source_dict",
-            "speaker_to_id", "target_dict", "user_dir",
+            "pretrained_mlm_checkpoint", "pretrained_xlm_checkpoint", "quantization_config_path", "replace_unk",
+            "results_path", "sampling_weights_from_file", "source_dict", "speaker_to_id", "target_dict", "user_dir",
         )
     ),
     # Of these, None is no value.
-    "pretrained_checkpoint": "",
-    "w2v_path": "",
-    "seq2seq_path": "",
+    **dict.fromkeys(("baseline_model", "bpe_codes", "bpe_merges", "bpe_vocab", "bpe_vocab_file"), ""),
+    **dict.fromkeys(("pretrained_checkpoint", "sentencepiece_model_path", "seq2seq_path", "w2v_path"), ""),
+    "gpt2_encoder_json": gpt2_bpe.DEFAULT_ENCODER_JSON,
+    "gpt2_vocab_bpe": gpt2_bpe.DEFAULT_VOCAB_BPE,
 }  # fmt: skip
 #: Names of files in the folder of the data: cleared where they are more than a name.
 _IN_FOLDER = ("config_yaml", "data_config_yaml", "label_dir", "multitask_config_yaml")
@@ -115,7 +115,7 @@ def _check_place(group: Dict[str, Any], name: str) -> None:
     if name in _IN_FOLDER and value != os.path.basename(value):
         group[name] = None
     if name == "sentencepiece_model" and not os.path.isfile(value):
-        group[name] = None  # a pipe, a device, an address; or the file is no longer there
+        group[name] = ""  # a pipe, a device, an address; or the file is no longer there
     if name == "data" and "://" in value:
         group[name] = None
 
