@@ -1,61 +1,30 @@
 """What a checkpoint may contain, and loading one without running anything that is in it.
 
-A checkpoint is a pickle, and a pickle can call any function. torch's ``weights_only`` reading builds only types that
-are on a list; :func:`install` adds those of fairseq's own checkpoints, and makes fairseq read every checkpoint that
-way, whatever environment variables say. Before torch 2.6 that reading ran TorchScript programs (CVE-2025-32434), so
-that no older one is taken; before 2.10 a file could corrupt memory (CVE-2026-24747). One more way to code is closed
-here: fairseq calls ``eval`` on some options, and a checkpoint brings its options along.
+A checkpoint is a pickle, and a pickle can call any function. Three things stand before that:
+:mod:`.compat.archive_check` follows the pickle without building anything, by a list of names and arguments that is our
+own, and compares it with what is in the file; torch's ``weights_only`` reading builds only types that are on its list,
+to which :func:`install` adds those of fairseq's checkpoints, whatever environment variables say; and options, of which
+fairseq builds models and on some of which it calls ``eval``, are bounded, hold no code, and name no files to open.
+Before torch 2.6 the second ran TorchScript programs (CVE-2025-32434), so that no older one is taken.
 """
 
-import collections
+import functools
 import os
 import pickle
 import types
-import typing
 import uuid
 from argparse import Namespace
-from typing import Any, BinaryIO, Dict, List, Tuple, Union
+from typing import Any, BinaryIO, Dict, Mapping, Union
 
-import numpy as np
-import omegaconf
 import torch
 from fairseq import checkpoint_utils
-from fairseq.distributed.utils import _TensorPlaceholder
 
-from .compat import evaluated_options, pickle_names
+from .compat import archive_check, evaluated_options, pickle_names, plain_options
+from .compat.allowed_names import ALLOWED, RefusedArrayError
 from .errors import PyramidionError
 from .files import replacing
 
 PathLike = Union[str, "os.PathLike[str]"]
-
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
-
-ALLOWED: List[Tuple[Any, str]] = [
-    # Options of models without a dataclass, of adafactor, and of old checkpoints, which keep them under "args".
-    (Namespace, "argparse.Namespace"),
-    # Meters that add up arrays, such as the n-gram counts of --eval-bleu: arrays of Python's integers and floats.
-    # numpy 2 has renamed the function, and either numpy reads the other's files.
-    (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
-    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
-    (np.ndarray, "numpy.ndarray"),
-    (np.dtype, "numpy.dtype"),
-    # No file names these two: torch wants the class of what numpy.dtype(...) has returned on its list as well.
-    (type(np.dtype(np.int64)), "numpy.dtypes.Int64DType"),
-    (type(np.dtype(np.float64)), "numpy.dtypes.Float64DType"),
-    # On resume with several processes the first one reads the file and sends the others its content, pickled again:
-    # tensors apart, with marks in their places, and the options as omegaconf keeps them, types included.
-    (_TensorPlaceholder, "fairseq.distributed.utils._TensorPlaceholder"),
-    (omegaconf.DictConfig, "omegaconf.dictconfig.DictConfig"),
-    (omegaconf.ListConfig, "omegaconf.listconfig.ListConfig"),
-    (omegaconf.AnyNode, "omegaconf.nodes.AnyNode"),
-    (omegaconf.base.ContainerMetadata, "omegaconf.base.ContainerMetadata"),
-    (omegaconf.base.Metadata, "omegaconf.base.Metadata"),
-    (collections.defaultdict, "collections.defaultdict"),
-    (typing.Any, "typing.Any"),
-    (dict, "builtins.dict"),
-    (list, "builtins.list"),
-    (int, "builtins.int"),
-]
 
 
 class UnsafeCheckpointError(PyramidionError):
@@ -63,7 +32,7 @@ class UnsafeCheckpointError(PyramidionError):
 
 
 class DamagedCheckpointError(PyramidionError):
-    """A file is cut off, empty, garbled, or no checkpoint at all."""
+    """A file is cut off, empty, garbled, or no checkpoint at all; or its options or weights are none to use."""
 
 
 def install() -> None:
@@ -77,6 +46,7 @@ def install() -> None:
     torch.serialization.add_safe_globals(ALLOWED)
     if not isinstance(checkpoint_utils.torch, _SafeTorch):
         checkpoint_utils.torch = _SafeTorch("torch")
+        checkpoint_utils.load_model_ensemble_and_task = _finite(checkpoint_utils.load_model_ensemble_and_task)
 
 
 def load_checkpoint(path: PathLike) -> Dict[str, Any]:
@@ -88,7 +58,7 @@ def load_checkpoint(path: PathLike) -> Dict[str, Any]:
 
     Raises:
         UnsafeCheckpointError: it holds a type that a checkpoint may not contain, or options that are code.
-        DamagedCheckpointError: it is truncated, empty, or no checkpoint.
+        DamagedCheckpointError: it is truncated, empty, or no checkpoint, or its options are out of bounds.
         OSError: there is no such file, or it cannot be read.
     """
     torch.serialization.add_safe_globals(ALLOWED)
@@ -123,6 +93,7 @@ class _SafeTorch(types.ModuleType):
 
 def _read(file: BinaryIO, map_location: Any) -> Dict[str, Any]:
     try:
+        archive_check.check(file)
         state = torch.load(file, map_location=map_location, weights_only=True)
     except MemoryError:
         raise
@@ -132,21 +103,49 @@ def _read(file: BinaryIO, map_location: Any) -> Dict[str, Any]:
         raise _explain(error, file) from None
     if not isinstance(state, dict):
         raise DamagedCheckpointError(f"{_name(file)} holds a {type(state).__name__}: it is no checkpoint")
-    try:
-        _check_options(state, file)
-    except RecursionError:
-        raise DamagedCheckpointError(f"{_name(file)} has options that contain themselves") from None
+    _check_options(state, file)
     return state
 
 
+def _finite(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def load_model_ensemble_and_task(filenames: Any, *args: Any, **kwargs: Any) -> Any:
+        """As of fairseq, for all that generates or validates; training tells by itself what is not finite.
+
+        Raises:
+            DamagedCheckpointError: a weight is not finite.
+        """
+        loaded = stock(filenames, *args, **kwargs)
+        for name, model in zip(filenames, loaded[0]):
+            check_finite(dict(model.named_parameters()), name)
+        return loaded
+
+    return load_model_ensemble_and_task
+
+
+def check_finite(tensors: Mapping[str, Any], name: object) -> None:
+    """Refuse weights that are not finite, before a model computes with them.
+
+    Args:
+        tensors: by name; anything else among them is skipped.
+        name: what is said to hold them.
+
+    Raises:
+        DamagedCheckpointError: names the first such tensor.
+    """
+    for key, tensor in tensors.items():
+        if torch.is_tensor(tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+            raise DamagedCheckpointError(
+                f"{name} has weights that are not finite: {_printable(str(key))} has NaN or infinity in it; take an "
+                "earlier checkpoint"
+            )
+
+
 def _explain(error: Exception, file: BinaryIO) -> PyramidionError:
-    """The one line for what ``torch.load`` has raised."""
+    """The one line for what the checks or ``torch.load`` have raised."""
     message = str(error)
-    foreign = None
-    if isinstance(error, pickle.UnpicklingError):
-        foreign = pickle_names.refused(message, file, {name for _, name in ALLOWED})
-    elif "weights_only=True`` with TorchScript" in message:
-        foreign = "a TorchScript program"
+    ours = isinstance(error, (archive_check.NotAllowedError, RefusedArrayError))
+    foreign = message if ours else pickle_names.refused(message)
     if foreign:
         return UnsafeCheckpointError(
             f"{_name(file)} holds {_printable(foreign)}, which a checkpoint may not contain; nothing in it was run. "
@@ -155,30 +154,32 @@ def _explain(error: Exception, file: BinaryIO) -> PyramidionError:
         )
     reason = message.rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
     reason = _printable(reason) or "it ends too early"
-    if "weights_only" in reason:
-        reason = "not in the format of torch.save"  # in place of the advice to load it unsafely
+    if "weights_only" in reason or isinstance(error, pickle.UnpicklingError):
+        reason = "torch cannot read it"  # in place of the advice to load it unsafely
     return DamagedCheckpointError(
-        f"{_name(file)} is damaged, or no checkpoint ({type(error).__name__}: {reason}); "
-        "take another copy or an earlier checkpoint"
+        f"{_name(file)} is damaged, or no checkpoint ({reason}); take another copy or an earlier checkpoint"
     )
 
 
 def _check_options(state: Dict[str, Any], file: BinaryIO) -> None:
-    """Refuse options that fairseq would run as code; see :mod:`.compat.evaluated_options`."""
-    if isinstance(state.get("cfg"), omegaconf.DictConfig):
-        # As early versions saved it: resolve here, so that what is checked is what will be used.
-        try:
-            state["cfg"] = omegaconf.OmegaConf.to_container(state["cfg"], resolve=True)
-        except Exception as error:
-            raise DamagedCheckpointError(
-                f"{_name(file)} has options that cannot be resolved ({_printable(str(error))})"
-            ) from None
-    for part in ("cfg", "args"):
-        for option, text in evaluated_options.find_code(state.get(part)):
+    """Make the options plain, refuse those that fairseq would run as code, clear those that name files to open."""
+    for part, kinds in (("cfg", (dict, type(None))), ("args", (dict, Namespace, type(None)))):
+        if part not in state:
+            continue
+        state[part] = plain_options.plain(state[part])
+        if not isinstance(state[part], kinds):
+            kind = type(state[part]).__name__
+            raise DamagedCheckpointError(f"{_name(file)} has a {kind} in the place of its options")
+        for option, text in evaluated_options.find_code(state[part]):
             raise UnsafeCheckpointError(
                 f"{_name(file)} sets the option {_printable(option)} to {_printable(text)}, which fairseq could run "
-                "as code; nothing in it was run. Do not use the file if you do not know who made it"
+                "as code, or compute for ever; nothing in it was run. Do not use the file if you do not know who made "
+                "it"
             )
+        try:
+            plain_options.check(state[part], state.get("model"))
+        except plain_options.UnusableOptionError as error:
+            raise DamagedCheckpointError(f"{_name(file)} cannot be used: {_printable(str(error))}") from None
 
 
 def _name(file: BinaryIO) -> str:

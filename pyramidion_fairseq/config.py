@@ -142,6 +142,29 @@ class PyramidionConfig(FairseqDataclass):
     min_params_to_wrap: int = _option(int(1e8), "smallest layer that --ddp-backend fully_sharded wraps, in parameters")
 
 
+#: Options that count something -> smallest and largest value. The largest keep a checkpoint of somebody else from
+#: building tables or computing without end; nothing that fits a machine comes near.
+COUNTS = {
+    **{f"{side}_layers": (0, 1000) for side in ("encoder", "decoder")},
+    **{f"{side}_attention_heads": (1, 1024) for side in ("encoder", "decoder")},
+    **{f"{side}_{what}embed_dim": (1, 2**20) for side in ("encoder", "decoder") for what in ("", "ffn_")},
+    **{f"max_{side}_positions": (1, 2**20) for side in ("source", "target")},
+    **dict.fromkeys(("block_size", "lsh_bucket_size", "lsg_block_size", "local_window"), (1, 2**20)),
+    **dict.fromkeys(("lsg_sparse_block_size", "local_heads", "lsg_lsh_pre_rounds"), (0, 2**20)),
+    **dict.fromkeys(("lsh_hashes", "lsg_sparsity_factor"), (1, 1024)),
+    "sinkhorn_iterations": (0, 100_000),
+    "pointer_context": (1, 64),
+}
+
+
+def _check_counts(options: Namespace) -> None:
+    for name, (least, most) in COUNTS.items():
+        value = getattr(options, name)
+        if isinstance(value, (int, float)) and not least <= value <= most:
+            flag = "--" + name.replace("_", "-")
+            raise PyramidionError(f"{flag} must be at least {least} and at most {most:,}, got {value!r}")
+
+
 def complete(cfg: Any) -> Namespace:
     """The options as a plain namespace; those that ``cfg`` lacks, as an older checkpoint may, get their defaults.
 
@@ -154,6 +177,7 @@ def complete(cfg: Any) -> Namespace:
     given = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if OmegaConf.is_config(cfg) else vars(cfg)
     names = [f for f in fields(PyramidionConfig) if f.name != "_name"]
     options = Namespace(**{f.name: given.get(f.name, f.default) for f in names})
+    _check_counts(options)
     schedule = PoolingSchedule.parse(options.pooling_schedule)
     schedule.check_layers(options.encoder_layers)
     schedule.check_source(options.max_source_positions)
@@ -163,8 +187,6 @@ def complete(cfg: Any) -> Namespace:
             raise PyramidionError(
                 f"--{side}-embed-dim ({dim}) must be a multiple of --{side}-attention-heads ({heads})"
             )
-    if options.block_size < 1:
-        raise PyramidionError(f"--block-size must be at least 1, got {options.block_size}")
     if options.softmax_base != 0 and not 1 < options.softmax_base < math.inf:  # also where it is NaN
         raise PyramidionError(
             f"--softmax-base must be above 1 and finite (or 0: plain softmax), got {options.softmax_base}"
@@ -181,8 +203,6 @@ def _check_pointer(options: Namespace) -> None:
         raise PyramidionError(f"--pointer-layer must be from 1 to {layers}, or 0, got {options.pointer_layer}")
     if not 1 <= options.pointer_heads <= heads:
         raise PyramidionError(f"--pointer-heads must be from 1 to {heads}, got {options.pointer_heads}")
-    if options.pointer_context < 1:
-        raise PyramidionError(f"--pointer-context must be at least 1, got {options.pointer_context}")
     if options.pooling_schedule and not POOLERS.get(options.pooler).exact_record:
         exact = ", ".join(name for name in POOLERS.names() if POOLERS.get(name).exact_record)
         raise PyramidionError(

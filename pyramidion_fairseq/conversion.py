@@ -12,6 +12,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from .checkpoints import check_finite
 from .config import PyramidionConfig, complete
 from .errors import PyramidionError
 
@@ -111,7 +112,7 @@ def convert_published(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         not carried over.
 
     Raises:
-        PyramidionError: it is no such checkpoint, or its model cannot be expressed.
+        PyramidionError: it is no such checkpoint, its model cannot be expressed, or a weight is not finite.
 
     Note:
         The published code pads every document to ``max_source_positions`` and lets padding take part; ours masks it,
@@ -123,6 +124,7 @@ def convert_published(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         raise PyramidionError(
             "not a checkpoint of the published code: it needs 'model', and 'args' with enc_layers_and_token_width"
         )
+    check_finite(checkpoint["model"], "the published checkpoint")
     options = published_options(args)
     given = {key: args[key] for key in ("data", "source_lang", "target_lang") if args.get(key)}
     cfg = convert_namespace_to_omegaconf(

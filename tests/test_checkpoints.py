@@ -159,11 +159,23 @@ def test_legacy_state_with_args(real, tmp_path):
     assert loaded["args"].beam == 3 and loaded["cfg"].task._name == "translation"
 
 
-def test_options_saved_as_omegaconf_are_resolved(real, tmp_path):
+def test_options_saved_as_omegaconf_become_plain(real, tmp_path):
     state = checkpoints.load_checkpoint(real)
-    state["cfg"] = OmegaConf.create({"common": {"seed": 7}, "dataset": {"seed": "${common.seed}"}})
+    options = {"common": {"seed": 7, "list": [1, {"a": None}]}}
+    state["cfg"] = OmegaConf.create(options)
     checkpoints.save_checkpoint(state, tmp_path / "early.pt")
-    assert checkpoints.load_checkpoint(tmp_path / "early.pt")["cfg"] == {"common": {"seed": 7}, "dataset": {"seed": 7}}
+    assert checkpoints.load_checkpoint(tmp_path / "early.pt")["cfg"] == options
+
+
+@pytest.mark.parametrize("key", ["seed", "data", "save_dir"])
+@pytest.mark.parametrize("kind", [OmegaConf.create, dict])
+def test_references_are_refused_and_not_resolved(key, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_OF_THE_USER", "hidden")
+    options = kind({"common": {key: "${oc.env:SECRET_OF_THE_USER}"}})
+    torch.save({"model": {}, "cfg": options}, tmp_path / "early.pt")
+    with pytest.raises(checkpoints.UnsafeCheckpointError, match=f"common.{key}") as refused:
+        checkpoints.load_checkpoint(tmp_path / "early.pt")
+    assert "hidden" not in one_line(refused)
 
 
 def broadcast_bytes(path):
@@ -330,7 +342,8 @@ def test_popen_by_name(tmp_path):
 
 
 def test_unsafe_reading_cannot_be_asked_for(tmp_path, monkeypatch):
-    """Neither by torch's variable, nor by the default of torch before 2.6."""
+    """Neither by torch's variable, nor by the default of torch before 2.6; nor does torch rely on the check before."""
+    monkeypatch.setattr(checkpoints.archive_check, "check", lambda file: None)
     build, named = HOSTILE["os.system"]
     torch.save({"model": {}, "extra_state": build(f"touch {tmp_path / 'marker'}")}, tmp_path / "m.pt")
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")

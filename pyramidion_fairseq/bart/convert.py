@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ..checkpoints import save_checkpoint
+from ..compat import plain_options
 from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
 from ..models import PyramidionModel
@@ -77,6 +78,10 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
         raise PyramidionError("--attention lsh shares queries and keys: a pretrained model's cannot be used")
     known = {field.name for field in fields(PyramidionConfig)} - {"_name"}
     options = vars(complete(Namespace(**{k: v for k, v in {**source.options, **changes}.items() if k in known})))
+    try:
+        plain_options.check(options, source.state)  # before a model of that size is built
+    except plain_options.UnusableOptionError as error:
+        raise PyramidionError(str(error)) from None
     dictionary = make_dictionary(source.symbols)
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     torch.manual_seed(1)

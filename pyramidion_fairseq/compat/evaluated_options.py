@@ -8,9 +8,7 @@ because to it they are strings like any other.
 
 import ast
 from argparse import Namespace
-from typing import Any, Iterator, Tuple, Union
-
-from omegaconf import Container, Node, OmegaConf
+from typing import Any, Iterator, Optional, Tuple, Union
 
 # Places and names, as the user has typed them, or lists of them. fairseq evaluates none, and "runs(2)" would read as
 # Python.
@@ -22,6 +20,8 @@ _NEVER_EVALUATED = frozenset(
         "data",
         "finetune_from_model",
         "gen_subset",
+        "lang_pairs",
+        "langs",
         "log_file",
         "path",
         "plasma_path",
@@ -41,39 +41,44 @@ _NEVER_EVALUATED = frozenset(
 # Loops can put a function in the place of an operator: "[x for T.__class_getitem__ in [f]]", then "T['argument']".
 _LOOPS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _RUNS = (ast.Call, ast.Lambda, ast.Await, ast.Yield, ast.YieldFrom, *_LOOPS)
+# Powers, shifts and formatting make a large result of a short text. What other operators make is as long as the text.
+_GROWS = (ast.Pow, ast.LShift, ast.Mod, ast.MatMult, ast.JoinedStr)
+#: Characters that are parsed; the text of an option that fairseq evaluates has some hundred.
+MOST_PARSED = 16_384
+#: Characters of any option.
+MOST_TEXT = 1_000_000
+#: Values that an expression may have, of which fairseq makes layers.
+MOST_VALUES = 10_000
 
 
 def find_code(options: Any) -> Iterator[Tuple[str, str]]:
-    """(dotted name, text) of every option, at any depth, whose evaluation could call something.
+    """(dotted name, text) of every option, at any depth, whose evaluation could call something, or take for ever.
 
-    Literals and sums of them, which is what such options hold, are no code. A reference to other options (``${...}``)
-    counts as code, since it could put a call together from harmless parts; fairseq saves options with all references
-    resolved.
+    Literals, and sums and multiples of them of at most :data:`MOST_VALUES` values, which is what such options hold,
+    are no code. A reference to other options (``${...}``) counts as code, whatever the option, since it could put a
+    call together from harmless parts, or bring a variable of the environment into a text; fairseq saves options with
+    all references resolved.
 
     Args:
-        options: a checkpoint's ``cfg`` or ``args``: nested dicts, lists, namespaces, omegaconf containers.
+        options: a checkpoint's ``cfg`` or ``args``: nested dicts, lists, namespaces.
     """
-    for name, text in _strings("", options):
-        if "${" in str(text) or _runs_code(text):
+    for name, text, evaluated in _strings("", options):
+        if "${" in str(text) or len(text) > MOST_TEXT or (evaluated and _runs_code(text)):
             yield name, str(text)
 
 
-def _strings(name: str, value: Any) -> Iterator[Tuple[str, Union[str, bytes]]]:
+def _strings(name: str, value: Any, evaluated: bool = True) -> Iterator[Tuple[str, Union[str, bytes], bool]]:
     if isinstance(value, Namespace):
         value = vars(value)
-    elif isinstance(value, Container):
-        value = OmegaConf.to_container(value, resolve=False)
-    elif isinstance(value, Node):
-        value = value._value()  # one that stands in a plain dict gives its content once fairseq makes that a config
     if isinstance(value, (str, bytes, bytearray)):
-        yield name, value
+        yield name, value, evaluated
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if not (key in _NEVER_EVALUATED and _is_text(inner)):
-                yield from _strings(f"{name}.{key}" if name else str(key), inner)
+            plain_text = key in _NEVER_EVALUATED and _is_text(inner)
+            yield from _strings(f"{name}.{key}" if name else str(key), inner, evaluated and not plain_text)
     elif isinstance(value, (list, tuple, set)):
         for inner in value:
-            yield from _strings(name, inner)
+            yield from _strings(name, inner, evaluated)
 
 
 def _is_text(value: Any) -> bool:
@@ -81,11 +86,42 @@ def _is_text(value: Any) -> bool:
 
 
 def _runs_code(text: Union[str, bytes]) -> bool:
-    """Whether ``eval`` of the text would call anything. Parses it as ``eval`` does, and does not run it."""
+    """Whether ``eval`` of the text would call anything, or make much of it; parses it as ``eval`` does, no more."""
+    if len(text) > MOST_PARSED:
+        return True
     try:
         tree = ast.parse(text.lstrip(" \t" if isinstance(text, str) else b" \t"), mode="eval")
+        if any(isinstance(node, _RUNS + _GROWS) for node in ast.walk(tree)):
+            return True
+        return _values(tree.body) > MOST_VALUES
     except (SyntaxError, ValueError):
         return False
     except (MemoryError, RecursionError):
         return True  # no option is nested that deep
-    return any(isinstance(node, _RUNS) for node in ast.walk(tree))
+
+
+def _values(node: ast.AST) -> float:
+    """How many values the result of an expression has, at most; infinity where it multiplies by what is unknown."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        left, right = _number(node.left), _number(node.right)
+        if left is not None and right is not None:
+            return 1 if abs(left * right) < 2**64 else float("inf")
+        if left is None and right is None:
+            constants = any(isinstance(inner, ast.Constant) for inner in ast.walk(node))
+            return float("inf") if constants else 1  # "a*b" is a text: of its names none is a number
+        return abs(left if left is not None else right) * _values(node.right if right is None else node.left)
+    own = len(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)) else 1
+    return own + sum(map(_values, ast.iter_child_nodes(node)))
+
+
+def _number(node: ast.AST) -> Optional[float]:
+    """The value of an expression that is a number; None where it is none, or is not known."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, (int, float)) else None
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
+        return _number(node.operand)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mult)):
+        left, right = _number(node.left), _number(node.right)
+        if left is not None and right is not None:
+            return abs(left) + abs(right) if isinstance(node.op, ast.Add) else min(abs(left * right), 2.0**64)
+    return None

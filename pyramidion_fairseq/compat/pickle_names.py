@@ -1,37 +1,34 @@
-"""Which type in a pickle has torch refused: names for the error's line, found without building anything."""
+"""Names in a pickle, for the line of an error, found without building anything."""
 
 import contextlib
 import pickletools
 import re
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from typing import BinaryIO, Collection, Dict, List, Optional
+from typing import BinaryIO, Dict, List, Optional
+
+from .allowed_names import NAMES
 
 
-def refused(message: str, file: BinaryIO, allowed: Collection[str]) -> Optional[str]:
-    """Full name of the type that torch has refused, None if the pickle is broken and names no such type.
+def refused(message: str) -> Optional[str]:
+    """Full name of the type that torch has refused, from its error's message; None if that names none."""
+    match = re.search(r"GLOBAL (\S+) (?:was not|whose)", message)
+    # torch leaves the module out where it is "builtins".
+    return match and modern(match.group(1) if "." in match.group(1) else "builtins." + match.group(1))
 
-    Args:
-        message: of torch's ``UnpicklingError``.
-        file: the checkpoint, open; it is read from its beginning if the message does not tell.
-        allowed: full names of the types that are not refused.
+
+def first_name(file: BinaryIO) -> Optional[str]:
+    """First name in the pickle that a checkpoint may not contain; None if there is none, or it cannot be read.
+
+    For pickles of later protocols than torch.save's, at whose first bytes reading stops.
     """
-    match = re.search(r"GLOBAL (\S+) (was not|whose)", message)
-    if match:
-        # torch leaves the module out where it is "builtins".
-        return _modern(match.group(1) if "." in match.group(1) else "builtins." + match.group(1))
-    match = re.search(r"(?:Can only (?:create|build)|Trying to call reduce).*<[a-z -]+ '?([\w.]+)", message)
-    if match:
-        return match.group(1)
-    if "Unsupported operand" in message:
-        # A pickle of a later protocol than torch.save's: torch stops at its first bytes and names nothing.
-        with contextlib.suppress(Exception):
-            return _first_name(file, allowed)
+    with contextlib.suppress(Exception):
+        return _first_name(file)
     return None
 
 
-def _first_name(file: BinaryIO, allowed: Collection[str]) -> Optional[str]:
-    """First name in the pickle that is not allowed; reads the instructions and follows none of them."""
+def _first_name(file: BinaryIO) -> Optional[str]:
+    """Read the instructions and follow none of them."""
     file.seek(0)
     if zipfile.is_zipfile(file):
         archive = zipfile.ZipFile(file)
@@ -49,19 +46,19 @@ def _first_name(file: BinaryIO, allowed: Collection[str]) -> Optional[str]:
             continue
         latest = memo.get(argument) if kind.endswith("GET") else argument
         if kind in ("GLOBAL", "INST"):
-            name = _modern(argument.replace(" ", "."))
+            name = modern(argument.replace(" ", "."))
         elif kind == "STACK_GLOBAL":
             name = ".".join(str(part) for part in strings[-2:])
         else:
             if isinstance(latest, str):
                 strings.append(latest)
             continue
-        if name not in allowed and not name.startswith(("torch.", "collections.OrderedDict")):
+        if name not in NAMES:
             return name
     return None
 
 
-def _modern(name: str) -> str:
+def modern(name: str) -> str:
     """Up to protocol 2, which torch.save uses, pickles name modules as Python 2 did: "commands" for "subprocess"."""
     module, _, short = name.rpartition(".")
     if (module, short) in NAME_MAPPING:

@@ -18,7 +18,7 @@ from pyramidion_fairseq.bart.names import from_hugging_face, to_hugging_face
 from pyramidion_fairseq.bart.options import from_config, from_fairseq
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.errors import PyramidionError
-from tests.bart.conftest import MERGES, documents, load
+from tests.bart.conftest import MERGES, SHAPE, documents, load
 from tests.conftest import ROOT
 from tests.test_task import write_split
 
@@ -200,6 +200,11 @@ BART = {"model_type": "bart", "d_model": 32, "max_position_embeddings": 64}
         ("config.json", {"model_type": "bart"}, "cannot be read: KeyError: 'd_model'"),
         ("config.json", {**BART, "d_model": "x"}, "cannot be converted: TypeError"),
         ("config.json", {"pyramidion": 3}, "cannot be read: TypeError"),
+        ("config.json", {**BART, **SHAPE, "encoder_layers": 10**9}, "--encoder-layers must be at least 0"),
+        ("config.json", {**BART, **SHAPE, "encoder_layers": 900}, "encoder_layers is 900, but the file has 3"),
+        ("config.json", {**BART, **SHAPE, "decoder_ffn_dim": 10**6}, "decoder_ffn_embed_dim is 1,000,000, but"),
+        ("config.json", {**BART, **SHAPE, "decoder_attention_heads": -4}, "-attention-heads must be at least 1"),
+        ("config.json", {**BART, "d_model": 0}, "--encoder-embed-dim must be at least 1"),
         ("tokenizer.json", {}, "cannot be read: KeyError: 'model'"),
         ("tokenizer.json", {"model": 3}, "cannot be read: AttributeError"),
         ("vocab.json", ["a"], "cannot be read"),

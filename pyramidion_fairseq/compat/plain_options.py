@@ -1,0 +1,159 @@
+"""Options that a checkpoint brings along, before anything is built of them: plain, bounded, and without places.
+
+:mod:`.archive_check` has bounded how many there are and how deep they are nested.
+"""
+
+import os
+import re
+from argparse import Namespace
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import omegaconf
+import torch
+from fairseq.data.encoders import gpt2_bpe
+
+#: Options that name a file or an address which fairseq opens while it builds a task, a model or a hub interface from
+#: a checkpoint's options -> what they are set to. docs/security.md says where fairseq reads each.
+OPENED: Dict[str, Optional[str]] = {
+    **dict.fromkeys(
+        (
+            "decoder_embed_path", "embed_path", "encoder_embed_path", "fixed_dictionary", "lang_dict", "lm_model",
+            "lm_path", "load_pretrained_aux_decoder_from", "load_pretrained_decoder_from",
+            "load_pretrained_encoder_from", "load_pretrained_feature_extractor_from",
+            "load_pretrained_mbart_decoder_from", "load_pretrained_mbart_encoder_from", "load_pretrained_mbart_from",
+            "pretrained_mlm_checkpoint", "pretrained_xlm_checkpoint", "quantization_config_path", "replace_unk",
+            "results_path", "sampling_weights_from_file", "source_dict", "speaker_to_id", "target_dict", "user_dir",
+        )
+    ),
+    # Of these, None is no value.
+    **dict.fromkeys(("baseline_model", "bpe_codes", "bpe_merges", "bpe_vocab", "bpe_vocab_file"), ""),
+    **dict.fromkeys(("pretrained_checkpoint", "sentencepiece_model_path", "seq2seq_path", "w2v_path"), ""),
+    "gpt2_encoder_json": gpt2_bpe.DEFAULT_ENCODER_JSON,
+    "gpt2_vocab_bpe": gpt2_bpe.DEFAULT_VOCAB_BPE,
+}  # fmt: skip
+#: Names of files in the folder of the data: cleared where they are more than a name.
+_IN_FOLDER = ("config_yaml", "data_config_yaml", "label_dir", "multitask_config_yaml")
+#: Part of the name of a file.
+_LANGUAGES = ("source_lang", "target_lang")
+#: Names -> smallest and largest value, of what is built or computed that many times.
+_BOUNDS: List[Tuple[str, int, int]] = [
+    (r"(?:en|de)coder_layers", 0, 1000),
+    (r"(?:en|de)coder_attention_heads", 1, 1024),
+    (r"(?:en|de)coder_(?:ffn_)?embed_dim", 1, 2**20),
+    (r"decoder_(?:in|out)put_dim", 1, 2**20),
+    (r"max_(?:source_|target_)?positions|tokens_per_sample", 0, 2**22),
+    (r"beam|nbest|lsh_hashes|diverse_beam_groups", -1, 1024),
+    (r"max_len_b|min_len|iter_decode_max_iter", 0, 2**22),
+    (r"sinkhorn_iterations|lsg_lsh_pre_rounds", 0, 100_000),
+    (r"(?:block|lsg_block|lsg_sparse_block|lsh_bucket)_size|local_window|index_stride", 0, 2**22),
+]
+
+
+class UnusableOptionError(Exception):
+    """An option of a checkpoint cannot be used; the message says which and why."""
+
+
+def plain(value: Any) -> Any:
+    """A copy of dicts, lists and namespaces, with omegaconf's parts as such; no reference is resolved.
+
+    Reads what the parts hold, and calls none of their methods, which would follow their links to each other.
+    """
+    if isinstance(value, omegaconf.Node):
+        held = vars(value)
+        return plain(held.get("_content", held.get("_val")))
+    if isinstance(value, Namespace):
+        return Namespace(**{name: plain(inner) for name, inner in vars(value).items()})
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([plain(inner) for inner in value]) if type(value) in (list, tuple) else value
+    return value
+
+
+def check(options: Any, tensors: Any) -> None:
+    """Refuse numbers that nothing can be built of, and clear what names places; changes the options.
+
+    Args:
+        options: a checkpoint's ``cfg`` or ``args``, plain.
+        tensors: its ``model``: what is built must have the layers and widths of these.
+
+    Raises:
+        UnusableOptionError: a number is out of its bounds, or is not that of the tensors.
+    """
+    shapes = {str(name): tuple(value.shape) for name, value in _tensors(tensors)}
+    for group in _groups(options):
+        for name in list(group):
+            if name in OPENED and group[name] is not None:
+                group[name] = OPENED[name]
+            _check_place(group, name)
+            _check_number(name, group[name])
+        _check_sizes(group, shapes)
+
+
+def _tensors(tensors: Any) -> Iterator[Tuple[Any, torch.Tensor]]:
+    return ((name, value) for name, value in tensors.items() if torch.is_tensor(value)) if tensors else iter(())
+
+
+def _groups(options: Any) -> Iterator[Dict[str, Any]]:
+    """Every dict of options, at any depth."""
+    if isinstance(options, Namespace):
+        options = vars(options)
+    if isinstance(options, dict):
+        yield options
+        options = list(options.values())
+    if isinstance(options, (list, tuple)):
+        for inner in options:
+            yield from _groups(inner)
+
+
+def _check_place(group: Dict[str, Any], name: str) -> None:
+    value = group[name]
+    if not isinstance(value, str):
+        return
+    if name in _LANGUAGES and (value != os.path.basename(value) or "\0" in value):
+        raise UnusableOptionError(f"the option {name} is {value!r}, which is no name of a language")
+    if name in _IN_FOLDER and value != os.path.basename(value):
+        group[name] = None
+    if name == "sentencepiece_model" and not os.path.isfile(value):
+        group[name] = ""  # a pipe, a device, an address; or the file is no longer there
+    if name == "data" and "://" in value:
+        group[name] = None
+
+
+def _check_number(name: str, value: Any) -> None:
+    bounds = next(((least, most) for pattern, least, most in _BOUNDS if re.fullmatch(pattern, str(name))), None)
+    number = _number(value)
+    if number is not None and (abs(number) >= 2**64 or (bounds and not bounds[0] <= number <= bounds[1])):
+        least, most = bounds or (-(2**64), 2**64)
+        raise UnusableOptionError(f"the option {name} is {value!r}, but must be from {least:,} to {most:,}")
+
+
+def _number(value: Any) -> Optional[float]:
+    """The number that an option is, or that fairseq makes of its text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value) if not isinstance(value, str) or len(value) < 50 else None
+    except (ValueError, OverflowError):
+        return float("inf") if isinstance(value, int) else None
+    return None if number is None or number != number or abs(number) == float("inf") else number
+
+
+def _check_sizes(options: Mapping[str, Any], shapes: Mapping[str, Tuple[int, ...]]) -> None:
+    """Compare layers and widths with the tensors, before models of these sizes are built."""
+    if not shapes:
+        return
+    found = re.compile(r"(?:^|\.)(encoder|decoder)\.layers\.(\d{1,9})\.")
+    layers: Dict[str, int] = {}
+    for match in filter(None, map(found.search, shapes)):
+        layers[match.group(1)] = max(layers.get(match.group(1), 0), int(match.group(2)) + 1)
+    for side in ("encoder", "decoder"):
+        given = _number(options.get(f"{side}_layers"))
+        there = layers.get(side, len(shapes))
+        if given is not None and given > there:
+            raise UnusableOptionError(f"the option {side}_layers is {given:,.0f}, but the file has {there:,}")
+        linear = shapes.get(f"{side}.layers.0.fc1.weight", ())
+        for name, index in ((f"{side}_ffn_embed_dim", 0), (f"{side}_embed_dim", 1)):
+            given = _number(options.get(name))
+            if given is not None and len(linear) == 2 and given != linear[index]:
+                raise UnusableOptionError(f"the option {name} is {given:,.0f}, but the file has {linear[index]:,}")

@@ -1,0 +1,239 @@
+"""Checkpoints that want to harm: pointers, memory, time, files of the user. Each ends in one line, at once."""
+
+import io
+import pickle
+import struct
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from pyramidion_fairseq import checkpoints
+from pyramidion_fairseq.compat import allowed_names
+
+GLOBAL = {
+    name: f"c{name.rpartition('.')[0]}\n{name.rpartition('.')[2]}\n".encode()
+    for name in (*allowed_names.NAMES, "builtins.bytearray", "builtins.set", "torch.Tensor", "collections.Counter")
+}
+NUMPY = "numpy._core.multiarray._reconstruct"
+
+
+def text(value):
+    """Instructions that push a text."""
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def data(value):
+    """Instructions that push bytes, as protocol 2 writes them."""
+    return GLOBAL["_codecs.encode"] + text(value.decode("latin1")) + text("latin1") + b"\x86R"
+
+
+def write(path, instructions, before=b""):
+    """A checkpoint with ``extra_state`` made by these instructions, as torch.save would have packed it."""
+    whole = b"\x80\x02}" + before + text("model") + b"}s" + text("extra_state") + instructions + b"s."
+    packed = io.BytesIO()
+    torch.save({"model": {"a": torch.ones(2)}}, packed)
+    with zipfile.ZipFile(packed) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = whole if name.endswith("data.pkl") else source.read(name)
+            target.writestr(name, content)
+    return path
+
+
+def refused(path, seconds=5.0):
+    """The line of the refusal, which takes no time."""
+    begun = time.monotonic()
+    with pytest.raises((checkpoints.UnsafeCheckpointError, checkpoints.DamagedCheckpointError)) as error:
+        checkpoints.load_checkpoint(path)
+    assert time.monotonic() - begun < seconds
+    line = str(error.value)
+    assert "\n" not in line and str(path) in line and len(line) < 800
+    return line
+
+
+# --------------------------------------------------------------------------------------------- numpy's names
+
+DTYPE = GLOBAL["numpy.dtype"] + text("f8") + b"\x89\x88\x87R"
+ARRAY = GLOBAL[NUMPY] + GLOBAL["numpy.ndarray"] + b"K\x00\x85" + data(b"b") + b"\x87R"
+SOUND = b"(K\x03" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+
+
+def array(shape, content, dtype=DTYPE + SOUND):
+    return ARRAY + b"(K\x01" + shape + dtype + b"\x89" + content + b"tb"
+
+
+HARMFUL_ARRAYS = {
+    "objects over bytes": GLOBAL["numpy.ndarray"] + b"K\x04\x85" + text("O") + data(bytes(32)) + b"\x87R",
+    "a new array": GLOBAL["numpy.ndarray"] + b"K\x04\x85" + b"\x85\x81",
+    "type object": GLOBAL["numpy.dtype"] + text("O") + b"\x89\x88\x87R",
+    "a structured type": GLOBAL["numpy.dtype"] + text("i8,O") + b"\x89\x88\x87R",
+    "a list of fields": GLOBAL["numpy.dtype"] + b"]" + b"\x89\x88\x87R",
+    "flags of a type": DTYPE + b"(K\x03" + text("|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb",
+    "fields of a type": DTYPE + b"(K\x03" + text("<") + b"N" + text("a") + b"\x85}J\xff\xff\xff\xffK\x08K?tb",
+    "more than its bytes": array(b"K\x05\x85", data(bytes(32))),
+    "fewer than its bytes": array(b"K\x03\x85", data(bytes(32))),
+    "a negative shape": array(b"J\xff\xff\xff\xff\x85", data(b"")),
+    "a shape beyond memory": array(b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86", data(b"")),
+    "a list of objects": array(b"K\x01\x85", b"]"),
+    "another class": GLOBAL[NUMPY] + GLOBAL["builtins.list"] + b"K\x00\x85" + data(b"b") + b"\x87R",
+    "another shape": GLOBAL[NUMPY] + GLOBAL["numpy.ndarray"] + b"K\x64\x85" + data(b"b") + b"\x87R",
+    "content twice": array(b"K\x01\x85", data(bytes(8))) + array(b"K\x01\x85", data(bytes(8)))[len(ARRAY) :],
+}
+
+
+@pytest.mark.parametrize("kind", HARMFUL_ARRAYS)
+def test_arrays_are_numbers_that_are_in_the_file(kind, tmp_path):
+    assert "numpy" in refused(write(tmp_path / "m.pt", HARMFUL_ARRAYS[kind]))
+
+
+@pytest.mark.parametrize("kind", HARMFUL_ARRAYS)
+def test_other_reading_of_the_process_meets_the_same_guards(kind, tmp_path):
+    """torch's list is one for the process: fairseq itself reads with it what its processes send each other."""
+    write(tmp_path / "m.pt", HARMFUL_ARRAYS[kind])
+    with pytest.raises(allowed_names.RefusedArrayError):
+        torch.load(tmp_path / "m.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "f8"])
+def test_arrays_of_numbers_come_back_and_are_saved_as_numpys_own(dtype, tmp_path):
+    given = np.arange(6).reshape(2, 3).astype(dtype)
+    torch.save({"model": {}, "sum": [given, given.T]}, tmp_path / "m.pt")
+    found = checkpoints.load_checkpoint(tmp_path / "m.pt")["sum"]
+    for one, other in zip(found, (given, given.T)):
+        assert one.dtype == other.dtype and (one == other).all() and one.shape == other.shape
+    assert found[0].base is None and (found[0] + 1).tolist() == (given + 1).tolist()
+    for protocol in (2, 5):
+        again = pickle.loads(pickle.dumps(found[0], protocol))  # noqa: S301 its own bytes
+        assert type(again) is np.ndarray and (again == given).all()
+
+
+# --------------------------------------------------------------------------------------------- torch's own names
+
+NESTED = b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))
+HARMFUL = {
+    "memory of any size": GLOBAL["builtins.bytearray"] + b"J\xff\xff\xff\x7f\x85R",
+    "a tensor of any size": GLOBAL["torch.Tensor"] + b"J\xff\xff\xff\x7f\x85R",
+    "doubling": data(b"ab")[:-2].replace(b"latin1", b"hex").replace(struct.pack("<I", 6), struct.pack("<I", 3), 1),
+    "a set of nested tuples": GLOBAL["builtins.set"] + b"](" + NESTED + b"e\x85R",
+    "a counter of nested tuples": GLOBAL["collections.Counter"] + b"](" + NESTED + b"e\x85R",
+    "a nested tuple as key": b"}" + NESTED + b"K\x01s",
+    "an ordered dict of nested tuples": GLOBAL["collections.OrderedDict"] + b"](" + NESTED + b"K\x01\x86e\x85R",
+    "a call of a nested tuple": NESTED + b")R",
+    "nested too deep": b"]" * 200 + b"a" * 199,
+    "lists that double": b"]" + b"".join(b"q%c](h%ch%ce" % (n, n, n) for n in range(40)),
+    "a large number": b"\x8a\x20" + b"\x7f" * 32,
+    "a container that searches its parents": GLOBAL["omegaconf.dictconfig.DictConfig"] + b"}\x85R",
+    "a default that is called": GLOBAL["collections.defaultdict"] + GLOBAL["torch.device"] + b"\x85R",
+    "a mark of another process": GLOBAL["argparse.Namespace"].replace(
+        b"argparse\nNamespace", b"fairseq.distributed.utils\n_TensorPlaceholder"
+    ) + b")\x81",
+    "methods of an ordered dict": GLOBAL["collections.OrderedDict"] + b")R}" + text("items") + b"K\x01sb",
+    "items of a list": b"]K\x00K\x01s",
+    "items of a tensor's type": GLOBAL["torch.FloatStorage"] + b"K\x00K\x01s",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HARMFUL)
+def test_what_would_take_memory_or_time_is_refused_at_once(kind, tmp_path):
+    refused(write(tmp_path / "m.pt", HARMFUL[kind]))
+
+
+def tensor(size, stride, offset=0, numel=2, key="0", kind="torch.FloatStorage"):
+    """Instructions for a tensor; data/0 has the two numbers of ``write``."""
+    sizes = b"".join(b"(" + b"".join(b"J" + struct.pack("<i", n) for n in parts) + b"t" for parts in (size, stride))
+    pid = b"(" + text("storage") + GLOBAL[kind] + text(key) + text("cpu") + b"J" + struct.pack("<i", numel) + b"tQ"
+    hooks = GLOBAL["collections.OrderedDict"] + b")R"
+    start = GLOBAL["torch._utils._rebuild_tensor_v2"] + b"(" + pid + b"K" + bytes([offset])
+    return start + sizes + b"\x89" + hooks + b"tR"
+
+
+HARMFUL_TENSORS = {
+    "beyond its storage": tensor([3], [1]),
+    "from beyond its storage": tensor([2], [1], offset=1),
+    "with strides beyond": tensor([2], [2]),
+    "a negative stride": tensor([2], [-1]),
+    "a negative size": tensor([-2], [1]),
+    "one number many times": tensor([2**30, 2**30], [0, 0]),
+    "a storage that is larger than its bytes": tensor([4], [1], numel=4),
+    "a storage of another type": tensor([2], [1], kind="torch.DoubleStorage"),
+    "a storage that is not there": tensor([2], [1], key="1"),
+    "a storage elsewhere": tensor([2], [1], key="../data.pkl"),
+    "a storage of two sizes": b"](" + tensor([2], [1]) + tensor([1], [1], numel=1) + b"e",
+}
+
+
+@pytest.mark.parametrize("kind", HARMFUL_TENSORS)
+def test_tensors_lie_in_the_numbers_of_the_file(kind, tmp_path):
+    refused(write(tmp_path / "m.pt", HARMFUL_TENSORS[kind]))
+
+
+def test_the_instructions_of_a_sound_tensor_load(tmp_path):
+    """Else the tests above would prove nothing."""
+    write(tmp_path / "m.pt", b"](" + tensor([2], [1]) + array(b"K\x04\x85", data(bytes(32))) + b"e")
+    found = checkpoints.load_checkpoint(tmp_path / "m.pt")["extra_state"]
+    assert found[0].tolist() == [1, 1] and found[1].tolist() == [0] * 4
+
+
+def archive(path, change):
+    packed = io.BytesIO()
+    torch.save({"model": {"a": torch.ones(2)}}, packed)
+    with zipfile.ZipFile(packed) as source, zipfile.ZipFile(path, "w") as target:
+        change(target, {name: source.read(name) for name in source.namelist()})
+    return path
+
+
+def compressed(target, parts):
+    for name, content in parts.items():
+        target.writestr(name, content, zipfile.ZIP_DEFLATED)
+
+
+def without_numbers(target, parts):
+    for name, content in parts.items():
+        if not name.endswith("data/0"):
+            target.writestr(name, content)
+
+
+@pytest.mark.parametrize("change", [compressed, without_numbers])
+def test_archives_that_torch_does_not_write(change, tmp_path):
+    refused(archive(tmp_path / "m.pt", change))
+
+
+# --------------------------------------------------------------------------------------------- torch's old format
+
+
+def old_format(path, state, change=lambda storages: storages):
+    """As torch.save up to 1.5 wrote it; ``change`` gets the last pickle and the numbers after it."""
+    packed = io.BytesIO()
+    torch.save(state, packed, _use_new_zipfile_serialization=False)
+    content = packed.getvalue()
+    end = content.rindex(b"\x80\x02]")
+    path.write_bytes(content[:end] + change(content[end:]))
+    return path
+
+
+def test_an_old_checkpoint_loads(tmp_path):
+    old_format(tmp_path / "m.pt", {"model": {"a": torch.arange(4.0), "b": torch.ones(3).half()}})
+    found = checkpoints.load_checkpoint(tmp_path / "m.pt")["model"]
+    assert found["a"].tolist() == [0, 1, 2, 3] and found["b"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda storages: b"\x80\x02].", "storages"),
+        (lambda storages: storages[:-4], "ends inside"),
+        (lambda storages: storages[: storages.index(b".") + 1], "as many numbers"),
+        (lambda storages: storages.replace(struct.pack("<q", 50), struct.pack("<q", 49)), "as many numbers"),
+    ],
+)
+def test_an_old_checkpoint_that_lacks_a_storage_is_no_memory_of_the_process(change, said, tmp_path):
+    old_format(tmp_path / "m.pt", {"model": {"a": torch.ones(50)}}, change)
+    assert said in refused(tmp_path / "m.pt")
+
+
+def test_an_old_checkpoint_gets_no_more_memory_than_it_has_numbers(tmp_path):
+    path = old_format(tmp_path / "m.pt", {"model": {"a": torch.ones(50)}})
+    path.write_bytes(path.read_bytes().replace(b"K2", b"J\xff\xff\xff\x7f", 1))
+    assert "more numbers than are in the file" in refused(path)
