@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--data", required=True, type=Path, help="the corpus")
     out.add_argument("--output", type=Path, default=Path("outputs/reproduce"), help="default: outputs/reproduce")
-    out.add_argument("--rows", nargs="+", default=list(ROWS), help="architectures, or TABLE:ROW such as 2:8")
+    rows = "architectures, with +OPTION=VALUE for what differs, or TABLE:ROW such as 2:8"
+    out.add_argument("--rows", nargs="+", default=list(ROWS), help=rows)
     out.add_argument("--updates", type=int, help="instead of the scale's")
     out.add_argument("--seeds", type=int, nargs="+", default=[1], help="every row is trained once with each")
     out.add_argument("--rounds", type=int, default=3, help="of --measure: alternating runs of every row")

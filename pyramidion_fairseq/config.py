@@ -87,7 +87,7 @@ class PyramidionConfig(FairseqDataclass):
     )
     pointer_heads: int = _option(1, "how many of its heads point, the first ones, averaged")
     pointer_context: int = _option(
-        3, "how many of the summary's last tokens are looked for in the document, to continue where they stand"
+        3, "how many of the summary's last tokens are looked for in the document, to continue where they stand; 0: none"
     )
     pointer_bias: float = _option(
         -1.0, "initial logit of the gates of copying and of continuing what was copied; that of writing is 0"
@@ -153,7 +153,7 @@ COUNTS = {
     **dict.fromkeys(("lsg_sparse_block_size", "local_heads", "lsg_lsh_pre_rounds"), (0, 2**20)),
     **dict.fromkeys(("lsh_hashes", "lsg_sparsity_factor"), (1, 1024)),
     "sinkhorn_iterations": (0, 100_000),
-    "pointer_context": (1, 64),
+    "pointer_context": (0, 64),
 }
 
 

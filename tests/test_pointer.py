@@ -35,6 +35,7 @@ MODELS = {
     "hidden global tokens": {"attention": "lsg", "lsg_no_global_to_decoder": True},
     "another layer, all heads": {"pointer_layer": 1, "pointer_heads": 2},
     "one token of context": {"pointer_context": 1},
+    "no context": {"pointer_context": 0},
     "norm before": {"decoder_normalize_before": True, "encoder_normalize_before": True},
 }
 #: fairseq's decoder hands out attention in float32, also that of float64 models; one step at a time keeps float64.
@@ -107,7 +108,7 @@ def test_poolers_without_an_exact_record_are_refused(tiny_model, pooler):
         ({"pointer_layer": 3}, "--pointer-layer must be from 1 to 2, or 0, got 3"),
         ({"pointer_heads": 0}, "--pointer-heads must be from 1 to 2, got 0"),
         ({"pointer_heads": 3}, "--pointer-heads must be from 1 to 2, got 3"),
-        ({"pointer_context": 0}, "--pointer-context must be at least 1 and at most 64, got 0"),
+        ({"pointer_context": 65}, "--pointer-context must be at least 0 and at most 64, got 65"),
     ],
 )
 def test_impossible_layers_and_heads(tiny_model, options, line):

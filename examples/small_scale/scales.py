@@ -70,12 +70,17 @@ SCALES = {
 }
 
 
-def scaled(arch: str, scale: Scale) -> dict[str, Any]:
-    """Fields of a named architecture at a scale: lengths, widths, blocks and schedule divided, ratios kept.
+def scaled(row: str, scale: Scale) -> dict[str, Any]:
+    """Fields of a row at a scale: lengths, widths, blocks and schedule divided, ratios kept; then its changes.
+
+    Args:
+        row: an architecture, and changes to it as of :func:`row_name`.
+        scale: the budget.
 
     Raises:
         PyramidionError: no such architecture.
     """
+    arch, changes = split_row(row)
     if arch not in ARCHITECTURES:
         raise PyramidionError(f"no architecture {arch!r}; there are: {', '.join(sorted(ARCHITECTURES))}")
     defaults = {field.name: field.default for field in fields(PyramidionConfig)}
@@ -86,16 +91,40 @@ def scaled(arch: str, scale: Scale) -> dict[str, Any]:
     options["pooling_schedule"] = str(
         PoolingSchedule(tuple((layer, kept // scale.divisor) for layer, kept in schedule.steps))
     )
-    return {**options, "encoder_attention_heads": scale.heads, "decoder_attention_heads": scale.heads}
+    heads = {"encoder_attention_heads": scale.heads, "decoder_attention_heads": scale.heads}
+    return {**options, **heads, **changes}
+
+
+def split_row(row: str) -> tuple[str, dict[str, Any]]:
+    """Return a row's architecture, and the options that it changes: ``"blockwise_8k+block_size=32"``.
+
+    Raises:
+        PyramidionError: no such option, or no value that it takes.
+    """
+    arch, *changes = row.split("+")
+    defaults, options = {field.name: field.default for field in fields(PyramidionConfig)}, {}
+    for change in changes:
+        name, given, value = change.partition("=")
+        if name not in defaults:
+            raise PyramidionError(f"--rows {row}: there is no option {name!r} (see docs/options.md)")
+        kind = type(defaults[name])
+        try:
+            options[name] = True if kind is bool and not given else kind(value)
+        except ValueError:
+            raise PyramidionError(f"--rows {row}: {name} takes {kind.__name__}, not {value!r}") from None
+    return arch, options
 
 
 def row_name(text: str) -> str:
-    """The architecture that ``--rows`` means by ``text``: its name, or TABLE:ROW of the paper.
+    """The row that ``--rows`` means by ``text``: an architecture, or TABLE:ROW of the paper.
+
+    An architecture may be followed by options that differ, at the scale: ``+decoder_positions``, ``+block_size=32``.
 
     Raises:
-        PyramidionError: neither.
+        PyramidionError: neither, or no such option.
     """
-    if text in ARCHITECTURES:
+    arch, _ = split_row(text)
+    if arch in ARCHITECTURES:
         return text
     arch = PUBLISHED.get(tuple(text.split(":", 1)))  # type: ignore[arg-type]
     if arch is None:

@@ -14,7 +14,7 @@ from pyramidion_fairseq.errors import PyramidionError
 
 from . import process
 from .corpus import lead
-from .scales import Scale, scaled
+from .scales import Scale, scaled, split_row
 
 PACKAGE = Path(pyramidion_fairseq.__file__).resolve().parent
 #: PoWER has no training of its own: it goes on from the block-wise model of the same input length (Appendix C.1).
@@ -68,7 +68,7 @@ def training(run: Run, row: str) -> list[str]:
     """The command that trains a row."""
     scale = run.scale
     options = {
-        "arch": row,
+        "arch": split_row(row)[0],
         **{name: value for name, value in scaled(row, scale).items() if value != ""},
         # As in Tables 5 and 6, except for the rate, its decay, and the norm that gradients are cut to: at a few
         # hundred updates, 5e-4 after 5,000 updates of warm-up would not leave the start.

@@ -97,7 +97,9 @@ def histories(tokens: Tensor, count: int, rows: int) -> Tensor:
 
     Where a summary is shorter there is -2, which equals no token, and not what stands before a document.
     """
-    past = torch.stack([tokens_before(tokens, distance, -2) for distance in range(count)], dim=2)
+    past = tokens.new_empty(*tokens.shape, count)
+    for distance in range(count):
+        past[:, :, distance] = tokens_before(tokens, distance, -2)
     return past[:, tokens.size(1) - rows :]
 
 
@@ -109,7 +111,7 @@ def copy_probability(
     A copy takes a token anywhere in the source, as the attention says, or, with the share ``continued``, one that
     follows an occurrence of the previous token in the source. Of these, one counts :data:`CONTEXT_FACTOR` times more
     for each further token before it that equals the summary's, so that the longest common passage goes on. Where the
-    source has no occurrence, all of it is the first kind.
+    source has no occurrence, or h is 0, all of it is the first kind.
 
     Args:
         attention: (B, t, k) of :func:`copy_attention`.
@@ -148,11 +150,12 @@ def token_copies(attention: Tensor, source: CopySource, history: Tensor, continu
     at_slots = attention.gather(2, source.slots.unsqueeze(1).expand(-1, attention.size(1), -1))
     weights = source.weights.unsqueeze(1).to(attention.dtype)
     anywhere = at_slots * weights
+    if not history.size(2):
+        return anywhere
     following = (at_slots + CONTINUATION_FLOOR / attention.size(2)) * weights
-    matched = None
     for distance in range(1, history.size(2) + 1):
         same = tokens_before(source.tokens, distance, -1).unsqueeze(1) == history[:, :, distance - 1].unsqueeze(2)
-        matched = same if matched is None else matched & same
+        matched = same if distance == 1 else matched & same
         following = following * (matched if distance == 1 else 1 + (CONTEXT_FACTOR - 1) * matched)
     context = following.sum(dim=2, keepdim=True)
     following = torch.where(context > 0, following / context.masked_fill(context <= 0, 1), anywhere)

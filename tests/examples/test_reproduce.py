@@ -167,6 +167,15 @@ def test_every_row_has_the_same_budget(tmp_path):
     assert all("--cpu" in words and words[words.index("--arch") + 1] == row for row, words in rows.items())
 
 
+def test_rows_with_other_options(tmp_path):
+    run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 1, "cpu")
+    row = scales.row_name("blockwise_8k+block_size=32+decoder_positions")
+    words = training(run, row)
+    assert words[words.index("--arch") + 1] == "blockwise_8k" and words[words.index("--block-size") + 1] == "32"
+    assert "--decoder-positions" in words and run.folder(row).parent.name == row
+    assert "--decoder-positions" not in training(run, "blockwise_8k")
+
+
 def test_power_needs_its_blockwise_model(tmp_path):
     run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 1, "cpu")
     with pytest.raises(PyramidionError, match="power_8k_4k_2k goes on from blockwise_8k: train that row first"):
@@ -185,6 +194,8 @@ def test_power_needs_its_blockwise_model(tmp_path):
         (["--data", "tests"], "neither a folder that preprocess/prepare.py wrote (with data-bin/) nor one with files"),
         (["--data", "tests", "--rows", "bert"], "--rows bert: neither an architecture"),
         (["--data", "tests", "--rows", "2:99"], "--rows 2:99: neither an architecture"),
+        (["--data", "tests", "--rows", "blockwise_8k+bloc=1"], "there is no option 'bloc' (see docs/options.md)"),
+        (["--data", "tests", "--rows", "blockwise_8k+block_size=x"], "block_size takes int, not 'x'"),
         (["--data", "tests", "--updates", "0"], "--rounds and --updates must be at least 1"),
     ],
 )

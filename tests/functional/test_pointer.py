@@ -39,7 +39,7 @@ def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9, c
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
-    "n, k, t, context", [(30, 7, 5, 3), (30, 7, 9, 1), (1, 4, 1, 2), (64, 5, 40, 5), (2, 4, 3, 4)]
+    "n, k, t, context", [(30, 7, 5, 3), (30, 7, 9, 1), (1, 4, 1, 2), (64, 5, 40, 5), (2, 4, 3, 4), (30, 7, 5, 0)]
 )
 def test_the_mixture_is_that_of_explicit_distributions(n, k, t, context, seed):
     attention, source, targets, history = random_case(n=n, k=k, t=t, seed=seed, context=context)
