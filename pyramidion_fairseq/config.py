@@ -87,7 +87,7 @@ class PyramidionConfig(FairseqDataclass):
     )
     pointer_heads: int = _option(1, "how many of its heads point, the first ones, averaged")
     pointer_context: int = _option(
-        3, "how many of the summary's last tokens are looked for in the document, to continue where they stand; 0: none"
+        3, "how many of the summary's last tokens are looked for in the document, to continue there; 0: none"
     )
     pointer_bias: float = _option(
         -1.0, "initial logit of the gates of copying and of continuing what was copied; that of writing is 0"

@@ -153,9 +153,10 @@ def token_copies(attention: Tensor, source: CopySource, history: Tensor, continu
     if not history.size(2):
         return anywhere
     following = (at_slots + CONTINUATION_FLOOR / attention.size(2)) * weights
+    matched = torch.ones_like(following, dtype=torch.bool)
     for distance in range(1, history.size(2) + 1):
         same = tokens_before(source.tokens, distance, -1).unsqueeze(1) == history[:, :, distance - 1].unsqueeze(2)
-        matched = same if distance == 1 else matched & same
+        matched = matched & same
         following = following * (matched if distance == 1 else 1 + (CONTEXT_FACTOR - 1) * matched)
     context = following.sum(dim=2, keepdim=True)
     following = torch.where(context > 0, following / context.masked_fill(context <= 0, 1), anywhere)

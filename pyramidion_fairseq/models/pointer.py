@@ -104,11 +104,11 @@ class Pointer(nn.Module):
             previous: (R, s) int64, the decoder's inputs, the last t of them those of the features.
             source: of B documents.
         """
-        batch = len(source.tokens)
+        batch, rows = len(source.tokens), features.size(0) * features.size(1)
         gates = self.gate(features)
         gates = gates.log_softmax(dim=2, dtype=torch.promote_types(gates.dtype, torch.float32))
         history = histories(previous, self.context, features.size(1))
-        gates, attention, history = (x.reshape(batch, -1, x.size(2)) for x in (gates, attention, history))
+        gates, attention, history = (x.reshape(batch, rows // batch, x.size(2)) for x in (gates, attention, history))
         return PointerOutput(gates, copy_attention(attention, source), history, source)
 
     def extra_repr(self) -> str:
