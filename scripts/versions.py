@@ -24,7 +24,9 @@ TESTS = [
 #: Of numpy, the first release with a wheel for a Python; before it, setup.py's own bound.
 FIRST_NUMPY = {(3, 11): "1.23.2", (3, 12): "1.26.0", (3, 13): "2.1.0"}
 #: What the tests need beside torch, numpy and fairseq.
-OTHERS = ["omegaconf", "sentencepiece", "rouge-score", "sacrebleu", "pytest", "pytest-timeout", "hypothesis"]
+OTHERS = ["omegaconf", "sentencepiece", "rouge-score", "pytest", "pytest-timeout", "hypothesis"]
+#: And what fairseq needs, which is installed without its own list: that has torchaudio, which its speech models use.
+OTHERS += ["bitarray", "hydra-core<1.4", "packaging", "regex", "sacrebleu", "scikit-learn", "tqdm"]
 
 logger = logging.getLogger("versions")
 
@@ -56,7 +58,7 @@ def install(python: Path, torch: str, numpy: str, index: list, log: Path) -> Non
     call([*pip, *index, torch, numpy, "cython", "setuptools", "wheel"], log)
     fairseq = "fairseq-fixed>=0.12.3.1,<0.13" if sys.version_info >= (3, 11) else "fairseq==0.12.2"
     pinned = [torch, numpy]  # else another one would be installed over them
-    call([*pip, *index, "--no-cache-dir", "--no-build-isolation", fairseq, *pinned], log, READTHEDOCS="1")
+    call([*pip, *index, "--no-cache-dir", "--no-build-isolation", "--no-deps", fairseq], log, READTHEDOCS="1")
     call([*pip, *index, *OTHERS, *pinned], log)
 
 
