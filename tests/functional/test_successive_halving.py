@@ -260,7 +260,7 @@ def test_bad_arguments_are_named(change, message):
 def test_tracing_is_refused_in_one_line():
     embeddings, scores, _ = random_case(2, 16, 4, seed=0)
     for k in (4, 16):  # all are kept in the second: recorded, longer documents would be kept whole, too
-        with pytest.raises(RuntimeError, match=r"cannot be recorded by torch\.jit\.trace.*take torch\.compile") as error:
+        with pytest.raises(RuntimeError, match=r"cannot be recorded by torch\.jit\.trace.*torch\.compile") as error:
             torch.jit.trace(lambda e, s, k=k: successive_halving_topk(e, s, k).embeddings, (embeddings, scores))
         assert "\n" not in str(error.value)
 
@@ -270,7 +270,7 @@ def test_second_derivatives_are_refused_in_one_line():
     for inputs in (embeddings, scores):
         pooled = successive_halving_topk(embeddings, scores, 4)
         (first,) = torch.autograd.grad(pooled.embeddings.pow(2).sum(), inputs, create_graph=True)
-        with pytest.raises(RuntimeError, match="pooling is differentiable once.*second derivative") as error:
+        with pytest.raises(RuntimeError, match=r"pooling is differentiable once.*second derivative") as error:
             torch.autograd.grad(first.pow(2).sum(), inputs)
         assert "\n" not in str(error.value)
 
@@ -282,7 +282,7 @@ def test_second_derivatives_of_the_scores_alone_are_refused_where_they_are_compi
         successive_halving_topk(embeddings, scores, 4).scores.pow(2).sum(), scores, create_graph=True
     )
     if native.functions() is not None:
-        with pytest.raises(RuntimeError, match="pooling is differentiable once.*second derivative"):
+        with pytest.raises(RuntimeError, match=r"pooling is differentiable once.*second derivative"):
             torch.autograd.grad(first.pow(2).sum(), scores)
         return
     (slow,) = torch.autograd.grad(
