@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Callable
+
 import torch
 from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor
 
 from ..errors import PyramidionError
-from ..generation import OWNERS, DecodingState, RecordedStep, decode_step, recordable, repeated, start, supported
+from ..generation import OWNERS, DecodingState, RecordedStep, decode_step, obstacle, recordable, repeated, start
 from ..generation.linear import few_rows_linear
+
+logger = logging.getLogger(__name__)
 
 
 class PyramidionDecoder(TransformerDecoderBase):
@@ -26,6 +31,8 @@ class PyramidionDecoder(TransformerDecoderBase):
     cuda_graphs = False
     #: Whether generation returns the attention to documents that were not pooled; fairseq's commands say so.
     need_attn = True
+    #: Called before every step of generation, whatever path it takes; what it raises ends the generation.
+    before_step: Callable[[], None] | None = None
 
     def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn: bool = False, output_projection=None):
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
@@ -33,6 +40,8 @@ class PyramidionDecoder(TransformerDecoderBase):
             self.embed_positions = None
         # fairseq would ask the device whether any summary is padded, and wait; so it masks without asking.
         self.cross_self_attention = True
+        #: Reasons for fairseq's own path that were logged.
+        self._told: set[str] = set()
 
     def make_generation_fast_(self, need_attn: bool = False, **kwargs) -> None:
         """fairseq's commands call it before they generate."""
@@ -55,6 +64,8 @@ class PyramidionDecoder(TransformerDecoderBase):
 
         With ``incremental_state`` and without gradients, the caches are those of :mod:`pyramidion_fairseq.generation`.
         """
+        if self.before_step is not None:
+            self.before_step()
         pooled = encoder_out is not None and bool(encoder_out.get("pooling_slots"))
         state = self._decoding_state(incremental_state, encoder_out, len(prev_output_tokens))
         if state is not None:
@@ -84,9 +95,7 @@ class PyramidionDecoder(TransformerDecoderBase):
             return None
         state = self.get_incremental_state(incremental_state, "decoding")
         if state is None:
-            if incremental_state or self.plain_generation or self.training or torch.is_grad_enabled():
-                return None
-            if encoder_out is None or not encoder_out["encoder_out"] or not supported(self):
+            if incremental_state or self.plain_generation or self._falls_back(encoder_out):
                 return None
             states, mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
             state = start(
@@ -99,6 +108,19 @@ class PyramidionDecoder(TransformerDecoderBase):
                 "reorder_encoder_out need the same order"
             )
         return state
+
+    def _falls_back(self, encoder_out: dict[str, list[Tensor]] | None) -> bool:
+        """Whether fairseq's own, slower caches have to be used; each reason is logged once."""
+        if self.training or torch.is_grad_enabled():
+            reason = "the model is in training mode" if self.training else "gradients are recorded"
+        elif encoder_out is None or not encoder_out["encoder_out"]:
+            reason = "there is no encoded document"
+        else:
+            reason = obstacle(self)
+        if reason is not None and reason not in self._told:
+            self._told.add(reason)
+            logger.warning(f"summaries are written by fairseq's own, slower path: {reason}")
+        return reason is not None
 
     def _step(self, prev_output_tokens, state, incremental_state, features_only, alignment_layer, alignment_heads):
         """The newest token only; returns what fairseq's ``forward`` does."""
