@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a fresh machine needs (Linux, Python 3.11, git, make).
 # `make soak`: faults injected, long runs, BART at its real shapes; nine minutes on two cores.
 # `make gpu`: what needs a GPU, tests and benchmarks; goes on where it was stopped.
-# `make versions`: the oldest and the newest torch and numpy, each in an environment of its own; needs the network.
+# `make versions`: the oldest and the newest torch, numpy and transformers, in environments of their own; needs the network.
 .PHONY: demo test soak gpu versions lint setup clean
 DATA ?=
 ARGS ?=

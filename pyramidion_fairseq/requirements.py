@@ -14,6 +14,9 @@ REQUIRED = [
     (("omegaconf",), "2.0.5", None),
     (("sentencepiece",), "0.1.96", None),
 ]
+#: Options of pip for a distribution. fairseq builds with the torch that is there, and asks for torchaudio, for speech,
+#: which breaks transformers where it was built for another torch.
+OPTIONS = {"fairseq-fixed": "--no-deps --no-build-isolation "}
 
 
 class VersionError(ImportError):
@@ -29,12 +32,13 @@ def check() -> None:
     for names, oldest, broken in REQUIRED:
         found = next(((name, version) for name in names for version in [_version(name)] if version), None)
         wanted = f"{names[0]}>={oldest}" + (f",<{broken}" if broken else "")
+        how = f"pip install {OPTIONS.get(names[0], '')}'{wanted}'"
         if found is None:
-            raise VersionError(f"pyramidion_fairseq needs {wanted}, which is not installed: pip install '{wanted}'")
+            raise VersionError(f"pyramidion_fairseq needs {wanted}, which is not installed: {how}")
         name, version = found
         if _parts(version) < _parts(oldest) or (broken and _parts(version) >= _parts(broken)):
             raise VersionError(
-                f"pyramidion_fairseq needs {wanted}, but {name} {version} is installed: pip install '{wanted}'"
+                f"pyramidion_fairseq needs {wanted}, but {name} {version} is installed: {how}"
             )
 
 

@@ -25,14 +25,17 @@ say "making .venv with $("$python" --version) (once; a few minutes, mostly torch
 say "1/3 torch, numpy and build tools"
 pip install -c "$lock" torch numpy cython setuptools wheel
 say "2/3 fairseq"
+# Without what it asks for: torchaudio, which only its speech models use, breaks transformers where it was built for
+# another torch. The rest is in the lock, which names everything.
 if [ "${WITH_EXTENSIONS:-0}" = 1 ]; then
-    pip install --no-cache-dir --no-build-isolation -c "$lock" fairseq-fixed
+    pip install --no-cache-dir --no-build-isolation --no-deps -c "$lock" fairseq-fixed
 else
     # READTHEDOCS=1 skips the extensions; --no-cache-dir keeps the extension-less wheel out of pip's cache.
-    READTHEDOCS=1 pip install --no-cache-dir --no-build-isolation -c "$lock" fairseq-fixed
+    READTHEDOCS=1 pip install --no-cache-dir --no-build-isolation --no-deps -c "$lock" fairseq-fixed
 fi
 say "3/3 everything else, and this package (editable)"
-pip install -r "$lock"
+pip install --no-deps -r "$lock"
+pip uninstall --yes torchaudio 2> /dev/null # of an environment that was made when the lock had it
 # torch for GPUs brings the triton it was built with; beside torch for CPUs it runs the kernels' tests.
 .venv/bin/python -c 'import triton' 2> /dev/null || pip install --no-deps triton==3.9.0
 # For the test of --ddp-backend fully_sharded, beside the environment: fairseq imports it where it can, with warnings. It

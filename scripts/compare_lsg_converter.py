@@ -14,6 +14,8 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
+from lsg_converter import LSGConverter
+from transformers import BartConfig, BartForConditionalGeneration
 
 from pyramidion_fairseq.bart.convert import convert
 from pyramidion_fairseq.bart.names import from_hugging_face
@@ -22,10 +24,6 @@ from pyramidion_fairseq.bart.sources import Source
 from pyramidion_fairseq.models import PyramidionModel
 from tests.bart.conftest import compare, documents, spread_values
 from tests.bart.test_real_shapes import symbols_of, task_of
-
-sys.modules["torchaudio"] = None
-from lsg_converter import LSGConverter  # noqa: E402
-from transformers import BartConfig, BartForConditionalGeneration  # noqa: E402
 
 WORDS = 50265
 SIDES = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 6), ("ffn_dim", 3072))}

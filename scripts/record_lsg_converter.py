@@ -13,13 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lsg_converter import LSGConverter
+from transformers import BartConfig, BartForConditionalGeneration
 
 from pyramidion_fairseq.bart.names import to_hugging_face
 from tests.bart.published_lsg import CASES, LENGTHS, PROBES, ROTATIONS, SHAPE, documents, state_of_bart, symbols
-
-sys.modules["torchaudio"] = None
-from lsg_converter import LSGConverter  # noqa: E402
-from transformers import BartConfig, BartForConditionalGeneration  # noqa: E402
 
 
 def write_bart(folder: Path) -> None:

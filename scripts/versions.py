@@ -1,4 +1,5 @@
-"""The oldest and the newest torch and numpy that setup.py declares, each in a virtual environment of its own.
+"""The oldest and the newest torch and numpy that setup.py declares, each in a virtual environment of its own, and
+releases of transformers one after the other in one environment, which load what ``pyramidion-convert`` exports.
 
 ``python scripts/versions.py`` (``make versions``) installs every row of the matrix below ``build/versions`` and runs a
 fast part of the tests in it; it prints a line for each, and its exit status is 1 where one failed. ``--torch-index``
@@ -13,6 +14,7 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import Callable
 
 from steps import ROOT, FailedError, call, take
 
@@ -21,10 +23,15 @@ TESTS = [
     "tests/test_checkpoints.py", "tests/test_whole_checkpoints.py", "tests/test_compat.py",
     "tests/test_requirements.py", "tests/test_diagnosis.py", "tests/text",
 ]  # fmt: skip
+#: What is run in each of :data:`TRANSFORMERS`: releases that differ in how they load code that a directory carries.
+EXPORTED = ["tests/bart/test_exported.py"]
+TRANSFORMERS = ["4.45.2", "4.53.3", "4.57.6", "5.0.0", "newest"]
 #: Of numpy, the first release with a wheel for a Python; before it, setup.py's own bound.
 FIRST_NUMPY = {(3, 11): "1.23.2", (3, 12): "1.26.0", (3, 13): "2.1.0"}
 #: What the tests need beside torch, numpy and fairseq.
-OTHERS = ["omegaconf", "sentencepiece", "rouge-score", "sacrebleu", "pytest", "pytest-timeout", "hypothesis"]
+OTHERS = ["omegaconf", "sentencepiece", "rouge-score", "pytest", "pytest-timeout", "hypothesis"]
+#: And what fairseq needs, which is installed without its own list: that has torchaudio, which its speech models use.
+OTHERS += ["bitarray", "hydra-core<1.4", "packaging", "regex", "sacrebleu", "scikit-learn", "tqdm"]
 
 logger = logging.getLogger("versions")
 
@@ -56,24 +63,46 @@ def install(python: Path, torch: str, numpy: str, index: list, log: Path) -> Non
     call([*pip, *index, torch, numpy, "cython", "setuptools", "wheel"], log)
     fairseq = "fairseq-fixed>=0.12.3.1,<0.13" if sys.version_info >= (3, 11) else "fairseq==0.12.2"
     pinned = [torch, numpy]  # else another one would be installed over them
-    call([*pip, *index, "--no-cache-dir", "--no-build-isolation", fairseq, *pinned], log, READTHEDOCS="1")
+    call([*pip, *index, "--no-cache-dir", "--no-build-isolation", "--no-deps", fairseq], log, READTHEDOCS="1")
     call([*pip, *index, *OTHERS, *pinned], log)
+
+
+def prepare(folder: Path, log: Path) -> Path:
+    """An empty log, and a virtual environment where there is none; its Python."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log.write_text("", encoding="utf-8")
+    python = folder / "venv" / "bin" / "python"
+    if not python.exists():
+        call([sys.executable, "-m", "venv", folder / "venv"], log)
+    return python
+
+
+def test(python: Path, tests: list[str], names: list[str], log: Path) -> str:
+    """Run tests; returns the versions of the named packages, and the result."""
+    versions = ", ".join(f"'{name}', {name}.__version__" for name in names)
+    call([python, "-c", f"import {', '.join(names)}; print('installed:', {versions})"], log)
+    call([python, "-m", "pytest", "-p", "no:cacheprovider", *tests], log, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    text = log.read_text(encoding="utf-8")
+    found = re.findall(r"^installed: (.*)$", text, re.M)[-1]
+    return f"{found}: {re.findall(r'^.*passed.*$', text, re.M)[-1].strip('= ')}"
 
 
 def row(name: str, torch: str, numpy: str, folder: Path, index: list) -> str:
     """Install and test one row; returns what to say of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    python, log = folder / "venv" / "bin" / "python", folder / "log"
-    log.write_text("", encoding="utf-8")
-    if not python.exists():
-        call([sys.executable, "-m", "venv", folder / "venv"], log)
+    log = folder / "log"
+    python = prepare(folder, log)
     install(python, torch, numpy, index, log)
-    code = "import numpy, torch; print('installed: torch', torch.__version__, 'numpy', numpy.__version__)"
-    call([python, "-c", code], log)
-    call([python, "-m", "pytest", "-p", "no:cacheprovider", *TESTS], log, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    text = log.read_text(encoding="utf-8")
-    found = re.findall(r"^installed: (.*)$", text, re.M)[-1]
-    return f"{found}: {re.findall(r'^.*passed.*$', text, re.M)[-1].strip('= ')}"
+    return test(python, TESTS, ["torch", "numpy"], log)
+
+
+def transformers_row(version: str, torch: str, folder: Path, index: list) -> str:
+    """The same for a release of transformers, in the environment that all of them share."""
+    log = folder / f"log-{version}"
+    python = prepare(folder, log)
+    install(python, torch, "numpy", index, log)
+    wanted = "transformers" if version == "newest" else f"transformers=={version}"
+    call([python, "-m", "pip", "install", *index, "--upgrade", wanted, torch, "safetensors"], log)
+    return test(python, EXPORTED, ["torch", "transformers"], log)
 
 
 def nothing_installed(folder: Path) -> str:
@@ -91,29 +120,36 @@ def nothing_installed(folder: Path) -> str:
     raise FailedError("the package was imported without torch")
 
 
+def known_steps(newest_torch: str | None, folder: Path, index: list) -> dict[str, Callable[[], str]]:
+    """Row -> what installs and tests it."""
+    steps: dict[str, Callable[[], str]] = {
+        "nothing-installed": functools.partial(nothing_installed, folder / "nothing-installed")
+    }
+    for name, (torch, numpy) in matrix(newest_torch).items():
+        steps[name] = functools.partial(row, name, torch, numpy, folder / name, index)
+    torch = matrix(newest_torch)["newest"][0]
+    for version in TRANSFORMERS:
+        name = f"transformers-{version}"
+        steps[name] = functools.partial(transformers_row, version, torch, folder / "transformers", index)
+    return steps
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", help=f"default: nothing-installed {' '.join(matrix(None))}")
+    parser.add_argument("rows", nargs="*", help=f"default: {' '.join(known_steps(None, Path(), []))}")
     parser.add_argument("--newest-torch", metavar="X.Y.Z", help="in place of the newest that there is")
     parser.add_argument("--torch-index", metavar="URL", help="index of torch's CPU builds, beside pip's own")
     parser.add_argument("--find-links", metavar="DIR", help="folder with wheels")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "versions", help="default: build/versions")
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    known = matrix(args.newest_torch)
-    rows = args.rows or ["nothing-installed", *known]
-    if unknown := set(rows) - {"nothing-installed", *known}:
-        parser.error(f"no such row: {', '.join(sorted(unknown))}")
     index = ["--extra-index-url", args.torch_index] if args.torch_index else []
     index += ["--find-links", args.find_links] if args.find_links else []
-    folders = {name: (args.folder / name).resolve() for name in rows}
-    steps = {
-        name: functools.partial(nothing_installed, folder)
-        if name == "nothing-installed"
-        else functools.partial(row, name, *known[name], folder, index)
-        for name, folder in folders.items()
-    }
+    known = known_steps(args.newest_torch, args.folder.resolve(), index)
+    if unknown := set(args.rows) - set(known):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    steps = {name: known[name] for name in args.rows or known}
     return take(steps, logger)
 
 

@@ -6,3 +6,5 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import pyramidion_fairseq  # noqa: E402, F401 -- before anything of fairseq, which would start to log when imported

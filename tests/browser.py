@@ -6,16 +6,20 @@ import pytest
 
 from pyramidion_fairseq.explain.page import render_many
 from scripts.screenshot import find_chromium
+from tests import needs
 
 
 @pytest.fixture(scope="module")
 def chromium():
     """Playwright's Browser; skips where there is none."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    try:
+        from playwright import sync_api as api
+    except ImportError:
+        needs.missing("browser", "needs the Python package playwright: pip install playwright")
     try:
         path = find_chromium()
     except SystemExit as error:
-        pytest.skip(str(error))
+        needs.missing("browser", f"needs a browser, and {str(error).partition(': ')[2]}")
     # Chromium's sandbox refuses to run as root, as containers do.
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
 from pyramidion_fairseq.models import PyramidionModel
-from tests import forked
+from tests import forked, needs
 from tests.browser import chromium, new_page, open_report  # noqa: F401 -- fixtures
 
 torch.set_num_threads(1)  # the tensors of tests are tiny: threads would only wait for each other
@@ -47,6 +48,19 @@ TINY = {
     "share_all_embeddings": True,
     "sinkhorn_iterations": 20,  # a tenth of the default: finite differences run the encoder often
 }
+
+
+def pytest_configure() -> None:
+    """Refuse requirements that no test knows, before any test runs."""
+    needs.required()
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say at the end what was skipped: a line for each reason, which tells how to have what is missing."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].partition("Skipped: ")[2] for report in reports)
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {reason}")
 
 
 def heads(batch: int, length: int, number: int, dim: int, count: int, seed: int = 0) -> list:

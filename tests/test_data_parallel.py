@@ -8,6 +8,7 @@ import socket
 import pytest
 import torch
 
+from tests import needs
 from tests.forked import Forked, fairseq_command
 from tests.sharded import FAIRSCALE, train
 from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
@@ -173,9 +174,9 @@ def test_sharded_layers_do_not_generate(tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["pytorch_ddp", "fully_sharded"])
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fairseq runs these backends on GPUs only: two are needed")
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason=needs.A_GPU)
 def test_backends_of_gpus(command, tmp_path, backend):
-    """Losses as of one process with the same effective batch."""
+    """Losses as of one process with the same effective batch; fairseq runs these backends on GPUs only."""
     if backend == "fully_sharded":
         pytest.importorskip("fairscale")
     write_corpus(tmp_path, words=6)

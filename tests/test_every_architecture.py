@@ -17,13 +17,14 @@ from fairseq_cli import generate, train
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
+from tests import needs
 from tests.conftest import ROOT, make_dictionary
 from tests.test_task import write_split
 
 NARROW = ["--encoder-attention-heads", "4", "--decoder-attention-heads", "4"]
 for _side in ("encoder", "decoder"):
     NARROW += [f"--{_side}-embed-dim", "8", f"--{_side}-ffn-embed-dim", "8"]
-NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
 OTHERS = sorted(set(ARCHITECTURES) - set(PUBLISHED.values()))
 CASES = [(arch, "cpu") for arch in OTHERS] + [
     pytest.param(arch, "cuda", marks=NO_GPU) for arch in sorted(ARCHITECTURES)

@@ -453,6 +453,46 @@ def test_what_the_step_does_not_know_goes_fairseqs_way(
     assert_same(generate([model], tokens, beam_size=3), fast)
 
 
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (retain_dropout, "layer 1 of the decoder keeps its dropout in generation"),
+        (hook, "layer 1 of the decoder is watched by hooks"),
+        (wrap, "the output projection is of type Sequential"),
+        (lambda model: model.train(), "the model is in training mode"),
+    ],
+)
+def test_the_slower_path_is_told_once_with_its_reason(tiny_model, random_tokens, caplog, change, reason):
+    model, tokens = tiny_model(), random_tokens(EQUAL)
+    generate([model], tokens)
+    assert not caplog.records
+    change(model)
+    for _ in range(2):
+        with torch.no_grad():
+            state = {}
+            model.decoder(tokens[:, :1], model.encoder(tokens, None), incremental_state=state)
+    assert [record.message for record in caplog.records] == [
+        f"summaries are written by fairseq's own, slower path: {reason}"
+    ]
+
+
+def test_what_is_called_before_every_step_is_called_on_both_paths_and_can_end_them(tiny_model, random_tokens):
+    model, tokens, steps = tiny_model(), random_tokens(EQUAL), []
+    model.decoder.before_step = lambda: steps.append(1)
+    generate([model], tokens, max_len_b=7, min_len=7)
+    assert len(steps) == 8  # 7 tokens and </s>
+    with plain_generation(model):
+        generate([model], tokens, max_len_b=7, min_len=7)
+    assert len(steps) == 16
+
+    def stop():
+        raise KeyError("stopped")
+
+    model.decoder.before_step = stop
+    with pytest.raises(KeyError, match="stopped"):
+        generate([model], tokens)
+
+
 def test_generating_leaves_the_model_as_it_was(tiny_model, random_tokens):
     model = tiny_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

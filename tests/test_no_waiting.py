@@ -9,6 +9,7 @@ from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.functional import move_padding_right
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
+from tests import needs
 
 VARIANTS = (
     [{"attention": name} for name in ATTENTIONS.names()]
@@ -40,7 +41,7 @@ def test_the_check_sees_a_wait():
             wait(torch.zeros(3, device="meta"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
 @pytest.mark.parametrize("lengths", [None, [40, 13]], ids=str)
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_a_real_gpu_does_not_wait(tiny_model, random_tokens, options, lengths):

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.generation import cuda_graphs, recording, set_cuda_graphs, state
 from pyramidion_fairseq.models import decoder
+from tests import needs
 from tests.test_generation import (
     EQUAL,
     MODELS,
@@ -22,7 +23,7 @@ from tests.test_generation import (
     generate,
 )
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
 
 
 class Replay(TorchDispatchMode):

@@ -43,6 +43,13 @@ def test_versions_that_do_not_work_are_one_line(monkeypatch, changes, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_missing_fairseq_is_installed_without_torchaudio(monkeypatch):
+    installed(monkeypatch, fairseq_fixed=None, fairseq=None)
+    message = "not installed: pip install --no-deps --no-build-isolation 'fairseq-fixed>=0.12.2,<0.13'"
+    with pytest.raises(requirements.VersionError, match=re.escape(message)):
+        requirements.check()
+
+
 @pytest.mark.parametrize("version", ["2.6", "2.6.0a0", "2.13.0+cpu", "3.0.0.dev20260101"])
 def test_versions_that_work(monkeypatch, version):
     installed(monkeypatch, torch=version)

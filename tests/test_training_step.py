@@ -17,6 +17,7 @@ from pyramidion_fairseq.models.encoder_layer import Dropout
 from pyramidion_fairseq.optim import FusedAdamW
 from pyramidion_fairseq.optim.fused_adamw import FusedAdamWConfig
 from pyramidion_fairseq.tasks.dataset import DocumentPairDataset
+from tests import needs
 from tests.conftest import LargestTensor
 from tests.test_pipeline import TASK, TRAIN, USER_DIR, training_log, write_corpus
 
@@ -116,7 +117,7 @@ def test_a_model_trained_in_bfloat16_generates(losses, command, data, tmp_path):
     assert len(re.findall(r"^H-", done.stdout, re.M)) == 5
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.skipif(shutil.which("g++") is None, reason=needs.A_COMPILER)
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_a_compiled_layer_computes_the_same(tiny_model, random_tokens, checkpoint):
     options = {"encoder_layers": 2, "pooling_schedule": "1:12,2:5", "checkpoint_activations": checkpoint}

@@ -12,6 +12,7 @@ import re
 import torch
 from torch import Tensor
 
+from .derivatives import refuse_second_derivative
 from .gpu import Kernels
 from .native import compiled_for, functions
 
@@ -97,6 +98,7 @@ def _differentiate(ctx, grad):
 
 
 _partition_sum.register_autograd(_differentiate, setup_context=_save)
+_partition_sum_backward.register_autograd(refuse_second_derivative)
 
 
 def sum_members(embeddings: Tensor, weights: Tensor, members: Tensor, filled: Tensor | None) -> Tensor:

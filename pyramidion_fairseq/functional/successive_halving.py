@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .derivatives import refuse_tracing
 from .partition import partition_sum
 from .tournament import tournament
 
@@ -64,7 +65,9 @@ def successive_halving_topk(
 
     Raises:
         ValueError: shapes do not fit, k is below 1, or base is not above 1 or not finite.
+        RuntimeError: ``torch.jit.trace`` records it; or, in the backward pass, a second derivative is asked for.
     """
+    refuse_tracing()
     check_arguments(embeddings, scores, k, padding_mask)
     if base is not None and not 1 < base < math.inf:  # below 1, low scores would win
         raise ValueError(f"base must be above 1 and finite, or None for the plain softmax, got {base}")

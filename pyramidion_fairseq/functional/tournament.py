@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .derivatives import refuse_second_derivative
 from .gpu import Kernels
 from .native import compiled_for, functions
 
@@ -155,6 +156,7 @@ def _differentiate(ctx, d_slot_scores, d_slots, d_weights, *_):
 
 
 _play_on_cpu.register_autograd(_differentiate, setup_context=_save)
+_play_on_cpu_backward.register_autograd(refuse_second_derivative)
 
 
 @torch.library.custom_op(
@@ -198,6 +200,7 @@ def _differentiate_on_gpu(ctx, d_slot_scores, d_slots, d_weights, *_):
 
 
 _play_on_gpu.register_autograd(_differentiate_on_gpu, setup_context=_save_on_gpu)
+_play_on_gpu_backward.register_autograd(refuse_second_derivative)
 
 
 @torch.no_grad()

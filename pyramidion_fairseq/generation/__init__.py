@@ -3,7 +3,7 @@
 from .hypotheses import OWNERS, Grouping, regroup, repeated
 from .recording import RecordedStep, recordable
 from .state import DecodingState
-from .step import decode_step, start, supported
+from .step import decode_step, obstacle, start
 from .switches import cuda_graphs, plain_generation, set_cuda_graphs, set_plain_generation
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "RecordedStep",
     "cuda_graphs",
     "decode_step",
+    "obstacle",
     "plain_generation",
     "recordable",
     "regroup",
@@ -20,5 +21,4 @@ __all__ = [
     "set_cuda_graphs",
     "set_plain_generation",
     "start",
-    "supported",
 ]

@@ -17,33 +17,43 @@ from .reading import reading_of
 from .state import DecodingState
 
 
-def supported(decoder: nn.Module) -> bool:
-    """Whether :func:`decode_step` does all that the decoder's layers do: not with parts that the paper does not use.
+def obstacle(decoder: nn.Module) -> str | None:
+    """Return why :func:`decode_step` does not do all that the decoder's layers do; None where it does.
 
-    Those are, for instance, layers that are wrapped (fully sharded training), quantised or watched by hooks, and
-    dropout that stays on in generation (``--retain-dropout``).
+    It leaves out what the paper does not use: for instance, layers that are wrapped (fully sharded training),
+    quantised or watched by hooks, and dropout that stays on in generation (``--retain-dropout``).
     """
-    return (
-        decoder.adaptive_softmax is None
-        and decoder.quant_noise is None
-        and type(decoder.output_projection) is nn.Linear
-        and all(map(_is_stock, decoder.layers))
-        and not any(module._forward_hooks or module._forward_pre_hooks for module in decoder.layers.modules())
-    )
+    if decoder.adaptive_softmax is not None:
+        return "the decoder has an adaptive softmax"
+    if decoder.quant_noise is not None:
+        return "the decoder has quantisation noise"
+    if type(decoder.output_projection) is not nn.Linear:
+        return f"the output projection is of type {type(decoder.output_projection).__name__}"
+    for number, layer in enumerate(decoder.layers, start=1):
+        reason = _obstacle_in(layer)
+        if reason is not None:
+            return f"layer {number} of the decoder {reason}"
+    return None
 
 
-def _is_stock(layer: nn.Module) -> bool:
-    if type(layer) is not TransformerDecoderLayerBase or layer.encoder_attn is None or layer.cross_self_attention:
-        return False
-    dropouts = (layer.dropout_module, layer.activation_dropout_module)
-    extras = (layer.c_attn, layer.attn_ln, layer.ffn_layernorm, layer.w_resid)
-    return (
-        all(extra is None for extra in extras)
-        and not any(dropout.apply_during_inference for dropout in dropouts)
-        and type(layer.fc1) is type(layer.fc2) is nn.Linear
-        and _is_stock_attention(layer.self_attn)
-        and _is_stock_attention(layer.encoder_attn)
-    )
+def _obstacle_in(layer: nn.Module) -> str | None:
+    if type(layer) is not TransformerDecoderLayerBase:
+        return f"is of type {type(layer).__name__}"
+    if layer.encoder_attn is None or layer.cross_self_attention:
+        return "has no attention of its own to the document"
+    if any(extra is not None for extra in (layer.c_attn, layer.attn_ln, layer.ffn_layernorm, layer.w_resid)):
+        return "scales heads, attention, feed-forward or residuals"
+    if not type(layer.fc1) is type(layer.fc2) is nn.Linear:
+        return "has a feed-forward part that is quantised or wrapped"
+    attentions = (layer.self_attn, layer.encoder_attn)
+    if not all(map(_is_stock_attention, attentions)):
+        return "has an attention that is not fairseq's plain one"
+    dropouts = (layer.dropout_module, layer.activation_dropout_module, *(x.dropout_module for x in attentions))
+    if any(dropout.apply_during_inference for dropout in dropouts):
+        return "keeps its dropout in generation"
+    if any(module._forward_hooks or module._forward_pre_hooks for module in layer.modules()):
+        return "is watched by hooks"
+    return None
 
 
 def _is_stock_attention(attention: nn.Module) -> bool:
@@ -53,7 +63,6 @@ def _is_stock_attention(attention: nn.Module) -> bool:
         and attention.bias_k is None
         and not attention.add_zero_attn
         and not attention.use_xformers
-        and not attention.dropout_module.apply_during_inference
     )
 
 

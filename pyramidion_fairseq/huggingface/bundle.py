@@ -38,9 +38,11 @@ def bundle(attention: str, scorer: str, pooler: str) -> dict[str, str]:
             text, needed = _flatten(module)
             sources[flat_name(module) + ".py"] = text
             waiting += needed
-    imports = [f"from .{flat_name(_short(v.__module__))} import {v.__name__}  # noqa: F401" for v in variants]
-    note = "# What this model uses of the registries:"
-    sources[flat_name(_START) + ".py"] += "\n".join(["\n", note, *dict.fromkeys(imports), ""])
+    start = flat_name(_START) + ".py"
+    others = sorted(Path(name).stem for name in sources if name != start)
+    # Older releases of transformers copy only what this file names itself; variants register themselves so, too.
+    imports = [f"from .{name} import __name__ as _{name}" for name in others]
+    sources[start] += "\n".join(["\n", "# All files of this model:", *imports, ""])
     # transformers remembers the model's class by the configuration's, and that by its file's content: two directories
     # with different code must differ there, or one process would use the first one's code for both.
     digest = hashlib.sha256("".join(f"{name}\n{sources[name]}" for name in sorted(sources)).encode()).hexdigest()

@@ -66,8 +66,8 @@ def model_card(options: Mapping[str, Any], generation: Mapping[str, Any], parame
         "documents and summaries start with `<s>`": "yes" if options["prepend_bos"] else "no",
     }
     if tokenizer:
-        tokenize = 'tokenizer = AutoTokenizer.from_pretrained("PATH")\ninputs = tokenizer(documents, '
-        tokenize += 'padding=True, truncation=True, return_tensors="pt")'
+        tokenize = 'tokenizer = AutoTokenizer.from_pretrained("PATH", trust_remote_code=True)\n'
+        tokenize += 'inputs = tokenizer(documents, padding=True, truncation=True, return_tensors="pt")'
         decode = "tokenizer.batch_decode(summaries, skip_special_tokens=True)"
     else:
         tokenize = "# The vocabulary is dict.txt (ids 0 to 3 are <s>, <pad>, </s>, <unk>; then its lines)\n"

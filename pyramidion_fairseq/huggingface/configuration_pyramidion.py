@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from transformers import BartConfig
 
 
@@ -15,3 +16,13 @@ class PyramidionBartConfig(BartConfig):
     model_type = "pyramidion_bart"
 
     pyramidion: dict | None = None
+
+
+if not hasattr(BartConfig(), "dtype"):  # transformers before 4.56, which knows it by another name only
+
+    def _set_dtype(self, dtype: str | torch.dtype | None) -> None:
+        self.torch_dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+
+    PyramidionBartConfig.dtype = property(lambda self: self.torch_dtype, _set_dtype)
+
+PyramidionBartConfig.register_for_auto_class()  # so that its file is saved with it

@@ -18,7 +18,7 @@ from ..functional.window_pooling import repeat_slots
 from ..models.global_tokens import GlobalTokens
 from ..models.pooling import RepresentationPooling
 from ..schedule import PoolingSchedule
-from .positions import FixedPositions
+from .positions import FixedPositions, check_length
 
 
 @dataclass
@@ -26,7 +26,7 @@ class PooledEncoderOutput(BaseModelOutput):
     """What the decoder needs of the encoder: k vectors a document, fewer than it has tokens."""
 
     attention_mask: Tensor | None = None
-    """(B, k) int64, 1 on vectors, 0 on padding."""
+    """(B, k) int64, 1 on vectors, 0 on padding. The last part, also as a tuple."""
 
 
 class PyramidionBartEncoderLayer(nn.Module):
@@ -65,6 +65,7 @@ class PyramidionBartEncoder(nn.Module):
     def __init__(self, config, embed_tokens: nn.Module):
         super().__init__()
         options = Namespace(**config.pyramidion)
+        self.config, self.longest = config, options.max_source_positions
         dim, self.padding_idx = config.d_model, config.pad_token_id
         self.embed_tokens, self.dropout = embed_tokens, config.dropout
         self.offset = self.padding_idx + 1 if options.encoder_learned_pos else None
@@ -107,20 +108,30 @@ class PyramidionBartEncoder(nn.Module):
         return x.masked_fill(tokens.eq(self.padding_idx).unsqueeze(-1), 0)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool = True, **_
-    ) -> PooledEncoderOutput:
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **_,
+    ) -> PooledEncoderOutput | tuple:
         """Encode documents.
 
         Args:
             input_ids: (B, T) ids; padding may stand on either side.
             attention_mask: (B, T), 0 on padding; None takes the padding symbol for it.
-            return_dict: ignored, as is what else transformers hands over.
+            output_hidden_states: return (B, T_i, C) embedded tokens and what is left of them after every layer,
+                without global tokens; None goes by the configuration.
+            return_dict: False returns a tuple. What else transformers hands over is ignored.
+
+        Raises:
+            ValueError: a document has more tokens than the model has positions.
         """
-        if attention_mask is not None:
-            input_ids = input_ids.masked_fill(attention_mask == 0, self.padding_idx)
-        tokens = move_padding_right(input_ids, self.padding_idx)
+        tokens = self._arrange(input_ids, attention_mask)
         padding = tokens.eq(self.padding_idx)
         mask, x, first = padding if padding.any() else None, self.embed(tokens), self.num_globals
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        states = [x] if wanted else None
         if first:
             globals_ = self.layernorm_embedding(self.global_embeddings(len(x)))
             x = torch.cat([F.dropout(globals_, self.dropout, self.training), x], dim=1)
@@ -131,14 +142,15 @@ class PyramidionBartEncoder(nn.Module):
                 x, attention = self._gradient_checkpointing_func(layer.__call__, x, hidden)
             else:
                 x, attention = layer(x, hidden)
-            if str(number) not in self.poolings:
-                continue
-            pooling = self.poolings[str(number)]
-            if pooling.pooler.upsamples and full_length is None:
-                full_length = x, mask
-            pooled = pooling(x[:, first:], mask, attention)
-            x, mask = torch.cat([x[:, :first], pooled.embeddings], dim=1), pooled.padding_mask
-            slots.append(pooled.slots)
+            if str(number) in self.poolings:
+                pooling = self.poolings[str(number)]
+                if pooling.pooler.upsamples and full_length is None:
+                    full_length = x, mask
+                pooled = pooling(x[:, first:], mask, attention)
+                x, mask = torch.cat([x[:, :first], pooled.embeddings], dim=1), pooled.padding_mask
+                slots.append(pooled.slots)
+            if states is not None:
+                states.append(x[:, first:])
         if full_length is not None:
             document = x[:, first:]
             for record in reversed(slots):
@@ -148,4 +160,20 @@ class PyramidionBartEncoder(nn.Module):
             mask = padding.new_zeros(len(x), x.size(1) - first)
         if first:
             x, mask = self.global_embeddings.finish(x, mask)
-        return PooledEncoderOutput(last_hidden_state=x, attention_mask=(~mask).long())
+        out = PooledEncoderOutput(
+            last_hidden_state=x,
+            hidden_states=None if states is None else tuple(states),
+            attention_mask=(~mask).long(),
+        )
+        return out.to_tuple() if return_dict is False else out
+
+    def _arrange(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """(B, T') right-padded ids, without the columns that are padding for every document; checked."""
+        if attention_mask is not None:
+            input_ids = input_ids.masked_fill(attention_mask == 0, self.padding_idx)
+        tokens = move_padding_right(input_ids, self.padding_idx)
+        if self.offset is not None and tokens.size(1) > self.longest:
+            length = max(1, int(tokens.ne(self.padding_idx).sum(dim=1).max()))
+            check_length(length, self.longest, "document", "cut it, with truncation=True of the tokenizer")
+            tokens = tokens[:, :length]
+        return tokens

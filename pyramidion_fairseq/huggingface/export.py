@@ -163,8 +163,10 @@ def _write_tokenizer(folder: Path, symbols: list[str], bpe: vocabulary.Bpe, opti
     vocabulary.write_merges(bpe, folder / "merges.txt")
     settings = {"tokenizer_class": "BartTokenizer", "model_max_length": options["max_source_positions"]}
     settings["add_prefix_space"] = False
+    mask = "<mask>" if "<mask>" in symbols else None
     tokens = ("bos", "<s>"), ("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>"), ("sep", "</s>"), ("cls", "<s>")
-    special = {f"{name}_token": token for name, token in (*tokens, ("mask", "<mask>"))}
+    # Checkpoints that were fine-tuned with fairseq lack that row; transformers would make one up beyond the embedding.
+    special = {f"{name}_token": token for name, token in (*tokens, ("mask", mask))}
     _write_json(folder / "tokenizer_config.json", {**settings, **special})
     _write_json(folder / "special_tokens_map.json", special)
 

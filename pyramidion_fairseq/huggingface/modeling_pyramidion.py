@@ -10,7 +10,7 @@ from transformers import BartForConditionalGeneration, BartModel
 from ..attention.rotations import RandomRotations
 from .configuration_pyramidion import PyramidionBartConfig
 from .encoder_pyramidion import PooledEncoderOutput, PyramidionBartEncoder
-from .positions import FixedPositions
+from .positions import FixedPositions, LearnedPositions
 
 
 class PyramidionBartModel(BartModel):
@@ -26,6 +26,8 @@ class PyramidionBartModel(BartModel):
             self.decoder.embed_positions = FixedPositions(config.d_model, None)
         elif not options.decoder_learned_pos:
             self.decoder.embed_positions = FixedPositions(config.d_model, config.pad_token_id)
+        else:
+            self.decoder.embed_positions = LearnedPositions(config.max_position_embeddings, config.d_model)
         if not options.layernorm_embedding:
             self.decoder.layernorm_embedding = nn.Identity()
         self.post_init()
@@ -40,24 +42,33 @@ class PyramidionBartModel(BartModel):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        encoder_outputs: PooledEncoderOutput | None = None,
+        encoder_outputs: PooledEncoderOutput | tuple | None = None,
+        return_dict: bool | None = None,
         **kwargs,
     ):
         """As of transformers' BartModel; the decoder gets the mask of the pooled vectors.
 
         Raises:
-            ValueError: ``encoder_outputs`` is not what the encoder has returned.
+            ValueError: ``encoder_outputs`` is not what the encoder has returned, or a text is longer than the model's
+                positions.
         """
         if kwargs.get("inputs_embeds") is not None:
             raise ValueError("the encoder takes input_ids: it tells padding by them")
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, attention_mask)
+            encoder_outputs = self.encoder(input_ids, attention_mask, kwargs.get("output_hidden_states"))
+        elif isinstance(encoder_outputs, tuple):  # states, perhaps those of all layers, mask
+            last, *hidden, mask = encoder_outputs
+            encoder_outputs = PooledEncoderOutput(last, *hidden, attention_mask=mask)
         if getattr(encoder_outputs, "attention_mask", None) is None:
             raise ValueError(
                 "encoder_outputs must be what the encoder returned: the mask of the pooled vectors is in it"
             )
         mask = encoder_outputs.attention_mask
-        return super().forward(input_ids, attention_mask=mask, encoder_outputs=encoder_outputs, **kwargs)
+        out = super().forward(
+            input_ids, attention_mask=mask, encoder_outputs=encoder_outputs, return_dict=True, **kwargs
+        )
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return out if wanted else out.to_tuple()
 
 
 class PyramidionBartForConditionalGeneration(BartForConditionalGeneration):
@@ -75,3 +86,8 @@ class PyramidionBartForConditionalGeneration(BartForConditionalGeneration):
             module.fixed.copy_(module.draw())
         else:
             super()._init_weights(module)
+
+
+# So that older releases of transformers, too, save the files with a model.
+PyramidionBartModel.register_for_auto_class("AutoModel")
+PyramidionBartForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")

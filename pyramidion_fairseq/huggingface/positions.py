@@ -17,6 +17,47 @@ def sinusoidal(positions: Tensor, dim: int) -> Tensor:
     return nn.functional.pad(table, (0, dim % 2))
 
 
+def check_length(length: int, longest: int, what: str, remedy: str) -> None:
+    """Refuse what is longer than the positions that the model has.
+
+    Raises:
+        ValueError: with both lengths.
+    """
+    if length > longest:
+        raise ValueError(f"the {what} has {length} tokens, but the model reads at most {longest}: {remedy}")
+
+
+class LearnedPositions(nn.Embedding):
+    """The decoder's learned positions, as transformers' BART has them.
+
+    Args:
+        longest: how many there are.
+        dim: width.
+    """
+
+    #: Rows before that of the first position.
+    offset = 2
+
+    def __init__(self, longest: int, dim: int):
+        super().__init__(longest + self.offset, dim)
+
+    def forward(
+        self, input_ids: Tensor, past_key_values_length: int = 0, position_ids: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, ...) says how many -> (1, T, dim).
+
+        Raises:
+            ValueError: there are fewer positions.
+        """
+        length = input_ids.size(1)
+        if isinstance(past_key_values_length, int):
+            longest = self.num_embeddings - self.offset
+            check_length(past_key_values_length + length, longest, "summary", "cut it, or generate with a max_length")
+        if position_ids is None:
+            position_ids = torch.arange(length, device=self.weight.device) + past_key_values_length
+        return super().forward(position_ids.reshape(1, -1) + self.offset)
+
+
 class FixedPositions(nn.Module):
     """Stands where transformers' BART has its learned positions.
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Callable
+
 import torch
 from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor
 
 from ..errors import PyramidionError
 from ..functional import CopySource
-from ..generation import OWNERS, DecodingState, RecordedStep, decode_step, recordable, repeated, start, supported
+from ..generation import OWNERS, DecodingState, RecordedStep, decode_step, obstacle, recordable, repeated, start
 from ..generation.linear import few_rows_linear
 from .encoder import COPY_SOURCE
 from .pointer import Pointer
+
+logger = logging.getLogger(__name__)
 
 
 class PyramidionDecoder(TransformerDecoderBase):
@@ -29,6 +34,8 @@ class PyramidionDecoder(TransformerDecoderBase):
     cuda_graphs = False
     #: Whether generation returns the attention to documents that were not pooled; fairseq's commands say so.
     need_attn = True
+    #: Called before every step of generation, whatever path it takes; what it raises ends the generation.
+    before_step: Callable[[], None] | None = None
 
     def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn: bool = False, output_projection=None):
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
@@ -44,6 +51,8 @@ class PyramidionDecoder(TransformerDecoderBase):
             self.pointer = Pointer(
                 self.output_embed_dim, layer, options.pointer_heads, options.pointer_context, options.pointer_bias
             )
+        #: Reasons for fairseq's own path that were logged.
+        self._told: set[str] = set()
 
     def make_generation_fast_(self, need_attn: bool = False, **kwargs) -> None:
         """fairseq's commands call it before they generate."""
@@ -68,6 +77,8 @@ class PyramidionDecoder(TransformerDecoderBase):
 
         With ``--pointer`` the second result has a ``pointer``, which :meth:`get_normalized_probs` mixes in.
         """
+        if self.before_step is not None:
+            self.before_step()
         pooled = encoder_out is not None and bool(encoder_out.get("pooling_slots"))
         pointer = self.pointer if encoder_out is not None else None
         if pointer is not None:
@@ -117,9 +128,7 @@ class PyramidionDecoder(TransformerDecoderBase):
             return None
         state = self.get_incremental_state(incremental_state, "decoding")
         if state is None:
-            if incremental_state or self.plain_generation or self.training or torch.is_grad_enabled():
-                return None
-            if encoder_out is None or not encoder_out["encoder_out"] or not supported(self):
+            if incremental_state or self.plain_generation or self._falls_back(encoder_out):
                 return None
             states, mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
             state = start(
@@ -132,6 +141,19 @@ class PyramidionDecoder(TransformerDecoderBase):
                 "reorder_encoder_out need the same order"
             )
         return state
+
+    def _falls_back(self, encoder_out: dict[str, list[Tensor]] | None) -> bool:
+        """Whether fairseq's own, slower caches have to be used; each reason is logged once."""
+        if self.training or torch.is_grad_enabled():
+            reason = "the model is in training mode" if self.training else "gradients are recorded"
+        elif encoder_out is None or not encoder_out["encoder_out"]:
+            reason = "there is no encoded document"
+        else:
+            reason = obstacle(self)
+        if reason is not None and reason not in self._told:
+            self._told.add(reason)
+            logger.warning(f"summaries are written by fairseq's own, slower path: {reason}")
+        return reason is not None
 
     def _step(self, prev_output_tokens, state, incremental_state, alignment_layer, alignment_heads, features_only):
         """Compute the newest token only: (R, 1, V) logits or features, (R, 1, C) features, what fairseq adds."""

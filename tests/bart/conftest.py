@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import sys
 from argparse import Namespace
 
 import pytest
@@ -26,10 +25,6 @@ SHAPE.update(encoder_attention_heads=4, decoder_attention_heads=4, max_position_
 def transformers(tmp_path_factory):
     """The package, or a skip. It copies models' code to a cache, which it looks up when it is imported."""
     os.environ.update(HF_MODULES_CACHE=str(tmp_path_factory.mktemp("modules")), HF_HUB_OFFLINE="1")
-    try:
-        import torchaudio  # noqa: F401
-    except (ImportError, OSError):  # transformers imports it where it is installed, be it for another torch
-        sys.modules["torchaudio"] = None
     return pytest.importorskip("transformers")
 
 
@@ -87,10 +82,8 @@ def hugging_face(transformers, rows, tmp_path_factory):
     return folder, model
 
 
-@pytest.fixture(scope="session")
-def stock(symbols, tmp_path_factory):
-    """(model.pt with dict.txt and BPE beside it, fairseq's own BART)."""
-    folder = tmp_path_factory.mktemp("fairseq")
+def write_stock(folder, symbols, **more):
+    """(model.pt with dict.txt and BPE beside it, fairseq's own BART); the file has more tensors, if any are given."""
     args = Namespace(
         arch="bart_base", task="denoising", share_all_embeddings=True, layernorm_embedding=True, encoder_embed_dim=32
     )
@@ -102,10 +95,17 @@ def stock(symbols, tmp_path_factory):
     dictionary = make_dictionary(symbols)
     model = BARTModel.build_model(args, Namespace(source_dictionary=dictionary, target_dictionary=dictionary))
     randomise(model)
-    vocabulary.write_dictionary(symbols[:-1], folder / "dict.txt")  # fairseq's task adds <mask>
+    written = [symbol for symbol in symbols if symbol != "<mask>"]  # fairseq's task adds it
+    vocabulary.write_dictionary(written, folder / "dict.txt")
     vocabulary.write_bpe(vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES), folder)
-    torch.save({"args": args, "model": model.state_dict(), **FRESH}, folder / "model.pt")
+    torch.save({"args": args, "model": {**model.state_dict(), **more}, **FRESH}, folder / "model.pt")
     return folder / "model.pt", model
+
+
+@pytest.fixture(scope="session")
+def stock(symbols, tmp_path_factory):
+    """(model.pt with dict.txt and BPE beside it, fairseq's own BART)."""
+    return write_stock(tmp_path_factory.mktemp("fairseq"), symbols)
 
 
 @pytest.fixture

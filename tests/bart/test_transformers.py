@@ -241,7 +241,7 @@ def test_the_directory_needs_no_fairseq(transformers, hugging_face, convert, tmp
     exported = convert("huggingface", folder / "model.pt", "--max-len-b", 5, "--min-len", 2)
     program = """
 import sys
-for name in ("torchaudio", "fairseq", "omegaconf", "pyramidion_fairseq"):
+for name in ("fairseq", "omegaconf", "pyramidion_fairseq"):
     sys.modules[name] = None
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 model = AutoModelForSeq2SeqLM.from_pretrained(sys.argv[1], trust_remote_code=True)

@@ -3,12 +3,13 @@
 import pytest
 
 from pyramidion_fairseq.functional import native
+from tests import needs
 
 
 @pytest.fixture(params=["compiled", "operations of torch"], scope="module")
 def both_ways(request):
     if request.param == "compiled" and native.functions() is None:
-        pytest.skip("pyramidion_fairseq was installed without a compiler")
+        pytest.skip(needs.A_COMPILER)
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "compiled":
             patch.setattr(native, "_FUNCTIONS", None)

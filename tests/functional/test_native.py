@@ -10,12 +10,13 @@ import torch
 from pyramidion_fairseq.functional import native, partition
 from pyramidion_fairseq.functional import tournament as module
 from pyramidion_fairseq.functional.tournament import Played, tournament
+from tests import needs
 from tests.functional.partition_cases import SHAPES, case
 from tests.functional.play_cases import assert_same, play
 from tests.functional.test_successive_halving import random_case
 
 NAME = "pyramidion_fairseq.functional._native"
-compiled = pytest.mark.skipif(native.functions() is None, reason="pyramidion_fairseq was installed without a compiler")
+compiled = pytest.mark.skipif(native.functions() is None, reason=needs.A_COMPILER)
 
 
 def both(monkeypatch, scores, *arguments):

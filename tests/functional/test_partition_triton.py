@@ -5,6 +5,7 @@ import torch
 
 from pyramidion_fairseq.functional import partition, pool_by_record
 from pyramidion_fairseq.functional.provenance import TokenRecord
+from tests import needs
 from tests.functional.partition_cases import SHAPES, case
 
 triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
@@ -109,7 +110,7 @@ def test_padding_is_not_read_and_no_documents_are_fine():
     assert partition_triton.partition_sum_backward(*none, True, True)[0].shape == (0, 24, 6)
 
 
-@pytest.mark.skipif(not GPU, reason="needs a GPU")
+@pytest.mark.skipif(not GPU, reason=needs.A_GPU)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_gpu_takes_the_kernels(dtype, monkeypatch):
     floats, index = case(3, 64, 8, 96, 0.3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyramidion_fairseq.functional import reference, successive_halving_topk
+from pyramidion_fairseq.functional import native, reference, successive_halving_topk
 from tests.conftest import DATA
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -275,3 +275,39 @@ def test_bad_arguments_are_named(change, message):
     arguments = {"embeddings": torch.rand(2, 6, 3), "scores": torch.rand(2, 6), "k": 2, **change}
     with pytest.raises(ValueError, match=message):
         successive_halving_topk(**arguments)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_tracing_is_refused_in_one_line():
+    embeddings, scores, _ = random_case(2, 16, 4, seed=0)
+    for k in (4, 16):  # all are kept in the second: recorded, longer documents would be kept whole, too
+        with pytest.raises(RuntimeError, match=r"cannot be recorded by torch\.jit\.trace.*torch\.compile") as error:
+            torch.jit.trace(lambda e, s, k=k: successive_halving_topk(e, s, k).embeddings, (embeddings, scores))
+        assert "\n" not in str(error.value)
+
+
+def test_second_derivatives_are_refused_in_one_line():
+    embeddings, scores, _ = random_case(2, 16, 4, seed=0)
+    for inputs in (embeddings, scores):
+        pooled = successive_halving_topk(embeddings, scores, 4)
+        (first,) = torch.autograd.grad(pooled.embeddings.pow(2).sum(), inputs, create_graph=True)
+        with pytest.raises(RuntimeError, match=r"pooling is differentiable once.*second derivative") as error:
+            torch.autograd.grad(first.pow(2).sum(), inputs)
+        assert "\n" not in str(error.value)
+
+
+def test_second_derivatives_of_the_scores_alone_are_refused_where_they_are_compiled():
+    """In operations of torch they are torch's own, and right: compared with the slow reference."""
+    embeddings, scores, _ = random_case(2, 16, 4, seed=0)
+    (first,) = torch.autograd.grad(
+        successive_halving_topk(embeddings, scores, 4).scores.pow(2).sum(), scores, create_graph=True
+    )
+    if native.functions() is not None:
+        with pytest.raises(RuntimeError, match=r"pooling is differentiable once.*second derivative"):
+            torch.autograd.grad(first.pow(2).sum(), scores)
+        return
+    (slow,) = torch.autograd.grad(
+        reference.successive_halving_topk(embeddings, scores, 4).scores.pow(2).sum(), scores, create_graph=True
+    )
+    found, expected = (torch.autograd.grad(x.pow(2).sum(), scores)[0] for x in (first, slow))
+    torch.testing.assert_close(found, expected)

@@ -13,6 +13,7 @@ from pyramidion_fairseq.functional import native, successive_halving_topk
 from pyramidion_fairseq.functional import tournament as module
 from pyramidion_fairseq.functional.gpu import Kernels
 from pyramidion_fairseq.functional.tournament import Played, tournament
+from tests import needs
 from tests.functional.play_cases import assert_same, play
 from tests.functional.test_successive_halving import outputs_and_gradients, random_case
 
@@ -213,7 +214,7 @@ def test_kernels_compile_without_a_gpu(architecture, tmp_path):
     assert all(int(spill) == 0 for _, spill in spilled), spilled
 
 
-@pytest.mark.skipif(not GPU, reason="needs a GPU")
+@pytest.mark.skipif(not GPU, reason=needs.A_GPU)
 def test_a_gpu_takes_the_kernels(monkeypatch):
     real, calls = kernels.tournament, []
     monkeypatch.setattr(kernels, "tournament", lambda *args: calls.append(1) or real(*args))

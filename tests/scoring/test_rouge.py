@@ -2,10 +2,10 @@
 
 import gzip
 import json
-import os
 import re
 import shutil
-from importlib import metadata, util
+import subprocess
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -18,12 +18,14 @@ from pyramidion_fairseq.scoring import (
     RougeSettings,
     compare,
     document_scores,
+    files2rouge_backend,
     lead_baseline,
     rouge_scores,
     summarize,
 )
 from pyramidion_fairseq.scoring.bootstrap import bootstrap_means, interval
 from pyramidion_fairseq.version import __version__
+from tests import needs
 from tests.conftest import DATA
 
 RECORD = json.loads((DATA / "rouge_1_5_5.json").read_text(encoding="utf-8"))
@@ -61,10 +63,19 @@ def test_without_stemming_it_equals_rouge_1_5_5(pairs, form):
     assert difference[3].max() < (0.05 if form == "tokenised" else 0.0005)
 
 
-@pytest.mark.skipif(
-    not (os.environ.get("ROUGE_HOME") or util.find_spec("files2rouge")) or not shutil.which("perl"),
-    reason="ROUGE-1.5.5 is not installed (files2rouge, or ROUGE_HOME)",
-)
+@pytest.fixture
+def script():
+    """ROUGE-1.5.5, with what it needs of Perl; skips where it is not there."""
+    try:
+        files2rouge_backend.find_rouge()
+    except PyramidionError as error:
+        needs.missing("rouge155", f"needs ROUGE-1.5.5: {error}")
+    perl = shutil.which("perl")
+    if perl is None or subprocess.run([perl, "-MXML::Parser", "-MDB_File", "-e", "1"], capture_output=True).returncode:
+        needs.missing("rouge155", "needs ROUGE-1.5.5 with Perl's XML::Parser: apt-get install libxml-parser-perl")
+
+
+@pytest.mark.usefixtures("script")
 def test_the_script_itself_gives_the_recorded_numbers(pairs):
     settings = RougeSettings("files2rouge")
     scores = document_scores(*pairs, settings).mean(axis=0)

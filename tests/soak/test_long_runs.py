@@ -8,6 +8,7 @@ import torch
 
 from pyramidion_fairseq.cli import summarize
 from pyramidion_fairseq.models import hub_interface
+from tests import needs
 from tests.forked import Forked, fairseq_command
 from tests.summaries import article, write_model
 from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
@@ -116,7 +117,7 @@ def test_300_updates_in_bf16_follow_float32(data, tmp_path, float32):
     follow(curve(data, tmp_path / "bf16", "--autocast", "bf16"), float32)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 with loss scaling needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
 def test_300_updates_in_fp16_follow_float32(data, tmp_path, command):
     runs = []
     for flags in ([], ["--fp16", "--fp16-init-scale", "4"]):
