@@ -14,3 +14,8 @@ def summarizer(path: str, device: str = "cpu", **options):
     from pyramidion_fairseq import PyramidionModel
 
     return PyramidionModel.from_pretrained(path, device=device, **options)
+
+
+def pubmed_small(device: str = "cpu", **options):
+    """The small model of articles from PubMed that comes with the package; arguments as of :func:`summarizer`."""
+    return summarizer("pubmed-small", device, **options)

@@ -83,7 +83,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.9,<3.14",
     packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
-    package_data={"pyramidion_fairseq.explain": ["assets/*"]},
+    package_data={"pyramidion_fairseq.explain": ["assets/*"], "pyramidion_fairseq.pretrained": ["*/*"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": OptionalBuild},
     install_requires=[

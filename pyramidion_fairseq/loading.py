@@ -11,6 +11,7 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
+from . import pretrained
 from .errors import PyramidionError, one_line, reading
 from .files import check_plain_name
 from .models.hub_interface import PyramidionHubInterface
@@ -35,7 +36,8 @@ def load_summarizer(
     """Load one checkpoint, or several as an ensemble.
 
     Args:
-        checkpoints: files, or folders with one of :data:`CHECKPOINTS`; a string may hold several, with ``:`` between.
+        checkpoints: files, folders with one of :data:`CHECKPOINTS`, or names of models that come with the package
+            (:mod:`.pretrained`); a string may hold several, with ``:`` between.
         data: the folder with ``dict.*.txt``. Without it: the checkpoint's own, or the one that it was trained on.
         sentencepiece_model: without it: one of :data:`SENTENCEPIECE` beside the checkpoint, the dictionaries or their
             folder, if the dictionaries have pieces in them.
@@ -46,7 +48,7 @@ def load_summarizer(
     Raises:
         PyramidionError: a file is missing, damaged or belongs to another, or there is no such option.
     """
-    paths = [_find_checkpoint(path) for path in _split(checkpoints)]
+    paths = [_find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
     place = _device(device)
     models, task, cfg = [], None, None
     for path in paths:
@@ -62,6 +64,7 @@ def load_summarizer(
         models += loaded
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
     hub = PyramidionHubInterface(cfg, task, models).to(place)
+    hub.generation_settings = pretrained.generation_settings(os.path.dirname(paths[0]))
     hub.eval()
     if not fp16:
         return hub

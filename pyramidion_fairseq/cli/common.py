@@ -15,6 +15,7 @@ from itertools import chain, islice
 from typing import Any, Iterator, TextIO
 
 from ..errors import PyramidionError
+from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
 
@@ -35,7 +36,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options for :func:`load`."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--checkpoint", required=True, metavar="CKPT[:CKPT2...]", help="checkpoint, or several as an ensemble"
+        "--checkpoint",
+        metavar="CKPT[:CKPT2...]",
+        help=f"checkpoint, or several as an ensemble (default: {DEFAULT}, which comes with the package)",
     )
     group.add_argument(
         "--data", metavar="DIR", help="folder with dict.*.txt (default: the checkpoint's, or that of its training)"
@@ -50,19 +53,22 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_input_options(parser: argparse.ArgumentParser, kinds: str, required: bool = False) -> None:
     """Options for :func:`documents_of`."""
     group = parser.add_argument_group("documents")
-    group.add_argument("--input", default="-", required=required, metavar="FILE", help="default: -, standard input")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="the same as --input FILE")
+    default = "needed" if required else "default: -, standard input"
+    group.add_argument("--input", metavar="FILE", help=default)
+    parser.set_defaults(input_required=required)
     group.add_argument("--input-format", default="auto", choices=FORMATS, help=kinds)
     group.add_argument("--field", help="field of the JSON objects that holds the text (default: the usual ones)")
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
     """Options for :func:`generation_of`."""
-    group = parser.add_argument_group("generation (defaults: the paper's)")
-    group.add_argument("--beam", type=int, default=2, help="width of the beam (2)")
-    group.add_argument("--lenpen", type=float, default=1.0, help="exponent of the length penalty (1)")
-    group.add_argument("--min-len", type=int, default=72, help="shortest summary in tokens (72)")
-    group.add_argument("--max-len-b", type=int, default=966, help="longest summary in tokens (966)")
-    group.add_argument("--no-repeat-ngram-size", type=int, default=0, help="no n-gram of this size twice (0: off)")
+    group = parser.add_argument_group("generation (defaults: the model's generation.json, then the paper's)")
+    group.add_argument("--beam", type=int, help="width of the beam (2)")
+    group.add_argument("--lenpen", type=float, help="exponent of the length penalty (1)")
+    group.add_argument("--min-len", type=int, help="shortest summary in tokens (72)")
+    group.add_argument("--max-len-b", type=int, help="longest summary in tokens (966)")
+    group.add_argument("--no-repeat-ngram-size", type=int, help="no n-gram of this size twice (0: off)")
     group.add_argument("--batch-size", type=int, default=8, help="documents in a batch, at most (8)")
     group.add_argument("--max-tokens", type=int, help="padded tokens in a batch, at most (default: no limit)")
 
@@ -70,18 +76,28 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 def generation_of(args: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments of ``summarize``."""
     names = ("beam", "lenpen", "min_len", "max_len_b", "no_repeat_ngram_size", "batch_size", "max_tokens")
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def load(args: argparse.Namespace) -> Any:
     """The hub interface that the options ask for."""
     from ..loading import load_summarizer  # a second or two, which --help need not wait for
 
+    if args.checkpoint is None:
+        logger.info(f"no --checkpoint is given: {DEFAULT} is taken, a small model of articles from PubMed")
+        args.checkpoint = DEFAULT
     return load_summarizer(args.checkpoint, args.data, args.sentencepiece_model, args.device, args.fp16)
 
 
 def documents_of(args: argparse.Namespace, whole: bool = False) -> Iterator[Document]:
     """The input's documents; what is wrong with its start is raised at once."""
+    if args.file is not None and args.input is not None:
+        raise PyramidionError(f"two inputs, {args.file} and --input {args.input}: give one of them")
+    args.input = args.file if args.file is not None else args.input
+    if args.input is None:
+        if args.input_required:
+            raise PyramidionError("say which file the document is in: FILE, or --input FILE")
+        args.input = "-"
     documents = read_documents(args.input, args.input_format, args.field, whole)
     return chain(list(islice(documents, 1)), documents)
 

@@ -69,6 +69,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
         super().__init__(cfg, task, models)
         self._text_tokenizers: tuple[Tokenizer, Tokenizer] | None = None
         self._facts: ModelFacts | None = None
+        #: Options of generation that come with the model; those of a call go before them.
+        self.generation_settings: dict[str, Any] = {}
 
     def summarize(
         self,
@@ -90,8 +92,9 @@ class PyramidionHubInterface(GeneratorHubInterface):
             batch_size: documents in a batch, at most.
             max_tokens: padded tokens in a batch, at most; a longer document makes a batch of its own.
             progress: called after each batch with the number of documents in it.
-            **generation: fairseq's options of generation, with the paper's as defaults: beam 2, lenpen 1, min_len 72
-                (less where the longest summary is shorter), max_len_b 966.
+            **generation: fairseq's options of generation. The defaults are the model's own (``generation.json`` beside
+                the checkpoint), then the paper's: beam 2, lenpen 1, min_len 72 (less where the longest summary is
+                shorter), max_len_b 966.
 
         Raises:
             PyramidionError: an unknown option, no tokenizer, or too small a memory for a document.
@@ -174,7 +177,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         unknown = sorted(set(generation) - set(options))
         if unknown:
             raise PyramidionError(f"no such option of generation: {', '.join(unknown)}")
-        chosen = {**DEFAULTS, **generation}
+        chosen = {**DEFAULTS, **self.generation_settings, **generation}
         longest = min(int(chosen["max_len_b"]), self.max_positions[1] - 1)
         if longest < 1 or chosen["beam"] < 1:
             raise PyramidionError(

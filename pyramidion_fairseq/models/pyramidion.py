@@ -93,7 +93,8 @@ class PyramidionModel(TransformerModelBase):
         Unlike fairseq's, it takes no archives and no addresses, which it would unpack and download.
 
         Args:
-            model_name_or_path: a checkpoint, or the folder of one; dictionaries and BPE are looked for beside it.
+            model_name_or_path: a checkpoint, or the folder of one; dictionaries and BPE are looked for beside it. Or
+                the name of a model that comes with the package: ``pubmed-small``.
             checkpoint_file: names in that folder, separated by ``os.pathsep``, where there are several.
             data_name_or_path: the folder with the dictionaries, if it is another.
             device: "cpu", "cuda", ...; "auto" is a GPU where there is one.

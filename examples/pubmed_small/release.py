@@ -1,0 +1,59 @@
+"""Writes a trained checkpoint as it is shipped: half precision, no optimizer, none of the machine's paths.
+
+``python examples/pubmed_small/release.py CHECKPOINT DATA OUT``: DATA is what preprocess/prepare.py wrote. OUT gets
+model.pt, both dictionaries and the sentencepiece model; generation.json and the model card are written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from pyramidion_fairseq.checkpoints import load_checkpoint, save_checkpoint
+
+#: Parts of the configuration that building the model and summarising read.
+PARTS = ("_name", "model", "task", "generation", "criterion", "common")
+#: Options of these parts that name files, or belong to training.
+PATHS = {"data": "", "user_dir": None, "tensorboard_logdir": None, "wandb_project": None, "log_file": None}
+
+
+def release(checkpoint: Path, data: Path, out: Path) -> None:
+    """Write the folder."""
+    state = load_checkpoint(checkpoint)
+    cfg = {name: part for name, part in state["cfg"].items() if name in PARTS}
+    for part in cfg.values():
+        if isinstance(part, dict):
+            part.update({name: value for name, value in PATHS.items() if name in part})
+    cfg["model"] = {name: cfg["model"][name] for name in sorted(cfg["model"])}
+    weights = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state["model"].items()
+    }
+    shared = weights.get("encoder.embed_tokens.weight")
+    for name, tensor in weights.items():  # one embedding is one tensor in the file, too
+        if shared is not None and tensor.shape == shared.shape and torch.equal(tensor, shared):
+            weights[name] = shared
+    out.mkdir(parents=True, exist_ok=True)
+    kept = {name: state[name] for name in ("extra_state",) if name in state}
+    kept["extra_state"] = {k: v for k, v in kept.get("extra_state", {}).items() if k not in ("train_iterator", "metrics")}
+    save_checkpoint({"args": None, "cfg": cfg, "model": weights, "optimizer_history": [], **kept}, out / "model.pt")
+    for name in ("dict.source.txt", "dict.target.txt"):
+        shutil.copyfile(data / "data-bin" / name, out / name)
+    shutil.copyfile(data / "sentencepiece.model", out / "sentencepiece.model")
+
+
+def main() -> None:
+    """Run the program."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for name in ("checkpoint", "data", "out"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args()
+    release(args.checkpoint, args.data, args.out)
+    size = sum(path.stat().st_size for path in args.out.iterdir())
+    print(f"{args.out}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
