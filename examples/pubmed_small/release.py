@@ -36,9 +36,8 @@ def release(checkpoint: Path, data: Path, out: Path) -> None:
         if shared is not None and tensor.shape == shared.shape and torch.equal(tensor, shared):
             weights[name] = shared
     out.mkdir(parents=True, exist_ok=True)
-    kept = {name: state[name] for name in ("extra_state",) if name in state}
-    kept["extra_state"] = {k: v for k, v in kept.get("extra_state", {}).items() if k not in ("train_iterator", "metrics")}
-    save_checkpoint({"args": None, "cfg": cfg, "model": weights, "optimizer_history": [], **kept}, out / "model.pt")
+    released = {"args": None, "cfg": cfg, "model": weights, "optimizer_history": [], "extra_state": {}}
+    save_checkpoint(released, out / "model.pt")
     for name in ("dict.source.txt", "dict.target.txt"):
         shutil.copyfile(data / "data-bin" / name, out / name)
     shutil.copyfile(data / "sentencepiece.model", out / "sentencepiece.model")
