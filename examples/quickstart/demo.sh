@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A small DeepPyramidion, from text to ROUGE, through the stock fairseq commands. `make demo` runs this.
+# Summaries by the model that comes with the package; then a small DeepPyramidion of your own, from text to ROUGE,
+# through the stock fairseq commands. `make demo` runs this.
 #   examples/quickstart/demo.sh                      on the documentation of this Python installation
 #   examples/quickstart/demo.sh articles.jsonl.gz    on your own documents (formats: preprocess/README.md)
 # Stopped and started again, it goes on where it was. TRAIN_HOURS=1 trains longer than the default 0.08 (5 minutes);
@@ -17,9 +18,22 @@ corpus=(--python-docs)
 device=(--cpu)
 python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && device=()
 say() { printf '\n== %s\n' "$*"; }
+# Where the processor multiplies bf16, training in it is 1.5 to 2 times faster.
+precision=()
+grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && precision=(--autocast bf16)
+
+say "Three articles from PubMed, summarised by the model that comes with the package"
+mkdir -p "$out"
+articles=examples/pubmed_small/articles.jsonl
+shipped=(pyramidion-summarize "$articles")
+printf '%q ' "${shipped[@]}"; echo
+"${shipped[@]}" 2> "$out/articles.err" | fold -s -w 110 || { tail -n 3 "$out/articles.err" >&2; exit 1; }
+page=(pyramidion-summarize "$articles" --format html --output "$out/articles.html" --overwrite)
+printf '\nWhere each word came from, on a page for the browser: %s\n' "$out/articles.html"
+printf '%q ' "${page[@]}"; echo
+"${page[@]}" 2> "$out/articles.err" || { tail -n 3 "$out/articles.err" >&2; exit 1; }
 
 say "1/4 Corpus: read, clean, sentencepiece, binarise -> $out/data"
-mkdir -p "$out"
 # 2048 and 128 tokens are only for the report: the task cuts to the model's lengths.
 python preprocess/prepare.py "$out/data" "${corpus[@]}" --vocab-size 4000 --workers "$workers" \
     --max-source-positions 2048 --max-target-positions 128
@@ -38,7 +52,7 @@ train=(fairseq-train "$out/data/data-bin" --user-dir pyramidion_fairseq
     --lr 0.002 --lr-scheduler inverse_sqrt --warmup-updates 100 --clip-norm 1.0
     --max-tokens 8192 --batch-size 8 --max-epoch 20 --stop-time-hours "${TRAIN_HOURS:-0.08}"
     --save-dir "$checkpoints" --no-epoch-checkpoints --save-interval-updates 250 --keep-interval-updates 1
-    --validate-interval-updates 250 --seed 1 --num-workers 0 --log-format simple --log-interval 25 "${device[@]}")
+    --validate-interval-updates 250 --seed 1 --num-workers 0 --log-format simple --log-interval 25 "${precision[@]}" "${device[@]}")
 printf '%q ' "${train[@]}"; echo
 set +e
 "${train[@]}" 2>&1 | tee -a "$out/train.log" |
@@ -73,6 +87,7 @@ printf 'What this model wrote:             %s\n' "$(head -n 1 "$out/summaries.tx
 cat <<EOF
 
 Where everything lies ($out/):
+  articles.html                      three articles, their summaries, and where each word came from
   data/report.txt, data/report.png   lengths of documents and summaries
   data/data-bin, sentencepiece.model what fairseq-train reads
   checkpoints-*/, train.log          the model and its training

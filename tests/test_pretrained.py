@@ -1,0 +1,110 @@
+"""Models that come with the package: found by name, small, able to summarise, with their own options of generation."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyramidion_fairseq
+from pyramidion_fairseq import PyramidionModel, pretrained
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from pyramidion_fairseq.cli import summarize
+from pyramidion_fairseq.errors import PyramidionError
+from tests.conftest import ROOT
+
+FOLDER = Path(pretrained.__file__).parent / "pubmed_small"
+ARTICLES = ROOT / "examples" / "pubmed_small" / "articles.jsonl"
+
+
+@pytest.fixture(scope="module")
+def hub():
+    return PyramidionModel.from_pretrained("pubmed-small")
+
+
+def texts():
+    rows = [json.loads(line) for line in ARTICLES.read_text("utf-8").splitlines()]
+    return [" ".join(row["article_text"]) for row in rows]
+
+
+def test_the_default_is_there_and_small():
+    assert pretrained.names() == ["pubmed-small"] and pretrained.DEFAULT == "pubmed-small"
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 20_000_000
+    state = load_checkpoint(FOLDER / "model.pt")
+    strings = [value for part in state["cfg"].values() if isinstance(part, dict) for value in part.values()]
+    assert not [value for value in strings if isinstance(value, str) and value.startswith(("/work", "/root", "/home"))]
+    assert state.get("last_optimizer_state") is None
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pretrained.find("pubmed-small") == str(FOLDER)
+    (tmp_path / "pubmed-small").mkdir()
+    assert pretrained.find("pubmed-small") == "pubmed-small"
+    assert pretrained.find("other") == "other"
+
+
+def test_it_writes_sentences_of_the_article(hub):
+    """Words that the article has, no passage twice, within the lengths of its generation.json."""
+    text = texts()[0]
+    (summary,) = hub.summarize(text)
+    settings = json.loads((FOLDER / "generation.json").read_text("utf-8"))
+    assert settings["min_len"] <= len(summary.tokens) + 1 <= settings["max_len_b"] + 1
+    words, known = summary.text.split(), set(text.split())
+    assert sum(word in known for word in words) / len(words) > 0.8
+    size = settings["no_repeat_ngram_size"]
+    passages = [summary.tokens[i : i + size] for i in range(len(summary.tokens) - size + 1)]
+    assert len(set(passages)) == len(passages)
+
+
+def test_options_of_a_call_go_before_the_models(hub):
+    (summary,) = hub.summarize(texts()[0], max_len_b=20, min_len=5)
+    assert len(summary.tokens) <= 20
+
+
+def test_commands_take_it_where_no_checkpoint_is_named(tmp_path, capsys, caplog):
+    document = tmp_path / "article.txt"
+    document.write_text(texts()[0] + "\n", "utf-8")
+    with caplog.at_level("INFO"):
+        summarize.main([str(document), "--max-len-b", "30", "--min-len", "5"])
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert "no --checkpoint is given: pubmed-small is taken" in caplog.text
+    with pytest.raises(SystemExit, match="two inputs, a.txt and --input b.txt"):
+        summarize.main(["a.txt", "--input", "b.txt"])
+
+
+def test_torch_hub_has_it():
+    code = "import hubconf; print(len(hubconf.pubmed_small().summarize('a gene of the cell .', max_len_b=9, min_len=2)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize(
+    "content, line",
+    [
+        ("[1]", "must hold a JSON object"),
+        ('{"beam": 0}', "sets 'beam' to 0; it may set beam (1 to 100)"),
+        ('{"beam": true}', "sets 'beam' to True"),
+        ('{"beam": 2.0}', "sets 'beam' to 2.0"),
+        ('{"beam": 1000000000}', "sets 'beam' to 1000000000"),
+        ('{"lm_path": "/etc/passwd"}', "sets 'lm_path' to '/etc/passwd'"),
+        ("{", "cannot be read: JSONDecodeError"),
+    ],
+)
+def test_settings_that_are_none(tmp_path, content, line):
+    (tmp_path / "generation.json").write_text(content, "utf-8")
+    with pytest.raises(PyramidionError) as error:
+        pretrained.generation_settings(str(tmp_path))
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def test_settings_are_read(tmp_path):
+    assert pretrained.generation_settings(str(tmp_path)) == {}
+    (tmp_path / "generation.json").write_text('{"beam": 3, "lenpen": 2}', "utf-8")
+    assert pretrained.generation_settings(str(tmp_path)) == {"beam": 3, "lenpen": 2}
+
+
+def test_the_wheel_carries_it():
+    assert '"pyramidion_fairseq.pretrained": ["*/*"]' in (ROOT / "setup.py").read_text("utf-8")
+    assert Path(pyramidion_fairseq.__file__).parent / "pretrained" / "pubmed_small" == FOLDER
