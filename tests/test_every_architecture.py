@@ -92,3 +92,26 @@ def test_power_is_fine_tuned_from_a_blockwise_checkpoint(monkeypatch, corpus, tm
     before, after = load_checkpoint(blockwise)["model"], load_checkpoint(tuned)["model"]
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+RESET = ["--reset-optimizer", "--reset-dataloader", "--reset-meters", "--reset-lr-scheduler"]
+
+
+def test_a_pointer_is_added_by_fine_tuning_and_not_lost_by_it(monkeypatch, corpus, tmp_path, caplog):
+    plain = train_two_updates(monkeypatch, corpus, tmp_path / "plain", "transpooler_2k_512", "cpu")
+    before = load_checkpoint(plain)["model"]
+    for flag, more in (("--finetune-from-model", []), ("--restore-file", RESET)):
+        arguments = ["--pointer", flag, plain, *more, "--lr", 1e-9]
+        folder = tmp_path / flag.strip("-")
+        pointing = train_two_updates(monkeypatch, corpus, folder, "transpooler_2k_512", "cpu", *arguments)
+        after = load_checkpoint(pointing)["model"]
+        assert after.keys() - before.keys() == {"decoder.pointer.gate.weight", "decoder.pointer.gate.bias"}
+        for name, tensor in before.items():
+            torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
+        assert after["decoder.pointer.gate.bias"].tolist() == pytest.approx([0, -1, -1], abs=1e-6)
+    caplog.clear()
+    with pytest.raises(Exception, match="Cannot load model parameters"):  # of fairseq's trainer
+        arguments = ["--finetune-from-model", pointing]
+        train_two_updates(monkeypatch, corpus, tmp_path / "back", "transpooler_2k_512", "cpu", *arguments)
+    (line,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith("the checkpoint copies words from the document, and this model does not: give it --pointer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 _GLOBALS = "encoder.global_embeddings.weight"
 _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder.output_projection.weight")
 _HEADS = "classification_heads."
+_POINTER = "decoder.pointer."
 
 
 class Change(NamedTuple):
@@ -30,12 +31,12 @@ class Change(NamedTuple):
 
 
 def adapt_state(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
-    """Make a state dict fit a model, in place, where that is a matter of length, global tokens or scorers.
+    """Make a state dict fit a model, in place, where that is a matter of length, global tokens, scorers or a pointer.
 
     Positions are repeated or cut to the model's length; global tokens and scorers that the checkpoint lacks are made
-    (see :mod:`.lengthen`); the row of ``<mask>`` goes where the dictionary has none, as in fairseq's BART;
-    classification heads go. Everything else stays as it is, so that loading remains strict about it. A checkpoint
-    that fits is not changed.
+    (see :mod:`.lengthen`); a pointer that it lacks starts as in a new model; the row of ``<mask>`` goes where the
+    dictionary has none, as in fairseq's BART; classification heads go. Everything else stays as it is, so that loading
+    remains strict about it. A checkpoint that fits is not changed.
 
     Args:
         model: a :class:`~pyramidion_fairseq.models.PyramidionModel` that the tensors are for.
@@ -45,7 +46,7 @@ def adapt_state(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
         What was done, in order.
 
     Raises:
-        PyramidionError: the vocabularies differ.
+        PyramidionError: the vocabularies differ, or the checkpoint has a pointer and the model has none.
     """
     changes = [
         *_leave_out_heads(state),
@@ -53,6 +54,7 @@ def adapt_state(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
         *_fit_vocabulary(model, state),
         *_fit_positions(model, state),
         *_new_scorers(model, state),
+        *_new_pointer(model, state),
     ]
     for change in changes:
         logger.info(change.text)
@@ -71,12 +73,10 @@ def _fit_vocabulary(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
     if embedding is None or embedding.size(0) == len(dictionary):
         return []
     if embedding.size(0) != len(dictionary) + 1 or "<mask>" in dictionary:
-        message = (
+        _refuse(
             f"the checkpoint has {embedding.size(0):,} symbols, the data's dictionary {len(dictionary):,}: prepare "
             "the data with the checkpoint's dictionary (fairseq-preprocess --srcdict)"
         )
-        logger.error(message)  # fairseq's trainer hides the exception's own words
-        raise PyramidionError(message)
     names = tuple(name for name in (*_EMBEDDINGS, "encoder.output_projection.weight") if name in state)
     for name in names:
         state[name] = state[name][:-1]
@@ -127,8 +127,31 @@ def _new_scorers(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
         spreads = hasattr(pooling.scorer, "proj") and not model.encoder.cfg.encoder.normalize_before
         if spreads and norm + "weight" in state:
             spread_scorer(pooling.scorer, state[norm + "weight"], state[norm + "bias"])
-        like = next(iter(state.values()))
-        made = {prefix + name: value.detach().to(like.dtype) for name, value in pooling.scorer.state_dict().items()}
-        state.update(made)
-        changes.append(Change(tuple(made), "new", text))
+        changes.append(Change(_add_tensors(state, prefix, pooling.scorer), "new", text))
     return changes
+
+
+def _new_pointer(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+    known = any(name.startswith(_POINTER) for name in state)
+    if known and model.decoder.pointer is None:
+        _refuse(
+            "the checkpoint copies words from the document, and this model does not: give it --pointer, or an --arch "
+            "that ends in _pointer"
+        )
+    if known or model.decoder.pointer is None or not state:
+        return []
+    names = _add_tensors(state, _POINTER, model.decoder.pointer)
+    return [Change(names, "new", "new gate of the pointer: the checkpoint has none, it is to be trained")]
+
+
+def _add_tensors(state: dict[str, Tensor], prefix: str, module: nn.Module) -> tuple[str, ...]:
+    """Add a module's tensors in the dtype of the others; their names."""
+    dtype = next(iter(state.values())).dtype
+    made = {prefix + name: value.detach().to(dtype) for name, value in module.state_dict().items()}
+    state.update(made)
+    return tuple(made)
+
+
+def _refuse(message: str) -> NoReturn:
+    logger.error(message)  # fairseq's trainer hides the exception's own words
+    raise PyramidionError(message)

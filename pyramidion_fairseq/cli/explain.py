@@ -32,8 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=COMMAND,
         description="Summarise a document and show which of its words survived each pooling and which the summary "
-        "used. With --aggregate: where in the documents of a corpus the kept tokens lie, in which sections, and how "
-        "peaked their weights are, as plots and tables.",
+        "used or, of a model with --pointer, copied. With --aggregate: where in the documents of a corpus the kept "
+        "tokens lie, in which sections, and how peaked their weights are, as plots and tables.",
     )
     add_model_options(parser)
     add_input_options(

@@ -45,7 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--output", default="-", metavar="FILE", help="default: -, standard output")
     group.add_argument("--format", default="text", choices=("text", "jsonl", "html"), help="default: text, one a line")
     group.add_argument(
-        "--sources", action="store_true", help="with --format jsonl: say where each word came from, too"
+        "--sources",
+        action="store_true",
+        help="with --format jsonl: say where each word came from, too: what the model paid attention to and, "
+        "of a model with --pointer, with what probability the word was copied, and from which words of the document",
     )
     group.add_argument("--resume", action="store_true", help="go on with an output that was interrupted")
     group.add_argument("--overwrite", action="store_true", help="replace the output where it exists")

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from .copies import TokenCopies, find_copies
+
 #: Numbers in the attention of all heads of one layer that are computed at once.
 BUDGET = 1 << 24
+
+
+class SummaryReading(NamedTuple):
+    """What the decoder took from B documents for their summaries of t tokens."""
+
+    attention: Tensor
+    """(B, t, k) float32 at least, rows over the encoder's k vectors; those of padding mean nothing."""
+    copies: list[TokenCopies] | None
+    """One per document; None where the model has no pointer."""
 
 
 @contextlib.contextmanager
@@ -39,36 +50,45 @@ def recorded_encodings(models: Sequence[nn.Module]) -> Iterator[list[dict[str, l
             model.encoder.__dict__.pop("forward", None)
 
 
-@torch.no_grad()
 def cross_attention(
     decoder: nn.Module, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
 ) -> Tensor:
+    """Return the attention of :func:`read_summaries`."""
+    return read_summaries(decoder, tokens, encoder_out, eos, layer).attention
+
+
+@torch.no_grad()
+def read_summaries(
+    decoder: nn.Module, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
+) -> SummaryReading:
     """What each summary token read when it was generated: one teacher-forced pass over the finished summaries.
 
-    The mean over heads and layers. Every layer reads the encoder's vectors afresh and adds what it finds, and none is
-    known to be the one that copies; the mean leaves none out, and its rows still sum to one.
+    The attention is the mean over heads and layers. Every layer reads the encoder's vectors afresh and adds what it
+    finds, and none is known to be the one that copies; the mean leaves none out, and its rows still sum to one.
 
     Args:
-        decoder: fairseq's Transformer decoder, in evaluation mode.
+        decoder: a PyramidionDecoder, in evaluation mode.
         tokens: (B, t) summaries, right-padded, the last token of each being ``</s>``.
         encoder_out: of B documents, as the encoder returned it.
         eos: id of ``</s>``, with which generation starts.
-        layer: this layer alone, counted from 1, instead of the mean over all.
-
-    Returns:
-        (B, t, k) float32 at least, rows over the encoder's k vectors; those of padding mean nothing.
+        layer: the attention of this layer alone, counted from 1, instead of the mean over all.
     """
     previous = torch.cat([tokens.new_full((len(tokens), 1), eos), tokens[:, :-1]], dim=1)
     layers = list(decoder.layers) if layer is None else [decoder.layers[layer - 1]]
     heads = max(getattr(module.encoder_attn, "num_heads", 1) for module in layers)
     vectors = encoder_out["encoder_out"][0].size(0)
     rows = max(1, BUDGET // max(1, heads * previous.size(1) * vectors))
-    parts = []
+    parts: list[Tensor] = []
+    copies: list[TokenCopies] = []
     for chosen in torch.arange(len(previous), device=previous.device).split(rows):
         with _attention_of(layers) as total:
-            decoder(previous[chosen], encoder_out=_select(encoder_out, chosen), features_only=True)
+            features, extra = decoder(
+                previous[chosen], encoder_out=_select(encoder_out, chosen), features_only=True
+            )
         parts.append(total.pop() / len(layers))
-    return torch.cat(parts)
+        if extra.get("pointer") is not None:
+            copies += find_copies(decoder, features, extra["pointer"], tokens[chosen])
+    return SummaryReading(torch.cat(parts), copies or None)
 
 
 @contextlib.contextmanager
@@ -96,9 +116,9 @@ def _attention_of(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 def _select(encoder_out: dict[str, list[Tensor]], rows: Tensor) -> dict[str, list[Tensor]]:
     """The decoder's part of some documents' encodings."""
+    kept = ("encoder_padding_mask", "pooling_slots", "copy_source")
     return {
         **{key: [] for key in encoder_out},
         "encoder_out": [x.index_select(1, rows) for x in encoder_out["encoder_out"]],
-        "encoder_padding_mask": [x.index_select(0, rows) for x in encoder_out["encoder_padding_mask"]],
-        "pooling_slots": [x.index_select(0, rows) for x in encoder_out.get("pooling_slots", [])],
+        **{key: [x.index_select(0, rows) for x in encoder_out.get(key, [])] for key in kept},
     }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..functional import TokenRecord, sum_by_group
+from .copied_words import copied_words
 from .record import ModelRecord, Provenance
 from .types import Explanation, RankedSentence, Stage, SummaryWords
 
@@ -51,6 +52,7 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
             provenance.summary.space_after,
             score,
             tuple(_sources(provenance, token_words, read)),
+            *_copies(provenance, token_words, read),
         ),
         ranking=_ranking(provenance.document.sentences, used),
         model=facts,
@@ -120,6 +122,16 @@ def _sources(provenance: Provenance, token_words: Tensor, read: int) -> Iterator
         weights /= len(provenance.models)
         weights /= weights.sum(dim=1, keepdim=True).clamp(min=1)  # shares of an inexact record may add up to more
         yield from map(_largest, weights)
+
+
+def _copies(provenance: Provenance, token_words: Tensor, read: int) -> tuple[tuple, tuple]:
+    """Per word of the summary what was copied, and from where; two empty tuples where no model has a pointer."""
+    if all(model.copies is None for model in provenance.models):
+        return (), ()
+    found = [
+        (share, _largest(weights)) for share, weights in copied_words(provenance, token_words.tolist(), read)
+    ]
+    return _floats(torch.tensor([share for share, _ in found])), tuple(places for _, places in found)
 
 
 def _largest(weights: Tensor) -> tuple[tuple[int, float], ...]:

@@ -35,9 +35,18 @@ def describe(models: Sequence[nn.Module], name: str) -> ModelFacts:
         limits = _limits(model.encoder, options)
         exact = exact and not limits
         notes += [*limits, _mixing(options)]
+    pointing = sum(model.decoder.pointer is not None for model in models)
+    if pointing:
+        notes.append(
+            "It can copy words of the document into the summary: how probable it is that a word was copied, and from "
+            "which places, follows exactly from the model's own probabilities."
+        )
     if len(models) > 1:
         notes.append(f"Weights are means over the {len(models)} models of the ensemble.")
-    return ModelFacts(name, _join(poolers), _join(scorers), exact, " ".join(dict.fromkeys(notes)))
+    if 0 < pointing < len(models):
+        notes.append(f"Only {pointing} of them can copy; the others count as having copied nothing.")
+    joined = " ".join(dict.fromkeys(notes))
+    return ModelFacts(name, _join(poolers), _join(scorers), exact, joined, pointing > 0)
 
 
 def _limits(encoder: nn.Module, options: Namespace) -> list[str]:

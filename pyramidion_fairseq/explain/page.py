@@ -130,7 +130,9 @@ def _payload(explanation: Explanation) -> dict[str, Any]:
     document["sentences"] = [[start, min(end, size)] for start, end in document["sentences"] if start < size]
     for stage in data["stages"]:
         stage["weights"] = _shorten(stage["weights"][:size])
-    for row in data["summary"]["sources"]:
+    summary = data["summary"]
+    summary["copied"] = _shorten(summary["copied"])
+    for row in (*summary["sources"], *summary["places"]):
         row[:] = [[word, weight] for (word, _), weight in zip(row, _shorten([weight for _, weight in row]))]
     data["ranking"] = [rank for rank in data["ranking"] if rank["sentence"] < len(document["sentences"])]
     return {**data, "truncated": explanation.truncated - unlisted, "unlisted": unlisted}
@@ -145,7 +147,8 @@ def _check(explanation: Explanation) -> None:
     words, summary = len(explanation.document.words), explanation.summary
     spans = [*explanation.document.sentences, *((part.start, part.end) for part in explanation.document.sections)]
     weights = [weight for stage in explanation.stages for weight in stage.weights]
-    weights += [weight for row in summary.sources for _, weight in row]
+    weights += [weight for row in (*summary.sources, *summary.places) for _, weight in row]
+    weights += [*summary.copied]
     weights += [rank.weight for rank in explanation.ranking]
     problems = {
         "document.space_after": len(explanation.document.space_after) == words,
@@ -155,6 +158,8 @@ def _check(explanation: Explanation) -> None:
         "summary.space_after": len(summary.space_after) == len(summary.words),
         "summary.sources": len(summary.sources) == len(summary.words)
         and all(0 <= word < words for row in summary.sources for word, _ in row),
+        "summary.copied or places": len(summary.copied) == len(summary.places) in (0, len(summary.words))
+        and all(0 <= word < words for row in summary.places for word, _ in row),
         "ranking": all(0 <= rank.sentence < len(explanation.document.sentences) for rank in explanation.ranking),
         "truncated": 0 <= explanation.truncated <= words,
     }

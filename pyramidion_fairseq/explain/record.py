@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..functional import TokenRecord, attention_to_tokens, compose_poolings
 from ..text import TokenizedText
+from .copies import TokenCopies
 from .types import DocumentWords, Length, ModelFacts
 
 
@@ -24,6 +25,8 @@ class ModelRecord:
     """(n,) the same for the vectors that the decoder reads."""
     attention: Tensor
     """(t, k) what each summary token read of them; global tokens left out, so rows may sum to less than one."""
+    copies: TokenCopies | None = None
+    """Which summary tokens were copied, and from where; None where the model has no pointer."""
 
     def source_weights(self, start: int = 0, end: int | None = None) -> Tensor:
         """(end - start, n): how much each summary token read of each of the document's tokens."""
@@ -50,15 +53,20 @@ class Provenance:
 
 
 def read_records(
-    encoder: nn.Module, encoder_out: dict[str, list[Tensor]], attention: Tensor, steps: Sequence[int]
+    encoder: nn.Module,
+    encoder_out: dict[str, list[Tensor]],
+    attention: Tensor,
+    steps: Sequence[int],
+    copies: Sequence[TokenCopies] | None = None,
 ) -> list[ModelRecord]:
     """The records of a batch.
 
     Args:
         encoder: a PyramidionEncoder.
         encoder_out: what it returned for B documents.
-        attention: (B, t, k) of :func:`~pyramidion_fairseq.explain.attention.cross_attention`.
+        attention: (B, t, k) of :func:`~pyramidion_fairseq.explain.attention.read_summaries`.
         steps: tokens of each summary that count.
+        copies: of the same function, of a model with a pointer.
     """
     lengths = [int(length) for length in encoder_out["src_lengths"][0].flatten()]
     records = compose_poolings(encoder_out["pooling_slots"], encoder_out["pooling_weights"])
@@ -74,6 +82,7 @@ def read_records(
             tuple((name, _row(record, row, length)) for name, record in zip(names, records)),
             _row(decoder, row, length),
             attention[row, : steps[row]].cpu(),
+            copies[row].first(steps[row]) if copies else None,
         )
         for row, length in enumerate(lengths)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ class SummaryWords:
     """Mean log probability (base e) of its tokens, as fairseq's length penalty leaves it."""
     sources: tuple[tuple[tuple[int, float], ...], ...]
     """Per word of the summary (word of the document, weight), the largest first; weights sum to at most 1."""
+    copied: tuple[float, ...] = ()
+    """Per word the probability that it was copied from the document, not written from the vocabulary: the mean over
+    its tokens. Empty where the model has no pointer."""
+    places: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """Per word (word of the document that it was copied from, weight), the largest first; weights sum to at most
+    ``copied``. Empty where the model has no pointer."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class ModelFacts:
     """Whether the vectors that the decoder reads are exactly the recorded combinations."""
     note: str
     """What can be said, and what cannot, where the record is not exact."""
+    points: bool = False
+    """Whether it can copy words of the document into the summary (``--pointer``)."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +122,14 @@ class Explanation:
         """
         document, summary = dict(data["document"]), dict(data["summary"])
         sections = tuple(Section(**section) for section in document.pop("sections"))
-        sources = tuple(tuple((int(word), float(weight)) for word, weight in row) for row in summary.pop("sources"))
+        sources = _as_pairs(summary.pop("sources"))
+        places = _as_pairs(summary.pop("places", ()))  # which older files lack
         return cls(
             title=data["title"],
             document=DocumentWords(**_as_tuples(document), sections=sections),
             lengths=tuple(Length(**length) for length in data["lengths"]),
             stages=tuple(Stage(**_as_tuples(stage)) for stage in data["stages"]),
-            summary=SummaryWords(**_as_tuples(summary), sources=sources),
+            summary=SummaryWords(**_as_tuples(summary), sources=sources, places=places),
             ranking=tuple(RankedSentence(**rank) for rank in data["ranking"]),
             model=ModelFacts(**data["model"]),
             truncated=data["truncated"],
@@ -131,6 +140,10 @@ def _as_lists(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _as_lists(item) for key, item in value.items()}
     return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _as_pairs(rows: Iterable[Iterable[Iterable[float]]]) -> tuple[tuple[tuple[int, float], ...], ...]:
+    return tuple(tuple((int(word), float(weight)) for word, weight in row) for row in rows)
 
 
 def _as_tuples(value: Any) -> Any:

@@ -94,6 +94,8 @@ def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {field.name: field.default for field in fields(config_of(arch)) if field.name != "_name"}
     options = vars(complete(Namespace(**{**defaults, **given})))
     options = {field.name: options[field.name] for field in fields(PyramidionConfig) if field.name != "_name"}
+    if options["pointer"]:
+        raise PyramidionError("transformers' BART cannot copy words from the document, as this model does (--pointer)")
     for name, value in (("share_all_embeddings", True), ("decoder_normalize_before", False)):
         if options[name] != value:
             raise PyramidionError(f"transformers' BART has no {name}={options[name]}")

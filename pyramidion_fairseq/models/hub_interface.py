@@ -15,7 +15,7 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
-from ..explain.attention import cross_attention, recorded_encodings
+from ..explain.attention import read_summaries, recorded_encodings
 from ..explain.explanation import explain_summary
 from ..explain.facts import describe
 from ..explain.record import ModelRecord, Provenance, read_records
@@ -228,8 +228,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
     def _records(self, model: Any, encoder_out: dict, tokens: Tensor, steps: list[int]) -> list[ModelRecord]:
         if not hasattr(model.encoder, "poolings"):
             raise PyramidionError(f"{type(model).__name__} is no PyramidionModel and has no record of what it read")
-        attention = cross_attention(model.decoder, tokens, encoder_out, self.tgt_dict.eos())
-        return read_records(model.encoder, encoder_out, attention, steps)
+        attention, copies = read_summaries(model.decoder, tokens, encoder_out, self.tgt_dict.eos())
+        return read_records(model.encoder, encoder_out, attention, steps, copies)
 
     def _finish(self, source: tuple, hypothesis: dict, records: tuple | None, eos: int) -> Summary:
         document, words, tokens = source

@@ -144,3 +144,35 @@ def test_positions_are_cut_for_a_shorter_model(symbols):
     long, short = build(symbols), build(symbols, max_source_positions=50)
     short.load_state_dict(long.state_dict(), strict=True)
     assert torch.equal(short.encoder.embed_positions.weight, long.encoder.embed_positions.weight[:52])
+
+
+def test_a_plain_checkpoint_gets_the_gate_of_a_new_pointer(symbols, caplog):
+    plain, pointing = build(symbols), build(symbols, pointer=True, pointer_bias=-2.0)
+    state = {name: tensor.half() for name, tensor in plain.state_dict().items()}
+    with caplog.at_level("INFO"):
+        (change,) = adapt_state(pointing, state)
+    assert change.kind == "new" and caplog.messages == [change.text] and "new gate of the pointer" in change.text
+    assert set(change.names) == {"decoder.pointer.gate.weight", "decoder.pointer.gate.bias"}
+    assert state["decoder.pointer.gate.bias"].tolist() == [0.0, -2.0, -2.0]
+    assert state["decoder.pointer.gate.weight"].dtype == torch.float16
+    pointing.load_state_dict(plain.state_dict(), strict=True)
+    loaded = pointing.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in plain.state_dict().items())
+
+
+def test_a_gate_that_is_there_is_kept(symbols):
+    model, other = build(symbols, pointer=True), build(symbols, pointer=True)
+    torch.nn.init.normal_(model.decoder.pointer.gate.weight)
+    state = model.state_dict()
+    assert adapt_state(other, state) == []
+    other.load_state_dict(state, strict=True)
+    assert torch.equal(other.decoder.pointer.gate.weight, model.decoder.pointer.gate.weight)
+    del state["decoder.pointer.gate.bias"]
+    with pytest.raises(RuntimeError, match=r"decoder\.pointer\.gate\.bias"):
+        other.load_state_dict(state, strict=True)
+
+
+def test_a_pointer_is_not_dropped(symbols, caplog):
+    with pytest.raises(PyramidionError, match="copies words from the document, and this model does not: give it --"):
+        build(symbols).load_state_dict(build(symbols, pointer=True).state_dict(), strict=True)
+    assert "give it --pointer" in caplog.text

@@ -64,6 +64,17 @@ def test_report_names_every_tensor(stock, convert):
     assert report["options"]["pooling_schedule"] == "2:40,3:20"
 
 
+def test_a_bart_with_a_pointer(stock, convert, tmp_path):
+    """It is new and to be trained, and no directory of transformers can hold it."""
+    folder = convert("bart", stock[0], "--pointer", "--pointer-bias", -3)
+    report = json.loads((folder / "conversion.json").read_text())
+    (new,) = [change for change in report["tensors"] if "decoder.pointer.gate.bias" in change["tensors"]]
+    assert (new["kind"], len(new["tensors"])) == ("new", 2)
+    assert load(folder).decoder.pointer.gate.bias.tolist() == [0.0, -3.0, -3.0]
+    with pytest.raises(SystemExit, match=r"cannot copy words from the document, as this model does \(--pointer\)$"):
+        main(["huggingface", str(folder / "model.pt"), str(tmp_path / "exported")])
+
+
 def test_half_precision_stays(stock, convert, tmp_path, symbols):
     checkpoint = torch.load(stock[0], weights_only=False)
     checkpoint["model"] = {name: tensor.half() for name, tensor in checkpoint["model"].items()}

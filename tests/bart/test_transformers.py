@@ -294,6 +294,7 @@ def test_card_and_configuration(hugging_face, convert):
         ({"decoder_normalize_before": True}, "decoder_normalize_before=True"),
         ({"activation_fn": "linear"}, "no activation 'linear'"),
         ({"_name": "transformer"}, "its architecture is transformer"),
+        ({"pointer": True}, r"BART cannot copy words from the document, as this model does \(--pointer\)$"),
     ],
 )
 def test_export_refuses_what_transformers_cannot_be(stock, convert, tmp_path, change, message):

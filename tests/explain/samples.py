@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 from pyramidion_fairseq.explain import (
     DocumentWords,
@@ -57,6 +58,14 @@ def explain_text(text: str, summary: str, seed: int = 0, truncated: int = 0, **c
         "truncated": truncated,
     }
     return Explanation(**{**fields, **changes})
+
+
+def with_copies(explanation: Explanation, copied: dict[int, tuple[float, dict[int, float]]]) -> Explanation:
+    """The same of a model that can copy: ``copied`` is {summary word: (probability, {document word: weight})}."""
+    rows = [copied.get(number, (0.0, {})) for number in range(len(explanation.summary.words))]
+    places = tuple(tuple(sorted(row.items(), key=lambda pair: -pair[1])) for _, row in rows)
+    summary = replace(explanation.summary, copied=tuple(share for share, _ in rows), places=places)
+    return replace(explanation, summary=summary, model=replace(explanation.model, points=True))
 
 
 def _kept(draw: random.Random, word: str) -> float:

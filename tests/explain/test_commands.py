@@ -8,7 +8,7 @@ import pytest
 
 from pyramidion_fairseq.cli import explain, summarize
 from pyramidion_fairseq.explain import Explanation
-from tests.summaries import SENTENCES, article
+from tests.summaries import SENTENCES, article, write_checkpoint, write_sentencepiece
 
 QUICK = ["--device", "cpu", "--min-len", "3", "--max-len-b", "8"]
 DOCUMENTS = [article(3), "", article(40), "word", article(9, seed=1)]
@@ -67,6 +67,25 @@ def test_json_lines_in_and_out(summarised, expected):
     assert found[1]["explanation"] is None and found[1]["score"] is None and found[1]["tokens"] == 0
     explanation = Explanation.from_dict(found[0]["explanation"])
     assert explanation.title == "a0" and " ".join(explanation.document.words) == DOCUMENTS[0]
+
+
+def test_copies_as_json_lines(tmp_path):
+    """A model that writes nothing itself: every word was copied, from a word that is there."""
+    write_sentencepiece(tmp_path)
+    path = write_checkpoint(tmp_path, pointer=True, pointer_bias=40.0)
+    (tmp_path / "in").write_text("\n".join([article(3), article(5, seed=1)]))
+    files = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--format", "jsonl", "--sources"]
+    summarize.main(["--checkpoint", path, *QUICK, *files])
+    rows = [json.loads(line) for line in (tmp_path / "out").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 2
+    for row in rows:
+        summary, words = row["explanation"]["summary"], row["explanation"]["document"]["words"]
+        assert " ".join(summary["words"]) == row["summary"] and row["explanation"]["model"]["points"]
+        assert summary["copied"] == pytest.approx([1.0] * len(summary["words"]), abs=1e-5)
+        for word, places in zip(summary["words"], summary["places"]):
+            assert places and 0 < sum(weight for _, weight in places) <= 1 + 1e-5
+            if word in words:
+                assert words[places[0][0]] == word
 
 
 def test_an_interrupted_run_goes_on(summarised, expected, tmp_path):
@@ -223,4 +242,5 @@ def test_interruption_and_memory_are_one_line(summarised, monkeypatch, capsys):
 def test_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         command.main(["--help"])
-    assert "--checkpoint CKPT[:CKPT2...]" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--checkpoint CKPT[:CKPT2...]" in shown and "of a model with --pointer, " in shown

@@ -134,10 +134,11 @@ def test_against_loops_over_a_real_model(summarizers):
         assert min(stage.weights) >= 0 and max(stage.weights) <= 1 + 1e-6
 
 
-def test_memory_stays_below_a_matrix_of_shares(summarizers):
+@pytest.mark.parametrize("pointer", [False, True])
+def test_memory_stays_below_a_matrix_of_shares(summarizers, pointer):
     """Of generation and explanation together, below one k x n matrix, which a layer's dense record would take."""
     length, k = 2048, 256
-    hub = summarizers(max_source_positions=length, pooling_schedule=f"1:512,2:{k}")
+    hub = summarizers(max_source_positions=length, pooling_schedule=f"1:512,2:{k}", pointer=pointer)
     with LargestTensor() as largest:
         (summary,) = hub.summarize(article(400), with_provenance=True)
         summary.explain()

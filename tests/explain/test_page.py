@@ -12,7 +12,7 @@ import pytest
 
 from pyramidion_fairseq.explain import DocumentWords, Explanation, ModelFacts, Section, Stage, SummaryWords
 from pyramidion_fairseq.explain.page import UNREAD_LISTED, render, render_many
-from tests.explain.samples import explain_text
+from tests.explain.samples import explain_text, with_copies
 
 TEXT = "Pooling keeps the best tokens. The decoder reads what is left of them. Nothing else is read."
 HOSTILE = (
@@ -100,6 +100,23 @@ def test_data_is_the_explanation(explanation):
         assert [word for word, _ in row] == [word for word, _ in expected]
 
 
+def test_copies_are_data_too(explanation):
+    (plain,) = data_of(render(explanation))
+    assert plain["summary"]["copied"] == plain["summary"]["places"] == [] and plain["model"]["points"] is False
+    copied = with_copies(explanation, {1: (0.876543, {7: 0.512345, 2: 0.25}), 3: (0.1, {})})
+    (data,) = data_of(render(copied))
+    assert data["summary"]["copied"] == [0.0, 0.8765, 0.0, 0.1] and data["model"]["points"] is True
+    assert data["summary"]["places"] == [[], [[7, 0.5123], [2, 0.25]], [], []]
+
+
+def test_marks_are_explained(explanation):
+    structure = Structure(render(explanation))
+    (legend,) = [attrs for _, attrs, _ in structure.all("p") if attrs.get("id") == "copied-legend"]
+    assert "hidden" in legend  # until the script finds a model that can copy
+    (sample,) = [text for _, attrs, text in structure.all("span") if attrs.get("class") == "copied"]
+    assert sample == "Underlined"
+
+
 def hostile_explanation():
     words = tuple(HOSTILE.split(" "))
     return Explanation(
@@ -154,6 +171,11 @@ def test_link_home(explanation):
         (lambda e: {"stages": (replace(e.stages[0], weights=(-0.5,) * 17),)}, "negative"),
         (lambda e: {"summary": replace(e.summary, sources=(((17, 1.0),),) * 4)}, "summary.sources"),
         (lambda e: {"summary": replace(e.summary, sources=())}, "summary.sources"),
+        (lambda e: {"summary": with_copies(e, {0: (0.5, {17: 0.5})}).summary}, "summary.copied or places"),
+        (lambda e: {"summary": replace(e.summary, copied=(0.5,) * 4)}, "summary.copied or places"),
+        (lambda e: {"summary": replace(e.summary, copied=(0.5,), places=((),))}, "summary.copied or places"),
+        (lambda e: {"summary": with_copies(e, {0: (math.nan, {})}).summary}, "not finite"),
+        (lambda e: {"summary": with_copies(e, {0: (0.5, {1: -0.5})}).summary}, "negative"),
         (lambda e: {"document": replace(e.document, space_after=())}, "document.space_after"),
         (lambda e: {"document": replace(e.document, sections=(Section("far", 0, 18),))}, "sections"),
         (lambda e: {"document": replace(e.document, sentences=())}, "ranking"),

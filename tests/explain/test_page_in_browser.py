@@ -8,7 +8,7 @@ import pytest
 
 from pyramidion_fairseq.explain import Section
 from tests.explain.reports import LEVELS, expected_levels, fed, levels, lit, top, words_of
-from tests.explain.samples import explain_text
+from tests.explain.samples import explain_text, with_copies
 
 TEXT = " ".join(
     f"Sentence {number} says that pooling keeps representation number {number} and that the decoder reads it."
@@ -93,6 +93,128 @@ def test_pointing_at_a_source_lights_the_summary_words_it_fed(explanation, open_
     words_of(page, "document").nth(never).hover()
     assert lit(page, "summary") == set()
     assert "no summary word" in page.locator("#sources").inner_text()
+
+
+@pytest.fixture(scope="module")
+def copying(explanation):
+    """The word "representation" of the summary was copied, "decoder" likelier so than not, "reads" likelier not."""
+    copies = {3: (0.97, {6: 0.9, 24: 0.05}), 6: (0.5, {14: 0.5}), 7: (0.49, {16: 0.49})}
+    return with_copies(explanation, copies)
+
+
+def as_percent(share):
+    """As the page writes it."""
+    return f"{100 * share:.{1 if share < 0.0995 else 0}f} %"
+
+
+def marked(page, region, kind):
+    return page.locator(f"#{region} .{kind}").evaluate_all("(words) => words.map((word) => word.index)")
+
+
+def test_copied_words_are_underlined(copying, open_report):
+    page = open_report(copying)
+    assert marked(page, "summary", "copied") == [3, 6] and marked(page, "document", "place") == []
+    lines = words_of(page, "summary").evaluate_all("(ws) => ws.map((w) => getComputedStyle(w).textDecorationLine)")
+    assert lines == ["underline" if number in (3, 6) else "none" for number in range(8)]
+    legend = page.locator("#copied-legend")
+    assert legend.inner_text().startswith("Underlined: copied from the document (2 of 8 words)")
+    assert page.locator("#summary").get_attribute("aria-describedby") == "copied-legend summary-help"
+    assert "copies words" in page.locator("#facts").inner_text()
+
+
+def test_pointing_at_a_copied_word_lights_its_places(copying, open_report):
+    page = open_report(copying)
+    for number, places in ((3, [6, 24]), (6, [14]), (7, []), (0, [])):
+        words_of(page, "summary").nth(number).hover()
+        assert marked(page, "document", "place") == places and page.locator("#map .place").count() == len(places)
+        assert lit(page, "document") == {word for word, _ in copying.summary.sources[number]}
+        share = as_percent(copying.summary.copied[number])
+        shown = page.locator("#sources").inner_text().replace("\n", " ")
+        chips = page.locator("#sources button.place").all_text_contents()
+        if places:
+            assert f"was copied from the document (probability {share}), from:" in shown
+            row = copying.summary.places[number]
+            assert chips == [f"{copying.document.words[i]} {as_percent(weight)}" for i, weight in row]
+            assert "of its attention" in shown
+        else:
+            assert f"was written, not copied (probability of a copy {share})" in shown and not chips
+    page.mouse.move(700, 5)
+    assert marked(page, "document", "place") == [] and page.locator("#map .place").count() == 0
+
+
+def test_places_look_different_from_what_was_attended_to(copying, open_report):
+    page = open_report(copying)
+    words_of(page, "summary").nth(3).hover()
+    look = "(w) => { const s = getComputedStyle(w); return [s.textDecorationLine, s.boxShadow.split('px,').length]; }"
+    places = [words_of(page, "document").nth(number).evaluate(look) for number in (6, 24)]
+    assert places == [["underline", 3]] * 2  # three rings: a frame, a gap, a frame
+    attended = next(word for word, _ in copying.summary.sources[3] if word not in (6, 24))
+    assert words_of(page, "document").nth(attended).evaluate(look) == ["none", 1]
+
+
+def test_a_place_lights_the_words_that_were_copied_from_it(copying, open_report):
+    page = open_report(copying)
+    words_of(page, "document").nth(14).hover()
+    assert marked(page, "summary", "place") == [6] and lit(page, "summary") == fed(copying, 14)
+    shown = page.locator("#sources").inner_text().replace("\n", " ")
+    assert "copied into 1 summary word:" in shown and "0." in shown
+    words_of(page, "document").nth(16).hover()  # of a word that counts as written
+    assert marked(page, "summary", "place") == [] and "copied into" not in page.locator("#sources").inner_text()
+
+
+def test_copied_words_by_keyboard(copying, open_report):
+    page = open_report(copying, reduced_motion="reduce")
+    page.locator("#summary [tabindex='0']").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert marked(page, "document", "place") == [6, 24]
+    page.wait_for_timeout(400)
+    said = page.locator("#live").inner_text()
+    assert said.startswith("representation was copied from the document (probability 97 %), from:")
+    assert f"{copying.document.words[6]} 90 %" in said and "It drew" in said
+    page.keyboard.press("Enter")
+    page.get_by_role("radio", name="after layer 3").check()
+    assert marked(page, "document", "place") == [6, 24]  # shading anew keeps them
+    page.keyboard.press("Escape")
+    page.locator("#summary [tabindex='0']").evaluate("(word) => word.blur()")
+    assert marked(page, "document", "place") == []
+
+
+def test_a_click_scrolls_to_the_place(explanation, open_report):
+    far = len(explanation.document.words) - 40
+    page = open_report(with_copies(explanation, {3: (0.9, {far: 0.9})}), reduced_motion="reduce")
+    words_of(page, "summary").nth(3).click()
+    box = words_of(page, "document").nth(far).bounding_box()
+    assert page.locator("#toolbar").bounding_box()["y"] < box["y"] < 900
+
+
+def test_plain_models_show_nothing_of_copies(explanation, copying, open_report):
+    page = open_report(explanation, copying)
+    assert page.locator("#copied-legend").is_hidden() and marked(page, "summary", "copied") == []
+    words_of(page, "summary").nth(3).hover()
+    assert "cop" not in page.locator("#sources").inner_text() + page.locator("#facts").inner_text()
+    page.get_by_role("button", name="Next").click()
+    assert page.locator("#copied-legend").is_visible()
+    page.get_by_role("button", name="Previous").click()
+    assert page.locator("#copied-legend").is_hidden()
+    assert page.locator("#summary").get_attribute("aria-describedby") == "summary-help"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_places_can_be_read_in_print_and_in_the_dark(copying, open_report, scheme):
+    page = open_report(copying, color_scheme=scheme)
+    words_of(page, "summary").nth(3).hover()
+    (style,) = page.locator("#document .place").evaluate_all(STYLES)[:1]
+    paper = [int(n) for n in re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))]
+    *back, alpha = style["back"]
+    assert alpha > 0 and contrast(style["ink"], [alpha * b + (1 - alpha) * p for b, p in zip(back, paper)]) >= 4.5
+    rule = "getComputedStyle(document.querySelector('#summary .copied')).textDecorationColor"
+    line = [int(n) for n in re.findall(r"\d+", page.evaluate(rule))]
+    assert contrast(line, paper) >= 3  # WCAG 2, of what is no text
+    page.emulate_media(media="print")
+    assert page.locator("#copied-legend").is_visible() and not page.locator("#copied-legend .help").is_visible()
+    print_line = "getComputedStyle(document.querySelector('#summary .copied')).textDecorationLine"
+    assert page.evaluate(print_line) == "underline"
 
 
 def test_summary_by_keyboard(explanation, open_report):

@@ -145,3 +145,11 @@ def test_of_an_ensemble(tiny_model):
     assert facts.pooler == "successive_halving, hard_topk" and facts.scorer == "linear, random" and facts.exact
     assert "means over the 3 models" in facts.note
     assert not describe([tiny_model(), tiny_model(pooler="funnel")], "tiny").exact
+
+
+def test_says_which_models_can_copy(tiny_model):
+    plain, pointing = tiny_model(), tiny_model(pointer=True)
+    alone, mixed, none = (describe(models, "tiny") for models in ([pointing], [plain, pointing], [plain]))
+    assert alone.points and mixed.points and not none.points
+    assert "It can copy words" in alone.note and alone.exact
+    assert mixed.note.endswith("Only 1 of them can copy; the others count as having copied nothing.")

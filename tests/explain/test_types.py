@@ -1,5 +1,6 @@
 """The structure of explanations survives JSON."""
 
+import dataclasses
 import json
 
 import pytest
@@ -34,6 +35,18 @@ def test_json_and_back():
     assert hash(Explanation.from_dict(data)) == hash(EXPLANATION)
     assert data["summary"]["sources"] == [[[0, 0.75], [1, 0.25]]]
     assert data["document"]["sections"] == [{"name": "Intro", "start": 0, "end": 3}]
+
+
+def test_copies_and_older_files():
+    summary = dataclasses.replace(EXPLANATION.summary, copied=(0.75,), places=(((1, 0.5), (0, 0.25)),))
+    model = dataclasses.replace(EXPLANATION.model, points=True)
+    copied = dataclasses.replace(EXPLANATION, summary=summary, model=model)
+    data = json.loads(json.dumps(copied.to_dict()))
+    assert data["summary"]["copied"] == [0.75] and data["summary"]["places"] == [[[1, 0.5], [0, 0.25]]]
+    assert Explanation.from_dict(data) == copied
+    for part, name in (("summary", "copied"), ("summary", "places"), ("model", "points")):
+        del data[part][name]
+    assert Explanation.from_dict(data) == EXPLANATION  # what was written before models could copy
 
 
 def test_foreign_fields_are_refused():

@@ -1,39 +1,66 @@
 let speaking = 0;
 
-/** What the chosen word draws on or fed: in the toolbar for the eye, and as a sentence for screen readers. */
-function describe(view, word, partners) {
-  const [lead, rest] = word ? sentenceOf(view, word, partners) : ["", ""];
-  const line = element("span", word ? "lead" : "idle", word ? "" : "Point at a word of the summary for its sources, at one of the document for what it fed.");
-  if (word) line.append(element("b", "", `“${word.textContent}”`), ` ${lead}`);
+/** What the chosen word draws on or fed: in the toolbar for the eye, and as sentences for screen readers. */
+function describe(view, word, partners, places) {
+  const clauses = word ? clausesOf(view, word, partners, places) : [];
   const others = word && word.isSummary ? view.words : view.summaryWords;
-  const chips = partners.slice(0, CHIPS).map(([index, weight]) => chip(others[index], weight));
-  const more = partners.length > CHIPS ? [element("span", "rest", `+ ${partners.length - CHIPS}`)] : [];
-  const pinned = view.lighting?.pinned ? [element("span", "pinned", "kept lit · Escape or another click lets go")] : [];
-  byId("sources").replaceChildren(line, ...chips, ...more, ...pinned);
+  const shown = clauses.flatMap(({ lead, pairs, kind }, i) => {
+    const line = element("span", "lead", i ? lead : "");
+    if (!i) line.append(element("b", "", `“${word.textContent}”`), ` ${lead}`);
+    const chips = pairs.slice(0, CHIPS).map(([index, weight]) => chip(others[index], weight, kind));
+    const more = pairs.length > CHIPS ? [element("span", "rest", `+ ${pairs.length - CHIPS}`)] : [];
+    return [line, ...chips, ...more];
+  });
+  if (!word) {
+    const idle = "Point at a word of the summary for its sources, at one of the document for what it fed.";
+    shown.push(element("span", "idle", idle));
+  }
+  if (view.lighting?.pinned) shown.push(element("span", "pinned", "kept lit · Escape or another click lets go"));
+  byId("sources").replaceChildren(...shown);
+  const said = clauses.map((clause) => spoken(clause, others));
   clearTimeout(speaking);
   speaking = setTimeout(() => {
-    byId("live").textContent = word ? `${word.textContent} ${lead} ${rest}` : "";
+    byId("live").textContent = word ? [word.textContent, ...said].join(" ") : "";
   }, 200);
 }
 
-/** [what it is about, the words on the other side]. */
-function sentenceOf(view, word, partners) {
-  const others = word.isSummary ? view.words : view.summaryWords;
-  const named = partners.slice(0, CHIPS).map(([i, weight]) => `${others[i].textContent} ${percent(weight)}`);
-  const listed = named.join(", ");
-  if (word.isSummary) {
-    const total = partners.reduce((sum, [, weight]) => sum + weight, 0);
-    const words = partners.length === 1 ? "1 word" : `${partners.length} words`;
-    return partners.length ? [`drew ${percent(total)} of its attention from ${words}:`, listed] : ["has no sources.", ""];
-  }
-  if (word.index >= view.read) return ["was not read by the model.", ""];
-  const left = view.explanation.stages.map(({ name, weights }) => `${decimal(weights[word.index])} ${name}`);
-  const fed = partners.length === 1 ? "fed 1 summary word:" : `fed ${partners.length} summary words:`;
-  return [`${left.join(" · ")}; ${partners.length ? fed : "no summary word has it among its sources."}`, listed];
+function spoken({ lead, pairs }, others) {
+  const named = pairs.slice(0, CHIPS).map(([i, weight]) => `${others[i].textContent} ${percent(weight)}`);
+  return `${lead} ${named.join(", ")}`;
 }
 
-function chip(word, weight) {
-  const button = element("button", "", `${word.textContent} `);
+/** What there is to say of a word, each with the words on the other side that it is about. */
+function clausesOf(view, word, partners, places) {
+  return word.isSummary ? ofSummaryWord(view, word, partners, places) : ofDocumentWord(view, word, partners, places);
+}
+
+function ofSummaryWord({ explanation: { summary } }, word, partners, places) {
+  const total = partners.reduce((sum, [, weight]) => sum + weight, 0);
+  const words = partners.length === 1 ? "1 word" : `${partners.length} words`;
+  const drew = partners.length ? `drew ${percent(total)} of its attention from ${words}:` : "has no sources.";
+  if (!summary.copied.length) return [{ lead: drew, pairs: partners }];
+  const share = percent(summary.copied[word.index]);
+  if (!isCopied(summary, word.index)) {
+    return [{ lead: `was written, not copied (probability of a copy ${share}). It ${drew}`, pairs: partners }];
+  }
+  const from = places.length ? ", from:" : ".";
+  const copied = { lead: `was copied from the document (probability ${share})${from}`, pairs: places, kind: "place" };
+  return [copied, { lead: `It ${drew}`, pairs: partners }];
+}
+
+function ofDocumentWord(view, word, partners, places) {
+  if (word.index >= view.read) return [{ lead: "was not read by the model.", pairs: [] }];
+  const stages = view.explanation.stages.map(({ name, weights }) => `${decimal(weights[word.index])} ${name}`);
+  const left = stages.join(" · ");
+  const many = (pairs) => (pairs.length === 1 ? "1 summary word" : `${pairs.length} summary words`);
+  const fed = partners.length ? `fed ${many(partners)}:` : "no summary word has it among its sources.";
+  if (!places.length) return [{ lead: `${left}; ${fed}`, pairs: partners }];
+  const copied = { lead: `${left}; copied into ${many(places)}:`, pairs: places, kind: "place" };
+  return [copied, { lead: fed, pairs: partners }];
+}
+
+function chip(word, weight, kind) {
+  const button = element("button", kind ?? "", `${word.textContent} `);
   button.type = "button";
   button.append(element("span", "amount", percent(weight)));
   button.onclick = () => {

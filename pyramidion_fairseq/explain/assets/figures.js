@@ -69,13 +69,13 @@ class DocumentMap {
     });
   }
 
-  /** Ticks for lit words: pairs of word and level. */
-  light(pairs) {
+  /** Ticks for lit words, pairs of word and level; the highest ones for places that a word was copied from. */
+  light(pairs, places = []) {
     const width = Math.max(0.8, this.size / 250);
+    const tick = (kind, word, height) => drawn("rect", { class: kind, x: this.binOf(word), width, y: 0, height });
     this.ticks.replaceChildren(
-      ...pairs.map(([word, shade]) =>
-        drawn("rect", { class: "tick", x: this.binOf(word), width, y: 0, height: 6 + shade * 2.5 }),
-      ),
+      ...pairs.map(([word, shade]) => tick("tick", word, 6 + shade * 2.5)),
+      ...places.map((word) => tick("place", word, 30)),
     );
   }
 

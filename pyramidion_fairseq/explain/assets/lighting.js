@@ -1,6 +1,6 @@
 const CHIPS = 8;
 
-/** For every word of the document the words of the summary that it fed: Map of word to [summary word, weight]. */
+/** For every word of the document the words of the summary that have it: Map of word to [summary word, weight]. */
 function invert(sources) {
   const fed = new Map();
   sources.forEach((row, summaryWord) => {
@@ -13,14 +13,22 @@ function invert(sources) {
   return fed;
 }
 
+/** Places of the words of the summary that count as copied; none of the others. */
+function shownPlaces(summary) {
+  return summary.places.map((row, i) => (isCopied(summary, i) ? row : []));
+}
+
 /** Which word is chosen (pinned, else pointed at, else focused), and what it lights on the other side. */
 class Lighting {
   constructor(view) {
     this.view = view;
     this.fed = invert(view.explanation.summary.sources);
+    this.copiedFrom = shownPlaces(view.explanation.summary);
+    this.copiedInto = invert(this.copiedFrom);
     this.pinned = this.pointed = this.focused = null;
     this.shown = null;
     this.lit = [];
+    this.places = [];
   }
 
   set(kind, word) {
@@ -49,13 +57,18 @@ class Lighting {
     this.marked?.setAttribute("aria-selected", "false");
     this.marked = this.pinned?.isSummary ? this.pinned : null;
     this.marked?.setAttribute("aria-selected", "true");
-    describe(this.view, word, word ? this.partners(word) : []);
+    describe(this.view, word, word ? this.partners(word) : [], word ? this.placesOf(word) : []);
   }
 
   /** [word, weight] on the other side, the largest first. */
   partners(word) {
     if (word.isSummary) return this.view.explanation.summary.sources[word.index];
     return this.fed.get(word.index) ?? [];
+  }
+
+  /** [word, weight] that a word was copied from, or into, the largest first. */
+  placesOf(word) {
+    return (word.isSummary ? this.copiedFrom[word.index] : this.copiedInto.get(word.index)) ?? [];
   }
 
   light() {
@@ -66,26 +79,34 @@ class Lighting {
     const end = partners.length ? partners[0][1] : 0;
     this.lit = partners.map(([index, weight]) => [others[index], Math.max(1, level(weight, end))]);
     for (const [other, shade] of this.lit) other.classList.add("lit", `lit${shade}`);
+    this.places = this.placesOf(word).map(([index]) => others[index]);
+    for (const other of this.places) other.classList.add("place");
     word.classList.add("active");
     byId("document").classList.add("lighting");
-    if (word.isSummary) this.view.map.light(this.lit.map(([other, shade]) => [other.index, shade]));
+    if (word.isSummary) {
+      const ticks = this.lit.map(([other, shade]) => [other.index, shade]);
+      this.view.map.light(ticks, this.places.map((other) => other.index));
+    }
   }
 
   darken() {
     for (const [other, shade] of this.lit) other.classList.remove("lit", `lit${shade}`);
+    for (const other of this.places) other.classList.remove("place");
     this.shown?.classList.remove("active");
     this.lit = [];
+    this.places = [];
     byId("document").classList.remove("lighting");
     this.view.map.light([]);
   }
 
-  /** Scroll to the strongest lit word, unless one is in sight. */
+  /** Scroll to where the word was copied from, else to the strongest lit word, unless one is in sight. */
   bringIntoView() {
     const top = byId("toolbar").getBoundingClientRect().bottom;
-    const inSight = ([word]) => {
+    const wanted = this.places.length ? this.places : this.lit.map(([word]) => word);
+    const inSight = (word) => {
       const box = word.getBoundingClientRect();
       return box.top >= top && box.bottom <= innerHeight;
     };
-    if (this.shown.isSummary && this.lit.length && !this.lit.some(inSight)) scrollToWord(this.lit[0][0]);
+    if (this.shown.isSummary && wanted.length && !wanted.some(inSight)) scrollToWord(wanted[0]);
   }
 }

@@ -46,7 +46,7 @@ function buildStages(stages) {
 
 function describeModel({ model, summary, document: data, truncated, unlisted }) {
   const parts = [`${count(data.words.length + unlisted)} words`, model.name];
-  parts.push(`pooler ${model.pooler}`, `scorer ${model.scorer}`);
+  parts.push(`pooler ${model.pooler}`, `scorer ${model.scorer}`, model.points ? "copies words" : "");
   if (summary.score !== null) parts.push(`score ${summary.score.toFixed(2).replace("-", "−")}`);
   if (truncated) parts.push(`${count(truncated + unlisted)} words not read`);
   byId("facts").textContent = parts.filter(Boolean).join(" · ");

@@ -1,3 +1,11 @@
+/** A word counts as copied from this probability on: it is likelier that it was copied than that it was written. */
+const COPIED = 0.5;
+
+/** Whether a word of the summary was copied; no word was where the model has no pointer. */
+function isCopied({ copied }, index) {
+  return index < copied.length && copied[index] >= COPIED;
+}
+
 /** Fill the summary: one option of a list box per word, one of them in the tab order. */
 function buildSummary(explanation, container) {
   const { words: text, space_after: spaces } = explanation.summary;
@@ -8,11 +16,22 @@ function buildSummary(explanation, container) {
     word.isSummary = true;
     word.setAttribute("role", "option");
     word.setAttribute("aria-selected", "false");
+    word.classList.toggle("copied", isCopied(explanation.summary, word.index));
   }
   if (!words.length) fragment.append(element("em", "", "The summary is empty."));
   container.replaceChildren(fragment);
   container.setAttribute("aria-label", `Summary of ${words.length} words, word by word`);
+  explainMarks(explanation.summary, container);
   return words;
+}
+
+/** What the underlines mean, where the model can copy. */
+function explainMarks(summary, container) {
+  const points = summary.copied.length > 0;
+  const marked = summary.copied.filter((_, i) => isCopied(summary, i)).length;
+  byId("copied-legend").hidden = !points;
+  byId("copied-count").textContent = `${count(marked)} of ${count(summary.words.length)} words`;
+  container.setAttribute("aria-describedby", points ? "copied-legend summary-help" : "summary-help");
 }
 
 /** The word that an arrow key leads to. */
