@@ -58,7 +58,7 @@ def find_copies(decoder: nn.Module, features: Tensor, pointer: PointerOutput, to
             copied = token_copies(
                 pointer.attention[row : row + 1, start:end],
                 source,
-                pointer.previous[row : row + 1, start:end],
+                pointer.history[row : row + 1, start:end],
                 pointer.continued[row : row + 1, start:end],
             )[0]
             copied = copied * (source.tokens == targets.unsqueeze(1))
