@@ -96,9 +96,9 @@ def _attention_of(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 def _select(encoder_out: dict[str, list[Tensor]], rows: Tensor) -> dict[str, list[Tensor]]:
     """The decoder's part of some documents' encodings."""
+    kept = ("encoder_padding_mask", "pooling_slots", "copy_source")
     return {
         **{key: [] for key in encoder_out},
         "encoder_out": [x.index_select(1, rows) for x in encoder_out["encoder_out"]],
-        "encoder_padding_mask": [x.index_select(0, rows) for x in encoder_out["encoder_padding_mask"]],
-        "pooling_slots": [x.index_select(0, rows) for x in encoder_out.get("pooling_slots", [])],
+        **{key: [x.index_select(0, rows) for x in encoder_out.get(key, [])] for key in kept},
     }
