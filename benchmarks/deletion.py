@@ -135,8 +135,9 @@ class Deletion:
         """
         output = self._decode(self.encoded, 1)
         pointer = output[1]["pointer"]
-        copies = token_copies(pointer.attention, pointer.source, pointer.previous, pointer.continued)[0]
-        copies = copies * (pointer.source.tokens == self.target.unsqueeze(1))
+        _, attention, before, source = pointer
+        copies = token_copies(attention, source, before, pointer.continued)[0]
+        copies = copies * (source.tokens == self.target.unsqueeze(1))
         log_share = pointer.log_copy[0] - self._log_probabilities(output)[0]
         return copies * log_share.exp().unsqueeze(1)
 
