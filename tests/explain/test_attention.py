@@ -34,8 +34,9 @@ def test_equals_the_attention_of_generation(tiny_model, random_tokens, options):
     assert (together - together[:, :1]).abs().max() > 1e-6  # and it is not the same at each step
 
 
-def test_a_small_budget_changes_nothing(tiny_model, random_tokens, monkeypatch):
-    model = tiny_model()
+@pytest.mark.parametrize("options", [{}, {"pointer": True}])
+def test_a_small_budget_changes_nothing(tiny_model, random_tokens, monkeypatch, options):
+    model = tiny_model(**options)
     documents, summaries = random_tokens([50, 23, 4]), random_tokens([9, 9, 6], seed=1)
     with torch.no_grad():
         batch = model.encoder(documents, None)
