@@ -19,7 +19,12 @@ VERSION = re.search(
 ).group(1)
 
 PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
-ROUGE = ["rouge-score>=0.1.2"]  # scores by itself; files2rouge is on GitHub only
+# rouge-score scores by itself; rouge-score-rs gives the same scores sooner, in the version that was compared, where it
+# has a wheel; files2rouge is on GitHub only.
+ROUGE = [
+    "rouge-score>=0.1.2",
+    'rouge-score-rs==0.2.1; platform_machine in "x86_64 AMD64 aarch64 arm64"',
+]
 SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
 # fairseq 0.12.2 does not import on Python 3.11+; fairseq-fixed is the same code, mended for it. Not required, as both

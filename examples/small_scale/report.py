@@ -20,6 +20,8 @@ import matplotlib.pyplot as plt
 #: Lsum is what papers call ROUGE-L of summaries with several sentences.
 METRICS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeLsum": "ROUGE-Lsum"}
 TIMES = {"train": "train_s", **{f"generate_{tokens}": f"infer{tokens}_s" for tokens in FORCED}}
+#: Of ``pyramidion-rouge --more``, in per cent: what a summary says that its document does not have.
+UNSUPPORTED = {"novel_1": "words not in document", "unsupported_numbers_share": "numbers not in document"}
 #: Times are compared with this row's, ours with ours and the paper's with the paper's: machines differ, ratios less.
 REFERENCE = "vanilla_8k"
 
@@ -82,11 +84,14 @@ def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
         if not about["seeds"]:
             continue
         runs, paper = list(about["seeds"].values()), about["published"]
-        scores = [interval(runs, metric) for metric in METRICS]
+        scores = [interval([stages["rouge"]["f1"][metric] for stages in runs]) for metric in METRICS]
+        unsupported = [interval([more(stages, name) for stages in runs]) for name in UNSUPPORTED]
         bits = None if row == "lead" else spread([stages["validate"]["bits_per_token"] for stages in runs])
         theirs = [paper.get("R1") or None, paper.get("R2") or None]
-        lines.append([row, lengths(run, row) if row != "lead" else None, len(runs), bits, *scores, *theirs])
-    titles = ["row", "lengths", "seeds", "bits/token", *METRICS.values(), "paper: R-1", "paper: R-2"]
+        read = lengths(run, row) if row != "lead" else None
+        lines.append([row, read, len(runs), bits, *scores, *unsupported, *theirs])
+    columns = [*METRICS.values(), *(f"{title}, %" for title in UNSUPPORTED.values())]
+    titles = ["row", "lengths", "seeds", "bits/token", *columns, "paper: R-1", "paper: R-2"]
     about = "F1 x 100 with 95% intervals over documents; mean ± standard deviation where there are seeds."
     return f"## Scores\n\n{about}\n\n" + measure.table(titles, lines)
 
@@ -97,9 +102,16 @@ def spread(values: list[float]) -> str:
     return f"{statistics.fmean(values):.2f}{deviation}"
 
 
-def interval(runs: list[dict[str, Any]], metric: str) -> str:
-    """``12.3 [12.0, 12.6]`` of one run, ``12.3 ± 0.2`` of several."""
-    scores = [stages["rouge"]["f1"][metric] for stages in runs]
+def more(stages: dict[str, Any], name: str) -> dict[str, float] | None:
+    """Return a measure of ``--more``; None where no summary has any such thing, or a run was scored without it."""
+    found = stages["rouge"].get("more", {}).get(name, {"mean": None})
+    return None if found["mean"] is None else found
+
+
+def interval(scores: list[dict[str, float] | None]) -> str | None:
+    """``12.3 [12.0, 12.6]`` of one run, ``12.3 ± 0.2`` of several; None where a run has no score."""
+    if None in scores:
+        return None
     if len(scores) > 1:
         return spread([score["mean"] for score in scores])
     return "{:.2f} [{:.2f}, {:.2f}]".format(*(scores[0][name] for name in ("mean", "low", "high")))

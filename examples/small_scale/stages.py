@@ -122,17 +122,20 @@ def generate(run: Run, row: str) -> dict[str, Any]:
 
 
 def score(run: Run, row: str) -> dict[str, Any]:
-    """The summaries in corpus order, and their ROUGE."""
-    folder, references = run.folder(row), str(run.corpus / "text" / "test.target")
+    """The summaries in corpus order, their ROUGE, and what they copy of the documents and say beside them."""
+    folder, text = run.folder(row), run.corpus / "text"
+    references, documents = str(text / "test.target"), str(text / "test.source")
     summaries, cli = str(folder / "summaries.txt"), [sys.executable, "-m"]
     if row != "lead":
         collect = ["pyramidion_fairseq.cli.summaries", str(folder / "generate.log"), "--output", summaries]
         process.run([*cli, *collect, "--references", references], folder / "score.log")
-    rouge = ["pyramidion_fairseq.cli.rouge", references, summaries, "--json", str(folder / "rouge.json")]
-    process.run([*cli, *rouge], folder / "score.log")
-    (scores,) = json.loads((folder / "rouge.json").read_text(encoding="utf-8"))["systems"].values()
+    rouge = ["pyramidion_fairseq.cli.rouge", references, summaries, "--more", documents]
+    process.run([*cli, *rouge, "--json", str(folder / "rouge.json")], folder / "score.log")
+    report = json.loads((folder / "rouge.json").read_text(encoding="utf-8"))
+    (scores,), more = report["systems"].values(), report["more"]
     f1 = {metric: statistics["fmeasure"] for metric, statistics in scores["scores"].items()}
-    return {"f1": f1, "documents": scores["documents"], "signature": scores["signature"]}
+    signatures = {"signature": scores["signature"], "more_signature": more["signature"]}
+    return {"f1": f1, "more": more["systems"][summaries], "documents": scores["documents"], **signatures}
 
 
 def take_lead(run: Run, row: str) -> dict[str, Any]:

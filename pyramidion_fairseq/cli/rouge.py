@@ -1,15 +1,32 @@
-"""``pyramidion-rouge``: ROUGE-1, -2, -L and -Lsum of summaries, with 95% bootstrap confidence intervals."""
+"""``pyramidion-rouge``: ROUGE-1, -2, -L and -Lsum of summaries, with 95% bootstrap confidence intervals.
+
+With ``--more`` also what they copy, repeat, and say that is not in the document.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
+import math
 import os
+from contextlib import suppress
 from typing import Any
 
 from ..errors import PyramidionError
-from ..scoring import BACKENDS, METRICS, RougeScores, RougeSettings, compare, lead_baseline, rouge_scores
+from ..scoring import (
+    BACKENDS,
+    MEASURES,
+    METRICS,
+    MeasureScores,
+    RougeScores,
+    RougeSettings,
+    compare,
+    compare_measures,
+    lead_baseline,
+    measure_scores,
+    rouge_scores,
+)
 from ..scoring.lead import mean_words
 from ..scoring.rouge import NAMES, STATISTICS, TOKENIZERS
 from ..scoring.text_files import check_roles, check_texts, read_lines, write_text
@@ -30,6 +47,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--lead", metavar="DOCUMENTS", help="documents, one a line: score their first words, too")
     parser.add_argument(
         "--lead-words", type=int, metavar="N", help="how many (default: as many as a reference has on average)"
+    )
+    parser.add_argument(
+        "--more",
+        metavar="DOCUMENTS",
+        help="documents, one a line: tell also what summaries copy of them (coverage, density), compression, novel "
+        "and repeated n-grams, words, numbers and names that the document lacks, and length (docs/scores.md)",
     )
     parser.add_argument("--backend", choices=list(BACKENDS), default=defaults.backend, help="default: %(default)s")
     parser.add_argument(
@@ -88,6 +111,23 @@ def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[st
     return references, systems
 
 
+def read_documents(args: argparse.Namespace, references: list[str]) -> list[str] | None:
+    """Return the documents of ``--more``; None without it.
+
+    Raises:
+        PyramidionError: the file is one of summaries or of references, or has another number of lines.
+    """
+    if args.more is None:
+        return None
+    for other in filter(None, (args.references, args.hypotheses, args.against)):
+        with suppress(OSError):
+            if os.path.samefile(args.more, other):
+                raise PyramidionError(f"--more wants the documents that were summarised, and {args.more} is {other}")
+    documents = read_lines(args.more)
+    check_texts(references, documents, (args.references, args.more))
+    return documents
+
+
 def table(scores: dict[str, RougeScores]) -> str:
     """Rows of F1, precision and recall for each system, in points, intervals in brackets."""
     count = len(next(iter(scores.values())).documents)
@@ -108,13 +148,72 @@ def comparison(differences: dict[str, dict[str, float]]) -> str:
     )
 
 
+def more_table(scores: dict[str, MeasureScores]) -> str:
+    """Return a row for each measure and a column for each system: mean and interval, and of how many documents."""
+    count = len(next(iter(scores.values())).documents)
+    cells = [[f"{count:,} documents", *scores]]
+    for measure, label in MEASURES.items():
+        cells.append([label, *(more_cell(result.get(measure), count) for result in scores.values())])
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = []
+    for label, *rest in cells:
+        columns = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:]))
+        lines.append("  ".join([f"{label:<{widths[0]}}", *columns]))
+    return "\n".join(lines)
+
+
+def more_cell(values: tuple[float, float, float, int], count: int) -> str:
+    """Return ``12.30 [12.00, 12.60]``, with the number of documents where only some have a value; ``-`` for none."""
+    mean, low, high, known = values
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" + (f" n={known:,}" if known < count else "")
+
+
+def more_comparison(differences: dict[str, dict[str, Any]], count: int) -> str:
+    """Return one line for each measure that both systems have."""
+    lines = []
+    for measure, row in differences.items():
+        if row["difference"] is not None:
+            text = "{}: difference {difference:+.2f} [{low:+.2f}, {high:+.2f}], p = {p:.3f}"
+            part = f" n={row['documents']:,}" if row["documents"] < count else ""
+            lines.append(text.format(MEASURES[measure], **row) + part)
+    return "\n".join(lines)
+
+
+def add_more(
+    report: dict[str, Any], documents: list[str], systems: dict[str, list[str]], args: argparse.Namespace
+) -> list[str]:
+    """Put what ``--more`` tells into the report; return what is printed of it.
+
+    Args:
+        report: as of :func:`run`.
+        documents: one a line.
+        systems: summaries by name, with those of the references.
+        args: the command's.
+    """
+    scores = measure_scores(documents, systems, settings_of(args), workers=args.workers, progress=True)
+    first = scores[args.hypotheses]
+    measured = {name: result.as_dict() for name, result in scores.items()}
+    report["more"] = {"documents": args.more, "signature": first.signature, "systems": measured}
+    printed = [more_table(scores)]
+    if args.against:
+        report["more"]["comparison"] = compare_measures(first, scores[args.against])
+        printed.append(more_comparison(report["more"]["comparison"], len(documents)))
+    return [*printed, first.signature]
+
+
+def settings_of(args: argparse.Namespace) -> RougeSettings:
+    """Return the settings that the options ask for."""
+    return RougeSettings(args.backend, not args.no_stemming, args.separator, args.samples, args.seed, args.tokenizer)
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Score, and print or write; return what is written as JSON."""
-    settings = RougeSettings(
-        args.backend, not args.no_stemming, args.separator, args.samples, args.seed, args.tokenizer
-    )
+    settings = settings_of(args)
     settings.signature(0)  # a backend that is not installed is found before the files are read
     references, systems = read_systems(args)
+    documents = read_documents(args, references)
     scores = {
         name: rouge_scores(references, texts, settings, workers=args.workers, progress=True)
         for name, texts in systems.items()
@@ -122,8 +221,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     first = scores[args.hypotheses]
     report: dict[str, Any] = {"systems": {name: result.as_dict() for name, result in scores.items()}}
     report.update(references=args.references, statistics=list(STATISTICS), signature=first.signature)
+    printed = [table(scores)]
     if args.against:
         report["comparison"] = compare(first, scores[args.against])
+        printed.append(comparison(report["comparison"]))
+    printed.append(first.signature)
+    if documents is not None:
+        printed += ["", *add_more(report, documents, {args.references: references, **systems}, args)]
     # Names of files may be no UTF-8: JSON has escapes for that.
     text = json.dumps(report, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
     output = utf8_stdout()
@@ -132,10 +236,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return report
     if args.json:
         write_text(args.json, text + "\n")
-    output.write(table(scores) + "\n")
-    if args.against:
-        output.write(comparison(report["comparison"]) + "\n")
-    output.write(first.signature + "\n")
+    output.write("".join(part + "\n" for part in printed))
     return report
 
 

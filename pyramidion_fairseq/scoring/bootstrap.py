@@ -48,3 +48,36 @@ def interval(means: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nda
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(means, [tail, 100 - tail], axis=0)
     return low, high
+
+
+def two_sided(means: np.ndarray) -> np.ndarray:
+    """Return p of "the mean is 0", (c,), from (samples, c) means of resamples.
+
+    Twice the share of resamples on the far side of zero (Efron and Tibshirani 1993), at least 1/samples.
+    """
+    far = np.minimum((means <= 0).mean(axis=0), (means >= 0).mean(axis=0))
+    return np.clip(2 * far, 1 / len(means), 1)
+
+
+def partial_bootstrap(rows: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean of every column over the documents that have a value in it, and those of resamples.
+
+    All documents are resampled, so that columns see the same resamples; of a resample, the mean is that of the drawn
+    documents that have a value.
+
+    Args:
+        rows: (n, c) float64, NaN where a document has no value.
+        samples: how many resamples, at least 1.
+        seed: of the generator.
+
+    Returns:
+        mean (c,) float64, NaN where no document has a value; the resamples' means (samples, c) float64, NaN where none
+        of the drawn documents has one; documents that have a value (c,) int64.
+    """
+    known = ~np.isnan(rows)
+    values = sorted_rows(np.concatenate([np.where(known, rows, 0.0), known], axis=1))
+    columns, drawn = rows.shape[1], bootstrap_means(values, samples, seed)
+    with np.errstate(invalid="ignore"):
+        mean = values[:, :columns].sum(axis=0) / values[:, columns:].sum(axis=0)
+        means = drawn[:, :columns] / drawn[:, columns:]
+    return mean, means, known.sum(axis=0)

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import PyramidionError
 from ..version import __version__
 from . import files2rouge_backend, rouge_score_backend
-from .bootstrap import bootstrap_means, interval, sorted_rows
+from .bootstrap import bootstrap_means, interval, sorted_rows, two_sided
 from .sentences import VERSION as SPLITTER
 from .sentences import split_sentences
 from .unicode_words import VERSION as UNICODE_WORDS
@@ -64,12 +64,22 @@ class RougeSettings:
         """Whether words and sentences are those of any script."""
         return self.tokenizer == "unicode"
 
+    @property
+    def words_rule(self) -> str:
+        """What words are, for a signature."""
+        return f"unicode.{UNICODE_WORDS}" if self.any_script else "rouge-score"
+
+    @property
+    def sentences_rule(self) -> str:
+        """How sentences were found, for a signature."""
+        return f"auto.{SPLITTER}" if self.separator is None else repr(self.separator)
+
     def signature(self, documents: int) -> str:
         """One line that two scores must share to be comparable."""
         parts = {
             "stem": "yes" if self.stemming else "no",
-            "tok": f"unicode.{UNICODE_WORDS}" if self.any_script else self.backend,
-            "sent": f"auto.{SPLITTER}" if self.separator is None else repr(self.separator),
+            "tok": self.words_rule if self.any_script else self.backend,
+            "sent": self.sentences_rule,
             "n": documents,
             "samples": self.samples,
             "seed": self.seed,
@@ -207,8 +217,8 @@ def compare(first: RougeScores, second: RougeScores) -> dict[str, dict[str, floa
         second: of another, on the same documents in the same order.
 
     Returns:
-        For each of METRICS the ``difference`` in points, its 95% interval ``low`` to ``high``, and ``p``, two-sided:
-        twice the share of resamples on the far side of zero (Efron and Tibshirani 1993, at least 1/samples).
+        For each of METRICS the ``difference`` in points, its 95% interval ``low`` to ``high``, and ``p``, two-sided
+        (:func:`~pyramidion_fairseq.scoring.bootstrap.two_sided`).
 
     Raises:
         PyramidionError: not as many documents, or other settings.
@@ -219,9 +229,7 @@ def compare(first: RougeScores, second: RougeScores) -> dict[str, dict[str, floa
     rows = sorted_rows(first.documents[:, :, f1] - second.documents[:, :, f1])
     means = bootstrap_means(rows, first.settings.samples, first.settings.seed)
     low, high = interval(means)
-    far = np.minimum((means <= 0).mean(axis=0), (means >= 0).mean(axis=0))
-    p = np.clip(2 * far, 1 / first.settings.samples, 1)
-    columns = zip(METRICS, rows.mean(axis=0), low, high, p)
+    columns = zip(METRICS, rows.mean(axis=0), low, high, two_sided(means))
     return {
         metric: {"difference": float(difference), "low": float(a), "high": float(b), "p": float(chance)}
         for metric, difference, a, b, chance in columns

@@ -1,20 +1,22 @@
-"""ROUGE by the ``rouge-score`` package: pure Python, always works."""
+"""ROUGE by the ``rouge-score`` package: pure Python, always works; by its equal in Rust where that is installed."""
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
 from functools import lru_cache, partial
-from typing import Sequence
+from importlib import metadata
+from types import ModuleType
+from typing import Any, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import PyramidionError
+from .processes import for_each
 from .unicode_words import unicode_words
 
-#: Below this many documents, starting processes takes longer than it saves.
-_WORTH_A_POOL = 64
+#: rouge-score-rs gives every score of rouge-score to the last bit: that was seen of these versions, and no other pair
+#: of versions is trusted with it. ``tests/scoring/test_engines.py`` compares them.
+COMPARED = {"rouge-score": "0.1.2", "rouge-score-rs": "0.2.1"}
+_KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 Sentences = Sequence[str]
 
@@ -38,26 +40,46 @@ class _Tokenizer:
         return tokenize.tokenize(text, self.stemmer)
 
 
-@lru_cache(maxsize=4)
-def _scorer(stemming: bool, tokenizer: str = "rouge-score"):
+@lru_cache(maxsize=1)
+def fast_engine() -> ModuleType | None:
+    """Return rouge-score-rs's scorer where the versions of COMPARED are installed; else None."""
+    try:
+        if any(metadata.version(name) != version for name, version in COMPARED.items()):
+            return None
+        from rouge_score_rs import rouge_scorer
+    except (metadata.PackageNotFoundError, ImportError):
+        return None
+    return rouge_scorer
+
+
+@lru_cache(maxsize=8)
+def scorer(stemming: bool, tokenizer: str = "rouge-score", engine: ModuleType | None = None) -> Any:
+    """Return what scores a pair of texts: ``score(reference, hypothesis)``.
+
+    Args:
+        stemming: cut words to their stems.
+        tokenizer: "rouge-score": words of a to z and 0 to 9; "unicode": of any script.
+        engine: what :func:`fast_engine` returns; None: rouge-score itself.
+
+    Raises:
+        PyramidionError: rouge-score is not installed.
+    """
     try:
         from rouge_score import rouge_scorer
     except ImportError:
         raise PyramidionError("ROUGE needs the package rouge-score: pip install rouge-score") from None
-    return rouge_scorer.RougeScorer(
-        ["rouge1", "rouge2", "rougeL", "rougeLsum"], tokenizer=_Tokenizer(stemming, tokenizer)
-    )
+    if engine is not None and tokenizer == "rouge-score":
+        return engine.RougeScorer(list(_KINDS), use_stemmer=stemming)
+    return (engine or rouge_scorer).RougeScorer(list(_KINDS), tokenizer=_Tokenizer(stemming, tokenizer))
 
 
 def version() -> str:
-    """Of the installed package.
+    """Return that of rouge-score, whose scores these are whatever computes them.
 
     Raises:
         PyramidionError: it is not installed.
     """
-    _scorer(True)
-    from importlib import metadata
-
+    scorer(True)
     return "rouge-score-" + metadata.version("rouge-score")
 
 
@@ -66,8 +88,8 @@ def score_pair(
 ) -> list[tuple[float, float, float]]:
     """(reference, hypothesis), in sentences -> (precision, recall, F1) of ROUGE-1, -2, -L and -Lsum, in [0, 1]."""
     reference, hypothesis = ("\n".join(sentences) for sentences in pair)
-    scores = _scorer(stemming, tokenizer).score(reference, hypothesis)
-    return [tuple(scores[name]) for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")]
+    scores = scorer(stemming, tokenizer, fast_engine()).score(reference, hypothesis)
+    return [tuple(scores[name]) for name in _KINDS]
 
 
 def score_documents(
@@ -89,11 +111,8 @@ def score_documents(
         progress: show a bar on a terminal.
         tokenizer: "rouge-score": words of a to z and 0 to 9; "unicode": of any script.
     """
-    _scorer(stemming, tokenizer)
+    scorer(stemming, tokenizer, fast_engine())
     score, pairs = partial(score_pair, stemming=stemming, tokenizer=tokenizer), list(zip(references, hypotheses))
-    bar = partial(tqdm, total=len(pairs), unit="documents", disable=None if progress else True, leave=False)
-    if workers <= 1 or len(pairs) < _WORTH_A_POOL:
-        return np.array(list(bar(map(score, pairs))), dtype=np.float64)
-    start = "fork" if sys.platform == "linux" else None
-    with multiprocessing.get_context(start).Pool(workers) as pool:
-        return np.array(list(bar(pool.imap(score, pairs, chunksize=16))), dtype=np.float64)
+    # The engine in Rust is done before other processes have started.
+    native = fast_engine() is not None and tokenizer == "rouge-score"
+    return np.array(for_each(score, pairs, 1 if native else workers, progress), dtype=np.float64)

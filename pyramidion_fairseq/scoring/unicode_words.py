@@ -43,13 +43,23 @@ def unicode_words(text: str, stemmer: Any = None) -> list[str]:
         stemmer: for words of a to z, as of rouge-score; others are not cut.
     """
     if text.isascii():
-        words = _ASCII_WORD.findall(text.lower())
+        words = ascii_words(text)
     else:
         text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
         words = _WORD.findall(unicodedata.normalize("NFKC", text.casefold()))
     if stemmer is None:
         return words
     return [stemmer.stem(word) if _LATIN_WORD.fullmatch(word) else word for word in words]
+
+
+def cased_words(text: str) -> list[str]:
+    """Return the words of a text as :func:`unicode_words` parts them, with their capitals."""
+    return _WORD.findall(unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)))
+
+
+def ascii_words(text: str) -> list[str]:
+    """Return the words that rouge-score finds: of a to z and 0 to 9, in lower case, not cut to their stems."""
+    return _ASCII_WORD.findall(text.lower())
 
 
 def word_ends(text: str) -> list[int]:

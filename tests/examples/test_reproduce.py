@@ -44,13 +44,31 @@ def test_rows_are_trained_generated_and_scored(reproduced):
         assert seed == ("" if row == "lead" else "1")
         assert all(0 <= f1[m]["low"] <= f1[m]["mean"] <= f1[m]["high"] <= 100 for m in report.METRICS)
         assert len((folder / "summaries.txt").read_text("utf-8").splitlines()) == 6
+        assert stages["rouge"]["more"]["novel_1"]["documents"] == 6
+        assert stages["rouge"]["more"]["unsupported_numbers_share"]["mean"] is None  # the corpus has no digits
+        assert stages["rouge"]["more_signature"].startswith("more|tok:rouge-score|")
     # The summaries of this corpus are its documents' first words.
     assert rows["lead"]["seeds"][""]["rouge"]["f1"]["rouge1"]["mean"] > 30
+    lead = rows["lead"]["seeds"][""]["rouge"]["more"]
+    assert lead["coverage"]["mean"] > 95 and lead["novel_1"]["mean"] == pytest.approx(100 - lead["coverage"]["mean"])
     assert rows["transpooler_2k_512"]["published"]["R1"] == "39.1"
     assert rows["transpooler_2k_512_max_window"]["published"]["R2"] == "14.2"
     table = (output / "results.md").read_text("utf-8")
     assert re.search(r"\| transpooler_2k_512 +\| 512, 512 -> 128 +\|.*\| 39.1 +\| 14.6 +\|", table)
+    assert re.search(r"\| ROUGE-Lsum +\| words not in document, % +\| numbers not in document, % +\| paper", table)
+    novel = rows["transpooler_2k_512"]["seeds"]["1"]["rouge"]["more"]["novel_1"]
+    cell = "{mean:.2f} [{low:.2f}, {high:.2f}]".format(**novel)
+    assert re.search(rf"\| transpooler_2k_512 +\|.*\| {re.escape(cell)} +\| +\| 39.1 +\|", table)
     assert (output / "results.png").stat().st_size > 10_000
+
+
+def test_cells_of_several_seeds_and_of_runs_that_were_scored_without_more():
+    new, old = ({"rouge": {"more": {"novel_1": {"mean": mean, "low": 0, "high": 9}}}} for mean in (2.0, None))
+    assert report.more(new, "novel_1")["mean"] == 2
+    assert report.more(old, "novel_1") is None and report.more({"rouge": {"f1": {}}}, "novel_1") is None
+    assert report.interval([report.more(new, "novel_1")]) == "2.00 [0.00, 9.00]"
+    assert report.interval([{"mean": 2}, {"mean": 4}]) == "3.00 ± 1.41"
+    assert report.interval([report.more(new, "novel_1"), None]) is None
 
 
 def test_what_is_done_is_not_done_again(reproduced, program):

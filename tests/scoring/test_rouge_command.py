@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 
@@ -117,6 +118,46 @@ def test_lead_of_text_without_spaces(files, capsys):
     assert scores["rouge2"]["fmeasure"]["mean"] == pytest.approx(100)
 
 
+def cells(lines):
+    """Rows of the table of --more by their name: one cell a system."""
+    rows = [re.split(" {2,}", line) for line in lines[lines.index("") + 1 :] if "  " in line]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_more(files, capsys):
+    """The documents have 9 and 5 words; the summaries copy 3 each; of the other ones' two, one is in a document."""
+    main(["test.target", "summaries.txt", "--more", "test.source", "--against", "other.txt", "--json", "more.json"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[lines.index("") - 1].startswith("rouge|stem:yes|")
+    assert lines[-1].startswith("more|tok:rouge-score|case:lower|stem:no|sent:auto.1|facts:1|n:2|samples:1000|seed:1|")
+    table = cells(lines)
+    assert table["2 documents"] == ["test.target", "summaries.txt", "other.txt"]
+    assert table["density, words"] == ["3.90 [1.80, 6.00]", "3.00 [3.00, 3.00]", "0.25 [0.00, 0.50]"]
+    assert table["compression, times"][1] == "2.33 [1.67, 3.00]"  # 9 / 3 and 5 / 3
+    assert table["coverage, %"][1:] == ["100.00 [100.00, 100.00]", "25.00 [0.00, 50.00]"]
+    assert table["novel 3-grams, %"] == ["33.33 [0.00, 66.67]", "0.00 [0.00, 0.00]", "-"]
+    assert table["unsupported words"] == ["1.00 [0.00, 2.00]", "0.00 [0.00, 0.00]", "1.50 [1.00, 2.00]"]
+    assert "coverage, %: difference +75.00 [+50.00, +100.00], p = 0.001" in lines
+    assert not any(line.startswith("novel 3-grams, %: difference") for line in lines)
+    report = json.loads((files / "more.json").read_text(encoding="utf-8"))["more"]
+    assert report["documents"] == "test.source" and report["signature"] == lines[-1]
+    assert list(report["systems"]) == ["test.target", "summaries.txt", "other.txt"]
+    assert report["systems"]["summaries.txt"]["words"] == {"mean": 3, "low": 3, "high": 3, "documents": 2}
+    assert report["systems"]["other.txt"]["novel_3"]["mean"] is None
+    assert report["comparison"]["coverage"]["difference"] == 75
+
+
+def test_more_tells_of_how_many_documents(files, capsys):
+    (files / "test.source").write_text("the cat sat in 2018 on the mat\na dog barked\n", encoding="utf-8")
+    (files / "summaries.txt").write_text("the cat sat in 2019\na dog barked\n", encoding="utf-8")
+    main(["test.target", "summaries.txt", "--more", "test.source", "--lead", "test.source", "--tokenizer", "unicode"])
+    lines = capsys.readouterr().out.splitlines()
+    table = cells(lines)
+    assert table["2 documents"] == ["test.target", "summaries.txt", "lead baseline (first 6 words)"]
+    assert table["unsupported numbers, %"] == ["-", "100.00 [100.00, 100.00] n=1", "0.00 [0.00, 0.00] n=1"]
+    assert "|tok:unicode.1|" in lines[-1]
+
+
 def test_files_of_windows_score_alike(files, capsys):
     main(["test.target", "windows.txt", "--json", "-"])
     windows = json.loads(capsys.readouterr().out)["systems"]["windows.txt"]
@@ -151,6 +192,10 @@ def test_copies_are_pointed_out(files, caplog):
         (["test.target", "summaries.txt", "--against", "summaries.txt"], "--against is the same file"),
         (["test.target", "summaries.txt", "--lead-words", "3"], "needs --lead"),
         (["test.target", "summaries.txt", "--lead", "longer.txt"], "longer.txt has 3"),
+        (["test.target", "summaries.txt", "--more", "longer.txt"], "longer.txt has 3"),
+        (["test.target", "summaries.txt", "--more", "missing.txt"], "cannot read missing.txt: No such file"),
+        (["test.target", "summaries.txt", "--more", "summaries.txt"], "--more wants the documents"),
+        (["test.target", "summaries.txt", "--more", "test.target"], "--more wants the documents"),
         (
             ["test.target", "summaries.txt", "--tokenizer", "unicode", "--backend", "files2rouge"],
             "goes with the backend",

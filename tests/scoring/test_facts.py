@@ -1,0 +1,38 @@
+"""Numbers and names: what is one, and what is not."""
+
+import pytest
+
+from pyramidion_fairseq.scoring.facts import capitalised_names, numbers
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("In 2018, 12,000 of 1,234,567 had 0.05 (95%).", ["2018", "12000", "1234567", "0.05", "95"]),
+        ("p53, cbf1 and h1n1 are names", []),
+        ("10mg, the 5th, covid-19, -3 and x_1", ["10", "5", "19", "3", "1"]),
+        ("[1,2,3] and 3,5 and 0,125", ["1", "2", "3", "3", "5", "0", "125"]),
+        ("version 1.2.3 ends in 7.", ["1.2.3", "7"]),
+        ("p5.3 and p5.3.1", []),
+        ("1,2345 and 1234,567", ["1", "2345", "1234", "567"]),
+        ("three of <dig> and <dig>.", []),
+        ("１２ и 3", ["12", "3"]),
+        ("", []),
+    ],
+)
+def test_numbers(text, found):
+    assert numbers(text) == found
+
+
+@pytest.mark.parametrize(
+    "sentences, any_script, names",
+    [
+        (["The model of Anna Smith reads HIV and mRNA.", "Anna is I."], False, ["Anna", "Smith", "HIV"]),
+        (["(The) U.S. and COVID-19 in A.B."], False, ["COVID"]),
+        (["Вчера Анна Смит была в Москве.", "Élan de Ève"], True, ["Анна", "Смит", "Москве", "Ève"]),
+        (["lower case only", ""], False, []),
+        (["我们在 Beijing 研究"], True, ["Beijing"]),
+    ],
+)
+def test_names(sentences, any_script, names):
+    assert capitalised_names(sentences, any_script) == names
