@@ -22,7 +22,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed.utils import _TensorPlaceholder
 
-from .compat import evaluated_options, pickle_names
+from .compat import continued_runs, evaluated_options, pickle_names
 from .errors import PyramidionError
 from .files import replacing
 
@@ -118,6 +118,7 @@ class _SafeTorch(types.ModuleType):
         state = _read(file, map_location)
         if "model" not in state:
             raise DamagedCheckpointError(f"{_name(file)} has no 'model' in it: it is no checkpoint of fairseq")
+        continued_runs.complete(state)
         return state
 
 
