@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Dict, Mapping, Union
 import torch
 from fairseq import checkpoint_utils
 
-from .compat import archive_check, evaluated_options, pickle_names, plain_options
+from .compat import archive_check, continued_runs, evaluated_options, pickle_names, plain_options
 from .compat.allowed_names import ALLOWED, RefusedArrayError
 from .errors import PyramidionError
 from .files import replacing
@@ -88,6 +88,7 @@ class _SafeTorch(types.ModuleType):
         state = _read(file, map_location)
         if "model" not in state:
             raise DamagedCheckpointError(f"{_name(file)} has no 'model' in it: it is no checkpoint of fairseq")
+        continued_runs.complete(state)
         return state
 
 

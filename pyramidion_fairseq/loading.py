@@ -11,7 +11,7 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
-from . import pretrained
+from . import pretrained, vocabularies
 from .errors import PyramidionError, one_line, reading
 from .files import check_plain_name
 from .models.hub_interface import PyramidionHubInterface
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 #: What a folder given instead of a checkpoint is searched for.
 CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt", "model.pt")
-SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
 
 
 def load_summarizer(
@@ -39,8 +38,8 @@ def load_summarizer(
         checkpoints: files, folders with one of :data:`CHECKPOINTS`, or names of models that come with the package
             (:mod:`.pretrained`); a string may hold several, with ``:`` between.
         data: the folder with ``dict.*.txt``. Without it: the checkpoint's own, or the one that it was trained on.
-        sentencepiece_model: without it: one of :data:`SENTENCEPIECE` beside the checkpoint, the dictionaries or their
-            folder, if the dictionaries have pieces in them.
+        sentencepiece_model: without it: one of :data:`~pyramidion_fairseq.vocabularies.SENTENCEPIECE` beside the
+            checkpoint, the dictionaries or their folder, if the dictionaries have pieces in them.
         device: "cpu", "cuda", "cuda:1", ...; "auto" is a GPU where there is one.
         fp16: half precision, on a GPU.
         overrides: values for options of the checkpoints, of model or task.
@@ -50,7 +49,7 @@ def load_summarizer(
     """
     paths = [_find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
     place = _device(device)
-    models, task, cfg = [], None, None
+    models, task, cfg, records = [], None, None, {}
     for path in paths:
         with reading(path, "loaded"):
             state = checkpoint_utils.load_checkpoint_to_cpu(path)
@@ -58,11 +57,16 @@ def load_summarizer(
             _override(cfg, overrides or {})
             if task is None:
                 task = _set_up_task(cfg, path, data)
-            _check_dictionary(state["model"], task, path)
+            _check_dictionary(state, task, path)
+            records[path] = state.get("extra_state")
             state = {**state, "cfg": cfg, "args": None}
             loaded, _, _ = checkpoint_utils.load_model_ensemble_and_task([path], task=task, state=state)
         models += loaded
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
+    if cfg.bpe and cfg.bpe._name == "sentencepiece":
+        for path, record in records.items():
+            remedy = "say with --sentencepiece-model where that is"
+            vocabularies.check_sentencepiece(record, cfg.bpe.sentencepiece_model, path, remedy)
     hub = PyramidionHubInterface(cfg, task, models).to(place)
     hub.generation_settings = pretrained.generation_settings(os.path.dirname(paths[0]))
     hub.eval()
@@ -129,17 +133,16 @@ def _check_place(path: str, *separators: str) -> None:
         raise PyramidionError(f"{path} has {' and '.join(parts)} in it, which fairseq cannot take: rename the folder")
 
 
-def _check_dictionary(tensors: dict[str, torch.Tensor], task: Any, path: str) -> None:
+def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
     """Told before the model is built, whose own errors are about training."""
-    embedding, dictionary = tensors.get("encoder.embed_tokens.weight"), task.source_dictionary
-    if embedding is None:
-        return
+    embedding, dictionary = state["model"].get("encoder.embed_tokens.weight"), task.source_dictionary
     without_mask = len(dictionary) + ("<mask>" not in dictionary)  # BART's <mask> may be left out
-    if not len(dictionary) <= len(embedding) <= without_mask:
+    if embedding is not None and not len(dictionary) <= len(embedding) <= without_mask:
         raise PyramidionError(
             f"{path} has {len(embedding):,} symbols and does not belong to the dictionaries in {task.cfg.data}, which "
             f"have {len(dictionary):,}: say with --data where its own are"
         )
+    vocabularies.check(state.get("extra_state"), task, path, "say with --data where its own are")
 
 
 def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:
@@ -181,14 +184,14 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
 
 
 def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
-    recorded = cfg.get("bpe") and cfg.bpe.get("sentencepiece_model")
+    recorded = vocabularies.sentencepiece_of(cfg.get("bpe"))
     folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
-    places = [os.path.join(folder, name) for folder in folders for name in SENTENCEPIECE]
-    for place in [str(recorded), *places] if recorded else places:
-        if os.path.isfile(place):
-            return place
+    found = recorded or next(vocabularies.sentencepiece_in(folders), None)
+    if found:
+        return found
     raise PyramidionError(
-        f"no {SENTENCEPIECE[0]} in {', '.join(dict.fromkeys(folders))}: say with --sentencepiece-model where it is"
+        f"no {vocabularies.SENTENCEPIECE[0]} in {', '.join(dict.fromkeys(folders))}: say with --sentencepiece-model "
+        "where it is"
     )
 
 
@@ -207,8 +210,7 @@ def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
 
 
 def _check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
-    processor = tokenizer.processor
-    pieces = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
+    pieces = tokenizer.pieces
     known = sum(piece in tokenizer.dictionary.indices for piece in pieces)
     if 2 * known < len(pieces):
         raise PyramidionError(

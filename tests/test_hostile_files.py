@@ -142,6 +142,9 @@ def test_dictionaries_that_are_none_or_of_another_model(folder, content, message
 def test_a_sentencepiece_model_of_another_corpus_is_said(folder, caplog):
     """Half of its pieces are known, so that it may be meant; that the others are not is worth a warning."""
     lines = (folder / "dict.source.txt").read_text(encoding="utf-8").splitlines()
+    state = torch.load(folder / "checkpoint_best.pt", weights_only=True)
+    state["cfg"]["task"]["data"] = "/nonexistent"  # a dictionary of its training would be compared
+    torch.save(state, folder / "checkpoint_best.pt")
     changed = [f"\u2581other{number} 1" if number % 3 == 0 else line for number, line in enumerate(lines)]
     for side in ("source", "target"):
         (folder / f"dict.{side}.txt").write_text("\n".join(changed) + "\n", encoding="utf-8")

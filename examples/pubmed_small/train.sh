@@ -2,14 +2,14 @@
 # The small model of articles from PubMed that comes with the package, from the corpus to the released folder.
 #   examples/pubmed_small/train.sh SUMPUBMED OUT
 # SUMPUBMED holds train, val and test .jsonl.gz. Stopped and started again, it goes on where it was. GAP_UPDATES and
-# UPDATES (750 and 1300) are those of the two trainings; LAUNCHER="nice -n 10" goes before every one of them.
+# UPDATES (750 and 1250) are those of the two trainings; LAUNCHER="nice -n 10" goes before every one of them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH="$PWD/.venv/bin:$PATH" PYTHONPATH="$PWD" PYTHONWARNINGS=ignore
 
 [ $# = 2 ] || { sed -n '2,6p' "$0" >&2; exit 2; }
 source_folder=$1 out=$2
-gap_updates=${GAP_UPDATES:-750} updates=${UPDATES:-1300}
+gap_updates=${GAP_UPDATES:-750} updates=${UPDATES:-1250}
 here=examples/pubmed_small
 say() { printf '\n== %s\n' "$*"; }
 done_once() { # NAME COMMAND...: once, however often this script is started

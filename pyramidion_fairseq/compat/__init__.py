@@ -9,13 +9,15 @@ import sys
 
 import torch
 
-from . import shards, whole_checkpoints
+from . import continued_runs, matching_data, shards, whole_checkpoints
 
 logger = logging.getLogger(__name__)
 
 
 def install() -> None:
     """Stand in for the compiled parts of fairseq that are missing, mend options, write whole checkpoints.
+
+    Runs that are continued, and checkpoints that meet data, are checked.
 
     Call it when the plugin is imported: ``--user-dir`` is read before the command's options are, so the default of
     ``--scoring`` can still be changed. Calling it again does nothing.
@@ -28,6 +30,8 @@ def install() -> None:
         _score_with_sacrebleu()
     _block_ngrams_that_are_there()
     whole_checkpoints.install()
+    continued_runs.install()
+    matching_data.install()
     _bf16_without_tpu()
     shards.install()
     _data_parallel_on_a_cpu()

@@ -111,6 +111,11 @@ class SentencepieceTokenizer(Tokenizer):
         except (OSError, RuntimeError):
             raise PyramidionError(f"{path} is no sentencepiece model, or cannot be read") from None
 
+    @property
+    def pieces(self) -> list[str]:
+        """All pieces of the model, in its order."""
+        return [self.processor.id_to_piece(number) for number in range(self.processor.get_piece_size())]
+
     def _split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
         try:
             found = self.processor.encode(text, out_type="offset_mapping")

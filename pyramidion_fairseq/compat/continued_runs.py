@@ -1,0 +1,183 @@
+"""What stock fairseq forgets of a run that is continued: its dictionaries, how patient it has been, its metric.
+
+``--patience`` counts in the process, so that a run continued after a kill would stop later than one never stopped, and
+a run that had stopped would go on. The count is in the checkpoint's ``extra_state`` here, and so are the dictionaries
+(:mod:`pyramidion_fairseq.vocabularies`). The best value so far is forgotten where it is one of another metric:
+otherwise it could stay the best forever.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from typing import Any, Iterator, Mapping
+
+from fairseq import checkpoint_utils
+from fairseq.trainer import Trainer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from .. import vocabularies
+
+logger = logging.getLogger(__name__)
+
+#: In ``extra_state``: {"best": float, "num_runs": int} of ``should_stop_early``.
+PATIENCE = "patience"
+#: In ``extra_state`` once it has been read: (name, whether more is better) of the metric that "best" is of.
+METRIC = "best_metric"
+#: In ``extra_state``: how often ``--lr-scheduler reduce_lr_on_plateau`` has seen nothing better.
+PLATEAU = "plateau"
+#: Modules that have fairseq's training loop: as it is installed, run as a file, and in processes spawned by that.
+_TRAINING = ("fairseq_cli.train", "__main__", "__mp_main__")
+
+
+def install() -> None:
+    """Make fairseq's trainer remember and check. Calling it again does nothing."""
+    if getattr(Trainer.load_checkpoint, "continues", False):
+        return
+    Trainer.state_dict = _with_records(Trainer.state_dict)
+    Trainer.load_checkpoint = _trainer_loader(Trainer.load_checkpoint)
+    checkpoint_utils.load_checkpoint = _run_loader(checkpoint_utils.load_checkpoint)
+
+
+def complete(state: Mapping[str, Any]) -> None:
+    """Add to a checkpoint's ``extra_state`` what its options tell, which the trainer does not hand on."""
+    vocabularies.complete(state)
+    options = vocabularies.options_of(state, "checkpoint")
+    name = options.get("best_checkpoint_metric")
+    if name and isinstance(state.get("extra_state"), dict):
+        state["extra_state"][METRIC] = (name, bool(options.get("maximize_best_checkpoint_metric")))
+
+
+def _with_records(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def state_dict(self) -> dict[str, Any]:
+        """As of fairseq, with the dictionaries and the patience."""
+        state = stock(self)
+        found = _vocabularies(self)
+        if found is not None:
+            state["extra_state"][vocabularies.KEY] = found
+        for module in _training_modules():
+            stop = module.should_stop_early
+            if getattr(stop, "best", None) is not None:
+                state["extra_state"][PATIENCE] = {"best": float(stop.best), "num_runs": int(stop.num_runs)}
+        scheduler = _plateau(self)
+        if scheduler is not None:
+            state["extra_state"][PLATEAU] = int(scheduler.num_bad_epochs)
+        return state
+
+    return state_dict
+
+
+def _vocabularies(trainer: Any) -> dict[str, Any] | None:
+    """Of the data; looked up once, since files can change while training runs."""
+    if "vocabularies" not in vars(trainer):
+        trainer.vocabularies = vocabularies.of_training(trainer.task, getattr(trainer.cfg, "bpe", None))
+    return trainer.vocabularies
+
+
+def _trainer_loader(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def load_checkpoint(
+        self,
+        filename,
+        reset_optimizer=False,
+        reset_lr_scheduler=False,
+        optimizer_overrides=None,
+        reset_meters=False,
+    ):
+        """As of fairseq.
+
+        Raises:
+            PyramidionError: the checkpoint is of other dictionaries, or of another sentencepiece model, than the data.
+        """
+        ours = _vocabularies(self)
+        extra_state = stock(self, filename, reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters)
+        if extra_state is not None:
+            _check(self, extra_state, filename, ours)
+            if not reset_optimizer and not reset_meters:
+                _go_on(self, extra_state)
+        return extra_state
+
+    load_checkpoint.continues = True
+    return load_checkpoint
+
+
+def _check(trainer: Any, extra_state: Any, filename: str, ours: Mapping[str, Any] | None) -> None:
+    remedy = (
+        "prepare the data with the dictionary of the checkpoint (fairseq-preprocess --srcdict), or train anew in "
+        "another --save-dir"
+    )
+    quiet = trainer.data_parallel_rank != 0
+    vocabularies.check(extra_state, trainer.task, filename, remedy, quiet)
+    vocabularies.check_same_sentencepiece(extra_state, ours, filename)
+
+
+def _go_on(trainer: Any, extra_state: dict[str, Any]) -> None:
+    """Take up the counts of bad validations, or start anew where another metric decides what is best."""
+    cfg, scheduler = trainer.cfg.checkpoint, _plateau(trainer)
+    now = (cfg.best_checkpoint_metric, bool(cfg.maximize_best_checkpoint_metric))
+    then = tuple(extra_state.get(METRIC) or now)
+    if then != now:
+        best = extra_state.pop("best", None)
+        if trainer.data_parallel_rank == 0:
+            before, after = (f"{'largest' if maximize else 'smallest'} {name}" for name, maximize in (then, now))
+            logger.warning(
+                f"checkpoint_best.pt was that of the {before} and will be that of the {after}: the best so far, "
+                f"{best}, is forgotten, and the next checkpoint after a validation is the best"
+            )
+        if scheduler is not None:
+            scheduler.best = float("-inf") if scheduler.mode == "max" else float("inf")
+        return
+    counted = extra_state.get(PATIENCE) or {"best": extra_state.get("best"), "num_runs": 0}
+    for module in _training_modules():
+        module.should_stop_early.best, module.should_stop_early.num_runs = counted["best"], counted["num_runs"]
+    if scheduler is not None:
+        scheduler.num_bad_epochs = extra_state.get(PLATEAU, 0)
+        # fairseq saves the checkpoint of an epoch's end before the scheduler hears of the validation.
+        if extra_state["train_iterator"].get("iterations_in_epoch") == 0 and extra_state.get("val_loss") is not None:
+            trainer.lr_step(extra_state["train_iterator"]["epoch"], extra_state["val_loss"])
+
+
+def _plateau(trainer: Any) -> ReduceLROnPlateau | None:
+    """torch's scheduler, where it is the one that waits for validations."""
+    scheduler = getattr(trainer.lr_scheduler, "lr_scheduler", None)
+    return scheduler if isinstance(scheduler, ReduceLROnPlateau) else None
+
+
+def _run_loader(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
+        """As of fairseq; nothing is left of another run in this process, and a run that had stopped does not go on."""
+        vars(checkpoint_utils.save_checkpoint).pop("best", None)
+        for module in _training_modules():
+            module.should_stop_early.best, module.should_stop_early.num_runs = None, 0
+            if not getattr(module.train, "stops", False):
+                module.train = _epoch(module.train, module)
+        return stock(cfg, trainer, **passthrough_args)
+
+    return load_checkpoint
+
+
+def _epoch(stock: Any, module: Any) -> Any:
+    @functools.wraps(stock)
+    def train(cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """As of fairseq: an epoch. None where patience was at its end when the run was stopped."""
+        count = module.should_stop_early.num_runs
+        if 0 < cfg.checkpoint.patience <= count:
+            logger.info(
+                f"this run had stopped: no better validation in the last {count} (--patience "
+                f"{cfg.checkpoint.patience}); to go on, give a larger one"
+            )
+            return [None], True
+        return stock(cfg, *args, **kwargs)
+
+    train.stops = True
+    return train
+
+
+def _training_modules() -> Iterator[Any]:
+    for name in _TRAINING:
+        module = sys.modules.get(name)
+        if hasattr(module, "should_stop_early"):
+            yield module

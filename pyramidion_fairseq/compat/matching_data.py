@@ -1,0 +1,123 @@
+"""Models that meet data of another dictionary, or text of another sentencepiece model, in fairseq's own commands.
+
+Where fairseq's loader reads a checkpoint to generate or to validate, where a task opens its data, and where it builds
+its BPE. Training is in :mod:`.continued_runs`. What is compared is told in :mod:`pyramidion_fairseq.vocabularies`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+from fairseq import checkpoint_utils, tasks, utils
+from fairseq.data import Dictionary
+from fairseq.tasks.translation import TranslationTask
+
+from .. import vocabularies
+from ..errors import PyramidionError, reading
+
+_REMEDY = "give the data that was prepared with the model's dictionary (prepare with --srcdict, or another checkpoint)"
+_READ = "checkpoints_read"
+
+
+def install() -> None:
+    """Make fairseq compare dictionaries. Calling it again does nothing."""
+    if getattr(checkpoint_utils.load_model_ensemble_and_task, "compares_dictionaries", False):
+        return
+    checkpoint_utils.load_model_ensemble_and_task = _loader(checkpoint_utils.load_model_ensemble_and_task)
+    tasks.FairseqTask.build_bpe = _bpe_builder(tasks.FairseqTask.build_bpe)
+    TranslationTask.setup_task = classmethod(_task_builder(TranslationTask.setup_task.__func__))
+
+
+def _loader(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def load_model_ensemble_and_task(
+        filenames, arg_overrides=None, task=None, strict=True, suffix="", num_shards=1, state=None
+    ):
+        """As of fairseq; each checkpoint's dictionaries are compared with the task's before its model is built.
+
+        With ``state``, the caller has read the checkpoint, and compares.
+
+        Raises:
+            PyramidionError: they differ.
+        """
+        models, cfg = [], None
+        for filename in filenames:
+            read = state if state is not None else _read(filename, arg_overrides, suffix, num_shards)
+            if task is None and read.get("cfg") is not None:
+                task = tasks.setup_task(read["cfg"].task, from_checkpoint=True)
+            if state is None:
+                vocabularies.check(read.get("extra_state"), task, filename, _REMEDY)
+                vars(task).setdefault(_READ, []).append((filename, read.get("extra_state")))
+            loaded, cfg, task = stock([filename], arg_overrides, task, strict, suffix, num_shards, read)
+            models += loaded
+        return models, cfg, task
+
+    load_model_ensemble_and_task.compares_dictionaries = True
+    return load_model_ensemble_and_task
+
+
+def _read(filename: str, overrides: Any, suffix: str, num_shards: int) -> dict[str, Any]:
+    """The checkpoint, or the first of its shards."""
+    path = checkpoint_utils.get_maybe_sharded_checkpoint_filename(filename, suffix, 0, num_shards)
+    if not checkpoint_utils.PathManager.exists(path):
+        raise PyramidionError(f"there is no checkpoint {path}")
+    return checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
+
+
+def _bpe_builder(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def build_bpe(self, args):
+        """As of fairseq.
+
+        Raises:
+            PyramidionError: a sentencepiece model is not the one that a checkpoint read before was trained with.
+        """
+        path = vocabularies.sentencepiece_of(args)
+        for checkpoint, extra_state in vars(self).get(_READ, []) if path else []:
+            remedy = "say with --sentencepiece-model where that is"
+            vocabularies.check_sentencepiece(extra_state, path, checkpoint, remedy)
+        return stock(self, args)
+
+    return build_bpe
+
+
+def _task_builder(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def setup_task(cls, cfg, **kwargs):
+        """As of fairseq.
+
+        Raises:
+            PyramidionError: the data's path has a ``:`` in it, or of the folders between ``:``, shards of one corpus,
+                two have different dictionaries.
+        """
+        _refuse_separator(cfg.data)
+        task = stock(cls, cfg, **kwargs)
+        for folder in utils.split_paths(cfg.data)[1:]:
+            for side, dictionary in zip(vocabularies.SIDES, (task.src_dict, task.tgt_dict)):
+                _check_shard(folder, getattr(cfg, f"{side}_lang"), dictionary, vocabularies.place_of(task, side))
+        return task
+
+    return setup_task
+
+
+def _refuse_separator(data: str) -> None:
+    if os.pathsep in data and os.path.isdir(data):
+        raise PyramidionError(
+            f"{data} has {os.pathsep!r} in its path, which fairseq reads as a list of shards: rename the folder"
+        )
+
+
+def _check_shard(folder: str, language: str, dictionary: Dictionary, first: str) -> None:
+    path = os.path.join(folder, f"dict.{language}.txt")
+    if not os.path.isfile(path):
+        return  # fairseq reads the first folder's only
+    with reading(path):
+        symbols = Dictionary.load(path).symbols
+    difference = vocabularies.first_difference(symbols, dictionary)
+    if difference or symbols != dictionary.symbols:
+        raise PyramidionError(
+            f"{first} and {path} differ ({difference or 'one has <mask>'}): shards need one dictionary; prepare the "
+            "second with that of the first (fairseq-preprocess --srcdict)"
+        )

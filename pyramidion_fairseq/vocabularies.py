@@ -1,0 +1,254 @@
+"""Which dictionaries and sentencepiece model a checkpoint belongs to: recorded in it, and compared with the data.
+
+fairseq compares sizes, and 32,000 symbols is everybody's default: with another dictionary of that size a model reads
+and writes nonsense. So a checkpoint carries the symbols of both dictionaries, in their order, and the SHA-256 of the
+sentencepiece model where training knows one. The symbols themselves, some 250 kB, let an error name the first one that
+differs.
+
+They are in ``extra_state``, which every process gets when training goes on or fine-tunes, which scripts that average
+checkpoints and take the EMA's weights keep, and which ``weights_only`` loads, being text. The options (``cfg``) are
+printed whole and sent to loggers; a buffer of the model would be decayed by fairseq's EMA, cast with ``--fp16`` or
+missed by strict loading, and models of fairseq's own would not have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from argparse import Namespace
+from typing import Any, Iterable, Iterator, Mapping, Sequence
+
+from fairseq.data import Dictionary
+
+from .errors import PyramidionError
+from .text.tokenizers import BLANK, SentencepieceTokenizer
+
+logger = logging.getLogger(__name__)
+
+#: In a checkpoint's ``extra_state``.
+KEY = "vocabularies"
+SIDES = ("source", "target")
+#: Names of the sentencepiece model in a folder.
+SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
+_MASK = "<mask>"
+_EMBEDDING = "{}.embed_tokens.weight"
+
+
+def describe(source: Sequence[str], target: Sequence[str], sentencepiece: str | None = None) -> dict[str, Any]:
+    """What a checkpoint is to carry under :data:`KEY`.
+
+    Args:
+        source, target: the symbols of the dictionaries, special ones included.
+        sentencepiece: SHA-256 of the sentencepiece model, as of :func:`digest`; None where it is not known.
+    """
+    texts = dict(zip(SIDES, ("\n".join(source), "\n".join(target))))
+    if texts["target"] == texts["source"]:
+        texts["target"] = texts["source"]  # one object is written once
+    return {**texts, "sentencepiece": sentencepiece}
+
+
+def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
+    """:func:`describe` the data that a task trains on; None for a task without two dictionaries.
+
+    Args:
+        task: fairseq's.
+        bpe: the options of ``--bpe``, or None. Without a sentencepiece model there, the one beside the data is taken,
+            if its pieces are in the dictionary.
+    """
+    dictionaries = dictionaries_of(task)
+    if dictionaries is None:
+        return None
+    path = sentencepiece_of(bpe)
+    if path is None and any(symbol.startswith(BLANK) for symbol in dictionaries[0].symbols):
+        data = str(getattr(task.cfg, "data", None) or ".").split(os.pathsep)[0]
+        path = next(sentencepiece_in([data, os.path.dirname(os.path.abspath(data))]), None)
+        if path is not None and not _knows_pieces(dictionaries[0], path):
+            path = None
+    return describe(*(dictionary.symbols for dictionary in dictionaries), digest(path) if path else None)
+
+
+def dictionaries_of(task: Any) -> tuple[Dictionary, Dictionary] | None:
+    """A task's dictionaries of source and target; None where it has not both."""
+    try:
+        found = task.source_dictionary, task.target_dictionary
+    except (AttributeError, NotImplementedError):
+        return None
+    return found if all(isinstance(dictionary, Dictionary) for dictionary in found) else None
+
+
+def sentencepiece_of(bpe: Any) -> str | None:
+    """The file that the options of ``--bpe sentencepiece`` name; None where there is none."""
+    path = getattr(bpe, "sentencepiece_model", None) if getattr(bpe, "_name", None) == "sentencepiece" else None
+    return path if path and os.path.isfile(path) else None
+
+
+def sentencepiece_in(folders: Iterable[str]) -> Iterator[str]:
+    """The sentencepiece models in these folders, by their names."""
+    paths = (os.path.join(folder, name) for folder in folders for name in SENTENCEPIECE)
+    return filter(os.path.isfile, paths)
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def _knows_pieces(dictionary: Dictionary, path: str) -> bool:
+    """Whether the dictionary has nine tenths of a sentencepiece model's pieces: it can have been made of them."""
+    try:
+        pieces = SentencepieceTokenizer.from_file(dictionary, path).pieces
+    except PyramidionError:
+        return False
+    return 10 * sum(piece in dictionary.indices for piece in pieces) >= 9 * len(pieces)
+
+
+def recorded(extra_state: Any) -> Mapping[str, Any] | None:
+    """What a checkpoint carries under :data:`KEY`; None where it carries nothing, or nothing of that form."""
+    found = extra_state.get(KEY) if isinstance(extra_state, Mapping) else None
+    is_one = isinstance(found, Mapping) and all(isinstance(found.get(side), str) for side in SIDES)
+    return found if is_one else None
+
+
+def complete(state: Mapping[str, Any]) -> None:
+    """Give a checkpoint without a record, of an older version or other code, that of the dictionaries it names.
+
+    Those are in ``task.data`` of its options. They count if they can be read and have its embeddings' sizes.
+    """
+    extra_state = state.get("extra_state")
+    if isinstance(extra_state, dict) and recorded(extra_state) is None:
+        extra_state.pop(KEY, None)
+        found = named_by(state)
+        if found is not None:
+            extra_state[KEY] = found
+
+
+def named_by(state: Mapping[str, Any], folder: str | None = None) -> dict[str, Any] | None:
+    """:func:`describe` the dictionaries that a checkpoint's options name, with ``read_from``, where they are.
+
+    Args:
+        state: the checkpoint.
+        folder: to look in instead of the one that the options name.
+    """
+    options = options_of(state, "task")
+    folder = folder or str(options.get("data") or "").split(os.pathsep)[0]
+    symbols = []
+    for side, part in zip(SIDES, ("encoder", "decoder")):
+        path = os.path.join(folder, f"dict.{options.get(f'{side}_lang') or side}.txt")
+        embedding = state["model"].get(_EMBEDDING.format(part)) if isinstance(state.get("model"), dict) else None
+        if not folder or embedding is None or not os.path.isfile(path):
+            return None
+        try:
+            symbols.append(Dictionary.load(path).symbols)
+        except Exception:  # of any content
+            return None
+        if len(embedding) - len(symbols[-1]) not in (0, 1):  # 1: a row for <mask>
+            return None
+    return {**describe(*symbols), "read_from": folder}
+
+
+def options_of(state: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    """A part of a checkpoint's options, in any of the forms that fairseq has saved them in; empty where none is."""
+    cfg = state.get("cfg")
+    found = cfg.get(part) if isinstance(cfg, Mapping) else state.get("args")
+    found = vars(found) if isinstance(found, Namespace) else found
+    return found if isinstance(found, Mapping) else {}
+
+
+def check(extra_state: Any, task: Any, path: str, remedy: str, quiet: bool = False) -> None:
+    """Refuse a checkpoint of other dictionaries than the task's; warn where that cannot be known.
+
+    Args:
+        extra_state: the checkpoint's, as read by fairseq.
+        task: fairseq's, with its dictionaries.
+        path: the checkpoint's name.
+        remedy: what the user can do about it.
+        quiet: leave the warning to another process.
+
+    Raises:
+        PyramidionError: says which dictionary differs, and at which symbol first.
+    """
+    dictionaries, record = dictionaries_of(task), recorded(extra_state)
+    if dictionaries is None:
+        return
+    if not quiet:
+        _warn_of_no_record(record, task, path)
+    if record is None:
+        return
+    for side, dictionary in zip(SIDES, dictionaries):
+        where = place_of(task, side)
+        difference = first_difference(record[side].split("\n"), dictionary, where)
+        if difference:
+            raise PyramidionError(f"{path} is of another {side} dictionary than {where}: {difference}; {remedy}")
+
+
+def _warn_of_no_record(record: Mapping[str, Any] | None, task: Any, path: str) -> None:
+    read_from = str(record.get("read_from") or "") if record else ""
+    if record and not read_from:
+        return
+    data = str(getattr(task.cfg, "data", None) or "").split(os.pathsep)[0]
+    same = os.path.realpath(read_from) == os.path.realpath(data)
+    known = f"those in {read_from}, which its options name, are compared" if read_from and not same else "not compared"
+    logger.warning(f"{path} does not carry its dictionaries, as it is older or of other code: {known}")
+
+
+def place_of(task: Any, side: str) -> str:
+    """Where a task's dictionary is from, for people."""
+    data, language = (getattr(getattr(task, "cfg", None), name, None) for name in ("data", f"{side}_lang"))
+    return os.path.join(str(data).split(os.pathsep)[0], f"dict.{language}.txt") if data and language else "the data's"
+
+
+def first_difference(trained: Sequence[str], dictionary: Dictionary, where: str = "") -> str | None:
+    """The first symbol that a dictionary has otherwise than the one that a model was trained with; None for none.
+
+    ``<mask>`` at the end of the model's is no difference where the dictionary has none: fairseq's denoising task adds
+    it, and :func:`~pyramidion_fairseq.bart.adapt_state` leaves its row out.
+    """
+    trained, given = list(trained), dictionary.symbols
+    if len(trained) == len(given) + 1 and trained[-1] == _MASK and _MASK not in dictionary.indices:
+        trained = trained[:-1]
+    if trained == given:
+        return None
+    shorter = min(len(trained), len(given))
+    number = next((i for i in range(shorter) if trained[i] != given[i]), shorter)
+    ours, theirs = (repr(s[number])[:60] if number < len(s) else "no symbol" for s in (given, trained))
+    line = f"line {number - dictionary.nspecial + 1}" if number >= dictionary.nspecial else f"special symbol {number}"
+    sizes = f" ({len(given):,} symbols, not {len(trained):,})" if len(given) != len(trained) else ""
+    return f"{line} has {ours}, its training had {theirs}{sizes}"
+
+
+def check_same_sentencepiece(extra_state: Any, ours: Mapping[str, Any] | None, path: str) -> None:
+    """Refuse data that was encoded with another sentencepiece model than a checkpoint's, where both are known.
+
+    Args:
+        extra_state: the checkpoint's.
+        ours: what the data have, as of :func:`of_training`.
+        path: the checkpoint's name.
+
+    Raises:
+        PyramidionError: says so.
+    """
+    trained, now = ((record or {}).get("sentencepiece") for record in (recorded(extra_state), ours))
+    if trained and now and trained != now:
+        raise PyramidionError(
+            f"{path} was trained with another sentencepiece model than the data's: prepare the data with that one "
+            "(prepare.py --spm-model)"
+        )
+
+
+def check_sentencepiece(extra_state: Any, path: str, checkpoint: str, remedy: str) -> None:
+    """Refuse a sentencepiece model that is not the one of a checkpoint's training, where that is recorded.
+
+    Args:
+        extra_state: the checkpoint's.
+        path: the sentencepiece model.
+        checkpoint: its name.
+        remedy: what the user can do about it.
+
+    Raises:
+        PyramidionError: says so.
+    """
+    trained = (recorded(extra_state) or {}).get("sentencepiece")
+    if trained and digest(path) != trained:
+        raise PyramidionError(f"{path} is not the sentencepiece model that {checkpoint} was trained with; {remedy}")

@@ -1,0 +1,360 @@
+"""Dictionaries and sentencepiece models of another training: refused on every way that a model meets data."""
+
+import shutil
+from argparse import Namespace
+
+import pytest
+import sentencepiece
+import torch
+from fairseq import checkpoint_utils
+from fairseq.data import Dictionary
+
+from pyramidion_fairseq import PyramidionModel, vocabularies
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from pyramidion_fairseq.cli import explain, serve, summarize
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.loading import load_summarizer
+from tests.conftest import make_dictionary
+from tests.summaries import SENTENCES, article, write_sentencepiece
+from tests.test_pipeline import ARCH, BEAM, TASK, TRAIN, USER_DIR, write_corpus
+
+WORDS = 40
+#: Documents are few, and fairseq's own task would leave them out.
+EVERY = ["--required-batch-size-multiple", 1]
+#: The third line of the dictionaries, in training and in another corpus.
+DIFFERENCE = "line 3 has 'w3', its training had 'w2'"
+
+
+def swap(folder):
+    """Two symbols change places in both dictionaries."""
+    for side in ("source", "target"):
+        path = folder / f"dict.{side}.txt"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines[2:4] = lines[3:1:-1]
+        path.write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder, words=WORDS, train=[9] * 6, valid=[9, 5], test=[9, 5])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other(data, tmp_path_factory):
+    """Data of another dictionary of the same size."""
+    return swap(shutil.copytree(data, tmp_path_factory.mktemp("other") / "data"))
+
+
+def train(command, data, folder, *options, check=True, task=TASK, **kwargs):
+    return command("train", data, *task, *TRAIN, *EVERY, "--save-dir", folder, *options, check=check, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def trained(command, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    train(command, data, folder, "--max-update", 1)
+    return folder / "checkpoint_last.pt"
+
+
+def the_line(done):
+    """The one line of a command that has refused."""
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_a_checkpoint_carries_symbols_and_their_order(trained, data):
+    symbols = Dictionary.load(str(data / "dict.source.txt")).symbols
+    record = load_checkpoint(trained)["extra_state"]["vocabularies"]
+    assert record == {"source": "\n".join(symbols), "target": "\n".join(symbols), "sentencepiece": None}
+
+
+@pytest.mark.parametrize("name", ["generate", "interactive", "validate"])
+@pytest.mark.parametrize("task", ["long_document_summarization", "translation"])
+def test_stock_commands_that_read_a_model(command, trained, data, other, name, task):
+    options = ["--path", trained, "--cpu", *(BEAM if name != "validate" else ["--batch-size", 2])]
+    using = [*USER_DIR, "--task", task, *options, *EVERY]
+    line = the_line(command(name, other, *using, check=False, stdin="w1\n"))
+    assert f"{trained} is of another source dictionary than {other}/dict.source.txt: {DIFFERENCE}" in line
+    assert "--srcdict" in line
+    command(name, data, *using, stdin="w1 w2\n")
+
+
+def test_ensembles(command, trained, data, other, tmp_path):
+    train(command, other, tmp_path, "--max-update", 1)
+    paths = f"{trained}:{tmp_path / 'checkpoint_last.pt'}"
+    line = the_line(command("generate", data, *USER_DIR, *TASK, "--path", paths, "--cpu", *BEAM, check=False))
+    assert f"{tmp_path / 'checkpoint_last.pt'} is of another source dictionary" in line
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        lambda trained: ["--finetune-from-model", trained],
+        lambda trained: ["--restore-file", trained],
+        lambda trained: ["--restore-file", trained, "--reset-optimizer", "--reset-dataloader", "--reset-meters"],
+    ],
+    ids=["fine-tuned", "restored", "restored and reset"],
+)
+def test_training_that_starts_from_a_checkpoint(command, trained, data, other, tmp_path, ways):
+    options = ["--max-update", 2, *ways(trained)]
+    line = the_line(train(command, other, tmp_path / "refused", *options, check=False))
+    assert f"{trained} is of another source dictionary than" in line and DIFFERENCE in line
+    assert not list((tmp_path / "refused").glob("*.pt"))
+    train(command, data, tmp_path / "taken", *options)
+    assert vocabularies.recorded(load_checkpoint(tmp_path / "taken" / "checkpoint_last.pt")["extra_state"])
+
+
+def test_a_run_is_not_continued_with_other_data(command, trained, other, tmp_path):
+    shutil.copy(trained, tmp_path)
+    before = trained.read_bytes()
+    line = the_line(train(command, other, tmp_path, "--max-update", 2, check=False))
+    assert f"{tmp_path}/checkpoint_last.pt is of another source dictionary than" in line and "--save-dir" in line
+    assert (tmp_path / "checkpoint_last.pt").read_bytes() == before
+
+
+def test_models_of_fairseq_with_its_own_task(command, data, other, tmp_path):
+    arch = TRAIN[: len(USER_DIR)] + TRAIN[len(USER_DIR) + len(ARCH) :] + ["--arch", "transformer_tiny"]
+    run = lambda folder, *options, **kwargs: command(  # noqa: E731
+        "train", folder, "--task", "translation", *arch, *EVERY, "--save-dir", tmp_path, *options, **kwargs
+    )
+    run(data, "--max-update", 1)
+    assert DIFFERENCE in the_line(run(other, "--max-update", 2, check=False))
+    using = [*USER_DIR, "--path", tmp_path / "checkpoint_last.pt", "--cpu", *BEAM, *EVERY]
+    assert DIFFERENCE in the_line(command("generate", other, *using, check=False))
+    command("generate", data, *using)
+
+
+@pytest.mark.parametrize("task", ["long_document_summarization", "translation"])
+def test_shards_of_two_dictionaries(command, data, other, tmp_path, task):
+    line = the_line(train(command, f"{data}:{other}", tmp_path, "--max-epoch", 2, task=["--task", task], check=False))
+    assert f"{data}/dict.source.txt and {other}/dict.source.txt differ (line 3 has 'w2'" in line
+    again = shutil.copytree(data, tmp_path / "again")
+    train(command, f"{data}:{again}", tmp_path / "save", "--max-epoch", 2, task=["--task", task])
+
+
+def test_a_folder_with_a_colon_is_no_list_of_shards(command, data, tmp_path):
+    folder = shutil.copytree(data, tmp_path / "a:b")
+    line = the_line(train(command, folder, tmp_path / "save", "--max-update", 1, check=False))
+    assert f"{folder} has ':' in its path, which fairseq reads as a list of shards: rename the folder" in line
+
+
+def test_the_weights_of_the_ema_keep_it(command, data, tmp_path):
+    train(command, data, tmp_path, "--max-update", 1, "--store-ema")
+    state = checkpoint_utils.load_ema_from_checkpoint(str(tmp_path / "checkpoint_last.pt"))
+    assert vocabularies.recorded(state["extra_state"])
+
+
+# Sentencepiece models, and our own commands
+
+
+def write_processor(path, **options):
+    """The sentencepiece model of :func:`tests.summaries.write_sentencepiece`, but for the options."""
+    with open(path, "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(SENTENCES * 20), model_writer=file, vocab_size=120, hard_vocab_limit=False,
+            character_coverage=1.0, minloglevel=2, user_defined_symbols=["<dig>"],
+            bos_id=0, pad_id=1, eos_id=2, unk_id=3, **options,
+        )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def pieces(command, tmp_path_factory):
+    """Data of pieces in data-bin/, a sentencepiece model beside it, checkpoints of one update in save/."""
+    folder = tmp_path_factory.mktemp("pieces")
+    data = folder / "data-bin"
+    data.mkdir()
+    write_corpus(data, words=WORDS, train=[9] * 6, valid=[9, 5], test=[9, 5])
+    write_sentencepiece(data)  # with other dictionaries, larger ones
+    shutil.move(data / "sentencepiece.model", folder / "sentencepiece.model")
+    train(command, data, folder / "save", "--max-update", 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def foreign(pieces, tmp_path_factory):
+    """Another sentencepiece model, of the same pieces."""
+    return write_processor(tmp_path_factory.mktemp("foreign") / "foreign.model", unk_surface="?")
+
+
+def record_of(folder):
+    return vocabularies.recorded(load_checkpoint(folder / "checkpoint_last.pt")["extra_state"])
+
+
+def test_the_sentencepiece_model_of_training_is_recorded(command, pieces, foreign, tmp_path):
+    """That of ``--bpe``, or the one beside the data."""
+    beside = vocabularies.digest(pieces / "sentencepiece.model")
+    assert record_of(pieces / "save")["sentencepiece"] == beside != vocabularies.digest(foreign)
+    given = ["--bpe", "sentencepiece", "--sentencepiece-model", foreign, "--max-update", 1]
+    train(command, pieces / "data-bin", tmp_path / "given", *given)
+    assert record_of(tmp_path / "given")["sentencepiece"] == vocabularies.digest(foreign)
+
+
+def test_a_sentencepiece_model_of_other_data_is_not_recorded(command, data, pieces, tmp_path):
+    """It lies beside the data, and has none of their symbols but one."""
+    other = shutil.copytree(data, tmp_path / "data")
+    for side in ("source", "target"):
+        path = other / f"dict.{side}.txt"
+        path.write_text(path.read_text().replace("w0 ", "\u2581w0 "), encoding="utf-8")
+    shutil.copy(pieces / "sentencepiece.model", tmp_path)
+    train(command, other, tmp_path / "save", "--max-update", 1)
+    assert record_of(tmp_path / "save")["sentencepiece"] is None
+
+
+@pytest.mark.parametrize("name", ["generate", "interactive"])
+@pytest.mark.parametrize("task", ["long_document_summarization", "translation"])
+def test_another_sentencepiece_model_in_stock_commands(command, pieces, foreign, name, task):
+    path = pieces / "save" / "checkpoint_last.pt"
+    using = [pieces / "data-bin", *USER_DIR, "--task", task, "--path", path, "--cpu", *BEAM, *EVERY, "--bpe"]
+    using += ["sentencepiece", "--sentencepiece-model"]
+    line = the_line(command(name, *using, foreign, check=False, stdin="pooling\n"))
+    assert f"{foreign} is not the sentencepiece model that {path} was trained with; say with --sentence" in line
+    command(name, *using, pieces / "sentencepiece.model", stdin="pooling\n")
+
+
+def test_training_goes_on_with_the_same_sentencepiece_model_only(command, pieces, foreign, tmp_path):
+    shutil.copytree(pieces, tmp_path / "copy")
+    shutil.copy(foreign, tmp_path / "copy" / "sentencepiece.model")
+    path = pieces / "save" / "checkpoint_last.pt"
+    options = ["--finetune-from-model", path, "--max-update", 1]
+    line = the_line(train(command, tmp_path / "copy" / "data-bin", tmp_path / "save", *options, check=False))
+    assert f"{path} was trained with another sentencepiece model than the data's" in line
+    train(command, pieces / "data-bin", tmp_path / "save", *options)
+
+
+QUICK = ["--device", "cpu", "--min-len", "2", "--max-len-b", "4"]
+
+
+@pytest.mark.parametrize("main", [summarize.main, explain.main, serve.main], ids=["summarize", "explain", "serve"])
+def test_our_commands_and_python(pieces, foreign, tmp_path, main):
+    other = swap(shutil.copytree(pieces / "data-bin", tmp_path / "data"))
+    (tmp_path / "in").write_text(article(2))
+    reads = [] if main is serve.main else ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    quick = QUICK[:2] if main is serve.main else QUICK
+    checkpoint = ["--checkpoint", str(pieces / "save"), "--data"]
+    for options, message in (
+        ([*checkpoint, str(other)], f"is of another source dictionary than {other}/dict.source.txt: line 3 has"),
+        ([*checkpoint, str(pieces / "data-bin"), "--sentencepiece-model", str(foreign)], "is not the sentencepiece"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main([*options, *quick, *reads])
+        line = stopped.value.code
+        assert message in line and "\n" not in line and ": error: " in line
+        assert not (tmp_path / "out").exists()
+
+
+def test_our_commands_take_what_belongs_together(pieces, tmp_path, caplog):
+    hub = load_summarizer(str(pieces / "save"), str(pieces / "data-bin"), device="cpu")
+    assert hub.cfg.bpe.sentencepiece_model == str(pieces / "sentencepiece.model")
+    assert "does not carry" not in caplog.text
+
+
+def test_a_colon_in_the_folder_of_the_dictionaries(pieces, tmp_path):
+    """fairseq would look for two folders; a checkpoint alone may be in such a folder."""
+    given = shutil.copytree(pieces / "data-bin", tmp_path / "a:b")
+    with pytest.raises(PyramidionError, match="a:b has : in it, which fairseq cannot take: rename the folder"):
+        load_summarizer(str(pieces / "save"), str(given), device="cpu")
+    beside = shutil.copy(pieces / "save" / "checkpoint_last.pt", given / "checkpoint_last.pt")
+    with pytest.raises(PyramidionError, match="has : in it, which fairseq cannot take: rename the folder"):
+        PyramidionModel.from_pretrained(str(given))
+    data, model = str(pieces / "data-bin"), str(pieces / "sentencepiece.model")
+    assert load_summarizer(str(beside), data, model, device="cpu").models
+    assert PyramidionModel.from_pretrained(str(given), "checkpoint_last.pt", data, sentencepiece_model=model).models
+
+
+# Checkpoints of before, or of other code
+
+
+@pytest.fixture
+def old(trained, tmp_path):
+    """Factory: old(data=folder, name) is the checkpoint without its record, trained on the data in that folder."""
+
+    def make(data, name="old.pt"):
+        state = load_checkpoint(trained)
+        del state["extra_state"]["vocabularies"]
+        state["cfg"]["task"]["data"] = str(data)
+        torch.save(state, tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+def test_the_dictionaries_that_an_older_one_names_are_compared(command, old, data, other, tmp_path):
+    using = [*USER_DIR, *TASK, "--cpu", *BEAM]
+    line = the_line(command("generate", other, *using, "--path", old(data), check=False))
+    assert DIFFERENCE in line
+    line = the_line(train(command, other, tmp_path / "save", "--finetune-from-model", old(data), check=False))
+    assert DIFFERENCE in line
+    copy = shutil.copytree(data, tmp_path / "copy")
+    done = command("generate", copy, *using, "--path", old(data))
+    warnings = [line for line in (done.stdout + done.stderr).splitlines() if "does not carry its dictionaries" in line]
+    assert len(warnings) == 1 and f"those in {data}, which its options name, are compared" in warnings[0]
+
+
+@pytest.mark.parametrize("named", ["/nonexistent", "same", "of another size", "garbage"])
+def test_an_older_one_whose_dictionaries_are_not_known_is_taken_with_a_warning(command, old, data, tmp_path, named):
+    folder = {"same": data}.get(named, tmp_path / "named")
+    if named in ("of another size", "garbage"):
+        folder.mkdir()
+        for side in ("source", "target"):
+            make_dictionary(WORDS + 5).save(str(folder / f"dict.{side}.txt"))
+        if named == "garbage":
+            (folder / "dict.source.txt").write_bytes(b"\xff\xfe\n")
+    done = command("generate", data, *USER_DIR, *TASK, "--cpu", *BEAM, "--path", old(folder))
+    warnings = [line for line in (done.stdout + done.stderr).splitlines() if "does not carry its dictionaries" in line]
+    assert len(warnings) == 1 and warnings[0].endswith("not compared")
+
+
+@pytest.mark.parametrize("record", [None, 3, "text", {}, {"source": 3, "target": None}, ["source"]])
+def test_records_that_are_none(trained, record, tmp_path):
+    state = load_checkpoint(trained)
+    state["extra_state"]["vocabularies"] = record
+    state["cfg"]["task"]["data"] = "/nonexistent"
+    torch.save(state, tmp_path / "model.pt")
+    assert (
+        vocabularies.recorded(checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "model.pt"))["extra_state"])
+        is None
+    )
+
+
+# The comparison
+
+
+def symbols(*more):
+    return [*Dictionary().symbols, *more]
+
+
+def dictionary(*more):
+    made = Dictionary()
+    for symbol in more:
+        made.add_symbol(symbol)
+    return made
+
+
+@pytest.mark.parametrize(
+    "trained, given, difference",
+    [
+        (symbols("a", "b"), dictionary("a", "b"), None),
+        (symbols("a", "b"), dictionary("b", "a"), "line 1 has 'b', its training had 'a'"),
+        (symbols("a", "b"), dictionary("a"), "line 2 has no symbol, its training had 'b' (5 symbols, not 6)"),
+        (symbols("a"), dictionary("a", "b"), "line 2 has 'b', its training had no symbol (6 symbols, not 5)"),
+        (symbols("a", "<mask>"), dictionary("a"), None),
+        (symbols("a", "<mask>"), dictionary("<mask>", "a"), "line 1 has '<mask>', its training had 'a'"),
+        (symbols("a"), dictionary("<mask>"), "line 1 has '<mask>', its training had 'a'"),
+        (["<s>", "</s>", "<pad>", "<unk>"], dictionary(), "special symbol 1 has '<pad>', its training had '</s>'"),
+    ],
+)
+def test_the_first_difference(trained, given, difference):
+    assert vocabularies.first_difference(trained, given) == difference
+
+
+def test_a_dictionary_of_summaries_is_compared_too():
+    task = Namespace(source_dictionary=dictionary("a"), target_dictionary=dictionary("b"), cfg=Namespace(data=None))
+    extra_state = {"vocabularies": vocabularies.describe(symbols("a"), symbols("c"))}
+    message = r"is of another target dictionary than the data's: line 1 has 'b', its training had 'c'"
+    with pytest.raises(PyramidionError, match=message):
+        vocabularies.check(extra_state, task, "m.pt", "")
