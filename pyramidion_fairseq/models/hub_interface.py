@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Callable, Iterable, Iterator, Sequence
@@ -183,6 +184,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
             raise PyramidionError(
                 f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}"
             )
+        if generation.get("min_len", 0) > generation.get("max_len_b", math.inf):
+            raise PyramidionError(f"min_len {chosen['min_len']} is above max_len_b {chosen['max_len_b']}")
         chosen["min_len"] = min(chosen["min_len"], longest)
         with open_dict(options):
             options.update(chosen)

@@ -22,7 +22,7 @@ from ..models import PyramidionModel
 from ..scoring.rouge import TOKENIZERS
 from . import diagnosis
 from .dataset import DocumentPairDataset
-from .generation_options import refuse_generation
+from .generation_options import check_lengths, refuse_generation
 from .rouge_validation import (
     RougeValidation,
     SampledDataset,
@@ -277,6 +277,7 @@ class LongDocumentSummarizationTask(TranslationTask):
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
         """As of fairseq; a model whose summaries start with ``<s>`` need not find out."""
+        check_lengths(generator, sample["net_input"]["src_tokens"].size(1))
         if isinstance(getattr(generator, "search", None), DiverseBeamSearch):
             # It takes the documents' numbers in the corpus for their places in the batch.
             count = sample["net_input"]["src_tokens"].size(0)

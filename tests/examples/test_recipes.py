@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +74,16 @@ def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
     with torch.device("meta"):
         model = PyramidionModel.build_model(cfg.model, task)
     assert str(model.encoder.schedule) == fields_of(arch).get("pooling_schedule", "")
+
+
+@pytest.mark.parametrize(
+    "data, name", [("", "arxiv"), ("corpora/mine", "mine"), ("corpora/mine/", "mine"), (".", Path.cwd().name)]
+)
+def test_checkpoints_are_named_after_the_data(data, name):
+    """Training on another corpus must not go on with the model of this one."""
+    chosen = paper.Recipe("deeppyramidion", "arxiv")
+    assert command.folders(chosen, command.Settings(data=data))[1] == Path("checkpoints") / name / "deeppyramidion"
+    assert command.folders(chosen, command.Settings(data=data, save="here"))[1] == Path("here")
 
 
 @pytest.mark.parametrize("gpus, nodes", [(0, 1), (1, 1), (2, 1), (8, 1), (8, 2), (8, 8)])

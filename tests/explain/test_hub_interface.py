@@ -201,3 +201,8 @@ def test_checkpoints_of_the_stock_task(tmp_path):
     for summary in summaries:
         weights = summary.provenance.models[0].source_weights()
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(weights)), rtol=0, atol=1e-5)
+
+
+def test_a_shortest_summary_above_the_longest(summarizers):
+    with pytest.raises(PyramidionError, match="min_len 30 is above max_len_b 20"):
+        summarizers().summarize("a document", min_len=30, max_len_b=20)
