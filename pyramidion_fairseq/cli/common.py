@@ -15,6 +15,7 @@ from itertools import chain, islice
 from typing import Any, Iterator, TextIO
 
 from ..errors import PyramidionError
+from ..requirements import VersionError
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
 
@@ -118,7 +119,7 @@ def one_line_end(command: str) -> Iterator[None]:
     except OSError as error:
         reason = str(error) if error.filename else f"the output cannot be written: {error.strerror or error}"
         sys.exit(f"{command}: error: {reason}")
-    except PyramidionError as error:
+    except (PyramidionError, VersionError) as error:
         sys.exit(f"{command}: error: {error}")
     except MemoryError:
         sys.exit(f"{command}: error: memory is too small: use a smaller --batch-size, or shorter documents")
