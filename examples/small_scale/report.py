@@ -75,6 +75,12 @@ def lengths(run: Run, row: str) -> str:
     return ", ".join(text)
 
 
+def lead_length(stages: dict[str, Any]) -> str:
+    """How long the lead baseline's summaries are; runs before that was one rule took tokens."""
+    words = stages["generate"].get("words")
+    return f"first {words} words" if words else "first tokens, as many as a model may write"
+
+
 def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
     """Bits per token with the deviation over seeds; ROUGE with its interval, or with the deviation over seeds."""
     lines = []
@@ -85,7 +91,8 @@ def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
         scores = [interval(runs, metric) for metric in METRICS]
         bits = None if row == "lead" else spread([stages["validate"]["bits_per_token"] for stages in runs])
         theirs = [paper.get("R1") or None, paper.get("R2") or None]
-        lines.append([row, lengths(run, row) if row != "lead" else None, len(runs), bits, *scores, *theirs])
+        read = lengths(run, row) if row != "lead" else lead_length(runs[0])
+        lines.append([row, read, len(runs), bits, *scores, *theirs])
     titles = ["row", "lengths", "seeds", "bits/token", *METRICS.values(), "paper: R-1", "paper: R-2"]
     about = "F1 x 100 with 95% intervals over documents; mean ± standard deviation where there are seeds."
     return f"## Scores\n\n{about}\n\n" + measure.table(titles, lines)
