@@ -22,6 +22,7 @@ PREPROCESS = ["matplotlib>=3.5", "pyarrow>=11"]
 ROUGE = ["rouge-score>=0.1.2"]  # scores by itself; files2rouge is on GitHub only
 SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
+LOGGING = ["tensorboard>=2.10"]
 TRANSFORMERS = ["transformers>=4.45", "safetensors>=0.4"]
 
 
@@ -87,6 +88,7 @@ setup(
         "hf": HF,
         "transformers": TRANSFORMERS,
         "serve": SERVE,
+        "logging": LOGGING,
         "test": [
             "pytest>=7",
             "pytest-timeout>=2",

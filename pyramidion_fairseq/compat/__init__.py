@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from . import shards, whole_checkpoints
+from . import mistakes, run_log, shards, whole_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ def install() -> None:
     _bf16_without_tpu()
     shards.install()
     _data_parallel_on_a_cpu()
+    mistakes.install()
+    run_log.install()
 
 
 def _importable(module: str) -> bool:
@@ -70,7 +72,7 @@ def _score_with_sacrebleu() -> None:
 
     if REGISTRIES["scoring"]["default"] == "bleu":
         REGISTRIES["scoring"]["default"] = "sacrebleu"
-        logger.info("fairseq's compiled libbleu is missing: --scoring is sacrebleu unless given")
+        logger.debug("fairseq's compiled libbleu is missing: --scoring is sacrebleu unless given")
 
 
 def _block_ngrams_that_are_there() -> None:
