@@ -44,6 +44,7 @@ NEEDS_OF_FAIRSEQ = [
     "scikit-learn",
     "tqdm",
 ]
+LOGGING = ["tensorboard>=2.10"]
 TRANSFORMERS = ["transformers>=4.45", "safetensors>=0.4"]
 
 
@@ -88,6 +89,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.9,<3.14",
     packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
+    py_modules=["pyramidion_commands"],
     package_data={"pyramidion_fairseq.explain": ["assets/*"], "pyramidion_fairseq.pretrained": ["*/*"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": OptionalBuild},
@@ -107,6 +109,7 @@ setup(
         "hf": HF,
         "transformers": TRANSFORMERS,
         "serve": SERVE,
+        "logging": LOGGING,
         "test": [
             "pytest>=7",
             "pytest-timeout>=2",
@@ -124,12 +127,12 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "pyramidion-convert=pyramidion_fairseq.cli.convert:main",
-            "pyramidion-rouge=pyramidion_fairseq.cli.rouge:main",
-            "pyramidion-summaries=pyramidion_fairseq.cli.summaries:main",
-            "pyramidion-explain=pyramidion_fairseq.cli.explain:main",
-            "pyramidion-serve=pyramidion_fairseq.cli.serve:main",
-            "pyramidion-summarize=pyramidion_fairseq.cli.summarize:main",
+            "pyramidion-convert=pyramidion_commands:convert",
+            "pyramidion-rouge=pyramidion_commands:rouge",
+            "pyramidion-summaries=pyramidion_commands:summaries",
+            "pyramidion-explain=pyramidion_commands:explain",
+            "pyramidion-serve=pyramidion_commands:serve",
+            "pyramidion-summarize=pyramidion_commands:summarize",
         ]
     },
     classifiers=[

@@ -22,6 +22,7 @@ import torch
 from recipes import command, paper
 
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.models.architectures import PUBLISHED
 
 STAGES = {"train": command.train, "generate": command.generate, "evaluate": command.evaluate}
 WHERE = (*(f"table{number}" for number in (2, 3, 4, 7, 8)), *paper.CORPORA)
@@ -78,6 +79,8 @@ def run(stage: str, recipe: paper.Recipe, settings: command.Settings, commands: 
     data, save = command.folders(recipe, settings)
     if not (data / "data-bin").is_dir():
         raise PyramidionError(f"{data} has no data-bin/: preprocess/prepare.py makes it; DATA=folder says where it is")
+    if stage == "train":
+        check_base(recipe, settings)
     save.mkdir(parents=True, exist_ok=True)
     for line in commands:
         if shutil.which(line[0]) is None:
@@ -91,6 +94,24 @@ def run(stage: str, recipe: paper.Recipe, settings: command.Settings, commands: 
             raise PyramidionError(f"{line[0]} ended with status {status}")
     if stage == "evaluate":
         print(beside(recipe))
+
+
+def check_base(recipe: paper.Recipe, settings: command.Settings) -> None:
+    """Refuse to train a row that goes on from another row's model, where that is not there.
+
+    Raises:
+        PyramidionError: names the row that comes first.
+    """
+    base = command.base(recipe, settings)
+    last = command.folders(recipe, settings)[1] / "checkpoint_last.pt"
+    if base is None or base.exists() or last.exists():
+        return
+    table, row = next(key for key, arch in PUBLISHED.items() if arch == recipe.initial)
+    first = f"bash examples/table{table}/train.sh {row} {settings.data}".rstrip()
+    raise PyramidionError(
+        f"{recipe.arch} goes on from the model of Table {table}, row {row}, and {base} is not there: train that row "
+        f"first ({first}), or say INIT=its checkpoint"
+    )
 
 
 def beside(recipe: paper.Recipe) -> str:

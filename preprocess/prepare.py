@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import shlex
 import signal
 import sys
 from typing import Any, Dict, List, Optional
@@ -131,8 +132,26 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: run the same command again to continue\n")
         return 128 + (received[0] if received else signal.SIGINT)
-    logger.info("done: fairseq-train %s", args.dest.rstrip("/") + "/data-bin")
-    return print_whole(text)
+    status = print_whole(text)
+    if not status:
+        logger.info("done; this trains the paper's model on it, on one GPU or a CPU:")
+        sys.stderr.write(shlex.join(training_command(args.dest)).encode("utf-8", "backslashreplace").decode() + "\n")
+    return status
+
+
+def training_command(dest: str) -> List[str]:
+    """The command line that trains DeepPyramidion as README.md says, an update of 256 documents on one device."""
+    plugin = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "pyramidion_fairseq")
+    words = ["fairseq-train", os.path.join(dest, "data-bin")]
+    words += ["--user-dir", "pyramidion_fairseq" if os.path.abspath("pyramidion_fairseq") == plugin else plugin]
+    words += ["--task", "long_document_summarization", "--arch", "deeppyramidion", "--criterion", "cross_entropy"]
+    words += ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--weight-decay", "0.1"]
+    words += ["--lr", "5e-4", "--lr-scheduler", "fixed", "--warmup-updates", "5000"]
+    words += ["--batch-size", "2", "--update-freq", "128", "--patience", "7", "--keep-last-epochs", "2"]
+    words += ["--save-dir", os.path.join("checkpoints", os.path.basename(os.path.abspath(dest)))]
+    if not os.path.exists(os.path.join(dest, "text", "valid.source")):
+        words.append("--disable-validation")
+    return words
 
 
 def print_whole(text: str) -> int:

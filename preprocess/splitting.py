@@ -5,6 +5,8 @@ import os
 from typing import Dict
 
 BLOCK_BYTES = 1 << 16
+#: Documents that a split of a small corpus gets, if that is at most a tenth of it.
+ENOUGH = 20
 
 
 def split_of(key: str, seed: int, valid_fraction: float, test_fraction: float) -> str:
@@ -17,7 +19,10 @@ def split_of(key: str, seed: int, valid_fraction: float, test_fraction: float) -
 
 
 def fill_empty_splits(prefixes: Dict[str, str], counts: Dict[str, int], wanted: Dict[str, bool]) -> Dict[str, int]:
-    """Give each wanted but empty split the last document of the largest one, where three or more documents exist.
+    """Give each wanted split that is too small to test on the last documents of the largest one.
+
+    It gets as many as :data:`ENOUGH`, or a tenth of a corpus that has less than ten times as many, but at least one
+    where three or more documents exist.
 
     Args:
         prefixes: split -> path without ``.source`` and ``.target``
@@ -40,8 +45,9 @@ def fill_empty_splits(prefixes: Dict[str, str], counts: Dict[str, int], wanted: 
             while counts[split]:
                 move(split, "train")
         return counts
+    least = max(1, min(ENOUGH, sum(counts.values()) // 10))
     for split in ("train", "valid", "test"):
-        if wanted[split] and not counts[split]:
+        while wanted[split] and counts[split] < least:
             move(max(counts, key=lambda name: counts[name]), split)
     return counts
 

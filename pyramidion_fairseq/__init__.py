@@ -1,27 +1,26 @@
 """pyramidion_fairseq: summarisation of long documents with trainable representation pooling.
 
-``fairseq-train --user-dir pyramidion_fairseq`` imports this file, which registers everything with fairseq.
+``fairseq-train --user-dir pyramidion_fairseq`` imports this file, which registers everything with fairseq. Only where
+a console command was started (``pyramidion_commands``) is that left for later: it takes seconds, which ``--help`` need
+not wait for, and some commands need neither fairseq nor torch.
 """
 
-from . import quiet, requirements
+import sys
+from typing import Any
 
-requirements.check()  # before anything else is imported, which would fail with an error that says less
+from .errors import PyramidionError
+from .version import __version__
 
-with quiet.unconfigured_logging():
-    from . import checkpoints, compat
-    from .criterions import ChunkedCrossEntropyCriterion
-    from .errors import PyramidionError, install_excepthook
-    from .functional import Pooled, successive_halving_topk
-    from .models import PyramidionModel
-    from .optim import FusedAdamW
-    from .scoring import RougeScorer
-    from .tasks import LongDocumentSummarizationTask, diagnosis
-    from .version import __version__
-
-    compat.install()
-    checkpoints.install()
-    diagnosis.install()
-    install_excepthook()
+if "pyramidion_commands" not in sys.modules:
+    from .registered import (
+        ChunkedCrossEntropyCriterion,
+        FusedAdamW,
+        LongDocumentSummarizationTask,
+        Pooled,
+        PyramidionModel,
+        RougeScorer,
+        successive_halving_topk,
+    )
 
 __all__ = [
     "ChunkedCrossEntropyCriterion",
@@ -34,3 +33,12 @@ __all__ = [
     "__version__",
     "successive_halving_topk",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name that is not there yet, as a console command was started; registers everything."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import registered
+
+    return getattr(registered, name)

@@ -1,6 +1,9 @@
 """Errors that a user can cause: one clear line that says what is wrong and what to do."""
 
+from __future__ import annotations
+
 import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import Iterator
@@ -31,21 +34,54 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 300 else text[:300] + " ..."
 
 
+def is_fairseq_command() -> bool:
+    """Whether this process was started as a command of fairseq: its script, or a module of ``fairseq_cli``."""
+    program = os.path.abspath(sys.argv[0]) if sys.argv and sys.argv[0] else ""
+    return os.path.basename(program).startswith("fairseq-") or os.path.dirname(program).endswith("fairseq_cli")
+
+
 def install_excepthook() -> None:
     """Make fairseq's commands end with the one line of a :class:`PyramidionError`, without its traceback.
 
-    Applies to processes that were started as a ``fairseq-*`` command and to no other program that imports the
-    package. Exit status is 1, as for any uncaught exception. ``PYRAMIDION_TRACEBACK=1`` keeps the traceback.
+    Applies to processes that were started as a command of fairseq and to no other program that imports the package;
+    also to errors of the processes that such a command has started, one for each GPU. Exit status is 1, as for any
+    uncaught exception. ``PYRAMIDION_TRACEBACK=1`` keeps the traceback.
     """
-    is_fairseq_command = os.path.basename(sys.argv[0] if sys.argv else "").startswith("fairseq-")
-    if not is_fairseq_command or os.environ.get("PYRAMIDION_TRACEBACK"):
+    if not is_fairseq_command() or os.environ.get("PYRAMIDION_TRACEBACK"):
         return
     previous = sys.excepthook
 
     def hook(kind, error, traceback):
-        if issubclass(kind, PyramidionError):
-            sys.stderr.write(f"error: {error}\n")
-        else:
+        line = f"{error}" if issubclass(kind, PyramidionError) else _of_another_process(error)
+        if line is None:
             previous(kind, error, traceback)
+        else:
+            sys.stderr.write(f"error: {line}\n")
 
     sys.excepthook = hook
+    _end_hydra_in_one_line()
+
+
+def _of_another_process(error: BaseException) -> str | None:
+    """The message of one of our errors that ended a process of ``torch.multiprocessing.spawn``; else None."""
+    if type(error).__name__ != "ProcessRaisedException":
+        return None
+    found = re.match(r"pyramidion_fairseq\.[\w.]+Error: (.+)", str(error).strip().splitlines()[-1])
+    return found and found[1]
+
+
+def _end_hydra_in_one_line() -> None:
+    """Make ``fairseq-hydra-train`` end with the one line, too: Hydra catches errors and prints their tracebacks."""
+    from hydra.core import utils
+
+    stock = getattr(utils.JobReturn, "return_value", None)
+    if not isinstance(stock, property) or getattr(stock.fget, "in_one_line", False):
+        return  # Hydra 1.0 has no such property
+
+    def return_value(self):
+        if isinstance(self._return_value, PyramidionError):
+            sys.exit(f"error: {self._return_value}")
+        return stock.fget(self)
+
+    return_value.in_one_line = True
+    utils.JobReturn.return_value = property(return_value, stock.fset)

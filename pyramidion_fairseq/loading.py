@@ -11,7 +11,11 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
-from . import pretrained, vocabularies
+from . import (
+    pretrained,
+    registered,  # noqa: F401 -- before anything is loaded: safe loading is a part of it
+    vocabularies,
+)
 from .errors import PyramidionError, one_line, reading
 from .files import check_plain_name
 from .models.hub_interface import PyramidionHubInterface

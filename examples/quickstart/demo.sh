@@ -56,7 +56,7 @@ train=(fairseq-train "$out/data/data-bin" --user-dir pyramidion_fairseq
 printf '%q ' "${train[@]}"; echo
 set +e
 "${train[@]}" 2>&1 | tee -a "$out/train.log" |
-    grep --line-buffered -E '\| (train_inner|valid) \||documents cut|summaries cut|shared model params|^error'
+    grep --line-buffered -E '\| (train_inner|valid) \||documents cut|summaries cut|run_log \| model|^error'
 status=${PIPESTATUS[0]}
 set -e
 [ "$status" = 0 ] || { echo "training failed: see the end of $out/train.log" >&2; exit 1; }

@@ -115,6 +115,13 @@ def checkpoints(data: Path, arch: str) -> Path:
     return Path("checkpoints") / name / arch
 
 
+def base(recipe: Recipe, settings: Settings) -> Path | None:
+    """The checkpoint that a row goes on from; None where it starts anew."""
+    if not recipe.initial:
+        return None
+    return Path(settings.init or checkpoints(folders(recipe, settings)[0], recipe.initial) / "checkpoint_best.pt")
+
+
 def _stock(command: str, recipe: Recipe, settings: Settings) -> list[str]:
     data = folders(recipe, settings)[0]
     cpu = ["--cpu"] if settings.gpus == 0 else []
@@ -125,8 +132,7 @@ def train(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str
     """The command that trains a row; ``extra`` options of fairseq-train come last and win."""
     options = {**recipe.training, **batching(recipe.arch, settings), **HALF[settings.precision]}
     if recipe.initial:
-        base = settings.init or checkpoints(folders(recipe, settings)[0], recipe.initial) / "checkpoint_best.pt"
-        options["finetune_from_model"] = base
+        options["finetune_from_model"] = base(recipe, settings)
     if settings.metric != "loss":
         options.update(eval_rouge=True, best_checkpoint_metric=settings.metric, maximize_best_checkpoint_metric=True)
     options["save_dir"] = folders(recipe, settings)[1]

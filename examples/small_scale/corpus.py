@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import sentencepiece
-
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.scoring.lead import lead_baseline, mean_words
+from pyramidion_fairseq.scoring.text_files import read_lines
 
 from . import process
 
@@ -61,8 +61,11 @@ def _complete(folder: Path) -> Path:
     return folder
 
 
-def lead(folder: Path, tokens: int) -> list[str]:
-    """The baseline: every test document's first ``tokens`` tokens."""
-    model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "sentencepiece.model"))
-    with open(folder / "text" / "test.source", encoding="utf-8") as documents:
-        return [model.decode(model.encode(line.rstrip("\n"))[:tokens]) for line in documents]
+def lead(folder: Path) -> tuple[list[str], int]:
+    """The baseline: every test document's first words, as many as a reference has on average, and how many these are.
+
+    The rule is that of ``pyramidion-rouge --lead``.
+    """
+    documents, references = (read_lines(folder / "text" / f"test.{side}") for side in ("source", "target"))
+    words = mean_words(references)
+    return lead_baseline(documents, words), words

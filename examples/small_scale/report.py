@@ -77,6 +77,12 @@ def lengths(run: Run, row: str) -> str:
     return ", ".join(text)
 
 
+def lead_length(stages: dict[str, Any]) -> str:
+    """How long the lead baseline's summaries are; runs before that was one rule took tokens."""
+    words = stages["generate"].get("words")
+    return f"first {words} words" if words else "first tokens, as many as a model may write"
+
+
 def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
     """Bits per token with the deviation over seeds; ROUGE with its interval, or with the deviation over seeds."""
     lines = []
@@ -88,7 +94,7 @@ def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
         unsupported = [interval([more(stages, name) for stages in runs]) for name in UNSUPPORTED]
         bits = None if row == "lead" else spread([stages["validate"]["bits_per_token"] for stages in runs])
         theirs = [paper.get("R1") or None, paper.get("R2") or None]
-        read = lengths(run, row) if row != "lead" else None
+        read = lengths(run, row) if row != "lead" else lead_length(runs[0])
         lines.append([row, read, len(runs), bits, *scores, *unsupported, *theirs])
     columns = [*METRICS.values(), *(f"{title}, %" for title in UNSUPPORTED.values())]
     titles = ["row", "lengths", "seeds", "bits/token", *columns, "paper: R-1", "paper: R-2"]

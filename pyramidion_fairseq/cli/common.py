@@ -16,12 +16,15 @@ from typing import Any, Iterator, TextIO
 
 from ..errors import PyramidionError
 from ..pretrained import DEFAULT
+from ..requirements import VersionError
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 10
+#: Bytes of an input that is read once more to know how many documents it holds.
+MOST_COUNTED = 2**26
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,7 +137,7 @@ def one_line_end(command: str) -> Iterator[None]:
     except OSError as error:
         reason = str(error) if error.filename else f"the output cannot be written: {error.strerror or error}"
         sys.exit(f"{command}: error: {reason}")
-    except PyramidionError as error:
+    except (PyramidionError, VersionError) as error:
         sys.exit(f"{command}: error: {error}")
     except MemoryError:
         sys.exit(f"{command}: error: memory is too small: use a smaller --batch-size, or shorter documents")
@@ -208,11 +211,15 @@ def write_whole(path: str, text: str) -> None:
 
 
 class Progress:
-    """Tells on stderr, every now and then, how many documents are done; as ``progress`` of ``summarize``."""
+    """Tells on stderr, every now and then, how many documents are done; as ``progress`` of ``summarize``.
 
-    def __init__(self) -> None:
+    Args:
+        total: how many there are, where that is known.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
         self.start = self.last = time.monotonic()
-        self.done = 0
+        self.done, self.total = 0, total
 
     def __call__(self, documents: int) -> None:
         self.done += documents
@@ -222,7 +229,32 @@ class Progress:
             self.tell()
 
     def tell(self) -> None:
-        """Log the number and the rate."""
+        """Log the number and the rate, and the time that is left where the total is known."""
         seconds = max(time.monotonic() - self.start, 1e-9)
         plural = "" if self.done == 1 else "s"
-        logger.info(f"{self.done:,} document{plural} in {seconds:.0f} s ({self.done / seconds:.2f} a second)")
+        of = f" of {self.total:,}" if self.total is not None and self.total > self.done else ""
+        left = f", {(self.total - self.done) * seconds / self.done:,.0f} s left" if of and self.done else ""
+        logger.info(
+            f"{self.done:,}{of} document{plural} in {seconds:.0f} s ({self.done / seconds:.2f} a second{left})"
+        )
+
+
+def count_documents(args: argparse.Namespace, done: int = 0, limit: int | None = None) -> int | None:
+    """How many documents of the input are to be summarised; None where only reading them all could tell.
+
+    Args:
+        args: with those of :func:`add_input_options`.
+        done: documents that are left out at the start.
+        limit: at most so many.
+    """
+    try:
+        if args.input == "-" or not os.path.isfile(args.input) or os.path.getsize(args.input) > MOST_COUNTED:
+            return None
+        level, reading = logger.manager.disable, read_documents(args.input, args.input_format, args.field)
+        logging.disable(logging.WARNING)  # what is said of a document is said when it is summarised
+        try:
+            return sum(1 for _ in islice(reading, limit)) - done
+        finally:
+            logging.disable(level)
+    except (OSError, PyramidionError):  # told in its place
+        return None

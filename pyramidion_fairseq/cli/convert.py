@@ -5,32 +5,32 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from pathlib import Path
 
-from fairseq.dataclass.utils import gen_parser_from_dataclass
-
-from ..bart import convert as bart
-from ..bart.sources import read_source
-from ..checkpoints import load_checkpoint, save_checkpoint
-from ..config import PyramidionConfig
-from ..conversion import convert_published
 from ..errors import PyramidionError, reading
-from ..huggingface.export import GENERATION, export
-from .common import Parser, one_line_end, open_closed_streams
+from .common import Parser, one_line_errors
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pyramidion_fairseq.cli.convert")  # also where it is run as __main__
+
+COMMAND = "pyramidion-convert"
 
 #: Tokens that a converted BART reads unless --max-source-positions says otherwise.
 LONG = 8192
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    parser = Parser(prog="pyramidion-convert", description=__doc__)
+def build_parser(kind: str | None = None) -> argparse.ArgumentParser:
+    """The command's options; those of a model, which take fairseq and seconds, only of the kind that is asked for."""
+    if kind in ("bart", "huggingface"):
+        from .. import registered  # noqa: F401
+    parser = Parser(prog=COMMAND, description=__doc__)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     _add_published(kinds)
-    _add_bart(kinds)
-    _add_hugging_face(kinds)
+    bart, hugging_face = _add_bart(kinds), _add_hugging_face(kinds)
+    if kind == "bart":
+        _add_model_options(bart)
+    if kind == "huggingface":
+        _add_generation_options(hugging_face)
     return parser
 
 
@@ -46,7 +46,7 @@ def _add_published(kinds) -> None:
     parser.set_defaults(run=run_published)
 
 
-def _add_bart(kinds) -> None:
+def _add_bart(kinds) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         "bart",
         help="a BART of fairseq or Hugging Face, made long, sparse and pooled; also a directory of 'huggingface'",
@@ -62,11 +62,19 @@ def _add_bart(kinds) -> None:
     add("--dictionary", metavar="FILE", type=Path, default=None, help="dict.txt (default: beside the model)")
     add("--bpe", metavar="FOLDER", type=Path, default=None, help="with encoder.json, vocab.bpe (default: the model's)")
     add("--pool-lengths", metavar="N[,N...]", help="pool to these lengths after the last encoder layers")
-    gen_parser_from_dataclass(parser, PyramidionConfig(), delete_default=True)
     parser.set_defaults(run=run_bart)
+    return parser
 
 
-def _add_hugging_face(kinds) -> None:
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+    from ..config import PyramidionConfig
+
+    gen_parser_from_dataclass(parser, PyramidionConfig(), delete_default=True)
+
+
+def _add_hugging_face(kinds) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         "huggingface",
         help="a checkpoint of ours as a directory that transformers loads",
@@ -78,14 +86,23 @@ def _add_hugging_face(kinds) -> None:
     add("output", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
     add("--dictionary", metavar="FILE", type=Path, help="dict.txt (default: beside the checkpoint)")
     add("--bpe", metavar="FOLDER", type=Path, help="with encoder.json, vocab.bpe (default: beside the checkpoint)")
-    for name, value in GENERATION.items():
-        flag = "--" + name.replace("_", "-")
-        add(flag, type=type(value), default=value, help=f"as of fairseq-generate, the default of generate(): {value}")
     parser.set_defaults(run=run_hugging_face)
+    return parser
+
+
+def _add_generation_options(parser: argparse.ArgumentParser) -> None:
+    from ..huggingface.export import GENERATION
+
+    for name, value in GENERATION.items():
+        told = f"as of fairseq-generate, the default of generate(): {value}"
+        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=told)
 
 
 def run_published(args: argparse.Namespace) -> None:
     """``pyramidion-convert published``."""
+    from ..checkpoints import load_checkpoint, save_checkpoint
+    from ..conversion import convert_published
+
     if os.path.exists(args.output):
         raise PyramidionError(f"{args.output} exists: remove it, or choose another name")
     with reading(args.input, "converted"):
@@ -96,6 +113,9 @@ def run_published(args: argparse.Namespace) -> None:
 
 def run_bart(args: argparse.Namespace) -> None:
     """``pyramidion-convert bart``."""
+    from ..bart import convert as bart
+    from ..bart.sources import read_source
+
     given = dict(vars(args))
     ours = {"kind", "input", "output", "dictionary", "bpe", "pool_lengths", "run"}
     changes = {name: value for name, value in given.items() if name not in ours}
@@ -117,6 +137,8 @@ def run_bart(args: argparse.Namespace) -> None:
 
 def run_hugging_face(args: argparse.Namespace) -> None:
     """``pyramidion-convert huggingface``."""
+    from ..huggingface.export import GENERATION, export
+
     generation = {name: getattr(args, name) for name in GENERATION}
     export(args.input, args.output, generation, args.dictionary, args.bpe)
     logger.info(f"wrote {args.output}: AutoModelForSeq2SeqLM.from_pretrained(..., trust_remote_code=True) loads it")
@@ -140,10 +162,11 @@ def _log_size(output: os.PathLike | str, checkpoint: dict) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; bad input ends it with one line on stderr and exit status 1."""
-    open_closed_streams()
-    logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
-    with one_line_end("pyramidion-convert"):
-        args = build_parser().parse_args(argv)
+    with one_line_errors(COMMAND):
+        given = sys.argv[1:] if argv is None else argv
+        args = build_parser(given[0] if given else None).parse_args(given)
+        from .. import registered  # noqa: F401 -- safe loading is a part of it
+
         args.run(args)
 
 

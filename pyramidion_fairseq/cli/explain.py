@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 from itertools import islice
 from typing import Any, Iterator
@@ -17,12 +18,15 @@ from .common import (
     add_input_options,
     add_model_options,
     check_output,
+    count_documents,
     documents_of,
     generation_of,
     load,
     one_line_errors,
     write_whole,
 )
+
+logger = logging.getLogger("pyramidion_fairseq.cli.explain")  # also where it is run as __main__
 
 COMMAND = "pyramidion-explain"
 
@@ -74,10 +78,12 @@ def _explain(args: argparse.Namespace) -> None:
     explanation = summary.explain()
     if args.json:
         write_whole(args.json, json.dumps(explanation.to_dict(), ensure_ascii=False))
+        logger.info(f"wrote {args.json}: the page's numbers")
     if args.output:
         from ..explain.page import render
 
         write_whole(args.output, render(explanation))
+        logger.info(f"wrote {args.output}: document {args.index} of {args.input}, its summary and their sources")
 
 
 def _document(documents: Iterator[Document], args: argparse.Namespace) -> Document:
@@ -102,13 +108,14 @@ def _aggregate(args: argparse.Namespace) -> None:
         raise PyramidionError(f"{args.output} has files in it: use --overwrite, or another folder")
     documents = islice(documents_of(args), args.limit)
     os.makedirs(args.output, exist_ok=True)
-    hub, progress = load(args), Progress()
+    hub, progress = load(args), Progress(count_documents(args, limit=args.limit))
     aggregate: Any = Aggregate()
     for summary in hub.summarize_stream(documents, True, progress=progress, **generation_of(args)):
         if summary.provenance is not None:
             aggregate.add(summary.provenance)
     progress.tell()
     aggregate.write(args.output)
+    logger.info(f"wrote {', '.join(sorted(os.listdir(args.output)))} in {args.output}")
 
 
 if __name__ == "__main__":

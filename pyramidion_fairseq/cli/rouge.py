@@ -93,12 +93,12 @@ def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[st
     """
     check_roles(args.references, args.hypotheses)
     references = read_lines(args.references)
-    systems = {args.hypotheses: read_lines(args.hypotheses)}
+    systems = {args.hypotheses: read_lines(args.hypotheses, blank=len(references))}
     if args.against:
         check_roles(args.references, args.against)
         if args.against in systems:
             raise PyramidionError(f"--against is the same file: {args.against}")
-        systems[args.against] = read_lines(args.against)
+        systems[args.against] = read_lines(args.against, blank=len(references))
     for name, texts in systems.items():
         check_texts(references, texts, (args.references, name))
     if args.lead_words is not None and (args.lead_words < 1 or not args.lead):

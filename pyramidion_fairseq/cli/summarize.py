@@ -17,6 +17,7 @@ from .common import (
     add_input_options,
     add_model_options,
     check_output,
+    count_documents,
     documents_of,
     generation_of,
     load,
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         done = _finished_lines(args.output) if args.resume else 0
         if len(list(islice(documents, done))) < done:
             raise PyramidionError(f"{args.output} has {done} summaries, more than {args.input} has documents")
-        hub, progress = load(args), Progress()
+        hub, progress = load(args), Progress(count_documents(args, done))
         summaries = hub.summarize_stream(documents, args.sources, progress=progress, **generation_of(args))
         with _open(args.output, args.resume) as output:
             for number, summary in enumerate(summaries, start=done):
@@ -98,7 +99,7 @@ def _line(summary: Any, number: int, args: argparse.Namespace) -> str:
 def _write_page(args: argparse.Namespace, documents: Any) -> None:
     from ..explain.page import render_many
 
-    hub, progress = load(args), Progress()
+    hub, progress = load(args), Progress(count_documents(args))
     summaries = hub.summarize_stream(documents, True, progress=progress, **generation_of(args))
     explanations = [summary.explain() for summary in summaries if summary.provenance]
     if not explanations:

@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from . import continued_runs, matching_data, shards, whole_checkpoints
+from . import continued_runs, matching_data, mistakes, run_log, shards, whole_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ def install() -> None:
     _bf16_without_tpu()
     shards.install()
     _data_parallel_on_a_cpu()
+    mistakes.install()
+    run_log.install()
 
 
 def _importable(module: str) -> bool:
@@ -74,7 +76,7 @@ def _score_with_sacrebleu() -> None:
 
     if REGISTRIES["scoring"]["default"] == "bleu":
         REGISTRIES["scoring"]["default"] = "sacrebleu"
-        logger.info("fairseq's compiled libbleu is missing: --scoring is sacrebleu unless given")
+        logger.debug("fairseq's compiled libbleu is missing: --scoring is sacrebleu unless given")
 
 
 def _block_ngrams_that_are_there() -> None:

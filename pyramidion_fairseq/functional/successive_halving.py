@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import NamedTuple
 
@@ -11,6 +12,12 @@ from torch import Tensor
 from .derivatives import refuse_tracing
 from .partition import partition_sum
 from .tournament import tournament
+
+logger = logging.getLogger(__name__)
+
+#: How far beyond [0, 1] scores may lie unsaid: the published scorers add a little to their sigmoid.
+SLACK = 0.01
+_seen_scores = False
 
 
 class Pooled(NamedTuple):
@@ -52,7 +59,9 @@ def successive_halving_topk(
 
     Args:
         embeddings: (B, n, d), any floating dtype.
-        scores: (B, n), meant to lie in [0, 1]; float16 and bfloat16 are computed in float32.
+        scores: (B, n), meant to lie in [0, 1], as ``logits.sigmoid()`` does; float16 and bfloat16 are computed in
+            float32. Raw logits make the peaked softmax pick one token of a pair alone: the first scores of a process
+            that are on a CPU are looked at, outside of ``torch.compile``, and a warning says so.
         k: number of representations to keep, at least 1. With n <= k everything is kept.
         base: the peaked softmax is softmax(base**score); None is the plain softmax(score) of Eq. 6.
         sort: sort before every round; False pairs by position (the ablation of Appendix B.5).
@@ -71,6 +80,8 @@ def successive_halving_topk(
     check_arguments(embeddings, scores, k, padding_mask)
     if base is not None and not 1 < base < math.inf:  # below 1, low scores would win
         raise ValueError(f"base must be above 1 and finite, or None for the plain softmax, got {base}")
+    if base is not None:
+        _warn_of_logits(scores, padding_mask, base)
     scores, k = at_least_float32(scores), int(k)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
@@ -83,6 +94,20 @@ def successive_halving_topk(
         slots,
         weights,
     )
+
+
+def _warn_of_logits(scores: Tensor, padding_mask: Tensor | None, base: float) -> None:
+    """Say that scores look like raw logits, once in a process; never waits for a device."""
+    global _seen_scores
+    if torch.compiler.is_compiling() or _seen_scores or type(scores) is not Tensor or scores.device.type != "cpu":
+        return
+    _seen_scores = True
+    kept = scores.detach() if padding_mask is None else scores.detach()[~padding_mask]
+    if kept.numel() and (kept.min() < -SLACK or kept.max() > 1 + SLACK):
+        logger.warning(
+            f"scores from {kept.min():.3g} to {kept.max():.3g} are outside [0, 1], for which softmax({base:g}**score) "
+            "is meant: give logits.sigmoid(), or base=None for the plain softmax"
+        )
 
 
 def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) -> Pooled:

@@ -1,6 +1,8 @@
-"""ROUGE with confidence intervals, and what surrounds it; ``fairseq_scorer.py`` registers ``--scoring rouge``."""
+"""ROUGE with confidence intervals, and what surrounds it, without fairseq; ``fairseq_scorer.py`` registers
+``--scoring rouge``."""
 
-from .fairseq_scorer import RougeScorer
+from typing import Any
+
 from .lead import lead_baseline
 from .measures import MEASURES, MeasureScores, compare_measures, measure_scores
 from .rouge import (
@@ -34,3 +36,12 @@ __all__ = [
     "split_sentences",
     "summarize",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return ``RougeScorer``, which needs fairseq, when it is asked for."""
+    if name != "RougeScorer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .fairseq_scorer import RougeScorer
+
+    return RougeScorer

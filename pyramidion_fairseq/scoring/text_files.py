@@ -28,8 +28,12 @@ def one_line(text: str) -> str:
     return _BREAKS.sub(" ", text).strip()
 
 
-def read_lines(path: str | os.PathLike) -> list[str]:
+def read_lines(path: str | os.PathLike, blank: int | None = None) -> list[str]:
     """Lines of a UTF-8 file, split at newlines only, without the carriage returns of Windows.
+
+    Args:
+        path: the file.
+        blank: lines that the file may have without any text in it, as summaries that are all empty are.
 
     Raises:
         PyramidionError: there is no such file, it is empty or not UTF-8, or it is fairseq-generate's output.
@@ -38,7 +42,7 @@ def read_lines(path: str | os.PathLike) -> list[str]:
         content = Path(path).read_bytes()
     except OSError as error:
         raise PyramidionError(f"cannot read {path}: {error.strerror}") from None
-    if not content.strip():
+    if not content.strip() and content.count(b"\n") != blank:
         raise PyramidionError(f"{path} is empty")
     lines = content.split(b"\n")
     if not lines[-1]:

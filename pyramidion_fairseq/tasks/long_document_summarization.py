@@ -21,8 +21,10 @@ from ..generation import set_cuda_graphs, set_plain_generation
 from ..models import PyramidionModel
 from ..scoring.rouge import TOKENIZERS
 from . import diagnosis
+from .data_folder import check_data
 from .dataset import DocumentPairDataset
 from .generation_options import check_lengths, refuse_generation
+from .heartbeat import Heartbeat
 from .rouge_validation import (
     RougeValidation,
     SampledDataset,
@@ -87,6 +89,9 @@ class LongDocumentSummarizationConfig(TranslationConfig):
         default="none",
         metadata={"help": "precision of matrix products in training; weights and their updates stay in float32"},
     )
+    verbose: bool = field(
+        default=False, metadata={"help": "log all that fairseq and others say, the model and the configuration too"}
+    )
 
 
 def _shortest(*lengths: Optional[int]) -> Optional[int]:
@@ -113,7 +118,7 @@ class LongDocumentSummarizationTask(TranslationTask):
         self.max_lengths = (cfg.max_source_positions, cfg.max_target_positions)
         #: Every model built so far takes the documents' lengths from the host.
         self.models_take_lengths = True
-        self.pooling_meters, self.peak_memory = PoolingMeters(), PeakMemory()
+        self.pooling_meters, self.peak_memory, self.heartbeat = PoolingMeters(), PeakMemory(), Heartbeat()
         self.rouge, self.rouge_generator = None, None
         if cfg.eval_rouge:
             tokenizer = str(getattr(cfg, "eval_rouge_tokenizer", "rouge-score"))  # older checkpoints lack it
@@ -121,6 +126,16 @@ class LongDocumentSummarizationTask(TranslationTask):
             generation_arguments(cfg.eval_rouge_args, None)  # bad ones are told before the data is read
         #: Whether documents and summaries start with ``<s>``: the model's --prepend-bos, adopted like its lengths.
         self.prepend_bos = False
+
+    @classmethod
+    def setup_task(cls, cfg: LongDocumentSummarizationConfig, **kwargs):
+        """As of fairseq, where the data folder is one.
+
+        Raises:
+            PyramidionError: it is not there, or has no dictionaries.
+        """
+        check_data(cfg.data, cfg.source_lang, cfg.target_lang)
+        return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build a model and adopt its lengths; of several models (an ensemble), the shortest.
@@ -149,6 +164,7 @@ class LongDocumentSummarizationTask(TranslationTask):
 
         A failure is told with the documents that it is about.
         """
+        self.heartbeat.beat(update_num)
         with self.pooling_meters.watch() as pooling, diagnosis.diagnosed(sample, update_num):
             loss, sample_size, logging_output = super().train_step(
                 sample, model, self._autocast(criterion), optimizer, update_num, *args, **kwargs

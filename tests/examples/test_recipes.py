@@ -175,6 +175,19 @@ def test_mistakes_are_named(words, message):
         recipe.main(words)
 
 
+def test_power_without_the_row_it_goes_on_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "data-bin").mkdir(parents=True)
+    with pytest.raises(PyramidionError) as error:
+        recipe.main(["train", "table2", "16", "mine", "GPUS=0"])
+    assert str(error.value) == (
+        "power_8k_2k_512 goes on from the model of Table 2, row 5, and checkpoints/arxiv/blockwise_8k/"
+        "checkpoint_best.pt is not there: train that row first (bash examples/table2/train.sh 5 mine), or say "
+        "INIT=its checkpoint"
+    )
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_mistakes_end_the_program_in_one_line(program):
     done = program(sys.executable, "examples/recipe.py", "train", "table2", "99")
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -1,12 +1,14 @@
 """pyramidion-summarize and pyramidion-explain, in this process: summaries in order, pages, and clear lines."""
 
+import argparse
 import gzip
 import io
 import json
+import re
 
 import pytest
 
-from pyramidion_fairseq.cli import explain, summarize
+from pyramidion_fairseq.cli import common, explain, summarize
 from pyramidion_fairseq.explain import Explanation
 from tests.summaries import SENTENCES, article, write_checkpoint, write_sentencepiece
 
@@ -46,6 +48,35 @@ def test_one_line_for_each_document_in_order(summarised, expected):
 @pytest.mark.parametrize("options", [["--batch-size", "2"], ["--max-tokens", "70"], ["--beam", "2", "--lenpen", "1"]])
 def test_batches_change_nothing(summarised, expected, options):
     assert summarised("\n".join(DOCUMENTS), *options).read_text().split("\n")[:-1] == expected
+
+
+def test_progress_tells_how_many_there_are_and_what_is_left(summarised, capsys, monkeypatch):
+    monkeypatch.setattr("pyramidion_fairseq.cli.common.PROGRESS_SECONDS", 0)
+    summarised("\n".join(DOCUMENTS), "--batch-size", "1")
+    lines = [line for line in capsys.readouterr().err.splitlines() if " documents in " in line]
+    told = re.compile(r"\d of 5 documents? in \d+ s \([\d.]+ a second, \d+ s left\)")
+    assert len(lines) > 1 and told.search(lines[0])
+    assert re.search(r" 5 documents in \d+ s \([\d.]+ a second\)$", lines[-1])
+
+
+def test_documents_are_counted_where_that_is_cheap(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"text": "a"}\n\n{"text": "b \xff"}\n')
+    args = argparse.Namespace(input=str(path), input_format="auto", field=None)
+    assert (common.count_documents(args), common.count_documents(args, done=1)) == (2, 1)
+    assert common.count_documents(args, limit=1) == 1 and not caplog.records
+    args.input = "-"
+    assert common.count_documents(args) is None
+    args.input = str(tmp_path / "nowhere")
+    assert common.count_documents(args) is None
+    monkeypatch.setattr(common, "MOST_COUNTED", 3)
+    assert common.count_documents(argparse.Namespace(input=str(path), input_format="auto", field=None)) is None
+
+
+def test_explain_says_what_it_wrote(summarised, tmp_path, capsys):
+    summarised("\n".join(DOCUMENTS), "--json", str(tmp_path / "n.json"), "--input-format", "text", command=explain)
+    said = capsys.readouterr().err
+    assert f"wrote {tmp_path}/out: document 0 of {tmp_path}/in" in said and f"wrote {tmp_path}/n.json" in said
 
 
 def test_standard_streams_and_an_ensemble(summarised, trained_folder, monkeypatch, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyramidion_fairseq.functional import native, reference, successive_halving_topk
+from pyramidion_fairseq.functional import native, reference, successive_halving, successive_halving_topk
 from tests.conftest import DATA
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -311,3 +311,33 @@ def test_second_derivatives_of_the_scores_alone_are_refused_where_they_are_compi
     )
     found, expected = (torch.autograd.grad(x.pow(2).sum(), scores)[0] for x in (first, slow))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_raw_logits_are_warned_of_once_and_with_the_activation(monkeypatch, caplog, dtype):
+    scores = torch.tensor([[-4.0, 3.0, 0.5, 12.0]], dtype=dtype)
+    embeddings = torch.ones(1, 4, 2, dtype=dtype)
+
+    def said(scores, **options):
+        caplog.clear()
+        successive_halving_topk(embeddings, scores, 2, **options)
+        return [record.getMessage() for record in caplog.records]
+
+    monkeypatch.setattr(successive_halving, "_seen_scores", False)
+    assert said(scores, base=None) == []  # the plain softmax takes any
+    expected = "scores from -4 to 12 are outside [0, 1], for which softmax(20**score) is meant: give logits.sigmoid()"
+    (line,) = said(scores.requires_grad_())
+    assert line.startswith(expected)
+    assert said(scores) == []
+    monkeypatch.setattr(successive_halving, "_seen_scores", False)
+    assert said(scores.sigmoid() + 1e-3) == []
+    monkeypatch.setattr(successive_halving, "_seen_scores", False)
+    padding = torch.tensor([[True, True, False, True]])
+    assert said(scores, padding_mask=padding) == []  # padding has no score
+
+
+def test_scores_on_another_device_are_not_looked_at(monkeypatch):
+    monkeypatch.setattr(successive_halving, "_seen_scores", False)
+    scores = torch.full((1, 8), 7.0, device="meta")
+    successive_halving_topk(torch.ones(1, 8, 2, device="meta"), scores, 2)
+    assert not successive_halving._seen_scores

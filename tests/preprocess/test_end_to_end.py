@@ -2,10 +2,13 @@
 
 import json
 import os
+import shlex
 
 import pytest
 import sentencepiece
 from fairseq.data import Dictionary, data_utils
+
+from tests.test_every_architecture import NARROW
 
 SPLITS = {"train": 30, "valid": 5, "test": 1}
 STRANGE = "one\u2028two\x85three\xa0four\u3000five \u2603 <pad> <dig>"
@@ -56,6 +59,18 @@ def test_every_output_is_there(prepared):
     assert names == expected
     assert not (dest / ".prepare/work").exists()
     assert process.stdout == (dest / "report.txt").read_text()
+
+
+def test_the_last_line_is_a_command_that_runs(prepared, command, tmp_path):
+    dest, process, _ = prepared
+    name, *words = shlex.split(process.stderr.splitlines()[-1])
+    assert name == "fairseq-train" and words[0] == f"{dest}/data-bin" and "--disable-validation" not in words
+    given = dict(zip(words[1::2], words[2::2]))
+    assert (given["--task"], given["--arch"]) == ("long_document_summarization", "deeppyramidion")
+    assert (given["--lr"], given["--save-dir"]) == ("5e-4", "checkpoints/dest")
+    small = [*NARROW, "--max-update", 1, "--cpu", "--num-workers", 0, "--save-dir", tmp_path]
+    command("train", *words, *small)
+    assert (tmp_path / "checkpoint_last.pt").exists()
 
 
 @pytest.mark.parametrize("name", [b"a, b,c", b"${HOME} {x} %s", b"caf\xe9\xff", b"-x --y", b"#'\"\\;*?&"], ids=str)

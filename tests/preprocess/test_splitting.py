@@ -49,6 +49,25 @@ def test_no_split_stays_empty_from_three_documents_on(tmp_path, before, after):
         assert contents(tmp_path, side) == {split: list(lines) for split, lines in after.items()}
 
 
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ({"train": 126, "valid": 3, "test": 1}, {"train": 104, "valid": 13, "test": 13}),
+        ({"train": 380, "valid": 8, "test": 12}, {"train": 360, "valid": 20, "test": 20}),
+        ({"train": 4500, "valid": 240, "test": 260}, {"train": 4500, "valid": 240, "test": 260}),
+        ({"train": 20, "valid": 9, "test": 9}, {"train": 20, "valid": 9, "test": 9}),
+    ],
+)
+def test_a_small_corpus_gets_splits_that_one_can_test_on(tmp_path, before, after):
+    prefixes = files(tmp_path, {split: [f"{split}{n}" for n in range(count)] for split, count in before.items()})
+    assert fill_empty_splits(prefixes, before, dict.fromkeys(prefixes, True)) == after
+    for side in ("source", "target"):
+        found = contents(tmp_path, side)
+        assert {split: len(lines) for split, lines in found.items()} == after
+        moved = {line for lines in found.values() for line in lines}
+        assert moved == {f"{split}{n}" for split, count in before.items() for n in range(count)}
+
+
 def test_a_split_of_fraction_zero_stays_empty(tmp_path):
     prefixes = files(tmp_path, {"train": "abc"})
     wanted = {"train": True, "valid": False, "test": True}

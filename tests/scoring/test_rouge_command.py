@@ -165,6 +165,15 @@ def test_files_of_windows_score_alike(files, capsys):
     assert json.loads(capsys.readouterr().out)["systems"]["summaries.txt"] == windows
 
 
+def test_summaries_that_are_all_empty_score_0_with_a_warning(files, capsys, caplog):
+    (files / "nothing.txt").write_text("\n \n")
+    main(["test.target", "nothing.txt", "--against", "summaries.txt", "--json", "-"])
+    report = json.loads(capsys.readouterr().out)
+    f1 = {name: system["scores"]["rouge1"]["fmeasure"]["mean"] for name, system in report["systems"].items()}
+    assert f1["nothing.txt"] == 0 and f1["summaries.txt"] > 70
+    assert "nothing.txt: 2 of 2 lines are empty and score 0 (line 1, 2)" in caplog.text
+
+
 def test_empty_lines_are_counted(files, caplog):
     main(["test.target", "gaps.txt"])
     assert "gaps.txt: 1 of 2 lines are empty and score 0 (line 1)" in caplog.text

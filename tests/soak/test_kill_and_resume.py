@@ -25,7 +25,7 @@ SAVE = ["--save-interval-updates", "3", "--keep-interval-updates", "2", "--max-e
 def start(data, folder, log):
     """The training command in a process of its own; its output is added to the file ``log``."""
     with open(log, "ab") as file:
-        arguments = [data, *TRAIN, *TASK, *SAVE, "--save-dir", folder]
+        arguments = [data, *TRAIN, *TASK, *SAVE, "--verbose", "--save-dir", folder]
         return Forked(fairseq_command("train"), ["fairseq-train", *arguments], file, file)
 
 

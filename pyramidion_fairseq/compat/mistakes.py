@@ -1,0 +1,181 @@
+"""Mistakes in what a user typed that stock fairseq ends with a traceback, a page of usage, or nothing at all.
+
+Here each ends with one line that says what to type: docs/troubleshooting.md lists them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import functools
+import glob
+import os
+import re
+import sys
+from typing import Any, Callable
+
+import torch
+
+from ..errors import PyramidionError
+
+#: fairseq's default, with which an optimizer of Adam's kind trains to nothing.
+STOCK_LR = 0.25
+_ADAMS = ("adam", "adamax", "cpu_adam", "fused_adamw")
+_TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
+ON_A_CPU = (
+    "several processes on CPUs need torchrun and --cpu --distributed-world-size N --distributed-rank $RANK "
+    "--device-id 0 --distributed-no-spawn --distributed-init-method env:// --distributed-backend gloo "
+    "(docs/troubleshooting.md); one process needs --cpu --distributed-world-size 1 alone"
+)
+
+
+def install() -> None:
+    """Check the command line, the processes and the training options. Calling it again does nothing."""
+    from fairseq import options, trainer
+    from fairseq.distributed import utils
+
+    if getattr(options.parse_args_and_arch, "tells_mistakes", False):
+        return
+    options.parse_args_and_arch = _parsing(options.parse_args_and_arch)
+    utils.call_main = _before(utils.call_main, lambda cfg, *_, **__: check_command(cfg))
+    trainer.Trainer.__init__ = _before(trainer.Trainer.__init__, lambda _, cfg, *__, **___: check_training(cfg))
+
+
+def _before(stock: Callable, check: Callable) -> Callable:
+    @functools.wraps(stock)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        check(*args, **kwargs)
+        return stock(*args, **kwargs)
+
+    return checked
+
+
+def _parsing(stock: Callable) -> Callable:
+    @functools.wraps(stock)
+    def parse_args_and_arch(parser: argparse.ArgumentParser, input_args: Any = None, *args: Any, **kwargs: Any) -> Any:
+        parser.error = functools.partial(_error, parser)
+        return stock(parser, input_args, *args, **kwargs)
+
+    parse_args_and_arch.tells_mistakes = True
+    return parse_args_and_arch
+
+
+def _error(parser: argparse.ArgumentParser, message: str) -> None:
+    """End as argparse does, with its line and without the page of usage; names that are nearly right are said."""
+    parser.exit(2, f"{parser.prog}: error: {explained(parser, message)}\n")
+
+
+def explained(parser: argparse.ArgumentParser, message: str) -> str:
+    """argparse's message on one line, with what was meant in the place of all choices."""
+    wrong = re.match(r"argument ([^:]+): invalid choice: '?([^' ]*)'? \(", message)
+    action = parser._option_string_actions.get(wrong[1].split("/")[0]) if wrong else None
+    if action is not None and action.choices:
+        meant = difflib.get_close_matches(wrong[2], list(map(str, action.choices)), n=1)
+        hint = f"did you mean {meant[0]}?" if meant else "--help and docs/options.md list the names"
+        return f"{wrong[1]}: there is no {wrong[2]!r}: {hint}"
+    if message.startswith("unrecognized arguments: "):
+        flags = [word.partition("=")[0] for word in message.split()[2:] if word.startswith("--")]
+        near = {flag: difflib.get_close_matches(flag, parser._option_string_actions, n=1) for flag in flags}
+        meant = [f"{flag}: did you mean {found[0]}?" for flag, found in near.items() if found]
+        message = "; ".join([message, *meant])
+    return " ".join(message.split())
+
+
+def check_command(cfg: Any) -> None:
+    """Look at a command's task and processes, before it begins: :func:`check_task`, :func:`check_processes`."""
+    check_task(cfg, sys.argv[1:])
+    check_processes(cfg)
+
+
+def check_task(cfg: Any, words: list[str]) -> None:
+    """Refuse one of our architectures for the task that fairseq takes where none is given, which is not ours.
+
+    Args:
+        cfg: fairseq's whole configuration.
+        words: of the command line, in which a task may have been chosen.
+
+    Raises:
+        PyramidionError: says which task to give.
+    """
+    given = any(word == "--task" or word.startswith("--task=") for word in words)
+    arch = getattr(cfg.model, "_name", None)
+    if not given and is_ours(arch) and cfg.task._name == "translation" and not cfg.task.truncate_source:
+        raise PyramidionError(
+            f"--arch {arch} needs --task long_document_summarization (fairseq's own is possible too: "
+            "--task translation --truncate-source)"
+        )
+
+
+def is_ours(arch: str | None) -> bool:
+    """Whether an architecture is one of this package."""
+    from fairseq.models import ARCH_MODEL_REGISTRY
+
+    from ..models import PyramidionModel
+
+    model = ARCH_MODEL_REGISTRY.get(arch)
+    return model is not None and issubclass(model, PyramidionModel)
+
+
+def check_processes(cfg: Any) -> None:
+    """Refuse more processes than there are GPUs for: fairseq starts none at all, with status 0, or divides by zero.
+
+    Args:
+        cfg: fairseq's whole configuration.
+
+    Raises:
+        PyramidionError: says how many there are.
+    """
+    wanted, gpus = cfg.distributed_training, torch.cuda.device_count()
+    size = wanted.distributed_world_size
+    if size <= 1 or cfg.common.tpu or wanted.pipeline_model_parallel:
+        return
+    launched = wanted.distributed_init_method is not None or wanted.distributed_port > 0
+    torchrun = all(name in os.environ for name in _TORCHRUN)
+    if gpus == 0 and not (launched and wanted.distributed_no_spawn):
+        raise PyramidionError(
+            f"{size} processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and no GPU is there: "
+            f"{ON_A_CPU} (GPUS=0)"
+        )
+    if size > gpus and not launched and not torchrun and not _in_slurm():
+        raise PyramidionError(
+            f"{size} processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and {gpus} GPUs are "
+            f"there: --distributed-world-size {gpus} (GPUS={gpus}); several nodes need torchrun or Slurm"
+        )
+
+
+def _in_slurm() -> bool:
+    return bool(os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST"))
+
+
+def check_training(cfg: Any) -> None:
+    """Refuse what trains to nothing, or fails after minutes.
+
+    Args:
+        cfg: fairseq's whole configuration.
+
+    Raises:
+        PyramidionError: says which option, and what to give.
+    """
+    common, base = cfg.common, cfg.checkpoint.finetune_from_model
+    on_a_cpu = common.cpu or not torch.cuda.is_available()
+    if common.fp16 and on_a_cpu and not (common.memory_efficient_fp16 or common.tpu):
+        raise PyramidionError(
+            "--fp16 needs a GPU, and "
+            + ("--cpu is given" if common.cpu else "none is there")
+            + ": leave it out (PRECISION=full of a recipe), or use --autocast bf16"
+        )
+    begun = glob.glob(os.path.join(glob.escape(cfg.checkpoint.save_dir), "checkpoint_last*.pt"))
+    if base is not None and not begun and not os.path.exists(base) and "://" not in base:
+        raise PyramidionError(f"--finetune-from-model {base} is not there: train that model first, or say where it is")
+    launched = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if launched > 1 and cfg.distributed_training.distributed_world_size == 1:
+        raise PyramidionError(
+            f"torchrun has started {launched} processes, and each would train a model of its own in "
+            f"{cfg.checkpoint.save_dir}: --distributed-world-size {launched}; {ON_A_CPU}"
+        )
+    name = getattr(cfg.optimizer, "_name", None)
+    if list(cfg.optimization.lr) == [STOCK_LR] and name in _ADAMS and is_ours(getattr(cfg.model, "_name", None)):
+        raise PyramidionError(
+            f"the learning rate is fairseq's default of {STOCK_LR}, with which {name} trains to nothing: "
+            "--lr 5e-4 (the paper's), with Hydra optimization.lr=[5e-4]"
+        )

@@ -1,0 +1,193 @@
+"""The log of a command with our task on one screen: what is said of the run, and what is left out.
+
+``--verbose`` (in Hydra ``task.verbose=true``) leaves everything as fairseq has it. Warnings and errors of fairseq are
+never left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import warnings
+from typing import Any, Callable
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from ..errors import is_fairseq_command
+from ..files import replacing
+
+logger = logging.getLogger(__name__)
+
+OURS = "long_document_summarization"
+#: Where the configuration and the model of a run are written, in --save-dir.
+RUN_FILE = "run.txt"
+#: {logger: beginnings of messages of level INFO that are left out}.
+NOISE = {
+    "fairseq_cli.train": (
+        *("task: ", "model: ", "criterion: ", "num. shared", "num. expert", "training on ", "max tokens per device"),
+        *("begin dry-run validation", "Start iterating", "begin validation", "end of epoch"),
+    ),
+    "fairseq_cli.generate": (),
+    "fairseq_cli.interactive": (),
+    "fairseq_cli.validate": (),
+    "fairseq.tasks.translation": ("",),
+    "fairseq.tasks.fairseq_task": ("",),
+    "fairseq.data.data_utils": ("loaded ",),
+    "fairseq.data.iterators": ("grouped total_num_itrs",),
+    "fairseq.checkpoint_utils": ("Preparing to save checkpoint",),
+    "fairseq.trainer": (
+        *("detected shared parameter", "Preparing to load checkpoint", "No existing checkpoint", "loading train data"),
+        *("begin training epoch", "Saving checkpoint to", "Finished saving checkpoint"),
+    ),
+}
+#: Warnings that say nothing to a user: (message, category, module), as of ``warnings.filterwarnings``.
+WARNINGS = (
+    ("", UserWarning, r"hydra\."),
+    (r"\s*'\w+' is validated against ConfigStore schema", UserWarning, ""),
+    ("'pin_memory' argument is set as true but no accelerator", UserWarning, ""),
+    (r"`torch\.cuda\.amp\.", FutureWarning, ""),
+    ("Support for mismatched key_padding_mask", UserWarning, ""),
+)
+#: {what fairseq warns of once in every epoch and validation: what is said of it, once}.
+ONCE = {
+    "tensorboard not found": "--tensorboard-logdir writes nothing, as tensorboard is not installed: "
+    'pip install "pyramidion_fairseq[logging]"',
+    "wandb not found": "--wandb-project sends nothing, as wandb is not installed: pip install wandb",
+}
+
+
+class _Quiet(logging.Filter):
+    """Leaves out a logger's noise, from when a configuration with our task has been logged."""
+
+    #: Whether the command that runs is a quiet one.
+    active = False
+
+    def __init__(self, beginnings: tuple[str, ...]):
+        super().__init__()
+        self.beginnings = beginnings
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is logged."""
+        if OmegaConf.is_config(record.msg):  # the first thing that a command of fairseq logs
+            task = record.msg.get("task")
+            _Quiet.active = getattr(task, "_name", None) == OURS and not is_verbose(task)
+            return not _Quiet.active
+        if not _Quiet.active or record.levelno > logging.INFO:
+            return True
+        return not (isinstance(record.msg, nn.Module) or str(record.msg).startswith(self.beginnings))
+
+
+class _Once(logging.Filter):
+    """Says once what fairseq says again and again, with what to type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is logged."""
+        found = next((begin for begin in ONCE if str(record.msg).startswith(begin)), None)
+        if found is None:
+            return True
+        first = found not in self.said
+        self.said.add(found)
+        record.msg = ONCE[found]
+        return first
+
+
+def is_verbose(task: Any) -> bool:
+    """Whether everything is to be logged; ``task`` is the task's configuration, of older checkpoints too."""
+    return bool(getattr(task, "verbose", None))
+
+
+def install() -> None:
+    """Filter what fairseq's loggers say, and have the trainer say what runs. Calling it again does nothing."""
+    from fairseq import trainer
+
+    if getattr(trainer.Trainer.__init__, "tells_of_the_run", False):
+        return
+    for name, beginnings in NOISE.items():
+        logging.getLogger(name).addFilter(_Quiet(beginnings))
+    logging.getLogger("fairseq.logging.progress_bar").addFilter(_Once())
+    trainer.Trainer.__init__ = _telling(trainer.Trainer.__init__)
+    trainer.Trainer.begin_epoch = _writing(trainer.Trainer.begin_epoch)
+    if is_fairseq_command() and "--verbose" not in sys.argv:
+        for message, category, module in WARNINGS:
+            warnings.filterwarnings("ignore", message, category, module)
+
+
+def _telling(stock: Callable) -> Callable:
+    @functools.wraps(stock)
+    def init(self, cfg: Any, task: Any, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        stock(self, cfg, task, model, *args, **kwargs)
+        if _is_told(self):
+            for line in summary(cfg, task, model, self.device):
+                logger.info(line)
+
+    init.tells_of_the_run = True
+    return init
+
+
+def _writing(stock: Callable) -> Callable:
+    """The run is written down when training begins, after a checkpoint that does not fit has been refused."""
+
+    @functools.wraps(stock)
+    def begin_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if _is_told(self) and not getattr(self, "run_is_written", False):
+            write_run(self.cfg, self.get_model())
+            self.run_is_written = True
+        stock(self, *args, **kwargs)
+
+    return begin_epoch
+
+
+def _is_told(trainer: Any) -> bool:
+    """Whether a trainer has our task, and is the one of its processes that logs."""
+    return getattr(trainer.cfg.task, "_name", None) == OURS and trainer.is_data_parallel_master
+
+
+def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list[str]:
+    """What a user wants to see of a run before it begins: data, model, device, batch, where it saves.
+
+    Args:
+        cfg: fairseq's whole configuration.
+        task: whose dictionaries are read.
+        model: whose parameters are counted.
+        device: that it is trained on.
+    """
+    source, target = task.max_positions()
+    options, processes = cfg.model, max(1, cfg.distributed_training.distributed_world_size)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    layers = f"{getattr(options, 'encoder_layers', '?')}+{getattr(options, 'decoder_layers', '?')} layers"
+    width, pooling = getattr(options, "encoder_embed_dim", "?"), getattr(options, "pooling_schedule", "")
+    half = next((name for name in ("fp16", "bf16", "amp") if getattr(cfg.common, name)), "float32")
+    autocast = getattr(cfg.task, "autocast", "none")
+    limits = {"documents": cfg.dataset.batch_size, "tokens": cfg.dataset.max_tokens}
+    batch = [f"{most:,} {what}" for what, most in limits.items() if most is not None]
+    last = os.path.join(cfg.checkpoint.save_dir, cfg.checkpoint.restore_file)
+    begun = "goes on from" if os.path.exists(last) else "starts anew: no"
+    return [
+        f"data: {cfg.task.data}, {len(task.source_dictionary):,} pieces; documents of up to {source} tokens, "
+        f"summaries of up to {target}",
+        f"model: {getattr(options, '_name', '?')}, {layers} of width {width}, pooling {pooling or 'none'}; "
+        f"{parameters:,} parameters",
+        f"device: {device}, {processes} process{'es' * (processes > 1)}; precision: {half}"
+        + (f" with {autocast} products" if autocast != "none" else ""),
+        f"batch: at most {' and '.join(batch)} in a process, {list(cfg.optimization.update_freq)} times an update; "
+        f"seed {cfg.common.seed}",
+        f"saves in {cfg.checkpoint.save_dir} ({RUN_FILE}: the configuration and the model); {begun} {last}",
+    ]
+
+
+def write_run(cfg: Any, model: nn.Module) -> None:
+    """Write the configuration and the model beside the checkpoints; where that fails, saving them will say so."""
+    path = os.path.join(cfg.checkpoint.save_dir, RUN_FILE)
+    try:
+        with replacing(path, f"{path}.tmp") as file:
+            file.write(f"{cfg}\n\n{model}\n".encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        logger.warning(f"{path} cannot be written: {error}")

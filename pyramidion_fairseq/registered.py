@@ -1,0 +1,30 @@
+"""Importing this registers everything with fairseq, once; ``import pyramidion_fairseq`` does."""
+
+from . import quiet, requirements
+
+requirements.check()  # before anything else is imported, which would fail with an error that says less
+
+with quiet.unconfigured_logging():
+    from . import checkpoints, compat
+    from .criterions import ChunkedCrossEntropyCriterion
+    from .errors import install_excepthook
+    from .functional import Pooled, successive_halving_topk
+    from .models import PyramidionModel
+    from .optim import FusedAdamW
+    from .scoring.fairseq_scorer import RougeScorer
+    from .tasks import LongDocumentSummarizationTask, diagnosis
+
+    compat.install()
+    checkpoints.install()
+    diagnosis.install()
+    install_excepthook()
+
+__all__ = [
+    "ChunkedCrossEntropyCriterion",
+    "FusedAdamW",
+    "LongDocumentSummarizationTask",
+    "Pooled",
+    "PyramidionModel",
+    "RougeScorer",
+    "successive_halving_topk",
+]

@@ -1,0 +1,171 @@
+"""Mistakes that stock fairseq ends with a traceback, pages of usage or nothing at all end with one line."""
+
+import argparse
+import os
+import sys
+
+import pytest
+
+from pyramidion_fairseq import errors
+from pyramidion_fairseq.compat import mistakes
+from tests import forked
+from tests.conftest import ROOT
+from tests.test_pipeline import ARCH, TASK, TRAIN, USER_DIR, write_corpus
+
+ADAM = ["--optimizer", "adam", "--batch-size", "6", "--num-workers", "0", "--max-update", "1"]
+LR = ["--lr", "0.003"]
+START = [*USER_DIR, *ARCH, *ADAM]
+
+#: {mistake: (command, arguments after the data, exit status, what the line says)}; DATA is the folder above data-bin.
+MISTAKES = {
+    "a path that is not data-bin": (
+        "train", ["DATA", *START, *TASK, *LR, "--cpu"], 1,
+        "DATA has no SPLIT.source-target.source.idx and is not binarised data: did you mean DATA/data-bin?",
+    ),
+    "the same in generation": (
+        "generate", ["DATA", *USER_DIR, *TASK, "--path", "x.pt", "--cpu"], 1, "did you mean DATA/data-bin?",
+    ),
+    "no data": ("train", ["DATA/nowhere", *START, *TASK, *LR, "--cpu"], 1, "there is no data folder 'DATA/nowhere'"),
+    "a misspelt architecture": (
+        "train", ["DATA/data-bin", *USER_DIR, *ADAM, *TASK, *LR, "--arch", "deeppyramidon"], 2,
+        "--arch/-a: there is no 'deeppyramidon': did you mean deeppyramidion?",
+    ),
+    "a misspelt task": (
+        "train", ["DATA/data-bin", *START, *LR, "--task", "long_document_summarisation"], 2,
+        "there is no 'long_document_summarisation': did you mean long_document_summarization?",
+    ),
+    "a misspelt option": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--pooling-schedul", "2:5"], 2,
+        "unrecognized arguments: --pooling-schedul 2:5; --pooling-schedul: did you mean --pooling-schedule?",
+    ),
+    "no task": (
+        "train", ["DATA/data-bin", *START, *LR, "--cpu"], 1,
+        "--arch deeppyramidion needs --task long_document_summarization",
+    ),
+    "eight GPUs of none": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--distributed-world-size", "8"], 1,
+        "8 processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and no GPU is there: ",
+    ),
+    "several processes on a CPU": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--distributed-world-size", "2"], 1,
+        "--distributed-no-spawn --distributed-init-method env:// --distributed-backend gloo",
+    ),
+    "fp16 on a CPU": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--fp16"], 1, "--fp16 needs a GPU, and --cpu is given",
+    ),
+    "fp16 without GPUs": ("train", ["DATA/data-bin", *START, *TASK, *LR, "--fp16"], 1, "and none is there: leave it"),
+    "no learning rate": (
+        "train", ["DATA/data-bin", *START, *TASK, "--cpu"], 1,
+        "the learning rate is fairseq's default of 0.25, with which adam trains to nothing: --lr 5e-4",
+    ),
+    "nothing to fine-tune from": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "DATA/no.pt"], 1,
+        "--finetune-from-model DATA/no.pt is not there: train that model first",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "data-bin").mkdir()
+    write_corpus(folder / "data-bin", words=40)
+    return folder
+
+
+def check_line(done, status, message):
+    """One line on standard error; status; no traceback anywhere."""
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(("INFO:", "DEBUG:"))]
+    assert len(lines) == 1 and "error: " in lines[0] and message in lines[0], done.stderr
+    assert done.returncode == status
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_ends_with_one_line_that_says_what_to_type(command, data, tmp_path, name):
+    stock, words, status, message = MISTAKES[name]
+    words = [word.replace("DATA", str(data)) for word in words]
+    save = ["--save-dir", tmp_path / "checkpoints"] if stock == "train" else []
+    done = command(stock, *words, *save, check=False)
+    check_line(done, status, message.replace("DATA", str(data)))
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_torchrun_would_train_a_model_in_each_process(data, tmp_path):
+    words = [data / "data-bin", *START, *TASK, *LR, "--cpu", "--save-dir", tmp_path]
+    torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    done = forked.run(forked.fairseq_command("train"), ["fairseq-train", *words], environment=torchrun)
+    check_line(done, 1, "torchrun has started 2 processes, and each would train a model of its own in")
+
+
+def test_hydra_without_a_learning_rate(command, data, tmp_path):
+    done = command(
+        "hydra-train", f"common.user_dir={ROOT}/pyramidion_fairseq", "+model._name=deeppyramidion",
+        "+task._name=long_document_summarization", f"+task.data={data}/data-bin", "common.cpu=true",
+        *(f"+model.{name}=8" for name in ("encoder_embed_dim", "decoder_embed_dim")), "dataset.batch_size=6",
+        "criterion=cross_entropy", "optimizer=adam", "lr_scheduler=fixed", "dataset.num_workers=0",
+        f"hydra.run.dir={tmp_path}", f"checkpoint.save_dir={tmp_path}", "optimization.max_update=1", check=False,
+    )  # fmt: skip
+    check_line(done, 1, "optimization.lr=[5e-4]")
+
+
+def test_another_optimizer_may_have_the_stock_learning_rate(command, data, tmp_path):
+    words = ["train", data / "data-bin", *START, *TASK, "--cpu", "--save-dir", tmp_path, "--disable-validation"]
+    assert (command(*words, "--optimizer", "sgd").returncode, (tmp_path / "checkpoint_last.pt").exists()) == (0, True)
+    # and a run goes on without what it was fine-tuned from
+    command(*words, "--optimizer", "sgd", "--max-update", "2", "--finetune-from-model", tmp_path / "gone.pt")
+
+
+def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
+    command("train", data / "data-bin", *TASK, *TRAIN, "--max-update", 1, "--save-dir", tmp_path)
+    assert (tmp_path / "checkpoint_last.pt").exists()
+
+
+FATS = "--mode: there is no 'fats': did you mean fast?"
+
+
+@pytest.mark.parametrize(
+    "message, expected",
+    [
+        ("argument --mode: invalid choice: 'fats' (choose from 'fast', 'slow')", FATS),
+        ("argument --mode: invalid choice: fats (choose from fast, slow)", FATS),
+        (
+            "argument --mode: invalid choice: 'x' (choose from 'fast')",
+            "--mode: there is no 'x': --help and docs/options.md list the names",
+        ),
+        ("argument --mode: expected one argument", "argument --mode: expected one argument"),
+        ("unrecognized arguments: a --zzzzzzzzzz 3", "unrecognized arguments: a --zzzzzzzzzz 3"),
+    ],
+)  # fmt: skip
+def test_messages_of_every_python(message, expected):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mode", choices=["fast", "slow"])
+    assert mistakes.explained(parser, message) == expected
+
+
+@pytest.mark.parametrize(
+    "program, expected",
+    [
+        ("/bin/fairseq-train", True),
+        (f"lib{os.sep}fairseq_cli{os.sep}train.py", True),
+        ("my-train.py", False),
+        ("", False),
+    ],
+)
+def test_commands_of_fairseq(monkeypatch, program, expected):
+    monkeypatch.setattr(sys, "argv", [program])
+    assert errors.is_fairseq_command() is expected
+
+
+def test_an_error_of_a_process_that_was_spawned(monkeypatch, capsys):
+    class ProcessRaisedException(Exception):  # noqa: N818 -- as torch calls it
+        pass
+
+    monkeypatch.setattr(sys, "argv", ["fairseq-train"])
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    errors.install_excepthook()
+    text = "\n\n-- Process 1 terminated\nTraceback\npyramidion_fairseq.tasks.diagnosis.NotFiniteError: NaN first\n"
+    sys.excepthook(ProcessRaisedException, ProcessRaisedException(text), None)
+    assert capsys.readouterr().err == "error: NaN first\n"
+    sys.excepthook(ProcessRaisedException, ProcessRaisedException("Traceback\nValueError: x"), None)
+    assert "ValueError: x" in capsys.readouterr().err

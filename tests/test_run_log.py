@@ -1,0 +1,98 @@
+"""The log of a first run fits on a screen; what is left out comes back with --verbose."""
+
+import importlib.util
+import io
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyramidion_fairseq.compat import run_log
+from pyramidion_fairseq.tasks import heartbeat
+from tests.conftest import ROOT
+from tests.test_pipeline import ARCH, TASK, USER_DIR, write_corpus
+
+SCREEN = 24
+RUN = [
+    *USER_DIR, *ARCH, "--cpu", "--optimizer", "adam", "--lr", "0.003", "--batch-size", "6", "--num-workers", "0",
+    "--max-epoch", "2", "--seed", "7",
+]  # fmt: skip
+#: A line of each kind that is left out.
+LEFT_OUT = ("'_name': None", "(encoder): PyramidionEncoder", "creating new batches", "dictionary: ", "Start iterating")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder, words=40)
+    return folder
+
+
+def test_a_first_run_fits_on_a_screen(data, tmp_path):
+    """Typed as it stands, with whatever Python and others warn of."""
+    words = [Path(sys.executable).parent / "fairseq-train", data, *TASK, *RUN, "--save-dir", tmp_path]
+    env = dict(os.environ, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+    env.pop("PYTHONWARNINGS", None)
+    done = subprocess.run(list(map(str, words)), env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    lines = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 0 and len(lines) <= SCREEN, "\n".join(lines)
+    log = "\n".join(lines)
+    assert "Warning" not in log and not [kind for kind in LEFT_OUT if kind in log]
+    for said in (
+        f"data: {data}, 40 pieces; documents of up to 64 tokens, summaries of up to 32",
+        "model: deeppyramidion, 3+2 layers of width 8, pooling 1:12,2:5; ",
+        "device: cpu, 1 process; precision: float32",
+        "batch: at most 6 documents in a process, [1] times an update; seed 7",
+        f"saves in {tmp_path} (run.txt: the configuration and the model); starts anew: no {tmp_path}/checkpoint_last",
+        " of 40 documents cut to 64 tokens",
+        "| valid | epoch 002 |",
+        f"Saved checkpoint {tmp_path}/checkpoint2.pt",
+    ):
+        assert log.count(said) == 1, said
+    kept = (tmp_path / "run.txt").read_text()
+    assert "'lr': [0.003]" in kept and "(encoder): PyramidionEncoder(" in kept
+
+
+def test_verbose_brings_everything_back(command, data, tmp_path):
+    log = command("train", data, *TASK, *RUN, "--verbose", "--max-epoch", 1, "--save-dir", tmp_path).stdout
+    assert all(kind in log for kind in LEFT_OUT)
+
+
+def test_another_task_is_left_as_it_is(command, data, tmp_path):
+    other = ["--task", "translation", "--truncate-source", "--required-batch-size-multiple", 1, "--max-epoch", 1]
+    log = command("train", data, *RUN, *other, "--save-dir", tmp_path).stdout
+    assert "'_name': None" in log and "device: cpu" not in log and not (tmp_path / "run.txt").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed")
+def test_one_warning_where_tensorboard_is_missing(command, data, tmp_path):
+    log = command("train", data, *TASK, *RUN, "--tensorboard-logdir", tmp_path / "tb", "--save-dir", tmp_path).stdout
+    (line,) = [line for line in log.splitlines() if "tensorboard" in line and "WARNING" in line]
+    assert line.endswith('as tensorboard is not installed: pip install "pyramidion_fairseq[logging]"')
+
+
+def test_warnings_and_unknown_lines_of_fairseq_are_never_left_out(monkeypatch):
+    monkeypatch.setattr(run_log._Quiet, "active", True)
+    quiet = run_log._Quiet(("",))
+    record = logging.LogRecord("fairseq.tasks.translation", logging.WARNING, "", 0, "x", (), None)
+    assert quiet.filter(record)
+    record.levelno = logging.INFO
+    assert not quiet.filter(record) and run_log._Quiet(("y",)).filter(record)
+
+
+def test_a_line_every_half_minute_where_nothing_else_is_said(monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(heartbeat.sys, "stderr", io.StringIO())
+    beats = heartbeat.Heartbeat()
+    with caplog.at_level(logging.INFO):
+        for second in range(0, 100, 10):
+            now[0] = float(second)
+            beats.beat(second)
+            if second == 70:  # fairseq says something itself
+                logging.getLogger("fairseq.logging.progress_bar").info("train_inner")
+    said = [record.getMessage() for record in caplog.records if record.name == heartbeat.__name__]
+    assert [line.split(" updates")[0] for line in said] == ["training: 30", "training: 60"]
