@@ -24,7 +24,7 @@ def test_adding_a_scorer_works_as_written(tmp_path):
     page = (ROOT / "docs" / "adding-a-scorer.md").read_text(encoding="utf-8")
     (file,) = re.findall(r"Write `(pyramidion_fairseq/scorers/\w+\.py)`", page)
     (source,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    commands = [command.replace("\\\n", " ").split() for command in re.findall(r"```bash\n(.*?)\n```", page)]
+    commands = [command.replace("\\\n", " ").split() for command in re.findall(r"```bash\n(.*?)\n```", page, re.S)]
     for name in ("pyramidion_fairseq", "tests", "scripts", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "preprocess"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
