@@ -76,6 +76,7 @@ def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path
         tmp_path,
         *TASK,
         *TRAIN,
+        "--verbose",
         *([] if sharded else EVAL),
         "--dropout",
         "0",

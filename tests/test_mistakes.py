@@ -121,6 +121,26 @@ def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
     assert (tmp_path / "checkpoint_last.pt").exists()
 
 
+def test_the_page_of_troubles_has_every_message():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "pyramidion_fairseq").rglob("*.py"))
+    for message in (
+        "is not binarised data",
+        "there is no data folder",
+        "did you mean",
+        "needs --task long_document_summarization",
+        "one for each GPU, and ",
+        "each would train a model of its own",
+        "--fp16 needs a GPU",
+        "the learning rate is fairseq's default of ",
+        "is not there",
+        "as tensorboard is not installed",
+        "are outside [0, 1]",
+        "lines are empty and score 0",
+    ):
+        assert message in page and message in source, message
+
+
 FATS = "--mode: there is no 'fats': did you mean fast?"
 
 
