@@ -52,14 +52,14 @@ def complete(state: Mapping[str, Any]) -> None:
 def _with_records(stock: Any) -> Any:
     @functools.wraps(stock)
     def state_dict(self) -> dict[str, Any]:
-        """As of fairseq, with the dictionaries and the patience."""
+        """As of fairseq, with the dictionaries and what patience has counted, where there is any."""
         state = stock(self)
         found = _vocabularies(self)
         if found is not None:
             state["extra_state"][vocabularies.KEY] = found
         for module in _training_modules():
             stop = module.should_stop_early
-            if getattr(stop, "best", None) is not None:
+            if self.cfg.checkpoint.patience > 0 and getattr(stop, "best", None) is not None:
                 state["extra_state"][PATIENCE] = {"best": float(stop.best), "num_runs": int(stop.num_runs)}
         scheduler = _plateau(self)
         if scheduler is not None:

@@ -1,0 +1,130 @@
+"""Runs that are continued stop where one that was never stopped does, and know the metric of their best checkpoint."""
+
+import math
+import re
+
+import pytest
+import torch
+
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from tests.forked import Forked, fairseq_command
+from tests.test_pipeline import TASK, TRAIN, write_corpus
+
+#: Nothing is learned, so that no validation is better than the first.
+STILL = ["--lr", 0, "--max-epoch", 9]
+PATIENCE = [*STILL, "--patience", 3]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder, words=40, train=[9] * 12, valid=[9, 5], test=[9])
+    return folder
+
+
+def arguments(data, folder, *options):
+    return [data, *TASK, *TRAIN, "--save-dir", folder, *options]
+
+
+def epochs(output):
+    """The epochs that ended in this log."""
+    return [int(number) for number in re.findall(r"end of epoch (\d+) ", output)]
+
+
+def killed(data, folder, log, pattern, count, *options):
+    """A run killed when the pattern is in its log so often; its log."""
+    with open(log, "wb") as file:
+        words = ["fairseq-train", *arguments(data, folder, *options)]
+        process = Forked(fairseq_command("train"), words, file, file)
+        process.kill_after(log, pattern, count, 0)
+    return log.read_text()
+
+
+@pytest.mark.parametrize("moment", [b"Start iterating over samples", b"begin validation"])
+def test_patience_goes_on_after_a_kill(command, data, tmp_path, moment):
+    undisturbed = command("train", *arguments(data, tmp_path / "undisturbed", *PATIENCE)).stdout
+    assert epochs(undisturbed) == [1, 2, 3, 4] and "hasn't improved for last 3 runs" in undisturbed
+    assert epochs(killed(data, tmp_path / "save", tmp_path / "log", moment, 4, *PATIENCE)) == [1, 2, 3]
+    continued = command("train", *arguments(data, tmp_path / "save", *PATIENCE)).stdout
+    assert epochs(continued) == [4] and "hasn't improved for last 3 runs" in continued
+
+
+def test_a_run_that_had_stopped_does_not_go_on_unless_it_is_given_more_patience(command, data, tmp_path):
+    command("train", *arguments(data, tmp_path, *PATIENCE))
+    last = tmp_path / "checkpoint_last.pt"
+    before = last.read_bytes()
+    again = command("train", *arguments(data, tmp_path, *PATIENCE)).stdout
+    assert not epochs(again) and last.read_bytes() == before
+    assert "this run had stopped: no better validation in the last 3 (--patience 3); to go on, give a larger" in again
+    assert epochs(command("train", *arguments(data, tmp_path, *STILL, "--patience", 5)).stdout) == [5, 6]
+    assert epochs(command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 8)).stdout) == [7, 8]
+
+
+@pytest.mark.parametrize("reset", ["--reset-meters", "--reset-optimizer", "--finetune-from-model"])
+def test_a_run_that_is_told_to_forget_starts_to_count_anew(command, data, tmp_path, reset):
+    command("train", *arguments(data, tmp_path / "save", *PATIENCE))
+    options = ["--finetune-from-model", tmp_path / "save" / "checkpoint_last.pt"] if "finetune" in reset else [reset]
+    folder = tmp_path / ("tuned" if "finetune" in reset else "save")
+    first = 1 if "finetune" in reset else 5
+    found = epochs(command("train", *arguments(data, folder, *PATIENCE, *options)).stdout)
+    assert found == [first, first + 1, first + 2, first + 3]
+
+
+def test_a_checkpoint_without_a_count_goes_on_from_its_best_value(command, data, tmp_path):
+    """As older versions wrote them: how many validations were no better is not known."""
+    command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 3, "--patience", 9))
+    state = load_checkpoint(tmp_path / "checkpoint_last.pt")
+    del state["extra_state"]["patience"]
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    assert epochs(command("train", *arguments(data, tmp_path, *PATIENCE)).stdout) == [4, 5, 6]
+
+
+def test_learning_rates_that_wait_for_validations(command, data, tmp_path):
+    """The scheduler's count, and the validation that it hears of after the checkpoint was saved."""
+
+    def rates(output):
+        found = re.findall(r'\| train \| \{"epoch": (\d+).*?"train_lr": "([^"]+)"', output)
+        return {int(epoch): float(rate) for epoch, rate in found}
+
+    start = TRAIN.index("--lr-scheduler")
+    others = [*TRAIN[:start], *TRAIN[start + 2 :]]
+    scheduler = ["--lr-scheduler", "reduce_lr_on_plateau", "--lr-patience", 1, "--lr-shrink", 0.5]
+    scheduler += ["--lr-threshold", 0.9, "--lr", 1e-3]  # hardly anything is better
+    run = lambda folder, epoch: rates(  # noqa: E731
+        command("train", data, *TASK, *others, *scheduler, "--save-dir", folder, "--max-epoch", epoch).stdout
+    )
+    undisturbed = run(tmp_path / "undisturbed", 6)
+    assert len(set(undisturbed.values())) > 2
+    pieces = [run(tmp_path / "save", epoch) for epoch in range(1, 7)]
+    assert {epoch: rate for piece in pieces for epoch, rate in piece.items()} == undisturbed
+
+
+@pytest.mark.parametrize(
+    "then, now, names",
+    [
+        ([], ["--best-checkpoint-metric", "ppl"], ("smallest loss", "smallest ppl")),
+        ([], ["--maximize-best-checkpoint-metric"], ("smallest loss", "largest loss")),
+        (["--best-checkpoint-metric", "ppl"], [], ("smallest ppl", "smallest loss")),
+    ],
+)
+def test_another_metric_starts_the_best_anew(command, data, tmp_path, then, now, names):
+    """ppl is larger than the loss: with the old value as the best, nothing would ever be smaller."""
+    training = ["--lr", 0.01]
+    command("train", *arguments(data, tmp_path, *training, *then, "--max-epoch", 2))
+    done = command("train", *arguments(data, tmp_path, *training, *now, "--max-epoch", 3)).stdout
+    (line,) = [line for line in done.splitlines() if "checkpoint_best.pt was that of" in line]
+    assert f"that of the {names[0]} and will be that of the {names[1]}" in line
+    best, last = (load_checkpoint(tmp_path / f"checkpoint_{name}.pt") for name in ("best", "last"))
+    assert best["extra_state"]["train_iterator"] == last["extra_state"]["train_iterator"]
+    assert best["extra_state"]["best"] == best["extra_state"]["val_loss"]
+    again = command("train", *arguments(data, tmp_path, *training, *now, "--max-epoch", 4)).stdout
+    assert "checkpoint_best.pt was that of" not in again
+
+
+def test_the_same_metric_keeps_the_best(command, data, tmp_path):
+    command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 1))
+    before = load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]["best"]
+    done = command("train", *arguments(data, tmp_path, "--lr", 50, "--reset-lr-scheduler", "--max-epoch", 2))
+    best = load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]
+    assert best["train_iterator"]["epoch"] == 2 and best["best"] == before  # that of the first epoch's end
+    assert math.isfinite(before) and "was that of" not in done.stdout
