@@ -11,7 +11,9 @@ import shutil
 from pathlib import Path
 
 import torch
+from fairseq.data import Dictionary
 
+from pyramidion_fairseq import vocabularies
 from pyramidion_fairseq.checkpoints import load_checkpoint, save_checkpoint
 
 #: Parts of the configuration that building the model and summarising read.
@@ -36,11 +38,15 @@ def release(checkpoint: Path, data: Path, out: Path) -> None:
         if shared is not None and tensor.shape == shared.shape and torch.equal(tensor, shared):
             weights[name] = shared
     out.mkdir(parents=True, exist_ok=True)
-    released = {"args": None, "cfg": cfg, "model": weights, "optimizer_history": [], "extra_state": {}}
-    save_checkpoint(released, out / "model.pt")
     for name in ("dict.source.txt", "dict.target.txt"):
         shutil.copyfile(data / "data-bin" / name, out / name)
-    shutil.copyfile(data / "sentencepiece.model", out / "sentencepiece.model")
+    pieces = out / "sentencepiece.model"
+    shutil.copyfile(data / "sentencepiece.model", pieces)
+    symbols = [Dictionary.load(str(out / f"dict.{side}.txt")).symbols for side in vocabularies.SIDES]
+    extra_state = {vocabularies.KEY: vocabularies.describe(*symbols, vocabularies.digest(str(pieces)))}
+    history = state["optimizer_history"][-1:]  # fairseq wants it; it holds names and the number of updates
+    released = {"args": None, "cfg": cfg, "model": weights, "optimizer_history": history, "extra_state": extra_state}
+    save_checkpoint(released, out / "model.pt")
 
 
 def main() -> None:
