@@ -63,13 +63,12 @@ def test_options_of_a_call_go_before_the_models(hub):
     assert len(summary.tokens) <= 20
 
 
-def test_commands_take_it_where_no_checkpoint_is_named(tmp_path, capsys, caplog):
+def test_commands_take_it_where_no_checkpoint_is_named(tmp_path, capsys):
     document = tmp_path / "article.txt"
     document.write_text(texts()[0] + "\n", "utf-8")
-    with caplog.at_level("INFO"):
-        summarize.main([str(document), "--max-len-b", "30", "--min-len", "5"])
-    assert len(capsys.readouterr().out.splitlines()) == 1
-    assert "no --checkpoint is given: pubmed-small is taken" in caplog.text
+    summarize.main([str(document), "--max-len-b", "30", "--min-len", "5"])
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 and "no --checkpoint is given: pubmed-small is taken" in err
     with pytest.raises(SystemExit, match=r"two inputs, a\.txt and --input b\.txt"):
         summarize.main(["a.txt", "--input", "b.txt"])
 
