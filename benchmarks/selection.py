@@ -51,6 +51,14 @@ VARIANTS = [
     ("-", "max_window"),
 ]
 
+#: How summary words are made: from the vocabulary alone; or copied too, with or without a gradient through the weights
+#: of the poolings to the scorer.
+COPYING = {
+    "-": {},
+    "pointer": {"pointer": True},
+    "detached": {"pointer": True, "pointer_detach_weights": True},
+}
+
 OPTIONS = {
     "encoder_layers": 1,
     "decoder_layers": 1,
@@ -90,24 +98,26 @@ def kept_tokens(slots: Tensor, weights: Tensor, k: int) -> Tensor:
     return torch.zeros_like(weights).scatter_add(1, best.indices, (best.values > 0).to(weights.dtype)) > 0
 
 
-def build(scorer: str, pooler: str, seed: int) -> PyramidionModel:
-    """A small Transpooler with the given parts, initialised from the seed."""
+def build(scorer: str, pooler: str, seed: int, copying: str = "-") -> PyramidionModel:
+    """Build a small Transpooler with the given parts, initialised from the seed."""
     torch.manual_seed(seed)
     dictionary = Dictionary()
     for word in range(CONTENT + FILLER):
         dictionary.add_symbol(f"w{word}")
-    parts = {"pooler": pooler, **({} if scorer == "-" else {"scorer": scorer})}
+    parts = {"pooler": pooler, **COPYING[copying], **({} if scorer == "-" else {"scorer": scorer})}
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     return PyramidionModel.build_model(Namespace(**OPTIONS, **parts), task)
 
 
 def predict(model: PyramidionModel, tokens: Tensor, summaries: Tensor) -> Tensor:
-    """Logits (B, MARKED, V) of every summary word given those before it."""
+    """Return the log probabilities (B, MARKED, V) of every summary word given those before it."""
     shifted = F.pad(summaries[:, :-1], (1, 0), value=2)
-    return model(tokens, None, shifted)[0]
+    return model.get_normalized_probs(model(tokens, None, shifted), log_probs=True)
 
 
-def train(scorer: str, pooler: str, steps: int, batch: int = 32, seed: int = 1, rate: float = 1e-3) -> dict[str, Any]:
+def train(
+    scorer: str, pooler: str, steps: int, batch: int = 32, seed: int = 1, rate: float = 1e-3, copying: str = "-"
+) -> dict[str, Any]:
     """Train one variant and measure it on new documents.
 
     Args:
@@ -116,13 +126,14 @@ def train(scorer: str, pooler: str, steps: int, batch: int = 32, seed: int = 1, 
         batch: documents per update.
         seed: of initialisation and documents.
         rate: the learning rate, after a warm-up of 50 updates.
+        copying: of :data:`COPYING`.
 
     Returns:
         recall: share of content words kept, None where nothing is selected; accuracy: share of summary words
         predicted, given those before; scorer_gradient: largest absolute gradient that a scorer's parameter ever got,
         None where it has no parameters; loss: nats per word on the new documents; seconds.
     """
-    model, documents = build(scorer, pooler, seed), torch.Generator().manual_seed(seed)
+    model, documents = build(scorer, pooler, seed, copying), torch.Generator().manual_seed(seed)
     pooling = model.encoder.poolings["1"]
     learned = list(pooling.parameters())
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
@@ -131,7 +142,7 @@ def train(scorer: str, pooler: str, steps: int, batch: int = 32, seed: int = 1, 
     model.train()
     for _ in range(steps):
         tokens, _, summaries = make_documents(batch, documents)
-        loss = F.cross_entropy(predict(model, tokens, summaries).flatten(0, 1), summaries.flatten())
+        loss = F.nll_loss(predict(model, tokens, summaries).flatten(0, 1), summaries.flatten())
         optimizer.zero_grad()
         loss.backward()
         largest = max([largest, *(p.grad.abs().max().item() for p in learned)])
@@ -142,6 +153,7 @@ def train(scorer: str, pooler: str, steps: int, batch: int = 32, seed: int = 1, 
     return {
         "scorer": scorer,
         "pooler": pooler,
+        "copying": copying,
         **evaluate(model, seed),
         "scorer_gradient": largest if learned else None,
         "seconds": seconds,
@@ -153,14 +165,14 @@ def evaluate(model: PyramidionModel, seed: int, count: int = 256) -> dict[str, A
     """Recall, accuracy and loss on ``count`` documents that no seed of :func:`train` draws."""
     model.eval()
     tokens, marked, summaries = make_documents(count, torch.Generator().manual_seed(10**6 + seed))
-    logits = predict(model, tokens, summaries)
+    scores = predict(model, tokens, summaries)
     encoded = model.encoder(tokens, None)
     kept = kept_tokens(encoded["pooling_slots"][0], encoded["pooling_weights"][0], KEPT)
     selects = model.encoder.poolings["1"].pooler.uses_scores
     return {
         "recall": (kept & marked).sum().item() / marked.sum().item() if selects else None,
-        "accuracy": logits.argmax(dim=2).eq(summaries).float().mean().item(),
-        "loss": F.cross_entropy(logits.flatten(0, 1), summaries.flatten()).item(),
+        "accuracy": scores.argmax(dim=2).eq(summaries).float().mean().item(),
+        "loss": F.nll_loss(scores.flatten(0, 1), summaries.flatten()).item(),
     }
 
 
@@ -171,12 +183,12 @@ def table(results: list[dict[str, Any]]) -> str:
         return "-" if value is None else f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
     lines = [
-        "| scorer | pooler | recall | accuracy | loss | largest scorer gradient | s |",
-        "|---|---|---|---|---|---|---|",
+        "| scorer | pooler | copying | recall | accuracy | loss | largest scorer gradient | s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
         numbers = " | ".join(cell(r[name]) for name in ("recall", "accuracy", "loss", "scorer_gradient"))
-        lines.append(f"| {r['scorer']} | {r['pooler']} | {numbers} | {r['seconds']:.0f} |")
+        lines.append(f"| {r['scorer']} | {r['pooler']} | {r['copying']} | {numbers} | {r['seconds']:.0f} |")
     return "\n".join(lines)
 
 
@@ -189,7 +201,8 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
     shown = [r for r in results if r["recall"] is not None][::-1]
     figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(shown) + 1.2))
-    axes.barh([f"{r['scorer']} + {r['pooler']}" for r in shown], [r["recall"] for r in shown], color="tab:blue")
+    names = [" + ".join(r[part] for part in ("scorer", "pooler", "copying") if r[part] != "-") for r in shown]
+    axes.barh(names, [r["recall"] for r in shown], color="tab:blue")
     axes.axvline(KEPT / LENGTH, color="black", linestyle="--", label=f"chance ({KEPT / LENGTH})")
     axes.set_xlabel(f"recall of content words, {KEPT} of {LENGTH} tokens kept")
     axes.set_xlim(0, 1)
@@ -206,12 +219,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="updates per variant (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of initialisation and documents (default: %(default)s)")
     parser.add_argument("--poolers", nargs="*", choices=POOLERS.names(), help="only variants with these poolers")
+    parser.add_argument(
+        "--copying",
+        action="store_true",
+        help="instead, the linear scorer with and without a pointer through whose weights it learns",
+    )
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     results = []
-    for scorer, pooler in VARIANTS:
+    variants = [("linear", "successive_halving", copying) for copying in COPYING]
+    if not arguments.copying:
+        variants = [(scorer, pooler, "-") for scorer, pooler in VARIANTS]
+    for scorer, pooler, copying in variants:
         if not arguments.poolers or pooler in arguments.poolers:
-            results.append(train(scorer, pooler, arguments.steps, seed=arguments.seed))
+            results.append(train(scorer, pooler, arguments.steps, seed=arguments.seed, copying=copying))
             print(table(results[-1:]).splitlines()[-1], flush=True)
     settings = {"length": LENGTH, "kept": KEPT, "marked": MARKED, "steps": arguments.steps, "seed": arguments.seed}
     settings["torch"] = torch.__version__
