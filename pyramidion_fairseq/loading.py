@@ -133,20 +133,26 @@ def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
 def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:
     languages = (cfg.task.get("source_lang") or "source", cfg.task.get("target_lang") or "target")
     recorded = str(cfg.task.get("data") or "").split(os.pathsep)[0]
+    if data:
+        _refuse_separator(data)
     folders = [data] if data else [os.path.dirname(path) or ".", recorded]
     for folder in filter(None, folders):
         if all(os.path.isfile(os.path.join(folder, f"dict.{language}.txt")) for language in languages):
-            if os.pathsep in folder:
-                raise PyramidionError(
-                    f"the dictionaries are in {folder}, and fairseq reads {os.pathsep!r} in a path as a list of "
-                    "folders: rename it, or say with --data where a copy is"
-                )
+            _refuse_separator(folder)
             return folder, languages
     names = " and ".join(dict.fromkeys(f"dict.{language}.txt" for language in languages))
     raise PyramidionError(
         f"no {names} in {' or '.join(dict.fromkeys(filter(None, folders)))}: say with --data which folder has the "
         "dictionaries that the model was trained with"
     )
+
+
+def _refuse_separator(folder: str) -> None:
+    if os.pathsep in folder:
+        raise PyramidionError(
+            f"the folder of the dictionaries, {folder}, has {os.pathsep!r} in its path, which fairseq reads as a list "
+            "of folders: rename it, or say with --data where a copy is"
+        )
 
 
 def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> None:

@@ -24,7 +24,7 @@ class Settings:
     data: str = ""
     """Folder that preprocess/prepare.py wrote; default data/CORPUS."""
     save: str = ""
-    """Folder of the checkpoints; default checkpoints/CORPUS/ARCH."""
+    """Folder of the checkpoints; default checkpoints/NAME/ARCH, NAME being that of the data's folder."""
     init: str = ""
     """PoWER's block-wise checkpoint; default that of its recipe."""
     gpus: int = -1
@@ -102,12 +102,16 @@ def user_dir() -> str:
 
 def folders(recipe: Recipe, settings: Settings) -> tuple[Path, Path]:
     """Data and checkpoints."""
-    return Path(settings.data or f"data/{recipe.corpus}"), checkpoints(recipe, settings, recipe.arch)
+    return _data(recipe, settings), Path(settings.save or _checkpoints(recipe, settings, recipe.arch))
 
 
-def checkpoints(recipe: Recipe, settings: Settings, arch: str) -> Path:
-    """Where a recipe's checkpoints go."""
-    return Path(settings.save or f"checkpoints/{recipe.corpus}/{arch}")
+def _data(recipe: Recipe, settings: Settings) -> Path:
+    return Path(settings.data or f"data/{recipe.corpus}")
+
+
+def _checkpoints(recipe: Recipe, settings: Settings, arch: str) -> Path:
+    """Where checkpoints go by default: by the data's name, so that another corpus does not continue a model of one."""
+    return Path("checkpoints", Path(os.path.abspath(_data(recipe, settings))).name, arch)
 
 
 def _stock(command: str, recipe: Recipe, settings: Settings) -> list[str]:
@@ -120,7 +124,7 @@ def train(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str
     """The command that trains a row; ``extra`` options of fairseq-train come last and win."""
     options = {**recipe.training, **batching(recipe.arch, settings), **HALF[settings.precision]}
     if recipe.initial:
-        base = settings.init or Path("checkpoints") / recipe.corpus / recipe.initial / "checkpoint_best.pt"
+        base = settings.init or _checkpoints(recipe, settings, recipe.initial) / "checkpoint_best.pt"
         options["finetune_from_model"] = base
     if settings.metric != "loss":
         options.update(eval_rouge=True, best_checkpoint_metric=settings.metric, maximize_best_checkpoint_metric=True)

@@ -51,7 +51,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("generation (defaults: the paper's)")
     group.add_argument("--beam", type=int, default=2, help="width of the beam (2)")
     group.add_argument("--lenpen", type=float, default=1.0, help="exponent of the length penalty (1)")
-    group.add_argument("--min-len", type=int, default=72, help="shortest summary in tokens (72)")
+    group.add_argument("--min-len", type=int, help="shortest summary in tokens (72, or less if --max-len-b is less)")
     group.add_argument("--max-len-b", type=int, default=966, help="longest summary in tokens (966)")
     group.add_argument("--no-repeat-ngram-size", type=int, default=0, help="no n-gram of this size twice (0: off)")
     group.add_argument("--batch-size", type=int, default=8, help="documents in a batch, at most (8)")
@@ -59,9 +59,9 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def generation_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of ``summarize``."""
+    """Keyword arguments of ``summarize``; what is not given is left to its defaults."""
     names = ("beam", "lenpen", "min_len", "max_len_b", "no_repeat_ngram_size", "batch_size", "max_tokens")
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def load(args: argparse.Namespace) -> Any:

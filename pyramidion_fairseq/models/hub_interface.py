@@ -20,6 +20,7 @@ from ..explain.explanation import explain_summary
 from ..explain.facts import describe
 from ..explain.record import ModelRecord, Provenance, read_records
 from ..explain.types import Explanation, ModelFacts
+from ..generation import check_lengths
 from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
 from .batching import batches_by_length
 
@@ -94,7 +95,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
                 (less where the longest summary is shorter), max_len_b 966.
 
         Raises:
-            PyramidionError: an unknown option, no tokenizer, or too small a memory for a document.
+            PyramidionError: an unknown option, a ``min_len`` above the longest length, no tokenizer, or too small a
+                memory for a document.
         """
         if isinstance(documents, (str, Document)):
             documents = [documents]
@@ -180,9 +182,11 @@ class PyramidionHubInterface(GeneratorHubInterface):
             raise PyramidionError(
                 f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}"
             )
-        chosen["min_len"] = min(chosen["min_len"], longest)
+        if "min_len" not in generation:
+            chosen["min_len"] = min(chosen["min_len"], longest)
         with open_dict(options):
             options.update(chosen)
+        check_lengths(options, self.max_positions[1])
         return self.task.build_generator(self.models, options)
 
     def _summarize_batch(self, sources: list, generator: Any, with_provenance: bool) -> list[Summary]:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
-from ..generation import set_cuda_graphs, set_plain_generation
+from ..generation import check_lengths, clear_lengths, set_cuda_graphs, set_plain_generation
 from ..models import PyramidionModel
 from . import diagnosis
 from .dataset import DocumentPairDataset
@@ -257,14 +257,16 @@ class LongDocumentSummarizationTask(TranslationTask):
         if self.prepend_bos and prefix_tokens is None:
             documents = sample["net_input"]["src_tokens"]
             prefix_tokens = documents.new_full((documents.size(0), 1), self.bos)
-        return super().inference_step(generator, models, sample, prefix_tokens, constraints)
+        with clear_lengths():
+            return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
     def build_generator(self, models, args, *rest, **kwargs):
         """As of fairseq.
 
         Raises:
-            PyramidionError: alignments to the document's tokens are asked for.
+            PyramidionError: alignments to the document's tokens, or a shortest summary above the longest.
         """
+        check_lengths(args, min((model.max_decoder_positions() for model in models), default=None))
         if getattr(args, "print_alignment", None):
             raise PyramidionError(
                 "--print-alignment: the decoder attends to pooled vectors, which are no tokens of the document"
