@@ -87,6 +87,8 @@ def parse_options(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     """Parse and check; ends the program with status 2 and one line where options contradict each other."""
     parser = build_parser()
     args = parser.parse_args(arguments)
+    if os.pathsep in args.dest:
+        parser.error(f"DEST {args.dest} has {os.pathsep!r} in it, which fairseq reads as a list of folders: rename it")
     given = [name for name in ("train", "input", "huggingface", "python_docs") if getattr(args, name)]
     if len(given) != 1:
         parser.error("give exactly one of --train, --input, --huggingface and --python-docs")

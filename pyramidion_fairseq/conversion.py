@@ -12,6 +12,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from . import vocabularies
 from .checkpoints import check_finite
 from .config import PyramidionConfig, complete
 from .errors import PyramidionError
@@ -101,11 +102,13 @@ def published_state(state: Mapping[str, Tensor], schedule: str) -> dict[str, Ten
     return converted
 
 
-def convert_published(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def convert_published(checkpoint: Mapping[str, Any], data: str | None = None) -> dict[str, Any]:
     """Convert a checkpoint of the authors' published code to one that stock fairseq loads with ``--user-dir``.
 
     Args:
         checkpoint: with "model" and "args" (a Namespace or a dict), as fairseq saved it.
+        data: folder with the dictionaries of its training, to carry; by default the one that its arguments name. They
+            are left out where they cannot be read, or have other sizes than the embeddings.
 
     Returns:
         A checkpoint with "model" and "cfg", for generation and ``--finetune-from-model``. The optimiser's state is
@@ -130,12 +133,15 @@ def convert_published(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     cfg = convert_namespace_to_omegaconf(
         Namespace(arch="pooled_transformer", task="long_document_summarization", **options, **given)
     )
+    state = published_state(checkpoint["model"], options["pooling_schedule"])
+    found = vocabularies.named_by({"args": args, "model": state}, data) or {}
+    carried = {vocabularies.KEY: {**found, "read_from": None}} if found else {}
     return {
         "args": None,
         "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
-        "model": published_state(checkpoint["model"], options["pooling_schedule"]),
+        "model": state,
         # What fairseq reads of a checkpoint when it generates from it or fine-tunes it.
-        "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}},
+        "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}, **carried},
         "optimizer_history": [
             {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
         ],

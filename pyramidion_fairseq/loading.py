@@ -153,6 +153,8 @@ def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tupl
     given = (cfg.task.get("source_lang") or "source", cfg.task.get("target_lang") or "target")
     languages = tuple(check_plain_name(language, path) for language in given)
     recorded = str(cfg.task.get("data") or "").split(os.pathsep)[0]
+    if data:
+        _refuse_separator(data)
     folders = [data] if data else [os.path.dirname(path) or ".", recorded]
     for folder in filter(None, folders):
         if all(os.path.isfile(os.path.join(folder, f"dict.{language}.txt")) for language in languages):
@@ -162,6 +164,14 @@ def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tupl
         f"no {names} in {' or '.join(dict.fromkeys(filter(None, folders)))}: say with --data which folder has the "
         "dictionaries that the model was trained with"
     )
+
+
+def _refuse_separator(folder: str) -> None:
+    if os.pathsep in folder:
+        raise PyramidionError(
+            f"the folder of the dictionaries, {folder}, has {os.pathsep!r} in its path, which fairseq reads as a list "
+            "of folders: rename it, or say with --data where a copy is"
+        )
 
 
 def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> None:

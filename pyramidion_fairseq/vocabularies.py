@@ -32,6 +32,8 @@ SIDES = ("source", "target")
 #: Names of the sentencepiece model in a folder.
 SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
 _MASK = "<mask>"
+#: Symbols that dictionaries have before those of their files.
+_SPECIAL = len(Dictionary())
 _EMBEDDING = "{}.embed_tokens.weight"
 
 
@@ -174,13 +176,38 @@ def check(extra_state: Any, task: Any, path: str, remedy: str, quiet: bool = Fal
         return
     if not quiet:
         _warn_of_no_record(record, task, path)
-    if record is None:
-        return
     for side, dictionary in zip(SIDES, dictionaries):
-        where = place_of(task, side)
-        difference = first_difference(record[side].split("\n"), dictionary, where)
+        check_symbols(extra_state, dictionary.symbols, path, place_of(task, side), remedy, (side,))
+
+
+def check_symbols(
+    extra_state: Any,
+    symbols: Sequence[str],
+    path: str,
+    where: str,
+    remedy: str,
+    sides: Sequence[str] = SIDES,
+) -> None:
+    """Refuse a checkpoint that carries other symbols than these; one that carries none is taken.
+
+    Args:
+        extra_state: the checkpoint's.
+        symbols: of a dictionary, special ones included.
+        path: the checkpoint's name.
+        where: that of the dictionary.
+        remedy: what the user can do about it.
+        sides: which of the checkpoint's dictionaries to compare.
+
+    Raises:
+        PyramidionError: says which one differs, and at which symbol first.
+    """
+    record = recorded(extra_state)
+    for side in sides if record else ():
+        difference = first_difference(record[side].split("\n"), symbols)
         if difference:
-            raise PyramidionError(f"{path} is of another {side} dictionary than {where}: {difference}; {remedy}")
+            raise PyramidionError(
+                f"{path} was trained with another {side} dictionary than {where}: {difference}; {remedy}"
+            )
 
 
 def _warn_of_no_record(record: Mapping[str, Any] | None, task: Any, path: str) -> None:
@@ -199,23 +226,23 @@ def place_of(task: Any, side: str) -> str:
     return os.path.join(str(data).split(os.pathsep)[0], f"dict.{language}.txt") if data and language else "the data's"
 
 
-def first_difference(trained: Sequence[str], dictionary: Dictionary, where: str = "") -> str | None:
+def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None:
     """The first symbol that a dictionary has otherwise than the one that a model was trained with; None for none.
 
     ``<mask>`` at the end of the model's is no difference where the dictionary has none: fairseq's denoising task adds
     it, and :func:`~pyramidion_fairseq.bart.adapt_state` leaves its row out.
     """
-    trained, given = list(trained), dictionary.symbols
-    if len(trained) == len(given) + 1 and trained[-1] == _MASK and _MASK not in dictionary.indices:
+    trained, given = list(trained), list(given)
+    if len(trained) == len(given) + 1 and trained[-1] == _MASK and _MASK not in given:
         trained = trained[:-1]
     if trained == given:
         return None
     shorter = min(len(trained), len(given))
     number = next((i for i in range(shorter) if trained[i] != given[i]), shorter)
     ours, theirs = (repr(s[number])[:60] if number < len(s) else "no symbol" for s in (given, trained))
-    line = f"line {number - dictionary.nspecial + 1}" if number >= dictionary.nspecial else f"special symbol {number}"
+    line = f"line {number - _SPECIAL + 1}" if number >= _SPECIAL else f"special symbol {number}"
     sizes = f" ({len(given):,} symbols, not {len(trained):,})" if len(given) != len(trained) else ""
-    return f"{line} has {ours}, its training had {theirs}{sizes}"
+    return f"{line} has {ours}, not {theirs}{sizes}"
 
 
 def check_same_sentencepiece(extra_state: Any, ours: Mapping[str, Any] | None, path: str) -> None:

@@ -53,6 +53,30 @@ def test_scorers_of_layers_that_do_not_pool_are_left_out(published):
     assert names == {f"encoder.poolings.{layer}.scorer.proj.{p}" for layer in (2, 3) for p in ("weight", "bias")}
 
 
+def test_the_dictionaries_of_its_training_are_carried(published, tmp_path, caplog):
+    """Where they can be found: the authors' folders are not here."""
+    torch.save(published, tmp_path / "in.pt")
+    source, named, other = str(tmp_path / "in.pt"), tmp_path / "named", tmp_path / "other"
+    for folder, words in ((named, 100), (other, 99)):
+        folder.mkdir()
+        for side in ("source", "target"):
+            make_dictionary(words).save(str(folder / f"dict.{side}.txt"))
+    main(["published", source, str(tmp_path / "without.pt")])
+    assert "carries none, so that only sizes can be compared (--data)" in caplog.text
+    assert "vocabularies" not in load_checkpoint(tmp_path / "without.pt")["extra_state"]
+    main(["published", source, str(tmp_path / "told.pt"), "--data", str(named)])
+    published["args"].data = str(named)
+    torch.save(published, source)
+    main(["published", source, str(tmp_path / "found.pt")])
+    for name in ("told", "found"):
+        record = load_checkpoint(tmp_path / f"{name}.pt")["extra_state"]["vocabularies"]
+        assert record["source"] == record["target"] == "\n".join(make_dictionary(100).symbols)
+        assert not record["read_from"]
+    with pytest.raises(SystemExit, match=r"no dictionaries with the sizes of .*in\.pt's embeddings in .*other"):
+        main(["published", source, str(tmp_path / "refused.pt"), "--data", str(other)])
+    assert not (tmp_path / "refused.pt").exists()
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

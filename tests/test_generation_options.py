@@ -149,12 +149,3 @@ def test_diverse_beams_do_not_depend_on_the_batch(command, data, using):
     )
     assert sorted(alone) == list(range(DOCUMENTS)) and all(len(set(texts)) > 1 for texts in alone.values())
     assert batches == alone
-
-
-@pytest.mark.parametrize("name", ["generate", "interactive"])
-def test_a_shortest_summary_above_the_longest(command, data, using, name):
-    stdin = "5 6 7\n" if name == "interactive" else None
-    done = command(name, data, *using, "--min-len", 30, "--max-len-b", 20, check=False, stdin=stdin)
-    assert last_line(done).startswith("error: --min-len 30 is above the longest summary, 20 tokens (--max-len-b 20;")
-    done = command(name, data, *using, "--min-len", 5000, "--max-len-b", 9000, check=False, stdin=stdin)
-    assert re.search(r"--min-len 5000 is above the longest summary, (\d+) tokens .*writes up to \1\)", last_line(done))

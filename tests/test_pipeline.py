@@ -207,6 +207,24 @@ def test_bad_input_ends_in_one_line(command, data, tmp_path):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["generate", "interactive"])
+def test_a_shortest_summary_above_the_longest_is_one_line(command, data, using, name):
+    for lengths, message in (
+        (["--max-len-b", 10], "min_len 20 is above the longest summary, 10 tokens (max_len_b is 10): lower it"),
+        (
+            ["--max-len-a", 0.01, "--max-len-b", 10],
+            "min_len is above the longest summary of a document, max_len_a times",
+        ),
+        (
+            ["--max-len-b", 90, "--min-len", 32],
+            "min_len 32 is above the longest summary, 31 tokens (the model writes 32",
+        ),
+    ):
+        done = command(name, data, *using, "--min-len", 20, *lengths, check=False, stdin="w1 w2\n")
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert [line for line in done.stderr.splitlines() if line.startswith(f"error: {message}")], done.stderr
+
+
 def test_from_pretrained(data, trained):
     from pyramidion_fairseq import PyramidionModel
 

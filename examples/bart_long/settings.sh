@@ -2,7 +2,8 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 export PATH="$here/../../.venv/bin:$PATH"
-: "${DATA:=data/arxiv}" "${MODEL:=checkpoints/bart_long/start}" "${SAVE:=checkpoints/bart_long/tuned}"
+: "${DATA:=data/arxiv}" "${MODEL:=checkpoints/bart_long/start}"
+: "${SAVE:=checkpoints/bart_long/tuned-$(basename "$DATA")}" # other data do not continue the model of these
 : "${ARCH:=bart_base_long_pooled}" "${OPTIONS:=}"
 : "${EPOCHS:=6}" "${BATCH:=1}" "${PRECISION:=full}" "${SUBSET:=test}"
 : "${GPUS:=$(nvidia-smi -L 2>/dev/null | grep -c . || true)}"

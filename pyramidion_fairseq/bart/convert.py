@@ -15,6 +15,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from .. import vocabularies
 from ..checkpoints import save_checkpoint
 from ..compat import plain_options
 from ..config import PyramidionConfig, complete
@@ -91,7 +92,9 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
     fill_buffers(model, state)
     check_tensors(model, state)
     changed = {name for change in done for name in change.names}
-    return Converted(make_checkpoint(options, state), done, [name for name in state if name not in changed])
+    return Converted(
+        make_checkpoint(options, state, source.symbols), done, [name for name in state if name not in changed]
+    )
 
 
 def make_dictionary(symbols: list[str]) -> Dictionary:
@@ -102,12 +105,13 @@ def make_dictionary(symbols: list[str]) -> Dictionary:
     return dictionary
 
 
-def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor]) -> dict[str, Any]:
-    """A checkpoint for ``fairseq-generate`` and ``--restore-file``, with ``--user-dir``."""
+def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], symbols: list[str]) -> dict[str, Any]:
+    """A checkpoint, with its dictionary, for ``fairseq-generate`` and ``--restore-file``, with ``--user-dir``."""
     task = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target", "bpe": "gpt2"}
     cfg = convert_namespace_to_omegaconf(Namespace(arch="pooled_transformer", **task, **options))
     cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    return {"args": None, "cfg": cfg, "model": state, **FRESH}
+    extra_state = {**FRESH["extra_state"], vocabularies.KEY: vocabularies.describe(symbols, symbols)}
+    return {"args": None, "cfg": cfg, "model": state, **FRESH, "extra_state": extra_state}
 
 
 def fill_buffers(model: PyramidionModel, state: dict[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import vocabularies
 from ..checkpoints import DamagedCheckpointError, load_checkpoint
 from ..errors import PyramidionError
 from ..files import check_plain_name, check_regular
@@ -48,6 +49,7 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
         raise PyramidionError(f"{bpe} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
     if found is None:
         logger.warning(f"no BPE files in {folder}: give their folder with --bpe")
+    carried = None
     if path.is_dir():
         config = vocabulary.read_json(path / "config.json")
         state = names.from_hugging_face(read_weights(path))
@@ -58,6 +60,7 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
     else:
         checkpoint = load_checkpoint(path)
         given, symbols = options.from_fairseq(_fairseq_arguments(checkpoint)), None
+        carried = checkpoint.get("extra_state")
         state = {name: tensor for name, tensor in checkpoint["model"].items() if not name.endswith("._float_tensor")}
         embedding = state.get(names.EMBEDDINGS[0])
         if embedding is None:
@@ -65,7 +68,9 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
         state.setdefault(names.EMBEDDINGS[2], embedding)
         size = embedding.size(0)
     if symbols is None:
-        symbols = _symbols(dictionary or folder / "dict.txt", size)
+        place = dictionary or folder / "dict.txt"
+        symbols = _symbols(place, size)
+        vocabularies.check_symbols(carried, symbols, str(path), str(place), "say with --dictionary where its own is")
     return Source(given, state, symbols, found)
 
 

@@ -77,7 +77,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def generation_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of ``summarize``."""
+    """Keyword arguments of ``summarize``; what is not given is left to its defaults."""
     names = ("beam", "lenpen", "min_len", "max_len_b", "no_repeat_ngram_size", "batch_size", "max_tokens")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 

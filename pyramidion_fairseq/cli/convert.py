@@ -43,6 +43,9 @@ def _add_published(kinds) -> None:
     )
     parser.add_argument("input", metavar="IN.pt", help="the published checkpoint")
     parser.add_argument("output", metavar="OUT.pt", help="where to write ours; must not exist")
+    parser.add_argument(
+        "--data", metavar="DIR", help="folder with the dict.*.txt of its training (default: the one that IN.pt names)"
+    )
     parser.set_defaults(run=run_published)
 
 
@@ -100,13 +103,19 @@ def _add_generation_options(parser: argparse.ArgumentParser) -> None:
 
 def run_published(args: argparse.Namespace) -> None:
     """``pyramidion-convert published``."""
+    from .. import vocabularies
     from ..checkpoints import load_checkpoint, save_checkpoint
     from ..conversion import convert_published
 
     if os.path.exists(args.output):
         raise PyramidionError(f"{args.output} exists: remove it, or choose another name")
     with reading(args.input, "converted"):
-        converted = convert_published(load_checkpoint(args.input))
+        converted = convert_published(load_checkpoint(args.input), args.data)
+    if vocabularies.recorded(converted["extra_state"]) is None:
+        message = f"no dictionaries with the sizes of {args.input}'s embeddings in {args.data or 'the data it names'}"
+        if args.data:
+            raise PyramidionError(message)
+        logger.warning(f"{message}: {args.output} carries none, so that only sizes can be compared (--data)")
     save_checkpoint(converted, args.output)
     _log_size(args.output, converted)
 

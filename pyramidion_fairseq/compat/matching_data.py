@@ -96,7 +96,8 @@ def _task_builder(stock: Any) -> Any:
         task = stock(cls, cfg, **kwargs)
         for folder in utils.split_paths(cfg.data)[1:]:
             for side, dictionary in zip(vocabularies.SIDES, (task.src_dict, task.tgt_dict)):
-                _check_shard(folder, getattr(cfg, f"{side}_lang"), dictionary, vocabularies.place_of(task, side))
+                path = os.path.join(folder, f"dict.{getattr(cfg, f'{side}_lang')}.txt")
+                _check_shard(path, dictionary.symbols, vocabularies.place_of(task, side))
         return task
 
     return setup_task
@@ -109,15 +110,14 @@ def _refuse_separator(data: str) -> None:
         )
 
 
-def _check_shard(folder: str, language: str, dictionary: Dictionary, first: str) -> None:
-    path = os.path.join(folder, f"dict.{language}.txt")
+def _check_shard(path: str, symbols: list[str], first: str) -> None:
     if not os.path.isfile(path):
         return  # fairseq reads the first folder's only
     with reading(path):
-        symbols = Dictionary.load(path).symbols
-    difference = vocabularies.first_difference(symbols, dictionary)
-    if difference or symbols != dictionary.symbols:
+        others = Dictionary.load(path).symbols
+    difference = vocabularies.first_difference(symbols, others) or vocabularies.first_difference(others, symbols)
+    if difference:
         raise PyramidionError(
-            f"{first} and {path} differ ({difference or 'one has <mask>'}): shards need one dictionary; prepare the "
-            "second with that of the first (fairseq-preprocess --srcdict)"
+            f"{path} is not {first}: {difference}; shards need one dictionary: prepare them with that of the first "
+            "(fairseq-preprocess --srcdict)"
         )

@@ -1,6 +1,7 @@
 """Writing summaries token by token: documents are read once for all of their hypotheses, and no cache is copied."""
 
 from .hypotheses import OWNERS, Grouping, regroup, repeated
+from .lengths import check_lengths, clear_lengths
 from .recording import RecordedStep, recordable
 from .state import DecodingState
 from .step import decode_step, obstacle, start
@@ -11,6 +12,8 @@ __all__ = [
     "DecodingState",
     "Grouping",
     "RecordedStep",
+    "check_lengths",
+    "clear_lengths",
     "cuda_graphs",
     "decode_step",
     "obstacle",

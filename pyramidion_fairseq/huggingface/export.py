@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Mapping
 
+from .. import vocabularies
 from ..bart import names, vocabulary
 from ..bart.convert import check_tensors, fill_buffers, make_dictionary
 from ..bart.sources import import_safetensors
@@ -58,7 +59,10 @@ def export(
     with reading(checkpoint, "exported"):
         state = load_checkpoint(checkpoint)
         options = read_options(state)
-        symbols = vocabulary.read_dictionary(dictionary or _beside(checkpoint))
+        place = dictionary or _beside(checkpoint)
+        symbols = vocabulary.read_dictionary(place)
+        remedy = "say with --dictionary where its own is"
+        vocabularies.check_symbols(state.get("extra_state"), symbols, str(checkpoint), str(place), remedy)
         weights = named_weights(options, state["model"], symbols)
         dtype = str(next(iter(weights.values())).dtype).split(".")[-1]
         config = make_config(options, len(symbols), dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from ..explain.explanation import explain_summary
 from ..explain.facts import describe
 from ..explain.record import ModelRecord, Provenance, read_records
 from ..explain.types import Explanation, ModelFacts
+from ..generation import check_lengths
 from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
 from .batching import batches_by_length
 
@@ -98,7 +98,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
                 shorter), max_len_b 966.
 
         Raises:
-            PyramidionError: an unknown option, no tokenizer, or too small a memory for a document.
+            PyramidionError: an unknown option, a ``min_len`` above the longest length, no tokenizer, or too small a
+                memory for a document.
         """
         if isinstance(documents, (str, Document)):
             documents = [documents]
@@ -184,11 +185,11 @@ class PyramidionHubInterface(GeneratorHubInterface):
             raise PyramidionError(
                 f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}"
             )
-        if generation.get("min_len", 0) > generation.get("max_len_b", math.inf):
-            raise PyramidionError(f"min_len {chosen['min_len']} is above max_len_b {chosen['max_len_b']}")
-        chosen["min_len"] = min(chosen["min_len"], longest)
+        if "min_len" not in generation:
+            chosen["min_len"] = min(chosen["min_len"], longest)
         with open_dict(options):
             options.update(chosen)
+        check_lengths(options, self.max_positions[1])
         return self.task.build_generator(self.models, options)
 
     def _summarize_batch(self, sources: list, generator: Any, with_provenance: bool) -> list[Summary]:

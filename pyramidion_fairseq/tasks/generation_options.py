@@ -29,24 +29,3 @@ def refuse_generation(args: Any) -> None:
     groups, beam = getattr(args, "diverse_beam_groups", -1), getattr(args, "beam", 5)
     if groups > 0 and beam % groups:
         raise PyramidionError(f"--diverse-beam-groups {groups} does not divide --beam {beam}")
-
-
-def check_lengths(generator: Any, source_length: int) -> None:
-    """Refuse a shortest summary that is longer than the longest, before fairseq's assertion.
-
-    Args:
-        generator: fairseq's, with ``min_len``, ``max_len_a``, ``max_len_b`` and ``max_len``, the model's limit.
-        source_length: tokens of the batch's documents, padding included, which ``max_len_a`` multiplies.
-
-    Raises:
-        PyramidionError: names both lengths.
-    """
-    names = ("min_len", "max_len_a", "max_len_b", "max_len")
-    if not all(hasattr(generator, name) for name in names):
-        return
-    longest = min(int(generator.max_len_a * source_length + generator.max_len_b), generator.max_len - 1)
-    if generator.min_len > longest:
-        raise PyramidionError(
-            f"--min-len {generator.min_len} is above the longest summary, {longest} tokens (--max-len-b "
-            f"{generator.max_len_b}; the model writes up to {generator.max_len - 1}): lower it, or raise the other"
-        )

@@ -17,13 +17,13 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import PyramidionError
-from ..generation import set_cuda_graphs, set_plain_generation
+from ..generation import check_lengths, clear_lengths, set_cuda_graphs, set_plain_generation
 from ..models import PyramidionModel
 from ..scoring.rouge import TOKENIZERS
 from . import diagnosis
 from .data_folder import check_data
 from .dataset import DocumentPairDataset
-from .generation_options import check_lengths, refuse_generation
+from .generation_options import refuse_generation
 from .heartbeat import Heartbeat
 from .rouge_validation import (
     RougeValidation,
@@ -293,7 +293,6 @@ class LongDocumentSummarizationTask(TranslationTask):
 
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
         """As of fairseq; a model whose summaries start with ``<s>`` need not find out."""
-        check_lengths(generator, sample["net_input"]["src_tokens"].size(1))
         if isinstance(getattr(generator, "search", None), DiverseBeamSearch):
             # It takes the documents' numbers in the corpus for their places in the batch.
             count = sample["net_input"]["src_tokens"].size(0)
@@ -301,16 +300,18 @@ class LongDocumentSummarizationTask(TranslationTask):
         if self.prepend_bos and prefix_tokens is None:
             documents = sample["net_input"]["src_tokens"]
             prefix_tokens = documents.new_full((documents.size(0), 1), self.bos)
-        return super().inference_step(generator, models, sample, prefix_tokens, constraints)
+        with clear_lengths():
+            return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
     def build_generator(self, models, args, *rest, **kwargs):
         """As of fairseq.
 
         Raises:
             PyramidionError: what is asked for is not there: alignments to the document's tokens, steps of refinement;
-                or the beam cannot be divided.
+                the beam cannot be divided; or the shortest summary is above the longest.
         """
         refuse_generation(args)
+        check_lengths(args, min((model.max_decoder_positions() for model in models), default=None))
         for model in models:  # older checkpoints lack these options
             if getattr(self.cfg, "plain_generation", False):
                 set_plain_generation(model)

@@ -16,6 +16,7 @@ from pyramidion_fairseq.bart import vocabulary
 from pyramidion_fairseq.bart.convert import last_layers
 from pyramidion_fairseq.bart.names import from_hugging_face, to_hugging_face
 from pyramidion_fairseq.bart.options import from_config, from_fairseq
+from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.errors import PyramidionError
 from tests.bart.conftest import MERGES, SHAPE, documents, load
@@ -258,6 +259,22 @@ def test_a_dictionary_of_another_size_is_refused(stock, tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\n")
     with pytest.raises(SystemExit, match="has 5 symbols, the model's embedding 270 rows"):
         main(["bart", str(stock[0]), str(tmp_path / "out"), "--dictionary", str(tmp_path / "dict.txt")])
+
+
+def test_the_dictionary_is_carried_and_compared(stock, convert, symbols, tmp_path):
+    """Converted once more, and exported, with the same symbols in another order."""
+    folder = convert("bart", stock[0])
+    record = load_checkpoint(folder / "model.pt")["extra_state"]["vocabularies"]
+    assert record == {"source": "\n".join(symbols), "target": "\n".join(symbols), "sentencepiece": None}
+    other = [*symbols[:4], *symbols[5:3:-1], *symbols[6:]]
+    vocabulary.write_dictionary(other, tmp_path / "dict.txt")
+    for kind in ("bart", "huggingface"):
+        with pytest.raises(SystemExit) as stopped:
+            convert(kind, folder / "model.pt", "--dictionary", tmp_path / "dict.txt")
+        line = f"another source dictionary than {tmp_path}/dict.txt: line 1 has {other[4]!r}, not {symbols[4]!r}; say"
+        assert line in stopped.value.code
+    again = load_checkpoint(convert("bart", folder / "model.pt") / "model.pt")
+    assert again["extra_state"]["vocabularies"] == record
 
 
 @pytest.fixture

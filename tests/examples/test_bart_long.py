@@ -44,6 +44,7 @@ def test_yaml_and_script_agree_field_by_field(program, tmp_path):
     changes = [f"task.data={tmp_path}/bart/data-bin", "optimization.max_update=120"]
     changes += [
         "lr_scheduler.warmup_updates=12",
+        f"checkpoint.save_dir=checkpoints/bart_long/tuned-{tmp_path.name}",
         "checkpoint.finetune_from_model=checkpoints/bart_long/start/model.pt",
     ]
     hydra_init("bart_long")

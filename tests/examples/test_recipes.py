@@ -107,6 +107,22 @@ def test_batches_that_do_not_divide_256_are_refused():
             training("deeppyramidion", **settings)
 
 
+@pytest.mark.parametrize("data", ["elsewhere/mine", "elsewhere/mine/", "/data/sets/mine", "x/../mine"])
+def test_checkpoints_go_by_the_name_of_the_data(data):
+    """Another corpus does not continue the model of the first one."""
+    power = paper.Recipe("power_2k_1k_512", "arxiv")
+    settings = command.Settings(data=data, gpus=0)
+    (line,) = command.train(power, settings, [])
+    assert line[line.index("--save-dir") + 1] == "checkpoints/mine/power_2k_1k_512"
+    assert line[line.index("--finetune-from-model") + 1] == "checkpoints/mine/blockwise_2k/checkpoint_best.pt"
+    (line,) = command.generate(power, settings, [])
+    assert line[line.index("--path") + 1] == "checkpoints/mine/power_2k_1k_512/checkpoint_best.pt"
+    (collect, score) = command.evaluate(power, settings, [])
+    assert all("checkpoints/mine/power_2k_1k_512/" in " ".join(line) for line in (collect, score))
+    assert command.folders(power, command.Settings())[1].as_posix() == "checkpoints/arxiv/power_2k_1k_512"
+    assert command.folders(power, command.Settings(data=data, save="here"))[1].as_posix() == "here"
+
+
 def test_memory_grows_with_the_batch_and_shrinks_with_pooling_and_precision():
     assert memory.need("deeppyramidion").document < memory.need("deep_blockwise").document / 2
     assert memory.need("vanilla_8k").document > 3 * memory.need("blockwise_8k").document

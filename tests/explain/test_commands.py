@@ -45,6 +45,21 @@ def test_one_line_for_each_document_in_order(summarised, expected):
     assert expected[1] == "" and len({*expected}) > 2
 
 
+@pytest.mark.parametrize("command", [summarize, explain])
+def test_a_shortest_summary_above_the_longest_is_one_line(summarised, command):
+    with pytest.raises(
+        SystemExit, match=r": error: min_len 9 is above the longest summary, 8 tokens \(max_len_b is 8\)"
+    ):
+        summarised(article(3), "--min-len", "9", command=command)
+
+
+def test_the_papers_shortest_summary_gives_way_where_none_is_given(trained_folder, tmp_path):
+    (tmp_path / "in").write_text(article(3))
+    chosen = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--max-len-b", "4"]
+    summarize.main(["--checkpoint", str(trained_folder), "--device", "cpu", *chosen])
+    assert (tmp_path / "out").read_text().count("\n") == 1
+
+
 @pytest.mark.parametrize("options", [["--batch-size", "2"], ["--max-tokens", "70"], ["--beam", "2", "--lenpen", "1"]])
 def test_batches_change_nothing(summarised, expected, options):
     assert summarised("\n".join(DOCUMENTS), *options).read_text().split("\n")[:-1] == expected

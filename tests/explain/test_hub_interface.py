@@ -98,6 +98,16 @@ def test_defaults_are_the_papers_as_far_as_the_model_goes(summarizers, monkeypat
         ({"beem": 3}, "no such option of generation: beem"),
         ({"beam": 0}, "beam and max_len_b must be at least 1"),
         ({"max_len_b": 0}, "beam and max_len_b must be at least 1"),
+        ({"min_len": 5, "max_len_b": 4}, "min_len 5 is above the longest summary, 4 tokens .max_len_b is 4."),
+        (
+            {"min_len": 73, "max_len_b": 72},
+            "min_len 73 is above the longest summary, 23 tokens .the model writes 24, </s>",
+        ),
+        ({"min_len": 24}, "min_len 24 is above the longest summary, 23 tokens"),
+        (
+            {"min_len": 5, "max_len_a": 0.0001, "max_len_b": 1},
+            "min_len is above the longest summary of a document, max_",
+        ),
         ({"batch_size": 0}, "sizes must be at least 1"),
         ({"max_tokens": 0}, "sizes must be at least 1"),
     ],
@@ -201,8 +211,3 @@ def test_checkpoints_of_the_stock_task(tmp_path):
     for summary in summaries:
         weights = summary.provenance.models[0].source_weights()
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(weights)), rtol=0, atol=1e-5)
-
-
-def test_a_shortest_summary_above_the_longest(summarizers):
-    with pytest.raises(PyramidionError, match="min_len 30 is above max_len_b 20"):
-        summarizers().summarize("a document", min_len=30, max_len_b=20)

@@ -30,6 +30,7 @@ def test_values():
         ("d --input a --vocab-size 0", "0 is not a positive number"),
         ("d --input a --spm-model /nowhere/x.model", "no such file"),
         ("d --input a --format xml", "invalid choice"),
+        ("d:e/f --input a", "DEST d:e/f has ':' in it, which fairseq reads as a list of folders"),
     ],
 )
 def test_contradictions_end_with_status_2(arguments, message, capsys):

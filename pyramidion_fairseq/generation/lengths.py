@@ -1,0 +1,48 @@
+"""Lengths of summaries that contradict each other, told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Iterator
+
+from ..errors import PyramidionError
+
+
+def check_lengths(options: Any, model_length: int | None) -> None:
+    """Refuse a shortest summary above the longest one; fairseq would find out in the first batch.
+
+    Args:
+        options: of generation, as of fairseq: ``min_len``, ``max_len_a``, ``max_len_b``, ``match_source_len``.
+        model_length: tokens that the model writes, ``</s>`` counted; None where there is no limit.
+
+    Raises:
+        PyramidionError: says both lengths.
+    """
+    shortest = getattr(options, "min_len", None) or 1
+    limits = [] if model_length is None else [(model_length - 1, f"the model writes {model_length}, </s> counted")]
+    if not getattr(options, "max_len_a", 0) and not getattr(options, "match_source_len", False):
+        longest = int(getattr(options, "max_len_b", 200))
+        limits.append((longest, f"max_len_b is {longest}"))
+    for limit, reason in limits:
+        if shortest > limit:
+            raise PyramidionError(
+                f"min_len {shortest} is above the longest summary, {limit} tokens ({reason}): lower it (--min-len)"
+            )
+
+
+@contextlib.contextmanager
+def clear_lengths() -> Iterator[None]:
+    """Around generation: fairseq's own refusal, where the longest length depends on the documents', in one line.
+
+    Raises:
+        PyramidionError: in place of its AssertionError.
+    """
+    try:
+        yield
+    except AssertionError as error:
+        if "min_len cannot be larger than max_len" not in str(error):
+            raise
+        raise PyramidionError(
+            "min_len is above the longest summary of a document, max_len_a times its length plus max_len_b: lower "
+            "--min-len or raise --max-len-b"
+        ) from None
