@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from .types import Explanation
+from .unsupported import KINDS
 
 ASSETS = Path(__file__).parent / "assets"
 STYLES = ("base.css", "page.css", "print.css")
@@ -160,6 +161,8 @@ def _check(explanation: Explanation) -> None:
         and all(0 <= word < words for row in summary.sources for word, _ in row),
         "summary.copied or places": len(summary.copied) == len(summary.places) in (0, len(summary.words))
         and all(0 <= word < words for row in summary.places for word, _ in row),
+        "summary.unsupported": len(summary.unsupported) in (0, len(summary.words))
+        and set(summary.unsupported) <= set(KINDS),
         "ranking": all(0 <= rank.sentence < len(explanation.document.sentences) for rank in explanation.ranking),
         "truncated": 0 <= explanation.truncated <= words,
     }

@@ -67,6 +67,9 @@ class SummaryWords:
     places: tuple[tuple[tuple[int, float], ...], ...] = ()
     """Per word (word of the document that it was copied from, weight), the largest first; weights sum to at most
     ``copied``. Empty where the model has no pointer."""
+    unsupported: tuple[str, ...] = ()
+    """Per word "number", "capitalised" or "word" where the document does not contain it, "" where it does; see
+    :func:`~pyramidion_fairseq.explain.unsupported.mark_unsupported`. Empty in files from before they were compared."""
 
 
 @dataclass(frozen=True)
