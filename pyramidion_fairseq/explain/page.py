@@ -19,12 +19,14 @@ ASSETS = Path(__file__).parent / "assets"
 STYLES = ("base.css", "page.css", "print.css")
 SCRIPTS = (
     "common.js",
+    "saving.js",
     "figures.js",
     "document.js",
     "summary.js",
     "ranking.js",
     "describing.js",
     "lighting.js",
+    "search.js",
     "main.js",
 )
 #: Words that the model did not read are listed up to this number; the page tells how many more there are.
@@ -64,7 +66,7 @@ def render_many(explanations: Sequence[Explanation], home: str | None = None) ->
         title=escape(f"{title} · summary with its sources"),
         style=read_assets(*STYLES),
         script=read_script(),
-        home=f' · <a href="{escape(home)}">another document</a>' if home else "",
+        home=f'<span class="server"> · <a href="{escape(home)}">another document</a></span>' if home else "",
         data=to_script_data([_payload(explanation) for explanation in explanations]),
     )
 
