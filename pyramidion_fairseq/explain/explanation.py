@@ -60,6 +60,7 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
         ranking=_ranking(provenance.document.sentences, used),
         model=facts,
         truncated=words - read,
+        reference=provenance.reference,
     )
 
 

@@ -111,6 +111,8 @@ class Explanation:
     model: ModelFacts
     truncated: int = 0
     """Words at the document's end that the model does not read."""
+    reference: str | None = None
+    """A summary of the document by somebody else, where the input has one."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as dicts, lists, strings and numbers, ready for ``json.dump``."""
@@ -136,6 +138,7 @@ class Explanation:
             ranking=tuple(RankedSentence(**rank) for rank in data["ranking"]),
             model=ModelFacts(**data["model"]),
             truncated=data["truncated"],
+            reference=data.get("reference"),  # which older files lack
         )
 
 

@@ -485,3 +485,12 @@ def test_twenty_thousand_words(open_report):
         assert levels(page) == expected_levels(stage.weights, top(stage.weights))
     words_of(page, "summary").nth(0).hover()
     assert lit(page, "document") == {word for word, _ in explanation.summary.sources[0]}
+
+
+def test_references_stand_below_the_summary(explanation, open_report):
+    page = open_report(replace(explanation, reference="<b>One</b> of ours."), explanation)
+    assert page.locator("#reference").inner_text() == "<b>One</b> of ours."
+    reference, text = page.locator("#reference").bounding_box(), page.locator("#document").bounding_box()
+    assert reference["y"] > page.locator("#summary").bounding_box()["y"] and reference["x"] < text["x"]
+    page.get_by_role("button", name="Next").click()
+    assert page.locator("#reference-section").is_hidden()

@@ -63,3 +63,11 @@ def test_unsupported_words_and_older_files():
     assert data["summary"]["unsupported"] == ["number"] and Explanation.from_dict(data) == unsupported
     del data["summary"]["unsupported"]
     assert Explanation.from_dict(data) == EXPLANATION
+
+
+def test_references_and_older_files():
+    compared = dataclasses.replace(EXPLANATION, reference="A reference.")
+    data = json.loads(json.dumps(compared.to_dict()))
+    assert data["reference"] == "A reference." and Explanation.from_dict(data) == compared
+    del data["reference"]
+    assert Explanation.from_dict(data) == EXPLANATION

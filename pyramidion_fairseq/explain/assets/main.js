@@ -87,6 +87,8 @@ function show(number) {
   view.search = new Search(words, explanation.document.space_after);
   byId("title").textContent = explanation.title || "Untitled document";
   byId("summary-count").textContent = `${count(view.summaryWords.length)} words`;
+  byId("reference").textContent = explanation.reference ?? "";
+  byId("reference-section").hidden = !explanation.reference;
   describeModel(explanation);
   drawLengths(explanation.lengths, byId("lengths"));
   buildStages(explanation.stages);
