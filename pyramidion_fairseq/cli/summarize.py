@@ -6,10 +6,12 @@ import argparse
 import contextlib
 import json
 import os
+from collections import deque
 from itertools import islice
-from typing import Any, Iterator, TextIO
+from typing import Any, Iterable, Iterator, TextIO
 
 from ..errors import PyramidionError
+from ..text import Document
 from .common import (
     Parser,
     Progress,
@@ -70,10 +72,12 @@ def main(argv: list[str] | None = None) -> None:
         if len(list(islice(documents, done))) < done:
             raise PyramidionError(f"{args.output} has {done} summaries, more than {args.input} has documents")
         hub, progress = load(args), Progress(count_documents(args, done))
-        summaries = hub.summarize_stream(documents, args.sources, progress=progress, **generation_of(args))
+        ids: deque[str | int | None] = deque()
+        noted = _note_ids(documents, ids)
+        summaries = hub.summarize_stream(noted, args.sources, progress=progress, **generation_of(args))
         with _open(args.output, args.resume) as output:
             for number, summary in enumerate(summaries, start=done):
-                output.write(_line(summary, number, args) + "\n")
+                output.write(_line(summary, number, ids.popleft(), args) + "\n")
                 output.flush()
         progress.tell()
 
@@ -87,10 +91,18 @@ def _check(args: argparse.Namespace) -> None:
         check_output(args.output, args.resume or args.overwrite, "use --overwrite, or --resume to go on with it")
 
 
-def _line(summary: Any, number: int, args: argparse.Namespace) -> str:
+def _note_ids(documents: Iterable[Document], ids: deque[str | int | None]) -> Iterator[Document]:
+    """Yield the documents and append the id of each to ``ids``: summaries come in the same order."""
+    for document in documents:
+        ids.append(document.article_id)
+        yield document
+
+
+def _line(summary: Any, number: int, article_id: str | int | None, args: argparse.Namespace) -> str:
     if args.format == "text":
         return summary.text
-    row = {"index": number, "summary": summary.text, "score": summary.score, "tokens": len(summary.tokens)}
+    row: dict[str, Any] = {"index": number} if article_id is None else {"index": number, "article_id": article_id}
+    row.update(summary=summary.text, score=summary.score, tokens=len(summary.tokens))
     if args.sources:
         row["explanation"] = summary.explain().to_dict() if summary.provenance else None
     return json.dumps(row, ensure_ascii=False)

@@ -11,6 +11,7 @@ from ..functional import TokenRecord, sum_by_group
 from .copied_words import copied_words
 from .record import ModelRecord, Provenance
 from .types import Explanation, RankedSentence, Stage, SummaryWords
+from .unsupported import mark_unsupported
 
 #: Sources of a summary word are listed up to this share of its weight, and up to this many.
 SHARE, MOST = 0.95, 50
@@ -39,7 +40,8 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
         facts = facts.__class__(
             **{
                 **vars(facts),
-                "note": f"Not listed: {provenance.left_out:,} more words after the last one. {facts.note}".strip(),
+                "note": f"Not listed: {provenance.left_out:,} more words after the last one, with which the summary "
+                f"was not compared. {facts.note}".strip(),
             }
         )
     return Explanation(
@@ -53,10 +55,12 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
             score,
             tuple(_sources(provenance, token_words, read)),
             *_copies(provenance, token_words, read),
+            mark_unsupported(provenance.summary.words, provenance.document.words),
         ),
         ranking=_ranking(provenance.document.sentences, used),
         model=facts,
         truncated=words - read,
+        reference=provenance.reference,
     )
 
 

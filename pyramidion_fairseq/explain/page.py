@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from .types import Explanation
+from .unsupported import KINDS
 
 ASSETS = Path(__file__).parent / "assets"
 STYLES = ("base.css", "page.css", "print.css")
 SCRIPTS = (
     "common.js",
+    "saving.js",
     "figures.js",
     "document.js",
     "summary.js",
     "ranking.js",
     "describing.js",
     "lighting.js",
+    "search.js",
     "main.js",
 )
 #: Words that the model did not read are listed up to this number; the page tells how many more there are.
@@ -63,7 +66,7 @@ def render_many(explanations: Sequence[Explanation], home: str | None = None) ->
         title=escape(f"{title} · summary with its sources"),
         style=read_assets(*STYLES),
         script=read_script(),
-        home=f' · <a href="{escape(home)}">another document</a>' if home else "",
+        home=f'<span class="server"> · <a href="{escape(home)}">another document</a></span>' if home else "",
         data=to_script_data([_payload(explanation) for explanation in explanations]),
     )
 
@@ -160,6 +163,8 @@ def _check(explanation: Explanation) -> None:
         and all(0 <= word < words for row in summary.sources for word, _ in row),
         "summary.copied or places": len(summary.copied) == len(summary.places) in (0, len(summary.words))
         and all(0 <= word < words for row in summary.places for word, _ in row),
+        "summary.unsupported": len(summary.unsupported) in (0, len(summary.words))
+        and set(summary.unsupported) <= set(KINDS),
         "ranking": all(0 <= rank.sentence < len(explanation.document.sentences) for rank in explanation.ranking),
         "truncated": 0 <= explanation.truncated <= words,
     }

@@ -50,6 +50,8 @@ class Provenance:
     models: tuple[ModelRecord, ...]
     """One per model of the ensemble."""
     facts: ModelFacts
+    reference: str | None = None
+    """A summary of the document by somebody else."""
 
 
 def read_records(

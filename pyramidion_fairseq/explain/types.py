@@ -67,6 +67,9 @@ class SummaryWords:
     places: tuple[tuple[tuple[int, float], ...], ...] = ()
     """Per word (word of the document that it was copied from, weight), the largest first; weights sum to at most
     ``copied``. Empty where the model has no pointer."""
+    unsupported: tuple[str, ...] = ()
+    """Per word "number", "capitalised" or "word" where the document does not contain it, "" where it does; see
+    :func:`~pyramidion_fairseq.explain.unsupported.mark_unsupported`. Empty in files from before they were compared."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ class Explanation:
     model: ModelFacts
     truncated: int = 0
     """Words at the document's end that the model does not read."""
+    reference: str | None = None
+    """A summary of the document by somebody else, where the input has one."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as dicts, lists, strings and numbers, ready for ``json.dump``."""
@@ -133,6 +138,7 @@ class Explanation:
             ranking=tuple(RankedSentence(**rank) for rank in data["ranking"]),
             model=ModelFacts(**data["model"]),
             truncated=data["truncated"],
+            reference=data.get("reference"),  # which older files lack
         )
 
 

@@ -244,5 +244,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
             if self._facts is None:
                 self._facts = describe(list(self.models), str(getattr(self.cfg.model, "_name", "pyramidion")))
             title = " ".join(tidy(document.title or "").split()) or None
-            provenance = Provenance(words.document, words.left_out, title, tokens, decoded, records, self._facts)
+            reference = " ".join(tidy(document.reference or "").split()) or None
+            provenance = Provenance(
+                words.document, words.left_out, title, tokens, decoded, records, self._facts, reference
+            )
         return Summary(decoded.text, float(hypothesis["score"]), tuple(ids), provenance)

@@ -10,6 +10,9 @@ from ..errors import PyramidionError
 #: Fields of a JSON record that may hold the document, the first one that is there.
 TEXT_FIELDS = ("article_text", "article", "document", "text")
 TITLE_FIELDS = ("title", "article_id", "id")
+ID_FIELDS = ("article_id", "id")
+#: Fields of a JSON record that may hold a summary to compare with, the first one that has some text.
+REFERENCE_FIELDS = ("abstract_text", "abstract", "summary", "target")
 #: Characters of a title, and of a section's name, at most: both are shown.
 MOST_NAME = 300
 #: The value of a field that a JSON object has twice: which one is meant cannot be told.
@@ -27,6 +30,10 @@ class Document:
     sections: tuple[tuple[str, int], ...] = ()
     """(name, number of sentences) of consecutive sections; empty where unknown, or where sentences are."""
     title: str | None = None
+    article_id: str | int | None = None
+    """As the input has it."""
+    reference: str | None = None
+    """A summary to compare with."""
 
     @classmethod
     def from_text(cls, text: str, title: str | None = None) -> Document:
@@ -39,7 +46,8 @@ class Document:
 
         Args:
             record: ``article_text`` (list of sentences), ``section_names`` and ``sections`` (lists of sentences); or
-                one of :data:`TEXT_FIELDS`, a text or a list of texts. Titles and names of sections are cut after
+                one of :data:`TEXT_FIELDS`, a text or a list of texts; beside it may stand :data:`TITLE_FIELDS`,
+                :data:`ID_FIELDS` and :data:`REFERENCE_FIELDS`. Titles and names of sections are cut after
                 :data:`MOST_NAME` characters; what cannot be printed is a space in them.
             field: the name of the text's field, where it is none of those.
 
@@ -61,11 +69,22 @@ class Document:
             raise PyramidionError(f"field {name} is there twice")
         named = (str(record[key]) for key in TITLE_FIELDS if isinstance(record.get(key), (str, int)))
         title = next((_shorten(name, MOST_NAME) for name in named), None)
+        article_id = next((record[key] for key in ID_FIELDS if isinstance(record.get(key), (str, int))), None)
+        known = {"title": title, "article_id": article_id, "reference": _reference(record, name)}
         if isinstance(value, str):
-            return cls((value,), title=title)
+            return cls((value,), **known)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise PyramidionError(f"field {name} is neither text nor a list of texts")
-        return cls(tuple(value), False, _sections(record, value), title)
+        return cls(tuple(value), False, _sections(record, value), **known)
+
+
+def _reference(record: Mapping[str, Any], text_field: str) -> str | None:
+    """Return the record's reference summary, if it has one beside the document's text; lists of texts are joined."""
+    for value in (record.get(name) for name in REFERENCE_FIELDS if name != text_field):
+        texts = value if isinstance(value, list) else [value]
+        if all(isinstance(text, str) for text in texts) and "".join(texts).strip():
+            return " ".join(texts)
+    return None
 
 
 def _sections(record: Mapping[str, Any], sentences: list[str]) -> tuple[tuple[str, int], ...]:

@@ -115,6 +115,24 @@ def test_json_lines_in_and_out(summarised, expected):
     assert explanation.title == "a0" and " ".join(explanation.document.words) == DOCUMENTS[0]
 
 
+@pytest.mark.parametrize("resumed", [0, 2])
+def test_ids_and_references_of_the_input(summarised, tmp_path, resumed):
+    rows = [
+        {"article_text": [article(3)], "article_id": "a", "abstract_text": ["<S> one . </S>", "<S> two . </S>"]},
+        {"text": "", "id": 7},
+        {"text": article(40)},
+        {"text": "word", "article_id": "d", "summary": "ref"},
+    ]
+    (tmp_path / "out").write_text("{}\n" * resumed, encoding="utf-8")
+    options = ["--format", "jsonl", "--sources", "--batch-size", "2", "--resume"]
+    out = summarised("\n".join(map(json.dumps, rows)), *options)
+    found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()][resumed:]
+    named = [["a"], [7], [], ["d"]][resumed:]
+    assert [[row["article_id"]] if "article_id" in row else [] for row in found] == named
+    references = [row["explanation"] and row["explanation"]["reference"] for row in found]
+    assert references == ["one . two .", None, None, "ref"][resumed:]
+
+
 def test_copies_as_json_lines(tmp_path):
     """A model that writes nothing itself: every word was copied, from a word that is there."""
     write_sentencepiece(tmp_path)

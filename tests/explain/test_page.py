@@ -176,6 +176,8 @@ def test_link_home(explanation):
         (lambda e: {"summary": replace(e.summary, copied=(0.5,), places=((),))}, "summary.copied or places"),
         (lambda e: {"summary": with_copies(e, {0: (math.nan, {})}).summary}, "not finite"),
         (lambda e: {"summary": with_copies(e, {0: (0.5, {1: -0.5})}).summary}, "negative"),
+        (lambda e: {"summary": replace(e.summary, unsupported=("word",))}, "summary.unsupported"),
+        (lambda e: {"summary": replace(e.summary, unsupported=("", "", "", "colour"))}, "summary.unsupported"),
         (lambda e: {"document": replace(e.document, space_after=())}, "document.space_after"),
         (lambda e: {"document": replace(e.document, sections=(Section("far", 0, 18),))}, "sections"),
         (lambda e: {"document": replace(e.document, sentences=())}, "ranking"),

@@ -217,6 +217,57 @@ def test_places_can_be_read_in_print_and_in_the_dark(copying, open_report, schem
     assert page.evaluate(print_line) == "underline"
 
 
+def lacking(explanation, *kinds):
+    return replace(explanation, summary=replace(explanation.summary, unsupported=kinds))
+
+
+def test_words_that_the_document_lacks_have_a_wavy_line(copying, open_report):
+    page = open_report(lacking(copying, "", "number", "", "word", "capitalised", "", "", "number"))
+    assert marked(page, "summary", "unsupported") == [1, 3, 4, 7] and marked(page, "summary", "copied") == [3, 6]
+    styles = words_of(page, "summary").evaluate_all("(ws) => ws.map((w) => getComputedStyle(w).textDecorationStyle)")
+    assert [number for number, style in enumerate(styles) if style == "wavy"] == [1, 3, 4, 7]
+    legend = page.locator("#unsupported-legend").inner_text()
+    assert legend == (
+        "Wavy line: the document does not contain the word. 4 of 8 words; 2 with a digit: check them; "
+        "1 capitalised: perhaps a name."
+    )
+    described = page.locator("#summary").get_attribute("aria-describedby")
+    assert described == "copied-legend unsupported-legend summary-help"
+    words_of(page, "summary").nth(1).hover()
+    assert "“keeps” is not in the document. It was written" in page.locator("#sources").inner_text().replace("\n", " ")
+    words_of(page, "summary").nth(3).hover()
+    assert "is not in the document. It was copied from" in page.locator("#sources").inner_text().replace("\n", " ")
+    words_of(page, "summary").nth(0).hover()
+    assert "not in the document" not in page.locator("#sources").inner_text()
+
+
+def test_words_that_the_document_lacks_by_keyboard(explanation, open_report):
+    page = open_report(lacking(explanation, "word", *[""] * 7))
+    page.locator("#summary [tabindex='0']").focus()
+    page.wait_for_timeout(400)
+    assert page.locator("#live").inner_text().startswith("pooling is not in the document. It drew ")
+
+
+def test_summaries_without_unsupported_words(explanation, open_report):
+    page = open_report(lacking(explanation, *[""] * 8), explanation)
+    assert page.locator("#unsupported-legend").inner_text() == "The document contains every word of the summary."
+    page.get_by_role("button", name="Next").click()  # of a file from before they were compared
+    assert page.locator("#unsupported-legend").is_hidden() and marked(page, "summary", "unsupported") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_wavy_lines_can_be_seen_in_print_and_in_the_dark(explanation, open_report, scheme):
+    page = open_report(lacking(explanation, "word", *[""] * 7), color_scheme=scheme)
+    for media in ("screen", "print"):
+        page.emulate_media(media=media)
+        colours = [page.evaluate(f"getComputedStyle({of}") for of in (
+            "document.querySelector('#summary .unsupported')).textDecorationColor",
+            "document.querySelector('#summary')).backgroundColor",
+        )]  # fmt: skip
+        line, paper = ([int(n) for n in re.findall(r"\d+", colour)] for colour in colours)
+        assert contrast(line, paper) >= 3 and page.locator("#unsupported-legend").is_visible()
+
+
 def test_summary_by_keyboard(explanation, open_report):
     page = open_report(explanation)
     sources = [{word for word, _ in row} for row in explanation.summary.sources]
@@ -434,3 +485,12 @@ def test_twenty_thousand_words(open_report):
         assert levels(page) == expected_levels(stage.weights, top(stage.weights))
     words_of(page, "summary").nth(0).hover()
     assert lit(page, "document") == {word for word, _ in explanation.summary.sources[0]}
+
+
+def test_references_stand_below_the_summary(explanation, open_report):
+    page = open_report(replace(explanation, reference="<b>One</b> of ours."), explanation)
+    assert page.locator("#reference").inner_text() == "<b>One</b> of ours."
+    reference, text = page.locator("#reference").bounding_box(), page.locator("#document").bounding_box()
+    assert reference["y"] > page.locator("#summary").bounding_box()["y"] and reference["x"] < text["x"]
+    page.get_by_role("button", name="Next").click()
+    assert page.locator("#reference-section").is_hidden()

@@ -53,3 +53,21 @@ def test_foreign_fields_are_refused():
     data = EXPLANATION.to_dict()
     with pytest.raises(TypeError):
         Explanation.from_dict({**data, "model": {**data["model"], "colour": "red"}})
+
+
+def test_unsupported_words_and_older_files():
+    unsupported = dataclasses.replace(
+        EXPLANATION, summary=dataclasses.replace(EXPLANATION.summary, unsupported=("number",))
+    )
+    data = json.loads(json.dumps(unsupported.to_dict()))
+    assert data["summary"]["unsupported"] == ["number"] and Explanation.from_dict(data) == unsupported
+    del data["summary"]["unsupported"]
+    assert Explanation.from_dict(data) == EXPLANATION
+
+
+def test_references_and_older_files():
+    compared = dataclasses.replace(EXPLANATION, reference="A reference.")
+    data = json.loads(json.dumps(compared.to_dict()))
+    assert data["reference"] == "A reference." and Explanation.from_dict(data) == compared
+    del data["reference"]
+    assert Explanation.from_dict(data) == EXPLANATION

@@ -115,3 +115,32 @@ def test_other_records():
     ]:
         with pytest.raises(PyramidionError, match=message):
             Document.from_record(record)
+
+
+@pytest.mark.parametrize(
+    "fields, reference",
+    [
+        ({"abstract_text": ["<S> one . </S>", "<S> two . </S>"], "summary": "other"}, "<S> one . </S> <S> two . </S>"),
+        ({"abstract": "", "target": "goal"}, "goal"),
+        ({"abstract": [], "summary": ["a", "b"]}, "a b"),
+        ({"abstract": 5, "summary": [1], "target": None}, None),
+        ({}, None),
+    ],
+)
+def test_references_of_records(fields, reference):
+    assert Document.from_record({"text": "x", **fields}).reference == reference
+    assert Document.from_record({"text": ["x"], **fields}).reference == reference
+
+
+def test_a_document_is_not_its_own_reference():
+    record = {"abstract": "the text", "target": "goal"}
+    assert Document.from_record(record, field="abstract").reference == "goal"
+    assert Document.from_record(record, field="target").reference == "the text"
+
+
+@pytest.mark.parametrize(
+    "fields, expected",
+    [({"article_id": "a", "id": 2, "title": "t"}, "a"), ({"id": 0}, 0), ({"id": None}, None), ({"title": "t"}, None)],
+)
+def test_ids_of_records(fields, expected):
+    assert Document.from_record({"text": ["x"], **fields}).article_id == expected

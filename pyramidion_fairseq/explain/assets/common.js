@@ -55,7 +55,18 @@ function roveTo(previous, next) {
   return next;
 }
 
+/** Smoothly where it is near; else at once, and again in the next frames, while blocks get their true heights. */
 function scrollToWord(word) {
+  const near = Math.abs(word.getBoundingClientRect().top) < 3 * innerHeight;
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  word.scrollIntoView({ block: "center", behavior: calm ? "auto" : "smooth" });
+  if (near && !calm) {
+    word.scrollIntoView({ block: "center", behavior: "smooth" });
+    return;
+  }
+  let frames = 10;
+  const jump = () => {
+    word.scrollIntoView({ block: "center", behavior: "instant" });
+    if (frames-- > 0) requestAnimationFrame(jump);
+  };
+  jump();
 }

@@ -35,16 +35,21 @@ function clausesOf(view, word, partners, places) {
 }
 
 function ofSummaryWord({ explanation: { summary } }, word, partners, places) {
+  const lacking = isUnsupported(summary, word.index) ? [{ lead: "is not in the document.", pairs: [] }] : [];
+  return [...lacking, ...ofItsSources(summary, word, partners, places, lacking.length ? "It " : "")];
+}
+
+function ofItsSources(summary, word, partners, places, subject) {
   const total = partners.reduce((sum, [, weight]) => sum + weight, 0);
   const words = partners.length === 1 ? "1 word" : `${partners.length} words`;
   const drew = partners.length ? `drew ${percent(total)} of its attention from ${words}:` : "has no sources.";
-  if (!summary.copied.length) return [{ lead: drew, pairs: partners }];
+  if (!summary.copied.length) return [{ lead: `${subject}${drew}`, pairs: partners }];
   const share = percent(summary.copied[word.index]);
   if (!isCopied(summary, word.index)) {
-    return [{ lead: `was written, not copied (probability of a copy ${share}). It ${drew}`, pairs: partners }];
+    return [{ lead: `${subject}was written, not copied (probability of a copy ${share}). It ${drew}`, pairs: partners }];
   }
   const from = places.length ? ", from:" : ".";
-  const copied = { lead: `was copied from the document (probability ${share})${from}`, pairs: places, kind: "place" };
+  const copied = { lead: `${subject}was copied from the document (probability ${share})${from}`, pairs: places, kind: "place" };
   return [copied, { lead: `It ${drew}`, pairs: partners }];
 }
 

@@ -7,6 +7,7 @@ const MEANINGS = {
 const explanations = JSON.parse(byId("data").textContent);
 let view = null;
 let stage = 0;
+const findAgain = listenToSearch(() => view);
 
 function end(weights) {
   return byId("same").checked ? 1 : weights.reduce((most, weight) => Math.max(most, weight), 0);
@@ -23,6 +24,7 @@ function shade() {
   });
   view.map.shade(weights);
   view.lighting.light();
+  view.search.mark();
   drawScale(scale, byId("scale"));
   byId("meaning").textContent = chosen ? (MEANINGS[chosen.kind] ?? "") : "";
 }
@@ -82,8 +84,11 @@ function show(number) {
   view.closing = new AbortController();
   view.map = new DocumentMap(byId("map"), words, read);
   view.lighting = new Lighting(view);
+  view.search = new Search(words, explanation.document.space_after);
   byId("title").textContent = explanation.title || "Untitled document";
   byId("summary-count").textContent = `${count(view.summaryWords.length)} words`;
+  byId("reference").textContent = explanation.reference ?? "";
+  byId("reference-section").hidden = !explanation.reference;
   describeModel(explanation);
   drawLengths(explanation.lengths, byId("lengths"));
   buildStages(explanation.stages);
@@ -94,6 +99,8 @@ function show(number) {
   listenTo(byId("summary"), view, view.summaryWords, rovingIn(view.summaryWords));
   shade();
   view.lighting.update(); // says that nothing is lit
+  findAgain();
+  byId("saved").textContent = "";
   byId("chosen").value = number;
   byId("previous").disabled = number === 0;
   byId("next").disabled = number === explanations.length - 1;
@@ -121,5 +128,6 @@ byId("map").onclick = (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") view.lighting.clear();
 });
+listenToSaving(() => view);
 buildChooser();
 show(0);

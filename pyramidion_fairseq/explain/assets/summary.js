@@ -6,6 +6,11 @@ function isCopied({ copied }, index) {
   return index < copied.length && copied[index] >= COPIED;
 }
 
+/** Whether the document does not contain a word of the summary. */
+function isUnsupported({ unsupported }, index) {
+  return Boolean(unsupported[index]);
+}
+
 /** Fill the summary: one option of a list box per word, one of them in the tab order. */
 function buildSummary(explanation, container) {
   const { words: text, space_after: spaces } = explanation.summary;
@@ -17,6 +22,7 @@ function buildSummary(explanation, container) {
     word.setAttribute("role", "option");
     word.setAttribute("aria-selected", "false");
     word.classList.toggle("copied", isCopied(explanation.summary, word.index));
+    word.classList.toggle("unsupported", isUnsupported(explanation.summary, word.index));
   }
   if (!words.length) fragment.append(element("em", "", "The summary is empty."));
   container.replaceChildren(fragment);
@@ -25,13 +31,31 @@ function buildSummary(explanation, container) {
   return words;
 }
 
-/** What the underlines mean, where the model can copy. */
+/** What the lines below words mean: underlines where the model can copy, wavy ones where the words were compared. */
 function explainMarks(summary, container) {
   const points = summary.copied.length > 0;
   const marked = summary.copied.filter((_, i) => isCopied(summary, i)).length;
   byId("copied-legend").hidden = !points;
   byId("copied-count").textContent = `${count(marked)} of ${count(summary.words.length)} words`;
-  container.setAttribute("aria-describedby", points ? "copied-legend summary-help" : "summary-help");
+  const compared = summary.unsupported.length > 0;
+  byId("unsupported-legend").hidden = !compared;
+  byId("unsupported-sample").hidden = !summary.unsupported.some(Boolean);
+  byId("unsupported-count").textContent = countUnsupported(summary.unsupported);
+  const legends = [points ? "copied-legend" : "", compared ? "unsupported-legend" : "", "summary-help"];
+  container.setAttribute("aria-describedby", legends.filter(Boolean).join(" "));
+}
+
+/** How many words the document lacks, numbers and capitalised words apart. */
+function countUnsupported(kinds) {
+  const found = kinds.filter(Boolean);
+  if (!found.length) return "The document contains every word of the summary.";
+  const of = (kind) => found.filter((other) => other === kind).length;
+  const [numbers, capitalised] = [of("number"), of("capitalised")];
+  const words = kinds.length === 1 ? "word" : "words";
+  const parts = [`${count(found.length)} of ${count(kinds.length)} ${words}`];
+  if (numbers) parts.push(`${count(numbers)} with a digit: check ${numbers === 1 ? "it" : "them"}`);
+  if (capitalised) parts.push(`${count(capitalised)} capitalised: perhaps ${capitalised === 1 ? "a name" : "names"}`);
+  return `${parts.join("; ")}.`;
 }
 
 /** The word that an arrow key leads to. */

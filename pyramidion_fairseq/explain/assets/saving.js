@@ -1,0 +1,59 @@
+/** The page as it came, before the script drew anything: links to a server are left out. */
+const PRISTINE = document.documentElement.cloneNode(true);
+
+function textOf({ words, space_after: spaces }) {
+  return words.map((word, i) => word + (spaces[i] ? " " : "")).join("").trim();
+}
+
+/** The explanation as JSON, as the commands write it, but with the page's numbers of four digits. */
+function jsonOf(explanation) {
+  const { unlisted, ...rest } = explanation;
+  return `${JSON.stringify(rest)}\n`;
+}
+
+function htmlOf(pristine) {
+  for (const link of pristine.querySelectorAll(".server")) link.remove();
+  return `<!doctype html>\n${pristine.outerHTML}\n`;
+}
+
+/** A name for a file, of the letters and digits of a title. */
+function fileName(title, ending) {
+  const name = (title ?? "").normalize("NFKC").replace(/[^\p{L}\p{M}\p{N}]+/gu, "-").slice(0, 60);
+  return `${name.replace(/^-+|-+$/g, "") || "summary"}${ending}`;
+}
+
+/** Hand a text to the browser as a file; nothing is sent anywhere. */
+function save(text, name, type) {
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/** Copy a text; where a page may not use the clipboard, select the element that shows it instead. */
+async function copy(text, shown) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return "Copied.";
+  } catch {
+    getSelection().selectAllChildren(shown);
+    return "Selected: copy it with Ctrl+C.";
+  }
+}
+
+function listenToSaving(currentView) {
+  const shown = () => currentView().explanation;
+  const tell = (message) => {
+    byId("saved").textContent = message;
+  };
+  const saved = (text, ending, type) => {
+    const name = fileName(shown().title, ending);
+    save(text, name, type);
+    tell(`Saved as ${name}.`);
+  };
+  byId("copy").onclick = async () => tell(await copy(textOf(shown().summary), byId("summary")));
+  byId("save-text").onclick = () => saved(`${textOf(shown().summary)}\n`, ".txt", "text/plain");
+  byId("save-json").onclick = () => saved(jsonOf(shown()), ".json", "application/json");
+  byId("save-page").onclick = () => saved(htmlOf(PRISTINE), ".html", "text/html");
+}
