@@ -23,7 +23,7 @@ def data(tmp_path_factory):
 
 
 def arguments(data, folder, *options):
-    return [data, *TASK, *TRAIN, "--save-dir", folder, *options]
+    return [data, *TASK, *TRAIN, "--verbose", "--save-dir", folder, *options]
 
 
 def epochs(output):

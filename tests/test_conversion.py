@@ -34,12 +34,11 @@ def build(checkpoint, words=100):
     return model.eval()
 
 
-def test_published_model_is_reproduced(golden, published, tmp_path, caplog):
+def test_published_model_is_reproduced(golden, published, tmp_path, capsys):
     """Encoder output and logits of the authors' code to 1e-4, through the command and a file."""
     torch.save(published, tmp_path / "in.pt")
-    with caplog.at_level("INFO"):
-        main(["published", str(tmp_path / "in.pt"), str(tmp_path / "out.pt")])
-    assert "3+2 layers, pooling schedule 2:32,3:16" in caplog.text
+    main(["published", str(tmp_path / "in.pt"), str(tmp_path / "out.pt")])
+    assert "3+2 layers, pooling schedule 2:32,3:16" in capsys.readouterr().err
     model = build(load_checkpoint(tmp_path / "out.pt"))
     with torch.no_grad():
         encoded = model.encoder(torch.from_numpy(golden["src"]), None)["encoder_out"][0]
@@ -53,7 +52,7 @@ def test_scorers_of_layers_that_do_not_pool_are_left_out(published):
     assert names == {f"encoder.poolings.{layer}.scorer.proj.{p}" for layer in (2, 3) for p in ("weight", "bias")}
 
 
-def test_the_dictionaries_of_its_training_are_carried(published, tmp_path, caplog):
+def test_the_dictionaries_of_its_training_are_carried(published, tmp_path, capsys):
     """Where they can be found: the authors' folders are not here."""
     torch.save(published, tmp_path / "in.pt")
     source, named, other = str(tmp_path / "in.pt"), tmp_path / "named", tmp_path / "other"
@@ -62,7 +61,7 @@ def test_the_dictionaries_of_its_training_are_carried(published, tmp_path, caplo
         for side in ("source", "target"):
             make_dictionary(words).save(str(folder / f"dict.{side}.txt"))
     main(["published", source, str(tmp_path / "without.pt")])
-    assert "carries none, so that only sizes can be compared (--data)" in caplog.text
+    assert "carries none, so that only sizes can be compared (--data)" in capsys.readouterr().err
     assert "vocabularies" not in load_checkpoint(tmp_path / "without.pt")["extra_state"]
     main(["published", source, str(tmp_path / "told.pt"), "--data", str(named)])
     published["args"].data = str(named)

@@ -161,7 +161,7 @@ def test_a_script_shows_its_command_and_runs_nothing(program):
     done = program("bash", "examples/pubmed/train.sh", "deeppyramidion", "some/data", DRY_RUN="1", GPUS="8", BATCH="2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("fairseq-train some/data/data-bin --user-dir pyramidion_fairseq --task ")
-    assert "--batch-size 2 --update-freq 16 --save-dir checkpoints/pubmed/deeppyramidion" in done.stdout
+    assert "--batch-size 2 --update-freq 16 --save-dir checkpoints/data/deeppyramidion" in done.stdout
 
 
 def test_slurm_file_is_valid_bash_and_calls_what_is_there(program):
@@ -197,7 +197,7 @@ def test_power_without_the_row_it_goes_on_from(tmp_path, monkeypatch):
     with pytest.raises(PyramidionError) as error:
         recipe.main(["train", "table2", "16", "mine", "GPUS=0"])
     assert str(error.value) == (
-        "power_8k_2k_512 goes on from the model of Table 2, row 5, and checkpoints/arxiv/blockwise_8k/"
+        "power_8k_2k_512 goes on from the model of Table 2, row 5, and checkpoints/mine/blockwise_8k/"
         "checkpoint_best.pt is not there: train that row first (bash examples/table2/train.sh 5 mine), or say "
         "INIT=its checkpoint"
     )

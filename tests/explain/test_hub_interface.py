@@ -55,7 +55,7 @@ def test_order_and_number_do_not_depend_on_batches(summarizers, limits):
 @pytest.mark.parametrize("size", [1, 2])
 def test_no_ngram_comes_twice(summarizers, size):
     def repeats(**chosen):
-        found = summarizers().summarize([article(9), article(3)], min_len=25, max_len_b=28, **chosen)
+        found = summarizers().summarize([article(9), article(3)], min_len=20, max_len_b=23, **chosen)
         ngrams = [[s.tokens[i : i + size] for i in range(len(s.tokens) - size + 1)] for s in found]
         return [len(grams) - len(set(map(tuple, grams))) for grams in ngrams]
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The small model of articles from PubMed that comes with the package, from the corpus to the released folder.
-#   examples/pubmed_small/train.sh SUMPUBMED OUT
+#   examples/pubmed_small/make_model.sh SUMPUBMED OUT
 # SUMPUBMED holds train, val and test .jsonl.gz. Stopped and started again, it goes on where it was. GAP_UPDATES and
 # UPDATES (750 and 1250) are those of the two trainings; LAUNCHER="nice -n 10" goes before every one of them.
 set -euo pipefail
