@@ -262,10 +262,10 @@ def test_our_commands_take_what_belongs_together(pieces, tmp_path, caplog):
 def test_a_colon_in_the_folder_of_the_dictionaries(pieces, tmp_path):
     """fairseq would look for two folders; a checkpoint alone may be in such a folder."""
     given = shutil.copytree(pieces / "data-bin", tmp_path / "a:b")
-    with pytest.raises(PyramidionError, match="fairseq reads as a list of folders: rename it"):
+    with pytest.raises(PyramidionError, match=r"a:b.*rename (it|the folder)"):
         load_summarizer(str(pieces / "save"), str(given), device="cpu")
     beside = shutil.copy(pieces / "save" / "checkpoint_last.pt", given / "checkpoint_last.pt")
-    with pytest.raises(PyramidionError, match="fairseq reads as a list of folders: rename it"):
+    with pytest.raises(PyramidionError, match=r"a:b.*rename (it|the folder)"):
         PyramidionModel.from_pretrained(str(given))
     data, model = str(pieces / "data-bin"), str(pieces / "sentencepiece.model")
     assert load_summarizer(str(beside), data, model, device="cpu").models
