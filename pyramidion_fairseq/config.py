@@ -153,7 +153,7 @@ COUNTS = {
     **dict.fromkeys(("lsg_sparse_block_size", "local_heads", "lsg_lsh_pre_rounds"), (0, 2**20)),
     **dict.fromkeys(("lsh_hashes", "lsg_sparsity_factor"), (1, 1024)),
     "sinkhorn_iterations": (0, 100_000),
-    "pointer_context": (0, 64),
+    "pointer_context": (0, 20),
 }
 
 

@@ -108,7 +108,7 @@ def test_poolers_without_an_exact_record_are_refused(tiny_model, pooler):
         ({"pointer_layer": 3}, "--pointer-layer must be from 1 to 2, or 0, got 3"),
         ({"pointer_heads": 0}, "--pointer-heads must be from 1 to 2, got 0"),
         ({"pointer_heads": 3}, "--pointer-heads must be from 1 to 2, got 3"),
-        ({"pointer_context": 65}, "--pointer-context must be at least 0 and at most 64, got 65"),
+        ({"pointer_context": 21}, "--pointer-context must be at least 0 and at most 20, got 21"),
     ],
 )
 def test_impossible_layers_and_heads(tiny_model, options, line):

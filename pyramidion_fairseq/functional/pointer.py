@@ -132,7 +132,9 @@ def copy_probability(
         before = tokens_before(source.tokens, distance, -1)
         longer = keys * vocabulary + before
         longer = longer.masked_fill((keys < 0) | (before < 0), -1)
-        keys, queries = match(longer, queries * vocabulary + history[:, :, distance - 1])
+        past = history[:, :, distance - 1]
+        # Where the summary is shorter there is no token: -2 itself, lest the product is another passage's number.
+        keys, queries = match(longer, (queries * vocabulary + past).masked_fill(past < 0, -2))
         more = factor - (factor / CONTEXT_FACTOR if distance > 1 else 0.0)
         context = context + more * copied_mass(floored, source, keys, queries)
         followed = (keys * vocabulary + source.tokens).masked_fill(keys < 0, -1)

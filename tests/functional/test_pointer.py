@@ -146,3 +146,20 @@ def test_histories_are_those_of_the_last_rows():
     assert histories(tokens, 3, 2).tolist() == [[[6, 5, 2], [7, 6, 5]]]
     assert histories(tokens, 3, 4)[0, 0].tolist() == [2, -2, -2]
     assert histories(tokens[:, :1], 3, 1).tolist() == [[[2, -2, -2]]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_vocabularys_last_tokens_are_like_others(seed):
+    """A summary's first tokens, before which nothing stands, are not taken for passages of other tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(VOCABULARY - 3, VOCABULARY, (2, 12), generator=generator)
+    targets = torch.randint(VOCABULARY - 3, VOCABULARY, (2, 6), generator=generator)
+    history = histories(torch.cat([torch.full((2, 1), 2), targets[:, :-1]], dim=1), 3, 6)
+    source = CopySource(tokens, torch.arange(12).expand(2, 12), torch.ones(2, 12, dtype=torch.float64))
+    attention = torch.rand(2, 6, 12, generator=generator, dtype=torch.float64)
+    attention = attention / attention.sum(dim=2, keepdim=True)
+    continued = torch.rand(2, 6, generator=generator, dtype=torch.float64)
+    expected = copy_distribution(attention, source, history, continued, VOCABULARY)
+    expected = expected.gather(2, targets.unsqueeze(2)).squeeze(2)
+    ours = copy_probability(attention, source, targets, history, continued, VOCABULARY)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
