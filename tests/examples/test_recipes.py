@@ -25,7 +25,7 @@ import recipe  # isort: skip
 from recipes import command, memory, paper  # isort: skip
 
 ARCHS = list(dict.fromkeys(PUBLISHED.values()))
-OTHERS = ("quickstart", "bart_long")
+OTHERS = ("quickstart", "bart_long", "pubmed_small")
 SCRIPTS = sorted(path.relative_to(ROOT) for path in EXAMPLES.glob("*/*.sh") if path.parent.name not in OTHERS)
 
 
