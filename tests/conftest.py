@@ -102,9 +102,13 @@ def logging_as_before():
     """Commands that run in this process log to a stream that ends with their test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    ours = [logging.getLogger(name) for name in ("pyramidion_fairseq", "pyramidion_fairseq.compat")]
+    levels = [logger.level for logger in ours]
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    for logger, before in zip(ours, levels):
+        logger.setLevel(before)
 
 
 @pytest.fixture
