@@ -40,7 +40,7 @@ def main() -> None:
         scheme = "dark" if args.dark else "light"
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         page.goto(args.report.resolve().as_uri())
-        page.get_by_role("radio", name=args.stage, exact=True).check()
+        page.get_by_role("radio", name=args.stage).check()
         if args.word is not None:
             page.locator("#summary .word").nth(args.word).hover()
         page.wait_for_timeout(500)

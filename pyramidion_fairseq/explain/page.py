@@ -31,6 +31,11 @@ SCRIPTS = (
 )
 #: Words that the model did not read are listed up to this number; the page tells how many more there are.
 UNREAD_LISTED = 2_000
+#: Links of a page that a server sends.
+HOME = (
+    '<span class="server"> · <a id="edit" href="{home}?edit">edit this document</a>'
+    ' · <a href="{home}">another document</a></span>'
+)
 #: What JSON leaves as it is and HTML or older JavaScript do not.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 #: Characters that are not seen and change the direction of those around them: a page shows U+FFFD in their places.
@@ -66,7 +71,7 @@ def render_many(explanations: Sequence[Explanation], home: str | None = None) ->
         title=escape(f"{title} · summary with its sources"),
         style=read_assets(*STYLES),
         script=read_script(),
-        home=f'<span class="server"> · <a href="{escape(home)}">another document</a></span>' if home else "",
+        home=HOME.format(home=escape(home)) if home else "",
         data=to_script_data([_payload(explanation) for explanation in explanations]),
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Sequence
+from types import MappingProxyType
+from typing import Any, Mapping, Sequence
 
 from starlette.responses import HTMLResponse, Response
 
 from ..explain.page import content_policy, escape, fill, read_assets, render_many, report_policy
 from ..explain.types import Explanation
 from .limits import Limits, Refusal
+from .options import NAMES
 
 FORM_STYLE = ("base.css", "form.css")
 
@@ -19,8 +21,22 @@ def report(explanations: Sequence[Explanation]) -> Response:
     return _page(render_many(explanations, home="/"), 200, report_policy())
 
 
-def form(model: str, tokens: int | None, limits: Limits) -> Response:
-    """The form for a document."""
+def form(
+    model: str,
+    tokens: int | None,
+    limits: Limits,
+    refusal: Refusal | None = None,
+    fields: Mapping[str, str] = MappingProxyType({}),
+) -> Response:
+    """The form for a document.
+
+    Args:
+        model: its name.
+        tokens: of a document that the model reads.
+        limits: what the server takes.
+        refusal: why the form that was sent is not served.
+        fields: what was in that form; a file is not in it.
+    """
     reads = f" It reads {tokens:,} tokens of a document; the report shows where it stopped." if tokens else ""
     script, style = read_assets("form.js"), read_assets(*FORM_STYLE)
     policy = content_policy(script, style, form_action="'self'")
@@ -34,15 +50,19 @@ def form(model: str, tokens: int | None, limits: Limits) -> Response:
         words=f"{limits.words:,}",
         size=f"{limits.body_bytes / 2**20:.3g}",
         documents=str(limits.documents),
+        notice=f'<p class="notice" role="alert">{escape(refusal.message)}</p>' if refusal else "",
+        text=escape(fields.get("text", "")),
+        most_beam=str(limits.beam),
+        most_tokens=str(limits.summary_tokens),
+        **{name: escape(fields.get(name, "")) for name in NAMES},
     )
-    return _page(page, 200, policy)
+    response = _page(page, refusal.status if refusal else 200, policy)
+    response.headers.update(_headers(refusal) if refusal else {})
+    return response
 
 
 def refuse(refusal: Refusal, path: str) -> Response:
     """An answer to a request that is not served: JSON below ``/api`` and for ``/health``, a page elsewhere."""
-    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
-    if refusal.status in (408, 413):  # the rest of the request may still be on its way
-        headers["Connection"] = "close"
     if path.startswith(("/api", "/health")):
         response = as_json({"error": {"code": refusal.code, "message": refusal.message}}, refusal.status)
     else:
@@ -50,13 +70,20 @@ def refuse(refusal: Refusal, path: str) -> Response:
         policy = content_policy("", style)
         page = fill("refusal.html", policy=policy, style=style, message=escape(refusal.message))
         response = _page(page, refusal.status, policy)
-    response.headers.update(headers)
+    response.headers.update(_headers(refusal))
     return response
 
 
 def as_json(value: Any, status: int = 200) -> Response:
     """JSON in ASCII, which holds whatever a document contains."""
     return Response(json.dumps(value, allow_nan=False) + "\n", status, media_type="application/json")
+
+
+def _headers(refusal: Refusal) -> dict[str, str]:
+    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
+    if refusal.status in (408, 413):  # the rest of the request may still be on its way
+        headers["Connection"] = "close"
+    return headers
 
 
 def _page(text: str, status: int, policy: str) -> Response:

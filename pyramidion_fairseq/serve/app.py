@@ -65,8 +65,12 @@ class Server:
         return answers.form(self.model, self.tokens, self.limits)
 
     async def show_report(self, request: Request) -> Response:
-        """``POST /``: the form, sent."""
-        return await self._answer(request, read_form, self._report)
+        """``POST /``: the form, sent. Where it is refused, it comes back with what was in it, and says why."""
+        try:
+            return await self._answer(request, read_form, self._report)
+        except Refusal as refusal:
+            fields = getattr(request.state, "fields", {})
+            return answers.form(self.model, self.tokens, self.limits, refusal, fields)
 
     async def summarize(self, request: Request) -> Response:
         """``POST /api/summarize``"""
@@ -93,11 +97,13 @@ class Server:
         logger.info(f"answered {request.method} {request.url.path} in {time.monotonic() - start:.1f} s")
         return response
 
-    def _report(self, documents: Sequence[Document], stop: Stop) -> Response:
-        return answers.report([self.engine(document, stop) for document in documents])
+    def _report(self, found: tuple[Sequence[Document], dict[str, int]], stop: Stop) -> Response:
+        documents, options = found
+        return answers.report([self.engine(document, stop, **options) for document in documents])
 
-    def _json(self, document: Document, stop: Stop) -> Response:
-        explanation = self.engine(document, stop)
+    def _json(self, found: tuple[Document, dict[str, int]], stop: Stop) -> Response:
+        document, options = found
+        explanation = self.engine(document, stop, **options)
         return answers.as_json(
             {
                 "summary": _text(explanation),

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from ..text import Document
 from .documents import load_json, parse_documents, parse_record, read_text
 from .limits import Limits, Refusal
+from .options import read_options
 
 #: What is past the limit is still read, so that the client reads the answer, up to this many times the limit.
 DRAINED = 4
@@ -33,8 +34,10 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         raise Refusal(408, "slow", f"The request did not arrive within {limits.upload_seconds:g} s.") from None
 
 
-async def read_form(request: Request, limits: Limits) -> list[Document]:
-    """The documents of a form with a field ``text`` and a file ``file``; the file counts where there is one.
+async def read_form(request: Request, limits: Limits) -> tuple[list[Document], dict[str, int]]:
+    """The documents and options of a form: a field ``text`` and a file ``file``, which counts where there is one.
+
+    What was in its fields is kept in ``request.state.fields``, to be shown again where the form is refused.
 
     Raises:
         Refusal: no such form, or no document in it.
@@ -44,21 +47,23 @@ async def read_form(request: Request, limits: Limits) -> list[Document]:
     body = await read_body(request, limits)
     again = Request(request.scope, _replay(body))
     try:
-        form = await again.form(max_files=1, max_fields=4, max_part_size=limits.body_bytes)
+        form = await again.form(max_files=1, max_fields=8, max_part_size=limits.body_bytes)
     except (HTTPException, MultiPartException, ValueError, KeyError, ClientDisconnect):
         raise Refusal(400, "malformed", "The form is malformed: send it again.") from None
     try:
+        request.state.fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        options = read_options(request.state.fields, limits)
         file, text = form.get("file"), form.get("text")
         content = await file.read() if isinstance(file, UploadFile) else b""
         if content:
             text = await run_in_threadpool(read_text, content, "the file")
-        return await run_in_threadpool(parse_documents, text if isinstance(text, str) else "", limits)
+        return await run_in_threadpool(parse_documents, text if isinstance(text, str) else "", limits), options
     finally:
         await form.close()
 
 
-async def read_record(request: Request, limits: Limits) -> Document:
-    """The document of a JSON object or of plain text.
+async def read_record(request: Request, limits: Limits) -> tuple[Document, dict[str, int]]:
+    """The document and options of a JSON object, or the document of plain text.
 
     Raises:
         Refusal: something else, or no document in it.
@@ -69,12 +74,13 @@ async def read_record(request: Request, limits: Limits) -> Document:
     body = await read_body(request, limits)
     text = await run_in_threadpool(read_text, body, "the request's body")
     if kind == "text/plain":
-        return await run_in_threadpool(parse_record, {"text": text}, limits)
+        return await run_in_threadpool(parse_record, {"text": text}, limits), {}
     try:
         record = await run_in_threadpool(load_json, text)
     except ValueError:
         raise Refusal(400, "not-json", 'The request is not JSON; expected: {"text": "..."}.') from None
-    return await run_in_threadpool(parse_record, record, limits)
+    document = await run_in_threadpool(parse_record, record, limits)
+    return document, read_options(record, limits)
 
 
 async def _collect(request: Request, most: int) -> bytes:

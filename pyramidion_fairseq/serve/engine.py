@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Protocol
 
 from ..explain.types import Explanation
 from ..text import Document
 from .worker import Stop
 
-#: What the server needs of a model: an explained summary of a document, with calls of ``stop`` in between.
-Engine = Callable[[Document, Stop], Explanation]
+
+class Engine(Protocol):
+    """What the server needs of a model: an explained summary of a document, with calls of ``stop`` in between."""
+
+    def __call__(self, document: Document, stop: Stop, **generation: int) -> Explanation:
+        """Summarise with options of generation; those that are not given are the server's."""
 
 
 class ModelEngine:
@@ -35,8 +39,8 @@ class ModelEngine:
         """Tokens of a document that the model reads."""
         return self.hub.max_source_length
 
-    def __call__(self, document: Document, stop: Stop) -> Explanation:
-        """Summarise; not to be called by two threads at a time.
+    def __call__(self, document: Document, stop: Stop, **generation: int) -> Explanation:
+        """Summarise; not to be called by two threads at a time. ``generation`` goes before the engine's own options.
 
         Raises:
             Stopped: ``stop`` said so.
@@ -45,7 +49,7 @@ class ModelEngine:
         self._ask_at_steps(stop)  # hooks on the decoder's layers would keep it from its fast path
         self._stop = stop
         try:
-            (summary,) = self.hub.summarize(document, with_provenance=True, **self.generation)
+            (summary,) = self.hub.summarize(document, with_provenance=True, **{**self.generation, **generation})
         finally:
             self._stop = None
             self._ask_at_steps(None)

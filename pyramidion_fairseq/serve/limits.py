@@ -21,6 +21,10 @@ class Limits:
     """From a request's arrival to its answer, waiting included; 503 beyond, and the model stops."""
     upload_seconds: float = 30.0
     """For a request's body to arrive; 408 beyond. Its head has :data:`HEAD_SECONDS`."""
+    beam: int = 16
+    """Width of the beam that a request may ask for; 422 beyond."""
+    summary_tokens: int = 1024
+    """Length of a summary that a request may ask for; 422 beyond."""
 
 
 #: For a request's head to arrive, in seconds; the connection is closed after that.

@@ -33,7 +33,7 @@ def test_shades_are_the_numbers_of_every_stage(explanation, open_report):
     page = open_report(explanation)
     assert words_of(page, "document").all_text_contents() == list(explanation.document.words)
     for stage in explanation.stages:
-        page.get_by_role("radio", name=stage.name, exact=True).check()
+        page.get_by_role("radio", name=stage.name).check()
         shown = levels(page)
         assert shown == expected_levels(stage.weights, top(stage.weights)) and len(set(shown)) > 4
         page.get_by_label("same scale for all").check()
@@ -409,12 +409,24 @@ def test_print_shows_shades_as_rules_on_pages(explanation, open_report):
     assert page.pdf().count(b"/Type /Page\n") > 1
 
 
+def test_narrow_paper_has_blocks_that_pages_can_part(explanation, open_report):
+    page = open_report(explanation, viewport={"width": 700, "height": 900})
+    page.emulate_media(media="print")
+    names = "['body', '.heading', '.masthead', 'main']"
+    kinds = f"{names}.map((name) => getComputedStyle(document.querySelector(name)).display)"
+    assert page.evaluate(kinds) == ["block"] * 4
+    lefts = [page.locator(name).bounding_box()["x"] for name in ("#title", "#summary", "#document")]
+    assert len(set(lefts)) == 1
+
+
 @pytest.mark.parametrize("width", [320, 700, 1440])
 def test_nothing_is_wider_than_the_window(open_report, width):
     page = open_report(explain_text(f"{'long' * 2000} word " * 3, "x" * 500), viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     summary, text = page.locator("#summary").bounding_box(), page.locator("#document").bounding_box()
     assert (summary["y"] + summary["height"] < text["y"]) == (width < 992)  # stacked, or side by side
+    title, funnel = page.locator("#title").bounding_box(), page.locator("#lengths").bounding_box()
+    assert title["y"] < summary["y"] and (summary["y"] < funnel["y"] < text["y"]) == (width < 992)
 
 
 def test_sources_are_in_sight_in_narrow_windows(explanation, open_report):
@@ -457,8 +469,8 @@ def test_next_to_nothing(open_report, text, summary):
     assert page.get_by_role("heading", level=1).inner_text() == "Untitled document"
     assert words_of(page, "document").all_text_contents() == text.split()
     assert ("The summary is empty" in page.locator("#summary").inner_text()) == (not summary)
-    for stage in range(4):
-        page.get_by_role("radio").nth(stage).check()
+    for stage in page.get_by_role("radio").all():
+        stage.check()
 
 
 def test_several_documents(explanation, open_report):
@@ -481,7 +493,7 @@ def test_twenty_thousand_words(open_report):
     explanation = explain_text(" ".join(f"word{i % 977}" for i in range(20_000)), SUMMARY)
     page = open_report(explanation)
     for stage in explanation.stages:
-        page.get_by_role("radio", name=stage.name, exact=True).check()
+        page.get_by_role("radio", name=stage.name).check()
         assert levels(page) == expected_levels(stage.weights, top(stage.weights))
     words_of(page, "summary").nth(0).hover()
     assert lit(page, "document") == {word for word, _ in explanation.summary.sources[0]}
@@ -494,3 +506,15 @@ def test_references_stand_below_the_summary(explanation, open_report):
     assert reference["y"] > page.locator("#summary").bounding_box()["y"] and reference["x"] < text["x"]
     page.get_by_role("button", name="Next").click()
     assert page.locator("#reference-section").is_hidden()
+
+
+def test_stages_with_the_same_numbers_are_one(explanation, open_report):
+    first, second, decoder, used = explanation.stages
+    alike = replace(explanation, stages=(first, second, decoder, replace(used, weights=decoder.weights)))
+    page = open_report(alike)
+    names = ["after layer 2", "after layer 3, seen by the decoder", "used by the summary"]
+    assert page.locator("#stages label").all_text_contents() == names  # what is used means something else
+    page.get_by_role("radio", name="after layer 3").check()
+    assert "that the summary is written from" in page.locator("#meaning").inner_text()
+    words_of(page, "document").nth(6).hover()
+    assert page.locator("#sources").inner_text().count("seen by the decoder") == 1

@@ -29,7 +29,8 @@ class FakeEngine:
         self.events = []
         self.release = threading.Event()
 
-    def __call__(self, document, stop):
+    def __call__(self, document, stop, **generation):
+        self.generation = generation
         text = " ".join(document.sentences)
         self.events.append("start")
         if text.startswith("crash"):

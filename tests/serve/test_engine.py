@@ -47,6 +47,14 @@ def test_engine_explains_as_the_model_does(hub):
     assert engine(document, Stop()) == expected.explain()
 
 
+def test_options_of_a_request_go_before_the_engines(hub):
+    document = Document.from_text(article(12))
+    chosen = {**GENERATION, "min_len": 2, "max_len_b": 3}
+    (expected,) = hub.summarize(document, with_provenance=True, **chosen)
+    engine = ModelEngine(hub, **GENERATION)
+    assert engine(document, Stop(), min_len=2, max_len_b=3) == expected.explain() != engine(document, Stop())
+
+
 @pytest.fixture
 def paths(monkeypatch):
     """What writes summaries notes its steps here: ours under "ours", fairseq's own under "fairseq's"."""

@@ -55,7 +55,7 @@ function ofItsSources(summary, word, partners, places, subject) {
 
 function ofDocumentWord(view, word, partners, places) {
   if (word.index >= view.read) return [{ lead: "was not read by the model.", pairs: [] }];
-  const stages = view.explanation.stages.map(({ name, weights }) => `${decimal(weights[word.index])} ${name}`);
+  const stages = view.stages.map(({ name, weights }) => `${decimal(weights[word.index])} ${name}`);
   const left = stages.join(" · ");
   const many = (pairs) => (pairs.length === 1 ? "1 summary word" : `${pairs.length} summary words`);
   const fed = partners.length ? `fed ${many(partners)}:` : "no summary word has it among its sources.";

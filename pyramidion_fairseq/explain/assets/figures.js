@@ -21,7 +21,7 @@ function drawLengths(lengths, svg) {
   }
   svg.setAttribute("viewBox", `0 0 ${width} ${Math.max(1, lengths.length * row - (row - bar))}`);
   const spoken = lengths.map(({ name, tokens }) => `${name} ${count(tokens)}`).join(", ");
-  svg.setAttribute("aria-label", `Vectors that remain: ${spoken}`);
+  svg.setAttribute("aria-label", `Vectors that are left: ${spoken}`);
   svg.replaceChildren(...shapes);
 }
 

@@ -1,7 +1,11 @@
 const MEANINGS = {
-  pooling: "Mean over a word's tokens of the weight with which each went into the vector that took it in.",
-  decoder: "Mean over a word's tokens of the weight that is left of each in the vectors that the decoder attends to.",
-  used: "What the summary's words drew from a word through those vectors, over the most that any word gave.",
+  pooling:
+    "How much of each word is left after this layer, where the model puts many words into few vectors. 1: a vector " +
+    "holds this word alone. 0: nothing of it is left.",
+  decoder:
+    "How much of each word is left in the vectors that the summary is written from. 1: a vector holds this word " +
+    "alone. 0: nothing of it is left.",
+  used: "How much the summary drew on each word while it was written. 1: the word that it drew on most.",
 };
 
 const explanations = JSON.parse(byId("data").textContent);
@@ -13,9 +17,21 @@ function end(weights) {
   return byId("same").checked ? 1 : weights.reduce((most, weight) => Math.max(most, weight), 0);
 }
 
+/** Stages of poolings and of what the decoder sees that have the same numbers as the one before, made one with it. */
+function mergeStages(stages) {
+  const merged = [];
+  for (const { name, kind, weights } of stages) {
+    const last = merged[merged.length - 1];
+    const same = last && kind !== "used" && last.kind !== "used" && weights.every((w, i) => w === last.weights[i]);
+    if (same) Object.assign(last, { name: `${last.name}, ${name}`, kind });
+    else merged.push({ name, kind, weights });
+  }
+  return merged;
+}
+
 /** Shade every word of the document by the chosen stage. */
 function shade() {
-  const chosen = view.explanation.stages[stage];
+  const chosen = view.stages[stage];
   const weights = chosen ? chosen.weights : [];
   const scale = end(weights);
   view.lighting.darken();
@@ -49,7 +65,7 @@ function buildStages(stages) {
 function describeModel({ model, summary, document: data, truncated, unlisted }) {
   const parts = [`${count(data.words.length + unlisted)} words`, model.name];
   parts.push(`pooler ${model.pooler}`, `scorer ${model.scorer}`, model.points ? "copies words" : "");
-  if (summary.score !== null) parts.push(`score ${summary.score.toFixed(2).replace("-", "−")}`);
+  if (summary.score !== null) parts.push(`score ${summary.score.toFixed(2).replace("-", "−")} (log probability a token; nearer 0 is surer)`);
   if (truncated) parts.push(`${count(truncated + unlisted)} words not read`);
   byId("facts").textContent = parts.filter(Boolean).join(" · ");
   byId("notice").textContent = model.note;
@@ -81,6 +97,7 @@ function show(number) {
   const read = words.length - explanation.truncated;
   view?.closing.abort();
   view = { explanation, words, read, summaryWords: buildSummary(explanation, byId("summary")) };
+  view.stages = mergeStages(explanation.stages);
   view.closing = new AbortController();
   view.map = new DocumentMap(byId("map"), words, read);
   view.lighting = new Lighting(view);
@@ -91,7 +108,7 @@ function show(number) {
   byId("reference-section").hidden = !explanation.reference;
   describeModel(explanation);
   drawLengths(explanation.lengths, byId("lengths"));
-  buildStages(explanation.stages);
+  buildStages(view.stages);
   const roveDocument = rovingIn(words);
   const ranked = buildRanking(explanation, byId("ranking"), byId("more"), (i) => showSentence(i, roveDocument));
   byId("ranking-section").hidden = !ranked;

@@ -42,6 +42,12 @@ async function copy(text, shown) {
   }
 }
 
+/** The document as plain text, sections apart, for the server's form. */
+function documentText({ words, space_after: spaces, sections }) {
+  const starts = new Set(sections.map(({ start }) => start));
+  return words.map((word, i) => (i && starts.has(i) ? "\n\n" : "") + word + (spaces[i] ? " " : "")).join("").trim();
+}
+
 function listenToSaving(currentView) {
   const shown = () => currentView().explanation;
   const tell = (message) => {
@@ -52,6 +58,10 @@ function listenToSaving(currentView) {
     save(text, name, type);
     tell(`Saved as ${name}.`);
   };
+  byId("edit")?.addEventListener("click", () => {
+    sessionStorage.removeItem("draft");
+    sessionStorage.setItem("draft", documentText(shown().document));
+  });
   byId("copy").onclick = async () => tell(await copy(textOf(shown().summary), byId("summary")));
   byId("save-text").onclick = () => saved(`${textOf(shown().summary)}\n`, ".txt", "text/plain");
   byId("save-json").onclick = () => saved(jsonOf(shown()), ".json", "application/json");
