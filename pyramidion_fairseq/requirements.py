@@ -37,9 +37,7 @@ def check() -> None:
             raise VersionError(f"pyramidion_fairseq needs {wanted}, which is not installed: {how}")
         name, version = found
         if _parts(version) < _parts(oldest) or (broken and _parts(version) >= _parts(broken)):
-            raise VersionError(
-                f"pyramidion_fairseq needs {wanted}, but {name} {version} is installed: {how}"
-            )
+            raise VersionError(f"pyramidion_fairseq needs {wanted}, but {name} {version} is installed: {how}")
 
 
 def _version(name: str) -> str | None:

@@ -31,7 +31,7 @@ def start(name, *arguments, then="", **environment):
     env = dict(os.environ, PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES="", **environment)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done, set(json.loads(done.stderr.splitlines()[-1][done.stderr.splitlines()[-1].index("[\"") :]))
+    return done, set(json.loads(done.stderr.splitlines()[-1][done.stderr.splitlines()[-1].index('["') :]))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

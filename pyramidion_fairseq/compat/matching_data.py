@@ -16,6 +16,7 @@ from fairseq.tasks.translation import TranslationTask
 
 from .. import vocabularies
 from ..errors import PyramidionError, reading
+from ..tasks.data_folder import refuse_separator
 
 _REMEDY = "give the data that was prepared with the model's dictionary (prepare with --srcdict, or another checkpoint)"
 _READ = "checkpoints_read"
@@ -92,7 +93,7 @@ def _task_builder(stock: Any) -> Any:
             PyramidionError: the data's path has a ``:`` in it, or of the folders between ``:``, shards of one corpus,
                 two have different dictionaries.
         """
-        _refuse_separator(cfg.data)
+        refuse_separator(cfg.data)
         task = stock(cls, cfg, **kwargs)
         for folder in utils.split_paths(cfg.data)[1:]:
             for side, dictionary in zip(vocabularies.SIDES, (task.src_dict, task.tgt_dict)):
@@ -101,13 +102,6 @@ def _task_builder(stock: Any) -> Any:
         return task
 
     return setup_task
-
-
-def _refuse_separator(data: str) -> None:
-    if os.pathsep in data and os.path.isdir(data):
-        raise PyramidionError(
-            f"{data} has {os.pathsep!r} in its path, which fairseq reads as a list of shards: rename the folder"
-        )
 
 
 def _check_shard(path: str, symbols: list[str], first: str) -> None:

@@ -82,9 +82,7 @@ def read_summaries(
     copies: list[TokenCopies] = []
     for chosen in torch.arange(len(previous), device=previous.device).split(rows):
         with _attention_of(layers) as total:
-            features, extra = decoder(
-                previous[chosen], encoder_out=_select(encoder_out, chosen), features_only=True
-            )
+            features, extra = decoder(previous[chosen], encoder_out=_select(encoder_out, chosen), features_only=True)
         parts.append(total.pop() / len(layers))
         if extra.get("pointer") is not None:
             copies += find_copies(decoder, features, extra["pointer"], tokens[chosen])

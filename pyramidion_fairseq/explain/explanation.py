@@ -132,9 +132,7 @@ def _copies(provenance: Provenance, token_words: Tensor, read: int) -> tuple[tup
     """Per word of the summary what was copied, and from where; two empty tuples where no model has a pointer."""
     if all(model.copies is None for model in provenance.models):
         return (), ()
-    found = [
-        (share, _largest(weights)) for share, weights in copied_words(provenance, token_words.tolist(), read)
-    ]
+    found = [(share, _largest(weights)) for share, weights in copied_words(provenance, token_words.tolist(), read)]
     return _floats(torch.tensor([share for share, _ in found])), tuple(places for _, places in found)
 
 

@@ -21,6 +21,7 @@ def check_data(data: str, source: str | None, target: str | None) -> None:
     Raises:
         PyramidionError: says what is missing, and the folder that was meant where it can be found.
     """
+    refuse_separator(data)
     folder = utils.split_paths(data)[0] if data else ""
     if "://" in folder:
         return  # not a local one
@@ -35,6 +36,21 @@ def check_data(data: str, source: str | None, target: str | None) -> None:
         inside = os.path.join(folder, "data-bin")
         meant = f"did you mean {inside}?" if os.path.isdir(inside) else "preprocess/prepare.py makes one, DIR/data-bin"
         raise PyramidionError(f"{folder} has no {missing[0]} and is not binarised data: {meant}")
+
+
+def refuse_separator(data: str) -> None:
+    """Refuse a folder whose own path has a ``:``, which fairseq reads as a list of shards.
+
+    Args:
+        data: one folder, or folders with ``:`` between them.
+
+    Raises:
+        PyramidionError: says to rename the folder.
+    """
+    if os.pathsep in (data or "") and os.path.isdir(data):
+        raise PyramidionError(
+            f"{data} has {os.pathsep!r} in its path, which fairseq reads as a list of shards: rename the folder"
+        )
 
 
 def _is_in(folder: str, name: str) -> bool:
