@@ -29,4 +29,4 @@ lint: setup
 	@.venv/bin/python -m ruff check .
 
 clean:
-	rm -rf .venv .demo build dist *.egg-info pyramidion_fairseq/functional/_native.*.so
+	rm -rf .venv .demo build dist *.egg-info pyramidion_fairseq/functional/topk/_native.*.so

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 lock=requirements/lock.txt
 stamp=.venv/.bootstrapped
-wanted="$(cat "$lock" scripts/bootstrap.sh setup.py pyramidion_fairseq/functional/native.cpp | sha256sum | cut -d' ' -f1)-${WITH_EXTENSIONS:-0}-$PWD"
+wanted="$(cat "$lock" scripts/bootstrap.sh setup.py pyramidion_fairseq/functional/csrc/native.cpp | sha256sum | cut -d' ' -f1)-${WITH_EXTENSIONS:-0}-$PWD"
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
 die() { echo "bootstrap: $*" >&2; exit 1; }
@@ -41,9 +41,9 @@ pip uninstall --yes torchaudio 2> /dev/null # of an environment that was made wh
 # For the test of --ddp-backend fully_sharded, beside the environment: fairseq imports it where it can, with warnings. It
 # has no wheel, and would be built beside a torch of its own, too.
 [ -d .venv/fairscale ] || pip install --no-build-isolation --no-deps --target .venv/fairscale fairscale==0.4.13
-rm -f pyramidion_fairseq/functional/_native.*.so
+rm -f pyramidion_fairseq/functional/topk/_native.*.so
 pip install --no-build-isolation --no-deps -e .
-ls pyramidion_fairseq/functional/_native.*.so > /dev/null 2>&1 ||
+ls pyramidion_fairseq/functional/topk/_native.*.so > /dev/null 2>&1 ||
     say "pooling on a CPU was not compiled, and will be slower; a C++ compiler, and make clean setup, would help"
 echo "$wanted" > "$stamp"
 say "done; .venv is ready"

@@ -7,7 +7,7 @@ from fairseq.modules import MultiheadAttention
 from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
 from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.functional import block_attention
-from pyramidion_fairseq.functional.reference import blockwise_attention
+from pyramidion_fairseq.functional.reference.topk import blockwise_attention
 from tests.conftest import heads
 
 

@@ -6,7 +6,7 @@ import torch
 from pyramidion_fairseq.attention.efficient import EfficientAttention
 from pyramidion_fairseq.attention.lsh import LSHAttention
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.functional import reference_attention
+from pyramidion_fairseq.functional.reference import attention as reference_attention
 from tests.conftest import LargestTensor, ragged_mask
 
 

@@ -6,7 +6,7 @@ import torch
 from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.attention.lsg import SPARSITY_TYPES, LSGAttention
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.functional import reference_lsg
+from pyramidion_fairseq.functional.reference import lsg as reference_lsg
 from pyramidion_fairseq.models.global_tokens import GlobalTokens
 from tests.conftest import LargestTensor, ragged_mask
 

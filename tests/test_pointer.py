@@ -9,7 +9,8 @@ from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEn
 
 from pyramidion_fairseq.criterions import ChunkedCrossEntropyCriterion
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.functional import CopySource, projected_softmax, reference_pointer
+from pyramidion_fairseq.functional import CopySource, projected_softmax
+from pyramidion_fairseq.functional.reference import pointer as reference_pointer
 from pyramidion_fairseq.generation import cuda_graphs, plain_generation
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.encoder import COPY_SOURCE

@@ -10,7 +10,7 @@ from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
 from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.config import PyramidionConfig, complete
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.functional import reference_poolers as reference
+from pyramidion_fairseq.functional.reference import poolers as reference
 from pyramidion_fairseq.models.pooling import RepresentationPooling
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import PyramidionError
-from ..functional.lsg import lsg_attention
-from ..functional.neighbourhood import visible_tokens
-from ..functional.sparse_tokens import (
+from ..functional.attention.lsg import lsg_attention
+from ..functional.attention.neighbourhood import visible_tokens
+from ..functional.attention.sparse_tokens import (
     SparseTokens,
     mean_of_buckets,
     mean_of_groups,
@@ -52,7 +52,7 @@ class LSGAttention(EncoderAttention):
             of min(block_size, sparse_block_size) tokens, which must divide ``block_size``.
         sparsity_factor: tokens that become one sparse token; divides ``block_size``, and the chunk. With factor 1
             every token is a sparse token, whatever the type.
-        sparsity_type: one of :data:`SPARSITY_TYPES`, see :mod:`~pyramidion_fairseq.functional.sparse_tokens`.
+        sparsity_type: one of :data:`SPARSITY_TYPES`, see ``functional.attention.sparse_tokens``.
         num_globals: global tokens, from 1 to 512.
         lsh_pre_rounds: rounds of hashing before the one that reduces, for type ``lsh``.
         seed: of the hash functions of evaluation, for type ``lsh``.

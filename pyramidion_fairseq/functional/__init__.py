@@ -1,15 +1,14 @@
 """Pure functions on batch-first tensors; ``reference`` holds their slow, obvious counterparts."""
 
-from .block_attention import block_attention
-from .blocks import join_blocks, split_blocks
-from .dot_product import dot_product_attention
+from .attention.block_attention import block_attention
+from .attention.blocks import join_blocks, split_blocks
+from .attention.dot_product import dot_product_attention
+from .attention.efficient import efficient_attention
+from .attention.lsg import lsg_attention
+from .attention.lsh import lsh_attention, lsh_buckets
+from .attention.neighbourhood import masked_attention, neighbours, visible_tokens, window_attention
 from .dropout import dropout, relu_dropout
-from .efficient import efficient_attention
-from .lsg import lsg_attention
-from .lsh import lsh_attention, lsh_buckets
-from .neighbourhood import masked_attention, neighbours, visible_tokens, window_attention
 from .padding import move_padding_right, token_positions
-from .partition import partition_sum
 from .pointer import (
     CopySource,
     copy_attention,
@@ -19,7 +18,8 @@ from .pointer import (
     mix_log_probabilities,
     token_copies,
 )
-from .provenance import (
+from .topk.partition import partition_sum
+from .topk.provenance import (
     TokenRecord,
     attention_to_tokens,
     compose_poolings,
@@ -27,10 +27,10 @@ from .provenance import (
     pool_by_record,
     sum_by_group,
 )
-from .relaxations import gumbel_topk, iterative_topk, sinkhorn_topk
-from .selection import hard_topk
-from .successive_halving import Pooled, keep_all, successive_halving_topk
-from .window_pooling import max_windows, mean_windows, repeat_slots, window_size
+from .topk.relaxations import gumbel_topk, iterative_topk, sinkhorn_topk
+from .topk.selection import hard_topk
+from .topk.successive_halving import Pooled, keep_all, successive_halving_topk
+from .topk.window_pooling import max_windows, mean_windows, repeat_slots, window_size
 
 __all__ = [
     "CopySource",

@@ -1,6 +1,6 @@
 """The source files that a model needs, copied beside it: transformers takes modules of one flat folder only.
 
-``pyramidion_fairseq/functional/lsg.py`` becomes ``functional_lsg.py``; its relative imports are rewritten to
+``pyramidion_fairseq/functional/attention/lsg.py`` becomes ``functional_lsg.py``; its relative imports are rewritten to
 match, and names that a package re-exports are imported from the file that defines them. Nothing else changes.
 """
 

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..attention.base import ATTENTIONS
 from ..functional.padding import move_padding_right
-from ..functional.window_pooling import repeat_slots
+from ..functional.topk.window_pooling import repeat_slots
 from ..models.global_tokens import GlobalTokens
 from ..models.pooling import RepresentationPooling
 from ..schedule import PoolingSchedule

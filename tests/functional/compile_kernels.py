@@ -15,7 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from pyramidion_fairseq.functional import partition_triton, tournament_triton
+from pyramidion_fairseq.functional.topk import partition_triton, tournament_triton
 
 #: Documents, n, k: several rounds in several chunks; numbers that are no powers of two; those that Triton takes for
 #: constants, as 1.

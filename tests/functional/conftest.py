@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyramidion_fairseq.functional import native
+from pyramidion_fairseq.functional.topk import native
 from tests import needs
 
 

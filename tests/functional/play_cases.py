@@ -2,7 +2,7 @@
 
 import torch
 
-from pyramidion_fairseq.functional.tournament import tournament
+from pyramidion_fairseq.functional.topk.tournament import tournament
 
 
 def play(scores, *arguments):

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pyramidion_fairseq.functional import dot_product, dot_product_attention, dropout, relu_dropout
+from pyramidion_fairseq.functional import dot_product_attention, dropout, relu_dropout
+from pyramidion_fairseq.functional.attention import dot_product
 from pyramidion_fairseq.functional.dropout import draw_kept, kept_share
 from tests.conftest import LargestTensor, heads
 

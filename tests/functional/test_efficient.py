@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pyramidion_fairseq.functional import efficient_attention, reference_attention
+from pyramidion_fairseq.functional import efficient_attention
+from pyramidion_fairseq.functional.reference import attention as reference_attention
 from tests.conftest import heads, ragged_mask
 
 

@@ -7,15 +7,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pyramidion_fairseq.functional import native, partition
-from pyramidion_fairseq.functional import tournament as module
-from pyramidion_fairseq.functional.tournament import Played, tournament
+from pyramidion_fairseq.functional.topk import native, partition
+from pyramidion_fairseq.functional.topk import tournament as module
+from pyramidion_fairseq.functional.topk.tournament import Played, tournament
 from tests import needs
 from tests.functional.partition_cases import SHAPES, case
 from tests.functional.play_cases import assert_same, play
 from tests.functional.test_successive_halving import random_case
 
-NAME = "pyramidion_fairseq.functional._native"
+NAME = "pyramidion_fairseq.functional.topk._native"
 compiled = pytest.mark.skipif(native.functions() is None, reason=needs.A_COMPILER)
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pyramidion_fairseq.functional import neighbours, reference_attention, split_blocks, window_attention
+from pyramidion_fairseq.functional import neighbours, split_blocks, window_attention
+from pyramidion_fairseq.functional.reference import attention as reference_attention
 from tests.conftest import heads, ragged_mask
 
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyramidion_fairseq.functional import TokenRecord, partition, partition_sum, pool_by_record, reference
+from pyramidion_fairseq.functional import TokenRecord, partition_sum, pool_by_record
 from pyramidion_fairseq.functional import successive_halving_topk as pool
+from pyramidion_fairseq.functional.reference import topk as reference
+from pyramidion_fairseq.functional.topk import partition
 from tests.conftest import LargestTensor
 from tests.functional.partition_cases import SHAPES, case
 

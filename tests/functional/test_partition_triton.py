@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from pyramidion_fairseq.functional import partition, pool_by_record
-from pyramidion_fairseq.functional.provenance import TokenRecord
+from pyramidion_fairseq.functional import pool_by_record
+from pyramidion_fairseq.functional.topk import partition
+from pyramidion_fairseq.functional.topk.provenance import TokenRecord
 from tests import needs
 from tests.functional.partition_cases import SHAPES, case
 
 triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
-partition_triton = pytest.importorskip("pyramidion_fairseq.functional.partition_triton")
+partition_triton = pytest.importorskip("pyramidion_fairseq.functional.topk.partition_triton")
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"

@@ -10,8 +10,8 @@ from pyramidion_fairseq.functional import (
     copy_probability,
     histories,
     mix_log_probabilities,
-    reference_pointer,
 )
+from pyramidion_fairseq.functional.reference import pointer as reference_pointer
 from pyramidion_fairseq.models.pointer import PointerOutput
 from tests.conftest import LargestTensor
 

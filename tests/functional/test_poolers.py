@@ -13,7 +13,7 @@ from pyramidion_fairseq.functional import (
     sinkhorn_topk,
     window_size,
 )
-from pyramidion_fairseq.functional import reference_poolers as reference
+from pyramidion_fairseq.functional.reference import poolers as reference
 from tests.functional.test_successive_halving import random_case
 
 CASES = {

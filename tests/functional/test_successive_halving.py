@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pyramidion_fairseq.functional import native, reference, successive_halving, successive_halving_topk
+from pyramidion_fairseq.functional import successive_halving_topk
+from pyramidion_fairseq.functional.reference import topk as reference
+from pyramidion_fairseq.functional.topk import native, successive_halving
 from tests.conftest import DATA
 
 pytestmark = pytest.mark.usefixtures("both_ways")

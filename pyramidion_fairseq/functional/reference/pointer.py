@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pointer import CONTEXT_FACTOR, CONTINUATION_FLOOR, CopySource
+from ..pointer import CONTEXT_FACTOR, CONTINUATION_FLOOR, CopySource
 
 
 def pointing(attention: Tensor, source: CopySource, document: int) -> Tensor:

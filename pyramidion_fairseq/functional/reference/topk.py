@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .successive_halving import Pooled
+from ..topk.successive_halving import Pooled
 
 
 def peaked_softmax(left: Tensor, right: Tensor, base: float | None) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .dropout import draw_kept, draws_bits, kept_share
+from ..dropout import draw_kept, draws_bits, kept_share
 
 #: Attention weights that are worked on at a time: they and their gradients stay in a processor's cache.
 CHUNK = 2**21

@@ -1,8 +1,8 @@
 """Weighted sums over the parts of a partition: what every pooling does to representations, in one read of them.
 
 Two custom operators, so that ``torch.compile`` takes them as they are, without looking inside. On CUDA they are the
-Triton kernels of ``partition_triton``, on a CPU they are compiled (native.cpp); in float64 on CUDA, elsewhere, and
-where nothing is compiled, they are operations of torch.
+Triton kernels of ``partition_triton``, on a CPU they are compiled (csrc/native.cpp); in float64 on CUDA, elsewhere,
+and where nothing is compiled, they are operations of torch.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .successive_halving import Pooled
+from ..topk.successive_halving import Pooled
 
 # Each rule below takes one document without its padding, more than k tokens, and returns per slot the list of
 # (token, share) that it is made of, in the order of the document.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .padding import token_positions
+from ..padding import token_positions
 from .partition import partition_sum
 from .successive_halving import Pooled, check_arguments, check_count, keep_all
 

@@ -39,7 +39,7 @@ def iterative_topk(
 
     Returns:
         :class:`Pooled` with min(n, k) slots in the order of the document; the record is approximate, see
-        :func:`~pyramidion_fairseq.functional.selection.combine`. Differentiable in ``embeddings`` and ``scores``.
+        :func:`~pyramidion_fairseq.functional.topk.selection.combine`. Differentiable in ``embeddings`` and ``scores``.
 
     Raises:
         ValueError: shapes do not fit, k is below 1, or temperature is not positive.

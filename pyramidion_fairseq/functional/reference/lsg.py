@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .reference_attention import attend
+from .attention import attend
 
 
 def lsg_attention(

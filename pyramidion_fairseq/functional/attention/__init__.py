@@ -1,0 +1,1 @@
+"""Attention of every pattern, on (B, T, C) tensors with padding masks."""
