@@ -90,7 +90,7 @@ setup(
     python_requires=">=3.9,<3.14",
     packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
     py_modules=["pyramidion_commands"],
-    package_data={"pyramidion_fairseq.explain": ["assets/*"], "pyramidion_fairseq.pretrained": ["*/*"]},
+    package_data={"pyramidion_fairseq.apps.explain": ["assets/*"], "pyramidion_fairseq.pretrained": ["*/*"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": OptionalBuild},
     install_requires=[

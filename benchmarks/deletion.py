@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyramidion_fairseq.explain.attention import cross_attention
-from pyramidion_fairseq.explain.explanation import explain_summary, rank_sentences
-from pyramidion_fairseq.explain.types import RankedSentence
+from pyramidion_fairseq.apps.explain.attention import cross_attention
+from pyramidion_fairseq.apps.explain.explanation import explain_summary, rank_sentences
+from pyramidion_fairseq.apps.explain.types import RankedSentence
 from pyramidion_fairseq.functional import TokenRecord, sum_by_group, token_copies
-from pyramidion_fairseq.models.batching import batches_by_length
+from pyramidion_fairseq.inference.batching import batches_by_length
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from measure import alternate, parse, parser, peak_memory, report, table
 
 from pyramidion_fairseq import LongDocumentSummarizationTask
-from pyramidion_fairseq.models.hub_interface import PyramidionHubInterface
+from pyramidion_fairseq.inference.summarizer import PyramidionHubInterface
 
 WORDS = 32_000
 #: (documents, tokens of a summary); untrained models do not stop by themselves, so its length is set.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from pyramidion_fairseq.explain.page import render
+from pyramidion_fairseq.apps.explain.page import render
 from scripts.screenshot import find_chromium
 from tests.explain.samples import explain_text
 

@@ -141,8 +141,8 @@ def write_checkpoint(folder: Path, arch: str) -> None:
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from omegaconf import OmegaConf
 
-    from pyramidion_fairseq.bart.convert import FRESH
     from pyramidion_fairseq.checkpoints import save_checkpoint
+    from pyramidion_fairseq.interop.bart.convert import FRESH
 
     flags = [str(folder), "--task", "long_document_summarization", "--arch", arch]
     parsed = options.parse_args_and_arch(options.get_training_parser(), flags)

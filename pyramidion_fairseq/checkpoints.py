@@ -22,7 +22,7 @@ from fairseq import checkpoint_utils
 from .compat import archive_check, continued_runs, evaluated_options, pickle_names, plain_options
 from .compat.allowed_names import ALLOWED, RefusedArrayError
 from .errors import PyramidionError
-from .files import replacing
+from .utils.files import replacing
 
 PathLike = Union[str, "os.PathLike[str]"]
 

@@ -1,6 +1,6 @@
 """Importing this registers everything with fairseq, once; ``import pyramidion_fairseq`` does."""
 
-from . import quiet, requirements
+from .utils import quiet, requirements
 
 requirements.check()  # before anything else is imported, which would fail with an error that says less
 

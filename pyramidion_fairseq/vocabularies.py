@@ -230,7 +230,7 @@ def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None
     """The first symbol that a dictionary has otherwise than the one that a model was trained with; None for none.
 
     ``<mask>`` at the end of the model's is no difference where the dictionary has none: fairseq's denoising task adds
-    it, and :func:`~pyramidion_fairseq.bart.adapt_state` leaves its row out.
+    it, and :func:`~pyramidion_fairseq.interop.bart.adapt_state` leaves its row out.
     """
     trained, given = list(trained), list(given)
     if len(trained) == len(given) + 1 and trained[-1] == _MASK and _MASK not in given:

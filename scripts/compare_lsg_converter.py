@@ -17,10 +17,10 @@ import torch
 from lsg_converter import LSGConverter
 from transformers import BartConfig, BartForConditionalGeneration
 
-from pyramidion_fairseq.bart.convert import convert
-from pyramidion_fairseq.bart.names import from_hugging_face
-from pyramidion_fairseq.bart.options import from_config
-from pyramidion_fairseq.bart.sources import Source
+from pyramidion_fairseq.interop.bart.convert import convert
+from pyramidion_fairseq.interop.bart.names import from_hugging_face
+from pyramidion_fairseq.interop.bart.options import from_config
+from pyramidion_fairseq.interop.bart.sources import Source
 from pyramidion_fairseq.models import PyramidionModel
 from tests.bart.conftest import compare, documents, spread_values
 from tests.bart.test_real_shapes import symbols_of, task_of

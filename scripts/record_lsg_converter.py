@@ -16,7 +16,7 @@ import torch
 from lsg_converter import LSGConverter
 from transformers import BartConfig, BartForConditionalGeneration
 
-from pyramidion_fairseq.bart.names import to_hugging_face
+from pyramidion_fairseq.interop.bart.names import to_hugging_face
 from tests.bart.published_lsg import CASES, LENGTHS, PROBES, ROTATIONS, SHAPE, documents, state_of_bart, symbols
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyramidion_fairseq.explain.page import render_many
+from pyramidion_fairseq.apps.explain.page import render_many
 from scripts.screenshot import find_chromium
 from tests import needs
 

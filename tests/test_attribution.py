@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.functional import TokenRecord
-from pyramidion_fairseq.loading import load_summarizer
+from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.text import Document
 from tests.conftest import ROOT
 from tests.summaries import SENTENCES, write_checkpoint, write_sentencepiece

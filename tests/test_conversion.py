@@ -9,8 +9,8 @@ import torch
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli.convert import main
-from pyramidion_fairseq.conversion import convert_published
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.interop.published import convert_published
 from pyramidion_fairseq.models import PyramidionModel
 from tests.conftest import DATA, make_dictionary
 

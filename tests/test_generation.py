@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.generation import OWNERS, plain_generation, reading, regroup, repeated
+from pyramidion_fairseq.generation import OWNERS, cross_attention, plain_generation, regroup, repeated
 from pyramidion_fairseq.generation.linear import HAS_ONEDNN, few_rows_linear
 from pyramidion_fairseq.models import decoder
 from tests.conftest import LargestTensor, make_dictionary
@@ -176,7 +176,7 @@ def test_ensembles_that_keep_different_numbers_of_vectors(confident_model, rando
 @pytest.mark.parametrize("model", ["pooled", "unpooled"])
 def test_float32_generates_the_same(confident_model, random_tokens, monkeypatch, model, options, lengths):
     """With few hypotheses on a CPU, documents are read in chunks; one of three, here."""
-    monkeypatch.setattr(reading, "CHUNK", 3)
+    monkeypatch.setattr(cross_attention, "CHUNK", 3)
     model, tokens = confident_model(**MODELS[model]).float(), random_tokens(lengths)
     ours = generate([model], tokens, **options)
     assert_same(ours, generate([StockModel(model)], tokens, **options), tolerance=1e-4)
@@ -238,21 +238,21 @@ def test_teacher_forcing_reads_shared_documents(tiny_model, random_tokens):
 
 def test_few_hypotheses_read_in_chunks():
     states = torch.zeros(2, 9, 4)
-    assert type(reading.reading_of(states, 2)) is reading.ChunkedReading
+    assert type(cross_attention.reading_of(states, 2)) is cross_attention.ChunkedReading
     for other, hypotheses in ((states, 8), (states.double(), 2), (states.bfloat16(), 2), (states.to("meta"), 2)):
-        assert type(reading.reading_of(other, hypotheses)) is reading.Reading
+        assert type(cross_attention.reading_of(other, hypotheses)) is cross_attention.Reading
 
 
 @pytest.mark.parametrize("chunk, missing", [(512, 0), (4, 0), (5, 0), (3, 0), (7, 1)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_reading_in_chunks_is_attention(monkeypatch, chunk, missing, bias):
     """Scores and sums of both ways are the same, also for some of the documents only."""
-    monkeypatch.setattr(reading, "CHUNK", chunk)
+    monkeypatch.setattr(cross_attention, "CHUNK", chunk)
     torch.manual_seed(0)
     attention = MultiheadAttention(8, 2, bias=bias).double()
     tokens = 13 if missing else 12
     states, queries = (torch.randn(3, *shape, dtype=torch.float64) for shape in ((tokens, 8), (2, 4, 4)))
-    plain, chunked = reading.Reading(tokens), reading.ChunkedReading(tokens)
+    plain, chunked = cross_attention.Reading(tokens), cross_attention.ChunkedReading(tokens)
     assert chunked.missing == missing
     hidden = torch.zeros(3, 1, 1, tokens, dtype=torch.float64)
     hidden[1, ..., 4:] = -torch.inf

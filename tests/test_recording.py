@@ -9,7 +9,7 @@ import torch
 from fairseq.sequence_generator import EnsembleModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyramidion_fairseq.generation import cuda_graphs, recording, set_cuda_graphs, state
+from pyramidion_fairseq.generation import cuda_graph, cuda_graphs, kv_cache, set_cuda_graphs
 from pyramidion_fairseq.models import decoder
 from tests import needs
 from tests.test_generation import (
@@ -64,9 +64,9 @@ class Replay(TorchDispatchMode):
 
 @pytest.fixture
 def replay(monkeypatch):
-    monkeypatch.setitem(recording.RECORDERS, "cpu", Replay)
-    monkeypatch.setattr(state, "RECORDED_GROWTH", 4)  # the caches move several times
-    monkeypatch.setattr(recording, "WARM_UP", 1)
+    monkeypatch.setitem(cuda_graph.RECORDERS, "cpu", Replay)
+    monkeypatch.setattr(kv_cache, "RECORDED_GROWTH", 4)  # the caches move several times
+    monkeypatch.setattr(cuda_graph, "WARM_UP", 1)
     monkeypatch.setattr(Replay, "made", 0)
     monkeypatch.setattr(Replay, "replayed", 0)
     return Replay
@@ -130,7 +130,7 @@ def test_recordings_last_until_the_caches_move(tiny_model, random_tokens, replay
 
 @pytest.mark.parametrize("warm_up, made", [(1, 2), (2, 2), (3, 2), (4, 0)])
 def test_caches_that_soon_move_are_not_recorded(tiny_model, random_tokens, replay, monkeypatch, warm_up, made):
-    monkeypatch.setattr(recording, "WARM_UP", warm_up)
+    monkeypatch.setattr(cuda_graph, "WARM_UP", warm_up)
     model = tiny_model()
     with torch.no_grad(), cuda_graphs(model):
         out, states = model.encoder(random_tokens([30, 20]), None), {}
@@ -171,7 +171,7 @@ def test_attention_may_be_asked_for_at_any_step(tiny_model, random_tokens, repla
 
 def test_a_step_that_counts_on_the_host_would_be_seen(tiny_model, random_tokens, replay, monkeypatch):
     """The reading of unrecorded steps, of as many slots as the host has counted, is wrong when it is replayed."""
-    monkeypatch.setattr(state.DecodingState, "read", property(lambda self: self.used))
+    monkeypatch.setattr(kv_cache.DecodingState, "read", property(lambda self: self.used))
     logits = []
     for record in (False, True):
         model = tiny_model()
@@ -194,10 +194,10 @@ def test_only_where_a_device_records(tiny_model, random_tokens, monkeypatch):
     with cuda_graphs(model):
         generate([model], random_tokens(EQUAL))
         assert started == [False]
-        monkeypatch.setitem(recording.RECORDERS, "cpu", Replay)
+        monkeypatch.setitem(cuda_graph.RECORDERS, "cpu", Replay)
         with torch.autocast("cpu", torch.bfloat16):
-            assert not recording.recordable(torch.zeros(1))
-        assert recording.recordable(torch.zeros(1))
+            assert not cuda_graph.recordable(torch.zeros(1))
+        assert cuda_graph.recordable(torch.zeros(1))
     assert not model.decoder.cuda_graphs
 
 

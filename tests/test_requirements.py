@@ -7,7 +7,7 @@ from importlib import metadata
 
 import pytest
 
-from pyramidion_fairseq import requirements
+from pyramidion_fairseq.utils import requirements
 from tests.conftest import ROOT
 
 

@@ -14,7 +14,7 @@ from pyramidion_fairseq import checkpoints
 from pyramidion_fairseq.cli import convert, summarize
 from pyramidion_fairseq.compat import evaluated_options, plain_options
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.loading import load_summarizer
+from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.models import PyramidionModel
 from tests import forked
 from tests.summaries import write_model

@@ -13,7 +13,7 @@ from pyramidion_fairseq import PyramidionModel, vocabularies
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli import explain, serve, summarize
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.loading import load_summarizer
+from pyramidion_fairseq.inference.loading import load_summarizer
 from tests.conftest import make_dictionary
 from tests.summaries import SENTENCES, article, write_sentencepiece
 from tests.test_pipeline import ARCH, BEAM, TASK, TRAIN, USER_DIR, write_corpus

@@ -16,9 +16,9 @@ from typing import Any, Iterator, TextIO
 
 from ..errors import PyramidionError
 from ..pretrained import DEFAULT
-from ..requirements import VersionError
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
+from ..utils.requirements import VersionError
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def generation_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def load(args: argparse.Namespace) -> Any:
     """The hub interface that the options ask for."""
-    from ..loading import load_summarizer  # a second or two, which --help need not wait for
+    from ..inference.loading import load_summarizer  # a second or two, which --help need not wait for
 
     if args.checkpoint is None:
         logger.info(f"no --checkpoint is given: {DEFAULT} is taken, a small model of articles from PubMed")

@@ -94,7 +94,7 @@ def _add_hugging_face(kinds) -> argparse.ArgumentParser:
 
 
 def _add_generation_options(parser: argparse.ArgumentParser) -> None:
-    from ..huggingface.export import GENERATION
+    from ..interop.huggingface.export import GENERATION
 
     for name, value in GENERATION.items():
         told = f"as of fairseq-generate, the default of generate(): {value}"
@@ -105,7 +105,7 @@ def run_published(args: argparse.Namespace) -> None:
     """``pyramidion-convert published``."""
     from .. import vocabularies
     from ..checkpoints import load_checkpoint, save_checkpoint
-    from ..conversion import convert_published
+    from ..interop.published import convert_published
 
     if os.path.exists(args.output):
         raise PyramidionError(f"{args.output} exists: remove it, or choose another name")
@@ -122,8 +122,8 @@ def run_published(args: argparse.Namespace) -> None:
 
 def run_bart(args: argparse.Namespace) -> None:
     """``pyramidion-convert bart``."""
-    from ..bart import convert as bart
-    from ..bart.sources import read_source
+    from ..interop.bart import convert as bart
+    from ..interop.bart.sources import read_source
 
     given = dict(vars(args))
     ours = {"kind", "input", "output", "dictionary", "bpe", "pool_lengths", "run"}
@@ -146,7 +146,7 @@ def run_bart(args: argparse.Namespace) -> None:
 
 def run_hugging_face(args: argparse.Namespace) -> None:
     """``pyramidion-convert huggingface``."""
-    from ..huggingface.export import GENERATION, export
+    from ..interop.huggingface.export import GENERATION, export
 
     generation = {name: getattr(args, name) for name in GENERATION}
     export(args.input, args.output, generation, args.dictionary, args.bpe)

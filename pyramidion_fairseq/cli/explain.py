@@ -80,7 +80,7 @@ def _explain(args: argparse.Namespace) -> None:
         write_whole(args.json, json.dumps(explanation.to_dict(), ensure_ascii=False))
         logger.info(f"wrote {args.json}: the page's numbers")
     if args.output:
-        from ..explain.page import render
+        from ..apps.explain.page import render
 
         write_whole(args.output, render(explanation))
         logger.info(f"wrote {args.output}: document {args.index} of {args.input}, its summary and their sources")
@@ -98,7 +98,7 @@ def _document(documents: Iterator[Document], args: argparse.Namespace) -> Docume
 
 
 def _aggregate(args: argparse.Namespace) -> None:
-    from ..explain.aggregate import Aggregate
+    from ..apps.explain.aggregate import Aggregate
 
     if not args.output or args.json:
         raise PyramidionError("--aggregate goes with --output DIR, where plots and tables will be, and without --json")

@@ -48,8 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors(COMMAND):
         args = build_parser().parse_args(argv)
         try:
-            from ..serve.app import build_app
-            from ..serve.engine import ModelEngine
+            from ..apps.serve.app import build_app
+            from ..apps.serve.engine import ModelEngine
         except ImportError as error:
             raise PyramidionError(f'{error.name} is not installed: pip install "pyramidion_fairseq[serve]"') from None
         limits = _limits(args)
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _limits(args: argparse.Namespace) -> Any:
-    from ..serve.limits import Limits
+    from ..apps.serve.limits import Limits
 
     least = {"max_mb": 0.001, "max_words": 1, "max_documents": 1, "queue": 0, "timeout": 1}
     for name, value in least.items():
@@ -90,8 +90,8 @@ def configure(app: Any) -> Any:
     """uvicorn's settings: quiet, without websockets, and patient with nobody."""
     import uvicorn
 
-    from ..serve.limits import CONNECTIONS, SHUTDOWN_SECONDS
-    from ..serve.protocol import ImpatientProtocol
+    from ..apps.serve.limits import CONNECTIONS, SHUTDOWN_SECONDS
+    from ..apps.serve.protocol import ImpatientProtocol
 
     return uvicorn.Config(
         app,

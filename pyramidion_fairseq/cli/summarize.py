@@ -109,7 +109,7 @@ def _line(summary: Any, number: int, article_id: str | int | None, args: argpars
 
 
 def _write_page(args: argparse.Namespace, documents: Any) -> None:
-    from ..explain.page import render_many
+    from ..apps.explain.page import render_many
 
     hub, progress = load(args), Progress(count_documents(args))
     summaries = hub.summarize_stream(documents, True, progress=progress, **generation_of(args))

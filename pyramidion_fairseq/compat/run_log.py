@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ..errors import is_fairseq_command
-from ..files import replacing
+from ..utils.files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
 from ..errors import PyramidionError
-from ..files import replacing
+from ..utils.files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ def set_plain_generation(model: nn.Module, on: bool = True) -> None:
 
 
 def set_cuda_graphs(model: nn.Module, on: bool = True) -> None:
-    """Let the model record its steps and replay them where its device can, or not; see :mod:`.recording`."""
+    """Let the model record its steps and replay them where its device can, or not; see :mod:`.cuda_graph`."""
     _set(model, "cuda_graphs", on)
 
 

@@ -10,12 +10,12 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor
 
-from ..bart import adapt_state
 from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
+from ..inference.summarizer import PyramidionHubInterface
+from ..interop.bart import adapt_state
 from .decoder import PyramidionDecoder
 from .encoder import PyramidionEncoder
-from .hub_interface import PyramidionHubInterface
 
 
 class PyramidionModel(TransformerModelBase):
@@ -69,7 +69,7 @@ class PyramidionModel(TransformerModelBase):
         return PyramidionDecoder(cfg, tgt_dict, embed_tokens)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """Make the tensors of a shorter model, such as BART's, fit: see :func:`~pyramidion_fairseq.bart.adapt_state`.
+        """Make the tensors of a shorter model, such as BART's, fit: see ``interop.bart.adapt_state``.
 
         fairseq calls it before it loads a checkpoint, so that ``--restore-file bart.large/model.pt`` just works.
         """
@@ -106,7 +106,7 @@ class PyramidionModel(TransformerModelBase):
         Raises:
             PyramidionError: a file is missing, damaged or belongs to another, or an option is unknown.
         """
-        from ..loading import load_summarizer  # which needs this module
+        from ..inference.loading import load_summarizer  # which needs this module
 
         names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
         paths = [os.path.join(model_name_or_path, name) if name else model_name_or_path for name in names]

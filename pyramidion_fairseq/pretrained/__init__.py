@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PyramidionError, reading
-from ..files import check_regular
+from ..utils.files import check_regular
 
 #: The model that commands take where no other is named.
 DEFAULT = "pubmed-small"

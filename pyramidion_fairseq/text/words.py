@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Iterator, NamedTuple
 
-from ..explain.types import DocumentWords, Section
+from ..apps.explain.types import DocumentWords, Section
 from .documents import Document
 
 _BLANK = "\\s\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"

@@ -10,9 +10,9 @@ import torch
 from fairseq.models.bart import BARTModel
 from fairseq.models.bart.model import bart_base_architecture
 
-from pyramidion_fairseq.bart import vocabulary
-from pyramidion_fairseq.bart.convert import FRESH, make_dictionary
 from pyramidion_fairseq.cli.convert import main
+from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop.bart.convert import FRESH, make_dictionary
 from pyramidion_fairseq.models import PyramidionModel
 
 MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "o r", "Ġw or"]

@@ -2,8 +2,8 @@
 
 import torch
 
-from pyramidion_fairseq.bart import vocabulary
-from pyramidion_fairseq.bart.names import EMBEDDINGS
+from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop.bart.names import EMBEDDINGS
 
 SHAPE = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
 SHAPE.update(encoder_attention_heads=2, decoder_attention_heads=2, max_position_embeddings=1024)

@@ -12,13 +12,13 @@ from fairseq.data import Dictionary
 from fairseq.data.encoders.gpt2_bpe import GPT2BPE
 
 from pyramidion_fairseq import PyramidionModel
-from pyramidion_fairseq.bart import vocabulary
-from pyramidion_fairseq.bart.convert import last_layers
-from pyramidion_fairseq.bart.names import from_hugging_face, to_hugging_face
-from pyramidion_fairseq.bart.options import from_config, from_fairseq
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop.bart.convert import last_layers
+from pyramidion_fairseq.interop.bart.names import from_hugging_face, to_hugging_face
+from pyramidion_fairseq.interop.bart.options import from_config, from_fairseq
 from tests.bart.conftest import MERGES, SHAPE, documents, load
 from tests.conftest import ROOT
 from tests.test_task import write_split

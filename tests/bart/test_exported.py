@@ -6,8 +6,8 @@ import random
 import pytest
 import torch
 
-from pyramidion_fairseq.bart import vocabulary
 from pyramidion_fairseq.cli.convert import main
+from pyramidion_fairseq.interop.bart import vocabulary
 from pyramidion_fairseq.models import PyramidionModel
 from tests.bart.conftest import MERGES, SHAPE, documents, load, randomise, write_bpe, write_stock
 

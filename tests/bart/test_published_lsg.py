@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pyramidion_fairseq.bart.convert import convert, make_dictionary
-from pyramidion_fairseq.bart.options import from_config
-from pyramidion_fairseq.bart.sources import Source
+from pyramidion_fairseq.interop.bart.convert import convert, make_dictionary
+from pyramidion_fairseq.interop.bart.options import from_config
+from pyramidion_fairseq.interop.bart.sources import Source
 from pyramidion_fairseq.models import PyramidionModel
 from tests.bart.published_lsg import CASES, LENGTHS, PROBES, ROTATIONS, SHAPE, documents, state_of_bart, symbols
 from tests.conftest import DATA

@@ -11,11 +11,11 @@ import torch
 from fairseq.models.bart import BARTModel
 from fairseq.models.bart.model import bart_base_architecture, bart_large_architecture
 
-from pyramidion_fairseq.bart import vocabulary
-from pyramidion_fairseq.bart.convert import convert, make_dictionary
-from pyramidion_fairseq.bart.names import from_hugging_face
-from pyramidion_fairseq.bart.options import from_config, from_fairseq
-from pyramidion_fairseq.bart.sources import Source
+from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop.bart.convert import convert, make_dictionary
+from pyramidion_fairseq.interop.bart.names import from_hugging_face
+from pyramidion_fairseq.interop.bart.options import from_config, from_fairseq
+from pyramidion_fairseq.interop.bart.sources import Source
 from pyramidion_fairseq.models import PyramidionModel
 from tests.bart.conftest import compare, documents, spread_values
 

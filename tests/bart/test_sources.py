@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyramidion_fairseq.bart import vocabulary
-from pyramidion_fairseq.bart.sources import read_weights
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop.bart.sources import read_weights
 
 
 def write_index(folder, form, *names):

@@ -14,9 +14,9 @@ from fairseq_cli import train
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pyramidion_fairseq.bart import vocabulary
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli import convert
+from pyramidion_fairseq.interop.bart import vocabulary
 from tests.bart.conftest import MERGES, rows, stock, symbols  # noqa: F401 -- fixtures
 from tests.examples.conftest import EXAMPLES
 from tests.examples.test_hydra import ELSEWHERE

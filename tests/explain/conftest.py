@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyramidion_fairseq.loading import load_summarizer
+from pyramidion_fairseq.inference.loading import load_summarizer
 from tests.summaries import write_checkpoint, write_model, write_sentencepiece
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import re
 
-from pyramidion_fairseq.explain import Explanation
+from pyramidion_fairseq.apps.explain import Explanation
 
 LEVELS = 9
 

@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import replace
 
-from pyramidion_fairseq.explain import (
+from pyramidion_fairseq.apps.explain import (
     DocumentWords,
     Explanation,
     Length,

@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 import torch
 
+from pyramidion_fairseq.apps.explain.aggregate import BINS, LEAD, RANDOM, USED, Aggregate, Slots, share_by_position
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.explain.aggregate import BINS, LEAD, RANDOM, USED, Aggregate, Slots, share_by_position
 from pyramidion_fairseq.functional import TokenRecord
 from pyramidion_fairseq.text import Document
 from tests.summaries import SENTENCES, article

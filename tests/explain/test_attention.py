@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyramidion_fairseq.explain.attention import cross_attention, recorded_encodings
+from pyramidion_fairseq.apps.explain.attention import cross_attention, recorded_encodings
 
 
 def step_by_step(decoder, tokens, encoder_out, layer):
@@ -41,7 +41,7 @@ def test_a_small_budget_changes_nothing(tiny_model, random_tokens, monkeypatch, 
     with torch.no_grad():
         batch = model.encoder(documents, None)
     whole = cross_attention(model.decoder, summaries, batch, eos=2)
-    monkeypatch.setattr("pyramidion_fairseq.explain.attention.BUDGET", 1)
+    monkeypatch.setattr("pyramidion_fairseq.apps.explain.attention.BUDGET", 1)
     torch.testing.assert_close(cross_attention(model.decoder, summaries, batch, eos=2), whole, rtol=0, atol=1e-6)
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.decoder.layers)
 

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
+from pyramidion_fairseq.apps.explain import Explanation
 from pyramidion_fairseq.cli import common, explain, summarize
-from pyramidion_fairseq.explain import Explanation
 from tests.summaries import SENTENCES, article, write_checkpoint, write_sentencepiece
 
 QUICK = ["--device", "cpu", "--min-len", "3", "--max-len-b", "8"]
@@ -33,7 +33,7 @@ def summarised(trained_folder, tmp_path):
 
 @pytest.fixture
 def expected(summarizers, trained_folder):
-    from pyramidion_fairseq.loading import load_summarizer
+    from pyramidion_fairseq.inference.loading import load_summarizer
 
     hub = load_summarizer(str(trained_folder), device="cpu")
     return [summary.text for summary in hub.summarize(DOCUMENTS, min_len=3, max_len_b=8)]
@@ -166,7 +166,7 @@ def test_an_interrupted_run_goes_on(summarised, expected, tmp_path):
 
 
 def test_summaries_before_a_bad_line_are_kept(summarised, tmp_path, monkeypatch):
-    monkeypatch.setattr("pyramidion_fairseq.models.hub_interface.BUFFER", 2)
+    monkeypatch.setattr("pyramidion_fairseq.inference.summarizer.BUFFER", 2)
     content = "\n".join(json.dumps({"text": article(2)}) for _ in range(4)) + "\nnonsense\n"
     with pytest.raises(SystemExit, match=r"pyramidion-summarize: error: .*in, line 5 is not JSON"):
         summarised(content)
@@ -198,7 +198,7 @@ def explain_main(summarised, tmp_path, options):
 
 
 def test_pages(summarised, tmp_path):
-    pytest.importorskip("pyramidion_fairseq.explain.page")
+    pytest.importorskip("pyramidion_fairseq.apps.explain.page")
     hostile = "<script>alert(1)</script> " + article(9)
     page = summarised(hostile, command=explain, output="report.html").read_text(encoding="utf-8")
     assert page.lstrip().lower().startswith("<!doctype html") and "<script>alert(1)" not in page
@@ -291,7 +291,7 @@ def test_interruption_and_memory_are_one_line(summarised, monkeypatch, capsys):
         def stream(*_, **__):
             raise error
 
-        monkeypatch.setattr("pyramidion_fairseq.models.hub_interface.PyramidionHubInterface.summarize_stream", stream)
+        monkeypatch.setattr("pyramidion_fairseq.inference.summarizer.PyramidionHubInterface.summarize_stream", stream)
 
     fail(KeyboardInterrupt())
     with pytest.raises(SystemExit) as stopped:

@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
-from pyramidion_fairseq.explain import Explanation
-from pyramidion_fairseq.explain.copies import TokenCopies
-from pyramidion_fairseq.explain.explanation import explain_summary
+from pyramidion_fairseq.apps.explain import Explanation
+from pyramidion_fairseq.apps.explain.copies import TokenCopies
+from pyramidion_fairseq.apps.explain.explanation import explain_summary
 from tests.explain.test_explanation import RECORD, provenance
 from tests.summaries import article
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pyramidion_fairseq.explain import copies as module
-from pyramidion_fairseq.explain.attention import cross_attention, read_summaries
-from pyramidion_fairseq.explain.record import read_records
+from pyramidion_fairseq.apps.explain import copies as module
+from pyramidion_fairseq.apps.explain.attention import cross_attention, read_summaries
+from pyramidion_fairseq.apps.explain.record import read_records
 from pyramidion_fairseq.functional import CopySource, token_copies
 from pyramidion_fairseq.models.encoder import COPY_SOURCE
 from tests.test_pointer import gated, repetitive
@@ -91,7 +91,7 @@ def test_small_parts_of_a_batch_change_nothing(tiny_model, monkeypatch):
     model, documents = gated(tiny_model(pointer=True)), repetitive([40, 17, 9])
     summaries = summaries_of(documents)
     _, whole = read(model, documents, summaries)
-    monkeypatch.setattr("pyramidion_fairseq.explain.attention.BUDGET", 1)
+    monkeypatch.setattr("pyramidion_fairseq.apps.explain.attention.BUDGET", 1)
     monkeypatch.setattr(module, "ROWS", 2)
     encoded, parts = read(model, documents, summaries)
     for one, other in zip(whole.copies, parts.copies):

@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
-from pyramidion_fairseq.explain import DocumentWords, Explanation, Length, ModelFacts
-from pyramidion_fairseq.explain.explanation import SHARE, explain_summary
-from pyramidion_fairseq.explain.record import ModelRecord, Provenance
+from pyramidion_fairseq.apps.explain import DocumentWords, Explanation, Length, ModelFacts
+from pyramidion_fairseq.apps.explain.explanation import SHARE, explain_summary
+from pyramidion_fairseq.apps.explain.record import ModelRecord, Provenance
 from pyramidion_fairseq.functional import TokenRecord
 from pyramidion_fairseq.text import TokenizedText
 from tests.conftest import LargestTensor

@@ -5,9 +5,9 @@ import torch
 
 from pyramidion_fairseq import PyramidionModel
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.loading import load_summarizer
-from pyramidion_fairseq.models.batching import batches_by_length
-from pyramidion_fairseq.models.hub_interface import PyramidionHubInterface
+from pyramidion_fairseq.inference.batching import batches_by_length
+from pyramidion_fairseq.inference.loading import load_summarizer
+from pyramidion_fairseq.inference.summarizer import PyramidionHubInterface
 from pyramidion_fairseq.text import Document
 from tests.summaries import article, write_checkpoint, write_sentencepiece
 

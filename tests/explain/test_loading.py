@@ -11,7 +11,7 @@ import torch
 from pyramidion_fairseq import PyramidionModel
 from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.loading import load_summarizer
+from pyramidion_fairseq.inference.loading import load_summarizer
 from tests.conftest import make_dictionary
 from tests.summaries import article, write_checkpoint, write_sentencepiece
 

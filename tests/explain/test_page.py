@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pyramidion_fairseq.explain import DocumentWords, Explanation, ModelFacts, Section, Stage, SummaryWords
-from pyramidion_fairseq.explain.page import UNREAD_LISTED, render, render_many
+from pyramidion_fairseq.apps.explain import DocumentWords, Explanation, ModelFacts, Section, Stage, SummaryWords
+from pyramidion_fairseq.apps.explain.page import UNREAD_LISTED, render, render_many
 from tests.explain.samples import explain_text, with_copies
 
 TEXT = "Pooling keeps the best tokens. The decoder reads what is left of them. Nothing else is read."

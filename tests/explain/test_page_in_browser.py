@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pyramidion_fairseq.explain import Section
+from pyramidion_fairseq.apps.explain import Section
 from tests.explain.reports import LEVELS, expected_levels, fed, levels, lit, top, words_of
 from tests.explain.samples import explain_text, with_copies
 

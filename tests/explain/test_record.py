@@ -4,8 +4,8 @@ import pytest
 import torch
 from fairseq.data.data_utils import collate_tokens
 
-from pyramidion_fairseq.explain.facts import describe
-from pyramidion_fairseq.explain.record import read_records
+from pyramidion_fairseq.apps.explain.facts import describe
+from pyramidion_fairseq.apps.explain.record import read_records
 from pyramidion_fairseq.functional import TokenRecord, pool_by_record
 from pyramidion_fairseq.poolers import POOLERS
 

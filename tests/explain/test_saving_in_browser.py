@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from pyramidion_fairseq.explain import Explanation
-from pyramidion_fairseq.explain.page import render
+from pyramidion_fairseq.apps.explain import Explanation
+from pyramidion_fairseq.apps.explain.page import render
 from tests.explain.reports import words_of
 from tests.explain.samples import explain_text
 from tests.explain.test_page import data_of, hostile_explanation

@@ -3,7 +3,7 @@
 import pytest
 
 from pyramidion_fairseq.cli import explain
-from pyramidion_fairseq.loading import load_summarizer
+from pyramidion_fairseq.inference.loading import load_summarizer
 from tests.explain.learned import MARKED, WORDS, held_out, write_learned
 from tests.explain.reports import check_report, expected_levels, levels, read, top, words_of
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pyramidion_fairseq.explain import (
+from pyramidion_fairseq.apps.explain import (
     DocumentWords,
     Explanation,
     Length,

@@ -13,9 +13,9 @@ uvicorn = pytest.importorskip("uvicorn", reason='needs pip install "pyramidion_f
 pytest.importorskip("starlette", reason='needs pip install "pyramidion_fairseq[serve]"')
 pytest.importorskip("python_multipart", reason='needs pip install "pyramidion_fairseq[serve]"')
 
+from pyramidion_fairseq.apps.serve.app import build_app  # noqa: E402
+from pyramidion_fairseq.apps.serve.limits import Limits  # noqa: E402
 from pyramidion_fairseq.cli.serve import configure  # noqa: E402
-from pyramidion_fairseq.serve.app import build_app  # noqa: E402
-from pyramidion_fairseq.serve.limits import Limits  # noqa: E402
 from tests.explain.conftest import summarizers, trained_folder  # noqa: E402, F401 -- fixtures
 from tests.explain.samples import explain_text  # noqa: E402
 

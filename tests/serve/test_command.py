@@ -124,8 +124,8 @@ def test_a_taken_port_is_told_before_loading():
 
 
 def test_without_the_extra(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "pyramidion_fairseq.serve.app", None)
-    monkeypatch.delitem(sys.modules, "pyramidion_fairseq.serve.app")
+    monkeypatch.setitem(sys.modules, "pyramidion_fairseq.apps.serve.app", None)
+    monkeypatch.delitem(sys.modules, "pyramidion_fairseq.apps.serve.app")
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     with pytest.raises(
         SystemExit, match=r'starlette.applications is not installed: pip install "pyramidion_fairseq\[serve'

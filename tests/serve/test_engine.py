@@ -6,12 +6,12 @@ import pytest
 from fairseq.models.transformer import TransformerDecoderBase
 from fairseq_cli import generate
 
+from pyramidion_fairseq.apps.serve.engine import ModelEngine
+from pyramidion_fairseq.apps.serve.worker import Stop, Stopped
 from pyramidion_fairseq.cli import summarize
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.loading import load_summarizer
+from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.models import decoder
-from pyramidion_fairseq.serve.engine import ModelEngine
-from pyramidion_fairseq.serve.worker import Stop, Stopped
 from pyramidion_fairseq.text import Document
 from tests.conftest import ROOT
 from tests.summaries import article

@@ -6,7 +6,7 @@ import re
 import socket
 import struct
 
-from pyramidion_fairseq.serve.protocol import ImpatientProtocol
+from pyramidion_fairseq.apps.serve.protocol import ImpatientProtocol
 from tests.explain.test_page import HOSTILE
 from tests.serve.conftest import GOOD
 

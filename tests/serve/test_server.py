@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pyramidion_fairseq.serve.protocol import ImpatientProtocol
+from pyramidion_fairseq.apps.serve.protocol import ImpatientProtocol
 from pyramidion_fairseq.text import Document
 from tests.explain.samples import explain_text
 from tests.explain.test_page import HOSTILE, Structure, data_of
@@ -292,7 +292,7 @@ def unread(port, body):
 def test_clients_that_do_not_read_are_cut_off(serve, monkeypatch):
     """Or they would keep all connections for as long as they stay."""
     monkeypatch.setattr(ImpatientProtocol, "write_seconds", 1.0)
-    monkeypatch.setattr("pyramidion_fairseq.serve.limits.CONNECTIONS", 3)
+    monkeypatch.setattr("pyramidion_fairseq.apps.serve.limits.CONNECTIONS", 3)
     client = serve()
     body = json.dumps({"text": ("w" * 63 + " ") * 75_000}).encode()  # with its answer more than the system buffers
     greedy = [unread(client.port, body) for _ in range(2)]

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from pyramidion_fairseq.cli import summaries, summarize
-from pyramidion_fairseq.models import hub_interface
+from pyramidion_fairseq.inference import summarizer as hub_interface
 from tests.forked import Forked, fairseq_command
 from tests.summaries import article, write_checkpoint, write_model
 from tests.test_pipeline import TASK, USER_DIR, write_corpus

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.cli import summarize
-from pyramidion_fairseq.models import hub_interface
+from pyramidion_fairseq.inference import summarizer as hub_interface
 from tests import needs
 from tests.forked import Forked, fairseq_command
 from tests.summaries import article, write_model

@@ -1,0 +1,255 @@
+"""What a model keeps of a corpus: where in documents, in which sections, and with how peaked weights."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, field
+from typing import Sequence
+
+import torch
+from torch import Tensor
+
+from ...errors import PyramidionError
+from ...functional import TokenRecord, sum_by_group
+from .explanation import rank_sentences
+from .record import ModelRecord, Provenance
+
+#: Parts of a document, and parts of the range of weights.
+BINS = 20
+LEAD, RANDOM, USED = "lead", "random", "used by the summary"
+
+
+@dataclass
+class _Mean:
+    """Running mean of vectors of one length."""
+
+    total: Tensor | None = None
+    count: int = 0
+
+    def add(self, value: Tensor) -> None:
+        self.total = value.double() if self.total is None else self.total + value.double()
+        self.count += 1
+
+    def value(self) -> list[float]:
+        return [] if self.total is None else (self.total / self.count).tolist()
+
+
+@dataclass
+class _SectionSums:
+    documents: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+class Aggregate:
+    """Collects documents one by one; memory grows with the number of sentences and section names alone.
+
+    Each document counts alike. Rows are called after the stages of the model ("after layer 2", ...), "used by the
+    summary" for the decoder's attention through the last one, and two baselines that keep as many tokens as the last
+    stage: "lead", the document's first ones, and "random", any of them (its expectation).
+    """
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self.positions: dict[str, _Mean] = {}
+        self.largest: dict[str, _Mean] = {}
+        self.numbers: dict[str, dict[str, _Mean]] = {}
+        self.sections: dict[str, _SectionSums] = {}
+        self.sentences: list[dict[str, object]] = []
+
+    def add(self, provenance: Provenance) -> None:
+        """Count a document.
+
+        Raises:
+            PyramidionError: it was summarised by an ensemble, whose models keep different tokens.
+        """
+        if len(provenance.models) != 1:
+            raise PyramidionError("--aggregate takes a single checkpoint: models of an ensemble keep different tokens")
+        (model,) = provenance.models
+        rows = shares_of_tokens(model, len(provenance.summary.tokens))
+        for name, shares in rows.items():
+            self.positions.setdefault(name, _Mean()).add(share_by_position(shares))
+        for name, record in model.stages:
+            self._add_weights(name, record)
+        self._add_parts(provenance, rows)
+        self.documents += 1
+
+    def write(self, folder: str) -> None:
+        """Write ``positions``, ``sections``, ``weights`` and ``sentences`` as CSV, and the first three as PNG.
+
+        Raises:
+            PyramidionError: no document was counted, or matplotlib is missing (the tables are there then).
+        """
+        if not self.documents:
+            raise PyramidionError("there is no document with any text in it")
+        tables = {
+            "positions": self.position_table(),
+            "sections": self.section_table(),
+            "weights": self.weight_table(),
+            "sentences": self.sentences,
+        }
+        for name, rows in tables.items():
+            _write_table(_place(folder, f"{name}.csv"), rows)
+        from .plots import plot_positions, plot_sections, plot_weights
+
+        plot_positions(tables["positions"], self.documents, _place(folder, "positions.png"))
+        plot_weights(tables["weights"], _place(folder, "weights.png"))
+        if tables["sections"]:
+            plot_sections(tables["sections"], _place(folder, "sections.png"))
+
+    def position_table(self) -> list[dict[str, object]]:
+        """Per :data:`BINS`-th part of the documents the share of what was kept that lies there."""
+        means = {name: mean.value() for name, mean in self.positions.items()}
+        return [
+            {"from": number / BINS, "to": (number + 1) / BINS, **{name: row[number] for name, row in means.items()}}
+            for number in range(BINS)
+        ]
+
+    def section_table(self) -> list[dict[str, object]]:
+        """Per section name: documents that have it, and the mean share of what was kept in them that lies there."""
+        rows = [
+            {
+                "section": name,
+                "documents": section.documents,
+                **{row: total / section.documents for row, total in section.sums.items()},
+            }
+            for name, section in self.sections.items()
+        ]
+        return sorted(rows, key=lambda row: (-row["documents"], row["section"]))
+
+    def weight_table(self) -> list[dict[str, object]]:
+        """Per stage: tokens in a vector, how many of them count, and how the largest weight is distributed."""
+        return [
+            {
+                "stage": name,
+                **{key: number.value()[0] for key, number in self.numbers[name].items()},
+                **{f"largest weight {n / BINS:.2f}-{(n + 1) / BINS:.2f}": v for n, v in enumerate(mean.value())},
+            }
+            for name, mean in self.largest.items()
+        ]
+
+    def _add_weights(self, name: str, record: TokenRecord) -> None:
+        slots = Slots.of(record)
+        histogram = torch.histc(slots.largest.float(), bins=BINS, min=0, max=1) / len(slots.largest)
+        self.largest.setdefault(name, _Mean()).add(histogram)
+        numbers = {
+            "vectors": len(slots.largest),
+            "tokens in a vector": slots.tokens.float().mean(),
+            "tokens that count": slots.effective.mean(),
+            "largest weight": slots.largest.mean(),
+            "largest weight of a mean": (1 / slots.tokens.float()).mean(),
+        }
+        for key, value in numbers.items():
+            means = self.numbers.setdefault(name, {})
+            means.setdefault(key, _Mean()).add(torch.as_tensor(float(value)).reshape(1))
+
+    def _add_parts(self, provenance: Provenance, rows: dict[str, Tensor]) -> None:
+        document = provenance.document
+        token_words = torch.tensor([*provenance.source.token_words, -1])
+        read = int(token_words.max()) + 1
+        words = {name: sum_by_group(shares[None], token_words, read)[0] for name, shares in rows.items()}
+        seen: dict[str, dict[str, float]] = {}
+        for section in document.sections:
+            name = " ".join(section.name.lower().split()) or "(unnamed)"
+            if section.start < read:
+                for row, shares in words.items():
+                    sums = seen.setdefault(name, {})
+                    sums[row] = sums.get(row, 0.0) + float(shares[section.start : section.end].sum())
+        for name, sums in seen.items():
+            known = self.sections.setdefault(name, _SectionSums())
+            known.documents += 1
+            for row, value in sums.items():
+                known.sums[row] = known.sums.get(row, 0.0) + value
+        self._add_sentences(provenance, words, read)
+
+    def _add_sentences(self, provenance: Provenance, words: dict[str, Tensor], read: int) -> None:
+        spans = [(start, end) for start, end in provenance.document.sentences if start < read]
+        ranked = {name: dict(rank_sentences(spans, shares)) for name, shares in words.items() if name != LEAD}
+        ranks = {sentence: rank for rank, sentence in enumerate(ranked[USED], start=1)}
+        for number, (start, end) in enumerate(spans):
+            sections = (
+                section.name for section in provenance.document.sections if section.start <= start < section.end
+            )
+            self.sentences.append(
+                {
+                    "document": self.documents,
+                    "title": provenance.title or "",
+                    "sentence": number,
+                    "section": next(sections, ""),
+                    "words": end - start,
+                    "rank": ranks[number],
+                    **{name: shares[number] for name, shares in ranked.items()},
+                    "text": " ".join(provenance.document.words[start:end])[:300],
+                }
+            )
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The vectors of a record that hold any token."""
+
+    tokens: Tensor
+    """(k,) tokens in each."""
+    largest: Tensor
+    """(k,) the largest weight in each."""
+    effective: Tensor
+    """(k,) how many tokens count: 1 / sum of squared shares, 1 for a hard selection, ``tokens`` for a mean."""
+
+    @classmethod
+    def of(cls, record: TokenRecord) -> Slots:
+        """From the (n,) record of one document."""
+        kept = record.weights > 0  # dropped tokens are in no slot
+        slots, weights = record.slots[kept], record.weights[kept].double()
+        count = int(slots.max()) + 1
+        tokens = torch.bincount(slots, minlength=count)
+        sums = torch.zeros(count, dtype=torch.double).index_add_(0, slots, weights)
+        squares = torch.zeros(count, dtype=torch.double).index_add_(0, slots, weights**2)
+        largest = torch.zeros(count, dtype=torch.double).scatter_reduce_(0, slots, weights, "amax")
+        filled = tokens > 0
+        return cls(tokens[filled], largest[filled], (sums**2)[filled] / squares[filled])
+
+
+def shares_of_tokens(model: ModelRecord, steps: int) -> dict[str, Tensor]:
+    """(n,) shares of the document's tokens in what each stage keeps and in the baselines; each sums to one.
+
+    Args:
+        model: the record.
+        steps: tokens of the summary, ``</s>`` left out.
+    """
+    rows = {name: _normalised(record.weights) for name, record in model.stages}
+    used = model.attention[:steps].sum(dim=0)[model.decoder.slots] * model.decoder.weights
+    rows[USED] = _normalised(used)
+    length = model.lengths[0].tokens
+    kept = min((stage.tokens for stage in model.lengths), default=length)
+    rows[LEAD] = (torch.arange(length) < kept).double() / kept
+    rows[RANDOM] = torch.full((length,), 1 / length, dtype=torch.double)
+    return rows
+
+
+def share_by_position(shares: Tensor) -> Tensor:
+    """(n,) shares of tokens -> (BINS,) shares of equal parts of the document; a token may lie in two of them."""
+    edges = torch.cat([shares.new_zeros(1), shares.cumsum(0)])
+    places = torch.linspace(0, len(shares), BINS + 1, dtype=torch.double)
+    lower = places.floor().long().clamp(max=len(shares) - 1)
+    cumulative = edges[lower] + (places - lower) * shares[lower]
+    return cumulative.diff()
+
+
+def _normalised(weights: Tensor) -> Tensor:
+    return weights.double() / weights.double().sum().clamp(min=torch.finfo(torch.double).tiny)
+
+
+def _place(folder: str, name: str) -> str:
+    """The path of a file to write; a link there goes, so that what it leads to is not written."""
+    path = os.path.join(folder, name)
+    if os.path.islink(path):
+        os.unlink(path)
+    return path
+
+
+def _write_table(path: str, rows: Sequence[dict[str, object]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)

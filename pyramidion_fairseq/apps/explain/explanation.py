@@ -1,0 +1,149 @@
+"""From the record of a summary, in tokens, to its explanation, in words."""
+
+from __future__ import annotations
+
+from typing import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ...functional import TokenRecord, sum_by_group
+from .copied_words import copied_words
+from .record import ModelRecord, Provenance
+from .types import Explanation, RankedSentence, Stage, SummaryWords
+from .unsupported import mark_unsupported
+
+#: Sources of a summary word are listed up to this share of its weight, and up to this many.
+SHARE, MOST = 0.95, 50
+#: Summary words whose weights over the document's tokens exist at a time.
+ROWS = 32
+
+
+def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
+    """What a summary's reader is to see.
+
+    Args:
+        provenance: of the summary.
+        score: of the summary.
+    """
+    words = len(provenance.document.words)
+    token_words = torch.tensor([*provenance.source.token_words, -1])  # </s> belongs to no word
+    read = int(token_words.max()) + 1
+    used = _used(provenance, token_words, words)
+    top = max(float(used.max()), torch.finfo(used.dtype).tiny)
+    stages = [
+        *_stages(provenance.models, token_words, words),
+        Stage("used by the summary", "used", _floats(used / top)),
+    ]
+    facts = provenance.facts
+    if provenance.left_out:
+        facts = facts.__class__(
+            **{
+                **vars(facts),
+                "note": f"Not listed: {provenance.left_out:,} more words after the last one, with which the summary "
+                f"was not compared. {facts.note}".strip(),
+            }
+        )
+    return Explanation(
+        title=provenance.title,
+        document=provenance.document,
+        lengths=_lengths(provenance.models),
+        stages=tuple(stages),
+        summary=SummaryWords(
+            provenance.summary.words,
+            provenance.summary.space_after,
+            score,
+            tuple(_sources(provenance, token_words, read)),
+            *_copies(provenance, token_words, read),
+            mark_unsupported(provenance.summary.words, provenance.document.words),
+        ),
+        ranking=_ranking(provenance.document.sentences, used),
+        model=facts,
+        truncated=words - read,
+        reference=provenance.reference,
+    )
+
+
+def rank_sentences(sentences: Sequence[tuple[int, int]], weights: Tensor) -> list[tuple[int, float]]:
+    """(sentence, share of the weight), the largest first, ties to the earlier; sentences are [start, end) words."""
+    sums = torch.stack([weights[start:end].sum() for start, end in sentences]) if sentences else weights.new_zeros(0)
+    total = float(sums.sum())
+    shares = (sums / total if total > 0 else sums).tolist()
+    return sorted(enumerate(shares), key=lambda item: (-item[1], item[0]))
+
+
+def word_weights(record: TokenRecord, token_words: Tensor, words: int) -> Tensor:
+    """(words,) the mean weight of each word's tokens; 0 for words without any."""
+    counts = sum_by_group(torch.ones_like(record.weights)[None], token_words, words)[0]
+    return sum_by_group(record.weights[None], token_words, words)[0] / counts.clamp(min=1)
+
+
+def _ranking(sentences: Sequence[tuple[int, int]], used: Tensor) -> tuple[RankedSentence, ...]:
+    return tuple(RankedSentence(number, share) for number, share in rank_sentences(sentences, used) if share > 0)
+
+
+def _lengths(models: Sequence[ModelRecord]) -> tuple:
+    """Of the first model; where others have other stages, what all of them start from."""
+    same = all(model.lengths == models[0].lengths for model in models)
+    return models[0].lengths if same else models[0].lengths[:1]
+
+
+def _stages(models: Sequence[ModelRecord], token_words: Tensor, words: int) -> Iterator[Stage]:
+    """Means over the models; stages of models that pool after different layers are not comparable and left out."""
+    names = [tuple(name for name, _ in model.stages) for model in models]
+    if len(set(names)) == 1:
+        for number, name in enumerate(names[0]):
+            weights = [word_weights(model.stages[number][1], token_words, words) for model in models]
+            yield Stage(name, "pooling", _floats(sum(weights) / len(weights)))
+    weights = [word_weights(model.decoder, token_words, words) for model in models]
+    yield Stage("seen by the decoder", "decoder", _floats(sum(weights) / len(weights)))
+
+
+def _used(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
+    """(words,) what the summary's tokens read of each word, in tokens; a mean over the models."""
+    used = torch.zeros(words)
+    for model in provenance.models:
+        attention = model.attention[: len(provenance.summary.tokens)].sum(dim=0)
+        weights = attention[model.decoder.slots] * model.decoder.weights
+        used += sum_by_group(weights[None].float(), token_words, words)[0]
+    return used / len(provenance.models)
+
+
+def _sources(provenance: Provenance, token_words: Tensor, read: int) -> Iterator[tuple[tuple[int, float], ...]]:
+    """Per word of the summary its sources, the largest first."""
+    summary = provenance.summary
+    count, groups = len(summary.words), torch.tensor(summary.token_words, dtype=torch.long)
+    tokens = torch.bincount(groups[groups >= 0], minlength=count).clamp(min=1)
+    rows = []
+    for model in provenance.models:
+        attention = model.attention[: len(groups)].float()
+        rows.append(sum_by_group(attention.T, groups, count).T / tokens.unsqueeze(1))
+    for start in range(0, count, ROWS):
+        weights = torch.zeros(min(ROWS, count - start), read)
+        for model, attention in zip(provenance.models, rows):
+            part = attention[start : start + ROWS][:, model.decoder.slots] * model.decoder.weights
+            weights += sum_by_group(part.float(), token_words, read)
+        weights /= len(provenance.models)
+        weights /= weights.sum(dim=1, keepdim=True).clamp(min=1)  # shares of an inexact record may add up to more
+        yield from map(_largest, weights)
+
+
+def _copies(provenance: Provenance, token_words: Tensor, read: int) -> tuple[tuple, tuple]:
+    """Per word of the summary what was copied, and from where; two empty tuples where no model has a pointer."""
+    if all(model.copies is None for model in provenance.models):
+        return (), ()
+    found = [(share, _largest(weights)) for share, weights in copied_words(provenance, token_words.tolist(), read)]
+    return _floats(torch.tensor([share for share, _ in found])), tuple(places for _, places in found)
+
+
+def _largest(weights: Tensor) -> tuple[tuple[int, float], ...]:
+    """(word, weight) of the largest weights, up to :data:`SHARE` of all and :data:`MOST` in number."""
+    values, indices = weights.topk(min(MOST, len(weights)))
+    enough = int((values.cumsum(0) < SHARE * weights.sum()).sum()) + 1
+    kept = int((values[:enough] > 0).sum())
+    return tuple(zip(indices[:kept].tolist(), _floats(values[:kept])))
+
+
+def _floats(values: Tensor) -> tuple[float, ...]:
+    """Six significant digits: as many as float32 has, and half the size on a page."""
+    return tuple(float(f"{value:.6g}") for value in values.tolist())

@@ -1,0 +1,146 @@
+"""The application: a form, reports, an API and a health check, around any engine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import Any, Iterable, Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ...errors import PyramidionError
+from ...text import Document
+from ..explain.types import Explanation
+from . import answers
+from .bodies import read_form, read_record
+from .engine import Engine
+from .guard import FAILED, Guard
+from .limits import Limits, Refusal
+from .worker import Stop, Stopped, Worker
+
+logger = logging.getLogger(__name__)
+
+
+def build_app(engine: Engine, limits: Limits, model: str, tokens: int | None = None, hosts: Iterable[str] = ()) -> Any:
+    """The ASGI application.
+
+    Args:
+        engine: explains one document at a time, in a thread of its own.
+        limits: what it takes.
+        model: its name, for people.
+        tokens: of a document that the model reads.
+        hosts: names by which the server may be called, beside IP addresses and ``localhost``.
+    """
+    server = Server(engine, limits, model, tokens)
+    routes = [
+        Route("/", server.show_form, methods=["GET"]),
+        Route("/", server.show_report, methods=["POST"]),
+        Route("/api/summarize", server.summarize, methods=["POST"]),
+        Route("/health", server.health, methods=["GET"]),
+    ]
+    app = Starlette(routes=routes, lifespan=server.lifespan, exception_handlers=HANDLERS)
+    return Guard(app, hosts)
+
+
+class Server:
+    """The requests; see :func:`build_app`."""
+
+    def __init__(self, engine: Engine, limits: Limits, model: str, tokens: int | None):
+        self.engine, self.limits, self.model, self.tokens = engine, limits, model, tokens
+        self.worker = Worker(limits.waiting)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Any) -> Any:
+        """The server's life: at its end the thread has ended, too."""
+        yield
+        self.worker.close()
+
+    async def show_form(self, request: Request) -> Response:
+        """``GET /``"""
+        return answers.form(self.model, self.tokens, self.limits)
+
+    async def show_report(self, request: Request) -> Response:
+        """``POST /``: the form, sent. Where it is refused, it comes back with what was in it, and says why."""
+        try:
+            return await self._answer(request, read_form, self._report)
+        except Refusal as refusal:
+            fields = getattr(request.state, "fields", {})
+            return answers.form(self.model, self.tokens, self.limits, refusal, fields)
+
+    async def summarize(self, request: Request) -> Response:
+        """``POST /api/summarize``"""
+        return await self._answer(request, read_record, self._json)
+
+    async def health(self, request: Request) -> Response:
+        """``GET /health``"""
+        jobs = self.worker.jobs
+        state = {"status": "ok", "model": self.model, "running": min(1, jobs), "waiting": max(0, jobs - 1)}
+        return answers.as_json(state)
+
+    async def _answer(self, request: Request, read: Any, finish: Any) -> Response:
+        """Read the body, run the model and finish in its thread."""
+        start = time.monotonic()
+        try:
+            found = await read(request, self.limits)
+            left = max(0.0, self.limits.seconds - (time.monotonic() - start))
+            response = await self.worker.run(lambda stop: finish(found, stop), left, _gone(request))
+        except PyramidionError as error:
+            raise Refusal(422, "no-summary", f"No summary: {error}.") from None
+        except (ClientDisconnect, Stopped):
+            logger.info("a client left before its summary was finished")
+            return Response(status_code=499)  # nobody reads it
+        logger.info(f"answered {request.method} {request.url.path} in {time.monotonic() - start:.1f} s")
+        return response
+
+    def _report(self, found: tuple[Sequence[Document], dict[str, int]], stop: Stop) -> Response:
+        documents, options = found
+        return answers.report([self.engine(document, stop, **options) for document in documents])
+
+    def _json(self, found: tuple[Document, dict[str, int]], stop: Stop) -> Response:
+        document, options = found
+        explanation = self.engine(document, stop, **options)
+        return answers.as_json(
+            {
+                "summary": _text(explanation),
+                "score": explanation.summary.score,
+                "explanation": explanation.to_dict(),
+            }
+        )
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has left; its body was read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    known = {404: "There is nothing at this address.", 405: "This address does not take such requests."}
+    message = known.get(error.status_code, "The request was not understood.")
+    response = answers.refuse(Refusal(error.status_code, "unknown", message), request.url.path)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return answers.refuse(error, request.url.path)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return answers.refuse(FAILED, request.url.path)  # and the guard logs it
+
+
+HANDLERS: Any = {HTTPException: _unknown, Refusal: _refused, Exception: _failed}
+
+
+def _text(explanation: Explanation) -> str:
+    summary = explanation.summary
+    parts = (word + " " * space for word, space in zip(summary.words, summary.space_after))
+    return "".join(parts).strip()

@@ -1,0 +1,109 @@
+"""Bodies of requests: read within limits of size and time, then parsed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+
+from ...text import Document
+from .documents import load_json, parse_documents, parse_record, read_text
+from .limits import Limits, Refusal
+from .options import read_options
+
+#: What is past the limit is still read, so that the client reads the answer, up to this many times the limit.
+DRAINED = 4
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """All of a request's body.
+
+    Raises:
+        Refusal: it is too large, or takes too long.
+        ClientDisconnect: the client is gone.
+    """
+    try:
+        return await asyncio.wait_for(_collect(request, limits.body_bytes), limits.upload_seconds)
+    except asyncio.TimeoutError:
+        raise Refusal(408, "slow", f"The request did not arrive within {limits.upload_seconds:g} s.") from None
+
+
+async def read_form(request: Request, limits: Limits) -> tuple[list[Document], dict[str, int]]:
+    """The documents and options of a form: a field ``text`` and a file ``file``, which counts where there is one.
+
+    What was in its fields is kept in ``request.state.fields``, to be shown again where the form is refused.
+
+    Raises:
+        Refusal: no such form, or no document in it.
+    """
+    if _kind(request) not in FORMS:
+        raise Refusal(415, "no-form", "This address takes a form; programs send JSON to /api/summarize.")
+    body = await read_body(request, limits)
+    again = Request(request.scope, _replay(body))
+    try:
+        form = await again.form(max_files=1, max_fields=8, max_part_size=limits.body_bytes)
+    except (HTTPException, MultiPartException, ValueError, KeyError, ClientDisconnect):
+        raise Refusal(400, "malformed", "The form is malformed: send it again.") from None
+    try:
+        request.state.fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        options = read_options(request.state.fields, limits)
+        file, text = form.get("file"), form.get("text")
+        content = await file.read() if isinstance(file, UploadFile) else b""
+        if content:
+            text = await run_in_threadpool(read_text, content, "the file")
+        return await run_in_threadpool(parse_documents, text if isinstance(text, str) else "", limits), options
+    finally:
+        await form.close()
+
+
+async def read_record(request: Request, limits: Limits) -> tuple[Document, dict[str, int]]:
+    """The document and options of a JSON object, or the document of plain text.
+
+    Raises:
+        Refusal: something else, or no document in it.
+    """
+    kind = _kind(request)
+    if kind not in ("application/json", "text/plain"):
+        raise Refusal(415, "unknown-type", "Send application/json, or text/plain in UTF-8.")
+    body = await read_body(request, limits)
+    text = await run_in_threadpool(read_text, body, "the request's body")
+    if kind == "text/plain":
+        return await run_in_threadpool(parse_record, {"text": text}, limits), {}
+    try:
+        record = await run_in_threadpool(load_json, text)
+    except ValueError:
+        raise Refusal(400, "not-json", 'The request is not JSON; expected: {"text": "..."}.') from None
+    document = await run_in_threadpool(parse_record, record, limits)
+    return document, read_options(record, limits)
+
+
+async def _collect(request: Request, most: int) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= most:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+        if size > DRAINED * most:
+            break
+    if size > most:
+        raise Refusal(413, "too-large", f"The request is larger than {most / 2**20:.3g} MB: send less at a time.")
+    return b"".join(chunks)
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _replay(body: bytes) -> Callable[[], Any]:
+    async def receive() -> dict:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

@@ -1,0 +1,122 @@
+"""Documents out of what a browser or a program sends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Iterator
+
+from ...errors import PyramidionError
+from ...text import Document
+from ...text.reading import check_is_text, decode, starts_as_array, starts_as_table
+from ...text.words import tidy
+from .limits import Limits, Refusal
+
+#: Of the characters of a text, how many may be undecodable before it counts as something else.
+MOST_UNREADABLE = 0.1
+
+
+def read_text(content: bytes, name: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        Refusal: they are none: a PDF, an archive, a picture.
+    """
+    try:
+        check_is_text(content[: 1 << 16], name)
+    except PyramidionError as error:
+        raise Refusal(415, "not-text", _sentence(str(error))) from None
+    text = decode(content, name)
+    if text.count("\ufffd") > MOST_UNREADABLE * len(text):
+        raise Refusal(415, "not-text", f"{name} is no text in UTF-8: extract its text, or save it as UTF-8.")
+    return text
+
+
+def parse_documents(text: str, limits: Limits) -> list[Document]:
+    """The documents of a text: one of plain text, or those of JSON lines where its first line is a JSON object.
+
+    Raises:
+        Refusal: there is none, there are too many, one is too long, or a line is no document.
+    """
+    documents = []
+    for document in _documents(text):
+        documents.append(check_size(document, limits))
+        if len(documents) > limits.documents:
+            raise Refusal(413, "too-many", f"More than {limits.documents} documents: send fewer at a time.")
+    if not documents:
+        raise Refusal(422, "empty", "There is no document: paste some text, or choose a file that has some.")
+    return documents
+
+
+def parse_record(record: Any, limits: Limits) -> Document:
+    """The document of a JSON value; see :meth:`Document.from_record`.
+
+    Raises:
+        Refusal: it is no document, or too long a one.
+    """
+    try:
+        return check_size(Document.from_record(record), limits)
+    except PyramidionError as error:
+        raise Refusal(422, "no-document", _sentence(str(error))) from None
+
+
+def load_json(text: str) -> Any:
+    """Parsed JSON; ValueError for everything that is none, also where it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def check_size(document: Document, limits: Limits) -> Document:
+    """The document, if it has some words and not too many.
+
+    Raises:
+        Refusal: otherwise.
+    """
+    words = sum(len(sentence.split()) for sentence in document.sentences)
+    if words > limits.words:
+        raise Refusal(413, "too-long", f"The document has {words:,} words, the limit is {limits.words:,}: shorten it.")
+    if not any(map(tidy, document.sentences)):
+        raise Refusal(422, "empty", "The document has no words in it.")
+    return document
+
+
+def _documents(text: str) -> Iterator[Document]:
+    if not text.strip():
+        return
+    if starts_as_array(text):
+        raise Refusal(422, "json-array", "This is one JSON array: send one object a line instead.")
+    if starts_as_table(text):
+        raise Refusal(422, "table", "This is a table (CSV or TSV): send each row as one JSON object a line instead.")
+    lines = text.splitlines() if text.lstrip().startswith("{") else []
+    if not (lines and _is_object(next(filter(str.strip, lines)))):
+        whole = _parsed(text) if lines else None  # one JSON object over several lines
+        yield _record(whole, 1) if isinstance(whole, dict) else Document.from_text(text)
+        return
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _record(_parsed(line), number)
+
+
+def _record(value: Any, number: int) -> Document:
+    if value is None:
+        raise Refusal(422, "not-json", f"Line {number} is not JSON, as the first one is.")
+    try:
+        return Document.from_record(value)
+    except PyramidionError as error:
+        raise Refusal(422, "no-document", f"Line {number}: {error}.") from None
+
+
+def _is_object(line: str) -> bool:
+    return isinstance(_parsed(line), dict)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return load_json(text)
+    except ValueError:
+        return None
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."

@@ -1,0 +1,237 @@
+"""Checkpoints ready to summarise, with the dictionaries and the sentencepiece model that belong to them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Mapping, Sequence
+
+import torch
+from fairseq import checkpoint_utils, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
+from omegaconf import OmegaConf, open_dict
+
+from .. import (
+    pretrained,
+    registered,  # noqa: F401 -- before anything is loaded: safe loading is a part of it
+    vocabularies,
+)
+from ..errors import PyramidionError, one_line, reading
+from ..text.byte_level import is_byte_level
+from ..text.tokenizers import BLANK, SentencepieceTokenizer, build_tokenizer
+from ..utils.files import check_plain_name
+from .summarizer import PyramidionHubInterface
+
+logger = logging.getLogger(__name__)
+
+#: What a folder given instead of a checkpoint is searched for.
+CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt", "model.pt")
+
+
+def load_summarizer(
+    checkpoints: str | Sequence[str],
+    data: str | None = None,
+    sentencepiece_model: str | None = None,
+    device: str = "auto",
+    fp16: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> PyramidionHubInterface:
+    """Load one checkpoint, or several as an ensemble.
+
+    Args:
+        checkpoints: files, folders with one of :data:`CHECKPOINTS`, or names of models that come with the package
+            (:mod:`pyramidion_fairseq.pretrained`); a string may hold several, with ``:`` between.
+        data: the folder with ``dict.*.txt``. Without it: the checkpoint's own, or the one that it was trained on.
+        sentencepiece_model: without it: one of :data:`~pyramidion_fairseq.vocabularies.SENTENCEPIECE` beside the
+            checkpoint, the dictionaries or their folder, if the dictionaries have pieces in them.
+        device: "cpu", "cuda", "cuda:1", ...; "auto" is a GPU where there is one.
+        fp16: half precision, on a GPU.
+        overrides: values for options of the checkpoints, of model or task.
+
+    Raises:
+        PyramidionError: a file is missing, damaged or belongs to another, or there is no such option.
+    """
+    paths = [_find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
+    place = _device(device)
+    models, task, cfg, records = [], None, None, {}
+    for path in paths:
+        with reading(path, "loaded"):
+            state = checkpoint_utils.load_checkpoint_to_cpu(path)
+            cfg = state["cfg"] if state.get("cfg") is not None else convert_namespace_to_omegaconf(state["args"])
+            _override(cfg, overrides or {})
+            if task is None:
+                task = _set_up_task(cfg, path, data)
+            _check_dictionary(state, task, path)
+            records[path] = state.get("extra_state")
+            state = {**state, "cfg": cfg, "args": None}
+            loaded, _, _ = checkpoint_utils.load_model_ensemble_and_task([path], task=task, state=state)
+        models += loaded
+    _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
+    if cfg.bpe and cfg.bpe._name == "sentencepiece":
+        for path, record in records.items():
+            remedy = "say with --sentencepiece-model where that is"
+            vocabularies.check_sentencepiece(record, cfg.bpe.sentencepiece_model, path, remedy)
+    hub = PyramidionHubInterface(cfg, task, models).to(place)
+    hub.generation_settings = pretrained.generation_settings(os.path.dirname(paths[0]))
+    hub.eval()
+    if not fp16:
+        return hub
+    if place.type == "cuda":
+        return hub.half()
+    logger.warning(f"--fp16 is for GPUs: single precision on this {place.type}")
+    return hub
+
+
+def _override(cfg: Any, overrides: Mapping[str, Any]) -> None:
+    unknown = [name for name in overrides if not any(name in (cfg.get(part) or {}) for part in ("model", "task"))]
+    if unknown:
+        raise PyramidionError(f"{', '.join(unknown)}: neither model nor task has such an option")
+    overwrite_args_by_name(cfg, dict(overrides))
+
+
+def _split(checkpoints: str | Sequence[str]) -> list[str]:
+    if not isinstance(checkpoints, str):
+        return [str(path) for path in checkpoints]
+    return [checkpoints] if os.path.exists(checkpoints) else checkpoints.split(os.pathsep)
+
+
+def _find_checkpoint(path: str) -> str:
+    if os.path.isdir(path):
+        found = [os.path.join(path, name) for name in CHECKPOINTS if os.path.isfile(os.path.join(path, name))]
+        if not found:
+            raise PyramidionError(f"{path} has no {' or '.join(CHECKPOINTS)}: name the checkpoint's file")
+        return found[0]
+    if not os.path.isfile(path):
+        raise PyramidionError(f"there is no checkpoint {path}")
+    return path
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PyramidionError(f"--device {name}: {one_line(error)}") from None
+    return device
+
+
+def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
+    folder, languages = _find_dictionaries(cfg, path, data)
+    _check_place(folder, os.pathsep)
+    with open_dict(cfg):
+        cfg.task.data = folder
+        cfg.task.source_lang, cfg.task.target_lang = languages
+    return tasks.setup_task(cfg.task, from_checkpoint=True)
+
+
+def _check_place(path: str, *separators: str) -> None:
+    """Refuse what would be another path once it is among fairseq's options, which resolve and split them."""
+    parts = [part for part in ("${", *separators) if part in path]
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        parts.append("characters that are not UTF-8")
+    if parts:
+        raise PyramidionError(f"{path} has {' and '.join(parts)} in it, which fairseq cannot take: rename the folder")
+
+
+def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
+    """Told before the model is built, whose own errors are about training."""
+    embedding, dictionary = state["model"].get("encoder.embed_tokens.weight"), task.source_dictionary
+    without_mask = len(dictionary) + ("<mask>" not in dictionary)  # BART's <mask> may be left out
+    if embedding is not None and not len(dictionary) <= len(embedding) <= without_mask:
+        raise PyramidionError(
+            f"{path} has {len(embedding):,} symbols and does not belong to the dictionaries in {task.cfg.data}, which "
+            f"have {len(dictionary):,}: say with --data where its own are"
+        )
+    vocabularies.check(state.get("extra_state"), task, path, "say with --data where its own are")
+
+
+def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:
+    given = (cfg.task.get("source_lang") or "source", cfg.task.get("target_lang") or "target")
+    languages = tuple(check_plain_name(language, path) for language in given)
+    recorded = str(cfg.task.get("data") or "").split(os.pathsep)[0]
+    if data:
+        _refuse_separator(data)
+    folders = [data] if data else [os.path.dirname(path) or ".", recorded]
+    for folder in filter(None, folders):
+        if all(os.path.isfile(os.path.join(folder, f"dict.{language}.txt")) for language in languages):
+            return folder, languages
+    names = " and ".join(dict.fromkeys(f"dict.{language}.txt" for language in languages))
+    raise PyramidionError(
+        f"no {names} in {' or '.join(dict.fromkeys(filter(None, folders)))}: say with --data which folder has the "
+        "dictionaries that the model was trained with"
+    )
+
+
+def _refuse_separator(folder: str) -> None:
+    if os.pathsep in folder:
+        raise PyramidionError(
+            f"the folder of the dictionaries, {folder}, has {os.pathsep!r} in its path, which fairseq reads as a list "
+            "of folders: rename it, or say with --data where a copy is"
+        )
+
+
+def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> None:
+    dictionary = task.source_dictionary
+    if given is None and is_byte_level(dictionary):
+        byte_level = _find_byte_level(task.cfg.data, checkpoint_folder)
+        for path in byte_level.values():
+            _check_place(path)
+        with open_dict(cfg):
+            cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
+            cfg.tokenizer = None
+        return
+    wanted = given is not None or any(symbol.startswith(BLANK) for symbol in dictionary.symbols)
+    path = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
+    if path is not None:
+        _check_place(path)
+        _check_pieces(SentencepieceTokenizer.from_file(dictionary, path), path)
+    bpe = {"_name": "sentencepiece", "sentencepiece_model": path, "sentencepiece_enable_sampling": False}
+    with open_dict(cfg):
+        cfg.bpe = OmegaConf.create({**bpe, "sentencepiece_alpha": None}) if path else None
+        cfg.tokenizer = None
+    if path is None:
+        build_tokenizer(dictionary, None)
+
+
+def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
+    recorded = vocabularies.sentencepiece_of(cfg.get("bpe"))
+    folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
+    found = recorded or next(vocabularies.sentencepiece_in(folders), None)
+    if found:
+        return found
+    raise PyramidionError(
+        f"no {vocabularies.SENTENCEPIECE[0]} in {', '.join(dict.fromkeys(folders))}: say with --sentencepiece-model "
+        "where it is"
+    )
+
+
+def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
+    """The files of a GPT-2 BPE, as ``pyramidion-convert bart`` writes them."""
+    folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
+    for folder in folders:
+        files = {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"}
+        paths = {option: os.path.join(folder, name) for option, name in files.items()}
+        if all(map(os.path.isfile, paths.values())):
+            return paths
+    raise PyramidionError(
+        f"the dictionary has the numbers of GPT-2's tokens, but no encoder.json with vocab.bpe is in "
+        f"{', '.join(dict.fromkeys(folders))}: put both beside the checkpoint"
+    )
+
+
+def _check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
+    pieces = tokenizer.pieces
+    known = sum(piece in tokenizer.dictionary.indices for piece in pieces)
+    if 2 * known < len(pieces):
+        raise PyramidionError(
+            f"{path} is another model's: the dictionary has {known} of its {len(pieces)} pieces; say with "
+            "--sentencepiece-model where the right one is"
+        )
+    if 10 * known < 9 * len(pieces):  # a vocabulary with a threshold lacks a few
+        logger.warning(
+            f"{path} may be another model's: the dictionary lacks {len(pieces) - known} of its {len(pieces)} pieces"
+        )

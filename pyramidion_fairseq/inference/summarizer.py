@@ -1,0 +1,251 @@
+"""``PyramidionModel.from_pretrained(...)``: summaries from Python, with their sources if asked for."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Callable, Iterable, Iterator, Sequence
+
+import torch
+from fairseq import utils
+from fairseq.hub_utils import GeneratorHubInterface
+from omegaconf import open_dict
+from torch import Tensor
+
+from ..apps.explain.attention import read_summaries, recorded_encodings
+from ..apps.explain.explanation import explain_summary
+from ..apps.explain.facts import describe
+from ..apps.explain.record import ModelRecord, Provenance, read_records
+from ..apps.explain.types import Explanation, ModelFacts
+from ..errors import PyramidionError
+from ..generation import check_lengths
+from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
+from .batching import batches_by_length
+
+logger = logging.getLogger(__name__)
+
+#: Words of a document that are listed in its explanation, if the model does not read more.
+MOST_WORDS = 50_000
+#: Documents that a stream reads ahead, to batch them by length.
+BUFFER = 256
+#: The paper's settings for arXiv and PubMed (Appendix D); the lengths are in tokens.
+DEFAULTS = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_a": 0.0, "max_len_b": 966}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A document's summary."""
+
+    text: str
+    score: float | None
+    """Log probability (base e) over length to the power of ``lenpen``; None where there was nothing to summarise."""
+    tokens: tuple[int, ...]
+    """Ids in the target dictionary, without ``</s>``."""
+    provenance: Provenance | None = None
+    """Where it came from, if asked for."""
+
+    def explain(self) -> Explanation:
+        """The provenance in words.
+
+        Raises:
+            PyramidionError: there is none.
+        """
+        if self.provenance is None:
+            raise PyramidionError("this summary has no provenance: its document is empty, or none was asked for")
+        return explain_summary(self.provenance, self.score)
+
+
+class PyramidionHubInterface(GeneratorHubInterface):
+    """fairseq's interface, with :meth:`summarize`.
+
+    Args:
+        cfg: options of the (last) checkpoint.
+        task: gives the dictionaries.
+        models: the ensemble.
+    """
+
+    def __init__(self, cfg: Any, task: Any, models: Sequence[Any]):
+        super().__init__(cfg, task, models)
+        self._text_tokenizers: tuple[Tokenizer, Tokenizer] | None = None
+        self._facts: ModelFacts | None = None
+        #: Options of generation that come with the model; those of a call go before them.
+        self.generation_settings: dict[str, Any] = {}
+
+    def summarize(
+        self,
+        documents: str | Document | Iterable[str | Document],
+        with_provenance: bool = False,
+        *,
+        batch_size: int = 8,
+        max_tokens: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        **generation: Any,
+    ) -> list[Summary]:
+        """Summarise documents of any length: one summary for each, in their order.
+
+        Documents are read up to the model's length; of an empty one the summary is empty.
+
+        Args:
+            documents: texts or :class:`~pyramidion_fairseq.text.Document`; a single one counts as a list of one.
+            with_provenance: say where each summary came from.
+            batch_size: documents in a batch, at most.
+            max_tokens: padded tokens in a batch, at most; a longer document makes a batch of its own.
+            progress: called after each batch with the number of documents in it.
+            **generation: fairseq's options of generation. The defaults are the model's own (``generation.json`` beside
+                the checkpoint), then the paper's: beam 2, lenpen 1, min_len 72 (less where the longest summary is
+                shorter), max_len_b 966.
+
+        Raises:
+            PyramidionError: an unknown option, a ``min_len`` above the longest length, no tokenizer, or too small a
+                memory for a document.
+        """
+        if isinstance(documents, (str, Document)):
+            documents = [documents]
+        options = dict(batch_size=batch_size, max_tokens=max_tokens, progress=progress)
+        return list(self.summarize_stream(documents, with_provenance, **options, **generation))
+
+    def summarize_stream(
+        self,
+        documents: Iterable[str | Document],
+        with_provenance: bool = False,
+        *,
+        batch_size: int = 8,
+        max_tokens: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        buffer: int | None = None,
+        **generation: Any,
+    ) -> Iterator[Summary]:
+        """As :meth:`summarize`, but lazily: ``buffer`` documents (256) are read and summarised at a time."""
+        buffer = BUFFER if buffer is None else buffer
+        if batch_size < 1 or buffer < 1 or (max_tokens is not None and max_tokens < 1):
+            raise PyramidionError(
+                f"sizes must be at least 1, got batch_size {batch_size}, max_tokens {max_tokens} and buffer {buffer}"
+            )
+        generator = self._build_generator(generation)
+        source, _ = self._tokenizers()
+        documents = iter(documents)
+        while True:
+            sources = [self._read(document, source) for document in islice(documents, buffer)]
+            if not sources:
+                return
+            summaries: dict[int, Summary] = {}
+            lengths = [len(tokens.tokens) + 1 for _, _, tokens in sources]
+            for batch in batches_by_length(lengths, batch_size, max_tokens):
+                readable = [index for index in batch if sources[index][2].tokens]
+                found = self._summarize_batch([sources[index] for index in readable], generator, with_provenance)
+                summaries.update(zip(readable, found))
+                if progress is not None:
+                    progress(len(batch))
+            yield from (summaries.get(index, Summary("", None, ())) for index in range(len(sources)))
+
+    def explain(self, documents: str | Document | Iterable[str | Document], **options: Any) -> list[Explanation]:
+        """Summarise documents and say where each word came from; options as of :meth:`summarize`.
+
+        Raises:
+            PyramidionError: a document is empty.
+        """
+        return [summary.explain() for summary in self.summarize(documents, with_provenance=True, **options)]
+
+    @property
+    def max_source_length(self) -> int:
+        """Tokens of a document that the models read, ``</s>`` counted; the rest is cut off."""
+        return self.max_positions[0]
+
+    def _read(self, document: str | Document, tokenizer: Tokenizer) -> tuple[Document, Words, TokenizedText]:
+        if isinstance(document, str):
+            document = Document.from_text(document)
+        if not isinstance(document, Document):
+            raise PyramidionError(f"a document is a text, not {type(document).__name__}")
+        bos = getattr(self.task, "bos", None)
+        limit = self.max_source_length - 1 - (bos is not None)  # and </s>
+        words = split_document(document, max(MOST_WORDS, limit))
+        tokens = tokenizer.encode(words.document.words, words.document.space_after, limit)
+        if bos is not None and tokens.tokens:  # <s> counts as part of the first word
+            tokens = replace(tokens, tokens=(bos, *tokens.tokens), token_words=(0, *tokens.token_words))
+        return document, words, tokens
+
+    def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
+        """Of documents and of summaries."""
+        if self._text_tokenizers is None:
+            if self.tokenizer is not None:
+                raise PyramidionError("summaries take sentencepiece models or no bpe at all, and no --tokenizer")
+            self._text_tokenizers = build_tokenizer(self.src_dict, self.bpe), build_tokenizer(self.tgt_dict, self.bpe)
+        return self._text_tokenizers
+
+    def _build_generator(self, generation: dict[str, Any]) -> Any:
+        options = copy.deepcopy(self.cfg.generation)
+        unknown = sorted(set(generation) - set(options))
+        if unknown:
+            raise PyramidionError(f"no such option of generation: {', '.join(unknown)}")
+        chosen = {**DEFAULTS, **self.generation_settings, **generation}
+        longest = min(int(chosen["max_len_b"]), self.max_positions[1] - 1)
+        if longest < 1 or chosen["beam"] < 1:
+            raise PyramidionError(
+                f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}"
+            )
+        if "min_len" not in generation:
+            chosen["min_len"] = min(chosen["min_len"], longest)
+        with open_dict(options):
+            options.update(chosen)
+        check_lengths(options, self.max_positions[1])
+        return self.task.build_generator(self.models, options)
+
+    def _summarize_batch(self, sources: list, generator: Any, with_provenance: bool) -> list[Summary]:
+        if not sources:
+            return []
+        try:
+            return self._generate(sources, generator, with_provenance)
+        except RuntimeError as error:
+            if not (isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)):
+                raise
+            if len(sources) == 1:
+                raise PyramidionError(
+                    f"memory on {self.device} is too small for a document of {len(sources[0][2].tokens) + 1} tokens"
+                ) from None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        logger.warning(f"out of memory with {len(sources)} documents in a batch: going on with half as many")
+        half = len(sources) // 2
+        parts = sources[:half], sources[half:]
+        return [summary for part in parts for summary in self._summarize_batch(part, generator, with_provenance)]
+
+    @torch.no_grad()
+    def _generate(self, sources: list, generator: Any, with_provenance: bool) -> list[Summary]:
+        eos, pad = self.tgt_dict.eos(), self.tgt_dict.pad()
+        rows = [torch.tensor([*tokens.tokens, self.src_dict.eos()]) for _, _, tokens in sources]
+        batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.src_dict.pad())
+        lengths = torch.tensor([len(row) for row in rows])
+        sample = {"id": torch.arange(len(rows)), "net_input": {"src_tokens": batch, "src_lengths": lengths}}
+        sample = utils.apply_to_sample(lambda tensor: tensor.to(self.device), sample)
+        with recorded_encodings(self.models if with_provenance else []) as encodings:
+            best = [hypotheses[0] for hypotheses in self.task.inference_step(generator, self.models, sample)]
+        outputs = [hypothesis["tokens"] for hypothesis in best]
+        records: Iterable[Any] = [None] * len(best)
+        if with_provenance:
+            steps = [len(output) for output in outputs]
+            padded = torch.nn.utils.rnn.pad_sequence(outputs, batch_first=True, padding_value=pad)
+            records = zip(*(self._records(*pair, padded, steps) for pair in zip(self.models, encodings)))
+        return [self._finish(*parts, eos) for parts in zip(sources, best, records)]
+
+    def _records(self, model: Any, encoder_out: dict, tokens: Tensor, steps: list[int]) -> list[ModelRecord]:
+        if not hasattr(model.encoder, "poolings"):
+            raise PyramidionError(f"{type(model).__name__} is no PyramidionModel and has no record of what it read")
+        attention, copies = read_summaries(model.decoder, tokens, encoder_out, self.tgt_dict.eos())
+        return read_records(model.encoder, encoder_out, attention, steps, copies)
+
+    def _finish(self, source: tuple, hypothesis: dict, records: tuple | None, eos: int) -> Summary:
+        document, words, tokens = source
+        ids = [token for token in hypothesis["tokens"].tolist() if token != eos]
+        decoded = self._tokenizers()[1].decode(ids)
+        provenance = None
+        if records is not None:
+            if self._facts is None:
+                self._facts = describe(list(self.models), str(getattr(self.cfg.model, "_name", "pyramidion")))
+            title = " ".join(tidy(document.title or "").split()) or None
+            reference = " ".join(tidy(document.reference or "").split()) or None
+            provenance = Provenance(
+                words.document, words.left_out, title, tokens, decoded, records, self._facts, reference
+            )
+        return Summary(decoded.text, float(hypothesis["score"]), tuple(ids), provenance)

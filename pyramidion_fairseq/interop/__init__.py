@@ -1,0 +1,1 @@
+"""Models of other code: published checkpoints, BART, and directories for transformers."""

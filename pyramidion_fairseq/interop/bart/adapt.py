@@ -1,0 +1,157 @@
+"""A checkpoint's tensors made to fit a model that is longer, sparser or pooled: at load time and in conversion."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import PyramidionError
+from .lengthen import spread_globals, spread_scorer, tile_positions
+
+logger = logging.getLogger(__name__)
+
+_GLOBALS = "encoder.global_embeddings.weight"
+_EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder.output_projection.weight")
+_HEADS = "classification_heads."
+_POINTER = "decoder.pointer."
+
+
+class Change(NamedTuple):
+    """One thing that was done to a state dict."""
+
+    names: tuple[str, ...]
+    """The tensors."""
+    kind: str
+    """"tiled", "cut", "new" or "left out"."""
+    text: str
+    """What was done, one line for people."""
+
+
+def adapt_state(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+    """Make a state dict fit a model, in place, where that is a matter of length, global tokens, scorers or a pointer.
+
+    Positions are repeated or cut to the model's length; global tokens and scorers that the checkpoint lacks are made
+    (see :mod:`.lengthen`); a pointer that it lacks starts as in a new model; the row of ``<mask>`` goes where the
+    dictionary has none, as in fairseq's BART; classification heads go. Everything else stays as it is, so that loading
+    remains strict about it. A checkpoint that fits is not changed.
+
+    Args:
+        model: a :class:`~pyramidion_fairseq.models.PyramidionModel` that the tensors are for.
+        state: by fairseq's names.
+
+    Returns:
+        What was done, in order.
+
+    Raises:
+        PyramidionError: the vocabularies differ, or the checkpoint has a pointer and the model has none.
+    """
+    changes = [
+        *_leave_out_heads(state),
+        *_new_globals(model, state),  # first: they are made of the old positions and of <mask>
+        *_fit_vocabulary(model, state),
+        *_fit_positions(model, state),
+        *_new_scorers(model, state),
+        *_new_pointer(model, state),
+    ]
+    for change in changes:
+        logger.info(change.text)
+    return changes
+
+
+def _leave_out_heads(state: dict[str, Tensor]) -> list[Change]:
+    heads = tuple(name for name in state if name.startswith(_HEADS))
+    for name in heads:
+        del state[name]
+    return [Change(heads, "left out", f"left out {len(heads)} tensors of classification heads")] if heads else []
+
+
+def _fit_vocabulary(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+    dictionary, embedding = model.encoder.dictionary, state.get(_EMBEDDINGS[0])
+    if embedding is None or embedding.size(0) == len(dictionary):
+        return []
+    if embedding.size(0) != len(dictionary) + 1 or "<mask>" in dictionary:
+        _refuse(
+            f"the checkpoint has {embedding.size(0):,} symbols, the data's dictionary {len(dictionary):,}: prepare "
+            "the data with the checkpoint's dictionary (fairseq-preprocess --srcdict)"
+        )
+    names = tuple(name for name in (*_EMBEDDINGS, "encoder.output_projection.weight") if name in state)
+    for name in names:
+        state[name] = state[name][:-1]
+    return [Change(names, "cut", "the dictionary has no <mask>: its row of the embedding is left out")]
+
+
+def _new_globals(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+    tokens, positions = state.get(_EMBEDDINGS[0]), state.get("encoder.embed_positions.weight")
+    if not model.encoder.num_globals or _GLOBALS in state or tokens is None or positions is None:
+        return []
+    dictionary, offset = model.encoder.dictionary, model.encoder.padding_idx + 1
+    if "<mask>" in dictionary:
+        source, mask = "<mask>", tokens[dictionary.index("<mask>")]
+    elif tokens.size(0) == len(dictionary) + 1:  # its row is about to go
+        source, mask = "<mask>", tokens[-1]
+    else:
+        source, mask = "the mean embedding", tokens.mean(dim=0, dtype=torch.float32).to(tokens.dtype)
+    scale = model.encoder.embed_scale
+    state[_GLOBALS] = spread_globals(positions[offset:], scale * tokens[dictionary.bos()], scale * mask)
+    return [Change((_GLOBALS,), "new", f"new global tokens, of spread positions, <s> and {source}")]
+
+
+def _fit_positions(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+    changes = []
+    for side in (model.encoder, model.decoder):
+        name = ("encoder" if side is model.encoder else "decoder") + ".embed_positions.weight"
+        wanted = getattr(side.embed_positions, "weight", None)
+        if wanted is None or name not in state or state[name].size(0) == wanted.size(0):
+            continue
+        offset = side.padding_idx + 1
+        before, after = state[name].size(0) - offset, wanted.size(0) - offset
+        state[name] = tile_positions(state[name], wanted.size(0), offset)
+        kind, verb = ("tiled", "repeated") if after > before else ("cut", "cut")
+        changes.append(Change((name,), kind, f"{name}: {before:,} positions {verb} to {after:,}"))
+    return changes
+
+
+def _new_scorers(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+    changes = []
+    for layer, pooling in model.encoder.poolings.items():
+        prefix = f"encoder.poolings.{layer}.scorer."
+        if pooling.scorer is None or not list(pooling.scorer.parameters()):
+            continue
+        if any(name.startswith(prefix) for name in state):
+            continue
+        norm = f"encoder.layers.{int(layer) - 1}.final_layer_norm."
+        text = f"new scorer of the pooling after layer {layer}"
+        spreads = hasattr(pooling.scorer, "proj") and not model.encoder.cfg.encoder.normalize_before
+        if spreads and norm + "weight" in state:
+            spread_scorer(pooling.scorer, state[norm + "weight"], state[norm + "bias"])
+        changes.append(Change(_add_tensors(state, prefix, pooling.scorer), "new", text))
+    return changes
+
+
+def _new_pointer(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+    known = any(name.startswith(_POINTER) for name in state)
+    if known and model.decoder.pointer is None:
+        _refuse(
+            "the checkpoint copies words from the document, and this model does not: give it --pointer, or an --arch "
+            "that ends in _pointer"
+        )
+    if known or model.decoder.pointer is None or not state:
+        return []
+    names = _add_tensors(state, _POINTER, model.decoder.pointer)
+    return [Change(names, "new", "new gate of the pointer: the checkpoint has none, it is to be trained")]
+
+
+def _add_tensors(state: dict[str, Tensor], prefix: str, module: nn.Module) -> tuple[str, ...]:
+    """Add a module's tensors in the dtype of the others; their names."""
+    dtype = next(iter(state.values())).dtype
+    made = {prefix + name: value.detach().to(dtype) for name, value in module.state_dict().items()}
+    state.update(made)
+    return tuple(made)
+
+
+def _refuse(message: str) -> NoReturn:
+    logger.error(message)  # fairseq's trainer hides the exception's own words
+    raise PyramidionError(message)

@@ -1,0 +1,164 @@
+"""A pretrained BART as a checkpoint of ours, with its dictionary and BPE: what ``pyramidion-convert bart`` does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from argparse import Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from ... import vocabularies
+from ...checkpoints import save_checkpoint
+from ...compat import plain_options
+from ...config import PyramidionConfig, complete
+from ...errors import PyramidionError
+from ...models import PyramidionModel
+from ...schedule import PoolingSchedule
+from . import vocabulary
+from .adapt import Change, adapt_state
+from .options import SHAPE
+from .sources import Source
+
+logger = logging.getLogger(__name__)
+
+#: What fairseq reads of a checkpoint when it generates from it or fine-tunes it.
+FRESH = {
+    "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}},
+    "optimizer_history": [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}],
+}
+
+
+class Converted(NamedTuple):
+    """What :func:`convert` returns."""
+
+    checkpoint: dict[str, Any]
+    """With "model" and "cfg", as fairseq saves it."""
+    changes: list[Change]
+    """What of the model is not the pretrained one's."""
+    copied: list[str]
+    """The tensors that are, bit for bit."""
+
+
+def last_layers(lengths: list[int], layers: int) -> str:
+    """The schedule that pools to ``lengths`` after the last encoder layers: [2048, 512], 12 -> "11:2048,12:512".
+
+    Raises:
+        PyramidionError: there are more lengths than layers, or they do not descend.
+    """
+    first = layers - len(lengths) + 1
+    if first < 1:
+        raise PyramidionError(f"--pool-lengths names {len(lengths)} poolings, but the encoder has {layers} layers")
+    return str(PoolingSchedule.parse(",".join(f"{first + i}:{length}" for i, length in enumerate(lengths))))
+
+
+def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
+    """Convert a pretrained model.
+
+    Args:
+        source: the model.
+        changes: fields of :class:`~pyramidion_fairseq.config.PyramidionConfig` to set: lengths, attention, pooling.
+
+    Raises:
+        PyramidionError: a field is the weights' own, options contradict each other, or a tensor is missing, of
+            another shape or unknown.
+    """
+    for name in SHAPE:
+        if changes.get(name, source.options.get(name)) != source.options.get(name):
+            raise PyramidionError(
+                f"{name} of the pretrained model is {source.options.get(name)!r}, and cannot become {changes[name]!r}"
+            )
+    if changes.get("attention", "lsg") == "lsh" and source.options.get("attention") != "lsh":
+        raise PyramidionError("--attention lsh shares queries and keys: a pretrained model's cannot be used")
+    known = {field.name for field in fields(PyramidionConfig)} - {"_name"}
+    options = vars(complete(Namespace(**{k: v for k, v in {**source.options, **changes}.items() if k in known})))
+    try:
+        plain_options.check(options, source.state)  # before a model of that size is built
+    except plain_options.UnusableOptionError as error:
+        raise PyramidionError(str(error)) from None
+    dictionary = make_dictionary(source.symbols)
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    torch.manual_seed(1)
+    model = PyramidionModel.build_model(Namespace(**options), task).eval()
+    state = dict(source.state)
+    done = adapt_state(model, state)
+    fill_buffers(model, state)
+    check_tensors(model, state)
+    changed = {name for change in done for name in change.names}
+    return Converted(
+        make_checkpoint(options, state, source.symbols), done, [name for name in state if name not in changed]
+    )
+
+
+def make_dictionary(symbols: list[str]) -> Dictionary:
+    """fairseq's dictionary of these symbols."""
+    dictionary = Dictionary()
+    for symbol in symbols[len(vocabulary.SPECIALS) :]:
+        dictionary.add_symbol(symbol)
+    return dictionary
+
+
+def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], symbols: list[str]) -> dict[str, Any]:
+    """A checkpoint, with its dictionary, for ``fairseq-generate`` and ``--restore-file``, with ``--user-dir``."""
+    task = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target", "bpe": "gpt2"}
+    cfg = convert_namespace_to_omegaconf(Namespace(arch="pooled_transformer", **task, **options))
+    cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    extra_state = {**FRESH["extra_state"], vocabularies.KEY: vocabularies.describe(symbols, symbols)}
+    return {"args": None, "cfg": cfg, "model": state, **FRESH, "extra_state": extra_state}
+
+
+def fill_buffers(model: PyramidionModel, state: dict[str, Tensor]) -> None:
+    """Add the buffers of a model's own that no other code saves: those with sinusoidal positions."""
+    for name, tensor in model.state_dict().items():
+        if name.endswith("._float_tensor"):
+            state.setdefault(name, tensor)
+
+
+def check_tensors(model: PyramidionModel, state: Mapping[str, Tensor]) -> None:
+    """Raise PyramidionError where a tensor is missing, unknown, of another shape, or not finite."""
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    problems = [f"{name} is missing" for name in wanted if name not in state]
+    problems += [f"{name} is unknown" for name in state if name not in wanted]
+    for name, tensor in state.items():
+        if name in wanted and tensor.shape != wanted[name]:
+            problems.append(f"{name} is {tuple(tensor.shape)}, not {tuple(wanted[name])}")
+        elif not tensor.isfinite().all():
+            problems.append(f"{name} is not finite")
+    if problems:
+        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise PyramidionError("the tensors do not fit: " + "; ".join(problems[:3]) + more)
+
+
+def write(converted: Converted, source: Source, folder: Path) -> None:
+    """Write model.pt, dictionaries, BPE files and conversion.json, what became of every tensor, to a new folder.
+
+    Raises:
+        PyramidionError: the folder is there and not empty.
+        OSError: it cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PyramidionError(f"{folder} exists: remove it, or choose another name")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("dict.txt", "dict.source.txt", "dict.target.txt"):
+        vocabulary.write_dictionary(source.symbols, folder / name)
+    if source.bpe is not None:
+        vocabulary.write_bpe(source.bpe, folder)
+    report = json.dumps(describe(converted), indent=1)
+    (folder / "conversion.json").write_text(report + "\n", encoding="utf-8")
+    save_checkpoint(converted.checkpoint, folder / "model.pt")
+
+
+def describe(converted: Converted) -> dict[str, Any]:
+    """What became of every tensor, for conversion.json."""
+    state = converted.checkpoint["model"]
+    done = [{"kind": change.kind, "what": change.text, "tensors": list(change.names)} for change in converted.changes]
+    values = sum(state[name].numel() for name in converted.copied)
+    copied = {"kind": "copied", "what": f"{values:,} values, bit for bit", "tensors": converted.copied}
+    return {"options": converted.checkpoint["cfg"]["model"], "tensors": [copied, *done]}

@@ -1,0 +1,60 @@
+"""Names of BART's tensors: fairseq's and Hugging Face's differ in the embeddings alone."""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+import torch
+from torch import Tensor
+
+from ...errors import PyramidionError
+
+SHARED = "shared.weight"
+#: fairseq's copies of the one embedding.
+EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder.output_projection.weight")
+#: Hugging Face's, without the leading "model.".
+_COPIES = (SHARED, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+#: fairseq's buffers, and what a model of today has in them.
+_VERSIONS = {"encoder.version": 3.0, "decoder.version": 3.0}
+#: Buffers that hold nothing; models with sinusoidal positions have them.
+_FILLERS = ("encoder.embed_positions._float_tensor", "decoder.embed_positions._float_tensor")
+_HEADS = ("classification_head.", "qa_outputs.")
+
+
+def from_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a Hugging Face BART by fairseq's names, their values untouched.
+
+    Args:
+        state: of ``BartModel`` or ``BartForConditionalGeneration``, or of our own export.
+
+    Raises:
+        PyramidionError: there is no embedding, its copies differ, or logits have a bias, which fairseq has not.
+    """
+    short = {name[6:] if name.startswith("model.") else name: tensor for name, tensor in state.items()}
+    copies = [short.pop(name) for name in _COPIES if name in short]
+    if not copies:
+        raise PyramidionError("not a BART: it has no shared.weight")
+    if any(copy.shape != copies[0].shape or not torch.equal(copy, copies[0]) for copy in copies):
+        raise PyramidionError("the embeddings of documents, summaries and output differ: only shared ones can be used")
+    bias = short.pop("final_logits_bias", None)
+    if bias is not None and bias.any():
+        raise PyramidionError("final_logits_bias is not zero: fairseq's models have no such bias")
+    short = {("classification_heads." + n if n.startswith(_HEADS) else n): t for n, t in short.items()}
+    versions = {name: torch.tensor([value]) for name, value in _VERSIONS.items()}
+    return {**{name: copies[0] for name in EMBEDDINGS}, **short, **versions}
+
+
+def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`from_hugging_face`, for a model with one shared embedding.
+
+    Raises:
+        PyramidionError: the embeddings differ.
+    """
+    embeddings = [state[name] for name in EMBEDDINGS if name in state]
+    if not embeddings or any(not torch.equal(embedding, embeddings[0]) for embedding in embeddings):
+        raise PyramidionError(
+            "transformers' BART has one embedding for documents, summaries and output; here it is not"
+        )
+    left_out = {*EMBEDDINGS, *_VERSIONS, *_FILLERS}
+    rest = {"model." + name: tensor for name, tensor in state.items() if name not in left_out}
+    return {"model." + SHARED: embeddings[0], **rest}

@@ -1,0 +1,105 @@
+"""BART's options as ours, from fairseq's arguments or Hugging Face's config.json."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import fields
+from typing import Any, Mapping
+
+from ...config import PyramidionConfig, complete
+from ...errors import PyramidionError
+from ...models.architectures import ARCHITECTURES, fields_of
+
+#: Of fairseq's BART, what must be so where it is given: we have no counterpart.
+_REQUIRED = {
+    "encoder_normalize_before": False,
+    "decoder_normalize_before": False,
+    "encoder_learned_pos": True,
+    "decoder_learned_pos": True,
+    "share_all_embeddings": True,
+    "layernorm_embedding": True,
+    "no_token_positional_embeddings": False,
+    "no_cross_attention": False,
+    "cross_self_attention": False,
+    "adaptive_input": False,
+    "adaptive_softmax_cutoff": None,
+}
+#: Hugging Face's name -> ours.
+_NAMES = {
+    "encoder_layers": "encoder_layers",
+    "decoder_layers": "decoder_layers",
+    "encoder_ffn_dim": "encoder_ffn_embed_dim",
+    "decoder_ffn_dim": "decoder_ffn_embed_dim",
+    "encoder_attention_heads": "encoder_attention_heads",
+    "decoder_attention_heads": "decoder_attention_heads",
+    "dropout": "dropout",
+    "attention_dropout": "attention_dropout",
+    "activation_dropout": "activation_dropout",
+}
+_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
+#: Fields that are the pretrained weights' own: only what comes with them can be right.
+SHAPE = [
+    *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("layers", "embed_dim", "ffn_embed_dim")),
+    *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("attention_heads", "normalize_before")),
+    *("encoder_learned_pos", "decoder_learned_pos", "decoder_positions", "share_all_embeddings"),
+    *("share_decoder_input_output_embed", "no_scale_embedding", "layernorm_embedding", "activation_fn"),
+]
+
+
+def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a fairseq BART, or of a model of ours.
+
+    Args:
+        args: the arguments of the model, by name.
+
+    Raises:
+        PyramidionError: it is another kind of model.
+    """
+    arch = str(args.get("arch") or args.get("_name") or "")
+    if arch in ARCHITECTURES:
+        return vars(complete(Namespace(**args)))
+    if not (arch.startswith("bart") or arch.startswith("mbart")):
+        raise PyramidionError(f"not a BART: the checkpoint's architecture is {arch or 'not named'}")
+    for name, value in _REQUIRED.items():
+        if args.get(name, value) != value:
+            raise PyramidionError(f"cannot convert a BART with {name}={args[name]!r}: only {value!r} is supported")
+    for name in ("encoder_layerdrop", "decoder_layerdrop", "quant_noise_pq"):
+        if args.get(name):
+            raise PyramidionError(f"cannot convert a BART with {name}={args[name]!r}")
+    known = {field.name for field in fields(PyramidionConfig)} - {"_name"}
+    options = {**fields_of("bart_base_long"), **{k: v for k, v in args.items() if k in known and v is not None}}
+    options["activation_dropout"] = args.get("relu_dropout") or args.get("activation_dropout") or 0.0
+    return {**options, "decoder_positions": True, "share_decoder_input_output_embed": True, "prepend_bos": True}
+
+
+def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a Hugging Face BART's config.json, or of our own export's.
+
+    Raises:
+        PyramidionError: it is another kind of model.
+    """
+    if "pyramidion" in config:
+        return dict(config["pyramidion"])
+    if config.get("model_type") != "bart":
+        raise PyramidionError(f"not a BART: model_type is {config.get('model_type')!r}")
+    if config.get("normalize_before") or config.get("add_final_layer_norm"):
+        raise PyramidionError("cannot convert a BART with pre-norm layers")
+    if not config.get("normalize_embedding", True) or config.get("static_position_embeddings"):
+        raise PyramidionError("cannot convert a BART without layer norm after the embedding, or with fixed positions")
+    if config.get("encoder_layerdrop") or config.get("decoder_layerdrop"):
+        raise PyramidionError("cannot convert a BART with layer drop")
+    activation = config.get("activation_function", "gelu")
+    if activation not in _ACTIVATIONS:
+        raise PyramidionError(f"cannot convert a BART with activation_function={activation!r}")
+    options = {**fields_of("bart_base_long")}
+    options.update({ours: config[theirs] for theirs, ours in _NAMES.items() if config.get(theirs) is not None})
+    width, length = config["d_model"], config["max_position_embeddings"]
+    return {
+        **options,
+        "encoder_embed_dim": width,
+        "decoder_embed_dim": width,
+        "activation_fn": _ACTIVATIONS[activation],
+        "no_scale_embedding": not config.get("scale_embedding", False),
+        "max_source_positions": length,
+        "max_target_positions": length,
+    }

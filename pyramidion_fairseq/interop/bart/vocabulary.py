@@ -1,0 +1,163 @@
+"""Byte-level BPE vocabularies: fairseq's dict.txt, encoder.json and vocab.bpe; Hugging Face's vocab.json, merges.txt.
+
+fairseq's BART numbers GPT-2's own token numbers anew: the symbol "31414" of dict.txt is token 31414 of GPT-2, and its
+line decides the row of the embedding. Hugging Face's vocab.json maps the token's text to that row. GPT-2's numbers
+follow from its merges, so that either can be made of the other.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...errors import PyramidionError
+from ...utils.files import check_regular
+
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+END_OF_TEXT = "<|endoftext|>"
+_HEADER = "#version: 0.2"
+
+
+class Bpe(NamedTuple):
+    """A byte-level BPE."""
+
+    numbers: dict[str, int]
+    """GPT-2's number of every token: encoder.json."""
+    merges: list[str]
+    """"left right", in the order of vocab.bpe."""
+
+
+def byte_symbols() -> list[str]:
+    """The 256 characters that stand for bytes, in GPT-2's order of tokens: printable bytes stand for themselves."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(len(others))]
+
+
+def numbers_of(merges: list[str]) -> dict[str, int]:
+    """GPT-2's encoder.json from its merges: the bytes, then what each merge makes, then the end of text."""
+    tokens = [*byte_symbols(), *("".join(merge.split()) for merge in merges), END_OF_TEXT]
+    return {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+
+
+def read_merges(path: Path) -> list[str]:
+    """The merges of vocab.bpe or merges.txt."""
+    check_regular(path)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [line for line in lines if line and not line.startswith("#version")]
+
+
+def find_bpe(folder: Path) -> Bpe | None:
+    """The BPE in a folder: encoder.json with vocab.bpe, or merges.txt, or tokenizer.json; None where there is none."""
+    if (folder / "encoder.json").is_file() and (folder / "vocab.bpe").is_file():
+        return Bpe(read_json(folder / "encoder.json"), read_merges(folder / "vocab.bpe"))
+    for name in ("merges.txt", "vocab.bpe"):
+        if (folder / name).is_file():
+            merges = read_merges(folder / name)
+            return Bpe(numbers_of(merges), merges)
+    if (folder / "tokenizer.json").is_file():
+        merges = read_json(folder / "tokenizer.json")["model"].get("merges", [])
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+        return Bpe(numbers_of(merges), merges)
+    return None
+
+
+def write_bpe(bpe: Bpe, folder: Path) -> None:
+    """encoder.json and vocab.bpe, as fairseq's ``--bpe gpt2`` reads them."""
+    (folder / "encoder.json").write_text(json.dumps(bpe.numbers), encoding="utf-8")
+    write_merges(bpe, folder / "vocab.bpe")
+
+
+def write_merges(bpe: Bpe, path: Path) -> None:
+    """vocab.bpe or merges.txt."""
+    path.write_text("\n".join([_HEADER, *bpe.merges, ""]), encoding="utf-8")
+
+
+def hugging_face_rows(folder: Path) -> dict[str, int]:
+    """Token -> row of the embedding, of vocab.json or tokenizer.json, added tokens included.
+
+    Raises:
+        PyramidionError: neither file is there.
+    """
+    if (folder / "vocab.json").is_file():
+        rows = dict(read_json(folder / "vocab.json"))
+        if (folder / "added_tokens.json").is_file():
+            rows.update(read_json(folder / "added_tokens.json"))
+        return rows
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = read_json(folder / "tokenizer.json")
+        added = {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens", [])}
+        return {**tokenizer["model"]["vocab"], **added}
+    raise PyramidionError(f"{folder} has no vocabulary: neither vocab.json nor tokenizer.json")
+
+
+def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[str]:
+    """fairseq's symbols in the order of the embedding's rows, the four special ones included.
+
+    A token of GPT-2 gets its number as its symbol, another its text; a row without a token gets a made-up name, as
+    BART's own dictionary has some. Rows beyond ``size`` are left out: checkpoints fine-tuned with fairseq lack that of
+    ``<mask>``.
+
+    Raises:
+        PyramidionError: the special symbols stand elsewhere than in fairseq, or two rows would share a symbol.
+    """
+    tokens = {row: token for token, row in rows.items()}
+    if [tokens.get(row) for row in range(4)] != list(SPECIALS):
+        raise PyramidionError(f"rows 0 to 3 of the embedding must be {' '.join(SPECIALS)}, as in BART")
+    symbols = list(SPECIALS)
+    for row in range(4, size):
+        token = tokens.get(row, f"unused{row}")
+        known = bpe is not None and token in bpe.numbers
+        symbols.append(str(bpe.numbers[token]) if known else token)
+    doubled = len(symbols) - len(set(symbols))
+    if doubled or any(symbol.split() != [symbol] for symbol in symbols):
+        raise PyramidionError(
+            f"the vocabulary cannot be a fairseq dictionary: {doubled} symbols twice, or with spaces"
+        )
+    return symbols
+
+
+def rows_from_symbols(symbols: list[str], bpe: Bpe) -> dict[str, int]:
+    """The inverse of :func:`symbols_from_rows`: Hugging Face's vocab.json."""
+    tokens = {str(number): token for token, number in bpe.numbers.items()}
+    return {tokens.get(symbol, symbol): row for row, symbol in enumerate(symbols)}
+
+
+def read_dictionary(path: Path) -> list[str]:
+    """The symbols of fairseq's dict.txt in order, the four special ones first.
+
+    Raises:
+        PyramidionError: a line is not "symbol count", or it is no regular file.
+    """
+    check_regular(path)
+    symbols = list(SPECIALS)
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line.strip():
+            continue
+        symbol, separator, count = line.rstrip().rpartition(" ")
+        if not separator or not count.isdigit():
+            raise PyramidionError(f"{path}: {line[:50]!r} is not of the form 'symbol count'")
+        symbols.append(symbol)
+    return symbols
+
+
+def write_dictionary(symbols: list[str], path: Path) -> None:
+    """dict.txt; the special symbols are fairseq's own and not written."""
+    path.write_text("".join(f"{symbol} 1\n" for symbol in symbols[len(SPECIALS) :]), encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        PyramidionError: the file holds none, or is no regular file.
+    """
+    check_regular(path)
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise PyramidionError(f"{path} is no JSON: {error}") from None
+    if not isinstance(read, dict):
+        raise PyramidionError(f"{path} cannot be read: it is no JSON object")
+    return read

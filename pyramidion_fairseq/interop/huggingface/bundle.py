@@ -1,0 +1,109 @@
+"""The source files that a model needs, copied beside it: transformers takes modules of one flat folder only.
+
+``pyramidion_fairseq/functional/attention/lsg.py`` becomes ``functional_attention_lsg.py``; its relative imports are
+rewritten to match, and names that a package re-exports are imported from the file that defines them. Nothing else
+changes.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from pathlib import Path
+
+from ...attention import ATTENTIONS
+from ...poolers import POOLERS
+from ...scorers import SCORERS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_PACKAGE = __name__.split(".")[0]
+_START = "huggingface.modeling_pyramidion"
+_CONFIGURATION = "configuration_pyramidion.py"
+#: Files of this folder keep their names.
+_OWN = "huggingface."
+
+
+def bundle(attention: str, scorer: str, pooler: str) -> dict[str, str]:
+    """File name -> source, for a model with these variants.
+
+    Args:
+        attention, scorer, pooler: names in the registries; their files register themselves when imported.
+    """
+    chosen = ((ATTENTIONS, attention), (SCORERS, scorer), (POOLERS, pooler))
+    variants = [registry.get(name) for registry, name in chosen]
+    sources: dict[str, str] = {}
+    waiting = [_START, *(_short(variant.__module__) for variant in variants)]
+    while waiting:
+        module = waiting.pop()
+        if flat_name(module) + ".py" not in sources:
+            text, needed = _flatten(module)
+            sources[flat_name(module) + ".py"] = text
+            waiting += needed
+    start = flat_name(_START) + ".py"
+    others = sorted(Path(name).stem for name in sources if name != start)
+    # Older releases of transformers copy only what this file names itself; variants register themselves so, too.
+    imports = [f"from .{name} import __name__ as _{name}" for name in others]
+    sources[start] += "\n".join(["\n", "# All files of this model:", *imports, ""])
+    # transformers remembers the model's class by the configuration's, and that by its file's content: two directories
+    # with different code must differ there, or one process would use the first one's code for both.
+    digest = hashlib.sha256("".join(f"{name}\n{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
+    sources[_CONFIGURATION] += f"\n\n# Of the code with SHA-256 {digest}\n"
+    return sources
+
+
+def flat_name(module: str) -> str:
+    """ "functional.attention.lsg" -> "functional_attention_lsg"."""
+    return (module[len(_OWN) :] if module.startswith(_OWN) else module).replace(".", "_")
+
+
+def _short(module: str) -> str:
+    """Without the package's name."""
+    return module[len(_PACKAGE) + 1 :]
+
+
+def _file(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _flatten(module: str) -> tuple[str, list[str]]:
+    """A file's source with flat imports, and the modules that it imports."""
+    text = _file(module).read_text(encoding="utf-8")
+    lines, needed = text.splitlines(keepends=True), []
+    for node in reversed(list(_relative_imports(text))):
+        imports: dict[str, list[str]] = {}
+        for alias in node.names:
+            origin = _origin(_absolute(module, node), alias.name)
+            renamed = f" as {alias.asname}" if alias.asname else ""
+            imports.setdefault(origin, []).append(alias.name + renamed)
+        needed += imports
+        lines[node.lineno - 1 : node.end_lineno] = [
+            f"from .{flat_name(origin)} import {', '.join(names)}\n" for origin, names in imports.items()
+        ]
+    return "".join(lines), needed
+
+
+def _relative_imports(text: str):
+    return (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom) and node.level)
+
+
+def _absolute(module: str, node: ast.ImportFrom) -> str:
+    """The module that a relative import names, from the package's root."""
+    is_package = _file(module).name == "__init__.py"
+    parents = module.split(".") if is_package else module.split(".")[:-1]
+    parents = parents[: len(parents) - (node.level - 1)]
+    return ".".join([*parents, *([node.module] if node.module else [])])
+
+
+def _origin(module: str, name: str) -> str:
+    """The module that defines a name, which ``module`` may only re-export.
+
+    Raises:
+        ImportError: a package does not import the name, or it is a module: those cannot be flattened.
+    """
+    if _file(module).name != "__init__.py":
+        return module
+    for node in _relative_imports(_file(module).read_text(encoding="utf-8")):
+        if name in {alias.asname or alias.name for alias in node.names}:
+            return _origin(_absolute(module, node), name)
+    raise ImportError(f"{module} does not import {name} from a file of its own")

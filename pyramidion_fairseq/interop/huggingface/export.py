@@ -1,0 +1,188 @@
+"""A checkpoint of ours as a directory that transformers loads: what ``pyramidion-convert huggingface`` writes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from argparse import Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Mapping
+
+from ... import vocabularies
+from ...checkpoints import load_checkpoint
+from ...config import PyramidionConfig, complete
+from ...errors import PyramidionError, reading
+from ...models import PyramidionModel
+from ...models.architectures import ARCHITECTURES, config_of
+from ..bart import names, vocabulary
+from ..bart.convert import check_tensors, fill_buffers, make_dictionary
+from ..bart.sources import import_safetensors
+from .bundle import bundle
+from .card import model_card
+
+logger = logging.getLogger(__name__)
+
+#: Defaults of generation, by fairseq's names: the paper's of Table 3.
+GENERATION: dict[str, Any] = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_b": 966, "no_repeat_ngram_size": 0}
+_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gelu_fast": "gelu_new", "tanh": "tanh"}
+_CLASSES = {
+    "AutoConfig": "configuration_pyramidion.PyramidionBartConfig",
+    "AutoModel": "modeling_pyramidion.PyramidionBartModel",
+    "AutoModelForSeq2SeqLM": "modeling_pyramidion.PyramidionBartForConditionalGeneration",
+}
+
+
+def export(
+    checkpoint: Path,
+    folder: Path,
+    generation: Mapping[str, Any] = GENERATION,
+    dictionary: Path | None = None,
+    bpe: Path | None = None,
+) -> None:
+    """Write the directory.
+
+    Args:
+        checkpoint: of one of our architectures.
+        folder: to write; must not exist or be empty.
+        generation: see :data:`GENERATION`.
+        dictionary: dict.txt; by default dict.txt or dict.source.txt beside the checkpoint.
+        bpe: folder with encoder.json and vocab.bpe; by default the checkpoint's.
+
+    Raises:
+        PyramidionError: transformers' BART cannot express the model, or something is missing.
+        OSError: something cannot be read or written.
+    """
+    safetensors = import_safetensors()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PyramidionError(f"{folder} exists: remove it, or choose another name")
+    with reading(checkpoint, "exported"):
+        state = load_checkpoint(checkpoint)
+        options = read_options(state)
+        place = dictionary or _beside(checkpoint)
+        symbols = vocabulary.read_dictionary(place)
+        remedy = "say with --dictionary where its own is"
+        vocabularies.check_symbols(state.get("extra_state"), symbols, str(checkpoint), str(place), remedy)
+        weights = named_weights(options, state["model"], symbols)
+        dtype = str(next(iter(weights.values())).dtype).split(".")[-1]
+        config = make_config(options, len(symbols), dtype)
+        found = vocabulary.find_bpe(bpe or checkpoint.parent)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in bundle(options["attention"], options["scorer"], options["pooler"]).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "generation_config.json", make_generation(options, generation))
+    if found is None:
+        logger.warning("no BPE beside the checkpoint: the directory gets no tokenizer (--bpe)")
+        vocabulary.write_dictionary(symbols, folder / "dict.txt")
+    else:
+        _write_tokenizer(folder, symbols, found, options)
+    parameters = sum(tensor.numel() for tensor in weights.values())
+    card = model_card(options, generation, parameters, found is not None)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    safetensors.save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
+
+
+def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of a checkpoint's model; what an older one lacks from its architecture.
+
+    Raises:
+        PyramidionError: it is no model of ours, or transformers' BART decoder cannot be it.
+    """
+    cfg = checkpoint.get("cfg") or {}
+    given = dict(cfg.get("model") or {}) or vars(checkpoint.get("args") or Namespace())
+    arch = given.get("_name") or given.get("arch")
+    if arch not in ARCHITECTURES:
+        raise PyramidionError(f"not a checkpoint of ours: its architecture is {arch or 'not named'}")
+    defaults = {field.name: field.default for field in fields(config_of(arch)) if field.name != "_name"}
+    options = vars(complete(Namespace(**{**defaults, **given})))
+    options = {field.name: options[field.name] for field in fields(PyramidionConfig) if field.name != "_name"}
+    if options["pointer"]:
+        raise PyramidionError("transformers' BART cannot copy words from the document, as this model does (--pointer)")
+    for name, value in (("share_all_embeddings", True), ("decoder_normalize_before", False)):
+        if options[name] != value:
+            raise PyramidionError(f"transformers' BART has no {name}={options[name]}")
+    if options["encoder_normalize_before"] or options["encoder_embed_dim"] != options["decoder_embed_dim"]:
+        raise PyramidionError("transformers' BART has layer norms after its blocks, and one width")
+    if options["activation_fn"] not in _ACTIVATIONS:
+        raise PyramidionError(f"transformers has no activation {options['activation_fn']!r}")
+    return options
+
+
+def named_weights(options: Mapping[str, Any], state: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
+    """The tensors by transformers' names, checked against the model; copies, contiguous, as safetensors wants them."""
+    symbols = make_dictionary(symbols)
+    task = Namespace(source_dictionary=symbols, target_dictionary=symbols)
+    model = PyramidionModel.build_model(Namespace(**options), task)
+    state = dict(state)
+    fill_buffers(model, state)
+    check_tensors(model, state)
+    return {name: tensor.contiguous().clone() for name, tensor in names.to_hugging_face(state).items()}
+
+
+def make_config(options: dict[str, Any], size: int, dtype: str) -> dict[str, Any]:
+    """config.json."""
+    return {
+        "architectures": [_CLASSES["AutoModelForSeq2SeqLM"].split(".")[1]],
+        "auto_map": _CLASSES,
+        "model_type": "pyramidion_bart",
+        "vocab_size": size,
+        "d_model": options["decoder_embed_dim"],
+        "max_position_embeddings": options["max_target_positions"],
+        **{f"{side}_layers": options[f"{side}_layers"] for side in ("encoder", "decoder")},
+        **{f"{side}_ffn_dim": options[f"{side}_ffn_embed_dim"] for side in ("encoder", "decoder")},
+        **{f"{side}_attention_heads": options[f"{side}_attention_heads"] for side in ("encoder", "decoder")},
+        "activation_function": _ACTIVATIONS[options["activation_fn"]],
+        **{name: options[name] for name in ("dropout", "attention_dropout", "activation_dropout")},
+        "scale_embedding": not options["no_scale_embedding"],
+        "is_encoder_decoder": True,
+        "tie_word_embeddings": True,
+        **{"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2},
+        "forced_eos_token_id": None,  # of generation, see generation_config.json
+        "dtype": dtype,
+        "torch_dtype": dtype,
+        "pyramidion": options,
+    }
+
+
+def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
+    """generation_config.json that does what fairseq-generate does with the same settings."""
+    longest = min(generation["max_len_b"], options["max_target_positions"] - 1)
+    return {
+        "num_beams": generation["beam"],
+        "length_penalty": float(generation["lenpen"]),
+        "early_stopping": True,
+        # transformers counts the </s> that generation starts from, and the last </s> in the longest length.
+        "min_length": generation["min_len"] + 1,
+        "max_length": longest + 2,
+        "no_repeat_ngram_size": generation["no_repeat_ngram_size"],
+        "suppress_tokens": [1],  # fairseq never generates padding
+        **({"forced_bos_token_id": 0} if options["prepend_bos"] else {}),
+        "forced_eos_token_id": 2,
+        **{"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2},
+    }
+
+
+def _write_tokenizer(folder: Path, symbols: list[str], bpe: vocabulary.Bpe, options: Mapping[str, Any]) -> None:
+    _write_json(folder / "vocab.json", vocabulary.rows_from_symbols(symbols, bpe))
+    vocabulary.write_merges(bpe, folder / "merges.txt")
+    settings = {"tokenizer_class": "BartTokenizer", "model_max_length": options["max_source_positions"]}
+    settings["add_prefix_space"] = False
+    mask = "<mask>" if "<mask>" in symbols else None
+    tokens = ("bos", "<s>"), ("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>"), ("sep", "</s>"), ("cls", "<s>")
+    # Checkpoints that were fine-tuned with fairseq lack that row; transformers would make one up beyond the embedding.
+    special = {f"{name}_token": token for name, token in (*tokens, ("mask", mask))}
+    _write_json(folder / "tokenizer_config.json", {**settings, **special})
+    _write_json(folder / "special_tokens_map.json", special)
+
+
+def _beside(checkpoint: Path) -> Path:
+    for name in ("dict.txt", "dict.source.txt"):
+        if (checkpoint.parent / name).is_file():
+            return checkpoint.parent / name
+    raise PyramidionError(f"no dict.txt or dict.source.txt beside {checkpoint}: give --dictionary")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,148 @@
+"""Checkpoints of other code, made ours: names and arguments mapped, weights unchanged."""
+
+from __future__ import annotations
+
+import ast
+import re
+from argparse import Namespace
+from dataclasses import fields
+from typing import Any, Mapping
+
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from .. import vocabularies
+from ..checkpoints import check_finite
+from ..config import PyramidionConfig, complete
+from ..errors import PyramidionError
+
+#: Arguments of the published code that must have these values where they are given: we have no counterpart.
+_REQUIRED = {
+    "encoder_pooling": "topk",
+    "encoder_pooling_arch": "linear",
+    "use_sparse_attn": "pooler",
+    "flip_right": 1,
+    "global_positions": 0,
+    "no_token_positional_embeddings": False,
+    "adaptive_input": False,
+    "no_cross_attention": False,
+    "cross_self_attention": False,
+    "merge_src_tgt_embed": False,
+    "adaptive_softmax_cutoff": None,
+}
+_SCORER = re.compile(r"encoder\.pooler\.scorer\.(\d+)\.(weight|bias)")
+
+
+def published_options(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Map the arguments of the authors' published code (applicaai/pyramidions) to ours.
+
+    Args:
+        args: the arguments by name, as a checkpoint's ``args`` has them.
+
+    Returns:
+        Fields of :class:`~pyramidion_fairseq.config.PyramidionConfig`.
+
+    Raises:
+        PyramidionError: an argument asks for something that our model does not have, or is malformed.
+    """
+    for name, value in _REQUIRED.items():
+        given = args.get(name, value)
+        if given != value:
+            raise PyramidionError(
+                f"cannot convert a published model with {name}={given!r}: only {value!r} is supported"
+            )
+    known = {field.name for field in fields(PyramidionConfig)}
+    options = {name: value for name, value in args.items() if name in known and value is not None}
+    options.update(
+        attention="blockwise",
+        pooler="successive_halving",
+        scorer="linear",
+        scorer_activation="sigmoid",
+        block_size=int(args.get("chunk_size") or args["max_source_positions"]),
+        pooling_schedule=_published_schedule(args["enc_layers_and_token_width"]),
+        softmax_base=float(args.get("topk_softmax_base", 20)),
+        score_order=not int(args.get("sort_back", 0)),
+        decoder_positions=not args.get("no_decoder_positional_embeddings", False),
+    )
+    complete(PyramidionConfig(**options))
+    return options
+
+
+def _published_schedule(text: str) -> str:
+    """Turn "{1: 2048, 2: 512}", layers counted from 0, into "2:2048,3:512"."""
+    try:
+        widths = ast.literal_eval(text)
+        return ",".join(f"{int(layer) + 1}:{int(width)}" for layer, width in sorted(widths.items()))
+    except (ValueError, SyntaxError, AttributeError, TypeError):
+        raise PyramidionError(f"enc_layers_and_token_width is not a dict of layers and lengths: {text!r}") from None
+
+
+def published_state(state: Mapping[str, Tensor], schedule: str) -> dict[str, Tensor]:
+    """Map the parameter names of the published code to ours; scorers of layers that do not pool are left out.
+
+    Args:
+        state: the published model's state dict.
+        schedule: our pooling schedule, from :func:`published_options`.
+
+    Raises:
+        PyramidionError: a layer that pools has no scorer.
+    """
+    pooling_layers = [step.split(":")[0] for step in schedule.split(",") if step]
+    converted: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        match = _SCORER.fullmatch(name)
+        if match is None:
+            converted[name] = tensor
+        elif str(int(match.group(1)) + 1) in pooling_layers:
+            converted[f"encoder.poolings.{int(match.group(1)) + 1}.scorer.proj.{match.group(2)}"] = tensor
+    for layer in pooling_layers:
+        if f"encoder.poolings.{layer}.scorer.proj.weight" not in converted:
+            raise PyramidionError(f"the published checkpoint has no scorer for the pooling after layer {layer}")
+    return converted
+
+
+def convert_published(checkpoint: Mapping[str, Any], data: str | None = None) -> dict[str, Any]:
+    """Convert a checkpoint of the authors' published code to one that stock fairseq loads with ``--user-dir``.
+
+    Args:
+        checkpoint: with "model" and "args" (a Namespace or a dict), as fairseq saved it.
+        data: folder with the dictionaries of its training, to carry; by default the one that its arguments name. They
+            are left out where they cannot be read, or have other sizes than the embeddings.
+
+    Returns:
+        A checkpoint with "model" and "cfg", for generation and ``--finetune-from-model``. The optimiser's state is
+        not carried over.
+
+    Raises:
+        PyramidionError: it is no such checkpoint, its model cannot be expressed, or a weight is not finite.
+
+    Note:
+        The published code pads every document to ``max_source_positions`` and lets padding take part; ours masks it,
+        so only documents of full length are encoded exactly alike.
+    """
+    args = checkpoint.get("args")
+    args = args if isinstance(args, Mapping) or args is None else vars(args)
+    if not args or "enc_layers_and_token_width" not in args or "model" not in checkpoint:
+        raise PyramidionError(
+            "not a checkpoint of the published code: it needs 'model', and 'args' with enc_layers_and_token_width"
+        )
+    check_finite(checkpoint["model"], "the published checkpoint")
+    options = published_options(args)
+    given = {key: args[key] for key in ("data", "source_lang", "target_lang") if args.get(key)}
+    cfg = convert_namespace_to_omegaconf(
+        Namespace(arch="pooled_transformer", task="long_document_summarization", **options, **given)
+    )
+    state = published_state(checkpoint["model"], options["pooling_schedule"])
+    found = vocabularies.named_by({"args": args, "model": state}, data) or {}
+    carried = {vocabularies.KEY: {**found, "read_from": None}} if found else {}
+    return {
+        "args": None,
+        "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+        "model": state,
+        # What fairseq reads of a checkpoint when it generates from it or fine-tunes it.
+        "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}, **carried},
+        "optimizer_history": [
+            {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+        ],
+    }

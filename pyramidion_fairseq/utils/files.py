@@ -1,0 +1,53 @@
+"""Files that are either whole or not there, and files that somebody else names or puts there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, BinaryIO, Iterator
+
+from ..errors import PyramidionError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], temporary: str) -> Iterator[BinaryIO]:
+    """Write a file beside its place and rename it when it is done: an older one of that name stays until then.
+
+    Args:
+        path: the file's place.
+        temporary: in the same folder; overwritten where it is left from a killed run.
+
+    Raises:
+        OSError: the folder is missing, not writable or full; nothing is left behind.
+    """
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+
+
+def check_plain_name(name: Any, where: object) -> str:
+    """Return a name that was read from a file, if it is that of something directly in a folder.
+
+    Raises:
+        PyramidionError: it is no text, or leads anywhere else; ``where`` says what it was read from.
+    """
+    if not isinstance(name, str) or not name.strip(".") or any(character in name for character in "/\\:\0"):
+        raise PyramidionError(f"{where} names {name!r:.200}, which is no plain name of a file beside it")
+    return name
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse what would be read without end, or never: pipes and devices. What is not there passes.
+
+    Raises:
+        PyramidionError: it is no regular file, nor a link to one.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise PyramidionError(f"{path} is no regular file")
