@@ -17,7 +17,8 @@ RECORDED_GROWTH = 256
 class DecodingState:
     """Keys and values of every decoder layer, for B documents with the same number of hypotheses (the beam) each.
 
-    Documents: one pair a layer, read by all hypotheses of a document, as :class:`~.cross_attention.Reading` laid it out.
+    Documents: one pair a layer, read by all hypotheses of a document, as :class:`~.cross_attention.Reading` laid it
+    out.
 
     Summaries: one (B, H, slots, D) pair a layer. Every step writes one slot for each hypothesis and leaves it where
     it is. ``visible`` tells which slots are a hypothesis's own past. When the search continues one hypothesis twice
