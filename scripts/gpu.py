@@ -18,9 +18,9 @@ import torch
 from steps import ROOT, call, take
 
 TESTS = [
-    "tests/functional/test_tournament_triton.py", "tests/functional/test_partition_triton.py",
-    "tests/test_no_waiting.py", "tests/test_recording.py", "tests/test_data_parallel.py",
-    "tests/test_every_architecture.py",
+    "tests/functional/topk/test_tournament_triton.py", "tests/functional/topk/test_partition_triton.py",
+    "tests/test_no_waiting.py", "tests/generation/test_cuda_graph.py", "tests/test_data_parallel.py",
+    "tests/models/test_every_architecture.py",
 ]  # fmt: skip
 
 logger = logging.getLogger("gpu")

@@ -11,7 +11,7 @@ import torch
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli.convert import main as convert
 from tests.conftest import DATA, ROOT, TINY, make_dictionary
-from tests.test_task import write_split
+from tests.tasks.test_task import write_split
 
 USER_DIR = ["--user-dir", "pyramidion_fairseq"]
 

@@ -8,7 +8,7 @@ import sys
 from tests import needs
 from tests.conftest import ROOT
 
-BROWSER = "tests/serve/test_in_browser.py"
+BROWSER = "tests/apps/serve/test_in_browser.py"
 
 
 def run(*tests, **environment):

@@ -19,7 +19,7 @@ from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
 from tests.conftest import ROOT, make_dictionary
 from tests.examples.conftest import EXAMPLES
-from tests.test_every_architecture import NARROW, run
+from tests.models.test_every_architecture import NARROW, run
 
 import recipe  # isort: skip
 from recipes import command, memory, paper  # isort: skip

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ...attention.lsg import MAX_GLOBALS
 
 #: Standard deviation of a new scorer's ratings, see :func:`spread_scorer`. Of 0.001, 0.3, 0.5, 1, 2 and 4 the model of
-#: ``tests/bart/test_new_scorers.py`` learnt best with 0.5 and 1, and with 0.5 it starts nearer to the unpooled one.
+#: ``tests/interop/bart/test_new_scorers.py`` learnt best with 0.5 and 1, and with 0.5 it starts nearer to the unpooled
+#: one.
 SPREAD = 0.5
 _SAMPLES = 4096
 

@@ -1,0 +1,110 @@
+"""From copies of tokens to words: shares, places, and words of several tokens, by hand."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from pyramidion_fairseq.apps.explain import Explanation
+from pyramidion_fairseq.apps.explain.copies import TokenCopies
+from pyramidion_fairseq.apps.explain.explanation import explain_summary
+from tests.apps.explain.test_explanation import RECORD, provenance
+from tests.summaries import article
+
+#: Tokens of the document 0 to 5 are of words 0, 0, 1, 2, 3 and </s>; those of the summary of words x, y, y, and </s>.
+CLOSE = {"rel": 1e-5, "abs": 1e-6}
+
+
+def copies(shares, *rows):
+    """``rows`` are {position: weight} of each token."""
+    width = max(map(len, rows))
+    pairs = [[*row.items(), *[(5, 0.0)] * (width - len(row))] for row in rows]
+    places = torch.tensor([[place for place, _ in row] for row in pairs])
+    weights = torch.tensor([[weight for _, weight in row] for row in pairs])
+    return TokenCopies(torch.tensor(shares), places, weights)
+
+
+def explained(*found):
+    models = [dataclasses.replace(RECORD, copies=each) for each in found]
+    return explain_summary(provenance(*models), None).summary
+
+
+def test_shares_and_places_by_hand():
+    summary = explained(copies([0.5, 1.0, 0.25, 1.0], {2: 0.75, 4: 0.25}, {3: 1.0}, {0: 1.0}, {5: 1.0}))
+    assert summary.copied == pytest.approx((0.5, 0.625), **CLOSE)
+    x, y = summary.places
+    assert [word for word, _ in x] == [1, 3] and [w for _, w in x] == pytest.approx([0.375, 0.125], **CLOSE)
+    assert [word for word, _ in y] == [2, 0] and [w for _, w in y] == pytest.approx([0.5, 0.125], **CLOSE)
+
+
+def test_a_word_of_two_tokens_is_where_they_stand_side_by_side():
+    """Word y's tokens: word 0 holds both, in order; words 1 and 3 hold one each."""
+    both = explained(copies([0, 1.0, 1.0, 0], {2: 1.0}, {0: 0.6, 2: 0.4}, {1: 0.7, 4: 0.3}, {5: 1.0}))
+    assert both.places[1] == ((0, pytest.approx(0.65, **CLOSE)),)
+    # Hardly anything of it lies there: then what was copied from elsewhere is said.
+    little = explained(copies([0, 1.0, 1.0, 0], {2: 1.0}, {0: 0.1, 2: 0.9}, {1: 0.1, 4: 0.9}, {5: 1.0}))
+    assert [word for word, _ in little.places[1]] == [1, 3, 0]
+    # Not in order.
+    swapped = explained(copies([0, 1.0, 1.0, 0], {2: 1.0}, {1: 1.0}, {0: 1.0}, {5: 1.0}))
+    assert swapped.places[1] == ((0, pytest.approx(1.0)),)
+
+
+def test_the_end_of_the_document_is_no_place():
+    summary = explained(copies([1.0, 1.0, 1.0, 1.0], {5: 1.0}, {3: 1.0}, {5: 0.5, 4: 0.5}, {5: 1.0}))
+    assert summary.places[0] == () and summary.copied == (1.0, 1.0)
+    # Positions 3 and 4 stand side by side, in two words.
+    assert summary.places[1] == ((2, pytest.approx(0.5)), (3, pytest.approx(0.25)))
+
+
+def test_an_ensemble_is_the_mean_and_plain_models_copy_nothing():
+    found = copies([0.8, 1.0, 1.0, 0], {2: 1.0}, {3: 1.0}, {4: 1.0}, {5: 1.0})
+    other = copies([0.4, 1.0, 1.0, 0], {4: 1.0}, {3: 1.0}, {4: 1.0}, {5: 1.0})
+    summary = explained(found, other)
+    assert summary.copied == pytest.approx((0.6, 1.0), **CLOSE)
+    assert summary.places[0] == ((1, pytest.approx(0.4, **CLOSE)), (3, pytest.approx(0.2, **CLOSE)))
+    beside = explained(found, None)
+    assert beside.copied == pytest.approx((0.4, 0.5), **CLOSE)
+    assert beside.places[0] == ((1, pytest.approx(0.4, **CLOSE)),)
+    assert explained(None).copied == explained(None).places == ()
+
+
+def test_weights_sum_to_what_was_copied_at_most():
+    generator = torch.Generator().manual_seed(0)
+    rows = [dict(enumerate(torch.rand(5, generator=generator).softmax(dim=0).tolist())) for _ in range(4)]
+    summary = explained(copies([0.9, 0.3, 0.8, 0.1], *rows))
+    for share, places in zip(summary.copied, summary.places):
+        assert places and sum(weight for _, weight in places) <= share + 1e-5
+        assert list(places) == sorted(places, key=lambda place: -place[1])
+
+
+@pytest.fixture(scope="module")
+def copier(summarizers):
+    """A model that copies and continues, and writes nothing."""
+    hub = summarizers(pointer=True, pointer_bias=40.0)
+    assert hub.models[0].decoder.pointer.gate.bias.tolist() == [0.0, 40.0, 40.0]
+    return hub
+
+
+def test_a_model_that_only_copies(copier):
+    (explanation,) = copier.explain(article(4), min_len=3, max_len_b=12, no_repeat_ngram_size=1)
+    summary, words = explanation.summary, explanation.document.words
+    assert summary.words and explanation.model.points and "can copy words" in explanation.model.note
+    assert summary.copied == pytest.approx([1.0] * len(summary.words), abs=1e-5)
+    whole = [number for number, word in enumerate(summary.words) if word in words]
+    assert whole and all(len(places) > 0 for places in summary.places)
+    for number in whole:
+        assert words[summary.places[number][0][0]] == summary.words[number]
+    assert Explanation.from_dict(json.loads(json.dumps(explanation.to_dict()))) == explanation
+
+
+def test_a_model_that_only_writes(summarizers):
+    hub = summarizers(pointer=True, pointer_bias=-200.0)
+    (explanation,) = hub.explain(article(4), min_len=3, max_len_b=12)
+    assert explanation.model.points and explanation.summary.copied == (0.0,) * len(explanation.summary.words)
+
+
+def test_plain_models_say_nothing_of_copies(summarizers):
+    (explanation,) = summarizers().explain(article(4), min_len=3, max_len_b=12)
+    assert not explanation.model.points and "copy" not in explanation.model.note
+    assert explanation.summary.copied == explanation.summary.places == ()

@@ -1,0 +1,133 @@
+"""``pyramidion-serve``: in a process of its own until a signal comes; one line for what is wrong."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from pyramidion_fairseq.cli import serve as command
+from pyramidion_fairseq.errors import PyramidionError
+from tests.apps.serve.conftest import Client, until
+from tests.conftest import ROOT
+from tests.summaries import article
+
+COMMAND = (sys.executable, "-m", "pyramidion_fairseq.cli.serve")
+PATIENCE = 240  # seconds that a process may take on a machine where much else runs
+
+
+class Running:
+    """A server's process: its log so far, and a client of it."""
+
+    def __init__(self, *options):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [*COMMAND, "--port", "0", "--device", "cpu", *options],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        self.log = []
+        self.reader = threading.Thread(target=lambda: self.log.extend(iter(self.process.stderr.readline, "")))
+        self.reader.start()
+        until(lambda: self.process.poll() is not None or self.port(), PATIENCE)
+        assert self.port(), "".join(self.log)
+        self.client = Client(int(self.port().group(1)))
+
+    def port(self):
+        return re.search(r"^INFO \| serving at http://[^ ]*:(\d+);", "".join(self.log), re.MULTILINE)
+
+    def ends_well(self):
+        """Whether the process ends by itself with status 0 and no stack trace."""
+        status = self.process.wait(PATIENCE)
+        self.reader.join()
+        return status == 0 and "Traceback" not in "".join(self.log)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def start(trained_folder):
+    """Factory: start(*options) is a running server."""
+    servers = []
+
+    def run(*options):
+        servers.append(Running("--checkpoint", str(trained_folder), *options))
+        return servers[-1]
+
+    yield run
+    for server in servers:
+        server.close()
+
+
+def test_serves_until_it_is_terminated_and_finishes_what_runs(start):
+    server = start("--max-len-b", "23", "--min-len", "23", "--beam", "16")
+    assert server.client.json({"text": article(8)})[0] == 200
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(server.client.json({"text": article(8)})))
+    thread.start()
+    until(lambda: '"running": 1' in server.client("GET", "/health")[2] or answers, PATIENCE)
+    server.process.send_signal(signal.SIGTERM)
+    thread.join()
+    assert answers[0][0] == 200 and server.ends_well()
+    with pytest.raises(ConnectionError):
+        server.client("GET", "/health")
+    assert "other computers" not in "".join(server.log)
+
+
+def test_other_computers_are_told_of_until_it_is_interrupted(start):
+    server = start("--host", "0.0.0.0", "--allow-host", "box.example")  # noqa: S104 - on purpose
+    assert server.client("GET", "/health", Host="box.example")[0] == 200
+    assert server.client("GET", "/health", Host="evil.example")[0] == 421
+    assert "can be reached from other computers" in "".join(server.log)
+    server.process.send_signal(signal.SIGINT)
+    assert server.ends_well()
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        (["--checkpoint", "missing.pt"], "there is no checkpoint missing.pt"),
+        (["--port", "99999"], "cannot listen at 127.0.0.1, port 99999"),
+        (["--host", "no.such.host.invalid"], "cannot listen at no.such.host.invalid"),
+        (["--max-mb", "nan"], "--max-mb must be at least 0.001, got nan"),
+        (["--queue", "-1"], "--queue must be at least 0, got -1"),
+        (["--timeout", "0"], "--timeout must be at least 1, got 0.0"),
+    ],
+)
+def test_mistakes_get_one_line(options, reason):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["--checkpoint", "x.pt", "--port", "0", *options])
+    assert stopped.value.code.startswith(f"pyramidion-serve: error: {reason}") and "\n" not in stopped.value.code
+
+
+def test_nothing_but_the_line_is_said():
+    """Neither other packages' messages while they are imported, nor anything on standard output."""
+    done = subprocess.run(
+        [*COMMAND, "--checkpoint", "x.pt", "--queue", "-1"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "pyramidion-serve: error: --queue must be at least 0, got -1\n"
+
+
+def test_a_taken_port_is_told_before_loading():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(
+        PyramidionError, match="choose another --port"
+    ):
+        command._listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_without_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyramidion_fairseq.apps.serve.app", None)
+    monkeypatch.delitem(sys.modules, "pyramidion_fairseq.apps.serve.app")
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    with pytest.raises(
+        SystemExit, match=r'starlette.applications is not installed: pip install "pyramidion_fairseq\[serve'
+    ):
+        command.main(["--checkpoint", "x.pt"])

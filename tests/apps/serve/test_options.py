@@ -1,0 +1,34 @@
+"""The options of generation that a request may choose."""
+
+import pytest
+
+from tests.apps.serve.conftest import GOOD
+
+
+def test_options_reach_the_engine(serve, engine):
+    client = serve()
+    for fields, expected in [
+        ({"beam": 4, "min_len": "5", "max_len_b": 1024}, {"beam": 4, "min_len": 5, "max_len_b": 1024}),
+        ({"beam": None, "min_len": "", "lenpen": 3}, {}),
+    ]:
+        assert client.json({"text": GOOD, **fields})[0] == 200 and engine.generation == expected
+    assert client.form(GOOD)[0] == 200 and engine.generation == {}
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"beam": 17}, "Give the beam as a whole number from 1 to 16."),
+        ({"beam": 0}, "Give the beam as a whole number from 1 to 16."),
+        ({"beam": True}, "Give the beam"),
+        ({"beam": 1.5}, "Give the beam"),
+        ({"beam": []}, "Give the beam"),
+        ({"max_len_b": "\u0664"}, "Give the longest length as a whole number from 1 to 1,024."),
+        ({"min_len": "-3"}, "Give the shortest length"),
+        ({"min_len": 9, "max_len_b": 8}, "The shortest length is above the longest"),
+    ],
+)
+def test_bad_options_are_refused(serve, engine, fields, message):
+    status, answer = serve().json({"text": GOOD, **fields})
+    assert status == 422 and answer["error"]["code"] == "bad-option" and message in answer["error"]["message"]
+    assert engine.events == []

@@ -1,0 +1,346 @@
+"""What the server answers: pages, JSON, refusals; and what it does about those who do not wait."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from pyramidion_fairseq.apps.serve.protocol import ImpatientProtocol
+from pyramidion_fairseq.text import Document
+from tests.apps.explain.samples import explain_text
+from tests.apps.explain.test_page import HOSTILE, Structure, data_of
+from tests.apps.serve.conftest import GOOD, until
+
+HEAD = (
+    "POST /api/summarize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+)
+ARXIV = {"article_id": "1234.5678", "article_text": ["first one .", "second one ."], "abstract_text": []}
+
+
+def test_form_is_one_page(serve):
+    status, headers, body = serve()("GET", "/")
+    structure = Structure(body)
+    assert status == 200 and headers["content-type"] == "text/html; charset=utf-8"
+    assert [attributes["name"] for tag, attributes, _ in structure.elements if "name" in attributes][2:] == [
+        "text",
+        "file",
+        "min_len",
+        "max_len_b",
+        "beam",
+    ]
+    assert "test model" in body and "512 tokens" in body
+    (policy,) = [a["content"] for _, a, _ in structure.all("meta") if a.get("http-equiv")]
+    assert headers["content-security-policy"] == f"{policy}; frame-ancestors 'none'"
+    assert "form-action 'self'" in policy and "default-src 'none'" in policy
+
+
+def test_form_gives_the_report(serve):
+    status, headers, body = serve().form(GOOD)
+    (data,) = data_of(body)
+    assert status == 200 and data["document"]["words"] == GOOD.split()
+    assert ("a", {"href": "/"}) in [(tag, attributes) for tag, attributes, _ in Structure(body).elements]
+    assert "script-src 'sha256-" in headers["content-security-policy"]
+
+
+def test_form_without_files(serve):
+    answer = serve()("POST", "/", "text=some+words", Content_Type="application/x-www-form-urlencoded")
+    assert answer[0] == 200 and data_of(answer[2])[0]["document"]["words"] == ["some", "words"]
+
+
+def test_uploads(serve):
+    client = serve()
+    assert data_of(client.form("ignored", "\ufeffein Wört".encode())[2])[0]["document"]["words"] == ["ein", "Wört"]
+    lines = f"{json.dumps(ARXIV)}\n\n{json.dumps({'text': 'another', 'title': 'B'})}\n"
+    first, second = data_of(client.form("", lines.encode())[2])
+    assert first["title"] == "1234.5678" and first["document"]["words"] == ["first", "one", ".", "second", "one", "."]
+    assert second["title"] == "B" and second["document"]["words"] == ["another"]
+    (pretty,) = data_of(client.form("", json.dumps(ARXIV, indent=2).encode())[2])
+    assert pretty["title"] == "1234.5678"
+    (code,) = data_of(client.form("{ this is } no JSON")[2])
+    assert code["document"]["words"] == ["{", "this", "is", "}", "no", "JSON"]
+
+
+def test_api(serve):
+    client = serve()
+    expected = explain_text(GOOD, "the decoder reads", title="T")
+    status, answer = client.json({"text": GOOD, "title": "T"})
+    assert status == 200 and answer["summary"] == "the decoder reads" and answer["score"] == -1.25
+    assert answer["explanation"] == json.loads(json.dumps(expected.to_dict()))
+    status, _, body = client("POST", "/api/summarize", GOOD.encode(), Content_Type="text/plain; charset=utf-8")
+    assert status == 200 and json.loads(body)["summary"] == "the decoder reads"
+    assert client.json(ARXIV)[1]["explanation"]["title"] == "1234.5678"
+
+
+def test_health(serve, engine):
+    client = serve()
+    idle = {"status": "ok", "model": "test model", "running": 0, "waiting": 0}
+    assert json.loads(client("GET", "/health")[2]) == idle
+    thread = threading.Thread(target=client.json, args=({"text": "wait"},))
+    thread.start()
+    engine.wait_for("start")
+    assert json.loads(client("GET", "/health")[2]) == {**idle, "running": 1}
+    engine.release.set()
+    thread.join()
+    until(lambda: json.loads(client("GET", "/health")[2]) == idle)
+
+
+@pytest.mark.parametrize(
+    "value, status, code",
+    [
+        ("{", 400, "not-json"),
+        ("", 400, "not-json"),
+        ("[" * 19_000, 400, "not-json"),
+        ('{"text": ' + "9" * 10_000 + "}", 400, "not-json"),
+        ("[]", 422, "no-document"),
+        ("null", 422, "no-document"),
+        ("{}", 422, "no-document"),
+        ('{"text": 7}', 422, "no-document"),
+        ('{"text": ["a", 7]}', 422, "no-document"),
+        ('{"text": ""}', 422, "empty"),
+        ('{"text": " \\n\\u0000\\ud800"}', 422, "empty"),
+        (b"%PDF-1.7 \x00\x01", 415, "not-text"),
+        (bytes(range(256)) * 40, 415, "not-text"),
+        ("text".encode("utf-16"), 415, "not-text"),
+        ('{"text": "%s"}' % ("word " * 1001), 413, "too-long"),
+        ('{"text": "%s"}' % ("x" * 30_000), 413, "too-large"),
+        (b"x" * 3_000_000, 413, "too-large"),
+    ],
+)  # fmt: skip
+def test_bad_documents_get_a_reason(serve, value, status, code):
+    client = serve(words=1000, body_bytes=20_000)
+    found, _, body = client("POST", "/api/summarize", value, Content_Type="application/json")
+    error = json.loads(body)["error"]
+    assert (found, error["code"]) == (status, code)
+    assert error["message"].endswith(".") and "\n" not in error["message"] and len(error["message"]) < 300
+
+
+@pytest.mark.parametrize(
+    "text, file, status, reason",
+    [
+        ("", b"", 422, "no document"),
+        (" \n ", b"", 422, "no document"),
+        ("", b"%PDF-1.4", 415, "no text"),
+        ("", b"\xff\xfe\xfd" * 900, 415, "UTF-16"),
+        ("", b"\xfd\xfc" * 900, 415, "no text in UTF-8"),
+        ('{"text": "a"}\nnonsense', b"", 422, "Line 2 is not JSON"),
+        ('{"text": "a"}\n{"texts": "b"}', b"", 422, "Line 2: no field"),
+        ('{"text": null}', b"", 422, "Line 1: field text is null"),
+        ('[{"text": "a"},\n {"text": "b"}]', b"", 422, "one JSON array: send one object a line"),
+        ("", b"document,summary\na,b\n", 422, "a table (CSV or TSV): send each row as one JSON object"),
+        ('{"text": "a"}\n' * 3, b"", 413, "More than 2 documents"),
+        ("word " * 1001, b"", 413, "1,001 words"),
+        ("", b"x" * 3_000_000, 413, "larger than 0.0191 MB"),
+    ],
+)  # fmt: skip
+def test_bad_forms_get_a_page(serve, text, file, status, reason):
+    found, headers, body = serve(words=1000, body_bytes=20_000, documents=2).form(text, file)
+    assert found == status and headers["content-type"].startswith("text/html")
+    (notice,) = [text for tag, attributes, text in Structure(body).elements if attributes.get("class") == "notice"]
+    assert reason in notice and notice.endswith(".")
+
+
+def test_markup_comes_back_as_data(serve):
+    shown = HOSTILE.replace("\ud800", "")
+    status, _, body = serve().form(shown)
+    assert status == 200 and len(Structure(body).all("script")) == 2 and not Structure(body).all("img")
+    refused = serve(documents=1)("POST", "/", '{"<script>": 1}', Content_Type="application/x-www-form-urlencoded")
+    own = Structure(serve()("GET", "/")[2]).all("script")
+    assert refused[0] == 422 and Structure(refused[2]).all("script") == own
+    page = serve().form('{"text": "a"}\n{"<script>x</script>": 1}')
+    assert page[0] == 422 and Structure(page[2]).all("script") == own and "&lt;script&gt;" in page[2]
+    assert "<script>x" not in page[2]
+
+
+def test_every_answer_has_the_headers(serve):
+    client = serve()
+    answers = [client("GET", path) for path in ("/", "/health", "/nothing", "/api/nothing", "/health/")]
+    answers += [client("POST", "/"), client("PUT", "/"), client("GET", "/", Host="evil.example"), client.form("crash")]
+    assert [answer[0] for answer in answers] == [200, 200, 404, 404, 307, 415, 405, 421, 500]
+    for _, headers, _ in answers:
+        headers = {name.lower(): value for name, value in headers.items()}
+        assert headers["x-content-type-options"] == "nosniff" and headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["referrer-policy"] == "same-origin" and "server" not in headers
+        assert not any(name.startswith("access-control") for name in headers)
+
+
+def test_only_its_own_names_are_answered(serve):
+    client = serve(hosts=["Box.example"])
+    port = client.port
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]:8080", "10.0.0.7", "box.EXAMPLE:80"):
+        assert client("GET", "/health", Host=host)[0] == 200, host
+    for host in ("evil.example", f"127.0.0.1.evil.example:{port}", "", "[::1", "localhost.evil.example"):
+        status, _, body = client("GET", "/health", Host=host)
+        assert (status, json.loads(body)["error"]["code"]) == (421, "unknown-host"), host
+
+
+def test_pages_of_other_sites_cannot_post(serve):
+    client = serve()
+    own = f"http://127.0.0.1:{client.port}"
+    assert client.form(GOOD, Origin=own)[0] == 200
+    assert client.form(GOOD, Origin=own, Sec_Fetch_Site="same-origin")[0] == 200
+    for headers in (
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://[bad"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ):
+        assert client.form(GOOD, **headers)[0] == 403, headers
+
+
+def test_a_failing_model_tells_nothing(serve, caplog):
+    client = serve()
+    status, _, body = client.form("crash")
+    assert status == 500 and "secret" not in body and "Traceback" not in body
+    until(lambda: "secret internals" in caplog.text)  # in the log instead
+    assert client.json({"text": "crash"})[1]["error"]["code"] == "failed"
+    assert client.form(GOOD)[0] == 200
+
+
+def jobs(client):
+    health = json.loads(client("GET", "/health")[2])
+    return health["running"] + health["waiting"]
+
+
+def test_a_bounded_number_waits(serve, engine):
+    client = serve(waiting=1)
+    answers = []
+    threads = []
+    for number in (1, 2):
+        threads.append(threading.Thread(target=lambda: answers.append(client.json({"text": "wait"})[0])))
+        threads[-1].start()
+        until(lambda number=number: jobs(client) == number)
+    status, headers, body = client("POST", "/api/summarize", '{"text": "a"}', Content_Type="application/json")
+    assert (status, json.loads(body)["error"]["code"]) == (503, "busy") and int(headers["retry-after"]) >= 1
+    assert client.form(GOOD)[0] == 503
+    assert engine.events == ["start"]  # one at a time
+    engine.release.set()
+    for thread in threads:
+        thread.join()
+    assert answers == [200, 200]
+
+
+def test_time_is_limited_and_the_model_stops(serve, engine):
+    client = serve(seconds=0.2)
+    status, answer = client.json({"text": "wait"})
+    assert (status, answer["error"]["code"]) == (503, "timeout")
+    engine.wait_for("stopped")
+    assert client.json({"text": GOOD})[0] == 200
+
+
+def test_who_waits_too_long_never_starts(serve, engine):
+    client = serve(seconds=0.3, waiting=1)
+    assert client.json({"text": "stubborn"})[0] == 503  # answered, though its thread goes on
+    assert client.json({"text": "wait"})[0] == 503
+    until(lambda: jobs(client) == 1)
+    engine.release.set()
+    until(lambda: jobs(client) == 0)
+    assert client.json({"text": GOOD})[0] == 200
+    assert engine.events == ["start", "end", "start", "end"]
+
+
+def test_the_model_stops_for_who_left(serve, engine):
+    client = serve()
+    body = b'{"text": "wait"}'
+    with socket.create_connection(("127.0.0.1", client.port)) as connection:
+        connection.sendall(HEAD.format(len(body)).encode() + body)
+        engine.wait_for("start")
+    engine.wait_for("stopped")
+    assert client.json({"text": GOOD})[0] == 200
+
+
+def test_slow_bodies_are_not_waited_for(serve):
+    client = serve(upload_seconds=0.2)
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        connection.sendall(HEAD.format(99).encode() + b"{")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert client.json({"text": GOOD})[0] == 200
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "])
+def test_slow_heads_are_not_waited_for(serve, monkeypatch, start):
+    monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
+    client = serve()
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        try:
+            for _ in range(200):  # a byte now and then is not enough
+                connection.sendall(start[:1])
+                start = start[1:] or b"a"
+                time.sleep(0.02)
+            pytest.fail("the connection was kept")
+        except ConnectionError:
+            pass
+    assert client.json({"text": GOOD})[0] == 200
+
+
+def unread(port, body):
+    """A connection whose request was sent and whose answer nobody reads."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(HEAD.format(len(body)).encode() + body)
+    return connection
+
+
+def test_clients_that_do_not_read_are_cut_off(serve, monkeypatch):
+    """Or they would keep all connections for as long as they stay."""
+    monkeypatch.setattr(ImpatientProtocol, "write_seconds", 1.0)
+    monkeypatch.setattr("pyramidion_fairseq.apps.serve.limits.CONNECTIONS", 3)
+    client = serve()
+    body = json.dumps({"text": ("w" * 63 + " ") * 75_000}).encode()  # with its answer more than the system buffers
+    greedy = [unread(client.port, body) for _ in range(2)]
+    until(lambda: client("GET", "/health")[0] == 503)
+    until(lambda: client("GET", "/health")[0] == 200)
+    assert client.json({"text": GOOD})[0] == 200
+    for connection in greedy:
+        connection.close()
+
+
+def test_what_comes_after_an_answer_is_not_waited_for(serve, monkeypatch):
+    monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.3)
+    head = HEAD.replace("application/json", "text/xml").format(10**6).encode()
+    with socket.create_connection(("127.0.0.1", serve().port), timeout=20) as connection:
+        connection.sendall(head)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 415 ")
+        try:
+            for _ in range(200):
+                connection.sendall(b"a")
+                time.sleep(0.02)
+            pytest.fail("the connection was kept")
+        except ConnectionError:
+            pass
+
+
+def test_titles_and_names_of_sections_are_short(serve):
+    sections = {"sections": [[sentence] for sentence in ARXIV["article_text"]], "section_names": ["n" * 10_000] * 2}
+    record = {**ARXIV, **sections, "title": "t\u202e" * 1_000_000}
+    status, answer = serve().json(record)
+    assert status == 200 and answer["explanation"]["title"] == "t " * 150 + " ..."
+    document = Document.from_record(record)
+    assert {name for name, _ in document.sections} == {"n" * 300 + " ..."}
+
+
+def test_silent_connections_are_closed(serve, monkeypatch):
+    monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
+    with socket.create_connection(("127.0.0.1", serve().port), timeout=20) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_connections_are_kept_for_several_requests(serve, monkeypatch):
+    monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
+    client = serve()
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+    connection.connect()
+    sock = connection.sock
+    for _ in range(3):
+        connection.request("GET", "/health")
+        assert json.loads(connection.getresponse().read())["status"] == "ok" and connection.sock is sock
+        time.sleep(0.3)  # longer than a head may take, but no head has begun
+    connection.close()

@@ -1,0 +1,90 @@
+"""Compiles what the operator launches on a GPU, without one.
+
+python -m tests.functional.topk.compile_kernels ARCHITECTURE
+
+Prints a line for each kernel: its name and how many bytes of registers a thread spills. The interpreter, which runs
+the kernels where there is no GPU, takes Python that Triton's compiler does not.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from pyramidion_fairseq.functional.topk import partition_triton, tournament_triton
+
+#: Documents, n, k: several rounds in several chunks; numbers that are no powers of two; those that Triton takes for
+#: constants, as 1.
+SHAPES = [(2, 8192, 512), (3, 1000, 100), (1, 2, 1)]
+#: Comes with Triton.
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+
+class Driver:
+    """What Triton asks of a GPU before it compiles."""
+
+    def __init__(self, architecture: int):
+        self.target = GPUTarget("cuda", architecture, 32)
+
+    def get_current_target(self):
+        return self.target
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+
+def compile_only(architecture: int, launched: list) -> None:
+    """From now on, kernels are compiled for the architecture in place of being launched, and put on the list."""
+    triton.runtime.driver.set_active(Driver(architecture))
+    run = JITFunction.run
+
+    def compiled(self, *args, grid, warmup, **options):
+        launched.append((self.__name__, run(self, *args, grid=grid, warmup=True, **options)))
+
+    JITFunction.run = compiled
+
+
+def launch(batch: int, length: int, k: int, base: float, dtype: torch.dtype, padded: bool) -> None:
+    """Forward and backward."""
+    places = k << ((length - 1) // k).bit_length()
+    scores, embeddings = torch.rand(batch, length), torch.rand(batch, length, 40).to(dtype)
+    mask = torch.zeros(batch, length, dtype=torch.bool) if padded else None
+    _, slots, weights, members, filled = tournament_triton.tournament(scores, mask, places, k, base, not padded)
+    out = partition_triton.partition_sum(embeddings, weights, members, filled if filled.size(0) else None)
+    partition_triton.partition_sum_backward(out, embeddings, weights, slots, True, True)
+    tournament_triton.tournament_backward(torch.rand(batch, k), weights, scores, members, filled, base)
+
+
+def spilled(kernel) -> int:
+    """Bytes of local memory that a thread of a compiled kernel takes."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [str(CUOBJDUMP), "-res-usage", file.name]
+        usage = subprocess.run(command, check=True, capture_output=True, text=True)
+    return sum(map(int, re.findall(r"(?:STACK|LOCAL):(\d+)", usage.stdout + usage.stderr)))
+
+
+def main() -> None:
+    launched = []
+    compile_only(int(sys.argv[1]), launched)
+    for shape, base, dtype, padded in zip(
+        SHAPES, (20.0, 20.0, 0.0), (torch.bfloat16, torch.float32, torch.float16), (False, True, False)
+    ):
+        launch(*shape, base, dtype, padded)
+    kernels = {id(kernel): (name, kernel) for name, kernel in launched}  # of those launched again, one
+    for name, kernel in kernels.values():
+        print(name, spilled(kernel))
+
+
+if __name__ == "__main__":
+    main()

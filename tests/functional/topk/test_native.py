@@ -1,0 +1,271 @@
+"""What is compiled for a CPU, against the operations of torch that it stands for."""
+
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pyramidion_fairseq.functional.topk import native, partition
+from pyramidion_fairseq.functional.topk import tournament as module
+from pyramidion_fairseq.functional.topk.tournament import Played, tournament
+from tests import needs
+from tests.functional.topk.partition_cases import SHAPES, case
+from tests.functional.topk.test_successive_halving import random_case
+from tests.functional.topk.tournament_cases import assert_same, play
+
+NAME = "pyramidion_fairseq.functional.topk._native"
+compiled = pytest.mark.skipif(native.functions() is None, reason=needs.A_COMPILER)
+
+
+def both(monkeypatch, scores, *arguments):
+    """(Played, gradient of the scores), compiled and in operations of torch."""
+    results = []
+    for functions in (native.functions(), None):
+        with monkeypatch.context() as patch:
+            patch.setattr(native, "_FUNCTIONS", functions)
+            results.append(play(scores, *arguments))
+    return results
+
+
+@compiled
+@pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("sort, preserve_order", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("base", [20.0, None])
+@pytest.mark.parametrize("length, k", [(2, 1), (8, 2), (13, 3), (40, 39), (600, 7), (5000, 1250)])
+def test_tournament(length, k, base, sort, preserve_order, ties, padding, monkeypatch):
+    _, scores, mask = random_case(4, length, 1, seed=length, ties=ties, padding=padding)
+    assert_same(both(monkeypatch, scores, mask, k, base, sort, preserve_order), rtol=0, atol=1e-12)
+
+
+@compiled
+@pytest.mark.parametrize("length, k", [(64, 16), (8192, 2048), (3000, 100)])
+def test_tournament_in_float32(length, k, monkeypatch):
+    """Scores so far apart that rounding does not exchange two of them in the first round, and hardly in later ones."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.stack([torch.randperm(length, generator=generator) for _ in range(3)]).float() / length
+    (ours, d_ours), (plain, d_plain) = both(monkeypatch, scores.requires_grad_(), None, k, 20.0, True, True)
+    assert (ours.slots == plain.slots).float().mean() > 0.995
+    assert ours.weights.dtype == ours.slot_scores.dtype == d_ours.dtype == torch.float32
+    same = (ours.weights - plain.weights).abs() < 1e-4
+    assert same.float().mean() > 0.995
+    torch.testing.assert_close(ours.slot_scores, plain.slot_scores, rtol=0, atol=2e-3)
+    assert ((d_ours - d_plain).abs() < 1e-3).float().mean() > 0.99
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length, k", [(2, 1), (50, 25), (3000, 1500), (2999, 1500)])
+def test_order_of_special_scores(length, k, dtype, monkeypatch):
+    """One round: who meets whom is the sort alone, so that it must be the same whatever the scores are."""
+    info = torch.finfo(dtype)
+    special = torch.tensor([0.0, -0.0, info.smallest_normal, -info.tiny, 1e-45, -1e-45, info.max, -info.max,
+                            float("inf"), -float("inf"), 1.0, -1.0], dtype=dtype)  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randint(0, len(special), (3, length), generator=generator)
+    for scores in (
+        special[draws],
+        torch.randn(3, length, generator=generator, dtype=dtype),
+        special[:1].expand(3, length),
+    ):
+        assert_same(
+            both(monkeypatch, scores.clone().requires_grad_(), None, k, 20.0, True, True), rtol=1e-5, atol=1e-5
+        )
+
+
+@compiled
+def test_nan_goes_somewhere(monkeypatch):
+    """Nothing is read or written where it should not be: every token has a slot, and the NaN is still there."""
+    scores = torch.rand(2, 40, generator=torch.Generator().manual_seed(0))
+    scores[:, 7], scores[1, 9] = float("nan"), -float("nan")
+    scores = scores.requires_grad_()
+    played = tournament(scores, None, 5, 20.0, True, True)
+    assert played.members.sort(dim=1).values.min() >= 0 and played.members.max() < 40
+    assert played.weights.isnan().any(dim=1).all()
+    assert torch.autograd.grad(played.weights.sum(), scores)[0].shape == scores.shape
+
+
+@compiled
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"members": torch.full((2, 3, 2), 8)},
+        {"members": torch.full((2, 3, 2), -1)},
+        {"members": torch.full((2, 3, 2), 10**12)},
+        {"members": torch.zeros(1, 3, 2, dtype=torch.long)},
+        {"weights": torch.rand(2, 7)},
+        {"filled": torch.ones(2, 3, dtype=torch.bool)},
+    ],
+    ids=["too large", "negative", "far away", "too few", "too short", "flat"],
+)
+def test_sums_of_what_does_not_fit_are_an_error(change):
+    good = {
+        "embeddings": torch.rand(2, 8, 300),
+        "weights": torch.rand(2, 8),
+        "slots": torch.zeros(2, 8, dtype=torch.long),
+        "members": torch.zeros(2, 3, 2, dtype=torch.long),
+        "filled": None,
+    }
+    assert partition.partition_sum(**good).shape == (2, 3, 300)
+    with pytest.raises((RuntimeError, IndexError), match=f"{next(iter(change))} must"):
+        partition.partition_sum(**{**good, **change})
+
+
+@compiled
+@pytest.mark.parametrize("slot", [3, -1, 10**12])
+def test_gradients_of_slots_that_do_not_exist_are_an_error(slot):
+    tensors = torch.rand(2, 3, 16), torch.rand(2, 8, 16), torch.rand(2, 8)
+    with pytest.raises(IndexError, match=r"slots must lie in \[0, 3\)"):
+        partition._partition_sum_backward(*tensors, torch.full((2, 8), slot), True, True)
+
+
+FOREIGN = {
+    "ones": lambda record, other: torch.full_like(record, 255),
+    "zeros": lambda record, other: torch.zeros_like(record),
+    "of another length": lambda record, other: other,
+    "garbled orders": lambda record, other: torch.cat([torch.full_like(record[:, :-16], 255), record[:, -16:]], dim=1),
+    "too short": lambda record, other: record[:, :-8].contiguous(),
+    "of one document": lambda record, other: record[:1],
+    "no bytes": lambda record, other: record.char(),
+}
+
+
+@compiled
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_foreign_record_is_an_error(kind, dtype):
+    functions = native.functions()
+    scores = torch.rand(2, 32, dtype=dtype)
+    record, other = (functions.tournament(x.contiguous(), None, 32, 4, 20.0, True, True)[-1] for x in
+                     (scores, scores[:, :31]))  # fmt: skip
+    grads = torch.rand(2, 4, dtype=dtype), torch.rand(2, 32, dtype=dtype)
+    assert functions.tournament_backward(*grads, None, record, 32, 20.0).shape == (2, 32)
+    with pytest.raises(RuntimeError, match="record must be"):
+        functions.tournament_backward(*grads, None, FOREIGN[kind](record, other), 32, 20.0)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_garbled_record_is_an_error_or_only_other_numbers(dtype):
+    """A hundred records with a few random bytes: nothing outside of them is read or written."""
+    functions, draw = native.functions(), torch.Generator().manual_seed(0)
+    refused = 0
+    for length, k in [(32, 4), (27, 3), (600, 7), (64, 32)] * 25:
+        places = k << ((length - 1) // k).bit_length()
+        record = functions.tournament(
+            torch.rand(2, length, generator=draw, dtype=dtype), None, places, k, 20.0, True, True
+        )[-1]
+        spots = torch.randint(record.numel(), (4,), generator=draw)
+        record.view(-1)[spots] = torch.randint(256, (4,), generator=draw, dtype=torch.uint8)
+        grads = torch.rand(2, k, dtype=dtype), torch.rand(2, length, dtype=dtype)
+        try:
+            assert functions.tournament_backward(*grads, None, record, places, 20.0).shape == (2, length)
+        except RuntimeError as error:
+            assert "record must be" in str(error)
+            refused += 1
+    assert 0 < refused < 100
+
+
+@compiled
+@pytest.mark.parametrize("places, k", [(32, 0), (33, 4), (16, 4), (2**40, 4), (-32, 4)])
+def test_tournaments_that_cannot_be_played_are_an_error(places, k):
+    functions, scores = native.functions(), torch.rand(2, 32)
+    with pytest.raises(RuntimeError, match="cannot play a tournament of 32 tokens"):
+        functions.tournament(scores, None, places, k, 20.0, True, True)
+    with pytest.raises(RuntimeError, match="cannot play a tournament of 32 tokens"):
+        functions.tournament_backward(
+            torch.rand(2, k), scores, None, torch.zeros(2, 8, dtype=torch.uint8), places, 20.0
+        )
+
+
+@compiled
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("length, k, base", [(32, 8, 20.0), (27, 4, 0.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_opcheck(length, k, base, padded, dtype):
+    scores = torch.rand(2, length, dtype=dtype, requires_grad=True)
+    mask = torch.arange(length) >= torch.tensor([[length], [9]]) if padded else None
+    torch.library.opcheck(module._play_on_cpu, (scores, mask, 32, k, base, True, True))
+    *_, record = module._play_on_cpu(scores.detach(), mask, 32, k, base, True, True)
+    gradients = torch.rand(2, k, dtype=dtype), torch.rand(2, length, dtype=dtype)
+    torch.library.opcheck(module._play_on_cpu_backward, (*gradients, mask, record, 32, base))
+    apart = [x.t().contiguous().t() for x in gradients]
+    torch.library.opcheck(module._play_on_cpu_backward, (*apart, mask, record, 32, base))
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 4100, 512, 1030, 0.3), (1, 9000, 251, 300, 0)], ids=str)
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)], ids=str)
+def test_gradients(shape, dtype, wanted):
+    """The last two shapes are large enough to be written past the caches, or not aligned for it."""
+    (embeddings, weights, grad), (slots, _, _) = case(*shape)
+    grad, embeddings = grad.to(dtype), embeddings.to(dtype)
+    weights = weights.to(torch.promote_types(dtype, torch.float32))
+    ours = partition._partition_sum_backward(grad, embeddings, weights, slots, *wanted)
+    plain = partition.gradients(grad, embeddings, weights, slots, *wanted)
+    exact = partition.gradients(grad.double(), embeddings.double(), weights.double(), slots, *wanted)
+    for our, operation, right in zip(ours, plain, exact):
+        if right.numel():
+            bound = 1e-13 if dtype == torch.float64 else 2 * (operation - right).abs().max()
+            assert (our - right).abs().max() <= bound
+    assert ours[0].dtype == dtype and ours[1].dtype == weights.dtype
+
+
+@compiled
+def test_weights_of_more_precision_are_kept(monkeypatch):
+    """float64 weights of float32 embeddings: the compiled functions do not sum so, torch's operations do."""
+    embeddings, scores, _ = random_case(2, 40, 16, seed=0)
+    inputs = [embeddings.detach().float().requires_grad_(), scores]
+    results = []
+    for functions in (native.functions(), None):
+        monkeypatch.setattr(native, "_FUNCTIONS", functions)
+        played = tournament(scores, None, 5, 20.0, True, True)
+        found = partition.partition_sum(inputs[0], played.weights, *played[1:2], *played[3:])
+        results.append(torch.autograd.grad(found.sum(), inputs))
+    assert results[0][1].dtype == torch.float64
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=1e-12)
+
+
+@compiled
+def test_threads_change_nothing():
+    embeddings, scores, mask = random_case(5, 700, 40, seed=3, padding="anywhere", dtype=torch.float32)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            played = tournament(scores, mask, 60, 20.0, True, True)
+            found = partition.partition_sum(embeddings, *played[2:0:-1], *played[3:])
+            results.append((found, *torch.autograd.grad(found.square().sum(), [embeddings, scores])))
+    finally:
+        torch.set_num_threads(threads)
+    for others in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], others))
+
+
+def test_of_another_torch_is_not_taken(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, NAME, SimpleNamespace(torch_version="1.0.0"))
+    with caplog.at_level(logging.WARNING):
+        assert native._compiled() is None
+    assert "compiled for 1.0.0" in caplog.text and "--no-build-isolation" in caplog.text
+    monkeypatch.setitem(sys.modules, NAME, SimpleNamespace(torch_version=torch.__version__))
+    assert native._compiled() is sys.modules[NAME]
+
+
+def test_that_does_not_load_is_told(monkeypatch, caplog):
+    def missing(name):
+        raise ImportError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(native.importlib, "import_module", missing)
+    with caplog.at_level(logging.WARNING):
+        assert native._compiled() is None
+    assert "libgomp.so.1" in caplog.text
+
+
+def test_never_compiled(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, NAME, None)  # as if there were no such file
+    assert native._compiled() is None and not caplog.text
+    monkeypatch.setattr(native, "_FUNCTIONS", None)
+    assert isinstance(tournament(torch.rand(2, 8), None, 2, 20.0, True, True), Played)

@@ -1,0 +1,176 @@
+"""Selections, relaxations and windows against their loops, and what is particular to each."""
+
+import pytest
+import torch
+
+from pyramidion_fairseq.functional import (
+    gumbel_topk,
+    hard_topk,
+    iterative_topk,
+    max_windows,
+    mean_windows,
+    repeat_slots,
+    sinkhorn_topk,
+    window_size,
+)
+from pyramidion_fairseq.functional.reference import poolers as reference
+from tests.functional.topk.test_successive_halving import random_case
+
+CASES = {
+    "hard": (hard_topk, reference.hard_rule, {}),
+    "mean": (mean_windows, reference.window_rule, {"window": 1}),
+    "mean of 3": (mean_windows, reference.window_rule, {"window": 3}),
+    "iterative": (iterative_topk, reference.iterative_rule, {"temperature": 0.01}),
+    "iterative, as benchmarked": (iterative_topk, reference.iterative_rule, {"temperature": 1.0}),
+    "gumbel": (gumbel_topk, reference.gumbel_rule, {"temperature": 0.5}),
+    "gumbel, cold": (gumbel_topk, reference.gumbel_rule, {"temperature": 0.1}),
+    "sinkhorn": (sinkhorn_topk, reference.sinkhorn_rule, {"epsilon": 0.05, "iterations": 20}),
+    "sinkhorn, once": (sinkhorn_topk, reference.sinkhorn_rule, {"epsilon": 0.5, "iterations": 1}),
+}
+SHAPES = [(1, 1), (5, 7), (7, 7), (8, 2), (13, 3), (16, 1), (31, 6), (20, 19)]
+
+
+@pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
+@pytest.mark.parametrize("length, k", SHAPES)
+@pytest.mark.parametrize("name", CASES)
+def test_equals_loops(name, length, k, padding):
+    fast, rule, options = CASES[name]
+    embeddings, scores, mask = random_case(4, length, 3, seed=length * 50 + k, padding=padding)
+    ours = fast(embeddings, scores, k, padding_mask=mask, **options)
+    loops = reference.pool(embeddings, scores, k, rule, mask, **options)
+    if length <= k:  # everything passes, padding too, where it is
+        assert torch.equal(ours.embeddings, embeddings) and ours.padding_mask is mask
+        return
+    assert (ours.padding_mask is None) == (loops.padding_mask is None)
+    assert loops.padding_mask is None or torch.equal(ours.padding_mask, loops.padding_mask)
+    used = torch.ones_like(ours.scores, dtype=torch.bool) if loops.padding_mask is None else ~loops.padding_mask
+    torch.testing.assert_close(ours.embeddings[used], loops.embeddings[used], rtol=0, atol=1e-9)
+    torch.testing.assert_close(ours.scores[used], loops.scores[used], rtol=0, atol=1e-9)
+    torch.testing.assert_close(ours.weights, loops.weights, rtol=0, atol=1e-9)
+    assert torch.equal(ours.slots[loops.weights > 0], loops.slots[loops.weights > 0])
+
+
+@pytest.mark.parametrize("name", ["hard", "iterative"])
+@pytest.mark.parametrize("padding", [None, "anywhere"])
+def test_ties_go_to_the_earlier_token(name, padding):
+    fast, rule, options = CASES[name]
+    embeddings, scores, mask = random_case(4, 24, 3, seed=5, ties=True, padding=padding)
+    ours = fast(embeddings, scores, 5, padding_mask=mask, **options)
+    loops = reference.pool(embeddings, scores, 5, rule, mask, **options)
+    used = torch.ones_like(ours.scores, dtype=torch.bool) if mask is None else ~loops.padding_mask
+    torch.testing.assert_close(ours.embeddings[used], loops.embeddings[used], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
+@pytest.mark.parametrize("length, k", [(8, 2), (13, 3), (16, 1), (31, 6), (20, 19)])
+@pytest.mark.parametrize("window", [1, 4])
+def test_max_equals_loops(window, length, k, padding):
+    embeddings, scores, mask = random_case(4, length, 5, seed=length, padding=padding)
+    ours = max_windows(embeddings, scores, k, window=window, padding_mask=mask)
+    values, weights = reference.max_windows(embeddings, scores, k, window, mask)
+    assert torch.equal(ours.embeddings, values)
+    short = torch.zeros(4, 1, dtype=torch.bool) if mask is None else (~mask).sum(dim=1, keepdim=True) <= k
+    torch.testing.assert_close(ours.weights, weights, rtol=0, atol=1e-12)
+    # What passes unchanged is alone in its slot, and gives every coordinate.
+    assert (ours.weights[short.expand_as(weights) & (weights > 0)] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "function, options, message",
+    [
+        (iterative_topk, {"temperature": float("nan")}, "temperature must be above 0"),
+        (gumbel_topk, {"temperature": 0.0}, "temperature must be above 0"),
+        (sinkhorn_topk, {"epsilon": float("inf")}, "epsilon must be above 0 and finite"),
+        (sinkhorn_topk, {"iterations": 0}, "iterations must be a whole number, at least 1"),
+        (mean_windows, {"window": 0}, "window must be a whole number, at least 1"),
+        (max_windows, {"window": float("inf")}, "window must be a whole number, at least 1"),
+        (hard_topk, {"k": float("inf")}, "k must be a whole number, at least 1"),
+    ],
+)
+def test_bad_options_are_named(function, options, message):
+    embeddings, scores, _ = random_case(2, 8, 3, seed=0)
+    with pytest.raises(ValueError, match=message):
+        function(embeddings, scores, **{"k": 2, **options})
+
+
+@pytest.mark.parametrize("count, k, window, expected", [(2048, 512, 4, 4), (2047, 512, 4, 4), (600, 512, 4, 4)])
+def test_windows_of_table_4(count, k, window, expected):
+    assert window_size(count, k, window) == expected
+
+
+def test_windows_where_the_document_is_short_or_too_long():
+    assert window_size(512, 512, 4) == 1 and window_size(1, 512, 4) == 1
+    assert window_size(2049, 512, 4) == 5 and window_size(10_000, 512, 4) == 20
+    counts = torch.tensor([1, 512, 600, 2048, 2049])
+    assert window_size(counts, 512, 4).tolist() == [1, 1, 4, 4, 5]
+
+
+def test_iterative_with_temperature_1_is_nearly_a_mean():
+    """What Figure 6 compares with: alpha = 1 there."""
+    embeddings, scores, _ = random_case(1, 64, 8, seed=0)
+    pooled = iterative_topk(embeddings, scores, 4, temperature=1.0)
+    assert pooled.weights.max() < 0.04
+    assert iterative_topk(embeddings, scores, 4, temperature=1e-9).weights.topk(4).values.min() > 0.99
+
+
+def test_all_become_hard_in_their_limit():
+    embeddings, _, _ = random_case(2, 16, 4, seed=0)
+    scores = torch.stack([torch.randperm(16), torch.randperm(16)]).double() / 16 + 1e-3
+    hard = hard_topk(embeddings, scores, 4)
+    for soft in (
+        iterative_topk(embeddings, scores, 4, temperature=1e-5),
+        gumbel_topk(embeddings, scores, 4, temperature=1e-3),
+    ):
+        torch.testing.assert_close(soft.embeddings, hard.embeddings, rtol=0, atol=1e-6)
+
+
+def test_sinkhorn_converges_to_the_marginals():
+    """At convergence the surest token gives all of its mass, and none gives more."""
+    _, scores, _ = random_case(3, 40, 4, seed=0)
+    totals = []
+    for iterations in (1, 200):
+        eye = torch.eye(40, dtype=torch.float64).expand(3, -1, -1)
+        shares = sinkhorn_topk(eye, scores, 8, epsilon=1e-2, iterations=iterations).embeddings
+        torch.testing.assert_close(shares.sum(dim=2), torch.ones(3, 8, dtype=torch.float64))  # convex after any number
+        totals.append(shares.sum(dim=1).max().item())
+    assert totals[0] < 0.9 and totals[1] == pytest.approx(1, abs=0.01)
+
+
+def test_gumbel_noise_samples_without_replacement_in_proportion_to_the_scores():
+    torch.manual_seed(0)
+    scores = torch.tensor([[0.8, 0.1, 0.1]]).expand(4000, 3)
+    eye = torch.eye(3).expand(4000, 3, 3)
+    picked = gumbel_topk(eye, scores, 2, temperature=1e-3, noise=True).embeddings.sum(dim=1)
+    # P(token 0 is among the two) = 0.8 + 2 * 0.1 * 0.8 / 0.9
+    assert picked[:, 0].gt(0.5).float().mean().item() == pytest.approx(0.8 + 0.2 * 0.8 / 0.9, abs=0.015)
+    quiet = gumbel_topk(eye, scores, 2, temperature=1e-3)
+    assert torch.equal(quiet.embeddings, gumbel_topk(eye, scores, 2, temperature=1e-3).embeddings)
+
+
+@pytest.mark.parametrize(
+    "function", [hard_topk, mean_windows, max_windows, iterative_topk, gumbel_topk, sinkhorn_topk]
+)
+def test_extremes_stay_finite(function):
+    for size in (1e4, 1e-30, 0.0):
+        embeddings, scores, mask = random_case(3, 40, 3, seed=0, padding="anywhere", dtype=torch.float32)
+        scores = (scores.detach() * size).requires_grad_()
+        pooled = function(embeddings, scores, 6, padding_mask=mask)
+        (pooled.embeddings.sum() + 0 * scores.sum()).backward()
+        assert all(t.isfinite().all() for t in (pooled.embeddings, pooled.scores, embeddings.grad, scores.grad))
+
+
+@pytest.mark.parametrize(
+    "function", [hard_topk, mean_windows, max_windows, iterative_topk, gumbel_topk, sinkhorn_topk]
+)
+def test_bad_arguments_are_named(function):
+    with pytest.raises(ValueError, match="k must be a whole number, at least 1"):
+        function(torch.rand(2, 6, 3), torch.rand(2, 6), 0)
+    with pytest.raises(ValueError, match=r"scores \(B, n\)"):
+        function(torch.rand(2, 6, 3), torch.rand(2, 5), 2)
+
+
+def test_repeat_slots_undoes_a_pooling_of_equal_tokens():
+    x = torch.tensor([1.0, 1, 1, 2, 2, 2, 3, 3]).view(1, 8, 1)
+    pooled = mean_windows(x, torch.zeros(1, 8), 4, window=3)
+    assert pooled.embeddings.flatten().tolist() == [1, 2, 3, 0] and pooled.padding_mask.tolist() == [[0, 0, 0, 1]]
+    assert torch.equal(repeat_slots(pooled.embeddings, pooled.slots), x)

@@ -1,0 +1,227 @@
+"""The Triton kernels of the tournament against operations of torch: on a GPU where one is, else in the interpreter."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyramidion_fairseq.functional import successive_halving_topk
+from pyramidion_fairseq.functional.topk import native
+from pyramidion_fairseq.functional.topk import tournament as module
+from pyramidion_fairseq.functional.topk.gpu import Kernels
+from pyramidion_fairseq.functional.topk.tournament import Played, tournament
+from tests import needs
+from tests.functional.topk.test_successive_halving import outputs_and_gradients, random_case
+from tests.functional.topk.tournament_cases import assert_same, play
+
+triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
+kernels = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_triton")
+
+GPU = torch.cuda.is_available()
+DEVICE = "cuda" if GPU else "cpu"
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # in lanes not selected
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Kernels are taken wherever tensors lie: in the interpreter, those of the tests lie on the CPU."""
+    monkeypatch.setattr(native, "_FUNCTIONS", None)
+    monkeypatch.setattr(Kernels, "take", lambda self, *tensors: self is module._kernels)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Rounds of few candidates are sorted in several chunks, too."""
+    monkeypatch.setattr(kernels, "_chunk", lambda size: min(8, triton.next_power_of_2(size)))
+
+
+def both(scores, mask, k, base, preserve_order):
+    """(Played, gradient of the scores): of the kernels, and of torch's operations."""
+    scores = scores.detach().to(DEVICE).requires_grad_()
+    mask = None if mask is None else mask.to(DEVICE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "_FUNCTIONS", None)
+        results = []
+        for take in (lambda self, *tensors: True, lambda self, *tensors: False):
+            patch.setattr(Kernels, "take", take)
+            results.append(play(scores, mask, k, base, True, preserve_order))
+    return results
+
+
+@pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
+@pytest.mark.parametrize("preserve_order", [True, False])
+@pytest.mark.parametrize("base", [20.0, None])
+@pytest.mark.parametrize("length, k", [(2, 1), (8, 2), (13, 3), (40, 39)])
+def test_tournament(length, k, base, preserve_order, padding, small_chunks):
+    _, scores, mask = random_case(3, length, 1, seed=length, padding=padding, dtype=torch.float32)
+    assert_same(both(scores, mask, k, base, preserve_order), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [None, "anywhere"])
+def test_of_equal_scores_the_earlier_goes_first(padding, small_chunks):
+    _, scores, mask = random_case(3, 40, 1, seed=0, ties=True, padding=padding, dtype=torch.float32)
+    assert_same(both(scores, mask, 5, 20.0, True), rtol=1e-5, atol=1e-5)
+
+
+def test_chunks_as_they_are():
+    """Of 1,024, 256, 256 and 128."""
+    generator = torch.Generator().manual_seed(0)  # scores so far apart that rounding exchanges no two of them
+    scores = torch.stack([torch.randperm(1500, generator=generator) for _ in range(2)]).float() / 1500
+    assert_same(both(scores, None, 100, 20.0, True), rtol=1e-5, atol=1e-4)  # gradients go up to 20
+
+
+@pytest.mark.parametrize("length, k", [(50, 25), (49, 25)])
+def test_order_of_special_scores(length, k, small_chunks):
+    """One round: who meets whom is the sort alone, so that it must be the same whatever the scores are."""
+    info = torch.finfo(torch.float32)
+    special = torch.tensor([0.0, -0.0, info.smallest_normal, -info.tiny, info.max, -info.max,
+                            float("inf"), -float("inf"), 1.0, -1.0])  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    for scores in (
+        special[torch.randint(0, len(special), (3, length), generator=generator)],
+        torch.randn(3, length, generator=generator) * 100,
+        special[:1].expand(3, length),
+    ):
+        assert_same(both(scores, None, k, 20.0, True), rtol=1e-5, atol=1e-5)
+
+
+def test_nan_goes_somewhere(small_chunks):
+    """Nothing is read or written where it should not be: every token has a slot, and the NaN is still there."""
+    scores = torch.rand(2, 40, generator=torch.Generator().manual_seed(0))
+    scores[:, 7], scores[1, 9] = float("nan"), -float("nan")
+    (played, gradient), _ = both(scores, None, 5, 20.0, True)
+    assert torch.equal(played.members[played.filled].view(2, 40).sort().values.cpu(), torch.arange(40).expand(2, 40))
+    assert played.weights.isnan().any(dim=1).all() and gradient.isnan().any(dim=1).all()
+
+
+@pytest.mark.parametrize("base", [20.0, None])
+def test_infinite_scores_spoil_no_gradient(base, taken, small_chunks):
+    """However large what comes from above is, as with scaled losses."""
+    scores = torch.rand(8, 40, generator=torch.Generator().manual_seed(0))
+    scores[:, ::7], scores[:, 1::7] = float("inf"), -float("inf")
+    scores = scores.to(DEVICE).requires_grad_()
+    played = tournament(scores, None, 5, base, True, True)
+    loss = (played.slot_scores.sum() + played.weights[:, ::3].sum()) * 65536
+    assert torch.autograd.grad(loss, scores)[0].isfinite().all()
+
+
+def test_every_slot_has_a_tree_of_its_own():
+    """More slots than one program works on, of the last not all there; one slot larger than what is done at once."""
+    generator = torch.Generator().manual_seed(0)
+    for batch, length, k, base in ((3, 2000, 999, 20.0), (1, 3000, 1, None)):
+        padding = torch.rand(batch, length, generator=generator) < 0.1
+        scores = torch.rand(batch, length, generator=generator).double().requires_grad_()
+        places = k << ((length - 1) // k).bit_length()
+        plain = module._play(scores, padding, places, k, base, True, True)
+        grads = [torch.randn(batch, size, generator=generator) for size in (k, length)]
+        exact = torch.autograd.grad([plain.slot_scores, plain.weights], scores, [x.double() for x in grads])[0]
+        inputs = (x.detach().to(DEVICE) for x in (*grads, scores.float(), plain.members, plain.filled))
+        ours = kernels.tournament_backward(*inputs, base or 0.0)
+        torch.testing.assert_close(ours.cpu().double(), exact, rtol=1e-4, atol=2e-4 if base else 1e-6)
+
+
+@pytest.mark.parametrize("padding", [None, "right"])
+def test_the_whole_operator(padding, taken, small_chunks):
+    """Kernels for the tournament alone give what operations of torch give in float64; also through torch.compile."""
+    embeddings, scores, mask = random_case(3, 40, 6, seed=2, padding=padding, dtype=torch.float32)
+    exact = [x.detach().double().requires_grad_() for x in (embeddings, scores)]
+    torch._dynamo.reset()  # tests of other files compiled the operator for other shapes
+    plain, expected = outputs_and_gradients(successive_halving_topk, *exact, 5, padding_mask=mask)
+    operator = (
+        successive_halving_topk
+        if padding
+        else torch.compile(successive_halving_topk, backend="aot_eager", fullgraph=True)
+    )
+    ours, gradients = outputs_and_gradients(operator, embeddings, scores, 5, padding_mask=mask)
+    assert torch.equal(ours.slots, plain.slots)
+    for a, b in zip((ours.embeddings, ours.scores, ours.weights, *gradients),
+                    (plain.embeddings, plain.scores, plain.weights, *expected)):  # fmt: skip
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("length, padding", [(32, None), (30, None), (32, "right")])
+def test_opcheck(length, padding, small_chunks):
+    _, scores, mask = random_case(2, length, 1, seed=0, padding=padding, dtype=torch.float32)
+    torch.library.opcheck(module._play_on_gpu, (scores, mask, 32, 8, 20.0, True))
+    *_, members, filled = module._play_on_gpu(scores.detach(), mask, 32, 8, 20.0, True)
+    arguments = (torch.randn(2, 8), torch.randn(2, length), scores.detach(), members, filled, 20.0)
+    torch.library.opcheck(module._play_on_gpu_backward, arguments)
+
+
+def test_any_layout_and_no_documents(small_chunks):
+    _, scores, mask = random_case(3, 20, 1, seed=0, padding="anywhere", dtype=torch.float32)
+    scores, mask = scores.detach().to(DEVICE), mask.to(DEVICE)
+    expected = kernels.tournament(scores, mask, 24, 3, 20.0, True)
+    relaid = kernels.tournament(scores.t().contiguous().t(), mask.t().contiguous().t(), 24, 3, 20.0, True)
+    assert all(torch.equal(a, b) for a, b in zip(expected, relaid))
+    grads = torch.randn(3, 3, device=DEVICE), torch.randn(3, 20, device=DEVICE)
+    of_scores = kernels.tournament_backward(*grads, scores, *expected[3:], 20.0)
+    turned = [x.t().contiguous().t() for x in (*grads, scores)]
+    assert torch.equal(of_scores, kernels.tournament_backward(*turned, *expected[3:], 20.0))
+    none = kernels.tournament(scores[:0], mask[:0], 24, 3, 20.0, True)
+    assert [tuple(x.shape) for x in none] == [(0, 3), (0, 20), (0, 20), (0, 3, 8), (0, 3, 8)]
+    assert kernels.tournament_backward(*(x[:0] for x in (*grads, scores, *none[3:])), 20.0).shape == (0, 20)
+
+
+def test_two_launches_a_round_and_three(monkeypatch):
+    """However many documents: what the host has to start is what a small batch costs."""
+    launches = []
+    for name in ("_sort_kernel", "_rank_kernel", "_walk_kernel", "_line_up_kernel", "_seat_kernel"):
+
+        class Counted:
+            def __getitem__(self, grid, name=name):
+                return lambda *args, **options: launches.append(name)
+
+        monkeypatch.setattr(kernels, name, Counted())
+    for batch in (1, 16):
+        launches.clear()
+        kernels.tournament(torch.rand(batch, 8192), None, 8192, 512, 20.0, True)
+        assert len(launches) == 4 * 2 + 3
+
+
+@torch.no_grad()
+def test_tensors_on_a_gpu_take_the_kernels():
+    """Shown with tensors that have a device and a shape, but no numbers."""
+    taken = []
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            taken.append(function.name().partition("::")[2].partition(".")[0])
+            return function(*args, **(kwargs or {}))
+
+    with FakeTensorMode(), Record():
+        embeddings = torch.empty(16, 8192, 768, device="cuda", dtype=torch.bfloat16)
+        pooled = successive_halving_topk(embeddings, torch.empty(16, 8192, device="cuda"), 512)
+    assert taken[-2:] == ["play_on_gpu", "partition_sum"] and len(taken) < 12
+    assert pooled.embeddings.shape == (16, 512, 768) and pooled.embeddings.device.type == "cuda"
+    assert pooled.padding_mask is None and pooled.weights.shape == pooled.slots.shape == (16, 8192)
+
+
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_kernels_compile_without_a_gpu(architecture, tmp_path):
+    """For an A100 and an H100, with every kind of argument; and no thread needs more registers than there are."""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "tests.functional.topk.compile_kernels", str(architecture)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    spilled = [line.split() for line in done.stdout.splitlines()]
+    assert {name for name, _ in spilled} == {
+        "_sort_kernel", "_rank_kernel", "_walk_kernel", "_line_up_kernel", "_seat_kernel", "_gradient_kernel",
+        "_sum_kernel", "_backward_kernel",
+    }  # fmt: skip
+    assert all(int(spill) == 0 for _, spill in spilled), spilled
+
+
+@pytest.mark.skipif(not GPU, reason=needs.A_GPU)
+def test_a_gpu_takes_the_kernels(monkeypatch):
+    real, calls = kernels.tournament, []
+    monkeypatch.setattr(kernels, "tournament", lambda *args: calls.append(1) or real(*args))
+    scores = torch.rand(4, 8192, device="cuda")
+    ours = tournament(scores, None, 512, 20.0, True, True)
+    assert calls and isinstance(ours, Played)
+    plain = module._play(scores.double(), None, 8192, 512, 20.0, True, True)
+    assert (ours.slots == plain.slots).float().mean() > 0.99

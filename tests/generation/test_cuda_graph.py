@@ -1,0 +1,210 @@
+"""Recorded steps of generation: what a CUDA graph replays is written down here on a CPU, operation by operation.
+
+A recording knows nothing of Python: it repeats its operations on the places in memory, and with the numbers, that they
+had when they were recorded. So does :class:`Replay`; what it gets right, a CUDA graph of the same step does, too.
+"""
+
+import pytest
+import torch
+from fairseq.sequence_generator import EnsembleModel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyramidion_fairseq.generation import cuda_graph, cuda_graphs, kv_cache, set_cuda_graphs
+from pyramidion_fairseq.models import decoder
+from tests import needs
+from tests.generation.test_generation import (
+    EQUAL,
+    MODELS,
+    OPTIONS,
+    RAGGED,
+    assert_same,
+    generate,
+)
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
+
+
+class Replay(TorchDispatchMode):
+    """Stands for a CUDA graph: records the operations of a function, which change nothing until they are replayed."""
+
+    made = replayed = 0
+
+    def __init__(self, function, device=None):
+        super().__init__()
+        self.operations, self._overwritten = [], []
+        with self:
+            self.result = function()
+        for tensor, before in reversed(self._overwritten):
+            tensor.copy_(before)
+        Replay.made += 1
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "item", "nonzero", "equal"), f"{name} makes the host wait"
+        if func._schema.is_mutable:
+            for argument, value in zip(func._schema.arguments, args):
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    self._overwritten.append((value, value.clone()))
+        out = func(*args, **(kwargs or {}))
+        if not isinstance(out, int):  # of types, which the host alone works on: promote_types
+            self.operations.append((func, args, kwargs or {}, out))
+        return out
+
+    def replay(self):
+        Replay.replayed += 1
+        for func, args, kwargs, out in self.operations:
+            again = func(*args, **kwargs)
+            for old, new in zip(*((x,) if isinstance(x, torch.Tensor) else x for x in (out, again))):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+        return self.result
+
+
+@pytest.fixture
+def replay(monkeypatch):
+    monkeypatch.setitem(cuda_graph.RECORDERS, "cpu", Replay)
+    monkeypatch.setattr(kv_cache, "RECORDED_GROWTH", 4)  # the caches move several times
+    monkeypatch.setattr(cuda_graph, "WARM_UP", 1)
+    monkeypatch.setattr(Replay, "made", 0)
+    monkeypatch.setattr(Replay, "replayed", 0)
+    return Replay
+
+
+def test_the_stand_in_replays_what_it_recorded():
+    counter, numbers = torch.zeros(()), torch.zeros(3)
+
+    def function():
+        counter.add_(1)
+        return numbers.index_fill_(0, counter.long(), 7.0).clone()
+
+    replayed = Replay(function)
+    assert counter == 0 and not numbers.any()
+    assert replayed.replay().tolist() == [0, 7, 0] and replayed.replay().tolist() == [0, 7, 7]
+    with pytest.raises(AssertionError, match="makes the host wait"):
+        Replay(lambda: float(counter.sum()))
+
+
+@pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_same_tokens_and_scores(confident_model, random_tokens, exact_softmax, replay, model, options, lengths):  # noqa: F811
+    model, tokens = confident_model(**model), random_tokens(lengths)
+    model.make_generation_fast_(need_attn=False)
+    plain = generate([model], tokens, **options)
+    assert not replay.made
+    with cuda_graphs(model):
+        recorded = generate([model], tokens, **options)
+    assert_same(recorded, plain)
+    longest = max(len(hypothesis["tokens"]) for document in plain for hypothesis in document)
+    assert replay.made >= 1 and replay.replayed >= min(2, longest - 2)
+
+
+def test_ensembles_and_finished_documents(confident_model, random_tokens, exact_softmax, replay):  # noqa: F811
+    models, tokens = [confident_model(seed) for seed in (0, 1)], random_tokens(RAGGED * 2)
+    with cuda_graphs(*models):
+        recorded = generate(models, tokens, beam_size=4, max_len_b=30)
+    assert_same(recorded, generate(models, tokens, beam_size=4, max_len_b=30))
+
+
+def test_recordings_last_until_the_caches_move(tiny_model, random_tokens, replay):
+    model = tiny_model()
+    ensemble = EnsembleModel([model])
+    with torch.no_grad(), cuda_graphs(model):
+        out, states = model.encoder(random_tokens([30, 20, 10]), None), {}
+        out = model.encoder.reorder_encoder_out(out, torch.arange(3).repeat_interleave(2))
+        made = []
+        for step in range(1, 12):
+            model.decoder(torch.full((len(out["hypothesis_documents"][0]), step), 5), out, incremental_state=states)
+            made.append(replay.made)
+            order = torch.arange(6) if step < 9 else torch.arange(4)
+            if step == 9:  # a document has all of its summaries
+                out = model.encoder.reorder_encoder_out(out, order)
+            model.decoder.reorder_incremental_state_scripting(states, order)
+    assert ensemble.single_model is model
+    # Steps 1, 5 and 9 find caches that grew, step 10 one document less: these are computed as they are.
+    assert made == [0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]
+    assert replay.replayed == 11 - 4
+
+
+@pytest.mark.parametrize("warm_up, made", [(1, 2), (2, 2), (3, 2), (4, 0)])
+def test_caches_that_soon_move_are_not_recorded(tiny_model, random_tokens, replay, monkeypatch, warm_up, made):
+    monkeypatch.setattr(cuda_graph, "WARM_UP", warm_up)
+    model = tiny_model()
+    with torch.no_grad(), cuda_graphs(model):
+        out, states = model.encoder(random_tokens([30, 20]), None), {}
+        for step in range(1, 9):  # they grow at the first and the fifth
+            model.decoder(torch.full((2, step), 5), out, incremental_state=states)
+    assert replay.made == made and replay.replayed == 2 * (4 - warm_up)
+
+
+def test_the_result_stays(tiny_model, random_tokens, replay):
+    """Who calls may keep what a step returns."""
+    model = tiny_model()
+    with torch.no_grad(), cuda_graphs(model):
+        out, states, kept = model.encoder(random_tokens([30, 20]), None), {}, []
+        for step in range(1, 5):
+            tokens = torch.full((2, step), 4 + step)
+            logits, extra = model.decoder(tokens, out, incremental_state=states)
+            kept += [(x, x.clone()) for x in (logits, *extra["inner_states"])]
+    assert replay.replayed and len(kept) == 4 * 4 and all(torch.equal(x, then) for x, then in kept)
+
+
+def test_attention_may_be_asked_for_at_any_step(tiny_model, random_tokens, replay):
+    results = []
+    for record in (False, True):
+        model = tiny_model()
+        set_cuda_graphs(model, record)
+        with torch.no_grad():
+            out, states, found = model.encoder(random_tokens([30, 20]), None), {}, []
+            for step in range(1, 5):
+                layer = 0 if step == 3 else None
+                tokens = torch.full((2, step), 5)
+                logits, extra = model.decoder(tokens, out, incremental_state=states, alignment_layer=layer)
+                found += [logits, *(weights for weights in extra["attn"] if weights is not None)]
+        results.append(found)
+    assert replay.replayed and len(results[0]) == 5
+    for plain, recorded in zip(*results):
+        torch.testing.assert_close(recorded, plain, atol=1e-12, rtol=0)
+
+
+def test_a_step_that_counts_on_the_host_would_be_seen(tiny_model, random_tokens, replay, monkeypatch):
+    """The reading of unrecorded steps, of as many slots as the host has counted, is wrong when it is replayed."""
+    monkeypatch.setattr(kv_cache.DecodingState, "read", property(lambda self: self.used))
+    logits = []
+    for record in (False, True):
+        model = tiny_model()
+        set_cuda_graphs(model, record)
+        with torch.no_grad():
+            out, states = model.encoder(random_tokens([30, 20]), None), {}
+            for step in range(1, 5):
+                tokens = torch.full((2, step), 4 + step)
+                last = model.decoder(tokens, out, incremental_state=states)[0]
+        logits.append(last)
+    assert not torch.allclose(*logits, atol=1e-9)
+
+
+def test_only_where_a_device_records(tiny_model, random_tokens, monkeypatch):
+    model = tiny_model()
+    started, start = [], decoder.start
+    monkeypatch.setattr(
+        decoder, "start", lambda *args, recorded: started.append(recorded) or start(*args, recorded=recorded)
+    )
+    with cuda_graphs(model):
+        generate([model], random_tokens(EQUAL))
+        assert started == [False]
+        monkeypatch.setitem(cuda_graph.RECORDERS, "cpu", Replay)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not cuda_graph.recordable(torch.zeros(1))
+        assert cuda_graph.recordable(torch.zeros(1))
+    assert not model.decoder.cuda_graphs
+
+
+@needs_gpu
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_cuda_graphs(confident_model, random_tokens, exact_softmax, model, options):  # noqa: F811
+    model, tokens = confident_model(**model).cuda(), random_tokens(RAGGED).cuda()
+    model.make_generation_fast_(need_attn=False)
+    plain = generate([model], tokens, **options)
+    with cuda_graphs(model):
+        assert_same(generate([model], tokens, **options), plain)

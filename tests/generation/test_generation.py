@@ -1,0 +1,548 @@
+"""Generation: the same tokens and scores as with fairseq's own caches, documents read once for all hypotheses."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fairseq import search, utils
+from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
+from fairseq.modules import MultiheadAttention
+from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
+from fairseq_cli import generate as generate_command
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.generation import OWNERS, cross_attention, plain_generation, regroup, repeated
+from pyramidion_fairseq.generation.linear import HAS_ONEDNN, few_rows_linear
+from pyramidion_fairseq.models import decoder
+from tests.conftest import LargestTensor, make_dictionary
+from tests.models.test_every_architecture import common, corpus, run, train_two_updates  # noqa: F401 -- a fixture
+
+RAGGED, EQUAL = [40, 3, 17, 1], [20, 20, 20]
+OPTIONS = {
+    "greedy": {"beam_size": 1},
+    "beam 2": {"beam_size": 2},
+    "beam 8": {"beam_size": 8},
+    "length penalty": {"beam_size": 4, "len_penalty": 0.3},
+    "no normalisation": {"beam_size": 4, "normalize_scores": False},
+    "blocked n-grams": {"beam_size": 4, "unk_penalty": 1.0, "no_repeat_ngram_size": 2},
+    "minimum": {"beam_size": 3, "min_len": 9, "max_len_b": 12},
+    "model's maximum": {"beam_size": 5, "max_len_b": 200},
+    "temperature": {"beam_size": 2, "temperature": 1.7},
+}
+MODELS = {
+    "pooled": {},
+    "shared embeddings": {"share_all_embeddings": True},
+    "unpooled": {"pooling_schedule": ""},
+    "positions": {"decoder_positions": True, "attention": "full", "pooling_schedule": "1:12"},
+    "norm before": {"decoder_normalize_before": True, "encoder_normalize_before": True},
+    "narrow decoder": {
+        "decoder_embed_dim": 12,
+        "layernorm_embedding": True,
+        "decoder_positions": True,
+        "decoder_learned_pos": True,
+    },
+}
+
+
+class StockEncoder(nn.Module):
+    """Our encoder's output, repeated and reordered by fairseq."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward_torchscript(self, net_input):
+        return self.encoder.forward_torchscript(net_input)
+
+    def reorder_encoder_out(self, encoder_out, new_order):
+        return TransformerEncoderBase.reorder_encoder_out(self.encoder, encoder_out, new_order)
+
+
+class StockModel(nn.Module):
+    """Our model's weights in fairseq's own decoder."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.encoder = StockEncoder(model.encoder)
+        self.decoder = TransformerDecoderBase(model.decoder.cfg, model.decoder.dictionary, model.decoder.embed_tokens)
+        if model.decoder.embed_positions is None:
+            self.decoder.embed_positions = None
+        self.decoder.load_state_dict(model.decoder.state_dict(), assign=True)
+        self.max_decoder_positions, self.get_normalized_probs = model.max_decoder_positions, model.get_normalized_probs
+
+
+@pytest.fixture
+def exact_softmax(monkeypatch):
+    """fairseq's softmax without its rounding to float32, so that float64 models can be compared to 1e-9."""
+    monkeypatch.setattr(utils, "softmax", lambda x, dim, onnx_trace=False: F.softmax(x, dim=dim))
+    monkeypatch.setattr(utils, "log_softmax", lambda x, dim, onnx_trace=False: F.log_softmax(x, dim=dim))
+
+
+@pytest.fixture
+def confident_model(tiny_model):
+    """Factory: a tiny model whose weights are large enough for varied summaries of varied lengths."""
+
+    def build(seed=0, **options):
+        model = tiny_model(**{"share_all_embeddings": False, **options})
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.7).add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+        return model
+
+    return build
+
+
+def generate(models, tokens, strategy=None, prefix=None, generator_class=SequenceGenerator, seed=5, **options):
+    torch.manual_seed(seed)
+    generator = generator_class(
+        models, make_dictionary(40), search_strategy=strategy, **{"max_len_b": 15, "beam_size": 2, **options}
+    )
+    net_input = {"src_tokens": tokens, "src_lengths": tokens.ne(1).sum(dim=1)}
+    return generator.generate(models, {"net_input": net_input}, prefix_tokens=prefix)
+
+
+def assert_same(ours, stock, tolerance=1e-9):
+    assert len(ours) == len(stock)
+    for mine, theirs in zip(ours, stock):
+        assert [hypothesis["tokens"].tolist() for hypothesis in mine] == [
+            hypothesis["tokens"].tolist() for hypothesis in theirs
+        ]
+        for a, b in zip(mine, theirs):
+            torch.testing.assert_close(a["positional_scores"], b["positional_scores"], atol=tolerance, rtol=0)
+            torch.testing.assert_close(a["score"], b["score"], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_same_as_stock_decoder(confident_model, random_tokens, exact_softmax, model, options, lengths):
+    model, tokens = confident_model(**model), random_tokens(lengths)
+    stock = generate([StockModel(model)], tokens, **options)
+    assert_same(generate([model], tokens, **options), stock)
+    with plain_generation(model):
+        assert_same(generate([model], tokens, **options), stock)
+
+
+def test_documents_that_finish_at_different_steps(confident_model, random_tokens, exact_softmax, monkeypatch):
+    """Rows get fewer as documents leave, and those that stay go on as with stock fairseq."""
+    model, tokens, rows = confident_model(), random_tokens(RAGGED), []
+    stock = generate([StockModel(model)], tokens, beam_size=5, max_len_b=28)
+    forward = model.decoder.forward
+    monkeypatch.setattr(
+        model.decoder, "forward", lambda t, *args, **kw: rows.append(len(t)) or forward(t, *args, **kw)
+    )
+    assert_same(generate([model], tokens, beam_size=5, max_len_b=28), stock)
+    assert len(set(rows)) > 2 and rows == sorted(rows, reverse=True)
+
+
+STRATEGIES = {
+    "sampling": (lambda d: search.Sampling(d), None),
+    "top-p sampling": (lambda d: search.Sampling(d, sampling_topp=0.8), None),
+    "diverse beams": (lambda d: search.DiverseBeamSearch(d, 2, 0.5), None),
+    "diverse siblings": (lambda d: search.DiverseSiblingsSearch(d, 0.5), None),
+    "allowed tokens": (lambda d: search.PrefixConstrainedBeamSearch(d, lambda _, tokens: [2, 5, 6, 7, 9]), None),
+    "prefix": (None, [[5, 6, 7], [8, 1, 1], [9, 5, 1], [5, 2, 1]]),
+}
+
+
+@pytest.mark.parametrize("strategy, prefix", STRATEGIES.values(), ids=STRATEGIES)
+def test_same_as_stock_with_every_search(confident_model, random_tokens, exact_softmax, strategy, prefix):
+    model, tokens = confident_model(), random_tokens(RAGGED)
+    results = []
+    for candidate in (model, StockModel(model)):
+        chosen = strategy(make_dictionary(40)) if strategy else None
+        forced = None if prefix is None else torch.tensor(prefix)
+        results.append(generate([candidate], tokens, chosen, forced, beam_size=4))
+    assert_same(*results)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_ensembles_that_keep_different_numbers_of_vectors(confident_model, random_tokens, exact_softmax, options):
+    models = [confident_model(), confident_model(seed=3, pooling_schedule="2:7", decoder_layers=1)]
+    tokens = random_tokens(RAGGED)
+    ours = generate(models, tokens, **options)
+    with plain_generation(*models):
+        assert_same(ours, generate(models, tokens, **options))
+
+
+@pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("model", ["pooled", "unpooled"])
+def test_float32_generates_the_same(confident_model, random_tokens, monkeypatch, model, options, lengths):
+    """With few hypotheses on a CPU, documents are read in chunks; one of three, here."""
+    monkeypatch.setattr(cross_attention, "CHUNK", 3)
+    model, tokens = confident_model(**MODELS[model]).float(), random_tokens(lengths)
+    ours = generate([model], tokens, **options)
+    assert_same(ours, generate([StockModel(model)], tokens, **options), tolerance=1e-4)
+
+
+def teacher_forced_steps(model, tokens, summary, dtype):
+    """(B, t, V) logits, one step at a time, each document with two hypotheses that change places."""
+    model, logits = model.to(dtype), []
+    swapped = torch.arange(2 * len(tokens)).view(-1, 2).flip(1).flatten()
+    with torch.no_grad():
+        out, state = model.encoder(tokens, None), {}
+        out = model.encoder.reorder_encoder_out(out, torch.arange(len(tokens)).repeat_interleave(2))
+        for step in range(summary.size(1)):
+            if step:
+                model.decoder.reorder_incremental_state_scripting(state, swapped)
+                out = model.encoder.reorder_encoder_out(out, swapped)
+            rows = summary[:, : step + 1].repeat_interleave(2, dim=0)
+            logits.append(model.decoder(rows, out, incremental_state=state)[0][:, -1].double())
+    return torch.stack(logits, dim=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rounding_is_that_of_stock(tiny_model, random_tokens, dtype):
+    """At most twice the error of fairseq's decoder in the same precision, both against float64."""
+    model = tiny_model(pooling_schedule="")  # near ties of scores may be decided otherwise in half precision
+    tokens, summary = (
+        random_tokens([20, 9]),
+        torch.cat([torch.full((2, 1), 2), random_tokens([30, 30], seed=3)], dim=1),
+    )
+    exact = model(tokens, None, summary)[0].detach().repeat_interleave(2, dim=0)
+    with plain_generation(model):
+        stock = teacher_forced_steps(model, tokens, summary, dtype)
+    ours = teacher_forced_steps(model.double(), tokens, summary, dtype)
+    assert (ours - exact).abs().max() <= 2 * (stock - exact).abs().max()
+    assert (ours - exact).square().mean() <= 4 * (stock - exact).square().mean()
+
+
+def test_padding_in_summaries_is_not_seen(tiny_model, random_tokens, exact_softmax):
+    """Steps over summaries of different lengths, as a teacher would force them, give what one pass over them does."""
+    model, tokens, summary = tiny_model(), random_tokens([30, 20]), random_tokens([9, 4], seed=2)
+    with torch.no_grad():
+        out, state = model.encoder(tokens, None), {}
+        steps = [model.decoder(summary[:, : t + 1], out, incremental_state=state)[0] for t in range(summary.size(1))]
+        whole = model(tokens, None, summary)[0]
+    written = summary.ne(1)
+    torch.testing.assert_close(torch.cat(steps, dim=1)[written], whole[written], atol=1e-12, rtol=0)
+
+
+def test_teacher_forcing_reads_shared_documents(tiny_model, random_tokens):
+    model, tokens = tiny_model(), random_tokens([30, 20])
+    summary = random_tokens([5] * 6, seed=1)
+    order = torch.tensor([0, 0, 0, 1, 1, 1])
+    shared = model.encoder.reorder_encoder_out(model.encoder(tokens, None), order)
+    assert shared["encoder_out"][0].size(1) == 2 and repeated(shared)["encoder_out"][0].size(1) == 6
+    torch.testing.assert_close(
+        model.decoder(summary, shared)[0], model(tokens[order], None, summary)[0], atol=1e-12, rtol=0
+    )
+
+
+def test_few_hypotheses_read_in_chunks():
+    states = torch.zeros(2, 9, 4)
+    assert type(cross_attention.reading_of(states, 2)) is cross_attention.ChunkedReading
+    for other, hypotheses in ((states, 8), (states.double(), 2), (states.bfloat16(), 2), (states.to("meta"), 2)):
+        assert type(cross_attention.reading_of(other, hypotheses)) is cross_attention.Reading
+
+
+@pytest.mark.parametrize("chunk, missing", [(512, 0), (4, 0), (5, 0), (3, 0), (7, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_reading_in_chunks_is_attention(monkeypatch, chunk, missing, bias):
+    """Scores and sums of both ways are the same, also for some of the documents only."""
+    monkeypatch.setattr(cross_attention, "CHUNK", chunk)
+    torch.manual_seed(0)
+    attention = MultiheadAttention(8, 2, bias=bias).double()
+    tokens = 13 if missing else 12
+    states, queries = (torch.randn(3, *shape, dtype=torch.float64) for shape in ((tokens, 8), (2, 4, 4)))
+    plain, chunked = cross_attention.Reading(tokens), cross_attention.ChunkedReading(tokens)
+    assert chunked.missing == missing
+    hidden = torch.zeros(3, 1, 1, tokens, dtype=torch.float64)
+    hidden[1, ..., 4:] = -torch.inf
+    padded = F.pad(hidden, (0, missing), value=-torch.inf)
+    with torch.no_grad():
+        pairs = [way.project(attention, states) for way in (plain, chunked)]
+        scores = [way.scores(queries, keys)[..., :tokens] for way, (keys, _) in zip((plain, chunked), pairs)]
+        torch.testing.assert_close(*scores, atol=1e-12, rtol=0)
+        for rows in (slice(None), slice(1, 3)):
+            expected = plain.attend(queries[rows], *(x[rows] for x in pairs[0]), hidden[rows])
+            found = chunked.attend(queries[rows], *(x[rows] for x in pairs[1]), padded[rows])
+            torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+ORDERS = {
+    "repeated": ([0, 0, 1, 1, 2, 2], 3, None, None, 2),
+    "not repeated": ([0, 1, 2], 3, None, None, 1),
+    "selected": ([2, 2, 0], 3, None, [2, 2, 0], 1),
+    "within documents": ([1, 1, 2, 3, 5, 5], 3, 2, None, 2),
+    "a document left": ([1, 0, 5, 5], 3, 2, [0, 2], 2),
+    "fewer hypotheses": ([1, 3, 4], 3, 2, None, 1),
+    "as many rows as documents": ([2, 2], 2, 2, [1], 2),
+    "across documents": ([0, 2, 3, 1], 2, 2, [0, 1, 1, 0], 1),
+    "no multiple": ([0, 1, 2], 2, 2, [0, 0, 1], 1),
+    "more hypotheses": ([0, 0, 1, 3, 2, 2], 2, 2, None, 3),
+}
+
+
+@pytest.mark.parametrize("order, documents, beam, kept, size", ORDERS.values(), ids=ORDERS)
+def test_regroup(order, documents, beam, kept, size):
+    grouping = regroup(torch.tensor(order), documents, beam)
+    assert (None if grouping.kept is None else grouping.kept.tolist(), grouping.beam) == (kept, size)
+
+
+def test_regroup_without_waiting():
+    """As on a GPU: orders that keep the number of hypotheses are asserted on the device, the others looked at."""
+    assert regroup(torch.tensor([1, 1, 2, 3]), 2, 2, wait=False) == (None, 2)
+    with pytest.raises(RuntimeError, match="moved from one document to another"):
+        regroup(torch.tensor([0, 2, 3, 1]), 2, 2, wait=False)
+    kept, beam = regroup(torch.tensor([3, 2]), 2, 2, wait=False)
+    assert kept.tolist() == [1] and beam == 2
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_any_order(tiny_model, random_tokens, exact_softmax, name):
+    """Also those that no search of fairseq makes: a row reads its document and remembers its own past.
+
+    Stock fairseq does not: where the number of rows stays, it leaves the keys of the documents in their order.
+    """
+    order, documents, beam, _, _ = ORDERS[name]
+    model, order = tiny_model(), torch.tensor(order)
+    tokens, owners = random_tokens([30, 20, 9][:documents]), torch.arange(documents).repeat_interleave(beam or 1)
+    rows = random_tokens([4] * len(owners), seed=1)
+    with torch.no_grad():
+        out, state = model.encoder(tokens, None), {}
+        out = model.encoder.reorder_encoder_out(out, owners)
+        for step in range(1, 8):
+            logits = model.decoder(rows[:, :step], out, incremental_state=state)[0]
+            if step == 3:
+                model.decoder.reorder_incremental_state_scripting(state, order)
+                out = model.encoder.reorder_encoder_out(out, order)
+                rows = torch.cat([rows[order, :3], random_tokens([5] * len(order), seed=2)], dim=1)
+    exact = model(tokens[owners[order]], None, rows[:, :7])[0][:, -1:]
+    torch.testing.assert_close(logits, exact, atol=1e-12, rtol=0)
+
+
+def test_documents_and_caches_are_not_copied(tiny_model, random_tokens):
+    """No tensor of a step is as large as a document's states repeated for its hypotheses, nor as all keys."""
+    model, beam = tiny_model(pooling_schedule="", decoder_layers=1), 8
+    with torch.no_grad():
+        out, state = model.encoder(random_tokens([64, 64]), None), {}
+        order = torch.arange(2).repeat_interleave(beam)
+        shared = model.encoder.reorder_encoder_out(out, order)
+        assert shared["encoder_out"][0].data_ptr() == out["encoder_out"][0].data_ptr()
+        rows = torch.full((2 * beam, 31), 5)
+        model.decoder(rows[:, :1], shared, incremental_state=state)
+        with LargestTensor() as largest:
+            for step in range(2, 31):
+                order = torch.arange(2 * beam).view(2, beam).flip(1).flatten()
+                model.decoder.reorder_incremental_state_scripting(state, order)
+                shared = model.encoder.reorder_encoder_out(shared, order)
+                model.decoder(rows[:, :step], shared, incremental_state=state)
+    cache = model.decoder.get_incremental_state(state, "decoding").keys[0]
+    assert largest.numel <= cache.numel() == 2 * beam * 64 * 8  # views of the cache are tensors, too
+    assert shared["encoder_out"][0].data_ptr() == out["encoder_out"][0].data_ptr()
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations, and those that allocate keys and values by concatenating or selecting them."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_operations_of_a_step_do_not_depend_on_layers_copies(tiny_model, random_tokens):
+    """A step selects and joins nothing per layer: what is reordered is one mask; nothing is read by the host."""
+    counts = {}
+    for layers in (1, 3):
+        model = tiny_model(decoder_layers=layers)
+        with torch.no_grad():
+            out, state, order = model.encoder(random_tokens([64, 64]), None), {}, torch.tensor([0, 0, 1, 1])
+            out = model.encoder.reorder_encoder_out(out, order)
+            model.decoder(torch.full((4, 1), 5), out, incremental_state=state)
+            with Operations() as operations:
+                model.decoder.reorder_incremental_state_scripting(state, torch.tensor([1, 0, 3, 3]))
+                model.decoder(torch.full((4, 2), 5), out, incremental_state=state)
+        counts[layers] = operations.names
+        assert operations.names.count("index_select") == 1 and "cat" not in operations.names
+        assert not {"item", "_local_scalar_dense", "nonzero"} & set(operations.names)
+    assert len(counts[3]) - len(counts[1]) <= 2 * 110
+
+
+def test_finished_documents_leave(tiny_model, random_tokens):
+    model = tiny_model()
+    with torch.no_grad():
+        out, state = model.encoder(random_tokens([30, 20, 10]), None), {}
+        out = model.encoder.reorder_encoder_out(out, torch.arange(3).repeat_interleave(2))
+        model.decoder(torch.full((6, 1), 2), out, incremental_state=state)
+        order = torch.tensor([1, 1, 4, 5])  # the second document has all its summaries
+        model.decoder.reorder_incremental_state_scripting(state, order)
+        out = model.encoder.reorder_encoder_out(out, order)
+    decoding = model.decoder.get_incremental_state(state, "decoding")
+    assert decoding.rows == 4 and {len(t) for pair in decoding.documents for t in pair} == {2}
+    assert {len(t) for t in (*decoding.keys, *decoding.values)} == {2}
+    assert out["encoder_out"][0].size(1) == len(out["pooling_slots"][0]) == len(out["src_lengths"][0]) == 2
+    assert out[OWNERS][0].tolist() == [0, 0, 1, 1]
+
+
+def test_caches_out_of_step_are_refused(tiny_model, random_tokens):
+    model = tiny_model()
+    with torch.no_grad():
+        out, state = model.encoder(random_tokens([30, 20]), None), {}
+        model.decoder(torch.full((2, 1), 2), out, incremental_state=state)
+        with pytest.raises(PyramidionError, match="4 hypotheses, but the caches hold 2"):
+            model.decoder(torch.full((4, 2), 2), out, incremental_state=state)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_attention_when_asked(tiny_model, random_tokens, exact_softmax, layer):
+    model, tokens = tiny_model(), random_tokens([30, 20])
+    results = []
+    for plain in (False, True):
+        with torch.no_grad(), plain_generation(model) if plain else contextlib.nullcontext():
+            out, state = model.encoder(tokens, None), {}
+            out = model.encoder.reorder_encoder_out(out, torch.tensor([0, 0, 1, 1]))
+            rows = torch.tensor([[2, 5], [2, 6], [2, 7], [2, 8]])
+            model.decoder(rows[:, :1], out, incremental_state=state)
+            asked = model.decoder(rows, out, incremental_state=state, alignment_layer=layer, alignment_heads=1)
+            results.append(asked[1]["attn"][0])
+    assert results[0].shape == (4, 1, 5)
+    torch.testing.assert_close(*results, atol=1e-7, rtol=0)  # fairseq rounds these to float32
+    torch.testing.assert_close(results[0].sum(dim=2), torch.ones(4, 1, dtype=torch.float64))
+
+
+def test_alignments_of_models_that_do_not_pool(confident_model, random_tokens, exact_softmax):
+    model, tokens = confident_model(pooling_schedule=""), random_tokens(RAGGED)
+    ours, stock = (
+        generate([m], tokens, generator_class=SequenceGeneratorWithAlignment) for m in (model, StockModel(model))
+    )
+    for mine, theirs in zip(ours, stock):
+        for a, b in zip(mine, theirs):
+            torch.testing.assert_close(a["attention"], b["attention"])
+            assert a["alignment"] == b["alignment"]
+
+
+def test_commands_leave_out_attention_that_nobody_prints(tiny_model, random_tokens):
+    model = tiny_model(pooling_schedule="")
+    assert generate([model], random_tokens(EQUAL))[0][0]["attention"].numel() > 0
+    model.make_generation_fast_(need_attn=False)
+    assert generate([model], random_tokens(EQUAL))[0][0]["attention"].numel() == 0
+
+
+def retain_dropout(model):  # with probability 0 here, so that the tokens can be compared
+    model.decoder.layers[0].dropout_module.apply_during_inference = True
+
+
+def hook(model):
+    model.decoder.layers[0].encoder_attn.register_forward_hook(lambda *args: None)
+
+
+def wrap(model):
+    model.decoder.output_projection = nn.Sequential(model.decoder.output_projection)
+
+
+@pytest.mark.parametrize("change", [retain_dropout, hook, wrap])
+def test_what_the_step_does_not_know_goes_fairseqs_way(
+    confident_model, random_tokens, exact_softmax, monkeypatch, change
+):
+    model, tokens = confident_model(), random_tokens(RAGGED)
+    fast = generate([model], tokens, beam_size=3)
+    change(model)
+    monkeypatch.setattr(decoder, "start", None)
+    assert_same(generate([model], tokens, beam_size=3), fast)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (retain_dropout, "layer 1 of the decoder keeps its dropout in generation"),
+        (hook, "layer 1 of the decoder is watched by hooks"),
+        (wrap, "the output projection is of type Sequential"),
+        (lambda model: model.train(), "the model is in training mode"),
+    ],
+)
+def test_the_slower_path_is_told_once_with_its_reason(tiny_model, random_tokens, caplog, change, reason):
+    model, tokens = tiny_model(), random_tokens(EQUAL)
+    generate([model], tokens)
+    assert not caplog.records
+    change(model)
+    for _ in range(2):
+        with torch.no_grad():
+            state = {}
+            model.decoder(tokens[:, :1], model.encoder(tokens, None), incremental_state=state)
+    assert [record.message for record in caplog.records] == [
+        f"summaries are written by fairseq's own, slower path: {reason}"
+    ]
+
+
+def test_what_is_called_before_every_step_is_called_on_both_paths_and_can_end_them(tiny_model, random_tokens):
+    model, tokens, steps = tiny_model(), random_tokens(EQUAL), []
+    model.decoder.before_step = lambda: steps.append(1)
+    generate([model], tokens, max_len_b=7, min_len=7)
+    assert len(steps) == 8  # 7 tokens and </s>
+    with plain_generation(model):
+        generate([model], tokens, max_len_b=7, min_len=7)
+    assert len(steps) == 16
+
+    def stop():
+        raise KeyError("stopped")
+
+    model.decoder.before_step = stop
+    with pytest.raises(KeyError, match="stopped"):
+        generate([model], tokens)
+
+
+def test_generating_leaves_the_model_as_it_was(tiny_model, random_tokens):
+    model = tiny_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    generate([model], random_tokens(EQUAL))
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def hypotheses(stdout):
+    """Document -> (score, tokens) of every hypothesis in the output of fairseq-generate."""
+    lines = [line.split("\t") for line in stdout.splitlines() if line.startswith("H-")]
+    assert lines
+    return [(name, float(score), text) for name, score, text in lines]
+
+
+def test_stock_command_with_and_without(monkeypatch, corpus, tmp_path):  # noqa: F811
+    path = train_two_updates(monkeypatch, corpus, tmp_path, "transpooler_2k_512", "cpu")
+    used, start = [], decoder.start
+    monkeypatch.setattr(decoder, "start", lambda *args, **options: used.append(True) or start(*args, **options))
+    search = ["--path", path, "--beam", 3, "--nbest", 3, "--max-len-b", 9, "--no-repeat-ngram-size", 3]
+    fast = run(monkeypatch, generate_command.cli_main, *common(corpus, "cpu"), *search)
+    assert used
+    used.clear()
+    plain = run(monkeypatch, generate_command.cli_main, *common(corpus, "cpu"), *search, "--plain-generation")
+    assert not used
+    for (name, score, text), (*expected_name, expected_score, expected_text) in zip(
+        hypotheses(fast), hypotheses(plain)
+    ):
+        assert [name] == expected_name and text == expected_text
+        assert score == pytest.approx(expected_score, abs=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 16, 64, 65])
+def test_few_rows_linear(rows):
+    torch.manual_seed(0)
+    for bias in (True, False):
+        layer, x = nn.Linear(24, 40, bias=bias), torch.randn(rows, 24)
+        with torch.no_grad():
+            exact = layer.double()(x.double())
+            layer.float()
+            assert (few_rows_linear(layer, x) - exact).abs().max() <= 2 * (layer(x) - exact).abs().max() + 1e-7
+            layer.weight.data.mul_(2)  # as fairseq's optimisers do, past the version counter
+            torch.testing.assert_close(few_rows_linear(layer, x), layer(x))
+        assert few_rows_linear(layer, x).requires_grad
+
+
+@pytest.mark.skipif(not HAS_ONEDNN, reason="no oneDNN in this torch")
+def test_few_rows_go_through_onednn():
+    layer, x = nn.Linear(24, 40), torch.randn(8, 24)
+    with torch.no_grad(), Operations() as operations:
+        few_rows_linear(layer, x)
+        few_rows_linear(layer.double(), x.double())
+    assert operations.names.count("_linear_pointwise") == 1

@@ -1,0 +1,188 @@
+"""What exported directories do in every transformers that setup.py takes: scripts/versions.py runs this file there."""
+
+import json
+import random
+
+import pytest
+import torch
+
+from pyramidion_fairseq.cli.convert import main
+from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.models import PyramidionModel
+from tests.interop.bart.conftest import MERGES, SHAPE, documents, load, randomise, write_bpe, write_stock
+
+FLAGS = ["--max-source-positions", "256", "--lsg-block-size", "16", "--lsg-sparse-block-size", "16"]
+FLAGS += ["--pooling-schedule", "2:40,3:20"]
+GENERATION = ["--max-len-b", "20", "--min-len", "3"]
+
+
+def load_exported(transformers, folder, **options):
+    return transformers.AutoModelForSeq2SeqLM.from_pretrained(str(folder), trust_remote_code=True, **options).eval()
+
+
+def load_tokenizer(transformers, folder):
+    return transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=True)
+
+
+@pytest.fixture(scope="module")
+def folders(hugging_face, tmp_path_factory):
+    """(our checkpoint's folder, the directory exported from it)."""
+    ours, exported = (tmp_path_factory.mktemp("exported") / name for name in ("ours", "theirs"))
+    main(["bart", str(hugging_face[0]), str(ours), *FLAGS])
+    main(["huggingface", str(ours / "model.pt"), str(exported), *GENERATION])
+    return ours, exported
+
+
+@pytest.fixture
+def model(transformers, folders):
+    return load_exported(transformers, folders[1])
+
+
+@pytest.fixture
+def inputs(rows):
+    tokens = documents([200, 90, 7], len(rows))
+    return {"input_ids": tokens, "attention_mask": tokens.ne(1).long()}
+
+
+def test_the_entry_file_names_every_other_one(transformers, folders):
+    """Releases before 2026 copy what that file imports itself, and then look for what these files import."""
+    from transformers.dynamic_module_utils import get_relative_imports
+
+    entry = folders[1] / "modeling_pyramidion.py"
+    files = {path.stem for path in folders[1].glob("*.py")} - {entry.stem}
+    assert len(files) > 20
+    assert set(get_relative_imports(entry)) == files
+    assert get_relative_imports(folders[1] / "configuration_pyramidion.py") == []
+
+
+@pytest.mark.parametrize("part", ["whole", "inner"])
+def test_a_tuple_holds_what_the_output_holds(model, inputs, part):
+    model = model if part == "whole" else model.model
+    summaries = documents([9, 9, 5], 20, seed=1)
+    with torch.no_grad():
+        out = model(**inputs, decoder_input_ids=summaries, output_hidden_states=True, use_cache=False)
+        found = model(
+            **inputs, decoder_input_ids=summaries, output_hidden_states=True, use_cache=False, return_dict=False
+        )
+    assert isinstance(found, tuple)
+    for ours, theirs in zip(found, out.to_tuple()):
+        torch.testing.assert_close(ours, theirs)
+    assert len(found) == len(out.to_tuple()) == 4  # logits or states, the decoder's, the encoder's, its output
+
+
+def test_the_encoders_tuple_can_be_given_back(model, inputs):
+    summaries = documents([9, 9, 5], 20, seed=1)
+    for hidden in (False, True):
+        with torch.no_grad():
+            encoded = model.get_encoder()(**inputs, return_dict=False, output_hidden_states=hidden)
+            found = model(encoder_outputs=encoded, decoder_input_ids=summaries, output_hidden_states=hidden)
+            expected = model(**inputs, decoder_input_ids=summaries, output_hidden_states=hidden)
+        assert len(encoded) == 2 + hidden
+        torch.testing.assert_close(found.logits, expected.logits)
+        assert (found.encoder_hidden_states is None) == (not hidden)
+
+
+def test_hidden_states_of_the_encoder_are_ours(model, folders, inputs):
+    summaries = documents([9, 9, 5], 20, seed=1)
+    with torch.no_grad():
+        out = model(**inputs, decoder_input_ids=summaries, output_hidden_states=True)
+        expected = load(folders[0]).encoder(inputs["input_ids"], None, return_all_hiddens=True)["encoder_states"]
+        written = model.generate(**inputs, output_hidden_states=True, return_dict_in_generate=True)
+    assert [tuple(state.shape) for state in out.encoder_hidden_states] == [
+        (3, 200, 32), (3, 200, 32), (3, 40, 32), (3, 20, 32)
+    ]  # fmt: skip
+    for number, length in enumerate([200, 200, 40, 20]):
+        read = length if number > 1 else 7  # what is behind the shortest document's end means nothing
+        theirs = out.encoder_hidden_states[number][:2, : min(read, 20)]
+        torch.testing.assert_close(theirs, expected[number].transpose(0, 1)[:2, : min(read, 20)], rtol=0, atol=1e-4)
+    assert len(written.encoder_hidden_states) == 4
+    assert model(**inputs, decoder_input_ids=summaries).encoder_hidden_states is None
+    model.config.output_hidden_states = True
+    assert len(model(**inputs, decoder_input_ids=summaries).encoder_hidden_states) == 4
+
+
+def test_texts_longer_than_the_model_are_refused_with_both_lengths(model, inputs):
+    summaries = torch.tensor([[2, 5, 6]])
+    with pytest.raises(ValueError, match="the document has 300 tokens, but the model reads at most 256: cut it"):
+        model(input_ids=documents([300], 20), decoder_input_ids=summaries)
+    with pytest.raises(ValueError, match="the document has 300 tokens, but the model reads at most 256: cut it"):
+        model.generate(documents([300, 20], 20))
+    with pytest.raises(ValueError, match="the summary has 65 tokens, but the model reads at most 64: cut it"):
+        model(**inputs, decoder_input_ids=documents([65] * 3, 20))
+
+
+def test_padding_beyond_the_longest_document_is_no_length(model):
+    tokens, summaries = documents([256, 30], 20), torch.tensor([[2, 5, 6], [2, 5, 7]])
+    padded = torch.cat([torch.ones(2, 100, dtype=torch.long), tokens], dim=1)
+    with torch.no_grad():
+        expected, found = (model(input_ids=x, decoder_input_ids=summaries).logits for x in (tokens, padded))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_saved_copy_is_the_same_model(transformers, model, folders, inputs, tmp_path):
+    """Twice, so that the files come from the first copy; each with the tokenizer."""
+    expected, source = model.generate(**inputs).tolist(), model
+    text = "hello world, héllo"
+    ids = load_tokenizer(transformers, folders[1])(text)["input_ids"]
+    for name in ("once", "twice"):
+        source.save_pretrained(tmp_path / name)
+        load_tokenizer(transformers, folders[1]).save_pretrained(tmp_path / name)
+        source = load_exported(transformers, tmp_path / name)
+        assert source.generate(**inputs).tolist() == expected
+        assert load_tokenizer(transformers, tmp_path / name)(text)["input_ids"] == ids
+    assert {path.name for path in folders[1].glob("*.py")} == {path.name for path in (tmp_path / "twice").glob("*.py")}
+
+
+def test_the_dtype_is_one_and_the_same(transformers, folders, tmp_path, inputs):
+    """In the weights and in the configuration, whatever the release calls it there; also after saving."""
+    model = load_exported(transformers, folders[1], torch_dtype=torch.bfloat16)
+    assert model.dtype == model.config.dtype == torch.bfloat16
+    assert model.generate(**inputs).size(0) == 3
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert {saved[name] for name in ("dtype", "torch_dtype") if name in saved} == {"bfloat16"}
+    again = load_exported(transformers, tmp_path, torch_dtype="auto")
+    assert again.dtype == again.config.dtype == torch.bfloat16
+    assert load_exported(transformers, folders[1], torch_dtype="auto").dtype == torch.float32
+
+
+#: Rows of the embedding after the tokens of the BPE, as published: bart.base has room up to a round number.
+LAYOUTS = {
+    "bart.base": [*(f"madeupword{number:04}" for number in range(40)), "<mask>"],
+    "bart.large": ["madeupword0000", "madeupword0001", "madeupword0002", "<mask>"],
+    "bart.large.mnli": ["madeupword0000", "madeupword0001", "madeupword0002", "<mask>"],
+    "bart.large.cnn": ["madeupword0000", "madeupword0001", "madeupword0002"],
+    "bart.large.xsum": ["madeupword0000", "madeupword0001", "madeupword0002"],
+}
+
+
+def write_published(transformers, folder, name, form):
+    """A small BART in the layout of a published one: (what to convert, rows of its embedding)."""
+    tokens = list(vocabulary.numbers_of(MERGES))
+    random.Random(0).shuffle(tokens)
+    rows = {token: row for row, token in enumerate([*vocabulary.SPECIALS, *tokens, *LAYOUTS[name]])}
+    if form == "fairseq":
+        symbols = vocabulary.symbols_from_rows(rows, len(rows), vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES))
+        heads = {"classification_heads.mnli.dense.weight": torch.zeros(3, 3)} if name.endswith("mnli") else {}
+        return write_stock(folder, symbols, **heads)[0], len(rows)
+    config = transformers.BartConfig(vocab_size=len(rows), **SHAPE)
+    kind = "SequenceClassification" if name.endswith("mnli") else "ConditionalGeneration"
+    randomise(getattr(transformers, f"BartFor{kind}")(config)).save_pretrained(folder)
+    write_bpe(folder, {**rows, "<mask>": len(rows) - ("<mask>" in rows)})  # there is one in all of their vocabularies
+    return folder, len(rows)
+
+
+@pytest.mark.parametrize("form", ["fairseq", "transformers"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_tokenizer_and_the_embedding_agree(transformers, convert, tmp_path, name, form):
+    (tmp_path / "published").mkdir()
+    path, rows = write_published(transformers, tmp_path / "published", name, form)
+    ours = convert("bart", path, *FLAGS)
+    folder = convert("huggingface", ours / "model.pt", *GENERATION)
+    tokenizer, model = load_tokenizer(transformers, folder), load_exported(transformers, folder)
+    assert len(tokenizer) == model.get_input_embeddings().num_embeddings == model.config.vocab_size == rows
+    assert (tokenizer.mask_token_id == rows - 1) if "<mask>" in LAYOUTS[name] else (tokenizer.mask_token is None)
+    inputs = tokenizer(["hello <mask> world", "hello"], padding=True, return_tensors="pt")
+    expected = PyramidionModel.from_pretrained(str(ours)).encode("hello").tolist()
+    assert tokenizer("hello")["input_ids"] == [0, *expected]
+    assert inputs["input_ids"].max() < rows and model.generate(**inputs).size(0) == 2

@@ -1,0 +1,117 @@
+"""Every named architecture trains two updates and generates, through the functions of the stock commands.
+
+Those with a row in the paper do so in tests/examples/test_recipes.py, by the command of their recipe.
+"""
+
+import contextlib
+import io
+import re
+import sys
+
+import pytest
+import torch
+from fairseq import checkpoint_utils
+from fairseq.logging import metrics
+from fairseq_cli import generate, train
+
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED, fields_of
+from pyramidion_fairseq.schedule import PoolingSchedule
+from tests import needs
+from tests.conftest import ROOT, make_dictionary
+from tests.tasks.test_task import write_split
+
+NARROW = ["--encoder-attention-heads", "4", "--decoder-attention-heads", "4"]
+for _side in ("encoder", "decoder"):
+    NARROW += [f"--{_side}-embed-dim", "8", f"--{_side}-ffn-embed-dim", "8"]
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
+OTHERS = sorted(set(ARCHITECTURES) - set(PUBLISHED.values()))
+CASES = [(arch, "cpu") for arch in OTHERS] + [
+    pytest.param(arch, "cuda", marks=NO_GPU) for arch in sorted(ARCHITECTURES)
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Documents of 1 to 1,500 tokens: longer than most poolings keep, shorter than some."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for side in ("source", "target"):
+        make_dictionary(40).save(str(folder / f"dict.{side}.txt"))
+    for split in ("train", "valid", "test"):
+        documents = [[*(list(range(4, 40)) * 42)[: n - 1], 2] for n in (1, 40, 600, 1500)]
+        write_split(folder, split, documents, [[5, 6, 2]] * len(documents))
+    return folder
+
+
+def run(monkeypatch, main, *arguments):
+    """A stock command's function in this process: its standard output."""
+    monkeypatch.setattr(sys, "argv", [f"fairseq-{main.__module__.split('.')[-1]}", *map(str, arguments)])
+    if hasattr(checkpoint_utils.save_checkpoint, "best"):  # fairseq keeps it for the time of the process
+        del checkpoint_utils.save_checkpoint.best
+    metrics.reset()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        main()
+    return out.getvalue()
+
+
+def common(corpus, device):
+    task = [corpus, "--user-dir", ROOT / "pyramidion_fairseq", "--task", "long_document_summarization"]
+    where = ["--cpu"] if device == "cpu" else ["--distributed-world-size", 1]
+    in_this_thread = ["--num-workers", 0, "--data-buffer-size", 0]  # others are waited for, seconds each
+    return [*task, *where, *in_this_thread, "--batch-size", 2]
+
+
+def train_two_updates(monkeypatch, corpus, folder, arch, device, *arguments):
+    steps = ["--optimizer", "adam", "--lr", 0.01, "--max-update", 2, "--disable-validation"]
+    save = ["--save-dir", folder, "--no-epoch-checkpoints"]
+    run(monkeypatch, train.cli_main, *common(corpus, device), "--arch", arch, *NARROW, *steps, *save, *arguments)
+    return folder / "checkpoint_last.pt"
+
+
+@pytest.mark.parametrize("arch, device", CASES)
+def test_trains_and_generates(monkeypatch, corpus, tmp_path, arch, device):
+    path = train_two_updates(monkeypatch, corpus, tmp_path, arch, device)
+    state = load_checkpoint(path)
+    assert state["cfg"]["model"]["_name"] == arch and state["optimizer_history"][-1]["num_updates"] == 2
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+    steps = PoolingSchedule.parse(fields_of(arch).get("pooling_schedule", "")).steps
+    scored = {name.split(".")[2] for name in state["model"] if ".scorer." in name}
+    assert scored in (set(), {str(layer) for layer, _ in steps})
+    beam = ["--path", path, "--beam", 2, "--max-len-b", 4]
+    out = run(monkeypatch, generate.cli_main, *common(corpus, device), *beam)
+    assert sorted(re.findall(r"^D-(\d+)", out, re.M)) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("arch", sorted(name for name in ARCHITECTURES if name.startswith("power_")))
+def test_power_is_fine_tuned_from_a_blockwise_checkpoint(monkeypatch, corpus, tmp_path, arch):
+    """It has no parameters of its own, so that the block-wise model's weights load strictly (Appendix C.1)."""
+    blockwise = train_two_updates(monkeypatch, corpus, tmp_path / "blockwise", "blockwise_8k", "cpu")
+    tuned = train_two_updates(
+        monkeypatch, corpus, tmp_path / "power", arch, "cpu", "--finetune-from-model", blockwise, "--lr", 1e-9
+    )
+    before, after = load_checkpoint(blockwise)["model"], load_checkpoint(tuned)["model"]
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+RESET = ["--reset-optimizer", "--reset-dataloader", "--reset-meters", "--reset-lr-scheduler"]
+
+
+def test_a_pointer_is_added_by_fine_tuning_and_not_lost_by_it(monkeypatch, corpus, tmp_path, caplog):
+    plain = train_two_updates(monkeypatch, corpus, tmp_path / "plain", "transpooler_2k_512", "cpu")
+    before = load_checkpoint(plain)["model"]
+    for flag, more in (("--finetune-from-model", []), ("--restore-file", RESET)):
+        arguments = ["--pointer", flag, plain, *more, "--lr", 1e-9]
+        folder = tmp_path / flag.strip("-")
+        pointing = train_two_updates(monkeypatch, corpus, folder, "transpooler_2k_512", "cpu", *arguments)
+        after = load_checkpoint(pointing)["model"]
+        assert after.keys() - before.keys() == {"decoder.pointer.gate.weight", "decoder.pointer.gate.bias"}
+        for name, tensor in before.items():
+            torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
+        assert after["decoder.pointer.gate.bias"].tolist() == pytest.approx([0, -1, -1], abs=1e-6)
+    caplog.clear()
+    with pytest.raises(Exception, match="Cannot load model parameters"):  # of fairseq's trainer
+        arguments = ["--finetune-from-model", pointing]
+        train_two_updates(monkeypatch, corpus, tmp_path / "back", "transpooler_2k_512", "cpu", *arguments)
+    (line,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith("the checkpoint copies words from the document, and this model does not: give it --pointer")

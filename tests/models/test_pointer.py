@@ -1,0 +1,209 @@
+"""Models with ``--pointer``: what is copied is exact, is learned through, and is generated as it is trained."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from fairseq.criterions.cross_entropy import CrossEntropyCriterion
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
+
+from pyramidion_fairseq.criterions import ChunkedCrossEntropyCriterion
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.functional import CopySource, projected_softmax
+from pyramidion_fairseq.functional.reference import pointer as reference_pointer
+from pyramidion_fairseq.generation import cuda_graphs, plain_generation
+from pyramidion_fairseq.models import PyramidionModel
+from pyramidion_fairseq.models.encoder import COPY_SOURCE
+from pyramidion_fairseq.poolers import POOLERS
+from tests.conftest import TINY, make_dictionary
+from tests.generation.test_cuda_graph import replay  # noqa: F401 -- a fixture
+from tests.generation.test_generation import (
+    EQUAL,
+    OPTIONS,
+    RAGGED,
+    assert_same,
+    generate,
+)
+
+EXACT = [name for name in POOLERS.names() if POOLERS.get(name).exact_record]
+MODELS = {
+    **{name: {"pooler": name} for name in EXACT},
+    "unpooled": {"pooling_schedule": ""},
+    "pooled once": {"pooling_schedule": "3:5"},
+    "global tokens": {"attention": "lsg", "lsg_global_tokens": 3},
+    "hidden global tokens": {"attention": "lsg", "lsg_no_global_to_decoder": True},
+    "another layer, all heads": {"pointer_layer": 1, "pointer_heads": 2},
+    "one token of context": {"pointer_context": 1},
+    "no context": {"pointer_context": 0},
+    "norm before": {"decoder_normalize_before": True, "encoder_normalize_before": True},
+}
+#: fairseq's decoder hands out attention in float32, also that of float64 models; one step at a time keeps float64.
+ROUNDING = 1e-6
+
+
+def gated(model, seed=0):
+    """The model with gates that depend on the state, and are open."""
+    generator = torch.Generator().manual_seed(seed)
+    gate = model.decoder.pointer.gate
+    with torch.no_grad():
+        gate.weight.copy_(torch.randn(gate.weight.shape, generator=generator))
+    return model
+
+
+def repetitive(lengths, seed=0):
+    """Right-padded documents of few distinct words, so that continuations exist."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = torch.full((len(lengths), max(lengths)), 1)
+    for row, length in zip(batch, lengths):
+        row[:length] = torch.randint(4, 14, (length,), generator=generator)
+        row[length - 1] = 2
+    return batch
+
+
+def a_sample(rows=3, length=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randint(4, 14, (rows, length), generator=generator)
+    target[-1, -2:] = 1
+    previous = torch.cat([torch.full((rows, 1), 2), target[:, :-1]], dim=1)
+    documents = repetitive([40, 17, 9])[:rows]
+    net_input = {"src_tokens": documents, "src_lengths": None, "prev_output_tokens": previous}
+    return {"net_input": net_input, "target": target, "ntokens": int(target.ne(1).sum())}
+
+
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_equals_explicit_distributions(tiny_model, exact_softmax, options):  # noqa: F811
+    """The mixture and the gradient of every parameter, against loops over tokens."""
+    model, sample = gated(tiny_model(pointer=True, **options)), a_sample()
+    logits, extra = model(**sample["net_input"])
+    features, _ = model(**sample["net_input"], features_only=True)
+    encoded = model.encoder(sample["net_input"]["src_tokens"], None)
+    source, pointer = CopySource(*encoded[COPY_SOURCE]), extra["pointer"]
+    mixed = model.get_normalized_probs((logits, extra), log_probs=False)
+    slow = reference_pointer.mixed_distribution(
+        logits, model.decoder.pointer.gate(features), pointer.attention, source, pointer.history
+    )
+    torch.testing.assert_close(mixed, slow, rtol=0, atol=1e-10)
+    torch.testing.assert_close(mixed.sum(2), torch.ones_like(mixed[..., 0]), rtol=0, atol=1e-12)
+    target = sample["target"].unsqueeze(2)
+    ours = model.get_normalized_probs((logits, extra), log_probs=True).gather(2, target).sum()
+    parameters = [p for p in model.parameters()]
+    fast = torch.autograd.grad(ours, parameters, retain_graph=True)
+    # Through what the reference was given: logits, features, attention and weights of the same pass but one.
+    slow = torch.autograd.grad(slow.log().gather(2, target).sum(), parameters, allow_unused=True)
+    for a, b in zip(fast, slow):
+        torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("pooler", sorted(set(POOLERS.names()) - set(EXACT)))
+def test_poolers_without_an_exact_record_are_refused(tiny_model, pooler):
+    with pytest.raises(PyramidionError, match=f"--pooler {pooler} the tokens of a vector are not known exactly"):
+        tiny_model(pointer=True, pooler=pooler)
+    tiny_model(pointer=True, pooler=pooler, pooling_schedule="")  # nothing is pooled
+
+
+@pytest.mark.parametrize(
+    "options, line",
+    [
+        ({"pointer_layer": 3}, "--pointer-layer must be from 1 to 2, or 0, got 3"),
+        ({"pointer_heads": 0}, "--pointer-heads must be from 1 to 2, got 0"),
+        ({"pointer_heads": 3}, "--pointer-heads must be from 1 to 2, got 3"),
+        ({"pointer_context": 21}, "--pointer-context must be at least 0 and at most 20, got 21"),
+    ],
+)
+def test_impossible_layers_and_heads(tiny_model, options, line):
+    with pytest.raises(PyramidionError) as error:
+        tiny_model(pointer=True, **options)
+    assert str(error.value) == line
+
+
+def test_two_dictionaries_are_refused():
+    task = Namespace(source_dictionary=make_dictionary(40), target_dictionary=make_dictionary(41))
+    with pytest.raises(PyramidionError, match="one dictionary for both"):
+        PyramidionModel.build_model(Namespace(**{**TINY, "pointer": True, "share_all_embeddings": False}), task)
+
+
+def test_off_by_default(tiny_model):
+    model = tiny_model()
+    assert model.decoder.pointer is None and model.encoder(repetitive([9]), None)[COPY_SOURCE] == []
+    assert not [name for name in model.state_dict() if "pointer" in name]
+
+
+def scorer_gradients(model):
+    sample = a_sample()
+    criterion = ChunkedCrossEntropyCriterion(Namespace(target_dictionary=make_dictionary(40)), False, 0.0)
+    model.zero_grad()
+    criterion(model, sample)[0].backward()
+    return [p.grad.clone() for name, p in model.named_parameters() if ".scorer." in name]
+
+
+def test_scorers_learn_from_what_was_copied(tiny_model):
+    """With attached weights they get another gradient than with detached ones; the loss is the same."""
+    attached, detached = (gated(tiny_model(pointer=True, pointer_detach_weights=d)).train() for d in (False, True))
+    attached.load_state_dict(detached.state_dict())
+    differences = [(a - b).abs().max() for a, b in zip(*map(scorer_gradients, (attached, detached)))]
+    assert len(differences) == 4 and min(differences) > 1e-6
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("options", [{}, {"pointer": True}, {"pointer": True, "share_all_embeddings": False}], ids=str)
+def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatch, options, smoothing):  # noqa: F811
+    monkeypatch.setattr(projected_softmax, "CHUNK_LOGITS", 100)
+    model, task, sample = tiny_model(**options), Namespace(target_dictionary=make_dictionary(40)), a_sample()
+    stock = CrossEntropyCriterion(task, False)
+    if smoothing:
+        stock = LabelSmoothedCrossEntropyCriterion(task, False, smoothing)
+    results = []
+    for criterion in (stock, ChunkedCrossEntropyCriterion(task, False, smoothing)):
+        model.zero_grad()
+        loss, size, logged = criterion(model, sample)
+        loss.backward()
+        results.append((loss.item(), size, [p.grad.clone() for p in model.parameters()]))
+        assert logged["ntokens"] == 16
+    (ours, ours_size, ours_grads), (stock_loss, stock_size, stock_grads) = results
+    assert ours == pytest.approx(stock_loss, abs=1e-10) and ours_size == stock_size
+    for a, b in zip(ours_grads, stock_grads):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, options, lengths):  # noqa: F811
+    model, tokens = gated(confident_model(pointer=True)), repetitive(lengths)
+    ours = generate([model], tokens, **options)
+    with plain_generation(model):
+        assert_same(ours, generate([model], tokens, **options), ROUNDING)
+
+
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_every_model_generates_what_teacher_forcing_scores(confident_model, exact_softmax, options):  # noqa: F811
+    model, tokens = gated(confident_model(pointer=True, **options)), repetitive(RAGGED)
+    for document, hypotheses in zip(tokens, generate([model], tokens, beam_size=3)):
+        best = hypotheses[0]["tokens"].unsqueeze(0)
+        previous = torch.cat([torch.tensor([[2]]), best[:, :-1]], dim=1)
+        with torch.no_grad():
+            mixed = model.get_normalized_probs(model(document.unsqueeze(0), None, previous), log_probs=True)
+        scores = mixed.gather(2, best.unsqueeze(2)).flatten()
+        torch.testing.assert_close(hypotheses[0]["positional_scores"], scores, rtol=0, atol=ROUNDING)
+
+
+def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):  # noqa: F811
+    models = [gated(confident_model(pointer=True)), confident_model(seed=3, pooling_schedule="2:7", decoder_layers=1)]
+    tokens = repetitive(RAGGED)
+    ours = generate(models, tokens, beam_size=3)
+    with plain_generation(*models):
+        assert_same(ours, generate(models, tokens, beam_size=3), ROUNDING)
+
+
+@pytest.mark.parametrize("options", [OPTIONS["beam 2"], OPTIONS["minimum"]], ids=["beam 2", "minimum"])
+def test_recorded_steps(confident_model, exact_softmax, replay, options):  # noqa: F811
+    model, tokens = gated(confident_model(pointer=True)), repetitive(RAGGED)
+    plain = generate([model], tokens, **options)
+    with cuda_graphs(model):
+        assert_same(generate([model], tokens, **options), plain)
+    assert replay.made and replay.replayed > replay.made
+
+
+def test_another_alignment_is_refused(tiny_model):
+    model, sample = tiny_model(pointer=True), a_sample()
+    with pytest.raises(PyramidionError, match="alignment_layer 0: this model points with layer 1"):
+        model(**sample["net_input"], alignment_layer=0)
