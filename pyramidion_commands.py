@@ -5,6 +5,8 @@ module was imported before: a command registers when it loads a model (``pyramid
 for its ``--help``. Programs and ``--user-dir`` import the package itself, not this.
 """
 
+import sys
+
 
 def convert() -> None:
     """Run ``pyramidion-convert``."""
@@ -18,6 +20,13 @@ def explain() -> None:
     from pyramidion_fairseq.cli.explain import main
 
     main()
+
+
+def prepare() -> None:
+    """Run ``pyramidion-prepare``, which needs no torch itself."""
+    from pyramidion_fairseq.cli.prepare import main
+
+    sys.exit(main())
 
 
 def rouge() -> None:

@@ -128,6 +128,7 @@ setup(
     entry_points={
         "console_scripts": [
             "pyramidion-convert=pyramidion_commands:convert",
+            "pyramidion-prepare=pyramidion_commands:prepare",
             "pyramidion-rouge=pyramidion_commands:rouge",
             "pyramidion-summaries=pyramidion_commands:summaries",
             "pyramidion-explain=pyramidion_commands:explain",

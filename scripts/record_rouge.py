@@ -3,7 +3,7 @@
 usage: ROUGE_HOME=folder-of-ROUGE-1.5.5.pl python scripts/record_rouge.py
 
 A reference is the docstring of a module of the standard library, a hypothesis is the beginning of what the module's
-classes and functions say. All modules that preprocess/python_docs.py takes are there, so that nothing is picked.
+classes and functions say. All modules that ``prepare --python-docs`` takes are there, so that nothing is picked.
 """
 
 import gzip
@@ -11,17 +11,15 @@ import json
 import os
 import platform
 import re
-import sys
 import sysconfig
 from pathlib import Path
 
 from pyramidion_fairseq.scoring import RougeSettings, document_scores
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "preprocess"))
-from cleaning import clean  # noqa: E402
-from prepare_errors import BadRecord  # noqa: E402
-from python_docs import PythonDocs  # noqa: E402
+from pyramidion_fairseq.prepare.cleaning import clean  # noqa: E402
+from pyramidion_fairseq.prepare.errors import BadRecord  # noqa: E402
+from pyramidion_fairseq.prepare.python_docs import PythonDocs  # noqa: E402
 
 WORDS = 100
 """Longest reference; hypotheses are as long as their references, at least FEWEST."""

@@ -12,7 +12,7 @@ import torch
 from pyramidion_fairseq.cli import summarize
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
-from tests.preprocess.conftest import prepare
+from tests.prepare.conftest import prepare
 from tests.summaries import article, write_model
 
 QUICK = ["--device", "cpu", "--min-len", "3", "--max-len-b", "6"]

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ import time
 import pytest
 
 from pyramidion_fairseq.cli import summarize
-from tests.preprocess.conftest import SCRIPTS
+from tests.prepare.conftest import SCRIPT
 from tests.summaries import article, write_model
 
 pytestmark = pytest.mark.soak
@@ -22,7 +21,7 @@ GOOD = [{"text": article(3, seed), "summary": article(1, seed)} for seed in rang
 
 def prepare(tmp_path, path, *options):
     """prepare.py in a new process: what it ended with, and its peak of memory in MB."""
-    command = [sys.executable, os.path.join(SCRIPTS, "prepare.py"), str(tmp_path / "dest"), "--input", str(path)]
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "dest"), "--input", str(path)]
     command += ["--vocab-size", "60", "--workers", "1", *options]
     with open(tmp_path / "err", "wb") as err:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=err)

@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from tests.preprocess.conftest import SCRIPTS, json_lines
-from tests.preprocess.test_interruption import STAGES, kept, snapshot
+from tests.prepare.conftest import SCRIPT, json_lines
+from tests.prepare.test_interruption import STAGES, kept, snapshot
 
 KILLS = 5
 
 
 def start(dest, source, log):
-    command = [sys.executable, "-u", os.path.join(SCRIPTS, "prepare.py"), dest, "--input", source]
+    command = [sys.executable, "-u", str(SCRIPT), dest, "--input", source]
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
     with open(log, "wb") as file:
         options = ["--vocab-size", "60", "--workers", "2"]

@@ -1,0 +1,83 @@
+"""``pyramidion-prepare``: from a corpus to data that fairseq-train takes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import sys
+
+from ..prepare.errors import PrepareError
+from ..prepare.options import parse_options
+
+logger = logging.getLogger("prepare")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; returns the exit status: 0, 1 (an error, one line on stderr), 130 or 143 (interrupted)."""
+    if sys.stdout is None:  # closed: what stands in its place says so when it is written to
+        sys.stdout = open(os.devnull)  # noqa: SIM115 - until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        args = parse_options(arguments)
+    except SystemExit as ended:  # with --help on standard output
+        return print_whole("") if not ended.code else int(ended.code)
+    from ..prepare.pipeline import prepare  # sentencepiece, which --help does not need
+
+    try:
+        text = prepare(args)
+    except PrepareError as error:
+        sys.stderr.write("error: {}\n".format(" ".join(str(error).split())))
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename or args.dest}: {error.strerror or error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: run the same command again to continue\n")
+        return 128 + (received[0] if received else signal.SIGINT)
+    status = print_whole(text)
+    if not status:
+        logger.info("done; this trains the paper's model on it, on one GPU or a CPU:")
+        sys.stderr.write(shlex.join(training_command(args.dest)).encode("utf-8", "backslashreplace").decode() + "\n")
+    return status
+
+
+def training_command(dest: str) -> list[str]:
+    """The command line that trains DeepPyramidion as README.md says, an update of 256 documents on one device."""
+    plugin = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    words = ["fairseq-train", os.path.join(dest, "data-bin")]
+    words += ["--user-dir", "pyramidion_fairseq" if os.path.abspath("pyramidion_fairseq") == plugin else plugin]
+    words += ["--task", "long_document_summarization", "--arch", "deeppyramidion", "--criterion", "cross_entropy"]
+    words += ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--weight-decay", "0.1"]
+    words += ["--lr", "5e-4", "--lr-scheduler", "fixed", "--warmup-updates", "5000"]
+    words += ["--batch-size", "2", "--update-freq", "128", "--patience", "7", "--keep-last-epochs", "2"]
+    words += ["--save-dir", os.path.join("checkpoints", os.path.basename(os.path.abspath(dest)))]
+    if not os.path.exists(os.path.join(dest, "text", "valid.source")):
+        words.append("--disable-validation")
+    return words
+
+
+def print_whole(text: str) -> int:
+    """Write to standard output all that is to go there; returns the exit status."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # the reader has had enough
+        pass
+    except OSError as error:
+        sys.stderr.write(f"error: standard output cannot be written: {error.strerror or 'it is closed'}\n")
+    with contextlib.suppress(OSError):  # else Python tries once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

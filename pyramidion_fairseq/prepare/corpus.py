@@ -1,0 +1,107 @@
+"""From the command line's options to the readers of each split."""
+
+import argparse
+import logging
+import os
+from typing import Dict, List, Optional
+
+from . import streams
+from .errors import PrepareError
+from .hub_reader import hub_splits
+from .line_readers import JsonLines, TextPair
+from .python_docs import PythonDocs
+from .record_types import Reader, Source
+from .table_readers import Csv, Parquet
+
+logger = logging.getLogger("prepare")
+SPLITS = ("train", "valid", "test")
+ZIP_MEMBERS = {"train.txt": "train", "val.txt": "valid", "test.txt": "test"}
+
+
+def sources(args: argparse.Namespace) -> List[Source]:
+    """The corpus that the options describe. Raises PrepareError for what is not there or cannot be understood."""
+    if args.python_docs:
+        return [Source(PythonDocs(), None, unique=True)]
+    if args.huggingface:
+        splits = hub_splits(args.huggingface, args.huggingface_config, args.document_field, args.summary_field)
+        if set(splits) == {"train"}:
+            return [Source(splits["train"], None)]
+        return [Source(splits[name], name) for name in SPLITS if name in splits]
+    if args.input:
+        found: List[Source] = []
+        for value in args.input:
+            if detect(value, args.format) == "zip":
+                found += [Source(reader, name) for name, reader in zip_splits(value, args).items()]
+            else:
+                found.append(Source(file_reader(value, args), None))
+        return found
+    return [Source(file_reader(value, args, split), split) for split in SPLITS for value in getattr(args, split) or []]
+
+
+def detect(value: str, requested: str) -> str:
+    """The format of a file: what was requested, else what its first bytes and its name tell."""
+    if requested == "text" or (requested == "auto" and ":" in value and not os.path.exists(value)):
+        return "text"
+    start = streams.magic(value)
+    if start == streams.ZIP_MAGIC:
+        return "zip"
+    if requested != "auto":
+        return requested
+    name = value.lower()
+    if start == streams.PARQUET_MAGIC:
+        return "parquet"
+    if name.endswith((".csv", ".tsv", ".csv.gz", ".tsv.gz")):
+        return "csv"
+    with streams.open_stream(value) as stream:
+        first = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if first == b"{":
+        return "jsonl"
+    if first == b"[":
+        raise PrepareError(f"{value} is one JSON array: write one object a line instead (jq -c '.[]')")
+    if not first:
+        raise PrepareError(f"{value} is empty")
+    raise PrepareError(f"cannot tell the format of {value}: say it with --format")
+
+
+def file_reader(value: str, args: argparse.Namespace, split: Optional[str] = None) -> Reader:
+    """The reader of one value of --train, --valid, --test or --input."""
+    document, summary = args.document_field, args.summary_field
+    kind = detect(value, args.format)
+    if kind == "zip":
+        members = zip_splits(value, args)
+        if split not in members:
+            raise PrepareError(f"{value} holds no {split} split")
+        return members[str(split)]
+    if kind == "text":
+        return text_pair(value)
+    if kind == "csv":
+        return Csv(value, document, summary)
+    if kind == "parquet":
+        return Parquet(value, document, summary)
+    if kind == "arxiv":
+        document, summary = document or "article_text", summary or "abstract_text"
+    return JsonLines(value, document, summary)
+
+
+def text_pair(value: str) -> TextPair:
+    """``documents.txt:summaries.txt``; the names themselves may contain colons as long as one reading exists."""
+    pieces = value.split(":")
+    for cut in range(1, len(pieces)):
+        documents, summaries = ":".join(pieces[:cut]), ":".join(pieces[cut:])
+        if os.path.isfile(documents) and os.path.isfile(summaries):
+            return TextPair(documents, summaries)
+    raise PrepareError(f"{value}: plain text is given as DOCUMENTS.txt:SUMMARIES.txt, two files that exist")
+
+
+def zip_splits(path: str, args: argparse.Namespace) -> Dict[str, Reader]:
+    """The splits in a zip as arXiv and PubMed come: ``arxiv-dataset/train.txt``, ``val.txt``, ``test.txt``."""
+    names = streams.zip_members(path)
+    members: Dict[str, str] = {}
+    for name in names:
+        split = ZIP_MEMBERS.get(name.rsplit("/", 1)[-1])
+        if split is not None and members.setdefault(split, name) != name:
+            raise PrepareError(f"{path} has two members for {split}: {members[split]} and {name}")
+    if "train" not in members:
+        raise PrepareError("{} has no train.txt; it has: {}".format(path, ", ".join(names[:10]) or "nothing"))
+    document, summary = args.document_field or "article_text", args.summary_field or "abstract_text"
+    return {split: JsonLines(path, document, summary, members[split]) for split in SPLITS if split in members}

@@ -1,0 +1,101 @@
+"""Records of a csv file, read strictly: what could be read in two ways is told and not guessed."""
+
+import csv
+import re
+from typing import BinaryIO, Iterator, List, NamedTuple, Tuple
+
+from . import streams
+from .line_readers import TOO_LONG, decode
+
+WIDTH = "not as many fields as the header"
+NOT_CSV = "not csv"
+BACKSLASH = "a quote after a backslash: it may end the field or not"
+INSIDE = "a quote inside a field that is not quoted"
+JOINED = "a quote that joins lines which look like records"
+FEWEST_JOINED = 3  # lines: a text of two lines has as many commas as the header by chance
+_LINE_END = re.compile("\r\n|\r|\n")
+
+
+class CsvRecord(NamedTuple):
+    """A record as read. ``line`` is its first line, from 1; ``lines`` are all that it took.
+
+    ``fault`` is the reason for which it cannot be used, "" where there is none; ``detail`` is particular to this one.
+    A blank line is a record without fields.
+    """
+
+    line: int
+    lines: int
+    fields: List[str]
+    fault: str = ""
+    detail: str = ""
+
+
+class CsvRecords:
+    """Iterates over the records of a csv file, the header first.
+
+    Python's csv module splits them. It is more lenient than RFC 4180, so that a record with quotes is looked at again.
+
+    Args:
+        stream: the file's bytes.
+        delimiter: between fields.
+    """
+
+    def __init__(self, stream: BinaryIO, delimiter: str):
+        self._stream, self._delimiter = stream, delimiter
+        self._text: List[str] = []
+        self._too_long = False
+        self._width = 0
+        end = re.escape(delimiter) + "\r\n"
+        field = f'(?:"[^"]*(?:""[^"]*)*"|[^"{end}]*)'
+        self._strict = re.compile(f"{field}(?:{re.escape(delimiter)}{field})*[\r\n]*")
+        self._escaped = re.compile(rf'\\"+(?=[{end}]|$)')
+
+    def __iter__(self) -> Iterator[CsvRecord]:
+        csv.field_size_limit(streams.MAX_LINE_BYTES)
+        rows = csv.reader(self._lines(), delimiter=self._delimiter, strict=True)
+        line = 1
+        while True:
+            self._text, self._too_long = [], False
+            try:
+                fields, fault, detail = next(rows), "", ""
+            except StopIteration:
+                return
+            except csv.Error as error:
+                fields, fault, detail = [], NOT_CSV, str(error)
+            if not fault:
+                fault, detail = self._fault(fields)
+            lines = max(1, sum(len(_LINE_END.findall(text)) or 1 for text in self._text))
+            yield CsvRecord(line, lines, fields, fault, detail)
+            self._width = self._width or len(fields)
+            line += len(self._text)
+
+    def _lines(self) -> Iterator[str]:
+        for number, content in streams.bounded_lines(self._stream):
+            if content is None:
+                self._too_long = True
+                content = b"\n"
+            text = decode(content)[0].replace("\0", "")  # before Python 3.11 the csv module refuses NUL
+            text = text.lstrip("\ufeff") if number == 1 else text
+            self._text.append(text)
+            yield text
+
+    def _fault(self, fields: List[str]) -> Tuple[str, str]:
+        """(reason, detail) for which a record that the csv module takes cannot be used; ("", "") for none."""
+        if self._too_long:
+            return TOO_LONG, ""
+        text = "".join(self._text)
+        if '"' in text:
+            if self._escaped.search(text):
+                return BACKSLASH, ""
+            if not self._strict.fullmatch(text):
+                unquoted = self._delimiter.join(fields) == text.rstrip("\r\n")
+                if not unquoted or any(field.count('"') % 2 for field in fields):
+                    return INSIDE, ""
+        if self._width and fields and len(fields) != self._width:
+            return WIDTH, f"{len(fields)} where the header has {self._width}"
+        if len(self._text) >= FEWEST_JOINED and all(self._looks_whole(line) for line in self._text):
+            return JOINED, f"{len(self._text)} lines"
+        return "", ""
+
+    def _looks_whole(self, line: str) -> bool:
+        return self._width > 1 and line.count(self._delimiter) == self._width - 1

@@ -1,0 +1,80 @@
+"""Which two fields of a record are the document and its summary, and their values as plain text."""
+
+from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from .errors import BadRecord, PrepareError
+
+DEFAULT_FIELDS: Sequence[Tuple[str, str]] = (
+    ("article_text", "abstract_text"),
+    ("article", "abstract"),
+    ("document", "summary"),
+    ("text", "summary"),
+)
+ID_FIELDS = ("article_id", "id")
+TWICE = object()  # the value of a field that a record has twice: which one is meant cannot be told
+SHOWN_NAMES, SHOWN_CHARACTERS = 10, 40
+
+
+class Fields(NamedTuple):
+    """Names of the two fields of a corpus."""
+
+    document: str
+    summary: str
+
+    def values(self, record: Mapping[str, object]) -> Tuple[str, str, str]:
+        """Document, summary and identifier ("" where there is none) of a record; BadRecord says what is wrong."""
+        identifier = next((str(record[name]) for name in ID_FIELDS if isinstance(record.get(name), (str, int))), "")
+        return as_text(record, self.document), as_text(record, self.summary), identifier
+
+
+def as_text(record: Mapping[str, object], name: str) -> str:
+    """A field as one string: a string as it is, a list of strings joined by spaces."""
+    if name not in record:
+        raise BadRecord(f"field {name} is missing")
+    value = record[name]
+    if value is None:
+        raise BadRecord(f"field {name} is null")
+    if value is TWICE:
+        raise BadRecord(f"field {name} is there twice")
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, (list, tuple)):
+        raise BadRecord(f"field {name} is neither text nor a list of texts but {type(value).__name__}")
+    for item in value:
+        if not isinstance(item, str):
+            raise BadRecord(f"field {name} has {type(item).__name__} in its list")
+    return " ".join(value)
+
+
+def match_fields(names: Iterable[str], document: Optional[str], summary: Optional[str]) -> Optional[Fields]:
+    """The given names, or the first default pair, that ``names`` contains; None where nothing fits."""
+    present = set(names)
+    for default_document, default_summary in DEFAULT_FIELDS:
+        fields = Fields(document or default_document, summary or default_summary)
+        if fields.document in present and fields.summary in present:
+            return fields
+    return None
+
+
+def choose_fields(names: Iterable[str], document: Optional[str], summary: Optional[str], where: str) -> Fields:
+    """Like :func:`match_fields`, with an error that lists what ``where`` does hold, or has twice."""
+    names = list(names)
+    fields = match_fields(names, document, summary)
+    if fields is None:
+        wanted = "/".join((document or "document", summary or "summary"))
+        raise PrepareError(
+            f"{where}: no fields for {wanted}; it has: {listed(names)}. Name them with --document-field and "
+            "--summary-field"
+        )
+    for name in (*fields, *ID_FIELDS):
+        if names.count(name) > 1:
+            raise PrepareError(f"{where}: {names.count(name)} columns are called {name!r}: rename all but one of them")
+    return fields
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in quotation marks, so that blanks are seen; not too many, none too long."""
+    most = SHOWN_CHARACTERS
+    shown = [repr(name if len(name) <= most else name[:most] + "...") for name in names[:SHOWN_NAMES]]
+    rest = [f"and {len(names) - SHOWN_NAMES} more"] if len(names) > SHOWN_NAMES else []
+    return ", ".join(shown + rest) or "nothing"

@@ -1,0 +1,91 @@
+"""Data sets of the ``datasets`` library: streamed from the Hugging Face hub by name, or a ``save_to_disk`` folder."""
+
+import logging
+import os
+from typing import Any, Dict, Iterator, List, Optional
+
+from . import streams
+from .errors import PrepareError
+from .fields import choose_fields
+from .record_types import Parsed, Raw
+
+logger = logging.getLogger("prepare")
+SHORT_NAMES = {"arxiv": "ccdv/arxiv-summarization", "pubmed": "ccdv/pubmed-summarization"}
+SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("validation", "valid", "val", "dev"), "valid")}
+
+
+class HubSplit:
+    """One split of a data set; the line number of a record is its row, from 1."""
+
+    def __init__(self, name: str, config: Optional[str], split: str, rows: Any, fields, signature: List[object]):
+        self.label = f"{name}[{split}]"
+        self.rows = rows
+        self.fields = fields
+        self._signature = ["huggingface", name, config, split, list(fields), *signature]
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return dict(self.__dict__, rows=None)  # workers only parse: the data set stays in the main process
+
+    def signature(self) -> List[object]:
+        return self._signature
+
+    def records(self) -> Iterator[Raw]:
+        number = 0
+        try:
+            for number, row in enumerate(self.rows, start=1):
+                yield Raw(self.label, number, row)
+        except Exception as error:  # whatever a lost connection or a damaged file raises inside the library
+            raise PrepareError(f"{self.label}: reading stopped after row {number}: {error!r:.200}") from None
+
+    def parse(self, raw: Raw) -> Parsed:
+        return Parsed(*self.fields.values(raw.payload))
+
+
+def hub_splits(
+    name: str, config: Optional[str], document: Optional[str], summary: Optional[str]
+) -> Dict[str, HubSplit]:
+    """The data set's splits as readers, by our names of them (train, valid, test).
+
+    Raises PrepareError where ``datasets`` is not installed, the folder is no data set, or the download fails.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise PrepareError("--huggingface needs the datasets library: pip install datasets") from None
+    folder = os.path.isdir(name)
+    name = name if folder else SHORT_NAMES.get(name, name)
+    try:
+        load = datasets.load_from_disk if folder else datasets.load_dataset
+        loaded = load(name) if folder else load(name, config, streaming=True)
+    except Exception as error:  # the libraries below raise many kinds; all of them mean that there is no data
+        what = "open the folder" if folder else "download"
+        hint = "" if folder else "; without network: give --train/--valid/--test files or a save_to_disk folder"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise PrepareError(f"cannot {what} {name} ({reason}){hint}") from None
+    if not hasattr(loaded, "keys"):
+        loaded = {"train": loaded}
+    signature = _folder_signature(name) if folder else []
+    splits = {}
+    for split, rows in loaded.items():
+        if SPLIT_NAMES.get(split) is None or SPLIT_NAMES[split] in splits:
+            logger.warning("split %s of %s is not used", split, name)
+            continue
+        fields = choose_fields(_columns(rows, name), document, summary, f"{name}[{split}]")
+        splits[SPLIT_NAMES[split]] = HubSplit(name, config, split, rows, fields, signature)
+    if "train" not in splits:
+        raise PrepareError("{} has no split named train; it has: {}".format(name, ", ".join(loaded)))
+    return splits
+
+
+def _folder_signature(folder: str) -> List[object]:
+    files = [os.path.join(top, file) for top, _, names in os.walk(folder) for file in names]
+    return [streams.signature(file) for file in sorted(files)]
+
+
+def _columns(rows: Any, name: str) -> List[str]:
+    if rows.column_names:
+        return list(rows.column_names)
+    try:
+        return list(next(iter(rows), {}))  # a stream may tell its columns by its first row only
+    except Exception as error:  # as above
+        raise PrepareError(f"cannot read {name}: {error!r:.200}") from None

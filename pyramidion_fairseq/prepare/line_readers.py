@@ -1,0 +1,118 @@
+"""Corpora of one record a line: JSON lines (arXiv/PubMed among them) and pairs of plain-text files."""
+
+import collections
+import itertools
+import json
+from typing import Dict, Iterator, List, Optional, Tuple, Union
+
+from . import streams
+from .errors import BadRecord, PrepareError, Skip
+from .fields import TWICE, Fields, choose_fields, match_fields
+from .record_types import Parsed, Raw
+
+TOO_LONG = f"line of more than {streams.MAX_LINE_BYTES >> 20} MB"
+PEEKED_RECORDS = 100
+
+
+def decode(line: bytes) -> Tuple[str, bool]:
+    """A line as text, and whether invalid UTF-8 had to be replaced by U+FFFD."""
+    try:
+        return line.decode("utf-8"), False
+    except UnicodeDecodeError:
+        return line.decode("utf-8", errors="replace"), True
+
+
+def parse_json(text: str) -> dict:
+    """A line as a JSON object. BadRecord for anything else, deep nesting and huge numbers included."""
+    try:
+        record = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord("not JSON", detail=str(error)[:100]) from None
+    if not isinstance(record, dict):
+        raise BadRecord(f"not a JSON object but {type(record).__name__}")
+    return record
+
+
+def _object(pairs: List[Tuple[str, object]]) -> Dict[str, object]:
+    """A JSON object; what it has twice is marked as such."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        counts = collections.Counter(name for name, _ in pairs)
+        record.update((name, TWICE) for name, count in counts.items() if count > 1)
+    return record
+
+
+class JsonLines:
+    """JSON lines, plain, gzipped or a member of a zip."""
+
+    def __init__(self, path: str, document: Optional[str], summary: Optional[str], member: Optional[str] = None):
+        self.path, self.member = path, member
+        self.label = path if member is None else f"{path}:{member}"
+        streams.refuse_carriage_returns(path, member)
+        self.fields = self._find_fields(document, summary)
+
+    def _find_fields(self, document: Optional[str], summary: Optional[str]) -> Fields:
+        names: List[str] = []
+        for raw in itertools.islice(self.records(), PEEKED_RECORDS):
+            if isinstance(raw, Skip):
+                continue
+            try:
+                record = parse_json(decode(raw.payload)[0])
+            except BadRecord:
+                continue
+            fields = match_fields(record, document, summary)
+            if fields:
+                return fields
+            names += [name for name in record if name not in names]
+        return choose_fields(names, document, summary, self.label)
+
+    def signature(self) -> List[object]:
+        return ["json", self.member, list(self.fields), *streams.signature(self.path)]
+
+    def records(self) -> Iterator[Union[Raw, Skip]]:
+        with streams.open_stream(self.path, self.member) as stream:
+            for number, line in streams.bounded_lines(stream):
+                if line is None:
+                    yield Skip(self.label, number, TOO_LONG)
+                elif not line.strip():
+                    yield Skip(self.label, number, "blank line", bad=False)
+                else:
+                    yield Raw(self.label, number, line)
+
+    def parse(self, raw: Raw) -> Parsed:
+        text, replaced = decode(raw.payload)
+        return Parsed(*self.fields.values(parse_json(text)), replaced=replaced)
+
+
+class TextPair:
+    """A file of documents and a file of summaries, one a line; line n of one belongs to line n of the other."""
+
+    def __init__(self, documents: str, summaries: str):
+        self.documents, self.summaries = documents, summaries
+        self.label = documents
+        for path in (documents, summaries):
+            streams.refuse_carriage_returns(path)
+
+    def signature(self) -> List[object]:
+        return ["text", *streams.signature(self.documents), *streams.signature(self.summaries)]
+
+    def records(self) -> Iterator[Union[Raw, Skip]]:
+        with streams.open_stream(self.documents) as left, streams.open_stream(self.summaries) as right:
+            pairs = itertools.zip_longest(streams.bounded_lines(left), streams.bounded_lines(right))
+            for number, (document, summary) in enumerate(pairs, start=1):
+                if document is None or summary is None:
+                    shorter, longer = self.documents, self.summaries
+                    if document is not None:
+                        shorter, longer = longer, shorter
+                    raise PrepareError(
+                        f"{shorter} has {number - 1} lines and {longer} has more: "
+                        "line n of one must belong to line n of the other"
+                    )
+                if document[1] is None or summary[1] is None:
+                    yield Skip(self.label, number, TOO_LONG)
+                else:
+                    yield Raw(self.label, number, (document[1], summary[1]))
+
+    def parse(self, raw: Raw) -> Parsed:
+        (document, replaced), (summary, also_replaced) = decode(raw.payload[0]), decode(raw.payload[1])
+        return Parsed(document, summary, "", replaced=replaced or also_replaced)

@@ -1,0 +1,105 @@
+"""The options of pyramidion-prepare."""
+
+import argparse
+import os
+from typing import List, Optional
+
+EXAMPLES = """\
+examples:
+  pyramidion-prepare data/arxiv --input arxiv-dataset.zip
+  pyramidion-prepare data/mine --train a.jsonl.gz --valid b.jsonl.gz --test c.jsonl.gz
+  pyramidion-prepare data/mine --input all.csv --document-field body --summary-field tldr
+  pyramidion-prepare data/mine --train docs.txt:summaries.txt --format text
+  pyramidion-prepare data/pubmed --huggingface pubmed
+  pyramidion-prepare data/pydocs --python-docs --vocab-size 8000
+"""
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def symbols(text: str) -> List[str]:
+    """``a,b`` -> ["a", "b"], each once."""
+    return list(dict.fromkeys(symbol for symbol in text.split(",") if symbol.strip()))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser, every default in it."""
+    parser = argparse.ArgumentParser(
+        prog="pyramidion-prepare",
+        description="From a corpus to data that fairseq-train takes: read, clean, sentencepiece, fairseq-preprocess.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("dest", metavar="DEST", help="output folder; an interrupted run continues when started again")
+    corpus = parser.add_argument_group("corpus (one of --train, --input, --huggingface, --python-docs)")
+    add = corpus.add_argument
+    add("--train", nargs="+", metavar="F", help="files of the training split; for text DOCUMENTS:SUMMARIES")
+    add("--valid", nargs="+", metavar="F", help="files of the validation split")
+    add("--test", nargs="+", metavar="F", help="files of the test split")
+    add(
+        "--input", nargs="+", metavar="F", help="one corpus, split by hash, or the zip of arXiv/PubMed with its splits"
+    )
+    add("--huggingface", metavar="NAME", help="data set on the hub (arxiv, pubmed are short names) or saved folder")
+    add("--huggingface-config", metavar="C", help="configuration of that data set")
+    add("--python-docs", action="store_true", help="documentation of this Python installation (needs no network)")
+    add("--max-documents", type=positive, metavar="N", help="stop after N documents (of each split where given)")
+    add("--format", choices=["auto", "arxiv", "jsonl", "csv", "parquet", "text"], default="auto")
+    add("--document-field", metavar="NAME", help="default: the first of the usual names that is there")
+    add("--summary-field", metavar="NAME")
+    add("--valid-fraction", type=fraction, default=0.05, metavar="X", help="of a corpus (0.05, or 20 documents)")
+    add("--test-fraction", type=fraction, default=0.05, metavar="X", help="likewise")
+    add("--lowercase", action="store_true", help="lower-case the text and whatever the model reads later")
+    add("--keep-case", dest="lowercase", action="store_false", help="the default")
+    add("--strict", action="store_true", help="the first bad record ends the run")
+    add("--max-bad-fraction", type=fraction, default=0.1, metavar="X", help="more bad records end it (default 0.1)")
+    vocabulary = parser.add_argument_group("vocabulary")
+    add = vocabulary.add_argument
+    add("--vocab-size", type=positive, default=32000, metavar="N", help="all symbols included (default 32000)")
+    add("--spm-type", choices=["unigram", "bpe"], default="unigram")
+    add("--spm-model", metavar="FILE", help="use this sentencepiece model instead of training one")
+    add("--spm-sample", type=positive, default=100000, metavar="N", help="train on N documents, 64 MiB at most")
+    add("--user-symbols", type=symbols, default=[], metavar="A,B", help="never split these, e.g. '<dig>,<cit>'")
+    other = parser.add_argument_group("other")
+    add = other.add_argument
+    add("--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help="processes (default: all cores)")
+    add("--max-source-positions", type=positive, default=8192, metavar="N", help="the model's length, for the report")
+    add("--max-target-positions", type=positive, default=1024, metavar="N", help="the model's length, for the report")
+    add("--seed", type=int, default=1, metavar="N", help="of the splits and of the sample (default 1)")
+    return parser
+
+
+def parse_options(arguments: Optional[List[str]] = None) -> argparse.Namespace:
+    """Parse and check; ends the program with status 2 and one line where options contradict each other."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if os.pathsep in args.dest:
+        parser.error(f"DEST {args.dest} has {os.pathsep!r} in it, which fairseq reads as a list of folders: rename it")
+    given = [name for name in ("train", "input", "huggingface", "python_docs") if getattr(args, name)]
+    if len(given) != 1:
+        parser.error("give exactly one of --train, --input, --huggingface and --python-docs")
+    if (args.valid or args.test) and not args.train:
+        parser.error("--valid and --test go with --train")
+    if args.valid_fraction + args.test_fraction >= 1:
+        parser.error("--valid-fraction and --test-fraction leave nothing to train on")
+    if args.huggingface_config and not args.huggingface:
+        parser.error("--huggingface-config goes with --huggingface")
+    if args.spm_model and not os.path.isfile(args.spm_model):
+        parser.error(f"--spm-model {args.spm_model}: no such file")
+    if args.spm_model and args.user_symbols:
+        parser.error("--user-symbols are part of a model: they cannot be added to --spm-model")
+    return args

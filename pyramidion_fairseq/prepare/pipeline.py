@@ -1,0 +1,98 @@
+"""From a corpus to data that fairseq-train takes, in one command; ``pyramidion-prepare --help`` lists the options.
+
+read -> clean -> sentencepiece -> encode -> fairseq-preprocess -> report. Each stage is kept when nothing that it
+depends on has changed, so that the same command continues an interrupted run.
+"""
+
+import argparse
+import importlib.util
+import logging
+import sys
+from typing import Any, Dict
+
+from . import streams
+from .binarise_stage import binarise_stage, totals
+from .collector import SKIPPED
+from .corpus import SPLITS, sources
+from .encode_stage import encode_stage
+from .errors import PrepareError
+from .read_stage import SIDES, read_stage
+from .report_stage import report_stage, versions
+from .vocabulary_stage import MODEL, load_model, vocabulary_stage
+from .workspace import Workspace
+
+logger = logging.getLogger("prepare")
+READ_OPTIONS = ("lowercase", "seed", "valid_fraction", "test_fraction", "max_documents", "max_bad_fraction", "strict")
+TRAINING_OPTIONS = ("vocab_size", "spm_type", "spm_sample", "seed", "user_symbols", "lowercase")
+
+
+def options(args: argparse.Namespace, names: Any) -> Dict[str, Any]:
+    """Some of the options, by name."""
+    return {name: getattr(args, name) for name in names}
+
+
+def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
+    """Stage 1; what was left out is there to look at even where it was too much."""
+    corpus = sources(args)
+
+    def build(folder: str) -> Dict[str, Any]:
+        try:
+            return read_stage(args, corpus, folder)
+        except PrepareError:
+            space.publish_only("read", folder, [SKIPPED])
+            raise
+
+    inputs = [[source.split, source.unique, source.reader.signature()] for source in corpus]
+    return space.run("read", dict(options(args, READ_OPTIONS), inputs=inputs), build)
+
+
+def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any]) -> Dict[str, Any]:
+    """Stage 2."""
+    count = text["result"]["documents"]["train"]
+    if args.spm_model:
+        load_model(args.spm_model, args.spm_model)
+        depends: Dict[str, Any] = {"model": streams.signature(args.spm_model)}
+    else:
+        depends = dict(options(args, TRAINING_OPTIONS), text=text["digest"], version=versions()["sentencepiece"])
+    build = lambda folder: vocabulary_stage(args, space.path("text"), count, folder)  # noqa: E731
+    return space.run("sentencepiece", depends, build)
+
+
+def prepare(args: argparse.Namespace) -> str:
+    """Run the stages; returns the report's table. Raises PrepareError."""
+    for module in ("sentencepiece", "fairseq_cli"):
+        if importlib.util.find_spec(module) is None:
+            raise PrepareError("{} is not installed for {}".format(module.replace("_cli", ""), sys.executable))
+    space = Workspace(args.dest)
+    text = read(args, space)
+    documents = text["result"]["documents"]
+    if "valid" not in documents:
+        logger.warning("there is no validation split: fairseq-train will need --disable-validation")
+    model = vocabulary(args, space, text)
+    names = [(f"{split}.{side}", documents[split]) for split in SPLITS for side in SIDES if split in documents]
+    encoded = space.run(
+        "encode",
+        {"text": text["digest"], "model": model["digest"]},
+        lambda folder: encode_stage(space.path(MODEL), space.path("text"), names, args.workers, folder),
+    )
+    lengths = encoded["result"]
+    expected = {name: totals(lengths[name]["lengths"]) for name, _ in names}
+    binarised = space.run(
+        "binarise",
+        {"encoded": encoded["digest"], "model": model["digest"], "version": versions()["fairseq"]},
+        lambda folder: binarise_stage(space.path(MODEL), space.path("encoded"), expected, args.workers, folder),
+    )
+    limits = {"source": args.max_source_positions, "target": args.max_target_positions}
+    about = {
+        "arguments": options(args, sorted(set(vars(args)) - {"dest", "workers"})),
+        "vocabulary": binarised["result"]["dictionary"],
+        "pieces": model["result"]["pieces"],
+        **{name: text["result"][name] for name in ("skipped", "bad", "replaced")},
+    }
+    ordered = {name: lengths[name] for name, _ in names}
+    report = space.run(
+        "report",
+        {"about": about, "limits": limits, "lengths": lengths, "versions": versions()},
+        lambda folder: report_stage(ordered, limits, about, folder),
+    )
+    return report["result"]["table"]

@@ -1,0 +1,59 @@
+"""Stage 1: records -> clean text in ``text/{split}.{source,target}`` and a list of what was left out."""
+
+import argparse
+import contextlib
+import logging
+import os
+from typing import Any, Dict, Sequence, TextIO
+
+from .collector import SKIPPED, Collector
+from .corpus import SPLITS
+from .progress_line import Progress
+from .record_tasks import clean_records, tasks
+from .record_types import Source
+from .splitting import fill_empty_splits
+from .worker_pool import ordered_map
+
+logger = logging.getLogger("prepare")
+SIDES = ("source", "target")
+
+
+def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str) -> Dict[str, Any]:
+    """Read, clean and split the corpus into files below ``folder``.
+
+    Returns:
+        ``documents`` per split, ``skipped`` per reason, ``bad`` and ``replaced`` as counts of records.
+    """
+    os.makedirs(os.path.join(folder, "text"))
+    prefixes = {split: os.path.join(folder, "text", split) for split in SPLITS}
+    with contextlib.ExitStack() as stack:
+        names = [f"{split}.{side}" for split in SPLITS for side in SIDES]
+        files = {name: _create(stack, os.path.join(folder, "text", name)) for name in names}
+        writer = Collector(args, sources, files, _create(stack, os.path.join(folder, SKIPPED)))
+        work = tasks(sources, writer.full, args.lowercase)
+        results = stack.enter_context(contextlib.closing(ordered_map(clean_records, work, args.workers)))
+        progress = stack.enter_context(Progress("read"))
+        for number, items in results:
+            for item in items:
+                writer.add(number, item)
+            progress.add(len(items))
+    writer.check()
+    if any(source.split is None for source in sources):
+        wanted = {"train": True, "valid": args.valid_fraction > 0, "test": args.test_fraction > 0}
+        writer.documents = fill_empty_splits(prefixes, writer.documents, wanted)
+    for split in SPLITS:
+        if not writer.documents[split]:  # fairseq-preprocess gets no empty files
+            for side in SIDES:
+                os.unlink(f"{prefixes[split]}.{side}")
+    if writer.skipped:
+        logger.warning("left out %d records: %s", sum(writer.skipped.values()), writer.reasons())
+    return {
+        "documents": {split: count for split, count in writer.documents.items() if count},
+        "skipped": dict(writer.skipped),
+        "bad": writer.bad,
+        "replaced": writer.replaced,
+    }
+
+
+def _create(stack: contextlib.ExitStack, path: str) -> TextIO:
+    return stack.enter_context(open(path, "w", encoding="utf-8", newline="\n"))

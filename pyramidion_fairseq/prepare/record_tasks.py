@@ -1,0 +1,75 @@
+"""Records grouped into tasks for the workers, which parse and clean them."""
+
+import collections.abc
+from typing import Any, Iterator, List, NamedTuple, Sequence, Set, Tuple, Union
+
+from .cleaning import clean
+from .errors import BadRecord, Skip
+from .record_types import Raw, Reader, Source
+
+CHUNK_RECORDS, CHUNK_BYTES = 64, 1 << 20
+
+
+class Document(NamedTuple):
+    """A clean document. ``key`` is its id in the corpus, "" where it has none."""
+
+    where: str
+    line: int
+    document: str
+    summary: str
+    key: str
+    replaced: bool
+
+
+class Task(NamedTuple):
+    """Some records of one reader, parsed and cleaned together in one worker."""
+
+    source: int
+    reader: Reader
+    lowercase: bool
+    raws: List[Union[Raw, Skip]]
+
+
+def clean_records(task: Task) -> Tuple[int, List[Union[Document, Skip]]]:
+    """Parse and clean; each record gives exactly one Document or Skip, in order. Runs in worker processes."""
+    return task.source, [
+        raw if isinstance(raw, Skip) else clean_record(task.reader, raw, task.lowercase) for raw in task.raws
+    ]
+
+
+def clean_record(reader: Reader, raw: Raw, lowercase: bool) -> Union[Document, Skip]:
+    """One record as a Document, or the Skip that says why not."""
+    try:
+        parsed = reader.parse(raw)
+        document, summary = clean(parsed.document, lowercase), clean(parsed.summary, lowercase)
+        if not document or not summary:
+            raise BadRecord("empty {}".format("summary" if document else "document"))
+    except BadRecord as error:
+        return Skip(raw.file, raw.line, str(error), error.bad, error.detail)
+    return Document(raw.file, raw.line, document, summary, parsed.key, parsed.replaced)
+
+
+def tasks(sources: Sequence[Source], full: Set[int], lowercase: bool) -> Iterator[Task]:
+    """Cut the corpus into tasks of bounded size; a source whose number is in ``full`` is read no further."""
+    for number, source in enumerate(sources):
+        chunk: List[Union[Raw, Skip]] = []
+        size = 0
+        for raw in source.reader.records():
+            if number in full:
+                break
+            chunk.append(raw)
+            size += 0 if isinstance(raw, Skip) else payload_bytes(raw.payload)
+            if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES:
+                yield Task(number, source.reader, lowercase, chunk)
+                chunk, size = [], 0
+        if chunk:
+            yield Task(number, source.reader, lowercase, chunk)
+
+
+def payload_bytes(payload: Any) -> int:
+    """Roughly how many bytes a record holds; what matters is that it grows with the texts."""
+    if isinstance(payload, (str, bytes)):
+        return len(payload)
+    if isinstance(payload, dict):
+        payload = payload.values()
+    return sum(payload_bytes(item) for item in payload) if isinstance(payload, collections.abc.Iterable) else 8

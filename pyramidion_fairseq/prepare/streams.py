@@ -1,0 +1,96 @@
+"""Files opened as byte streams (plain, gzip, inside a zip) and read line by line in bounded memory."""
+
+import contextlib
+import gzip
+import os
+import zipfile
+import zlib
+from typing import BinaryIO, Iterator, List, Optional, Tuple
+
+from .errors import PrepareError
+
+MAX_LINE_BYTES = 64 << 20
+PASS_OVER_BYTES = 1 << 20
+GZIP_MAGIC, ZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+
+
+def magic(path: str) -> bytes:
+    """The first four bytes of a file. PrepareError where there is no such file or it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(4)
+    except IsADirectoryError:
+        raise PrepareError(f"{path} is a folder: give the files in it") from None
+    except OSError as error:
+        raise PrepareError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def zip_members(path: str) -> List[str]:
+    """Names of the files in a zip, without folders and what macOS adds."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise PrepareError(f"cannot read {path}: {error}; download it again?") from None
+    return [n for n in names if not n.startswith("__MACOSX/") and not n.rsplit("/", 1)[-1].startswith("._")]
+
+
+@contextlib.contextmanager
+def open_stream(path: str, member: Optional[str] = None) -> Iterator[BinaryIO]:
+    """Open ``path``, or ``member`` of the zip ``path``, for reading bytes. gzip is recognised by its content.
+
+    Nothing is ever extracted to disk. Damage found while reading (a truncated or corrupt archive) ends the run.
+    """
+    name = path if member is None else f"{path}:{member}"
+    try:
+        with contextlib.ExitStack() as stack:
+            if member is not None:
+                yield stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open(member))
+            elif magic(path)[:2] == GZIP_MAGIC:
+                yield stack.enter_context(gzip.open(path, "rb"))  # type: ignore[arg-type]
+            else:
+                yield stack.enter_context(open(path, "rb"))
+    except EOFError:
+        raise PrepareError(f"{name} ends too early (truncated); download it again") from None
+    except (zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, NotImplementedError) as error:
+        raise PrepareError(f"{name} is damaged ({error}); download it again") from None
+    except RuntimeError as error:  # zipfile's way to say that a member is encrypted
+        if "encrypted" not in str(error):
+            raise
+        raise PrepareError(f"{name} is encrypted: unpack it first") from None
+
+
+def bounded_lines(stream: BinaryIO, limit: Optional[int] = None) -> Iterator[Tuple[int, Optional[bytes]]]:
+    r"""Yield ``(line number from 1, line with its \n)``, None for one longer than ``limit`` bytes (MAX_LINE_BYTES).
+
+    A line that is too long is passed over piece by piece, so memory stays below ``limit`` whatever the file holds.
+    Lines end at ``\n`` alone; other separators are part of the text.
+    """
+    limit = MAX_LINE_BYTES if limit is None else limit
+    number = 0
+    while True:
+        line = stream.readline(limit + 1)
+        if not line:
+            return
+        number += 1
+        if len(line) <= limit:
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(PASS_OVER_BYTES)
+        yield number, None
+
+
+def refuse_carriage_returns(path: str, member: Optional[str] = None) -> None:
+    r"""Raise PrepareError for a file whose lines end in ``\r`` alone: it would be read as one line."""
+    with open_stream(path, member) as stream:
+        line = stream.readline(MAX_LINE_BYTES)
+    if b"\r" in line and not line.endswith(b"\n"):
+        name = path if member is None else f"{path}:{member}"
+        raise PrepareError(f"{name}: its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')")
+
+
+def signature(path: str) -> List[object]:
+    """What identifies a file's content without reading it: absolute path, size in bytes, modification time in ns."""
+    state = os.stat(path)
+    return [os.path.abspath(path), state.st_size, state.st_mtime_ns]

@@ -1,0 +1,90 @@
+"""Corpora in tables: csv files, parquet files and data sets of the ``datasets`` library."""
+
+import os
+from typing import Iterator, List, Optional, Union
+
+from . import streams
+from .csv_records import CsvRecords
+from .errors import PrepareError, Skip
+from .fields import choose_fields
+from .record_types import Parsed, Raw
+
+ROWS_AT_ONCE = 64
+
+
+class Csv:
+    """A csv file with a header line (tab-separated where its name says .tsv), plain or gzipped."""
+
+    def __init__(self, path: str, document: Optional[str], summary: Optional[str]):
+        self.label = self.path = path
+        self.delimiter = "\t" if ".tsv" in os.path.basename(path).lower() else ","
+        streams.refuse_carriage_returns(path)
+        with streams.open_stream(path) as stream:
+            header = next(iter(CsvRecords(stream, self.delimiter)), None)
+        if header is not None and header.fault:
+            raise PrepareError(f"{path}:1: the header cannot be read: {header.fault} {header.detail}".rstrip())
+        self.fields = choose_fields(header.fields if header else [], document, summary, path)
+
+    def signature(self) -> List[object]:
+        return ["csv", "strict", list(self.fields), self.delimiter, *streams.signature(self.path)]
+
+    def records(self) -> Iterator[Union[Raw, Skip]]:
+        """A record that took several lines and cannot be used counts once for each of them: who knows what they hold.
+
+        A blank line is left out, and not bad.
+        """
+        with streams.open_stream(self.path) as stream:
+            records = iter(CsvRecords(stream, self.delimiter))
+            header = next(records).fields
+            for record in records:
+                if record.fault:
+                    yield Skip(self.label, record.line, record.fault, detail=record.detail)
+                    for number in range(1, record.lines):
+                        detail = f"of the record that starts in line {record.line}"
+                        yield Skip(self.label, record.line + number, record.fault, detail=detail)
+                elif not record.fields:
+                    yield Skip(self.label, record.line, "blank line", bad=False)
+                else:
+                    yield Raw(self.label, record.line, dict(zip(header, record.fields)))
+
+    def parse(self, raw: Raw) -> Parsed:
+        parsed = self.fields.values(raw.payload)
+        return Parsed(*parsed, replaced="\ufffd" in parsed[0] or "\ufffd" in parsed[1])
+
+
+class Parquet:
+    """A parquet file, read a few rows at a time; the line number of a record is its row, from 1."""
+
+    def __init__(self, path: str, document: Optional[str], summary: Optional[str]):
+        self.label = self.path = path
+        self.fields = choose_fields(self._open().schema_arrow.names, document, summary, path)
+
+    def _open(self):  # noqa: ANN202 - pyarrow is optional, so its type cannot be named here
+        try:
+            import pyarrow.parquet
+        except ImportError:
+            raise PrepareError(f"reading {self.path} needs pyarrow: pip install pyarrow") from None
+        try:
+            return pyarrow.parquet.ParquetFile(self.path)
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise PrepareError("{} is no parquet file: {}".format(self.path, str(error).split("\n")[0])) from None
+
+    def signature(self) -> List[object]:
+        return ["parquet", list(self.fields), *streams.signature(self.path)]
+
+    def records(self) -> Iterator[Raw]:
+        number = 0
+        table = self._open()
+        names = [name for name in table.schema_arrow.names if name in (*self.fields, "article_id", "id")]
+        try:
+            for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=names):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Raw(self.label, number, row)
+        except OSError as error:
+            raise PrepareError(f"{self.path} is damaged after row {number}: {error}") from None
+        finally:
+            table.close()
+
+    def parse(self, raw: Raw) -> Parsed:
+        return Parsed(*self.fields.values(raw.payload))

@@ -1,0 +1,64 @@
+"""Work spread over processes: results in order, a bounded number of items in flight, no process left behind."""
+
+import collections
+import os
+import signal
+import threading
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Callable, Deque, Iterable, Iterator, Optional, Tuple
+
+from .errors import PrepareError
+
+IN_FLIGHT_PER_WORKER = 3
+
+
+def ordered_map(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    workers: int,
+    initializer: Optional[Callable[..., None]] = None,
+    initargs: Tuple[Any, ...] = (),
+) -> Iterator[Any]:
+    """Yield ``function(item)`` for each item, in order, computed by ``workers`` processes (1: in this one).
+
+    ``items`` is consumed only a few items ahead of the results, whatever its length. Raises PrepareError where a
+    worker process dies, for instance for lack of memory.
+    """
+    if workers <= 1:
+        if initializer is not None:
+            initializer(*initargs)
+        yield from map(function, items)
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(), initializer, initargs))
+    pending: Deque[Future[Any]] = collections.deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= workers * IN_FLIGHT_PER_WORKER:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool:
+        raise PrepareError("a worker process died (out of memory?): try again with fewer --workers") from None
+    finally:
+        for future in pending:
+            future.cancel()
+        pool.shutdown(wait=True)
+
+
+def _start_worker(parent: int, initializer: Optional[Callable[..., None]], initargs: Tuple[Any, ...]) -> None:
+    # Ctrl-C reaches the whole process group; the main process decides what happens then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+def _end_with(parent: int) -> None:
+    # A main process killed with SIGKILL cannot say goodbye, and its workers would wait for work for ever.
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,182 @@
+"""The output folder: finished stages are kept, half-written files never look finished, foreign files are left alone.
+
+``DEST/.prepare/<stage>.json`` is a stage's stamp: the key (a hash of all that its outputs depend on), the outputs
+with their sizes in bytes and times of change, a digest of their content and the stage's result. A stage writes below
+``DEST/.prepare/work``, in a folder of its own; its files are renamed into place only when all are whole.
+
+Outputs count as unchanged while sizes and times are the same; where times are not, by the digest. Whoever changes a
+file and sets its time back is not noticed. Somebody else may have made DEST: nothing in it makes a run read, write or
+remove anything outside of it.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import stat
+import uuid
+from typing import Any, Callable, Dict, List, Optional, Set
+
+from .errors import PrepareError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - not on Windows, where two runs at once are up to the user
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("prepare")
+STAMPS = ".prepare"
+FORMAT = 2  # raise it when a stage's output changes for the same options
+
+
+class Workspace:
+    """``DEST`` for the time of one run. Raises PrepareError where it is not ours to write to, or in use."""
+
+    def __init__(self, dest: str):
+        self.dest = os.path.abspath(dest)
+        self.stamps = os.path.join(self.dest, STAMPS)
+        self.work = os.path.join(self.stamps, "work")
+        if os.path.exists(self.dest) and not os.path.isdir(self.dest):
+            raise PrepareError(f"{dest} is a file: give a folder")
+        if os.path.isdir(self.dest) and os.listdir(self.dest) and not os.path.isdir(self.stamps):
+            raise PrepareError(f"{dest} is not empty and was not made by prepare.py: give another folder")
+        try:
+            os.makedirs(self.stamps, exist_ok=True)
+            self._refuse_links(os.path.join(STAMPS, "work"))
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            self._lock = open(os.open(os.path.join(self.stamps, "lock"), flags, 0o666), "r+b", 0)  # noqa: SIM115 - held
+        except OSError as error:
+            raise PrepareError(f"cannot write to {dest}: {error.strerror}") from None
+        if fcntl is not None:
+            try:
+                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise PrepareError(f"another prepare.py is writing to {dest}") from None
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def path(self, name: str) -> str:
+        """Absolute path of an output, given relative to DEST."""
+        return os.path.join(self.dest, name)
+
+    def run(self, stage: str, depends: Dict[str, Any], build: Callable[[str], Dict[str, Any]]) -> Dict[str, Any]:
+        """Return the stage's stamp, from an earlier run if it depends on the same and its outputs are there.
+
+        Args:
+            stage: name of the stage
+            depends: all that the outputs depend on, JSON-able
+            build: writes the outputs below the folder that it is given, returns the result to remember (JSON-able)
+        """
+        text = json.dumps([FORMAT, stage, depends], sort_keys=True)
+        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        stamp = self._load(stage)
+        if stamp is not None and stamp.get("key") == key and self._outputs_are_whole(stage, stamp):
+            logger.info("%s: kept", stage)
+            return stamp
+        logger.info("%s: started", stage)
+        # Not where a killed run had it: what that one has started may still be writing there.
+        folder = os.path.join(self.work, uuid.uuid4().hex[:8], stage)
+        os.makedirs(folder)
+        result = build(folder)
+        stamp = self.publish(stage, folder, key, result)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return stamp
+
+    def publish(self, stage: str, folder: str, key: Optional[str], result: Dict[str, Any]) -> Dict[str, Any]:
+        """Move a stage's files from ``folder`` into place and write its stamp."""
+        names = sorted(
+            os.path.relpath(os.path.join(top, name), folder) for top, _, files in os.walk(folder) for name in files
+        )
+        outputs = {name: _state(os.path.join(folder, name)) for name in names}
+        digest = _digest(folder, names)
+        old = self._move(stage, folder, names)
+        for name in old - set(names):
+            if os.path.lexists(self.path(name)):
+                os.unlink(self.path(name))
+        stamp = {"key": key, "outputs": outputs, "digest": digest, "result": result}
+        self._save(stage, stamp)
+        return stamp
+
+    def publish_only(self, stage: str, folder: str, names: List[str]) -> None:
+        """Move some files of a stage that failed into place; the stage stays unfinished."""
+        self._move(stage, folder, names)
+
+    def _move(self, stage: str, folder: str, names: List[str]) -> Set[str]:
+        old = set((self._load(stage) or {}).get("outputs", {}))
+        for name in {*names, *old}:
+            self._refuse_links(os.path.dirname(name))
+        for name in names:
+            if name not in old and os.path.lexists(self.path(name)):
+                raise PrepareError(f"{self.path(name)} is in the way and was not made by prepare.py: move it")
+        # From here until the stamp is complete, an interruption leaves one without a key: the stage is done again.
+        self._save(stage, {"key": None, "outputs": {name: None for name in {*names, *old}}})
+        for name in names:
+            os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+            os.replace(os.path.join(folder, name), self.path(name))
+        return old
+
+    def _outputs_are_whole(self, stage: str, stamp: Dict[str, Any]) -> bool:
+        for name in stamp["outputs"]:
+            self._refuse_links(os.path.dirname(name))
+        found = {name: _state(self.path(name)) for name in stamp["outputs"]}
+        if None in found.values():
+            return False
+        if found != stamp["outputs"]:
+            if _digest(self.dest, sorted(found)) != stamp.get("digest"):
+                return False
+            self._save(stage, {**stamp, "outputs": found})
+        return True
+
+    def _refuse_links(self, folder: str) -> None:
+        """Raise PrepareError where a folder, given relative to DEST, or one that it is in, is a link."""
+        while folder:
+            if os.path.islink(self.path(folder)):
+                raise PrepareError(f"{self.path(folder)} is a link to elsewhere: put the folder itself in its place")
+            folder = os.path.dirname(folder)
+
+    def _load(self, stage: str) -> Optional[Dict[str, Any]]:
+        path = os.path.join(self.stamps, stage + ".json")
+        if _state(path) is None:
+            return None
+        try:
+            with open(path, encoding="utf-8") as stream:
+                stamp = json.load(stream)
+            names, result = stamp["outputs"], stamp.get("result", {})
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            return None
+        if not isinstance(names, dict) or not isinstance(result, dict):
+            return None
+        for name in names:
+            if not all(part.strip(".") and "\0" not in part for part in name.replace("\\", "/").split("/")):
+                raise PrepareError(f"{path} names the file {name!r:.200}: it was not made by prepare.py, remove it")
+        return stamp
+
+    def _save(self, stage: str, stamp: Dict[str, Any]) -> None:
+        path = os.path.join(self.stamps, stage + ".json")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ".tmp")
+        with open(path + ".tmp", "x", encoding="utf-8") as stream:  # and not through a link
+            json.dump(stamp, stream, sort_keys=True)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(path + ".tmp", path)
+
+
+def _state(path: str) -> Optional[List[int]]:
+    """Size in bytes and time of the last change in ns of a regular file; None where there is something else."""
+    try:
+        state = os.lstat(path)
+    except OSError:
+        return None
+    return [state.st_size, state.st_mtime_ns] if stat.S_ISREG(state.st_mode) else None
+
+
+def _digest(folder: str, names: List[str]) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    for name in names:
+        state.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        with open(os.path.join(folder, name), "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):  # noqa: B023 - used inside the loop only
+                state.update(block)
+    return state.hexdigest()

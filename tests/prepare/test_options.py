@@ -1,0 +1,41 @@
+import pytest
+
+from pyramidion_fairseq.prepare.options import parse_options
+
+
+def test_defaults():
+    args = parse_options(["dest", "--train", "a"])
+    assert (args.vocab_size, args.spm_type, args.seed, args.max_bad_fraction) == (32000, "unigram", 1, 0.1)
+    assert (args.max_source_positions, args.max_target_positions) == (8192, 1024)
+    assert (args.valid_fraction, args.test_fraction, args.lowercase, args.format) == (0.05, 0.05, False, "auto")
+
+
+def test_values():
+    args = parse_options(
+        ["d", "--input", "a", "b", "--user-symbols", "<dig>,<cit>,<dig>", "--lowercase", "--keep-case"]
+    )
+    assert args.input == ["a", "b"]
+    assert args.user_symbols == ["<dig>", "<cit>"]
+    assert args.lowercase is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("d", "give exactly one of"),
+        ("d --train a --input b", "give exactly one of"),
+        ("d --train a --python-docs", "give exactly one of"),
+        ("d --input a --valid b", "--valid and --test go with --train"),
+        ("d --input a --valid-fraction 0.5 --test-fraction 0.5", "leave nothing to train on"),
+        ("d --input a --valid-fraction 2", "2 is not between 0 and 1"),
+        ("d --input a --vocab-size 0", "0 is not a positive number"),
+        ("d --input a --spm-model /nowhere/x.model", "no such file"),
+        ("d --input a --format xml", "invalid choice"),
+        ("d:e/f --input a", "DEST d:e/f has ':' in it, which fairseq reads as a list of folders"),
+    ],
+)
+def test_contradictions_end_with_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as error:
+        parse_options(arguments.split())
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err

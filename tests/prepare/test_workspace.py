@@ -1,0 +1,189 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pyramidion_fairseq.prepare.errors import PrepareError
+from pyramidion_fairseq.prepare.workspace import Workspace
+from tests.prepare.conftest import LIGHT
+
+
+def builder(calls, text, names=("sub/a.txt",)):
+    def build(folder):
+        calls.append(text)
+        for name in names:
+            os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+            with open(os.path.join(folder, name), "w") as stream:
+                stream.write(text)
+        return {"text": text}
+
+    return build
+
+
+@pytest.fixture
+def space(tmp_path):
+    return Workspace(str(tmp_path / "dest"))
+
+
+def test_a_stage_is_kept_until_what_it_depends_on_changes(space, tmp_path):
+    calls = []
+    first = space.run("one", {"x": 1}, builder(calls, "first"))
+    assert space.run("one", {"x": 1}, builder(calls, "again")) == first
+    assert calls == ["first"]
+    second = space.run("one", {"x": 2}, builder(calls, "second"))
+    assert calls == ["first", "second"]
+    assert (tmp_path / "dest/sub/a.txt").read_text() == "second"
+    assert first["digest"] != second["digest"] and second["result"] == {"text": "second"}
+    assert space.run("one", {"x": 3}, builder(calls, "second"))["digest"] == second["digest"]
+
+
+@pytest.mark.parametrize("damage", [os.unlink, lambda path: os.truncate(path, 2)])
+def test_a_damaged_output_is_made_again(space, tmp_path, damage):
+    calls = []
+    space.run("one", {}, builder(calls, "text"))
+    damage(str(tmp_path / "dest/sub/a.txt"))
+    space.run("one", {}, builder(calls, "text"))
+    assert calls == ["text", "text"]
+    assert (tmp_path / "dest/sub/a.txt").read_text() == "text"
+
+
+def test_outputs_that_are_no_longer_made_go_and_others_stay(space, tmp_path):
+    space.run("one", {"x": 1}, builder([], "t", ["sub/a.txt", "sub/b.txt"]))
+    (tmp_path / "dest/sub/mine.txt").write_text("of the user")
+    space.run("one", {"x": 2}, builder([], "t", ["sub/a.txt"]))
+    assert sorted(os.listdir(str(tmp_path / "dest/sub"))) == ["a.txt", "mine.txt"]
+
+
+def test_a_failing_stage_leaves_the_finished_one_alone(space, tmp_path):
+    space.run("one", {"x": 1}, builder([], "good"))
+
+    def fail(folder):
+        builder([], "half")(folder)
+        raise PrepareError("no")
+
+    with pytest.raises(PrepareError):
+        space.run("one", {"x": 2}, fail)
+    assert (tmp_path / "dest/sub/a.txt").read_text() == "good"
+
+
+def test_a_file_of_the_user_is_never_overwritten(space, tmp_path):
+    (tmp_path / "dest/sub").mkdir()
+    (tmp_path / "dest/sub/a.txt").write_text("of the user")
+    with pytest.raises(PrepareError, match=r"sub/a\.txt is in the way"):
+        space.run("one", {}, builder([], "t"))
+    assert (tmp_path / "dest/sub/a.txt").read_text() == "of the user"
+
+
+def test_destinations_that_are_refused(tmp_path, write):
+    with pytest.raises(PrepareError, match="is a file"):
+        Workspace(write("file", "x"))
+    (tmp_path / "full").mkdir()
+    write("full/notes", "x")
+    with pytest.raises(PrepareError, match="is not empty and was not made by prepare"):
+        Workspace(str(tmp_path / "full"))
+    assert os.listdir(str(tmp_path / "full")) == ["notes"]
+    (tmp_path / "empty").mkdir()
+    Workspace(str(tmp_path / "empty"))
+
+
+def test_two_runs_at_once_are_refused(space, tmp_path):
+    code = LIGHT + "from pyramidion_fairseq.prepare import workspace; workspace.Workspace(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path / "dest")]
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "another prepare.py is writing to" in second.stderr
+    assert second.returncode == 1
+
+
+def later(path):
+    """Let the file's time of change differ."""
+    state = os.stat(path)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
+
+
+def test_a_changed_byte_of_equal_length_is_noticed_and_another_time_is_not(space, tmp_path):
+    calls, path = [], tmp_path / "dest/sub/a.txt"
+    space.run("one", {}, builder(calls, "text"))
+    later(path)
+    space.run("one", {}, builder(calls, "text"))
+    assert calls == ["text"]
+    path.write_text("teXt")
+    later(path)
+    space.run("one", {}, builder(calls, "text"))
+    assert calls == ["text", "text"] and path.read_text() == "text"
+
+
+def edit_stamp(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("name", ["../victim", "{}/victim", "sub/../../victim", "..\\victim", "sub//a", "", "\0"])
+@pytest.mark.parametrize("depends", [1, 2], ids=["kept", "made again"])
+def test_a_stamp_names_nothing_outside(space, tmp_path, name, depends):
+    victim = tmp_path / "victim"
+    victim.write_text("of the user")
+    space.run("one", {"x": 1}, builder([], "t"))
+    edit_stamp(tmp_path / "dest/.prepare/one.json", outputs={name.format(tmp_path): [11, 0], "sub/a.txt": [1, 0]})
+    with pytest.raises(PrepareError, match=r"it was not made by prepare\.py, remove it"):
+        space.run("one", {"x": depends}, builder([], "t"))
+    assert victim.read_text() == "of the user"
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"outputs": []}', '{"outputs": {}, "result": 1}', "[" * 100_000, "\xff"]
+)
+def test_a_stamp_that_is_none_does_not_count(space, tmp_path, content):
+    (tmp_path / "dest/.prepare/one.json").write_text(content, encoding="latin-1")
+    calls = []
+    space.run("one", {}, builder(calls, "text"))
+    assert calls == ["text"] and (tmp_path / "dest/sub/a.txt").read_text() == "text"
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first run", "later run"])
+def test_nothing_is_written_through_a_linked_folder(space, tmp_path, again):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if again:
+        space.run("one", {"x": 1}, builder([], "t"))
+        shutil.move(tmp_path / "dest/sub/a.txt", elsewhere / "a.txt")
+        (tmp_path / "dest/sub").rmdir()
+    (tmp_path / "dest/sub").symlink_to(elsewhere)
+    before = {path.name: path.read_text() for path in elsewhere.iterdir()}
+    for depends in (1, 2):
+        with pytest.raises(PrepareError, match="dest/sub is a link to elsewhere"):
+            space.run("one", {"x": depends}, builder([], "new"))
+    assert {path.name: path.read_text() for path in elsewhere.iterdir()} == before
+
+
+def test_an_output_that_became_a_link_is_made_again(space, tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "dest/sub/a.txt"
+    space.run("one", {}, builder([], "text"))
+    victim.write_text("text")
+    path.unlink()
+    path.symlink_to(victim)
+    space.run("one", {}, builder([], "text"))
+    assert not path.is_symlink() and victim.read_text() == "text"
+
+
+@pytest.mark.parametrize("name", ["lock", "work", "."])
+def test_links_in_the_place_of_its_own_files_are_refused(tmp_path, name):
+    victim, stamps = tmp_path / "victim", tmp_path / "dest/.prepare"
+    victim.mkdir() if name != "lock" else victim.write_text("of the user")
+    stamps.parent.mkdir()
+    stamps.symlink_to(victim) if name == "." else stamps.mkdir()
+    if name != ".":
+        (stamps / name).symlink_to(victim)
+    with pytest.raises(PrepareError, match="dest"):
+        Workspace(str(tmp_path / "dest"))
+    assert victim.read_text() == "of the user" if name == "lock" else not list(victim.iterdir())
+
+
+def test_stamps_are_neither_written_through_links_nor_read_from_pipes(space, tmp_path):
+    victim, stamps = tmp_path / "victim", tmp_path / "dest/.prepare"
+    victim.write_text("of the user")
+    (stamps / "one.json.tmp").symlink_to(victim)
+    os.mkfifo(stamps / "one.json")
+    space.run("one", {}, builder([], "text"))
+    assert victim.read_text() == "of the user" and (tmp_path / "dest/sub/a.txt").read_text() == "text"
