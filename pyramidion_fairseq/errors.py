@@ -6,7 +6,8 @@ import os
 import re
 import sys
 from contextlib import contextmanager
-from typing import Iterator
+from types import TracebackType
+from typing import Any, Iterator
 
 
 class PyramidionError(ValueError):
@@ -47,17 +48,18 @@ def install_excepthook() -> None:
     also to errors of the processes that such a command has started, one for each GPU. Exit status is 1, as for any
     uncaught exception. ``PYRAMIDION_TRACEBACK=1`` keeps the traceback.
     """
-    if not is_fairseq_command() or os.environ.get("PYRAMIDION_TRACEBACK"):
-        return
     previous = sys.excepthook
+    if not is_fairseq_command() or os.environ.get("PYRAMIDION_TRACEBACK") or getattr(previous, "in_one_line", False):
+        return
 
-    def hook(kind, error, traceback):
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         line = f"{error}" if issubclass(kind, PyramidionError) else _of_another_process(error)
         if line is None:
             previous(kind, error, traceback)
         else:
             sys.stderr.write(f"error: {line}\n")
 
+    hook.in_one_line = True
     sys.excepthook = hook
     _end_hydra_in_one_line()
 
@@ -78,7 +80,7 @@ def _end_hydra_in_one_line() -> None:
     if not isinstance(stock, property) or getattr(stock.fget, "in_one_line", False):
         return  # Hydra 1.0 has no such property
 
-    def return_value(self):
+    def return_value(self: Any) -> Any:
         if isinstance(self._return_value, PyramidionError):
             sys.exit(f"error: {self._return_value}")
         return stock.fget(self)

@@ -5,19 +5,15 @@ from .utils import quiet, requirements
 requirements.check()  # before anything else is imported, which would fail with an error that says less
 
 with quiet.unconfigured_logging():
-    from . import checkpoints, compat
+    from .compat import patches
     from .criterions import ChunkedCrossEntropyCriterion
-    from .errors import install_excepthook
     from .functional import Pooled, successive_halving_topk
     from .models import PyramidionModel
     from .optim import FusedAdamW
     from .scoring.fairseq_scorer import RougeScorer
-    from .tasks import LongDocumentSummarizationTask, diagnosis
+    from .tasks import LongDocumentSummarizationTask
 
-    compat.install()
-    checkpoints.install()
-    diagnosis.install()
-    install_excepthook()
+    patches.install()
 
 __all__ = [
     "ChunkedCrossEntropyCriterion",

@@ -21,7 +21,8 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.models.transformer import TransformerModel
 from omegaconf import AnyNode, OmegaConf
 
-from pyramidion_fairseq import checkpoints, compat
+from pyramidion_fairseq import checkpoints
+from pyramidion_fairseq.compat import patches
 from pyramidion_fairseq.errors import PyramidionError
 from tests import forked
 
@@ -32,7 +33,7 @@ COMMAND_LIMIT_S = 120
 
 @pytest.fixture(scope="module", autouse=True)
 def installed():
-    compat.install()
+    patches.install()
     checkpoints.install()
 
 

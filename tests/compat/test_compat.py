@@ -1,7 +1,9 @@
 """The stand-ins for fairseq's compiled parts: against a plain oracle, and against what the compiled ones answered."""
 
+import importlib
 import json
 import logging
+import re
 import sys
 import time
 
@@ -16,10 +18,10 @@ from fairseq.registry import REGISTRIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyramidion_fairseq import compat
 from pyramidion_fairseq.compat import data_utils_fast as ours
+from pyramidion_fairseq.compat import missing_extensions, patches
 from pyramidion_fairseq.compat import token_block_utils_fast as blocks
-from tests.conftest import DATA
+from tests.conftest import DATA, ROOT
 
 MODULE, BLOCKS = "fairseq.data.data_utils_fast", "fairseq.data.token_block_utils_fast"
 
@@ -193,7 +195,7 @@ def test_blocks_are_read_by_fairseq():
 def missing(monkeypatch):
     """Makes the extensions look missing or present; everything is put back afterwards."""
     present = set()
-    monkeypatch.setattr(compat, "_importable", lambda module: module in present)
+    monkeypatch.setattr(missing_extensions, "_importable", lambda module: module in present)
     for module in (MODULE, BLOCKS):
         monkeypatch.setitem(sys.modules, module, sys.modules.get(module))
     monkeypatch.setattr(fairseq.data, "data_utils_fast", "before", raising=False)
@@ -203,8 +205,8 @@ def missing(monkeypatch):
 
 def test_install_stands_in_where_extensions_are_missing(missing, caplog):
     with caplog.at_level(logging.DEBUG, logger="pyramidion_fairseq.compat"):
-        compat.install()
-        compat.install()
+        missing_extensions.install()
+        missing_extensions.install()
     assert sys.modules[BLOCKS] is blocks and sys.modules[MODULE] is ours and fairseq.data.data_utils_fast is ours
     assert REGISTRIES["scoring"]["default"] == "sacrebleu"
     assert sum("libbleu" in record.message for record in caplog.records) == 1
@@ -215,7 +217,7 @@ def test_install_stands_in_where_extensions_are_missing(missing, caplog):
 def test_install_changes_nothing_where_extensions_are_there(missing):
     missing.update({MODULE, BLOCKS, "fairseq.libbleu"})
     sys.modules[BLOCKS] = "before"
-    compat.install()
+    missing_extensions.install()
     assert sys.modules[BLOCKS] == "before"
     assert fairseq.data.data_utils_fast == "before"
     assert REGISTRIES["scoring"]["default"] == "bleu"
@@ -223,7 +225,7 @@ def test_install_changes_nothing_where_extensions_are_there(missing):
 
 def test_install_keeps_another_plugins_default_score(missing):
     REGISTRIES["scoring"]["default"] = "wer"
-    compat.install()
+    missing_extensions.install()
     assert REGISTRIES["scoring"]["default"] == "wer"
 
 
@@ -232,14 +234,14 @@ def test_an_extension_that_does_not_fit_counts_as_missing(monkeypatch, error):
     def refuse(module):
         raise error("numpy.dtype size changed")
 
-    monkeypatch.setattr(compat.importlib, "import_module", refuse)
-    assert not compat._importable(MODULE)
+    monkeypatch.setattr(missing_extensions.importlib, "import_module", refuse)
+    assert not missing_extensions._importable(MODULE)
 
 
 def test_repeated_ngrams_are_blocked():
     """Of the tokens 5 6 7 5 6, with room for four more, trigram blocking forbids 7 to be next, and nothing else."""
-    compat.install()
-    compat.install()  # once is enough
+    missing_extensions.install()
+    missing_extensions.install()  # once is enough
     tokens = torch.tensor([[2, 5, 6, 7, 5, 6, 1, 1, 1, 1], [2, 5, 6, 7, 8, 9, 1, 1, 1, 1]])
     block = NGramRepeatBlock(3, use_extension=False)
     lprobs = block(tokens, torch.zeros(2, 10), bsz=1, beam_size=2, step=5)
@@ -258,3 +260,39 @@ def test_blocked_are_the_tokens_that_would_repeat_an_ngram(size, rows, step):
         blocked = [token for token in range(10) if (*row[step - size + 1 : step], token) in known and step >= size]
         assert lprobs.isinf().nonzero().flatten().tolist() == blocked
         assert lprobs[~lprobs.isinf()].eq(0).all()
+
+
+def resolve(name):
+    """The object with a dotted name, a module or in one."""
+    parts, owner = name.split("."), None
+    for end in range(len(parts), 0, -1):
+        try:
+            owner = importlib.import_module(".".join(parts[:end]))
+        except ImportError:
+            continue
+        for part in parts[end:]:
+            owner = getattr(owner, part)
+        return owner
+    raise ImportError(name)
+
+
+def test_the_table_of_patches_names_what_is_there():
+    """What is no plain dotted name is described in words, and what is one exists."""
+    targets = [target for patch in patches.PATCHES for target in patch.targets]
+    names = [target for target in targets if re.fullmatch(r"[\w.]+", target)]
+    assert len(names) > 15 and all(resolve(name) is not None for name in names)
+
+
+def test_patches_are_installed_once():
+    """Installed again, nothing is wrapped once more."""
+    names = [t for patch in patches.PATCHES for t in patch.targets if re.fullmatch(r"[\w.]+", t)]
+    before = [resolve(name) for name in names]
+    patches.install()
+    assert [resolve(name) for name in names] == before
+
+
+def test_the_documentation_lists_every_patch():
+    text = (ROOT / "docs" / "patches.md").read_text(encoding="utf-8")
+    rows = [row for row in text.splitlines() if row.startswith("|")]
+    for patch in patches.PATCHES:
+        assert any(patch.reason in row and all(f"`{t}`" in row for t in patch.targets) for row in rows), patch.targets

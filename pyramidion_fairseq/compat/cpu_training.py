@@ -1,0 +1,66 @@
+"""Options of fairseq that a CPU can follow, and that stock fairseq takes for a TPU or a GPU."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import Any, Sequence
+
+from torch import nn
+
+
+def install() -> None:
+    """Let ``--bf16`` and ``--ddp-backend pytorch_ddp`` work on a CPU. Calling it again does nothing."""
+    _bf16_without_tpu()
+    _data_parallel()
+
+
+def _bf16_without_tpu() -> None:
+    """Make ``--bf16`` on the command line mean bfloat16 on a GPU or CPU, as ``common.bf16=true`` does in Hydra.
+
+    fairseq takes it for ``--tpu``, and stops where torch_xla is not there: then no TPU can be meant.
+    """
+    from fairseq import options
+
+    stock = options.parse_args_and_arch
+    if getattr(stock, "bf16_without_tpu", False) or importlib.util.find_spec("torch_xla") is not None:
+        return
+
+    @functools.wraps(stock)
+    def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
+        parsed = stock(*args, **kwargs)
+        options = parsed[0] if isinstance(parsed, tuple) else parsed  # with parse_known=True, what is left comes too
+        if getattr(options, "bf16", False):
+            options.tpu = False
+        return parsed
+
+    parse_args_and_arch.bf16_without_tpu = True
+    options.parse_args_and_arch = parse_args_and_arch
+
+
+def _data_parallel() -> None:
+    """Make ``--ddp-backend pytorch_ddp``, fairseq's default, work with ``--cpu``.
+
+    fairseq gives torch's DistributedDataParallel the number of a GPU, which it refuses for a model on a CPU.
+    """
+    from fairseq.models import distributed_fairseq_model
+
+    stock = distributed_fairseq_model.DistributedDataParallel
+    if getattr(stock, "also_on_a_cpu", False):
+        return
+
+    class DistributedDataParallel(stock):
+        also_on_a_cpu = True
+
+        def __init__(
+            self,
+            module: nn.Module,
+            device_ids: Sequence[int] | None = None,
+            output_device: int | None = None,
+            **options: Any,
+        ) -> None:
+            if all(parameter.device.type == "cpu" for parameter in module.parameters()):
+                device_ids = output_device = None
+            super().__init__(module, device_ids=device_ids, output_device=output_device, **options)
+
+    distributed_fairseq_model.DistributedDataParallel = DistributedDataParallel
