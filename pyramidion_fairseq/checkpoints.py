@@ -12,7 +12,6 @@ import functools
 import os
 import pickle
 import types
-import uuid
 from argparse import Namespace
 from typing import Any, BinaryIO, Dict, Mapping, Union
 
@@ -22,7 +21,7 @@ from fairseq import checkpoint_utils
 from .compat import archive_check, continued_runs, evaluated_options, pickle_names, plain_options
 from .compat.allowed_names import ALLOWED, RefusedArrayError
 from .errors import PyramidionError
-from .utils.files import replacing
+from .utils.files import atomic_write
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -72,8 +71,7 @@ def save_checkpoint(state: Dict[str, Any], path: PathLike) -> None:
     Raises:
         OSError: the folder is missing, not writable or full; nothing is left behind.
     """
-    path = os.path.abspath(path)
-    with replacing(path, f"{path}.{uuid.uuid4().hex[:8]}.tmp") as file:
+    with atomic_write(path) as file:
         torch.save(state, file)
 
 

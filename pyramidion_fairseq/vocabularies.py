@@ -22,7 +22,8 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 from fairseq.data import Dictionary
 
 from .errors import PyramidionError
-from .text.tokenizers import BLANK, SentencepieceTokenizer
+from .text.pieces import WORD_START
+from .text.tokenizers import SentencepieceTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
     if dictionaries is None:
         return None
     path = sentencepiece_of(bpe)
-    if path is None and any(symbol.startswith(BLANK) for symbol in dictionaries[0].symbols):
+    if path is None and any(symbol.startswith(WORD_START) for symbol in dictionaries[0].symbols):
         data = str(getattr(task.cfg, "data", None) or ".").split(os.pathsep)[0]
         path = next(sentencepiece_in([data, os.path.dirname(os.path.abspath(data))]), None)
         if path is not None and not _knows_pieces(dictionaries[0], path):

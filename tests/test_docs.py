@@ -26,7 +26,7 @@ def test_adding_a_scorer_works_as_written(tmp_path):
     (source,) = re.findall(r"```python\n(.*?)```", page, re.S)
     commands = [command.replace("\\\n", " ").split() for command in re.findall(r"```bash\n(.*?)\n```", page, re.S)]
     for name in ("pyramidion_fairseq", "tests", "scripts", "docs"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "preprocess"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "prepare"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
 
     code, output = run(tmp_path, "scripts/write_options.py", "--check")

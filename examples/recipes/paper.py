@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.generation import PAPER_GENERATION
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED
 
 TABLES = Path(__file__).resolve().parents[2] / "benchmarks" / "published" / "tables.tsv"
@@ -40,8 +41,6 @@ FINE_TUNED = {
     "power_8k_2k_512": "blockwise_8k",
     "power_8k_4k_2k": "blockwise_8k",
 }
-#: Appendix D.1; Table 5 has beam 8 for the shallow models.
-GENERATION: dict[str, Any] = {"beam": 2, "lenpen": 1, "min_len": 72, "max_len_a": 0, "max_len_b": 966}
 DEEP = ("deeppyramidion", "deep_blockwise")
 
 
@@ -70,7 +69,7 @@ class Recipe:
     @property
     def generation(self) -> dict[str, Any]:
         """Options of fairseq-generate."""
-        return {**GENERATION, "beam": 2 if self.deep else 8}
+        return {**PAPER_GENERATION, "beam": 2 if self.deep else 8}
 
     @property
     def subset(self) -> str:

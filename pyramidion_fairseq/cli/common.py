@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import time
-import uuid
 import warnings
 from itertools import chain, islice
 from typing import Any, Iterator, TextIO
@@ -195,19 +194,6 @@ def check_output(path: str, overwrite: bool, instead: str = "use --overwrite") -
         raise PyramidionError(f"{path} cannot be written: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
         raise PyramidionError(f"{path} cannot be written: no permission to write to {folder}")
-
-
-def write_whole(path: str, text: str) -> None:
-    """Write a text file that is either whole or not there."""
-    temporary = f"{os.path.abspath(path)}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
 
 
 class Progress:

@@ -11,6 +11,7 @@ from typing import Any, Iterator
 
 from ..errors import PyramidionError
 from ..text import Document
+from ..utils.files import write_text
 from .common import (
     Parser,
     Progress,
@@ -23,7 +24,6 @@ from .common import (
     generation_of,
     load,
     one_line_errors,
-    write_whole,
 )
 
 logger = logging.getLogger("pyramidion_fairseq.cli.explain")  # also where it is run as __main__
@@ -77,12 +77,12 @@ def _explain(args: argparse.Namespace) -> None:
         raise PyramidionError(f"document {args.index} of {args.input} is empty: there is nothing to explain")
     explanation = summary.explain()
     if args.json:
-        write_whole(args.json, json.dumps(explanation.to_dict(), ensure_ascii=False))
+        write_text(args.json, json.dumps(explanation.to_dict(), ensure_ascii=False))
         logger.info(f"wrote {args.json}: the page's numbers")
     if args.output:
         from ..apps.explain.page import render
 
-        write_whole(args.output, render(explanation))
+        write_text(args.output, render(explanation))
         logger.info(f"wrote {args.output}: document {args.index} of {args.input}, its summary and their sources")
 
 

@@ -29,7 +29,8 @@ from ..scoring import (
 )
 from ..scoring.lead import mean_words
 from ..scoring.rouge import NAMES, STATISTICS, TOKENIZERS
-from ..scoring.text_files import check_roles, check_texts, read_lines, write_text
+from ..scoring.text_files import check_roles, check_texts, read_lines
+from ..utils.files import write_text
 from .common import Parser, one_line_end, open_closed_streams, utf8_stdout
 
 

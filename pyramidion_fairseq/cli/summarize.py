@@ -12,6 +12,7 @@ from typing import Any, Iterable, Iterator, TextIO
 
 from ..errors import PyramidionError
 from ..text import Document
+from ..utils.files import write_text
 from .common import (
     Parser,
     Progress,
@@ -25,7 +26,6 @@ from .common import (
     load,
     one_line_errors,
     utf8_stdout,
-    write_whole,
 )
 
 COMMAND = "pyramidion-summarize"
@@ -120,7 +120,7 @@ def _write_page(args: argparse.Namespace, documents: Any) -> None:
     if args.output == "-":
         utf8_stdout().write(page)
     else:
-        write_whole(args.output, page)
+        write_text(args.output, page)
     progress.tell()
 
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ..errors import is_fairseq_command
-from ..utils.files import replacing
+from ..utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def write_run(cfg: Any, model: nn.Module) -> None:
     """Write the configuration and the model beside the checkpoints; where that fails, saving them will say so."""
     path = os.path.join(cfg.checkpoint.save_dir, RUN_FILE)
     try:
-        with replacing(path, f"{path}.tmp") as file:
+        with atomic_write(path, f"{path}.tmp") as file:
             file.write(f"{cfg}\n\n{model}\n".encode("utf-8", "backslashreplace"))
     except OSError as error:
         logger.warning(f"{path} cannot be written: {error}")

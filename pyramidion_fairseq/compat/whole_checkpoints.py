@@ -21,7 +21,7 @@ from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
 from ..errors import PyramidionError
-from ..utils.files import replacing
+from ..utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class _AtomicCopies(PathManager):
     def copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
         if PathManager.path_requires_pathmanager(dst_path):
             return PathManager.copy(src_path, dst_path, overwrite=overwrite)
-        with _explained(dst_path), replacing(dst_path, f"{dst_path}.tmp") as target, open(src_path, "rb") as source:
+        with _explained(dst_path), atomic_write(dst_path, f"{dst_path}.tmp") as target, open(src_path, "rb") as source:
             shutil.copyfileobj(source, target, 2**24)
         return True
 
@@ -96,7 +96,7 @@ def _writer(stock: Any) -> Any:
         """As of fairseq; local files are synced to the disk before they get their name."""
         if async_write or PathManager.path_requires_pathmanager(filename):
             return stock(obj, filename, async_write=async_write)
-        with _explained(filename), replacing(filename, f"{filename}.tmp") as file:
+        with _explained(filename), atomic_write(filename, f"{filename}.tmp") as file:
             torch.save(obj, file)
         return None
 

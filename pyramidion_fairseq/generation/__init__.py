@@ -5,10 +5,12 @@ from .decode_step import decode_step, obstacle, start
 from .hypotheses import OWNERS, Grouping, regroup, repeated
 from .kv_cache import DecodingState
 from .lengths import check_lengths, clear_lengths
+from .paper_settings import PAPER_GENERATION
 from .switches import cuda_graphs, plain_generation, set_cuda_graphs, set_plain_generation
 
 __all__ = [
     "OWNERS",
+    "PAPER_GENERATION",
     "DecodingState",
     "Grouping",
     "RecordedStep",

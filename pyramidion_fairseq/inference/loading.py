@@ -18,7 +18,8 @@ from .. import (
 )
 from ..errors import PyramidionError, one_line, reading
 from ..text.byte_level import is_byte_level
-from ..text.tokenizers import BLANK, SentencepieceTokenizer, build_tokenizer
+from ..text.pieces import WORD_START
+from ..text.tokenizers import SentencepieceTokenizer, build_tokenizer
 from ..utils.files import check_plain_name
 from .summarizer import PyramidionHubInterface
 
@@ -184,7 +185,7 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
             cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
             cfg.tokenizer = None
         return
-    wanted = given is not None or any(symbol.startswith(BLANK) for symbol in dictionary.symbols)
+    wanted = given is not None or any(symbol.startswith(WORD_START) for symbol in dictionary.symbols)
     path = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
     if path is not None:
         _check_place(path)

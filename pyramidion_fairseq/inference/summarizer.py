@@ -20,8 +20,9 @@ from ..apps.explain.facts import describe
 from ..apps.explain.record import ModelRecord, Provenance, read_records
 from ..apps.explain.types import Explanation, ModelFacts
 from ..errors import PyramidionError
-from ..generation import check_lengths
+from ..generation import PAPER_GENERATION, check_lengths
 from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
+from ..utils.memory import is_out_of_memory
 from .batching import batches_by_length
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 MOST_WORDS = 50_000
 #: Documents that a stream reads ahead, to batch them by length.
 BUFFER = 256
-#: The paper's settings for arXiv and PubMed (Appendix D); the lengths are in tokens.
-DEFAULTS = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_a": 0.0, "max_len_b": 966}
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         unknown = sorted(set(generation) - set(options))
         if unknown:
             raise PyramidionError(f"no such option of generation: {', '.join(unknown)}")
-        chosen = {**DEFAULTS, **self.generation_settings, **generation}
+        chosen = {**PAPER_GENERATION, **self.generation_settings, **generation}
         longest = min(int(chosen["max_len_b"]), self.max_positions[1] - 1)
         if longest < 1 or chosen["beam"] < 1:
             raise PyramidionError(
@@ -198,7 +197,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         try:
             return self._generate(sources, generator, with_provenance)
         except RuntimeError as error:
-            if not (isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            if not is_out_of_memory(error):
                 raise
             if len(sources) == 1:
                 raise PyramidionError(

@@ -9,7 +9,6 @@ file and sets its time back is not noticed. Somebody else may have made DEST: no
 remove anything outside of it.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ import stat
 import uuid
 from typing import Any, Callable, Dict, List, Optional, Set
 
+from ..utils.files import atomic_write
 from .errors import PrepareError
 
 try:
@@ -154,13 +154,8 @@ class Workspace:
 
     def _save(self, stage: str, stamp: Dict[str, Any]) -> None:
         path = os.path.join(self.stamps, stage + ".json")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + ".tmp")
-        with open(path + ".tmp", "x", encoding="utf-8") as stream:  # and not through a link
-            json.dump(stamp, stream, sort_keys=True)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(path + ".tmp", path)
+        with atomic_write(path, path + ".tmp") as stream:
+            stream.write(json.dumps(stamp, sort_keys=True).encode())
 
 
 def _state(path: str) -> Optional[List[int]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from ..errors import PyramidionError
+from ..text.pieces import WORD_START
 from .text_files import one_line
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,6 @@ _HISTORY = re.compile(rb"E-\d+_\d+\t")
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| |Generate \S+ with beam=|\S*Warning: |  warnings\.warn")
 # A progress bar of tqdm, which ends up anywhere in the file where standard error went there too.
 _BAR = re.compile(rb"\r[^\r\n]{0,200}?\d+%\|[^\r\n]*?\|[^\r\n]*?\[[^\r\n\]]*\](?: *\r)?|\r +\r|\x1b\[A")
-_PIECE = "\u2581"
 
 
 def find_outputs(paths: Sequence[str | os.PathLike]) -> list[Path]:
@@ -163,13 +163,13 @@ def _detokenised(
         detokenised, others = hypotheses, ()
     if _in_pieces(list(detokenised.values())) or _in_pieces(others):
         logger.warning(f"{path}: the summaries are in pieces (no --bpe was given); joining them as sentencepiece does")
-        return {n: text.replace(" ", "").replace(_PIECE, " ").strip() for n, text in detokenised.items()}
+        return {n: text.replace(" ", "").replace(WORD_START, " ").strip() for n, text in detokenised.items()}
     return dict(detokenised)
 
 
 def _lost_spaces(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], others: Sequence[str]) -> bool:
     """Whether pieces were joined twice: the second time takes the spaces out of every line but H-."""
-    if any(" " in text for text in others) or any(_PIECE in text for text in hypotheses.values()):
+    if any(" " in text for text in others) or any(WORD_START in text for text in hypotheses.values()):
         return False
     spaceless = [n for n, text in detokenised.items() if " " not in text and " " in hypotheses.get(n, "")]
     joined = all(text == hypotheses[n].replace(" ", "") for n, text in detokenised.items() if n in hypotheses)
@@ -178,4 +178,4 @@ def _lost_spaces(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], 
 
 def _in_pieces(texts: Sequence[str]) -> bool:
     """Whether most texts have sentencepiece's mark for the start of a word; a text may have the character itself."""
-    return 2 * sum(_PIECE in text for text in texts) > len(texts)
+    return 2 * sum(WORD_START in text for text in texts) > len(texts)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Iterable, Sequence
 
 from ..errors import PyramidionError
+from ..utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -63,24 +63,6 @@ def read_lines(path: str | os.PathLike, blank: int | None = None) -> list[str]:
 def write_lines(path: str | os.PathLike, texts: Iterable[str]) -> None:
     """Write one text a line, as :func:`write_text` does."""
     write_text(path, "".join(f"{one_line(text)}\n" for text in texts))
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a UTF-8 file, all or nothing: an older file of that name stays until this one is whole.
-
-    Raises:
-        OSError: the folder is missing, not writable or full; nothing is left behind.
-    """
-    target = Path(path)
-    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def check_roles(references: str | os.PathLike, hypotheses: str | os.PathLike) -> None:

@@ -10,6 +10,7 @@ import fairseq.trainer
 from torch import Tensor, nn
 
 from ..errors import PyramidionError
+from ..utils.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +109,8 @@ def diagnosed(sample: dict[str, Any], update: int) -> Iterator[None]:
         NonFiniteFinder.active.batches.append(sample["id"].tolist() if sample else [])
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if sample and ("out of memory" in str(error) or "can't allocate memory" in str(error)):
+    except RuntimeError as error:
+        if sample and is_out_of_memory(error):
             logger.warning(out_of_memory_advice(sample))
         raise
 

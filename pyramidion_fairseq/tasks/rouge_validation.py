@@ -18,14 +18,14 @@ from fairseq.logging import metrics
 from torch import nn
 
 from ..errors import PyramidionError
+from ..generation import PAPER_GENERATION
 from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
 from ..scoring.unicode_words import warn_of_lost_letters
+from ..text.pieces import WORD_START
 from .dataset import DocumentPairDataset
 
 logger = logging.getLogger(__name__)
 
-#: The paper's settings of generation (Appendix D); lengths in tokens.
-PAPER = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_b": 966}
 #: Of sampling, where ``--eval-rouge-args`` asks for it: validations are comparable, and training goes on as without.
 SEED = 1
 #: Key of a batch.
@@ -53,7 +53,7 @@ def generation_arguments(text: str | None, max_length: int | None) -> Namespace:
     unknown = sorted(set(given) - known)
     if unknown:
         raise PyramidionError(f"--eval-rouge-args: generation has no {', '.join(unknown)}; it has: {sorted(known)}")
-    chosen = {**PAPER, **given}
+    chosen = {**PAPER_GENERATION, **given}
     if "min_len" not in given:
         # fairseq refuses a minimum above the maximum; one token of the model's length is </s>.
         limits = [chosen["max_len_b"], *([] if max_length is None else [max_length - 1])]
@@ -85,7 +85,7 @@ def spread(count: int, samples: int) -> np.ndarray:
 
 def subword_marks(dictionary: Dictionary) -> str | None:
     """How fairseq must join the dictionary's pieces to words (``--remove-bpe``); None where they are words."""
-    if any(symbol.startswith("\u2581") for symbol in dictionary.symbols):
+    if any(symbol.startswith(WORD_START) for symbol in dictionary.symbols):
         return "sentencepiece"
     return "subword_nmt" if any(symbol.endswith("@@") for symbol in dictionary.symbols) else None
 

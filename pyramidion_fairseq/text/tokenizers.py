@@ -8,9 +8,8 @@ from itertools import accumulate
 from typing import Any, Sequence
 
 from ..errors import PyramidionError
+from .pieces import WORD_START
 from .words import find_words
-
-BLANK = "\u2581"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class SentencepieceTokenizer(Tokenizer):
             return [piece.piece for piece in pieces], [(piece.begin, piece.end) for piece in pieces]
 
     def _join(self, pieces: list[str]) -> tuple[str, list[tuple[int, int]]]:
-        text = "".join(pieces).replace(BLANK, " ")
+        text = "".join(pieces).replace(WORD_START, " ")
         leading = len(text) - len(text.lstrip())
         offsets = [(max(0, start - leading), max(0, end - leading)) for start, end in _offsets(pieces, gap=0)]
         return text.strip(), offsets
@@ -152,7 +151,7 @@ def build_tokenizer(dictionary: Any, bpe: Any) -> Tokenizer:
         raise PyramidionError(
             f"{type(bpe).__name__} is not supported: summaries take sentencepiece, gpt2 or no bpe at all"
         )
-    if any(symbol.startswith(BLANK) for symbol in dictionary.symbols):
+    if any(symbol.startswith(WORD_START) for symbol in dictionary.symbols):
         raise PyramidionError(
             "the dictionary has the pieces of a sentencepiece model: say where that is, with --sentencepiece-model "
             '(from Python: bpe="sentencepiece", sentencepiece_model=...)'

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from typing import Any, BinaryIO, Iterator
 
 from ..errors import PyramidionError
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], temporary: str) -> Iterator[BinaryIO]:
-    """Write a file beside its place and rename it when it is done: an older one of that name stays until then.
+def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> Iterator[BinaryIO]:
+    """Write a file under another name and rename it when it is whole: an older one of that name stays until then.
 
     Args:
-        path: the file's place.
-        temporary: in the same folder; overwritten where it is left from a killed run.
+        path: the file's name at the end.
+        temporary: its name until then, in the same folder; replaced where it is left from a killed run. One that no
+            other process takes unless given.
 
     Raises:
         OSError: the folder is missing, not writable or full; nothing is left behind.
     """
+    path = os.path.abspath(path)
+    if temporary is None:
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        with open(temporary, "wb") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        with open(temporary, "xb") as file:  # never through a link that somebody put there
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -30,6 +37,17 @@ def replacing(path: str | os.PathLike[str], temporary: str) -> Iterator[BinaryIO
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a UTF-8 file, all or nothing: see :func:`atomic_write`.
+
+    Raises:
+        OSError: the folder is missing, not writable or full; nothing is left behind.
+        UnicodeEncodeError: the text has half of a surrogate pair.
+    """
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def check_plain_name(name: Any, where: object) -> str:

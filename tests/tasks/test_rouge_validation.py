@@ -128,7 +128,8 @@ def test_mistakes_stop_before_training(command, data, tmp_path):
 
 
 def test_generation_is_the_papers_unless_told():
-    assert vars(generation_arguments("{}", 1024)) == {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_b": 966}
+    paper = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_a": 0.0, "max_len_b": 966}
+    assert vars(generation_arguments("{}", 1024)) == paper
     assert vars(generation_arguments(None, None))["min_len"] == 72
     changed = generation_arguments('{"beam": 8, "max_len_b": 40}', 1024)
     assert (changed.beam, changed.min_len, changed.max_len_b) == (8, 40, 40)

@@ -1,17 +1,11 @@
 """Documents in words: nothing is lost that the model could read, and hostile text is harmless."""
 
-import importlib.util
-
 import pytest
 
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.prepare.cleaning import clean
 from pyramidion_fairseq.text import Document, split_document
 from pyramidion_fairseq.text.tokenizers import join_words
-from tests.conftest import ROOT
-
-spec = importlib.util.spec_from_file_location("cleaning", ROOT / "preprocess" / "cleaning.py")
-cleaning = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cleaning)
 
 
 def split(text, limit=10**6):
@@ -43,7 +37,7 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_model_reads_what_preprocessing_would_have_written(text):
     document = split(text).document
-    assert join_words(document.words, document.space_after) == cleaning.clean(text)
+    assert join_words(document.words, document.space_after) == clean(text)
     assert all(document.words) and len(document.words) == len(document.space_after)
     "".join(document.words).encode("utf-8")
 

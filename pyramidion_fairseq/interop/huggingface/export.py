@@ -13,6 +13,7 @@ from ... import vocabularies
 from ...checkpoints import load_checkpoint
 from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError, reading
+from ...generation import PAPER_GENERATION
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, config_of
 from ..bart import names, vocabulary
@@ -24,7 +25,10 @@ from .card import model_card
 logger = logging.getLogger(__name__)
 
 #: Defaults of generation, by fairseq's names: the paper's of Table 3.
-GENERATION: dict[str, Any] = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_b": 966, "no_repeat_ngram_size": 0}
+GENERATION: dict[str, Any] = {
+    **{name: PAPER_GENERATION[name] for name in ("beam", "lenpen", "min_len", "max_len_b")},
+    "no_repeat_ngram_size": 0,
+}
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gelu_fast": "gelu_new", "tanh": "tanh"}
 _CLASSES = {
     "AutoConfig": "configuration_pyramidion.PyramidionBartConfig",
