@@ -136,7 +136,7 @@ class Deletion:
         output = self._decode(self.encoded, 1)
         pointer = output[1]["pointer"]
         _, attention, before, source = pointer
-        copies = token_copies(attention, source, before, pointer.continued)[0]
+        copies = token_copies(attention, source, before, pointer.continued)[0][0]
         copies = copies * (source.tokens == self.target.unsqueeze(1))
         log_share = pointer.log_copy[0] - self._log_probabilities(output)[0]
         return copies * log_share.exp().unsqueeze(1)

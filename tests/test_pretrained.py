@@ -58,6 +58,20 @@ def test_it_writes_sentences_of_the_article(hub):
     assert len(set(passages)) == len(passages)
 
 
+@pytest.mark.parametrize("name", ["pubmed-small", str(FOLDER)])
+def test_its_file_may_be_named(name):
+    hub = PyramidionModel.from_pretrained(name, "model.pt")
+    assert hub.generation_settings == json.loads((FOLDER / "generation.json").read_text("utf-8"))
+
+
+def test_short_documents_have_short_summaries(hub):
+    """No summary is forced to be longer than its document, nor do others in the batch become shorter for it."""
+    long = texts()[0]
+    short, found, empty = hub.summarize(["gene expression in mice .", long, "x"])
+    assert len(short.tokens) < 200 and len(empty.tokens) < 200
+    assert found.tokens == hub.summarize(long)[0].tokens and len(found.tokens) >= 199
+
+
 def test_options_of_a_call_go_before_the_models(hub):
     (summary,) = hub.summarize(texts()[0], max_len_b=20, min_len=5)
     assert len(summary.tokens) <= 20

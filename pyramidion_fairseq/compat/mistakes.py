@@ -82,8 +82,9 @@ def explained(parser: argparse.ArgumentParser, message: str) -> str:
 
 
 def check_command(cfg: Any) -> None:
-    """Look at a command's task and processes, before it begins: :func:`check_task`, :func:`check_processes`."""
+    """Look at a command's task and processes, before it begins."""
     check_task(cfg, sys.argv[1:])
+    check_criterion(cfg)
     check_processes(cfg)
 
 
@@ -103,6 +104,23 @@ def check_task(cfg: Any, words: list[str]) -> None:
         raise PyramidionError(
             f"--arch {arch} needs --task long_document_summarization (fairseq's own is possible too: "
             "--task translation --truncate-source)"
+        )
+
+
+def check_criterion(cfg: Any) -> None:
+    """Refuse the chunked loss for a model whose weights are spread over processes.
+
+    Args:
+        cfg: fairseq's whole configuration.
+
+    Raises:
+        PyramidionError: says which criterion to take.
+    """
+    sharded = cfg.distributed_training.ddp_backend == "fully_sharded"
+    if sharded and getattr(cfg.criterion, "_name", None) == "chunked_cross_entropy":
+        raise PyramidionError(
+            "--criterion chunked_cross_entropy reads the vocabulary's weights, which --ddp-backend fully_sharded "
+            "spreads over the processes: take cross_entropy or label_smoothed_cross_entropy"
         )
 
 

@@ -17,6 +17,7 @@ from .pointer import (
     histories,
     mix_log_probabilities,
     token_copies,
+    writing_gate,
 )
 from .topk.partition import partition_sum
 from .topk.provenance import (
@@ -74,4 +75,5 @@ __all__ = [
     "visible_tokens",
     "window_attention",
     "window_size",
+    "writing_gate",
 ]

@@ -2,8 +2,10 @@
 
 A pooling sends every token to one vector with one weight, and the weights of a vector's tokens sum to one. So
 attention ``a`` to the vectors copies token i with probability ``a[slot(i)] * weight(i)``, exactly (See et al. 2017,
-Eq. 9, for attention to tokens). Only :func:`token_copies` and
-:func:`copy_distribution` build (t, n) and (t, V) matrices.
+Eq. 9, for attention to tokens). Only :func:`token_copies` and :func:`copy_distribution` build (t, n) and (t, V)
+matrices.
+
+A token that stands for no word, ``<unk>``, cannot be copied: the probability of copying it goes to writing.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class CopySource(NamedTuple):
     """The tokens that can be copied, and where they are in what the decoder reads."""
 
     tokens: Tensor
-    """(B, n) int64 ids in the target's dictionary."""
+    """(B, n) int64 ids in the target's dictionary; -1 where the token cannot be copied."""
     slots: Tensor
     """(B, n) int64, the vector that holds each token, an index into the decoder's k."""
     weights: Tensor
@@ -105,8 +107,8 @@ def histories(tokens: Tensor, count: int, rows: int) -> Tensor:
 
 def copy_probability(
     attention: Tensor, source: CopySource, targets: Tensor, history: Tensor, continued: Tensor, vocabulary: int
-) -> Tensor:
-    """Return the probability with which each target is copied.
+) -> tuple[Tensor, Tensor]:
+    """Return the probability with which each target is copied, and of copies that cannot be made.
 
     A copy takes a token anywhere in the source, as the attention says, or, with the share ``continued``, one that
     follows an occurrence of the previous token in the source. Of these, one counts :data:`CONTEXT_FACTOR` times more
@@ -122,8 +124,9 @@ def copy_probability(
         vocabulary: V, above every id.
 
     Returns:
-        (B, t).
+        (B, t) of the target; (B, t) of tokens that cannot be copied.
     """
+    copyable = source.tokens >= 0
     anywhere = copied_mass(attention, source, *match(source.tokens, targets))
     floored = attention + CONTINUATION_FLOOR / attention.size(2)
     context, both = torch.zeros_like(anywhere), torch.zeros_like(anywhere)
@@ -136,24 +139,38 @@ def copy_probability(
         # Where the summary is shorter there is no token: -2 itself, lest the product is another passage's number.
         keys, queries = match(longer, (queries * vocabulary + past).masked_fill(past < 0, -2))
         more = factor - (factor / CONTEXT_FACTOR if distance > 1 else 0.0)
-        context = context + more * copied_mass(floored, source, keys, queries)
-        followed = (keys * vocabulary + source.tokens).masked_fill(keys < 0, -1)
+        here = keys.masked_fill(~copyable, -1)
+        context = context + more * copied_mass(floored, source, here, queries)
+        followed = (keys * vocabulary + source.tokens).masked_fill(here < 0, -1)
         both = both + more * copied_mass(floored, source, *match(followed, queries * vocabulary + targets))
         factor *= CONTEXT_FACTOR
-    following = torch.where(context > 0, both / context.masked_fill(context <= 0, 1), anywhere)
-    return (1 - continued) * anywhere + continued * following
+    goes_on = context > 0
+    following = torch.where(goes_on, both / context.masked_fill(~goes_on, 1), anywhere)
+    return (1 - continued) * anywhere + continued * following, _left_over(attention, source, continued, goes_on)
 
 
-def token_copies(attention: Tensor, source: CopySource, history: Tensor, continued: Tensor) -> Tensor:
-    """Return the probability with which each of the source's tokens is copied: (B, t, n), rows with sum one.
+def _left_over(attention: Tensor, source: CopySource, continued: Tensor, goes_on: Tensor) -> Tensor:
+    """Return the probability of copying what cannot be copied: (B, t), 1 where there is nothing to point at.
 
-    Arguments as of :func:`copy_probability`. For the few rows of a step of generation, and to explain a summary.
+    Where a passage ``goes_on``, only tokens that can be copied continue it.
+    """
+    lost = (source.weights * (source.tokens < 0)).to(attention)
+    masses = torch.zeros_like(attention[:, 0]).scatter_add(1, source.slots, lost)
+    anywhere = (attention @ masses.unsqueeze(2)).squeeze(2).masked_fill(attention.sum(dim=2) <= 0, 1)
+    return anywhere * (1 - continued * goes_on)
+
+
+def token_copies(attention: Tensor, source: CopySource, history: Tensor, continued: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the probability with which each of the source's tokens is copied, (B, t, n), and of the rest, (B, t).
+
+    Both together sum to one. Arguments and the rest as of :func:`copy_probability`. For the few rows of a step of
+    generation, and to explain a summary.
     """
     at_slots = attention.gather(2, source.slots.unsqueeze(1).expand(-1, attention.size(1), -1))
-    weights = source.weights.unsqueeze(1).to(attention.dtype)
+    weights = (source.weights * (source.tokens >= 0)).unsqueeze(1).to(attention.dtype)
     anywhere = at_slots * weights
     if not history.size(2):
-        return anywhere
+        return anywhere, _left_over(attention, source, continued, torch.zeros_like(continued, dtype=torch.bool))
     following = (at_slots + CONTINUATION_FLOOR / attention.size(2)) * weights
     matched = torch.ones_like(following, dtype=torch.bool)
     for distance in range(1, history.size(2) + 1):
@@ -161,22 +178,35 @@ def token_copies(attention: Tensor, source: CopySource, history: Tensor, continu
         matched = matched & same
         following = following * (matched if distance == 1 else 1 + (CONTEXT_FACTOR - 1) * matched)
     context = following.sum(dim=2, keepdim=True)
-    following = torch.where(context > 0, following / context.masked_fill(context <= 0, 1), anywhere)
+    goes_on = context > 0
+    following = torch.where(goes_on, following / context.masked_fill(~goes_on, 1), anywhere)
+    left = _left_over(attention, source, continued, goes_on.squeeze(2))
     continued = continued.unsqueeze(2)
-    return (1 - continued) * anywhere + continued * following
+    return (1 - continued) * anywhere + continued * following, left
 
 
 def copy_distribution(
     attention: Tensor, source: CopySource, history: Tensor, continued: Tensor, vocabulary: int
-) -> Tensor:
-    """Return :func:`copy_probability` of every token of the vocabulary: (B, t, V).
+) -> tuple[Tensor, Tensor]:
+    """Return :func:`copy_probability` of every token of the vocabulary, (B, t, V), and of the rest, (B, t).
 
     It holds (B, t, n) and (B, t, V) numbers: for the few rows of a step of generation, and for criteria that ask for
     all probabilities.
     """
-    copied = token_copies(attention, source, history, continued)
-    index = source.tokens.unsqueeze(1).expand_as(copied)
-    return attention.new_zeros(*attention.shape[:2], vocabulary).scatter_add(2, index, copied)
+    copied, left = token_copies(attention, source, history, continued)
+    index = source.tokens.clamp(min=0).unsqueeze(1).expand_as(copied)
+    distribution = attention.new_zeros(*attention.shape[:2], vocabulary).scatter_add(2, index, copied)
+    return distribution, left
+
+
+def writing_gate(write: Tensor, copy: Tensor, left: Tensor) -> Tensor:
+    """Return the log of the gate of writing, with the copies that cannot be made.
+
+    Args:
+        write, copy: (B, t) logs of the gates.
+        left: (B, t) share of copying that is left over.
+    """
+    return torch.logaddexp(write, copy + left.clamp(min=torch.finfo(left.dtype).tiny).log())
 
 
 def mix_log_probabilities(written: Tensor, write: Tensor, copied: Tensor, copy: Tensor) -> Tensor:

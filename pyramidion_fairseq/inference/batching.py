@@ -24,3 +24,18 @@ def batches_by_length(lengths: Sequence[int], batch_size: int, max_tokens: int |
         else:
             batches.append([index])
     return batches
+
+
+def apart_below(batches: list[list[int]], lengths: Sequence[int], least: int) -> list[list[int]]:
+    """Take documents shorter than ``least`` out of their batches, each into a batch of its own at the end.
+
+    What is then decided by a batch's shortest document is the same for a document whatever it is summarised with.
+
+    Args:
+        batches: of :func:`batches_by_length`.
+        lengths: in tokens.
+        least: tokens.
+    """
+    rest = [[index for index in batch if lengths[index] >= least] for batch in batches]
+    short = [[index] for batch in batches for index in batch if lengths[index] < least]
+    return [*filter(None, rest), *short]

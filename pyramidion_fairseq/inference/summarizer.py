@@ -23,7 +23,7 @@ from ..errors import PyramidionError
 from ..generation import PAPER_GENERATION, check_lengths
 from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
 from ..utils.memory import is_out_of_memory
-from .batching import batches_by_length
+from .batching import apart_below, batches_by_length
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +93,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
             max_tokens: padded tokens in a batch, at most; a longer document makes a batch of its own.
             progress: called after each batch with the number of documents in it.
             **generation: fairseq's options of generation. The defaults are the model's own (``generation.json`` beside
-                the checkpoint), then the paper's: beam 2, lenpen 1, min_len 72 (less where the longest summary is
-                shorter), max_len_b 966.
+                the checkpoint), then the paper's: beam 2, lenpen 1, min_len 72, max_len_b 966. A default min_len is
+                lower where the longest summary is, and for documents with fewer tokens.
 
         Raises:
             PyramidionError: an unknown option, a ``min_len`` above the longest length, no tokenizer, or too small a
@@ -123,6 +123,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
                 f"sizes must be at least 1, got batch_size {batch_size}, max_tokens {max_tokens} and buffer {buffer}"
             )
         generator = self._build_generator(generation)
+        shortest = generator.min_len
         source, _ = self._tokenizers()
         documents = iter(documents)
         while True:
@@ -131,8 +132,13 @@ class PyramidionHubInterface(GeneratorHubInterface):
                 return
             summaries: dict[int, Summary] = {}
             lengths = [len(tokens.tokens) + 1 for _, _, tokens in sources]
-            for batch in batches_by_length(lengths, batch_size, max_tokens):
+            batches = batches_by_length(lengths, batch_size, max_tokens)
+            if "min_len" not in generation:
+                batches = apart_below(batches, lengths, shortest + 1)
+            for batch in batches:
                 readable = [index for index in batch if sources[index][2].tokens]
+                if "min_len" not in generation:
+                    generator.min_len = max(1, min(shortest, lengths[batch[-1]] - 1))
                 found = self._summarize_batch([sources[index] for index in readable], generator, with_provenance)
                 summaries.update(zip(readable, found))
                 if progress is not None:

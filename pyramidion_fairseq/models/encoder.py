@@ -239,7 +239,8 @@ class PyramidionEncoder(TransformerEncoderBase):
     def _copy_source(self, encoded: Encoded, lengths: Tensor) -> CopySource:
         weights = [w.detach() for w in encoded.weights] if self.detaches_copies else encoded.weights
         record = self.decoder_record(encoded.slots, weights, lengths, encoded.tokens.size(1))
-        return CopySource(encoded.tokens, record.slots + self.output_globals, record.weights)
+        known = encoded.tokens.masked_fill(encoded.tokens == self.dictionary.unk(), -1)
+        return CopySource(known, record.slots + self.output_globals, record.weights)
 
     #: Generate as stock fairseq does; see ``plain_generation`` of the model.
     plain_generation = False

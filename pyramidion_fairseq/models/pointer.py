@@ -15,6 +15,7 @@ from ..functional import (
     copy_probability,
     histories,
     mix_log_probabilities,
+    writing_gate,
 )
 
 
@@ -62,8 +63,9 @@ class PointerOutput(NamedTuple):
             targets: (B, q) int64 ids.
             vocabulary: V.
         """
-        copied = copy_probability(self.attention, self.source, targets, self.history, self.continued, vocabulary)
-        return mix_log_probabilities(written.to(copied.dtype), self.log_write, copied, self.log_copy)
+        copied, left = copy_probability(self.attention, self.source, targets, self.history, self.continued, vocabulary)
+        write = writing_gate(self.log_write, self.log_copy, left)
+        return mix_log_probabilities(written.to(copied.dtype), write, copied, self.log_copy)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Return the log probability of every token: (R, t, V) logits -> (R, t, V), float32 at least.
@@ -71,8 +73,8 @@ class PointerOutput(NamedTuple):
         R rows of logits may be several hypotheses of each document: B * beam, those of a document beside each other.
         """
         written = F.log_softmax(logits, dim=-1, dtype=self.attention.dtype).view(*self.gates.shape[:2], -1)
-        copied = copy_distribution(self.attention, self.source, self.history, self.continued, logits.size(-1))
-        write, copy = self.log_write.unsqueeze(2), self.log_copy.unsqueeze(2)
+        copied, left = copy_distribution(self.attention, self.source, self.history, self.continued, logits.size(-1))
+        write, copy = writing_gate(self.log_write, self.log_copy, left).unsqueeze(2), self.log_copy.unsqueeze(2)
         return mix_log_probabilities(written, write, copied, copy).view(logits.shape)
 
 

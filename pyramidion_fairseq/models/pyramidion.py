@@ -10,6 +10,7 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from torch import Tensor
 
+from .. import pretrained
 from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
 from ..inference.summarizer import PyramidionHubInterface
@@ -109,7 +110,8 @@ class PyramidionModel(TransformerModelBase):
         from ..inference.loading import load_summarizer  # which needs this module
 
         names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
-        paths = [os.path.join(model_name_or_path, name) if name else model_name_or_path for name in names]
+        folder = pretrained.find(model_name_or_path)
+        paths = [os.path.join(folder, name) if name else folder for name in names]
         hub = load_summarizer(paths, data_name_or_path, sentencepiece_model, device, fp16, overrides)
         found = hub.cfg.bpe._name if hub.cfg.bpe else None
         if bpe not in (None, found):

@@ -54,6 +54,12 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--fp16"], 1, "--fp16 needs a GPU, and --cpu is given",
     ),
     "fp16 without GPUs": ("train", ["DATA/data-bin", *START, *TASK, *LR, "--fp16"], 1, "and none is there: leave it"),
+    "chunks of a sharded vocabulary": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--criterion", "chunked_cross_entropy", "--ddp-backend",
+         "fully_sharded"], 1,
+        "--criterion chunked_cross_entropy reads the vocabulary's weights",
+    ),
     "no learning rate": (
         "train", ["DATA/data-bin", *START, *TASK, "--cpu"], 1,
         "the learning rate is fairseq's default of 0.25, with which adam trains to nothing: --lr 5e-4",

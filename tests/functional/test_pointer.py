@@ -18,8 +18,11 @@ from tests.conftest import LargestTensor
 VOCABULARY = 23
 
 
-def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9, context=3):
-    """Attention over k vectors, three of which hold nothing, and a source whose tokens are partly dropped."""
+def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9, context=3, unknown=0):
+    """Attention over k vectors, three of which hold nothing, and a source whose tokens are partly dropped.
+
+    Every ``unknown``-th token cannot be copied.
+    """
     generator = torch.Generator().manual_seed(seed)
     attention = torch.randn(batch, t, k, generator=generator, dtype=dtype).softmax(2)
     slots = torch.randint(0, k - 3, (batch, n), generator=generator)
@@ -28,21 +31,25 @@ def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9, c
     sums = weights.new_zeros(batch, k).scatter_add(1, slots, weights)
     weights = weights / sums.gather(1, slots).clamp(min=1e-30)
     tokens = torch.randint(4, 4 + words, (batch, n), generator=generator)
+    if unknown:
+        tokens[:, ::unknown] = -1
     targets = torch.randint(4, 4 + words, (batch, t), generator=generator)
     past = torch.randint(4, 4 + words, (batch, t), generator=generator)
     common = min(n, t) // 2
-    past[:, :common] = tokens[:, -common:] if common else past[:, :0]  # a passage of the source
+    passage = tokens[:, -common:] if common else past[:, :0]
+    past[:, :common] = passage.masked_fill(passage < 0, 3)  # of the source; 3 is <unk>
     past[0, -1] = VOCABULARY - 1  # nowhere in the source, as the last target
     targets[-1, -1] = VOCABULARY - 1
     return attention, CopySource(tokens, slots, weights), targets, histories(past, context, t)
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("unknown", [0, 1, 2, 7])
 @pytest.mark.parametrize(
     "n, k, t, context", [(30, 7, 5, 3), (30, 7, 9, 1), (1, 4, 1, 2), (64, 5, 40, 5), (2, 4, 3, 4), (30, 7, 5, 0)]
 )
-def test_the_mixture_is_that_of_explicit_distributions(n, k, t, context, seed):
-    attention, source, targets, history = random_case(n=n, k=k, t=t, seed=seed, context=context)
+def test_the_mixture_is_that_of_explicit_distributions(n, k, t, context, unknown, seed):
+    attention, source, targets, history = random_case(n=n, k=k, t=t, seed=seed, context=context, unknown=unknown)
     generator = torch.Generator().manual_seed(seed + 1)
     logits = torch.randn(2, t, VOCABULARY, generator=generator, dtype=torch.float64).requires_grad_()
     gates = torch.randn(2, t, 3, generator=generator, dtype=torch.float64).requires_grad_()
@@ -73,14 +80,15 @@ def test_probabilities_by_hand():
     attention = torch.tensor([[[0.4, 0.6]]])
     targets, previous = torch.tensor([[5]]), torch.tensor([[[5]]])
     never, always = torch.zeros(1, 1), torch.ones(1, 1)
-    assert copy_probability(attention, source, targets, previous, never, 9).item() == pytest.approx(0.1 + 0.6)
-    assert copy_probability(attention, source, targets, previous, always, 9).item() == 0  # only 6 follows 5
-    assert copy_probability(attention, source, targets + 1, previous, always, 9).item() == pytest.approx(1)
-    whole = copy_distribution(attention, source, previous, never, 9)
+    assert copy_probability(attention, source, targets, previous, never, 9)[0].item() == pytest.approx(0.1 + 0.6)
+    assert copy_probability(attention, source, targets, previous, always, 9)[0].item() == 0  # only 6 follows 5
+    assert copy_probability(attention, source, targets + 1, previous, always, 9)[0].item() == pytest.approx(1)
+    whole, left = copy_distribution(attention, source, previous, never, 9)
+    assert left.item() == 0
     assert whole.flatten().tolist() == pytest.approx([0, 0, 0, 0, 0, 0.7, 0.3, 0, 0])
     # A token that nothing follows: the continuation is a copy from anywhere.
     ends = torch.tensor([[[8]]])
-    assert copy_probability(attention, source, targets, ends, always, 9).item() == pytest.approx(0.7)
+    assert copy_probability(attention, source, targets, ends, always, 9)[0].item() == pytest.approx(0.7)
 
 
 def test_vectors_without_tokens_get_nothing():
@@ -119,7 +127,7 @@ def test_gradient_reaches_the_weights_of_tokens_that_hardly_count():
     source = CopySource(torch.tensor([[5, 6]]), torch.tensor([[0, 0]]), torch.tensor([[1.0, 0.0]], requires_grad=True))
     written = torch.tensor([[-9.0]])
     targets, previous, anywhere = torch.tensor([[6]]), torch.tensor([[[8]]]), torch.zeros(1, 1)
-    copied = copy_probability(torch.ones(1, 1, 1), source, targets, previous, anywhere, 9)
+    copied, _ = copy_probability(torch.ones(1, 1, 1), source, targets, previous, anywhere, 9)
     half = torch.tensor([[0.5]]).log()
     mix_log_probabilities(written, half, copied, half).sum().backward()
     assert source.weights.grad[0, 1].item() == pytest.approx(1 / torch.tensor(-9.0).exp().item(), rel=1e-3)
@@ -132,12 +140,12 @@ def test_the_longest_common_passage_goes_on():
     source = CopySource(tokens, torch.zeros_like(tokens), torch.full((1, 8), 1 / 8, dtype=torch.float64))
     attention, always = torch.ones(1, 1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     history = torch.tensor([[[8, 7, 5]]])
-    two = copy_distribution(attention, source, history[:, :, :2], always, 12)[0, 0]
+    two = copy_distribution(attention, source, history[:, :, :2], always, 12)[0][0, 0]
     assert two[9].item() == pytest.approx(0.5) and two[10].item() == pytest.approx(0.5)
-    three = copy_distribution(attention, source, history, always, 12)[0, 0]
+    three = copy_distribution(attention, source, history, always, 12)[0][0, 0]
     assert three[9].item() == pytest.approx(100 / 101) and three[10].item() == pytest.approx(1 / 101)
     for token in (9, 10, 6):
-        one = copy_probability(attention, source, torch.tensor([[token]]), history, always, 12)
+        one, _ = copy_probability(attention, source, torch.tensor([[token]]), history, always, 12)
         assert one.item() == pytest.approx(three[token].item(), abs=1e-12)
 
 
@@ -159,7 +167,37 @@ def test_the_vocabularys_last_tokens_are_like_others(seed):
     attention = torch.rand(2, 6, 12, generator=generator, dtype=torch.float64)
     attention = attention / attention.sum(dim=2, keepdim=True)
     continued = torch.rand(2, 6, generator=generator, dtype=torch.float64)
-    expected = copy_distribution(attention, source, history, continued, VOCABULARY)
+    expected, _ = copy_distribution(attention, source, history, continued, VOCABULARY)
     expected = expected.gather(2, targets.unsqueeze(2)).squeeze(2)
-    ours = copy_probability(attention, source, targets, history, continued, VOCABULARY)
+    ours, _ = copy_probability(attention, source, targets, history, continued, VOCABULARY)
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
+
+
+def test_what_cannot_be_copied_is_written():
+    """Of a vector with the tokens 5 and <unk>, the half of <unk> goes to writing; of no vector, everything."""
+    source = CopySource(torch.tensor([[5, -1]]), torch.zeros(1, 2, dtype=torch.int64), torch.full((1, 2), 0.5))
+    history, never = torch.tensor([[[7]]]), torch.zeros(1, 1)
+    copied, left = copy_distribution(torch.ones(1, 1, 1), source, history, never, 9)
+    assert copied.sum().item() == copied[0, 0, 5].item() == left.item() == 0.5
+    gates = torch.tensor([[[0.2, 0.8, 0.0]]]).log()
+    mixed = PointerOutput(gates, torch.ones(1, 1, 1), history, source).log_probabilities(torch.zeros(1, 1, 9)).exp()
+    assert mixed[0, 0].tolist() == pytest.approx([0.6 / 9] * 5 + [0.4 + 0.6 / 9] + [0.6 / 9] * 3)
+    empty = source._replace(weights=torch.zeros(1, 2))
+    pointer = PointerOutput(gates, copy_attention(torch.ones(1, 1, 1), empty), history, empty)
+    written = pointer.log_probabilities(torch.zeros(1, 1, 9)).exp()
+    assert written[0, 0].tolist() == pytest.approx([1 / 9] * 9)
+
+
+@pytest.mark.parametrize("unknown, context", [(0, 3), (3, 2), (1, 1), (0, 0)])
+def test_gradients_are_those_of_finite_differences(unknown, context):
+    attention, source, targets, history = random_case(1, 9, 5, 3, unknown=unknown, context=context)
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(1, 3, VOCABULARY, generator=generator, dtype=torch.float64).requires_grad_()
+    gates = torch.randn(1, 3, 3, generator=generator, dtype=torch.float64).requires_grad_()
+
+    def loss(logits, gates, attention):
+        pointer = PointerOutput(gates.log_softmax(2), copy_attention(attention, source), history, source)
+        written = logits.log_softmax(2).gather(2, targets.unsqueeze(2)).squeeze(2)
+        return pointer.target_log_probabilities(written, targets, VOCABULARY)
+
+    assert torch.autograd.gradcheck(loss, (logits, gates, attention.requires_grad_()))

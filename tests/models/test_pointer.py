@@ -1,6 +1,7 @@
 """Models with ``--pointer``: what is copied is exact, is learned through, and is generated as it is trained."""
 
 from argparse import Namespace
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,18 +10,20 @@ from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEn
 
 from pyramidion_fairseq.criterions import ChunkedCrossEntropyCriterion
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.functional import CopySource, projected_softmax
+from pyramidion_fairseq.functional import CopySource, copy_distribution, projected_softmax
 from pyramidion_fairseq.functional.reference import pointer as reference_pointer
 from pyramidion_fairseq.generation import cuda_graphs, plain_generation
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.encoder import COPY_SOURCE
 from pyramidion_fairseq.poolers import POOLERS
+from pyramidion_fairseq.tasks.generation_options import refuse_generation
 from tests.conftest import TINY, make_dictionary
 from tests.generation.test_cuda_graph import replay  # noqa: F401 -- a fixture
 from tests.generation.test_generation import (
     EQUAL,
     OPTIONS,
     RAGGED,
+    STRATEGIES,
     assert_same,
     generate,
 )
@@ -71,7 +74,7 @@ def a_sample(rows=3, length=6, seed=1):
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_equals_explicit_distributions(tiny_model, exact_softmax, options):  # noqa: F811
+def test_equals_explicit_distributions(tiny_model, exact_softmax, options):
     """The mixture and the gradient of every parameter, against loops over tokens."""
     model, sample = gated(tiny_model(pointer=True, **options)), a_sample()
     logits, extra = model(**sample["net_input"])
@@ -146,7 +149,7 @@ def test_scorers_learn_from_what_was_copied(tiny_model):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("options", [{}, {"pointer": True}, {"pointer": True, "share_all_embeddings": False}], ids=str)
-def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatch, options, smoothing):  # noqa: F811
+def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatch, options, smoothing):
     monkeypatch.setattr(projected_softmax, "CHUNK_LOGITS", 100)
     model, task, sample = tiny_model(**options), Namespace(target_dictionary=make_dictionary(40)), a_sample()
     stock = CrossEntropyCriterion(task, False)
@@ -167,7 +170,7 @@ def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatc
 
 @pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, options, lengths):  # noqa: F811
+def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, options, lengths):
     model, tokens = gated(confident_model(pointer=True)), repetitive(lengths)
     ours = generate([model], tokens, **options)
     with plain_generation(model):
@@ -175,7 +178,7 @@ def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, o
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_every_model_generates_what_teacher_forcing_scores(confident_model, exact_softmax, options):  # noqa: F811
+def test_every_model_generates_what_teacher_forcing_scores(confident_model, exact_softmax, options):
     model, tokens = gated(confident_model(pointer=True, **options)), repetitive(RAGGED)
     for document, hypotheses in zip(tokens, generate([model], tokens, beam_size=3)):
         best = hypotheses[0]["tokens"].unsqueeze(0)
@@ -186,7 +189,49 @@ def test_every_model_generates_what_teacher_forcing_scores(confident_model, exac
         torch.testing.assert_close(hypotheses[0]["positional_scores"], scores, rtol=0, atol=ROUNDING)
 
 
-def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):  # noqa: F811
+@pytest.mark.parametrize("strategy, prefix", STRATEGIES.values(), ids=STRATEGIES)
+def test_every_search_is_that_of_fairseqs_caches(confident_model, exact_softmax, strategy, prefix):
+    model, tokens, results = gated(confident_model(pointer=True)), repetitive(RAGGED), []
+    for context in (nullcontext(), plain_generation(model)):
+        chosen = strategy(make_dictionary(40)) if strategy else None
+        with context:
+            forced = None if prefix is None else torch.tensor(prefix)
+            results.append(generate([model], tokens, chosen, forced, beam_size=4))
+    assert_same(*results, ROUNDING)
+
+
+def test_unknown_tokens_are_not_copied(tiny_model):
+    """However much of the document is <unk>, it is copied with probability 0, and all probabilities sum to one."""
+    model, sample = gated(tiny_model(pointer=True)), a_sample()
+    sample["net_input"]["src_tokens"][0, ::2] = 3
+    sample["net_input"]["src_tokens"][1, :-1] = 3
+    logits, extra = model(**sample["net_input"])
+    mixed = model.get_normalized_probs((logits, extra), log_probs=False)
+    torch.testing.assert_close(mixed.sum(2), torch.ones_like(mixed[..., 0]), rtol=0, atol=1e-12)
+    pointer = extra["pointer"]
+    copied, left = copy_distribution(pointer.attention, pointer.source, pointer.history, pointer.continued, 40)
+    assert (copied[..., 3] == 0).all() and (left[:2] > 0).any() and (left[2] == 0).all()
+    torch.testing.assert_close(copied.sum(2) + left, torch.ones_like(left), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("tokens", [[[2]], [[5, 2]], [[3, 2]]], ids=["empty", "one word", "unknown"])
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_hardly_any_document(tiny_model, options, tokens):
+    """Where nothing is left to copy, everything is written."""
+    model = gated(tiny_model(pointer=True, **options))
+    mixed = model.get_normalized_probs(model(torch.tensor(tokens), None, torch.tensor([[2, 5]])), log_probs=False)
+    torch.testing.assert_close(mixed.sum(2), torch.ones_like(mixed[..., 0]), rtol=0, atol=1e-12)
+
+
+def test_temperatures_are_refused(tiny_model):
+    models = [tiny_model(), tiny_model(pointer=True)]
+    refuse_generation(Namespace(temperature=0.5), models[:1])
+    refuse_generation(Namespace(temperature=1.0), models)
+    with pytest.raises(PyramidionError, match=r"--temperature 0\.5: .* copying has none"):
+        refuse_generation(Namespace(temperature=0.5), models)
+
+
+def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):
     models = [gated(confident_model(pointer=True)), confident_model(seed=3, pooling_schedule="2:7", decoder_layers=1)]
     tokens = repetitive(RAGGED)
     ours = generate(models, tokens, beam_size=3)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...functional import CopySource, mix_log_probabilities, token_copies
+from ...functional import CopySource, mix_log_probabilities, token_copies, writing_gate
 
 if TYPE_CHECKING:
     from ...models.pointer import PointerOutput
@@ -55,15 +55,15 @@ def find_copies(decoder: nn.Module, features: Tensor, pointer: PointerOutput, to
             targets = tokens[row, start:end]
             logits = decoder.output_layer(features[row, start:end].unsqueeze(0))[0]
             written = logits.log_softmax(dim=1, dtype=pointer.attention.dtype).gather(1, targets.unsqueeze(1))[:, 0]
-            copied = token_copies(
+            copied, left = token_copies(
                 pointer.attention[row : row + 1, start:end],
                 source,
                 pointer.history[row : row + 1, start:end],
                 pointer.continued[row : row + 1, start:end],
-            )[0]
-            copied = copied * (source.tokens == targets.unsqueeze(1))
-            gates = pointer.log_write[row, start:end], pointer.log_copy[row, start:end]
-            parts.append(_copies_of(written, copied, *gates))
+            )
+            write, copy = pointer.log_write[row, start:end], pointer.log_copy[row, start:end]
+            write = writing_gate(write, copy, left[0])
+            parts.append(_copies_of(written, copied[0] * (source.tokens == targets.unsqueeze(1)), write, copy))
         copies.append(TokenCopies(*map(torch.cat, zip(*parts))))
     return copies
 

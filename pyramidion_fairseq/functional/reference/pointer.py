@@ -14,13 +14,14 @@ def pointing(attention: Tensor, source: CopySource, document: int) -> Tensor:
     for slot, weight in zip(source.slots[document].tolist(), source.weights[document].tolist()):
         holds[slot] |= weight > 0
     row = torch.stack([a if held else 0 * a for a, held in zip(attention, holds)])
-    return row / row.sum()
+    return row / row.sum() if any(holds) else row
 
 
 def token_probabilities(row: Tensor, source: CopySource, document: int) -> Tensor:
     """Return the (n,) probabilities with which a row over the vectors copies each of a document's tokens."""
     slots, weights = source.slots[document].tolist(), source.weights[document]
-    return torch.stack([row[slot] * weight for slot, weight in zip(slots, weights)])
+    tokens = source.tokens[document].tolist()
+    return torch.stack([row[s] * weight * (token >= 0) for s, weight, token in zip(slots, weights, tokens)])
 
 
 def common_context(before: list[int], history: list[int]) -> int:
@@ -45,20 +46,26 @@ def mixed_distribution(
     """
     out = []
     for b in range(len(logits)):
-        tokens = source.tokens[b].tolist()
+        tokens, slots = source.tokens[b].tolist(), source.slots[b].tolist()
         for t in range(logits.size(1)):
             write, copy, go_on = torch.softmax(gates[b, t], dim=0)
-            row = pointing(attention[b, t], source, b)
-            anywhere = token_probabilities(row, source, b)
-            following = token_probabilities(row + CONTINUATION_FLOOR / len(row), source, b)
+            pointed = pointing(attention[b, t], source, b)
+            anywhere = token_probabilities(pointed, source, b)
+            following = token_probabilities(pointed + CONTINUATION_FLOOR / len(pointed), source, b)
             common = [common_context(tokens[:i], history[b, t].tolist()) for i in range(len(tokens))]
-            factors = torch.tensor([CONTEXT_FACTOR ** (m - 1) if m else 0.0 for m in common], dtype=row.dtype)
+            factors = torch.tensor([CONTEXT_FACTOR ** (m - 1) if m else 0.0 for m in common], dtype=pointed.dtype)
             following = following * factors
-            following = following / following.sum() if following.sum() > 0 else anywhere
+            goes_on = bool(following.sum() > 0)
+            following = following / following.sum() if goes_on else anywhere
+            # Copies of what cannot be copied are written instead; all of them where there is nothing to point at.
+            left = [pointed[slots[i]] * source.weights[b, i] for i, token in enumerate(tokens) if token < 0]
+            left = torch.stack([*left, 0 * pointed.sum()]).sum() if pointed.sum() > 0 else 1.0
+            write = write + copy * left + (0.0 if goes_on else go_on * left)
             row = write * torch.softmax(logits[b, t], dim=0)
             for i, token in enumerate(tokens):
-                chosen = torch.zeros_like(row)
-                chosen[token] = 1
-                row = row + chosen * (copy * anywhere[i] + go_on * following[i])
+                if token >= 0:
+                    chosen = torch.zeros_like(row)
+                    chosen[token] = 1
+                    row = row + chosen * (copy * anywhere[i] + go_on * following[i])
             out.append(row)
     return torch.stack(out).view_as(logits)

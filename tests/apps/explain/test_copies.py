@@ -50,7 +50,7 @@ def test_shares_and_places_are_those_of_the_mixture(tiny_model, options):
         logits, extra = model(documents, None, previous)
         mixed = model.get_normalized_probs((logits, extra), log_probs=False)
     pointer, source = extra["pointer"], CopySource(*encoded[COPY_SOURCE])
-    every = token_copies(pointer.attention, source, pointer.history, pointer.continued)
+    every, _ = token_copies(pointer.attention, source, pointer.history, pointer.continued)
     found = 0
     for row, copies in enumerate(reading.copies):
         for step, token in enumerate(summaries[row].tolist()):
