@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from typing import Callable, NamedTuple, Sequence
 
 import torch
 from fairseq.distributed import fsdp_wrap
@@ -200,7 +200,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         """
         encoded = self.encode(src_tokens, token_embeddings, return_all_hiddens, document_lengths)
         lengths = src_tokens.ne(self.padding_idx).sum(dim=1, keepdim=True).int()
-        return {
+        out = {
             "encoder_out": [encoded.x.transpose(0, 1)],
             "encoder_padding_mask": [encoded.padding_mask],
             "encoder_embedding": [],  # nobody reads it, and at full length it is as large as a layer's output
@@ -212,6 +212,9 @@ class PyramidionEncoder(TransformerEncoderBase):
             "pooling_weights": [weights.detach() for weights in encoded.weights],
             COPY_SOURCE: list(self._copy_source(encoded, lengths)) if self.points else [],
         }
+        if self.on_output is not None:
+            self.on_output(out)
+        return out
 
     def decoder_record(
         self, slots: Sequence[Tensor], weights: Sequence[Tensor], lengths: Tensor, width: int
@@ -242,6 +245,8 @@ class PyramidionEncoder(TransformerEncoderBase):
         known = encoded.tokens.masked_fill(encoded.tokens == self.dictionary.unk(), -1)
         return CopySource(known, record.slots + self.output_globals, record.weights)
 
+    #: Called with every output, where somebody wants to see it who does not call the encoder.
+    on_output: Callable[[dict[str, list[Tensor]]], None] | None = None
     #: Generate as stock fairseq does; see ``plain_generation`` of the model.
     plain_generation = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any, Iterator, NamedTuple, Sequence
 
 import torch
@@ -32,22 +33,16 @@ def recorded_encodings(models: Sequence[nn.Module]) -> Iterator[list[dict[str, l
     """
     encodings: list[dict[str, list[Tensor]]] = [{} for _ in models]
 
-    def record(number: int, forward: Any) -> Any:
-        def recording(*args: Any, **kwargs: Any) -> dict[str, list[Tensor]]:
-            out = forward(*args, **kwargs)
-            encodings[number] = {key: list(value) for key, value in out.items()}
-            return out
-
-        return recording
+    def keep(number: int, out: dict[str, list[Tensor]]) -> None:
+        encodings[number] = {key: list(value) for key, value in out.items()}
 
     try:
         for number, model in enumerate(models):
-            # Generators call the method itself, which runs no hooks of the module.
-            model.encoder.forward = record(number, model.encoder.forward)
+            model.encoder.on_output = partial(keep, number)
         yield encodings
     finally:
         for model in models:
-            model.encoder.__dict__.pop("forward", None)
+            model.encoder.on_output = None
 
 
 def cross_attention(
