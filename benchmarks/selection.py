@@ -47,6 +47,7 @@ VARIANTS = [
     ("linear", "iterative_topk"),
     ("linear", "gumbel_topk"),
     ("linear", "sinkhorn_topk"),
+    ("linear", "threshold_topk"),
     ("-", "mean_window"),
     ("-", "max_window"),
 ]

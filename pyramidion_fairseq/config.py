@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from .attention import ATTENTIONS
 from .attention.lsg import SPARSITY_TYPES
 from .errors import PyramidionError
+from .functional.topk.threshold import LINKS
 from .poolers import POOLERS
 from .schedule import PoolingSchedule
 from .scorers import SCORERS
@@ -77,6 +78,10 @@ class PyramidionConfig(FairseqDataclass):
     gumbel_temperature: float = _option(0.1, "pooler gumbel_topk: softmax of log scores over this")
     sinkhorn_epsilon: float = _option(1e-2, "pooler sinkhorn_topk: strength of the entropy, squared units of score")
     sinkhorn_iterations: int = _option(200, "pooler sinkhorn_topk: Sinkhorn iterations")
+    threshold_link: ChoiceEnum(list(LINKS)) = _option(
+        "laplace", "pooler threshold_topk: gate of a score by its distance from the threshold"
+    )
+    threshold_epsilon: float = _option(0.1, "pooler threshold_topk: width of the link, units of score")
 
     # Copying
     pointer: bool = _option(

@@ -31,6 +31,7 @@ from .topk.provenance import (
 from .topk.relaxations import gumbel_topk, iterative_topk, sinkhorn_topk
 from .topk.selection import hard_topk
 from .topk.successive_halving import Pooled, keep_all, successive_halving_topk
+from .topk.threshold import threshold_topk
 from .topk.window_pooling import max_windows, mean_windows, repeat_slots, window_size
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "split_blocks",
     "successive_halving_topk",
     "sum_by_group",
+    "threshold_topk",
     "token_copies",
     "token_positions",
     "visible_tokens",

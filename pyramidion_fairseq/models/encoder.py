@@ -234,6 +234,10 @@ class PyramidionEncoder(TransformerEncoderBase):
             record = keep_record((positions < lengths.clamp(min=1)).float())
         else:
             record = compose_poolings(slots, weights)[-1]
+            if not all(pooling.pooler.convex for pooling in self.poolings.values()):  # shares of each vector
+                sums = torch.zeros_like(record.weights).scatter_add(1, record.slots, record.weights)
+                tiny = torch.finfo(sums.dtype).tiny
+                record = record._replace(weights=record.weights / sums.gather(1, record.slots).clamp(min=tiny))
         if self.num_globals and not self.output_globals and self.global_embeddings.replace_first:
             # The first vector makes room for a global token.
             record = TokenRecord(record.slots, record.weights.masked_fill(record.slots == 0, 0))

@@ -25,6 +25,8 @@ class Pooler(nn.Module):
     #: True: slot j is the sum of weights * tokens over the tokens whose slot is j. False: the record only says in
     #: which slot each token's share is largest, and how large.
     exact_record = True
+    #: False: a slot's weights do not sum to one.
+    convex = True
     #: True: scores are weights of a sample, and negative ones mean nothing.
     needs_positive_scores = False
     #: True: after its last layer the encoder goes back to the length before the first pooling.

@@ -13,6 +13,7 @@ VARIANTS = [(name, {}) for name in POOLERS.names()] + [
     ("successive_halving", {"no_sort": True}),
     ("successive_halving", {"score_order": True}),
     ("successive_halving", {"softmax_base": 0.0}),
+    *(("threshold_topk", {"threshold_link": link}) for link in ("clip", "exp", "sigmoid")),
     ("mean_window", {"pooling_schedule": "2:7,3:4", "max_source_positions": 55}),
     ("max_window", {"pooling_schedule": "2:7,3:4", "max_source_positions": 55}),
     ("funnel", {"pooling_schedule": "2:7,3:4", "max_source_positions": 55, "no_upsampling": True}),
@@ -145,7 +146,11 @@ def test_the_record_rebuilds_the_output_where_the_class_says_so(name, options, l
 
 
 #: Relaxations are sharp only where scores differ by more than these.
-SHARP = {"gumbel_topk": {"gumbel_temperature": 1e-3}, "sinkhorn_topk": {"sinkhorn_epsilon": 1e-3}}
+SHARP = {
+    "gumbel_topk": {"gumbel_temperature": 1e-3},
+    "sinkhorn_topk": {"sinkhorn_epsilon": 1e-3},
+    "threshold_topk": {"threshold_epsilon": 1e-2},
+}
 
 
 @pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])

@@ -130,6 +130,8 @@ def test_gumbel_needs_positive_scores():
         ({"pooler": "gumbel_topk", "gumbel_temperature": -1.0}, "--gumbel-temperature must be positive"),
         ({"pooler": "sinkhorn_topk", "sinkhorn_epsilon": 0.0}, "--sinkhorn-epsilon must be positive"),
         ({"pooler": "sinkhorn_topk", "sinkhorn_iterations": 0}, "--sinkhorn-iterations must be at least 1"),
+        ({"pooler": "threshold_topk", "threshold_epsilon": 0.0}, "--threshold-epsilon must be positive"),
+        ({"pooler": "threshold_topk", "threshold_link": "x"}, "--threshold-link must be one of laplace"),
     ],
 )
 def test_bad_options_are_named(options, message):

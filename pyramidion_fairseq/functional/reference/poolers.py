@@ -67,6 +67,34 @@ def sinkhorn_rule(scores: list[float], k: int, epsilon: float, iterations: int) 
     return [rows[leader] for leader in sorted(leaders)]
 
 
+def threshold_rule(scores: list[float], k: int, link: str, epsilon: float) -> list[list[tuple[int, float]]]:
+    """The k best tokens, each times its gate; the gates of all tokens sum to k, by bisection of the threshold."""
+    links = {
+        "laplace": lambda x: 0.5 * math.exp(x) if x < 0 else 1 - 0.5 * math.exp(-x),
+        "clip": lambda x: min(max(x, 0.0), 1.0),
+        "exp": lambda x: math.exp(min(x, 0.0)),
+        "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    }
+    best = sorted(range(len(scores)), key=lambda i: -scores[i])
+    low, high = min(scores) - 100 * epsilon, max(scores) + 100 * epsilon
+    if link == "sigmoid":
+        low = high = (scores[best[k - 1]] + scores[best[k]]) / 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        above = sum(links[link]((s - middle) / epsilon) for s in scores) > k
+        low, high = (middle, high) if above else (low, middle)
+    return [[(i, links[link]((scores[i] - low) / epsilon))] for i in sorted(best[:k])]
+
+
+def coordinate_descent(scores: list[float], k: int, epsilon: float, rounds: int = 20_000) -> list[float]:
+    """CoLT5's gates (Ainslie et al. 2023, Appendix): exp((s + a + b_i) / epsilon), a and b updated in turn."""
+    a, b = 0.0, [-s for s in scores]
+    for _ in range(rounds):
+        a = epsilon * (math.log(k) - math.log(sum(math.exp((s + bias) / epsilon) for s, bias in zip(scores, b))))
+        b = [-max(s + a, 0.0) for s in scores]
+    return [math.exp((s + a + bias) / epsilon) for s, bias in zip(scores, b)]
+
+
 def pool(embeddings: Tensor, scores: Tensor, k: int, rule, padding_mask: Tensor | None = None, **options) -> Pooled:
     """Apply a rule to every document: arguments and result as of the fast functions.
 

@@ -11,9 +11,11 @@ from pyramidion_fairseq.functional import (
     mean_windows,
     repeat_slots,
     sinkhorn_topk,
+    threshold_topk,
     window_size,
 )
 from pyramidion_fairseq.functional.reference import poolers as reference
+from pyramidion_fairseq.functional.topk.threshold import LINKS, threshold_gates
 from tests.functional.topk.test_successive_halving import random_case
 
 CASES = {
@@ -26,6 +28,11 @@ CASES = {
     "gumbel, cold": (gumbel_topk, reference.gumbel_rule, {"temperature": 0.1}),
     "sinkhorn": (sinkhorn_topk, reference.sinkhorn_rule, {"epsilon": 0.05, "iterations": 20}),
     "sinkhorn, once": (sinkhorn_topk, reference.sinkhorn_rule, {"epsilon": 0.5, "iterations": 1}),
+    **{
+        f"threshold, {link} {epsilon}": (threshold_topk, reference.threshold_rule, {"link": link, "epsilon": epsilon})
+        for link in LINKS
+        for epsilon in (0.02, 0.5)
+    },
 }
 SHAPES = [(1, 1), (5, 7), (7, 7), (8, 2), (13, 3), (16, 1), (31, 6), (20, 19)]
 
@@ -82,6 +89,8 @@ def test_max_equals_loops(window, length, k, padding):
         (gumbel_topk, {"temperature": 0.0}, "temperature must be above 0"),
         (sinkhorn_topk, {"epsilon": float("inf")}, "epsilon must be above 0 and finite"),
         (sinkhorn_topk, {"iterations": 0}, "iterations must be a whole number, at least 1"),
+        (threshold_topk, {"epsilon": 0.0}, "epsilon must be above 0"),
+        (threshold_topk, {"link": "cubic"}, "link must be one of laplace, clip, exp, sigmoid, got 'cubic'"),
         (mean_windows, {"window": 0}, "window must be a whole number, at least 1"),
         (max_windows, {"window": float("inf")}, "window must be a whole number, at least 1"),
         (hard_topk, {"k": float("inf")}, "k must be a whole number, at least 1"),
@@ -148,7 +157,7 @@ def test_gumbel_noise_samples_without_replacement_in_proportion_to_the_scores():
 
 
 @pytest.mark.parametrize(
-    "function", [hard_topk, mean_windows, max_windows, iterative_topk, gumbel_topk, sinkhorn_topk]
+    "function", [hard_topk, mean_windows, max_windows, iterative_topk, gumbel_topk, sinkhorn_topk, threshold_topk]
 )
 def test_extremes_stay_finite(function):
     for size in (1e4, 1e-30, 0.0):
@@ -160,7 +169,7 @@ def test_extremes_stay_finite(function):
 
 
 @pytest.mark.parametrize(
-    "function", [hard_topk, mean_windows, max_windows, iterative_topk, gumbel_topk, sinkhorn_topk]
+    "function", [hard_topk, mean_windows, max_windows, iterative_topk, gumbel_topk, sinkhorn_topk, threshold_topk]
 )
 def test_bad_arguments_are_named(function):
     with pytest.raises(ValueError, match="k must be a whole number, at least 1"):
@@ -174,3 +183,36 @@ def test_repeat_slots_undoes_a_pooling_of_equal_tokens():
     pooled = mean_windows(x, torch.zeros(1, 8), 4, window=3)
     assert pooled.embeddings.flatten().tolist() == [1, 2, 3, 0] and pooled.padding_mask.tolist() == [[0, 0, 0, 1]]
     assert torch.equal(repeat_slots(pooled.embeddings, pooled.slots), x)
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 0.05, 1.0, 30.0])
+@pytest.mark.parametrize("link", ["laplace", "clip", "exp"])
+def test_gates_sum_to_k(link, epsilon):
+    """Ties and gaps among the scores, scores far from 0, and every k."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(4, 40, generator=generator, dtype=torch.float64)
+    scores[1] = (scores[1] * 5).round() / 5
+    scores[2] = scores[2] * 1e3 - 500
+    scores[3, :7] += 3
+    for k in range(1, 40):
+        gates = threshold_gates(scores, k, torch.ones_like(scores, dtype=torch.bool), link, epsilon)
+        torch.testing.assert_close(gates.sum(dim=1), torch.full((4,), k, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+        assert gates.min() >= 0 and gates.max() <= 1
+        order = scores.argsort(dim=1)
+        assert (gates.gather(1, order).diff(dim=1) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_exponential_gates_are_those_of_coordinate_descent(k):
+    scores = torch.rand(1, 12, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
+    gates = threshold_gates(scores, k, torch.ones_like(scores, dtype=torch.bool), "exp", 0.1)[0]
+    expected = torch.tensor(reference.coordinate_descent(scores[0].tolist(), k, 0.1), dtype=torch.float64)
+    torch.testing.assert_close(gates, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_threshold_is_sharp_where_the_link_is(link):
+    scores = torch.tensor([[0.1, 0.9, 0.4, 0.8, 0.2]], dtype=torch.float64)
+    eye = torch.eye(5, dtype=torch.float64).unsqueeze(0)
+    pooled = threshold_topk(eye, scores, 2, link=link, epsilon=1e-3)
+    torch.testing.assert_close(pooled.embeddings, hard_topk(eye, scores, 2).embeddings, rtol=0, atol=1e-9)

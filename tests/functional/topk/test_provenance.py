@@ -49,7 +49,10 @@ def test_the_composition_rebuilds_every_stage_from_the_tokens(name, lengths, sch
         visible = torch.ones(expected.shape[:2], dtype=torch.bool) if mask is None else ~mask
         torch.testing.assert_close(rebuilt[visible], expected[visible], rtol=0, atol=1e-12)
         sums = pool_by_record(torch.ones_like(states[..., :1]), record, expected.size(1))[visible]
-        torch.testing.assert_close(sums, torch.ones_like(sums))
+        if POOLERS.get(name).convex:
+            torch.testing.assert_close(sums, torch.ones_like(sums))
+        else:
+            assert (sums <= 1).all()
 
 
 def test_exact_poolers_are_those_that_should_be():

@@ -1,0 +1,181 @@
+"""Top-k by a threshold: every score has a gate of its own, and the gates of a document sum to k.
+
+One operator of the literature for each link between a score's distance from the threshold and its gate:
+
+* ``laplace``: the distribution function of Laplace noise (Struski et al. 2025, "LapSum");
+* ``clip``: min(max(x, 0), 1) (Lou et al. 2024, "SparseK"; Sander et al. 2023 with p = 2);
+* ``exp``: min(1, exp(x)) (Ainslie et al. 2023, "CoLT5", by coordinate descent there);
+* ``sigmoid``: the threshold lies halfway between the k-th and the next score, and nothing sums to k (Zhu et al. 2025,
+  "DFTopK").
+
+The thresholds of the first three have a closed form between two neighbouring breakpoints: O(n log n), no iterations.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .selection import competitors, hard_topk, order_by_score, zero_padding
+from .successive_halving import Pooled, at_least_float32, check_arguments, check_positive, keep_all
+
+LINKS = ("laplace", "clip", "exp", "sigmoid")
+
+
+def threshold_topk(
+    embeddings: Tensor,
+    scores: Tensor,
+    k: int,
+    *,
+    link: str = "laplace",
+    epsilon: float = 0.1,
+    padding_mask: Tensor | None = None,
+) -> Pooled:
+    """Keep the k representations with the highest scores, each times its gate ``link((score - tau) / epsilon)``.
+
+    Args:
+        embeddings: (B, n, d), any floating dtype.
+        scores: (B, n), any floating dtype; float16 and bfloat16 are computed in float32. Ties go to the earlier token.
+        k: number of representations to keep, at least 1. With n <= k everything is kept, with gates of 1.
+        link: one of :data:`LINKS`.
+        epsilon: width of the link, in units of score, positive. Smaller is sharper.
+        padding_mask: (B, n) bool, True on padding, which may stand anywhere; None where there is none.
+
+    Returns:
+        :class:`Pooled` with min(n, k) slots in the order of the document; weights are the gates of the tokens that are
+        kept, and 0 for the others. Differentiable in ``embeddings`` and ``scores``, once: the gradient reaches the
+        scores of all tokens through the threshold.
+
+    Raises:
+        ValueError: shapes do not fit, k is below 1, epsilon is not positive, or there is no such link.
+    """
+    check_arguments(embeddings, scores, k, padding_mask)
+    check_positive("epsilon", epsilon)
+    if link not in LINKS:
+        raise ValueError(f"link must be one of {', '.join(LINKS)}, got {link!r}")
+    scores = at_least_float32(scores)
+    if scores.size(1) <= k:
+        return keep_all(embeddings, scores, padding_mask)
+    scores = zero_padding(scores, padding_mask)
+    valid, short = competitors(scores, k, padding_mask)
+    gates = threshold_gates(scores, k, valid, link, epsilon).masked_fill(short, 1)
+    # Hard top-k of the gated tokens: the record's weights of 1 become the gates.
+    kept = hard_topk(embeddings, scores.detach(), k, padding_mask=padding_mask)
+    weights = kept.weights * gates
+    slot_gates = torch.zeros_like(kept.scores).scatter_add(1, kept.slots, weights)
+    slot_scores = torch.zeros_like(kept.scores).scatter_add(1, kept.slots, weights * scores)
+    gated = kept.embeddings * slot_gates.unsqueeze(2).to(embeddings.dtype)
+    return Pooled(gated, slot_scores, kept.padding_mask, kept.slots, weights)
+
+
+def threshold_gates(scores: Tensor, k: int, valid: Tensor, link: str, epsilon: float) -> Tensor:
+    """Return the gate of every score, with the gradient of the threshold.
+
+    The threshold solves sum of link((s_i - tau) / epsilon) = k, so that by the implicit function theorem its gradient
+    is the links' slopes over their sum.
+
+    Args:
+        scores: (B, n) float32 or float64.
+        k: what the gates sum to, below the number of valid scores of each row.
+        valid: (B, n) bool, whose gates count; the others' are 0.
+        link, epsilon: as of :func:`threshold_topk`.
+
+    Returns:
+        (B, n) in [0, 1].
+    """
+    if link == "sigmoid":
+        best = order_by_score(scores, valid)[:, k - 1 : k + 1]
+        threshold = scores.gather(1, best).mean(dim=1, keepdim=True)
+        return torch.sigmoid((scores - threshold) / epsilon) * valid
+    with torch.no_grad():
+        # Distances from the highest score: exponentials of them cannot overflow.
+        highest = scores.masked_fill(~valid, -torch.inf).amax(dim=1, keepdim=True)
+        distances = ((scores - highest) / epsilon).masked_fill(~valid, -torch.inf)
+        threshold = _THRESHOLDS[link](distances.sort(dim=1, descending=True).values, k)
+    shifted = (scores - highest) / epsilon
+    slopes = _slope(shifted.detach() - threshold, link).masked_fill(~valid, 0)
+    shares = slopes / slopes.sum(dim=1, keepdim=True).clamp(min=torch.finfo(slopes.dtype).tiny)
+    threshold = threshold + (shares * (shifted - shifted.detach())).sum(dim=1, keepdim=True)
+    return _link(shifted - threshold, link).masked_fill(~valid, 0)
+
+
+def _link(x: Tensor, link: str) -> Tensor:
+    if link == "laplace":
+        tail = 0.5 * torch.exp(-x.abs())
+        return torch.where(x < 0, tail, 1 - tail)
+    return x.clamp(0, 1) if link == "clip" else torch.exp(x.clamp(max=0))
+
+
+def _slope(x: Tensor, link: str) -> Tensor:
+    if link == "laplace":
+        return 0.5 * torch.exp(-x.abs())
+    return ((x > 0) & (x < 1)).to(x.dtype) if link == "clip" else torch.exp(x.clamp(max=0)) * (x < 0)
+
+
+def _laplace_threshold(x: Tensor, k: int) -> Tensor:
+    """Return the threshold of each row: (B, n) descending, at most 0, -inf where there is no score -> (B, 1).
+
+    With j scores above tau and u = exp(tau): j - u/2 sum of exp(-x) above + 1/(2u) sum of exp(x) below = k, which is
+    quadratic in u.
+    """
+    above = torch.logcumsumexp(-x.masked_fill(x == -torch.inf, torch.inf), dim=1)  # of the first j
+    below = _log_sums_after(x)
+    counts = torch.arange(1, x.size(1) + 1, device=x.device, dtype=x.dtype)
+    # At tau = x_j the first j, itself among them, are above.
+    at = counts - 0.5 * torch.exp(x + above) + 0.5 * torch.exp(below - x)
+    j = ((at < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)  # scores that lie above the threshold
+    index = (j - 1).clamp(min=0)
+    log_above = torch.where(j > 0, above.gather(1, index), -torch.inf)
+    log_below = torch.where(j > 0, below.gather(1, index), torch.logsumexp(x, dim=1, keepdim=True))
+    # a u^2 + 2 (k - j) u - b = 0 with a, b sums above and below; the positive root, by the form that does not cancel.
+    half = (k - j).to(x.dtype)
+    log_product = log_above + log_below
+    root = torch.sqrt(half.square() + torch.exp(log_product))
+    from_below = log_below - torch.log((half + root).clamp(min=torch.finfo(x.dtype).tiny))
+    from_above = torch.log((root - half).clamp(min=torch.finfo(x.dtype).tiny)) - log_above
+    return torch.where(half >= 0, from_below, from_above)
+
+
+def _exp_threshold(x: Tensor, k: int) -> Tensor:
+    """Return the threshold of each row, as :func:`_laplace_threshold`: exp(tau) = sum of exp(x) below / (k - j)."""
+    below = _log_sums_after(x)
+    counts = torch.arange(1, x.size(1) + 1, device=x.device, dtype=x.dtype)
+    j = ((counts + torch.exp(below - x) < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)
+    index = (j - 1).clamp(min=0)
+    log_below = torch.where(j > 0, below.gather(1, index), torch.logsumexp(x, dim=1, keepdim=True))
+    return log_below - torch.log((k - j).clamp(min=1).to(x.dtype))
+
+
+def _clip_threshold(x: Tensor, k: int) -> Tensor:
+    """Return the threshold of each row, as :func:`_laplace_threshold`.
+
+    The sum of the gates is piecewise linear in tau, with breakpoints where a score reaches the gate 0 or 1.
+    """
+    points = torch.cat([x, x - 1], dim=1).sort(dim=1, descending=True).values  # the sum grows along them
+    finite = x.masked_fill(x == -torch.inf, 0)
+    sums = torch.cat([torch.zeros_like(x[:, :1]), finite.cumsum(dim=1)], dim=1)
+    ascending = -x
+    over_zero = torch.searchsorted(ascending.contiguous(), -points.contiguous())  # x > tau
+    over_one = torch.searchsorted(ascending.contiguous(), -(points + 1).contiguous(), right=True)  # x >= tau + 1
+    between = (sums.gather(1, over_zero) - sums.gather(1, over_one)) - (over_zero - over_one) * points.masked_fill(
+        points == -torch.inf, 0
+    )
+    at = (over_one + between).masked_fill(points == -torch.inf, torch.inf)
+    first = (at < k).sum(dim=1, keepdim=True)  # the first breakpoint at which the sum is k or more
+    before = (first - 1).clamp(min=0)
+    start, low, high = points.gather(1, before), at.gather(1, before), at.gather(1, first)
+    step = (points.gather(1, first) - start).masked_fill(~torch.isfinite(high), 0)
+    inside = start + step * ((k - low) / (high - low)).nan_to_num(0, 0, 0)
+    # Where k scores stand out, the sum is k in a whole interval: its middle is away from the links' kinks.
+    last = (at <= k).sum(dim=1, keepdim=True) - 1
+    middle = (points.gather(1, first) + points.gather(1, last.clamp(min=0))) / 2
+    return torch.where(last > first, middle, inside)
+
+
+def _log_sums_after(x: Tensor) -> Tensor:
+    """Return the log of the sum of exp over all later numbers of each row: (B, n) -> (B, n), -inf at the end."""
+    later = torch.logcumsumexp(x.flip(1), dim=1).flip(1)[:, 1:]
+    return torch.cat([later, torch.full_like(x[:, :1], -torch.inf)], dim=1)
+
+
+_THRESHOLDS = {"laplace": _laplace_threshold, "clip": _clip_threshold, "exp": _exp_threshold}
