@@ -102,8 +102,22 @@ def _read(file: BinaryIO, map_location: Any) -> Dict[str, Any]:
         raise _explain(error, file) from None
     if not isinstance(state, dict):
         raise DamagedCheckpointError(f"{_name(file)} holds a {type(state).__name__}: it is no checkpoint")
+    _check_parts(state, file)
     _check_options(state, file)
     return state
+
+
+def _check_parts(state: Dict[str, Any], file: BinaryIO) -> None:
+    """Refuse parts of another type than fairseq gives them; a file of transformers' has none of these."""
+    model, history = state.get("model", {}), state.get("optimizer_history")
+    named = isinstance(model, dict) and all(type(name) is str for name in model)
+    sound = {
+        "model": named and isinstance(getattr(model, "_metadata", {}), dict),
+        "optimizer_history": history is None or (isinstance(history, list) and all(type(e) is dict for e in history)),
+    }
+    for part, is_sound in sound.items():
+        if not is_sound:
+            raise DamagedCheckpointError(f"{_name(file)} holds something else in the place of {part!r}")
 
 
 def _finite(stock: Any) -> Any:

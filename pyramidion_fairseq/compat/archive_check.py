@@ -14,10 +14,13 @@ from typing import Any, BinaryIO, Dict, List
 import torch
 
 from . import pickle_names
-from .pickle_check import MOST_OPTIONS, BrokenError, NotAllowedError, Storage, check_size, follow
+from .pickle_check import MOST_OPTIONS, BrokenError, Made, NotAllowedError, Storage, check_size, follow, parts
 
 #: Bytes of the pickle in an archive; it has names and options, no numbers.
 MOST_PICKLE = 2**26
+#: The records at the end of an archive: of 64 bits, where that is, and of 32 bits.
+_WIDE, _LOCATOR, _END = struct.Struct("<4sQHHIIQQQQ"), struct.Struct("<4sIQI"), struct.Struct("<4sHHHHIIH")
+_ENDS = _WIDE.size + _LOCATOR.size + _END.size
 
 
 def check(file: BinaryIO) -> None:
@@ -44,9 +47,12 @@ def check(file: BinaryIO) -> None:
         raise
     finally:
         file.seek(0)
-    if isinstance(content, dict):
-        for part in ("cfg", "args"):
-            check_size(content.get(part), MOST_OPTIONS, "options")
+    content = content.items if isinstance(content, Made) else content
+    for key, part in content.items() if isinstance(content, dict) else ():
+        if key in ("cfg", "args"):
+            check_size(part, MOST_OPTIONS, "options")
+        elif any(isinstance(inner, Made) and inner.name.startswith("omegaconf.") for inner in parts(part)):
+            raise NotAllowedError("parts of omegaconf in another place than its options")
 
 
 class _Pickles:
@@ -69,6 +75,7 @@ def _check_archive(file: BinaryIO) -> Any:
     file.seek(0)
     try:
         entries = zipfile.ZipFile(file).infolist()
+        _check_directory(file, length)
         file.seek(0)
         reader = torch._C.PyTorchFileReader(file)  # as torch.load itself finds them
         names = reader.get_all_records()
@@ -77,7 +84,7 @@ def _check_archive(file: BinaryIO) -> Any:
     if "constants.pkl" in names:
         raise NotAllowedError("a TorchScript program")
     sizes = {entry.filename.partition("/")[2]: entry.file_size for entry in entries}
-    if sorted(sizes) != sorted(names) or len(sizes) != len(entries):
+    if sorted(sizes) != sorted(names) or len({name.lower() for name in sizes}) != len(entries):  # as torch compares
         raise BrokenError("its list of parts is not one that torch.save writes")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(sizes.values()) > length:
         raise BrokenError("its parts are compressed or overlap: it is not as torch.save writes it")
@@ -92,6 +99,31 @@ def _check_archive(file: BinaryIO) -> Any:
         if sizes.get(f"data/{key}") != storage.nbytes:
             raise BrokenError(f"the storage {key!r} is missing, or has not the {storage.nbytes:,} bytes that it says")
     return content
+
+
+def _check_directory(file: BinaryIO, length: int) -> None:
+    """Check that an archive's list of parts ends where its last records begin, and nothing comes after these.
+
+    zipfile looks for the list there, torch where the records say: they could read two lists.
+    """
+    file.seek(max(0, length - _ENDS))
+    ends = file.read(_ENDS)
+    wide, locator = ends[: _WIDE.size], ends[_WIDE.size : -_END.size]
+    end = ends[-_END.size :]
+    if len(end) < _END.size or not end.startswith(b"PK\x05\x06"):
+        raise BrokenError("it does not end as torch.save ends it")
+    size, start, comment = _END.unpack(end)[-3:]
+    place = length - _END.size
+    if locator.startswith(b"PK\x06\x07"):
+        place = length - _ENDS
+        if not wide.startswith(b"PK\x06\x06") or _LOCATOR.unpack(locator)[2] != place:
+            raise BrokenError("its list of parts is in two places")
+        wide_size, wide_start = _WIDE.unpack(wide)[-2:]
+        if size not in (wide_size, 2**32 - 1) or start not in (wide_start, 2**32 - 1):
+            raise BrokenError("its list of parts is in two places")
+        size, start = wide_size, wide_start
+    if start + size != place or comment:
+        raise BrokenError("its list of parts is in two places")
 
 
 def _check_old_format(file: BinaryIO) -> Any:

@@ -43,6 +43,8 @@ _LOOPS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _RUNS = (ast.Call, ast.Lambda, ast.Await, ast.Yield, ast.YieldFrom, *_LOOPS)
 # Powers, shifts and formatting make a large result of a short text. What other operators make is as long as the text.
 _GROWS = (ast.Pow, ast.LShift, ast.Mod, ast.MatMult, ast.JoinedStr)
+# What fairseq's modules lead to from name to name, and an error would then print. Other such names begin with "_".
+_PRIVATE = frozenset(("argv", "environ", "environb", "modules", "orig_argv"))
 #: Characters that are parsed; the text of an option that fairseq evaluates has some hundred.
 MOST_PARSED = 16_384
 #: Characters of any option.
@@ -52,7 +54,7 @@ MOST_VALUES = 10_000
 
 
 def find_code(options: Any) -> Iterator[Tuple[str, str]]:
-    """(dotted name, text) of every option, at any depth, whose evaluation could call something, or take for ever.
+    """(dotted name, text) of every option, at any depth, that could call or read something, or take for ever.
 
     Literals, and sums and multiples of them of at most :data:`MOST_VALUES` values, which is what such options hold,
     are no code. A reference to other options (``${...}``) counts as code, whatever the option, since it could put a
@@ -91,13 +93,20 @@ def _runs_code(text: Union[str, bytes]) -> bool:
         return True
     try:
         tree = ast.parse(text.lstrip(" \t" if isinstance(text, str) else b" \t"), mode="eval")
-        if any(isinstance(node, _RUNS + _GROWS) for node in ast.walk(tree)):
+        if any(isinstance(node, _RUNS + _GROWS) or _reads(node) for node in ast.walk(tree)):
             return True
         return _values(tree.body) > MOST_VALUES
     except (SyntaxError, ValueError):
         return False
     except (MemoryError, RecursionError):
         return True  # no option is nested that deep
+
+
+def _reads(node: ast.AST) -> bool:
+    """Whether it takes an item of what has a name, or goes to what the process keeps: its environment, its modules."""
+    if isinstance(node, ast.Subscript):
+        return any(isinstance(inner, ast.Name) for inner in ast.walk(node.value))
+    return isinstance(node, ast.Attribute) and (node.attr.startswith("_") or node.attr in _PRIVATE)
 
 
 def _values(node: ast.AST) -> float:

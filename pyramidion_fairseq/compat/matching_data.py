@@ -17,6 +17,7 @@ from fairseq.tasks.translation import TranslationTask
 from .. import vocabularies
 from ..errors import PyramidionError, reading
 from ..tasks.data_folder import refuse_separator
+from . import built_size
 
 _REMEDY = "give the data that was prepared with the model's dictionary (prepare with --srcdict, or another checkpoint)"
 _READ = "checkpoints_read"
@@ -41,17 +42,19 @@ def _loader(stock: Any) -> Any:
         With ``state``, the caller has read the checkpoint, and compares.
 
         Raises:
-            PyramidionError: they differ.
+            PyramidionError: they differ, or the file or its options are none to build a model of.
         """
         models, cfg = [], None
         for filename in filenames:
-            read = state if state is not None else _read(filename, arg_overrides, suffix, num_shards)
-            if task is None and read.get("cfg") is not None:
-                task = tasks.setup_task(read["cfg"].task, from_checkpoint=True)
-            if state is None:
-                vocabularies.check(read.get("extra_state"), task, filename, _REMEDY)
-                vars(task).setdefault(_READ, []).append((filename, read.get("extra_state")))
-            loaded, cfg, task = stock([filename], arg_overrides, task, strict, suffix, num_shards, read)
+            with reading(filename, "loaded"):
+                read = state if state is not None else _read(filename, arg_overrides, suffix, num_shards)
+                if task is None and read.get("cfg") is not None:
+                    task = tasks.setup_task(read["cfg"].task, from_checkpoint=True)
+                if state is None:
+                    vocabularies.check(read.get("extra_state"), task, filename, _REMEDY)
+                    vars(task).setdefault(_READ, []).append((filename, read.get("extra_state")))
+                with built_size.bounded(filename, read["model"], shards=num_shards):
+                    loaded, cfg, task = stock([filename], arg_overrides, task, strict, suffix, num_shards, read)
             models += loaded
         return models, cfg, task
 

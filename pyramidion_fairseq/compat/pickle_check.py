@@ -13,8 +13,12 @@ from .allowed_names import CALLED, CREATED, DEFAULT_DICT, DEFAULTS, NAMES, NUMPY
 
 #: Instructions of a pickle; a model with Adam has some forty for every tensor.
 MOST_INSTRUCTIONS = 3_000_000
+#: Bytes that calls make of texts; each makes its own of a text that it shares with others.
+MOST_BYTES = 2**26
 #: Containers inside containers.
 MOST_DEPTH = 100
+#: Length of a tensor that has no numbers; what counts its rows would count for ever.
+MOST_OF_NOTHING = 2**20
 #: Values, where shared ones count in each of their places.
 MOST_VALUES = 5_000_000
 #: The same of the options, of which fairseq has about a thousand.
@@ -113,6 +117,17 @@ def check_size(value: Any, most: int, what: str) -> None:
         sizes[id(part)] = total, depth
 
 
+def parts(value: Any) -> Iterator[Any]:
+    """Every container in a value, and the value itself, once; not the numbers and texts."""
+    seen, waiting = set(), [value]
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in seen and isinstance(part, (dict, list, tuple, Made)):
+            seen.add(id(part))
+            yield part
+            waiting.extend(_inner(part))
+
+
 def _inner(value: Any) -> Iterator[Any]:
     """The containers in a container, and its other values as well."""
     if isinstance(value, dict):
@@ -133,6 +148,7 @@ class _Machine:
         self.marks: List[List[Any]] = []
         self.memo: Dict[int, Any] = {}
         self.storages: Dict[str, Storage] = {}
+        self.bytes_made = 0
         self.result: Any = None
 
     def do(self, name: str, argument: Any) -> None:
@@ -255,7 +271,13 @@ class _Machine:
             allowed = full in CALLED and CALLED[full](arguments)
         if not allowed:
             raise NotAllowedError(f"a call of {_kind(function)} that torch.save does not write")
-        self.stack.append(arguments[0].encode("latin1") if full == "_codecs.encode" else Made(full))
+        self.stack.append(self._encoded(arguments[0]) if full == "_codecs.encode" else Made(full))
+
+    def _encoded(self, text: str) -> bytes:
+        self.bytes_made += len(text)
+        if self.bytes_made > MOST_BYTES:
+            raise BrokenError(f"it makes more than {MOST_BYTES:,} bytes of its texts")
+        return text.encode("latin1")
 
     def _build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
@@ -301,7 +323,7 @@ def _is_tensor(name: str, arguments: Tuple[Any, ...]) -> bool:
     if not is_count(offset) or not all(map(is_count, (*size, *stride))):
         return False
     if not all(size):
-        return True
+        return max(size) <= MOST_OF_NOTHING
     # No more numbers than the storage has, although strides of zero would reach none outside it: copies have them all.
     last = offset + sum((length - 1) * step for length, step in zip(size, stride))
     return last < storage.numel and math.prod(size) <= storage.numel

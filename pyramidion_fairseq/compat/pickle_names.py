@@ -1,6 +1,8 @@
 """Names in a pickle, for the line of an error, found without building anything."""
 
 import contextlib
+import io
+import itertools
 import pickletools
 import re
 import zipfile
@@ -8,6 +10,10 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from typing import BinaryIO, Dict, List, Optional
 
 from .allowed_names import NAMES
+
+#: Bytes of a pickle that are read for a name, and instructions; names stand before the numbers.
+MOST_BYTES = 2**22
+MOST_INSTRUCTIONS = 200_000
 
 
 def refused(message: str) -> Optional[str]:
@@ -32,14 +38,15 @@ def _first_name(file: BinaryIO) -> Optional[str]:
     file.seek(0)
     if zipfile.is_zipfile(file):
         archive = zipfile.ZipFile(file)
-        stream = archive.open(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+        stream: BinaryIO = archive.open(next(name for name in archive.namelist() if name.endswith("data.pkl")))
     else:
         file.seek(0)
         stream = file
+    start = io.BytesIO(stream.read(MOST_BYTES))  # it may be packed to a thousandth
     strings: List[Optional[str]] = []  # pushed so far; None stands for whatever else has been remembered
     memo: Dict[int, Optional[str]] = {}
     latest = None
-    for instruction, argument, _ in pickletools.genops(stream):
+    for instruction, argument, _ in itertools.islice(pickletools.genops(start), MOST_INSTRUCTIONS):
         kind = instruction.name
         if kind == "MEMOIZE" or kind.endswith("PUT"):
             memo[len(memo) if kind == "MEMOIZE" else argument] = latest

@@ -6,7 +6,7 @@
 import os
 import re
 from argparse import Namespace
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 import omegaconf
 import torch
@@ -123,7 +123,8 @@ def _check_place(group: Dict[str, Any], name: str) -> None:
 def _check_number(name: str, value: Any) -> None:
     bounds = next(((least, most) for pattern, least, most in _BOUNDS if re.fullmatch(pattern, str(name))), None)
     number = _number(value)
-    if number is not None and (abs(number) >= 2**64 or (bounds and not bounds[0] <= number <= bounds[1])):
+    finite = number is not None and number == number and abs(number) != float("inf")
+    if number is not None and ((finite and abs(number) >= 2**64) or (bounds and not bounds[0] <= number <= bounds[1])):
         least, most = bounds or (-(2**64), 2**64)
         raise UnusableOptionError(f"the option {name} is {value!r}, but must be from {least:,} to {most:,}")
 
@@ -133,10 +134,11 @@ def _number(value: Any) -> Optional[float]:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        number = float(value) if not isinstance(value, str) or len(value) < 50 else None
-    except (ValueError, OverflowError):
-        return float("inf") if isinstance(value, int) else None
-    return None if number is None or number != number or abs(number) == float("inf") else number
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return 2.0**80  # no number of a pickle is larger
 
 
 def _check_sizes(options: Mapping[str, Any], shapes: Mapping[str, Tuple[int, ...]]) -> None:
@@ -144,12 +146,12 @@ def _check_sizes(options: Mapping[str, Any], shapes: Mapping[str, Tuple[int, ...
     if not shapes:
         return
     found = re.compile(r"(?:^|\.)(encoder|decoder)\.layers\.(\d{1,9})\.")
-    layers: Dict[str, int] = {}
+    layers: Dict[str, Set[str]] = {}
     for match in filter(None, map(found.search, shapes)):
-        layers[match.group(1)] = max(layers.get(match.group(1), 0), int(match.group(2)) + 1)
+        layers.setdefault(match.group(1), set()).add(match.group(2))
     for side in ("encoder", "decoder"):
         given = _number(options.get(f"{side}_layers"))
-        there = layers.get(side, len(shapes))
+        there = len(layers.get(side, shapes))
         if given is not None and given > there:
             raise UnusableOptionError(f"the option {side}_layers is {given:,.0f}, but the file has {there:,}")
         linear = shapes.get(f"{side}.layers.0.fc1.weight", ())

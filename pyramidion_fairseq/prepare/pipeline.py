@@ -10,7 +10,7 @@ import logging
 import sys
 from typing import Any, Dict
 
-from . import streams
+from . import stage_results, streams
 from .binarise_stage import binarise_stage, totals
 from .collector import SKIPPED
 from .corpus import SPLITS, sources
@@ -43,7 +43,7 @@ def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
             raise
 
     inputs = [[source.split, source.unique, source.reader.signature()] for source in corpus]
-    return space.run("read", dict(options(args, READ_OPTIONS), inputs=inputs), build)
+    return space.run("read", dict(options(args, READ_OPTIONS), inputs=inputs), build, stage_results.READ)
 
 
 def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any]) -> Dict[str, Any]:
@@ -55,7 +55,7 @@ def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any])
     else:
         depends = dict(options(args, TRAINING_OPTIONS), text=text["digest"], version=versions()["sentencepiece"])
     build = lambda folder: vocabulary_stage(args, space.path("text"), count, folder)  # noqa: E731
-    return space.run("sentencepiece", depends, build)
+    return space.run("sentencepiece", depends, build, stage_results.VOCABULARY)
 
 
 def prepare(args: argparse.Namespace) -> str:
@@ -74,6 +74,7 @@ def prepare(args: argparse.Namespace) -> str:
         "encode",
         {"text": text["digest"], "model": model["digest"]},
         lambda folder: encode_stage(space.path(MODEL), space.path("text"), names, args.workers, folder),
+        {name: stage_results.is_of_lengths for name, _ in names},
     )
     lengths = encoded["result"]
     expected = {name: totals(lengths[name]["lengths"]) for name, _ in names}
@@ -81,6 +82,7 @@ def prepare(args: argparse.Namespace) -> str:
         "binarise",
         {"encoded": encoded["digest"], "model": model["digest"], "version": versions()["fairseq"]},
         lambda folder: binarise_stage(space.path(MODEL), space.path("encoded"), expected, args.workers, folder),
+        stage_results.BINARISED,
     )
     limits = {"source": args.max_source_positions, "target": args.max_target_positions}
     about = {
@@ -94,5 +96,6 @@ def prepare(args: argparse.Namespace) -> str:
         "report",
         {"about": about, "limits": limits, "lengths": lengths, "versions": versions()},
         lambda folder: report_stage(ordered, limits, about, folder),
+        stage_results.REPORT,
     )
     return report["result"]["table"]

@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..utils.files import atomic_write
 from .errors import PrepareError
+from .stage_results import fits
 
 try:
     import fcntl
@@ -60,18 +61,26 @@ class Workspace:
         """Absolute path of an output, given relative to DEST."""
         return os.path.join(self.dest, name)
 
-    def run(self, stage: str, depends: Dict[str, Any], build: Callable[[str], Dict[str, Any]]) -> Dict[str, Any]:
+    def run(
+        self,
+        stage: str,
+        depends: Dict[str, Any],
+        build: Callable[[str], Dict[str, Any]],
+        form: Optional[Dict[str, Any]] = None,
+    ) -> Dict[str, Any]:
         """Return the stage's stamp, from an earlier run if it depends on the same and its outputs are there.
 
         Args:
             stage: name of the stage
             depends: all that the outputs depend on, JSON-able
             build: writes the outputs below the folder that it is given, returns the result to remember (JSON-able)
+            form: what the result has, see ``stage_results.fits``; one that has not is made again
         """
         text = json.dumps([FORMAT, stage, depends], sort_keys=True)
         key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         stamp = self._load(stage)
-        if stamp is not None and stamp.get("key") == key and self._outputs_are_whole(stage, stamp):
+        known = stamp is not None and stamp.get("key") == key and type(stamp.get("digest")) is str
+        if known and fits(stamp.get("result"), form or {}) and self._outputs_are_whole(stage, stamp):
             logger.info("%s: kept", stage)
             return stamp
         logger.info("%s: started", stage)

@@ -1,14 +1,17 @@
 """Checkpoints that want to harm: pointers, memory, time, files of the user. Each ends in one line, at once."""
 
+import collections
 import io
 import pickle
 import struct
 import time
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from pyramidion_fairseq import checkpoints
 from pyramidion_fairseq.compat import allowed_names
@@ -131,6 +134,9 @@ HARMFUL = {
     ) + b")\x81",
     "methods of an ordered dict": GLOBAL["collections.OrderedDict"] + b")R}" + text("items") + b"K\x01sb",
     "items of a list": b"]K\x00K\x01s",
+    "one text made to bytes many times": b"](X" + struct.pack("<I", 2**20) + b"a" * 2**20 + b"q\x01" + b"".join(
+        GLOBAL["_codecs.encode"] + b"h\x01" + text("latin1") + b"\x86R" for _ in range(80)
+    ) + b"e",
     "items of a tensor's type": GLOBAL["torch.FloatStorage"] + b"K\x00K\x01s",
 }  # fmt: skip
 
@@ -150,6 +156,7 @@ def tensor(size, stride, offset=0, numel=2, key="0", kind="torch.FloatStorage"):
 
 
 HARMFUL_TENSORS = {
+    "of nothing, but of 10^9 rows": tensor([10**9, 0], [1, 1]),
     "beyond its storage": tensor([3], [1]),
     "from beyond its storage": tensor([2], [1], offset=1),
     "with strides beyond": tensor([2], [2]),
@@ -198,6 +205,87 @@ def without_numbers(target, parts):
 @pytest.mark.parametrize("change", [compressed, without_numbers])
 def test_archives_that_torch_does_not_write(change, tmp_path):
     refused(archive(tmp_path / "m.pt", change))
+
+
+def two_lists(path, size=2**20):
+    """An archive with a list of its parts where its end says, and another before its end, where zipfile looks."""
+    lists = [b"", b""]
+    archive(path, lambda target, parts: [target.writestr(*part) for part in parts.items()])
+    with zipfile.ZipFile(path) as one:
+        parts, start = {entry.filename: one.read(entry) for entry in one.infolist()}, b""
+    for name, content in parts.items():
+        numbers = name.endswith("data/0")
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        packed = packer.compress(bytes(size)) + packer.flush() if numbers else content
+        whole = (size, zlib.crc32(bytes(size))) if numbers else (len(content), zlib.crc32(content))
+        place, seen = len(start), [(8 * numbers, len(packed), whole[0]), (0, len(content), len(content))]
+        head = struct.pack("<4H3I2H", 0, 8 * numbers, 0, 0, whole[1], len(packed), whole[0], len(name), 0)
+        start += b"PK\x03\x04\x14\x00" + head + name.encode() + packed
+        for index, (kind, stored, given) in enumerate(seen):
+            sizes = (whole[1], stored, given, len(name), 0, 0, 0, 0, 0, place)
+            lists[index] += b"PK\x01\x02" + struct.pack("<6H3I5H2I", 20, 20, 0, kind, 0, 0, *sizes) + name.encode()
+    end = struct.pack("<4H2IH", 0, 0, len(parts), len(parts), len(lists[0]), len(start), 0)
+    path.write_bytes(start + lists[0] + lists[1] + b"PK\x05\x06" + end)
+    return path
+
+
+def test_an_archive_has_one_list_of_its_parts(tmp_path):
+    """torch and zipfile look for it in two places: one that they see differently can hide what is compressed."""
+    line = refused(two_lists(tmp_path / "m.pt"))
+    assert "in two places" in line
+
+
+@pytest.mark.parametrize("change", [lambda end: end[:-56] + bytes(8) + end[-48:], lambda end: end + b" "])
+def test_the_end_of_an_archive_is_as_torch_writes_it(change, tmp_path):
+    torch.save({"model": {"a": torch.ones(2)}}, tmp_path / "m.pt")
+    (tmp_path / "m.pt").write_bytes(change((tmp_path / "m.pt").read_bytes()))
+    refused(tmp_path / "m.pt")
+
+
+def test_names_of_parts_differ_by_more_than_their_case(tmp_path):
+    """torch takes them for one."""
+
+    def change(target, parts):
+        for name, content in parts.items():
+            target.writestr(name, content)
+            if name.endswith("data.pkl"):
+                target.writestr(name.replace("data.pkl", "DATA.pkl"), content)
+
+    assert "list of parts" in refused(archive(tmp_path / "m.pt", change))
+
+
+def test_the_search_for_a_name_to_tell_is_bounded(tmp_path):
+    """A pickle that is packed to a thousandth is read only in part."""
+    with zipfile.ZipFile(tmp_path / "m.pt", "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("archive/data.pkl", b"\x80\x02" + b"N" * 2**25)
+    refused(tmp_path / "m.pt")
+
+
+def test_options_are_bounded_in_every_kind_of_dict(tmp_path):
+    shared = ["x"]
+    for _ in range(18):
+        shared = [shared, shared]
+    torch.save(collections.OrderedDict(model={}, cfg={"lists": shared}), tmp_path / "m.pt")
+    assert "more than 100,000 options" in refused(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("part", ["model", "extra_state", "optimizer_history"])
+def test_parts_of_omegaconf_stand_among_the_options_alone(part, tmp_path):
+    """Elsewhere they would be asked, and resolve what they hold and search what they are in."""
+    torch.save({"model": {}, part: OmegaConf.create({"a": "${oc.env:HOME}"})}, tmp_path / "m.pt")
+    assert "omegaconf" in refused(tmp_path / "m.pt")
+
+
+MISPLACED = {
+    "model": [3, [1], "a", {5: torch.ones(1)}],
+    "optimizer_history": [3, [3], {}],
+}
+
+
+@pytest.mark.parametrize("part, value", [(part, value) for part, values in MISPLACED.items() for value in values])
+def test_parts_of_a_checkpoint_are_of_their_types(part, value, tmp_path):
+    torch.save({"model": {}, part: value}, tmp_path / "m.pt")
+    assert f"in the place of '{part}'" in refused(tmp_path / "m.pt")
 
 
 # --------------------------------------------------------------------------------------------- torch's old format

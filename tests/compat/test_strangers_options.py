@@ -2,12 +2,14 @@
 
 import argparse
 import contextlib
+import math
 import os
 
 import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import lstm
 from omegaconf import OmegaConf
 
 from pyramidion_fairseq import checkpoints
@@ -59,6 +61,26 @@ def test_references_that_grow_are_refused(tmp_path):
 def test_expressions_that_grow_are_refused(value, tmp_path):
     line = refused(with_options(tmp_path / "m.pt", conv_feature_layers=value))
     assert "model.conv_feature_layers" in line
+
+
+@pytest.mark.parametrize(
+    "value", ["os.environ", "os.environ['HOME']", "utils.os.environb", "sys.argv", "sys.modules", "torch.__file__"]
+)
+def test_expressions_that_read_what_the_process_keeps_are_refused(value, tmp_path):
+    line = refused(with_options(tmp_path / "m.pt", adaptive_softmax_cutoff=value))
+    assert "model.adaptive_softmax_cutoff" in line and "HOME=" not in line
+
+
+@pytest.mark.parametrize("value", ["0" * 60 + "1000000000", " " * 60 + "10e9", "inf", "nan", math.inf, math.nan])
+@pytest.mark.parametrize("name", ["encoder_layers", "max_source_positions"])
+def test_bounds_hold_for_every_way_to_write_a_number(name, value, tmp_path):
+    assert f"the option {name} is" in refused(with_options(tmp_path / "m.pt", **{name: value}))
+
+
+def test_layers_are_counted_one_by_one(tmp_path):
+    tensors = {"encoder.layers.999.fc1.weight": torch.ones(4, 2), "encoder.layers.0.fc1.weight": torch.ones(4, 2)}
+    torch.save({"model": tensors, "cfg": {"model": {"encoder_layers": 1000}}}, tmp_path / "m.pt")
+    assert "encoder_layers is 1,000, but the file has 2" in refused(tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +165,13 @@ def not_a_number(state):
     state["model"]["encoder.layers.1.fc2.bias"][3] = float("nan")
 
 
+def wide_lstm(state):
+    """Of an architecture whose widths are not compared one by one."""
+    options = argparse.Namespace(arch="lstm", encoder_hidden_size=2**14, encoder_embed_dim=8, decoder_embed_dim=8)
+    lstm.base_architecture(options)
+    state["cfg"]["model"] = {**vars(options), "_name": "lstm"}
+
+
 def generate(path):
     """fairseq-generate's model, by the call that it makes."""
     checkpoint_utils.load_model_ensemble([str(path)], arg_overrides={"data": str(path.parent)})
@@ -163,6 +192,15 @@ UNUSABLE = {
     "endless positions": (setting(max_source_positions=10**12), "max.source.positions"),
     "endless blocks": (setting(block_size=10**12), "block.size"),
     "endless iterations": (setting(sinkhorn_iterations=10**12), "sinkhorn.iterations"),
+    "more numbers than are there": (wide_lstm, "more than 16,"),
+    "an architecture that is none": (setting(_name="none"), "cannot be loaded"),
+    "a layer that is no tensor": (lambda state: state["model"].update({"encoder.layers.0.fc1.weight": 3}), "loaded"),
+    "an embedding without rows": (
+        lambda state: state["model"].update({"encoder.embed_tokens.weight": torch.tensor(1.0)}),
+        "cannot be loaded",
+    ),
+    "options without a model": (lambda state: state.update(cfg={}), "cannot be loaded"),
+    "an option of another type": (setting(dropout="x"), "cannot be loaded"),
     "NaN": (not_a_number, "encoder.layers.1.fc2.bias has NaN"),
 }
 

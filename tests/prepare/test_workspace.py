@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from pyramidion_fairseq.prepare import stage_results
 from pyramidion_fairseq.prepare.errors import PrepareError
 from pyramidion_fairseq.prepare.workspace import Workspace
 from tests.prepare.conftest import LIGHT
@@ -187,3 +188,44 @@ def test_stamps_are_neither_written_through_links_nor_read_from_pipes(space, tmp
     os.mkfifo(stamps / "one.json")
     space.run("one", {}, builder([], "text"))
     assert victim.read_text() == "of the user" and (tmp_path / "dest/sub/a.txt").read_text() == "text"
+
+
+READ = {"documents": {"train": 3}, "skipped": {}, "bad": 0, "replaced": 0}
+LENGTHS = {"train.source": stage_results.is_of_lengths}
+
+
+@pytest.mark.parametrize(
+    "form, result",
+    [
+        (stage_results.READ, {}),
+        (stage_results.READ, {**READ, "documents": {"valid": 3}}),
+        (stage_results.READ, {**READ, "documents": ["train"]}),
+        (stage_results.READ, {**READ, "bad": -1}),
+        (stage_results.READ, {**READ, "skipped": {"a": 10**30}}),
+        (stage_results.VOCABULARY, {"pieces": "40"}),
+        (stage_results.BINARISED, {"dictionary": None}),
+        (stage_results.REPORT, {"table": "\x1b[2J"}),
+        (stage_results.REPORT, {"table": ["a"]}),
+        (LENGTHS, {}),
+        (LENGTHS, {"train.source": {"lengths": {"x": 1}, "unknown": 0}}),
+        (LENGTHS, {"train.source": {"lengths": [1], "unknown": 0}}),
+    ],
+)
+def test_a_stamp_whose_result_is_not_the_stages_is_made_again(space, tmp_path, form, result):
+    """With the right key, which whoever has the corpus can work out."""
+    sound = {**READ, "pieces": 1, "dictionary": 1, "table": "a  b\n"}
+    sound["train.source"] = {"lengths": {"12": 3}, "unknown": 0}
+
+    def build(folder):
+        calls.append(folder)
+        return sound
+
+    calls = []
+    space.run("one", {}, build, form)
+    space.run("one", {}, build, form)
+    assert len(calls) == 1
+    path = tmp_path / "dest/.prepare/one.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "result": result}))
+    assert space.run("one", {}, build, form)["result"] == sound and len(calls) == 2
+    path.write_text(json.dumps({**json.loads(path.read_text()), "digest": None}))
+    assert type(space.run("one", {}, build, form)["digest"]) is str and len(calls) == 3

@@ -53,7 +53,10 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
     if path.is_dir():
         config = vocabulary.read_json(path / "config.json")
         state = names.from_hugging_face(read_weights(path))
-        size = state[names.EMBEDDINGS[0]].size(0)
+        embedding = state[names.EMBEDDINGS[0]]
+        if not embedding.numel():  # of any number of rows, each of which would get a symbol
+            raise DamagedCheckpointError(f"{path} has an embedding without numbers")
+        size = embedding.size(0)
         given, symbols = options.from_config(config), None
         if dictionary is None and not (path / "dict.txt").is_file():
             symbols = vocabulary.symbols_from_rows(vocabulary.hugging_face_rows(path), size, found)

@@ -9,7 +9,7 @@ import torch
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.interop.bart import vocabulary
-from pyramidion_fairseq.interop.bart.sources import read_weights
+from pyramidion_fairseq.interop.bart.sources import read_source, read_weights
 
 
 def write_index(folder, form, *names):
@@ -83,3 +83,14 @@ def test_vocabularies_are_regular_files(tmp_path, make):
     for name, read in zip(("config.json", "vocab.bpe", "dict.txt"), readers):
         with pytest.raises(PyramidionError, match="is no regular file"):
             read(tmp_path / name)
+
+
+def test_an_embedding_of_nothing_has_no_rows(tmp_path):
+    """Its rows, however many, would each get a symbol."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "config.json").write_text(json.dumps({"model_type": "bart", "d_model": 32}))
+    safetensors.save_file({"model.shared.weight": torch.ones(10**12, 0)}, given / "model.safetensors")
+    with pytest.raises(PyramidionError, match="an embedding without numbers"):
+        read_source(given)
