@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from fairseq import utils
 from fairseq.data import Dictionary
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -124,6 +126,28 @@ def tiny_model(dictionary):
         torch.manual_seed(0)
         task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
         return PyramidionModel.build_model(Namespace(**{**TINY, **options}), task).double().eval()
+
+    return build
+
+
+@pytest.fixture
+def exact_softmax(monkeypatch):
+    """fairseq's softmax without its rounding to float32, so that float64 models can be compared to 1e-9."""
+    monkeypatch.setattr(utils, "softmax", lambda x, dim, onnx_trace=False: F.softmax(x, dim=dim))
+    monkeypatch.setattr(utils, "log_softmax", lambda x, dim, onnx_trace=False: F.log_softmax(x, dim=dim))
+
+
+@pytest.fixture
+def confident_model(tiny_model):
+    """Factory: a tiny model whose weights are large enough for varied summaries of varied lengths."""
+
+    def build(seed=0, **options):
+        model = tiny_model(**{"share_all_embeddings": False, **options})
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.7).add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+        return model
 
     return build
 

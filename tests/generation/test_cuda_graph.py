@@ -87,7 +87,7 @@ def test_the_stand_in_replays_what_it_recorded():
 @pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_same_tokens_and_scores(confident_model, random_tokens, exact_softmax, replay, model, options, lengths):  # noqa: F811
+def test_same_tokens_and_scores(confident_model, random_tokens, exact_softmax, replay, model, options, lengths):
     model, tokens = confident_model(**model), random_tokens(lengths)
     model.make_generation_fast_(need_attn=False)
     plain = generate([model], tokens, **options)
@@ -99,7 +99,7 @@ def test_same_tokens_and_scores(confident_model, random_tokens, exact_softmax, r
     assert replay.made >= 1 and replay.replayed >= min(2, longest - 2)
 
 
-def test_ensembles_and_finished_documents(confident_model, random_tokens, exact_softmax, replay):  # noqa: F811
+def test_ensembles_and_finished_documents(confident_model, random_tokens, exact_softmax, replay):
     models, tokens = [confident_model(seed) for seed in (0, 1)], random_tokens(RAGGED * 2)
     with cuda_graphs(*models):
         recorded = generate(models, tokens, beam_size=4, max_len_b=30)
@@ -202,7 +202,7 @@ def test_only_where_a_device_records(tiny_model, random_tokens, monkeypatch):
 @needs_gpu
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_cuda_graphs(confident_model, random_tokens, exact_softmax, model, options):  # noqa: F811
+def test_cuda_graphs(confident_model, random_tokens, exact_softmax, model, options):
     model, tokens = confident_model(**model).cuda(), random_tokens(RAGGED).cuda()
     model.make_generation_fast_(need_attn=False)
     plain = generate([model], tokens, **options)

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 import torch
 import torch.nn.functional as F
-from fairseq import search, utils
+from fairseq import search
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
 from fairseq.modules import MultiheadAttention
 from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
@@ -74,28 +74,6 @@ class StockModel(nn.Module):
             self.decoder.embed_positions = None
         self.decoder.load_state_dict(model.decoder.state_dict(), assign=True)
         self.max_decoder_positions, self.get_normalized_probs = model.max_decoder_positions, model.get_normalized_probs
-
-
-@pytest.fixture
-def exact_softmax(monkeypatch):
-    """fairseq's softmax without its rounding to float32, so that float64 models can be compared to 1e-9."""
-    monkeypatch.setattr(utils, "softmax", lambda x, dim, onnx_trace=False: F.softmax(x, dim=dim))
-    monkeypatch.setattr(utils, "log_softmax", lambda x, dim, onnx_trace=False: F.log_softmax(x, dim=dim))
-
-
-@pytest.fixture
-def confident_model(tiny_model):
-    """Factory: a tiny model whose weights are large enough for varied summaries of varied lengths."""
-
-    def build(seed=0, **options):
-        model = tiny_model(**{"share_all_embeddings": False, **options})
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(1.7).add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-        return model
-
-    return build
 
 
 def generate(models, tokens, strategy=None, prefix=None, generator_class=SequenceGenerator, seed=5, **options):

@@ -71,7 +71,7 @@ def a_sample(rows=3, length=6, seed=1):
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_equals_explicit_distributions(tiny_model, exact_softmax, options):  # noqa: F811
+def test_equals_explicit_distributions(tiny_model, exact_softmax, options):
     """The mixture and the gradient of every parameter, against loops over tokens."""
     model, sample = gated(tiny_model(pointer=True, **options)), a_sample()
     logits, extra = model(**sample["net_input"])
@@ -146,7 +146,7 @@ def test_scorers_learn_from_what_was_copied(tiny_model):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("options", [{}, {"pointer": True}, {"pointer": True, "share_all_embeddings": False}], ids=str)
-def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatch, options, smoothing):  # noqa: F811
+def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatch, options, smoothing):
     monkeypatch.setattr(projected_softmax, "CHUNK_LOGITS", 100)
     model, task, sample = tiny_model(**options), Namespace(target_dictionary=make_dictionary(40)), a_sample()
     stock = CrossEntropyCriterion(task, False)
@@ -167,7 +167,7 @@ def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatc
 
 @pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, options, lengths):  # noqa: F811
+def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, options, lengths):
     model, tokens = gated(confident_model(pointer=True)), repetitive(lengths)
     ours = generate([model], tokens, **options)
     with plain_generation(model):
@@ -175,7 +175,7 @@ def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, o
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_every_model_generates_what_teacher_forcing_scores(confident_model, exact_softmax, options):  # noqa: F811
+def test_every_model_generates_what_teacher_forcing_scores(confident_model, exact_softmax, options):
     model, tokens = gated(confident_model(pointer=True, **options)), repetitive(RAGGED)
     for document, hypotheses in zip(tokens, generate([model], tokens, beam_size=3)):
         best = hypotheses[0]["tokens"].unsqueeze(0)
@@ -186,7 +186,7 @@ def test_every_model_generates_what_teacher_forcing_scores(confident_model, exac
         torch.testing.assert_close(hypotheses[0]["positional_scores"], scores, rtol=0, atol=ROUNDING)
 
 
-def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):  # noqa: F811
+def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):
     models = [gated(confident_model(pointer=True)), confident_model(seed=3, pooling_schedule="2:7", decoder_layers=1)]
     tokens = repetitive(RAGGED)
     ours = generate(models, tokens, beam_size=3)
@@ -195,7 +195,7 @@ def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):  # no
 
 
 @pytest.mark.parametrize("options", [OPTIONS["beam 2"], OPTIONS["minimum"]], ids=["beam 2", "minimum"])
-def test_recorded_steps(confident_model, exact_softmax, replay, options):  # noqa: F811
+def test_recorded_steps(confident_model, exact_softmax, replay, options):
     model, tokens = gated(confident_model(pointer=True)), repetitive(RAGGED)
     plain = generate([model], tokens, **options)
     with cuda_graphs(model):
