@@ -71,7 +71,7 @@ def a_sample(rows=3, length=6, seed=1):
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_equals_explicit_distributions(tiny_model, exact_softmax, options):
+def test_equals_explicit_distributions(tiny_model, exact_softmax, options):  # noqa: F811
     """The mixture and the gradient of every parameter, against loops over tokens."""
     model, sample = gated(tiny_model(pointer=True, **options)), a_sample()
     logits, extra = model(**sample["net_input"])
@@ -146,7 +146,7 @@ def test_scorers_learn_from_what_was_copied(tiny_model):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("options", [{}, {"pointer": True}, {"pointer": True, "share_all_embeddings": False}], ids=str)
-def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatch, options, smoothing):
+def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatch, options, smoothing):  # noqa: F811
     monkeypatch.setattr(projected_softmax, "CHUNK_LOGITS", 100)
     model, task, sample = tiny_model(**options), Namespace(target_dictionary=make_dictionary(40)), a_sample()
     stock = CrossEntropyCriterion(task, False)
@@ -167,7 +167,7 @@ def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatc
 
 @pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, options, lengths):
+def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, options, lengths):  # noqa: F811
     model, tokens = gated(confident_model(pointer=True)), repetitive(lengths)
     ours = generate([model], tokens, **options)
     with plain_generation(model):
@@ -175,7 +175,7 @@ def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, o
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_every_model_generates_what_teacher_forcing_scores(confident_model, exact_softmax, options):
+def test_every_model_generates_what_teacher_forcing_scores(confident_model, exact_softmax, options):  # noqa: F811
     model, tokens = gated(confident_model(pointer=True, **options)), repetitive(RAGGED)
     for document, hypotheses in zip(tokens, generate([model], tokens, beam_size=3)):
         best = hypotheses[0]["tokens"].unsqueeze(0)
@@ -186,7 +186,7 @@ def test_every_model_generates_what_teacher_forcing_scores(confident_model, exac
         torch.testing.assert_close(hypotheses[0]["positional_scores"], scores, rtol=0, atol=ROUNDING)
 
 
-def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):
+def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):  # noqa: F811
     models = [gated(confident_model(pointer=True)), confident_model(seed=3, pooling_schedule="2:7", decoder_layers=1)]
     tokens = repetitive(RAGGED)
     ours = generate(models, tokens, beam_size=3)
@@ -195,7 +195,7 @@ def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):
 
 
 @pytest.mark.parametrize("options", [OPTIONS["beam 2"], OPTIONS["minimum"]], ids=["beam 2", "minimum"])
-def test_recorded_steps(confident_model, exact_softmax, replay, options):
+def test_recorded_steps(confident_model, exact_softmax, replay, options):  # noqa: F811
     model, tokens = gated(confident_model(pointer=True)), repetitive(RAGGED)
     plain = generate([model], tokens, **options)
     with cuda_graphs(model):
@@ -207,3 +207,44 @@ def test_another_alignment_is_refused(tiny_model):
     model, sample = tiny_model(pointer=True), a_sample()
     with pytest.raises(PyramidionError, match="alignment_layer 0: this model points with layer 1"):
         model(**sample["net_input"], alignment_layer=0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("criterion", [ChunkedCrossEntropyCriterion, LabelSmoothedCrossEntropyCriterion])
+def test_a_batch_is_the_sum_of_its_parts(tiny_model, exact_softmax, criterion, smoothing):
+    """As with --update-freq: losses and gradients of documents alone add up to those of all of them."""
+    model, sample = gated(tiny_model(pointer=True)), a_sample()
+    whole = criterion(Namespace(target_dictionary=make_dictionary(40)), False, smoothing)
+    loss = whole(model, sample)[0]
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    losses = []
+    for row in range(3):
+        length = int(sample["net_input"]["src_tokens"][row].ne(1).sum())
+        inputs = {**sample["net_input"], "src_tokens": sample["net_input"]["src_tokens"][row : row + 1, :length]}
+        inputs["prev_output_tokens"], target = (
+            x[row : row + 1] for x in (inputs["prev_output_tokens"], sample["target"])
+        )
+        losses.append(whole(model, {"net_input": inputs, "target": target, "ntokens": 1})[0])
+    assert sum(losses).item() == pytest.approx(loss.item(), abs=1e-10)
+    for a, b in zip(torch.autograd.grad(sum(losses), list(model.parameters())), expected):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("bias", [[0.0, -40.0, -40.0], [-40.0, 40.0, -40.0], [-40.0, -40.0, 40.0]], ids=str)
+def test_training_in_half_precision_is_finite(tiny_model, dtype, smoothing, bias):
+    """Where gates leave no choice, and a document has nothing to copy; close to the loss in float32."""
+    model, sample = gated(tiny_model(pointer=True)), a_sample()
+    sample["net_input"]["src_tokens"][2, :8] = 3
+    with torch.no_grad():
+        model.decoder.pointer.gate.bias.copy_(torch.tensor(bias))
+    task, losses = Namespace(target_dictionary=make_dictionary(40)), []
+    for criterion in (LabelSmoothedCrossEntropyCriterion, ChunkedCrossEntropyCriterion):
+        for kind in (torch.float32, dtype):
+            model.to(kind).zero_grad()
+            loss = criterion(task, False, smoothing)(model, sample)[0]
+            loss.backward()
+            assert all(p.grad.isfinite().all() for p in model.parameters())
+            losses.append(loss.item())
+    assert losses == pytest.approx([losses[0]] * 4, rel=0.05)
