@@ -8,6 +8,7 @@ import socket
 import pytest
 import torch
 
+from pyramidion_fairseq.checkpoints import load_checkpoint
 from tests import needs
 from tests.forked import Forked, fairseq_command
 from tests.sharded import FAIRSCALE, train
@@ -99,6 +100,36 @@ def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path
         assert double[moment] == pytest.approx(expected, abs=0.002), moment
     assert sharded or 0 < double["valid", 8.0]["rouge2"] < double["valid", 8.0]["rouge1"] < 100
     assert {"pool1_winner", "pool2_spread"} <= set(double["train", 8.0])
+
+
+@pytest.mark.parametrize("criterion", ["label_smoothed_cross_entropy", "chunked_cross_entropy"])
+def test_update_freq_with_a_pointer_is_a_larger_batch(command, tmp_path, criterion):
+    """Four documents at once, or two and two: the same loss, and the same weights after three updates."""
+    write_corpus(tmp_path, words=14, train=[60, 9, 33, 21])
+    args = [tmp_path, *TASK, *TRAIN, "--pointer", "--criterion", criterion, "--label-smoothing", "0.1"]
+    args += ["--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"]
+    args += [
+        "--max-update",
+        "3",
+        "--disable-validation",
+        "--data-buffer-size",
+        "0",
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "0.3",
+    ]
+    logs, models = [], []
+    for size, frequency in ((4, 1), (2, 2), (1, 4)):
+        folder = tmp_path / str(size)
+        sizes = ["--batch-size", size, "--update-freq", frequency, "--save-dir", folder]
+        logs.append(training_log(command("train", *args, *sizes).stdout))
+        models.append(load_checkpoint(folder / "checkpoint_last.pt")["model"])
+    assert len(logs[0]) == 3 and "decoder.pointer.gate.weight" in models[0]
+    for log, model in zip(logs[1:], models[1:]):
+        assert log == pytest.approx(logs[0], abs=0.002)
+        for name, tensor in models[0].items():
+            torch.testing.assert_close(model[name], tensor, rtol=0, atol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"attention": "lsg"}], ids=str)

@@ -219,7 +219,8 @@ def mix_log_probabilities(written: Tensor, write: Tensor, copied: Tensor, copy: 
         copy: log of the gate of copying.
 
     Returns:
-        As ``written``. Finite also where nothing is copied: the smallest number of the dtype is added to ``copied``.
+        As ``written``. Finite also where nothing is copied, and so is its gradient: a number far below the dtype's
+        rounding is added to ``copied`` (4e-29 in float32).
     """
-    tiny = torch.finfo(copied.dtype).tiny
+    tiny = torch.finfo(copied.dtype).tiny ** 0.75
     return torch.logaddexp(written + write, (copied + tiny).log() + copy)

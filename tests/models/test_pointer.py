@@ -252,3 +252,44 @@ def test_another_alignment_is_refused(tiny_model):
     model, sample = tiny_model(pointer=True), a_sample()
     with pytest.raises(PyramidionError, match="alignment_layer 0: this model points with layer 1"):
         model(**sample["net_input"], alignment_layer=0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("criterion", [ChunkedCrossEntropyCriterion, LabelSmoothedCrossEntropyCriterion])
+def test_a_batch_is_the_sum_of_its_parts(tiny_model, exact_softmax, criterion, smoothing):
+    """As with --update-freq: losses and gradients of documents alone add up to those of all of them."""
+    model, sample = gated(tiny_model(pointer=True)), a_sample()
+    whole = criterion(Namespace(target_dictionary=make_dictionary(40)), False, smoothing)
+    loss = whole(model, sample)[0]
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    losses = []
+    for row in range(3):
+        length = int(sample["net_input"]["src_tokens"][row].ne(1).sum())
+        inputs = {**sample["net_input"], "src_tokens": sample["net_input"]["src_tokens"][row : row + 1, :length]}
+        inputs["prev_output_tokens"], target = (
+            x[row : row + 1] for x in (inputs["prev_output_tokens"], sample["target"])
+        )
+        losses.append(whole(model, {"net_input": inputs, "target": target, "ntokens": 1})[0])
+    assert sum(losses).item() == pytest.approx(loss.item(), abs=1e-10)
+    for a, b in zip(torch.autograd.grad(sum(losses), list(model.parameters())), expected):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("bias", [[0.0, -40.0, -40.0], [-40.0, 40.0, -40.0], [-40.0, -40.0, 40.0]], ids=str)
+def test_training_in_half_precision_is_finite(tiny_model, dtype, smoothing, bias):
+    """Where gates leave no choice, and a document has nothing to copy; close to the loss in float32."""
+    model, sample = gated(tiny_model(pointer=True)), a_sample()
+    sample["net_input"]["src_tokens"][2, :8] = 3
+    with torch.no_grad():
+        model.decoder.pointer.gate.bias.copy_(torch.tensor(bias))
+    task, losses = Namespace(target_dictionary=make_dictionary(40)), []
+    for criterion in (LabelSmoothedCrossEntropyCriterion, ChunkedCrossEntropyCriterion):
+        for kind in (torch.float32, dtype):
+            model.to(kind).zero_grad()
+            loss = criterion(task, False, smoothing)(model, sample)[0]
+            loss.backward()
+            assert all(p.grad.isfinite().all() for p in model.parameters())
+            losses.append(loss.item())
+    assert losses == pytest.approx([losses[0]] * 4, rel=0.05)
