@@ -64,7 +64,8 @@ def extensions():
     """The compiled part of pooling; nothing where torch is not there to compile it for."""
     if CppExtension is None:
         return []
-    sources, name = ["pyramidion_fairseq/functional/csrc/native.cpp"], "pyramidion_fairseq.functional.topk._native"
+    sources = [f"pyramidion_fairseq/functional/csrc/{name}.cpp" for name in ("bindings", "tournament", "partition")]
+    name = "pyramidion_fairseq.functional.topk._native"
     threads = [] if sys.platform == "darwin" else ["-fopenmp"]
     # Products are rounded before they are added wherever a number stands: else results depended on where memory lies.
     flags = ["-O3", "-ffp-contract=off", "-g0", f'-DBUILT_FOR="{torch.__version__}"', *threads]

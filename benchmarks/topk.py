@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyramidion_fairseq.functional import gumbel_topk, hard_topk, iterative_topk, sinkhorn_topk
 from pyramidion_fairseq.functional import successive_halving_topk as ours
 from pyramidion_fairseq.functional.reference import topk as reference
-from pyramidion_fairseq.functional.topk import tournament
+from pyramidion_fairseq.functional.topk.tournament import tournament
+from pyramidion_fairseq.functional.topk.tournament_torch import tournament_torch
 
 PARTS = ["rows", "time", "nccs"]
 HEADERS = ["what", "against", "ratio", "required", "reached"]
@@ -129,8 +130,8 @@ def gpu_variants(device: str) -> dict[str, Callable[[], Any]]:
     variants = {"floor, forward": read, "floor, forward + backward": lambda: (read(), copy())}
     calls = {f"ours{{}}, {what}": call for what, call in passes(ours, *tensors).items()}
     scores, k = tensors[1].detach(), GPU_SHAPE[-1]
-    calls["tournament{}"] = lambda: tournament.tournament(scores, None, k, 20.0, True, True)
-    calls["tournament in operations of torch{}"] = lambda: tournament._play(
+    calls["tournament{}"] = lambda: tournament(scores, None, k, 20.0, True, True)
+    calls["tournament in operations of torch{}"] = lambda: tournament_torch(
         scores, None, scores.size(1), k, 20.0, True, True
     )
     for name, call in calls.items():

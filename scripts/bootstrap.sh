@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 lock=requirements/lock.txt
 stamp=.venv/.bootstrapped
-wanted="$(cat "$lock" scripts/bootstrap.sh setup.py pyramidion_fairseq/functional/csrc/native.cpp | sha256sum | cut -d' ' -f1)-${WITH_EXTENSIONS:-0}-$PWD"
+wanted="$(cat "$lock" scripts/bootstrap.sh setup.py pyramidion_fairseq/functional/csrc/* | sha256sum | cut -d' ' -f1)-${WITH_EXTENSIONS:-0}-$PWD"
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
 die() { echo "bootstrap: $*" >&2; exit 1; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from importlib.util import find_spec
+from types import ModuleType
 
 from torch import Tensor
 
@@ -20,12 +21,12 @@ class Kernels:
         self.name = f"{__package__}.{name}"
         self.exist = _is_there("triton") and _is_there(self.name)
 
-    def take(self, first: Tensor, *others: Tensor | None) -> bool:
-        """Whether there are kernels, and all tensors lie on one GPU."""
+    def supports(self, first: Tensor, *others: Tensor | None) -> bool:
+        """Return whether there are kernels, and all tensors lie on one GPU."""
         return self.exist and first.is_cuda and all(x is None or x.device == first.device for x in others)
 
-    def __call__(self):
-        """The module."""
+    def __call__(self) -> ModuleType:
+        """Import and return the module."""
         return importlib.import_module(self.name)
 
 

@@ -1,4 +1,4 @@
-"""The functions of native.cpp, where they were compiled: setup.py does so when the package is installed.
+"""The functions of ``functional/csrc``, where they were compiled: setup.py does so when the package is installed.
 
 Without them a CPU takes operations of torch, which are their reference.
 """

@@ -1,7 +1,7 @@
 """Weighted sums over the parts of a partition: what every pooling does to representations, in one read of them.
 
 Two custom operators, so that ``torch.compile`` takes them as they are, without looking inside. On CUDA they are the
-Triton kernels of ``partition_triton``, on a CPU they are compiled (csrc/native.cpp); in float64 on CUDA, elsewhere,
+Triton kernels of ``partition_triton``, on a CPU they are compiled (``csrc``); in float64 on CUDA, elsewhere,
 and where nothing is compiled, they are operations of torch.
 """
 
@@ -164,4 +164,4 @@ def _as_summed(weights: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def _on_gpu(*tensors: Tensor) -> bool:
-    return _kernels.take(*tensors) and all(x.dtype != torch.float64 for x in tensors)
+    return _kernels.supports(*tensors) and all(x.dtype != torch.float64 for x in tensors)

@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from pyramidion_fairseq.functional.topk import partition_triton, tournament_triton
+from pyramidion_fairseq.functional.topk import partition_triton, tournament_triton, tournament_triton_gradient
 
 #: Documents, n, k: several rounds in several chunks; numbers that are no powers of two; those that Triton takes for
 #: constants, as 1.
@@ -55,13 +55,13 @@ def compile_only(architecture: int, launched: list) -> None:
 
 def launch(batch: int, length: int, k: int, base: float, dtype: torch.dtype, padded: bool) -> None:
     """Forward and backward."""
-    places = k << ((length - 1) // k).bit_length()
+    padded_length = k << ((length - 1) // k).bit_length()
     scores, embeddings = torch.rand(batch, length), torch.rand(batch, length, 40).to(dtype)
     mask = torch.zeros(batch, length, dtype=torch.bool) if padded else None
-    _, slots, weights, members, filled = tournament_triton.tournament(scores, mask, places, k, base, not padded)
+    _, slots, weights, members, filled = tournament_triton.tournament(scores, mask, padded_length, k, base, not padded)
     out = partition_triton.partition_sum(embeddings, weights, members, filled if filled.size(0) else None)
     partition_triton.partition_sum_backward(out, embeddings, weights, slots, True, True)
-    tournament_triton.tournament_backward(torch.rand(batch, k), weights, scores, members, filled, base)
+    tournament_triton_gradient.tournament_backward(torch.rand(batch, k), weights, scores, members, filled, base)
 
 
 def spilled(kernel) -> int:

@@ -7,25 +7,24 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pyramidion_fairseq.functional.topk import native, partition
-from pyramidion_fairseq.functional.topk import tournament as module
-from pyramidion_fairseq.functional.topk.tournament import Played, tournament
+from pyramidion_fairseq.functional.topk import native, partition, tournament_ops
+from pyramidion_fairseq.functional.topk.tournament import TournamentResult, tournament
 from tests import needs
 from tests.functional.topk.partition_cases import SHAPES, case
 from tests.functional.topk.test_successive_halving import random_case
-from tests.functional.topk.tournament_cases import assert_same, play
+from tests.functional.topk.tournament_cases import assert_same, hold
 
 NAME = "pyramidion_fairseq.functional.topk._native"
 compiled = pytest.mark.skipif(native.functions() is None, reason=needs.A_COMPILER)
 
 
 def both(monkeypatch, scores, *arguments):
-    """(Played, gradient of the scores), compiled and in operations of torch."""
+    """(TournamentResult, gradient of the scores), compiled and in operations of torch."""
     results = []
     for functions in (native.functions(), None):
         with monkeypatch.context() as patch:
             patch.setattr(native, "_FUNCTIONS", functions)
-            results.append(play(scores, *arguments))
+            results.append(hold(scores, *arguments))
     return results
 
 
@@ -172,9 +171,9 @@ def test_a_garbled_record_is_an_error_or_only_other_numbers(dtype):
 @pytest.mark.parametrize("places, k", [(32, 0), (33, 4), (16, 4), (2**40, 4), (-32, 4)])
 def test_tournaments_that_cannot_be_played_are_an_error(places, k):
     functions, scores = native.functions(), torch.rand(2, 32)
-    with pytest.raises(RuntimeError, match="cannot play a tournament of 32 tokens"):
+    with pytest.raises(RuntimeError, match="cannot hold a tournament of 32 tokens"):
         functions.tournament(scores, None, places, k, 20.0, True, True)
-    with pytest.raises(RuntimeError, match="cannot play a tournament of 32 tokens"):
+    with pytest.raises(RuntimeError, match="cannot hold a tournament of 32 tokens"):
         functions.tournament_backward(
             torch.rand(2, k), scores, None, torch.zeros(2, 8, dtype=torch.uint8), places, 20.0
         )
@@ -187,12 +186,12 @@ def test_tournaments_that_cannot_be_played_are_an_error(places, k):
 def test_opcheck(length, k, base, padded, dtype):
     scores = torch.rand(2, length, dtype=dtype, requires_grad=True)
     mask = torch.arange(length) >= torch.tensor([[length], [9]]) if padded else None
-    torch.library.opcheck(module._play_on_cpu, (scores, mask, 32, k, base, True, True))
-    *_, record = module._play_on_cpu(scores.detach(), mask, 32, k, base, True, True)
+    torch.library.opcheck(tournament_ops.tournament_cpu, (scores, mask, 32, k, base, True, True))
+    *_, record = tournament_ops.tournament_cpu(scores.detach(), mask, 32, k, base, True, True)
     gradients = torch.rand(2, k, dtype=dtype), torch.rand(2, length, dtype=dtype)
-    torch.library.opcheck(module._play_on_cpu_backward, (*gradients, mask, record, 32, base))
+    torch.library.opcheck(tournament_ops.tournament_cpu_backward, (*gradients, mask, record, 32, base))
     apart = [x.t().contiguous().t() for x in gradients]
-    torch.library.opcheck(module._play_on_cpu_backward, (*apart, mask, record, 32, base))
+    torch.library.opcheck(tournament_ops.tournament_cpu_backward, (*apart, mask, record, 32, base))
 
 
 @compiled
@@ -268,4 +267,4 @@ def test_never_compiled(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, NAME, None)  # as if there were no such file
     assert native._compiled() is None and not caplog.text
     monkeypatch.setattr(native, "_FUNCTIONS", None)
-    assert isinstance(tournament(torch.rand(2, 8), None, 2, 20.0, True, True), Played)
+    assert isinstance(tournament(torch.rand(2, 8), None, 2, 20.0, True, True), TournamentResult)

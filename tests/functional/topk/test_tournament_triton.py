@@ -10,16 +10,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.functional import successive_halving_topk
-from pyramidion_fairseq.functional.topk import native
-from pyramidion_fairseq.functional.topk import tournament as module
+from pyramidion_fairseq.functional.topk import native, tournament_ops
 from pyramidion_fairseq.functional.topk.gpu import Kernels
-from pyramidion_fairseq.functional.topk.tournament import Played, tournament
+from pyramidion_fairseq.functional.topk.tournament import TournamentResult, tournament
+from pyramidion_fairseq.functional.topk.tournament_torch import tournament_torch
 from tests import needs
 from tests.functional.topk.test_successive_halving import outputs_and_gradients, random_case
-from tests.functional.topk.tournament_cases import assert_same, play
+from tests.functional.topk.tournament_cases import assert_same, hold
 
 triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
 kernels = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_triton")
+gradient = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_triton_gradient")
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:Runtim
 def taken(monkeypatch):
     """Kernels are taken wherever tensors lie: in the interpreter, those of the tests lie on the CPU."""
     monkeypatch.setattr(native, "_FUNCTIONS", None)
-    monkeypatch.setattr(Kernels, "take", lambda self, *tensors: self is module._kernels)
+    monkeypatch.setattr(Kernels, "supports", lambda self, *tensors: self is tournament_ops.kernels)
 
 
 @pytest.fixture
@@ -40,15 +41,15 @@ def small_chunks(monkeypatch):
 
 
 def both(scores, mask, k, base, preserve_order):
-    """(Played, gradient of the scores): of the kernels, and of torch's operations."""
+    """(TournamentResult, gradient of the scores): of the kernels, and of torch's operations."""
     scores = scores.detach().to(DEVICE).requires_grad_()
     mask = None if mask is None else mask.to(DEVICE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "_FUNCTIONS", None)
         results = []
-        for take in (lambda self, *tensors: True, lambda self, *tensors: False):
-            patch.setattr(Kernels, "take", take)
-            results.append(play(scores, mask, k, base, True, preserve_order))
+        for supports in (lambda self, *tensors: True, lambda self, *tensors: False):
+            patch.setattr(Kernels, "supports", supports)
+            results.append(hold(scores, mask, k, base, True, preserve_order))
     return results
 
 
@@ -115,12 +116,12 @@ def test_every_slot_has_a_tree_of_its_own():
     for batch, length, k, base in ((3, 2000, 999, 20.0), (1, 3000, 1, None)):
         padding = torch.rand(batch, length, generator=generator) < 0.1
         scores = torch.rand(batch, length, generator=generator).double().requires_grad_()
-        places = k << ((length - 1) // k).bit_length()
-        plain = module._play(scores, padding, places, k, base, True, True)
+        padded_length = k << ((length - 1) // k).bit_length()
+        plain = tournament_torch(scores, padding, padded_length, k, base, True, True)
         grads = [torch.randn(batch, size, generator=generator) for size in (k, length)]
         exact = torch.autograd.grad([plain.slot_scores, plain.weights], scores, [x.double() for x in grads])[0]
         inputs = (x.detach().to(DEVICE) for x in (*grads, scores.float(), plain.members, plain.filled))
-        ours = kernels.tournament_backward(*inputs, base or 0.0)
+        ours = gradient.tournament_backward(*inputs, base or 0.0)
         torch.testing.assert_close(ours.cpu().double(), exact, rtol=1e-4, atol=2e-4 if base else 1e-6)
 
 
@@ -146,10 +147,10 @@ def test_the_whole_operator(padding, taken, small_chunks):
 @pytest.mark.parametrize("length, padding", [(32, None), (30, None), (32, "right")])
 def test_opcheck(length, padding, small_chunks):
     _, scores, mask = random_case(2, length, 1, seed=0, padding=padding, dtype=torch.float32)
-    torch.library.opcheck(module._play_on_gpu, (scores, mask, 32, 8, 20.0, True))
-    *_, members, filled = module._play_on_gpu(scores.detach(), mask, 32, 8, 20.0, True)
+    torch.library.opcheck(tournament_ops.tournament_gpu, (scores, mask, 32, 8, 20.0, True))
+    *_, members, filled = tournament_ops.tournament_gpu(scores.detach(), mask, 32, 8, 20.0, True)
     arguments = (torch.randn(2, 8), torch.randn(2, length), scores.detach(), members, filled, 20.0)
-    torch.library.opcheck(module._play_on_gpu_backward, arguments)
+    torch.library.opcheck(tournament_ops.tournament_gpu_backward, arguments)
 
 
 def test_any_layout_and_no_documents(small_chunks):
@@ -159,18 +160,18 @@ def test_any_layout_and_no_documents(small_chunks):
     relaid = kernels.tournament(scores.t().contiguous().t(), mask.t().contiguous().t(), 24, 3, 20.0, True)
     assert all(torch.equal(a, b) for a, b in zip(expected, relaid))
     grads = torch.randn(3, 3, device=DEVICE), torch.randn(3, 20, device=DEVICE)
-    of_scores = kernels.tournament_backward(*grads, scores, *expected[3:], 20.0)
+    of_scores = gradient.tournament_backward(*grads, scores, *expected[3:], 20.0)
     turned = [x.t().contiguous().t() for x in (*grads, scores)]
-    assert torch.equal(of_scores, kernels.tournament_backward(*turned, *expected[3:], 20.0))
+    assert torch.equal(of_scores, gradient.tournament_backward(*turned, *expected[3:], 20.0))
     none = kernels.tournament(scores[:0], mask[:0], 24, 3, 20.0, True)
     assert [tuple(x.shape) for x in none] == [(0, 3), (0, 20), (0, 20), (0, 3, 8), (0, 3, 8)]
-    assert kernels.tournament_backward(*(x[:0] for x in (*grads, scores, *none[3:])), 20.0).shape == (0, 20)
+    assert gradient.tournament_backward(*(x[:0] for x in (*grads, scores, *none[3:])), 20.0).shape == (0, 20)
 
 
 def test_two_launches_a_round_and_three(monkeypatch):
     """However many documents: what the host has to start is what a small batch costs."""
     launches = []
-    for name in ("_sort_kernel", "_rank_kernel", "_walk_kernel", "_line_up_kernel", "_seat_kernel"):
+    for name in ("_sort_kernel", "_rank_kernel", "_walk_kernel", "_slot_order_kernel", "_scatter_members_kernel"):
 
         class Counted:
             def __getitem__(self, grid, name=name):
@@ -196,7 +197,7 @@ def test_tensors_on_a_gpu_take_the_kernels():
     with FakeTensorMode(), Record():
         embeddings = torch.empty(16, 8192, 768, device="cuda", dtype=torch.bfloat16)
         pooled = successive_halving_topk(embeddings, torch.empty(16, 8192, device="cuda"), 512)
-    assert taken[-2:] == ["play_on_gpu", "partition_sum"] and len(taken) < 12
+    assert taken[-2:] == ["tournament_gpu", "partition_sum"] and len(taken) < 12
     assert pooled.embeddings.shape == (16, 512, 768) and pooled.embeddings.device.type == "cuda"
     assert pooled.padding_mask is None and pooled.weights.shape == pooled.slots.shape == (16, 8192)
 
@@ -210,8 +211,8 @@ def test_kernels_compile_without_a_gpu(architecture, tmp_path):
     assert done.returncode == 0, done.stderr
     spilled = [line.split() for line in done.stdout.splitlines()]
     assert {name for name, _ in spilled} == {
-        "_sort_kernel", "_rank_kernel", "_walk_kernel", "_line_up_kernel", "_seat_kernel", "_gradient_kernel",
-        "_sum_kernel", "_backward_kernel",
+        "_sort_kernel", "_rank_kernel", "_walk_kernel", "_slot_order_kernel", "_scatter_members_kernel",
+        "_gradient_kernel", "_sum_kernel", "_backward_kernel",
     }  # fmt: skip
     assert all(int(spill) == 0 for _, spill in spilled), spilled
 
@@ -222,6 +223,6 @@ def test_a_gpu_takes_the_kernels(monkeypatch):
     monkeypatch.setattr(kernels, "tournament", lambda *args: calls.append(1) or real(*args))
     scores = torch.rand(4, 8192, device="cuda")
     ours = tournament(scores, None, 512, 20.0, True, True)
-    assert calls and isinstance(ours, Played)
-    plain = module._play(scores.double(), None, 8192, 512, 20.0, True, True)
+    assert calls and isinstance(ours, TournamentResult)
+    plain = tournament_torch(scores.double(), None, 8192, 512, 20.0, True, True)
     assert (ours.slots == plain.slots).float().mean() > 0.99

@@ -1,23 +1,23 @@
-"""What the tests of every way to play a tournament share."""
+"""What the tests of every way to hold a tournament share."""
 
 import torch
 
 from pyramidion_fairseq.functional.topk.tournament import tournament
 
 
-def play(scores, *arguments):
-    """(Played, gradient of the scores) under random gradients of the slots' scores and the weights."""
-    played = tournament(scores, *arguments)
+def hold(scores, *arguments):
+    """(TournamentResult, gradient of the scores) under random gradients of the slots' scores and the weights."""
+    result = tournament(scores, *arguments)
     generator = torch.Generator().manual_seed(1)
     loss = sum(
         (x * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)).sum()
-        for x in (played.slot_scores, played.weights)
+        for x in (result.slot_scores, result.weights)
     )
-    return played, torch.autograd.grad(loss, scores)[0]
+    return result, torch.autograd.grad(loss, scores)[0]
 
 
 def assert_same(results, **tolerance):
-    """Of two ways to play: the same tokens in the same slots, and numbers within a tolerance."""
+    """Of two ways to compute: the same tokens in the same slots, and numbers within a tolerance."""
     (ours, gradient), (plain, expected) = results
     for name in ("slots", "members", "filled"):
         a, b = getattr(ours, name), getattr(plain, name)

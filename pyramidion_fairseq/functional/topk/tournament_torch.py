@@ -1,0 +1,190 @@
+"""The tournament of successive halving in operations of torch: the reference of the compiled code and the kernels.
+
+It has two parts. The pairing, which has no gradient, decides who meets whom in every round; the merging, which has
+one, computes what comes of it.
+
+A bracket is (B, g, k): each of the k slots has g candidates. In the first round, candidate j of the first half meets
+candidate j of the second half, and what comes of the pair takes the first one's place; so on with the halves of the
+first half. A round of merging is then one operation on two halves, without an index.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class TournamentResult(NamedTuple):
+    """What a tournament of (B, n) scores for k slots gives."""
+
+    slot_scores: Tensor
+    """(B, k)."""
+    slots: Tensor
+    """(B, n) int64, the slot that every token went to; 0 for padding."""
+    weights: Tensor
+    """(B, n) the weight of every token in its slot; 0 for padding."""
+    members: Tensor
+    """(B, k, g) int64, the tokens of every slot, its winner first."""
+    filled: Tensor | None
+    """(B, k, g) bool, False where ``members`` is only a placeholder; None where it nowhere is."""
+
+
+def tournament_torch(
+    scores: Tensor,
+    padding_mask: Tensor | None,
+    padded_length: int,
+    k: int,
+    base: float | None,
+    sort: bool,
+    preserve_order: bool,
+) -> TournamentResult:
+    """Hold the tournament of :func:`~.tournament.tournament`, whose arguments these are, in operations of torch.
+
+    Args:
+        padded_length: k * 2^rounds, at least n; what is beyond n are byes.
+    """
+    length = scores.size(1)
+    keys, may_be_empty = scores.detach(), padding_mask is not None or padded_length != length
+    if padding_mask is not None:
+        scores, keys = scores.masked_fill(padding_mask, 0), keys.masked_fill(padding_mask, -math.inf)
+    if padded_length != length:
+        scores, keys = (
+            F.pad(scores, (0, padded_length - length)),
+            F.pad(keys, (0, padded_length - length), value=-math.inf),
+        )
+    orders = pairing_orders(keys, k, base, sort, may_be_empty)
+    numbers = torch.arange(k, device=keys.device).expand(len(keys), k)
+    members = bracket_members(orders, _slot_order(orders, numbers, keys, padding_mask is not None, preserve_order))
+    flat = members.flatten(1)
+    filled = ~keys.gather(1, flat).view_as(members).isneginf() if may_be_empty else None
+    slot_scores, shares = merge_bracket(scores.gather(1, flat).view_as(members), filled, base)
+
+    slots = numbers.unsqueeze(1).expand_as(members).flatten(1)
+    slots = torch.empty_like(flat).scatter(1, flat, slots)[:, :length]
+    weights = torch.empty_like(scores).scatter(1, flat, shares.flatten(1))[:, :length]
+    if padding_mask is not None:
+        slots, weights = slots.masked_fill(padding_mask, 0), weights.masked_fill(padding_mask, 0)
+    members = members.transpose(1, 2)
+    if filled is not None:
+        # A bye or a padded member points to its slot's winner, with weight 0, and those of an empty slot to the first
+        # slot's: padding is not even read.
+        filled = filled.transpose(1, 2)
+        stand_ins = torch.where(filled[:, :, :1], members[:, :, :1], members[:, :1, :1])
+        members = torch.where(filled, members, stand_ins).clamp(max=length - 1)
+    return TournamentResult(slot_scores, slots, weights, members, filled)
+
+
+@torch.no_grad()
+def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_be_empty: bool) -> list[Tensor | None]:
+    """Return the order of the candidates in each round: of m of them, number i meets number m + 1 - i.
+
+    Args:
+        scores: (B, m), m = k * 2^rounds; -inf where there is no token, which every candidate beats.
+        k: number of slots.
+        base: of the peaked softmax, or None.
+        sort: False leaves the candidates where they are, empty ones last.
+        may_be_empty: some candidate may be no token.
+
+    Returns:
+        For each round, (B, m) int64, the candidates in order, m half as many as before; None where they stay in the
+        order of the round before.
+    """
+    orders, size = [], scores.size(1)
+    while size > k:
+        half, order = size // 2, None
+        if sort:
+            order = scores.sort(dim=1, descending=True, stable=True).indices
+        elif may_be_empty and not orders:  # once: what is empty is last from then on
+            order = scores.isneginf().long().sort(dim=1, stable=True).indices
+        orders.append(order)
+        if half > k:  # the scores after the last round change nothing here
+            scores = scores if order is None else scores.gather(1, order)
+            (left, right), (strong, weak) = (
+                (x[:, :half], x[:, half:].flip(1)) for x in (scores, strength(scores, base))
+            )
+            scores = torch.lerp(right, left, torch.sigmoid(strong - weak))
+            if may_be_empty:
+                scores = torch.where(right.isneginf(), left, scores)
+        size = half
+    return orders
+
+
+def winners(orders: list[Tensor | None], slots: Tensor) -> Tensor:
+    """Return the winner of each slot: (B, k) slots by their number in the last round -> (B, k) candidates."""
+    for order in reversed(orders):
+        slots = slots if order is None else order.gather(1, slots)
+    return slots
+
+
+def bracket_members(orders: list[Tensor | None], slots: Tensor) -> Tensor:
+    """Return all candidates of each slot: (B, k) slots by their number in the last round -> (B, g, k) int64."""
+    members, k = slots, slots.size(1)
+    for rounds, order in enumerate(reversed(orders), start=1):
+        members = torch.cat([members, (k << rounds) - 1 - members], dim=1)
+        members = members if order is None else order.gather(1, members)
+    return members.unflatten(1, (1 << len(orders), k))
+
+
+def merge_bracket(scores: Tensor, filled: Tensor | None, base: float | None) -> tuple[Tensor, Tensor]:
+    """Merge each bracket's scores from its candidates to its slot, and return their weights in it.
+
+    Differentiable in the scores.
+
+    Args:
+        scores: (B, g, k) finite, of the candidates in a bracket.
+        filled: (B, g, k) bool, False where there is no token, which nothing goes to; None where all are.
+        base: of the peaked softmax, or None.
+
+    Returns:
+        (B, k) scores of the slots; (B, g, k) the weight of each candidate in its slot.
+    """
+    weights = []
+    while scores.size(1) > 1:
+        half = scores.size(1) // 2
+        (left, right), (strong, weak) = (x.unflatten(1, (2, half)).unbind(1) for x in (scores, strength(scores, base)))
+        weight = torch.sigmoid(strong - weak)  # == softmax over the pair, first weight
+        if filled is not None:  # a node is empty where its winner is
+            weight = weight.masked_fill(~filled[:, half : 2 * half], 1)
+        scores = torch.lerp(right, left, weight)
+        weights.append(weight)
+    shares = weights.pop()
+    shares = torch.cat([shares, 1 - shares], dim=1)
+    for weight in reversed(weights):
+        of_left = shares * weight
+        shares = torch.cat([of_left, shares - of_left], dim=1)
+    return scores.squeeze(1), shares
+
+
+def strength(scores: Tensor, base: float | None) -> Tensor:
+    """Return what the softmax over a pair is taken of: base**score, or the scores (Eq. 6) where base is None."""
+    if base is None:
+        return scores
+    return (scores.clamp(max=highest_score(base, scores.dtype)) * math.log(base)).exp()
+
+
+def highest_score(base: float, dtype: torch.dtype) -> float:
+    """Return the score from which on base**score would overflow, and inf - inf be NaN; scores lie in [0, 1]."""
+    return math.log(torch.finfo(dtype).max) / math.log(base) - 1
+
+
+def _slot_order(
+    orders: list[Tensor | None], numbers: Tensor, keys: Tensor, padding: bool, preserve_order: bool
+) -> Tensor:
+    """Return the slots, by their number in the last round, in the order of the output, empty ones last: (B, k).
+
+    Documents with at most k tokens lost nothing and keep their own order, whatever is asked.
+    """
+    if not padding and not preserve_order:  # more than k tokens, so that no slot is empty
+        return numbers
+    positions = winners(orders, numbers)
+    if not padding:
+        return positions.argsort(dim=1)
+    positions = positions.masked_fill(keys.gather(1, positions).isneginf(), keys.size(1))
+    if not preserve_order:
+        tokens = keys.size(1) - keys.isneginf().sum(dim=1, keepdim=True)
+        positions = torch.where(tokens <= numbers.size(1), positions, numbers)
+    return positions.argsort(dim=1, stable=True)
