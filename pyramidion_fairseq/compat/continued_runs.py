@@ -13,11 +13,13 @@ import logging
 import sys
 from typing import Any, Iterator, Mapping
 
+import torch
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from .. import vocabularies
+from ..errors import PyramidionError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ PATIENCE = "patience"
 METRIC = "best_metric"
 #: In ``extra_state``: how often ``--lr-scheduler reduce_lr_on_plateau`` has seen nothing better.
 PLATEAU = "plateau"
+_USELESS = "has a record of its run that cannot be used: take another checkpoint, or --finetune-from-model"
 #: Modules that have fairseq's training loop: as it is installed, run as a file, and in processes spawned by that.
 _TRAINING = ("fairseq_cli.train", "__main__", "__mp_main__")
 
@@ -89,11 +92,18 @@ def _trainer_loader(stock: Any) -> Any:
         """As of fairseq.
 
         Raises:
-            PyramidionError: the checkpoint is of other dictionaries, or of another sentencepiece model, than the data.
+            PyramidionError: the checkpoint is of other dictionaries, or of another sentencepiece model, than the data;
+                or what it says of its run cannot be gone on with.
         """
         ours = _vocabularies(self)
-        extra_state = stock(self, filename, reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters)
+        try:
+            extra_state = stock(self, filename, reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            if isinstance(error, PyramidionError):
+                raise
+            raise PyramidionError(f"{filename} {_USELESS} ({type(error).__name__}: {one_line(error)})") from error
         if extra_state is not None:
+            _check_record(extra_state, filename)
             _check(self, extra_state, filename, ours)
             if not reset_optimizer and not reset_meters:
                 _go_on(self, extra_state)
@@ -101,6 +111,17 @@ def _trainer_loader(stock: Any) -> Any:
 
     load_checkpoint.continues = True
     return load_checkpoint
+
+
+def _check_record(extra_state: Any, filename: str) -> None:
+    """Refuse what fairseq would count on with: places in the data and results that are none."""
+    record = extra_state if isinstance(extra_state, dict) else {"train_iterator": None}
+    place = record.get("train_iterator", {})
+    counts = [place.get(name, 1) for name in ("epoch", "iterations_in_epoch")] if isinstance(place, dict) else [None]
+    results = [record.get(name) or 0 for name in ("best", "val_loss", "previous_training_time")]
+    sound = all(type(count) is int and 0 <= count < 2**31 for count in counts)
+    if not sound or not all(isinstance(result, (int, float, torch.Tensor)) for result in results):
+        raise PyramidionError(f"{filename} {_USELESS} (train_iterator is {place!r:.100})")
 
 
 def _check(trainer: Any, extra_state: Any, filename: str, ours: Mapping[str, Any] | None) -> None:

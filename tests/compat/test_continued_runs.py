@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
+from tests import forked
 from tests.forked import Forked, fairseq_command
 from tests.test_pipeline import TASK, TRAIN, write_corpus
 
@@ -128,3 +129,41 @@ def test_the_same_metric_keeps_the_best(command, data, tmp_path):
     best = load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]
     assert best["train_iterator"]["epoch"] == 2 and best["best"] == before  # that of the first epoch's end
     assert math.isfinite(before) and "was that of" not in done.stdout
+
+
+UNUSABLE = {
+    "a record of text": lambda state: state.update(extra_state="x"),
+    "no record": lambda state: state.update(extra_state=None),
+    "a place that is none": lambda state: state["extra_state"].update(train_iterator=3),
+    "an epoch of text": lambda state: state["extra_state"]["train_iterator"].update(epoch="x"),
+    "an epoch beyond all": lambda state: state["extra_state"]["train_iterator"].update(epoch=10**15),
+    "a place before the first": lambda state: state["extra_state"]["train_iterator"].update(iterations_in_epoch=-5),
+    "a result of text": lambda state: state["extra_state"].update(best="x"),
+    "hours of text": lambda state: state["extra_state"].update(previous_training_time="x"),
+    "meters that are none": lambda state: state["extra_state"].update(
+        metrics={"train": [[1, 2]]},
+        train_iterator={**state["extra_state"]["train_iterator"], "iterations_in_epoch": 1},
+    ),
+    "no history": lambda state: state.update(optimizer_history=[]),
+    "an optimizer without groups": lambda state: state.update(last_optimizer_state={}),
+}
+
+
+@pytest.fixture(scope="module")
+def begun(command, data, tmp_path_factory):
+    """A checkpoint after one epoch."""
+    folder = tmp_path_factory.mktemp("begun")
+    command("train", *arguments(data, folder, "--lr", 0, "--max-epoch", 1))
+    return folder / "checkpoint_last.pt"
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_a_record_that_cannot_be_gone_on_with_is_one_line(data, begun, tmp_path, kind):
+    state = torch.load(begun, weights_only=True)
+    UNUSABLE[kind](state)
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    words = ["fairseq-train", *map(str, arguments(data, tmp_path, "--lr", 0, "--max-epoch", 2))]
+    done = forked.run(fairseq_command("train"), words, "", 60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "checkpoint_last.pt has a record of its run that cannot be used" in last
