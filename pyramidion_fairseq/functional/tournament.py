@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .derivatives import refuse_second_derivative
+from .derivatives import refuse_forward_mode, refuse_second_derivative
 from .gpu import Kernels
 from .native import compiled_for, functions
 
@@ -50,7 +50,11 @@ def tournament(
     Args:
         scores: (B, n) float32 or float64, n > k.
         padding_mask: (B, n) bool, or None.
+
+    Raises:
+        RuntimeError: a second derivative, or one in forward mode, is asked for.
     """
+    refuse_forward_mode(scores)
     length = scores.size(1)
     places = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
     # Of infinite scores the difference would be NaN; of huge ones it would overflow in the gradient.
