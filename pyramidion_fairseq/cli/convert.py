@@ -98,7 +98,7 @@ def _add_generation_options(parser: argparse.ArgumentParser) -> None:
 
     for name, value in GENERATION.items():
         told = f"as of fairseq-generate, the default of generate(): {value}"
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=told)
+        parser.add_argument("--" + name.replace("_", "-"), type=type(value), help=told)
 
 
 def run_published(args: argparse.Namespace) -> None:
@@ -148,7 +148,7 @@ def run_hugging_face(args: argparse.Namespace) -> None:
     """``pyramidion-convert huggingface``."""
     from ..interop.huggingface.export import GENERATION, export
 
-    generation = {name: getattr(args, name) for name in GENERATION}
+    generation = {name: getattr(args, name) for name in GENERATION if getattr(args, name) is not None}
     export(args.input, args.output, generation, args.dictionary, args.bpe)
     logger.info(f"wrote {args.output}: AutoModelForSeq2SeqLM.from_pretrained(..., trust_remote_code=True) loads it")
 

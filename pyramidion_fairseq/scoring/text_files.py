@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -36,7 +37,8 @@ def read_lines(path: str | os.PathLike, blank: int | None = None) -> list[str]:
         blank: lines that the file may have without any text in it, as summaries that are all empty are.
 
     Raises:
-        PyramidionError: there is no such file, it is empty or not UTF-8, or it is fairseq-generate's output.
+        PyramidionError: there is no such file, it is empty or not UTF-8, or it is fairseq-generate's output, or JSON
+            lines.
     """
     try:
         content = Path(path).read_bytes()
@@ -57,7 +59,19 @@ def read_lines(path: str | os.PathLike, blank: int | None = None) -> list[str]:
             ) from None
     if sum(bool(_GENERATE_LOG.match(text)) for text in texts) > len(texts) / 2:
         raise PyramidionError(f"{path} is output of fairseq-generate: make it summaries with pyramidion-summaries")
+    if sum(map(_is_object, texts)) > len(texts) / 2:
+        raise PyramidionError(f"{path} is JSON lines: write one text a line instead (jq -r .FIELD)")
     return texts
+
+
+def _is_object(text: str) -> bool:
+    """Return whether a line is a JSON object."""
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def write_lines(path: str | os.PathLike, texts: Iterable[str]) -> None:

@@ -24,8 +24,8 @@ _SAMPLE = 1 << 16
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BINARY = (b"%PDF", b"PK\x03\x04", b"PAR1", b"ARROW1")
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-# An array of objects or of strings; text begins with "[1]", "[CLS]" or "[[File:".
-_ARRAY = re.compile(r'\s*\[\s*(?:[{"]|\]\s*$)')
+# An array of objects, of strings or of such arrays; text begins with "[1]", "[CLS]" or "[[File:".
+_ARRAY = re.compile(r'\s*(?:\[\s*)+(?:[{"]|\]\s*$)')
 _COLUMN = re.compile(r"[^\W\d][\w.-]{0,39}")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b")) + b"\x7f"
 
@@ -93,10 +93,10 @@ def starts_as_array(text: str) -> bool:
 
 def starts_as_table(text: str, field: str | None = None) -> bool:
     """Whether the first line of a text is the header of a table, with ``field`` or a usual name of it among others."""
-    header = text.split("\n", 1)[0]
-    wanted = {field} if field else set(TEXT_FIELDS)
+    header = text.lstrip().split("\n", 1)[0]
+    wanted = {name.casefold() for name in ([field] if field else TEXT_FIELDS)}
     for delimiter in ",;\t":
-        columns = [column.strip().strip('"') for column in header.split(delimiter)]
+        columns = [column.strip().strip('"').casefold() for column in header.split(delimiter)]
         if len(columns) > 1 and wanted & set(columns) and all(map(_COLUMN.fullmatch, columns)):
             return True
     return False

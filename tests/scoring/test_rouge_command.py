@@ -36,6 +36,7 @@ def files(tmp_path, monkeypatch):
         "longer.txt": [*HYPOTHESES, "one more"],
         "gaps.txt": ["", "a dog"],
         "generate.log": ["S-0\ta", "T-0\tb", "H-0\t-1\tc", "D-0\t-1\tc", "P-0\t-1"],
+        "test.jsonl": ['{"summary": "the cat sat"}', '{"summary": "a dog barked"}'],
     }
     for name, lines in contents.items():
         (tmp_path / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -198,6 +199,8 @@ def test_copies_are_pointed_out(files, caplog):
         (["test.target", "empty.txt"], "empty.txt is empty"),
         (["test.target", "latin1.txt"], "latin1.txt, line 2: not UTF-8"),
         (["test.target", "generate.log"], "make it summaries with pyramidion-summaries"),
+        (["test.jsonl", "summaries.txt"], "test.jsonl is JSON lines: write one text a line instead"),
+        (["test.target", "summaries.txt", "--more", "test.jsonl"], "test.jsonl is JSON lines"),
         (["test.target", "summaries.txt", "--against", "summaries.txt"], "--against is the same file"),
         (["test.target", "summaries.txt", "--lead-words", "3"], "needs --lead"),
         (["test.target", "summaries.txt", "--lead", "longer.txt"], "longer.txt has 3"),

@@ -85,7 +85,15 @@ ARRAY = json.dumps([{"article": "first"}, {"article": "second"}], indent=1).enco
 @pytest.mark.parametrize("kind", ["auto", "jsonl"])
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize(
-    "content", [ARRAY, b"\xef\xbb\xbf\n " + ARRAY, b'["one", "two"]', b"[]", gzip.compress(ARRAY, mtime=0)]
+    "content",
+    [
+        ARRAY,
+        b"\xef\xbb\xbf\n " + ARRAY,
+        b'["one", "two"]',
+        b"[]",
+        b'[["a", "b"], ["c", "d"]]',
+        gzip.compress(ARRAY, mtime=0),
+    ],
 )
 def test_json_arrays_are_no_lines_of_text(read, content, kind, whole):
     with pytest.raises(PyramidionError, match=r"input is one JSON array: write one object a line .*jq -c '\.\[\]'"):
@@ -100,6 +108,9 @@ def test_json_arrays_are_no_lines_of_text(read, content, kind, whole):
         ("input", b'"id", "article"\r\n1,"two\nlines"\r\n', None),
         ("input", b"text\tid\na\t1\n", None),
         ("input", b"body;tldr\na;b\n", "body"),
+        ("input", b"Document,Summary\na b,c\n", None),
+        ("input", b"Body;tldr\na;b\n", "body"),
+        ("input", b"\n\ndocument,summary\na b,c\n", None),
         ("all.CSV", b"first document, with a comma\n", None),
         ("all.tsv.gz", gzip.compress(b"a\tb\n", mtime=0), None),
     ],

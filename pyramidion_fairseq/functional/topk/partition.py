@@ -12,7 +12,7 @@ import re
 import torch
 from torch import Tensor
 
-from .derivatives import refuse_second_derivative
+from .derivatives import refuse_forward_mode, refuse_second_derivative
 from .gpu import Kernels
 from .native import compiled_for, functions
 
@@ -40,7 +40,11 @@ def partition_sum(
 
     Returns:
         (B, k, d) in the dtype of ``embeddings``.
+
+    Raises:
+        RuntimeError: a second derivative, or one in forward mode, is asked for.
     """
+    refuse_forward_mode(embeddings, weights)
     return _partition_sum(embeddings, weights, slots, members, filled)
 
 

@@ -74,7 +74,8 @@ def successive_halving_topk(
 
     Raises:
         ValueError: shapes do not fit, k is below 1, or base is not above 1 or not finite.
-        RuntimeError: ``torch.jit.trace`` records it; or, in the backward pass, a second derivative is asked for.
+        RuntimeError: ``torch.jit.trace`` records it; a derivative in forward mode is asked for; or, in the backward
+            pass, a second one.
     """
     refuse_tracing()
     check_arguments(embeddings, scores, k, padding_mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
@@ -140,9 +141,11 @@ def write(converted: Converted, source: Source, folder: Path) -> None:
     """Write model.pt, dictionaries, BPE files and conversion.json, what became of every tensor, to a new folder.
 
     Raises:
-        PyramidionError: the folder is there and not empty.
+        PyramidionError: the folder is there and not empty, or fairseq could not read data in it.
         OSError: it cannot be written.
     """
+    if os.pathsep in str(folder):
+        raise PyramidionError(f"{folder} has {os.pathsep!r} in it, which fairseq takes for several folders: rename it")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PyramidionError(f"{folder} exists: remove it, or choose another name")
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from ... import vocabularies
 from ...checkpoints import load_checkpoint
 from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError, reading
-from ...generation import PAPER_GENERATION
+from ...generation import PAPER_GENERATION, check_lengths
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, config_of
 from ..bart import names, vocabulary
@@ -40,7 +40,7 @@ _CLASSES = {
 def export(
     checkpoint: Path,
     folder: Path,
-    generation: Mapping[str, Any] = GENERATION,
+    generation: Mapping[str, Any] | None = None,
     dictionary: Path | None = None,
     bpe: Path | None = None,
 ) -> None:
@@ -49,12 +49,13 @@ def export(
     Args:
         checkpoint: of one of our architectures.
         folder: to write; must not exist or be empty.
-        generation: see :data:`GENERATION`.
+        generation: values for :data:`GENERATION`, as of :func:`choose_generation`.
         dictionary: dict.txt; by default dict.txt or dict.source.txt beside the checkpoint.
         bpe: folder with encoder.json and vocab.bpe; by default the checkpoint's.
 
     Raises:
-        PyramidionError: transformers' BART cannot express the model, or something is missing.
+        PyramidionError: transformers' BART cannot express the model, or something is missing, or lengths contradict
+            each other.
         OSError: something cannot be read or written.
     """
     safetensors = import_safetensors()
@@ -63,6 +64,7 @@ def export(
     with reading(checkpoint, "exported"):
         state = load_checkpoint(checkpoint)
         options = read_options(state)
+        chosen = choose_generation(generation or {}, options["max_target_positions"])
         place = dictionary or _beside(checkpoint)
         symbols = vocabulary.read_dictionary(place)
         remedy = "say with --dictionary where its own is"
@@ -76,14 +78,14 @@ def export(
     for name, text in bundle(options["attention"], options["scorer"], options["pooler"]).items():
         (folder / name).write_text(text, encoding="utf-8")
     _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", make_generation(options, generation))
+    _write_json(folder / "generation_config.json", make_generation(options, chosen))
     if found is None:
         logger.warning("no BPE beside the checkpoint: the directory gets no tokenizer (--bpe)")
         vocabulary.write_dictionary(symbols, folder / "dict.txt")
     else:
         _write_tokenizer(folder, symbols, found, options)
     parameters = sum(tensor.numel() for tensor in weights.values())
-    card = model_card(options, generation, parameters, found is not None)
+    card = model_card(options, chosen, parameters, found is not None)
     (folder / "README.md").write_text(card, encoding="utf-8")
     safetensors.save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
@@ -148,6 +150,26 @@ def make_config(options: dict[str, Any], size: int, dtype: str) -> dict[str, Any
         "torch_dtype": dtype,
         "pyramidion": options,
     }
+
+
+def choose_generation(given: Mapping[str, Any], model_length: int) -> dict[str, Any]:
+    """Return :data:`GENERATION` with the values that are given; a shortest length that is not is lowered to fit.
+
+    Args:
+        given: by the names of :data:`GENERATION`.
+        model_length: tokens that the model writes, ``</s>`` counted.
+
+    Raises:
+        PyramidionError: the shortest summary is above the longest, or there would be none.
+    """
+    chosen = {**GENERATION, **given}
+    longest = min(chosen["max_len_b"], model_length - 1)
+    if longest < 1 or chosen["beam"] < 1:
+        raise PyramidionError(f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}")
+    if "min_len" not in given:
+        chosen["min_len"] = min(chosen["min_len"], longest)
+    check_lengths(Namespace(**chosen), model_length)
+    return chosen
 
 
 def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyramidion_fairseq.functional import successive_halving_topk
+from pyramidion_fairseq.functional import hard_topk, successive_halving_topk
 from pyramidion_fairseq.functional.reference import topk as reference
 from pyramidion_fairseq.functional.topk import native, successive_halving
 from tests.conftest import DATA
@@ -295,6 +295,20 @@ def test_second_derivatives_are_refused_in_one_line():
         (first,) = torch.autograd.grad(pooled.embeddings.pow(2).sum(), inputs, create_graph=True)
         with pytest.raises(RuntimeError, match=r"pooling is differentiable once.*second derivative") as error:
             torch.autograd.grad(first.pow(2).sum(), inputs)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("pool", [successive_halving_topk, hard_topk])
+def test_derivatives_in_forward_mode_are_refused_in_one_line(pool):
+    """They would be 0; the slow reference has them."""
+    embeddings, scores, _ = random_case(2, 16, 4, seed=0)
+    embeddings, scores = embeddings.detach(), scores.detach()
+    functions = [lambda e: pool(e, scores, 4).embeddings]
+    if pool is successive_halving_topk:
+        functions += [lambda s: pool(embeddings, s, 4).embeddings, lambda s: pool(embeddings, s, 4).scores]
+    for function, given in zip(functions, (embeddings, scores, scores)):
+        with pytest.raises(RuntimeError, match="no derivative in forward mode") as error:
+            torch.func.jvp(function, (given,), (torch.ones_like(given),))
         assert "\n" not in str(error.value)
 
 

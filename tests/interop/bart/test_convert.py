@@ -261,6 +261,12 @@ def test_a_dictionary_of_another_size_is_refused(stock, tmp_path):
         main(["bart", str(stock[0]), str(tmp_path / "out"), "--dictionary", str(tmp_path / "dict.txt")])
 
 
+def test_a_folder_that_fairseq_would_read_as_two_is_not_written(stock, tmp_path):
+    with pytest.raises(SystemExit, match=r"x:y has ':' in it, which fairseq takes for several folders: rename it"):
+        main(["bart", str(stock[0]), str(tmp_path / "x:y")])
+    assert not (tmp_path / "x:y").exists()
+
+
 def test_the_dictionary_is_carried_and_compared(stock, convert, symbols, tmp_path):
     """Converted once more, and exported, with the same symbols in another order."""
     folder = convert("bart", stock[0])

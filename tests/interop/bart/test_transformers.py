@@ -309,6 +309,30 @@ def test_export_refuses_what_transformers_cannot_be(stock, convert, tmp_path, ch
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (["--min-len", "30", "--max-len-b", "6"], r"min_len 30 is above the longest summary, 6 tokens"),
+        (["--min-len", "64"], r"min_len 64 is above the longest summary, 63 tokens \(the model writes 64"),
+        (["--max-len-b", "0"], "must be at least 1, got 2, 0"),
+        (["--beam", "0"], "must be at least 1, got 0, 966"),
+    ],
+)
+def test_settings_of_generation_that_cannot_be_are_not_exported(stock, convert, tmp_path, settings, message):
+    folder = convert("bart", stock[0], *POOLED)
+    with pytest.raises(SystemExit, match=message) as stopped:
+        main(["huggingface", str(folder / "model.pt"), str(tmp_path / "out"), *settings])
+    assert "\n" not in stopped.value.code and not (tmp_path / "out").exists()
+
+
+def test_the_shortest_length_fits_where_none_is_given(stock, convert):
+    folder = convert("bart", stock[0], *POOLED)
+    for settings, shortest, longest in ((["--max-len-b", 6], 7, 8), ([], 64, 65)):
+        exported = convert("huggingface", folder / "model.pt", *settings)
+        generation = json.loads((exported / "generation_config.json").read_text())
+        assert (generation["min_length"], generation["max_length"]) == (shortest, longest)
+
+
 def test_merges_are_those_of_the_fixture(hugging_face):
     """tokenizer.json and merges.txt are read alike; see test_other_forms_of_directories."""
     assert vocabulary.find_bpe(hugging_face[0]).merges == MERGES
