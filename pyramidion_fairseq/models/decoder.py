@@ -75,7 +75,9 @@ class PyramidionDecoder(TransformerDecoderBase):
 
         With ``incremental_state`` and without gradients, the caches are those of :mod:`pyramidion_fairseq.generation`.
 
-        With ``--pointer`` the second result has a ``pointer``, which :meth:`get_normalized_probs` mixes in.
+        With ``--pointer`` the second result has a ``pointer``, which :meth:`get_normalized_probs` mixes in. With
+        ``incremental_state`` it is mixed in already, the first result being log probabilities instead of logits:
+        fairseq's generator divides them by ``--temperature``, which is then that of the mixture.
         """
         if self.before_step is not None:
             self.before_step()
@@ -110,6 +112,8 @@ class PyramidionDecoder(TransformerDecoderBase):
         if pointer is not None:
             source = CopySource(*encoder_out[COPY_SOURCE])
             extra["pointer"] = pointer(features, extra["attn"][0], prev_output_tokens, source)
+            if incremental_state is not None and not features_only:
+                x = extra.pop("pointer").log_probabilities(x)
         if pointer is not None or (alignment_layer is None and pooled):
             extra["attn"] = [None]
         return x, extra

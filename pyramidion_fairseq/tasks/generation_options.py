@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
-
-from torch import nn
+from typing import Any
 
 from ..errors import PyramidionError
 
@@ -19,18 +17,12 @@ _MISSING = {
 }
 
 
-def refuse_generation(args: Any, models: Sequence[nn.Module] = ()) -> None:
+def refuse_generation(args: Any) -> None:
     """Raise PyramidionError for options of generation that cannot be met, before it begins.
 
     Args:
         args: of generation, as of ``build_generator``; what is not there is not asked for.
-        models: that generate.
     """
-    temperature = getattr(args, "temperature", 1.0)
-    if temperature != 1 and any(getattr(model.decoder, "pointer", None) is not None for model in models):
-        raise PyramidionError(
-            f"--temperature {temperature}: fairseq divides the logits of writing by it, and copying has none"
-        )
     for name, reason in _MISSING.items():
         if getattr(args, name, None) not in (None, False):
             raise PyramidionError(f"--{name.replace('_', '-')}: {reason}")

@@ -310,7 +310,7 @@ class LongDocumentSummarizationTask(TranslationTask):
             PyramidionError: what is asked for is not there: alignments to the document's tokens, steps of refinement;
                 the beam cannot be divided; or the shortest summary is above the longest.
         """
-        refuse_generation(args, models)
+        refuse_generation(args)
         check_lengths(args, min((model.max_decoder_positions() for model in models), default=None))
         for model in models:  # older checkpoints lack these options
             if getattr(self.cfg, "plain_generation", False):

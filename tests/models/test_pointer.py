@@ -16,7 +16,6 @@ from pyramidion_fairseq.generation import cuda_graphs, plain_generation
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.encoder import COPY_SOURCE
 from pyramidion_fairseq.poolers import POOLERS
-from pyramidion_fairseq.tasks.generation_options import refuse_generation
 from tests.conftest import TINY, make_dictionary
 from tests.generation.test_cuda_graph import replay  # noqa: F401 -- a fixture
 from tests.generation.test_generation import (
@@ -223,12 +222,27 @@ def test_hardly_any_document(tiny_model, options, tokens):
     torch.testing.assert_close(mixed.sum(2), torch.ones_like(mixed[..., 0]), rtol=0, atol=1e-12)
 
 
-def test_temperatures_are_refused(tiny_model):
-    models = [tiny_model(), tiny_model(pointer=True)]
-    refuse_generation(Namespace(temperature=0.5), models[:1])
-    refuse_generation(Namespace(temperature=1.0), models)
-    with pytest.raises(PyramidionError, match=r"--temperature 0\.5: .* copying has none"):
-        refuse_generation(Namespace(temperature=0.5), models)
+@pytest.mark.parametrize("temperature", [0.5, 1.7])
+def test_temperature_is_that_of_the_mixture(confident_model, exact_softmax, temperature):
+    """Of each model of an ensemble, as fairseq has it: the logarithms of all probabilities, divided by it."""
+    models = [gated(confident_model(pointer=True)), gated(confident_model(seed=3, pointer=True, pointer_layer=1))]
+    tokens = repetitive(RAGGED)
+    for chosen in (models[:1], models):
+        found = generate(chosen, tokens, beam_size=3, temperature=temperature)
+        with plain_generation(*chosen):
+            assert_same(found, generate(chosen, tokens, beam_size=3, temperature=temperature), ROUNDING)
+        for document, hypotheses in zip(tokens, found):
+            best = hypotheses[0]["tokens"].unsqueeze(0)
+            previous = torch.cat([torch.tensor([[2]]), best[:, :-1]], dim=1)
+            with torch.no_grad():
+                mixed = [
+                    model.get_normalized_probs(model(document.unsqueeze(0), None, previous), log_probs=False)
+                    for model in chosen
+                ]
+            tempered = [probabilities ** (1 / temperature) for probabilities in mixed]
+            mean = sum(p / p.sum(dim=2, keepdim=True) for p in tempered) / len(chosen)
+            scores = mean.log().gather(2, best.unsqueeze(2)).flatten()
+            torch.testing.assert_close(hypotheses[0]["positional_scores"], scores, rtol=0, atol=ROUNDING)
 
 
 def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):
