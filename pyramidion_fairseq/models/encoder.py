@@ -72,6 +72,10 @@ class PyramidionEncoder(TransformerEncoderBase):
             )
         #: Whether the output holds what a pointer reads, and whether scorers learn nothing from it.
         self.points, self.detaches_copies = options.pointer, options.pointer_detach_weights
+        #: Symbols that stand for no text, which a pointer does not copy: <unk>, <s>, padding, <mask>; </s> it does.
+        self.never_copied = [symbol for symbol in range(dictionary.nspecial) if symbol != dictionary.eos()]
+        if "<mask>" in dictionary:
+            self.never_copied.append(dictionary.index("<mask>"))
         self.schedule = PoolingSchedule.parse(options.pooling_schedule)
         #: Keyed by the layer after which it pools, counted from 1; layers that do not pool have no scorer.
         self.poolings = nn.ModuleDict(
@@ -246,8 +250,10 @@ class PyramidionEncoder(TransformerEncoderBase):
     def _copy_source(self, encoded: Encoded, lengths: Tensor) -> CopySource:
         weights = [w.detach() for w in encoded.weights] if self.detaches_copies else encoded.weights
         record = self.decoder_record(encoded.slots, weights, lengths, encoded.tokens.size(1))
-        known = encoded.tokens.masked_fill(encoded.tokens == self.dictionary.unk(), -1)
-        return CopySource(known, record.slots + self.output_globals, record.weights)
+        tokens = encoded.tokens
+        for symbol in self.never_copied:
+            tokens = tokens.masked_fill(tokens == symbol, -1)
+        return CopySource(tokens, record.slots + self.output_globals, record.weights)
 
     #: Called with every output, where somebody wants to see it who does not call the encoder.
     on_output: Callable[[dict[str, list[Tensor]]], None] | None = None

@@ -213,7 +213,29 @@ def test_unknown_tokens_are_not_copied(tiny_model):
     torch.testing.assert_close(copied.sum(2) + left, torch.ones_like(left), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("tokens", [[[2]], [[5, 2]], [[3, 2]]], ids=["empty", "one word", "unknown"])
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_symbols_that_stand_for_no_text_are_not_copied(exact_softmax, options):
+    """Half of each document is <unk>, <s> or <mask>; </s> ends summaries, too, and is copied."""
+    task = Namespace(**dict.fromkeys(("source_dictionary", "target_dictionary"), make_dictionary(39)))
+    mask = task.source_dictionary.add_symbol("<mask>")
+    torch.manual_seed(0)
+    model = gated(PyramidionModel.build_model(Namespace(**{**TINY, "pointer": True, **options}), task).double().eval())
+    sample = a_sample()
+    documents = sample["net_input"]["src_tokens"]
+    documents[:, 0] = documents[:, 1:7:3] = 3
+    documents[0, 2], documents[1, 2], documents[2, 2] = 0, mask, 3
+    logits, extra = model(**sample["net_input"])
+    mixed = model.get_normalized_probs((logits, extra), log_probs=False)
+    gates, attention, history, source = extra["pointer"]
+    copied, _ = copy_distribution(attention, source, history, extra["pointer"].continued, 40)
+    assert not copied[..., [0, 1, 3, mask]].any() and (copied[..., 2] > 0).any()
+    slow = reference_pointer.mixed_distribution(logits, gates, attention, source, history)
+    torch.testing.assert_close(mixed, slow, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "tokens", [[[2]], [[5, 2]], [[3, 2]], [[0, 2]], [[1]]], ids=["empty", "one word", "unknown", "<s>", "padding"]
+)
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 def test_hardly_any_document(tiny_model, options, tokens):
     """Where nothing is left to copy, everything is written."""
