@@ -64,12 +64,27 @@ def test_its_file_may_be_named(name):
     assert hub.generation_settings == json.loads((FOLDER / "generation.json").read_text("utf-8"))
 
 
-def test_short_documents_have_short_summaries(hub):
+def test_its_dictionaries_may_be_named_as_in_fairseq(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hub = PyramidionModel.from_pretrained("pubmed-small", checkpoint_file="model.pt", data_name_or_path=".")
+    assert Path(hub.task.cfg.data) == FOLDER
+    (tmp_path / "data").mkdir()
+    with pytest.raises(PyramidionError, match=r"no dict\.source\.txt and dict\.target\.txt in \./data"):
+        PyramidionModel.from_pretrained("pubmed-small", "model.pt", "./data")
+
+
+def test_short_documents_have_short_summaries(hub, caplog):
     """No summary is forced to be longer than its document, nor do others in the batch become shorter for it."""
+    caplog.set_level("INFO", "pyramidion_fairseq")
     long = texts()[0]
     short, found, empty = hub.summarize(["gene expression in mice .", long, "x"])
     assert len(short.tokens) < 200 and len(empty.tokens) < 200
+    line = "summaries of documents with fewer than 200 tokens may be as short as they are"
+    assert [record.message for record in caplog.records].count(line) == 1
+    caplog.clear()
     assert found.tokens == hub.summarize(long)[0].tokens and len(found.tokens) >= 199
+    hub.summarize("x", min_len=3, max_len_b=9)
+    assert line not in caplog.text
 
 
 def test_options_of_a_call_go_before_the_models(hub):
@@ -87,8 +102,16 @@ def test_commands_take_it_where_no_checkpoint_is_named(tmp_path, capsys):
         summarize.main(["a.txt", "--input", "b.txt"])
 
 
-def test_torch_hub_has_it():
-    code = "import hubconf; print(len(hubconf.pubmed_small().summarize('a gene .', max_len_b=9, min_len=2)))"
+@pytest.mark.parametrize(
+    "call",
+    [
+        "hubconf.pubmed_small()",
+        "torch.hub.load('.', 'pubmed_small', source='local')",
+        "torch.hub.load('.', 'summarizer', 'pubmed-small', source='local', checkpoint_file='model.pt')",
+    ],
+)
+def test_torch_hub_has_it(call):
+    code = f"import hubconf, torch; print(len({call}.summarize('a gene .', max_len_b=9, min_len=2)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
 

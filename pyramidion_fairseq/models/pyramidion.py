@@ -97,7 +97,8 @@ class PyramidionModel(TransformerModelBase):
             model_name_or_path: a checkpoint, or the folder of one; dictionaries and BPE are looked for beside it. Or
                 the name of a model that comes with the package: ``pubmed-small``.
             checkpoint_file: names in that folder, separated by ``os.pathsep``, where there are several.
-            data_name_or_path: the folder with the dictionaries, if it is another.
+            data_name_or_path: the folder with the dictionaries, if it is another. As in fairseq, one that starts with
+                "." is meant from the model's folder, where it is there.
             device: "cpu", "cuda", ...; "auto" is a GPU where there is one.
             sentencepiece_model: its file, if it is elsewhere.
             fp16: half precision, on a GPU; other types with ``.to(dtype)``.
@@ -112,7 +113,10 @@ class PyramidionModel(TransformerModelBase):
         names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
         folder = pretrained.find(model_name_or_path)
         paths = [os.path.join(folder, name) if name else folder for name in names]
-        hub = load_summarizer(paths, data_name_or_path, sentencepiece_model, device, fp16, overrides)
+        data = data_name_or_path
+        if data is not None and data.startswith(".") and os.path.isdir(os.path.join(folder, data)):
+            data = os.path.normpath(os.path.join(folder, data))
+        hub = load_summarizer(paths, data, sentencepiece_model, device, fp16, overrides)
         found = hub.cfg.bpe._name if hub.cfg.bpe else None
         if bpe not in (None, found):
             raise PyramidionError(f"bpe={bpe!r}: the dictionary of {paths[0]} goes with {found or 'no bpe'}")
