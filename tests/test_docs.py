@@ -1,10 +1,12 @@
-"""The documentation is kept by tests: the option reference is fresh, and the page on scorers works as written."""
+"""The documentation is kept by tests: written pages are fresh, links lead somewhere, pages work as they say."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+
+import pytest
 
 from tests.conftest import ROOT
 
@@ -15,9 +17,18 @@ def run(folder, *command):
     return done.returncode, done.stdout + done.stderr
 
 
-def test_option_reference_is_fresh():
-    code, output = run(ROOT, "scripts/write_options.py", "--check")
+@pytest.mark.parametrize("script", ["write_options", "write_api"])
+def test_written_pages_are_fresh(script):
+    code, output = run(ROOT, f"scripts/{script}.py", "--check")
     assert code == 0, output
+
+
+def test_python_reference_shows_signatures_fields_and_errors():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    pooling = page[page.index("### successive_halving_topk") : page.index("### hard_topk")]
+    assert "    base: float | None = 20.0,\n" in pooling and "* `ValueError`: shapes do not fit" in pooling
+    assert "* `slots: Tensor`: (B, n) int64, the slot that every input token went to" in pooling
+    assert not re.findall(r":\w+:`|(?<!`)``(?!`)|\*Arguments\*\n\n(?!\*)", page)
 
 
 def test_adding_a_scorer_works_as_written(tmp_path):
