@@ -1,12 +1,15 @@
 """The documentation is kept by tests: written pages are fresh, links lead somewhere, pages work as they say."""
 
+import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
+from fairseq import options
 
 from tests.conftest import ROOT
 
@@ -88,6 +91,57 @@ def code(text):
     return re.findall(r"```text\n(.*?)```", text, re.S) + re.findall(
         r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S)
     )
+
+
+def commands(page):
+    """The command lines of a page's blocks for bash, in words, what is redirected left out."""
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            if not line.startswith(("fairseq-", "pyramidion-", "python ")) or " ..." in line:
+                continue
+            words = shlex.split(line, comments=True)
+            yield words[: words.index(">")] if ">" in words else words
+
+
+def parse(words):
+    """Parse a command of ours or of fairseq, as it does itself; False for other commands."""
+    name, arguments = words[0], words[1:]
+    if name in ("fairseq-train", "fairseq-generate"):
+        make = options.get_training_parser if name == "fairseq-train" else options.get_generation_parser
+        options.parse_args_and_arch(make(), arguments)
+    elif name.startswith("pyramidion-"):
+        module = importlib.import_module(f"pyramidion_fairseq.cli.{name.partition('-')[2]}")
+        module.build_parser(*arguments[: name.endswith("convert")]).parse_args(arguments)
+    elif words[:2] == ["python", "preprocess/prepare.py"]:
+        importlib.import_module("prepare_options").build_parser().parse_args(arguments[1:])
+    else:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "name, least",
+    [
+        ("README.md", 7),
+        ("docs/training.md", 5),
+        ("docs/checkpoints.md", 3),
+        ("docs/explaining.md", 5),
+        ("docs/scores.md", 3),
+    ],
+)
+def test_commands_of_the_docs_are_taken(name, least, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / "preprocess"))
+    found = [words for words in commands(ROOT / name) if parse(words)]
+    assert len(found) >= least, capsys.readouterr().err
+
+
+def test_readme_trains_by_the_command_that_preparing_ends_with(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / "preprocess"))
+    expected = importlib.import_module("prepare").training_command("data/mine")
+    (found,) = [words for words in commands(ROOT / "README.md") if words[0] == "fairseq-train"]
+    assert found == [word for word in expected if word != "--disable-validation"]  # as there is no corpus
 
 
 def test_readme_is_for_people_in_a_hurry():
