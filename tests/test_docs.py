@@ -9,8 +9,10 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from fairseq import options
 
+from pyramidion_fairseq import __version__
 from tests.conftest import ROOT
 
 
@@ -142,6 +144,19 @@ def test_readme_trains_by_the_command_that_preparing_ends_with(monkeypatch):
     expected = importlib.import_module("prepare").training_command("data/mine")
     (found,) = [words for words in commands(ROOT / "README.md") if words[0] == "fairseq-train"]
     assert found == [word for word in expected if word != "--disable-validation"]  # as there is no corpus
+
+
+def test_citations_are_of_this_version_and_say_the_same():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format requires
+    assert citation["version"] == __version__ == re.search(r'version = "(.+?)"', readme)[1]
+    paper = citation["preferred-citation"]
+    assert (paper["title"], paper["doi"]) == tuple(
+        re.search(rf'{key} = "(.+?)"', readme)[1] for key in ("title", "doi")
+    )
+    assert f'pages = "{paper["start"]}--{paper["end"]}"' in readme
+    assert f'publisher = "{paper["publisher"]["name"]}"' in readme and f'year = "{paper["year"]}"' in readme
 
 
 def test_readme_is_for_people_in_a_hurry():
