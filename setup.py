@@ -29,7 +29,7 @@ SERVE = ["starlette>=0.44", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 HF = ["datasets>=2.14", "huggingface_hub>=0.16"]
 # fairseq 0.12.2 does not import on Python 3.11+; fairseq-fixed is the same code, mended for it. Not required, as both
 # ask for torchaudio, for speech, which breaks transformers where it was built for another torch: they are installed
-# without what they ask for (README.md, "Installing without make"). The extra takes all of it.
+# without what they ask for (docs/installation.md). The extra takes all of it.
 FAIRSEQ = [
     'fairseq==0.12.2; python_version < "3.11"',
     'fairseq-fixed>=0.12.3.1,<0.13; python_version >= "3.11"',

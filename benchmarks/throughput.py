@@ -2,9 +2,9 @@
 
     python benchmarks/throughput.py --output benchmarks/results/throughput_cpu
 
-Each variant is the command of README.md, step 3, in a process of its own: start-up, reading the checkpoint and the
-data, encoding, decoding, sentencepiece and printing all count. The checkpoints are full-size with random weights. The
-corpus is made up; its documents are as long as PubMed's (median 5,014 tokens, 10.7% longer than 8192), and every
+Each variant is the command of docs/training.md, step 3, in a process of its own: start-up, reading the checkpoint and
+the data, encoding, decoding, sentencepiece and printing all count. The checkpoints are full-size with random weights.
+The corpus is made up; its documents are as long as PubMed's (median 5,014 tokens, 10.7% longer than 8192), and every
 summary has as many tokens as asked for. "Other" is what is in no stage, fairseq's own bookkeeping for the most part.
 """
 

@@ -1,8 +1,8 @@
 """All that needs a GPU, in one command: tests that are skipped without one, and benchmarks at the paper's sizes.
 
-``make gpu`` (``python scripts/gpu.py``) takes one step after the other, what says most first, and prints a line for
-each; a step that fails does not hold up the others, and the exit status is 1. Each step's results and log go to
-benchmarks/results/gpu, or the folder of ``--output``. Started again, it goes on with the steps that are not done.
+``make gpu`` (``python scripts/gpu.py``) takes one step after the other, the ones that tell most first, and prints a
+line for each; a step that fails does not hold up the others, and the exit status is 1. Each step's results and log go
+to benchmarks/results/gpu, or the folder of ``--output``. Started again, it goes on with the steps that are not done.
 """
 
 from __future__ import annotations

@@ -1,11 +1,18 @@
-"""The documentation is kept by tests: the option reference is fresh, and the page on scorers works as written."""
+"""The documentation is kept by tests: written pages are fresh, links lead somewhere, pages work as they say."""
 
+import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 
+import pytest
+import yaml
+from fairseq import options
+
+from pyramidion_fairseq import __version__
 from tests.conftest import ROOT
 
 
@@ -15,9 +22,192 @@ def run(folder, *command):
     return done.returncode, done.stdout + done.stderr
 
 
-def test_option_reference_is_fresh():
-    code, output = run(ROOT, "scripts/write_options.py", "--check")
+@pytest.mark.parametrize("script", ["write_options", "write_api"])
+def test_written_pages_are_fresh(script):
+    code, output = run(ROOT, f"scripts/{script}.py", "--check")
     assert code == 0, output
+
+
+def test_python_reference_shows_signatures_fields_and_errors():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    pooling = page[page.index("### successive_halving_topk") : page.index("### hard_topk")]
+    assert "    base: float | None = 20.0,\n" in pooling and "* `ValueError`: shapes do not fit" in pooling
+    assert "* `slots: Tensor`: (B, n) int64, the slot that every input token went to" in pooling
+    assert not re.findall(r":\w+:`|(?<!`)``(?!`)|\*Arguments\*\n\n(?!\*)", page)
+
+
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "preprocess/*.md", "examples/*.md", "examples/*/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+def anchors(page):
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"\]\(.*?\)", "", text)).lower().replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    wrong = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if "://" not in link and (not target.exists() or (anchor and anchor not in anchors(target))):
+            wrong.append(link)
+    assert not wrong
+
+
+def test_the_index_lists_every_page():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages - set(re.findall(r"\]\(([\w-]+\.md)\)", index)) == set()
+
+
+#: Pages that name files of others in code: fairseq's, those of a prepared corpus, one to be written.
+FOREIGN = ("docs/security.md", "docs/reliability.md", "docs/adding-a-scorer.md", "preprocess/", "examples/bart_long/")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [path for path in PAGES if not str(path.relative_to(ROOT)).startswith(FOREIGN)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_files_that_are_named_are_there(page):
+    """What is in code and ends in .py, .cpp, .sh or a slash is the end of a path of the repository."""
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w/.*-])\w[\w/.-]*(?:\.py|\.cpp|\.sh|/)(?![\w.*])", " ".join(code(text))))
+    named -= set(re.findall(r"^`([\w/.]+)`:\n\n```python", text, re.M))  # to be written by who reads it
+    folders = ("pyramidion_fairseq", "preprocess", "examples", "benchmarks", "scripts", "tests", "docs")
+    paths = [path for folder in folders for path in (ROOT / folder, *(ROOT / folder).rglob("*"))]
+    ends = {f"/{path.relative_to(ROOT)}" + "/" * path.is_dir() for path in (*ROOT.glob("*.*"), *paths)}
+    assert page.name != "architecture.md" or len(named) >= 60
+    assert not [path for path in sorted(named) if not any(end.endswith(f"/{path}") for end in ends)]
+
+
+def code(text):
+    """What is in backticks, and the tree of README.md."""
+    return re.findall(r"```text\n(.*?)```", text, re.S) + re.findall(
+        r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S)
+    )
+
+
+def commands(page):
+    """The command lines of a page's blocks for bash, in words, what is redirected left out."""
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            if not line.startswith(("fairseq-", "pyramidion-", "python ")) or " ..." in line:
+                continue
+            words = shlex.split(line, comments=True)
+            yield words[: words.index(">")] if ">" in words else words
+
+
+def parse(words):
+    """Parse a command of ours or of fairseq, as it does itself; False for other commands."""
+    name, arguments = words[0], words[1:]
+    if name in ("fairseq-train", "fairseq-generate"):
+        make = options.get_training_parser if name == "fairseq-train" else options.get_generation_parser
+        options.parse_args_and_arch(make(), arguments)
+    elif name.startswith("pyramidion-"):
+        module = importlib.import_module(f"pyramidion_fairseq.cli.{name.partition('-')[2]}")
+        module.build_parser(*arguments[: name.endswith("convert")]).parse_args(arguments)
+    elif words[:2] == ["python", "preprocess/prepare.py"]:
+        importlib.import_module("prepare_options").build_parser().parse_args(arguments[1:])
+    else:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "name, least",
+    [
+        ("README.md", 7),
+        ("docs/training.md", 5),
+        ("docs/checkpoints.md", 3),
+        ("docs/explaining.md", 5),
+        ("docs/scores.md", 3),
+    ],
+)
+def test_commands_of_the_docs_are_taken(name, least, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / "preprocess"))
+    found = [words for words in commands(ROOT / name) if parse(words)]
+    assert len(found) >= least, capsys.readouterr().err
+
+
+def test_readme_trains_by_the_command_that_preparing_ends_with(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / "preprocess"))
+    expected = importlib.import_module("prepare").training_command("data/mine")
+    (found,) = [words for words in commands(ROOT / "README.md") if words[0] == "fairseq-train"]
+    assert found == [word for word in expected if word != "--disable-validation"]  # as there is no corpus
+
+
+def test_citations_are_of_this_version_and_say_the_same():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format requires
+    assert citation["version"] == __version__ == re.search(r'version = "(.+?)"', readme)[1]
+    paper = citation["preferred-citation"]
+    assert (paper["title"], paper["doi"]) == tuple(
+        re.search(rf'{key} = "(.+?)"', readme)[1] for key in ("title", "doi")
+    )
+    assert f'pages = "{paper["start"]}--{paper["end"]}"' in readme
+    assert f'publisher = "{paper["publisher"]["name"]}"' in readme and f'year = "{paper["year"]}"' in readme
+
+
+def test_readme_is_for_people_in_a_hurry():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 200
+    assert any("Trained weights" in line for line in lines[:15])
+
+
+CHANGES = """
+import importlib, logging, sys, warnings
+warnings.simplefilter("ignore")
+logging.basicConfig(level=logging.CRITICAL)
+for name in ("checkpoint_utils", "trainer", "options", "tasks.translation", "distributed.utils", "ngram_repeat_block",
+             "models.distributed_fairseq_model", "scoring", "sequence_generator", "hub_utils", "file_io"):
+    importlib.import_module(f"fairseq.{name}")
+import fairseq_cli.train, fairseq_cli.generate, hydra.core.utils
+
+def attributes():
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if module is None or name != getattr(module, "__name__", None):
+            continue
+        if not name.startswith(("fairseq", "hydra", "omegaconf", "torch")) or name.startswith("torch._dynamo"):
+            continue
+        for key, value in list(vars(module).items()):
+            found[f"{name}.{key}"] = value
+            if isinstance(value, type) and value.__module__ == name:
+                found.update({f"{name}.{key}.{inner}": part for inner, part in list(vars(value).items())})
+    return found
+
+before = attributes()
+sys.argv[0] = "fairseq-train"
+import pyramidion_fairseq
+after = attributes()
+simple = (int, str, type(None))
+for name, value in before.items():
+    if name in after and after[name] is not value and not isinstance(value, simple) and "__" not in name:
+        print(name)
+    if name.endswith("__init__") and after[name] is not value:
+        print(name)
+"""
+
+
+def test_the_table_of_what_importing_changes_is_complete():
+    code_, output = run(ROOT, "-c", CHANGES)
+    assert code_ == 0, output
+    changed = set(re.findall(r"^(?:fairseq|hydra|torch|omegaconf)[\w.]+$", output, re.M))
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page[page.index("## What importing the package changes") : page.index("Beside these attributes")]
+    assert len(changed) >= 15
+    assert changed == set(re.findall(r"^\| `([\w.]+)` \|", table, re.M))
 
 
 def test_adding_a_scorer_works_as_written(tmp_path):
@@ -45,3 +235,29 @@ def test_adding_a_scorer_works_as_written(tmp_path):
     assert "| `magnitude` | S(e) = mean absolute value of e" in (tmp_path / "docs" / "options.md").read_text(
         encoding="utf-8"
     )
+
+
+def test_variants_of_the_contributing_page_keep_their_contracts(tmp_path):
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = re.findall(r"^`(pyramidion_fairseq/[\w/]+\.py)`:\n\n```python\n(.*?)```", page, re.S | re.M)
+    names = re.findall(r'register\("(\w+)"\)', page)
+    assert [path.rpartition("/")[2] for path, _ in files] == [f"{name}.py" for name in names]
+    for name in ("pyramidion_fairseq", "tests", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for path, source in files:
+        (tmp_path / path).write_text(source, encoding="utf-8")
+    (entry,) = re.findall(r"```python\n(    \".*?)```", page, re.S)
+    table = tmp_path / "pyramidion_fairseq" / "models" / "architectures.py"
+    begin = "ARCHITECTURES: dict[str, Architecture] = {\n"
+    table.write_text(table.read_text(encoding="utf-8").replace(begin, begin + entry), encoding="utf-8")
+
+    chosen = f"({' or '.join(names)}) and (padding or padded or batch)"
+    arch = re.search(r'"(\w+)": Architecture', entry).group(1)
+    program = (  # one process, as importing takes seconds
+        "import pytest, sys; from pyramidion_fairseq.complexity import build_on_meta, count; "
+        f"print(count(build_on_meta('{arch}'), 16384, 128)); "
+        f"sys.exit(pytest.main(['-p', 'no:cacheprovider', 'tests/contracts', '-k', '{chosen}']))"
+    )
+    status, output = run(tmp_path, "-c", program)
+    assert status == 0 and int(re.search(r"(\d+) passed", output).group(1)) >= 12 and "Cost(" in output, output

@@ -96,5 +96,5 @@ Where everything lies ($out/):
 What to type next:
   make demo DATA=articles.jsonl.gz   the same on your own documents
   TRAIN_HOURS=1 make demo            train longer, from where this run stopped
-  README.md                          DeepPyramidion at full size on arXiv and PubMed
+  docs/training.md                   DeepPyramidion at full size on arXiv and PubMed
 EOF
