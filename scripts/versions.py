@@ -25,7 +25,7 @@ TESTS = [
     "tests/utils/test_requirements.py", "tests/tasks/test_diagnosis.py", "tests/text",
 ]  # fmt: skip
 #: What is run in each of :data:`TRANSFORMERS`: releases that differ in how they load code that a directory carries.
-EXPORTED = ["tests/interop/bart/test_exported.py"]
+EXPORTED = ["tests/interop/bart/test_exported.py", "tests/interop/bart/test_exported_tokenizer.py"]
 TRANSFORMERS = ["4.45.2", "4.53.3", "4.57.6", "5.0.0", "newest"]
 #: Of numpy, the first release with a wheel for a Python; before it, setup.py's own bound.
 FIRST_NUMPY = {(3, 11): "1.23.2", (3, 12): "1.26.0", (3, 13): "2.1.0"}

@@ -63,7 +63,8 @@ def _add_bart(kinds) -> argparse.ArgumentParser:
     add("input", metavar="IN", type=Path, help="model.pt, or a Hugging Face directory")
     add("output", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
     add("--dictionary", metavar="FILE", type=Path, default=None, help="dict.txt (default: beside the model)")
-    add("--bpe", metavar="FOLDER", type=Path, default=None, help="with encoder.json, vocab.bpe (default: the model's)")
+    told = "with encoder.json and vocab.bpe, or a sentencepiece model, or that file (default: the model's)"
+    add("--bpe", metavar="FOLDER", type=Path, default=None, help=told)
     add("--pool-lengths", metavar="N[,N...]", help="pool to these lengths after the last encoder layers")
     parser.set_defaults(run=run_bart)
     return parser
@@ -85,10 +86,12 @@ def _add_hugging_face(kinds) -> argparse.ArgumentParser:
         "safetensors, the model's code, configuration, tokenizer, model card. 'bart' makes a checkpoint of it again.",
     )
     add = parser.add_argument
-    add("input", metavar="IN.pt", type=Path, help="a checkpoint of ours; dictionary and BPE beside it")
+    add("input", metavar="IN.pt", help="a checkpoint of ours, or its folder")
     add("output", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
-    add("--dictionary", metavar="FILE", type=Path, help="dict.txt (default: beside the checkpoint)")
-    add("--bpe", metavar="FOLDER", type=Path, help="with encoder.json, vocab.bpe (default: beside the checkpoint)")
+    told = "dict.txt (default: beside the checkpoint, or where training found it)"
+    add("--dictionary", metavar="FILE", type=Path, help=told)
+    told = "with a sentencepiece model, or encoder.json and vocab.bpe; or that model's file (default: those folders)"
+    add("--bpe", metavar="FOLDER", type=Path, help=told)
     parser.set_defaults(run=run_hugging_face)
     return parser
 
@@ -97,7 +100,7 @@ def _add_generation_options(parser: argparse.ArgumentParser) -> None:
     from ..interop.huggingface.export import GENERATION
 
     for name, value in GENERATION.items():
-        told = f"as of fairseq-generate, the default of generate(): {value}"
+        told = f"as of fairseq-generate, the default of generate(): as generation.json beside IN.pt says, else {value}"
         parser.add_argument("--" + name.replace("_", "-"), type=type(value), help=told)
 
 
@@ -146,10 +149,13 @@ def run_bart(args: argparse.Namespace) -> None:
 
 def run_hugging_face(args: argparse.Namespace) -> None:
     """``pyramidion-convert huggingface``."""
+    from .. import pretrained
+    from ..inference.loading import find_checkpoint
     from ..interop.huggingface.export import GENERATION, export
 
-    generation = {name: getattr(args, name) for name in GENERATION if getattr(args, name) is not None}
-    export(args.input, args.output, generation, args.dictionary, args.bpe)
+    given = {name: getattr(args, name) for name in GENERATION if getattr(args, name) is not None}
+    checkpoint = Path(find_checkpoint(pretrained.find(args.input)))
+    export(checkpoint, args.output, given, args.dictionary, args.bpe)
     logger.info(f"wrote {args.output}: AutoModelForSeq2SeqLM.from_pretrained(..., trust_remote_code=True) loads it")
 
 

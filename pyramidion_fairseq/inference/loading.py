@@ -52,7 +52,7 @@ def load_summarizer(
     Raises:
         PyramidionError: a file is missing, damaged or belongs to another, or there is no such option.
     """
-    paths = [_find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
+    paths = [find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
     place = _device(device)
     models, task, cfg, records = [], None, None, {}
     for path in paths:
@@ -96,7 +96,7 @@ def _split(checkpoints: str | Sequence[str]) -> list[str]:
     return [checkpoints] if os.path.exists(checkpoints) else checkpoints.split(os.pathsep)
 
 
-def _find_checkpoint(path: str) -> str:
+def find_checkpoint(path: str) -> str:
     if os.path.isdir(path):
         found = [os.path.join(path, name) for name in CHECKPOINTS if os.path.isfile(os.path.join(path, name))]
         if not found:
@@ -189,7 +189,7 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
     path = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
     if path is not None:
         _check_place(path)
-        _check_pieces(SentencepieceTokenizer.from_file(dictionary, path), path)
+        check_pieces(SentencepieceTokenizer.from_file(dictionary, path), path)
     bpe = {"_name": "sentencepiece", "sentencepiece_model": path, "sentencepiece_enable_sampling": False}
     with open_dict(cfg):
         cfg.bpe = OmegaConf.create({**bpe, "sentencepiece_alpha": None}) if path else None
@@ -224,7 +224,7 @@ def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
     )
 
 
-def _check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
+def check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
     pieces = tokenizer.pieces
     known = sum(piece in tokenizer.dictionary.indices for piece in pieces)
     if 2 * known < len(pieces):

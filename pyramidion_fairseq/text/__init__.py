@@ -1,8 +1,9 @@
 """From documents as their users have them to tokens, and from tokens back to words."""
 
 from .documents import Document
+from .tidying import tidy
 from .tokenizers import SentencepieceTokenizer, TokenizedText, Tokenizer, WordTokenizer, build_tokenizer
-from .words import Words, split_document, tidy
+from .words import Words, split_document
 
 __all__ = [
     "Document",

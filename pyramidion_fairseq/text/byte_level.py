@@ -43,10 +43,7 @@ class ByteLevelTokenizer(Tokenizer):
         return text, [(min(start, len(text)), min(end, len(text))) for start, end in zip(ends, ends[1:])]
 
     def _bytes(self, piece: str) -> bytes:
-        """What a symbol of the dictionary stands for; symbols that are no token stand for themselves, ``<s>`` for
-        nothing."""
-        if piece == self.dictionary.bos_word:
-            return b""
+        """What a symbol of the dictionary stands for; symbols that are no token stand for themselves."""
         token = self.encoder.decoder.get(int(piece)) if piece.isdigit() else None
         if token is None or any(character not in self.encoder.byte_decoder for character in token):
             return piece.encode("utf-8") if token is None else token.encode("utf-8")

@@ -53,8 +53,8 @@ class Tokenizer:
         return TokenizedText(tuple(words), tuple(space_after), tokens, _words_of(offsets[:limit], ends))
 
     def decode(self, tokens: Sequence[int]) -> TokenizedText:
-        """Generated tokens (without ``</s>``) as words."""
-        pieces = [self.dictionary[token] for token in tokens]
+        """Generated tokens (without ``</s>``) as words; ``<s>`` stands for nothing."""
+        pieces = ["" if token == self.dictionary.bos() else self.dictionary[token] for token in tokens]
         text, offsets = self._join(pieces)
         found = list(find_words(text))
         starts, ends = [start for _, start, _ in found], [end for _, _, end in found]

@@ -7,15 +7,11 @@ from typing import Iterator, NamedTuple
 
 from ..apps.explain.types import DocumentWords, Section
 from .documents import Document
+from .tidying import BLANK, tidy
 
-_BLANK = "\\s\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
-_IDEOGRAPH = "\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_IDEOGRAPH = "\u2e80-\u2fff\u3001-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 #: Scripts without spaces have one word a character; longer words are cut, so that no input has a word of megabytes.
-_WORD = re.compile(f"[{_IDEOGRAPH}]|[^{_BLANK}{_IDEOGRAPH}]{{1,64}}")
-_SENTENCE_TAGS = re.compile("</?S>")
-_REMOVED = re.compile("[\x00\u00ad]")  # soft hyphens are invisible and sit inside words
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_UNKNOWN = "\ufffd"
+_WORD = re.compile(f"[{_IDEOGRAPH}]|[^{BLANK}{_IDEOGRAPH}]{{1,64}}")
 
 _SENTENCE_END = re.compile("[.!?\u2026]+[\"'\u2019\u201d)\\]\u00bb]*$")
 _WIDE_ENDS = "\u3002\uff01\uff1f"
@@ -30,13 +26,6 @@ class Words(NamedTuple):
     document: DocumentWords
     left_out: int
     """Words of the document after those."""
-
-
-def tidy(text: str) -> str:
-    """Without ``<S>`` tags, NULs and soft hyphens; lone surrogates as U+FFFD. Empty where nothing readable is left."""
-    text = _SURROGATES.sub(_UNKNOWN, _REMOVED.sub("", _SENTENCE_TAGS.sub(" ", text)))
-    readable = next((match for match in _WORD.finditer(text) if match.group().strip(_UNKNOWN)), None)
-    return text if readable else ""
 
 
 def find_words(text: str) -> Iterator[tuple[str, int, int]]:

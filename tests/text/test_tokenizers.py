@@ -145,3 +145,11 @@ def test_a_file_that_is_no_model(tmp_path):
     for path in ("x.model", "missing.model"):
         with pytest.raises(PyramidionError, match="is no sentencepiece model, or cannot be read"):
             SentencepieceTokenizer.from_file(make_dictionary(9), str(tmp_path / path))
+
+
+def test_the_start_of_a_summary_is_no_word(tokenizer):
+    """``<s>``, which models with ``--prepend-bos`` write first."""
+    ids = encode(tokenizer, "the quick fox").tokens
+    for kind in (tokenizer, WordTokenizer(tokenizer.dictionary)):
+        decoded = kind.decode([0, *ids])
+        assert decoded.words == kind.decode(ids).words and len(decoded.token_words) == len(ids) + 1

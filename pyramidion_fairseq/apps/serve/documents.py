@@ -8,7 +8,7 @@ from typing import Any, Iterator
 from ...errors import PyramidionError
 from ...text import Document
 from ...text.reading import check_is_text, decode, starts_as_array, starts_as_table
-from ...text.words import tidy
+from ...text.tidying import tidy
 from .limits import Limits, Refusal
 
 #: Of the characters of a text, how many may be undecodable before it counts as something else.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
 import torch
-from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -27,6 +27,7 @@ from . import vocabulary
 from .adapt import Change, adapt_state
 from .options import SHAPE
 from .sources import Source
+from .vocabulary import make_dictionary
 
 logger = logging.getLogger(__name__)
 
@@ -93,25 +94,19 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
     fill_buffers(model, state)
     check_tensors(model, state)
     changed = {name for change in done for name in change.names}
-    return Converted(
-        make_checkpoint(options, state, source.symbols), done, [name for name in state if name not in changed]
-    )
+    return Converted(make_checkpoint(options, state, source), done, [name for name in state if name not in changed])
 
 
-def make_dictionary(symbols: list[str]) -> Dictionary:
-    """fairseq's dictionary of these symbols."""
-    dictionary = Dictionary()
-    for symbol in symbols[len(vocabulary.SPECIALS) :]:
-        dictionary.add_symbol(symbol)
-    return dictionary
-
-
-def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], symbols: list[str]) -> dict[str, Any]:
+def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source: Source) -> dict[str, Any]:
     """A checkpoint, with its dictionary, for ``fairseq-generate`` and ``--restore-file``, with ``--user-dir``."""
-    task = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target", "bpe": "gpt2"}
+    task = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target"}
+    pieces = isinstance(source.bpe, Path)
+    task["bpe"] = None if pieces else "gpt2"  # of sentencepiece the file is found beside the checkpoint
     cfg = convert_namespace_to_omegaconf(Namespace(arch="pooled_transformer", **task, **options))
     cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    extra_state = {**FRESH["extra_state"], vocabularies.KEY: vocabularies.describe(symbols, symbols)}
+    digest = vocabularies.digest(str(source.bpe)) if pieces else None
+    described = vocabularies.describe(source.symbols, source.symbols, digest)
+    extra_state = {**FRESH["extra_state"], vocabularies.KEY: described}
     return {"args": None, "cfg": cfg, "model": state, **FRESH, "extra_state": extra_state}
 
 
@@ -151,7 +146,9 @@ def write(converted: Converted, source: Source, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("dict.txt", "dict.source.txt", "dict.target.txt"):
         vocabulary.write_dictionary(source.symbols, folder / name)
-    if source.bpe is not None:
+    if isinstance(source.bpe, Path):
+        shutil.copyfile(source.bpe, folder / vocabularies.SENTENCEPIECE[0])
+    elif source.bpe is not None:
         vocabulary.write_bpe(source.bpe, folder)
     report = json.dumps(describe(converted), indent=1)
     (folder / "conversion.json").write_text(report + "\n", encoding="utf-8")

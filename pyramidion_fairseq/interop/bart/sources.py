@@ -13,6 +13,7 @@ from ... import vocabularies
 from ...checkpoints import DamagedCheckpointError, load_checkpoint
 from ...errors import PyramidionError
 from ...utils.files import check_plain_name, check_regular
+from ..pieces import find_bpe
 from . import names, options, vocabulary
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ class Source(NamedTuple):
     """By fairseq's names, on the CPU, in the precision that it was saved in."""
     symbols: list[str]
     """The dictionary, one symbol for each row of the embedding, the four special ones first."""
-    bpe: vocabulary.Bpe | None
-    """None where no BPE files were found."""
+    bpe: vocabulary.Bpe | Path | None
+    """The file of a sentencepiece model where the dictionary has its pieces; None where nothing was found."""
 
 
 def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = None) -> Source:
@@ -37,7 +38,8 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
     Args:
         path: model.pt, or a directory with config.json and model.safetensors or pytorch_model.bin.
         dictionary: fairseq's dict.txt; by default that beside model.pt, or made of the directory's vocabulary.
-        bpe: a folder with encoder.json and vocab.bpe, or vocab.json and merges.txt; by default beside the model.
+        bpe: a folder with encoder.json and vocab.bpe, or vocab.json and merges.txt, or a sentencepiece model; or that
+            file; by default beside the model.
 
     Raises:
         PyramidionError: it is no BART, or something is missing or of another shape.
@@ -45,10 +47,6 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
     """
     folder = path if path.is_dir() else path.parent
     found = vocabulary.find_bpe(bpe or folder)
-    if bpe and found is None:
-        raise PyramidionError(f"{bpe} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
-    if found is None:
-        logger.warning(f"no BPE files in {folder}: give their folder with --bpe")
     carried = None
     if path.is_dir():
         config = vocabulary.read_json(path / "config.json")
@@ -74,6 +72,9 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
         place = dictionary or folder / "dict.txt"
         symbols = _symbols(place, size)
         vocabularies.check_symbols(carried, symbols, str(path), str(place), "say with --dictionary where its own is")
+    found = find_bpe(symbols, bpe, [folder], carried, path)
+    if found is None:
+        logger.warning(f"no BPE files in {folder}: give their folder with --bpe")
     return Source(given, state, symbols, found)
 
 

@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fairseq.data import Dictionary
+
 from ...errors import PyramidionError
 from ...utils.files import check_regular
 
@@ -140,6 +142,14 @@ def read_dictionary(path: Path) -> list[str]:
             raise PyramidionError(f"{path}: {line[:50]!r} is not of the form 'symbol count'")
         symbols.append(symbol)
     return symbols
+
+
+def make_dictionary(symbols: list[str]) -> Dictionary:
+    """fairseq's dictionary of these symbols."""
+    dictionary = Dictionary()
+    for symbol in symbols[len(SPECIALS) :]:
+        dictionary.add_symbol(symbol)
+    return dictionary
 
 
 def write_dictionary(symbols: list[str], path: Path) -> None:

@@ -31,14 +31,7 @@ def bundle(attention: str, scorer: str, pooler: str) -> dict[str, str]:
     """
     chosen = ((ATTENTIONS, attention), (SCORERS, scorer), (POOLERS, pooler))
     variants = [registry.get(name) for registry, name in chosen]
-    sources: dict[str, str] = {}
-    waiting = [_START, *(_short(variant.__module__) for variant in variants)]
-    while waiting:
-        module = waiting.pop()
-        if flat_name(module) + ".py" not in sources:
-            text, needed = _flatten(module)
-            sources[flat_name(module) + ".py"] = text
-            waiting += needed
+    sources = flatten(_START, *(_short(variant.__module__) for variant in variants))
     start = flat_name(_START) + ".py"
     others = sorted(Path(name).stem for name in sources if name != start)
     # Older releases of transformers copy only what this file names itself; variants register themselves so, too.
@@ -48,6 +41,19 @@ def bundle(attention: str, scorer: str, pooler: str) -> dict[str, str]:
     # with different code must differ there, or one process would use the first one's code for both.
     digest = hashlib.sha256("".join(f"{name}\n{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
     sources[_CONFIGURATION] += f"\n\n# Of the code with SHA-256 {digest}\n"
+    return sources
+
+
+def flatten(*modules: str) -> dict[str, str]:
+    """File name -> source, of modules of the package, named from its root, and all that they import of it."""
+    sources: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if flat_name(module) + ".py" not in sources:
+            text, needed = _flatten(module)
+            sources[flat_name(module) + ".py"] = text
+            waiting += needed
     return sources
 
 

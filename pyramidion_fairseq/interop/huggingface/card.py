@@ -19,36 +19,42 @@ tags:
 A BART-like encoder-decoder with a sparse, pooled encoder, exported by
 `pyramidion-convert huggingface` of pyramidion_fairseq (trainable representation pooling: Pietruszka, Borchmann,
 Garncarek, ACL 2022). The directory carries the code that it needs, which is that package's own, file by file; it needs
-torch and transformers, not fairseq.
+{needs}, not fairseq.
 
 | what | value |
 |---|---|
 {rows}
 
 ```python
-import torch
-from transformers import AutoModelForSeq2SeqLM{tokenizer_import}
+{torch_import}from transformers import AutoModelForSeq2SeqLM{tokenizer_import}
 
 model = AutoModelForSeq2SeqLM.from_pretrained("PATH", trust_remote_code=True)
 {tokenize}
 summaries = model.generate(**inputs)  # beam {beam}, length penalty {lenpen}; see generation_config.json
 {decode}
 ```
-
+{remarks}
 `pyramidion-convert bart PATH OUT` makes a fairseq checkpoint of it again, bit for bit.
 
 What the model was trained on, and how well it summarises, is for whoever trained it to add here.
 """
 
 
-def model_card(options: Mapping[str, Any], generation: Mapping[str, Any], parameters: int, tokenizer: bool) -> str:
+#: Of a directory with a sentencepiece model.
+_PIECES = """
+The tokenizer gives a text the ids that it had in training. It cuts what is longer than the model reads, and says so
+once. Of an empty text it makes `</s>` alone, of which the model writes something all the same: leave those out.
+"""
+
+
+def model_card(options: Mapping[str, Any], generation: Mapping[str, Any], parameters: int, tokenizer: str) -> str:
     """README.md: what the model is, from its options; nothing that is not known of it.
 
     Args:
         options: every field of PyramidionConfig.
         generation: see ``export.GENERATION``.
         parameters: how many there are.
-        tokenizer: whether the directory has one.
+        tokenizer: "sentencepiece", "BPE" or "none".
     """
     attention = options["attention"]
     if attention == "lsg":
@@ -65,17 +71,21 @@ def model_card(options: Mapping[str, Any], generation: Mapping[str, Any], parame
         "poolings (layer:length)": f"{pooled}, {options['pooler']}, {options['scorer']}" if pooled else "none",
         "documents and summaries start with `<s>`": "yes" if options["prepend_bos"] else "no",
     }
-    if tokenizer:
+    if tokenizer != "none":
         tokenize = 'tokenizer = AutoTokenizer.from_pretrained("PATH", trust_remote_code=True)\n'
+        tokenize += 'documents = ["The first document ...", "The second ..."]\n'
         tokenize += 'inputs = tokenizer(documents, padding=True, truncation=True, return_tensors="pt")'
-        decode = "tokenizer.batch_decode(summaries, skip_special_tokens=True)"
+        decode = "texts = tokenizer.batch_decode(summaries, skip_special_tokens=True)"
     else:
         tokenize = "# The vocabulary is dict.txt (ids 0 to 3 are <s>, <pad>, </s>, <unk>; then its lines)\n"
         tokenize += 'inputs = {"input_ids": torch.tensor(documents)}  # ids, with </s> at the end'
         decode = "summaries.tolist()"
     return _CARD.format(
         rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
-        tokenizer_import=", AutoTokenizer" if tokenizer else "",
+        needs="torch, transformers and sentencepiece" if tokenizer == "sentencepiece" else "torch and transformers",
+        torch_import="import torch\n" if tokenizer == "none" else "",
+        tokenizer_import=", AutoTokenizer" if tokenizer != "none" else "",
+        remarks=_PIECES if tokenizer == "sentencepiece" else "",
         tokenize=tokenize,
         decode=decode,
         beam=generation["beam"],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Mapping
 
-from ... import vocabularies
+from ... import pretrained, vocabularies
 from ...checkpoints import load_checkpoint
 from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError, reading
@@ -17,10 +17,12 @@ from ...generation import PAPER_GENERATION, check_lengths
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, config_of
 from ..bart import names, vocabulary
-from ..bart.convert import check_tensors, fill_buffers, make_dictionary
+from ..bart.convert import check_tensors, fill_buffers
 from ..bart.sources import import_safetensors
+from ..pieces import find_bpe
 from .bundle import bundle
 from .card import model_card
+from .tokenizer import write_json, write_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +51,10 @@ def export(
     Args:
         checkpoint: of one of our architectures.
         folder: to write; must not exist or be empty.
-        generation: values for :data:`GENERATION`, as of :func:`choose_generation`.
-        dictionary: dict.txt; by default dict.txt or dict.source.txt beside the checkpoint.
-        bpe: folder with encoder.json and vocab.bpe; by default the checkpoint's.
+        generation: some of :data:`GENERATION`; the rest as generation.json beside the checkpoint says, or by default.
+        dictionary: dict.txt; by default dict.txt or dict.source.txt beside the checkpoint, or where it was trained.
+        bpe: a sentencepiece model, or a folder with one, or with encoder.json and vocab.bpe; by default one beside the
+            checkpoint, or beside the dictionary or its folder.
 
     Raises:
         PyramidionError: transformers' BART cannot express the model, or something is missing, or lengths contradict
@@ -64,28 +67,28 @@ def export(
     with reading(checkpoint, "exported"):
         state = load_checkpoint(checkpoint)
         options = read_options(state)
-        chosen = choose_generation(generation or {}, options["max_target_positions"])
-        place = dictionary or _beside(checkpoint)
+        place = dictionary or _find_dictionary(checkpoint, state)
         symbols = vocabulary.read_dictionary(place)
         remedy = "say with --dictionary where its own is"
         vocabularies.check_symbols(state.get("extra_state"), symbols, str(checkpoint), str(place), remedy)
         weights = named_weights(options, state["model"], symbols)
         dtype = str(next(iter(weights.values())).dtype).split(".")[-1]
         config = make_config(options, len(symbols), dtype)
-        found = vocabulary.find_bpe(bpe or checkpoint.parent)
+        chosen = choose_generation(checkpoint, generation or {}, options["max_target_positions"])
+        folders = [checkpoint.parent, place.parent, place.absolute().parent.parent]
+        found = find_bpe(symbols, bpe, folders, state.get("extra_state"), checkpoint)
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in bundle(options["attention"], options["scorer"], options["pooler"]).items():
         (folder / name).write_text(text, encoding="utf-8")
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", make_generation(options, chosen))
+    write_json(folder / "config.json", config)
+    write_json(folder / "generation_config.json", make_generation(options, chosen))
     if found is None:
         logger.warning("no BPE beside the checkpoint: the directory gets no tokenizer (--bpe)")
-        vocabulary.write_dictionary(symbols, folder / "dict.txt")
-    else:
-        _write_tokenizer(folder, symbols, found, options)
+    write_tokenizer(folder, symbols, found, options)
     parameters = sum(tensor.numel() for tensor in weights.values())
-    card = model_card(options, chosen, parameters, found is not None)
+    kind = "none" if found is None else "sentencepiece" if isinstance(found, Path) else "BPE"
+    card = model_card(options, chosen, parameters, kind)
     (folder / "README.md").write_text(card, encoding="utf-8")
     safetensors.save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
@@ -118,7 +121,7 @@ def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 def named_weights(options: Mapping[str, Any], state: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
     """The tensors by transformers' names, checked against the model; copies, contiguous, as safetensors wants them."""
-    symbols = make_dictionary(symbols)
+    symbols = vocabulary.make_dictionary(symbols)
     task = Namespace(source_dictionary=symbols, target_dictionary=symbols)
     model = PyramidionModel.build_model(Namespace(**options), task)
     state = dict(state)
@@ -152,26 +155,6 @@ def make_config(options: dict[str, Any], size: int, dtype: str) -> dict[str, Any
     }
 
 
-def choose_generation(given: Mapping[str, Any], model_length: int) -> dict[str, Any]:
-    """Return :data:`GENERATION` with the values that are given; a shortest length that is not is lowered to fit.
-
-    Args:
-        given: by the names of :data:`GENERATION`.
-        model_length: tokens that the model writes, ``</s>`` counted.
-
-    Raises:
-        PyramidionError: the shortest summary is above the longest, or there would be none.
-    """
-    chosen = {**GENERATION, **given}
-    longest = min(chosen["max_len_b"], model_length - 1)
-    if longest < 1 or chosen["beam"] < 1:
-        raise PyramidionError(f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}")
-    if "min_len" not in given:
-        chosen["min_len"] = min(chosen["min_len"], longest)
-    check_lengths(Namespace(**chosen), model_length)
-    return chosen
-
-
 def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
     """generation_config.json that does what fairseq-generate does with the same settings."""
     longest = min(generation["max_len_b"], options["max_target_positions"] - 1)
@@ -180,7 +163,7 @@ def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -
         "length_penalty": float(generation["lenpen"]),
         "early_stopping": True,
         # transformers counts the </s> that generation starts from, and the last </s> in the longest length.
-        "min_length": generation["min_len"] + 1,
+        "min_length": min(generation["min_len"], longest) + 1,
         "max_length": longest + 2,
         "no_repeat_ngram_size": generation["no_repeat_ngram_size"],
         "suppress_tokens": [1],  # fairseq never generates padding
@@ -190,25 +173,37 @@ def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -
     }
 
 
-def _write_tokenizer(folder: Path, symbols: list[str], bpe: vocabulary.Bpe, options: Mapping[str, Any]) -> None:
-    _write_json(folder / "vocab.json", vocabulary.rows_from_symbols(symbols, bpe))
-    vocabulary.write_merges(bpe, folder / "merges.txt")
-    settings = {"tokenizer_class": "BartTokenizer", "model_max_length": options["max_source_positions"]}
-    settings["add_prefix_space"] = False
-    mask = "<mask>" if "<mask>" in symbols else None
-    tokens = ("bos", "<s>"), ("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>"), ("sep", "</s>"), ("cls", "<s>")
-    # Checkpoints that were fine-tuned with fairseq lack that row; transformers would make one up beyond the embedding.
-    special = {f"{name}_token": token for name, token in (*tokens, ("mask", mask))}
-    _write_json(folder / "tokenizer_config.json", {**settings, **special})
-    _write_json(folder / "special_tokens_map.json", special)
+def choose_generation(checkpoint: Path, given: Mapping[str, Any], model_length: int) -> dict[str, Any]:
+    """Return all of :data:`GENERATION`: what is given, then generation.json beside the checkpoint, then the defaults.
+
+    A shortest length that is not given is lowered to fit.
+
+    Args:
+        checkpoint: beside which the file may lie.
+        given: by the names of :data:`GENERATION`.
+        model_length: tokens that the model writes, ``</s>`` counted.
+
+    Raises:
+        PyramidionError: generation.json says something else than options of generation, the shortest summary is above
+            the longest, or there would be none.
+    """
+    settings = pretrained.generation_settings(str(checkpoint.parent))
+    if settings.pop("max_len_a", 0):
+        logger.warning(f"{pretrained.GENERATION} sets max_len_a, which transformers does not have: it is left out")
+    chosen = {**GENERATION, **settings, **given}
+    longest = min(chosen["max_len_b"], model_length - 1)
+    if longest < 1 or chosen["beam"] < 1:
+        raise PyramidionError(f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}")
+    if "min_len" not in given:
+        chosen["min_len"] = min(chosen["min_len"], longest)
+    check_lengths(Namespace(**chosen), model_length)
+    return chosen
 
 
-def _beside(checkpoint: Path) -> Path:
-    for name in ("dict.txt", "dict.source.txt"):
-        if (checkpoint.parent / name).is_file():
-            return checkpoint.parent / name
+def _find_dictionary(checkpoint: Path, state: Mapping[str, Any]) -> Path:
+    data = str(vocabularies.options_of(state, "task").get("data") or "").split(os.pathsep)[0]
+    for folder in (checkpoint.parent, *([Path(data)] if data else [])):
+        for name in ("dict.txt", "dict.source.txt"):
+            if (folder / name).is_file():
+                return folder / name
     raise PyramidionError(f"no dict.txt or dict.source.txt beside {checkpoint}: give --dictionary")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

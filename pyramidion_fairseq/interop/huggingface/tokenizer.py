@@ -1,0 +1,56 @@
+"""The tokenizer of an exported directory, as transformers wants it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Mapping
+
+from ..bart import vocabulary
+from ..pieces import MODEL
+from .bundle import flatten
+
+_MODULE, _CLASS = "huggingface.tokenization_pyramidion", "PyramidionTokenizer"
+
+
+def write_tokenizer(
+    folder: Path, symbols: list[str], bpe: vocabulary.Bpe | Path | None, options: Mapping[str, Any]
+) -> None:
+    """Write the files of a tokenizer to an exported directory; the dictionary alone where ``bpe`` is None."""
+    if not isinstance(bpe, vocabulary.Bpe):
+        vocabulary.write_dictionary(symbols, folder / "dict.txt")
+    if bpe is None:
+        return
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    if isinstance(bpe, Path):
+        shutil.copyfile(bpe, folder / MODEL)
+        for name, text in flatten(_MODULE).items():
+            (folder / name).write_text(text, encoding="utf-8")
+        settings = _sentencepiece_settings(options)
+    else:
+        write_json(folder / "vocab.json", vocabulary.rows_from_symbols(symbols, bpe))
+        vocabulary.write_merges(bpe, folder / "merges.txt")
+        settings = {"tokenizer_class": "BartTokenizer", "add_prefix_space": False}
+        special.update({"sep_token": "</s>", "cls_token": "<s>"})
+    # Checkpoints that were fine-tuned with fairseq lack that row; transformers would make one up beyond the embedding.
+    special["mask_token"] = "<mask>" if "<mask>" in symbols else None
+    settings["model_max_length"] = options["max_source_positions"]
+    write_json(folder / "tokenizer_config.json", {**settings, **special})
+    write_json(folder / "special_tokens_map.json", special)
+
+
+def _sentencepiece_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    file = _MODULE.rpartition(".")[2]
+    return {
+        "tokenizer_class": _CLASS,
+        "auto_map": {"AutoTokenizer": [f"{file}.{_CLASS}", None]},
+        "prepend_bos": options["prepend_bos"],
+        "padding_side": "right",
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of JSON as people read it."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,52 @@
+"""What splits texts into the symbols of a dictionary: a byte-level BPE, or a sentencepiece model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+from .. import vocabularies
+from ..errors import PyramidionError
+from ..inference.loading import check_pieces
+from ..text.tokenizers import BLANK, SentencepieceTokenizer
+from ..utils.files import check_regular
+from .bart import vocabulary
+
+#: The name of a sentencepiece model where we write one.
+MODEL = vocabularies.SENTENCEPIECE[0]
+
+
+def find_bpe(
+    symbols: list[str], given: Path | None, folders: Sequence[Path], extra_state: Any, checkpoint: Path
+) -> vocabulary.Bpe | Path | None:
+    """Return what splits texts into a dictionary's symbols: a byte-level BPE, or the file of a sentencepiece model.
+
+    Args:
+        symbols: the dictionary's, special ones included.
+        given: a folder with it, or a sentencepiece model.
+        folders: where to look for a sentencepiece model if nothing is given; for a BPE in the first of them.
+        extra_state: the checkpoint's, which may know its sentencepiece model; None where there is none.
+        checkpoint: its name.
+
+    Returns:
+        None where nothing is given, and nothing is there.
+
+    Raises:
+        PyramidionError: nothing is in what is given, or the sentencepiece model is another one's.
+    """
+    if not any(symbol.startswith(BLANK) for symbol in symbols):
+        found = vocabulary.find_bpe(given or folders[0])
+        if given and found is None:
+            raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
+        return found
+    if given and not given.is_dir():
+        check_regular(given)
+    places = map(str, [given] if given else folders)
+    path = given if given and given.is_file() else next(vocabularies.sentencepiece_in(places), None)
+    if path is None:
+        if given:
+            raise PyramidionError(f"{given} has no {MODEL}: say with --bpe which folder has it, or its file")
+        return None
+    check_pieces(SentencepieceTokenizer.from_file(vocabulary.make_dictionary(symbols), str(path)), str(path))
+    vocabularies.check_sentencepiece(extra_state, str(path), str(checkpoint), "say with --bpe where that is")
+    return Path(path)
