@@ -6,10 +6,12 @@ import importlib.util
 import logging
 import math
 import sys
+from typing import Any
 
 import torch
 
 from . import continued_runs, matching_data, mistakes, run_log, shards, whole_checkpoints
+from .marks import mark
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +89,9 @@ def _block_ngrams_that_are_there() -> None:
     """
     from fairseq.ngram_repeat_block import NGramRepeatBlock
 
-    def no_repeat_ngram(self, tokens, lprobs, bsz: int, beam_size: int, step: int):
+    def no_repeat_ngram(
+        self: Any, tokens: torch.Tensor, lprobs: torch.Tensor, bsz: int, beam_size: int, step: int
+    ) -> torch.Tensor:
         generated = tokens[:, 1 : step + 1]  # the first token is the </s> that every summary begins with
         size = self.no_repeat_ngram_size
         if step < size:
@@ -113,15 +117,14 @@ def _bf16_without_tpu() -> None:
         return
 
     @functools.wraps(stock)
-    def parse_args_and_arch(*args, **kwargs):
+    def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
         parsed = stock(*args, **kwargs)
         options = parsed[0] if isinstance(parsed, tuple) else parsed  # with parse_known=True, what is left comes too
         if getattr(options, "bf16", False):
             options.tpu = False
         return parsed
 
-    parse_args_and_arch.bf16_without_tpu = True
-    options.parse_args_and_arch = parse_args_and_arch
+    options.parse_args_and_arch = mark(parse_args_and_arch, "bf16_without_tpu")
 
 
 def _data_parallel_on_a_cpu() -> None:
@@ -135,10 +138,12 @@ def _data_parallel_on_a_cpu() -> None:
     if getattr(stock, "also_on_a_cpu", False):
         return
 
-    class DistributedDataParallel(stock):
+    class DistributedDataParallel(stock):  # type: ignore[valid-type, misc]  # a class that fairseq names
         also_on_a_cpu = True
 
-        def __init__(self, module, device_ids=None, output_device=None, **options):
+        def __init__(
+            self, module: torch.nn.Module, device_ids: Any = None, output_device: Any = None, **options: Any
+        ) -> None:
             if all(parameter.device.type == "cpu" for parameter in module.parameters()):
                 device_ids = output_device = None
             super().__init__(module, device_ids=device_ids, output_device=output_device, **options)

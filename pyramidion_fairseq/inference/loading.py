@@ -53,7 +53,10 @@ def load_summarizer(
     """
     paths = [_find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
     place = _device(device)
-    models, task, cfg, records = [], None, None, {}
+    models: list[Any] = []
+    records: dict[str, Any] = {}
+    task: Any = None
+    cfg: Any = None
     for path in paths:
         with reading(path, "loaded"):
             state = checkpoint_utils.load_checkpoint_to_cpu(path)
@@ -151,7 +154,7 @@ def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
 
 def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:
     given = (cfg.task.get("source_lang") or "source", cfg.task.get("target_lang") or "target")
-    languages = tuple(check_plain_name(language, path) for language in given)
+    languages = check_plain_name(given[0], path), check_plain_name(given[1], path)
     recorded = str(cfg.task.get("data") or "").split(os.pathsep)[0]
     if data:
         _refuse_separator(data)
@@ -185,15 +188,15 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
             cfg.tokenizer = None
         return
     wanted = given is not None or any(symbol.startswith(BLANK) for symbol in dictionary.symbols)
-    path = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
-    if path is not None:
-        _check_place(path)
-        _check_pieces(SentencepieceTokenizer.from_file(dictionary, path), path)
-    bpe = {"_name": "sentencepiece", "sentencepiece_model": path, "sentencepiece_enable_sampling": False}
+    model = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
+    if model is not None:
+        _check_place(model)
+        _check_pieces(SentencepieceTokenizer.from_file(dictionary, model), model)
+    bpe = {"_name": "sentencepiece", "sentencepiece_model": model, "sentencepiece_enable_sampling": False}
     with open_dict(cfg):
-        cfg.bpe = OmegaConf.create({**bpe, "sentencepiece_alpha": None}) if path else None
+        cfg.bpe = OmegaConf.create({**bpe, "sentencepiece_alpha": None}) if model else None
         cfg.tokenizer = None
-    if path is None:
+    if model is None:
         build_tokenizer(dictionary, None)
 
 
@@ -201,7 +204,7 @@ def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
     recorded = vocabularies.sentencepiece_of(cfg.get("bpe"))
     folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
     found = recorded or next(vocabularies.sentencepiece_in(folders), None)
-    if found:
+    if found is not None:
         return found
     raise PyramidionError(
         f"no {vocabularies.SENTENCEPIECE[0]} in {', '.join(dict.fromkeys(folders))}: say with --sentencepiece-model "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from typing import Any, Sequence
 
+from fairseq.data import Dictionary
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
@@ -26,12 +27,12 @@ class PyramidionModel(TransformerModelBase):
     """
 
     @classmethod
-    def add_args(cls, parser) -> None:
+    def add_args(cls, parser: ArgumentParser) -> None:
         """Add the options of :class:`PyramidionConfig`; defaults come from the architecture, then the config."""
         gen_parser_from_dataclass(parser, PyramidionConfig(), delete_default=True)
 
     @classmethod
-    def build_model(cls, cfg, task) -> PyramidionModel:
+    def build_model(cls, cfg: Any, task: Any) -> PyramidionModel:
         """Build from options.
 
         Args:
@@ -61,11 +62,15 @@ class PyramidionModel(TransformerModelBase):
         return model
 
     @classmethod
-    def build_encoder(cls, cfg, src_dict, embed_tokens) -> PyramidionEncoder:
+    def build_encoder(
+        cls, cfg: TransformerConfig, src_dict: Dictionary, embed_tokens: nn.Embedding
+    ) -> PyramidionEncoder:
         return PyramidionEncoder(cfg, src_dict, embed_tokens)
 
     @classmethod
-    def build_decoder(cls, cfg, tgt_dict, embed_tokens) -> PyramidionDecoder:
+    def build_decoder(
+        cls, cfg: TransformerConfig, tgt_dict: Dictionary, embed_tokens: nn.Embedding
+    ) -> PyramidionDecoder:
         return PyramidionDecoder(cfg, tgt_dict, embed_tokens)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
@@ -126,7 +131,7 @@ class PyramidionModel(TransformerModelBase):
         alignment_layer: int | None = None,
         alignment_heads: int | None = None,
         document_lengths: Sequence[int] | None = None,
-    ):
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Logits of every summary token given those before it.
 
         Args:

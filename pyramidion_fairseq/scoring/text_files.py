@@ -28,7 +28,7 @@ def one_line(text: str) -> str:
     return _BREAKS.sub(" ", text).strip()
 
 
-def read_lines(path: str | os.PathLike, blank: int | None = None) -> list[str]:
+def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[str]:
     """Lines of a UTF-8 file, split at newlines only, without the carriage returns of Windows.
 
     Args:
@@ -60,12 +60,12 @@ def read_lines(path: str | os.PathLike, blank: int | None = None) -> list[str]:
     return texts
 
 
-def write_lines(path: str | os.PathLike, texts: Iterable[str]) -> None:
+def write_lines(path: str | os.PathLike[str], texts: Iterable[str]) -> None:
     """Write one text a line, as :func:`write_text` does."""
     write_text(path, "".join(f"{one_line(text)}\n" for text in texts))
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 file, all or nothing: an older file of that name stays until this one is whole.
 
     Raises:
@@ -83,7 +83,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         raise
 
 
-def check_roles(references: str | os.PathLike, hypotheses: str | os.PathLike) -> None:
+def check_roles(references: str | os.PathLike[str], hypotheses: str | os.PathLike[str]) -> None:
     """Refuse files whose names say that they stand in each other's place, and one file in both places.
 
     Raises:

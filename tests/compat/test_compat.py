@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from pyramidion_fairseq import compat
 from pyramidion_fairseq.compat import data_utils_fast as ours
 from pyramidion_fairseq.compat import token_block_utils_fast as blocks
+from tests.conftest import DATA
 
 MODULE, BLOCKS = "fairseq.data.data_utils_fast", "fairseq.data.token_block_utils_fast"
-from tests.conftest import DATA
 
 # What fairseq-fixed 0.12.3.1's own extension answered (Cython 3.3.1, numpy 2.4.6, gcc): rows of function, documents,
 # their lengths, limits or shapes, and the batches or the error.
