@@ -9,11 +9,13 @@ with quiet.unconfigured_logging():
     from .criterions import ChunkedCrossEntropyCriterion
     from .errors import install_excepthook
     from .functional import Pooled, successive_halving_topk
+    from .inference.loading import load_summarizer
     from .models import PyramidionModel
     from .optim import FusedAdamW
     from .scoring.fairseq_scorer import RougeScorer
     from .tasks import LongDocumentSummarizationTask, diagnosis
 
+    PyramidionModel.load_summarizer = staticmethod(load_summarizer)
     compat.install()
     checkpoints.install()
     diagnosis.install()

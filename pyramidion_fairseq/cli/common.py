@@ -84,7 +84,8 @@ def generation_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def load(args: argparse.Namespace) -> Any:
     """The hub interface that the options ask for."""
-    from ..inference.loading import load_summarizer  # a second or two, which --help need not wait for
+    from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
+    from ..inference.loading import load_summarizer
 
     if args.checkpoint is None:
         logger.info(f"no --checkpoint is given: {DEFAULT} is taken, a small model of articles from PubMed")

@@ -110,10 +110,7 @@ def is_ours(arch: str | None) -> bool:
     """Whether an architecture is one of this package."""
     from fairseq.models import ARCH_MODEL_REGISTRY
 
-    from ..models import PyramidionModel
-
-    model = ARCH_MODEL_REGISTRY.get(arch)
-    return model is not None and issubclass(model, PyramidionModel)
+    return getattr(ARCH_MODEL_REGISTRY.get(arch), "is_pyramidion", False)
 
 
 def check_processes(cfg: Any) -> None:

@@ -11,11 +11,8 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
-from .. import (
-    pretrained,
-    registered,  # noqa: F401 -- before anything is loaded: safe loading is a part of it
-    vocabularies,
-)
+from .. import checkpoints as safe_loading
+from .. import pretrained, vocabularies
 from ..errors import PyramidionError, one_line, reading
 from ..text.byte_level import is_byte_level
 from ..text.tokenizers import BLANK, SentencepieceTokenizer, build_tokenizer
@@ -38,6 +35,8 @@ def load_summarizer(
 ) -> PyramidionHubInterface:
     """Load one checkpoint, or several as an ensemble.
 
+    Models and tasks of this package must be registered, as ``import pyramidion_fairseq`` does.
+
     Args:
         checkpoints: files, folders with one of :data:`CHECKPOINTS`, or names of models that come with the package
             (:mod:`pyramidion_fairseq.pretrained`); a string may hold several, with ``:`` between.
@@ -51,6 +50,7 @@ def load_summarizer(
     Raises:
         PyramidionError: a file is missing, damaged or belongs to another, or there is no such option.
     """
+    safe_loading.install()
     paths = [_find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
     place = _device(device)
     models: list[Any] = []

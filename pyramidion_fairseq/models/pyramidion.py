@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from typing import Any, Sequence
+from typing import Any, Callable, ClassVar, Sequence
 
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import gen_parser_from_dataclass
@@ -25,6 +25,12 @@ class PyramidionModel(TransformerModelBase):
     With an empty schedule it is a (block-wise) Transformer, with one pooling after the encoder a Transpooler, with
     several a Pyramidion.
     """
+
+    #: What :meth:`from_pretrained` loads with. It builds on models and tasks: :mod:`pyramidion_fairseq.registered`
+    #: sets it.
+    load_summarizer: ClassVar[Callable[..., PyramidionHubInterface]]
+    #: Tells architectures of this package from fairseq's, for code that models build on.
+    is_pyramidion = True
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:
@@ -111,11 +117,9 @@ class PyramidionModel(TransformerModelBase):
         Raises:
             PyramidionError: a file is missing, damaged or belongs to another, or an option is unknown.
         """
-        from ..inference.loading import load_summarizer  # which needs this module
-
         names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
         paths = [os.path.join(model_name_or_path, name) if name else model_name_or_path for name in names]
-        hub = load_summarizer(paths, data_name_or_path, sentencepiece_model, device, fp16, overrides)
+        hub = cls.load_summarizer(paths, data_name_or_path, sentencepiece_model, device, fp16, overrides)
         found = hub.cfg.bpe._name if hub.cfg.bpe else None
         if bpe not in (None, found):
             raise PyramidionError(f"bpe={bpe!r}: the dictionary of {paths[0]} goes with {found or 'no bpe'}")

@@ -1,7 +1,8 @@
 """From documents as their users have them to tokens, and from tokens back to words."""
 
 from .documents import Document
-from .tokenizers import SentencepieceTokenizer, TokenizedText, Tokenizer, WordTokenizer, build_tokenizer
+from .tokenizer import TokenizedText, Tokenizer
+from .tokenizers import SentencepieceTokenizer, WordTokenizer, build_tokenizer
 from .words import Words, split_document, tidy
 
 __all__ = [

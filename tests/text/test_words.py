@@ -6,7 +6,7 @@ import pytest
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.text import Document, split_document
-from pyramidion_fairseq.text.tokenizers import join_words
+from pyramidion_fairseq.text.tokenizer import join_words
 from tests.conftest import ROOT
 
 spec = importlib.util.spec_from_file_location("cleaning", ROOT / "preprocess" / "cleaning.py")
