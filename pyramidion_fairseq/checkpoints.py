@@ -20,6 +20,7 @@ from fairseq import checkpoint_utils
 
 from .compat import archive_check, continued_runs, evaluated_options, pickle_names, plain_options
 from .compat.allowed_names import ALLOWED, RefusedArrayError
+from .compat.pickle_check import NotAllowedError
 from .errors import PyramidionError
 from .utils.files import atomic_write
 
@@ -157,7 +158,7 @@ def check_finite(tensors: Mapping[str, Any], name: object) -> None:
 def _explain(error: Exception, file: BinaryIO) -> PyramidionError:
     """The one line for what the checks or ``torch.load`` have raised."""
     message = str(error)
-    ours = isinstance(error, (archive_check.NotAllowedError, RefusedArrayError))
+    ours = isinstance(error, (NotAllowedError, RefusedArrayError))
     foreign = message if ours else pickle_names.refused(message)
     if foreign:
         return UnsafeCheckpointError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from fairseq.data import Dictionary
@@ -11,6 +11,8 @@ from torch import nn
 
 from .models import PyramidionModel
 from .models.architectures import fields_of
+from .models.decoder import PyramidionDecoder
+from .models.encoder import PyramidionEncoder
 
 
 class Cost(NamedTuple):
@@ -44,7 +46,7 @@ class Cost(NamedTuple):
         return self.decoder_self_attention + self.cross_attention
 
 
-def build_on_meta(arch: str, vocabulary: int = 32000, **changes) -> PyramidionModel:
+def build_on_meta(arch: str, vocabulary: int = 32000, **changes: Any) -> PyramidionModel:
     """The model of a named architecture with shapes but no memory.
 
     Args:
@@ -75,7 +77,7 @@ def count(model: PyramidionModel, source: int, target: int) -> Cost:
     return Cost(**_count_encoder(model.encoder, source), **_count_decoder(model.decoder, kept, target))
 
 
-def _count_encoder(encoder, source: int) -> dict[str, int]:
+def _count_encoder(encoder: PyramidionEncoder, source: int) -> dict[str, int]:
     linear = attention = pooling = activations = 0
     for number, length in enumerate(encoder.schedule.input_lengths(source, len(encoder.layers)), start=1):
         layer = encoder.layers[number - 1]
@@ -85,7 +87,7 @@ def _count_encoder(encoder, source: int) -> dict[str, int]:
         attention += of_attention
         activations += (length + encoder.num_globals) * _outputs(layer) + cells * layer.self_attn.num_heads
         if str(number) in encoder.poolings:
-            stage = encoder.poolings[str(number)]
+            stage: Any = encoder.poolings[str(number)]
             pooling += length * (_weights(stage) + (layer.embed_dim if length > stage.k else 0))
     return {
         "encoder_linear": linear,
@@ -95,7 +97,7 @@ def _count_encoder(encoder, source: int) -> dict[str, int]:
     }
 
 
-def _count_decoder(decoder, kept: int, target: int) -> dict[str, int]:
+def _count_decoder(decoder: PyramidionDecoder, kept: int, target: int) -> dict[str, int]:
     linear, activations = target * _weights(decoder.output_projection), target * _outputs(decoder.output_projection)
     self_attention = cross = 0
     for layer in decoder.layers:

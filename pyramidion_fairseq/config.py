@@ -179,7 +179,8 @@ def complete(cfg: Any) -> Namespace:
     Raises:
         PyramidionError: values contradict each other.
     """
-    given = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if OmegaConf.is_config(cfg) else vars(cfg)
+    is_config = OmegaConf.is_config(cfg)
+    given: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if is_config else vars(cfg)
     names = [f for f in fields(PyramidionConfig) if f.name != "_name"]
     options = Namespace(**{f.name: given.get(f.name, f.default) for f in names})
     _check_counts(options)

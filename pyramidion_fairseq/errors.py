@@ -76,14 +76,17 @@ def _end_hydra_in_one_line() -> None:
     """Make ``fairseq-hydra-train`` end with the one line, too: Hydra catches errors and prints their tracebacks."""
     from hydra.core import utils
 
-    stock = getattr(utils.JobReturn, "return_value", None)
+    job: Any = utils.JobReturn
+    stock: Any = getattr(job, "return_value", None)
     if not isinstance(stock, property) or getattr(stock.fget, "in_one_line", False):
         return  # Hydra 1.0 has no such property
+    read: Any = stock.fget
 
     def return_value(self: Any) -> Any:
         if isinstance(self._return_value, PyramidionError):
             sys.exit(f"error: {self._return_value}")
-        return stock.fget(self)
+        return read(self)
 
-    return_value.in_one_line = True
-    utils.JobReturn.return_value = property(return_value, stock.fset)
+    mended: Any = return_value
+    mended.in_one_line = True
+    job.return_value = property(mended, stock.fset)

@@ -8,11 +8,13 @@ with quiet.unconfigured_logging():
     from .compat import patches
     from .criterions import ChunkedCrossEntropyCriterion
     from .functional import Pooled, successive_halving_topk
+    from .inference.loading import load_summarizer
     from .models import PyramidionModel
     from .optim import FusedAdamW
     from .scoring.fairseq_scorer import RougeScorer
     from .tasks import LongDocumentSummarizationTask
 
+    PyramidionModel.load_summarizer = staticmethod(load_summarizer)
     patches.install()
 
 __all__ = [

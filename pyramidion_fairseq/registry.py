@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Callable, Generic, TypeVar
+from argparse import Namespace
+from typing import Any, Callable, Generic, Iterable, Protocol, TypeVar
 
-T = TypeVar("T")
+
+class Variant(Protocol):
+    """What a registry holds: a class that is built from the model's options."""
+
+    @classmethod
+    def from_config(cls, cfg: Namespace) -> Any:
+        """Build from options, as of :func:`~pyramidion_fairseq.config.complete`."""
+
+
+T = TypeVar("T", bound=Variant)
 
 
 class Registry(Generic[T]):
@@ -17,11 +27,11 @@ class Registry(Generic[T]):
         base: the class that every entry extends; it needs a ``from_config(cfg)`` class method.
     """
 
-    def __init__(self, kind: str, base: type):
+    def __init__(self, kind: str, base: type[T]):
         self.kind, self.base = kind, base
-        self._classes: dict[str, type] = {}
+        self._classes: dict[str, type[T]] = {}
 
-    def register(self, name: str) -> Callable[[type], type]:
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator.
 
         Raises:
@@ -29,7 +39,7 @@ class Registry(Generic[T]):
             TypeError: the class does not extend the registry's base class.
         """
 
-        def add(cls: type) -> type:
+        def add(cls: type[T]) -> type[T]:
             if name in self._classes:
                 raise ValueError(f"{self.kind} {name!r} is registered already, as {self._classes[name]}")
             if not (isinstance(cls, type) and issubclass(cls, self.base)):
@@ -39,14 +49,14 @@ class Registry(Generic[T]):
 
         return add
 
-    def get(self, name: str) -> type:
+    def get(self, name: str) -> type[T]:
         """The class of that name; ValueError that lists the known names where there is none."""
         if name not in self._classes:
             raise ValueError("unknown {} {!r}; there are: {}".format(self.kind, name, ", ".join(self.names())))
         return self._classes[name]
 
-    def build(self, name: str, cfg) -> T:
-        """Build the variant of that name from a :class:`~pyramidion_fairseq.config.PyramidionConfig`."""
+    def build(self, name: str, cfg: Namespace) -> T:
+        """Build the variant of that name from options, as of :func:`~pyramidion_fairseq.config.complete`."""
         return self.get(name).from_config(cfg)
 
     def names(self) -> list[str]:
@@ -54,7 +64,7 @@ class Registry(Generic[T]):
         return sorted(self._classes)
 
 
-def import_variants(package: str, path) -> None:
+def import_variants(package: str, path: Iterable[str]) -> None:
     """Import every module of a package, so that a new variant needs its one file and nothing else."""
     for module in pkgutil.iter_modules(path):
         importlib.import_module(f"{package}.{module.name}")

@@ -31,11 +31,12 @@ class PoolingSchedule:
         if not text.strip():
             return cls()
         matches = [_ENTRY.fullmatch(entry) for entry in text.split(",")]
-        if not all(matches):
+        found = [match for match in matches if match]
+        if len(found) < len(matches):
             raise PyramidionError(
                 f'pooling schedule {text!r} is not of the form "LAYER:LENGTH,LAYER:LENGTH", e.g. "2:2048,3:512"'
             )
-        schedule = cls(tuple((int(m.group(1)), int(m.group(2))) for m in matches))
+        schedule = cls(tuple((int(m.group(1)), int(m.group(2))) for m in found))
         schedule._check(text)
         return schedule
 

@@ -68,7 +68,8 @@ def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
         path = next(sentencepiece_in([data, os.path.dirname(os.path.abspath(data))]), None)
         if path is not None and not _knows_pieces(dictionaries[0], path):
             path = None
-    return describe(*(dictionary.symbols for dictionary in dictionaries), digest(path) if path else None)
+    source, target = dictionaries
+    return describe(source.symbols, target.symbols, digest(path) if path else None)
 
 
 def dictionaries_of(task: Any) -> tuple[Dictionary, Dictionary] | None:
@@ -178,7 +179,7 @@ def check(extra_state: Any, task: Any, path: str, remedy: str, quiet: bool = Fal
     if not quiet:
         _warn_of_no_record(record, task, path)
     for side, dictionary in zip(SIDES, dictionaries):
-        check_symbols(extra_state, dictionary.symbols, path, place_of(task, side), remedy, (side,))
+        check_symbols(extra_state, dictionary.symbols, path, dictionary_path(task, side), remedy, (side,))
 
 
 def check_symbols(
@@ -203,7 +204,9 @@ def check_symbols(
         PyramidionError: says which one differs, and at which symbol first.
     """
     record = recorded(extra_state)
-    for side in sides if record else ():
+    if record is None:
+        return
+    for side in sides:
         difference = first_difference(record[side].split("\n"), symbols)
         if difference:
             raise PyramidionError(
@@ -221,8 +224,8 @@ def _warn_of_no_record(record: Mapping[str, Any] | None, task: Any, path: str) -
     logger.warning(f"{path} does not carry its dictionaries, as it is older or of other code: {known}")
 
 
-def place_of(task: Any, side: str) -> str:
-    """Where a task's dictionary is from, for people."""
+def dictionary_path(task: Any, side: str) -> str:
+    """Return the file of a task's dictionary, for messages; "the data's" where the task does not say."""
     data, language = (getattr(getattr(task, "cfg", None), name, None) for name in ("data", f"{side}_lang"))
     return os.path.join(str(data).split(os.pathsep)[0], f"dict.{language}.txt") if data and language else "the data's"
 

@@ -72,6 +72,22 @@ def test_a_command_registers_before_it_loads(tmp_path):
     assert {"torch", "fairseq"} <= imported and len((tmp_path / "out").read_text().splitlines()) == 1
 
 
+def test_from_python_loading_is_safe_and_known_to_the_model_whatever_was_imported_first(tmp_path):
+    """Nothing registers where a console command was started, until something is asked for."""
+    code = (
+        "import pyramidion_commands, sys\n"
+        "from pyramidion_fairseq.inference.loading import load_summarizer\n"
+        "assert 'pyramidion_fairseq.registered' not in sys.modules\n"
+        "from pyramidion_fairseq.errors import PyramidionError\n"
+        "try: load_summarizer('missing.pt')\nexcept PyramidionError: pass\n"
+        "from fairseq import checkpoint_utils; assert type(checkpoint_utils.torch).__name__ == '_SafeTorch'\n"
+        "from pyramidion_fairseq import PyramidionModel; assert PyramidionModel.load_summarizer is load_summarizer"
+    )
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_versions_that_do_not_work_end_a_command_in_one_line(tmp_path):
     code = (
         "import importlib.metadata as m, sys; m.version = lambda name: '0.1'\n"

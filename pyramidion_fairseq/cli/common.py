@@ -83,7 +83,8 @@ def generation_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def load(args: argparse.Namespace) -> Any:
     """The hub interface that the options ask for."""
-    from ..inference.loading import load_summarizer  # a second or two, which --help need not wait for
+    from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
+    from ..inference.loading import load_summarizer
 
     if args.checkpoint is None:
         logger.info(f"no --checkpoint is given: {DEFAULT} is taken, a small model of articles from PubMed")
@@ -218,8 +219,9 @@ class Progress:
         """Log the number and the rate, and the time that is left where the total is known."""
         seconds = max(time.monotonic() - self.start, 1e-9)
         plural = "" if self.done == 1 else "s"
-        of = f" of {self.total:,}" if self.total is not None and self.total > self.done else ""
-        left = f", {(self.total - self.done) * seconds / self.done:,.0f} s left" if of and self.done else ""
+        remaining = 0 if self.total is None else max(0, self.total - self.done)
+        of = f" of {self.total:,}" if remaining else ""
+        left = f", {remaining * seconds / self.done:,.0f} s left" if remaining and self.done else ""
         logger.info(
             f"{self.done:,}{of} document{plural} in {seconds:.0f} s ({self.done / seconds:.2f} a second{left})"
         )

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PyramidionError, reading
 from .common import Parser, one_line_errors
@@ -14,6 +15,9 @@ from .common import Parser, one_line_errors
 logger = logging.getLogger("pyramidion_fairseq.cli.convert")  # also where it is run as __main__
 
 COMMAND = "pyramidion-convert"
+
+if TYPE_CHECKING:  # argparse's own class takes no argument when it runs
+    Kinds = argparse._SubParsersAction[Parser]
 
 #: Tokens that a converted BART reads unless --max-source-positions says otherwise.
 LONG = 8192
@@ -34,7 +38,7 @@ def build_parser(kind: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_published(kinds) -> None:
+def _add_published(kinds: Kinds) -> None:
     parser = kinds.add_parser(
         "published",
         help="a checkpoint of the authors' published code (applicaai/pyramidions)",
@@ -49,7 +53,7 @@ def _add_published(kinds) -> None:
     parser.set_defaults(run=run_published)
 
 
-def _add_bart(kinds) -> argparse.ArgumentParser:
+def _add_bart(kinds: Kinds) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         "bart",
         help="a BART of fairseq or Hugging Face, made long, sparse and pooled; also a directory of 'huggingface'",
@@ -78,7 +82,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     gen_parser_from_dataclass(parser, PyramidionConfig(), delete_default=True)
 
 
-def _add_hugging_face(kinds) -> argparse.ArgumentParser:
+def _add_hugging_face(kinds: Kinds) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         "huggingface",
         help="a checkpoint of ours as a directory that transformers loads",
@@ -166,7 +170,7 @@ def _lengths(text: str) -> list[int]:
         raise PyramidionError(f"--pool-lengths must be lengths with commas between them, got {text!r}") from None
 
 
-def _log_size(output: os.PathLike | str, checkpoint: dict) -> None:
+def _log_size(output: os.PathLike[str] | str, checkpoint: dict[str, Any]) -> None:
     model = checkpoint["cfg"]["model"]
     parameters = sum(tensor.numel() for tensor in checkpoint["model"].values())
     logger.info(

@@ -11,7 +11,7 @@ import collections
 import math
 import typing
 from argparse import Namespace
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple, Union
 
 import numpy as np
 import omegaconf
@@ -73,7 +73,8 @@ class FileArray(np.ndarray):
             raise RefusedArrayError("a numpy.ndarray of another shape or type than numbers have")
         if type(data) is not bytes or len(data) != 8 * math.prod(shape) or len(data) > 8 * MOST_ELEMENTS:
             raise RefusedArrayError("a numpy.ndarray with more or fewer bytes than its shape needs")
-        super().__setstate__((1, shape, np.dtype("<" + dtype.code), bool(fortran), data))
+        content: Any = (1, shape, np.dtype("<" + dtype.code), bool(fortran), data)
+        super().__setstate__(content)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.view(np.ndarray).__reduce_ex__(protocol)
@@ -86,7 +87,7 @@ def reconstruct(kind: Any, shape: Any, code: Any) -> FileArray:
     return FileArray()
 
 
-ALLOWED: List[Tuple[Any, str]] = [
+ALLOWED: List[Union[Callable[..., Any], Tuple[Callable[..., Any], str]]] = [
     # Options of models without a dataclass, of adafactor, and of old checkpoints, which keep them under "args".
     # Its attributes may get any name and value; it has no methods that these could replace to any effect.
     (Namespace, "argparse.Namespace"),

@@ -9,7 +9,7 @@ import os
 import struct
 import tarfile
 import zipfile
-from typing import Any, BinaryIO, Dict, List
+from typing import Any, BinaryIO, Dict, List, cast
 
 import torch
 
@@ -129,7 +129,7 @@ def _check_directory(file: BinaryIO, length: int) -> None:
 def _check_old_format(file: BinaryIO) -> Any:
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
-    pickles = _Pickles(file)
+    pickles = cast(BinaryIO, _Pickles(file))  # of a file, a pickle is read by these methods alone
     for _ in range(3):  # a number that marks the format, its version, the machine
         follow(pickles)
     content, storages = follow(pickles)

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from .. import vocabularies
 from ..errors import PyramidionError, one_line
+from .marks import mark
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def complete(state: Mapping[str, Any]) -> None:
 
 def _with_records(stock: Any) -> Any:
     @functools.wraps(stock)
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self: Any) -> dict[str, Any]:
         """As of fairseq, with the dictionaries and what patience has counted, where there is any."""
         state = stock(self)
         found = _vocabularies(self)
@@ -82,13 +83,13 @@ def _vocabularies(trainer: Any) -> dict[str, Any] | None:
 def _trainer_loader(stock: Any) -> Any:
     @functools.wraps(stock)
     def load_checkpoint(
-        self,
-        filename,
-        reset_optimizer=False,
-        reset_lr_scheduler=False,
-        optimizer_overrides=None,
-        reset_meters=False,
-    ):
+        self: Any,
+        filename: str,
+        reset_optimizer: bool = False,
+        reset_lr_scheduler: bool = False,
+        optimizer_overrides: Any = None,
+        reset_meters: bool = False,
+    ) -> Any:
         """As of fairseq.
 
         Raises:
@@ -109,8 +110,7 @@ def _trainer_loader(stock: Any) -> Any:
                 _go_on(self, extra_state)
         return extra_state
 
-    load_checkpoint.continues = True
-    return load_checkpoint
+    return mark(load_checkpoint, "continues")
 
 
 def _check_record(extra_state: Any, filename: str) -> None:
@@ -193,8 +193,7 @@ def _epoch(stock: Any, module: Any) -> Any:
             return [None], True
         return stock(cfg, *args, **kwargs)
 
-    train.stops = True
-    return train
+    return mark(train, "stops")
 
 
 def _training_modules() -> Iterator[Any]:

@@ -113,7 +113,8 @@ def batch_fixed_shapes_fast(
     _check_int64("indices", indices, 1)
     _check_int64("fixed_shapes_sorted", fixed_shapes_sorted, 2)
     shapes = fixed_shapes_sorted.tolist()
-    batches, batch = [], []
+    batches: List[List[int]] = []
+    batch: List[int] = []
     longest = candidate = 0
     for document in indices.tolist():
         longest = max(longest, int(num_tokens_fn(document)))

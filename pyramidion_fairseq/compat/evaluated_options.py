@@ -69,7 +69,9 @@ def find_code(options: Any) -> Iterator[Tuple[str, str]]:
             yield name, str(text)
 
 
-def _strings(name: str, value: Any, evaluated: bool = True) -> Iterator[Tuple[str, Union[str, bytes], bool]]:
+def _strings(
+    name: str, value: Any, evaluated: bool = True
+) -> Iterator[Tuple[str, Union[str, bytes, bytearray], bool]]:
     if isinstance(value, Namespace):
         value = vars(value)
     if isinstance(value, (str, bytes, bytearray)):
@@ -87,12 +89,13 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(inner, str) for inner in value))
 
 
-def _runs_code(text: Union[str, bytes]) -> bool:
+def _runs_code(text: Union[str, bytes, bytearray]) -> bool:
     """Whether ``eval`` of the text would call anything, or make much of it; parses it as ``eval`` does, no more."""
     if len(text) > MOST_PARSED:
         return True
     try:
-        tree = ast.parse(text.lstrip(" \t" if isinstance(text, str) else b" \t"), mode="eval")
+        stripped = text.lstrip(" \t") if isinstance(text, str) else text.lstrip(b" \t")
+        tree = ast.parse(stripped, mode="eval")
         if any(isinstance(node, _RUNS + _GROWS) or _reads(node) for node in ast.walk(tree)):
             return True
         return _values(tree.body) > MOST_VALUES
@@ -115,10 +118,12 @@ def _values(node: ast.AST) -> float:
         left, right = _number(node.left), _number(node.right)
         if left is not None and right is not None:
             return 1 if abs(left * right) < 2**64 else float("inf")
-        if left is None and right is None:
-            constants = any(isinstance(inner, ast.Constant) for inner in ast.walk(node))
-            return float("inf") if constants else 1  # "a*b" is a text: of its names none is a number
-        return abs(left if left is not None else right) * _values(node.right if right is None else node.left)
+        if left is not None:
+            return abs(left) * _values(node.right)
+        if right is not None:
+            return abs(right) * _values(node.left)
+        constants = any(isinstance(inner, ast.Constant) for inner in ast.walk(node))
+        return float("inf") if constants else 1  # "a*b" is a text: of its names none is a number
     own = len(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)) else 1
     return own + sum(map(_values, ast.iter_child_nodes(node)))
 

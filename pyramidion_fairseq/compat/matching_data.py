@@ -18,6 +18,7 @@ from .. import vocabularies
 from ..errors import PyramidionError, reading
 from ..tasks.data_folder import refuse_separator
 from . import built_size
+from .marks import mark
 
 _REMEDY = "give the data that was prepared with the model's dictionary (prepare with --srcdict, or another checkpoint)"
 _READ = "checkpoints_read"
@@ -35,8 +36,14 @@ def install() -> None:
 def _loader(stock: Any) -> Any:
     @functools.wraps(stock)
     def load_model_ensemble_and_task(
-        filenames, arg_overrides=None, task=None, strict=True, suffix="", num_shards=1, state=None
-    ):
+        filenames: list[str],
+        arg_overrides: Any = None,
+        task: Any = None,
+        strict: bool = True,
+        suffix: str = "",
+        num_shards: int = 1,
+        state: Any = None,
+    ) -> tuple[list[Any], Any, Any]:
         """As of fairseq; each checkpoint's dictionaries are compared with the task's before its model is built.
 
         With ``state``, the caller has read the checkpoint, and compares.
@@ -44,7 +51,8 @@ def _loader(stock: Any) -> Any:
         Raises:
             PyramidionError: they differ, or the file or its options are none to build a model of.
         """
-        models, cfg = [], None
+        models: list[Any] = []
+        cfg = None
         for filename in filenames:
             with reading(filename, "loaded"):
                 read = state if state is not None else _read(filename, arg_overrides, suffix, num_shards)
@@ -58,8 +66,7 @@ def _loader(stock: Any) -> Any:
             models += loaded
         return models, cfg, task
 
-    load_model_ensemble_and_task.compares_dictionaries = True
-    return load_model_ensemble_and_task
+    return mark(load_model_ensemble_and_task, "compares_dictionaries")
 
 
 def _read(filename: str, overrides: Any, suffix: str, num_shards: int) -> dict[str, Any]:
@@ -72,14 +79,15 @@ def _read(filename: str, overrides: Any, suffix: str, num_shards: int) -> dict[s
 
 def _bpe_builder(stock: Any) -> Any:
     @functools.wraps(stock)
-    def build_bpe(self, args):
+    def build_bpe(self: Any, args: Any) -> Any:
         """As of fairseq.
 
         Raises:
             PyramidionError: a sentencepiece model is not the one that a checkpoint read before was trained with.
         """
         path = vocabularies.sentencepiece_of(args)
-        for checkpoint, extra_state in vars(self).get(_READ, []) if path else []:
+        for checkpoint, extra_state in vars(self).get(_READ, []) if path is not None else []:
+            assert path is not None
             remedy = "say with --sentencepiece-model where that is"
             vocabularies.check_sentencepiece(extra_state, path, checkpoint, remedy)
         return stock(self, args)
@@ -89,7 +97,7 @@ def _bpe_builder(stock: Any) -> Any:
 
 def _task_builder(stock: Any) -> Any:
     @functools.wraps(stock)
-    def setup_task(cls, cfg, **kwargs):
+    def setup_task(cls: Any, cfg: Any, **kwargs: Any) -> Any:
         """As of fairseq.
 
         Raises:
@@ -101,7 +109,7 @@ def _task_builder(stock: Any) -> Any:
         for folder in utils.split_paths(cfg.data)[1:]:
             for side, dictionary in zip(vocabularies.SIDES, (task.src_dict, task.tgt_dict)):
                 path = os.path.join(folder, f"dict.{getattr(cfg, f'{side}_lang')}.txt")
-                _check_shard(path, dictionary.symbols, vocabularies.place_of(task, side))
+                _check_shard(path, dictionary.symbols, vocabularies.dictionary_path(task, side))
         return task
 
     return setup_task

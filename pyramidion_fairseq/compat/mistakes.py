@@ -17,6 +17,7 @@ from typing import Any, Callable
 import torch
 
 from ..errors import PyramidionError
+from .marks import mark
 
 #: fairseq's default, with which an optimizer of Adam's kind trains to nothing.
 STOCK_LR = 0.25
@@ -41,7 +42,7 @@ def install() -> None:
     trainer.Trainer.__init__ = _before(trainer.Trainer.__init__, lambda _, cfg, *__, **___: check_training(cfg))
 
 
-def _before(stock: Callable, check: Callable) -> Callable:
+def _before(stock: Callable[..., Any], check: Callable[..., None]) -> Callable[..., Any]:
     @functools.wraps(stock)
     def checked(*args: Any, **kwargs: Any) -> Any:
         check(*args, **kwargs)
@@ -50,14 +51,13 @@ def _before(stock: Callable, check: Callable) -> Callable:
     return checked
 
 
-def _parsing(stock: Callable) -> Callable:
+def _parsing(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
-    def parse_args_and_arch(parser: argparse.ArgumentParser, input_args: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def parse_args_and_arch(parser: Any, input_args: Any = None, *args: Any, **kwargs: Any) -> Any:
         parser.error = functools.partial(_error, parser)
         return stock(parser, input_args, *args, **kwargs)
 
-    parse_args_and_arch.tells_mistakes = True
-    return parse_args_and_arch
+    return mark(parse_args_and_arch, "tells_mistakes")
 
 
 def _error(parser: argparse.ArgumentParser, message: str) -> None:
@@ -69,7 +69,7 @@ def explained(parser: argparse.ArgumentParser, message: str) -> str:
     """argparse's message on one line, with what was meant in the place of all choices."""
     wrong = re.match(r"argument ([^:]+): invalid choice: '?([^' ]*)'? \(", message)
     action = parser._option_string_actions.get(wrong[1].split("/")[0]) if wrong else None
-    if action is not None and action.choices:
+    if wrong and action is not None and action.choices:
         meant = difflib.get_close_matches(wrong[2], list(map(str, action.choices)), n=1)
         hint = f"did you mean {meant[0]}?" if meant else "--help and docs/options.md list the names"
         return f"{wrong[1]}: there is no {wrong[2]!r}: {hint}"
@@ -128,10 +128,7 @@ def is_ours(arch: str | None) -> bool:
     """Whether an architecture is one of this package."""
     from fairseq.models import ARCH_MODEL_REGISTRY
 
-    from ..models import PyramidionModel
-
-    model = ARCH_MODEL_REGISTRY.get(arch)
-    return model is not None and issubclass(model, PyramidionModel)
+    return getattr(ARCH_MODEL_REGISTRY.get(arch), "is_pyramidion", False)
 
 
 def check_processes(cfg: Any) -> None:

@@ -6,7 +6,7 @@ every call its arguments, of every tensor its storage, and how large the whole i
 
 import math
 import pickletools
-from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import pickle_names
 from .allowed_names import CALLED, CREATED, DEFAULT_DICT, DEFAULTS, NAMES, NUMPY, STORAGES, TENSORS, is_count
@@ -296,7 +296,7 @@ class _Machine:
         target.state = state
 
 
-_CONSTANTS = {
+_CONSTANTS: Dict[str, Callable[[], Any]] = {
     "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
     "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple,
 }  # fmt: skip

@@ -7,7 +7,7 @@ import pickletools
 import re
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from typing import BinaryIO, Dict, List, Optional
+from typing import Any, BinaryIO, Dict, List, Optional
 
 from .allowed_names import NAMES
 
@@ -45,7 +45,8 @@ def _first_name(file: BinaryIO) -> Optional[str]:
     start = io.BytesIO(stream.read(MOST_BYTES))  # it may be packed to a thousandth
     strings: List[Optional[str]] = []  # pushed so far; None stands for whatever else has been remembered
     memo: Dict[int, Optional[str]] = {}
-    latest = None
+    latest: Any = None
+    argument: Any
     for instruction, argument, _ in itertools.islice(pickletools.genops(start), MOST_INSTRUCTIONS):
         kind = instruction.name
         if kind == "MEMOIZE" or kind.endswith("PUT"):

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..errors import is_fairseq_command
 from ..utils.files import atomic_write
+from .marks import mark
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +73,14 @@ class _Quiet(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is logged."""
-        if OmegaConf.is_config(record.msg):  # the first thing that a command of fairseq logs
-            task = record.msg.get("task")
+        message: Any = record.msg
+        if OmegaConf.is_config(message):  # the first thing that a command of fairseq logs
+            task = message.get("task")
             _Quiet.active = getattr(task, "_name", None) == OURS and not is_verbose(task)
             return not _Quiet.active
         if not _Quiet.active or record.levelno > logging.INFO:
             return True
-        return not (isinstance(record.msg, nn.Module) or str(record.msg).startswith(self.beginnings))
+        return not (isinstance(message, nn.Module) or str(message).startswith(self.beginnings))
 
 
 class _Once(logging.Filter):
@@ -120,23 +122,22 @@ def install() -> None:
             warnings.filterwarnings("ignore", message, category, module)
 
 
-def _telling(stock: Callable) -> Callable:
+def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
-    def init(self, cfg: Any, task: Any, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+    def init(self: Any, cfg: Any, task: Any, model: nn.Module, *args: Any, **kwargs: Any) -> None:
         stock(self, cfg, task, model, *args, **kwargs)
         if _is_told(self):
             for line in summary(cfg, task, model, self.device):
                 logger.info(line)
 
-    init.tells_of_the_run = True
-    return init
+    return mark(init, "tells_of_the_run")
 
 
-def _writing(stock: Callable) -> Callable:
+def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
     """The run is written down when training begins, after a checkpoint that does not fit has been refused."""
 
     @functools.wraps(stock)
-    def begin_epoch(self, *args: Any, **kwargs: Any) -> None:
+    def begin_epoch(self: Any, *args: Any, **kwargs: Any) -> None:
         if _is_told(self) and not getattr(self, "run_is_written", False):
             write_run(self.cfg, self.get_model())
             self.run_is_written = True

@@ -3,8 +3,10 @@
 import argparse
 import functools
 import os
+from typing import Any
 
 from ..errors import PyramidionError
+from .marks import mark
 
 
 def install() -> None:
@@ -16,13 +18,12 @@ def install() -> None:
         return
 
     @functools.wraps(stock)
-    def parse_args_and_arch(*args, **kwargs):
+    def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
         parsed = stock(*args, **kwargs)
         honour_shards(parsed[0] if isinstance(parsed, tuple) else parsed)
         return parsed
 
-    parse_args_and_arch.honours_shards = True
-    options.parse_args_and_arch = parse_args_and_arch
+    options.parse_args_and_arch = mark(parse_args_and_arch, "honours_shards")
 
 
 def honour_shards(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterion,
     LabelSmoothedCrossEntropyCriterionConfig,
 )
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import PyramidionError
@@ -31,7 +31,9 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
     without a plain linear projection, and ``--report-accuracy``, are refused.
     """
 
-    def compute_loss(self, model: nn.Module, net_output: Any, sample: Dict[str, Any], reduce: bool = True):
+    def compute_loss(
+        self, model: Any, net_output: Any, sample: Dict[str, Any], reduce: bool = True
+    ) -> Tuple[Tensor, Tensor]:
         """Return (loss, negative log likelihood), sums over the targets."""
         features, extra = net_output
         targets = sample["target"]
@@ -52,12 +54,12 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         loss = (1 - self.eps - each) * nll - each * total.masked_fill(hidden, 0) if self.eps else nll
         return (loss.sum(), nll.sum()) if reduce else (loss, nll)
 
-    def forward(self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, dict]:
+    def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
         """As of fairseq; the model is asked for the decoder's features instead of logits."""
         batch = {**sample, "net_input": {**sample["net_input"], "features_only": True}}
         return super().forward(model, batch, reduce)
 
-    def _mixed(self, model: nn.Module, features: Tensor, pointer: Any, targets: Tensor) -> Tuple[Tensor, Tensor]:
+    def _mixed(self, model: Any, features: Tensor, pointer: Any, targets: Tensor) -> Tuple[Tensor, Tensor]:
         """As of target_log_softmax, for the mixture with copies: a document at a time, computed again backward."""
 
         def of_document(features: Tensor, targets: Tensor, pointer: Any) -> Tuple[Tensor, Tensor]:

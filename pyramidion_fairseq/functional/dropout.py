@@ -6,6 +6,8 @@ products around it. Here 64 random bits serve four elements.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,27 +51,27 @@ def draws_bits(x: Tensor) -> bool:
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, p):
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         kept, ctx.scale = draw_kept(x.shape, p), 1 / kept_share(p)
         ctx.save_for_backward(kept)
         return torch.where(kept, x, 0).mul_(ctx.scale)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
         return torch.where(kept, grad, 0).mul_(ctx.scale), None
 
 
 class _ReluDropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, p):
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         ctx.scale = 1 / kept_share(p)
         out = torch.where(draw_kept(x.shape, p), x, 0).clamp_(min=0).mul_(ctx.scale)
         ctx.save_for_backward(out)
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (out,) = ctx.saved_tensors
         return torch.ops.aten.threshold_backward(grad, out, 0).mul_(ctx.scale), None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,7 +25,7 @@ def move_padding_right(tokens: Tensor, padding_idx: int) -> Tensor:
     return tokens.gather(1, order)
 
 
-def token_positions(shape: tuple[int, int], padding_mask: Tensor | None, device: torch.device) -> Tensor:
+def token_positions(shape: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> Tensor:
     """Position of every token in its document, counted from 0 at the document's first token.
 
     Args:

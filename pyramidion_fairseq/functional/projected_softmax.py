@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Iterator
+
 import torch
 from torch import Tensor
 
@@ -34,7 +36,7 @@ def target_log_softmax(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tens
 
 class _TargetLogSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         at_target, totals, normalisers = [], [], []
         for rows, wanted in _chunks(x, weight, targets):
             logits = _logits(rows, weight)
@@ -47,7 +49,7 @@ class _TargetLogSoftmax(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, at_target: Tensor, total: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, at_target: Tensor, total: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, targets, normalisers = ctx.saved_tensors
         grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=normalisers.dtype)
         start = 0
@@ -64,7 +66,7 @@ class _TargetLogSoftmax(torch.autograd.Function):
         return grad_x, grad_weight.to(weight.dtype), None
 
 
-def _chunks(x: Tensor, weight: Tensor, targets: Tensor) -> zip:
+def _chunks(x: Tensor, weight: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     rows = max(1, CHUNK_LOGITS // weight.size(0))
     return zip(x.split(rows), targets.split(rows))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import BartConfig
 
@@ -15,12 +17,12 @@ class PyramidionBartConfig(BartConfig):
 
     model_type = "pyramidion_bart"
 
-    pyramidion: dict | None = None
+    pyramidion: dict[str, Any] | None = None
 
 
 if not hasattr(BartConfig(), "dtype"):  # transformers before 4.56, which knows it by another name only
 
-    def _set_dtype(self, dtype: str | torch.dtype | None) -> None:
+    def _set_dtype(self: Any, dtype: str | torch.dtype | None) -> None:
         self.torch_dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
 
     PyramidionBartConfig.dtype = property(lambda self: self.torch_dtype, _set_dtype)

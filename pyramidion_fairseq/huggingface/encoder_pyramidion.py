@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import BartConfig
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -32,7 +34,7 @@ class PooledEncoderOutput(BaseModelOutput):
 class PyramidionBartEncoderLayer(nn.Module):
     """One layer, by BART's names; (B, T, C) and a mask, True on padding."""
 
-    def __init__(self, config, options: Namespace, reports_attention: bool):
+    def __init__(self, config: BartConfig, options: Namespace, reports_attention: bool):
         super().__init__()
         self.self_attn = ATTENTIONS.build(options.attention, options)
         self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
@@ -62,14 +64,15 @@ class PyramidionBartEncoder(nn.Module):
 
     main_input_name = "input_ids"
 
-    def __init__(self, config, embed_tokens: nn.Module):
+    def __init__(self, config: BartConfig, embed_tokens: nn.Module):
         super().__init__()
         options = Namespace(**config.pyramidion)
         self.config, self.longest = config, options.max_source_positions
         dim, self.padding_idx = config.d_model, config.pad_token_id
         self.embed_tokens, self.dropout = embed_tokens, config.dropout
         self.offset = self.padding_idx + 1 if options.encoder_learned_pos else None
-        if options.encoder_learned_pos:
+        self.embed_positions: nn.Module
+        if self.offset is not None:
             self.embed_positions = nn.Embedding(options.max_source_positions + self.offset, dim, self.padding_idx)
         else:
             self.embed_positions = FixedPositions(dim, self.padding_idx)
@@ -94,8 +97,9 @@ class PyramidionBartEncoder(nn.Module):
             PyramidionBartEncoderLayer(config, options, number in wanting)
             for number in range(1, config.encoder_layers + 1)
         )
-        #: Set by transformers' ``gradient_checkpointing_enable``.
+        #: Both are set by transformers' ``gradient_checkpointing_enable``.
         self.gradient_checkpointing = False
+        self._gradient_checkpointing_func: Any
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(B, T) right-padded ids -> (B, T, C), zeros on padding."""
@@ -113,8 +117,8 @@ class PyramidionBartEncoder(nn.Module):
         attention_mask: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **_,
-    ) -> PooledEncoderOutput | tuple:
+        **_: Any,
+    ) -> PooledEncoderOutput | tuple[Any, ...]:
         """Encode documents.
 
         Args:
@@ -135,7 +139,8 @@ class PyramidionBartEncoder(nn.Module):
         if first:
             globals_ = self.layernorm_embedding(self.global_embeddings(len(x)))
             x = torch.cat([F.dropout(globals_, self.dropout, self.training), x], dim=1)
-        slots, full_length = [], None
+        slots: list[Tensor] = []
+        full_length: tuple[Tensor, Tensor | None] | None = None
         for number, layer in enumerate(self.layers, start=1):
             hidden = self.global_embeddings.hidden_keys(x, mask, pooled=bool(slots)) if first else mask
             if self.gradient_checkpointing and self.training:
@@ -143,7 +148,7 @@ class PyramidionBartEncoder(nn.Module):
             else:
                 x, attention = layer(x, hidden)
             if str(number) in self.poolings:
-                pooling = self.poolings[str(number)]
+                pooling: Any = self.poolings[str(number)]
                 if pooling.pooler.upsamples and full_length is None:
                     full_length = x, mask
                 pooled = pooling(x[:, first:], mask, attention)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import BartForConditionalGeneration, BartModel
@@ -20,7 +21,7 @@ class PyramidionBartModel(BartModel):
 
     def __init__(self, config: PyramidionBartConfig):
         super().__init__(config)
-        options = Namespace(**config.pyramidion)
+        options = Namespace(**(config.pyramidion or {}))
         self.encoder = PyramidionBartEncoder(config, self.shared)
         if not options.decoder_positions:
             self.decoder.embed_positions = FixedPositions(config.d_model, None)
@@ -34,7 +35,7 @@ class PyramidionBartModel(BartModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed
-            module.fixed.copy_(module.draw())
+            module.get_buffer("fixed").copy_(module.draw())
         else:
             super()._init_weights(module)
 
@@ -42,10 +43,10 @@ class PyramidionBartModel(BartModel):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        encoder_outputs: PooledEncoderOutput | tuple | None = None,
+        encoder_outputs: PooledEncoderOutput | tuple[Any, ...] | None = None,
         return_dict: bool | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> Any:
         """As of transformers' BartModel; the decoder gets the mask of the pooled vectors.
 
         Raises:
@@ -54,19 +55,18 @@ class PyramidionBartModel(BartModel):
         """
         if kwargs.get("inputs_embeds") is not None:
             raise ValueError("the encoder takes input_ids: it tells padding by them")
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, attention_mask, kwargs.get("output_hidden_states"))
-        elif isinstance(encoder_outputs, tuple):  # states, perhaps those of all layers, mask
-            last, *hidden, mask = encoder_outputs
-            encoder_outputs = PooledEncoderOutput(last, *hidden, attention_mask=mask)
-        if getattr(encoder_outputs, "attention_mask", None) is None:
+        encoded: Any = encoder_outputs
+        if encoded is None:
+            encoded = self.encoder(input_ids, attention_mask, kwargs.get("output_hidden_states"))
+        elif isinstance(encoded, tuple):  # states, perhaps those of all layers, mask
+            last, *hidden, mask = encoded
+            encoded = PooledEncoderOutput(last, *hidden, attention_mask=mask)
+        if getattr(encoded, "attention_mask", None) is None:
             raise ValueError(
                 "encoder_outputs must be what the encoder returned: the mask of the pooled vectors is in it"
             )
-        mask = encoder_outputs.attention_mask
-        out = super().forward(
-            input_ids, attention_mask=mask, encoder_outputs=encoder_outputs, return_dict=True, **kwargs
-        )
+        mask = encoded.attention_mask
+        out = super().forward(input_ids, attention_mask=mask, encoder_outputs=encoded, return_dict=True, **kwargs)
         wanted = self.config.return_dict if return_dict is None else return_dict
         return out if wanted else out.to_tuple()
 
@@ -83,7 +83,7 @@ class PyramidionBartForConditionalGeneration(BartForConditionalGeneration):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, RandomRotations):
-            module.fixed.copy_(module.draw())
+            module.get_buffer("fixed").copy_(module.draw())
         else:
             super()._init_weights(module)
 

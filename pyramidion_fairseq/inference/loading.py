@@ -11,11 +11,8 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
-from .. import (
-    pretrained,
-    registered,  # noqa: F401 -- before anything is loaded: safe loading is a part of it
-    vocabularies,
-)
+from .. import checkpoints as safe_loading
+from .. import pretrained, vocabularies
 from ..errors import PyramidionError, one_line, reading
 from ..text.byte_level import is_byte_level
 from ..text.pieces import WORD_START
@@ -39,6 +36,8 @@ def load_summarizer(
 ) -> PyramidionHubInterface:
     """Load one checkpoint, or several as an ensemble.
 
+    Models and tasks of this package must be registered, as ``import pyramidion_fairseq`` does.
+
     Args:
         checkpoints: files, folders with one of :data:`CHECKPOINTS`, or names of models that come with the package
             (:mod:`pyramidion_fairseq.pretrained`); a string may hold several, with ``:`` between.
@@ -52,9 +51,13 @@ def load_summarizer(
     Raises:
         PyramidionError: a file is missing, damaged or belongs to another, or there is no such option.
     """
+    safe_loading.install()
     paths = [find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
     place = _device(device)
-    models, task, cfg, records = [], None, None, {}
+    models: list[Any] = []
+    records: dict[str, Any] = {}
+    task: Any = None
+    cfg: Any = None
     for path in paths:
         with reading(path, "loaded"):
             state = checkpoint_utils.load_checkpoint_to_cpu(path)
@@ -152,7 +155,7 @@ def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
 
 def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:
     given = (cfg.task.get("source_lang") or "source", cfg.task.get("target_lang") or "target")
-    languages = tuple(check_plain_name(language, path) for language in given)
+    languages = check_plain_name(given[0], path), check_plain_name(given[1], path)
     recorded = str(cfg.task.get("data") or "").split(os.pathsep)[0]
     if data:
         _refuse_separator(data)
@@ -186,15 +189,15 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
             cfg.tokenizer = None
         return
     wanted = given is not None or any(symbol.startswith(WORD_START) for symbol in dictionary.symbols)
-    path = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
-    if path is not None:
-        _check_place(path)
-        check_pieces(SentencepieceTokenizer.from_file(dictionary, path), path)
-    bpe = {"_name": "sentencepiece", "sentencepiece_model": path, "sentencepiece_enable_sampling": False}
+    model = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
+    if model is not None:
+        _check_place(model)
+        check_pieces(SentencepieceTokenizer.from_file(dictionary, model), model)
+    bpe = {"_name": "sentencepiece", "sentencepiece_model": model, "sentencepiece_enable_sampling": False}
     with open_dict(cfg):
-        cfg.bpe = OmegaConf.create({**bpe, "sentencepiece_alpha": None}) if path else None
+        cfg.bpe = OmegaConf.create({**bpe, "sentencepiece_alpha": None}) if model else None
         cfg.tokenizer = None
-    if path is None:
+    if model is None:
         build_tokenizer(dictionary, None)
 
 
@@ -202,7 +205,7 @@ def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
     recorded = vocabularies.sentencepiece_of(cfg.get("bpe"))
     folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
     found = recorded or next(vocabularies.sentencepiece_in(folders), None)
-    if found:
+    if found is not None:
         return found
     raise PyramidionError(
         f"no {vocabularies.SENTENCEPIECE[0]} in {', '.join(dict.fromkeys(folders))}: say with --sentencepiece-model "

@@ -6,7 +6,7 @@ import copy
 import logging
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence, Tuple
 
 import torch
 from fairseq import utils
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 MOST_WORDS = 50_000
 #: Documents that a stream reads ahead, to batch them by length.
 BUFFER = 256
+
+#: A document, its words and their tokens.
+Source = Tuple[Document, Words, TokenizedText]
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         """
         if isinstance(documents, (str, Document)):
             documents = [documents]
-        options = dict(batch_size=batch_size, max_tokens=max_tokens, progress=progress)
+        options: dict[str, Any] = dict(batch_size=batch_size, max_tokens=max_tokens, progress=progress)
         return list(self.summarize_stream(documents, with_provenance, **options, **generation))
 
     def summarize_stream(
@@ -161,7 +164,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         """Tokens of a document that the models read, ``</s>`` counted; the rest is cut off."""
         return self.max_positions[0]
 
-    def _read(self, document: str | Document, tokenizer: Tokenizer) -> tuple[Document, Words, TokenizedText]:
+    def _read(self, document: str | Document, tokenizer: Tokenizer) -> Source:
         if isinstance(document, str):
             document = Document.from_text(document)
         if not isinstance(document, Document):
@@ -200,7 +203,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         check_lengths(options, self.max_positions[1])
         return self.task.build_generator(self.models, options)
 
-    def _summarize_batch(self, sources: list, generator: Any, with_provenance: bool) -> list[Summary]:
+    def _summarize_batch(self, sources: list[Source], generator: Any, with_provenance: bool) -> list[Summary]:
         if not sources:
             return []
         try:
@@ -220,7 +223,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         return [summary for part in parts for summary in self._summarize_batch(part, generator, with_provenance)]
 
     @torch.no_grad()
-    def _generate(self, sources: list, generator: Any, with_provenance: bool) -> list[Summary]:
+    def _generate(self, sources: list[Source], generator: Any, with_provenance: bool) -> list[Summary]:
         eos, pad = self.tgt_dict.eos(), self.tgt_dict.pad()
         rows = [torch.tensor([*tokens.tokens, self.src_dict.eos()]) for _, _, tokens in sources]
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.src_dict.pad())
@@ -237,13 +240,15 @@ class PyramidionHubInterface(GeneratorHubInterface):
             records = zip(*(self._records(*pair, padded, steps) for pair in zip(self.models, encodings)))
         return [self._finish(*parts, eos) for parts in zip(sources, best, records)]
 
-    def _records(self, model: Any, encoder_out: dict, tokens: Tensor, steps: list[int]) -> list[ModelRecord]:
+    def _records(self, model: Any, encoder_out: dict[str, Any], tokens: Tensor, steps: list[int]) -> list[ModelRecord]:
         if not hasattr(model.encoder, "poolings"):
             raise PyramidionError(f"{type(model).__name__} is no PyramidionModel and has no record of what it read")
         attention, copies = read_summaries(model.decoder, tokens, encoder_out, self.tgt_dict.eos())
         return read_records(model.encoder, encoder_out, attention, steps, copies)
 
-    def _finish(self, source: tuple, hypothesis: dict, records: tuple | None, eos: int) -> Summary:
+    def _finish(
+        self, source: Source, hypothesis: dict[str, Any], records: tuple[ModelRecord, ...] | None, eos: int
+    ) -> Summary:
         document, words, tokens = source
         ids = [token for token in hypothesis["tokens"].tolist() if token != eos]
         decoded = self._tokenizers()[1].decode(ids)

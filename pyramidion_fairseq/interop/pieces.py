@@ -8,7 +8,8 @@ from typing import Any, Sequence
 from .. import vocabularies
 from ..errors import PyramidionError
 from ..inference.loading import check_pieces
-from ..text.tokenizers import BLANK, SentencepieceTokenizer
+from ..text.pieces import WORD_START
+from ..text.tokenizers import SentencepieceTokenizer
 from ..utils.files import check_regular
 from .bart import vocabulary
 
@@ -34,7 +35,7 @@ def find_bpe(
     Raises:
         PyramidionError: nothing is in what is given, or the sentencepiece model is another one's.
     """
-    if not any(symbol.startswith(BLANK) for symbol in symbols):
+    if not any(symbol.startswith(WORD_START) for symbol in symbols):
         found = vocabulary.find_bpe(given or folders[0])
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import field, fields, make_dataclass
 from typing import Any, NamedTuple
 
@@ -213,7 +214,7 @@ def _register(name: str) -> None:
     config = config_of(name)
     register_model(name, dataclass=config)(type(name, (PyramidionModel,), {"__module__": __name__}))
 
-    def share_lengths(args) -> None:
+    def share_lengths(args: Namespace) -> None:
         # The task has flags of these names too. Ours are added first and without a default, so what is there was
         # given by the user; where nothing is, the task must not keep its own default of 1024.
         for key in ("max_source_positions", "max_target_positions"):

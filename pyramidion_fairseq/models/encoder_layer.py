@@ -102,7 +102,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         return x if self.normalize_before else self.final_layer_norm(x)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compiled() -> Callable[..., Tensor]:
     """One for all layers, not an attribute of each: a copy of a layer must not compute with the other's weights.
 

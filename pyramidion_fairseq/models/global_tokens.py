@@ -27,7 +27,7 @@ class GlobalTokens(nn.Embedding):
         nn.init.normal_(self.weight, std=std)
         self.used, self.hide_first, self.in_output, self.replace_first = used, hide_first, in_output, replace_first
 
-    def forward(self, batch: int) -> Tensor:
+    def forward(self, batch: int) -> Tensor:  # type: ignore[override]  # a number of documents, not ids
         """(batch, G, C)."""
         return super().forward(torch.arange(self.used, device=self.weight.device).expand(batch, -1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Sequence
 
 import torch
@@ -27,14 +28,15 @@ class RepresentationPooling(nn.Module):
 
     def __init__(self, scorer: TokenScorer | None, pooler: Pooler, k: int):
         super().__init__()
-        if pooler.needs_positive_scores and not scorer.bounded and scorer.activation == "none":
+        may_be_negative = scorer is not None and not scorer.bounded and scorer.activation == "none"
+        if pooler.needs_positive_scores and may_be_negative:
             raise PyramidionError(
                 "--pooler gumbel_topk takes scores as weights of a sample: it needs --scorer-activation sigmoid"
             )
         self.scorer, self.pooler, self.k = scorer, pooler, k
 
     @classmethod
-    def from_config(cls, cfg, k: int) -> RepresentationPooling:
+    def from_config(cls, cfg: Namespace, k: int) -> RepresentationPooling:
         """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`, to keep ``k`` tokens."""
         pooler = POOLERS.build(cfg.pooler, cfg)
         return cls(SCORERS.build(cfg.scorer, cfg) if pooler.uses_scores else None, pooler, k)

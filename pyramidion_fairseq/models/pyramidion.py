@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
-from typing import Any, Sequence
+from argparse import ArgumentParser, Namespace
+from typing import Any, Callable, ClassVar, Sequence
 
+from fairseq.data import Dictionary
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import pretrained
 from ..config import PyramidionConfig, complete
@@ -26,13 +27,19 @@ class PyramidionModel(TransformerModelBase):
     several a Pyramidion.
     """
 
+    #: What :meth:`from_pretrained` loads with. It builds on models and tasks: :mod:`pyramidion_fairseq.registered`
+    #: sets it.
+    load_summarizer: ClassVar[Callable[..., PyramidionHubInterface]]
+    #: Tells architectures of this package from fairseq's, for code that models build on.
+    is_pyramidion = True
+
     @classmethod
-    def add_args(cls, parser) -> None:
+    def add_args(cls, parser: ArgumentParser) -> None:
         """Add the options of :class:`PyramidionConfig`; defaults come from the architecture, then the config."""
         gen_parser_from_dataclass(parser, PyramidionConfig(), delete_default=True)
 
     @classmethod
-    def build_model(cls, cfg, task) -> PyramidionModel:
+    def build_model(cls, cfg: Any, task: Any) -> PyramidionModel:
         """Build from options.
 
         Args:
@@ -62,11 +69,15 @@ class PyramidionModel(TransformerModelBase):
         return model
 
     @classmethod
-    def build_encoder(cls, cfg, src_dict, embed_tokens) -> PyramidionEncoder:
+    def build_encoder(
+        cls, cfg: TransformerConfig, src_dict: Dictionary, embed_tokens: nn.Embedding
+    ) -> PyramidionEncoder:
         return PyramidionEncoder(cfg, src_dict, embed_tokens)
 
     @classmethod
-    def build_decoder(cls, cfg, tgt_dict, embed_tokens) -> PyramidionDecoder:
+    def build_decoder(
+        cls, cfg: TransformerConfig, tgt_dict: Dictionary, embed_tokens: nn.Embedding
+    ) -> PyramidionDecoder:
         return PyramidionDecoder(cfg, tgt_dict, embed_tokens)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
@@ -108,15 +119,13 @@ class PyramidionModel(TransformerModelBase):
         Raises:
             PyramidionError: a file is missing, damaged or belongs to another, or an option is unknown.
         """
-        from ..inference.loading import load_summarizer  # which needs this module
-
         names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
         folder = pretrained.find(model_name_or_path)
         paths = [os.path.join(folder, name) if name else folder for name in names]
         data = data_name_or_path
         if data is not None and data.startswith(".") and os.path.isdir(os.path.join(folder, data)):
             data = os.path.normpath(os.path.join(folder, data))
-        hub = load_summarizer(paths, data, sentencepiece_model, device, fp16, overrides)
+        hub = cls.load_summarizer(paths, data, sentencepiece_model, device, fp16, overrides)
         found = hub.cfg.bpe._name if hub.cfg.bpe else None
         if bpe not in (None, found):
             raise PyramidionError(f"bpe={bpe!r}: the dictionary of {paths[0]} goes with {found or 'no bpe'}")
@@ -132,7 +141,7 @@ class PyramidionModel(TransformerModelBase):
         alignment_layer: int | None = None,
         alignment_heads: int | None = None,
         document_lengths: Sequence[int] | None = None,
-    ):
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Logits of every summary token given those before it.
 
         Args:

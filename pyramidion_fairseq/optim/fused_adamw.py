@@ -2,9 +2,8 @@
 
 # No postponed annotations: fairseq reads the config's types.
 import ast
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List, Sequence
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -38,7 +37,7 @@ class FusedAdamW(FairseqOptimizer):
         params: parameters, or groups of them as of torch's optimizers.
     """
 
-    def __init__(self, cfg: FusedAdamWConfig, params):
+    def __init__(self, cfg: FusedAdamWConfig, params: Iterable[Any]):
         super().__init__(cfg)
         params = list(params)
         tensors = [p for group in params for p in (group["params"] if isinstance(group, dict) else [group])]
@@ -50,9 +49,9 @@ class FusedAdamW(FairseqOptimizer):
     @property
     def optimizer_config(self) -> Dict[str, Any]:
         """What overrides the settings of a checkpoint that is resumed."""
-        betas = self.cfg.adam_betas
+        betas, rates = self.cfg.adam_betas, self.cfg.lr
         return {
-            "lr": self.cfg.lr[0] if isinstance(self.cfg.lr, Collection) else self.cfg.lr,
+            "lr": rates[0] if isinstance(rates, Sequence) else rates,
             "betas": tuple(ast.literal_eval(betas) if isinstance(betas, str) else betas),
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,

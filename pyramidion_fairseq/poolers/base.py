@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Mapping
 
 from torch import Tensor, nn
@@ -33,8 +34,8 @@ class Pooler(nn.Module):
     upsamples = False
 
     @classmethod
-    def from_config(cls, cfg) -> Pooler:
-        """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`."""
+    def from_config(cls, cfg: Namespace) -> Pooler:
+        """Build from options, as of :func:`~pyramidion_fairseq.config.complete`."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:
@@ -67,17 +68,17 @@ class WindowPooler(Pooler):
     uses_scores = False
     differentiable_in_scores = False
 
-    def __init__(self, windows: Mapping[int, int] = ()):
+    def __init__(self, windows: Mapping[int, int] | None = None):
         super().__init__()
-        self.windows = dict(windows)
+        self.windows = dict(windows or {})
 
     @staticmethod
-    def windows_of(cfg) -> dict[int, int]:
+    def windows_of(cfg: Namespace) -> dict[int, int]:
         """Windows of the schedule's poolings: ceil(n / k) for n tokens of a document of full length."""
         return PoolingSchedule.parse(cfg.pooling_schedule).windows(cfg.max_source_positions)
 
     @classmethod
-    def from_config(cls, cfg) -> WindowPooler:
+    def from_config(cls, cfg: Namespace) -> WindowPooler:
         return cls(cls.windows_of(cfg))
 
     def output_length(self, length: int, k: int) -> int:

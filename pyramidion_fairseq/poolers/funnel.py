@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Mapping
 
 from torch import Tensor
@@ -26,12 +27,12 @@ class FunnelPooler(WindowPooler):
         upsamples: go back to full length before the decoder.
     """
 
-    def __init__(self, windows: Mapping[int, int] = (), upsamples: bool = True):
+    def __init__(self, windows: Mapping[int, int] | None = None, upsamples: bool = True):
         super().__init__(windows)
         self.upsamples = upsamples
 
     @classmethod
-    def from_config(cls, cfg) -> FunnelPooler:
+    def from_config(cls, cfg: Namespace) -> FunnelPooler:
         return cls(cls.windows_of(cfg), not cfg.no_upsampling)
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 
 from torch import Tensor
 
@@ -32,7 +33,7 @@ class GumbelTopkPooler(Pooler):
         self.temperature = temperature
 
     @classmethod
-    def from_config(cls, cfg) -> GumbelTopkPooler:
+    def from_config(cls, cfg: Namespace) -> GumbelTopkPooler:
         return cls(cfg.gumbel_temperature)
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:

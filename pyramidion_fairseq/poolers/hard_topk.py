@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from torch import Tensor
 
 from ..functional import Pooled, hard_topk
@@ -19,7 +21,7 @@ class HardTopkPooler(Pooler):
     differentiable_in_scores = False
 
     @classmethod
-    def from_config(cls, cfg) -> HardTopkPooler:
+    def from_config(cls, cfg: Namespace) -> HardTopkPooler:
         return cls()
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:

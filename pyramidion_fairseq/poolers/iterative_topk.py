@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 
 from torch import Tensor
 
@@ -31,7 +32,7 @@ class IterativeTopkPooler(Pooler):
         self.temperature = temperature
 
     @classmethod
-    def from_config(cls, cfg) -> IterativeTopkPooler:
+    def from_config(cls, cfg: Namespace) -> IterativeTopkPooler:
         return cls(cfg.iterative_temperature)
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:

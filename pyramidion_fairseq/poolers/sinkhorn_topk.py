@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 
 from torch import Tensor
 
@@ -34,7 +35,7 @@ class SinkhornTopkPooler(Pooler):
         self.epsilon, self.iterations = epsilon, iterations
 
     @classmethod
-    def from_config(cls, cfg) -> SinkhornTopkPooler:
+    def from_config(cls, cfg: Namespace) -> SinkhornTopkPooler:
         return cls(cfg.sinkhorn_epsilon, cfg.sinkhorn_iterations)
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:

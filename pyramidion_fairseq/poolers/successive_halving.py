@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from torch import Tensor
 
 from ..functional import Pooled, successive_halving_topk
@@ -23,7 +25,7 @@ class SuccessiveHalvingPooler(Pooler):
         self.base, self.sort, self.preserve_order = base, sort, preserve_order
 
     @classmethod
-    def from_config(cls, cfg) -> SuccessiveHalvingPooler:
+    def from_config(cls, cfg: Namespace) -> SuccessiveHalvingPooler:
         return cls(cfg.softmax_base or None, not cfg.no_sort, not cfg.score_order)
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:

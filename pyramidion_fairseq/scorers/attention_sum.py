@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from torch import Tensor
 
 from .base import SCORERS, TokenScorer
@@ -30,10 +32,11 @@ class AttentionSumScorer(TokenScorer):
         self.heads = heads
 
     @classmethod
-    def from_config(cls, cfg) -> AttentionSumScorer:
+    def from_config(cls, cfg: Namespace) -> AttentionSumScorer:
         return cls(cfg.encoder_attention_heads)
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
+        assert attention is not None  # forward has checked it
         received = attention.to(x.dtype) / self.heads
         return received / (1 + received)
 

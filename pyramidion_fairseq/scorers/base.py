@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import torch
 from torch import Tensor, nn
 
@@ -32,8 +34,8 @@ class TokenScorer(nn.Module):
         self.activation = activation
 
     @classmethod
-    def from_config(cls, cfg) -> TokenScorer:
-        """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`."""
+    def from_config(cls, cfg: Namespace) -> TokenScorer:
+        """Build from options, as of :func:`~pyramidion_fairseq.config.complete`."""
         raise NotImplementedError
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:

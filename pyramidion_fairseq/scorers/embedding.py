@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from torch import Tensor
 
 from ..errors import PyramidionError
@@ -32,7 +34,7 @@ class EmbeddingScorer(TokenScorer):
         self.coordinate = coordinate
 
     @classmethod
-    def from_config(cls, cfg) -> EmbeddingScorer:
+    def from_config(cls, cfg: Namespace) -> EmbeddingScorer:
         return cls(cfg.encoder_embed_dim, cfg.embedding_coordinate, cfg.scorer_activation)
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from torch import Tensor
 
 from ..errors import PyramidionError
@@ -32,7 +34,7 @@ class IndexScorer(TokenScorer):
         self.stride = stride
 
     @classmethod
-    def from_config(cls, cfg) -> IndexScorer:
+    def from_config(cls, cfg: Namespace) -> IndexScorer:
         return cls(cfg.index_stride)
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:

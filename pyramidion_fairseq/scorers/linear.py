@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,7 +24,7 @@ class LinearScorer(TokenScorer):
         self.proj = nn.Linear(dim, 1)
 
     @classmethod
-    def from_config(cls, cfg) -> LinearScorer:
+    def from_config(cls, cfg: Namespace) -> LinearScorer:
         return cls(cfg.encoder_embed_dim, cfg.scorer_activation)
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ class NonlinearScorer(TokenScorer):
         self.proj = nn.Linear(dim, 1)
 
     @classmethod
-    def from_config(cls, cfg) -> NonlinearScorer:
+    def from_config(cls, cfg: Namespace) -> NonlinearScorer:
         return cls(cfg.encoder_embed_dim, cfg.scorer_activation)
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:

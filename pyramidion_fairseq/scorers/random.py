@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ class RandomScorer(TokenScorer):
     bounded = True
 
     @classmethod
-    def from_config(cls, cfg) -> RandomScorer:
+    def from_config(cls, cfg: Namespace) -> RandomScorer:
         return cls()
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:

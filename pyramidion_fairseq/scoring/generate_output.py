@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Iterator, Mapping, Sequence
 
 from ..errors import PyramidionError
 from ..text.pieces import WORD_START
@@ -23,7 +23,7 @@ _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| |Generate \S+ with b
 _BAR = re.compile(rb"\r[^\r\n]{0,200}?\d+%\|[^\r\n]*?\|[^\r\n]*?\[[^\r\n\]]*\](?: *\r)?|\r +\r|\x1b\[A")
 
 
-def find_outputs(paths: Sequence[str | os.PathLike]) -> list[Path]:
+def find_outputs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Files of fairseq-generate: those named, and ``generate-*.txt`` in the folders named (``--results-path``).
 
     Raises:
@@ -46,7 +46,7 @@ def find_outputs(paths: Sequence[str | os.PathLike]) -> list[Path]:
     return found
 
 
-def read_summaries(paths: Sequence[str | os.PathLike]) -> dict[int, str]:
+def read_summaries(paths: Sequence[str | os.PathLike[str]]) -> dict[int, str]:
     """The best summary of each document, from all of the files (the shards of one run), on one line each.
 
     Detokenised lines (``D-``) are taken; where there are none, or they are not detokenised, sentencepiece's pieces
@@ -123,7 +123,7 @@ def _read_one(path: Path) -> dict[int, str]:
     return {number: one_line(text) for number, text in _detokenised(best["D"], best["H"], others, path).items()}
 
 
-def _records(content: bytes):
+def _records(content: bytes) -> Iterator[tuple[str, int, bytes]]:
     """Yield (kind, document, rest). A record's text goes on over lines that are neither records nor logged."""
     lines = _BAR.sub(b"", content).split(b"\n")
     whole = not lines[-1]  # else the run was stopped in the middle of the last line

@@ -14,7 +14,7 @@ from ..version import __version__
 from .bootstrap import interval, partial_bootstrap, two_sided
 from .facts import VERSION as FACTS
 from .facts import capitalised_names, numbers
-from .fragments import fragment_lengths, places_of
+from .fragments import fragment_lengths, word_positions
 from .processes import for_each
 from .rouge import RougeSettings
 from .sentences import split_sentences
@@ -55,7 +55,7 @@ class Source:
     def __init__(self, text: str, settings: RougeSettings):
         text = text.replace(settings.separator, "\n") if settings.separator else text
         self.words = words_of(text, settings)
-        self.places = places_of(self.words)
+        self.places = word_positions(self.words)
         self.ngrams = {n: set(ngrams(self.words, n)) for n in NOVEL}
         self.numbers = set(numbers(text))
 

@@ -28,8 +28,9 @@ class _Tokenizer:
         from nltk.stem import porter
 
         self.name = name
-        self.stemmer = porter.PorterStemmer() if stemming else None
+        self.stemmer: Any = None
         if stemming:
+            self.stemmer = porter.PorterStemmer()
             self.stemmer.stem = lru_cache(maxsize=2**16)(self.stemmer.stem)
 
     def tokenize(self, text: str) -> list[str]:

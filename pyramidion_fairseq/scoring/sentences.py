@@ -68,7 +68,8 @@ def _split_line(line: str, any_case: bool) -> list[str]:
 
 def _inside_sentence(before: str, mark: str) -> bool:
     """Whether the full stop after ``before`` belongs to an abbreviation."""
-    word = _LAST_WORD.search(before).group(0)
+    last = _LAST_WORD.search(before)
+    word = last.group(0) if last else ""
     if mark.strip() != "." or not word:
         return False
     return (len(word) == 1 and word.isupper()) or _ABBREVIATION.fullmatch(word) is not None

@@ -29,7 +29,7 @@ def one_line(text: str) -> str:
     return _BREAKS.sub(" ", text).strip()
 
 
-def read_lines(path: str | os.PathLike, blank: int | None = None) -> list[str]:
+def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[str]:
     """Lines of a UTF-8 file, split at newlines only, without the carriage returns of Windows.
 
     Args:
@@ -74,12 +74,12 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def write_lines(path: str | os.PathLike, texts: Iterable[str]) -> None:
+def write_lines(path: str | os.PathLike[str], texts: Iterable[str]) -> None:
     """Write one text a line, as :func:`write_text` does."""
     write_text(path, "".join(f"{one_line(text)}\n" for text in texts))
 
 
-def check_roles(references: str | os.PathLike, hypotheses: str | os.PathLike) -> None:
+def check_roles(references: str | os.PathLike[str], hypotheses: str | os.PathLike[str]) -> None:
     """Refuse files whose names say that they stand in each other's place, and one file in both places.
 
     Raises:

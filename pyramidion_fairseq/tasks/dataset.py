@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fairseq.data import LanguagePairDataset
 
 
@@ -14,11 +16,11 @@ class DocumentPairDataset(LanguagePairDataset):
         args, kwargs: of fairseq's ``LanguagePairDataset``.
     """
 
-    def __init__(self, *args, tells_lengths: bool = False, **kwargs):
+    def __init__(self, *args: Any, tells_lengths: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.tells_lengths = tells_lengths and not self.left_pad_source
 
-    def collater(self, samples: list[dict], pad_to_length: dict | None = None) -> dict:
+    def collater(self, samples: list[dict[str, Any]], pad_to_length: dict[str, int] | None = None) -> dict[str, Any]:
         """As of fairseq: samples -> a batch, longest document first."""
         batch = super().collater(samples, pad_to_length)
         if self.tells_lengths and batch:

@@ -5,16 +5,19 @@ import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
+from fairseq.data import Dictionary, FairseqDataset
+from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import ChoiceEnum
 from fairseq.distributed.utils import get_data_parallel_world_size
+from fairseq.optim import FairseqOptimizer
 from fairseq.search import DiverseBeamSearch
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf, open_dict
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import PyramidionError
 from ..generation import check_lengths, clear_lengths, set_cuda_graphs, set_plain_generation
@@ -110,7 +113,7 @@ class LongDocumentSummarizationTask(TranslationTask):
     Lengths come from the model (in generation: from the checkpoint), so that they need not be given again.
     """
 
-    def __init__(self, cfg: LongDocumentSummarizationConfig, src_dict, tgt_dict):
+    def __init__(self, cfg: LongDocumentSummarizationConfig, src_dict: Dictionary, tgt_dict: Dictionary):
         super().__init__(cfg, src_dict, tgt_dict)
         # FairseqTask.get_batch_iterator reads this; without it, stock fairseq resumes inexactly.
         with open_dict(cfg) if OmegaConf.is_config(cfg) else nullcontext():
@@ -128,7 +131,7 @@ class LongDocumentSummarizationTask(TranslationTask):
         self.prepend_bos = False
 
     @classmethod
-    def setup_task(cls, cfg: LongDocumentSummarizationConfig, **kwargs):
+    def setup_task(cls, cfg: LongDocumentSummarizationConfig, **kwargs: Any) -> "LongDocumentSummarizationTask":
         """As of fairseq, where the data folder is one.
 
         Raises:
@@ -137,14 +140,18 @@ class LongDocumentSummarizationTask(TranslationTask):
         check_data(cfg.data, cfg.source_lang, cfg.target_lang)
         return super().setup_task(cfg, **kwargs)
 
-    def build_model(self, cfg, from_checkpoint: bool = False):
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build a model and adopt its lengths; of several models (an ensemble), the shortest.
 
         Raises:
             PyramidionError: ``--eval-rouge`` of a model whose layers are sharded.
         """
         model = super().build_model(cfg, from_checkpoint)
-        self.max_lengths = tuple(_shortest(ours, its) for ours, its in zip(self.max_lengths, model.max_positions()))
+        longest_source, longest_target = model.max_positions()
+        self.max_lengths = (
+            _shortest(self.max_lengths[0], longest_source),
+            _shortest(self.max_lengths[1], longest_target),
+        )
         self.models_take_lengths &= isinstance(model, PyramidionModel)
         self.prepend_bos |= bool(getattr(getattr(model, "options", None), "prepend_bos", False))
         self.pooling_meters = PoolingMeters(model)
@@ -159,7 +166,16 @@ class LongDocumentSummarizationTask(TranslationTask):
         """Id of the ``<s>`` that documents and summaries start with, or None."""
         return self.src_dict.bos() if self.prepend_bos else None
 
-    def train_step(self, sample, model, criterion, optimizer, update_num, *args, **kwargs):
+    def train_step(
+        self,
+        sample: Dict[str, Any],
+        model: nn.Module,
+        criterion: Callable[..., Any],
+        optimizer: FairseqOptimizer,
+        update_num: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tuple[Tensor, int, Dict[str, Any]]:
         """As of fairseq, in the precision of ``--autocast``; the logging output also tells of tokens and poolings.
 
         A failure is told with the documents that it is about.
@@ -172,12 +188,14 @@ class LongDocumentSummarizationTask(TranslationTask):
         logging_output.update(source_tokens(sample), **pooling)
         return loss, sample_size, logging_output
 
-    def optimizer_step(self, optimizer, model, update_num):
+    def optimizer_step(self, optimizer: FairseqOptimizer, model: nn.Module, update_num: int) -> None:
         """As of fairseq; logs the peak of memory."""
         super().optimizer_step(optimizer, model, update_num)
         self.peak_memory.log()
 
-    def valid_step(self, sample, model, criterion):
+    def valid_step(
+        self, sample: Dict[str, Any], model: nn.Module, criterion: Callable[..., Any]
+    ) -> Tuple[Tensor, int, Dict[str, Any]]:
         """As of fairseq, in the precision of ``--autocast``; with ``--eval-rouge``, some documents are summarised."""
         loss, sample_size, logging_output = super().valid_step(sample, model, self._autocast(criterion))
         if self.rouge:
@@ -185,17 +203,17 @@ class LongDocumentSummarizationTask(TranslationTask):
             logging_output.update(self.rouge.logged(generate, sample))
         return loss, sample_size, logging_output
 
-    def reduce_metrics(self, logging_outputs, criterion):
+    def reduce_metrics(self, logging_outputs: List[Dict[str, Any]], criterion: Callable[..., Any]) -> None:
         """As of fairseq, with the meters of training and of ROUGE."""
         super().reduce_metrics(logging_outputs, criterion)
         log_training(logging_outputs)
         log_rouge(logging_outputs)
 
-    def max_positions(self):
+    def max_positions(self) -> Tuple[Optional[int], Optional[int]]:
         """(documents, summaries) in tokens, None where there is no limit."""
         return self.max_lengths
 
-    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any) -> None:
         """Load a split, every document and summary cut to the model's lengths.
 
         Raises:
@@ -240,11 +258,11 @@ class LongDocumentSummarizationTask(TranslationTask):
             self.datasets[split].sample(self.cfg.eval_rouge_samples)
             logger.info(f"{split}: ROUGE on {len(self.datasets[split].sampled):,} of {len(src):,} documents")
 
-    def _autocast(self, criterion: Callable) -> Callable:
+    def _autocast(self, criterion: Callable[..., Any]) -> Callable[..., Any]:
         if getattr(self.cfg, "autocast", "none") == "none":
             return criterion
 
-        def compute(model, sample, *args, **kwargs):
+        def compute(model: nn.Module, sample: Dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             # Inside fairseq's own torch.cuda.amp.autocast, which would switch it off from the inside.
             with torch.autocast(sample["net_input"]["src_tokens"].device.type, torch.bfloat16):
                 return criterion(model, sample, *args, **kwargs)
@@ -272,7 +290,7 @@ class LongDocumentSummarizationTask(TranslationTask):
             tells_lengths=self.models_take_lengths,
         )
 
-    def get_batch_iterator(self, dataset, *args, **kwargs):
+    def get_batch_iterator(self, dataset: FairseqDataset, *args: Any, **kwargs: Any) -> EpochBatchIterator:
         """As of fairseq, with every batch kept whatever ``--required-batch-size-multiple`` says (its default is 8).
 
         Stock fairseq drops a last batch whose size is no multiple, the longest documents, without a word.
@@ -291,7 +309,14 @@ class LongDocumentSummarizationTask(TranslationTask):
             )
         return iterator
 
-    def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
+    def inference_step(
+        self,
+        generator: Any,
+        models: List[Any],
+        sample: Dict[str, Any],
+        prefix_tokens: Optional[Tensor] = None,
+        constraints: Optional[Tensor] = None,
+    ) -> List[List[Dict[str, Any]]]:
         """As of fairseq; a model whose summaries start with ``<s>`` need not find out."""
         if isinstance(getattr(generator, "search", None), DiverseBeamSearch):
             # It takes the documents' numbers in the corpus for their places in the batch.
@@ -303,7 +328,7 @@ class LongDocumentSummarizationTask(TranslationTask):
         with clear_lengths():
             return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
-    def build_generator(self, models, args, *rest, **kwargs):
+    def build_generator(self, models: List[Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
         """As of fairseq.
 
         Raises:

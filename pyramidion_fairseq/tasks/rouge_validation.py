@@ -102,14 +102,14 @@ class SampledDataset(DocumentPairDataset):
         """Choose the documents, see :func:`spread`."""
         self.sampled = frozenset(spread(len(self), samples).tolist())
 
-    def collater(self, samples: list, **kwargs: Any) -> dict[str, Any]:
+    def collater(self, samples: list[dict[str, Any]], pad_to_length: dict[str, int] | None = None) -> dict[str, Any]:
         """As of fairseq; :data:`SUMMARISED` tells whether the batch's documents are summarised."""
-        batch = super().collater(samples, **kwargs)
+        batch = super().collater(samples, pad_to_length)
         if batch:
             batch[SUMMARISED] = int(batch["id"][0]) in self.sampled
         return batch
 
-    def batch_by_size(self, indices: np.ndarray, **limits: Any) -> list:
+    def batch_by_size(self, indices: np.ndarray, **limits: Any) -> list[Any]:
         """As of fairseq, for both kinds of documents; those that are summarised come first."""
         chosen = np.isin(indices, list(self.sampled))
         parts = [indices[chosen], indices[~chosen]]
@@ -138,7 +138,9 @@ class RougeValidation:
         tokens = utils.strip_pad(tokens, self.dictionary.pad())
         return self.dictionary.string(tokens.int().cpu(), self.remove_bpe, unk_string=unknown)
 
-    def logged(self, generate: Callable[[Mapping], list], sample: Mapping[str, Any]) -> dict[str, float]:
+    def logged(
+        self, generate: Callable[[Mapping[str, Any]], list[Any]], sample: Mapping[str, Any]
+    ) -> dict[str, float]:
         """Entries of a batch's logging output: sums of F1 in points, and the number of documents.
 
         They are there, as zeros, for batches that are not summarised, too: fairseq adds up the logging outputs of

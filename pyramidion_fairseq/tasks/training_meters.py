@@ -6,7 +6,7 @@ import math
 import resource
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import torch
 from fairseq.logging import metrics
@@ -114,7 +114,7 @@ class PoolingMeters:
     def _keep_scores(self, scorer: nn.Module, inputs: Any, scores: Tensor) -> None:
         self._scores = scores.detach()
 
-    def _hook(self, layer: str):
+    def _hook(self, layer: str) -> Callable[[RepresentationPooling, Any, Pooled], None]:
         def measure(pooling: RepresentationPooling, inputs: Any, pooled: Pooled) -> None:
             with torch.no_grad():
                 self._measure(layer, pooling, inputs[1], pooled)
@@ -128,7 +128,7 @@ class PoolingMeters:
         if places is None or layer == next(iter(self.poolings)):
             places = document_places(pooled.slots, padding_mask)
         sums, self._places = pooling_statistics(
-            Pooled(*(part.detach() if isinstance(part, Tensor) else part for part in pooled)),
+            Pooled._make(part.detach() if isinstance(part, Tensor) else part for part in pooled),
             padding_mask,
             places,
             None if scorer is None else self._scores,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from fairseq.data import BaseWrapperDataset
@@ -33,7 +35,7 @@ class TruncatedDataset(BaseWrapperDataset):
         bos: id of ``<s>`` to put in front of every sequence, or None.
     """
 
-    def __init__(self, dataset, max_length: int | None, eos: int, bos: int | None = None):
+    def __init__(self, dataset: Any, max_length: int | None, eos: int, bos: int | None = None):
         super().__init__(dataset)
         self.max_length, self.eos, self.bos = max_length, eos, bos
         full = np.asarray(dataset.sizes) + (bos is not None)

@@ -2,7 +2,8 @@
 
 from .documents import Document
 from .tidying import tidy
-from .tokenizers import SentencepieceTokenizer, TokenizedText, Tokenizer, WordTokenizer, build_tokenizer
+from .tokenizer import TokenizedText, Tokenizer
+from .tokenizers import SentencepieceTokenizer, WordTokenizer, build_tokenizer
 from .words import Words, split_document
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Any
 
-from .tokenizers import Tokenizer
+from .tokenizer import Tokenizer
 
 
 def is_byte_level(dictionary: Any) -> bool:

@@ -70,7 +70,7 @@ class Document:
         named = (str(record[key]) for key in TITLE_FIELDS if isinstance(record.get(key), (str, int)))
         title = next((_shorten(name, MOST_NAME) for name in named), None)
         article_id = next((record[key] for key in ID_FIELDS if isinstance(record.get(key), (str, int))), None)
-        known = {"title": title, "article_id": article_id, "reference": _reference(record, name)}
+        known: dict[str, Any] = {"title": title, "article_id": article_id, "reference": _reference(record, name)}
         if isinstance(value, str):
             return cls((value,), **known)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -81,7 +81,7 @@ class Document:
 def _reference(record: Mapping[str, Any], text_field: str) -> str | None:
     """Return the record's reference summary, if it has one beside the document's text; lists of texts are joined."""
     for value in (record.get(name) for name in REFERENCE_FIELDS if name != text_field):
-        texts = value if isinstance(value, list) else [value]
+        texts: list[Any] = value if isinstance(value, list) else [value]
         if all(isinstance(text, str) for text in texts) and "".join(texts).strip():
             return " ".join(texts)
     return None

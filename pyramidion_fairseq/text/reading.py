@@ -64,10 +64,10 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
 def _open(path: str) -> io.BufferedReader:
     if path == "-" and sys.stdin is None:
         raise PyramidionError("standard input is closed: say with --input which file to read")
-    raw = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed by the caller
+    raw: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed by the caller
     if raw.peek(2)[:2] == b"\x1f\x8b":
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw))  # type: ignore[arg-type]
-    return raw  # type: ignore[return-value]
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw))
+    return raw
 
 
 def _peek(stream: io.BufferedReader, name: str) -> bytes:

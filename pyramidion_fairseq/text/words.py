@@ -36,7 +36,11 @@ def find_words(text: str) -> Iterator[tuple[str, int, int]]:
 
 def split_document(document: Document, limit: int) -> Words:
     """The first ``limit`` words of a document, its sentences and its sections."""
-    words, space_after, ends, sentences, left_out = [], [], [], [], 0
+    words: list[str] = []
+    space_after: list[bool] = []
+    ends: list[int] = []
+    sentences: list[tuple[int, int]] = []
+    left_out = 0
     for text in map(tidy, document.sentences):
         start, last_end = len(words), None
         for word, begin, end in find_words(text):

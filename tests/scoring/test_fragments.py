@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pyramidion_fairseq.scoring.fragments import fragment_lengths, places_of
+from pyramidion_fairseq.scoring.fragments import fragment_lengths, word_positions
 
 
 def figure_3(document, summary):
@@ -51,4 +51,4 @@ def test_it_finds_what_the_printed_algorithm_finds(letters):
     draw = random.Random(len(letters))
     for _ in range(300):
         document, summary = (draw.choices(letters, k=draw.randrange(most)) for most in (60, 20))
-        assert fragment_lengths(summary, document, places_of(document)) == figure_3(document, summary)
+        assert fragment_lengths(summary, document, word_positions(document)) == figure_3(document, summary)

@@ -5,7 +5,7 @@ import pytest
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.prepare.cleaning import clean
 from pyramidion_fairseq.text import Document, split_document
-from pyramidion_fairseq.text.tokenizers import join_words
+from pyramidion_fairseq.text.tokenizer import join_words
 
 
 def split(text, limit=10**6):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ class Aggregate:
         self.largest: dict[str, _Mean] = {}
         self.numbers: dict[str, dict[str, _Mean]] = {}
         self.sections: dict[str, _SectionSums] = {}
-        self.sentences: list[dict[str, object]] = []
+        self.sentences: list[dict[str, Any]] = []
 
     def add(self, provenance: Provenance) -> None:
         """Count a document.
@@ -97,7 +97,7 @@ class Aggregate:
         if tables["sections"]:
             plot_sections(tables["sections"], _place(folder, "sections.png"))
 
-    def position_table(self) -> list[dict[str, object]]:
+    def position_table(self) -> list[dict[str, Any]]:
         """Per :data:`BINS`-th part of the documents the share of what was kept that lies there."""
         means = {name: mean.value() for name, mean in self.positions.items()}
         return [
@@ -105,7 +105,7 @@ class Aggregate:
             for number in range(BINS)
         ]
 
-    def section_table(self) -> list[dict[str, object]]:
+    def section_table(self) -> list[dict[str, Any]]:
         """Per section name: documents that have it, and the mean share of what was kept in them that lies there."""
         rows = [
             {
@@ -117,7 +117,7 @@ class Aggregate:
         ]
         return sorted(rows, key=lambda row: (-row["documents"], row["section"]))
 
-    def weight_table(self) -> list[dict[str, object]]:
+    def weight_table(self) -> list[dict[str, Any]]:
         """Per stage: tokens in a vector, how many of them count, and how the largest weight is distributed."""
         return [
             {
@@ -132,7 +132,7 @@ class Aggregate:
         slots = Slots.of(record)
         histogram = torch.histc(slots.largest.float(), bins=BINS, min=0, max=1) / len(slots.largest)
         self.largest.setdefault(name, _Mean()).add(histogram)
-        numbers = {
+        numbers: dict[str, Any] = {
             "vectors": len(slots.largest),
             "tokens in a vector": slots.tokens.float().mean(),
             "tokens that count": slots.effective.mean(),

@@ -25,7 +25,7 @@ class SummaryReading(NamedTuple):
 
 
 @contextlib.contextmanager
-def recorded_encodings(models: Sequence[nn.Module]) -> Iterator[list[dict[str, list[Tensor]]]]:
+def recorded_encodings(models: Sequence[Any]) -> Iterator[list[dict[str, list[Tensor]]]]:
     """While open, the list holds what each model's encoder last returned: one dict per model.
 
     So that a summary can be explained without encoding its document again, whatever generator runs the models. Not
@@ -46,7 +46,7 @@ def recorded_encodings(models: Sequence[nn.Module]) -> Iterator[list[dict[str, l
 
 
 def cross_attention(
-    decoder: nn.Module, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
+    decoder: Any, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
 ) -> Tensor:
     """Return the attention of :func:`read_summaries`."""
     return read_summaries(decoder, tokens, encoder_out, eos, layer).attention
@@ -54,7 +54,7 @@ def cross_attention(
 
 @torch.no_grad()
 def read_summaries(
-    decoder: nn.Module, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
+    decoder: Any, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
 ) -> SummaryReading:
     """What each summary token read when it was generated: one teacher-forced pass over the finished summaries.
 
@@ -85,7 +85,7 @@ def read_summaries(
 
 
 @contextlib.contextmanager
-def _attention_of(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+def _attention_of(layers: Sequence[Any]) -> Iterator[list[Tensor]]:
     """Sum up the (B, t, k) attention, averaged over heads, of layers that run meanwhile: a list of one tensor."""
     total: list[Tensor] = []
 

@@ -7,7 +7,8 @@ from typing import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .record import ModelRecord, Provenance
+from .copies import TokenCopies
+from .record import Provenance
 
 #: Words that hold a summary word as a whole are its only places where they have at least this part of its copies.
 WHOLE = 0.5
@@ -34,7 +35,7 @@ def copied_words(provenance: Provenance, token_words: Sequence[int], read: int) 
     for model in provenance.models:
         if model.copies is not None:
             shares += model.copies.shares[:steps].float() / len(provenance.models)
-            _add_places(places, model, len(provenance.models))
+            _add_places(places, model.copies, len(provenance.models))
     words: list[list[int]] = [[] for _ in provenance.summary.words]
     for step, word in enumerate(provenance.summary.token_words):
         if word >= 0:
@@ -48,10 +49,10 @@ def copied_words(provenance: Provenance, token_words: Sequence[int], read: int) 
         yield float(shares[tokens].mean()) if tokens else 0.0, weights
 
 
-def _add_places(places: list[dict[int, float]], model: ModelRecord, models: int) -> None:
+def _add_places(places: list[dict[int, float]], copies: TokenCopies, models: int) -> None:
     """Add one model's part of the mean: for each token {position in the document: probability}."""
-    weights = model.copies.weights * model.copies.shares.unsqueeze(1) / models
-    for row, positions, values in zip(places, model.copies.places.tolist(), weights.tolist()):
+    weights = copies.weights * copies.shares.unsqueeze(1) / models
+    for row, positions, values in zip(places, copies.places.tolist(), weights.tolist()):
         for position, value in zip(positions, values):
             if value > 0:
                 row[position] = row.get(position, 0.0) + value

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...functional import CopySource, mix_log_probabilities, token_copies, writing_gate
 
@@ -34,7 +34,7 @@ class TokenCopies(NamedTuple):
 
 
 @torch.no_grad()
-def find_copies(decoder: nn.Module, features: Tensor, pointer: PointerOutput, tokens: Tensor) -> list[TokenCopies]:
+def find_copies(decoder: Any, features: Tensor, pointer: PointerOutput, tokens: Tensor) -> list[TokenCopies]:
     """Return the copies of B finished summaries.
 
     The mixture gives a token y the probability ``write * p(y) + copy * sum of c(i) over places i with token y``. So

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from ...functional import TokenRecord, sum_by_group
 from .copied_words import copied_words
 from .record import ModelRecord, Provenance
-from .types import Explanation, RankedSentence, Stage, SummaryWords
+from .types import Explanation, Length, RankedSentence, Stage, SummaryWords
 from .unsupported import mark_unsupported
 
 #: Sources of a summary word are listed up to this share of its weight, and up to this many.
@@ -82,7 +82,7 @@ def _ranking(sentences: Sequence[tuple[int, int]], used: Tensor) -> tuple[Ranked
     return tuple(RankedSentence(number, share) for number, share in rank_sentences(sentences, used) if share > 0)
 
 
-def _lengths(models: Sequence[ModelRecord]) -> tuple:
+def _lengths(models: Sequence[ModelRecord]) -> tuple[Length, ...]:
     """Of the first model; where others have other stages, what all of them start from."""
     same = all(model.lengths == models[0].lengths for model in models)
     return models[0].lengths if same else models[0].lengths[:1]
@@ -94,9 +94,13 @@ def _stages(models: Sequence[ModelRecord], token_words: Tensor, words: int) -> I
     if len(set(names)) == 1:
         for number, name in enumerate(names[0]):
             weights = [word_weights(model.stages[number][1], token_words, words) for model in models]
-            yield Stage(name, "pooling", _floats(sum(weights) / len(weights)))
+            yield Stage(name, "pooling", _floats(_mean(weights)))
     weights = [word_weights(model.decoder, token_words, words) for model in models]
-    yield Stage("seen by the decoder", "decoder", _floats(sum(weights) / len(weights)))
+    yield Stage("seen by the decoder", "decoder", _floats(_mean(weights)))
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    return sum(tensors[1:], tensors[0]) / len(tensors)
 
 
 def _used(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
@@ -128,7 +132,7 @@ def _sources(provenance: Provenance, token_words: Tensor, read: int) -> Iterator
         yield from map(_largest, weights)
 
 
-def _copies(provenance: Provenance, token_words: Tensor, read: int) -> tuple[tuple, tuple]:
+def _copies(provenance: Provenance, token_words: Tensor, read: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Per word of the summary what was copied, and from where; two empty tuples where no model has a pointer."""
     if all(model.copies is None for model in provenance.models):
         return (), ()

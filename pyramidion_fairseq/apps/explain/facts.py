@@ -5,8 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any, Sequence
 
-from torch import nn
-
 from .types import ModelFacts
 
 REACH = {
@@ -18,7 +16,7 @@ REACH = {
 }
 
 
-def describe(models: Sequence[nn.Module], name: str) -> ModelFacts:
+def describe(models: Sequence[Any], name: str) -> ModelFacts:
     """Facts on a model or an ensemble of models.
 
     ``exact`` is set where every vector that the decoder reads is exactly the recorded combination of selected tokens.
@@ -49,7 +47,7 @@ def describe(models: Sequence[nn.Module], name: str) -> ModelFacts:
     return ModelFacts(name, _join(poolers), _join(scorers), exact, joined, pointing > 0)
 
 
-def _limits(encoder: nn.Module, options: Namespace) -> list[str]:
+def _limits(encoder: Any, options: Namespace) -> list[str]:
     """Why the record is not exact; nothing where it is."""
     if not encoder.poolings:
         limits = ["This model pools nothing: the decoder reads one vector for every token."]

@@ -8,7 +8,7 @@ import html
 import json
 import math
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -112,13 +112,13 @@ def fill(template: str, **parts: str) -> str:
     return re.sub(r"{{(\w+)}}", lambda match: parts[match.group(1)], read_assets(template))
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_assets(*names: str) -> str:
     """Files of ``assets/``, joined."""
     return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_script() -> str:
     """The page's script: one scope for all of its files."""
     return f'(() => {{\n"use strict";\n{read_assets(*SCRIPTS)}\n}})();\n'

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Any, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...functional import TokenRecord, attention_to_tokens, compose_poolings
 from ...text import TokenizedText
@@ -55,7 +55,7 @@ class Provenance:
 
 
 def read_records(
-    encoder: nn.Module,
+    encoder: Any,
     encoder_out: dict[str, list[Tensor]],
     attention: Tensor,
     steps: Sequence[int],
@@ -90,7 +90,7 @@ def read_records(
     ]
 
 
-def _lengths(encoder: nn.Module, length: int, visible: int) -> tuple[Length, ...]:
+def _lengths(encoder: Any, length: int, visible: int) -> tuple[Length, ...]:
     lengths = [Length("document", length)]
     for layer, pooling in encoder.poolings.items():
         length = pooling.pooler.output_length(length, pooling.k)

@@ -103,7 +103,7 @@ def _kind(request: Request) -> str:
 
 
 def _replay(body: bytes) -> Callable[[], Any]:
-    async def receive() -> dict:
+    async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Awaitable, Callable, TypeVar
+from typing import Any, Awaitable, Callable, TypeVar
 
 from .limits import Refusal
 
@@ -66,9 +66,11 @@ class Worker:
         future = self._pool.submit(self._timed, job, stop)
         self.jobs += 1
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
-        result, watch = asyncio.wrap_future(future), asyncio.ensure_future(gone)
+        result: asyncio.Future[Result] = asyncio.wrap_future(future)
+        watch: asyncio.Future[Any] = asyncio.ensure_future(gone)
         try:
-            await asyncio.wait({result, watch}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Future[Any]] = {result, watch}
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if result.done():
                 return result.result()
             if watch.done():
@@ -100,7 +102,7 @@ class Worker:
         self.jobs -= 1
 
     @staticmethod
-    def _abandon(future: Future, *tasks: asyncio.Future) -> None:
+    def _abandon(future: Future[Any], *tasks: asyncio.Future[Any]) -> None:
         future.cancel()
         for task in tasks:
             task.cancel()

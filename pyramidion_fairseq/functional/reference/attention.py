@@ -53,7 +53,7 @@ def lsh_attention(query: Tensor, value: Tensor, buckets: Tensor, chunk: int) -> 
     out = torch.empty_like(value)
     length, heads = query.shape[:2]
     for h in range(heads):
-        seen = [set() for _ in range(length)]
+        seen: list[set[int]] = [set() for _ in range(length)]
         for hashed in buckets[h].tolist():
             order = sorted(range(length), key=lambda t: (hashed[t], t))
             for place, token in enumerate(order):

@@ -5,14 +5,26 @@ A reduced sequence is a list of (key, value) pairs of one head here, None where 
 
 from __future__ import annotations
 
+from typing import List, Optional, Tuple
+
 import torch
 from torch import Tensor
 
 from .attention import attend
 
+#: (key, value) of each sparse token of one head.
+Reduced = List[Optional[Tuple[Tensor, Tensor]]]
+
 
 def lsg_attention(
-    query: Tensor, key: Tensor, value: Tensor, num_globals: int, block: int, factor: int, sparse: list, reach: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_globals: int,
+    block: int,
+    factor: int,
+    sparse: list[Reduced],
+    reach: int,
 ) -> Tensor:
     """All (G + T, H, D), global tokens first; ``sparse`` has one reduced sequence per head."""
     out = torch.empty_like(query)
@@ -28,15 +40,15 @@ def lsg_attention(
                     *range((i - 1) * kept - reach, (i - 1) * kept),
                     *range((i + 2) * kept, (i + 2) * kept + reach),
                 ]
-                far = [sparse[h][j] for j in places if 0 <= j < len(sparse[h]) and sparse[h][j] is not None]
-                seen = everywhere + far + window
+                reached = [sparse[h][j] for j in places if 0 <= j < len(sparse[h])]
+                seen = everywhere + [pair for pair in reached if pair is not None] + window
             out[t, h] = attend(query[t, h], *(torch.stack(side) for side in zip(*seen)))
     return out
 
 
-def norm(key: Tensor, value: Tensor, h: int, chunk: int, factor: int) -> list:
+def norm(key: Tensor, value: Tensor, h: int, chunk: int, factor: int) -> Reduced:
     """The largest keys of each chunk, in ascending order of their norms."""
-    reduced = []
+    reduced: Reduced = []
     for start in range(0, len(key), chunk):
         tokens = sorted(range(start, min(start + chunk, len(key))), key=lambda t: key[t, h].norm().item())
         kept = tokens[max(len(tokens) - chunk // factor, 0) :]
@@ -44,14 +56,14 @@ def norm(key: Tensor, value: Tensor, h: int, chunk: int, factor: int) -> list:
     return reduced
 
 
-def pooling(key: Tensor, value: Tensor, h: int, factor: int) -> list:
+def pooling(key: Tensor, value: Tensor, h: int, factor: int) -> Reduced:
     """Means of groups."""
     return [(key[s : s + factor, h].mean(0), value[s : s + factor, h].mean(0)) for s in range(0, len(key), factor)]
 
 
-def bos_pooling(query: Tensor, key: Tensor, value: Tensor, h: int, factor: int) -> list:
+def bos_pooling(query: Tensor, key: Tensor, value: Tensor, h: int, factor: int) -> Reduced:
     """Means of groups, weighted by the first token's attention."""
-    reduced = []
+    reduced: Reduced = []
     for s in range(0, len(key), factor):
         keys, values = key[s : s + factor, h], value[s : s + factor, h]
         weights = (keys @ query[0, h] / query.size(-1) ** 0.5).softmax(dim=0)
@@ -59,27 +71,31 @@ def bos_pooling(query: Tensor, key: Tensor, value: Tensor, h: int, factor: int) 
     return reduced
 
 
-def block_stride(key: Tensor, value: Tensor, h: int, block: int, factor: int) -> list:
+def block_stride(key: Tensor, value: Tensor, h: int, block: int, factor: int) -> Reduced:
     """Of every block, block / factor tokens in a row, which ones depends on the head; with block = factor: stride."""
-    kept, reduced = block // factor, []
+    kept = block // factor
+    reduced: Reduced = []
     for start in range(0, len(key), block):
         for t in range(start + h * kept % block, start + h * kept % block + kept):
             reduced.append((key[t, h], value[t, h]) if t < len(key) else None)
     return reduced
 
 
-def lsh(key: Tensor, value: Tensor, h: int, chunk: int, factor: int, rotations: list) -> list:
+def lsh(key: Tensor, value: Tensor, h: int, chunk: int, factor: int, rotations: list[Tensor]) -> Reduced:
     """Means of buckets, hashed again and again."""
-    reduced = []
+    reduced: Reduced = []
     for start in range(0, len(key), chunk):
         items = [(key[t, h], value[t, h], 1) for t in range(start, min(start + chunk, len(key)))]
         for number, rotation in enumerate(rotations, start=1):
-            buckets = [None] * (chunk // factor if number == len(rotations) else chunk)
+            count = chunk // factor if number == len(rotations) else chunk
+            buckets: list[tuple[Tensor, Tensor, int] | None] = [None] * count
             for item in items:
                 projected = item[0] @ rotation[h]
-                bucket = torch.cat([projected, -projected]).argmax().item()
+                bucket = int(torch.cat([projected, -projected]).argmax())
                 old = buckets[bucket]
-                buckets[bucket] = item if old is None else tuple(a + b for a, b in zip(old, item))
+                if old is not None:
+                    item = old[0] + item[0], old[1] + item[1], old[2] + item[2]
+                buckets[bucket] = item
             items = [item for item in buckets if item is not None]
-        reduced += [None if item is None else (item[0] / item[2], item[1] / item[2]) for item in buckets]
+        reduced += [None if made is None else (made[0] / made[2], made[1] / made[2]) for made in buckets]
     return reduced

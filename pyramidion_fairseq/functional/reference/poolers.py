@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Callable
 
 import torch
 from torch import Tensor
@@ -95,7 +96,14 @@ def coordinate_descent(scores: list[float], k: int, epsilon: float, rounds: int 
     return [math.exp((s + a + bias) / epsilon) for s, bias in zip(scores, b)]
 
 
-def pool(embeddings: Tensor, scores: Tensor, k: int, rule, padding_mask: Tensor | None = None, **options) -> Pooled:
+def pool(
+    embeddings: Tensor,
+    scores: Tensor,
+    k: int,
+    rule: Callable[..., list[list[tuple[int, float]]]],
+    padding_mask: Tensor | None = None,
+    **options: Any,
+) -> Pooled:
     """Apply a rule to every document: arguments and result as of the fast functions.
 
     A document with at most k tokens passes unchanged; slots and weights record each token's largest share.
@@ -121,7 +129,9 @@ def pool(embeddings: Tensor, scores: Tensor, k: int, rule, padding_mask: Tensor 
     return Pooled(out, out_scores, mask if mask.any() or padding_mask is not None else None, slots, weights)
 
 
-def max_windows(embeddings: Tensor, scores: Tensor, k: int, window: int, padding_mask: Tensor | None = None):
+def max_windows(
+    embeddings: Tensor, scores: Tensor, k: int, window: int, padding_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """(B, min(n, k), d) coordinate by coordinate, and (B, n) the share of coordinates that each token gives."""
     record = pool(embeddings, scores, k, window_rule, padding_mask, window=window)
     out, weights = torch.zeros_like(record.embeddings), torch.zeros_like(scores)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Change(NamedTuple):
     """What was done, one line for people."""
 
 
-def adapt_state(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
     """Make a state dict fit a model, in place, where that is a matter of length, global tokens, scorers or a pointer.
 
     Positions are repeated or cut to the model's length; global tokens and scorers that the checkpoint lacks are made
@@ -68,7 +68,7 @@ def _leave_out_heads(state: dict[str, Tensor]) -> list[Change]:
     return [Change(heads, "left out", f"left out {len(heads)} tensors of classification heads")] if heads else []
 
 
-def _fit_vocabulary(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+def _fit_vocabulary(model: Any, state: dict[str, Tensor]) -> list[Change]:
     dictionary, embedding = model.encoder.dictionary, state.get(_EMBEDDINGS[0])
     if embedding is None or embedding.size(0) == len(dictionary):
         return []
@@ -83,7 +83,7 @@ def _fit_vocabulary(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
     return [Change(names, "cut", "the dictionary has no <mask>: its row of the embedding is left out")]
 
 
-def _new_globals(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+def _new_globals(model: Any, state: dict[str, Tensor]) -> list[Change]:
     tokens, positions = state.get(_EMBEDDINGS[0]), state.get("encoder.embed_positions.weight")
     if not model.encoder.num_globals or _GLOBALS in state or tokens is None or positions is None:
         return []
@@ -99,7 +99,7 @@ def _new_globals(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
     return [Change((_GLOBALS,), "new", f"new global tokens, of spread positions, <s> and {source}")]
 
 
-def _fit_positions(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+def _fit_positions(model: Any, state: dict[str, Tensor]) -> list[Change]:
     changes = []
     for side in (model.encoder, model.decoder):
         name = ("encoder" if side is model.encoder else "decoder") + ".embed_positions.weight"
@@ -114,7 +114,7 @@ def _fit_positions(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
     return changes
 
 
-def _new_scorers(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+def _new_scorers(model: Any, state: dict[str, Tensor]) -> list[Change]:
     changes = []
     for layer, pooling in model.encoder.poolings.items():
         prefix = f"encoder.poolings.{layer}.scorer."
@@ -131,7 +131,7 @@ def _new_scorers(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
     return changes
 
 
-def _new_pointer(model: nn.Module, state: dict[str, Tensor]) -> list[Change]:
+def _new_pointer(model: Any, state: dict[str, Tensor]) -> list[Change]:
     known = any(name.startswith(_POINTER) for name in state)
     if known and model.decoder.pointer is None:
         _refuse(

@@ -32,7 +32,7 @@ from .vocabulary import make_dictionary
 logger = logging.getLogger(__name__)
 
 #: What fairseq reads of a checkpoint when it generates from it or fine-tunes it.
-FRESH = {
+FRESH: dict[str, Any] = {
     "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}},
     "optimizer_history": [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ def spread_globals(positions: Tensor, bos: Tensor, mask: Tensor) -> Tensor:
     return positions[place] + symbols
 
 
-def spread_scorer(scorer: nn.Module, weight: Tensor, bias: Tensor, spread: float = SPREAD, seed: int = 1) -> None:
+def spread_scorer(scorer: Any, weight: Tensor, bias: Tensor, spread: float = SPREAD, seed: int = 1) -> None:
     """Scale a fresh scorer's last layer, so that a pooling starts neither as a blur nor as a choice by chance.
 
     Ratings that are all alike make a pooling the mean of tokens that have nothing to do with each other, which the

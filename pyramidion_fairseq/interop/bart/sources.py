@@ -106,7 +106,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise DamagedCheckpointError(f"{path} is damaged, or no safetensors file ({error})") from None
 
 
-def import_safetensors():
+def import_safetensors() -> Any:
     """The module ``safetensors.torch``, with its error type; PyramidionError where it is not installed."""
     try:
         import safetensors.torch

@@ -110,8 +110,7 @@ def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[
     symbols = list(SPECIALS)
     for row in range(4, size):
         token = tokens.get(row, f"unused{row}")
-        known = bpe is not None and token in bpe.numbers
-        symbols.append(str(bpe.numbers[token]) if known else token)
+        symbols.append(str(bpe.numbers[token]) if bpe is not None and token in bpe.numbers else token)
     doubled = len(symbols) - len(set(symbols))
     if doubled or any(symbol.split() != [symbol] for symbol in symbols):
         raise PyramidionError(

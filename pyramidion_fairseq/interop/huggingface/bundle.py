@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from pathlib import Path
+from typing import Iterator
 
 from ...attention import ATTENTIONS
 from ...poolers import POOLERS
@@ -75,7 +76,8 @@ def _file(module: str) -> Path:
 def _flatten(module: str) -> tuple[str, list[str]]:
     """A file's source with flat imports, and the modules that it imports."""
     text = _file(module).read_text(encoding="utf-8")
-    lines, needed = text.splitlines(keepends=True), []
+    lines = text.splitlines(keepends=True)
+    needed: list[str] = []
     for node in reversed(list(_relative_imports(text))):
         imports: dict[str, list[str]] = {}
         for alias in node.names:
@@ -89,7 +91,7 @@ def _flatten(module: str) -> tuple[str, list[str]]:
     return "".join(lines), needed
 
 
-def _relative_imports(text: str):
+def _relative_imports(text: str) -> Iterator[ast.ImportFrom]:
     return (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom) and node.level)
 
 

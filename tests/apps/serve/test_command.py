@@ -117,8 +117,9 @@ def test_nothing_but_the_line_is_said():
 
 
 def test_a_taken_port_is_told_before_loading():
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(
-        PyramidionError, match="choose another --port"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(PyramidionError, match="choose another --port"),
     ):
         command._listen("127.0.0.1", taken.getsockname()[1])
 
