@@ -1,4 +1,4 @@
-"""Counts of what a device would be told to do: operations, and kernels among them. Tensors on "meta" compute nothing."""
+"""Counts of the operations that a device would be told to do, by tensors on "meta", which compute nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,14 @@ class Operations(TorchDispatchMode):
 
 
 def of_training(monkeypatch: Any, model: nn.Module, lengths: Sequence[int], target: int) -> Operations:
-    """Count forward and backward of a model on "meta", for documents of these lengths and ``target`` summary tokens."""
+    """Count forward and backward of a model on "meta".
+
+    Args:
+        monkeypatch: pytest's.
+        model: with its parameters on "meta".
+        lengths: of the documents, in tokens.
+        target: tokens of every summary.
+    """
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # which "meta" does not have
     model.train()
     documents, summaries = (

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..functional import block_attention
+from ..functional.attention.projections import project_together
 from ..registry import Registry
 
 #: Attention weights that :meth:`EncoderAttention.dot_product_column_sums` holds at a time.
@@ -65,8 +66,8 @@ class EncoderAttention(nn.Module):
         return self.dropout if self.training else 0.0
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, C) -> query, key and value, (B, T, C) each."""
-        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        """Return query, key and value, (B, T, C) each, of (B, T, C) input."""
+        return project_together(x, (self.q_proj, self.k_proj, self.v_proj))
 
     def attend(
         self,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import PyramidionError
 from ..functional import lsh_attention, lsh_buckets
+from ..functional.attention.projections import project_together
 from .base import ATTENTIONS
 from .local_heads import LocalHeadsAttention
 from .rotations import RandomRotations
@@ -76,8 +77,10 @@ class LSHAttention(LocalHeadsAttention):
         )
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query = self.q_proj(x)
-        return query, query if self.k_proj is None else self.k_proj(x), self.v_proj(x)
+        if self.k_proj is None:
+            query, value = project_together(x, (self.q_proj, self.v_proj))
+            return query, query, value
+        return super().project(x)
 
     def attend_far(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
         buckets = lsh_buckets(query, self.rotations(), self.bucket_size, padding_mask)

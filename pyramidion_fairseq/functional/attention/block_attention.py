@@ -52,7 +52,9 @@ def block_attention(
         out = masked_attention(*(split_blocks(x, size) for x in (query, key, value)), seen, dropout)
         return join_blocks(out, batch, length)
     lengths = [length] * batch if lengths is None else lengths
-    if query.device.type != "cpu" and min(lengths) != max(lengths):
+    if min(lengths) == max(lengths):
+        return _of_equal_length(query, key, value, lengths[0], size, dropout)
+    if query.device.type != "cpu":
         return attend_in_two_batches(query, key, value, size, lengths, dropout)
     parts = []
     start = 0
@@ -60,7 +62,7 @@ def block_attention(
         stop = start + len(list(documents))
         parts.append(_of_equal_length(*(x[start:stop] for x in (query, key, value)), tokens, size, dropout))
         start = stop
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    return torch.cat(parts)
 
 
 def _of_equal_length(query: Tensor, key: Tensor, value: Tensor, tokens: int, size: int, dropout: float) -> Tensor:
@@ -69,9 +71,9 @@ def _of_equal_length(query: Tensor, key: Tensor, value: Tensor, tokens: int, siz
     parts = []
     for begin, end, width in ((0, full, size), (full, tokens, tokens - full)):
         if begin < end:
-            blocks = (
-                x[:, begin:end].unflatten(1, (-1, width)).flatten(0, 1).transpose(1, 2) for x in (query, key, value)
-            )
+            # A slice of everything would cost a copy in the backward pass.
+            tokens_of = (x if end - begin == x.size(1) else x[:, begin:end] for x in (query, key, value))
+            blocks = (x.unflatten(1, (-1, width)).flatten(0, 1).transpose(1, 2) for x in tokens_of)
             out = dot_product_attention(*blocks, dropout=dropout).transpose(1, 2)
             parts.append(out.reshape(len(query), end - begin, *out.shape[2:]))
     if tokens < query.size(1):
@@ -128,7 +130,9 @@ class _BlockIndex(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _block_index(lengths: tuple[int, ...], length: int, size: int, device: torch.device, inference: bool) -> _BlockIndex:
+def _block_index(
+    lengths: tuple[int, ...], length: int, size: int, device: torch.device, inference: bool
+) -> _BlockIndex:
     """Return the index of a batch: once for all layers that read it.
 
     Args:
