@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -63,7 +64,7 @@ class LSHAttention(LocalHeadsAttention):
         self.rotations = RandomRotations(hashes, num_heads - local_heads, self.head_dim, columns, seed=seed)
 
     @classmethod
-    def from_config(cls, cfg) -> LSHAttention:
+    def from_config(cls, cfg: Any) -> LSHAttention:
         return cls(
             cfg.encoder_embed_dim,
             cfg.encoder_attention_heads,
