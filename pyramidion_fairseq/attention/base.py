@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..functional import block_attention
+from ..functional.attention.projections import project_together
 from ..registry import Registry
 
 #: Attention weights that :meth:`EncoderAttention.dot_product_column_sums` holds at a time.
@@ -35,7 +36,9 @@ class EncoderAttention(nn.Module):
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim ({embed_dim}) must be a multiple of num_heads ({num_heads})")
-        self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.dropout = dropout
         self.q_proj = nn.Linear(embed_dim, embed_dim)
         self.k_proj = nn.Linear(embed_dim, embed_dim)
         self.v_proj = nn.Linear(embed_dim, embed_dim)
@@ -43,30 +46,30 @@ class EncoderAttention(nn.Module):
         self.reset_parameters()
 
     @classmethod
-    def from_config(cls, cfg) -> EncoderAttention:
+    def from_config(cls, cfg: Any) -> EncoderAttention:
         """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`."""
         return cls(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout)
 
     def reset_parameters(self) -> None:
-        """As fairseq's MultiheadAttention with equal widths of query, key and value."""
+        """Initialise as fairseq's MultiheadAttention with equal widths of query, key and value."""
         for proj in (self.q_proj, self.k_proj, self.v_proj):
             nn.init.xavier_uniform_(proj.weight, gain=2**-0.5)
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
 
     @classmethod
-    def num_globals(cls, cfg) -> int:
-        """How many global tokens the encoder must put before each document for this attention."""
+    def num_globals(cls, cfg: Any) -> int:
+        """Return how many global tokens the encoder must put before each document for this attention."""
         return 0
 
     @property
     def active_dropout(self) -> float:
-        """Dropout probability of the attention weights: 0 in evaluation."""
+        """Return the dropout probability of the attention weights: 0 in evaluation."""
         return self.dropout if self.training else 0.0
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, C) -> query, key and value, (B, T, C) each."""
-        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        """Return query, key and value, (B, T, C) each, of (B, T, C) input."""
+        return project_together(x, (self.q_proj, self.k_proj, self.v_proj))
 
     def attend(
         self,
@@ -76,7 +79,7 @@ class EncoderAttention(nn.Module):
         padding_mask: Tensor | None,
         lengths: Sequence[int] | None = None,
     ) -> Tensor:
-        """The attention proper.
+        """Attend with projected queries, keys and values.
 
         Args:
             query, key, value: (B, T, C), projected; heads lie beside each other in C.
@@ -90,7 +93,7 @@ class EncoderAttention(nn.Module):
         raise NotImplementedError
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """How much attention each token receives: column sums of the attention, over queries and heads.
+        """Return how much attention each token receives: column sums over queries and heads.
 
         Variants that do not override it cannot be combined with scorers that need it.
 
@@ -105,15 +108,15 @@ class EncoderAttention(nn.Module):
 
     @property
     def has_column_sums(self) -> bool:
-        """Whether the variant has :meth:`column_sums`."""
+        """Return whether the variant has :meth:`column_sums`."""
         return type(self).column_sums is not EncoderAttention.column_sums
 
     def received(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """:meth:`column_sums` for (B, T, C) input, as of :meth:`forward`; projects it once more, keeping no state."""
+        """Return :meth:`column_sums` for (B, T, C) input, as of :meth:`forward`; it is projected once more."""
         return self.column_sums(self.q_proj(x), self.k_proj(x), padding_mask)
 
     def multiplications(self, length: int) -> int:
-        """Multiplications of :meth:`attend` for one document of ``length`` tokens.
+        """Return the number of multiplications of :meth:`attend` for one document of ``length`` tokens.
 
         Those of matrix products: projections are not counted, nor what is done once per element. Global tokens do not
         count as tokens of the document, but what is done for them is counted.
@@ -150,20 +153,28 @@ class EncoderAttention(nn.Module):
         return self.out_proj(self.attend(*self.project(query), key_padding_mask, lengths)), None
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """(N, T, C) -> (N, H, T, C / H)."""
+        """Split into heads: (N, T, C) -> (N, H, T, C / H)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def merge_heads(self, x: Tensor) -> Tensor:
-        """(N, H, T, D) -> (N, T, H * D)."""
+        """Join the heads: (N, H, T, D) -> (N, T, H * D)."""
         return x.transpose(1, 2).flatten(2)
 
-    def attend_in_blocks(self, query, key, value, padding_mask, lengths, size: int) -> Tensor:
-        """:meth:`attend` by :func:`~pyramidion_fairseq.functional.block_attention`, in blocks of ``size`` tokens."""
+    def attend_in_blocks(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        padding_mask: Tensor | None,
+        lengths: Sequence[int] | None,
+        size: int,
+    ) -> Tensor:
+        """Attend in blocks of ``size`` tokens, by :func:`~pyramidion_fairseq.functional.block_attention`."""
         query, key, value = (x.unflatten(-1, (self.num_heads, -1)) for x in (query, key, value))
         return block_attention(query, key, value, size, padding_mask, lengths, self.active_dropout).flatten(2)
 
     def dot_product_column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """:meth:`column_sums` of full attention: (N, T, C) x 2, (N, T) bool or None -> (N, T).
+        """Return :meth:`column_sums` of full attention: (N, T, C) x 2, (N, T) bool or None -> (N, T).
 
         Works on some sequences and some queries at a time, and recomputes their weights in the backward pass: at no
         time are there more than about :data:`CHUNK` weights.
@@ -184,7 +195,7 @@ class EncoderAttention(nn.Module):
         return torch.cat(sums)
 
     def _column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None, start: int, stop: int) -> Tensor:
-        """Sums over the queries from ``start`` to ``stop``."""
+        """Sum over the queries from ``start`` to ``stop``."""
         with torch.autocast(query.device.type, enabled=False):
             dtype = query.dtype if query.dtype == torch.float64 else torch.float32
             query, key = self.split_heads(query[:, start:stop].to(dtype)), self.split_heads(key.to(dtype))
@@ -192,8 +203,8 @@ class EncoderAttention(nn.Module):
             if padding_mask is None:
                 return logits.softmax(dim=3).sum(dim=(1, 2))
             # softmax over nothing is NaN: padding alone sees itself, and its queries do not count anyway.
-            hidden = padding_mask & ~padding_mask.all(dim=1, keepdim=True)
-            weights = logits.masked_fill(hidden[:, None, None, :], float("-inf")).softmax(dim=3)
+            unseen = padding_mask & ~padding_mask.all(dim=1, keepdim=True)
+            weights = logits.masked_fill(unseen[:, None, None, :], float("-inf")).softmax(dim=3)
             return weights.masked_fill(padding_mask[:, None, start:stop, None], 0).sum(dim=(1, 2))
 
 

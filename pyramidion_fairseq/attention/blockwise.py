@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +28,17 @@ class BlockwiseAttention(EncoderAttention):
         self.block_size = block_size
 
     @classmethod
-    def from_config(cls, cfg) -> BlockwiseAttention:
+    def from_config(cls, cfg: Any) -> BlockwiseAttention:
         return cls(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout, cfg.block_size)
 
-    def attend(self, query, key, value, padding_mask, lengths: Sequence[int] | None = None) -> Tensor:
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        padding_mask: Tensor | None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tensor:
         return self.attend_in_blocks(query, key, value, padding_mask, lengths, self.block_size)
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ..functional import efficient_attention
@@ -19,7 +21,7 @@ class EfficientAttention(LocalHeadsAttention):
     """
 
     @classmethod
-    def from_config(cls, cfg) -> EfficientAttention:
+    def from_config(cls, cfg: Any) -> EfficientAttention:
         return cls(
             cfg.encoder_embed_dim,
             cfg.encoder_attention_heads,

@@ -13,7 +13,14 @@ from .base import ATTENTIONS, EncoderAttention
 class FullAttention(EncoderAttention):
     """softmax(q k^T / sqrt(d)) v over the whole document."""
 
-    def attend(self, query, key, value, padding_mask, lengths: Sequence[int] | None = None) -> Tensor:
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        padding_mask: Tensor | None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tensor:
         return self.attend_in_blocks(query, key, value, padding_mask, lengths, query.size(1))
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:

@@ -35,13 +35,22 @@ class LocalHeadsAttention(EncoderAttention):
             raise PyramidionError(f"--local-heads must be from 0 to the number of heads ({num_heads}): {local_heads}")
         if local_window < 1:
             raise PyramidionError(f"--local-window must be at least 1, got {local_window}")
-        self.local_heads, self.local_window, self.head_dim = local_heads, local_window, embed_dim // num_heads
+        self.local_heads = local_heads
+        self.local_window = local_window
+        self.head_dim = embed_dim // num_heads
 
     def attend_far(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """The attention of the other heads: (B, T, H - local_heads, D) x 3, (B, T) -> (B, T, H - local_heads, D)."""
+        """Attend with the other heads: (B, T, H - local_heads, D) x 3, (B, T) -> (B, T, H - local_heads, D)."""
         raise NotImplementedError
 
-    def attend(self, query, key, value, padding_mask, lengths: Sequence[int] | None = None) -> Tensor:
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        padding_mask: Tensor | None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tensor:
         near, far = zip(
             *(
                 (x[:, :, : self.local_heads], x[:, :, self.local_heads :])
@@ -61,5 +70,5 @@ class LocalHeadsAttention(EncoderAttention):
         return near + self.multiplications_far(length, self.num_heads - self.local_heads)
 
     def multiplications_far(self, length: int, heads: int) -> int:
-        """Multiplications of :meth:`attend_far` with so many heads, for one document of ``length`` tokens."""
+        """Return the number of multiplications of :meth:`attend_far` with so many heads, for one document."""
         raise NotImplementedError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -76,8 +76,11 @@ class LSGAttention(EncoderAttention):
     ):
         super().__init__(embed_dim, num_heads, dropout)
         _check(block_size, sparse_block_size, sparsity_factor, sparsity_type, num_globals, lsh_pre_rounds)
-        self.block_size, self.reach, self.factor = block_size, sparse_block_size, sparsity_factor
-        self.globals, self.type = num_globals, sparsity_type if sparse_block_size else "none"
+        self.block_size = block_size
+        self.reach = sparse_block_size
+        self.factor = sparsity_factor
+        self.globals = num_globals
+        self.type = sparsity_type if sparse_block_size else "none"
         self.chunk = min(block_size, sparse_block_size)
         if self.type == "lsh" and self.chunk // sparsity_factor < 2:
             self.type = "bos_pooling"
@@ -89,7 +92,7 @@ class LSGAttention(EncoderAttention):
             )
 
     @classmethod
-    def from_config(cls, cfg) -> LSGAttention:
+    def from_config(cls, cfg: Any) -> LSGAttention:
         return cls(
             cfg.encoder_embed_dim,
             cfg.encoder_attention_heads,
@@ -104,23 +107,31 @@ class LSGAttention(EncoderAttention):
         )
 
     @classmethod
-    def num_globals(cls, cfg) -> int:
+    def num_globals(cls, cfg: Any) -> int:
         return cfg.lsg_global_tokens
 
-    def attend(self, query, key, value, padding_mask, lengths: Sequence[int] | None = None) -> Tensor:
-        """As the base class; the first ``num_globals`` of the T rows are the global tokens.
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        padding_mask: Tensor | None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Attend as the base class says; the first ``num_globals`` of the T rows are the global tokens.
 
         Columns of ``padding_mask`` may be True anywhere, as the document's first token is to ``mask_first_token``.
         """
-        length, visible = query.size(1), visible_tokens(query, padding_mask)
+        length = query.size(1)
+        key_mask = visible_tokens(query, padding_mask)
         missing = (self.globals - length) % self.block_size
         query, key, value = (
             F.pad(x, (0, 0, 0, missing)).unflatten(-1, (self.num_heads, -1)) for x in (query, key, value)
         )
-        visible = F.pad(visible, (0, missing))
-        sparse = self.reduce(*(x[:, self.globals :] for x in (query, key, value, visible)))
+        key_mask = F.pad(key_mask, (0, missing))
+        sparse = self.reduce(*(x[:, self.globals :] for x in (query, key, value, key_mask)))
         out = lsg_attention(
-            query, key, value, visible, self.globals, self.block_size, sparse, self.reach, self.active_dropout
+            query, key, value, key_mask, self.globals, self.block_size, sparse, self.reach, self.active_dropout
         )
         return out[:, :length].flatten(2)
 
@@ -131,9 +142,9 @@ class LSGAttention(EncoderAttention):
         hashing = length * sum(rotation.fixed.size(-1) for rotation in getattr(self, "rotations", []))
         return self.embed_dim * (2 * cells + hashing)
 
-    def reduce(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> SparseTokens | None:
-        """The sparse tokens of documents whose length is a multiple of the block size: (B, T, H, D) x 3, (B, T)."""
-        tokens, factor = (key, value, visible), self.factor
+    def reduce(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> SparseTokens | None:
+        """Return the sparse tokens of documents of whole blocks: (B, T, H, D) x 3, (B, T)."""
+        tokens, factor = (key, value, key_mask), self.factor
         if self.type == "none":
             return None
         if factor == 1:

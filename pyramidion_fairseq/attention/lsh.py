@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import PyramidionError
 from ..functional import lsh_attention, lsh_buckets
+from ..functional.attention.projections import project_together
 from .base import ATTENTIONS
 from .local_heads import LocalHeadsAttention
 from .rotations import RandomRotations
@@ -62,7 +64,7 @@ class LSHAttention(LocalHeadsAttention):
         self.rotations = RandomRotations(hashes, num_heads - local_heads, self.head_dim, columns, seed=seed)
 
     @classmethod
-    def from_config(cls, cfg) -> LSHAttention:
+    def from_config(cls, cfg: Any) -> LSHAttention:
         return cls(
             cfg.encoder_embed_dim,
             cfg.encoder_attention_heads,
@@ -76,8 +78,10 @@ class LSHAttention(LocalHeadsAttention):
         )
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query = self.q_proj(x)
-        return query, query if self.k_proj is None else self.k_proj(x), self.v_proj(x)
+        if self.k_proj is None:
+            query, value = project_together(x, (self.q_proj, self.v_proj))
+            return query, query, value
+        return super().project(x)
 
     def attend_far(self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None) -> Tensor:
         buckets = lsh_buckets(query, self.rotations(), self.bucket_size, padding_mask)

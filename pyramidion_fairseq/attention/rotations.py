@@ -20,16 +20,16 @@ class RandomRotations(nn.Module):
     def __init__(self, *shape: int, seed: int):
         super().__init__()
         self.shape, self.seed = shape, seed
-        self.register_buffer("fixed", self.draw(), persistent=False)
+        self.register_buffer("fixed", self.fixed_numbers(), persistent=False)
 
-    def draw(self) -> Tensor:
-        """The numbers for evaluation, on the CPU."""
+    def fixed_numbers(self) -> Tensor:
+        """Return the numbers for evaluation, on the CPU."""
         # Always drawn on the CPU: other devices have other generators.
         generator = torch.Generator("cpu").manual_seed(self.seed)
         return torch.randn(self.shape, device="cpu", generator=generator)
 
     def forward(self) -> Tensor:
-        """The numbers, float32 in training; in the model's precision in evaluation."""
+        """Return the numbers, float32 in training; in the model's precision in evaluation."""
         if self.training:
             return torch.randn(self.fixed.shape, device=self.fixed.device)
         return self.fixed

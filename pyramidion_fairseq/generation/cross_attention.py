@@ -14,7 +14,7 @@ CHUNK = 512
 FEW = range(1, 5)
 
 
-class Reading:
+class CrossAttention:
     """Keys and values as matrices, torch's attention: the reference, and the way on a GPU.
 
     Args:
@@ -28,11 +28,11 @@ class Reading:
         self.tokens = tokens
 
     def project(self, attention: nn.Module, states: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, k, C) states -> keys as :meth:`scores` wants them, (B, H, k, D) values; both begin with B."""
+        """Project states: (B, k, C) -> keys as :meth:`scores` wants them, (B, H, k, D) values; both begin with B."""
         return self._projected(attention.k_proj, attention, states), self.values(attention, states)
 
     def values(self, attention: nn.Module, states: Tensor) -> Tensor:
-        """(B, k, C) states -> (B, H, k, D)."""
+        """Project states to values: (B, k, C) -> (B, H, k, D)."""
         return self._projected(attention.v_proj, attention, states)
 
     @staticmethod
@@ -45,24 +45,24 @@ class Reading:
         return keys[:, :heads]
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """(B, H, q, D) scaled queries -> (B, H, q, k)."""
+        """Multiply scaled queries with keys: (B, H, q, D) -> (B, H, q, k)."""
         return queries @ keys.mT
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None) -> Tensor:
-        """The attention proper.
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None) -> Tensor:
+        """Attend.
 
         Args:
             queries: (B, H, q, D).
             keys, values: from :meth:`project`.
-            hidden: (B, 1, 1, k) added to the scores, or None.
+            attn_mask: (B, 1, 1, k) added to the scores, or None.
 
         Returns:
             (B, H, q, D).
         """
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=hidden)
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=attn_mask)
 
 
-class ChunkedReading(Reading):
+class ChunkedCrossAttention(CrossAttention):
     """For few queries on a CPU: weighted sums of rows, chunk by chunk.
 
     A product with a matrix of two to four rows keeps a processor waiting: torch's attention takes 1.15 to 1.35 times
@@ -79,7 +79,7 @@ class ChunkedReading(Reading):
         self._rows = functools.lru_cache(maxsize=2)(_rows)
 
     def project(self, attention: nn.Module, states: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, k, C) states -> (B, chunks, H, D, size) keys, (B, H, chunks * size, D) values."""
+        """Project states: (B, k, C) -> (B, chunks, H, D, size) keys, (B, H, chunks * size, D) values."""
         if self.missing:
             states = F.pad(states, (0, 0, 0, self.missing))
         projection, chunks = attention.k_proj, states.unflatten(1, (self.chunks, self.size))
@@ -92,39 +92,39 @@ class ChunkedReading(Reading):
         return keys[:, :, :heads]
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """(B, H, q, D) scaled queries -> (B, H, q, chunks * size)."""
+        """Multiply scaled queries with keys: (B, H, q, D) -> (B, H, q, chunks * size)."""
         batch, heads, count, dim = queries.shape
         weights = queries.unsqueeze(1).expand(batch, self.chunks, heads, count, dim).reshape(-1, dim)
         out = self._sums(keys.reshape(-1, self.size), weights, count)
         return out.view(batch, self.chunks, heads, count, self.size).permute(0, 2, 3, 1, 4).flatten(3)
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None) -> Tensor:
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None) -> Tensor:
         batch, heads, count, dim = queries.shape
         scores = self.scores(queries * dim**-0.5, keys)
-        if hidden is not None:
-            scores += hidden
+        if attn_mask is not None:
+            scores += attn_mask
         weights = scores.softmax(dim=3).unflatten(3, (self.chunks, self.size)).transpose(2, 3)
         out = self._sums(values.reshape(-1, dim), weights.reshape(-1, self.size), count)
         return out.view(batch, heads, self.chunks, count, dim).sum(dim=2)
 
     def _sums(self, rows: Tensor, weights: Tensor, count: int) -> Tensor:
-        """Groups of m rows, each summed ``count`` times: (G * m, d), (G * count, m) weights -> (G * count, d)."""
+        """Sum groups of m rows, each ``count`` times: (G * m, d), (G * count, m) weights -> (G * count, d)."""
         groups = self._rows(len(rows) // weights.size(1), count, weights.size(1), rows.device)
         return F.embedding_bag(groups, rows, mode="sum", per_sample_weights=weights)
 
 
 def _rows(groups: int, count: int, size: int, device: torch.device) -> Tensor:
-    """(groups * count, size) int32, the numbers of each group's rows, ``count`` times."""
+    """Return the numbers of each group's rows, ``count`` times: (groups * count, size) int32."""
     numbers = torch.arange(groups * size, dtype=torch.int32, device=device).view(groups, 1, size)
     return numbers.expand(groups, count, size).reshape(-1, size)
 
 
-def reading_of(states: Tensor, hypotheses: int) -> Reading:
-    """The faster way for (B, k, C) states and so many hypotheses of each document."""
+def cross_attention_of(states: Tensor, hypotheses: int) -> CrossAttention:
+    """Choose the faster way for (B, k, C) states and so many hypotheses of each document."""
     chunked = (
         hypotheses in FEW
         and states.device.type == "cpu"
         and states.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
     )
-    return (ChunkedReading if chunked else Reading)(states.size(1))
+    return (ChunkedCrossAttention if chunked else CrossAttention)(states.size(1))

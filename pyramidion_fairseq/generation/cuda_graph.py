@@ -35,7 +35,7 @@ class CudaGraph:
                 self._result = function()
 
     def replay(self) -> Sequence[Tensor]:
-        """Compute; the result lies where it lay before."""
+        """Compute; the result is where it was before."""
         with torch.cuda.device(self._device):
             self._graph.replay()
         return self._result
@@ -46,7 +46,7 @@ RECORDERS: dict[str, type] = {"cuda": CudaGraph}
 
 
 def recordable(x: Tensor) -> bool:
-    """Whether there is a recorder for the tensor's device; autocast keeps copies of weights, which come and go."""
+    """Return whether steps can be recorded for the tensor; not under autocast, whose copies of weights come and go."""
     return x.device.type in RECORDERS and not torch.is_autocast_enabled(x.device.type)
 
 
@@ -60,12 +60,17 @@ class RecordedStep:
 
     def __init__(self, function: Callable[..., Sequence[Tensor]], state: DecodingState):
         self._function, self._state = function, state
-        self._layout, self._calls, self._recording, self._inputs = -1, 0, None, ()
+        self._layout = -1
+        self._calls = 0
+        self._recording = None
+        self._inputs = ()
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
-        """What the function returns."""
+        """Return what the function returns."""
         if self._layout != self._state.layout:
-            self._layout, self._calls, self._recording = self._state.layout, 0, None
+            self._layout = self._state.layout
+            self._calls = 0
+            self._recording = None
         self._calls += 1
         if self._calls <= WARM_UP:
             return self._function(*inputs)

@@ -6,13 +6,15 @@ The layers and their weights are fairseq's; what differs from its incremental ``
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 import torch
 import torch.nn.functional as F
 from fairseq.modules import MultiheadAttention
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase
 from torch import Tensor, nn
 
-from .cross_attention import reading_of
+from .cross_attention import cross_attention_of
 from .kv_cache import DecodingState
 from .linear import few_rows_linear
 
@@ -79,30 +81,43 @@ def start(
         recorded: the steps will be recorded and replayed.
     """
     states = states.transpose(0, 1)
-    reading = reading_of(states, rows // states.size(0))
-    pairs = [reading.project(layer.encoder_attn, states) for layer in decoder.layers]
+    cross_attention = cross_attention_of(states, rows // states.size(0))
+    pairs = [cross_attention.project(layer.encoder_attn, states) for layer in decoder.layers]
     if padding_mask is not None and not padding_mask.any():
         padding_mask = None
-    if reading.missing:
+    if cross_attention.missing:
         mask = padding_mask if padding_mask is not None else states.new_zeros(states.shape[:2], dtype=torch.bool)
-        padding_mask = F.pad(mask, (0, reading.missing), value=True)
-    return DecodingState(pairs, padding_mask, rows // states.size(0), reading, recorded)
+        padding_mask = F.pad(mask, (0, cross_attention.missing), value=True)
+    projections = None
+    if states.device.type != "cpu" and not torch.is_autocast_enabled("cuda"):
+        projections = [_joined_projections(layer.self_attn) for layer in decoder.layers]
+    return DecodingState(pairs, padding_mask, rows // states.size(0), cross_attention, recorded, projections)
+
+
+def _joined_projections(attention: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Copy weights and biases of query, key and value beside each other: one product of three starts one kernel.
+
+    A CPU has no use for that, and could not spare the memory. Autocast would convert the copy in every step.
+    """
+    layers = (attention.q_proj, attention.k_proj, attention.v_proj)
+    bias = None if attention.q_proj.bias is None else torch.cat([layer.bias for layer in layers])
+    return torch.cat([layer.weight for layer in layers]), bias
 
 
 def decode_step(
     layers: nn.ModuleList,
     x: Tensor,
-    hidden: Tensor,
+    padding: Tensor,
     state: DecodingState,
     weights_of: int | None = None,
     heads: int | None = None,
 ) -> tuple[list[Tensor], Tensor | None]:
-    """The newest token of every hypothesis through all layers.
+    """Put the newest token of every hypothesis through all layers.
 
     Args:
         layers: fairseq's decoder layers.
         x: (R, C) embedded tokens.
-        hidden: (R,) bool, True where the token is padding.
+        padding: (R,) bool, True where the token is padding.
         state: of the steps before, with room for this one; changed.
         weights_of: the layer, counted from 0, whose attention to the document is returned.
         heads: h, how many of its heads, the first ones; None: all.
@@ -110,7 +125,7 @@ def decode_step(
     Returns:
         (R, C) x and the output of each layer; (h, R, 1, k) float attention weights, or None.
     """
-    state.begin_step(hidden)
+    state.begin_step(padding)
     outputs, weights = [x], None
     for number, layer in enumerate(layers):
         x = _residual(layer.self_attn_layer_norm, layer.normalize_before, x, _self_attention, layer, number, state)
@@ -124,36 +139,39 @@ def decode_step(
     return outputs, weights
 
 
-def _residual(norm: nn.Module, before: bool, x: Tensor, block, *args) -> Tensor:
-    """x + block(x), with the layer norm before the block or after the sum."""
+def _residual(norm: nn.Module, before: bool, x: Tensor, block: Callable[..., Tensor], *args: Any) -> Tensor:
+    """Return x + block(x), with the layer norm before the block or after the sum."""
     if before:
         return x + block(norm(x), *args)
     return norm(x + block(x, *args))
 
 
-def _heads(attention: nn.Module, x: Tensor, state: DecodingState) -> Tensor:
-    """(R, C) -> queries (B, H, beam, D)."""
-    queries = few_rows_linear(attention.q_proj, x)
+def _heads(attention: nn.Module, queries: Tensor, state: DecodingState) -> Tensor:
+    """Split projected queries into heads: (R, C) -> (B, H, beam, D)."""
     return queries.view(-1, state.beam, attention.num_heads, attention.head_dim).transpose(1, 2)
 
 
 def _joined(attention: nn.Module, heads: Tensor) -> Tensor:
-    """(B, H, beam, D) -> (R, C)."""
+    """Join the heads and project: (B, H, beam, D) -> (R, C)."""
     return few_rows_linear(attention.out_proj, heads.transpose(1, 2).flatten(2).flatten(0, 1))
 
 
 def _self_attention(x: Tensor, layer: nn.Module, number: int, state: DecodingState) -> Tensor:
     attention = layer.self_attn
-    new = (few_rows_linear(projection, x) for projection in (attention.k_proj, attention.v_proj))
+    if state.projections is None:
+        layers = (attention.q_proj, attention.k_proj, attention.v_proj)
+        queries, *new = (few_rows_linear(layer, x) for layer in layers)
+    else:
+        queries, *new = F.linear(x, *state.projections[number]).chunk(3, dim=1)
     keys, values = state.write(number, *new)
-    queries = _heads(attention, x, state)
+    queries = _heads(attention, queries, state)
     return _joined(attention, F.scaled_dot_product_attention(queries, keys, values, attn_mask=state.past()))
 
 
 def _attend_document(x: Tensor, layer: nn.Module, number: int, state: DecodingState) -> Tensor:
-    queries = _heads(layer.encoder_attn, x, state)
+    queries = _heads(layer.encoder_attn, few_rows_linear(layer.encoder_attn.q_proj, x), state)
     keys, values = state.documents[number]
-    return _joined(layer.encoder_attn, state.reading.attend(queries, keys, values, state.document_mask))
+    return _joined(layer.encoder_attn, state.cross_attention.attend(queries, keys, values, state.document_mask))
 
 
 def _feed_forward(x: Tensor, layer: nn.Module) -> Tensor:
@@ -163,13 +181,15 @@ def _feed_forward(x: Tensor, layer: nn.Module) -> Tensor:
 def attention_weights(
     attention: nn.Module, x: Tensor, state: DecodingState, number: int, heads: int | None = None
 ) -> Tensor:
-    """(h, R, 1, k) weights with which the first h heads of (R, C) hypotheses read the document in layer ``number``.
+    """Return the weights with which the first h heads of (R, C) hypotheses read the document in layer ``number``.
 
-    float32 at least.
+    (h, R, 1, k), float32 at least.
     """
-    queries = _heads(attention, x, state)[:, :heads] * attention.scaling
-    scores = state.reading.scores(queries, state.reading.first_heads(state.documents[number][0], heads))
+    queries = _heads(attention, few_rows_linear(attention.q_proj, x), state)[:, :heads] * attention.scaling
+    keys = state.cross_attention.first_heads(state.documents[number][0], heads)
+    scores = state.cross_attention.scores(queries, keys)
     if state.document_mask is not None:
         scores = scores + state.document_mask
-    weights = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)[..., : state.reading.tokens]
+    weights = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)
+    weights = weights[..., : state.cross_attention.tokens]
     return weights.transpose(0, 1).flatten(1, 2).unsqueeze(2)

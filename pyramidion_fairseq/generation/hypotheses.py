@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 #: Key in the encoder's output of the document that each row of the decoder reads, once hypotheses share documents.
-OWNERS = "hypothesis_documents"
+DOCUMENT_INDEX = "hypothesis_documents"
 
 
 class Grouping(NamedTuple):
@@ -38,30 +38,30 @@ def regroup(order: Tensor, documents: int, beam: int | None, wait: bool | None =
     Returns:
         The documents and the beam. Rows that are no longer grouped get a document each.
     """
-    owners = order if beam is None else torch.div(order, beam, rounding_mode="floor")
+    document_index = order if beam is None else torch.div(order, beam, rounding_mode="floor")
     rows, everyone = len(order), torch.arange(documents, device=order.device)
     if rows % documents == 0:
         expected = everyone.repeat_interleave(rows // documents)
         if rows == documents * (beam or 0) and not (wait if wait is not None else not order.is_cuda):
             torch._assert_async(
-                (owners == expected).all(),
+                (document_index == expected).all(),
                 "hypotheses moved from one document to another: generate with plain_generation(model)",
             )
             return Grouping(None, beam)
-        if torch.equal(owners, expected):
+        if torch.equal(document_index, expected):
             return Grouping(None, rows // documents)
     size = beam or 1
-    kept = owners[::size]
-    if rows % size == 0 and torch.equal(owners, kept.repeat_interleave(size)):
+    kept = document_index[::size]
+    if rows % size == 0 and torch.equal(document_index, kept.repeat_interleave(size)):
         return Grouping(kept, size)
-    return Grouping(owners, 1)
+    return Grouping(document_index, 1)
 
 
 def repeated(encoder_out: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
-    """The encoder's output as stock fairseq's decoder reads it: states and mask once for every hypothesis."""
-    owners = encoder_out[OWNERS][0]
+    """Return the encoder's output as stock fairseq's decoder reads it: states and mask once for every hypothesis."""
+    document_index = encoder_out[DOCUMENT_INDEX][0]
     return {
         **encoder_out,
-        "encoder_out": [states.index_select(1, owners) for states in encoder_out["encoder_out"]],
-        "encoder_padding_mask": [mask.index_select(0, owners) for mask in encoder_out["encoder_padding_mask"]],
+        "encoder_out": [states.index_select(1, document_index) for states in encoder_out["encoder_out"]],
+        "encoder_padding_mask": [mask.index_select(0, document_index) for mask in encoder_out["encoder_padding_mask"]],
     }

@@ -15,7 +15,7 @@ def _through_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _onednn_works() -> bool:
-    """Whether this build of torch has oneDNN's linear layer, and it computes one."""
+    """Return whether this build of torch has oneDNN's linear layer, and it computes one."""
     x, weight, bias = torch.ones(4, 2), torch.ones(3, 2), torch.ones(3)
     try:
         return torch.equal(_through_onednn(x, weight, bias), torch.full((4, 3), 3.0))
@@ -27,7 +27,7 @@ HAS_ONEDNN = _onednn_works()
 
 
 def few_rows_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """``layer(x)`` for (R, C) x; float32 on a CPU through oneDNN, which reads the weight once.
+    """Return ``layer(x)`` for (R, C) x; float32 on a CPU through oneDNN, which reads the weight once.
 
     MKL, which torch takes for float32, first copies the weight into another order, at every call: 1.2 to 1.6 times
     the time at 4 to 16 rows. Nothing is packed or kept, so that weights may change at any time.

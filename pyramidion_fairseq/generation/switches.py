@@ -19,12 +19,12 @@ def set_cuda_graphs(model: nn.Module, on: bool = True) -> None:
 
 
 def plain_generation(*models: nn.Module) -> ContextManager[None]:
-    """What generates inside does so as stock fairseq does, the reference: same tokens and scores, slower."""
+    """Let models generate inside as stock fairseq does, the reference: same tokens and scores, slower."""
     return _switched("plain_generation", models)
 
 
 def cuda_graphs(*models: nn.Module) -> ContextManager[None]:
-    """What generates inside records its steps and replays them: same tokens and scores."""
+    """Let models record the steps of generation inside and replay them: same tokens and scores."""
     return _switched("cuda_graphs", models)
 
 

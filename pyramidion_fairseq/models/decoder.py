@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import logging
-from typing import Callable
+from typing import Any, Callable
 
 import torch
+from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerDecoderBase
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import PyramidionError
 from ..functional import CopySource
-from ..generation import OWNERS, DecodingState, RecordedStep, decode_step, obstacle, recordable, repeated, start
+from ..generation import (
+    DOCUMENT_INDEX,
+    DecodingState,
+    RecordedStep,
+    decode_step,
+    obstacle,
+    recordable,
+    repeated,
+    start,
+)
 from ..generation.linear import few_rows_linear
 from .encoder import COPY_SOURCE
 from .pointer import Pointer
@@ -37,7 +47,14 @@ class PyramidionDecoder(TransformerDecoderBase):
     #: Called before every step of generation, whatever path it takes; what it raises ends the generation.
     before_step: Callable[[], None] | None = None
 
-    def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn: bool = False, output_projection=None):
+    def __init__(
+        self,
+        cfg: Any,
+        dictionary: Dictionary,
+        embed_tokens: nn.Module,
+        no_encoder_attn: bool = False,
+        output_projection: nn.Module | None = None,
+    ) -> None:
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
         if not cfg.options.decoder_positions:
             self.embed_positions = None
@@ -54,8 +71,8 @@ class PyramidionDecoder(TransformerDecoderBase):
         #: Reasons for fairseq's own path that were logged.
         self._told: set[str] = set()
 
-    def make_generation_fast_(self, need_attn: bool = False, **kwargs) -> None:
-        """fairseq's commands call it before they generate."""
+    def make_generation_fast_(self, need_attn: bool = False, **kwargs: Any) -> None:
+        """Prepare for generation; fairseq's commands call it."""
         self.need_attn = need_attn
 
     def forward(
@@ -66,9 +83,9 @@ class PyramidionDecoder(TransformerDecoderBase):
         features_only: bool = False,
         alignment_layer: int | None = None,
         alignment_heads: int | None = None,
-        **kwargs,
-    ):
-        """As of fairseq, but without the attention, unless ``alignment_layer`` asks for it, where the encoder pooled.
+        **kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Decode as fairseq does, but return no attention where the encoder pooled, unless ``alignment_layer`` asks.
 
         fairseq takes it for attention to the document's tokens, averages it over the models of an ensemble, which may
         keep different numbers of vectors, and reads alignments from it.
@@ -97,7 +114,7 @@ class PyramidionDecoder(TransformerDecoderBase):
                 prev_output_tokens, state, incremental_state, alignment_layer, alignment_heads, features_only
             )
         else:
-            if encoder_out is not None and encoder_out.get(OWNERS):
+            if encoder_out is not None and encoder_out.get(DOCUMENT_INDEX):
                 encoder_out = repeated(encoder_out)
             features, extra = super().forward(
                 prev_output_tokens,
@@ -118,7 +135,9 @@ class PyramidionDecoder(TransformerDecoderBase):
             extra["attn"] = [None]
         return x, extra
 
-    def get_normalized_probs(self, net_output, log_probs: bool, sample: dict | None = None) -> Tensor:
+    def get_normalized_probs(
+        self, net_output: tuple[Tensor, dict | None], log_probs: bool, sample: dict | None = None
+    ) -> Tensor:
         """Return (B, t, V) probabilities of every token, or their logs; with ``--pointer`` those of the mixture."""
         logits, extra = net_output
         if extra is None or extra.get("pointer") is None:
@@ -126,8 +145,10 @@ class PyramidionDecoder(TransformerDecoderBase):
         mixed = extra["pointer"].log_probabilities(logits)
         return mixed if log_probs else mixed.exp()
 
-    def _decoding_state(self, incremental_state, encoder_out, rows: int) -> DecodingState | None:
-        """The state of this generation, made where it starts; None where fairseq's own caches are to be used."""
+    def _decoding_state(
+        self, incremental_state: dict | None, encoder_out: dict[str, list[Tensor]] | None, rows: int
+    ) -> DecodingState | None:
+        """Return the state of this generation, made where it starts; None where fairseq's own caches are used."""
         if incremental_state is None:
             return None
         state = self.get_incremental_state(incremental_state, "decoding")
@@ -147,7 +168,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         return state
 
     def _falls_back(self, encoder_out: dict[str, list[Tensor]] | None) -> bool:
-        """Whether fairseq's own, slower caches have to be used; each reason is logged once."""
+        """Return whether fairseq's own, slower caches have to be used; each reason is logged once."""
         if self.training or torch.is_grad_enabled():
             reason = "the model is in training mode" if self.training else "gradients are recorded"
         elif encoder_out is None or not encoder_out["encoder_out"]:
@@ -159,7 +180,15 @@ class PyramidionDecoder(TransformerDecoderBase):
             logger.warning(f"summaries are written by fairseq's own, slower path: {reason}")
         return reason is not None
 
-    def _step(self, prev_output_tokens, state, incremental_state, alignment_layer, alignment_heads, features_only):
+    def _step(
+        self,
+        prev_output_tokens: Tensor,
+        state: DecodingState,
+        incremental_state: dict,
+        alignment_layer: int | None,
+        alignment_heads: int | None,
+        features_only: bool,
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Compute the newest token only: (R, 1, V) logits or features, (R, 1, C) features, what fairseq adds."""
         newest = prev_output_tokens[:, -1]
         x = self.embed_scale * self.embed_tokens(newest)
@@ -169,11 +198,11 @@ class PyramidionDecoder(TransformerDecoderBase):
             x = x + self.embed_positions(prev_output_tokens, incremental_state=incremental_state)[:, -1]
         if self.layernorm_embedding is not None:
             x = self.layernorm_embedding(x)
-        hidden = newest.eq(self.padding_idx)
-        state.make_room()
+        padding = newest.eq(self.padding_idx)
+        state.reserve_step()
 
-        def compute(x: Tensor, hidden: Tensor) -> list[Tensor]:
-            outputs, attention = decode_step(self.layers, x, hidden, state, alignment_layer, alignment_heads)
+        def compute(x: Tensor, padding: Tensor) -> list[Tensor]:
+            outputs, attention = decode_step(self.layers, x, padding, state, alignment_layer, alignment_heads)
             features = self._features(outputs[-1])
             logits = features if features_only else few_rows_linear(self.output_projection, features)
             return [logits, features, *([] if attention is None else [attention]), *outputs]
@@ -185,13 +214,13 @@ class PyramidionDecoder(TransformerDecoderBase):
                 step = RecordedStep(compute, state)
                 self.set_incremental_state(incremental_state, name, step)
             compute = step
-        logits, features, *outputs = compute(x, hidden)
+        logits, features, *outputs = compute(x, padding)
         attention = None if alignment_layer is None else outputs.pop(0).to(x).mean(dim=0)
         extra = {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in outputs]}
         return logits.unsqueeze(1), features.unsqueeze(1), extra
 
     def _features(self, x: Tensor) -> Tensor:
-        """(R, C) outputs of the last layer -> (R, C') what the vocabulary's projection reads."""
+        """Return what the vocabulary's projection reads: (R, C) outputs of the last layer -> (R, C')."""
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         return x if self.project_out_dim is None else self.project_out_dim(x)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import torch
+from fairseq.data import Dictionary
 from fairseq.distributed import fsdp_wrap
 from fairseq.models.transformer import TransformerEncoderBase
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ..attention import ATTENTIONS
 from ..functional import CopySource, TokenRecord, compose_poolings, keep_record, move_padding_right, repeat_slots
-from ..generation import OWNERS, regroup
+from ..generation import DOCUMENT_INDEX, regroup
 from ..schedule import PoolingSchedule
 from .encoder_layer import Dropout, PyramidionEncoderLayer
 from .global_tokens import GlobalTokens
@@ -53,7 +54,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         embed_tokens: the token embedding.
     """
 
-    def __init__(self, cfg, dictionary, embed_tokens):
+    def __init__(self, cfg: Any, dictionary: Dictionary, embed_tokens: nn.Module) -> None:
         super().__init__(cfg, dictionary, embed_tokens)
         self.dropout_module = Dropout(self.dropout_module.p, module_name=type(self).__name__)
         options = cfg.options
@@ -71,7 +72,8 @@ class PyramidionEncoder(TransformerEncoderBase):
                 replace_first=not options.lsg_no_pool_with_global,
             )
         #: Whether the output holds what a pointer reads, and whether scorers learn nothing from it.
-        self.points, self.detaches_copies = options.pointer, options.pointer_detach_weights
+        self.points = options.pointer
+        self.detaches_copies = options.pointer_detach_weights
         #: Symbols that stand for no text, which a pointer does not copy: <unk>, <s>, padding, <mask>; </s> it does.
         self.never_copied = [symbol for symbol in range(dictionary.nspecial) if symbol != dictionary.eos()]
         if "<mask>" in dictionary:
@@ -87,7 +89,7 @@ class PyramidionEncoder(TransformerEncoderBase):
                     if isinstance(module, PyramidionEncoderLayer):
                         module.report_attention()
 
-    def build_encoder_layer(self, cfg) -> nn.Module:
+    def build_encoder_layer(self, cfg: Any) -> nn.Module:
         layer = PyramidionEncoderLayer(cfg)
         if cfg.checkpoint_activations:
             layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
@@ -114,13 +116,19 @@ class PyramidionEncoder(TransformerEncoderBase):
         x, _ = self.forward_embedding(src_tokens, token_embeddings)
         if mask is not None:
             x = x.masked_fill(mask.unsqueeze(-1), 0)
-        states, slots, weights, full_length = [x] if keep_states else [], [], [], None
+        states = [x] if keep_states else []
+        slots = []
+        weights = []
+        full_length = None
         first = self.num_globals  # where the document starts
         if first:
             x = torch.cat([self.embed_globals(len(x)), x], dim=1)
         for number, layer in enumerate(self.layers, start=1):
-            hidden = self.global_embeddings.hidden_keys(x, mask, pooled=bool(slots)) if first else mask
-            x, attention = layer(x, encoder_padding_mask=hidden, lengths=lengths), None
+            key_padding_mask = mask
+            if first:
+                key_padding_mask = self.global_embeddings.hidden_keys(x, mask, pooled=bool(slots))
+            x = layer(x, encoder_padding_mask=key_padding_mask, lengths=lengths)
+            attention = None
             if str(number) in self.poolings:
                 pooling = self.poolings[str(number)]
                 if pooling.needs_attention:
@@ -146,8 +154,13 @@ class PyramidionEncoder(TransformerEncoderBase):
             x, mask = self.global_embeddings.finish(x, mask)
         return Encoded(x, mask, states, slots, weights, src_tokens)
 
-    def _arrange(self, src_tokens: Tensor, lengths: Sequence[int] | None):
-        """(B, T) right-padded tokens, (B, T) mask or None where nothing is padded, lengths if the host may know."""
+    def _arrange(
+        self, src_tokens: Tensor, lengths: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor | None, list[int] | None]:
+        """Return (B, T) right-padded tokens, their (B, T) mask, and lengths.
+
+        The mask is None where nothing is padded, the lengths are None where only the device knows them.
+        """
         if lengths is None:
             lengths = src_tokens.ne(self.padding_idx).sum(dim=1).tolist() if src_tokens.device.type == "cpu" else None
             if lengths is None or min(lengths) < src_tokens.size(1):
@@ -159,7 +172,9 @@ class PyramidionEncoder(TransformerEncoderBase):
         mask[:, 0] = False  # of a document of padding alone; attention to nothing would be NaN, for the whole batch
         return src_tokens, mask, lengths
 
-    def _upsample(self, x: Tensor, slots: list[Tensor], residual: Tensor, mask: Tensor | None):
+    def _upsample(
+        self, x: Tensor, slots: list[Tensor], residual: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Repeat every vector for each token of its slot, back through all poolings; add the full-length states."""
         document = x[:, self.num_globals :]
         for record in reversed(slots):
@@ -167,16 +182,16 @@ class PyramidionEncoder(TransformerEncoderBase):
         return torch.cat([x[:, : self.num_globals], document], dim=1) + residual, mask
 
     def embed_globals(self, batch: int) -> Tensor:
-        """(batch, G, C): what fairseq does to embedded tokens, without scale and positions."""
+        """Do to global tokens what fairseq does to embedded ones, without scale and positions: (batch, G, C)."""
         x = self.global_embeddings(batch)
         if self.layernorm_embedding is not None:
             x = self.layernorm_embedding(x)
         return self.dropout_module(x)
 
     def forward(
-        self, src_tokens: Tensor, src_lengths: Tensor | None = None, *args, **kwargs
+        self, src_tokens: Tensor, src_lengths: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> dict[str, list[Tensor]]:
-        """:meth:`forward_scriptable`."""
+        """Call :meth:`forward_scriptable`."""
         return self.forward_scriptable(src_tokens, src_lengths, *args, **kwargs)
 
     def forward_scriptable(
@@ -187,7 +202,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         token_embeddings: Tensor | None = None,
         document_lengths: Sequence[int] | None = None,
     ) -> dict[str, list[Tensor]]:
-        """fairseq's interface to :meth:`encode`.
+        """Call :meth:`encode` by fairseq's interface.
 
         Args:
             src_tokens, token_embeddings: as of :meth:`encode`; ``return_all_hiddens`` is its ``keep_states``.
@@ -268,16 +283,16 @@ class PyramidionEncoder(TransformerEncoderBase):
         """
         if self.plain_generation:
             return self._select(encoder_out, new_order)
-        owners, documents = encoder_out.get(OWNERS), encoder_out["encoder_out"][0].size(1)
-        kept, beam = regroup(new_order, documents, len(owners[0]) // documents if owners else None)
+        document_index, documents = encoder_out.get(DOCUMENT_INDEX), encoder_out["encoder_out"][0].size(1)
+        kept, beam = regroup(new_order, documents, len(document_index[0]) // documents if document_index else None)
         if kept is not None:
             encoder_out, documents = self._select(encoder_out, kept), len(kept)
-        if not owners or len(owners[0]) != len(new_order):
-            owners = [torch.arange(documents, device=new_order.device).repeat_interleave(beam)]
-        return {**encoder_out, OWNERS: owners}
+        if not document_index or len(document_index[0]) != len(new_order):
+            document_index = [torch.arange(documents, device=new_order.device).repeat_interleave(beam)]
+        return {**encoder_out, DOCUMENT_INDEX: document_index}
 
     def _select(self, encoder_out: dict[str, list[Tensor]], documents: Tensor) -> dict[str, list[Tensor]]:
-        """Every tensor of the encoder's output, for these documents only."""
+        """Return every tensor of the encoder's output, for these documents only."""
         selected = super().reorder_encoder_out(encoder_out, documents)
         for key in ("pooling_slots", "pooling_weights", COPY_SOURCE):
             selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 import torch
 from fairseq.modules.fairseq_dropout import FairseqDropout
@@ -22,7 +22,7 @@ class Dropout(FairseqDropout):
 
     @property
     def active(self) -> float:
-        """The probability that :meth:`forward` takes: 0 in evaluation, unless fairseq was told to drop there too."""
+        """Return the probability for :meth:`forward`: 0 in evaluation, unless fairseq was told to drop there too."""
         return self.p if self.training or self.apply_during_inference else 0.0
 
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
@@ -41,7 +41,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
     #: Set by :meth:`report_attention`.
     reports_attention = False
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         for name in ("dropout_module", "activation_dropout_module"):
             setattr(self, name, Dropout(getattr(self, name).p, module_name=type(self).__name__))
@@ -50,7 +50,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         if self.compiled:
             _check_compiler()
 
-    def build_self_attention(self, embed_dim: int, cfg) -> nn.Module:
+    def build_self_attention(self, embed_dim: int, cfg: Any) -> nn.Module:
         return ATTENTIONS.build(cfg.options.attention, cfg.options)
 
     def report_attention(self) -> None:
@@ -66,7 +66,9 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
             )
         self.reports_attention = True
 
-    def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, lengths: Sequence[int] | None = None):
+    def forward(
+        self, x: Tensor, encoder_padding_mask: Tensor | None, lengths: Sequence[int] | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend, then feed forward.
 
         Args:
@@ -85,7 +87,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         return out, self.self_attn.received(attended, encoder_padding_mask)
 
     def feed_forward(self, attended: Tensor, residual: Tensor) -> Tensor:
-        """All that the layer does to each token by itself: the attention's output and the layer's input -> output.
+        """Do all that the layer does to each token by itself: the attention's output and the layer's input -> output.
 
         Args:
             attended, residual: (B, T, C).

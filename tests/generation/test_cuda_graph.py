@@ -12,12 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyramidion_fairseq.generation import cuda_graph, cuda_graphs, kv_cache, set_cuda_graphs
 from pyramidion_fairseq.models import decoder
 from tests import needs
-from tests.generation.test_generation import (
+from tests.generation.test_generation import (  # noqa: F401 -- two of them are fixtures
     EQUAL,
     MODELS,
     OPTIONS,
     RAGGED,
     assert_same,
+    confident_model,
+    exact_softmax,
     generate,
 )
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.generation import OWNERS, cross_attention, plain_generation, regroup, repeated
+from pyramidion_fairseq.generation import DOCUMENT_INDEX, cross_attention, plain_generation, regroup, repeated
 from pyramidion_fairseq.generation.linear import HAS_ONEDNN, few_rows_linear
 from pyramidion_fairseq.models import decoder
 from tests.conftest import LargestTensor, make_dictionary
@@ -216,9 +216,9 @@ def test_teacher_forcing_reads_shared_documents(tiny_model, random_tokens):
 
 def test_few_hypotheses_read_in_chunks():
     states = torch.zeros(2, 9, 4)
-    assert type(cross_attention.reading_of(states, 2)) is cross_attention.ChunkedReading
+    assert type(cross_attention.cross_attention_of(states, 2)) is cross_attention.ChunkedCrossAttention
     for other, hypotheses in ((states, 8), (states.double(), 2), (states.bfloat16(), 2), (states.to("meta"), 2)):
-        assert type(cross_attention.reading_of(other, hypotheses)) is cross_attention.Reading
+        assert type(cross_attention.cross_attention_of(other, hypotheses)) is cross_attention.CrossAttention
 
 
 @pytest.mark.parametrize("chunk, missing", [(512, 0), (4, 0), (5, 0), (3, 0), (7, 1)])
@@ -230,7 +230,7 @@ def test_reading_in_chunks_is_attention(monkeypatch, chunk, missing, bias):
     attention = MultiheadAttention(8, 2, bias=bias).double()
     tokens = 13 if missing else 12
     states, queries = (torch.randn(3, *shape, dtype=torch.float64) for shape in ((tokens, 8), (2, 4, 4)))
-    plain, chunked = cross_attention.Reading(tokens), cross_attention.ChunkedReading(tokens)
+    plain, chunked = cross_attention.CrossAttention(tokens), cross_attention.ChunkedCrossAttention(tokens)
     assert chunked.missing == missing
     hidden = torch.zeros(3, 1, 1, tokens, dtype=torch.float64)
     hidden[1, ..., 4:] = -torch.inf
@@ -361,7 +361,7 @@ def test_finished_documents_leave(tiny_model, random_tokens):
     assert decoding.rows == 4 and {len(t) for pair in decoding.documents for t in pair} == {2}
     assert {len(t) for t in (*decoding.keys, *decoding.values)} == {2}
     assert out["encoder_out"][0].size(1) == len(out["pooling_slots"][0]) == len(out["src_lengths"][0]) == 2
-    assert out[OWNERS][0].tolist() == [0, 0, 1, 1]
+    assert out[DOCUMENT_INDEX][0].tolist() == [0, 0, 1, 1]
 
 
 def test_caches_out_of_step_are_refused(tiny_model, random_tokens):

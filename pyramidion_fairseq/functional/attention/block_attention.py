@@ -1,9 +1,10 @@
-"""Attention inside non-overlapping blocks (paper, section 3.1), with no work on padding."""
+"""Attention inside non-overlapping blocks (paper, section 3.1), with next to no work on padding."""
 
 from __future__ import annotations
 
+import functools
 from itertools import groupby
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 import torch
 from torch import Tensor
@@ -22,11 +23,12 @@ def block_attention(
     lengths: Sequence[int] | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Each token attends to its own block; blocks are counted from the document's start.
+    """Let each token attend to its own block; blocks are counted from the document's start.
 
-    Where nothing is padded, or the host knows the lengths, there is no mask, and no work on padding: documents of
-    equal length have their full blocks in one call of the attention, their last, shorter blocks in another. Where
-    only the device knows the lengths, every block is masked, so that the host need not wait.
+    Where only the device knows the lengths, every block is masked, so that the host need not wait. Else the full
+    blocks of documents of equal length are one call of the attention, their last, shorter blocks another one, and
+    nothing is masked. Where lengths differ, a CPU does so for one length after the other. Other devices, which take
+    longer to start many small calls than to compute them, get two calls: :func:`attend_in_two_batches`.
 
     Args:
         query, key, value: (B, T, H, D).
@@ -46,27 +48,124 @@ def block_attention(
         raise ValueError(f"a block needs at least one token, got size={size}")
     if lengths is None and padding_mask is not None:
         size = min(size, length)
-        visible = split_blocks(visible_tokens(query, padding_mask), size)
-        out = masked_attention(*(split_blocks(x, size) for x in (query, key, value)), visible, dropout)
+        seen = split_blocks(visible_tokens(query, padding_mask), size)
+        out = masked_attention(*(split_blocks(x, size) for x in (query, key, value)), seen, dropout)
         return join_blocks(out, batch, length)
-    parts, start = [], 0
-    for tokens, documents in groupby([length] * batch if lengths is None else lengths):
+    lengths = [length] * batch if lengths is None else lengths
+    if min(lengths) == max(lengths):
+        return _of_equal_length(query, key, value, lengths[0], size, dropout)
+    if query.device.type != "cpu":
+        return attend_in_two_batches(query, key, value, size, lengths, dropout)
+    parts = []
+    start = 0
+    for tokens, documents in groupby(lengths):
         stop = start + len(list(documents))
         parts.append(_of_equal_length(*(x[start:stop] for x in (query, key, value)), tokens, size, dropout))
         start = stop
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    return torch.cat(parts)
 
 
 def _of_equal_length(query: Tensor, key: Tensor, value: Tensor, tokens: int, size: int, dropout: float) -> Tensor:
-    """Documents of ``tokens`` tokens, padded to T: (B, T, H, D) x 3 -> (B, T, H, D), zero on padding."""
-    full, parts = tokens - tokens % size, []
+    """Attend in documents of ``tokens`` tokens, padded to T: (B, T, H, D) x 3 -> (B, T, H, D), zero on padding."""
+    full = tokens - tokens % size
+    parts = []
     for begin, end, width in ((0, full, size), (full, tokens, tokens - full)):
         if begin < end:
-            blocks = (
-                x[:, begin:end].unflatten(1, (-1, width)).flatten(0, 1).transpose(1, 2) for x in (query, key, value)
-            )
+            # A slice of everything would cost a copy in the backward pass.
+            tokens_of = (x if end - begin == x.size(1) else x[:, begin:end] for x in (query, key, value))
+            blocks = (x.unflatten(1, (-1, width)).flatten(0, 1).transpose(1, 2) for x in tokens_of)
             out = dot_product_attention(*blocks, dropout=dropout).transpose(1, 2)
             parts.append(out.reshape(len(query), end - begin, *out.shape[2:]))
     if tokens < query.size(1):
         parts.append(value.new_zeros(len(value), value.size(1) - tokens, *value.shape[2:]))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def attend_in_two_batches(
+    query: Tensor, key: Tensor, value: Tensor, size: int, lengths: Sequence[int], dropout: float = 0.0
+) -> Tensor:
+    """Attend with two calls of the attention, however many documents there are.
+
+    Blocks do not depend on each other. The full blocks of all documents are one batch. The last, shorter blocks are
+    the other one: filled up to the longest of them, with a mask of their keys. Where a block is as long as the longest
+    document, as in full attention, all documents are in that one.
+
+    Args:
+        query, key, value, size, lengths, dropout: as of :func:`block_attention`.
+
+    Returns:
+        (B, T, H, D), zero on padding.
+    """
+    batch, length, heads, dim = value.shape
+    index = _block_index(tuple(lengths), length, size, query.device, torch.is_inference_mode_enabled())
+    # (B, T, H, D) -> (rows, H, D): the tokens of full blocks, then those of the last ones
+    rows = [x.flatten(0, 1).index_select(0, index.sources) for x in (query, key, value)]
+    full = index.full * size
+    parts = []
+    if full:
+        blocks = (x[:full].unflatten(0, (index.full, size)).transpose(1, 2) for x in rows)
+        out = dot_product_attention(*blocks, dropout=dropout)
+        parts.append(out.transpose(1, 2).flatten(0, 1))
+    if index.key_mask is not None:
+        blocks = (x[full:].unflatten(0, (len(index.key_mask), -1)).transpose(1, 2) for x in rows)
+        out = dot_product_attention(*blocks, index.key_mask, dropout=dropout)
+        parts.append(out.transpose(1, 2).flatten(0, 1))
+    out = parts[0] if len(parts) == 1 else torch.cat(parts)
+    # What fills up a block goes to a row behind the last document, which is cut off.
+    joined = value.new_zeros(batch * length + 1, heads, dim, dtype=out.dtype).index_copy_(0, index.targets, out)
+    return joined[:-1].view(batch, length, heads, dim)
+
+
+class _BlockIndex(NamedTuple):
+    """Where the tokens of all blocks are among the B * T of a batch: full blocks first, then the last ones."""
+
+    full: int
+    """How many full blocks there are."""
+    sources: Tensor
+    """(rows,) int64, the token that each row reads: what fills up a block is a copy of its document's last token."""
+    targets: Tensor
+    """(rows,) int64, the token that each row is written to; B * T for what fills up a block."""
+    key_mask: Tensor | None
+    """(blocks, 1, 1, width) bool, True on the tokens of the last blocks; None where all blocks are full."""
+
+
+@functools.lru_cache(maxsize=4)
+def _block_index(
+    lengths: tuple[int, ...], length: int, size: int, device: torch.device, inference: bool
+) -> _BlockIndex:
+    """Return the index of a batch: once for all layers that read it.
+
+    Args:
+        lengths: of the documents, not all the same.
+        length: T.
+        size: tokens in a full block.
+        device: of the index.
+        inference: part of the key only. What inference mode makes must not be used outside of it.
+    """
+    if size >= length:  # a block is a document: all of them are one batch
+        size = length + 1
+    starts = [row * length + block for row, n in enumerate(lengths) for block in range(0, n - n % size, size)]
+    last = [(row * length + n - n % size, row * length + n - 1) for row, n in enumerate(lengths) if n % size]
+    first, end = _on_device([list(x) for x in zip(*last)] or [[], []], device)
+    offsets = torch.arange(size, device=device)
+    sources = (_on_device(starts, device).unsqueeze(1) + offsets).flatten()
+    if not last:
+        return _BlockIndex(len(starts), sources, sources, None)
+    width = max(stop - start + 1 for start, stop in last)
+    tokens = first.unsqueeze(1) + offsets[:width]
+    inside = tokens <= end.unsqueeze(1)
+    rests = torch.minimum(tokens, end.unsqueeze(1))
+    targets = tokens.masked_fill(~inside, len(lengths) * length)
+    return _BlockIndex(
+        len(starts),
+        torch.cat([sources, rests.flatten()]),
+        torch.cat([sources, targets.flatten()]),
+        inside[:, None, None],
+    )
+
+
+def _on_device(numbers: list, device: torch.device) -> Tensor:
+    """Return whole numbers as an int64 tensor, without waiting for a GPU."""
+    if device.type != "cuda":
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
+    return torch.tensor(numbers, dtype=torch.int64, pin_memory=True).to(device, non_blocking=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Any, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,9 @@ FEWEST = 128
 
 
 def dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None, dropout: float = 0.0
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
-    """Scaled dot-product attention.
+    """Compute scaled dot-product attention.
 
     That of torch; but on a CPU, with dropout, torch falls back to a path that holds all weights several times. This
     one works on some queries at a time there, computes their weights again in the backward pass, and keeps one byte
@@ -29,44 +29,49 @@ def dot_product_attention(
     Args:
         query: (N, H, Tq, D).
         key, value: (N, H, Tk, D).
-        visible: (N, 1, 1, Tk) or (N, H, 1, Tk) bool, True on keys that take part; None: all do. Where none does, the
-            result is without meaning, and may be NaN.
+        attn_mask: (N, 1, 1, Tk) or (N, H, 1, Tk) bool, True on keys that take part; None: all do. Where none does,
+            the result is without meaning, and may be NaN.
         dropout: probability for the weights; 0 in evaluation. On a CPU a multiple of 1 / 65536 is taken.
 
     Returns:
         (N, H, Tq, D).
     """
     if dropout in (0, 1) or not draws_bits(query):
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout)
     if torch.is_autocast_enabled("cpu"):  # which knows nothing of this function, as it does of torch's own
         low = torch.get_autocast_dtype("cpu")
         query, key, value = (x.to(low) if x.dtype == torch.float32 else x for x in (query, key, value))
-    return _DropoutAttention.apply(query, key, value, visible, dropout)
+    return _DropoutAttention.apply(query, key, value, attn_mask, dropout)
 
 
 class _DropoutAttention(torch.autograd.Function):
     """Chunks of queries: at no time are there more than about CHUNK weights."""
 
     @staticmethod
-    def forward(ctx, query, key, value, visible, dropout):
-        kept, ctx.share = draw_kept((*query.shape[:3], key.size(2)), dropout), kept_share(dropout)
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, dropout: float
+    ) -> Tensor:
+        ctx.share = kept_share(dropout)
+        kept = draw_kept((*query.shape[:3], key.size(2)), dropout)
         kept = kept.view(torch.uint8)  # which torch multiplies faster than bools
         # Laid out as (N, Tq, H, D): what joins the heads then needs no copy.
         out = value.new_empty(query.size(0), query.size(2), *value.shape[1::2]).transpose(1, 2)
         for part, rows in _chunks(kept.shape):
-            weights = _weights(query[part, :, rows], key[part], visible, part).mul_(kept[part, :, rows])
+            weights = _weights(query[part, :, rows], key[part], attn_mask, part).mul_(kept[part, :, rows])
             out[part, :, rows] = (weights.to(value.dtype) @ value[part]).div_(ctx.share)
-        ctx.save_for_backward(query, key, value, visible, kept)
+        ctx.save_for_backward(query, key, value, attn_mask, kept)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
-        query, key, value, visible, kept = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, attn_mask, kept = ctx.saved_tensors
         d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
         for part, rows in _chunks(kept.shape):
-            queries, grads, keeps = query[part, :, rows], grad[part, :, rows] / ctx.share, kept[part, :, rows]
-            weights = _weights(queries, key[part], visible, part)
+            queries = query[part, :, rows]
+            grads = grad[part, :, rows] / ctx.share
+            keeps = kept[part, :, rows]
+            weights = _weights(queries, key[part], attn_mask, part)
             d_value[part] += (weights * keeps).to(grad.dtype).mT @ grads
             d_weights = (grads @ value[part].mT).to(weights.dtype).mul_(keeps)
             d_logits = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype).to(query.dtype)
@@ -76,16 +81,16 @@ class _DropoutAttention(torch.autograd.Function):
         return d_query.mul_(scale), d_key.mul_(scale), d_value, None, None
 
 
-def _weights(query: Tensor, key: Tensor, visible: Tensor | None, part: slice) -> Tensor:
-    """(n, H, R, D), (n, H, Tk, D) -> (n, H, R, Tk) weights, float32 at least."""
+def _weights(query: Tensor, key: Tensor, attn_mask: Tensor | None, part: slice) -> Tensor:
+    """Return weights, float32 at least: (n, H, R, D), (n, H, Tk, D) -> (n, H, R, Tk)."""
     logits = (query * query.size(3) ** -0.5) @ key.mT
-    if visible is not None:
-        logits = logits.masked_fill_(~visible[part], -torch.inf)
+    if attn_mask is not None:
+        logits = logits.masked_fill_(~attn_mask[part], -torch.inf)
     return logits.softmax(dim=3, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def _chunks(shape: torch.Size) -> Iterator[tuple[slice, slice]]:
-    """Slices of the first and the third of (N, H, Tq, Tk)."""
+    """Yield slices of the first and the third of (N, H, Tq, Tk)."""
     count, heads, queries, keys = shape
     # Products of fewer queries are slow: long sequences have larger chunks.
     rows = min(queries, max(FEWEST, CHUNK // (heads * keys)))

@@ -7,8 +7,9 @@ from torch import Tensor
 
 
 def efficient_attention(query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-    """rho_q(Q) (rho_k(K)^T V): a softmax over features for queries, over positions for keys (section 3.2, Eq. 3-5).
+    """Return rho_q(Q) (rho_k(K)^T V), section 3.2, Eq. 3-5.
 
+    rho_q is a softmax over features, rho_k over positions.
     Linear in T: each head keeps D x D numbers about the document. The paper's softmax normalisation has no
     1/sqrt(D), and nothing that dropout of attention weights could act on.
 

@@ -12,7 +12,7 @@ from .sparse_tokens import SparseTokens
 
 
 def beside_window(x: Tensor, blocks: int, per_block: int, reach: int) -> Tensor:
-    """The sparse tokens that each block sees: ``reach`` to the left and to the right of its local window.
+    """Return the sparse tokens that each block sees: ``reach`` to the left and to the right of its local window.
 
     Block i sees [(i - 1) r - reach, (i - 1) r) and [(i + 2) r, (i + 2) r + reach), with r = ``per_block``: what lies
     in its window, the blocks i - 1 to i + 1, is not seen twice. True of any r, also where the published code shifts
@@ -37,18 +37,18 @@ def lsg_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    visible: Tensor,
+    key_mask: Tensor,
     num_globals: int,
     block: int,
     sparse: SparseTokens | None,
     reach: int,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Global tokens attend to everything, others to globals, sparse tokens beside their window, and their window.
+    """Let global tokens attend to everything, others to globals, sparse tokens beside their window, and their window.
 
     Args:
         query, key, value: (B, G + T, H, D), the global tokens first; T a multiple of ``block``.
-        visible: (B, G + T) bool, False on padding.
+        key_mask: (B, G + T) bool, False on padding.
         num_globals: G, at least 1.
         block: tokens in a block; the window is a token's own block and the two beside it.
         sparse: the reduced sequence of the T tokens, or None.
@@ -58,13 +58,14 @@ def lsg_attention(
     Returns:
         (B, G + T, H, D); rows of padding are finite and otherwise without meaning.
     """
-    batch, heads = key.size(0), key.size(2)
-    from_globals = masked_attention(query[:, :num_globals], key, value, visible, dropout)
+    batch = key.size(0)
+    heads = key.size(2)
+    from_globals = masked_attention(query[:, :num_globals], key, value, key_mask, dropout)
 
-    visible = visible.unsqueeze(-1).expand(-1, -1, heads)
+    key_mask = key_mask.unsqueeze(-1).expand(-1, -1, heads)
     blocks = (query.size(1) - num_globals) // block
     keys, values, seen = [], [], []
-    for parts, x, reduced in zip((keys, values, seen), (key, value, visible), sparse or (None,) * 3):
+    for parts, x, reduced in zip((keys, values, seen), (key, value, key_mask), sparse or (None,) * 3):
         everywhere = x[:, :num_globals].unsqueeze(1).expand(-1, blocks, *x[:, :num_globals].shape[1:])
         parts.append(everywhere.flatten(0, 1))
         if reduced is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,7 +53,9 @@ def lsh_attention(
     padding_mask: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Shared-QK attention to what hashes alike, over several rounds of hashing (section 2, Eq. 4-6 and Appendix A).
+    """Attend to what hashes alike, over several rounds of hashing, with shared queries and keys.
+
+    See section 2, Eq. 4-6, and Appendix A.
 
     Per round, tokens are sorted by bucket, then position, and cut into chunks; a token sees its own chunk and the
     one before it. The first chunk has none before it: nothing wraps around. Keys are the L2-normalised queries;
@@ -75,43 +79,79 @@ def lsh_attention(
     Raises:
         ValueError: ``chunk`` is below 1.
     """
-    batch, heads, rounds, length = buckets.shape
-    size, sequences = min(chunk, length), batch * heads * rounds
+    length = buckets.size(3)
+    size = min(chunk, length)
     padding = ~visible_tokens(query, padding_mask)[:, None, None]
     order = buckets.masked_fill(padding, torch.iinfo(buckets.dtype).max).sort(dim=-1, stable=True).indices
-    place = torch.empty_like(order).scatter_(-1, order, torch.arange(length, device=order.device).expand_as(order))
+    numbers = torch.arange(length, device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(-1, order, numbers)
+    chunks = _Chunks(order, size)
 
-    def sort(x: Tensor) -> Tensor:  # (B, H, 1, T, ...) -> (B * H * R * chunks, size, ...)
-        index = order.reshape(*order.shape, *[1] * (x.dim() - 4)).expand(*order.shape, *x.shape[4:])
-        x = x.expand(batch, heads, rounds, *x.shape[3:]).gather(3, index)
-        return split_blocks(x.flatten(0, 2), size)
-
-    def look_back(x: Tensor) -> Tensor:
-        return neighbours(x, sequences, before=1, after=0)
-
-    queries, values = (sort(x.transpose(1, 2).unsqueeze(2)) for x in (query, value))
-    keys = look_back(F.normalize(queries.to(torch.promote_types(queries.dtype, torch.float32)), dim=-1))
-    logits = queries @ keys.to(queries.dtype).transpose(1, 2) * query.size(-1) ** -0.5
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    logits = logits - _times_met(place // size, sort, look_back).to(logits.dtype).log()
-    tokens, visible = split_blocks(order.flatten(0, 2), size), sort(~padding)
-    logits = logits.masked_fill(tokens.unsqueeze(2) == look_back(tokens).unsqueeze(1), SELF)
-    logits = logits.masked_fill(~look_back(visible).unsqueeze(1), NEVER)
+    # (B * H * R * chunks, size, D)
+    queries, values = (chunks.split(x.transpose(1, 2).unsqueeze(2)) for x in (query, value))
+    keys = F.normalize(queries.to(torch.promote_types(queries.dtype, torch.float32)), dim=-1)
+    logits = queries @ chunks.look_back(keys).to(queries.dtype).transpose(1, 2) * query.size(-1) ** -0.5
+    logits = _masked_logits(logits, chunks, rank // size, ~padding)
     total = logits.logsumexp(dim=-1, keepdim=True)
     weights = F.dropout((logits - total).exp(), dropout, training=dropout > 0)
-    out = weights.to(values.dtype) @ look_back(values)
+    out = weights.to(values.dtype) @ chunks.look_back(values)
 
-    out, total = (join_blocks(x, sequences, length).view(*order.shape, -1) for x in (out, total))
-    place = place.unsqueeze(-1)
-    share = total.gather(3, place).softmax(dim=2).to(out.dtype)
-    return (share * out.gather(3, place.expand_as(out))).sum(dim=2).transpose(1, 2)
+    # Back to the document's order, and one softmax over the rounds: (B, H, R, T, D) -> (B, T, H, D)
+    out, total = (chunks.join(x) for x in (out, total))
+    rank = rank.unsqueeze(-1)
+    share = total.gather(3, rank).softmax(dim=2).to(out.dtype)
+    return (share * out.gather(3, rank.expand_as(out))).sum(dim=2).transpose(1, 2)
 
 
-def _times_met(chunks: Tensor, sort, look_back) -> Tensor:
-    """N_ij: in how many rounds query i sees key j, at least 1; (B, H, R, T) chunk numbers -> (N, size, 2 size)."""
-    met = torch.zeros((), dtype=torch.uint8, device=chunks.device)
-    for one_round in chunks.split(1, dim=2):  # one round at a time: all at once would need R times the memory
-        own = sort(one_round)
-        behind = own.unsqueeze(2) - look_back(own).unsqueeze(1)
+class _Chunks(NamedTuple):
+    """Tokens sorted by bucket and cut into chunks, for every head and round."""
+
+    order: Tensor
+    """(B, H, R, T) int64, the tokens in sorted order."""
+    size: int
+    """Tokens in a chunk."""
+
+    def split(self, x: Tensor) -> Tensor:
+        """Sort and cut: (B, 1 or H, 1 or R, T, ...) -> (B * H * R * chunks, size, ...)."""
+        order = self.order
+        index = order.reshape(*order.shape, *[1] * (x.dim() - 4)).expand(*order.shape, *x.shape[4:])
+        x = x.expand(*order.shape[:3], *x.shape[3:]).gather(3, index)
+        return split_blocks(x.flatten(0, 2), self.size)
+
+    def look_back(self, x: Tensor) -> Tensor:
+        """Put the chunk before each chunk in front of it: (B * H * R * chunks, size, ...) -> (..., 2 * size, ...)."""
+        return neighbours(x, self.order.shape[:3].numel(), before=1, after=0)
+
+    def join(self, x: Tensor) -> Tensor:
+        """Undo the cutting, not the sorting: (B * H * R * chunks, size, D) -> (B, H, R, T, D)."""
+        sequences, length = self.order.shape[:3].numel(), self.order.size(3)
+        return join_blocks(x, sequences, length).view(*self.order.shape, -1)
+
+
+def _masked_logits(logits: Tensor, chunks: _Chunks, chunk_of_token: Tensor, key_mask: Tensor) -> Tensor:
+    """Subtract log N_ij from the logits, and mask a token's own key and padding.
+
+    Args:
+        logits: (N, size, 2 * size).
+        chunks: N of them.
+        chunk_of_token: (B, H, R, T) int64, the number of each token's chunk.
+        key_mask: (B, 1, 1, T) bool, False on padding.
+
+    Returns:
+        As ``logits``, float32 at least.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = logits - _times_met(chunk_of_token, chunks).to(logits.dtype).log()
+    tokens = split_blocks(chunks.order.flatten(0, 2), chunks.size)
+    logits = logits.masked_fill(tokens.unsqueeze(2) == chunks.look_back(tokens).unsqueeze(1), SELF)
+    return logits.masked_fill(~chunks.look_back(chunks.split(key_mask)).unsqueeze(1), NEVER)
+
+
+def _times_met(chunk_of_token: Tensor, chunks: _Chunks) -> Tensor:
+    """Return N_ij, in how many rounds query i sees key j, at least 1: (B, H, R, T) -> (N, size, 2 * size)."""
+    met = torch.zeros((), dtype=torch.uint8, device=chunk_of_token.device)
+    for one_round in chunk_of_token.split(1, dim=2):  # one round at a time: all at once would need R times the memory
+        own = chunks.split(one_round)
+        behind = own.unsqueeze(2) - chunks.look_back(own).unsqueeze(1)
         met = met + ((behind == 0) | (behind == 1)).to(met.dtype)
     return met.clamp(min=1)

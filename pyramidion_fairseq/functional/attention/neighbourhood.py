@@ -11,7 +11,7 @@ from .dot_product import dot_product_attention
 
 
 def visible_tokens(x: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """(B, T) bool, True on tokens: the opposite of ``padding_mask``, or all True where that is None.
+    """Return (B, T) bool, True on tokens: the opposite of ``padding_mask``, or all True where that is None.
 
     Args:
         x: (B, T, ...) says which shape and device.
@@ -37,28 +37,28 @@ def neighbours(blocks: Tensor, batch: int, before: int = 1, after: int = 1) -> T
     return torch.cat([blocks[:, i : i + count] for i in range(before + 1 + after)], dim=2).flatten(0, 1)
 
 
-def masked_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, dropout: float = 0.0) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v over the visible keys (Vaswani et al. 2017, Eq. 1).
+def masked_attention(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, dropout: float = 0.0) -> Tensor:
+    """Return softmax(q k^T / sqrt(D)) v over the keys of a mask (Vaswani et al. 2017, Eq. 1).
 
     Args:
         query: (N, Tq, H, D).
         key, value: (N, Tk, H, D).
-        visible: (N, Tk) or (N, Tk, H) bool, True on keys that take part.
+        key_mask: (N, Tk) or (N, Tk, H) bool, True on keys that take part.
         dropout: probability for the weights; 0 in evaluation.
 
     Returns:
-        (N, Tq, H, D). Where no key is visible the result is finite and otherwise without meaning.
+        (N, Tq, H, D). Where no key takes part the result is finite and otherwise without meaning.
     """
-    visible = visible.unsqueeze(1) if visible.dim() == 2 else visible.transpose(1, 2)
-    visible = visible | ~visible.any(dim=-1, keepdim=True)  # softmax over nothing would be NaN
+    key_mask = key_mask.unsqueeze(1) if key_mask.dim() == 2 else key_mask.transpose(1, 2)
+    key_mask = key_mask | ~key_mask.any(dim=-1, keepdim=True)  # softmax over nothing would be NaN
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    return dot_product_attention(query, key, value, visible.unsqueeze(2), dropout).transpose(1, 2)
+    return dot_product_attention(query, key, value, key_mask.unsqueeze(2), dropout).transpose(1, 2)
 
 
 def window_attention(
     query: Tensor, key: Tensor, value: Tensor, window: int, padding_mask: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
-    """Each token attends to its own block and to the two beside it; blocks are counted from the document's start.
+    """Let each token attend to its own block and to the two beside it; blocks are counted from the document's start.
 
     The local attention that Rae and Razavi (2020) found to be enough in most layers, in the block form: a token sees
     between ``window`` and ``2 * window`` tokens on each side.
@@ -77,7 +77,7 @@ def window_attention(
     """
     batch, length = query.shape[:2]
     size = min(window, length)
-    keys, values, visible = (
+    keys, values, key_mask = (
         neighbours(split_blocks(x, size), batch) for x in (key, value, visible_tokens(query, padding_mask))
     )
-    return join_blocks(masked_attention(split_blocks(query, size), keys, values, visible, dropout), batch, length)
+    return join_blocks(masked_attention(split_blocks(query, size), keys, values, key_mask, dropout), batch, length)

@@ -1,0 +1,56 @@
+"""How much a GPU is told to do does not depend on how many documents there are, nor on their lengths."""
+
+import random
+
+import pytest
+import torch
+
+from pyramidion_fairseq.attention import ATTENTIONS
+from pyramidion_fairseq.complexity import build_on_meta
+from pyramidion_fairseq.poolers import POOLERS
+from tests import counting
+
+#: As the paper's model, a tenth as long: no count depends on it but those of loops over slots.
+SHORT = {
+    "max_source_positions": 820,
+    "pooling_schedule": "2:204,3:51",
+    "block_size": 51,
+    "sinkhorn_iterations": 5,
+}
+VARIANTS = (
+    [{"attention": name} for name in ATTENTIONS.names()]
+    + [{"pooler": name} for name in POOLERS.names()]
+    + [{"attention": "lsg", "lsg_sparsity_type": "lsh"}, {"scorer": "attention_sum"}]
+    + [{"pooling_schedule": ""}, {"pointer": True}]
+)
+
+
+def unequal(count: int, shortest: int, longest: int) -> list[int]:
+    """Lengths that all differ, the longest among them."""
+    return [longest, *random.Random(0).sample(range(shortest, longest), count - 1)]
+
+
+def test_the_count_sees_kernels_and_views():
+    x = torch.zeros(4, 4, device="meta")
+    with counting.Operations() as operations:
+        x.view(16).unsqueeze(0).add(1).t()
+    assert operations.kernels == {"add": 1} and sum(operations.dispatched.values()) == 4
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_documents_of_unequal_lengths_cost_what_equal_ones_cost(monkeypatch, options):
+    """64 documents, none of them a multiple of the block; at most 1.05 times the operations of 64 equal ones."""
+    counts = []
+    for lengths in ([800] * 64, unequal(64, 600, 800)):
+        model = build_on_meta("deeppyramidion", vocabulary=100, **{**SHORT, **options}).to("meta")
+        counts.append(sum(counting.of_training(monkeypatch, model, lengths, 20).dispatched.values()))
+    assert counts[1] <= 1.05 * counts[0], counts
+
+
+def test_more_documents_cost_nothing_more(monkeypatch):
+    counts = []
+    for documents in (16, 64):
+        model = build_on_meta("deeppyramidion", vocabulary=100)
+        operations = counting.of_training(monkeypatch, model, unequal(documents, 6000, 8192), 256)
+        counts.append(sum(operations.kernels.values()))
+    assert counts[0] == counts[1]
