@@ -18,8 +18,6 @@ from tests.generation.test_generation import (  # noqa: F401 -- two of them are 
     OPTIONS,
     RAGGED,
     assert_same,
-    confident_model,
-    exact_softmax,
     generate,
 )
 
