@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from pyramidion_fairseq.apps.explain.page import render
 from scripts.screenshot import find_chromium
-from tests.apps.explain.samples import explain_text
+from tests.helpers.samples import explain_text
 
 #: Milliseconds from an action on each element in turn to the end of the frame that shows it.
 TIMED = """async ([selector, event]) => {

@@ -22,8 +22,7 @@ from pyramidion_fairseq.interop.bart.names import from_hugging_face
 from pyramidion_fairseq.interop.bart.options import from_config
 from pyramidion_fairseq.interop.bart.sources import Source
 from pyramidion_fairseq.models import PyramidionModel
-from tests.interop.bart.conftest import compare, documents, spread_values
-from tests.interop.bart.test_real_shapes import symbols_of, task_of
+from tests.helpers.bart import compare, documents, spread_values, symbols_of, task_of
 
 WORDS = 50265
 SIDES = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 6), ("ffn_dim", 3072))}

@@ -17,16 +17,7 @@ from lsg_converter import LSGConverter
 from transformers import BartConfig, BartForConditionalGeneration
 
 from pyramidion_fairseq.interop.bart.names import to_hugging_face
-from tests.interop.bart.published_lsg import (
-    CASES,
-    LENGTHS,
-    PROBES,
-    ROTATIONS,
-    SHAPE,
-    documents,
-    state_of_bart,
-    symbols,
-)
+from tests.helpers.published_lsg import CASES, LENGTHS, PROBES, ROTATIONS, SHAPE, documents, state_of_bart, symbols
 
 
 def write_bart(folder: Path) -> None:

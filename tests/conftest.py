@@ -12,44 +12,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fairseq import utils
-from fairseq.data import Dictionary
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
 from pyramidion_fairseq.models import PyramidionModel
-from tests import forked, needs
-from tests.browser import chromium, new_page, open_report  # noqa: F401 -- fixtures
+from tests.helpers import forked, needs
+from tests.helpers.browser import chromium, new_page, open_report  # noqa: F401 -- fixtures
+from tests.helpers.models import TINY, make_dictionary
+from tests.helpers.paths import ROOT
 
 torch.set_num_threads(1)  # the tensors of tests are tiny: threads would only wait for each other
-
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(__file__).resolve().parent / "data"
-
-#: A model small enough for float64 and finite differences, that pools twice.
-TINY = {
-    "encoder_layers": 3,
-    "decoder_layers": 2,
-    "encoder_embed_dim": 8,
-    "decoder_embed_dim": 8,
-    "encoder_ffn_embed_dim": 16,
-    "decoder_ffn_embed_dim": 16,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "block_size": 4,
-    "local_heads": 1,
-    "local_window": 4,
-    "lsh_bucket_size": 4,
-    "lsg_block_size": 4,
-    "lsg_sparse_block_size": 4,
-    "pooling_schedule": "1:12,2:5",
-    "max_source_positions": 64,
-    "max_target_positions": 32,
-    "dropout": 0.0,
-    "attention_dropout": 0.0,
-    "activation_dropout": 0.0,
-    "share_all_embeddings": True,
-    "sinkhorn_iterations": 20,  # a tenth of the default: finite differences run the encoder often
-}
 
 
 def pytest_configure() -> None:
@@ -63,40 +34,6 @@ def pytest_terminal_summary(terminalreporter) -> None:
     reasons = Counter(report.longrepr[2].partition("Skipped: ")[2] for report in reports)
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"skipped {count}: {reason}")
-
-
-def heads(batch: int, length: int, number: int, dim: int, count: int, seed: int = 0) -> list:
-    """``count`` random (batch, length, number, dim) tensors, float64: queries, keys and values, for instance."""
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch, length, number, dim, dtype=torch.float64, generator=generator) for _ in range(count)]
-
-
-def ragged_mask(lengths):
-    """(B, T) padding mask of right-padded documents; None where all are equally long."""
-    mask = torch.arange(max(lengths)) >= torch.tensor(lengths).unsqueeze(1)
-    return mask if mask.any() else None
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records how many numbers, and bytes, the largest tensor of an operation has; of one dtype, if one is given."""
-
-    def __init__(self, dtype=None):
-        super().__init__()
-        self.dtype, self.numel, self.nbytes = dtype, 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, torch.Tensor) and self.dtype in (None, tensor.dtype):
-                self.numel, self.nbytes = max(self.numel, tensor.numel()), max(self.nbytes, tensor.nbytes)
-        return out
-
-
-def make_dictionary(words: int) -> Dictionary:
-    dictionary = Dictionary()
-    for i in range(words - len(dictionary)):
-        dictionary.add_symbol(f"w{i}")
-    return dictionary
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from omegaconf import AnyNode, OmegaConf
 from pyramidion_fairseq import checkpoints
 from pyramidion_fairseq.compat import patches
 from pyramidion_fairseq.errors import PyramidionError
-from tests import forked
+from tests.helpers import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = str(ROOT / "pyramidion_fairseq")

@@ -8,8 +8,8 @@ import tempfile
 
 import pytest
 
-from tests.forked import ROOT, Forked
-from tests.summaries import article, write_model
+from tests.helpers.forked import ROOT, Forked
+from tests.helpers.summaries import article, write_model
 
 COMMANDS = ("convert", "explain", "rouge", "serve", "summaries", "summarize")
 #: Whether an error is to be told; where the reader left it is not.

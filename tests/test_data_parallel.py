@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
-from tests import needs
-from tests.forked import Forked, fairseq_command
-from tests.sharded import FAIRSCALE, train
-from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
+from tests.helpers import needs
+from tests.helpers.forked import Forked, fairseq_command
+from tests.helpers.sharded import FAIRSCALE, train
+from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 
 EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}', "--eval-rouge-samples", "3"]
 

@@ -13,7 +13,7 @@ import yaml
 from fairseq import options
 
 from pyramidion_fairseq import __version__
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 
 def run(folder, *command):

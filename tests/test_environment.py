@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import metadata
 
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 
 def run(*arguments):

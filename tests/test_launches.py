@@ -8,7 +8,7 @@ import torch
 from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.complexity import build_on_meta
 from pyramidion_fairseq.poolers import POOLERS
-from tests import counting
+from tests.helpers import counting
 
 #: As the paper's model, a tenth as long: no count depends on it but those of loops over slots.
 SHORT = {

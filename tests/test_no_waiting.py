@@ -9,7 +9,7 @@ from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.functional import move_padding_right
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
-from tests import needs
+from tests.helpers import needs
 
 VARIANTS = (
     [{"attention": name} for name in ATTENTIONS.names()]

@@ -10,38 +10,22 @@ import torch
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli.convert import main as convert
-from tests.conftest import DATA, ROOT, TINY, make_dictionary
-from tests.tasks.test_task import write_split
-
-USER_DIR = ["--user-dir", "pyramidion_fairseq"]
-
-
-def flags(**options):
-    return [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-
-
-SIZES = {name: value for name, value in TINY.items() if name.endswith(("layers", "dim", "heads", "size", "positions"))}
-ARCH = ["--arch", "deeppyramidion", *flags(**SIZES, pooling_schedule="1:12,2:5", dropout=0.1)]
-TRAIN = [
-    *USER_DIR, *ARCH, "--cpu", "--optimizer", "adam", "--lr", "0.003", "--lr-scheduler", "fixed", "--seed", "7",
-    "--log-format", "json", "--log-interval", "1", "--batch-size", "6", "--num-workers", "0",
-    "--criterion", "label_smoothed_cross_entropy", "--no-epoch-checkpoints",
-]  # fmt: skip
-TASK = ["--task", "long_document_summarization"]
-LENGTHS = {"train": [5 + 13 * i % 150 for i in range(40)], "valid": [1, 5, 12, 64, 65], "test": [1, 5, 6, 64, 2000]}
-
-
-def write_corpus(folder, words, **lengths):
-    """Documents that list words, summaries that are their first ones; from 1 token to far too many.
-
-    ``lengths`` are those of a split's documents, in place of :data:`LENGTHS`.
-    """
-    for side in ("source", "target"):
-        make_dictionary(words).save(str(folder / f"dict.{side}.txt"))
-    generator = torch.Generator().manual_seed(0)
-    for split, chosen in {**LENGTHS, **lengths}.items():
-        documents = [[*torch.randint(4, words, (n - 1,), generator=generator).tolist(), 2] for n in chosen]
-        write_split(folder, split, documents, [[*document[:-1][:6], 2] for document in documents])
+from tests.helpers.corpora import write_split
+from tests.helpers.models import make_dictionary
+from tests.helpers.paths import DATA, ROOT
+from tests.helpers.training import (
+    ARCH,
+    BEAM,
+    LENGTHS,
+    SIZES,
+    TASK,
+    TRAIN,
+    USER_DIR,
+    flags,
+    summaries,
+    training_log,
+    write_corpus,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +33,6 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write_corpus(folder, words=40)
     return folder
-
-
-def training_log(stdout):
-    """{(kind, update): loss} of the updates ("train") and of the validations ("valid")."""
-    rows = [json.loads(row) for row in re.findall(r"\| (?:train_inner|valid) \| (\{.*\})", stdout)]
-    train = {("train", int(row["num_updates"])): float(row["loss"]) for row in rows if "loss" in row}
-    valid = {("valid", int(row["valid_num_updates"])): float(row["valid_loss"]) for row in rows if "valid_loss" in row}
-    return {**train, **valid}
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +68,10 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(command, data, trained,
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def summaries(stdout):
-    return {int(i): text for i, text in re.findall(r"^D-(\d+)\t[-\d.]+\t(.*)$", stdout, re.M)}
-
-
 @pytest.fixture(scope="module")
 def using(trained):
     """What every command that uses the checkpoint is told: no length among it."""
     return [*USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu"]
-
-
-BEAM = ["--beam", 2, "--max-len-b", 10]
 
 
 def test_generation_takes_lengths_from_the_checkpoint_and_loses_nothing(command, data, using):

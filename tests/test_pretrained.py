@@ -12,7 +12,7 @@ from pyramidion_fairseq import PyramidionModel, pretrained
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli import summarize
 from pyramidion_fairseq.errors import PyramidionError
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 FOLDER = Path(pretrained.__file__).parent / "pubmed_small"
 ARTICLES = ROOT / "examples" / "pubmed_small" / "articles.jsonl"

@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 
-from tests import needs
-from tests.conftest import ROOT
+from tests.helpers import needs
+from tests.helpers.paths import ROOT
 
 BROWSER = "tests/apps/serve/test_in_browser.py"
 

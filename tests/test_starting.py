@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.summaries import article, write_model
+from tests.helpers.paths import ROOT
+from tests.helpers.summaries import article, write_model
 
 #: {name: (module, function)} of the scripts that setup.py installs.
 SCRIPTS = {

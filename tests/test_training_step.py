@@ -17,9 +17,9 @@ from pyramidion_fairseq.models.encoder_layer import Dropout
 from pyramidion_fairseq.optim import FusedAdamW
 from pyramidion_fairseq.optim.fused_adamw import FusedAdamWConfig
 from pyramidion_fairseq.tasks.dataset import DocumentPairDataset
-from tests import needs
-from tests.conftest import LargestTensor
-from tests.test_pipeline import TASK, TRAIN, USER_DIR, training_log, write_corpus
+from tests.helpers import needs
+from tests.helpers.tensors import LargestTensor
+from tests.helpers.training import TASK, TRAIN, USER_DIR, training_log, write_corpus
 
 
 def optimizer(params, **options):

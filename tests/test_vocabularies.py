@@ -14,9 +14,9 @@ from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli import explain, serve, summarize
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
-from tests.conftest import make_dictionary
-from tests.summaries import SENTENCES, article, write_sentencepiece
-from tests.test_pipeline import ARCH, BEAM, TASK, TRAIN, USER_DIR, write_corpus
+from tests.helpers.models import make_dictionary
+from tests.helpers.summaries import SENTENCES, article, write_sentencepiece
+from tests.helpers.training import ARCH, BEAM, TASK, TRAIN, USER_DIR, write_corpus
 
 WORDS = 40
 #: Documents are few, and fairseq's own task would leave them out.
@@ -155,7 +155,7 @@ def test_the_weights_of_the_ema_keep_it(command, data, tmp_path):
 
 
 def write_processor(path, **options):
-    """The sentencepiece model of :func:`tests.summaries.write_sentencepiece`, but for the options."""
+    """The sentencepiece model of :func:`tests.helpers.summaries.write_sentencepiece`, but for the options."""
     with open(path, "wb") as file:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(SENTENCES * 20), model_writer=file, vocab_size=120, hard_vocab_limit=False,

@@ -8,7 +8,7 @@ from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
 from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.functional import block_attention
 from pyramidion_fairseq.functional.reference.topk import blockwise_attention
-from tests.conftest import heads
+from tests.helpers.tensors import heads
 
 
 @pytest.mark.parametrize("lengths", [(7, 7), (7, 3), (16, 1), (12, 5)])

@@ -7,7 +7,7 @@ from pyramidion_fairseq.attention.efficient import EfficientAttention
 from pyramidion_fairseq.attention.lsh import LSHAttention
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.functional.reference import attention as reference_attention
-from tests.conftest import LargestTensor, ragged_mask
+from tests.helpers.tensors import LargestTensor, ragged_mask
 
 
 def per_head(attention, x):

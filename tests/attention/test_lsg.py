@@ -8,7 +8,7 @@ from pyramidion_fairseq.attention.lsg import SPARSITY_TYPES, LSGAttention
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.functional.reference import lsg as reference_lsg
 from pyramidion_fairseq.models.global_tokens import GlobalTokens
-from tests.conftest import LargestTensor, ragged_mask
+from tests.helpers.tensors import LargestTensor, ragged_mask
 
 
 def build(**options):

@@ -9,8 +9,8 @@ import torch
 from pyramidion_fairseq.functional import TokenRecord
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.text import Document
-from tests.conftest import ROOT
-from tests.summaries import SENTENCES, write_checkpoint, write_sentencepiece
+from tests.helpers.paths import ROOT
+from tests.helpers.summaries import SENTENCES, write_checkpoint, write_sentencepiece
 
 QUICK = {"min_len": 6, "max_len_b": 12}
 #: Tokens of a document that the models read.

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture(scope="module")

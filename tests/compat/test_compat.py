@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pyramidion_fairseq.compat import data_utils_fast as ours
 from pyramidion_fairseq.compat import missing_extensions, patches
 from pyramidion_fairseq.compat import token_block_utils_fast as blocks
-from tests.conftest import DATA, ROOT
+from tests.helpers.paths import DATA, ROOT
 
 MODULE, BLOCKS = "fairseq.data.data_utils_fast", "fairseq.data.token_block_utils_fast"
 

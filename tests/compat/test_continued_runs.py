@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
-from tests import forked
-from tests.forked import Forked, fairseq_command
-from tests.test_pipeline import TASK, TRAIN, write_corpus
+from tests.helpers import forked
+from tests.helpers.forked import Forked, fairseq_command
+from tests.helpers.training import TASK, TRAIN, write_corpus
 
 #: Nothing is learned, so that no validation is better than the first.
 STILL = ["--lr", 0, "--max-epoch", 9]

@@ -12,8 +12,8 @@ import torch
 from pyramidion_fairseq.cli import summarize
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
-from tests.prepare.conftest import prepare
-from tests.summaries import article, write_model
+from tests.helpers.preprocessing import prepare
+from tests.helpers.summaries import article, write_model
 
 QUICK = ["--device", "cpu", "--min-len", "3", "--max-len-b", "6"]
 STRANGE = {

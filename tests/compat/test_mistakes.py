@@ -8,9 +8,9 @@ import pytest
 
 from pyramidion_fairseq import errors
 from pyramidion_fairseq.compat import mistakes
-from tests import forked
-from tests.conftest import ROOT
-from tests.test_pipeline import ARCH, TASK, TRAIN, USER_DIR, write_corpus
+from tests.helpers import forked
+from tests.helpers.paths import ROOT
+from tests.helpers.training import ARCH, TASK, TRAIN, USER_DIR, write_corpus
 
 ADAM = ["--optimizer", "adam", "--batch-size", "6", "--num-workers", "0", "--max-update", "1"]
 LR = ["--lr", "0.003"]

@@ -12,8 +12,8 @@ import pytest
 
 from pyramidion_fairseq.compat import run_log
 from pyramidion_fairseq.tasks import heartbeat
-from tests.conftest import ROOT
-from tests.test_pipeline import ARCH, TASK, USER_DIR, write_corpus
+from tests.helpers.paths import ROOT
+from tests.helpers.training import ARCH, TASK, USER_DIR, write_corpus
 
 SCREEN = 24
 RUN = [

@@ -4,7 +4,6 @@ import collections
 import io
 import pickle
 import struct
-import time
 import zipfile
 import zlib
 
@@ -15,6 +14,7 @@ from omegaconf import OmegaConf
 
 from pyramidion_fairseq import checkpoints
 from pyramidion_fairseq.compat import allowed_names
+from tests.helpers.refusals import refused
 
 GLOBAL = {
     name: f"c{name.rpartition('.')[0]}\n{name.rpartition('.')[2]}\n".encode()
@@ -43,17 +43,6 @@ def write(path, instructions, before=b""):
             content = whole if name.endswith("data.pkl") else source.read(name)
             target.writestr(name, content)
     return path
-
-
-def refused(path, seconds=5.0):
-    """The line of the refusal, which takes no time."""
-    begun = time.monotonic()
-    with pytest.raises((checkpoints.UnsafeCheckpointError, checkpoints.DamagedCheckpointError)) as error:
-        checkpoints.load_checkpoint(path)
-    assert time.monotonic() - begun < seconds
-    line = str(error.value)
-    assert "\n" not in line and str(path) in line and len(line) < 800
-    return line
 
 
 # --------------------------------------------------------------------------------------------- numpy's names

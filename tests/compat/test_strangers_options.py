@@ -18,9 +18,9 @@ from pyramidion_fairseq.compat import evaluated_options, plain_options
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.models import PyramidionModel
-from tests import forked
-from tests.compat.test_strangers_checkpoints import refused
-from tests.summaries import write_model
+from tests.helpers import forked
+from tests.helpers.refusals import refused
+from tests.helpers.summaries import write_model
 
 
 def shared_lists(depth):

@@ -14,7 +14,7 @@ from fairseq import checkpoint_utils
 
 from pyramidion_fairseq.compat import whole_checkpoints
 from pyramidion_fairseq.errors import PyramidionError
-from tests.test_pipeline import ARCH, TASK, TRAIN, USER_DIR, write_corpus
+from tests.helpers.training import ARCH, TASK, TRAIN, USER_DIR, write_corpus
 
 CONTENT = {"model": {"weight": torch.arange(5000.0)}}
 DAMAGE = {

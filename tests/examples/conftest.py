@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.paths import EXAMPLES, ROOT
 
-EXAMPLES = ROOT / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
 

@@ -17,11 +17,10 @@ from omegaconf import OmegaConf
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli import convert
 from pyramidion_fairseq.interop.bart import vocabulary
-from tests.examples.conftest import EXAMPLES
-from tests.examples.test_hydra import ELSEWHERE
-from tests.examples.test_recipes import parsed
-from tests.interop.bart.conftest import MERGES, rows, stock, symbols  # noqa: F401 -- fixtures
-from tests.models.test_every_architecture import run
+from tests.helpers.architectures import run
+from tests.helpers.bart import MERGES, rows, stock, symbols  # noqa: F401 -- fixtures
+from tests.helpers.paths import EXAMPLES
+from tests.helpers.recipes import ELSEWHERE, parsed
 
 from bart_long import compare, curves, encode, steps  # isort: skip
 

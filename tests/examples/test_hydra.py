@@ -10,12 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
-from tests.examples.conftest import EXAMPLES
-from tests.examples.test_recipes import ARCHS, parsed, training
-
-#: Hydra counts the GPUs that are there; the task's lengths come from the model in both.
-ELSEWHERE = {("bmuf", "distributed_world_size"), ("distributed_training", "distributed_world_size")}
-ELSEWHERE |= {("task", "max_source_positions"), ("task", "max_target_positions")}
+from tests.helpers.paths import EXAMPLES
+from tests.helpers.recipes import ARCHS, ELSEWHERE, parsed, training
 
 
 def composed(arch, *changes):

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fairseq import options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate, train
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
@@ -17,28 +15,16 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
-from tests.conftest import ROOT, make_dictionary
-from tests.examples.conftest import EXAMPLES
-from tests.models.test_every_architecture import NARROW, run
+from tests.helpers.architectures import NARROW, run
+from tests.helpers.models import make_dictionary
+from tests.helpers.paths import EXAMPLES, ROOT
 
 import recipe  # isort: skip
 from recipes import command, memory, paper  # isort: skip
+from tests.helpers.recipes import ARCHS, parsed, training
 
-ARCHS = list(dict.fromkeys(PUBLISHED.values()))
 OTHERS = ("quickstart", "bart_long", "pubmed_small")
 SCRIPTS = sorted(path.relative_to(ROOT) for path in EXAMPLES.glob("*/*.sh") if path.parent.name not in OTHERS)
-
-
-def parsed(words):
-    """What fairseq-train makes of a command line."""
-    args = options.parse_args_and_arch(options.get_training_parser(), [str(word) for word in words])
-    return convert_namespace_to_omegaconf(args)
-
-
-def training(arch, **settings):
-    """The command line that trains a row, without its first word."""
-    (line,) = command.train(paper.Recipe(arch, "arxiv"), command.Settings(**settings), [])
-    return line[line.index("fairseq-train") + 1 :]
 
 
 @pytest.mark.parametrize("key", sorted(PUBLISHED), ids="-".join)

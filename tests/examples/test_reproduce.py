@@ -15,7 +15,7 @@ import pytest
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED
 from pyramidion_fairseq.schedule import PoolingSchedule
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 from small_scale import process, report, scales  # isort: skip
 from small_scale.stages import Run, do_row, training  # isort: skip

@@ -3,7 +3,7 @@
 import pytest
 
 from pyramidion_fairseq.functional.topk import native
-from tests import needs
+from tests.helpers import needs
 
 
 @pytest.fixture(params=["compiled", "operations of torch"], scope="module")

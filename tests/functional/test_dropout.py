@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pyramidion_fairseq.functional import dot_product_attention, dropout, relu_dropout
 from pyramidion_fairseq.functional.attention import dot_product
 from pyramidion_fairseq.functional.dropout import draw_kept, kept_share
-from tests.conftest import LargestTensor, heads
+from tests.helpers.tensors import LargestTensor, heads
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.01])

@@ -13,7 +13,7 @@ from pyramidion_fairseq.functional import (
 )
 from pyramidion_fairseq.functional.reference import pointer as reference_pointer
 from pyramidion_fairseq.models.pointer import PointerOutput
-from tests.conftest import LargestTensor
+from tests.helpers.tensors import LargestTensor
 
 VOCABULARY = 23
 

@@ -5,7 +5,7 @@ import torch
 
 from pyramidion_fairseq.functional import projected_softmax
 from pyramidion_fairseq.functional.projected_softmax import target_log_softmax
-from tests.conftest import LargestTensor
+from tests.helpers.tensors import LargestTensor
 
 
 def random_case(rows=11, dim=4, vocabulary=19, dtype=torch.float64):

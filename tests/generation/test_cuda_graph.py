@@ -7,67 +7,16 @@ had when they were recorded. So does :class:`Replay`; what it gets right, a CUDA
 import pytest
 import torch
 from fairseq.sequence_generator import EnsembleModel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.generation import cuda_graph, cuda_graphs, kv_cache, set_cuda_graphs
 from pyramidion_fairseq.models import decoder
-from tests import needs
-from tests.generation.test_generation import (  # noqa: F401 -- two of them are fixtures
-    EQUAL,
-    MODELS,
-    OPTIONS,
-    RAGGED,
-    assert_same,
-    generate,
-)
+from tests.helpers import needs, recording
+from tests.helpers.generation import EQUAL, MODELS, OPTIONS, RAGGED, assert_same, generate  # noqa: F401 -- two of them are fixtures
+from tests.helpers.recording import Replay
+
+replay = recording.replay  # a fixture
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
-
-
-class Replay(TorchDispatchMode):
-    """Stands for a CUDA graph: records the operations of a function, which change nothing until they are replayed."""
-
-    made = replayed = 0
-
-    def __init__(self, function, device=None):
-        super().__init__()
-        self.operations, self._overwritten = [], []
-        with self:
-            self.result = function()
-        for tensor, before in reversed(self._overwritten):
-            tensor.copy_(before)
-        Replay.made += 1
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        assert name not in ("_local_scalar_dense", "item", "nonzero", "equal"), f"{name} makes the host wait"
-        if func._schema.is_mutable:
-            for argument, value in zip(func._schema.arguments, args):
-                if argument.alias_info is not None and argument.alias_info.is_write:
-                    self._overwritten.append((value, value.clone()))
-        out = func(*args, **(kwargs or {}))
-        if not isinstance(out, int):  # of types, which the host alone works on: promote_types
-            self.operations.append((func, args, kwargs or {}, out))
-        return out
-
-    def replay(self):
-        Replay.replayed += 1
-        for func, args, kwargs, out in self.operations:
-            again = func(*args, **kwargs)
-            for old, new in zip(*((x,) if isinstance(x, torch.Tensor) else x for x in (out, again))):
-                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
-        return self.result
-
-
-@pytest.fixture
-def replay(monkeypatch):
-    monkeypatch.setitem(cuda_graph.RECORDERS, "cpu", Replay)
-    monkeypatch.setattr(kv_cache, "RECORDED_GROWTH", 4)  # the caches move several times
-    monkeypatch.setattr(cuda_graph, "WARM_UP", 1)
-    monkeypatch.setattr(Replay, "made", 0)
-    monkeypatch.setattr(Replay, "replayed", 0)
-    return Replay
 
 
 def test_the_stand_in_replays_what_it_recorded():

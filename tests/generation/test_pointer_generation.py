@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from pyramidion_fairseq.generation import cuda_graphs, plain_generation
-from tests.conftest import make_dictionary
-from tests.generation.test_cuda_graph import replay  # noqa: F401 -- a fixture
-from tests.generation.test_generation import RAGGED, STRATEGIES, assert_same, generate
-from tests.models.test_pointer import ROUNDING, gated, repetitive
+from tests.helpers.generation import RAGGED, STRATEGIES, assert_same, generate
+from tests.helpers.models import make_dictionary
+from tests.helpers.pointers import ROUNDING, gated, repetitive
+from tests.helpers.recording import replay  # noqa: F401 -- a fixture
 
 SEARCHES = {
     **{name: {"strategy": strategy, "prefix": prefix} for name, (strategy, prefix) in STRATEGIES.items()},

@@ -12,7 +12,8 @@ from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.interop.published import convert_published
 from pyramidion_fairseq.models import PyramidionModel
-from tests.conftest import DATA, make_dictionary
+from tests.helpers.models import make_dictionary
+from tests.helpers.paths import DATA
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from pyramidion_fairseq.config import PyramidionConfig
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, fields_of
-from tests.conftest import make_dictionary
+from tests.helpers.models import make_dictionary
 
 
 @cache

@@ -3,69 +3,25 @@
 Those with a row in the paper do so in tests/examples/test_recipes.py, by the command of their recipe.
 """
 
-import contextlib
-import io
 import re
-import sys
 
 import pytest
 import torch
-from fairseq import checkpoint_utils
-from fairseq.logging import metrics
-from fairseq_cli import generate, train
+from fairseq_cli import generate
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
-from tests import needs
-from tests.conftest import ROOT, make_dictionary
-from tests.tasks.test_task import write_split
+from tests.helpers import architectures, needs
+from tests.helpers.architectures import common, run, train_two_updates
 
-NARROW = ["--encoder-attention-heads", "4", "--decoder-attention-heads", "4"]
-for _side in ("encoder", "decoder"):
-    NARROW += [f"--{_side}-embed-dim", "8", f"--{_side}-ffn-embed-dim", "8"]
+corpus = architectures.corpus  # a fixture
+
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
 OTHERS = sorted(set(ARCHITECTURES) - set(PUBLISHED.values()))
 CASES = [(arch, "cpu") for arch in OTHERS] + [
     pytest.param(arch, "cuda", marks=NO_GPU) for arch in sorted(ARCHITECTURES)
 ]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Documents of 1 to 1,500 tokens: longer than most poolings keep, shorter than some."""
-    folder = tmp_path_factory.mktemp("corpus")
-    for side in ("source", "target"):
-        make_dictionary(40).save(str(folder / f"dict.{side}.txt"))
-    for split in ("train", "valid", "test"):
-        documents = [[*(list(range(4, 40)) * 42)[: n - 1], 2] for n in (1, 40, 600, 1500)]
-        write_split(folder, split, documents, [[5, 6, 2]] * len(documents))
-    return folder
-
-
-def run(monkeypatch, main, *arguments):
-    """A stock command's function in this process: its standard output."""
-    monkeypatch.setattr(sys, "argv", [f"fairseq-{main.__module__.split('.')[-1]}", *map(str, arguments)])
-    if hasattr(checkpoint_utils.save_checkpoint, "best"):  # fairseq keeps it for the time of the process
-        del checkpoint_utils.save_checkpoint.best
-    metrics.reset()
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        main()
-    return out.getvalue()
-
-
-def common(corpus, device):
-    task = [corpus, "--user-dir", ROOT / "pyramidion_fairseq", "--task", "long_document_summarization"]
-    where = ["--cpu"] if device == "cpu" else ["--distributed-world-size", 1]
-    in_this_thread = ["--num-workers", 0, "--data-buffer-size", 0]  # others are waited for, seconds each
-    return [*task, *where, *in_this_thread, "--batch-size", 2]
-
-
-def train_two_updates(monkeypatch, corpus, folder, arch, device, *arguments):
-    steps = ["--optimizer", "adam", "--lr", 0.01, "--max-update", 2, "--disable-validation"]
-    save = ["--save-dir", folder, "--no-epoch-checkpoints"]
-    run(monkeypatch, train.cli_main, *common(corpus, device), "--arch", arch, *NARROW, *steps, *save, *arguments)
-    return folder / "checkpoint_last.pt"
 
 
 @pytest.mark.parametrize("arch, device", CASES)

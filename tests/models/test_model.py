@@ -7,7 +7,7 @@ import torch
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 
 from pyramidion_fairseq.attention import ATTENTIONS
-from tests.conftest import TINY
+from tests.helpers.models import TINY
 
 
 def test_stock_transformer_weights_load_and_give_the_same_logits(dictionary, tiny_model, random_tokens):

@@ -16,16 +16,10 @@ from pyramidion_fairseq.generation import cuda_graphs, plain_generation
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.encoder import COPY_SOURCE
 from pyramidion_fairseq.poolers import POOLERS
-from tests.conftest import TINY, make_dictionary
-from tests.generation.test_cuda_graph import replay  # noqa: F401 -- a fixture
-from tests.generation.test_generation import (
-    EQUAL,
-    OPTIONS,
-    RAGGED,
-    STRATEGIES,
-    assert_same,
-    generate,
-)
+from tests.helpers.generation import EQUAL, OPTIONS, RAGGED, STRATEGIES, assert_same, generate
+from tests.helpers.models import TINY, make_dictionary
+from tests.helpers.pointers import ROUNDING, gated, repetitive
+from tests.helpers.recording import replay  # noqa: F401 -- a fixture
 
 EXACT = [name for name in POOLERS.names() if POOLERS.get(name).exact_record]
 MODELS = {
@@ -39,27 +33,6 @@ MODELS = {
     "no context": {"pointer_context": 0},
     "norm before": {"decoder_normalize_before": True, "encoder_normalize_before": True},
 }
-#: fairseq's decoder hands out attention in float32, also that of float64 models; one step at a time keeps float64.
-ROUNDING = 1e-6
-
-
-def gated(model, seed=0):
-    """The model with gates that depend on the state, and are open."""
-    generator = torch.Generator().manual_seed(seed)
-    gate = model.decoder.pointer.gate
-    with torch.no_grad():
-        gate.weight.copy_(torch.randn(gate.weight.shape, generator=generator))
-    return model
-
-
-def repetitive(lengths, seed=0):
-    """Right-padded documents of few distinct words, so that continuations exist."""
-    generator = torch.Generator().manual_seed(seed)
-    batch = torch.full((len(lengths), max(lengths)), 1)
-    for row, length in zip(batch, lengths):
-        row[:length] = torch.randint(4, 14, (length,), generator=generator)
-        row[length - 1] = 2
-    return batch
 
 
 def a_sample(rows=3, length=6, seed=1):

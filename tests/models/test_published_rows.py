@@ -11,7 +11,8 @@ from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
-from tests.conftest import ROOT, make_dictionary
+from tests.helpers.models import make_dictionary
+from tests.helpers.paths import ROOT
 
 LAYERS = re.compile(r"(?:per-encoder-layer input '>' pooled:|layers in) ([\d>,]+)(?: upsample (\d+))?")
 

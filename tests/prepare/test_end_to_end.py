@@ -8,7 +8,7 @@ import pytest
 import sentencepiece
 from fairseq.data import Dictionary, data_utils
 
-from tests.models.test_every_architecture import NARROW
+from tests.helpers.architectures import NARROW
 
 SPLITS = {"train": 30, "valid": 5, "test": 1}
 STRANGE = "one\u2028two\x85three\xa0four\u3000five \u2603 <pad> <dig>"

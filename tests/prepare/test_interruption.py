@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from tests.prepare.conftest import SCRIPT, prepare
+from tests.helpers.interruptions import STAGES, kept, snapshot
+from tests.helpers.preprocessing import SCRIPT, prepare
 
 #: Where the process dies: module, what is called there, at which call.
 DEATHS = {
@@ -20,7 +21,6 @@ DEATHS = {
     "rename": ("os", "replace", 5),
     "binarise": (".binarise_stage", "index_counts", 2),
 }
-STAGES = ["read", "sentencepiece", "encode", "binarise", "report"]
 
 
 def die_at_call(module, name, number):
@@ -43,16 +43,6 @@ def die_at_call(module, name, number):
 def arguments(write, jsonl):
     """Options for a corpus of 40 documents, in one process."""
     return ["--input", write("a.jsonl", jsonl(range(40))), "--vocab-size", "50", "--workers", "1"]
-
-
-def snapshot(dest):
-    """Content of every output; fairseq's own log names folders and times."""
-    files = [path for path in dest.rglob("*") if path.is_file() and ".prepare" not in path.parts]
-    return {str(path.relative_to(dest)): path.read_bytes() for path in files if path.name != "preprocess.log"}
-
-
-def kept(stderr):
-    return [line.split()[1].rstrip(":") for line in stderr.split("\n") if line.endswith("kept")]
 
 
 def test_killed_in_every_stage(tmp_path, arguments, prepare_command):

@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 from pyramidion_fairseq.prepare.errors import PrepareError
-from tests.prepare.conftest import LIGHT
+from tests.helpers.preprocessing import LIGHT
 
 DOCUMENTS, SUMMARIES = ["first text", "second, text", 'third "text"'], ["one", "two", "three"]
 ROWS = list(zip(DOCUMENTS, SUMMARIES))

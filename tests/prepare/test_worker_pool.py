@@ -8,7 +8,7 @@ import pytest
 
 from pyramidion_fairseq.prepare.errors import PrepareError
 from pyramidion_fairseq.prepare.worker_pool import IN_FLIGHT_PER_WORKER, ordered_map
-from tests.prepare.conftest import LIGHT
+from tests.helpers.preprocessing import LIGHT
 
 
 def slow_square(number):

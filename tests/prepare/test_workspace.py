@@ -9,7 +9,7 @@ import pytest
 from pyramidion_fairseq.prepare import stage_results
 from pyramidion_fairseq.prepare.errors import PrepareError
 from pyramidion_fairseq.prepare.workspace import Workspace
-from tests.prepare.conftest import LIGHT
+from tests.helpers.preprocessing import LIGHT
 
 
 def builder(calls, text, names=("sub/a.txt",)):

@@ -11,8 +11,8 @@ import pytest
 
 from pyramidion_fairseq.scoring import RougeSettings, document_scores
 from pyramidion_fairseq.scoring import rouge_score_backend as backend
-from tests.conftest import DATA, ROOT
-from tests.scoring.test_rouge_command import SENTENCES
+from tests.helpers.paths import DATA, ROOT
+from tests.helpers.texts import SENTENCES
 
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ODD = [

@@ -25,8 +25,8 @@ from pyramidion_fairseq.scoring import (
 )
 from pyramidion_fairseq.scoring.bootstrap import bootstrap_means, interval
 from pyramidion_fairseq.version import __version__
-from tests import needs
-from tests.conftest import DATA
+from tests.helpers import needs
+from tests.helpers.paths import DATA
 
 RECORD = json.loads((DATA / "rouge_1_5_5.json").read_text(encoding="utf-8"))
 F1 = 2

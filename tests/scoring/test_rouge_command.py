@@ -7,21 +7,9 @@ import re
 import pytest
 
 from pyramidion_fairseq.cli.rouge import main
+from tests.helpers.texts import SENTENCES
 
 REFERENCES = ["the cat sat on the mat.", "a dog barked. it rained."]
-#: A reference, and a summary that shares some of its words.
-SENTENCES = {
-    "Russian": ("модель читает длинный документ", "модель читает короткий текст"),
-    "Greek": ("το μοντέλο διαβάζει ένα έγγραφο", "το μοντέλο γράφει ένα κείμενο"),
-    "Hindi": ("मॉडल लंबा दस्तावेज़ पढ़ता है।", "मॉडल लंबा लेख लिखता है।"),
-    "Arabic": ("النموذج يقرأ وثيقة طويلة", "النموذج يكتب وثيقة طويلة"),
-    "Chinese": ("模型阅读长文档。它写摘要。", "模型写长文章。它写摘要。"),
-    "Japanese": ("モデルは長い文書を読みます。", "モデルは長い要約を書きます。"),
-    "Thai": ("แบบจำลองอ่านเอกสารยาว", "แบบจำลองเขียนเอกสารสั้น"),
-    "Korean": ("모델은 긴 문서를 읽는다", "모델은 긴 요약을 쓴다"),
-    "French": ("le modèle a été entraîné", "le modèle a été évalué"),
-    "Vietnamese": ("mô hình đọc tài liệu dài", "mô hình viết tài liệu ngắn"),
-}
 HYPOTHESES = ["the cat sat.", "a dog barked."]
 
 

@@ -14,7 +14,7 @@ from rouge_score import tokenize
 
 from pyramidion_fairseq.scoring import RougeSettings, document_scores, lead_baseline
 from pyramidion_fairseq.scoring.unicode_words import unicode_words, warn_of_lost_letters, word_ends
-from tests.conftest import DATA
+from tests.helpers.paths import DATA
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from pyramidion_fairseq.cli import summarize
-from tests.prepare.conftest import SCRIPT
-from tests.summaries import article, write_model
+from tests.helpers.preprocessing import SCRIPT
+from tests.helpers.summaries import article, write_model
 
 pytestmark = pytest.mark.soak
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
-from tests.forked import Forked, fairseq_command
-from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
+from tests.helpers.forked import Forked, fairseq_command
+from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 
 KILLS = 25
 #: What stands in the log just before the moments that are worth dying in, and how many seconds they may last.

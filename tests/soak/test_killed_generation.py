@@ -7,9 +7,9 @@ import pytest
 
 from pyramidion_fairseq.cli import summaries, summarize
 from pyramidion_fairseq.inference import summarizer as hub_interface
-from tests.forked import Forked, fairseq_command
-from tests.summaries import article, write_checkpoint, write_model
-from tests.test_pipeline import TASK, USER_DIR, write_corpus
+from tests.helpers.forked import Forked, fairseq_command
+from tests.helpers.summaries import article, write_checkpoint, write_model
+from tests.helpers.training import TASK, USER_DIR, write_corpus
 
 KILLS = 8
 DOCUMENTS = [article(1 + n % 9, seed=n) if n % 7 else "" for n in range(60)]

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.prepare.conftest import SCRIPT, json_lines
-from tests.prepare.test_interruption import STAGES, kept, snapshot
+from tests.helpers.interruptions import STAGES, kept, snapshot
+from tests.helpers.preprocessing import SCRIPT, json_lines
 
 KILLS = 5
 

@@ -8,10 +8,10 @@ import torch
 
 from pyramidion_fairseq.cli import summarize
 from pyramidion_fairseq.inference import summarizer as hub_interface
-from tests import needs
-from tests.forked import Forked, fairseq_command
-from tests.summaries import article, write_model
-from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
+from tests.helpers import needs
+from tests.helpers.forked import Forked, fairseq_command
+from tests.helpers.summaries import article, write_model
+from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 
 pytestmark = pytest.mark.soak
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.apps.explain.reports import check_report, read
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
+from tests.helpers.reports import check_report, read
 
 CORPUS = Path(os.environ.get("SUMPUBMED", ROOT.parent / "shared" / "data" / "sumpubmed"))
 MODEL = shlex.split(

@@ -11,8 +11,8 @@ from pyramidion_fairseq.checkpoints import load_checkpoint, save_checkpoint
 from pyramidion_fairseq.models.encoder_layer import PyramidionEncoderLayer
 from pyramidion_fairseq.models.pooling import RepresentationPooling
 from pyramidion_fairseq.tasks.diagnosis import NonFiniteFinder, NotFiniteError, diagnosed
-from tests import forked
-from tests.test_pipeline import TASK, TRAIN, training_log, write_corpus
+from tests.helpers import forked
+from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 
 WORDS = 40
 RARE = WORDS - 1  # a word that the corpus does not have until a test puts it there

@@ -9,7 +9,7 @@ from pyramidion_fairseq.cli.summaries import main as summaries_command
 from pyramidion_fairseq.compat.shards import honour_shards
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.tasks.generation_options import refuse_generation
-from tests.test_pipeline import TASK, TRAIN, USER_DIR, summaries, write_corpus
+from tests.helpers.training import TASK, TRAIN, USER_DIR, summaries, write_corpus
 
 DOCUMENTS = 11
 LONG = ["--beam", 2, "--min-len", 20, "--max-len-b", 24]

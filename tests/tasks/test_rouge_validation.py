@@ -18,8 +18,8 @@ from pyramidion_fairseq.tasks.rouge_validation import (
     spread,
     subword_marks,
 )
-from tests.conftest import ROOT
-from tests.test_pipeline import SIZES, TASK, TRAIN, USER_DIR, summaries, training_log, write_corpus
+from tests.helpers.paths import ROOT
+from tests.helpers.training import SIZES, TASK, TRAIN, USER_DIR, summaries, training_log, write_corpus
 
 FAST = ["--data-buffer-size", "0"]
 EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}']

@@ -8,14 +8,14 @@ import pytest
 import torch
 from fairseq import options
 from fairseq.data import LanguagePairDataset
-from fairseq.data.indexed_dataset import make_builder
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.tasks import setup_task
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.generation import cuda_graphs, plain_generation
 from pyramidion_fairseq.tasks.truncation import TruncatedDataset, truncate
-from tests.conftest import TINY
+from tests.helpers.corpora import write_split
+from tests.helpers.models import TINY
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,6 @@ def test_truncated_dataset_counts_what_it_cuts():
     data = TruncatedDataset(Rows(torch.arange(n) + 10 for n in (3, 5, 9)), 5, eos=18)
     assert data.sizes.tolist() == [3, 5, 5] and data.num_cut == 1
     assert data[2].tolist() == [10, 11, 12, 13, 18] and data[1].tolist() == [10, 11, 12, 13, 14]
-
-
-def write_split(folder, split, documents, summaries):
-    for side, rows in (("source", documents), ("target", summaries)):
-        prefix = str(folder / f"{split}.source-target.{side}")
-        builder = make_builder(prefix + ".bin", "mmap", vocab_size=40)
-        for row in rows:
-            builder.add_item(torch.tensor(row))
-        builder.finalize(prefix + ".idx")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pyramidion_fairseq.tasks.training_meters import (
     pooling_statistics,
     source_tokens,
 )
-from tests.conftest import ragged_mask
+from tests.helpers.tensors import ragged_mask
 
 
 def values(sums):

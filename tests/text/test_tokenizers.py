@@ -10,7 +10,7 @@ from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.text import Document, SentencepieceTokenizer, WordTokenizer, split_document
-from tests.conftest import make_dictionary
+from tests.helpers.models import make_dictionary
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog",

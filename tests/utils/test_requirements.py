@@ -8,7 +8,7 @@ from importlib import metadata
 import pytest
 
 from pyramidion_fairseq.utils import requirements
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 
 def installed(monkeypatch, **changes):

@@ -1,31 +1,6 @@
 """Checkpoints for the tests of summaries and their explanations."""
 
-import pytest
+from tests.helpers import hub
 
-from pyramidion_fairseq.inference.loading import load_summarizer
-from tests.summaries import write_checkpoint, write_model, write_sentencepiece
-
-
-@pytest.fixture(scope="session")
-def summarizers(tmp_path_factory):
-    """Factory: summarizers(**options) is the hub interface of a tiny model, built once for each choice of options."""
-    known = {}
-
-    def make(**options):
-        key = tuple(sorted(options.items()))
-        if key not in known:
-            folder = tmp_path_factory.mktemp("summarizer")
-            write_sentencepiece(folder)
-            known[key] = load_summarizer(write_checkpoint(folder, **options), device="cpu")
-        return known[key]
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def trained_folder(tmp_path_factory):
-    """Folder with two checkpoints that differ in seed and schedule, dictionaries and a sentencepiece model."""
-    folder = tmp_path_factory.mktemp("folder")
-    write_model(folder)
-    write_checkpoint(folder, "other.pt", seed=1, pooling_schedule="2:9")
-    return folder
+summarizers = hub.summarizers  # a fixture
+trained_folder = hub.trained_folder  # a fixture

@@ -10,7 +10,7 @@ from pyramidion_fairseq.apps.explain.aggregate import BINS, LEAD, RANDOM, USED, 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.functional import TokenRecord
 from pyramidion_fairseq.text import Document
-from tests.summaries import SENTENCES, article
+from tests.helpers.summaries import SENTENCES, article
 
 SECTIONS = {"sections": [SENTENCES[:2], SENTENCES[2:]], "section_names": ["Intro", " METHODS "]}
 RECORD = {"article_text": SENTENCES, "title": "one", **SECTIONS}

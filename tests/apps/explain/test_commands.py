@@ -10,7 +10,7 @@ import pytest
 
 from pyramidion_fairseq.apps.explain import Explanation
 from pyramidion_fairseq.cli import common, explain, summarize
-from tests.summaries import SENTENCES, article, write_checkpoint, write_sentencepiece
+from tests.helpers.summaries import SENTENCES, article, write_checkpoint, write_sentencepiece
 
 QUICK = ["--device", "cpu", "--min-len", "3", "--max-len-b", "8"]
 DOCUMENTS = [article(3), "", article(40), "word", article(9, seed=1)]

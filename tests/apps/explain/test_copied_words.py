@@ -9,8 +9,8 @@ import torch
 from pyramidion_fairseq.apps.explain import Explanation
 from pyramidion_fairseq.apps.explain.copies import TokenCopies
 from pyramidion_fairseq.apps.explain.explanation import explain_summary
-from tests.apps.explain.test_explanation import RECORD, provenance
-from tests.summaries import article
+from tests.helpers.provenances import RECORD, provenance
+from tests.helpers.summaries import article
 
 #: Tokens of the document 0 to 5 are of words 0, 0, 1, 2, 3 and </s>; those of the summary of words x, y, y, and </s>.
 CLOSE = {"rel": 1e-5, "abs": 1e-6}

@@ -8,7 +8,7 @@ from pyramidion_fairseq.apps.explain.attention import cross_attention, read_summ
 from pyramidion_fairseq.apps.explain.record import read_records
 from pyramidion_fairseq.functional import CopySource, token_copies
 from pyramidion_fairseq.models.encoder import COPY_SOURCE
-from tests.models.test_pointer import gated, repetitive
+from tests.helpers.pointers import gated, repetitive
 
 #: Logits of writing, copying and continuing that leave no choice.
 WRITE, COPY, CONTINUE = [60.0, 0.0, 0.0], [0.0, 60.0, 0.0], [0.0, 0.0, 60.0]

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from tests.apps.explain.test_page import HOSTILE, hostile_explanation
+from tests.helpers.pages import HOSTILE, hostile_explanation
 
 
 def test_a_document_of_markup_runs_nothing(open_report):

@@ -9,7 +9,7 @@ from pyramidion_fairseq.inference.batching import apart_below, batches_by_length
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.inference.summarizer import PyramidionHubInterface
 from pyramidion_fairseq.text import Document
-from tests.summaries import article, write_checkpoint, write_sentencepiece
+from tests.helpers.summaries import article, write_checkpoint, write_sentencepiece
 
 QUICK = {"min_len": 3, "max_len_b": 12}
 

@@ -12,8 +12,8 @@ from pyramidion_fairseq import PyramidionModel
 from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
-from tests.conftest import make_dictionary
-from tests.summaries import article, write_checkpoint, write_sentencepiece
+from tests.helpers.models import make_dictionary
+from tests.helpers.summaries import article, write_checkpoint, write_sentencepiece
 
 QUICK = {"min_len": 3, "max_len_b": 6}
 

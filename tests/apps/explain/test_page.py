@@ -2,51 +2,18 @@
 
 import base64
 import hashlib
-import json
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 
-from pyramidion_fairseq.apps.explain import DocumentWords, Explanation, ModelFacts, Section, Stage, SummaryWords
+from pyramidion_fairseq.apps.explain import Explanation, Section, Stage
 from pyramidion_fairseq.apps.explain.page import UNREAD_LISTED, render, render_many
-from tests.apps.explain.samples import explain_text, with_copies
+from tests.helpers.pages import HOSTILE, Structure, data_of, hostile_explanation
+from tests.helpers.samples import explain_text, with_copies
 
 TEXT = "Pooling keeps the best tokens. The decoder reads what is left of them. Nothing else is read."
-HOSTILE = (
-    "</script><script>window.bad=1</script> <img src=x onerror=window.bad=1> <!--<script> ]]> &lt;b&gt; {{data}} "
-    "${window.bad=1} \u2028 javascript:bad \ud800 <svg/onload=window.bad=1> \x00nul \\u003cb"
-)
-
-
-class Structure(HTMLParser):
-    """Every element with its attributes and the text directly inside it."""
-
-    def __init__(self, page):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.inside = [], False
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append([tag, dict(attrs), ""])
-        self.inside = True
-
-    def handle_endtag(self, tag):
-        self.inside = False
-
-    def handle_data(self, data):
-        if self.inside:
-            self.elements[-1][2] += data
-
-    def all(self, tag):
-        return [element for element in self.elements if element[0] == tag]
-
-
-def data_of(page):
-    (data,) = [text for _, attributes, text in Structure(page).all("script") if attributes.get("id") == "data"]
-    return json.loads(data)
 
 
 DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -115,19 +82,6 @@ def test_marks_are_explained(explanation):
     assert "hidden" in legend  # until the script finds a model that can copy
     (sample,) = [text for _, attrs, text in structure.all("span") if attrs.get("class") == "copied"]
     assert sample == "Underlined"
-
-
-def hostile_explanation():
-    words = tuple(HOSTILE.split(" "))
-    return Explanation(
-        title=HOSTILE,
-        document=DocumentWords(words, (True,) * len(words), ((0, len(words)),), (Section(HOSTILE, 0, len(words)),)),
-        lengths=(),
-        stages=(Stage(HOSTILE, "used", tuple(i / len(words) for i in range(len(words)))),),
-        summary=SummaryWords(words, (True,) * len(words), None, tuple(((i, 1.0),) for i in range(len(words)))),
-        ranking=(),
-        model=ModelFacts(HOSTILE, HOSTILE, HOSTILE, False, HOSTILE),
-    )
 
 
 def test_markup_in_a_document_is_data():

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pyramidion_fairseq.apps.explain import Section
-from tests.apps.explain.reports import LEVELS, expected_levels, fed, levels, lit, top, words_of
-from tests.apps.explain.samples import explain_text, with_copies
+from tests.helpers.reports import LEVELS, expected_levels, fed, levels, lit, top, words_of
+from tests.helpers.samples import explain_text, with_copies
 
 TEXT = " ".join(
     f"Sentence {number} says that pooling keeps representation number {number} and that the decoder reads it."

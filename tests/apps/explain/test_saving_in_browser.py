@@ -7,9 +7,9 @@ import pytest
 
 from pyramidion_fairseq.apps.explain import Explanation
 from pyramidion_fairseq.apps.explain.page import render
-from tests.apps.explain.reports import words_of
-from tests.apps.explain.samples import explain_text
-from tests.apps.explain.test_page import data_of, hostile_explanation
+from tests.helpers.pages import data_of, hostile_explanation
+from tests.helpers.reports import words_of
+from tests.helpers.samples import explain_text
 
 
 @pytest.fixture(scope="module")

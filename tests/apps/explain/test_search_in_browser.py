@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.apps.explain.reports import lit, words_of
-from tests.apps.explain.samples import explain_text
+from tests.helpers.reports import lit, words_of
+from tests.helpers.samples import explain_text
 
 TEXT = f"Pooling keeps the best. {'Filler stands here. ' * 400}POOLING\nkeeps the rest, pooling is. İstanbul ends."
 LAST = 4 + 3 * 400

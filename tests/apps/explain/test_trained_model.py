@@ -4,8 +4,8 @@ import pytest
 
 from pyramidion_fairseq.cli import explain
 from pyramidion_fairseq.inference.loading import load_summarizer
-from tests.apps.explain.learned import MARKED, WORDS, held_out, write_learned
-from tests.apps.explain.reports import check_report, expected_levels, levels, read, top, words_of
+from tests.helpers.learned import MARKED, WORDS, held_out, write_learned
+from tests.helpers.reports import check_report, expected_levels, levels, read, top, words_of
 
 pytestmark = pytest.mark.soak  # it trains
 

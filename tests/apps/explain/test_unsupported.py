@@ -6,7 +6,7 @@ import pytest
 
 from pyramidion_fairseq.apps.explain.explanation import explain_summary
 from pyramidion_fairseq.apps.explain.unsupported import mark_unsupported, normal_form
-from tests.apps.explain.test_explanation import RECORD, SUMMARY, provenance
+from tests.helpers.provenances import RECORD, SUMMARY, provenance
 
 TEXT = "The (Decoder) reads 12.5% of IL\u20116; Müller's co-workers saw it in Straße 7."
 

@@ -12,9 +12,9 @@ import pytest
 
 from pyramidion_fairseq.cli import serve as command
 from pyramidion_fairseq.errors import PyramidionError
-from tests.apps.serve.conftest import Client, until
-from tests.conftest import ROOT
-from tests.summaries import article
+from tests.helpers.paths import ROOT
+from tests.helpers.servers import Client, until
+from tests.helpers.summaries import article
 
 COMMAND = (sys.executable, "-m", "pyramidion_fairseq.cli.serve")
 PATIENCE = 240  # seconds that a process may take on a machine where much else runs

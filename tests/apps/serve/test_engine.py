@@ -13,10 +13,10 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.models import decoder
 from pyramidion_fairseq.text import Document
-from tests.conftest import ROOT
-from tests.models.test_every_architecture import run
-from tests.summaries import article
-from tests.tasks.test_task import write_split
+from tests.helpers.architectures import run
+from tests.helpers.corpora import write_split
+from tests.helpers.paths import ROOT
+from tests.helpers.summaries import article
 
 GENERATION = {"max_len_b": 12, "min_len": 4}
 

@@ -7,8 +7,8 @@ import socket
 import struct
 
 from pyramidion_fairseq.apps.serve.protocol import ImpatientProtocol
-from tests.apps.explain.test_page import HOSTILE
-from tests.apps.serve.conftest import GOOD
+from tests.helpers.pages import HOSTILE
+from tests.helpers.servers import GOOD
 
 HOST = b"Host: 127.0.0.1\r\n"
 API = b"POST /api/summarize HTTP/1.1\r\n" + HOST

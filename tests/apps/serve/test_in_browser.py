@@ -3,7 +3,7 @@
 import re
 import time
 
-from tests.apps.serve.conftest import GOOD
+from tests.helpers.servers import GOOD
 
 
 def test_from_the_form_to_the_report_and_back(serve, new_page):

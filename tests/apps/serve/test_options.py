@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.apps.serve.conftest import GOOD
+from tests.helpers.servers import GOOD
 
 
 def test_options_reach_the_engine(serve, engine):

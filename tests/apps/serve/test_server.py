@@ -10,9 +10,9 @@ import pytest
 
 from pyramidion_fairseq.apps.serve.protocol import ImpatientProtocol
 from pyramidion_fairseq.text import Document
-from tests.apps.explain.samples import explain_text
-from tests.apps.explain.test_page import HOSTILE, Structure, data_of
-from tests.apps.serve.conftest import GOOD, until
+from tests.helpers.pages import HOSTILE, Structure, data_of
+from tests.helpers.samples import explain_text
+from tests.helpers.servers import GOOD, until
 
 HEAD = (
     "POST /api/summarize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"

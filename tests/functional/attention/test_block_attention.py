@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.functional.attention.block_attention import attend_in_two_batches, block_attention
-from tests.conftest import heads
+from tests.helpers.tensors import heads
 
 BATCHES = [
     ([23, 23, 5], 4),

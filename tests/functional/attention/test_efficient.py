@@ -5,7 +5,7 @@ import torch
 
 from pyramidion_fairseq.functional import efficient_attention
 from pyramidion_fairseq.functional.reference import attention as reference_attention
-from tests.conftest import heads, ragged_mask
+from tests.helpers.tensors import heads, ragged_mask
 
 
 @pytest.mark.parametrize("lengths", [(1, 1), (9, 9), (20, 3), (17, 1)])

@@ -5,7 +5,7 @@ import torch
 
 from pyramidion_fairseq.functional import lsh_attention, lsh_buckets
 from pyramidion_fairseq.functional.reference import attention as reference_attention
-from tests.conftest import heads, ragged_mask
+from tests.helpers.tensors import heads, ragged_mask
 
 
 def rotations(rounds, columns, dim=5):

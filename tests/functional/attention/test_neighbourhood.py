@@ -5,7 +5,7 @@ import torch
 
 from pyramidion_fairseq.functional import neighbours, split_blocks, window_attention
 from pyramidion_fairseq.functional.reference import attention as reference_attention
-from tests.conftest import heads, ragged_mask
+from tests.helpers.tensors import heads, ragged_mask
 
 
 @pytest.mark.parametrize("lengths", [(1, 1), (7, 3), (16, 1), (23, 12)])

@@ -9,10 +9,10 @@ import torch
 
 from pyramidion_fairseq.functional.topk import native, partition, tournament_ops
 from pyramidion_fairseq.functional.topk.tournament import TournamentResult, tournament
-from tests import needs
-from tests.functional.topk.partition_cases import SHAPES, case
-from tests.functional.topk.test_successive_halving import random_case
-from tests.functional.topk.tournament_cases import assert_same, hold
+from tests.helpers import needs
+from tests.helpers.partition_cases import SHAPES, case
+from tests.helpers.topk import random_case
+from tests.helpers.tournament_cases import assert_same, hold
 
 NAME = "pyramidion_fairseq.functional.topk._native"
 compiled = pytest.mark.skipif(native.functions() is None, reason=needs.A_COMPILER)

@@ -8,8 +8,8 @@ from pyramidion_fairseq.functional import TokenRecord, partition_sum, pool_by_re
 from pyramidion_fairseq.functional import successive_halving_topk as pool
 from pyramidion_fairseq.functional.reference import topk as reference
 from pyramidion_fairseq.functional.topk import partition
-from tests.conftest import LargestTensor
-from tests.functional.topk.partition_cases import SHAPES, case
+from tests.helpers.partition_cases import SHAPES, case
+from tests.helpers.tensors import LargestTensor
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

@@ -6,8 +6,8 @@ import torch
 from pyramidion_fairseq.functional import pool_by_record
 from pyramidion_fairseq.functional.topk import partition
 from pyramidion_fairseq.functional.topk.provenance import TokenRecord
-from tests import needs
-from tests.functional.topk.partition_cases import SHAPES, case
+from tests.helpers import needs
+from tests.helpers.partition_cases import SHAPES, case
 
 triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
 partition_triton = pytest.importorskip("pyramidion_fairseq.functional.topk.partition_triton")

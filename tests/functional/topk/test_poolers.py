@@ -16,7 +16,7 @@ from pyramidion_fairseq.functional import (
 )
 from pyramidion_fairseq.functional.reference import poolers as reference
 from pyramidion_fairseq.functional.topk.threshold import LINKS, threshold_gates
-from tests.functional.topk.test_successive_halving import random_case
+from tests.helpers.topk import random_case
 
 CASES = {
     "hard": (hard_topk, reference.hard_rule, {}),

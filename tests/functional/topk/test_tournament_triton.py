@@ -14,9 +14,9 @@ from pyramidion_fairseq.functional.topk import native, tournament_ops
 from pyramidion_fairseq.functional.topk.gpu import Kernels
 from pyramidion_fairseq.functional.topk.tournament import TournamentResult, tournament
 from pyramidion_fairseq.functional.topk.tournament_torch import tournament_torch
-from tests import needs
-from tests.functional.topk.test_successive_halving import outputs_and_gradients, random_case
-from tests.functional.topk.tournament_cases import assert_same, hold
+from tests.helpers import needs
+from tests.helpers.topk import outputs_and_gradients, random_case
+from tests.helpers.tournament_cases import assert_same, hold
 
 triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
 kernels = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_triton")
@@ -206,7 +206,7 @@ def test_tensors_on_a_gpu_take_the_kernels():
 def test_kernels_compile_without_a_gpu(architecture, tmp_path):
     """For an A100 and an H100, with every kind of argument; and no thread needs more registers than there are."""
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "tests.functional.topk.compile_kernels", str(architecture)]
+    command = [sys.executable, "-m", "tests.helpers.compile_kernels", str(architecture)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     spilled = [line.split() for line in done.stdout.splitlines()]

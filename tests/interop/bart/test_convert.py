@@ -19,9 +19,9 @@ from pyramidion_fairseq.interop.bart import vocabulary
 from pyramidion_fairseq.interop.bart.convert import last_layers
 from pyramidion_fairseq.interop.bart.names import from_hugging_face, to_hugging_face
 from pyramidion_fairseq.interop.bart.options import from_config, from_fairseq
-from tests.conftest import ROOT
-from tests.interop.bart.conftest import MERGES, SHAPE, documents, load
-from tests.tasks.test_task import write_split
+from tests.helpers.bart import MERGES, SHAPE, documents, load
+from tests.helpers.corpora import write_split
+from tests.helpers.paths import ROOT
 
 LONG = ["--max-source-positions", 256, "--lsg-block-size", 16, "--lsg-sparse-block-size", 16]
 

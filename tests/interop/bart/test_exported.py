@@ -9,7 +9,7 @@ import torch
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.interop.bart import vocabulary
 from pyramidion_fairseq.models import PyramidionModel
-from tests.interop.bart.conftest import MERGES, SHAPE, documents, load, randomise, write_bpe, write_stock
+from tests.helpers.bart import MERGES, SHAPE, documents, load, randomise, write_bpe, write_stock
 
 FLAGS = ["--max-source-positions", "256", "--lsg-block-size", "16", "--lsg-sparse-block-size", "16"]
 FLAGS += ["--pooling-schedule", "2:40,3:20"]

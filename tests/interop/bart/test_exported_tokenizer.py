@@ -14,8 +14,8 @@ from fairseq.data import Dictionary
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.text import Document, build_tokenizer, split_document
-from tests.interop.bart.conftest import randomise
-from tests.summaries import SENTENCES, article, write_checkpoint
+from tests.helpers.bart import randomise
+from tests.helpers.summaries import SENTENCES, article, write_checkpoint
 
 #: One beam: at the longest length the last </s> has a score in fairseq, and none in transformers.
 GREEDY = {"beam": 1, "min_len": 3, "no_repeat_ngram_size": 2}

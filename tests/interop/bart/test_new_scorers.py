@@ -5,9 +5,9 @@ import torch
 from fairseq.checkpoint_utils import load_model_ensemble
 from torch.nn import functional
 
-from tests.apps.explain import learned
-from tests.conftest import make_dictionary
-from tests.summaries import write_checkpoint
+from tests.helpers import learned
+from tests.helpers.models import make_dictionary
+from tests.helpers.summaries import write_checkpoint
 
 pytestmark = pytest.mark.soak  # it trains
 

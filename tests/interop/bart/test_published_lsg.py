@@ -10,17 +10,8 @@ from pyramidion_fairseq.interop.bart.convert import convert, make_dictionary
 from pyramidion_fairseq.interop.bart.options import from_config
 from pyramidion_fairseq.interop.bart.sources import Source
 from pyramidion_fairseq.models import PyramidionModel
-from tests.conftest import DATA
-from tests.interop.bart.published_lsg import (
-    CASES,
-    LENGTHS,
-    PROBES,
-    ROTATIONS,
-    SHAPE,
-    documents,
-    state_of_bart,
-    symbols,
-)
+from tests.helpers.paths import DATA
+from tests.helpers.published_lsg import CASES, LENGTHS, PROBES, ROTATIONS, SHAPE, documents, state_of_bart, symbols
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,12 @@ import torch
 from fairseq.models.bart import BARTModel
 from fairseq.models.bart.model import bart_base_architecture, bart_large_architecture
 
-from pyramidion_fairseq.interop.bart import vocabulary
-from pyramidion_fairseq.interop.bart.convert import convert, make_dictionary
+from pyramidion_fairseq.interop.bart.convert import convert
 from pyramidion_fairseq.interop.bart.names import from_hugging_face
 from pyramidion_fairseq.interop.bart.options import from_config, from_fairseq
 from pyramidion_fairseq.interop.bart.sources import Source
 from pyramidion_fairseq.models import PyramidionModel
-from tests.interop.bart.conftest import compare, documents, spread_values
+from tests.helpers.bart import compare, documents, spread_values, symbols_of, task_of
 
 #: Name -> (layers of a side, width, heads, symbols, parameters); the first is base without most of its layers.
 SHAPES = {
@@ -26,15 +25,6 @@ SHAPES = {
     "large": (12, 1024, 16, 50265, 406_291_456),
 }
 NAMES = ["base, 1+1 layers", *(pytest.param(name, marks=pytest.mark.soak) for name in ("base", "large"))]
-
-
-def symbols_of(words):
-    return [*vocabulary.SPECIALS, *map(str, range(words - 5)), "<mask>"]
-
-
-def task_of(words):
-    dictionary = make_dictionary(symbols_of(words))
-    return Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
 
 
 def converted(options, state, words):

@@ -18,10 +18,10 @@ from pyramidion_fairseq.interop.bart.convert import make_dictionary
 from pyramidion_fairseq.interop.huggingface.bundle import bundle
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
-from tests.conftest import ROOT
-from tests.interop.bart.conftest import MERGES, compare, documents, load, randomise, write_bpe
-from tests.models.test_every_architecture import run
-from tests.tasks.test_task import write_split
+from tests.helpers.architectures import run
+from tests.helpers.bart import MERGES, compare, documents, load, randomise, write_bpe
+from tests.helpers.corpora import write_split
+from tests.helpers.paths import ROOT
 
 SPARSE = ["--max-source-positions", 256, "--block-size", 16, "--local-heads", 2, "--local-window", 8]
 SPARSE += ["--lsg-block-size", 16, "--lsg-sparse-block-size", 16, "--lsh-bucket-size", 8]

@@ -20,7 +20,7 @@ from fairseq.logging import metrics
 
 from pyramidion_fairseq import errors
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # as of fairseq's commands
 
 

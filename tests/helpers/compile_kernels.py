@@ -1,6 +1,6 @@
 """Compiles what the operator launches on a GPU, without one.
 
-python -m tests.functional.topk.compile_kernels ARCHITECTURE
+python -m tests.helpers.compile_kernels ARCHITECTURE
 
 Prints a line for each kernel: its name and how many bytes of registers a thread spills. The interpreter, which runs
 the kernels where there is no GPU, takes Python that Triton's compiler does not.

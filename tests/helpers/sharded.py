@@ -1,6 +1,6 @@
 """fairscale's FullyShardedDataParallel on CPUs: what it does is all there, but its order on a GPU's streams.
 
-python -m tests.sharded fairseq-train's options
+python -m tests.helpers.sharded fairseq-train's options
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def train() -> None:
     """``fairseq-train`` with the options of this process, which becomes a new one that sees fairscale."""
     path = os.pathsep.join([str(FAIRSCALE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    os.execve(sys.executable, [sys.executable, "-m", "tests.sharded", *sys.argv[1:]], environment)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-m", "tests.helpers.sharded", *sys.argv[1:]], environment)  # noqa: S606
 
 
 def take_cpus() -> None:
@@ -76,7 +76,7 @@ def _reduce_scatter() -> Callable:
 if __name__ == "__main__":
     from fairseq_cli.train import cli_main
 
-    from tests.forked import LOG_FORMAT
+    from tests.helpers.forked import LOG_FORMAT
 
     logging.basicConfig(format=LOG_FORMAT, level=logging.INFO, stream=sys.stdout, force=True)
     take_cpus()

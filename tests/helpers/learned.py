@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional
 
-from tests.conftest import make_dictionary
-from tests.summaries import write_checkpoint
+from tests.helpers.models import make_dictionary
+from tests.helpers.summaries import write_checkpoint
 
 #: Words of a document, of its summary; of these 64 words the first half is content, the other filler.
 LENGTH, MARKED, WORDS = 64, 4, 64

@@ -10,7 +10,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
 import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
-from tests.conftest import TINY
+from tests.helpers.models import TINY
 
 SENTENCES = [
     "pooling keeps the best vectors of a long document .",

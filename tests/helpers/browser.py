@@ -6,7 +6,7 @@ import pytest
 
 from pyramidion_fairseq.apps.explain.page import render_many
 from scripts.screenshot import find_chromium
-from tests import needs
+from tests.helpers import needs
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,129 @@
+"""Small BARTs with random weights, and how ours compare with them."""
+
+import json
+import random
+from argparse import Namespace
+
+import pytest
+import torch
+from fairseq.models.bart import BARTModel
+from fairseq.models.bart.model import bart_base_architecture
+
+from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop.bart.convert import FRESH, make_dictionary
+from pyramidion_fairseq.models import PyramidionModel
+
+MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "o r", "Ġw or"]
+#: Width 32, 3+2 layers, 64 positions.
+SHAPE = {"d_model": 32, "encoder_layers": 3, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+SHAPE.update(encoder_attention_heads=4, decoder_attention_heads=4, max_position_embeddings=64)
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """Token -> row of a small byte-level vocabulary; in no order, as in BART."""
+    tokens = list(vocabulary.numbers_of(MERGES))
+    random.Random(0).shuffle(tokens)
+    return {token: row for row, token in enumerate([*vocabulary.SPECIALS, *tokens, "madeupword0000", "<mask>"])}
+
+
+@pytest.fixture(scope="session")
+def symbols(rows):
+    """The same as fairseq's symbols."""
+    bpe = vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES)
+    return vocabulary.symbols_from_rows(rows, len(rows), bpe)
+
+
+def write_bpe(folder, rows):
+    (folder / "vocab.json").write_text(json.dumps(rows), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *MERGES, ""]), encoding="utf-8")
+
+
+def randomise(model, seed=0):
+    """Values far from the initial ones, biases and norms included: no tensor can be forgotten unseen."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.3 * noise if "norm" in name and name.endswith("weight") else 0.3 * noise)
+    return model.eval()
+
+
+def spread_values(model, seed=0):
+    """Random values for large models: matrices that keep the size of what they multiply, biases and norms that act."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 2:
+                parameter.copy_(noise * parameter.size(1) ** -0.5)
+            else:
+                parameter.copy_(0.1 * noise + (name.endswith("norm.weight") or name.endswith("embedding.weight")))
+    return model.eval()
+
+
+def write_stock(folder, symbols, **more):
+    """(model.pt with dict.txt and BPE beside it, fairseq's own BART); the file has more tensors, if any are given."""
+    args = Namespace(
+        arch="bart_base", task="denoising", share_all_embeddings=True, layernorm_embedding=True, encoder_embed_dim=32
+    )
+    args = Namespace(**vars(args), encoder_ffn_embed_dim=64, encoder_layers=3, decoder_layers=2)
+    args.encoder_attention_heads = args.decoder_attention_heads = 4
+    args.max_source_positions = args.max_target_positions = 64
+    bart_base_architecture(args)
+    args.tokens_per_sample = 64
+    dictionary = make_dictionary(symbols)
+    model = BARTModel.build_model(args, Namespace(source_dictionary=dictionary, target_dictionary=dictionary))
+    randomise(model)
+    written = [symbol for symbol in symbols if symbol != "<mask>"]  # fairseq's task adds it
+    vocabulary.write_dictionary(written, folder / "dict.txt")
+    vocabulary.write_bpe(vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES), folder)
+    torch.save({"args": args, "model": {**model.state_dict(), **more}, **FRESH}, folder / "model.pt")
+    return folder / "model.pt", model
+
+
+@pytest.fixture(scope="session")
+def stock(symbols, tmp_path_factory):
+    """(model.pt with dict.txt and BPE beside it, fairseq's own BART)."""
+    return write_stock(tmp_path_factory.mktemp("fairseq"), symbols)
+
+
+def load(folder):
+    """Our model of a converted folder, strictly, in evaluation mode."""
+    checkpoint = torch.load(folder / "model.pt")
+    dictionary = make_dictionary(vocabulary.read_dictionary(folder / "dict.txt"))
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task)
+    torch.nn.Module.load_state_dict(model, checkpoint["model"], strict=True)
+    return model.eval()
+
+
+def documents(lengths, words, seed=0):
+    """(B, T) right-padded ids: <s>, anything, </s>."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = torch.full((len(lengths), max(lengths)), 1)
+    for row, length in zip(batch, lengths):
+        row[:length] = torch.randint(4, words, (length,), generator=generator)
+        row[0], row[length - 1] = 0, 2
+    return batch
+
+
+@torch.no_grad()
+def compare(model, theirs, tokens, summaries):
+    """(largest difference of encoder states, of logits) between our model and transformers'."""
+    out = theirs(input_ids=tokens, attention_mask=tokens.ne(1).long(), decoder_input_ids=summaries)
+    encoded = model.encoder(tokens, None)
+    states, visible = encoded["encoder_out"][0].transpose(0, 1), ~encoded["encoder_padding_mask"][0]
+    logits = model(tokens, None, summaries)[0]
+    written = summaries.ne(1)  # fairseq's positions leave padding out, transformers' do not
+    difference = (states - out.encoder_last_hidden_state).abs().amax(dim=-1)
+    return difference[visible].max().item(), (logits - out.logits)[written].abs().max().item()
+
+
+def symbols_of(words):
+    return [*vocabulary.SPECIALS, *map(str, range(words - 5)), "<mask>"]
+
+
+def task_of(words):
+    dictionary = make_dictionary(symbols_of(words))
+    return Namespace(source_dictionary=dictionary, target_dictionary=dictionary)

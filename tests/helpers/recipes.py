@@ -1,0 +1,24 @@
+"""The recipes of examples/, read without running them."""
+
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from recipes import command, paper
+
+from pyramidion_fairseq.models.architectures import PUBLISHED
+
+#: Hydra counts the GPUs that are there; the task's lengths come from the model in both.
+ELSEWHERE = {("bmuf", "distributed_world_size"), ("distributed_training", "distributed_world_size")}
+ELSEWHERE |= {("task", "max_source_positions"), ("task", "max_target_positions")}
+ARCHS = list(dict.fromkeys(PUBLISHED.values()))
+
+
+def parsed(words):
+    """What fairseq-train makes of a command line."""
+    args = options.parse_args_and_arch(options.get_training_parser(), [str(word) for word in words])
+    return convert_namespace_to_omegaconf(args)
+
+
+def training(arch, **settings):
+    """The command line that trains a row, without its first word."""
+    (line,) = command.train(paper.Recipe(arch, "arxiv"), command.Settings(**settings), [])
+    return line[line.index("fairseq-train") + 1 :]

@@ -1,0 +1,18 @@
+"""Refused checkpoints."""
+
+import time
+
+import pytest
+
+from pyramidion_fairseq import checkpoints
+
+
+def refused(path, seconds=5.0):
+    """The line of the refusal, which takes no time."""
+    begun = time.monotonic()
+    with pytest.raises((checkpoints.UnsafeCheckpointError, checkpoints.DamagedCheckpointError)) as error:
+        checkpoints.load_checkpoint(path)
+    assert time.monotonic() - begun < seconds
+    line = str(error.value)
+    assert "\n" not in line and str(path) in line and len(line) < 800
+    return line
