@@ -57,11 +57,11 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         """Symbol -> id."""
         return {**self._ids, **self.added_tokens_encoder}
 
-    def __call__(self, text=None, text_pair=None, *args: Any, **kwargs: Any):
+    def __call__(self, text: Any = None, text_pair: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As of transformers; ``truncation`` is True unless it is given."""
         return super().__call__(text, text_pair, *args, **{"truncation": True, **kwargs})
 
-    def encode(self, text, text_pair=None, *args: Any, **kwargs: Any) -> list[int]:
+    def encode(self, text: Any, text_pair: Any = None, *args: Any, **kwargs: Any) -> list[int]:
         """As of transformers; ``truncation`` is True unless it is given."""
         return super().encode(text, text_pair, *args, **{"truncation": True, **kwargs})
 
@@ -69,7 +69,9 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         """Return the pieces of a text, cleaned first as the texts of training were."""
         return self._processor.encode(one_line(tidy(text)), out_type=str)
 
-    def build_inputs_with_special_tokens(self, token_ids_0: list[int], token_ids_1: list[int] | None = None):
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
+    ) -> list[int]:
         """Return the ids with ``</s>`` after them, and ``<s>`` before them where the model wants it."""
         first = [self.bos_token_id] if self.prepend_bos else []
         return [*first, *token_ids_0, *(token_ids_1 or ()), self.eos_token_id]
@@ -82,11 +84,13 @@ class PyramidionTokenizer(PreTrainedTokenizer):
             return super().get_special_tokens_mask(token_ids_0, token_ids_1, already_has_special_tokens=True)
         return [1] * self.prepend_bos + [0] * (len(token_ids_0) + len(token_ids_1 or ())) + [1]
 
-    def create_token_type_ids_from_sequences(self, token_ids_0: list[int], token_ids_1: list[int] | None = None):
+    def create_token_type_ids_from_sequences(
+        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
+    ) -> list[int]:
         """Return zeros: the model has no types."""
         return [0] * len(self.build_inputs_with_special_tokens(token_ids_0, token_ids_1))
 
-    def truncate_sequences(self, ids: list[int], *args: Any, **kwargs: Any):
+    def truncate_sequences(self, ids: list[int], *args: Any, **kwargs: Any) -> Any:
         """As of transformers; warns the first time that a text is longer than the model reads."""
         length = len(ids) + self.num_special_tokens_to_add()
         if length > self.model_max_length and not self._cut_before:

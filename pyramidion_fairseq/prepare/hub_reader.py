@@ -17,7 +17,9 @@ SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("validation", 
 class HubSplit:
     """One split of a data set; the line number of a record is its row, from 1."""
 
-    def __init__(self, name: str, config: Optional[str], split: str, rows: Any, fields, signature: List[object]):
+    def __init__(
+        self, name: str, config: Optional[str], split: str, rows: Any, fields: Any, signature: List[object]
+    ) -> None:
         self.label = f"{name}[{split}]"
         self.rows = rows
         self.fields = fields

@@ -70,7 +70,7 @@ def table(report: Dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(lengths: Dict[str, Any], limits: Dict[str, int], path: str) -> bool:
+def plot(lengths: Dict[str, Any], limits: Dict[str, int], path: str) -> bool:
     """Histograms of the lengths per split and side as PNG; False where matplotlib is not installed."""
     try:
         import matplotlib
@@ -106,6 +106,6 @@ def report_stage(
         stream.write("\n")
     with open(os.path.join(folder, "report.txt"), "w", encoding="utf-8") as stream:
         stream.write(text)
-    if not draw(lengths, limits, os.path.join(folder, "report.png")):
+    if not plot(lengths, limits, os.path.join(folder, "report.png")):
         logger.warning("no report.png: matplotlib is not installed")
     return {"table": text}

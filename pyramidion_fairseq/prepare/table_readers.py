@@ -1,7 +1,7 @@
 """Corpora in tables: csv files, parquet files and data sets of the ``datasets`` library."""
 
 import os
-from typing import Iterator, List, Optional, Union
+from typing import Any, Iterator, List, Optional, Union
 
 from . import streams
 from .csv_records import CsvRecords
@@ -59,7 +59,7 @@ class Parquet:
         self.label = self.path = path
         self.fields = choose_fields(self._open().schema_arrow.names, document, summary, path)
 
-    def _open(self):  # noqa: ANN202 - pyarrow is optional, so its type cannot be named here
+    def _open(self) -> Any:  # pyarrow is optional, so its type cannot be named here
         try:
             import pyarrow.parquet
         except ImportError:

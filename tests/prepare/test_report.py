@@ -4,7 +4,7 @@ import random
 import pytest
 
 from pyramidion_fairseq.prepare.length_statistics import percentile, summarise
-from pyramidion_fairseq.prepare.report_stage import build_report, draw, report_stage, table
+from pyramidion_fairseq.prepare.report_stage import build_report, plot, report_stage, table
 
 
 def test_summary_by_hand():
@@ -62,7 +62,7 @@ def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert draw(LENGTHS, LIMITS, str(tmp_path / "x.png")) is False
+    assert plot(LENGTHS, LIMITS, str(tmp_path / "x.png")) is False
     assert not list(tmp_path.iterdir())
 
 

@@ -46,7 +46,15 @@ def successive_halving_topk(
     return Pooled(torch.stack(out), torch.stack(out_scores), None if padding_mask is None else mask, slots, weights)
 
 
-def _tournament(embeddings, scores, tokens, k, base, sort, preserve_order):
+def _tournament(
+    embeddings: Tensor,
+    scores: Tensor,
+    tokens: list[int],
+    k: int,
+    base: float | None,
+    sort: bool,
+    preserve_order: bool,
+) -> list[tuple]:
     """One document: [(vector, score, [(token, weight)])] of its at most k slots."""
     one = scores.new_ones(())
     candidates = [(embeddings[i], scores[i], [(i, one)]) for i in tokens]
@@ -68,7 +76,7 @@ def _tournament(embeddings, scores, tokens, k, base, sort, preserve_order):
     return candidates
 
 
-def _combine(left, right, base):
+def _combine(left: tuple, right: tuple, base: float | None) -> tuple:
     w_left, w_right = peaked_softmax(left[1], right[1], base)
     return (
         w_left * left[0] + w_right * right[0],

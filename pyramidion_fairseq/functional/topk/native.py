@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +15,8 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 
-def _compiled():
-    """The extension module; None where there is none, or it was compiled for another torch.
+def _compiled() -> Any:
+    """Return the extension module; None where there is none, or it was compiled for another torch.
 
     By name, as in ``partition``: a model exported to transformers has none.
     """
@@ -39,8 +40,8 @@ def _compiled():
 _FUNCTIONS = _compiled()
 
 
-def functions():
-    """The compiled functions; None where there are none."""
+def functions() -> Any:
+    """Return the compiled functions; None where there are none."""
     return _FUNCTIONS
 
 

@@ -8,6 +8,7 @@ and where nothing is compiled, they are operations of torch.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,9 @@ def partition_sum(
     mutates_args=(),
     schema="(Tensor embeddings, Tensor weights, Tensor slots, Tensor members, Tensor? filled) -> Tensor",
 )
-def _partition_sum(embeddings, weights, slots, members, filled):
+def _partition_sum(
+    embeddings: Tensor, weights: Tensor, slots: Tensor, members: Tensor, filled: Tensor | None
+) -> Tensor:
     if _on_gpu(embeddings, weights):
         return _kernels().partition_sum(embeddings, weights, members, filled)
     if _is_compiled(embeddings, weights):
@@ -63,7 +66,7 @@ def _partition_sum(embeddings, weights, slots, members, filled):
 
 
 @_partition_sum.register_fake
-def _(embeddings, weights, slots, members, filled):
+def _(embeddings: Tensor, weights: Tensor, slots: Tensor, members: Tensor, filled: Tensor | None) -> Tensor:
     return embeddings.new_empty(members.size(0), members.size(1), embeddings.size(2))
 
 
@@ -73,7 +76,9 @@ def _(embeddings, weights, slots, members, filled):
     schema="(Tensor grad, Tensor embeddings, Tensor weights, Tensor slots, bool d_embeddings, bool d_weights)"
     " -> (Tensor, Tensor)",
 )
-def _partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights):
+def _partition_sum_backward(
+    grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor, d_embeddings: bool, d_weights: bool
+) -> tuple[Tensor, Tensor]:
     if _on_gpu(embeddings, weights):
         return _kernels().partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights)
     if _is_compiled(embeddings, weights):
@@ -84,18 +89,20 @@ def _partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_we
 
 
 @_partition_sum_backward.register_fake
-def _(grad, embeddings, weights, slots, d_embeddings, d_weights):
+def _(
+    grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor, d_embeddings: bool, d_weights: bool
+) -> tuple[Tensor, Tensor]:
     return (
         embeddings.new_empty(embeddings.shape if d_embeddings else 0),
         weights.new_empty(weights.shape if d_weights else 0),
     )
 
 
-def _save(ctx, inputs, output) -> None:
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:3])
 
 
-def _differentiate(ctx, grad):
+def _differentiate(ctx: Any, grad: Tensor) -> tuple:
     wanted = ctx.needs_input_grad[:2]
     found = _partition_sum_backward(grad, *ctx.saved_tensors, *wanted)
     return (*(g if want else None for g, want in zip(found, wanted)), None, None, None)

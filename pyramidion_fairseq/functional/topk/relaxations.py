@@ -165,6 +165,8 @@ def sinkhorn_topk(
     return combine(embeddings, scores, rows, order_by_score(scores, valid)[:, :k], short, padding_mask)
 
 
-def _sinkhorn_iteration(log_kernel: Tensor, column: Tensor, log_rows: Tensor, log_columns: Tensor):
+def _sinkhorn_iteration(
+    log_kernel: Tensor, column: Tensor, log_rows: Tensor, log_columns: Tensor
+) -> tuple[Tensor, Tensor]:
     row = log_rows - (log_kernel + column.unsqueeze(1)).logsumexp(dim=2)
     return row, log_columns - (log_kernel + row.unsqueeze(2)).logsumexp(dim=1)

@@ -44,10 +44,9 @@ def _gradient_kernel(
     # Leaves: the members' scores and the gradients of their weights.
     for start in range(0, SLOTS * group, NODES):
         slot, place, inside = _nodes(slots, start, group, count, SLOTS, NODES)
-        token, taken = _tokens(members, filled, slot, place, inside, length, k, group, HAS_FILLED)
         node = slot * 2 * group + group + place
-        tl.store(score_of + node, tl.load(scores + token, mask=taken, other=-float("inf")), mask=inside)
-        tl.store(d_share_of + node, tl.load(d_weights + token, mask=taken, other=0.0), mask=inside)
+        token, taken = _tokens(members, filled, slot, place, inside, length, k, group, HAS_FILLED)
+        _store_leaves(score_of, d_share_of, scores, d_weights, node, token, inside, taken)
     tl.debug_barrier()
     # From the leaves to the slot.
     for round in tl.static_range(1, ROUNDS + 1):
@@ -55,11 +54,7 @@ def _gradient_kernel(
         for start in range(0, SLOTS * nodes, NODES):
             slot, place, inside = _nodes(slots, start, nodes, count, SLOTS, NODES)
             node = slot * 2 * group + nodes + place
-            left, right = _load_children(score_of, node, nodes, inside)
-            d_left, d_right = _load_children(d_share_of, node, nodes, inside)
-            weight, score, _, _ = merge_pair(left, right, log_base, highest, PEAKED)
-            tl.store(score_of + node, score, mask=inside)
-            tl.store(d_share_of + node, d_right + weight * (d_left - d_right), mask=inside)
+            _merge_children(score_of, d_share_of, node, nodes, inside, log_base, highest, PEAKED)
             if round == ROUNDS:
                 tl.store(share_of + node, 1.0, mask=inside)
                 tl.store(d_of + node, tl.load(d_slot_scores + slot, mask=inside, other=0.0), mask=inside)
@@ -75,8 +70,26 @@ def _gradient_kernel(
     for start in range(0, SLOTS * group, NODES):
         slot, place, inside = _nodes(slots, start, group, count, SLOTS, NODES)
         token, taken = _tokens(members, filled, slot, place, inside, length, k, group, HAS_FILLED)
-        d = tl.load(d_of + slot * 2 * group + group + place, mask=inside, other=0.0)
-        tl.store(d_scores + token, d, mask=taken)
+        tl.store(
+            d_scores + token, tl.load(d_of + slot * 2 * group + group + place, mask=inside, other=0.0), mask=taken
+        )
+
+
+@triton.jit
+def _store_leaves(score_of, d_share_of, scores, d_weights, node, token, inside, taken):
+    """Store the scores of some members and the gradients of their weights."""
+    tl.store(score_of + node, tl.load(scores + token, mask=taken, other=-float("inf")), mask=inside)
+    tl.store(d_share_of + node, tl.load(d_weights + token, mask=taken, other=0.0), mask=inside)
+
+
+@triton.jit
+def _merge_children(score_of, d_share_of, node, nodes, inside, log_base, highest, PEAKED: tl.constexpr):
+    """Store the scores of some nodes, merged from two, and the gradients of their shares."""
+    left, right = _load_children(score_of, node, nodes, inside)
+    d_left, d_right = _load_children(d_share_of, node, nodes, inside)
+    weight, score, _, _ = merge_pair(left, right, log_base, highest, PEAKED)
+    tl.store(score_of + node, score, mask=inside)
+    tl.store(d_share_of + node, d_right + weight * (d_left - d_right), mask=inside)
 
 
 @triton.jit

@@ -31,6 +31,13 @@ def merge_pair(left, right, log_base, highest, PEAKED: tl.constexpr):
     return weight, tl.where(alone, left, mixed), strong, weak
 
 
+@triton.jit
+def load_pair(ordered, size, i, inside):
+    """Load the scores of the candidates number i and ``size - 1 - i`` of a round."""
+    left = tl.load(ordered + i, mask=inside, other=0.0)
+    return left, tl.load(ordered + size - 1 - i, mask=inside, other=0.0)
+
+
 def softmax_constants(base: float) -> tuple[float, float]:
     """Return log(base), and the score above which base**score would overflow."""
     if base == 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from .partition import partition_sum
 from .successive_halving import Pooled, check_arguments, check_count, keep_all
 
 
-def window_size(count, k: int, window: int):
+def window_size(count: Any, k: int, window: int) -> Any:
     """Tokens per window of documents with ``count`` (int or integer tensor) tokens; see :func:`mean_windows`."""
     needed = -(-count // k)
     if isinstance(count, Tensor):

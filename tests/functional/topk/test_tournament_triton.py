@@ -20,6 +20,7 @@ from tests.helpers.tournament_cases import assert_same, hold
 
 triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
 kernels = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_triton")
+ranks = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_triton_ranks")
 gradient = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_triton_gradient")
 
 GPU = torch.cuda.is_available()
@@ -37,7 +38,7 @@ def taken(monkeypatch):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Rounds of few candidates are sorted in several chunks, too."""
-    monkeypatch.setattr(kernels, "_chunk", lambda size: min(8, triton.next_power_of_2(size)))
+    monkeypatch.setattr(ranks, "_chunk", lambda size: min(8, triton.next_power_of_2(size)))
 
 
 def both(scores, mask, k, base, preserve_order):
