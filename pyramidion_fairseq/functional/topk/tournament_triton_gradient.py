@@ -35,9 +35,8 @@ def _gradient_kernel(
 ):
     """Compute the gradients of the scores of some slots, each a tree in memory as a heap is.
 
-    Node x < 2**ROUNDS is merged from nodes x + h and x + 2 * h, where h is how many nodes its level has, and its first
-    one. There are four trees for each slot: of the scores, the gradients of the shares, the shares, and the gradients
-    of the scores.
+    Node x < 2**ROUNDS is merged from nodes x + h and x + 2 * h, where h, how many nodes its level has, is its first
+    one. Each slot has four trees: scores, gradients of the shares, shares, gradients of the scores.
     """
     group: tl.constexpr = 1 << ROUNDS
     slots = tl.program_id(0).to(tl.int64) * SLOTS
@@ -70,9 +69,8 @@ def _gradient_kernel(
     for start in range(0, SLOTS * group, NODES):
         slot, place, inside = _nodes(slots, start, group, count, SLOTS, NODES)
         token, taken = _tokens(members, filled, slot, place, inside, length, k, group, HAS_FILLED)
-        tl.store(
-            d_scores + token, tl.load(d_of + slot * 2 * group + group + place, mask=inside, other=0.0), mask=taken
-        )
+        node = slot * 2 * group + group + place
+        tl.store(d_scores + token, tl.load(d_of + node, mask=inside, other=0.0), mask=taken)
 
 
 @triton.jit
