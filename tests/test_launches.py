@@ -7,6 +7,7 @@ import torch
 
 from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.complexity import build_on_meta
+from pyramidion_fairseq.generation import start
 from pyramidion_fairseq.poolers import POOLERS
 from tests.helpers import counting
 
@@ -45,6 +46,33 @@ def test_documents_of_unequal_lengths_cost_what_equal_ones_cost(monkeypatch, opt
         model = build_on_meta("deeppyramidion", vocabulary=100, **{**SHORT, **options}).to("meta")
         counts.append(sum(counting.of_training(monkeypatch, model, lengths, 20).dispatched.values()))
     assert counts[1] <= 1.05 * counts[0], counts
+
+
+@pytest.mark.parametrize("lengths", [[8192] * 64, unequal(64, 6000, 8192)], ids=["equal", "unequal"])
+def test_a_training_step_starts_at_most_1200_kernels(monkeypatch, lengths):
+    """DeepPyramidion, forward and backward, where dropout and attention are a kernel each."""
+    counting.fuse_as_a_gpu(monkeypatch)
+    model = build_on_meta("deeppyramidion", vocabulary=100)
+    assert sum(counting.of_training(monkeypatch, model, lengths, 256).kernels.values()) <= 1200
+
+
+def test_a_step_of_generation_starts_at_most_115_kernels(monkeypatch):
+    """8 documents of 512 vectors, some of them padding, beam 2."""
+    counting.fuse_as_a_gpu(monkeypatch)
+    decoder = build_on_meta("deeppyramidion", vocabulary=100).eval().decoder
+    states = torch.zeros(512, 8, 768, device="meta")
+    caches = {}
+    with torch.no_grad():
+        state = start(decoder, states, None, 16)
+        state.document_mask = states.new_zeros(8, 1, 1, 512)
+        decoder.set_incremental_state(caches, "decoding", state)
+        document = {"encoder_out": [states], "encoder_padding_mask": [], "pooling_slots": [states]}
+        tokens = torch.zeros(16, 2, dtype=torch.long, device="meta")
+        decoder(tokens[:, :1], document, caches)  # grows the caches
+        with counting.Operations() as operations:
+            decoder(tokens, document, caches)
+    assert sum(operations.kernels.values()) <= 115
+    assert operations.kernels["_scaled_dot_product_efficient_attention"] == 2 * 6
 
 
 def test_more_documents_cost_nothing_more(monkeypatch):

@@ -37,14 +37,19 @@ def fuse_as_a_gpu(monkeypatch: Any) -> None:
         return torch.native_dropout(x, p, True)[0] if training and p else x
 
     def attention(
-        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, **_: Any
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
     ) -> Tensor:
         if attn_mask is not None:
             if attn_mask.dtype == torch.bool:  # torch makes it so, too
-                attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(~attn_mask, -torch.inf)
+                attn_mask = torch.where(attn_mask, 0.0, -torch.inf)
             attn_mask = attn_mask.expand(*query.shape[:3], key.size(2))
         return torch.ops.aten._scaled_dot_product_efficient_attention(
-            query, key, value, attn_mask, query.requires_grad, dropout_p
+            query, key, value, attn_mask, query.requires_grad, dropout_p, is_causal
         )[0]
 
     monkeypatch.setattr(F, "dropout", dropout)

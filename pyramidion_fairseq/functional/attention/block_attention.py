@@ -101,13 +101,14 @@ def attend_in_two_batches(
     # (B, T, H, D) -> (rows, H, D): the tokens of full blocks, then those of the last ones
     rows = [x.flatten(0, 1).index_select(0, index.sources) for x in (query, key, value)]
     full = index.full * size
+    in_full, in_last = zip(*(x.split([full, len(x) - full]) for x in rows))
     parts = []
     if full:
-        blocks = (x[:full].unflatten(0, (index.full, size)).transpose(1, 2) for x in rows)
+        blocks = (x.unflatten(0, (index.full, size)).transpose(1, 2) for x in in_full)
         out = dot_product_attention(*blocks, dropout=dropout)
         parts.append(out.transpose(1, 2).flatten(0, 1))
     if index.key_mask is not None:
-        blocks = (x[full:].unflatten(0, (len(index.key_mask), -1)).transpose(1, 2) for x in rows)
+        blocks = (x.unflatten(0, (len(index.key_mask), -1)).transpose(1, 2) for x in in_last)
         out = dot_product_attention(*blocks, index.key_mask, dropout=dropout)
         parts.append(out.transpose(1, 2).flatten(0, 1))
     out = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -145,17 +146,19 @@ def _block_index(
     if size >= length:  # a block is a document: all of them are one batch
         size = length + 1
     starts = [row * length + block for row, n in enumerate(lengths) for block in range(0, n - n % size, size)]
-    last = [(row * length + n - n % size, row * length + n - 1) for row, n in enumerate(lengths) if n % size]
-    first, end = _on_device([list(x) for x in zip(*last)] or [[], []], device)
+    first = [row * length + n - n % size for row, n in enumerate(lengths) if n % size]
+    end = [row * length + n - 1 for row, n in enumerate(lengths) if n % size]
+    width = max((stop - start + 1 for start, stop in zip(first, end)), default=0)
+    numbers = _on_device([*starts, *first, *end], device)
+    full, first, end = numbers.unsqueeze(1).split([len(starts), len(first), len(end)])
     offsets = torch.arange(size, device=device)
-    sources = (_on_device(starts, device).unsqueeze(1) + offsets).flatten()
-    if not last:
+    sources = (full + offsets).flatten()
+    if not width:
         return _BlockIndex(len(starts), sources, sources, None)
-    width = max(stop - start + 1 for start, stop in last)
-    tokens = first.unsqueeze(1) + offsets[:width]
-    inside = tokens <= end.unsqueeze(1)
-    rests = torch.minimum(tokens, end.unsqueeze(1))
-    targets = tokens.masked_fill(~inside, len(lengths) * length)
+    tokens = first + offsets[:width]
+    inside = tokens <= end
+    rests = torch.minimum(tokens, end)
+    targets = torch.where(inside, tokens, len(lengths) * length)
     return _BlockIndex(
         len(starts),
         torch.cat([sources, rests.flatten()]),
@@ -164,7 +167,7 @@ def _block_index(
     )
 
 
-def _on_device(numbers: list, device: torch.device) -> Tensor:
+def _on_device(numbers: list[int], device: torch.device) -> Tensor:
     """Return whole numbers as an int64 tensor, without waiting for a GPU."""
     if device.type != "cuda":
         return torch.tensor(numbers, dtype=torch.int64, device=device)
