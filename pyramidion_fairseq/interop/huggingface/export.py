@@ -19,14 +19,13 @@ from ..bart import names, vocabulary
 from ..bart.convert import check_tensors, fill_buffers
 from ..bart.sources import import_safetensors
 from ..pieces import find_bpe
+from . import GENERATION
 from .bundle import bundle
 from .card import model_card
 from .tokenizer import write_json, write_tokenizer
 
 logger = logging.getLogger(__name__)
 
-#: Defaults of generation, by fairseq's names: the paper's of Table 3.
-GENERATION: dict[str, Any] = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_b": 966, "no_repeat_ngram_size": 0}
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gelu_fast": "gelu_new", "tanh": "tanh"}
 _CLASSES = {
     "AutoConfig": "configuration_pyramidion.PyramidionBartConfig",
@@ -47,7 +46,7 @@ def export(
     Args:
         checkpoint: of one of our architectures.
         folder: to write; must not exist or be empty.
-        generation: some of :data:`GENERATION`; the rest as generation.json beside the checkpoint says, or by default.
+        generation: some of ``GENERATION``; the rest as generation.json beside the checkpoint says, or by default.
         dictionary: dict.txt; by default dict.txt or dict.source.txt beside the checkpoint, or where it was trained.
         bpe: a sentencepiece model, or a folder with one, or with encoder.json and vocab.bpe; by default one beside the
             checkpoint, or beside the dictionary or its folder.
@@ -169,7 +168,7 @@ def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -
 
 
 def choose_generation(checkpoint: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all of :data:`GENERATION`: what is given, then generation.json beside the checkpoint, then the defaults.
+    """Return all of ``GENERATION``: what is given, then generation.json beside the checkpoint, then the defaults.
 
     Raises:
         PyramidionError: generation.json says something else than options of generation.
