@@ -11,6 +11,7 @@ from pyramidion_fairseq.models.architectures import PUBLISHED
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
+from recipe import beside  # noqa: E402
 from recipes import command, memory, paper  # noqa: E402
 
 TITLES = {
@@ -41,7 +42,7 @@ memory: [examples/README.md](../README.md). From the repository's root, with the
 python preprocess/prepare.py data/{corpus} --input {corpus}-dataset.zip --workers 16
 ```
 
-The last line: `HH:MM:SS done: fairseq-train data/{corpus}/data-bin`, then the table of lengths.
+It ends with the table of lengths, and a command that trains the paper's model.
 
 **2. Training** until the validation loss has not fallen for 7 validations, one every 3 epochs{tuned}
 
@@ -55,12 +56,9 @@ which runs (`DRY_RUN=1` shows it for any row and machine)
 {train}
 ```
 
-{time} Not run here at full size. The last lines of a small run on a CPU (DeepPyramidion, narrower and shorter,
-100 updates: [examples/README.md](../README.md)); yours end alike, with other numbers:
-
-```
-{train_log}
-```
+{time}
+Not run here at full size; how each step ends is in [examples/README.md](../README.md#what-each-step-ends-with), of a
+small run.
 
 **3. Summaries** of the {subset} split, beam {beam}, length penalty 1, 72 to 966 tokens{beams}
 
@@ -68,11 +66,8 @@ which runs (`DRY_RUN=1` shows it for any row and machine)
 bash examples/{where}/generate.sh {row} data/{corpus}
 ```
 
-The log, `checkpoints/{corpus}/{arch}/generate-{subset}.log`, ends with fairseq's own score, which is not the paper's:
-
-```
-{generate_log}
-```
+The log, `checkpoints/{corpus}/{arch}/generate-{subset}.log`, ends with
+`Generate {subset} with beam={beam}: BLEU = ...`: fairseq's own score, which is not the paper's.
 
 **4. ROUGE** with 95% intervals, the paper's row below
 
@@ -80,14 +75,14 @@ The log, `checkpoints/{corpus}/{arch}/generate-{subset}.log`, ends with fairseq'
 bash examples/{where}/evaluate.sh {row} data/{corpus}
 ```
 
+It ends with
+
 ```
-{evaluate_log}
+{published}
 ```
 
 {rows}
 """
-#: Of a small run: see examples/README.md for the commands.
-LOGS = ROOT / "examples" / "recipes" / "small_run"
 
 
 def rows(where: str) -> str:
@@ -136,7 +131,6 @@ def page(where: str) -> str:
     recipe = paper.find(where, row)
     (line,) = command.train(recipe, command.Settings(gpus=8), [])
     line[line.index("--user-dir") + 1] = "pyramidion_fairseq"
-    logs = {f"{path.stem}_log": path.read_text("utf-8").rstrip("\n") for path in LOGS.glob("*.txt")}
     power = any(name.arch in paper.FINE_TUNED for name in recipes(where).values())
     return PAGE.format(
         title=TITLES[where],
@@ -151,7 +145,7 @@ def page(where: str) -> str:
         beam=recipe.generation["beam"],
         beams=" (Table 3's models; the others: beam 8, on the validation split)" if where in paper.CORPORA else "",
         rows=rows(where),
-        **logs,
+        published=beside(recipe),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PyramidionError, reading
+from ..interop.huggingface import GENERATION
 from .common import Parser, one_line_errors
 
 logger = logging.getLogger("pyramidion_fairseq.cli.convert")  # also where it is run as __main__
@@ -23,18 +24,15 @@ if TYPE_CHECKING:  # argparse's own class takes no argument when it runs
 LONG = 8192
 
 
-def build_parser(kind: str | None = None) -> argparse.ArgumentParser:
-    """The command's options; those of a model, which take fairseq and seconds, only of the kind that is asked for."""
-    if kind in ("bart", "huggingface"):
-        from .. import registered  # noqa: F401
+def build_parser(model_options: bool = False) -> argparse.ArgumentParser:
+    """The command's options; those of a model, for ``bart``, take fairseq and seconds, and are there if asked for."""
     parser = Parser(prog=COMMAND, description=__doc__)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     _add_published(kinds)
-    bart, hugging_face = _add_bart(kinds), _add_hugging_face(kinds)
-    if kind == "bart":
+    bart = _add_bart(kinds)
+    if model_options:
         _add_model_options(bart)
-    if kind == "huggingface":
-        _add_generation_options(hugging_face)
+    _add_hugging_face(kinds)
     return parser
 
 
@@ -59,8 +57,8 @@ def _add_bart(kinds: Kinds) -> argparse.ArgumentParser:
         help="a BART of fairseq or Hugging Face, made long, sparse and pooled; also a directory of 'huggingface'",
         description="Make a pretrained BART read long documents: positions are repeated, attention becomes sparse "
         "(--attention), poolings are added (--pool-lengths or --pooling-schedule). Every other option of the model is "
-        "a flag as well. The result is a folder for fairseq with --user-dir pyramidion_fairseq, with dictionary, BPE "
-        "and conversion.json, which says what became of every tensor.",
+        "a flag as well (docs/options.md). The result is a folder for fairseq with --user-dir pyramidion_fairseq, "
+        "with dictionary, BPE and conversion.json, which says what became of every tensor.",
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
@@ -77,12 +75,13 @@ def _add_bart(kinds: Kinds) -> argparse.ArgumentParser:
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     from fairseq.dataclass.utils import gen_parser_from_dataclass
 
+    from .. import registered  # noqa: F401
     from ..config import PyramidionConfig
 
     gen_parser_from_dataclass(parser, PyramidionConfig(), delete_default=True)
 
 
-def _add_hugging_face(kinds: Kinds) -> argparse.ArgumentParser:
+def _add_hugging_face(kinds: Kinds) -> None:
     parser = kinds.add_parser(
         "huggingface",
         help="a checkpoint of ours as a directory that transformers loads",
@@ -96,16 +95,10 @@ def _add_hugging_face(kinds: Kinds) -> argparse.ArgumentParser:
     add("--dictionary", metavar="FILE", type=Path, help=told)
     told = "with a sentencepiece model, or encoder.json and vocab.bpe; or that model's file (default: those folders)"
     add("--bpe", metavar="FOLDER", type=Path, help=told)
-    parser.set_defaults(run=run_hugging_face)
-    return parser
-
-
-def _add_generation_options(parser: argparse.ArgumentParser) -> None:
-    from ..interop.huggingface.export import GENERATION
-
     for name, value in GENERATION.items():
-        told = f"as of fairseq-generate, the default of generate(): as generation.json beside IN.pt says, else {value}"
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), help=told)
+        told = f"as of fairseq-generate (default: as generation.json beside IN.pt says, else {value})"
+        add("--" + name.replace("_", "-"), type=type(value), help=told)
+    parser.set_defaults(run=run_hugging_face)
 
 
 def run_published(args: argparse.Namespace) -> None:
@@ -155,7 +148,7 @@ def run_hugging_face(args: argparse.Namespace) -> None:
     """``pyramidion-convert huggingface``."""
     from .. import pretrained
     from ..inference.loading import find_checkpoint
-    from ..interop.huggingface.export import GENERATION, export
+    from ..interop.huggingface.export import export
 
     given = {name: getattr(args, name) for name in GENERATION if getattr(args, name) is not None}
     checkpoint = Path(find_checkpoint(pretrained.find(args.input)))
@@ -183,7 +176,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; bad input ends it with one line on stderr and exit status 1."""
     with one_line_errors(COMMAND):
         given = sys.argv[1:] if argv is None else argv
-        args = build_parser(given[0] if given else None).parse_args(given)
+        asks_for_help = any(word in ("-h", "--help") for word in given)
+        args = build_parser(given[:1] == ["bart"] and not asks_for_help).parse_args(given)
         from .. import registered  # noqa: F401 -- safe loading is a part of it
 
         args.run(args)

@@ -12,7 +12,7 @@ import glob
 import os
 import re
 import sys
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 import torch
 
@@ -32,12 +32,14 @@ ON_A_CPU = (
 
 def install() -> None:
     """Check the command line, the processes and the training options. Calling it again does nothing."""
-    from fairseq import options, trainer
+    from fairseq import models, options, tasks, trainer
     from fairseq.distributed import utils
 
     if getattr(options.parse_args_and_arch, "tells_mistakes", False):
         return
     options.parse_args_and_arch = _parsing(options.parse_args_and_arch)
+    tasks.setup_task = _before(tasks.setup_task, lambda cfg, *_, **__: check_task_name(cfg))
+    models.build_model = _before(models.build_model, lambda cfg, *_, **__: check_architecture(cfg))
     utils.call_main = _before(utils.call_main, lambda cfg, *_, **__: check_command(cfg))
     trainer.Trainer.__init__ = _before(trainer.Trainer.__init__, lambda _, cfg, *__, **___: check_training(cfg))
 
@@ -70,15 +72,56 @@ def explained(parser: argparse.ArgumentParser, message: str) -> str:
     wrong = re.match(r"argument ([^:]+): invalid choice: '?([^' ]*)'? \(", message)
     action = parser._option_string_actions.get(wrong[1].split("/")[0]) if wrong else None
     if wrong and action is not None and action.choices:
-        meant = difflib.get_close_matches(wrong[2], list(map(str, action.choices)), n=1)
-        hint = f"did you mean {meant[0]}?" if meant else "--help and docs/options.md list the names"
-        return f"{wrong[1]}: there is no {wrong[2]!r}: {hint}"
+        return f"{wrong[1]}: {no_such_name(wrong[2], action.choices)}"
     if message.startswith("unrecognized arguments: "):
         flags = [word.partition("=")[0] for word in message.split()[2:] if word.startswith("--")]
         near = {flag: difflib.get_close_matches(flag, parser._option_string_actions, n=1) for flag in flags}
         meant = [f"{flag}: did you mean {found[0]}?" for flag, found in near.items() if found]
         message = "; ".join([message, *meant])
     return " ".join(message.split())
+
+
+def no_such_name(name: str, known: Iterable[Any]) -> str:
+    """Return the line that there is no such name, and which one may be meant."""
+    meant = difflib.get_close_matches(name, list(map(str, known)), n=1)
+    hint = f"did you mean {meant[0]}?" if meant else "--help and docs/options.md list the names"
+    return f"there is no {name!r}: {hint}"
+
+
+def check_task_name(cfg: Any) -> None:
+    """Refuse a task that is not there; of the command line, argparse has looked at it, of Hydra nobody.
+
+    Args:
+        cfg: the task's options.
+
+    Raises:
+        PyramidionError: says which one may be meant.
+    """
+    from fairseq.tasks import TASK_REGISTRY
+
+    name = getattr(cfg, "task", None)
+    name = name if isinstance(name, str) else getattr(cfg, "_name", None)
+    if not name:
+        raise PyramidionError("no task is given: with Hydra +task._name=long_document_summarization")
+    if name not in TASK_REGISTRY:
+        raise PyramidionError(f"task: {no_such_name(name, TASK_REGISTRY)}")
+
+
+def check_architecture(cfg: Any) -> None:
+    """Refuse an architecture that is not there, as :func:`check_task_name` does a task.
+
+    Args:
+        cfg: the model's options.
+
+    Raises:
+        PyramidionError: says which one may be meant.
+    """
+    from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY
+
+    known = {**ARCH_MODEL_REGISTRY, **MODEL_DATACLASS_REGISTRY}
+    name = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
+    if name and name not in known:
+        raise PyramidionError(f"architecture: {no_such_name(name, known)}")
 
 
 def check_command(cfg: Any) -> None:

@@ -1,22 +1,20 @@
 """ROUGE with confidence intervals, and what surrounds it, without fairseq; ``fairseq_scorer.py`` registers
 ``--scoring rouge``."""
 
+from importlib import import_module
 from typing import Any
 
-from .lead import lead_baseline
-from .measures import MEASURES, MeasureScores, compare_measures, measure_scores
-from .rouge import (
-    BACKENDS,
-    METRICS,
-    STATISTICS,
-    RougeScores,
-    RougeSettings,
-    compare,
-    document_scores,
-    rouge_scores,
-    summarize,
-)
-from .sentences import split_sentences
+#: {module: what is imported of it when it is asked for}: most need numpy, which ``pyramidion-summaries`` does not.
+_PLACES = {
+    "fairseq_scorer": ("RougeScorer",),
+    "lead": ("lead_baseline",),
+    "measures": ("MEASURES", "MeasureScores", "compare_measures", "measure_scores"),
+    "rouge": (
+        *("BACKENDS", "METRICS", "STATISTICS", "RougeScores", "RougeSettings"),
+        *("compare", "document_scores", "rouge_scores", "summarize"),
+    ),
+    "sentences": ("split_sentences",),
+}
 
 __all__ = [
     "BACKENDS",
@@ -39,9 +37,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return ``RougeScorer``, which needs fairseq, when it is asked for."""
-    if name != "RougeScorer":
+    """Return a public name, imported when it is asked for."""
+    module = next((module for module, names in _PLACES.items() if name in names), None)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .fairseq_scorer import RougeScorer
-
-    return RougeScorer
+    return getattr(import_module(f".{module}", __name__), name)

@@ -104,15 +104,32 @@ def test_torchrun_would_train_a_model_in_each_process(data, tmp_path):
     check_line(done, 1, "torchrun has started 2 processes, and each would train a model of its own in")
 
 
-def test_hydra_without_a_learning_rate(command, data, tmp_path):
-    done = command(
-        "hydra-train", f"common.user_dir={ROOT}/pyramidion_fairseq", "+model._name=deeppyramidion",
-        "+task._name=long_document_summarization", f"+task.data={data}/data-bin", "common.cpu=true",
-        *(f"+model.{name}=8" for name in ("encoder_embed_dim", "decoder_embed_dim")), "dataset.batch_size=6",
-        "criterion=cross_entropy", "optimizer=adam", "lr_scheduler=fixed", "dataset.num_workers=0",
-        f"hydra.run.dir={tmp_path}", f"checkpoint.save_dir={tmp_path}", "optimization.max_update=1", check=False,
-    )  # fmt: skip
-    check_line(done, 1, "optimization.lr=[5e-4]")
+HYDRA = {
+    "no learning rate": ({"optimization.lr": None}, "optimization.lr=[5e-4]"),
+    "a misspelt architecture": (
+        {"+model._name": "deeppyramidon"}, "architecture: there is no 'deeppyramidon': did you mean deeppyramidion?",
+    ),
+    "a misspelt task": (
+        {"+task._name": "long_document_summarisation"},
+        "task: there is no 'long_document_summarisation': did you mean long_document_summarization?",
+    ),
+    "no task": ({"+task._name": None}, "no task is given: with Hydra +task._name=long_document_summarization"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HYDRA)
+def test_hydra_ends_with_one_line(command, data, tmp_path, name):
+    changes, message = HYDRA[name]
+    words = {
+        "common.user_dir": f"{ROOT}/pyramidion_fairseq", "+model._name": "deeppyramidion", "common.cpu": "true",
+        "+task._name": "long_document_summarization", "+task.data": f"{data}/data-bin", "criterion": "cross_entropy",
+        "+model.encoder_embed_dim": 8, "+model.decoder_embed_dim": 8, "dataset.batch_size": 6, "optimizer": "adam",
+        "lr_scheduler": "fixed", "dataset.num_workers": 0, "optimization.lr": "[5e-4]", "optimization.max_update": 1,
+        "hydra.run.dir": tmp_path, "checkpoint.save_dir": tmp_path, **changes,
+    }  # fmt: skip
+    given = (f"{option}={value}" for option, value in words.items() if value is not None)
+    done = command("hydra-train", *given, check=False)
+    check_line(done, 1, message)
 
 
 def test_another_optimizer_may_have_the_stock_learning_rate(command, data, tmp_path):

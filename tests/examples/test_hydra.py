@@ -37,6 +37,22 @@ def test_what_is_written_by_a_script_is_fresh(program, script):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "where, subset, beam, row",
+    [
+        ("table2", "valid", 8, "Table 2, row 8, validation split: ROUGE-1 42.7"),
+        ("table3", "test", 2, "Table 3, row DeepPyramidion/arXiv, test split: ROUGE-1 47.15"),
+        ("pubmed", "test", 2, "Table 3, row DeepPyramidion/PubMed, test split: ROUGE-1 47.81"),
+    ],
+)
+def test_a_page_tells_how_its_own_steps_end(where, subset, beam, row):
+    """And has no log of another run: that is in examples/README.md, once."""
+    text = (EXAMPLES / where / "README.md").read_text("utf-8")
+    assert f"Summaries** of the {subset} split, beam {beam}," in text
+    assert f"`Generate {subset} with beam={beam}: BLEU = ...`" in text and f"The paper, {row}" in text
+    assert "| INFO |" not in text and (EXAMPLES / "README.md").read_text("utf-8").count("| INFO | train |") == 1
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_yaml_and_command_line_agree_field_by_field(arch):
     ours = composed(arch, "task.data=data/arxiv/data-bin")

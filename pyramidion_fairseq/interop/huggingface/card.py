@@ -52,7 +52,7 @@ def model_card(options: Mapping[str, Any], generation: Mapping[str, Any], parame
 
     Args:
         options: every field of PyramidionConfig.
-        generation: see ``export.GENERATION``.
+        generation: all of ``GENERATION``.
         parameters: how many there are.
         tokenizer: "sentencepiece", "BPE" or "none".
     """

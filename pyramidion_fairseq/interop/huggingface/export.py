@@ -13,24 +13,20 @@ from ... import pretrained, vocabularies
 from ...checkpoints import load_checkpoint
 from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError, reading
-from ...generation import PAPER_GENERATION, check_lengths
+from ...generation import check_lengths
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, config_of
 from ..bart import names, vocabulary
 from ..bart.convert import check_tensors, fill_buffers
 from ..bart.sources import import_safetensors
 from ..pieces import find_bpe
+from . import GENERATION
 from .bundle import bundle
 from .card import model_card
 from .tokenizer import write_json, write_tokenizer
 
 logger = logging.getLogger(__name__)
 
-#: Defaults of generation, by fairseq's names: the paper's of Table 3.
-GENERATION: dict[str, Any] = {
-    **{name: PAPER_GENERATION[name] for name in ("beam", "lenpen", "min_len", "max_len_b")},
-    "no_repeat_ngram_size": 0,
-}
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gelu_fast": "gelu_new", "tanh": "tanh"}
 _CLASSES = {
     "AutoConfig": "configuration_pyramidion.PyramidionBartConfig",
@@ -51,7 +47,7 @@ def export(
     Args:
         checkpoint: of one of our architectures.
         folder: to write; must not exist or be empty.
-        generation: some of :data:`GENERATION`; the rest as generation.json beside the checkpoint says, or by default.
+        generation: some of ``GENERATION``; the rest as generation.json beside the checkpoint says, or by default.
         dictionary: dict.txt; by default dict.txt or dict.source.txt beside the checkpoint, or where it was trained.
         bpe: a sentencepiece model, or a folder with one, or with encoder.json and vocab.bpe; by default one beside the
             checkpoint, or beside the dictionary or its folder.
@@ -174,13 +170,13 @@ def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -
 
 
 def choose_generation(checkpoint: Path, given: Mapping[str, Any], model_length: int) -> dict[str, Any]:
-    """Return all of :data:`GENERATION`: what is given, then generation.json beside the checkpoint, then the defaults.
+    """Return all of ``GENERATION``: what is given, then generation.json beside the checkpoint, then the defaults.
 
     A shortest length that is not given is lowered to fit.
 
     Args:
         checkpoint: beside which the file may lie.
-        given: by the names of :data:`GENERATION`.
+        given: by the names of ``GENERATION``.
         model_length: tokens that the model writes, ``</s>`` counted.
 
     Raises:
