@@ -1,11 +1,11 @@
 """Writing summaries token by token: documents are read once for all of their hypotheses, and no cache is copied."""
 
+from ..utils.paper_settings import PAPER_GENERATION
 from .cuda_graph import RecordedStep, recordable
 from .decode_step import decode_step, obstacle, start
 from .hypotheses import DOCUMENT_INDEX, Grouping, regroup, repeated
 from .kv_cache import DecodingState
 from .lengths import check_lengths, clear_lengths
-from .paper_settings import PAPER_GENERATION
 from .switches import cuda_graphs, plain_generation, set_cuda_graphs, set_plain_generation
 
 __all__ = [

@@ -2,5 +2,10 @@
 
 from typing import Any
 
+from ...utils.paper_settings import PAPER_GENERATION
+
 #: Defaults of generation, by fairseq's names: the paper's of Table 3.
-GENERATION: dict[str, Any] = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_b": 966, "no_repeat_ngram_size": 0}
+GENERATION: dict[str, Any] = {
+    **{name: PAPER_GENERATION[name] for name in ("beam", "lenpen", "min_len", "max_len_b")},
+    "no_repeat_ngram_size": 0,
+}
