@@ -56,3 +56,9 @@ def test_nothing_but_the_exceptions_is_found(rule):
     found, excepted = set(house.COUNTS[rule]()), EXCEPTIONS.get(rule, set())
     assert not found - excepted, f"{rule}: mend these"
     assert not excepted - found, f"{rule}: take these off the exceptions, they are mended"
+
+
+def test_what_make_check_runs_is_there():
+    listed = (ROOT / "tests" / "check.txt").read_text(encoding="utf-8").split()
+    assert listed == sorted(set(listed), key=listed.index) and len(listed) > 20
+    assert [path for path in listed if not (ROOT / path).exists()] == []
