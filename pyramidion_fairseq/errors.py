@@ -59,7 +59,7 @@ def install_excepthook() -> None:
         else:
             sys.stderr.write(f"error: {line}\n")
 
-    hook.in_one_line = True
+    setattr(hook, "in_one_line", True)  # noqa: B010 -- a mark, which functions have no type for
     sys.excepthook = hook
     _end_hydra_in_one_line()
 

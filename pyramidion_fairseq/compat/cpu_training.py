@@ -8,6 +8,8 @@ from typing import Any, Sequence
 
 from torch import nn
 
+from .marks import mark
+
 
 def install() -> None:
     """Let ``--bf16`` and ``--ddp-backend pytorch_ddp`` work on a CPU. Calling it again does nothing."""
@@ -34,8 +36,7 @@ def _bf16_without_tpu() -> None:
             options.tpu = False
         return parsed
 
-    parse_args_and_arch.bf16_without_tpu = True
-    options.parse_args_and_arch = parse_args_and_arch
+    options.parse_args_and_arch = mark(parse_args_and_arch, "bf16_without_tpu")
 
 
 def _data_parallel() -> None:
@@ -49,7 +50,7 @@ def _data_parallel() -> None:
     if getattr(stock, "also_on_a_cpu", False):
         return
 
-    class DistributedDataParallel(stock):
+    class DistributedDataParallel(stock):  # type: ignore[valid-type, misc]  # a class that fairseq names
         also_on_a_cpu = True
 
         def __init__(

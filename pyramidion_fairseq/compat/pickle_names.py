@@ -38,7 +38,7 @@ def _first_name(file: BinaryIO) -> Optional[str]:
     file.seek(0)
     if zipfile.is_zipfile(file):
         archive = zipfile.ZipFile(file)
-        stream: BinaryIO = archive.open(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+        stream: Any = archive.open(next(name for name in archive.namelist() if name.endswith("data.pkl")))
     else:
         file.seek(0)
         stream = file

@@ -35,7 +35,7 @@ class PyramidionBartModel(BartModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed
-            module.get_buffer("fixed").copy_(module.draw())
+            module.get_buffer("fixed").copy_(module.fixed_numbers())
         else:
             super()._init_weights(module)
 
@@ -83,7 +83,7 @@ class PyramidionBartForConditionalGeneration(BartForConditionalGeneration):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, RandomRotations):
-            module.get_buffer("fixed").copy_(module.draw())
+            module.get_buffer("fixed").copy_(module.fixed_numbers())
         else:
             super()._init_weights(module)
 

@@ -14,7 +14,9 @@ from .vocabulary_stage import load_model
 INDEX_MAGIC = b"MMIDIDX\x00\x00"
 
 
-def binarise_stage(model: str, encoded: str, expected: Dict[str, Tuple[int, int]], workers: int, folder: str) -> Dict:
+def binarise_stage(
+    model: str, encoded: str, expected: Dict[str, Tuple[int, int]], workers: int, folder: str
+) -> Dict[str, Any]:
     """Write ``data-bin/`` below ``folder``.
 
     Args:

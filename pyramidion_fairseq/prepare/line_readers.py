@@ -3,7 +3,7 @@
 import collections
 import itertools
 import json
-from typing import Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from . import streams
 from .errors import BadRecord, PrepareError, Skip
@@ -22,7 +22,7 @@ def decode(line: bytes) -> Tuple[str, bool]:
         return line.decode("utf-8", errors="replace"), True
 
 
-def parse_json(text: str) -> dict:
+def parse_json(text: str) -> Dict[str, Any]:
     """A line as a JSON object. BadRecord for anything else, deep nesting and huge numbers included."""
     try:
         record = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_object)

@@ -5,7 +5,7 @@ import gzip
 import os
 import zipfile
 import zlib
-from typing import BinaryIO, Iterator, List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 from .errors import PrepareError
 
@@ -36,7 +36,7 @@ def zip_members(path: str) -> List[str]:
 
 
 @contextlib.contextmanager
-def open_stream(path: str, member: Optional[str] = None) -> Iterator[BinaryIO]:
+def open_stream(path: str, member: Optional[str] = None) -> Iterator[Any]:
     """Open ``path``, or ``member`` of the zip ``path``, for reading bytes. gzip is recognised by its content.
 
     Nothing is ever extracted to disk. Damage found while reading (a truncated or corrupt archive) ends the run.
@@ -47,7 +47,7 @@ def open_stream(path: str, member: Optional[str] = None) -> Iterator[BinaryIO]:
             if member is not None:
                 yield stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open(member))
             elif magic(path)[:2] == GZIP_MAGIC:
-                yield stack.enter_context(gzip.open(path, "rb"))  # type: ignore[arg-type]
+                yield stack.enter_context(gzip.open(path, "rb"))
             else:
                 yield stack.enter_context(open(path, "rb"))
     except EOFError:
@@ -60,7 +60,7 @@ def open_stream(path: str, member: Optional[str] = None) -> Iterator[BinaryIO]:
         raise PrepareError(f"{name} is encrypted: unpack it first") from None
 
 
-def bounded_lines(stream: BinaryIO, limit: Optional[int] = None) -> Iterator[Tuple[int, Optional[bytes]]]:
+def bounded_lines(stream: Any, limit: Optional[int] = None) -> Iterator[Tuple[int, Optional[bytes]]]:
     r"""Yield ``(line number from 1, line with its \n)``, None for one longer than ``limit`` bytes (MAX_LINE_BYTES).
 
     A line that is too long is passed over piece by piece, so memory stays below ``limit`` whatever the file holds.

@@ -22,7 +22,7 @@ CHARACTER_COVERAGE = 0.99999
 MAX_SENTENCE_BYTES = 4000  # below sentencepiece's limit of 4192, above which it drops a sentence
 SENTENCE_END = re.compile(r"(?<=[.!?]) ")
 # The same numbers as in fairseq's dictionary, so that sentencepiece's ids are fairseq's.
-SPECIALS = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
+SPECIALS: Dict[str, Any] = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
 
 
 def chosen_documents(plan: Dict[str, Any]) -> List[int]:

@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Callable, Deque, Iterable, Iterator, Optional, Tuple
+from typing import Any, Callable, Deque, Generator, Iterable, Optional, Tuple
 
 from .errors import PrepareError
 
@@ -20,7 +20,7 @@ def ordered_map(
     workers: int,
     initializer: Optional[Callable[..., None]] = None,
     initargs: Tuple[Any, ...] = (),
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield ``function(item)`` for each item, in order, computed by ``workers`` processes (1: in this one).
 
     ``items`` is consumed only a few items ahead of the results, whatever its length. Raises PrepareError where a

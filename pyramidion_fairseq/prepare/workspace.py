@@ -80,7 +80,12 @@ class Workspace:
         key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         stamp = self._load(stage)
         known = stamp is not None and stamp.get("key") == key and type(stamp.get("digest")) is str
-        if known and fits(stamp.get("result"), form or {}) and self._outputs_are_whole(stage, stamp):
+        if (
+            stamp is not None
+            and known
+            and fits(stamp.get("result"), form or {})
+            and self._outputs_are_whole(stage, stamp)
+        ):
             logger.info("%s: kept", stage)
             return stamp
         logger.info("%s: started", stage)

@@ -58,8 +58,8 @@ def mixed_distribution(
             goes_on = bool(following.sum() > 0)
             following = following / following.sum() if goes_on else anywhere
             # Copies of what cannot be copied are written instead; all of them where there is nothing to point at.
-            left = [pointed[slots[i]] * source.weights[b, i] for i, token in enumerate(tokens) if token < 0]
-            left = torch.stack([*left, 0 * pointed.sum()]).sum() if pointed.sum() > 0 else 1.0
+            lost = [pointed[slots[i]] * source.weights[b, i] for i, token in enumerate(tokens) if token < 0]
+            left = torch.stack([*lost, 0 * pointed.sum()]).sum() if pointed.sum() > 0 else torch.ones_like(write)
             write = write + copy * left + (0.0 if goes_on else go_on * left)
             row = write * torch.softmax(logits[b, t], dim=0)
             for i, token in enumerate(tokens):

@@ -99,7 +99,7 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
 
 def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source: Source) -> dict[str, Any]:
     """A checkpoint, with its dictionary, for ``fairseq-generate`` and ``--restore-file``, with ``--user-dir``."""
-    task = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target"}
+    task: dict[str, Any] = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target"}
     pieces = isinstance(source.bpe, Path)
     task["bpe"] = None if pieces else "gpt2"  # of sentencepiece the file is found beside the checkpoint
     cfg = convert_namespace_to_omegaconf(Namespace(arch="pooled_transformer", **task, **options))

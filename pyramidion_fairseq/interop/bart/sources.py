@@ -63,19 +63,19 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
         given, symbols = options.from_fairseq(_fairseq_arguments(checkpoint)), None
         carried = checkpoint.get("extra_state")
         state = {name: tensor for name, tensor in checkpoint["model"].items() if not name.endswith("._float_tensor")}
-        embedding = state.get(names.EMBEDDINGS[0])
-        if embedding is None:
+        if state.get(names.EMBEDDINGS[0]) is None:
             raise PyramidionError(f"{path} has no {names.EMBEDDINGS[0]}")
+        embedding = state[names.EMBEDDINGS[0]]
         state.setdefault(names.EMBEDDINGS[2], embedding)
         size = embedding.size(0)
     if symbols is None:
         place = dictionary or folder / "dict.txt"
         symbols = _symbols(place, size)
         vocabularies.check_symbols(carried, symbols, str(path), str(place), "say with --dictionary where its own is")
-    found = find_bpe(symbols, bpe, [folder], carried, path)
-    if found is None:
+    kept = find_bpe(symbols, bpe, [folder], carried, path)
+    if kept is None:
         logger.warning(f"no BPE files in {folder}: give their folder with --bpe")
-    return Source(given, state, symbols, found)
+    return Source(given, state, symbols, kept)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ def write_tokenizer(
         vocabulary.write_dictionary(symbols, folder / "dict.txt")
     if bpe is None:
         return
-    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    special: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     if isinstance(bpe, Path):
         shutil.copyfile(bpe, folder / MODEL)
         for name, text in flatten(_MODULE).items():
