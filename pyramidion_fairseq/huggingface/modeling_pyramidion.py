@@ -34,7 +34,7 @@ class PyramidionBartModel(BartModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed
-            module.fixed.copy_(module.draw())
+            module.fixed.copy_(module.fixed_numbers())
         else:
             super()._init_weights(module)
 
@@ -83,7 +83,7 @@ class PyramidionBartForConditionalGeneration(BartForConditionalGeneration):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, RandomRotations):
-            module.fixed.copy_(module.draw())
+            module.fixed.copy_(module.fixed_numbers())
         else:
             super()._init_weights(module)
 
