@@ -115,7 +115,7 @@ def parse(words):
         module = importlib.import_module(f"pyramidion_fairseq.cli.{name.partition('-')[2]}")
         module.build_parser(*arguments[: name.endswith("convert")]).parse_args(arguments)
     elif words[:2] == ["python", "preprocess/prepare.py"]:
-        importlib.import_module("prepare_options").build_parser().parse_args(arguments[1:])
+        importlib.import_module("pyramidion_fairseq.prepare.options").build_parser().parse_args(arguments[1:])
     else:
         return False
     return True
@@ -133,15 +133,13 @@ def parse(words):
 )
 def test_commands_of_the_docs_are_taken(name, least, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    monkeypatch.syspath_prepend(str(ROOT / "preprocess"))
     found = [words for words in commands(ROOT / name) if parse(words)]
     assert len(found) >= least, capsys.readouterr().err
 
 
 def test_readme_trains_by_the_command_that_preparing_ends_with(monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.syspath_prepend(str(ROOT / "preprocess"))
-    expected = importlib.import_module("prepare").training_command("data/mine")
+    expected = importlib.import_module("pyramidion_fairseq.cli.prepare").training_command("data/mine")
     (found,) = [words for words in commands(ROOT / "README.md") if words[0] == "fairseq-train"]
     assert found == [word for word in expected if word != "--disable-validation"]  # as there is no corpus
 

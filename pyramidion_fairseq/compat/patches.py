@@ -94,6 +94,8 @@ PATCHES = (
         (
             "fairseq.options.parse_args_and_arch",
             "fairseq.distributed.utils.call_main",
+            "fairseq.tasks.setup_task",
+            "fairseq.models.build_model",
             "fairseq.trainer.Trainer.__init__",
         ),
         "mistakes on the command line end in a traceback, in a page of usage, or in a model trained to nothing",

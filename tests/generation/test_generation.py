@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.generation import DOCUMENT_INDEX, cross_attention, plain_generation, regroup, repeated
+from pyramidion_fairseq.generation.decode_step import _joined_projections
 from pyramidion_fairseq.generation.linear import HAS_ONEDNN, few_rows_linear
 from pyramidion_fairseq.models import decoder
 from tests.helpers.architectures import common, corpus, run, train_two_updates  # noqa: F401 -- a fixture
@@ -60,6 +61,28 @@ def test_same_as_stock_decoder(confident_model, random_tokens, exact_softmax, mo
     assert_same(generate([model], tokens, **options), stock)
     with plain_generation(model):
         assert_same(generate([model], tokens, **options), stock)
+
+
+@pytest.mark.parametrize("options", [{}, {"decoder_embed_dim": 12}], ids=str)
+def test_one_product_for_query_key_and_value_gives_the_same(
+    confident_model, random_tokens, exact_softmax, monkeypatch, options
+):
+    """As a GPU does it."""
+    model, tokens = confident_model(**options), random_tokens(RAGGED)
+    expected = generate([model], tokens, beam_size=3)
+    used = []
+
+    def start(own, *args, **kwargs):
+        state = original(own, *args, **kwargs)
+        assert state.projections is None  # on a CPU
+        state.projections = [_joined_projections(layer.self_attn) for layer in own.layers]
+        used.append(state)
+        return state
+
+    original = decoder.start
+    monkeypatch.setattr(decoder, "start", start)
+    assert_same(generate([model], tokens, beam_size=3), expected)
+    assert used
 
 
 def test_documents_that_finish_at_different_steps(confident_model, random_tokens, exact_softmax, monkeypatch):

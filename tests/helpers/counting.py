@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pyramidion_fairseq.functional.attention import block_attention
+
 #: Return a tensor, and start nothing on a device.
 NO_KERNEL = {"detach", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 
@@ -66,6 +68,7 @@ def of_training(monkeypatch: Any, model: nn.Module, lengths: Sequence[int], targ
         target: tokens of every summary.
     """
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # which "meta" does not have
+    block_attention._block_index.cache_clear()  # what an earlier batch left would not be counted
     model.train()
     documents, summaries = (
         torch.zeros(len(lengths), tokens, dtype=torch.long, device="meta") for tokens in (max(lengths), target)

@@ -26,6 +26,11 @@ def project_together(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ..
     plain = all(type(layer) is nn.Linear and not _is_watched(layer) for layer in layers)
     if x.device.type == "cpu" or not plain:
         return tuple(layer(x) for layer in layers)
+    return joint_product(x, layers)
+
+
+def joint_product(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
+    """Apply linear layers by one product with their weights beside each other; see :func:`project_together`."""
     weight = torch.cat([layer.weight for layer in layers])
     bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
     return F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
