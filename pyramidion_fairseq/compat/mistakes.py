@@ -118,6 +118,8 @@ def check_architecture(cfg: Any) -> None:
     """
     from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY
 
+    if "hydra" not in os.path.basename(sys.argv[0]):
+        return  # of a checkpoint, whose file is named where it cannot be loaded
     known = {**ARCH_MODEL_REGISTRY, **MODEL_DATACLASS_REGISTRY}
     name = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
     if name and name not in known:
