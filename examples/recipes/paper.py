@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.generation import PAPER_GENERATION
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED
+from pyramidion_fairseq.utils.paper_settings import PAPER_GENERATION
 
 TABLES = Path(__file__).resolve().parents[2] / "benchmarks" / "published" / "tables.tsv"
 CORPORA = ("arxiv", "pubmed")

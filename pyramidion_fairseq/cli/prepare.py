@@ -11,16 +11,14 @@ import sys
 
 from ..prepare.errors import PrepareError
 from ..prepare.options import parse_options
+from .common import open_closed_streams
 
 logger = logging.getLogger("prepare")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit status: 0, 1 (an error, one line on stderr), 130 or 143 (interrupted)."""
-    if sys.stdout is None:  # closed: what stands in its place says so when it is written to
-        sys.stdout = open(os.devnull)  # noqa: SIM115 - until the process ends
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    open_closed_streams()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     received: list[int] = []
 

@@ -1,16 +1,14 @@
 """Writing summaries token by token: documents are read once for all of their hypotheses, and no cache is copied."""
 
-from ..utils.paper_settings import PAPER_GENERATION
 from .cuda_graph import RecordedStep, recordable
 from .decode_step import decode_step, obstacle, start
 from .hypotheses import DOCUMENT_INDEX, Grouping, regroup, repeated
 from .kv_cache import DecodingState
-from .lengths import check_lengths, clear_lengths
+from .lengths import check_lengths, clear_lengths, fit_lengths
 from .switches import cuda_graphs, plain_generation, set_cuda_graphs, set_plain_generation
 
 __all__ = [
     "DOCUMENT_INDEX",
-    "PAPER_GENERATION",
     "DecodingState",
     "Grouping",
     "RecordedStep",
@@ -18,6 +16,7 @@ __all__ = [
     "clear_lengths",
     "cuda_graphs",
     "decode_step",
+    "fit_lengths",
     "obstacle",
     "plain_generation",
     "recordable",

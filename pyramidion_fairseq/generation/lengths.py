@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 from ..errors import PyramidionError
 
@@ -28,6 +28,24 @@ def check_lengths(options: Any, model_length: int | None) -> None:
             raise PyramidionError(
                 f"min_len {shortest} is above the longest summary, {limit} tokens ({reason}): lower it (--min-len)"
             )
+
+
+def fit_lengths(chosen: dict[str, Any], given: Mapping[str, Any], model_length: int) -> None:
+    """Lower the shortest length to the longest one, in place, unless it was given.
+
+    Args:
+        chosen: options of generation, with ``beam``, ``min_len`` and ``max_len_b``.
+        given: those that the user chose.
+        model_length: tokens that the model writes, ``</s>`` counted.
+
+    Raises:
+        PyramidionError: there would be no beam, or no summary.
+    """
+    longest = min(int(chosen["max_len_b"]), model_length - 1)
+    if longest < 1 or chosen["beam"] < 1:
+        raise PyramidionError(f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}")
+    if "min_len" not in given:
+        chosen["min_len"] = min(chosen["min_len"], longest)
 
 
 @contextlib.contextmanager

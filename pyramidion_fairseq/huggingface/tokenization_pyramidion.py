@@ -13,12 +13,12 @@ import sentencepiece
 from transformers import PreTrainedTokenizer
 from transformers.utils import logging
 
+from ..text.pieces import WORD_START
 from ..text.tidying import one_line, tidy
 
 logger = logging.get_logger(__name__)
 
 _SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
-_BLANK = "\u2581"
 
 
 class PyramidionTokenizer(PreTrainedTokenizer):
@@ -103,7 +103,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """Return the text that pieces stand for."""
-        return one_line("".join(tokens).replace(_BLANK, " "))
+        return one_line("".join(tokens).replace(WORD_START, " "))
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write both files as they were; return their paths."""

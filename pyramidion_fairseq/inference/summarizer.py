@@ -20,9 +20,10 @@ from ..apps.explain.facts import describe
 from ..apps.explain.record import ModelRecord, Provenance, read_records
 from ..apps.explain.types import Explanation, ModelFacts
 from ..errors import PyramidionError
-from ..generation import PAPER_GENERATION, check_lengths
+from ..generation import check_lengths, fit_lengths
 from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
 from ..utils.memory import is_out_of_memory
+from ..utils.paper_settings import PAPER_GENERATION
 from .batching import apart_below, batches_by_length
 
 logger = logging.getLogger(__name__)
@@ -191,13 +192,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         if unknown:
             raise PyramidionError(f"no such option of generation: {', '.join(unknown)}")
         chosen = {**PAPER_GENERATION, **self.generation_settings, **generation}
-        longest = min(int(chosen["max_len_b"]), self.max_positions[1] - 1)
-        if longest < 1 or chosen["beam"] < 1:
-            raise PyramidionError(
-                f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}"
-            )
-        if "min_len" not in generation:
-            chosen["min_len"] = min(chosen["min_len"], longest)
+        fit_lengths(chosen, generation, self.max_positions[1])
         with open_dict(options):
             options.update(chosen)
         check_lengths(options, self.max_positions[1])

@@ -18,10 +18,10 @@ from fairseq.logging import metrics
 from torch import nn
 
 from ..errors import PyramidionError
-from ..generation import PAPER_GENERATION
 from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
 from ..scoring.unicode_words import warn_of_lost_letters
 from ..text.pieces import WORD_START
+from ..utils.paper_settings import PAPER_GENERATION
 from .dataset import DocumentPairDataset
 
 logger = logging.getLogger(__name__)

@@ -124,9 +124,8 @@ def _laplace_threshold(x: Tensor, k: int) -> Tensor:
     # At tau = x_j the first j, itself among them, are above.
     at = counts - 0.5 * torch.exp(x + above) + 0.5 * torch.exp(below - x)
     j = ((at < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)  # scores that lie above the threshold
-    index = (j - 1).clamp(min=0)
-    log_above = torch.where(j > 0, above.gather(1, index), -torch.inf)
-    log_below = torch.where(j > 0, below.gather(1, index), torch.logsumexp(x, dim=1, keepdim=True))
+    log_above = torch.where(j > 0, above.gather(1, (j - 1).clamp(min=0)), -torch.inf)
+    log_below = _log_sum_after_first(x, below, j)
     # a u^2 + 2 (k - j) u - b = 0 with a, b sums above and below; the positive root, by the form that does not cancel.
     half = (k - j).to(x.dtype)
     log_product = log_above + log_below
@@ -141,9 +140,7 @@ def _exp_threshold(x: Tensor, k: int) -> Tensor:
     below = _log_sums_after(x)
     counts = torch.arange(1, x.size(1) + 1, device=x.device, dtype=x.dtype)
     j = ((counts + torch.exp(below - x) < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)
-    index = (j - 1).clamp(min=0)
-    log_below = torch.where(j > 0, below.gather(1, index), torch.logsumexp(x, dim=1, keepdim=True))
-    return log_below - torch.log((k - j).clamp(min=1).to(x.dtype))
+    return _log_sum_after_first(x, below, j) - torch.log((k - j).clamp(min=1).to(x.dtype))
 
 
 def _clip_threshold(x: Tensor, k: int) -> Tensor:
@@ -170,6 +167,11 @@ def _clip_threshold(x: Tensor, k: int) -> Tensor:
     last = (at <= k).sum(dim=1, keepdim=True) - 1
     middle = (points.gather(1, first) + points.gather(1, last.clamp(min=0))) / 2
     return torch.where(last > first, middle, inside)
+
+
+def _log_sum_after_first(x: Tensor, later: Tensor, j: Tensor) -> Tensor:
+    """Return the log of the sum of exp over all numbers but the first j: (B, n), :func:`_log_sums_after`, (B, 1)."""
+    return torch.where(j > 0, later.gather(1, (j - 1).clamp(min=0)), torch.logsumexp(x, dim=1, keepdim=True))
 
 
 def _log_sums_after(x: Tensor) -> Tensor:

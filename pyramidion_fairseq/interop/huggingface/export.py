@@ -13,7 +13,7 @@ from ... import pretrained, vocabularies
 from ...checkpoints import load_checkpoint
 from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError, reading
-from ...generation import check_lengths
+from ...generation import check_lengths, fit_lengths
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, config_of
 from ..bart import names, vocabulary
@@ -187,11 +187,7 @@ def choose_generation(checkpoint: Path, given: Mapping[str, Any], model_length: 
     if settings.pop("max_len_a", 0):
         logger.warning(f"{pretrained.GENERATION} sets max_len_a, which transformers does not have: it is left out")
     chosen = {**GENERATION, **settings, **given}
-    longest = min(chosen["max_len_b"], model_length - 1)
-    if longest < 1 or chosen["beam"] < 1:
-        raise PyramidionError(f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}")
-    if "min_len" not in given:
-        chosen["min_len"] = min(chosen["min_len"], longest)
+    fit_lengths(chosen, given, model_length)
     check_lengths(Namespace(**chosen), model_length)
     return chosen
 
