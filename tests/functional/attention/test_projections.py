@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pyramidion_fairseq.functional.attention.projections import joint_product, project_together
-from tests import counting
+from tests.helpers import counting
 
 
 @pytest.mark.parametrize("bias", [True, False])
