@@ -16,6 +16,7 @@ from .pointer import (
     copy_probability,
     histories,
     mix_log_probabilities,
+    mix_token_copies,
     token_copies,
     writing_gate,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "max_windows",
     "mean_windows",
     "mix_log_probabilities",
+    "mix_token_copies",
     "move_padding_right",
     "neighbours",
     "partition_sum",

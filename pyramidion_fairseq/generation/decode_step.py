@@ -185,7 +185,10 @@ def attention_weights(
 
     (h, R, 1, k), float32 at least.
     """
-    queries = _heads(attention, few_rows_linear(attention.q_proj, x), state)[:, :heads] * attention.scaling
+    projection, size = attention.q_proj, (heads or attention.num_heads) * attention.head_dim
+    bias = None if projection.bias is None else projection.bias[:size]
+    queries = F.linear(x, projection.weight[:size], bias) * attention.scaling
+    queries = queries.view(-1, state.beam, size // attention.head_dim, attention.head_dim).transpose(1, 2)
     keys = state.cross_attention.first_heads(state.documents[number][0], heads)
     scores = state.cross_attention.scores(queries, keys)
     if state.document_mask is not None:

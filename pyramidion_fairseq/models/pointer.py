@@ -15,6 +15,8 @@ from ..functional import (
     copy_probability,
     histories,
     mix_log_probabilities,
+    mix_token_copies,
+    token_copies,
     writing_gate,
 )
 
@@ -73,9 +75,14 @@ class PointerOutput(NamedTuple):
         R rows of logits may be several hypotheses of each document: B * beam, those of a document beside each other.
         """
         written = F.log_softmax(logits, dim=-1, dtype=self.attention.dtype).view(*self.gates.shape[:2], -1)
-        copied, left = copy_distribution(self.attention, self.source, self.history, self.continued, logits.size(-1))
-        write, copy = writing_gate(self.log_write, self.log_copy, left).unsqueeze(2), self.log_copy.unsqueeze(2)
-        return mix_log_probabilities(written, write, copied, copy).view(logits.shape)
+        copies = self.attention, self.source, self.history, self.continued
+        if torch.is_grad_enabled():
+            copied, left = copy_distribution(*copies, logits.size(-1))
+            write, copy = writing_gate(self.log_write, self.log_copy, left).unsqueeze(2), self.log_copy.unsqueeze(2)
+            return mix_log_probabilities(written, write, copied, copy).view(logits.shape)
+        copied, left = token_copies(*copies)
+        write = writing_gate(self.log_write, self.log_copy, left)
+        return mix_token_copies(written, write, copied, self.log_copy, self.source.tokens).view(logits.shape)
 
 
 class Pointer(nn.Module):

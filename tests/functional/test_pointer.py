@@ -65,6 +65,8 @@ def test_the_mixture_is_that_of_explicit_distributions(n, k, t, context, unknown
     slow = reference_pointer.mixed_distribution(logits, gates, attention, source, history)
 
     torch.testing.assert_close(fast.exp(), slow, rtol=0, atol=1e-10)
+    with torch.no_grad():
+        torch.testing.assert_close(pointer.log_probabilities(logits), fast, rtol=1e-12, atol=1e-10)
     torch.testing.assert_close(slow.sum(2), torch.ones(2, t, dtype=torch.float64), rtol=0, atol=1e-12)
     expected = slow.gather(2, targets.unsqueeze(2)).squeeze(2)
     torch.testing.assert_close(of_targets.exp(), expected, rtol=0, atol=1e-10)
@@ -118,6 +120,11 @@ def test_low_precision_is_finite_where_nothing_is_likely(dtype):
     mixed = pointer.log_probabilities(logits)
     assert mixed.isfinite().all() and mixed.dtype == torch.float32
     torch.testing.assert_close(mixed.exp().sum(2), torch.ones(2, 5), rtol=0, atol=1e-5)
+    with torch.no_grad():
+        of_step = pointer.log_probabilities(logits)
+    above = mixed > -80  # below it the sum with gradients has a floor
+    assert of_step.isfinite().all() and above.any(dim=2).all() and (of_step[~above] < -80).all()
+    torch.testing.assert_close(of_step[above], mixed[above], rtol=1e-5, atol=1e-5)
     mixed.sum().backward()
     assert logits.grad.isfinite().all()
 

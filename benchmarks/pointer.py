@@ -1,0 +1,68 @@
+"""What copying costs a step of generation: DeepPyramidion with and without the pointer.
+
+    python benchmarks/pointer.py --output benchmarks/results/pointer_step_cpu
+
+Both write as many tokens as asked for through fairseq's own ``SequenceGenerator``, from the same random states of full
+documents; weights are random. Encoding is left out. The goal: at most 1.1 times the time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import generation
+import measure
+import torch
+
+from pyramidion_fairseq.functional import CopySource
+from pyramidion_fairseq.models.encoder import COPY_SOURCE
+
+ARCHITECTURES = ["deeppyramidion", "deeppyramidion_pointer"]
+GOAL = 1.1
+
+
+def copy_source(documents: int, tokens: int, vectors: int, device: str) -> CopySource:
+    """Return random documents whose tokens are spread over the vectors evenly, with equal weights."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(4, generation.VOCABULARY, (documents, tokens), generator=generator)
+    slots = torch.randperm(tokens, generator=generator).remainder(vectors).expand(documents, -1)
+    weights = torch.full((documents, tokens), vectors / tokens)
+    return CopySource(*(part.to(device) for part in (ids, slots, weights)))
+
+
+def call_of(arch: str, size: generation.Size, device: str) -> Any:
+    """Return a call that writes the batch's summaries."""
+    model = generation.build(arch, device, torch.float32 if device == "cpu" else torch.bfloat16)
+    vectors = generation.decoder_states(arch)
+    out = generation.encoder_output(model, size.documents, vectors)
+    if model.decoder.pointer is not None:
+        out[COPY_SOURCE] = list(copy_source(size.documents, model.encoder.max_source_positions, vectors, device))
+    return generation.generator(model, out, size, stock=False)
+
+
+def main() -> None:
+    """Run the command line; see the file's docstring."""
+    arguments = measure.parser(__doc__, rounds=7)
+    arguments.add_argument("--documents", type=int, default=8, help="in a batch (the paper: 8)")
+    arguments.add_argument("--tokens", type=int, default=32, help="to write")
+    arguments.add_argument("--beam", type=int, default=2, help="hypotheses of each document")
+    args = measure.parse(arguments)
+    size = generation.Size(args.documents, args.tokens, args.beam)
+    if min(size) < 1:
+        arguments.error("--documents, --tokens and --beam must be at least 1")
+    times = measure.alternate({arch: call_of(arch, size, args.device) for arch in ARCHITECTURES}, args.rounds, args.device)
+    plain, pointer = (times[arch] for arch in ARCHITECTURES)
+    rows = [[arch, 1e3 * t.median / size.tokens, 1e3 * t.minimum / size.tokens, t.spread] for arch, t in times.items()]
+    ratio = pointer.median / plain.median
+    rows.append(["pointer / plain", ratio, pointer.minimum / plain.minimum, None])
+    tables = [
+        f"{size.documents} documents, beam {size.beam}, {size.tokens} tokens. Goal: at most {GOAL} times the time, "
+        f"{'reached' if ratio <= GOAL else 'missed'}.\n\n"
+        + measure.table(["model", "ms/step, median", "ms/step, minimum", "spread"], rows)
+    ]
+    results = {"size": size._asdict(), "seconds": {arch: t._asdict() for arch, t in times.items()}}
+    measure.report("pointer", args.device, results, tables, args.output)
+
+
+if __name__ == "__main__":
+    main()
