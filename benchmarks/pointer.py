@@ -50,7 +50,8 @@ def main() -> None:
     size = generation.Size(args.documents, args.tokens, args.beam)
     if min(size) < 1:
         arguments.error("--documents, --tokens and --beam must be at least 1")
-    times = measure.alternate({arch: call_of(arch, size, args.device) for arch in ARCHITECTURES}, args.rounds, args.device)
+    calls = {arch: call_of(arch, size, args.device) for arch in ARCHITECTURES}
+    times = measure.alternate(calls, args.rounds, args.device)
     plain, pointer = (times[arch] for arch in ARCHITECTURES)
     rows = [[arch, 1e3 * t.median / size.tokens, 1e3 * t.minimum / size.tokens, t.spread] for arch, t in times.items()]
     ratio = pointer.median / plain.median
