@@ -122,6 +122,10 @@ class PyramidionConfig(FairseqDataclass):
     decoder_attention_heads: int = _option(8, "attention heads of the decoder")
     decoder_normalize_before: bool = _option(False, "layer norm before each decoder block instead of after it")
     decoder_learned_pos: bool = _option(False, "learned instead of sinusoidal positions, with --decoder-positions")
+    perturbed_sigma: float = _option(
+        0.05, "pooler perturbed_topk: standard deviation of the noise in training, units of score"
+    )
+    perturbed_samples: int = _option(100, "pooler perturbed_topk: selections that are averaged in training")
     decoder_positions: bool = _option(False, "positional embeddings in the decoder; the paper has none there")
 
     # Embeddings
@@ -158,6 +162,7 @@ COUNTS = {
     **dict.fromkeys(("lsg_sparse_block_size", "local_heads", "lsg_lsh_pre_rounds"), (0, 2**20)),
     **dict.fromkeys(("lsh_hashes", "lsg_sparsity_factor"), (1, 1024)),
     "sinkhorn_iterations": (0, 100_000),
+    "perturbed_samples": (2, 100_000),
     "pointer_context": (0, 20),
 }
 

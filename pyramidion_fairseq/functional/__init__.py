@@ -20,7 +20,9 @@ from .pointer import (
     token_copies,
     writing_gate,
 )
+from .topk.grouping import boundary_chunks, merge_similar
 from .topk.partition import partition_sum
+from .topk.perturbed import perturbed_topk
 from .topk.provenance import (
     TokenRecord,
     attention_to_tokens,
@@ -41,6 +43,7 @@ __all__ = [
     "TokenRecord",
     "attention_to_tokens",
     "block_attention",
+    "boundary_chunks",
     "compose_poolings",
     "copy_attention",
     "copy_distribution",
@@ -61,11 +64,13 @@ __all__ = [
     "masked_attention",
     "max_windows",
     "mean_windows",
+    "merge_similar",
     "mix_log_probabilities",
     "mix_token_copies",
     "move_padding_right",
     "neighbours",
     "partition_sum",
+    "perturbed_topk",
     "pool_by_record",
     "relu_dropout",
     "repeat_slots",

@@ -130,6 +130,8 @@ def test_gumbel_needs_positive_scores():
         ({"pooler": "gumbel_topk", "gumbel_temperature": -1.0}, "--gumbel-temperature must be positive"),
         ({"pooler": "sinkhorn_topk", "sinkhorn_epsilon": 0.0}, "--sinkhorn-epsilon must be positive"),
         ({"pooler": "sinkhorn_topk", "sinkhorn_iterations": 0}, "--sinkhorn-iterations must be at least 1"),
+        ({"pooler": "perturbed_topk", "perturbed_sigma": 0.0}, "--perturbed-sigma must be positive"),
+        ({"pooler": "perturbed_topk", "perturbed_samples": 1}, "--perturbed-samples must be at least 2"),
         ({"pooler": "threshold_topk", "threshold_epsilon": 0.0}, "--threshold-epsilon must be positive"),
         ({"pooler": "threshold_topk", "threshold_link": "x"}, "--threshold-link must be one of laplace"),
     ],
