@@ -6,6 +6,7 @@ import functools
 
 import torch
 import torch.nn.functional as F
+from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 
 #: Tokens whose keys, or values, of one head are read together: they fit the cache of a core.
@@ -27,16 +28,16 @@ class CrossAttention:
     def __init__(self, tokens: int):
         self.tokens = tokens
 
-    def project(self, attention: nn.Module, states: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, attention: MultiheadAttention, states: Tensor) -> tuple[Tensor, Tensor]:
         """Project states: (B, k, C) -> keys as :meth:`scores` wants them, (B, H, k, D) values; both begin with B."""
         return self._projected(attention.k_proj, attention, states), self.values(attention, states)
 
-    def values(self, attention: nn.Module, states: Tensor) -> Tensor:
+    def values(self, attention: MultiheadAttention, states: Tensor) -> Tensor:
         """Project states to values: (B, k, C) -> (B, H, k, D)."""
         return self._projected(attention.v_proj, attention, states)
 
     @staticmethod
-    def _projected(projection: nn.Linear, attention: nn.Module, states: Tensor) -> Tensor:
+    def _projected(projection: nn.Linear, attention: MultiheadAttention, states: Tensor) -> Tensor:
         x = F.linear(states, projection.weight, projection.bias)
         return x.unflatten(2, (attention.num_heads, attention.head_dim)).transpose(1, 2).contiguous()
 
@@ -78,7 +79,7 @@ class ChunkedCrossAttention(CrossAttention):
         self.missing = self.chunks * self.size - tokens
         self._rows = functools.lru_cache(maxsize=2)(_rows)
 
-    def project(self, attention: nn.Module, states: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, attention: MultiheadAttention, states: Tensor) -> tuple[Tensor, Tensor]:
         """Project states: (B, k, C) -> (B, chunks, H, D, size) keys, (B, H, chunks * size, D) values."""
         if self.missing:
             states = F.pad(states, (0, 0, 0, self.missing))

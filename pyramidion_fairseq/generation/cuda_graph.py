@@ -62,8 +62,8 @@ class RecordedStep:
         self._function, self._state = function, state
         self._layout = -1
         self._calls = 0
-        self._recording = None
-        self._inputs = ()
+        self._recording: CudaGraph | None = None
+        self._inputs: list[Tensor] = []
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
         """Return what the function returns."""

@@ -6,10 +6,11 @@ The layers and their weights are fairseq's; what differs from its incremental ``
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 import torch
 import torch.nn.functional as F
+from fairseq.models.transformer import TransformerDecoderBase
 from fairseq.modules import MultiheadAttention
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from .kv_cache import DecodingState
 from .linear import few_rows_linear
 
 
-def obstacle(decoder: nn.Module) -> str | None:
+def obstacle(decoder: TransformerDecoderBase) -> str | None:
     """Return why :func:`decode_step` does not do all that the decoder's layers do; None where it does.
 
     It leaves out what the paper does not use: for instance, layers that are wrapped (fully sharded training),
@@ -38,7 +39,7 @@ def obstacle(decoder: nn.Module) -> str | None:
     return None
 
 
-def _obstacle_in(layer: nn.Module) -> str | None:
+def _obstacle_in(layer: TransformerDecoderLayerBase) -> str | None:
     if type(layer) is not TransformerDecoderLayerBase:
         return f"is of type {type(layer).__name__}"
     if layer.encoder_attn is None or layer.cross_self_attention:
@@ -58,7 +59,7 @@ def _obstacle_in(layer: nn.Module) -> str | None:
     return None
 
 
-def _is_stock_attention(attention: nn.Module) -> bool:
+def _is_stock_attention(attention: MultiheadAttention) -> bool:
     return (
         type(attention) is MultiheadAttention
         and all(type(getattr(attention, f"{name}_proj")) is nn.Linear for name in ("q", "k", "v", "out"))
@@ -69,7 +70,7 @@ def _is_stock_attention(attention: nn.Module) -> bool:
 
 
 def start(
-    decoder: nn.Module, states: Tensor, padding_mask: Tensor | None, rows: int, recorded: bool = False
+    decoder: TransformerDecoderBase, states: Tensor, padding_mask: Tensor | None, rows: int, recorded: bool = False
 ) -> DecodingState:
     """Project the documents' keys and values, once.
 
@@ -94,7 +95,7 @@ def start(
     return DecodingState(pairs, padding_mask, rows // states.size(0), cross_attention, recorded, projections)
 
 
-def _joined_projections(attention: nn.Module) -> tuple[Tensor, Tensor | None]:
+def _joined_projections(attention: MultiheadAttention) -> tuple[Tensor, Tensor | None]:
     """Copy weights and biases of query, key and value beside each other: one product of three starts one kernel.
 
     A CPU has no use for that, and could not spare the memory. Autocast would convert the copy in every step.
@@ -105,7 +106,7 @@ def _joined_projections(attention: nn.Module) -> tuple[Tensor, Tensor | None]:
 
 
 def decode_step(
-    layers: nn.ModuleList,
+    layers: Iterable[TransformerDecoderLayerBase],
     x: Tensor,
     padding: Tensor,
     state: DecodingState,
@@ -146,17 +147,17 @@ def _residual(norm: nn.Module, before: bool, x: Tensor, block: Callable[..., Ten
     return norm(x + block(x, *args))
 
 
-def _heads(attention: nn.Module, queries: Tensor, state: DecodingState) -> Tensor:
+def _heads(attention: MultiheadAttention, queries: Tensor, state: DecodingState) -> Tensor:
     """Split projected queries into heads: (R, C) -> (B, H, beam, D)."""
     return queries.view(-1, state.beam, attention.num_heads, attention.head_dim).transpose(1, 2)
 
 
-def _joined(attention: nn.Module, heads: Tensor) -> Tensor:
+def _joined(attention: MultiheadAttention, heads: Tensor) -> Tensor:
     """Join the heads and project: (B, H, beam, D) -> (R, C)."""
     return few_rows_linear(attention.out_proj, heads.transpose(1, 2).flatten(2).flatten(0, 1))
 
 
-def _self_attention(x: Tensor, layer: nn.Module, number: int, state: DecodingState) -> Tensor:
+def _self_attention(x: Tensor, layer: TransformerDecoderLayerBase, number: int, state: DecodingState) -> Tensor:
     attention = layer.self_attn
     if state.projections is None:
         layers = (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -168,18 +169,18 @@ def _self_attention(x: Tensor, layer: nn.Module, number: int, state: DecodingSta
     return _joined(attention, F.scaled_dot_product_attention(queries, keys, values, attn_mask=state.past()))
 
 
-def _attend_document(x: Tensor, layer: nn.Module, number: int, state: DecodingState) -> Tensor:
+def _attend_document(x: Tensor, layer: TransformerDecoderLayerBase, number: int, state: DecodingState) -> Tensor:
     queries = _heads(layer.encoder_attn, few_rows_linear(layer.encoder_attn.q_proj, x), state)
     keys, values = state.documents[number]
     return _joined(layer.encoder_attn, state.cross_attention.attend(queries, keys, values, state.document_mask))
 
 
-def _feed_forward(x: Tensor, layer: nn.Module) -> Tensor:
+def _feed_forward(x: Tensor, layer: TransformerDecoderLayerBase) -> Tensor:
     return few_rows_linear(layer.fc2, layer.activation_fn(few_rows_linear(layer.fc1, x)))
 
 
 def attention_weights(
-    attention: nn.Module, x: Tensor, state: DecodingState, number: int, heads: int | None = None
+    attention: MultiheadAttention, x: Tensor, state: DecodingState, number: int, heads: int | None = None
 ) -> Tensor:
     """Return the weights with which the first h heads of (R, C) hypotheses read the document in layer ``number``.
 

@@ -42,7 +42,7 @@ def regroup(order: Tensor, documents: int, beam: int | None, wait: bool | None =
     rows, everyone = len(order), torch.arange(documents, device=order.device)
     if rows % documents == 0:
         expected = everyone.repeat_interleave(rows // documents)
-        if rows == documents * (beam or 0) and not (wait if wait is not None else not order.is_cuda):
+        if beam is not None and rows == documents * beam and not (wait if wait is not None else not order.is_cuda):
             torch._assert_async(
                 (document_index == expected).all(),
                 "hypotheses moved from one document to another: generate with plain_generation(model)",
