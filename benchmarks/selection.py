@@ -48,8 +48,11 @@ VARIANTS = [
     ("linear", "gumbel_topk"),
     ("linear", "sinkhorn_topk"),
     ("linear", "threshold_topk"),
+    ("linear", "perturbed_topk"),
     ("-", "mean_window"),
     ("-", "max_window"),
+    ("-", "merge_similar"),
+    ("-", "boundary_chunk"),
 ]
 
 #: How summary words are made: from the vocabulary alone; or copied too, with or without a gradient through the weights
@@ -66,11 +69,8 @@ OPTIONS = {
     **{f"{side}_{size}": 64 for side in ("encoder", "decoder") for size in ("embed_dim", "ffn_embed_dim")},
     **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
     "block_size": 4,
-    "pooling_schedule": f"1:{KEPT}",
     "index_stride": LENGTH // KEPT,
     "sinkhorn_iterations": 30,  # a few of the default 200: else this one variant takes longer than all others
-    "max_source_positions": LENGTH,
-    "max_target_positions": MARKED + 1,
     "dropout": 0.0,
     "attention_dropout": 0.0,
     "activation_dropout": 0.0,
@@ -79,17 +79,30 @@ OPTIONS = {
 }
 
 
-def make_documents(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def make_documents(
+    count: int, generator: torch.Generator, length: int = LENGTH, noise: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draw documents.
 
+    Args:
+        count: how many.
+        generator: of the random numbers.
+        length: n, tokens in each; one in sixteen is a content word.
+        noise: share of the summary words that are replaced by random content words.
+
     Returns:
-        (count, LENGTH) ids; (count, LENGTH) bool, True on content words; (count, MARKED) ids, the summaries.
+        (count, n) ids; (count, n) bool, True on content words; (count, n / 16) ids, the summaries.
     """
-    tokens = torch.randint(SPECIAL + CONTENT, SPECIAL + CONTENT + FILLER, (count, LENGTH), generator=generator)
-    places = torch.rand(count, LENGTH, generator=generator).topk(MARKED).indices.sort(dim=1).values
-    summaries = torch.randint(SPECIAL, SPECIAL + CONTENT, (count, MARKED), generator=generator)
-    marked = torch.zeros(count, LENGTH, dtype=torch.bool).scatter(1, places, True)
-    return tokens.scatter(1, places, summaries), marked, summaries
+    marks = length * MARKED // LENGTH
+    tokens = torch.randint(SPECIAL + CONTENT, SPECIAL + CONTENT + FILLER, (count, length), generator=generator)
+    positions = torch.rand(count, length, generator=generator).topk(marks).indices.sort(dim=1).values
+    summaries = torch.randint(SPECIAL, SPECIAL + CONTENT, (count, marks), generator=generator)
+    marked = torch.zeros(count, length, dtype=torch.bool).scatter(1, positions, True)
+    tokens = tokens.scatter(1, positions, summaries)
+    if noise:
+        other = torch.randint(SPECIAL, SPECIAL + CONTENT, (count, marks), generator=generator)
+        summaries = torch.where(torch.rand(count, marks, generator=generator) < noise, other, summaries)
+    return tokens, marked, summaries
 
 
 def kept_tokens(slots: Tensor, weights: Tensor, k: int) -> Tensor:
@@ -99,15 +112,20 @@ def kept_tokens(slots: Tensor, weights: Tensor, k: int) -> Tensor:
     return torch.zeros_like(weights).scatter_add(1, best.indices, (best.values > 0).to(weights.dtype)) > 0
 
 
-def build(scorer: str, pooler: str, seed: int, copying: str = "-") -> PyramidionModel:
-    """Build a small Transpooler with the given parts, initialised from the seed."""
+def build(scorer: str, pooler: str, seed: int, copying: str = "-", length: int = LENGTH) -> PyramidionModel:
+    """Build a small Transpooler with the given parts for documents of one length, initialised from the seed."""
     torch.manual_seed(seed)
     dictionary = Dictionary()
     for word in range(CONTENT + FILLER):
         dictionary.add_symbol(f"w{word}")
     parts = {"pooler": pooler, **COPYING[copying], **({} if scorer == "-" else {"scorer": scorer})}
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
-    return PyramidionModel.build_model(Namespace(**OPTIONS, **parts), task)
+    lengths = {
+        "pooling_schedule": f"1:{length * KEPT // LENGTH}",
+        "max_source_positions": length,
+        "max_target_positions": length * MARKED // LENGTH + 1,
+    }
+    return PyramidionModel.build_model(Namespace(**{**OPTIONS, **lengths, **parts}), task)
 
 
 def predict(model: PyramidionModel, tokens: Tensor, summaries: Tensor) -> Tensor:
@@ -117,7 +135,15 @@ def predict(model: PyramidionModel, tokens: Tensor, summaries: Tensor) -> Tensor
 
 
 def train(
-    scorer: str, pooler: str, steps: int, batch: int = 32, seed: int = 1, rate: float = 1e-3, copying: str = "-"
+    scorer: str,
+    pooler: str,
+    steps: int,
+    batch: int = 32,
+    seed: int = 1,
+    rate: float = 1e-3,
+    copying: str = "-",
+    length: int = LENGTH,
+    noise: float = 0.0,
 ) -> dict[str, Any]:
     """Train one variant and measure it on new documents.
 
@@ -128,13 +154,16 @@ def train(
         seed: of initialisation and documents.
         rate: the learning rate, after a warm-up of 50 updates.
         copying: of :data:`COPYING`.
+        length: n, tokens in a document; one in eight is kept.
+        noise: share of the summary words of training that are random.
 
     Returns:
         recall: share of content words kept, None where nothing is selected; accuracy: share of summary words
         predicted, given those before; scorer_gradient: largest absolute gradient that a scorer's parameter ever got,
         None where it has no parameters; loss: nats per word on the new documents; seconds.
     """
-    model, documents = build(scorer, pooler, seed, copying), torch.Generator().manual_seed(seed)
+    model = build(scorer, pooler, seed, copying, length)
+    documents = torch.Generator().manual_seed(seed)
     pooling = model.encoder.poolings["1"]
     learned = list(pooling.parameters())
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
@@ -142,7 +171,7 @@ def train(
     largest, started = 0.0, time.perf_counter()
     model.train()
     for _ in range(steps):
-        tokens, _, summaries = make_documents(batch, documents)
+        tokens, _, summaries = make_documents(batch, documents, length, noise)
         loss = F.nll_loss(predict(model, tokens, summaries).flatten(0, 1), summaries.flatten())
         optimizer.zero_grad()
         loss.backward()
@@ -155,20 +184,20 @@ def train(
         "scorer": scorer,
         "pooler": pooler,
         "copying": copying,
-        **evaluate(model, seed),
+        **evaluate(model, seed, length=length),
         "scorer_gradient": largest if learned else None,
         "seconds": seconds,
     }
 
 
 @torch.no_grad()
-def evaluate(model: PyramidionModel, seed: int, count: int = 256) -> dict[str, Any]:
-    """Recall, accuracy and loss on ``count`` documents that no seed of :func:`train` draws."""
+def evaluate(model: PyramidionModel, seed: int, count: int = 256, length: int = LENGTH) -> dict[str, Any]:
+    """Measure recall, accuracy and loss on ``count`` documents without noise that no seed of :func:`train` draws."""
     model.eval()
-    tokens, marked, summaries = make_documents(count, torch.Generator().manual_seed(10**6 + seed))
+    tokens, marked, summaries = make_documents(count, torch.Generator().manual_seed(10**6 + seed), length)
     scores = predict(model, tokens, summaries)
     encoded = model.encoder(tokens, None)
-    kept = kept_tokens(encoded["pooling_slots"][0], encoded["pooling_weights"][0], KEPT)
+    kept = kept_tokens(encoded["pooling_slots"][0], encoded["pooling_weights"][0], length * KEPT // LENGTH)
     selects = model.encoder.poolings["1"].pooler.uses_scores
     return {
         "recall": (kept & marked).sum().item() / marked.sum().item() if selects else None,

@@ -1,0 +1,237 @@
+"""Every pooler beside every other: what it costs, how well it selects, and whether its scorer learns.
+
+    python benchmarks/operators.py --output benchmarks/results/operators_cpu
+
+Parts:
+* "cost": a training pass over n representations of 64 coordinates, forward and with backward: time, peak memory above
+  the inputs, dispatched operations. A pooler that makes k x n shares is left out where these are more than 2^24.
+* "nccs": the measure of Figure 6 on cells of the published grid, scores in random order, as a network gives them: the
+  mean over the k best vectors of the largest cosine with a vector that was selected.
+* "recall": benchmarks/selection.py with lengths, noise and seeds: the share of tokens that matter among those kept.
+
+Poolers are as they are by default; those that act differently in evaluation are in training mode for "cost" and in
+evaluation mode for "nccs". Each measured cell is written at once, and kept when the same command is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Callable
+
+import measure
+import selection
+import topk
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyramidion_fairseq.config import PyramidionConfig, complete
+from pyramidion_fairseq.poolers import POOLERS, Pooler
+
+PARTS = ["cost", "nccs", "recall"]
+DIM = 64
+#: n and k of "cost".
+SIZES = [(2048, 512), (8192, 512), (8192, 2048), (65536, 2048)]
+#: n and k of "nccs".
+CELLS = [(64, 16), (256, 32), (1024, 128), (1024, 512)]
+#: Poolers that make k x n shares, and how many of them are measured.
+RELAXATIONS, SHARES = ("iterative_topk", "gumbel_topk", "sinkhorn_topk"), 2**24
+#: Tokens, share of random summary words, updates of "recall".
+TASKS = [(128, 0.0, 400), (128, 0.25, 400), (128, 0.5, 400), (512, 0.0, 400)]
+SEEDS = [1, 2, 3]
+
+
+class Cells:
+    """Results by name, in a file that is written after each; without a folder, in memory alone."""
+
+    def __init__(self, folder: Path | None):
+        self._path = None if folder is None else folder / "operators_cells.json"
+        self.values: dict[str, Any] = {}
+        if self._path is not None and self._path.exists():
+            self.values = json.loads(self._path.read_text("utf-8"))
+
+    def get(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return a result, computed where it is not there yet."""
+        if name not in self.values:
+            self.values[name] = compute()
+            print(name, json.dumps(self.values[name]), flush=True)
+            if self._path is not None:
+                self._path.write_text(json.dumps(self.values, indent=1) + "\n", "utf-8")
+        return self.values[name]
+
+
+def build(name: str, length: int, k: int) -> Pooler:
+    """Return a pooler with default options for documents of so many tokens."""
+    options = {**vars(PyramidionConfig()), "pooler": name, "pooling_schedule": f"1:{k}"}
+    return POOLERS.build(name, complete(Namespace(**{**options, "max_source_positions": length})))
+
+
+def cost(name: str, length: int, k: int, rounds: int, device: str) -> dict[str, float] | None:
+    """Measure a training pass of one document; None where the shares would be too many."""
+    if name in RELAXATIONS and length * k > SHARES:
+        return None
+    pooler = build(name, length, k)
+    x, scores, gradient = topk.inputs((1, length, DIM, k), device)
+    gradient = gradient[:, : pooler.output_length(length, k)]
+
+    def forward() -> Tensor:
+        return pooler(x, scores, None, k).embeddings[:, : gradient.size(1)]
+
+    def both() -> Any:
+        return torch.autograd.grad(forward(), [x, scores], gradient, allow_unused=True)
+
+    rounds = rounds if length * k < SHARES and name not in RELAXATIONS else min(rounds, 2)
+    times = measure.alternate({"forward": forward, "both": both}, rounds, device)
+    return {
+        "forward_ms": 1e3 * times["forward"].median,
+        "both_ms": 1e3 * times["both"].median,
+        "peak_mb": measure.peak_memory(both, device) / 1e6,
+        "operations": dispatched(both),
+    }
+
+
+def dispatched(call: Callable[[], Any]) -> int:
+    """Count the operations that a call dispatches."""
+
+    class Count(TorchDispatchMode):
+        total = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.total += 1
+            return func(*args, **(kwargs or {}))
+
+    with Count() as count:
+        call()
+    return count.total
+
+
+@torch.no_grad()
+def quality(name: str, length: int, k: int, device: str) -> float:
+    """Return the mean nCCS over 256 documents whose scores are in random order."""
+    pooler, values = build(name, length, k).eval(), []
+    generator = torch.Generator().manual_seed(length * 10_000 + k)
+    for _ in range(16):
+        x = (torch.rand(16, length, topk.DIM, generator=generator) * 2 - 1).to(device)
+        scores = torch.rand(16, length, generator=generator).to(device)
+        best = scores.topk(k, dim=1).indices.unsqueeze(2).expand(-1, -1, topk.DIM)
+        wanted, found = (
+            torch.nn.functional.normalize(vectors, dim=2)
+            for vectors in (x.gather(1, best), pooler(x, scores, None, k).embeddings)
+        )
+        values.append((wanted @ found.mT).amax(dim=2).mean().item())
+    return statistics.mean(values)
+
+
+def costs(names: list[str], cells: Cells, args: Any) -> str:
+    """Measure "cost" and return its table."""
+    lines = []
+    for length, k in SIZES:
+        for name in names:
+            found = cells.get(
+                f"cost {length} {k} {name}", lambda n=name, s=length, m=k: cost(n, s, m, args.rounds, args.device)
+            )
+            numbers = [None] * 4 if found is None else list(found.values())
+            lines.append([length, k, name, *numbers])
+    headers = ["n", "k", "pooler", "forward ms", "with backward ms", "peak MB", "operations"]
+    return "## Cost of one document in training\n\n" + measure.table(headers, lines)
+
+
+def qualities(names: list[str], cells: Cells, args: Any) -> str:
+    """Measure "nccs" and return its table."""
+    lines = [
+        [
+            name,
+            *(
+                cells.get(f"nccs {n} {k} {name}", lambda p=name, s=n, m=k: quality(p, s, m, args.device))
+                for n, k in CELLS
+            ),
+        ]
+        for name in names
+    ]
+    lines.sort(key=lambda line: -statistics.mean(line[1:]))
+    return "## nCCS, scores in random order\n\n" + measure.table(
+        ["pooler", *(f"n={n}, k={k}" for n, k in CELLS)], lines
+    )
+
+
+def recalls(names: list[str], cells: Cells, args: Any) -> str:
+    """Measure "recall" and return its table: mean and spread over seeds, and the loss of poolers without scores."""
+    lines = []
+    for name in names:
+        scorer = "linear" if POOLERS.get(name).uses_scores else "-"
+        line: list[Any] = [name]
+        for length, noise, steps in TASKS:
+            results = [
+                cells.get(
+                    f"recall {length} {noise} {steps} {seed} {name}",
+                    lambda p=name, s=scorer, n=length, x=noise, u=steps, r=seed: selection.train(
+                        s, p, u, seed=r, length=n, noise=x
+                    ),
+                )
+                for seed in args.seeds
+            ]
+            found = [r["recall"] for r in results if r["recall"] is not None]
+            losses = [r["loss"] for r in results]
+            line += ["-" if not found else spread(found), spread(losses)]
+        lines.append(line)
+    titles = [f"n={length}, noise {noise:g}, {steps} updates" for length, noise, steps in TASKS]
+    headers = ["pooler", *(f"{title}: {what}" for title in titles for what in ("recall", "loss"))]
+    note = f"Mean ± standard deviation over seeds {args.seeds}; chance 0.125; loss in nats a word, without noise."
+    return f"## Recall of the tokens that matter\n\n{note}\n\n{measure.table(headers, lines)}"
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and standard deviation as text."""
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values) if len(values) > 1 else 0:.3f}"
+
+
+def figure(names: list[str], cells: Cells) -> Any:
+    """Draw the time against nCCS, and against recall."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawing, axes = pyplot.subplots(1, 2, figsize=(12, 5))
+    length, noise, steps = max(TASKS, key=lambda task: task[1])  # the noisiest
+    for name in names:
+        found = cells.values.get(f"cost {SIZES[0][0]} {SIZES[0][1]} {name}")
+        if found is None:
+            continue
+        nccs = [cells.values.get(f"nccs {n} {k} {name}") for n, k in CELLS]
+        recall = [
+            result["recall"]
+            for seed in SEEDS
+            if (result := cells.values.get(f"recall {length} {noise} {steps} {seed} {name}"))
+            and result["recall"] is not None
+        ]
+        for axis, values in zip(axes, (nccs, recall)):
+            if values and None not in values:
+                axis.plot(found["both_ms"], statistics.mean(values), "o")
+                axis.annotate(name, (found["both_ms"], statistics.mean(values)), fontsize=8)
+    label = f"ms, forward and backward, n={SIZES[0][0]}, k={SIZES[0][1]}"
+    axes[0].set(xlabel=label, ylabel="nCCS, mean over cells", xscale="log")
+    axes[1].set(xlabel=label, ylabel=f"recall, n={length}, noise {noise:g}", xscale="log")
+    return drawing
+
+
+def main() -> None:
+    """Run the command line; see the file's docstring."""
+    arguments = measure.parser(__doc__, rounds=5)
+    arguments.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which parts to measure")
+    arguments.add_argument("--poolers", nargs="+", choices=POOLERS.names(), default=POOLERS.names(), help="which ones")
+    arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of recall")
+    args = measure.parse(arguments)
+    cells = Cells(args.output)
+    table_of = {"cost": costs, "nccs": qualities, "recall": recalls}
+    tables = [table_of[part](args.poolers, cells, args) for part in args.parts]
+    drawing = figure(args.poolers, cells) if args.output else None
+    measure.report("operators", args.device, cells.values, tables, args.output, drawing)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

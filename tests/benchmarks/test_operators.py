@@ -1,0 +1,74 @@
+"""benchmarks/operators.py: every pooler is measured, cells are kept, and its quality is that of a loop."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from pyramidion_fairseq.poolers import POOLERS
+from tests.helpers.paths import ROOT
+
+
+@pytest.fixture
+def operators(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    for name in ("measure", "selection", "topk", "operators"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import operators
+
+    monkeypatch.setattr(operators, "SIZES", [(32, 8)])
+    monkeypatch.setattr(operators, "CELLS", [(16, 4)])
+    monkeypatch.setattr(operators, "TASKS", [(32, 0.5, 1)])
+    return operators
+
+
+def run(operators, monkeypatch, folder, *options):
+    argv = ["operators.py", "--output", str(folder), "--rounds", "1", "--seeds", "1", *options]
+    monkeypatch.setattr(sys, "argv", argv)
+    for name, value in operators.measure.ALLOCATOR.items():
+        monkeypatch.setenv(name, value)
+    operators.main()
+
+
+def test_every_pooler_is_measured_and_kept(operators, monkeypatch, tmp_path, capsys):
+    run(operators, monkeypatch, tmp_path)
+    text = (tmp_path / "operators.md").read_text("utf-8")
+    for name in POOLERS.names():
+        assert text.count(f"| {name} ") + text.count(f" {name} |") >= 3
+    cells = json.loads((tmp_path / "operators_cells.json").read_text("utf-8"))
+    assert len(cells) == 3 * len(POOLERS.names())
+    assert (tmp_path / "operators.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(operators, "cost", None)  # nothing is measured again
+    monkeypatch.setattr(operators, "quality", None)
+    monkeypatch.setattr(operators.selection, "train", None)
+    run(operators, monkeypatch, tmp_path)
+    assert (tmp_path / "operators.md").read_text("utf-8") == text
+
+
+def test_what_makes_too_many_shares_is_left_out(operators, monkeypatch):
+    monkeypatch.setattr(operators, "SHARES", 100)
+    assert operators.cost("gumbel_topk", 32, 8, 1, "cpu") is None
+    assert operators.cost("hard_topk", 32, 8, 1, "cpu")["operations"] > 5
+
+
+def test_quality_is_that_of_a_loop(operators):
+    """Windows of four, whose means are known."""
+    generator = torch.Generator().manual_seed(16 * 10_000 + 4)
+    values = []
+    for _ in range(16):
+        x = torch.rand(16, 16, 32, generator=generator) * 2 - 1
+        scores = torch.rand(16, 16, generator=generator)
+        for document, rating in zip(x, scores):
+            means = document.view(4, 4, 32).mean(dim=1)
+            best = sorted(range(16), key=lambda i: -rating[i])[:4]
+            cosines = [max(torch.cosine_similarity(document[i], mean, dim=0) for mean in means) for i in best]
+            values.append(sum(cosines) / 4)
+    assert operators.quality("mean_window", 16, 4, "cpu") == pytest.approx(sum(map(float, values)) / 256, abs=1e-5)
+
+
+def test_noise_and_length_of_documents(operators):
+    tokens, marked, summaries = operators.selection.make_documents(64, torch.Generator().manual_seed(0), 64, 0.5)
+    assert tokens.shape == (64, 64) and (marked.sum(dim=1) == 4).all()
+    changed = (tokens[marked].view(64, 4) != summaries).float().mean()
+    assert changed.item() == pytest.approx(0.5 * 31 / 32, abs=0.1)
