@@ -1,4 +1,4 @@
-"""One pooling of the encoder: a scorer and a pooler."""
+"""The poolings of the encoder: each is a scorer and a pooler."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import PyramidionError
 from ..functional import Pooled, keep_all
 from ..poolers import POOLERS, Pooler
+from ..schedule import PoolingSchedule
 from ..scorers import SCORERS, TokenScorer
 
 
@@ -82,3 +83,13 @@ class RepresentationPooling(nn.Module):
 
     def extra_repr(self) -> str:
         return f"k={self.k}"
+
+
+def build_poolings(cfg: Namespace) -> nn.ModuleDict:
+    """Build the poolings of the schedule, keyed by the layer after which each pools, counted from 1.
+
+    Args:
+        cfg: a :class:`~pyramidion_fairseq.config.PyramidionConfig`. Layers that do not pool have no scorer.
+    """
+    steps = PoolingSchedule.parse(cfg.pooling_schedule).steps
+    return nn.ModuleDict({str(layer): RepresentationPooling.from_config(cfg, k) for layer, k in steps})
