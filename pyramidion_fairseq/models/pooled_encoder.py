@@ -76,7 +76,7 @@ def run_pooled_layers(
             pooled, document_lengths = _pool(pooling, x[:, first:], padding_mask, attention, document_lengths)
             x = torch.cat([x[:, :first], pooled.embeddings], dim=1) if first else pooled.embeddings
             padding_mask = pooled.padding_mask
-            slot_of_token.append(pooled.slots)
+            slot_of_token.append(pooled.slot_of_token)
             weights.append(pooled.weights)
         if keep_states:
             states.append(x[:, first:])

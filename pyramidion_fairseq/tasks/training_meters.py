@@ -49,7 +49,7 @@ def pooling_statistics(
     valid = torch.ones_like(places, dtype=torch.bool) if padding_mask is None else ~padding_mask
     count = valid.sum(dim=1)
     chosen = (count > k).float()
-    weights, slots = pooled.weights.float().masked_fill(~valid, 0), pooled.slots
+    weights, slots = pooled.weights.float().masked_fill(~valid, 0), pooled.slot_of_token
     batch, length = slots.shape
     best = weights.new_zeros(batch, pooled.embeddings.size(1)).scatter_reduce(1, slots, weights, "amax")
     holds = best > 0
@@ -126,7 +126,7 @@ class PoolingMeters:
     ) -> None:
         scorer, places = pooling.scorer, self._places
         if places is None or layer == next(iter(self.poolings)):
-            places = document_places(pooled.slots, padding_mask)
+            places = document_places(pooled.slot_of_token, padding_mask)
         sums, self._places = pooling_statistics(
             Pooled._make(part.detach() if isinstance(part, Tensor) else part for part in pooled),
             padding_mask,
