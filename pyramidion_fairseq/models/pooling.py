@@ -67,11 +67,15 @@ class RepresentationPooling(nn.Module):
             scores = scores.detach()
         return self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
 
-    def lengths_after(self, lengths: Sequence[int]) -> list[int]:
-        """Vectors that documents of ``lengths`` tokens are pooled to in one batch, padded to the longest of them."""
-        if max(lengths) <= self.k:
-            return list(lengths)
-        return [self.pooler.output_length(length, self.k) for length in lengths]
+    def lengths_after(self, document_lengths: Sequence[int]) -> list[int]:
+        """Return the vectors that each document of a batch is pooled to, padded to the longest of them.
+
+        Args:
+            document_lengths: tokens of each, or vectors that an earlier pooling left.
+        """
+        if max(document_lengths) <= self.k:
+            return list(document_lengths)
+        return [self.pooler.output_length(length, self.k) for length in document_lengths]
 
     def _score(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None) -> Tensor:
         if self.scorer is None:
