@@ -239,7 +239,8 @@ class LongDocumentSummarizationTask(TranslationTask):
                     f"{split}: {side.num_cut:,} of {len(side):,} {what} cut to {side.max_length} tokens "
                     f"({side.num_cut / len(side):.1%})"
                 )
-        self.datasets[split] = SampledDataset(
+        validates = self.rouge is not None and tgt is not None and split != self.cfg.train_subset
+        self.datasets[split] = (SampledDataset if validates else DocumentPairDataset)(
             src,
             src.sizes,
             self.src_dict,
@@ -254,7 +255,7 @@ class LongDocumentSummarizationTask(TranslationTask):
             pad_to_multiple=stock.pad_to_multiple,
             with_document_lengths=self.with_document_lengths,
         )
-        if self.rouge and tgt is not None and split != self.cfg.train_subset:
+        if validates:
             self.datasets[split].sample(self.cfg.eval_rouge_samples)
             logger.info(f"{split}: ROUGE on {len(self.datasets[split].sampled):,} of {len(src):,} documents")
 
