@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Sequence
+from typing import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,10 @@ class RepresentationPooling(nn.Module):
             )
         self.scorer, self.pooler, self.k = scorer, pooler, k
 
+    #: Called in every pass where somebody wants to see it, as the encoder's ``on_output``: with the scores (B, T),
+    #: detached, or None where there is no scorer; with the padding mask; and with what came of them.
+    on_pooled: Callable[[Tensor | None, Tensor | None, Pooled], None] | None = None
+
     @classmethod
     def from_config(cls, cfg: Namespace, k: int) -> RepresentationPooling:
         """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`, to keep ``k`` tokens."""
@@ -65,7 +69,10 @@ class RepresentationPooling(nn.Module):
             # data-parallel training waits for the gradient of each parameter.
             x = x + (0.0 * scores.sum()).to(x.dtype)  # multiplied first: float16 would overflow
             scores = scores.detach()
-        return self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
+        pooled = self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
+        if self.on_pooled is not None:
+            self.on_pooled(None if self.scorer is None else scores.detach(), padding_mask, pooled)
+        return pooled
 
     def lengths_after(self, document_lengths: Sequence[int]) -> list[int]:
         """Return the vectors that each document of a batch is pooled to, padded to the longest of them.

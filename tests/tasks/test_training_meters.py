@@ -118,13 +118,16 @@ def test_watching_leaves_nothing_behind_and_changes_nothing(tiny_model, random_t
     model, tokens = tiny_model(), random_tokens([40, 4])
     expected, _ = model(tokens, None, tokens[:, :3])
     meters = PoolingMeters(model)
+    poolings = model.encoder.poolings.values()
     with meters.watch():
         watched, _ = model(tokens, None, tokens[:, :3])
+        assert all(pooling.on_pooled is not None for pooling in poolings)
+        assert not any(module._forward_hooks for module in model.modules())
     assert torch.equal(watched, expected)
-    assert not any(module._forward_hooks for module in model.modules())
+    assert all(pooling.on_pooled is None for pooling in poolings)
     with pytest.raises(RuntimeError), meters.watch():
         raise RuntimeError
-    assert not any(module._forward_hooks for module in model.modules())
+    assert all(pooling.on_pooled is None for pooling in poolings)
 
 
 @pytest.mark.parametrize("pooler", POOLERS.names())
