@@ -31,7 +31,7 @@ summary.provenance.models[0].source_weights()  # (t, n): how much each summary t
 summary.explain().to_dict()  # the same in words and sentences, as the page shows it
 
 pooled = successive_halving_topk(embeddings, scores, k=512)  # (B, n, d), (B, n)
-pooled.embeddings, pooled.slots, pooled.weights  # (B, k, d); the slot and the weight of every token
+pooled.embeddings, pooled.slot_of_token, pooled.weights  # (B, k, d); the slot and the weight of every token
 ```
 
 `import pyramidion_fairseq` registers the task, the architectures, the criterion, the optimizer and the scorer with

@@ -196,10 +196,10 @@ def test_batches_hold_documents_of_like_length(dictionary):
     assert 1 - lengths.sum() / (4000 * 8192) == pytest.approx(0.38, abs=0.03)
 
 
-def test_batches_tell_their_lengths_on_the_host(dictionary):
+def test_batches_hold_document_lengths_on_the_host(dictionary):
     documents = [torch.tensor([5] * (n - 1) + [2]) for n in (4, 7)]
     for left in (False, True):
-        data = DocumentPairDataset(documents, [4, 7], dictionary, left_pad_source=left, tells_lengths=True)
+        data = DocumentPairDataset(documents, [4, 7], dictionary, left_pad_source=left, with_document_lengths=True)
         batch = data.collater([data[0], data[1]])["net_input"]
         assert batch.get("document_lengths") == (None if left else [7, 4])
     assert json.dumps(data.collater([])) == "{}"

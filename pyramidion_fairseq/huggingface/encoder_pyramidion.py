@@ -16,10 +16,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..attention.base import ATTENTIONS
 from ..functional.padding import move_padding_right
-from ..functional.topk.window_pooling import repeat_slots
 from ..models.global_tokens import GlobalTokens
-from ..models.pooling import RepresentationPooling
-from ..schedule import PoolingSchedule
+from ..models.pooled_encoder import run_pooled_layers
+from ..models.pooling import build_poolings
 from .positions import FixedPositions, check_length
 
 
@@ -80,18 +79,8 @@ class PyramidionBartEncoder(nn.Module):
         self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
         if self.num_globals:
             scale = 1.0 if options.no_scale_embedding else math.sqrt(dim)
-            self.global_embeddings = GlobalTokens(
-                dim,
-                self.num_globals,
-                std=scale * dim**-0.5,
-                hide_first=options.lsg_mask_first_token,
-                in_output=not options.lsg_no_global_to_decoder,
-                replace_first=not options.lsg_no_pool_with_global,
-            )
-        steps = PoolingSchedule.parse(options.pooling_schedule).steps
-        self.poolings = nn.ModuleDict(
-            {str(layer): RepresentationPooling.from_config(options, k) for layer, k in steps}
-        )
+            self.global_embeddings = GlobalTokens.from_config(options, dim, self.num_globals, scale)
+        self.poolings = build_poolings(options)
         wanting = {int(layer) for layer, pooling in self.poolings.items() if pooling.needs_attention}
         self.layers = nn.ModuleList(
             PyramidionBartEncoderLayer(config, options, number in wanting)
@@ -102,14 +91,18 @@ class PyramidionBartEncoder(nn.Module):
         self._gradient_checkpointing_func: Any
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """(B, T) right-padded ids -> (B, T, C), zeros on padding."""
+        """(B, T) right-padded ids -> (B, T, C), zeros on padding; (B, G + T, C) with global tokens first."""
         x = self.embed_tokens(tokens)
         if self.offset is not None:
             x = x + self.embed_positions(torch.arange(tokens.size(1), device=tokens.device) + self.offset)
         else:
             x = x + self.embed_positions(tokens).to(x.dtype)
         x = F.dropout(self.layernorm_embedding(x), self.dropout, self.training)
-        return x.masked_fill(tokens.eq(self.padding_idx).unsqueeze(-1), 0)
+        x = x.masked_fill(tokens.eq(self.padding_idx).unsqueeze(-1), 0)
+        if not self.num_globals:
+            return x
+        first = self.layernorm_embedding(self.global_embeddings(len(x)))
+        return torch.cat([F.dropout(first, self.dropout, self.training), x], dim=1)
 
     def forward(
         self,
@@ -133,44 +126,30 @@ class PyramidionBartEncoder(nn.Module):
         """
         tokens = self._arrange(input_ids, attention_mask)
         padding = tokens.eq(self.padding_idx)
-        mask, x, first = padding if padding.any() else None, self.embed(tokens), self.num_globals
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        states = [x] if wanted else None
-        if first:
-            globals_ = self.layernorm_embedding(self.global_embeddings(len(x)))
-            x = torch.cat([F.dropout(globals_, self.dropout, self.training), x], dim=1)
-        slots: list[Tensor] = []
-        full_length: tuple[Tensor, Tensor | None] | None = None
-        for number, layer in enumerate(self.layers, start=1):
-            hidden = self.global_embeddings.hidden_keys(x, mask, pooled=bool(slots)) if first else mask
-            if self.gradient_checkpointing and self.training:
-                x, attention = self._gradient_checkpointing_func(layer.__call__, x, hidden)
-            else:
-                x, attention = layer(x, hidden)
-            if str(number) in self.poolings:
-                pooling: Any = self.poolings[str(number)]
-                if pooling.pooler.upsamples and full_length is None:
-                    full_length = x, mask
-                pooled = pooling(x[:, first:], mask, attention)
-                x, mask = torch.cat([x[:, :first], pooled.embeddings], dim=1), pooled.padding_mask
-                slots.append(pooled.slots)
-            if states is not None:
-                states.append(x[:, first:])
-        if full_length is not None:
-            document = x[:, first:]
-            for record in reversed(slots):
-                document = repeat_slots(document, record)
-            x, mask = torch.cat([x[:, :first], document], dim=1) + full_length[0], full_length[1]
-        if mask is None:
-            mask = padding.new_zeros(len(x), x.size(1) - first)
-        if first:
-            x, mask = self.global_embeddings.finish(x, mask)
+        encoded = run_pooled_layers(
+            lambda: self.embed(tokens),
+            padding if padding.any() else None,
+            self.layers,
+            self.poolings,
+            self._call_layer,
+            global_tokens=self.global_embeddings if self.num_globals else None,
+            keep_states=wanted,
+        )
         out = PooledEncoderOutput(
-            last_hidden_state=x,
-            hidden_states=None if states is None else tuple(states),
-            attention_mask=(~mask).long(),
+            last_hidden_state=encoded.x,
+            hidden_states=tuple(encoded.states) if wanted else None,
+            attention_mask=(~encoded.padding_mask).long(),
         )
         return out.to_tuple() if return_dict is False else out
+
+    def _call_layer(
+        self, layer: nn.Module, x: Tensor, padding_mask: Tensor | None, _: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run a layer, again in the backward pass where transformers saves memory so."""
+        if self.gradient_checkpointing and self.training:
+            return self._gradient_checkpointing_func(layer.__call__, x, padding_mask)
+        return layer(x, padding_mask)
 
     def _arrange(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """(B, T') right-padded ids, without the columns that are padding for every document; checked."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Sequence
 
 import torch
 from fairseq.data import Dictionary
@@ -12,32 +12,16 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
 from ..attention import ATTENTIONS
-from ..functional import CopySource, TokenRecord, compose_poolings, keep_record, move_padding_right, repeat_slots
+from ..functional import CopySource, TokenRecord, compose_poolings, keep_record, move_padding_right
 from ..generation import DOCUMENT_INDEX, regroup
 from ..schedule import PoolingSchedule
 from .encoder_layer import Dropout, PyramidionEncoderLayer
 from .global_tokens import GlobalTokens
-from .pooling import RepresentationPooling
+from .pooled_encoder import PooledStates, run_pooled_layers
+from .pooling import build_poolings
 
 #: Key in the encoder's output of the tokens that a pointer can copy.
 COPY_SOURCE = "copy_source"
-
-
-class Encoded(NamedTuple):
-    """What :meth:`PyramidionEncoder.encode` returns."""
-
-    x: Tensor
-    """(B, k, C) the last layer's output; (B, G + k, C), global tokens first, where they are part of it."""
-    padding_mask: Tensor
-    """(B, k) or (B, G + k) bool, True on padding."""
-    states: list[Tensor]
-    """(B, T_i, C) the embeddings and each layer's output after its pooling, no globals; empty unless asked for."""
-    slots: list[Tensor]
-    """(B, T_i) int64 per pooling: the slot each of its input tokens went to; global tokens are no slots."""
-    weights: list[Tensor]
-    """(B, T_i) per pooling: the weight of each of its input tokens in its slot, float32 at least."""
-    tokens: Tensor
-    """(B, T) int64, the documents' ids with padding on the right."""
 
 
 class PyramidionEncoder(TransformerEncoderBase):
@@ -63,13 +47,8 @@ class PyramidionEncoder(TransformerEncoderBase):
         #: How many of them are part of the output.
         self.output_globals = 0 if options.lsg_no_global_to_decoder else self.num_globals
         if self.num_globals:
-            self.global_embeddings = GlobalTokens(
-                embed_tokens.embedding_dim,
-                self.num_globals,
-                std=self.embed_scale * embed_tokens.embedding_dim**-0.5,
-                hide_first=options.lsg_mask_first_token,
-                in_output=self.output_globals > 0,
-                replace_first=not options.lsg_no_pool_with_global,
+            self.global_embeddings = GlobalTokens.from_config(
+                options, embed_tokens.embedding_dim, self.num_globals, self.embed_scale
             )
         #: Whether the output holds what a pointer reads, and whether scorers learn nothing from it.
         self.points = options.pointer
@@ -80,9 +59,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             self.never_copied.append(dictionary.index("<mask>"))
         self.schedule = PoolingSchedule.parse(options.pooling_schedule)
         #: Keyed by the layer after which it pools, counted from 1; layers that do not pool have no scorer.
-        self.poolings = nn.ModuleDict(
-            {str(layer): RepresentationPooling.from_config(options, k) for layer, k in self.schedule.steps}
-        )
+        self.poolings = build_poolings(options)
         for number, pooling in self.poolings.items():
             if pooling.needs_attention:  # the layer itself may sit inside a wrapper
                 for module in self.layers[int(number) - 1].modules():
@@ -100,8 +77,8 @@ class PyramidionEncoder(TransformerEncoderBase):
         src_tokens: Tensor,
         token_embeddings: Tensor | None = None,
         keep_states: bool = False,
-        lengths: Sequence[int] | None = None,
-    ) -> Encoded:
+        document_lengths: Sequence[int] | None = None,
+    ) -> tuple[Tensor, PooledStates]:
         """Encode a batch of documents, without waiting for the device.
 
         Args:
@@ -109,84 +86,58 @@ class PyramidionEncoder(TransformerEncoderBase):
                 empty one its ``</s>``) is read as one whose embedding is that of padding.
             token_embeddings: (B, T, C) instead of the embedding of ``src_tokens``, right-padded.
             keep_states: return the states between the layers.
-            lengths: tokens of each document, padding not counted, where the host knows them and padding is on the
-                right. Without them, a GPU masks all blocks instead of leaving out those of padding.
+            document_lengths: tokens of each document, padding not counted, where the host knows them and padding is on
+                the right. Without them, a GPU masks all blocks instead of leaving out those of padding.
+
+        Returns:
+            (B, T) int64 ids with padding on the right, and what was made of them.
         """
-        src_tokens, mask, lengths = self._arrange(src_tokens, lengths)
-        x, _ = self.forward_embedding(src_tokens, token_embeddings)
-        if mask is not None:
-            x = x.masked_fill(mask.unsqueeze(-1), 0)
-        states = [x] if keep_states else []
-        slots = []
-        weights = []
-        full_length = None
-        first = self.num_globals  # where the document starts
-        if first:
-            x = torch.cat([self.embed_globals(len(x)), x], dim=1)
-        for number, layer in enumerate(self.layers, start=1):
-            key_padding_mask = mask
-            if first:
-                key_padding_mask = self.global_embeddings.hidden_keys(x, mask, pooled=bool(slots))
-            x = layer(x, encoder_padding_mask=key_padding_mask, lengths=lengths)
-            attention = None
-            if str(number) in self.poolings:
-                pooling = self.poolings[str(number)]
-                if pooling.needs_attention:
-                    x, attention = x
-                if pooling.pooler.upsamples and full_length is None:
-                    full_length = x, mask
-                pooled = pooling(x[:, first:], mask, attention)
-                x = torch.cat([x[:, :first], pooled.embeddings], dim=1) if first else pooled.embeddings
-                lengths = None if lengths is None else pooling.lengths_after(lengths)
-                full = lengths is not None and min(lengths) == x.size(1) - first
-                mask = None if full else pooled.padding_mask
-                slots.append(pooled.slots)
-                weights.append(pooled.weights)
-            if keep_states:
-                states.append(x[:, first:])
-        if full_length is not None:
-            x, mask = self._upsample(x, slots, *full_length)
-        if self.layer_norm is not None:
-            x = self.layer_norm(x)
-        if mask is None:
-            mask = x.new_zeros(len(x), x.size(1) - first, dtype=torch.bool)
-        if first:
-            x, mask = self.global_embeddings.finish(x, mask)
-        return Encoded(x, mask, states, slots, weights, src_tokens)
+        tokens, padding_mask, document_lengths = self._arrange(src_tokens, document_lengths)
+        return tokens, run_pooled_layers(
+            lambda: self._embed(tokens, padding_mask, token_embeddings),
+            padding_mask,
+            self.layers,
+            self.poolings,
+            _call_layer,
+            document_lengths=document_lengths,
+            global_tokens=self.global_embeddings if self.num_globals else None,
+            layer_norm=self.layer_norm,
+            keep_states=keep_states,
+        )
 
     def _arrange(
-        self, src_tokens: Tensor, lengths: Sequence[int] | None
+        self, src_tokens: Tensor, document_lengths: Sequence[int] | None
     ) -> tuple[Tensor, Tensor | None, list[int] | None]:
-        """Return (B, T) right-padded tokens, their (B, T) mask, and lengths.
+        """Return (B, T) right-padded tokens, their (B, T) mask, and document lengths.
 
         The mask is None where nothing is padded, the lengths are None where only the device knows them.
         """
-        if lengths is None:
-            lengths = src_tokens.ne(self.padding_idx).sum(dim=1).tolist() if src_tokens.device.type == "cpu" else None
-            if lengths is None or min(lengths) < src_tokens.size(1):
+        if document_lengths is None:
+            on_cpu = src_tokens.device.type == "cpu"
+            document_lengths = src_tokens.ne(self.padding_idx).sum(dim=1).tolist() if on_cpu else None
+            if document_lengths is None or min(document_lengths) < src_tokens.size(1):
                 src_tokens = move_padding_right(src_tokens, self.padding_idx)
-        lengths = None if lengths is None else [max(1, length) for length in lengths]
-        if lengths is not None and min(lengths) == src_tokens.size(1):
-            return src_tokens, None, lengths
+        document_lengths = None if document_lengths is None else [max(1, length) for length in document_lengths]
+        if document_lengths is not None and min(document_lengths) == src_tokens.size(1):
+            return src_tokens, None, document_lengths
         mask = src_tokens.eq(self.padding_idx)
         mask[:, 0] = False  # of a document of padding alone; attention to nothing would be NaN, for the whole batch
-        return src_tokens, mask, lengths
+        return src_tokens, mask, document_lengths
 
-    def _upsample(
-        self, x: Tensor, slots: list[Tensor], residual: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Repeat every vector for each token of its slot, back through all poolings; add the full-length states."""
-        document = x[:, self.num_globals :]
-        for record in reversed(slots):
-            document = repeat_slots(document, record)
-        return torch.cat([x[:, : self.num_globals], document], dim=1) + residual, mask
+    def _embed(self, tokens: Tensor, padding_mask: Tensor | None, token_embeddings: Tensor | None) -> Tensor:
+        """Return (B, T, C) embeddings, zeros on padding; (B, G + T, C) with global tokens first.
 
-    def embed_globals(self, batch: int) -> Tensor:
-        """Do to global tokens what fairseq does to embedded ones, without scale and positions: (batch, G, C)."""
-        x = self.global_embeddings(batch)
+        Global tokens get what fairseq does to embedded ones, without scale and positions.
+        """
+        x, _ = self.forward_embedding(tokens, token_embeddings)
+        if padding_mask is not None:
+            x = x.masked_fill(padding_mask.unsqueeze(-1), 0)
+        if not self.num_globals:
+            return x
+        first = self.global_embeddings(len(x))
         if self.layernorm_embedding is not None:
-            x = self.layernorm_embedding(x)
-        return self.dropout_module(x)
+            first = self.layernorm_embedding(first)
+        return torch.cat([self.dropout_module(first), x], dim=1)
 
     def forward(
         self, src_tokens: Tensor, src_lengths: Tensor | None = None, *args: Any, **kwargs: Any
@@ -207,7 +158,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         Args:
             src_tokens, token_embeddings: as of :meth:`encode`; ``return_all_hiddens`` is its ``keep_states``.
             src_lengths: not used: on a GPU, reading it would wait for the device.
-            document_lengths: ``lengths`` of :meth:`encode`; our task gives it.
+            document_lengths: as of :meth:`encode`; our task gives it.
 
         Returns:
             fairseq's dict of lists: ``encoder_out`` [(k, B, C)], ``encoder_padding_mask`` [(B, k)],
@@ -217,8 +168,8 @@ class PyramidionEncoder(TransformerEncoderBase):
             ``--pointer`` the tokens that can be copied: ``copy_source``, the three tensors of
             :class:`~pyramidion_fairseq.functional.CopySource`, through whose weights the scorers learn.
         """
-        encoded = self.encode(src_tokens, token_embeddings, return_all_hiddens, document_lengths)
-        lengths = src_tokens.ne(self.padding_idx).sum(dim=1, keepdim=True).int()
+        tokens, encoded = self.encode(src_tokens, token_embeddings, return_all_hiddens, document_lengths)
+        src_lengths = src_tokens.ne(self.padding_idx).sum(dim=1, keepdim=True).int()
         out = {
             "encoder_out": [encoded.x.transpose(0, 1)],
             "encoder_padding_mask": [encoded.padding_mask],
@@ -226,31 +177,31 @@ class PyramidionEncoder(TransformerEncoderBase):
             "encoder_states": [state.transpose(0, 1) for state in encoded.states],
             "fc_results": [],
             "src_tokens": [],
-            "src_lengths": [lengths],
-            "pooling_slots": encoded.slots,
+            "src_lengths": [src_lengths],
+            "pooling_slots": encoded.slot_of_token,
             "pooling_weights": [weights.detach() for weights in encoded.weights],
-            COPY_SOURCE: list(self._copy_source(encoded, lengths)) if self.points else [],
+            COPY_SOURCE: list(self._copy_source(tokens, src_lengths, encoded)) if self.points else [],
         }
         if self.on_output is not None:
             self.on_output(out)
         return out
 
     def decoder_record(
-        self, slots: Sequence[Tensor], weights: Sequence[Tensor], lengths: Tensor, width: int
+        self, slots: Sequence[Tensor], weights: Sequence[Tensor], src_lengths: Tensor, width: int
     ) -> TokenRecord:
         """Say where the documents' tokens are in the vectors that the decoder reads, global tokens not counted.
 
         Args:
             slots, weights: (B, T_i) per pooling.
-            lengths: (B, 1) tokens of each document.
+            src_lengths: (B, 1) tokens of each document.
             width: n, tokens of the padded documents.
 
         Returns:
             (B, n) record.
         """
         if not slots or any(pooling.pooler.upsamples for pooling in self.poolings.values()):
-            positions = torch.arange(width, device=lengths.device)
-            record = keep_record((positions < lengths.clamp(min=1)).float())
+            positions = torch.arange(width, device=src_lengths.device)
+            record = keep_record((positions < src_lengths.clamp(min=1)).float())
         else:
             record = compose_poolings(slots, weights)[-1]
             if not all(pooling.pooler.convex for pooling in self.poolings.values()):  # shares of each vector
@@ -262,10 +213,10 @@ class PyramidionEncoder(TransformerEncoderBase):
             record = TokenRecord(record.slots, record.weights.masked_fill(record.slots == 0, 0))
         return record
 
-    def _copy_source(self, encoded: Encoded, lengths: Tensor) -> CopySource:
+    def _copy_source(self, tokens: Tensor, src_lengths: Tensor, encoded: PooledStates) -> CopySource:
+        """Return what can be copied: of (B, n) right-padded ids, (B, 1) lengths, and where the tokens went."""
         weights = [w.detach() for w in encoded.weights] if self.detaches_copies else encoded.weights
-        record = self.decoder_record(encoded.slots, weights, lengths, encoded.tokens.size(1))
-        tokens = encoded.tokens
+        record = self.decoder_record(encoded.slot_of_token, weights, src_lengths, tokens.size(1))
         for symbol in self.never_copied:
             tokens = tokens.masked_fill(tokens == symbol, -1)
         return CopySource(tokens, record.slots + self.output_globals, record.weights)
@@ -297,3 +248,11 @@ class PyramidionEncoder(TransformerEncoderBase):
         for key in ("pooling_slots", "pooling_weights", COPY_SOURCE):
             selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]
         return selected
+
+
+def _call_layer(
+    layer: nn.Module, x: Tensor, key_padding_mask: Tensor | None, document_lengths: Sequence[int] | None
+) -> tuple[Tensor, Tensor | None]:
+    """Run a layer, in whatever wrapper it is, as :data:`~pyramidion_fairseq.models.pooled_encoder.CallLayer` says."""
+    out = layer(x, encoder_padding_mask=key_padding_mask, document_lengths=document_lengths)
+    return out if isinstance(out, tuple) else (out, None)

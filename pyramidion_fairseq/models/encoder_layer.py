@@ -67,20 +67,20 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         self.reports_attention = True
 
     def forward(
-        self, x: Tensor, encoder_padding_mask: Tensor | None, lengths: Sequence[int] | None = None
+        self, x: Tensor, encoder_padding_mask: Tensor | None, document_lengths: Sequence[int] | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend, then feed forward.
 
         Args:
             x: (B, T, C).
             encoder_padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
-            lengths: tokens of each document, where the host knows them; see ``EncoderAttention.forward``.
+            document_lengths: tokens of each document, where the host knows them; see ``EncoderAttention.forward``.
 
         Returns:
             (B, T, C); after :meth:`report_attention` with (B, T) column sums.
         """
         attended = self.self_attn_layer_norm(x) if self.normalize_before else x
-        out, _ = self.self_attn(query=attended, key_padding_mask=encoder_padding_mask, lengths=lengths)
+        out, _ = self.self_attn(query=attended, key_padding_mask=encoder_padding_mask, lengths=document_lengths)
         out = (_compiled() if self.compiled else PyramidionEncoderLayer.feed_forward)(self, out, x)
         if not self.reports_attention:
             return out

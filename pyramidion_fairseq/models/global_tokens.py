@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +28,24 @@ class GlobalTokens(nn.Embedding):
         super().__init__(MAX_GLOBALS, dim)
         nn.init.normal_(self.weight, std=std)
         self.used, self.hide_first, self.in_output, self.replace_first = used, hide_first, in_output, replace_first
+
+    @classmethod
+    def from_config(cls, cfg: Namespace, dim: int, used: int, embed_scale: float) -> GlobalTokens:
+        """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`.
+
+        Args:
+            cfg: the options.
+            dim, used: C and G.
+            embed_scale: what embedded tokens are multiplied by.
+        """
+        return cls(
+            dim,
+            used,
+            std=embed_scale * dim**-0.5,
+            hide_first=cfg.lsg_mask_first_token,
+            in_output=not cfg.lsg_no_global_to_decoder,
+            replace_first=not cfg.lsg_no_pool_with_global,
+        )
 
     def forward(self, batch: int) -> Tensor:  # type: ignore[override]  # a number of documents, not ids
         """(batch, G, C)."""

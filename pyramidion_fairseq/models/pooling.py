@@ -1,9 +1,9 @@
-"""One pooling of the encoder: a scorer and a pooler."""
+"""The poolings of the encoder: each is a scorer and a pooler."""
 
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Sequence
+from typing import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import PyramidionError
 from ..functional import Pooled, keep_all
 from ..poolers import POOLERS, Pooler
+from ..schedule import PoolingSchedule
 from ..scorers import SCORERS, TokenScorer
 
 
@@ -34,6 +35,10 @@ class RepresentationPooling(nn.Module):
                 "--pooler gumbel_topk takes scores as weights of a sample: it needs --scorer-activation sigmoid"
             )
         self.scorer, self.pooler, self.k = scorer, pooler, k
+
+    #: Called in every pass where somebody wants to see it, as the encoder's ``on_output``: with the scores (B, T),
+    #: detached, or None where there is no scorer; with the padding mask; and with what came of them.
+    on_pooled: Callable[[Tensor | None, Tensor | None, Pooled], None] | None = None
 
     @classmethod
     def from_config(cls, cfg: Namespace, k: int) -> RepresentationPooling:
@@ -64,13 +69,20 @@ class RepresentationPooling(nn.Module):
             # data-parallel training waits for the gradient of each parameter.
             x = x + (0.0 * scores.sum()).to(x.dtype)  # multiplied first: float16 would overflow
             scores = scores.detach()
-        return self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
+        pooled = self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
+        if self.on_pooled is not None:
+            self.on_pooled(None if self.scorer is None else scores.detach(), padding_mask, pooled)
+        return pooled
 
-    def lengths_after(self, lengths: Sequence[int]) -> list[int]:
-        """Vectors that documents of ``lengths`` tokens are pooled to in one batch, padded to the longest of them."""
-        if max(lengths) <= self.k:
-            return list(lengths)
-        return [self.pooler.output_length(length, self.k) for length in lengths]
+    def lengths_after(self, document_lengths: Sequence[int]) -> list[int]:
+        """Return the vectors that each document of a batch is pooled to, padded to the longest of them.
+
+        Args:
+            document_lengths: tokens of each, or vectors that an earlier pooling left.
+        """
+        if max(document_lengths) <= self.k:
+            return list(document_lengths)
+        return [self.pooler.output_length(length, self.k) for length in document_lengths]
 
     def _score(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None) -> Tensor:
         if self.scorer is None:
@@ -82,3 +94,13 @@ class RepresentationPooling(nn.Module):
 
     def extra_repr(self) -> str:
         return f"k={self.k}"
+
+
+def build_poolings(cfg: Namespace) -> nn.ModuleDict:
+    """Build the poolings of the schedule, keyed by the layer after which each pools, counted from 1.
+
+    Args:
+        cfg: a :class:`~pyramidion_fairseq.config.PyramidionConfig`. Layers that do not pool have no scorer.
+    """
+    steps = PoolingSchedule.parse(cfg.pooling_schedule).steps
+    return nn.ModuleDict({str(layer): RepresentationPooling.from_config(cfg, k) for layer, k in steps})

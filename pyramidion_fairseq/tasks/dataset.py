@@ -11,18 +11,18 @@ class DocumentPairDataset(LanguagePairDataset):
     """fairseq's, whose batches keep the documents' lengths on the host too.
 
     Args:
-        tells_lengths: put ``document_lengths``, a list of ints, into the ``net_input`` of every batch whose documents
-            are padded on the right. Our models take it; others of fairseq's would refuse it.
+        with_document_lengths: put ``document_lengths``, a list of ints, into the ``net_input`` of every batch whose
+            documents are padded on the right. Our models take it; others of fairseq's would refuse it.
         args, kwargs: of fairseq's ``LanguagePairDataset``.
     """
 
-    def __init__(self, *args: Any, tells_lengths: bool = False, **kwargs: Any):
+    def __init__(self, *args: Any, with_document_lengths: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.tells_lengths = tells_lengths and not self.left_pad_source
+        self.with_document_lengths = with_document_lengths and not self.left_pad_source
 
     def collater(self, samples: list[dict[str, Any]], pad_to_length: dict[str, int] | None = None) -> dict[str, Any]:
         """As of fairseq: samples -> a batch, longest document first."""
         batch = super().collater(samples, pad_to_length)
-        if self.tells_lengths and batch:
+        if self.with_document_lengths and batch:
             batch["net_input"]["document_lengths"] = batch["net_input"]["src_lengths"].tolist()
         return batch

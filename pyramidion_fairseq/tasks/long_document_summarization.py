@@ -119,8 +119,8 @@ class LongDocumentSummarizationTask(TranslationTask):
         with open_dict(cfg) if OmegaConf.is_config(cfg) else nullcontext():
             cfg.rebuild_batches = True
         self.max_lengths = (cfg.max_source_positions, cfg.max_target_positions)
-        #: Every model built so far takes the documents' lengths from the host.
-        self.models_take_lengths = True
+        #: Batches hold ``document_lengths``: every model built so far takes them.
+        self.with_document_lengths = True
         self.pooling_meters, self.peak_memory, self.heartbeat = PoolingMeters(), PeakMemory(), Heartbeat()
         self.rouge, self.rouge_generator = None, None
         if cfg.eval_rouge:
@@ -152,7 +152,7 @@ class LongDocumentSummarizationTask(TranslationTask):
             _shortest(self.max_lengths[0], longest_source),
             _shortest(self.max_lengths[1], longest_target),
         )
-        self.models_take_lengths &= isinstance(model, PyramidionModel)
+        self.with_document_lengths &= isinstance(model, PyramidionModel)
         self.prepend_bos |= bool(getattr(getattr(model, "options", None), "prepend_bos", False))
         self.pooling_meters = PoolingMeters(model)
         if self.rouge:
@@ -239,7 +239,8 @@ class LongDocumentSummarizationTask(TranslationTask):
                     f"{split}: {side.num_cut:,} of {len(side):,} {what} cut to {side.max_length} tokens "
                     f"({side.num_cut / len(side):.1%})"
                 )
-        self.datasets[split] = SampledDataset(
+        validates = self.rouge is not None and tgt is not None and split != self.cfg.train_subset
+        self.datasets[split] = (SampledDataset if validates else DocumentPairDataset)(
             src,
             src.sizes,
             self.src_dict,
@@ -252,9 +253,9 @@ class LongDocumentSummarizationTask(TranslationTask):
             num_buckets=self.cfg.num_batch_buckets,
             shuffle=stock.shuffle,
             pad_to_multiple=stock.pad_to_multiple,
-            tells_lengths=self.models_take_lengths,
+            with_document_lengths=self.with_document_lengths,
         )
-        if self.rouge and tgt is not None and split != self.cfg.train_subset:
+        if validates:
             self.datasets[split].sample(self.cfg.eval_rouge_samples)
             logger.info(f"{split}: ROUGE on {len(self.datasets[split].sampled):,} of {len(src):,} documents")
 
@@ -287,7 +288,7 @@ class LongDocumentSummarizationTask(TranslationTask):
             tgt_dict=self.tgt_dict,
             left_pad_source=self.cfg.left_pad_source,
             constraints=constraints,
-            tells_lengths=self.models_take_lengths,
+            with_document_lengths=self.with_document_lengths,
         )
 
     def get_batch_iterator(self, dataset: FairseqDataset, *args: Any, **kwargs: Any) -> EpochBatchIterator:

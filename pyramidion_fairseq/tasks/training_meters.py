@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import resource
 import sys
-from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Iterator, Mapping, Sequence
 
 import torch
 from fairseq.logging import metrics
@@ -49,7 +50,7 @@ def pooling_statistics(
     valid = torch.ones_like(places, dtype=torch.bool) if padding_mask is None else ~padding_mask
     count = valid.sum(dim=1)
     chosen = (count > k).float()
-    weights, slots = pooled.weights.float().masked_fill(~valid, 0), pooled.slots
+    weights, slots = pooled.weights.float().masked_fill(~valid, 0), pooled.slot_of_token
     batch, length = slots.shape
     best = weights.new_zeros(batch, pooled.embeddings.size(1)).scatter_reduce(1, slots, weights, "amax")
     holds = best > 0
@@ -81,7 +82,7 @@ def _entropy(scores: Tensor, valid: Tensor, probabilities: bool) -> Tensor:
 
 
 class PoolingMeters:
-    """Watches the poolings of a model while it trains, through hooks that are there for the moment only.
+    """Watches the poolings of a model while it trains, through their callback ``on_pooled``.
 
     The poolings run outside of activation checkpointing, once per step, in the order of their layers.
 
@@ -96,42 +97,32 @@ class PoolingMeters:
             name.rpartition(".")[2]: module for name, module in modules if isinstance(module, RepresentationPooling)
         }
         self.sums: dict[str, Tensor] = {}
-        self._scores: Tensor | None = None
         self._places: Tensor | None = None
 
     @contextmanager
     def watch(self) -> Iterator[dict[str, Tensor]]:
         """Fill the dict with the entries of a logging output, for the forward passes inside."""
         self.sums, self._places = {}, None
-        with ExitStack() as hooks:
+        try:
             for layer, pooling in self.poolings.items():
-                if pooling.scorer is not None:
-                    hooks.callback(pooling.scorer.register_forward_hook(self._keep_scores).remove)
-                hooks.callback(pooling.register_forward_hook(self._hook(layer)).remove)
+                pooling.on_pooled = partial(self._measure, layer)
             yield self.sums
-        self._scores = self._places = None
+        finally:
+            for pooling in self.poolings.values():
+                pooling.on_pooled = None
+            self._places = None
 
-    def _keep_scores(self, scorer: nn.Module, inputs: Any, scores: Tensor) -> None:
-        self._scores = scores.detach()
-
-    def _hook(self, layer: str) -> Callable[[RepresentationPooling, Any, Pooled], None]:
-        def measure(pooling: RepresentationPooling, inputs: Any, pooled: Pooled) -> None:
-            with torch.no_grad():
-                self._measure(layer, pooling, inputs[1], pooled)
-
-        return measure
-
-    def _measure(
-        self, layer: str, pooling: RepresentationPooling, padding_mask: Tensor | None, pooled: Pooled
-    ) -> None:
-        scorer, places = pooling.scorer, self._places
+    @torch.no_grad()
+    def _measure(self, layer: str, scores: Tensor | None, padding_mask: Tensor | None, pooled: Pooled) -> None:
+        pooling, places = self.poolings[layer], self._places
         if places is None or layer == next(iter(self.poolings)):
-            places = document_places(pooled.slots, padding_mask)
+            places = document_places(pooled.slot_of_token, padding_mask)
+        scorer = pooling.scorer
         sums, self._places = pooling_statistics(
             Pooled._make(part.detach() if isinstance(part, Tensor) else part for part in pooled),
             padding_mask,
             places,
-            None if scorer is None else self._scores,
+            scores,
             scorer is None or scorer.bounded or scorer.activation != "none",
             pooling.k,
         )

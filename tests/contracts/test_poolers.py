@@ -94,8 +94,8 @@ def test_shapes_and_short_documents(name, options, length, k):
     else:
         assert torch.equal(pooled.padding_mask, (torch.arange(min(length, k)) >= kept).expand(3, -1))
         assert kept < min(length, k) and pooled.embeddings[:, kept:].abs().max() == 0
-    assert pooled.slots.shape == pooled.weights.shape == (3, length)
-    assert pooled.slots.min() >= 0 and pooled.slots.max() < kept
+    assert pooled.slot_of_token.shape == pooled.weights.shape == (3, length)
+    assert pooled.slot_of_token.min() >= 0 and pooled.slot_of_token.max() < kept
     if length <= k:
         assert torch.equal(pooled.embeddings, x)
 
@@ -139,7 +139,9 @@ def test_the_record_rebuilds_the_output_where_the_class_says_so(name, options, l
     mask = torch.arange(length) >= torch.tensor([[length], [length - 3]])
     pooled = pooler(x, scores, mask, k)
     parts = pooled.weights.unsqueeze(-1) * x
-    rebuilt = torch.zeros_like(pooled.embeddings).scatter_add(1, pooled.slots.unsqueeze(-1).expand_as(parts), parts)
+    rebuilt = torch.zeros_like(pooled.embeddings).scatter_add(
+        1, pooled.slot_of_token.unsqueeze(-1).expand_as(parts), parts
+    )
     error = (rebuilt - pooled.embeddings)[~pooled.padding_mask].abs().max()
     assert (error < 1e-12) == pooler.exact_record
     assert pooled.weights.min() >= 0 and pooled.weights.max() <= 1 + 1e-9
@@ -174,4 +176,4 @@ def test_slots_keep_the_order_of_the_document(name, options, length, k):
 def test_evaluation_is_deterministic(name, options):
     pooler, (x, scores) = build(name, options), case(2, 40)
     first, second = pooler(x, scores, None, 7), pooler(x, scores, None, 7)
-    assert torch.equal(first.embeddings, second.embeddings) and torch.equal(first.slots, second.slots)
+    assert torch.equal(first.embeddings, second.embeddings) and torch.equal(first.slot_of_token, second.slot_of_token)

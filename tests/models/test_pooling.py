@@ -90,6 +90,27 @@ def build_pooling(k=4, **options):
     return RepresentationPooling.from_config(cfg, k).double()
 
 
+@pytest.mark.parametrize("length", [3, 9])
+@pytest.mark.parametrize("pooler", ["successive_halving", "hard_topk", "mean_window"])
+def test_the_callback_of_a_pooling_gets_what_it_decided_by(pooler, length):
+    """Also where a document is kept whole. Nobody learns from the scores that it gets."""
+    pooling, told = build_pooling(pooler=pooler), []
+    x = torch.randn(2, length, 8, dtype=torch.float64, requires_grad=True)
+    mask = torch.zeros(2, length, dtype=torch.bool)
+    mask[1, 2:] = True
+    pooling.on_pooled = lambda *args: told.append(args)
+    pooled = pooling(x, mask)
+    ((scores, padding_mask, seen),) = told
+    assert padding_mask is mask and seen is pooled
+    if pooling.scorer is None:
+        assert scores is None
+    else:
+        assert torch.equal(scores, pooling.scorer(x, mask, None)) and not scores.requires_grad
+    pooling.on_pooled = None
+    pooling(x, mask)
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("scorer", ["linear", "nonlinear"])
 @pytest.mark.parametrize("pooler", POOLERS.names())
 def test_scorers_learn_exactly_where_the_pooler_lets_them(pooler, scorer):

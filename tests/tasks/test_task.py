@@ -13,6 +13,8 @@ from fairseq.tasks import setup_task
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.generation import cuda_graphs, plain_generation
+from pyramidion_fairseq.tasks.dataset import DocumentPairDataset
+from pyramidion_fairseq.tasks.rouge_validation import SampledDataset
 from pyramidion_fairseq.tasks.truncation import TruncatedDataset, truncate
 from tests.helpers.corpora import write_split
 from tests.helpers.models import TINY
@@ -49,7 +51,9 @@ def task_on(tmp_path, dictionary):
         for side in ("source", "target"):
             dictionary.save(str(tmp_path / f"dict.{side}.txt"))
         write_split(tmp_path, split, [[9] * (n - 1) + [2] for n in lengths], [[8, 7, 2]] * len(lengths))
-        flags = [text for name, value in chosen.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+        flags = [
+            f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in chosen.items()
+        ]
         arguments = [str(tmp_path), "--task", "long_document_summarization", "--path", "unused", *flags]
         parser = options.get_generation_parser()
         return setup_task(convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, arguments)).task)
@@ -91,6 +95,19 @@ def test_documents_are_cut_to_the_models_length_and_counted(task_on, caplog):
     assert tokens.shape == (4, 64) and batch["net_input"]["src_lengths"].tolist() == [64, 64, 64, 10]
     assert tokens[:3, -1].tolist() == [2, 2, 2]
     assert tokens[3].tolist() == [9] * 9 + [2] + [1] * 54  # padded on the right
+
+
+@pytest.mark.parametrize("options", [{}, {"eval_rouge": True}], ids=str)
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_only_validation_with_rouge_samples_documents(task_on, split, options):
+    task = task_on([10, 20], split=split, **options)
+    build_model(task)
+    task.load_dataset(split)
+    sampled = bool(options) and split == "valid"
+    assert type(task.dataset(split)) is (SampledDataset if sampled else DocumentPairDataset)
+    (batch,) = batches_of(task, split, max_sentences=2)
+    assert batch.get("summarised") == (True if sampled else None)
+    assert batch["net_input"]["document_lengths"] == [20, 10]
 
 
 def test_lengths_given_to_the_task_and_shorter_models_win(task_on):

@@ -32,7 +32,7 @@ def pooled_of(slots, weights, k):
 def test_values_by_hand():
     """8 tokens in 2 slots, led by tokens 1 and 6, with 3/4 and 1/2 of the weight."""
     pooled = pooled_of([[0, 0, 0, 0, 1, 1, 1, 1]], [[0.25, 0.75, 0.0, 0.0, 0.25, 0.25, 0.5, 0.0]], k=2)
-    places = document_places(pooled.slots, None)
+    places = document_places(pooled.slot_of_token, None)
     assert places[0].tolist() == pytest.approx([i / 7 for i in range(8)])
     scores = torch.tensor([[1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
     sums, won = pooling_statistics(pooled, None, places, scores, k=2)
@@ -46,7 +46,9 @@ def test_values_by_hand():
 def test_scores_as_logarithms():
     pooled = pooled_of([[0, 0, 1, 1]], [[0.5, 0.5, 0.5, 0.5]], k=2)
     scores = torch.tensor([[0.25, 0.25, 0.5, 1e-9]]).log()
-    sums, _ = pooling_statistics(pooled, None, document_places(pooled.slots, None), scores, probabilities=False, k=2)
+    sums, _ = pooling_statistics(
+        pooled, None, document_places(pooled.slot_of_token, None), scores, probabilities=False, k=2
+    )
     assert values(sums)["entropy"] == pytest.approx((0.5 * math.log(4) + 0.5 * math.log(2)) / math.log(4))
 
 
@@ -76,7 +78,7 @@ def test_padding_and_short_documents_do_not_count():
         if length > 8:
             alone = scores[row : row + 1, :length]
             pooled = successive_halving_topk(x[row : row + 1, :length], alone, 8)
-            sums, _ = pooling_statistics(pooled, None, document_places(pooled.slots, None), alone, k=8)
+            sums, _ = pooling_statistics(pooled, None, document_places(pooled.slot_of_token, None), alone, k=8)
             total = {kind: total.get(kind, 0) + float(value) for kind, value in sums.items()}
     assert float(batch["documents"]) == 3
     assert {kind: float(value) for kind, value in batch.items()} == pytest.approx(total, rel=1e-5)
@@ -116,13 +118,16 @@ def test_watching_leaves_nothing_behind_and_changes_nothing(tiny_model, random_t
     model, tokens = tiny_model(), random_tokens([40, 4])
     expected, _ = model(tokens, None, tokens[:, :3])
     meters = PoolingMeters(model)
+    poolings = model.encoder.poolings.values()
     with meters.watch():
         watched, _ = model(tokens, None, tokens[:, :3])
+        assert all(pooling.on_pooled is not None for pooling in poolings)
+        assert not any(module._forward_hooks for module in model.modules())
     assert torch.equal(watched, expected)
-    assert not any(module._forward_hooks for module in model.modules())
+    assert all(pooling.on_pooled is None for pooling in poolings)
     with pytest.raises(RuntimeError), meters.watch():
         raise RuntimeError
-    assert not any(module._forward_hooks for module in model.modules())
+    assert all(pooling.on_pooled is None for pooling in poolings)
 
 
 @pytest.mark.parametrize("pooler", POOLERS.names())

@@ -138,7 +138,7 @@ def max_windows(
     batch, length, dim = embeddings.shape
     for b in range(batch):
         for slot in range(out.size(1)):
-            tokens = [i for i in range(length) if record.weights[b, i] > 0 and record.slots[b, i] == slot]
+            tokens = [i for i in range(length) if record.weights[b, i] > 0 and record.slot_of_token[b, i] == slot]
             for c in range(dim if tokens else 0):
                 best = max(tokens, key=lambda i: embeddings[b, i, c].item())
                 out[b, slot, c] = embeddings[b, best, c]

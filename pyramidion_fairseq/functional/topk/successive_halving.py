@@ -29,12 +29,17 @@ class Pooled(NamedTuple):
     """(B, k) their scores, float32 at least."""
     padding_mask: Tensor | None
     """(B, k) bool, True on slots that hold nothing; None where every slot of every document is taken."""
-    slots: Tensor
+    slot_of_token: Tensor
     """(B, n) int64, the slot that every input token went to (0 for padding, with weight 0)."""
     weights: Tensor
     """(B, n) the weight of every input token in its slot, float32 at least; those of a slot sum to one.
 
     Poolers without an exact record (``Pooler.exact_record``) give each token's largest share here."""
+
+    @property
+    def slots(self) -> Tensor:
+        """Return :attr:`slot_of_token`, whose former name this is."""
+        return self.slot_of_token
 
 
 def successive_halving_topk(

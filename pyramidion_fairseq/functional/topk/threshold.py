@@ -62,10 +62,10 @@ def threshold_topk(
     # Hard top-k of the gated tokens: the record's weights of 1 become the gates.
     kept = hard_topk(embeddings, scores.detach(), k, padding_mask=padding_mask)
     weights = kept.weights * gates
-    slot_gates = torch.zeros_like(kept.scores).scatter_add(1, kept.slots, weights)
-    slot_scores = torch.zeros_like(kept.scores).scatter_add(1, kept.slots, weights * scores)
+    slot_gates = torch.zeros_like(kept.scores).scatter_add(1, kept.slot_of_token, weights)
+    slot_scores = torch.zeros_like(kept.scores).scatter_add(1, kept.slot_of_token, weights * scores)
     gated = kept.embeddings * slot_gates.unsqueeze(2).to(embeddings.dtype)
-    return Pooled(gated, slot_scores, kept.padding_mask, kept.slots, weights)
+    return Pooled(gated, slot_scores, kept.padding_mask, kept.slot_of_token, weights)
 
 
 def threshold_gates(scores: Tensor, k: int, valid: Tensor, link: str, epsilon: float) -> Tensor:

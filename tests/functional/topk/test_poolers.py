@@ -54,7 +54,7 @@ def test_equals_loops(name, length, k, padding):
     torch.testing.assert_close(ours.embeddings[used], loops.embeddings[used], rtol=0, atol=1e-9)
     torch.testing.assert_close(ours.scores[used], loops.scores[used], rtol=0, atol=1e-9)
     torch.testing.assert_close(ours.weights, loops.weights, rtol=0, atol=1e-9)
-    assert torch.equal(ours.slots[loops.weights > 0], loops.slots[loops.weights > 0])
+    assert torch.equal(ours.slot_of_token[loops.weights > 0], loops.slot_of_token[loops.weights > 0])
 
 
 @pytest.mark.parametrize("name", ["hard", "iterative"])
@@ -182,7 +182,7 @@ def test_repeat_slots_undoes_a_pooling_of_equal_tokens():
     x = torch.tensor([1.0, 1, 1, 2, 2, 2, 3, 3]).view(1, 8, 1)
     pooled = mean_windows(x, torch.zeros(1, 8), 4, window=3)
     assert pooled.embeddings.flatten().tolist() == [1, 2, 3, 0] and pooled.padding_mask.tolist() == [[0, 0, 0, 1]]
-    assert torch.equal(repeat_slots(pooled.embeddings, pooled.slots), x)
+    assert torch.equal(repeat_slots(pooled.embeddings, pooled.slot_of_token), x)
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 0.05, 1.0, 30.0])

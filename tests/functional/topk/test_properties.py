@@ -70,12 +70,12 @@ def test_operator(case):
     # Weights are those of convex combinations: at least 0, and 1 for each slot that is taken; padding has none.
     weights = pooled.weights.masked_fill(padding, 0)
     assert (weights >= 0).all() and (pooled.weights[padding] == 0).all()
-    sums = torch.zeros(batch, slots, dtype=weights.dtype).scatter_add(1, pooled.slots, weights)
+    sums = torch.zeros(batch, slots, dtype=weights.dtype).scatter_add(1, pooled.slot_of_token, weights)
     assert torch.allclose(sums[~empty], torch.ones(()).to(sums), atol=1e-5)
 
     # So the outputs lie between the smallest and the largest of the tokens in their slot.
     real = embeddings.detach().masked_fill(padding.unsqueeze(2), 0)
-    index = pooled.slots.unsqueeze(2).expand_as(real)
+    index = pooled.slot_of_token.unsqueeze(2).expand_as(real)
     bounds = []
     for reduce, fill in (("amin", float("inf")), ("amax", float("-inf"))):
         start = torch.full(pooled.embeddings.shape, fill, dtype=real.dtype)
@@ -99,5 +99,5 @@ def test_operator(case):
 
     # The same again, bit for bit: ties fall the same way every time.
     again = successive_halving_topk(embeddings, scores, **options)
-    assert torch.equal(again.slots, pooled.slots) and torch.equal(again.weights, pooled.weights)
+    assert torch.equal(again.slot_of_token, pooled.slot_of_token) and torch.equal(again.weights, pooled.weights)
     assert torch.equal(again.embeddings[~empty], pooled.embeddings[~empty])

@@ -31,7 +31,7 @@ def pooled_chain(name, schedule, lengths, padding="right"):
         pooled = pooler(x, scores, mask, k)
         x, mask = pooled.embeddings, pooled.padding_mask
         outputs.append((x, mask))
-        slots.append(pooled.slots)
+        slots.append(pooled.slot_of_token)
         weights.append(pooled.weights)
     return states, outputs, slots, weights
 

@@ -51,7 +51,7 @@ def test_equals_the_reference(length, k, base, preserve_order, sort, ties, paddi
     assert (fast.padding_mask is None) == (slow.padding_mask is None)
     assert slow.padding_mask is None or torch.equal(fast.padding_mask, slow.padding_mask)
     real = torch.ones_like(scores, dtype=torch.bool) if mask is None else ~mask
-    assert torch.equal(fast.slots[real], slow.slots[real])
+    assert torch.equal(fast.slot_of_token[real], slow.slot_of_token[real])
     if padding is None or length > k:  # with n <= k even padding passes, and so does its gradient
         for ours, theirs in zip(fast_grads, slow_grads):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
@@ -100,7 +100,12 @@ def test_at_most_k_tokens_pass_unchanged():
     for k in (6, 7, 100):
         pooled = successive_halving_topk(embeddings, scores, k, preserve_order=False)
         assert torch.equal(pooled.embeddings, embeddings)
-        assert torch.equal(pooled.slots, torch.arange(6).expand(2, 6)) and (pooled.weights == 1).all()
+        assert torch.equal(pooled.slot_of_token, torch.arange(6).expand(2, 6)) and (pooled.weights == 1).all()
+
+
+def test_the_slots_of_tokens_have_their_former_name_too():
+    pooled = successive_halving_topk(*random_case(2, 16, 3, seed=0)[:2], 4)
+    assert pooled.slots is pooled.slot_of_token and pooled._fields[3] == "slot_of_token"
 
 
 @pytest.mark.parametrize("padding", [None, "anywhere"])
@@ -108,11 +113,11 @@ def test_at_most_k_tokens_pass_unchanged():
 def test_slots_and_weights_explain_the_output(length, k, padding):
     embeddings, scores, mask = random_case(5, length, 6, seed=k, padding=padding)
     pooled = successive_halving_topk(embeddings, scores, k, padding_mask=mask)
-    index = pooled.slots.unsqueeze(-1)
+    index = pooled.slot_of_token.unsqueeze(-1)
     weighted = pooled.weights.unsqueeze(-1) * embeddings
     rebuilt = torch.zeros_like(pooled.embeddings).scatter_add(1, index.expand_as(weighted), weighted)
     torch.testing.assert_close(rebuilt, pooled.embeddings, rtol=0, atol=1e-12)
-    sums = torch.zeros_like(pooled.scores).scatter_add(1, pooled.slots, pooled.weights)
+    sums = torch.zeros_like(pooled.scores).scatter_add(1, pooled.slot_of_token, pooled.weights)
     taken = torch.ones_like(sums) if mask is None else (~pooled.padding_mask).double()
     torch.testing.assert_close(sums, taken, rtol=0, atol=1e-12)
 
@@ -120,7 +125,7 @@ def test_slots_and_weights_explain_the_output(length, k, padding):
 def test_order_of_the_document_is_kept():
     embeddings, scores, _ = random_case(3, 64, 2, seed=0)
     pooled = successive_halving_topk(embeddings, scores, 16)
-    for slots, row in zip(pooled.slots, scores):
+    for slots, row in zip(pooled.slot_of_token, scores):
         winners = [max(torch.where(slots == j)[0].tolist(), key=lambda i: row[i].item()) for j in range(16)]
         assert winners == sorted(winners)
         assert set(row.topk(8).indices.tolist()) <= set(winners)
@@ -148,7 +153,7 @@ def test_half_precision_errs_no_more_than_a_plain_weighted_sum(dtype):
     low = exact.detach().to(dtype)
     truth = successive_halving_topk(low.double(), scores, 32)
     fast = successive_halving_topk(low, scores.float(), 32).embeddings.double()
-    one_hot = torch.nn.functional.one_hot(truth.slots, 32).double() * truth.weights.unsqueeze(-1)
+    one_hot = torch.nn.functional.one_hot(truth.slot_of_token, 32).double() * truth.weights.unsqueeze(-1)
     plain = torch.einsum("bnk,bnd->bkd", one_hot.to(dtype), low).double()
     error, allowed = (fast - truth.embeddings).abs().max(), (plain - truth.embeddings).abs().max()
     assert error <= 2 * allowed

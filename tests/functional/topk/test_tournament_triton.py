@@ -139,7 +139,7 @@ def test_the_whole_operator(padding, taken, small_chunks):
         else torch.compile(successive_halving_topk, backend="aot_eager", fullgraph=True)
     )
     ours, gradients = outputs_and_gradients(operator, embeddings, scores, 5, padding_mask=mask)
-    assert torch.equal(ours.slots, plain.slots)
+    assert torch.equal(ours.slot_of_token, plain.slot_of_token)
     for a, b in zip((ours.embeddings, ours.scores, ours.weights, *gradients),
                     (plain.embeddings, plain.scores, plain.weights, *expected)):  # fmt: skip
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
@@ -200,7 +200,7 @@ def test_tensors_on_a_gpu_take_the_kernels():
         pooled = successive_halving_topk(embeddings, torch.empty(16, 8192, device="cuda"), 512)
     assert taken[-2:] == ["tournament_gpu", "partition_sum"] and len(taken) < 12
     assert pooled.embeddings.shape == (16, 512, 768) and pooled.embeddings.device.type == "cuda"
-    assert pooled.padding_mask is None and pooled.weights.shape == pooled.slots.shape == (16, 8192)
+    assert pooled.padding_mask is None and pooled.weights.shape == pooled.slot_of_token.shape == (16, 8192)
 
 
 @pytest.mark.parametrize("architecture", [80, 90])

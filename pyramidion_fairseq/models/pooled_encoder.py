@@ -1,0 +1,133 @@
+"""The encoder's loop over layers and poolings. Free of fairseq: the exported model for transformers runs it, too."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..functional.topk.successive_halving import Pooled
+from ..functional.topk.window_pooling import repeat_slots
+from .global_tokens import GlobalTokens
+from .pooling import RepresentationPooling
+
+#: Runs a layer: (layer, (B, T, C), (B, T) bool key padding mask or None, document lengths or None) -> (B, T, C), and
+#: the (B, T) column sums of its attention where the scorer after it reads them, else None.
+CallLayer = Callable[[nn.Module, Tensor, "Tensor | None", "Sequence[int] | None"], "tuple[Tensor, Tensor | None]"]
+
+
+class PooledStates(NamedTuple):
+    """What :func:`run_pooled_layers` returns."""
+
+    x: Tensor
+    """(B, k, C) the last layer's output; (B, G + k, C), global tokens first, where they are part of it."""
+    padding_mask: Tensor
+    """(B, k) or (B, G + k) bool, True on padding."""
+    states: list[Tensor]
+    """(B, T_i, C) the embeddings and each layer's output after its pooling, no globals; empty unless asked for."""
+    slot_of_token: list[Tensor]
+    """(B, T_i) int64 per pooling: the slot each of its input tokens went to; global tokens are no slots."""
+    weights: list[Tensor]
+    """(B, T_i) per pooling: the weight of each of its input tokens in its slot, float32 at least."""
+
+
+def run_pooled_layers(
+    embed: Callable[[], Tensor],
+    padding_mask: Tensor | None,
+    layers: Iterable[nn.Module],
+    poolings: nn.ModuleDict,
+    call_layer: CallLayer,
+    document_lengths: Sequence[int] | None = None,
+    global_tokens: GlobalTokens | None = None,
+    layer_norm: nn.Module | None = None,
+    keep_states: bool = False,
+) -> PooledStates:
+    """Run the layers, and pool after those that the schedule names.
+
+    Args:
+        embed: returns the embedded documents, (B, T, C), or (B, G + T, C) with global tokens first. It is called
+            here so that no caller keeps them alive while the layers run.
+        padding_mask: (B, T) bool, True on the documents' padding; None where nothing is padded.
+        layers: from the first to the last.
+        poolings: a :class:`~pyramidion_fairseq.models.pooling.RepresentationPooling` for the number of each layer
+            after which it pools, counted from "1".
+        call_layer: runs one layer.
+        document_lengths: tokens of each document, where the host knows them; see :meth:`EncoderAttention.forward`.
+        global_tokens: where the embedded documents start with them.
+        layer_norm: of the output, where the model has one.
+        keep_states: return the states between the layers.
+    """
+    x = embed()
+    first = 0 if global_tokens is None else global_tokens.used  # where the document starts
+    states = [x[:, first:]] if keep_states else []
+    slot_of_token: list[Tensor] = []
+    weights: list[Tensor] = []
+    full_length: tuple[Tensor, Tensor | None] | None = None
+    for number, layer in enumerate(layers, start=1):
+        key_padding_mask = padding_mask
+        if global_tokens is not None:
+            key_padding_mask = global_tokens.hidden_keys(x, padding_mask, pooled=bool(slot_of_token))
+        x, attention = call_layer(layer, x, key_padding_mask, document_lengths)
+        if str(number) in poolings:
+            pooling: Any = poolings[str(number)]
+            if pooling.pooler.upsamples and full_length is None:
+                full_length = x, padding_mask
+            pooled, document_lengths = _pool(pooling, x[:, first:], padding_mask, attention, document_lengths)
+            x = torch.cat([x[:, :first], pooled.embeddings], dim=1) if first else pooled.embeddings
+            padding_mask = pooled.padding_mask
+            slot_of_token.append(pooled.slot_of_token)
+            weights.append(pooled.weights)
+        if keep_states:
+            states.append(x[:, first:])
+    if full_length is not None:
+        x, padding_mask = _upsample(x, first, slot_of_token, full_length[0]), full_length[1]
+    x, padding_mask = _finish(x, padding_mask, global_tokens, layer_norm)
+    return PooledStates(x, padding_mask, states, slot_of_token, weights)
+
+
+def _pool(
+    pooling: RepresentationPooling,
+    documents: Tensor,
+    padding_mask: Tensor | None,
+    attention: Tensor | None,
+    document_lengths: Sequence[int] | None,
+) -> tuple[Pooled, Sequence[int] | None]:
+    """Pool (B, T, C) documents: what the pooling says, with no mask where nothing is padded, and the new lengths.
+
+    That nothing is padded is seen from the lengths alone: a GPU would have to be waited for.
+    """
+    pooled: Pooled = pooling(documents, padding_mask, attention)
+    if document_lengths is None:
+        return pooled, None
+    document_lengths = pooling.lengths_after(document_lengths)
+    if min(document_lengths) == pooled.embeddings.size(1):
+        pooled = pooled._replace(padding_mask=None)
+    return pooled, document_lengths
+
+
+def _upsample(x: Tensor, first: int, slot_of_token: Sequence[Tensor], residual: Tensor) -> Tensor:
+    """Repeat every vector for each token of its slot, back through all poolings; add the full-length states.
+
+    Args:
+        x: (B, G + k, C), global tokens first.
+        first: G.
+        slot_of_token: (B, T_i) per pooling.
+        residual: (B, G + T, C).
+    """
+    document = x[:, first:]
+    for slots in reversed(slot_of_token):
+        document = repeat_slots(document, slots)
+    return torch.cat([x[:, :first], document], dim=1) + residual
+
+
+def _finish(
+    x: Tensor, padding_mask: Tensor | None, global_tokens: GlobalTokens | None, layer_norm: nn.Module | None
+) -> tuple[Tensor, Tensor]:
+    """Return the output and its mask: (B, G + k, C), (B, k) or None -> (B, k', C), (B, k') bool."""
+    if layer_norm is not None:
+        x = layer_norm(x)
+    if padding_mask is None:
+        first = 0 if global_tokens is None else global_tokens.used
+        padding_mask = x.new_zeros(len(x), x.size(1) - first, dtype=torch.bool)
+    return (x, padding_mask) if global_tokens is None else global_tokens.finish(x, padding_mask)
