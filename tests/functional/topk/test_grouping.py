@@ -28,7 +28,7 @@ def test_equals_loops(monkeypatch, name, length, k, padding):
         groups = slow(x, k) if len(tokens) > k else [[i] for i in range(len(tokens))]
         assert pooled.padding_mask is None or pooled.padding_mask[row].tolist() == [i >= len(groups) for i in range(k)]
         for slot, group in enumerate(groups):
-            assert pooled.slots[row, tokens[group]].tolist() == [slot] * len(group)
+            assert pooled.slot_of_token[row, tokens[group]].tolist() == [slot] * len(group)
             torch.testing.assert_close(pooled.embeddings[row, slot], x[group].mean(dim=0), rtol=0, atol=1e-12)
             torch.testing.assert_close(pooled.scores[row, slot], s[group].mean(), rtol=0, atol=1e-12)
             assert pooled.weights[row, tokens[group]].tolist() == pytest.approx([1 / len(group)] * len(group))
@@ -47,7 +47,7 @@ def test_chunks_begin_where_the_subject_changes():
     kinds = torch.tensor([[0] * 7 + [1] * 3 + [2] * 10 + [0] * 4])
     x = torch.eye(3)[kinds]
     pooled = boundary_chunks(x, torch.zeros(1, 24), 4)
-    assert pooled.slots.tolist() == [[0] * 7 + [1] * 3 + [2] * 10 + [3] * 4]
+    assert pooled.slot_of_token.tolist() == [[0] * 7 + [1] * 3 + [2] * 10 + [3] * 4]
     assert (pooled.embeddings - torch.eye(3)[torch.tensor([[0, 1, 2, 0]])]).abs().max() < 1e-6
 
 
@@ -57,4 +57,4 @@ def test_equal_tokens_and_zeros_have_no_nan(function):
         pooled = function(x.requires_grad_(), torch.zeros(2, 16), 5)
         pooled.embeddings.sum().backward()
         assert pooled.embeddings.isfinite().all() and x.grad.isfinite().all()
-        assert pooled.slots.max() == 4
+        assert pooled.slot_of_token.max() == 4

@@ -46,7 +46,7 @@ def test_value_and_gradients_are_those_of_the_expectation():
     torch.testing.assert_close(ours_scores, of_scores, rtol=0, atol=0.15)
     # Shares of all slots: each token's largest one.
     out = left_out_probabilities(scores.detach(), 0.1)
-    assert pooled.slots.tolist() == [[0, 0 if out[0] > out[2] else 1, 1]]
+    assert pooled.slot_of_token.tolist() == [[0, 0 if out[0] > out[2] else 1, 1]]
     largest = torch.stack([out[1] + out[2], torch.max(out[0], out[2]), out[0] + out[1]])
     torch.testing.assert_close(pooled.weights[0], largest, rtol=0, atol=0.02)
 
@@ -59,7 +59,7 @@ def test_without_noise_it_is_hard_and_small_noise_changes_nothing():
         torch.testing.assert_close(pooled.embeddings, hard.embeddings)
         torch.testing.assert_close(pooled.scores, hard.scores)
         assert torch.equal(pooled.weights, hard.weights)
-        assert torch.equal(pooled.slots[hard.weights > 0], hard.slots[hard.weights > 0])
+        assert torch.equal(pooled.slot_of_token[hard.weights > 0], hard.slot_of_token[hard.weights > 0])
 
 
 def test_padding_and_short_documents_in_training():
