@@ -59,7 +59,7 @@ SAMPLES = 2000
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the options."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_options(parser)
     add_input_options(parser, "text: one a line; document: the whole file; jsonl; auto: by its start", required=True)
@@ -291,7 +291,7 @@ def draw(results: dict[str, dict[str, Any]]) -> Any:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line; see the file's docstring."""
+    """Run the command line; see the file's docstring."""
     with one_line_errors("attribution.py"):
         args = build_parser().parse_args(argv)
         check(args)

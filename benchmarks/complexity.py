@@ -29,7 +29,7 @@ COLUMNS = [
 
 
 def table(costs: dict[str, Cost], parameters: dict[str, int]) -> str:
-    """One line an architecture, in billions (10^9); parameters in millions."""
+    """Return one line for each architecture, in billions (10^9); parameters in millions."""
     lines = [f"{'10^9':<24}" + "".join(f"{name:>17}" for name, _ in COLUMNS) + f"{'parameters':>14}"]
     for arch, cost in costs.items():
         cells = "".join(f"{column(cost) / 1e9:17.3f}" for _, column in COLUMNS)
@@ -38,7 +38,7 @@ def table(costs: dict[str, Cost], parameters: dict[str, int]) -> str:
 
 
 def claims() -> list[tuple[str, str, float]]:
-    """(claim of the paper, published, counted) at 8192 tokens."""
+    """Return (claim of the paper, published, counted) at 8192 tokens."""
 
     def cost(arch: str, target: int = 512, **changes) -> Cost:
         return count(build_on_meta(arch, **changes), 8192, target)

@@ -112,7 +112,7 @@ class Deletion:
 
     @torch.no_grad()
     def _log_probabilities(self, output: tuple) -> Tensor:
-        """(B, t) float64 of the summary's tokens."""
+        """Return (B, t) float64 of the summary's tokens."""
         every = self.model.get_normalized_probs(output, log_probs=True)
         return every.gather(2, self.target.expand(len(every), -1).unsqueeze(2)).squeeze(2).double()
 
@@ -143,14 +143,14 @@ class Deletion:
 
 
 def _explanation(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """By the explanation's ranking: cross-attention times the poolings' weights."""
+    """Rank by the explanation's ranking: cross-attention times the poolings' weights."""
     _attend(deletion)
     ranking = explain_summary(deletion.provenance, deletion.score).ranking
     return [_sentences(ranking)], 0
 
 
 def _attention(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """By cross-attention without the poolings' weights: every token of a vector counts alike."""
+    """Rank by cross-attention without the poolings' weights: every token of a vector counts alike."""
     _attend(deletion)
     (record,) = deletion.provenance.models
     even = replace(record, decoder=even_weights(record.decoder))
@@ -175,7 +175,7 @@ def _sentences(ranking: Sequence[RankedSentence]) -> list[int]:
 
 
 def _copied(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """By the number of the summary's tokens, ``</s>`` not counted, that a pointer is expected to have copied."""
+    """Rank by the number of the summary's tokens, ``</s>`` not counted, that a pointer is expected to have copied."""
     document = deletion.provenance.document
     words = torch.tensor([*deletion.provenance.source.token_words, -1])
     mass = deletion.copied()[:-1].sum(dim=0, keepdim=True).cpu()
@@ -184,25 +184,25 @@ def _copied(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], in
 
 
 def _random(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """In random orders."""
+    """Return random orders."""
     generator = np.random.default_rng([settings.seed, deletion.number, 0])
     return [generator.permutation(deletion.sentences).tolist() for _ in range(settings.draws)], 0
 
 
 def _lead(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """In the document's order."""
+    """Return the document's order."""
     return [deletion.sentences], 0
 
 
 def _leave_one_out(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """By the drop where the sentence alone is deleted: one pass for each sentence."""
+    """Rank by the drop where the sentence alone is deleted: one pass for each sentence."""
     tried = deletion.sentences[: settings.most_sentences]
     drops = dict(zip(tried, deletion.drops([{sentence} for sentence in tried])))
     return [sorted(tried, key=lambda sentence: -drops[sentence])], len(tried)
 
 
 def _context_cite(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """By the weights of a sparse linear fit to random ablations (Cohen-Wang et al. 2024).
+    """Rank by the weights of a sparse linear fit to random ablations (Cohen-Wang et al. 2024).
 
     As in their code: every sentence is kept with probability 1/2, the lasso is fitted to the log-probability per
     token and reads standardised columns. Equal weights, most of them 0, stand in random order.

@@ -36,7 +36,7 @@ SIZES = {
 
 
 def build(size: str, device: str) -> PyramidionHubInterface:
-    """A summariser with random weights and a dictionary of words."""
+    """Return a summariser with random weights and a dictionary of words."""
     dictionary = Dictionary()
     for number in range(WORDS - len(dictionary)):
         dictionary.add_symbol(f"w{number}")
@@ -51,7 +51,7 @@ def build(size: str, device: str) -> PyramidionHubInterface:
 
 
 def documents_of(count: int, length: int) -> list[str]:
-    """Random words in sentences of twenty."""
+    """Return random words in sentences of twenty."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(WORDS - 4, (count, length), generator=generator).tolist()
     return [" ".join(f"w{word}" + ("\n\n" if n % 20 == 19 else "") for n, word in enumerate(row)) for row in rows]
@@ -87,7 +87,7 @@ def measure(hub: PyramidionHubInterface, args: Any) -> list[dict[str, Any]]:
 
 
 def draw(results: list[dict[str, Any]]) -> Any:
-    """Seconds of each case, with the limit that is set to explanations."""
+    """Measure seconds of each case, with the limit that is set to explanations."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")

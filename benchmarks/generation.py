@@ -58,16 +58,16 @@ class FixedEncoder(FairseqEncoder):
         self.encoder_out, self.reorder = encoder_out, reorder
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor | None = None, **kwargs) -> dict[str, list[Tensor]]:
-        """The states, whatever the tokens."""
+        """Return the states, whatever the tokens."""
         return dict(self.encoder_out)
 
     def reorder_encoder_out(self, encoder_out: dict[str, list[Tensor]], new_order: Tensor) -> dict[str, list[Tensor]]:
-        """As of the model's encoder."""
+        """Do as the model's encoder does."""
         return self.reorder(encoder_out, new_order)
 
 
 def build(arch: str, device: str, dtype: torch.dtype) -> PyramidionModel:
-    """The architecture at full size, with random weights."""
+    """Return the architecture at full size, with random weights."""
     dictionary = Dictionary()
     for word in range(VOCABULARY - len(dictionary)):
         dictionary.add_symbol(f"w{word}")
@@ -88,7 +88,7 @@ def stock_decoder(model: PyramidionModel) -> TransformerDecoderBase:
 
 
 def encoder_output(model: PyramidionModel, documents: int, states: int) -> dict[str, list[Tensor]]:
-    """Random states in the encoder's format, as many for each document as asked for."""
+    """Return random states in the encoder's format, as many for each document as asked for."""
     like = model.decoder.embed_tokens.weight
     shape = (documents, states, model.encoder.cfg.encoder.embed_dim)
     random = torch.randn(
@@ -103,7 +103,7 @@ def encoder_output(model: PyramidionModel, documents: int, states: int) -> dict[
 
 
 def generator(model: PyramidionModel, out: dict[str, list[Tensor]], size: Size, stock: bool) -> Callable[[], list]:
-    """A call that writes summaries from the given encoder output: lists of fairseq's hypotheses."""
+    """Return a call that writes summaries from the given encoder output: lists of fairseq's hypotheses."""
     dictionary, device = model.decoder.dictionary, out["encoder_out"][0].device
     if stock:
         states = out["encoder_out"][0].transpose(0, 1)
@@ -122,19 +122,19 @@ def generator(model: PyramidionModel, out: dict[str, list[Tensor]], size: Size, 
 
 
 def with_graphs(model: PyramidionModel, call: Callable[[], list]) -> list:
-    """The call's result, steps recorded and replayed."""
+    """Return the call's result, steps recorded and replayed."""
     with cuda_graphs(model):
         return call()
 
 
 def same_tokens(one: list, other: list) -> bool:
-    """Whether two results of :func:`generator` hold the same hypotheses."""
+    """Return whether two results of :func:`generator` hold the same hypotheses."""
     pairs = zip((h for document in one for h in document), (h for document in other for h in document))
     return all(torch.equal(a["tokens"], b["tokens"]) for a, b in pairs)
 
 
 def compare(arch: str, size: Size, rounds: int, device: str) -> dict[str, Any]:
-    """An architecture's encoder once, and both decoders on the same random states: times, peaks, tokens."""
+    """Measure an architecture's encoder once, and both decoders on the same random states: times, peaks, tokens."""
     model = build(arch, device, torch.float32 if device == "cpu" else torch.bfloat16)
     states, written = decoder_states(arch), {}
     out = encoder_output(model, size.documents, states)
@@ -160,7 +160,7 @@ def compare(arch: str, size: Size, rounds: int, device: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def encoding_seconds(model: PyramidionModel, documents: int, device: str) -> float:
-    """Seconds that a document of full length takes in a batch of so many."""
+    """Return seconds that a document of full length takes in a batch of so many."""
     generator = torch.Generator().manual_seed(2)
     shape = (documents, model.encoder.max_source_positions)
     tokens = torch.randint(4, VOCABULARY, shape, generator=generator).to(device)
@@ -168,7 +168,7 @@ def encoding_seconds(model: PyramidionModel, documents: int, device: str) -> flo
 
 
 def published_rows() -> dict[str, dict[str, str]]:
-    """Architecture -> table, row and seconds of its first row in the paper that has an inference time."""
+    """Return architecture -> table, row and seconds of its first row in the paper that has an inference time."""
     rows: dict[str, dict[str, str]] = {}
     for row in measure.published():
         arch = PUBLISHED.get((row["table"], row["row"]))
@@ -178,7 +178,7 @@ def published_rows() -> dict[str, dict[str, str]]:
 
 
 def decoder_states(arch: str) -> int:
-    """How many vectors of a full-length document the decoder reads."""
+    """Return how many vectors of a full-length document the decoder reads."""
     options = {**vars(PyramidionConfig()), **fields_of(arch)}
     schedule = PoolingSchedule.parse(options["pooling_schedule"])
     if not schedule.steps or (options["pooler"] == "funnel" and not options["no_upsampling"]):
@@ -187,12 +187,12 @@ def decoder_states(arch: str) -> int:
 
 
 def median(result: dict[str, Any], name: str) -> float:
-    """Seconds of generation, encoding left out."""
+    """Return seconds of generation, encoding left out."""
     return result["seconds"][name]["median"]
 
 
 def goals(ours: dict[str, Any], baseline: dict[str, Any], device: str) -> list[list[Any]]:
-    """What is to be reached: description, measured, bound, whether it is met."""
+    """Return what is to be reached: description, measured, bound, whether it is met."""
     rows = []
     for result, least in ((ours, 1.6), (baseline, 2.8)):
         peak, what = result["peak_bytes"], f"generation from {result['states']} states"
@@ -212,7 +212,7 @@ def goals(ours: dict[str, Any], baseline: dict[str, Any], device: str) -> list[l
 
 
 def rows_table(results: list[dict[str, Any]]) -> str:
-    """A line an architecture and length."""
+    """Return a line an architecture and length."""
     lines = []
     for result in results:
         steps = [1e3 * median(result, name) / result["tokens"] for name in ("stock", "ours")]
@@ -230,7 +230,7 @@ def rows_table(results: list[dict[str, Any]]) -> str:
 
 
 def figure(results: list[dict[str, Any]]) -> Any:
-    """Milliseconds a step, both decoders beside each other."""
+    """Draw milliseconds a step, both decoders beside each other."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -248,7 +248,7 @@ def figure(results: list[dict[str, Any]]) -> Any:
 
 
 def main() -> None:
-    """Command line; see the file's docstring."""
+    """Run the command line; see the file's docstring."""
     arguments = measure.parser(__doc__, rounds=3)
     arguments.add_argument("--arch", nargs="*", choices=sorted(ARCHITECTURES), help="besides the two deep ones")
     arguments.add_argument("--documents", type=int, default=8, help="in a batch (the paper: 8)")

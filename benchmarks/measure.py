@@ -42,7 +42,10 @@ class Times(NamedTuple):
 
 
 def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
-    """The options that all benchmarks have; ``doc`` is the script's docstring, its first line the description."""
+    """Return the options that all benchmarks have.
+
+    ``doc`` is the script's docstring, its first line the description.
+    """
     out = argparse.ArgumentParser(description=doc.splitlines()[0])
     out.add_argument("--output", type=Path, help="folder for the JSON, the table and the figure (default: none)")
     out.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
@@ -102,14 +105,14 @@ def alternate(
 
 
 def summarize(seconds: list[float]) -> Times:
-    """Median, minimum and spread of measured seconds."""
+    """Return median, minimum and spread of measured seconds."""
     median = statistics.median(seconds)
     quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median] * 3
     return Times(median, min(seconds), (quartiles[2] - quartiles[0]) / 2 / median, len(seconds))
 
 
 def peak_memory(call: Callable[[], Any], device: str = "cpu") -> int:
-    """Most bytes of tensors alive at once during ``call``, above those that were before.
+    """Return most bytes of tensors alive at once during ``call``, above those that were before.
 
     On a GPU what its allocator says; on a CPU the allocations that torch's profiler saw.
     """
@@ -131,7 +134,9 @@ def peak_memory(call: Callable[[], Any], device: str = "cpu") -> int:
 
 
 def products(operations: float, device: str) -> tuple[Callable[[], None], float]:
-    """(a call that does large matrix products of about so many operations, theirs): what a training step can hope for.
+    """Return (a call that does large matrix products of about so many operations, theirs).
+
+    What a training step can hope for.
 
     float32 on a CPU, bf16 on a GPU.
     """
@@ -147,7 +152,10 @@ def products(operations: float, device: str) -> tuple[Callable[[], None], float]
 
 
 def peak_bf16() -> float | None:
-    """FLOP/s of bf16 matrix products that the GPU's data sheet promises; None where there is none or it is unknown."""
+    """Return FLOP/s of bf16 matrix products that the GPU's data sheet promises.
+
+    None where there is none or it is unknown.
+    """
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()
@@ -155,7 +163,7 @@ def peak_bf16() -> float | None:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What a figure must be quoted with: hardware, versions, date, command."""
+    """Return what a figure must be quoted with: hardware, versions, date, command."""
     cpu = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -176,13 +184,16 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def published(name: str = "tables") -> list[dict[str, str]]:
-    """The paper's numbers, one dict a row: "tables" (every table, Figure 4) or "figures5_6" (the operator's grid)."""
+    """Return the paper's numbers, one dict a row.
+
+    "tables" (every table, Figure 4) or "figures5_6" (the operator's grid).
+    """
     with open(HERE / "published" / f"{name}.tsv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
 def table(headers: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table; numbers with three significant digits, None as nothing."""
+    """Return a Markdown table; numbers with three significant digits, None as nothing."""
 
     def cell(value: Any) -> str:
         if value is None:

@@ -29,7 +29,7 @@ EXPONENT = 1.05
 
 
 def models(args) -> tuple[dict[str, Any], int]:
-    """The models, and their vocabulary."""
+    """Return the models, and their vocabulary."""
     built = {}
     vocabulary = 2000 if args.size == "reduced" else workload.VOCABULARY
     for name, (arch, _) in ARCHITECTURES.items():
@@ -42,7 +42,7 @@ def models(args) -> tuple[dict[str, Any], int]:
 
 
 def encoding(model, net_input):
-    """A call of the encoder without gradients."""
+    """Return a call of the encoder without gradients."""
     device = net_input["src_tokens"].device.type
 
     def encode() -> None:
@@ -54,7 +54,7 @@ def encoding(model, net_input):
 
 
 def exponent(lengths: list[int], costs: list[float]) -> float:
-    """Slope of a line through log(cost) over log(length), by least squares."""
+    """Return slope of a line through log(cost) over log(length), by least squares."""
     x, y = [math.log(n) for n in lengths], [math.log(c) for c in costs]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum((a - mean_x) ** 2 for a in x)
@@ -124,7 +124,7 @@ def _growth(found, times) -> str:
 
 
 def figure(found: dict[str, Any]):
-    """Peak memory over length."""
+    """Draw the peak of memory over length."""
     import matplotlib
 
     matplotlib.use("Agg")

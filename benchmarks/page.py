@@ -36,7 +36,7 @@ TIMED = """async ([selector, event]) => {
 
 
 def measure(page: Page, words: int, rounds: int) -> dict[str, float]:
-    """One row of the table."""
+    """Return one row of the table."""
     text = " ".join(f"word{i % 977}{'.' * (i % 23 == 22)}" for i in range(words))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.html"

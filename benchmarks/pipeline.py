@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def words(count: int) -> list[str]:
-    """Different made-up words of one to five syllables."""
+    """Return different made-up words of one to five syllables."""
     syllables, chosen = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"], random.Random(0)
     made: set[str] = set()
     while len(made) < count:
@@ -93,7 +93,7 @@ def words(count: int) -> list[str]:
 
 
 def lengths(documents: int) -> list[int]:
-    """Tokens of each document: the middles of so many equally likely parts of a log-normal distribution."""
+    """Return tokens of each document: the middles of so many equally likely parts of a log-normal distribution."""
     import statistics
 
     normal = statistics.NormalDist()
@@ -102,7 +102,7 @@ def lengths(documents: int) -> list[int]:
 
 
 def write_corpus(folder: Path, documents: int, target: int) -> None:
-    """``test`` split, dictionaries and ``sentencepiece.model``, as preprocess/prepare.py makes them."""
+    """Write ``test`` split, dictionaries and ``sentencepiece.model``, as preprocess/prepare.py makes them."""
     import sentencepiece
     import torch
     from fairseq.data import Dictionary
@@ -135,7 +135,7 @@ def write_corpus(folder: Path, documents: int, target: int) -> None:
 
 
 def write_checkpoint(folder: Path, arch: str) -> None:
-    """``ARCH.pt``: the architecture at full size with random weights, for the corpus in the same folder."""
+    """Write ``ARCH.pt``: the architecture at full size with random weights, for the corpus in the same folder."""
     import torch
     from fairseq import options, tasks
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf

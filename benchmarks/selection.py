@@ -106,7 +106,7 @@ def make_documents(
 
 
 def kept_tokens(slots: Tensor, weights: Tensor, k: int) -> Tensor:
-    """(B, n) record of a pooling -> (B, n) bool, True on the token with the largest weight of each of the k slots."""
+    """Return (B, n) record of a pooling -> (B, n) bool, True on each slot's token with the largest weight."""
     shares = torch.where(slots.unsqueeze(1) == torch.arange(k).view(1, k, 1), weights.unsqueeze(1), -1.0)
     best = shares.max(dim=2)
     return torch.zeros_like(weights).scatter_add(1, best.indices, (best.values > 0).to(weights.dtype)) > 0
@@ -207,7 +207,7 @@ def evaluate(model: PyramidionModel, seed: int, count: int = 256, length: int = 
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The results as a Markdown table."""
+    """Return the results as a Markdown table."""
 
     def cell(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
@@ -223,7 +223,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
-    """Bars of the recall of each variant that selects, with chance as a line."""
+    """Draw the recall of each variant that selects as bars, with chance as a line."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -243,7 +243,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Command line; see the file's docstring."""
+    """Run the command line; see the file's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder for selection.json and selection.png")
     parser.add_argument("--steps", type=int, default=800, help="updates per variant (default: %(default)s)")

@@ -44,7 +44,7 @@ def command(folder: Path, variant: str, args) -> list[str]:
 
 
 def run(folder: Path, variant: str, args) -> dict[str, float]:
-    """One run of the command: seconds of each stage, in all ("seconds"), and the documents it wrote."""
+    """Run the command once: seconds of each stage, in all ("seconds"), and the documents it wrote."""
     clock = folder / "stages.json"
     clock.unlink(missing_ok=True)
     child = [sys.executable, str(measure.HERE / "pipeline.py"), str(clock), args.device]
@@ -61,14 +61,14 @@ def run(folder: Path, variant: str, args) -> dict[str, float]:
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
-    """Medians of a variant's runs."""
+    """Return medians of a variant's runs."""
     middle = {stage: measure.summarize([run[stage] for run in runs]).median for stage in STAGES}
     whole = measure.summarize([run["seconds"] for run in runs])
     return {"stages": middle, "seconds": whole._asdict(), "documents": runs[0]["documents"]}
 
 
 def tables(results: dict[str, Any], tokens: int) -> list[str]:
-    """Rates, and the stages beside each other."""
+    """Draw rates, and the stages beside each other."""
     slowest = max(result["seconds"]["median"] for result in results.values())
     rates, stages = [], []
     for name, result in results.items():
@@ -86,7 +86,7 @@ def tables(results: dict[str, Any], tokens: int) -> list[str]:
 
 
 def figure(results: dict[str, Any]):
-    """Stages stacked, a bar a variant."""
+    """Draw the stages stacked, a bar a variant."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -105,7 +105,7 @@ def figure(results: dict[str, Any]):
 
 
 def main() -> None:
-    """Command line; see the file's docstring."""
+    """Run the command line; see the file's docstring."""
     arguments = measure.parser(__doc__, rounds=2)
     arguments.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="which to run")
     arguments.add_argument("--documents", type=int, help="in the corpus (default: 8 reduced, 256)")

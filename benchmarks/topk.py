@@ -46,7 +46,7 @@ RELAXATIONS, SHARES = ("iterative", "gumbel", "sinkhorn"), 2**17
 
 
 def inputs(shape, device: str, dtype=torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    """E uniform in [-1, 1], scores uniform in [0, 1], and a gradient of the output."""
+    """Return E uniform in [-1, 1], scores uniform in [0, 1], and a gradient of the output."""
     batch, length, dim, k = shape
     embeddings = torch.rand(batch, length, dim, device=device).mul_(2).sub_(1).to(dtype)
     scores = torch.rand(batch, length, device=device)
@@ -55,7 +55,7 @@ def inputs(shape, device: str, dtype=torch.float32) -> tuple[Tensor, Tensor, Ten
 
 
 def passes(operator, embeddings, scores, gradient) -> dict[str, Callable[[], Any]]:
-    """The two calls that are timed."""
+    """Return the two calls that are timed."""
     k = gradient.size(1)
 
     def forward():
@@ -69,13 +69,13 @@ def passes(operator, embeddings, scores, gradient) -> dict[str, Callable[[], Any
 
 
 def row(what: str, against: str, ratio: float, required: float, least: bool) -> list[Any]:
-    """A row of what is to be reached: the ratio must be at least or at most what is required."""
+    """Return a row of what is to be reached: the ratio must be at least or at most what is required."""
     reached = ratio >= required if least else ratio <= required
     return [what, against, f"{ratio:.2f}", f"{'>=' if least else '<='} {required:g}", "yes" if reached else "no"]
 
 
 def rows(args) -> tuple[dict[str, Any], list[str]]:
-    """The operator's rows of what is to be reached."""
+    """Measure the operator's rows of what is to be reached."""
     found, table = {}, []
     for shape in SHAPES:
         tensors, name = inputs(shape, args.device), "B={}, n={}, d={}, k={}".format(*shape)
@@ -108,7 +108,7 @@ def rows(args) -> tuple[dict[str, Any], list[str]]:
 
 
 def operations(tensors) -> int:
-    """Operations that one forward pass dispatches."""
+    """Return operations that one forward pass dispatches."""
 
     class Count(TorchDispatchMode):
         total = 0
@@ -123,7 +123,7 @@ def operations(tensors) -> int:
 
 
 def gpu_variants(device: str) -> dict[str, Callable[[], Any]]:
-    """At bf16: ours, launched and as a graph, and the tournament alone, by its kernels and in operations of torch;
+    """Return calls at bf16: ours, launched and as a graph, and the tournament alone, by its kernels and in torch;
     floors: read E once; read it twice and write it once."""
     tensors = inputs(GPU_SHAPE, device, torch.bfloat16)
     read, copy = tensors[0].detach().sum, tensors[0].detach().clone
@@ -146,7 +146,7 @@ def gpu_variants(device: str) -> dict[str, Callable[[], Any]]:
 
 
 def time(args) -> tuple[dict[str, Any], list[str]]:
-    """Figure 5: seconds of a forward pass over n and k."""
+    """Measure Figure 5: seconds of a forward pass over n and k."""
     reduced = args.size == "reduced"
     lengths, counts = ([16, 128, 1024, 8192], [2, 16, 128, 1024]) if reduced else published_axes()
     lines, found = [], {}
@@ -169,7 +169,7 @@ def time(args) -> tuple[dict[str, Any], list[str]]:
 
 
 def nccs(args) -> tuple[dict[str, Any], list[str]]:
-    """Figure 6: nCCS of ours on the published grid, and of the iterative operator where that is quick."""
+    """Measure Figure 6: nCCS of ours on the published grid, and of the iterative operator where that is quick."""
     lengths, counts = published_axes()
     found, lines, short = {}, [], 0
     for length in lengths:
@@ -199,7 +199,7 @@ def nccs(args) -> tuple[dict[str, Any], list[str]]:
 
 @torch.no_grad()
 def quality(names: list[str], length: int, k: int, device: str) -> dict[str, list[float]]:
-    """Mean nCCS by operator, and the standard error of a mean over as many documents as were published."""
+    """Return mean nCCS by operator, and the standard error of a mean over as many documents as were published."""
     generator = torch.Generator().manual_seed(length * 10_000 + k)
     values: dict[str, list[Tensor]] = {name: [] for name in names}
     for _ in range(max(DOCUMENTS, 4096 // k) // 16):
@@ -216,13 +216,13 @@ def quality(names: list[str], length: int, k: int, device: str) -> dict[str, lis
 
 
 def published_axes() -> tuple[list[int], list[int]]:
-    """Every n and every k of the published grid."""
+    """Return every n and every k of the published grid."""
     grid = measure.published("figures5_6")
     return tuple(sorted({int(line[axis]) for line in grid}) for axis in ("n", "k"))
 
 
 def published_cell(pooler: str, length: int, k: int, column: str) -> float | None:
-    """One published number; None where there is none."""
+    """Return one published number; None where there is none."""
     for line in measure.published("figures5_6"):
         if (line["pooler"], line["n"], line["k"]) == (pooler, str(length), str(k)):
             return float(line[column])

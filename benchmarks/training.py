@@ -26,7 +26,7 @@ DEPTHS, FIGURE_SCHEDULE = [2, 4, 8, 16], "1:2048,2:512"
 
 
 def row(what: str, against: str, ratio: float, least: float | None) -> list[Any]:
-    """A row of what is to be reached."""
+    """Return a row of what is to be reached."""
     return [what, against, f"{ratio:.2f}", least, None if least is None else ("yes" if ratio >= least else "no")]
 
 
@@ -39,7 +39,7 @@ def times_table(title: str, times: dict[str, Times]) -> str:
 
 
 def layer(args) -> tuple[dict, list[str]]:
-    """The attention layer, its four projections included, at 8192 tokens and the shallow models' width."""
+    """Measure the attention layer, its four projections included, at 8192 tokens and the shallow models' width."""
     documents = 1 if args.size == "reduced" else 8
     variants, results, tables = {}, {}, []
     for dropout in (0.0, 0.1):
@@ -83,7 +83,7 @@ def _backward(module, x):
 
 
 def deep(args) -> tuple[dict, list[str]]:
-    """DeepPyramidion against deep_blockwise, full attention, and itself with half the tokens."""
+    """Measure DeepPyramidion against deep_blockwise, full attention, and itself with half the tokens."""
     documents = 1 if args.size == "reduced" else 8
     options = {
         "deeppyramidion": workload.divided("deeppyramidion", 1),
@@ -179,7 +179,7 @@ def _slice(pooling, forward):
 
 
 def depth(args) -> tuple[dict, list[str]]:
-    """Figure 4: L encoder and L decoder layers of the shallow models' width."""
+    """Measure Figure 4: L encoder and L decoder layers of the shallow models' width."""
     factor, documents = (4, 4) if args.size == "reduced" else (1, 8)
     kinds = {
         "vanilla": ("vanilla", {}),
@@ -216,20 +216,20 @@ WHOLE = "vanilla_8k"
 
 
 def training_column() -> list[tuple[int, str, float]]:
-    """(row, architecture, published seconds of a step), by row; Table 10 has the rows of Tables 2, 7 and 8."""
+    """Return (row, architecture, published seconds of a step), by row; Table 10 has the rows of Tables 2, 7 and 8."""
     published = {(r["table"], r["row"]): r["train_s"] for r in measure.published() if r["train_s"]}
     keys = [key for key in PUBLISHED if key in published and key[0] in ("2", "7", "8")]
     return sorted((int(key[1]), PUBLISHED[key], float(published[key])) for key in keys)
 
 
 def published_shares() -> dict[str, float]:
-    """Published seconds of an architecture's step, of those of row 3."""
+    """Return published seconds of an architecture's step, of those of row 3."""
     seconds = {arch: theirs for _, arch, theirs in training_column()}
     return {arch: theirs / seconds[WHOLE] for arch, theirs in seconds.items()}
 
 
 def tables(args) -> tuple[dict, list[str]]:
-    """The training column: seconds, and relative to row 3 (vanilla, 8k), ours beside the published ones."""
+    """Write the training column: seconds, and relative to row 3 (vanilla, 8k), ours beside the published ones."""
     factor, documents = (2, 1) if args.size == "reduced" else (1, 64)
     column, shares, variants = training_column(), published_shares(), {}
     for arch in shares:
@@ -260,7 +260,7 @@ def _draw_depth(axes, times: dict[str, Times]) -> None:
 
 
 def _draw_tables(axes, times: dict[str, Times]) -> None:
-    """Bars of the column, relative to its row 3, and the published ones as marks."""
+    """Draw the column as bars, relative to its row 3, and the published ones as marks."""
     names = list(times)[::-1]
     shares = published_shares()
     axes.barh(names, [times[name].median / times[WHOLE].median for name in names], color="tab:green")
@@ -271,7 +271,7 @@ def _draw_tables(axes, times: dict[str, Times]) -> None:
 
 
 def figure(found: dict[str, Any]):
-    """Figure 4 and the training column, those that were measured."""
+    """Draw Figure 4 and the training column, those that were measured."""
     import matplotlib
 
     matplotlib.use("Agg")

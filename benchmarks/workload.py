@@ -32,7 +32,7 @@ _PAPER = {
 
 
 def divided(arch: str, factor: int, **changes: Any) -> dict[str, Any]:
-    """Options of an architecture with every length and width divided by ``factor``.
+    """Return options of an architecture with every length and width divided by ``factor``.
 
     Attention and linear layers then keep their shares of the work, and so do two architectures their ratio.
 
@@ -50,7 +50,7 @@ def divided(arch: str, factor: int, **changes: Any) -> dict[str, Any]:
 
 
 def build(options: dict[str, Any], device: str, vocabulary: int = VOCABULARY) -> PyramidionModel:
-    """A model in training mode, with seeded random weights."""
+    """Return a model in training mode, with seeded random weights."""
     torch.manual_seed(0)
     dictionary = Dictionary()
     for i in range(vocabulary - len(dictionary)):
@@ -60,7 +60,7 @@ def build(options: dict[str, Any], device: str, vocabulary: int = VOCABULARY) ->
 
 
 def batch(model: PyramidionModel, documents: int, length: int, target: int, padded_to: int = 0) -> dict[str, Any]:
-    """Random documents of ``length`` tokens with summaries of ``target``: what the model takes.
+    """Return random documents of ``length`` tokens with summaries of ``target``: what the model takes.
 
     Args:
         model: says which device and vocabulary.
@@ -81,7 +81,7 @@ def batch(model: PyramidionModel, documents: int, length: int, target: int, padd
 
 
 def training_step(model: PyramidionModel, net_input: dict[str, Any]) -> Callable[[], None]:
-    """A call that does a forward and a backward pass with cross entropy; in bf16 autocast on a GPU."""
+    """Return a call that does a forward and a backward pass with cross entropy; in bf16 autocast on a GPU."""
     device, summary = net_input["src_tokens"].device, net_input["prev_output_tokens"]
 
     def step() -> None:
@@ -95,6 +95,9 @@ def training_step(model: PyramidionModel, net_input: dict[str, Any]) -> Callable
 
 
 def flops(options: dict[str, Any], documents: int, length: int, target: int, vocabulary: int = VOCABULARY) -> int:
-    """Floating-point operations of a training step: two for each multiplication, three passes as long as the first."""
+    """Return floating-point operations of a training step.
+
+    Two for each multiplication, three passes as long as the first.
+    """
     model = build_on_meta("pooled_transformer", vocabulary, **options)
     return 6 * documents * count(model, length, target).multiplications

@@ -29,7 +29,7 @@ WHERE = (*(f"table{number}" for number in (2, 3, 4, 7, 8)), *paper.CORPORA)
 
 
 def split(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
-    """(data, settings, options of the stock command) of what follows ROW."""
+    """Return (data, settings, options of the stock command) of what follows ROW."""
     given, data = {}, ""
     if words and not words[0].startswith("-") and "=" not in words[0]:
         data, words = words[0], words[1:]
@@ -115,7 +115,7 @@ def check_base(recipe: paper.Recipe, settings: command.Settings) -> None:
 
 
 def beside(recipe: paper.Recipe) -> str:
-    """The paper's scores of the same row."""
+    """Return the paper's scores of the same row."""
     row = recipe.published
     if row is None:
         return f"The paper has no row of {recipe.arch} on {recipe.corpus}."

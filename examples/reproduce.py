@@ -29,7 +29,7 @@ from pyramidion_fairseq.errors import PyramidionError
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the options."""
     out = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS
     )
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def settle(output: Path, settings: dict) -> None:
-    """One output folder holds one budget.
+    """Keep one budget to an output folder.
 
     Raises:
         PyramidionError: it was made with another.

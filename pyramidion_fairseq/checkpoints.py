@@ -124,7 +124,7 @@ def _check_parts(state: Dict[str, Any], file: BinaryIO) -> None:
 def _finite(stock: Any) -> Any:
     @functools.wraps(stock)
     def load_model_ensemble_and_task(filenames: Any, *args: Any, **kwargs: Any) -> Any:
-        """As of fairseq, for all that generates or validates; training tells by itself what is not finite.
+        """Do as fairseq does, for all that generates or validates; training tells by itself what is not finite.
 
         Raises:
             DamagedCheckpointError: a weight is not finite.
@@ -156,7 +156,7 @@ def check_finite(tensors: Mapping[str, Any], name: object) -> None:
 
 
 def _explain(error: Exception, file: BinaryIO) -> PyramidionError:
-    """The one line for what the checks or ``torch.load`` have raised."""
+    """Return the one line for what the checks or ``torch.load`` have raised."""
     message = str(error)
     ours = isinstance(error, (NotAllowedError, RefusedArrayError))
     foreign = message if ours else pickle_names.refused(message)
@@ -201,6 +201,6 @@ def _name(file: BinaryIO) -> str:
 
 
 def _printable(text: str, limit: int = 200) -> str:
-    """On one line, without control characters (a checkpoint's names and options are anybody's text)."""
+    """Return a text on one line, without control characters: a checkpoint's names and options are anybody's."""
     text = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(text.split())[:limit]

@@ -47,7 +47,7 @@ class Cost(NamedTuple):
 
 
 def build_on_meta(arch: str, vocabulary: int = 32000, **changes: Any) -> PyramidionModel:
-    """The model of a named architecture with shapes but no memory.
+    """Return the model of a named architecture with shapes but no memory.
 
     Args:
         arch: a name of :data:`~pyramidion_fairseq.models.architectures.ARCHITECTURES`.
@@ -116,10 +116,10 @@ def _count_decoder(decoder: PyramidionDecoder, kept: int, target: int) -> dict[s
 
 
 def _weights(module: nn.Module) -> int:
-    """Multiplications per token of all linear layers in a module."""
+    """Return multiplications per token of all linear layers in a module."""
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
 
 
 def _outputs(module: nn.Module) -> int:
-    """Elements per token that all linear layers in a module write."""
+    """Return elements per token that all linear layers in a module write."""
     return sum(m.out_features for m in module.modules() if isinstance(m, nn.Linear))

@@ -176,7 +176,9 @@ def _check_counts(options: Namespace) -> None:
 
 
 def complete(cfg: Any) -> Namespace:
-    """The options as a plain namespace; those that ``cfg`` lacks, as an older checkpoint may, get their defaults.
+    """Return the options as a plain namespace.
+
+    Those that ``cfg`` lacks, as an older checkpoint may, get their defaults.
 
     Args:
         cfg: a PyramidionConfig, an omegaconf DictConfig or an argparse Namespace; unknown fields are dropped.

@@ -16,7 +16,7 @@ class PyramidionError(ValueError):
 
 @contextmanager
 def reading(what: object, verb: str = "read") -> Iterator[None]:
-    """Around what reads a file that somebody else made, whose content may be anything: its errors in one line.
+    """Turn the errors of reading somebody else's file, whose content may be anything, into one line.
 
     Raises:
         PyramidionError: "WHAT cannot be VERB: ..." of any error but OSError, MemoryError and PyramidionError itself.
@@ -30,13 +30,13 @@ def reading(what: object, verb: str = "read") -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Its message on one line, cut after 300 characters; its type where it has none."""
+    """Return its message on one line, cut after 300 characters; its type where it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:300] + " ..."
 
 
 def is_fairseq_command() -> bool:
-    """Whether this process was started as a command of fairseq: its script, or a module of ``fairseq_cli``."""
+    """Return whether this process was started as a command of fairseq: its script, or a module of ``fairseq_cli``."""
     program = os.path.abspath(sys.argv[0]) if sys.argv and sys.argv[0] else ""
     return os.path.basename(program).startswith("fairseq-") or os.path.dirname(program).endswith("fairseq_cli")
 
@@ -65,7 +65,7 @@ def install_excepthook() -> None:
 
 
 def _of_another_process(error: BaseException) -> str | None:
-    """The message of one of our errors that ended a process of ``torch.multiprocessing.spawn``; else None."""
+    """Return the message of one of our errors that ended a process of ``torch.multiprocessing.spawn``; else None."""
     if type(error).__name__ != "ProcessRaisedException":
         return None
     found = re.match(r"pyramidion_fairseq\.[\w.]+Error: (.+)", str(error).strip().splitlines()[-1])

@@ -32,7 +32,7 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator.
+        """Return class decorator.
 
         Raises:
             ValueError: the name is taken.
@@ -50,7 +50,7 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> type[T]:
-        """The class of that name; ValueError that lists the known names where there is none."""
+        """Return the class of that name; ValueError that lists the known names where there is none."""
         if name not in self._classes:
             raise ValueError("unknown {} {!r}; there are: {}".format(self.kind, name, ", ".join(self.names())))
         return self._classes[name]
@@ -60,7 +60,7 @@ class Registry(Generic[T]):
         return self.get(name).from_config(cfg)
 
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """Return all registered names, sorted."""
         return sorted(self._classes)
 
 

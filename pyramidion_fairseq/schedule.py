@@ -65,7 +65,7 @@ class PoolingSchedule:
             )
 
     def input_lengths(self, length: int, layers: int) -> tuple[int, ...]:
-        """Tokens that each of the layers reads, for a document of ``length`` tokens."""
+        """Return tokens that each of the layers reads, for a document of ``length`` tokens."""
         lengths, kept = [], dict(self.steps)
         for layer in range(1, layers + 1):
             lengths.append(length)
@@ -73,7 +73,7 @@ class PoolingSchedule:
         return tuple(lengths)
 
     def windows(self, length: int) -> dict[int, int]:
-        """Tokens per slot at each pooling of a document of ``length`` tokens: ceil(n / k), keyed by k."""
+        """Return tokens per slot at each pooling of a document of ``length`` tokens: ceil(n / k), keyed by k."""
         windows = {}
         for _, kept in self.steps:
             windows[kept] = max(1, -(-length // kept))
@@ -81,7 +81,7 @@ class PoolingSchedule:
         return windows
 
     def output_length(self, length: int) -> int:
-        """Vectors that the decoder attends to, for a document of ``length`` tokens."""
+        """Return vectors that the decoder attends to, for a document of ``length`` tokens."""
         return min([length, *(kept for _, kept in self.steps)])
 
     def __str__(self) -> str:

@@ -39,7 +39,7 @@ _EMBEDDING = "{}.embed_tokens.weight"
 
 
 def describe(source: Sequence[str], target: Sequence[str], sentencepiece: str | None = None) -> dict[str, Any]:
-    """What a checkpoint is to carry under :data:`KEY`.
+    """Return what a checkpoint is to carry under :data:`KEY`.
 
     Args:
         source, target: the symbols of the dictionaries, special ones included.
@@ -52,7 +52,7 @@ def describe(source: Sequence[str], target: Sequence[str], sentencepiece: str | 
 
 
 def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
-    """:func:`describe` the data that a task trains on; None for a task without two dictionaries.
+    """Return :func:`describe` the data that a task trains on; None for a task without two dictionaries.
 
     Args:
         task: fairseq's.
@@ -73,7 +73,7 @@ def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
 
 
 def dictionaries_of(task: Any) -> tuple[Dictionary, Dictionary] | None:
-    """A task's dictionaries of source and target; None where it has not both."""
+    """Return a task's dictionaries of source and target; None where it has not both."""
     try:
         found = task.source_dictionary, task.target_dictionary
     except (AttributeError, NotImplementedError):
@@ -82,25 +82,28 @@ def dictionaries_of(task: Any) -> tuple[Dictionary, Dictionary] | None:
 
 
 def sentencepiece_of(bpe: Any) -> str | None:
-    """The file that the options of ``--bpe sentencepiece`` name; None where there is none."""
+    """Return the file that the options of ``--bpe sentencepiece`` name; None where there is none."""
     path = getattr(bpe, "sentencepiece_model", None) if getattr(bpe, "_name", None) == "sentencepiece" else None
     return path if path and os.path.isfile(path) else None
 
 
 def sentencepiece_in(folders: Iterable[str]) -> Iterator[str]:
-    """The sentencepiece models in these folders, by their names."""
+    """Return the sentencepiece models in these folders, by their names."""
     paths = (os.path.join(folder, name) for folder in folders for name in SENTENCEPIECE)
     return filter(os.path.isfile, paths)
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file."""
+    """Return SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
 
 
 def _knows_pieces(dictionary: Dictionary, path: str) -> bool:
-    """Whether the dictionary has nine tenths of a sentencepiece model's pieces: it can have been made of them."""
+    """Return whether the dictionary has nine tenths of a sentencepiece model's pieces.
+
+    It can have been made of them.
+    """
     try:
         pieces = SentencepieceTokenizer.from_file(dictionary, path).pieces
     except PyramidionError:
@@ -109,7 +112,7 @@ def _knows_pieces(dictionary: Dictionary, path: str) -> bool:
 
 
 def recorded(extra_state: Any) -> Mapping[str, Any] | None:
-    """What a checkpoint carries under :data:`KEY`; None where it carries nothing, or nothing of that form."""
+    """Return what a checkpoint carries under :data:`KEY`; None where it carries nothing, or nothing of that form."""
     found = extra_state.get(KEY) if isinstance(extra_state, Mapping) else None
     is_one = isinstance(found, Mapping) and all(isinstance(found.get(side), str) for side in SIDES)
     return found if is_one else None
@@ -129,7 +132,7 @@ def complete(state: Mapping[str, Any]) -> None:
 
 
 def named_by(state: Mapping[str, Any], folder: str | None = None) -> dict[str, Any] | None:
-    """:func:`describe` the dictionaries that a checkpoint's options name, with ``read_from``, where they are.
+    """Return :func:`describe` the dictionaries that a checkpoint's options name, with ``read_from``, where they are.
 
     Args:
         state: the checkpoint.
@@ -153,7 +156,10 @@ def named_by(state: Mapping[str, Any], folder: str | None = None) -> dict[str, A
 
 
 def options_of(state: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    """A part of a checkpoint's options, in any of the forms that fairseq has saved them in; empty where none is."""
+    """Return a part of a checkpoint's options, in any of the forms that fairseq has saved them in.
+
+    Empty where none is.
+    """
     cfg = state.get("cfg")
     found = cfg.get(part) if isinstance(cfg, Mapping) else state.get("args")
     found = vars(found) if isinstance(found, Namespace) else found
@@ -231,7 +237,9 @@ def dictionary_path(task: Any, side: str) -> str:
 
 
 def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None:
-    """The first symbol that a dictionary has otherwise than the one that a model was trained with; None for none.
+    """Return the first symbol that a dictionary has otherwise than the one that a model was trained with.
+
+    None for none.
 
     ``<mask>`` at the end of the model's is no difference where the dictionary has none: fairseq's denoising task adds
     it, and :func:`~pyramidion_fairseq.interop.bart.adapt_state` leaves its row out.

@@ -33,13 +33,13 @@ ROUNDS = ((12, 64, 64), (12, 64, 32))
 
 
 def rotations() -> list[torch.Tensor]:
-    """Two for each of six layers."""
+    """Return two cases for each of six layers."""
     generator = torch.Generator().manual_seed(11)
     return [torch.randn(shape, generator=generator) for _ in range(6) for shape in ROUNDS]
 
 
 def ours(config: BartConfig, state: dict[str, torch.Tensor], kind: str) -> PyramidionModel:
-    """Our conversion to 4096 tokens, with the published converter's options."""
+    """Return our conversion to 4096 tokens, with the published converter's options."""
     changes = {"max_source_positions": 4096, "max_target_positions": 4096, "attention": "lsg"}
     changes.update(lsg_block_size=128, lsg_sparse_block_size=128, lsg_sparsity_factor=2, lsg_sparsity_type=kind)
     source = Source(from_config(config.to_dict()), from_hugging_face(state), symbols_of(WORDS), None)

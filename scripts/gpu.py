@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 
 def benchmark(name: str, *options: str, minutes: float) -> Step:
-    """A script of benchmarks/."""
+    """Return a script of benchmarks/."""
     return Step([f"benchmarks/{name}.py", *options, "--output", "{output}"], minutes)
 
 
@@ -55,7 +55,7 @@ STEPS = {
 
 
 def run(name: str, step: Step, output: Path) -> str:
-    """One step; its log is called NAME.log when all went well. Returns what to say of it."""
+    """Run one step; its log is called NAME.log when all went well. Returns what to say of it."""
     folder, log = output / name, output / f"{name}.failed.log"
     folder.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)

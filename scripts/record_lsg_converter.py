@@ -21,7 +21,7 @@ from tests.helpers.published_lsg import CASES, LENGTHS, PROBES, ROTATIONS, SHAPE
 
 
 def write_bart(folder: Path) -> None:
-    """The directory that is converted."""
+    """Write the directory that is converted."""
     tokens = {token: row for row, token in enumerate(symbols())}
     (folder / "vocab.json").write_text(json.dumps(tokens))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -34,7 +34,7 @@ def write_bart(folder: Path) -> None:
 
 
 def record(folder: Path) -> dict[str, np.ndarray]:
-    """The encoder's states at some tokens, for every case."""
+    """Return the encoder's states at some tokens, for every case."""
     out, randn = {}, torch.randn
     for name, options in CASES.items():
         converter = LSGConverter(max_sequence_length=4096)

@@ -27,7 +27,7 @@ FEWEST = 30
 
 
 def tokenised(text: str) -> str:
-    """As arXiv and PubMed are: lower case, marks as words of their own."""
+    """Return text as that of arXiv and PubMed: lower case, marks as words of their own."""
     return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
 
 

@@ -10,7 +10,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find_chromium() -> str:
-    """The browser's path: the variable CHROMIUM, or what the system has."""
+    """Return the browser's path: the variable CHROMIUM, or what the system has."""
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
         sys.exit("error: there is no Chromium: apt-get install chromium, or say where it is in the variable CHROMIUM")
@@ -18,7 +18,7 @@ def find_chromium() -> str:
 
 
 def parse() -> argparse.Namespace:
-    """The options."""
+    """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path, help="HTML file of pyramidion-explain")
     parser.add_argument("output", type=Path, help="PNG file to write")

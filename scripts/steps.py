@@ -33,7 +33,7 @@ def call(command: list, log: Path, minutes: float | None = None, **environment: 
 
 
 def take(steps: dict[str, Callable[[], str]], logger: logging.Logger) -> int:
-    """One step after the other, with a line for each that says what it returned; 1 where one failed."""
+    """Run one step after the other, with a line for each that says what it returned; 1 where one failed."""
     failed = 0
     for name, step in steps.items():
         begin = time.monotonic()

@@ -38,7 +38,7 @@ logger = logging.getLogger("versions")
 
 
 def declared(name: str) -> str:
-    """The oldest version of a distribution that setup.py takes."""
+    """Return the oldest version of a distribution that setup.py takes."""
     return re.search(rf'"{name}>=([\d.]+)"', (ROOT / "setup.py").read_text(encoding="utf-8")).group(1)
 
 
@@ -48,7 +48,7 @@ def oldest_numpy() -> str:
 
 
 def matrix(newest_torch: str | None) -> dict[str, tuple[str, str]]:
-    """Row -> requirements of torch and numpy."""
+    """Return row -> requirements of torch and numpy."""
     newest = f"torch=={newest_torch}" if newest_torch else "torch"
     oldest = f"numpy=={oldest_numpy()}"
     return {
@@ -59,7 +59,7 @@ def matrix(newest_torch: str | None) -> dict[str, tuple[str, str]]:
 
 
 def install(python: Path, torch: str, numpy: str, index: list, log: Path) -> None:
-    """What scripts/bootstrap.sh installs, of these versions."""
+    """Install what scripts/bootstrap.sh installs, of these versions."""
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--prefer-binary"]
     call([*pip, *index, torch, numpy, "cython", "setuptools", "wheel"], log)
     fairseq = "fairseq-fixed>=0.12.3.1,<0.13" if sys.version_info >= (3, 11) else "fairseq==0.12.2"
@@ -69,7 +69,7 @@ def install(python: Path, torch: str, numpy: str, index: list, log: Path) -> Non
 
 
 def prepare(folder: Path, log: Path) -> Path:
-    """An empty log, and a virtual environment where there is none; its Python."""
+    """Make an empty log, and a virtual environment where there is none; its Python."""
     folder.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
     python = folder / "venv" / "bin" / "python"
@@ -97,7 +97,7 @@ def row(name: str, torch: str, numpy: str, folder: Path, index: list) -> str:
 
 
 def transformers_row(version: str, torch: str, folder: Path, index: list) -> str:
-    """The same for a release of transformers, in the environment that all of them share."""
+    """Do the same for a release of transformers, in the environment that all of them share."""
     log = folder / f"log-{version}"
     python = prepare(folder, log)
     install(python, torch, "numpy", index, log)
@@ -107,7 +107,7 @@ def transformers_row(version: str, torch: str, folder: Path, index: list) -> str
 
 
 def nothing_installed(folder: Path) -> str:
-    """A Python without torch must be told so in one line."""
+    """Check that a Python without torch is be told so in one line."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log"
     log.write_text("", encoding="utf-8")
@@ -122,7 +122,7 @@ def nothing_installed(folder: Path) -> str:
 
 
 def known_steps(newest_torch: str | None, folder: Path, index: list) -> dict[str, Callable[[], str]]:
-    """Row -> what installs and tests it."""
+    """Return row -> what installs and tests it."""
     steps: dict[str, Callable[[], str]] = {
         "nothing-installed": functools.partial(nothing_installed, folder / "nothing-installed")
     }

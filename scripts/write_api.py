@@ -176,14 +176,14 @@ SECTIONS = (
 
 
 def plain(text: str) -> str:
-    """Markdown of a docstring's text: cross-references and literals as code, powers kept from being bold."""
+    """Return markdown of a docstring's text: cross-references and literals as code, powers kept from being bold."""
     text = re.sub(r":\w+:`~?\.*(?:\w+\.)*(\w+)`", r"`\1`", text)
     text = re.sub(r"``(.+?)``", r"`\1`", text)
     return re.sub(r"(?<=\w)\*\*(?=\w)", r"\*\*", text)
 
 
 def paragraphs(text: str) -> str:
-    """Text with every paragraph filled; an example of doctest is a block of code."""
+    """Return text with every paragraph filled; an example of doctest is a block of code."""
     found = []
     for part in re.split(r"\n\s*\n", plain(text.strip())):
         found.append(f"```python\n{part}\n```" if part.startswith(">>>") else filled(" ".join(part.split())))
@@ -191,12 +191,12 @@ def paragraphs(text: str) -> str:
 
 
 def filled(text: str, indent: str = "") -> str:
-    """Text in lines of at most :data:`WIDTH` characters; ``indent`` is that of all but the first."""
+    """Return text in lines of at most :data:`WIDTH` characters; ``indent`` is that of all but the first."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def docstring(text: str | None) -> str:
-    """A docstring of Google's style as Markdown: paragraphs, and lists of arguments, results and errors."""
+    """Return a docstring of Google's style as Markdown: paragraphs, and lists of arguments, results and errors."""
     if not text:
         return ""
     parts = re.split(r"^(Args|Returns|Raises):\n", inspect.cleandoc(text), flags=re.M)
@@ -212,26 +212,26 @@ def docstring(text: str | None) -> str:
 
 
 def _indented(body: str) -> tuple[str, str]:
-    """(the indented lines, dedented; what follows them)."""
+    """Return (the indented lines, dedented; what follows them)."""
     lines = body.splitlines()
     end = next((i for i, line in enumerate(lines) if line and not line.startswith(" ")), len(lines))
     return textwrap.dedent("\n".join(lines[:end])).strip(), "\n".join(lines[end:]).strip()
 
 
 def _items(text: str) -> Iterator[str]:
-    """``name: description`` as items of a list; continued lines stay with their item."""
+    """Yield ``name: description`` as items of a list; continued lines stay with their item."""
     for item in re.split(r"\n(?=\S)", text):
         name, colon, rest = " ".join(item.split()).partition(": ")
         yield filled(f"* `{name}`: {plain(rest)}" if colon else f"* {plain(name)}", "  ")
 
 
 def definition(value: Any) -> ast.FunctionDef | ast.ClassDef:
-    """The syntax tree of a function or class."""
+    """Return the syntax tree of a function or class."""
     return ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
 
 
 def signature(name: str, function: ast.FunctionDef) -> str:
-    """A call of the function as Python writes it, without ``self``; one argument a line where it is long."""
+    """Return a call of the function as Python writes it, without ``self``; one argument a line where it is long."""
     parts = list(_arguments(function.args))
     returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
     line = f"{name}({', '.join(parts)}){returns}"
@@ -241,7 +241,7 @@ def signature(name: str, function: ast.FunctionDef) -> str:
 
 
 def _arguments(arguments: ast.arguments) -> Iterator[str]:
-    """Each argument with its type and default, ``self`` and ``cls`` left out."""
+    """Yield each argument with its type and default, ``self`` and ``cls`` left out."""
     positional = arguments.posonlyargs + arguments.args
     defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
     for argument, default in zip(positional, defaults):
@@ -265,7 +265,7 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> str:
 
 
 def fields(tree: ast.ClassDef) -> Iterator[str]:
-    """Annotated fields of a class, as items of a list, with the docstring below each."""
+    """Yield annotated fields of a class, as items of a list, with the docstring below each."""
     for statement, following in zip(tree.body, [*tree.body[1:], None]):
         if not isinstance(statement, ast.AnnAssign) or statement.target.id.startswith("_"):
             continue
@@ -276,7 +276,7 @@ def fields(tree: ast.ClassDef) -> Iterator[str]:
 
 
 def entry(name: str, value: Any, methods: tuple[str, ...]) -> str:
-    """A class with its fields and methods, or a function."""
+    """Return a class with its fields and methods, or a function."""
     tree = definition(value)
     if isinstance(tree, ast.FunctionDef):
         return _function("###", name, name, tree)
@@ -298,7 +298,7 @@ def _function(level: str, title: str, name: str, tree: ast.FunctionDef, is_prope
 
 
 def text() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [HEAD]
     for section in SECTIONS:
         if section.title:

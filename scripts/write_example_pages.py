@@ -86,7 +86,7 @@ It ends with
 
 
 def rows(where: str) -> str:
-    """The table of a page's rows with the paper's numbers."""
+    """Return the table of a page's rows with the paper's numbers."""
     lines = [
         "| ROW | `--arch` | ROUGE-1 | ROUGE-2 | s a batch of 64 | documents a GPU, 40 / 80 GB |",
         "|---|---|---|---|---|---|",
@@ -101,7 +101,7 @@ def rows(where: str) -> str:
 
 
 def recipes(where: str) -> dict[str, paper.Recipe]:
-    """The rows of a page."""
+    """Return the rows of a page."""
     if where in paper.CORPORA:
         return {arch: paper.Recipe(arch, where) for arch in dict.fromkeys(PUBLISHED.values())}
     out = {}
@@ -114,7 +114,7 @@ def recipes(where: str) -> dict[str, paper.Recipe]:
 
 
 def wrapped(line: list[str], width: int = 110) -> str:
-    """A command over several lines."""
+    """Return a command over several lines."""
     lines = [""]
     for option in shlex.join(line).split(" --"):
         word = option if lines == [""] else f" --{option}"
@@ -125,7 +125,7 @@ def wrapped(line: list[str], width: int = 110) -> str:
 
 
 def page(where: str) -> str:
-    """A page's text."""
+    """Return a page's text."""
     corpus = where if where in paper.CORPORA else "arxiv"
     row = EXAMPLES.get(where, "deeppyramidion")
     recipe = paper.find(where, row)

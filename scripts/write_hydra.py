@@ -40,7 +40,7 @@ HEAD = """\
 
 
 def group(name: str) -> str:
-    """The part of fairseq's config that has an option.
+    """Return the part of fairseq's config that has an option.
 
     Raises:
         KeyError: none has.
@@ -52,7 +52,7 @@ def group(name: str) -> str:
 
 
 def config(arch: str) -> dict[str, Any]:
-    """The whole configuration of a recipe on arXiv with 8 GPUs."""
+    """Return the whole configuration of a recipe on arXiv with 8 GPUs."""
     recipe, defaults = Recipe(arch, "arxiv"), config_of(arch)
     options = {**recipe.training, **batching(arch, Settings(gpus=8))}
     options["save_dir"] = f"checkpoints/arxiv/{arch}"
@@ -74,7 +74,7 @@ def config(arch: str) -> dict[str, Any]:
 
 
 def text(arch: str) -> str:
-    """A file's content."""
+    """Return a file's content."""
     tables: dict[str, list[str]] = {}
     for (table, row), name in PUBLISHED.items():
         if name == arch:

@@ -24,12 +24,12 @@ long_document_summarization --help`.
 
 
 def cell(text: str) -> str:
-    """Text for a cell of a Markdown table, cross-references of docstrings made plain."""
+    """Return text for a cell of a Markdown table, cross-references of docstrings made plain."""
     return re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", text).replace("|", "&#124;")
 
 
 def options() -> str:
-    """The table of flags."""
+    """Return the table of flags."""
     rows = ["## Flags", "", "| flag | default | meaning |", "|---|---|---|"]
     for field in fields(PyramidionConfig):
         if field.name == "_name":
@@ -42,7 +42,7 @@ def options() -> str:
 
 
 def registry(title: str, entries) -> str:
-    """A registry's names with the first line of each class's documentation."""
+    """Return a registry's names with the first line of each class's documentation."""
     rows = [f"## {title}", "", "| name | what it is |", "|---|---|"]
     for name in entries.names():
         rows.append(f"| `{name}` | {cell(inspect.getdoc(entries.get(name)).splitlines()[0])} |")
@@ -50,7 +50,7 @@ def registry(title: str, entries) -> str:
 
 
 def architectures() -> str:
-    """The table of named architectures."""
+    """Return the table of named architectures."""
     rows = ["## Named architectures", "", "| `--arch` | starts from | changes |", "|---|---|---|"]
     for name, (base, changes) in ARCHITECTURES.items():
         changed = ", ".join(f"`{field}={value}`" for field, value in changes.items()) or "nothing"
@@ -59,7 +59,7 @@ def architectures() -> str:
 
 
 def text() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [HEAD.strip(), architectures(), registry("Attention (`--attention`)", ATTENTIONS)]
     parts += [registry("Scorers (`--scorer`)", SCORERS), registry("Poolers (`--pooler`)", POOLERS), options()]
     return "\n\n".join(parts) + "\n"

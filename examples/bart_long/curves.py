@@ -23,12 +23,12 @@ _VALID = re.compile(r"valid on 'valid' subset \| loss ([\d.]+) .*?num_updates (\
 
 
 def read(path: Path) -> Any:
-    """A JSON file's content."""
+    """Return a JSON file's content."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def settle(path: Path, settings: dict[str, Any]) -> None:
-    """One output folder holds one experiment.
+    """Keep one experiment to an output folder.
 
     Raises:
         PyramidionError: it was made with other settings.
@@ -40,7 +40,10 @@ def settle(path: Path, settings: dict[str, Any]) -> None:
 
 
 def losses(log: Path) -> dict[str, list[list[float]]]:
-    """[update, bits a token] of a log: "train" (means since the line before) and "valid". A rerun's lines count."""
+    """Return [update, bits a token] of a log: "train" (means since the line before) and "valid".
+
+    A rerun's lines count.
+    """
     text = log.read_text(encoding="utf-8")
     train = {int(update): float(loss) for loss, _, update in process.PROGRESS.findall(text)}
     valid = {int(update): float(loss) for loss, update in _VALID.findall(text)}
@@ -61,7 +64,7 @@ def write(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def figure(results: dict[str, Any]) -> Any:
-    """Loss against updates: pretraining on the left, both fine-tunings on the right."""
+    """Draw losses against updates: pretraining on the left, both fine-tunings on the right."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=[1, 2])
     left.plot(*zip(*results["pretraining"]), color="grey")
     left.set(title="denoising, pieces of articles", xlabel="update", ylabel="bits a token")
@@ -75,7 +78,7 @@ def figure(results: dict[str, Any]) -> Any:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Losses side by side, in Markdown."""
+    """Return the losses side by side, in Markdown."""
     lines = []
     for split in ("train", "valid"):
         pairs = [dict(map(tuple, results[start][split])) for start in STARTS]

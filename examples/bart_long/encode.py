@@ -28,7 +28,7 @@ def load(model: Path) -> None:
 
 
 def encode(line: str) -> str:
-    """A line's tokens, GPT-2's numbers with spaces between them."""
+    """Return a line's tokens, GPT-2's numbers with spaces between them."""
     return " ".join(map(str, _BPE["encoder"].encode(line.rstrip("\n"))))
 
 

@@ -75,7 +75,7 @@ class Run(NamedTuple):
 
 
 def shape(size: Size) -> dict[str, Any]:
-    """Options of the model that both architectures, fairseq's and ours, have."""
+    """Return options of the model that both architectures, fairseq's and ours, have."""
     sides: dict[str, Any] = {"encoder_layers": size.encoder_layers, "decoder_layers": size.decoder_layers}
     for side in ("encoder", "decoder"):
         heads = {f"{side}_attention_heads": size.dim // 32}
@@ -85,7 +85,7 @@ def shape(size: Size) -> dict[str, Any]:
 
 
 def training(run: Run, data: Path, budget: Budget, save: Path) -> list[str]:
-    """The options of a training that no two of them differ in."""
+    """Return the options of a training that no two of them differ in."""
     options = {
         **{"criterion": "cross_entropy", "optimizer": "adam", "adam_betas": "(0.9, 0.98)", "clip_norm": 1.0},
         **{"lr": budget.lr, "lr_scheduler": "inverse_sqrt", "warmup_updates": budget.warmup},
@@ -98,7 +98,7 @@ def training(run: Run, data: Path, budget: Budget, save: Path) -> list[str]:
 
 
 def pretrain(run: Run) -> None:
-    """BART's text infilling (Lewis et al. 2020, Section 2.2) with fairseq's own task and architecture."""
+    """Pretrain by BART's text infilling (Lewis et al. 2020, Section 2.2) with fairseq's own task and architecture."""
     data = run.output / "pretraining"
     data.mkdir(exist_ok=True)
     links = {"dict.txt": "dict.source.txt"}  # the task reads one language, under these names
@@ -117,14 +117,14 @@ def pretrain(run: Run) -> None:
 
 
 def architecture(size: Size) -> dict[str, Any]:
-    """The long model's options."""
+    """Return the long model's options."""
     lsg = {"attention": "lsg", "lsg_block_size": size.block, "lsg_sparse_block_size": size.block}
     pooling = {"pooling_schedule": f"{size.encoder_layers}:{size.pooled}"}
     return {**lsg, **pooling, "max_source_positions": size.long, "max_target_positions": size.summary}
 
 
 def convert(run: Run) -> None:
-    """``pyramidion-convert bart``: positions tiled, global tokens and a scorer made."""
+    """Run ``pyramidion-convert bart``: positions tiled, global tokens and a scorer made."""
     shutil.rmtree(run.output / "converted", ignore_errors=True)  # of a run that was killed here
     paths = [run.output / "pretraining" / "checkpoints" / "checkpoint_last.pt", run.output / "converted"]
     command = [sys.executable, "-m", "pyramidion_fairseq.cli.convert", "bart", *map(str, paths)]

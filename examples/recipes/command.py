@@ -46,7 +46,7 @@ class Settings:
 
     @classmethod
     def read(cls, given: dict[str, str]) -> Settings:
-        """From ``{"GPUS": "8"}``; keys that are no settings are ignored.
+        """Build from ``{"GPUS": "8"}``; keys that are no settings are ignored.
 
         Raises:
             PyramidionError: not a number, or not a choice.
@@ -70,7 +70,7 @@ class Settings:
 
 
 def batching(arch: str, settings: Settings) -> dict[str, int]:
-    """Documents a forward pass and passes an update, such that an update has 256 documents on any machine.
+    """Return documents a forward pass and passes an update, such that an update has 256 documents on any machine.
 
     Raises:
         PyramidionError: 256 cannot be divided so.
@@ -87,7 +87,7 @@ def batching(arch: str, settings: Settings) -> dict[str, int]:
 
 
 def flags(options: dict[str, Any]) -> list[str]:
-    """``{"block_size": 4}`` -> ``["--block-size", "4"]``; True is a switch."""
+    """Return ``{"block_size": 4}`` -> ``["--block-size", "4"]``; True is a switch."""
     out: list[str] = []
     for name, value in options.items():
         out += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
@@ -95,7 +95,7 @@ def flags(options: dict[str, Any]) -> list[str]:
 
 
 def user_dir() -> str:
-    """The plugin: as short as it can be said from the current folder."""
+    """Return the plugin: as short as it can be said from the current folder."""
     package = Path(pyramidion_fairseq.__file__).resolve().parent
     return package.name if Path(package.name).resolve() == package else str(package)
 
@@ -116,7 +116,7 @@ def checkpoints(data: Path, arch: str) -> Path:
 
 
 def base(recipe: Recipe, settings: Settings) -> Path | None:
-    """The checkpoint that a row goes on from; None where it starts anew."""
+    """Return the checkpoint that a row goes on from; None where it starts anew."""
     if not recipe.initial:
         return None
     return Path(settings.init or checkpoints(folders(recipe, settings)[0], recipe.initial) / "checkpoint_best.pt")
@@ -129,7 +129,7 @@ def _stock(command: str, recipe: Recipe, settings: Settings) -> list[str]:
 
 
 def train(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str]]:
-    """The command that trains a row; ``extra`` options of fairseq-train come last and win."""
+    """Return the command that trains a row; ``extra`` options of fairseq-train come last and win."""
     options = {**recipe.training, **batching(recipe.arch, settings), **HALF[settings.precision]}
     if recipe.initial:
         options["finetune_from_model"] = base(recipe, settings)
@@ -140,7 +140,7 @@ def train(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str
 
 
 def launched(command: list[str], settings: Settings) -> list[str]:
-    """A training command as it is started on every node.
+    """Return a training command as it is started on every node.
 
     fairseq starts a process for each GPU of one node itself. Of several nodes, torchrun or Slurm starts them.
 
@@ -168,7 +168,7 @@ def launched(command: list[str], settings: Settings) -> list[str]:
 
 
 def generate(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str]]:
-    """The command that summarises the split; its output is to go to :func:`log`."""
+    """Return the command that summarises the split; its output is to go to :func:`log`."""
     data, save = folders(recipe, settings)
     options = {"path": save / "checkpoint_best.pt", "gen_subset": settings.subset or recipe.subset, "batch_size": 8}
     options.update(recipe.generation)
@@ -177,12 +177,12 @@ def generate(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[
 
 
 def log(recipe: Recipe, settings: Settings) -> Path:
-    """Where generation's output goes."""
+    """Return where generation's output goes."""
     return folders(recipe, settings)[1] / f"generate-{settings.subset or recipe.subset}.log"
 
 
 def evaluate(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str]]:
-    """The commands that put the summaries in order and score them."""
+    """Return the commands that put the summaries in order and score them."""
     data, save = folders(recipe, settings)
     subset = settings.subset or recipe.subset
     references, summaries = str(data / "text" / f"{subset}.target"), str(save / f"summaries-{subset}.txt")

@@ -43,7 +43,7 @@ class Need(NamedTuple):
 
 
 def need(arch: str, precision: str = "full", target: int = 1024) -> Need:
-    """Bytes of a training step with documents of the architecture's full length.
+    """Return bytes of a training step with documents of the architecture's full length.
 
     Args:
         arch: a named architecture.
@@ -58,7 +58,7 @@ def need(arch: str, precision: str = "full", target: int = 1024) -> Need:
 
 
 def documents(arch: str, gigabytes: int, precision: str = "full", most: int = 256) -> int:
-    """The largest power of two of documents that fits, at least 1 and at most ``most``."""
+    """Return the largest power of two of documents that fits, at least 1 and at most ``most``."""
     fixed, each = need(arch, precision)
     fit, batch = (USABLE * gigabytes * 2**30 - fixed) / each, 1
     while 2 * batch <= min(fit, most):
@@ -67,7 +67,7 @@ def documents(arch: str, gigabytes: int, precision: str = "full", most: int = 25
 
 
 def table(archs: list[str]) -> str:
-    """Markdown: GiB a document, and documents and source tokens a batch."""
+    """Return markdown: GiB a document, and documents and source tokens a batch."""
     lines = ["| `--arch` | tokens | GiB a document | 40 GB | 80 GB | bf16: GiB | 40 GB | 80 GB |", "|---" * 8 + "|"]
     for arch in archs:
         length, cells = build_on_meta(arch).max_positions()[0], []

@@ -86,7 +86,7 @@ class Recipe:
 
 
 def _corpus(row: str) -> str:
-    """Table 3 names the corpus in its rows; the others are all on arXiv."""
+    """Return Table 3's rows: it names the corpus in its rows; the others are all on arXiv."""
     return row.split("/")[1].lower() if "/" in row else "arxiv"
 
 
@@ -96,17 +96,17 @@ def _rows() -> dict[tuple[str, str], dict[str, str]]:
 
 
 def _plain(name: str) -> str:
-    """``Index-based`` -> ``indexbased``: names are compared without case, spaces and dashes."""
+    """Return ``Index-based`` -> ``indexbased``: names are compared without case, spaces and dashes."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def table_rows(table: str) -> dict[str, str]:
-    """Row -> architecture of a table, in the paper's order; Table 3's rows without their corpus."""
+    """Return row -> architecture of a table, in the paper's order; Table 3's rows without their corpus."""
     return {row.split("/")[0]: arch for (of, row), arch in PUBLISHED.items() if of == table}
 
 
 def find(where: str, name: str, corpus: str | None = None) -> Recipe:
-    """The recipe that a user means.
+    """Return the recipe that a user means.
 
     Args:
         where: ``table2``, where ``name`` is a row of the table; or a corpus, where it is an architecture.

@@ -16,7 +16,7 @@ SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation", "dev"), "
 
 
 def corpus(data: Path, output: Path, vocabulary: int) -> Path:
-    """The folder with ``data-bin/``, ``sentencepiece.model`` and ``text/``.
+    """Return the folder with ``data-bin/``, ``sentencepiece.model`` and ``text/``.
 
     Args:
         data: such a folder, the ``data-bin/`` in it, or one with JSON lines or other files that prepare.py reads,
@@ -62,7 +62,7 @@ def _complete(folder: Path) -> Path:
 
 
 def lead(folder: Path) -> tuple[list[str], int]:
-    """The baseline: every test document's first words, as many as a reference has on average, and how many these are.
+    """Return the baseline: every test document's first words, as many as a mean reference has, and how many these are.
 
     The rule is that of ``pyramidion-rouge --lead``.
     """

@@ -27,19 +27,22 @@ REFERENCE = "vanilla_8k"
 
 
 def published_row(arch: str) -> dict[str, str]:
-    """The paper's numbers of an architecture; empty where it has none. Table 4's come after those with times."""
+    """Return the paper's numbers of an architecture; empty where it has none.
+
+    Table 4's come after those with times.
+    """
     keys = [key for key, name in PUBLISHED.items() if name == arch]
     rows = {(row["table"], row["row"]): row for row in measure.published()}
     return rows[keys[0]] if keys else {}
 
 
 def number(text: str | None) -> float | None:
-    """A cell of the paper's tables."""
+    """Return a cell of the paper's tables."""
     return float(text) if text else None
 
 
 def collect(run: Run) -> dict[str, dict[str, Any]]:
-    """Row -> {"seeds", "measured", "published"} for every row of which something is there.
+    """Return row -> {"seeds", "measured", "published"} for every row of which something is there.
 
     ``seeds`` maps each seed with which the row is done to what its stages gave; that of "lead" is "".
     """
@@ -66,7 +69,7 @@ def by_seed(run: Run, row: str) -> dict[str, dict[str, Any]]:
 
 
 def lengths(run: Run, row: str) -> str:
-    """What the row's layers read, and the decoder: ``2048, 2048 -> 512``."""
+    """Return what the row's layers read, and the decoder: ``2048, 2048 -> 512``."""
     options = scaled(row, run.scale)
     schedule = dict(entry.split(":") for entry in options["pooling_schedule"].split(",") if entry)
     text, read = [], str(options["max_source_positions"])
@@ -78,13 +81,16 @@ def lengths(run: Run, row: str) -> str:
 
 
 def lead_length(stages: dict[str, Any]) -> str:
-    """How long the lead baseline's summaries are; runs before that was one rule took tokens."""
+    """Return how long the lead baseline's summaries are; runs before that was one rule took tokens."""
     words = stages["generate"].get("words")
     return f"first {words} words" if words else "first tokens, as many as a model may write"
 
 
 def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
-    """Bits per token with the deviation over seeds; ROUGE with its interval, or with the deviation over seeds."""
+    """Return bits per token with the deviation over seeds.
+
+    ROUGE with its interval, or with the deviation over seeds.
+    """
     lines = []
     for row, about in rows.items():
         if not about["seeds"]:
@@ -103,7 +109,7 @@ def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """``8.66 ± 0.02``: mean and standard deviation of the sample; the value alone where there is one."""
+    """Return ``8.66 ± 0.02``: mean and standard deviation of the sample; the value alone where there is one."""
     deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.2f}{deviation}"
 
@@ -115,7 +121,7 @@ def more(stages: dict[str, Any], name: str) -> dict[str, float] | None:
 
 
 def interval(scores: list[dict[str, float] | None]) -> str | None:
-    """``12.3 [12.0, 12.6]`` of one run, ``12.3 ± 0.2`` of several; None where a run has no score."""
+    """Return ``12.3 [12.0, 12.6]`` of one run, ``12.3 ± 0.2`` of several; None where a run has no score."""
     if None in scores:
         return None
     if len(scores) > 1:
@@ -124,7 +130,7 @@ def interval(scores: list[dict[str, float] | None]) -> str | None:
 
 
 def bar(runs: list[dict[str, Any]], metric: str) -> tuple[float, float, float]:
-    """Mean, and what to draw below and above it: to the interval of one run, or the deviation over seeds."""
+    """Return mean, and what to draw below and above it: to the interval of one run, or the deviation over seeds."""
     scores = [stages["rouge"]["f1"][metric] for stages in runs]
     mean = statistics.fmean(score["mean"] for score in scores)
     if len(scores) > 1:
@@ -148,7 +154,7 @@ def ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, tuple[float |
 
 
 def time_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
-    """Seconds a batch and memory, with the ratio to REFERENCE here and in the paper."""
+    """Return seconds a batch and memory, with the ratio to REFERENCE here and in the paper."""
     relative, lines = ratios(rows), []
     for row, about in rows.items():
         if not about["measured"]:
@@ -168,7 +174,7 @@ def time_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
 
 
 def figure(rows: dict[str, dict[str, Any]]) -> Any:
-    """ROUGE bars with intervals, the lead baseline as lines; ratios of time, ours against the paper's."""
+    """Draw ROUGE bars with intervals, the lead baseline as lines; ratios of time, ours against the paper's."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(15, 6))
     scored = [row for row, about in rows.items() if about["seeds"] and row != "lead"]
     for i, metric in enumerate(METRICS):

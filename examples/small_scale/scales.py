@@ -71,7 +71,7 @@ SCALES = {
 
 
 def scaled(row: str, scale: Scale) -> dict[str, Any]:
-    """Fields of a row at a scale: lengths, widths, blocks and schedule divided, ratios kept; then its changes.
+    """Return fields of a row at a scale: lengths, widths, blocks and schedule divided, ratios kept; then its changes.
 
     Args:
         row: an architecture, and changes to it as of :func:`row_name`.
@@ -116,7 +116,7 @@ def split_row(row: str) -> tuple[str, dict[str, Any]]:
 
 
 def row_name(text: str) -> str:
-    """The row that ``--rows`` means by ``text``: an architecture, or TABLE:ROW of the paper.
+    """Return the row that ``--rows`` means by ``text``: an architecture, or TABLE:ROW of the paper.
 
     An architecture may be followed by options that differ, at the scale: ``+decoder_positions``, ``+block_size=32``.
 

@@ -42,7 +42,10 @@ class Run(NamedTuple):
 
 
 def flags(options: dict[str, Any]) -> list[str]:
-    """Options as a stock command takes them: ``{"block_size": 4}`` -> ``["--block-size", "4"]``; True is a switch."""
+    """Return options as a stock command takes them: ``{"block_size": 4}`` -> ``["--block-size", "4"]``.
+
+    True is a switch.
+    """
     out: list[str] = []
     for name, value in options.items():
         if value is not False:
@@ -58,14 +61,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def stock(command: str, run: Run) -> list[str]:
-    """The start of a stock command's line."""
+    """Return the start of a stock command's line."""
     task = ["--user-dir", str(PACKAGE), "--task", "long_document_summarization", "--num-workers", "0"]
     device = ["--cpu"] if run.device == "cpu" else []
     return [sys.executable, "-m", f"fairseq_cli.{command}", str(run.corpus / "data-bin"), *task, *device]
 
 
 def training(run: Run, row: str) -> list[str]:
-    """The command that trains a row."""
+    """Return the command that trains a row."""
     scale = run.scale
     options = {
         "arch": split_row(row)[0],
@@ -90,7 +93,7 @@ def training(run: Run, row: str) -> list[str]:
 
 
 def checkpoint(run: Run, row: str) -> Path:
-    """The last checkpoint of a row."""
+    """Return the last checkpoint of a row."""
     return run.folder(row) / "checkpoints" / "checkpoint_last.pt"
 
 
@@ -102,7 +105,7 @@ def train(run: Run, row: str) -> dict[str, Any]:
 
 
 def validate(run: Run, row: str) -> dict[str, Any]:
-    """Loss on the validation split."""
+    """Return loss on the validation split."""
     using = flags({"path": checkpoint(run, row), "valid_subset": "valid", "batch_size": run.scale.generate_batch})
     text = process.run([*stock("validate", run), *using], run.folder(row) / "validate.log")
     return {"bits_per_token": float(re.findall(r"valid on 'valid' subset \|.*?loss ([\d.]+)", text)[-1])}
@@ -122,7 +125,7 @@ def generate(run: Run, row: str) -> dict[str, Any]:
 
 
 def score(run: Run, row: str) -> dict[str, Any]:
-    """The summaries in corpus order, their ROUGE, and what they copy of the documents and say beside them."""
+    """Return the summaries in corpus order, their ROUGE, and what they copy of the documents and say beside them."""
     folder, text = run.folder(row), run.corpus / "text"
     references, documents = str(text / "test.target"), str(text / "test.source")
     summaries, cli = str(folder / "summaries.txt"), [sys.executable, "-m"]
@@ -139,7 +142,7 @@ def score(run: Run, row: str) -> dict[str, Any]:
 
 
 def take_lead(run: Run, row: str) -> dict[str, Any]:
-    """The lead baseline's summaries: as many words as a reference has on average."""
+    """Return the lead baseline's summaries: as many words as a reference has on average."""
     summaries, words = lead(run.corpus)
     (run.folder(row) / "summaries.txt").write_text("".join(text + "\n" for text in summaries), encoding="utf-8")
     return {"words": words}
@@ -151,7 +154,7 @@ LEAD: dict[str, Action] = {"generate": take_lead, "rouge": score}
 
 
 def results(run: Run, row: str) -> dict[str, Any] | None:
-    """What a row's stages gave, by stage; None where one is not done yet."""
+    """Return what a row's stages gave, by stage; None where one is not done yet."""
     out = {}
     for name in LEAD if row == "lead" else MODEL:
         marker = run.folder(row) / f"{name}.done.json"

@@ -34,7 +34,7 @@ def keep_memory(wanted: bool) -> None:
 
 
 def random_batch(words: int, documents: int, source: int, target: int, device: str) -> dict[str, Any]:
-    """A batch as fairseq's tasks make them, of random tokens, without padding.
+    """Return a batch as fairseq's tasks make them, of random tokens, without padding.
 
     Args:
         words: symbols of the vocabulary.
@@ -76,7 +76,7 @@ class Row:
         self.optimizer.zero_grad(set_to_none=True)
 
     def generator(self, tokens: int) -> Callable[[], Any]:
-        """Beam search that writes exactly ``tokens`` tokens for every document of a batch."""
+        """Return beam search that writes exactly ``tokens`` tokens for every document of a batch."""
         lengths = {"min_len": tokens, "max_len_a": 0, "max_len_b": tokens}
         settings = OmegaConf.structured(GenerationConfig(beam=self.beam, **lengths))
         search = self.task.build_generator([self.model], settings)

@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Options for :func:`load`."""
+    """Add the options for :func:`load`."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--checkpoint",
@@ -53,7 +53,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_input_options(parser: argparse.ArgumentParser, kinds: str, required: bool = False) -> None:
-    """Options for :func:`documents_of`."""
+    """Add the options for :func:`documents_of`."""
     group = parser.add_argument_group("documents")
     parser.add_argument("file", nargs="?", metavar="FILE", help="the same as --input FILE")
     default = "needed" if required else "default: -, standard input"
@@ -64,7 +64,7 @@ def add_input_options(parser: argparse.ArgumentParser, kinds: str, required: boo
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
-    """Options for :func:`generation_of`."""
+    """Add the options for :func:`generation_of`."""
     group = parser.add_argument_group("generation (defaults: the model's generation.json, then the paper's)")
     group.add_argument("--beam", type=int, help="width of the beam (2)")
     group.add_argument("--lenpen", type=float, help="exponent of the length penalty (1)")
@@ -76,13 +76,13 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def generation_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of ``summarize``; what is not given is left to its defaults."""
+    """Return keyword arguments of ``summarize``; what is not given is left to its defaults."""
     names = ("beam", "lenpen", "min_len", "max_len_b", "no_repeat_ngram_size", "batch_size", "max_tokens")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def load(args: argparse.Namespace) -> Any:
-    """The hub interface that the options ask for."""
+    """Return the hub interface that the options ask for."""
     from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
     from ..inference.loading import load_summarizer
 
@@ -93,7 +93,7 @@ def load(args: argparse.Namespace) -> Any:
 
 
 def documents_of(args: argparse.Namespace, whole: bool = False) -> Iterator[Document]:
-    """The input's documents; what is wrong with its start is raised at once."""
+    """Return the input's documents; what is wrong with its start is raised at once."""
     if args.file is not None and args.input is not None:
         raise PyramidionError(f"two inputs, {args.file} and --input {args.input}: give one of them")
     args.input = args.file if args.file is not None else args.input
@@ -107,7 +107,7 @@ def documents_of(args: argparse.Namespace, whole: bool = False) -> Iterator[Docu
 
 @contextlib.contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
-    """:func:`one_line_end`, with the messages of this package alone."""
+    """Apply :func:`one_line_end`, with the messages of this package alone."""
     open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     logging.getLogger("pyramidion_fairseq").setLevel(logging.INFO)
@@ -176,7 +176,7 @@ def _written_at_the_end() -> Iterator[None]:
 
 
 def utf8_stdout() -> TextIO:
-    """Standard output that takes every character, whatever the locale, and names of files that are no UTF-8."""
+    """Return standard output that takes every character, whatever the locale, and names of files that are no UTF-8."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     return sys.stdout
@@ -228,7 +228,7 @@ class Progress:
 
 
 def count_documents(args: argparse.Namespace, done: int = 0, limit: int | None = None) -> int | None:
-    """How many documents of the input are to be summarised; None where only reading them all could tell.
+    """Return how many documents of the input are to be summarised; None where only reading them all could tell.
 
     Args:
         args: with those of :func:`add_input_options`.

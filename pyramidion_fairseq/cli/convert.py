@@ -25,7 +25,10 @@ LONG = 8192
 
 
 def build_parser(model_options: bool = False) -> argparse.ArgumentParser:
-    """The command's options; those of a model, for ``bart``, take fairseq and seconds, and are there if asked for."""
+    """Return the command's options.
+
+    Those of a model, for ``bart``, take fairseq and seconds, and are there if asked for.
+    """
     parser = Parser(prog=COMMAND, description=__doc__)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     _add_published(kinds)
@@ -102,7 +105,7 @@ def _add_hugging_face(kinds: Kinds) -> None:
 
 
 def run_published(args: argparse.Namespace) -> None:
-    """``pyramidion-convert published``."""
+    """Run ``pyramidion-convert published``."""
     from .. import vocabularies
     from ..checkpoints import load_checkpoint, save_checkpoint
     from ..interop.published import convert_published
@@ -121,7 +124,7 @@ def run_published(args: argparse.Namespace) -> None:
 
 
 def run_bart(args: argparse.Namespace) -> None:
-    """``pyramidion-convert bart``."""
+    """Run ``pyramidion-convert bart``."""
     from ..interop.bart import convert as bart
     from ..interop.bart.sources import read_source
 
@@ -145,7 +148,7 @@ def run_bart(args: argparse.Namespace) -> None:
 
 
 def run_hugging_face(args: argparse.Namespace) -> None:
-    """``pyramidion-convert huggingface``."""
+    """Run ``pyramidion-convert huggingface``."""
     from .. import pretrained
     from ..inference.loading import find_checkpoint
     from ..interop.huggingface.export import export

@@ -32,7 +32,7 @@ COMMAND = "pyramidion-explain"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """Return the command's options."""
     parser = Parser(
         prog=COMMAND,
         description="Summarise a document and show which of its words survived each pooling and which the summary "

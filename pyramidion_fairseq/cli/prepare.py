@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def training_command(dest: str) -> list[str]:
-    """The command line that trains DeepPyramidion as README.md says, an update of 256 documents on one device."""
+    """Return the command that trains DeepPyramidion as README.md says, 256 documents an update on one device."""
     plugin = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     words = ["fairseq-train", os.path.join(dest, "data-bin")]
     words += ["--user-dir", "pyramidion_fairseq" if os.path.abspath("pyramidion_fairseq") == plugin else plugin]

@@ -35,7 +35,7 @@ from .common import Parser, one_line_end, open_closed_streams, utf8_stdout
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """Return the command's options."""
     defaults = RougeSettings()
     parser = Parser(
         prog="pyramidion-rouge",
@@ -82,12 +82,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[str]]]:
-    """References, and the summaries of each system by its name, all checked.
+    """Return references, and the summaries of each system by its name, all checked.
 
     Raises:
         PyramidionError: the files do not fit together.
@@ -130,7 +130,7 @@ def read_documents(args: argparse.Namespace, references: list[str]) -> list[str]
 
 
 def table(scores: dict[str, RougeScores]) -> str:
-    """Rows of F1, precision and recall for each system, in points, intervals in brackets."""
+    """Return rows of F1, precision and recall for each system, in points, intervals in brackets."""
     count = len(next(iter(scores.values())).documents)
     width = max(len(name) for name in [*scores, f"{count:,} documents"])
     lines = [f"{f'{count:,} documents':<{width}}    " + "".join(f"{NAMES[metric]:>24}" for metric in METRICS)]
@@ -142,7 +142,7 @@ def table(scores: dict[str, RougeScores]) -> str:
 
 
 def comparison(differences: dict[str, dict[str, float]]) -> str:
-    """One line for each metric's difference."""
+    """Return one line for each metric's difference."""
     return "\n".join(
         "{} F1: difference {difference:+.2f} [{low:+.2f}, {high:+.2f}], p = {p:.3f}".format(NAMES[metric], **row)
         for metric, row in differences.items()

@@ -20,7 +20,7 @@ COMMAND = "pyramidion-serve"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """Return the command's options."""
     parser = Parser(
         prog=COMMAND,
         description="Serve a form for documents and reports of their summaries, and the same as JSON under "
@@ -71,7 +71,7 @@ def _limits(args: argparse.Namespace) -> Any:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """The socket, before the model is loaded: a port that is taken is told at once."""
+    """Return the socket, before the model is loaded: a port that is taken is told at once."""
     if not 0 <= port <= 65535:  # some systems' getaddrinfo would take the rest of a division
         raise PyramidionError(f"cannot listen at {host}, port {port}: --port goes from 0 to 65535")
     try:

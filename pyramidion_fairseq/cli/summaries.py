@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """Return the command's options."""
     parser = Parser(prog="pyramidion-summaries", description=__doc__)
     parser.add_argument(
         "inputs",

@@ -32,7 +32,7 @@ COMMAND = "pyramidion-summarize"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """Return the command's options."""
     parser = Parser(
         prog=COMMAND,
         description="Summarise documents: plain text (one a line), JSON lines, arXiv/PubMed JSON lines. Long ones are "
@@ -134,7 +134,7 @@ def _open(path: str, resume: bool) -> Iterator[TextIO]:
 
 
 def _finished_lines(path: str) -> int:
-    """Whole lines in a file that may not exist; what follows the last of them is cut off."""
+    """Return whole lines in a file that may not exist; what follows the last of them is cut off."""
     if not os.path.exists(path):
         return 0
     lines = end = 0

@@ -143,7 +143,7 @@ NUMPY = {"numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstr
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is an integer that an offset or a size can be."""
+    """Return whether it is an integer that an offset or a size can be."""
     return type(value) is int and 0 <= value < 2**48
 
 

@@ -153,7 +153,7 @@ def _check_numbers(file: BinaryIO, keys: Any, storages: Dict[str, Storage], leng
 
 
 def _is_tar(file: BinaryIO) -> bool:
-    """Whether torch would take it for a format older still, whose parts it extracts."""
+    """Return whether torch would take it for a format older still, whose parts it extracts."""
     try:
         tarfile.open(fileobj=file, mode="r:").close()
     except (tarfile.TarError, ValueError, OSError, EOFError):

@@ -56,7 +56,7 @@ def complete(state: Mapping[str, Any]) -> None:
 def _with_records(stock: Any) -> Any:
     @functools.wraps(stock)
     def state_dict(self: Any) -> dict[str, Any]:
-        """As of fairseq, with the dictionaries and what patience has counted, where there is any."""
+        """Do as fairseq does, with the dictionaries and what patience has counted, where there is any."""
         state = stock(self)
         found = _vocabularies(self)
         if found is not None:
@@ -74,7 +74,7 @@ def _with_records(stock: Any) -> Any:
 
 
 def _vocabularies(trainer: Any) -> dict[str, Any] | None:
-    """Of the data; looked up once, since files can change while training runs."""
+    """Return the value of the data; it is looked up once, since files can change while training runs."""
     if "vocabularies" not in vars(trainer):
         trainer.vocabularies = vocabularies.of_training(trainer.task, getattr(trainer.cfg, "bpe", None))
     return trainer.vocabularies
@@ -90,7 +90,7 @@ def _trainer_loader(stock: Any) -> Any:
         optimizer_overrides: Any = None,
         reset_meters: bool = False,
     ) -> Any:
-        """As of fairseq.
+        """Do as fairseq does.
 
         Raises:
             PyramidionError: the checkpoint is of other dictionaries, or of another sentencepiece model, than the data;
@@ -169,7 +169,7 @@ def _plateau(trainer: Any) -> ReduceLROnPlateau | None:
 def _run_loader(stock: Any) -> Any:
     @functools.wraps(stock)
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
-        """As of fairseq; nothing is left of another run in this process, and a run that had stopped does not go on."""
+        """Do as fairseq does, with nothing left of this process's other runs; a run that had stopped does not go on."""
         vars(checkpoint_utils.save_checkpoint).pop("best", None)
         for module in _training_modules():
             module.should_stop_early.best, module.should_stop_early.num_runs = None, 0
@@ -183,7 +183,7 @@ def _run_loader(stock: Any) -> Any:
 def _epoch(stock: Any, module: Any) -> Any:
     @functools.wraps(stock)
     def train(cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        """As of fairseq: an epoch. None where patience was at its end when the run was stopped."""
+        """Do as fairseq does: an epoch. None where patience was at its end when the run was stopped."""
         count = module.should_stop_early.num_runs
         if 0 < cfg.checkpoint.patience <= count:
             logger.info(

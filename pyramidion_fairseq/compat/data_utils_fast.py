@@ -47,7 +47,7 @@ def batch_by_size_vec(
 
 
 def _cuts(lengths: List[int], max_tokens: int, max_sentences: int, bsz_mult: int) -> List[int]:
-    """Positions between two batches, ascending."""
+    """Return positions between two batches, ascending."""
     cuts = []
     # lengths[start:ready] has an allowed size and could be closed now. The documents behind it wait until enough of
     # them have come for the next allowed size, or until the limits are passed and they have to start a new batch.
@@ -83,7 +83,7 @@ def batch_by_size_fn(
     max_sentences: int,
     bsz_mult: int,
 ) -> List[np.ndarray]:
-    """:func:`batch_by_size_vec` where ``num_tokens_fn(document)`` gives the length (fractions are cut off)."""
+    """Return :func:`batch_by_size_vec` where ``num_tokens_fn(document)`` gives the length (fractions are cut off)."""
     _check_int64("indices", indices, 1)
     lengths = np.zeros(len(indices), dtype=np.int64)
     for position, document in enumerate(indices.tolist()):

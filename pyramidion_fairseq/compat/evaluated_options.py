@@ -54,7 +54,7 @@ MOST_VALUES = 10_000
 
 
 def find_code(options: Any) -> Iterator[Tuple[str, str]]:
-    """(dotted name, text) of every option, at any depth, that could call or read something, or take for ever.
+    """Yield (dotted name, text) of every option, at any depth, that could call or read something, or take for ever.
 
     Literals, and sums and multiples of them of at most :data:`MOST_VALUES` values, which is what such options hold,
     are no code. A reference to other options (``${...}``) counts as code, whatever the option, since it could put a
@@ -90,7 +90,10 @@ def _is_text(value: Any) -> bool:
 
 
 def _runs_code(text: Union[str, bytes, bytearray]) -> bool:
-    """Whether ``eval`` of the text would call anything, or make much of it; parses it as ``eval`` does, no more."""
+    """Return whether ``eval`` of the text would call anything, or make much of it.
+
+    Parses it as ``eval`` does, no more.
+    """
     if len(text) > MOST_PARSED:
         return True
     try:
@@ -106,14 +109,20 @@ def _runs_code(text: Union[str, bytes, bytearray]) -> bool:
 
 
 def _reads(node: ast.AST) -> bool:
-    """Whether it takes an item of what has a name, or goes to what the process keeps: its environment, its modules."""
+    """Return whether it takes an item of what has a name, or goes to what the process keeps.
+
+    Its environment, its modules.
+    """
     if isinstance(node, ast.Subscript):
         return any(isinstance(inner, ast.Name) for inner in ast.walk(node.value))
     return isinstance(node, ast.Attribute) and (node.attr.startswith("_") or node.attr in _PRIVATE)
 
 
 def _values(node: ast.AST) -> float:
-    """How many values the result of an expression has, at most; infinity where it multiplies by what is unknown."""
+    """Return how many values the result of an expression has, at most.
+
+    Infinity where it multiplies by what is unknown.
+    """
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         left, right = _number(node.left), _number(node.right)
         if left is not None and right is not None:
@@ -129,7 +138,7 @@ def _values(node: ast.AST) -> float:
 
 
 def _number(node: ast.AST) -> Optional[float]:
-    """The value of an expression that is a number; None where it is none, or is not known."""
+    """Return the value of an expression that is a number; None where it is none, or is not known."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, (int, float)) else None
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):

@@ -44,7 +44,7 @@ def _loader(stock: Any) -> Any:
         num_shards: int = 1,
         state: Any = None,
     ) -> tuple[list[Any], Any, Any]:
-        """As of fairseq; each checkpoint's dictionaries are compared with the task's before its model is built.
+        """Do as fairseq does; each checkpoint's dictionaries are compared with the task's before its model is built.
 
         With ``state``, the caller has read the checkpoint, and compares.
 
@@ -70,7 +70,7 @@ def _loader(stock: Any) -> Any:
 
 
 def _read(filename: str, overrides: Any, suffix: str, num_shards: int) -> dict[str, Any]:
-    """The checkpoint, or the first of its shards."""
+    """Return the checkpoint, or the first of its shards."""
     path = checkpoint_utils.get_maybe_sharded_checkpoint_filename(filename, suffix, 0, num_shards)
     if not checkpoint_utils.PathManager.exists(path):
         raise PyramidionError(f"there is no checkpoint {path}")
@@ -80,7 +80,7 @@ def _read(filename: str, overrides: Any, suffix: str, num_shards: int) -> dict[s
 def _bpe_builder(stock: Any) -> Any:
     @functools.wraps(stock)
     def build_bpe(self: Any, args: Any) -> Any:
-        """As of fairseq.
+        """Do as fairseq does.
 
         Raises:
             PyramidionError: a sentencepiece model is not the one that a checkpoint read before was trained with.
@@ -98,7 +98,7 @@ def _bpe_builder(stock: Any) -> Any:
 def _task_builder(stock: Any) -> Any:
     @functools.wraps(stock)
     def setup_task(cls: Any, cfg: Any, **kwargs: Any) -> Any:
-        """As of fairseq.
+        """Do as fairseq does.
 
         Raises:
             PyramidionError: the data's path has a ``:`` in it, or of the folders between ``:``, shards of one corpus,

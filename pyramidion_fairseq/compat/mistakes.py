@@ -170,7 +170,7 @@ def check_criterion(cfg: Any) -> None:
 
 
 def is_ours(arch: str | None) -> bool:
-    """Whether an architecture is one of this package."""
+    """Return whether an architecture is one of this package."""
     from fairseq.models import ARCH_MODEL_REGISTRY
 
     return getattr(ARCH_MODEL_REGISTRY.get(arch), "is_pyramidion", False)

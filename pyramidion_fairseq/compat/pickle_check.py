@@ -118,7 +118,7 @@ def check_size(value: Any, most: int, what: str) -> None:
 
 
 def parts(value: Any) -> Iterator[Any]:
-    """Every container in a value, and the value itself, once; not the numbers and texts."""
+    """Yield every container in a value, and the value itself, once; not the numbers and texts."""
     seen, waiting = set(), [value]
     while waiting:
         part = waiting.pop()
@@ -129,7 +129,7 @@ def parts(value: Any) -> Iterator[Any]:
 
 
 def _inner(value: Any) -> Iterator[Any]:
-    """The containers in a container, and its other values as well."""
+    """Yield the containers in a container, and its other values as well."""
     if isinstance(value, dict):
         yield from value.values()
     elif isinstance(value, (list, tuple)) and not isinstance(value, (Name, Storage)):
@@ -308,7 +308,7 @@ _METHODS = {
 
 
 def _is_tensor(name: str, arguments: Tuple[Any, ...]) -> bool:
-    """Whether these are arguments of a tensor that lies in its storage, with hooks that are empty for good."""
+    """Return whether these are arguments of a tensor that lies in its storage, with hooks that are empty for good."""
     if name == "torch._utils._rebuild_parameter":
         if len(arguments) != 3 or not isinstance(arguments[0], Made) or arguments[0].name not in TENSORS:
             return False
@@ -337,6 +337,6 @@ def _without_hooks(hooks: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Its name, for an error's line."""
+    """Return its name, for an error's line."""
     found: Optional[str] = value.full if isinstance(value, Name) else getattr(value, "name", None)
     return found or type(value).__name__

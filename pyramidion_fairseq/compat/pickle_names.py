@@ -17,14 +17,14 @@ MOST_INSTRUCTIONS = 200_000
 
 
 def refused(message: str) -> Optional[str]:
-    """Full name of the type that torch has refused, from its error's message; None if that names none."""
+    """Return full name of the type that torch has refused, from its error's message; None if that names none."""
     match = re.search(r"GLOBAL (\S+) (?:was not|whose)", message)
     # torch leaves the module out where it is "builtins".
     return match and modern(match.group(1) if "." in match.group(1) else "builtins." + match.group(1))
 
 
 def first_name(file: BinaryIO) -> Optional[str]:
-    """First name in the pickle that a checkpoint may not contain; None if there is none, or it cannot be read.
+    """Return first name in the pickle that a checkpoint may not contain; None if there is none, or it cannot be read.
 
     For pickles of later protocols than torch.save's, at whose first bytes reading stops.
     """
@@ -67,7 +67,10 @@ def _first_name(file: BinaryIO) -> Optional[str]:
 
 
 def modern(name: str) -> str:
-    """Up to protocol 2, which torch.save uses, pickles name modules as Python 2 did: "commands" for "subprocess"."""
+    """Return the module's name of today.
+
+    Up to protocol 2, which torch.save uses, pickles name modules as Python 2 did: "commands" for "subprocess".
+    """
     module, _, short = name.rpartition(".")
     if (module, short) in NAME_MAPPING:
         return ".".join(NAME_MAPPING[module, short])

@@ -54,7 +54,7 @@ class UnusableOptionError(Exception):
 
 
 def plain(value: Any) -> Any:
-    """A copy of dicts, lists and namespaces, with omegaconf's parts as such; no reference is resolved.
+    """Return a copy of dicts, lists and namespaces, with omegaconf's parts as such; no reference is resolved.
 
     Reads what the parts hold, and calls none of their methods, which would follow their links to each other.
     """
@@ -95,7 +95,7 @@ def _tensors(tensors: Any) -> Iterator[Tuple[Any, torch.Tensor]]:
 
 
 def _groups(options: Any) -> Iterator[Dict[str, Any]]:
-    """Every dict of options, at any depth."""
+    """Yield every dict of options, at any depth."""
     if isinstance(options, Namespace):
         options = vars(options)
     if isinstance(options, dict):
@@ -130,7 +130,7 @@ def _check_number(name: str, value: Any) -> None:
 
 
 def _number(value: Any) -> Optional[float]:
-    """The number that an option is, or that fairseq makes of its text."""
+    """Return the number that an option is, or that fairseq makes of its text."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -72,7 +72,7 @@ class _Quiet(logging.Filter):
         self.beginnings = beginnings
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is logged."""
+        """Return whether a record is logged."""
         message: Any = record.msg
         if OmegaConf.is_config(message):  # the first thing that a command of fairseq logs
             task = message.get("task")
@@ -91,7 +91,7 @@ class _Once(logging.Filter):
         self.said: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is logged."""
+        """Return whether a record is logged."""
         found = next((begin for begin in ONCE if str(record.msg).startswith(begin)), None)
         if found is None:
             return True
@@ -102,7 +102,7 @@ class _Once(logging.Filter):
 
 
 def is_verbose(task: Any) -> bool:
-    """Whether everything is to be logged; ``task`` is the task's configuration, of older checkpoints too."""
+    """Return whether everything is to be logged; ``task`` is the task's configuration, of older checkpoints too."""
     return bool(getattr(task, "verbose", None))
 
 
@@ -134,7 +134,7 @@ def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """The run is written down when training begins, after a checkpoint that does not fit has been refused."""
+    """Return the run is written down when training begins, after a checkpoint that does not fit has been refused."""
 
     @functools.wraps(stock)
     def begin_epoch(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -147,12 +147,12 @@ def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_told(trainer: Any) -> bool:
-    """Whether a trainer has our task, and is the one of its processes that logs."""
+    """Return whether a trainer has our task, and is the one of its processes that logs."""
     return getattr(trainer.cfg.task, "_name", None) == OURS and trainer.is_data_parallel_master
 
 
 def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list[str]:
-    """What a user wants to see of a run before it begins: data, model, device, batch, where it saves.
+    """Return what a user wants to see of a run before it begins: data, model, device, batch, where it saves.
 
     Args:
         cfg: fairseq's whole configuration.

@@ -11,7 +11,7 @@ import numpy as np
 
 
 def _get_slice_indices_fast(sizes: np.ndarray, break_mode: str, block_size: int, document_sep_len: int) -> np.ndarray:
-    """Where blocks begin and end in the texts put one after another.
+    """Return where blocks begin and end in the texts put one after another.
 
     Args:
         sizes: ``(N,)`` int64, tokens of the texts.
@@ -43,7 +43,10 @@ def _get_slice_indices_fast(sizes: np.ndarray, break_mode: str, block_size: int,
 
 
 def _whole_texts(sizes: List[int], block_size: int, separator: "int | None", least: int) -> List[Tuple[int, int]]:
-    """Blocks of whole texts; those of fewer than ``least`` tokens are left out, and so are texts of ``separator``."""
+    """Return blocks of whole texts.
+
+    Those of fewer than ``least`` tokens are left out, and so are texts of ``separator``.
+    """
     blocks, start, end = [], 0, 0
     for size in [*sizes, None]:
         if size is None or size == separator or (end > start and end + size - start > block_size):
@@ -58,7 +61,7 @@ def _whole_texts(sizes: List[int], block_size: int, separator: "int | None", lea
 
 
 def _get_block_to_dataset_index_fast(sizes: np.ndarray, slice_indices: np.ndarray) -> np.ndarray:
-    """Which texts a block is made of.
+    """Return which texts a block is made of.
 
     Args:
         sizes: ``(N,)`` int64, tokens of the texts.

@@ -42,7 +42,7 @@ def install() -> None:
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a complete archive of ``torch.save`` whose checksums are right.
+    """Return whether a file is a complete archive of ``torch.save`` whose checksums are right.
 
     Nothing in it is built or run. Files in torch's old format, before 1.6, have no checksums: False.
     """
@@ -54,7 +54,9 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
 
 
 def newest_whole(folder: str | os.PathLike[str], other_than: str) -> str | None:
-    """Path of the youngest whole checkpoint in ``folder`` that is not named ``other_than``; None where there is none.
+    """Return path of the youngest whole checkpoint in ``folder`` that is not named ``other_than``.
+
+    None where there is none.
 
     ``crash.pt`` is no candidate: fairseq writes it where training has failed.
     """
@@ -77,7 +79,7 @@ class _AtomicCopies(PathManager):
 
 @contextlib.contextmanager
 def _explained(path: str) -> Iterator[None]:
-    """Turns what a failed write raises into the one line that says so."""
+    """Turn what a failed write raises into the one line that says so."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError after the OSError of a full disk
@@ -93,7 +95,7 @@ def _explained(path: str) -> Iterator[None]:
 
 def _writer(stock: Any) -> Any:
     def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
-        """As of fairseq; local files are synced to the disk before they get their name."""
+        """Do as fairseq does; local files are synced to the disk before they get their name."""
         if async_write or PathManager.path_requires_pathmanager(filename):
             return stock(obj, filename, async_write=async_write)
         with _explained(filename), atomic_write(filename, f"{filename}.tmp") as file:
@@ -105,7 +107,7 @@ def _writer(stock: Any) -> Any:
 
 def _loader(stock: Any) -> Any:
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
-        """As of fairseq; where ``checkpoint_last.pt`` is damaged, from the newest whole checkpoint beside it.
+        """Do as fairseq does; where ``checkpoint_last.pt`` is damaged, from the newest whole checkpoint beside it.
 
         Raises:
             PyramidionError: the checkpoint is one of another model.
@@ -124,7 +126,7 @@ def _loader(stock: Any) -> Any:
 
 
 def _with_whole_file(cfg: Any, suffix: str) -> Any:
-    """The options, with another file to restore where the last checkpoint is damaged.
+    """Return the options, with another file to restore where the last checkpoint is damaged.
 
     Every process looks for itself, before the first one reads and the others wait for what it sends.
 

@@ -55,12 +55,15 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         return (loss.sum(), nll.sum()) if reduce else (loss, nll)
 
     def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """As of fairseq; the model is asked for the decoder's features instead of logits."""
+        """Do as fairseq does; the model is asked for the decoder's features instead of logits."""
         batch = {**sample, "net_input": {**sample["net_input"], "features_only": True}}
         return super().forward(model, batch, reduce)
 
     def _mixed(self, model: Any, features: Tensor, pointer: Any, targets: Tensor) -> Tuple[Tensor, Tensor]:
-        """As of target_log_softmax, for the mixture with copies: a document at a time, computed again backward."""
+        """Compute the same as target_log_softmax, for the mixture with copies.
+
+        A document at a time, computed again backward.
+        """
 
         def of_document(features: Tensor, targets: Tensor, pointer: Any) -> Tuple[Tensor, Tensor]:
             mixed = pointer.log_probabilities(model.decoder.output_layer(features))

@@ -50,7 +50,7 @@ def fit_lengths(chosen: dict[str, Any], given: Mapping[str, Any], model_length: 
 
 @contextlib.contextmanager
 def clear_lengths() -> Iterator[None]:
-    """Around generation: fairseq's own refusal, where the longest length depends on the documents', in one line.
+    """Say fairseq's own refusal in one line, where the longest length depends on the documents'.
 
     Raises:
         PyramidionError: in place of its AssertionError.

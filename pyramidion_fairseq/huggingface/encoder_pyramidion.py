@@ -45,7 +45,7 @@ class PyramidionBartEncoderLayer(nn.Module):
         self.reports_attention = reports_attention
 
     def forward(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C), (B, T) bool or None -> (B, T, C), and (B, T) column sums of the attention or None."""
+        """Return (B, T, C), (B, T) bool or None -> (B, T, C), and (B, T) column sums of the attention or None."""
         attention = self.self_attn.received(x, padding_mask) if self.reports_attention else None
         attended, _ = self.self_attn(x, key_padding_mask=padding_mask)
         x = self.self_attn_layer_norm(x + F.dropout(attended, self.dropout, self.training))
@@ -91,7 +91,7 @@ class PyramidionBartEncoder(nn.Module):
         self._gradient_checkpointing_func: Any
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """(B, T) right-padded ids -> (B, T, C), zeros on padding; (B, G + T, C) with global tokens first."""
+        """Return (B, T) right-padded ids -> (B, T, C), zeros on padding; (B, G + T, C) with global tokens first."""
         x = self.embed_tokens(tokens)
         if self.offset is not None:
             x = x + self.embed_positions(torch.arange(tokens.size(1), device=tokens.device) + self.offset)
@@ -152,7 +152,7 @@ class PyramidionBartEncoder(nn.Module):
         return layer(x, padding_mask)
 
     def _arrange(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """(B, T') right-padded ids, without the columns that are padding for every document; checked."""
+        """Return (B, T') right-padded ids, without the columns that are padding for every document; checked."""
         if attention_mask is not None:
             input_ids = input_ids.masked_fill(attention_mask == 0, self.padding_idx)
         tokens = move_padding_right(input_ids, self.padding_idx)

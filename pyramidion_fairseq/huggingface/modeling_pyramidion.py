@@ -47,7 +47,7 @@ class PyramidionBartModel(BartModel):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As of transformers' BartModel; the decoder gets the mask of the pooled vectors.
+        """Do as transformers' BartModel does; the decoder gets the mask of the pooled vectors.
 
         Raises:
             ValueError: ``encoder_outputs`` is not what the encoder has returned, or a text is longer than the model's

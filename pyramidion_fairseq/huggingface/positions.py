@@ -44,7 +44,7 @@ class LearnedPositions(nn.Embedding):
     def forward(
         self, input_ids: Tensor, past_key_values_length: int = 0, position_ids: Tensor | None = None
     ) -> Tensor:
-        """(B, T, ...) says how many -> (1, T, dim).
+        """Return positions; (B, T, ...) says how many -> (1, T, dim).
 
         Raises:
             ValueError: there are fewer positions.
@@ -73,7 +73,7 @@ class FixedPositions(nn.Module):
     def forward(
         self, input_ids: Tensor, past_key_values_length: int = 0, position_ids: Tensor | None = None
     ) -> Tensor:
-        """(B, T, ...) says how many -> (1, T, dim) float32."""
+        """Return positions; (B, T, ...) says how many -> (1, T, dim) float32."""
         length, device = input_ids.size(1), input_ids.device
         if self.padding_idx is None:
             return torch.zeros(1, length, self.dim, device=device)

@@ -54,15 +54,15 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         return len(self._symbols)
 
     def get_vocab(self) -> dict[str, int]:
-        """Symbol -> id."""
+        """Return symbol -> id."""
         return {**self._ids, **self.added_tokens_encoder}
 
     def __call__(self, text: Any = None, text_pair: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As of transformers; ``truncation`` is True unless it is given."""
+        """Do as transformers does; ``truncation`` is True unless it is given."""
         return super().__call__(text, text_pair, *args, **{"truncation": True, **kwargs})
 
     def encode(self, text: Any, text_pair: Any = None, *args: Any, **kwargs: Any) -> list[int]:
-        """As of transformers; ``truncation`` is True unless it is given."""
+        """Do as transformers does; ``truncation`` is True unless it is given."""
         return super().encode(text, text_pair, *args, **{"truncation": True, **kwargs})
 
     def tokenize(self, text: str, **kwargs: Any) -> list[str]:
@@ -91,7 +91,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         return [0] * len(self.build_inputs_with_special_tokens(token_ids_0, token_ids_1))
 
     def truncate_sequences(self, ids: list[int], *args: Any, **kwargs: Any) -> Any:
-        """As of transformers; warns the first time that a text is longer than the model reads."""
+        """Do as transformers does; warns the first time that a text is longer than the model reads."""
         length = len(ids) + self.num_special_tokens_to_add()
         if length > self.model_max_length and not self._cut_before:
             self._cut_before = True
@@ -126,7 +126,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         return self._symbols[index]
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, *args: Any, **kwargs: Any) -> str:
-        """``<unk>`` stays, as ``pyramidion-summarize`` writes it: it stands for something."""
+        """Convert ids to text; ``<unk>`` stays, as ``pyramidion-summarize`` writes it: it stands for something."""
         ids = [token_ids] if isinstance(token_ids, int) else token_ids
         left_out = set(self.all_special_ids) - {self.unk_token_id} if skip_special_tokens else ()
         return self.convert_tokens_to_string(self.convert_ids_to_tokens([i for i in ids if i not in left_out]))

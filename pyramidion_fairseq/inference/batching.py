@@ -6,7 +6,7 @@ from typing import Sequence
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int, max_tokens: int | None = None) -> list[list[int]]:
-    """Indices of documents in batches, every one of them once, the longest first.
+    """Return indices of documents in batches, every one of them once, the longest first.
 
     The longest come first so that a memory that is too small shows at once, and estimates of the time left are safe.
 

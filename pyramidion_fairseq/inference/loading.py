@@ -142,7 +142,7 @@ def _check_place(path: str, *separators: str) -> None:
 
 
 def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
-    """Told before the model is built, whose own errors are about training."""
+    """Refuse a dictionary that is not the model's, before the model is built: its own errors are about training."""
     embedding, dictionary = state["model"].get("encoder.embed_tokens.weight"), task.source_dictionary
     without_mask = len(dictionary) + ("<mask>" not in dictionary)  # BART's <mask> may be left out
     if embedding is not None and not len(dictionary) <= len(embedding) <= without_mask:
@@ -214,7 +214,7 @@ def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
 
 
 def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
-    """The files of a GPT-2 BPE, as ``pyramidion-convert bart`` writes them."""
+    """Return the files of a GPT-2 BPE, as ``pyramidion-convert bart`` writes them."""
     folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
     for folder in folders:
         files = {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"}

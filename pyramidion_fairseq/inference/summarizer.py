@@ -50,7 +50,7 @@ class Summary:
     """Where it came from, if asked for."""
 
     def explain(self) -> Explanation:
-        """The provenance in words.
+        """Return the provenance in words.
 
         Raises:
             PyramidionError: there is none.
@@ -120,7 +120,10 @@ class PyramidionHubInterface(GeneratorHubInterface):
         buffer: int | None = None,
         **generation: Any,
     ) -> Iterator[Summary]:
-        """As :meth:`summarize`, but lazily: ``buffer`` documents (256) are read and summarised at a time."""
+        """Yield what :meth:`summarize` returns, but lazily.
+
+        ``buffer`` documents (256) are read and summarised at a time.
+        """
         buffer = BUFFER if buffer is None else buffer
         if batch_size < 1 or buffer < 1 or (max_tokens is not None and max_tokens < 1):
             raise PyramidionError(
@@ -179,7 +182,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         return document, words, tokens
 
     def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
-        """Of documents and of summaries."""
+        """Return those of documents and of summaries."""
         if self._text_tokenizers is None:
             if self.tokenizer is not None:
                 raise PyramidionError("summaries take sentencepiece models or no bpe at all, and no --tokenizer")

@@ -187,7 +187,7 @@ PUBLISHED: dict[tuple[str, str], str] = {
 
 
 def fields_of(name: str) -> dict[str, Any]:
-    """Every field that an architecture sets, its bases' included.
+    """Return every field that an architecture sets, its bases' included.
 
     Raises:
         KeyError: no such architecture.
@@ -197,7 +197,7 @@ def fields_of(name: str) -> dict[str, Any]:
 
 
 def config_of(name: str) -> type:
-    """The architecture's own config: PyramidionConfig with the architecture's values as defaults.
+    """Return the architecture's own config: PyramidionConfig with the architecture's values as defaults.
 
     So that ``model._name=NAME`` means the same in Hydra, where every field is filled before the model sees it, and so
     that a checkpoint from before an option existed gets the architecture's value for it.

@@ -106,7 +106,9 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
 
 @functools.cache
 def _compiled() -> Callable[..., Tensor]:
-    """One for all layers, not an attribute of each: a copy of a layer must not compute with the other's weights.
+    """Return one for all layers, not an attribute of each.
+
+    A copy of a layer must not compute with the other's weights.
 
     Made when it is first asked for: ``torch.compile`` imports the compiler, which takes as long as all of fairseq.
     """

@@ -48,11 +48,11 @@ class GlobalTokens(nn.Embedding):
         )
 
     def forward(self, batch: int) -> Tensor:  # type: ignore[override]  # a number of documents, not ids
-        """(batch, G, C)."""
+        """Return (batch, G, C)."""
         return super().forward(torch.arange(self.used, device=self.weight.device).expand(batch, -1))
 
     def hidden_keys(self, x: Tensor, mask: Tensor | None, pooled: bool) -> Tensor | None:
-        """What attention must not see: (B, G + T, C), the document's (B, T) mask or None -> (B, G + T) or None.
+        """Return what attention must not see: (B, G + T, C), the document's (B, T) mask or None -> (B, G + T) or None.
 
         Args:
             x: global tokens and document.
@@ -67,7 +67,7 @@ class GlobalTokens(nn.Embedding):
         return hidden
 
     def finish(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's output from its last layer's: (B, G + T, C), (B, T) -> (B, T', C), (B, T')."""
+        """Return the encoder's output from its last layer's: (B, G + T, C), (B, T) -> (B, T', C), (B, T')."""
         if self.in_output:
             return x, F.pad(mask, (self.used, 0))
         if self.replace_first:

@@ -142,7 +142,7 @@ class PyramidionModel(TransformerModelBase):
         alignment_heads: int | None = None,
         document_lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Logits of every summary token given those before it.
+        """Return logits of every summary token given those before it.
 
         Args:
             src_tokens: (B, T) documents.

@@ -53,7 +53,7 @@ class Pooler(nn.Module):
         raise NotImplementedError
 
     def output_length(self, length: int, k: int) -> int:
-        """Vectors that a document of ``length`` tokens is pooled to, at most min(length, k)."""
+        """Return vectors that a document of ``length`` tokens is pooled to, at most min(length, k)."""
         return min(length, k)
 
 
@@ -74,7 +74,7 @@ class WindowPooler(Pooler):
 
     @staticmethod
     def windows_of(cfg: Namespace) -> dict[int, int]:
-        """Windows of the schedule's poolings: ceil(n / k) for n tokens of a document of full length."""
+        """Return windows of the schedule's poolings: ceil(n / k) for n tokens of a document of full length."""
         return PoolingSchedule.parse(cfg.pooling_schedule).windows(cfg.max_source_positions)
 
     @classmethod

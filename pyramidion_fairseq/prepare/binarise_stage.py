@@ -52,7 +52,7 @@ def binarise_stage(
 
 
 def preprocess_command(encoded: str, splits: List[str], dictionary: str, destination: str, workers: int) -> List[str]:
-    """The command line of fairseq-preprocess."""
+    """Return the command line of fairseq-preprocess."""
     # It waits for its worker processes before it does its own share, so that N workers leave all but one core idle for
     # 1/N of the time: twice as many shares as cores keep that short.
     shares = workers if workers == 1 else 2 * workers
@@ -64,7 +64,7 @@ def preprocess_command(encoded: str, splits: List[str], dictionary: str, destina
 
 
 def index_counts(path: str) -> Tuple[int, int]:
-    """Documents and tokens of an indexed data set, from its ``.idx`` file (PrepareError where it is none)."""
+    """Return documents and tokens of an indexed data set, from its ``.idx`` file (PrepareError where it is none)."""
     try:
         with open(path, "rb") as stream:
             if stream.read(len(INDEX_MAGIC)) != INDEX_MAGIC:
@@ -80,5 +80,5 @@ def index_counts(path: str) -> Tuple[int, int]:
 
 
 def totals(lengths: Dict[str, Any]) -> Tuple[int, int]:
-    """Documents and tokens of a histogram {tokens as str: documents}."""
+    """Return documents and tokens of a histogram {tokens as str: documents}."""
     return sum(lengths.values()), sum(int(length) * count for length, count in lengths.items())

@@ -72,7 +72,7 @@ class Collector:
             raise PrepareError(f"none of the first {HOPELESS_AFTER} records is usable: {self.reasons()}")
 
     def reasons(self) -> str:
-        """The commonest reasons for leaving records out, in words."""
+        """Return the commonest reasons for leaving records out, in words."""
         return "; ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common(3))
 
     def check(self) -> None:

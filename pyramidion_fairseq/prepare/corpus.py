@@ -19,7 +19,10 @@ ZIP_MEMBERS = {"train.txt": "train", "val.txt": "valid", "test.txt": "test"}
 
 
 def sources(args: argparse.Namespace) -> List[Source]:
-    """The corpus that the options describe. Raises PrepareError for what is not there or cannot be understood."""
+    """Return the corpus that the options describe.
+
+    Raises PrepareError for what is not there or cannot be understood.
+    """
     if args.python_docs:
         return [Source(PythonDocs(), None, unique=True)]
     if args.huggingface:
@@ -39,7 +42,7 @@ def sources(args: argparse.Namespace) -> List[Source]:
 
 
 def detect(value: str, requested: str) -> str:
-    """The format of a file: what was requested, else what its first bytes and its name tell."""
+    """Return the format of a file: what was requested, else what its first bytes and its name tell."""
     if requested == "text" or (requested == "auto" and ":" in value and not os.path.exists(value)):
         return "text"
     start = streams.magic(value)
@@ -64,7 +67,7 @@ def detect(value: str, requested: str) -> str:
 
 
 def file_reader(value: str, args: argparse.Namespace, split: Optional[str] = None) -> Reader:
-    """The reader of one value of --train, --valid, --test or --input."""
+    """Return the reader of one value of --train, --valid, --test or --input."""
     document, summary = args.document_field, args.summary_field
     kind = detect(value, args.format)
     if kind == "zip":
@@ -84,7 +87,10 @@ def file_reader(value: str, args: argparse.Namespace, split: Optional[str] = Non
 
 
 def text_pair(value: str) -> TextPair:
-    """``documents.txt:summaries.txt``; the names themselves may contain colons as long as one reading exists."""
+    """Return ``documents.txt:summaries.txt``.
+
+    The names themselves may contain colons as long as one reading exists.
+    """
     pieces = value.split(":")
     for cut in range(1, len(pieces)):
         documents, summaries = ":".join(pieces[:cut]), ":".join(pieces[cut:])
@@ -94,7 +100,7 @@ def text_pair(value: str) -> TextPair:
 
 
 def zip_splits(path: str, args: argparse.Namespace) -> Dict[str, Reader]:
-    """The splits in a zip as arXiv and PubMed come: ``arxiv-dataset/train.txt``, ``val.txt``, ``test.txt``."""
+    """Return the splits in a zip as arXiv and PubMed come: ``arxiv-dataset/train.txt``, ``val.txt``, ``test.txt``."""
     names = streams.zip_members(path)
     members: Dict[str, str] = {}
     for name in names:

@@ -80,7 +80,7 @@ class CsvRecords:
             yield text
 
     def _fault(self, fields: List[str]) -> Tuple[str, str]:
-        """(reason, detail) for which a record that the csv module takes cannot be used; ("", "") for none."""
+        """Return (reason, detail) why a record that the csv module takes cannot be used; ("", "") for none."""
         if self._too_long:
             return TOO_LONG, ""
         text = "".join(self._text)

@@ -47,7 +47,7 @@ def encode(lines: List[str]) -> Encoded:
 
 
 def chunks(lines: Iterable[str]) -> Iterator[List[str]]:
-    r"""Lists of lines, without their ``\n``, of about equal size in characters."""
+    r"""Yield lists of lines, without their ``\n``, of about equal size in characters."""
     chunk: List[str] = []
     size = 0
     for line in lines:

@@ -22,13 +22,16 @@ class Fields(NamedTuple):
     summary: str
 
     def values(self, record: Mapping[str, object]) -> Tuple[str, str, str]:
-        """Document, summary and identifier ("" where there is none) of a record; BadRecord says what is wrong."""
+        """Return document, summary and identifier ("" where there is none) of a record.
+
+        BadRecord says what is wrong.
+        """
         identifier = next((str(record[name]) for name in ID_FIELDS if isinstance(record.get(name), (str, int))), "")
         return as_text(record, self.document), as_text(record, self.summary), identifier
 
 
 def as_text(record: Mapping[str, object], name: str) -> str:
-    """A field as one string: a string as it is, a list of strings joined by spaces."""
+    """Return a field as one string: a string as it is, a list of strings joined by spaces."""
     if name not in record:
         raise BadRecord(f"field {name} is missing")
     value = record[name]
@@ -47,7 +50,7 @@ def as_text(record: Mapping[str, object], name: str) -> str:
 
 
 def match_fields(names: Iterable[str], document: Optional[str], summary: Optional[str]) -> Optional[Fields]:
-    """The given names, or the first default pair, that ``names`` contains; None where nothing fits."""
+    """Return the given names, or the first default pair, that ``names`` contains; None where nothing fits."""
     present = set(names)
     for default_document, default_summary in DEFAULT_FIELDS:
         fields = Fields(document or default_document, summary or default_summary)
@@ -57,7 +60,7 @@ def match_fields(names: Iterable[str], document: Optional[str], summary: Optiona
 
 
 def choose_fields(names: Iterable[str], document: Optional[str], summary: Optional[str], where: str) -> Fields:
-    """Like :func:`match_fields`, with an error that lists what ``where`` does hold, or has twice."""
+    """Do as :func:`match_fields` does, with an error that lists what ``where`` does hold, or has twice."""
     names = list(names)
     fields = match_fields(names, document, summary)
     if fields is None:
@@ -73,7 +76,7 @@ def choose_fields(names: Iterable[str], document: Optional[str], summary: Option
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in quotation marks, so that blanks are seen; not too many, none too long."""
+    """Return names in quotation marks, so that blanks are seen; not too many, none too long."""
     most = SHOWN_CHARACTERS
     shown = [repr(name if len(name) <= most else name[:most] + "...") for name in names[:SHOWN_NAMES]]
     rest = [f"and {len(names) - SHOWN_NAMES} more"] if len(names) > SHOWN_NAMES else []

@@ -46,7 +46,7 @@ class HubSplit:
 def hub_splits(
     name: str, config: Optional[str], document: Optional[str], summary: Optional[str]
 ) -> Dict[str, HubSplit]:
-    """The data set's splits as readers, by our names of them (train, valid, test).
+    """Return the data set's splits as readers, by our names of them (train, valid, test).
 
     Raises PrepareError where ``datasets`` is not installed, the folder is no data set, or the download fails.
     """

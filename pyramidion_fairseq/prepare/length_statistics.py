@@ -6,7 +6,7 @@ Number = Union[int, float]
 
 
 def percentile(histogram: Dict[int, int], fraction: float) -> float:
-    """The value below which ``fraction`` of the values lie, interpolated linearly, as numpy does by default."""
+    """Return the value below which ``fraction`` of the values lie, interpolated linearly, as numpy does by default."""
     total = sum(histogram.values())
     position = fraction * (total - 1)
     lower_rank = int(position)
@@ -25,7 +25,7 @@ def _value_at(histogram: Dict[int, int], rank: int) -> int:
 
 
 def summarise(histogram: Dict[int, int], limit: int) -> Dict[str, Number]:
-    """Documents, tokens, mean, median, p90, p99, max, and the share (0 to 1) of documents longer than ``limit``.
+    """Return documents, tokens, mean, median, p90, p99, max, and the share of documents longer than ``limit``.
 
     Args:
         histogram: tokens of a document -> number of such documents; at least one

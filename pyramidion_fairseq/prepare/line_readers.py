@@ -15,7 +15,7 @@ PEEKED_RECORDS = 100
 
 
 def decode(line: bytes) -> Tuple[str, bool]:
-    """A line as text, and whether invalid UTF-8 had to be replaced by U+FFFD."""
+    """Return a line as text, and whether invalid UTF-8 had to be replaced by U+FFFD."""
     try:
         return line.decode("utf-8"), False
     except UnicodeDecodeError:
@@ -23,7 +23,7 @@ def decode(line: bytes) -> Tuple[str, bool]:
 
 
 def parse_json(text: str) -> Dict[str, Any]:
-    """A line as a JSON object. BadRecord for anything else, deep nesting and huge numbers included."""
+    """Return a line as a JSON object. BadRecord for anything else, deep nesting and huge numbers included."""
     try:
         record = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
@@ -34,7 +34,7 @@ def parse_json(text: str) -> Dict[str, Any]:
 
 
 def _object(pairs: List[Tuple[str, object]]) -> Dict[str, object]:
-    """A JSON object; what it has twice is marked as such."""
+    """Return a JSON object; what it has twice is marked as such."""
     record = dict(pairs)
     if len(record) < len(pairs):
         counts = collections.Counter(name for name, _ in pairs)

@@ -16,7 +16,7 @@ examples:
 
 
 def fraction(text: str) -> float:
-    """A number from 0 to 1."""
+    """Return a number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
@@ -24,7 +24,7 @@ def fraction(text: str) -> float:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Return a whole number from 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
@@ -32,12 +32,12 @@ def positive(text: str) -> int:
 
 
 def symbols(text: str) -> List[str]:
-    """``a,b`` -> ["a", "b"], each once."""
+    """Return ``a,b`` -> ["a", "b"], each once."""
     return list(dict.fromkeys(symbol for symbol in text.split(",") if symbol.strip()))
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser, every default in it."""
+    """Return the parser, every default in it."""
     parser = argparse.ArgumentParser(
         prog="pyramidion-prepare",
         description="From a corpus to data that fairseq-train takes: read, clean, sentencepiece, fairseq-preprocess.",

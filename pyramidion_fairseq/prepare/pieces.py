@@ -8,7 +8,7 @@ FAIRSEQ_SPECIALS = ("<s>", "<pad>", "</s>", UNKNOWN)
 
 
 def dictionary_lines(processor: Any) -> List[str]:
-    """Lines ``piece count`` for fairseq's ``--srcdict``, in the model's order and whatever the corpus.
+    """Return lines ``piece count`` for fairseq's ``--srcdict``, in the model's order and whatever the corpus.
 
     A piece with whitespace inside would break the file's format; clean text never holds one, so it keeps its place
     under a made-up name. The count is 1 throughout: nothing here orders or cuts the dictionary by it.

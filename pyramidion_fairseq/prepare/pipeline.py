@@ -27,12 +27,12 @@ TRAINING_OPTIONS = ("vocab_size", "spm_type", "spm_sample", "seed", "user_symbol
 
 
 def options(args: argparse.Namespace, names: Any) -> Dict[str, Any]:
-    """Some of the options, by name."""
+    """Return some of the options, by name."""
     return {name: getattr(args, name) for name in names}
 
 
 def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
-    """Stage 1; what was left out is there to look at even where it was too much."""
+    """Run stage 1; what was left out is there to look at even where it was too much."""
     corpus = sources(args)
 
     def build(folder: str) -> Dict[str, Any]:
@@ -47,7 +47,7 @@ def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
 
 
 def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any]) -> Dict[str, Any]:
-    """Stage 2."""
+    """Run stage 2."""
     count = text["result"]["documents"]["train"]
     if args.spm_model:
         load_model(args.spm_model, args.spm_model)

@@ -22,14 +22,14 @@ Definition = Union[ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef]
 
 
 def installation_roots() -> List[str]:
-    """The folders of the standard library and of the installed packages of this interpreter."""
+    """Return the folders of the standard library and of the installed packages of this interpreter."""
     paths = sysconfig.get_paths()
     roots = [os.path.realpath(paths[name]) for name in ("stdlib", "purelib", "platlib")]
     return [root for number, root in enumerate(roots) if os.path.isdir(root) and root not in roots[:number]]
 
 
 def is_test(name: str) -> bool:
-    """Whether a module's dotted name is that of a test."""
+    """Return whether a module's dotted name is that of a test."""
     parts = name.split(".")
     last = parts[-1]
     is_test_file = last.startswith("test_") or last.endswith("_test") or last == "conftest"
@@ -50,7 +50,7 @@ def module_files(root: str) -> Iterator[Tuple[str, str]]:
 
 
 def signature_text(node: Definition) -> str:
-    """``class Name`` or ``name(parameters)``, without defaults and annotations, as a reader would say it."""
+    """Return ``class Name`` or ``name(parameters)``, without defaults and annotations, as a reader would say it."""
     if isinstance(node, ast.ClassDef):
         return node.name
     given = node.args

@@ -38,7 +38,7 @@ def clean_records(task: Task) -> Tuple[int, List[Union[Document, Skip]]]:
 
 
 def clean_record(reader: Reader, raw: Raw, lowercase: bool) -> Union[Document, Skip]:
-    """One record as a Document, or the Skip that says why not."""
+    """Return one record as a Document, or the Skip that says why not."""
     try:
         parsed = reader.parse(raw)
         document, summary = clean(parsed.document, lowercase), clean(parsed.summary, lowercase)
@@ -67,7 +67,7 @@ def tasks(sources: Sequence[Source], full: Set[int], lowercase: bool) -> Iterato
 
 
 def payload_bytes(payload: Any) -> int:
-    """Roughly how many bytes a record holds; what matters is that it grows with the texts."""
+    """Return roughly how many bytes a record holds; what matters is that it grows with the texts."""
     if isinstance(payload, (str, bytes)):
         return len(payload)
     if isinstance(payload, dict):

@@ -14,7 +14,7 @@ NOTE = "Lengths in sentencepiece tokens with the closing </s>, as fairseq counts
 
 
 def versions() -> Dict[str, str]:
-    """Versions of Python and of the packages that shape the output, "none" where one is missing."""
+    """Return versions of Python and of the packages that shape the output, "none" where one is missing."""
     from importlib import metadata
 
     found = {"python": platform.python_version()}
@@ -30,7 +30,7 @@ def versions() -> Dict[str, str]:
 
 
 def build_report(lengths: Dict[str, Any], limits: Dict[str, int], about: Dict[str, Any]) -> Dict[str, Any]:
-    """The report as JSON-able data.
+    """Return the report as JSON-able data.
 
     Args:
         lengths: ``split.side`` -> {"lengths": {tokens as str: documents}, "unknown": tokens}
@@ -48,7 +48,7 @@ def build_report(lengths: Dict[str, Any], limits: Dict[str, int], about: Dict[st
 
 
 def table(report: Dict[str, Any]) -> str:
-    """The report as a table of fixed-width columns, with the left-out records below it."""
+    """Return the report as a table of fixed-width columns, with the left-out records below it."""
     header = ["split", "side", *COLUMNS, "limit", "longer", "unknown"]
     rows: List[List[str]] = [header]
     for split, sides in report["splits"].items():
@@ -71,7 +71,7 @@ def table(report: Dict[str, Any]) -> str:
 
 
 def plot(lengths: Dict[str, Any], limits: Dict[str, int], path: str) -> bool:
-    """Histograms of the lengths per split and side as PNG; False where matplotlib is not installed."""
+    """Draw histograms of the lengths per split and side as PNG; False where matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError:

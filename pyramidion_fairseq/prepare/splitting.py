@@ -10,7 +10,7 @@ ENOUGH = 20
 
 
 def split_of(key: str, seed: int, valid_fraction: float, test_fraction: float) -> str:
-    """train, valid or test for the document called ``key`` (its id, or its position where it has none)."""
+    """Return train, valid or test for the document called ``key`` (its id, or its position where it has none)."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     position = int.from_bytes(digest, "big") / 2.0**64
     if position < valid_fraction:

@@ -7,27 +7,30 @@ MOST = 2**48
 
 
 def is_count(value: Any) -> bool:
-    """Whether it counts something."""
+    """Return whether it counts something."""
     return type(value) is int and 0 <= value <= MOST
 
 
 def are_counts(value: Any) -> bool:
-    """Whether it is a count of each of some things."""
+    """Return whether it is a count of each of some things."""
     return type(value) is dict and all(map(is_count, value.values()))
 
 
 def are_splits(value: Any) -> bool:
-    """Whether it is counts of documents, some for training."""
+    """Return whether it is counts of documents, some for training."""
     return are_counts(value) and "train" in value
 
 
 def is_text(value: Any) -> bool:
-    """Whether it is lines to print, without anything that a terminal would obey."""
+    """Return whether it is lines to print, without anything that a terminal would obey."""
     return type(value) is str and all(line.isprintable() for line in value.split("\n"))
 
 
 def is_of_lengths(value: Any) -> bool:
-    """Whether it is what encoding returns of a file: a histogram of lengths, and how many tokens are unknown."""
+    """Return whether it is what encoding returns of a file.
+
+    A histogram of lengths, and how many tokens are unknown.
+    """
     if type(value) is not dict or not are_counts(value.get("lengths")) or not is_count(value.get("unknown")):
         return False
     return all(len(length) < 16 and length.isdecimal() and length.isascii() for length in value["lengths"])
@@ -40,5 +43,5 @@ REPORT = {"table": is_text}
 
 
 def fits(result: Any, form: Dict[str, Any]) -> bool:
-    """Whether a result has these parts, each as its function says."""
+    """Return whether a result has these parts, each as its function says."""
     return type(result) is dict and all(name in result and check(result[name]) for name, check in form.items())

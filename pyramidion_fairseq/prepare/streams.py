@@ -15,7 +15,7 @@ GZIP_MAGIC, ZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 
 
 def magic(path: str) -> bytes:
-    """The first four bytes of a file. PrepareError where there is no such file or it cannot be read."""
+    """Return the first four bytes of a file. PrepareError where there is no such file or it cannot be read."""
     try:
         with open(path, "rb") as stream:
             return stream.read(4)
@@ -26,7 +26,7 @@ def magic(path: str) -> bytes:
 
 
 def zip_members(path: str) -> List[str]:
-    """Names of the files in a zip, without folders and what macOS adds."""
+    """Return names of the files in a zip, without folders and what macOS adds."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
@@ -91,6 +91,9 @@ def refuse_carriage_returns(path: str, member: Optional[str] = None) -> None:
 
 
 def signature(path: str) -> List[object]:
-    """What identifies a file's content without reading it: absolute path, size in bytes, modification time in ns."""
+    """Return what identifies a file's content without reading it.
+
+    Absolute path, size in bytes, modification time in ns.
+    """
     state = os.stat(path)
     return [os.path.abspath(path), state.st_size, state.st_mtime_ns]

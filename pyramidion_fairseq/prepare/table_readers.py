@@ -29,7 +29,9 @@ class Csv:
         return ["csv", "strict", list(self.fields), self.delimiter, *streams.signature(self.path)]
 
     def records(self) -> Iterator[Union[Raw, Skip]]:
-        """A record that took several lines and cannot be used counts once for each of them: who knows what they hold.
+        """Yield a record that took several lines and cannot be used counts once for each of them.
+
+        Who knows what they hold.
 
         A blank line is left out, and not bad.
         """

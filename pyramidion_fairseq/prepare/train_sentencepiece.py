@@ -26,7 +26,10 @@ SPECIALS: Dict[str, Any] = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
 
 
 def chosen_documents(plan: Dict[str, Any]) -> List[int]:
-    """Sorted numbers of the documents to train on: at most ``sample``, and so few that their bytes fit the limit."""
+    """Return sorted numbers of the documents to train on.
+
+    At most ``sample``, and so few that their bytes fit the limit.
+    """
     total = plan["documents"]
     size = sum(os.path.getsize(path) for path in plan["files"])
     count = min(total, plan["sample"], max(1, MAX_SAMPLE_BYTES * total // max(1, size)))
@@ -47,7 +50,7 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def sample(plan: Dict[str, Any]) -> Iterator[str]:
-    """Sentences of the chosen documents and of their summaries."""
+    """Yield sentences of the chosen documents and of their summaries."""
     wanted = chosen_documents(plan)
     for path in plan["files"]:
         remaining = iter(wanted)
@@ -60,7 +63,7 @@ def sample(plan: Dict[str, Any]) -> Iterator[str]:
 
 
 def train(plan: Dict[str, Any], vocab_size: int) -> bytes:
-    """The trained model, serialised."""
+    """Return the trained model, serialised."""
     result = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=sample(plan),

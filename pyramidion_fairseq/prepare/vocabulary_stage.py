@@ -60,7 +60,7 @@ def vocabulary_stage(args: argparse.Namespace, text: str, documents: int, folder
 
 
 def load_model(path: str, name: str) -> Any:
-    """A sentencepiece processor; PrepareError where ``path`` (called ``name`` by the user) is no model."""
+    """Return a sentencepiece processor; PrepareError where ``path`` (called ``name`` by the user) is no model."""
     import sentencepiece
 
     with open(path, "rb") as stream:  # sentencepiece opens no files whose names are not UTF-8

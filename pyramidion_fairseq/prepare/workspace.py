@@ -58,7 +58,7 @@ class Workspace:
         shutil.rmtree(self.work, ignore_errors=True)
 
     def path(self, name: str) -> str:
-        """Absolute path of an output, given relative to DEST."""
+        """Return absolute path of an output, given relative to DEST."""
         return os.path.join(self.dest, name)
 
     def run(
@@ -173,7 +173,7 @@ class Workspace:
 
 
 def _state(path: str) -> Optional[List[int]]:
-    """Size in bytes and time of the last change in ns of a regular file; None where there is something else."""
+    """Return size in bytes and time of the last change in ns of a regular file; None where there is something else."""
     try:
         state = os.lstat(path)
     except OSError:

@@ -39,7 +39,10 @@ class TokenScorer(nn.Module):
         raise NotImplementedError
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
-        """Arguments as of :meth:`forward`, x in float32 or float64 -> (B, T) ratings; those of padding are ignored."""
+        """Return arguments as of :meth:`forward`, x in float32 or float64 -> (B, T) ratings.
+
+        Those of padding are ignored.
+        """
         raise NotImplementedError
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None, attention: Tensor | None = None) -> Tensor:

@@ -32,7 +32,7 @@ class RandomScorer(TokenScorer):
 
 
 def hashed_uniform(positions: Tensor) -> Tensor:
-    """Pseudo-random numbers that depend on their index alone, the same on every device.
+    """Return pseudo-random numbers that depend on their index alone, the same on every device.
 
     Args:
         positions: int64, any shape, at least -1.

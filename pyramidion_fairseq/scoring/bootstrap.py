@@ -9,12 +9,12 @@ _CHUNK = 2**23
 
 
 def sorted_rows(rows: np.ndarray) -> np.ndarray:
-    """The rows of a (n, c) array in lexical order, so that what follows does not depend on the corpus' order."""
+    """Return the rows of a (n, c) array in lexical order, so that the order of the corpus does not matter."""
     return rows[np.lexsort(rows.T[::-1])]
 
 
 def bootstrap_means(rows: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """Means of ``samples`` resamples, each of n documents drawn with replacement.
+    """Return means of ``samples`` resamples, each of n documents drawn with replacement.
 
     A resample is how often each document was drawn, multinomial counts, so that all means are one matrix product.
     Every column sees the same resamples. numpy's ``RandomState`` is frozen: the same seed gives the same numbers in
@@ -44,7 +44,7 @@ def bootstrap_means(rows: np.ndarray, samples: int, seed: int) -> np.ndarray:
 
 
 def interval(means: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high), (c,) each: the percentiles of (samples, c) means between which ``level`` of them lie."""
+    """Return (low, high), (c,) each: the percentiles of (samples, c) means between which ``level`` of them lie."""
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(means, [tail, 100 - tail], axis=0)
     return low, high

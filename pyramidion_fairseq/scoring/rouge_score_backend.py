@@ -87,7 +87,7 @@ def version() -> str:
 def score_pair(
     pair: tuple[Sentences, Sentences], stemming: bool, tokenizer: str = "rouge-score"
 ) -> list[tuple[float, float, float]]:
-    """(reference, hypothesis), in sentences -> (precision, recall, F1) of ROUGE-1, -2, -L and -Lsum, in [0, 1]."""
+    """Return (precision, recall, F1) of ROUGE-1, -2, -L and -Lsum, in [0, 1], of a pair of texts in sentences."""
     reference, hypothesis = ("\n".join(sentences) for sentences in pair)
     scores = scorer(stemming, tokenizer, fast_engine()).score(reference, hypothesis)
     return [tuple(scores[name]) for name in _KINDS]
@@ -102,7 +102,7 @@ def score_documents(
     progress: bool,
     tokenizer: str = "rouge-score",
 ) -> np.ndarray:
-    """(n, 4, 3) float64: ROUGE-1, -2, -L, -Lsum; precision, recall, F1 of each document, in [0, 1].
+    """Return (n, 4, 3) float64: ROUGE-1, -2, -L, -Lsum; precision, recall, F1 of each document, in [0, 1].
 
     Args:
         references: each in sentences.

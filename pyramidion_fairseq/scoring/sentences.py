@@ -67,7 +67,7 @@ def _split_line(line: str, any_case: bool) -> list[str]:
 
 
 def _inside_sentence(before: str, mark: str) -> bool:
-    """Whether the full stop after ``before`` belongs to an abbreviation."""
+    """Return whether the full stop after ``before`` belongs to an abbreviation."""
     last = _LAST_WORD.search(before)
     word = last.group(0) if last else ""
     if mark.strip() != "." or not word:

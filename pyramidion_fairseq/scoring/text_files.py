@@ -25,12 +25,12 @@ _BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 
 def one_line(text: str) -> str:
-    """The text with a space for everything that could be taken for the end of a line."""
+    """Return the text with a space for everything that could be taken for the end of a line."""
     return _BREAKS.sub(" ", text).strip()
 
 
 def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[str]:
-    """Lines of a UTF-8 file, split at newlines only, without the carriage returns of Windows.
+    """Return lines of a UTF-8 file, split at newlines only, without the carriage returns of Windows.
 
     Args:
         path: the file.

@@ -32,7 +32,7 @@ _LATIN_WORD = regex.compile("[a-z0-9]{4,}")  # what rouge-score stems
 
 
 def unicode_words(text: str, stemmer: Any = None) -> list[str]:
-    """Words of a text, in lower case.
+    """Return words of a text, in lower case.
 
     Of scripts with spaces between words: letters and digits, with their combining marks (vowel signs of Hindi,
     accents). Of Chinese, Japanese, Thai, Lao, Khmer, Burmese: each character, with its marks, is a word. Text of a to
@@ -63,7 +63,7 @@ def ascii_words(text: str) -> list[str]:
 
 
 def word_ends(text: str) -> list[int]:
-    """Where each word ends, as blanks part them; of scripts without spaces, each character."""
+    """Return where each word ends, as blanks part them; of scripts without spaces, each character."""
     return [match.end() for match in _BLANK_WORD.finditer(text)]
 
 

@@ -21,7 +21,7 @@ class DocumentPairDataset(LanguagePairDataset):
         self.with_document_lengths = with_document_lengths and not self.left_pad_source
 
     def collater(self, samples: list[dict[str, Any]], pad_to_length: dict[str, int] | None = None) -> dict[str, Any]:
-        """As of fairseq: samples -> a batch, longest document first."""
+        """Do as fairseq does: samples -> a batch, longest document first."""
         batch = super().collater(samples, pad_to_length)
         if self.with_document_lengths and batch:
             batch["net_input"]["document_lengths"] = batch["net_input"]["src_lengths"].tolist()

@@ -98,7 +98,7 @@ class NonFiniteFinder:
 
 @contextlib.contextmanager
 def diagnosed(sample: dict[str, Any], update: int) -> Iterator[None]:
-    """Context of one forward and backward pass: says what would have fitted where memory did not suffice.
+    """Run one forward and backward pass: where memory did not suffice, say what would have fitted.
 
     Args:
         sample: fairseq's batch; empty for a dummy batch.
@@ -116,7 +116,7 @@ def diagnosed(sample: dict[str, Any], update: int) -> Iterator[None]:
 
 
 def out_of_memory_advice(sample: dict[str, Any]) -> str:
-    """Which lengths did not fit, and settings with half the memory.
+    """Say which lengths did not fit, and settings with half the memory.
 
     Args:
         sample: fairseq's batch with ``net_input.src_tokens`` (B, T) and ``target`` (B, t).
@@ -133,7 +133,7 @@ def out_of_memory_advice(sample: dict[str, Any]) -> str:
 
 
 def _floating(output: Any) -> Iterator[Tensor]:
-    """All floating point tensors in what a module returns."""
+    """Yield all floating point tensors in what a module returns."""
     if isinstance(output, Tensor):
         if output.is_floating_point():
             yield output

@@ -98,7 +98,7 @@ class LongDocumentSummarizationConfig(TranslationConfig):
 
 
 def _shortest(*lengths: Optional[int]) -> Optional[int]:
-    """The smallest of the lengths that are known; None where none is."""
+    """Return the smallest of the lengths that are known; None where none is."""
     known = [length for length in lengths if length is not None]
     return min(known) if known else None
 
@@ -132,7 +132,7 @@ class LongDocumentSummarizationTask(TranslationTask):
 
     @classmethod
     def setup_task(cls, cfg: LongDocumentSummarizationConfig, **kwargs: Any) -> "LongDocumentSummarizationTask":
-        """As of fairseq, where the data folder is one.
+        """Do as fairseq does, where the data folder is one.
 
         Raises:
             PyramidionError: it is not there, or has no dictionaries.
@@ -176,7 +176,9 @@ class LongDocumentSummarizationTask(TranslationTask):
         *args: Any,
         **kwargs: Any,
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """As of fairseq, in the precision of ``--autocast``; the logging output also tells of tokens and poolings.
+        """Do as fairseq does, in the precision of ``--autocast``.
+
+        The logging output also tells of tokens and poolings.
 
         A failure is told with the documents that it is about.
         """
@@ -189,14 +191,14 @@ class LongDocumentSummarizationTask(TranslationTask):
         return loss, sample_size, logging_output
 
     def optimizer_step(self, optimizer: FairseqOptimizer, model: nn.Module, update_num: int) -> None:
-        """As of fairseq; logs the peak of memory."""
+        """Do as fairseq does; logs the peak of memory."""
         super().optimizer_step(optimizer, model, update_num)
         self.peak_memory.log()
 
     def valid_step(
         self, sample: Dict[str, Any], model: nn.Module, criterion: Callable[..., Any]
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """As of fairseq, in the precision of ``--autocast``; with ``--eval-rouge``, some documents are summarised."""
+        """Do as fairseq does, in the precision of ``--autocast``; summarise what ``--eval-rouge`` asks for."""
         loss, sample_size, logging_output = super().valid_step(sample, model, self._autocast(criterion))
         if self.rouge:
             generate = partial(self.inference_step, self.rouge_generator, [model])
@@ -204,13 +206,13 @@ class LongDocumentSummarizationTask(TranslationTask):
         return loss, sample_size, logging_output
 
     def reduce_metrics(self, logging_outputs: List[Dict[str, Any]], criterion: Callable[..., Any]) -> None:
-        """As of fairseq, with the meters of training and of ROUGE."""
+        """Do as fairseq does, with the meters of training and of ROUGE."""
         super().reduce_metrics(logging_outputs, criterion)
         log_training(logging_outputs)
         log_rouge(logging_outputs)
 
     def max_positions(self) -> Tuple[Optional[int], Optional[int]]:
-        """(documents, summaries) in tokens, None where there is no limit."""
+        """Return (documents, summaries) in tokens, None where there is no limit."""
         return self.max_lengths
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any) -> None:
@@ -273,7 +275,7 @@ class LongDocumentSummarizationTask(TranslationTask):
     def build_dataset_for_inference(
         self, src_tokens: List[Tensor], src_lengths: List[int], constraints: Optional[Tensor] = None
     ) -> DocumentPairDataset:
-        """Documents for ``fairseq-interactive`` and the hub interface, cut to the model's length.
+        """Return documents for ``fairseq-interactive`` and the hub interface, cut to the model's length.
 
         Args:
             src_tokens: (T_i,) ids of each document.
@@ -292,7 +294,7 @@ class LongDocumentSummarizationTask(TranslationTask):
         )
 
     def get_batch_iterator(self, dataset: FairseqDataset, *args: Any, **kwargs: Any) -> EpochBatchIterator:
-        """As of fairseq, with every batch kept whatever ``--required-batch-size-multiple`` says (its default is 8).
+        """Do as fairseq does, but keep every batch, whatever ``--required-batch-size-multiple`` says (default: 8).
 
         Stock fairseq drops a last batch whose size is no multiple, the longest documents, without a word.
 
@@ -318,7 +320,7 @@ class LongDocumentSummarizationTask(TranslationTask):
         prefix_tokens: Optional[Tensor] = None,
         constraints: Optional[Tensor] = None,
     ) -> List[List[Dict[str, Any]]]:
-        """As of fairseq; a model whose summaries start with ``<s>`` need not find out."""
+        """Do as fairseq does; a model whose summaries start with ``<s>`` need not find out."""
         if isinstance(getattr(generator, "search", None), DiverseBeamSearch):
             # It takes the documents' numbers in the corpus for their places in the batch.
             count = sample["net_input"]["src_tokens"].size(0)
@@ -330,7 +332,7 @@ class LongDocumentSummarizationTask(TranslationTask):
             return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
     def build_generator(self, models: List[Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
-        """As of fairseq.
+        """Do as fairseq does.
 
         Raises:
             PyramidionError: what is asked for is not there: alignments to the document's tokens, steps of refinement;

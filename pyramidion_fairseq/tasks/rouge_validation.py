@@ -34,7 +34,7 @@ _COUNT = "_rouge_documents"
 
 
 def generation_arguments(text: str | None, max_length: int | None) -> Namespace:
-    """Arguments of generation: the paper's, changed by ``--eval-rouge-args``.
+    """Return arguments of generation: the paper's, changed by ``--eval-rouge-args``.
 
     Args:
         text: a JSON object of options of fairseq-generate, such as ``{"beam": 4, "max_len_b": 300}``.
@@ -77,14 +77,17 @@ def refuse_sharded_layers(model: nn.Module) -> None:
 
 
 def spread(count: int, samples: int) -> np.ndarray:
-    """Numbers of ``samples`` of ``count`` documents, evenly spread over the corpus; all of them for 0 samples."""
+    """Return numbers of ``samples`` of ``count`` documents, evenly spread over the corpus.
+
+    All of them for 0 samples.
+    """
     if samples <= 0 or samples >= count:
         return np.arange(count)
     return ((np.arange(samples) + 0.5) * count / samples).astype(np.int64)
 
 
 def subword_marks(dictionary: Dictionary) -> str | None:
-    """How fairseq must join the dictionary's pieces to words (``--remove-bpe``); None where they are words."""
+    """Return how fairseq must join the dictionary's pieces to words (``--remove-bpe``); None where they are words."""
     if any(symbol.startswith(WORD_START) for symbol in dictionary.symbols):
         return "sentencepiece"
     return "subword_nmt" if any(symbol.endswith("@@") for symbol in dictionary.symbols) else None
@@ -103,14 +106,14 @@ class SampledDataset(DocumentPairDataset):
         self.sampled = frozenset(spread(len(self), samples).tolist())
 
     def collater(self, samples: list[dict[str, Any]], pad_to_length: dict[str, int] | None = None) -> dict[str, Any]:
-        """As of fairseq; :data:`SUMMARISED` tells whether the batch's documents are summarised."""
+        """Do as fairseq does; :data:`SUMMARISED` tells whether the batch's documents are summarised."""
         batch = super().collater(samples, pad_to_length)
         if batch:
             batch[SUMMARISED] = int(batch["id"][0]) in self.sampled
         return batch
 
     def batch_by_size(self, indices: np.ndarray, **limits: Any) -> list[Any]:
-        """As of fairseq, for both kinds of documents; those that are summarised come first."""
+        """Do as fairseq does, for both kinds of documents; those that are summarised come first."""
         chosen = np.isin(indices, list(self.sampled))
         parts = [indices[chosen], indices[~chosen]]
         batches = (super(SampledDataset, self).batch_by_size(part, **limits) for part in parts if len(part))
@@ -134,14 +137,14 @@ class RougeValidation:
         self.settings.signature(0)  # without the package for ROUGE, fail now and not after the first epoch
 
     def text(self, tokens: torch.Tensor, unknown: str) -> str:
-        """(t,) ids as text, without padding and ``</s>``."""
+        """Return (t,) ids as text, without padding and ``</s>``."""
         tokens = utils.strip_pad(tokens, self.dictionary.pad())
         return self.dictionary.string(tokens.int().cpu(), self.remove_bpe, unk_string=unknown)
 
     def logged(
         self, generate: Callable[[Mapping[str, Any]], list[Any]], sample: Mapping[str, Any]
     ) -> dict[str, float]:
-        """Entries of a batch's logging output: sums of F1 in points, and the number of documents.
+        """Return entries of a batch's logging output: sums of F1 in points, and the number of documents.
 
         They are there, as zeros, for batches that are not summarised, too: fairseq adds up the logging outputs of
         several processes entry by entry, and does not look at their names.

@@ -28,7 +28,7 @@ def pooling_statistics(
     probabilities: bool = True,
     k: int = 1,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Sums over the documents that lost something (longer than k tokens) of
+    """Return sums over the documents that lost something (longer than k tokens) of
 
     * ``winner``: the mean share of weight that a slot's strongest token has in it, from 1/n to 1;
     * ``entropy``: that of the scores as a distribution over the document's tokens, as a share of log(n): 1 is even;
@@ -72,7 +72,7 @@ def pooling_statistics(
 
 
 def _entropy(scores: Tensor, valid: Tensor, probabilities: bool) -> Tensor:
-    """(B,) in nats."""
+    """Return (B,) in nats."""
     if probabilities:
         share = scores.clamp(min=0).masked_fill(~valid, 0)
         share = share / share.sum(dim=1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
@@ -132,7 +132,7 @@ class PoolingMeters:
 
 
 def document_places(like: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """(B, n) float32: where in its document each token stands, 0 for the first and 1 for the last one."""
+    """Return (B, n) float32: where in its document each token stands, 0 for the first and 1 for the last one."""
     index = torch.arange(like.size(1), device=like.device, dtype=torch.float32).expand(like.shape)
     if padding_mask is None:
         return index / max(1, like.size(1) - 1)
@@ -141,7 +141,7 @@ def document_places(like: Tensor, padding_mask: Tensor | None) -> Tensor:
 
 
 def source_tokens(sample: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The batch's number of document tokens, as an entry of a logging output."""
+    """Return the batch's number of document tokens, as an entry of a logging output."""
     return {_TOKENS: sample["net_input"]["src_lengths"].sum()}
 
 

@@ -9,7 +9,7 @@ from .tokenizer import Tokenizer
 
 
 def is_byte_level(dictionary: Any) -> bool:
-    """Whether a fairseq dictionary has the numbers of GPT-2's tokens as its symbols."""
+    """Return whether a fairseq dictionary has the numbers of GPT-2's tokens as its symbols."""
     symbols = dictionary.symbols[dictionary.nspecial :]
     return 2 * sum(symbol.isdigit() for symbol in symbols) > len(symbols)
 
@@ -43,7 +43,7 @@ class ByteLevelTokenizer(Tokenizer):
         return text, [(min(start, len(text)), min(end, len(text))) for start, end in zip(ends, ends[1:])]
 
     def _bytes(self, piece: str) -> bytes:
-        """What a symbol of the dictionary stands for; symbols that are no token stand for themselves."""
+        """Return what a symbol of the dictionary stands for; symbols that are no token stand for themselves."""
         token = self.encoder.decoder.get(int(piece)) if piece.isdigit() else None
         if token is None or any(character not in self.encoder.byte_decoder for character in token):
             return piece.encode("utf-8") if token is None else token.encode("utf-8")
@@ -51,7 +51,10 @@ class ByteLevelTokenizer(Tokenizer):
 
 
 def _characters(text: str, ends: list[int]) -> list[tuple[int, int]]:
-    """[start, end) in characters for pieces that end after so many bytes; a cut character belongs to both sides."""
+    """Return [start, end) in characters for pieces that end after so many bytes.
+
+    A cut character belongs to both sides.
+    """
     starts_at, number = [], 0
     for number, character in enumerate(text):
         starts_at += [number] * len(character.encode("utf-8"))

@@ -37,12 +37,12 @@ class Document:
 
     @classmethod
     def from_text(cls, text: str, title: str | None = None) -> Document:
-        """A document of plain text."""
+        """Return a document of plain text."""
         return cls((text,), title=title)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], field: str | None = None) -> Document:
-        """A document from a JSON object: arXiv/PubMed's (Cohan et al. 2018), or one with a field of text.
+        """Return a document from a JSON object: arXiv/PubMed's (Cohan et al. 2018), or one with a field of text.
 
         Args:
             record: ``article_text`` (list of sentences), ``section_names`` and ``sections`` (lists of sentences); or
@@ -88,7 +88,7 @@ def _reference(record: Mapping[str, Any], text_field: str) -> str | None:
 
 
 def _sections(record: Mapping[str, Any], sentences: list[str]) -> tuple[tuple[str, int], ...]:
-    """Sections of an arXiv/PubMed record, if they hold exactly its sentences."""
+    """Return sections of an arXiv/PubMed record, if they hold exactly its sentences."""
     names, sections = record.get("section_names"), record.get("sections")
     if not isinstance(names, list) or not isinstance(sections, list) or len(names) != len(sections):
         return ()

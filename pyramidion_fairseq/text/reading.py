@@ -31,7 +31,7 @@ _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b")) + b"\x7f"
 
 
 def read_documents(path: str, kind: str = "auto", field: str | None = None, whole: bool = False) -> Iterator[Document]:
-    """The documents of a file, one after the other.
+    """Yield the documents of a file, one after the other.
 
     Invalid UTF-8 is replaced by U+FFFD, with a warning.
 
@@ -71,7 +71,7 @@ def _open(path: str) -> io.BufferedReader:
 
 
 def _peek(stream: io.BufferedReader, name: str) -> bytes:
-    """The first bytes; PyramidionError where they are no text."""
+    """Return the first bytes; PyramidionError where they are no text."""
     start = stream.peek(_SAMPLE)[:_SAMPLE]
     check_is_text(start, name)
     return start
@@ -87,12 +87,12 @@ def check_is_text(start: bytes, name: str) -> None:
 
 
 def starts_as_array(text: str) -> bool:
-    """Whether text is a JSON array of objects or strings, as far as its start tells."""
+    """Return whether text is a JSON array of objects or strings, as far as its start tells."""
     return _ARRAY.match(text) is not None
 
 
 def starts_as_table(text: str, field: str | None = None) -> bool:
-    """Whether the first line of a text is the header of a table, with ``field`` or a usual name of it among others."""
+    """Return whether a text's first line is the header of a table, with ``field`` or a usual name of it."""
     header = text.lstrip().split("\n", 1)[0]
     wanted = {name.casefold() for name in ([field] if field else TEXT_FIELDS)}
     for delimiter in ",;\t":
@@ -140,7 +140,7 @@ def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Ite
 
 
 def decode(content: bytes, where: str) -> str:
-    """Bytes in UTF-8 as text, without a byte order mark; what is invalid becomes U+FFFD, with a warning."""
+    """Return bytes in UTF-8 as text, without a byte order mark; what is invalid becomes U+FFFD, with a warning."""
     content = content[3:] if content.startswith(codecs.BOM_UTF8) else content
     try:
         return content.decode("utf-8")
@@ -150,7 +150,7 @@ def decode(content: bytes, where: str) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; what it has twice is marked as such."""
+    """Return a JSON object; what it has twice is marked as such."""
     record = dict(pairs)
     if len(record) < len(pairs):
         counts = collections.Counter(name for name, _ in pairs)

@@ -15,7 +15,10 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def tidy(text: str) -> str:
-    """Without ``<S>`` tags, NULs and soft hyphens; lone surrogates as U+FFFD. Empty where nothing readable is left."""
+    """Return the text without ``<S>`` tags, NULs and soft hyphens; lone surrogates as U+FFFD.
+
+    Empty where nothing readable is left.
+    """
     text = _SURROGATES.sub(_UNKNOWN, _REMOVED.sub("", _SENTENCE_TAGS.sub(" ", text)))
     return text if _READABLE.search(text) else ""
 

@@ -38,7 +38,10 @@ class Tokenizer:
         self.dictionary = dictionary
 
     def encode(self, words: Sequence[str], space_after: Sequence[bool], limit: int) -> TokenizedText:
-        """The first ``limit`` tokens of a text in words (or all); words of which no token is left are kept, too."""
+        """Return the first ``limit`` tokens of a text in words (or all).
+
+        Words of which no token is left are kept, too.
+        """
         size = limit * 8  # characters that are mostly enough: pieces of English text have four to five
         while True:
             last = _prefix(words, space_after, size)
@@ -51,7 +54,7 @@ class Tokenizer:
         return TokenizedText(tuple(words), tuple(space_after), tokens, _words_of(offsets[:limit], ends))
 
     def decode(self, tokens: Sequence[int]) -> TokenizedText:
-        """Generated tokens (without ``</s>``) as words; ``<s>`` stands for nothing."""
+        """Return generated tokens (without ``</s>``) as words; ``<s>`` stands for nothing."""
         pieces = ["" if token == self.dictionary.bos() else self.dictionary[token] for token in tokens]
         text, offsets = self._join(pieces)
         found = list(find_words(text))
@@ -61,27 +64,27 @@ class Tokenizer:
         return TokenizedText(words, space_after, tuple(tokens), _words_of(offsets, ends))
 
     def _split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
-        """Pieces and the [start, end) characters of the text that each of them stands for."""
+        """Return pieces and the [start, end) characters of the text that each of them stands for."""
         raise NotImplementedError
 
     def _join(self, pieces: list[str]) -> tuple[str, list[tuple[int, int]]]:
-        """The inverse of :meth:`_split`."""
+        """Return the inverse of :meth:`_split`."""
         raise NotImplementedError
 
 
 def join_words(words: Sequence[str], space_after: Sequence[bool]) -> str:
-    """The text that words and spaces stand for; as of ``preprocess/``'s cleaning, on one line."""
+    """Return the text that words and spaces stand for; as of ``preprocess/``'s cleaning, on one line."""
     return "".join(word + " " if space else word for word, space in zip(words, space_after)).rstrip(" ")
 
 
 def _word_ends(words: Sequence[str], space_after: Sequence[bool]) -> list[int]:
-    """Where each word ends in the text of :func:`join_words`, in characters."""
+    """Return where each word ends in the text of :func:`join_words`, in characters."""
     ends = accumulate(len(word) + space for word, space in zip(words, space_after))
     return [end - space for end, space in zip(ends, space_after)]
 
 
 def _prefix(words: Sequence[str], space_after: Sequence[bool], size: int) -> int:
-    """How many words to take for a text of ``size`` characters or a little more, to end at a space if there is one."""
+    """Return how many words make a text of ``size`` characters or a little more, to end at a space if possible."""
     total = 0
     for number, (word, space) in enumerate(zip(words, space_after), start=1):
         total += len(word) + space
@@ -91,5 +94,8 @@ def _prefix(words: Sequence[str], space_after: Sequence[bool], size: int) -> int
 
 
 def _words_of(offsets: Sequence[tuple[int, int]], ends: Sequence[int]) -> tuple[int, ...]:
-    """The word that each piece belongs to: that of its last character, or the next one where that is a space."""
+    """Return the word that each piece belongs to.
+
+    That of its last character, or the next one where that is a space.
+    """
     return tuple(min(bisect_right(ends, max(start, end - 1)), len(ends) - 1) for start, end in offsets)

@@ -71,7 +71,7 @@ class SentencepieceTokenizer(Tokenizer):
 
 
 def build_tokenizer(dictionary: Any, bpe: Any) -> Tokenizer:
-    """The tokenizer of a checkpoint.
+    """Return the tokenizer of a checkpoint.
 
     Args:
         dictionary: fairseq's.

@@ -29,13 +29,13 @@ class Words(NamedTuple):
 
 
 def find_words(text: str) -> Iterator[tuple[str, int, int]]:
-    """(word, start, end) of each word of a text, in characters. Everything but white space belongs to a word."""
+    """Yield (word, start, end) of each word of a text, in characters. Everything but white space belongs to a word."""
     for match in _WORD.finditer(text):
         yield match.group(), match.start(), match.end()
 
 
 def split_document(document: Document, limit: int) -> Words:
-    """The first ``limit`` words of a document, its sentences and its sections."""
+    """Return the first ``limit`` words of a document, its sentences and its sections."""
     words: list[str] = []
     space_after: list[bool] = []
     ends: list[int] = []
@@ -66,7 +66,7 @@ def split_document(document: Document, limit: int) -> Words:
 
 
 def _ends_sentence(word: str, following: str, between: str) -> bool:
-    """Whether a sentence ends after ``word``; ``between`` is the white space before ``following``."""
+    """Return whether a sentence ends after ``word``; ``between`` is the white space before ``following``."""
     if between.count("\n") > 1 or word[-1] in _WIDE_ENDS:
         return True
     if not between or following[0] in ".!?,;:)]":
@@ -75,7 +75,7 @@ def _ends_sentence(word: str, following: str, between: str) -> bool:
 
 
 def _sections(document: Document, ends: list[int]) -> tuple[Section, ...]:
-    """Sections in words; ``ends`` is the number of words up to the end of each sentence."""
+    """Return sections in words; ``ends`` is the number of words up to the end of each sentence."""
     sections, first, start = [], 0, 0
     for name, count in document.sections:
         first += count

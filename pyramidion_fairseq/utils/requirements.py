@@ -48,7 +48,7 @@ def _version(name: str) -> str | None:
 
 
 def _parts(version: str) -> tuple[int, ...]:
-    """The leading numbers: "2.13.0+cpu" -> (2, 13, 0); what follows, such as rc1, does not count."""
+    """Return the leading numbers: "2.13.0+cpu" -> (2, 13, 0); what follows, such as rc1, does not count."""
     numbers = re.match(r"\d+(?:\.\d+)*", version)
     assert numbers is not None, version
     return tuple(int(part) for part in numbers.group().split("."))

@@ -98,7 +98,7 @@ class Aggregate:
             plot_sections(tables["sections"], _place(folder, "sections.png"))
 
     def position_table(self) -> list[dict[str, Any]]:
-        """Per :data:`BINS`-th part of the documents the share of what was kept that lies there."""
+        """Return per :data:`BINS`-th part of the documents the share of what was kept that lies there."""
         means = {name: mean.value() for name, mean in self.positions.items()}
         return [
             {"from": number / BINS, "to": (number + 1) / BINS, **{name: row[number] for name, row in means.items()}}
@@ -106,7 +106,10 @@ class Aggregate:
         ]
 
     def section_table(self) -> list[dict[str, Any]]:
-        """Per section name: documents that have it, and the mean share of what was kept in them that lies there."""
+        """Return per section name.
+
+        Documents that have it, and the mean share of what was kept in them that lies there.
+        """
         rows = [
             {
                 "section": name,
@@ -118,7 +121,7 @@ class Aggregate:
         return sorted(rows, key=lambda row: (-row["documents"], row["section"]))
 
     def weight_table(self) -> list[dict[str, Any]]:
-        """Per stage: tokens in a vector, how many of them count, and how the largest weight is distributed."""
+        """Return per stage: tokens in a vector, how many of them count, and how the largest weight is distributed."""
         return [
             {
                 "stage": name,
@@ -197,7 +200,7 @@ class Slots:
 
     @classmethod
     def of(cls, record: TokenRecord) -> Slots:
-        """From the (n,) record of one document."""
+        """Build from the (n,) record of one document."""
         kept = record.weights > 0  # dropped tokens are in no slot
         slots, weights = record.slots[kept], record.weights[kept].double()
         count = int(slots.max()) + 1
@@ -210,7 +213,7 @@ class Slots:
 
 
 def shares_of_tokens(model: ModelRecord, steps: int) -> dict[str, Tensor]:
-    """(n,) shares of the document's tokens in what each stage keeps and in the baselines; each sums to one.
+    """Return (n,) shares of the document's tokens in what each stage keeps and in the baselines; each sums to one.
 
     Args:
         model: the record.
@@ -227,7 +230,10 @@ def shares_of_tokens(model: ModelRecord, steps: int) -> dict[str, Tensor]:
 
 
 def share_by_position(shares: Tensor) -> Tensor:
-    """(n,) shares of tokens -> (BINS,) shares of equal parts of the document; a token may lie in two of them."""
+    """Return (n,) shares of tokens -> (BINS,) shares of equal parts of the document.
+
+    A token may lie in two of them.
+    """
     edges = torch.cat([shares.new_zeros(1), shares.cumsum(0)])
     places = torch.linspace(0, len(shares), BINS + 1, dtype=torch.double)
     lower = places.floor().long().clamp(max=len(shares) - 1)
@@ -240,7 +246,7 @@ def _normalised(weights: Tensor) -> Tensor:
 
 
 def _place(folder: str, name: str) -> str:
-    """The path of a file to write; a link there goes, so that what it leads to is not written."""
+    """Return the path of a file to write; a link there goes, so that what it leads to is not written."""
     path = os.path.join(folder, name)
     if os.path.islink(path):
         os.unlink(path)

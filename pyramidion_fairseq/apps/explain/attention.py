@@ -26,7 +26,7 @@ class SummaryReading(NamedTuple):
 
 @contextlib.contextmanager
 def recorded_encodings(models: Sequence[Any]) -> Iterator[list[dict[str, list[Tensor]]]]:
-    """While open, the list holds what each model's encoder last returned: one dict per model.
+    """Collect, while open, what each model's encoder last returned: one dict per model.
 
     So that a summary can be explained without encoding its document again, whatever generator runs the models. Not
     for several threads at once.
@@ -56,7 +56,7 @@ def cross_attention(
 def read_summaries(
     decoder: Any, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
 ) -> SummaryReading:
-    """What each summary token read when it was generated: one teacher-forced pass over the finished summaries.
+    """Return what each summary token read when it was generated: one teacher-forced pass over the finished summaries.
 
     The attention is the mean over heads and layers. Every layer reads the encoder's vectors afresh and adds what it
     finds, and none is known to be the one that copies; the mean leaves none out, and its rows still sum to one.
@@ -108,7 +108,7 @@ def _attention_of(layers: Sequence[Any]) -> Iterator[list[Tensor]]:
 
 
 def _select(encoder_out: dict[str, list[Tensor]], rows: Tensor) -> dict[str, list[Tensor]]:
-    """The decoder's part of some documents' encodings."""
+    """Return the decoder's part of some documents' encodings."""
     kept = ("encoder_padding_mask", "pooling_slots", "copy_source")
     return {
         **{key: [] for key in encoder_out},

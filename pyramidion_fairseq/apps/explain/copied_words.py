@@ -59,14 +59,14 @@ def _add_places(places: list[dict[int, float]], copies: TokenCopies, models: int
 
 
 def _side_by_side(tokens: list[dict[int, float]]) -> list[dict[int, float]]:
-    """Only the places of runs in which every token was copied from the place after that of the token before it."""
+    """Keep only the places of runs: each token was copied from the place after that of the token before it."""
     first = tokens[0] if tokens else {}
     starts = [start for start in first if all(start + i in row for i, row in enumerate(tokens))]
     return [{start + i: row[start + i] for start in starts} for i, row in enumerate(tokens)]
 
 
 def _sum_by_word(tokens: list[dict[int, float]], token_words: Sequence[int]) -> dict[int, float]:
-    """For each word of the document the mean over the tokens of what was copied from it."""
+    """Return for each word of the document the mean over the tokens of what was copied from it."""
     sums: dict[int, float] = {}
     for row in tokens:
         for position, value in row.items():

@@ -69,7 +69,10 @@ def find_copies(decoder: Any, features: Tensor, pointer: PointerOutput, tokens: 
 
 
 def _copies_of(written: Tensor, copied: Tensor, write: Tensor, copy: Tensor) -> TokenCopies:
-    """Of r tokens: (r,) logs of writing them, (r, n) probabilities of copying them, (r,) logs of both gates."""
+    """Compute copies of r tokens.
+
+    (r,) logs of writing them, (r, n) probabilities of copying, (r,) logs of both gates.
+    """
     mass = copied.sum(dim=1)
     shares = (copy + mass.log() - mix_log_probabilities(written, write, mass, copy)).exp().clamp(max=1)
     weights, places = (copied / mass.clamp(min=torch.finfo(mass.dtype).tiny).unsqueeze(1)).topk(

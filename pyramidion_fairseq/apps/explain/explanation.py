@@ -20,7 +20,7 @@ ROWS = 32
 
 
 def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
-    """What a summary's reader is to see.
+    """Return what a summary's reader is to see.
 
     Args:
         provenance: of the summary.
@@ -65,7 +65,10 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
 
 
 def rank_sentences(sentences: Sequence[tuple[int, int]], weights: Tensor) -> list[tuple[int, float]]:
-    """(sentence, share of the weight), the largest first, ties to the earlier; sentences are [start, end) words."""
+    """Return (sentence, share of the weight), the largest first, ties to the earlier.
+
+    Sentences are [start, end) words.
+    """
     sums = torch.stack([weights[start:end].sum() for start, end in sentences]) if sentences else weights.new_zeros(0)
     total = float(sums.sum())
     shares = (sums / total if total > 0 else sums).tolist()
@@ -73,7 +76,7 @@ def rank_sentences(sentences: Sequence[tuple[int, int]], weights: Tensor) -> lis
 
 
 def word_weights(record: TokenRecord, token_words: Tensor, words: int) -> Tensor:
-    """(words,) the mean weight of each word's tokens; 0 for words without any."""
+    """Return (words,) the mean weight of each word's tokens; 0 for words without any."""
     counts = sum_by_group(torch.ones_like(record.weights)[None], token_words, words)[0]
     return sum_by_group(record.weights[None], token_words, words)[0] / counts.clamp(min=1)
 
@@ -83,13 +86,16 @@ def _ranking(sentences: Sequence[tuple[int, int]], used: Tensor) -> tuple[Ranked
 
 
 def _lengths(models: Sequence[ModelRecord]) -> tuple[Length, ...]:
-    """Of the first model; where others have other stages, what all of them start from."""
+    """Return those of the first model; where others have other stages, what all of them start from."""
     same = all(model.lengths == models[0].lengths for model in models)
     return models[0].lengths if same else models[0].lengths[:1]
 
 
 def _stages(models: Sequence[ModelRecord], token_words: Tensor, words: int) -> Iterator[Stage]:
-    """Means over the models; stages of models that pool after different layers are not comparable and left out."""
+    """Yield means over the models.
+
+    Stages of models that pool after different layers are not comparable and left out.
+    """
     names = [tuple(name for name, _ in model.stages) for model in models]
     if len(set(names)) == 1:
         for number, name in enumerate(names[0]):
@@ -104,7 +110,7 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _used(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
-    """(words,) what the summary's tokens read of each word, in tokens; a mean over the models."""
+    """Return (words,) what the summary's tokens read of each word, in tokens; a mean over the models."""
     used = torch.zeros(words)
     for model in provenance.models:
         attention = model.attention[: len(provenance.summary.tokens)].sum(dim=0)
@@ -114,7 +120,7 @@ def _used(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
 
 
 def _sources(provenance: Provenance, token_words: Tensor, read: int) -> Iterator[tuple[tuple[int, float], ...]]:
-    """Per word of the summary its sources, the largest first."""
+    """Yield per word of the summary its sources, the largest first."""
     summary = provenance.summary
     count, groups = len(summary.words), torch.tensor(summary.token_words, dtype=torch.long)
     tokens = torch.bincount(groups[groups >= 0], minlength=count).clamp(min=1)
@@ -133,7 +139,10 @@ def _sources(provenance: Provenance, token_words: Tensor, read: int) -> Iterator
 
 
 def _copies(provenance: Provenance, token_words: Tensor, read: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Per word of the summary what was copied, and from where; two empty tuples where no model has a pointer."""
+    """Return per word of the summary what was copied, and from where.
+
+    Two empty tuples where no model has a pointer.
+    """
     if all(model.copies is None for model in provenance.models):
         return (), ()
     found = [(share, _largest(weights)) for share, weights in copied_words(provenance, token_words.tolist(), read)]
@@ -141,7 +150,7 @@ def _copies(provenance: Provenance, token_words: Tensor, read: int) -> tuple[tup
 
 
 def _largest(weights: Tensor) -> tuple[tuple[int, float], ...]:
-    """(word, weight) of the largest weights, up to :data:`SHARE` of all and :data:`MOST` in number."""
+    """Return (word, weight) of the largest weights, up to :data:`SHARE` of all and :data:`MOST` in number."""
     values, indices = weights.topk(min(MOST, len(weights)))
     enough = int((values.cumsum(0) < SHARE * weights.sum()).sum()) + 1
     kept = int((values[:enough] > 0).sum())
@@ -149,5 +158,5 @@ def _largest(weights: Tensor) -> tuple[tuple[int, float], ...]:
 
 
 def _floats(values: Tensor) -> tuple[float, ...]:
-    """Six significant digits: as many as float32 has, and half the size on a page."""
+    """Return six significant digits: as many as float32 has, and half the size on a page."""
     return tuple(float(f"{value:.6g}") for value in values.tolist())

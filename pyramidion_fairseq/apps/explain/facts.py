@@ -17,7 +17,7 @@ REACH = {
 
 
 def describe(models: Sequence[Any], name: str) -> ModelFacts:
-    """Facts on a model or an ensemble of models.
+    """Return facts on a model or an ensemble of models.
 
     ``exact`` is set where every vector that the decoder reads is exactly the recorded combination of selected tokens.
 
@@ -48,7 +48,7 @@ def describe(models: Sequence[Any], name: str) -> ModelFacts:
 
 
 def _limits(encoder: Any, options: Namespace) -> list[str]:
-    """Why the record is not exact; nothing where it is."""
+    """Return why the record is not exact; nothing where it is."""
     if not encoder.poolings:
         limits = ["This model pools nothing: the decoder reads one vector for every token."]
     else:

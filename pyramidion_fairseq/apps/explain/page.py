@@ -43,12 +43,12 @@ _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 
 
 def render(explanation: Explanation, home: str | None = None) -> str:
-    """A page that shows an explanation; see :func:`render_many`."""
+    """Return a page that shows an explanation; see :func:`render_many`."""
     return render_many([explanation], home)
 
 
 def render_many(explanations: Sequence[Explanation], home: str | None = None) -> str:
-    """A page that shows explanations, one at a time, with a choice of documents where there are several.
+    """Return a page that shows explanations, one at a time, with a choice of documents where there are several.
 
     The documents are data in it: nothing that they contain is run or loaded, by escaping, by how the page's script
     shows text, and by a content security policy that allows that one script and nothing else.
@@ -77,12 +77,12 @@ def render_many(explanations: Sequence[Explanation], home: str | None = None) ->
 
 
 def report_policy() -> str:
-    """The content security policy of every report; it is in the page itself, for servers to send as well."""
+    """Return the content security policy of every report; it is in the page itself, for servers to send as well."""
     return content_policy(read_script(), read_assets(*STYLES))
 
 
 def content_policy(script: str, style: str, form_action: str = "'none'") -> str:
-    """A content security policy for a page with this inline script and this inline style, and nothing from anywhere.
+    """Return a content security policy for a page with this inline script and style, and nothing from anywhere.
 
     ``require-trusted-types-for`` makes the browser refuse every way from text to markup, such as ``innerHTML``.
     """
@@ -93,7 +93,7 @@ def content_policy(script: str, style: str, form_action: str = "'none'") -> str:
 
 
 def to_script_data(value: Any) -> str:
-    """JSON that is safe inside a ``<script>`` element, lone surrogates included; raises ValueError on NaN.
+    """Return JSON that is safe inside a ``<script>`` element, lone surrogates included; raises ValueError on NaN.
 
     Characters that change the direction of text are U+FFFD in it.
     """
@@ -103,24 +103,30 @@ def to_script_data(value: Any) -> str:
 
 
 def escape(text: str) -> str:
-    """Text for HTML, in element or attribute; what no HTML file can hold, or changes directions, becomes U+FFFD."""
+    """Return text for HTML, in element or attribute.
+
+    What no HTML file can hold, or changes directions, becomes U+FFFD.
+    """
     return html.escape(re.sub(f"[\x00-\x08\x0b\x0e-\x1f\ud800-\udfff{_DIRECTIONS}]", "\ufffd", text))
 
 
 def fill(template: str, **parts: str) -> str:
-    """A file of ``assets/`` with its ``{{names}}`` replaced, once each: what is put in is not searched again."""
+    """Return a file of ``assets/`` with its ``{{names}}`` replaced, once each.
+
+    What is put in is not searched again.
+    """
     return re.sub(r"{{(\w+)}}", lambda match: parts[match.group(1)], read_assets(template))
 
 
 @cache
 def read_assets(*names: str) -> str:
-    """Files of ``assets/``, joined."""
+    """Return files of ``assets/``, joined."""
     return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
 
 
 @cache
 def read_script() -> str:
-    """The page's script: one scope for all of its files."""
+    """Return the page's script: one scope for all of its files."""
     return f'(() => {{\n"use strict";\n{read_assets(*SCRIPTS)}\n}})();\n'
 
 
@@ -129,7 +135,10 @@ def _digest(text: str) -> str:
 
 
 def _payload(explanation: Explanation) -> dict[str, Any]:
-    """What the page's script reads: the explanation with shorter numbers and without most of what was not read."""
+    """Return what the page's script reads.
+
+    The explanation with shorter numbers and without most of what was not read.
+    """
     _check(explanation)
     data = explanation.to_dict()
     unlisted = max(0, explanation.truncated - UNREAD_LISTED)
@@ -147,7 +156,7 @@ def _payload(explanation: Explanation) -> dict[str, Any]:
 
 
 def _shorten(weights: Sequence[float]) -> list[float]:
-    """Four significant digits: no shade and no printed number needs more, and the page is a third smaller."""
+    """Return four significant digits: no shade and no printed number needs more, and the page is a third smaller."""
     return [float(f"{weight:.4g}") for weight in weights]
 
 

@@ -13,7 +13,7 @@ MOST_SECTIONS = 12
 
 
 def plot_positions(rows: Sequence[Mapping[str, Any]], documents: int, path: str) -> None:
-    """Where in documents the kept tokens lie."""
+    """Plot where in documents the kept tokens lie."""
     figure, axes = _figure(7, 4)
     places = [(row["from"] + row["to"]) / 2 for row in rows]
     names = [name for name in rows[0] if name not in ("from", "to")]
@@ -28,7 +28,7 @@ def plot_positions(rows: Sequence[Mapping[str, Any]], documents: int, path: str)
 
 
 def plot_sections(rows: Sequence[Mapping[str, Any]], path: str) -> None:
-    """The most frequent sections' shares of what is kept."""
+    """Plot the most frequent sections' shares of what is kept."""
     rows = rows[:MOST_SECTIONS]
     names = [name for name in rows[0] if name not in ("section", "documents")]
     figure, axes = _figure(7, 1.5 + 0.18 * len(rows) * len(names))
@@ -47,7 +47,7 @@ def plot_sections(rows: Sequence[Mapping[str, Any]], path: str) -> None:
 
 
 def plot_weights(rows: Sequence[Mapping[str, Any]], path: str) -> None:
-    """How peaked the weights are: the distribution of each vector's largest weight."""
+    """Plot how peaked the weights are: the distribution of each vector's largest weight."""
     figure, axes = _figure(7, 4)
     for row, (colour, dash) in zip(rows, _styles([row["stage"] for row in rows]).values()):
         bins = [value for name, value in row.items() if name.startswith("largest weight 0")]
@@ -61,7 +61,7 @@ def plot_weights(rows: Sequence[Mapping[str, Any]], path: str) -> None:
 
 
 def _styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and dashes of each row."""
+    """Return colour and dashes of each row."""
     own = [name for name in names if name not in BASELINES]
     return {name: BASELINES.get(name) or (COLOURS[own.index(name) % len(COLOURS)], "-") for name in names}
 

@@ -29,7 +29,7 @@ class ModelRecord:
     """Which summary tokens were copied, and from where; None where the model has no pointer."""
 
     def source_weights(self, start: int = 0, end: int | None = None) -> Tensor:
-        """(end - start, n): how much each summary token read of each of the document's tokens."""
+        """Return (end - start, n): how much each summary token read of each of the document's tokens."""
         record = TokenRecord(*(part.unsqueeze(0) for part in self.decoder))
         return attention_to_tokens(self.attention[start:end].unsqueeze(0), record)[0]
 
@@ -61,7 +61,7 @@ def read_records(
     steps: Sequence[int],
     copies: Sequence[TokenCopies] | None = None,
 ) -> list[ModelRecord]:
-    """The records of a batch.
+    """Return the records of a batch.
 
     Args:
         encoder: a PyramidionEncoder.

@@ -116,12 +116,12 @@ class Explanation:
     """A summary of the document by somebody else, where the input has one."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as dicts, lists, strings and numbers, ready for ``json.dump``."""
+        """Return the same as dicts, lists, strings and numbers, ready for ``json.dump``."""
         return _as_lists(asdict(self))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Explanation:
-        """The inverse of :meth:`to_dict`, also of what JSON made of it.
+        """Return the inverse of :meth:`to_dict`, also of what JSON made of it.
 
         Raises:
             KeyError, TypeError: something is missing, or there is something else in it.

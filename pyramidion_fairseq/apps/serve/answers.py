@@ -17,7 +17,7 @@ FORM_STYLE = ("base.css", "form.css")
 
 
 def report(explanations: Sequence[Explanation]) -> Response:
-    """The page of explained summaries."""
+    """Return the page of explained summaries."""
     return _page(render_many(explanations, home="/"), 200, report_policy())
 
 
@@ -28,7 +28,7 @@ def form(
     refusal: Refusal | None = None,
     fields: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
-    """The form for a document.
+    """Return the form for a document.
 
     Args:
         model: its name.
@@ -62,7 +62,7 @@ def form(
 
 
 def refuse(refusal: Refusal, path: str) -> Response:
-    """An answer to a request that is not served: JSON below ``/api`` and for ``/health``, a page elsewhere."""
+    """Return an answer to a request that is not served: JSON below ``/api`` and for ``/health``, a page elsewhere."""
     if path.startswith(("/api", "/health")):
         response = as_json({"error": {"code": refusal.code, "message": refusal.message}}, refusal.status)
     else:
@@ -75,7 +75,7 @@ def refuse(refusal: Refusal, path: str) -> Response:
 
 
 def as_json(value: Any, status: int = 200) -> Response:
-    """JSON in ASCII, which holds whatever a document contains."""
+    """Return JSON in ASCII, which holds whatever a document contains."""
     return Response(json.dumps(value, allow_nan=False) + "\n", status, media_type="application/json")
 
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_app(engine: Engine, limits: Limits, model: str, tokens: int | None = None, hosts: Iterable[str] = ()) -> Any:
-    """The ASGI application.
+    """Return the ASGI application.
 
     Args:
         engine: explains one document at a time, in a thread of its own.
@@ -56,16 +56,16 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Any) -> Any:
-        """The server's life: at its end the thread has ended, too."""
+        """Yield the server's life: at its end the thread has ended, too."""
         yield
         self.worker.close()
 
     async def show_form(self, request: Request) -> Response:
-        """``GET /``"""
+        """Answer ``GET /``"""
         return answers.form(self.model, self.tokens, self.limits)
 
     async def show_report(self, request: Request) -> Response:
-        """``POST /``: the form, sent. Where it is refused, it comes back with what was in it, and says why."""
+        """Answer ``POST /``: the form, sent. Where it is refused, it comes back with what was in it, and says why."""
         try:
             return await self._answer(request, read_form, self._report)
         except Refusal as refusal:
@@ -73,11 +73,11 @@ class Server:
             return answers.form(self.model, self.tokens, self.limits, refusal, fields)
 
     async def summarize(self, request: Request) -> Response:
-        """``POST /api/summarize``"""
+        """Answer ``POST /api/summarize``"""
         return await self._answer(request, read_record, self._json)
 
     async def health(self, request: Request) -> Response:
-        """``GET /health``"""
+        """Answer ``GET /health``"""
         jobs = self.worker.jobs
         state = {"status": "ok", "model": self.model, "running": min(1, jobs), "waiting": max(0, jobs - 1)}
         return answers.as_json(state)
@@ -114,7 +114,7 @@ class Server:
 
 
 async def _gone(request: Request) -> None:
-    """Returns when the client has left; its body was read before."""
+    """Wait until the client has left; its body was read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -22,7 +22,7 @@ FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """All of a request's body.
+    """Return all of a request's body.
 
     Raises:
         Refusal: it is too large, or takes too long.
@@ -35,7 +35,9 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 
 async def read_form(request: Request, limits: Limits) -> tuple[list[Document], dict[str, int]]:
-    """The documents and options of a form: a field ``text`` and a file ``file``, which counts where there is one.
+    """Return the documents and options of a form.
+
+    A field ``text`` and a file ``file``, which counts where there is one.
 
     What was in its fields is kept in ``request.state.fields``, to be shown again where the form is refused.
 
@@ -63,7 +65,7 @@ async def read_form(request: Request, limits: Limits) -> tuple[list[Document], d
 
 
 async def read_record(request: Request, limits: Limits) -> tuple[Document, dict[str, int]]:
-    """The document and options of a JSON object, or the document of plain text.
+    """Return the document and options of a JSON object, or the document of plain text.
 
     Raises:
         Refusal: something else, or no document in it.

@@ -16,7 +16,7 @@ MOST_UNREADABLE = 0.1
 
 
 def read_text(content: bytes, name: str) -> str:
-    """Bytes as text.
+    """Return bytes as text.
 
     Raises:
         Refusal: they are none: a PDF, an archive, a picture.
@@ -32,7 +32,7 @@ def read_text(content: bytes, name: str) -> str:
 
 
 def parse_documents(text: str, limits: Limits) -> list[Document]:
-    """The documents of a text: one of plain text, or those of JSON lines where its first line is a JSON object.
+    """Return the documents of a text: one of plain text, or those of JSON lines where its first line is a JSON object.
 
     Raises:
         Refusal: there is none, there are too many, one is too long, or a line is no document.
@@ -48,7 +48,7 @@ def parse_documents(text: str, limits: Limits) -> list[Document]:
 
 
 def parse_record(record: Any, limits: Limits) -> Document:
-    """The document of a JSON value; see :meth:`Document.from_record`.
+    """Return the document of a JSON value; see :meth:`Document.from_record`.
 
     Raises:
         Refusal: it is no document, or too long a one.
@@ -60,7 +60,7 @@ def parse_record(record: Any, limits: Limits) -> Document:
 
 
 def load_json(text: str) -> Any:
-    """Parsed JSON; ValueError for everything that is none, also where it is nested too deeply."""
+    """Return parsed JSON; ValueError for everything that is none, also where it is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -68,7 +68,7 @@ def load_json(text: str) -> Any:
 
 
 def check_size(document: Document, limits: Limits) -> Document:
-    """The document, if it has some words and not too many.
+    """Return the document, if it has some words and not too many.
 
     Raises:
         Refusal: otherwise.

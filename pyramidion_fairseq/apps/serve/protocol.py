@@ -51,7 +51,7 @@ class ImpatientProtocol(H11Protocol):
             self._timer = self.loop.call_later(self.head_seconds, self._give_up)
 
     def _awaits(self) -> bool:
-        """Whether a head is to come, or the rest of a request that was answered before it was there."""
+        """Return whether a head is to come, or the rest of a request that was answered before it was there."""
         answered = self.cycle is not None and self.cycle.response_complete
         return self.conn.their_state is h11.IDLE or (answered and self.conn.their_state is h11.SEND_BODY)
 

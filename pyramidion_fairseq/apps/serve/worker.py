@@ -49,7 +49,7 @@ class Worker:
         self._pool = ThreadPoolExecutor(1, "model")
 
     async def run(self, job: Callable[[Stop], Result], seconds: float, gone: Awaitable[None]) -> Result:
-        """The job's result.
+        """Return the job's result.
 
         Args:
             job: gets a :class:`Stop`.
@@ -83,7 +83,7 @@ class Worker:
             self._abandon(future, result, watch)
 
     def delay(self) -> int:
-        """Seconds after which there may be room, going by the last job."""
+        """Return seconds after which there may be room, going by the last job."""
         return max(1, round(self._seconds * max(1, self.jobs)))
 
     def close(self) -> None:

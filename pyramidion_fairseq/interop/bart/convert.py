@@ -50,7 +50,9 @@ class Converted(NamedTuple):
 
 
 def last_layers(lengths: list[int], layers: int) -> str:
-    """The schedule that pools to ``lengths`` after the last encoder layers: [2048, 512], 12 -> "11:2048,12:512".
+    """Return the schedule that pools to ``lengths`` after the last encoder layers.
+
+    [2048, 512], 12 -> "11:2048,12:512".
 
     Raises:
         PyramidionError: there are more lengths than layers, or they do not descend.
@@ -98,7 +100,7 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
 
 
 def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source: Source) -> dict[str, Any]:
-    """A checkpoint, with its dictionary, for ``fairseq-generate`` and ``--restore-file``, with ``--user-dir``."""
+    """Return a checkpoint with its dictionary, for ``fairseq-generate`` and ``--restore-file``."""
     task: dict[str, Any] = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target"}
     pieces = isinstance(source.bpe, Path)
     task["bpe"] = None if pieces else "gpt2"  # of sentencepiece the file is found beside the checkpoint
@@ -156,7 +158,7 @@ def write(converted: Converted, source: Source, folder: Path) -> None:
 
 
 def describe(converted: Converted) -> dict[str, Any]:
-    """What became of every tensor, for conversion.json."""
+    """Return what became of every tensor, for conversion.json."""
     state = converted.checkpoint["model"]
     done = [{"kind": change.kind, "what": change.text, "tensors": list(change.names)} for change in converted.changes]
     values = sum(state[name].numel() for name in converted.copied)

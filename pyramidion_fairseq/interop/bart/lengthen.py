@@ -39,7 +39,7 @@ def tile_positions(weight: Tensor, rows: int, offset: int) -> Tensor:
 
 
 def spread_globals(positions: Tensor, bos: Tensor, mask: Tensor) -> Tensor:
-    """Global tokens of the published LSG converter: a position spread over the document, and a symbol.
+    """Return global tokens of the published LSG converter: a position spread over the document, and a symbol.
 
     Args:
         positions: (P, C) learned positions without their offset rows.

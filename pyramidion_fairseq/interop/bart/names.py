@@ -22,7 +22,7 @@ _HEADS = ("classification_head.", "qa_outputs.")
 
 
 def from_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a Hugging Face BART by fairseq's names, their values untouched.
+    """Return tensors of a Hugging Face BART by fairseq's names, their values untouched.
 
     Args:
         state: of ``BartModel`` or ``BartForConditionalGeneration``, or of our own export.
@@ -45,7 +45,7 @@ def from_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of :func:`from_hugging_face`, for a model with one shared embedding.
+    """Return the inverse of :func:`from_hugging_face`, for a model with one shared embedding.
 
     Raises:
         PyramidionError: the embeddings differ.

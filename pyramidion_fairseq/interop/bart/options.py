@@ -47,7 +47,7 @@ SHAPE = [
 
 
 def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a fairseq BART, or of a model of ours.
+    """Return options of a fairseq BART, or of a model of ours.
 
     Args:
         args: the arguments of the model, by name.
@@ -73,7 +73,7 @@ def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a Hugging Face BART's config.json, or of our own export's.
+    """Return options of a Hugging Face BART's config.json, or of our own export's.
 
     Raises:
         PyramidionError: it is another kind of model.

@@ -79,7 +79,7 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of model.safetensors or pytorch_model.bin, in one file or in several with an index.
+    """Return the tensors of model.safetensors or pytorch_model.bin, in one file or in several with an index.
 
     Raises:
         PyramidionError: there are none, safetensors is not installed, or the index names files of other folders.
@@ -98,7 +98,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name."""
+    """Return tensors by name."""
     safetensors = import_safetensors()
     try:
         return safetensors.load_file(str(path))
@@ -107,7 +107,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def import_safetensors() -> Any:
-    """The module ``safetensors.torch``, with its error type; PyramidionError where it is not installed."""
+    """Return the module ``safetensors.torch``, with its error type; PyramidionError where it is not installed."""
     try:
         import safetensors.torch
     except ImportError:
@@ -131,7 +131,10 @@ def _fairseq_arguments(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _symbols(path: Path, size: int) -> list[str]:
-    """The dictionary's symbols; ``<mask>``, which fairseq's denoising task adds after reading, where a row is left."""
+    """Return the dictionary's symbols.
+
+    ``<mask>``, which fairseq's denoising task adds after reading, where a row is left.
+    """
     symbols = vocabulary.read_dictionary(path)
     if len(symbols) == size - 1 and "<mask>" not in symbols:
         symbols.append("<mask>")

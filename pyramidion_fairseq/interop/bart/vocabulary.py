@@ -31,27 +31,33 @@ class Bpe(NamedTuple):
 
 
 def byte_symbols() -> list[str]:
-    """The 256 characters that stand for bytes, in GPT-2's order of tokens: printable bytes stand for themselves."""
+    """Return the 256 characters that stand for bytes, in GPT-2's order of tokens.
+
+    Printable bytes stand for themselves.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(len(others))]
 
 
 def numbers_of(merges: list[str]) -> dict[str, int]:
-    """GPT-2's encoder.json from its merges: the bytes, then what each merge makes, then the end of text."""
+    """Return GPT-2's encoder.json from its merges: the bytes, then what each merge makes, then the end of text."""
     tokens = [*byte_symbols(), *("".join(merge.split()) for merge in merges), END_OF_TEXT]
     return {token: number for number, token in enumerate(dict.fromkeys(tokens))}
 
 
 def read_merges(path: Path) -> list[str]:
-    """The merges of vocab.bpe or merges.txt."""
+    """Return the merges of vocab.bpe or merges.txt."""
     check_regular(path)
     lines = path.read_text(encoding="utf-8").split("\n")
     return [line for line in lines if line and not line.startswith("#version")]
 
 
 def find_bpe(folder: Path) -> Bpe | None:
-    """The BPE in a folder: encoder.json with vocab.bpe, or merges.txt, or tokenizer.json; None where there is none."""
+    """Return the BPE in a folder: encoder.json with vocab.bpe, or merges.txt, or tokenizer.json.
+
+    None where there is none.
+    """
     if (folder / "encoder.json").is_file() and (folder / "vocab.bpe").is_file():
         return Bpe(read_json(folder / "encoder.json"), read_merges(folder / "vocab.bpe"))
     for name in ("merges.txt", "vocab.bpe"):
@@ -66,18 +72,18 @@ def find_bpe(folder: Path) -> Bpe | None:
 
 
 def write_bpe(bpe: Bpe, folder: Path) -> None:
-    """encoder.json and vocab.bpe, as fairseq's ``--bpe gpt2`` reads them."""
+    """Write encoder.json and vocab.bpe, as fairseq's ``--bpe gpt2`` reads them."""
     (folder / "encoder.json").write_text(json.dumps(bpe.numbers), encoding="utf-8")
     write_merges(bpe, folder / "vocab.bpe")
 
 
 def write_merges(bpe: Bpe, path: Path) -> None:
-    """vocab.bpe or merges.txt."""
+    """Write vocab.bpe or merges.txt."""
     path.write_text("\n".join([_HEADER, *bpe.merges, ""]), encoding="utf-8")
 
 
 def hugging_face_rows(folder: Path) -> dict[str, int]:
-    """Token -> row of the embedding, of vocab.json or tokenizer.json, added tokens included.
+    """Return token -> row of the embedding, of vocab.json or tokenizer.json, added tokens included.
 
     Raises:
         PyramidionError: neither file is there.
@@ -120,13 +126,13 @@ def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[
 
 
 def rows_from_symbols(symbols: list[str], bpe: Bpe) -> dict[str, int]:
-    """The inverse of :func:`symbols_from_rows`: Hugging Face's vocab.json."""
+    """Return the inverse of :func:`symbols_from_rows`: Hugging Face's vocab.json."""
     tokens = {str(number): token for token, number in bpe.numbers.items()}
     return {tokens.get(symbol, symbol): row for row, symbol in enumerate(symbols)}
 
 
 def read_dictionary(path: Path) -> list[str]:
-    """The symbols of fairseq's dict.txt in order, the four special ones first.
+    """Return the symbols of fairseq's dict.txt in order, the four special ones first.
 
     Raises:
         PyramidionError: a line is not "symbol count", or it is no regular file.
@@ -152,12 +158,12 @@ def make_dictionary(symbols: list[str]) -> Dictionary:
 
 
 def write_dictionary(symbols: list[str], path: Path) -> None:
-    """dict.txt; the special symbols are fairseq's own and not written."""
+    """Write dict.txt; the special symbols are fairseq's own and not written."""
     path.write_text("".join(f"{symbol} 1\n" for symbol in symbols[len(SPECIALS) :]), encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Return a JSON object.
 
     Raises:
         PyramidionError: the file holds none, or is no regular file.

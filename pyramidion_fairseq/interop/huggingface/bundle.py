@@ -25,7 +25,7 @@ _OWN = "huggingface."
 
 
 def bundle(attention: str, scorer: str, pooler: str) -> dict[str, str]:
-    """File name -> source, for a model with these variants.
+    """Return file name -> source, for a model with these variants.
 
     Args:
         attention, scorer, pooler: names in the registries; their files register themselves when imported.
@@ -46,7 +46,7 @@ def bundle(attention: str, scorer: str, pooler: str) -> dict[str, str]:
 
 
 def flatten(*modules: str) -> dict[str, str]:
-    """File name -> source, of modules of the package, named from its root, and all that they import of it."""
+    """Return file name -> source, of modules of the package, named from its root, and all that they import of it."""
     sources: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
@@ -59,12 +59,12 @@ def flatten(*modules: str) -> dict[str, str]:
 
 
 def flat_name(module: str) -> str:
-    """ "functional.attention.lsg" -> "functional_attention_lsg"."""
+    """Return the file's name of a module: "functional.attention.lsg" -> "functional_attention_lsg"."""
     return (module[len(_OWN) :] if module.startswith(_OWN) else module).replace(".", "_")
 
 
 def _short(module: str) -> str:
-    """Without the package's name."""
+    """Return the name without that of the package."""
     return module[len(_PACKAGE) + 1 :]
 
 
@@ -74,7 +74,7 @@ def _file(module: str) -> Path:
 
 
 def _flatten(module: str) -> tuple[str, list[str]]:
-    """A file's source with flat imports, and the modules that it imports."""
+    """Return a file's source with flat imports, and the modules that it imports."""
     text = _file(module).read_text(encoding="utf-8")
     lines = text.splitlines(keepends=True)
     needed: list[str] = []
@@ -96,7 +96,7 @@ def _relative_imports(text: str) -> Iterator[ast.ImportFrom]:
 
 
 def _absolute(module: str, node: ast.ImportFrom) -> str:
-    """The module that a relative import names, from the package's root."""
+    """Return the module that a relative import names, from the package's root."""
     is_package = _file(module).name == "__init__.py"
     parents = module.split(".") if is_package else module.split(".")[:-1]
     parents = parents[: len(parents) - (node.level - 1)]
@@ -104,7 +104,7 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
 
 
 def _origin(module: str, name: str) -> str:
-    """The module that defines a name, which ``module`` may only re-export.
+    """Return the module that defines a name, which ``module`` may only re-export.
 
     Raises:
         ImportError: a package does not import the name, or it is a module: those cannot be flattened.

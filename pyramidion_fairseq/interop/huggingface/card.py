@@ -48,7 +48,7 @@ once. Of an empty text it makes `</s>` alone, of which the model writes somethin
 
 
 def model_card(options: Mapping[str, Any], generation: Mapping[str, Any], parameters: int, tokenizer: str) -> str:
-    """README.md: what the model is, from its options; nothing that is not known of it.
+    """Return README.md: what the model is, from its options; nothing that is not known of it.
 
     Args:
         options: every field of PyramidionConfig.

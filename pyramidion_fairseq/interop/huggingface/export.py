@@ -90,7 +90,7 @@ def export(
 
 
 def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Every option of a checkpoint's model; what an older one lacks from its architecture.
+    """Return every option of a checkpoint's model; what an older one lacks from its architecture.
 
     Raises:
         PyramidionError: it is no model of ours, or transformers' BART decoder cannot be it.
@@ -116,7 +116,10 @@ def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_weights(options: Mapping[str, Any], state: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
-    """The tensors by transformers' names, checked against the model; copies, contiguous, as safetensors wants them."""
+    """Return the tensors by transformers' names, checked against the model.
+
+    Copies, contiguous, as safetensors wants them.
+    """
     symbols = vocabulary.make_dictionary(symbols)
     task = Namespace(source_dictionary=symbols, target_dictionary=symbols)
     model = PyramidionModel.build_model(Namespace(**options), task)
@@ -127,7 +130,7 @@ def named_weights(options: Mapping[str, Any], state: Mapping[str, Any], symbols:
 
 
 def make_config(options: dict[str, Any], size: int, dtype: str) -> dict[str, Any]:
-    """config.json."""
+    """Return config.json."""
     return {
         "architectures": [_CLASSES["AutoModelForSeq2SeqLM"].split(".")[1]],
         "auto_map": _CLASSES,
@@ -152,7 +155,7 @@ def make_config(options: dict[str, Any], size: int, dtype: str) -> dict[str, Any
 
 
 def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
-    """generation_config.json that does what fairseq-generate does with the same settings."""
+    """Return generation_config.json that does what fairseq-generate does with the same settings."""
     longest = min(generation["max_len_b"], options["max_target_positions"] - 1)
     return {
         "num_beams": generation["beam"],
