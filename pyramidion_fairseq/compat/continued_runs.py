@@ -169,7 +169,7 @@ def _plateau(trainer: Any) -> ReduceLROnPlateau | None:
 def _run_loader(stock: Any) -> Any:
     @functools.wraps(stock)
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
-        """Do as fairseq does, with nothing left of this process's other runs; a run that had stopped does not go on."""
+        """Do as fairseq does, with nothing left of this process's other runs. A run that had stopped stays so."""
         vars(checkpoint_utils.save_checkpoint).pop("best", None)
         for module in _training_modules():
             module.should_stop_early.best, module.should_stop_early.num_runs = None, 0
