@@ -30,7 +30,7 @@ class Pooled(NamedTuple):
     padding_mask: Tensor | None
     """(B, k) bool, True on slots that hold nothing; None where every slot of every document is taken."""
     slot_of_token: Tensor
-    """(B, n) int64, the slot that every input token went to (0 for padding, with weight 0)."""
+    """(B, n) int64, the slot that every input token went to (0 for padding, with weight 0). Once called ``slots``."""
     weights: Tensor
     """(B, n) the weight of every input token in its slot, float32 at least; those of a slot sum to one.
 
