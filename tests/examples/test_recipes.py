@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq_cli import generate, train
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.errors import PyramidionError
@@ -21,10 +24,19 @@ from tests.helpers.paths import EXAMPLES, ROOT
 
 import recipe  # isort: skip
 from recipes import command, memory, paper  # isort: skip
-from tests.helpers.recipes import ARCHS, parsed, training
+from tests.helpers.recipes import ARCHS, ELSEWHERE, distinct, parsed, training
 
 OTHERS = ("quickstart", "bart_long", "pubmed_small")
 SCRIPTS = sorted(path.relative_to(ROOT) for path in EXAMPLES.glob("*/*.sh") if path.parent.name not in OTHERS)
+
+
+def composed(arch, *changes):
+    """fairseq's whole configuration as fairseq-hydra-train makes it."""
+    hydra_init(arch)
+    with initialize_config_dir(str(EXAMPLES / "hydra"), version_base="1.1"):
+        cfg = compose(arch, overrides=list(changes))
+    add_defaults(cfg)
+    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
 
 
 @pytest.mark.parametrize("key", sorted(PUBLISHED), ids="-".join)
@@ -60,6 +72,22 @@ def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
     with torch.device("meta"):
         model = PyramidionModel.build_model(cfg.model, task)
     assert str(model.encoder.schedule) == fields_of(arch).get("pooling_schedule", "")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_yaml_and_command_line_agree_field_by_field(arch):
+    ours = composed(arch, "task.data=data/arxiv/data-bin")
+    theirs = OmegaConf.to_container(parsed(training(arch, gpus=8)), resolve=True, enum_to_str=True)
+    assert {name: ours["model"][name] for name in fields_of(arch)} == fields_of(arch)
+    ours["scoring"] = theirs["scoring"]  # of fairseq-generate: not used in training
+    for group in theirs:
+        if not isinstance(theirs[group], dict):
+            assert ours[group] == theirs[group], group
+            continue
+        assert set(ours[group]) == set(theirs[group]), group
+        for name, value in theirs[group].items():
+            assert (group, name) in ELSEWHERE or ours[group][name] == value, (group, name)
+    assert ours["dataset"]["batch_size"] * ours["optimization"]["update_freq"][0] * 8 == 256
 
 
 @pytest.mark.parametrize(
@@ -222,8 +250,8 @@ def tiny(words, folder):
     return out
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-def test_every_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
+@pytest.mark.parametrize("arch", distinct(ARCHS))
+def test_every_kind_of_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
     """The commands as they are, sizes and the number of updates made small."""
     row = paper.Recipe(arch, "arxiv")
     settings = command.Settings(gpus=0, data=str(prepared), save=str(tmp_path), subset="test")

@@ -134,8 +134,10 @@ def test_says_what_it_can_and_no_more(tiny_model, options, exact, note):
 
 @pytest.mark.parametrize("pooler", POOLERS.names())
 def test_exactness_is_the_poolers(tiny_model, pooler):
-    kind = POOLERS.get(pooler)
-    facts = describe([tiny_model(pooler=pooler)], "tiny")
+    """As it is in evaluation: noise of training may blur it."""
+    model = tiny_model(pooler=pooler)
+    kind = model.encoder.poolings["1"].pooler
+    facts = describe([model], "tiny")
     assert facts.exact == (kind.exact_record and kind.uses_scores)
     assert (facts.scorer == "none") == (not kind.uses_scores)
 
