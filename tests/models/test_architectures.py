@@ -85,7 +85,7 @@ def test_every_entry_names_real_fields(name):
 
 @pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if not name.startswith("bart_")))
 def test_what_tables_5_and_6_have_in_common(name):
-    model = parsed("--arch", name)
+    model = Namespace(**{**vars(PyramidionConfig()), **fields_of(name)})
     assert (model.dropout, model.attention_dropout, model.activation_dropout) == (0.1, 0.1, 0.1)
     assert model.activation_fn == "relu" and model.encoder_attention_heads == model.decoder_attention_heads == 8
 
