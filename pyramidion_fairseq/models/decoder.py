@@ -79,7 +79,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         self,
         prev_output_tokens: Tensor,
         encoder_out: dict[str, list[Tensor]] | None = None,
-        incremental_state: dict | None = None,
+        incremental_state: dict[str, Any] | None = None,
         features_only: bool = False,
         alignment_layer: int | None = None,
         alignment_heads: int | None = None,
@@ -107,7 +107,7 @@ class PyramidionDecoder(TransformerDecoderBase):
                 )
             alignment_layer, alignment_heads = pointer.layer, pointer.heads
         state = self._decoding_state(incremental_state, encoder_out, len(prev_output_tokens))
-        if state is not None:
+        if state is not None and incremental_state is not None:
             if alignment_layer is None and self.need_attn and not pooled:
                 alignment_layer = self.num_layers - 1
             x, features, extra = self._step(
@@ -126,7 +126,7 @@ class PyramidionDecoder(TransformerDecoderBase):
                 **kwargs,
             )
             x = features if features_only else self.output_layer(features)
-        if pointer is not None:
+        if pointer is not None and encoder_out is not None:
             source = CopySource(*encoder_out[COPY_SOURCE])
             extra["pointer"] = pointer(features, extra["attn"][0], prev_output_tokens, source)
             if incremental_state is not None and not features_only:
@@ -136,7 +136,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         return x, extra
 
     def get_normalized_probs(
-        self, net_output: tuple[Tensor, dict | None], log_probs: bool, sample: dict | None = None
+        self, net_output: tuple[Tensor, dict[str, Any] | None], log_probs: bool, sample: dict[str, Any] | None = None
     ) -> Tensor:
         """Return (B, t, V) probabilities of every token, or their logs; with ``--pointer`` those of the mixture."""
         logits, extra = net_output
@@ -146,14 +146,14 @@ class PyramidionDecoder(TransformerDecoderBase):
         return mixed if log_probs else mixed.exp()
 
     def _decoding_state(
-        self, incremental_state: dict | None, encoder_out: dict[str, list[Tensor]] | None, rows: int
+        self, incremental_state: dict[str, Any] | None, encoder_out: dict[str, list[Tensor]] | None, rows: int
     ) -> DecodingState | None:
         """Return the state of this generation, made where it starts; None where fairseq's own caches are used."""
         if incremental_state is None:
             return None
         state = self.get_incremental_state(incremental_state, "decoding")
         if state is None:
-            if incremental_state or self.plain_generation or self._falls_back(encoder_out):
+            if incremental_state or self.plain_generation or self._falls_back(encoder_out) or encoder_out is None:
                 return None
             states, mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
             state = start(
@@ -169,6 +169,7 @@ class PyramidionDecoder(TransformerDecoderBase):
 
     def _falls_back(self, encoder_out: dict[str, list[Tensor]] | None) -> bool:
         """Return whether fairseq's own, slower caches have to be used; each reason is logged once."""
+        reason: str | None
         if self.training or torch.is_grad_enabled():
             reason = "the model is in training mode" if self.training else "gradients are recorded"
         elif encoder_out is None or not encoder_out["encoder_out"]:
@@ -184,7 +185,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         self,
         prev_output_tokens: Tensor,
         state: DecodingState,
-        incremental_state: dict,
+        incremental_state: dict[str, Any],
         alignment_layer: int | None,
         alignment_heads: int | None,
         features_only: bool,
@@ -225,7 +226,7 @@ class PyramidionDecoder(TransformerDecoderBase):
             x = self.layer_norm(x)
         return x if self.project_out_dim is None else self.project_out_dim(x)
 
-    def reorder_incremental_state_scripting(self, incremental_state: dict, new_order: Tensor) -> None:
+    def reorder_incremental_state_scripting(self, incremental_state: dict[str, Any], new_order: Tensor) -> None:
         """Select hypotheses: ``new_order`` (R',) holds indices into the rows."""
         state = self.get_incremental_state(incremental_state, "decoding")
         if state is None:

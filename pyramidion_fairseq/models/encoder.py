@@ -40,7 +40,7 @@ class PyramidionEncoder(TransformerEncoderBase):
 
     def __init__(self, cfg: Any, dictionary: Dictionary, embed_tokens: nn.Module) -> None:
         super().__init__(cfg, dictionary, embed_tokens)
-        self.dropout_module = Dropout(self.dropout_module.p, module_name=type(self).__name__)
+        self.dropout_module: nn.Module = Dropout(cfg.dropout, module_name=type(self).__name__)
         options = cfg.options
         #: How many global tokens stand before each document.
         self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
@@ -48,7 +48,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         self.output_globals = 0 if options.lsg_no_global_to_decoder else self.num_globals
         if self.num_globals:
             self.global_embeddings = GlobalTokens.from_config(
-                options, embed_tokens.embedding_dim, self.num_globals, self.embed_scale
+                options, cfg.encoder.embed_dim, self.num_globals, self.embed_scale
             )
         #: Whether the output holds what a pointer reads, and whether scorers learn nothing from it.
         self.points = options.pointer
@@ -199,12 +199,12 @@ class PyramidionEncoder(TransformerEncoderBase):
         Returns:
             (B, n) record.
         """
-        if not slots or any(pooling.pooler.upsamples for pooling in self.poolings.values()):
+        if not slots or any(pooler.upsamples for pooler in self._poolers()):
             positions = torch.arange(width, device=src_lengths.device)
             record = keep_record((positions < src_lengths.clamp(min=1)).float())
         else:
             record = compose_poolings(slots, weights)[-1]
-            if not all(pooling.pooler.convex for pooling in self.poolings.values()):  # shares of each vector
+            if not all(pooler.convex for pooler in self._poolers()):  # shares of each vector
                 sums = torch.zeros_like(record.weights).scatter_add(1, record.slots, record.weights)
                 tiny = torch.finfo(sums.dtype).tiny
                 record = record._replace(weights=record.weights / sums.gather(1, record.slots).clamp(min=tiny))
@@ -212,6 +212,9 @@ class PyramidionEncoder(TransformerEncoderBase):
             # The first vector makes room for a global token.
             record = TokenRecord(record.slots, record.weights.masked_fill(record.slots == 0, 0))
         return record
+
+    def _poolers(self) -> list[Any]:
+        return [pooling.pooler for pooling in self.poolings.values()]
 
     def _copy_source(self, tokens: Tensor, src_lengths: Tensor, encoded: PooledStates) -> CopySource:
         """Return what can be copied: of (B, n) right-padded ids, (B, 1) lengths, and where the tokens went."""
