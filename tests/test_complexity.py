@@ -23,19 +23,23 @@ def cost():
     return of
 
 
+@pytest.mark.paper("claim-sublinear", "encoder-2.5x")
 def test_encoder_self_attention_costs_2_5_times_less(cost):
     ratio = cost("deep_blockwise").encoder_attention / cost("deeppyramidion").encoder_attention
     assert ratio == pytest.approx(2.462, abs=1e-3)
 
 
+@pytest.mark.paper("blocks-16x")
 def test_blocks_cost_16_times_less_than_full_attention(cost):
     assert cost("vanilla_8k").encoder_attention == 16 * cost("blockwise_8k").encoder_attention
 
 
+@pytest.mark.paper("table-1-cross")
 def test_cross_attention_costs_16_times_less(cost):
     assert cost("deep_blockwise").cross_attention == 16 * cost("deeppyramidion").cross_attention
 
 
+@pytest.mark.paper("claim-13x")
 @pytest.mark.parametrize("target, ratio", [(128, 13.0), (256, 11.0), (512, 8.5)])
 def test_decoder_attention_costs_13_times_less(cost, target, ratio):
     """Exactly 13 for summaries of 128 tokens only."""
@@ -43,6 +47,7 @@ def test_decoder_attention_costs_13_times_less(cost, target, ratio):
     assert blockwise.decoder_attention / pyramidion.decoder_attention == pytest.approx(ratio)
 
 
+@pytest.mark.paper("one-dense-layer")
 @pytest.mark.parametrize("target, ratio", [(512, 5.02), (128, 6.26)])
 def test_all_attention_costs_five_times_less_than_one_dense_layer(cost, target, ratio):
     ours = cost("deeppyramidion", target=target)
@@ -50,6 +55,7 @@ def test_all_attention_costs_five_times_less_than_one_dense_layer(cost, target, 
     assert dense / (ours.encoder_attention + ours.decoder_attention) == pytest.approx(ratio, abs=5e-3)
 
 
+@pytest.mark.paper("row-24")
 def test_row_24_against_row_3(cost):
     vanilla = cost("vanilla_8k")
     row_24 = cost("transpooler", encoder_layers=3, pooling_schedule="2:4096,3:2048")
@@ -57,12 +63,14 @@ def test_row_24_against_row_3(cost):
     assert vanilla.cross_attention / row_24.cross_attention == 4
 
 
+@pytest.mark.paper("break-even")
 def test_attention_costs_as_much_as_the_rest_of_a_layer_at_about_4k_tokens(cost):
     """Section 5: 2 n^2 d = 12 n d^2 at n = 6 d."""
     at = cost("deep_blockwise", source=6 * 768, attention="full", encoder_layers=1, max_source_positions=6 * 768)
     assert at.encoder_attention == at.encoder_linear
 
 
+@pytest.mark.paper("params-deep")
 @pytest.mark.parametrize(
     "arch, vocabulary, millions",
     [
@@ -97,6 +105,7 @@ VARIANTS = [{"attention": name, **SMALL} for name in ATTENTIONS.names()] + [
 ]
 
 
+@pytest.mark.paper("table-1")
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 @pytest.mark.parametrize("source, target", [(40, 7), (37, 5), (3, 3)])
 def test_counts_are_those_of_a_real_forward_pass(tiny_model, random_tokens, changes, source, target):

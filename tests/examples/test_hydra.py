@@ -53,6 +53,7 @@ def test_a_page_tells_how_its_own_steps_end(where, subset, beam, row):
     assert "| INFO |" not in text and (EXAMPLES / "README.md").read_text("utf-8").count("| INFO | train |") == 1
 
 
+@pytest.mark.paper("hp-warmup")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_yaml_and_command_line_agree_field_by_field(arch):
     ours = composed(arch, "task.data=data/arxiv/data-bin")

@@ -27,6 +27,7 @@ OTHERS = ("quickstart", "bart_long", "pubmed_small")
 SCRIPTS = sorted(path.relative_to(ROOT) for path in EXAMPLES.glob("*/*.sh") if path.parent.name not in OTHERS)
 
 
+@pytest.mark.paper("table-2-vanilla", "table-3-own", "hp-beam", "shallow-scores", "input-length", "deep-subset")
 @pytest.mark.parametrize("key", sorted(PUBLISHED), ids="-".join)
 def test_every_row_is_found_and_is_what_the_paper_says(key):
     table, row = key
@@ -42,6 +43,7 @@ def test_every_row_is_found_and_is_what_the_paper_says(key):
     assert found.subset == ("test" if table == "3" else "valid")
 
 
+@pytest.mark.paper("claim-end-to-end", "hp-lr", "hp-weight-decay", "hp-adam", "validation-interval", "precision")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
     cfg = parsed(training(arch, gpus=8))
@@ -72,6 +74,7 @@ def test_checkpoints_are_named_after_the_data(data, name):
     assert command.folders(chosen, command.Settings(data=data, save="here"))[1] == Path("here")
 
 
+@pytest.mark.paper("hp-batch")
 @pytest.mark.parametrize("gpus, nodes", [(0, 1), (1, 1), (2, 1), (8, 1), (8, 2), (8, 8)])
 @pytest.mark.parametrize("arch", ["vanilla_512", "deep_blockwise", "deeppyramidion"])
 @pytest.mark.parametrize("gigabytes", [40, 80])
@@ -177,6 +180,7 @@ def test_mistakes_are_named(words, message):
         recipe.main(words)
 
 
+@pytest.mark.paper("power-start")
 def test_power_without_the_row_it_goes_on_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine" / "data-bin").mkdir(parents=True)
@@ -222,6 +226,7 @@ def tiny(words, folder):
     return out
 
 
+@pytest.mark.paper("claim-sota", "quality-kept")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
     """The commands as they are, sizes and the number of updates made small."""
