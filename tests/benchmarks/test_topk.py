@@ -59,7 +59,7 @@ def test_the_iterative_baseline_is_the_published_one(topk):
 
 @pytest.mark.paper("b5-sorting")
 def test_sorting_saves_what_the_paper_says_where_scores_are_not_sorted_before(sorting):
-    """Appendix B.5: 45.2% less error on average, d = 32, base 20. Three cells of the committed result are made anew."""
+    """Appendix B.5: 45.2% less error on average, d = 32, base 20. Three committed cells are made anew."""
     path = ROOT / "benchmarks" / "results" / "topk_cpu" / "topk_sorting.json"
     committed = json.loads(path.read_text(encoding="utf-8"))["results"]["sorting"]
     errors = committed["errors"]
