@@ -1,5 +1,7 @@
 """The counts: the paper's claims as arithmetic, and the operations of a real forward pass."""
 
+import importlib.util
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -7,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.complexity import build_on_meta, count
+from tests.helpers.paths import ROOT
 
 N = 8192
 
@@ -70,7 +73,7 @@ def test_attention_costs_as_much_as_the_rest_of_a_layer_at_about_4k_tokens(cost)
     assert at.encoder_attention == at.encoder_linear
 
 
-@pytest.mark.paper("params-deep")
+@pytest.mark.paper("params-deep", "params-shallow")
 @pytest.mark.parametrize(
     "arch, vocabulary, millions",
     [
@@ -118,3 +121,57 @@ def test_counts_are_those_of_a_real_forward_pass(tiny_model, random_tokens, chan
     lengths = dict(zip(range(1, 4), model.encoder.schedule.input_lengths(source, 3)))
     sums = sum(lengths[layer] * 8 for layer, k in model.encoder.schedule.steps if lengths[layer] > k)
     assert counter.get_total_flops() == 2 * (counted.multiplications - sums)
+
+
+@pytest.mark.paper("table-1-c", "halving-sum")
+@pytest.mark.parametrize("length, kept", [(8192, 512), (8192, 1), (4096, 2048), (64, 64)])
+def test_halving_after_every_layer_costs_less_than_two_layers(length, kept):
+    """Section 3.2: sum over i = 0 .. p of 2^-i m n d = (2 - k/n) m n d, p = log2(n / k), below 2 m n d."""
+    layers, block, width = (length // kept).bit_length(), 64, 8
+    changes = {"encoder_layers": layers, "block_size": block, "max_source_positions": length}
+    widths = {"encoder_embed_dim": width, "decoder_embed_dim": width, "pooling_schedule": "halve"}
+    pooled = count(build_on_meta("pyramidion", vocabulary=100, **changes, **widths), length, 8)
+    m_n_d = 2 * block * length * width  # logits and values
+    lengths = [length >> i for i in range(layers)]
+    assert lengths[-1] == kept and sum(lengths) == (2 - kept / length) * length
+    if kept >= block:  # shorter than a block, attention costs less than the formula says
+        assert pooled.encoder_attention == (2 - kept / length) * m_n_d
+    assert pooled.encoder_attention < 2 * m_n_d
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("complexity_benchmark", ROOT / "benchmarks" / "complexity.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.paper("table-1", "table-1-c", "linformer")
+def test_table_1_has_every_line_and_c(benchmark):
+    text = benchmark.table_1(N, 512)
+    lines = {line.split()[0]: line.split() for line in text.splitlines()[1:-2]}
+    assert list(lines) == ["Vanilla", "Sparse", "Linformer", "LSH", "Efficient", "PoWER", "Transpooler", "Pyramidion"]
+    assert benchmark.effective_layers("vanilla", N) == benchmark.effective_layers("transpooler", N) == 2
+    assert benchmark.effective_layers("pyramidion", N) == benchmark.effective_layers("power_8k_2k_512", N) == 1.25
+    assert benchmark.effective_layers("pyramidion_8k_4k_2k_1k", N) == 2 - 2048 / N  # below 2
+    assert benchmark.linformer(N) == 2 * 2 * N * 256 * 512 and " ".join(lines["Linformer"][1:5]) == "l n r d"
+    assert {"lsh", "efficient", "power_8k_2k_512"} <= set(benchmark.TABLE_1)
+
+
+@pytest.mark.paper("params-shallow")
+def test_where_the_shallow_models_parameters_are():
+    """Tables 5 and 3: 32M and 124M. At 32,000 symbols one embedding is 16.38M and the rest 14.71M, which makes 31.10M.
+
+    32,768 symbols make 31.49M. A table of positions for 1,024 tokens, counted as parameters, would make 31.62M, which
+    rounds to 32M; untied embeddings, 47.5M, do not.
+    """
+    model = build_on_meta("transpooler", 32000)
+    embedding = model.encoder.embed_tokens.weight.numel()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert embedding == 32000 * 512 and model.decoder.output_projection.weight is model.encoder.embed_tokens.weight
+    assert (round(embedding / 1e6, 2), round((total - embedding) / 1e6, 2)) == (16.38, 14.71)
+    assert round((total + 1024 * 512) / 1e6, 2) == 31.62
+    untied = sum(p.numel() for p in build_on_meta("transpooler", 32000, share_all_embeddings=False,
+                                                  share_decoder_input_output_embed=True).parameters())  # fmt: skip
+    assert round(untied / 1e6, 1) == 47.5
