@@ -74,7 +74,7 @@ def table_1(source: int, target: int) -> str:
             of_encoder, layers = linformer(source), f"{SHALLOW_LAYERS:.2f}"
             of_decoder = "-"
         lines.append(f"{name:<43}{self_attention:>15}{layers:>8}{of_encoder / 1e9:9.3f}{cross:>17}{of_decoder:>9}")
-    note = f"Linformer by its formula, twice as for the others (logits and values), r = {LINFORMER_RANK}. PoWER in blocks."
+    note = f"Linformer by its formula, twice as the others (logits and values), r = {LINFORMER_RANK}. PoWER in blocks."
     return "\n".join([*lines, note])
 
 
