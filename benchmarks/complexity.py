@@ -15,7 +15,22 @@ from pyramidion_fairseq.complexity import Cost, build_on_meta, count
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.architectures import ARCHITECTURES
 
-TABLE_1 = ["vanilla", "blockwise", "transpooler", "pyramidion", "deep_blockwise", "deeppyramidion"]
+TABLE_1 = ["vanilla", "blockwise", "lsh", "efficient", "power_8k_2k_512", "transpooler", "pyramidion"]
+TABLE_1 += ["pyramidion_8k_4k_2k_1k", "deep_blockwise", "deeppyramidion"]
+#: Table 1 as it is printed: architecture here, self-attention, cross-attention.
+PRINTED = {
+    "Vanilla": ("vanilla", "l n n d", "l t n d"),
+    "Sparse": ("blockwise", "l m n d", "l t n d"),
+    "Linformer": ("", "l n r d", "-"),
+    "LSH": ("lsh", "l m h n d", "-"),
+    "Efficient": ("efficient", "l n d d", "-"),
+    "PoWER": ("power_8k_2k_512", "c n n d", "-"),
+    "Transpooler": ("transpooler", "l m n d", "l t k d"),
+    "Pyramidion": ("pyramidion", "c m n d", "l t k d"),
+    "Pyramidion, halved after each of 3 layers": ("pyramidion_8k_4k_2k_1k", "c m n d", "l t k d"),
+}
+#: Rank of Linformer's projections (Wang et al. 2020, at 512 tokens); it is not built here, its line is its formula.
+LINFORMER_RANK, SHALLOW_WIDTH, SHALLOW_LAYERS = 256, 512, 2
 COLUMNS = [
     ("enc. attention", lambda cost: cost.encoder_attention),
     ("enc. linear", lambda cost: cost.encoder_linear),
@@ -35,6 +50,37 @@ def table(costs: dict[str, Cost], parameters: dict[str, int]) -> str:
         cells = "".join(f"{column(cost) / 1e9:17.3f}" for _, column in COLUMNS)
         lines.append(f"{arch:<24}{cells}{parameters[arch] / 1e6:13.2f}M")
     return "\n".join(lines)
+
+
+def effective_layers(arch: str, source: int) -> float:
+    """c of Table 1: self-attention of the encoder, in layers that read the whole document.
+
+    l where it does not pool; below 2 where every layer keeps at most half, however many layers there are.
+    """
+    model = build_on_meta(arch)
+    lengths = model.encoder.schedule.input_lengths(source, len(model.encoder.layers))
+    attention = [layer.self_attn.multiplications(n) for layer, n in zip(model.encoder.layers, lengths)]
+    return sum(attention) / attention[0]
+
+
+def table_1(source: int, target: int) -> str:
+    """Table 1: the formulas as they are printed, c, and what is counted, in 10^9 multiplications."""
+    lines = [f"{'Table 1':<43}{'self-attention':>15}{'l or c':>8}{'10^9':>9}{'cross-attention':>17}{'10^9':>9}"]
+    for name, (arch, self_attention, cross) in PRINTED.items():
+        if arch:
+            cost, layers = count(build_on_meta(arch), source, target), f"{effective_layers(arch, source):.2f}"
+            of_encoder, of_decoder = cost.encoder_attention, f"{cost.cross_attention / 1e9:.3f}"
+        else:
+            of_encoder, layers = linformer(source), f"{SHALLOW_LAYERS:.2f}"
+            of_decoder = "-"
+        lines.append(f"{name:<43}{self_attention:>15}{layers:>8}{of_encoder / 1e9:9.3f}{cross:>17}{of_decoder:>9}")
+    note = f"Linformer by its formula, twice as the others (logits and values), r = {LINFORMER_RANK}. PoWER in blocks."
+    return "\n".join([*lines, note])
+
+
+def linformer(source: int) -> int:
+    """Multiplications of Linformer's attention in the shallow encoder: 2 l n r d, its projections left out."""
+    return 2 * SHALLOW_LAYERS * source * LINFORMER_RANK * SHALLOW_WIDTH
 
 
 def claims() -> list[tuple[str, str, float]]:
@@ -89,6 +135,7 @@ def main() -> None:
     parameters = {arch: sum(p.numel() for p in model.parameters()) for arch, model in models.items()}
     print(f"One document of {args.source} tokens, a summary of {args.target}: multiplications and activations\n")
     print(table(costs, parameters))
+    print(f"\n{table_1(args.source, args.target)}")
     print(f"\n{'Claims of the paper at 8192 tokens':<46}{'published':>10}{'counted':>10}")
     for claim, published, counted in claims():
         print(f"{claim:<46}{published:>10}{counted:9.2f}x")

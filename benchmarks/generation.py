@@ -180,7 +180,9 @@ def published_rows() -> dict[str, dict[str, str]]:
 def decoder_states(arch: str) -> int:
     """Return how many vectors of a full-length document the decoder reads."""
     options = {**vars(PyramidionConfig()), **fields_of(arch)}
-    schedule = PoolingSchedule.parse(options["pooling_schedule"])
+    schedule = PoolingSchedule.of(
+        options["pooling_schedule"], options["max_source_positions"], options["encoder_layers"]
+    )
     if not schedule.steps or (options["pooler"] == "funnel" and not options["no_upsampling"]):
         return options["max_source_positions"]
     return schedule.steps[-1][1]

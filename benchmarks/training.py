@@ -18,6 +18,7 @@ from measure import Times
 
 from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
 from pyramidion_fairseq.attention.full import FullAttention
+from pyramidion_fairseq.config import PyramidionConfig
 from pyramidion_fairseq.models.architectures import PUBLISHED
 
 PARTS = ["layer", "deep", "depth", "tables"]
@@ -243,11 +244,31 @@ def tables(args) -> tuple[dict, list[str]]:
         ours = times[arch]
         rows.append([row, arch, ours.median, f"{ours.spread:.1%}", ours.median / whole, theirs, shares[arch]])
     headers = ["row", "architecture", "ours s", "spread", "of row 3", "published s", "of row 3, published"]
-    note = (
-        f"Batch {documents}; lengths and widths divided by {factor}. Published: batch 64 on a GPU that the paper does "
-        "not name. Its rows 6 to 8 and 15 to 32 pay for a tournament that reads every representation in each round."
-    )
+    note = note_of_the_column(documents, factor)
     return times, ["## Training column of Tables 2, 7, 8 and 10\n\n" + measure.table(headers, rows) + "\n\n" + note]
+
+
+def tournament_rows() -> list[int]:
+    """Rows whose models hold a tournament: not PoWER's, Funnel's and those that never pool."""
+    options = {row: workload.divided(arch, 1) for row, arch, _ in training_column()}
+    default = PyramidionConfig().pooler
+    return [row for row, o in options.items() if o["pooling_schedule"] and o.get("pooler", default) == default]
+
+
+def note_of_the_column(documents: int, factor: int) -> str:
+    """What the table of the training column says of both sides."""
+    runs: list[list[int]] = []
+    for row in tournament_rows():
+        if runs and runs[-1][-1] == row - 1:
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    spans = [f"{run[0]} to {run[-1]}" for run in runs]
+    return (
+        f"Batch {documents}; lengths and widths divided by {factor}. Published: batch 64 on a DGX-A100 (Appendix D.2; "
+        f"how many of its eight GPUs took part is not said). Rows {', '.join(spans[:-1])} and {spans[-1]} hold a "
+        "tournament; the published one reads every representation in each round."
+    )
 
 
 def _draw_depth(axes, times: dict[str, Times]) -> None:

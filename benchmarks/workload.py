@@ -9,6 +9,7 @@ import torch
 from fairseq.data import Dictionary
 
 from pyramidion_fairseq.complexity import build_on_meta, count
+from pyramidion_fairseq.config import PyramidionConfig
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
@@ -42,11 +43,17 @@ def divided(arch: str, factor: int, **changes: Any) -> dict[str, Any]:
         changes: options that differ, before the division.
     """
     options = {**_PAPER, **fields_of(arch), **changes}
+    steps = _schedule(options).steps
     options.update({name: options[name] // factor for name in _DIVIDED})
     options["local_heads"] = max(1, 2 // factor)
-    steps = PoolingSchedule.parse(options.get("pooling_schedule", "")).steps
     options["pooling_schedule"] = ",".join(f"{layer}:{k // factor}" for layer, k in steps)
     return options
+
+
+def _schedule(options: dict[str, Any]) -> PoolingSchedule:
+    """Where an architecture of these options pools, lengths undivided."""
+    given = {**vars(PyramidionConfig()), **options}
+    return PoolingSchedule.of(given["pooling_schedule"], given["max_source_positions"], given["encoder_layers"])
 
 
 def build(options: dict[str, Any], device: str, vocabulary: int = VOCABULARY) -> PyramidionModel:

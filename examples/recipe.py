@@ -5,8 +5,8 @@ usage: recipe.py {train,generate,evaluate} {table2,table3,table4,table7,table8,a
 
 ROW is a row of the table (8, deeppyramidion, index-based) or, for arxiv and pubmed, an architecture. Settings are
 KEY=VALUE, here or in the environment: DATA, SAVE, INIT, GPUS, NODES, LAUNCH, PRECISION, MEMORY, BATCH, SUBSET,
-METRIC, CORPUS (examples/README.md). DRY_RUN=1 shows the commands and runs nothing. Other options go to the stock
-command and win.
+METRIC, SAMPLES, CORPUS (examples/README.md). DRY_RUN=1 shows the commands and runs nothing. Other options go to the
+stock command and win.
 """
 
 from __future__ import annotations

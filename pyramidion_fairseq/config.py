@@ -56,7 +56,9 @@ class PyramidionConfig(FairseqDataclass):
         False, "with --lsg-no-global-to-decoder, do not put the first global token in place of the first vector"
     )
     pooling_schedule: str = _option(
-        "", 'where the encoder pools: "2:2048,3:512" keeps 2048 tokens after layer 2, 512 after layer 3; empty: never'
+        "",
+        'where the encoder pools: "2:2048,3:512" keeps 2048 tokens after layer 2, 512 after layer 3; "halve": half of '
+        "--max-source-positions after layer 1, and half of the rest after every other; empty: never",
     )
     scorer: ChoiceEnum(SCORERS.names()) = _option("linear", "what rates the tokens before a pooling")
     scorer_activation: ChoiceEnum(["sigmoid", "none"]) = _option(
@@ -73,7 +75,7 @@ class PyramidionConfig(FairseqDataclass):
     index_stride: int = _option(4, "scorer index: every so many tokens one gets the score 1; n/k keeps k of n")
     embedding_coordinate: int = _option(0, "scorer embedding: the coordinate that is the score, counted from 0")
     iterative_temperature: float = _option(
-        1e-3, "pooler iterative_topk: softmax of squared differences of scores over this; the authors' benchmark: 1"
+        1e-3, "pooler iterative_topk: softmax of squared differences of scores over this; the paper's figures: 0.5"
     )
     gumbel_temperature: float = _option(0.1, "pooler gumbel_topk: softmax of log scores over this")
     sinkhorn_epsilon: float = _option(1e-2, "pooler sinkhorn_topk: strength of the entropy, squared units of score")
@@ -191,7 +193,8 @@ def complete(cfg: Any) -> Namespace:
     names = [f for f in fields(PyramidionConfig) if f.name != "_name"]
     options = Namespace(**{f.name: given.get(f.name, f.default) for f in names})
     _check_counts(options)
-    schedule = PoolingSchedule.parse(options.pooling_schedule)
+    schedule = PoolingSchedule.of(options.pooling_schedule, options.max_source_positions, options.encoder_layers)
+    options.pooling_schedule = str(schedule)
     schedule.check_layers(options.encoder_layers)
     schedule.check_source(options.max_source_positions)
     for side in ("encoder", "decoder"):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from .errors import PyramidionError
 
 _ENTRY = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*")
+#: The schedule that keeps half of the tokens after every layer, whatever their number (paper, Figure 1 D).
+HALVE = "halve"
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,37 @@ class PoolingSchedule:
         found = [match for match in matches if match]
         if len(found) < len(matches):
             raise PyramidionError(
-                f'pooling schedule {text!r} is not of the form "LAYER:LENGTH,LAYER:LENGTH", e.g. "2:2048,3:512"'
+                f'pooling schedule {text!r} is not of the form "LAYER:LENGTH,LAYER:LENGTH", e.g. "2:2048,3:512", nor '
+                f'"{HALVE}"'
             )
         schedule = cls(tuple((int(m.group(1)), int(m.group(2))) for m in found))
         schedule._check(text)
         return schedule
+
+    @classmethod
+    def of(cls, text: str, length: int, layers: int) -> PoolingSchedule:
+        """Read as :meth:`parse` does, or "halve": half of the tokens are kept after every layer, down to one.
+
+        >>> str(PoolingSchedule.of("halve", 8192, layers=3))
+        '1:4096,2:2048,3:1024'
+
+        Args:
+            text: the schedule.
+            length: longest document, in tokens.
+            layers: layers of the encoder.
+
+        Raises:
+            PyramidionError: as of :meth:`parse`.
+        """
+        if text.strip() != HALVE:
+            return cls.parse(text)
+        steps = []
+        for layer in range(1, layers + 1):
+            if length == 1:
+                break
+            length = -(-length // 2)
+            steps.append((layer, length))
+        return cls(tuple(steps))
 
     def _check(self, text: str) -> None:
         layers, lengths = [layer for layer, _ in self.steps], [length for _, length in self.steps]

@@ -15,7 +15,7 @@ from pyramidion_fairseq.models.architectures import PUBLISHED, config_of, fields
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
-from recipes.command import TASK, Settings, batching  # noqa: E402
+from recipes.command import TASK, Settings, batching, validation  # noqa: E402
 from recipes.paper import Recipe  # noqa: E402
 
 TARGET = ROOT / "examples" / "hydra"
@@ -54,13 +54,14 @@ def group(name: str) -> str:
 def config(arch: str) -> dict[str, Any]:
     """Return the whole configuration of a recipe on arXiv with 8 GPUs."""
     recipe, defaults = Recipe(arch, "arxiv"), config_of(arch)
-    options = {**recipe.training, **batching(arch, Settings(gpus=8))}
+    settings = Settings(gpus=8)
+    options = {**recipe.training, **batching(arch, settings), **validation(recipe, settings)}
     options["save_dir"] = f"checkpoints/arxiv/{arch}"
     if recipe.initial:
         options["finetune_from_model"] = f"checkpoints/arxiv/{recipe.initial}/checkpoint_best.pt"
     out: dict[str, Any] = {
         "common": {"user_dir": "pyramidion_fairseq"},
-        "task": {"_name": TASK, "data": "???"},
+        "task": {"_name": TASK, "data": "???", **{n: options.pop(n) for n in list(options) if "eval_rouge" in n}},
         "model": {"_name": options.pop("arch"), **{n: getattr(defaults, n) for n in (*SHOWN, *fields_of(arch))}},
         "criterion": {"_name": options.pop("criterion")},
     }

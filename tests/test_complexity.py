@@ -1,5 +1,7 @@
 """The counts: the paper's claims as arithmetic, and the operations of a real forward pass."""
 
+import importlib.util
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -7,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.complexity import build_on_meta, count
+from tests.helpers.paths import ROOT
 
 N = 8192
 
@@ -23,19 +26,23 @@ def cost():
     return of
 
 
+@pytest.mark.paper("claim-sublinear", "encoder-2.5x")
 def test_encoder_self_attention_costs_2_5_times_less(cost):
     ratio = cost("deep_blockwise").encoder_attention / cost("deeppyramidion").encoder_attention
     assert ratio == pytest.approx(2.462, abs=1e-3)
 
 
+@pytest.mark.paper("blocks-16x")
 def test_blocks_cost_16_times_less_than_full_attention(cost):
     assert cost("vanilla_8k").encoder_attention == 16 * cost("blockwise_8k").encoder_attention
 
 
+@pytest.mark.paper("table-1-cross")
 def test_cross_attention_costs_16_times_less(cost):
     assert cost("deep_blockwise").cross_attention == 16 * cost("deeppyramidion").cross_attention
 
 
+@pytest.mark.paper("claim-13x")
 @pytest.mark.parametrize("target, ratio", [(128, 13.0), (256, 11.0), (512, 8.5)])
 def test_decoder_attention_costs_13_times_less(cost, target, ratio):
     """Exactly 13 for summaries of 128 tokens only."""
@@ -43,6 +50,7 @@ def test_decoder_attention_costs_13_times_less(cost, target, ratio):
     assert blockwise.decoder_attention / pyramidion.decoder_attention == pytest.approx(ratio)
 
 
+@pytest.mark.paper("one-dense-layer")
 @pytest.mark.parametrize("target, ratio", [(512, 5.02), (128, 6.26)])
 def test_all_attention_costs_five_times_less_than_one_dense_layer(cost, target, ratio):
     ours = cost("deeppyramidion", target=target)
@@ -50,6 +58,7 @@ def test_all_attention_costs_five_times_less_than_one_dense_layer(cost, target, 
     assert dense / (ours.encoder_attention + ours.decoder_attention) == pytest.approx(ratio, abs=5e-3)
 
 
+@pytest.mark.paper("row-24")
 def test_row_24_against_row_3(cost):
     vanilla = cost("vanilla_8k")
     row_24 = cost("transpooler", encoder_layers=3, pooling_schedule="2:4096,3:2048")
@@ -57,12 +66,14 @@ def test_row_24_against_row_3(cost):
     assert vanilla.cross_attention / row_24.cross_attention == 4
 
 
+@pytest.mark.paper("break-even")
 def test_attention_costs_as_much_as_the_rest_of_a_layer_at_about_4k_tokens(cost):
     """Section 5: 2 n^2 d = 12 n d^2 at n = 6 d."""
     at = cost("deep_blockwise", source=6 * 768, attention="full", encoder_layers=1, max_source_positions=6 * 768)
     assert at.encoder_attention == at.encoder_linear
 
 
+@pytest.mark.paper("params-deep", "params-shallow")
 @pytest.mark.parametrize(
     "arch, vocabulary, millions",
     [
@@ -97,6 +108,7 @@ VARIANTS = [{"attention": name, **SMALL} for name in ATTENTIONS.names()] + [
 ]
 
 
+@pytest.mark.paper("table-1")
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 @pytest.mark.parametrize("source, target", [(40, 7), (37, 5), (3, 3)])
 def test_counts_are_those_of_a_real_forward_pass(tiny_model, random_tokens, changes, source, target):
@@ -109,3 +121,57 @@ def test_counts_are_those_of_a_real_forward_pass(tiny_model, random_tokens, chan
     lengths = dict(zip(range(1, 4), model.encoder.schedule.input_lengths(source, 3)))
     sums = sum(lengths[layer] * 8 for layer, k in model.encoder.schedule.steps if lengths[layer] > k)
     assert counter.get_total_flops() == 2 * (counted.multiplications - sums)
+
+
+@pytest.mark.paper("table-1-c", "halving-sum")
+@pytest.mark.parametrize("length, kept", [(8192, 512), (8192, 1), (4096, 2048), (64, 64)])
+def test_halving_after_every_layer_costs_less_than_two_layers(length, kept):
+    """Section 3.2: sum over i = 0 .. p of 2^-i m n d = (2 - k/n) m n d, p = log2(n / k), below 2 m n d."""
+    layers, block, width = (length // kept).bit_length(), 64, 8
+    changes = {"encoder_layers": layers, "block_size": block, "max_source_positions": length}
+    widths = {"encoder_embed_dim": width, "decoder_embed_dim": width, "pooling_schedule": "halve"}
+    pooled = count(build_on_meta("pyramidion", vocabulary=100, **changes, **widths), length, 8)
+    m_n_d = 2 * block * length * width  # logits and values
+    lengths = [length >> i for i in range(layers)]
+    assert lengths[-1] == kept and sum(lengths) == (2 - kept / length) * length
+    if kept >= block:  # shorter than a block, attention costs less than the formula says
+        assert pooled.encoder_attention == (2 - kept / length) * m_n_d
+    assert pooled.encoder_attention < 2 * m_n_d
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("complexity_benchmark", ROOT / "benchmarks" / "complexity.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.paper("table-1", "table-1-c", "linformer")
+def test_table_1_has_every_line_and_c(benchmark):
+    text = benchmark.table_1(N, 512)
+    lines = {line.split()[0]: line.split() for line in text.splitlines()[1:-2]}
+    assert list(lines) == ["Vanilla", "Sparse", "Linformer", "LSH", "Efficient", "PoWER", "Transpooler", "Pyramidion"]
+    assert benchmark.effective_layers("vanilla", N) == benchmark.effective_layers("transpooler", N) == 2
+    assert benchmark.effective_layers("pyramidion", N) == benchmark.effective_layers("power_8k_2k_512", N) == 1.25
+    assert benchmark.effective_layers("pyramidion_8k_4k_2k_1k", N) == 2 - 2048 / N  # below 2
+    assert benchmark.linformer(N) == 2 * 2 * N * 256 * 512 and " ".join(lines["Linformer"][1:5]) == "l n r d"
+    assert {"lsh", "efficient", "power_8k_2k_512"} <= set(benchmark.TABLE_1)
+
+
+@pytest.mark.paper("params-shallow")
+def test_where_the_shallow_models_parameters_are():
+    """Tables 5 and 3: 32M and 124M. At 32,000 symbols one embedding is 16.38M and the rest 14.71M, which makes 31.10M.
+
+    32,768 symbols make 31.49M. A table of positions for 1,024 tokens, counted as parameters, would make 31.62M, which
+    rounds to 32M; untied embeddings, 47.5M, do not.
+    """
+    model = build_on_meta("transpooler", 32000)
+    embedding = model.encoder.embed_tokens.weight.numel()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert embedding == 32000 * 512 and model.decoder.output_projection.weight is model.encoder.embed_tokens.weight
+    assert (round(embedding / 1e6, 2), round((total - embedding) / 1e6, 2)) == (16.38, 14.71)
+    assert round((total + 1024 * 512) / 1e6, 2) == 31.62
+    untied = sum(p.numel() for p in build_on_meta("transpooler", 32000, share_all_embeddings=False,
+                                                  share_decoder_input_output_embed=True).parameters())  # fmt: skip
+    assert round(untied / 1e6, 1) == 47.5

@@ -23,6 +23,7 @@ def python(code: str, minutes: float = 1):
     return [["-c", f"import sys, time, pathlib; {code}"], minutes]
 
 
+@pytest.mark.paper("hours")
 def test_a_step_that_fails_holds_up_no_other(script, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     steps = {

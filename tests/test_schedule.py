@@ -6,6 +6,7 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.schedule import PoolingSchedule
 
 
+@pytest.mark.paper("pyramidion", "encoder-2.5x", "deep-schedule")
 def test_deeppyramidion():
     schedule = PoolingSchedule.parse(" 2:2048, 3:512 ")
     assert schedule.steps == ((2, 2048), (3, 512))
@@ -52,8 +53,23 @@ def test_too_few_layers():
         PoolingSchedule.parse("2:8,3:4").check_layers(2)
 
 
+@pytest.mark.paper("funnel")
 def test_windows_are_the_ratios_at_full_length():
     assert PoolingSchedule.parse("2:2048,3:512").windows(8192) == {2048: 4, 512: 4}
     assert PoolingSchedule.parse("1:512").windows(8192) == {512: 16}  # "16 consecutive tokens", Appendix C.1
     assert PoolingSchedule.parse("1:12,2:5").windows(64) == {12: 6, 5: 3}
     assert PoolingSchedule.parse("1:12").windows(3) == {12: 1} and PoolingSchedule().windows(3) == {}
+
+
+@pytest.mark.paper("fig-1d")
+@pytest.mark.parametrize(
+    "length, layers, text",
+    [(8192, 3, "1:4096,2:2048,3:1024"), (100, 4, "1:50,2:25,3:13,4:7"), (4, 6, "1:2,2:1"), (1, 2, "")],
+)
+def test_halving_after_every_layer(length, layers, text):
+    """Figure 1 D; down to one token, after which nothing is left to pool."""
+    schedule = PoolingSchedule.of(" halve ", length, layers)
+    assert str(schedule) == text
+    assert PoolingSchedule.of(text, 7, 7) == schedule  # what is said in full does not depend on the model
+    with pytest.raises(PyramidionError, match='nor "halve"'):
+        PoolingSchedule.of("halves", length, layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -41,8 +42,11 @@ class Settings:
     """Documents on a GPU in a forward pass; default by calculation (memory.py)."""
     subset: str = ""
     """Split that is generated and scored; default the paper's."""
-    metric: str = "loss"
-    """What the best checkpoint is the best in: loss, or rouge1, rouge2, rougeL on the validation split."""
+    metric: str = "rouge2"
+    """What the best checkpoint is the best in, and what patience waits for: rouge1, rouge2, rougeL of summaries by
+    the row's beam, as in the paper; or loss."""
+    samples: int = 512
+    """Validation documents that are summarised for it, spread over the split; 0: all of them, as in the paper."""
 
     @classmethod
     def read(cls, given: dict[str, str]) -> Settings:
@@ -130,13 +134,29 @@ def _stock(command: str, recipe: Recipe, settings: Settings) -> list[str]:
 
 def train(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str]]:
     """Return the command that trains a row; ``extra`` options of fairseq-train come last and win."""
-    options = {**recipe.training, **batching(recipe.arch, settings), **HALF[settings.precision]}
+    options = {
+        **recipe.training,
+        **validation(recipe, settings),
+        **batching(recipe.arch, settings),
+        **HALF[settings.precision],
+    }
     if recipe.initial:
         options["finetune_from_model"] = base(recipe, settings)
-    if settings.metric != "loss":
-        options.update(eval_rouge=True, best_checkpoint_metric=settings.metric, maximize_best_checkpoint_metric=True)
     options["save_dir"] = folders(recipe, settings)[1]
     return [[*launched([*_stock("train", recipe, settings), *flags(options)], settings), *extra]]
+
+
+def validation(recipe: Recipe, settings: Settings) -> dict[str, Any]:
+    """Options that choose the best checkpoint by summaries of validation documents; none where it is by the loss."""
+    if settings.metric == "loss":
+        return {}
+    return {
+        "eval_rouge": True,
+        "eval_rouge_samples": settings.samples,
+        "eval_rouge_args": json.dumps({"beam": recipe.generation["beam"]}),
+        "best_checkpoint_metric": settings.metric,
+        "maximize_best_checkpoint_metric": True,
+    }
 
 
 def launched(command: list[str], settings: Settings) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 
 from pyramidion_fairseq.models.architectures import PUBLISHED
+from pyramidion_fairseq.schedule import PoolingSchedule
 
 from .scales import ROWS, scaled
 from .stages import Run, results, write_json
@@ -71,11 +72,11 @@ def by_seed(run: Run, row: str) -> dict[str, dict[str, Any]]:
 def lengths(run: Run, row: str) -> str:
     """Return what the row's layers read, and the decoder: ``2048, 2048 -> 512``."""
     options = scaled(row, run.scale)
-    schedule = dict(entry.split(":") for entry in options["pooling_schedule"].split(",") if entry)
-    text, read = [], str(options["max_source_positions"])
-    for layer in range(1, options["encoder_layers"] + 1):
-        kept = schedule.get(str(layer))
-        text.append(f"{read} -> {kept}" if kept else read)
+    read, layers = options["max_source_positions"], options["encoder_layers"]
+    schedule, text = dict(PoolingSchedule.of(options["pooling_schedule"], read, layers).steps), []
+    for layer in range(1, layers + 1):
+        kept = schedule.get(layer)
+        text.append(f"{read} -> {kept}" if kept else str(read))
         read = kept or read
     return ", ".join(text)
 

@@ -85,9 +85,10 @@ def scaled(row: str, scale: Scale) -> dict[str, Any]:
         raise PyramidionError(f"no architecture {arch!r}; there are: {', '.join(sorted(ARCHITECTURES))}")
     defaults = {field.name: field.default for field in fields(PyramidionConfig)}
     options = {**{name: defaults[name] for name in (*LENGTHS, *WIDTHS)}, **fields_of(arch)}
+    layers = options.get("encoder_layers", defaults["encoder_layers"])
+    schedule = PoolingSchedule.of(options.get("pooling_schedule", ""), options["max_source_positions"], layers)
     for name in (*LENGTHS, *WIDTHS):
         options[name] //= scale.divisor
-    schedule = PoolingSchedule.parse(options.get("pooling_schedule", ""))
     options["pooling_schedule"] = str(
         PoolingSchedule(tuple((layer, kept // scale.divisor) for layer, kept in schedule.steps))
     )

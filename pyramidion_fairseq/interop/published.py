@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 from argparse import Namespace
 from dataclasses import fields
@@ -16,13 +17,19 @@ from .. import vocabularies
 from ..checkpoints import check_finite
 from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
+from ..schedule import HALVE, PoolingSchedule
 
-#: Arguments of the published code that must have these values where they are given: we have no counterpart.
+logger = logging.getLogger(__name__)
+
+#: Arguments of the published code that must have one of these values where they are given: no others have a
+#: counterpart here.
+_CHOICES = {
+    "encoder_pooling": ("topk", "lambda"),
+    "use_sparse_attn": ("pooler", "only_blockwise", "pooler_no_block"),
+}
+#: Those that must have this value, of the poolings and of everything else.
+_REQUIRED_TO_POOL = {"encoder_pooling_arch": "linear", "flip_right": 1}
 _REQUIRED = {
-    "encoder_pooling": "topk",
-    "encoder_pooling_arch": "linear",
-    "use_sparse_attn": "pooler",
-    "flip_right": 1,
     "global_positions": 0,
     "no_token_positional_embeddings": False,
     "adaptive_input": False,
@@ -31,6 +38,11 @@ _REQUIRED = {
     "merge_src_tgt_embed": False,
     "adaptive_softmax_cutoff": None,
 }
+#: Arguments that the published code takes and never reads: name, value that means what it does, what it does.
+_WITHOUT_EFFECT = (
+    ("topk_softmax_base", 20, "the base of its peaked softmax is always 20"),
+    ("no_decoder_positional_embeddings", False, "its decoder always has sinusoidal positions"),
+)
 _SCORER = re.compile(r"encoder\.pooler\.scorer\.(\d+)\.(weight|bias)")
 
 
@@ -46,36 +58,67 @@ def published_options(args: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         PyramidionError: an argument asks for something that our model does not have, or is malformed.
     """
-    for name, value in _REQUIRED.items():
-        given = args.get(name, value)
-        if given != value:
+    pools = args.get("encoder_pooling", "topk") != "lambda"
+    required = {name: (value,) for name, value in (_REQUIRED | (_REQUIRED_TO_POOL if pools else {})).items()}
+    for name, values in (_CHOICES | required).items():
+        given = args.get(name, values[0])
+        if given not in values:
             raise PyramidionError(
-                f"cannot convert a published model with {name}={given!r}: only {value!r} is supported"
+                f"cannot convert a published model with {name}={given!r}: only "
+                f"{', '.join(map(repr, values))} is supported"
             )
     known = {field.name for field in fields(PyramidionConfig)}
     options = {name: value for name, value in args.items() if name in known and value is not None}
     options.update(
-        attention="blockwise",
+        attention=_published_attention(args, pools),
         pooler="successive_halving",
         scorer="linear",
         scorer_activation="sigmoid",
         block_size=int(args.get("chunk_size") or args["max_source_positions"]),
-        pooling_schedule=_published_schedule(args["enc_layers_and_token_width"]),
-        softmax_base=float(args.get("topk_softmax_base", 20)),
+        pooling_schedule=_published_schedule(args) if pools else "",
+        softmax_base=20.0,
         score_order=not int(args.get("sort_back", 0)),
-        decoder_positions=not args.get("no_decoder_positional_embeddings", False),
+        decoder_positions=True,
     )
     complete(PyramidionConfig(**options))
+    for name, value, meaning in _WITHOUT_EFFECT:
+        if args.get(name, value) != value:
+            logger.warning(f"{name}={args[name]!r} is left out, as the published code does nothing with it: {meaning}")
     return options
 
 
-def _published_schedule(text: str) -> str:
-    """Turn "{1: 2048, 2: 512}", layers counted from 0, into "2:2048,3:512"."""
+def _published_attention(args: Mapping[str, Any], pools: bool) -> str:
+    """Say whether the published code attends in blocks: where it pools and is not told otherwise."""
+    kind = args.get("use_sparse_attn", "pooler")
+    if not pools and kind == "only_blockwise":
+        logger.warning(
+            "encoder_pooling=lambda with use_sparse_attn=only_blockwise is taken as blocks without a pooling; the "
+            "newest published code ignores the second and attends to whole documents (then: --attention full)"
+        )
+        return "blockwise"
+    return "blockwise" if pools and kind != "pooler_no_block" else "full"
+
+
+def _published_schedule(args: Mapping[str, Any]) -> str:
+    """Turn "{1: 2048, 2: 512}", layers counted from 0, into "2:2048,3:512".
+
+    Without layers half of the tokens are kept after every one. A width that keeps all tokens is no pooling: so the
+    authors write their models that never pool, "{1: 8192}".
+    """
+    text, length = args["enc_layers_and_token_width"], int(args["max_source_positions"])
     try:
-        widths = ast.literal_eval(text)
-        return ",".join(f"{int(layer) + 1}:{int(width)}" for layer, width in sorted(widths.items()))
+        widths = ast.literal_eval(text) if str(text or "").strip() else {}
+        if not widths:
+            return str(PoolingSchedule.of(HALVE, length, int(args["encoder_layers"])))
+        entries = sorted((int(layer), int(width)) for layer, width in widths.items())
     except (ValueError, SyntaxError, AttributeError, TypeError):
         raise PyramidionError(f"enc_layers_and_token_width is not a dict of layers and lengths: {text!r}") from None
+    steps = []
+    for layer, width in entries:
+        if width != length:
+            steps.append(f"{layer + 1}:{width}")
+        length = width
+    return ",".join(steps)
 
 
 def published_state(state: Mapping[str, Tensor], schedule: str) -> dict[str, Tensor]:

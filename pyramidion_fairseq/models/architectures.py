@@ -96,6 +96,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         "pyramidion", {"encoder_layers": 4, "pooling_schedule": "2:2048,3:512,4:128"}
     ),
     "pyramidion_8k_8k_4k_2k": Architecture("pyramidion", {"encoder_layers": 3, "pooling_schedule": "2:4096,3:2048"}),
+    # Figure 1 D: three layers, and half of the tokens after each.
+    "pyramidion_8k_4k_2k_1k": Architecture(
+        "pyramidion", {"encoder_layers": 3, "decoder_layers": 3, "pooling_schedule": "halve"}
+    ),
     "pyramidion_2k": Architecture("blockwise_2k", {"pooling_schedule": "1:1024,2:512"}),
     # PoWER (Goyal et al. 2020): hard selection by the attention received; no pooler of its own.
     "power_2k_1k_512": Architecture("blockwise_2k", {"pooling_schedule": "1:1024,2:512", **_POWER}),

@@ -11,6 +11,7 @@ from pyramidion_fairseq.functional.reference.topk import blockwise_attention
 from tests.helpers.tensors import heads
 
 
+@pytest.mark.paper("related-blockwise", "blockwise")
 @pytest.mark.parametrize("lengths", [(7, 7), (7, 3), (16, 1), (12, 5)])
 @pytest.mark.parametrize("size", [1, 4, 5, 100])
 def test_blockwise_equals_loops(lengths, size):

@@ -15,6 +15,7 @@ def per_head(attention, x):
     return [projected[0].unflatten(-1, (-1, attention.head_dim)) for projected in attention.project(x)]
 
 
+@pytest.mark.paper("local-heads")
 def test_lsh_heads_hash_and_local_heads_do_not():
     torch.manual_seed(0)
     attention = LSHAttention(12, 3, local_heads=1, local_window=4, bucket_size=4).double().eval()
@@ -30,6 +31,7 @@ def test_lsh_heads_hash_and_local_heads_do_not():
         torch.testing.assert_close(fast[b, :n], slow, rtol=0, atol=1e-12)
 
 
+@pytest.mark.paper("local-heads")
 def test_efficient_heads_see_everything_and_local_heads_do_not():
     torch.manual_seed(0)
     attention = EfficientAttention(12, 3, local_heads=2, local_window=4).double()

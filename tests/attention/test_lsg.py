@@ -140,6 +140,7 @@ def encode(model, tokens):
     return out, out["encoder_out"][0].transpose(0, 1), out["encoder_padding_mask"][0]
 
 
+@pytest.mark.paper("combines")
 def test_globals_stand_before_the_document_and_are_never_pooled(tiny_model, random_tokens):
     model = tiny_model(attention="lsg", lsg_global_tokens=3)
     out, states, mask = encode(model, random_tokens([40, 3]))

@@ -31,6 +31,7 @@ def test_kept_is_the_heaviest_token_of_each_slot(selection):
     assert selection.kept_tokens(slots, weights, 3).sum() == 2  # a slot without tokens keeps none
 
 
+@pytest.mark.paper("learns")
 def test_the_linear_scorer_finds_what_matters(selection):
     result = selection.train("linear", "successive_halving", steps=400)
     assert result["recall"] > 0.9 and result["scorer_gradient"] > 0
@@ -43,6 +44,7 @@ def test_random_stays_at_chance(selection):
     assert result["scorer_gradient"] is None
 
 
+@pytest.mark.paper("hard-no-gradient")
 def test_hard_selection_teaches_its_scorer_nothing(selection):
     result = selection.train("linear", "hard_topk", steps=20)
     assert result["scorer_gradient"] == 0.0

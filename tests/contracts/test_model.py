@@ -82,6 +82,7 @@ def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options,
         torch.testing.assert_close(together[-1], alone_logits[0], rtol=0, atol=1e-5)  # float32 softmax there
 
 
+@pytest.mark.paper("claim-end-to-end")
 def test_every_parameter_gets_a_gradient_whatever_the_lengths(tiny_model, random_tokens, options):
     for lengths in ([64, 30], [3, 2], [1], [5]):
         model = tiny_model(**options).train()
@@ -92,6 +93,7 @@ def test_every_parameter_gets_a_gradient_whatever_the_lengths(tiny_model, random
         assert not unused
 
 
+@pytest.mark.paper("pyramidion")
 def test_scorers_only_where_it_pools(tiny_model, options):
     model = tiny_model(**options)
     layers = [str(layer) for layer, _ in model.encoder.schedule.steps]
@@ -132,6 +134,7 @@ def test_the_encoders_gradients_agree_with_finite_differences(tiny_model, random
         assert (grad * direction).sum().item() == pytest.approx(numeric, rel=1e-4, abs=1e-5), name
 
 
+@pytest.mark.paper("residuals")
 def test_record_of_the_poolings_rebuilds_the_states(tiny_model, random_tokens, options):
     model = tiny_model(**options)
     tokens = random_tokens([50, 11])

@@ -118,6 +118,7 @@ def test_bfloat16(name, options, length, k):
     torch.testing.assert_close(low.double(), exact, rtol=0, atol=0.05)
 
 
+@pytest.mark.paper("hard-no-gradient", "eq-4")
 @pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
 def test_scores_get_a_gradient_where_the_class_says_so(name, options, length, k):
     pooler = build(name, options)
@@ -155,6 +156,7 @@ SHARP = {
 }
 
 
+@pytest.mark.paper("order")
 @pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
 def test_slots_keep_the_order_of_the_document(name, options, length, k):
     """k tokens stand out so clearly that every selection must take them; each token tells its position."""
@@ -173,6 +175,7 @@ def test_slots_keep_the_order_of_the_document(name, options, length, k):
             torch.testing.assert_close(places, chosen.sort().values.double(), rtol=0, atol=0.15)
 
 
+@pytest.mark.paper("soft-everywhere")
 def test_evaluation_is_deterministic(name, options):
     pooler, (x, scores) = build(name, options), case(2, 40)
     first, second = pooler(x, scores, None, 7), pooler(x, scores, None, 7)

@@ -56,6 +56,7 @@ def test_padding_does_not_change_other_scores(name):
     assert torch.equal(first[~mask], score(scorer, other, mask)[~mask])
 
 
+@pytest.mark.paper("eq-1")
 def test_every_parameter_gets_a_gradient(name):
     scorer = build(name)
     if list(scorer.parameters()):

@@ -18,6 +18,7 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
+from pyramidion_fairseq.tasks.rouge_validation import generation_arguments
 from tests.helpers.architectures import NARROW, run
 from tests.helpers.models import make_dictionary
 from tests.helpers.paths import EXAMPLES, ROOT
@@ -39,6 +40,7 @@ def composed(arch, *changes):
     return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
 
 
+@pytest.mark.paper("table-2-vanilla", "table-3-own", "hp-beam", "shallow-scores", "input-length", "deep-subset")
 @pytest.mark.parametrize("key", sorted(PUBLISHED), ids="-".join)
 def test_every_row_is_found_and_is_what_the_paper_says(key):
     table, row = key
@@ -54,6 +56,7 @@ def test_every_row_is_found_and_is_what_the_paper_says(key):
     assert found.subset == ("test" if table == "3" else "valid")
 
 
+@pytest.mark.paper("claim-end-to-end", "hp-lr", "hp-weight-decay", "hp-adam", "validation-interval", "precision")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
     cfg = parsed(training(arch, gpus=8))
@@ -61,7 +64,9 @@ def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
     assert all(getattr(cfg.model, name) == value for name, value in fields_of(arch).items())
     power = arch.startswith("power")
     assert (cfg.dataset.validate_interval, cfg.checkpoint.save_interval) == ((1, 1) if power else (3, 3))
-    assert (cfg.optimization.lr, cfg.checkpoint.patience, cfg.optimizer.weight_decay) == ([5e-4], 7, 0.1)
+    assert (cfg.optimization.lr, cfg.optimizer.weight_decay) == ([5e-4], 0.1)
+    assert cfg.checkpoint.patience == (-1 if power else 7)
+    assert cfg.lr_scheduler.warmup_updates == (500 if power else 5000)
     assert (cfg.criterion._name, cfg.optimizer._name, cfg.lr_scheduler._name) == ("cross_entropy", "adam", "fixed")
     base = {"power_2k_1k_512": "blockwise_2k"}.get(arch, "blockwise_8k")
     from_model = f"checkpoints/arxiv/{base}/checkpoint_best.pt" if power else None
@@ -74,6 +79,7 @@ def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
     assert str(model.encoder.schedule) == fields_of(arch).get("pooling_schedule", "")
 
 
+@pytest.mark.paper("hp-warmup")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_yaml_and_command_line_agree_field_by_field(arch):
     ours = composed(arch, "task.data=data/arxiv/data-bin")
@@ -100,6 +106,7 @@ def test_checkpoints_are_named_after_the_data(data, name):
     assert command.folders(chosen, command.Settings(data=data, save="here"))[1] == Path("here")
 
 
+@pytest.mark.paper("hp-batch")
 @pytest.mark.parametrize("gpus, nodes", [(0, 1), (1, 1), (2, 1), (8, 1), (8, 2), (8, 8)])
 @pytest.mark.parametrize("arch", ["vanilla_512", "deep_blockwise", "deeppyramidion"])
 @pytest.mark.parametrize("gigabytes", [40, 80])
@@ -205,6 +212,7 @@ def test_mistakes_are_named(words, message):
         recipe.main(words)
 
 
+@pytest.mark.paper("power-start")
 def test_power_without_the_row_it_goes_on_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine" / "data-bin").mkdir(parents=True)
@@ -234,10 +242,38 @@ def test_environment_and_arguments(monkeypatch, capsys):
     assert "pyramidion-rouge data/x/text/valid.target" in capsys.readouterr().out
 
 
-def test_the_best_checkpoint_by_rouge():
-    words = training("deeppyramidion", metric="rouge2")
-    assert words[words.index("--best-checkpoint-metric") + 1] == "rouge2"
-    assert {"--eval-rouge", "--maximize-best-checkpoint-metric"} <= set(words)
+def test_the_best_checkpoint_is_that_of_the_best_summaries_unless_told():
+    """Appendix C.1: scores decide; those of the row's own beam."""
+    for arch, beam in (("deeppyramidion", 2), ("transpooler_8k_2k", 8), ("power_8k_2k_512", 8)):
+        cfg = parsed(training(arch))
+        assert (cfg.checkpoint.best_checkpoint_metric, cfg.checkpoint.maximize_best_checkpoint_metric) == (
+            "rouge2",
+            True,
+        )
+        assert (cfg.task.eval_rouge, cfg.task.eval_rouge_samples) == (True, 512)
+        assert generation_arguments(cfg.task.eval_rouge_args, 1024).beam == beam
+    cfg = parsed(training("deeppyramidion", metric="rouge1", samples=0))
+    assert (cfg.checkpoint.best_checkpoint_metric, cfg.task.eval_rouge_samples) == ("rouge1", 0)
+    cfg = parsed(training("deeppyramidion", metric="loss"))
+    assert cfg.checkpoint.best_checkpoint_metric == "loss" and not cfg.checkpoint.maximize_best_checkpoint_metric
+    assert not cfg.task.eval_rouge
+
+
+def test_what_validation_by_summaries_costs():
+    """Row 8: 512 summaries at 5.51 s for 8, between three epochs of 203,037 documents at 1.26 s for 64."""
+    row_8 = paper.Recipe("transpooler_8k_2k", "arxiv")
+    assert row_8.validation_share(512) == pytest.approx(64 * 5.51 / (3 * 203037 / 64 * 1.26))
+    assert row_8.validation_share(0) == row_8.validation_share(10**6) == pytest.approx(0.37, abs=0.005)
+    assert paper.Recipe("transpooler_2k_512_random", "arxiv").validation_share(512) is None
+
+
+def test_the_warm_up_of_fine_tuning_ends_within_it():
+    """Ten epochs of PubMed are fewer updates than the 5,000 of training from scratch."""
+    for corpus, (documents, _) in paper.DOCUMENTS.items():
+        training_ = paper.Recipe("power_8k_2k_512", corpus).training
+        updates = training_["max_epoch"] * documents / paper.EFFECTIVE_BATCH
+        assert training_["warmup_updates"] < updates / 5
+        assert corpus == "arxiv" or updates < paper.TRAINING["warmup_updates"]
 
 
 def tiny(words, folder):
@@ -250,6 +286,7 @@ def tiny(words, folder):
     return out
 
 
+@pytest.mark.paper("claim-sota", "quality-kept")
 @pytest.mark.parametrize("arch", distinct(ARCHS))
 def test_every_kind_of_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
     """The commands as they are, sizes and the number of updates made small."""

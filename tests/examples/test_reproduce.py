@@ -97,6 +97,7 @@ def test_seeds_are_rows_of_their_own(reproduced, program):
     assert f"{mean:.2f} ± {deviation:.2f}" in (output / "results.md").read_text("utf-8")
 
 
+@pytest.mark.paper("time-protocol", "table-10")
 def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
     """At two tokens a summary: what is timed has the right shape; how long it takes is not asserted."""
     from small_scale import timing

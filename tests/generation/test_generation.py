@@ -52,6 +52,7 @@ class StockModel(nn.Module):
         self.max_decoder_positions, self.get_normalized_probs = model.max_decoder_positions, model.get_normalized_probs
 
 
+@pytest.mark.paper("claim-inference", "only-pooling-infers-faster")
 @pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)

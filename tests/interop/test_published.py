@@ -35,6 +35,7 @@ def build(checkpoint, words=100):
     return model.eval()
 
 
+@pytest.mark.paper("published-code")
 def test_published_model_is_reproduced(golden, published, tmp_path, capsys):
     """Encoder output and logits of the authors' code to 1e-4, through the command and a file."""
     torch.save(published, tmp_path / "in.pt")
@@ -46,6 +47,67 @@ def test_published_model_is_reproduced(golden, published, tmp_path, capsys):
         logits = model(torch.from_numpy(golden["src"]), None, torch.from_numpy(golden["prev"]))[0]
     torch.testing.assert_close(encoded, torch.from_numpy(golden["enc"]), rtol=0, atol=1e-4)
     torch.testing.assert_close(logits, torch.from_numpy(golden["logits"]), rtol=0, atol=1e-4)
+
+
+#: What was run by the published code with the same weights -> the arguments that differ, our attention and schedule.
+VARIANTS = {
+    "pooler_no_block": ({"use_sparse_attn": "pooler_no_block"}, "full", "2:32,3:16"),
+    "only_blockwise": ({"use_sparse_attn": "only_blockwise"}, "blockwise", "2:32,3:16"),
+    "only_blockwise, whole": (
+        {"use_sparse_attn": "only_blockwise", "enc_layers_and_token_width": "{1: 64}"},
+        "blockwise",
+        "",
+    ),
+    "lambda": ({"encoder_pooling": "lambda", "encoder_pooling_arch": "ffn", "flip_right": 0}, "full", ""),
+    "halving": ({"enc_layers_and_token_width": ""}, "blockwise", "1:32,2:16,3:8"),
+}
+
+
+@pytest.mark.paper("published-code")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_other_attentions_and_schedules_are_reproduced(golden, published, name):
+    """Encoder output and logits of the authors' newest code, run with these arguments.
+
+    Its constructor fails without layers and widths, although its encoder has a default for them; for "halving" it was
+    given the length of the first layer's input alone.
+    """
+    changes, attention, schedule = VARIANTS[name]
+    vars(published["args"]).update(changes)
+    converted = convert_published(published)
+    cfg = converted["cfg"]["model"]
+    assert (cfg["attention"], cfg["pooling_schedule"]) == (attention, schedule)
+    model = build(converted)
+    with torch.no_grad():
+        encoded = model.encoder(torch.from_numpy(golden["src"]), None)["encoder_out"][0]
+        logits = model(torch.from_numpy(golden["src"]), None, torch.from_numpy(golden["prev"][:, :8]))[0]
+    with np.load(DATA / "published_variants.npz") as expected:
+        torch.testing.assert_close(encoded, torch.from_numpy(expected[f"{name}|enc"]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(logits, torch.from_numpy(expected[f"{name}|logits"]), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"topk_softmax_base": 5}, {"no_decoder_positional_embeddings": True}])
+def test_arguments_that_the_published_code_never_reads_change_nothing(published, change, caplog):
+    """Run with them, it gives the numbers that it gives without."""
+    (name,) = change
+    plain = convert_published(published)["cfg"]["model"]
+    assert (plain["softmax_base"], plain["decoder_positions"]) == (20, True) and not caplog.text
+    vars(published["args"]).update(change)
+    assert convert_published(published)["cfg"]["model"] == plain
+    assert f"{name}={change[name]!r} is left out, as the published code does nothing with it" in caplog.text
+
+
+@pytest.mark.parametrize("widths", ["", " ", "{}", None])
+def test_no_widths_keep_half_after_every_layer(published, widths):
+    vars(published["args"])["enc_layers_and_token_width"] = widths
+    assert convert_published(published)["cfg"]["model"]["pooling_schedule"] == "1:32,2:16,3:8"
+
+
+def test_blocks_without_a_pooling_are_told(published, caplog):
+    """Two versions of the published code differ there."""
+    vars(published["args"]).update(encoder_pooling="lambda", use_sparse_attn="only_blockwise")
+    cfg = convert_published(published)["cfg"]["model"]
+    assert (cfg["attention"], cfg["pooling_schedule"]) == ("blockwise", "")
+    assert "the newest published code ignores the second" in caplog.text
 
 
 def test_scorers_of_layers_that_do_not_pool_are_left_out(published):
@@ -83,6 +145,8 @@ def test_the_dictionaries_of_its_training_are_carried(published, tmp_path, capsy
         ({"flip_right": 0}, "flip_right=0"),
         ({"encoder_pooling_arch": "nonlinear"}, "encoder_pooling_arch='nonlinear'"),
         ({"enc_layers_and_token_width": "__import__('os').system('true')"}, "not a dict of layers"),
+        ({"use_sparse_attn": "longformer"}, "only 'pooler', 'only_blockwise', 'pooler_no_block' is supported"),
+        ({"encoder_pooling": "mean"}, "encoder_pooling='mean'"),
         ({"enc_layers_and_token_width": "{1: 32, 2: 64}"}, "lengths must descend"),
         ({"enc_layers_and_token_width": "{2: 16, 7: 8}"}, "the encoder has 3 layers"),
     ],

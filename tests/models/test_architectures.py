@@ -27,6 +27,7 @@ def vocabulary():
     return make_dictionary(32000)
 
 
+@pytest.mark.paper("hp-layers", "hp-positions", "hp-shared")
 @pytest.mark.parametrize(
     "arch, millions, source, schedule, layers",
     [
@@ -64,6 +65,25 @@ def test_each_reads_its_full_length(vocabulary, arch, millions, source, schedule
     assert attention == expected.get(arch.split("_")[0], "BlockwiseAttention")
 
 
+@pytest.mark.paper("fig-1d")
+def test_halving_follows_from_the_models_own_length_and_layers(vocabulary):
+    """Figure 1 D: three layers that read 8k, 4k and 2k tokens, a decoder that reads 1k."""
+    task = Namespace(source_dictionary=vocabulary, target_dictionary=vocabulary)
+    for flags, expected in (
+        ([], "1:4096,2:2048,3:1024"),
+        (["--max-source-positions", "4096", "--encoder-layers", "2"], "1:2048,2:1024"),
+        (["--pooling-schedule", "2:512"], "2:512"),
+    ):
+        with torch.device("meta"):
+            model = models.build_model(configure("--arch", "pyramidion_8k_4k_2k_1k", *flags).model, task)
+        assert (
+            str(model.encoder.schedule)
+            == expected
+            == ",".join(f"{n}:{p.k}" for n, p in model.encoder.poolings.items())
+        )
+        assert len(model.decoder.layers) == 3
+
+
 def test_the_users_flags_win():
     flags = ["--max-source-positions", "1024", "--pooling-schedule", "3:64", "--encoder-embed-dim", "32"]
     cfg = configure("--arch", "deeppyramidion", *flags, "--decoder-positions")
@@ -80,6 +100,7 @@ def test_every_entry_names_real_fields(name):
         assert field in real and getattr(config, field) == value
 
 
+@pytest.mark.paper("hp-dropout", "hp-activation", "hp-heads")
 @pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if not name.startswith("bart_")))
 def test_what_tables_5_and_6_have_in_common(name):
     model = Namespace(**{**vars(PyramidionConfig()), **fields_of(name)})

@@ -30,7 +30,10 @@ def test_trains_and_generates(monkeypatch, corpus, tmp_path, arch, device):
     state = load_checkpoint(path)
     assert state["cfg"]["model"]["_name"] == arch and state["optimizer_history"][-1]["num_updates"] == 2
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
-    steps = PoolingSchedule.parse(fields_of(arch).get("pooling_schedule", "")).steps
+    given = state["cfg"]["model"]
+    assert given["pooling_schedule"] == fields_of(arch).get("pooling_schedule", "")
+    layers = given["encoder_layers"]
+    steps = PoolingSchedule.of(given["pooling_schedule"], given["max_source_positions"], layers).steps
     scored = {name.split(".")[2] for name in state["model"] if ".scorer." in name}
     assert scored in (set(), {str(layer) for layer, _ in steps})
     beam = ["--path", path, "--beam", 2, "--max-len-b", 4]
@@ -38,6 +41,7 @@ def test_trains_and_generates(monkeypatch, corpus, tmp_path, arch, device):
     assert sorted(re.findall(r"^D-(\d+)", out, re.M)) == ["0", "1", "2", "3"]
 
 
+@pytest.mark.paper("power-start")
 @pytest.mark.parametrize("arch", sorted(name for name in ARCHITECTURES if name.startswith("power_")))
 def test_power_is_fine_tuned_from_a_blockwise_checkpoint(monkeypatch, corpus, tmp_path, arch):
     """It has no parameters of its own, so that the block-wise model's weights load strictly (Appendix C.1)."""

@@ -39,6 +39,7 @@ def test_recomputation_gives_the_same_gradients(tiny_model, random_tokens, atten
         torch.testing.assert_close(grads[1][name], grad, rtol=0, atol=1e-12)
 
 
+@pytest.mark.paper("no-relative-positions", "hp-positions")
 def test_positions_are_counted_from_the_documents_start(tiny_model):
     """Two equal blocks get different states, since their positions differ (Appendix C.1)."""
     model = tiny_model(pooling_schedule="")
@@ -49,6 +50,7 @@ def test_positions_are_counted_from_the_documents_start(tiny_model):
     torch.testing.assert_close(states[:4], states[4:], rtol=0, atol=1e-12)
 
 
+@pytest.mark.paper("fig-2")
 def test_full_length_states_are_not_kept(tiny_model, random_tokens):
     model, tokens = tiny_model(), random_tokens([50])
     assert model.encoder(tokens, None)["encoder_embedding"] == [] == model.encoder(tokens, None)["encoder_states"]

@@ -16,6 +16,7 @@ from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
 
 
+@pytest.mark.paper("scorer-power")
 @pytest.mark.parametrize("chunk", [1, 64, 2**24])
 @pytest.mark.parametrize("lengths", [(7, 7), (7, 3), (16, 1), (12, 5)])
 @pytest.mark.parametrize("size", [1, 4, 5, None])
@@ -169,6 +170,7 @@ def test_gumbel_is_noisy_in_training_alone():
     assert torch.equal(pooling(x, None).embeddings, pooling(x, None).embeddings)
 
 
+@pytest.mark.paper("funnel")
 @pytest.mark.parametrize("schedule", ["1:12", "1:12,2:5"])
 @pytest.mark.parametrize("lengths", [[64, 30], [5, 3], [13]])
 def test_funnel_upsamples_by_repeating_and_adds_the_first_layers_output(tiny_model, random_tokens, schedule, lengths):
@@ -197,6 +199,7 @@ def test_without_upsampling_the_decoder_reads_the_pooled_states(tiny_model, rand
     assert torch.equal(model.encoder(tokens, None)["encoder_out"][0], other.encoder(tokens, None)["encoder_out"][0])
 
 
+@pytest.mark.paper("scorer-power")
 def test_power_is_a_hard_selection_by_attention(tiny_model, random_tokens):
     """PoWER-BERT (Goyal et al. 2020): keep the tokens that receive most attention, and keep them unchanged."""
     model = tiny_model(pooler="hard_topk", scorer="attention_sum")
@@ -210,6 +213,7 @@ def test_power_is_a_hard_selection_by_attention(tiny_model, random_tokens):
         assert torch.equal(states[layer][:, 0], before[0, best])
 
 
+@pytest.mark.paper("combines")
 def test_every_scorer_runs_with_every_pooler(tiny_model, random_tokens):
     tokens, summary = random_tokens([40, 3]), torch.tensor([[2, 5]] * 2)
     for scorer in SCORERS.names():

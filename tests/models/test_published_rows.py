@@ -61,6 +61,7 @@ def what_layers_read(arch):
     return model, read, out["encoder_out"][0].size(0)
 
 
+@pytest.mark.paper("table-3-cited")
 def test_the_tables_are_complete():
     numbered = [row["row"] for row in table("2", "7", "8")]
     assert sorted(map(int, numbered)) == list(range(1, 33)) and len(OWN) == 35 and len(table("4")) == 8
@@ -68,6 +69,25 @@ def test_the_tables_are_complete():
     assert set(PUBLISHED) == rows
 
 
+@pytest.mark.paper(
+    "related-blockwise",
+    "fig-1",
+    "transpooler",
+    "table-2-vanilla",
+    "table-2-blockwise",
+    "table-2-transpooler",
+    "table-2-lsh",
+    "table-2-efficient",
+    "table-2-power",
+    "table-2-funnel",
+    "deep-schedule",
+    "hp-block",
+    "power-fixed",
+    "table-7",
+    "first-layer-too-early",
+    "bottlenecks",
+    "table-8",
+)
 @pytest.mark.parametrize("row", OWN, ids=lambda row: "table {table} row {row}".format(**row))
 def test_layers_read_the_published_lengths(row):
     arch = PUBLISHED[row["table"], row["row"]]
@@ -95,6 +115,7 @@ def test_layers_read_the_published_lengths(row):
         assert not model.encoder.poolings
 
 
+@pytest.mark.paper("hp-layers", "hp-widths")
 @pytest.mark.parametrize("row", OWN, ids=lambda row: "table {table} row {row}".format(**row))
 def test_sizes_are_those_of_tables_5_and_6(row):
     fields = fields_of(PUBLISHED[row["table"], row["row"]])
@@ -106,6 +127,7 @@ def test_sizes_are_those_of_tables_5_and_6(row):
             assert (fields[f"{side}_embed_dim"], fields[f"{side}_ffn_embed_dim"]) == (512, 2048)
 
 
+@pytest.mark.paper("table-4")
 @pytest.mark.parametrize("row", table("4"), ids=lambda row: row["row"])
 def test_rows_of_table_4(row):
     name = row["row"].split("-")[0].split(" ")[0].lower()

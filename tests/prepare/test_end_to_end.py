@@ -44,6 +44,7 @@ def lines(path):
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
+@pytest.mark.paper("preparation")
 def test_every_output_is_there(prepared):
     dest, process, _ = prepared
     names = {

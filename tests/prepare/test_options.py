@@ -3,6 +3,7 @@ import pytest
 from pyramidion_fairseq.prepare.options import parse_options
 
 
+@pytest.mark.paper("hp-vocabulary")
 def test_defaults():
     args = parse_options(["dest", "--train", "a"])
     assert (args.vocab_size, args.spm_type, args.seed, args.max_bad_fraction) == (32000, "unigram", 1, 0.1)

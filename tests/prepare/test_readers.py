@@ -55,6 +55,7 @@ def test_json_lines_named_fields_lists_gzip_and_byte_order_mark(read, write):
     assert_rows(*read("--train", path, "--document-field", "body", "--summary-field", "tldr"))
 
 
+@pytest.mark.paper("datasets")
 def test_arxiv_sentences_and_tags(read, write):
     record = {"article_text": ["one .", "two ."], "abstract_text": ["<S> a . </S>", "<S> b . </S>"]}
     plain = {"article_text": "one . two .", "abstract_text": "a . b ."}
@@ -118,6 +119,7 @@ def test_text_pairs_of_unequal_length_are_refused(read, write, left, right, coun
         read("--train", pair)
 
 
+@pytest.mark.paper("datasets")
 def test_zip_as_downloaded(read, tmp_path):
     path = tmp_path / "arxiv-dataset.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

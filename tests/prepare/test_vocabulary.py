@@ -47,6 +47,7 @@ def train(tmp_path):
     return _train
 
 
+@pytest.mark.paper("hp-vocabulary")
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_size_is_exact_and_ids_are_fairseqs(train, tmp_path, kind):
     result, processor, _ = train(random_text(100, 300), spm_type=kind)

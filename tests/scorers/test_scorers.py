@@ -18,6 +18,7 @@ X = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(0), dtype=torch
 MASK = torch.arange(9) >= torch.tensor([[9], [4]])
 
 
+@pytest.mark.paper("eq-1", "linear-best", "scorer-linear", "scorer-embedding")
 @pytest.mark.parametrize("activation", ["none", "sigmoid"])
 def test_linear_nonlinear_and_embedding(activation):
     def expected(rating):
@@ -41,11 +42,13 @@ def test_linear_nonlinear_and_embedding(activation):
                 assert scorer(X)[document, token].item() == pytest.approx(expected(rating), abs=1e-12)
 
 
+@pytest.mark.paper("scorer-nonlinear")
 def test_nonlinear_has_the_parameters_of_robertas_head():
     shapes = {name: tuple(p.shape) for name, p in NonlinearScorer(6).named_parameters()}
     assert shapes == {"dense.weight": (6, 6), "dense.bias": (6,), "proj.weight": (1, 6), "proj.bias": (1,)}
 
 
+@pytest.mark.paper("scorer-index")
 @pytest.mark.parametrize("stride", [1, 3, 4, 100])
 def test_index_counts_from_the_documents_start(stride):
     scorer = IndexScorer(stride)
@@ -54,10 +57,12 @@ def test_index_counts_from_the_documents_start(stride):
     assert scorer(X[:1], moved)[0, 5:].tolist() == [float(i % stride == 0) for i in range(4)]
 
 
+@pytest.mark.paper("scorer-index")
 def test_index_with_stride_4_keeps_a_quarter():
     assert IndexScorer(4)(torch.zeros(1, 2048, 1)).sum() == 512
 
 
+@pytest.mark.paper("scorer-random")
 def test_random_is_uniform_fresh_in_training_and_fixed_in_evaluation():
     scorer, x = RandomScorer(), torch.zeros(1, 20_000, 1)
     torch.manual_seed(0)

@@ -106,6 +106,7 @@ def test_text_after_a_bracket_counts_and_empty_texts_score_0():
     assert not scores[1:].any()
 
 
+@pytest.mark.paper("table-9")
 def test_intervals_are_those_of_a_plain_bootstrap():
     rows = np.random.RandomState(0).rand(30, 2)
     generator = np.random.RandomState(7)
@@ -121,6 +122,7 @@ def test_resamples_do_not_depend_on_the_size_of_chunks(monkeypatch):
     np.testing.assert_allclose(bootstrap_means(rows, 50, seed=7), whole, rtol=1e-12)
 
 
+@pytest.mark.paper("table-9")
 def test_intervals_cover_95_percent():
     """Of 200 corpora of 60 documents with a known mean, about 95% have it inside."""
     draw = np.random.RandomState(1)

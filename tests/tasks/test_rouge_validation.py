@@ -127,6 +127,7 @@ def test_mistakes_stop_before_training(command, data, tmp_path):
     assert done.returncode == 1 and last.startswith("error: --eval-rouge-args is not JSON")
 
 
+@pytest.mark.paper("hp-beam")
 def test_generation_is_the_papers_unless_told():
     paper = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_a": 0.0, "max_len_b": 966}
     assert vars(generation_arguments("{}", 1024)) == paper

@@ -36,6 +36,7 @@ def test_two_batches_equal_the_loop_over_documents(lengths, size):
     assert not results[1][0][~kept(lengths)].any()
 
 
+@pytest.mark.paper("blockwise")
 @pytest.mark.parametrize("lengths, size", BATCHES)
 def test_nothing_of_another_document_is_read(lengths, size):
     """NaN in one document, and in all padding, stays there."""

@@ -8,6 +8,7 @@ from pyramidion_fairseq.functional.reference import attention as reference_atten
 from tests.helpers.tensors import heads, ragged_mask
 
 
+@pytest.mark.paper("efficient")
 @pytest.mark.parametrize("lengths", [(1, 1), (9, 9), (20, 3), (17, 1)])
 def test_equals_its_quadratic_form(lengths):
     query, key, value = heads(len(lengths), max(lengths), 2, 5, count=3)

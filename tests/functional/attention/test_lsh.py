@@ -12,6 +12,7 @@ def rotations(rounds, columns, dim=5):
     return torch.randn(rounds, 2, dim, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(rounds))
 
 
+@pytest.mark.paper("lsh")
 @pytest.mark.parametrize("lengths", [(1, 1), (9, 9), (40, 3), (33, 17, 1), (64, 48)])
 @pytest.mark.parametrize("size", [1, 3, 4, 100])
 @pytest.mark.parametrize("rounds", [1, 2, 4])

@@ -83,6 +83,7 @@ def test_autocast_changes_nothing(dtype):
     assert all(torch.equal(a, b) for a, b in zip(*results))
 
 
+@pytest.mark.paper("alg-1")
 @pytest.mark.parametrize("base", [20.0, None])
 @pytest.mark.parametrize("length, k", [(64, 16), (64, 2), (32, 32)])
 def test_equals_algorithm_1_as_it_is_printed(length, k, base):

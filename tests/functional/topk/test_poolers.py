@@ -37,6 +37,7 @@ CASES = {
 SHAPES = [(1, 1), (5, 7), (7, 7), (8, 2), (13, 3), (16, 1), (31, 6), (20, 19)]
 
 
+@pytest.mark.paper("eq-2")
 @pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
 @pytest.mark.parametrize("length, k", SHAPES)
 @pytest.mark.parametrize("name", CASES)
@@ -68,6 +69,7 @@ def test_ties_go_to_the_earlier_token(name, padding):
     torch.testing.assert_close(ours.embeddings[used], loops.embeddings[used], rtol=0, atol=1e-12)
 
 
+@pytest.mark.paper("scorer-windows")
 @pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
 @pytest.mark.parametrize("length, k", [(8, 2), (13, 3), (16, 1), (31, 6), (20, 19)])
 @pytest.mark.parametrize("window", [1, 4])
@@ -102,6 +104,7 @@ def test_bad_options_are_named(function, options, message):
         function(embeddings, scores, **{"k": 2, **options})
 
 
+@pytest.mark.paper("scorer-windows")
 @pytest.mark.parametrize("count, k, window, expected", [(2048, 512, 4, 4), (2047, 512, 4, 4), (600, 512, 4, 4)])
 def test_windows_of_table_4(count, k, window, expected):
     assert window_size(count, k, window) == expected

@@ -36,6 +36,7 @@ def pooled_chain(name, schedule, lengths, padding="right"):
     return states, outputs, slots, weights
 
 
+@pytest.mark.paper("interpretation")
 @pytest.mark.parametrize("padding", ["left", "right"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("lengths", [(64, 64), (50, 33, 1), (3, 2), (17,)])

@@ -13,6 +13,7 @@ from tests.helpers.topk import outputs_and_gradients, random_case
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 
+@pytest.mark.paper("gamma", "convex", "peaked-softmax", "alg-1")
 @pytest.mark.parametrize("case", range(4))
 def test_equals_the_published_code(case):
     golden = np.load(DATA / "successive_halving.npz")
@@ -33,6 +34,7 @@ def test_equals_the_published_code(case):
         torch.testing.assert_close(ours, published, rtol=0, atol=1e-9)
 
 
+@pytest.mark.paper("gamma", "pairs", "b2-sort-cost", "powers-of-two", "rounds")
 @pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("sort", [True, False])
@@ -57,6 +59,7 @@ def test_equals_the_reference(length, k, base, preserve_order, sort, ties, paddi
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
 
+@pytest.mark.paper("eq-8")
 @pytest.mark.parametrize("base", [20.0, None])
 @pytest.mark.parametrize("length, k", [(8, 2), (11, 3), (5, 4)])
 def test_gradcheck(length, k, base):
@@ -95,6 +98,7 @@ def test_padding_changes_nothing(length, preserve_order, sort):
         assert all(g[mask].abs().max() == 0 for g in grad)
 
 
+@pytest.mark.paper("short-sequences")
 def test_at_most_k_tokens_pass_unchanged():
     embeddings, scores, _ = random_case(2, 6, 3, seed=0)
     for k in (6, 7, 100):
@@ -108,6 +112,7 @@ def test_the_slots_of_tokens_have_their_former_name_too():
     assert pooled.slots is pooled.slot_of_token and pooled._fields[3] == "slot_of_token"
 
 
+@pytest.mark.paper("convex", "interpretation")
 @pytest.mark.parametrize("padding", [None, "anywhere"])
 @pytest.mark.parametrize("length, k", [(64, 16), (100, 7), (9, 8)])
 def test_slots_and_weights_explain_the_output(length, k, padding):
@@ -122,6 +127,7 @@ def test_slots_and_weights_explain_the_output(length, k, padding):
     torch.testing.assert_close(sums, taken, rtol=0, atol=1e-12)
 
 
+@pytest.mark.paper("order")
 def test_order_of_the_document_is_kept():
     embeddings, scores, _ = random_case(3, 64, 2, seed=0)
     pooled = successive_halving_topk(embeddings, scores, 16)
@@ -131,6 +137,7 @@ def test_order_of_the_document_is_kept():
         assert set(row.topk(8).indices.tolist()) <= set(winners)
 
 
+@pytest.mark.paper("peaked-softmax")
 @pytest.mark.parametrize("base", [20.0, None, 1.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("size", [1e4, 1e-30, 40.0])

@@ -1,0 +1,58 @@
+"""benchmarks/training.py measures the paper's models: which rows, which sizes, and what its tables say of them."""
+
+import importlib.util
+
+import pytest
+
+from pyramidion_fairseq.schedule import PoolingSchedule
+from tests.helpers.paths import ROOT
+
+
+@pytest.fixture(scope="module")
+def training():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        spec = importlib.util.spec_from_file_location("training_benchmark", ROOT / "benchmarks" / "training.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.mark.paper("sparse-train-faster", "block-128")
+def test_the_column_has_every_numbered_row(training):
+    column = training.training_column()
+    assert [row for row, _, _ in column] == list(range(1, 33))
+    assert {arch: theirs for _, arch, theirs in column}["transpooler_8k_2k"] == 1.26
+    assert training.published_shares()["vanilla_8k"] == 1
+
+
+@pytest.mark.paper("fig-4")
+def test_figure_4_is_of_the_papers_shapes(training):
+    assert training.DEPTHS[-1] == 16 and 4 in training.DEPTHS
+    for layers in training.DEPTHS:
+        schedule = PoolingSchedule.parse(training.FIGURE_SCHEDULE)
+        assert schedule.input_lengths(8192, layers)[0] == 8192 and schedule.output_length(8192) == 512
+
+
+@pytest.mark.paper("claim-speed")
+def test_deep_models_are_the_papers(training):
+    """What the part "deep" runs: undivided, 6+6 layers of width 768 that read 8192 tokens."""
+    for arch, schedule in (("deeppyramidion", "2:2048,3:512"), ("deep_blockwise", "")):
+        options = training.workload.divided(arch, 1)
+        assert (options["max_source_positions"], options["encoder_embed_dim"]) == (8192, 768)
+        assert options["pooling_schedule"] == schedule
+
+
+def test_a_division_keeps_the_ratios(training):
+    """Schedules are divided as lengths are, those that follow from the length, too."""
+    assert training.workload.divided("transpooler_8k_2k", 4)["pooling_schedule"] == "2:512"
+    halved = training.workload.divided("pyramidion_8k_4k_2k_1k", 2)
+    assert (halved["max_source_positions"], halved["pooling_schedule"]) == (4096, "1:2048,2:1024,3:512")
+
+
+def test_the_note_of_the_table_is_true(training):
+    """Appendix D.2 names the machine; rows without successive halving have no tournament."""
+    note = training.note_of_the_column(documents=1, factor=2)
+    assert "A100" in note and "does not name" not in note and "does not name" not in training.__doc__
+    assert training.tournament_rows() == [6, 7, 8, *range(21, 27), 30, 31, 32]
+    assert "6 to 8, 21 to 26 and 30 to 32" in note

@@ -1,0 +1,69 @@
+"""docs/paper.md: every statement of the paper has its code and its tests, and no number comes from nowhere."""
+
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+pytest.importorskip("tomllib", reason="docs/paper_statements.toml is read with Python 3.11 or newer")
+sys.path.insert(0, str(ROOT / "scripts"))
+import write_paper  # noqa: E402
+
+STATEMENTS = write_paper.statements()
+IDS = [statement.id for statement in STATEMENTS]
+
+
+def test_ids_are_unique_and_every_mark_names_one():
+    assert not [name for name, count in Counter(IDS).items() if count > 1]
+    assert not set(write_paper.marks()) - set(IDS)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=IDS)
+def test_a_statement_has_its_tests_and_its_code(statement):
+    assert write_paper.marks().get(statement.id), f"no test has @pytest.mark.paper({statement.id!r})"
+    assert statement.code and all(statement.code)
+    assert not [reference for reference in statement.code if not write_paper.has_symbol(reference)]
+    assert statement.status in write_paper.STATUSES
+    assert statement.text.endswith(".") and statement.where
+
+
+@pytest.mark.parametrize("statement", [s for s in STATEMENTS if s.measured], ids=lambda s: s.id)
+def test_measured_numbers_are_in_the_file_that_they_are_said_to_be_from(statement):
+    there = write_paper.numbers((ROOT / statement.source).read_text(encoding="utf-8"))
+    assert write_paper.numbers(statement.measured) <= there
+
+
+@pytest.mark.parametrize("statement", [s for s in STATEMENTS if s.status == "not measured"], ids=lambda s: s.id)
+def test_what_was_not_measured_has_no_number(statement):
+    assert not statement.measured and not statement.source
+
+
+def test_the_page_is_up_to_date():
+    assert write_paper.TARGET.read_text(encoding="utf-8") == write_paper.text(), "run python scripts/write_paper.py"
+
+
+def test_symbols_that_are_gone_are_noticed():
+    for there in (
+        "pyramidion_fairseq/schedule.py::PoolingSchedule.parse",
+        "pyramidion_fairseq/config.py::PyramidionConfig.softmax_base",
+        "pyramidion_fairseq/models/architectures.py::ARCHITECTURES[deeppyramidion]",
+        "examples/recipes/paper.py::EFFECTIVE_BATCH",
+        "Makefile::gpu",
+        "benchmarks/topk.py",
+    ):
+        assert write_paper.has_symbol(there), there
+    for gone in (
+        "pyramidion_fairseq/schedule.py::PoolingSchedule.gone",
+        "pyramidion_fairseq/models/architectures.py::ARCHITECTURES[gone]",
+        "pyramidion_fairseq/gone.py::PoolingSchedule",
+        "pyramidion_fairseq/gone.py",
+        "Makefile::gone",
+    ):
+        assert not write_paper.has_symbol(gone), gone
+
+
+def test_marks_are_read_from_decorators():
+    tree = write_paper.ast.parse('@pytest.mark.paper("eq-4", "alg-1")\n@other\ndef test_x():\n    pass\n')
+    assert list(write_paper.marked(tree.body[0])) == ["eq-4", "alg-1"]
