@@ -42,6 +42,7 @@ NEEDS_OF_FAIRSEQ = [
     "regex",
     "sacrebleu>=1.4.12",
     "scikit-learn",
+    "tensorboardX>=2.6",  # else every command of fairseq begins with a line that asks for it
     "tqdm",
 ]
 LOGGING = ["tensorboard>=2.10"]

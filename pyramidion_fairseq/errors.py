@@ -10,6 +10,15 @@ from types import TracebackType
 from typing import Any, Iterator
 
 
+#: What fairseq asserts of its options, by its beginning, in the words of the command line.
+_OPTIONS_OF_FAIRSEQ = {
+    "Must specify batch size": "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded tokens) "
+    "is needed, with Hydra dataset.batch_size=2 or dataset.max_tokens=16384",
+    "Provided Search parameters are mutually exclusive": "--sampling, --diverse-beam-groups, --diversity-rate and "
+    "--match-source-len are searches that exclude each other: give one of them",
+}
+
+
 class PyramidionError(ValueError):
     """Bad input from the user: options, data or a checkpoint. The message is one line, meant to be read as it is."""
 
@@ -53,7 +62,7 @@ def install_excepthook() -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        line = f"{error}" if issubclass(kind, PyramidionError) else _of_another_process(error)
+        line = _in_one_line(error)
         if line is None:
             previous(kind, error, traceback)
         else:
@@ -62,6 +71,23 @@ def install_excepthook() -> None:
     setattr(hook, "in_one_line", True)  # noqa: B010 -- a mark, which functions have no type for
     sys.excepthook = hook
     _end_hydra_in_one_line()
+
+
+def _in_one_line(error: BaseException) -> str | None:
+    """The line that a command ends with instead of a traceback; None where there is none."""
+    if isinstance(error, PyramidionError):
+        return str(error)
+    return _of_another_process(error) or _of_options(error)
+
+
+def _of_options(error: BaseException) -> str | None:
+    """The message of what fairseq asserts of its options, as of "--temperature must be greater than 0"; else None."""
+    if not isinstance(error, (AssertionError, ValueError)):
+        return None
+    text = one_line(error)
+    found = next((line for begin, line in _OPTIONS_OF_FAIRSEQ.items() if text.startswith(begin)), None)
+    is_of_option = isinstance(error, AssertionError) and re.match("--[a-z]", text)
+    return found or (text if is_of_option else None)
 
 
 def _of_another_process(error: BaseException) -> str | None:
@@ -83,8 +109,9 @@ def _end_hydra_in_one_line() -> None:
     read: Any = stock.fget
 
     def return_value(self: Any) -> Any:
-        if isinstance(self._return_value, PyramidionError):
-            sys.exit(f"error: {self._return_value}")
+        line = _in_one_line(self._return_value) if isinstance(self._return_value, BaseException) else None
+        if line is not None:
+            sys.exit(f"error: {line}")
         return read(self)
 
     mended: Any = return_value

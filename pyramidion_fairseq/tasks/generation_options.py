@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+from fairseq.search import LexicallyConstrainedBeamSearch
 
 from ..errors import PyramidionError
 
@@ -27,5 +30,24 @@ def refuse_generation(args: Any) -> None:
         if getattr(args, name, None) not in (None, False):
             raise PyramidionError(f"--{name.replace('_', '-')}: {reason}")
     groups, beam = getattr(args, "diverse_beam_groups", -1), getattr(args, "beam", 5)
+    if beam < 1:
+        raise PyramidionError(f"--beam {beam}: a beam has at least 1 hypothesis")
+    for name in ("lenpen", "unkpen", "temperature", "diverse_beam_strength", "diversity_rate", "sampling_topp"):
+        if not math.isfinite(getattr(args, name, None) or 0):
+            raise PyramidionError(f"--{name.replace('_', '-')} {getattr(args, name)} is no finite number")
     if groups > 0 and beam % groups:
         raise PyramidionError(f"--diverse-beam-groups {groups} does not divide --beam {beam}")
+
+
+def refuse_no_constraints(generator: Any, constraints: Any) -> None:
+    """Raise PyramidionError for a search of given words to which none are given, as by fairseq-generate.
+
+    Args:
+        generator: fairseq's.
+        constraints: packed, or None.
+    """
+    if constraints is None and isinstance(getattr(generator, "search", None), LexicallyConstrainedBeamSearch):
+        raise PyramidionError(
+            "--constraints: only fairseq-interactive reads words that a summary must have, behind its document after "
+            "a tabulator; fairseq-generate reads none"
+        )

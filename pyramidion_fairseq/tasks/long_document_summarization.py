@@ -26,7 +26,7 @@ from ..scoring.rouge import TOKENIZERS
 from . import diagnosis
 from .data_folder import check_data
 from .dataset import DocumentPairDataset
-from .generation_options import refuse_generation
+from .generation_options import refuse_generation, refuse_no_constraints
 from .heartbeat import Heartbeat
 from .rouge_validation import (
     RougeValidation,
@@ -320,7 +320,12 @@ class LongDocumentSummarizationTask(TranslationTask):
         prefix_tokens: Optional[Tensor] = None,
         constraints: Optional[Tensor] = None,
     ) -> List[List[Dict[str, Any]]]:
-        """Do as fairseq does; a model whose summaries start with ``<s>`` need not find out."""
+        """Do as fairseq does; a model whose summaries start with ``<s>`` need not find out.
+
+        Raises:
+            PyramidionError: ``--constraints`` without any, as with ``fairseq-generate``.
+        """
+        refuse_no_constraints(generator, constraints)
         if isinstance(getattr(generator, "search", None), DiverseBeamSearch):
             # It takes the documents' numbers in the corpus for their places in the batch.
             count = sample["net_input"]["src_tokens"].size(0)
@@ -336,7 +341,7 @@ class LongDocumentSummarizationTask(TranslationTask):
 
         Raises:
             PyramidionError: what is asked for is not there: alignments to the document's tokens, steps of refinement;
-                the beam cannot be divided; or the shortest summary is above the longest.
+                no beam, or one that cannot be divided; a number that is not finite; or the shortest summary is above the longest.
         """
         refuse_generation(args)
         check_lengths(args, min((model.max_decoder_positions() for model in models), default=None))

@@ -64,6 +64,10 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, "--cpu"], 1,
         "the learning rate is fairseq's default of 0.25, with which adam trains to nothing: --lr 5e-4",
     ),
+    "no size of a batch": (
+        "train", ["DATA/data-bin", *USER_DIR, *ARCH, *TASK, *LR, "--optimizer", "adam", "--cpu"], 1,
+        "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded tokens) is needed",
+    ),
     "nothing to fine-tune from": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "DATA/no.pt"], 1,
         "--finetune-from-model DATA/no.pt is not there: train that model first",
@@ -113,6 +117,7 @@ HYDRA = {
         {"+task._name": "long_document_summarisation"},
         "task: there is no 'long_document_summarisation': did you mean long_document_summarization?",
     ),
+    "no size of a batch": ({"dataset.batch_size": None}, "how large is a batch? --batch-size 2 (documents)"),
     "no task": ({"+task._name": None}, "no task is given: with Hydra +task._name=long_document_summarization"),
 }  # fmt: skip
 
@@ -210,5 +215,8 @@ def test_an_error_of_a_process_that_was_spawned(monkeypatch, capsys):
     text = "\n\n-- Process 1 terminated\nTraceback\npyramidion_fairseq.tasks.diagnosis.NotFiniteError: NaN first\n"
     sys.excepthook(ProcessRaisedException, ProcessRaisedException(text), None)
     assert capsys.readouterr().err == "error: NaN first\n"
-    sys.excepthook(ProcessRaisedException, ProcessRaisedException("Traceback\nValueError: x"), None)
-    assert "ValueError: x" in capsys.readouterr().err
+    for foreign in (
+        ProcessRaisedException("Traceback\nValueError: x"), AssertionError("x is no --option"), ValueError("--x"),
+    ):  # fmt: skip
+        sys.excepthook(type(foreign), foreign, None)
+        assert f"{type(foreign).__name__}: {foreign}" in capsys.readouterr().err

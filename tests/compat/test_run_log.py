@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fairseq.logging import progress_bar
 
 from pyramidion_fairseq.compat import run_log
 from pyramidion_fairseq.tasks import heartbeat
@@ -67,8 +68,15 @@ def test_another_task_is_left_as_it_is(command, data, tmp_path):
     assert "'_name': None" in log and "device: cpu" not in log and not (tmp_path / "run.txt").exists()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed")
-def test_one_warning_where_tensorboard_is_missing(command, data, tmp_path):
+@pytest.mark.skipif(importlib.util.find_spec("tensorboardX") is None, reason="needs tensorboardX: make setup")
+def test_fairseq_finds_what_it_asks_for_and_writes_for_tensorboard(command, data, tmp_path):
+    words = [*TASK, *RUN, "--max-epoch", 1, "--tensorboard-logdir", tmp_path / "tb", "--save-dir", tmp_path]
+    log = command("train", data, *words, fresh=True).stdout
+    assert "tensorboard" not in log.replace(str(tmp_path), "") and list((tmp_path / "tb").rglob("events.out.*"))
+
+
+def test_one_warning_where_tensorboard_is_missing(command, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress_bar, "SummaryWriter", None)  # of the process that is forked from this one
     log = command("train", data, *TASK, *RUN, "--tensorboard-logdir", tmp_path / "tb", "--save-dir", tmp_path).stdout
     (line,) = [line for line in log.splitlines() if "tensorboard" in line and "WARNING" in line]
     assert line.endswith('as tensorboard is not installed: pip install "pyramidion_fairseq[logging]"')

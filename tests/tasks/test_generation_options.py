@@ -1,5 +1,6 @@
 """Options of fairseq-generate that stock fairseq ignores or fails with: shards, n-grams, diverse beams, refinement."""
 
+import math
 import re
 from argparse import Namespace
 
@@ -106,11 +107,25 @@ def test_shards_do_not_replace_each_other(tmp_path):
     [
         ("interactive", ["--num-shards", 2], "go with fairseq-generate"),
         ("generate", ["--retain-iter-history"], "--retain-iter-history: summaries are written token by token"),
+        ("generate", ["--beam", 0], "--beam 0: a beam has at least 1 hypothesis"),
+        ("generate", ["--constraints"], "--constraints: only fairseq-interactive reads words that a summary must have"),
+        ("generate", ["--temperature", 0], "--temperature must be greater than 0"),
+        ("generate", ["--sampling"], "--sampling requires --nbest to be equal to --beam"),
+        ("generate", ["--sampling-topk", 3], "--sampling-topk requires --sampling"),
+        ("generate", ["--match-source-len", "--diverse-beam-groups", 5], "are searches that exclude each other"),
+        ("interactive", ["--batch-size", 4], "--batch-size cannot be larger than --buffer-size"),
     ],
 )
 def test_what_cannot_be_met_ends_a_command_in_one_line(command, data, using, name, chosen, message):
     line = last_line(command(name, data, *using, *chosen, stdin="w1 w2\n", check=False))
     assert line.startswith("error: ") and message in line
+
+
+def test_interactive_reads_words_that_a_summary_must_have(command, data, using):
+    words = ["--constraints", "--max-len-b", 6, "--buffer-size", 2]
+    done = command("interactive", data, *using, *words, stdin="w1 w2\tw7\nw3 w4\n")
+    first, second = (text for (text,) in hypotheses(done.stdout).values())
+    assert "w7" in first.split() and second
 
 
 @pytest.mark.parametrize(
@@ -120,6 +135,9 @@ def test_what_cannot_be_met_ends_a_command_in_one_line(command, data, using, nam
         ({"replace_unk": ""}, "--replace-unk: the decoder attends to pooled vectors"),
         ({"print_alignment": "hard"}, "--print-alignment: the decoder attends to pooled vectors"),
         ({"diverse_beam_groups": 3, "beam": 4}, "--diverse-beam-groups 3 does not divide --beam 4"),
+        ({"beam": -1}, "--beam -1: a beam has at least 1 hypothesis"),
+        ({"lenpen": math.nan}, "--lenpen nan is no finite number"),
+        ({"temperature": math.inf}, "--temperature inf is no finite number"),
     ],
 )
 def test_what_cannot_be_met_is_refused(chosen, message):
