@@ -2,7 +2,8 @@
 
 usage: complexity.py [ARCH ...] [--source 8192] [--target 512] [--vocabulary 32000] [--json FILE]
 
-Counted from the schedule and the shapes for one document, teacher-forced; nothing is run. Works on any machine.
+Counted from the schedule and the shapes for one document, teacher-forced; nothing is run. Works on any machine. Last
+comes what rate of matrix products the paper's training times mean, beside what an A100 can do.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import NamedTuple
+
+import measure
 
 from pyramidion_fairseq.complexity import Cost, build_on_meta, count
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.models.architectures import ARCHITECTURES
+from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED
 
 TABLE_1 = ["vanilla", "blockwise", "lsh", "efficient", "power_8k_2k_512", "transpooler", "pyramidion"]
 TABLE_1 += ["pyramidion_8k_4k_2k_1k", "deep_blockwise", "deeppyramidion"]
@@ -53,7 +57,7 @@ def table(costs: dict[str, Cost], parameters: dict[str, int]) -> str:
 
 
 def effective_layers(arch: str, source: int) -> float:
-    """c of Table 1: self-attention of the encoder, in layers that read the whole document.
+    """Return c of Table 1: self-attention of the encoder, in layers that read the whole document.
 
     l where it does not pool; below 2 where every layer keeps at most half, however many layers there are.
     """
@@ -64,7 +68,7 @@ def effective_layers(arch: str, source: int) -> float:
 
 
 def table_1(source: int, target: int) -> str:
-    """Table 1: the formulas as they are printed, c, and what is counted, in 10^9 multiplications."""
+    """Return Table 1: the formulas as they are printed, c, and what is counted, in 10^9 multiplications."""
     lines = [f"{'Table 1':<43}{'self-attention':>15}{'l or c':>8}{'10^9':>9}{'cross-attention':>17}{'10^9':>9}"]
     for name, (arch, self_attention, cross) in PRINTED.items():
         if arch:
@@ -79,7 +83,7 @@ def table_1(source: int, target: int) -> str:
 
 
 def linformer(source: int) -> int:
-    """Multiplications of Linformer's attention in the shallow encoder: 2 l n r d, its projections left out."""
+    """Return multiplications of Linformer's attention in the shallow encoder: 2 l n r d, its projections left out."""
     return 2 * SHALLOW_LAYERS * source * LINFORMER_RANK * SHALLOW_WIDTH
 
 
@@ -113,6 +117,58 @@ def claims() -> list[tuple[str, str, float]]:
     ]
 
 
+class Rate(NamedTuple):
+    """Matrix products a second that a published training time means."""
+
+    table: str
+    row: str
+    arch: str
+    seconds: float
+    """Published, of a step with 64 documents."""
+    encoder: float
+    """TFLOP/s, were there nothing but the encoder's products: the least that it can be."""
+    whole: float
+    """TFLOP/s of all products, with summaries of 256 tokens."""
+
+
+#: Documents in a batch of the paper's training times, and tokens of a summary, which for training it does not say.
+DOCUMENTS, SUMMARY = 64, 256
+
+
+def rates() -> list[Rate]:
+    """Return the rate of every published training time of a named architecture, each time once.
+
+    Documents of full length, as the published code pads them; a multiplication and an addition each, three passes as
+    long as the first: forward, gradients of the inputs, gradients of the weights.
+    """
+    found, seen = [], set()
+    for row in measure.published():
+        arch = PUBLISHED.get((row["table"], row["row"]))
+        if arch is None or not row["train_s"] or arch in seen:
+            continue
+        seen.add(arch)
+        model, seconds = build_on_meta(arch), float(row["train_s"])
+        cost = count(model, model.max_positions()[0], SUMMARY)
+        encoder = cost.encoder_linear + cost.encoder_attention
+        each = [6e-12 * DOCUMENTS * products / seconds for products in (encoder, cost.multiplications)]
+        found.append(Rate(row["table"], row["row"], arch, seconds, *each))
+    return found
+
+
+def rates_table(found: list[Rate]) -> str:
+    """Return the rates, the highest first, and what an A100 can do."""
+    lines = [
+        f"{'Training times of the paper, ' + str(DOCUMENTS) + ' documents':<46}{'s':>10}{'encoder':>10}{'all':>10}"
+    ]
+    for rate in sorted(found, key=lambda rate: -rate.encoder):
+        name = f"Table {rate.table}, {rate.row}: {rate.arch}"
+        lines.append(f"{name:<46}{rate.seconds:10.2f}{rate.encoder:10.1f}{rate.whole:10.1f}")
+    single, tf32 = (peak / 1e12 for peak in measure.PEAKS["A100"][:2])
+    above = [sum(column > single for column in columns) for columns in zip(*(rate[4:] for rate in found))]
+    counted = f"above float32: {above[0]} of {len(found)} by the encoder alone, {above[1]} in all"
+    return "\n".join([*lines, f"TFLOP/s; an A100: {single:g} in float32, {tf32:g} in TF32; {counted}"])
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -139,6 +195,7 @@ def main() -> None:
     print(f"\n{'Claims of the paper at 8192 tokens':<46}{'published':>10}{'counted':>10}")
     for claim, published, counted in claims():
         print(f"{claim:<46}{published:>10}{counted:9.2f}x")
+    print(f"\n{rates_table(rates())}")
     if args.json:
         rows = {arch: {**cost._asdict(), "parameters": parameters[arch]} for arch, cost in costs.items()}
         args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")

@@ -133,9 +133,9 @@ def same_tokens(one: list, other: list) -> bool:
     return all(torch.equal(a["tokens"], b["tokens"]) for a, b in pairs)
 
 
-def compare(arch: str, size: Size, rounds: int, device: str) -> dict[str, Any]:
-    """Measure an architecture's encoder once, and both decoders on the same random states: times, peaks, tokens."""
-    model = build(arch, device, torch.float32 if device == "cpu" else torch.bfloat16)
+def compare(arch: str, size: Size, rounds: int, device: str, precision: str) -> dict[str, Any]:
+    """Return an architecture's encoder once, and both decoders on the same random states: times, peaks, tokens."""
+    model = build(arch, device, measure.PRECISIONS[precision])
     states, written = decoder_states(arch), {}
     out = encoder_output(model, size.documents, states)
     calls = {name: generator(model, out, size, name == "stock") for name in ("stock", "ours")}
@@ -266,14 +266,16 @@ def main() -> None:
     for length in tokens:
         for arch in [*DEEP, *others]:
             rounds = args.rounds if arch in DEEP or paper else 1
-            results.append(compare(arch, Size(args.documents, length, args.beam), rounds, args.device))
+            size = Size(args.documents, length, args.beam)
+            results.append(compare(arch, size, rounds, args.device, args.precision))
     tables = []
     for length in tokens:
         pair = [r for r in results if r["arch"] in DEEP and r["tokens"] == length]
         bounds = measure.table(["what", "measured", "", "bound", ""], goals(*pair, args.device))
         tables.append(f"## To be reached, {length} tokens\n\n{bounds}")
     tables.append(f"## Times and memory\n\n{rows_table(results)}")
-    measure.report("generation", args.device, results, tables, args.output, figure(results) if args.output else None)
+    drawing = figure(results) if args.output else None
+    measure.report("generation", args.device, results, tables, args.output, drawing, args.precision)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 import fairseq
 import torch
@@ -27,8 +27,16 @@ import torch
 HERE = Path(__file__).resolve().parent
 #: glibc returns large blocks to the kernel at once; the page faults of getting them back would be measured.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
-#: Dense bf16 matrix products in FLOP/s by the vendor's data sheets, without sparsity.
-PEAK_BF16 = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "A10": 125e12}
+#: Dense matrix products in FLOP/s by the vendor's data sheets, without sparsity: float32, TF32, bf16 and fp16.
+PEAKS = {
+    "H200": (67e12, 494e12, 989e12),
+    "H100": (67e12, 494e12, 989e12),
+    "A100": (19.5e12, 156e12, 312e12),
+    "L40": (90.5e12, 90.5e12, 181e12),
+    "A10": (31.2e12, 62.5e12, 125e12),
+}
+#: What products are computed in -> the type of weights and states in generation, and of autocast in training.
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Times(NamedTuple):
@@ -41,10 +49,13 @@ class Times(NamedTuple):
     rounds: int
 
 
-def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
-    """Return the options that all benchmarks have.
+def parser(doc: str, rounds: int, precisions: Iterable[str] = PRECISIONS) -> argparse.ArgumentParser:
+    """Return a parser of the options that all benchmarks have.
 
-    ``doc`` is the script's docstring, its first line the description.
+    Args:
+        doc: the script's docstring; its first line is the description.
+        rounds: the default of ``--rounds``.
+        precisions: what ``--precision`` may be; without any, there is no such option.
     """
     out = argparse.ArgumentParser(description=doc.splitlines()[0])
     out.add_argument("--output", type=Path, help="folder for the JSON, the table and the figure (default: none)")
@@ -55,6 +66,10 @@ def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
         help="sizes to measure at (default: the paper's on a GPU, reduced ones on a CPU)",
     )
     out.add_argument("--rounds", type=int, default=rounds, help="alternating runs of every variant")
+    if precisions:
+        default = "bf16 on a GPU, float32 on a CPU" if "bf16" in precisions else "float32"
+        out.add_argument("--precision", choices=list(precisions), help=f"of matrix products (default: {default})")
+        out.set_defaults(default_on_gpu="bf16" if "bf16" in precisions else "float32")
     return out
 
 
@@ -66,6 +81,8 @@ def parse(arguments: argparse.ArgumentParser) -> argparse.Namespace:
         arguments.error("--rounds must be at least 1")
     if args.device != "cpu" and not torch.cuda.is_available():
         arguments.error(f"--device {args.device}: no GPU is there; leave it out to measure on the CPU")
+    if "precision" in args:
+        _set_precision(arguments, args)
     args.size = args.size or ("reduced" if args.device == "cpu" else "paper")
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
@@ -73,6 +90,20 @@ def parse(arguments: argparse.ArgumentParser) -> argparse.Namespace:
         os.environ.update(ALLOCATOR)
         os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
     return args
+
+
+def _set_precision(arguments: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Fill in ``--precision``, refuse what a CPU does not have, and let a GPU use TF32 only if asked to."""
+    if args.device == "cpu" and args.precision in ("tf32", "fp16"):
+        arguments.error(f"--precision {args.precision}: a CPU has no such products; leave it out")
+    args.precision = args.precision or ("float32" if args.device == "cpu" else args.default_on_gpu)
+    torch.set_float32_matmul_precision("high" if args.precision == "tf32" else "highest")
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """Return a context in which training computes products in a precision of :data:`PRECISIONS`."""
+    dtype, kind = PRECISIONS[precision], torch.device(device).type
+    return torch.autocast(kind, dtype) if dtype != torch.float32 else torch.autocast(kind, enabled=False)
 
 
 def synchronize(device: str) -> None:
@@ -133,15 +164,10 @@ def peak_memory(call: Callable[[], Any], device: str = "cpu") -> int:
     return peak
 
 
-def products(operations: float, device: str) -> tuple[Callable[[], None], float]:
-    """Return (a call that does large matrix products of about so many operations, theirs).
-
-    What a training step can hope for.
-
-    float32 on a CPU, bf16 on a GPU.
-    """
-    size, dtype = (2048, torch.float32) if device == "cpu" else (8192, torch.bfloat16)
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+def products(operations: float, device: str, precision: str) -> tuple[Callable[[], None], float]:
+    """Return (a call of large matrix products, their operations): about so many, what a training step can hope for."""
+    size = 2048 if device == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device, dtype=PRECISIONS[precision]) for _ in range(2))
     count = max(1, round(operations / (2 * size**3)))
 
     def call() -> None:
@@ -151,15 +177,13 @@ def products(operations: float, device: str) -> tuple[Callable[[], None], float]
     return call, count * 2.0 * size**3
 
 
-def peak_bf16() -> float | None:
-    """Return FLOP/s of bf16 matrix products that the GPU's data sheet promises.
-
-    None where there is none or it is unknown.
-    """
-    if not torch.cuda.is_available():
+def peak(precision: str, device: str = "cuda") -> float | None:
+    """Return the FLOP/s of products that a GPU's data sheet promises; None on a CPU and where it is unknown."""
+    if device == "cpu" or not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()
-    return next((rate for part, rate in PEAK_BF16.items() if part in name), None)
+    column = {"float32": 0, "tf32": 1, "bf16": 2, "fp16": 2}[precision]
+    return next((rates[column] for part, rates in PEAKS.items() if part in name), None)
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -210,7 +234,15 @@ def table(headers: list[str], rows: list[list[Any]]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
-def report(name: str, device: str, results: Any, tables: list[str], output: Path | None, figure: Any = None) -> None:
+def report(
+    name: str,
+    device: str,
+    results: Any,
+    tables: list[str],
+    output: Path | None,
+    figure: Any = None,
+    precision: str | None = None,
+) -> None:
     """Print the tables with the machine's name; with ``output``, write NAME.json, NAME.md and NAME.png there.
 
     Args:
@@ -220,9 +252,11 @@ def report(name: str, device: str, results: Any, tables: list[str], output: Path
         tables: Markdown, each with its own heading.
         output: an existing folder, or None.
         figure: a matplotlib figure, or None.
+        precision: of the matrix products, where it can be chosen.
     """
-    about = machine(device)
-    where = f"{about['device']}, torch {about['torch']}, {about['date']}: `{about['command']}`"
+    about = {**machine(device), "precision": precision}
+    products = f", {precision}" if precision else ""
+    where = f"{about['device']}{products}, torch {about['torch']}, {about['date']}: `{about['command']}`"
     text = "\n\n".join([f"# {name}", where, *tables]) + "\n"
     print(text)
     if output is None:

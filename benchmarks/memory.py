@@ -1,8 +1,8 @@
 """Peak memory of a training step and of encoding, by architecture and length up to 65,536 tokens, and how cost grows.
 
-On a GPU at the paper's width with bf16 autocast. On a CPU in float32, with every width divided by 12 (64 instead of
-768, one head, a vocabulary of 2,000): memory and time of long documents grow with their length as at full width, but
-attention weighs more. "Encoding" is the encoder without gradients, as in generation.
+On a GPU at the paper's width. On a CPU with every width divided by 12 (64 instead of 768, one head, a vocabulary of
+2,000): memory and time of long documents grow with their length as at full width, but attention weighs more.
+"Encoding" is the encoder without gradients, as in generation.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def models(args) -> tuple[dict[str, Any], int]:
     return built, vocabulary
 
 
-def encoding(model, net_input):
+def encoding(model, net_input, precision: str):
     """Return a call of the encoder without gradients."""
     device = net_input["src_tokens"].device.type
 
     def encode() -> None:
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with torch.no_grad(), measure.autocast(device, precision):
             model.eval().encoder(net_input["src_tokens"], document_lengths=net_input["document_lengths"])
         model.train()
 
@@ -69,7 +69,8 @@ def run(args) -> tuple[dict[str, Any], list[str]]:
             if length > ARCHITECTURES[name][1]:
                 continue
             net_input = workload.batch(model, 1, length, workload.TARGET)
-            step, encode = workload.training_step(model, net_input), encoding(model, net_input)
+            step = workload.training_step(model, net_input, args.precision)
+            encode = encoding(model, net_input, args.precision)
             step()  # gradients are part of the model, not of the peak
             found[name][length] = {
                 "training": measure.peak_memory(step, args.device),
@@ -77,19 +78,20 @@ def run(args) -> tuple[dict[str, Any], list[str]]:
             }
     encoder = built["deeppyramidion"]
     inputs = {length: workload.batch(encoder, 1, length, 8) for length in LENGTHS}
-    calls = {f"{n}, encoding": encoding(encoder, net_input) for n, net_input in inputs.items()}
-    calls.update({f"{n}, with gradients": _with_gradients(encoder, net_input) for n, net_input in inputs.items()})
+    calls = {f"{n}, encoding": encoding(encoder, net_input, args.precision) for n, net_input in inputs.items()}
+    for n, net_input in inputs.items():
+        calls[f"{n}, with gradients"] = _with_gradients(encoder, net_input, args.precision)
     times = measure.alternate(calls, args.rounds, args.device)
     width = encoder.encoder.embed_tokens.embedding_dim
     return {"peaks": found, "times": times}, [_peaks(found, width), _growth(found, times)]
 
 
-def _with_gradients(model, net_input):
+def _with_gradients(model, net_input, precision: str):
     device = net_input["src_tokens"].device.type
 
     def call() -> None:
         model.zero_grad(set_to_none=True)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with measure.autocast(device, precision):
             out = model.encoder(net_input["src_tokens"], document_lengths=net_input["document_lengths"])
         out["encoder_out"][0].float().square().sum().backward()
 
@@ -146,7 +148,7 @@ def main() -> None:
     results, tables = run(args)
     drawing = figure(results) if args.output else None
     results["times"] = {name: times._asdict() for name, times in results["times"].items()}
-    measure.report("memory", args.device, results, tables, args.output, drawing)
+    measure.report("memory", args.device, results, tables, args.output, drawing, args.precision)
 
 
 if __name__ == "__main__":

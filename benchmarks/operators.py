@@ -221,7 +221,7 @@ def figure(names: list[str], cells: Cells) -> Any:
 
 def main() -> None:
     """Run the command line; see the file's docstring."""
-    arguments = measure.parser(__doc__, rounds=5)
+    arguments = measure.parser(__doc__, rounds=5, precisions=())
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which parts to measure")
     arguments.add_argument("--poolers", nargs="+", choices=POOLERS.names(), default=POOLERS.names(), help="which ones")
     arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of recall")

@@ -30,9 +30,9 @@ def copy_source(documents: int, tokens: int, vectors: int, device: str) -> CopyS
     return CopySource(*(part.to(device) for part in (ids, slots, weights)))
 
 
-def call_of(arch: str, size: generation.Size, device: str) -> Any:
+def call_of(arch: str, size: generation.Size, device: str, precision: str) -> Any:
     """Return a call that writes the batch's summaries."""
-    model = generation.build(arch, device, torch.float32 if device == "cpu" else torch.bfloat16)
+    model = generation.build(arch, device, measure.PRECISIONS[precision])
     vectors = generation.decoder_states(arch)
     out = generation.encoder_output(model, size.documents, vectors)
     if model.decoder.pointer is not None:
@@ -50,7 +50,7 @@ def main() -> None:
     size = generation.Size(args.documents, args.tokens, args.beam)
     if min(size) < 1:
         arguments.error("--documents, --tokens and --beam must be at least 1")
-    calls = {arch: call_of(arch, size, args.device) for arch in ARCHITECTURES}
+    calls = {arch: call_of(arch, size, args.device, args.precision) for arch in ARCHITECTURES}
     times = measure.alternate(calls, args.rounds, args.device)
     plain, pointer = (times[arch] for arch in ARCHITECTURES)
     rows = [[arch, 1e3 * t.median / size.tokens, 1e3 * t.minimum / size.tokens, t.spread] for arch, t in times.items()]
@@ -62,7 +62,7 @@ def main() -> None:
         + measure.table(["model", "ms/step, median", "ms/step, minimum", "spread"], rows)
     ]
     results = {"size": size._asdict(), "seconds": {arch: t._asdict() for arch, t in times.items()}}
-    measure.report("pointer", args.device, results, tables, args.output)
+    measure.report("pointer", args.device, results, tables, args.output, precision=args.precision)
 
 
 if __name__ == "__main__":

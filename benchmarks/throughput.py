@@ -11,6 +11,7 @@ summary has as many tokens as asked for. "Other" is what is in no stage, fairseq
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,8 @@ VARIANTS = {
     "deep_blockwise, fairseq's caches": ("deep_blockwise", ["--plain-generation"]),
 }
 STAGES = [*pipeline.STAGES, "other"]
+#: Those of fairseq-generate, which has no bf16.
+PRECISIONS = ["float32", "tf32", "fp16"]
 
 
 def command(folder: Path, variant: str, args) -> list[str]:
@@ -40,6 +43,7 @@ def command(folder: Path, variant: str, args) -> list[str]:
     words = ["--bpe", "sentencepiece", "--sentencepiece-model", folder / "sentencepiece.model"]
     where = ["--user-dir", ROOT / "pyramidion_fairseq", "--task", "long_document_summarization"]
     where += ["--path", folder / f"{arch}.pt", "--gen-subset", "test", *(["--cpu"] if args.device == "cpu" else [])]
+    where += ["--fp16"] if args.precision == "fp16" else []
     return [str(word) for word in (folder, *where, *search, *words, *flags)]
 
 
@@ -49,7 +53,9 @@ def run(folder: Path, variant: str, args) -> dict[str, float]:
     clock.unlink(missing_ok=True)
     child = [sys.executable, str(measure.HERE / "pipeline.py"), str(clock), args.device]
     start = time.time()
-    done = subprocess.run([*child, *command(folder, variant, args)], capture_output=True, text=True, cwd=ROOT)
+    environment = {**os.environ, **({"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"} if args.precision == "tf32" else {})}
+    line = [*child, *command(folder, variant, args)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment)
     seconds = time.time() - start
     if done.returncode:
         sys.exit(f"fairseq-generate failed for {variant}: {(done.stderr.strip() or 'no output').splitlines()[-1]}")
@@ -106,7 +112,7 @@ def figure(results: dict[str, Any]):
 
 def main() -> None:
     """Run the command line; see the file's docstring."""
-    arguments = measure.parser(__doc__, rounds=2)
+    arguments = measure.parser(__doc__, rounds=2, precisions=PRECISIONS)
     arguments.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="which to run")
     arguments.add_argument("--documents", type=int, help="in the corpus (default: 8 reduced, 256)")
     arguments.add_argument("--batch-size", type=int, help="documents in a batch (default: 4 reduced, 8)")
@@ -133,7 +139,8 @@ def main() -> None:
     if lost:
         sys.exit(f"of {args.documents} documents, fewer summaries were written: {lost}")
     drawing = figure(results) if args.output else None
-    measure.report("throughput", args.device, results, tables(results, args.tokens), args.output, drawing)
+    text = tables(results, args.tokens)
+    measure.report("throughput", args.device, results, text, args.output, drawing, args.precision)
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def figure(found: dict[str, Any]):
 
 
 def main() -> None:
-    arguments = measure.parser(__doc__, rounds=9)
+    arguments = measure.parser(__doc__, rounds=9, precisions=())  # each row has its type
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which parts to measure")
     args = measure.parse(arguments)
     found, tables = {}, []

@@ -22,13 +22,13 @@ SORTINGS = ("every round", "once", "never")
 
 
 def chamfer_similarity(best: Tensor, selected: Tensor) -> Tensor:
-    """nCCS of each document: (B, k, d) vectors with the highest scores, (B, k, d) those selected -> (B,)."""
+    """Return nCCS of each document: (B, k, d) vectors with the highest scores, (B, k, d) those selected -> (B,)."""
     normalize = torch.nn.functional.normalize
     return (normalize(best, dim=2) @ normalize(selected, dim=2).transpose(1, 2)).amax(dim=2).mean(dim=1)
 
 
 def select(embeddings: Tensor, scores: Tensor, k: int, sorting: str) -> Tensor:
-    """The k vectors that the operator gives when it sorts as one of :data:`SORTINGS` says: (B, k, d)."""
+    """Return the k vectors that the operator gives when it sorts as one of :data:`SORTINGS` says: (B, k, d)."""
     if sorting == "once":
         order = scores.argsort(dim=1, descending=True)
         embeddings = embeddings.gather(1, order.unsqueeze(2).expand_as(embeddings))
@@ -40,7 +40,7 @@ def select(embeddings: Tensor, scores: Tensor, k: int, sorting: str) -> Tensor:
 def sorting_quality(
     length: int, k: int, device: str, documents: int = DOCUMENTS, sorted_before: bool = False
 ) -> dict[str, float]:
-    """Mean nCCS by :data:`SORTINGS`, of documents whose scores stand in any order, or are sorted before."""
+    """Return mean nCCS by :data:`SORTINGS`, of documents whose scores stand in any order, or are sorted before."""
     generator = torch.Generator().manual_seed(length * 10_000 + k)
     values: dict[str, list[Tensor]] = {name: [] for name in SORTINGS}
     for _ in range(max(documents, 4096 // k) // 16):
@@ -55,7 +55,7 @@ def sorting_quality(
 
 
 def sorting(args) -> tuple[dict[str, Any], list[str]]:
-    """Appendix B.5: the error 1 - nCCS and the time with and without sorting, scores in any order."""
+    """Return Appendix B.5: the error 1 - nCCS and the time with and without sorting, scores in any order."""
     lengths, counts = published_axes()
     found = {
         f"{length} {k}": sorting_quality(length, k, args.device) for length in lengths for k in counts if k < length
@@ -73,7 +73,7 @@ def sorting(args) -> tuple[dict[str, Any], list[str]]:
 
 
 def sorting_times(args) -> tuple[dict[str, Any], float]:
-    """Times by cell with and without sorting, and the mean of what sorting adds, as a share."""
+    """Return times by cell with and without sorting, and the mean of what sorting adds, as a share."""
     reduced = args.size == "reduced"
     lengths, counts = reduced_axes() if reduced else published_axes()
     times = {}
@@ -92,7 +92,7 @@ def sorting_times(args) -> tuple[dict[str, Any], float]:
 
 
 def times_lines(times: dict[str, Any]) -> list[list[Any]]:
-    """Rows of the table of :func:`sorting_times`."""
+    """Return rows of the table of :func:`sorting_times`."""
     lines = []
     for cell, by_name in times.items():
         with_sorting, without = (by_name[name]["median"] * 1e3 for name in ("every round", "never"))
@@ -101,13 +101,13 @@ def times_lines(times: dict[str, Any]) -> list[list[Any]]:
 
 
 def published_axes() -> tuple[list[int], list[int]]:
-    """Every n and every k of the published grid."""
+    """Return every n and every k of the published grid."""
     grid = measure.published("figures5_6")
     return tuple(sorted({int(line[axis]) for line in grid}) for axis in ("n", "k"))
 
 
 def published_cell(pooler: str, length: int, k: int, column: str) -> float | None:
-    """One published number; None where there is none."""
+    """Return one published number; None where there is none."""
     for line in measure.published("figures5_6"):
         if (line["pooler"], line["n"], line["k"]) == (pooler, str(length), str(k)):
             return float(line[column])
@@ -115,5 +115,5 @@ def published_cell(pooler: str, length: int, k: int, column: str) -> float | Non
 
 
 def reduced_axes() -> tuple[list[int], list[int]]:
-    """Every third n and k of the grid, for times on a CPU."""
+    """Return every third n and k of the grid, for times on a CPU."""
     return [16, 128, 1024, 8192], [2, 16, 128, 1024]

@@ -2,7 +2,7 @@
 
 Parts: "layer" (attention in blocks against full attention), "deep" (the models of Table 3), "depth" (Figure 4),
 "tables" (the training column of Tables 2, 7, 8 and 10). A step is forward and backward, without the optimizer.
-On a GPU: the paper's sizes, bf16 autocast. On a CPU, float32: layer and deep at the paper's sizes with one document;
+On a GPU: the paper's sizes. On a CPU: layer and deep at the paper's sizes with one document;
 depth and tables with every length and width divided, which keeps the shares of attention and linear layers.
 """
 
@@ -47,8 +47,8 @@ def layer(args) -> tuple[dict, list[str]]:
         for name, kind in (("block-wise", BlockwiseAttention), ("full", FullAttention)):
             module = kind(512, 8, dropout).to(args.device).train()
             x = torch.randn(documents, 8192, 512, device=args.device)
-            variants[f"{name}, dropout {dropout}, forward"] = _forward(module, x)
-            variants[f"{name}, dropout {dropout}, forward + backward"] = _backward(module, x)
+            variants[f"{name}, dropout {dropout}, forward"] = _forward(module, x, args.precision)
+            variants[f"{name}, dropout {dropout}, forward + backward"] = _backward(module, x, args.precision)
     results = measure.alternate(variants, args.rounds, args.device)
     rows = []
     for dropout in (0.0, 0.1):
@@ -60,23 +60,19 @@ def layer(args) -> tuple[dict, list[str]]:
     return results, tables
 
 
-def _autocast(x: torch.Tensor):
-    return torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda")
-
-
-def _forward(module, x):
+def _forward(module, x, precision: str):
     def call():
-        with torch.no_grad(), _autocast(x):
+        with torch.no_grad(), measure.autocast(x.device.type, precision):
             module(x)
 
     return call
 
 
-def _backward(module, x):
+def _backward(module, x, precision: str):
     x = x.clone().requires_grad_()
 
     def call():
-        with _autocast(x):
+        with measure.autocast(x.device.type, precision):
             out = module(x)[0]
         torch.autograd.grad(out.float().sum(), [x, *module.parameters()])
 
@@ -107,20 +103,20 @@ def deep(args) -> tuple[dict, list[str]]:
         made = {}
         for name, (model, length, padded) in shapes.items():
             net_input = workload.batch(models[model], documents, length, workload.TARGET, padded)
-            made[name] = workload.training_step(models[model], net_input)
+            made[name] = workload.training_step(models[model], net_input, args.precision)
         return made
 
     # The machine's matrix rate varies from minute to minute: it is taken between the steps, over as many operations.
     operations = workload.flops(options["deeppyramidion"], documents, 8192, workload.TARGET)
-    products, done = measure.products(operations, args.device)
+    products, done = measure.products(operations, args.device, args.precision)
     times = measure.alternate({**steps(shapes), "matrix products": products}, args.rounds, args.device)
     # The long one by itself, beside ours: a run of it takes as long as two rounds of the others.
     shapes = {"full attention": ("full attention", 8192, 0), "beside it": ("deeppyramidion", 8192, 0)}
     slow = measure.alternate(steps(shapes), max(1, args.rounds // 4), args.device, warm_up=args.device != "cpu")
-    rate = measure.peak_bf16() or done / times["matrix products"].median
+    rate = measure.peak(args.precision, args.device) or done / times["matrix products"].median
     share = operations / times["deeppyramidion"].median / rate
     bare = operations / times["deeppyramidion without dropout"].median / rate
-    rate_name = "machine's matrix-product rate" if args.device == "cpu" else "GPU's bf16 peak"
+    rate_name = "machine's matrix-product rate" if args.device == "cpu" else f"GPU's {args.precision} peak"
     times.update(slow)
     least = 0.8 if args.device == "cpu" else 0.35
     rows = [
@@ -192,7 +188,7 @@ def depth(args) -> tuple[dict, list[str]]:
         variants = {}
         for name, (arch, changes) in kinds.items():
             options = workload.divided(arch, factor, encoder_layers=layers, decoder_layers=layers, **changes)
-            variants[f"{name}, {layers} layers"] = _scaled_step(options, documents, 8192, factor, args.device)
+            variants[f"{name}, {layers} layers"] = _scaled_step(options, documents, 8192, factor, args)
         measured = measure.alternate(variants, args.rounds, args.device)
         times.update(measured)
         ours = measured[f"pyramidion, {layers} layers"].median
@@ -206,10 +202,10 @@ def depth(args) -> tuple[dict, list[str]]:
     return {**times, "ratios": ratios}, [f"## Figure 4\n\n{table}\n\n{note}", times_table("Training step", times)]
 
 
-def _scaled_step(options: dict, documents: int, length: int, factor: int, device: str):
-    model = workload.build(options, device, workload.VOCABULARY // factor)
+def _scaled_step(options: dict, documents: int, length: int, factor: int, args):
+    model = workload.build(options, args.device, workload.VOCABULARY // factor)
     net_input = workload.batch(model, documents, length // factor, workload.TARGET // factor)
-    return workload.training_step(model, net_input)
+    return workload.training_step(model, net_input, args.precision)
 
 
 #: The row that the others are compared with.
@@ -235,9 +231,7 @@ def tables(args) -> tuple[dict, list[str]]:
     column, shares, variants = training_column(), published_shares(), {}
     for arch in shares:
         options = workload.divided(arch, factor)
-        variants[arch] = _scaled_step(
-            options, documents, options["max_source_positions"] * factor, factor, args.device
-        )
+        variants[arch] = _scaled_step(options, documents, options["max_source_positions"] * factor, factor, args)
     times = measure.alternate(variants, args.rounds, args.device)
     whole, rows = times[WHOLE].median, []
     for row, arch, theirs in column:
@@ -249,14 +243,14 @@ def tables(args) -> tuple[dict, list[str]]:
 
 
 def tournament_rows() -> list[int]:
-    """Rows whose models hold a tournament: not PoWER's, Funnel's and those that never pool."""
+    """Return rows whose models hold a tournament: not PoWER's, Funnel's and those that never pool."""
     options = {row: workload.divided(arch, 1) for row, arch, _ in training_column()}
     default = PyramidionConfig().pooler
     return [row for row, o in options.items() if o["pooling_schedule"] and o.get("pooler", default) == default]
 
 
 def note_of_the_column(documents: int, factor: int) -> str:
-    """What the table of the training column says of both sides."""
+    """Return what the table of the training column says of both sides."""
     runs: list[list[int]] = []
     for row in tournament_rows():
         if runs and runs[-1][-1] == row - 1:
@@ -318,7 +312,8 @@ def main() -> None:
     }
     name = "training" if args.parts == PARTS else "training_" + "_".join(args.parts)
     draw = {"depth", "tables"} & set(found)
-    measure.report(name, args.device, results, tables_, args.output, figure(found) if args.output and draw else None)
+    drawing = figure(found) if args.output and draw else None
+    measure.report(name, args.device, results, tables_, args.output, drawing, args.precision)
 
 
 if __name__ == "__main__":

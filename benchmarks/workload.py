@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any, Callable
 
+import measure
 import torch
 from fairseq.data import Dictionary
 
@@ -51,7 +52,7 @@ def divided(arch: str, factor: int, **changes: Any) -> dict[str, Any]:
 
 
 def _schedule(options: dict[str, Any]) -> PoolingSchedule:
-    """Where an architecture of these options pools, lengths undivided."""
+    """Return where an architecture of these options pools, lengths undivided."""
     given = {**vars(PyramidionConfig()), **options}
     return PoolingSchedule.of(given["pooling_schedule"], given["max_source_positions"], given["encoder_layers"])
 
@@ -87,13 +88,16 @@ def batch(model: PyramidionModel, documents: int, length: int, target: int, padd
     }
 
 
-def training_step(model: PyramidionModel, net_input: dict[str, Any]) -> Callable[[], None]:
-    """Return a call that does a forward and a backward pass with cross entropy; in bf16 autocast on a GPU."""
+def training_step(model: PyramidionModel, net_input: dict[str, Any], precision: str) -> Callable[[], None]:
+    """Return a call that does a forward and a backward pass with cross entropy.
+
+    Fp16 without scaling, which takes no time.
+    """
     device, summary = net_input["src_tokens"].device, net_input["prev_output_tokens"]
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with measure.autocast(device.type, precision):
             logits = model(**net_input)[0]
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), summary.flatten())
         loss.backward()

@@ -83,15 +83,16 @@ def run(stage: str, recipe: paper.Recipe, settings: command.Settings, commands: 
         check_base(recipe, settings)
     save.mkdir(parents=True, exist_ok=True)
     for line in commands:
-        if shutil.which(line[0]) is None:
-            raise PyramidionError(f"{line[0]} is not installed: activate the environment (source .venv/bin/activate)")
+        program = line[len(command.TF32)] if line[: len(command.TF32)] == command.TF32 else line[0]
+        if shutil.which(program) is None:
+            raise PyramidionError(f"{program} is not installed: activate the environment (source .venv/bin/activate)")
         if stage == "generate":
             with open(command.log(recipe, settings), "w", encoding="utf-8") as out:
                 status = subprocess.run(line, stdout=out).returncode
         else:
             status = subprocess.run(line).returncode
         if status:
-            raise PyramidionError(f"{line[0]} ended with status {status}")
+            raise PyramidionError(f"{program} ended with status {status}")
     if stage == "evaluate":
         print(beside(recipe))
 

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Iterator
 
-
 #: What fairseq asserts of its options, by its beginning, in the words of the command line.
 _OPTIONS_OF_FAIRSEQ = {
-    "Must specify batch size": "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded tokens) "
-    "is needed, with Hydra dataset.batch_size=2 or dataset.max_tokens=16384",
+    "Must specify batch size": "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded "
+    "tokens) is needed, with Hydra dataset.batch_size=2 or dataset.max_tokens=16384",
     "Provided Search parameters are mutually exclusive": "--sampling, --diverse-beam-groups, --diversity-rate and "
     "--match-source-len are searches that exclude each other: give one of them",
 }
@@ -74,14 +73,17 @@ def install_excepthook() -> None:
 
 
 def _in_one_line(error: BaseException) -> str | None:
-    """The line that a command ends with instead of a traceback; None where there is none."""
+    """Return the line that a command ends with instead of a traceback; None where there is none."""
     if isinstance(error, PyramidionError):
         return str(error)
     return _of_another_process(error) or _of_options(error)
 
 
 def _of_options(error: BaseException) -> str | None:
-    """The message of what fairseq asserts of its options, as of "--temperature must be greater than 0"; else None."""
+    """Return the message of what fairseq asserts of its options, as of "--temperature must be greater than 0".
+
+    Else None.
+    """
     if not isinstance(error, (AssertionError, ValueError)):
         return None
     text = one_line(error)

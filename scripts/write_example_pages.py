@@ -158,7 +158,7 @@ def page(where: str) -> str:
 
 
 def validated(rows_: Iterable[paper.Recipe]) -> str:
-    """What validating by summaries costs, from the page's cheapest row to its dearest."""
+    """Return what validating by summaries costs, from the page's cheapest row to its dearest."""
 
     def span(samples: int) -> str:
         shares = sorted(s for s in (recipe.validation_share(samples) for recipe in rows_) if s is not None)

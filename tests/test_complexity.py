@@ -175,3 +175,28 @@ def test_where_the_shallow_models_parameters_are():
     untied = sum(p.numel() for p in build_on_meta("transpooler", 32000, share_all_embeddings=False,
                                                   share_decoder_input_output_embed=True).parameters())  # fmt: skip
     assert round(untied / 1e6, 1) == 47.5
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """{architecture: rate} of the paper's training times, as benchmarks/complexity.py computes it."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import complexity
+
+    return {rate.arch: rate for rate in complexity.rates()}
+
+
+def test_published_training_times_are_above_what_an_a100_does_in_float32(rates):
+    """19.5 TFLOP/s by its data sheet, 156 in TF32; row 5 of Table 10 is calculated here by hand."""
+    n, d, ffn, block, t, vocabulary = N, 512, 2048, 512, 256, 32000
+    encoder = 2 * (n * (4 * d * d + 2 * d * ffn) + 2 * n * block * d)
+    memory, target = n * 2 * d * d, t * (4 * d * d + 2 * d * d + 2 * d * ffn)
+    decoder = 2 * (memory + target + 2 * t * t * d + 2 * t * n * d) + t * vocabulary * d
+    rate = rates["blockwise_8k"]
+    assert rate.seconds == 0.85
+    assert rate.encoder == pytest.approx(6 * 64 * encoder / 0.85 / 1e12, rel=1e-3)
+    assert rate.whole == pytest.approx(6 * 64 * (encoder + decoder) / 0.85 / 1e12, rel=1e-3)
+    above = [arch for arch, rate in rates.items() if rate.encoder > 19.5]
+    assert len(rates) == 30 and len(above) == 7 and {"deep_blockwise", "blockwise_8k", "deeppyramidion"} <= set(above)
+    assert sum(rate.whole > 19.5 for rate in rates.values()) == 14
+    assert max(rate.whole for rate in rates.values()) < 156 / 4

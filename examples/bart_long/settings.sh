@@ -14,10 +14,11 @@ run() {
     [ -n "${DRY_RUN:-}" ] || "$@"
 }
 
-# What every stock command of fairseq starts with.
+# What every stock command of fairseq starts with; "before" are words in front of it.
+before=()
 stock() {
     local command="$1"
     shift
-    run "fairseq-$command" "$DATA/bart/data-bin" --user-dir pyramidion_fairseq --task long_document_summarization \
+    run ${before[@]+"${before[@]}"} "fairseq-$command" "$DATA/bart/data-bin" --user-dir pyramidion_fairseq --task long_document_summarization \
         $([ "$GPUS" -gt 0 ] || echo --cpu) "$@"
 }

@@ -8,10 +8,13 @@ passes=$((32 / (BATCH * (GPUS > 0 ? GPUS : 1)))) # an update has 32 documents on
 documents=$(wc -l <"$DATA/text/train.source")
 updates=$((EPOCHS * documents / 32))
 case "$PRECISION" in
-    full) how=() ;;
+    full | float32) how=() ;;
+    tf32)
+        [ "$GPUS" -gt 0 ] || { echo "error: PRECISION=tf32 needs a GPU: leave it out, or say PRECISION=bf16" >&2; exit 1; }
+        how=() before=(env TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1) ;; # torch reads it at its start
     bf16) how=(--bf16) ;;
     fp16) how=(--fp16 --fp16-init-scale 4) ;;
-    *) echo "error: PRECISION=$PRECISION: one of full, bf16, fp16" >&2; exit 1 ;;
+    *) echo "error: PRECISION=$PRECISION: one of full, float32, tf32, fp16, bf16" >&2; exit 1 ;;
 esac
 [ "$GPUS" -eq 0 ] || how+=(--distributed-world-size "$GPUS")
 # shellcheck disable=SC2086 # OPTIONS are several words

@@ -15,7 +15,16 @@ from . import memory
 from .paper import EFFECTIVE_BATCH, Recipe
 
 TASK = "long_document_summarization"
-HALF = {"full": {}, "fp16": {"fp16": True, "fp16_init_scale": 4}, "bf16": {"bf16": True}}
+#: PRECISION -> options of fairseq-train.
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "float32": {},
+    "tf32": {},
+    "fp16": {"fp16": True, "fp16_init_scale": 4},
+    "bf16": {"bf16": True},
+}
+#: What torch reads at its start: products of float32 in TF32, on GPUs that have it.
+TF32 = ["env", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1"]
 
 
 @dataclass
@@ -35,7 +44,7 @@ class Settings:
     launch: str = ""
     """"local" (one node; fairseq starts a process a GPU), "torchrun" or "slurm"; default by nodes."""
     precision: str = "full"
-    """"full" (the paper's), "bf16" or "fp16"."""
+    """"full" (what the paper says; also "float32"), "tf32", "bf16" or "fp16"."""
     memory: int = 0
     """GB of a GPU, from which the batch is calculated; default that of the GPU that is there, or 40."""
     batch: int = 0
@@ -63,7 +72,7 @@ class Settings:
                 if number and not text.isdigit():
                     raise PyramidionError(f"{field.name.upper()}={text} is not a whole number")
                 setattr(out, field.name, int(text) if number else text)
-        choices = {"precision": tuple(HALF), "launch": ("", "local", "torchrun", "slurm")}
+        choices = {"precision": tuple(PRECISIONS), "launch": ("", "local", "torchrun", "slurm")}
         choices["metric"] = ("loss", "rouge1", "rouge2", "rougeL")
         for name, values in choices.items():
             if getattr(out, name) not in values:
@@ -133,21 +142,31 @@ def _stock(command: str, recipe: Recipe, settings: Settings) -> list[str]:
 
 
 def train(recipe: Recipe, settings: Settings, extra: list[str]) -> list[list[str]]:
-    """Return the command that trains a row; ``extra`` options of fairseq-train come last and win."""
+    """Return the command that trains a row; ``extra`` options of fairseq-train come last and win.
+
+    Raises:
+        PyramidionError: a precision that a CPU does not have.
+    """
+    if settings.gpus == 0 and settings.precision == "tf32":
+        raise PyramidionError("PRECISION=tf32 needs a GPU: leave it out, or say PRECISION=bf16")
     options = {
         **recipe.training,
         **validation(recipe, settings),
         **batching(recipe.arch, settings),
-        **HALF[settings.precision],
+        **PRECISIONS[settings.precision],
     }
     if recipe.initial:
         options["finetune_from_model"] = base(recipe, settings)
     options["save_dir"] = folders(recipe, settings)[1]
-    return [[*launched([*_stock("train", recipe, settings), *flags(options)], settings), *extra]]
+    line = [*launched([*_stock("train", recipe, settings), *flags(options)], settings), *extra]
+    return [[*TF32, *line] if settings.precision == "tf32" else line]
 
 
 def validation(recipe: Recipe, settings: Settings) -> dict[str, Any]:
-    """Options that choose the best checkpoint by summaries of validation documents; none where it is by the loss."""
+    """Return options that choose the best checkpoint by summaries of validation documents.
+
+    None where it is by the loss.
+    """
     if settings.metric == "loss":
         return {}
     return {

@@ -32,7 +32,10 @@ class Precision(NamedTuple):
     """For each parameter, with gradient, Adam's moments, the buckets of data-parallel training, float32 copies."""
 
 
-PRECISIONS = {"full": Precision(4, 20), "fp16": Precision(2, 24), "bf16": Precision(2, 24)}
+PRECISIONS = {
+    **dict.fromkeys(("full", "float32", "tf32"), Precision(4, 20)),
+    **dict.fromkeys(("fp16", "bf16"), Precision(2, 24)),
+}
 
 
 class Need(NamedTuple):

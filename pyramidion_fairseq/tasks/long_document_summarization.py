@@ -320,11 +320,7 @@ class LongDocumentSummarizationTask(TranslationTask):
         prefix_tokens: Optional[Tensor] = None,
         constraints: Optional[Tensor] = None,
     ) -> List[List[Dict[str, Any]]]:
-        """Do as fairseq does; a model whose summaries start with ``<s>`` need not find out.
-
-        Raises:
-            PyramidionError: ``--constraints`` without any, as with ``fairseq-generate``.
-        """
+        """Do as fairseq does; refuse ``--constraints`` without any, as with ``fairseq-generate``."""
         refuse_no_constraints(generator, constraints)
         if isinstance(getattr(generator, "search", None), DiverseBeamSearch):
             # It takes the documents' numbers in the corpus for their places in the batch.
@@ -340,8 +336,7 @@ class LongDocumentSummarizationTask(TranslationTask):
         """Do as fairseq does.
 
         Raises:
-            PyramidionError: what is asked for is not there: alignments to the document's tokens, steps of refinement;
-                no beam, or one that cannot be divided; a number that is not finite; or the shortest summary is above the longest.
+            PyramidionError: the options ask for what is not there or contradict each other.
         """
         refuse_generation(args)
         check_lengths(args, min((model.max_decoder_positions() for model in models), default=None))

@@ -70,7 +70,8 @@ def test_an_update_has_32_documents_on_any_machine(program, tmp_path, gpus, batc
     "settings, message",
     [
         ({"GPUS": "3"}, "32 documents cannot be divided into GPUS=3"),
-        ({"PRECISION": "int8"}, "one of full, bf16, fp16"),
+        ({"PRECISION": "int8"}, "one of full, float32, tf32, fp16, bf16"),
+        ({"PRECISION": "tf32", "GPUS": "0"}, "PRECISION=tf32 needs a GPU"),
     ],
 )
 def test_mistakes_are_named(program, tmp_path, settings, message):
@@ -78,6 +79,18 @@ def test_mistakes_are_named(program, tmp_path, settings, message):
     (tmp_path / "text" / "train.source").write_text("a\n")
     done = program("bash", FOLDER / "train.sh", DATA=str(tmp_path), DRY_RUN="1", **{"GPUS": "8", **settings})
     assert done.returncode == 1 and message in done.stderr and not done.stdout
+
+
+def test_tf32_is_set_in_front_of_the_command(program, tmp_path):
+    """What torch reads at its start; the setting does what its name says."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train.source").write_text("a\n")
+    settings = {"DATA": str(tmp_path), "DRY_RUN": "1", "GPUS": "8", "PRECISION": "tf32"}
+    done = program("bash", FOLDER / "train.sh", **settings)
+    words = shlex.split(done.stdout)
+    assert words[0] == "env" and words[2] == "fairseq-train" and not {"--bf16", "--fp16"} & set(words)
+    code = "import torch; print(torch.backends.cuda.matmul.allow_tf32)"
+    assert program("env", words[1], "python", "-c", code).stdout == "True\n"
 
 
 def test_conversion_and_training_have_the_same_architecture(program, tmp_path):

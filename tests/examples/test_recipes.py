@@ -163,6 +163,9 @@ def test_torchrun_and_slurm(monkeypatch):
     (line,) = command.train(deep, command.Settings(gpus=8, nodes=2, launch="slurm", precision="bf16"), [])
     assert line[0] == "fairseq-train" and "--bf16" in line
     assert line[line.index("--distributed-port") + 1].isdigit()
+    (line,) = command.train(deep, command.Settings(gpus=8, nodes=2, precision="tf32"), [])
+    assert line[:3] == ["env", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1", "torchrun"]
+    assert not {"--bf16", "--fp16"} & set(line)
     for wrong in ({"gpus": 8, "nodes": 2, "launch": "local"}, {"gpus": 0, "launch": "torchrun"}):
         with pytest.raises(PyramidionError, match="LAUNCH="):
             command.train(deep, command.Settings(**wrong), [])
@@ -202,7 +205,8 @@ def test_slurm_file_is_valid_bash_and_calls_what_is_there(program):
         (["train", "arxiv", "bart"], "no architecture 'bart'"),
         (["train", "table2", "8", "GPU=8"], "GPU= is no setting; there are: DATA"),
         (["train", "table2", "8", "GPUS=many"], "GPUS=many is not a whole number"),
-        (["train", "table2", "8", "PRECISION=int8"], "PRECISION=int8: one of full, fp16, bf16"),
+        (["train", "table2", "8", "PRECISION=int8"], "PRECISION=int8: one of full, float32, tf32, fp16, bf16"),
+        (["train", "table2", "8", "GPUS=0", "PRECISION=tf32"], "PRECISION=tf32 needs a GPU"),
         (["train", "table2", "8", "CORPUS=news"], "CORPUS=news: there are arxiv and pubmed"),
         (["train", "table2", "8", "/nowhere"], "/nowhere has no data-bin/"),
     ],
