@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
+import functools
 import json
 import logging
+import math
 import os
 import platform
 import shlex
@@ -23,6 +25,7 @@ from typing import Any, Callable, Iterable, NamedTuple
 
 import fairseq
 import torch
+from out_of_memory import attempt
 
 HERE = Path(__file__).resolve().parent
 #: glibc returns large blocks to the kernel at once; the page faults of getting them back would be measured.
@@ -40,13 +43,24 @@ PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfl
 
 
 class Times(NamedTuple):
-    """Seconds of one variant over the rounds of a run."""
+    """Seconds of one variant over the rounds of a run; numbers that are no numbers where it ran out of memory."""
 
     median: float
     minimum: float
     spread: float
     """Half the distance between the quartiles, over the median."""
     rounds: int
+    mean: float
+    deviation: float
+    """Standard deviation, as the paper's Table 10 has it; of one round it is no number."""
+    failure: str = ""
+    """Why there are no times: "out of memory, needs more than 12 GiB"."""
+
+    def about(self) -> str:
+        """Return mean and standard deviation, or why there are none."""
+        if self.failure:
+            return self.failure
+        return f"{self.mean:.3g}" if math.isnan(self.deviation) else f"{self.mean:.3g} ± {self.deviation:.2g}"
 
 
 def parser(doc: str, rounds: int, precisions: Iterable[str] = PRECISIONS) -> argparse.ArgumentParser:
@@ -122,31 +136,55 @@ def alternate(
         rounds: timed calls of each.
         device: "cpu" or "cuda"; waits for it before and after every call.
         warm_up: call each once untimed before; not worth it for calls of half a minute.
+
+    Returns:
+        the times of every variant; one that runs out of memory is left out from then on, and its times say so.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
+    failures: dict[str, str] = {}
+
+    def once(call: Callable[[], Any]) -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        call()
+        synchronize(device)
+        return time.perf_counter() - start
+
     for timed in range(0 if warm_up else 1, rounds + 1):
         for name, call in variants.items():
-            synchronize(device)
-            start = time.perf_counter()
-            call()
-            synchronize(device)
-            if timed:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: summarize(values) for name, values in seconds.items()}
+            if name not in failures:
+                taken, failure = attempt(functools.partial(once, call))
+                if failure:
+                    failures[name] = failure
+                elif timed:
+                    seconds[name].append(taken)
+    none = Times(*[math.nan] * 3, 0, *[math.nan] * 2)
+    return {
+        name: none._replace(failure=failures[name]) if name in failures else summarize(seconds[name])
+        for name in variants
+    }
 
 
 def summarize(seconds: list[float]) -> Times:
-    """Return median, minimum and spread of measured seconds."""
-    median = statistics.median(seconds)
-    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median] * 3
-    return Times(median, min(seconds), (quartiles[2] - quartiles[0]) / 2 / median, len(seconds))
+    """Median, minimum, spread, mean and standard deviation of measured seconds."""
+    median, several = statistics.median(seconds), len(seconds) > 1
+    quartiles = statistics.quantiles(seconds, n=4) if several else [median] * 3
+    spread = (quartiles[2] - quartiles[0]) / 2 / median
+    deviation = statistics.stdev(seconds) if several else math.nan
+    return Times(median, min(seconds), spread, len(seconds), statistics.mean(seconds), deviation)
 
 
-def peak_memory(call: Callable[[], Any], device: str = "cpu") -> int:
-    """Return most bytes of tensors alive at once during ``call``, above those that were before.
+def peak_memory(call: Callable[[], Any], device: str = "cpu") -> float:
+    """Return the most bytes of tensors alive at once during ``call``, above those before; nan where they do not fit.
 
     On a GPU what its allocator says; on a CPU the allocations that torch's profiler saw.
     """
+    peak, failure = attempt(functools.partial(peak_memory_of, call, device))
+    return math.nan if failure else peak
+
+
+def peak_memory_of(call: Callable[[], Any], device: str) -> int:
+    """Return what :func:`peak_memory` does; raises where memory does not suffice."""
     if torch.device(device).type == "cuda":
         synchronize(device)
         torch.cuda.reset_peak_memory_stats()
@@ -217,11 +255,13 @@ def published(name: str = "tables") -> list[dict[str, str]]:
 
 
 def table(headers: list[str], rows: list[list[Any]]) -> str:
-    """Return a Markdown table; numbers with three significant digits, None as nothing."""
+    """A Markdown table; numbers with three significant digits, None as nothing, what is no number as a dash."""
 
     def cell(value: Any) -> str:
         if value is None:
             return ""
+        if isinstance(value, float) and math.isnan(value):
+            return "–"
         return (
             f"{value:,.0f}"
             if isinstance(value, float) and abs(value) >= 100
@@ -232,6 +272,24 @@ def table(headers: list[str], rows: list[list[Any]]) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
     lines = ["| " + " | ".join(text.ljust(width) for text, width in zip(row, widths)) + " |" for row in cells]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def reached(ratio: float, bound: float, least: bool = True) -> str:
+    """Return whether a ratio is at least (or else at most) a bound: "yes", "no"; or "not measured" for nan."""
+    if math.isnan(ratio):
+        return "not measured"
+    return "yes" if (ratio >= bound if least else ratio <= bound) else "no"
+
+
+def plain(results: Any) -> Any:
+    """Return what JSON can hold: None for what is no number, :class:`Times` by name."""
+    if isinstance(results, float) and math.isnan(results):
+        return None
+    if isinstance(results, Times):
+        results = results._asdict()
+    if isinstance(results, dict):
+        return {key: plain(value) for key, value in results.items()}
+    return [plain(value) for value in results] if isinstance(results, (list, tuple)) else results
 
 
 def report(
@@ -248,7 +306,7 @@ def report(
     Args:
         name: of the benchmark.
         device: that was measured on.
-        results: what JSON can hold; goes under the key "results", beside "machine".
+        results: what :func:`plain` takes; goes under the key "results", beside "machine".
         tables: Markdown, each with its own heading.
         output: an existing folder, or None.
         figure: a matplotlib figure, or None.
@@ -261,7 +319,9 @@ def report(
     print(text)
     if output is None:
         return
-    (output / f"{name}.json").write_text(json.dumps({"machine": about, "results": results}, indent=1) + "\n", "utf-8")
+    (output / f"{name}.json").write_text(
+        json.dumps({"machine": about, "results": plain(results)}, indent=1) + "\n", "utf-8"
+    )
     (output / f"{name}.md").write_text(text, "utf-8")
     if figure is not None:
         figure.savefig(output / f"{name}.png", dpi=150, bbox_inches="tight")

@@ -63,3 +63,69 @@ def test_the_peak_is_that_of_the_precision(measure, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100-SXM4-40GB")
     assert [measure.peak(p) for p in measure.PRECISIONS] == [19.5e12, 156e12, 312e12, 312e12]
+
+
+GPU_MESSAGE = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which ..."
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (torch.cuda.OutOfMemoryError(GPU_MESSAGE), "out of memory, needs more than 20 GiB"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB."), "needs more than 0.5 GiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2147483648 bytes."), "2 GiB"),
+        (RuntimeError("CUDA error: out of memory"), "out of memory"),
+    ],
+)
+def test_a_variant_out_of_memory_ends_no_run(measure, error, said):
+    """Neither where it warms up nor later; it is not tried again, and what is computed from it says so."""
+    tried = {"first": 0, "later": 0, "works": 0}
+
+    def variant(name, fails_at):
+        def call():
+            tried[name] += 1
+            if tried[name] == fails_at:
+                raise error
+
+        return call
+
+    calls = {"first": variant("first", 1), "works": variant("works", 0), "later": variant("later", 3)}
+    times = measure.alternate(calls, 4)
+    assert tried == {"first": 1, "works": 5, "later": 3}
+    assert times["works"].rounds == 4 and times["works"].failure == "" and times["works"].median >= 0
+    for name in ("first", "later"):
+        assert times[name].failure.endswith(said) and times[name].failure.startswith("out of memory")
+        assert times[name].about() == times[name].failure
+        ratio = times["works"].median / times[name].median
+        assert measure.reached(ratio, 2) == measure.reached(ratio, 2, least=False) == "not measured"
+        assert measure.plain({name: times[name]})[name]["median"] is None
+    assert measure.table(["a"], [[times["first"].median]]).splitlines()[-1] == "| – |"
+
+
+def test_another_error_is_raised(measure):
+    def fail():
+        raise RuntimeError("no kernel image is available")
+
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        measure.alternate({"fails": fail}, 1)
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        measure.peak_memory(fail)
+
+
+def test_peaks_of_what_does_not_fit_are_no_numbers(measure):
+    def fail():
+        raise torch.cuda.OutOfMemoryError(GPU_MESSAGE)
+
+    assert measure.plain(measure.peak_memory(fail)) is None
+    assert 4000 <= measure.peak_memory(lambda: torch.ones(1000)) <= 4096
+
+
+def test_mean_and_deviation_are_those_of_table_10(measure):
+    times = measure.summarize([1.0, 2.0, 6.0])
+    assert (times.median, times.mean) == (2, 3) and times.deviation == pytest.approx(7**0.5)
+    assert times.about() == "3 ± 2.6" and measure.summarize([2.0]).about() == "2"
+
+
+def test_reached(measure):
+    assert [measure.reached(x, 2) for x in (1.9, 2, 2.1)] == ["no", "yes", "yes"]
+    assert [measure.reached(x, 2, least=False) for x in (1.9, 2, 2.1)] == ["yes", "yes", "no"]

@@ -1,0 +1,205 @@
+"""DeepPyramidion and deep_blockwise beside transformers' LED, LongT5 and PEGASUS-X: time and memory at the same sizes.
+
+    python benchmarks/peers.py --output benchmarks/results/peers_cpu
+
+All have 6 + 6 layers of width 768, 8 heads, feed-forward layers of 3072 and 32,000 symbols, random weights, and read
+documents of 8192 tokens; the first table says what else is and is not alike. Encoding is without gradients. A training
+step is forward, cross-entropy of 256 tokens and backward, without the optimizer. Generation includes encoding and
+takes as many tokens as are asked for, neither more nor less. Times are taken in turns in one process; memory in one of
+its own for each model: most bytes of tensors alive, above the weights and, in training, above the gradients.
+
+The reduced size (the default on a CPU) keeps widths and lengths: one document for encoding and training, two with 16
+tokens each for generation, and one round of training and generation. On one core about a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable
+
+import measure
+import peer_models
+from out_of_memory import attempt
+from peer_models import PEERS, Sizes
+
+#: What is measured, in the order of the tables.
+WORK = ["training", "encoding", "generation"]
+OURS = "deeppyramidion"
+
+
+def calls(name: str, model: Any, args) -> dict[str, Callable[[], Any]]:
+    """Return the work of a model: training has to come first, the others after ``for_generation``."""
+    sizes, device = sizes_of(args), args.device
+    few = peer_models.documents(args.documents, sizes, device)
+    many = peer_models.documents(args.batch, sizes, device)
+    return {
+        "training": peer_models.training(name, model, few, args.target, args.precision),
+        "encoding": peer_models.encoding(name, model, few),
+        "generation": peer_models.generating(name, model, many, args.tokens, args.beam),
+    }
+
+
+def sizes_of(args) -> Sizes:
+    """Return what all models have alike."""
+    return Sizes(args.width, args.length, args.vocabulary, target=max(512, args.target, args.tokens))
+
+
+def memory(name: str, args) -> dict[str, Any]:
+    """Return the peaks of one model in bytes, or why there are none, by kind of work."""
+    model = peer_models.build(name, sizes_of(args), args.device).model
+    found: dict[str, Any] = {}
+    for work, call in calls(name, model, args).items():
+        if work == "training":
+            _, failure = attempt(call)  # its gradients are part of the model, not of the peak
+        elif work == "encoding":
+            model.zero_grad(set_to_none=True)
+            peer_models.for_generation(model, args.precision)
+            failure = ""
+        found[work] = failure or memory_text(call, args.device)
+    return found
+
+
+def memory_text(call: Callable[[], Any], device: str) -> Any:
+    """Return the peak of a call in bytes, or why there is none."""
+    peak, failure = attempt(functools.partial(measure.peak_memory_of, call, device))
+    return failure or peak
+
+
+def memory_apart(name: str, args) -> dict[str, Any]:
+    """Return :func:`memory` of a process of its own; what that says where it fails is every row's result."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "memory.json"
+        words = [sys.executable, __file__, "--memory-of", name, str(path)]
+        for option in ("device", "size", "precision", *NUMBERS):
+            words += [f"--{option}", str(getattr(args, option))]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            last = (done.stderr.strip() or f"ended with status {done.returncode}").splitlines()[-1]
+            return dict.fromkeys(WORK, f"failed: {last[:200]}")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def times(models: dict[str, Any], args) -> dict[str, dict[str, measure.Times]]:
+    """Return the times of all models in turns, by kind of work."""
+    found = {}
+    made = {name: calls(name, model, args) for name, model in models.items()}
+    for work in WORK:
+        if work == "encoding":
+            for model in models.values():
+                model.zero_grad(set_to_none=True)
+                peer_models.for_generation(model, args.precision)
+        # Warming up and repeating calls of a minute would take an hour on a CPU.
+        once = args.size == "reduced" and work != "encoding"
+        rounds = 1 if once else args.rounds
+        found[work] = measure.alternate({name: of[work] for name, of in made.items()}, rounds, args.device, not once)
+    return found
+
+
+def alike(peers: dict[str, peer_models.Peer], sizes: Sizes) -> str:
+    """Return the table of what is and is not alike."""
+    rows = [[name, p.parameters / 1e6, f"{p.vectors:,}", p.window, p.rest] for name, p in peers.items()]
+    headers = ["model", "parameters, millions", "vectors that the decoder reads", "a token sees", "else"]
+    same = (
+        f"Alike: {sizes.layers} + {sizes.layers} layers, width {sizes.width}, {sizes.heads} heads, feed-forward "
+        f"{4 * sizes.width}, {sizes.vocabulary:,} symbols, shared embeddings, documents of {sizes.length:,} tokens, "
+        "random weights, dropout 0.1 in training, on attention weights where a model has it there. Generation is "
+        "fairseq's SequenceGenerator for ours and transformers' generate for the others, keys and values kept."
+    )
+    return f"## What is and is not alike\n\n{same}\n\n{measure.table(headers, rows)}"
+
+
+def tables(found: dict[str, Any], args) -> list[str]:
+    """Return a table for each kind of work: times beside those of DeepPyramidion, and peaks of memory."""
+    one = {
+        "training": f"{args.documents} x {args.length:,} tokens, {args.target} target tokens",
+        "encoding": f"{args.documents} x {args.length:,} tokens",
+        "generation": f"{args.batch} documents, {args.tokens} tokens, beam {args.beam}, encoding included",
+    }
+    out = []
+    for work in WORK:
+        rows, ours = [], found["times"][work][OURS].median
+        for name, taken in found["times"][work].items():
+            peak = found["memory"][name][work]
+            gibibytes = peak / 2**30 if isinstance(peak, (int, float)) else peak or math.nan
+            rows.append([name, taken.median, taken.about(), taken.rounds, taken.median / ours, gibibytes])
+        headers = ["model", "median s", "mean ± deviation", "rounds", f"times {OURS}'s", "peak GiB above the model"]
+        out.append(f"## {work.capitalize()}: {one[work]}\n\n{measure.table(headers, rows)}")
+    return out
+
+
+def figure(found: dict[str, Any]) -> Any:
+    """Return bars of times and of memory, a panel each kind of work."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawing, grid = pyplot.subplots(2, len(WORK), figsize=(4 * len(WORK), 5), sharey=True, layout="constrained")
+    names = list(found["memory"])[::-1]
+    colours = ["tab:green" if name == OURS else "tab:gray" for name in names]
+    for work, upper, lower in zip(WORK, *grid):
+        peaks = [found["memory"][name][work] for name in names]
+        values = {
+            "seconds": (upper, [found["times"][work][name].median for name in names]),
+            "peak GiB": (lower, [p / 2**30 if isinstance(p, (int, float)) else math.nan for p in peaks]),
+        }
+        for unit, (axes, lengths) in values.items():
+            bars = axes.barh(names, lengths, color=colours)
+            axes.bar_label(bars, ["–" if math.isnan(x) else f"{x:.3g}" for x in lengths], padding=2, fontsize=8)
+            axes.set_xlabel(unit)
+            axes.margins(x=0.2)
+        upper.set_title(work)
+    return drawing
+
+
+#: Options with a number: reduced, the paper's size, help.
+NUMBERS = {
+    "documents": (1, 8, "to encode, and of a training step"),
+    "batch": (2, 8, "documents to summarise at once (the paper: 8)"),
+    "tokens": (16, 256, "of each summary that is written"),
+    "target": (256, 256, "of each summary in training"),
+    "beam": (2, 2, "hypotheses of each document"),
+    "width": (768, 768, "of all models"),
+    "length": (8192, 8192, "of a document, a multiple of 64"),
+    "vocabulary": (32000, 32000, "symbols"),
+}
+
+
+def main() -> None:
+    """Run the command line; see the file's docstring."""
+    arguments = measure.parser(__doc__, rounds=3)
+    for option, (reduced, paper, text) in NUMBERS.items():
+        both = str(paper) if reduced == paper else f"{reduced} reduced, {paper}"
+        arguments.add_argument(f"--{option}", type=int, help=f"{text} (default: {both})")
+    arguments.add_argument("--models", nargs="+", choices=PEERS, default=list(PEERS), help="beside deeppyramidion")
+    arguments.add_argument("--memory-of", nargs=2, metavar=("MODEL", "FILE"), help="that model's peaks alone, as JSON")
+    args = measure.parse(arguments)
+    for option, defaults in NUMBERS.items():
+        if getattr(args, option) is None:
+            setattr(args, option, defaults[args.size == "paper"])
+        if getattr(args, option) < 1:
+            arguments.error(f"--{option} must be at least 1")
+    if args.length % 64 or args.width % 8 or args.tokens < 2 or args.vocabulary < 8:
+        arguments.error("--length must be a multiple of 64, --width of 8; --tokens at least 2, --vocabulary 8")
+    if args.memory_of:
+        name, path = args.memory_of
+        Path(path).write_text(json.dumps(memory(name, args)), encoding="utf-8")
+        return
+    names = [name for name in PEERS if name in (OURS, *args.models)]
+    found: dict[str, Any] = {"memory": {name: memory_apart(name, args) for name in names}}
+    peers = {name: peer_models.build(name, sizes_of(args), args.device) for name in names}
+    text = alike(peers, sizes_of(args))
+    found["parameters"] = {name: peer.parameters for name, peer in peers.items()}
+    found["times"] = times({name: peer.model for name, peer in peers.items()}, args)
+    drawing = figure(found) if args.output else None
+    measure.report("peers", args.device, found, [text, *tables(found, args)], args.output, drawing, args.precision)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""benchmarks/peers.py at tiny sizes: all models do what is timed, and the tables say it."""
+
+import json
+import math
+import sys
+from argparse import Namespace
+
+import pytest
+import torch
+
+from tests.helpers.paths import ROOT
+
+TINY = {"width": 32, "length": 256, "vocabulary": 100, "documents": 2, "batch": 2, "tokens": 5, "target": 8, "beam": 2}
+NAMES = ["deeppyramidion", "deep_blockwise", "LED", "LongT5", "PEGASUS-X"]
+
+
+@pytest.fixture(scope="module")
+def modules():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        import measure
+        import peers
+
+        for name, value in measure.ALLOCATOR.items():
+            patch.setenv(name, value)  # it starts again otherwise
+        yield measure, peers
+
+
+@pytest.fixture
+def args():
+    return Namespace(**TINY, device="cpu", size="reduced", precision="float32", rounds=2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_model_does_what_is_timed(modules, args, name):
+    _, peers = modules
+    peer = peers.peer_models.build(name, peers.sizes_of(args), "cpu")
+    calls = peers.calls(name, peer.model, args)
+    calls["training"]()
+    without = [n for n, p in peer.model.named_parameters() if p.grad is None]
+    assert not [n for n in without if "global" not in n] and all(
+        p.grad.isfinite().all() for p in peer.model.parameters() if p.grad is not None
+    )
+    peers.peer_models.for_generation(peer.model, "float32")
+    vectors = calls["encoding"]()
+    assert vectors.shape == (2, peer.vectors, 32) and not vectors.requires_grad
+    assert peer.vectors == (16 if name == "deeppyramidion" else 256)
+    assert calls["generation"]() == 2 * TINY["tokens"]
+
+
+def test_sizes_are_the_papers_unless_others_are_given(modules):
+    _, peers = modules
+    with torch.device("meta"):
+        built = {name: peers.peer_models.PEERS[name](peers.Sizes()) for name in NAMES[2:]}
+        built |= {name: peers.peer_models.ours(name, peers.Sizes(), "meta") for name in NAMES[:2]}
+    parameters = {name: round(peer.parameters / 1e6) for name, peer in built.items()}
+    assert parameters["deeppyramidion"] == parameters["deep_blockwise"] == 124
+    assert all(110 <= count <= 150 for count in parameters.values()), parameters
+    assert built["deeppyramidion"].vectors == 512 and built["LED"].vectors == 8192
+    assert built["LED"].model.config.attention_window == [512] * 6 and built["LongT5"].model.config.local_radius == 127
+    assert built["PEGASUS-X"].model.config.block_size == 512
+
+
+def test_memory_is_taken_in_a_process_of_its_own(modules, args):
+    found = modules[1].memory_apart("deeppyramidion", args)
+    assert set(found) == {"training", "encoding", "generation"}
+    encoded = 2 * 256 * 32 * 4  # one state of both documents
+    assert found["training"] > found["encoding"] > encoded and found["generation"] > 0
+
+
+def test_a_model_out_of_memory_is_its_rows_result(modules, monkeypatch, tmp_path, capsys):
+    peers = modules[1]
+    encoding = peers.peer_models.encoding
+
+    def failing(name, model, tokens):
+        def fail():
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
+
+        return fail if name == "LED" else encoding(name, model, tokens)
+
+    monkeypatch.setattr(peers.peer_models, "encoding", failing)
+    monkeypatch.setattr(peers, "memory_apart", peers.memory)
+    options = [f"--{name}={value}" for name, value in TINY.items()]
+    line = ["peers.py", "--device=cpu", "--rounds=2", *options, f"--output={tmp_path}", "--models", "LED", "LongT5"]
+    monkeypatch.setattr(sys, "argv", line)
+    peers.main()
+    text = capsys.readouterr().out
+    assert "## What is and is not alike" in text and "| deep_blockwise" not in text
+    results = json.loads((tmp_path / "peers.json").read_text())["results"]
+    failed = results["times"]["encoding"]["LED"]
+    assert failed["median"] is None and failed["failure"] == "out of memory, needs more than 20 GiB"
+    assert results["memory"]["LED"]["encoding"] == failed["failure"]
+    others = [results["times"][work][name] for work in peers.WORK for name in ("deeppyramidion", "LongT5")]
+    assert all(times["median"] > 0 and not times["failure"] for times in others)
+    assert results["times"]["training"]["LED"]["rounds"] == 1 and results["memory"]["LED"]["generation"] > 0
+    assert text.count("out of memory, needs more than 20 GiB") == 2 and "nan" not in text
+    assert (tmp_path / "peers.png").stat().st_size > 5000
+    assert math.isclose(results["times"]["encoding"]["LongT5"]["rounds"], 2)
+
+
+@pytest.mark.parametrize("option, message", [("--length=100", "multiple of 64"), ("--tokens=0", "at least 1")])
+def test_what_makes_no_sense_is_refused(modules, monkeypatch, capsys, option, message):
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--device=cpu", option])
+    with pytest.raises(SystemExit):
+        modules[1].main()
+    assert message in capsys.readouterr().err
