@@ -46,9 +46,11 @@ def test_every_row_is_found_and_is_what_the_paper_says(key):
 
 @pytest.mark.paper(
     "claim-end-to-end",
+    "from-scratch",
     "hp-lr",
     "hp-weight-decay",
     "hp-adam",
+    "shared-rest",
     "power-warmup",
     "validation-interval",
     "precision",
@@ -131,6 +133,7 @@ def test_memory_grows_with_the_batch_and_shrinks_with_pooling_and_precision():
     assert memory.documents("vanilla_8k", 1) == 1 and memory.documents("vanilla_512", 10**6) == 256
 
 
+@pytest.mark.paper("hardware")
 def test_torchrun_and_slurm(monkeypatch):
     monkeypatch.setenv("NODE_RANK", "1")
     monkeypatch.setenv("MASTER_ADDR", "first")
@@ -268,7 +271,7 @@ def tiny(words, folder):
     return out
 
 
-@pytest.mark.paper("claim-sota", "quality-kept")
+@pytest.mark.paper("claim-sota", "related-funnel", "quality-kept")
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
     """The commands as they are, sizes and the number of updates made small."""

@@ -91,6 +91,7 @@ def build_pooling(k=4, **options):
     return RepresentationPooling.from_config(cfg, k).double()
 
 
+@pytest.mark.paper("related-power")
 @pytest.mark.parametrize("scorer", ["linear", "nonlinear"])
 @pytest.mark.parametrize("pooler", POOLERS.names())
 def test_scorers_learn_exactly_where_the_pooler_lets_them(pooler, scorer):
