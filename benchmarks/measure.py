@@ -166,7 +166,7 @@ def alternate(
 
 
 def summarize(seconds: list[float]) -> Times:
-    """Median, minimum, spread, mean and standard deviation of measured seconds."""
+    """Return median, minimum, spread, mean and standard deviation of measured seconds."""
     median, several = statistics.median(seconds), len(seconds) > 1
     quartiles = statistics.quantiles(seconds, n=4) if several else [median] * 3
     spread = (quartiles[2] - quartiles[0]) / 2 / median
@@ -255,7 +255,7 @@ def published(name: str = "tables") -> list[dict[str, str]]:
 
 
 def table(headers: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table; numbers with three significant digits, None as nothing, what is no number as a dash."""
+    """Return a Markdown table; numbers with three significant digits, None as nothing, what is no number as a dash."""
 
     def cell(value: Any) -> str:
         if value is None:

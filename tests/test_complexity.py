@@ -37,12 +37,12 @@ def test_blocks_cost_16_times_less_than_full_attention(cost):
     assert cost("vanilla_8k").encoder_attention == 16 * cost("blockwise_8k").encoder_attention
 
 
-@pytest.mark.paper("table-1-cross")
+@pytest.mark.paper("table-1-cross", "fewer-states")
 def test_cross_attention_costs_16_times_less(cost):
     assert cost("deep_blockwise").cross_attention == 16 * cost("deeppyramidion").cross_attention
 
 
-@pytest.mark.paper("claim-13x")
+@pytest.mark.paper("claim-13x", "order-of-outputs")
 @pytest.mark.parametrize("target, ratio", [(128, 13.0), (256, 11.0), (512, 8.5)])
 def test_decoder_attention_costs_13_times_less(cost, target, ratio):
     """Exactly 13 for summaries of 128 tokens only."""

@@ -53,7 +53,7 @@ def test_too_few_layers():
         PoolingSchedule.parse("2:8,3:4").check_layers(2)
 
 
-@pytest.mark.paper("funnel")
+@pytest.mark.paper("cut-in-four", "funnel")
 def test_windows_are_the_ratios_at_full_length():
     assert PoolingSchedule.parse("2:2048,3:512").windows(8192) == {2048: 4, 512: 4}
     assert PoolingSchedule.parse("1:512").windows(8192) == {512: 16}  # "16 consecutive tokens", Appendix C.1

@@ -79,6 +79,7 @@ def test_checkpoints_do_not_hold_hash_functions_and_documents_may_exceed_the_max
     assert short(torch.randn(1, 50, 8))[0].isfinite().all()
 
 
+@pytest.mark.paper("lsh-eight")
 @pytest.mark.parametrize(
     "attention",
     [LSHAttention(128, 2, local_heads=1), EfficientAttention(128, 2, local_heads=1)],

@@ -18,7 +18,7 @@ def training():
         yield module
 
 
-@pytest.mark.paper("sparse-train-faster", "block-128")
+@pytest.mark.paper("sparse-train-faster", "pooling-overhead", "row-24-times", "block-128")
 def test_the_column_has_every_numbered_row(training):
     column = training.training_column()
     assert [row for row, _, _ in column] == list(range(1, 33))
@@ -26,7 +26,7 @@ def test_the_column_has_every_numbered_row(training):
     assert training.published_shares()["vanilla_8k"] == 1
 
 
-@pytest.mark.paper("fig-4")
+@pytest.mark.paper("fig-4", "depth-logarithmic")
 def test_figure_4_is_of_the_papers_shapes(training):
     assert training.DEPTHS[-1] == 16 and 4 in training.DEPTHS
     for layers in training.DEPTHS:
@@ -50,6 +50,7 @@ def test_a_division_keeps_the_ratios(training):
     assert (halved["max_source_positions"], halved["pooling_schedule"]) == (4096, "1:2048,2:1024,3:512")
 
 
+@pytest.mark.paper("hardware")
 def test_the_note_of_the_table_is_true(training):
     """Appendix D.2 names the machine; rows without successive halving have no tournament."""
     note = training.note_of_the_column(documents=1, factor=2)

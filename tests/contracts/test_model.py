@@ -93,7 +93,7 @@ def test_every_parameter_gets_a_gradient_whatever_the_lengths(tiny_model, random
         assert not unused
 
 
-@pytest.mark.paper("pyramidion")
+@pytest.mark.paper("pyramidion", "language-modelling")
 def test_scorers_only_where_it_pools(tiny_model, options):
     model = tiny_model(**options)
     layers = [str(layer) for layer, _ in model.encoder.schedule.steps]

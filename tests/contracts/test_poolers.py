@@ -118,7 +118,7 @@ def test_bfloat16(name, options, length, k):
     torch.testing.assert_close(low.double(), exact, rtol=0, atol=0.05)
 
 
-@pytest.mark.paper("hard-no-gradient", "eq-4")
+@pytest.mark.paper("related-power", "hard-no-gradient", "eq-4")
 @pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
 def test_scores_get_a_gradient_where_the_class_says_so(name, options, length, k):
     pooler = build(name, options)

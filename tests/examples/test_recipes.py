@@ -56,7 +56,17 @@ def test_every_row_is_found_and_is_what_the_paper_says(key):
     assert found.subset == ("test" if table == "3" else "valid")
 
 
-@pytest.mark.paper("claim-end-to-end", "hp-lr", "hp-weight-decay", "hp-adam", "validation-interval", "precision")
+@pytest.mark.paper(
+    "claim-end-to-end",
+    "from-scratch",
+    "hp-lr",
+    "hp-weight-decay",
+    "hp-adam",
+    "shared-rest",
+    "power-warmup",
+    "validation-interval",
+    "precision",
+)
 @pytest.mark.parametrize("arch", ARCHS)
 def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
     cfg = parsed(training(arch, gpus=8))
@@ -152,6 +162,7 @@ def test_memory_grows_with_the_batch_and_shrinks_with_pooling_and_precision():
     assert memory.documents("vanilla_8k", 1) == 1 and memory.documents("vanilla_512", 10**6) == 256
 
 
+@pytest.mark.paper("hardware")
 def test_torchrun_and_slurm(monkeypatch):
     monkeypatch.setenv("NODE_RANK", "1")
     monkeypatch.setenv("MASTER_ADDR", "first")
@@ -246,6 +257,7 @@ def test_environment_and_arguments(monkeypatch, capsys):
     assert "pyramidion-rouge data/x/text/valid.target" in capsys.readouterr().out
 
 
+@pytest.mark.paper("validation-metric")
 def test_the_best_checkpoint_is_that_of_the_best_summaries_unless_told():
     """Appendix C.1: scores decide; those of the row's own beam."""
     for arch, beam in (("deeppyramidion", 2), ("transpooler_8k_2k", 8), ("power_8k_2k_512", 8)):
@@ -263,6 +275,7 @@ def test_the_best_checkpoint_is_that_of_the_best_summaries_unless_told():
     assert not cfg.task.eval_rouge
 
 
+@pytest.mark.paper("validation-metric")
 def test_what_validation_by_summaries_costs():
     """Row 8: 512 summaries at 5.51 s for 8, between three epochs of 203,037 documents at 1.26 s for 64."""
     row_8 = paper.Recipe("transpooler_8k_2k", "arxiv")
@@ -271,6 +284,7 @@ def test_what_validation_by_summaries_costs():
     assert paper.Recipe("transpooler_2k_512_random", "arxiv").validation_share(512) is None
 
 
+@pytest.mark.paper("power-warmup")
 def test_the_warm_up_of_fine_tuning_ends_within_it():
     """Ten epochs of PubMed are fewer updates than the 5,000 of training from scratch."""
     for corpus, (documents, _) in paper.DOCUMENTS.items():
@@ -290,7 +304,7 @@ def tiny(words, folder):
     return out
 
 
-@pytest.mark.paper("claim-sota", "quality-kept")
+@pytest.mark.paper("claim-sota", "related-funnel", "quality-kept")
 @pytest.mark.parametrize("arch", distinct(ARCHS))
 def test_every_kind_of_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
     """The commands as they are, sizes and the number of updates made small."""

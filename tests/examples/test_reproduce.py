@@ -32,6 +32,7 @@ def reproduced(program, prepared, tmp_path_factory):
     return output, words, program(*words)
 
 
+@pytest.mark.paper("a1-order")
 def test_rows_are_trained_generated_and_scored(reproduced):
     output, _, done = reproduced
     assert done.returncode == 0, done.stderr[-3000:]

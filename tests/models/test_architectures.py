@@ -100,7 +100,7 @@ def test_every_entry_names_real_fields(name):
         assert field in real and getattr(config, field) == value
 
 
-@pytest.mark.paper("hp-dropout", "hp-activation", "hp-heads")
+@pytest.mark.paper("hp-dropout", "hp-activation", "hp-heads", "shared-rest")
 @pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if not name.startswith("bart_")))
 def test_what_tables_5_and_6_have_in_common(name):
     model = Namespace(**{**vars(PyramidionConfig()), **fields_of(name)})

@@ -10,6 +10,7 @@ import torch
 from fairseq_cli import generate
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
+from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
 from tests.helpers import architectures, needs
@@ -75,3 +76,41 @@ def test_a_pointer_is_added_by_fine_tuning_and_not_lost_by_it(monkeypatch, corpu
         train_two_updates(monkeypatch, corpus, tmp_path / "back", "transpooler_2k_512", "cpu", *arguments)
     (line,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert line.startswith("the checkpoint copies words from the document, and this model does not: give it --pointer")
+
+
+@pytest.mark.paper("soft-hard")
+def test_a_checkpoint_of_the_soft_operator_is_used_with_the_hard_one(monkeypatch, corpus, tmp_path):
+    """Soft in training, hard in use: the same weights, one option changed; and training goes on from them."""
+    path = train_two_updates(monkeypatch, corpus, tmp_path / "soft", "transpooler_8k_512", "cpu")
+    state = load_checkpoint(path)
+    assert any(".scorer." in name for name in state["model"])
+    chosen = ["--path", path, "--beam", 2, "--max-len-b", 4]
+    hard = ["--model-overrides", "{'pooler': 'hard_topk'}"]
+    built = []
+    build = PyramidionModel.build_model.__func__
+
+    def watched(cls, *given):
+        built.append(build(cls, *given))
+        return built[-1]
+
+    monkeypatch.setattr(PyramidionModel, "build_model", classmethod(watched))
+    found = [
+        sorted(
+            re.findall(r"^D-(\d+)", run(monkeypatch, generate.cli_main, *common(corpus, "cpu"), *chosen, *way), re.M)
+        )
+        for way in ([], hard)
+    ]
+    assert found == [["0", "1", "2", "3"]] * 2
+    soft_model, hard_model = built
+    poolers = [type(model.encoder.poolings["2"].pooler).__name__ for model in built]
+    assert poolers == ["SuccessiveHalvingPooler", "HardTopkPooler"]
+    assert list(soft_model.state_dict()) == list(hard_model.state_dict()) == list(state["model"])
+    for name, tensor in state["model"].items():
+        assert torch.equal(hard_model.state_dict()[name].float(), tensor.float()), name
+    tokens = torch.randint(4, 40, (1, 600), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        soft_out, hard_out = (m.encoder(tokens, None)["encoder_out"][0] for m in built)
+    assert soft_out.shape == hard_out.shape and not torch.equal(soft_out, hard_out)
+    goes_on = ["--finetune-from-model", path, "--pooler", "hard_topk"]
+    path = train_two_updates(monkeypatch, corpus, tmp_path / "hard", "transpooler_8k_512", "cpu", *goes_on)
+    assert load_checkpoint(path)["cfg"]["model"]["pooler"] == "hard_topk"

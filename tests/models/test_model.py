@@ -58,6 +58,7 @@ def test_full_length_states_are_not_kept(tiny_model, random_tokens):
     assert lengths == [50, 12, 5, 5]
 
 
+@pytest.mark.paper("long-inputs")
 def test_longer_than_announced_still_encodes(tiny_model, random_tokens):
     """The task cuts documents, the encoder itself has no limit (sinusoidal positions grow)."""
     assert tiny_model().encoder(random_tokens([3000]), None)["encoder_out"][0].shape == (5, 1, 8)

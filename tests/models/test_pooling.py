@@ -112,6 +112,7 @@ def test_the_callback_of_a_pooling_gets_what_it_decided_by(pooler, length):
     assert len(told) == 1
 
 
+@pytest.mark.paper("related-power")
 @pytest.mark.parametrize("scorer", ["linear", "nonlinear"])
 @pytest.mark.parametrize("pooler", POOLERS.names())
 def test_scorers_learn_exactly_where_the_pooler_lets_them(pooler, scorer):

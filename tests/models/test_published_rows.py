@@ -81,6 +81,7 @@ def test_the_tables_are_complete():
     "table-2-power",
     "table-2-funnel",
     "deep-schedule",
+    "layers-after-pooling",
     "hp-block",
     "power-fixed",
     "table-7",
@@ -127,7 +128,7 @@ def test_sizes_are_those_of_tables_5_and_6(row):
             assert (fields[f"{side}_embed_dim"], fields[f"{side}_ffn_embed_dim"]) == (512, 2048)
 
 
-@pytest.mark.paper("table-4")
+@pytest.mark.paper("table-4", "a1-no-parameters")
 @pytest.mark.parametrize("row", table("4"), ids=lambda row: row["row"])
 def test_rows_of_table_4(row):
     name = row["row"].split("-")[0].split(" ")[0].lower()

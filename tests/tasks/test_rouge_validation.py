@@ -45,6 +45,7 @@ def trained(command, data, tmp_path_factory):
     return folder, command("train", data, *args).stdout
 
 
+@pytest.mark.paper("validation-metric")
 def test_training_logs_rouge_and_keeps_the_best(trained):
     folder, stdout = trained
     rows = validations(stdout)

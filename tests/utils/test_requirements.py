@@ -21,6 +21,7 @@ def installed(monkeypatch, **changes):
     monkeypatch.setattr(metadata, "version", version)
 
 
+@pytest.mark.paper("software")
 def test_these_versions_work():
     requirements.check()
 

@@ -37,7 +37,7 @@ CASES = {
 SHAPES = [(1, 1), (5, 7), (7, 7), (8, 2), (13, 3), (16, 1), (31, 6), (20, 19)]
 
 
-@pytest.mark.paper("eq-2")
+@pytest.mark.paper("b-iterative", "eq-2")
 @pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
 @pytest.mark.parametrize("length, k", SHAPES)
 @pytest.mark.parametrize("name", CASES)
@@ -117,11 +117,13 @@ def test_windows_where_the_document_is_short_or_too_long():
     assert window_size(counts, 512, 4).tolist() == [1, 1, 4, 4, 5]
 
 
-def test_iterative_with_temperature_1_is_nearly_a_mean():
-    """What Figure 6 compares with: alpha = 1 there."""
+@pytest.mark.paper("b-iterative", "b2-dispersed")
+def test_iterative_as_in_figure_6_is_nearly_a_mean():
+    """Its published values are those of temperature 0.5."""
     embeddings, scores, _ = random_case(1, 64, 8, seed=0)
-    pooled = iterative_topk(embeddings, scores, 4, temperature=1.0)
-    assert pooled.weights.max() < 0.04
+    for temperature in (0.5, 1.0):
+        pooled = iterative_topk(embeddings, scores, 4, temperature=temperature)
+        assert pooled.weights.max() < 0.04
     assert iterative_topk(embeddings, scores, 4, temperature=1e-9).weights.topk(4).values.min() > 0.99
 
 
@@ -136,6 +138,7 @@ def test_all_become_hard_in_their_limit():
         torch.testing.assert_close(soft.embeddings, hard.embeddings, rtol=0, atol=1e-6)
 
 
+@pytest.mark.paper("b-sinkhorn")
 def test_sinkhorn_converges_to_the_marginals():
     """At convergence the surest token gives all of its mass, and none gives more."""
     _, scores, _ = random_case(3, 40, 4, seed=0)
@@ -148,6 +151,7 @@ def test_sinkhorn_converges_to_the_marginals():
     assert totals[0] < 0.9 and totals[1] == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.paper("b-gumbel")
 def test_gumbel_noise_samples_without_replacement_in_proportion_to_the_scores():
     torch.manual_seed(0)
     scores = torch.tensor([[0.8, 0.1, 0.1]]).expand(4000, 3)
@@ -159,6 +163,7 @@ def test_gumbel_noise_samples_without_replacement_in_proportion_to_the_scores():
     assert torch.equal(quiet.embeddings, gumbel_topk(eye, scores, 2, temperature=1e-3).embeddings)
 
 
+@pytest.mark.paper("b2-dispersed")
 @pytest.mark.parametrize(
     "function", [hard_topk, mean_windows, max_windows, iterative_topk, gumbel_topk, sinkhorn_topk, threshold_topk]
 )
