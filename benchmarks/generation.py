@@ -302,7 +302,7 @@ def main() -> None:
     tables.append(f"## Times and memory\n\n{rows_table(results)}")
     if failures:
         tables.append("## Not measured\n\n" + measure.table(["architecture", "tokens", "why"], failures))
-    drawing = figure(results) if args.output and results else None
+    drawing = measure.draw(lambda: figure(results), args.output) if results else None
     measure.report("generation", args.device, results, tables, args.output, drawing, args.precision)
 
 

@@ -161,7 +161,7 @@ def figure(found: dict[str, Any]):
 def main() -> None:
     args = measure.parse(measure.parser(__doc__, rounds=3))
     results, tables = run(args)
-    drawing = figure(results) if args.output else None
+    drawing = measure.draw(lambda: figure(results), args.output)
     measure.report("memory", args.device, results, tables, args.output, drawing, args.precision)
 
 

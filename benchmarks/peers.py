@@ -197,7 +197,7 @@ def main() -> None:
     text = alike(peers, sizes_of(args))
     found["parameters"] = {name: peer.parameters for name, peer in peers.items()}
     found["times"] = times({name: peer.model for name, peer in peers.items()}, args)
-    drawing = figure(found) if args.output else None
+    drawing = measure.draw(lambda: figure(found), args.output)
     measure.report("peers", args.device, found, [text, *tables(found, args)], args.output, drawing, args.precision)
 
 

@@ -152,7 +152,7 @@ def main() -> None:
     lost = {name: found["documents"] for name, found in results.items() if found["documents"] != args.documents}
     if lost:
         sys.exit(f"of {args.documents} documents, fewer summaries were written: {lost}")
-    drawing = figure(results) if args.output and results else None
+    drawing = measure.draw(lambda: figure(results), args.output) if results else None
     text = tables(results, args.tokens) if results else []
     if failures:
         text.append(

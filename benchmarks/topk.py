@@ -274,7 +274,7 @@ def main() -> None:
     for part in args.parts:
         found[part], text = {"rows": rows, "time": time, "nccs": nccs}[part](args)
         tables += text
-    drawing = figure(found) if args.output and {"time", "nccs"} & set(found) else None
+    drawing = measure.draw(lambda: figure(found), args.output) if {"time", "nccs"} & set(found) else None
     name = "topk" if args.parts == PARTS else "topk_" + "_".join(args.parts)
     measure.report(name, args.device, found, tables, args.output, drawing)
 

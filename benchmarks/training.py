@@ -307,7 +307,7 @@ def main() -> None:
     }
     name = "training" if args.parts == PARTS else "training_" + "_".join(args.parts)
     draw = {"depth", "tables"} & set(found)
-    drawing = figure(found) if args.output and draw else None
+    drawing = measure.draw(lambda: figure(found), args.output) if draw else None
     measure.report(name, args.device, results, tables_, args.output, drawing, args.precision)
 
 
