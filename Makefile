@@ -1,11 +1,13 @@
 # `make demo` and `make test` are all that a fresh machine needs (Linux, Python 3.11, git, make).
 # `make soak`: faults injected, long runs, BART at its real shapes; nine minutes on two cores.
-# `make gpu`: what needs a GPU, tests and benchmarks; goes on where it was stopped.
+# `make gpu`: what needs a GPU, tests and benchmarks; goes on where it was stopped. `make gpu WHEELS=folder`: without a
+# network, with this machine's python3 and its torch; `ARGS="--minutes 10"`: what says most in ten minutes.
 # `make versions`: the oldest and the newest torch, numpy and transformers, in environments of their own; needs the network.
 # `make lint`: style, format and types. `make check`: that, and the tests that find most (tests/check.txt); 90 seconds.
 .PHONY: demo test check soak gpu versions lint setup clean
 DATA ?=
 ARGS ?=
+WHEELS ?=
 
 setup:
 	@bash scripts/bootstrap.sh
@@ -22,8 +24,8 @@ check: lint
 soak: setup
 	@.venv/bin/python -m pytest -m soak $(ARGS)
 
-gpu: setup
-	@.venv/bin/python scripts/gpu.py $(ARGS)
+gpu: $(if $(WHEELS),,setup)
+	@$(if $(WHEELS),python3,.venv/bin/python) scripts/gpu.py $(if $(WHEELS),--wheels $(WHEELS)) $(ARGS)
 
 versions:
 	@$(or $(wildcard .venv/bin/python),python3) scripts/versions.py $(ARGS)

@@ -17,7 +17,11 @@ fewer of the paper's rows, and encodes one document at a time. The paper's size 
 from __future__ import annotations
 
 import functools
+import itertools
+import json
+import math
 from argparse import Namespace
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import measure
@@ -26,6 +30,7 @@ from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder, FairseqEncoderDecoderModel
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
 from fairseq.sequence_generator import SequenceGenerator
+from out_of_memory import attempt
 from torch import Tensor
 
 from pyramidion_fairseq.config import PyramidionConfig
@@ -150,10 +155,13 @@ def compare(arch: str, size: Size, rounds: int, device: str, precision: str) -> 
         "arch": arch,
         "states": states,
         **size._asdict(),
-        "same_tokens": all(same_tokens(written["stock"], written[name]) for name in calls),
+        "same_tokens": all(same_tokens(*(written[n] for n in pair)) for pair in itertools.pairwise(written)),
         "encode_seconds_per_document": encoding_seconds(model, 1 if device == "cpu" else size.documents, device),
         "seconds": {name: result._asdict() for name, result in times.items()},
-        "peak_bytes": {name: measure.peak_memory(call, device) for name, call in calls.items()},
+        "peak_bytes": {
+            name: math.nan if times[name].failure else measure.peak_memory(call, device)
+            for name, call in calls.items()
+        },
         "published": published_rows().get(arch),
     }
 
@@ -200,7 +208,8 @@ def goals(ours: dict[str, Any], baseline: dict[str, Any], device: str) -> list[l
         peak, what = result["peak_bytes"], f"generation from {result['states']} states"
         rows.append([f"{what}: time, stock / ours", median(result, "stock") / median(result, "ours"), ">=", least])
         rows.append([f"{what}: memory, ours / stock", peak["ours"] / peak["stock"], "<=", 0.6])
-        rows.append([f"{what}: same tokens", result["same_tokens"], ">=", True])
+        none = math.isnan(peak["ours"] + peak["stock"])
+        rows.append([f"{what}: same tokens", math.nan if none else result["same_tokens"], ">=", True])
     what, ratio = (
         f"{baseline['arch']} by stock / {ours['arch']} by ours",
         median(baseline, "stock") / median(ours, "ours"),
@@ -210,13 +219,16 @@ def goals(ours: dict[str, Any], baseline: dict[str, Any], device: str) -> list[l
         for name, most in (("ours", 3.0), ("ours, CUDA graphs", 1.0)):
             step = 1e3 * median(ours, name) / ours["tokens"]
             rows.append([f"{ours['arch']}: ms per step, {name}", step, "<=", most])
-    return [[*row, "pass" if (row[1] >= row[3] if row[2] == ">=" else row[1] <= row[3]) else "FAIL"] for row in rows]
+    words = {"yes": "pass", "no": "FAIL"}
+    met = [measure.reached(row[1], row[3], row[2] == ">=") for row in rows]
+    return [[*row, words.get(word, word)] for row, word in zip(rows, met)]
 
 
 def rows_table(results: list[dict[str, Any]]) -> str:
     """Return a line an architecture and length."""
     lines = []
     for result in results:
+        graphs = result["seconds"].get("ours, CUDA graphs", {"median": None})["median"]
         steps = [1e3 * median(result, name) / result["tokens"] for name in ("stock", "ours")]
         encoding = result["encode_seconds_per_document"] * result["documents"]
         whole = [encoding + median(result, name) for name in ("stock", "ours")]
@@ -224,10 +236,13 @@ def rows_table(results: list[dict[str, Any]]) -> str:
         paper = result["published"] or dict.fromkeys(("table", "row", "infer256_s", "infer512_s"))
         row = f"{paper['table']}: {paper['row']}" if result["published"] else None
         counts = [result[name] for name in ("arch", "states", "documents", "tokens", "beam")]
-        lines.append([*counts, encoding, *steps, steps[0] / steps[1], *whole, *peaks])
+        about = measure.Times(**result["seconds"]["ours"]).about()
+        lines.append([*counts, encoding, *steps, graphs and 1e3 * graphs / result["tokens"], steps[0] / steps[1]])
+        lines[-1] += [*whole, about, *peaks]
         lines[-1] += [row, paper["infer256_s"], paper["infer512_s"]]
     headers = ["architecture", "states", "documents", "tokens", "beam", "encode s", "stock ms/step", "ours ms/step"]
-    headers += ["stock/ours", "stock s in all", "ours s in all", "stock peak MB", "ours peak MB"]
+    headers += ["CUDA graphs ms/step", "stock/ours", "stock s in all", "ours s in all"]
+    headers += ["ours without encoding, mean ± deviation s", "stock peak MB", "ours peak MB"]
     return measure.table([*headers, "table: row", "published 256 s", "published 512 s"], lines)
 
 
@@ -249,6 +264,13 @@ def figure(results: list[dict[str, Any]]) -> Any:
     return drawing
 
 
+def keep(output: Path | None, results: list[dict[str, Any]], failures: list[list[Any]]) -> None:
+    """Write what is measured so far, so that a run that is stopped leaves that behind."""
+    if output is not None:
+        so_far = {"results": measure.plain(results), "failures": failures}
+        (output / "generation.so_far.json").write_text(json.dumps(so_far, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Run the command line; see the file's docstring."""
     arguments = measure.parser(__doc__, rounds=3)
@@ -262,19 +284,27 @@ def main() -> None:
     if min(args.documents, args.beam, *tokens) < 1:
         arguments.error("--documents, --tokens and --beam must be at least 1")
     others = args.arch if args.arch is not None else [a for a in published_rows() if a not in DEEP] if paper else SHORT
-    results = []
+    results, failures = [], []
     for length in tokens:
         for arch in [*DEEP, *others]:
             rounds = args.rounds if arch in DEEP or paper else 1
             size = Size(args.documents, length, args.beam)
-            results.append(compare(arch, size, rounds, args.device, args.precision))
+            result, failure = attempt(functools.partial(compare, arch, size, rounds, args.device, args.precision))
+            if failure:
+                failures.append([arch, length, failure])
+            else:
+                results.append(result)
+            keep(args.output, results, failures)
     tables = []
     for length in tokens:
         pair = [r for r in results if r["arch"] in DEEP and r["tokens"] == length]
-        bounds = measure.table(["what", "measured", "", "bound", ""], goals(*pair, args.device))
-        tables.append(f"## To be reached, {length} tokens\n\n{bounds}")
+        if len(pair) == 2:
+            bounds = measure.table(["what", "measured", "", "bound", ""], goals(*pair, args.device))
+            tables.append(f"## To be reached, {length} tokens\n\n{bounds}")
     tables.append(f"## Times and memory\n\n{rows_table(results)}")
-    drawing = figure(results) if args.output else None
+    if failures:
+        tables.append("## Not measured\n\n" + measure.table(["architecture", "tokens", "why"], failures))
+    drawing = measure.draw(lambda: figure(results), args.output) if results else None
     measure.report("generation", args.device, results, tables, args.output, drawing, args.precision)
 
 

@@ -10,6 +10,7 @@ import argparse
 import csv
 import datetime
 import functools
+import importlib.util
 import json
 import logging
 import math
@@ -272,6 +273,16 @@ def table(headers: list[str], rows: list[list[Any]]) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
     lines = ["| " + " | ".join(text.ljust(width) for text, width in zip(row, widths)) + " |" for row in cells]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def draw(figure: Callable[[], Any], output: Path | None) -> Any:
+    """Return the figure that a call draws; None without a folder for it, or without matplotlib."""
+    if output is None:
+        return None
+    if importlib.util.find_spec("matplotlib") is None:
+        logging.getLogger(__name__).warning("no figure: matplotlib is not installed")
+        return None
+    return figure()
 
 
 def reached(ratio: float, bound: float, least: bool = True) -> str:

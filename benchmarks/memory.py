@@ -7,6 +7,7 @@ On a GPU at the paper's width. On a CPU with every width divided by 12 (64 inste
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import measure
 import torch
 import workload
+from out_of_memory import attempt
 
 LENGTHS = [4096, 8192, 16384, 32768, 65536]
 #: Full attention is left out where it takes minutes.
@@ -53,6 +55,17 @@ def encoding(model, net_input, precision: str):
     return encode
 
 
+def peak_or_failure(call, device: str) -> float | str:
+    """Return the most bytes alive during a call, or why it could not be made."""
+    peak, failure = attempt(functools.partial(measure.peak_memory_of, call, device))
+    return failure or peak
+
+
+def number(peak: float | str) -> float:
+    """Return a peak as a number: nan where it did not fit."""
+    return math.nan if isinstance(peak, str) else peak
+
+
 def exponent(lengths: list[int], costs: list[float]) -> float:
     """Return slope of a line through log(cost) over log(length), by least squares."""
     x, y = [math.log(n) for n in lengths], [math.log(c) for c in costs]
@@ -71,11 +84,12 @@ def run(args) -> tuple[dict[str, Any], list[str]]:
             net_input = workload.batch(model, 1, length, workload.TARGET)
             step = workload.training_step(model, net_input, args.precision)
             encode = encoding(model, net_input, args.precision)
-            step()  # gradients are part of the model, not of the peak
+            _, failure = attempt(step)  # gradients are part of the model, not of the peak
             found[name][length] = {
-                "training": measure.peak_memory(step, args.device),
-                "encoding": measure.peak_memory(encode, args.device),
+                "training": failure or peak_or_failure(step, args.device),
+                "encoding": peak_or_failure(encode, args.device),
             }
+            model.zero_grad(set_to_none=True)  # for the memory of the next one
     encoder = built["deeppyramidion"]
     inputs = {length: workload.batch(encoder, 1, length, 8) for length in LENGTHS}
     calls = {f"{n}, encoding": encoding(encoder, net_input, args.precision) for n, net_input in inputs.items()}
@@ -102,7 +116,8 @@ def _peaks(found, width: int) -> str:
     rows = []
     for name, peaks in found.items():
         for kind in ("training", "encoding"):
-            mebibytes = [peaks[n][kind] / 2**20 if n in peaks else None for n in LENGTHS]
+            cells = [peaks.get(n, {kind: None})[kind] for n in LENGTHS]
+            mebibytes = [cell / 2**20 if isinstance(cell, (int, float)) else cell for cell in cells]
             rows.append([name, "training step" if kind == "training" else kind, *mebibytes])
     table = measure.table(["architecture", "what", *(f"{n:,}" for n in LENGTHS)], rows)
     layer = LENGTHS[-1] * width * 4 / 2**20
@@ -116,11 +131,11 @@ def _growth(found, times) -> str:
     for what, costs in (
         ("time, encoding", [times[f"{n}, encoding"].median for n in LENGTHS]),
         ("time, forward + backward", [times[f"{n}, with gradients"].median for n in LENGTHS]),
-        ("memory, encoding", [encoder[n]["encoding"] for n in LENGTHS]),
-        ("memory, training step", [encoder[n]["training"] for n in LENGTHS]),
+        ("memory, encoding", [number(encoder[n]["encoding"]) for n in LENGTHS]),
+        ("memory, training step", [number(encoder[n]["training"]) for n in LENGTHS]),
     ):
         slope = exponent(LENGTHS, costs)
-        rows.append([what, *(float(c) for c in costs), f"{slope:.3f}", EXPONENT, "yes" if slope <= EXPONENT else "no"])
+        rows.append([what, *(float(c) for c in costs), slope, EXPONENT, measure.reached(slope, EXPONENT, False)])
     headers = ["cost (s or bytes)", *(f"{n:,}" for n in LENGTHS), "exponent", "at most", "reached"]
     return "## DeepPyramidion's encoder as documents grow\n\n" + measure.table(headers, rows)
 
@@ -135,7 +150,7 @@ def figure(found: dict[str, Any]):
     drawing, axes = pyplot.subplots(1, 2, figsize=(12, 4.5), sharey=True)
     for name, peaks in found["peaks"].items():
         for axis, kind in zip(axes, ("training", "encoding")):
-            axis.plot(list(peaks), [peak[kind] / 2**20 for peak in peaks.values()], "o-", label=name)
+            axis.plot(list(peaks), [number(peak[kind]) / 2**20 for peak in peaks.values()], "o-", label=name)
             axis.set(title=kind, xlabel="tokens", ylabel="peak MiB", xscale="log", yscale="log")
             axis.set_xticks(LENGTHS, [f"{n:,}" for n in LENGTHS])
             axis.minorticks_off()
@@ -146,8 +161,7 @@ def figure(found: dict[str, Any]):
 def main() -> None:
     args = measure.parse(measure.parser(__doc__, rounds=3))
     results, tables = run(args)
-    drawing = figure(results) if args.output else None
-    results["times"] = {name: times._asdict() for name, times in results["times"].items()}
+    drawing = measure.draw(lambda: figure(results), args.output)
     measure.report("memory", args.device, results, tables, args.output, drawing, args.precision)
 
 

@@ -25,6 +25,7 @@ from typing import Any, Callable
 
 import measure
 import peer_models
+import torch
 from out_of_memory import attempt
 from peer_models import PEERS, Sizes
 
@@ -56,12 +57,12 @@ def memory(name: str, args) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for work, call in calls(name, model, args).items():
         if work == "training":
-            _, failure = attempt(call)  # its gradients are part of the model, not of the peak
+            for parameter in model.parameters():  # gradients are part of the model, not of the peak
+                parameter.grad = torch.zeros_like(parameter)
         elif work == "encoding":
             model.zero_grad(set_to_none=True)
             peer_models.for_generation(model, args.precision)
-            failure = ""
-        found[work] = failure or memory_text(call, args.device)
+        found[work] = memory_text(call, args.device)
     return found
 
 
@@ -197,7 +198,7 @@ def main() -> None:
     text = alike(peers, sizes_of(args))
     found["parameters"] = {name: peer.parameters for name, peer in peers.items()}
     found["times"] = times({name: peer.model for name, peer in peers.items()}, args)
-    drawing = figure(found) if args.output else None
+    drawing = measure.draw(lambda: figure(found), args.output)
     measure.report("peers", args.device, found, [text, *tables(found, args)], args.output, drawing, args.precision)
 
 

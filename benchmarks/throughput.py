@@ -10,6 +10,7 @@ summary has as many tokens as asked for. "Other" is what is in no stage, fairseq
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from typing import Any
 
 import measure
 import pipeline
+from out_of_memory import attempt
 
 ROOT = measure.HERE.parent
 #: Name -> architecture, flags. Fairseq's caches: what stock fairseq does with document and summaries at every step.
@@ -48,7 +50,11 @@ def command(folder: Path, variant: str, args) -> list[str]:
 
 
 def run(folder: Path, variant: str, args) -> dict[str, float]:
-    """Run the command once: seconds of each stage, in all ("seconds"), and the documents it wrote."""
+    """Return seconds of each stage of the command, in all ("seconds"), and the documents that it wrote.
+
+    Raises:
+        RuntimeError: it had not enough memory; other failures end the benchmark.
+    """
     clock = folder / "stages.json"
     clock.unlink(missing_ok=True)
     child = [sys.executable, str(measure.HERE / "pipeline.py"), str(clock), args.device]
@@ -58,7 +64,10 @@ def run(folder: Path, variant: str, args) -> dict[str, float]:
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment)
     seconds = time.time() - start
     if done.returncode:
-        sys.exit(f"fairseq-generate failed for {variant}: {(done.stderr.strip() or 'no output').splitlines()[-1]}")
+        lines = (done.stderr.strip() or "no output").splitlines()
+        if full := [line for line in lines if "out of memory" in line]:
+            raise RuntimeError(full[-1])
+        sys.exit(f"fairseq-generate failed for {variant}: {lines[-1]}")
     found = json.loads(clock.read_text(encoding="utf-8"))
     stages = {"start-up": found["started"] - start, **found["stages"]}
     stages["other"] = seconds - sum(stages.values())
@@ -126,20 +135,29 @@ def main() -> None:
     if min(args.documents, args.batch_size, args.beam) < 1 or args.tokens < 2:
         arguments.error("--documents, --batch-size and --beam must be at least 1, --tokens at least 2")
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in args.variants}
+    failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pipeline.write_corpus(folder, args.documents, args.tokens)
         for arch in sorted({VARIANTS[variant][0] for variant in args.variants}):
             pipeline.write_checkpoint(folder, arch)
         for _ in range(args.rounds):
-            for variant, done in runs.items():
-                done.append(run(folder, variant, args))
-    results = {name: summary(done) for name, done in runs.items()}
+            for variant in [variant for variant in runs if variant not in failures]:
+                done, failure = attempt(functools.partial(run, folder, variant, args))
+                if failure:
+                    failures[variant] = failure
+                else:
+                    runs[variant].append(done)
+    results = {name: summary(done) for name, done in runs.items() if name not in failures}
     lost = {name: found["documents"] for name, found in results.items() if found["documents"] != args.documents}
     if lost:
         sys.exit(f"of {args.documents} documents, fewer summaries were written: {lost}")
-    drawing = figure(results) if args.output else None
-    text = tables(results, args.tokens)
+    drawing = measure.draw(lambda: figure(results), args.output) if results else None
+    text = tables(results, args.tokens) if results else []
+    if failures:
+        text.append(
+            "## Not measured\n\n" + measure.table(["variant", "why"], [list(pair) for pair in failures.items()])
+        )
     measure.report("throughput", args.device, results, text, args.output, drawing, args.precision)
 
 

@@ -8,6 +8,7 @@ depth and tables with every length and width divided, which keeps the shares of 
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -28,15 +29,19 @@ DEPTHS, FIGURE_SCHEDULE = [2, 4, 8, 16], "1:2048,2:512"
 
 def row(what: str, against: str, ratio: float, least: float | None) -> list[Any]:
     """Return a row of what is to be reached."""
-    return [what, against, f"{ratio:.2f}", least, None if least is None else ("yes" if ratio >= least else "no")]
+    return [what, against, ratio, least, None if least is None else measure.reached(ratio, least)]
 
 
 HEADERS = ["what", "against", "ratio", "at least", "reached"]
 
 
-def times_table(title: str, times: dict[str, Times]) -> str:
-    rows = [[name, t.median, t.minimum, f"{t.spread:.1%}", t.rounds] for name, t in times.items()]
-    return f"## {title}\n\n" + measure.table(["variant", "median s", "minimum s", "spread", "rounds"], rows)
+def times_table(title: str, times: dict[str, Times], batches: dict[str, str] | None = None) -> str:
+    """Return the times of all variants; with what a batch was, where that differs."""
+    headers = ["variant", "median s", "mean ± deviation", "minimum s", "rounds", *(["documents"] if batches else [])]
+    rows = [[name, t.median, t.about(), t.minimum, t.rounds] for name, t in times.items()]
+    if batches:
+        rows = [[*line, batches.get(line[0])] for line in rows]
+    return f"## {title}\n\n" + measure.table(headers, rows)
 
 
 def layer(args) -> tuple[dict, list[str]]:
@@ -80,8 +85,8 @@ def _backward(module, x, precision: str):
 
 
 def deep(args) -> tuple[dict, list[str]]:
-    """Measure DeepPyramidion against deep_blockwise, full attention, and itself with half the tokens."""
-    documents = 1 if args.size == "reduced" else 8
+    """Return DeepPyramidion against deep_blockwise, full attention, and itself with half the tokens."""
+    documents = 1 if args.size == "reduced" else 64
     options = {
         "deeppyramidion": workload.divided("deeppyramidion", 1),
         "deeppyramidion without dropout": workload.divided(
@@ -99,11 +104,13 @@ def deep(args) -> tuple[dict, list[str]]:
     }
     models = {name: workload.build(given, args.device) for name, given in options.items()}
 
+    batches: dict[str, str] = {}
+
     def steps(shapes):
         made = {}
         for name, (model, length, padded) in shapes.items():
-            net_input = workload.batch(models[model], documents, length, workload.TARGET, padded)
-            made[name] = workload.training_step(models[model], net_input, args.precision)
+            step = workload.fitting_step(models[model], documents, length, args.precision, padded_to=padded)
+            made[name], batches[name] = step.call, step.batch()
         return made
 
     # The machine's matrix rate varies from minute to minute: it is taken between the steps, over as many operations.
@@ -125,15 +132,13 @@ def deep(args) -> tuple[dict, list[str]]:
         row("the same without dropout, share of", "the " + rate_name, bare, None),
     ]
     if args.device != "cpu":
-        rows.append(
-            ["pooling's share of a step, at most 5%", "", f"{_pooling_share(models, steps, args):.1%}", "", ""]
-        )
+        pooling = _pooling_share(models, steps, args)
+        met = measure.reached(pooling, 0.05, least=False)
+        rows.append(["pooling's share of a step, at most", "", pooling, 0.05, met])
     found = {**times, "matrix_rate": rate, "operations": operations, "share": share, "share_without_dropout": bare}
     return found, [
         "## Rows\n\n" + measure.table(HEADERS, rows),
-        times_table(
-            f"Training step, 6+6 layers of width 768, batch {documents}, {workload.TARGET} target tokens", times
-        ),
+        times_table(f"Training step, 6+6 layers of width 768, {workload.TARGET} target tokens", times, batches),
         f"{operations / 1e9:,.0f} GFLOP a step; the {rate_name}: {rate / 1e9:,.0f} GFLOP/s.",
     ]
 
@@ -183,12 +188,13 @@ def depth(args) -> tuple[dict, list[str]]:
         "blockwise": ("blockwise", {}),
         "pyramidion": ("pyramidion", {"pooling_schedule": FIGURE_SCHEDULE}),
     }
-    times, rows, ratios = {}, [], {}
+    times, rows, ratios, batches = {}, [], {}, {}
     for layers in DEPTHS:
         variants = {}
         for name, (arch, changes) in kinds.items():
             options = workload.divided(arch, factor, encoder_layers=layers, decoder_layers=layers, **changes)
-            variants[f"{name}, {layers} layers"] = _scaled_step(options, documents, 8192, factor, args)
+            variant, step = f"{name}, {layers} layers", _scaled_step(options, documents, 8192, factor, args)
+            variants[variant], batches[variant] = step.call, step.batch()
         measured = measure.alternate(variants, args.rounds, args.device)
         times.update(measured)
         ours = measured[f"pyramidion, {layers} layers"].median
@@ -199,13 +205,14 @@ def depth(args) -> tuple[dict, list[str]]:
         f"Pyramidion pools after layers 1 and 2 ({FIGURE_SCHEDULE}); lengths and widths are divided by {factor}."
     )
     table = measure.table(["layers", "vanilla / Pyramidion", "blockwise / Pyramidion"], rows)
-    return {**times, "ratios": ratios}, [f"## Figure 4\n\n{table}\n\n{note}", times_table("Training step", times)]
+    text = [f"## Figure 4\n\n{table}\n\n{note}", times_table("Training step", times, batches)]
+    return {**times, "ratios": ratios}, text
 
 
-def _scaled_step(options: dict, documents: int, length: int, factor: int, args):
+def _scaled_step(options: dict, documents: int, length: int, factor: int, args) -> workload.Step:
     model = workload.build(options, args.device, workload.VOCABULARY // factor)
-    net_input = workload.batch(model, documents, length // factor, workload.TARGET // factor)
-    return workload.training_step(model, net_input, args.precision)
+    target = workload.TARGET // factor
+    return workload.fitting_step(model, documents, length // factor, args.precision, target)
 
 
 #: The row that the others are compared with.
@@ -225,19 +232,28 @@ def published_shares() -> dict[str, float]:
     return {arch: theirs / seconds[WHOLE] for arch, theirs in seconds.items()}
 
 
+def published_text(row: int) -> str:
+    """Return mean and standard deviation of a row's step as Table 10 has them, or which row it refers to."""
+    (found,) = (r for r in measure.published() if r["table"] == "10" and r["row"] == str(row))
+    deviation = re.search(r"sd train ([0-9.]+)", found["notes"])
+    return f"{found['train_s']} ± {deviation[1]}" if deviation else found["notes"].removeprefix("raw; ")
+
+
 def tables(args) -> tuple[dict, list[str]]:
     """Write the training column: seconds, and relative to row 3 (vanilla, 8k), ours beside the published ones."""
     factor, documents = (2, 1) if args.size == "reduced" else (1, 64)
-    column, shares, variants = training_column(), published_shares(), {}
+    column, shares, steps = training_column(), published_shares(), {}
     for arch in shares:
         options = workload.divided(arch, factor)
-        variants[arch] = _scaled_step(options, documents, options["max_source_positions"] * factor, factor, args)
-    times = measure.alternate(variants, args.rounds, args.device)
+        steps[arch] = _scaled_step(options, documents, options["max_source_positions"] * factor, factor, args)
+    times = measure.alternate({arch: step.call for arch, step in steps.items()}, args.rounds, args.device)
     whole, rows = times[WHOLE].median, []
-    for row, arch, theirs in column:
+    for row, arch, _ in column:
         ours = times[arch]
-        rows.append([row, arch, ours.median, f"{ours.spread:.1%}", ours.median / whole, theirs, shares[arch]])
-    headers = ["row", "architecture", "ours s", "spread", "of row 3", "published s", "of row 3, published"]
+        rows.append([row, arch, ours.median, ours.about(), steps[arch].batch(), ours.median / whole])
+        rows[-1] += [published_text(row), shares[arch]]
+    headers = ["row", "architecture", "median s", "mean ± deviation", "documents", "of row 3", "published s"]
+    headers.append("of row 3, published")
     note = note_of_the_column(documents, factor)
     return times, ["## Training column of Tables 2, 7, 8 and 10\n\n" + measure.table(headers, rows) + "\n\n" + note]
 
@@ -259,7 +275,7 @@ def note_of_the_column(documents: int, factor: int) -> str:
             runs.append([row])
     spans = [f"{run[0]} to {run[-1]}" for run in runs]
     return (
-        f"Batch {documents}; lengths and widths divided by {factor}. Published: batch 64 on a DGX-A100 (Appendix D.2; "
+        f"{documents} documents; lengths and widths divided by {factor}. Published: batch 64 on a DGX-A100 (Appendix D.2; "
         f"how many of its eight GPUs took part is not said). Rows {', '.join(spans[:-1])} and {spans[-1]} hold a "
         "tournament; the published one reads every representation in each round."
     )
@@ -312,7 +328,7 @@ def main() -> None:
     }
     name = "training" if args.parts == PARTS else "training_" + "_".join(args.parts)
     draw = {"depth", "tables"} & set(found)
-    drawing = figure(found) if args.output and draw else None
+    drawing = measure.draw(lambda: figure(found), args.output) if draw else None
     measure.report(name, args.device, results, tables_, args.output, drawing, args.precision)
 
 

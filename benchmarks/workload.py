@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from argparse import Namespace
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import measure
 import torch
 from fairseq.data import Dictionary
+from out_of_memory import attempt
 
 from pyramidion_fairseq.complexity import build_on_meta, count
 from pyramidion_fairseq.config import PyramidionConfig
@@ -88,21 +90,71 @@ def batch(model: PyramidionModel, documents: int, length: int, target: int, padd
     }
 
 
-def training_step(model: PyramidionModel, net_input: dict[str, Any], precision: str) -> Callable[[], None]:
-    """Return a call that does a forward and a backward pass with cross entropy.
+def training_step(
+    model: PyramidionModel, net_input: dict[str, Any], precision: str, passes: int = 1
+) -> Callable[[], None]:
+    """Return a call that does so many forward and backward passes with cross entropy, whose gradients add up.
 
-    Fp16 without scaling, which takes no time.
+    In fp16 without scaling of the loss, which takes no time.
     """
     device, summary = net_input["src_tokens"].device, net_input["prev_output_tokens"]
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
-        with measure.autocast(device.type, precision):
-            logits = model(**net_input)[0]
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), summary.flatten())
-        loss.backward()
+        for _ in range(passes):
+            with measure.autocast(device.type, precision):
+                logits = model(**net_input)[0]
+                loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), summary.flatten())
+            (loss / passes).backward()
 
     return step
+
+
+def device_of(model: PyramidionModel) -> str:
+    """Return "cpu" or "cuda"."""
+    return model.encoder.embed_tokens.weight.device.type
+
+
+class Step(NamedTuple):
+    """A training step of many documents, in as few passes as memory allows."""
+
+    call: Callable[[], None]
+    documents: int
+    passes: int
+    needs: str = ""
+    """What all documents at once would have needed, where they did not fit."""
+
+    def batch(self) -> str:
+        """Return how the documents were taken: "64", or "4 x 16 (64 at once: about 210 GiB)"."""
+        if self.passes == 1:
+            return str(self.documents)
+        return f"{self.passes} x {self.documents // self.passes} ({self.documents} at once: {self.needs})"
+
+
+def fitting_step(
+    model: PyramidionModel, documents: int, length: int, precision: str, target: int = TARGET, padded_to: int = 0
+) -> Step:
+    """Return a training step of random documents that halves them until a pass fits, and then takes several passes.
+
+    Args:
+        model: says which device and vocabulary.
+        documents: a power of two.
+        length, target, padded_to: as of :func:`batch`.
+        precision: a key of ``measure.PRECISIONS``.
+    """
+    device, passes, needs = device_of(model), 1, ""
+    while True:
+        net_input = batch(model, documents // passes, length, target, padded_to)
+        step = training_step(model, net_input, precision, passes)
+        # One document has to fit, or that is the row's result; a CPU takes what is asked for.
+        if passes == documents or device == "cpu":
+            return Step(step, documents, passes, needs)
+        once = training_step(model, net_input, precision)
+        peak, failure = attempt(functools.partial(measure.peak_memory_of, once, device))
+        model.zero_grad(set_to_none=True)
+        if not failure:
+            return Step(step, documents, passes, f"about {peak * passes / 2**30:.0f} GiB" if passes > 1 else "")
+        passes, needs = 2 * passes, failure
 
 
 def flops(options: dict[str, Any], documents: int, length: int, target: int, vocabulary: int = VOCABULARY) -> int:

@@ -3,6 +3,9 @@
 ``make gpu`` (``python scripts/gpu.py``) takes one step after the other, the ones that tell most first, and prints a
 line for each; a step that fails does not hold up the others, and the exit status is 1. Each step's results and log go
 to benchmarks/results/gpu, or the folder of ``--output``. Started again, it goes on with the steps that are not done.
+
+Ten minutes are worth it: ``--minutes 10`` begins no step after them. Without a network, ``--wheels FOLDER`` first
+installs the wheels of a folder beside the results, for any Python that has torch.
 """
 
 from __future__ import annotations
@@ -10,17 +13,21 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import os
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from steps import ROOT, call, take
+from steps import ROOT, FailedError, call, take
 
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
+#: What can be wrong, before anything is timed: kernels, waiting for the device, the stock commands, graphs, the rest.
 TESTS = [
     "tests/functional/topk/test_tournament_triton.py", "tests/functional/topk/test_partition_triton.py",
-    "tests/test_no_waiting.py", "tests/generation/test_cuda_graph.py", "tests/test_data_parallel.py",
-    "tests/models/test_every_architecture.py",
+    "tests/test_no_waiting.py", "tests/test_stock_commands.py", "tests/generation/test_cuda_graph.py",
+    "tests/test_data_parallel.py", "tests/models/test_every_architecture.py",
 ]  # fmt: skip
 
 logger = logging.getLogger("gpu")
@@ -35,32 +42,76 @@ class Step(NamedTuple):
 
 
 def benchmark(name: str, *options: str, minutes: float) -> Step:
-    """Return a script of benchmarks/."""
+    """Return a script of benchmarks/ as a step."""
     return Step([f"benchmarks/{name}.py", *options, "--output", "{output}"], minutes)
 
 
+def training(precision: str) -> Step:
+    """Return the training steps of the deep models in a precision."""
+    return benchmark("training", "--parts", "deep", "--rounds", "3", "--precision", precision, minutes=10)
+
+
 STEPS = {
-    "tests": Step(["-m", "pytest", "-p", "no:cacheprovider", *TESTS], 30),
-    "operator": benchmark("topk", "--parts", "rows", minutes=10),
-    "generation": benchmark("generation", "--arch", "--tokens", "256", "--rounds", "1", minutes=20),
-    "training": benchmark("training", "--parts", "deep", "--rounds", "3", minutes=20),
+    **{Path(path).stem: Step([*PYTEST, path], 5) for path in TESTS},
+    "operator": benchmark("topk", "--parts", "rows", minutes=5),
+    "training-bf16": training("bf16"),
+    "generation": benchmark("generation", "--arch", "--tokens", "256", "--rounds", "3", minutes=10),
+    "training-tf32": training("tf32"),
+    "training-float32": training("float32"),
+    "memory": benchmark("memory", minutes=10),
+    "peers": benchmark("peers", minutes=15),
+    "generation-tables": benchmark("generation", "--rounds", "3", minutes=60),
+    "training-tables": benchmark("training", "--parts", "tables", "--precision", "tf32", minutes=60),
+    "fp16": Step([*PYTEST, "-m", "soak", "-k", "fp16", "tests/soak"], 20),
+    "training-fp16": training("fp16"),
     "layer": benchmark("training", "--parts", "layer", minutes=10),
-    "memory": benchmark("memory", minutes=60),
-    "fp16": Step(["-m", "pytest", "-p", "no:cacheprovider", "-m", "soak", "-k", "fp16", "tests/soak"], 20),
+    "depth": benchmark("training", "--parts", "depth", minutes=30),
     "figures5_6": benchmark("topk", "--parts", "time", "nccs", minutes=120),
-    "training-tables": benchmark("training", "--parts", "depth", "tables", minutes=120),
-    "generation-tables": benchmark("generation", "--rounds", "1", minutes=240),
     "throughput": benchmark("throughput", "--rounds", "1", minutes=120),
 }
 
 
-def run(name: str, step: Step, output: Path) -> str:
-    """Run one step; its log is called NAME.log when all went well. Returns what to say of it."""
+def install(wheels: Path, site: Path) -> None:
+    """Install the wheels of a folder into another one, without a network, and let all steps import from there.
+
+    Raises:
+        FailedError: pip could not.
+    """
+    if not (site / ".installed").exists():
+        site.mkdir(parents=True, exist_ok=True)
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--upgrade"]
+        log = site.parent / "wheels.log"
+        log.unlink(missing_ok=True)
+        call([*pip, "--no-cache-dir", "--target", site, *sorted(wheels.glob("*.whl"))], log)
+        try:
+            call([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], log)
+        except FailedError as error:  # what is compiled there is for a CPU
+            logger.info(f"wheels: pooling on a CPU is not compiled: {error}")
+        (site / ".installed").touch()
+    paths = [str(site), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, paths)), PYTHONUNBUFFERED="1")
+
+
+def run(name: str, step: Step, output: Path, end: float) -> str:
+    """Run one step, until it or the time is over; its log is called NAME.log when all went well.
+
+    Args:
+        name: of the step.
+        step: the command.
+        output: the folder of all results.
+        end: ``time.monotonic()`` after which nothing is begun.
+
+    Returns:
+        what to say of it.
+    """
+    minutes = min(step.minutes, (end - time.monotonic()) / 60)
+    if minutes <= 0:
+        return "not begun: no time is left"
     folder, log = output / name, output / f"{name}.failed.log"
     folder.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     try:
-        call([sys.executable, *(argument.format(output=folder) for argument in step.arguments)], log, step.minutes)
+        call([sys.executable, *(argument.format(output=folder) for argument in step.arguments)], log, minutes)
     finally:
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -73,18 +124,29 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", help=f"default: {' '.join(STEPS)}")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "gpu")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no step is begun")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels to install first, without a network")
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     if unknown := set(args.steps) - set(STEPS):
         parser.error(f"no such step: {', '.join(sorted(unknown))}")
     if not torch.cuda.is_available():
         parser.error("no GPU is there, or this torch is built for CPUs; make test tests what a CPU can")
-    output, steps = args.output.resolve(), {}
+    if not args.minutes > 0:
+        parser.error("--minutes must be more than 0")
+    if args.wheels and not any(args.wheels.glob("*.whl")):
+        parser.error(f"--wheels {args.wheels}: there are no wheels")
+    output, steps, end = args.output.resolve(), {}, time.monotonic() + 60 * args.minutes
     for name in args.steps or STEPS:
         if (output / f"{name}.log").exists():
             logger.info(f"{name}: done before")
         else:
-            steps[name] = functools.partial(run, name, STEPS[name], output)
+            steps[name] = functools.partial(run, name, STEPS[name], output, end)
+    if args.wheels:
+        try:
+            install(args.wheels.resolve(), output / "site")
+        except FailedError as error:
+            parser.error(f"--wheels {args.wheels}: {error}")
     return take(steps, logger)
 
 

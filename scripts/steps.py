@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -22,10 +23,15 @@ def call(command: list, log: Path, minutes: float | None = None, **environment: 
     command, limit = list(map(str, command)), None if minutes is None else 60 * minutes
     with open(log, "a", encoding="utf-8") as file:
         env = {**os.environ, **environment}
+        started = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True)
         try:
-            status = subprocess.run(command, cwd=ROOT, env=env, stdout=file, stderr=file, timeout=limit).returncode
+            status = started.wait(limit)
         except subprocess.TimeoutExpired:
-            raise FailedError(f"stopped after {minutes:g} minutes (its output: {log})") from None
+            raise FailedError(f"stopped after {minutes:.3g} minutes (its output: {log})") from None
+        finally:
+            if started.poll() is None:  # with its children, which would go on holding a GPU's memory
+                os.killpg(started.pid, signal.SIGKILL)
+                started.wait()
     if status:
         lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
         last = lines[-1].strip()[:200] if lines else f"exit status {status}"

@@ -116,7 +116,8 @@ def command():
         if fresh or name.startswith("hydra"):
             env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES=visible)
             script = Path(sys.executable).parent / f"fairseq-{name}"
-            argv = [str(script), *map(str, args)]
+            module = [sys.executable, "-m", f"fairseq_cli.{name.replace('-', '_')}"]  # where wheels lie in a folder
+            argv = [*([str(script)] if script.exists() else module), *map(str, args)]
             done = subprocess.run(argv, input=stdin, env=env, cwd=ROOT, capture_output=True, text=True, **kwargs)
         else:
             done = forked.run(forked.fairseq_command(name), [f"fairseq-{name}", *args], stdin, **kwargs)

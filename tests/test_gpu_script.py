@@ -1,6 +1,11 @@
 """``make gpu``: one step after the other, whatever becomes of them; none twice."""
 
+import importlib
 import importlib.util
+import os
+import sys
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -49,14 +54,99 @@ def test_a_step_that_fails_holds_up_no_other(script, tmp_path, monkeypatch, capl
     assert caplog.records[0].getMessage() == "works: done before"
 
 
-def test_every_step_is_a_command_that_there_is(script):
-    """Benchmarks take their options; tests are where they are said to be."""
-    for name, step in script.STEPS.items():
-        first = Path(step.arguments[0])
-        if first.name == "-m":
-            continue
-        assert (ROOT / first).is_file(), name
+def test_every_step_is_a_command_that_there_is(script, monkeypatch, tmp_path):
+    """Benchmarks are there and take their options; tests are where they are said to be."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import measure
+
+    class ParsedError(Exception):
+        pass
+
+    def parse(arguments):
+        arguments.parse_args()
+        raise ParsedError
+
+    monkeypatch.setattr(measure, "parse", parse)
+    benchmarks = [step.arguments for step in script.STEPS.values() if step.arguments[0] != "-m"]
+    assert len(benchmarks) > 10
+    for first, *options in benchmarks:
+        monkeypatch.setattr(sys, "argv", [first, *(option.format(output=tmp_path) for option in options)])
+        with pytest.raises(ParsedError):
+            importlib.import_module(Path(first).stem).main()
     assert all((ROOT / path).is_file() for path in script.TESTS)
+
+
+def test_the_children_of_a_step_that_hangs_are_ended_with_it(script, tmp_path, monkeypatch):
+    """They would go on holding the GPU's memory."""
+    code = "import subprocess; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    code += f"; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid)); time.sleep(60)"
+    monkeypatch.setattr(script, "STEPS", {"hangs": script.Step(*python(code, minutes=0.05))})
+    assert script.main(["--output", str(tmp_path / "results")]) == 1
+    child = Path("/proc") / (tmp_path / "pid").read_text()
+    for _ in range(100):
+        if not child.exists() or "zombie" in (child / "status").read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("the child goes on")
+
+
+def test_what_says_most_comes_first_and_ten_minutes_end_after_ten(script, tmp_path, monkeypatch, caplog):
+    order = list(script.STEPS)
+    first = [Path(path).stem for path in script.TESTS]
+    assert order[: len(first)] == first
+    rest = ["operator", "training-bf16", "generation", "training-tf32", "training-float32", "memory", "peers"]
+    assert order[len(first) :][: len(rest)] == rest
+    caplog.set_level("INFO")
+    code = "print('measured')"
+    steps = {"first": python(code), "second": python("time.sleep(60)", minutes=5), "third": python(code)}
+    monkeypatch.setattr(script, "STEPS", {name: script.Step(*step) for name, step in steps.items()})
+    assert script.main(["--output", str(tmp_path), "--minutes", "0.05"]) == 1
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith("first: done") and said[1].startswith("second: FAILED: stopped after 0.0")
+    assert said[2].startswith("third: not begun: no time is left")
+    assert sorted(path.name for path in tmp_path.glob("*.log")) == ["first.log", "second.failed.log"]
+
+
+def wheel(folder, name):
+    """Write a wheel with one module of that name in it."""
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", "said = 'from the wheel'\n")
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
+def test_steps_run_from_a_folder_of_wheels(script, tmp_path, monkeypatch, caplog, capsys):
+    """Which is not touched; without a network, and without a change to this Python's own packages."""
+    caplog.set_level("INFO")
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    monkeypatch.setenv("PYTHONUNBUFFERED", "0")
+    built, call = [], script.call
+
+    def without_compiling(command, log, *minutes):
+        built.append(command[1]) if command[1] == "setup.py" else call(command, log, *minutes)
+
+    monkeypatch.setattr(script, "call", without_compiling)
+    code = "import of_a_wheel, pyramidion_fairseq; print(of_a_wheel.said, pyramidion_fairseq.__file__)"
+    monkeypatch.setattr(script, "STEPS", {"imports": script.Step(*python(code))})
+    wheels, results = tmp_path / "wheels", tmp_path / "results"
+    wheels.mkdir()
+    with pytest.raises(SystemExit):
+        script.main(["--wheels", str(wheels), "--output", str(results)])
+    assert f"--wheels {wheels}: there are no wheels" in capsys.readouterr().err and not results.exists()
+    wheel(wheels, "of_a_wheel")
+    assert script.main(["--wheels", str(wheels), "--output", str(results)]) == 0, caplog.text
+    said = (results / "imports.log").read_text().splitlines()[-1]
+    assert said == f"from the wheel {ROOT / 'pyramidion_fairseq' / '__init__.py'}"
+    assert built == ["setup.py"] and os.environ["PYTHONPATH"].endswith(f"{os.pathsep}/somewhere")
+    with pytest.raises(ImportError):
+        importlib.import_module("of_a_wheel")
+
+    (wheels / "broken-1.0-py3-none-any.whl").write_text("no wheel")
+    with pytest.raises(SystemExit):
+        script.main(["--wheels", str(wheels), "--output", str(tmp_path / "others")])
+    assert "broken" in capsys.readouterr().err
 
 
 def test_without_a_gpu_one_line_says_so(script, monkeypatch, capsys, tmp_path):

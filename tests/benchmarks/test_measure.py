@@ -129,3 +129,10 @@ def test_mean_and_deviation_are_those_of_table_10(measure):
 def test_reached(measure):
     assert [measure.reached(x, 2) for x in (1.9, 2, 2.1)] == ["no", "yes", "yes"]
     assert [measure.reached(x, 2, least=False) for x in (1.9, 2, 2.1)] == ["yes", "yes", "no"]
+
+
+def test_results_are_kept_where_nothing_can_be_drawn(measure, monkeypatch, tmp_path, caplog):
+    assert measure.draw(lambda: "drawn", tmp_path) == "drawn" and measure.draw(lambda: "drawn", None) is None
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: None)
+    assert measure.draw(lambda: "drawn", tmp_path) is None and "no figure: matplotlib" in caplog.text
