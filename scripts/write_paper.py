@@ -36,7 +36,8 @@ tests, or a number is not in the file that it is said to be from.
 "Sparsifying Transformer Models with Trainable Representation Pooling", Pietruszka, Borchmann, Garncarek, ACL 2022.
 Statements are told in our own words. *Paper* is the published number, *here* the measured or counted one. *Note* is
 what was decided where the text is silent, ambiguous or at odds with itself or with the authors' published code, and
-what else must be known of a number. The published code is that of `applicaai/pyramidions` and `applicaai/successive-halving-topk`."""
+what else must be known of a number. The published code is that of `applicaai/pyramidions` and
+`applicaai/successive-halving-topk`."""
 
 
 class Statement(NamedTuple):
