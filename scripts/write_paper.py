@@ -34,9 +34,10 @@ Written by `python scripts/write_paper.py` from `docs/paper_statements.toml` and
 tests, or a number is not in the file that it is said to be from.
 
 "Sparsifying Transformer Models with Trainable Representation Pooling", Pietruszka, Borchmann, Garncarek, ACL 2022.
-Statements are told in our own words. *Paper* is the published number, *here* the measured or counted one. *Choice* is
-what was decided where the text is silent, ambiguous or at odds with itself or with the authors' published code. The
-published code is that of `applicaai/pyramidions` and `applicaai/successive-halving-topk`."""
+Statements are told in our own words. *Paper* is the published number, *here* the measured or counted one. *Note* is
+what was decided where the text is silent, ambiguous or at odds with itself or with the authors' published code, and
+what else must be known of a number. The published code is that of `applicaai/pyramidions` and
+`applicaai/successive-halving-topk`."""
 
 
 class Statement(NamedTuple):
@@ -159,7 +160,7 @@ def row(statement: Statement) -> str:
     tests = marks().get(statement.id, [])
     what = [f"**`{statement.id}`** ({statement.where}) {statement.text}"]
     if statement.choice:
-        what.append(f"*Choice:* {statement.choice}")
+        what.append(f"*Note:* {statement.choice}")
     values = []
     if statement.published:
         values.append(f"*paper:* {statement.published}")
