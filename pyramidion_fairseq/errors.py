@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Iterator
 
-
 #: What fairseq asserts of its options, by its beginning, in the words of the command line.
 _OPTIONS_OF_FAIRSEQ = {
-    "Must specify batch size": "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded tokens) "
-    "is needed, with Hydra dataset.batch_size=2 or dataset.max_tokens=16384",
+    "Must specify batch size": "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded "
+    "tokens) is needed, with Hydra dataset.batch_size=2 or dataset.max_tokens=16384",
     "Provided Search parameters are mutually exclusive": "--sampling, --diverse-beam-groups, --diversity-rate and "
     "--match-source-len are searches that exclude each other: give one of them",
 }

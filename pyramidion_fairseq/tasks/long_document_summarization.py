@@ -338,7 +338,8 @@ class LongDocumentSummarizationTask(TranslationTask):
 
         Raises:
             PyramidionError: what is asked for is not there: alignments to the document's tokens, steps of refinement;
-                no beam, or one that cannot be divided; a number that is not finite; or the shortest summary is above the longest.
+                no beam, or one that cannot be divided; a number
+                that is not finite; or the shortest summary is above the longest.
         """
         refuse_generation(args)
         check_lengths(args, min((model.max_decoder_positions() for model in models), default=None))

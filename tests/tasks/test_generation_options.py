@@ -108,7 +108,11 @@ def test_shards_do_not_replace_each_other(tmp_path):
         ("interactive", ["--num-shards", 2], "go with fairseq-generate"),
         ("generate", ["--retain-iter-history"], "--retain-iter-history: summaries are written token by token"),
         ("generate", ["--beam", 0], "--beam 0: a beam has at least 1 hypothesis"),
-        ("generate", ["--constraints"], "--constraints: only fairseq-interactive reads words that a summary must have"),
+        (
+            "generate",
+            ["--constraints"],
+            "--constraints: only fairseq-interactive reads words that a summary must have",
+        ),
         ("generate", ["--temperature", 0], "--temperature must be greater than 0"),
         ("generate", ["--sampling"], "--sampling requires --nbest to be equal to --beam"),
         ("generate", ["--sampling-topk", 3], "--sampling-topk requires --sampling"),
