@@ -337,9 +337,8 @@ class LongDocumentSummarizationTask(TranslationTask):
         """As of fairseq.
 
         Raises:
-            PyramidionError: what is asked for is not there: alignments to the document's tokens, steps of refinement;
-                no beam, or one that cannot be divided; a number
-                that is not finite; or the shortest summary is above the longest.
+            PyramidionError: what is asked for cannot be met (:func:`refuse_generation`), or the shortest summary is
+                above the longest.
         """
         refuse_generation(args)
         check_lengths(args, min((model.max_decoder_positions() for model in models), default=None))
