@@ -87,8 +87,23 @@ class _SafeTorch(types.ModuleType):
         state = _read(file, map_location)
         if "model" not in state:
             raise DamagedCheckpointError(f"{_name(file)} has no 'model' in it: it is no checkpoint of fairseq")
+        _fill(state, file)
         continued_runs.complete(state)
         return state
+
+
+def _fill(state: Dict[str, Any], file: BinaryIO) -> None:
+    """Give a checkpoint of nothing but weights and options what fairseq reads even where it only generates."""
+    if "optimizer_history" not in state and "best_loss" not in state:  # the latter is of fairseq's first checkpoints
+        state["optimizer_history"] = [
+            {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+        ]
+    if state.get("extra_state") is None and "epoch" not in state:
+        state["extra_state"] = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, continued_runs.UNKNOWN: True}
+    if not isinstance(state.get("extra_state", {}), dict):
+        raise DamagedCheckpointError(
+            f"{_name(file)} {continued_runs.USELESS} ('extra_state' is a {type(state['extra_state']).__name__})"
+        )
 
 
 def _read(file: BinaryIO, map_location: Any) -> Dict[str, Any]:

@@ -24,7 +24,9 @@ from omegaconf import AnyNode, OmegaConf
 from pyramidion_fairseq import checkpoints
 from pyramidion_fairseq.compat import patches
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.inference.loading import load_summarizer
 from tests.helpers import forked
+from tests.helpers.summaries import article, write_model
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = str(ROOT / "pyramidion_fairseq")
@@ -158,6 +160,29 @@ def test_legacy_state_with_args(real, tmp_path):
     checkpoints.save_checkpoint(state, tmp_path / "legacy.pt")
     loaded = checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "legacy.pt"), arg_overrides={"beam": 3})
     assert loaded["args"].beam == 3 and loaded["cfg"].task._name == "translation"
+
+
+@pytest.mark.parametrize(
+    "left_out", [["extra_state"], ["extra_state", "optimizer_history", "last_optimizer_state", "args"]]
+)
+def test_weights_and_options_are_enough_to_summarise(left_out, tmp_path):
+    """As of whoever has made a checkpoint smaller."""
+    summaries = load_summarizer(str(write_model(tmp_path))).summarize([article(3)], min_len=3, max_len_b=6)
+    path = tmp_path / "checkpoint_best.pt"
+    whole = torch.load(path, weights_only=False)
+    torch.save({key: part for key, part in whole.items() if key not in left_out}, path)
+    found = load_summarizer(str(path)).summarize([article(3)], min_len=3, max_len_b=6)
+    assert found[0].text == summaries[0].text and summaries[0].text
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    assert state["extra_state"]["train_iterator"] == {"epoch": 1, "iterations_in_epoch": 0}
+    assert state["optimizer_history"][-1]["num_updates"] == ("args" not in left_out)
+
+
+@pytest.mark.parametrize("record", [3, [3], "a"])
+def test_a_record_of_a_run_that_is_none_is_refused(record, real, tmp_path):
+    torch.save({**checkpoints.load_checkpoint(real), "extra_state": record}, tmp_path / "m.pt")
+    with pytest.raises(checkpoints.DamagedCheckpointError, match="a record of its run that cannot be used"):
+        checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "m.pt"))
 
 
 def test_options_saved_as_omegaconf_become_plain(real, tmp_path):

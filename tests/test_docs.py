@@ -36,6 +36,14 @@ def test_python_reference_shows_signatures_fields_and_errors():
     assert not re.findall(r":\w+:`|(?<!`)``(?!`)|\*Arguments\*\n\n(?!\*)", page)
 
 
+def test_lead_baselines_have_one_length():
+    """As many words as references have; the card of pubmed-small says how many it took."""
+    files = [*ROOT.glob("examples/**/*.*"), *ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "Makefile"]
+    texts = {path.name: path.read_text("utf-8") for path in files if path.suffix in (".sh", ".py", ".md", "")}
+    assert [name for name, text in texts.items() if "--lead-words" in text] == ["scores.md"]
+    assert '--lead "$text/test.source")' in texts["demo.sh"] and "--lead" in texts["README.md"]
+
+
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/*.md", "preprocess/*.md", "examples/*.md", "examples/*/*.md")

@@ -72,11 +72,9 @@ printf '%q ' "${generate[@]}"; echo
 
 say "4/4 ROUGE against the lead baseline"
 text="$out/data/text"
-# The documents' first words, as many as a summary of the training split has on average.
-lead_words=$(awk '{ words += NF } END { printf "%.0f", words / NR }' "$text/train.target")
 summaries=(pyramidion-summaries "$out/generate.log" --references "$text/test.target" --output "$out/summaries.txt")
 rouge=(pyramidion-rouge "$text/test.target" "$out/summaries.txt" --json "$out/rouge.json"
-    --lead "$text/test.source" --lead-words "$lead_words")
+    --lead "$text/test.source")
 printf '%q ' "${summaries[@]}"; echo
 "${summaries[@]}"
 printf '%q ' "${rouge[@]}"; echo

@@ -102,7 +102,8 @@ def quality_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
         bits = None if row == "lead" else spread([stages["validate"]["bits_per_token"] for stages in runs])
         theirs = [paper.get("R1") or None, paper.get("R2") or None]
         read = lengths(run, row) if row != "lead" else lead_length(runs[0])
-        lines.append([row, read, len(runs), bits, *scores, *unsupported, *theirs])
+        name = "lead baseline" if row == "lead" else row
+        lines.append([name, read, len(runs), bits, *scores, *unsupported, *theirs])
     columns = [*METRICS.values(), *(f"{title}, %" for title in UNSUPPORTED.values())]
     titles = ["row", "lengths", "seeds", "bits/token", *columns, "paper: R-1", "paper: R-2"]
     about = "F1 x 100 with 95% intervals over documents; mean ± standard deviation where there are seeds."

@@ -30,7 +30,9 @@ PATIENCE = "patience"
 METRIC = "best_metric"
 #: In ``extra_state``: how often ``--lr-scheduler reduce_lr_on_plateau`` has seen nothing better.
 PLATEAU = "plateau"
-_USELESS = "has a record of its run that cannot be used: take another checkpoint, or --finetune-from-model"
+#: In the ``extra_state`` that a checkpoint without one gets: its weights can be taken, its run not gone on with.
+UNKNOWN = "no_record"
+USELESS = "has a record of its run that cannot be used: take another checkpoint, or --finetune-from-model"
 #: Modules that have fairseq's training loop: as it is installed, run as a file, and in processes spawned by that.
 _TRAINING = ("fairseq_cli.train", "__main__", "__mp_main__")
 
@@ -102,9 +104,9 @@ def _trainer_loader(stock: Any) -> Any:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             if isinstance(error, PyramidionError):
                 raise
-            raise PyramidionError(f"{filename} {_USELESS} ({type(error).__name__}: {one_line(error)})") from error
+            raise PyramidionError(f"{filename} {USELESS} ({type(error).__name__}: {one_line(error)})") from error
         if extra_state is not None:
-            _check_record(extra_state, filename)
+            _check_record(extra_state, filename, fine_tunes=reset_optimizer and reset_meters)
             _check(self, extra_state, filename, ours)
             if not reset_optimizer and not reset_meters:
                 _go_on(self, extra_state)
@@ -113,15 +115,17 @@ def _trainer_loader(stock: Any) -> Any:
     return mark(load_checkpoint, "continues")
 
 
-def _check_record(extra_state: Any, filename: str) -> None:
-    """Refuse what fairseq would count on with: places in the data and results that are none."""
+def _check_record(extra_state: Any, filename: str, fine_tunes: bool) -> None:
+    """Refuse what fairseq would count on with: no record, and places in the data and results that are none."""
+    if isinstance(extra_state, dict) and extra_state.pop(UNKNOWN, False) and not fine_tunes:
+        raise PyramidionError(f"{filename} {USELESS} (there is none in it)")
     record = extra_state if isinstance(extra_state, dict) else {"train_iterator": None}
     place = record.get("train_iterator", {})
     counts = [place.get(name, 1) for name in ("epoch", "iterations_in_epoch")] if isinstance(place, dict) else [None]
     results = [record.get(name) or 0 for name in ("best", "val_loss", "previous_training_time")]
     sound = all(type(count) is int and 0 <= count < 2**31 for count in counts)
     if not sound or not all(isinstance(result, (int, float, torch.Tensor)) for result in results):
-        raise PyramidionError(f"{filename} {_USELESS} (train_iterator is {place!r:.100})")
+        raise PyramidionError(f"{filename} {USELESS} (train_iterator is {place!r:.100})")
 
 
 def _check(trainer: Any, extra_state: Any, filename: str, ours: Mapping[str, Any] | None) -> None:

@@ -20,6 +20,7 @@ class CsvRecord(NamedTuple):
     """A record as read. ``line`` is its first line, from 1; ``lines`` are all that it took.
 
     ``fault`` is the reason for which it cannot be used, "" where there is none; ``detail`` is particular to this one.
+    ``doubtful``: it can be used, but its two lines look like a record each, which a stray quote would join.
     A blank line is a record without fields.
     """
 
@@ -28,6 +29,7 @@ class CsvRecord(NamedTuple):
     fields: List[str]
     fault: str = ""
     detail: str = ""
+    doubtful: bool = False
 
 
 class CsvRecords:
@@ -65,7 +67,8 @@ class CsvRecords:
             if not fault:
                 fault, detail = self._fault(fields)
             lines = max(1, sum(len(_LINE_END.findall(text)) or 1 for text in self._text))
-            yield CsvRecord(line, lines, fields, fault, detail)
+            doubtful = not fault and len(self._text) == FEWEST_JOINED - 1 and self._all_look_whole()
+            yield CsvRecord(line, lines, fields, fault, detail, doubtful)
             self._width = self._width or len(fields)
             line += len(self._text)
 
@@ -93,9 +96,9 @@ class CsvRecords:
                     return INSIDE, ""
         if self._width and fields and len(fields) != self._width:
             return WIDTH, f"{len(fields)} where the header has {self._width}"
-        if len(self._text) >= FEWEST_JOINED and all(self._looks_whole(line) for line in self._text):
+        if len(self._text) >= FEWEST_JOINED and self._all_look_whole():
             return JOINED, f"{len(self._text)} lines"
         return "", ""
 
-    def _looks_whole(self, line: str) -> bool:
-        return self._width > 1 and line.count(self._delimiter) == self._width - 1
+    def _all_look_whole(self) -> bool:
+        return self._width > 1 and all(line.count(self._delimiter) == self._width - 1 for line in self._text)

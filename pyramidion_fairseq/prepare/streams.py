@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from typing import Any, Iterator, List, Optional, Tuple
 
+from ..text.reading import CR_ENDS, ends_in_cr
 from .errors import PrepareError
 
 MAX_LINE_BYTES = 64 << 20
@@ -84,10 +85,10 @@ def bounded_lines(stream: Any, limit: Optional[int] = None) -> Iterator[Tuple[in
 def refuse_carriage_returns(path: str, member: Optional[str] = None) -> None:
     r"""Raise PrepareError for a file whose lines end in ``\r`` alone: it would be read as one line."""
     with open_stream(path, member) as stream:
-        line = stream.readline(MAX_LINE_BYTES)
-    if b"\r" in line and not line.endswith(b"\n"):
+        lines = stream.readline(MAX_LINE_BYTES), stream.readline(MAX_LINE_BYTES)
+    if ends_in_cr(*lines):
         name = path if member is None else f"{path}:{member}"
-        raise PrepareError(f"{name}: its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')")
+        raise PrepareError(f"{name}: {CR_ENDS}")
 
 
 def signature(path: str) -> List[object]:

@@ -1,5 +1,6 @@
 """Corpora in tables: csv files, parquet files and data sets of the ``datasets`` library."""
 
+import logging
 import os
 from typing import Any, Iterator, List, Optional, Union
 
@@ -8,6 +9,8 @@ from .csv_records import CsvRecords
 from .errors import PrepareError, Skip
 from .fields import choose_fields
 from .record_types import Parsed, Raw
+
+logger = logging.getLogger("prepare")
 
 ROWS_AT_ONCE = 64
 
@@ -33,8 +36,9 @@ class Csv:
 
         Who knows what they hold.
 
-        A blank line is left out, and not bad.
+        A blank line is left out, and not bad. A warning tells of records that may be two.
         """
+        doubtful: List[int] = []
         with streams.open_stream(self.path) as stream:
             records = iter(CsvRecords(stream, self.delimiter))
             header = next(records).fields
@@ -47,7 +51,14 @@ class Csv:
                 elif not record.fields:
                     yield Skip(self.label, record.line, "blank line", bad=False)
                 else:
+                    doubtful += [record.line] * record.doubtful
                     yield Raw(self.label, record.line, dict(zip(header, record.fields)))
+        if doubtful:
+            logger.warning(
+                "%s: %d records have two lines, each with as many fields as the header, the first in line %d: look "
+                "whether a stray quote has joined two records",
+                *(self.label, len(doubtful), doubtful[0]),
+            )
 
     def parse(self, raw: Raw) -> Parsed:
         parsed = self.fields.values(raw.payload)

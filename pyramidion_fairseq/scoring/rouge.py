@@ -17,7 +17,7 @@ from .bootstrap import bootstrap_means, interval, sorted_rows, two_sided
 from .sentences import VERSION as SPLITTER
 from .sentences import split_sentences
 from .unicode_words import VERSION as UNICODE_WORDS
-from .unicode_words import warn_of_lost_letters
+from .unicode_words import warn_of_lost_letters, warn_of_no_words
 
 logger = logging.getLogger(__name__)
 
@@ -201,9 +201,10 @@ def rouge_scores(
 
     Whatever paper or tool says plain "ROUGE-L" of summaries with several sentences means ``rougeLsum``, mostly:
     that is what ROUGE-1.5.5 computes when it is given sentences. ``rougeL`` takes each summary as one sentence.
-    A warning tells of texts whose letters the tokenizer does not know.
+    Warnings tell of texts without words, and of those whose letters the tokenizer does not know.
     """
     settings = settings or RougeSettings()
+    warn_of_no_words(chain(references, hypotheses))
     if not settings.any_script:
         warn_of_lost_letters(chain(references, hypotheses), settings.backend)
     return summarize(document_scores(references, hypotheses, settings, workers=workers, progress=progress), settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from ..errors import PyramidionError
+from ..text.reading import CR_ENDS, ends_in_cr
 from ..utils.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,9 @@ def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[s
         raise PyramidionError(f"cannot read {path}: {error.strerror}") from None
     if not content.strip() and content.count(b"\n") != blank:
         raise PyramidionError(f"{path} is empty")
+    start = io.BytesIO(content)
+    if ends_in_cr(start.readline(), start.readline()):
+        raise PyramidionError(f"{path}: {CR_ENDS}")
     lines = content.split(b"\n")
     if not lines[-1]:
         lines.pop()

@@ -67,6 +67,17 @@ def word_ends(text: str) -> list[int]:
     return [match.end() for match in _BLANK_WORD.finditer(text)]
 
 
+def warn_of_no_words(texts: Iterable[str]) -> None:
+    """Warn of texts with marks or symbols alone (emoji, dashes), which have no word in any script and score 0."""
+    empty = count = 0
+    for count, text in enumerate(texts, start=1):  # noqa: B007 - the last one is how many there are
+        empty += bool(text.strip()) and not unicode_words(text)
+    if empty:
+        logger.warning(
+            f"{empty:,} of {count:,} texts have no words, but marks or symbols alone (such as emoji), and score 0"
+        )
+
+
 def warn_of_lost_letters(texts: Iterable[str], tokenizer: str) -> None:
     """Warn where texts have letters, but no word for a tokenizer that knows a to z and 0 to 9 alone, or lose many.
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from ..errors import PyramidionError
 from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
-from ..scoring.unicode_words import warn_of_lost_letters
+from ..scoring.unicode_words import warn_of_lost_letters, warn_of_no_words
 from ..text.pieces import WORD_START
 from ..utils.paper_settings import PAPER_GENERATION
 from .dataset import DocumentPairDataset
@@ -162,6 +162,7 @@ class RougeValidation:
         references = [self.text(target, "unknownwordofreference") for target in sample["target"]]
         if not self._warned:  # the references of the first batch tell of the corpus
             self._warned = True
+            warn_of_no_words(references)
             warn_of_lost_letters(references, self.settings.tokenizer)
         scores = document_scores(references, hypotheses, self.settings)[:, :, STATISTICS.index("fmeasure")]
         sums = {_sum(metric): float(total) for metric, total in zip(METRICS, scores.sum(axis=0))}

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 FORMATS = ("auto", "text", "document", "jsonl")
 MOST_BYTES = 64 << 20
+#: What is said of a file of which :func:`ends_in_cr` is true.
+CR_ENDS = "its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')"
 _SAMPLE = 1 << 16
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BINARY = (b"%PDF", b"PK\x03\x04", b"PAR1", b"ARROW1")
@@ -121,22 +123,36 @@ def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Ite
             raise PyramidionError(f"{name} is larger than {MOST_BYTES >> 20} MB")
         yield Document.from_text(decode(content, name))
         return
-    number = 0
-    while True:
-        line = stream.readline(MOST_BYTES + 1)
-        if not line:
-            return
-        number += 1
+    for number, line in enumerate(_lines(stream, name), start=1):
         where = f"{name}, line {number}"
         if len(line) > MOST_BYTES:
             raise PyramidionError(f"{where} is longer than {MOST_BYTES >> 20} MB")
-        if number == 1 and b"\r" in line and not line.endswith(b"\n"):
-            raise PyramidionError(f"{name}: its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')")
         text = decode(line, where)
         if kind == "text":
             yield Document.from_text(text)
         elif text.strip():
             yield _record(text, field, where)
+
+
+def _lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
+    """Lines with their LF; of longer ones than MOST_BYTES, parts. PyramidionError where CR ends them."""
+    ahead = [stream.readline(MOST_BYTES + 1)]
+    if b"\r" in ahead[0].rstrip(b"\r\n"):
+        ahead.append(stream.readline(MOST_BYTES + 1))
+    if ends_in_cr(*ahead):
+        raise PyramidionError(f"{name}: {CR_ENDS}")
+    while line := ahead.pop(0) if ahead else stream.readline(MOST_BYTES + 1):
+        yield line
+
+
+def ends_in_cr(first: bytes, second: bytes = b"") -> bool:
+    """Whether a file's lines end in CR alone, by its first two with their LF, the second empty where there is none.
+
+    One LF, at the end or where two files were joined, does not make them lines; from two on, a CR belongs to a text.
+    """
+    if b"\r" in first and not first.endswith(b"\n"):
+        return True
+    return b"\r" in first.rstrip(b"\r\n") and not second.endswith(b"\n")
 
 
 def decode(content: bytes, where: str) -> str:

@@ -134,6 +134,7 @@ def test_the_same_metric_keeps_the_best(command, data, tmp_path):
 UNUSABLE = {
     "a record of text": lambda state: state.update(extra_state="x"),
     "no record": lambda state: state.update(extra_state=None),
+    "not even an empty record": lambda state: state.pop("extra_state"),
     "a place that is none": lambda state: state["extra_state"].update(train_iterator=3),
     "an epoch of text": lambda state: state["extra_state"]["train_iterator"].update(epoch="x"),
     "an epoch beyond all": lambda state: state["extra_state"]["train_iterator"].update(epoch=10**15),
@@ -167,3 +168,13 @@ def test_a_record_that_cannot_be_gone_on_with_is_one_line(data, begun, tmp_path,
     assert done.returncode == 1 and "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "checkpoint_last.pt has a record of its run that cannot be used" in last
+
+
+def test_weights_without_a_record_can_be_fine_tuned(command, data, begun, tmp_path):
+    state = torch.load(begun, weights_only=True)
+    torch.save({key: state[key] for key in ("cfg", "model")}, tmp_path / "weights.pt")
+    words = ["--lr", 0, "--max-epoch", 1, "--finetune-from-model", tmp_path / "weights.pt"]
+    command("train", *arguments(data, tmp_path, *words))
+    found = load_checkpoint(tmp_path / "checkpoint_last.pt")
+    assert found["extra_state"]["train_iterator"]["epoch"] == 2 and "no_record" not in found["extra_state"]
+    assert all(torch.equal(found["model"][name], weight) for name, weight in state["model"].items())

@@ -1,13 +1,16 @@
 """examples/hydra/ARCH.yaml is there for every row, is fresh, and trains; test_recipes.py compares its fields."""
 
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from pyramidion_fairseq.models.architectures import PUBLISHED
-from tests.helpers.paths import EXAMPLES
+from tests.helpers.paths import EXAMPLES, ROOT
 from tests.helpers.recipes import ARCHS
 
 
@@ -53,3 +56,20 @@ def test_a_yaml_trains(command, prepared, tmp_path, arch):
     assert state["optimizer_history"][-1]["num_updates"] == 2, done.stdout
     assert state["cfg"]["model"]["_name"] == arch and state["cfg"]["optimization"]["lr"] == [5e-4]
     assert {f"encoder.poolings.{layer}.scorer.proj.weight" for layer in (2, 3)} <= set(state["model"])
+
+
+def test_the_line_of_the_docs_leaves_out_what_hydra_warns_of(tmp_path):
+    """The lines are typed as they stand, with data that is not there."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^(export PYTHONWARNINGS=.+?)^```$", page, re.M | re.S)
+    end = f" common.cpu=true hydra.run.dir={tmp_path}"
+    assert lines.count("fairseq-hydra-train") == 2 and "dataset.batch_size=2 ...\n" in lines
+    typed = lines.replace(" ...\n", f"{end}\n").replace("$PWD/data/", f"{tmp_path}/").rstrip() + end
+    env = dict(os.environ, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", PATH=f"{Path(sys.executable).parent}:/bin")
+    env.pop("PYTHONWARNINGS", None)
+    done = subprocess.run(["bash", "-c", typed], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    said = [line for line in done.stderr.splitlines() if not line.startswith(("INFO:fairseq.tasks", "DEBUG:hydra."))]
+    missing = (
+        f"error: there is no data folder '{tmp_path}/arxiv/data-bin': preprocess/prepare.py makes one, DIR/data-bin"
+    )
+    assert said == [missing] * 2, done.stderr

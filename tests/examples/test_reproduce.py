@@ -55,7 +55,7 @@ def test_rows_are_trained_generated_and_scored(reproduced):
     assert rows["transpooler_2k_512"]["published"]["R1"] == "39.1"
     assert rows["transpooler_2k_512_max_window"]["published"]["R2"] == "14.2"
     table = (output / "results.md").read_text("utf-8")
-    assert re.search(r"\| lead +\| first 8 words ", table)
+    assert re.search(r"\| lead baseline +\| first 8 words ", table)
     assert re.search(r"\| transpooler_2k_512 +\| 512, 512 -> 128 +\|.*\| 39.1 +\| 14.6 +\|", table)
     assert re.search(r"\| ROUGE-Lsum +\| words not in document, % +\| numbers not in document, % +\| paper", table)
     novel = rows["transpooler_2k_512"]["seeds"]["1"]["rouge"]["more"]["novel_1"]

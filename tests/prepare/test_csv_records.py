@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import random
 import shutil
 
@@ -88,6 +89,16 @@ def test_a_stray_quote_counts_for_all_that_it_swallows(read, write, tmp_path):
     shutil.rmtree(tmp_path / "read")
     with pytest.raises(PrepareError, match=r"a\.csv:13: not csv, unexpected end of data \(--strict\)"):
         read("--train", path, "--strict")
+
+
+def test_a_stray_quote_that_joins_two_rows_is_told(read, write, caplog):
+    """It can be a text of two lines with a comma in each: it is taken, with a warning."""
+    rows = ['"one, of', 'two",summary', *GOOD, '"doc,summary', 'doc",summary']
+    with caplog.at_level(logging.WARNING, "prepare"):
+        _, files = read("--train", write("a.csv", "\n".join(["document,summary", *rows, ""])))
+    assert "doc,summary doc" in files["train.source"] and len(files["train.source"]) == 22
+    told = [message for message in caplog.messages if "stray quote" in message]
+    assert len(told) == 1 and "2 records have two lines" in told[0] and "the first in line 2: look whether" in told[0]
 
 
 def test_rows_with_more_fields_are_not_cut(read, write, tmp_path):

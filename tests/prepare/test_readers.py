@@ -226,10 +226,11 @@ def test_what_cannot_be_read_is_one_clear_error(read, write, name, content, mess
         read("--train", write(name, content))
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
 @pytest.mark.parametrize("side", ["documents", "summaries"])
-def test_text_pairs_with_line_ends_of_cr_alone_are_not_one_document(read, write, side):
+def test_text_pairs_with_line_ends_of_cr_alone_are_not_one_document(read, write, side, end):
     content = {"documents": b"a\nb\n", "summaries": b"x\ny\n"}
-    content[side] = content[side].replace(b"\n", b"\r")
+    content[side] = content[side].replace(b"\n", b"\r") + end
     paths = ":".join(write(name, text) for name, text in content.items())
     with pytest.raises(PrepareError, match=f"{side}: its lines end in CR alone"):
         read("--train", paths, "--format", "text")

@@ -216,3 +216,11 @@ def test_names_that_are_not_utf8(files, capsys):
     main(["test.target", name, "--json", "out.json"])
     assert r"caf\udce9.txt" in capsys.readouterr().out
     assert name in json.loads((files / "out.json").read_text())["systems"]
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_line_ends_of_cr_alone_are_not_one_text(tmp_path, capsys, end):
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(f"one\rtwo {name}\rthree{end}".encode())
+    with pytest.raises(SystemExit, match=r"a: its lines end in CR alone: make them end in LF first"):
+        main([str(tmp_path / "a"), str(tmp_path / "b"), "--samples", "10", "--workers", "1"])

@@ -12,7 +12,7 @@ from fairseq.scoring import build_scorer
 from nltk.stem import porter
 from rouge_score import tokenize
 
-from pyramidion_fairseq.scoring import RougeSettings, document_scores, lead_baseline
+from pyramidion_fairseq.scoring import RougeSettings, document_scores, lead_baseline, rouge_scores
 from pyramidion_fairseq.scoring.unicode_words import unicode_words, warn_of_lost_letters, word_ends
 from tests.helpers.paths import DATA
 
@@ -92,6 +92,14 @@ def test_lead_is_of_words_or_characters():
         "été à",
     ]
     assert word_ends("don't stop, x。") == [5, 11, 14]
+
+
+@pytest.mark.parametrize("tokenizer", ["rouge-score", "unicode"])
+def test_texts_of_symbols_alone_are_told(tokenizer, caplog):
+    texts = ["🎉🎉", "the decoder", " — !", ""]
+    scores = rouge_scores(texts, texts, RougeSettings(tokenizer=tokenizer, samples=10))
+    assert scores.documents[:, 0, 2].tolist() == [0, 100, 0, 0]
+    assert caplog.messages == ["4 of 8 texts have no words, but marks or symbols alone (such as emoji), and score 0"]
 
 
 @pytest.mark.parametrize(

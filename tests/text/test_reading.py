@@ -142,7 +142,11 @@ def test_line_ends_of_cr_alone_are_not_one_document(read):
     for kind, content in (("text", b"one\rtwo\rthree\r"), ("jsonl", b'{"text": "x"}\r{"text": "y"}\r')):
         with pytest.raises(PyramidionError, match=r"input: its lines end in CR alone: .*tr '\\r' '\\n'"):
             read(content, kind)
+    for content in (b"one\rtwo\rthree\n", b"one\rtwo\nthree\rfour\r", b"one\rtwo\r\n"):  # an LF does not help
+        with pytest.raises(PyramidionError, match="input: its lines end in CR alone"):
+            read(content, "text")
     assert read(b"one\rtwo", "document") == ["one\rtwo"]
+    assert len(read(b"one\rtwo\nthree\nfour\n", "text")) == 3 and len(read(b"one\r\ntwo\r\n", "text")) == 2
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Callable
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
@@ -47,9 +47,8 @@ async def read_form(request: Request, limits: Limits) -> tuple[list[Document], d
     if _kind(request) not in FORMS:
         raise Refusal(415, "no-form", "This address takes a form; programs send JSON to /api/summarize.")
     body = await read_body(request, limits)
-    again = Request(request.scope, _replay(body))
     try:
-        form = await again.form(max_files=1, max_fields=8, max_part_size=limits.body_bytes)
+        form = await run_in_threadpool(_parse_form, request, body, limits)
     except (HTTPException, MultiPartException, ValueError, KeyError, ClientDisconnect):
         raise Refusal(400, "malformed", "The form is malformed: send it again.") from None
     try:
@@ -102,6 +101,16 @@ async def _collect(request: Request, most: int) -> bytes:
 
 def _kind(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _parse_form(request: Request, body: bytes, limits: Limits) -> FormData:
+    """Parse a form in a thread with an event loop of its own: the server's answers others meanwhile."""
+
+    async def parse() -> FormData:
+        again = Request(request.scope, _replay(body))
+        return await again.form(max_files=1, max_fields=8, max_part_size=limits.body_bytes)
+
+    return asyncio.run(parse())
 
 
 def _replay(body: bytes) -> Callable[[], Any]:

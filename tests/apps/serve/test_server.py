@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from starlette.formparsers import MultiPartParser
 
 from pyramidion_fairseq.apps.serve.protocol import ImpatientProtocol
 from pyramidion_fairseq.text import Document
@@ -61,6 +62,25 @@ def test_uploads(serve):
     assert pretty["title"] == "1234.5678"
     (code,) = data_of(client.form("{ this is } no JSON")[2])
     assert code["document"]["words"] == ["{", "this", "is", "}", "no", "JSON"]
+
+
+def test_others_are_answered_while_a_large_form_is_parsed(serve, monkeypatch):
+    stock, parsing, release, answers = MultiPartParser.parse, threading.Event(), threading.Event(), []
+
+    async def slow(self):
+        parsing.set()
+        release.wait(20)
+        return await stock(self)
+
+    monkeypatch.setattr(MultiPartParser, "parse", slow)
+    client = serve()
+    thread = threading.Thread(target=lambda: answers.append(client.form("", b"word " * 800)))
+    thread.start()
+    assert parsing.wait(20)
+    assert client("GET", "/health", timeout=10)[0] == 200 and not answers
+    release.set()
+    thread.join()
+    assert answers[0][0] == 200 and len(data_of(answers[0][2])[0]["document"]["words"]) == 800
 
 
 def test_api(serve):
