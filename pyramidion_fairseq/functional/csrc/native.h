@@ -1,5 +1,5 @@
-// The functions that Python calls. What they compute, and the words, are those of tournament_torch.py and partition.py,
-// whose operations of torch are their reference.
+// The functions that Python calls. They compute what tournament_torch.py and partition_torch.py do, in the same words:
+// the operations of torch there are their reference.
 
 #pragma once
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def _compiled() -> Any:
     """Return the extension module; None where there is none, or it was compiled for another torch.
 
-    By name, as in ``partition``: a model exported to transformers has none.
+    It is imported by name, as in :class:`~.gpu.Kernels`: a model exported to transformers has none.
     """
     name = f"{__package__}._native"
     try:

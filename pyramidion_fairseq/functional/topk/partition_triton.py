@@ -1,8 +1,8 @@
-"""Triton kernels of ``partition``: float16, bfloat16 and float32 on CUDA, summed in float32, no atomics.
+"""Triton kernels of ``partition_torch``: float16, bfloat16 and float32 on CUDA, summed in float32, no atomics.
 
 Both read what they need of the embeddings once and write each output once. The functions take and return what their
-counterparts in ``partition`` do, whose numbers they are tested against. With TRITON_INTERPRET=1 in the environment
-before the first import of Triton they run on CPU tensors, slowly.
+counterparts in ``partition_torch`` do, whose numbers they are tested against. They run on CPU tensors, slowly, with
+TRITON_INTERPRET=1 in the environment before the first import of Triton.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pyramidion_fairseq.functional.topk import native, partition, tournament_ops
+from pyramidion_fairseq.functional.topk import native, partition, partition_ops, tournament_ops
+from pyramidion_fairseq.functional.topk.partition_torch import partition_sum_backward_torch
 from pyramidion_fairseq.functional.topk.tournament import TournamentResult, tournament
 from tests.helpers import needs
 from tests.helpers.partition_cases import SHAPES, case
@@ -117,7 +118,7 @@ def test_sums_of_what_does_not_fit_are_an_error(change):
 def test_gradients_of_slots_that_do_not_exist_are_an_error(slot):
     tensors = torch.rand(2, 3, 16), torch.rand(2, 8, 16), torch.rand(2, 8)
     with pytest.raises(IndexError, match=r"slots must lie in \[0, 3\)"):
-        partition._partition_sum_backward(*tensors, torch.full((2, 8), slot), True, True)
+        partition_ops.partition_sum_backward_op(*tensors, torch.full((2, 8), slot), True, True)
 
 
 FOREIGN = {
@@ -203,9 +204,9 @@ def test_gradients(shape, dtype, wanted):
     (embeddings, weights, grad), (slots, _, _) = case(*shape)
     grad, embeddings = grad.to(dtype), embeddings.to(dtype)
     weights = weights.to(torch.promote_types(dtype, torch.float32))
-    ours = partition._partition_sum_backward(grad, embeddings, weights, slots, *wanted)
-    plain = partition.gradients(grad, embeddings, weights, slots, *wanted)
-    exact = partition.gradients(grad.double(), embeddings.double(), weights.double(), slots, *wanted)
+    ours = partition_ops.partition_sum_backward_op(grad, embeddings, weights, slots, *wanted)
+    plain = partition_sum_backward_torch(grad, embeddings, weights, slots, *wanted)
+    exact = partition_sum_backward_torch(grad.double(), embeddings.double(), weights.double(), slots, *wanted)
     for our, operation, right in zip(ours, plain, exact):
         if right.numel():
             bound = 1e-13 if dtype == torch.float64 else 2 * (operation - right).abs().max()

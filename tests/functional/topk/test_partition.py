@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyramidion_fairseq.functional import TokenRecord, partition_sum, pool_by_record
 from pyramidion_fairseq.functional import successive_halving_topk as pool
 from pyramidion_fairseq.functional.reference import topk as reference
-from pyramidion_fairseq.functional.topk import partition
+from pyramidion_fairseq.functional.topk import partition_ops
 from tests.helpers.partition_cases import SHAPES, case
 from tests.helpers.tensors import LargestTensor
 
@@ -42,10 +42,10 @@ def test_gradcheck(shape):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_opcheck(shape, dtype):
     (embeddings, weights), (slots, members, filled), grad = arguments(shape, dtype)
-    torch.library.opcheck(partition._partition_sum, (embeddings, weights, slots, members, filled))
+    torch.library.opcheck(partition_ops.partition_sum_op, (embeddings, weights, slots, members, filled))
     for wanted in ((True, True), (True, False), (False, True)):
         plain = [x.detach() for x in (grad, embeddings, weights)]
-        torch.library.opcheck(partition._partition_sum_backward, (*plain, slots, *wanted))
+        torch.library.opcheck(partition_ops.partition_sum_backward_op, (*plain, slots, *wanted))
 
 
 def test_only_once_differentiable():

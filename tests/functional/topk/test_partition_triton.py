@@ -5,6 +5,7 @@ import torch
 
 from pyramidion_fairseq.functional import pool_by_record
 from pyramidion_fairseq.functional.topk import partition
+from pyramidion_fairseq.functional.topk.partition_torch import partition_sum_backward_torch, partition_sum_torch
 from pyramidion_fairseq.functional.topk.provenance import TokenRecord
 from tests.helpers import needs
 from tests.helpers.partition_cases import SHAPES, case
@@ -43,15 +44,15 @@ def test_errs_no_more_than_torch(shape, dtype):
 
     compare(
         partition_triton.partition_sum(embeddings, weights, members, filled),
-        partition.sum_members(embeddings, weights, members, filled),
-        partition.sum_members(exact[0], exact[1], members, filled),
+        partition_sum_torch(embeddings, weights, members, filled),
+        partition_sum_torch(exact[0], exact[1], members, filled),
     )
     ours, plain, truth = (
         function(*tensors, slots, True, True)
         for function, tensors in (
             (partition_triton.partition_sum_backward, (grad, embeddings, weights)),
-            (partition.gradients, (grad, embeddings, weights)),
-            (partition.gradients, (exact[2], exact[0], exact[1])),
+            (partition_sum_backward_torch, (grad, embeddings, weights)),
+            (partition_sum_backward_torch, (exact[2], exact[0], exact[1])),
         )
     )
     for gradient in zip(ours, plain, truth):
@@ -63,9 +64,10 @@ def test_what_is_not_filled_and_weighs_nothing_is_zero():
     floats, index = case(2, 33, 4, 17, 1.0)
     embeddings, weights, grad = at(floats, torch.float32)
     slots, members, filled = (x.to(DEVICE) for x in index)
-    for module in (partition_triton, partition):
-        sums = module.partition_sum if module is partition_triton else module.sum_members
-        backward = module.partition_sum_backward if module is partition_triton else module.gradients
+    for sums, backward in (
+        (partition_triton.partition_sum, partition_triton.partition_sum_backward),
+        (partition_sum_torch, partition_sum_backward_torch),
+    ):
         assert not filled.any() and sums(embeddings / 0, weights, members, filled).abs().sum() == 0
         assert backward(grad / 0, embeddings, weights, slots, True, False)[0].abs().sum() == 0
 

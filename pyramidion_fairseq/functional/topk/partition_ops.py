@@ -1,0 +1,121 @@
+"""Sums over a partition as custom operators of torch, so that ``torch.compile`` takes them without looking inside.
+
+An operator chooses at each call how it computes. On CUDA it takes the Triton kernels of ``partition_triton``, but for
+float64. On a CPU it takes the compiled functions of ``csrc``. Elsewhere, and where neither is installed, it takes the
+operations of ``partition_torch``. The choice is made inside of the operator, not before it as in ``tournament``:
+operations of torch, too, have the gradient of ``partition_sum_backward_op`` instead of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .derivatives import refuse_second_derivative
+from .gpu import Kernels
+from .native import compiled_for, functions
+from .partition_torch import partition_sum_backward_torch, partition_sum_torch
+
+#: One for each copy of this file. A model exported to transformers has its own copy, and to define an operator twice
+#: crashes what holds the first one.
+_NAMESPACE = re.sub(r"\W", "_", __name__)
+_kernels = Kernels("partition_triton")
+
+
+@torch.library.custom_op(
+    f"{_NAMESPACE}::partition_sum",
+    mutates_args=(),
+    schema="(Tensor embeddings, Tensor weights, Tensor slots, Tensor members, Tensor? filled) -> Tensor",
+)
+def partition_sum_op(
+    embeddings: Tensor, weights: Tensor, slots: Tensor, members: Tensor, filled: Tensor | None
+) -> Tensor:
+    """Compute :func:`~.partition.partition_sum`, whose arguments these are."""
+    if _takes_kernels(embeddings, weights):
+        return _kernels().partition_sum(embeddings, weights, members, filled)
+    if _is_compiled(embeddings, weights):
+        return functions().partition_sums(
+            embeddings.contiguous(),
+            _as_summed(weights, embeddings),
+            members.contiguous(),
+            None if filled is None else filled.contiguous(),
+        )
+    return partition_sum_torch(embeddings, weights, members, filled)
+
+
+@partition_sum_op.register_fake
+def _(embeddings: Tensor, weights: Tensor, slots: Tensor, members: Tensor, filled: Tensor | None) -> Tensor:
+    return embeddings.new_empty(members.size(0), members.size(1), embeddings.size(2))
+
+
+@torch.library.custom_op(
+    f"{_NAMESPACE}::partition_sum_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor embeddings, Tensor weights, Tensor slots, bool d_embeddings, bool d_weights)"
+    " -> (Tensor, Tensor)",
+)
+def partition_sum_backward_op(
+    grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor, d_embeddings: bool, d_weights: bool
+) -> tuple[Tensor, Tensor]:
+    """Compute the gradients; arguments and result as of :func:`~.partition_torch.partition_sum_backward_torch`."""
+    if _takes_kernels(embeddings, weights):
+        return _kernels().partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights)
+    if _is_compiled(embeddings, weights):
+        of_embeddings, of_weights = functions().partition_gradients(
+            grad.contiguous(),
+            embeddings.contiguous(),
+            _as_summed(weights, embeddings),
+            slots.contiguous(),
+            d_embeddings,
+            d_weights,
+        )
+        return of_embeddings, of_weights.to(weights.dtype)
+    return partition_sum_backward_torch(grad, embeddings, weights, slots, d_embeddings, d_weights)
+
+
+@partition_sum_backward_op.register_fake
+def _(
+    grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor, d_embeddings: bool, d_weights: bool
+) -> tuple[Tensor, Tensor]:
+    return (
+        embeddings.new_empty(embeddings.shape if d_embeddings else 0),
+        weights.new_empty(weights.shape if d_weights else 0),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    wanted = ctx.needs_input_grad[:2]
+    found = partition_sum_backward_op(grad, *ctx.saved_tensors, *wanted)
+    return (*(g if want else None for g, want in zip(found, wanted)), None, None, None)
+
+
+partition_sum_op.register_autograd(_differentiate, setup_context=_save)
+partition_sum_backward_op.register_autograd(refuse_second_derivative)
+
+
+def _takes_kernels(embeddings: Tensor, weights: Tensor) -> bool:
+    """Return whether Triton kernels compute it: they sum in float32."""
+    is_double = torch.float64 in (embeddings.dtype, weights.dtype)
+    return not is_double and _kernels.supports(embeddings, weights)
+
+
+def _is_compiled(embeddings: Tensor, weights: Tensor) -> bool:
+    """Return whether compiled functions compute it: weights of more precision than the sums would lose it."""
+    return compiled_for(embeddings, weights) and weights.element_size() <= _summed(embeddings).itemsize
+
+
+def _summed(embeddings: Tensor) -> torch.dtype:
+    """Return the precision in which the compiled functions sum."""
+    return torch.promote_types(embeddings.dtype, torch.float32)
+
+
+def _as_summed(weights: Tensor, embeddings: Tensor) -> Tensor:
+    """Return the weights in the precision of the sums, contiguous."""
+    return weights.to(_summed(embeddings)).contiguous()
