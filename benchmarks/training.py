@@ -275,8 +275,8 @@ def note_of_the_column(documents: int, factor: int) -> str:
             runs.append([row])
     spans = [f"{run[0]} to {run[-1]}" for run in runs]
     return (
-        f"{documents} documents; lengths and widths divided by {factor}. Published: batch 64 on a DGX-A100 (Appendix D.2; "
-        f"how many of its eight GPUs took part is not said). Rows {', '.join(spans[:-1])} and {spans[-1]} hold a "
+        f"{documents} documents; lengths and widths divided by {factor}. Published: batch 64 on a DGX-A100 (Appendix "
+        f"D.2; how many of its eight GPUs took part is not said). Rows {', '.join(spans[:-1])} and {spans[-1]} hold a "
         "tournament; the published one reads every representation in each round."
     )
 

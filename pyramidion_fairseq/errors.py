@@ -23,7 +23,7 @@ class PyramidionError(ValueError):
 
 
 @contextmanager
-def reading(what: object, verb: str = "read") -> Iterator[None]:
+def user_errors(what: object, verb: str = "read") -> Iterator[None]:
     """Turn the errors of reading somebody else's file, whose content may be anything, into one line.
 
     Raises:

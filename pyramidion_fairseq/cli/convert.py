@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PyramidionError, reading
+from ..errors import PyramidionError, user_errors
 from ..interop.huggingface import GENERATION
 from .common import Parser, one_line_errors
 
@@ -112,7 +112,7 @@ def run_published(args: argparse.Namespace) -> None:
 
     if os.path.exists(args.output):
         raise PyramidionError(f"{args.output} exists: remove it, or choose another name")
-    with reading(args.input, "converted"):
+    with user_errors(args.input, "converted"):
         converted = convert_published(load_checkpoint(args.input), args.data)
     if vocabularies.recorded(converted["extra_state"]) is None:
         message = f"no dictionaries with the sizes of {args.input}'s embeddings in {args.data or 'the data it names'}"
@@ -131,7 +131,7 @@ def run_bart(args: argparse.Namespace) -> None:
     given = dict(vars(args))
     ours = {"kind", "input", "output", "dictionary", "bpe", "pool_lengths", "run"}
     changes = {name: value for name, value in given.items() if name not in ours}
-    with reading(args.input):
+    with user_errors(args.input):
         source = read_source(args.input, args.dictionary, args.bpe)
     if "pool_lengths" in given:
         if "pooling_schedule" in changes:
@@ -140,7 +140,7 @@ def run_bart(args: argparse.Namespace) -> None:
         changes["pooling_schedule"] = bart.last_layers(lengths, source.options["encoder_layers"])
     if "pooling_schedule" not in source.options:  # not one of ours, which knows its length
         changes.setdefault("max_source_positions", LONG)
-    with reading(args.input, "converted"):
+    with user_errors(args.input, "converted"):
         converted = bart.convert(source, changes)
     bart.write(converted, source, args.output)
     logger.info(f"copied {len(converted.copied)} tensors of {args.input} bit for bit")

@@ -15,7 +15,7 @@ from fairseq.data import Dictionary
 from fairseq.tasks.translation import TranslationTask
 
 from .. import vocabularies
-from ..errors import PyramidionError, reading
+from ..errors import PyramidionError, user_errors
 from ..tasks.data_folder import refuse_separator
 from . import built_size
 from .marks import mark
@@ -54,7 +54,7 @@ def _loader(stock: Any) -> Any:
         models: list[Any] = []
         cfg = None
         for filename in filenames:
-            with reading(filename, "loaded"):
+            with user_errors(filename, "loaded"):
                 read = state if state is not None else _read(filename, arg_overrides, suffix, num_shards)
                 if task is None and read.get("cfg") is not None:
                     task = tasks.setup_task(read["cfg"].task, from_checkpoint=True)
@@ -118,7 +118,7 @@ def _task_builder(stock: Any) -> Any:
 def _check_shard(path: str, symbols: list[str], first: str) -> None:
     if not os.path.isfile(path):
         return  # fairseq reads the first folder's only
-    with reading(path):
+    with user_errors(path):
         others = Dictionary.load(path).symbols
     difference = vocabularies.first_difference(symbols, others) or vocabularies.first_difference(others, symbols)
     if difference:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf, open_dict
 
 from .. import checkpoints as safe_loading
 from .. import pretrained, vocabularies
-from ..errors import PyramidionError, one_line, reading
+from ..errors import PyramidionError, one_line, user_errors
 from ..text.byte_level import is_byte_level
 from ..text.pieces import WORD_START
 from ..text.tokenizers import SentencepieceTokenizer, build_tokenizer
@@ -59,7 +59,7 @@ def load_summarizer(
     task: Any = None
     cfg: Any = None
     for path in paths:
-        with reading(path, "loaded"):
+        with user_errors(path, "loaded"):
             state = checkpoint_utils.load_checkpoint_to_cpu(path)
             cfg = state["cfg"] if state.get("cfg") is not None else convert_namespace_to_omegaconf(state["args"])
             _override(cfg, overrides or {})

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import PyramidionError, reading
+from ..errors import PyramidionError, user_errors
 from ..utils.files import check_regular
 
 #: The model that commands take where no other is named.
@@ -51,7 +51,7 @@ def generation_settings(folder: str) -> dict[str, Any]:
     if not os.path.lexists(path):
         return {}
     check_regular(path)
-    with reading(path, "read"), open(path, encoding="utf-8") as file:
+    with user_errors(path, "read"), open(path, encoding="utf-8") as file:
         settings = json.load(file)
     if not isinstance(settings, dict):
         raise PyramidionError(f"{path} must hold a JSON object of options of generation")

@@ -135,7 +135,7 @@ def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Ite
 
 
 def _lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """Lines with their LF; of longer ones than MOST_BYTES, parts. PyramidionError where CR ends them."""
+    """Yield lines with their LF; of longer ones than MOST_BYTES, parts. PyramidionError where CR ends them."""
     ahead = [stream.readline(MOST_BYTES + 1)]
     if b"\r" in ahead[0].rstrip(b"\r\n"):
         ahead.append(stream.readline(MOST_BYTES + 1))
@@ -146,7 +146,7 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def ends_in_cr(first: bytes, second: bytes = b"") -> bool:
-    """Whether a file's lines end in CR alone, by its first two with their LF, the second empty where there is none.
+    """Return whether a file's lines end in CR alone, by its first two with their LF; the second may be empty.
 
     One LF, at the end or where two files were joined, does not make them lines; from two on, a CR belongs to a text.
     """

@@ -12,7 +12,7 @@ from typing import Any, Mapping
 from ... import pretrained, vocabularies
 from ...checkpoints import load_checkpoint
 from ...config import PyramidionConfig, complete
-from ...errors import PyramidionError, reading
+from ...errors import PyramidionError, user_errors
 from ...generation import check_lengths, fit_lengths
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, config_of
@@ -60,7 +60,7 @@ def export(
     safetensors = import_safetensors()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PyramidionError(f"{folder} exists: remove it, or choose another name")
-    with reading(checkpoint, "exported"):
+    with user_errors(checkpoint, "exported"):
         state = load_checkpoint(checkpoint)
         options = read_options(state)
         place = dictionary or _find_dictionary(checkpoint, state)
