@@ -49,6 +49,7 @@ VARIANTS = [
     ("linear", "sinkhorn_topk"),
     ("linear", "threshold_topk"),
     ("linear", "perturbed_topk"),
+    ("linear", "nugget_topk"),
     ("-", "mean_window"),
     ("-", "max_window"),
     ("-", "merge_similar"),

@@ -5,6 +5,7 @@ from .decode_step import decode_step, obstacle, start
 from .hypotheses import DOCUMENT_INDEX, Grouping, regroup, repeated
 from .kv_cache import DecodingState
 from .lengths import check_lengths, clear_lengths, fit_lengths
+from .scored_attention import ScoredDecoderLayer
 from .switches import cuda_graphs, plain_generation, set_cuda_graphs, set_plain_generation
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "DecodingState",
     "Grouping",
     "RecordedStep",
+    "ScoredDecoderLayer",
     "check_lengths",
     "clear_lengths",
     "cuda_graphs",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .cross_attention import cross_attention_of
 from .kv_cache import DecodingState
 from .linear import few_rows_linear
+from .scored_attention import ScoredAttention, ScoredDecoderLayer
 
 
 def obstacle(decoder: TransformerDecoderBase) -> str | None:
@@ -40,7 +41,7 @@ def obstacle(decoder: TransformerDecoderBase) -> str | None:
 
 
 def _obstacle_in(layer: TransformerDecoderLayerBase) -> str | None:
-    if type(layer) is not TransformerDecoderLayerBase:
+    if type(layer) not in (TransformerDecoderLayerBase, ScoredDecoderLayer):
         return f"is of type {type(layer).__name__}"
     if layer.encoder_attn is None or layer.cross_self_attention:
         return "has no attention of its own to the document"
@@ -61,7 +62,7 @@ def _obstacle_in(layer: TransformerDecoderLayerBase) -> str | None:
 
 def _is_stock_attention(attention: MultiheadAttention) -> bool:
     return (
-        type(attention) is MultiheadAttention
+        type(attention) in (MultiheadAttention, ScoredAttention)
         and all(type(getattr(attention, f"{name}_proj")) is nn.Linear for name in ("q", "k", "v", "out"))
         and attention.bias_k is None
         and not attention.add_zero_attn
@@ -70,7 +71,12 @@ def _is_stock_attention(attention: MultiheadAttention) -> bool:
 
 
 def start(
-    decoder: TransformerDecoderBase, states: Tensor, padding_mask: Tensor | None, rows: int, recorded: bool = False
+    decoder: TransformerDecoderBase,
+    states: Tensor,
+    padding_mask: Tensor | None,
+    rows: int,
+    recorded: bool = False,
+    added_scores: Tensor | None = None,
 ) -> DecodingState:
     """Project the documents' keys and values, once.
 
@@ -80,6 +86,7 @@ def start(
         padding_mask: (B, k) bool, True on padding, or None.
         rows: R, hypotheses; a multiple of B, those of a document beside each other.
         recorded: the steps will be recorded and replayed.
+        added_scores: (B, k) added to the logits, or None.
     """
     states = states.transpose(0, 1)
     cross_attention = cross_attention_of(states, rows // states.size(0))
@@ -89,10 +96,12 @@ def start(
     if cross_attention.missing:
         mask = padding_mask if padding_mask is not None else states.new_zeros(states.shape[:2], dtype=torch.bool)
         padding_mask = F.pad(mask, (0, cross_attention.missing), value=True)
+        added_scores = None if added_scores is None else F.pad(added_scores, (0, cross_attention.missing))
     projections = None
     if states.device.type != "cpu" and not torch.is_autocast_enabled("cuda"):
         projections = [_joined_projections(layer.self_attn) for layer in decoder.layers]
-    return DecodingState(pairs, padding_mask, rows // states.size(0), cross_attention, recorded, projections)
+    beam = rows // states.size(0)
+    return DecodingState(pairs, padding_mask, beam, cross_attention, recorded, projections, added_scores)
 
 
 def _joined_projections(attention: MultiheadAttention) -> tuple[Tensor, Tensor | None]:

@@ -58,10 +58,13 @@ def regroup(order: Tensor, documents: int, beam: int | None, wait: bool | None =
 
 
 def repeated(encoder_out: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
-    """Return the encoder's output as stock fairseq's decoder reads it: states and mask once for every hypothesis."""
+    """Return the encoder's output as fairseq's decoder reads it: states, mask and scores for every hypothesis."""
     document_index = encoder_out[DOCUMENT_INDEX][0]
     return {
         **encoder_out,
         "encoder_out": [states.index_select(1, document_index) for states in encoder_out["encoder_out"]],
-        "encoder_padding_mask": [mask.index_select(0, document_index) for mask in encoder_out["encoder_padding_mask"]],
+        **{
+            key: [x.index_select(0, document_index) for x in encoder_out.get(key, [])]
+            for key in ("encoder_padding_mask", "added_scores")
+        },
     }

@@ -34,6 +34,7 @@ class DecodingState:
             then depends on nothing that the host counts: it reads all slots, those that nobody sees included.
         projections: for each layer the weights (3 C, C) and biases of query, key and value of its self-attention
             beside each other, where one product is to compute them; or None.
+        added_scores: (B, k) added to the logits of the attention to the documents, or None.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class DecodingState:
         cross_attention: CrossAttention,
         recorded: bool = False,
         projections: list[tuple[Tensor, Tensor | None]] | None = None,
+        added_scores: Tensor | None = None,
     ):
         self.documents = documents
         self.beam = beam
@@ -52,9 +54,12 @@ class DecodingState:
         self.projections = projections
         values = documents[0][1]
         self.document_mask = None
+        added = None if added_scores is None else added_scores.to(values.dtype)
         if padding_mask is not None:
             zeros = torch.zeros(padding_mask.shape, dtype=values.dtype, device=values.device)
-            self.document_mask = zeros.masked_fill(padding_mask, -torch.inf)[:, None, None]
+            added = (zeros if added is None else added).masked_fill(padding_mask, -torch.inf)
+        if added is not None:
+            self.document_mask = added[:, None, None]
         #: How many slots are written, those of the step that is going on included.
         self.used = 0
         #: (beam,) int64, the slots that the step that is going on writes, or the next one.

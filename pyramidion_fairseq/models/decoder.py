@@ -7,7 +7,9 @@ from typing import Any, Callable
 
 import torch
 from fairseq.data import Dictionary
+from fairseq.distributed import fsdp_wrap
 from fairseq.models.transformer import TransformerDecoderBase
+from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
 from ..errors import PyramidionError
@@ -16,6 +18,7 @@ from ..generation import (
     DOCUMENT_INDEX,
     DecodingState,
     RecordedStep,
+    ScoredDecoderLayer,
     decode_step,
     obstacle,
     recordable,
@@ -23,7 +26,8 @@ from ..generation import (
     start,
 )
 from ..generation.linear import few_rows_linear
-from .encoder import COPY_SOURCE
+from ..poolers import POOLERS
+from .encoder import ADDED_SCORES, COPY_SOURCE
 from .pointer import Pointer
 
 logger = logging.getLogger(__name__)
@@ -70,6 +74,16 @@ class PyramidionDecoder(TransformerDecoderBase):
             )
         #: Reasons for fairseq's own path that were logged.
         self._told: set[str] = set()
+
+    def build_decoder_layer(self, cfg: Any, no_encoder_attn: bool = False) -> nn.Module:
+        """Build fairseq's layer, or one whose attention to the document adds scores, where the pooler wants it."""
+        options = cfg.options
+        if no_encoder_attn or not (options.pooling_schedule and POOLERS.get(options.pooler).adds_scores_to_attention):
+            return super().build_decoder_layer(cfg, no_encoder_attn)
+        layer: nn.Module = ScoredDecoderLayer(cfg)
+        if cfg.checkpoint_activations:
+            layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
+        return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
 
     def make_generation_fast_(self, need_attn: bool = False, **kwargs: Any) -> None:
         """Prepare for generation; fairseq's commands call it."""
@@ -118,7 +132,7 @@ class PyramidionDecoder(TransformerDecoderBase):
                 encoder_out = repeated(encoder_out)
             features, extra = super().forward(
                 prev_output_tokens,
-                encoder_out=encoder_out,
+                encoder_out=_with_scores(encoder_out),
                 incremental_state=incremental_state,
                 features_only=True,
                 alignment_layer=alignment_layer,
@@ -156,9 +170,9 @@ class PyramidionDecoder(TransformerDecoderBase):
             if incremental_state or self.plain_generation or self._falls_back(encoder_out) or encoder_out is None:
                 return None
             states, mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
-            state = start(
-                self, states, mask[0] if mask else None, rows, recorded=self.cuda_graphs and recordable(states)
-            )
+            recorded = self.cuda_graphs and recordable(states)
+            scores = encoder_out.get(ADDED_SCORES)
+            state = start(self, states, mask[0] if mask else None, rows, recorded, scores[0] if scores else None)
             self.set_incremental_state(incremental_state, "decoding", state)
         if state.rows != rows:
             raise PyramidionError(
@@ -233,3 +247,12 @@ class PyramidionDecoder(TransformerDecoderBase):
             super().reorder_incremental_state_scripting(incremental_state, new_order)
         else:
             state.reorder(new_order)
+
+
+def _with_scores(encoder_out: dict[str, list[Tensor]] | None) -> dict[str, list[Tensor]] | None:
+    """Return the encoder's output with its added scores, if any, in its mask: a floating one, -inf on padding."""
+    if not encoder_out or not encoder_out.get(ADDED_SCORES):
+        return encoder_out
+    scores = encoder_out[ADDED_SCORES][0]
+    masks = [scores.masked_fill(mask, -torch.inf) for mask in encoder_out["encoder_padding_mask"]]
+    return {**encoder_out, "encoder_padding_mask": masks}

@@ -22,6 +22,8 @@ from .pooling import build_poolings
 
 #: Key in the encoder's output of the tokens that a pointer can copy.
 COPY_SOURCE = "copy_source"
+#: Key of what the decoder adds to the logits of its attention to the pooled vectors.
+ADDED_SCORES = "added_scores"
 
 
 class PyramidionEncoder(TransformerEncoderBase):
@@ -167,6 +169,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             are counted from the document's first token, also where the source was padded on the left. With
             ``--pointer`` the tokens that can be copied: ``copy_source``, the three tensors of
             :class:`~pyramidion_fairseq.functional.CopySource`, through whose weights the scorers learn.
+            ``added_scores``: (B, k), where the pooler lets the decoder add them to the logits of its attention.
         """
         tokens, encoded = self.encode(src_tokens, token_embeddings, return_all_hiddens, document_lengths)
         src_lengths = src_tokens.ne(self.padding_idx).sum(dim=1, keepdim=True).int()
@@ -181,6 +184,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             "pooling_slots": encoded.slot_of_token,
             "pooling_weights": [weights.detach() for weights in encoded.weights],
             COPY_SOURCE: list(self._copy_source(tokens, src_lengths, encoded)) if self.points else [],
+            ADDED_SCORES: [] if encoded.added_scores is None else [encoded.added_scores],
         }
         if self.on_output is not None:
             self.on_output(out)
@@ -248,7 +252,7 @@ class PyramidionEncoder(TransformerEncoderBase):
     def _select(self, encoder_out: dict[str, list[Tensor]], documents: Tensor) -> dict[str, list[Tensor]]:
         """Return every tensor of the encoder's output, for these documents only."""
         selected = super().reorder_encoder_out(encoder_out, documents)
-        for key in ("pooling_slots", "pooling_weights", COPY_SOURCE):
+        for key in ("pooling_slots", "pooling_weights", COPY_SOURCE, ADDED_SCORES):
             selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]
         return selected
 

@@ -73,3 +73,11 @@ class GlobalTokens(nn.Embedding):
         if self.replace_first:
             return torch.cat([x[:, :1], x[:, self.used + 1 :]], dim=1), mask
         return x[:, self.used :], mask
+
+    def finish_scores(self, scores: Tensor) -> Tensor:
+        """Return scores of the vectors of :meth:`finish`, 0 for global tokens: (B, T) -> (B, T')."""
+        if self.in_output:
+            return F.pad(scores, (self.used, 0))
+        if self.replace_first:
+            return F.pad(scores[:, 1:], (1, 0))
+        return scores

@@ -30,6 +30,8 @@ class PooledStates(NamedTuple):
     """(B, T_i) int64 per pooling: the slot each of its input tokens went to; global tokens are no slots."""
     weights: list[Tensor]
     """(B, T_i) per pooling: the weight of each of its input tokens in its slot, float32 at least."""
+    added_scores: Tensor | None
+    """(B, k) or (B, G + k) to be added to the logits of the decoder's attention, float32 at least; None: nothing."""
 
 
 def run_pooled_layers(
@@ -63,6 +65,7 @@ def run_pooled_layers(
     states = [x[:, first:]] if keep_states else []
     slot_of_token: list[Tensor] = []
     weights: list[Tensor] = []
+    added_scores: Tensor | None = None
     full_length: tuple[Tensor, Tensor | None] | None = None
     for number, layer in enumerate(layers, start=1):
         key_padding_mask = padding_mask
@@ -76,6 +79,8 @@ def run_pooled_layers(
             pooled, document_lengths = _pool(pooling, x[:, first:], padding_mask, attention, document_lengths)
             x = torch.cat([x[:, :first], pooled.embeddings], dim=1) if first else pooled.embeddings
             padding_mask = pooled.padding_mask
+            if pooling.pooler.adds_scores_to_attention:
+                added_scores = _sum_of_scores(pooled, added_scores)
             slot_of_token.append(pooled.slot_of_token)
             weights.append(pooled.weights)
         if keep_states:
@@ -83,7 +88,9 @@ def run_pooled_layers(
     if full_length is not None:
         x, padding_mask = _upsample(x, first, slot_of_token, full_length[0]), full_length[1]
     x, padding_mask = _finish(x, padding_mask, global_tokens, layer_norm)
-    return PooledStates(x, padding_mask, states, slot_of_token, weights)
+    if added_scores is not None and global_tokens is not None:
+        added_scores = global_tokens.finish_scores(added_scores)
+    return PooledStates(x, padding_mask, states, slot_of_token, weights, added_scores)
 
 
 def _pool(
@@ -104,6 +111,13 @@ def _pool(
     if min(document_lengths) == pooled.embeddings.size(1):
         pooled = pooled._replace(padding_mask=None)
     return pooled, document_lengths
+
+
+def _sum_of_scores(pooled: Pooled, before: Tensor | None) -> Tensor:
+    """Add the slots' scores to those of the tokens that they were made of: (B, T) or None -> (B, k)."""
+    if before is None:
+        return pooled.scores
+    return pooled.scores.scatter_add(1, pooled.slot_of_token, pooled.weights.to(before.dtype) * before)
 
 
 def _upsample(x: Tensor, first: int, slot_of_token: Sequence[Tensor], residual: Tensor) -> Tensor:

@@ -64,7 +64,8 @@ class RepresentationPooling(nn.Module):
         """
         scores = self._score(x, padding_mask, attention)
         selects = x.size(1) > self.k
-        if scores.requires_grad and not (selects and self.pooler.differentiable_in_scores):
+        learns = (selects and self.pooler.differentiable_in_scores) or self.pooler.adds_scores_to_attention
+        if scores.requires_grad and not learns:
             # The scores change nothing, yet the scorer's parameters must take part in every backward pass:
             # data-parallel training waits for the gradient of each parameter.
             x = x + (0.0 * scores.sum()).to(x.dtype)  # multiplied first: float16 would overflow

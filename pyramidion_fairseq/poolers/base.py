@@ -30,6 +30,8 @@ class Pooler(nn.Module):
     convex = True
     #: True: scores are weights of a sample, and negative ones mean nothing.
     needs_positive_scores = False
+    #: True: the decoder's attention adds the slots' scores to its logits, and scorers learn by that.
+    adds_scores_to_attention = False
     #: True: after its last layer the encoder goes back to the length before the first pooling.
     upsamples = False
 

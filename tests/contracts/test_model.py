@@ -112,7 +112,9 @@ def test_the_encoders_gradients_agree_with_finite_differences(tiny_model, random
 
     def loss():
         out = model.encoder(tokens, None)
-        return (out["encoder_out"][0] * probe * ~out["encoder_padding_mask"][0].T.unsqueeze(-1)).sum()
+        visible = ~out["encoder_padding_mask"][0].T
+        scores = sum((scores.T * probe[:, :, 0] * visible).sum() for scores in out["added_scores"])
+        return (out["encoder_out"][0] * probe * visible.unsqueeze(-1)).sum() + scores
 
     names, parameters = zip(*model.encoder.named_parameters())
     torch.manual_seed(5)

@@ -119,14 +119,19 @@ def test_scorers_learn_exactly_where_the_pooler_lets_them(pooler, scorer):
     torch.manual_seed(0)
     pooling = build_pooling(pooler=pooler, scorer=scorer)
     x = torch.randn(2, 19, 8, dtype=torch.float64, requires_grad=True)
-    pooling(x, None).embeddings.square().sum().backward()
+    pooled = pooling(x, None)
+    read = [pooled.embeddings]
+    if pooling.pooler.adds_scores_to_attention:  # the decoder reads them, too
+        read.append(pooled.scores)
+    sum(part.square().sum() for part in read).backward()
     if not pooling.pooler.uses_scores:
         assert pooling.scorer is None and not list(pooling.parameters())
         return
     for parameter in pooling.parameters():
         assert parameter.grad is not None  # data-parallel training waits for it
         # A bias moves all ratings alike, which a softmax of differences may not see.
-        assert (parameter.grad.abs().sum() > 0) == pooling.pooler.differentiable_in_scores
+        learns = pooling.pooler.differentiable_in_scores or pooling.pooler.adds_scores_to_attention
+        assert (parameter.grad.abs().sum() > 0) == learns
 
 
 def test_hard_selection_spares_the_backward_pass_through_the_attention():

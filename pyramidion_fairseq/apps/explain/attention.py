@@ -109,7 +109,7 @@ def _attention_of(layers: Sequence[Any]) -> Iterator[list[Tensor]]:
 
 def _select(encoder_out: dict[str, list[Tensor]], rows: Tensor) -> dict[str, list[Tensor]]:
     """Return the decoder's part of some documents' encodings."""
-    kept = ("encoder_padding_mask", "pooling_slots", "copy_source")
+    kept = ("encoder_padding_mask", "pooling_slots", "copy_source", "added_scores")
     return {
         **{key: [] for key in encoder_out},
         "encoder_out": [x.index_select(1, rows) for x in encoder_out["encoder_out"]],

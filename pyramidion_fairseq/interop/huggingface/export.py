@@ -16,6 +16,7 @@ from ...errors import PyramidionError, user_errors
 from ...generation import check_lengths, fit_lengths
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, config_of
+from ...poolers import POOLERS
 from ..bart import names, vocabulary
 from ..bart.convert import check_tensors, fill_buffers
 from ..bart.sources import import_safetensors
@@ -103,6 +104,8 @@ def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {field.name: field.default for field in fields(config_of(arch)) if field.name != "_name"}
     options = vars(complete(Namespace(**{**defaults, **given})))
     options = {field.name: options[field.name] for field in fields(PyramidionConfig) if field.name != "_name"}
+    if options["pooling_schedule"] and POOLERS.get(options["pooler"]).adds_scores_to_attention:
+        raise PyramidionError(f"transformers' BART cannot add scores to its attention (--pooler {options['pooler']})")
     if options["pointer"]:
         raise PyramidionError("transformers' BART cannot copy words from the document, as this model does (--pointer)")
     for name, value in (("share_all_embeddings", True), ("decoder_normalize_before", False)):
