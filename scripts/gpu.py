@@ -60,6 +60,8 @@ STEPS = {
     "training-float32": training("float32"),
     "memory": benchmark("memory", minutes=10),
     "peers": benchmark("peers", minutes=15),
+    "operators": benchmark("operators", "--parts", "cost", minutes=10),
+    "pointer": benchmark("pointer", minutes=5),
     "generation-tables": benchmark("generation", "--rounds", "3", minutes=60),
     "training-tables": benchmark("training", "--parts", "tables", "--precision", "tf32", minutes=60),
     "fp16": Step([*PYTEST, "-m", "soak", "-k", "fp16", "tests/soak"], 20),
