@@ -198,7 +198,8 @@ class EncoderAttention(nn.Module):
         """Sum over the queries from ``start`` to ``stop``."""
         with torch.autocast(query.device.type, enabled=False):
             dtype = query.dtype if query.dtype == torch.float64 else torch.float32
-            query, key = self.split_heads(query[:, start:stop].to(dtype)), self.split_heads(key.to(dtype))
+            query = self.split_heads(query[:, start:stop].to(dtype))
+            key = self.split_heads(key.to(dtype))
             logits = query @ key.transpose(2, 3) / query.size(3) ** 0.5
             if padding_mask is None:
                 return logits.softmax(dim=3).sum(dim=(1, 2))

@@ -51,17 +51,14 @@ class LocalHeadsAttention(EncoderAttention):
         padding_mask: Tensor | None,
         lengths: Sequence[int] | None = None,
     ) -> Tensor:
-        near, far = zip(
-            *(
-                (x[:, :, : self.local_heads], x[:, :, self.local_heads :])
-                for x in (projected.unflatten(-1, (-1, self.head_dim)) for projected in (query, key, value))
-            )
-        )
+        heads = [x.unflatten(-1, (-1, self.head_dim)) for x in (query, key, value)]  # (B, T, H, D) each
         parts = []
         if self.local_heads:
-            parts.append(window_attention(*near, self.local_window, padding_mask, self.active_dropout))
+            query, key, value = (x[:, :, : self.local_heads] for x in heads)
+            parts.append(window_attention(query, key, value, self.local_window, padding_mask, self.active_dropout))
         if self.local_heads < self.num_heads:
-            parts.append(self.attend_far(*far, padding_mask))
+            query, key, value = (x[:, :, self.local_heads :] for x in heads)
+            parts.append(self.attend_far(query, key, value, padding_mask))
         return torch.cat(parts, dim=2).flatten(2)
 
     def multiplications(self, length: int) -> int:

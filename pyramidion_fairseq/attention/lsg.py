@@ -144,7 +144,8 @@ class LSGAttention(EncoderAttention):
 
     def reduce(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> SparseTokens | None:
         """Return the sparse tokens of documents of whole blocks: (B, T, H, D) x 3, (B, T)."""
-        tokens, factor = (key, value, key_mask), self.factor
+        tokens = (key, value, key_mask)
+        factor = self.factor
         if self.type == "none":
             return None
         if factor == 1:

@@ -19,7 +19,8 @@ class RandomRotations(nn.Module):
 
     def __init__(self, *shape: int, seed: int):
         super().__init__()
-        self.shape, self.seed = shape, seed
+        self.shape = shape
+        self.seed = seed
         self.register_buffer("fixed", self.fixed_numbers(), persistent=False)
 
     def fixed_numbers(self) -> Tensor:

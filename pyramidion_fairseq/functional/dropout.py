@@ -52,7 +52,8 @@ def draws_bits(x: Tensor) -> bool:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        kept, ctx.scale = draw_kept(x.shape, p), 1 / kept_share(p)
+        kept = draw_kept(x.shape, p)
+        ctx.scale = 1 / kept_share(p)
         ctx.save_for_backward(kept)
         return torch.where(kept, x, 0).mul_(ctx.scale)
 

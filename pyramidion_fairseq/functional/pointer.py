@@ -129,8 +129,11 @@ def copy_probability(
     copyable = source.tokens >= 0
     anywhere = copied_mass(attention, source, *match(source.tokens, targets))
     floored = attention + CONTINUATION_FLOOR / attention.size(2)
-    context, both = torch.zeros_like(anywhere), torch.zeros_like(anywhere)
-    keys, queries, factor = torch.zeros_like(source.tokens), torch.zeros_like(targets), 1.0
+    context = torch.zeros_like(anywhere)
+    both = torch.zeros_like(anywhere)
+    keys = torch.zeros_like(source.tokens)
+    queries = torch.zeros_like(targets)
+    factor = 1.0
     for distance in range(1, history.size(2) + 1):
         before = tokens_before(source.tokens, distance, -1)
         longer = keys * vocabulary + before

@@ -37,7 +37,9 @@ def target_log_softmax(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tens
 class _TargetLogSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        at_target, totals, normalisers = [], [], []
+        at_target = []
+        totals = []
+        normalisers = []
         for rows, wanted in _chunks(x, weight, targets):
             logits = _logits(rows, weight)
             normaliser = logits.logsumexp(dim=1)
@@ -51,11 +53,13 @@ class _TargetLogSoftmax(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, at_target: Tensor, total: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, targets, normalisers = ctx.saved_tensors
-        grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=normalisers.dtype)
+        grad_x = torch.empty_like(x)
+        grad_weight = torch.zeros_like(weight, dtype=normalisers.dtype)
         start = 0
         for rows, wanted in _chunks(x, weight, targets):
             part = slice(start, start + len(rows))
-            first, every = at_target[part].unsqueeze(1), total[part].unsqueeze(1)
+            first = at_target[part].unsqueeze(1)
+            every = total[part].unsqueeze(1)
             grad = _logits(rows, weight).sub_(normalisers[part].unsqueeze(1)).exp_()
             grad.mul_(-(first + weight.size(0) * every)).add_(every)
             grad.scatter_add_(1, wanted.unsqueeze(1), first)

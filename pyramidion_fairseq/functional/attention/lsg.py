@@ -64,7 +64,9 @@ def lsg_attention(
 
     key_mask = key_mask.unsqueeze(-1).expand(-1, -1, heads)
     blocks = (query.size(1) - num_globals) // block
-    keys, values, seen = [], [], []
+    keys = []
+    values = []
+    seen = []
     for parts, x, reduced in zip((keys, values, seen), (key, value, key_mask), sparse or (None,) * 3):
         everywhere = x[:, :num_globals].unsqueeze(1).expand(-1, blocks, *x[:, :num_globals].shape[1:])
         parts.append(everywhere.flatten(0, 1))

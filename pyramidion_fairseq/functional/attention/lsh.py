@@ -124,7 +124,8 @@ class _Chunks(NamedTuple):
 
     def join(self, x: Tensor) -> Tensor:
         """Undo the cutting, not the sorting: (B * H * R * chunks, size, D) -> (B, H, R, T, D)."""
-        sequences, length = self.order.shape[:3].numel(), self.order.size(3)
+        sequences = self.order.shape[:3].numel()
+        length = self.order.size(3)
         return join_blocks(x, sequences, length).view(*self.order.shape, -1)
 
 

@@ -30,7 +30,8 @@ def efficient_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """The T x T form (rho_q(Q) rho_k(K)^T) V of Shen et al. 2021, Eq. 6."""
     out = torch.empty_like(value)
     for h in range(query.size(1)):
-        rho_q, rho_k = query[:, h].softmax(dim=1), key[:, h].softmax(dim=0)
+        rho_q = query[:, h].softmax(dim=1)
+        rho_k = key[:, h].softmax(dim=0)
         out[:, h] = (rho_q @ rho_k.T) @ value[:, h]
     return out
 

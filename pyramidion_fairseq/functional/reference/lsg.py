@@ -30,11 +30,13 @@ def lsg_attention(
     out = torch.empty_like(query)
     for h in range(query.size(1)):
         pairs = list(zip(key[:, h], value[:, h]))
-        everywhere, tokens = pairs[:num_globals], pairs[num_globals:]
+        everywhere = pairs[:num_globals]
+        tokens = pairs[num_globals:]
         for t in range(len(pairs)):
             seen = pairs
             if t >= num_globals:
-                i, kept = (t - num_globals) // block, block // factor
+                i = (t - num_globals) // block
+                kept = block // factor
                 window = tokens[max(i - 1, 0) * block : (i + 2) * block]
                 places = [
                     *range((i - 1) * kept - reach, (i - 1) * kept),
@@ -65,7 +67,8 @@ def bos_pooling(query: Tensor, key: Tensor, value: Tensor, h: int, factor: int) 
     """Means of groups, weighted by the first token's attention."""
     reduced: Reduced = []
     for s in range(0, len(key), factor):
-        keys, values = key[s : s + factor, h], value[s : s + factor, h]
+        keys = key[s : s + factor, h]
+        values = value[s : s + factor, h]
         weights = (keys @ query[0, h] / query.size(-1) ** 0.5).softmax(dim=0)
         reduced.append((weights @ keys, weights @ values))
     return reduced

@@ -19,7 +19,8 @@ def pointing(attention: Tensor, source: CopySource, document: int) -> Tensor:
 
 def token_probabilities(row: Tensor, source: CopySource, document: int) -> Tensor:
     """Return the (n,) probabilities with which a row over the vectors copies each of a document's tokens."""
-    slots, weights = source.slots[document].tolist(), source.weights[document]
+    slots = source.slots[document].tolist()
+    weights = source.weights[document]
     tokens = source.tokens[document].tolist()
     return torch.stack([row[s] * weight * (token >= 0) for s, weight, token in zip(slots, weights, tokens)])
 
@@ -46,7 +47,8 @@ def mixed_distribution(
     """
     out = []
     for b in range(len(logits)):
-        tokens, slots = source.tokens[b].tolist(), source.slots[b].tolist()
+        tokens = source.tokens[b].tolist()
+        slots = source.slots[b].tolist()
         for t in range(logits.size(1)):
             write, copy, go_on = torch.softmax(gates[b, t], dim=0)
             pointed = pointing(attention[b, t], source, b)

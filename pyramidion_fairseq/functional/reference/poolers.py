@@ -31,7 +31,8 @@ def window_rule(scores: list[float], k: int, window: int) -> list[list[tuple[int
 
 def iterative_rule(scores: list[float], k: int, temperature: float) -> list[list[tuple[int, float]]]:
     """Goyal et al. 2018, Algorithm 2: k times a softmax of distances from the largest score that is left."""
-    left, rows = list(range(len(scores))), {}
+    left = list(range(len(scores)))
+    rows = {}
     for _ in range(k):
         best = max(left, key=lambda i: scores[i])  # the first of equals
         exps = [math.exp(-((scores[i] - scores[best]) ** 2) / temperature) for i in left]
@@ -57,9 +58,11 @@ def gumbel_rule(scores: list[float], k: int, temperature: float) -> list[list[tu
 def sinkhorn_rule(scores: list[float], k: int, epsilon: float, iterations: int) -> list[list[tuple[int, float]]]:
     """Xie et al. 2020, the sorted operator, by plain Sinkhorn scaling of exp(-cost / epsilon)."""
     m = len(scores)
-    anchors, masses = [(k - r) / k for r in range(k + 1)], [1 / m] * k + [(m - k) / m]
+    anchors = [(k - r) / k for r in range(k + 1)]
+    masses = [1 / m] * k + [(m - k) / m]
     kernel = [[math.exp(-((s - a) ** 2) / epsilon) for a in anchors] for s in scores]
-    u, v = [1.0] * m, [1.0] * (k + 1)
+    u = [1.0] * m
+    v = [1.0] * (k + 1)
     for _ in range(iterations):
         u = [1 / m / sum(kernel[i][r] * v[r] for r in range(k + 1)) for i in range(m)]
         v = [masses[r] / sum(kernel[i][r] * u[i] for i in range(m)) for r in range(k + 1)]
@@ -77,7 +80,8 @@ def threshold_rule(scores: list[float], k: int, link: str, epsilon: float) -> li
         "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
     }
     best = sorted(range(len(scores)), key=lambda i: -scores[i])
-    low, high = min(scores) - 100 * epsilon, max(scores) + 100 * epsilon
+    low = min(scores) - 100 * epsilon
+    high = max(scores) + 100 * epsilon
     if link == "sigmoid":
         low = high = (scores[best[k - 1]] + scores[best[k]]) / 2
     for _ in range(200):
@@ -89,7 +93,8 @@ def threshold_rule(scores: list[float], k: int, link: str, epsilon: float) -> li
 
 def coordinate_descent(scores: list[float], k: int, epsilon: float, rounds: int = 20_000) -> list[float]:
     """CoLT5's gates (Ainslie et al. 2023, Appendix): exp((s + a + b_i) / epsilon), a and b updated in turn."""
-    a, b = 0.0, [-s for s in scores]
+    a = 0.0
+    b = [-s for s in scores]
     for _ in range(rounds):
         a = epsilon * (math.log(k) - math.log(sum(math.exp((s + bias) / epsilon) for s, bias in zip(scores, b))))
         b = [-max(s + a, 0.0) for s in scores]
@@ -110,9 +115,11 @@ def pool(
     """
     batch, length, dim = embeddings.shape
     width = min(k, length)
-    out, out_scores = torch.zeros(batch, width, dim).to(embeddings), torch.zeros(batch, width).to(scores)
+    out = torch.zeros(batch, width, dim).to(embeddings)
+    out_scores = torch.zeros(batch, width).to(scores)
     mask = torch.ones(batch, width, dtype=torch.bool)
-    slots, weights = torch.zeros(batch, length, dtype=torch.long), torch.zeros_like(scores)
+    slots = torch.zeros(batch, length, dtype=torch.long)
+    weights = torch.zeros_like(scores)
     for b in range(batch):
         tokens = [i for i in range(length) if padding_mask is None or not padding_mask[b, i]]
         if len(tokens) <= k:
@@ -125,7 +132,8 @@ def pool(
                 out[b, slot] += share * embeddings[b, tokens[i]]
                 out_scores[b, slot] += share * scores[b, tokens[i]]
                 if share > weights[b, tokens[i]]:
-                    slots[b, tokens[i]], weights[b, tokens[i]] = slot, share
+                    slots[b, tokens[i]] = slot
+                    weights[b, tokens[i]] = share
     return Pooled(out, out_scores, mask if mask.any() or padding_mask is not None else None, slots, weights)
 
 
@@ -134,7 +142,8 @@ def max_windows(
 ) -> tuple[Tensor, Tensor]:
     """(B, min(n, k), d) coordinate by coordinate, and (B, n) the share of coordinates that each token gives."""
     record = pool(embeddings, scores, k, window_rule, padding_mask, window=window)
-    out, weights = torch.zeros_like(record.embeddings), torch.zeros_like(scores)
+    out = torch.zeros_like(record.embeddings)
+    weights = torch.zeros_like(scores)
     batch, length, dim = embeddings.shape
     for b in range(batch):
         for slot in range(out.size(1)):

@@ -27,9 +27,11 @@ def successive_halving_topk(
     """Algorithm 1 of the paper, document by document and pair by pair. Arguments and result as of the fast one."""
     batch, length, dim = embeddings.shape
     k_out = min(k, length)
-    out, out_scores = [], []
+    out = []
+    out_scores = []
     mask = torch.ones(batch, k_out, dtype=torch.bool)
-    slots, weights = torch.zeros(batch, length, dtype=torch.long), scores.new_zeros(batch, length)
+    slots = torch.zeros(batch, length, dtype=torch.long)
+    weights = scores.new_zeros(batch, length)
     for b in range(batch):
         tokens = [i for i in range(length) if padding_mask is None or not padding_mask[b, i]]
         winners = _tournament(embeddings[b], scores[b], tokens, k, base, sort, preserve_order)
@@ -38,9 +40,12 @@ def successive_halving_topk(
         rows = [embeddings.new_zeros(dim)] * k_out if length > k else list(embeddings[b])
         row_scores = [scores.new_zeros(())] * k_out if length > k else list(scores[b])
         for place, (vector, score, parts) in zip(places, winners):
-            rows[place], row_scores[place], mask[b, place] = vector, score, False
+            rows[place] = vector
+            row_scores[place] = score
+            mask[b, place] = False
             for token, weight in parts:
-                slots[b, token], weights[b, token] = place, weight.detach()
+                slots[b, token] = place
+                weights[b, token] = weight.detach()
         out.append(torch.stack(rows))
         out_scores.append(torch.stack(row_scores))
     return Pooled(torch.stack(out), torch.stack(out_scores), None if padding_mask is None else mask, slots, weights)
@@ -70,7 +75,8 @@ def _tournament(
         for i, left in enumerate(candidates[: bracket // 2]):
             opponent = bracket - 1 - i
             survivors.append(_combine(left, candidates[opponent], base) if opponent < len(candidates) else left)
-        candidates, bracket = survivors, bracket // 2
+        candidates = survivors
+        bracket = bracket // 2
     if preserve_order:
         candidates.sort(key=lambda c: c[2][0][0])
     return candidates
@@ -102,9 +108,12 @@ def algorithm_1(embeddings: Tensor, scores: Tensor, k: int, base: float | None =
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         embeddings = embeddings.gather(1, order.unsqueeze(2).expand_as(embeddings))
         half = scores.size(1) // 2
-        (left, right), (first, second) = ((x[:, :half], x[:, half:].flip(1)) for x in (scores, embeddings))
+        left = scores[:, :half]
+        right = scores[:, half:].flip(1)
         w_left, w_right = peaked_softmax(left, right, base)
         scores = w_left * left + w_right * right
+        first = embeddings[:, :half]
+        second = embeddings[:, half:].flip(1)
         embeddings = w_left.unsqueeze(2) * first + w_right.unsqueeze(2) * second
     return embeddings, scores
 

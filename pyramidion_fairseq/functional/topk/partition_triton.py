@@ -12,150 +12,180 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+#: Members of a slot, and tokens, that one program works on at a time.
+_BLOCK_MEMBERS = 8
+_BLOCK_TOKENS = 8
+#: Columns of an embedding that one program works on at a time.
+_BLOCK_COLUMNS = 256
+
 
 @triton.jit
 def _sum_kernel(
-    out,
-    embeddings,
-    weights,
-    members,
-    filled,
+    # Pointers
+    out_ptr,
+    embeddings_ptr,
+    weights_ptr,
+    members_ptr,
+    filled_ptr,
+    # Strides of the embeddings
+    stride_document,
+    stride_token,
+    # Sizes
     length,
     dim,
     k,
     group,
-    stride_document,
-    stride_token,
+    # Constants
     HAS_FILLED: tl.constexpr,
-    MEMBERS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    BLOCK_MEMBERS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
 ):
-    """One slot of one document, COLUMNS columns of it: MEMBERS rows are loaded at a time."""
-    slot = tl.program_id(0).to(tl.int64)  # among those of all documents
-    document = slot // k
-    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    sums = tl.zeros([MEMBERS, COLUMNS], tl.float32)
-    for start in range(0, group, MEMBERS):
-        places = start + tl.arange(0, MEMBERS)
-        taken = places < group
+    """Sum the members of one slot, BLOCK_COLUMNS columns of them."""
+    pid_slot = tl.program_id(0).to(tl.int64)  # among the B * k slots of all documents
+    pid_columns = tl.program_id(1)
+    document = pid_slot // k
+    columns = pid_columns * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+    sums = tl.zeros([BLOCK_MEMBERS, BLOCK_COLUMNS], tl.float32)
+    for start in range(0, group, BLOCK_MEMBERS):
+        member_index = start + tl.arange(0, BLOCK_MEMBERS)
+        is_member = member_index < group
         if HAS_FILLED:
-            taken = taken & (tl.load(filled + slot * group + places, mask=taken, other=0) != 0)
-        tokens = tl.load(members + slot * group + places, mask=taken, other=0)
-        shares = tl.load(weights + document * length + tokens, mask=taken, other=0.0).to(tl.float32)
+            # (BLOCK_MEMBERS,) of (B, k, g)
+            is_member &= tl.load(filled_ptr + pid_slot * group + member_index, mask=is_member, other=0) != 0
+        # (BLOCK_MEMBERS,) of (B, k, g)
+        tokens = tl.load(members_ptr + pid_slot * group + member_index, mask=is_member, other=0)
+        # (BLOCK_MEMBERS,) of (B, n)
+        shares = tl.load(weights_ptr + document * length + tokens, mask=is_member, other=0.0).to(tl.float32)
+        # (BLOCK_MEMBERS, BLOCK_COLUMNS) of (B, n, d)
         rows = tl.load(
-            embeddings + document * stride_document + tokens[:, None] * stride_token + columns[None, :],
-            mask=taken[:, None] & (columns < dim)[None, :],
+            embeddings_ptr + document * stride_document + tokens[:, None] * stride_token + columns[None, :],
+            mask=is_member[:, None] & (columns < dim)[None, :],
             other=0.0,
         )
         sums += shares[:, None] * rows.to(tl.float32)
-    total = tl.sum(sums, axis=0).to(out.dtype.element_ty)
-    tl.store(out + slot * dim + columns, total, mask=columns < dim)
+    total = tl.sum(sums, axis=0).to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + pid_slot * dim + columns, total, mask=columns < dim)
 
 
 @triton.jit
-def _backward_kernel(
-    d_embeddings,
-    d_weights,
-    grad,
-    embeddings,
-    weights,
-    slots,
-    count,
+def _sum_backward_kernel(
+    # Pointers
+    d_embeddings_ptr,
+    d_weights_ptr,
+    grad_ptr,
+    embeddings_ptr,
+    weights_ptr,
+    slots_ptr,
+    # Strides of the embeddings
+    stride_document,
+    stride_token,
+    # Sizes
+    num_tokens,
     length,
     dim,
     k,
-    stride_document,
-    stride_token,
-    D_EMBEDDINGS: tl.constexpr,
-    D_WEIGHTS: tl.constexpr,
-    TOKENS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    # Constants
+    HAS_D_EMBEDDINGS: tl.constexpr,
+    HAS_D_WEIGHTS: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
 ):
-    """TOKENS tokens: each meets the gradient of its slot once, for both of its own gradients."""
-    tokens = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)  # among those of all documents
-    inside = tokens < count
+    """Compute both gradients of BLOCK_TOKENS tokens; the gradient of each token's slot is read once."""
+    pid_tokens = tl.program_id(0).to(tl.int64)
+    tokens = pid_tokens * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # among the B * n of all documents
+    is_token = tokens < num_tokens
     documents = tokens // length
-    slot = documents * k + tl.load(slots + tokens, mask=inside, other=0)
-    share = tl.load(weights + tokens, mask=inside, other=0.0).to(tl.float32)
-    origin = documents * stride_document + (tokens % length) * stride_token
-    dots = tl.zeros([TOKENS], tl.float32)
-    for start in range(0, dim, COLUMNS):
-        columns = start + tl.arange(0, COLUMNS)
-        mask = inside[:, None] & (columns < dim)[None, :]
-        above = tl.load(grad + slot[:, None] * dim + columns[None, :], mask=mask, other=0.0).to(tl.float32)
-        if D_EMBEDDINGS:
-            value = tl.where(share[:, None] == 0, 0.0, share[:, None] * above).to(d_embeddings.dtype.element_ty)
-            tl.store(d_embeddings + tokens[:, None] * dim + columns[None, :], value, mask=mask)
-        if D_WEIGHTS:
-            rows = tl.load(embeddings + origin[:, None] + columns[None, :], mask=mask, other=0.0)
-            dots += tl.sum(above * rows.to(tl.float32), axis=1)
-    if D_WEIGHTS:
-        tl.store(d_weights + tokens, dots.to(d_weights.dtype.element_ty), mask=inside)
+    # (BLOCK_TOKENS,) of (B, n)
+    slots = documents * k + tl.load(slots_ptr + tokens, mask=is_token, other=0)
+    # (BLOCK_TOKENS,) of (B, n)
+    shares = tl.load(weights_ptr + tokens, mask=is_token, other=0.0).to(tl.float32)
+    row_starts = documents * stride_document + (tokens % length) * stride_token
+    dots = tl.zeros([BLOCK_TOKENS], tl.float32)
+    for start in range(0, dim, BLOCK_COLUMNS):
+        columns = start + tl.arange(0, BLOCK_COLUMNS)
+        mask = is_token[:, None] & (columns < dim)[None, :]
+        # (BLOCK_TOKENS, BLOCK_COLUMNS) of (B, k, d)
+        grads = tl.load(grad_ptr + slots[:, None] * dim + columns[None, :], mask=mask, other=0.0).to(tl.float32)
+        if HAS_D_EMBEDDINGS:
+            value = tl.where(shares[:, None] == 0, 0.0, shares[:, None] * grads).to(d_embeddings_ptr.dtype.element_ty)
+            tl.store(d_embeddings_ptr + tokens[:, None] * dim + columns[None, :], value, mask=mask)
+        if HAS_D_WEIGHTS:
+            # (BLOCK_TOKENS, BLOCK_COLUMNS) of (B, n, d)
+            rows = tl.load(embeddings_ptr + row_starts[:, None] + columns[None, :], mask=mask, other=0.0)
+            dots += tl.sum(grads * rows.to(tl.float32), axis=1)
+    if HAS_D_WEIGHTS:
+        tl.store(d_weights_ptr + tokens, dots.to(d_weights_ptr.dtype.element_ty), mask=is_token)
 
 
 def partition_sum(embeddings: Tensor, weights: Tensor, members: Tensor, filled: Tensor | None) -> Tensor:
-    """``partition.sum_members``: (B, n, d), (B, n), (B, k, g), (B, k, g) or None -> (B, k, d)."""
-    (batch, k, group), (_, length, dim) = members.shape, embeddings.shape
+    """Compute ``partition_sum_torch``: (B, n, d), (B, n), (B, k, g), (B, k, g) or None -> (B, k, d)."""
+    batch, k, group = members.shape
+    _, length, dim = embeddings.shape
     out = embeddings.new_empty(batch, k, dim)
-    if out.numel():
-        embeddings, weights, members = _rows(embeddings), weights.contiguous(), members.contiguous()
-        columns = _tile(dim, 256)
-        with torch.cuda.device_of(out):
-            _sum_kernel[(batch * k, triton.cdiv(dim, columns))](
-                out,
-                embeddings,
-                weights,
-                members,
-                members if filled is None else filled.contiguous(),
-                length,
-                dim,
-                k,
-                group,
-                embeddings.stride(0),
-                embeddings.stride(1),
-                HAS_FILLED=filled is not None,
-                MEMBERS=_tile(group, 8),
-                COLUMNS=columns,
-            )
+    if not out.numel():
+        return out
+    embeddings = _with_adjacent_columns(embeddings)
+    weights = weights.contiguous()
+    members = members.contiguous()
+    block_columns = _block_size(dim, _BLOCK_COLUMNS)
+    with torch.cuda.device_of(out):
+        _sum_kernel[(batch * k, triton.cdiv(dim, block_columns))](
+            out,
+            embeddings,
+            weights,
+            members,
+            members if filled is None else filled.contiguous(),
+            embeddings.stride(0),
+            embeddings.stride(1),
+            length,
+            dim,
+            k,
+            group,
+            HAS_FILLED=filled is not None,
+            BLOCK_MEMBERS=_block_size(group, _BLOCK_MEMBERS),
+            BLOCK_COLUMNS=block_columns,
+        )
     return out
 
 
 def partition_sum_backward(
     grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor, d_embeddings: bool, d_weights: bool
 ) -> tuple[Tensor, Tensor]:
-    """``partition.gradients``: (B, k, d), (B, n, d), (B, n), (B, n) -> (B, n, d) and (B, n), in one pass."""
-    (batch, length, dim), k = embeddings.shape, grad.size(1)
+    """Compute ``partition_sum_backward_torch``: (B, k, d), (B, n, d), (B, n), (B, n) -> (B, n, d), (B, n)."""
+    batch, length, dim = embeddings.shape
+    k = grad.size(1)
     of_embeddings = embeddings.new_empty(embeddings.shape if d_embeddings else 0)
     of_weights = weights.new_empty(weights.shape if d_weights else 0)
-    if embeddings.numel() and (d_embeddings or d_weights):
-        embeddings = _rows(embeddings)
-        tokens = 8
-        with torch.cuda.device_of(embeddings):
-            _backward_kernel[(triton.cdiv(batch * length, tokens),)](
-                of_embeddings,
-                of_weights,
-                grad.contiguous(),
-                embeddings,
-                weights.contiguous(),
-                slots.contiguous(),
-                batch * length,
-                length,
-                dim,
-                k,
-                embeddings.stride(0),
-                embeddings.stride(1),
-                D_EMBEDDINGS=d_embeddings,
-                D_WEIGHTS=d_weights,
-                TOKENS=tokens,
-                COLUMNS=_tile(dim, 256),
-            )
+    if not embeddings.numel() or not (d_embeddings or d_weights):
+        return of_embeddings, of_weights
+    embeddings = _with_adjacent_columns(embeddings)
+    with torch.cuda.device_of(embeddings):
+        _sum_backward_kernel[(triton.cdiv(batch * length, _BLOCK_TOKENS),)](
+            of_embeddings,
+            of_weights,
+            grad.contiguous(),
+            embeddings,
+            weights.contiguous(),
+            slots.contiguous(),
+            embeddings.stride(0),
+            embeddings.stride(1),
+            batch * length,
+            length,
+            dim,
+            k,
+            HAS_D_EMBEDDINGS=d_embeddings,
+            HAS_D_WEIGHTS=d_weights,
+            BLOCK_TOKENS=_BLOCK_TOKENS,
+            BLOCK_COLUMNS=_block_size(dim, _BLOCK_COLUMNS),
+        )
     return of_embeddings, of_weights
 
 
-def _rows(embeddings: Tensor) -> Tensor:
-    """With columns side by side; documents and tokens may lie as they do."""
+def _with_adjacent_columns(embeddings: Tensor) -> Tensor:
+    """Return the embeddings with a stride of 1 between columns; documents and tokens may have any stride."""
     return embeddings if embeddings.stride(2) == 1 else embeddings.contiguous()
 
 
-def _tile(size: int, largest: int) -> int:
+def _block_size(size: int, largest: int) -> int:
+    """Return the smallest power of two that is at least ``size``, but at most ``largest``."""
     return min(triton.next_power_of_2(max(size, 1)), largest)

@@ -50,7 +50,8 @@ def compose_poolings(slots: Sequence[Tensor], weights: Sequence[Tensor]) -> list
     for slot, weight in zip(slots, weights):
         if records:
             before = records[-1]
-            slot, weight = slot.gather(1, before.slots), before.weights * weight.gather(1, before.slots)
+            slot = slot.gather(1, before.slots)
+            weight = before.weights * weight.gather(1, before.slots)
         records.append(TokenRecord(slot, weight))
     return records
 

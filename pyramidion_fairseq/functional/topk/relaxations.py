@@ -52,7 +52,8 @@ def iterative_topk(
     scores = zero_padding(scores, padding_mask)
     valid, short = competitors(scores, k, padding_mask)
     order = order_by_score(scores, valid)
-    leaders, rank = order[:, :k], order.argsort(dim=1)
+    leaders = order[:, :k]
+    rank = order.argsort(dim=1)
     distances = (scores.unsqueeze(1) - scores.gather(1, leaders).unsqueeze(2)).square()
     taken = rank.unsqueeze(1) < torch.arange(k, device=rank.device).view(1, k, 1)
     logits = (distances / -temperature).masked_fill(taken | ~valid.unsqueeze(1), float("-inf"))
@@ -101,7 +102,8 @@ def gumbel_topk(
     if noise:
         keys = keys - torch.empty_like(keys).exponential_().clamp(min=tiny).log()
     leaders = order_by_score(keys, valid)[:, :k]
-    keys, rows = keys.masked_fill(~valid, float("-inf")), []
+    keys = keys.masked_fill(~valid, float("-inf"))
+    rows = []
     for _ in range(k):
         rows.append((keys / temperature).softmax(dim=1))
         keys = keys + (1 - rows[-1]).clamp(min=tiny).log()

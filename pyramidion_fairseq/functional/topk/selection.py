@@ -112,18 +112,17 @@ def combine(
     place_of_rank = order.argsort(dim=1)
     slots = place_of_rank.gather(1, ranks)
     if padding_mask is not None:
-        slots, weights, late = (
-            slots.masked_fill(padding_mask, 0),
-            weights.masked_fill(padding_mask, 0),
-            late.gather(1, order),
-        )
+        slots = slots.masked_fill(padding_mask, 0)
+        weights = weights.masked_fill(padding_mask, 0)
+        late = late.gather(1, order)
     with torch.autocast(embeddings.device.type, enabled=False):
         combined = torch.bmm(rows.to(embeddings.dtype), zero_padding(embeddings, padding_mask))
         combined_scores = torch.bmm(rows, scores.unsqueeze(2)).squeeze(2)
     combined = combined.gather(1, order.unsqueeze(2).expand(batch, k, embeddings.size(2)))
     combined_scores = combined_scores.gather(1, order)
     if late is not None:  # so that no gradient goes from an empty slot to the tokens, not even 0 * NaN
-        combined, combined_scores = combined.masked_fill(late.unsqueeze(2), 0), combined_scores.masked_fill(late, 0)
+        combined = combined.masked_fill(late.unsqueeze(2), 0)
+        combined_scores = combined_scores.masked_fill(late, 0)
     return Pooled(
         combined,
         combined_scores,

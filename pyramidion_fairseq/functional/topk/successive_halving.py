@@ -88,7 +88,8 @@ def successive_halving_topk(
         raise ValueError(f"base must be above 1 and finite, or None for the plain softmax, got {base}")
     if base is not None:
         _warn_of_logits(scores, padding_mask, base)
-    scores, k = at_least_float32(scores), int(k)
+    scores = at_least_float32(scores)
+    k = int(k)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
 
@@ -122,7 +123,8 @@ def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) ->
     slots = torch.arange(length, device=scores.device).expand(batch, length)
     weights = torch.ones_like(scores.detach())
     if padding_mask is not None:
-        slots, weights = slots.masked_fill(padding_mask, 0), weights.masked_fill(padding_mask, 0)
+        slots = slots.masked_fill(padding_mask, 0)
+        weights = weights.masked_fill(padding_mask, 0)
     return Pooled(embeddings, scores, padding_mask, slots, weights)
 
 

@@ -160,7 +160,9 @@ def _clip_threshold(x: Tensor, k: int) -> Tensor:
     at = (over_one + between).masked_fill(points == -torch.inf, torch.inf)
     first = (at < k).sum(dim=1, keepdim=True)  # the first breakpoint at which the sum is k or more
     before = (first - 1).clamp(min=0)
-    start, low, high = points.gather(1, before), at.gather(1, before), at.gather(1, first)
+    start = points.gather(1, before)
+    low = at.gather(1, before)
+    high = at.gather(1, first)
     step = (points.gather(1, first) - start).masked_fill(~torch.isfinite(high), 0)
     inside = start + step * ((k - low) / (high - low)).nan_to_num(0, 0, 0)
     # Where k scores stand out, the sum is k in a whole interval: its middle is away from the links' kinks.

@@ -48,14 +48,14 @@ def tournament_torch(
         padded_length: k * 2^rounds, at least n; what is beyond n are byes.
     """
     length = scores.size(1)
-    keys, may_be_empty = scores.detach(), padding_mask is not None or padded_length != length
+    keys = scores.detach()
+    may_be_empty = padding_mask is not None or padded_length != length
     if padding_mask is not None:
-        scores, keys = scores.masked_fill(padding_mask, 0), keys.masked_fill(padding_mask, -math.inf)
+        scores = scores.masked_fill(padding_mask, 0)
+        keys = keys.masked_fill(padding_mask, -math.inf)
     if padded_length != length:
-        scores, keys = (
-            F.pad(scores, (0, padded_length - length)),
-            F.pad(keys, (0, padded_length - length), value=-math.inf),
-        )
+        scores = F.pad(scores, (0, padded_length - length))
+        keys = F.pad(keys, (0, padded_length - length), value=-math.inf)
     orders = pairing_orders(keys, k, base, sort, may_be_empty)
     numbers = torch.arange(k, device=keys.device).expand(len(keys), k)
     members = bracket_members(orders, _slot_order(orders, numbers, keys, padding_mask is not None, preserve_order))
@@ -67,7 +67,8 @@ def tournament_torch(
     slots = torch.empty_like(flat).scatter(1, flat, slots)[:, :length]
     weights = torch.empty_like(scores).scatter(1, flat, shares.flatten(1))[:, :length]
     if padding_mask is not None:
-        slots, weights = slots.masked_fill(padding_mask, 0), weights.masked_fill(padding_mask, 0)
+        slots = slots.masked_fill(padding_mask, 0)
+        weights = weights.masked_fill(padding_mask, 0)
     members = members.transpose(1, 2)
     if filled is not None:
         # A bye or a padded member points to its slot's winner, with weight 0, and those of an empty slot to the first
@@ -93,9 +94,11 @@ def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_b
         For each round, (B, m) int64, the candidates in order, m half as many as before; None where they stay in the
         order of the round before.
     """
-    orders, size = [], scores.size(1)
+    orders = []
+    size = scores.size(1)
     while size > k:
-        half, order = size // 2, None
+        half = size // 2
+        order = None
         if sort:
             order = scores.sort(dim=1, descending=True, stable=True).indices
         elif may_be_empty and not orders:  # once: what is empty is last from then on
@@ -103,10 +106,9 @@ def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_b
         orders.append(order)
         if half > k:  # the scores after the last round change nothing here
             scores = scores if order is None else scores.gather(1, order)
-            (left, right), (strong, weak) = (
-                (x[:, :half], x[:, half:].flip(1)) for x in (scores, strength(scores, base))
-            )
-            scores = torch.lerp(right, left, torch.sigmoid(strong - weak))
+            left, right = _first_and_last(scores, half)
+            strength_left, strength_right = _first_and_last(strength(scores, base), half)
+            scores = torch.lerp(right, left, torch.sigmoid(strength_left - strength_right))
             if may_be_empty:
                 scores = torch.where(right.isneginf(), left, scores)
         size = half
@@ -122,7 +124,8 @@ def winners(orders: list[Tensor | None], slots: Tensor) -> Tensor:
 
 def bracket_members(orders: list[Tensor | None], slots: Tensor) -> Tensor:
     """Return all candidates of each slot: (B, k) slots by their number in the last round -> (B, g, k) int64."""
-    members, k = slots, slots.size(1)
+    members = slots
+    k = slots.size(1)
     for rounds, order in enumerate(reversed(orders), start=1):
         members = torch.cat([members, (k << rounds) - 1 - members], dim=1)
         members = members if order is None else order.gather(1, members)
@@ -145,8 +148,9 @@ def merge_bracket(scores: Tensor, filled: Tensor | None, base: float | None) -> 
     weights = []
     while scores.size(1) > 1:
         half = scores.size(1) // 2
-        (left, right), (strong, weak) = (x.unflatten(1, (2, half)).unbind(1) for x in (scores, strength(scores, base)))
-        weight = torch.sigmoid(strong - weak)  # == softmax over the pair, first weight
+        left, right = scores.split(half, dim=1)
+        strength_left, strength_right = strength(scores, base).split(half, dim=1)
+        weight = torch.sigmoid(strength_left - strength_right)  # of the left one: a softmax over the pair
         if filled is not None:  # a node is empty where its winner is
             weight = weight.masked_fill(~filled[:, half : 2 * half], 1)
         scores = torch.lerp(right, left, weight)
@@ -157,6 +161,11 @@ def merge_bracket(scores: Tensor, filled: Tensor | None, base: float | None) -> 
         of_left = shares * weight
         shares = torch.cat([of_left, shares - of_left], dim=1)
     return scores.squeeze(1), shares
+
+
+def _first_and_last(x: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """Pair the first of m columns with the last, and so on: (B, m) -> (B, m / 2) twice."""
+    return x[:, :half], x[:, half:].flip(1)
 
 
 def strength(scores: Tensor, base: float | None) -> Tensor:

@@ -6,7 +6,8 @@ last round, every token goes from round to round to its slot. The functions take
 ``tournament_torch`` do, whose numbers they are tested against. With TRITON_INTERPRET=1 in the environment before the
 first import of Triton they run on CPU tensors, slowly.
 
-Padding and byes have the score -inf in here; a token's score is finite, or NaN.
+Padding and byes have the score -inf in here; a token's score is finite, or NaN. A node is a candidate of some round:
+a token, or what a pair was merged to.
 """
 
 from __future__ import annotations
@@ -21,133 +22,166 @@ from .tournament_triton_ranks import rank_rounds
 from .triton_pairs import load_pair, merge_pair, softmax_constants
 
 #: Candidates that one program works on.
-_BLOCK = 256
+_BLOCK_CANDIDATES = 256
 
 
 @triton.jit
 def _walk_kernel(
-    nodes,
-    member_index,
-    weights,
-    node_scores,
-    ranks,
-    ordered,
+    # Pointers
+    nodes_ptr,
+    member_index_ptr,
+    weights_ptr,
+    node_scores_ptr,
+    ranks_ptr,
+    ordered_ptr,
+    # Strides
+    stride_ordered,
+    # Sizes
     length,
     padded_length,
     k,
+    # Scalars
     log_base,
     highest,
-    stride_ordered,
+    # Constants
     ROUNDS: tl.constexpr,
-    PEAKED: tl.constexpr,
-    BLOCK: tl.constexpr,
+    IS_PEAKED: tl.constexpr,
+    BLOCK_CANDIDATES: tl.constexpr,
 ):
-    """Follow every candidate up from round to round: to which winner of the last round, to which member index of its
-    slot (0 is the winner's own), with what weight."""
-    document = tl.program_id(0).to(tl.int64)
-    candidate = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = candidate < padded_length
-    ranks += document * stride_ordered
-    ordered += document * stride_ordered
-    node, own, share = candidate, tl.zeros([BLOCK], tl.int32), tl.full([BLOCK], 1.0, tl.float32)
-    empty = tl.zeros([BLOCK], tl.int1)
-    score = tl.zeros([BLOCK], tl.float32)
+    """Follow candidates up, from round to round, to a node of the last round.
+
+    Member indices are 0 for the winner, and -1 - index for what is no token.
+    """
+    pid_document = tl.program_id(0).to(tl.int64)
+    pid_candidates = tl.program_id(1)
+    candidate = pid_candidates * BLOCK_CANDIDATES + tl.arange(0, BLOCK_CANDIDATES)
+    is_candidate = candidate < padded_length
+    ranks_ptr += pid_document * stride_ordered
+    ordered_ptr += pid_document * stride_ordered
+    node = candidate
+    member_index = tl.zeros([BLOCK_CANDIDATES], tl.int32)
+    share = tl.full([BLOCK_CANDIDATES], 1.0, tl.float32)
+    score = tl.zeros([BLOCK_CANDIDATES], tl.float32)
+    is_empty = tl.zeros([BLOCK_CANDIDATES], tl.int1)
     size = padded_length
     for round in tl.static_range(ROUNDS):
-        rank = tl.load(ranks + node, mask=inside, other=0)
+        # (BLOCK_CANDIDATES,) of (B, size)
+        rank = tl.load(ranks_ptr + node, mask=is_candidate, other=0)
         is_right = rank >= size // 2
         node = tl.where(is_right, size - 1 - rank, rank)
-        left, right = load_pair(ordered, size, node, inside)
+        # (BLOCK_CANDIDATES,) twice, of (B, size)
+        left, right = load_pair(ordered_ptr, size, node, is_candidate)
         if round == 0:
-            empty = tl.where(is_right, right, left) == -float("inf")
-        weight, score, _, _ = merge_pair(left, right, log_base, highest, PEAKED)
+            is_empty = tl.where(is_right, right, left) == -float("inf")
+        weight, score, _, _ = merge_pair(left, right, log_base, highest, IS_PEAKED)
         share *= tl.where(is_right, 1 - weight, weight)
-        own += tl.where(is_right, 1 << (ROUNDS - 1 - round), 0)
-        ranks += size
-        ordered += size
+        member_index += tl.where(is_right, 1 << (ROUNDS - 1 - round), 0)
+        ranks_ptr += size  # those of the next round
+        ordered_ptr += size
         size //= 2
-    tl.store(nodes + document * padded_length + candidate, node, mask=inside)
-    tl.store(member_index + document * padded_length + candidate, tl.where(empty, -1 - own, own), mask=inside)
-    tl.store(weights + document * length + candidate, tl.where(empty, 0.0, share), mask=candidate < length)
-    score = tl.where(score == -float("inf"), 0.0, score)
-    tl.store(node_scores + document * k + node, score, mask=inside & (own == 0))
+    row = pid_document * padded_length + candidate
+    tl.store(nodes_ptr + row, node, mask=is_candidate)
+    tl.store(member_index_ptr + row, tl.where(is_empty, -1 - member_index, member_index), mask=is_candidate)
+    tl.store(weights_ptr + pid_document * length + candidate, tl.where(is_empty, 0.0, share), mask=candidate < length)
+    score = tl.where(score == -float("inf"), 0.0, score)  # of an empty slot
+    tl.store(node_scores_ptr + pid_document * k + node, score, mask=is_candidate & (member_index == 0))
 
 
 @triton.jit
 def _slot_order_kernel(
-    slot_scores,
-    slots_of,
-    winners,
-    nodes,
-    member_index,
-    node_scores,
+    # Pointers
+    slot_scores_ptr,
+    slot_of_node_ptr,
+    winners_ptr,
+    nodes_ptr,
+    member_index_ptr,
+    node_scores_ptr,
+    # Sizes
     padded_length,
     k,
+    # Constants
     PRESERVE_ORDER: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK_CANDIDATES: tl.constexpr,
 ):
-    """Store the slot of every winner of the last round of a document, by position or by number; empty ones last."""
-    document = tl.program_id(0).to(tl.int64)
-    nodes += document * padded_length
-    member_index += document * padded_length
+    """Order the slots of one document by their winners' positions, or by the nodes' numbers; empty slots are last."""
+    pid_document = tl.program_id(0).to(tl.int64)
+    nodes_ptr += pid_document * padded_length
+    member_index_ptr += pid_document * padded_length
+    # A document with at most k tokens keeps its order.
     by_position = True
     if not PRESERVE_ORDER:
-        tokens = 0
-        for start in range(0, padded_length, BLOCK):
-            candidate = start + tl.arange(0, BLOCK)
-            own = tl.load(member_index + candidate, mask=candidate < padded_length, other=-1)
-            tokens += tl.sum((own >= 0).to(tl.int32), axis=0)
-        by_position = tokens <= k
-    before = 0
-    for start in range(0, padded_length, BLOCK):
-        candidate = start + tl.arange(0, BLOCK)
-        inside = candidate < padded_length
-        own = tl.load(member_index + candidate, mask=inside, other=1)
-        node = tl.load(nodes + candidate, mask=inside, other=0)
-        won = (own == 0).to(tl.int32)
-        slot = tl.where((own == 0) & by_position, before + tl.cumsum(won, axis=0) - 1, node)
-        before += tl.sum(won, axis=0)
-        winner = inside & ((own == 0) | (own == -1))
-        score = tl.load(node_scores + document * k + node, mask=winner, other=0.0)
-        tl.store(slots_of + document * k + node, slot, mask=winner)
-        tl.store(winners + document * k + slot, candidate, mask=winner)
-        tl.store(slot_scores + document * k + slot, score, mask=winner)
+        num_tokens = 0
+        for start in range(0, padded_length, BLOCK_CANDIDATES):
+            candidate = start + tl.arange(0, BLOCK_CANDIDATES)
+            # (BLOCK_CANDIDATES,) of (B, padded_length)
+            member_index = tl.load(member_index_ptr + candidate, mask=candidate < padded_length, other=-1)
+            num_tokens += tl.sum((member_index >= 0).to(tl.int32), axis=0)
+        by_position = num_tokens <= k
+    num_winners = 0
+    for start in range(0, padded_length, BLOCK_CANDIDATES):
+        candidate = start + tl.arange(0, BLOCK_CANDIDATES)
+        is_candidate = candidate < padded_length
+        # (BLOCK_CANDIDATES,) twice, of (B, padded_length)
+        member_index = tl.load(member_index_ptr + candidate, mask=is_candidate, other=1)
+        node = tl.load(nodes_ptr + candidate, mask=is_candidate, other=0)
+        has_won = (member_index == 0).to(tl.int32)
+        rank = num_winners + tl.cumsum(has_won, axis=0) - 1
+        num_winners += tl.sum(has_won, axis=0)
+        # A slot without tokens has the member index -1 for its winner, and keeps the node's number, which is high.
+        slot = tl.where((member_index == 0) & by_position, rank, node)
+        is_first = is_candidate & ((member_index == 0) | (member_index == -1))
+        # (BLOCK_CANDIDATES,) of (B, k)
+        score = tl.load(node_scores_ptr + pid_document * k + node, mask=is_first, other=0.0)
+        tl.store(slot_of_node_ptr + pid_document * k + node, slot, mask=is_first)
+        tl.store(winners_ptr + pid_document * k + slot, candidate, mask=is_first)
+        tl.store(slot_scores_ptr + pid_document * k + slot, score, mask=is_first)
 
 
 @triton.jit
 def _scatter_members_kernel(
-    slots,
-    members,
-    filled,
-    nodes,
-    member_index,
-    slots_of,
-    winners,
+    # Pointers
+    slots_ptr,
+    members_ptr,
+    filled_ptr,
+    nodes_ptr,
+    member_index_ptr,
+    slot_of_node_ptr,
+    winners_ptr,
+    # Sizes
     length,
     padded_length,
     k,
     group,
+    # Constants
     HAS_FILLED: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK_CANDIDATES: tl.constexpr,
 ):
-    """Scatter every candidate to its member index in its slot."""
-    document = tl.program_id(0).to(tl.int64)
-    candidate = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = candidate < padded_length
-    node = tl.load(nodes + document * padded_length + candidate, mask=inside, other=0)
-    own = tl.load(member_index + document * padded_length + candidate, mask=inside, other=0)
-    slot = tl.load(slots_of + document * k + node, mask=inside, other=0)
-    member, empty = candidate, own < 0
+    """Scatter every candidate to its member index in its slot, and store each token's slot."""
+    pid_document = tl.program_id(0).to(tl.int64)
+    pid_candidates = tl.program_id(1)
+    candidate = pid_candidates * BLOCK_CANDIDATES + tl.arange(0, BLOCK_CANDIDATES)
+    is_candidate = candidate < padded_length
+    row_start = pid_document * padded_length
+    # (BLOCK_CANDIDATES,) twice, of (B, padded_length); then of (B, k)
+    node = tl.load(nodes_ptr + row_start + candidate, mask=is_candidate, other=0)
+    member_index = tl.load(member_index_ptr + row_start + candidate, mask=is_candidate, other=0)
+    slot = tl.load(slot_of_node_ptr + pid_document * k + node, mask=is_candidate, other=0)
+    member = candidate
+    is_empty = member_index < 0
     if HAS_FILLED:
         # A bye or a padded member points to its slot's winner, those of an empty slot to the first slot's.
-        own = tl.where(empty, -1 - own, own)
-        winner = tl.load(winners + document * k + slot, mask=inside, other=0)
-        first = tl.load(winners + document * k)
-        is_empty = tl.load(member_index + document * padded_length + winner, mask=inside, other=0) < 0
-        member = tl.minimum(tl.where(empty, tl.where(is_empty, first, winner), candidate), length - 1)
-        tl.store(filled + document * padded_length + slot * group + own, (~empty).to(tl.int8), mask=inside)
-    tl.store(members + document * padded_length + slot * group + own, member.to(tl.int64), mask=inside)
-    tl.store(slots + document * length + candidate, tl.where(empty, 0, slot).to(tl.int64), mask=candidate < length)
+        member_index = tl.where(is_empty, -1 - member_index, member_index)
+        # (BLOCK_CANDIDATES,) of (B, k); one of (B, k); (BLOCK_CANDIDATES,) of (B, padded_length)
+        winner = tl.load(winners_ptr + pid_document * k + slot, mask=is_candidate, other=0)
+        first_winner = tl.load(winners_ptr + pid_document * k)
+        is_empty_slot = tl.load(member_index_ptr + row_start + winner, mask=is_candidate, other=0) < 0
+        stand_in = tl.where(is_empty_slot, first_winner, winner)
+        member = tl.minimum(tl.where(is_empty, stand_in, candidate), length - 1)
+        is_filled = (~is_empty).to(tl.int8)
+        tl.store(filled_ptr + row_start + slot * group + member_index, is_filled, mask=is_candidate)
+    tl.store(members_ptr + row_start + slot * group + member_index, member.to(tl.int64), mask=is_candidate)
+    slot = tl.where(is_empty, 0, slot).to(tl.int64)
+    tl.store(slots_ptr + pid_document * length + candidate, slot, mask=candidate < length)
 
 
 def tournament(
@@ -157,26 +191,79 @@ def tournament(
 
     Base 0 is the plain softmax; ``filled`` has no documents where all are filled.
     """
-    (batch, length), rounds, group = scores.shape, (padded_length // k).bit_length() - 1, padded_length // k
-    slot_scores, slots, weights, members, filled = outputs = empty_outputs(scores, padding_mask, padded_length, k)
+    batch, length = scores.shape
+    outputs = empty_outputs(scores, padding_mask, padded_length, k)
     if not batch:
         return outputs
-    scores = scores.contiguous()
-    nodes, member_index = (scores.new_empty(batch, padded_length, dtype=torch.int32) for _ in range(2))
-    slots_of, winners = (scores.new_empty(batch, k, dtype=torch.int32) for _ in range(2))
-    node_scores = torch.empty_like(slot_scores)
+    slot_scores, slots, weights, members, filled = outputs
+    slot_of_node = scores.new_empty(batch, k, dtype=torch.int32)
+    winners = torch.empty_like(slot_of_node)
     with torch.cuda.device_of(scores):
-        ranks, ordered = rank_rounds(scores, padding_mask, padded_length, k, base)
-        blocks = triton.cdiv(padded_length, _BLOCK)
-        constants = softmax_constants(base)
-        walked = nodes, member_index, weights, node_scores, ranks, ordered
-        sizes = length, padded_length, k
-        _walk_kernel[batch, blocks](
-            *walked, *sizes, *constants, ranks.size(1), ROUNDS=rounds, PEAKED=base > 0, BLOCK=_BLOCK
+        nodes, member_index, node_scores = _walk(scores.contiguous(), padding_mask, weights, padded_length, k, base)
+        _slot_order_kernel[batch,](
+            slot_scores,
+            slot_of_node,
+            winners,
+            nodes,
+            member_index,
+            node_scores,
+            padded_length,
+            k,
+            PRESERVE_ORDER=preserve_order,
+            BLOCK_CANDIDATES=min(max(triton.next_power_of_2(padded_length), 128), 4096),
+            num_warps=16,
         )
-        placed = slot_scores, slots_of, winners, nodes, member_index, node_scores
-        block = min(max(triton.next_power_of_2(padded_length), 128), 4096)
-        _slot_order_kernel[batch,](*placed, padded_length, k, PRESERVE_ORDER=preserve_order, BLOCK=block, num_warps=16)
-        scattered = slots, members, filled, nodes, member_index, slots_of, winners
-        _scatter_members_kernel[batch, blocks](*scattered, *sizes, group, HAS_FILLED=filled.size(0) > 0, BLOCK=_BLOCK)
+        _scatter_members_kernel[batch, triton.cdiv(padded_length, _BLOCK_CANDIDATES)](
+            slots,
+            members,
+            filled,
+            nodes,
+            member_index,
+            slot_of_node,
+            winners,
+            length,
+            padded_length,
+            k,
+            padded_length // k,
+            HAS_FILLED=filled.size(0) > 0,
+            BLOCK_CANDIDATES=_BLOCK_CANDIDATES,
+        )
     return outputs
+
+
+def _walk(
+    scores: Tensor, padding_mask: Tensor | None, weights: Tensor, padded_length: int, k: int, base: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sort every round, and follow every candidate through them.
+
+    Args:
+        scores, padding_mask: (B, n).
+        weights: (B, n), to be filled with each token's weight.
+        padded_length, k, base: as of :func:`tournament`.
+
+    Returns:
+        (B, padded_length) int32 node of the last round that each candidate comes to; (B, padded_length) int32 its
+        member index there, as ``_walk_kernel`` says; (B, k) scores of the nodes.
+    """
+    batch, length = scores.shape
+    nodes = scores.new_empty(batch, padded_length, dtype=torch.int32)
+    member_index = torch.empty_like(nodes)
+    node_scores = scores.new_empty(batch, k)
+    ranks, ordered = rank_rounds(scores, padding_mask, padded_length, k, base)
+    _walk_kernel[batch, triton.cdiv(padded_length, _BLOCK_CANDIDATES)](
+        nodes,
+        member_index,
+        weights,
+        node_scores,
+        ranks,
+        ordered,
+        ranks.size(1),
+        length,
+        padded_length,
+        k,
+        *softmax_constants(base),
+        ROUNDS=(padded_length // k).bit_length() - 1,
+        IS_PEAKED=base > 0,
+        BLOCK_CANDIDATES=_BLOCK_CANDIDATES,
+    )
+    return nodes, member_index, node_scores

@@ -1,4 +1,9 @@
-"""Triton kernel of the gradient of ``tournament_triton``: every slot is a binary tree of its own."""
+"""Triton kernel of the gradient of ``tournament_triton``: every slot is a binary tree of its own.
+
+Trees lie in memory as heaps do, with 2 g numbers a slot: the node of the slot is number 1, and the leaves, which are
+the members, are numbers g to 2 g - 1. A level with h nodes begins at number h. Its node x was merged from the nodes
+x + h and x + 2 h. Every slot has four trees: of scores, gradients of shares, shares, and gradients of scores.
+"""
 
 from __future__ import annotations
 
@@ -9,133 +14,182 @@ from torch import Tensor
 
 from .triton_pairs import merge_pair, softmax_constants
 
+#: Nodes that one program works on at a time; slots of few members are worked on together.
+_BLOCK_NODES = 512
+
 
 @triton.jit
 def _gradient_kernel(
-    d_scores,
-    d_slot_scores,
-    d_weights,
-    scores,
-    members,
-    filled,
-    score_of,
-    d_share_of,
-    share_of,
-    d_of,
-    count,
+    # Pointers
+    d_scores_ptr,
+    d_slot_scores_ptr,
+    d_weights_ptr,
+    scores_ptr,
+    members_ptr,
+    filled_ptr,
+    tree_scores_ptr,
+    tree_d_shares_ptr,
+    tree_shares_ptr,
+    tree_d_scores_ptr,
+    # Sizes
+    num_slots,
     length,
     k,
+    # Scalars
     log_base,
     highest,
+    # Constants
     HAS_FILLED: tl.constexpr,
-    PEAKED: tl.constexpr,
+    IS_PEAKED: tl.constexpr,
     ROUNDS: tl.constexpr,
-    SLOTS: tl.constexpr,
-    NODES: tl.constexpr,
+    BLOCK_SLOTS: tl.constexpr,
+    BLOCK_NODES: tl.constexpr,
 ):
-    """Compute the gradients of the scores of some slots, each a tree in memory as a heap is.
-
-    Node x < 2**ROUNDS is merged from nodes x + h and x + 2 * h, where h, how many nodes its level has, is its first
-    one. Each slot has four trees: scores, gradients of the shares, shares, gradients of the scores.
-    """
+    """Compute the gradients of the scores of the members of BLOCK_SLOTS slots."""
     group: tl.constexpr = 1 << ROUNDS
-    slots = tl.program_id(0).to(tl.int64) * SLOTS
+    pid_slots = tl.program_id(0).to(tl.int64)
+    trees = (tree_scores_ptr, tree_d_shares_ptr, tree_shares_ptr, tree_d_scores_ptr)
     # Leaves: the members' scores and the gradients of their weights.
-    for start in range(0, SLOTS * group, NODES):
-        slot, place, inside = _nodes(slots, start, group, count, SLOTS, NODES)
-        node = slot * 2 * group + group + place
-        token, taken = _tokens(members, filled, slot, place, inside, length, k, group, HAS_FILLED)
-        _store_leaves(score_of, d_share_of, scores, d_weights, node, token, inside, taken)
+    for start in range(0, BLOCK_SLOTS * group, BLOCK_NODES):
+        slot, index, node, mask = _level_nodes(pid_slots, start, group, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
+        token, is_token = _load_tokens(members_ptr, filled_ptr, slot, index, mask, length, k, group, HAS_FILLED)
+        _store_leaves(tree_scores_ptr, tree_d_shares_ptr, scores_ptr, d_weights_ptr, node, token, mask, is_token)
     tl.debug_barrier()
     # From the leaves to the slot.
     for round in tl.static_range(1, ROUNDS + 1):
-        nodes = group >> round
-        for start in range(0, SLOTS * nodes, NODES):
-            slot, place, inside = _nodes(slots, start, nodes, count, SLOTS, NODES)
-            node = slot * 2 * group + nodes + place
-            _merge_children(score_of, d_share_of, node, nodes, inside, log_base, highest, PEAKED)
-            if round == ROUNDS:
-                tl.store(share_of + node, 1.0, mask=inside)
-                tl.store(d_of + node, tl.load(d_slot_scores + slot, mask=inside, other=0.0), mask=inside)
+        num_nodes = group >> round
+        for start in range(0, BLOCK_SLOTS * num_nodes, BLOCK_NODES):
+            _, _, node, mask = _level_nodes(pid_slots, start, num_nodes, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
+            _merge_children(tree_scores_ptr, tree_d_shares_ptr, node, num_nodes, mask, log_base, highest, IS_PEAKED)
         tl.debug_barrier()
+    # Roots: shares of 1, and the slots' gradients.
+    for start in range(0, BLOCK_SLOTS, BLOCK_NODES):
+        slot, _, node, mask = _level_nodes(pid_slots, start, 1, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
+        _store_roots(tree_shares_ptr, tree_d_scores_ptr, d_slot_scores_ptr, node, slot, mask)
+    tl.debug_barrier()
     # Back to the leaves.
     for level in tl.static_range(ROUNDS):
-        nodes = 1 << level
-        for start in range(0, SLOTS * nodes, NODES):
-            slot, place, inside = _nodes(slots, start, nodes, count, SLOTS, NODES)
-            node = slot * 2 * group + nodes + place
-            _differentiate_pair(score_of, d_share_of, share_of, d_of, node, nodes, inside, log_base, highest, PEAKED)
+        num_nodes = 1 << level
+        for start in range(0, BLOCK_SLOTS * num_nodes, BLOCK_NODES):
+            _, _, node, mask = _level_nodes(pid_slots, start, num_nodes, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
+            _differentiate_pair(trees, node, num_nodes, mask, log_base, highest, IS_PEAKED)
         tl.debug_barrier()
-    for start in range(0, SLOTS * group, NODES):
-        slot, place, inside = _nodes(slots, start, group, count, SLOTS, NODES)
-        token, taken = _tokens(members, filled, slot, place, inside, length, k, group, HAS_FILLED)
-        node = slot * 2 * group + group + place
-        tl.store(d_scores + token, tl.load(d_of + node, mask=inside, other=0.0), mask=taken)
+    for start in range(0, BLOCK_SLOTS * group, BLOCK_NODES):
+        slot, index, node, mask = _level_nodes(pid_slots, start, group, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
+        token, is_token = _load_tokens(members_ptr, filled_ptr, slot, index, mask, length, k, group, HAS_FILLED)
+        # (BLOCK_NODES,) of (B * k, 2 g)
+        tl.store(d_scores_ptr + token, tl.load(tree_d_scores_ptr + node, mask=mask, other=0.0), mask=is_token)
 
 
 @triton.jit
-def _store_leaves(score_of, d_share_of, scores, d_weights, node, token, inside, taken):
+def _store_leaves(tree_scores_ptr, tree_d_shares_ptr, scores_ptr, d_weights_ptr, node, token, mask, is_token):
     """Store the scores of some members and the gradients of their weights."""
-    tl.store(score_of + node, tl.load(scores + token, mask=taken, other=-float("inf")), mask=inside)
-    tl.store(d_share_of + node, tl.load(d_weights + token, mask=taken, other=0.0), mask=inside)
+    # (BLOCK_NODES,) of (B, n), each
+    score = tl.load(scores_ptr + token, mask=is_token, other=-float("inf"))
+    d_weight = tl.load(d_weights_ptr + token, mask=is_token, other=0.0)
+    tl.store(tree_scores_ptr + node, score, mask=mask)
+    tl.store(tree_d_shares_ptr + node, d_weight, mask=mask)
 
 
 @triton.jit
-def _merge_children(score_of, d_share_of, node, nodes, inside, log_base, highest, PEAKED: tl.constexpr):
-    """Store the scores of some nodes, merged from two, and the gradients of their shares."""
-    left, right = _load_children(score_of, node, nodes, inside)
-    d_left, d_right = _load_children(d_share_of, node, nodes, inside)
-    weight, score, _, _ = merge_pair(left, right, log_base, highest, PEAKED)
-    tl.store(score_of + node, score, mask=inside)
-    tl.store(d_share_of + node, d_right + weight * (d_left - d_right), mask=inside)
+def _store_roots(tree_shares_ptr, tree_d_scores_ptr, d_slot_scores_ptr, node, slot, mask):
+    """Store the shares of some slots in themselves, and the gradients of their scores."""
+    # (BLOCK_NODES,) of (B, k)
+    d_slot_score = tl.load(d_slot_scores_ptr + slot, mask=mask, other=0.0)
+    tl.store(tree_shares_ptr + node, 1.0, mask=mask)
+    tl.store(tree_d_scores_ptr + node, d_slot_score, mask=mask)
 
 
 @triton.jit
-def _differentiate_pair(
-    score_of, d_share_of, share_of, d_of, node, nodes, inside, log_base, highest, PEAKED: tl.constexpr
+def _merge_children(
+    tree_scores_ptr, tree_d_shares_ptr, node, num_nodes, mask, log_base, highest, IS_PEAKED: tl.constexpr
 ):
-    """Store the shares and the gradients of the two that some nodes were merged from."""
-    left, right = _load_children(score_of, node, nodes, inside)
-    d_left, d_right = _load_children(d_share_of, node, nodes, inside)
-    weight, _, strong, weak = merge_pair(left, right, log_base, highest, PEAKED)
-    share = tl.load(share_of + node, mask=inside, other=0.0)
-    d = tl.load(d_of + node, mask=inside, other=0.0)
-    alone = right == -float("inf")  # who met nobody
-    d_strength = tl.where(alone, 0.0, (share * (d_left - d_right) + d * (left - right)) * weight * (1 - weight))
-    of_left, of_right = d_strength, -d_strength
-    if PEAKED:  # the derivative of base**score, as it is bounded
-        of_left *= tl.where(left > highest, 0.0, log_base * strong)
-        of_right *= tl.where(right > highest, 0.0, log_base * weak)
-    of_left, of_right = d * weight + of_left, d * (1 - weight) + of_right
-    tl.store(share_of + node + nodes, share * weight, mask=inside)
-    tl.store(share_of + node + 2 * nodes, share * (1 - weight), mask=inside)
-    tl.store(d_of + node + nodes, tl.where(alone, d, of_left), mask=inside)
-    tl.store(d_of + node + 2 * nodes, tl.where(alone, 0.0, of_right), mask=inside)
+    """Store the scores of some nodes, merged from two each, and the gradients of their shares."""
+    # (BLOCK_NODES,) of (B * k, 2 g), each
+    left, right = _load_children(tree_scores_ptr, node, num_nodes, mask)
+    d_left, d_right = _load_children(tree_d_shares_ptr, node, num_nodes, mask)
+    weight, score, _, _ = merge_pair(left, right, log_base, highest, IS_PEAKED)
+    tl.store(tree_scores_ptr + node, score, mask=mask)
+    tl.store(tree_d_shares_ptr + node, d_right + weight * (d_left - d_right), mask=mask)
 
 
 @triton.jit
-def _nodes(slots, start, nodes, count, SLOTS: tl.constexpr, NODES: tl.constexpr):
-    """Return some nodes of a level with so many ``nodes`` for each slot: slot, number in the level, whether it is."""
-    number = start + tl.arange(0, NODES)
-    slot = slots + number // nodes
-    return slot, number % nodes, (number < SLOTS * nodes) & (slot < count)
+def _differentiate_pair(trees, node, num_nodes, mask, log_base, highest, IS_PEAKED: tl.constexpr):
+    """Store the shares and the gradients of the scores of the two that some nodes were merged from."""
+    tree_scores_ptr, tree_d_shares_ptr, tree_shares_ptr, tree_d_scores_ptr = trees
+    # (BLOCK_NODES,) of (B * k, 2 g), each
+    left, right = _load_children(tree_scores_ptr, node, num_nodes, mask)
+    d_left, d_right = _load_children(tree_d_shares_ptr, node, num_nodes, mask)
+    share = tl.load(tree_shares_ptr + node, mask=mask, other=0.0)
+    d_score = tl.load(tree_d_scores_ptr + node, mask=mask, other=0.0)
+    weight, _, strength_left, strength_right = merge_pair(left, right, log_base, highest, IS_PEAKED)
+    is_bye = right == -float("inf")
+    # Through the weight, which moves shares and scores from right to left.
+    d_weight = share * (d_left - d_right) + d_score * (left - right)
+    of_left = tl.where(is_bye, 0.0, d_weight * weight * (1 - weight))
+    of_right = -of_left
+    if IS_PEAKED:  # the derivative of base**score, which is constant above the highest score
+        of_left *= tl.where(left > highest, 0.0, log_base * strength_left)
+        of_right *= tl.where(right > highest, 0.0, log_base * strength_right)
+    # And directly, as the pair's score is a mean of both.
+    of_left = d_score * weight + of_left
+    of_right = d_score * (1 - weight) + of_right
+    tl.store(tree_shares_ptr + node + num_nodes, share * weight, mask=mask)
+    tl.store(tree_shares_ptr + node + 2 * num_nodes, share * (1 - weight), mask=mask)
+    tl.store(tree_d_scores_ptr + node + num_nodes, tl.where(is_bye, d_score, of_left), mask=mask)
+    tl.store(tree_d_scores_ptr + node + 2 * num_nodes, tl.where(is_bye, 0.0, of_right), mask=mask)
 
 
 @triton.jit
-def _tokens(members, filled, slot, place, inside, length, k, group: tl.constexpr, HAS_FILLED: tl.constexpr):
-    """Return the members at some places of slots, among the tokens of all documents, and whether there is one."""
-    member = slot * group + place
-    token = slot // k * length + tl.load(members + member, mask=inside, other=0)
+def _level_nodes(
+    pid_slots,
+    start,
+    num_nodes,
+    num_slots,
+    group: tl.constexpr,
+    BLOCK_SLOTS: tl.constexpr,
+    BLOCK_NODES: tl.constexpr,
+):
+    """Return BLOCK_NODES nodes of a level that has ``num_nodes`` of each slot.
+
+    Returns:
+        The slots, the indices in the level, the numbers in the trees of all slots, and whether there is such a node.
+    """
+    number = start + tl.arange(0, BLOCK_NODES)
+    slot = pid_slots * BLOCK_SLOTS + number // num_nodes
+    index = number % num_nodes
+    mask = (number < BLOCK_SLOTS * num_nodes) & (slot < num_slots)
+    return slot, index, slot * 2 * group + num_nodes + index, mask
+
+
+@triton.jit
+def _load_tokens(
+    members_ptr,
+    filled_ptr,
+    slot,
+    member_index,
+    mask,
+    length,
+    k,
+    group: tl.constexpr,
+    HAS_FILLED: tl.constexpr,
+):
+    """Load the members of slots, as tokens among those of all documents, and whether there is one."""
+    member = slot * group + member_index
+    # (BLOCK_NODES,) of (B, k, g)
+    token = slot // k * length + tl.load(members_ptr + member, mask=mask, other=0)
     if HAS_FILLED:
-        inside &= tl.load(filled + member, mask=inside, other=0) != 0
-    return token, inside
+        # (BLOCK_NODES,) of (B, k, g)
+        mask &= tl.load(filled_ptr + member, mask=mask, other=0) != 0
+    return token, mask
 
 
 @triton.jit
-def _load_children(tree, node, nodes, inside):
-    """Load the two numbers of a tree that a node was merged from."""
-    left = tl.load(tree + node + nodes, mask=inside, other=0.0)
-    return left, tl.load(tree + node + 2 * nodes, mask=inside, other=0.0)
+def _load_children(tree_ptr, node, num_nodes, mask):
+    """Load the two numbers of a tree that each node was merged from."""
+    left = tl.load(tree_ptr + node + num_nodes, mask=mask, other=0.0)
+    right = tl.load(tree_ptr + node + 2 * num_nodes, mask=mask, other=0.0)
+    return left, right
 
 
 def tournament_backward(
@@ -144,26 +198,27 @@ def tournament_backward(
     """Return the gradient of the scores: (B, k), (B, n), (B, n), (B, k, g), (B or 0, k, g) -> (B, n)."""
     batch, k, group = members.shape
     d_scores = torch.zeros_like(d_weights, memory_format=torch.contiguous_format)  # and so it stays on padding
-    if batch:
-        trees = scores.new_empty(4, batch * k, 2 * group)
-        slots = max(512 // group, 1)
-        with torch.cuda.device_of(scores):
-            _gradient_kernel[triton.cdiv(batch * k, slots),](
-                d_scores,
-                d_slot_scores.contiguous(),
-                d_weights.contiguous(),
-                scores.contiguous(),
-                members.contiguous(),
-                filled.contiguous(),
-                *trees,
-                batch * k,
-                scores.size(1),
-                k,
-                *softmax_constants(base),
-                HAS_FILLED=filled.size(0) > 0,
-                PEAKED=base > 0,
-                ROUNDS=group.bit_length() - 1,
-                SLOTS=slots,
-                NODES=512,
-            )
+    if not batch:
+        return d_scores
+    trees = scores.new_empty(4, batch * k, 2 * group)
+    block_slots = max(_BLOCK_NODES // group, 1)
+    with torch.cuda.device_of(scores):
+        _gradient_kernel[triton.cdiv(batch * k, block_slots),](
+            d_scores,
+            d_slot_scores.contiguous(),
+            d_weights.contiguous(),
+            scores.contiguous(),
+            members.contiguous(),
+            filled.contiguous(),
+            *trees,
+            batch * k,
+            scores.size(1),
+            k,
+            *softmax_constants(base),
+            HAS_FILLED=filled.size(0) > 0,
+            IS_PEAKED=base > 0,
+            ROUNDS=group.bit_length() - 1,
+            BLOCK_SLOTS=block_slots,
+            BLOCK_NODES=_BLOCK_NODES,
+        )
     return d_scores

@@ -13,87 +13,111 @@ _PAD_KEY = tl.constexpr(0x7FFFFFFFFFFFFFFF)  # a key after those of all candidat
 
 
 @triton.jit
-def _key(score, number):
-    """A whole number that sorts as the candidates do: by score, the highest first, NaN before all; then by number."""
+def _key(score, candidate):
+    """Return whole numbers that sort as candidates do: by score, the highest first, NaN before all; then by number."""
     bits = tl.where(score == 0, 0.0, score).to(tl.int32, bitcast=True)  # no negative zero
     ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     descending = tl.where(score != score, -0x80000000, ~ascending)
-    return (descending.to(tl.int64) << 32) | number
+    return (descending.to(tl.int64) << 32) | candidate
 
 
 @triton.jit
 def _score(key):
-    """The score of a key."""
+    """Return the score of a key."""
     ascending = ~((key >> 32).to(tl.int32))
     return (ascending ^ ((ascending >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def _sort_kernel(
-    keys,
-    scores,
-    padding_mask,
-    ordered,
+    # Pointers
+    keys_ptr,
+    scores_ptr,
+    padding_mask_ptr,
+    ordered_ptr,
+    # Strides
+    stride_keys,
+    stride_ordered,
+    # Sizes
     length,
     size,
-    width,
+    # Scalars
     log_base,
     highest,
-    stride_ordered,
-    FIRST: tl.constexpr,
-    PADDED: tl.constexpr,
-    PEAKED: tl.constexpr,
-    CHUNK: tl.constexpr,
+    # Constants
+    IS_FIRST_ROUND: tl.constexpr,
+    HAS_PADDING: tl.constexpr,
+    IS_PEAKED: tl.constexpr,
+    BLOCK_CHUNK: tl.constexpr,
 ):
-    """Sort one chunk of the ``size`` candidates of a round: in the first, of the scores; later, of the merged pairs of
-    the round before, whose scores in order are ``ordered``."""
-    document = tl.program_id(0).to(tl.int64)
-    number = tl.program_id(1) * CHUNK + tl.arange(0, CHUNK)
-    inside = number < size
-    if FIRST:
-        token = number < length
-        score = tl.load(scores + document * length + number, mask=token, other=-float("inf"))
-        if PADDED:
-            padding = tl.load(padding_mask + document * length + number, mask=token, other=1)
+    """Sort one chunk of the ``size`` candidates of a round.
+
+    In the first round the candidates have the scores themselves. Later ones are the merged pairs of the round before,
+    whose scores in order are ``ordered``.
+    """
+    pid_document = tl.program_id(0).to(tl.int64)
+    pid_chunk = tl.program_id(1)
+    candidate = pid_chunk * BLOCK_CHUNK + tl.arange(0, BLOCK_CHUNK)
+    is_candidate = candidate < size
+    if IS_FIRST_ROUND:
+        is_token = candidate < length
+        # (BLOCK_CHUNK,) of (B, n)
+        score = tl.load(scores_ptr + pid_document * length + candidate, mask=is_token, other=-float("inf"))
+        if HAS_PADDING:
+            # (BLOCK_CHUNK,) of (B, n)
+            padding = tl.load(padding_mask_ptr + pid_document * length + candidate, mask=is_token, other=1)
             score = tl.where(padding != 0, -float("inf"), score)
     else:
-        left, right = load_pair(ordered + document * stride_ordered, 2 * size, number, inside)
-        _, score, _, _ = merge_pair(left, right, log_base, highest, PEAKED)
-    key = tl.where(inside, _key(score, number), _PAD_KEY)
-    tl.store(keys + document * width + number, tl.sort(key))
+        # (BLOCK_CHUNK,) twice, of (B, 2 * size)
+        left, right = load_pair(ordered_ptr + pid_document * stride_ordered, 2 * size, candidate, is_candidate)
+        _, score, _, _ = merge_pair(left, right, log_base, highest, IS_PEAKED)
+    key = tl.where(is_candidate, _key(score, candidate), _PAD_KEY)
+    tl.store(keys_ptr + pid_document * stride_keys + candidate, tl.sort(key))
 
 
 @triton.jit
 def _rank_kernel(
-    ranks,
-    ordered,
-    keys,
-    chunks,
+    # Pointers
+    ranks_ptr,
+    ordered_ptr,
+    keys_ptr,
+    # Strides
     stride_ordered,
-    CHUNK: tl.constexpr,
-    STEPS: tl.constexpr,
-    TOGETHER: tl.constexpr,
-    CANDIDATES: tl.constexpr,
+    # Sizes
+    num_chunks,
+    # Constants
+    CHUNK_SIZE: tl.constexpr,
+    SEARCH_STEPS: tl.constexpr,
+    BLOCK_CHUNKS: tl.constexpr,
+    BLOCK_CANDIDATES: tl.constexpr,
 ):
-    """Rank some candidates among all of a round, whose chunks are sorted, and store their scores in order. CHUNK is
-    2**STEPS; so many chunks TOGETHER are searched at a time."""
-    document = tl.program_id(0).to(tl.int64)
-    keys += document * chunks * CHUNK
-    key = tl.load(keys + tl.program_id(1) * CANDIDATES + tl.arange(0, CANDIDATES))
-    rank = tl.zeros([CANDIDATES], tl.int32)
-    for start in range(0, chunks, TOGETHER):
-        chunk = (start + tl.arange(0, TOGETHER))[:, None]
-        before = tl.zeros([TOGETHER, CANDIDATES], tl.int32)  # so many of the chunk are surely before
-        jump = CHUNK // 2
-        for _ in tl.static_range(STEPS + 1):
-            other = tl.load(keys + chunk * CHUNK + before + jump - 1, mask=chunk < chunks, other=_PAD_KEY)
-            before += tl.where(other < key[None, :], jump, 0)
-            jump = (jump + 1) // 2
-        rank += tl.sum(before, axis=0)
-    inside = key != _PAD_KEY
-    number = (key & 0xFFFFFFFF).to(tl.int32)
-    tl.store(ranks + document * stride_ordered + number, rank, mask=inside)
-    tl.store(ordered + document * stride_ordered + rank, _score(key), mask=inside)
+    """Rank BLOCK_CANDIDATES candidates among all of a round, whose chunks are sorted, and store their scores in order.
+
+    CHUNK_SIZE is 2**SEARCH_STEPS. BLOCK_CHUNKS chunks are searched at a time.
+    """
+    pid_document = tl.program_id(0).to(tl.int64)
+    pid_candidates = tl.program_id(1)
+    keys_ptr += pid_document * num_chunks * CHUNK_SIZE
+    # (BLOCK_CANDIDATES,) of (B, num_chunks * CHUNK_SIZE)
+    key = tl.load(keys_ptr + pid_candidates * BLOCK_CANDIDATES + tl.arange(0, BLOCK_CANDIDATES))
+    rank = tl.zeros([BLOCK_CANDIDATES], tl.int32)
+    for start in range(0, num_chunks, BLOCK_CHUNKS):
+        chunk = (start + tl.arange(0, BLOCK_CHUNKS))[:, None]
+        # Binary search: at least ``num_before`` keys of each chunk are smaller.
+        num_before = tl.zeros([BLOCK_CHUNKS, BLOCK_CANDIDATES], tl.int32)
+        step = CHUNK_SIZE // 2
+        for _ in tl.static_range(SEARCH_STEPS + 1):
+            # (BLOCK_CHUNKS, BLOCK_CANDIDATES) of (B, num_chunks * CHUNK_SIZE)
+            other = tl.load(
+                keys_ptr + chunk * CHUNK_SIZE + num_before + step - 1, mask=chunk < num_chunks, other=_PAD_KEY
+            )
+            num_before += tl.where(other < key[None, :], step, 0)
+            step = (step + 1) // 2
+        rank += tl.sum(num_before, axis=0)
+    is_candidate = key != _PAD_KEY
+    candidate = (key & 0xFFFFFFFF).to(tl.int32)
+    tl.store(ranks_ptr + pid_document * stride_ordered + candidate, rank, mask=is_candidate)
+    tl.store(ordered_ptr + pid_document * stride_ordered + rank, _score(key), mask=is_candidate)
 
 
 def rank_rounds(
@@ -106,51 +130,51 @@ def rank_rounds(
     """
     batch, length = scores.shape
     rounds = (padded_length // k).bit_length() - 1
-    candidates = 2 * (padded_length - k)
-    ranks = scores.new_empty(batch, candidates, dtype=torch.int32)
-    ordered = scores.new_empty(batch, candidates)
+    num_candidates = 2 * (padded_length - k)
+    ranks = scores.new_empty(batch, num_candidates, dtype=torch.int32)
+    ordered = scores.new_empty(batch, num_candidates)
     first = 0
     for round in range(rounds):
         size = padded_length >> round
-        chunk = _chunk(size)
-        chunks = triton.cdiv(size, chunk)
-        keys = scores.new_empty(batch, chunks * chunk, dtype=torch.int64)
-        _sort_kernel[batch, chunks](
+        chunk_size = _chunk(size)
+        num_chunks = triton.cdiv(size, chunk_size)
+        keys = scores.new_empty(batch, num_chunks * chunk_size, dtype=torch.int64)
+        _sort_kernel[batch, num_chunks](
             keys,
             scores,
             scores if padding_mask is None else padding_mask.contiguous(),
             ordered[:, first - 2 * size :] if round else ordered,
+            keys.size(1),
+            num_candidates,
             length,
             size,
-            keys.size(1),
             *softmax_constants(base),
-            candidates,
-            FIRST=round == 0,
-            PADDED=padding_mask is not None,
-            PEAKED=base > 0,
-            CHUNK=chunk,
-            num_warps=max(chunk // 128, 1),
+            IS_FIRST_ROUND=round == 0,
+            HAS_PADDING=padding_mask is not None,
+            IS_PEAKED=base > 0,
+            BLOCK_CHUNK=chunk_size,
+            num_warps=max(chunk_size // 128, 1),
         )
-        searching = min(chunk, 128)
-        _rank_kernel[batch, keys.size(1) // searching](
+        block_candidates = min(chunk_size, 128)
+        _rank_kernel[batch, keys.size(1) // block_candidates](
             ranks[:, first:],
             ordered[:, first:],
             keys,
-            chunks,
-            candidates,
-            CHUNK=chunk,
-            STEPS=chunk.bit_length() - 1,
-            TOGETHER=min(triton.next_power_of_2(chunks), 8),
-            CANDIDATES=searching,
+            num_candidates,
+            num_chunks,
+            CHUNK_SIZE=chunk_size,
+            SEARCH_STEPS=chunk_size.bit_length() - 1,
+            BLOCK_CHUNKS=min(triton.next_power_of_2(num_chunks), 8),
+            BLOCK_CANDIDATES=block_candidates,
         )
         first += size
     return ranks, ordered
 
 
 def _chunk(size: int) -> int:
-    """Return how many of the candidates of a round one program sorts.
+    """Return how many of the ``size`` candidates of a round one program sorts.
 
-    Few, for many programs; but not many chunks, in each of which every candidate is searched.
+    Small chunks give many programs work. But there must not be many chunks, as every candidate is searched in each.
     """
     size = triton.next_power_of_2(size)
     return min(max(size // 8, 256), 1024, size)

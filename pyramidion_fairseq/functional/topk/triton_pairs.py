@@ -12,30 +12,43 @@ from .tournament_torch import highest_score
 
 
 @triton.jit
-def _strength(score, log_base, highest, PEAKED: tl.constexpr):
+def _strength(score, log_base, highest, IS_PEAKED: tl.constexpr):
     """Return what the softmax over a pair is taken of: base**score, or the score itself."""
-    if PEAKED:
+    if IS_PEAKED:
         score = tl.exp(tl.where(score > highest, highest, score) * log_base)  # a minimum would drop NaN
     return score
 
 
 @triton.jit
-def merge_pair(left, right, log_base, highest, PEAKED: tl.constexpr):
-    """Merge a pair of candidates: the weight of the first, the score of both, and their strengths."""
-    alone = right == -float("inf")
-    other = tl.where(alone, 0.0, right)
-    mine = tl.where(left == -float("inf"), 0.0, left)
-    strong, weak = _strength(mine, log_base, highest, PEAKED), _strength(other, log_base, highest, PEAKED)
-    weight = tl.where(alone, 1.0, 1 / (1 + tl.exp(weak - strong)))
-    mixed = tl.where(weight < 0.5, other + weight * (mine - other), mine - (mine - other) * (1 - weight))
-    return weight, tl.where(alone, left, mixed), strong, weak
+def merge_pair(left, right, log_base, highest, IS_PEAKED: tl.constexpr):
+    """Merge pairs of candidates.
+
+    Args:
+        left, right: scores, -inf where there is no candidate; where there is none on the left, there is none on the
+            right.
+        log_base, highest: see :func:`softmax_constants`.
+
+    Returns:
+        The weight of the left one, the score of the pair, and the strengths of left and right.
+    """
+    is_bye = right == -float("inf")
+    finite_left = tl.where(left == -float("inf"), 0.0, left)
+    finite_right = tl.where(is_bye, 0.0, right)
+    strength_left = _strength(finite_left, log_base, highest, IS_PEAKED)
+    strength_right = _strength(finite_right, log_base, highest, IS_PEAKED)
+    weight = tl.where(is_bye, 1.0, 1 / (1 + tl.exp(strength_right - strength_left)))
+    # Interpolation from the nearer end, as torch.lerp does it.
+    difference = finite_left - finite_right
+    mixed = tl.where(weight < 0.5, finite_right + weight * difference, finite_left - difference * (1 - weight))
+    return weight, tl.where(is_bye, left, mixed), strength_left, strength_right
 
 
 @triton.jit
-def load_pair(ordered, size, i, inside):
-    """Load the scores of the candidates number i and ``size - 1 - i`` of a round."""
-    left = tl.load(ordered + i, mask=inside, other=0.0)
-    return left, tl.load(ordered + size - 1 - i, mask=inside, other=0.0)
+def load_pair(ordered_ptr, size, pair, mask):
+    """Load the scores of pairs of a round: of the candidates number ``pair`` and ``size - 1 - pair``."""
+    left = tl.load(ordered_ptr + pair, mask=mask, other=0.0)
+    right = tl.load(ordered_ptr + size - 1 - pair, mask=mask, other=0.0)
+    return left, right
 
 
 def softmax_constants(base: float) -> tuple[float, float]:

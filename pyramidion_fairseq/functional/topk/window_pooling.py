@@ -75,7 +75,8 @@ def max_windows(
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     slots, members, filled = _windows(scores, k, window, padding_mask)
-    (batch, _, group), dim = members.shape, embeddings.size(2)
+    batch, _, group = members.shape
+    dim = embeddings.size(2)
     values = embeddings.gather(1, members.reshape(batch, -1, 1).expand(-1, -1, dim)).view(batch, k, group, dim)
     values = values.masked_fill(~filled.unsqueeze(3), float("-inf"))
     pooled, winners = values.max(dim=2)

@@ -1,0 +1,24 @@
+"""The code of functional/ and attention/ reads as the rest of the field's does: one assignment a line, plain words."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import pyramidion_fairseq
+
+ROOT = Path(pyramidion_fairseq.__file__).parent
+FILES = [path for folder in ("functional", "attention") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_one_assignment_a_line(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+            packed = isinstance(node.value, ast.Tuple) or any(isinstance(x, ast.Tuple) for x in node.targets[0].elts)
+            assert not packed, f"line {node.lineno}: {ast.unparse(node)}"
