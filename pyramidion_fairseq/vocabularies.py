@@ -2,8 +2,8 @@
 
 fairseq compares sizes, and 32,000 symbols is everybody's default: with another dictionary of that size a model reads
 and writes nonsense. So a checkpoint carries the symbols of both dictionaries, in their order, and the SHA-256 of the
-sentencepiece model where training knows one. The symbols themselves, some 250 kB, let an error name the first one that
-differs.
+sentencepiece model or byte-level BPE where training knows one. The symbols themselves, some 250 kB, let an error name
+the first one that differs.
 
 They are in ``extra_state``, which every process gets when training goes on or fine-tunes, which scripts that average
 checkpoints and take the EMA's weights keep, and which ``weights_only`` loads, being text. The options (``cfg``) are
@@ -22,6 +22,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 from fairseq.data import Dictionary
 
 from .errors import PyramidionError
+from .text.byte_level import is_byte_level
 from .text.pieces import WORD_START
 from .text.tokenizers import SentencepieceTokenizer
 
@@ -32,23 +33,28 @@ KEY = "vocabularies"
 SIDES = ("source", "target")
 #: Names of the sentencepiece model in a folder.
 SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
+#: Names of a byte-level BPE's files in a folder.
+BYTE_LEVEL = ("encoder.json", "vocab.bpe")
 _MASK = "<mask>"
 #: Symbols that dictionaries have before those of their files.
 _SPECIAL = len(Dictionary())
 _EMBEDDING = "{}.embed_tokens.weight"
 
 
-def describe(source: Sequence[str], target: Sequence[str], sentencepiece: str | None = None) -> dict[str, Any]:
+def describe(
+    source: Sequence[str], target: Sequence[str], sentencepiece: str | None = None, byte_level: str | None = None
+) -> dict[str, Any]:
     """Return what a checkpoint is to carry under :data:`KEY`.
 
     Args:
         source, target: the symbols of the dictionaries, special ones included.
         sentencepiece: SHA-256 of the sentencepiece model, as of :func:`digest`; None where it is not known.
+        byte_level: the same of the files of a byte-level BPE.
     """
     texts = dict(zip(SIDES, ("\n".join(source), "\n".join(target))))
     if texts["target"] == texts["source"]:
         texts["target"] = texts["source"]  # one object is written once
-    return {**texts, "sentencepiece": sentencepiece}
+    return {**texts, "sentencepiece": sentencepiece, **({"byte_level": byte_level} if byte_level else {})}
 
 
 def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
@@ -62,13 +68,16 @@ def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
     dictionaries = dictionaries_of(task)
     if dictionaries is None:
         return None
-    path = sentencepiece_of(bpe)
-    if path is None and any(symbol.startswith(WORD_START) for symbol in dictionaries[0].symbols):
-        data = str(getattr(task.cfg, "data", None) or ".").split(os.pathsep)[0]
-        path = next(sentencepiece_in([data, os.path.dirname(os.path.abspath(data))]), None)
-        if path is not None and not _knows_pieces(dictionaries[0], path):
+    path, source, target = sentencepiece_of(bpe), *dictionaries
+    data = str(getattr(task.cfg, "data", None) or ".").split(os.pathsep)[0]
+    folders = [data, os.path.dirname(os.path.abspath(data))]
+    if is_byte_level(source):
+        files = byte_level_of(bpe) or next(byte_level_in(folders), None)
+        return describe(source.symbols, target.symbols, byte_level=digest(*files) if files else None)
+    if path is None and any(symbol.startswith(WORD_START) for symbol in source.symbols):
+        path = next(sentencepiece_in(folders), None)
+        if path is not None and not _knows_pieces(source, path):
             path = None
-    source, target = dictionaries
     return describe(source.symbols, target.symbols, digest(path) if path else None)
 
 
@@ -93,10 +102,29 @@ def sentencepiece_in(folders: Iterable[str]) -> Iterator[str]:
     return filter(os.path.isfile, paths)
 
 
-def digest(path: str) -> str:
-    """Return SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+def byte_level_of(bpe: Any) -> tuple[str, ...] | None:
+    """Return the files that the options of ``--bpe gpt2`` name.
+
+    None where they are not there, as those to be downloaded.
+    """
+    names = ("gpt2_encoder_json", "gpt2_vocab_bpe")
+    paths = tuple(str(getattr(bpe, name, None)) for name in names) if getattr(bpe, "_name", None) == "gpt2" else ()
+    return paths if paths and all(map(os.path.isfile, paths)) else None
+
+
+def byte_level_in(folders: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Return the files of byte-level BPEs in these folders, where both are, by their names."""
+    found = (tuple(os.path.join(folder, name) for name in BYTE_LEVEL) for folder in folders)
+    return (paths for paths in found if all(map(os.path.isfile, paths)))
+
+
+def digest(*paths: str) -> str:
+    """Return SHA-256 of a file, or of several, one after the other."""
+    found = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            found.update(file.read())
+    return found.hexdigest()
 
 
 def _knows_pieces(dictionary: Dictionary, path: str) -> bool:
@@ -258,7 +286,7 @@ def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None
 
 
 def check_same_sentencepiece(extra_state: Any, ours: Mapping[str, Any] | None, path: str) -> None:
-    """Refuse data that was encoded with another sentencepiece model than a checkpoint's, where both are known.
+    """Refuse data of another sentencepiece model or byte-level BPE than a checkpoint's, where both are known.
 
     Args:
         extra_state: the checkpoint's.
@@ -273,6 +301,12 @@ def check_same_sentencepiece(extra_state: Any, ours: Mapping[str, Any] | None, p
         raise PyramidionError(
             f"{path} was trained with another sentencepiece model than the data's: prepare the data with that one "
             "(prepare.py --spm-model)"
+        )
+    trained, now = ((record or {}).get("byte_level") for record in (recorded(extra_state), ours))
+    if trained and now and trained != now:
+        raise PyramidionError(
+            f"{path} was trained with another byte-level BPE than the data's: encode the data with the encoder.json "
+            "and vocab.bpe of its training"
         )
 
 
@@ -291,3 +325,21 @@ def check_sentencepiece(extra_state: Any, path: str, checkpoint: str, remedy: st
     trained = (recorded(extra_state) or {}).get("sentencepiece")
     if trained and digest(path) != trained:
         raise PyramidionError(f"{path} is not the sentencepiece model that {checkpoint} was trained with; {remedy}")
+
+
+def check_byte_level(extra_state: Any, paths: Sequence[str], checkpoint: str, remedy: str) -> None:
+    """Refuse a byte-level BPE that is not the one of a checkpoint's training, as :func:`check_sentencepiece` does.
+
+    Args:
+        extra_state: the checkpoint's.
+        paths: the files of the BPE.
+        checkpoint: its name.
+        remedy: what the user can do about it.
+
+    Raises:
+        PyramidionError: says so.
+    """
+    trained = (recorded(extra_state) or {}).get("byte_level")
+    if trained and digest(*paths) != trained:
+        names = " and ".join(map(str, paths))
+        raise PyramidionError(f"{names} are not the byte-level BPE that {checkpoint} was trained with; {remedy}")

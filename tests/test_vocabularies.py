@@ -14,6 +14,7 @@ from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli import explain, serve, summarize
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
+from pyramidion_fairseq.interop.pieces import find_bpe
 from tests.helpers.models import make_dictionary
 from tests.helpers.summaries import SENTENCES, article, write_sentencepiece
 from tests.helpers.training import ARCH, BEAM, TASK, TRAIN, USER_DIR, write_corpus
@@ -357,3 +358,52 @@ def test_a_dictionary_of_summaries_is_compared_too():
     message = r"was trained with another target dictionary than the data's: line 2 has 'w1', not 'w2'; mend it"
     with pytest.raises(PyramidionError, match=message):
         vocabularies.check(extra_state, task, "m.pt", "mend it", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def byte_level(command, data, tmp_path_factory):
+    """(data whose symbols are numbers, with the files of a BPE, and a checkpoint of it)."""
+    folder = shutil.copytree(data, tmp_path_factory.mktemp("byte_level") / "data")
+    for side in ("source", "target"):
+        path = folder / f"dict.{side}.txt"
+        path.write_text(path.read_text(encoding="utf-8").replace("w", ""), encoding="utf-8")
+    (folder / "encoder.json").write_text('{"a": 0}')
+    (folder / "vocab.bpe").write_text("#version\na b\n")
+    train(command, folder, folder.parent, "--max-update", 1)
+    return folder, folder.parent / "checkpoint_last.pt"
+
+
+def test_a_byte_level_bpe_is_carried_too(byte_level):
+    folder, trained = byte_level
+    files = [str(folder / name) for name in vocabularies.BYTE_LEVEL]
+    record = load_checkpoint(trained)["extra_state"]
+    assert record["vocabularies"]["byte_level"] == vocabularies.digest(*files)
+    assert record["vocabularies"]["sentencepiece"] is None
+    assert vocabularies.digest(*files) != vocabularies.digest(files[0])
+    vocabularies.check_byte_level(record, files, "m.pt", "mend it")
+    with pytest.raises(PyramidionError, match=r"encoder\.json are not the byte-level BPE that m\.pt .*; mend it"):
+        vocabularies.check_byte_level(record, files[:1], "m.pt", "mend it")
+
+
+@pytest.mark.parametrize("way", ["train", "generate", "summarize", "export"])
+def test_another_byte_level_bpe_is_refused(command, byte_level, way, tmp_path):
+    folder, trained = byte_level
+    other = shutil.copytree(folder, tmp_path / "data")
+    (other / "vocab.bpe").write_text("#version\nb a\n")
+    said = "are not the byte-level BPE that"
+    if way == "train":
+        shutil.copy(trained, tmp_path)
+        line = the_line(train(command, other, tmp_path, "--max-update", 2, check=False))
+        said = "was trained with another byte-level BPE than the data's"
+    elif way == "generate":
+        files = ["--gpt2-encoder-json", other / "encoder.json", "--gpt2-vocab-bpe", other / "vocab.bpe"]
+        words = [*USER_DIR, *TASK, "--path", trained, "--cpu", *BEAM, *EVERY, "--bpe", "gpt2", *files]
+        line = the_line(command("generate", other, *words, check=False))
+    else:
+        with pytest.raises(PyramidionError) as error:
+            load_summarizer(str(trained), str(other)) if way == "summarize" else find_bpe(
+                Dictionary.load(str(other / "dict.source.txt")).symbols, other, [other],
+                load_checkpoint(trained)["extra_state"], trained,
+            )  # fmt: skip
+        line = str(error.value)
+    assert said in line

@@ -45,7 +45,11 @@ def main() -> None:
     if missing or "train" not in texts:
         what = f"{args.model} has no {missing[0]}" if missing else f"{args.data} has no text/train.source"
         sys.exit(f"error: {what}")
-    encoded, binary = args.data / "bart" / "encoded", args.data / "bart" / "data-bin"
+    write(args, texts, args.data / "bart" / "encoded", args.data / "bart" / "data-bin")
+
+
+def write(args: argparse.Namespace, texts: dict[str, Path], encoded: Path, binary: Path) -> None:
+    """Encode and binarise the texts of each split; the BPE's files go beside them, as what a model of them needs."""
     for folder in (encoded, binary):
         shutil.rmtree(folder, ignore_errors=True)  # of another model, or half done
         folder.mkdir(parents=True)
@@ -60,6 +64,8 @@ def main() -> None:
     for split in texts:
         words += [f"--{split}pref", str(encoded / split)]
     preprocess.main(options.get_preprocessing_parser().parse_args(words))
+    for name in ("encoder.json", "vocab.bpe"):
+        shutil.copy(args.model / name, binary)
 
 
 if __name__ == "__main__":

@@ -83,13 +83,16 @@ def _bpe_builder(stock: Any) -> Any:
         """Do as fairseq does.
 
         Raises:
-            PyramidionError: a sentencepiece model is not the one that a checkpoint read before was trained with.
+            PyramidionError: a checkpoint read before was trained with another sentencepiece model or byte-level BPE.
         """
-        path = vocabularies.sentencepiece_of(args)
-        for checkpoint, extra_state in vars(self).get(_READ, []) if path is not None else []:
-            assert path is not None
-            remedy = "say with --sentencepiece-model where that is"
-            vocabularies.check_sentencepiece(extra_state, path, checkpoint, remedy)
+        path, byte_level = vocabularies.sentencepiece_of(args), vocabularies.byte_level_of(args)
+        for checkpoint, extra_state in vars(self).get(_READ, []):
+            if path is not None:
+                remedy = "say with --sentencepiece-model where that is"
+                vocabularies.check_sentencepiece(extra_state, path, checkpoint, remedy)
+            if byte_level is not None:
+                remedy = "say with --gpt2-encoder-json and --gpt2-vocab-bpe where those are"
+                vocabularies.check_byte_level(extra_state, byte_level, checkpoint, remedy)
         return stock(self, args)
 
     return build_bpe

@@ -71,10 +71,7 @@ def load_summarizer(
             loaded, _, _ = checkpoint_utils.load_model_ensemble_and_task([path], task=task, state=state)
         models += loaded
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
-    if cfg.bpe and cfg.bpe._name == "sentencepiece":
-        for path, record in records.items():
-            remedy = "say with --sentencepiece-model where that is"
-            vocabularies.check_sentencepiece(record, cfg.bpe.sentencepiece_model, path, remedy)
+    _check_bpe(cfg, records)
     hub = PyramidionHubInterface(cfg, task, models).to(place)
     hub.generation_settings = pretrained.generation_settings(os.path.dirname(paths[0]))
     hub.eval()
@@ -84,6 +81,16 @@ def load_summarizer(
         return hub.half()
     logger.warning(f"--fp16 is for GPUs: single precision on this {place.type}")
     return hub
+
+
+def _check_bpe(cfg: Any, records: Mapping[str, Any]) -> None:
+    """Refuse another sentencepiece model or byte-level BPE than a checkpoint's; ``records`` are by its path."""
+    model, byte_level = vocabularies.sentencepiece_of(cfg.bpe), vocabularies.byte_level_of(cfg.bpe)
+    for path, record in records.items():
+        if model is not None:
+            vocabularies.check_sentencepiece(record, model, path, "say with --sentencepiece-model where that is")
+        if byte_level is not None:
+            vocabularies.check_byte_level(record, byte_level, path, "put those of its training beside the checkpoint")
 
 
 def _override(cfg: Any, overrides: Mapping[str, Any]) -> None:

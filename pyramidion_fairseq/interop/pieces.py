@@ -39,6 +39,9 @@ def find_bpe(
         found = vocabulary.find_bpe(given or folders[0])
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
+        for files in vocabularies.byte_level_in([str(given or folders[0])]):
+            remedy = "say with --bpe which folder has that"
+            vocabularies.check_byte_level(extra_state, files, str(checkpoint), remedy)
         return found
     if given and not given.is_dir():
         check_regular(given)

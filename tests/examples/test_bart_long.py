@@ -119,6 +119,8 @@ def test_a_corpus_is_encoded_as_the_model_reads_it(monkeypatch, tmp_path, symbol
     encode.main()
     dictionary = Dictionary.load(str(tmp_path / "bart" / "data-bin" / "dict.source.txt"))
     assert dictionary.symbols == symbols
+    for name in ("encoder.json", "vocab.bpe"):  # of which a model's training keeps the checksum
+        assert (tmp_path / "bart" / "data-bin" / name).read_bytes() == (tmp_path / name).read_bytes()
     encode.load(tmp_path)
     for side, lines in texts.items():
         path = tmp_path / "bart" / "data-bin" / f"valid.source-target.{side}"
