@@ -168,7 +168,7 @@ def inputs(name: str, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def for_generation(model: Any, precision: str) -> None:
-    """Cast a model to the precision for good, and switch off what only training needs, as commands do."""
+    """Convert a model to the precision for good, and switch off what only training needs, as commands do."""
     model.eval().to(measure.PRECISIONS[precision])
     if not is_theirs(model):
         model.make_generation_fast_(need_attn=False)

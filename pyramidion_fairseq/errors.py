@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Iterator
 
-#: What fairseq asserts of its options, by its beginning, in the words of the command line.
+#: Beginnings of what fairseq and torch raise about options and data, with the line that says what to type.
 _OPTIONS_OF_FAIRSEQ = {
     "Must specify batch size": "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded "
     "tokens) is needed, with Hydra dataset.batch_size=2 or dataset.max_tokens=16384",
     "Provided Search parameters are mutually exclusive": "--sampling, --diverse-beam-groups, --diversity-rate and "
     "--match-source-len are searches that exclude each other: give one of them",
+    "Size of sample #": "documents or summaries are longer than this task takes: --task "
+    "long_document_summarization cuts them (fairseq's own: --task translation --truncate-source)",
+    "The dataset is empty": "no document fits into a batch: a larger --max-tokens, or --batch-size instead",
 }
 
 
@@ -76,7 +79,7 @@ def _in_one_line(error: BaseException) -> str | None:
     """Return the line that a command ends with instead of a traceback; None where there is none."""
     if isinstance(error, PyramidionError):
         return str(error)
-    return _of_another_process(error) or _of_options(error)
+    return _of_another_process(error) or _of_options(error) or _of_files(error)
 
 
 def _of_options(error: BaseException) -> str | None:
@@ -84,12 +87,21 @@ def _of_options(error: BaseException) -> str | None:
 
     Else None.
     """
-    if not isinstance(error, (AssertionError, ValueError)):
+    if type(error) not in (AssertionError, ValueError, Exception):
         return None
     text = one_line(error)
     found = next((line for begin, line in _OPTIONS_OF_FAIRSEQ.items() if text.startswith(begin)), None)
     is_of_option = isinstance(error, AssertionError) and re.match("--[a-z]", text)
     return found or (text if is_of_option else None)
+
+
+def _of_files(error: BaseException) -> str | None:
+    """Return what is wrong with a file or folder: none is there, it is of the other kind, or not allowed.
+
+    Else None.
+    """
+    kinds = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+    return f"{error.filename}: {error.strerror}" if isinstance(error, kinds) and error.filename else None
 
 
 def _of_another_process(error: BaseException) -> str | None:

@@ -15,6 +15,9 @@ from .common import open_closed_streams
 
 logger = logging.getLogger("prepare")
 
+#: Updates in which the paper's learning rate grows.
+WARMUP = 5000
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit status: 0, 1 (an error, one line on stderr), 130 or 143 (interrupted)."""
@@ -46,9 +49,22 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + (received[0] if received else signal.SIGINT)
     status = print_whole(text)
     if not status:
+        _tell_of_few(os.path.join(args.dest, "text", "train.source"))
         logger.info("done; this trains the paper's model on it, on one GPU or a CPU:")
         sys.stderr.write(shlex.join(training_command(args.dest)).encode("utf-8", "backslashreplace").decode() + "\n")
     return status
+
+
+def _tell_of_few(path: str) -> None:
+    """Say where a corpus is so small that the paper's warming up would take hundreds of passes through it."""
+    with open(path, "rb") as file:
+        documents = sum(1 for _ in file)
+    updates = -(-documents // 256)
+    if 100 * updates < WARMUP:
+        logger.warning(
+            f"{documents:,} training documents are {updates} updates of 256 a pass, and warming up takes {WARMUP:,}: "
+            "with so few, learn sooner by --update-freq 4 --warmup-updates 100"
+        )
 
 
 def training_command(dest: str) -> list[str]:
@@ -58,7 +74,7 @@ def training_command(dest: str) -> list[str]:
     words += ["--user-dir", "pyramidion_fairseq" if os.path.abspath("pyramidion_fairseq") == plugin else plugin]
     words += ["--task", "long_document_summarization", "--arch", "deeppyramidion", "--criterion", "cross_entropy"]
     words += ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--weight-decay", "0.1"]
-    words += ["--lr", "5e-4", "--lr-scheduler", "fixed", "--warmup-updates", "5000"]
+    words += ["--lr", "5e-4", "--lr-scheduler", "fixed", "--warmup-updates", str(WARMUP)]
     words += ["--batch-size", "2", "--update-freq", "128", "--patience", "7", "--keep-last-epochs", "2"]
     words += ["--save-dir", os.path.join("checkpoints", os.path.basename(os.path.abspath(dest)))]
     if not os.path.exists(os.path.join(dest, "text", "valid.source")):

@@ -13,6 +13,7 @@ from typing import Any
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.data import Dictionary
 from fairseq.tasks.translation import TranslationTask
+from omegaconf import OmegaConf
 
 from .. import vocabularies
 from ..errors import PyramidionError, user_errors
@@ -83,8 +84,10 @@ def _bpe_builder(stock: Any) -> Any:
         """Do as fairseq does.
 
         Raises:
-            PyramidionError: a checkpoint read before was trained with another sentencepiece model or byte-level BPE.
+            PyramidionError: ``--bpe sentencepiece`` without its file; or a checkpoint read before was trained with
+                another sentencepiece model or byte-level BPE.
         """
+        _check_sentencepiece(args)
         path, byte_level = vocabularies.sentencepiece_of(args), vocabularies.byte_level_of(args)
         for checkpoint, extra_state in vars(self).get(_READ, []):
             if path is not None:
@@ -96,6 +99,21 @@ def _bpe_builder(stock: Any) -> Any:
         return stock(self, args)
 
     return build_bpe
+
+
+def _check_sentencepiece(args: Any) -> None:
+    if getattr(args, "_name", None) != "sentencepiece":
+        return
+    missing = OmegaConf.is_config(args) and OmegaConf.is_missing(args, "sentencepiece_model")
+    path = None if missing else args.sentencepiece_model
+    if not path:
+        raise PyramidionError(
+            "--bpe sentencepiece needs --sentencepiece-model FILE, the sentencepiece.model of the data's folder"
+        )
+    if not os.path.isfile(path) and "://" not in path:
+        raise PyramidionError(
+            f"--sentencepiece-model {path} is not there: say where the data's sentencepiece.model is"
+        )
 
 
 def _task_builder(stock: Any) -> Any:

@@ -17,7 +17,9 @@ from typing import Any, Callable, Iterable
 import torch
 
 from ..errors import PyramidionError
+from ..scoring.rouge import METRICS
 from .marks import mark
+from .whole_checkpoints import LAST
 
 #: fairseq's default, with which an optimizer of Adam's kind trains to nothing.
 STOCK_LR = 0.25
@@ -207,6 +209,24 @@ def _in_slurm() -> bool:
     return bool(os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST"))
 
 
+def _check_files_and_counts(cfg: Any) -> None:
+    """Refuse a checkpoint that is not there, from which a run would start anew without a word, and what ends later."""
+    restore, metric = cfg.checkpoint.restore_file, cfg.checkpoint.best_checkpoint_metric
+    parts = glob.escape(restore.removesuffix(".pt")) + "*.pt"  # of a model that is spread over processes
+    if restore != LAST and not os.path.exists(restore) and not glob.glob(parts) and "://" not in restore:
+        raise PyramidionError(f"--restore-file {restore} is not there: leave it out to start anew, or say where it is")
+    if any(count < 1 for count in cfg.optimization.update_freq):
+        raise PyramidionError(f"--update-freq {list(cfg.optimization.update_freq)}: an update has at least 1 batch")
+    for name in ("dropout", "attention_dropout", "activation_dropout"):
+        if not 0 <= (getattr(cfg.model, name, None) or 0) <= 1:
+            raise PyramidionError(f"--{name.replace('_', '-')} {getattr(cfg.model, name)} is no number from 0 to 1")
+    rouge = getattr(cfg.task, "eval_rouge", False)
+    if metric in METRICS and not rouge and not cfg.dataset.disable_validation:
+        raise PyramidionError(
+            f"--best-checkpoint-metric {metric} needs --eval-rouge (and --maximize-best-checkpoint-metric)"
+        )
+
+
 def check_training(cfg: Any) -> None:
     """Refuse what trains to nothing, or fails after minutes.
 
@@ -227,6 +247,7 @@ def check_training(cfg: Any) -> None:
     begun = glob.glob(os.path.join(glob.escape(cfg.checkpoint.save_dir), "checkpoint_last*.pt"))
     if base is not None and not begun and not os.path.exists(base) and "://" not in base:
         raise PyramidionError(f"--finetune-from-model {base} is not there: train that model first, or say where it is")
+    _check_files_and_counts(cfg)
     launched = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if launched > 1 and cfg.distributed_training.distributed_world_size == 1:
         raise PyramidionError(

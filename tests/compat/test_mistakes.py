@@ -10,6 +10,7 @@ from pyramidion_fairseq import errors
 from pyramidion_fairseq.compat import mistakes
 from tests.helpers import forked
 from tests.helpers.paths import ROOT
+from tests.helpers.summaries import write_checkpoint
 from tests.helpers.training import ARCH, TASK, TRAIN, USER_DIR, write_corpus
 
 ADAM = ["--optimizer", "adam", "--batch-size", "6", "--num-workers", "0", "--max-update", "1"]
@@ -68,6 +69,38 @@ MISTAKES = {
         "train", ["DATA/data-bin", *USER_DIR, *ARCH, *TASK, *LR, "--optimizer", "adam", "--cpu"], 1,
         "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded tokens) is needed",
     ),
+    "nothing to restore": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "DATA/no.pt"], 1,
+        "--restore-file DATA/no.pt is not there: leave it out to start anew",
+    ),
+    "updates of nothing": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--update-freq", "0"], 1,
+        "--update-freq [0]: an update has at least 1 batch",
+    ),
+    "the best ROUGE without ROUGE": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--best-checkpoint-metric", "rouge2"], 1,
+        "--best-checkpoint-metric rouge2 needs --eval-rouge",
+    ),
+    "a dropout of 1.5": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--dropout", "1.5"], 1,
+        "--dropout 1.5 is no number from 0 to 1",
+    ),
+    "batches of too few tokens": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-tokens", "3"], 1,
+        "no document fits into a batch: a larger --max-tokens",
+    ),
+    "a folder in the place of a checkpoint": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "DATA", "--cpu"], 1, "DATA: Is a directory",
+    ),
+    "sentencepiece without its model": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--bpe", "sentencepiece"], 1,
+        "--bpe sentencepiece needs --sentencepiece-model FILE",
+    ),
+    "no sentencepiece model": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--bpe", "sentencepiece",
+                     "--sentencepiece-model", "DATA/no.model"], 1,
+        "--sentencepiece-model DATA/no.model is not there",
+    ),
     "nothing to fine-tune from": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "DATA/no.pt"], 1,
         "--finetune-from-model DATA/no.pt is not there: train that model first",
@@ -80,6 +113,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mine")
     (folder / "data-bin").mkdir()
     write_corpus(folder / "data-bin", words=40)
+    write_checkpoint(folder / "data-bin")
     return folder
 
 
@@ -94,7 +128,7 @@ def check_line(done, status, message):
 @pytest.mark.parametrize("name", MISTAKES)
 def test_ends_with_one_line_that_says_what_to_type(command, data, tmp_path, name):
     stock, words, status, message = MISTAKES[name]
-    words = [word.replace("DATA", str(data)) for word in words]
+    words = [word.replace("MODEL", "DATA/data-bin/checkpoint_best.pt").replace("DATA", str(data)) for word in words]
     save = ["--save-dir", tmp_path / "checkpoints"] if stock == "train" else []
     done = command(stock, *words, *save, check=False)
     check_line(done, status, message.replace("DATA", str(data)))
