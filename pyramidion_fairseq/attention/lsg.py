@@ -42,7 +42,7 @@ class LSGAttention(EncoderAttention):
     Different from the published code (lsg-converter 0.1.9): sparse ranges stand beside the window for every block
     size and factor; groups of padding are never seen, by ``bos_pooling`` neither; the caller's mask is left alone;
     hash functions of evaluation are fixed by a seed; a bucket or group is divided by its count, not by its count and
-    1e-6; where the hashing of ``lsh`` would leave a single bucket, ``bos_pooling`` takes its place (published: where
+    1e-6; where the hashing of ``lsh`` would leave a single bucket, ``bos_pooling`` is used instead (published: where
     factor = sparse block size). ``docs/comparisons.md`` has the numbers.
 
     Args:

@@ -89,7 +89,7 @@ def copied_mass(attention: Tensor, source: CopySource, keys: Tensor, queries: Te
 
 
 def tokens_before(tokens: Tensor, distance: int, fill: int) -> Tensor:
-    """Return the token ``distance`` places before each of the (B, n) tokens; ``fill`` where there is none."""
+    """Return the token ``distance`` positions before each of the (B, n) tokens; ``fill`` where there is none."""
     start = tokens.new_full((len(tokens), min(distance, tokens.size(1))), fill)
     return torch.cat([start, tokens[:, : max(0, tokens.size(1) - distance)]], dim=1)
 

@@ -21,3 +21,10 @@ def test_one_assignment_a_line(path):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
             packed = isinstance(node.value, ast.Tuple) or any(isinstance(x, ast.Tuple) for x in node.targets[0].elts)
             assert not packed, f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "functional" / "csrc").iterdir())], ids=name)
+def test_a_place_is_called_by_what_it_is(path):
+    """padded_length, member index, position, slot (docs/glossary.md); "in place" is what torch calls so."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"(?<!in )\bplaces?\b", text), [x for x in text.splitlines() if re.search(r"\bplaces?\b", x)]

@@ -53,7 +53,7 @@ def compile_only(architecture: int, launched: list) -> None:
     JITFunction.run = compiled
 
 
-def launch(batch: int, length: int, k: int, base: float, dtype: torch.dtype, padded: bool) -> None:
+def launch(batch: int, length: int, k: int, base: float | None, dtype: torch.dtype, padded: bool) -> None:
     """Forward and backward."""
     padded_length = k << ((length - 1) // k).bit_length()
     scores, embeddings = torch.rand(batch, length), torch.rand(batch, length, 40).to(dtype)
@@ -78,7 +78,7 @@ def main() -> None:
     launched = []
     compile_only(int(sys.argv[1]), launched)
     for shape, base, dtype, padded in zip(
-        SHAPES, (20.0, 20.0, 0.0), (torch.bfloat16, torch.float32, torch.float16), (False, True, False)
+        SHAPES, (20.0, 20.0, None), (torch.bfloat16, torch.float32, torch.float16), (False, True, False)
     ):
         launch(*shape, base, dtype, padded)
     kernels = {id(kernel): (name, kernel) for name, kernel in launched}  # of those launched again, one

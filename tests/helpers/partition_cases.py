@@ -19,14 +19,14 @@ def case(batch, n, k, d, padded, seed=0):
     embeddings, grad = (torch.randn(batch, size, d, generator=generator, dtype=torch.float64) for size in (n, k))
     weights = torch.rand(batch, n, generator=generator, dtype=torch.float64)
     group = -(-n // k)
-    places = torch.rand(batch, k * group, generator=generator).argsort(dim=1)  # the last k * group - n are byes
-    members = places.view(batch, k, group)
+    order = torch.rand(batch, k * group, generator=generator).argsort(dim=1)  # the last k * group - n are byes
+    members = order.view(batch, k, group)
     filled = members < n
     if padded:
         padding = torch.rand(batch, n, generator=generator) < padded
         weights = weights.masked_fill(padding, 0)
-        filled = filled & ~torch.nn.functional.pad(padding, (0, k * group - n)).gather(1, places).view_as(members)
-    owner = torch.arange(k).view(1, k, 1).expand_as(members).flatten(1)
-    slots = torch.empty_like(places).scatter(1, places, owner)[:, :n]
+        filled = filled & ~torch.nn.functional.pad(padding, (0, k * group - n)).gather(1, order).view_as(members)
+    slot_numbers = torch.arange(k).view(1, k, 1).expand_as(members).flatten(1)
+    slots = torch.empty_like(order).scatter(1, order, slot_numbers)[:, :n]
     filled = None if filled.all() else filled
     return (embeddings, weights, grad), (slots, members.clamp(max=n - 1), filled)

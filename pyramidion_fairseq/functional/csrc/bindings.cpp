@@ -1,4 +1,4 @@
-// Pooling on a CPU, compiled, as a module of Python.
+// The Python module of the compiled functions.
 
 #include <torch/csrc/utils/pybind.h>
 
@@ -7,6 +7,7 @@
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   using Unlocked = pybind11::call_guard<pybind11::gil_scoped_release>;
   module.attr("torch_version") = BUILT_FOR;
+  module.attr("interface") = 2;  // counts changes of the arguments below, with native.py
   module.def("record_bytes", &pyramidion::record_bytes);
   module.def("tournament", &pyramidion::tournament, Unlocked());
   module.def("tournament_backward", &pyramidion::tournament_backward, Unlocked());

@@ -1,4 +1,4 @@
-// What the functions ask of their arguments.
+// Checks of the arguments.
 
 #pragma once
 
@@ -11,7 +11,7 @@ namespace pyramidion {
 
 using at::Tensor;
 
-// Whether numbers lie in [0, bound).
+// Returns whether all numbers lie in [0, bound).
 template <typename Number>
 bool lie_in(const Number* numbers, int64_t count, int64_t bound) {
   bool good = true;
@@ -19,6 +19,7 @@ bool lie_in(const Number* numbers, int64_t count, int64_t bound) {
   return good;
 }
 
+// Raises where a tensor is not contiguous, on the CPU and of these sizes.
 inline void check(const Tensor& tensor, const char* name, at::IntArrayRef sizes) {
   TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous() && tensor.sizes() == sizes, name,
               " must be on the CPU, contiguous and ", sizes, ", got ", tensor.sizes());
@@ -28,17 +29,18 @@ inline void check(const std::optional<Tensor>& tensor, const char* name, at::Int
   if (tensor.has_value()) check(*tensor, name, sizes);
 }
 
-// Raises where a number does not lie in [0, bound).
+// Raises an IndexError where a number does not lie in [0, bound).
 inline void check_numbers(const int64_t* numbers, int64_t count, int64_t bound, const char* name) {
   TORCH_CHECK_INDEX(lie_in(numbers, count, bound), name, " must lie in [0, ", bound, ")");
 }
 
-// Further on, but null stays null.
+// Returns `pointer + count`; null stays null.
 template <typename T>
-T* beyond(T* pointer, int64_t count) {
+T* advance(T* pointer, int64_t count) {
   return pointer == nullptr ? nullptr : pointer + count;
 }
 
+// Returns where a tensor's numbers are; null where there is no tensor.
 template <typename T>
 const T* data(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? tensor->const_data_ptr<T>() : nullptr;

@@ -11,15 +11,17 @@
 
 namespace pyramidion {
 
+// Returns how many bytes the record of one document has.
 int64_t record_bytes(int64_t padded_length, int64_t k, int64_t element_size);
 
+// Returns the fields of TournamentResult, and a record for the backward pass. `base` is none for the plain softmax.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> tournament(
     const at::Tensor& scores, const std::optional<at::Tensor>& padding_mask, int64_t padded_length, int64_t k,
-    double base, bool sort, bool preserve_order);
+    std::optional<double> base, bool sort, bool preserve_order);
 
 at::Tensor tournament_backward(const at::Tensor& d_slot_scores, const at::Tensor& d_weights,
                                const std::optional<at::Tensor>& padding_mask, const at::Tensor& record,
-                               int64_t padded_length, double base);
+                               int64_t padded_length, std::optional<double> base);
 
 at::Tensor partition_sums(const at::Tensor& embeddings, const at::Tensor& weights, const at::Tensor& members,
                           const std::optional<at::Tensor>& filled);

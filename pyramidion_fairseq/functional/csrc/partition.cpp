@@ -1,7 +1,7 @@
 // Weighted sums over a partition, and their gradients.
 //
-// Tensors come contiguous and of the dtypes that are told. Threads are torch's, one document (or some tokens) each, so
-// that results do not depend on how many there are.
+// Tensors must be contiguous. Each of torch's threads works on a document, or on some of its slots or tokens, so that
+// results do not depend on the number of threads.
 
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
@@ -24,7 +24,7 @@
 #include "checks.h"
 #include "native.h"
 
-// One binary for all processors of a cluster: the widest of these that the processor has is taken at run time.
+// One binary serves all processors of a cluster: the widest instruction set of a processor is chosen at run time.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
@@ -35,54 +35,56 @@ namespace pyramidion {
 
 namespace {
 
-// Rows that are read together; meanwhile the processor fetches the next ones, which lie anywhere.
+// Rows that are read together. Meanwhile the processor fetches the next ones, which may be anywhere in memory.
 constexpr int64_t kTogether = 4;
 
-// Adds the weighted rows to the sums, or begins with them.
+// Adds weighted rows to the sums; the first rows of a slot are added to zero.
 template <int64_t rows, typename T, typename Sum>
 inline __attribute__((always_inline)) void add_rows(Sum* sums, const T* const* from, const Sum* shares,
-                                                    const T* const* next, int64_t dim, bool begins) {
+                                                    const T* const* next, int64_t dim, bool is_first) {
   constexpr int64_t kLine = 64 / sizeof(T);
   int64_t column = 0;
   for (; column + kLine <= dim; column += kLine) {
     for (int64_t r = 0; r < kTogether; ++r) __builtin_prefetch(next[r] + column);
     for (int64_t i = column; i < column + kLine; ++i) {
-      Sum sum = begins ? Sum(0) : sums[i];
+      Sum sum = is_first ? Sum(0) : sums[i];
       for (int64_t r = 0; r < rows; ++r) sum += shares[r] * static_cast<Sum>(from[r][i]);
       sums[i] = sum;
     }
   }
   for (; column < dim; ++column) {
-    Sum sum = begins ? Sum(0) : sums[column];
+    Sum sum = is_first ? Sum(0) : sums[column];
     for (int64_t r = 0; r < rows; ++r) sum += shares[r] * static_cast<Sum>(from[r][column]);
     sums[column] = sum;
   }
 }
 
-// Some numbers to memory without going through the caches, which would first read what is overwritten anyhow.
+// Writes numbers to memory past the caches, which would first read what is overwritten.
 template <typename T>
 void write_past_caches(T* to, const T* from, int64_t count) {
 #if defined(__x86_64__)
   const int64_t parts = count * static_cast<int64_t>(sizeof(T)) / 16;
-  for (int64_t i = 0; i < parts; ++i)
+  for (int64_t i = 0; i < parts; ++i) {
     _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + i));
+  }
 #else
   std::copy(from, from + count, to);
 #endif
 }
 
-// What is written past the caches is written by so many numbers.
+// How many numbers are written past the caches at a time: a kilobyte.
 template <typename T>
 constexpr int64_t kPart = 1024 / sizeof(T);
 
-// Smaller results are still in a cache when they are read next.
+// Returns whether a result is written past the caches. Smaller ones are still in a cache when they are read next.
 bool is_past_caches(const Tensor& tensor) {
   return tensor.nbytes() >= (8 << 20) && tensor.size(-1) * tensor.element_size() % 16 == 0 &&
          reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
 }
 
-// Slots begin to end of one document. `part` is where numbers are put that are to go past the caches; null where none
-// are to. `sums` is for one slot; `zeros` are read in the place of what is not filled, so that NaN there does not count.
+// Sums the members of the slots from begin to end of one document. `sums` holds those of one slot. `zeros` is read
+// instead of a member that is not filled, as that may be NaN. `part` holds what is written past the caches; it is null
+// where nothing is.
 template <typename T, typename Sum>
 inline __attribute__((always_inline)) void slot_sums(T* out, const T* embeddings, const Sum* weights,
                                                      const int64_t* members, const bool* filled, int64_t begin,
@@ -90,27 +92,32 @@ inline __attribute__((always_inline)) void slot_sums(T* out, const T* embeddings
                                                      const T* zeros, T* part) {
   for (int64_t slot = begin; slot < end; ++slot) {
     for (int64_t g = 0; g < group;) {
-      const int64_t first = slot * group + g, rows = group - g < kTogether ? 1 : kTogether;
-      const T *from[kTogether], *next[kTogether];
+      const int64_t first = slot * group + g;
+      const int64_t rows = group - g < kTogether ? 1 : kTogether;
+      const T* from[kTogether];
+      const T* next[kTogether];
       Sum shares[kTogether];
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t token = members[first + r];
-        const bool taken = filled == nullptr || filled[first + r];
-        from[r] = taken ? embeddings + token * dim : zeros;
-        shares[r] = taken ? weights[token] : Sum(0);
+        const bool is_filled = filled == nullptr || filled[first + r];
+        from[r] = is_filled ? embeddings + token * dim : zeros;
+        shares[r] = is_filled ? weights[token] : Sum(0);
       }
-      for (int64_t r = 0; r < kTogether; ++r)
+      for (int64_t r = 0; r < kTogether; ++r) {
         next[r] = embeddings + members[std::min(first + rows + r, end * group - 1)] * dim;
-      if (rows == 1)
+      }
+      if (rows == 1) {
         add_rows<1>(sums, from, shares, next, dim, g == 0);
-      else
+      } else {
         add_rows<kTogether>(sums, from, shares, next, dim, g == 0);
+      }
       g += rows;
     }
     for (int64_t first = 0; first < dim; first += kPart<T>) {
       const int64_t last = std::min(dim, first + kPart<T>);
-      T *to = out + slot * dim + first, *now = part == nullptr ? to : part;
-      for (int64_t i = first; i < last; ++i) now[i - first] = static_cast<T>(sums[i]);
+      T* to = out + slot * dim + first;
+      T* buffer = part == nullptr ? to : part;
+      for (int64_t i = first; i < last; ++i) buffer[i - first] = static_cast<T>(sums[i]);
       if (part != nullptr) write_past_caches(to, part, last - first);
     }
   }
@@ -119,8 +126,8 @@ inline __attribute__((always_inline)) void slot_sums(T* out, const T* embeddings
 #endif
 }
 
-// Tokens begin to end of one document: each meets the gradient of its slot once, for both of its own gradients, a
-// kilobyte at a time, while the processor fetches the gradient of the next one's slot.
+// Computes the gradients of the tokens from begin to end of one document. The gradient of a token's slot is read once
+// for both, a kilobyte at a time, while the processor fetches that of the next token's slot.
 template <typename T, typename Sum>
 inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum* d_weights, const T* grad,
                                                            const T* embeddings, const Sum* weights,
@@ -128,24 +135,26 @@ inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum*
                                                            int64_t dim, T* part) {
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t token = begin; token < end; ++token) {
-    const T *above = grad + slots[token] * dim, *next = grad + slots[std::min(token + 1, end - 1)] * dim;
+    const T* slot_grad = grad + slots[token] * dim;
+    const T* next = grad + slots[std::min(token + 1, end - 1)] * dim;
     const T* own = embeddings + token * dim;
     T* out = d_embeddings + token * dim;
     const Sum weight = weights[token];
-    const bool contributes = weight != 0;  // else its gradient is 0, also where that of its slot is NaN
+    const bool contributes = weight != 0;  // else its gradient is 0, even where that of its slot is NaN
     double sum = 0;
     for (int64_t first = 0; first < dim; first += kPart<T>) {
       const int64_t last = std::min(dim, first + kPart<T>);
       for (int64_t i = first; i < last; i += kLine) __builtin_prefetch(next + i);
       if (d_weights != nullptr) {
 #pragma omp simd reduction(+ : sum)
-        for (int64_t i = first; i < last; ++i) sum += static_cast<double>(above[i]) * static_cast<double>(own[i]);
+        for (int64_t i = first; i < last; ++i) sum += static_cast<double>(slot_grad[i]) * static_cast<double>(own[i]);
       }
       if (d_embeddings != nullptr) {
         T* to = part == nullptr ? out + first : part;
 #pragma omp simd
-        for (int64_t i = first; i < last; ++i)
-          to[i - first] = static_cast<T>(contributes ? weight * static_cast<Sum>(above[i]) : Sum(0));
+        for (int64_t i = first; i < last; ++i) {
+          to[i - first] = static_cast<T>(contributes ? weight * static_cast<Sum>(slot_grad[i]) : Sum(0));
+        }
         if (part != nullptr) write_past_caches(out + first, part, last - first);
       }
     }
@@ -175,13 +184,15 @@ SUMS_AND_GRADIENTS(at::Half, float)
 template <typename T>
 using SumOf = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// Calls work(document, begin, end) for parts of all documents, of so many items with so many numbers each.
+// Calls work(document, begin, end) for parts of all documents. A document has so many items, an item so many numbers.
 template <typename Work>
 void over_documents(int64_t batch, int64_t items, int64_t numbers, const Work& work) {
   const int64_t least = std::max<int64_t>(1, 32768 / std::max<int64_t>(numbers, 1));  // else not worth a thread
   at::parallel_for(0, batch * items, least, [&](int64_t begin, int64_t end) {
     while (begin < end) {
-      const int64_t document = begin / items, start = document * items, stop = std::min(end, start + items);
+      const int64_t document = begin / items;
+      const int64_t start = document * items;
+      const int64_t stop = std::min(end, start + items);
       work(document, begin - start, stop - start);
       begin = stop;
     }
@@ -192,8 +203,11 @@ void over_documents(int64_t batch, int64_t items, int64_t numbers, const Work& w
 
 Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Tensor& members,
                       const std::optional<Tensor>& filled) {
-  const int64_t batch = embeddings.size(0), length = embeddings.size(1), dim = embeddings.size(2),
-                k = members.size(1), group = members.size(2);
+  const int64_t batch = embeddings.size(0);
+  const int64_t length = embeddings.size(1);
+  const int64_t dim = embeddings.size(2);
+  const int64_t k = members.size(1);
+  const int64_t group = members.size(2);
   check(embeddings, "embeddings", {batch, length, dim});
   check(weights, "weights", {batch, length});
   check(members, "members", {batch, k, group});
@@ -213,8 +227,8 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
       std::vector<Sum> sums(dim);
       scalar_t part[kPart<scalar_t>];
       sums_of(out_at + document * k * dim, embeddings_at + document * length * dim, weights_at + document * length,
-              members_at + document * k * group, beyond(filled_at, document * k * group), begin, end, group,
-              dim, sums.data(), zeros.data(), past_caches ? part : nullptr);
+              members_at + document * k * group, advance(filled_at, document * k * group), begin, end, group, dim,
+              sums.data(), zeros.data(), past_caches ? part : nullptr);
     });
   });
   return out;
@@ -222,31 +236,34 @@ Tensor partition_sums(const Tensor& embeddings, const Tensor& weights, const Ten
 
 std::tuple<Tensor, Tensor> partition_gradients(const Tensor& grad, const Tensor& embeddings, const Tensor& weights,
                                                const Tensor& slots, bool of_embeddings, bool of_weights) {
-  const int64_t batch = embeddings.size(0), length = embeddings.size(1), dim = embeddings.size(2), k = grad.size(1);
+  const int64_t batch = embeddings.size(0);
+  const int64_t length = embeddings.size(1);
+  const int64_t dim = embeddings.size(2);
+  const int64_t k = grad.size(1);
   check(grad, "grad", {batch, k, dim});
   check(embeddings, "embeddings", {batch, length, dim});
   check(weights, "weights", {batch, length});
   check(slots, "slots", {batch, length});
   const Tensor d_embeddings = of_embeddings ? at::empty_like(embeddings) : at::empty({0}, embeddings.options());
   const Tensor d_weights = of_weights ? at::empty_like(weights) : at::empty({0}, weights.options());
-  AT_DISPATCH_FLOATING_TYPES_AND2(
-      at::kHalf, at::kBFloat16, embeddings.scalar_type(), "partition_gradients", [&] {
-        using Sum = SumOf<scalar_t>;
-        scalar_t* d_embeddings_at = of_embeddings ? d_embeddings.mutable_data_ptr<scalar_t>() : nullptr;
-        Sum* d_weights_at = of_weights ? d_weights.mutable_data_ptr<Sum>() : nullptr;
-        const scalar_t *grad_at = grad.const_data_ptr<scalar_t>(), *embeddings_at = embeddings.const_data_ptr<scalar_t>();
-        const Sum* weights_at = weights.const_data_ptr<Sum>();
-        const int64_t* slots_at = slots.const_data_ptr<int64_t>();
-        const bool past_caches = of_embeddings && is_past_caches(d_embeddings);
-        over_documents(batch, length, dim, [&](int64_t document, int64_t begin, int64_t end) {
-          const int64_t start = document * length;
-          check_numbers(slots_at + start + begin, end - begin, k, "slots");
-          scalar_t part[kPart<scalar_t>];
-          gradients_of(beyond(d_embeddings_at, start * dim), beyond(d_weights_at, start), grad_at + document * k * dim,
-                       embeddings_at + start * dim, weights_at + start, slots_at + start, begin, end, dim,
-                       past_caches ? part : nullptr);
-        });
-      });
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, embeddings.scalar_type(), "partition_gradients", [&] {
+    using Sum = SumOf<scalar_t>;
+    scalar_t* d_embeddings_at = of_embeddings ? d_embeddings.mutable_data_ptr<scalar_t>() : nullptr;
+    Sum* d_weights_at = of_weights ? d_weights.mutable_data_ptr<Sum>() : nullptr;
+    const scalar_t* grad_at = grad.const_data_ptr<scalar_t>();
+    const scalar_t* embeddings_at = embeddings.const_data_ptr<scalar_t>();
+    const Sum* weights_at = weights.const_data_ptr<Sum>();
+    const int64_t* slots_at = slots.const_data_ptr<int64_t>();
+    const bool past_caches = of_embeddings && is_past_caches(d_embeddings);
+    over_documents(batch, length, dim, [&](int64_t document, int64_t begin, int64_t end) {
+      const int64_t start = document * length;
+      check_numbers(slots_at + start + begin, end - begin, k, "slots");
+      scalar_t part[kPart<scalar_t>];
+      gradients_of(advance(d_embeddings_at, start * dim), advance(d_weights_at, start), grad_at + document * k * dim,
+                   embeddings_at + start * dim, weights_at + start, slots_at + start, begin, end, dim,
+                   past_caches ? part : nullptr);
+    });
+  });
   return {d_embeddings, d_weights};
 }
 

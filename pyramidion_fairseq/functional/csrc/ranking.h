@@ -1,4 +1,4 @@
-// The order of the candidates of a round.
+// Sorting the candidates of a round.
 
 #pragma once
 
@@ -11,7 +11,7 @@
 
 namespace pyramidion {
 
-// Whole numbers in the opposite order of the scores, NaN before everything, as torch sorts.
+// Returns whole numbers in the opposite order of the scores, NaN before everything, as torch sorts.
 inline uint32_t key(float score) {
   if (std::isnan(score)) return 0;
   uint32_t bits;
@@ -28,8 +28,9 @@ inline uint64_t key(double score) {
   return bits >> 63 ? bits : ~(bits | 0x8000000000000000U);
 }
 
-// Sorts indices by score, the highest first, of equals the earlier. The candidates of later rounds mostly come out of
-// the round before almost in order: by insertion, while that takes few moves; else by a radix sort, 11 bits at a time.
+// Sorts indices by score, the highest first; of equal scores the earlier one is first. The candidates of later rounds
+// are mostly almost in order: they are sorted by insertion while that takes few moves, else by a radix sort, 11 bits at
+// a time.
 template <typename T>
 class Ranking {
   using Key = decltype(key(T()));
@@ -37,7 +38,9 @@ class Ranking {
     Key key;
     int32_t index;
   };
-  static constexpr int kBits = 11, kDigits = 1 << kBits, kPasses = (8 * sizeof(Key) + kBits - 1) / kBits;
+  static constexpr int kBits = 11;
+  static constexpr int kDigits = 1 << kBits;
+  static constexpr int kPasses = (8 * sizeof(Key) + kBits - 1) / kBits;
 
  public:
   explicit Ranking(int64_t size) : items_(size), others_(size), counts_(kPasses * kDigits) {}
@@ -46,15 +49,16 @@ class Ranking {
     for (int64_t i = 0; i < size; ++i) items_[i] = {key(scores[i]), static_cast<int32_t>(i)};
     if (!insert(size, size)) {
       std::fill(counts_.begin(), counts_.end(), 0);
-      for (int64_t i = 0; i < size; ++i)
+      for (int64_t i = 0; i < size; ++i) {
         for (int pass = 0; pass < kPasses; ++pass) ++counts_[pass * kDigits + digit(items_[i].key, pass)];
+      }
       for (int pass = 0; pass < kPasses; ++pass) distribute(size, pass);
     }
     for (int64_t i = 0; i < size; ++i) order[i] = items_[i].index;
   }
 
  private:
-  // Whether so many moves sort the items; if not, equals are still in their order.
+  // Sorts the items with at most so many moves, and returns whether that was enough. If not, equals keep their order.
   bool insert(int64_t size, int64_t moves) {
     for (int64_t i = 1; i < size; ++i) {
       const Item item = items_[i];
@@ -68,6 +72,7 @@ class Ranking {
 
   static int digit(Key key, int pass) { return static_cast<int>(key >> (pass * kBits)) & (kDigits - 1); }
 
+  // Sorts the items by one digit of their keys.
   void distribute(int64_t size, int pass) {
     int32_t* counts = counts_.data() + pass * kDigits;
     if (counts[digit(items_[0].key, pass)] == size) return;  // all the same
@@ -77,7 +82,8 @@ class Ranking {
     items_.swap(others_);
   }
 
-  std::vector<Item> items_, others_;
+  std::vector<Item> items_;
+  std::vector<Item> others_;
   std::vector<int32_t> counts_;
 };
 

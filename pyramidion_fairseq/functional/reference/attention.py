@@ -57,8 +57,8 @@ def lsh_attention(query: Tensor, value: Tensor, buckets: Tensor, chunk: int) -> 
         seen: list[set[int]] = [set() for _ in range(length)]
         for hashed in buckets[h].tolist():
             order = sorted(range(length), key=lambda t: (hashed[t], t))
-            for place, token in enumerate(order):
-                start = place // chunk * chunk
+            for rank, token in enumerate(order):
+                start = rank // chunk * chunk
                 seen[token].update(order[max(start - chunk, 0) : start + chunk])
         for t in range(length):
             others = sorted(seen[t] - {t}) or [t]

@@ -38,11 +38,11 @@ def lsg_attention(
                 i = (t - num_globals) // block
                 kept = block // factor
                 window = tokens[max(i - 1, 0) * block : (i + 2) * block]
-                places = [
+                beside = [
                     *range((i - 1) * kept - reach, (i - 1) * kept),
                     *range((i + 2) * kept, (i + 2) * kept + reach),
                 ]
-                reached = [sparse[h][j] for j in places if 0 <= j < len(sparse[h])]
+                reached = [sparse[h][j] for j in beside if 0 <= j < len(sparse[h])]
                 seen = everywhere + [pair for pair in reached if pair is not None] + window
             out[t, h] = attend(query[t, h], *(torch.stack(side) for side in zip(*seen)))
     return out

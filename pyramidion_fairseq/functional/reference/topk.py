@@ -35,16 +35,16 @@ def successive_halving_topk(
     for b in range(batch):
         tokens = [i for i in range(length) if padding_mask is None or not padding_mask[b, i]]
         winners = _tournament(embeddings[b], scores[b], tokens, k, base, sort, preserve_order)
-        # With n <= k there is nothing to select: even padding stays where it is.
-        places = tokens if length <= k else range(len(winners))
+        # With n <= k there is nothing to select: a token's slot is its position, and even padding stays where it is.
+        slot_numbers = tokens if length <= k else range(len(winners))
         rows = [embeddings.new_zeros(dim)] * k_out if length > k else list(embeddings[b])
         row_scores = [scores.new_zeros(())] * k_out if length > k else list(scores[b])
-        for place, (vector, score, parts) in zip(places, winners):
-            rows[place] = vector
-            row_scores[place] = score
-            mask[b, place] = False
+        for slot, (vector, score, parts) in zip(slot_numbers, winners):
+            rows[slot] = vector
+            row_scores[slot] = score
+            mask[b, slot] = False
             for token, weight in parts:
-                slots[b, token] = place
+                slots[b, token] = slot
                 weights[b, token] = weight.detach()
         out.append(torch.stack(rows))
         out_scores.append(torch.stack(row_scores))

@@ -14,27 +14,35 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
+#: Counts changes of the compiled functions' arguments, with ``bindings.cpp``.
+_INTERFACE = 2
+
 
 def _compiled() -> Any:
-    """Return the extension module; None where there is none, or it was compiled for another torch.
+    """Return the extension module; None where there is none, or it was compiled for another torch or other sources.
 
     It is imported by name, as in :class:`~.gpu.Kernels`: a model exported to transformers has none.
     """
     name = f"{__package__}._native"
     try:
         module = importlib.import_module(name)
-        problem = None if module.torch_version == torch.__version__ else f"it was compiled for {module.torch_version}"
     except ModuleNotFoundError:
         return None
     except ImportError as error:
-        problem = error
-    if problem is not None:
-        logger.warning(
-            f"{name} does not fit torch {torch.__version__}, so pooling on a CPU takes longer; install "
-            f"pyramidion_fairseq again with pip install --no-build-isolation ({problem})"
-        )
-        return None
+        return _refuse(name, str(error))
+    if module.torch_version != torch.__version__:
+        return _refuse(name, f"it was compiled for {module.torch_version}")
+    if getattr(module, "interface", 1) != _INTERFACE:
+        return _refuse(name, "it was compiled from older sources")
     return module
+
+
+def _refuse(name: str, problem: str) -> None:
+    """Log why the compiled functions are not taken."""
+    logger.warning(
+        f"{name} does not fit torch {torch.__version__} or this package, so pooling on a CPU takes longer; install "
+        f"pyramidion_fairseq again with pip install --no-build-isolation ({problem})"
+    )
 
 
 _FUNCTIONS = _compiled()
@@ -46,5 +54,5 @@ def functions() -> Any:
 
 
 def compiled_for(*tensors: Tensor | None) -> bool:
-    """Whether there are compiled functions, and the tensors lie where these can read them."""
+    """Return whether there are compiled functions, and all tensors are on the CPU."""
     return _FUNCTIONS is not None and all(x is None or x.device.type == "cpu" for x in tensors)

@@ -35,9 +35,9 @@ def tournament(
     limit = torch.finfo(scores.dtype).max ** 0.5
     scores = scores.clamp(-limit, limit)
     if compiled_for(scores, padding_mask):
-        *outputs, filled, _ = tournament_cpu(scores, padding_mask, padded_length, k, base or 0.0, sort, preserve_order)
+        *outputs, filled, _ = tournament_cpu(scores, padding_mask, padded_length, k, base, sort, preserve_order)
     elif sort and scores.dtype == torch.float32 and kernels.supports(scores, padding_mask):
-        *outputs, filled = tournament_gpu(scores, padding_mask, padded_length, k, base or 0.0, preserve_order)
+        *outputs, filled = tournament_gpu(scores, padding_mask, padded_length, k, base, preserve_order)
     else:
         return tournament_torch(scores, padding_mask, padded_length, k, base, sort, preserve_order)
     return TournamentResult(*outputs, None if padding_mask is None and padded_length == length else filled)

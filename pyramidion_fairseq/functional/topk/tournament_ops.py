@@ -1,6 +1,7 @@
 """The tournament as custom operators of torch: compiled on a CPU, kernels of Triton on a GPU.
 
-Custom, so that ``torch.compile`` takes them as they are. Base 0 is the plain softmax, as an operator has no None.
+They are custom operators so that ``torch.compile`` takes them without looking inside. ``base`` is that of the peaked
+softmax; None is the plain softmax.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def empty_outputs(scores: Tensor, padding_mask: Tensor | None, padded_length: in
 @torch.library.custom_op(
     f"{_NAMESPACE}::tournament_cpu",
     mutates_args=(),
-    schema="(Tensor scores, Tensor? padding_mask, int padded_length, int k, float base, bool sort,"
+    schema="(Tensor scores, Tensor? padding_mask, int padded_length, int k, float? base, bool sort,"
     " bool preserve_order)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
@@ -46,11 +47,11 @@ def tournament_cpu(
     padding_mask: Tensor | None,
     padded_length: int,
     k: int,
-    base: float,
+    base: float | None,
     sort: bool,
     preserve_order: bool,
 ) -> tuple[Tensor, ...]:
-    """Compiled. Base 0 is the plain softmax. The last output is what the backward pass needs, in bytes."""
+    """Hold the tournament in compiled code. The last output is what the backward pass needs, in bytes."""
     padding_mask = None if padding_mask is None else padding_mask.contiguous()
     return functions().tournament(scores.contiguous(), padding_mask, padded_length, k, base, sort, preserve_order)
 
@@ -61,7 +62,7 @@ def _(
     padding_mask: Tensor | None,
     padded_length: int,
     k: int,
-    base: float,
+    base: float | None,
     sort: bool,
     preserve_order: bool,
 ) -> tuple[Tensor, ...]:
@@ -75,7 +76,7 @@ def _(
     f"{_NAMESPACE}::tournament_cpu_backward",
     mutates_args=(),
     schema="(Tensor d_slot_scores, Tensor d_weights, Tensor? padding_mask, Tensor record, int padded_length,"
-    " float base)"
+    " float? base)"
     " -> Tensor",
 )
 def tournament_cpu_backward(
@@ -84,7 +85,7 @@ def tournament_cpu_backward(
     padding_mask: Tensor | None,
     record: Tensor,
     padded_length: int,
-    base: float,
+    base: float | None,
 ) -> Tensor:
     padding_mask = None if padding_mask is None else padding_mask.contiguous()
     return functions().tournament_backward(
@@ -99,7 +100,7 @@ def _(
     padding_mask: Tensor | None,
     record: Tensor,
     padded_length: int,
-    base: float,
+    base: float | None,
 ) -> Tensor:
     return d_weights.new_empty(d_weights.shape)
 
@@ -122,19 +123,19 @@ tournament_cpu_backward.register_autograd(refuse_second_derivative)
 @torch.library.custom_op(
     f"{_NAMESPACE}::tournament_gpu",
     mutates_args=(),
-    schema="(Tensor scores, Tensor? padding_mask, int padded_length, int k, float base, bool preserve_order)"
+    schema="(Tensor scores, Tensor? padding_mask, int padded_length, int k, float? base, bool preserve_order)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def tournament_gpu(
-    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float, preserve_order: bool
+    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None, preserve_order: bool
 ) -> tuple[Tensor, ...]:
-    """With sorting. Base 0 is the plain softmax."""
+    """Hold the tournament, with sorting, in Triton kernels."""
     return kernels().tournament(scores, padding_mask, padded_length, k, base, preserve_order)
 
 
 @tournament_gpu.register_fake
 def _(
-    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float, preserve_order: bool
+    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None, preserve_order: bool
 ) -> tuple[Tensor, ...]:
     return empty_outputs(scores, padding_mask, padded_length, k)
 
@@ -142,18 +143,18 @@ def _(
 @torch.library.custom_op(
     f"{_NAMESPACE}::tournament_gpu_backward",
     mutates_args=(),
-    schema="(Tensor d_slot_scores, Tensor d_weights, Tensor scores, Tensor members, Tensor filled, float base)"
+    schema="(Tensor d_slot_scores, Tensor d_weights, Tensor scores, Tensor members, Tensor filled, float? base)"
     " -> Tensor",
 )
 def tournament_gpu_backward(
-    d_slot_scores: Tensor, d_weights: Tensor, scores: Tensor, members: Tensor, filled: Tensor, base: float
+    d_slot_scores: Tensor, d_weights: Tensor, scores: Tensor, members: Tensor, filled: Tensor, base: float | None
 ) -> Tensor:
     return _gradient_kernels().tournament_backward(d_slot_scores, d_weights, scores, members, filled, base)
 
 
 @tournament_gpu_backward.register_fake
 def _(
-    d_slot_scores: Tensor, d_weights: Tensor, scores: Tensor, members: Tensor, filled: Tensor, base: float
+    d_slot_scores: Tensor, d_weights: Tensor, scores: Tensor, members: Tensor, filled: Tensor, base: float | None
 ) -> Tensor:
     return d_weights.new_empty(d_weights.shape)
 

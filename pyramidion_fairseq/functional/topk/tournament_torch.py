@@ -1,11 +1,11 @@
 """The tournament of successive halving in operations of torch: the reference of the compiled code and the kernels.
 
-It has two parts. The pairing, which has no gradient, decides who meets whom in every round; the merging, which has
-one, computes what comes of it.
+It has two parts. The pairing has no gradient: it decides which candidates meet in every round. The merging has one: it
+computes the scores of the pairs and the weights of the tokens.
 
-A bracket is (B, g, k): each of the k slots has g candidates. In the first round, candidate j of the first half meets
-candidate j of the second half, and what comes of the pair takes the first one's place; so on with the halves of the
-first half. A round of merging is then one operation on two halves, without an index.
+A bracket has the shape (B, g, k): each of the k slots has g candidates. In the first round, candidate j of the first
+half meets candidate j of the second half, and their pair is candidate j of the next round. The next round halves the
+g / 2 candidates in the same way. A round of merging is then one operation on two halves, without an index.
 """
 
 from __future__ import annotations

@@ -185,11 +185,11 @@ def _scatter_members_kernel(
 
 
 def tournament(
-    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float, preserve_order: bool
+    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None, preserve_order: bool
 ) -> tuple[Tensor, ...]:
     """Hold the tournament: (B, n) float32, (B, n) bool or None -> the fields of ``TournamentResult``, with sorting.
 
-    Base 0 is the plain softmax; ``filled`` has no documents where all are filled.
+    ``base`` None is the plain softmax; ``filled`` has no documents where all are filled.
     """
     batch, length = scores.shape
     outputs = empty_outputs(scores, padding_mask, padded_length, k)
@@ -232,7 +232,7 @@ def tournament(
 
 
 def _walk(
-    scores: Tensor, padding_mask: Tensor | None, weights: Tensor, padded_length: int, k: int, base: float
+    scores: Tensor, padding_mask: Tensor | None, weights: Tensor, padded_length: int, k: int, base: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sort every round, and follow every candidate through them.
 
@@ -263,7 +263,7 @@ def _walk(
         k,
         *softmax_constants(base),
         ROUNDS=(padded_length // k).bit_length() - 1,
-        IS_PEAKED=base > 0,
+        IS_PEAKED=base is not None,
         BLOCK_CANDIDATES=_BLOCK_CANDIDATES,
     )
     return nodes, member_index, node_scores

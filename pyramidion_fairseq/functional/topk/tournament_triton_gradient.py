@@ -193,7 +193,7 @@ def _load_children(tree_ptr, node, num_nodes, mask):
 
 
 def tournament_backward(
-    d_slot_scores: Tensor, d_weights: Tensor, scores: Tensor, members: Tensor, filled: Tensor, base: float
+    d_slot_scores: Tensor, d_weights: Tensor, scores: Tensor, members: Tensor, filled: Tensor, base: float | None
 ) -> Tensor:
     """Return the gradient of the scores: (B, k), (B, n), (B, n), (B, k, g), (B or 0, k, g) -> (B, n)."""
     batch, k, group = members.shape
@@ -216,7 +216,7 @@ def tournament_backward(
             k,
             *softmax_constants(base),
             HAS_FILLED=filled.size(0) > 0,
-            IS_PEAKED=base > 0,
+            IS_PEAKED=base is not None,
             ROUNDS=group.bit_length() - 1,
             BLOCK_SLOTS=block_slots,
             BLOCK_NODES=_BLOCK_NODES,

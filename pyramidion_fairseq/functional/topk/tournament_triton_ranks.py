@@ -121,7 +121,7 @@ def _rank_kernel(
 
 
 def rank_rounds(
-    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float
+    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None
 ) -> tuple[Tensor, Tensor]:
     """Sort the candidates of every round.
 
@@ -151,7 +151,7 @@ def rank_rounds(
             *softmax_constants(base),
             IS_FIRST_ROUND=round == 0,
             HAS_PADDING=padding_mask is not None,
-            IS_PEAKED=base > 0,
+            IS_PEAKED=base is not None,
             BLOCK_CHUNK=chunk_size,
             num_warps=max(chunk_size // 128, 1),
         )

@@ -51,8 +51,8 @@ def load_pair(ordered_ptr, size, pair, mask):
     return left, right
 
 
-def softmax_constants(base: float) -> tuple[float, float]:
-    """Return log(base), and the score above which base**score would overflow."""
-    if base == 0:
+def softmax_constants(base: float | None) -> tuple[float, float]:
+    """Return log(base), and the score above which base**score would overflow; zeros for the plain softmax, None."""
+    if base is None:
         return 0.0, 0.0
     return math.log(base), highest_score(base, torch.float32)

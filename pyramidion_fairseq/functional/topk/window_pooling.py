@@ -111,10 +111,11 @@ def _windows(scores: Tensor, k: int, window: int, padding_mask: Tensor | None) -
     if padding_mask is not None:
         slots = slots.masked_fill(padding_mask, 0)
         tokens = padding_mask.long().sort(dim=1, stable=True).indices
-    offsets = torch.arange(window_size(length, k, window), device=scores.device)
-    places = torch.arange(k, device=scores.device).view(1, k, 1) * size.unsqueeze(2) + offsets
-    filled = (offsets < size.unsqueeze(2)) & (places < count.unsqueeze(2))
-    members = tokens.gather(1, places.clamp(max=length - 1).flatten(1)).view_as(places)
+    # (g,) index of a member in its window; (B, k, g) its position in the document
+    member_index = torch.arange(window_size(length, k, window), device=scores.device)
+    member_positions = torch.arange(k, device=scores.device).view(1, k, 1) * size.unsqueeze(2) + member_index
+    filled = (member_index < size.unsqueeze(2)) & (member_positions < count.unsqueeze(2))
+    members = tokens.gather(1, member_positions.clamp(max=length - 1).flatten(1)).view_as(member_positions)
     return slots, members, filled
 
 

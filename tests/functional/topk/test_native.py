@@ -153,15 +153,15 @@ def test_a_garbled_record_is_an_error_or_only_other_numbers(dtype):
     functions, draw = native.functions(), torch.Generator().manual_seed(0)
     refused = 0
     for length, k in [(32, 4), (27, 3), (600, 7), (64, 32)] * 25:
-        places = k << ((length - 1) // k).bit_length()
+        padded_length = k << ((length - 1) // k).bit_length()
         record = functions.tournament(
-            torch.rand(2, length, generator=draw, dtype=dtype), None, places, k, 20.0, True, True
+            torch.rand(2, length, generator=draw, dtype=dtype), None, padded_length, k, 20.0, True, True
         )[-1]
         spots = torch.randint(record.numel(), (4,), generator=draw)
         record.view(-1)[spots] = torch.randint(256, (4,), generator=draw, dtype=torch.uint8)
         grads = torch.rand(2, k, dtype=dtype), torch.rand(2, length, dtype=dtype)
         try:
-            assert functions.tournament_backward(*grads, None, record, places, 20.0).shape == (2, length)
+            assert functions.tournament_backward(*grads, None, record, padded_length, 20.0).shape == (2, length)
         except RuntimeError as error:
             assert "record must be" in str(error)
             refused += 1
@@ -169,20 +169,32 @@ def test_a_garbled_record_is_an_error_or_only_other_numbers(dtype):
 
 
 @compiled
-@pytest.mark.parametrize("places, k", [(32, 0), (33, 4), (16, 4), (2**40, 4), (-32, 4)])
-def test_tournaments_that_cannot_be_played_are_an_error(places, k):
+@pytest.mark.parametrize("padded_length, k", [(32, 0), (33, 4), (16, 4), (2**40, 4), (-32, 4)])
+def test_tournaments_that_cannot_be_held_are_an_error(padded_length, k):
     functions, scores = native.functions(), torch.rand(2, 32)
     with pytest.raises(RuntimeError, match="cannot hold a tournament of 32 tokens"):
-        functions.tournament(scores, None, places, k, 20.0, True, True)
+        functions.tournament(scores, None, padded_length, k, 20.0, True, True)
     with pytest.raises(RuntimeError, match="cannot hold a tournament of 32 tokens"):
         functions.tournament_backward(
-            torch.rand(2, k), scores, None, torch.zeros(2, 8, dtype=torch.uint8), places, 20.0
+            torch.rand(2, k), scores, None, torch.zeros(2, 8, dtype=torch.uint8), padded_length, 20.0
         )
 
 
 @compiled
+@pytest.mark.parametrize("base", [0.0, 1.0, -2.0])
+def test_the_plain_softmax_is_none_and_no_number(base):
+    functions, scores = native.functions(), torch.rand(2, 32)
+    *_, record = functions.tournament(scores, None, 32, 4, None, True, True)
+    assert functions.tournament_backward(torch.rand(2, 4), scores, None, record, 32, None).shape == (2, 32)
+    with pytest.raises(RuntimeError, match="base must be above 1, or None"):
+        functions.tournament(scores, None, 32, 4, base, True, True)
+    with pytest.raises(RuntimeError, match="base must be above 1, or None"):
+        functions.tournament_backward(torch.rand(2, 4), scores, None, record, 32, base)
+
+
+@compiled
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("length, k, base", [(32, 8, 20.0), (27, 4, 0.0)])
+@pytest.mark.parametrize("length, k, base", [(32, 8, 20.0), (27, 4, None)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_opcheck(length, k, base, padded, dtype):
     scores = torch.rand(2, length, dtype=dtype, requires_grad=True)
@@ -250,8 +262,17 @@ def test_of_another_torch_is_not_taken(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         assert native._compiled() is None
     assert "compiled for 1.0.0" in caplog.text and "--no-build-isolation" in caplog.text
+    fitting = SimpleNamespace(torch_version=torch.__version__, interface=native._INTERFACE)
+    monkeypatch.setitem(sys.modules, NAME, fitting)
+    assert native._compiled() is fitting
+
+
+def test_of_older_sources_is_not_taken(monkeypatch, caplog):
+    """Whoever pulls newer sources and does not compile them pools slowly, and is told what to do."""
     monkeypatch.setitem(sys.modules, NAME, SimpleNamespace(torch_version=torch.__version__))
-    assert native._compiled() is sys.modules[NAME]
+    with caplog.at_level(logging.WARNING):
+        assert native._compiled() is None
+    assert "compiled from older sources" in caplog.text and "--no-build-isolation" in caplog.text
 
 
 def test_that_does_not_load_is_told(monkeypatch, caplog):

@@ -122,7 +122,7 @@ def test_every_slot_has_a_tree_of_its_own():
         grads = [torch.randn(batch, size, generator=generator) for size in (k, length)]
         exact = torch.autograd.grad([plain.slot_scores, plain.weights], scores, [x.double() for x in grads])[0]
         inputs = (x.detach().to(DEVICE) for x in (*grads, scores.float(), plain.members, plain.filled))
-        ours = gradient.tournament_backward(*inputs, base or 0.0)
+        ours = gradient.tournament_backward(*inputs, base)
         torch.testing.assert_close(ours.cpu().double(), exact, rtol=1e-4, atol=2e-4 if base else 1e-6)
 
 
