@@ -1,6 +1,7 @@
 """The code of functional/ and attention/ reads as the rest of the field's does: one assignment a line, plain words."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
