@@ -1,11 +1,12 @@
 """What a checkpoint may contain, and loading one without running anything that is in it.
 
-A checkpoint is a pickle, and a pickle can call any function. Three things stand before that:
-:mod:`.compat.archive_check` follows the pickle without building anything, by a list of names and arguments that is our
-own, and compares it with what is in the file; torch's ``weights_only`` reading builds only types that are on its list,
-to which :func:`install` adds those of fairseq's checkpoints, whatever environment variables say; and options, of which
-fairseq builds models and on some of which it calls ``eval``, are bounded, hold no code, and name no files to open.
-Before torch 2.6 the second ran TorchScript programs (CVE-2025-32434), so that no older one is taken.
+A checkpoint is a pickle, and a pickle can call any function. Three checks prevent that:
+
+1. :mod:`.compat.archive_check` follows the pickle without building anything, and refuses unknown names.
+2. torch's ``weights_only`` builds only allowed types; :func:`install` adds those of fairseq's checkpoints.
+3. Options are bounded, contain no code (fairseq calls ``eval`` on some), and name no files to open.
+
+torch before 2.6 is refused: its ``weights_only`` ran TorchScript programs (CVE-2025-32434).
 """
 
 import functools

@@ -132,7 +132,9 @@ class PyramidionConfig(FairseqDataclass):
 
     # Embeddings
     share_all_embeddings: bool = _option(
-        False, "one embedding for encoder, decoder and output (needs a joined dictionary); set by all named archs"
+        False,
+        "one embedding for encoder, decoder and output (needs a joined dictionary); set by all named archs but "
+        "pooled_transformer",
     )
     share_decoder_input_output_embed: bool = _option(False, "one embedding for decoder input and output")
     no_scale_embedding: bool = _option(False, "do not scale embeddings by sqrt(width)")

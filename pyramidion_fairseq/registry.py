@@ -32,7 +32,7 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Return class decorator.
+        """Return a decorator that registers a class under this name.
 
         Raises:
             ValueError: the name is taken.

@@ -58,7 +58,7 @@ def describe(
 
 
 def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
-    """Return :func:`describe` the data that a task trains on; None for a task without two dictionaries.
+    """Return what :func:`describe` gives for a task's training data; None for a task without two dictionaries.
 
     Args:
         task: fairseq's.
@@ -130,7 +130,7 @@ def digest(*paths: str) -> str:
 def _knows_pieces(dictionary: Dictionary, path: str) -> bool:
     """Return whether the dictionary has nine tenths of a sentencepiece model's pieces.
 
-    It can have been made of them.
+    Then it was probably made from them.
     """
     try:
         pieces = SentencepieceTokenizer.from_file(dictionary, path).pieces
@@ -267,7 +267,7 @@ def dictionary_path(task: Any, side: str) -> str:
 def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None:
     """Return the first symbol that a dictionary has otherwise than the one that a model was trained with.
 
-    None for none.
+    None where there is no difference.
 
     ``<mask>`` at the end of the model's is no difference where the dictionary has none: fairseq's denoising task adds
     it, and :func:`~pyramidion_fairseq.interop.bart.adapt_state` leaves its row out.

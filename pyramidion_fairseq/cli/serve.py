@@ -87,7 +87,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def configure(app: Any) -> Any:
-    """uvicorn's settings: quiet, without websockets, and patient with nobody."""
+    """Return uvicorn's settings: no access log, no websockets, time limits for slow clients."""
     import uvicorn
 
     from ..apps.serve.limits import CONNECTIONS, SHUTDOWN_SECONDS

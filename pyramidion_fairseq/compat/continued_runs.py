@@ -1,9 +1,8 @@
-"""What stock fairseq forgets of a run that is continued: its dictionaries, how patient it has been, its metric.
+"""Continued runs: saves and restores what stock fairseq keeps outside of the checkpoint.
 
-``--patience`` counts in the process, so that a run continued after a kill would stop later than one never stopped, and
-a run that had stopped would go on. The count is in the checkpoint's ``extra_state`` here, and so are the dictionaries
-(:mod:`pyramidion_fairseq.vocabularies`). The best value so far is forgotten where it is one of another metric:
-otherwise it could stay the best forever.
+* The dictionaries (:mod:`pyramidion_fairseq.vocabularies`).
+* What ``--patience`` has counted: fairseq would start at 0 again, and train on after it had stopped.
+* The name of the metric of "best": a best value of another metric is dropped, or it could stay the best forever.
 """
 
 from __future__ import annotations
@@ -173,7 +172,10 @@ def _plateau(trainer: Any) -> ReduceLROnPlateau | None:
 def _run_loader(stock: Any) -> Any:
     @functools.wraps(stock)
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
-        """Do as fairseq does, with nothing left of this process's other runs. A run that had stopped stays so."""
+        """Do as fairseq does, after clearing what earlier runs of this process left on fairseq's functions.
+
+        A run that ``--patience`` had ended does not train further.
+        """
         vars(checkpoint_utils.save_checkpoint).pop("best", None)
         for module in _training_modules():
             module.should_stop_early.best, module.should_stop_early.num_runs = None, 0

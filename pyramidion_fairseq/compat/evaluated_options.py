@@ -109,10 +109,7 @@ def _runs_code(text: Union[str, bytes, bytearray]) -> bool:
 
 
 def _reads(node: ast.AST) -> bool:
-    """Return whether it takes an item of what has a name, or goes to what the process keeps.
-
-    Its environment, its modules.
-    """
+    """Return whether it indexes a name, or reads a private attribute, the environment or the modules."""
     if isinstance(node, ast.Subscript):
         return any(isinstance(inner, ast.Name) for inner in ast.walk(node.value))
     return isinstance(node, ast.Attribute) and (node.attr.startswith("_") or node.attr in _PRIVATE)

@@ -1,4 +1,4 @@
-"""Everything that importing the package changes in fairseq and torch: one table, installed by one call.
+"""The attributes of fairseq and Hydra that importing the package replaces: one table, installed by one call.
 
 Whole checkpoints are those of :mod:`.whole_checkpoints`: a file is there whole or not at all.
 """
@@ -35,7 +35,7 @@ class Patch(NamedTuple):
 
 
 #: In the order in which they are installed: those that wrap the same function wrap each other in this order. All are
-#: needed with fairseq 0.12.2 and fairseq-fixed 0.12.3.1, the only releases that the package takes.
+#: needed with fairseq 0.12.2 and fairseq-fixed 0.12.3.1, the releases that setup.py takes.
 PATCHES = (
     Patch(
         (

@@ -134,7 +134,7 @@ def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the run is written down when training begins, after a checkpoint that does not fit has been refused."""
+    """Wrap ``begin_epoch``: write ``run.txt`` before the first epoch, after a misfit checkpoint was refused."""
 
     @functools.wraps(stock)
     def begin_epoch(self: Any, *args: Any, **kwargs: Any) -> None:

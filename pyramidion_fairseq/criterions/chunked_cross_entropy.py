@@ -60,10 +60,7 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         return super().forward(model, batch, reduce)
 
     def _mixed(self, model: Any, features: Tensor, pointer: Any, targets: Tensor) -> Tuple[Tensor, Tensor]:
-        """Compute the same as target_log_softmax, for the mixture with copies.
-
-        A document at a time, computed again backward.
-        """
+        """Return what target_log_softmax does, with copies mixed in; a document at a time, recomputed in backward."""
 
         def of_document(features: Tensor, targets: Tensor, pointer: Any) -> Tuple[Tensor, Tensor]:
             mixed = pointer.log_probabilities(model.decoder.output_layer(features))

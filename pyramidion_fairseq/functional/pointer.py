@@ -15,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Added to the attention, divided by k, where a passage is continued: the source continues it also where the attention
-#: has left it.
+#: Divided by k and added to the attention to continue a passage, so that it can go on where the attention has left it.
 CONTINUATION_FLOOR = 1e-2
 #: How much more a token counts as continuation for each further token before it that the summary has, too.
 CONTEXT_FACTOR = 100.0
@@ -139,7 +138,7 @@ def copy_probability(
         longer = keys * vocabulary + before
         longer = longer.masked_fill((keys < 0) | (before < 0), -1)
         past = history[:, :, distance - 1]
-        # Where the summary is shorter there is no token: -2 itself, lest the product is another passage's number.
+        # Past the summary's start use -2: a computed number could equal that of a real passage.
         keys, queries = match(longer, (queries * vocabulary + past).masked_fill(past < 0, -2))
         more = factor - (factor / CONTEXT_FACTOR if distance > 1 else 0.0)
         here = keys.masked_fill(~copyable, -1)

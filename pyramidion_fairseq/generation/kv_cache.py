@@ -20,10 +20,10 @@ class DecodingState:
     Documents: one pair a layer, read by all hypotheses of a document, as
     :class:`~.cross_attention.CrossAttention` laid it out.
 
-    Summaries: one (B, H, slots, D) pair a layer. Every step writes one slot for each hypothesis and leaves it where
-    it is. ``attn_mask`` tells which slots are a hypothesis's own past. When the search continues one hypothesis twice
-    and drops another, only that mask is reordered; the keys and values of a document's hypotheses are read together,
-    each once, whoever they belong to.
+    Summaries: one (B, H, slots, D) pair a layer; a slot of the cache is a position. Every step writes one slot for
+    each hypothesis and never moves it. ``attn_mask`` says which slots belong to a hypothesis. When the search repeats one
+    hypothesis and drops another, only that mask is reordered; all hypotheses of a document read the same keys and
+    values.
 
     Args:
         documents: a (keys, values) pair for each layer, from ``cross_attention.project``.

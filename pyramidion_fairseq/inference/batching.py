@@ -29,7 +29,7 @@ def batches_by_length(lengths: Sequence[int], batch_size: int, max_tokens: int |
 def apart_below(batches: list[list[int]], lengths: Sequence[int], least: int) -> list[list[int]]:
     """Take documents shorter than ``least`` out of their batches, each into a batch of its own at the end.
 
-    What is then decided by a batch's shortest document is the same for a document whatever it is summarised with.
+    A batch's ``min_len`` follows its shortest document: alone in its batch, a short one changes it for no other.
 
     Args:
         batches: of :func:`batches_by_length`.

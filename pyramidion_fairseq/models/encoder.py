@@ -52,8 +52,9 @@ class PyramidionEncoder(TransformerEncoderBase):
             self.global_embeddings = GlobalTokens.from_config(
                 options, cfg.encoder.embed_dim, self.num_globals, self.embed_scale
             )
-        #: Whether the output holds what a pointer reads, and whether scorers learn nothing from it.
+        #: Whether the output holds a :class:`CopySource` for the pointer.
         self.points = options.pointer
+        #: Whether the pointer's loss gives the scorers no gradient.
         self.detaches_copies = options.pointer_detach_weights
         #: Symbols that stand for no text, which a pointer does not copy: <unk>, <s>, padding, <mask>; </s> it does.
         self.never_copied = [symbol for symbol in range(dictionary.nspecial) if symbol != dictionary.eos()]
@@ -228,7 +229,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             tokens = tokens.masked_fill(tokens == symbol, -1)
         return CopySource(tokens, record.slots + self.output_globals, record.weights)
 
-    #: Called with every output, where somebody wants to see it who does not call the encoder.
+    #: Observer, called with every output; ``recorded_encodings`` (apps/explain/attention.py) sets it.
     on_output: Callable[[dict[str, list[Tensor]]], None] | None = None
     #: Generate as stock fairseq does; see ``plain_generation`` of the model.
     plain_generation = False

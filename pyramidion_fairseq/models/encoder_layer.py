@@ -106,11 +106,10 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
 
 @functools.cache
 def _compiled() -> Callable[..., Tensor]:
-    """Return one for all layers, not an attribute of each.
+    """Return the compiled ``feed_forward``: one function for all layers.
 
-    A copy of a layer must not compute with the other's weights.
-
-    Made when it is first asked for: ``torch.compile`` imports the compiler, which takes as long as all of fairseq.
+    Not an attribute of a layer: a copied layer would compute with the weights of the one it was copied from. Compiled
+    on first use, because importing torch's compiler takes as long as importing fairseq.
     """
     return torch.compile(PyramidionEncoderLayer.feed_forward, dynamic=True)
 

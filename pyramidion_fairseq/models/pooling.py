@@ -36,8 +36,8 @@ class RepresentationPooling(nn.Module):
             )
         self.scorer, self.pooler, self.k = scorer, pooler, k
 
-    #: Called in every pass where somebody wants to see it, as the encoder's ``on_output``: with the scores (B, T),
-    #: detached, or None where there is no scorer; with the padding mask; and with what came of them.
+    #: Observer, called after every pooling with the detached scores (B, T) or None, the padding mask and the result;
+    #: ``PoolingMeters`` (tasks/training_meters.py) sets it.
     on_pooled: Callable[[Tensor | None, Tensor | None, Pooled], None] | None = None
 
     @classmethod

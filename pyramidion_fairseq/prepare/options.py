@@ -32,7 +32,7 @@ def positive(text: str) -> int:
 
 
 def symbols(text: str) -> List[str]:
-    """Return ``a,b`` -> ["a", "b"], each once."""
+    """Split "a,b" at commas into ["a", "b"], each once."""
     return list(dict.fromkeys(symbol for symbol in text.split(",") if symbol.strip()))
 
 

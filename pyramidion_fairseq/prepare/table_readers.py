@@ -32,9 +32,7 @@ class Csv:
         return ["csv", "strict", list(self.fields), self.delimiter, *streams.signature(self.path)]
 
     def records(self) -> Iterator[Union[Raw, Skip]]:
-        """Yield a record that took several lines and cannot be used counts once for each of them.
-
-        Who knows what they hold.
+        """Yield the rows; a bad record gives one Skip for each line that it spans.
 
         A blank line is left out, and not bad. A warning tells of records that may be two.
         """

@@ -39,9 +39,9 @@ class TokenScorer(nn.Module):
         raise NotImplementedError
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
-        """Return arguments as of :meth:`forward`, x in float32 or float64 -> (B, T) ratings.
+        """Rate tokens: arguments as of :meth:`forward`, x in float32 or float64 -> (B, T) ratings.
 
-        Those of padding are ignored.
+        Ratings of padded positions are ignored.
         """
         raise NotImplementedError
 

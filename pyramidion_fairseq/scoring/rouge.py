@@ -211,7 +211,7 @@ def rouge_scores(
 
 
 def compare(first: RougeScores, second: RougeScores) -> dict[str, dict[str, float]]:
-    """Tell whether the first system is better than the second? Paired bootstrap of the difference of their F1.
+    """Compare the F1 of two systems by a paired bootstrap over documents.
 
     Args:
         first: scores of one system.

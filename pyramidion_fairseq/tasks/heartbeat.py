@@ -16,7 +16,7 @@ TOLD = ("loss", "src_wps", "ups", "gb_peak")
 
 
 class Heartbeat(logging.Filter):
-    """Logs a line where nothing was logged of training for so long; fairseq does every ``--log-interval`` updates.
+    """Logs progress when fairseq has logged nothing for :data:`SECONDS`; fairseq logs every ``--log-interval``.
 
     Nothing is added where standard error is a terminal, on which fairseq shows a bar.
     """

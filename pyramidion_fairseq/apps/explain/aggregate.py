@@ -106,10 +106,7 @@ class Aggregate:
         ]
 
     def section_table(self) -> list[dict[str, Any]]:
-        """Return per section name.
-
-        Documents that have it, and the mean share of what was kept in them that lies there.
-        """
+        """Return a row per section name: documents that have it, and the mean share of what was kept there."""
         rows = [
             {
                 "section": name,

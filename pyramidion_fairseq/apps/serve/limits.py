@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What is past one of them gets a clear answer, and the server goes on."""
+    """Limits of the server; beyond one, the request is refused in one sentence and the server goes on."""
 
     body_bytes: int = 10 << 20
     """Size of a request; 413 beyond."""

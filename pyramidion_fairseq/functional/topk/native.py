@@ -21,7 +21,7 @@ _INTERFACE = 2
 def _compiled() -> Any:
     """Return the extension module; None where there is none, or it was compiled for another torch or other sources.
 
-    It is imported by name, as in :class:`~.gpu.Kernels`: a model exported to transformers has none.
+    Imported by name, so that exported models do not copy it.
     """
     name = f"{__package__}._native"
     try:

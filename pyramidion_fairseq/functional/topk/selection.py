@@ -58,7 +58,7 @@ def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tenso
 
 
 def competitors(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Who takes part in a relaxed selection, so that none of its formulas meets an empty row.
+    """Return which tokens take part in a relaxed selection: more than k of each, so that no softmax is over nothing.
 
     Documents with at most k tokens pass unchanged; until :func:`combine` puts that right, all their positions count.
 

@@ -15,7 +15,7 @@ from .tournament import tournament
 
 logger = logging.getLogger(__name__)
 
-#: How far beyond [0, 1] scores may lie unsaid: the published scorers add a little to their sigmoid.
+#: Scores may lie this far outside [0, 1] without a warning: the published scorers add 1e-5 to their sigmoid.
 SLACK = 0.01
 _seen_scores = False
 
@@ -54,10 +54,10 @@ def successive_halving_topk(
 ) -> Pooled:
     """Select k representations of n by a differentiable tournament.
 
-    In each round the m candidates are sorted by score and met in pairs (i, m + 1 - i); a pair becomes its convex
-    combination with weights softmax(base**score), as does its score, so that m halves until k are left. The
-    tournament runs on scores alone; every input token ends in exactly one slot with one known weight, and each
-    representation is read once.
+    In each round the m candidates are sorted by score, and number i is paired with number m + 1 - i. A pair becomes
+    one candidate: the mean of both, weighted by softmax(base**score), with the mean of their scores weighted alike. So
+    m halves until k are left. Only scores take part in the tournament: every token ends in exactly one slot with one
+    known weight, and each representation is read once.
 
     Where n / k is no power of two, the bracket is filled up with byes, which the highest scores get. A document with
     at most k tokens (padding not counted) passes unchanged. Padding never contributes and never changes a result.

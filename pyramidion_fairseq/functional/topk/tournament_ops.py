@@ -16,7 +16,7 @@ from .derivatives import refuse_second_derivative
 from .gpu import Kernels
 from .native import functions
 
-#: One for each copy of this file, as in ``partition_ops``.
+#: From the module's name: an exported model has a copy of this file, and defining an operator twice fails.
 _NAMESPACE = re.sub(r"\W", "_", __name__)
 kernels = Kernels("tournament_triton")
 _gradient_kernels = Kernels("tournament_triton_gradient")

@@ -1,11 +1,10 @@
 """The tournament of successive halving in operations of torch: the reference of the compiled code and the kernels.
 
-It has two parts. The pairing has no gradient: it decides which candidates meet in every round. The merging has one: it
-computes the scores of the pairs and the weights of the tokens.
+It has two parts. ``pairing_orders`` decides, without a gradient, which candidates are paired in each round.
+``merge_bracket`` computes, with a gradient, the scores of the slots and the weight of each token.
 
-A bracket has the shape (B, g, k): each of the k slots has g candidates. In the first round, candidate j of the first
-half meets candidate j of the second half, and their pair is candidate j of the next round. The next round halves the
-g / 2 candidates in the same way. A round of merging is then one operation on two halves, without an index.
+Brackets are one (B, g, k) tensor: column j holds the g candidates that end in slot j. They are arranged so that each
+round merges row i of the first half with row i of the second half: one operation on two halves, without indexing.
 """
 
 from __future__ import annotations
@@ -71,8 +70,8 @@ def tournament_torch(
         weights = weights.masked_fill(padding_mask, 0)
     members = members.transpose(1, 2)
     if filled is not None:
-        # A bye or a padded member points to its slot's winner, with weight 0, and those of an empty slot to the first
-        # slot's: padding is not even read.
+        # Placeholders (byes, padding) get the index of their slot's winner; in an empty slot, of the first slot's.
+        # Their weight is 0. They point at a token so that padding, which may be NaN, is never read.
         filled = filled.transpose(1, 2)
         stand_ins = torch.where(filled[:, :, :1], members[:, :, :1], members[:, :1, :1])
         members = torch.where(filled, members, stand_ins).clamp(max=length - 1)
