@@ -69,7 +69,8 @@ class EncoderAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value, (B, T, C) each, of (B, T, C) input."""
-        return project_together(x, (self.q_proj, self.k_proj, self.v_proj))
+        query, key, value = project_together(x, (self.q_proj, self.k_proj, self.v_proj))
+        return query, key, value
 
     def attend(
         self,

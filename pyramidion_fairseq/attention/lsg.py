@@ -80,11 +80,11 @@ class LSGAttention(EncoderAttention):
         self.reach = sparse_block_size
         self.factor = sparsity_factor
         self.globals = num_globals
-        self.type = sparsity_type if sparse_block_size else "none"
+        self.sparsity_type = sparsity_type if sparse_block_size else "none"
         self.chunk = min(block_size, sparse_block_size)
-        if self.type == "lsh" and self.chunk // sparsity_factor < 2:
-            self.type = "bos_pooling"
-        if self.type == "lsh" and sparsity_factor > 1:
+        if self.sparsity_type == "lsh" and self.chunk // sparsity_factor < 2:
+            self.sparsity_type = "bos_pooling"
+        if self.sparsity_type == "lsh" and sparsity_factor > 1:
             buckets = [self.chunk] * lsh_pre_rounds + [self.chunk // sparsity_factor]
             dim = embed_dim // num_heads
             self.rotations = nn.ModuleList(
@@ -137,7 +137,7 @@ class LSGAttention(EncoderAttention):
 
     def multiplications(self, length: int) -> int:
         length += -length % self.block_size
-        far = 0 if self.type == "none" else 2 * self.reach
+        far = 0 if self.sparsity_type == "none" else 2 * self.reach
         cells = self.globals * (self.globals + length) + length * (self.globals + far + 3 * self.block_size)
         hashing = length * sum(rotation.fixed.size(-1) for rotation in getattr(self, "rotations", []))
         return self.embed_dim * (2 * cells + hashing)
@@ -146,19 +146,19 @@ class LSGAttention(EncoderAttention):
         """Return the sparse tokens of documents of whole blocks: (B, T, H, D) x 3, (B, T)."""
         tokens = (key, value, key_mask)
         factor = self.factor
-        if self.type == "none":
+        if self.sparsity_type == "none":
             return None
         if factor == 1:
             return select_strided(*tokens, 1)
-        if self.type == "norm":
+        if self.sparsity_type == "norm":
             return select_by_norm(*tokens, self.chunk, factor)
-        if self.type == "pooling":
+        if self.sparsity_type == "pooling":
             return mean_of_groups(*tokens, factor)
-        if self.type == "stride":
+        if self.sparsity_type == "stride":
             return select_strided(*tokens, factor)
-        if self.type == "block_stride":
+        if self.sparsity_type == "block_stride":
             return select_block_strided(*tokens, self.block_size, factor)
-        if self.type == "bos_pooling":
+        if self.sparsity_type == "bos_pooling":
             return weigh_groups_by_first(*tokens, factor, query[:, 0])
         rotations = [rotation() for rotation in self.rotations]
         return mean_of_buckets(*tokens, self.chunk, factor, rotations)

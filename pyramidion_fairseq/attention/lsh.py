@@ -39,6 +39,8 @@ class LSHAttention(LocalHeadsAttention):
         PyramidionError: an option is out of range.
     """
 
+    k_proj: nn.Linear | None  # type: ignore[assignment]  # the hashing heads have no keys of their own
+
     def __init__(
         self,
         embed_dim: int,
@@ -58,7 +60,7 @@ class LSHAttention(LocalHeadsAttention):
             )
         self.bucket_size = bucket_size
         self.k_proj = nn.Linear(embed_dim, local_heads * self.head_dim) if local_heads else None
-        if local_heads:
+        if self.k_proj is not None:
             nn.init.xavier_uniform_(self.k_proj.weight, gain=2**-0.5)
         columns = math.ceil(max_length / (2 * bucket_size))
         self.rotations = RandomRotations(hashes, num_heads - local_heads, self.head_dim, columns, seed=seed)

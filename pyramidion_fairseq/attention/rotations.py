@@ -20,6 +20,7 @@ class RandomRotations(nn.Module):
     def __init__(self, *shape: int, seed: int):
         super().__init__()
         self.shape = shape
+        self.fixed: Tensor
         self.seed = seed
         self.register_buffer("fixed", self.fixed_numbers(), persistent=False)
 

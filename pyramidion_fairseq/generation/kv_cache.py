@@ -21,8 +21,8 @@ class DecodingState:
     :class:`~.cross_attention.CrossAttention` laid it out.
 
     Summaries: one (B, H, slots, D) pair a layer; a slot of the cache is a position. Every step writes one slot for
-    each hypothesis and never moves it. ``attn_mask`` says which slots belong to a hypothesis. When the search repeats one
-    hypothesis and drops another, only that mask is reordered; all hypotheses of a document read the same keys and
+    each hypothesis and never moves it. ``attn_mask`` says which slots belong to a hypothesis. When the search repeats
+    one hypothesis and drops another, only that mask is reordered; all hypotheses of a document read the same keys and
     values.
 
     Args:

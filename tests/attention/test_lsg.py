@@ -30,10 +30,15 @@ def oracle(attention, x):
         "block_stride": lambda h: reference_lsg.block_stride(*tokens, h, block, factor),
         "lsh": lambda h: reference_lsg.lsh(*tokens, h, chunk, factor, [r() for r in attention.rotations]),
     }
-    reduce = reducers[attention.type] if factor > 1 else reducers["pooling"]  # of groups of one: the tokens themselves
-    sparse = [reduce(h) for h in range(3)] if attention.type != "none" else [[]] * 3
+    kind = attention.sparsity_type
+    reduce = reducers[kind] if factor > 1 else reducers["pooling"]  # of groups of one: the tokens themselves
+    sparse = [reduce(h) for h in range(3)] if kind != "none" else [[]] * 3
     out = reference_lsg.lsg_attention(q, k, v, g, block, factor, sparse, reach)
     return attention.out_proj(out.flatten(1))
+
+
+def test_options_hide_no_method_of_modules():
+    assert build().type(torch.float32).q_proj.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", SPARSITY_TYPES)

@@ -48,24 +48,25 @@ def block_attention(
         raise ValueError(f"a block needs at least one token, got size={size}")
     if lengths is None and padding_mask is not None:
         size = min(size, length)
-        seen = split_blocks(visible_tokens(query, padding_mask), size)
-        out = masked_attention(*(split_blocks(x, size) for x in (query, key, value)), seen, dropout)
-        return join_blocks(out, batch, length)
+        key_mask = split_blocks(visible_tokens(query, padding_mask), size)
+        query, key, value = (split_blocks(x, size) for x in (query, key, value))  # (B * blocks, size, H, D)
+        return join_blocks(masked_attention(query, key, value, key_mask, dropout), batch, length)
     lengths = [length] * batch if lengths is None else lengths
     if min(lengths) == max(lengths):
-        return _of_equal_length(query, key, value, lengths[0], size, dropout)
+        return _attend_equal_lengths(query, key, value, lengths[0], size, dropout)
     if query.device.type != "cpu":
         return attend_in_two_batches(query, key, value, size, lengths, dropout)
     parts = []
     start = 0
     for tokens, documents in groupby(lengths):
         stop = start + len(list(documents))
-        parts.append(_of_equal_length(*(x[start:stop] for x in (query, key, value)), tokens, size, dropout))
+        rows = slice(start, stop)
+        parts.append(_attend_equal_lengths(query[rows], key[rows], value[rows], tokens, size, dropout))
         start = stop
     return torch.cat(parts)
 
 
-def _of_equal_length(query: Tensor, key: Tensor, value: Tensor, tokens: int, size: int, dropout: float) -> Tensor:
+def _attend_equal_lengths(query: Tensor, key: Tensor, value: Tensor, tokens: int, size: int, dropout: float) -> Tensor:
     """Attend in documents of ``tokens`` tokens, padded to T: (B, T, H, D) x 3 -> (B, T, H, D), zero on padding."""
     full = tokens - tokens % size
     parts = []
@@ -73,8 +74,9 @@ def _of_equal_length(query: Tensor, key: Tensor, value: Tensor, tokens: int, siz
         if begin < end:
             # A slice of everything would cost a copy in the backward pass.
             tokens_of = (x if end - begin == x.size(1) else x[:, begin:end] for x in (query, key, value))
-            blocks = (x.unflatten(1, (-1, width)).flatten(0, 1).transpose(1, 2) for x in tokens_of)
-            out = dot_product_attention(*blocks, dropout=dropout).transpose(1, 2)
+            # (B * blocks, H, width, D)
+            queries, keys, values = (x.unflatten(1, (-1, width)).flatten(0, 1).transpose(1, 2) for x in tokens_of)
+            out = dot_product_attention(queries, keys, values, dropout=dropout).transpose(1, 2)
             parts.append(out.reshape(len(query), end - begin, *out.shape[2:]))
     if tokens < query.size(1):
         parts.append(value.new_zeros(len(value), value.size(1) - tokens, *value.shape[2:]))
@@ -101,15 +103,16 @@ def attend_in_two_batches(
     # (B, T, H, D) -> (rows, H, D): the tokens of full blocks, then those of the last ones
     rows = [x.flatten(0, 1).index_select(0, index.sources) for x in (query, key, value)]
     full = index.full * size
-    in_full, in_last = zip(*(x.split([full, len(x) - full]) for x in rows))
     parts = []
     if full:
-        blocks = (x.unflatten(0, (index.full, size)).transpose(1, 2) for x in in_full)
-        out = dot_product_attention(*blocks, dropout=dropout)
+        # (full blocks, H, size, D)
+        queries, keys, values = (x[:full].unflatten(0, (index.full, size)).transpose(1, 2) for x in rows)
+        out = dot_product_attention(queries, keys, values, dropout=dropout)
         parts.append(out.transpose(1, 2).flatten(0, 1))
     if index.key_mask is not None:
-        blocks = (x.unflatten(0, (len(index.key_mask), -1)).transpose(1, 2) for x in in_last)
-        out = dot_product_attention(*blocks, index.key_mask, dropout=dropout)
+        # (last blocks, H, width of the longest, D)
+        queries, keys, values = (x[full:].unflatten(0, (len(index.key_mask), -1)).transpose(1, 2) for x in rows)
+        out = dot_product_attention(queries, keys, values, index.key_mask, dropout=dropout)
         parts.append(out.transpose(1, 2).flatten(0, 1))
     out = parts[0] if len(parts) == 1 else torch.cat(parts)
     # What fills up a block goes to a row behind the last document, which is cut off.

@@ -58,21 +58,20 @@ def lsg_attention(
     Returns:
         (B, G + T, H, D); rows of padding are finite and otherwise without meaning.
     """
-    batch = key.size(0)
-    heads = key.size(2)
+    batch, _, heads, _ = key.shape
     from_globals = masked_attention(query[:, :num_globals], key, value, key_mask, dropout)
 
-    key_mask = key_mask.unsqueeze(-1).expand(-1, -1, heads)
+    # What each block sees: (B * N, G + 2 * reach + 3 * block, ...)
     blocks = (query.size(1) - num_globals) // block
-    keys = []
-    values = []
+    key_mask = key_mask.unsqueeze(-1).expand(-1, -1, heads)
     seen = []
-    for parts, x, reduced in zip((keys, values, seen), (key, value, key_mask), sparse or (None,) * 3):
+    for x, reduced in zip((key, value, key_mask), sparse or (None, None, None)):
         everywhere = x[:, :num_globals].unsqueeze(1).expand(-1, blocks, *x[:, :num_globals].shape[1:])
-        parts.append(everywhere.flatten(0, 1))
+        parts = [everywhere.flatten(0, 1)]
         if reduced is not None:
             parts.append(beside_window(reduced, blocks, reduced.size(1) // blocks, reach))
         parts.append(neighbours(split_blocks(x[:, num_globals:], block), batch))
-    keys, values, seen = (torch.cat(parts, dim=1) for parts in (keys, values, seen))
-    out = masked_attention(split_blocks(query[:, num_globals:], block), keys, values, seen, dropout)
+        seen.append(torch.cat(parts, dim=1))
+    keys, values, key_masks = seen
+    out = masked_attention(split_blocks(query[:, num_globals:], block), keys, values, key_masks, dropout)
     return torch.cat([from_globals, join_blocks(out, batch, blocks * block)], dim=1)

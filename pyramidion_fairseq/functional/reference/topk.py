@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import List, Tuple
+
 import torch
 from torch import Tensor
 
 from ..topk.successive_halving import Pooled
 
+#: Vector, score, and the tokens that the vector was made of with their weights.
+_Candidate = Tuple[Tensor, Tensor, List[Tuple[int, Tensor]]]
+
 
 def peaked_softmax(left: Tensor, right: Tensor, base: float | None) -> tuple[Tensor, Tensor]:
-    """Weights of a pair of scores: softmax(base**score), or softmax(score) where base is None."""
+    """Return the weights of a pair of scores: softmax(base**score), or softmax(score) where base is None."""
     pair = torch.stack([left, right])
-    return tuple(torch.softmax(pair if base is None else base**pair, dim=0))
+    left, right = torch.softmax(pair if base is None else base**pair, dim=0)
+    return left, right
 
 
 def successive_halving_topk(
@@ -59,8 +65,8 @@ def _tournament(
     base: float | None,
     sort: bool,
     preserve_order: bool,
-) -> list[tuple]:
-    """One document: [(vector, score, [(token, weight)])] of its at most k slots."""
+) -> list[_Candidate]:
+    """Hold the tournament of one document, and return its at most k slots."""
     one = scores.new_ones(())
     candidates = [(embeddings[i], scores[i], [(i, one)]) for i in tokens]
     if len(candidates) <= k:
@@ -82,7 +88,8 @@ def _tournament(
     return candidates
 
 
-def _combine(left: tuple, right: tuple, base: float | None) -> tuple:
+def _combine(left: _Candidate, right: _Candidate, base: float | None) -> _Candidate:
+    """Merge a pair of candidates."""
     w_left, w_right = peaked_softmax(left[1], right[1], base)
     return (
         w_left * left[0] + w_right * right[0],

@@ -1,4 +1,4 @@
-"""What custom operators say where someone differentiates them twice or in forward mode, or traces them."""
+"""Refusals of what custom operators cannot do: second derivatives, forward mode, tracing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 
 def refuse_second_derivative(*_: Any) -> NoReturn:
-    """Stand as the derivative of an operator that is itself a derivative.
+    """Refuse to be differentiated: the derivative of an operator that computes a derivative.
 
     Raises:
         RuntimeError: always.
@@ -22,12 +22,12 @@ def refuse_second_derivative(*_: Any) -> NoReturn:
 
 
 def refuse_tracing() -> None:
-    """Refuse to be recorded by ``torch.jit.trace``: the tournament's size would be that of the example's length.
+    """Refuse to be recorded by ``torch.jit.trace``, which would keep the rounds of the example's length.
 
     Raises:
         RuntimeError: a trace is going on.
     """
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # documented, but not in torch.jit's __all__
         raise RuntimeError(
             "successive_halving_topk cannot be recorded by torch.jit.trace, as its rounds depend on the number of "
             "tokens: take torch.compile"
@@ -35,10 +35,10 @@ def refuse_tracing() -> None:
 
 
 def refuse_forward_mode(*tensors: Tensor) -> None:
-    """Refuse tangents, which a custom operator would drop: the derivative would be 0.
+    """Refuse tangents of forward mode, which a custom operator would drop, so that the derivative were 0.
 
     Args:
-        tensors: what the operator is differentiable in.
+        tensors: the inputs that the operator is differentiable in.
 
     Raises:
         RuntimeError: one of them has a tangent, as of ``torch.func.jvp`` or ``torch.autograd.forward_ad``.

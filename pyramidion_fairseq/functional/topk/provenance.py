@@ -46,7 +46,7 @@ def compose_poolings(slots: Sequence[Tensor], weights: Sequence[Tensor]) -> list
         raise ValueError(
             f"slots {[tuple(s.shape) for s in slots]} and weights {[tuple(w.shape) for w in weights]} differ in shape"
         )
-    records = []
+    records: list[TokenRecord] = []
     for slot, weight in zip(slots, weights):
         if records:
             before = records[-1]

@@ -98,6 +98,7 @@ def combine(
         :class:`Pooled` with k slots.
     """
     batch, k, length = rows.shape
+    late: Tensor | None = None  # (B, k) bool, True on rows that stand for nothing: their leader is padding
     if padding_mask is not None:
         own = padding_mask.long().sort(dim=1, stable=True).indices[:, :k]  # the document's tokens first
         identity = torch.zeros_like(rows).scatter(2, own.unsqueeze(2), 1.0).masked_fill(padding_mask.unsqueeze(1), 0)
@@ -105,16 +106,16 @@ def combine(
         leaders = torch.where(short, own, leaders)
         late = padding_mask.gather(1, leaders)
         order = leaders.masked_fill(late, length).argsort(dim=1, stable=True)
+        late = late.gather(1, order)
     else:
-        late = None
         order = leaders.argsort(dim=1)
+    # The record: (B, n) largest share of each token, and the slot of the row that has it.
     weights, ranks = rows.max(dim=1)
-    place_of_rank = order.argsort(dim=1)
-    slots = place_of_rank.gather(1, ranks)
+    slots = order.argsort(dim=1).gather(1, ranks)
     if padding_mask is not None:
         slots = slots.masked_fill(padding_mask, 0)
         weights = weights.masked_fill(padding_mask, 0)
-        late = late.gather(1, order)
+    # The combinations, by rank and then in the order of the document.
     with torch.autocast(embeddings.device.type, enabled=False):
         combined = torch.bmm(rows.to(embeddings.dtype), zero_padding(embeddings, padding_mask))
         combined_scores = torch.bmm(rows, scores.unsqueeze(2)).squeeze(2)

@@ -97,7 +97,7 @@ def successive_halving_topk(
     return Pooled(
         partition_sum(embeddings, weights, slots, members, filled),
         slot_scores,
-        None if padding_mask is None else ~filled[:, :, 0],
+        None if padding_mask is None or filled is None else ~filled[:, :, 0],
         slots,
         weights,
     )

@@ -1,6 +1,6 @@
-"""The tournament of successive halving, on scores alone: which way of computing it is taken.
+"""The tournament of successive halving, on scores alone, and the choice between three ways to compute it.
 
-:mod:`.tournament_torch` is the one to read first; the others give what it gives.
+:mod:`.tournament_torch` is the file to read first. Compiled code and Triton kernels give the same results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .tournament_torch import TournamentResult, tournament_torch
 def tournament(
     scores: Tensor, padding_mask: Tensor | None, k: int, base: float | None, sort: bool, preserve_order: bool
 ) -> TournamentResult:
-    """Hold the tournament of ``successive_halving_topk``, whose arguments these are.
+    """Hold the tournament of :func:`~.successive_halving.successive_halving_topk`, whose arguments these are.
 
     Differentiable once in the scores.
 
@@ -35,9 +35,11 @@ def tournament(
     limit = torch.finfo(scores.dtype).max ** 0.5
     scores = scores.clamp(-limit, limit)
     if compiled_for(scores, padding_mask):
-        *outputs, filled, _ = tournament_cpu(scores, padding_mask, padded_length, k, base, sort, preserve_order)
+        outputs = tournament_cpu(scores, padding_mask, padded_length, k, base, sort, preserve_order)
     elif sort and scores.dtype == torch.float32 and kernels.supports(scores, padding_mask):
-        *outputs, filled = tournament_gpu(scores, padding_mask, padded_length, k, base, preserve_order)
+        outputs = tournament_gpu(scores, padding_mask, padded_length, k, base, preserve_order)
     else:
         return tournament_torch(scores, padding_mask, padded_length, k, base, sort, preserve_order)
-    return TournamentResult(*outputs, None if padding_mask is None and padded_length == length else filled)
+    slot_scores, slots, weights, members, filled, *_ = outputs  # and, of compiled code, what the backward pass needs
+    all_filled = padding_mask is None and padded_length == length
+    return TournamentResult(slot_scores, slots, weights, members, None if all_filled else filled)

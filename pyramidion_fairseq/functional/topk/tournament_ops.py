@@ -105,12 +105,14 @@ def _(
     return d_weights.new_empty(d_weights.shape)
 
 
-def _save(ctx: Any, inputs: tuple, output: tuple) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, padding_mask, ctx.padded_length, _, ctx.base, _, _ = inputs
     ctx.save_for_backward(padding_mask, output[-1])
 
 
-def _differentiate(ctx: Any, d_slot_scores: Tensor, d_slots: Tensor, d_weights: Tensor, *_: Tensor) -> tuple:
+def _differentiate(
+    ctx: Any, d_slot_scores: Tensor, d_slots: Tensor, d_weights: Tensor, *_: Tensor
+) -> tuple[Tensor | None, ...]:
     padding_mask, record = ctx.saved_tensors
     d_scores = tournament_cpu_backward(d_slot_scores, d_weights, padding_mask, record, ctx.padded_length, ctx.base)
     return d_scores, None, None, None, None, None, None
@@ -159,12 +161,14 @@ def _(
     return d_weights.new_empty(d_weights.shape)
 
 
-def _save_on_gpu(ctx: Any, inputs: tuple, output: tuple) -> None:
+def _save_on_gpu(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.base = inputs[4]
     ctx.save_for_backward(inputs[0], *output[3:])
 
 
-def _differentiate_on_gpu(ctx: Any, d_slot_scores: Tensor, d_slots: Tensor, d_weights: Tensor, *_: Tensor) -> tuple:
+def _differentiate_on_gpu(
+    ctx: Any, d_slot_scores: Tensor, d_slots: Tensor, d_weights: Tensor, *_: Tensor
+) -> tuple[Tensor | None, ...]:
     return (
         tournament_gpu_backward(d_slot_scores, d_weights, *ctx.saved_tensors, ctx.base),
         None,

@@ -93,7 +93,7 @@ def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_b
         For each round, (B, m) int64, the candidates in order, m half as many as before; None where they stay in the
         order of the round before.
     """
-    orders = []
+    orders: list[Tensor | None] = []
     size = scores.size(1)
     while size > k:
         half = size // 2
