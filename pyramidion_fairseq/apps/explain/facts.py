@@ -84,8 +84,6 @@ def _limits_of_pooler(pooler: Any, name: str) -> list[str]:
         return ["Similar tokens are averaged, wherever they stand: nothing was selected, and all count alike."]
     if name == "boundary_chunk":
         return ["Chunks of consecutive tokens are averaged: nothing was selected, tokens of a chunk count alike."]
-    if not pooler.convex:
-        return ["Each vector is one token times its gate; the weight is that gate, and the gates need not sum to one."]
     if not pooler.uses_scores:
         return ["Windows of consecutive tokens are averaged: nothing was selected, tokens of a window count alike."]
     return []
