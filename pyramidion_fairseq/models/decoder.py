@@ -172,7 +172,8 @@ class PyramidionDecoder(TransformerDecoderBase):
             states, mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
             recorded = self.cuda_graphs and recordable(states)
             scores = encoder_out.get(ADDED_SCORES)
-            state = start(self, states, mask[0] if mask else None, rows, recorded, scores[0] if scores else None)
+            added = scores[0] if scores else None
+            state = start(self, states, mask[0] if mask else None, rows, recorded=recorded, added_scores=added)
             self.set_incremental_state(incremental_state, "decoding", state)
         if state.rows != rows:
             raise PyramidionError(

@@ -135,9 +135,7 @@ def test_a_step_that_counts_on_the_host_would_be_seen(tiny_model, random_tokens,
 def test_only_where_a_device_records(tiny_model, random_tokens, monkeypatch):
     model = tiny_model()
     started, start = [], decoder.start
-    monkeypatch.setattr(
-        decoder, "start", lambda *args, recorded: started.append(recorded) or start(*args, recorded=recorded)
-    )
+    monkeypatch.setattr(decoder, "start", lambda *args, **kw: started.append(kw["recorded"]) or start(*args, **kw))
     with cuda_graphs(model):
         generate([model], random_tokens(EQUAL))
         assert started == [False]
