@@ -1,4 +1,4 @@
-"""Triton kernels, imported where they are needed. Without them a GPU takes operations of torch, their reference."""
+"""Triton kernels, imported when they are first needed. Without them a GPU takes the operations of torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 class Kernels:
     """A module of this package with Triton kernels.
 
-    By name: a model exported to transformers is made of what an ``import`` statement names, and must load without
-    Triton, too. It takes torch's operations. Whether there are kernels is known before they are imported, as Triton
-    takes a second to load, and torch.compile does not follow imports.
+    It is imported by name. A model exported to transformers has copies of the files that ``import`` statements name,
+    and must load without Triton, too: it takes torch's operations. Whether there are kernels is known before they are
+    imported, as Triton takes a second to load, and torch.compile does not follow imports.
     """
 
     def __init__(self, name: str):
@@ -31,5 +31,6 @@ class Kernels:
 
 
 def _is_there(module: str) -> bool:
+    """Return whether a module can be imported."""
     spec = find_spec(module)
-    return spec is not None and spec.loader is not None  # a folder that is only called so has no loader
+    return spec is not None and spec.loader is not None  # a folder of this name has no loader

@@ -15,7 +15,7 @@ from .tournament import tournament
 
 logger = logging.getLogger(__name__)
 
-#: How far beyond [0, 1] scores may lie unsaid: the published scorers add a little to their sigmoid.
+#: How far outside of [0, 1] scores may be without a warning: the published scorers add a little to their sigmoid.
 SLACK = 0.01
 _seen_scores = False
 
@@ -99,7 +99,7 @@ def successive_halving_topk(
 
 
 def _warn_of_logits(scores: Tensor, padding_mask: Tensor | None, base: float) -> None:
-    """Say that scores look like raw logits, once in a process; never waits for a device."""
+    """Log a warning where scores look like raw logits, once in a process, without waiting for a device."""
     global _seen_scores
     if torch.compiler.is_compiling() or _seen_scores or type(scores) is not Tensor or scores.device.type != "cpu":
         return
@@ -113,7 +113,7 @@ def _warn_of_logits(scores: Tensor, padding_mask: Tensor | None, base: float) ->
 
 
 def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) -> Pooled:
-    """The pooling that keeps every token: (B, n, d), (B, n), (B, n) or None -> :class:`Pooled` with n slots."""
+    """Keep every token in its own slot: (B, n, d), (B, n), (B, n) or None -> :class:`Pooled` with n slots."""
     batch, length = scores.shape
     slots = torch.arange(length, device=scores.device).expand(batch, length)
     weights = torch.ones_like(scores.detach())
@@ -124,7 +124,7 @@ def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) ->
 
 
 def at_least_float32(scores: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32, others as they are."""
+    """Return float16 and bfloat16 as float32, other dtypes unchanged."""
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
