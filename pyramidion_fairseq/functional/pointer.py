@@ -15,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Added to the attention, divided by k, where a passage is continued, so that it can be continued even where the
-#: attention is zero.
+#: Divided by k and added to the attention to continue a passage, so that it can go on where the attention has left it.
 CONTINUATION_FLOOR = 1e-2
 #: Factor by which a token counts more as a continuation for each further token before it that the summary shares.
 CONTEXT_FACTOR = 100.0

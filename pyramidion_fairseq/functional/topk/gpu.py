@@ -12,9 +12,9 @@ from torch import Tensor
 class Kernels:
     """A module of this package with Triton kernels.
 
-    It is imported by name. A model exported to transformers has copies of the files that ``import`` statements name,
-    and must load without Triton, too: it takes torch's operations. Whether there are kernels is known before they are
-    imported, as Triton takes a second to load, and torch.compile does not follow imports.
+    Imported by name and on first use: exported models copy every module that an ``import`` statement names, and must
+    load without Triton. ``exist`` is known without importing, since Triton takes a second to load and torch.compile
+    does not follow imports.
     """
 
     def __init__(self, name: str):

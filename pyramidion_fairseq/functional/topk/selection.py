@@ -58,10 +58,9 @@ def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tenso
 
 
 def competitors(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return which positions take part in a relaxed selection: in every document more than k.
+    """Return which tokens take part in a relaxed selection: more than k of each, so that no softmax is over nothing.
 
-    Documents with at most k tokens pass unchanged, by :func:`combine`. All their positions take part, so that no
-    softmax is over nothing.
+    Documents with at most k tokens pass unchanged, by :func:`combine`; until then all their positions take part.
 
     Returns:
         (B, n) bool, more than k of each row True, for n > k; (B, 1) bool, True for documents with at most k tokens.
@@ -99,7 +98,9 @@ def combine(
         :class:`Pooled` with k slots.
     """
     batch, k, length = rows.shape
-    late: Tensor | None = None  # (B, k) bool, True on rows that stand for nothing: their leader is padding
+    # (B, k) the rows in the order of the document, those of a short document for its own tokens; True in `late` on
+    # rows that stand for nothing, whose leader is padding.
+    late: Tensor | None = None
     if padding_mask is not None:
         own = padding_mask.long().sort(dim=1, stable=True).indices[:, :k]  # the document's tokens first
         identity = torch.zeros_like(rows).scatter(2, own.unsqueeze(2), 1.0).masked_fill(padding_mask.unsqueeze(1), 0)

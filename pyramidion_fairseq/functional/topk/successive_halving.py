@@ -15,7 +15,7 @@ from .tournament import tournament
 
 logger = logging.getLogger(__name__)
 
-#: How far outside of [0, 1] scores may be without a warning: the published scorers add a little to their sigmoid.
+#: Scores may lie this far outside [0, 1] without a warning: the published scorers add 1e-5 to their sigmoid.
 SLACK = 0.01
 _seen_scores = False
 

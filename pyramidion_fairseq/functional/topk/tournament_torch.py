@@ -56,20 +56,22 @@ def tournament_torch(
     if padded_length != length:
         scores = F.pad(scores, (0, padded_length - length))
         keys = F.pad(keys, (0, padded_length - length), value=-math.inf)
+    # Pairing: the candidates' order in each round, and the brackets that it leads to, (B, g, k).
     orders = pairing_orders(keys, k, base, sort, may_be_empty)
     numbers = torch.arange(k, device=keys.device).expand(len(keys), k)
     members = bracket_members(orders, _slot_order(orders, numbers, keys, padding_mask is not None, preserve_order))
+    # Merging: (B, k) scores of the slots, (B, g, k) weights of the candidates.
     flat = members.flatten(1)
     filled = ~keys.gather(1, flat).view_as(members).isneginf() if may_be_empty else None
     slot_scores, shares = merge_bracket(scores.gather(1, flat).view_as(members), filled, base)
-
+    # From brackets to tokens: (B, n) slots and weights.
     slots = numbers.unsqueeze(1).expand_as(members).flatten(1)
     slots = torch.empty_like(flat).scatter(1, flat, slots)[:, :length]
     weights = torch.empty_like(scores).scatter(1, flat, shares.flatten(1))[:, :length]
     if padding_mask is not None:
         slots = slots.masked_fill(padding_mask, 0)
         weights = weights.masked_fill(padding_mask, 0)
-    members = members.transpose(1, 2)
+    members = members.transpose(1, 2)  # (B, k, g)
     if filled is not None:
         # A bye or a padded member points to its slot's winner, with weight 0, and those of an empty slot to the first
         # slot's: padding is not even read.
