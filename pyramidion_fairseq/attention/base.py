@@ -1,4 +1,4 @@
-"""The contract of the encoder's self-attention."""
+"""The base class of the encoder's self-attention."""
 
 from __future__ import annotations
 
@@ -134,20 +134,20 @@ class EncoderAttention(nn.Module):
         attn_mask: Tensor | None = None,
         lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, None]:
-        """Attend.
+        """Project, attend, and project back.
 
         Args:
             query: (B, T, C); ``key`` and ``value`` are the same tensor, or None.
             key_padding_mask: (B, T) bool, True on padding, or None.
             lengths: see :meth:`attend`.
             need_weights: must be False: block-wise attention has no T x T weights to return.
-            attn_mask: must be None: what attends to what is the variant's own business.
+            attn_mask: must be None: the variant decides which tokens attend to which.
 
         Returns:
             ((B, T, C), None).
 
         Raises:
-            ValueError: something was asked for that these variants do not have.
+            ValueError: weights, a mask, or another key was given.
         """
         if need_weights or attn_mask is not None or (key is not None and key is not query):
             raise ValueError("encoder attention is self-attention without attn_mask and without returned weights")
@@ -204,7 +204,7 @@ class EncoderAttention(nn.Module):
             logits = query @ key.transpose(2, 3) / query.size(3) ** 0.5
             if padding_mask is None:
                 return logits.softmax(dim=3).sum(dim=(1, 2))
-            # softmax over nothing is NaN: padding alone sees itself, and its queries do not count anyway.
+            # A softmax over nothing is NaN: where there is only padding, it sees itself, and does not count below.
             unseen = padding_mask & ~padding_mask.all(dim=1, keepdim=True)
             weights = logits.masked_fill(unseen[:, None, None, :], float("-inf")).softmax(dim=3)
             return weights.masked_fill(padding_mask[:, None, start:stop, None], 0).sum(dim=(1, 2))

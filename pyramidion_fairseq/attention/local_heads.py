@@ -1,4 +1,4 @@
-"""Some heads attend to a window, the others far: the base of ``lsh`` and ``efficient``."""
+"""The base class of ``lsh`` and ``efficient``: some heads attend to a local window, the others far away."""
 
 from __future__ import annotations
 

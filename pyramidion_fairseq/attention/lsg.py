@@ -36,8 +36,8 @@ class LSGAttention(EncoderAttention):
     sparse tokens, of which ``sparse_block_size`` are seen on each side of the window. Global tokens, which the
     encoder puts before the document, attend to everything. One projection each for queries, keys and values.
 
-    Short documents need no path of their own, and none can depend on the batch: in a document of at most two blocks,
-    the windows and the global tokens are everything there is, and padding is seen by nobody. That is full attention.
+    In a document of at most two blocks, windows and global tokens cover all tokens: that is full attention. Padding is
+    never seen, so that no document depends on its batch.
 
     Different from the published code (lsg-converter 0.1.9): sparse ranges stand beside the window for every block
     size and factor; groups of padding are never seen, by ``bos_pooling`` neither; the caller's mask is left alone;
@@ -165,6 +165,7 @@ class LSGAttention(EncoderAttention):
 
 
 def _check(block: int, sparse_block: int, factor: int, kind: str, num_globals: int, pre_rounds: int) -> None:
+    """Refuse options that are out of range, and sizes that do not divide each other."""
     if kind not in SPARSITY_TYPES:
         raise PyramidionError(
             "--lsg-sparsity-type must be one of {}, got {!r}".format(", ".join(SPARSITY_TYPES), kind)

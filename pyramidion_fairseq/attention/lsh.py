@@ -17,7 +17,7 @@ from .rotations import RandomRotations
 
 @ATTENTIONS.register("lsh")
 class LSHAttention(LocalHeadsAttention):
-    """Tokens attend to those whose vectors hash alike, beside heads with a local window.
+    """Tokens attend to those with the same hash, beside heads with a local window.
 
     One projection serves as query and key of the hashing heads, so ``k_proj`` holds the keys of the local heads only
     and is None without such heads. Everything else is said at :func:`~pyramidion_fairseq.functional.lsh_attention`.

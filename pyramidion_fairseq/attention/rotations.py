@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class RandomRotations(nn.Module):
     """Normal random numbers: fresh ones at each call in training, always the same ones in evaluation.
 
-    Those of evaluation follow from ``seed`` and ``shape`` alone. They are no part of a checkpoint: another maximum
-    length may need more of them.
+    Those of evaluation depend on ``seed`` and ``shape`` alone. They are not saved in checkpoints, since another
+    maximum length may need more of them.
 
     Args:
         shape: of the numbers.

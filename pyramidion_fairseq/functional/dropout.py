@@ -1,7 +1,7 @@
 """Dropout that does not wait for torch's random numbers on a CPU.
 
-torch draws one uniform number for every element, on one core: at the paper's 0.1 that takes longer than the matrix
-products around it. Here 64 random bits serve four elements.
+torch draws one uniform number for every element, on one core. At the paper's rate of 0.1 that takes longer than the
+matrix products around it. Here 64 random bits decide about four elements.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Elements decided at a time: what is drawn stays in the processor's cache.
+#: Elements decided at a time: their random bits stay in the processor's cache.
 CHUNK = 2**19
 #: Bits that decide about an element; probabilities are multiples of 2**-BITS.
 BITS = 16
 
 
 def draw_kept(shape: torch.Size | tuple[int, ...], p: float) -> Tensor:
-    """Which elements a dropout keeps, from torch's CPU generator.
+    """Draw which elements a dropout keeps, from torch's CPU generator.
 
     Args:
         shape: of the result.
@@ -40,16 +40,18 @@ def draw_kept(shape: torch.Size | tuple[int, ...], p: float) -> Tensor:
 
 
 def kept_share(p: float) -> float:
-    """Probability with which :func:`draw_kept` keeps an element."""
+    """Return the probability with which :func:`draw_kept` keeps an element."""
     return 1 - round(p * 2**BITS) / 2**BITS
 
 
 def draws_bits(x: Tensor) -> bool:
-    """Whether random bits are what to drop by: on a CPU, unless a compiler makes its own kernels of it."""
+    """Return whether :func:`draw_kept` is used: on a CPU, unless a compiler generates the kernels."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class _Dropout(torch.autograd.Function):
+    """Dropout that saves one byte an element for the backward pass."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         kept = draw_kept(x.shape, p)
@@ -64,6 +66,8 @@ class _Dropout(torch.autograd.Function):
 
 
 class _ReluDropout(torch.autograd.Function):
+    """ReLU and dropout: the result is positive exactly where the gradient passes."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         ctx.scale = 1 / kept_share(p)
@@ -95,7 +99,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 
 def relu_dropout(x: Tensor, p: float) -> Tensor:
-    """``dropout(relu(x), p)``; on a CPU in one piece, which keeps nothing for the backward pass but its result.
+    """Compute ``dropout(relu(x), p)``; on a CPU by one function, which saves only its result for the backward pass.
 
     Args:
         x, p: as of :func:`dropout`.

@@ -1,4 +1,4 @@
-"""Padding masks are True on padding, everywhere in this package."""
+"""Positions of tokens and of padding. Padding masks are True on padding, everywhere in this package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def move_padding_right(tokens: Tensor, padding_idx: int) -> Tensor:
 
 
 def token_positions(shape: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> Tensor:
-    """Position of every token in its document, counted from 0 at the document's first token.
+    """Return the position of every token in its document, counted from 0 at the document's first token.
 
     Args:
         shape: (B, T).

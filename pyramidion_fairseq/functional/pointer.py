@@ -17,7 +17,7 @@ from torch import Tensor
 
 #: Divided by k and added to the attention to continue a passage, so that it can go on where the attention has left it.
 CONTINUATION_FLOOR = 1e-2
-#: How much more a token counts as continuation for each further token before it that the summary has, too.
+#: Factor by which a token counts more as a continuation for each further token before it that the summary shares.
 CONTEXT_FACTOR = 100.0
 
 
@@ -126,7 +126,10 @@ def copy_probability(
         (B, t) of the target; (B, t) of tokens that cannot be copied.
     """
     copyable = source.tokens >= 0
+    # First kind: (B, t) attention to all tokens that equal the target.
     anywhere = copied_mass(attention, source, *match(source.tokens, targets))
+    # Second kind: (B, t) attention to the tokens after a common context, and to those of them that equal the target.
+    # (B, n) and (B, t) number the last ``distance`` tokens before each token and each target.
     floored = attention + CONTINUATION_FLOOR / attention.size(2)
     context = torch.zeros_like(anywhere)
     both = torch.zeros_like(anywhere)
@@ -165,8 +168,8 @@ def _left_over(attention: Tensor, source: CopySource, continued: Tensor, goes_on
 def token_copies(attention: Tensor, source: CopySource, history: Tensor, continued: Tensor) -> tuple[Tensor, Tensor]:
     """Return the probability with which each of the source's tokens is copied, (B, t, n), and of the rest, (B, t).
 
-    Both together sum to one. Arguments and the rest as of :func:`copy_probability`. For the few rows of a step of
-    generation, and to explain a summary.
+    Both together sum to one. Arguments, and what the rest is, are those of :func:`copy_probability`. It holds
+    (B, t, n) numbers: it is meant for the few rows of a step of generation, and to explain a summary.
     """
     at_slots = attention.gather(2, source.slots.unsqueeze(1).expand(-1, attention.size(1), -1))
     weights = (source.weights * (source.tokens >= 0)).unsqueeze(1).to(attention.dtype)
@@ -201,8 +204,8 @@ def copy_distribution(
 ) -> tuple[Tensor, Tensor]:
     """Return :func:`copy_probability` of every token of the vocabulary, (B, t, V), and of the rest, (B, t).
 
-    It holds (B, t, n) and (B, t, V) numbers: for the few rows of a step of generation, and for criteria that ask for
-    all probabilities.
+    It holds (B, t, n) and (B, t, V) numbers: it is meant for the few rows of a step of generation, and for criteria
+    that ask for all probabilities.
     """
     copied, left = token_copies(attention, source, history, continued)
     index = source.tokens.clamp(min=0).unsqueeze(1).expand_as(copied)
@@ -211,7 +214,7 @@ def copy_distribution(
 
 
 def writing_gate(write: Tensor, copy: Tensor, left: Tensor) -> Tensor:
-    """Return the log of the gate of writing, with the copies that cannot be made.
+    """Return the log of the gate of writing, to which the copies that cannot be made are added.
 
     Args:
         write, copy: (B, t) logs of the gates.

@@ -35,6 +35,8 @@ def target_log_softmax(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tens
 
 
 class _TargetLogSoftmax(torch.autograd.Function):
+    """Projects and normalises rows in chunks, in the forward pass and again in the backward pass."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         at_target = []
@@ -58,11 +60,12 @@ class _TargetLogSoftmax(torch.autograd.Function):
         start = 0
         for rows, wanted in _chunks(x, weight, targets):
             part = slice(start, start + len(rows))
-            first = at_target[part].unsqueeze(1)
-            every = total[part].unsqueeze(1)
+            d_target = at_target[part].unsqueeze(1)
+            d_total = total[part].unsqueeze(1)
             grad = _logits(rows, weight).sub_(normalisers[part].unsqueeze(1)).exp_()
-            grad.mul_(-(first + weight.size(0) * every)).add_(every)
-            grad.scatter_add_(1, wanted.unsqueeze(1), first)
+            # (r, V) gradient of the logits, from their softmax
+            grad.mul_(-(d_target + weight.size(0) * d_total)).add_(d_total)
+            grad.scatter_add_(1, wanted.unsqueeze(1), d_target)
             grad = grad.to(x.dtype)
             torch.mm(grad, weight, out=grad_x[part])
             grad_weight += grad.T @ rows
@@ -71,10 +74,12 @@ class _TargetLogSoftmax(torch.autograd.Function):
 
 
 def _chunks(x: Tensor, weight: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return chunks of rows with their targets: (r, C) and (r,)."""
     rows = max(1, CHUNK_LOGITS // weight.size(0))
     return zip(x.split(rows), targets.split(rows))
 
 
 def _logits(rows: Tensor, weight: Tensor) -> Tensor:
+    """Project rows, to float32 at least: (r, C), (V, C) -> (r, V)."""
     logits = rows @ weight.T
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

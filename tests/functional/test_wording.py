@@ -27,6 +27,26 @@ def test_one_assignment_a_line(path):
             assert len(forms) <= 1 and not nested, f"line {node.lineno}: {ast.unparse(node)}"
 
 
+#: First words of a docstring that are no verbs.
+NO_VERBS = re.compile(
+    "A|All|An|Arguments|As|At|Both|Chunks|Each|Every|Half|How|I[fnt]|Its|Means|Most|No|None|Normal|Nothing|O[fn]|One|"
+    "Probability|Slots?|So|Some|Such|Sums|Th[a-z]+|Tokens?|Two|Wh[a-z]+|Windows?|With"
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_functions_say_what_they_do(path):
+    """Their docstrings begin with a verb, and every function that others may call has one, but overriding methods."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        text = ast.get_docstring(function)
+        if text is not None:
+            first = re.match(r"[A-Z][a-z]+\b", text)
+            assert first and not NO_VERBS.fullmatch(first.group()), f"{function.name}: {text.splitlines()[0]}"
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"):
+        assert ast.get_docstring(function), function.name
+
+
 @pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "functional" / "csrc").iterdir())], ids=name)
 def test_a_place_is_called_by_what_it_is(path):
     """padded_length, member index, position, slot (docs/glossary.md); "in place" is what torch calls so."""

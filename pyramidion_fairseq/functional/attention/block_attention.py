@@ -1,4 +1,4 @@
-"""Attention inside non-overlapping blocks (paper, section 3.1), with next to no work on padding."""
+"""Attention inside non-overlapping blocks (paper, section 3.1), with little work on padding."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def block_attention(
 ) -> Tensor:
     """Let each token attend to its own block; blocks are counted from the document's start.
 
-    Where only the device knows the lengths, every block is masked, so that the host need not wait. Else the full
-    blocks of documents of equal length are one call of the attention, their last, shorter blocks another one, and
-    nothing is masked. Where lengths differ, a CPU does so for one length after the other. Other devices, which take
-    longer to start many small calls than to compute them, get two calls: :func:`attend_in_two_batches`.
+    Where the host does not know the lengths, every block is masked, so that it need not wait for the device. Otherwise
+    the full blocks of documents of equal length are one call of the attention, their last, shorter blocks another one,
+    and nothing is masked. Where lengths differ, a CPU does so for one length after the other. Other devices take
+    longer to start many small calls than to compute them: they get two calls, by :func:`attend_in_two_batches`.
 
     Args:
         query, key, value: (B, T, H, D).
@@ -115,20 +115,20 @@ def attend_in_two_batches(
         out = dot_product_attention(queries, keys, values, index.key_mask, dropout=dropout)
         parts.append(out.transpose(1, 2).flatten(0, 1))
     out = parts[0] if len(parts) == 1 else torch.cat(parts)
-    # What fills up a block goes to a row behind the last document, which is cut off.
+    # Filling of a block goes to a row behind the last document, which is cut off.
     joined = value.new_zeros(batch * length + 1, heads, dim, dtype=out.dtype).index_copy_(0, index.targets, out)
     return joined[:-1].view(batch, length, heads, dim)
 
 
 class _BlockIndex(NamedTuple):
-    """Where the tokens of all blocks are among the B * T of a batch: full blocks first, then the last ones."""
+    """The positions of the tokens of all blocks among the B * T of a batch: full blocks first, then the last ones."""
 
     full: int
     """How many full blocks there are."""
     sources: Tensor
-    """(rows,) int64, the token that each row reads: what fills up a block is a copy of its document's last token."""
+    """(rows,) int64, the token that each row reads; a block is filled up with copies of its document's last token."""
     targets: Tensor
-    """(rows,) int64, the token that each row is written to; B * T for what fills up a block."""
+    """(rows,) int64, the token that each row is written to; B * T for the copies that fill up a block."""
     key_mask: Tensor | None
     """(blocks, 1, 1, width) bool, True on the tokens of the last blocks; None where all blocks are full."""
 
@@ -137,7 +137,7 @@ class _BlockIndex(NamedTuple):
 def _block_index(
     lengths: tuple[int, ...], length: int, size: int, device: torch.device, inference: bool
 ) -> _BlockIndex:
-    """Return the index of a batch: once for all layers that read it.
+    """Return the index of a batch; all layers that read the batch share it.
 
     Args:
         lengths: of the documents, not all the same.

@@ -22,9 +22,9 @@ def dot_product_attention(
 ) -> Tensor:
     """Compute scaled dot-product attention.
 
-    That of torch; but on a CPU, with dropout, torch falls back to a path that holds all weights several times. This
-    one works on some queries at a time there, computes their weights again in the backward pass, and keeps one byte
-    for each weight: whether it was dropped.
+    It calls torch's function, but on a CPU with dropout, where torch would hold all weights several times. Then it
+    works on some queries at a time, computes their weights again in the backward pass, and keeps one byte for each
+    weight: whether it was dropped.
 
     Args:
         query: (N, H, Tq, D).
@@ -38,14 +38,14 @@ def dot_product_attention(
     """
     if dropout in (0, 1) or not draws_bits(query):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout)
-    if torch.is_autocast_enabled("cpu"):  # which knows nothing of this function, as it does of torch's own
+    if torch.is_autocast_enabled("cpu"):  # autocast does not know this function
         low = torch.get_autocast_dtype("cpu")
         query, key, value = (x.to(low) if x.dtype == torch.float32 else x for x in (query, key, value))
     return _DropoutAttention.apply(query, key, value, attn_mask, dropout)
 
 
 class _DropoutAttention(torch.autograd.Function):
-    """Chunks of queries: at no time are there more than about CHUNK weights."""
+    """Attention by chunks of queries: at no time are there more than about CHUNK weights."""
 
     @staticmethod
     def forward(

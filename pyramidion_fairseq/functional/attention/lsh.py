@@ -11,7 +11,7 @@ from torch import Tensor
 from .blocks import join_blocks, split_blocks
 from .neighbourhood import neighbours, visible_tokens
 
-#: Subtracted from a token's logit with itself, as in the paper's Eq. 6: it counts only where nothing else is there.
+#: The logit of a token with itself, as in the paper's Eq. 6: it counts only where the token sees nothing else.
 SELF = -1e5
 #: The logit of what must not be seen. Far below SELF, and finite: rows of padding stay finite.
 NEVER = -1e9
@@ -53,7 +53,7 @@ def lsh_attention(
     padding_mask: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Attend to what hashes alike, over several rounds of hashing, with shared queries and keys.
+    """Attend to tokens with the same hash, over several rounds of hashing, with shared queries and keys.
 
     See section 2, Eq. 4-6, and Appendix A.
 
@@ -61,7 +61,7 @@ def lsh_attention(
     one before it. The first chunk has none before it: nothing wraps around. Keys are the L2-normalised queries;
     logits are divided by sqrt(D). Rounds are joined with the weights exp(z_r - z) of their log-sum-exps z_r. A pair
     that meets in N rounds gets -log N in each of them (the N_ij of Appendix A), so the result is exactly one softmax
-    over the union of what a token sees in all rounds. Itself a token sees only where that union holds nothing else.
+    over the union of what a token sees in all rounds. A token sees itself only where that union holds nothing else.
 
     Padding is sorted behind the tokens in every round, so that a document's chunks are those it has without padding.
 

@@ -1,4 +1,4 @@
-"""Several linear layers that read the same input, as one product where that is fewer kernels."""
+"""Several linear layers with the same input, computed as one product where that starts fewer kernels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 def project_together(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     """Apply linear layers to the same input.
 
-    One product with their weights beside each other, and one for the gradient of each side. On a CPU every layer has
-    its own: there a kernel costs nothing to start, and the copy of the weights would. So do layers that something
-    else stands in for (quantised ones, for instance), and those that hooks watch.
+    On a GPU it is one product with their weights beside each other, and one for the gradient of each side. On a CPU
+    every layer is called: there a kernel costs little to start, and the copy of the weights would cost more. Layers of
+    other classes (quantised ones, for instance), and layers with hooks, are called, too.
 
     Args:
         x: (..., C).

@@ -1,9 +1,9 @@
 """The reduced sequence of LSG attention: one key and value for every ``factor`` tokens (Condevaux and Harispe 2022).
 
 Every function takes keys and values (B, T, H, D), T a multiple of the block size, and ``key_mask`` (B, T) bool, False
-on padding; it returns :class:`SparseTokens` of length M = T / factor, whose token j stems from the tokens near
-``j * factor``. What stems from padding alone is masked; what stems from some padding is as if there were none,
-so that a document's sparse tokens do not depend on its batch.
+on padding; it returns :class:`SparseTokens` of length M = T / factor. Sparse token j is made of tokens near
+``j * factor``. A sparse token that is made of padding alone is masked. Otherwise padding is left out, so that a
+document's sparse tokens do not depend on its batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class SparseTokens(NamedTuple):
-    """A reduced sequence."""
+    """The keys and values of a reduced sequence."""
 
     key: Tensor
     """(B, M, H, D)."""
@@ -43,13 +43,13 @@ def select_by_norm(key: Tensor, value: Tensor, key_mask: Tensor, chunk: int, fac
 
 
 def select_strided(key: Tensor, value: Tensor, key_mask: Tensor, factor: int) -> SparseTokens:
-    """Select of every ``factor`` tokens the one at h mod ``factor`` for head h; needs at least ``factor`` heads."""
+    """Select one of every ``factor`` tokens: head h the one at h mod ``factor``. Needs at least ``factor`` heads."""
     start = torch.arange(key.size(2), device=key.device) % factor
     return _select_fixed(key, value, key_mask, factor, start.unsqueeze(0))
 
 
 def select_block_strided(key: Tensor, value: Tensor, key_mask: Tensor, block: int, factor: int) -> SparseTokens:
-    """Select r = block / factor tokens in a row of every block: head h takes them from h * r mod ``block`` on."""
+    """Select r = block / factor tokens in a row of every block: head h those from h * r mod ``block`` on."""
     kept = block // factor
     start = torch.arange(key.size(2), device=key.device) * kept % block
     return _select_fixed(key, value, key_mask, block, start + torch.arange(kept, device=key.device).unsqueeze(1))
@@ -92,7 +92,7 @@ def mean_of_buckets(
             ``chunk // factor // 2`` and at least one.
     """
     counts = _per_head(key_mask, key).unsqueeze(-1).to(key.dtype)
-    # Counts ride along with keys and values: one scatter per round.
+    # Keys, values and counts are one tensor: one scatter per round.
     state = torch.cat([key * counts, value * counts, counts], dim=-1).unflatten(1, (-1, chunk))
     for number, rotation in enumerate(rotations, start=1):
         buckets = chunk // factor if number == len(rotations) else chunk
@@ -104,7 +104,7 @@ def mean_of_buckets(
 
 
 def _merge_buckets(state: Tensor, rotation: Tensor, buckets: int, dim: int) -> Tensor:
-    """Sum over what hashes alike: (B, N, chunk, H, 2 D + 1) -> (B, N, buckets, H, 2 D + 1)."""
+    """Sum over each bucket: (B, N, chunk, H, 2 D + 1) -> (B, N, buckets, H, 2 D + 1)."""
     with torch.no_grad(), torch.autocast(state.device.type, enabled=False):
         exact = torch.promote_types(state.dtype, torch.float32)
         directions = F.normalize(state[..., :dim].to(exact), dim=-1)
@@ -120,7 +120,7 @@ def _per_head(key_mask: Tensor, key: Tensor) -> Tensor:
 
 
 def _select_fixed(key: Tensor, value: Tensor, key_mask: Tensor, size: int, index: Tensor) -> SparseTokens:
-    """Select of every ``size`` tokens in a row those at ``index[:, h]`` for head h; ``index`` (m, H)."""
+    """Select m of every ``size`` tokens in a row: head h those at ``index[:, h]``, of ``index`` (m, H)."""
     head = torch.arange(key.size(2), device=key.device)
     parts = (key, value, _per_head(key_mask, key))
     kept = (x.unflatten(1, (-1, size))[:, :, index, head].flatten(1, 2) for x in parts)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v of one query: (D), (K, D), (K, D) -> (D)."""
+    """Return softmax(q k^T / sqrt(D)) v of one query: (D), (K, D), (K, D) -> (D)."""
     return (key @ query / query.numel() ** 0.5).softmax(dim=0) @ value
 
 
 def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
-    """Each token sees its own block of ``window`` tokens and the two beside it."""
+    """Let each token see its own block of ``window`` tokens and the two beside it."""
     out = torch.empty_like(query)
     length, heads = query.shape[:2]
     for t in range(length):
@@ -27,7 +27,7 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
 
 
 def efficient_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The T x T form (rho_q(Q) rho_k(K)^T) V of Shen et al. 2021, Eq. 6."""
+    """Return (rho_q(Q) rho_k(K)^T) V, the T x T form of Shen et al. 2021, Eq. 6."""
     out = torch.empty_like(value)
     for h in range(query.size(1)):
         rho_q = query[:, h].softmax(dim=1)
@@ -37,7 +37,7 @@ def efficient_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def lsh_buckets(x: Tensor, rotations: Tensor, bucket_size: int) -> Tensor:
-    """argmax([xR; -xR]) with as many columns as the document needs: (T, H, D), (R, H, D, P) -> (H, R, T)."""
+    """Return argmax([xR; -xR]), with as many columns as a document needs: (T, H, D), (R, H, D, P) -> (H, R, T)."""
     length, heads, _ = x.shape
     columns = 1
     while columns * 2 * bucket_size < length and columns < rotations.size(-1):
@@ -50,7 +50,7 @@ def lsh_buckets(x: Tensor, rotations: Tensor, bucket_size: int) -> Tensor:
 
 
 def lsh_attention(query: Tensor, value: Tensor, buckets: Tensor, chunk: int) -> Tensor:
-    """One softmax over all that a token sees in any round, itself only if that is nothing (Kitaev et al. 2020)."""
+    """Take one softmax over all other tokens that a token sees in any round, or itself (Kitaev et al. 2020)."""
     out = torch.empty_like(value)
     length, heads = query.shape[:2]
     for h in range(heads):

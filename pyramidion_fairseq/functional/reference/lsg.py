@@ -1,6 +1,6 @@
 """Slow, obvious counterpart of LSG attention: one document without padding, token by token.
 
-A reduced sequence is a list of (key, value) pairs of one head here, None where a sparse token stems from nothing.
+Here a reduced sequence is a list of (key, value) pairs of one head, None where a sparse token has no tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .attention import attend
 
-#: (key, value) of each sparse token of one head.
+#: Key and value of each sparse token of one head.
 Reduced = List[Optional[Tuple[Tensor, Tensor]]]
 
 
@@ -26,7 +26,7 @@ def lsg_attention(
     sparse: list[Reduced],
     reach: int,
 ) -> Tensor:
-    """All (G + T, H, D), global tokens first; ``sparse`` has one reduced sequence per head."""
+    """Attend with (G + T, H, D), global tokens first; ``sparse`` has one reduced sequence per head."""
     out = torch.empty_like(query)
     for h in range(query.size(1)):
         pairs = list(zip(key[:, h], value[:, h]))
@@ -36,7 +36,7 @@ def lsg_attention(
             seen = pairs
             if t >= num_globals:
                 i = (t - num_globals) // block
-                kept = block // factor
+                kept = block // factor  # sparse tokens of a block
                 window = tokens[max(i - 1, 0) * block : (i + 2) * block]
                 beside = [
                     *range((i - 1) * kept - reach, (i - 1) * kept),
@@ -49,7 +49,7 @@ def lsg_attention(
 
 
 def norm(key: Tensor, value: Tensor, h: int, chunk: int, factor: int) -> Reduced:
-    """The largest keys of each chunk, in ascending order of their norms."""
+    """Select the largest keys of each chunk, in ascending order of their norms."""
     reduced: Reduced = []
     for start in range(0, len(key), chunk):
         tokens = sorted(range(start, min(start + chunk, len(key))), key=lambda t: key[t, h].norm().item())
@@ -59,12 +59,12 @@ def norm(key: Tensor, value: Tensor, h: int, chunk: int, factor: int) -> Reduced
 
 
 def pooling(key: Tensor, value: Tensor, h: int, factor: int) -> Reduced:
-    """Means of groups."""
+    """Return the means of groups."""
     return [(key[s : s + factor, h].mean(0), value[s : s + factor, h].mean(0)) for s in range(0, len(key), factor)]
 
 
 def bos_pooling(query: Tensor, key: Tensor, value: Tensor, h: int, factor: int) -> Reduced:
-    """Means of groups, weighted by the first token's attention."""
+    """Return the means of groups, weighted by the first token's attention."""
     reduced: Reduced = []
     for s in range(0, len(key), factor):
         keys = key[s : s + factor, h]
@@ -75,7 +75,7 @@ def bos_pooling(query: Tensor, key: Tensor, value: Tensor, h: int, factor: int) 
 
 
 def block_stride(key: Tensor, value: Tensor, h: int, block: int, factor: int) -> Reduced:
-    """Of every block, block / factor tokens in a row, which ones depends on the head; with block = factor: stride."""
+    """Select block / factor tokens in a row of every block, as the head says; block = factor gives ``stride``."""
     kept = block // factor
     reduced: Reduced = []
     for start in range(0, len(key), block):
@@ -85,7 +85,7 @@ def block_stride(key: Tensor, value: Tensor, h: int, block: int, factor: int) ->
 
 
 def lsh(key: Tensor, value: Tensor, h: int, chunk: int, factor: int, rotations: list[Tensor]) -> Reduced:
-    """Means of buckets, hashed again and again."""
+    """Return the means of buckets, which are hashed again in every round."""
     reduced: Reduced = []
     for start in range(0, len(key), chunk):
         items = [(key[t, h], value[t, h], 1) for t in range(start, min(start + chunk, len(key)))]

@@ -15,13 +15,13 @@ from ..topk.successive_halving import Pooled
 
 
 def hard_rule(scores: list[float], k: int) -> list[list[tuple[int, float]]]:
-    """The k tokens with the highest scores; ties to the earlier (paper, Eq. 2)."""
+    """Select the k tokens with the highest scores; of equal scores the earlier goes first (paper, Eq. 2)."""
     best = sorted(range(len(scores)), key=lambda i: -scores[i])[:k]
     return [[(i, 1.0)] for i in sorted(best)]
 
 
 def window_rule(scores: list[float], k: int, window: int) -> list[list[tuple[int, float]]]:
-    """Windows of ``window`` tokens, wider where the document would not fit into k of them."""
+    """Cut windows of ``window`` tokens, wider where the document would not fit into k of them."""
     tokens = list(range(len(scores)))
     while len(tokens) > k * window:
         window += 1
@@ -30,7 +30,7 @@ def window_rule(scores: list[float], k: int, window: int) -> list[list[tuple[int
 
 
 def iterative_rule(scores: list[float], k: int, temperature: float) -> list[list[tuple[int, float]]]:
-    """Goyal et al. 2018, Algorithm 2: k times a softmax of distances from the largest score that is left."""
+    """Take k times a softmax of distances from the largest score that is left (Goyal et al. 2018, Algorithm 2)."""
     left = list(range(len(scores)))
     rows = {}
     for _ in range(k):
@@ -42,7 +42,7 @@ def iterative_rule(scores: list[float], k: int, temperature: float) -> list[list
 
 
 def gumbel_rule(scores: list[float], k: int, temperature: float) -> list[list[tuple[int, float]]]:
-    """Xie and Ermon 2019, Algorithm 1, without noise: keys = log score; k times softmax, keys += log(1 - p)."""
+    """Take k times p = softmax(keys), keys += log(1 - p), of log scores (Xie and Ermon 2019, without noise)."""
     keys = [math.log(max(score, 1e-5)) for score in scores]
     leaders = sorted(range(len(keys)), key=lambda i: -keys[i])[:k]
     rows = {}
@@ -56,7 +56,7 @@ def gumbel_rule(scores: list[float], k: int, temperature: float) -> list[list[tu
 
 
 def sinkhorn_rule(scores: list[float], k: int, epsilon: float, iterations: int) -> list[list[tuple[int, float]]]:
-    """Xie et al. 2020, the sorted operator, by plain Sinkhorn scaling of exp(-cost / epsilon)."""
+    """Scale exp(-cost / epsilon) as Sinkhorn does (Xie et al. 2020, the sorted operator)."""
     m = len(scores)
     anchors = [(k - r) / k for r in range(k + 1)]
     masses = [1 / m] * k + [(m - k) / m]
@@ -72,7 +72,7 @@ def sinkhorn_rule(scores: list[float], k: int, epsilon: float, iterations: int) 
 
 
 def threshold_rule(scores: list[float], k: int, link: str, epsilon: float) -> list[list[tuple[int, float]]]:
-    """The k best tokens, each times its gate; the gates of all tokens sum to k, by bisection of the threshold."""
+    """Multiply the k best tokens by their gates; those of all tokens sum to k, by bisection of the threshold."""
     links = {
         "laplace": lambda x: 0.5 * math.exp(x) if x < 0 else 1 - 0.5 * math.exp(-x),
         "clip": lambda x: min(max(x, 0.0), 1.0),
@@ -92,7 +92,7 @@ def threshold_rule(scores: list[float], k: int, link: str, epsilon: float) -> li
 
 
 def coordinate_descent(scores: list[float], k: int, epsilon: float, rounds: int = 20_000) -> list[float]:
-    """CoLT5's gates (Ainslie et al. 2023, Appendix): exp((s + a + b_i) / epsilon), a and b updated in turn."""
+    """Return CoLT5's gates exp((s + a + b_i) / epsilon), a and b updated in turn (Ainslie et al. 2023, Appendix)."""
     a = 0.0
     b = [-s for s in scores]
     for _ in range(rounds):
@@ -140,7 +140,7 @@ def pool(
 def max_windows(
     embeddings: Tensor, scores: Tensor, k: int, window: int, padding_mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(B, min(n, k), d) coordinate by coordinate, and (B, n) the share of coordinates that each token gives."""
+    """Return the maxima, (B, min(n, k), d), and the share of coordinates that each token gives, (B, n)."""
     record = pool(embeddings, scores, k, window_rule, padding_mask, window=window)
     out = torch.zeros_like(record.embeddings)
     weights = torch.zeros_like(scores)
@@ -156,7 +156,7 @@ def max_windows(
 
 
 def column_sums(query: Tensor, key: Tensor, size: int, padding_mask: Tensor | None) -> Tensor:
-    """Attention received inside blocks, over queries and heads: (B, H, T, D) x 2 -> (B, T)."""
+    """Sum the attention received inside blocks, over queries and heads: (B, H, T, D) x 2 -> (B, T)."""
     batch, heads, length, dim = query.shape
     sums = torch.zeros(batch, length).to(query)
     for b in range(batch):

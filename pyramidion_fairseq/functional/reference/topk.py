@@ -1,4 +1,4 @@
-"""Slow, obvious counterparts of the functions beside this file, for tests to compare with."""
+"""Slow, obvious counterparts of the tournament and of block-wise attention, for tests to compare with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def successive_halving_topk(
     preserve_order: bool = True,
     padding_mask: Tensor | None = None,
 ) -> Pooled:
-    """Algorithm 1 of the paper, document by document and pair by pair. Arguments and result as of the fast one."""
+    """Hold the tournament document by document and pair by pair; arguments and result are those of the fast one."""
     batch, length, dim = embeddings.shape
     k_out = min(k, length)
     out = []
@@ -100,7 +100,7 @@ def _combine(left: _Candidate, right: _Candidate, base: float | None) -> _Candid
 
 
 def algorithm_1(embeddings: Tensor, scores: Tensor, k: int, base: float | None = 20.0) -> tuple[Tensor, Tensor]:
-    """Algorithm 1 as it is printed, for a batch: every round sorts, gathers and mixes all representations.
+    """Follow Algorithm 1 as it is printed, for a batch: every round sorts, gathers and mixes all representations.
 
     Args:
         embeddings: (B, n, d), n / k a power of two.
@@ -126,7 +126,7 @@ def algorithm_1(embeddings: Tensor, scores: Tensor, k: int, base: float | None =
 
 
 def blockwise_attention(query: Tensor, key: Tensor, value: Tensor, size: int, padding_mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v inside blocks, with loops. All (B, H, T, D); rows of padding are left zero."""
+    """Attend inside blocks, with loops: softmax(q k^T / sqrt(d)) v, all (B, H, T, D); rows of padding stay zero."""
     out = torch.zeros_like(query)
     batch, heads, length, dim = query.shape
     for b in range(batch):

@@ -1,1 +1,1 @@
-"""Selecting k representations: successive halving, its rivals, and the weighted sums that all of them end in."""
+"""Selecting k representations: successive halving, other selections, and the weighted sums that they share."""

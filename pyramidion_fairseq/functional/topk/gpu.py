@@ -1,4 +1,4 @@
-"""Triton kernels, imported where they are needed. Without them a GPU takes operations of torch, their reference."""
+"""Triton kernels, imported when they are first needed. Without them a GPU takes the operations of torch."""
 
 from __future__ import annotations
 
@@ -31,5 +31,6 @@ class Kernels:
 
 
 def _is_there(module: str) -> bool:
+    """Return whether a module can be imported."""
     spec = find_spec(module)
-    return spec is not None and spec.loader is not None  # a folder that is only called so has no loader
+    return spec is not None and spec.loader is not None  # a folder of this name has no loader

@@ -1,6 +1,6 @@
-"""The functions of ``functional/csrc``, where they were compiled: setup.py does so when the package is installed.
+"""The compiled functions of ``functional/csrc``. setup.py compiles them when the package is installed.
 
-Without them a CPU takes operations of torch, which are their reference.
+Without them a CPU takes the operations of torch, which are their reference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Following tokens through poolings: which vector holds each of them at the end, and with what weight.
+"""Following tokens through poolings: the slot that each token is in at the end, and its weight there.
 
 A pooling sends every token to one slot with one weight, so a chain of poolings does, too. That takes two numbers per
 token and stage; no k x n matrix of shares is ever built.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class TokenRecord(NamedTuple):
-    """Where the n tokens of each document are at some stage."""
+    """The slots and weights of the n tokens of each document after some poolings."""
 
     slots: Tensor
     """(B, n) int64, the slot that holds each token (0 for padding, and for tokens that were dropped, weight 0)."""
@@ -22,15 +22,15 @@ class TokenRecord(NamedTuple):
 
 
 def keep_record(weights: Tensor) -> TokenRecord:
-    """The record of no pooling: token i is in slot i with the given (B, n) weight (1, or 0 for padding)."""
+    """Return the record before any pooling: token i is in slot i with the given (B, n) weight, 0 for padding."""
     return TokenRecord(torch.arange(weights.size(1), device=weights.device).expand_as(weights), weights)
 
 
 def compose_poolings(slots: Sequence[Tensor], weights: Sequence[Tensor]) -> list[TokenRecord]:
-    """The record of the document's tokens after each pooling.
+    """Return the record of the document's tokens after each pooling.
 
     A token's weight after two poolings is its weight in its first slot times that slot's weight in its second one.
-    What layers between the poolings do is no part of it: they add to a slot's vector, its slot stays what it is.
+    The layers between two poolings change the vectors of the slots, but not which tokens are in a slot.
 
     Args:
         slots: (B, T_i) int64 per pooling, the slot of each vector that it reads; T_1 = n, T_(i+1) >= slots of i.
@@ -40,7 +40,7 @@ def compose_poolings(slots: Sequence[Tensor], weights: Sequence[Tensor]) -> list
         One (B, n) record per pooling; the weights of a slot's tokens sum to one wherever those of each pooling do.
 
     Raises:
-        ValueError: slots and weights do not belong together.
+        ValueError: slots and weights differ in shape.
     """
     if [s.shape for s in slots] != [w.shape for w in weights]:
         raise ValueError(
@@ -57,29 +57,29 @@ def compose_poolings(slots: Sequence[Tensor], weights: Sequence[Tensor]) -> list
 
 
 def pool_by_record(states: Tensor, record: TokenRecord, k: int) -> Tensor:
-    """The k vectors that a record says were made of the states: (B, n, C) -> (B, k, C)."""
+    """Sum the states of each slot with the weights of a record: (B, n, C) -> (B, k, C)."""
     parts = states * record.weights.unsqueeze(2).to(states.dtype)
     index = record.slots.unsqueeze(2).expand_as(parts)
     return states.new_zeros(len(states), k, states.size(2)).scatter_add(1, index, parts)
 
 
 def attention_to_tokens(attention: Tensor, record: TokenRecord) -> Tensor:
-    """Attention to slots as attention to the tokens in them: token i gets ``attention[slot(i)] * weight(i)``.
+    """Distribute attention to slots over the tokens in them: token i gets ``attention[slot(i)] * weight(i)``.
 
     Args:
         attention: (B, t, k) rows over slots.
         record: (B, n) of the same documents.
 
     Returns:
-        (B, t, n). Where weights of each slot sum to one, rows sum to what they did. Ask for few rows at a time: the
-        whole of it has t x n numbers.
+        (B, t, n). Where the weights of each slot sum to one, the sums of rows stay the same. It has t x n numbers a
+        document: ask for few rows at a time.
     """
     index = record.slots.unsqueeze(1).expand(-1, attention.size(1), -1)
     return attention.gather(2, index) * record.weights.unsqueeze(1).to(attention.dtype)
 
 
 def sum_by_group(values: Tensor, groups: Tensor, count: int) -> Tensor:
-    """Sums over groups of columns: (r, n) values, (n,) int64 group of each column or -1 for none -> (r, count)."""
+    """Sum columns by group: (r, n) values, (n,) int64 group of each column or -1 for none -> (r, count)."""
     chosen = groups >= 0
     sums = values.new_zeros(len(values), count)
     return sums.index_add_(1, groups[chosen], values[:, chosen])

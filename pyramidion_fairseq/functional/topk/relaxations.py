@@ -23,7 +23,7 @@ from .successive_halving import (
 def iterative_topk(
     embeddings: Tensor, scores: Tensor, k: int, *, temperature: float = 1e-3, padding_mask: Tensor | None = None
 ) -> Pooled:
-    """The iterative relaxation of Goyal et al. 2018 (Algorithm 2), the paper's baseline in Appendix B.5.
+    """Combine tokens by the iterative relaxation of Goyal et al. 2018 (Algorithm 2), the baseline of Appendix B.5.
 
     In round r the token with the highest score m among those not taken yet is taken, and the r-th output is the
     combination of it and all tokens not taken before it, with weights softmax(-(score - m)^2 / temperature). Which
@@ -51,9 +51,11 @@ def iterative_topk(
         return keep_all(embeddings, scores, padding_mask)
     scores = zero_padding(scores, padding_mask)
     valid, short = competitors(scores, k, padding_mask)
+    # (B, k) tokens that the rounds take, (B, n) round in which each token would be taken
     order = order_by_score(scores, valid)
     leaders = order[:, :k]
     rank = order.argsort(dim=1)
+    # (B, k, n)
     distances = (scores.unsqueeze(1) - scores.gather(1, leaders).unsqueeze(2)).square()
     taken = rank.unsqueeze(1) < torch.arange(k, device=rank.device).view(1, k, 1)
     logits = (distances / -temperature).masked_fill(taken | ~valid.unsqueeze(1), float("-inf"))
@@ -69,7 +71,7 @@ def gumbel_topk(
     noise: bool = False,
     padding_mask: Tensor | None = None,
 ) -> Pooled:
-    """Relaxed subset sampling without replacement (Xie and Ermon 2019, Algorithm 1; relaxed top-k of Plötz and Roth).
+    """Combine tokens by relaxed sampling without replacement (Xie and Ermon 2019, Algorithm 1; Plötz and Roth 2018).
 
     Keys are log(score), plus Gumbel noise where asked for, which makes the k largest keys a sample without
     replacement in proportion to the scores. Then k times: p = softmax(keys / temperature), keys += log(1 - p). The
@@ -119,7 +121,7 @@ def sinkhorn_topk(
     iterations: int = 200,
     padding_mask: Tensor | None = None,
 ) -> Pooled:
-    """The sorted SOFT top-k operator: top-k as entropic optimal transport (Xie et al. 2020, section 3).
+    """Combine tokens by the sorted SOFT top-k operator, an entropic optimal transport (Xie et al. 2020, section 3).
 
     The m scores of a document, each of mass 1/m, are transported to k + 1 anchors at k/k, (k-1)/k, ..., 1/k and 0 of
     mass 1/m each and (m-k)/m, at squared cost. Column r of the plan times m is the relaxed one-hot vector of the token
@@ -156,6 +158,7 @@ def sinkhorn_topk(
     count = valid.sum(dim=1, keepdim=True).to(scores.dtype)
     anchors = torch.arange(k, -1, -1, device=scores.device, dtype=scores.dtype) / k
     # -(s - a)^2 without its s^2, which the rows' potentials absorb: large scores would drown the rest.
+    # (B, n, k + 1)
     log_kernel = (2 * scores.masked_fill(~valid, 0).unsqueeze(2) - anchors) * anchors / epsilon
     log_rows = (-count.log()).expand_as(scores).masked_fill(~valid, float("-inf"))
     log_columns = torch.cat([(-count.log()).expand(-1, k), ((count - k) / count).log()], dim=1)
@@ -170,5 +173,6 @@ def sinkhorn_topk(
 def _sinkhorn_iteration(
     log_kernel: Tensor, column: Tensor, log_rows: Tensor, log_columns: Tensor
 ) -> tuple[Tensor, Tensor]:
+    """Update the potentials of the rows, (B, n), and of the columns, (B, k + 1), by the kernel (B, n, k + 1)."""
     row = log_rows - (log_kernel + column.unsqueeze(1)).logsumexp(dim=2)
     return row, log_columns - (log_kernel + row.unsqueeze(2)).logsumexp(dim=1)

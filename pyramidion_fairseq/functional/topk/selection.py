@@ -1,4 +1,4 @@
-"""Selections by score without a tournament: hard top-k, and what the relaxations beside it share."""
+"""Hard top-k, and what the selections without a tournament share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .successive_halving import Pooled, check_arguments, keep_all
 
 
 def order_by_score(scores: Tensor, valid: Tensor) -> Tensor:
-    """(B, n) scores, (B, n) bool -> (B, n) tokens by descending score, ties to the earlier; what is invalid last."""
+    """Sort tokens by descending score, ties to the earlier, invalid ones last: (B, n), (B, n) bool -> (B, n) int64."""
     keys = scores.detach().clamp(min=torch.finfo(scores.dtype).min).masked_fill(~valid, -math.inf)
     return keys.sort(dim=1, descending=True, stable=True).indices
 
@@ -60,7 +60,7 @@ def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tenso
 def competitors(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return which tokens take part in a relaxed selection: more than k of each, so that no softmax is over nothing.
 
-    Documents with at most k tokens pass unchanged; until :func:`combine` puts that right, all their positions count.
+    Documents with at most k tokens pass unchanged, by :func:`combine`; until then all their positions take part.
 
     Returns:
         (B, n) bool, more than k of each row True, for n > k; (B, 1) bool, True for documents with at most k tokens.
@@ -71,7 +71,7 @@ def competitors(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple[Te
 
 
 def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """(B, n) or (B, n, d) with zeros on padding, which may hold anything: a share of 0 of NaN would be NaN."""
+    """Set padding to zero in (B, n) or (B, n, d): it may hold NaN, and 0 * NaN is NaN."""
     if padding_mask is None:
         return x
     return x.masked_fill(padding_mask.unsqueeze(2) if x.dim() == 3 else padding_mask, 0)
@@ -80,7 +80,7 @@ def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
 def combine(
     embeddings: Tensor, scores: Tensor, rows: Tensor, leaders: Tensor, short: Tensor, padding_mask: Tensor | None
 ) -> Pooled:
-    """The k convex combinations that a relaxed selection is made of, in the order of the document.
+    """Compute the k convex combinations of a relaxed selection, in the order of the document.
 
     Row r of ``rows`` relaxes the one-hot vector of the token with the r-th highest score, its leader; the combinations
     are sorted by their leaders' positions. The record of a relaxation is approximate, since every token has a share in
@@ -98,7 +98,9 @@ def combine(
         :class:`Pooled` with k slots.
     """
     batch, k, length = rows.shape
-    late: Tensor | None = None  # (B, k) bool, True on rows that stand for nothing: their leader is padding
+    # (B, k) the rows in the order of the document, those of a short document for its own tokens; True in `late` on
+    # rows that stand for nothing, whose leader is padding.
+    late: Tensor | None = None
     if padding_mask is not None:
         own = padding_mask.long().sort(dim=1, stable=True).indices[:, :k]  # the document's tokens first
         identity = torch.zeros_like(rows).scatter(2, own.unsqueeze(2), 1.0).masked_fill(padding_mask.unsqueeze(1), 0)

@@ -104,7 +104,7 @@ def successive_halving_topk(
 
 
 def _warn_of_logits(scores: Tensor, padding_mask: Tensor | None, base: float) -> None:
-    """Say that scores look like raw logits, once in a process; never waits for a device."""
+    """Log a warning where scores look like raw logits, once in a process, without waiting for a device."""
     global _seen_scores
     if torch.compiler.is_compiling() or _seen_scores or type(scores) is not Tensor or scores.device.type != "cpu":
         return
@@ -118,7 +118,7 @@ def _warn_of_logits(scores: Tensor, padding_mask: Tensor | None, base: float) ->
 
 
 def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) -> Pooled:
-    """The pooling that keeps every token: (B, n, d), (B, n), (B, n) or None -> :class:`Pooled` with n slots."""
+    """Keep every token in its own slot: (B, n, d), (B, n), (B, n) or None -> :class:`Pooled` with n slots."""
     batch, length = scores.shape
     slots = torch.arange(length, device=scores.device).expand(batch, length)
     weights = torch.ones_like(scores.detach())
@@ -129,7 +129,7 @@ def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) ->
 
 
 def at_least_float32(scores: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32, others as they are."""
+    """Return float16 and bfloat16 as float32, other dtypes unchanged."""
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 

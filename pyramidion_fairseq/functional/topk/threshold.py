@@ -1,4 +1,4 @@
-"""Top-k by a threshold: every score has a gate of its own, and the gates of a document sum to k.
+"""Top-k by a threshold: every score has a gate, and the gates of a document sum to k.
 
 One operator of the literature for each link between a score's distance from the threshold and its gate:
 
@@ -100,6 +100,7 @@ def threshold_gates(scores: Tensor, k: int, valid: Tensor, link: str, epsilon: f
 
 
 def _link(x: Tensor, link: str) -> Tensor:
+    """Return the gates at distances x from the threshold."""
     if link == "laplace":
         tail = 0.5 * torch.exp(-x.abs())
         return torch.where(x < 0, tail, 1 - tail)
@@ -107,6 +108,7 @@ def _link(x: Tensor, link: str) -> Tensor:
 
 
 def _slope(x: Tensor, link: str) -> Tensor:
+    """Return the derivatives of :func:`_link`."""
     if link == "laplace":
         return 0.5 * torch.exp(-x.abs())
     return ((x > 0) & (x < 1)).to(x.dtype) if link == "clip" else torch.exp(x.clamp(max=0)) * (x < 0)
@@ -148,16 +150,19 @@ def _clip_threshold(x: Tensor, k: int) -> Tensor:
 
     The sum of the gates is piecewise linear in tau, with breakpoints where a score reaches the gate 0 or 1.
     """
-    points = torch.cat([x, x - 1], dim=1).sort(dim=1, descending=True).values  # the sum grows along them
+    # (B, 2 n) breakpoints; the sum of the gates grows along them.
+    points = torch.cat([x, x - 1], dim=1).sort(dim=1, descending=True).values
     finite = x.masked_fill(x == -torch.inf, 0)
     sums = torch.cat([torch.zeros_like(x[:, :1]), finite.cumsum(dim=1)], dim=1)
     ascending = -x
+    # (B, 2 n) sum of the gates at each breakpoint, from the numbers of gates above 0 and at 1.
     over_zero = torch.searchsorted(ascending.contiguous(), -points.contiguous())  # x > tau
     over_one = torch.searchsorted(ascending.contiguous(), -(points + 1).contiguous(), right=True)  # x >= tau + 1
     between = (sums.gather(1, over_zero) - sums.gather(1, over_one)) - (over_zero - over_one) * points.masked_fill(
         points == -torch.inf, 0
     )
     at = (over_one + between).masked_fill(points == -torch.inf, torch.inf)
+    # (B, 1) interpolated between the breakpoints on both sides of k.
     first = (at < k).sum(dim=1, keepdim=True)  # the first breakpoint at which the sum is k or more
     before = (first - 1).clamp(min=0)
     start = points.gather(1, before)

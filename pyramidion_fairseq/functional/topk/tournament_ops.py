@@ -87,6 +87,7 @@ def tournament_cpu_backward(
     padded_length: int,
     base: float | None,
 ) -> Tensor:
+    """Return the gradient of the scores in compiled code: (B, k), (B, n), (B, n) or None, (B, bytes) -> (B, n)."""
     padding_mask = None if padding_mask is None else padding_mask.contiguous()
     return functions().tournament_backward(
         d_slot_scores.contiguous(), d_weights.contiguous(), padding_mask, record, padded_length, base
@@ -151,6 +152,7 @@ def _(
 def tournament_gpu_backward(
     d_slot_scores: Tensor, d_weights: Tensor, scores: Tensor, members: Tensor, filled: Tensor, base: float | None
 ) -> Tensor:
+    """Return the gradient of the scores in a Triton kernel: (B, k), (B, n), (B, n), (B, k, g) twice -> (B, n)."""
     return _gradient_kernels().tournament_backward(d_slot_scores, d_weights, scores, members, filled, base)
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 
 class TournamentResult(NamedTuple):
-    """What a tournament of (B, n) scores for k slots gives."""
+    """The result of a tournament of (B, n) scores for k slots."""
 
     slot_scores: Tensor
-    """(B, k)."""
+    """(B, k) the scores of the slots."""
     slots: Tensor
     """(B, n) int64, the slot that every token went to; 0 for padding."""
     weights: Tensor
@@ -44,7 +44,7 @@ def tournament_torch(
     """Hold the tournament of :func:`~.tournament.tournament`, whose arguments these are, in operations of torch.
 
     Args:
-        padded_length: k * 2^rounds, at least n; what is beyond n are byes.
+        padded_length: k * 2^rounds, at least n; positions from n on are byes.
     """
     length = scores.size(1)
     keys = scores.detach()
@@ -55,20 +55,22 @@ def tournament_torch(
     if padded_length != length:
         scores = F.pad(scores, (0, padded_length - length))
         keys = F.pad(keys, (0, padded_length - length), value=-math.inf)
+    # Pairing: the candidates' order in each round, and the brackets that it leads to, (B, g, k).
     orders = pairing_orders(keys, k, base, sort, may_be_empty)
     numbers = torch.arange(k, device=keys.device).expand(len(keys), k)
     members = bracket_members(orders, _slot_order(orders, numbers, keys, padding_mask is not None, preserve_order))
+    # Merging: (B, k) scores of the slots, (B, g, k) weights of the candidates.
     flat = members.flatten(1)
     filled = ~keys.gather(1, flat).view_as(members).isneginf() if may_be_empty else None
     slot_scores, shares = merge_bracket(scores.gather(1, flat).view_as(members), filled, base)
-
+    # From brackets to tokens: (B, n) slots and weights.
     slots = numbers.unsqueeze(1).expand_as(members).flatten(1)
     slots = torch.empty_like(flat).scatter(1, flat, slots)[:, :length]
     weights = torch.empty_like(scores).scatter(1, flat, shares.flatten(1))[:, :length]
     if padding_mask is not None:
         slots = slots.masked_fill(padding_mask, 0)
         weights = weights.masked_fill(padding_mask, 0)
-    members = members.transpose(1, 2)
+    members = members.transpose(1, 2)  # (B, k, g)
     if filled is not None:
         # Placeholders (byes, padding) get the index of their slot's winner; in an empty slot, of the first slot's.
         # Their weight is 0. They point at a token so that padding, which may be NaN, is never read.
@@ -80,18 +82,18 @@ def tournament_torch(
 
 @torch.no_grad()
 def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_be_empty: bool) -> list[Tensor | None]:
-    """Return the order of the candidates in each round: of m of them, number i meets number m + 1 - i.
+    """Return the order of the candidates in each round, in which number i of m meets number m + 1 - i.
 
     Args:
-        scores: (B, m), m = k * 2^rounds; -inf where there is no token, which every candidate beats.
+        scores: (B, m), m = k * 2^rounds; -inf where there is no token.
         k: number of slots.
         base: of the peaked softmax, or None.
-        sort: False leaves the candidates where they are, empty ones last.
-        may_be_empty: some candidate may be no token.
+        sort: False keeps the candidates in their order, but for empty ones, which are last.
+        may_be_empty: whether a candidate may be no token.
 
     Returns:
-        For each round, (B, m) int64, the candidates in order, m half as many as before; None where they stay in the
-        order of the round before.
+        For each round (B, m) int64, the candidates in order, half as many as in the round before; None where they keep
+        the order of the round before.
     """
     orders: list[Tensor | None] = []
     size = scores.size(1)
@@ -100,10 +102,10 @@ def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_b
         order = None
         if sort:
             order = scores.sort(dim=1, descending=True, stable=True).indices
-        elif may_be_empty and not orders:  # once: what is empty is last from then on
+        elif may_be_empty and not orders:  # in the first round only: empty ones stay last
             order = scores.isneginf().long().sort(dim=1, stable=True).indices
         orders.append(order)
-        if half > k:  # the scores after the last round change nothing here
+        if half > k:  # there is no round after the last one
             scores = scores if order is None else scores.gather(1, order)
             left, right = _first_and_last(scores, half)
             strength_left, strength_right = _first_and_last(strength(scores, base), half)
@@ -138,7 +140,7 @@ def merge_bracket(scores: Tensor, filled: Tensor | None, base: float | None) -> 
 
     Args:
         scores: (B, g, k) finite, of the candidates in a bracket.
-        filled: (B, g, k) bool, False where there is no token, which nothing goes to; None where all are.
+        filled: (B, g, k) bool, False where there is no token, which gets no weight; None where all are.
         base: of the peaked softmax, or None.
 
     Returns:
@@ -150,7 +152,7 @@ def merge_bracket(scores: Tensor, filled: Tensor | None, base: float | None) -> 
         left, right = scores.split(half, dim=1)
         strength_left, strength_right = strength(scores, base).split(half, dim=1)
         weight = torch.sigmoid(strength_left - strength_right)  # of the left one: a softmax over the pair
-        if filled is not None:  # a node is empty where its winner is
+        if filled is not None:  # a pair is empty where its winner is
             weight = weight.masked_fill(~filled[:, half : 2 * half], 1)
         scores = torch.lerp(right, left, weight)
         weights.append(weight)
@@ -175,7 +177,7 @@ def strength(scores: Tensor, base: float | None) -> Tensor:
 
 
 def highest_score(base: float, dtype: torch.dtype) -> float:
-    """Return the score from which on base**score would overflow, and inf - inf be NaN; scores lie in [0, 1]."""
+    """Return the score above which base**score would overflow, so that a difference were NaN."""
     return math.log(torch.finfo(dtype).max) / math.log(base) - 1
 
 

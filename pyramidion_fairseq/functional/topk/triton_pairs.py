@@ -1,4 +1,4 @@
-"""What the kernels of the tournament and of its gradient share: merging a pair of candidates."""
+"""Merging pairs of candidates, for the Triton kernels of the tournament and of its gradient."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from .successive_halving import Pooled, check_arguments, check_count, keep_all
 
 
 def window_size(count: Any, k: int, window: int) -> Any:
-    """Tokens per window of documents with ``count`` (int or integer tensor) tokens; see :func:`mean_windows`."""
+    """Return the tokens per window of documents with ``count`` (int or tensor) tokens; see :func:`mean_windows`."""
     needed = -(-count // k)
     if isinstance(count, Tensor):
         return torch.where(count <= k, torch.ones_like(count), needed.clamp(min=window))
@@ -66,7 +66,7 @@ def mean_windows(
 def max_windows(
     embeddings: Tensor, scores: Tensor, k: int, *, window: int = 1, padding_mask: Tensor | None = None
 ) -> Pooled:
-    """The largest value of each coordinate over windows of consecutive tokens; windows as of :func:`mean_windows`.
+    """Take the largest value of each coordinate over the windows of :func:`mean_windows`.
 
     The record is approximate: a token's weight is the share of coordinates that its window takes from it.
     """
@@ -82,7 +82,7 @@ def max_windows(
     pooled, winners = values.max(dim=2)
     sizes = filled.sum(dim=2)
     shares = scores.new_zeros(batch, k, group).scatter_add(2, winners, scores.new_ones(()).expand_as(winners)) / dim
-    # Where nothing is filled the placeholder's share goes to column n, which is dropped.
+    # The share of a placeholder goes to column n, which is dropped.
     targets = members.masked_fill(~filled, scores.size(1)).flatten(1)
     weights = scores.new_zeros(batch, scores.size(1) + 1).scatter(1, targets, shares.flatten(1))[:, :-1]
     pooled = pooled.masked_fill(sizes.eq(0).unsqueeze(2), 0)
@@ -96,12 +96,12 @@ def max_windows(
 
 
 def repeat_slots(pooled: Tensor, slots: Tensor) -> Tensor:
-    """Undo a pooling's shortening: (B, k, d), (B, n) slot of each token -> (B, n, d), each token its slot's vector."""
+    """Repeat each slot's vector for every token in it: (B, k, d), (B, n) slot of each token -> (B, n, d)."""
     return pooled.gather(1, slots.unsqueeze(2).expand(-1, -1, pooled.size(2)))
 
 
 def _windows(scores: Tensor, k: int, window: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Slots (B, n), members (B, k, g) and filled (B, k, g), as :func:`partition_sum` takes them."""
+    """Return slots (B, n), members (B, k, g) and filled (B, k, g), as :func:`partition_sum` takes them."""
     batch, length = scores.shape
     positions = token_positions((batch, length), padding_mask, scores.device)
     count = positions[:, -1:] + 1
@@ -120,12 +120,13 @@ def _windows(scores: Tensor, k: int, window: int, padding_mask: Tensor | None) -
 
 
 def _mean_scores(scores: Tensor, members: Tensor, filled: Tensor) -> Tensor:
+    """Return the mean score of each slot's members: (B, n), (B, k, g), (B, k, g) -> (B, k)."""
     values = scores.gather(1, members.flatten(1)).view_as(members).masked_fill(~filled, 0)
     return values.sum(dim=2) / filled.sum(dim=2).clamp(min=1)
 
 
 def _empty(sizes: Tensor, padding_mask: Tensor | None, length: int, window: int) -> Tensor | None:
-    """(B, k) bool, True on slots without tokens; None where there are none, as documents without padding may have."""
+    """Return (B, k) bool, True on slots without tokens; None where no slot can be without."""
     k = sizes.size(1)
     all_taken = -(-length // window_size(length, k, window)) == k  # of documents that are all ``length`` tokens long
     return None if padding_mask is None and all_taken else sizes.eq(0)
