@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.helpers import forked
 from tests.helpers.paths import EXAMPLES, ROOT
 
 sys.path.insert(0, str(EXAMPLES))
@@ -15,7 +16,10 @@ sys.path.insert(0, str(EXAMPLES))
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory):
-    """Run a program of this repository with this Python: program("examples/recipe.py", "train", ...)."""
+    """Run a program of this repository: program("bash", "examples/pubmed/train.sh", ...).
+
+    Where it is a script of this Python, it is forked from this process, and so are the commands that it starts.
+    """
 
     commands = tmp_path_factory.mktemp("commands")
     for name in ("convert", "rouge", "summaries"):  # of this repository, whatever is installed
@@ -27,7 +31,10 @@ def program(tmp_path_factory):
         paths = os.pathsep.join([str(commands), os.path.dirname(sys.executable), os.environ["PATH"]])
         env = dict(os.environ, PYTHONPATH=str(ROOT), PATH=paths, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
         env.update(PYTHONWARNINGS="ignore", **settings)
-        return subprocess.run([*map(str, words)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        with forked.Popen([*map(str, words)], cwd=ROOT, env=env, text=True, **streams) as started:
+            stdout, stderr = started.communicate(timeout=600)
+        return subprocess.CompletedProcess(started.args, started.returncode, stdout, stderr)
 
     return run
 

@@ -15,6 +15,7 @@ import pytest
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED
 from pyramidion_fairseq.schedule import PoolingSchedule
+from tests.helpers import forked
 from tests.helpers.paths import ROOT
 
 from small_scale import process, report, scales  # isort: skip
@@ -117,6 +118,7 @@ def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
 
 
 def test_a_killed_run_ends_its_child_and_says_how_to_go_on(reproduced, tmp_path):
+    """With new processes, as its users start it; those of the other tests are forked from this one."""
     _, words, _ = reproduced
     words = [str(tmp_path / "out") if word == words[words.index("--output") + 1] else str(word) for word in words]
     words[words.index("--updates") + 1] = "100000"
@@ -233,9 +235,10 @@ def test_mistakes_end_in_one_line(monkeypatch, tmp_path, capsys, words, message)
     assert stderr.startswith("error: ") and message in stderr and stderr.count("\n") == 1
 
 
-def test_a_corpus_of_files_is_prepared(raw, tmp_path):
+def test_a_corpus_of_files_is_prepared(raw, tmp_path, monkeypatch):
     from small_scale.corpus import corpus
 
+    monkeypatch.setattr(subprocess, "Popen", forked.Popen)
     folder = corpus(raw, tmp_path, 80)
     assert folder == tmp_path / "data" and (folder / "data-bin" / "dict.source.txt").exists()
     assert corpus(folder, tmp_path, 80) == corpus(folder / "data-bin", tmp_path, 80) == folder

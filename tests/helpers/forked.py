@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import importlib.util
 import logging
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -105,7 +108,8 @@ class Forked:
 def _become(files: list, argv: list, cwd: str, environment: Mapping[str, str]) -> None:
     """Make this process look like a new one that runs a command."""
     for target, file in enumerate(files):
-        os.dup2(file, target)
+        if file != target:
+            os.dup2(file, target)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout, sys.stderr = (open(file, "w", buffering=1, closefd=False) for file in (1, 2))  # noqa: SIM115
     os.chdir(cwd)
@@ -148,6 +152,42 @@ def fairseq_command(name: str) -> Callable[[], Any]:
 
     command = importlib.import_module(f"fairseq_cli.{name}").cli_main
     return main
+
+
+class Popen(subprocess.Popen):
+    """``subprocess.Popen`` in which commands of this Python are forked from this process; what they start, too.
+
+    Those are ``python -m MODULE ...`` and ``python SCRIPT ...``. All other commands are new processes.
+    """
+
+    def __init__(self, args: Any, **options: Any):
+        if isinstance(args, (list, tuple)) and str(args[0]) == sys.executable and str(args[1]) != "-c":
+            words, environment = list(map(str, args[1:])), options.get("env")
+            options["preexec_fn"] = lambda: _python(words, environment)  # called after streams and folder are set
+        super().__init__(args, **options)
+
+
+def _python(words: list, environment: Mapping[str, str] | None) -> None:
+    """Be a new interpreter with these words, and end."""
+    status = 1
+    try:
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # as for a new program: one is what the parent waits for
+        gc.enable()  # off while preexec_fn is called
+        is_module = words[0] == "-m"
+        name, arguments = (words[1], words[2:]) if is_module else (words[0], words[1:])
+        spec = importlib.util.find_spec(name) if is_module else None
+        if environment is not None:
+            os.environ.clear()
+        _become([0, 1, 2], [spec.origin if spec else name, *arguments], os.getcwd(), environment or {})
+        subprocess.Popen = Popen  # type: ignore[misc]
+        if not is_module:
+            sys.path.insert(0, str(Path(name).resolve().parent))
+        run_code = runpy.run_module if is_module else runpy.run_path
+        status = _status(lambda: run_code(name, run_name="__main__"))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def run(
