@@ -130,7 +130,7 @@ def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) ->
 
 def at_least_float32(scores: Tensor) -> Tensor:
     """Return float16 and bfloat16 as float32, other dtypes unchanged."""
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def check_arguments(embeddings: Tensor, scores: Tensor, k: int, padding_mask: Tensor | None) -> None:
