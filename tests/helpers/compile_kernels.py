@@ -58,7 +58,10 @@ def launch(batch: int, length: int, k: int, base: float | None, dtype: torch.dty
     padded_length = k << ((length - 1) // k).bit_length()
     scores, embeddings = torch.rand(batch, length), torch.rand(batch, length, 40).to(dtype)
     mask = torch.zeros(batch, length, dtype=torch.bool) if padded else None
-    _, slots, weights, members, filled = tournament_triton.tournament(scores, mask, padded_length, k, base, not padded)
+    for sort in (False, True):
+        _, slots, weights, members, filled = tournament_triton.tournament(
+            scores, mask, padded_length, k, base, sort, not padded
+        )
     out = partition_triton.partition_sum(embeddings, weights, members, filled if filled.size(0) else None)
     partition_triton.partition_sum_backward(out, embeddings, weights, slots, True, True)
     tournament_triton_gradient.tournament_backward(torch.rand(batch, k), weights, scores, members, filled, base)

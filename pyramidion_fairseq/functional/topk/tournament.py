@@ -36,8 +36,8 @@ def tournament(
     scores = scores.clamp(-limit, limit)
     if compiled_for(scores, padding_mask):
         outputs = tournament_cpu(scores, padding_mask, padded_length, k, base, sort, preserve_order)
-    elif sort and scores.dtype == torch.float32 and kernels.supports(scores, padding_mask):
-        outputs = tournament_gpu(scores, padding_mask, padded_length, k, base, preserve_order)
+    elif scores.dtype == torch.float32 and kernels.supports(scores, padding_mask):
+        outputs = tournament_gpu(scores, padding_mask, padded_length, k, base, sort, preserve_order)
     else:
         return tournament_torch(scores, padding_mask, padded_length, k, base, sort, preserve_order)
     slot_scores, slots, weights, members, filled, *_ = outputs  # and, of compiled code, what the backward pass needs

@@ -126,19 +126,32 @@ tournament_cpu_backward.register_autograd(refuse_second_derivative)
 @torch.library.custom_op(
     f"{_NAMESPACE}::tournament_gpu",
     mutates_args=(),
-    schema="(Tensor scores, Tensor? padding_mask, int padded_length, int k, float? base, bool preserve_order)"
+    schema="(Tensor scores, Tensor? padding_mask, int padded_length, int k, float? base, bool sort,"
+    " bool preserve_order)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def tournament_gpu(
-    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None, preserve_order: bool
+    scores: Tensor,
+    padding_mask: Tensor | None,
+    padded_length: int,
+    k: int,
+    base: float | None,
+    sort: bool,
+    preserve_order: bool,
 ) -> tuple[Tensor, ...]:
-    """Hold the tournament, with sorting, in Triton kernels."""
-    return kernels().tournament(scores, padding_mask, padded_length, k, base, preserve_order)
+    """Hold the tournament in Triton kernels."""
+    return kernels().tournament(scores, padding_mask, padded_length, k, base, sort, preserve_order)
 
 
 @tournament_gpu.register_fake
 def _(
-    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None, preserve_order: bool
+    scores: Tensor,
+    padding_mask: Tensor | None,
+    padded_length: int,
+    k: int,
+    base: float | None,
+    sort: bool,
+    preserve_order: bool,
 ) -> tuple[Tensor, ...]:
     return empty_outputs(scores, padding_mask, padded_length, k)
 
@@ -171,14 +184,8 @@ def _save_on_gpu(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
 def _differentiate_on_gpu(
     ctx: Any, d_slot_scores: Tensor, d_slots: Tensor, d_weights: Tensor, *_: Tensor
 ) -> tuple[Tensor | None, ...]:
-    return (
-        tournament_gpu_backward(d_slot_scores, d_weights, *ctx.saved_tensors, ctx.base),
-        None,
-        None,
-        None,
-        None,
-        None,
-    )
+    d_scores = tournament_gpu_backward(d_slot_scores, d_weights, *ctx.saved_tensors, ctx.base)
+    return d_scores, None, None, None, None, None, None
 
 
 tournament_gpu.register_autograd(_differentiate_on_gpu, setup_context=_save_on_gpu)

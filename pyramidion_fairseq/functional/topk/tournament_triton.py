@@ -1,4 +1,4 @@
-"""Triton kernels of ``tournament``: float32 scores on CUDA, sorted before every round. No atomics.
+"""Triton kernels of ``tournament``: float32 scores on CUDA. No atomics.
 
 Each document is worked on by many programs at once. A round takes two kernels: programs sort a chunk of the candidates
 each; then every candidate finds its rank by a binary search in each chunk, as ranks in sorted chunks add up. After the
@@ -185,9 +185,15 @@ def _scatter_members_kernel(
 
 
 def tournament(
-    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None, preserve_order: bool
+    scores: Tensor,
+    padding_mask: Tensor | None,
+    padded_length: int,
+    k: int,
+    base: float | None,
+    sort: bool,
+    preserve_order: bool,
 ) -> tuple[Tensor, ...]:
-    """Hold the tournament: (B, n) float32, (B, n) bool or None -> the fields of ``TournamentResult``, with sorting.
+    """Hold the tournament: (B, n) float32, (B, n) bool or None -> the fields of ``TournamentResult``.
 
     ``base`` None is the plain softmax; ``filled`` has no documents where all are filled.
     """
@@ -199,7 +205,9 @@ def tournament(
     slot_of_node = scores.new_empty(batch, k, dtype=torch.int32)
     winners = torch.empty_like(slot_of_node)
     with torch.cuda.device_of(scores):
-        nodes, member_index, node_scores = _walk(scores.contiguous(), padding_mask, weights, padded_length, k, base)
+        nodes, member_index, node_scores = _walk(
+            scores.contiguous(), padding_mask, weights, padded_length, k, base, sort
+        )
         _slot_order_kernel[batch,](
             slot_scores,
             slot_of_node,
@@ -232,14 +240,20 @@ def tournament(
 
 
 def _walk(
-    scores: Tensor, padding_mask: Tensor | None, weights: Tensor, padded_length: int, k: int, base: float | None
+    scores: Tensor,
+    padding_mask: Tensor | None,
+    weights: Tensor,
+    padded_length: int,
+    k: int,
+    base: float | None,
+    sort: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sort every round, and follow every candidate through them.
+    """Order the candidates of every round, and follow every candidate through the rounds.
 
     Args:
         scores, padding_mask: (B, n).
         weights: (B, n), to be filled with each token's weight.
-        padded_length, k, base: as of :func:`tournament`.
+        padded_length, k, base, sort: as of :func:`tournament`.
 
     Returns:
         (B, padded_length) int32 node of the last round that each candidate comes to; (B, padded_length) int32 its
@@ -249,7 +263,7 @@ def _walk(
     nodes = scores.new_empty(batch, padded_length, dtype=torch.int32)
     member_index = torch.empty_like(nodes)
     node_scores = scores.new_empty(batch, k)
-    ranks, ordered = rank_rounds(scores, padding_mask, padded_length, k, base)
+    ranks, ordered = rank_rounds(scores, padding_mask, padded_length, k, base, sort)
     _walk_kernel[batch, triton.cdiv(padded_length, _BLOCK_CANDIDATES)](
         nodes,
         member_index,

@@ -1,4 +1,4 @@
-"""Triton kernels that sort the candidates of every round of ``tournament_triton``."""
+"""Triton kernels that order the candidates of every round of ``tournament_triton``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,62 @@ _PAD_KEY = tl.constexpr(0x7FFFFFFFFFFFFFFF)  # a key after those of all candidat
 
 
 @triton.jit
-def _key(score, candidate):
-    """Return whole numbers that sort as candidates do: by score, the highest first, NaN before all; then by number."""
-    bits = tl.where(score == 0, 0.0, score).to(tl.int32, bitcast=True)  # no negative zero
-    ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    descending = tl.where(score != score, -0x80000000, ~ascending)
-    return (descending.to(tl.int64) << 32) | candidate
+def _key(score, candidate, SORT: tl.constexpr):
+    """Return whole numbers that sort as candidates do.
+
+    With SORT: by score, the highest first, NaN before all; then by number. Else by number, and what is empty is last.
+    """
+    if SORT:
+        bits = tl.where(score == 0, 0.0, score).to(tl.int32, bitcast=True)  # no negative zero
+        ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+        descending = tl.where(score != score, -0x80000000, ~ascending)
+        return (descending.to(tl.int64) << 32) | candidate
+    order = candidate | tl.where(score == -float("inf"), 1 << 30, 0)
+    return (order.to(tl.int64) << 32) | (score.to(tl.int32, bitcast=True).to(tl.int64) & 0xFFFFFFFF)
 
 
 @triton.jit
-def _score(key):
-    """Return the score of a key."""
-    ascending = ~((key >> 32).to(tl.int32))
-    return (ascending ^ ((ascending >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+def _candidate_and_score(key, SORT: tl.constexpr):
+    """Return the candidate and the score of a key."""
+    high = (key >> 32).to(tl.int32)
+    low = (key & 0xFFFFFFFF).to(tl.int32)
+    if SORT:
+        return low, (~high ^ ((~high >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+    return high & 0x3FFFFFFF, low.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _load_scores(
+    scores_ptr,
+    padding_mask_ptr,
+    ordered_ptr,
+    candidate,
+    length,
+    size,
+    log_base,
+    highest,
+    IS_FIRST_ROUND: tl.constexpr,
+    HAS_PADDING: tl.constexpr,
+    IS_PEAKED: tl.constexpr,
+):
+    """Load the scores of some candidates of a round: of ``size`` in one document, whose rows the pointers point to.
+
+    In the first round the candidates have the scores themselves. Later ones are the merged pairs of the round before,
+    whose scores in order are ``ordered``.
+    """
+    if IS_FIRST_ROUND:
+        is_token = candidate < length
+        # (BLOCK_CHUNK,) of (B, n)
+        score = tl.load(scores_ptr + candidate, mask=is_token, other=-float("inf"))
+        if HAS_PADDING:
+            # (BLOCK_CHUNK,) of (B, n)
+            padding = tl.load(padding_mask_ptr + candidate, mask=is_token, other=1)
+            score = tl.where(padding != 0, -float("inf"), score)
+    else:
+        # (BLOCK_CHUNK,) twice, of (B, 2 * size)
+        left, right = load_pair(ordered_ptr, 2 * size, candidate, candidate < size)
+        _, score, _, _ = merge_pair(left, right, log_base, highest, IS_PEAKED)
+    return score
 
 
 @triton.jit
@@ -48,31 +91,70 @@ def _sort_kernel(
     IS_FIRST_ROUND: tl.constexpr,
     HAS_PADDING: tl.constexpr,
     IS_PEAKED: tl.constexpr,
+    SORT: tl.constexpr,
     BLOCK_CHUNK: tl.constexpr,
 ):
-    """Sort one chunk of the ``size`` candidates of a round.
-
-    In the first round the candidates have the scores themselves. Later ones are the merged pairs of the round before,
-    whose scores in order are ``ordered``.
-    """
+    """Sort the keys of one chunk of the ``size`` candidates of a round."""
     pid_document = tl.program_id(0).to(tl.int64)
     pid_chunk = tl.program_id(1)
     candidate = pid_chunk * BLOCK_CHUNK + tl.arange(0, BLOCK_CHUNK)
-    is_candidate = candidate < size
-    if IS_FIRST_ROUND:
-        is_token = candidate < length
-        # (BLOCK_CHUNK,) of (B, n)
-        score = tl.load(scores_ptr + pid_document * length + candidate, mask=is_token, other=-float("inf"))
-        if HAS_PADDING:
-            # (BLOCK_CHUNK,) of (B, n)
-            padding = tl.load(padding_mask_ptr + pid_document * length + candidate, mask=is_token, other=1)
-            score = tl.where(padding != 0, -float("inf"), score)
-    else:
-        # (BLOCK_CHUNK,) twice, of (B, 2 * size)
-        left, right = load_pair(ordered_ptr + pid_document * stride_ordered, 2 * size, candidate, is_candidate)
-        _, score, _, _ = merge_pair(left, right, log_base, highest, IS_PEAKED)
-    key = tl.where(is_candidate, _key(score, candidate), _PAD_KEY)
+    score = _load_scores(
+        scores_ptr + pid_document * length,
+        padding_mask_ptr + pid_document * length,
+        ordered_ptr + pid_document * stride_ordered,
+        candidate,
+        length,
+        size,
+        log_base,
+        highest,
+        IS_FIRST_ROUND,
+        HAS_PADDING,
+        IS_PEAKED,
+    )
+    key = tl.where(candidate < size, _key(score, candidate, SORT), _PAD_KEY)
     tl.store(keys_ptr + pid_document * stride_keys + candidate, tl.sort(key))
+
+
+@triton.jit
+def _keep_order_kernel(
+    # Pointers
+    ranks_ptr,
+    new_ordered_ptr,
+    scores_ptr,
+    ordered_ptr,
+    # Strides
+    stride_ordered,
+    # Sizes
+    length,
+    size,
+    # Scalars
+    log_base,
+    highest,
+    # Constants
+    IS_FIRST_ROUND: tl.constexpr,
+    IS_PEAKED: tl.constexpr,
+    BLOCK_CHUNK: tl.constexpr,
+):
+    """Rank candidates by their numbers, and store their scores: a round without sorting, whose last ones are empty."""
+    pid_document = tl.program_id(0).to(tl.int64)
+    pid_chunk = tl.program_id(1)
+    candidate = pid_chunk * BLOCK_CHUNK + tl.arange(0, BLOCK_CHUNK)
+    score = _load_scores(
+        scores_ptr + pid_document * length,
+        scores_ptr,
+        ordered_ptr + pid_document * stride_ordered,
+        candidate,
+        length,
+        size,
+        log_base,
+        highest,
+        IS_FIRST_ROUND,
+        False,
+        IS_PEAKED,
+    )
+    row = pid_document * stride_ordered + candidate
+    tl.store(ranks_ptr + row, candidate, mask=candidate < size)
+    tl.store(new_ordered_ptr + row, score, mask=candidate < size)
 
 
 @triton.jit
@@ -88,6 +170,7 @@ def _rank_kernel(
     # Constants
     CHUNK_SIZE: tl.constexpr,
     SEARCH_STEPS: tl.constexpr,
+    SORT: tl.constexpr,
     BLOCK_CHUNKS: tl.constexpr,
     BLOCK_CANDIDATES: tl.constexpr,
 ):
@@ -115,15 +198,15 @@ def _rank_kernel(
             step = (step + 1) // 2
         rank += tl.sum(num_before, axis=0)
     is_candidate = key != _PAD_KEY
-    candidate = (key & 0xFFFFFFFF).to(tl.int32)
+    candidate, score = _candidate_and_score(key, SORT)
     tl.store(ranks_ptr + pid_document * stride_ordered + candidate, rank, mask=is_candidate)
-    tl.store(ordered_ptr + pid_document * stride_ordered + rank, _score(key), mask=is_candidate)
+    tl.store(ordered_ptr + pid_document * stride_ordered + rank, score, mask=is_candidate)
 
 
 def rank_rounds(
-    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None
+    scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None, sort: bool
 ) -> tuple[Tensor, Tensor]:
-    """Sort the candidates of every round.
+    """Order the candidates of every round: by score, or, without ``sort``, as they are, the empty ones last.
 
     Returns:
         (B, c) int32 ranks and (B, c) scores in order, of all c = 2 (padded_length - k) candidates, round after round.
@@ -136,39 +219,76 @@ def rank_rounds(
     first = 0
     for round in range(rounds):
         size = padded_length >> round
-        chunk_size = _chunk(size)
-        num_chunks = triton.cdiv(size, chunk_size)
-        keys = scores.new_empty(batch, num_chunks * chunk_size, dtype=torch.int64)
-        _sort_kernel[batch, num_chunks](
-            keys,
-            scores,
-            scores if padding_mask is None else padding_mask.contiguous(),
-            ordered[:, first - 2 * size :] if round else ordered,
-            keys.size(1),
-            num_candidates,
-            length,
-            size,
-            *softmax_constants(base),
-            IS_FIRST_ROUND=round == 0,
-            HAS_PADDING=padding_mask is not None,
-            IS_PEAKED=base is not None,
-            BLOCK_CHUNK=chunk_size,
-            num_warps=max(chunk_size // 128, 1),
-        )
-        block_candidates = min(chunk_size, 128)
-        _rank_kernel[batch, keys.size(1) // block_candidates](
-            ranks[:, first:],
-            ordered[:, first:],
-            keys,
-            num_candidates,
-            num_chunks,
-            CHUNK_SIZE=chunk_size,
-            SEARCH_STEPS=chunk_size.bit_length() - 1,
-            BLOCK_CHUNKS=min(triton.next_power_of_2(num_chunks), 8),
-            BLOCK_CANDIDATES=block_candidates,
-        )
+        before = ordered[:, first - 2 * size :] if round else ordered
+        if sort or (round == 0 and padding_mask is not None):
+            _sort_round(
+                ranks[:, first:], ordered[:, first:], before, scores, padding_mask, size, base, sort, round == 0
+            )
+        else:
+            block = _chunk(size)
+            _keep_order_kernel[batch, triton.cdiv(size, block)](
+                ranks[:, first:],
+                ordered[:, first:],
+                scores,
+                before,
+                num_candidates,
+                length,
+                size,
+                *softmax_constants(base),
+                IS_FIRST_ROUND=round == 0,
+                IS_PEAKED=base is not None,
+                BLOCK_CHUNK=block,
+            )
         first += size
     return ranks, ordered
+
+
+def _sort_round(
+    ranks: Tensor,
+    ordered: Tensor,
+    before: Tensor,
+    scores: Tensor,
+    padding_mask: Tensor | None,
+    size: int,
+    base: float | None,
+    sort: bool,
+    is_first_round: bool,
+) -> None:
+    """Fill in the ranks and the scores in order of a round of ``size`` candidates, from those of the round before."""
+    batch, length = scores.shape
+    chunk_size = _chunk(size)
+    num_chunks = triton.cdiv(size, chunk_size)
+    keys = scores.new_empty(batch, num_chunks * chunk_size, dtype=torch.int64)
+    _sort_kernel[batch, num_chunks](
+        keys,
+        scores,
+        scores if padding_mask is None else padding_mask.contiguous(),
+        before,
+        keys.size(1),
+        ordered.stride(0),
+        length,
+        size,
+        *softmax_constants(base),
+        IS_FIRST_ROUND=is_first_round,
+        HAS_PADDING=padding_mask is not None,
+        IS_PEAKED=base is not None,
+        SORT=sort,
+        BLOCK_CHUNK=chunk_size,
+        num_warps=max(chunk_size // 128, 1),
+    )
+    block_candidates = min(chunk_size, 128)
+    _rank_kernel[batch, keys.size(1) // block_candidates](
+        ranks,
+        ordered,
+        keys,
+        ordered.stride(0),
+        num_chunks,
+        CHUNK_SIZE=chunk_size,
+        SEARCH_STEPS=chunk_size.bit_length() - 1,
+        SORT=sort,
+        BLOCK_CHUNKS=min(triton.next_power_of_2(num_chunks), 8),
+        BLOCK_CANDIDATES=block_candidates,
+    )
 
 
 def _chunk(size: int) -> int:

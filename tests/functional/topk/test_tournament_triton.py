@@ -41,7 +41,7 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(ranks, "_chunk", lambda size: min(8, triton.next_power_of_2(size)))
 
 
-def both(scores, mask, k, base, preserve_order):
+def both(scores, mask, k, base, preserve_order, sort=True):
     """(TournamentResult, gradient of the scores): of the kernels, and of torch's operations."""
     scores = scores.detach().to(DEVICE).requires_grad_()
     mask = None if mask is None else mask.to(DEVICE)
@@ -50,7 +50,7 @@ def both(scores, mask, k, base, preserve_order):
         results = []
         for supports in (lambda self, *tensors: True, lambda self, *tensors: False):
             patch.setattr(Kernels, "supports", supports)
-            results.append(hold(scores, mask, k, base, True, preserve_order))
+            results.append(hold(scores, mask, k, base, sort, preserve_order))
     return results
 
 
@@ -61,6 +61,15 @@ def both(scores, mask, k, base, preserve_order):
 def test_tournament(length, k, base, preserve_order, padding, small_chunks):
     _, scores, mask = random_case(3, length, 1, seed=length, padding=padding, dtype=torch.float32)
     assert_same(both(scores, mask, k, base, preserve_order), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [None, "right", "anywhere"])
+@pytest.mark.parametrize("preserve_order", [True, False])
+@pytest.mark.parametrize("length, k", [(13, 3), (40, 5)])
+def test_without_sorting(length, k, preserve_order, padding, small_chunks):
+    """As the ablation of Appendix B.5 has it: candidates keep their order."""
+    _, scores, mask = random_case(3, length, 1, seed=length, padding=padding, dtype=torch.float32)
+    assert_same(both(scores, mask, k, 20.0, preserve_order, sort=False), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", [None, "anywhere"])
@@ -148,8 +157,8 @@ def test_the_whole_operator(padding, taken, small_chunks):
 @pytest.mark.parametrize("length, padding", [(32, None), (30, None), (32, "right")])
 def test_opcheck(length, padding, small_chunks):
     _, scores, mask = random_case(2, length, 1, seed=0, padding=padding, dtype=torch.float32)
-    torch.library.opcheck(tournament_ops.tournament_gpu, (scores, mask, 32, 8, 20.0, True))
-    *_, members, filled = tournament_ops.tournament_gpu(scores.detach(), mask, 32, 8, 20.0, True)
+    torch.library.opcheck(tournament_ops.tournament_gpu, (scores, mask, 32, 8, 20.0, True, True))
+    *_, members, filled = tournament_ops.tournament_gpu(scores.detach(), mask, 32, 8, 20.0, True, True)
     arguments = (torch.randn(2, 8), torch.randn(2, length), scores.detach(), members, filled, 20.0)
     torch.library.opcheck(tournament_ops.tournament_gpu_backward, arguments)
 
@@ -157,14 +166,14 @@ def test_opcheck(length, padding, small_chunks):
 def test_any_layout_and_no_documents(small_chunks):
     _, scores, mask = random_case(3, 20, 1, seed=0, padding="anywhere", dtype=torch.float32)
     scores, mask = scores.detach().to(DEVICE), mask.to(DEVICE)
-    expected = kernels.tournament(scores, mask, 24, 3, 20.0, True)
-    relaid = kernels.tournament(scores.t().contiguous().t(), mask.t().contiguous().t(), 24, 3, 20.0, True)
+    expected = kernels.tournament(scores, mask, 24, 3, 20.0, True, True)
+    relaid = kernels.tournament(scores.t().contiguous().t(), mask.t().contiguous().t(), 24, 3, 20.0, True, True)
     assert all(torch.equal(a, b) for a, b in zip(expected, relaid))
     grads = torch.randn(3, 3, device=DEVICE), torch.randn(3, 20, device=DEVICE)
     of_scores = gradient.tournament_backward(*grads, scores, *expected[3:], 20.0)
     turned = [x.t().contiguous().t() for x in (*grads, scores)]
     assert torch.equal(of_scores, gradient.tournament_backward(*turned, *expected[3:], 20.0))
-    none = kernels.tournament(scores[:0], mask[:0], 24, 3, 20.0, True)
+    none = kernels.tournament(scores[:0], mask[:0], 24, 3, 20.0, True, True)
     assert [tuple(x.shape) for x in none] == [(0, 3), (0, 20), (0, 20), (0, 3, 8), (0, 3, 8)]
     assert gradient.tournament_backward(*(x[:0] for x in (*grads, scores, *none[3:])), 20.0).shape == (0, 20)
 
@@ -172,17 +181,21 @@ def test_any_layout_and_no_documents(small_chunks):
 def test_two_launches_a_round_and_three(monkeypatch):
     """However many documents: what the host has to start is what a small batch costs."""
     launches = []
-    for name in ("_sort_kernel", "_rank_kernel", "_walk_kernel", "_slot_order_kernel", "_scatter_members_kernel"):
+    of_rounds = ("_sort_kernel", "_rank_kernel", "_keep_order_kernel")
+    for name in (*of_rounds, "_walk_kernel", "_slot_order_kernel", "_scatter_members_kernel"):
 
         class Counted:
             def __getitem__(self, grid, name=name):
                 return lambda *args, **options: launches.append(name)
 
-        monkeypatch.setattr(ranks if name in ("_sort_kernel", "_rank_kernel") else kernels, name, Counted())
+        monkeypatch.setattr(ranks if name in of_rounds else kernels, name, Counted())
     for batch in (1, 16):
         launches.clear()
-        kernels.tournament(torch.rand(batch, 8192), None, 8192, 512, 20.0, True)
+        kernels.tournament(torch.rand(batch, 8192), None, 8192, 512, 20.0, True, True)
         assert len(launches) == 4 * 2 + 3
+        launches.clear()
+        kernels.tournament(torch.rand(batch, 8192), None, 8192, 512, 20.0, False, True)
+        assert launches[:4] == ["_keep_order_kernel"] * 4 and len(launches) == 4 + 3
 
 
 @torch.no_grad()
@@ -212,8 +225,8 @@ def test_kernels_compile_without_a_gpu(architecture, tmp_path):
     assert done.returncode == 0, done.stderr
     spilled = [line.split() for line in done.stdout.splitlines()]
     assert {name for name, _ in spilled} == {
-        "_sort_kernel", "_rank_kernel", "_walk_kernel", "_slot_order_kernel", "_scatter_members_kernel",
-        "_gradient_kernel", "_sum_kernel", "_sum_backward_kernel",
+        "_sort_kernel", "_rank_kernel", "_keep_order_kernel", "_walk_kernel", "_slot_order_kernel",
+        "_scatter_members_kernel", "_gradient_kernel", "_sum_kernel", "_sum_backward_kernel",
     }  # fmt: skip
     assert all(int(spill) == 0 for _, spill in spilled), spilled
 
