@@ -15,11 +15,9 @@ evaluation mode for "nccs". Each measured cell is written at once, and kept when
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from argparse import Namespace
-from pathlib import Path
 from typing import Any, Callable
 
 import measure
@@ -43,25 +41,6 @@ RELAXATIONS, SHARES = ("iterative_topk", "gumbel_topk", "sinkhorn_topk"), 2**24
 #: Tokens, share of random summary words, updates of "recall".
 TASKS = [(128, 0.0, 400), (128, 0.25, 400), (128, 0.5, 400), (512, 0.0, 400)]
 SEEDS = [1, 2, 3]
-
-
-class Cells:
-    """Results by name, in a file that is written after each; without a folder, in memory alone."""
-
-    def __init__(self, folder: Path | None):
-        self._path = None if folder is None else folder / "operators_cells.json"
-        self.values: dict[str, Any] = {}
-        if self._path is not None and self._path.exists():
-            self.values = json.loads(self._path.read_text("utf-8"))
-
-    def get(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Return a result, computed where it is not there yet."""
-        if name not in self.values:
-            self.values[name] = compute()
-            print(name, json.dumps(self.values[name]), flush=True)
-            if self._path is not None:
-                self._path.write_text(json.dumps(self.values, indent=1) + "\n", "utf-8")
-        return self.values[name]
 
 
 def build(name: str, length: int, k: int) -> Pooler:
@@ -126,7 +105,7 @@ def quality(name: str, length: int, k: int, device: str) -> float:
     return statistics.mean(values)
 
 
-def costs(names: list[str], cells: Cells, args: Any) -> str:
+def costs(names: list[str], cells: measure.Cells, args: Any) -> str:
     """Measure "cost" and return its table."""
     lines = []
     for length, k in SIZES:
@@ -140,7 +119,7 @@ def costs(names: list[str], cells: Cells, args: Any) -> str:
     return "## Cost of one document in training\n\n" + measure.table(headers, lines)
 
 
-def qualities(names: list[str], cells: Cells, args: Any) -> str:
+def qualities(names: list[str], cells: measure.Cells, args: Any) -> str:
     """Measure "nccs" and return its table."""
     lines = [
         [
@@ -158,7 +137,7 @@ def qualities(names: list[str], cells: Cells, args: Any) -> str:
     )
 
 
-def recalls(names: list[str], cells: Cells, args: Any) -> str:
+def recalls(names: list[str], cells: measure.Cells, args: Any) -> str:
     """Measure "recall" and return its table: mean and spread over seeds, and the loss of poolers without scores."""
     lines = []
     for name in names:
@@ -189,7 +168,7 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values) if len(values) > 1 else 0:.3f}"
 
 
-def figure(names: list[str], cells: Cells) -> Any:
+def figure(names: list[str], cells: measure.Cells) -> Any:
     """Draw the time against nCCS, and against recall."""
     import matplotlib
 
@@ -226,7 +205,7 @@ def main() -> None:
     arguments.add_argument("--poolers", nargs="+", choices=POOLERS.names(), default=POOLERS.names(), help="which ones")
     arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of recall")
     args = measure.parse(arguments)
-    cells = Cells(args.output)
+    cells = measure.Cells(args.output, "operators")
     table_of = {"cost": costs, "nccs": qualities, "recall": recalls}
     tables = [table_of[part](args.poolers, cells, args) for part in args.parts]
     drawing = figure(args.poolers, cells) if args.output else None

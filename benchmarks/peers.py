@@ -5,11 +5,13 @@
 All have 6 + 6 layers of width 768, 8 heads, feed-forward layers of 3072 and 32,000 symbols, random weights, and read
 documents of 8192 tokens; the first table says what else is and is not alike. Encoding is without gradients. A training
 step is forward, cross-entropy of 256 tokens and backward, without the optimizer. Generation includes encoding and
-takes as many tokens as are asked for, neither more nor less. Times are taken in turns in one process; memory in one of
-its own for each model: most bytes of tensors alive, above the weights and, in training, above the gradients.
+takes as many tokens as are asked for, neither more nor less. Times of each model are taken in turns with
+DeepPyramidion's, so that no more than two models are in memory; the peak of memory in a process of its own for each
+model: most bytes of tensors alive, above the weights and, in training, above the gradients.
 
 The reduced size (the default on a CPU) keeps widths and lengths: one document for encoding and training, two with 16
-tokens each for generation, and one round of training and generation. On one core about a quarter of an hour.
+tokens each for generation, and one round of training and generation. On one core about half an hour, for LongT5 with
+18 GB. A model that is measured is written at once, and kept when the same command is run again.
 """
 
 from __future__ import annotations
@@ -86,8 +88,17 @@ def memory_apart(name: str, args) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
+def measured(name: str, args) -> dict[str, Any]:
+    """Return all of one model: what it is in words, its peaks, and its times in turns with DeepPyramidion's."""
+    peaks = memory_apart(name, args)  # before models of this process take memory
+    built = {each: peer_models.build(each, sizes_of(args), args.device) for each in dict.fromkeys((OURS, name))}
+    peer = built[name]
+    words = {"parameters": peer.parameters, "vectors": peer.vectors, "window": peer.window, "rest": peer.rest}
+    return {**words, "memory": peaks, "times": times({each: peer.model for each, peer in built.items()}, args)}
+
+
 def times(models: dict[str, Any], args) -> dict[str, dict[str, measure.Times]]:
-    """Return the times of all models in turns, by kind of work."""
+    """Return the times of models in turns, by kind of work."""
     found = {}
     made = {name: calls(name, model, args) for name, model in models.items()}
     for work in WORK:
@@ -102,9 +113,9 @@ def times(models: dict[str, Any], args) -> dict[str, dict[str, measure.Times]]:
     return found
 
 
-def alike(peers: dict[str, peer_models.Peer], sizes: Sizes) -> str:
+def alike(found: dict[str, Any], sizes: Sizes) -> str:
     """Return the table of what is and is not alike."""
-    rows = [[name, p.parameters / 1e6, f"{p.vectors:,}", p.window, p.rest] for name, p in peers.items()]
+    rows = [[name, p["parameters"] / 1e6, f"{p['vectors']:,}", p["window"], p["rest"]] for name, p in found.items()]
     headers = ["model", "parameters, millions", "vectors that the decoder reads", "a token sees", "else"]
     same = (
         f"Alike: {sizes.layers} + {sizes.layers} layers, width {sizes.width}, {sizes.heads} heads, feed-forward "
@@ -124,30 +135,37 @@ def tables(found: dict[str, Any], args) -> list[str]:
     }
     out = []
     for work in WORK:
-        rows, ours = [], found["times"][work][OURS].median
-        for name, taken in found["times"][work].items():
-            peak = found["memory"][name][work]
+        rows = []
+        for name, model in found.items():
+            taken, ours = (measure.Times.of(model["times"][work][each]) for each in (name, OURS))
+            peak = model["memory"][work]
             gibibytes = peak / 2**30 if isinstance(peak, (int, float)) else peak or math.nan
-            rows.append([name, taken.median, taken.about(), taken.rounds, taken.median / ours, gibibytes])
-        headers = ["model", "median s", "mean ± deviation", "rounds", f"times {OURS}'s", "peak GiB above the model"]
+            ratio = taken.median / ours.median
+            rows.append([name, taken.median, taken.about(), taken.rounds, ours.median, ratio, gibibytes])
+        beside = [f"{OURS} beside it: s", "times that"]
+        headers = ["model", "median s", "mean ± deviation", "rounds", *beside, "peak GiB above the model"]
         out.append(f"## {work.capitalize()}: {one[work]}\n\n{measure.table(headers, rows)}")
     return out
 
 
 def figure(found: dict[str, Any]) -> Any:
-    """Return bars of times and of memory, a panel each kind of work."""
+    """Return bars of times beside DeepPyramidion's and of memory, a panel each kind of work."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     drawing, grid = pyplot.subplots(2, len(WORK), figsize=(4 * len(WORK), 5), sharey=True, layout="constrained")
-    names = list(found["memory"])[::-1]
+    names = list(found)[::-1]
     colours = ["tab:green" if name == OURS else "tab:gray" for name in names]
     for work, upper, lower in zip(WORK, *grid):
-        peaks = [found["memory"][name][work] for name in names]
+        peaks = [found[name]["memory"][work] for name in names]
+        ratios = []
+        for name in names:
+            taken, ours = (measure.Times.of(found[name]["times"][work][each]) for each in (name, OURS))
+            ratios.append(taken.median / ours.median)
         values = {
-            "seconds": (upper, [found["times"][work][name].median for name in names]),
+            f"times {OURS}'s": (upper, ratios),
             "peak GiB": (lower, [p / 2**30 if isinstance(p, (int, float)) else math.nan for p in peaks]),
         }
         for unit, (axes, lengths) in values.items():
@@ -193,13 +211,11 @@ def main() -> None:
         Path(path).write_text(json.dumps(memory(name, args)), encoding="utf-8")
         return
     names = [name for name in PEERS if name in (OURS, *args.models)]
-    found: dict[str, Any] = {"memory": {name: memory_apart(name, args) for name in names}}
-    peers = {name: peer_models.build(name, sizes_of(args), args.device) for name in names}
-    text = alike(peers, sizes_of(args))
-    found["parameters"] = {name: peer.parameters for name, peer in peers.items()}
-    found["times"] = times({name: peer.model for name, peer in peers.items()}, args)
+    cells = measure.Cells(args.output, "peers")
+    found = {name: cells.get(name, functools.partial(measured, name, args)) for name in names}
     drawing = measure.draw(lambda: figure(found), args.output)
-    measure.report("peers", args.device, found, [text, *tables(found, args)], args.output, drawing, args.precision)
+    texts = [alike(found, sizes_of(args)), *tables(found, args)]
+    measure.report("peers", args.device, found, texts, args.output, drawing, args.precision)
 
 
 if __name__ == "__main__":
