@@ -106,7 +106,8 @@ def parse(arguments: argparse.ArgumentParser) -> argparse.Namespace:
     args.size = args.size or ("reduced" if args.device == "cpu" else "paper")
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-    if args.device == "cpu" and sys.platform == "linux" and not ALLOCATOR.items() <= os.environ.items():
+    timed = not getattr(args, "memory_of", None)
+    if args.device == "cpu" and sys.platform == "linux" and timed and not ALLOCATOR.items() <= os.environ.items():
         os.environ.update(ALLOCATOR)
         os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
     return args

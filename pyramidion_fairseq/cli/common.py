@@ -49,7 +49,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--sentencepiece-model", metavar="FILE", help="default: sentencepiece.model beside checkpoint or dictionaries"
     )
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
-    group.add_argument("--fp16", action="store_true", help="half precision, on a GPU")
+    kinds = "number format; auto: the fastest of the device; bfloat16 pays on CPUs with AVX512-BF16 or AMX (float32)"
+    group.add_argument("--dtype", default="float32", choices=["auto", "float32", "bfloat16", "float16"], help=kinds)
+    group.add_argument("--fp16", action="store_true", help="the same as --dtype float16, on a GPU")
 
 
 def add_input_options(parser: argparse.ArgumentParser, kinds: str, required: bool = False) -> None:
@@ -89,7 +91,9 @@ def load(args: argparse.Namespace) -> Any:
     if args.checkpoint is None:
         logger.info(f"no --checkpoint is given: {DEFAULT} is taken, a small model of articles from PubMed")
         args.checkpoint = DEFAULT
-    return load_summarizer(args.checkpoint, args.data, args.sentencepiece_model, args.device, args.fp16)
+    return load_summarizer(
+        args.checkpoint, args.data, args.sentencepiece_model, args.device, args.fp16, dtype=args.dtype
+    )
 
 
 def documents_of(args: argparse.Namespace, whole: bool = False) -> Iterator[Document]:

@@ -18,6 +18,7 @@ from ..text.byte_level import is_byte_level
 from ..text.pieces import WORD_START
 from ..text.tokenizers import SentencepieceTokenizer, build_tokenizer
 from ..utils.files import check_plain_name
+from .precision import choose_dtype
 from .summarizer import PyramidionHubInterface
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def load_summarizer(
     device: str = "auto",
     fp16: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
 ) -> PyramidionHubInterface:
     """Load one checkpoint, or several as an ensemble.
 
@@ -45,15 +47,22 @@ def load_summarizer(
         sentencepiece_model: without it: one of :data:`~pyramidion_fairseq.vocabularies.SENTENCEPIECE` beside the
             checkpoint, the dictionaries or their folder, if the dictionaries have pieces in them.
         device: "cpu", "cuda", "cuda:1", ...; "auto" is a GPU where there is one.
-        fp16: half precision, on a GPU.
+        fp16: ``dtype="float16"`` on a GPU, and nothing elsewhere.
         overrides: values for options of the checkpoints, of model or task.
+        dtype: of weights and states: "float32", "bfloat16", "float16" (on a GPU), or "auto", the fastest of the
+            device.
 
     Raises:
-        PyramidionError: a file is missing, damaged or belongs to another, or there is no such option.
+        PyramidionError: a file is missing, damaged or belongs to another, or there is no such option or dtype.
     """
     safe_loading.install()
     paths = [find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
     place = _device(device)
+    if fp16 and place.type == "cuda":
+        dtype = "float16"
+    elif fp16:
+        logger.warning(f"--fp16 is for GPUs: {dtype} on this {place.type}")
+    number_format = choose_dtype(dtype, place)
     models: list[Any] = []
     records: dict[str, Any] = {}
     task: Any = None
@@ -72,15 +81,9 @@ def load_summarizer(
         models += loaded
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
     _check_bpe(cfg, records)
-    hub = PyramidionHubInterface(cfg, task, models).to(place)
+    hub = PyramidionHubInterface(cfg, task, models).to(place, number_format)
     hub.generation_settings = pretrained.generation_settings(os.path.dirname(paths[0]))
-    hub.eval()
-    if not fp16:
-        return hub
-    if place.type == "cuda":
-        return hub.half()
-    logger.warning(f"--fp16 is for GPUs: single precision on this {place.type}")
-    return hub
+    return hub.eval()
 
 
 def _check_bpe(cfg: Any, records: Mapping[str, Any]) -> None:

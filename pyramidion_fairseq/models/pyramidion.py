@@ -98,6 +98,7 @@ class PyramidionModel(TransformerModelBase):
         sentencepiece_model: str | None = None,
         fp16: bool = False,
         bpe: str | None = None,
+        dtype: str = "float32",
         **overrides: Any,
     ) -> PyramidionHubInterface:
         """Load a checkpoint, or several as an ensemble, ready to summarise.
@@ -112,8 +113,10 @@ class PyramidionModel(TransformerModelBase):
                 "." is meant from the model's folder, where it is there.
             device: "cpu", "cuda", ...; "auto" is a GPU where there is one.
             sentencepiece_model: its file, if it is elsewhere.
-            fp16: half precision, on a GPU; other types with ``.to(dtype)``.
+            fp16: ``dtype="float16"`` on a GPU, and nothing elsewhere.
             bpe: "sentencepiece" or "gpt2", as fairseq wants it; the dictionary tells which, and it must agree.
+            dtype: of weights and states: "float32", "bfloat16", "float16" (on a GPU), or "auto", the fastest of the
+                device.
             **overrides: options of the checkpoint, with other values, as of fairseq's ``from_pretrained``.
 
         Raises:
@@ -125,7 +128,7 @@ class PyramidionModel(TransformerModelBase):
         data = data_name_or_path
         if data is not None and data.startswith(".") and os.path.isdir(os.path.join(folder, data)):
             data = os.path.normpath(os.path.join(folder, data))
-        hub = cls.load_summarizer(paths, data, sentencepiece_model, device, fp16, overrides)
+        hub = cls.load_summarizer(paths, data, sentencepiece_model, device, fp16, overrides, dtype)
         found = hub.cfg.bpe._name if hub.cfg.bpe else None
         if bpe not in (None, found):
             raise PyramidionError(f"bpe={bpe!r}: the dictionary of {paths[0]} goes with {found or 'no bpe'}")

@@ -220,6 +220,7 @@ def test_aggregate(summarised, tmp_path):
         ("x\n", ["--sources"], "--sources goes with --format jsonl"),
         ("x\n", ["--resume", "--format", "html"], "--resume goes with"),
         ("x\n", ["--device", "nonsense"], "--device nonsense"),
+        ("x\n", ["--dtype", "float16"], "dtype float16 is for GPUs"),
         ("x\n", ["--beam", "0"], "beam and max_len_b must be at least 1"),
         ("x\n", ["--batch-size", "0"], "sizes must be at least 1"),
         ("x\n", ["--data", "/nonexistent"], "no dict.source.txt and dict.target.txt in /nonexistent"),

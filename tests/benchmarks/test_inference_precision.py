@@ -1,0 +1,45 @@
+"""benchmarks/inference_precision.py: both precisions do the same work."""
+
+import json
+import sys
+from argparse import Namespace
+
+import pytest
+import torch
+
+from tests.helpers.paths import ROOT
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import inference_precision
+    import measure
+
+    for name, value in measure.ALLOCATOR.items():
+        monkeypatch.setenv(name, value)  # it starts again otherwise
+    return inference_precision
+
+
+def test_float32_beside_bf16(benchmark, monkeypatch, tmp_path, capsys):
+    sizes = ["--width=32", "--length=256", "--batch=2", "--tokens=4", "--rounds=2"]
+    monkeypatch.setattr(sys, "argv", ["inference_precision.py", "--device=cpu", *sizes, f"--output={tmp_path}"])
+    benchmark.main()
+    results = json.loads((tmp_path / "inference_precision.json").read_text("utf-8"))["results"]
+    assert list(results) == ["encoding 1 x 256 tokens", "generation: 2 documents, 4 tokens, beam 2"]
+    for times in results.values():
+        assert list(times) == ["float32", "bf16"] and all(
+            of["median"] > 0 and of["rounds"] == 2 for of in times.values()
+        )
+    ratio = [times["float32"]["median"] / times["bf16"]["median"] for times in results.values()]
+    text = capsys.readouterr().out
+    assert all(f"| {value:.3g} " in text for value in ratio)
+
+
+def test_models_are_in_their_precision(benchmark, monkeypatch):
+    seen = []
+    monkeypatch.setattr(benchmark.peer_models, "encoding", lambda name, model, tokens: seen.append(model))
+    args = Namespace(width=32, length=256, tokens=4, device="cpu", batch=2)
+    for precision in ("float32", "bf16"):
+        benchmark.calls(precision, args)
+    assert [next(model.parameters()).dtype for model in seen] == [torch.float32, torch.bfloat16]
