@@ -86,7 +86,7 @@ SECTIONS = (
             "ModelFacts": (),
         },
     ),
-    Section("", "", "pyramidion_fairseq.apps.explain.page", {"render": (), "render_many": ()}),
+    Section("", "", "pyramidion_fairseq.apps.explain.page", {"render": (), "render_many": (), "render_beside": ()}),
     Section(
         "torch.hub",
         'Entry points of `hubconf.py`: `torch.hub.load("PATH/TO/THE/REPOSITORY", "pubmed_small", source="local")`.',

@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from itertools import chain, islice
-from typing import Any, Iterator, TextIO
+from typing import Any, Iterator, Mapping, TextIO
 
 from ..errors import PyramidionError
 from ..pretrained import DEFAULT
@@ -83,8 +83,8 @@ def generation_of(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def load(args: argparse.Namespace) -> Any:
-    """Return the hub interface that the options ask for."""
+def load(args: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Return the hub interface that the options ask for, with other values for options of the checkpoint."""
     from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
     from ..inference.loading import load_summarizer
 
@@ -92,7 +92,7 @@ def load(args: argparse.Namespace) -> Any:
         logger.info(f"no --checkpoint is given: {DEFAULT} is taken, a small model of articles from PubMed")
         args.checkpoint = DEFAULT
     return load_summarizer(
-        args.checkpoint, args.data, args.sentencepiece_model, args.device, args.fp16, dtype=args.dtype
+        args.checkpoint, args.data, args.sentencepiece_model, args.device, args.fp16, overrides, args.dtype
     )
 
 

@@ -50,6 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--json", metavar="FILE", help="the page's numbers as JSON")
     group.add_argument("--overwrite", action="store_true", help="replace what is there")
     group.add_argument("--index", type=int, default=0, metavar="N", help="which document of the file, from 0 (0)")
+    group.add_argument("--against", metavar="CKPT", help="a second model, side by side with the first on the page")
+    group.add_argument(
+        "--against-schedule",
+        metavar="SCHEDULE",
+        help="its --pooling-schedule, as 2:512,3:128, another than it was trained with (without --against: of the "
+        "same model)",
+    )
     group.add_argument("--aggregate", action="store_true", help="over all documents")
     group.add_argument("--limit", type=int, metavar="N", help="with --aggregate: the first N documents")
     add_generation_options(parser)
@@ -72,18 +79,35 @@ def _explain(args: argparse.Namespace) -> None:
     for path in filter(None, (args.output, args.json)):
         check_output(path, args.overwrite)
     document = _document(documents_of(args, whole=True), args)
-    (summary,) = load(args).summarize(document, with_provenance=True, **generation_of(args))
-    if summary.provenance is None:
-        raise PyramidionError(f"document {args.index} of {args.input} is empty: there is nothing to explain")
-    explanation = summary.explain()
+    explanations = [_explanation(load(args), document, args)]
+    if args.against is not None or args.against_schedule is not None:
+        explanations.append(_explanation(_load_other(args), document, args))
     if args.json:
-        write_text(args.json, json.dumps(explanation.to_dict(), ensure_ascii=False))
+        numbers = [explanation.to_dict() for explanation in explanations]
+        write_text(args.json, json.dumps(numbers if len(numbers) > 1 else numbers[0], ensure_ascii=False))
         logger.info(f"wrote {args.json}: the page's numbers")
     if args.output:
-        from ..apps.explain.page import render
+        from ..apps.explain.page import render, render_beside
 
-        write_text(args.output, render(explanation))
+        write_text(args.output, render_beside(explanations) if len(explanations) > 1 else render(explanations[0]))
         logger.info(f"wrote {args.output}: document {args.index} of {args.input}, its summary and their sources")
+
+
+def _explanation(hub: Any, document: Document, args: argparse.Namespace) -> Any:
+    """Return the explanation of a document's summary by a model."""
+    (summary,) = hub.summarize(document, with_provenance=True, **generation_of(args))
+    if summary.provenance is None:
+        raise PyramidionError(f"document {args.index} of {args.input} is empty: there is nothing to explain")
+    return summary.explain()
+
+
+def _load_other(args: argparse.Namespace) -> Any:
+    """Return the hub interface of the model beside the first: another one, or the first with another schedule."""
+    overrides = {} if args.against_schedule is None else {"pooling_schedule": args.against_schedule}
+    if args.against is None:
+        return load(args, overrides)
+    belongings = {"data": None, "sentencepiece_model": None}  # those given are the first model's
+    return load(argparse.Namespace(**{**vars(args), **belongings, "checkpoint": args.against}), overrides)
 
 
 def _document(documents: Iterator[Document], args: argparse.Namespace) -> Document:
@@ -100,6 +124,8 @@ def _document(documents: Iterator[Document], args: argparse.Namespace) -> Docume
 def _aggregate(args: argparse.Namespace) -> None:
     from ..apps.explain.aggregate import Aggregate
 
+    if args.against is not None or args.against_schedule is not None:
+        raise PyramidionError("--against and --against-schedule are for one document, without --aggregate")
     if not args.output or args.json:
         raise PyramidionError("--aggregate goes with --output DIR, where plots and tables will be, and without --json")
     if args.limit is not None and args.limit < 1:

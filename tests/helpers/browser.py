@@ -50,11 +50,14 @@ def new_page(chromium):
 
 @pytest.fixture
 def open_report(new_page, tmp_path):
-    """Factory: open_report(*explanations, **context options) is the page of a report, opened as a file."""
+    """Factory: open_report(*explanations, **context options) is the page of a report, opened as a file.
 
-    def open_(*explanations, **options):
+    ``render``: what makes the page.
+    """
+
+    def open_(*explanations, render=render_many, **options):
         path = tmp_path / "report.html"
-        path.write_text(render_many(explanations), encoding="utf-8")
+        path.write_text(render(explanations), encoding="utf-8")
         page = new_page(**options)
         page.requests = []
         page.on("request", lambda request: page.requests.append(request.url))

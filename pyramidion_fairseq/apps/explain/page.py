@@ -23,6 +23,7 @@ SCRIPTS = (
     "figures.js",
     "document.js",
     "summary.js",
+    "beside.js",
     "ranking.js",
     "describing.js",
     "lighting.js",
@@ -47,6 +48,24 @@ def render(explanation: Explanation, home: str | None = None) -> str:
     return render_many([explanation], home)
 
 
+def render_beside(explanations: Sequence[Explanation]) -> str:
+    """Return a page that shows summaries of one document side by side, with the sources of one at a time.
+
+    Args:
+        explanations: of several models, or of one that keeps different numbers of vectors; at least two.
+
+    Raises:
+        ValueError: there are fewer, they are of different documents, or as of :func:`render_many`.
+    """
+    if len(explanations) < 2:
+        raise ValueError("side by side are at least two explanations")
+    texts = [explanation.document.words for explanation in explanations]
+    read = min(map(len, texts))  # words beyond what a model reads are listed up to a limit
+    if any(words[:read] != texts[0][:read] for words in texts):
+        raise ValueError("side by side are explanations of the same document")
+    return _page(explanations, explanations[0].title or "Untitled document", "", models=True)
+
+
 def render_many(explanations: Sequence[Explanation], home: str | None = None) -> str:
     """Return a page that shows explanations, one at a time, with a choice of documents where there are several.
 
@@ -65,13 +84,19 @@ def render_many(explanations: Sequence[Explanation], home: str | None = None) ->
         raise ValueError("a page needs at least one explanation")
     titles = [explanation.title for explanation in explanations]
     title = (titles[0] or "Untitled document") if len(titles) == 1 else f"{len(titles)} documents"
+    return _page(explanations, title, HOME.format(home=escape(home)) if home else "", models=False)
+
+
+def _page(explanations: Sequence[Explanation], title: str, home: str, models: bool) -> str:
+    """Return the page; ``models`` tells whether the explanations are of one document, by several models."""
     return fill(
         "page.html",
         policy=report_policy(),
         title=escape(f"{title} · summary with its sources"),
         style=read_assets(*STYLES),
         script=read_script(),
-        home=HOME.format(home=escape(home)) if home else "",
+        home=home,
+        models=str(models).lower(),
         data=to_script_data([_payload(explanation) for explanation in explanations]),
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 from pyramidion_fairseq.apps.explain import Explanation
 from pyramidion_fairseq.cli import common, explain, summarize
+from tests.helpers.pages import data_of
 from tests.helpers.summaries import SENTENCES, article, write_checkpoint, write_sentencepiece
 
 QUICK = ["--device", "cpu", "--min-len", "3", "--max-len-b", "8"]
@@ -185,6 +186,19 @@ def test_an_explanation_as_json(summarised, tmp_path):
     assert explanation.model.name == "deeppyramidion" and explanation.lengths[-1].tokens == 5
 
 
+def test_two_models_side_by_side(summarised, tmp_path, trained_folder):
+    """Of the second, given by its path or by another schedule, the page and the numbers are beside the first's."""
+    paths = ["--json", str(tmp_path / "numbers.json"), "--overwrite"]
+    for options in (["--against", str(trained_folder / "other.pt")], ["--against-schedule", "1:10,2:3"]):
+        page = summarised(article(40), *paths, *options, command=explain, output="report.html").read_text("utf-8")
+        first, second = map(Explanation.from_dict, json.loads((tmp_path / "numbers.json").read_text("utf-8")))
+        assert first.document == second.document and [data["title"] for data in data_of(page)] == [None, None]
+        assert first.lengths[-1].tokens == 5
+        assert 'data-models="true"' in page
+        assert second.lengths[-1].tokens == (3 if "--against-schedule" in options else 9)
+        assert [stage.weights for stage in first.stages] != [stage.weights for stage in second.stages]
+
+
 def explain_main(summarised, tmp_path, options):
     """The command without --output."""
 
@@ -245,6 +259,9 @@ def test_clear_lines_of_summarize(summarised, content, options, message):
         ("", ["--aggregate"], "no document with any text"),
         ("x", ["--aggregate", "--limit", "0"], "--limit must be at least 1"),
         ("x", ["--aggregate", "--json", "y"], "--aggregate goes with --output DIR"),
+        ("x", ["--aggregate", "--against-schedule", "1:2"], "are for one document, without --aggregate"),
+        ("x", ["--against", "/nonexistent.pt"], "there is no checkpoint /nonexistent.pt"),
+        ("x", ["--against-schedule", "1:nonsense"], "nonsense"),
     ],
 )
 def test_clear_lines_of_explain(summarised, content, options, message):

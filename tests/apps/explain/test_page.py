@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pyramidion_fairseq.apps.explain import Explanation, Section, Stage
-from pyramidion_fairseq.apps.explain.page import UNREAD_LISTED, render, render_many
+from pyramidion_fairseq.apps.explain.page import UNREAD_LISTED, render, render_beside, render_many
 from tests.helpers.pages import HOSTILE, Structure, data_of, hostile_explanation
 from tests.helpers.samples import explain_text, with_copies
 
@@ -103,6 +103,24 @@ def test_unread_words_are_listed_up_to_a_limit():
     assert len(data["document"]["words"]) == len(data["stages"][0]["weights"]) == 200 + UNREAD_LISTED
     assert (data["truncated"], data["unlisted"]) == (UNREAD_LISTED, 300)
     assert data["document"]["sentences"] == [[0, 200 + UNREAD_LISTED]]
+
+
+def test_side_by_side(explanation):
+    other = replace(explanation, model=replace(explanation.model, name="another"))
+    page = render_beside([explanation, other])
+    assert [data["model"]["name"] for data in data_of(page)] == ["deeppyramidion", "another"]
+    assert Structure(page).all("title")[0][2].startswith("A document")
+    kinds = [
+        attrs["data-models"]
+        for text in (page, render_many([explanation, other]))
+        for _, attrs, _ in Structure(text).all("section")
+        if attrs.get("id") == "beside"
+    ]
+    assert kinds == ["true", "false"]
+    with pytest.raises(ValueError, match="at least two"):
+        render_beside([explanation])
+    with pytest.raises(ValueError, match="the same document"):
+        render_beside([explanation, explain_text("Another. " + TEXT, "the decoder")])
 
 
 def test_several_documents(explanation):

@@ -8,6 +8,8 @@ const MEANINGS = {
   used: "How much the summary drew on each word while it was written. 1: the word that it drew on most.",
 };
 
+/** Whether the explanations are of one document, by several models. */
+const sideBySide = byId("beside").dataset.models === "true";
 const explanations = JSON.parse(byId("data").textContent);
 let view = null;
 let stage = 0;
@@ -118,6 +120,7 @@ function show(number) {
   view.lighting.update(); // says that nothing is lit
   findAgain();
   byId("saved").textContent = "";
+  if (sideBySide) markBeside(number);
   byId("chosen").value = number;
   byId("previous").disabled = number === 0;
   byId("next").disabled = number === explanations.length - 1;
@@ -126,8 +129,9 @@ function show(number) {
 function buildChooser() {
   byId("chooser").hidden = explanations.length < 2;
   byId("chosen").replaceChildren(
-    ...explanations.map(({ title }, i) => {
-      const option = element("option", "", `${i + 1}. ${title || "Untitled document"}`);
+    ...explanations.map((explanation, i) => {
+      const name = sideBySide ? modelName(explanation) : explanation.title || "Untitled document";
+      const option = element("option", "", `${i + 1}. ${name}`);
       option.value = i;
       return option;
     }),
@@ -147,4 +151,8 @@ document.addEventListener("keydown", (event) => {
 });
 listenToSaving(() => view);
 buildChooser();
+if (sideBySide) {
+  byId("chooser-label").textContent = "Model";
+  buildBeside(explanations, show);
+}
 show(0);
