@@ -16,7 +16,7 @@ with quiet.unconfigured_logging():
     from .tasks import LongDocumentSummarizationTask
 
     PyramidionModel.load_summarizer = staticmethod(load_summarizer)
-    PyramidionModel.adapt_state = staticmethod(adapt_state)
+    PyramidionModel._adapt_state = staticmethod(adapt_state)
     patches.install()
 
 __all__ = [

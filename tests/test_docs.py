@@ -22,7 +22,7 @@ def run(folder, *command):
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("script", ["write_options", "write_api"])
+@pytest.mark.parametrize("script", ["write_options", "write_api", "write_patches"])
 def test_written_pages_are_fresh(script):
     code, output = run(ROOT, f"scripts/{script}.py", "--check")
     assert code == 0, output

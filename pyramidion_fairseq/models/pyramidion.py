@@ -32,7 +32,7 @@ class PyramidionModel(TransformerModelBase):
     #: sets it.
     load_summarizer: ClassVar[Callable[..., PyramidionHubInterface]]
     #: ``interop.bart.adapt_state``, which builds on models, too: set in the same place.
-    adapt_state: ClassVar[Callable[[PyramidionModel, dict[str, Tensor]], object]]
+    _adapt_state: ClassVar[Callable[[PyramidionModel, dict[str, Tensor]], object]]
     #: Tells architectures of this package from fairseq's, for code that models build on.
     is_pyramidion = True
 
@@ -89,7 +89,7 @@ class PyramidionModel(TransformerModelBase):
         fairseq calls it before it loads a checkpoint, so that ``--restore-file bart.large/model.pt`` just works.
         """
         super().upgrade_state_dict_named(state_dict, name)
-        type(self).adapt_state(self, state_dict)
+        type(self)._adapt_state(self, state_dict)
 
     @classmethod
     def from_pretrained(
