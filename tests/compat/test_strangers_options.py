@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from pyramidion_fairseq import checkpoints
 from pyramidion_fairseq.cli import convert, summarize
 from pyramidion_fairseq.compat import evaluated_options, plain_options
+from pyramidion_fairseq.config import COUNTS
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.models import PyramidionModel
@@ -75,6 +76,11 @@ def test_expressions_that_read_what_the_process_keeps_are_refused(value, tmp_pat
 @pytest.mark.parametrize("name", ["encoder_layers", "max_source_positions"])
 def test_bounds_hold_for_every_way_to_write_a_number(name, value, tmp_path):
     assert f"the option {name} is" in refused(with_options(tmp_path / "m.pt", **{name: value}))
+
+
+@pytest.mark.parametrize("name", [*COUNTS, "max_positions", "decoder_output_dim", "beam", "max_len_b"])
+def test_every_count_of_ours_and_of_fairseqs_has_a_largest_value(name, tmp_path):
+    assert f"the option {name} is 10000000" in refused(with_options(tmp_path / "m.pt", **{name: 10_000_000}))
 
 
 def test_layers_are_counted_one_by_one(tmp_path):
