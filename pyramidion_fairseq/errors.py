@@ -141,6 +141,6 @@ def _end_hydra_in_one_line() -> None:
             sys.exit(f"error: {line}")
         return read(self)
 
-    mended: Any = return_value
-    mended.in_one_line = True
-    job.return_value = property(mended, stock.fset)
+    patched: Any = return_value
+    patched.in_one_line = True
+    job.return_value = property(patched, stock.fset)
