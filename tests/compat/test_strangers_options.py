@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import math
 import os
+import re
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.models import PyramidionModel
 from tests.helpers import forked
+from tests.helpers.paths import ROOT
 from tests.helpers.refusals import refused
 from tests.helpers.summaries import write_model
 
@@ -247,3 +249,12 @@ def test_published_checkpoints_are_finite(folder, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         convert.main(["published", str(tmp_path / "in.pt"), str(tmp_path / "out.pt")])
     assert "a.weight has NaN or infinity" in stopped.value.code and not (tmp_path / "out.pt").exists()
+
+
+def test_the_page_of_security_lists_every_option_that_is_cleared():
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    table = page[page.index("## Options that name files") :]
+    patterns = [re.escape(name).replace(r"\*", ".*") for name in re.findall(r"`([\w*]+)`", table)]
+    cleared = [*plain_options.OPENED, *plain_options._IN_FOLDER, "sentencepiece_model", "data"]
+    assert [name for name in cleared if not any(re.fullmatch(pattern, name) for pattern in patterns)] == []
+    assert sum(name.startswith("load_pretrained_") for name in plain_options.OPENED) == 7 and "(seven)" in table
