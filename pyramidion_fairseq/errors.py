@@ -79,7 +79,7 @@ def _in_one_line(error: BaseException) -> str | None:
     """Return the line that a command ends with instead of a traceback; None where there is none."""
     if isinstance(error, PyramidionError):
         return str(error)
-    return _of_another_process(error) or _of_options(error) or _of_files(error)
+    return _of_another_process(error) or _of_options(error) or _of_plugins(error) or _of_files(error)
 
 
 def _of_options(error: BaseException) -> str | None:
@@ -93,6 +93,19 @@ def _of_options(error: BaseException) -> str | None:
     found = next((line for begin, line in _OPTIONS_OF_FAIRSEQ.items() if text.startswith(begin)), None)
     is_of_option = isinstance(error, AssertionError) and re.match("--[a-z]", text)
     return found or (text if is_of_option else None)
+
+
+def _of_plugins(error: BaseException) -> str | None:
+    """Return what is wrong with ``--user-dir``, where this package was imported before fairseq reads it.
+
+    Else None. Where a wrong folder is the only plugin, this package is not there to say so.
+    """
+    if not any(word.partition("=")[0] == "--user-dir" for word in sys.argv):
+        return None
+    text = one_line(error)
+    if type(error) is FileNotFoundError and not error.filename:
+        return f"--user-dir: there is no folder {text}"
+    return text if type(error) is ImportError and text.startswith("Failed to import --user-dir=") else None
 
 
 def _of_files(error: BaseException) -> str | None:
@@ -128,6 +141,6 @@ def _end_hydra_in_one_line() -> None:
             sys.exit(f"error: {line}")
         return read(self)
 
-    mended: Any = return_value
-    mended.in_one_line = True
-    job.return_value = property(mended, stock.fset)
+    patched: Any = return_value
+    patched.in_one_line = True
+    job.return_value = property(patched, stock.fset)

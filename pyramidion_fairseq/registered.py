@@ -9,12 +9,14 @@ with quiet.unconfigured_logging():
     from .criterions import ChunkedCrossEntropyCriterion
     from .functional import Pooled, successive_halving_topk
     from .inference.loading import load_summarizer
+    from .interop.bart import adapt_state
     from .models import PyramidionModel
     from .optim import FusedAdamW
     from .scoring.fairseq_scorer import RougeScorer
     from .tasks import LongDocumentSummarizationTask
 
     PyramidionModel.load_summarizer = staticmethod(load_summarizer)
+    PyramidionModel._adapt_state = staticmethod(adapt_state)
     patches.install()
 
 __all__ = [

@@ -279,30 +279,30 @@ def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None
         return None
     shorter = min(len(trained), len(given))
     number = next((i for i in range(shorter) if trained[i] != given[i]), shorter)
-    ours, theirs = (repr(s[number])[:60] if number < len(s) else "no symbol" for s in (given, trained))
+    symbol, expected = (repr(s[number])[:60] if number < len(s) else "no symbol" for s in (given, trained))
     line = f"line {number - _SPECIAL + 1}" if number >= _SPECIAL else f"special symbol {number}"
     sizes = f" ({len(given):,} symbols, not {len(trained):,})" if len(given) != len(trained) else ""
-    return f"{line} has {ours}, not {theirs}{sizes}"
+    return f"{line} has {symbol}, not {expected}{sizes}"
 
 
-def check_same_sentencepiece(extra_state: Any, ours: Mapping[str, Any] | None, path: str) -> None:
+def check_same_sentencepiece(extra_state: Any, of_data: Mapping[str, Any] | None, path: str) -> None:
     """Refuse data of another sentencepiece model or byte-level BPE than a checkpoint's, where both are known.
 
     Args:
         extra_state: the checkpoint's.
-        ours: what the data have, as of :func:`of_training`.
+        of_data: what the data have, as of :func:`of_training`.
         path: the checkpoint's name.
 
     Raises:
         PyramidionError: says so.
     """
-    trained, now = ((record or {}).get("sentencepiece") for record in (recorded(extra_state), ours))
+    trained, now = ((record or {}).get("sentencepiece") for record in (recorded(extra_state), of_data))
     if trained and now and trained != now:
         raise PyramidionError(
             f"{path} was trained with another sentencepiece model than the data's: prepare the data with that one "
             "(prepare.py --spm-model)"
         )
-    trained, now = ((record or {}).get("byte_level") for record in (recorded(extra_state), ours))
+    trained, now = ((record or {}).get("byte_level") for record in (recorded(extra_state), of_data))
     if trained and now and trained != now:
         raise PyramidionError(
             f"{path} was trained with another byte-level BPE than the data's: encode the data with the encoder.json "

@@ -57,6 +57,24 @@ def import_circles() -> Iterator[str]:
     yield from sorted(" ".join(sorted(circle)) for circle in circles if circle)
 
 
+def imports_of_parts() -> dict[str, set[str]]:
+    """Return which parts each part of the package imports: its folders, those of ``apps/``, and its single files.
+
+    A folder ends in a slash, a file in ``.py``, as in the table of docs/architecture.md.
+    """
+    parts = {_module(path): _part(path) for path in _files(PACKAGE)}
+    found: dict[str, set[str]] = {part: set() for part in parts.values()}
+    for path in _files(PACKAGE):
+        found[_part(path)] |= {parts[module] for module in _imported(path) if module in parts} - {_part(path)}
+    return found
+
+
+def _part(path: Path) -> str:
+    names = path.relative_to(ROOT / PACKAGE).parts
+    depth = 2 if names[0] == "apps" else 1
+    return "/".join(names[:depth]) + "/" if len(names) > depth else names[0]
+
+
 def imports_between_tests() -> Iterator[str]:
     """Yield "file: module" where a file imports from a test's module or a conftest: helpers are in tests/helpers/."""
     for path in _files("tests", "scripts", "benchmarks", "examples"):

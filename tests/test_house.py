@@ -4,6 +4,7 @@ An exception that is no longer needed fails its test as well: the lists can only
 """
 
 import importlib.util
+import re
 
 import pytest
 
@@ -56,6 +57,22 @@ def test_nothing_but_the_exceptions_is_found(rule):
     found, excepted = set(house.COUNTS[rule]()), EXCEPTIONS.get(rule, set())
     assert not found - excepted, f"{rule}: mend these"
     assert not excepted - found, f"{rule}: take these off the exceptions, they are mended"
+
+
+def test_the_parts_build_on_what_the_architecture_page_says():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page[page.index("| folder | what is there | builds on |") : page.index("## One document through training")]
+    cells = [row.split("|")[1:4] for row in table.splitlines()[2:] if row]
+    rows = [[re.findall(r"`([\w/.]+)`", cell) for cell in row] for row in cells]
+    imports = house.imports_of_parts()
+    imports = {part: names for part, names in imports.items() if part not in ("__init__.py", "apps")}
+    assert sorted(imports) == sorted(part for parts, _, _ in rows for part in parts)
+    base, above = set(rows[0][0]), set()
+    for parts, _, named in rows:
+        built_on = set().union(*(imports[part] for part in parts)) - set(parts)
+        assert built_on - base == set(named) & set(imports), parts
+        assert built_on <= above, f"{parts} build on what is below them"
+        above |= set(parts)
 
 
 def test_what_make_check_runs_is_there():

@@ -73,8 +73,8 @@ def main(argv: list[str] | None = None) -> None:
             raise PyramidionError(f"{args.output} has {done} summaries, more than {args.input} has documents")
         hub, progress = load(args), Progress(count_documents(args, done))
         ids: deque[str | int | None] = deque()
-        noted = _note_ids(documents, ids)
-        summaries = hub.summarize_stream(noted, args.sources, progress=progress, **generation_of(args))
+        with_ids = _note_ids(documents, ids)
+        summaries = hub.summarize_stream(with_ids, args.sources, progress=progress, **generation_of(args))
         with _open(args.output, args.resume) as output:
             for number, summary in enumerate(summaries, start=done):
                 output.write(_line(summary, number, ids.popleft(), args) + "\n")

@@ -97,7 +97,7 @@ def _trainer_loader(stock: Any) -> Any:
             PyramidionError: the checkpoint is of other dictionaries, or of another sentencepiece model, than the data;
                 or what it says of its run cannot be gone on with.
         """
-        ours = _vocabularies(self)
+        of_data = _vocabularies(self)
         try:
             extra_state = stock(self, filename, reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -106,7 +106,7 @@ def _trainer_loader(stock: Any) -> Any:
             raise PyramidionError(f"{filename} {USELESS} ({type(error).__name__}: {one_line(error)})") from error
         if extra_state is not None:
             _check_record(extra_state, filename, fine_tunes=reset_optimizer and reset_meters)
-            _check(self, extra_state, filename, ours)
+            _check(self, extra_state, filename, of_data)
             if not reset_optimizer and not reset_meters:
                 _go_on(self, extra_state)
         return extra_state
@@ -127,14 +127,14 @@ def _check_record(extra_state: Any, filename: str, fine_tunes: bool) -> None:
         raise PyramidionError(f"{filename} {USELESS} (train_iterator is {place!r:.100})")
 
 
-def _check(trainer: Any, extra_state: Any, filename: str, ours: Mapping[str, Any] | None) -> None:
+def _check(trainer: Any, extra_state: Any, filename: str, of_data: Mapping[str, Any] | None) -> None:
     remedy = (
         "prepare the data with the dictionary of the checkpoint (fairseq-preprocess --srcdict), or train anew in "
         "another --save-dir"
     )
     quiet = trainer.data_parallel_rank != 0
     vocabularies.check(extra_state, trainer.task, filename, remedy, quiet)
-    vocabularies.check_same_sentencepiece(extra_state, ours, filename)
+    vocabularies.check_same_sentencepiece(extra_state, of_data, filename)
 
 
 def _go_on(trainer: Any, extra_state: dict[str, Any]) -> None:

@@ -6,9 +6,11 @@ Here each ends with one line that says what to type: docs/troubleshooting.md lis
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import functools
 import glob
+import math
 import os
 import re
 import sys
@@ -24,6 +26,8 @@ from .whole_checkpoints import LAST
 #: fairseq's default, with which an optimizer of Adam's kind trains to nothing.
 STOCK_LR = 0.25
 _ADAMS = ("adam", "adamax", "cpu_adam", "fused_adamw")
+#: Options of fairseq's optimizers that it evaluates as Python.
+_BETAS = ("adam_betas", "adamax_betas", "lamb_betas")
 _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 ON_A_CPU = (
     "several processes on CPUs need torchrun and --cpu --distributed-world-size N --distributed-rank $RANK "
@@ -75,6 +79,9 @@ def explained(parser: argparse.ArgumentParser, message: str) -> str:
     action = parser._option_string_actions.get(wrong[1].split("/")[0]) if wrong else None
     if wrong and action is not None and action.choices:
         return f"{wrong[1]}: {no_such_name(wrong[2], action.choices)}"
+    unread = re.match(r"argument ([^:]+): invalid <lambda> value: (.*)", message, re.S)
+    if unread:  # fairseq's options of several numbers
+        message = f"argument {unread[1]}: {unread[2]} is neither a number nor a list of numbers"
     if message.startswith("unrecognized arguments: "):
         flags = [word.partition("=")[0] for word in message.split()[2:] if word.startswith("--")]
         near = {flag: difflib.get_close_matches(flag, parser._option_string_actions, n=1) for flag in flags}
@@ -215,8 +222,9 @@ def _check_files_and_counts(cfg: Any) -> None:
     parts = glob.escape(restore.removesuffix(".pt")) + "*.pt"  # of a model that is spread over processes
     if restore != LAST and not os.path.exists(restore) and not glob.glob(parts) and "://" not in restore:
         raise PyramidionError(f"--restore-file {restore} is not there: leave it out to start anew, or say where it is")
-    if any(count < 1 for count in cfg.optimization.update_freq):
-        raise PyramidionError(f"--update-freq {list(cfg.optimization.update_freq)}: an update has at least 1 batch")
+    counts = list(cfg.optimization.update_freq)
+    if not counts or min(counts) < 1:
+        raise PyramidionError(f"--update-freq {counts}: an update has at least 1 batch")
     for name in ("dropout", "attention_dropout", "activation_dropout"):
         if not 0 <= (getattr(cfg.model, name, None) or 0) <= 1:
             raise PyramidionError(f"--{name.replace('_', '-')} {getattr(cfg.model, name)} is no number from 0 to 1")
@@ -225,6 +233,31 @@ def _check_files_and_counts(cfg: Any) -> None:
         raise PyramidionError(
             f"--best-checkpoint-metric {metric} needs --eval-rouge (and --maximize-best-checkpoint-metric)"
         )
+
+
+def _check_optimizer(cfg: Any) -> None:
+    """Refuse learning rates and betas with which an optimizer cannot be built, or would learn nothing."""
+    name, rates = getattr(cfg.optimizer, "_name", None), list(cfg.optimization.lr)
+    if not rates or not all(0 < rate < math.inf for rate in rates):  # also where one is NaN
+        raise PyramidionError(f"--lr {rates}: a learning rate above 0 is needed, as --lr 5e-4 (the paper's)")
+    if rates == [STOCK_LR] and name in _ADAMS and is_ours(getattr(cfg.model, "_name", None)):
+        raise PyramidionError(
+            f"the learning rate is fairseq's default of {STOCK_LR}, with which {name} trains to nothing: "
+            "--lr 5e-4 (the paper's), with Hydra optimization.lr=[5e-4]"
+        )
+    for option in _BETAS:
+        betas, flag = getattr(cfg.optimizer, option, None), "--" + option.replace("_", "-")
+        if betas is not None and not _are_betas(betas):
+            raise PyramidionError(f"{flag} {betas}: two numbers from 0 to below 1 are needed, as {flag} '(0.9, 0.98)'")
+
+
+def _are_betas(betas: Any) -> bool:
+    """Return whether betas, or the text of them, are two numbers in [0, 1)."""
+    try:
+        first, second = ast.literal_eval(betas.strip()) if isinstance(betas, str) else betas
+        return 0 <= first < 1 and 0 <= second < 1
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
 
 
 def check_training(cfg: Any) -> None:
@@ -254,9 +287,4 @@ def check_training(cfg: Any) -> None:
             f"torchrun has started {launched} processes, and each would train a model of its own in "
             f"{cfg.checkpoint.save_dir}: --distributed-world-size {launched}; {ON_A_CPU}"
         )
-    name = getattr(cfg.optimizer, "_name", None)
-    if list(cfg.optimization.lr) == [STOCK_LR] and name in _ADAMS and is_ours(getattr(cfg.model, "_name", None)):
-        raise PyramidionError(
-            f"the learning rate is fairseq's default of {STOCK_LR}, with which {name} trains to nothing: "
-            "--lr 5e-4 (the paper's), with Hydra optimization.lr=[5e-4]"
-        )
+    _check_optimizer(cfg)

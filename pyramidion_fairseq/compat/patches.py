@@ -1,4 +1,4 @@
-"""The attributes of fairseq and Hydra that importing the package replaces: one table, installed by one call.
+"""What importing the package changes in fairseq, Hydra and torch: one table, installed by one call.
 
 Whole checkpoints are those of :mod:`.whole_checkpoints`: a file is there whole or not at all.
 """
@@ -21,115 +21,239 @@ from . import (
 )
 
 
-class Patch(NamedTuple):
-    """One change."""
+class Change(NamedTuple):
+    """One thing that is changed."""
 
-    targets: tuple[str, ...]
-    """What is replaced, by its dotted name."""
+    target: str
+    """What is replaced or wrapped, by its dotted name; in words where it is no attribute."""
     reason: str
-    """What fairseq does without it."""
+    """What fairseq does without it, or what is done instead."""
     until: str
     """When it can go."""
+
+
+class Patch(NamedTuple):
+    """The changes that one module makes."""
+
     install: Callable[[], None]
-    """Makes the change. Called again, it does nothing."""
+    """Makes the changes. Called again, it does nothing."""
+    changes: tuple[Change, ...]
 
 
 #: In the order in which they are installed: those that wrap the same function wrap each other in this order. All are
-#: needed with fairseq 0.12.2 and fairseq-fixed 0.12.3.1, the releases that setup.py takes.
+#: needed with every fairseq that :mod:`~pyramidion_fairseq.utils.requirements` takes. docs/architecture.md shows this
+#: table: scripts/write_patches.py writes it.
 PATCHES = (
     Patch(
-        (
-            "fairseq.data.data_utils_fast",
-            "fairseq.data.token_block_utils_fast",
-            "fairseq.registry.REGISTRIES['scoring']",
-            "fairseq.ngram_repeat_block.NGramRepeatBlock._no_repeat_ngram",
-        ),
-        "without its compiled extensions it makes no batches, scores nothing, and blocks no n-grams",
-        "fairseq has wheels with all extensions",
         missing_extensions.install,
+        (
+            Change(
+                "fairseq.ngram_repeat_block.NGramRepeatBlock._no_repeat_ngram",
+                "replaced: without fairseq's CUDA extension `--no-repeat-ngram-size` blocks nothing",
+                "fairseq's fallback looks at the written tokens, not at padding",
+            ),
+            Change(
+                "`sys.modules`: `fairseq.data.data_utils_fast`, `fairseq.data.token_block_utils_fast`",
+                "only where fairseq's compiled ones are missing: batching and blocks of text in Python",
+                "fairseq is built with its extensions",
+            ),
+            Change(
+                "the default of `--scoring`: sacrebleu",
+                "only where `fairseq.libbleu` is missing: the default of `fairseq-generate` needs compiled code",
+                "the same",
+            ),
+        ),
     ),
     Patch(
-        (
-            "fairseq.checkpoint_utils.PathManager",
-            "fairseq.checkpoint_utils.torch_persistent_save",
-            "fairseq.checkpoint_utils.load_checkpoint",
-        ),
-        "a run that is killed while it saves leaves a file that is cut off, and cannot continue",
-        "fairseq writes to a new file and renames it",
         whole_checkpoints.install,
+        (
+            Change(
+                "fairseq.checkpoint_utils.PathManager",
+                "copies (`checkpoint_best.pt`, `checkpoint_last.pt`) are whole or not there",
+                "fairseq copies to a temporary name first",
+            ),
+            Change(
+                "fairseq.checkpoint_utils.torch_persistent_save",
+                "the same for files that are saved; a full disk is one line",
+                "fairseq writes to a temporary name first",
+            ),
+            Change(
+                "fairseq.checkpoint_utils.load_checkpoint",
+                "a damaged `checkpoint_last.pt` is replaced by the newest whole one; another model is one line",
+                "fairseq falls back itself",
+            ),
+        ),
     ),
     Patch(
-        (
-            "fairseq.trainer.Trainer.state_dict",
-            "fairseq.trainer.Trainer.load_checkpoint",
-            "fairseq.checkpoint_utils.load_checkpoint",
-        ),
-        "patience and the best score start anew when a run continues, and data of another dictionary is taken",
-        "fairseq's checkpoints hold patience, the metric's name and the dictionaries",
         continued_runs.install,
+        (
+            Change(
+                "fairseq.trainer.Trainer.state_dict",
+                "the checkpoint carries the dictionaries, and what `--patience` and the plateau scheduler have "
+                "counted",
+                "fairseq saves them",
+            ),
+            Change(
+                "fairseq.trainer.Trainer.load_checkpoint",
+                "takes these counts up again; refuses data of another dictionary; begins anew where another metric "
+                "decides what is best",
+                "fairseq does",
+            ),
+            Change(
+                "fairseq.checkpoint_utils.load_checkpoint",
+                "nothing is left of another run in the process; a run that had stopped does not go on",
+                "fairseq saves what patience has counted",
+            ),
+            Change(
+                "`fairseq_cli.train.train` and the attributes of `should_stop_early`, when a run loads its checkpoint",
+                "`--patience` goes on counting",
+                "fairseq saves what it has counted",
+            ),
+        ),
     ),
     Patch(
-        (
-            "fairseq.checkpoint_utils.load_model_ensemble_and_task",
-            "fairseq.tasks.FairseqTask.build_bpe",
-            "fairseq.tasks.translation.TranslationTask.setup_task",
-        ),
-        "a model takes data of another dictionary of the same size and writes garbage, with exit status 0",
-        "fairseq compares dictionaries",
         matching_data.install,
+        (
+            Change(
+                "fairseq.checkpoint_utils.load_model_ensemble_and_task",
+                "each checkpoint's dictionaries are compared with the task's before its model is built",
+                "fairseq compares them",
+            ),
+            Change(
+                "fairseq.tasks.fairseq_task.FairseqTask.build_bpe",
+                "the sentencepiece model is compared with the checkpoint's",
+                "fairseq compares it",
+            ),
+            Change(
+                "fairseq.tasks.translation.TranslationTask.setup_task",
+                "shards `A:B` of one corpus must have one dictionary; a `:` in a path is refused with the reason",
+                "fairseq compares all folders",
+            ),
+        ),
     ),
     Patch(
-        ("fairseq.options.parse_args_and_arch", "fairseq.models.distributed_fairseq_model.DistributedDataParallel"),
-        "--bf16 asks for a TPU, and its default of --ddp-backend gives a GPU's number to a model on a CPU",
-        "fairseq asks for the device first",
         cpu_training.install,
+        (
+            Change(
+                "fairseq.options.parse_args_and_arch",
+                "`--bf16` is taken for `--tpu` and stops without torch_xla",
+                "fairseq sets `tpu` by `--tpu` alone",
+            ),
+            Change(
+                "fairseq.models.distributed_fairseq_model.DistributedDataParallel",
+                "replaced by a subclass that takes models on a CPU, which `--ddp-backend pytorch_ddp --cpu` does not",
+                "fairseq gives no `device_ids` with `--cpu`",
+            ),
+        ),
     ),
     Patch(
-        ("fairseq.options.parse_args_and_arch",),
-        "--num-shards and --shard-id are ignored: every shard summarises all documents",
-        "fairseq-generate passes them to its iterator",
         shards.install,
+        (
+            Change(
+                "fairseq.options.parse_args_and_arch",
+                "`fairseq-generate` takes `--num-shards` and `--shard-id` and ignores them",
+                "fairseq honours or refuses them",
+            ),
+        ),
     ),
     Patch(
-        (
-            "fairseq.options.parse_args_and_arch",
-            "fairseq.distributed.utils.call_main",
-            "fairseq.tasks.setup_task",
-            "fairseq.models.build_model",
-            "fairseq.trainer.Trainer.__init__",
-        ),
-        "mistakes on the command line end in a traceback, in a page of usage, or in a model trained to nothing",
-        "never: it is about this package's architectures",
         mistakes.install,
-    ),
-    Patch(
         (
-            "fairseq.trainer.Trainer.__init__",
-            "fairseq.trainer.Trainer.begin_epoch",
-            "logging filters of fairseq's loggers",
-            "warnings filters (in a command of fairseq, without --verbose)",
+            Change(
+                "fairseq.options.parse_args_and_arch",
+                "a mistyped option or name ends in a page of usage; `parser.error` of the command's parser is set",
+                "never: it is about what users read first",
+            ),
+            Change(
+                "fairseq.distributed.utils.call_main",
+                "an architecture of ours without its task, and more processes than GPUs, are refused before anything "
+                "starts",
+                "fairseq refuses them",
+            ),
+            Change(
+                "fairseq.tasks.setup_task",
+                "with Hydra, a task that is not there ends in a traceback",
+                "fairseq refuses it",
+            ),
+            Change(
+                "fairseq.models.build_model",
+                "with Hydra, an architecture that is not there ends in a traceback",
+                "fairseq refuses it",
+            ),
+            Change(
+                "fairseq.trainer.Trainer.__init__",
+                "`--fp16` without a GPU, a learning rate left at 0.25, betas that are none, a missing "
+                "`--finetune-from-model` are refused",
+                "fairseq refuses them",
+            ),
         ),
-        "a run's log begins with pages of options, modules and warnings of other packages",
-        "never: it is about what users read first",
+    ),
+    Patch(
         run_log.install,
+        (
+            Change(
+                "fairseq.trainer.Trainer.__init__",
+                "the log begins with what runs: data, model, device, batch",
+                "never: it is about what users read first",
+            ),
+            Change(
+                "fairseq.trainer.Trainer.begin_epoch",
+                "configuration and model are written to `run.txt` beside the checkpoints instead of to the log",
+                "never: it is about what users read first",
+            ),
+            Change(
+                "filters of fairseq's loggers, of warnings by name",
+                "the log of a run fits on a screen; filters of logs work for our task only, `--verbose` leaves all",
+                "never: it is about what users read first",
+            ),
+        ),
     ),
     Patch(
-        ("fairseq.checkpoint_utils.torch", "fairseq.checkpoint_utils.load_model_ensemble_and_task"),
-        "a checkpoint runs whatever code is in it",
-        "fairseq reads with torch's weights_only, and bounds the options that it evaluates",
         checkpoints.install,
+        (
+            Change(
+                "fairseq.checkpoint_utils.torch",
+                "replaced by a module whose `load` checks the file; all else is torch's",
+                "fairseq loads with `weights_only` and bounds what it reads",
+            ),
+            Change(
+                "fairseq.checkpoint_utils.load_model_ensemble_and_task",
+                "weights that are not finite are refused",
+                "fairseq refuses them",
+            ),
+            Change(
+                "torch._weights_only_unpickler._marked_safe_globals_set",
+                "by `torch.serialization.add_safe_globals`: the types of a fairseq checkpoint (`argparse.Namespace`, "
+                "numpy's scalars behind guards, ...) can be read with `weights_only`",
+                "fairseq's checkpoints hold plain types",
+            ),
+        ),
     ),
     Patch(
-        ("fairseq.trainer.NanDetector",),
-        "its own detector fails on encoders whose output is a dict of lists",
-        "its hooks take them",
         diagnosis.install,
+        (
+            Change(
+                "fairseq.trainer.NanDetector",
+                "replaced: fairseq's fails on an encoder that returns a dict; ours names the layer and the documents",
+                "fairseq's takes dicts",
+            ),
+        ),
     ),
     Patch(
-        ("sys.excepthook (in a command of fairseq)", "hydra.core.utils.JobReturn.return_value"),
-        "an error of this package ends in a traceback",
-        "never: it is about this package's errors",
         errors.install_excepthook,
+        (
+            Change(
+                "hydra.core.utils.JobReturn.return_value",
+                "in commands of fairseq, with Hydra 1.1 and later: `fairseq-hydra-train` ends with the line of a "
+                "`PyramidionError`, not with a traceback",
+                "Hydra lets errors through",
+            ),
+            Change(
+                "`sys.excepthook`",
+                "in commands of fairseq: a `PyramidionError` is one line; `PYRAMIDION_TRACEBACK=1` leaves it",
+                "never: it is about this package's errors",
+            ),
+        ),
     ),
 )
 

@@ -12,6 +12,8 @@ import omegaconf
 import torch
 from fairseq.data.encoders import gpt2_bpe
 
+from ..config import COUNTS
+
 #: Options that name a file or an address which fairseq opens while it builds a task, a model or a hub interface from
 #: a checkpoint's options -> what they are set to. docs/security.md says where fairseq reads each.
 OPENED: Dict[str, Optional[str]] = {
@@ -35,17 +37,13 @@ OPENED: Dict[str, Optional[str]] = {
 _IN_FOLDER = ("config_yaml", "data_config_yaml", "label_dir", "multitask_config_yaml")
 #: Part of the name of a file.
 _LANGUAGES = ("source_lang", "target_lang")
-#: Names -> smallest and largest value, of what is built or computed that many times.
+#: Names of fairseq's options -> smallest and largest value, of what is built or computed that many times. Those that
+#: this package's models have as well are in :data:`~pyramidion_fairseq.config.COUNTS`.
 _BOUNDS: List[Tuple[str, int, int]] = [
-    (r"(?:en|de)coder_layers", 0, 1000),
-    (r"(?:en|de)coder_attention_heads", 1, 1024),
-    (r"(?:en|de)coder_(?:ffn_)?embed_dim", 1, 2**20),
     (r"decoder_(?:in|out)put_dim", 1, 2**20),
-    (r"max_(?:source_|target_)?positions|tokens_per_sample", 0, 2**22),
-    (r"beam|nbest|lsh_hashes|diverse_beam_groups", -1, 1024),
+    (r"max_(?:source_|target_)?positions|tokens_per_sample", 0, 2**22),  # models of others have longer ones than ours
+    (r"beam|nbest|diverse_beam_groups", -1, 1024),
     (r"max_len_b|min_len|iter_decode_max_iter", 0, 2**22),
-    (r"sinkhorn_iterations|lsg_lsh_pre_rounds", 0, 100_000),
-    (r"(?:block|lsg_block|lsg_sparse_block|lsh_bucket)_size|local_window|index_stride", 0, 2**22),
 ]
 
 
@@ -121,7 +119,8 @@ def _check_place(group: Dict[str, Any], name: str) -> None:
 
 
 def _check_number(name: str, value: Any) -> None:
-    bounds = next(((least, most) for pattern, least, most in _BOUNDS if re.fullmatch(pattern, str(name))), None)
+    fairseqs = ((least, most) for pattern, least, most in _BOUNDS if re.fullmatch(pattern, str(name)))
+    bounds = next(fairseqs, COUNTS.get(str(name)))
     number = _number(value)
     finite = number is not None and number == number and abs(number) != float("inf")
     if number is not None and ((finite and abs(number) >= 2**64) or (bounds and not bounds[0] <= number <= bounds[1])):

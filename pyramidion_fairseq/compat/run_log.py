@@ -88,15 +88,15 @@ class _Once(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: set[str] = set()
+        self.logged: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is logged."""
         found = next((begin for begin in ONCE if str(record.msg).startswith(begin)), None)
         if found is None:
             return True
-        first = found not in self.said
-        self.said.add(found)
+        first = found not in self.logged
+        self.logged.add(found)
         record.msg = ONCE[found]
         return first
 

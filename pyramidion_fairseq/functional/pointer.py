@@ -49,7 +49,7 @@ def copy_attention(attention: Tensor, source: CopySource) -> Tensor:
     return attention / attention.sum(dim=2, keepdim=True).clamp(min=torch.finfo(attention.dtype).tiny)
 
 
-def match(keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+def shared_numbers(keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
     """Number the distinct queries of each row, and tell which of them each key equals.
 
     Args:
@@ -74,8 +74,8 @@ def copied_mass(attention: Tensor, source: CopySource, keys: Tensor, queries: Te
     Args:
         attention: (B, t, k).
         source: of the same documents.
-        keys: (B, n) numbers from :func:`match`.
-        queries: (B, t) numbers from :func:`match`.
+        keys: (B, n) numbers from :func:`shared_numbers`.
+        queries: (B, t) numbers from :func:`shared_numbers`.
 
     Returns:
         (B, t) in the attention's dtype.
@@ -125,32 +125,42 @@ def copy_probability(
     Returns:
         (B, t) of the target; (B, t) of tokens that cannot be copied.
     """
+    # 1. Copying from anywhere: (B, t) attention to all tokens that equal the target.
+    anywhere = copied_mass(attention, source, *shared_numbers(source.tokens, targets))
+
+    # 2. Continuing: the last ``distance`` tokens before each token of the source, (B, n), and before each target,
+    # (B, t), have a number, the same for equal tokens; -1 in the source where the summary has no such tokens.
+    # `context` sums, (B, t), the attention to all tokens after the same context, `context_and_target` to those of them
+    # that equal the target. A token after a context of c tokens counts CONTEXT_FACTOR ** (c - 1): each distance adds
+    # the difference to the one before.
     copyable = source.tokens >= 0
-    # First kind: (B, t) attention to all tokens that equal the target.
-    anywhere = copied_mass(attention, source, *match(source.tokens, targets))
-    # Second kind: (B, t) attention to the tokens after a common context, and to those of them that equal the target.
-    # (B, n) and (B, t) number the last ``distance`` tokens before each token and each target.
     floored = attention + CONTINUATION_FLOOR / attention.size(2)
     context = torch.zeros_like(anywhere)
-    both = torch.zeros_like(anywhere)
-    keys = torch.zeros_like(source.tokens)
-    queries = torch.zeros_like(targets)
+    context_and_target = torch.zeros_like(anywhere)
+    source_contexts = torch.zeros_like(source.tokens)
+    target_contexts = torch.zeros_like(targets)
     factor = 1.0
     for distance in range(1, history.size(2) + 1):
-        before = tokens_before(source.tokens, distance, -1)
-        longer = keys * vocabulary + before
-        longer = longer.masked_fill((keys < 0) | (before < 0), -1)
-        past = history[:, :, distance - 1]
-        # Past the summary's start use -2: a computed number could equal that of a real passage.
-        keys, queries = match(longer, (queries * vocabulary + past).masked_fill(past < 0, -2))
-        more = factor - (factor / CONTEXT_FACTOR if distance > 1 else 0.0)
-        here = keys.masked_fill(~copyable, -1)
-        context = context + more * copied_mass(floored, source, here, queries)
-        followed = (keys * vocabulary + source.tokens).masked_fill(here < 0, -1)
-        both = both + more * copied_mass(floored, source, *match(followed, queries * vocabulary + targets))
+        # Contexts that are longer by one token: (number, token) as one number, then numbered anew from 0.
+        source_before = tokens_before(source.tokens, distance, -1)
+        target_before = history[:, :, distance - 1]
+        source_longer = source_contexts * vocabulary + source_before
+        source_longer = source_longer.masked_fill((source_contexts < 0) | (source_before < 0), -1)
+        # Before the summary's start it is -2: a computed number could equal that of a real passage.
+        target_longer = (target_contexts * vocabulary + target_before).masked_fill(target_before < 0, -2)
+        source_contexts, target_contexts = shared_numbers(source_longer, target_longer)
+
+        added = factor - (factor / CONTEXT_FACTOR if distance > 1 else 0.0)
+        keys = source_contexts.masked_fill(~copyable, -1)
+        context = context + added * copied_mass(floored, source, keys, target_contexts)
+        keys_and_tokens = (source_contexts * vocabulary + source.tokens).masked_fill(keys < 0, -1)
+        numbers = shared_numbers(keys_and_tokens, target_contexts * vocabulary + targets)
+        context_and_target = context_and_target + added * copied_mass(floored, source, *numbers)
         factor *= CONTEXT_FACTOR
+
+    # 3. The mixture: (B, t). Without a common context all of it is copied from anywhere.
     goes_on = context > 0
-    following = torch.where(goes_on, both / context.masked_fill(~goes_on, 1), anywhere)
+    following = torch.where(goes_on, context_and_target / context.masked_fill(~goes_on, 1), anywhere)
     return (1 - continued) * anywhere + continued * following, _left_over(attention, source, continued, goes_on)
 
 

@@ -38,22 +38,30 @@ def regroup(order: Tensor, documents: int, beam: int | None, wait: bool | None =
     Returns:
         The documents and the beam. Rows that are no longer grouped get a document each.
     """
-    document_index = order if beam is None else torch.div(order, beam, rounding_mode="floor")
-    rows, everyone = len(order), torch.arange(documents, device=order.device)
+    rows, before = len(order), beam or 1  # hypotheses now; of each document before
+    document_index = order if beam is None else torch.div(order, beam, rounding_mode="floor")  # (R',)
+    all_documents = torch.arange(documents, device=order.device)
+
+    # All documents are left, in their order, each with the same number of hypotheses.
     if rows % documents == 0:
-        expected = everyone.repeat_interleave(rows // documents)
-        if beam is not None and rows == documents * beam and not (wait if wait is not None else not order.is_cuda):
+        in_order = all_documents.repeat_interleave(rows // documents)
+        if wait is None:
+            wait = not order.is_cuda
+        if beam is not None and rows == documents * beam and not wait:
             torch._assert_async(
-                (document_index == expected).all(),
+                (document_index == in_order).all(),
                 "hypotheses moved from one document to another: generate with plain_generation(model)",
             )
             return Grouping(None, beam)
-        if torch.equal(document_index, expected):
+        if torch.equal(document_index, in_order):
             return Grouping(None, rows // documents)
-    size = beam or 1
-    kept = document_index[::size]
-    if rows % size == 0 and torch.equal(document_index, kept.repeat_interleave(size)):
-        return Grouping(kept, size)
+
+    # Some documents are left, or in another order, each with as many hypotheses as before.
+    kept = document_index[::before]
+    if rows % before == 0 and torch.equal(document_index, kept.repeat_interleave(before)):
+        return Grouping(kept, before)
+
+    # Hypotheses of a document are no longer beside each other: each row gets a document of its own.
     return Grouping(document_index, 1)
 
 

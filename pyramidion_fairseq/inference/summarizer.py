@@ -130,7 +130,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
                 f"sizes must be at least 1, got batch_size {batch_size}, max_tokens {max_tokens} and buffer {buffer}"
             )
         generator = self._build_generator(generation)
-        shortest, told = generator.min_len, "min_len" in generation
+        shortest = generator.min_len
+        was_logged = "min_len" in generation
         source, _ = self._tokenizers()
         documents = iter(documents)
         while True:
@@ -142,8 +143,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
             batches = batches_by_length(lengths, batch_size, max_tokens)
             if "min_len" not in generation:
                 batches = apart_below(batches, lengths, shortest + 1)
-            if not told and min(lengths) <= shortest:
-                told = True
+            if not was_logged and min(lengths) <= shortest:
+                was_logged = True
                 logger.info(f"summaries of documents with fewer than {shortest} tokens may be as short as they are")
             for batch in batches:
                 readable = [index for index in batch if sources[index][2].tokens]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from typing import Any, Callable, ClassVar, Sequence
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Sequence
 
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import gen_parser_from_dataclass
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from .. import pretrained
 from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError
-from ..inference.summarizer import PyramidionHubInterface
-from ..interop.bart import adapt_state
 from .decoder import PyramidionDecoder
 from .encoder import PyramidionEncoder
+
+if TYPE_CHECKING:
+    from ..inference.summarizer import PyramidionHubInterface
 
 
 class PyramidionModel(TransformerModelBase):
@@ -30,6 +31,8 @@ class PyramidionModel(TransformerModelBase):
     #: What :meth:`from_pretrained` loads with. It builds on models and tasks: :mod:`pyramidion_fairseq.registered`
     #: sets it.
     load_summarizer: ClassVar[Callable[..., PyramidionHubInterface]]
+    #: ``interop.bart.adapt_state``, which builds on models, too: set in the same place.
+    _adapt_state: ClassVar[Callable[[PyramidionModel, dict[str, Tensor]], object]]
     #: Tells architectures of this package from fairseq's, for code that models build on.
     is_pyramidion = True
 
@@ -86,7 +89,7 @@ class PyramidionModel(TransformerModelBase):
         fairseq calls it before it loads a checkpoint, so that ``--restore-file bart.large/model.pt`` just works.
         """
         super().upgrade_state_dict_named(state_dict, name)
-        adapt_state(self, state_dict)
+        type(self)._adapt_state(self, state_dict)
 
     @classmethod
     def from_pretrained(

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 SECONDS = 30
 #: What a line tells of the updates since fairseq's last one, where it is known.
-TOLD = ("loss", "src_wps", "ups", "gb_peak")
+LOGGED = ("loss", "src_wps", "ups", "gb_peak")
 
 
 class Heartbeat(logging.Filter):
@@ -44,5 +44,5 @@ class Heartbeat(logging.Filter):
             return
         self.last = time.monotonic()
         values = {} if metrics.get_meters("train_inner") is None else metrics.get_smoothed_values("train_inner")
-        told = [f"{name} {values[name]:.4g}" for name in TOLD if isinstance(values.get(name), (int, float))]
-        logger.info(" | ".join([f"training: {update:,} updates done", *told]))
+        figures = [f"{name} {values[name]:.4g}" for name in LOGGED if isinstance(values.get(name), (int, float))]
+        logger.info(" | ".join([f"training: {update:,} updates done", *figures]))

@@ -4,10 +4,12 @@ from .documents import Document
 from .tidying import tidy
 from .tokenizer import TokenizedText, Tokenizer
 from .tokenizers import SentencepieceTokenizer, WordTokenizer, build_tokenizer
-from .words import Words, split_document
+from .words import DocumentWords, Section, Words, split_document
 
 __all__ = [
     "Document",
+    "DocumentWords",
+    "Section",
     "SentencepieceTokenizer",
     "TokenizedText",
     "Tokenizer",

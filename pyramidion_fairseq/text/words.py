@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Iterator, NamedTuple
 
-from ..apps.explain.types import DocumentWords, Section
 from .documents import Document
 from .tidying import BLANK, tidy
 
@@ -18,6 +18,27 @@ _WIDE_ENDS = "\u3002\uff01\uff1f"
 _ABBREVIATION = re.compile(
     r"^[(\[\"']*(?:[^\W\d_]|e\.g|i\.e|et|al|cf|vs|fig|figs|eq|eqs|dr|mr|mrs|ms|prof|no|st)\.$", re.I
 )
+
+
+@dataclass(frozen=True)
+class Section:
+    """A named part of the document: words ``start`` to ``end``, the latter not counted."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class DocumentWords:
+    """The document as its user gave it, in words."""
+
+    words: tuple[str, ...]
+    space_after: tuple[bool, ...]
+    """Whether white space follows each word."""
+    sentences: tuple[tuple[int, int], ...] = ()
+    """[start, end) of each sentence, indices into ``words``."""
+    sections: tuple[Section, ...] = ()
 
 
 class Words(NamedTuple):

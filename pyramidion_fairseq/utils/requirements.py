@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
-#: (distributions, of which one is needed; oldest version; first version that does not work, or None). As in setup.py.
-#: Before 2.6, torch runs TorchScript programs that it was told not to (CVE-2025-32434).
-REQUIRED = [
-    (("torch",), "2.6", None),
-    (("numpy",), "1.21.3", None),
-    (("fairseq-fixed", "fairseq"), "0.12.2", "0.13"),
-    (("omegaconf",), "2.0.5", None),
-    (("sentencepiece",), "0.1.96", None),
+#: ({distribution: its oldest version}, of which one is needed; first version that does not work, or None). setup.py
+#: cannot import this, and repeats it; so do the docs. A test compares them.
+#: Before 2.6, torch runs TorchScript programs that it was told not to (CVE-2025-32434). fairseq 0.12.2 is for Python
+#: before 3.11; fairseq-fixed is the same code for later ones.
+REQUIRED: list[tuple[dict[str, str], str | None]] = [
+    ({"torch": "2.6"}, None),
+    ({"numpy": "1.21.3"}, None),
+    ({"fairseq-fixed": "0.12.3.1", "fairseq": "0.12.2"}, "0.13"),
+    ({"omegaconf": "2.0.5"}, None),
+    ({"sentencepiece": "0.1.96"}, None),
 ]
 #: Options of pip for a distribution. fairseq builds with the torch that is there, and asks for torchaudio, for speech,
 #: which breaks transformers where it was built for another torch.
@@ -29,14 +31,15 @@ def check() -> None:
     Raises:
         VersionError: with one line that says what to install.
     """
-    for names, oldest, broken in REQUIRED:
-        found = next(((name, version) for name in names for version in [_version(name)] if version), None)
-        wanted = f"{names[0]}>={oldest}" + (f",<{broken}" if broken else "")
-        how = f"pip install {OPTIONS.get(names[0], '')}'{wanted}'"
+    for oldest, broken in REQUIRED:
+        first = next(iter(oldest))
+        found = next(((name, version) for name in oldest for version in [_version(name)] if version), None)
+        wanted = f"{first}>={oldest[first]}" + (f",<{broken}" if broken else "")
+        how = f"pip install {OPTIONS.get(first, '')}'{wanted}'"
         if found is None:
             raise VersionError(f"pyramidion_fairseq needs {wanted}, which is not installed: {how}")
         name, version = found
-        if _parts(version) < _parts(oldest) or (broken and _parts(version) >= _parts(broken)):
+        if _parts(version) < _parts(oldest[name]) or (broken and _parts(version) >= _parts(broken)):
             raise VersionError(f"pyramidion_fairseq needs {wanted}, but {name} {version} is installed: {how}")
 
 

@@ -65,6 +65,42 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, "--cpu"], 1,
         "the learning rate is fairseq's default of 0.25, with which adam trains to nothing: --lr 5e-4",
     ),
+    "an empty learning rate": (
+        "train", ["DATA/data-bin", *START, *TASK, "--lr", "", "--cpu"], 1,
+        "--lr []: a learning rate above 0 is needed, as --lr 5e-4",
+    ),
+    "a learning rate below 0": (
+        "train", ["DATA/data-bin", *START, *TASK, "--lr=-1", "--cpu"], 1, "--lr [-1.0]: a learning rate above 0",
+    ),
+    "a learning rate that is a word": (
+        "train", ["DATA/data-bin", *START, *TASK, "--lr", "fast", "--cpu"], 2,
+        "argument --lr: 'fast' is neither a number nor a list of numbers",
+    ),
+    "one beta": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--adam-betas", "0.9", "--cpu"], 1,
+        "--adam-betas 0.9: two numbers from 0 to below 1 are needed, as --adam-betas '(0.9, 0.98)'",
+    ),
+    "betas that are not closed": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--adam-betas", "(0.9, 0.98", "--cpu"], 1,
+        "--adam-betas (0.9, 0.98: two numbers",
+    ),
+    "a beta of 2": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--adam-betas", "(0.9, 2)", "--cpu"], 1,
+        "--adam-betas (0.9, 2): two numbers",
+    ),
+    "a beta that is a name": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--optimizer", "fused_adamw", "--adam-betas", "(a, b)", "--cpu"], 1,
+        "--adam-betas (a, b): two numbers",
+    ),
+    "no plugin": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--user-dir", "DATA/plugin"], 1,
+        "--user-dir: there is no folder DATA/plugin",
+    ),
+    "another plugin of the same name": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--user-dir", "DATA/pyramidion_fairseq"], 1,
+        "Failed to import --user-dir=DATA/pyramidion_fairseq because the corresponding module name",
+    ),
     "no size of a batch": (
         "train", ["DATA/data-bin", *USER_DIR, *ARCH, *TASK, *LR, "--optimizer", "adam", "--cpu"], 1,
         "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded tokens) is needed",
@@ -72,6 +108,10 @@ MISTAKES = {
     "nothing to restore": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "DATA/no.pt"], 1,
         "--restore-file DATA/no.pt is not there: leave it out to start anew",
+    ),
+    "updates of no number": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--update-freq", ""], 1,
+        "--update-freq []: an update has at least 1 batch",
     ),
     "updates of nothing": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--update-freq", "0"], 1,
@@ -114,6 +154,7 @@ def data(tmp_path_factory):
     (folder / "data-bin").mkdir()
     write_corpus(folder / "data-bin", words=40)
     write_checkpoint(folder / "data-bin")
+    (folder / "pyramidion_fairseq").mkdir()
     return folder
 
 
@@ -151,6 +192,8 @@ HYDRA = {
         {"+task._name": "long_document_summarisation"},
         "task: there is no 'long_document_summarisation': did you mean long_document_summarization?",
     ),
+    "one beta": ({"+optimizer.adam_betas": "[0.9]"}, "--adam-betas [0.9]: two numbers from 0 to below 1"),
+    "no rate": ({"optimization.lr": "[]"}, "--lr []: a learning rate above 0 is needed"),
     "no size of a batch": ({"dataset.batch_size": None}, "how large is a batch? --batch-size 2 (documents)"),
     "no task": ({"+task._name": None}, "no task is given: with Hydra +task._name=long_document_summarization"),
 }  # fmt: skip

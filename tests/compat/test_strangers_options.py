@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import math
 import os
+import re
 
 import pytest
 import torch
@@ -15,10 +16,12 @@ from omegaconf import OmegaConf
 from pyramidion_fairseq import checkpoints
 from pyramidion_fairseq.cli import convert, summarize
 from pyramidion_fairseq.compat import evaluated_options, plain_options
+from pyramidion_fairseq.config import COUNTS
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.models import PyramidionModel
 from tests.helpers import forked
+from tests.helpers.paths import ROOT
 from tests.helpers.refusals import refused
 from tests.helpers.summaries import write_model
 
@@ -75,6 +78,11 @@ def test_expressions_that_read_what_the_process_keeps_are_refused(value, tmp_pat
 @pytest.mark.parametrize("name", ["encoder_layers", "max_source_positions"])
 def test_bounds_hold_for_every_way_to_write_a_number(name, value, tmp_path):
     assert f"the option {name} is" in refused(with_options(tmp_path / "m.pt", **{name: value}))
+
+
+@pytest.mark.parametrize("name", [*COUNTS, "max_positions", "decoder_output_dim", "beam", "max_len_b"])
+def test_every_count_of_ours_and_of_fairseqs_has_a_largest_value(name, tmp_path):
+    assert f"the option {name} is 10000000" in refused(with_options(tmp_path / "m.pt", **{name: 10_000_000}))
 
 
 def test_layers_are_counted_one_by_one(tmp_path):
@@ -241,3 +249,12 @@ def test_published_checkpoints_are_finite(folder, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         convert.main(["published", str(tmp_path / "in.pt"), str(tmp_path / "out.pt")])
     assert "a.weight has NaN or infinity" in stopped.value.code and not (tmp_path / "out.pt").exists()
+
+
+def test_the_page_of_security_lists_every_option_that_is_cleared():
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    table = page[page.index("## Options that name files") :]
+    patterns = [re.escape(name).replace(r"\*", ".*") for name in re.findall(r"`([\w*]+)`", table)]
+    cleared = [*plain_options.OPENED, *plain_options._IN_FOLDER, "sentencepiece_model", "data"]
+    assert [name for name in cleared if not any(re.fullmatch(pattern, name) for pattern in patterns)] == []
+    assert sum(name.startswith("load_pretrained_") for name in plain_options.OPENED) == 7 and "(seven)" in table

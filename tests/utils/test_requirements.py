@@ -10,6 +10,8 @@ import pytest
 from pyramidion_fairseq.utils import requirements
 from tests.helpers.paths import ROOT
 
+FIXED = "fairseq-fixed>=0.12.3.1,<0.13"
+
 
 def installed(monkeypatch, **changes):
     def version(name):
@@ -31,9 +33,10 @@ def test_these_versions_work():
     [
         ({"torch": "2.5.1+cu121"}, "needs torch>=2.6, but torch 2.5.1+cu121 is installed: pip install 'torch>=2.6'"),
         ({"numpy": "1.21.2"}, "but numpy 1.21.2 is installed"),
-        ({"fairseq_fixed": "0.13.0"}, "needs fairseq-fixed>=0.12.2,<0.13, but fairseq-fixed 0.13.0 is installed"),
+        ({"fairseq_fixed": "0.13.0"}, "needs fairseq-fixed>=0.12.3.1,<0.13, but fairseq-fixed 0.13.0 is installed"),
+        ({"fairseq_fixed": "0.12.2"}, "needs fairseq-fixed>=0.12.3.1,<0.13, but fairseq-fixed 0.12.2 is installed"),
         ({"fairseq_fixed": None, "fairseq": "0.10.2"}, "but fairseq 0.10.2 is installed"),
-        ({"fairseq_fixed": None, "fairseq": None}, "needs fairseq-fixed>=0.12.2,<0.13, which is not installed"),
+        ({"fairseq_fixed": None, "fairseq": None}, "needs fairseq-fixed>=0.12.3.1,<0.13, which is not installed"),
         ({"sentencepiece": None}, "needs sentencepiece>=0.1.96, which is not installed"),
     ],
 )
@@ -46,7 +49,7 @@ def test_versions_that_do_not_work_are_one_line(monkeypatch, changes, message):
 
 def test_a_missing_fairseq_is_installed_without_torchaudio(monkeypatch):
     installed(monkeypatch, fairseq_fixed=None, fairseq=None)
-    message = "not installed: pip install --no-deps --no-build-isolation 'fairseq-fixed>=0.12.2,<0.13'"
+    message = "not installed: pip install --no-deps --no-build-isolation 'fairseq-fixed>=0.12.3.1,<0.13'"
     with pytest.raises(requirements.VersionError, match=re.escape(message)):
         requirements.check()
 
@@ -57,13 +60,27 @@ def test_versions_that_work(monkeypatch, version):
     requirements.check()
 
 
-def test_setup_declares_the_same():
-    declared = (ROOT / "setup.py").read_text()
-    for names, oldest, broken in requirements.REQUIRED:
-        if names == ("fairseq-fixed", "fairseq"):
-            assert f"fairseq=={oldest}" in declared and f",<{broken}" in declared
-        else:
-            assert f'"{names[0]}>={oldest}"' in declared
+def test_setup_and_docs_declare_the_same():
+    declared = (ROOT / "setup.py").read_text("utf-8")
+    installing = (ROOT / "docs" / "installation.md").read_text("utf-8")
+    needed = {name: version for oldest, _ in requirements.REQUIRED for name, version in oldest.items()}
+    for oldest, broken in requirements.REQUIRED:
+        for name, version in oldest.items():
+            given = f"{name}>={version}" + (f",<{broken}" if broken else "")
+            pin = f"fairseq=={version}" if name == "fairseq" else given
+            assert f'"{pin}"' in declared or f"'{pin};" in declared, pin
+    sentence = "torch {torch} or later, numpy {numpy} or later, fairseq {fairseq} or fairseq-fixed {fairseq-fixed}"
+    assert f"{sentence.format_map(needed)} (below 0.13)" in installing and f'"{FIXED}"' in installing
+    assert FIXED in (ROOT / "scripts" / "versions.py").read_text("utf-8")
+    trouble = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    assert f"needs torch>={needed['torch']}," in trouble
+    for page in ("docs/architecture.md", "pyramidion_fairseq/compat/patches.py"):  # they do not repeat the numbers
+        assert not re.search(r"\b0\.12\.\d", (ROOT / page).read_text("utf-8")), page
+
+
+def test_works_with_either_fairseq(monkeypatch):
+    installed(monkeypatch, fairseq_fixed=None, fairseq="0.12.2")
+    requirements.check()
 
 
 def test_the_check_comes_before_every_other_import():

@@ -1,15 +1,7 @@
 """Explanations of summaries: which words of the document the model kept, and which ones each summary word used."""
 
-from .types import (
-    DocumentWords,
-    Explanation,
-    Length,
-    ModelFacts,
-    RankedSentence,
-    Section,
-    Stage,
-    SummaryWords,
-)
+from ...text import DocumentWords, Section
+from .types import Explanation, Length, ModelFacts, RankedSentence, Stage, SummaryWords
 
 __all__ = [
     "DocumentWords",

@@ -8,9 +8,9 @@ from typing import Any, Sequence
 from torch import Tensor
 
 from ...functional import TokenRecord, attention_to_tokens, compose_poolings
-from ...text import TokenizedText
+from ...text import DocumentWords, TokenizedText
 from .copies import TokenCopies
-from .types import DocumentWords, Length, ModelFacts
+from .types import Length, ModelFacts
 
 
 @dataclass(frozen=True, eq=False)

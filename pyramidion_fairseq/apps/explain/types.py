@@ -5,26 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Iterable, Mapping
 
-
-@dataclass(frozen=True)
-class Section:
-    """A named part of the document: words ``start`` to ``end``, the latter not counted."""
-
-    name: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class DocumentWords:
-    """The document as its user gave it, in words."""
-
-    words: tuple[str, ...]
-    space_after: tuple[bool, ...]
-    """Whether white space follows each word."""
-    sentences: tuple[tuple[int, int], ...] = ()
-    """[start, end) of each sentence, indices into ``words``."""
-    sections: tuple[Section, ...] = ()
+from ...text import DocumentWords, Section
 
 
 @dataclass(frozen=True)

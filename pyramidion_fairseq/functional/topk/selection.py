@@ -98,38 +98,37 @@ def combine(
         :class:`Pooled` with k slots.
     """
     batch, k, length = rows.shape
-    # (B, k) the rows in the order of the document, those of a short document for its own tokens; True in `late` on
-    # rows that stand for nothing, whose leader is padding.
-    late: Tensor | None = None
-    if padding_mask is not None:
-        own = padding_mask.long().sort(dim=1, stable=True).indices[:, :k]  # the document's tokens first
-        identity = torch.zeros_like(rows).scatter(2, own.unsqueeze(2), 1.0).masked_fill(padding_mask.unsqueeze(1), 0)
-        rows = torch.where(short.unsqueeze(2), identity, rows)
-        leaders = torch.where(short, own, leaders)
-        late = padding_mask.gather(1, leaders)
-        order = leaders.masked_fill(late, length).argsort(dim=1, stable=True)
-        late = late.gather(1, order)
-    else:
+
+    # 1. Rows in the order of the document: (B, k) `order`. Those of a short document become one-hot, for its tokens.
+    # `is_empty`, (B, k), is True on rows that stand for nothing, as their leader is padding; they are last.
+    is_empty: Tensor | None = None
+    if padding_mask is None:
         order = leaders.argsort(dim=1)
-    # The record: (B, n) largest share of each token, and the slot of the row that has it.
-    weights, ranks = rows.max(dim=1)
-    slots = order.argsort(dim=1).gather(1, ranks)
+    else:
+        first_tokens = padding_mask.long().sort(dim=1, stable=True).indices[:, :k]  # padding after all tokens
+        one_hot = torch.zeros_like(rows).scatter(2, first_tokens.unsqueeze(2), 1.0)
+        one_hot = one_hot.masked_fill(padding_mask.unsqueeze(1), 0)
+        rows = torch.where(short.unsqueeze(2), one_hot, rows)
+        leaders = torch.where(short, first_tokens, leaders)
+        is_empty = padding_mask.gather(1, leaders)
+        order = leaders.masked_fill(is_empty, length).argsort(dim=1, stable=True)
+        is_empty = is_empty.gather(1, order)
+
+    # 2. The record: (B, n) the largest share of each token, and the slot of the row that has it.
+    weights, largest_row = rows.max(dim=1)
+    slot_of_row = order.argsort(dim=1)
+    slots = slot_of_row.gather(1, largest_row)
     if padding_mask is not None:
         slots = slots.masked_fill(padding_mask, 0)
         weights = weights.masked_fill(padding_mask, 0)
-    # The combinations, by rank and then in the order of the document.
+
+    # 3. The combinations, (B, k, d), and their scores, (B, k), in the order of the document.
     with torch.autocast(embeddings.device.type, enabled=False):
         combined = torch.bmm(rows.to(embeddings.dtype), zero_padding(embeddings, padding_mask))
         combined_scores = torch.bmm(rows, scores.unsqueeze(2)).squeeze(2)
     combined = combined.gather(1, order.unsqueeze(2).expand(batch, k, embeddings.size(2)))
     combined_scores = combined_scores.gather(1, order)
-    if late is not None:  # so that no gradient goes from an empty slot to the tokens, not even 0 * NaN
-        combined = combined.masked_fill(late.unsqueeze(2), 0)
-        combined_scores = combined_scores.masked_fill(late, 0)
-    return Pooled(
-        combined,
-        combined_scores,
-        late,
-        slots,
-        weights,
-    )
+    if is_empty is not None:  # so that no gradient goes from an empty slot to the tokens, not even 0 * NaN
+        combined = combined.masked_fill(is_empty.unsqueeze(2), 0)
+        combined_scores = combined_scores.masked_fill(is_empty, 0)
+    return Pooled(combined, combined_scores, is_empty, slots, weights)

@@ -1,0 +1,63 @@
+"""Write the tables of what importing changes into docs/architecture.md; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from pyramidion_fairseq.compat.patches import PATCHES, Change, Patch
+
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
+#: The sentences that the tables stand between.
+BOUNDS = (
+    "A test compares the table with what an import changes.",
+    "Beside these attributes, some state is changed:",
+    "Nothing is changed where a console command was started",
+)
+
+
+def tables() -> tuple[str, str]:
+    """Return the table of attributes, a target's rows beside each other, and the table of other state."""
+    changes = [(change, patch) for patch in PATCHES for change in patch.changes]
+    attributes = [pair for pair in changes if re.fullmatch(r"[\w.]+", pair[0].target)]
+    targets = list(dict.fromkeys(change.target for change, _ in attributes))
+    attributes.sort(key=lambda pair: targets.index(pair[0].target))
+    state = [pair for pair in changes if pair not in attributes]
+    return table("target", attributes), table("what", state)
+
+
+def table(title: str, changes: list[tuple[Change, Patch]]) -> str:
+    """Return a table of changes in Markdown; a target that is named in the row before is left out."""
+    rows, last = [f"| {title} | by | reason | can go when |", "|---|---|---|---|"], ""
+    for change, patch in changes:
+        file = patch.install.__module__.partition(".")[2].replace(".", "/") + ".py"
+        name = f"`{change.target}`" if re.fullmatch(r"[\w.]+", change.target) else change.target
+        rows.append(f"| {'' if change.target == last else name + ' '}| `{file}` | {change.reason} | {change.until} |")
+        last = change.target
+    return "\n".join(rows)
+
+
+def text() -> str:
+    """Return the whole page, with the tables as they should be."""
+    page = TARGET.read_text(encoding="utf-8")
+    for before, after, rows in zip(BOUNDS, BOUNDS[1:], tables()):
+        start, end = page.index(before) + len(before), page.index(after)
+        page = f"{page[:start]}\n\n{rows}\n\n{page[end:]}"
+    return page
+
+
+def main() -> None:
+    """Write the tables, or compare them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="exit with 1 where the tables are not up to date")
+    page = text()
+    if not parser.parse_args().check:
+        TARGET.write_text(page, encoding="utf-8")
+    elif TARGET.read_text(encoding="utf-8") != page:
+        sys.exit(f"error: {TARGET} is out of date: run python scripts/write_patches.py")
+
+
+if __name__ == "__main__":
+    main()
