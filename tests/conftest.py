@@ -108,12 +108,12 @@ def random_tokens():
 def command():
     """Run a stock fairseq command in a process of its own: command("train", ..., check=True).stdout.
 
-    The process is forked from this one; with ``fresh=True``, and for Hydra, a new one runs the installed script,
-    with the GPUs of ``visible``.
+    The process is forked from this one; with ``fresh=True`` a new one runs the installed script, with the GPUs of
+    ``visible``.
     """
 
     def run(name, *args, check=True, stdin=None, fresh=False, visible="", **kwargs):
-        if fresh or name.startswith("hydra"):
+        if fresh:
             env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES=visible)
             script = Path(sys.executable).parent / f"fairseq-{name}"
             module = [sys.executable, "-m", f"fairseq_cli.{name.replace('-', '_')}"]  # where wheels lie in a folder
