@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fairseq import utils
+from hydra.core.config_store import ConfigStore
 
 import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
 from pyramidion_fairseq.models import PyramidionModel
@@ -21,6 +22,9 @@ from tests.helpers.models import TINY, make_dictionary
 from tests.helpers.paths import ROOT
 
 torch.set_num_threads(1)  # the tensors of tests are tiny: threads would only wait for each other
+# Hydra copies this store of every option, which is one for the process, whenever fairseq reads a command line: half of
+# the time that this takes. What the store gives out is copied as well.
+ConfigStore.__deepcopy__ = lambda self, memo: self
 
 
 def pytest_configure() -> None:
