@@ -16,7 +16,7 @@ demo: setup
 	@bash examples/quickstart/demo.sh $(DATA)
 
 test: lint
-	@.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint
 	@.venv/bin/python -m pytest -n 2 --dist loadfile @tests/check.txt $(ARGS)

@@ -75,7 +75,9 @@ def test_the_parts_build_on_what_the_architecture_page_says():
         above |= set(parts)
 
 
-def test_what_make_check_runs_is_there():
-    listed = (ROOT / "tests" / "check.txt").read_text(encoding="utf-8").split()
+@pytest.mark.parametrize("name", ["check.txt", "longest.txt"])
+def test_files_of_a_list_are_there(name):
+    """Those that `make check` runs, and those that `make test` begins with."""
+    listed = (ROOT / "tests" / name).read_text(encoding="utf-8").split()
     assert listed == sorted(set(listed), key=listed.index) and len(listed) > 20
     assert [path for path in listed if not (ROOT / path).exists()] == []

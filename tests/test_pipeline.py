@@ -106,7 +106,7 @@ def test_hydra_trains_the_architecture_that_it_is_told(command, data, tmp_path):
         "criterion=cross_entropy", "optimizer=adam", "lr_scheduler=fixed", "optimization.lr=[0.003]",
         "optimization.max_update=2", "dataset.batch_size=4", f"checkpoint.save_dir={tmp_path}/checkpoints",
         "+task._name=long_document_summarization", f"+task.data={data}", "+model._name=deeppyramidion", *small,
-        f"hydra.run.dir={tmp_path}")  # fmt: skip
+        f"hydra.run.dir={tmp_path}", fresh=True)  # fmt: skip
     state = torch.load(tmp_path / "checkpoints" / "checkpoint_last.pt", weights_only=False)
     assert "encoder.poolings.2.scorer.proj.weight" in state["model"], done.stdout
     assert "encoder.poolings.3.scorer.proj.weight" in state["model"]

@@ -210,7 +210,8 @@ def test_hydra_ends_with_one_line(command, data, tmp_path, name):
         "hydra.run.dir": tmp_path, "checkpoint.save_dir": tmp_path, **changes,
     }  # fmt: skip
     given = (f"{option}={value}" for option, value in words.items() if value is not None)
-    done = command("hydra-train", *given, check=False)
+    # Without a task, what Hydra composes depends on what was imported before: there, a new process as its users have.
+    done = command("hydra-train", *given, check=False, fresh=name == "no task")
     check_line(done, 1, message)
 
 

@@ -1,9 +1,9 @@
 """Compiles what the operator launches on a GPU, without one.
 
-python -m tests.helpers.compile_kernels ARCHITECTURE
+python -m tests.helpers.compile_kernels ARCHITECTURE...
 
-Prints a line for each kernel: its name and how many bytes of registers a thread spills. The interpreter, which runs
-the kernels where there is no GPU, takes Python that Triton's compiler does not.
+Prints a line for each kernel: the architecture, its name and how many bytes of registers a thread spills.
+The interpreter, which runs the kernels where there is no GPU, takes Python that Triton's compiler does not.
 """
 
 import re
@@ -36,15 +36,14 @@ class Driver:
         return self.target
 
     def get_current_device(self):
-        return 0
+        return self.target.arch  # a number of its own, as Triton keeps what it compiled by device
 
     def get_current_stream(self, device):
         return 0
 
 
-def compile_only(architecture: int, launched: list) -> None:
-    """From now on, kernels are compiled for the architecture in place of being launched, and put on the list."""
-    triton.runtime.driver.set_active(Driver(architecture))
+def compile_only(launched: list) -> None:
+    """From now on, kernels are compiled in place of being launched, and put on the list."""
     run = JITFunction.run
 
     def compiled(self, *args, grid, warmup, **options):
@@ -79,14 +78,17 @@ def spilled(kernel) -> int:
 
 def main() -> None:
     launched = []
-    compile_only(int(sys.argv[1]), launched)
-    for shape, base, dtype, padded in zip(
-        SHAPES, (20.0, 20.0, None), (torch.bfloat16, torch.float32, torch.float16), (False, True, False)
-    ):
-        launch(*shape, base, dtype, padded)
-    kernels = {id(kernel): (name, kernel) for name, kernel in launched}  # of those launched again, one
-    for name, kernel in kernels.values():
-        print(name, spilled(kernel))
+    compile_only(launched)
+    for architecture in map(int, sys.argv[1:]):
+        launched.clear()
+        triton.runtime.driver.set_active(Driver(architecture))
+        for shape, base, dtype, padded in zip(
+            SHAPES, (20.0, 20.0, None), (torch.bfloat16, torch.float32, torch.float16), (False, True, False)
+        ):
+            launch(*shape, base, dtype, padded)
+        kernels = {id(kernel): (name, kernel) for name, kernel in launched}  # of those launched again, one
+        for name, kernel in kernels.values():
+            print(architecture, name, spilled(kernel))
 
 
 if __name__ == "__main__":

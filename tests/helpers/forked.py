@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import importlib.util
@@ -50,6 +51,7 @@ class Forked:
     ):
         sys.stdout.flush()
         sys.stderr.flush()
+        import_what_commands_need()
         self.returncode: int | None = None
         self.pid = os.fork()
         if not self.pid:
@@ -105,6 +107,12 @@ class Forked:
         assert self.returncode == -signal.SIGKILL, "it has ended before"
 
 
+@functools.cache
+def import_what_commands_need() -> None:
+    """Import what torch imports when an optimizer or an operator is first used: two seconds in each forked process."""
+    importlib.import_module("torch._dynamo")
+
+
 def _become(files: list, argv: list, cwd: str, environment: Mapping[str, str]) -> None:
     """Make this process look like a new one that runs a command."""
     for target, file in enumerate(files):
@@ -150,7 +158,7 @@ def fairseq_command(name: str) -> Callable[[], Any]:
         logging.basicConfig(format=LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level=logging.INFO, stream=sys.stdout)
         command()
 
-    command = importlib.import_module(f"fairseq_cli.{name}").cli_main
+    command = importlib.import_module(f"fairseq_cli.{name.replace('-', '_')}").cli_main
     return main
 
 
@@ -163,6 +171,7 @@ class Popen(subprocess.Popen):
     def __init__(self, args: Any, **options: Any):
         if isinstance(args, (list, tuple)) and str(args[0]) == sys.executable and str(args[1]) != "-c":
             words, environment = list(map(str, args[1:])), options.get("env")
+            import_what_commands_need()
             options["preexec_fn"] = lambda: _python(words, environment)  # called after streams and folder are set
         super().__init__(args, **options)
 
