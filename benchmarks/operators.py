@@ -24,6 +24,7 @@ import measure
 import selection
 import topk
 import torch
+from cells import Cells
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -105,7 +106,7 @@ def quality(name: str, length: int, k: int, device: str) -> float:
     return statistics.mean(values)
 
 
-def costs(names: list[str], cells: measure.Cells, args: Any) -> str:
+def costs(names: list[str], cells: Cells, args: Any) -> str:
     """Measure "cost" and return its table."""
     lines = []
     for length, k in SIZES:
@@ -119,7 +120,7 @@ def costs(names: list[str], cells: measure.Cells, args: Any) -> str:
     return "## Cost of one document in training\n\n" + measure.table(headers, lines)
 
 
-def qualities(names: list[str], cells: measure.Cells, args: Any) -> str:
+def qualities(names: list[str], cells: Cells, args: Any) -> str:
     """Measure "nccs" and return its table."""
     lines = [
         [
@@ -137,7 +138,7 @@ def qualities(names: list[str], cells: measure.Cells, args: Any) -> str:
     )
 
 
-def recalls(names: list[str], cells: measure.Cells, args: Any) -> str:
+def recalls(names: list[str], cells: Cells, args: Any) -> str:
     """Measure "recall" and return its table: mean and spread over seeds, and the loss of poolers without scores."""
     lines = []
     for name in names:
@@ -168,7 +169,7 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values) if len(values) > 1 else 0:.3f}"
 
 
-def figure(names: list[str], cells: measure.Cells) -> Any:
+def figure(names: list[str], cells: Cells) -> Any:
     """Draw the time against nCCS, and against recall."""
     import matplotlib
 
@@ -205,7 +206,7 @@ def main() -> None:
     arguments.add_argument("--poolers", nargs="+", choices=POOLERS.names(), default=POOLERS.names(), help="which ones")
     arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of recall")
     args = measure.parse(arguments)
-    cells = measure.Cells(args.output, "operators")
+    cells = Cells(args.output, "operators")
     table_of = {"cost": costs, "nccs": qualities, "recall": recalls}
     tables = [table_of[part](args.poolers, cells, args) for part in args.parts]
     drawing = figure(args.poolers, cells) if args.output else None

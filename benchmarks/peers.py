@@ -30,6 +30,7 @@ from typing import Any, Callable
 import measure
 import peer_models
 import torch
+from cells import Cells
 from out_of_memory import attempt
 from peer_models import PEERS, Sizes
 
@@ -217,7 +218,7 @@ def main() -> None:
         Path(path).write_text(json.dumps(memory(name, args)), encoding="utf-8")
         return
     names = [name for name in PEERS if name in (OURS, *args.models)]
-    cells = measure.Cells(args.output, "peers")
+    cells = Cells(args.output, "peers")
     found = {name: cells.get(name, functools.partial(measured, name, args)) for name in names}
     drawing = measure.draw(lambda: figure(found), args.output)
     texts = [alike(found, sizes_of(args)), *tables(found, args)]
