@@ -16,6 +16,7 @@ from . import (
     missing_extensions,
     mistakes,
     run_log,
+    several_processes,
     shards,
     whole_checkpoints,
 )
@@ -101,6 +102,16 @@ PATCHES = (
         "mistakes on the command line end in a traceback, in a page of usage, or in a model trained to nothing",
         "never: it is about this package's architectures",
         mistakes.install,
+    ),
+    Patch(
+        (
+            "fairseq.distributed.utils.call_main",
+            "fairseq.distributed.utils.distributed_init",
+            "fairseq.checkpoint_utils.load_checkpoint",
+        ),
+        "processes on CPUs that torchrun or Slurm has started end in a ZeroDivisionError, or wait for each other",
+        "fairseq reads the launchers' variables with --cpu, and compares its processes",
+        several_processes.install,
     ),
     Patch(
         (
