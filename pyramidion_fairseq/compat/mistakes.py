@@ -26,8 +26,9 @@ STOCK_LR = 0.25
 _ADAMS = ("adam", "adamax", "cpu_adam", "fused_adamw")
 _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 ON_A_CPU = (
-    "several processes on CPUs are started by torchrun or Slurm (torchrun --nproc_per_node N --no_python fairseq-train "
-    "... --cpu --distributed-world-size N; docs/scaling.md); one process needs --cpu --distributed-world-size 1 alone"
+    "several processes on CPUs are started by torchrun or Slurm (torchrun --nproc_per_node N --no_python "
+    "fairseq-train ... --cpu --distributed-world-size N; docs/scaling.md); one process needs --cpu "
+    "--distributed-world-size 1 alone"
 )
 
 

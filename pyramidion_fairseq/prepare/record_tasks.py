@@ -1,9 +1,7 @@
 """Records grouped into tasks for the workers, which parse and clean them."""
 
-from __future__ import annotations
-
 import collections.abc
-from typing import Any, Counter, Iterator, List, NamedTuple, Sequence, Set, Tuple, Union
+from typing import Any, Counter, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ..utils.shards import Shard
 from .cleaning import clean
@@ -54,7 +52,11 @@ def clean_record(reader: Reader, raw: Raw, lowercase: bool) -> Union[Document, S
 
 
 def tasks(
-    sources: Sequence[Source], full: Set[int], lowercase: bool, shard: Shard = WHOLE, read: Counter[int] | None = None
+    sources: Sequence[Source],
+    full: Set[int],
+    lowercase: bool,
+    shard: Shard = WHOLE,
+    read: Optional[Counter[int]] = None,
 ) -> Iterator[Task]:
     """Cut the corpus, or a shard of each source, into tasks of bounded size.
 
