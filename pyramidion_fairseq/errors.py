@@ -121,12 +121,10 @@ def _of_lost_process(error: BaseException) -> str | None:
     of_torch = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError")
     if not of_torch and not ("gloo" in str(error) and _LOST.search(str(error))):
         return None
-    reason = (
-        one_line(error).split("] ", 1)[-1].split(". ")[0]
-    )  # without the line of C++ before it, and advice after it
+    reason = one_line(error).split("] ", 1)[-1].split(". ")[0]  # without where in C++ it was raised, and advice
     return (
-        f"another process of this training has ended or cannot be reached ({reason}): look at its log; the same command "
-        "on every node continues from the last whole checkpoint"
+        f"another process of this training has ended or cannot be reached ({reason}): look at its log; the same "
+        "command on every node continues from the last whole checkpoint"
     )
 
 

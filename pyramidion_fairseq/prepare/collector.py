@@ -7,9 +7,10 @@ import json
 import os
 from typing import Counter, Dict, Sequence, Set, TextIO, Union
 
+from ..utils.shards import WHOLE
 from .corpus import SPLITS
 from .errors import PrepareError, Skip
-from .record_tasks import WHOLE, Document
+from .record_tasks import Document
 from .record_types import Source
 from .splitting import split_of
 

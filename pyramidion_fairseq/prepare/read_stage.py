@@ -7,11 +7,12 @@ import logging
 import os
 from typing import Any, Counter, Dict, Sequence, TextIO
 
+from ..utils.shards import WHOLE
 from .collector import POSITIONS, SKIPPED, Collector
 from .corpus import SPLITS
 from .errors import PrepareError
 from .progress_line import Progress
-from .record_tasks import WHOLE, clean_records, tasks
+from .record_tasks import clean_records, tasks
 from .record_types import Source
 from .splitting import fill_empty_splits
 from .worker_pool import ordered_map

@@ -3,13 +3,12 @@
 import collections.abc
 from typing import Any, Counter, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
-from ..utils.shards import Shard
+from ..utils.shards import WHOLE, Shard
 from .cleaning import clean
 from .errors import BadRecord, Skip
 from .record_types import Raw, Reader, Source
 
 CHUNK_RECORDS, CHUNK_BYTES = 64, 1 << 20
-WHOLE = Shard(1, 1)
 
 
 class Document(NamedTuple):

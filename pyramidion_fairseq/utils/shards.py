@@ -28,6 +28,10 @@ class Shard(NamedTuple):
         return index * self.count + self.number - 1
 
 
+#: All of a collection.
+WHOLE = Shard(1, 1)
+
+
 def parse_shard(text: str) -> Shard:
     """Return the shard that a user means.
 
