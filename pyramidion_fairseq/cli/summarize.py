@@ -57,7 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--shard",
         metavar="I/N",
-        help="summarise the I-th of N parts of the documents alone, with --format jsonl; pyramidion-summaries joins them",
+        help="summarise the I-th of N parts of the documents alone, with --format jsonl; pyramidion-summaries joins "
+        "them",
     )
     group.add_argument("--resume", action="store_true", help="go on with an output that was interrupted")
     group.add_argument("--overwrite", action="store_true", help="replace the output where it exists")
