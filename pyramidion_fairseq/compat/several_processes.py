@@ -170,10 +170,8 @@ def _sharing(stock: Callable[..., Any]) -> Callable[..., Any]:
         """
         if trainer.data_parallel_world_size > 1 and not trainer.checkpoint_suffix:
             path = os.path.join(cfg.save_dir, cfg.restore_file)  # a whole path stays as it is
-            check_alike(
-                f"{'a' if os.path.exists(path) else 'no'} file {path}",
-                "all nodes must share the folder of --save-dir (SAVE= of a recipe)",
-            )
+            remedy = f"all nodes must see the same files in --save-dir {cfg.save_dir} (SAVE= of a recipe)"
+            check_alike(f"{'a' if os.path.exists(path) else 'no'} {cfg.restore_file} to go on from", remedy)
         return stock(cfg, trainer, **passthrough_args)
 
     return load_checkpoint

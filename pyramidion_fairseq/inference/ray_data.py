@@ -63,7 +63,7 @@ class Summaries:
             batch: columns, each of as many rows: one with the text, and others.
 
         Returns:
-            the columns with ids, and ``summary`` (text), ``score`` (float64; NaN where there is no summary), ``tokens``
+            the columns with ids, and ``summary`` (text), ``score`` (float64; NaN where there is none), ``tokens``
             (int64) and ``error`` (text, "" where all went well).
         """
         count = len(next(iter(batch.values()), ()))
