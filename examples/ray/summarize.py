@@ -13,6 +13,7 @@ import argparse
 import json
 import logging
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,12 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     import ray
 
-    ray.init(address=args.address, logging_level=logging.WARNING, log_to_driver=False)
+    # A CPU for each worker, and one to read: Ray counts them, and would wait forever for the one that is not there.
+    here = {} if args.address else {"num_cpus": max(os.cpu_count() or 1, args.workers + 1)}
+    ray.init(address=args.address, logging_level=logging.WARNING, log_to_driver=False, **here)
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if args.workers >= cpus:
+        raise PyramidionError(f"--workers {args.workers} leave no CPU of the {cpus} to read with: at most {cpus - 1}")
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     failed = total = 0
     for path in files:
