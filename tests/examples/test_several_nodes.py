@@ -84,9 +84,7 @@ def refused(words, tmp_path, befores=()):
     assert finish(start(words, logs, befores), timeout=120) == [1, 1]
     rows = [[row for row in log.read_text().splitlines() if "error: " in row] for log in logs]
     assert [len(found) for found in rows] == [1, 1]
-    first, second = (found[0][found[0].index("error: ") :] for found in rows)  # torch says before it which rank it is
-    assert first == second
-    return first
+    return [found[0][found[0].index("error: ") :] for found in rows]  # torch says before it which rank it is
 
 
 def test_nodes_with_different_versions(prepared, tmp_path, monkeypatch):
@@ -95,7 +93,8 @@ def test_nodes_with_different_versions(prepared, tmp_path, monkeypatch):
     def older():
         several_processes.__version__ = "0.0.9"
 
-    row = refused(words, tmp_path, (lambda: None, older))
+    row, same = refused(words, tmp_path, (lambda: None, older))
+    assert row == same
     assert re.search(
         r"error: process 0 \(on \S+\) has pyramidion_fairseq \S+, torch \S+, fairseq \S+; process 1 ", row
     )
@@ -114,6 +113,6 @@ def test_nodes_that_do_not_share_the_checkpoints(prepared, tmp_path, monkeypatch
         sys.argv[sys.argv.index("--save-dir") + 1] = str(tmp_path / "elsewhere")
 
     assert words[place] == str(two[0])
-    row = refused(words, tmp_path, (lambda: None, elsewhere))
-    assert "has a checkpoint_last.pt to go on from; process 1 (on " in row and "has no checkpoint_last.pt" in row
-    assert "all nodes must see the same files in --save-dir" in row
+    for row, save in zip(refused(words, tmp_path, (lambda: None, elsewhere)), (two[0], tmp_path / "elsewhere")):
+        assert "has a checkpoint_last.pt to go on from; process 1 (on " in row and "has no checkpoint_last.pt" in row
+        assert row.endswith(f": all nodes must see the same files in --save-dir {save} (SAVE= of a recipe)")
