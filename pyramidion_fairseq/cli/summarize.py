@@ -112,7 +112,7 @@ def _of_shard(documents: Iterator[Document], shard: Shard, name: str) -> Iterato
     """
     part = shard.of(documents)
     first = list(islice(part, 1))
-    if not first and shard.count > 1:
+    if not first and shard.total > 1:
         raise PyramidionError(f"shard {shard} of {name} has no documents: use fewer shards")
     return chain(first, part)
 

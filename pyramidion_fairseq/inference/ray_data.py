@@ -54,7 +54,7 @@ class Summaries:
 
         self.hub = load_summarizer(checkpoint, device=device)
         self.field = field
-        self.options = {"batch_size": batch_size, "max_tokens": max_tokens, **generation}
+        self.options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, **generation}
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return a row for each document, in their order.

@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
     folder: str
     number: int
-    count: int
+    total: int
     read: Dict[str, Any]
     model: Dict[str, Any]
     encoded: Dict[str, Any]
@@ -42,13 +42,13 @@ def parts(folders: Sequence[str]) -> List[Part]:
     found = sorted((_part(folder) for folder in folders), key=lambda part: part.number)
     first = found[0]
     for part in found:
-        if part.count != first.count:
-            raise PrepareError(f"{first.folder} is one of {first.count} shards, {part.folder} one of {part.count}")
+        if part.total != first.total:
+            raise PrepareError(f"{first.folder} is one of {first.total} shards, {part.folder} one of {part.total}")
     numbers = collections.Counter(part.number for part in found)
     twice = [part.folder for part in found if numbers[part.number] > 1]
     if twice:
         raise PrepareError(f"{' and '.join(twice)} are the same shard: give each of them once")
-    missing = [f"{number}/{first.count}" for number in range(1, first.count + 1) if number not in numbers]
+    missing = [f"{number}/{first.total}" for number in range(1, first.total + 1) if number not in numbers]
     if missing:
         raise PrepareError(
             f"shards are missing: {', '.join(missing[:10])}; make them with --shard, and give all to --join"
@@ -71,7 +71,7 @@ def _part(folder: str) -> Part:
     if read is None or not fits(result, {**READ, "shard": is_of_shard}):
         raise PrepareError(f"{folder} is not a shard: it was made without --shard")
     shard = result["shard"]
-    return Part(folder, shard["number"], shard["count"], read, stamps["sentencepiece"] or {}, stamps["encode"] or {})
+    return Part(folder, shard["number"], shard["total"], read, stamps["sentencepiece"] or {}, stamps["encode"] or {})
 
 
 def _check_alike(first: Part, other: Part) -> None:

@@ -57,7 +57,7 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
                 os.unlink(f"{prefixes[split]}.{side}")
     if writer.skipped:
         logger.warning("left out %d records: %s", sum(writer.skipped.values()), writer.reasons())
-    result = {
+    result: Dict[str, Any] = {
         "documents": {split: count for split, count in writer.documents.items() if count},
         "skipped": dict(writer.skipped),
         "bad": writer.bad,

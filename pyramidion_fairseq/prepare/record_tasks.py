@@ -70,7 +70,7 @@ def tasks(
                 break
             if read is not None:
                 read[number] += 1
-            if index % shard.count != shard.number - 1:
+            if index % shard.total != shard.number - 1:
                 continue
             chunk.append(raw)
             size += 0 if isinstance(raw, Skip) else payload_bytes(raw.payload)

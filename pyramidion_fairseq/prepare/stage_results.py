@@ -42,8 +42,8 @@ def is_of_shard(value: Any) -> bool:
         return False
     fractions = [value["options"].get(name) for name in ("valid_fraction", "test_fraction")]
     sound = all(type(fraction) in (int, float) for fraction in fractions) and type(value.get("hashed")) is bool
-    number, count = value.get("number"), value.get("count")
-    return sound and type(number) is int and type(count) is int and 1 <= number <= count <= MOST
+    number, total = value.get("number"), value.get("total")
+    return sound and type(number) is int and type(total) is int and 1 <= number <= total <= MOST
 
 
 def is_encoded(value: Any) -> bool:

@@ -150,7 +150,7 @@ def _check_shards(shards: Mapping[str, Path]) -> None:
     if not shards:
         return
     parsed = {parse_shard(text): path for text, path in shards.items()}
-    counts = {shard.count: path for shard, path in parsed.items()}
+    counts = {shard.total: path for shard, path in parsed.items()}
     if len(counts) > 1:
         places = " and ".join(f"{path} ({count})" for count, path in sorted(counts.items()))
         raise PyramidionError(f"not all files are shards of the same number: {places}")

@@ -11,21 +11,21 @@ Item = TypeVar("Item")
 
 
 class Shard(NamedTuple):
-    """Every ``count``-th item of a collection, beginning with the one called ``number``; both count from 1."""
+    """Every ``total``-th item of a collection, beginning with the one called ``number``; both count from 1."""
 
     number: int
-    count: int
+    total: int
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.total}"
 
     def of(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield this shard's items, in their order."""
-        return (item for index, item in enumerate(items) if index % self.count == self.number - 1)
+        return (item for index, item in enumerate(items) if index % self.total == self.number - 1)
 
     def position(self, index: int) -> int:
         """Return the index, in the collection, of this shard's item ``index``; both count from 0."""
-        return index * self.count + self.number - 1
+        return index * self.total + self.number - 1
 
 
 #: All of a collection.
