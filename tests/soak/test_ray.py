@@ -19,11 +19,11 @@ ARTICLES = EXAMPLES / "pubmed_small" / "articles.jsonl"
 
 
 def run(*words):
-    environment = dict(
-        os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, sys.path)]), OMP_NUM_THREADS="1"
-    )
+    paths = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    # Ray's workers give way to all other processes of a machine unless told: on a busy one they would wait for hours.
+    environment = dict(os.environ, PYTHONPATH=paths, OMP_NUM_THREADS="1", RAY_worker_niceness="0")
     command = [sys.executable, "examples/ray/summarize.py", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=800)
 
 
 def test_a_folder_is_summarised_as_by_one_process_and_goes_on(tmp_path):
