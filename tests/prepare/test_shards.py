@@ -1,11 +1,13 @@
 """Shards that several machines read and encode: joined, they are byte for byte what one machine makes."""
 
 import json
+import re
 import shutil
 
 import pytest
 
 from tests.helpers.interruptions import snapshot
+from tests.helpers.training import TASK, USER_DIR
 
 VOCABULARY = ["--vocab-size", 60, "--workers", 1]
 #: Documents of which some are bad, and some have an id, by which they are split.
@@ -76,6 +78,18 @@ def test_shards_of_given_splits(model, prepare_command, write, tmp_path):
     assert prepare_command(tmp_path / "joined", "--join", *folders, "--workers", 1).returncode == 0
     expected, found = snapshot(tmp_path / "one"), snapshot(tmp_path / "joined")
     assert [name for name in expected if name != "report.json" and found[name] != expected[name]] == []
+
+
+def test_fairseq_train_takes_the_shards_as_they_are(shards, command, tmp_path):
+    """One in each epoch, the first one's documents for validation."""
+    data = ":".join(str(folder / "data-bin") for folder in shards[:2])
+    sizes = [word for name in ("encoder", "decoder") for word in (f"--{name}-embed-dim", 8, f"--{name}-layers", 1)]
+    words = [data, *TASK, *USER_DIR, "--arch", "blockwise_2k", *sizes, "--cpu", "--optimizer", "adam", "--lr", "0.003"]
+    words += ["--encoder-ffn-embed-dim", 8, "--decoder-ffn-embed-dim", 8, "--batch-size", 8, "--max-epoch", 2]
+    done = command("train", *words, "--num-workers", 0, "--save-dir", tmp_path)
+    documents = [len((folder / "text" / "train.source").read_text().splitlines()) for folder in shards[:2]]
+    told = [int(number) for number in re.findall(r"train: 0 of (\d+) documents cut", done.stdout)]
+    assert told == documents and "epoch 002 | valid on" in done.stdout
 
 
 CUTS = (("train", 0, 7), ("valid", 8, 12), ("test", 12, 13))
