@@ -64,10 +64,10 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
         "replaced": writer.replaced,
     }
     if args.shard:
-        names = ("lowercase", "seed", "valid_fraction", "test_fraction")
+        chosen = ("lowercase", "seed", "valid_fraction", "test_fraction")
         result["shard"] = {
             **args.shard._asdict(),
-            "options": {name: getattr(args, name) for name in names},
+            "options": {name: getattr(args, name) for name in chosen},
             "hashed": hashed(sources),
             "records": {str(number): read[number] for number in range(len(sources))},
         }

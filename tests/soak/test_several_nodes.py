@@ -70,11 +70,14 @@ def one(environment, data, tmp_path_factory):
 
 
 def equal(save, one, log):
-    """The weights after all updates are those of one process, to a tenth of a step."""
+    """The weights after 60 updates are those of one process, to one step of Adam: rounding grows on the way.
+
+    After four updates they are equal to 1e-5 (tests/examples/test_several_nodes.py).
+    """
     found, expected = (load_checkpoint(folder / "checkpoint_last.pt") for folder in (save, one))
     assert found["optimizer_history"][-1]["num_updates"] == UPDATES, log[-3000:]
     for name, value in expected["model"].items():
-        torch.testing.assert_close(found["model"][name], value, rtol=0, atol=3e-4, msg=name)
+        torch.testing.assert_close(found["model"][name], value, rtol=0, atol=3e-3, msg=name)
 
 
 def agents(environment, data, save, port):
