@@ -89,7 +89,8 @@ def test_fairseq_train_takes_the_shards_as_they_are(shards, command, tmp_path):
     done = command("train", *words, "--num-workers", 0, "--save-dir", tmp_path)
     documents = [len((folder / "text" / "train.source").read_text().splitlines()) for folder in shards[:2]]
     told = [int(number) for number in re.findall(r"train: 0 of (\d+) documents cut", done.stdout)]
-    assert told == documents and "epoch 002 | valid on" in done.stdout
+    assert told == [*documents, documents[0]]  # that of a third epoch is read before the run sees that it is over
+    assert "epoch 002 | valid on" in done.stdout
 
 
 CUTS = (("train", 0, 7), ("valid", 8, 12), ("test", 12, 13))
