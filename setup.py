@@ -46,6 +46,7 @@ NEEDS_OF_FAIRSEQ = [
     "tqdm",
 ]
 LOGGING = ["tensorboard>=2.10"]
+RAY = ["ray[data]>=2.9", "pyarrow>=11"]
 TRANSFORMERS = ["transformers>=4.45", "safetensors>=0.4"]
 
 
@@ -116,6 +117,7 @@ setup(
         "transformers": TRANSFORMERS,
         "serve": SERVE,
         "logging": LOGGING,
+        "ray": RAY,
         "test": [
             "pytest>=7",
             "pytest-timeout>=2",

@@ -19,6 +19,8 @@ _OPTIONS_OF_FAIRSEQ = {
     "long_document_summarization cuts them (fairseq's own: --task translation --truncate-source)",
     "The dataset is empty": "no document fits into a batch: a larger --max-tokens, or --batch-size instead",
 }
+#: What gloo says of a process that does not answer.
+_LOST = re.compile(r"[Cc]onnection (closed|reset|refused)|Broken pipe|[Tt]imed out|Timeout|Socket closed")
 
 
 class PyramidionError(ValueError):
@@ -79,7 +81,13 @@ def _in_one_line(error: BaseException) -> str | None:
     """Return the line that a command ends with instead of a traceback; None where there is none."""
     if isinstance(error, PyramidionError):
         return str(error)
-    return _of_another_process(error) or _of_options(error) or _of_plugins(error) or _of_files(error)
+    return (
+        _of_another_process(error)
+        or _of_lost_process(error)
+        or _of_options(error)
+        or _of_plugins(error)
+        or _of_files(error)
+    )
 
 
 def _of_options(error: BaseException) -> str | None:
@@ -123,6 +131,20 @@ def _of_another_process(error: BaseException) -> str | None:
         return None
     found = re.match(r"pyramidion_fairseq\.[\w.]+Error: (.+)", str(error).strip().splitlines()[-1])
     return found and found[1]
+
+
+def _of_lost_process(error: BaseException) -> str | None:
+    """Return that a process on another node, or of another device, has ended or cannot be reached; else None."""
+    if not isinstance(error, RuntimeError):
+        return None
+    of_torch = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError")
+    if not of_torch and not ("gloo" in str(error) and _LOST.search(str(error))):
+        return None
+    reason = one_line(error).split("] ", 1)[-1].split(". ")[0]  # without where in C++ it was raised, and advice
+    return (
+        f"another process of this training has ended or cannot be reached ({reason}): look at its log; the same "
+        "command on every node continues from the last whole checkpoint"
+    )
 
 
 def _end_hydra_in_one_line() -> None:

@@ -119,6 +119,8 @@ def parse(words):
     if name in ("fairseq-train", "fairseq-generate"):
         make = options.get_training_parser if name == "fairseq-train" else options.get_generation_parser
         options.parse_args_and_arch(make(), arguments)
+    elif name == "pyramidion-prepare":
+        importlib.import_module("pyramidion_fairseq.prepare.options").build_parser().parse_args(arguments)
     elif name.startswith("pyramidion-"):
         module = importlib.import_module(f"pyramidion_fairseq.cli.{name.partition('-')[2]}")
         module.build_parser(*arguments[: name.endswith("convert")]).parse_args(arguments)
@@ -137,6 +139,7 @@ def parse(words):
         ("docs/checkpoints.md", 3),
         ("docs/explaining.md", 5),
         ("docs/scores.md", 3),
+        ("docs/scaling.md", 6),
     ],
 )
 def test_commands_of_the_docs_are_taken(name, least, monkeypatch, capsys):

@@ -38,7 +38,7 @@ class Settings:
     init: str = ""
     """PoWER's block-wise checkpoint; default that of its recipe."""
     gpus: int = -1
-    """GPUs in a node; default those that are there; 0: the CPU."""
+    """GPUs in a node; default those that are there; 0: one process on the CPU of each node."""
     nodes: int = 1
     """Nodes."""
     launch: str = ""
@@ -184,23 +184,25 @@ def launched(command: list[str], settings: Settings) -> list[str]:
     fairseq starts a process for each GPU of one node itself. Of several nodes, torchrun or Slurm starts them.
 
     Raises:
-        PyramidionError: several nodes, and neither of the two.
+        PyramidionError: several nodes, and neither of the two; or no word of which node this is.
     """
     launch = settings.launch or ("local" if settings.nodes == 1 else "torchrun")
     if launch == "local" and settings.nodes > 1:
         raise PyramidionError(f"LAUNCH=local is for one node; for {settings.nodes}: torchrun or slurm")
-    if settings.gpus < 1:
-        if launch != "local":
-            raise PyramidionError(f"LAUNCH={launch} needs GPUS=1 or more: GPUs in a node")
-        return command
-    # Said also to torchrun: where a node has one GPU, fairseq would take it for all there are.
-    command = [*command, "--distributed-world-size", str(settings.gpus * settings.nodes)]
+    here = max(1, settings.gpus)  # without GPUs, a process on the CPU of each node
+    # Said also to torchrun: where a node has one GPU, or none, fairseq would take it for all there are.
+    command = [*command, "--distributed-world-size", str(here * settings.nodes)]
     port = os.environ.get("MASTER_PORT", "29500")
     if launch == "slurm":
         return [*command, "--distributed-port", port]
     if launch == "local":
         return command
-    nodes = ["--nnodes", str(settings.nodes), "--nproc_per_node", str(settings.gpus)]
+    if settings.nodes > 1 and not {"NODE_RANK", "MASTER_ADDR"} <= set(os.environ):
+        raise PyramidionError(
+            f"NODES={settings.nodes} needs on each node NODE_RANK, which is 0 on the first one, and MASTER_ADDR, the "
+            "first one's name"
+        )
+    nodes = ["--nnodes", str(settings.nodes), "--nproc_per_node", str(here)]
     where = ["--node_rank", os.environ.get("NODE_RANK", "0")]
     where += ["--master_addr", os.environ.get("MASTER_ADDR", "localhost"), "--master_port", port, "--no_python"]
     return ["torchrun", *nodes, *where, *command]

@@ -18,6 +18,7 @@ from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
 from ..utils.requirements import VersionError
+from ..utils.shards import WHOLE, Shard
 
 logger = logging.getLogger(__name__)
 
@@ -231,13 +232,16 @@ class Progress:
         )
 
 
-def count_documents(args: argparse.Namespace, done: int = 0, limit: int | None = None) -> int | None:
+def count_documents(
+    args: argparse.Namespace, done: int = 0, limit: int | None = None, shard: Shard = WHOLE
+) -> int | None:
     """Return how many documents of the input are to be summarised; None where only reading them all could tell.
 
     Args:
         args: with those of :func:`add_input_options`.
         done: documents that are left out at the start.
         limit: at most so many.
+        shard: of the input, which is summarised alone.
     """
     try:
         if args.input == "-" or not os.path.isfile(args.input) or os.path.getsize(args.input) > MOST_COUNTED:
@@ -245,7 +249,7 @@ def count_documents(args: argparse.Namespace, done: int = 0, limit: int | None =
         level, reading = logger.manager.disable, read_documents(args.input, args.input_format, args.field)
         logging.disable(logging.WARNING)  # what is said of a document is said when it is summarised
         try:
-            return sum(1 for _ in islice(reading, limit)) - done
+            return sum(1 for _ in islice(shard.of(reading), limit)) - done
         finally:
             logging.disable(level)
     except (OSError, PyramidionError):  # told in its place

@@ -1,4 +1,7 @@
-"""``pyramidion-summaries``: fairseq-generate's output as summaries, one a line, in the order of the corpus."""
+"""``pyramidion-summaries``: output of fairseq-generate, or of shards of pyramidion-summarize, as summaries in order.
+
+One a line, in the order of the corpus.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="output of fairseq-generate, or folder given to its --results-path; several ones are shards of one run",
+        help="output of fairseq-generate, or folder given to its --results-path, or JSON lines of "
+        "pyramidion-summarize; several ones are shards of one run",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="where to write the summaries; - prints them")
     count = parser.add_mutually_exclusive_group()

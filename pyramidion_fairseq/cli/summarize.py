@@ -7,12 +7,13 @@ import contextlib
 import json
 import os
 from collections import deque
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Iterable, Iterator, TextIO
 
 from ..errors import PyramidionError
 from ..text import Document
 from ..utils.files import write_text
+from ..utils.shards import WHOLE, Shard, parse_shard
 from .common import (
     Parser,
     Progress,
@@ -53,6 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="with --format jsonl: say where each word came from, too: what the model paid attention to and, "
         "of a model with --pointer, with what probability the word was copied, and from which words of the document",
     )
+    group.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="summarise the I-th of N parts of the documents alone, with --format jsonl; pyramidion-summaries joins "
+        "them",
+    )
     group.add_argument("--resume", action="store_true", help="go on with an output that was interrupted")
     group.add_argument("--overwrite", action="store_true", help="replace the output where it exists")
     add_generation_options(parser)
@@ -68,16 +75,18 @@ def main(argv: list[str] | None = None) -> None:
         if args.format == "html":
             _write_page(args, documents)
             return
+        shard = parse_shard(args.shard) if args.shard else WHOLE
+        documents = _of_shard(documents, shard, args.input)
         done = _finished_lines(args.output) if args.resume else 0
         if len(list(islice(documents, done))) < done:
             raise PyramidionError(f"{args.output} has {done} summaries, more than {args.input} has documents")
-        hub, progress = load(args), Progress(count_documents(args, done))
+        hub, progress = load(args), Progress(count_documents(args, done, shard=shard))
         ids: deque[str | int | None] = deque()
         with_ids = _note_ids(documents, ids)
         summaries = hub.summarize_stream(with_ids, args.sources, progress=progress, **generation_of(args))
         with _open(args.output, args.resume) as output:
             for number, summary in enumerate(summaries, start=done):
-                output.write(_line(summary, number, ids.popleft(), args) + "\n")
+                output.write(_line(summary, shard.position(number), ids.popleft(), args) + "\n")
                 output.flush()
         progress.tell()
 
@@ -85,10 +94,27 @@ def main(argv: list[str] | None = None) -> None:
 def _check(args: argparse.Namespace) -> None:
     if args.sources and args.format != "jsonl":
         raise PyramidionError("--sources goes with --format jsonl")
+    if args.shard:
+        parse_shard(args.shard)
+        if args.format != "jsonl":
+            raise PyramidionError("--shard goes with --format jsonl, by whose index the shards are joined")
     if args.resume and (args.format == "html" or args.output == "-"):
         raise PyramidionError("--resume goes with --output FILE and --format text or jsonl")
     if args.output != "-":
         check_output(args.output, args.resume or args.overwrite, "use --overwrite, or --resume to go on with it")
+
+
+def _of_shard(documents: Iterator[Document], shard: Shard, name: str) -> Iterator[Document]:
+    """Return a shard's documents.
+
+    Raises:
+        PyramidionError: there are none.
+    """
+    part = shard.of(documents)
+    first = list(islice(part, 1))
+    if not first and shard.total > 1:
+        raise PyramidionError(f"shard {shard} of {name} has no documents: use fewer shards")
+    return chain(first, part)
 
 
 def _note_ids(documents: Iterable[Document], ids: deque[str | int | None]) -> Iterator[Document]:
@@ -102,6 +128,8 @@ def _line(summary: Any, number: int, article_id: str | int | None, args: argpars
     if args.format == "text":
         return summary.text
     row: dict[str, Any] = {"index": number} if article_id is None else {"index": number, "article_id": article_id}
+    if args.shard:
+        row["shard"] = args.shard
     row.update(summary=summary.text, score=summary.score, tokens=len(summary.tokens))
     if args.sources:
         row["explanation"] = summary.explain().to_dict() if summary.provenance else None

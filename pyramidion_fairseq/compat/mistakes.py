@@ -30,9 +30,9 @@ _ADAMS = ("adam", "adamax", "cpu_adam", "fused_adamw")
 _BETAS = ("adam_betas", "adamax_betas", "lamb_betas")
 _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 ON_A_CPU = (
-    "several processes on CPUs need torchrun and --cpu --distributed-world-size N --distributed-rank $RANK "
-    "--device-id 0 --distributed-no-spawn --distributed-init-method env:// --distributed-backend gloo "
-    "(docs/troubleshooting.md); one process needs --cpu --distributed-world-size 1 alone"
+    "several processes on CPUs are started by torchrun or Slurm (torchrun --nproc_per_node N --no_python "
+    "fairseq-train ... --cpu --distributed-world-size N; docs/scaling.md); one process needs --cpu "
+    "--distributed-world-size 1 alone"
 )
 
 

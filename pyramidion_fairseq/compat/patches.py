@@ -16,6 +16,7 @@ from . import (
     missing_extensions,
     mistakes,
     run_log,
+    several_processes,
     shards,
     whole_checkpoints,
 )
@@ -185,6 +186,26 @@ PATCHES = (
                 "`--fp16` without a GPU, a learning rate left at 0.25, betas that are none, a missing "
                 "`--finetune-from-model` are refused",
                 "fairseq refuses them",
+            ),
+        ),
+    ),
+    Patch(
+        several_processes.install,
+        (
+            Change(
+                "fairseq.distributed.utils.call_main",
+                "`--cpu` under torchrun divides by the number of GPUs, 0; with `env://` every process is number 0",
+                "fairseq reads the launchers' variables with `--cpu`",
+            ),
+            Change(
+                "fairseq.distributed.utils.distributed_init",
+                "processes of other versions train together without a word",
+                "fairseq compares them",
+            ),
+            Change(
+                "fairseq.checkpoint_utils.load_checkpoint",
+                "where only some processes see the checkpoint, these send what the others do not wait for",
+                "fairseq asks all of them",
             ),
         ),
     ),

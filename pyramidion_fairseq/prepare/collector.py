@@ -4,8 +4,10 @@ import argparse
 import collections
 import hashlib
 import json
+import os
 from typing import Counter, Dict, Sequence, Set, TextIO, Union
 
+from ..utils.shards import WHOLE
 from .corpus import SPLITS
 from .errors import PrepareError, Skip
 from .record_tasks import Document
@@ -14,6 +16,8 @@ from .splitting import split_of
 
 HOPELESS_AFTER = 1000  # so many records, and not one usable: no need to read the rest
 SKIPPED = "skipped.jsonl"
+#: Of a shard: the source and the record that each line of a split, or of :data:`SKIPPED`, comes from.
+POSITIONS = "positions"
 
 
 class Collector:
@@ -21,6 +25,7 @@ class Collector:
 
     def __init__(self, args: argparse.Namespace, sources: Sequence[Source], files: Dict[str, TextIO], log: TextIO):
         self.args, self.sources, self.files, self.log = args, sources, files, log
+        self.shard = args.shard or WHOLE
         self.documents: Dict[str, int] = {split: 0 for split in SPLITS}
         self.kept: Counter[int] = collections.Counter()  # by source
         self.positions: Counter[int] = collections.Counter()
@@ -34,18 +39,21 @@ class Collector:
         limit = self.args.max_documents
         if number in self.full:
             return
+        position = self.shard.position(self.positions[number]) + 1
         self.positions[number] += 1
         if isinstance(item, Document) and self.sources[number].unique and self._is_duplicate(item):
             item = Skip(item.where, item.line, "duplicate", bad=False)
         if isinstance(item, Skip):
+            self._note(SKIPPED, number, position)
             self._skip(item)
             return
         split = self.sources[number].split
         if split is None:
-            key = item.key or f"{number}:{self.positions[number]}"
+            key = item.key or f"{number}:{position}"
             split = split_of(key, self.args.seed, self.args.valid_fraction, self.args.test_fraction)
         self.files[split + ".source"].write(item.document + "\n")
         self.files[split + ".target"].write(item.summary + "\n")
+        self._note(split, number, position)
         self.documents[split] += 1
         self.replaced += item.replaced
         self.kept[number] += 1
@@ -53,6 +61,11 @@ class Collector:
             same = [n for n, source in enumerate(self.sources) if source.split == self.sources[number].split]
             if sum(self.kept[n] for n in same) >= limit:
                 self.full.update(same)
+
+    def _note(self, name: str, number: int, position: int) -> None:
+        """Write where a line comes from, if this is a shard: joining needs it."""
+        if self.args.shard:
+            self.files[os.path.join(POSITIONS, name)].write(f"{number} {position}\n")
 
     def _is_duplicate(self, item: Document) -> bool:
         texts = ("d" + item.document, "s" + item.summary)
@@ -83,7 +96,7 @@ class Collector:
                 f"{self.bad} of {self.bad + usable} records are bad, more than --max-bad-fraction "
                 f"{self.args.max_bad_fraction}: {self.reasons()}; each is listed in {SKIPPED}"
             )
-        asked_for = {source.split for source in self.sources if source.split is not None}
+        asked_for = {source.split for source in self.sources if source.split is not None and not self.args.shard}
         empty = [split for split in SPLITS if split in asked_for and not self.documents[split]]
         if empty or not usable:
             what = "for " + " and ".join(empty) if empty else "at all"

@@ -30,12 +30,22 @@ def load(path: str) -> None:
     _MODEL["known"] = {processor.id_to_piece(number) for number in range(processor.get_piece_size())}
 
 
+def is_unknown(piece: str) -> bool:
+    """Return whether a piece is not in the vocabulary of the loaded model, or is not fairseq's to read."""
+    known: Set[str] = _MODEL["known"]
+    return piece not in known or piece in FAIRSEQ_SPECIALS
+
+
+def count_unknown(pieces: List[str]) -> int:
+    """Return how many pieces are unknown to the loaded model."""
+    return sum(map(is_unknown, pieces))
+
+
 def encode(lines: List[str]) -> Encoded:
     """Encode lines with the loaded model."""
-    known: Set[str] = _MODEL["known"]
     encoded, lengths, unknown = [], [], 0
     for pieces in _MODEL["processor"].encode(lines, out_type=str):
-        strange = [number for number, piece in enumerate(pieces) if piece not in known or piece in FAIRSEQ_SPECIALS]
+        strange = [number for number, piece in enumerate(pieces) if is_unknown(piece)]
         for number in strange:
             # An unknown piece is its characters as they stand, unless fairseq would read something else in them.
             if pieces[number] in FAIRSEQ_SPECIALS or pieces[number].split() != [pieces[number]]:

@@ -4,6 +4,9 @@ import argparse
 import os
 from typing import List, Optional
 
+from ..errors import PyramidionError
+from ..utils.shards import Shard, parse_shard
+
 EXAMPLES = """\
 examples:
   pyramidion-prepare data/arxiv --input arxiv-dataset.zip
@@ -12,6 +15,8 @@ examples:
   pyramidion-prepare data/mine --train docs.txt:summaries.txt --format text
   pyramidion-prepare data/pubmed --huggingface pubmed
   pyramidion-prepare data/pydocs --python-docs --vocab-size 8000
+  pyramidion-prepare data/part2 --input all.jsonl --spm-model sentencepiece.model --shard 2/4
+  pyramidion-prepare data/whole --join data/part1 data/part2 data/part3 data/part4
 """
 
 
@@ -31,6 +36,14 @@ def positive(text: str) -> int:
     return value
 
 
+def shard(text: str) -> Shard:
+    """Return the shard that "2/4" says."""
+    try:
+        return parse_shard(text)
+    except PyramidionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def symbols(text: str) -> List[str]:
     """Split "a,b" at commas into ["a", "b"], each once."""
     return list(dict.fromkeys(symbol for symbol in text.split(",") if symbol.strip()))
@@ -46,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("dest", metavar="DEST", help="output folder; an interrupted run continues when started again")
-    corpus = parser.add_argument_group("corpus (one of --train, --input, --huggingface, --python-docs)")
+    corpus = parser.add_argument_group("corpus (one of --train, --input, --huggingface, --python-docs, --join)")
     add = corpus.add_argument
     add("--train", nargs="+", metavar="F", help="files of the training split; for text DOCUMENTS:SUMMARIES")
     add("--valid", nargs="+", metavar="F", help="files of the validation split")
@@ -57,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--huggingface", metavar="NAME", help="data set on the hub (arxiv, pubmed are short names) or saved folder")
     add("--huggingface-config", metavar="C", help="configuration of that data set")
     add("--python-docs", action="store_true", help="documentation of this Python installation (needs no network)")
+    add("--join", nargs="+", metavar="DIR", help="the folders of all shards, made with --shard: the corpus as a whole")
+    add("--shard", type=shard, metavar="I/N", help="read and encode the I-th of N parts alone; needs --spm-model")
     add("--max-documents", type=positive, metavar="N", help="stop after N documents (of each split where given)")
     add("--format", choices=["auto", "arxiv", "jsonl", "csv", "parquet", "text"], default="auto")
     add("--document-field", metavar="NAME", help="default: the first of the usual names that is there")
@@ -89,9 +104,9 @@ def parse_options(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if os.pathsep in args.dest:
         parser.error(f"DEST {args.dest} has {os.pathsep!r} in it, which fairseq reads as a list of folders: rename it")
-    given = [name for name in ("train", "input", "huggingface", "python_docs") if getattr(args, name)]
+    given = [name for name in ("train", "input", "huggingface", "python_docs", "join") if getattr(args, name)]
     if len(given) != 1:
-        parser.error("give exactly one of --train, --input, --huggingface and --python-docs")
+        parser.error("give exactly one of --train, --input, --huggingface, --python-docs and --join")
     if (args.valid or args.test) and not args.train:
         parser.error("--valid and --test go with --train")
     if args.valid_fraction + args.test_fraction >= 1:
@@ -100,6 +115,15 @@ def parse_options(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         parser.error("--huggingface-config goes with --huggingface")
     if args.spm_model and not os.path.isfile(args.spm_model):
         parser.error(f"--spm-model {args.spm_model}: no such file")
+    if args.shard and (args.python_docs or args.join or args.max_documents):
+        parser.error("--shard does not go with --python-docs, --join and --max-documents")
+    if args.shard and not args.spm_model:
+        parser.error(
+            "--shard needs --spm-model, the one vocabulary of all shards: train it first on some of the documents "
+            "(pyramidion-prepare data/vocabulary --max-documents 100000, then its sentencepiece.model)"
+        )
+    if args.join and args.spm_model:
+        parser.error("--join takes the sentencepiece model of its shards, not --spm-model")
     if args.spm_model and args.user_symbols:
         parser.error("--user-symbols are part of a model: they cannot be added to --spm-model")
     return args

@@ -7,8 +7,9 @@ depends on has changed, so that the same command continues an interrupted run.
 import argparse
 import importlib.util
 import logging
+import os
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
 from . import stage_results, streams
 from .binarise_stage import binarise_stage, totals
@@ -16,12 +17,15 @@ from .collector import SKIPPED
 from .corpus import SPLITS, sources
 from .encode_stage import encode_stage
 from .errors import PrepareError
+from .join_stage import join_stage, parts
 from .read_stage import SIDES, read_stage
 from .report_stage import report_stage, versions
 from .vocabulary_stage import MODEL, load_model, vocabulary_stage
 from .workspace import Workspace
 
 logger = logging.getLogger("prepare")
+#: ``split.side`` and the number of documents.
+Names = List[Tuple[str, int]]
 READ_OPTIONS = ("lowercase", "seed", "valid_fraction", "test_fraction", "max_documents", "max_bad_fraction", "strict")
 TRAINING_OPTIONS = ("vocab_size", "spm_type", "spm_sample", "seed", "user_symbols", "lowercase")
 
@@ -43,7 +47,10 @@ def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
             raise
 
     inputs = [[source.split, source.unique, source.reader.signature()] for source in corpus]
-    return space.run("read", dict(options(args, READ_OPTIONS), inputs=inputs), build, stage_results.READ)
+    depends = dict(options(args, READ_OPTIONS), inputs=inputs)
+    if args.shard:
+        depends["shard"] = str(args.shard)
+    return space.run("read", depends, build, stage_results.READ)
 
 
 def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any]) -> Dict[str, Any]:
@@ -58,24 +65,49 @@ def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any])
     return space.run("sentencepiece", depends, build, stage_results.VOCABULARY)
 
 
+def encode(
+    args: argparse.Namespace, space: Workspace, text: Dict[str, Any], model: Dict[str, Any], names: Names
+) -> Dict[str, Any]:
+    """Run stage 3."""
+    return space.run(
+        "encode",
+        {"text": text["digest"], "model": model["digest"]},
+        lambda folder: encode_stage(space.path(MODEL), space.path("text"), names, args.workers, folder),
+        {name: stage_results.is_of_lengths for name, _ in names},
+    )
+
+
+def join(args: argparse.Namespace, space: Workspace) -> Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]:
+    """Put shards together, in the place of stages 1 to 3; returns what these return."""
+    shards = parts(args.join)
+    depends = {"shards": [[shard.read["digest"], shard.encoded["digest"]] for shard in shards]}
+    joined = space.run("join", depends, lambda folder: join_stage(shards, folder), stage_results.JOINED)
+    args.spm_model = os.path.join(shards[0].folder, MODEL)
+    text, encoded = ({**joined, "result": joined["result"][name]} for name in ("read", "encoded"))
+    return text, vocabulary(args, space, text), encoded
+
+
+def names_of(documents: Dict[str, int]) -> Names:
+    """Return the files of a corpus, and the number of documents in each."""
+    return [(f"{split}.{side}", documents[split]) for split in SPLITS for side in SIDES if split in documents]
+
+
 def prepare(args: argparse.Namespace) -> str:
     """Run the stages; returns the report's table. Raises PrepareError."""
     for module in ("sentencepiece", "fairseq_cli"):
         if importlib.util.find_spec(module) is None:
             raise PrepareError("{} is not installed for {}".format(module.replace("_cli", ""), sys.executable))
     space = Workspace(args.dest)
-    text = read(args, space)
+    if args.join:
+        text, model, encoded = join(args, space)
+    else:
+        text = read(args, space)
+        model = vocabulary(args, space, text)
+        encoded = encode(args, space, text, model, names_of(text["result"]["documents"]))
     documents = text["result"]["documents"]
+    names = names_of(documents)
     if "valid" not in documents:
         logger.warning("there is no validation split: fairseq-train will need --disable-validation")
-    model = vocabulary(args, space, text)
-    names = [(f"{split}.{side}", documents[split]) for split in SPLITS for side in SIDES if split in documents]
-    encoded = space.run(
-        "encode",
-        {"text": text["digest"], "model": model["digest"]},
-        lambda folder: encode_stage(space.path(MODEL), space.path("text"), names, args.workers, folder),
-        {name: stage_results.is_of_lengths for name, _ in names},
-    )
     lengths = encoded["result"]
     expected = {name: totals(lengths[name]["lengths"]) for name, _ in names}
     binarised = space.run(

@@ -1,13 +1,16 @@
 """Stage 1: records -> clean text in ``text/{split}.{source,target}`` and a list of what was left out."""
 
 import argparse
+import collections
 import contextlib
 import logging
 import os
-from typing import Any, Dict, Sequence, TextIO
+from typing import Any, Counter, Dict, Sequence, TextIO
 
-from .collector import SKIPPED, Collector
+from ..utils.shards import WHOLE
+from .collector import POSITIONS, SKIPPED, Collector
 from .corpus import SPLITS
+from .errors import PrepareError
 from .progress_line import Progress
 from .record_tasks import clean_records, tasks
 from .record_types import Source
@@ -22,15 +25,21 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
     """Read, clean and split the corpus into files below ``folder``.
 
     Returns:
-        ``documents`` per split, ``skipped`` per reason, ``bad`` and ``replaced`` as counts of records.
+        ``documents`` per split, ``skipped`` per reason, ``bad`` and ``replaced`` as counts of records; of a shard
+        also ``shard``, which joining needs.
     """
+    read: Counter[int] = collections.Counter()
     os.makedirs(os.path.join(folder, "text"))
     prefixes = {split: os.path.join(folder, "text", split) for split in SPLITS}
     with contextlib.ExitStack() as stack:
         names = [f"{split}.{side}" for split in SPLITS for side in SIDES]
         files = {name: _create(stack, os.path.join(folder, "text", name)) for name in names}
+        if args.shard:
+            os.makedirs(os.path.join(folder, POSITIONS))
+            noted = [os.path.join(POSITIONS, name) for name in (*SPLITS, SKIPPED)]
+            files.update((name, _create(stack, os.path.join(folder, name))) for name in noted)
         writer = Collector(args, sources, files, _create(stack, os.path.join(folder, SKIPPED)))
-        work = tasks(sources, writer.full, args.lowercase)
+        work = tasks(sources, writer.full, args.lowercase, args.shard or WHOLE, read)
         results = stack.enter_context(contextlib.closing(ordered_map(clean_records, work, args.workers)))
         progress = stack.enter_context(Progress("read"))
         for number, items in results:
@@ -38,21 +47,41 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
                 writer.add(number, item)
             progress.add(len(items))
     writer.check()
-    if any(source.split is None for source in sources):
-        wanted = {"train": True, "valid": args.valid_fraction > 0, "test": args.test_fraction > 0}
-        writer.documents = fill_empty_splits(prefixes, writer.documents, wanted)
+    if args.shard and not writer.documents["train"]:
+        raise PrepareError(f"shard {args.shard} has no document for training: make fewer shards")
+    if hashed(sources) and not args.shard:
+        writer.documents = fill_empty_splits(prefixes, writer.documents, wanted_splits(args))
     for split in SPLITS:
         if not writer.documents[split]:  # fairseq-preprocess gets no empty files
             for side in SIDES:
                 os.unlink(f"{prefixes[split]}.{side}")
     if writer.skipped:
         logger.warning("left out %d records: %s", sum(writer.skipped.values()), writer.reasons())
-    return {
+    result: Dict[str, Any] = {
         "documents": {split: count for split, count in writer.documents.items() if count},
         "skipped": dict(writer.skipped),
         "bad": writer.bad,
         "replaced": writer.replaced,
     }
+    if args.shard:
+        chosen = ("lowercase", "seed", "valid_fraction", "test_fraction")
+        result["shard"] = {
+            **args.shard._asdict(),
+            "options": {name: getattr(args, name) for name in chosen},
+            "hashed": hashed(sources),
+            "records": {str(number): read[number] for number in range(len(sources))},
+        }
+    return result
+
+
+def hashed(sources: Sequence[Source]) -> bool:
+    """Return whether the splits of some documents follow from a hash, and may be too small."""
+    return any(source.split is None for source in sources)
+
+
+def wanted_splits(args: argparse.Namespace) -> Dict[str, bool]:
+    """Return for each split whether it may not stay empty."""
+    return {"train": True, "valid": args.valid_fraction > 0, "test": args.test_fraction > 0}
 
 
 def _create(stack: contextlib.ExitStack, path: str) -> TextIO:

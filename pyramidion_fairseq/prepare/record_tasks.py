@@ -1,8 +1,9 @@
 """Records grouped into tasks for the workers, which parse and clean them."""
 
 import collections.abc
-from typing import Any, Iterator, List, NamedTuple, Sequence, Set, Tuple, Union
+from typing import Any, Counter, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
+from ..utils.shards import WHOLE, Shard
 from .cleaning import clean
 from .errors import BadRecord, Skip
 from .record_types import Raw, Reader, Source
@@ -49,14 +50,28 @@ def clean_record(reader: Reader, raw: Raw, lowercase: bool) -> Union[Document, S
     return Document(raw.file, raw.line, document, summary, parsed.key, parsed.replaced)
 
 
-def tasks(sources: Sequence[Source], full: Set[int], lowercase: bool) -> Iterator[Task]:
-    """Cut the corpus into tasks of bounded size; a source whose number is in ``full`` is read no further."""
+def tasks(
+    sources: Sequence[Source],
+    full: Set[int],
+    lowercase: bool,
+    shard: Shard = WHOLE,
+    read: Optional[Counter[int]] = None,
+) -> Iterator[Task]:
+    """Cut the corpus, or a shard of each source, into tasks of bounded size.
+
+    A source whose number is in ``full`` is read no further. ``read`` counts the records of each source, those of other
+    shards too.
+    """
     for number, source in enumerate(sources):
         chunk: List[Union[Raw, Skip]] = []
         size = 0
-        for raw in source.reader.records():
+        for index, raw in enumerate(source.reader.records()):
             if number in full:
                 break
+            if read is not None:
+                read[number] += 1
+            if index % shard.total != shard.number - 1:
+                continue
             chunk.append(raw)
             size += 0 if isinstance(raw, Skip) else payload_bytes(raw.payload)
             if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES:

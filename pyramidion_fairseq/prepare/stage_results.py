@@ -36,7 +36,28 @@ def is_of_lengths(value: Any) -> bool:
     return all(len(length) < 16 and length.isdecimal() and length.isascii() for length in value["lengths"])
 
 
+def is_of_shard(value: Any) -> bool:
+    """Return whether it is what a shard says of itself."""
+    if type(value) is not dict or not are_counts(value.get("records")) or type(value.get("options")) is not dict:
+        return False
+    fractions = [value["options"].get(name) for name in ("valid_fraction", "test_fraction")]
+    sound = all(type(fraction) in (int, float) for fraction in fractions) and type(value.get("hashed")) is bool
+    number, total = value.get("number"), value.get("total")
+    return sound and type(number) is int and type(total) is int and 1 <= number <= total <= MOST
+
+
+def is_encoded(value: Any) -> bool:
+    """Return whether it is what encoding returns of some files."""
+    return type(value) is dict and all(map(is_of_lengths, value.values()))
+
+
+def is_read(value: Any) -> bool:
+    """Return whether it is what reading returns."""
+    return fits(value, READ)
+
+
 READ = {"documents": are_splits, "skipped": are_counts, "bad": is_count, "replaced": is_count}
+JOINED = {"read": is_read, "encoded": is_encoded}
 VOCABULARY = {"pieces": is_count}
 BINARISED = {"dictionary": is_count}
 REPORT = {"table": is_text}

@@ -97,6 +97,13 @@ class Workspace:
         shutil.rmtree(self.work, ignore_errors=True)
         return stamp
 
+    def finished(self, stage: str) -> Optional[Dict[str, Any]]:
+        """Return the stamp of a stage that was finished and whose outputs are as it left them; else None."""
+        stamp = self._load(stage)
+        if stamp is None or type(stamp.get("key")) is not str or not self._outputs_are_whole(stage, stamp):
+            return None
+        return stamp
+
     def publish(self, stage: str, folder: str, key: Optional[str], result: Dict[str, Any]) -> Dict[str, Any]:
         """Move a stage's files from ``folder`` into place and write its stamp."""
         names = sorted(

@@ -1,7 +1,8 @@
-"""Summaries out of what fairseq-generate writes: one per document, in the order of the corpus."""
+"""Summaries out of what fairseq-generate, or pyramidion-summarize, writes: one per document, in the corpus' order."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Iterator, Mapping, Sequence
 
 from ..errors import PyramidionError
 from ..text.pieces import WORD_START
+from ..utils.shards import Shard, parse_shard
 from .text_files import one_line
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,8 @@ _BAR = re.compile(rb"\r[^\r\n]{0,200}?\d+%\|[^\r\n]*?\|[^\r\n]*?\[[^\r\n\]]*\](?
 
 
 def find_outputs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return files of fairseq-generate: those named, and ``generate-*.txt`` in the folders named (``--results-path``).
+    """Return the files named, and in the folders named fairseq-generate's ``generate-*.txt`` (``--results-path``), or
+    else pyramidion-summarize's ``*.jsonl``.
 
     Raises:
         PyramidionError: a path or a folder's output is missing.
@@ -33,8 +36,14 @@ def find_outputs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(path.glob("generate-*.txt")) or sorted(path.glob("*/generate-*.txt"))
+            rows = sorted(path.glob("*.jsonl"))
+            if inside and rows:
+                raise PyramidionError(f"{path} holds {inside[0].name} and {rows[0].name}: name the files instead")
+            if rows:
+                found += rows
+                continue
             if not inside:
-                raise PyramidionError(f"no generate-*.txt in {path}")
+                raise PyramidionError(f"no generate-*.txt and no *.jsonl in {path}")
             if len({file.name for file in inside}) > 1:
                 names = ", ".join(sorted({file.name for file in inside}))
                 raise PyramidionError(f"{path} holds the output of several splits ({names}): name the file instead")
@@ -53,18 +62,21 @@ def read_summaries(paths: Sequence[str | os.PathLike[str]]) -> dict[int, str]:
     are joined. With ``--nbest`` the first one of a document is its best.
 
     Raises:
-        PyramidionError: nothing is in them, a file is not UTF-8, or two runs are mixed.
+        PyramidionError: nothing is in them, a file is not UTF-8, two runs are mixed, or a shard is missing.
     """
     summaries: dict[int, str] = {}
     origin: dict[int, Path] = {}
+    shards: dict[str, Path] = {}
     for path in map(Path, paths):
-        for number, text in _read_one(path).items():
+        found = _read_rows(path, shards) if _is_rows(path) else _read_one(path)
+        for number, text in found.items():
             if summaries.get(number, text) != text:
                 raise PyramidionError(
                     f"document {number} has different summaries in {origin[number]} and {path}: they are not shards "
                     "of one run"
                 )
             summaries[number], origin[number] = text, path
+    _check_shards(shards)
     if not summaries:
         raise PyramidionError(f"no summaries (lines D-0, H-0, ...) in {', '.join(map(str, paths))}")
     return summaries
@@ -94,6 +106,58 @@ def in_order(summaries: Mapping[int, str], count: int | None = None) -> list[str
         numbers = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
         logger.warning(f"{len(missing):,} of {count:,} documents have no summary; their lines are empty: {numbers}")
     return [summaries.get(number, "") for number in range(count)]
+
+
+def _is_rows(path: Path) -> bool:
+    """Return whether a file is JSON lines, as of pyramidion-summarize."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(1) == b"{"
+    except OSError as error:
+        raise PyramidionError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _read_rows(path: Path, shards: dict[str, Path]) -> dict[int, str]:
+    """Return the summaries of a file of ``pyramidion-summarize --format jsonl``, and note the shards that it is of.
+
+    A last line that was cut off, as in a run that was killed, does not count.
+    """
+    summaries: dict[int, str] = {}
+    with open(path, "rb") as file:
+        for count, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+                number, text, shard = row["index"], row["summary"], row.get("shard")
+                sound = type(number) is int and 0 <= number < 2**48 and isinstance(text, str)
+            except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+                sound = False
+            if not sound or not isinstance(shard, (str, type(None))):
+                raise PyramidionError(
+                    f"{path}, line {count}: no row of pyramidion-summarize --format jsonl, with an index and a summary"
+                )
+            if number in summaries:
+                raise PyramidionError(f"{path} holds more than one run (document {number} comes twice): split it")
+            summaries[number] = one_line(text)
+            if shard is not None:
+                shards.setdefault(shard, path)
+    return summaries
+
+
+def _check_shards(shards: Mapping[str, Path]) -> None:
+    """Refuse shards of which some are missing, or that are not of the same number."""
+    if not shards:
+        return
+    parsed = {parse_shard(text): path for text, path in shards.items()}
+    counts = {shard.total: path for shard, path in parsed.items()}
+    if len(counts) > 1:
+        places = " and ".join(f"{path} ({count})" for count, path in sorted(counts.items()))
+        raise PyramidionError(f"not all files are shards of the same number: {places}")
+    (count,) = counts
+    missing = [f"{n}/{count}" for n in range(1, count + 1) if Shard(n, count) not in parsed]
+    if missing:
+        raise PyramidionError(f"shards are missing: {', '.join(missing[:10])}: give the files of all {count}")
 
 
 def _read_one(path: Path) -> dict[int, str]:

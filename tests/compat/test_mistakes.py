@@ -49,7 +49,8 @@ MISTAKES = {
     ),
     "several processes on a CPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--distributed-world-size", "2"], 1,
-        "--distributed-no-spawn --distributed-init-method env:// --distributed-backend gloo",
+        "several processes on CPUs are started by torchrun or Slurm (torchrun --nproc_per_node N --no_python "
+        "fairseq-train ... --cpu --distributed-world-size N; docs/scaling.md)",
     ),
     "fp16 on a CPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--fp16"], 1, "--fp16 needs a GPU, and --cpu is given",
@@ -181,6 +182,16 @@ def test_torchrun_would_train_a_model_in_each_process(data, tmp_path):
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     done = forked.run(forked.fairseq_command("train"), ["fairseq-train", *words], environment=torchrun)
     check_line(done, 1, "torchrun has started 2 processes, and each would train a model of its own in")
+
+
+def test_torchrun_starts_another_number_of_processes(data, tmp_path):
+    """Else an update would have another number of documents than its command line says."""
+    words = [data / "data-bin", *START, *TASK, *LR, "--cpu", "--distributed-world-size", "4", "--save-dir", tmp_path]
+    torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    done = forked.run(forked.fairseq_command("train"), ["fairseq-train", *words], environment=torchrun)
+    check_line(
+        done, 1, "--distributed-world-size 4 (GPUS= and NODES= of a recipe), and torchrun has started 2 processes"
+    )
 
 
 HYDRA = {

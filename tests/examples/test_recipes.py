@@ -182,9 +182,15 @@ def test_torchrun_and_slurm(monkeypatch):
     (line,) = command.train(deep, command.Settings(gpus=8, nodes=2, precision="tf32"), [])
     assert line[:3] == ["env", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1", "torchrun"]
     assert not {"--bf16", "--fp16"} & set(line)
-    for wrong in ({"gpus": 8, "nodes": 2, "launch": "local"}, {"gpus": 0, "launch": "torchrun"}):
-        with pytest.raises(PyramidionError, match="LAUNCH="):
-            command.train(deep, command.Settings(**wrong), [])
+    with pytest.raises(PyramidionError, match="LAUNCH="):
+        command.train(deep, command.Settings(gpus=8, nodes=2, launch="local"), [])
+    for launch in ("torchrun", "slurm"):  # without GPUs, a process on each node
+        (line,) = command.train(deep, command.Settings(gpus=0, nodes=2, launch=launch, batch=4), [])
+        assert "--cpu" in line and line[line.index("--distributed-world-size") + 1] == "2"
+        assert line[line.index("--update-freq") + 1] == "32" and ("1" in line[3:5]) == (launch == "torchrun")
+    monkeypatch.delenv("NODE_RANK")
+    with pytest.raises(PyramidionError, match="NODES=2 needs on each node NODE_RANK"):
+        command.train(deep, command.Settings(gpus=0, nodes=2), [])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)

@@ -1,0 +1,177 @@
+"""Several processes on CPUs, which stock fairseq cannot start, and processes that do not belong together.
+
+torchrun and Slurm tell each process its number. fairseq reads it, and then divides by the number of GPUs, which is 0;
+with ``--distributed-init-method env://`` it reads nothing, and every process is number 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import subprocess
+from importlib import metadata
+from typing import Any, Callable
+
+import torch
+from omegaconf import open_dict
+from torch import distributed
+
+from ..errors import PyramidionError
+from ..version import __version__
+from .marks import mark
+
+_TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
+_SLURM = ("SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_NTASKS")
+
+
+def install() -> None:
+    """Let torchrun and Slurm start processes on CPUs, and compare the processes. Calling it again does nothing."""
+    from fairseq import checkpoint_utils
+    from fairseq.distributed import utils
+
+    if getattr(utils.call_main, "starts_on_cpus", False):
+        return
+    utils.call_main = _launching(utils.call_main)
+    utils.distributed_init = _comparing(utils.distributed_init)
+    checkpoint_utils.load_checkpoint = _sharing(checkpoint_utils.load_checkpoint)
+
+
+def _launching(stock: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(stock)
+    def call_main(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
+        """Do as fairseq does, with the number that torchrun or Slurm gave this process.
+
+        Raises:
+            PyramidionError: they have started another number of processes than the options say.
+        """
+        read_launcher(cfg)
+        return stock(cfg, main, **kwargs)
+
+    return mark(call_main, "starts_on_cpus")
+
+
+def read_launcher(cfg: Any) -> None:
+    """Write into the options what torchrun or Slurm says of this process, where fairseq would not.
+
+    These are processes with ``--cpu``, and those that are given ``--distributed-init-method env://``.
+
+    Args:
+        cfg: fairseq's whole configuration.
+
+    Raises:
+        PyramidionError: they have started another number of processes than ``--distributed-world-size``.
+    """
+    wanted = cfg.distributed_training
+    torchrun = all(name in os.environ for name in _TORCHRUN)
+    if wanted.distributed_world_size <= 1 or cfg.common.tpu:
+        return
+    if wanted.distributed_init_method == "env://" and "RANK" in os.environ and wanted.distributed_rank == 0:
+        wanted.distributed_rank = int(os.environ["RANK"])
+    if not cfg.common.cpu:
+        return
+    if wanted.distributed_backend == "nccl":
+        wanted.distributed_backend = "gloo"
+    if wanted.distributed_init_method is not None:
+        return
+    slurm = all(name in os.environ for name in _SLURM)
+    if torchrun:
+        _take(wanted, "torchrun", "env://", int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    elif slurm:
+        port = wanted.distributed_port if wanted.distributed_port > 0 else _port(os.environ.get("SLURM_JOB_ID", "0"))
+        method = f"tcp://{_first_node(os.environ['SLURM_STEP_NODELIST'])}:{port}"
+        _take(wanted, "Slurm", method, int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"]))
+
+
+def _take(wanted: Any, launcher: str, method: str, rank: int, size: int) -> None:
+    if size != wanted.distributed_world_size:
+        raise PyramidionError(
+            f"--distributed-world-size {wanted.distributed_world_size} (GPUS= and NODES= of a recipe), and {launcher} "
+            f"has started {size} process{'es' * (size > 1)}: give both the same number"
+        )
+    with open_dict(wanted):
+        wanted.distributed_init_method, wanted.distributed_rank = method, rank
+        wanted.distributed_no_spawn, wanted.device_id = True, 0
+
+
+def _port(job: str) -> int:
+    """Return the same port on all nodes of a job, and another one for another job."""
+    return 20000 + int(job) % 20000
+
+
+def _first_node(nodes: str) -> str:
+    """Return the name of the first node of a list as ``node[1-4]``.
+
+    Raises:
+        PyramidionError: Slurm's command that reads such lists is not there, or fails.
+    """
+    try:
+        names = subprocess.run(["scontrol", "show", "hostnames", nodes], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PyramidionError(f"scontrol cannot tell the first of the nodes {nodes}: {error}") from None
+    return names.stdout.split()[0]
+
+
+def _comparing(stock: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(stock)
+    def distributed_init(cfg: Any) -> Any:
+        """Do as fairseq does; all processes must have the same versions.
+
+        Raises:
+            PyramidionError: they have not.
+        """
+        rank = stock(cfg)
+        if distributed.is_available() and distributed.is_initialized():
+            check_alike(versions(), "install the same versions on every node")
+        return rank
+
+    return distributed_init
+
+
+def versions() -> str:
+    """Return the versions that shape a training."""
+    found = {"pyramidion_fairseq": __version__, "torch": torch.__version__}
+    for name in ("fairseq-fixed", "fairseq"):
+        try:
+            found["fairseq"] = metadata.version(name)
+            break
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def check_alike(mine: str, remedy: str) -> None:
+    """Compare something that all processes must have alike; all of them must call it.
+
+    Args:
+        mine: what this one has.
+        remedy: what to do about a difference.
+
+    Raises:
+        PyramidionError: on every process, which ones differ, and in what.
+    """
+    found: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, (mine, socket.gethostname()))
+    other = next((rank for rank, (theirs, _) in enumerate(found) if theirs != found[0][0]), None)
+    if other is not None:
+        (first, host), (second, its_host) = found[0], found[other]
+        raise PyramidionError(
+            f"process 0 (on {host}) has {first}; process {other} (on {its_host}) has {second}: {remedy}"
+        )
+
+
+def _sharing(stock: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(stock)
+    def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
+        """Do as fairseq does; all processes must see the checkpoint, or some would wait for the others forever.
+
+        Raises:
+            PyramidionError: some do not.
+        """
+        if trainer.data_parallel_world_size > 1 and not trainer.checkpoint_suffix:
+            path = os.path.join(cfg.save_dir, cfg.restore_file)  # a whole path stays as it is
+            remedy = f"all nodes must see the same files in --save-dir {cfg.save_dir} (SAVE= of a recipe)"
+            check_alike(f"{'a' if os.path.exists(path) else 'no'} {cfg.restore_file} to go on from", remedy)
+        return stock(cfg, trainer, **passthrough_args)
+
+    return load_checkpoint

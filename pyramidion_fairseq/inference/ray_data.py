@@ -1,0 +1,108 @@
+"""Summaries of a collection by Ray Data: a class for ``map_batches``, one model in each worker.
+
+    import ray
+    from pyramidion_fairseq.inference.ray_data import Summaries
+
+    documents = ray.data.read_parquet("articles/")  # or read_json of JSON lines
+    summaries = documents.map_batches(
+        Summaries, fn_constructor_kwargs={"checkpoint": "model.pt"}, batch_size=256, concurrency=8, num_gpus=1
+    )
+    summaries.write_parquet("summaries/")
+
+``examples/ray/summarize.py`` does so for a folder of files and goes on where it was stopped. Ray is not imported here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Mapping
+
+import numpy as np
+
+from ..errors import PyramidionError, one_line
+from ..pretrained import DEFAULT
+from ..text import Document
+from ..text.documents import ID_FIELDS
+
+
+class Summaries:
+    """Summarises batches of documents; a document that fails has an empty summary and says why.
+
+    Args:
+        checkpoint: one checkpoint or several, as ``--checkpoint`` of pyramidion-summarize.
+        field: column with the text; default the usual ones, as for JSON objects.
+        device: "cpu", "cuda" or "auto".
+        batch_size: documents in a batch of the model, which are of about the same length, at most.
+        max_tokens: padded tokens in such a batch, at most.
+        **generation: options of generation.
+
+    Raises:
+        PyramidionError: the checkpoint cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str = DEFAULT,
+        field: str | None = None,
+        device: str = "auto",
+        batch_size: int = 8,
+        max_tokens: int | None = None,
+        **generation: Any,
+    ):
+        from .. import registered  # noqa: F401
+        from .loading import load_summarizer
+
+        self.hub = load_summarizer(checkpoint, device=device)
+        self.field = field
+        self.options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, **generation}
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return a row for each document, in their order.
+
+        Args:
+            batch: columns, each of as many rows: one with the text, and others.
+
+        Returns:
+            the columns with ids, and ``summary`` (text), ``score`` (float64; NaN where there is none), ``tokens``
+            (int64) and ``error`` (text, "" where all went well).
+        """
+        count = len(next(iter(batch.values()), ()))
+        documents: dict[int, Document] = {}
+        errors = [""] * count
+        for index in range(count):
+            try:
+                row = {name: plain(column[index]) for name, column in batch.items()}
+                documents[index] = Document.from_record(row, self.field)
+            except PyramidionError as error:
+                errors[index] = one_line(error)
+        found = dict(zip(documents, self._summarise(list(documents.values()))))
+        for index, outcome in found.items():
+            if isinstance(outcome, Exception):
+                errors[index] = one_line(outcome)
+        good = {index: outcome for index, outcome in found.items() if not isinstance(outcome, Exception)}
+        scores = [good[index].score if index in good else None for index in range(count)]
+        return {
+            **{name: np.asarray(batch[name]) for name in ID_FIELDS if name in batch},
+            "summary": np.array([good[index].text if index in good else "" for index in range(count)], dtype=object),
+            "score": np.array([math.nan if score is None else score for score in scores], dtype=np.float64),
+            "tokens": np.array([len(good[index].tokens) if index in good else 0 for index in range(count)], np.int64),
+            "error": np.array(errors, dtype=object),
+        }
+
+    def _summarise(self, documents: list[Document]) -> list[Any]:
+        """Return a summary of each document, or the error in its place."""
+        try:
+            return self.hub.summarize(documents, **self.options)
+        except (PyramidionError, RuntimeError) as error:
+            if len(documents) == 1:
+                return [error]
+        return [outcome for document in documents for outcome in self._summarise([document])]
+
+
+def plain(value: Any) -> Any:
+    """Return a cell of a column as JSON has it: lists for arrays, None for what is missing."""
+    if isinstance(value, np.ndarray):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,55 @@
+"""The class that Ray Data's workers run: batches of columns to batches of columns, without Ray."""
+
+import numpy as np
+import pytest
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.inference.ray_data import Summaries, plain
+from tests.helpers.summaries import article, write_model
+
+
+@pytest.fixture(scope="module")
+def summaries(tmp_path_factory):
+    folder = write_model(tmp_path_factory.mktemp("folder"))
+    return Summaries(str(folder / "checkpoint_best.pt"), device="cpu", min_len=3, max_len_b=12)
+
+
+def columns(**lists):
+    return {name: np.array(values, dtype=object) for name, values in lists.items()}
+
+
+def test_rows_are_those_of_the_summariser(summaries):
+    texts = [article(3), article(1, seed=2), ""]
+    found = summaries(columns(id=["a", "b", "c"], document=texts, other=[1, 2, 3]))
+    expected = summaries.hub.summarize(texts, min_len=3, max_len_b=12)
+    assert list(found) == ["id", "summary", "score", "tokens", "error"]
+    assert list(found["summary"]) == [summary.text for summary in expected] and found["summary"][0]
+    assert list(found["tokens"]) == [len(summary.tokens) for summary in expected]
+    assert found["score"][:2] == pytest.approx([summary.score for summary in expected[:2]], abs=1e-5)
+    assert (
+        np.isnan(found["score"][2]) and list(found["error"]) == ["", "", ""] and list(found["id"]) == ["a", "b", "c"]
+    )
+
+
+def test_a_document_that_fails_keeps_its_row(summaries, monkeypatch):
+    """One without text, and one that the model cannot summarise; those beside it are as they would be alone."""
+    stock = summaries.hub.summarize
+
+    def summarise(documents, **options):
+        if any("huge" in document.sentences[0] for document in documents):
+            raise PyramidionError("memory on cpu is too small for a document of 12 tokens")
+        return stock(documents, **options)
+
+    monkeypatch.setattr(summaries.hub, "summarize", summarise)
+    found = summaries(columns(document=[article(2), None, "a huge one", article(1)]))
+    assert list(found["error"]) == [
+        "", "field document is null", "memory on cpu is too small for a document of 12 tokens", "",
+    ]  # fmt: skip
+    assert [bool(text) for text in found["summary"]] == [True, False, False, True]
+    alone = [stock(article(sentences), min_len=3, max_len_b=12)[0].text for sentences in (2, 1)]
+    assert list(found["summary"])[::3] == alone
+
+
+def test_cells_are_as_json_has_them():
+    cells = [np.array(["a", "b"], object), np.float64("nan"), np.int64(3), "x", None, np.array([np.array(["a"])])]
+    assert [plain(cell) for cell in cells] == [["a", "b"], None, 3, "x", None, [["a"]]]
