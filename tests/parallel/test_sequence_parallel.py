@@ -1,0 +1,80 @@
+"""Documents on 2 and 4 ranks are what they are on one: losses, gradients, slots and weights, to 1e-12."""
+
+import pytest
+import torch
+
+from pyramidion_fairseq.parallel import sequence_group
+from tests.helpers.ranks import on_ranks
+
+EXACT = dict(rtol=0, atol=1e-12)
+CASES = {
+    "halving": ({}, [40, 23, 9]),
+    "one block": ({}, [4, 2]),
+    "one token": ({}, [1]),
+    "uneven, equal lengths": ({}, [37, 37]),
+    "short": ({}, [11, 7, 5]),
+    "hard": ({"pooler": "hard_topk"}, [40, 13]),
+    "nugget": ({"pooler": "nugget_topk", "scorer_activation": "none"}, [40, 13]),
+    "threshold": ({"pooler": "threshold_topk"}, [40, 13]),
+    "windows": ({"pooler": "mean_window"}, [40, 13]),
+    "no order": ({"score_order": True, "softmax_base": 0.0, "encoder_normalize_before": True}, [33, 50]),
+    "pointer": ({"pointer": True}, [40, 13]),
+    "learned positions": ({"encoder_learned_pos": True, "layernorm_embedding": True}, [40, 13]),
+    "index": ({"scorer": "index"}, [40, 13]),
+    "attention": ({"scorer": "attention_sum"}, [40, 13]),
+    "nonlinear": ({"scorer": "nonlinear", "encoder_layers": 2}, [40, 13]),
+    "recomputed": ({"checkpoint_activations": True}, [40, 13]),
+}
+SUMMARY = torch.tensor([[2, 5, 6, 7]])
+TARGET = torch.tensor([[5, 6, 7, 2]])
+
+
+def step(model, tokens, lengths_known=True):
+    """Loss, gradients and record of a step without dropout."""
+    model.train()
+    count = len(tokens)
+    lengths = tokens.ne(1).sum(dim=1).tolist() if lengths_known else None
+    out = model.encoder(tokens, document_lengths=lengths)
+    decoded = model.decoder(SUMMARY.expand(count, -1), encoder_out=out)
+    probabilities = model.get_normalized_probs(decoded, log_probs=True)
+    loss = -probabilities.gather(2, TARGET.expand(count, -1).unsqueeze(2)).sum()
+    loss.backward()
+    return {
+        "loss": loss.detach(),
+        "vectors": out["encoder_out"][0].detach().masked_fill(out["encoder_padding_mask"][0].T.unsqueeze(2), 0),
+        "mask": out["encoder_padding_mask"][0],
+        "slots": out["pooling_slots"],
+        "weights": out["pooling_weights"],
+        "gradients": {name: parameter.grad for name, parameter in model.named_parameters()},
+    }
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_equal_one_process(tiny_model, exact_softmax, random_tokens, tmp_path, size):
+    """Every case of the attention in blocks: the mean of the ranks' gradients is the gradient."""
+
+    def main(rank):
+        group = sequence_group(size, timeout=30)
+        found = {}
+        for name, (options, lengths) in CASES.items():
+            model = tiny_model(**options)
+            model.encoder.spread_documents(group)
+            found[name] = step(model, random_tokens(lengths))
+        return found
+
+    ranks = on_ranks(main, size, tmp_path)
+    for name, (options, lengths) in CASES.items():
+        expected = step(tiny_model(**options), random_tokens(lengths))
+        check(name, [found[name] for found in ranks], expected)
+
+
+def check(name, ranks, expected):
+    for found in ranks:
+        for key in ("loss", "vectors", "mask", "slots", "weights"):
+            close(found[key], expected[key], f"{name} {key}")
+    for parameter, gradient in expected["gradients"].items():
+        close(sum(found["gradients"][parameter] for found in ranks) / len(ranks), gradient, f"{name} {parameter}")
+
+
+def close(found, expected, what):
+    torch.testing.assert_close(found, expected, **EXACT, msg=lambda text: f"{what}: {text}")
