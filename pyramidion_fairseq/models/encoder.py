@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from ..attention import ATTENTIONS, EncoderAttention
 from ..functional import CopySource, TokenRecord, compose_poolings, keep_record, move_padding_right
 from ..generation import DOCUMENT_INDEX, regroup
-from ..parallel import Parts, SequenceGroup
+from ..parallel import SequenceGroup
 from ..schedule import PoolingSchedule
 from .embedding import embed_later_tokens
-from .encoder_layer import Dropout, PyramidionEncoderLayer
+from .encoder_layer import Dropout, PyramidionEncoderLayer, call_layer
 from .global_tokens import GlobalTokens
+from .long_documents import encode_in_chunks, encode_part
 from .pooled_encoder import PooledStates, run_pooled_layers
 from .pooling import build_poolings
-from .spread_documents import SpreadDocuments, SpreadTokens, check_spreading
+from .spread_documents import check_chunks, check_spreading
 
 #: Key in the encoder's output of the tokens that a pointer can copy.
 COPY_SOURCE = "copy_source"
@@ -106,13 +107,15 @@ class PyramidionEncoder(TransformerEncoderBase):
             keep_states=keep_states,
         )
         if self.sequence_group is not None:
-            return tokens, self._encode_part(tokens, padding_mask, token_embeddings, document_lengths, options)
+            return tokens, encode_part(self, tokens, padding_mask, token_embeddings, document_lengths, options)
+        if self.chunk_tokens and tokens.size(1) > self.chunk_tokens and not keep_states:
+            return tokens, encode_in_chunks(self, tokens, padding_mask, token_embeddings, document_lengths, options)
         return tokens, run_pooled_layers(
-            lambda: self._embed(tokens, padding_mask, token_embeddings),
+            lambda: self.embed(tokens, padding_mask, token_embeddings),
             padding_mask,
             self.layers,
             self.poolings,
-            _call_layer,
+            call_layer,
             document_lengths=document_lengths,
             **options,
         )
@@ -124,49 +127,27 @@ class PyramidionEncoder(TransformerEncoderBase):
             PyramidionError: the encoder's attention is not local, or it does not pool.
         """
         if group is not None:
-            check_spreading(self._attention, self.poolings, f"--sequence-parallel {group.size}")
+            check_spreading(self.local_attention, self.poolings, f"--sequence-parallel {group.size}")
         self.sequence_group = group
 
+    def read_in_chunks(self, tokens: int) -> None:
+        """Let the layers before the first pooling read so many tokens of a document at a time; 0: all, as before.
+
+        A chunk is a whole number of blocks of the attention, at least one.
+
+        Raises:
+            PyramidionError: the attention looks beyond its block, or the encoder does not pool by scores alone.
+        """
+        if tokens:
+            check_chunks(self.local_attention, self.poolings, tokens)
+            block = self.local_attention.block_size
+            tokens = max(1, tokens // block) * block
+        self.chunk_tokens = tokens
+
     @property
-    def _attention(self) -> Any:
+    def local_attention(self) -> Any:
         """Return the attention of the first layer, in whatever wrapper it is."""
         return next(module for module in self.layers.modules() if isinstance(module, EncoderAttention))
-
-    def _encode_part(
-        self,
-        tokens: Tensor,
-        padding_mask: Tensor | None,
-        token_embeddings: Tensor | None,
-        document_lengths: Sequence[int] | None,
-        options: dict[str, Any],
-    ) -> PooledStates:
-        """Encode this rank's part of the documents; arguments are of whole ones."""
-        group = self.sequence_group
-        assert group is not None
-        group.agree(tokens, str(vars(self.options)))
-        last = list(self.poolings.values())[-1]
-        block = self._attention.block_size
-        spread = SpreadDocuments(group, block, padding_mask, document_lengths, tokens.shape, last)
-        start, mask = Parts(tokens.size(1), block, group.size).start(group.rank), spread.cut_mask()
-        part = spread.cut(tokens, self.padding_idx)
-        embeddings = None if token_embeddings is None else spread.cut(token_embeddings)
-
-        def call_layer(
-            layer: nn.Module, x: Tensor, key_padding_mask: Tensor | None, document_lengths: Sequence[int] | None
-        ) -> tuple[Tensor, Tensor | None]:
-            return _call_layer(layer, x, key_padding_mask, document_lengths, spread.spread)
-
-        return run_pooled_layers(
-            lambda: self._embed(part, mask, embeddings, start),
-            mask,
-            self.layers,
-            self.poolings,
-            call_layer,
-            document_lengths=spread.cut_lengths(),
-            pool=spread.pool,
-            holds_start=start == 0,
-            **options,
-        )
 
     def _arrange(
         self, src_tokens: Tensor, document_lengths: Sequence[int] | None
@@ -187,7 +168,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         mask[:, 0] = False  # of a document of padding alone; attention to nothing would be NaN, for the whole batch
         return src_tokens, mask, document_lengths
 
-    def _embed(
+    def embed(
         self, tokens: Tensor, padding_mask: Tensor | None, token_embeddings: Tensor | None, start: int = 0
     ) -> Tensor:
         """Return (B, T, C) embeddings, zeros on padding; (B, G + T, C) with global tokens first.
@@ -299,6 +280,8 @@ class PyramidionEncoder(TransformerEncoderBase):
     on_output: Callable[[dict[str, list[Tensor]]], None] | None = None
     #: The ranks that share documents; :meth:`spread_documents` sets it.
     sequence_group: SequenceGroup | None = None
+    #: Tokens that the layers before the first pooling read at a time, 0: all; :meth:`read_in_chunks` sets it.
+    chunk_tokens = 0
     #: Generate as stock fairseq does; see ``plain_generation`` of the model.
     plain_generation = False
 
@@ -324,15 +307,3 @@ class PyramidionEncoder(TransformerEncoderBase):
         for key in ("pooling_slots", "pooling_weights", COPY_SOURCE, ADDED_SCORES):
             selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]
         return selected
-
-
-def _call_layer(
-    layer: nn.Module,
-    x: Tensor,
-    key_padding_mask: Tensor | None,
-    document_lengths: Sequence[int] | None,
-    spread: SpreadTokens | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Run a layer, in whatever wrapper it is, as :data:`~pyramidion_fairseq.models.pooled_encoder.CallLayer` says."""
-    out = layer(x, encoder_padding_mask=key_padding_mask, document_lengths=document_lengths, spread=spread)
-    return out if isinstance(out, tuple) else (out, None)

@@ -112,6 +112,18 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         return x if self.normalize_before else self.final_layer_norm(x)
 
 
+def call_layer(
+    layer: nn.Module,
+    x: Tensor,
+    key_padding_mask: Tensor | None,
+    document_lengths: Sequence[int] | None,
+    spread: SpreadTokens | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Run a layer, in whatever wrapper it is, as :data:`~pyramidion_fairseq.models.pooled_encoder.CallLayer` says."""
+    out = layer(x, encoder_padding_mask=key_padding_mask, document_lengths=document_lengths, spread=spread)
+    return out if isinstance(out, tuple) else (out, None)
+
+
 @functools.cache
 def _compiled() -> Callable[..., Tensor]:
     """Return the compiled ``feed_forward``: one function for all layers.

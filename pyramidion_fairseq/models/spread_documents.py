@@ -52,6 +52,29 @@ def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> Non
             )
 
 
+def check_chunks(attention: Any, poolings: nn.ModuleDict, tokens: int) -> None:
+    """Refuse an encoder that cannot read its documents in chunks; arguments as of :func:`check_spreading`.
+
+    Raises:
+        PyramidionError: of :func:`check_spreading`, or the attention has global tokens, which read all chunks.
+    """
+    option = f"--encoder-chunk-tokens {tokens}"
+    if tokens < 1:
+        raise PyramidionError(f"{option} must be at least 1, or 0: whole documents")
+    check_spreading(attention, poolings, option)
+    if getattr(attention, "globals", 0):
+        raise PyramidionError(
+            f"{option}: global tokens of {type(attention).__name__} read the whole document in every layer: take "
+            "--attention blockwise, or --sequence-parallel on several devices"
+        )
+
+
+def lengths_between(lengths: Sequence[int] | None, start: int, stop: int) -> list[int] | None:
+    """Return how many tokens of each document lie from ``start`` to ``stop``; None where unknown, or where none do."""
+    inside = [] if lengths is None else [min(max(0, length - start), stop - start) for length in lengths]
+    return inside if any(inside) else None
+
+
 class SpreadDocuments:
     """One batch of documents on the ranks of a group, on its way through the encoder.
 
@@ -60,7 +83,7 @@ class SpreadDocuments:
         block: tokens in a block of the attention.
         padding_mask: (B, T) bool of whole documents, or None.
         document_lengths: of whole documents, where the host knows them.
-        shape: (B, T).
+        tokens: (B, T) ids.
         last: the last pooling of the encoder.
     """
 
@@ -70,13 +93,14 @@ class SpreadDocuments:
         block: int,
         padding_mask: Tensor | None,
         document_lengths: Sequence[int] | None,
-        shape: Sequence[int],
+        tokens: Tensor,
         last: nn.Module,
     ):
         self.group, self.block, self.last = group, block, last
         self.padding_mask, self.document_lengths = padding_mask, document_lengths
-        self.parts: Parts | None = Parts(shape[1], block, group.size)
+        self.parts: Parts | None = Parts(tokens.size(1), block, group.size)
         self.poolings = 0
+        self._nothing = torch.ones_like(tokens[:, :1], dtype=torch.bool)
 
     @property
     def spread(self) -> SpreadTokens | None:
@@ -96,15 +120,15 @@ class SpreadDocuments:
         """Return the (B, W) bool padding mask of this rank's columns; None where no document is padded."""
         if self.padding_mask is not None:
             return self.cut(self.padding_mask, True)
-        return None
+        is_empty = self.parts is not None and not self.parts.width(self.group.rank)
+        return self._nothing if is_empty else None
 
     def cut_lengths(self) -> list[int] | None:
         """Return the tokens of each document that are here; None where the host does not know, or there are none."""
         if self.parts is None or self.document_lengths is None:
             return None if self.document_lengths is None else list(self.document_lengths)
-        start, width = self.parts.start(self.group.rank), self.parts.width(self.group.rank)
-        lengths = [min(max(0, length - start), width) for length in self.document_lengths]
-        return lengths if max(lengths) else None
+        start, stop = self.parts.start(self.group.rank), self.parts.stop(self.group.rank)
+        return lengths_between(self.document_lengths, start, stop)
 
     def pool(
         self,

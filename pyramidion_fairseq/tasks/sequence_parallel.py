@@ -25,6 +25,13 @@ class SequenceParallelConfig(TranslationConfig):
     sequence_parallel_timeout: float = field(
         default=TIMEOUT, metadata={"help": "seconds that a process waits for those it shares documents with"}
     )
+    encoder_chunk_tokens: int = field(
+        default=0,
+        metadata={
+            "help": "the layers before the first pooling read so many tokens of a document at a time, with less "
+            "memory and, in generation, twice their time; 0: whole documents"
+        },
+    )
 
 
 class SequenceParallelTask(TranslationTask):
@@ -51,7 +58,10 @@ class SequenceParallelTask(TranslationTask):
                 raise PyramidionError(
                     f"--sequence-parallel {self.sharing}: {type(model).__name__} is no model of this package"
                 )
+            if self.chunk_tokens:
+                raise PyramidionError("--sequence-parallel and --encoder-chunk-tokens: give one of them")
             model.encoder.spread_documents(sequence_group(self.sharing, self.cfg.sequence_parallel_timeout))
+        self._read_in_chunks([model])
         return model
 
     def build_generator(self, models: List[Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
@@ -65,7 +75,19 @@ class SequenceParallelTask(TranslationTask):
                 "--sequence-parallel is for training: to summarise, call spread_documents(P) of a loaded model in P "
                 "processes, or take --encoder-chunk-tokens on one device (docs/long-documents.md)"
             )
+        self._read_in_chunks(models)
         return super().build_generator(models, args, *rest, **kwargs)
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Return the tokens that an encoder reads at a time, 0: all; older checkpoints lack the option."""
+        return int(getattr(self.cfg, "encoder_chunk_tokens", 0))
+
+    def _read_in_chunks(self, models: List[Any]) -> None:
+        """Let the models of this package read documents in chunks, where the options ask for it."""
+        for model in models:
+            if self.chunk_tokens and isinstance(model, PyramidionModel):
+                model.encoder.read_in_chunks(self.chunk_tokens)
 
     def get_batch_iterator(self, dataset: FairseqDataset, *args: Any, **kwargs: Any) -> EpochBatchIterator:
         """Do as fairseq does; the ranks of a group read the same batches."""

@@ -25,16 +25,26 @@ CASES = {
     "nonlinear": ({"scorer": "nonlinear", "encoder_layers": 2}, [40, 13]),
     "recomputed": ({"checkpoint_activations": True}, [40, 13]),
 }
+LSG = {
+    "norm": ({}, [40, 23, 9]),
+    "one token": ({}, [1]),
+    "few blocks": ({}, [9, 5]),
+    "far": ({"lsg_sparse_block_size": 12, "lsg_sparsity_type": "pooling"}, [61, 40]),
+    "first query": ({"lsg_sparsity_type": "bos_pooling", "lsg_global_tokens": 3}, [61, 40]),
+    "hashes": ({"lsg_sparsity_type": "lsh"}, [40, 23]),
+    "strides": ({"lsg_sparsity_type": "block_stride", "lsg_no_global_to_decoder": True}, [40, 23]),
+    "window": ({"lsg_sparsity_type": "none", "checkpoint_activations": True}, [37, 37]),
+    "hidden first token": ({"lsg_mask_first_token": True, "pointer": True}, [40, 3]),
+}
 SUMMARY = torch.tensor([[2, 5, 6, 7]])
 TARGET = torch.tensor([[5, 6, 7, 2]])
 
 
-def step(model, tokens, lengths_known=True):
+def step(model, tokens, training=True):
     """Loss, gradients and record of a step without dropout."""
-    model.train()
+    model.train(training)
     count = len(tokens)
-    lengths = tokens.ne(1).sum(dim=1).tolist() if lengths_known else None
-    out = model.encoder(tokens, document_lengths=lengths)
+    out = model.encoder(tokens)
     decoded = model.decoder(SUMMARY.expand(count, -1), encoder_out=out)
     probabilities = model.get_normalized_probs(decoded, log_probs=True)
     loss = -probabilities.gather(2, TARGET.expand(count, -1).unsqueeze(2)).sum()
@@ -49,22 +59,23 @@ def step(model, tokens, lengths_known=True):
     }
 
 
+@pytest.mark.parametrize("attention, cases", [("blockwise", CASES), ("lsg", LSG)])
 @pytest.mark.parametrize("size", [2, 4])
-def test_ranks_equal_one_process(tiny_model, exact_softmax, random_tokens, tmp_path, size):
-    """Every case of the attention in blocks: the mean of the ranks' gradients is the gradient."""
+def test_ranks_equal_one_process(tiny_model, exact_softmax, random_tokens, tmp_path, size, attention, cases):
+    """The mean of the ranks' gradients is the gradient, whatever the lengths, the padding and the blocks."""
 
     def main(rank):
         group = sequence_group(size, timeout=30)
         found = {}
-        for name, (options, lengths) in CASES.items():
-            model = tiny_model(**options)
+        for name, (options, lengths) in cases.items():
+            model = tiny_model(attention=attention, **options)
             model.encoder.spread_documents(group)
-            found[name] = step(model, random_tokens(lengths))
+            found[name] = step(model, random_tokens(lengths), training=name != "hashes")
         return found
 
     ranks = on_ranks(main, size, tmp_path)
-    for name, (options, lengths) in CASES.items():
-        expected = step(tiny_model(**options), random_tokens(lengths))
+    for name, (options, lengths) in cases.items():
+        expected = step(tiny_model(attention=attention, **options), random_tokens(lengths), training=name != "hashes")
         check(name, [found[name] for found in ranks], expected)
 
 
