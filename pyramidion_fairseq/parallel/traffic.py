@@ -8,7 +8,7 @@ from .parts import Parts
 def bytes_of_pooling(
     parts: Parts, k: int, dim: int, rank: int, last: bool, batch: int = 1, item: int = 4, score: int = 4
 ) -> int:
-    """Return what a rank sends in the forward pass of one pooling; in the backward pass it sends as much again.
+    """Return what a rank sends in the forward pass of one pooling; in the backward pass all ranks send as much.
 
     Its scores go to every other rank, and its partial sums of the slots of every other rank go there. After the last
     pooling every rank also sends the slots that it has summed to all others.
