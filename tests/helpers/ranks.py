@@ -53,7 +53,10 @@ def on_ranks(main: Callable[[int], Any], size: int, folder: Path, timeout: float
 
 
 def refused_on_ranks(main: Callable[[int], Any], size: int, folder: Path, timeout: float = 60) -> list[str]:
-    """The line with which each rank ends, as fairseq-train would, where main(rank) fails on all of them."""
+    """The line with which each rank ends, as fairseq-train would, where main(rank) fails on all of them.
+
+    Without the rank's name, which torch puts before it.
+    """
 
     def run(rank: int) -> None:
         torch.distributed.init_process_group("gloo")
@@ -62,4 +65,4 @@ def refused_on_ranks(main: Callable[[int], Any], size: int, folder: Path, timeou
     statuses = end_ranks(start_ranks(run, size, folder, ["fairseq-train"]), timeout)
     logs = [(folder / f"log{rank}").read_text() for rank in range(size)]
     assert statuses == [1] * size, logs
-    return logs
+    return [log.removeprefix(f"[rank{rank}]: ") for rank, log in enumerate(logs)]
