@@ -178,7 +178,7 @@ class SpreadDocuments:
         """Return this rank's documents, and the scores of all tokens: (B, W, C) -> (B, W, C), (B, T)."""
         if pooling.scorer is not None and pooling.scorer.positional:
             # They depend on the position in the whole document, and random ones must be the same on all ranks.
-            whole = documents.new_zeros(()).expand(len(documents), parts.length, documents.size(2))
+            whole = documents.new_zeros(()).expand(len(documents), parts.length, 1)
             scores = self.cut(pooling.score(whole, self.padding_mask))
         else:
             scores = pooling.score(documents, padding_mask, attention)

@@ -79,6 +79,28 @@ def test_ranks_equal_one_process(tiny_model, exact_softmax, random_tokens, tmp_p
         check(name, [found[name] for found in ranks], expected)
 
 
+@pytest.mark.parametrize("scorer", ["linear", "random"])
+def test_the_seed_decides_what_is_dropped(tiny_model, random_tokens, tmp_path, scorer):
+    """The same step twice is the same, another seed another; the ranks agree on slots, random ones too."""
+
+    def main(rank):
+        group = sequence_group(2, timeout=30)
+        found = []
+        for seed in (1, 1, 2):
+            model = tiny_model(dropout=0.2, attention_dropout=0.2, activation_dropout=0.2, scorer=scorer)
+            model.encoder.spread_documents(group)
+            torch.manual_seed(seed)
+            found.append(step(model, random_tokens([40, 23])))
+        return found
+
+    for found, other in zip(*on_ranks(main, 2, tmp_path)):
+        close(found["slots"], other["slots"], "slots")
+        close(found["weights"], other["weights"], "weights")
+    first, again, another = on_ranks(main, 2, tmp_path)[1]
+    close(first, again, "the same seed")
+    assert not torch.equal(first["loss"], another["loss"])
+
+
 def check(name, ranks, expected):
     for found in ranks:
         for key in ("loss", "vectors", "mask", "slots", "weights"):
