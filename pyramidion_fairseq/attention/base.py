@@ -62,6 +62,9 @@ class EncoderAttention(nn.Module):
         """Return how many global tokens the encoder must put before each document for this attention."""
         return 0
 
+    #: Whether a token needs no more than its block, or blocks near by: documents may then lie on several devices.
+    spreads = False
+
     @property
     def active_dropout(self) -> float:
         """Return the dropout probability of the attention weights: 0 in evaluation."""
@@ -133,6 +136,7 @@ class EncoderAttention(nn.Module):
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
         lengths: Sequence[int] | None = None,
+        spread: Any = None,
     ) -> tuple[Tensor, None]:
         """Project, attend, and project back.
 
@@ -142,6 +146,7 @@ class EncoderAttention(nn.Module):
             lengths: see :meth:`attend`.
             need_weights: must be False: block-wise attention has no T x T weights to return.
             attn_mask: must be None: the variant decides which tokens attend to which.
+            spread: where the tokens are that other ranks hold, of a variant that :attr:`spreads`; None: all are here.
 
         Returns:
             ((B, T, C), None).
@@ -151,7 +156,24 @@ class EncoderAttention(nn.Module):
         """
         if need_weights or attn_mask is not None or (key is not None and key is not query):
             raise ValueError("encoder attention is self-attention without attn_mask and without returned weights")
+        if spread is not None:
+            return self.out_proj(self.attend_spread(query, key_padding_mask, lengths, spread)), None
         return self.out_proj(self.attend(*self.project(query), key_padding_mask, lengths)), None
+
+    def attend_spread(
+        self, x: Tensor, padding_mask: Tensor | None, lengths: Sequence[int] | None, spread: Any
+    ) -> Tensor:
+        """Attend in this rank's part of documents that lie on several ranks; a block needs nothing from elsewhere.
+
+        Args:
+            x: (B, W, C), not yet projected.
+            padding_mask, lengths: of this part, as of :meth:`attend`.
+            spread: a :class:`~pyramidion_fairseq.models.spread_documents.SpreadTokens`.
+
+        Returns:
+            (B, W, C), as of :meth:`attend`.
+        """
+        return self.attend(*self.project(x), padding_mask, lengths)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Split into heads: (N, T, C) -> (N, H, T, C / H)."""

@@ -21,6 +21,8 @@ class BlockwiseAttention(EncoderAttention):
         block_size: tokens in a block, at least 1.
     """
 
+    spreads = True
+
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, block_size: int = 512):
         super().__init__(embed_dim, num_heads, dropout)
         if block_size < 1:

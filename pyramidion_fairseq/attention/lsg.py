@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import PyramidionError
-from ..functional.attention.lsg import lsg_attention
+from ..functional.attention.lsg import attend_beside_globals, lsg_attention
 from ..functional.attention.neighbourhood import visible_tokens
 from ..functional.attention.sparse_tokens import (
     SparseTokens,
@@ -19,6 +20,7 @@ from ..functional.attention.sparse_tokens import (
     select_strided,
     weigh_groups_by_first,
 )
+from ..functional.dropout import dropout
 from .base import ATTENTIONS, EncoderAttention
 from .rotations import RandomRotations
 
@@ -60,6 +62,8 @@ class LSGAttention(EncoderAttention):
     Raises:
         PyramidionError: an option is out of range, or sizes do not divide each other.
     """
+
+    spreads = True
 
     def __init__(
         self,
@@ -135,6 +139,64 @@ class LSGAttention(EncoderAttention):
         )
         return out[:, :length].flatten(2)
 
+    def attend_spread(
+        self, x: Tensor, padding_mask: Tensor | None, lengths: Sequence[int] | None, spread: Any
+    ) -> Tensor:
+        """Attend as the base class says: each rank reads the blocks beside its own from its neighbours.
+
+        A block sees the one beside it, and the sparse tokens behind that one. Of the global tokens, which attend to
+        everything, the ranks exchange the sums of their softmax and of its values.
+        """
+        first, width = self.globals, x.size(1) - self.globals
+        tokens = torch.cat([x, visible_tokens(x, padding_mask).unsqueeze(2).to(x.dtype)], dim=2)
+        beside = spread.group.beside(tokens[:, first:], spread.parts, self.halo, "the neighbouring blocks")
+        left = beside[0].size(1)
+        tokens = torch.cat([tokens[:, :first], beside[0], tokens[:, first:], beside[1]], dim=1)
+        key_mask = tokens[..., -1] > 0.5
+        missing = (first - tokens.size(1)) % self.block_size
+        query, key, value = (
+            F.pad(part, (0, 0, 0, missing)).unflatten(-1, (self.num_heads, -1))
+            for part in self.project(tokens[..., :-1])
+        )
+        first_query = None
+        if self.sparsity_type == "bos_pooling":  # the document's first token is with the first rank
+            first_query = spread.group.gather(query[:, first + left], "the first query")[0]
+        own = slice(first + left, first + left + width)
+        from_globals = self._from_globals(query[:, :first], key, value, key_mask, own, spread.group)
+        key_mask = F.pad(key_mask, (0, missing))
+        sparse = self.reduce(*(part[:, first:] for part in (query, key, value, key_mask)), first_query)
+        out = attend_beside_globals(
+            query, key, value, key_mask, first, self.block_size, sparse, self.reach, self.active_dropout
+        )
+        return torch.cat([from_globals, out[:, left : left + width]], dim=1).flatten(2)
+
+    @property
+    def halo(self) -> int:
+        """Return the tokens that a block sees on each side of it: its neighbour's, and those of sparse tokens."""
+        far = 0 if self.sparsity_type == "none" else -(-self.reach * self.factor // self.block_size)
+        return self.block_size * (1 + far)
+
+    def _from_globals(
+        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, own: slice, group: Any
+    ) -> Tensor:
+        """Let global tokens attend to all tokens of all ranks: (B, G, H, D), (B, T, H, D) x 2, (B, T) -> (B, G, H, D).
+
+        Each rank brings in its own tokens, the first one the global tokens, too.
+        """
+        visible = key_mask.clone()
+        visible[:, : own.start] = False
+        visible[:, own.stop :] = False
+        if group.rank == 0:
+            visible[:, : self.globals] = True
+        key, value = key[:, : visible.size(1)], value[:, : visible.size(1)]
+        exact = torch.promote_types(query.dtype, torch.float32)
+        logits = torch.einsum("bghd,bkhd->bhgk", query.to(exact), key.to(exact)) * query.size(-1) ** -0.5
+        logits = logits.masked_fill(~visible[:, None, None], torch.finfo(exact).min)
+        total = group.gather(logits.logsumexp(dim=3), "the softmax of global tokens").logsumexp(dim=0)
+        weights = dropout((logits - total.unsqueeze(3)).exp(), self.active_dropout)
+        parts = torch.einsum("bhgk,bkhd->bghd", weights, value.to(exact))
+        return group.gather(parts, "the values of global tokens").sum(dim=0).to(value.dtype)
+
     def multiplications(self, length: int) -> int:
         length += -length % self.block_size
         far = 0 if self.sparsity_type == "none" else 2 * self.reach
@@ -142,8 +204,13 @@ class LSGAttention(EncoderAttention):
         hashing = length * sum(rotation.fixed.size(-1) for rotation in getattr(self, "rotations", []))
         return self.embed_dim * (2 * cells + hashing)
 
-    def reduce(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> SparseTokens | None:
-        """Return the sparse tokens of documents of whole blocks: (B, T, H, D) x 3, (B, T)."""
+    def reduce(
+        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, first_query: Tensor | None = None
+    ) -> SparseTokens | None:
+        """Return the sparse tokens of documents of whole blocks: (B, T, H, D) x 3, (B, T).
+
+        ``first_query`` (B, H, D) is that of the document's first token, where it is not the first one here.
+        """
         tokens = (key, value, key_mask)
         factor = self.factor
         if self.sparsity_type == "none":
@@ -159,7 +226,7 @@ class LSGAttention(EncoderAttention):
         if self.sparsity_type == "block_stride":
             return select_block_strided(*tokens, self.block_size, factor)
         if self.sparsity_type == "bos_pooling":
-            return weigh_groups_by_first(*tokens, factor, query[:, 0])
+            return weigh_groups_by_first(*tokens, factor, query[:, 0] if first_query is None else first_query)
         rotations = [rotation() for rotation in self.rotations]
         return mean_of_buckets(*tokens, self.chunk, factor, rotations)
 

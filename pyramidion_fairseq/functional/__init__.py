@@ -21,6 +21,7 @@ from .pointer import (
     writing_gate,
 )
 from .topk.grouping import boundary_chunks, merge_similar
+from .topk.partial_sums import partial_slot_sums
 from .topk.partition import partition_sum
 from .topk.perturbed import perturbed_topk
 from .topk.provenance import (
@@ -69,6 +70,7 @@ __all__ = [
     "mix_token_copies",
     "move_padding_right",
     "neighbours",
+    "partial_slot_sums",
     "partition_sum",
     "perturbed_topk",
     "pool_by_record",

@@ -137,6 +137,8 @@ def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
     with open_dict(cfg):
         cfg.task.data = folder
         cfg.task.source_lang, cfg.task.target_lang = languages
+        if "sequence_parallel" in cfg.task:
+            cfg.task.sequence_parallel = 1  # what it says is how the model was trained
     return tasks.setup_task(cfg.task, from_checkpoint=True)
 
 

@@ -21,6 +21,8 @@ from ..apps.explain.record import ModelRecord, Provenance, read_records
 from ..apps.explain.types import Explanation, ModelFacts
 from ..errors import PyramidionError
 from ..generation import check_lengths, fit_lengths
+from ..parallel import sequence_group
+from ..parallel.group import TIMEOUT
 from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
 from ..utils.memory import is_out_of_memory
 from ..utils.paper_settings import PAPER_GENERATION
@@ -155,6 +157,22 @@ class PyramidionHubInterface(GeneratorHubInterface):
                 if progress is not None:
                     progress(len(batch))
             yield from (summaries.get(index, Summary("", None, ())) for index in range(len(sources)))
+
+    def spread_documents(self, size: int, timeout: float = TIMEOUT) -> None:
+        """Let ``size`` processes share every document from now on: encode a part each, then write the same summary.
+
+        Call it, and later :meth:`summarize` with the same documents, in all processes of a torch.distributed world.
+
+        Args:
+            size: P, consecutive ranks that share a document.
+            timeout: seconds that a process waits for the others.
+
+        Raises:
+            PyramidionError: P does not divide the processes, or a model's attention is not local.
+        """
+        group = sequence_group(size, timeout)
+        for model in self.models:
+            model.encoder.spread_documents(group)
 
     def explain(self, documents: str | Document | Iterable[str | Document], **options: Any) -> list[Explanation]:
         """Summarise documents and say where each word came from; options as of :meth:`summarize`.

@@ -11,14 +11,18 @@ from fairseq.models.transformer import TransformerEncoderBase
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
-from ..attention import ATTENTIONS
+from ..attention import ATTENTIONS, EncoderAttention
 from ..functional import CopySource, TokenRecord, compose_poolings, keep_record, move_padding_right
 from ..generation import DOCUMENT_INDEX, regroup
+from ..parallel import SequenceGroup
 from ..schedule import PoolingSchedule
-from .encoder_layer import Dropout, PyramidionEncoderLayer
+from .embedding import embed_later_tokens
+from .encoder_layer import Dropout, PyramidionEncoderLayer, call_layer
 from .global_tokens import GlobalTokens
+from .long_documents import encode_in_chunks, encode_part
 from .pooled_encoder import PooledStates, run_pooled_layers
 from .pooling import build_poolings
+from .spread_documents import check_chunks, check_spreading
 
 #: Key in the encoder's output of the tokens that a pointer can copy.
 COPY_SOURCE = "copy_source"
@@ -44,6 +48,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         super().__init__(cfg, dictionary, embed_tokens)
         self.dropout_module: nn.Module = Dropout(cfg.dropout, module_name=type(self).__name__)
         options = cfg.options
+        self.options = options
         #: How many global tokens stand before each document.
         self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
         #: How many of them are part of the output.
@@ -96,17 +101,53 @@ class PyramidionEncoder(TransformerEncoderBase):
             (B, T) int64 ids with padding on the right, and what was made of them.
         """
         tokens, padding_mask, document_lengths = self._arrange(src_tokens, document_lengths)
-        return tokens, run_pooled_layers(
-            lambda: self._embed(tokens, padding_mask, token_embeddings),
-            padding_mask,
-            self.layers,
-            self.poolings,
-            _call_layer,
-            document_lengths=document_lengths,
+        options: dict[str, Any] = dict(
             global_tokens=self.global_embeddings if self.num_globals else None,
             layer_norm=self.layer_norm,
             keep_states=keep_states,
         )
+        if self.sequence_group is not None:
+            return tokens, encode_part(self, tokens, padding_mask, token_embeddings, document_lengths, options)
+        if self.chunk_tokens and tokens.size(1) > self.chunk_tokens and not keep_states:
+            return tokens, encode_in_chunks(self, tokens, padding_mask, token_embeddings, document_lengths, options)
+        return tokens, run_pooled_layers(
+            lambda: self.embed(tokens, padding_mask, token_embeddings),
+            padding_mask,
+            self.layers,
+            self.poolings,
+            call_layer,
+            document_lengths=document_lengths,
+            **options,
+        )
+
+    def spread_documents(self, group: SequenceGroup | None) -> None:
+        """Let the ranks of a group share every document from now on; None: this process reads it whole, as before.
+
+        Raises:
+            PyramidionError: the encoder's attention is not local, or it does not pool.
+        """
+        if group is not None:
+            check_spreading(self.local_attention, self.poolings, f"--sequence-parallel {group.size}")
+        self.sequence_group = group
+
+    def read_in_chunks(self, tokens: int) -> None:
+        """Let the layers before the first pooling read so many tokens of a document at a time; 0: all, as before.
+
+        A chunk is a whole number of blocks of the attention, at least one.
+
+        Raises:
+            PyramidionError: the attention looks beyond its block, or the encoder does not pool by scores alone.
+        """
+        if tokens:
+            check_chunks(self.local_attention, self.poolings, tokens)
+            block = self.local_attention.block_size
+            tokens = max(1, tokens // block) * block
+        self.chunk_tokens = tokens
+
+    @property
+    def local_attention(self) -> Any:
+        """Return the attention of the first layer, in whatever wrapper it is."""
+        return next(module for module in self.layers.modules() if isinstance(module, EncoderAttention))
 
     def _arrange(
         self, src_tokens: Tensor, document_lengths: Sequence[int] | None
@@ -127,12 +168,18 @@ class PyramidionEncoder(TransformerEncoderBase):
         mask[:, 0] = False  # of a document of padding alone; attention to nothing would be NaN, for the whole batch
         return src_tokens, mask, document_lengths
 
-    def _embed(self, tokens: Tensor, padding_mask: Tensor | None, token_embeddings: Tensor | None) -> Tensor:
+    def embed(
+        self, tokens: Tensor, padding_mask: Tensor | None, token_embeddings: Tensor | None, start: int = 0
+    ) -> Tensor:
         """Return (B, T, C) embeddings, zeros on padding; (B, G + T, C) with global tokens first.
 
-        Global tokens get what fairseq does to embedded ones, without scale and positions.
+        Global tokens get what fairseq does to embedded ones, without scale and positions. ``start`` is the position of
+        the first of the tokens in its document.
         """
-        x, _ = self.forward_embedding(tokens, token_embeddings)
+        if start:
+            x = embed_later_tokens(self, tokens, token_embeddings, start)
+        else:
+            x, _ = self.forward_embedding(tokens, token_embeddings)
         if padding_mask is not None:
             x = x.masked_fill(padding_mask.unsqueeze(-1), 0)
         if not self.num_globals:
@@ -231,6 +278,10 @@ class PyramidionEncoder(TransformerEncoderBase):
 
     #: Observer, called with every output; ``recorded_encodings`` (apps/explain/attention.py) sets it.
     on_output: Callable[[dict[str, list[Tensor]]], None] | None = None
+    #: The ranks that share documents; :meth:`spread_documents` sets it.
+    sequence_group: SequenceGroup | None = None
+    #: Tokens that the layers before the first pooling read at a time, 0: all; :meth:`read_in_chunks` sets it.
+    chunk_tokens = 0
     #: Generate as stock fairseq does; see ``plain_generation`` of the model.
     plain_generation = False
 
@@ -256,11 +307,3 @@ class PyramidionEncoder(TransformerEncoderBase):
         for key in ("pooling_slots", "pooling_weights", COPY_SOURCE, ADDED_SCORES):
             selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]
         return selected
-
-
-def _call_layer(
-    layer: nn.Module, x: Tensor, key_padding_mask: Tensor | None, document_lengths: Sequence[int] | None
-) -> tuple[Tensor, Tensor | None]:
-    """Run a layer, in whatever wrapper it is, as :data:`~pyramidion_fairseq.models.pooled_encoder.CallLayer` says."""
-    out = layer(x, encoder_padding_mask=key_padding_mask, document_lengths=document_lengths)
-    return out if isinstance(out, tuple) else (out, None)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..attention import ATTENTIONS
 from ..errors import PyramidionError
 from ..functional import dropout, relu_dropout
+from .spread_documents import SpreadTokens
 
 
 class Dropout(FairseqDropout):
@@ -67,7 +68,11 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         self.reports_attention = True
 
     def forward(
-        self, x: Tensor, encoder_padding_mask: Tensor | None, document_lengths: Sequence[int] | None = None
+        self,
+        x: Tensor,
+        encoder_padding_mask: Tensor | None,
+        document_lengths: Sequence[int] | None = None,
+        spread: SpreadTokens | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend, then feed forward.
 
@@ -75,12 +80,15 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
             x: (B, T, C).
             encoder_padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
             document_lengths: tokens of each document, where the host knows them; see ``EncoderAttention.forward``.
+            spread: where the tokens are that other ranks hold; None: all are here.
 
         Returns:
             (B, T, C); after :meth:`report_attention` with (B, T) column sums.
         """
         attended = self.self_attn_layer_norm(x) if self.normalize_before else x
-        out, _ = self.self_attn(query=attended, key_padding_mask=encoder_padding_mask, lengths=document_lengths)
+        out, _ = self.self_attn(
+            query=attended, key_padding_mask=encoder_padding_mask, lengths=document_lengths, spread=spread
+        )
         out = (_compiled() if self.compiled else PyramidionEncoderLayer.feed_forward)(self, out, x)
         if not self.reports_attention:
             return out
@@ -102,6 +110,18 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
             hidden = self.activation_dropout_module(self.activation_fn(hidden))
         x = x + self.dropout_module(self.fc2(hidden))
         return x if self.normalize_before else self.final_layer_norm(x)
+
+
+def call_layer(
+    layer: nn.Module,
+    x: Tensor,
+    key_padding_mask: Tensor | None,
+    document_lengths: Sequence[int] | None,
+    spread: SpreadTokens | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Run a layer, in whatever wrapper it is, as :data:`~pyramidion_fairseq.models.pooled_encoder.CallLayer` says."""
+    out = layer(x, encoder_padding_mask=key_padding_mask, document_lengths=document_lengths, spread=spread)
+    return out if isinstance(out, tuple) else (out, None)
 
 
 @functools.cache

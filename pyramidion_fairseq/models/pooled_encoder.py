@@ -17,6 +17,14 @@ from .pooling import RepresentationPooling
 CallLayer = Callable[[nn.Module, Tensor, "Tensor | None", "Sequence[int] | None"], "tuple[Tensor, Tensor | None]"]
 
 
+#: Pools documents: (pooling, (B, T, C), (B, T) bool padding mask or None, (B, T) column sums or None, document lengths
+#: or None) -> what the pooling says, and the new lengths.
+Pool = Callable[
+    ["RepresentationPooling", Tensor, "Tensor | None", "Tensor | None", "Sequence[int] | None"],
+    "tuple[Pooled, Sequence[int] | None]",
+]
+
+
 class PooledStates(NamedTuple):
     """What :func:`run_pooled_layers` returns."""
 
@@ -44,6 +52,8 @@ def run_pooled_layers(
     global_tokens: GlobalTokens | None = None,
     layer_norm: nn.Module | None = None,
     keep_states: bool = False,
+    pool: Pool | None = None,
+    holds_start: bool = True,
 ) -> PooledStates:
     """Run the layers, and pool after those that the schedule names.
 
@@ -59,24 +69,25 @@ def run_pooled_layers(
         global_tokens: where the embedded documents start with them.
         layer_norm: of the output, where the model has one.
         keep_states: return the states between the layers.
+        pool: :func:`pool_documents`, unless another device holds a part of the documents.
+        holds_start: whether the documents' first tokens are among those here.
     """
-    x = embed()
+    x, pool = embed(), pool or pool_documents
     first = 0 if global_tokens is None else global_tokens.used  # where the document starts
     states = [x[:, first:]] if keep_states else []
-    slot_of_token: list[Tensor] = []
-    weights: list[Tensor] = []
+    slot_of_token, weights = list[Tensor](), list[Tensor]()
     added_scores: Tensor | None = None
     full_length: tuple[Tensor, Tensor | None] | None = None
     for number, layer in enumerate(layers, start=1):
         key_padding_mask = padding_mask
         if global_tokens is not None:
-            key_padding_mask = global_tokens.hidden_keys(x, padding_mask, pooled=bool(slot_of_token))
+            key_padding_mask = global_tokens.hidden_keys(x, padding_mask, not holds_start or bool(slot_of_token))
         x, attention = call_layer(layer, x, key_padding_mask, document_lengths)
         if str(number) in poolings:
             pooling: Any = poolings[str(number)]
             if pooling.pooler.upsamples and full_length is None:
                 full_length = x, padding_mask
-            pooled, document_lengths = _pool(pooling, x[:, first:], padding_mask, attention, document_lengths)
+            pooled, document_lengths = pool(pooling, x[:, first:], padding_mask, attention, document_lengths)
             x = torch.cat([x[:, :first], pooled.embeddings], dim=1) if first else pooled.embeddings
             padding_mask = pooled.padding_mask
             if pooling.pooler.adds_scores_to_attention:
@@ -93,7 +104,7 @@ def run_pooled_layers(
     return PooledStates(x, padding_mask, states, slot_of_token, weights, added_scores)
 
 
-def _pool(
+def pool_documents(
     pooling: RepresentationPooling,
     documents: Tensor,
     padding_mask: Tensor | None,

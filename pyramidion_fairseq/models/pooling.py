@@ -62,18 +62,50 @@ class RepresentationPooling(nn.Module):
         Returns:
             :class:`~pyramidion_fairseq.functional.Pooled` with min(T, k) slots.
         """
-        scores = self._score(x, padding_mask, attention)
+        scores = self.score(x, padding_mask, attention)
+        x, scores = self.tie(x, scores, x.size(1))
         selects = x.size(1) > self.k
-        learns = (selects and self.pooler.differentiable_in_scores) or self.pooler.adds_scores_to_attention
+        pooled = self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
+        self.observe(scores, padding_mask, pooled)
+        return pooled
+
+    def tie(self, x: Tensor, scores: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Return representations and scores between which the gradient flows as it should.
+
+        Where scores change nothing, the scorer's parameters must still take part in every backward pass:
+        data-parallel training waits for the gradient of each parameter.
+
+        Args:
+            x: (B, W, C), tokens of documents of ``length`` tokens, or some of them.
+            scores: (B, W).
+            length: tokens of the padded documents.
+        """
+        learns = (length > self.k and self.pooler.differentiable_in_scores) or self.pooler.adds_scores_to_attention
         if scores.requires_grad and not learns:
-            # The scores change nothing, yet the scorer's parameters must take part in every backward pass:
-            # data-parallel training waits for the gradient of each parameter.
             x = x + (0.0 * scores.sum()).to(x.dtype)  # multiplied first: float16 would overflow
             scores = scores.detach()
-        pooled = self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
+        return x, scores
+
+    def record(self, scores: Tensor, padding_mask: Tensor | None) -> Pooled:
+        """Pool scores alone, by a pooler that does not look at representations.
+
+        Args:
+            scores: (B, T) of whole documents.
+            padding_mask: (B, T) bool or None.
+
+        Returns:
+            :class:`~pyramidion_fairseq.functional.Pooled` whose embeddings (B, k, 1) say nothing.
+        """
+        nothing = torch.zeros_like(scores.detach()).unsqueeze(2)
+        if scores.size(1) <= self.k:
+            return keep_all(nothing, scores, padding_mask)
+        pooled: Pooled = self.pooler(nothing, scores, padding_mask, self.k)
+        return pooled
+
+    def observe(self, scores: Tensor, padding_mask: Tensor | None, pooled: Pooled) -> None:
+        """Tell the observer, where there is one, of a pooling: (B, T) scores, (B, T) mask or None, the result."""
         if self.on_pooled is not None:
             self.on_pooled(None if self.scorer is None else scores.detach(), padding_mask, pooled)
-        return pooled
 
     def lengths_after(self, document_lengths: Sequence[int]) -> list[int]:
         """Return the vectors that each document of a batch is pooled to, padded to the longest of them.
@@ -85,7 +117,8 @@ class RepresentationPooling(nn.Module):
             return list(document_lengths)
         return [self.pooler.output_length(length, self.k) for length in document_lengths]
 
-    def _score(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None) -> Tensor:
+    def score(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
+        """Return (B, T) scores, float32 at least, zeros without a scorer; arguments as of :meth:`forward`."""
         if self.scorer is None:
             return torch.zeros(x.shape[:2], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
         # A scorer without parameters has nothing to learn from a pooler that gives no gradient: spare the attention.

@@ -28,6 +28,8 @@ class Pooler(nn.Module):
     exact_record = True
     #: False: a slot's weights do not sum to one.
     convex = True
+    #: True: slots and weights depend on the representations themselves, not on the scores alone.
+    reads_representations = False
     #: True: scores are weights of a sample, and negative ones mean nothing.
     needs_positive_scores = False
     #: True: the decoder's attention adds the slots' scores to its logits, and scorers learn by that.

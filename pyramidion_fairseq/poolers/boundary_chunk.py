@@ -16,6 +16,7 @@ class BoundaryChunkPooler(Pooler):
 
     uses_scores = False
     differentiable_in_scores = False
+    reads_representations = True
 
     @classmethod
     def from_config(cls, cfg: Namespace) -> BoundaryChunkPooler:

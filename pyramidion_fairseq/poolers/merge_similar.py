@@ -16,6 +16,7 @@ class MergeSimilarPooler(Pooler):
 
     uses_scores = False
     differentiable_in_scores = False
+    reads_representations = True
 
     @classmethod
     def from_config(cls, cfg: Namespace) -> MergeSimilarPooler:

@@ -26,6 +26,8 @@ class TokenScorer(nn.Module):
 
     #: Scorers whose ratings lie in [0, 1] by themselves set this, and get no activation.
     bounded = False
+    #: Scorers that look at positions alone, counted from the document's start, set this.
+    positional = False
     #: Scorers that rate tokens by the attention they received set this; the encoder then hands it to them.
     needs_attention = False
 

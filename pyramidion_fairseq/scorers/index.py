@@ -26,6 +26,7 @@ class IndexScorer(TokenScorer):
     """
 
     bounded = True
+    positional = True
 
     def __init__(self, stride: int = 4):
         super().__init__()

@@ -20,6 +20,7 @@ class RandomScorer(TokenScorer):
     """
 
     bounded = True
+    positional = True
 
     @classmethod
     def from_config(cls, cfg: Namespace) -> RandomScorer:

@@ -15,7 +15,6 @@ from fairseq.distributed.utils import get_data_parallel_world_size
 from fairseq.optim import FairseqOptimizer
 from fairseq.search import DiverseBeamSearch
 from fairseq.tasks import register_task
-from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
 
@@ -35,6 +34,7 @@ from .rouge_validation import (
     log_rouge,
     refuse_sharded_layers,
 )
+from .sequence_parallel import SequenceParallelConfig, SequenceParallelTask
 from .training_meters import PeakMemory, PoolingMeters, log_training, source_tokens
 from .truncation import TruncatedDataset, truncate
 
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class LongDocumentSummarizationConfig(TranslationConfig):
+class LongDocumentSummarizationConfig(SequenceParallelConfig):
     """Options of ``translation``, with other defaults."""
 
     left_pad_source: bool = field(default=False, metadata={"help": "pad documents on the left"})
@@ -104,7 +104,7 @@ def _shortest(*lengths: Optional[int]) -> Optional[int]:
 
 
 @register_task("long_document_summarization", dataclass=LongDocumentSummarizationConfig)
-class LongDocumentSummarizationTask(TranslationTask):
+class LongDocumentSummarizationTask(SequenceParallelTask):
     """``translation`` for documents of any length and corpora of any size.
 
     Documents and summaries are cut to the model's lengths, keeping ``</s>``, and the task says how many were; padding
@@ -207,6 +207,7 @@ class LongDocumentSummarizationTask(TranslationTask):
 
     def reduce_metrics(self, logging_outputs: List[Dict[str, Any]], criterion: Callable[..., Any]) -> None:
         """Do as fairseq does, with the meters of training and of ROUGE."""
+        logging_outputs = self.logged_once(logging_outputs)
         super().reduce_metrics(logging_outputs, criterion)
         log_training(logging_outputs)
         log_rouge(logging_outputs)

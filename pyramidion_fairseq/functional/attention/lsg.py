@@ -58,9 +58,28 @@ def lsg_attention(
     Returns:
         (B, G + T, H, D); rows of padding are finite and otherwise without meaning.
     """
-    batch, _, heads, _ = key.shape
     from_globals = masked_attention(query[:, :num_globals], key, value, key_mask, dropout)
+    out = attend_beside_globals(query, key, value, key_mask, num_globals, block, sparse, reach, dropout)
+    return torch.cat([from_globals, out], dim=1)
 
+
+def attend_beside_globals(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_mask: Tensor,
+    num_globals: int,
+    block: int,
+    sparse: SparseTokens | None,
+    reach: int,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Do what :func:`lsg_attention` does, of which these are the arguments, for all but the global tokens.
+
+    Returns:
+        (B, T, H, D).
+    """
+    batch, _, heads, _ = key.shape
     # What each block sees: (B * N, G + 2 * reach + 3 * block, ...)
     blocks = (query.size(1) - num_globals) // block
     key_mask = key_mask.unsqueeze(-1).expand(-1, -1, heads)
@@ -74,4 +93,4 @@ def lsg_attention(
         seen.append(torch.cat(parts, dim=1))
     keys, values, key_masks = seen
     out = masked_attention(split_blocks(query[:, num_globals:], block), keys, values, key_masks, dropout)
-    return torch.cat([from_globals, join_blocks(out, batch, blocks * block)], dim=1)
+    return join_blocks(out, batch, blocks * block)

@@ -1,0 +1,52 @@
+"""The sums of a pooling's slots over some of a document's tokens: over all parts of it, they add up to the vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .partition import partition_sum
+
+
+def partial_slot_sums(embeddings: Tensor, weights: Tensor, slots: Tensor, k: int) -> Tensor:
+    """Sum the weighted tokens of each slot, of a part of the document.
+
+    Differentiable, once, in ``embeddings`` and ``weights``.
+
+    Args:
+        embeddings: (B, w, d), the tokens that are here.
+        weights: (B, w) their weights, 0 for those that contribute to no slot.
+        slots: (B, w) int64 in [0, k), their slots.
+        k: slots of the whole document.
+
+    Returns:
+        (B, k, d); zeros for slots that have no token here.
+    """
+    members, filled = slot_members(slots, weights.detach() != 0, k)
+    return partition_sum(embeddings, weights, slots, members, filled)
+
+
+def slot_members(slots: Tensor, counts: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the tokens of every slot: the inverse of ``slots``, as :func:`~.partition.partition_sum` takes it.
+
+    Args:
+        slots: (B, w) int64 in [0, k).
+        counts: (B, w) bool, False on tokens that are left out.
+        k: slots.
+
+    Returns:
+        (B, k, g) int64 tokens and (B, k, g) bool, False on placeholders; g is the size of the largest slot.
+    """
+    batch, width = slots.shape
+    keys = slots.masked_fill(~counts, k)  # those left out are slot k, which is dropped
+    order = keys.argsort(dim=1, stable=True)
+    keys = keys.gather(1, order)
+    sizes = torch.zeros(batch, k + 1, dtype=torch.int64, device=slots.device)
+    sizes = sizes.scatter_add(1, keys, torch.ones_like(keys))
+    index = torch.arange(width, device=slots.device) - (sizes.cumsum(dim=1) - sizes).gather(1, keys)
+    group = max(1, int(sizes[:, :k].max()))
+    kept = keys < k
+    cells = torch.where(kept, keys * group + index, k * group)
+    members = torch.zeros(batch, k * group + 1, dtype=torch.int64, device=slots.device).scatter(1, cells, order)
+    filled = torch.zeros_like(members, dtype=torch.bool).scatter(1, cells, kept)
+    return members[:, :-1].unflatten(1, (k, group)), filled[:, :-1].unflatten(1, (k, group))

@@ -1,0 +1,188 @@
+"""The encoder of documents that lie on several ranks, each of which holds consecutive blocks of all of them.
+
+Layers whose attention stays in a block need nothing from elsewhere. A pooling gathers the scores of all tokens, a
+number each; every rank holds the same tournament on them, so that it knows the slot and the weight of every token; the
+sums of the slots over the tokens of each rank are added up, and every rank keeps its part of the k vectors. After the
+last pooling all ranks hold all of them, and go on alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PyramidionError
+from ..functional import Pooled, partial_slot_sums
+from ..parallel import Parts, SequenceGroup
+
+
+class SpreadTokens(NamedTuple):
+    """Where the tokens are that a layer reads, for attention that looks beyond its rank's part."""
+
+    group: SequenceGroup
+    parts: Parts
+
+
+def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> None:
+    """Refuse an encoder whose documents cannot lie on several ranks, or be read in chunks.
+
+    Args:
+        attention: of a layer.
+        poolings: of the encoder.
+        option: the option that asks for it, for the message.
+
+    Raises:
+        PyramidionError: its attention is not local, it never pools, or a pooler needs all tokens at once.
+    """
+    if not attention.spreads:
+        raise PyramidionError(
+            f"{option}: the attention of {type(attention).__name__} is not local, every token may need every other: "
+            "take --attention blockwise or lsg"
+        )
+    if not poolings:
+        raise PyramidionError(f"{option} needs a --pooling-schedule: without one, the decoder reads whole documents")
+    for pooling in poolings.values():
+        pooler = pooling.pooler  # type: ignore[union-attr]
+        if pooler.upsamples or pooler.reads_representations or not type(pooler).exact_record:
+            raise PyramidionError(
+                f"{option}: {type(pooler).__name__} needs all tokens in one place: take --pooler successive_halving, "
+                "hard_topk, nugget_topk, threshold_topk or mean_window"
+            )
+
+
+def check_chunks(attention: Any, poolings: nn.ModuleDict, tokens: int) -> None:
+    """Refuse an encoder that cannot read its documents in chunks; arguments as of :func:`check_spreading`.
+
+    Raises:
+        PyramidionError: of :func:`check_spreading`, or the attention has global tokens, which read all chunks.
+    """
+    option = f"--encoder-chunk-tokens {tokens}"
+    if tokens < 1:
+        raise PyramidionError(f"{option} must be at least 1, or 0: whole documents")
+    check_spreading(attention, poolings, option)
+    if getattr(attention, "globals", 0):
+        raise PyramidionError(
+            f"{option}: global tokens of {type(attention).__name__} read the whole document in every layer: take "
+            "--attention blockwise, or --sequence-parallel on several devices"
+        )
+
+
+def lengths_between(lengths: Sequence[int] | None, start: int, stop: int) -> list[int] | None:
+    """Return how many tokens of each document lie from ``start`` to ``stop``; None where unknown, or where none do."""
+    inside = [] if lengths is None else [min(max(0, length - start), stop - start) for length in lengths]
+    return inside if any(inside) else None
+
+
+class SpreadDocuments:
+    """One batch of documents on the ranks of a group, on its way through the encoder.
+
+    Args:
+        group: the ranks.
+        block: tokens in a block of the attention.
+        padding_mask: (B, T) bool of whole documents, or None.
+        document_lengths: of whole documents, where the host knows them.
+        tokens: (B, T) ids.
+        last: the last pooling of the encoder.
+    """
+
+    def __init__(
+        self,
+        group: SequenceGroup,
+        block: int,
+        padding_mask: Tensor | None,
+        document_lengths: Sequence[int] | None,
+        tokens: Tensor,
+        last: nn.Module,
+    ):
+        self.group, self.block, self.last = group, block, last
+        self.padding_mask, self.document_lengths = padding_mask, document_lengths
+        self.parts: Parts | None = Parts(tokens.size(1), block, group.size)
+        self.poolings = 0
+        self._nothing = torch.ones_like(tokens[:, :1], dtype=torch.bool)
+
+    @property
+    def spread(self) -> SpreadTokens | None:
+        """Return where the tokens are that the next layer reads; None where every rank holds all of them."""
+        return None if self.parts is None else SpreadTokens(self.group, self.parts)
+
+    def cut(self, x: Tensor, padding: float = 0) -> Tensor:
+        """Return this rank's columns of (B, T, ...); an empty part is one column of padding."""
+        assert self.parts is not None  # until the last pooling
+        start, stop = self.parts.start(self.group.rank), self.parts.stop(self.group.rank)
+        if start < stop:
+            return x[:, start:stop]
+        # Part of the graph, too: what all ranks do in the backward pass they do together.
+        return x[:, :1] * 0 if x.requires_grad else torch.full_like(x[:, :1], padding)
+
+    def cut_mask(self) -> Tensor | None:
+        """Return the (B, W) bool padding mask of this rank's columns; None where no document is padded."""
+        if self.padding_mask is not None:
+            return self.cut(self.padding_mask, True)
+        is_empty = self.parts is not None and not self.parts.width(self.group.rank)
+        return self._nothing if is_empty else None
+
+    def cut_lengths(self) -> list[int] | None:
+        """Return the tokens of each document that are here; None where the host does not know, or there are none."""
+        if self.parts is None or self.document_lengths is None:
+            return None if self.document_lengths is None else list(self.document_lengths)
+        start, stop = self.parts.start(self.group.rank), self.parts.stop(self.group.rank)
+        return lengths_between(self.document_lengths, start, stop)
+
+    def pool(
+        self,
+        pooling: Any,
+        documents: Tensor,
+        padding_mask: Tensor | None,
+        attention: Tensor | None,
+        document_lengths: Sequence[int] | None,
+    ) -> tuple[Pooled, Sequence[int] | None]:
+        """Pool as :data:`~pyramidion_fairseq.models.pooled_encoder.Pool` says, (B, W, C) of each rank.
+
+        The result holds this rank's part of the pooled vectors (all of them after the last pooling), and scores, slots
+        and weights of whole documents.
+        """
+        parts = self.parts
+        assert parts is not None  # nothing pools after the last pooling
+        self.poolings += 1
+        what = f"pooling {self.poolings}"
+        documents, scores = self._scores(pooling, documents, padding_mask, attention, parts, f"scores of {what}")
+        record = pooling.record(scores, self.padding_mask)
+        pooling.observe(scores, self.padding_mask, record)
+        k = record.embeddings.size(1)
+        sums = partial_slot_sums(documents, self.cut(record.weights), self.cut(record.slot_of_token), k)
+        self.padding_mask = record.padding_mask
+        if self.document_lengths is not None:
+            self.document_lengths = pooling.lengths_after(self.document_lengths)
+            if min(self.document_lengths) == k:
+                self.padding_mask = None
+        after = Parts(k, self.block, self.group.size)
+        vectors = self.group.reduce_columns(sums, after, f"slots of {what}")
+        self.parts = after
+        mask = self.cut_mask()
+        if pooling is self.last:
+            vectors = self.group.gather_columns(vectors, after, f"vectors of {what}")
+            self.parts, mask = None, self.padding_mask
+        return record._replace(embeddings=vectors, padding_mask=mask), self.cut_lengths()
+
+    def _scores(
+        self,
+        pooling: Any,
+        documents: Tensor,
+        padding_mask: Tensor | None,
+        attention: Tensor | None,
+        parts: Parts,
+        what: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Return this rank's documents, and the scores of all tokens: (B, W, C) -> (B, W, C), (B, T)."""
+        if pooling.scorer is not None and pooling.scorer.positional:
+            # They depend on the position in the whole document, and random ones must be the same on all ranks.
+            whole = documents.new_zeros(()).expand(len(documents), parts.length, 1)
+            scores = self.cut(pooling.score(whole, self.padding_mask))
+        else:
+            scores = pooling.score(documents, padding_mask, attention)
+        documents, scores = pooling.tie(documents, scores, parts.length)
+        if pooling.scorer is None:
+            return documents, scores.new_zeros(len(scores), parts.length)
+        return documents, self.group.gather_columns(scores, parts, what)

@@ -1,0 +1,98 @@
+"""Documents that are read in chunks are what whole ones are, to 1e-12."""
+
+import pytest
+import torch
+
+from pyramidion_fairseq.errors import PyramidionError
+
+CASES = [
+    {},
+    {"pooler": "hard_topk"},
+    {"pooler": "nugget_topk", "scorer_activation": "none"},
+    {"pooler": "threshold_topk"},
+    {"pooler": "mean_window"},
+    {"scorer": "attention_sum"},
+    {"scorer": "index"},
+    {"scorer": "random"},
+    {"pooling_schedule": "2:7", "encoder_learned_pos": True, "layernorm_embedding": True},
+    {"pooling_schedule": "1:30,2:12,3:5", "encoder_normalize_before": True, "pointer": True},
+]
+
+
+def encoded(model, tokens, summary):
+    out = model.encoder(tokens)
+    logits = model.decoder(summary, encoder_out=out)[0]
+    record = [*out["pooling_slots"], *out["pooling_weights"], *out["copy_source"], *out["added_scores"]]
+    return [logits, out["encoder_padding_mask"][0], *record]
+
+
+@pytest.mark.parametrize("options", CASES, ids=str)
+@pytest.mark.parametrize("chunk", [1, 8, 20])
+def test_chunks_equal_the_whole(tiny_model, exact_softmax, random_tokens, options, chunk):
+    """Uneven lengths and padding, chunks of 1, 2 and 5 blocks; in evaluation, and with every gradient."""
+    tokens, summary = random_tokens([50, 37, 6]), torch.tensor([[2, 5, 6, 7]] * 3)
+    whole, chunked = tiny_model(**options), tiny_model(**options)
+    chunked.encoder.read_in_chunks(chunk)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encoded(chunked, tokens, summary), encoded(whole, tokens, summary), rtol=0, atol=1e-12
+        )
+    for model in (whole, chunked):
+        encoded(model, tokens, summary)[0].square().sum().backward()
+    for (name, one), other in zip(chunked.named_parameters(), whole.parameters()):
+        torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-12, msg=lambda text, name=name: name + text)
+
+
+def test_dropout_is_the_same_when_computed_again(tiny_model, random_tokens):
+    """Finite differences of the loss: the backward pass must see the dropout of the forward pass."""
+    model = tiny_model(dropout=0.2, attention_dropout=0.2, activation_dropout=0.2).train()
+    model.encoder.read_in_chunks(8)
+    tokens, parameter = random_tokens([50]), model.encoder.layers[0].fc1.bias
+
+    def loss():
+        torch.manual_seed(0)
+        return (model.encoder(tokens)["encoder_out"][0][:, 0] * torch.arange(40.0).view(5, 8)).sum()
+
+    loss().backward()
+    step = torch.zeros_like(parameter)
+    step[3] = 1e-6
+    with torch.no_grad():
+        parameter += step
+        above = loss()
+        parameter -= 2 * step
+        slope = (above - loss()) / 2e-6
+    assert float(slope) == pytest.approx(float(parameter.grad[3]), rel=1e-4) != 0
+
+
+def test_a_layer_sees_one_chunk_at_a_time(tiny_model, random_tokens):
+    """Twice without gradients, where scores must be known first; once with them, or where they say nothing."""
+    widths = []
+
+    def record(module, inputs, output):
+        widths.append(inputs[0].size(1))
+
+    tokens = random_tokens([50])
+    for options, passes in (({}, 2), ({"scorer": "index"}, 1), ({"pooler": "mean_window"}, 1)):
+        model = tiny_model(**options)
+        model.encoder.read_in_chunks(20)
+        model.encoder.layers[0].fc1.register_forward_hook(record)
+        with torch.no_grad():
+            model.encoder(tokens)
+        assert widths == [20, 20, 10] * passes
+        widths.clear()
+
+
+@pytest.mark.parametrize(
+    "options, tokens, message",
+    [
+        ({"attention": "full"}, 8, "--encoder-chunk-tokens 8: the attention of FullAttention is not local"),
+        ({"attention": "lsg"}, 8, "global tokens of LSGAttention read the whole document"),
+        ({"pooler": "boundary_chunk"}, 8, "BoundaryChunkPooler needs all tokens in one place"),
+        ({"pooling_schedule": ""}, 8, "needs a --pooling-schedule"),
+        ({}, -1, "--encoder-chunk-tokens -1 must be at least 1"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_read_in_chunks(tiny_model, options, tokens, message):
+    with pytest.raises(PyramidionError, match=message):
+        tiny_model(**options).encoder.read_in_chunks(tokens)

@@ -1,0 +1,92 @@
+"""What ends with one line on every rank, and without waiting forever."""
+
+import time
+
+import pytest
+import torch
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.parallel import sequence_group
+from tests.helpers.ranks import refused_on_ranks
+
+
+def share(model, size=2, timeout=30):
+    model.encoder.spread_documents(sequence_group(size, timeout))
+    return model
+
+
+def test_one_process_is_told_what_to_start():
+    with pytest.raises(PyramidionError, match=r"needs 2 processes .* torchrun"):
+        sequence_group(2)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"attention": "full"}, "the attention of FullAttention is not local"),
+        ({"attention": "lsh"}, "is not local"),
+        ({"pooling_schedule": ""}, "needs a --pooling-schedule"),
+        ({"pooler": "funnel"}, "FunnelPooler needs all tokens in one place"),
+        ({"pooler": "merge_similar"}, "MergeSimilarPooler needs all tokens in one place"),
+        ({"pooler": "sinkhorn_topk"}, "SinkhornTopkPooler needs all tokens in one place"),
+    ],
+    ids=str,
+)
+def test_models_whose_documents_cannot_be_shared(tiny_model, options, message):
+    class Group:
+        size = 2
+
+    with pytest.raises(PyramidionError, match=message):
+        tiny_model(**options).encoder.spread_documents(Group())
+
+
+def test_a_number_that_does_not_divide_the_processes(tmp_path):
+    for line in refused_on_ranks(lambda rank: sequence_group(2), 3, tmp_path):
+        assert line == (
+            "error: --sequence-parallel 2 must be at least 2 and divide the number of processes, 3 "
+            "(--distributed-world-size)\n"
+        )
+
+
+@pytest.mark.parametrize("differ", ["batches", "lengths", "settings", "versions of the package"])
+def test_ranks_that_differ(tiny_model, random_tokens, tmp_path, monkeypatch, differ):
+    def main(rank):
+        if differ == "versions of the package":
+            monkeypatch.setattr("pyramidion_fairseq.parallel.group.__version__", f"{rank}")
+        model = share(tiny_model(softmax_base=20.0 + rank if differ == "settings" else 20.0))
+        lengths = [40, 20 + rank] if differ == "lengths" else [40, 20]
+        model.encoder(random_tokens(lengths, seed=rank if differ == "batches" else 0))
+
+    what = "batches" if differ == "lengths" else differ
+    for rank, line in enumerate(refused_on_ranks(main, 2, tmp_path)):
+        expected = f"error: --sequence-parallel 2: rank {rank} stops: ranks 0 and 1 share documents and have different"
+        assert line.startswith(f"{expected} {what}; ") and line.count("\n") == 1
+
+
+def test_a_rank_that_does_not_come(tiny_model, random_tokens, tmp_path):
+    """The others say who waited for what; so does the one that comes too late."""
+
+    def main(rank):
+        model = share(tiny_model(), timeout=2)
+        if rank == 1:
+            time.sleep(4)
+        model.encoder(random_tokens([40]))
+
+    for rank, line in enumerate(refused_on_ranks(main, 2, tmp_path)):
+        waited = f"error: --sequence-parallel 2: rank {rank} waited"
+        assert line.startswith(waited) and f"for the comparison of batches of rank {1 - rank}" in line
+        assert line.count("\n") == 1
+
+
+def test_a_rank_that_ends_in_the_backward_pass(tiny_model, random_tokens, tmp_path):
+    def main(rank):
+        torch.manual_seed(0)
+        loss = share(tiny_model().train(), timeout=5).encoder(random_tokens([40]))["encoder_out"][0].sum()
+        if rank == 1:
+            raise PyramidionError("the disk is full")
+        loss.backward()
+
+    first, second = refused_on_ranks(main, 2, tmp_path)
+    assert second == "error: the disk is full\n"
+    assert first.startswith("error: --sequence-parallel 2: rank 0 ") and "gradients of vectors of pooling 2" in first
+    assert first.count("\n") == 1

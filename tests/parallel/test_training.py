@@ -1,0 +1,76 @@
+"""fairseq-train with documents that processes share: what it logs and learns is what one process does."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from pyramidion_fairseq.checkpoints import load_checkpoint
+from tests.helpers.forked import fairseq_command
+from tests.helpers.ranks import end_ranks, start_ranks
+from tests.helpers.training import TASK, TRAIN, write_corpus
+
+SPREAD = [
+    "--distributed-backend", "gloo", "--distributed-no-spawn", "--distributed-init-method", "env://",
+    "--device-id", "0", "--distributed-rank", "RANK",
+]  # fmt: skip
+EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}', "--eval-rouge-samples", "3"]
+PLAIN = ["--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"]
+
+
+def rows(stdout):
+    """{(kind, update): what the log says of it}, times and memory apart."""
+    found = {}
+    for text in re.findall(r"\| (?:train_inner|valid) \| (\{.*\})", stdout):
+        row = {name.replace("valid_", ""): float(value or "nan") for name, value in json.loads(text).items()}
+        apart = ("ups", "wps", "src_wps", "wall", "train_wall", "gb_peak", "epoch")
+        kind = "valid" if "valid_loss" in text else "train"
+        if kind == "valid":
+            apart += ("wpb", "bsz")  # of a step of validation, which is a batch of each group of processes
+        found[kind, row["num_updates"]] = {name: value for name, value in row.items() if name not in apart}
+    return found
+
+
+def train_on_ranks(size, argv, folder, timeout=240):
+    """The statuses and the logs of fairseq-train on so many ranks."""
+    main = fairseq_command("train")
+    words = ["fairseq-train", *argv, *SPREAD, "--distributed-world-size", size]
+    statuses = end_ranks(start_ranks(lambda rank: main(), size, folder, words), timeout)
+    return statuses, [(folder / f"log{rank}").read_text() for rank in range(size)]
+
+
+@pytest.mark.parametrize("size, groups, backend", [(2, 1, "legacy_ddp"), (4, 2, "pytorch_ddp")])
+def test_groups_of_two_train_as_one_process(command, tmp_path, size, groups, backend):
+    """Losses, gradient norms, batch sizes, ROUGE in validation, and the weights after four updates."""
+    write_corpus(tmp_path, words=6, train=[60, 9, 33, 64, 5, 21, 47, 12])
+    args = [tmp_path, *TASK, *TRAIN, *EVAL, *PLAIN, "--verbose", "--batch-size", "2", "--clip-norm", "1"]
+    args += ["--data-buffer-size", "0", "--max-update", str(4 // groups), "--optimizer", "sgd", "--lr", "0.3"]
+    one = command("train", *args, "--update-freq", groups, "--save-dir", tmp_path / "one")
+    shared = ["--sequence-parallel", "2", "--ddp-backend", backend, "--save-dir", tmp_path / "two"]
+    statuses, logs = train_on_ranks(size, [*args, *shared], tmp_path)
+    assert statuses == [0] * size, logs[0][-3000:]
+
+    expected, found = rows(one.stdout), rows(logs[0])
+    assert found.keys() == expected.keys() and len([kind for kind, _ in found if kind == "train"]) == 4 // groups
+    for moment, row in expected.items():
+        assert found[moment] == pytest.approx(row, abs=0.002, nan_ok=True), moment
+    weights, others = (load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in ("one", "two"))
+    for name, tensor in weights.items():
+        torch.testing.assert_close(others[name], tensor, rtol=0, atol=1e-5, msg=lambda text, name=name: name + text)
+
+
+def test_attention_that_is_not_local_is_refused_on_every_rank(tmp_path):
+    write_corpus(tmp_path, words=6)
+    args = [tmp_path, *TASK, *TRAIN, "--attention", "full", "--sequence-parallel", "2", "--no-save"]
+    statuses, logs = train_on_ranks(2, args, tmp_path)
+    assert statuses == [1, 1]
+    for log in logs:
+        line = log.splitlines()[-1].partition("]: ")[2]  # torch puts [rank0] before it
+        assert line.startswith("error: --sequence-parallel 2: the attention of FullAttention is not local")
+
+
+def test_one_process_is_refused(command, tmp_path):
+    write_corpus(tmp_path, words=6)
+    done = command("train", tmp_path, *TASK, *TRAIN, "--sequence-parallel", 2, "--no-save", check=False)
+    assert done.returncode == 1 and "--sequence-parallel 2 needs 2 processes" in done.stderr.splitlines()[-1]
