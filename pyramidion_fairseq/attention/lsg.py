@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -122,6 +123,26 @@ class LSGAttention(EncoderAttention):
 
         Columns of ``padding_mask`` may be True anywhere, as the document's first token is to ``mask_first_token``.
         """
+        return self._attend(query, key, value, padding_mask, self.active_dropout)
+
+    def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """Return the sums as the base class says, of global and other queries, to global and other tokens.
+
+        What a sparse token receives goes to the tokens that it was made of, by their shares. The sums are the
+        derivative of the output by the values, which costs as much as attending again. They are detached: no gradient
+        reaches queries and keys through them. In training, type ``lsh`` hashes by other functions than the layer did.
+        """
+        exact = torch.promote_types(query.dtype, torch.float32)
+        with torch.enable_grad(), torch.autocast(query.device.type, enabled=False):
+            value = torch.zeros_like(key, dtype=exact, requires_grad=True)
+            out = self._attend(query.detach().to(exact), key.detach().to(exact), value, padding_mask, 0.0)
+            out = out.unflatten(-1, (self.num_heads, -1))[..., 0] * visible_tokens(query, padding_mask).unsqueeze(-1)
+            (sums,) = torch.autograd.grad(out.sum(), value)
+        return sums.unflatten(-1, (self.num_heads, -1))[..., 0].sum(dim=-1)
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None, dropout: float
+    ) -> Tensor:
         length = query.size(1)
         key_mask = visible_tokens(query, padding_mask)
         missing = (self.globals - length) % self.block_size
@@ -130,9 +151,7 @@ class LSGAttention(EncoderAttention):
         )
         key_mask = F.pad(key_mask, (0, missing))
         sparse = self.reduce(*(x[:, self.globals :] for x in (query, key, value, key_mask)))
-        out = lsg_attention(
-            query, key, value, key_mask, self.globals, self.block_size, sparse, self.reach, self.active_dropout
-        )
+        out = lsg_attention(query, key, value, key_mask, self.globals, self.block_size, sparse, self.reach, dropout)
         return out[:, :length].flatten(2)
 
     def multiplications(self, length: int) -> int:

@@ -101,7 +101,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             padding_mask,
             self.layers,
             self.poolings,
-            _call_layer,
+            call_layer,
             document_lengths=document_lengths,
             global_tokens=self.global_embeddings if self.num_globals else None,
             layer_norm=self.layer_norm,
@@ -258,7 +258,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         return selected
 
 
-def _call_layer(
+def call_layer(
     layer: nn.Module, x: Tensor, key_padding_mask: Tensor | None, document_lengths: Sequence[int] | None
 ) -> tuple[Tensor, Tensor | None]:
     """Run a layer, in whatever wrapper it is, as :data:`~pyramidion_fairseq.models.pooled_encoder.CallLayer` says."""

@@ -32,6 +32,10 @@ class PyramidionModel(TransformerModelBase):
     load_summarizer: ClassVar[Callable[..., PyramidionHubInterface]]
     #: Tells architectures of this package from fairseq's, for code that models build on.
     is_pyramidion = True
+    #: What to type where no task is given.
+    needed_task = (
+        "--task long_document_summarization (fairseq's own is possible too: --task translation --truncate-source)"
+    )
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:
