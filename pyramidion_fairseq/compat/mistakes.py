@@ -150,7 +150,7 @@ def check_task(cfg: Any, words: list[str]) -> None:
     given = any(word == "--task" or word.startswith("--task=") for word in words)
     arch = getattr(cfg.model, "_name", None)
     if not given and is_ours(arch) and cfg.task._name == "translation" and not cfg.task.truncate_source:
-        raise PyramidionError(f"--arch {arch} needs {ARCH_MODEL_REGISTRY[arch].needed_task}")
+        raise PyramidionError(f"--arch {arch} {ARCH_MODEL_REGISTRY[arch].needed_task}")
 
 
 def check_criterion(cfg: Any) -> None:

@@ -5,7 +5,7 @@ No postponed annotations, for the same reason as there.
 
 from argparse import Namespace
 from dataclasses import MISSING, field, fields, make_dataclass
-from typing import Any, Dict
+from typing import Any
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.utils import get_available_activation_fns
@@ -80,7 +80,7 @@ def complete_encoder(cfg: Any) -> Namespace:
         PyramidionError: values contradict each other, or make no sense without a decoder.
     """
     is_config = OmegaConf.is_config(cfg)
-    given: Dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if is_config else vars(cfg)
+    given: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if is_config else vars(cfg)
     defaults = {f.name: f.default for f in fields(EncoderConfig) if f.name != "_name"}
     own = {name: given.get(name, defaults[name]) for name in _NAMES}
     for name in ("pooler_activation_fn", "activation_fn"):
@@ -90,8 +90,8 @@ def complete_encoder(cfg: Any) -> Namespace:
     schedule = PoolingSchedule.of(own["pooling_schedule"], own["max_positions"], own["encoder_layers"] - 1)
     if schedule.steps and schedule.steps[0][1] > own["max_positions"]:
         raise PyramidionError(
-            f'pooling schedule "{schedule}" keeps {schedule.steps[0][1]} tokens after layer {schedule.steps[0][0]}, but '
-            f"documents have at most {own['max_positions']} (--max-positions)"
+            f'pooling schedule "{schedule}" keeps {schedule.steps[0][1]} tokens after layer {schedule.steps[0][0]}, '
+            f"but documents have at most {own['max_positions']} (--max-positions)"
         )
     own["pooling_schedule"] = str(schedule)
     shared = {**own, **_FIXED, "layernorm_embedding": not own["no_layernorm_embedding"]}

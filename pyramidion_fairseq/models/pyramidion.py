@@ -34,7 +34,8 @@ class PyramidionModel(TransformerModelBase):
     is_pyramidion = True
     #: What to type where no task is given.
     needed_task = (
-        "--task long_document_summarization (fairseq's own is possible too: --task translation --truncate-source)"
+        "needs --task long_document_summarization (fairseq's own is possible too: "
+        "--task translation --truncate-source)"
     )
 
     @classmethod

@@ -120,7 +120,8 @@ class LSGRobertaEncoder(RobertaEncoder):
 
 def check_every_token(encoder: SentenceEncoder) -> None:
     """Raise PyramidionError where an encoder has not one vector for every token."""
-    if encoder.poolings and not all(pooling.pooler.upsamples for pooling in encoder.poolings.values()):
+    poolings: list[Any] = list(encoder.poolings.values())
+    if poolings and not all(pooling.pooler.upsamples for pooling in poolings):
         raise PyramidionError(
             f"a model that pools (--pooling-schedule {encoder.schedule}) has no vector for every token, which "
             "masked_lm predicts: leave --pooling-schedule out, and pool when you fine-tune"
@@ -130,15 +131,15 @@ def check_every_token(encoder: SentenceEncoder) -> None:
 class LSGRobertaModel(RobertaModel):
     """RoBERTa (Liu et al. 2019) with LSG attention (Condevaux and Harispe 2022) and representation pooling.
 
-    For fairseq's tasks ``masked_lm`` and ``sentence_prediction``. Checkpoints of RoBERTa, CamemBERT and XLM-R load with
-    ``--restore-file``: their positions are repeated to the model's length, global tokens and scorers are made.
+    For fairseq's tasks ``masked_lm`` and ``sentence_prediction``. Checkpoints of RoBERTa, CamemBERT and XLM-R load
+    with ``--restore-file``: their positions are repeated to the model's length, global tokens and scorers are made.
     """
 
     #: See :class:`~pyramidion_fairseq.models.pyramidion.PyramidionModel`.
     is_pyramidion = True
     #: What to type where no task is given.
     needed_task = (
-        "--task sentence_prediction --criterion sentence_prediction, or --task masked_lm --criterion masked_lm"
+        "needs --task sentence_prediction --criterion sentence_prediction, or --task masked_lm --criterion masked_lm"
     )
 
     @classmethod
@@ -163,7 +164,7 @@ class LSGRobertaModel(RobertaModel):
             PyramidionError: options contradict each other or the task.
         """
         if isinstance(task, TranslationTask):
-            raise PyramidionError(f"this model has no decoder: it needs {cls.needed_task}")
+            raise PyramidionError(f"this model has no decoder: it {cls.needed_task}")
         options = complete_encoder(cfg)
         options.arch = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
         base_architecture(options)  # what is left are options that we have not: their defaults

@@ -1,4 +1,4 @@
-"""Encoders for classification: equal to fairseq's RoBERTa where they should be, <s> kept, padding, poolings, errors."""
+"""Encoders for classification: equal to fairseq's RoBERTa where they should be, <s> kept, padding, errors."""
 
 from argparse import Namespace
 

@@ -57,8 +57,8 @@ def _check_vocabulary(encoder: Any, state: dict[str, Tensor]) -> None:
     embedding, size = state.get(EMBEDDING), len(encoder.dictionary)
     if embedding is not None and embedding.size(0) != size:
         _refuse(
-            f"the checkpoint has {embedding.size(0):,} symbols, the data's dictionary {size:,}, <mask> counted: prepare "
-            "the data with the checkpoint's dictionary (fairseq-preprocess --srcdict)"
+            f"the checkpoint has {embedding.size(0):,} symbols, the data's dictionary {size:,}, <mask> counted: "
+            "prepare the data with the checkpoint's dictionary (fairseq-preprocess --srcdict)"
         )
 
 
@@ -71,20 +71,17 @@ def _split_projections(state: dict[str, Tensor]) -> list[Change]:
         for part, tensor in zip("qkv", state.pop(name).chunk(3)):
             made.append(f"{start}{part}_proj.{kind}")
             state[made[-1]] = tensor
-    return [
-        Change(tuple(made), "copied", f"split {len(joined)} joint projections of queries, keys and values")
-    ] * bool(joined)
+    text = f"split {len(joined)} joint projections of queries, keys and values"
+    return [Change(tuple(made), "copied", text)] if made else []
 
 
 def _leave_out(encoder: Any, state: dict[str, Tensor]) -> list[Change]:
     """Leave out global tokens and scorers of a model that had some, where this one has none."""
+    scored = {layer for layer, pooling in encoder.poolings.items() if pooling.scorer is not None}
     unused = [name for name in state if name == _GLOBALS and not encoder.num_globals]
     for name in state:
         found = re.match(re.escape(ENCODER) + r"poolings\.(\d+)\.", name)
-        if (
-            found
-            and getattr(encoder.poolings[found[1]] if found[1] in encoder.poolings else None, "scorer", None) is None
-        ):
+        if found and found[1] not in scored:
             unused.append(name)
     for name in unused:
         del state[name]
