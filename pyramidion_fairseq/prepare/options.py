@@ -4,6 +4,8 @@ import argparse
 import os
 from typing import List, Optional
 
+#: The labels that --python-docs has.
+PACKAGE = "package"
 EXAMPLES = """\
 examples:
   pyramidion-prepare data/arxiv --input arxiv-dataset.zip
@@ -12,6 +14,7 @@ examples:
   pyramidion-prepare data/mine --train docs.txt:summaries.txt --format text
   pyramidion-prepare data/pubmed --huggingface pubmed
   pyramidion-prepare data/pydocs --python-docs --vocab-size 8000
+  pyramidion-prepare data/topics --input all.jsonl --document-field body --labels topic
 """
 
 
@@ -61,6 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--format", choices=["auto", "arxiv", "jsonl", "csv", "parquet", "text"], default="auto")
     add("--document-field", metavar="NAME", help="default: the first of the usual names that is there")
     add("--summary-field", metavar="NAME")
+    add("--labels", metavar="NAME", help="classes instead of summaries, for the task sentence_prediction: their field")
+    add("--second-field", metavar="NAME", help="with --labels: the second text of a pair")
+    add("--regression", action="store_true", help="with --labels: they are numbers to predict, no classes")
     add("--valid-fraction", type=fraction, default=0.05, metavar="X", help="of a corpus (0.05, or 20 documents)")
     add("--test-fraction", type=fraction, default=0.05, metavar="X", help="likewise")
     add("--lowercase", action="store_true", help="lower-case the text and whatever the model reads later")
@@ -83,6 +89,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_labels(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.labels is None and (args.second_field or args.regression):
+        parser.error("--second-field and --regression go with --labels")
+    if args.labels is not None and args.summary_field:
+        parser.error("--labels takes the place of --summary-field: give one of them")
+    if args.python_docs and (args.labels not in (None, PACKAGE) or args.second_field or args.regression):
+        parser.error(f"--python-docs has one kind of labels: --labels {PACKAGE}")
+
+
 def parse_options(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     """Parse and check; ends the program with status 2 and one line where options contradict each other."""
     parser = build_parser()
@@ -98,6 +113,7 @@ def parse_options(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         parser.error("--valid-fraction and --test-fraction leave nothing to train on")
     if args.huggingface_config and not args.huggingface:
         parser.error("--huggingface-config goes with --huggingface")
+    _check_labels(parser, args)
     if args.spm_model and not os.path.isfile(args.spm_model):
         parser.error(f"--spm-model {args.spm_model}: no such file")
     if args.spm_model and args.user_symbols:

@@ -11,24 +11,32 @@ import sys
 from typing import Any, Dict
 
 from . import stage_results, streams
-from .binarise_stage import binarise_stage, totals
+from .binarise_stage import binarise_labelled_stage, binarise_stage, totals
 from .collector import SKIPPED
 from .corpus import SPLITS, sources
 from .encode_stage import encode_stage
 from .errors import PrepareError
-from .read_stage import SIDES, read_stage
+from .labels import Labels, count_labels, described, labels_of, text_sides
+from .read_stage import read_stage
 from .report_stage import report_stage, versions
 from .vocabulary_stage import MODEL, load_model, vocabulary_stage
 from .workspace import Workspace
 
 logger = logging.getLogger("prepare")
 READ_OPTIONS = ("lowercase", "seed", "valid_fraction", "test_fraction", "max_documents", "max_bad_fraction", "strict")
+#: Options that change nothing where they are not given: a folder made before they existed stays as it is.
+LABEL_OPTIONS = ("labels", "second_field", "regression")
 TRAINING_OPTIONS = ("vocab_size", "spm_type", "spm_sample", "seed", "user_symbols", "lowercase")
 
 
 def options(args: argparse.Namespace, names: Any) -> Dict[str, Any]:
     """Return some of the options, by name."""
     return {name: getattr(args, name) for name in names}
+
+
+def given_labels(args: argparse.Namespace) -> Dict[str, Any]:
+    """Return the options of labels; nothing where there are none."""
+    return options(args, LABEL_OPTIONS) if args.labels is not None else {}
 
 
 def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
@@ -43,7 +51,9 @@ def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
             raise
 
     inputs = [[source.split, source.unique, source.reader.signature()] for source in corpus]
-    return space.run("read", dict(options(args, READ_OPTIONS), inputs=inputs), build, stage_results.READ)
+    return space.run(
+        "read", {**options(args, READ_OPTIONS), **given_labels(args), "inputs": inputs}, build, stage_results.READ
+    )
 
 
 def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any]) -> Dict[str, Any]:
@@ -54,6 +64,7 @@ def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any])
         depends: Dict[str, Any] = {"model": streams.signature(args.spm_model)}
     else:
         depends = dict(options(args, TRAINING_OPTIONS), text=text["digest"], version=versions()["sentencepiece"])
+        depends.update(given_labels(args))
     build = lambda folder: vocabulary_stage(args, space.path("text"), count, folder)  # noqa: E731
     return space.run("sentencepiece", depends, build, stage_results.VOCABULARY)
 
@@ -69,7 +80,9 @@ def prepare(args: argparse.Namespace) -> str:
     if "valid" not in documents:
         logger.warning("there is no validation split: fairseq-train will need --disable-validation")
     model = vocabulary(args, space, text)
-    names = [(f"{split}.{side}", documents[split]) for split in SPLITS for side in SIDES if split in documents]
+    names = [
+        (f"{split}.{side}", documents[split]) for split in SPLITS for side in text_sides(args) if split in documents
+    ]
     encoded = space.run(
         "encode",
         {"text": text["digest"], "model": model["digest"]},
@@ -78,15 +91,31 @@ def prepare(args: argparse.Namespace) -> str:
     )
     lengths = encoded["result"]
     expected = {name: totals(lengths[name]["lengths"]) for name, _ in names}
+    kind = labels_of(args)
+    counts = count_labels(space.path("text"), list(documents)) if kind is Labels.CLASSES else {}
+
+    def binarise(folder: str) -> Dict[str, Any]:
+        if kind is Labels.NONE:
+            return binarise_stage(space.path(MODEL), space.path("encoded"), expected, args.workers, folder)
+        return binarise_labelled_stage(
+            space.path(MODEL), space.path(""), expected, list(counts) or None, args.workers, folder
+        )
+
     binarised = space.run(
         "binarise",
-        {"encoded": encoded["digest"], "model": model["digest"], "version": versions()["fairseq"]},
-        lambda folder: binarise_stage(space.path(MODEL), space.path("encoded"), expected, args.workers, folder),
+        {
+            **{"encoded": encoded["digest"], "model": model["digest"], "version": versions()["fairseq"]},
+            **({"labels": text["digest"], **given_labels(args)} if kind is not Labels.NONE else {}),
+        },
+        binarise,
         stage_results.BINARISED,
     )
-    limits = {"source": args.max_source_positions, "target": args.max_target_positions}
+    sides = text_sides(args)
+    limits = {side: args.max_target_positions if side == "target" else args.max_source_positions for side in sides}
+    left_out = {"dest", "workers", *(LABEL_OPTIONS if kind is Labels.NONE else ())}
     about = {
-        "arguments": options(args, sorted(set(vars(args)) - {"dest", "workers"})),
+        "arguments": options(args, sorted(set(vars(args)) - left_out)),
+        **({"labels": described(counts) if counts else "numbers"} if kind is not Labels.NONE else {}),
         "vocabulary": binarised["result"]["dictionary"],
         "pieces": model["result"]["pieces"],
         **{name: text["result"][name] for name in ("skipped", "bad", "replaced")},

@@ -8,6 +8,7 @@ from typing import Any, Dict, Sequence, TextIO
 
 from .collector import SKIPPED, Collector
 from .corpus import SPLITS
+from .labels import labels_of, sides
 from .progress_line import Progress
 from .record_tasks import clean_records, tasks
 from .record_types import Source
@@ -15,7 +16,6 @@ from .splitting import fill_empty_splits
 from .worker_pool import ordered_map
 
 logger = logging.getLogger("prepare")
-SIDES = ("source", "target")
 
 
 def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str) -> Dict[str, Any]:
@@ -27,10 +27,10 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
     os.makedirs(os.path.join(folder, "text"))
     prefixes = {split: os.path.join(folder, "text", split) for split in SPLITS}
     with contextlib.ExitStack() as stack:
-        names = [f"{split}.{side}" for split in SPLITS for side in SIDES]
+        names = [f"{split}.{side}" for split in SPLITS for side in sides(args)]
         files = {name: _create(stack, os.path.join(folder, "text", name)) for name in names}
         writer = Collector(args, sources, files, _create(stack, os.path.join(folder, SKIPPED)))
-        work = tasks(sources, writer.full, args.lowercase)
+        work = tasks(sources, writer.full, args.lowercase, labels_of(args))
         results = stack.enter_context(contextlib.closing(ordered_map(clean_records, work, args.workers)))
         progress = stack.enter_context(Progress("read"))
         for number, items in results:
@@ -40,10 +40,10 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
     writer.check()
     if any(source.split is None for source in sources):
         wanted = {"train": True, "valid": args.valid_fraction > 0, "test": args.test_fraction > 0}
-        writer.documents = fill_empty_splits(prefixes, writer.documents, wanted)
+        writer.documents = fill_empty_splits(prefixes, writer.documents, wanted, sides(args))
     for split in SPLITS:
         if not writer.documents[split]:  # fairseq-preprocess gets no empty files
-            for side in SIDES:
+            for side in sides(args):
                 os.unlink(f"{prefixes[split]}.{side}")
     if writer.skipped:
         logger.warning("left out %d records: %s", sum(writer.skipped.values()), writer.reasons())
