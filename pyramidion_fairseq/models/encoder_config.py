@@ -66,7 +66,8 @@ _OWN = [
 ]
 #: Options of :class:`~pyramidion_fairseq.models.roberta.LSGRobertaModel`. Lengths are in tokens.
 EncoderConfig = make_dataclass("EncoderConfig", [*_fields_of_encoders(), *_OWN], bases=(FairseqDataclass,))
-_NAMES = [f.name for f in fields(EncoderConfig) if f.name != "_name"]
+#: Their names.
+FIELDS = [f.name for f in fields(EncoderConfig) if f.name != "_name"]
 
 
 def complete_encoder(cfg: Any) -> Namespace:
@@ -82,7 +83,7 @@ def complete_encoder(cfg: Any) -> Namespace:
     is_config = OmegaConf.is_config(cfg)
     given: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if is_config else vars(cfg)
     defaults = {f.name: f.default for f in fields(EncoderConfig) if f.name != "_name"}
-    own = {name: given.get(name, defaults[name]) for name in _NAMES}
+    own = {name: given.get(name, defaults[name]) for name in FIELDS}
     for name in ("pooler_activation_fn", "activation_fn"):
         own[name] = str(getattr(own[name], "value", own[name]))
     if own["max_positions"] is None or own["max_positions"] < 3:

@@ -17,6 +17,7 @@ from fairseq.tasks.masked_lm import MaskedLMTask
 from fairseq.tasks.translation import TranslationTask
 from torch import Tensor, nn
 
+from .. import class_labels
 from ..errors import PyramidionError
 from ..interop.roberta import adapt_state
 from .encoder import PyramidionEncoder, call_layer
@@ -178,6 +179,7 @@ class LSGRobertaModel(RobertaModel):
                 )
         else:
             _tell_of_unread_blocks(options)
+            _check_classes(task)
         return model
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
@@ -204,6 +206,16 @@ class LSGRobertaModel(RobertaModel):
             raise PyramidionError(f"the model has no classification head {head!r}; it has: {known}")
         logits, extra = self(tokens, features_only=True, classification_head_name=head)
         return logits, extra
+
+
+def _check_classes(task: Any) -> None:
+    """Refuse data with more labels than classes: fairseq would end with an index that is out of bounds."""
+    labels = class_labels.of_task(task)
+    if labels is not None and len(labels) > task.cfg.num_classes:
+        raise PyramidionError(
+            f"--num-classes {task.cfg.num_classes}, but the data has {len(labels)} labels (label/dict.txt): give "
+            f"--num-classes {len(labels)}"
+        )
 
 
 def _tell_of_unread_blocks(options: Namespace) -> None:
