@@ -33,7 +33,7 @@ def texts(benchmark, tmp_path_factory):
     for package, sentence in SENTENCES.items():
         (root / package).mkdir()
         for number in range(14):
-            source = f'"""A module of this package that says in eight words or more what it is."""\n'
+            source = '"""A module of this package that says in eight words or more what it is."""\n'
             source += "".join(f'def f{i}(x):\n    """{sentence} {number} {i}"""\n' for i in range(20))
             (root / package / f"mod{number}.py").write_text(source)
     return benchmark.read_texts(100, [str(root)])
