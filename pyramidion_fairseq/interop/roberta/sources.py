@@ -16,7 +16,7 @@ from ..bart.adapt import Change
 from ..bart.sources import read_weights
 from ..pieces import find_bpe
 from . import names, options, symbols
-from .adapt import EMBEDDING
+from .adapt import EMBEDDING, POSITIONS
 
 
 class Source(NamedTuple):
@@ -68,7 +68,7 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> So
         text = f"left out {len(renamed.left_out)} tensors that classifiers do not read"
         changes.append(Change(tuple(renamed.left_out), "left out", text))
     if renamed.summed:
-        changes.append(Change((names.POSITIONS,), "summed", "the embedding of the token type is added to positions"))
+        changes.append(Change((POSITIONS,), "summed", "the embedding of the token type is added to positions"))
     if dictionary is not None or (ours and (path / "dict.txt").is_file()):
         rows = symbols.Rows(symbols.read_dictionary(dictionary or path / "dict.txt", size)[0], None, None)
     else:
