@@ -41,7 +41,7 @@ def data(tmp_path_factory):
     for split, count in (("train", 24), ("valid", 8)):
         rows, labels, seconds = [], [], []
         for number in range(count):
-            row = torch.randint(8, WORDS, (10 + 50 * number // count,), generator=generator)
+            row = torch.randint(8, WORDS - 1, (10 + 50 * number // count,), generator=generator)
             row[len(row) // 2 :: 3] = 5 + number % 2
             rows.append([*row.tolist(), 2])
             labels.append([4 + number % 2, 2])
@@ -69,18 +69,23 @@ def sentence_prediction(data, name="one", classes=2, arch="lsg_roberta_base"):
     return [data / name, *task, *COMMON, *SMALL, "--num-classes", classes, "--init-token", 0]
 
 
+def updates(command, *arguments):
+    """The log of fairseq-train in a process of its own."""
+    return command("train", *arguments).stdout
+
+
 def losses(out):
     rows = [json.loads(row) for row in re.findall(r"\| train_inner \| (\{.*\})", out)]
     return {int(row["num_updates"]): float(row["loss"]) for row in rows}
 
 
 @pytest.mark.parametrize("options", [[], POOLED, [*POOLED, "--attention", "full"]], ids=["whole", "pooled", "full"])
-def test_classes_are_learnt_and_a_run_goes_on_as_if_it_had_not_stopped(monkeypatch, data, tmp_path, options):
+def test_classes_are_learnt_and_a_run_goes_on_as_if_it_had_not_stopped(command, data, tmp_path, options):
     given = [*sentence_prediction(data), *options, "--dropout", 0, "--attention-dropout", 0, "--keep-last-epochs", 1]
-    whole = losses(run(monkeypatch, train.cli_main, *given, "--save-dir", tmp_path / "a", "--max-update", 12))
+    whole = losses(updates(command, *given, "--save-dir", tmp_path / "a", "--max-update", 12))
     assert sorted(whole) == list(range(1, 13)) and whole[12] < whole[1]
-    first = losses(run(monkeypatch, train.cli_main, *given, "--save-dir", tmp_path / "b", "--max-update", 6))
-    rest = losses(run(monkeypatch, train.cli_main, *given, "--save-dir", tmp_path / "b", "--max-update", 12))
+    first = losses(updates(command, *given, "--save-dir", tmp_path / "b", "--max-update", 6))
+    rest = losses(updates(command, *given, "--save-dir", tmp_path / "b", "--max-update", 12))
     assert {**first, **rest} == whole
     checkpoint = torch.load(tmp_path / "a" / "checkpoint_last.pt")
     assert checkpoint["extra_state"]["labels"] == {"sentence_classification_head": "bad\ngood"}
@@ -88,9 +93,9 @@ def test_classes_are_learnt_and_a_run_goes_on_as_if_it_had_not_stopped(monkeypat
     assert bool(scorers) == bool(options)
 
 
-def test_what_was_trained_classifies(monkeypatch, data, tmp_path, capsys):
+def test_what_was_trained_classifies(command, data, tmp_path, capsys):
     given = [*sentence_prediction(data), *POOLED, "--lr", 0.01, "--dropout", 0, "--no-epoch-checkpoints"]
-    out = run(monkeypatch, train.cli_main, *given, "--save-dir", tmp_path, "--max-epoch", 8)
+    out = updates(command, *given, "--save-dir", tmp_path, "--max-epoch", 8)
     accuracies = [float(a) for a in re.findall(r'"valid_accuracy": "([\d.]+)"', out)]
     assert accuracies[-1] >= 75
     dictionary = make_dictionary(WORDS - 1)
@@ -101,7 +106,7 @@ def test_what_was_trained_classifies(monkeypatch, data, tmp_path, capsys):
     assert set(labels) <= {"bad", "good"} and len(labels) == 2
 
 
-def test_pairs_and_numbers(monkeypatch, data, tmp_path):
+def test_pairs_and_numbers(command, data, tmp_path):
     pairs = [
         *sentence_prediction(data, "two"),
         "--separator-token",
@@ -111,22 +116,22 @@ def test_pairs_and_numbers(monkeypatch, data, tmp_path):
         "--save-dir",
         tmp_path / "a",
     ]
-    assert len(losses(run(monkeypatch, train.cli_main, *pairs))) == 2
+    assert len(losses(updates(command, *pairs))) == 2
     numbers = [*sentence_prediction(data, "numbers", 1), "--regression-target", "--max-update", 2]
-    assert len(losses(run(monkeypatch, train.cli_main, *numbers, "--save-dir", tmp_path / "b"))) == 2
+    assert len(losses(updates(command, *numbers, "--save-dir", tmp_path / "b"))) == 2
     assert "labels" not in torch.load(tmp_path / "b" / "checkpoint_last.pt")["extra_state"]
 
 
-def test_masked_lm_then_classes(monkeypatch, data, tmp_path):
+def test_masked_lm_then_classes(command, monkeypatch, data, tmp_path):
     """Pretrained without poolings, fine-tuned with them: the scorers are new, the positions are repeated."""
     task = ["--arch", "lsg_roberta_base", "--task", "masked_lm", "--criterion", "masked_lm"]
     given = [data / "lm", *task, *COMMON, *SMALL, "--tokens-per-sample", 48]
-    found = losses(run(monkeypatch, train.cli_main, *given, "--save-dir", tmp_path / "a", "--max-update", 4))
+    found = losses(updates(command, *given, "--save-dir", tmp_path / "a", "--max-update", 4))
     assert len(found) == 4
     longer = [*sentence_prediction(data), "--max-positions", 100, *POOLED, "--max-update", 2]
     restore = ["--restore-file", tmp_path / "a" / "checkpoint_last.pt", "--reset-optimizer", "--reset-dataloader"]
     restore += ["--reset-meters", "--reset-lr-scheduler", "--save-dir", tmp_path / "b"]
-    assert len(losses(run(monkeypatch, train.cli_main, *longer, *restore))) == 2
+    assert len(losses(updates(command, *longer, *restore))) == 2
     before, after = (torch.load(tmp_path / n / "checkpoint_last.pt")["model"] for n in "ab")
     name = "encoder.sentence_encoder.embed_positions.weight"
     assert (len(before[name]), len(after[name])) == (66, 102)
@@ -134,7 +139,7 @@ def test_masked_lm_then_classes(monkeypatch, data, tmp_path):
         run(monkeypatch, train.cli_main, *given, *POOLED, "--save-dir", tmp_path / "c", "--max-update", 1)
 
 
-def test_a_roberta_of_fairseq_is_fine_tuned(monkeypatch, data, tmp_path):
+def test_a_roberta_of_fairseq_is_fine_tuned(command, data, tmp_path):
     from argparse import Namespace
 
     dictionary = make_dictionary(WORDS - 1)
@@ -147,7 +152,7 @@ def test_a_roberta_of_fairseq_is_fine_tuned(monkeypatch, data, tmp_path):
     torch.save({**state, "extra_state": {"train_iterator": {"epoch": 1}}}, tmp_path / "roberta.pt")
     restore = ["--restore-file", tmp_path / "roberta.pt", "--reset-optimizer", "--reset-dataloader", "--reset-meters"]
     given = [*sentence_prediction(data), *POOLED, *restore, "--reset-lr-scheduler", "--lr", 1e-9, "--max-update", 1]
-    run(monkeypatch, train.cli_main, *given, "--save-dir", tmp_path / "a")
+    updates(command, *given, "--save-dir", tmp_path / "a")
     after = torch.load(tmp_path / "a" / "checkpoint_last.pt")["model"]
     name = "encoder.sentence_encoder.layers.2.fc1.weight"
     torch.testing.assert_close(after[name], stock.state_dict()[name], rtol=0, atol=1e-6)
@@ -180,3 +185,46 @@ def test_other_labels_are_refused_when_a_run_goes_on(monkeypatch, data, tmp_path
 def test_no_task_is_one_line(monkeypatch, data, tmp_path):
     with pytest.raises(Exception, match="--arch lsg_roberta_base needs --task sentence_prediction"):
         run(monkeypatch, train.cli_main, data / "one", "--arch", "lsg_roberta_base", *COMMON, "--save-dir", tmp_path)
+
+
+def test_hydra_trains_an_encoder(command, data, tmp_path):
+    import yaml
+
+    sizes = {"encoder_layers": 3, "encoder_embed_dim": 16, "encoder_ffn_embed_dim": 32, "encoder_attention_heads": 2}
+    config = {
+        "common": {"user_dir": str(ROOT / "pyramidion_fairseq"), "cpu": True},
+        "model": {
+            "_name": "lsg_roberta_long_pooled",
+            **sizes,
+            "pooling_schedule": "1:16",
+            "lsg_block_size": 8,
+            "lsg_sparse_block_size": 8,
+        },
+        "task": {
+            "_name": "sentence_prediction",
+            "data": str(data / "one"),
+            "num_classes": 2,
+            "init_token": 0,
+            "max_positions": 100,
+        },
+        "criterion": {"_name": "sentence_prediction"},
+        "optimizer": {"_name": "adam"},
+        "lr_scheduler": {"_name": "fixed"},
+        "optimization": {"lr": [0.001], "max_update": 2},
+        "dataset": {"batch_size": 4, "num_workers": 0},
+        "checkpoint": {"save_dir": str(tmp_path / "saved")},
+    }
+    (tmp_path / "encoder.yaml").write_text("# @package _global_\n" + yaml.safe_dump(config))
+    where = [
+        "--config-dir",
+        tmp_path,
+        "--config-name",
+        "encoder",
+        f"hydra.run.dir={tmp_path}",
+        "hydra.job.chdir=false",
+    ]
+    done = command("hydra-train", *where)
+    state = torch.load(tmp_path / "saved" / "checkpoint_last.pt", weights_only=False)
+    assert state["optimizer_history"][-1]["num_updates"] == 2, done.stdout
+    assert state["cfg"]["model"]["_name"] == "lsg_roberta_long_pooled"
+    assert len(state["model"]["encoder.sentence_encoder.embed_positions.weight"]) == 102
