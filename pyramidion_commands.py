@@ -8,6 +8,13 @@ for its ``--help``. Programs and ``--user-dir`` import the package itself, not t
 import sys
 
 
+def classify() -> None:
+    """Run ``pyramidion-classify``."""
+    from pyramidion_fairseq.cli.classify import main
+
+    main()
+
+
 def convert() -> None:
     """Run ``pyramidion-convert``."""
     from pyramidion_fairseq.cli.convert import main

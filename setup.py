@@ -137,6 +137,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "pyramidion-classify=pyramidion_commands:classify",
             "pyramidion-convert=pyramidion_commands:convert",
             "pyramidion-prepare=pyramidion_commands:prepare",
             "pyramidion-rouge=pyramidion_commands:rouge",

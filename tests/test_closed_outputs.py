@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.forked import ROOT, Forked
 from tests.helpers.summaries import article, write_model
 
-COMMANDS = ("convert", "explain", "rouge", "serve", "summaries", "summarize")
+COMMANDS = ("classify", "convert", "explain", "rouge", "serve", "summaries", "summarize")
 #: Whether an error is to be told; where the reader left it is not.
 WAYS = {"closed pipe": False, "full device": True, "closed": True}
 pytestmark = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

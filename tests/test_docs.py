@@ -137,6 +137,7 @@ def parse(words):
         ("README.md", 7),
         ("docs/training.md", 5),
         ("docs/checkpoints.md", 3),
+        ("docs/classification.md", 5),
         ("docs/explaining.md", 5),
         ("docs/scores.md", 3),
         ("docs/scaling.md", 6),

@@ -126,6 +126,26 @@ class LSGAttention(EncoderAttention):
 
         Columns of ``padding_mask`` may be True anywhere, as the document's first token is to ``mask_first_token``.
         """
+        return self._attend(query, key, value, padding_mask, self.active_dropout)
+
+    def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """Return the sums as the base class says, of global and other queries, to global and other tokens.
+
+        What a sparse token receives goes to the tokens that it was made of, by their shares. The sums are the
+        derivative of the output by the values, which costs as much as attending again. They are detached: no gradient
+        reaches queries and keys through them. In training, type ``lsh`` hashes by other functions than the layer did.
+        """
+        exact = torch.promote_types(query.dtype, torch.float32)
+        with torch.enable_grad(), torch.autocast(query.device.type, enabled=False):
+            value = torch.zeros_like(key, dtype=exact, requires_grad=True)
+            out = self._attend(query.detach().to(exact), key.detach().to(exact), value, padding_mask, 0.0)
+            out = out.unflatten(-1, (self.num_heads, -1))[..., 0] * visible_tokens(query, padding_mask).unsqueeze(-1)
+            (sums,) = torch.autograd.grad(out.sum(), value)
+        return sums.unflatten(-1, (self.num_heads, -1))[..., 0].sum(dim=-1)
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None, dropout: float
+    ) -> Tensor:
         length = query.size(1)
         key_mask = visible_tokens(query, padding_mask)
         missing = (self.globals - length) % self.block_size
@@ -134,9 +154,7 @@ class LSGAttention(EncoderAttention):
         )
         key_mask = F.pad(key_mask, (0, missing))
         sparse = self.reduce(*(x[:, self.globals :] for x in (query, key, value, key_mask)))
-        out = lsg_attention(
-            query, key, value, key_mask, self.globals, self.block_size, sparse, self.reach, self.active_dropout
-        )
+        out = lsg_attention(query, key, value, key_mask, self.globals, self.block_size, sparse, self.reach, dropout)
         return out[:, :length].flatten(2)
 
     def attend_spread(
@@ -164,7 +182,7 @@ class LSGAttention(EncoderAttention):
         own = slice(first + left, first + left + width)
         from_globals = self._from_globals(query[:, :first], key, value, key_mask, own, spread.group)
         key_mask = F.pad(key_mask, (0, missing))
-        sparse = self.reduce(*(part[:, first:] for part in (query, key, value, key_mask)), first_query)
+        sparse = self.reduce(*(part[:, first:] for part in (query, key, value, key_mask)), first_query=first_query)
         out = attend_beside_globals(
             query, key, value, key_mask, first, self.block_size, sparse, self.reach, self.active_dropout
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PyramidionError, user_errors
 from ..interop.huggingface import GENERATION
+from . import roberta
 from .common import Parser, one_line_errors
 
 logger = logging.getLogger("pyramidion_fairseq.cli.convert")  # also where it is run as __main__
@@ -36,6 +37,7 @@ def build_parser(model_options: bool = False) -> argparse.ArgumentParser:
     if model_options:
         _add_model_options(bart)
     _add_hugging_face(kinds)
+    roberta.add_parser(kinds, model_options)
     return parser
 
 
@@ -180,7 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors(COMMAND):
         given = sys.argv[1:] if argv is None else argv
         asks_for_help = any(word in ("-h", "--help") for word in given)
-        args = build_parser(given[:1] == ["bart"] and not asks_for_help).parse_args(given)
+        args = build_parser(given[:1] in (["bart"], [roberta.NAME]) and not asks_for_help).parse_args(given)
         from .. import registered  # noqa: F401 -- safe loading is a part of it
 
         args.run(args)

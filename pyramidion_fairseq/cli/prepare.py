@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
@@ -49,9 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + (received[0] if received else signal.SIGINT)
     status = print_whole(text)
     if not status:
-        _tell_of_few(os.path.join(args.dest, "text", "train.source"))
-        logger.info("done; this trains the paper's model on it, on one GPU or a CPU:")
-        sys.stderr.write(shlex.join(training_command(args.dest)).encode("utf-8", "backslashreplace").decode() + "\n")
+        if args.labels is None:
+            _tell_of_few(os.path.join(args.dest, "text", "train.source"))
+        what = "the paper's model" if args.labels is None else "a classifier"
+        logger.info(f"done; this trains {what} on it, on one GPU or a CPU:")
+        words = training_command(args.dest) if args.labels is None else classifier_command(args)
+        sys.stderr.write(shlex.join(words).encode("utf-8", "backslashreplace").decode() + "\n")
     return status
 
 
@@ -67,11 +71,36 @@ def _tell_of_few(path: str) -> None:
         )
 
 
+def classifier_command(args: argparse.Namespace) -> list[str]:
+    """Return the command that trains lsg_roberta_base from scratch; docs/classification.md says how to fine-tune."""
+    words = ["fairseq-train", os.path.join(args.dest, "data-bin"), "--user-dir", _plugin()]
+    words += ["--arch", "lsg_roberta_base", "--task", "sentence_prediction", "--criterion", "sentence_prediction"]
+    words += ["--init-token", "0", *(["--separator-token", "2"] if args.second_field else [])]
+    words += ["--shorten-method", "truncate"]
+    if args.regression:
+        words += ["--regression-target", "--num-classes", "1"]
+    else:
+        with open(os.path.join(args.dest, "data-bin", "label", "dict.txt"), encoding="utf-8", newline="\n") as file:
+            words += ["--num-classes", str(sum(1 for _ in file))]
+        words += ["--best-checkpoint-metric", "accuracy", "--maximize-best-checkpoint-metric"]
+    words += ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--adam-eps", "1e-6", "--weight-decay", "0.1"]
+    words += ["--lr", "1e-5", "--lr-scheduler", "polynomial_decay", "--total-num-update", "10000"]
+    words += ["--warmup-updates", "600", "--max-update", "10000", "--clip-norm", "1.0"]
+    words += ["--batch-size", "4", "--update-freq", "8", "--required-batch-size-multiple", "1"]
+    words += ["--save-dir", os.path.join("checkpoints", os.path.basename(os.path.abspath(args.dest)))]
+    if not os.path.exists(os.path.join(args.dest, "text", "valid.source")):
+        words.append("--disable-validation")
+    return words
+
+
+def _plugin() -> str:
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return "pyramidion_fairseq" if os.path.abspath("pyramidion_fairseq") == folder else folder
+
+
 def training_command(dest: str) -> list[str]:
     """Return the command that trains DeepPyramidion as README.md says, 256 documents an update on one device."""
-    plugin = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    words = ["fairseq-train", os.path.join(dest, "data-bin")]
-    words += ["--user-dir", "pyramidion_fairseq" if os.path.abspath("pyramidion_fairseq") == plugin else plugin]
+    words = ["fairseq-train", os.path.join(dest, "data-bin"), "--user-dir", _plugin()]
     words += ["--task", "long_document_summarization", "--arch", "deeppyramidion", "--criterion", "cross_entropy"]
     words += ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--weight-decay", "0.1"]
     words += ["--lr", "5e-4", "--lr-scheduler", "fixed", "--warmup-updates", str(WARMUP)]

@@ -17,7 +17,7 @@ from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from .. import vocabularies
+from .. import class_labels, vocabularies
 from ..errors import PyramidionError, one_line
 from .marks import mark
 
@@ -62,6 +62,9 @@ def _with_records(stock: Any) -> Any:
         found = _vocabularies(self)
         if found is not None:
             state["extra_state"][vocabularies.KEY] = found
+        labels, head = class_labels.of_task(self.task), _head(self)
+        if labels is not None:
+            state["extra_state"][class_labels.KEY] = class_labels.describe(labels, head)
         for module in _training_modules():
             stop = module.should_stop_early
             if self.cfg.checkpoint.patience > 0 and getattr(stop, "best", None) is not None:
@@ -135,6 +138,12 @@ def _check(trainer: Any, extra_state: Any, filename: str, of_data: Mapping[str, 
     quiet = trainer.data_parallel_rank != 0
     vocabularies.check(extra_state, trainer.task, filename, remedy, quiet)
     vocabularies.check_same_sentencepiece(extra_state, of_data, filename)
+    class_labels.check(extra_state, class_labels.of_task(trainer.task), _head(trainer), filename)
+
+
+def _head(trainer: Any) -> str:
+    """Return the name of the classification head that is trained; "" where there is none."""
+    return str(getattr(trainer.cfg.task, "classification_head_name", "") or "")
 
 
 def _go_on(trainer: Any, extra_state: dict[str, Any]) -> None:

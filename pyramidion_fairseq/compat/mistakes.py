@@ -152,13 +152,12 @@ def check_task(cfg: Any, words: list[str]) -> None:
     Raises:
         PyramidionError: says which task to give.
     """
+    from fairseq.models import ARCH_MODEL_REGISTRY
+
     given = any(word == "--task" or word.startswith("--task=") for word in words)
     arch = getattr(cfg.model, "_name", None)
     if not given and is_ours(arch) and cfg.task._name == "translation" and not cfg.task.truncate_source:
-        raise PyramidionError(
-            f"--arch {arch} needs --task long_document_summarization (fairseq's own is possible too: "
-            "--task translation --truncate-source)"
-        )
+        raise PyramidionError(f"--arch {arch} {ARCH_MODEL_REGISTRY[arch].needed_task}")
 
 
 def check_criterion(cfg: Any) -> None:

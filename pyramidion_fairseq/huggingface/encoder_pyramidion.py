@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from ..attention.base import ATTENTIONS
 from ..functional.padding import move_padding_right
 from ..models.global_tokens import GlobalTokens
-from ..models.pooled_encoder import run_pooled_layers
+from ..models.pooled_encoder import PooledStates, run_pooled_layers
 from ..models.pooling import build_poolings
 from .positions import FixedPositions, check_length
 
@@ -127,21 +127,25 @@ class PyramidionBartEncoder(nn.Module):
         tokens = self._arrange(input_ids, attention_mask)
         padding = tokens.eq(self.padding_idx)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        encoded = run_pooled_layers(
-            lambda: self.embed(tokens),
-            padding if padding.any() else None,
-            self.layers,
-            self.poolings,
-            self._call_layer,
-            global_tokens=self.global_embeddings if self.num_globals else None,
-            keep_states=wanted,
-        )
+        encoded = self.run(tokens, padding if padding.any() else None, bool(wanted))
         out = PooledEncoderOutput(
             last_hidden_state=encoded.x,
             hidden_states=tuple(encoded.states) if wanted else None,
             attention_mask=(~encoded.padding_mask).long(),
         )
         return out.to_tuple() if return_dict is False else out
+
+    def run(self, tokens: Tensor, padding: Tensor | None, keep_states: bool) -> PooledStates:
+        """Run embedding and layers on (B, T) right-padded ids; (B, T) bool, True on padding, or None."""
+        return run_pooled_layers(
+            lambda: self.embed(tokens),
+            padding,
+            self.layers,
+            self.poolings,
+            self._call_layer,
+            global_tokens=self.global_embeddings if self.num_globals else None,
+            keep_states=keep_states,
+        )
 
     def _call_layer(
         self, layer: nn.Module, x: Tensor, padding_mask: Tensor | None, _: Any

@@ -31,12 +31,20 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         vocab_file: the sentencepiece model.
         dictionary_file: dict.txt, a symbol and a count a line; the four special symbols come before.
         prepend_bos: whether documents start with ``<s>``.
+        separates_pairs: whether ``</s> </s>`` stands between the texts of a pair, as in RoBERTa.
     """
 
     vocab_files_names = {"vocab_file": "sentencepiece.model", "dictionary_file": "dict.txt"}
     model_input_names = ["input_ids", "attention_mask"]
 
-    def __init__(self, vocab_file: str, dictionary_file: str, prepend_bos: bool = False, **kwargs: Any):
+    def __init__(
+        self,
+        vocab_file: str,
+        dictionary_file: str,
+        prepend_bos: bool = False,
+        separates_pairs: bool = False,
+        **kwargs: Any,
+    ):
         with open(vocab_file, "rb") as file:
             self._model = file.read()
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=self._model)
@@ -44,9 +52,9 @@ class PyramidionTokenizer(PreTrainedTokenizer):
             lines = filter(None, file.read().split("\n"))
         self._symbols = [*_SPECIALS, *(line.rpartition(" ")[0] for line in lines)]
         self._ids = {symbol: number for number, symbol in enumerate(self._symbols)}
-        self.prepend_bos = prepend_bos
+        self.prepend_bos, self.separates_pairs = prepend_bos, separates_pairs
         self._cut_before = False
-        super().__init__(prepend_bos=prepend_bos, **kwargs)
+        super().__init__(prepend_bos=prepend_bos, separates_pairs=separates_pairs, **kwargs)
 
     @property
     def vocab_size(self) -> int:
@@ -74,7 +82,11 @@ class PyramidionTokenizer(PreTrainedTokenizer):
     ) -> list[int]:
         """Return the ids with ``</s>`` after them, and ``<s>`` before them where the model wants it."""
         first = [self.bos_token_id] if self.prepend_bos else []
-        return [*first, *token_ids_0, *(token_ids_1 or ()), self.eos_token_id]
+        return [*first, *token_ids_0, *self._between(token_ids_1), *(token_ids_1 or ()), self.eos_token_id]
+
+    def _between(self, token_ids_1: list[int] | None) -> list[int]:
+        """Return what stands between the texts of a pair."""
+        return [self.eos_token_id] * 2 if token_ids_1 is not None and self.separates_pairs else []
 
     def get_special_tokens_mask(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None, already_has_special_tokens: bool = False
@@ -82,7 +94,8 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         """Return 1 for each id that is no part of the text, else 0; arguments as of transformers."""
         if already_has_special_tokens:
             return super().get_special_tokens_mask(token_ids_0, token_ids_1, already_has_special_tokens=True)
-        return [1] * self.prepend_bos + [0] * (len(token_ids_0) + len(token_ids_1 or ())) + [1]
+        middle = [1] * len(self._between(token_ids_1))
+        return [1] * self.prepend_bos + [0] * len(token_ids_0) + middle + [0] * len(token_ids_1 or ()) + [1]
 
     def create_token_type_ids_from_sequences(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None

@@ -57,7 +57,7 @@ def load_summarizer(
     """
     safe_loading.install()
     paths = [find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
-    place = _device(device)
+    place = device_of(device)
     if fp16 and place.type == "cuda":
         dtype = "float16"
     elif fp16:
@@ -120,7 +120,12 @@ def find_checkpoint(path: str) -> str:
     return path
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return a device; "auto" is a GPU where there is one.
+
+    Raises:
+        PyramidionError: there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from fairseq.models import ARCH_CONFIG_REGISTRY, register_model
 
 from ..config import PyramidionConfig
+from .encoder_config import EncoderConfig
 from .pyramidion import PyramidionModel
+from .roberta import LSGRobertaModel
 
 
 class Architecture(NamedTuple):
@@ -142,6 +144,23 @@ ARCHITECTURES: dict[str, Architecture] = {
     "bart_large_long_pooled": Architecture("bart_large_long", {"pooling_schedule": "12:1024"}),
 }
 
+#: Encoders without a decoder: RoBERTa's sizes with LSG attention, 4096 tokens. Changes are fields of EncoderConfig.
+ENCODERS: dict[str, Architecture] = {
+    "lsg_roberta": Architecture(None, {}),
+    "lsg_roberta_base": Architecture("lsg_roberta", {}),
+    "lsg_roberta_large": Architecture(
+        "lsg_roberta",
+        {
+            "encoder_layers": 24,
+            "encoder_embed_dim": 1024,
+            "encoder_ffn_embed_dim": 4096,
+            "encoder_attention_heads": 16,
+        },
+    ),
+    # Half of the tokens after a third of the layers, and again after two thirds.
+    "lsg_roberta_long_pooled": Architecture("lsg_roberta_base", {"pooling_schedule": "4:2048,8:1024"}),
+}
+
 #: The architecture of each of the paper's rows: (table, row) of its numbered rows, our own of Table 3, and Table 4.
 PUBLISHED: dict[tuple[str, str], str] = {
     ("2", "1"): "vanilla_512",
@@ -196,37 +215,38 @@ def fields_of(name: str) -> dict[str, Any]:
     Raises:
         KeyError: no such architecture.
     """
-    base, changes = ARCHITECTURES[name]
+    base, changes = {**ARCHITECTURES, **ENCODERS}[name]
     return {**(fields_of(base) if base else {}), **changes}
 
 
 def config_of(name: str) -> type:
-    """Return the architecture's own config: PyramidionConfig with the architecture's values as defaults.
+    """Return the architecture's own config: the model's config with the architecture's values as defaults.
 
     So that ``model._name=NAME`` means the same in Hydra, where every field is filled before the model sees it, and so
     that a checkpoint from before an option existed gets the architecture's value for it.
     """
-    types = {field.name: field.type for field in fields(PyramidionConfig)}
-    metadata = {field.name: field.metadata for field in fields(PyramidionConfig)}
+    base: Any = EncoderConfig if name in ENCODERS else PyramidionConfig
+    types = {field.name: field.type for field in fields(base)}
+    metadata = {field.name: field.metadata for field in fields(base)}
     changed = [
         (key, types[key], field(default=value, metadata=metadata[key])) for key, value in fields_of(name).items()
     ]
-    return make_dataclass(f"{name}_config", changed, bases=(PyramidionConfig,))
+    return make_dataclass(f"{name}_config", changed, bases=(base,))
 
 
 def _register(name: str) -> None:
-    config = config_of(name)
-    register_model(name, dataclass=config)(type(name, (PyramidionModel,), {"__module__": __name__}))
+    config, model = config_of(name), LSGRobertaModel if name in ENCODERS else PyramidionModel
+    register_model(name, dataclass=config)(type(name, (model,), {"__module__": __name__}))
 
     def share_lengths(args: Namespace) -> None:
         # The task has flags of these names too. Ours are added first and without a default, so what is there was
         # given by the user; where nothing is, the task must not keep its own default of 1024.
-        for key in ("max_source_positions", "max_target_positions"):
+        for key in ("max_positions",) if name in ENCODERS else ("max_source_positions", "max_target_positions"):
             if not hasattr(args, key):
                 setattr(args, key, getattr(config, key))
 
     ARCH_CONFIG_REGISTRY[name] = share_lengths  # register_model has put a function there that does nothing
 
 
-for _name in ARCHITECTURES:
+for _name in (*ARCHITECTURES, *ENCODERS):
     _register(_name)

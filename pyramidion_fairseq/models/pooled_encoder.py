@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from ..functional.topk.successive_halving import Pooled
 from ..functional.topk.window_pooling import repeat_slots
+from .first_token import FirstToken
 from .global_tokens import GlobalTokens
 from .pooling import RepresentationPooling
 
 #: Runs a layer: (layer, (B, T, C), (B, T) bool key padding mask or None, document lengths or None) -> (B, T, C), and
-#: the (B, T) column sums of its attention where the scorer after it reads them, else None.
+#: the (B, T) column sums of its attention, those of global tokens included, where the scorer after it reads them, else
+#: None.
 CallLayer = Callable[[nn.Module, Tensor, "Tensor | None", "Sequence[int] | None"], "tuple[Tensor, Tensor | None]"]
 
 
@@ -49,7 +51,7 @@ def run_pooled_layers(
     poolings: nn.ModuleDict,
     call_layer: CallLayer,
     document_lengths: Sequence[int] | None = None,
-    global_tokens: GlobalTokens | None = None,
+    global_tokens: GlobalTokens | FirstToken | None = None,
     layer_norm: nn.Module | None = None,
     keep_states: bool = False,
     pool: Pool | None = None,
@@ -66,7 +68,7 @@ def run_pooled_layers(
             after which it pools, counted from "1".
         call_layer: runs one layer.
         document_lengths: tokens of each document, where the host knows them; see :meth:`EncoderAttention.forward`.
-        global_tokens: where the embedded documents start with them.
+        global_tokens: where the embedded documents start with them, or with a token that is never pooled.
         layer_norm: of the output, where the model has one.
         keep_states: return the states between the layers.
         pool: :func:`pool_documents`, unless another device holds a part of the documents.
@@ -87,7 +89,8 @@ def run_pooled_layers(
             pooling: Any = poolings[str(number)]
             if pooling.pooler.upsamples and full_length is None:
                 full_length = x, padding_mask
-            pooled, document_lengths = pool(pooling, x[:, first:], padding_mask, attention, document_lengths)
+            received = None if attention is None else attention[:, first:]
+            pooled, document_lengths = pool(pooling, x[:, first:], padding_mask, received, document_lengths)
             x = torch.cat([x[:, :first], pooled.embeddings], dim=1) if first else pooled.embeddings
             padding_mask = pooled.padding_mask
             if pooling.pooler.adds_scores_to_attention:
@@ -147,7 +150,10 @@ def _upsample(x: Tensor, first: int, slot_of_token: Sequence[Tensor], residual: 
 
 
 def _finish(
-    x: Tensor, padding_mask: Tensor | None, global_tokens: GlobalTokens | None, layer_norm: nn.Module | None
+    x: Tensor,
+    padding_mask: Tensor | None,
+    global_tokens: GlobalTokens | FirstToken | None,
+    layer_norm: nn.Module | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the output and its mask: (B, G + k, C), (B, k) or None -> (B, k', C), (B, k') bool."""
     if layer_norm is not None:

@@ -35,6 +35,11 @@ class PyramidionModel(TransformerModelBase):
     _adapt_state: ClassVar[Callable[[PyramidionModel, dict[str, Tensor]], object]]
     #: Tells architectures of this package from fairseq's, for code that models build on.
     is_pyramidion = True
+    #: What to type where no task is given.
+    needed_task = (
+        "needs --task long_document_summarization (fairseq's own is possible too: "
+        "--task translation --truncate-source)"
+    )
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:

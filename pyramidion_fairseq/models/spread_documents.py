@@ -44,7 +44,7 @@ def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> Non
     if not poolings:
         raise PyramidionError(f"{option} needs a --pooling-schedule: without one, the decoder reads whole documents")
     for pooling in poolings.values():
-        pooler = pooling.pooler  # type: ignore[union-attr]
+        pooler: Any = pooling.pooler
         if pooler.upsamples or pooler.reads_representations or not type(pooler).exact_record:
             raise PyramidionError(
                 f"{option}: {type(pooler).__name__} needs all tokens in one place: take --pooler successive_halving, "

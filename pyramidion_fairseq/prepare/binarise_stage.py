@@ -2,9 +2,10 @@
 
 import array
 import os
+import shutil
 import struct
 import sys
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .child_process import run_child
 from .errors import PrepareError
@@ -28,10 +29,7 @@ def binarise_stage(
         ``dictionary``: fairseq's vocabulary size, its four special symbols included.
     """
     scratch = os.path.dirname(folder)
-    lines = dictionary_lines(load_model(model, model))
-    dictionary = os.path.join(scratch, "dict.txt")
-    with open(dictionary, "w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(line + "\n" for line in lines)
+    dictionary, size = write_dictionary(dictionary_lines(load_model(model, model)), scratch, "dict.txt")
     destination = os.path.join(folder, "data-bin")
     log = os.path.join(scratch, "fairseq-preprocess.log")
     splits = {name.split(".")[0] for name in expected}
@@ -39,28 +37,100 @@ def binarise_stage(
     paths = [os.path.relpath(path, scratch) for path in (encoded, dictionary, destination)]
     command = preprocess_command(paths[0], sorted(splits), paths[1], paths[2], workers)
     run_child(command, log, scratch, "fairseq-preprocess")
+    files = {".source-target.".join(name.split(".")) + ".idx": counts for name, counts in expected.items()}
+    _check_counts(files, destination)
+    return {"dictionary": size}
+
+
+def write_dictionary(lines: List[str], folder: str, name: str) -> Tuple[str, int]:
+    """Write a dictionary for fairseq; returns its path, and how many symbols it has, fairseq's own included."""
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(line + "\n" for line in lines)
+    return path, len(lines) + len(FAIRSEQ_SPECIALS)
+
+
+def binarise_labelled_stage(
+    model: str,
+    dest: str,
+    expected: Dict[str, Tuple[int, int]],
+    classes: Optional[List[str]],
+    workers: int,
+    folder: str,
+) -> Dict[str, Any]:
+    """Write ``data-bin/`` as the task sentence_prediction reads it: ``input0/``, ``input1/`` of pairs, ``label/``.
+
+    Args:
+        model: path of the sentencepiece model
+        dest: folder with ``encoded/`` and ``text/``
+        expected: ``split.side`` -> (documents, tokens with the closing </s>) of the sides source and second
+        classes: names of the classes in the order of their numbers; None where labels are numbers to predict
+        workers: processes
+        folder: where to write
+
+    Returns:
+        ``dictionary``: fairseq's vocabulary size, its four special symbols included.
+    """
+    scratch = os.path.dirname(folder)
+    dictionary, size = write_dictionary(dictionary_lines(load_model(model, model)), scratch, "dict.txt")
+    data = os.path.join(folder, "data-bin")
+    splits = sorted({name.split(".")[0] for name in expected})
+    for side, name in (("source", "input0"), ("second", "input1")):
+        counts = {split: expected[f"{split}.{side}"] for split in splits if f"{split}.{side}" in expected}
+        if counts:
+            _binarise_one(os.path.join(dest, "encoded"), side, dictionary, os.path.join(data, name), counts, workers)
+    documents = {split: expected[f"{split}.source"][0] for split in splits}
+    if classes is not None:
+        labels, _ = write_dictionary([f"{name} 1" for name in classes], scratch, "labels.txt")
+        counts = {split: (count, 2 * count) for split, count in documents.items()}
+        _binarise_one(os.path.join(dest, "text"), "target", labels, os.path.join(data, "label"), counts, workers)
+        return {"dictionary": size}
+    os.makedirs(os.path.join(data, "label"))
+    for split in splits:
+        shutil.copyfile(os.path.join(dest, "text", f"{split}.target"), os.path.join(data, "label", f"{split}.label"))
+    return {"dictionary": size}
+
+
+def _binarise_one(
+    texts: str, side: str, dictionary: str, data: str, expected: Dict[str, Tuple[int, int]], workers: int
+) -> None:
+    """Write one side of all splits to ``data``; ``expected`` is split -> (documents, tokens)."""
+    scratch = os.path.dirname(dictionary)
+    paths = [os.path.relpath(path, scratch) for path in (dictionary, data)]
+    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--only-source"]
+    for split in expected:
+        command += [f"--{split}pref", os.path.relpath(os.path.join(texts, f"{split}.{side}"), scratch)]
+    command += ["--srcdict", paths[0], "--padding-factor", "1", "--dataset-impl", "mmap", "--destdir", paths[1]]
+    log = os.path.join(scratch, f"fairseq-preprocess-{os.path.basename(data)}.log")
+    run_child([*command, "--workers", str(shares(workers))], log, scratch, "fairseq-preprocess")
+    _check_counts({f"{split}.idx": counts for split, counts in expected.items()}, data)
+
+
+def _check_counts(expected: Dict[str, Tuple[int, int]], data: str) -> None:
+    """Compare what fairseq-preprocess wrote with file -> (documents, tokens); PrepareError where it differs."""
     for name, counts in expected.items():
-        split, side = name.split(".")
-        path = os.path.join(destination, f"{split}.source-target.{side}.idx")
-        found = index_counts(path)
+        found = index_counts(os.path.join(data, name))
         if found != counts:
             raise PrepareError(
                 "fairseq-preprocess wrote {} documents and {} tokens of {}, not {} and {}: run again with "
-                "--workers 1".format(*found, name, *counts)
+                "--workers 1".format(*found, name.rpartition(".")[0], *counts)
             )
-    return {"dictionary": len(lines) + len(FAIRSEQ_SPECIALS)}
+
+
+def shares(workers: int) -> int:
+    """Return the processes to give fairseq-preprocess for so many cores."""
+    # It waits for its worker processes before it does its own share, so that N workers leave all but one core idle for
+    # 1/N of the time: twice as many shares as cores keep that short.
+    return workers if workers == 1 else 2 * workers
 
 
 def preprocess_command(encoded: str, splits: List[str], dictionary: str, destination: str, workers: int) -> List[str]:
     """Return the command line of fairseq-preprocess."""
-    # It waits for its worker processes before it does its own share, so that N workers leave all but one core idle for
-    # 1/N of the time: twice as many shares as cores keep that short.
-    shares = workers if workers == 1 else 2 * workers
     command = [sys.executable, "-m", "fairseq_cli.preprocess", "--source-lang", "source", "--target-lang", "target"]
     for split in splits:
         command += [f"--{split}pref", os.path.join(encoded, split)]
     command += ["--srcdict", dictionary, "--joined-dictionary", "--padding-factor", "1", "--dataset-impl", "mmap"]
-    return [*command, "--destdir", destination, "--workers", str(shares)]
+    return [*command, "--destdir", destination, "--workers", str(shares(workers))]
 
 
 def index_counts(path: str) -> Tuple[int, int]:

@@ -53,6 +53,8 @@ class Collector:
             split = split_of(key, self.args.seed, self.args.valid_fraction, self.args.test_fraction)
         self.files[split + ".source"].write(item.document + "\n")
         self.files[split + ".target"].write(item.summary + "\n")
+        if self.args.second_field:
+            self.files[split + ".second"].write(item.second + "\n")
         self._note(split, number, position)
         self.documents[split] += 1
         self.replaced += item.replaced
@@ -68,7 +70,7 @@ class Collector:
             self.files[os.path.join(POSITIONS, name)].write(f"{number} {position}\n")
 
     def _is_duplicate(self, item: Document) -> bool:
-        texts = ("d" + item.document, "s" + item.summary)
+        texts = ("d" + item.document, *(["s" + item.summary] if self.args.labels is None else []))
         digests = {hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest() for text in texts}
         known = bool(digests & self._seen)
         self._seen |= digests

@@ -3,10 +3,11 @@
 import argparse
 import logging
 import os
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from . import streams
 from .errors import PrepareError
+from .fields import LabelFields
 from .hub_reader import hub_splits
 from .line_readers import JsonLines, TextPair
 from .python_docs import PythonDocs
@@ -23,10 +24,28 @@ def sources(args: argparse.Namespace) -> List[Source]:
 
     Raises PrepareError for what is not there or cannot be understood.
     """
+    found = _sources(args)
+    if args.labels is not None and not args.python_docs:
+        for source in found:
+            _label(source.reader, args)
+    return found
+
+
+def _label(reader: Any, args: argparse.Namespace) -> None:
+    """Make a reader give labels in the place of summaries, and second texts where there are pairs."""
+    if hasattr(reader, "fields"):
+        reader.fields = LabelFields(reader.fields.document, args.labels, args.second_field or "")
+    elif args.second_field:
+        raise PrepareError("--second-field needs records with fields: JSON lines, CSV, Parquet or a data set")
+
+
+def _sources(args: argparse.Namespace) -> List[Source]:
     if args.python_docs:
-        return [Source(PythonDocs(), None, unique=True)]
+        return [Source(PythonDocs(by_package=args.labels is not None), None, unique=True)]
     if args.huggingface:
-        splits = hub_splits(args.huggingface, args.huggingface_config, args.document_field, args.summary_field)
+        splits = hub_splits(
+            args.huggingface, args.huggingface_config, args.document_field, args.labels or args.summary_field
+        )
         if set(splits) == {"train"}:
             return [Source(splits["train"], None)]
         return [Source(splits[name], name) for name in SPLITS if name in splits]
@@ -68,7 +87,7 @@ def detect(value: str, requested: str) -> str:
 
 def file_reader(value: str, args: argparse.Namespace, split: Optional[str] = None) -> Reader:
     """Return the reader of one value of --train, --valid, --test or --input."""
-    document, summary = args.document_field, args.summary_field
+    document, summary = args.document_field, args.labels or args.summary_field
     kind = detect(value, args.format)
     if kind == "zip":
         members = zip_splits(value, args)
@@ -109,5 +128,5 @@ def zip_splits(path: str, args: argparse.Namespace) -> Dict[str, Reader]:
             raise PrepareError(f"{path} has two members for {split}: {members[split]} and {name}")
     if "train" not in members:
         raise PrepareError("{} has no train.txt; it has: {}".format(path, ", ".join(names[:10]) or "nothing"))
-    document, summary = args.document_field or "article_text", args.summary_field or "abstract_text"
+    document, summary = args.document_field or "article_text", args.labels or args.summary_field or "abstract_text"
     return {split: JsonLines(path, document, summary, members[split]) for split in SPLITS if split in members}

@@ -1,8 +1,9 @@
 """Which two fields of a record are the document and its summary, and their values as plain text."""
 
-from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .errors import BadRecord, PrepareError
+from .record_types import Parsed
 
 DEFAULT_FIELDS: Sequence[Tuple[str, str]] = (
     ("article_text", "abstract_text"),
@@ -21,13 +22,36 @@ class Fields(NamedTuple):
     document: str
     summary: str
 
-    def values(self, record: Mapping[str, object]) -> Tuple[str, str, str]:
-        """Return document, summary and identifier ("" where there is none) of a record.
+    def parse(self, record: Mapping[str, object]) -> Parsed:
+        """Return the texts and the identifier ("" where there is none) of a record.
 
         BadRecord says what is wrong.
         """
-        identifier = next((str(record[name]) for name in ID_FIELDS if isinstance(record.get(name), (str, int))), "")
-        return as_text(record, self.document), as_text(record, self.summary), identifier
+        return Parsed(as_text(record, self.document), as_text(record, self.summary), identifier(record))
+
+
+class LabelFields(NamedTuple):
+    """Names of the fields of a corpus with labels; ``second`` is "" where documents are no pairs."""
+
+    document: str
+    label: str
+    second: str = ""
+
+    def parse(self, record: Mapping[str, object]) -> Parsed:
+        """Return document, label, identifier and second text of a record. A label may be a number, too."""
+        label = record.get(self.label)
+        text = str(label) if isinstance(label, (bool, int, float)) else as_text(record, self.label)
+        second = as_text(record, self.second) if self.second else ""
+        return Parsed(as_text(record, self.document), text, identifier(record), second=second)
+
+
+#: What readers have.
+AnyFields = Union[Fields, LabelFields]
+
+
+def identifier(record: Mapping[str, object]) -> str:
+    """Return a record's identifier, "" where it has none."""
+    return next((str(record[name]) for name in ID_FIELDS if isinstance(record.get(name), (str, int))), "")
 
 
 def as_text(record: Mapping[str, object], name: str) -> str:

@@ -40,7 +40,7 @@ class HubSplit:
             raise PrepareError(f"{self.label}: reading stopped after row {number}: {error!r:.200}") from None
 
     def parse(self, raw: Raw) -> Parsed:
-        return Parsed(*self.fields.values(raw.payload))
+        return self.fields.parse(raw.payload)
 
 
 def hub_splits(

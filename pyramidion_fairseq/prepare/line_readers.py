@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from . import streams
 from .errors import BadRecord, PrepareError, Skip
-from .fields import TWICE, Fields, choose_fields, match_fields
+from .fields import TWICE, AnyFields, Fields, choose_fields, match_fields
 from .record_types import Parsed, Raw
 
 TOO_LONG = f"line of more than {streams.MAX_LINE_BYTES >> 20} MB"
@@ -49,7 +49,7 @@ class JsonLines:
         self.path, self.member = path, member
         self.label = path if member is None else f"{path}:{member}"
         streams.refuse_carriage_returns(path, member)
-        self.fields = self._find_fields(document, summary)
+        self.fields: AnyFields = self._find_fields(document, summary)
 
     def _find_fields(self, document: Optional[str], summary: Optional[str]) -> Fields:
         names: List[str] = []
@@ -81,7 +81,7 @@ class JsonLines:
 
     def parse(self, raw: Raw) -> Parsed:
         text, replaced = decode(raw.payload)
-        return Parsed(*self.fields.values(parse_json(text)), replaced=replaced)
+        return self.fields.parse(parse_json(text))._replace(replaced=replaced)
 
 
 class TextPair:

@@ -7,6 +7,8 @@ from typing import List, Optional
 from ..errors import PyramidionError
 from ..utils.shards import Shard, parse_shard
 
+#: The labels that --python-docs has.
+PACKAGE = "package"
 EXAMPLES = """\
 examples:
   pyramidion-prepare data/arxiv --input arxiv-dataset.zip
@@ -17,6 +19,7 @@ examples:
   pyramidion-prepare data/pydocs --python-docs --vocab-size 8000
   pyramidion-prepare data/part2 --input all.jsonl --spm-model sentencepiece.model --shard 2/4
   pyramidion-prepare data/whole --join data/part1 data/part2 data/part3 data/part4
+  pyramidion-prepare data/topics --input all.jsonl --document-field body --labels topic
 """
 
 
@@ -76,6 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--format", choices=["auto", "arxiv", "jsonl", "csv", "parquet", "text"], default="auto")
     add("--document-field", metavar="NAME", help="default: the first of the usual names that is there")
     add("--summary-field", metavar="NAME")
+    add("--labels", metavar="NAME", help="classes instead of summaries, for the task sentence_prediction: their field")
+    add("--second-field", metavar="NAME", help="with --labels: the second text of a pair")
+    add("--regression", action="store_true", help="with --labels: they are numbers to predict, no classes")
     add("--valid-fraction", type=fraction, default=0.05, metavar="X", help="of a corpus (0.05, or 20 documents)")
     add("--test-fraction", type=fraction, default=0.05, metavar="X", help="likewise")
     add("--lowercase", action="store_true", help="lower-case the text and whatever the model reads later")
@@ -98,6 +104,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_labels(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.labels is None and (args.second_field or args.regression):
+        parser.error("--second-field and --regression go with --labels")
+    if args.labels is not None and args.summary_field:
+        parser.error("--labels takes the place of --summary-field: give one of them")
+    if args.python_docs and (args.labels not in (None, PACKAGE) or args.second_field or args.regression):
+        parser.error(f"--python-docs has one kind of labels: --labels {PACKAGE}")
+
+
 def parse_options(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     """Parse and check; ends the program with status 2 and one line where options contradict each other."""
     parser = build_parser()
@@ -113,10 +128,13 @@ def parse_options(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         parser.error("--valid-fraction and --test-fraction leave nothing to train on")
     if args.huggingface_config and not args.huggingface:
         parser.error("--huggingface-config goes with --huggingface")
+    _check_labels(parser, args)
     if args.spm_model and not os.path.isfile(args.spm_model):
         parser.error(f"--spm-model {args.spm_model}: no such file")
     if args.shard and (args.python_docs or args.join or args.max_documents):
         parser.error("--shard does not go with --python-docs, --join and --max-documents")
+    if (args.shard or args.join) and args.labels:
+        parser.error("--shard and --join are for documents with summaries, not for --labels")
     if args.shard and not args.spm_model:
         parser.error(
             "--shard needs --spm-model, the one vocabulary of all shards: train it first on some of the documents "

@@ -12,13 +12,14 @@ import sys
 from typing import Any, Dict, List, Tuple
 
 from . import stage_results, streams
-from .binarise_stage import binarise_stage, totals
+from .binarise_stage import binarise_labelled_stage, binarise_stage, totals
 from .collector import SKIPPED
 from .corpus import SPLITS, sources
 from .encode_stage import encode_stage
 from .errors import PrepareError
 from .join_stage import join_stage, parts
-from .read_stage import SIDES, read_stage
+from .labels import Labels, count_labels, described, labels_of, text_sides
+from .read_stage import read_stage
 from .report_stage import report_stage, versions
 from .vocabulary_stage import MODEL, load_model, vocabulary_stage
 from .workspace import Workspace
@@ -27,12 +28,19 @@ logger = logging.getLogger("prepare")
 #: ``split.side`` and the number of documents.
 Names = List[Tuple[str, int]]
 READ_OPTIONS = ("lowercase", "seed", "valid_fraction", "test_fraction", "max_documents", "max_bad_fraction", "strict")
+#: Options that change nothing where they are not given: a folder made before they existed stays as it is.
+LABEL_OPTIONS = ("labels", "second_field", "regression")
 TRAINING_OPTIONS = ("vocab_size", "spm_type", "spm_sample", "seed", "user_symbols", "lowercase")
 
 
 def options(args: argparse.Namespace, names: Any) -> Dict[str, Any]:
     """Return some of the options, by name."""
     return {name: getattr(args, name) for name in names}
+
+
+def given_labels(args: argparse.Namespace) -> Dict[str, Any]:
+    """Return the options of labels; nothing where there are none."""
+    return options(args, LABEL_OPTIONS) if args.labels is not None else {}
 
 
 def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
@@ -47,7 +55,7 @@ def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
             raise
 
     inputs = [[source.split, source.unique, source.reader.signature()] for source in corpus]
-    depends = dict(options(args, READ_OPTIONS), inputs=inputs)
+    depends = {**options(args, READ_OPTIONS), **given_labels(args), "inputs": inputs}
     if args.shard:
         depends["shard"] = str(args.shard)
     return space.run("read", depends, build, stage_results.READ)
@@ -61,6 +69,7 @@ def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any])
         depends: Dict[str, Any] = {"model": streams.signature(args.spm_model)}
     else:
         depends = dict(options(args, TRAINING_OPTIONS), text=text["digest"], version=versions()["sentencepiece"])
+        depends.update(given_labels(args))
     build = lambda folder: vocabulary_stage(args, space.path("text"), count, folder)  # noqa: E731
     return space.run("sentencepiece", depends, build, stage_results.VOCABULARY)
 
@@ -87,9 +96,10 @@ def join(args: argparse.Namespace, space: Workspace) -> Tuple[Dict[str, Any], Di
     return text, vocabulary(args, space, text), encoded
 
 
-def names_of(documents: Dict[str, int]) -> Names:
-    """Return the files of a corpus, and the number of documents in each."""
-    return [(f"{split}.{side}", documents[split]) for split in SPLITS for side in SIDES if split in documents]
+def names_of(args: argparse.Namespace, documents: Dict[str, int]) -> Names:
+    """Return the files of a corpus that hold text, and the number of documents in each."""
+    sides = text_sides(args)
+    return [(f"{split}.{side}", documents[split]) for split in SPLITS for side in sides if split in documents]
 
 
 def prepare(args: argparse.Namespace) -> str:
@@ -103,22 +113,38 @@ def prepare(args: argparse.Namespace) -> str:
     else:
         text = read(args, space)
         model = vocabulary(args, space, text)
-        encoded = encode(args, space, text, model, names_of(text["result"]["documents"]))
+        encoded = encode(args, space, text, model, names_of(args, text["result"]["documents"]))
     documents = text["result"]["documents"]
-    names = names_of(documents)
+    names = names_of(args, documents)
     if "valid" not in documents:
         logger.warning("there is no validation split: fairseq-train will need --disable-validation")
     lengths = encoded["result"]
     expected = {name: totals(lengths[name]["lengths"]) for name, _ in names}
+    kind = labels_of(args)
+    counts = count_labels(space.path("text"), list(documents)) if kind is Labels.CLASSES else {}
+
+    def binarise(folder: str) -> Dict[str, Any]:
+        if kind is Labels.NONE:
+            return binarise_stage(space.path(MODEL), space.path("encoded"), expected, args.workers, folder)
+        return binarise_labelled_stage(
+            space.path(MODEL), space.path(""), expected, list(counts) or None, args.workers, folder
+        )
+
     binarised = space.run(
         "binarise",
-        {"encoded": encoded["digest"], "model": model["digest"], "version": versions()["fairseq"]},
-        lambda folder: binarise_stage(space.path(MODEL), space.path("encoded"), expected, args.workers, folder),
+        {
+            **{"encoded": encoded["digest"], "model": model["digest"], "version": versions()["fairseq"]},
+            **({"labels": text["digest"], **given_labels(args)} if kind is not Labels.NONE else {}),
+        },
+        binarise,
         stage_results.BINARISED,
     )
-    limits = {"source": args.max_source_positions, "target": args.max_target_positions}
+    sides = text_sides(args)
+    limits = {side: args.max_target_positions if side == "target" else args.max_source_positions for side in sides}
+    left_out = {"dest", "workers", *(LABEL_OPTIONS if kind is Labels.NONE else ())}
     about = {
-        "arguments": options(args, sorted(set(vars(args)) - {"dest", "workers"})),
+        "arguments": options(args, sorted(set(vars(args)) - left_out)),
+        **({"labels": described(counts) if counts else "numbers"} if kind is not Labels.NONE else {}),
         "vocabulary": binarised["result"]["dictionary"],
         "pieces": model["result"]["pieces"],
         **{name: text["result"][name] for name in ("skipped", "bad", "replaced")},

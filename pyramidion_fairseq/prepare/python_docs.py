@@ -83,15 +83,18 @@ def documented(body: Sequence[ast.stmt], scope: str = "") -> Iterator[str]:
 
 
 class PythonDocs:
-    """Every module under ``roots`` (default: this installation) that documents itself and its contents."""
+    """Every module under ``roots`` (default: this installation) that documents itself and its contents.
 
-    def __init__(self, roots: Optional[Sequence[str]] = None):
-        self.label = "python-docs"
+    ``by_package``: the summary is the name of the package that it belongs to, a label.
+    """
+
+    def __init__(self, roots: Optional[Sequence[str]] = None, by_package: bool = False):
+        self.label, self.by_package = "python-docs", by_package
         self.roots = list(roots) if roots is not None else installation_roots()
 
     def signature(self) -> List[object]:
         files = [streams.signature(path) for root in self.roots for _, path in module_files(root)]
-        return ["python-docs", files]
+        return ["python-docs", *(["package"] if self.by_package else []), files]
 
     def records(self) -> Iterator[Raw]:
         for root in self.roots:
@@ -113,4 +116,4 @@ class PythonDocs:
         document = "\n".join(documented(tree.body))
         if len(document.split()) < MIN_DOCUMENT_WORDS:
             raise BadRecord(f"documentation of fewer than {MIN_DOCUMENT_WORDS} words", bad=False)
-        return Parsed(document, summary, key=raw.payload)
+        return Parsed(document, raw.payload.split(".")[0] if self.by_package else summary, key=raw.payload)

@@ -11,6 +11,7 @@ from ..utils.shards import WHOLE
 from .collector import POSITIONS, SKIPPED, Collector
 from .corpus import SPLITS
 from .errors import PrepareError
+from .labels import labels_of, sides
 from .progress_line import Progress
 from .record_tasks import clean_records, tasks
 from .record_types import Source
@@ -18,7 +19,6 @@ from .splitting import fill_empty_splits
 from .worker_pool import ordered_map
 
 logger = logging.getLogger("prepare")
-SIDES = ("source", "target")
 
 
 def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str) -> Dict[str, Any]:
@@ -32,14 +32,14 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
     os.makedirs(os.path.join(folder, "text"))
     prefixes = {split: os.path.join(folder, "text", split) for split in SPLITS}
     with contextlib.ExitStack() as stack:
-        names = [f"{split}.{side}" for split in SPLITS for side in SIDES]
+        names = [f"{split}.{side}" for split in SPLITS for side in sides(args)]
         files = {name: _create(stack, os.path.join(folder, "text", name)) for name in names}
         if args.shard:
             os.makedirs(os.path.join(folder, POSITIONS))
             noted = [os.path.join(POSITIONS, name) for name in (*SPLITS, SKIPPED)]
             files.update((name, _create(stack, os.path.join(folder, name))) for name in noted)
         writer = Collector(args, sources, files, _create(stack, os.path.join(folder, SKIPPED)))
-        work = tasks(sources, writer.full, args.lowercase, args.shard or WHOLE, read)
+        work = tasks(sources, writer.full, args.lowercase, labels_of(args), args.shard or WHOLE, read)
         results = stack.enter_context(contextlib.closing(ordered_map(clean_records, work, args.workers)))
         progress = stack.enter_context(Progress("read"))
         for number, items in results:
@@ -50,10 +50,10 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
     if args.shard and not writer.documents["train"]:
         raise PrepareError(f"shard {args.shard} has no document for training: make fewer shards")
     if hashed(sources) and not args.shard:
-        writer.documents = fill_empty_splits(prefixes, writer.documents, wanted_splits(args))
+        writer.documents = fill_empty_splits(prefixes, writer.documents, wanted_splits(args), sides(args))
     for split in SPLITS:
         if not writer.documents[split]:  # fairseq-preprocess gets no empty files
-            for side in SIDES:
+            for side in sides(args):
                 os.unlink(f"{prefixes[split]}.{side}")
     if writer.skipped:
         logger.warning("left out %d records: %s", sum(writer.skipped.values()), writer.reasons())

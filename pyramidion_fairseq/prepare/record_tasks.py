@@ -6,6 +6,7 @@ from typing import Any, Counter, Iterator, List, NamedTuple, Optional, Sequence,
 from ..utils.shards import WHOLE, Shard
 from .cleaning import clean
 from .errors import BadRecord, Skip
+from .labels import Labels, clean_label
 from .record_types import Raw, Reader, Source
 
 CHUNK_RECORDS, CHUNK_BYTES = 64, 1 << 20
@@ -20,6 +21,7 @@ class Document(NamedTuple):
     summary: str
     key: str
     replaced: bool
+    second: str = ""
 
 
 class Task(NamedTuple):
@@ -29,31 +31,39 @@ class Task(NamedTuple):
     reader: Reader
     lowercase: bool
     raws: List[Union[Raw, Skip]]
+    labels: Labels = Labels.NONE
 
 
 def clean_records(task: Task) -> Tuple[int, List[Union[Document, Skip]]]:
     """Parse and clean; each record gives exactly one Document or Skip, in order. Runs in worker processes."""
     return task.source, [
-        raw if isinstance(raw, Skip) else clean_record(task.reader, raw, task.lowercase) for raw in task.raws
+        raw if isinstance(raw, Skip) else clean_record(task.reader, raw, task.lowercase, task.labels)
+        for raw in task.raws
     ]
 
 
-def clean_record(reader: Reader, raw: Raw, lowercase: bool) -> Union[Document, Skip]:
+def clean_record(reader: Reader, raw: Raw, lowercase: bool, labels: Labels = Labels.NONE) -> Union[Document, Skip]:
     """Return one record as a Document, or the Skip that says why not."""
     try:
         parsed = reader.parse(raw)
-        document, summary = clean(parsed.document, lowercase), clean(parsed.summary, lowercase)
+        document, second = clean(parsed.document, lowercase), clean(parsed.second, lowercase)
+        summary = clean(parsed.summary, lowercase and labels is Labels.NONE)
+        if labels is not Labels.NONE:
+            summary = clean_label(summary, labels)
         if not document or not summary:
-            raise BadRecord("empty {}".format("summary" if document else "document"))
+            raise BadRecord("empty {}".format(labels.value if document else "document"))
+        if parsed.second and not second:
+            raise BadRecord("empty second text")
     except BadRecord as error:
         return Skip(raw.file, raw.line, str(error), error.bad, error.detail)
-    return Document(raw.file, raw.line, document, summary, parsed.key, parsed.replaced)
+    return Document(raw.file, raw.line, document, summary, parsed.key, parsed.replaced, second)
 
 
 def tasks(
     sources: Sequence[Source],
     full: Set[int],
     lowercase: bool,
+    labels: Labels = Labels.NONE,
     shard: Shard = WHOLE,
     read: Optional[Counter[int]] = None,
 ) -> Iterator[Task]:
@@ -75,10 +85,10 @@ def tasks(
             chunk.append(raw)
             size += 0 if isinstance(raw, Skip) else payload_bytes(raw.payload)
             if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES:
-                yield Task(number, source.reader, lowercase, chunk)
+                yield Task(number, source.reader, lowercase, chunk, labels)
                 chunk, size = [], 0
         if chunk:
-            yield Task(number, source.reader, lowercase, chunk)
+            yield Task(number, source.reader, lowercase, chunk, labels)
 
 
 def payload_bytes(payload: Any) -> int:

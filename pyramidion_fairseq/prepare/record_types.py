@@ -19,12 +19,16 @@ class Raw(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """A record's two texts before cleaning. ``replaced``: invalid UTF-8 was replaced by U+FFFD."""
+    """A record's texts before cleaning. ``replaced``: invalid UTF-8 was replaced by U+FFFD.
+
+    With ``--labels`` the summary is the label; ``second`` is the second text of a pair, "" where there are no pairs.
+    """
 
     document: str
     summary: str
     key: str = ""
     replaced: bool = False
+    second: str = ""
 
 
 class Reader(Protocol):

@@ -62,6 +62,8 @@ def table(report: Dict[str, Any]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
     lines += ["", NOTE, "Vocabulary: {} (fairseq's special symbols included).".format(report["vocabulary"])]
+    if "labels" in report:
+        lines.append("Labels: {}.".format(report["labels"]))
     skipped = report["skipped"]
     lines.append("Left out: {} records{}".format(sum(skipped.values()), ", listed in skipped.jsonl:" * bool(skipped)))
     lines += [f"  {count:>8}  {reason}" for reason, count in sorted(skipped.items(), key=lambda x: -x[1])]
@@ -79,10 +81,10 @@ def plot(lengths: Dict[str, Any], limits: Dict[str, int], path: str) -> bool:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    splits = list(dict.fromkeys(name.split(".")[0] for name in lengths))
-    figure, axes = pyplot.subplots(len(splits), 2, figsize=(11, 2.8 * len(splits)), squeeze=False)
+    splits, sides = (list(dict.fromkeys(name.split(".")[part] for name in lengths)) for part in (0, 1))
+    figure, axes = pyplot.subplots(len(splits), len(sides), figsize=(11, 2.8 * len(splits)), squeeze=False)
     for row, split in enumerate(splits):
-        for column, side in enumerate(("source", "target")):
+        for column, side in enumerate(sides):
             axis = axes[row][column]
             histogram = {int(k): v for k, v in lengths[f"{split}.{side}"]["lengths"].items()}
             axis.hist(list(histogram), bins=60, weights=list(histogram.values()), color="#4878a8")

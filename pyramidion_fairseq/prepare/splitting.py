@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from typing import Dict
+from typing import Dict, Sequence
 
 BLOCK_BYTES = 1 << 16
 #: Documents that a split of a small corpus gets, if that is at most a tenth of it.
@@ -18,16 +18,22 @@ def split_of(key: str, seed: int, valid_fraction: float, test_fraction: float) -
     return "test" if position < valid_fraction + test_fraction else "train"
 
 
-def fill_empty_splits(prefixes: Dict[str, str], counts: Dict[str, int], wanted: Dict[str, bool]) -> Dict[str, int]:
+def fill_empty_splits(
+    prefixes: Dict[str, str],
+    counts: Dict[str, int],
+    wanted: Dict[str, bool],
+    sides: Sequence[str] = ("source", "target"),
+) -> Dict[str, int]:
     """Give each wanted split that is too small to test on the last documents of the largest one.
 
     It gets as many as :data:`ENOUGH`, or a tenth of a corpus that has less than ten times as many, but at least one
     where three or more documents exist.
 
     Args:
-        prefixes: split -> path without ``.source`` and ``.target``
+        prefixes: split -> path without ``.source`` and the like
         counts: split -> documents written
         wanted: split -> whether it may not stay empty
+        sides: the files of a split
 
     Returns:
         The new counts. With fewer than three documents all of them go to train.
@@ -35,7 +41,7 @@ def fill_empty_splits(prefixes: Dict[str, str], counts: Dict[str, int], wanted: 
     counts = dict(counts)
 
     def move(origin: str, target: str) -> None:
-        for side in ("source", "target"):
+        for side in sides:
             move_last_line(f"{prefixes[origin]}.{side}", f"{prefixes[target]}.{side}")
         counts[origin] -= 1
         counts[target] += 1

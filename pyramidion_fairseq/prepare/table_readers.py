@@ -7,7 +7,7 @@ from typing import Any, Iterator, List, Optional, Union
 from . import streams
 from .csv_records import CsvRecords
 from .errors import PrepareError, Skip
-from .fields import choose_fields
+from .fields import AnyFields, choose_fields
 from .record_types import Parsed, Raw
 
 logger = logging.getLogger("prepare")
@@ -26,7 +26,7 @@ class Csv:
             header = next(iter(CsvRecords(stream, self.delimiter)), None)
         if header is not None and header.fault:
             raise PrepareError(f"{path}:1: the header cannot be read: {header.fault} {header.detail}".rstrip())
-        self.fields = choose_fields(header.fields if header else [], document, summary, path)
+        self.fields: AnyFields = choose_fields(header.fields if header else [], document, summary, path)
 
     def signature(self) -> List[object]:
         return ["csv", "strict", list(self.fields), self.delimiter, *streams.signature(self.path)]
@@ -59,8 +59,9 @@ class Csv:
             )
 
     def parse(self, raw: Raw) -> Parsed:
-        parsed = self.fields.values(raw.payload)
-        return Parsed(*parsed, replaced="\ufffd" in parsed[0] or "\ufffd" in parsed[1])
+        parsed = self.fields.parse(raw.payload)
+        texts = parsed.document, parsed.summary, parsed.second
+        return parsed._replace(replaced=any("\ufffd" in text for text in texts))
 
 
 class Parquet:
@@ -68,7 +69,7 @@ class Parquet:
 
     def __init__(self, path: str, document: Optional[str], summary: Optional[str]):
         self.label = self.path = path
-        self.fields = choose_fields(self._open().schema_arrow.names, document, summary, path)
+        self.fields: AnyFields = choose_fields(self._open().schema_arrow.names, document, summary, path)
 
     def _open(self) -> Any:  # pyarrow is optional, so its type cannot be named here
         try:
@@ -98,4 +99,4 @@ class Parquet:
             table.close()
 
     def parse(self, raw: Raw) -> Parsed:
-        return Parsed(*self.fields.values(raw.payload))
+        return self.fields.parse(raw.payload)

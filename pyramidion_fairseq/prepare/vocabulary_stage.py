@@ -10,6 +10,7 @@ from typing import Any, Dict
 
 from .child_process import run_child
 from .errors import PrepareError
+from .labels import text_sides
 
 logger = logging.getLogger("prepare")
 MODEL, VOCABULARY = "sentencepiece.model", "sentencepiece.vocab"
@@ -20,7 +21,7 @@ def vocabulary_stage(args: argparse.Namespace, text: str, documents: int, folder
     """Write ``sentencepiece.model`` and ``sentencepiece.vocab`` below ``folder``.
 
     Args:
-        text: folder with ``train.source`` and ``train.target``
+        text: folder with ``train.source`` and the other texts of the training split
         documents: lines in each of them
 
     Returns:
@@ -32,7 +33,7 @@ def vocabulary_stage(args: argparse.Namespace, text: str, documents: int, folder
     else:
         plan = {
             "model": model,
-            "files": [os.path.join(text, "train.source"), os.path.join(text, "train.target")],
+            "files": [os.path.join(text, f"train.{side}") for side in text_sides(args)],
             "documents": documents,
             "sample": args.spm_sample,
             "seed": args.seed,

@@ -207,3 +207,27 @@ def test_other_attentions_have_no_globals(tiny_model, attention):
     model = tiny_model(attention=attention)
     assert model.encoder.num_globals == 0
     assert not [name for name in model.state_dict() if "global" in name]
+
+
+@pytest.mark.parametrize("kind", SPARSITY_TYPES)
+@pytest.mark.parametrize("lengths", [(26, 11), (13, 13)])
+def test_column_sums_equal_loops(kind, lengths):
+    """What each token receives is the sum of the output for a value of 1 at that token, and of 0 at all others."""
+    attention = build(block_size=4, sparse_block_size=4, sparsity_factor=2, sparsity_type=kind, num_globals=2)
+    x = torch.randn(len(lengths), max(lengths), 12, dtype=torch.float64)
+    mask = ragged_mask(lengths)
+    sums = attention.received(x, mask)
+    with torch.no_grad():
+        assert torch.equal(attention.received(x, mask), sums)
+    assert not sums.requires_grad
+    assert mask is None or sums[mask].abs().sum() == 0
+    torch.testing.assert_close(sums.sum(dim=1), 3 * torch.tensor(lengths).double())
+    values = {}
+    attention.project = lambda x: (attention.q_proj(x), attention.k_proj(x), values["of"])
+    attention.out_proj = torch.nn.Identity()
+    for b, n in enumerate(lengths):
+        for token in range(n):
+            values["of"] = torch.zeros(n, 12, dtype=torch.float64)
+            values["of"][token] = 1
+            expected = oracle(attention, x[b, :n]).sum() / 4
+            torch.testing.assert_close(sums[b, token], expected, rtol=0, atol=1e-12)

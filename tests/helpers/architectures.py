@@ -16,6 +16,7 @@ from tests.helpers.paths import ROOT
 NARROW = ["--encoder-attention-heads", "4", "--decoder-attention-heads", "4"]
 for _side in ("encoder", "decoder"):
     NARROW += [f"--{_side}-embed-dim", "8", f"--{_side}-ffn-embed-dim", "8"]
+NARROW_ENCODER = ["--encoder-attention-heads", "4", "--encoder-embed-dim", "8", "--encoder-ffn-embed-dim", "8"]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ DEFAULTS = {
     "spm_type": "unigram",
     "user_symbols": [],
     "lowercase": False,
+    "labels": None,
+    "second_field": None,
 }
 
 

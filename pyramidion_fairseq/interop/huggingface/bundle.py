@@ -19,29 +19,29 @@ from ...scorers import SCORERS
 ROOT = Path(__file__).resolve().parent.parent.parent
 _PACKAGE = __name__.split(".")[0]
 _START = "huggingface.modeling_pyramidion"
-_CONFIGURATION = "configuration_pyramidion.py"
 #: Files of this folder keep their names.
 _OWN = "huggingface."
 
 
-def bundle(attention: str, scorer: str, pooler: str) -> dict[str, str]:
+def bundle(attention: str, scorer: str, pooler: str, start: str = _START) -> dict[str, str]:
     """Return file name -> source, for a model with these variants.
 
     Args:
         attention, scorer, pooler: names in the registries; their files register themselves when imported.
+        start: the module of the model.
     """
     chosen = ((ATTENTIONS, attention), (SCORERS, scorer), (POOLERS, pooler))
     variants = [registry.get(name) for registry, name in chosen]
-    sources = flatten(_START, *(_short(variant.__module__) for variant in variants))
-    start = flat_name(_START) + ".py"
-    others = sorted(Path(name).stem for name in sources if name != start)
+    sources = flatten(start, *(_short(variant.__module__) for variant in variants))
+    file = flat_name(start) + ".py"
+    others = sorted(Path(name).stem for name in sources if name != file)
     # Older releases of transformers copy only what this file names itself; variants register themselves so, too.
     imports = [f"from .{name} import __name__ as _{name}" for name in others]
-    sources[start] += "\n".join(["\n", "# All files of this model:", *imports, ""])
+    sources[file] += "\n".join(["\n", "# All files of this model:", *imports, ""])
     # transformers remembers the model's class by the configuration's, and that by its file's content: two directories
     # with different code must differ there, or one process would use the first one's code for both.
     digest = hashlib.sha256("".join(f"{name}\n{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
-    sources[_CONFIGURATION] += f"\n\n# Of the code with SHA-256 {digest}\n"
+    sources[file.replace("modeling", "configuration")] += f"\n\n# Of the code with SHA-256 {digest}\n"
     return sources
 
 

@@ -15,7 +15,7 @@ from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError, user_errors
 from ...generation import check_lengths, fit_lengths
 from ...models import PyramidionModel
-from ...models.architectures import ARCHITECTURES, config_of
+from ...models.architectures import ARCHITECTURES, ENCODERS, config_of
 from ...poolers import POOLERS
 from ..bart import names, vocabulary
 from ..bart.convert import check_tensors, fill_buffers
@@ -24,6 +24,7 @@ from ..pieces import find_bpe
 from . import GENERATION
 from .bundle import bundle
 from .card import model_card
+from .classifier import export_classifier
 from .tokenizer import write_json, write_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,9 @@ def export(
         raise PyramidionError(f"{folder} exists: remove it, or choose another name")
     with user_errors(checkpoint, "exported"):
         state = load_checkpoint(checkpoint)
+        if vocabularies.options_of(state, "model").get("_name") in ENCODERS:
+            export_classifier(checkpoint, state, folder, dictionary, bpe)
+            return
         options = read_options(state)
         place = dictionary or _find_dictionary(checkpoint, state)
         symbols = vocabulary.read_dictionary(place)

@@ -31,11 +31,12 @@ def write_tokenizer(
     else:
         write_json(folder / "vocab.json", vocabulary.rows_from_symbols(symbols, bpe))
         vocabulary.write_merges(bpe, folder / "merges.txt")
-        settings = {"tokenizer_class": "BartTokenizer", "add_prefix_space": False}
+        kind = "RobertaTokenizer" if "max_positions" in options else "BartTokenizer"
+        settings = {"tokenizer_class": kind, "add_prefix_space": False}
         special.update({"sep_token": "</s>", "cls_token": "<s>"})
     # Checkpoints that were fine-tuned with fairseq lack that row; transformers would make one up beyond the embedding.
     special["mask_token"] = "<mask>" if "<mask>" in symbols else None
-    settings["model_max_length"] = options["max_source_positions"]
+    settings["model_max_length"] = options.get("max_positions", options["max_source_positions"])
     write_json(folder / "tokenizer_config.json", {**settings, **special})
     write_json(folder / "special_tokens_map.json", special)
 
@@ -46,6 +47,7 @@ def _sentencepiece_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "tokenizer_class": _CLASS,
         "auto_map": {"AutoTokenizer": [f"{file}.{_CLASS}", None]},
         "prepend_bos": options["prepend_bos"],
+        **({"separates_pairs": True} if options.get("separates_pairs") else {}),
         "padding_side": "right",
         "clean_up_tokenization_spaces": False,
     }

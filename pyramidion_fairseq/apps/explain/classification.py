@@ -1,0 +1,72 @@
+"""A classifier's prediction on the page of explanations: which words survived the poolings, and the labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...functional import TokenRecord
+from .explanation import rank_sentences, word_weights
+from .types import Explanation, Length, ModelFacts, RankedSentence, Stage, SummaryWords
+
+#: Labels that the page lists, at most.
+LISTED = 20
+
+
+def explain_prediction(prediction: Any, title: str | None, model: Any) -> Explanation:
+    """Return the page's content: labels with their probabilities in the place of a summary, without sources.
+
+    Args:
+        prediction: a :class:`~pyramidion_fairseq.inference.classifier.Prediction` with what was read.
+        title: of the document.
+        model: an LSGRobertaModel.
+    """
+    document, words = prediction.reading.words, len(prediction.reading.words.words)
+    token_words = torch.tensor(prediction.reading.token_words)
+    stages, weights = [], torch.zeros(words)
+    for survivors in prediction.survivors:
+        weights = _word_weights(survivors, token_words, words)
+        stages.append(Stage(survivors.stage, "pooling", tuple(float(f"{weight:.6g}") for weight in weights.tolist())))
+    lengths = [Length("document", prediction.tokens)]
+    lengths += [Length(survivors.stage, survivors.vectors) for survivors in prediction.survivors]
+    ranking = rank_sentences(document.sentences, weights) if stages else []
+    said = _said(prediction)
+    return Explanation(
+        title=title,
+        document=document,
+        lengths=tuple(lengths),
+        stages=tuple(stages) or (Stage("read by the model", "pooling", _read(token_words, words)),),
+        summary=SummaryWords(tuple(said), (True,) * len(said), None, ((),) * len(said)),
+        ranking=tuple(RankedSentence(number, share) for number, share in ranking if share > 0),
+        model=_facts(model),
+        truncated=words - (int(token_words.max()) + 1),
+    )
+
+
+def _word_weights(survivors: Any, token_words: Tensor, words: int) -> Tensor:
+    return word_weights(TokenRecord(survivors.slots, survivors.weights), token_words, words)
+
+
+def _read(token_words: Tensor, words: int) -> tuple[float, ...]:
+    read = set(token_words.tolist())
+    return tuple(float(word in read) for word in range(words))
+
+
+def _said(prediction: Any) -> list[str]:
+    if prediction.value is not None:
+        return [f"{prediction.value:.6g}"]
+    return [part for label, share in prediction.probabilities[:LISTED] for part in (f"{label}:", f"{share:.1%};")]
+
+
+def _facts(model: Any) -> ModelFacts:
+    options, poolings = model.args, list(model.encoder.sentence_encoder.poolings.values())
+    scored = any(pooling.scorer is not None for pooling in poolings)
+    note = (
+        "A classifier: in the place of a summary stand the labels with their probabilities. Weights are those of the "
+        "poolings. The encoder's attention brings context into each vector, and into the one that the classifier "
+        "reads, which no weight shows."
+    )
+    pooler, scorer = (options.pooler if poolings else "none"), (options.scorer if scored else "none")
+    return ModelFacts(str(options.arch or "lsg_roberta"), pooler, scorer, False, note)

@@ -1,0 +1,171 @@
+"""``pyramidion-classify``: labels with probabilities for documents of any length, one for each, in their order."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from collections import deque
+from typing import Any, Iterator, TextIO
+
+from ..errors import PyramidionError
+from ..text import Document
+from ..utils.files import write_text
+from .common import (
+    Parser,
+    Progress,
+    add_input_options,
+    check_output,
+    count_documents,
+    documents_of,
+    one_line_errors,
+    utf8_stdout,
+)
+
+COMMAND = "pyramidion-classify"
+#: Tokens that --explain lists after each pooling, at most.
+LISTED = 1000
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's options."""
+    parser = Parser(
+        prog=COMMAND,
+        description="Classify documents, or predict numbers for them: plain text (one a line), JSON lines. Long ones "
+        "are read up to the model's length; an empty one has no label.",
+    )
+    group = parser.add_argument_group("model")
+    group.add_argument("--checkpoint", metavar="CKPT", required=True, help="a classifier's checkpoint, or its folder")
+    group.add_argument("--head", metavar="NAME", help="classification head, where the checkpoint has several")
+    group.add_argument("--data", metavar="DIR", help="folder with input0/dict.txt (default: the checkpoint's own)")
+    group.add_argument("--sentencepiece-model", metavar="FILE", help="default: that beside checkpoint or data")
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    add_input_options(parser, "text: one a line; document: the whole file; jsonl; auto: jsonl or text, by its start")
+    group = parser.add_argument_group("labels")
+    group.add_argument("--second-field", metavar="NAME", help="field of the JSON objects: the second text of a pair")
+    group.add_argument("--output", default="-", metavar="FILE", help="default: -, standard output")
+    told = "text: label and probability, or the number, one line each; jsonl: all of them (default: text)"
+    group.add_argument("--format", default="text", choices=("text", "jsonl", "html"), help=told + "; html: the page")
+    told = "with --format jsonl: which tokens survived the poolings, and their weights (always on the page)"
+    group.add_argument("--explain", action="store_true", help=told)
+    group.add_argument("--overwrite", action="store_true", help="replace the output where it exists")
+    group.add_argument("--batch-size", type=int, default=8, help="documents in a batch, at most (8)")
+    group.add_argument("--max-tokens", type=int, help="padded tokens in a batch, at most (default: no limit)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    with one_line_errors(COMMAND):
+        args = build_parser().parse_args(argv)
+        if args.explain and args.format != "jsonl":
+            raise PyramidionError("--explain goes with --format jsonl; the page of --format html shows it anyway")
+        if args.output != "-":
+            check_output(args.output, args.overwrite)
+        documents = _documents(args)
+        from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
+        from ..inference.classifier_loading import load_classifier
+
+        classifier = load_classifier(args.checkpoint, args.head, args.data, args.sentencepiece_model, args.device)
+        progress = Progress(count_documents(args))
+        noted: deque[Document] = deque()
+        sizes = {"batch_size": args.batch_size, "max_tokens": args.max_tokens, "progress": progress}
+        shows = args.explain or args.format == "html"
+        predictions = classifier.classify(_note(documents, noted), shows, **sizes)
+        if args.format == "html":
+            _write_page(args, predictions, noted, classifier)
+        else:
+            with _open(args.output) as output:
+                for number, prediction in enumerate(predictions):
+                    output.write(_line(prediction, number, noted.popleft(), args, classifier) + "\n")
+                    output.flush()
+        progress.tell()
+
+
+def _documents(args: argparse.Namespace) -> Iterator[Any]:
+    """Return documents, or pairs of them; what is wrong with the input's start is raised at once."""
+    documents = documents_of(args)
+    if args.second_field is None:
+        return documents
+    if args.input == "-" or args.input_format in ("text", "document"):
+        raise PyramidionError("--second-field needs a file of JSON lines: --input FILE")
+    from ..text.reading import read_documents
+
+    return zip(documents, read_documents(args.input, args.input_format, args.second_field))
+
+
+def _note(documents: Iterator[Any], noted: deque[Document]) -> Iterator[Any]:
+    """Yield the documents and append the first one of each to ``noted``: predictions come in the same order."""
+    for document in documents:
+        noted.append(document[0] if isinstance(document, tuple) else document)
+        yield document
+
+
+def _line(prediction: Any, number: int, document: Document, args: argparse.Namespace, classifier: Any) -> str:
+    if args.format == "text":
+        if prediction.value is not None:
+            return f"{prediction.value:.6g}"
+        return f"{prediction.label}\t{prediction.probabilities[0][1]:.6f}" if prediction.label is not None else ""
+    row: dict[str, Any] = {"index": number}
+    if document.article_id is not None:
+        row["article_id"] = document.article_id
+    if classifier.labels is None:
+        row["value"] = prediction.value
+    else:
+        row.update(label=prediction.label, probabilities=dict(prediction.probabilities))
+    row.update(tokens=prediction.tokens, cut=prediction.cut)
+    if args.explain:
+        row["poolings"] = [_pooling(stage, prediction.reading, classifier) for stage in prediction.survivors]
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _pooling(stage: Any, reading: Any, classifier: Any) -> dict[str, Any]:
+    """Return the tokens that survived a pooling in the document's order; the heaviest of them where they are many."""
+    kept = [index for index, weight in enumerate(stage.weights.tolist()) if weight > 0]
+    listed = sorted(sorted(kept, key=lambda index: -stage.weights[index])[:LISTED])
+    return {
+        "stage": stage.stage,
+        "vectors": stage.vectors,
+        "survivors": len(kept),
+        "tokens": [
+            {
+                "position": index,
+                "token": classifier.dictionary[reading.tokens[index]],
+                "word": reading.words.words[reading.token_words[index]] if reading.token_words[index] >= 0 else None,
+                "weight": round(float(stage.weights[index]), 6),
+                "vector": int(stage.slots[index]),
+            }
+            for index in listed
+        ],
+    }
+
+
+def _write_page(args: argparse.Namespace, predictions: Any, noted: deque[Document], classifier: Any) -> None:
+    from ..apps.explain.classification import explain_prediction
+    from ..apps.explain.page import render_many
+
+    pages = []
+    for prediction in predictions:
+        document = noted.popleft()
+        if prediction.reading is not None:
+            pages.append(explain_prediction(prediction, document.title, classifier.model))
+    if not pages:
+        raise PyramidionError("there is no document with any text in it")
+    page = render_many(pages)
+    if args.output == "-":
+        utf8_stdout().write(page)
+    else:
+        write_text(args.output, page)
+
+
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[TextIO]:
+    if path == "-":
+        yield utf8_stdout()
+    else:
+        with open(path, "w", encoding="utf-8", newline="\n") as output:
+            yield output
+
+
+if __name__ == "__main__":
+    main()

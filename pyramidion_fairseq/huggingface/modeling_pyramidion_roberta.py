@@ -1,0 +1,128 @@
+"""RoBERTa with a sparse, pooled encoder (pyramidion_fairseq) for transformers. Needs torch and transformers alone."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from ..attention.rotations import RandomRotations
+from ..models.first_token import FirstToken
+from ..models.pooled_encoder import PooledStates, run_pooled_layers
+from .configuration_pyramidion_roberta import PyramidionRobertaConfig
+from .encoder_pyramidion import PyramidionBartEncoder
+
+
+class PyramidionRobertaEncoder(PyramidionBartEncoder):
+    """What ``pyramidion_fairseq.models.roberta.SentenceEncoder`` is for fairseq."""
+
+    def run(self, tokens: Tensor, padding: Tensor | None, keep_states: bool) -> PooledStates:
+        """Run the layers; ``<s>`` is left out of the poolings where there are no global tokens."""
+        if self.num_globals or not len(self.poolings):
+            return super().run(tokens, padding, keep_states)
+        if tokens.size(1) < 2:
+            tokens = nn.functional.pad(tokens, (0, 1), value=self.padding_idx)
+            padding = tokens.eq(self.padding_idx)
+        rest = None if padding is None else padding[:, 1:].clone()
+        if rest is not None:
+            rest[:, 0] = False
+        return run_pooled_layers(
+            lambda: self.embed(tokens),
+            rest,
+            self.layers,
+            self.poolings,
+            self._call_layer,
+            global_tokens=FirstToken(),
+            keep_states=keep_states,
+        )
+
+
+class ClassificationHead(nn.Module):
+    """fairseq's head of RoBERTa: reads the first vector."""
+
+    def __init__(self, config: PyramidionRobertaConfig, inner: int):
+        super().__init__()
+        self.dense = nn.Linear(config.d_model, inner)
+        self.dropout = nn.Dropout(config.pooler_dropout)
+        self.activation = ACT2FN[config.head_activation]
+        self.out_proj = nn.Linear(inner, config.num_labels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, labels) of (B, T, C)."""
+        x = self.activation(self.dense(self.dropout(x[:, 0])))
+        return self.out_proj(self.dropout(x))
+
+
+class PyramidionRobertaForSequenceClassification(PreTrainedModel):
+    """An encoder with a classification head."""
+
+    config_class = PyramidionRobertaConfig
+    base_model_prefix = "encoder"
+    supports_gradient_checkpointing = True
+    #: The output for masked_lm comes along, so that a checkpoint can be made of the directory again.
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+    def __init__(self, config: PyramidionRobertaConfig):
+        super().__init__(config)
+        options = Namespace(**(config.pyramidion or {}))
+        self.encoder = PyramidionRobertaEncoder(
+            config, nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        )
+        self.encoder.gradient_checkpointing = False
+        self.classifier = ClassificationHead(config, getattr(options, "head_width", config.d_model))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed
+            module.get_buffer("fixed").copy_(module.fixed_numbers())
+        elif isinstance(module, (nn.Linear, nn.Embedding)):
+            module.weight.data.normal_(std=0.02)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **_: Any,
+    ) -> Any:
+        """Return logits for documents.
+
+        Args:
+            input_ids: (B, T) ids; padding may stand on either side.
+            attention_mask: (B, T), 0 on padding; None takes the padding symbol for it.
+            labels: (B,) classes, or numbers where ``num_labels`` is 1, for the loss.
+            output_hidden_states: also return what is left of the document after every layer.
+            return_dict: False returns a tuple.
+
+        Raises:
+            ValueError: a document is longer than the model's positions.
+        """
+        encoded: Any = self.encoder(input_ids, attention_mask, output_hidden_states)
+        logits = self.classifier(encoded.last_hidden_state)
+        loss = None
+        if labels is not None and self.config.num_labels == 1:
+            loss = nn.functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
+        elif labels is not None:
+            loss = nn.functional.cross_entropy(logits.float(), labels)
+        out = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return out if wanted else out.to_tuple()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the embedding of tokens."""
+        return self.encoder.embed_tokens
+
+    @torch.no_grad()
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the embedding of tokens."""
+        self.encoder.embed_tokens = value
+
+
+PyramidionRobertaForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")

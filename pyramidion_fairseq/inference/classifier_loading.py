@@ -1,0 +1,162 @@
+"""Checkpoints of classifiers, with the dictionary, the labels and the tokenizer that belong to them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Sequence
+
+import torch
+from fairseq.data.encoders.gpt2_bpe_utils import Encoder
+from torch import Tensor
+
+from .. import checkpoints, class_labels, vocabularies
+from ..errors import PyramidionError, user_errors
+from ..interop.bart import vocabulary
+from ..interop.pieces import find_bpe
+from ..models.encoder_config import FIELDS
+from ..models.roberta import LSGRobertaModel
+from ..text import SentencepieceTokenizer, Tokenizer, WordTokenizer
+from ..text.byte_level import ByteLevelTokenizer
+from .classifier import Classifier
+from .loading import device_of, find_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+def load_classifier(
+    path: str,
+    head: str | None = None,
+    data: str | None = None,
+    sentencepiece_model: str | None = None,
+    device: str = "auto",
+) -> Classifier:
+    """Load a checkpoint of ``fairseq-train --task sentence_prediction``, or of ``pyramidion-convert roberta``.
+
+    Args:
+        path: the file, or the folder of one.
+        head: the classification head, where there are several.
+        data: a folder with ``input0/dict.txt`` or ``dict.txt``, and ``label/dict.txt``, of a checkpoint that carries
+            neither dictionary nor labels.
+        sentencepiece_model: that model; by default the one beside the checkpoint or its data.
+        device: "cpu", "cuda", ...; "auto" is a GPU where there is one.
+
+    Raises:
+        PyramidionError: it is no classifier, or something is missing, damaged or belongs to another.
+    """
+    checkpoint = find_checkpoint(path)
+    place = device_of(device)
+    with user_errors(checkpoint, "loaded"):
+        state = checkpoints.load_checkpoint(checkpoint)
+        options = vocabularies.options_of(state, "model")
+        arch = options.get("_name") or options.get("arch")
+        if not str(arch).startswith("lsg_roberta") or not isinstance(state.get("model"), dict):
+            raise PyramidionError(
+                f"{checkpoint} is no classifier of ours: its architecture is {arch or 'not named'} "
+                "(pyramidion-convert roberta makes one of RoBERTa, CamemBERT and XLM-R)"
+            )
+        symbols = _symbols(state, checkpoint, data)
+        model = _build(options, state["model"], symbols, checkpoint)
+        name = _head(model, state, head, checkpoint)
+        labels = _labels(model, state, name, data)
+    checkpoints.check_finite(dict(model.named_parameters()), checkpoint)
+    folders = [Path(checkpoint).parent, *_data_folders(state, data)]
+    bpe = find_bpe(
+        symbols,
+        Path(sentencepiece_model) if sentencepiece_model else _byte_level_folder(folders),
+        folders,
+        state.get("extra_state"),
+        Path(checkpoint),
+    )
+    task = vocabularies.options_of(state, "task")
+    init, separator = (task.get(key) for key in ("init_token", "separator_token"))
+    tokenizer = _tokenizer(model.encoder.dictionary, symbols, bpe, checkpoint)
+    return Classifier(model.to(place).eval(), name, labels, tokenizer, init, separator)
+
+
+def _data_folders(state: Any, data: str | None) -> list[Path]:
+    recorded = data or str(vocabularies.options_of(state, "task").get("data") or "").split(os.pathsep)[0]
+    return [Path(recorded), Path(recorded).absolute().parent] if recorded else []
+
+
+def _byte_level_folder(folders: Sequence[Path]) -> Path | None:
+    return next((folder for folder in folders if (folder / "vocab.bpe").is_file()), None)
+
+
+def _symbols(state: Any, checkpoint: str, data: str | None) -> list[str]:
+    record = vocabularies.recorded(state.get("extra_state"))
+    if record is not None and data is None:
+        return record["source"].split("\n")
+    folders = [Path(data)] if data else [Path(checkpoint).parent, *_data_folders(state, None)]
+    for place in (folder / name for folder in folders for name in ("input0/dict.txt", "dict.txt")):
+        if place.is_file():
+            symbols = vocabulary.read_dictionary(place)
+            symbols += ["<mask>"] if "<mask>" not in symbols else []
+            remedy = "say with --data where its own is"
+            vocabularies.check_symbols(state.get("extra_state"), symbols, checkpoint, str(place), remedy)
+            return symbols
+    raise PyramidionError(f"{checkpoint} carries no dictionary: say with --data which folder has input0/dict.txt")
+
+
+def _build(options: Any, tensors: dict[str, Tensor], symbols: list[str], checkpoint: str) -> LSGRobertaModel:
+    given = {name: options[name] for name in FIELDS if options.get(name) is not None}
+    task = Namespace(source_dictionary=vocabulary.make_dictionary(symbols))
+    model = LSGRobertaModel.build_model(Namespace(**{**given, "load_checkpoint_heads": True}), task)
+    tensors = dict(tensors)
+    model.upgrade_state_dict_named(tensors, "")
+    try:
+        torch.nn.Module.load_state_dict(model, tensors, strict=True)
+    except RuntimeError as error:
+        first = " ".join(str(error).split(":", 1)[-1].split())[:200]
+        raise PyramidionError(f"{checkpoint} does not fit the model that its options describe: {first}") from None
+    return model
+
+
+def _head(model: LSGRobertaModel, state: Any, given: str | None, checkpoint: str) -> str:
+    known = list(model.classification_heads)
+    name = given or vocabularies.options_of(state, "task").get("classification_head_name")
+    if name in known:
+        return str(name)
+    if given is None and len(known) == 1:
+        return known[0]
+    what = f"no head {given!r}" if given else "no classification head" if not known else "several heads: give --head"
+    raise PyramidionError(
+        f"{checkpoint} has {what}"
+        + (f"; it has: {', '.join(known)}" if known else ": train one with --task sentence_prediction")
+    )
+
+
+def _labels(model: LSGRobertaModel, state: Any, head: str, data: str | None) -> list[str] | None:
+    """Return the names of the classes; None where the head predicts a number."""
+    classes = model.classification_heads[head].out_proj.out_features
+    if vocabularies.options_of(state, "criterion").get("regression_target"):
+        return None
+    labels = class_labels.recorded(state.get("extra_state"), head)
+    for folder in () if labels else _data_folders(state, data):
+        place = folder / "label" / "dict.txt"
+        if place.is_file():
+            labels = vocabulary.read_dictionary(place)[4:]
+            break
+    labels = [class_labels.shown(label) for label in (labels or [])]
+    if len(labels) > classes:
+        raise PyramidionError(f"the head {head} has {classes} classes, and there are {len(labels)} labels for them")
+    if len(labels) < classes:
+        logger.warning(f"names of {classes - len(labels)} of the {classes} classes are not known: they get numbers")
+    return [*labels, *(f"class {number}" for number in range(len(labels), classes))]
+
+
+def _tokenizer(dictionary: Any, symbols: list[str], bpe: vocabulary.Bpe | Path | None, checkpoint: str) -> Tokenizer:
+    if isinstance(bpe, Path):
+        return SentencepieceTokenizer.from_file(dictionary, str(bpe))
+    if bpe is not None:
+        merges = [(left, right) for left, right in (merge.split() for merge in bpe.merges)]
+        return ByteLevelTokenizer(dictionary, Encoder(bpe.numbers, merges))
+    if any(symbol.startswith("\u2581") for symbol in symbols):
+        raise PyramidionError(
+            f"no sentencepiece.model beside {checkpoint} or its data: say with --sentencepiece-model where it is"
+        )
+    if 2 * sum(symbol.isdigit() for symbol in symbols) > len(symbols):
+        raise PyramidionError(f"no encoder.json with vocab.bpe beside {checkpoint}: put both there")
+    return WordTokenizer(dictionary)

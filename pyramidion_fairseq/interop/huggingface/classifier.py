@@ -1,0 +1,151 @@
+"""A classifier of ours as a directory that transformers loads with AutoModelForSequenceClassification."""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Mapping
+
+from ... import class_labels, vocabularies
+from ...errors import PyramidionError
+from ...models.encoder_config import FIELDS, complete_encoder
+from ..bart.sources import import_safetensors
+from ..pieces import find_bpe
+from ..roberta import names
+from ..roberta.adapt import EMBEDDING
+from ..roberta.symbols import read_dictionary
+from .bundle import bundle
+from .tokenizer import write_json, write_tokenizer
+
+logger = logging.getLogger(__name__)
+
+_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gelu_fast": "gelu_new", "tanh": "tanh"}
+_MODULE = "huggingface.modeling_pyramidion_roberta"
+_CLASS = "PyramidionRobertaForSequenceClassification"
+_CARD = """\
+---
+library_name: transformers
+pipeline_tag: text-classification
+tags:
+- long-document
+- representation-pooling
+---
+
+# Classifier of long documents
+
+A RoBERTa with {attention} attention, {positions:,} tokens, poolings {schedule}; exported by
+`pyramidion-convert huggingface` of pyramidion_fairseq. The directory carries the code that it needs.
+
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained("PATH", trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained("PATH", trust_remote_code=True)
+logits = model(**tokenizer(["The document ..."], padding=True, truncation=True, return_tensors="pt")).logits
+```
+
+`pyramidion-convert roberta PATH OUT` makes a fairseq checkpoint of it again, bit for bit. What the model was trained
+on, and how well it classifies, is for whoever trained it to add here.
+"""
+
+
+def export_classifier(
+    checkpoint: Path, state: Mapping[str, Any], folder: Path, dictionary: Path | None, bpe: Path | None
+) -> None:
+    """Write the directory.
+
+    Args:
+        checkpoint: its name.
+        state: what it holds.
+        folder: to write.
+        dictionary: dict.txt; by default the checkpoint carries its symbols.
+        bpe: what splits texts; by default beside the checkpoint or its data.
+
+    Raises:
+        PyramidionError: it has no classification head, transformers cannot express it, or something is missing.
+        OSError: something cannot be written.
+    """
+    safetensors = import_safetensors()
+    given = vocabularies.options_of(state, "model")
+    chosen = vars(complete_encoder(Namespace(**{name: given[name] for name in FIELDS if name in given})))
+    task, tensors = vocabularies.options_of(state, "task"), names.of_today(state["model"])
+    if chosen["encoder_normalize_before"] or chosen["untie_weights_roberta"]:
+        raise PyramidionError(
+            "transformers gets layer norms after the blocks, and one embedding: this model has others"
+        )
+    for name in ("activation_fn", "pooler_activation_fn"):
+        if chosen[name] not in _ACTIVATIONS:
+            raise PyramidionError(f"transformers has no activation {chosen[name]!r}")
+    head = _head(tensors, task, checkpoint)
+    record = vocabularies.recorded(state.get("extra_state"))
+    size = tensors[EMBEDDING].size(0)
+    if record is not None and dictionary is None:
+        symbols = record["source"].split("\n")
+    else:
+        symbols = read_dictionary(dictionary or checkpoint.parent / "dict.txt", size)[0]
+    weights = {name: t.contiguous().clone() for name, t in names.to_export(tensors, head).items()}
+    data = Path(str(task.get("data") or checkpoint.parent))
+    found = find_bpe(
+        symbols, bpe, [checkpoint.parent, data, data.absolute().parent], state.get("extra_state"), checkpoint
+    )
+    config = _config(chosen, state, tensors, head, size)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in bundle(chosen["attention"], chosen["scorer"], chosen["pooler"], _MODULE).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    write_json(folder / "config.json", config)
+    starts = task.get("init_token") == 0
+    options = {**chosen, "prepend_bos": starts, "separates_pairs": task.get("separator_token") == 2}
+    if isinstance(found, Path) or starts:
+        write_tokenizer(folder, symbols, found, options)
+    else:
+        logger.warning(
+            "documents were not read with <s> before them (--init-token 0): the directory gets no tokenizer"
+        )
+    if found is None:
+        logger.warning("no BPE beside the checkpoint: the directory gets no tokenizer (--bpe)")
+    card = _CARD.format(
+        attention=chosen["attention"], positions=chosen["max_positions"], schedule=chosen["pooling_schedule"] or "none"
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    safetensors.save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
+
+
+def _head(tensors: Mapping[str, Any], task: Mapping[str, Any], checkpoint: Path) -> str:
+    known = sorted({name.split(".")[1] for name in tensors if name.startswith("classification_heads.")})
+    wanted = task.get("classification_head_name")
+    if wanted in known or len(known) == 1:
+        return str(wanted) if wanted in known else known[0]
+    raise PyramidionError(f"{checkpoint} has no classification head {wanted!r} to export; it has: {known or 'none'}")
+
+
+def _config(
+    chosen: Mapping[str, Any], state: Mapping[str, Any], tensors: Mapping[str, Any], head: str, size: int
+) -> dict[str, Any]:
+    """Return config.json."""
+    out = tensors[f"classification_heads.{head}.out_proj.weight"]
+    regression = bool(vocabularies.options_of(state, "criterion").get("regression_target"))
+    labels = [class_labels.shown(label) for label in class_labels.recorded(state.get("extra_state"), head) or []]
+    labels += [f"class {number}" for number in range(len(labels), out.size(0))]
+    plain = (str, int, float, bool, type(None))
+    options = {name: value for name, value in sorted(chosen.items()) if isinstance(value, plain)}
+    module = _MODULE.rpartition(".")[2]
+    return {
+        "architectures": [_CLASS],
+        "auto_map": {
+            "AutoConfig": f"{module.replace('modeling', 'configuration')}.PyramidionRobertaConfig",
+            "AutoModelForSequenceClassification": f"{module}.{_CLASS}",
+        },
+        "model_type": "pyramidion_roberta",
+        "vocab_size": size,
+        "activation_function": _ACTIVATIONS[chosen["activation_fn"]],
+        "head_activation": _ACTIVATIONS[chosen["pooler_activation_fn"]],
+        "problem_type": "regression" if regression else "single_label_classification",
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+        **{"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2},
+        "dtype": str(out.dtype).split(".")[-1],
+        "torch_dtype": str(out.dtype).split(".")[-1],
+        "pyramidion": {**options, "head_width": out.size(1)},
+    }

@@ -1,0 +1,5 @@
+"""RoBERTa, CamemBERT and XLM-R checkpoints, of fairseq or of Hugging Face, made long, sparse and pooled."""
+
+from .adapt import adapt_state
+
+__all__ = ["adapt_state"]

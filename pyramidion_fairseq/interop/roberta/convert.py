@@ -1,0 +1,137 @@
+"""A pretrained RoBERTa as a checkpoint of ours, with dictionary and BPE: what ``pyramidion-convert roberta`` does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Mapping
+
+import torch
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from ... import class_labels, vocabularies
+from ...checkpoints import save_checkpoint
+from ...compat import plain_options
+from ...errors import PyramidionError
+from ...models.encoder_config import FIELDS, complete_encoder
+from ...models.roberta import LSGRobertaModel
+from ..bart import vocabulary
+from ..bart.adapt import Change
+from ..bart.convert import FRESH, Converted, check_tensors, describe
+from .adapt import EMBEDDING, adapt_state
+from .names import HEAD
+from .options import SHAPE
+from .sources import Source
+
+#: Tokens that a converted encoder reads unless --max-positions says otherwise.
+LONG = 4096
+
+
+def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
+    """Convert a pretrained encoder.
+
+    Args:
+        source: the model.
+        changes: fields of EncoderConfig to set: length, attention, poolings.
+
+    Raises:
+        PyramidionError: a field is the weights' own, options contradict each other, or a tensor is missing, of
+            another shape or unknown.
+    """
+    for name in SHAPE:
+        if changes.get(name, source.options.get(name)) != source.options.get(name):
+            raise PyramidionError(
+                f"{name} of the pretrained model is {source.options.get(name)!r}, and cannot become {changes[name]!r}"
+            )
+    if changes.get("attention", "lsg") == "lsh" and source.options.get("attention") != "lsh":
+        raise PyramidionError("--attention lsh shares queries and keys: a pretrained model's cannot be used")
+    chosen = vars(complete_encoder(Namespace(**{**source.options, **changes})))
+    options = {name: chosen[name] for name in FIELDS}
+    try:
+        plain_options.check(options, source.state)  # before a model of that size is built
+    except plain_options.UnusableOptionError as error:
+        raise PyramidionError(str(error)) from None
+    torch.manual_seed(1)
+    task = Namespace(source_dictionary=vocabulary.make_dictionary(source.symbols))
+    model = LSGRobertaModel.build_model(Namespace(**{**options, "load_checkpoint_heads": True}), task).eval()
+    state = dict(source.state)
+    done = [*source.changes, *adapt_state(model, state), *_new_output(model, state)]
+    _register_heads(model, state)
+    check_tensors(model, state)
+    changed = {name for change in done for name in change.names if change.kind != "copied"}
+    copied = [name for name in state if name not in changed]
+    return Converted(_make_checkpoint(options, state, source), done, copied)
+
+
+def _new_output(model: LSGRobertaModel, state: dict[str, Tensor]) -> list[Change]:
+    """Add the output for masked_lm, which classifiers of transformers lack: fresh, to be trained."""
+    prefix = "encoder.lm_head."
+    if prefix + "bias" in state:
+        state.setdefault(prefix + "weight", state[EMBEDDING])
+        return []
+    dtype = state[EMBEDDING].dtype
+    made = {prefix + n: t.detach().to(dtype) for n, t in model.encoder.lm_head.state_dict().items() if n != "weight"}
+    state.update(made)
+    state[prefix + "weight"] = state[EMBEDDING]
+    return [Change(tuple(made), "new", "new output for masked_lm: the model has none, it is to be trained")]
+
+
+def _register_heads(model: LSGRobertaModel, state: Mapping[str, Tensor]) -> None:
+    for name in sorted(state):
+        parts = name.split(".")
+        if parts[0] == "classification_heads" and name.endswith("out_proj.weight"):
+            dense = state.get(f"classification_heads.{parts[1]}.dense.weight")
+            if dense is None:
+                raise PyramidionError(f"the head {parts[1]} has no dense layer, as those of fairseq's RoBERTa do")
+            model.register_classification_head(parts[1], state[name].size(0), dense.size(0))
+
+
+def _make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source: Source) -> dict[str, Any]:
+    """Return a checkpoint with its dictionary and labels, for ``--restore-file`` and ``pyramidion-classify``."""
+    heads = sorted({name.split(".")[1] for name in state if name.startswith("classification_heads.")})
+    head = HEAD if HEAD in heads or not heads else heads[0]
+    weight = state.get(f"classification_heads.{head}.out_proj.weight")
+    task: dict[str, Any] = {"task": "sentence_prediction", "init_token": 0, "separator_token": 2, "data": ""}
+    task.update(classification_head_name=head, num_classes=-1 if weight is None else weight.size(0))
+    task.update(criterion="sentence_prediction", regression_target=source.regression)
+    pieces = isinstance(source.bpe, Path)
+    bpe = None if pieces else "gpt2"  # of sentencepiece the file is found beside the checkpoint
+    cfg = convert_namespace_to_omegaconf(Namespace(arch="lsg_roberta", bpe=bpe, **task, **options))
+    container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    digest = vocabularies.digest(str(source.bpe)) if pieces else None
+    described = vocabularies.describe(source.symbols, source.symbols, digest)
+    extra_state = {**FRESH["extra_state"], vocabularies.KEY: described}
+    labels = {
+        name: text for n, found in source.labels.items() for name, text in class_labels.describe(found, n).items()
+    }
+    extra_state[class_labels.KEY] = labels
+    return {"args": None, "cfg": container, "model": state, **FRESH, "extra_state": extra_state}
+
+
+def write(converted: Converted, source: Source, folder: Path) -> None:
+    """Write model.pt, dict.txt, BPE files and conversion.json, what became of every tensor, to a new folder.
+
+    Raises:
+        PyramidionError: the folder is there and not empty, or fairseq could not read data in it.
+        OSError: it cannot be written.
+    """
+    if os.pathsep in str(folder):
+        raise PyramidionError(f"{folder} has {os.pathsep!r} in it, which fairseq takes for several folders: rename it")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PyramidionError(f"{folder} exists: remove it, or choose another name")
+    folder.mkdir(parents=True, exist_ok=True)
+    # fairseq's tasks add <mask> themselves, where its row is the last one.
+    written = source.symbols[:-1] if source.symbols[-1] == "<mask>" else source.symbols
+    vocabulary.write_dictionary(written, folder / "dict.txt")
+    if isinstance(source.bpe, Path):
+        shutil.copyfile(source.bpe, folder / vocabularies.SENTENCEPIECE[0])
+    elif source.bpe is not None:
+        vocabulary.write_bpe(source.bpe, folder)
+    report = json.dumps(describe(converted), indent=1)
+    (folder / "conversion.json").write_text(report + "\n", encoding="utf-8")
+    save_checkpoint(converted.checkpoint, folder / "model.pt")

@@ -1,0 +1,137 @@
+"""Pretrained encoders to convert: a fairseq checkpoint, or a Hugging Face directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ... import class_labels, vocabularies
+from ...checkpoints import DamagedCheckpointError, load_checkpoint
+from ...errors import PyramidionError
+from ..bart import vocabulary
+from ..bart.adapt import Change
+from ..bart.sources import read_weights
+from ..pieces import find_bpe
+from . import names, options, symbols
+from .adapt import EMBEDDING, POSITIONS
+
+
+class Source(NamedTuple):
+    """A pretrained encoder."""
+
+    options: dict[str, Any]
+    """Fields of EncoderConfig."""
+    state: dict[str, Tensor]
+    """By fairseq's names, on the CPU, in the precision that it was saved in."""
+    symbols: list[str]
+    """The dictionary, one symbol for each row of the embedding, the four special ones first."""
+    bpe: vocabulary.Bpe | Path | None
+    """The file of a sentencepiece model where the dictionary has its pieces; None where nothing was found."""
+    labels: dict[str, list[str]]
+    """Names of the classes of each head, where they are known."""
+    regression: bool
+    """Whether the head predicts a number."""
+    changes: list[Change]
+    """What was done to the tensors so far."""
+
+
+def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = None) -> Source:
+    """Read a fairseq checkpoint (a file) or a Hugging Face model (a directory).
+
+    Args:
+        path: model.pt, or a directory with config.json and model.safetensors or pytorch_model.bin.
+        dictionary: fairseq's dict.txt; by default that beside model.pt, or made of the directory's vocabulary.
+        bpe: a folder with encoder.json and vocab.bpe, or a sentencepiece model, or that file; by default beside the
+            model.
+
+    Raises:
+        PyramidionError: it is no RoBERTa, or something is missing or of another shape.
+        OSError: a file cannot be read.
+    """
+    return _read_directory(path, dictionary, bpe) if path.is_dir() else _read_checkpoint(path, dictionary, bpe)
+
+
+def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> Source:
+    config = vocabulary.read_json(path / "config.json")
+    given = options.from_config(config)
+    ours = "pyramidion" in config
+    weights = read_weights(path)
+    renamed = names.from_export(weights) if ours else names.from_hugging_face(weights)
+    state, size = dict(renamed.state), renamed.state[EMBEDDING].size(0)
+    if not state[EMBEDDING].numel():
+        raise DamagedCheckpointError(f"{path} has an embedding without numbers")
+    changes = []
+    if renamed.left_out:
+        text = f"left out {len(renamed.left_out)} tensors that classifiers do not read"
+        changes.append(Change(tuple(renamed.left_out), "left out", text))
+    if renamed.summed:
+        changes.append(Change((POSITIONS,), "summed", "the embedding of the token type is added to positions"))
+    if dictionary is not None or (ours and (path / "dict.txt").is_file()):
+        rows = symbols.Rows(symbols.read_dictionary(dictionary or path / "dict.txt", size)[0], None, None)
+    else:
+        rows = symbols.read_rows(path, size, config.get("model_type") == "camembert")
+    changes += reorder(state, rows.order)
+    found = rows.bpe if bpe is None and rows.bpe else find_bpe(rows.symbols, bpe, [path], None, path)
+    regression = config.get("problem_type") == "regression" or config.get("num_labels") == 1
+    labels = {} if regression else _labels_of(config, state)
+    return Source(given, state, rows.symbols, found, labels, regression, changes)
+
+
+def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> Source:
+    checkpoint = load_checkpoint(path)
+    args = vocabularies.options_of(checkpoint, "model")
+    if not isinstance(checkpoint.get("model"), dict) or not args:
+        raise PyramidionError(f"{path} is no checkpoint of fairseq: it needs 'model', and 'args' or 'cfg'")
+    state = names.of_today(checkpoint["model"])
+    if state.get(EMBEDDING) is None:
+        raise PyramidionError(f"{path} is no RoBERTa: it has no {EMBEDDING}")
+    given = options.from_fairseq(args)
+    extra_state = checkpoint.get("extra_state")
+    record = vocabularies.recorded(extra_state)
+    place = dictionary or path.parent / "dict.txt"
+    if record is not None and dictionary is None:
+        rows, order = record["source"].split("\n"), None
+    else:
+        rows, order = symbols.read_dictionary(place, state[EMBEDDING].size(0))
+        vocabularies.check_symbols(extra_state, rows, str(path), str(place), "say with --dictionary where its own is")
+    changes = reorder(state, order)
+    found = find_bpe(rows, bpe, [path.parent, *_data_folders(checkpoint)], extra_state, path)
+    heads = sorted({name.split(".")[1] for name in state if name.startswith("classification_heads.")})
+    labels = {head: class_labels.recorded(extra_state, head) for head in heads}
+    regression = bool(vocabularies.options_of(checkpoint, "criterion").get("regression_target"))
+    known = {head: found for head, found in labels.items() if found is not None}
+    return Source(given, state, rows, found, known, regression, changes)
+
+
+def _data_folders(checkpoint: Mapping[str, Any]) -> list[Path]:
+    data = vocabularies.options_of(checkpoint, "task").get("data")
+    return [Path(data), Path(data).absolute().parent] if data else []
+
+
+def _labels_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Return the names of config.json's classes, if they are as many as the head has."""
+    weight = state.get(f"classification_heads.{names.HEAD}.out_proj.weight")
+    given = config.get("id2label") or {}
+    if weight is None or not isinstance(given, dict) or len(given) != weight.size(0):
+        return {}
+    return {
+        names.HEAD: [
+            str(given.get(str(i), f"class {i}")).replace(" ", class_labels.SPACE) for i in range(weight.size(0))
+        ]
+    }
+
+
+def reorder(state: dict[str, Tensor], order: list[int] | None) -> list[Change]:
+    """Put rows of the vocabulary into another order, in place: our row i is row ``order[i]`` of before."""
+    if order is None:
+        return []
+    wanted = (EMBEDDING, "encoder.lm_head.weight", "encoder.lm_head.bias")
+    moved = tuple(name for name in wanted if name in state)
+    index = torch.tensor(order)
+    for name in moved:
+        state[name] = state[name][index]
+    count = sum(ours != theirs for ours, theirs in enumerate(order))
+    return [Change(moved, "moved", f"{count} rows of special symbols change places with those that nothing uses")]

@@ -1,0 +1,120 @@
+"""Options of the encoder-only models: those of ``config.py`` that concern an encoder, and RoBERTa's own.
+
+No postponed annotations, for the same reason as there.
+"""
+
+from argparse import Namespace
+from dataclasses import MISSING, field, fields, make_dataclass
+from typing import Any
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.utils import get_available_activation_fns
+from omegaconf import OmegaConf
+
+from ..config import PyramidionConfig, complete
+from ..errors import PyramidionError
+from ..poolers import POOLERS
+from ..schedule import PoolingSchedule
+
+#: Fields of PyramidionConfig that mean nothing here, or that RoBERTa calls otherwise.
+_LEFT_OUT = ("decoder_", "pointer", "share_", "max_source_", "max_target_", "prepend_bos", "encoder_learned_pos",
+             "no_scale_embedding", "lsg_no_")  # fmt: skip
+#: What is so in every RoBERTa.
+_FIXED = {
+    "encoder_learned_pos": True,
+    "no_scale_embedding": True,
+    # A vector for every token, and the first one is the first global token's: what published LSG encoders do.
+    "lsg_no_global_to_decoder": True,
+    "lsg_no_pool_with_global": False,
+}
+#: RoBERTa's values of options that have others by default: those of its base size, and LSG attention.
+_ROBERTA = {
+    "attention": "lsg",
+    "encoder_layers": 12,
+    "encoder_attention_heads": 12,
+    "layernorm_embedding": True,
+    "activation_fn": "gelu",
+    "activation_dropout": 0.0,
+}
+
+
+def _fields_of_encoders() -> list[tuple[str, Any, Any]]:
+    kept = [f for f in fields(PyramidionConfig) if f.name != "_name" and not f.name.startswith(_LEFT_OUT)]
+    return [
+        (f.name, f.type, field(default=_ROBERTA.get(f.name, f.default), metadata=f.metadata))
+        for f in kept
+        if f.default is not MISSING and f.name != "layernorm_embedding"
+    ]
+
+
+def _option(name: str, kind: Any, default: Any, help_text: str) -> tuple[str, Any, Any]:
+    return name, kind, field(default=default, metadata={"help": help_text})
+
+
+_OWN = [
+    _option("max_positions", int, 4096, "maximum length of a document in tokens, <s> and </s> counted"),
+    _option("no_layernorm_embedding", bool, False, "no layer norm after the embedding, as in roberta_prenorm"),
+    _option("pooler_dropout", float, 0.0, "dropout probability in the classification head"),
+    _option(
+        "pooler_activation_fn",
+        ChoiceEnum(get_available_activation_fns()),
+        "tanh",
+        "activation of the classification head",
+    ),
+    _option("untie_weights_roberta", bool, False, "the output of masked_lm has weights of its own"),
+    _option("load_checkpoint_heads", bool, False, "register the classification heads of a checkpoint that is loaded"),
+]
+#: Options of :class:`~pyramidion_fairseq.models.roberta.LSGRobertaModel`. Lengths are in tokens.
+EncoderConfig = make_dataclass("EncoderConfig", [*_fields_of_encoders(), *_OWN], bases=(FairseqDataclass,))
+#: Their names.
+FIELDS = [f.name for f in fields(EncoderConfig) if f.name != "_name"]
+
+
+def complete_encoder(cfg: Any) -> Namespace:
+    """Return the options as a plain namespace: those of :data:`EncoderConfig`, and what is so in every RoBERTa.
+
+    Args:
+        cfg: an EncoderConfig, an omegaconf DictConfig or an argparse Namespace; unknown fields are dropped, missing
+            ones get their defaults.
+
+    Raises:
+        PyramidionError: values contradict each other, or make no sense without a decoder.
+    """
+    is_config = OmegaConf.is_config(cfg)
+    given: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if is_config else vars(cfg)
+    defaults = {f.name: f.default for f in fields(EncoderConfig) if f.name != "_name"}
+    own = {name: given.get(name, defaults[name]) for name in FIELDS}
+    for name in ("pooler_activation_fn", "activation_fn"):
+        own[name] = str(getattr(own[name], "value", own[name]))
+    if own["max_positions"] is None or own["max_positions"] < 3:
+        raise PyramidionError(f"--max-positions must be at least 3, got {own['max_positions']}")
+    schedule = PoolingSchedule.of(own["pooling_schedule"], own["max_positions"], own["encoder_layers"] - 1)
+    if schedule.steps and schedule.steps[0][1] > own["max_positions"]:
+        raise PyramidionError(
+            f'pooling schedule "{schedule}" keeps {schedule.steps[0][1]} tokens after layer {schedule.steps[0][0]}, '
+            f"but documents have at most {own['max_positions']} (--max-positions)"
+        )
+    own["pooling_schedule"] = str(schedule)
+    shared = {**own, **_FIXED, "layernorm_embedding": not own["no_layernorm_embedding"]}
+    options = complete(Namespace(**shared, max_source_positions=own["max_positions"]))
+    options = Namespace(**{**own, **vars(options)})
+    _check_poolings(options)
+    return options
+
+
+def _check_poolings(options: Namespace) -> None:
+    """Refuse poolings that nothing reads: a classifier reads the vector of ``<s>`` alone."""
+    steps = PoolingSchedule.parse(options.pooling_schedule).steps
+    if not steps:
+        return
+    pooler = POOLERS.get(options.pooler)
+    if pooler.adds_scores_to_attention:
+        raise PyramidionError(
+            f"--pooler {options.pooler} adds scores to a decoder's attention, and this model has no decoder: take "
+            "another one, such as successive_halving"
+        )
+    if steps[-1][0] == options.encoder_layers and not (pooler.upsamples and not options.no_upsampling):
+        raise PyramidionError(
+            f"--pooling-schedule {options.pooling_schedule} pools after the last layer ({options.encoder_layers}), "
+            "where nothing reads what is left: the classifier takes the vector of <s>; pool after an earlier layer"
+        )

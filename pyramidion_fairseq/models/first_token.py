@@ -1,0 +1,36 @@
+"""A document's first token, kept out of the poolings: classifiers read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class FirstToken:
+    """Stands in the place of :class:`~pyramidion_fairseq.models.global_tokens.GlobalTokens` for ``<s>``.
+
+    The first token is a token of the document as before: attention, embedding and position are its own. It is left
+    out of every pooling, and is the first vector of the output. Where it counts, (B, T) are the tokens after it.
+    """
+
+    #: How many tokens are kept.
+    used = 1
+
+    def hidden_keys(self, x: Tensor, mask: Tensor | None, pooled: bool) -> Tensor | None:
+        """Return what attention must not see: (B, 1 + T, C), the (B, T) mask or None -> (B, 1 + T) or None."""
+        return None if mask is None else F.pad(mask, (1, 0))
+
+    def finish(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the encoder's output from its last layer's: (B, 1 + T, C), (B, T) -> (B, 1 + T, C), (B, 1 + T)."""
+        return x, F.pad(mask, (1, 0))
+
+    def finish_scores(self, scores: Tensor) -> Tensor:
+        """Return scores of the vectors of :meth:`finish`, 0 for the first: (B, T) -> (B, 1 + T)."""
+        return F.pad(scores, (1, 0))
+
+    @staticmethod
+    def lengths_with(lengths: Any) -> list[int] | None:
+        """Return the lengths of documents with their first token from those without it."""
+        return None if lengths is None else [length + 1 for length in lengths]

@@ -1,0 +1,230 @@
+"""RoBERTa for long documents: LSG or block-wise attention, and poolings, for fairseq's own tasks."""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentParser, Namespace
+from typing import Any, Sequence
+
+import torch
+import torch.nn.functional as F
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+from fairseq.models.roberta import RobertaModel
+from fairseq.models.roberta.model import RobertaEncoder, base_architecture
+from fairseq.models.transformer import TransformerConfig
+from fairseq.tasks.masked_lm import MaskedLMTask
+from fairseq.tasks.translation import TranslationTask
+from torch import Tensor, nn
+
+from .. import class_labels
+from ..errors import PyramidionError
+from ..interop.roberta import adapt_state
+from .encoder import PyramidionEncoder
+from .encoder_config import EncoderConfig, complete_encoder
+from .encoder_layer import call_layer
+from .first_token import FirstToken
+from .pooled_encoder import PooledStates, run_pooled_layers
+
+logger = logging.getLogger(__name__)
+
+
+class SentenceEncoder(PyramidionEncoder):
+    """:class:`PyramidionEncoder` whose first vector is one that classifiers can read.
+
+    With LSG attention it is the first global token's, which no pooling touches: the vector of ``<s>`` makes room for
+    it at the end, as in published LSG encoders. With other attentions ``<s>`` itself is left out of the poolings.
+    """
+
+    def encode(
+        self,
+        src_tokens: Tensor,
+        token_embeddings: Tensor | None = None,
+        keep_states: bool = False,
+        document_lengths: Sequence[int] | None = None,
+    ) -> tuple[Tensor, PooledStates]:
+        """Encode as :meth:`PyramidionEncoder.encode` does; the record of the poolings does not count a kept ``<s>``.
+
+        A document of one token, of a model that keeps it, is read as if padding stood after it.
+        """
+        if self.num_globals or not self.poolings:
+            return super().encode(src_tokens, token_embeddings, keep_states, document_lengths)
+        if src_tokens.size(1) < 2:
+            src_tokens = F.pad(src_tokens, (0, 1), value=self.padding_idx)
+            token_embeddings = None if token_embeddings is None else F.pad(token_embeddings, (0, 0, 0, 1))
+        tokens, mask, lengths = self._arrange(src_tokens, document_lengths)
+        rest = None if mask is None else mask[:, 1:].clone()
+        if rest is not None:
+            rest[:, 0] = False
+        return tokens, run_pooled_layers(
+            lambda: self.embed(tokens, mask, token_embeddings),
+            rest,
+            self.layers,
+            self.poolings,
+            _call_with_first_token,
+            document_lengths=None if lengths is None else [max(1, length - 1) for length in lengths],
+            global_tokens=FirstToken(),
+            layer_norm=self.layer_norm,
+            keep_states=keep_states,
+        )
+
+
+def _call_with_first_token(
+    layer: nn.Module, x: Tensor, key_padding_mask: Tensor | None, document_lengths: Sequence[int] | None
+) -> tuple[Tensor, Tensor | None]:
+    return call_layer(layer, x, key_padding_mask, FirstToken.lengths_with(document_lengths))
+
+
+class LSGRobertaEncoder(RobertaEncoder):
+    """fairseq's RoBERTa encoder around a :class:`SentenceEncoder`; names of parameters are fairseq's."""
+
+    def build_encoder(self, args: Namespace, dictionary: Dictionary, embed_tokens: nn.Embedding) -> SentenceEncoder:
+        """Build from options, as of :func:`complete_encoder`."""
+        # Without these two, fairseq would take its own default width of 512 for a decoder that is not there.
+        dims = {"decoder_input_dim": args.decoder_embed_dim, "decoder_output_dim": args.decoder_embed_dim}
+        cfg = TransformerConfig.from_namespace(Namespace(**{**vars(args), **dims}))
+        cfg.options = args
+        return SentenceEncoder(cfg, dictionary, embed_tokens)
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        features_only: bool = False,
+        return_all_hiddens: bool = False,
+        masked_tokens: Tensor | None = None,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Encode documents.
+
+        Args:
+            src_tokens: (B, T) ids, padded on the right or the left.
+            features_only: leave the output for masked_lm out.
+            return_all_hiddens: also return the states between the layers.
+            masked_tokens: (B, T) bool, which tokens to predict; None: all.
+
+        Returns:
+            ((B, T, V) logits, (N, V) of N masked tokens, or (B, T', C) features, dict). T' is shorter than T where the
+            model pools. The dict has ``inner_states`` (None or a list of (T_i, B, C)), ``padding_mask`` (B, T') bool,
+            and ``encoder_out``, all of :meth:`PyramidionEncoder.forward_scriptable`.
+
+        Raises:
+            PyramidionError: a pooled model is to predict tokens.
+        """
+        encoder = self.sentence_encoder
+        if not features_only:
+            check_every_token(encoder)
+        out = encoder(src_tokens, return_all_hiddens=return_all_hiddens)
+        x = out["encoder_out"][0].transpose(0, 1)
+        states = out["encoder_states"] if return_all_hiddens else None
+        extra = {"inner_states": states, "padding_mask": out["encoder_padding_mask"][0], "encoder_out": out}
+        return (x if features_only else self.output_layer(x, masked_tokens=masked_tokens)), extra
+
+
+def check_every_token(encoder: SentenceEncoder) -> None:
+    """Raise PyramidionError where an encoder has not one vector for every token."""
+    poolings: list[Any] = list(encoder.poolings.values())
+    if poolings and not all(pooling.pooler.upsamples for pooling in poolings):
+        raise PyramidionError(
+            f"a model that pools (--pooling-schedule {encoder.schedule}) has no vector for every token, which "
+            "masked_lm predicts: leave --pooling-schedule out, and pool when you fine-tune"
+        )
+
+
+class LSGRobertaModel(RobertaModel):
+    """RoBERTa (Liu et al. 2019) with LSG attention (Condevaux and Harispe 2022) and representation pooling.
+
+    For fairseq's tasks ``masked_lm`` and ``sentence_prediction``. Checkpoints of RoBERTa, CamemBERT and XLM-R load
+    with ``--restore-file``: their positions are repeated to the model's length, global tokens and scorers are made.
+    """
+
+    #: See :class:`~pyramidion_fairseq.models.pyramidion.PyramidionModel`.
+    is_pyramidion = True
+    #: What to type where no task is given.
+    needed_task = (
+        "needs --task sentence_prediction --criterion sentence_prediction, or --task masked_lm --criterion masked_lm"
+    )
+
+    @classmethod
+    def add_args(cls, parser: ArgumentParser) -> None:
+        """Add the options of :data:`EncoderConfig`; defaults come from the architecture, then the config."""
+        gen_parser_from_dataclass(parser, EncoderConfig(), delete_default=True)
+
+    @classmethod
+    def hub_models(cls) -> dict[str, str]:
+        """Return nothing: models are not downloaded."""
+        return {}
+
+    @classmethod
+    def build_model(cls, cfg: Any, task: Any) -> LSGRobertaModel:
+        """Build from options.
+
+        Args:
+            cfg: an EncoderConfig, DictConfig or Namespace.
+            task: gives the dictionary.
+
+        Raises:
+            PyramidionError: options contradict each other or the task.
+        """
+        if isinstance(task, TranslationTask):
+            raise PyramidionError(f"this model has no decoder: it {cls.needed_task}")
+        options = complete_encoder(cfg)
+        options.arch = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
+        base_architecture(options)  # what is left are options that we have not: their defaults
+        model = cls(options, LSGRobertaEncoder(options, task.source_dictionary))
+        if isinstance(task, MaskedLMTask):
+            check_every_token(model.encoder.sentence_encoder)
+            if task.cfg.tokens_per_sample > options.max_positions:
+                raise PyramidionError(
+                    f"--tokens-per-sample {task.cfg.tokens_per_sample:,} is more than --max-positions "
+                    f"{options.max_positions:,}: raise the latter"
+                )
+        else:
+            _tell_of_unread_blocks(options)
+            _check_classes(task)
+        return model
+
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Make the tensors of a shorter model fit: see ``interop.roberta.adapt_state``; then do as fairseq does."""
+        super().upgrade_state_dict_named(state_dict, name)
+        adapt_state(self, state_dict)
+
+    @torch.no_grad()
+    def predict(self, head: str, tokens: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Return a head's output for documents, without dropout.
+
+        Args:
+            head: its name.
+            tokens: (B, T) ids.
+
+        Returns:
+            ((B, classes) logits, the dict of the encoder's forward).
+
+        Raises:
+            PyramidionError: there is no such head.
+        """
+        if head not in self.classification_heads:
+            known = ", ".join(self.classification_heads) or "none"
+            raise PyramidionError(f"the model has no classification head {head!r}; it has: {known}")
+        logits, extra = self(tokens, features_only=True, classification_head_name=head)
+        return logits, extra
+
+
+def _check_classes(task: Any) -> None:
+    """Refuse data with more labels than classes: fairseq would end with an index that is out of bounds."""
+    labels = class_labels.of_task(task)
+    if labels is not None and len(labels) > task.cfg.num_classes:
+        raise PyramidionError(
+            f"--num-classes {task.cfg.num_classes}, but the data has {len(labels)} labels (label/dict.txt): give "
+            f"--num-classes {len(labels)}"
+        )
+
+
+def _tell_of_unread_blocks(options: Namespace) -> None:
+    """Warn where ``<s>`` never sees more than the first block of a document."""
+    kept = [int(step.split(":")[1]) for step in options.pooling_schedule.split(",") if step]
+    seen = min([options.max_positions, *(length + 1 for length in kept)])
+    if options.attention == "blockwise" and seen > options.block_size:
+        logger.warning(
+            f"with --attention blockwise, <s> sees the first {options.block_size} of up to {seen:,} vectors alone: a "
+            "classifier reads nothing of the rest (take --attention lsg, or pool to fewer than a block)"
+        )

@@ -1,0 +1,97 @@
+"""Labels in the place of summaries: classes, or numbers, for fairseq's task ``sentence_prediction``."""
+
+import argparse
+import collections
+import enum
+import math
+import os
+from typing import Dict, List, Tuple
+
+from .cleaning import clean
+from .errors import BadRecord, PrepareError
+from .pieces import FAIRSEQ_SPECIALS
+
+#: What stands for a space in the name of a class: fairseq splits at spaces.
+SPACE = "\u2581"
+MASK = "<mask>"  # the task adds it to the dictionary of labels
+SHOWN = 20
+
+
+class Labels(enum.Enum):
+    """What a corpus has beside its documents."""
+
+    NONE = "summary"
+    CLASSES = "label"
+    NUMBERS = "number"
+
+
+def labels_of(args: argparse.Namespace) -> Labels:
+    """Return what the options ask for."""
+    if args.labels is None:
+        return Labels.NONE
+    return Labels.NUMBERS if args.regression else Labels.CLASSES
+
+
+def sides(args: argparse.Namespace) -> Tuple[str, ...]:
+    """Return the files of a split: documents, summaries or labels, and the second texts of pairs."""
+    return ("source", "target", "second") if args.second_field else ("source", "target")
+
+
+def text_sides(args: argparse.Namespace) -> Tuple[str, ...]:
+    """Return those of :func:`sides` that hold text to be read."""
+    return tuple(side for side in sides(args) if side != "target" or args.labels is None)
+
+
+def clean_label(text: str, labels: Labels) -> str:
+    """Return a clean label as one word; BadRecord where it is none, "" where it is empty."""
+    text = clean(text)
+    if labels is Labels.CLASSES:
+        name = text.replace(" ", SPACE)
+        if name in (*FAIRSEQ_SPECIALS, MASK):
+            raise BadRecord("label that fairseq reads as a special symbol", detail=name)
+        return name
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadRecord("label that is no number" if text else "empty number", detail=text[:50]) from None
+    if not math.isfinite(value):
+        raise BadRecord("label that is not finite", detail=text[:50])
+    return repr(value)
+
+
+def count_labels(text: str, splits: List[str]) -> Dict[str, int]:
+    """Return how many training documents have each class, in the order of their names.
+
+    PrepareError where there is one class alone, or another split has a class that training does not have.
+
+    Args:
+        text: folder with ``SPLIT.target``
+        splits: those that are there, train among them
+    """
+    found = {split: collections.Counter(_lines(os.path.join(text, f"{split}.target"))) for split in splits}
+    train = found["train"]
+    for split in splits:
+        unseen = sorted(set(found[split]) - set(train))
+        if unseen:
+            names = ", ".join(unseen[:5]).replace(SPACE, " ")
+            names += f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+            count = sum(found[split][name] for name in unseen)
+            raise PrepareError(
+                f"{count} documents of {split} have labels that no training document has: {names}: "
+                "leave them out, or split the corpus otherwise (--seed)"
+            )
+    if len(train) < 2:
+        raise PrepareError(f"all training documents have the same label, {next(iter(train))}: nothing can be learnt")
+    return {name: train[name] for name in sorted(train)}
+
+
+def described(counts: Dict[str, int]) -> str:
+    """Return a line with the commonest classes and how many training documents they have."""
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{name.replace(SPACE, ' ')} {count}" for name, count in common[:SHOWN])
+    return f"{len(counts)} classes: {shown}" + (", ..." if len(common) > SHOWN else "")
+
+
+def _lines(path: str) -> List[str]:
+    with open(path, encoding="utf-8", newline="\n") as stream:
+        return [line.rstrip("\n") for line in stream]

@@ -1,0 +1,83 @@
+"""The benchmark of classification on a tiny scale: rows, going on after an interruption, the table."""
+
+import importlib.util
+import json
+import sys
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+SENTENCES = {
+    "apples": "Pick a ripe apple from the old tree now.",
+    "boats": "Sail the small boat over a calm sea today.",
+}
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    folder = ROOT / "benchmarks"
+    sys.path.insert(0, str(folder))
+    try:
+        spec = importlib.util.spec_from_file_location("classification", folder / "classification.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+    return module
+
+
+@pytest.fixture(scope="module")
+def texts(benchmark, tmp_path_factory):
+    root = tmp_path_factory.mktemp("packages")
+    for package, sentence in SENTENCES.items():
+        (root / package).mkdir()
+        for number in range(14):
+            source = '"""A module of this package that says in eight words or more what it is."""\n'
+            source += "".join(f'def f{i}(x):\n    """{sentence} {number} {i}"""\n' for i in range(20))
+            (root / package / f"mod{number}.py").write_text(source)
+    return benchmark.read_texts(100, [str(root)])
+
+
+def settings(benchmark, folder, *more):
+    small = ["--shortest", 50, "--least", 5, "--vocabulary", 60, "--width", 8, "--updates", 2, "--batch", 2]
+    args = [*small, "--seeds", 1, "--scratch", folder / "scratch", *more]
+    args = benchmark.options().parse_args(list(map(str, args)))
+    args.output = folder
+    return args
+
+
+def test_documents_have_the_labels_of_their_packages(benchmark, texts, tmp_path):
+    assert {package for _, package in texts} == set(SENTENCES) and len(texts) == 28
+    assert all(SENTENCES[package].split()[0] in text for text, package in texts)
+    corpus = benchmark.make_corpus(texts, settings(benchmark, tmp_path))
+    assert corpus.classes == ["apples", "boats"] and len(corpus.train) + len(corpus.test) == 28
+    assert corpus.test and all(tokens[0] == 0 and tokens[-1] == 2 for tokens, _ in corpus.train)
+    assert max(max(tokens) for tokens, _ in corpus.train) < len(corpus.symbols) - 1
+
+
+def test_rows_are_measured_once_and_go_on(benchmark, texts, tmp_path, monkeypatch):
+    args = settings(benchmark, tmp_path)
+    corpus = benchmark.make_corpus(texts, args)
+    built = []
+    monkeypatch.setattr(benchmark, "build", lambda *a, stock=benchmark.build: built.append(a[0]) or stock(*a))
+    rows = {name: {**row, "lsg_block_size": 8, "lsg_sparse_block_size": 8} for name, row in benchmark.ROWS.items()}
+    rows = {name: {**row, **({"pooling_schedule": "1:32,2:8"} if "pooling_schedule" in row else {})}
+            for name, row in rows.items()}  # fmt: skip
+    monkeypatch.setattr(benchmark, "ROWS", rows)
+    done = benchmark.run_rows(corpus, args)
+    assert len(built) == len(done) == 5 and {row["row"] for row in done} == set(rows)
+    lines = (tmp_path / "classification.jsonl").read_text().splitlines()
+    (tmp_path / "classification.jsonl").write_text("\n".join(lines[:3]) + "\n")
+    again = benchmark.run_rows(corpus, args)
+    assert len(built) == 7 and [row["accuracy"] for row in again] == [json.loads(line)["accuracy"] for line in lines]
+    text = benchmark.table(benchmark.summarise(again), corpus)
+    assert all(name in text for name in rows) and "of 2 packages" in text
+
+
+def test_a_small_model_learns_what_is_plain(benchmark, texts, tmp_path):
+    args = settings(benchmark, tmp_path, "--updates", 40, "--width", 16, "--lr", 0.005)
+    corpus = benchmark.make_corpus(texts, args)
+    model = benchmark.build({"attention": "full", "max_positions": 512}, corpus, 1, args)
+    benchmark.train(model, corpus, 1, args)
+    assert benchmark.evaluate(model, corpus)[0] > 0.9

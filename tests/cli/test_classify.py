@@ -1,0 +1,196 @@
+"""pyramidion-classify: labels, probabilities, numbers, pairs, what survived the poolings, bad input."""
+
+import io
+import json
+import sys
+
+import pytest
+import torch
+
+from pyramidion_fairseq.cli.classify import main
+from pyramidion_fairseq.functional import compose_poolings
+from pyramidion_fairseq.inference.classifier_loading import load_classifier
+from pyramidion_fairseq.text import Document
+from tests.helpers.classifiers import SYMBOLS, write_classifier
+from tests.helpers.preprocessing import WORDS
+from tests.helpers.roberta import HEAD
+
+TEXTS = [" ".join(WORDS[i:] + WORDS[:i]) for i in (0, 3, 7)] + ["beta", "", " ".join(WORDS * 5)]
+POOLED = {"pooling_schedule": "1:12,2:4", "attention": "full"}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """(checkpoint, model) of a classifier that pools."""
+    return write_classifier(tmp_path_factory.mktemp("classifier"), **POOLED)
+
+
+@pytest.fixture
+def classify(saved, tmp_path, capsys):
+    """classify(*words, rows=...): the lines of the command's output, on documents in a JSON-lines file."""
+
+    def run(*words, rows=None, checkpoint=None):
+        path = tmp_path / "documents.jsonl"
+        rows = [{"id": n, "text": text} for n, text in enumerate(TEXTS)] if rows is None else rows
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        main(["--checkpoint", str(checkpoint or saved[0]), "--device", "cpu", str(path), *map(str, words)])
+        return capsys.readouterr().out.split("\n")[:-1]
+
+    return run
+
+
+def ids(text):
+    return [SYMBOLS.index(word) for word in text.split()]
+
+
+@torch.no_grad()
+def expected(model, *texts):
+    tokens = [0, *ids(texts[0])[:62], 2] + ([2, *ids(texts[1]), 2] if len(texts) > 1 else [])
+    return model(torch.tensor([tokens]), classification_head_name=HEAD)[0][0].softmax(dim=0).tolist()
+
+
+def test_probabilities_are_those_of_the_model(classify, saved):
+    names = ["7", "World News", "cs.CL"]
+    rows = [json.loads(line) for line in classify("--format", "jsonl", "--batch-size", 2)]
+    assert [row["index"] for row in rows] == [row["article_id"] for row in rows] == list(range(6))
+    for row, text in zip(rows, TEXTS):
+        if not text:
+            assert (row["label"], row["probabilities"], row["tokens"]) == (None, {}, 0)
+            continue
+        shares = dict(zip(names, expected(saved[1], text)))
+        assert row["probabilities"] == pytest.approx(shares, abs=1e-5)
+        assert row["label"] == max(shares, key=shares.get) == next(iter(row["probabilities"]))
+        assert row["tokens"] == min(64, len(text.split()) + 2) and row["cut"] == (len(text.split()) > 62)
+
+
+def test_text_has_a_line_for_each_document(classify, saved):
+    lines = classify("--max-tokens", 100)
+    assert len(lines) == 6 and lines[4] == ""
+    label, share = lines[0].split("\t")
+    assert float(share) == pytest.approx(max(expected(saved[1], TEXTS[0])), abs=1e-5)
+    assert label in ("7", "World News", "cs.CL")
+
+
+def test_standard_input_is_read(saved, monkeypatch, capsys):
+    class Stdin:
+        buffer = io.BufferedReader(io.BytesIO(b"alpha beta gamma\ndelta\n"))
+
+    monkeypatch.setattr(sys, "stdin", Stdin)
+    main(["--checkpoint", str(saved[0]), "--device", "cpu"])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_pairs_are_read_as_in_training(classify, saved):
+    rows = [{"text": "alpha beta gamma", "title": "delta mu"}]
+    (row,) = map(json.loads, classify("--second-field", "title", "--format", "jsonl", rows=rows))
+    shares = expected(saved[1], "alpha beta gamma", "delta mu")
+    assert sorted(row["probabilities"].values()) == pytest.approx(sorted(shares), abs=1e-5)
+    classifier = load_classifier(str(saved[0]), device="cpu")
+    long, short = Document.from_text(" ".join(WORDS * 5)), Document.from_text("delta mu")
+    for pair, kept in (((long, short), 58), ((short, long), 58), ((long, long), 30)):
+        reading = classifier.read(pair)
+        assert len(reading.tokens) == 64 and reading.cut and reading.tokens[-1] == 2
+        assert max(reading.tokens.index(2) - 1, 64 - reading.tokens.index(2) - 3) == kept
+        assert reading.token_words.count(-1) == 4
+
+
+@torch.no_grad()
+def test_survivors_are_those_of_the_record(classify, saved):
+    rows = [json.loads(line) for line in classify("--format", "jsonl", "--explain")]
+    tokens = torch.tensor([[0, *ids(TEXTS[1]), 2]])
+    out = saved[1](tokens, features_only=True)[1]["encoder_out"]
+    records = compose_poolings(out["pooling_slots"], out["pooling_weights"])
+    assert [stage["stage"] for stage in rows[1]["poolings"]] == ["after layer 1", "after layer 2"]
+    for stage, record, left in zip(rows[1]["poolings"], records, (12, 4)):
+        assert stage["vectors"] == left
+        weights = {token["position"]: token["weight"] for token in stage["tokens"]}
+        found = {0: 1.0, **{i + 1: w for i, w in enumerate(record.weights[0].tolist()) if w > 0}}
+        assert weights == pytest.approx(found, abs=1e-5) and stage["survivors"] == len(found)
+        for token in stage["tokens"][1:]:
+            assert token["vector"] == record.slots[0, token["position"] - 1]
+        words = {token["position"]: token["word"] for token in stage["tokens"]}
+        assert all(word == (TEXTS[1].split()[at - 1] if 0 < at < 20 else None) for at, word in words.items())
+    assert rows[4]["poolings"] == []
+
+
+def test_the_page_shows_labels_and_what_survived(classify, tmp_path):
+    classify("--format", "html", "--output", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "World" in page and "News:" in page and "after layer 2" in page and "A classifier" in page
+
+
+def test_numbers_are_predicted(classify, tmp_path):
+    path, model = write_classifier(tmp_path, regression=True)
+    lines = classify(checkpoint=path)
+    with torch.no_grad():
+        value = model(torch.tensor([[0, *ids(TEXTS[0]), 2]]), classification_head_name=HEAD)[0].item()
+    assert float(lines[0]) == pytest.approx(value, abs=1e-4) and lines[4] == ""
+    row = json.loads(classify("--format", "jsonl", checkpoint=path)[0])
+    assert row["value"] == pytest.approx(value, abs=1e-4) and "label" not in row
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_labels_of_other_code_are_those_beside_the_data(classify, tmp_path, beside, caplog):
+    path, _ = write_classifier(tmp_path, carries=False)
+    if beside:
+        (tmp_path / "label").mkdir()
+        (tmp_path / "label" / "dict.txt").write_text("x 1\ny 1\nz 1\n")
+    row = json.loads(classify("--format", "jsonl", checkpoint=path)[0])
+    assert set(row["probabilities"]) == ({"x", "y", "z"} if beside else {"class 0", "class 1", "class 2"})
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--batch-size", 0], "sizes must be at least 1, got --batch-size 0"),
+        (["--head", "other"], "has no head 'other'; it has: sentence_classification_head"),
+        (["--explain"], "--explain goes with --format jsonl"),
+        (["--field", "nothing"], "no field nothing; it has: 'id', 'text'"),
+        (["--second-field", "title"], "no field title"),
+        (["--device", "gpu9"], "--device gpu9: "),
+        (["--data", "nowhere"], "carries no dictionary: say with --data"),
+        (["--output", "/nowhere/x"], "there is no folder /nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(classify, words, message):
+    with pytest.raises(SystemExit) as error:
+        classify(*words)
+    assert str(error.value).startswith("pyramidion-classify: error: ")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["missing", "no checkpoint", "other architecture", "no head", "other dictionary"])
+def test_bad_checkpoints_are_one_line(classify, tmp_path, damage):
+    path, _ = write_classifier(tmp_path)
+    state = torch.load(path)
+    messages = {
+        "missing": "there is no checkpoint",
+        "no checkpoint": "is damaged, or no checkpoint",
+        "other architecture": "is no classifier of ours: its architecture is roberta_base",
+        "no head": "has no classification head",
+        "other dictionary": "the checkpoint has 60 symbols, the data's dictionary 59",
+    }
+    if damage == "other architecture":
+        state["cfg"]["model"]["_name"] = "roberta_base"
+    if damage == "no head":
+        state["model"] = {name: value for name, value in state["model"].items() if "heads" not in name}
+    if damage == "other dictionary":
+        record = state["extra_state"]["vocabularies"]
+        record["source"] = record["target"] = "\n".join([*SYMBOLS[:-2], "<mask>"])
+    torch.save(state, path)
+    if damage == "no checkpoint":
+        path.write_bytes(b"hello")
+    if damage == "missing":
+        path.unlink()
+    with pytest.raises(SystemExit) as error:
+        classify(checkpoint=path)
+    assert messages[damage] in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_output_that_is_there_is_kept(classify, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(SystemExit, match="out exists: use --overwrite"):
+        classify("--output", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+    classify("--output", tmp_path / "out", "--overwrite")
+    assert len((tmp_path / "out").read_text().splitlines()) == 6

@@ -1,0 +1,39 @@
+"""Small classifiers in files, as training leaves them."""
+
+import torch
+
+from pyramidion_fairseq import class_labels, vocabularies
+from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop.bart.convert import FRESH
+from pyramidion_fairseq.models.encoder_config import FIELDS
+from tests.helpers.bart import randomise
+from tests.helpers.preprocessing import WORDS as NAMES
+from tests.helpers.roberta import HEAD, build
+
+SYMBOLS = [*vocabulary.SPECIALS, *NAMES, *(f"w{i}" for i in range(60 - 5 - len(NAMES))), "<mask>"]
+LABELS = ["7", "World\u2581News", "cs.CL"]
+
+
+def write_classifier(folder, labels=LABELS, regression=False, carries=True, task=None, monkeypatch=None, **options):
+    """(path, model): a checkpoint whose tokens are words; without ``carries``, of code that records no labels."""
+    import tests.helpers.roberta as helpers
+
+    dictionary = vocabulary.make_dictionary(SYMBOLS)
+    stock, helpers.task_of = helpers.task_of, lambda _: type("Task", (), {"source_dictionary": dictionary})()
+    try:
+        model = randomise(build(classes=1 if regression else 3, **options))
+    finally:
+        helpers.task_of = stock
+    given = {name: getattr(model.args, name) for name in FIELDS}
+    extra_state = {**FRESH["extra_state"], vocabularies.KEY: vocabularies.describe(SYMBOLS, SYMBOLS)}
+    if carries and not regression:
+        extra_state[class_labels.KEY] = class_labels.describe(labels, HEAD)
+    settings = {"_name": "sentence_prediction", "classification_head_name": HEAD, "init_token": 0}
+    cfg = {
+        "model": {"_name": "lsg_roberta_base", **given},
+        "task": {**settings, "separator_token": 2, "data": str(folder), **(task or {})},
+        "criterion": {"_name": "sentence_prediction", "regression_target": regression},
+    }
+    path = folder / "checkpoint_best.pt"
+    torch.save({"args": None, "cfg": cfg, "model": model.state_dict(), **FRESH, "extra_state": extra_state}, path)
+    return path, model

@@ -1,0 +1,205 @@
+"""Encoders of transformers and fairseq converted: equal within their length, every tensor accounted for, errors."""
+
+import json
+
+import pytest
+import torch
+
+from pyramidion_fairseq.inference.classifier_loading import load_classifier
+from pyramidion_fairseq.text import Document
+from tests.helpers.bart import documents, write_bpe
+from tests.helpers.roberta import HEAD, build_stock
+
+FULL = ["--attention", "full", "--max-positions", 64]
+KINDS = ["roberta", "camembert", "xlm-roberta"]
+
+
+def theirs_of(kind, tokens):
+    """The same documents by the ids of the other: CamemBERT's <s> and </s> stand after four unused rows."""
+    if kind != "camembert":
+        return tokens
+    swapped = {0: 5, 5: 0, 2: 6, 6: 2}
+    return torch.tensor([[swapped.get(token, token) for token in row] for row in tokens.tolist()])
+
+
+def read(folder):
+    return load_classifier(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("flags", [FULL, ["--attention", "blockwise", "--block-size", 64]], ids=["full", "one block"])
+@torch.no_grad()
+def test_equals_transformers(kind, flags, hugging_face, convert):
+    folder, theirs = hugging_face(kind)
+    classifier = read(convert("roberta", folder, *flags))
+    tokens = documents([64, 23, 3], theirs.config.vocab_size)
+    visible = tokens.ne(1)
+    out = theirs(theirs_of(kind, tokens), visible.long(), output_hidden_states=True)
+    logits, _ = classifier.model.predict(HEAD, tokens)
+    assert (logits - out.logits).abs().max() < 1e-4
+    states = classifier.model(tokens, features_only=True)[0]
+    assert (states - out.hidden_states[-1])[visible].abs().max() < 1e-4
+    assert classifier.labels == ["bad", "so so", "good"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_the_output_of_masked_lm_comes_along(kind, hugging_face, convert):
+    folder, theirs = hugging_face(kind, "ForMaskedLM")
+    converted = convert("roberta", folder, *FULL)
+    checkpoint = torch.load(converted / "model.pt")
+    model = _load(checkpoint)
+    tokens = documents([50, 9], theirs.config.vocab_size)
+    logits = theirs(theirs_of(kind, tokens), tokens.ne(1).long()).logits
+    if kind == "camembert":
+        logits = logits[:, :, [5, 1, 6, 3, 4, 0, 2, *range(7, logits.size(2))]]
+    assert (model(tokens)[0] - logits)[tokens.ne(1)].abs().max() < 1e-4
+
+
+def _load(checkpoint):
+    from argparse import Namespace
+
+    from pyramidion_fairseq.interop.bart.vocabulary import make_dictionary
+    from pyramidion_fairseq.models.roberta import LSGRobertaModel
+
+    symbols = checkpoint["extra_state"]["vocabularies"]["source"].split("\n")
+    options = Namespace(**{**checkpoint["cfg"]["model"], "load_checkpoint_heads": True})
+    model = LSGRobertaModel.build_model(options, Namespace(source_dictionary=make_dictionary(symbols)))
+    state = dict(checkpoint["model"])
+    model.upgrade_state_dict_named(state, "")
+    torch.nn.Module.load_state_dict(model, state, strict=True)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_tensor_is_accounted_for(kind, hugging_face, convert):
+    folder, theirs = hugging_face(kind)
+    converted = convert("roberta", folder, "--max-positions", 200, "--pooling-schedule", "1:64,2:16")
+    parts = json.loads((converted / "conversion.json").read_text())["tensors"]
+    state = torch.load(converted / "model.pt")["model"]
+    named = [name for part in parts if part["kind"] != "left out" for name in part["tensors"]]
+    assert set(named) == set(state)
+    kinds = {part["kind"]: part for part in parts}
+    assert kinds["copied"]["what"].endswith("bit for bit") and "64 positions repeated to 200" in kinds["tiled"]["what"]
+    assert ("moved" in kinds) == (kind == "camembert")
+    original = theirs.state_dict()
+    for layer in range(3):
+        ours = state[f"encoder.sentence_encoder.layers.{layer}.fc1.weight"]
+        prefix = "roberta." if kind != "x" else ""
+        assert torch.equal(ours, original[f"{prefix}encoder.layer.{layer}.intermediate.dense.weight"])
+
+
+def test_the_tokens_are_those_of_transformers(transformers, hugging_face, convert):
+    folder, _ = hugging_face("roberta")
+    classifier = read(convert("roberta", folder, *FULL))
+    theirs = transformers.RobertaTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
+    pair = Document.from_text("hello wor hell"), Document.from_text("or wor")
+    assert classifier.read(pair[0]).tokens == theirs(pair[0].sentences[0])["input_ids"]
+    expected = theirs(pair[0].sentences[0], pair[1].sentences[0])["input_ids"]
+    assert classifier.read(pair).tokens == expected
+
+
+def test_pieces_of_camembert_get_the_rows_of_their_embedding(hugging_face, convert):
+    folder, _ = hugging_face("camembert")
+    classifier = read(convert("roberta", folder, *FULL))
+    reading = classifier.read(Document.from_text("alpha omicron"))
+    processor = classifier.tokenizer.processor
+    assert reading.tokens == [0, *(piece + 4 for piece in processor.encode("alpha omicron")), 2]
+    assert classifier.dictionary.symbols[:7] == ["<s>", "<pad>", "</s>", "<unk>", *(
+        f"<{name}>NOTUSED" for name in ("unk", "s", "/s"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("old", [False, True])
+@torch.no_grad()
+def test_a_checkpoint_of_fairseq(old, convert, tmp_path, symbols, rows):
+    from argparse import Namespace
+
+    from pyramidion_fairseq.interop.bart import vocabulary
+    from pyramidion_fairseq.interop.bart.convert import FRESH
+
+    theirs = build_stock(words=len(symbols))
+    state = theirs.state_dict()
+    if old:
+        state = {k.replace("encoder.", "decoder.", 1).replace("layernorm_emb", "emb_layer_norm.X"): v
+                 for k, v in state.items()}  # fmt: skip
+        state = {k.replace("emb_layer_norm.Xedding", "emb_layer_norm"): v for k, v in state.items()}
+    args = Namespace(arch="roberta_base", **{k: v for k, v in vars(theirs.args).items() if k != "arch"})
+    torch.save({"args": args, "model": state, **FRESH}, tmp_path / "model.pt")
+    vocabulary.write_dictionary(symbols[:-1], tmp_path / "dict.txt")
+    write_bpe(tmp_path, rows)
+    classifier = read(convert("roberta", tmp_path / "model.pt", *FULL))
+    tokens = documents([50, 9], len(symbols))
+    assert (
+        classifier.model.predict(HEAD, tokens)[0] - theirs(tokens, classification_head_name=HEAD)[0]
+    ).abs().max() < 1e-4
+    assert classifier.labels == ["class 0", "class 1", "class 2"]
+    again = read(convert("roberta", tmp_path / "model.pt", "--max-positions", 200))
+    twice = convert("roberta", tmp_path / "roberta_1" / "model.pt")
+    first, second = (torch.load(folder / "model.pt")["model"] for folder in (tmp_path / "roberta_1", twice))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert again.model.max_positions() == 200
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model_type": "bert"}, "not a RoBERTa, CamemBERT or XLM-R: model_type is 'bert'"),
+        ({"layer_norm_eps": 1e-12}, "layer_norm_eps=1e-12: fairseq has 1e-5"),
+        ({"hidden_act": "silu"}, "hidden_act='silu'"),
+        ({"position_embedding_type": "relative_key"}, "relative positions"),
+    ],
+)
+def test_other_models_are_refused(change, message, hugging_face, convert, tmp_path, capsys):
+    folder, _ = hugging_face("roberta")
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(SystemExit) as error:
+        convert("roberta", tmp_path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.glob("roberta_*"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "unknown", "no vocabulary"])
+def test_tensors_missing_or_left_over_are_refused(damage, hugging_face, convert, tmp_path):
+    import safetensors.torch
+
+    folder, _ = hugging_face("xlm-roberta")
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = safetensors.torch.load_file(str(tmp_path / "model.safetensors"))
+    if damage == "missing":
+        del weights["roberta.encoder.layer.1.output.dense.bias"]
+    if damage == "unknown":
+        weights["roberta.encoder.layer.1.adapter.weight"] = torch.ones(2)
+    if damage == "no vocabulary":
+        (tmp_path / "sentencepiece.bpe.model").unlink()
+    safetensors.torch.save_file(weights, str(tmp_path / "model.safetensors"))
+    with pytest.raises(SystemExit) as error:
+        convert("roberta", tmp_path)
+    message = {"missing": "layers.1.fc2.bias is missing", "unknown": "adapter.weight is unknown"}
+    assert message.get(damage, "has no vocabulary") in str(error.value)
+    assert not list(tmp_path.glob("roberta_*"))
+
+
+def test_the_token_type_is_added_to_the_positions(hugging_face, convert):
+    folder, theirs = hugging_face("roberta")
+    converted = convert("roberta", folder, *FULL)
+    parts = {part["kind"]: part for part in json.loads((converted / "conversion.json").read_text())["tensors"]}
+    embeddings = theirs.roberta.embeddings
+    expected = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight
+    positions = torch.load(converted / "model.pt")["model"]["encoder.sentence_encoder.embed_positions.weight"]
+    assert torch.equal(positions[2:], expected[2:].detach()) and "summed" in parts
+
+
+def test_a_bin_file_reads_as_safetensors_do(hugging_face, convert, tmp_path):
+    folder, theirs = hugging_face("roberta")
+    for path in folder.iterdir():
+        if path.suffix != ".safetensors":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")
+    first, second = (
+        torch.load(convert("roberta", given, *FULL) / "model.pt")["model"] for given in (folder, tmp_path)
+    )
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,87 @@
+"""Classifiers exported to transformers: equal logits, tokens, labels, and back again bit for bit."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from pyramidion_fairseq.attention import ATTENTIONS
+from pyramidion_fairseq.inference.classifier_loading import load_classifier
+from pyramidion_fairseq.text import Document
+from tests.helpers.bart import documents
+
+SMALL = ["--max-positions", 128, "--lsg-block-size", 16, "--lsg-sparse-block-size", 16, "--block-size", 64]
+POOLED = ["--pooling-schedule", "1:40,2:12"]
+VARIANTS = [["--attention", name, *more] for name in ATTENTIONS.names() for more in ([], POOLED) if name != "lsh"]
+VARIANTS += [["--attention", "lsg", *POOLED, "--scorer", "attention_sum", "--pooler", "hard_topk"]]
+VARIANTS += [["--attention", "full", *POOLED, "--pooler", "funnel"]]
+
+
+def load(transformers, folder):
+    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(str(folder), trust_remote_code=True)
+    return loaded.eval()
+
+
+@pytest.mark.parametrize("flags", VARIANTS, ids=lambda flags: " ".join(map(str, flags[1:])))
+@torch.no_grad()
+def test_logits_are_equal(transformers, hugging_face, convert, flags):
+    folder = convert("roberta", hugging_face("roberta")[0], *SMALL, *flags)
+    model = load_classifier(str(folder), device="cpu").model
+    theirs = load(transformers, convert("huggingface", folder / "model.pt"))
+    tokens = documents([120, 63, 20, 3], theirs.config.vocab_size)
+    logits, _ = model.predict("sentence_classification_head", tokens)
+    found = theirs(input_ids=tokens, attention_mask=tokens.ne(1).long()).logits
+    assert (found - logits).abs().max() < 1e-4
+    alone = theirs(input_ids=tokens[2:3, :20]).logits
+    assert (alone[0] - logits[2]).abs().max() < 1e-4
+    assert theirs.config.id2label == {0: "bad", 1: "so so", 2: "good"}
+
+
+@pytest.mark.parametrize("kind", ["roberta", "camembert", "xlm-roberta"])
+def test_the_way_back_is_bit_exact(transformers, hugging_face, convert, kind):
+    folder = convert("roberta", hugging_face(kind)[0], *SMALL, *POOLED)
+    exported = convert("huggingface", folder / "model.pt")
+    back = convert("roberta", exported)
+    first, second = torch.load(folder / "model.pt"), torch.load(back / "model.pt")
+    assert first["model"].keys() == second["model"].keys()
+    for name, value in first["model"].items():
+        assert torch.equal(value, second["model"][name]), name
+    assert first["extra_state"]["vocabularies"]["source"] == second["extra_state"]["vocabularies"]["source"]
+    assert first["extra_state"]["labels"] == second["extra_state"]["labels"]
+    for name in ("pooling_schedule", "max_positions", "attention"):
+        assert first["cfg"]["model"][name] == second["cfg"]["model"][name]
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta"])
+def test_the_tokenizer_makes_the_tokens_of_training(transformers, hugging_face, convert, kind):
+    folder = convert("roberta", hugging_face(kind)[0], *SMALL)
+    exported = convert("huggingface", folder / "model.pt")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(exported), trust_remote_code=True)
+    classifier = load_classifier(str(folder), device="cpu")
+    texts = ("hello wor hell", "or hello") if kind == "roberta" else ("alpha beta gamma", "omicron")
+    pair = tuple(map(Document.from_text, texts))
+    assert tokenizer(texts[0])["input_ids"] == classifier.read(pair[0]).tokens
+    assert tokenizer(*texts)["input_ids"] == classifier.read(pair).tokens
+
+
+def test_a_loss_is_that_of_the_labels(transformers, hugging_face, convert, tmp_path):
+    folder = convert("roberta", hugging_face("roberta")[0], *SMALL, "--attention", "full")
+    exported = convert("huggingface", folder / "model.pt")
+    theirs, tokens = load(transformers, exported), documents([20, 9], 40)
+    out = theirs(input_ids=tokens, labels=torch.tensor([2, 0]))
+    assert out.loss.item() == pytest.approx(torch.nn.functional.cross_entropy(out.logits, torch.tensor([2, 0])).item())
+    theirs.save_pretrained(tmp_path / "saved")
+    for path in exported.iterdir():  # an older transformers saves no code
+        if path.suffix == ".py" and not (tmp_path / "saved" / path.name).exists():
+            shutil.copyfile(path, tmp_path / "saved" / path.name)
+    again = load(transformers, tmp_path / "saved")
+    assert torch.equal(again(input_ids=tokens).logits, out.logits)
+
+
+def test_a_checkpoint_without_a_head_is_refused(hugging_face, convert):
+    folder = convert("roberta", hugging_face("roberta", "ForMaskedLM")[0], *SMALL)
+    with pytest.raises(SystemExit, match="has no classification head"):
+        convert("huggingface", folder / "model.pt")
+    card = json.loads((folder / "conversion.json").read_text())
+    assert card["options"]["max_positions"] == 128

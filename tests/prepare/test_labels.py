@@ -1,0 +1,182 @@
+"""Corpora with labels, to data that the task sentence_prediction reads."""
+
+import csv
+import json
+import shlex
+
+import pytest
+from fairseq.data import Dictionary, data_utils
+
+from pyramidion_fairseq.prepare.labels import Labels, clean_label
+from pyramidion_fairseq.prepare.python_docs import PythonDocs
+from tests.helpers.architectures import NARROW_ENCODER
+from tests.helpers.preprocessing import record
+
+CLASSES = ["cs.CL", "World News", "7"]
+
+
+def rows(count, label=lambda number: CLASSES[number % 3], second=None):
+    """Records of a small corpus, with labels."""
+    made = []
+    for number in range(count):
+        row = {"id": f"id-{number}", "body": " ".join(record(number)["article_text"]), "topic": label(number)}
+        made.append({**row, "title": f"title of {number} alpha"} if second else row)
+    return made
+
+
+def write_rows(folder, made, kind="jsonl"):
+    path = folder / f"all.{kind}"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        if kind == "jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in made)
+        else:
+            writer = csv.DictWriter(file, list(made[0]))
+            writer.writeheader()
+            writer.writerows(made)
+    return path
+
+
+def lines(path):
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def loaded(folder, name, split):
+    dictionary = Dictionary.load(str(folder / "data-bin" / name / "dict.txt"))
+    return dictionary, data_utils.load_indexed_dataset(str(folder / "data-bin" / name / split), dictionary)
+
+
+SIZES = ["--vocab-size", 45, "--workers", 1]
+FIELDS = ["--document-field", "body", "--labels", "topic"]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory, prepare_command):
+    """A prepared folder of pairs, and the process that made it."""
+    folder = tmp_path_factory.mktemp("pairs")
+    path = write_rows(folder, rows(40, second=True))
+    arguments = [folder / "dest", "--input", path, *FIELDS, "--second-field", "title", *SIZES]
+    process = prepare_command(*arguments)
+    assert process.returncode == 0, process.stderr
+    return folder / "dest", process
+
+
+def test_inputs_and_labels_are_those_of_the_text(pairs):
+    dest, process = pairs
+    for split in ("train", "valid", "test"):
+        sizes = set()
+        for side, name in (("source", "input0"), ("second", "input1")):
+            dictionary, dataset = loaded(dest, name, split)
+            assert len(dictionary) == 45
+            encoded = lines(dest / "encoded" / f"{split}.{side}")
+            assert [dictionary.string(ids) for ids in dataset] == encoded
+            assert all(ids[-1] == dictionary.eos() for ids in dataset)
+            sizes.add(len(dataset))
+        dictionary, labels = loaded(dest, "label", split)
+        written = lines(dest / "text" / f"{split}.target")
+        assert [dictionary.string(ids) for ids in labels] == written
+        assert sizes == {len(labels)} and all(len(ids) == 2 for ids in labels)
+        assert dictionary.symbols[dictionary.nspecial :] == ["7", "World\u2581News", "cs.CL"]
+        for text, title, label in zip(
+            *(lines(dest / "text" / f"{split}.{s}") for s in ("source", "second", "target"))
+        ):
+            number = int(title.split()[2])
+            assert label == CLASSES[number % 3].replace(" ", "\u2581")
+            assert text == " ".join(record(number)["article_text"])
+    assert "3 classes: " in process.stdout and "World News 1" in process.stdout
+
+
+def test_no_label_is_in_the_vocabulary(pairs):
+    pieces = {line.split("\t")[0] for line in lines(pairs[0] / "sentencepiece.vocab")}
+    assert not any("W" in piece or "7" in piece for piece in pieces if "<" not in piece and piece not in "0123456789")
+
+
+def test_the_last_line_is_a_command_that_runs(pairs, command, tmp_path):
+    _, process = pairs
+    name, *words = shlex.split(process.stderr.splitlines()[-1])
+    assert name == "fairseq-train" and words[words.index("--num-classes") + 1] == "3"
+    small = [*NARROW_ENCODER, "--encoder-layers", 1, "--max-update", 1, "--update-freq", 1]
+    command("train", *words, *small, "--cpu", "--num-workers", 0, "--save-dir", tmp_path)
+    assert (tmp_path / "checkpoint_last.pt").exists()
+
+
+def test_numbers_of_csv(tmp_path, prepare_command):
+    made = rows(12, label=lambda number: f"{number / 4}")
+    dest = tmp_path / "dest"
+    process = prepare_command(dest, "--input", write_rows(tmp_path, made, "csv"), *FIELDS, "--regression", *SIZES)
+    assert process.returncode == 0, process.stderr
+    train = dest / "data-bin" / "label" / "train.label"
+    assert lines(train) == lines(dest / "text" / "train.target")
+    assert not (dest / "data-bin" / "label" / "dict.txt").exists()
+    assert "--regression-target --num-classes 1" in process.stderr.splitlines()[-1]
+
+
+def test_a_folder_without_labels_has_none_of_it(options):
+    assert (options("--input", "x").labels, options("--input", "x").regression) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "text, kind, expected",
+    [(" a  b ", Labels.CLASSES, "a\u2581b"), ("1e-1", Labels.NUMBERS, "0.1"), ("", Labels.CLASSES, "")],
+)
+def test_clean_labels(text, kind, expected):
+    assert clean_label(text, kind) == expected
+
+
+def test_numbers_and_truth_values_are_labels_too(read, tmp_path):
+    path = write_rows(tmp_path, rows(9, label=lambda number: [3, True, "x"][number % 3]))
+    _, files = read("--input", path, *FIELDS, "--valid-fraction", 0, "--test-fraction", 0)
+    assert files["train.target"] == ["3", "True", "x"] * 3
+
+
+@pytest.mark.parametrize(
+    "text, reason", [("<unk>", "special symbol"), ("<mask>", "special symbol"), ("", "empty label")]
+)
+def test_bad_labels_are_told(read, tmp_path, text, reason):
+    path = write_rows(tmp_path, rows(20, label=lambda number: text if number == 7 else CLASSES[number % 2]))
+    result, files = read("--input", path, *FIELDS)
+    assert reason in json.loads(files["skipped.jsonl"][0])["reason"]
+    assert result["bad"] == 1
+
+
+@pytest.mark.parametrize("text, reason", [("nan", "not finite"), ("high", "no number"), ("inf", "not finite")])
+def test_bad_numbers_are_told(read, tmp_path, text, reason):
+    path = write_rows(tmp_path, rows(20, label=lambda number: text if number == 7 else str(number)))
+    result, files = read("--input", path, *FIELDS, "--regression")
+    assert reason in json.loads(files["skipped.jsonl"][0])["reason"] and result["bad"] == 1
+
+
+def test_a_label_that_training_does_not_see_is_refused(tmp_path, prepare_command):
+    for name, count, label in (("train", 12, lambda n: CLASSES[n % 2]), ("valid", 3, lambda n: CLASSES[n])):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name, rows(count, label=label))
+    files = ["--train", tmp_path / "train" / "all.jsonl", "--valid", tmp_path / "valid" / "all.jsonl"]
+    process = prepare_command(tmp_path / "dest", *files, *FIELDS, *SIZES)
+    message = "error: 1 documents of valid have labels that no training document has: 7: leave them out, or split"
+    assert process.returncode == 1 and process.stderr.splitlines()[-1].startswith(message)
+    assert not (tmp_path / "dest" / "data-bin").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--second-field", "x"], "--second-field and --regression go with --labels"),
+        (["--regression"], "--second-field and --regression go with --labels"),
+        (["--labels", "a", "--summary-field", "b"], "--labels takes the place of --summary-field"),
+    ],
+)
+def test_options_that_contradict_each_other(options, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        options("--input", "x", *arguments)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_modules_are_labelled_by_their_package(tmp_path):
+    text = '"""A module that says in a few words what it is for, eight or more."""\n'
+    text += "".join(f'def f{n}(x):\n    """{"Does this and that with the argument. " * 3}"""\n' for n in range(5))
+    (tmp_path / "pkg" / "inner").mkdir(parents=True)
+    (tmp_path / "pkg" / "inner" / "mod.py").write_text(text)
+    reader = PythonDocs([str(tmp_path)], by_package=True)
+    (raw,) = reader.records()
+    parsed = reader.parse(raw)
+    assert (parsed.summary, parsed.key) == ("pkg", "pkg.inner.mod")
+    assert PythonDocs([str(tmp_path)]).parse(raw).summary.startswith("A module that says")
