@@ -182,7 +182,8 @@ class LSGAttention(EncoderAttention):
         own = slice(first + left, first + left + width)
         from_globals = self._from_globals(query[:, :first], key, value, key_mask, own, spread.group)
         key_mask = F.pad(key_mask, (0, missing))
-        sparse = self.reduce(*(part[:, first:] for part in (query, key, value, key_mask)), first_query=first_query)
+        documents = [part[:, first:] for part in (query, key, value, key_mask)]
+        sparse = self.reduce(documents[0], documents[1], documents[2], documents[3], first_query)
         out = attend_beside_globals(
             query, key, value, key_mask, first, self.block_size, sparse, self.reach, self.active_dropout
         )

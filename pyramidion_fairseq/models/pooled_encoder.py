@@ -64,8 +64,7 @@ def run_pooled_layers(
             here so that no caller keeps them alive while the layers run.
         padding_mask: (B, T) bool, True on the documents' padding; None where nothing is padded.
         layers: from the first to the last.
-        poolings: a :class:`~pyramidion_fairseq.models.pooling.RepresentationPooling` for the number of each layer
-            after which it pools, counted from "1".
+        poolings: a ``RepresentationPooling`` by the number of the layer after which it pools, counted from "1".
         call_layer: runs one layer.
         document_lengths: tokens of each document, where the host knows them; see :meth:`EncoderAttention.forward`.
         global_tokens: where the embedded documents start with them, or with a token that is never pooled.
