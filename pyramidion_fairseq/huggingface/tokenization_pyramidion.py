@@ -31,12 +31,22 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         vocab_file: the sentencepiece model.
         dictionary_file: dict.txt, a symbol and a count a line; the four special symbols come before.
         prepend_bos: whether documents start with ``<s>``.
+        document_marker: the symbol of their language: with ``prepend_bos`` instead of ``<s>``, else after ``</s>``.
+        summary_marker: that of the summaries.
     """
 
     vocab_files_names = {"vocab_file": "sentencepiece.model", "dictionary_file": "dict.txt"}
     model_input_names = ["input_ids", "attention_mask"]
 
-    def __init__(self, vocab_file: str, dictionary_file: str, prepend_bos: bool = False, **kwargs: Any):
+    def __init__(
+        self,
+        vocab_file: str,
+        dictionary_file: str,
+        prepend_bos: bool = False,
+        document_marker: str = "",
+        summary_marker: str = "",
+        **kwargs: Any,
+    ):
         with open(vocab_file, "rb") as file:
             self._model = file.read()
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=self._model)
@@ -45,8 +55,11 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         self._symbols = [*_SPECIALS, *(line.rpartition(" ")[0] for line in lines)]
         self._ids = {symbol: number for number, symbol in enumerate(self._symbols)}
         self.prepend_bos = prepend_bos
+        self.document_marker, self.summary_marker = document_marker, summary_marker
         self._cut_before = False
-        super().__init__(prepend_bos=prepend_bos, **kwargs)
+        super().__init__(
+            prepend_bos=prepend_bos, document_marker=document_marker, summary_marker=summary_marker, **kwargs
+        )
 
     @property
     def vocab_size(self) -> int:
@@ -72,9 +85,11 @@ class PyramidionTokenizer(PreTrainedTokenizer):
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """Return the ids with ``</s>`` after them, and ``<s>`` before them where the model wants it."""
-        first = [self.bos_token_id] if self.prepend_bos else []
-        return [*first, *token_ids_0, *(token_ids_1 or ()), self.eos_token_id]
+        """Return the ids with ``</s>`` after them, and ``<s>`` or the language's symbol where the model wants them."""
+        marker = self._ids.get(self.document_marker)
+        first = [self.bos_token_id if marker is None else marker] if self.prepend_bos else []
+        last = [] if marker is None or self.prepend_bos else [marker]
+        return [*first, *token_ids_0, *(token_ids_1 or ()), self.eos_token_id, *last]
 
     def get_special_tokens_mask(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None, already_has_special_tokens: bool = False
@@ -82,7 +97,8 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         """Return 1 for each id that is no part of the text, else 0; arguments as of transformers."""
         if already_has_special_tokens:
             return super().get_special_tokens_mask(token_ids_0, token_ids_1, already_has_special_tokens=True)
-        return [1] * self.prepend_bos + [0] * (len(token_ids_0) + len(token_ids_1 or ())) + [1]
+        last = 1 + (bool(self.document_marker) and not self.prepend_bos)
+        return [1] * self.prepend_bos + [0] * (len(token_ids_0) + len(token_ids_1 or ())) + [1] * last
 
     def create_token_type_ids_from_sequences(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
@@ -128,7 +144,8 @@ class PyramidionTokenizer(PreTrainedTokenizer):
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, *args: Any, **kwargs: Any) -> str:
         """Convert ids to text; ``<unk>`` stays, as ``pyramidion-summarize`` writes it: it stands for something."""
         ids = [token_ids] if isinstance(token_ids, int) else token_ids
-        left_out = set(self.all_special_ids) - {self.unk_token_id} if skip_special_tokens else ()
+        special = {*self.all_special_ids, self._ids.get(self.summary_marker)} - {self.unk_token_id}
+        left_out = special if skip_special_tokens else ()
         return self.convert_tokens_to_string(self.convert_ids_to_tokens([i for i in ids if i not in left_out]))
 
 

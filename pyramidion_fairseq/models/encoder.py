@@ -19,6 +19,7 @@ from .encoder_layer import Dropout, PyramidionEncoderLayer
 from .global_tokens import GlobalTokens
 from .pooled_encoder import PooledStates, run_pooled_layers
 from .pooling import build_poolings
+from .positions import PegasusPositions
 
 #: Key in the encoder's output of the tokens that a pointer can copy.
 COPY_SOURCE = "copy_source"
@@ -44,6 +45,10 @@ class PyramidionEncoder(TransformerEncoderBase):
         super().__init__(cfg, dictionary, embed_tokens)
         self.dropout_module: nn.Module = Dropout(cfg.dropout, module_name=type(self).__name__)
         options = cfg.options
+        if options.pegasus_positions and not options.encoder_learned_pos:
+            self.embed_positions = PegasusPositions(
+                options.max_source_positions, cfg.encoder.embed_dim, self.padding_idx
+            )
         #: How many global tokens stand before each document.
         self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
         #: How many of them are part of the output.

@@ -46,6 +46,8 @@ def _sentencepiece_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "tokenizer_class": _CLASS,
         "auto_map": {"AutoTokenizer": [f"{file}.{_CLASS}", None]},
         "prepend_bos": options["prepend_bos"],
+        "document_marker": options["document_marker"],
+        "summary_marker": options["summary_marker"],
         "padding_side": "right",
         "clean_up_tokenization_spaces": False,
     }

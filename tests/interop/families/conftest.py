@@ -1,0 +1,19 @@
+"""Small models of every family."""
+
+import pytest
+
+from tests.helpers import bart, families
+from tests.interop.bart.conftest import convert, transformers  # noqa: F401 -- fixtures
+
+rows = bart.rows  # a fixture
+
+
+@pytest.fixture(scope="session", params=sorted(families.KINDS))
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def made(transformers, kind, rows, tmp_path_factory):  # noqa: F811
+    """(directory, transformers' model) of a kind."""
+    return families.make(transformers, kind, tmp_path_factory.mktemp(kind) / "in", rows)
