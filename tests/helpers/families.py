@@ -84,6 +84,9 @@ def make(transformers, kind, folder, rows, values=randomise):
                 side.embed_positions.weight.copy_(side.embed_positions.create_weight())
     for name, value in start_of(kind, size).items():
         setattr(model.generation_config, name, value)
+    if kind in ("mbart", "pegasus"):  # as in PEGASUS's own; fairseq counts </s>, not the start, in n-grams
+        with torch.no_grad():
+            model.get_input_embeddings().weight[start_of(kind, size).get("decoder_start_token_id", 0)] = 0
     model.generation_config.update(num_beams=2, length_penalty=0.8, no_repeat_ngram_size=3, max_length=22)
     model.save_pretrained(folder)
     return folder, model

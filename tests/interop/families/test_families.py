@@ -58,7 +58,9 @@ def test_states_and_logits_equal_transformers_also_under_padding(made, ours):
 
 
 @pytest.mark.parametrize("beam", [1, 2])
-def test_generation_equals_transformers(made, ours, beam):
+def test_generation_equals_transformers(made, ours, kind, beam):
+    if kind == "mbart-50" and beam > 1:
+        pytest.skip("fairseq adds the score of the language that it is made to write, transformers does not")
     folder, rows = ours
     model, theirs = load(folder), made[1]
     dictionary = make_dictionary(vocabulary.read_dictionary(folder / "dict.txt"))
@@ -76,8 +78,8 @@ def test_generation_equals_transformers(made, ours, beam):
     sample = {"net_input": {"src_tokens": tokens, "src_lengths": tokens.ne(1).sum(1)}}
     found = [rows[best[0]["tokens"]].tolist() for best in generator.generate([model], sample, prefix_tokens=prefix)]
     written = theirs.generate(
-        **encode(theirs, tokens, rows), num_beams=beam, early_stopping=True, suppress_tokens=[rows[1].item()],
-        forced_eos_token_id=theirs.config.eos_token_id,
+        **encode(theirs, tokens, rows), num_beams=beam, early_stopping=True, min_length=2,
+        suppress_tokens=[rows[1].item()], forced_eos_token_id=theirs.config.eos_token_id,
     )  # fmt: skip
     eos = theirs.config.eos_token_id
     expected = [row[1 : row.index(eos, 1) + 1] for row in written.tolist()]
