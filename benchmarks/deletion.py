@@ -65,7 +65,7 @@ class Deletion:
         self.batch_size, self.max_tokens = batch_size, max_tokens
         source, sentences = self.provenance.source, self.provenance.document.sentences
         owners = {word: index for index, (start, end) in enumerate(sentences) for word in range(start, end)}
-        begins = source.tokens[:1] == (getattr(hub.task, "bos", None),)  # <s> stays whatever is deleted
+        begins = source.tokens[:1] == (hub.task.markers.document,)  # <s> stays whatever is deleted
         #: Tokens that the model reads, and the sentence of each, -1 for ``<s>`` and ``</s>``.
         self.tokens = [*source.tokens, hub.src_dict.eos()]
         self.owners = [*(owners[word] for word in source.token_words), -1]

@@ -108,6 +108,15 @@ class PyramidionConfig(FairseqDataclass):
     prepend_bos: bool = _option(
         False, "documents and summaries start with <s>, as those that BART was trained on; by our task"
     )
+    document_marker: str = _option(
+        "",
+        "symbol of a language that documents have: with --prepend-bos instead of <s>, else after </s>; by our task",
+    )
+    summary_marker: str = _option(
+        "",
+        "symbol of a language that summaries have: with --prepend-bos instead of <s>, else writing starts from it "
+        "instead of </s>",
+    )
 
     # Encoder
     encoder_layers: int = _option(6, "encoder layers")
@@ -116,6 +125,9 @@ class PyramidionConfig(FairseqDataclass):
     encoder_attention_heads: int = _option(8, "attention heads of the encoder")
     encoder_normalize_before: bool = _option(False, "layer norm before each encoder block instead of after it")
     encoder_learned_pos: bool = _option(False, "learned instead of sinusoidal positions in the encoder")
+    pegasus_positions: bool = _option(
+        False, "sinusoidal positions are PEGASUS's: counted from 0, and of other wavelengths than fairseq's"
+    )
 
     # Decoder
     decoder_layers: int = _option(6, "decoder layers")

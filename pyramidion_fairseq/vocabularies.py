@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 KEY = "vocabularies"
 SIDES = ("source", "target")
 #: Names of the sentencepiece model in a folder.
-SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
+SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model", "spiece.model")
 #: Names of a byte-level BPE's files in a folder.
 BYTE_LEVEL = ("encoder.json", "vocab.bpe")
 _MASK = "<mask>"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PyramidionError, user_errors
+from ..interop.families import TITLES
 from ..interop.huggingface import GENERATION
 from . import roberta
 from .common import Parser, one_line_errors
@@ -28,14 +29,13 @@ LONG = 8192
 def build_parser(model_options: bool = False) -> argparse.ArgumentParser:
     """Return the command's options.
 
-    Those of a model, for ``bart``, take fairseq and seconds, and are there if asked for.
+    Those of a model, for families, take fairseq and seconds, and are there if asked for.
     """
     parser = Parser(prog=COMMAND, description=__doc__)
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     _add_published(kinds)
-    bart = _add_bart(kinds)
-    if model_options:
-        _add_model_options(bart)
+    for family in TITLES:
+        _add_family(kinds, family, model_options)
     _add_hugging_face(kinds)
     roberta.add_parser(kinds, model_options)
     return parser
@@ -56,14 +56,15 @@ def _add_published(kinds: Kinds) -> None:
     parser.set_defaults(run=run_published)
 
 
-def _add_bart(kinds: Kinds) -> argparse.ArgumentParser:
+def _add_family(kinds: Kinds, family: str, model_options: bool) -> None:
+    title, told = TITLES[family]
     parser = kinds.add_parser(
-        "bart",
-        help="a BART of fairseq or Hugging Face, made long, sparse and pooled; also a directory of 'huggingface'",
-        description="Make a pretrained BART read long documents: positions are repeated, attention becomes sparse "
-        "(--attention), poolings are added (--pool-lengths or --pooling-schedule). Every other option of the model is "
-        "a flag as well (docs/options.md). The result is a folder for fairseq with --user-dir pyramidion_fairseq, "
-        "with dictionary, BPE and conversion.json, which says what became of every tensor.",
+        family,
+        help=told,
+        description=f"Make a pretrained {title} read long documents: positions are repeated, attention becomes "
+        "sparse (--attention), poolings are added (--pool-lengths or --pooling-schedule). Every other option of the "
+        "model is a flag as well (docs/options.md). The result is a folder for fairseq with --user-dir "
+        "pyramidion_fairseq, with dictionary, BPE and conversion.json, which says what became of every tensor.",
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
@@ -73,8 +74,9 @@ def _add_bart(kinds: Kinds) -> argparse.ArgumentParser:
     told = "with encoder.json and vocab.bpe, or a sentencepiece model, or that file (default: the model's)"
     add("--bpe", metavar="FOLDER", type=Path, default=None, help=told)
     add("--pool-lengths", metavar="N[,N...]", help="pool to these lengths after the last encoder layers")
-    parser.set_defaults(run=run_bart)
-    return parser
+    parser.set_defaults(run=run_family)
+    if model_options:
+        _add_model_options(parser)
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -125,23 +127,26 @@ def run_published(args: argparse.Namespace) -> None:
     _log_size(args.output, converted)
 
 
-def run_bart(args: argparse.Namespace) -> None:
-    """Run ``pyramidion-convert bart``."""
+def run_family(args: argparse.Namespace) -> None:
+    """Run ``pyramidion-convert bart``, or that of another family."""
     from ..interop.bart import convert as bart
     from ..interop.bart.sources import read_source
+    from ..interop.families.every import FAMILIES
 
+    family = FAMILIES[args.kind]
     given = dict(vars(args))
     ours = {"kind", "input", "output", "dictionary", "bpe", "pool_lengths", "run"}
     changes = {name: value for name, value in given.items() if name not in ours}
     with user_errors(args.input):
-        source = read_source(args.input, args.dictionary, args.bpe)
+        source = read_source(args.input, args.dictionary, args.bpe, family)
     if "pool_lengths" in given:
         if "pooling_schedule" in changes:
             raise PyramidionError("give --pool-lengths or --pooling-schedule, not both")
         lengths = _lengths(given["pool_lengths"])
         changes["pooling_schedule"] = bart.last_layers(lengths, source.options["encoder_layers"])
     if "pooling_schedule" not in source.options:  # not one of ours, which knows its length
-        changes.setdefault("max_source_positions", LONG)
+        changes.setdefault("max_source_positions", max(LONG, source.options["max_source_positions"]))
+    family.check({**source.options, **changes})
     with user_errors(args.input, "converted"):
         converted = bart.convert(source, changes)
     bart.write(converted, source, args.output)
@@ -182,7 +187,8 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors(COMMAND):
         given = sys.argv[1:] if argv is None else argv
         asks_for_help = any(word in ("-h", "--help") for word in given)
-        args = build_parser(given[:1] in (["bart"], [roberta.NAME]) and not asks_for_help).parse_args(given)
+        with_options = given[:1] in ([family] for family in (*TITLES, roberta.NAME)) and not asks_for_help
+        args = build_parser(with_options).parse_args(given)
         from .. import registered  # noqa: F401 -- safe loading is a part of it
 
         args.run(args)

@@ -43,14 +43,20 @@ class PyramidionBartEncoderLayer(nn.Module):
         self.activation = ACT2FN[config.activation_function]
         self.dropout, self.activation_dropout = config.dropout, config.activation_dropout
         self.reports_attention = reports_attention
+        self.normalize_before = options.encoder_normalize_before
 
     def forward(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return (B, T, C), (B, T) bool or None -> (B, T, C), and (B, T) column sums of the attention or None."""
-        attention = self.self_attn.received(x, padding_mask) if self.reports_attention else None
-        attended, _ = self.self_attn(x, key_padding_mask=padding_mask)
-        x = self.self_attn_layer_norm(x + F.dropout(attended, self.dropout, self.training))
-        hidden = F.dropout(self.activation(self.fc1(x)), self.activation_dropout, self.training)
-        return self.final_layer_norm(x + F.dropout(self.fc2(hidden), self.dropout, self.training)), attention
+        before = self.normalize_before
+        read = self.self_attn_layer_norm(x) if before else x
+        attention = self.self_attn.received(read, padding_mask) if self.reports_attention else None
+        attended, _ = self.self_attn(read, key_padding_mask=padding_mask)
+        x = x + F.dropout(attended, self.dropout, self.training)
+        x = x if before else self.self_attn_layer_norm(x)
+        hidden = self.activation(self.fc1(self.final_layer_norm(x) if before else x))
+        hidden = self.fc2(F.dropout(hidden, self.activation_dropout, self.training))
+        x = x + F.dropout(hidden, self.dropout, self.training)
+        return (x if before else self.final_layer_norm(x)), attention
 
 
 class PyramidionBartEncoder(nn.Module):
@@ -74,7 +80,8 @@ class PyramidionBartEncoder(nn.Module):
         if self.offset is not None:
             self.embed_positions = nn.Embedding(options.max_source_positions + self.offset, dim, self.padding_idx)
         else:
-            self.embed_positions = FixedPositions(dim, self.padding_idx)
+            self.embed_positions = FixedPositions(dim, self.padding_idx, options.pegasus_positions)
+        self.layer_norm = nn.LayerNorm(dim) if options.encoder_normalize_before else None
         self.layernorm_embedding = nn.LayerNorm(dim) if options.layernorm_embedding else nn.Identity()
         self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
         if self.num_globals:
@@ -144,6 +151,7 @@ class PyramidionBartEncoder(nn.Module):
             self.poolings,
             self._call_layer,
             global_tokens=self.global_embeddings if self.num_globals else None,
+            layer_norm=self.layer_norm,
             keep_states=keep_states,
         )
 

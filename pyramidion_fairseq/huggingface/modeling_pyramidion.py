@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformers import BartForConditionalGeneration, BartModel
+from transformers.models.mbart.modeling_mbart import MBartDecoder
 
 from ..attention.rotations import RandomRotations
 from .configuration_pyramidion import PyramidionBartConfig
@@ -23,10 +24,15 @@ class PyramidionBartModel(BartModel):
         super().__init__(config)
         options = Namespace(**(config.pyramidion or {}))
         self.encoder = PyramidionBartEncoder(config, self.shared)
+        if options.decoder_normalize_before:
+            self.decoder = MBartDecoder(config)
+            self.decoder.embed_tokens = self.shared
         if not options.decoder_positions:
             self.decoder.embed_positions = FixedPositions(config.d_model, None)
         elif not options.decoder_learned_pos:
-            self.decoder.embed_positions = FixedPositions(config.d_model, config.pad_token_id)
+            self.decoder.embed_positions = FixedPositions(
+                config.d_model, config.pad_token_id, options.pegasus_positions
+            )
         else:
             self.decoder.embed_positions = LearnedPositions(config.max_position_embeddings, config.d_model)
         if not options.layernorm_embedding:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..functional.positions import pegasus_positions
+
 
 def sinusoidal(positions: Tensor, dim: int) -> Tensor:
     """fairseq's sinusoidal embedding (Vaswani et al. 2017, with sines and cosines in halves): (...,) -> (..., dim)."""
@@ -64,11 +66,12 @@ class FixedPositions(nn.Module):
     Args:
         dim: width.
         padding_idx: fairseq counts positions from ``padding_idx + 1``; None gives zeros, which is no positions.
+        pegasus: whether they are those of PEGASUS, counted from 0.
     """
 
-    def __init__(self, dim: int, padding_idx: int | None):
+    def __init__(self, dim: int, padding_idx: int | None, pegasus: bool = False):
         super().__init__()
-        self.dim, self.padding_idx = dim, padding_idx
+        self.dim, self.padding_idx, self.pegasus = dim, padding_idx, pegasus
 
     def forward(
         self, input_ids: Tensor, past_key_values_length: int = 0, position_ids: Tensor | None = None
@@ -79,4 +82,6 @@ class FixedPositions(nn.Module):
             return torch.zeros(1, length, self.dim, device=device)
         if position_ids is None:
             position_ids = torch.arange(length, device=device) + past_key_values_length
+        if self.pegasus:
+            return pegasus_positions(position_ids.reshape(1, -1), self.dim)
         return sinusoidal(position_ids.reshape(1, -1) + self.padding_idx + 1, self.dim)

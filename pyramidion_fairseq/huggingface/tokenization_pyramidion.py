@@ -32,6 +32,8 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         dictionary_file: dict.txt, a symbol and a count a line; the four special symbols come before.
         prepend_bos: whether documents start with ``<s>``.
         separates_pairs: whether ``</s> </s>`` stands between the texts of a pair, as in RoBERTa.
+        document_marker: the symbol of their language: with ``prepend_bos`` instead of ``<s>``, else after ``</s>``.
+        summary_marker: that of the summaries.
     """
 
     vocab_files_names = {"vocab_file": "sentencepiece.model", "dictionary_file": "dict.txt"}
@@ -43,6 +45,8 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         dictionary_file: str,
         prepend_bos: bool = False,
         separates_pairs: bool = False,
+        document_marker: str = "",
+        summary_marker: str = "",
         **kwargs: Any,
     ):
         with open(vocab_file, "rb") as file:
@@ -53,7 +57,9 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         self._symbols = [*_SPECIALS, *(line.rpartition(" ")[0] for line in lines)]
         self._ids = {symbol: number for number, symbol in enumerate(self._symbols)}
         self.prepend_bos, self.separates_pairs = prepend_bos, separates_pairs
+        self.document_marker, self.summary_marker = document_marker, summary_marker
         self._cut_before = False
+        kwargs |= {"document_marker": document_marker, "summary_marker": summary_marker}
         super().__init__(prepend_bos=prepend_bos, separates_pairs=separates_pairs, **kwargs)
 
     @property
@@ -80,9 +86,11 @@ class PyramidionTokenizer(PreTrainedTokenizer):
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """Return the ids with ``</s>`` after them, and ``<s>`` before them where the model wants it."""
-        first = [self.bos_token_id] if self.prepend_bos else []
-        return [*first, *token_ids_0, *self._between(token_ids_1), *(token_ids_1 or ()), self.eos_token_id]
+        """Return the ids with ``</s>`` after them, and ``<s>`` or the language's symbol where the model wants them."""
+        marker = self._ids.get(self.document_marker)
+        first = [self.bos_token_id if marker is None else marker] if self.prepend_bos else []
+        last = [] if marker is None or self.prepend_bos else [marker]
+        return [*first, *token_ids_0, *self._between(token_ids_1), *(token_ids_1 or ()), self.eos_token_id, *last]
 
     def _between(self, token_ids_1: list[int] | None) -> list[int]:
         """Return what stands between the texts of a pair."""
@@ -95,7 +103,8 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         if already_has_special_tokens:
             return super().get_special_tokens_mask(token_ids_0, token_ids_1, already_has_special_tokens=True)
         middle = [1] * len(self._between(token_ids_1))
-        return [1] * self.prepend_bos + [0] * len(token_ids_0) + middle + [0] * len(token_ids_1 or ()) + [1]
+        last = [1] * (1 + (bool(self.document_marker) and not self.prepend_bos))
+        return [1] * self.prepend_bos + [0] * len(token_ids_0) + middle + [0] * len(token_ids_1 or ()) + last
 
     def create_token_type_ids_from_sequences(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
@@ -141,7 +150,8 @@ class PyramidionTokenizer(PreTrainedTokenizer):
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, *args: Any, **kwargs: Any) -> str:
         """Convert ids to text; ``<unk>`` stays, as ``pyramidion-summarize`` writes it: it stands for something."""
         ids = [token_ids] if isinstance(token_ids, int) else token_ids
-        left_out = set(self.all_special_ids) - {self.unk_token_id} if skip_special_tokens else ()
+        special = {*self.all_special_ids, self._ids.get(self.summary_marker)} - {self.unk_token_id}
+        left_out = special if skip_special_tokens else ()
         return self.convert_tokens_to_string(self.convert_ids_to_tokens([i for i in ids if i not in left_out]))
 
 

@@ -21,6 +21,7 @@ from ..apps.explain.record import ModelRecord, Provenance, read_records
 from ..apps.explain.types import Explanation, ModelFacts
 from ..errors import PyramidionError
 from ..generation import check_lengths, fit_lengths
+from ..markers import Markers
 from ..parallel import sequence_group
 from ..parallel.group import TIMEOUT
 from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
@@ -187,13 +188,23 @@ class PyramidionHubInterface(GeneratorHubInterface):
         """Tokens of a document that the models read, ``</s>`` counted; the rest is cut off."""
         return self.max_positions[0]
 
+    @property
+    def _markers(self) -> Markers:
+        """What is added to documents and summaries; nothing by tasks that are not ours."""
+        return getattr(self.task, "markers", Markers())
+
+    @property
+    def _end(self) -> list[int]:
+        """What follows the documents' ``</s>``."""
+        return [] if self._markers.document_end is None else [self._markers.document_end]
+
     def _read(self, document: str | Document, tokenizer: Tokenizer) -> Source:
         if isinstance(document, str):
             document = Document.from_text(document)
         if not isinstance(document, Document):
             raise PyramidionError(f"a document is a text, not {type(document).__name__}")
-        bos = getattr(self.task, "bos", None)
-        limit = self.max_source_length - 1 - (bos is not None)  # and </s>
+        bos = self._markers.document
+        limit = self.max_source_length - 1 - (bos is not None) - len(self._end)  # and </s>
         words = split_document(document, max(MOST_WORDS, limit))
         tokens = tokenizer.encode(words.document.words, words.document.space_after, limit)
         if bos is not None and tokens.tokens:  # <s> counts as part of the first word
@@ -242,7 +253,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
     @torch.no_grad()
     def _generate(self, sources: list[Source], generator: Any, with_provenance: bool) -> list[Summary]:
         eos, pad = self.tgt_dict.eos(), self.tgt_dict.pad()
-        rows = [torch.tensor([*tokens.tokens, self.src_dict.eos()]) for _, _, tokens in sources]
+        rows = [torch.tensor([*tokens.tokens, self.src_dict.eos(), *self._end]) for _, _, tokens in sources]
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.src_dict.pad())
         lengths = torch.tensor([len(row) for row in rows])
         sample = {"id": torch.arange(len(rows)), "net_input": {"src_tokens": batch, "src_lengths": lengths}}
@@ -268,7 +279,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
     ) -> Summary:
         document, words, tokens = source
         ids = [token for token in hypothesis["tokens"].tolist() if token != eos]
-        decoded = self._tokenizers()[1].decode(ids)
+        decoded = self._tokenizers()[1].decode(ids, self._markers.summary)
         provenance = None
         if records is not None:
             if self._facts is None:

@@ -71,6 +71,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "efficient_8k": Architecture("efficient", {}),
     "efficient_2k": Architecture("efficient", {"max_source_positions": 2048}),
     "efficient_512": Architecture("efficient", {"max_source_positions": 512}),
+    # Local, sparse and global attention (Condevaux and Harispe 2022), trained from scratch.
+    "lsg_8k": Architecture("blockwise", {"attention": "lsg"}),
+    "lsg_2k": Architecture("lsg_8k", {"max_source_positions": 2048}),
+    "lsg_8k_512": Architecture("lsg_8k", {"pooling_schedule": "2:512"}),
     # One pooling, after the last layer.
     "transpooler": Architecture("blockwise", {"pooling_schedule": "2:512"}),
     "transpooler_8k": Architecture("transpooler", {}),

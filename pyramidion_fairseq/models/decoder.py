@@ -26,9 +26,11 @@ from ..generation import (
     start,
 )
 from ..generation.linear import few_rows_linear
+from ..markers import marker_of
 from ..poolers import POOLERS
 from .encoder import ADDED_SCORES, COPY_SOURCE
 from .pointer import Pointer
+from .positions import PegasusPositions
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,13 @@ class PyramidionDecoder(TransformerDecoderBase):
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
         if not cfg.options.decoder_positions:
             self.embed_positions = None
+        elif cfg.options.pegasus_positions and not cfg.options.decoder_learned_pos:
+            longest = cfg.options.max_target_positions
+            self.embed_positions = PegasusPositions(longest, cfg.decoder.embed_dim, self.padding_idx)
+        #: Id of the symbol that summaries are written from, where it is another than </s>.
+        self.start = None
+        if cfg.options.summary_marker and not cfg.options.prepend_bos:
+            self.start = marker_of(dictionary, cfg.options.summary_marker, "--summary-marker")
         # fairseq would ask the device whether any summary is padded, and wait; so it masks without asking.
         self.cross_self_attention = True
         options = cfg.options
@@ -112,6 +121,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         """
         if self.before_step is not None:
             self.before_step()
+        prev_output_tokens = self._with_start(prev_output_tokens)
         pooled = encoder_out is not None and bool(encoder_out.get("pooling_slots"))
         pointer = self.pointer if encoder_out is not None else None
         if pointer is not None:
@@ -148,6 +158,10 @@ class PyramidionDecoder(TransformerDecoderBase):
         if pointer is not None or (alignment_layer is None and pooled):
             extra["attn"] = [None]
         return x, extra
+
+    def _with_start(self, tokens: Tensor) -> Tensor:
+        """Return (B, t) ids with the model's start symbol for fairseq's, which is ``</s>``."""
+        return tokens if self.start is None else tokens.masked_fill(tokens == self.dictionary.eos(), self.start)
 
     def get_normalized_probs(
         self, net_output: tuple[Tensor, dict[str, Any] | None], log_probs: bool, sample: dict[str, Any] | None = None

@@ -22,6 +22,7 @@ from .global_tokens import GlobalTokens
 from .long_documents import encode_in_chunks, encode_part
 from .pooled_encoder import PooledStates, run_pooled_layers
 from .pooling import build_poolings
+from .positions import PegasusPositions
 from .spread_documents import check_chunks, check_spreading
 
 #: Key in the encoder's output of the tokens that a pointer can copy.
@@ -49,6 +50,10 @@ class PyramidionEncoder(TransformerEncoderBase):
         self.dropout_module: nn.Module = Dropout(cfg.dropout, module_name=type(self).__name__)
         options = cfg.options
         self.options = options
+        if options.pegasus_positions and not options.encoder_learned_pos:
+            self.embed_positions = PegasusPositions(
+                options.max_source_positions, cfg.encoder.embed_dim, self.padding_idx
+            )
         #: How many global tokens stand before each document.
         self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
         #: How many of them are part of the output.

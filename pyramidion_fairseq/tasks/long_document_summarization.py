@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import PyramidionError
 from ..generation import check_lengths, clear_lengths, set_cuda_graphs, set_plain_generation
+from ..markers import Markers, markers_of
 from ..models import PyramidionModel
 from ..scoring.rouge import TOKENIZERS
 from . import diagnosis
@@ -127,8 +128,8 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
             tokenizer = str(getattr(cfg, "eval_rouge_tokenizer", "rouge-score"))  # older checkpoints lack it
             self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe, tokenizer)
             generation_arguments(cfg.eval_rouge_args, None)  # bad ones are told before the data is read
-        #: Whether documents and summaries start with ``<s>``: the model's --prepend-bos, adopted like its lengths.
-        self.prepend_bos = False
+        #: What is added to documents and summaries: by the model's options, adopted like its lengths.
+        self.markers = Markers()
 
     @classmethod
     def setup_task(cls, cfg: LongDocumentSummarizationConfig, **kwargs: Any) -> "LongDocumentSummarizationTask":
@@ -153,18 +154,13 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
             _shortest(self.max_lengths[1], longest_target),
         )
         self.with_document_lengths &= isinstance(model, PyramidionModel)
-        self.prepend_bos |= bool(getattr(getattr(model, "options", None), "prepend_bos", False))
+        self.markers = markers_of(getattr(model, "options", None), self.src_dict, self.markers)
         self.pooling_meters = PoolingMeters(model)
         if self.rouge:
             refuse_sharded_layers(model)
             arguments = generation_arguments(self.cfg.eval_rouge_args, self.max_lengths[1])
             self.rouge_generator = self.build_generator([model], arguments)
         return model
-
-    @property
-    def bos(self) -> Optional[int]:
-        """Id of the ``<s>`` that documents and summaries start with, or None."""
-        return self.src_dict.bos() if self.prepend_bos else None
 
     def train_step(
         self,
@@ -232,10 +228,11 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
                 f"preprocess/prepare.py ({error})"
             ) from error
         stock = self.datasets[split]
-        src = TruncatedDataset(stock.src, self.max_lengths[0], self.src_dict.eos(), self.bos)
+        first, last = self.markers.document, self.markers.document_end
+        src = TruncatedDataset(stock.src, self.max_lengths[0], self.src_dict.eos(), first, last)
         tgt = None
         if stock.tgt is not None:
-            tgt = TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos(), self.bos)
+            tgt = TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos(), self.markers.summary)
         for what, side in (("documents", src), ("summaries", tgt)):
             if side is not None:
                 logger.info(
@@ -283,7 +280,8 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
             src_lengths: their lengths.
             constraints: see fairseq's ``--constraints``.
         """
-        src_tokens = [truncate(tokens, self.max_lengths[0], self.src_dict.eos(), self.bos) for tokens in src_tokens]
+        added = (self.src_dict.eos(), self.markers.document, self.markers.document_end)
+        src_tokens = [truncate(tokens, self.max_lengths[0], *added) for tokens in src_tokens]
         return DocumentPairDataset(
             src_tokens,
             [tokens.numel() for tokens in src_tokens],
@@ -327,9 +325,9 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
             # It takes the documents' numbers in the corpus for their places in the batch.
             count = sample["net_input"]["src_tokens"].size(0)
             sample = {**sample, "id": torch.arange(count, device=sample["net_input"]["src_tokens"].device)}
-        if self.prepend_bos and prefix_tokens is None:
+        if self.markers.summary is not None and prefix_tokens is None:
             documents = sample["net_input"]["src_tokens"]
-            prefix_tokens = documents.new_full((documents.size(0), 1), self.bos)
+            prefix_tokens = documents.new_full((documents.size(0), 1), self.markers.summary)
         with clear_lengths():
             return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
@@ -346,4 +344,7 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
                 set_plain_generation(model)
             if getattr(self.cfg, "cuda_graphs", False):
                 set_cuda_graphs(model)
-        return super().build_generator(models, args, *rest, **kwargs)
+        generator = super().build_generator(models, args, *rest, **kwargs)
+        if self.markers.summary is not None and hasattr(generator, "symbols_to_strip_from_output"):
+            generator.symbols_to_strip_from_output.add(self.markers.summary)
+        return generator

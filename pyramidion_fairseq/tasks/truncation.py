@@ -10,11 +10,16 @@ from fairseq.data import BaseWrapperDataset
 from torch import Tensor
 
 
-def truncate(tokens: Tensor, max_length: int | None, eos: int, bos: int | None = None) -> Tensor:
+def truncate(
+    tokens: Tensor, max_length: int | None, eos: int, bos: int | None = None, marker: int | None = None
+) -> Tensor:
     """Keep at most ``max_length`` tokens of a (T,) sequence, the last of them ``eos`` where it was there before.
 
-    Where ``bos`` is given, it is put in front and counts.
+    Where ``bos`` is given, it is put in front and counts; so does ``marker``, which is put behind.
     """
+    if marker is not None:
+        kept = truncate(tokens, None if max_length is None else max_length - 1, eos, bos)
+        return torch.cat([kept, kept.new_tensor([marker])])
     if bos is not None:
         tokens = torch.cat([tokens.new_tensor([bos]), tokens])
     if max_length is None or tokens.numel() <= max_length:
@@ -33,18 +38,21 @@ class TruncatedDataset(BaseWrapperDataset):
         max_length: in tokens, ``</s>`` counted; None cuts nothing.
         eos: id of ``</s>``.
         bos: id of ``<s>`` to put in front of every sequence, or None.
+        marker: id of what to put behind every sequence, or None.
     """
 
-    def __init__(self, dataset: Any, max_length: int | None, eos: int, bos: int | None = None):
+    def __init__(
+        self, dataset: Any, max_length: int | None, eos: int, bos: int | None = None, marker: int | None = None
+    ):
         super().__init__(dataset)
-        self.max_length, self.eos, self.bos = max_length, eos, bos
-        full = np.asarray(dataset.sizes) + (bos is not None)
+        self.max_length, self.eos, self.bos, self.marker = max_length, eos, bos, marker
+        full = np.asarray(dataset.sizes) + (bos is not None) + (marker is not None)
         self._sizes = full if max_length is None else np.minimum(full, max_length)
         #: How many sequences lose tokens.
         self.num_cut = int((full > self._sizes).sum())
 
     def __getitem__(self, index: int) -> Tensor:
-        return truncate(self.dataset[index], self.max_length, self.eos, self.bos)
+        return truncate(self.dataset[index], self.max_length, self.eos, self.bos, self.marker)
 
     @property
     def sizes(self) -> np.ndarray:

@@ -53,9 +53,10 @@ class Tokenizer:
         ends = _word_ends(words[:last], space_after[:last])
         return TokenizedText(tuple(words), tuple(space_after), tokens, _words_of(offsets[:limit], ends))
 
-    def decode(self, tokens: Sequence[int]) -> TokenizedText:
-        """Return generated tokens (without ``</s>``) as words; ``<s>`` stands for nothing."""
-        pieces = ["" if token == self.dictionary.bos() else self.dictionary[token] for token in tokens]
+    def decode(self, tokens: Sequence[int], marker: int | None = None) -> TokenizedText:
+        """Return generated tokens (without ``</s>``) as words; ``<s>`` and a marker stand for nothing."""
+        silent = (self.dictionary.bos(), marker)
+        pieces = ["" if token in silent else self.dictionary[token] for token in tokens]
         text, offsets = self._join(pieces)
         found = list(find_words(text))
         starts, ends = [start for _, start, _ in found], [end for _, _, end in found]

@@ -1,6 +1,7 @@
 """Small BARTs with random weights, and how ours compare with them."""
 
 import json
+import os
 import random
 from argparse import Namespace
 
@@ -9,6 +10,7 @@ import torch
 from fairseq.models.bart import BARTModel
 from fairseq.models.bart.model import bart_base_architecture
 
+from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.interop.bart import vocabulary
 from pyramidion_fairseq.interop.bart.convert import FRESH, make_dictionary
 from pyramidion_fairseq.models import PyramidionModel
@@ -127,3 +129,23 @@ def symbols_of(words):
 def task_of(words):
     dictionary = make_dictionary(symbols_of(words))
     return Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+
+
+@pytest.fixture(scope="session")
+def transformers(tmp_path_factory):
+    """The package, or a skip. It copies models' code to a cache, which it looks up when it is imported."""
+    os.environ.update(HF_MODULES_CACHE=str(tmp_path_factory.mktemp("modules")), HF_HUB_OFFLINE="1")
+    return pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def convert(tmp_path):
+    """convert("bart", IN, *flags): the path of the new folder, by the command."""
+    count = iter(range(100))
+
+    def run(kind, given, *flags):
+        out = tmp_path / f"{kind}_{next(count)}"
+        main([kind, str(given), str(out), *map(str, flags)])
+        return out
+
+    return run

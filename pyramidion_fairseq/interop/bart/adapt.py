@@ -85,9 +85,11 @@ def _fit_vocabulary(model: Any, state: dict[str, Tensor]) -> list[Change]:
 
 def _new_globals(model: Any, state: dict[str, Tensor]) -> list[Change]:
     tokens, positions = state.get(_EMBEDDINGS[0]), state.get("encoder.embed_positions.weight")
+    dictionary, offset = model.encoder.dictionary, model.encoder.padding_idx + 1
+    if positions is None and model.encoder.cfg.options.pegasus_positions and tokens is not None:
+        positions, offset = model.encoder.embed_positions.first(1024).to(tokens.dtype), 0
     if not model.encoder.num_globals or _GLOBALS in state or tokens is None or positions is None:
         return []
-    dictionary, offset = model.encoder.dictionary, model.encoder.padding_idx + 1
     if "<mask>" in dictionary:
         source, mask = "<mask>", tokens[dictionary.index("<mask>")]
     elif tokens.size(0) == len(dictionary) + 1:  # its row is about to go

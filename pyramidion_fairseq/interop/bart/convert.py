@@ -16,7 +16,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ... import vocabularies
+from ... import pretrained, vocabularies
 from ...checkpoints import save_checkpoint
 from ...compat import plain_options
 from ...config import PyramidionConfig, complete
@@ -95,6 +95,7 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
     done = adapt_state(model, state)
     fill_buffers(model, state)
     check_tensors(model, state)
+    done = [*source.changes, *done]
     changed = {name for change in done for name in change.names}
     return Converted(make_checkpoint(options, state, source), done, [name for name in state if name not in changed])
 
@@ -152,6 +153,9 @@ def write(converted: Converted, source: Source, folder: Path) -> None:
         shutil.copyfile(source.bpe, folder / vocabularies.SENTENCEPIECE[0])
     elif source.bpe is not None:
         vocabulary.write_bpe(source.bpe, folder)
+    if source.generation:
+        text = json.dumps(source.generation, indent=1)
+        (folder / pretrained.GENERATION).write_text(text + "\n", encoding="utf-8")
     report = json.dumps(describe(converted), indent=1)
     (folder / "conversion.json").write_text(report + "\n", encoding="utf-8")
     save_checkpoint(converted.checkpoint, folder / "model.pt")

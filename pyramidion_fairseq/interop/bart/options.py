@@ -43,6 +43,7 @@ SHAPE = [
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("attention_heads", "normalize_before")),
     *("encoder_learned_pos", "decoder_learned_pos", "decoder_positions", "share_all_embeddings"),
     *("share_decoder_input_output_embed", "no_scale_embedding", "layernorm_embedding", "activation_fn"),
+    "pegasus_positions",
 ]
 
 
@@ -60,14 +61,39 @@ def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
         return vars(complete(Namespace(**args)))
     if not (arch.startswith("bart") or arch.startswith("mbart")):
         raise PyramidionError(f"not a BART: the checkpoint's architecture is {arch or 'not named'}")
-    for name, value in _REQUIRED.items():
+    return _from_stock(args, "BART", {})
+
+
+def from_arguments(args: Mapping[str, Any], title: str, prefix: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of another family's fairseq checkpoint, or of a model of ours.
+
+    Args:
+        args: the arguments of the model, by name.
+        title: of the family, for messages.
+        prefix: what its architectures' names start with.
+        fixed: what must be so where it is given, where that is not as in BART.
+
+    Raises:
+        PyramidionError: it is another kind of model.
+    """
+    arch = str(args.get("arch") or args.get("_name") or "")
+    if arch in ARCHITECTURES:
+        return vars(complete(Namespace(**args)))
+    if not arch.startswith(prefix):
+        raise PyramidionError(f"not an {title}: the checkpoint's architecture is {arch or 'not named'}")
+    return _from_stock(args, title, fixed)
+
+
+def _from_stock(args: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in {**_REQUIRED, **fixed}.items():
         if args.get(name, value) != value:
-            raise PyramidionError(f"cannot convert a BART with {name}={args[name]!r}: only {value!r} is supported")
+            raise PyramidionError(f"cannot convert a {title} with {name}={args[name]!r}: only {value!r} is supported")
     for name in ("encoder_layerdrop", "decoder_layerdrop", "quant_noise_pq"):
         if args.get(name):
-            raise PyramidionError(f"cannot convert a BART with {name}={args[name]!r}")
+            raise PyramidionError(f"cannot convert a {title} with {name}={args[name]!r}")
     known = {field.name for field in fields(PyramidionConfig)} - {"_name"}
-    options = {**fields_of("bart_base_long"), **{k: v for k, v in args.items() if k in known and v is not None}}
+    options = {**fields_of("bart_base_long"), **fixed}
+    options.update({k: v for k, v in args.items() if k in known and v is not None})
     options["activation_dropout"] = args.get("relu_dropout") or args.get("activation_dropout") or 0.0
     return {**options, "decoder_positions": True, "share_decoder_input_output_embed": True, "prepend_bos": True}
 
@@ -86,14 +112,30 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
         raise PyramidionError("cannot convert a BART with pre-norm layers")
     if not config.get("normalize_embedding", True) or config.get("static_position_embeddings"):
         raise PyramidionError("cannot convert a BART without layer norm after the embedding, or with fixed positions")
+    return common(config, "BART", {})
+
+
+def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options that every family's config.json has alike.
+
+    Args:
+        config: of transformers.
+        title: of the family, for messages.
+        fixed: fields of PyramidionConfig that are not as in BART; both lengths where there are two.
+
+    Raises:
+        PyramidionError: we have no counterpart of what it says.
+    """
     if config.get("encoder_layerdrop") or config.get("decoder_layerdrop"):
-        raise PyramidionError("cannot convert a BART with layer drop")
+        raise PyramidionError(f"cannot convert a {title} with layer drop")
+    if config.get("tie_word_embeddings") is False:
+        raise PyramidionError(f"cannot convert a {title} with tie_word_embeddings=false: one embedding is shared")
     activation = config.get("activation_function", "gelu")
     if activation not in _ACTIVATIONS:
-        raise PyramidionError(f"cannot convert a BART with activation_function={activation!r}")
+        raise PyramidionError(f"cannot convert a {title} with activation_function={activation!r}")
     options = {**fields_of("bart_base_long")}
     options.update({ours: config[theirs] for theirs, ours in _NAMES.items() if config.get(theirs) is not None})
-    width, length = config["d_model"], config["max_position_embeddings"]
+    width, length = config["d_model"], config.get("max_position_embeddings")
     return {
         **options,
         "encoder_embed_dim": width,
@@ -102,4 +144,5 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "no_scale_embedding": not config.get("scale_embedding", False),
         "max_source_positions": length,
         "max_target_positions": length,
+        **fixed,
     }

@@ -12,9 +12,14 @@ from torch import Tensor
 from ... import vocabularies
 from ...checkpoints import DamagedCheckpointError, load_checkpoint
 from ...errors import PyramidionError
+from ...pretrained import generation_settings
 from ...utils.files import check_plain_name, check_regular
+from ..families.base import Family, reorder
+from ..families.every import FAMILIES
+from ..families.generation import read_generation
 from ..pieces import find_bpe
-from . import names, options, vocabulary
+from . import names, vocabulary
+from .adapt import Change
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +35,15 @@ class Source(NamedTuple):
     """The dictionary, one symbol for each row of the embedding, the four special ones first."""
     bpe: vocabulary.Bpe | Path | None
     """The file of a sentencepiece model where the dictionary has its pieces; None where nothing was found."""
+    changes: tuple[Change, ...] = ()
+    """What was done to the tensors so that they are by fairseq's names and shapes."""
+    generation: dict[str, Any] = {}
+    """Settings of generation that came with the model, by fairseq's names; for generation.json."""
 
 
-def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = None) -> Source:
+def read_source(
+    path: Path, dictionary: Path | None = None, bpe: Path | None = None, family: Family | None = None
+) -> Source:
     """Read a fairseq checkpoint (a file) or a Hugging Face model (a directory).
 
     Args:
@@ -40,42 +51,68 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
         dictionary: fairseq's dict.txt; by default that beside model.pt, or made of the directory's vocabulary.
         bpe: a folder with encoder.json and vocab.bpe, or vocab.json and merges.txt, or a sentencepiece model; or that
             file; by default beside the model.
+        family: that the model is of; by default BART.
 
     Raises:
-        PyramidionError: it is no BART, or something is missing or of another shape.
+        PyramidionError: it is none of that family, or something is missing or of another shape.
         OSError: a file cannot be read.
     """
+    family = family or FAMILIES["bart"]
     folder = path if path.is_dir() else path.parent
-    found = vocabulary.find_bpe(bpe or folder)
-    carried = None
+    carried: Any = None
     if path.is_dir():
-        config = vocabulary.read_json(path / "config.json")
-        state = names.from_hugging_face(read_weights(path))
-        embedding = state[names.EMBEDDINGS[0]]
-        if not embedding.numel():  # of any number of rows, each of which would get a symbol
-            raise DamagedCheckpointError(f"{path} has an embedding without numbers")
-        size = embedding.size(0)
-        given, symbols = options.from_config(config), None
-        if dictionary is None and not (path / "dict.txt").is_file():
-            symbols = vocabulary.symbols_from_rows(vocabulary.hugging_face_rows(path), size, found)
+        source = _read_directory(path, dictionary, bpe, family)
     else:
         checkpoint = load_checkpoint(path)
-        given, symbols = options.from_fairseq(_fairseq_arguments(checkpoint)), None
-        carried = checkpoint.get("extra_state")
-        state = {name: tensor for name, tensor in checkpoint["model"].items() if not name.endswith("._float_tensor")}
-        if state.get(names.EMBEDDINGS[0]) is None:
-            raise PyramidionError(f"{path} has no {names.EMBEDDINGS[0]}")
-        embedding = state[names.EMBEDDINGS[0]]
-        state.setdefault(names.EMBEDDINGS[2], embedding)
-        size = embedding.size(0)
-    if symbols is None:
-        place = dictionary or folder / "dict.txt"
-        symbols = _symbols(place, size)
-        vocabularies.check_symbols(carried, symbols, str(path), str(place), "say with --dictionary where its own is")
-    kept = find_bpe(symbols, bpe, [folder], carried, path)
+        source, carried = _read_checkpoint(path, checkpoint, dictionary, family), checkpoint.get("extra_state")
+    kept = find_bpe(source.symbols, bpe, [folder], carried, path)
     if kept is None:
         logger.warning(f"no BPE files in {folder}: give their folder with --bpe")
-    return Source(given, state, symbols, kept)
+    return source._replace(bpe=kept)
+
+
+def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None, family: Family) -> Source:
+    config = vocabulary.read_json(path / "config.json")
+    own = "pyramidion" in config  # our export, whatever it was made of: it has the names of BART
+    kind = FAMILIES["bart"] if own else family
+    given = kind.from_config(config)
+    state, changes = kind.tensors(read_weights(path), given)
+    embedding = state[names.EMBEDDINGS[0]]
+    if not embedding.numel():  # of any number of rows, each of which would get a symbol
+        raise DamagedCheckpointError(f"{path} has an embedding without numbers")
+    if dictionary is not None and not kind.takes_dictionary:
+        raise PyramidionError(f"the vocabulary of a {kind.title} is that of its tokenizer: leave --dictionary out")
+    if kind.takes_dictionary and (dictionary is not None or (path / "dict.txt").is_file()):
+        place = dictionary or path / "dict.txt"
+        symbols = _symbols(place, embedding.size(0))
+        vocabularies.check_symbols(None, symbols, str(path), str(place), "say with --dictionary where its own is")
+    else:
+        found = vocabulary.find_bpe(bpe or path)
+        symbols, rows = kind.vocabulary(path, embedding.size(0), found, bpe)
+        if rows is not None:
+            changes.append(reorder(state, rows))
+    if not own:
+        given = {**given, **kind.markers(path, config, symbols)}
+    longest = given["max_target_positions"]
+    generation = read_generation(path, config, longest) if family.keeps_generation else {}
+    return Source(given, state, symbols, None, tuple(changes), generation)
+
+
+def _read_checkpoint(path: Path, checkpoint: dict[str, Any], dictionary: Path | None, family: Family) -> Source:
+    arguments = _fairseq_arguments(checkpoint)
+    given = family.from_fairseq(arguments)
+    state = {name: tensor for name, tensor in checkpoint["model"].items() if not name.endswith("._float_tensor")}
+    if state.get(names.EMBEDDINGS[0]) is None:
+        raise PyramidionError(f"{path} has no {names.EMBEDDINGS[0]}")
+    embedding = state[names.EMBEDDINGS[0]]
+    state.setdefault(names.EMBEDDINGS[2], embedding)
+    place = dictionary or path.parent / "dict.txt"
+    known = family.fairseq_symbols(vocabulary.read_dictionary(place), embedding.size(0), arguments)
+    symbols = _fit_symbols(place, known, embedding.size(0))
+    told = "say with --dictionary where its own is"
+    vocabularies.check_symbols(checkpoint.get("extra_state"), symbols, str(path), str(place), told)
+    settings = generation_settings(str(path.parent)) if family.keeps_generation else {}
+    return Source(given, state, symbols, None, (), settings)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -131,13 +168,16 @@ def _fairseq_arguments(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _symbols(path: Path, size: int) -> list[str]:
+    return _fit_symbols(path, vocabulary.read_dictionary(path), size)
+
+
+def _fit_symbols(path: Path, symbols: list[str], size: int) -> list[str]:
     """Return the dictionary's symbols.
 
     ``<mask>``, which fairseq's denoising task adds after reading, where a row is left.
     """
-    symbols = vocabulary.read_dictionary(path)
     if len(symbols) == size - 1 and "<mask>" not in symbols:
-        symbols.append("<mask>")
+        symbols = [*symbols, "<mask>"]
     if len(symbols) != size:
         raise PyramidionError(f"{path} has {len(symbols):,} symbols, the model's embedding {size:,} rows")
     return symbols

@@ -117,12 +117,17 @@ def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[
     for row in range(4, size):
         token = tokens.get(row, f"unused{row}")
         symbols.append(str(bpe.numbers[token]) if bpe is not None and token in bpe.numbers else token)
+    check_symbols(symbols)
+    return symbols
+
+
+def check_symbols(symbols: list[str]) -> None:
+    """Raise PyramidionError where a fairseq dictionary cannot hold these symbols."""
     doubled = len(symbols) - len(set(symbols))
     if doubled or any(symbol.split() != [symbol] for symbol in symbols):
         raise PyramidionError(
             f"the vocabulary cannot be a fairseq dictionary: {doubled} symbols twice, or with spaces"
         )
-    return symbols
 
 
 def rows_from_symbols(symbols: list[str], bpe: Bpe) -> dict[str, int]:
@@ -176,3 +181,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(read, dict):
         raise PyramidionError(f"{path} cannot be read: it is no JSON object")
     return read
+
+
+def read_json_if_there(path: Path) -> dict[str, Any]:
+    """Return a JSON object as :func:`read_json` does, an empty one where there is no file."""
+    return read_json(path) if path.is_file() else {}

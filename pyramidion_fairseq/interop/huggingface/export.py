@@ -74,7 +74,7 @@ def export(
         vocabularies.check_symbols(state.get("extra_state"), symbols, str(checkpoint), str(place), remedy)
         weights = named_weights(options, state["model"], symbols)
         dtype = str(next(iter(weights.values())).dtype).split(".")[-1]
-        config = make_config(options, len(symbols), dtype)
+        config = make_config(options, symbols, dtype)
         chosen = choose_generation(checkpoint, generation or {}, options["max_target_positions"])
         folders = [checkpoint.parent, place.parent, place.absolute().parent.parent]
         found = find_bpe(symbols, bpe, folders, state.get("extra_state"), checkpoint)
@@ -83,7 +83,7 @@ def export(
     for name, text in bundle(options["attention"], options["scorer"], options["pooler"]).items():
         (folder / name).write_text(text, encoding="utf-8")
     write_json(folder / "config.json", config)
-    write_json(folder / "generation_config.json", make_generation(options, chosen))
+    write_json(folder / "generation_config.json", make_generation(options, chosen, symbols))
     if found is None:
         logger.warning("no BPE beside the checkpoint: the directory gets no tokenizer (--bpe)")
     write_tokenizer(folder, symbols, found, options)
@@ -112,11 +112,10 @@ def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         raise PyramidionError(f"transformers' BART cannot add scores to its attention (--pooler {options['pooler']})")
     if options["pointer"]:
         raise PyramidionError("transformers' BART cannot copy words from the document, as this model does (--pointer)")
-    for name, value in (("share_all_embeddings", True), ("decoder_normalize_before", False)):
-        if options[name] != value:
-            raise PyramidionError(f"transformers' BART has no {name}={options[name]}")
-    if options["encoder_normalize_before"] or options["encoder_embed_dim"] != options["decoder_embed_dim"]:
-        raise PyramidionError("transformers' BART has layer norms after its blocks, and one width")
+    if not options["share_all_embeddings"]:
+        raise PyramidionError(f"transformers' BART has no share_all_embeddings={options['share_all_embeddings']}")
+    if options["encoder_embed_dim"] != options["decoder_embed_dim"]:
+        raise PyramidionError("transformers' BART has one width")
     if options["activation_fn"] not in _ACTIVATIONS:
         raise PyramidionError(f"transformers has no activation {options['activation_fn']!r}")
     return options
@@ -136,13 +135,21 @@ def named_weights(options: Mapping[str, Any], state: Mapping[str, Any], symbols:
     return {name: tensor.contiguous().clone() for name, tensor in names.to_hugging_face(state).items()}
 
 
-def make_config(options: dict[str, Any], size: int, dtype: str) -> dict[str, Any]:
+def start_of(options: Mapping[str, Any], symbols: list[str]) -> tuple[int, int | None]:
+    """Return ids of the symbol that summaries are written from, and of the one that they start with, or None."""
+    marker = options["summary_marker"]
+    if options["prepend_bos"]:
+        return 2, symbols.index(marker) if marker else 0
+    return symbols.index(marker) if marker else 2, None
+
+
+def make_config(options: dict[str, Any], symbols: list[str], dtype: str) -> dict[str, Any]:
     """Return config.json."""
     return {
         "architectures": [_CLASSES["AutoModelForSeq2SeqLM"].split(".")[1]],
         "auto_map": _CLASSES,
         "model_type": "pyramidion_bart",
-        "vocab_size": size,
+        "vocab_size": len(symbols),
         "d_model": options["decoder_embed_dim"],
         "max_position_embeddings": options["max_target_positions"],
         **{f"{side}_layers": options[f"{side}_layers"] for side in ("encoder", "decoder")},
@@ -153,7 +160,8 @@ def make_config(options: dict[str, Any], size: int, dtype: str) -> dict[str, Any
         "scale_embedding": not options["no_scale_embedding"],
         "is_encoder_decoder": True,
         "tie_word_embeddings": True,
-        **{"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2},
+        **{"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2},
+        "decoder_start_token_id": start_of(options, symbols)[0],
         "forced_eos_token_id": None,  # of generation, see generation_config.json
         "dtype": dtype,
         "torch_dtype": dtype,
@@ -161,8 +169,9 @@ def make_config(options: dict[str, Any], size: int, dtype: str) -> dict[str, Any
     }
 
 
-def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
+def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
     """Return generation_config.json that does what fairseq-generate does with the same settings."""
+    start, first = start_of(options, symbols)
     longest = min(generation["max_len_b"], options["max_target_positions"] - 1)
     return {
         "num_beams": generation["beam"],
@@ -173,9 +182,9 @@ def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any]) -
         "max_length": longest + 2,
         "no_repeat_ngram_size": generation["no_repeat_ngram_size"],
         "suppress_tokens": [1],  # fairseq never generates padding
-        **({"forced_bos_token_id": 0} if options["prepend_bos"] else {}),
+        **({} if first is None else {"forced_bos_token_id": first}),
         "forced_eos_token_id": 2,
-        **{"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2},
+        **{"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": start},
     }
 
 

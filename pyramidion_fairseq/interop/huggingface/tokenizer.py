@@ -48,6 +48,7 @@ def _sentencepiece_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "auto_map": {"AutoTokenizer": [f"{file}.{_CLASS}", None]},
         "prepend_bos": options["prepend_bos"],
         **({"separates_pairs": True} if options.get("separates_pairs") else {}),
+        **{name: options[name] for name in ("document_marker", "summary_marker") if options.get(name)},
         "padding_side": "right",
         "clean_up_tokenization_spaces": False,
     }

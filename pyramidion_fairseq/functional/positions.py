@@ -1,0 +1,24 @@
+"""Fixed positions of PEGASUS."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pegasus_positions(positions: Tensor, dim: int) -> Tensor:
+    """Return the sinusoidal positions of PEGASUS (Zhang et al. 2020).
+
+    Coordinate j has the wavelength of ``10000 ** (2 * (j // 2) / dim)``; sines come first, then cosines. fairseq's own
+    have other wavelengths, and count from 2.
+
+    Args:
+        positions: (...,) integers, counted from 0.
+        dim: width.
+
+    Returns:
+        (..., dim) float32, computed in float64.
+    """
+    pair = torch.arange(dim, device=positions.device, dtype=torch.float64) // 2
+    angles = positions.unsqueeze(-1).double() / 10000 ** (2 * pair / dim)
+    return torch.cat([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1).float()

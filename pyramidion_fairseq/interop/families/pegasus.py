@@ -1,0 +1,66 @@
+"""PEGASUS (Zhang et al. 2020)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping
+
+from torch import Tensor
+
+from ...errors import PyramidionError
+from ..bart import options, vocabulary
+from ..bart.adapt import Change
+from .base import POSITIONS, Family, Vocabulary, check_size, sentencepieces
+
+#: What PEGASUS has beside the options of BART.
+PRE_NORM = {
+    "encoder_normalize_before": True,
+    "decoder_normalize_before": True,
+    "layernorm_embedding": False,
+    "prepend_bos": False,
+    "summary_marker": "<s>",
+}
+#: Pieces of the sentencepiece model that the vocabulary has before its own symbols: padding and the end.
+_FIRST = ("<pad>", "</s>")
+
+
+class Pegasus(Family):
+    """Pre-norm, without layer norm after the embedding; sinusoidal positions; sentencepiece with an offset.
+
+    Summaries are written from padding, which fairseq would not attend to: the symbol ``<s>``, which PEGASUS does not
+    have, gets its row, and padding, which is read nowhere, that of ``<unk_2>``, which means nothing.
+    """
+
+    model_type = "pegasus"
+    takes_dictionary = False
+    #: The symbols of the first rows, before ``<unk_2>`` and so on.
+    first_rows = ("<s>", "</s>", "<mask_1>", "<mask_2>")
+    #: The row of our padding.
+    padding_row = 4
+
+    def from_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        self.check_type(config)
+        fixed = {"encoder_learned_pos": False, "decoder_learned_pos": False, "pegasus_positions": True}
+        return options.common(config, self.title, {**PRE_NORM, **fixed})
+
+    def vocabulary(self, folder: Path, size: int, bpe: vocabulary.Bpe | None, given: Path | None = None) -> Vocabulary:
+        offset = vocabulary.read_json_if_there(folder / "tokenizer_config.json").get("offset", 103)
+        pieces = sentencepieces(given or folder)
+        if not isinstance(offset, int) or offset < 3 or tuple(pieces[:3]) != (*_FIRST, "<unk>"):
+            raise PyramidionError(
+                f"the tokenizer of {folder} does not fit: the sentencepiece model of a {self.title} starts with "
+                f"<pad>, </s> and <unk>, and its offset is at least 3 (it is {offset!r:.20})"
+            )
+        theirs = [*self.first_rows, *(f"<unk_{n}>" for n in range(2, offset)), *pieces[2:]]
+        check_size(folder, len(theirs), size)
+        theirs[self.padding_row] = "<pad>"
+        vocabulary.check_symbols(theirs)
+        row = {symbol: number for number, symbol in enumerate(theirs)}
+        rest = [symbol for symbol in theirs if symbol not in vocabulary.SPECIALS]
+        symbols = [*vocabulary.SPECIALS, *rest]
+        return Vocabulary(symbols, [row[symbol] for symbol in symbols])
+
+    def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:
+        """Leave the table of positions out: it is computed."""
+        names = tuple(name for name in POSITIONS if state.pop(name, None) is not None)
+        return [Change(names, "left out", "sinusoidal positions, which are computed")] if names else []

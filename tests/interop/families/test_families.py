@@ -1,0 +1,136 @@
+"""Every family against transformers: states, logits, generation; round trips; what is refused."""
+
+import json
+
+import pytest
+import torch
+from fairseq.sequence_generator import SequenceGenerator
+
+from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop.bart.convert import make_dictionary
+from tests.helpers.bart import documents, load
+from tests.helpers.families import LENGTH, family_of, rows_of
+
+#: Within LED's window of 32, in which it is full attention.
+SHORT = 17
+FULL = ["--attention", "full", "--max-source-positions", LENGTH]
+
+
+@pytest.fixture
+def ours(made, kind, convert):
+    """(folder of our checkpoint, rows of the pretrained embedding)."""
+    return convert(family_of(kind), made[0], *FULL), rows_of(made[0], kind)
+
+
+def encode(theirs, tokens, rows):
+    """Their ids and mask of ours."""
+    mask = tokens.ne(1).long()
+    ids = rows[tokens].masked_fill(mask == 0, theirs.config.pad_token_id)
+    more = {"global_attention_mask": torch.zeros_like(mask)} if theirs.config.model_type == "led" else {}
+    return {"input_ids": ids, "attention_mask": mask, **more}
+
+
+def summaries_of(model, size):
+    """Two summaries, from what the decoder starts with in ours."""
+    summaries = documents([9, 9], size, seed=1)
+    summaries[:, 0] = model.decoder.dictionary.eos()
+    return summaries
+
+
+@torch.no_grad()
+def differences(model, theirs, tokens, rows):
+    """Largest difference of the encoder's states and of logits, each symbol's beside its own."""
+    summaries = summaries_of(model, len(rows))
+    start = model.decoder.start
+    read = rows[summaries if start is None else summaries.masked_fill(summaries == 2, start)]
+    out = theirs(**encode(theirs, tokens, rows), decoder_input_ids=read, use_cache=False)
+    encoded = model.encoder(tokens, None)
+    visible = ~encoded["encoder_padding_mask"][0]
+    states = encoded["encoder_out"][0].transpose(0, 1) - out.encoder_last_hidden_state[:, : tokens.size(1)]
+    logits = model(tokens, None, summaries)[0] - out.logits[..., rows]
+    return states[visible].abs().max().item(), logits.abs().max().item()
+
+
+def test_states_and_logits_equal_transformers_also_under_padding(made, ours):
+    model = load(ours[0])
+    tokens = documents([SHORT, 9, 3], len(ours[1]))[:2]
+    assert max(differences(model, made[1], tokens, ours[1])) < 1e-4
+
+
+@pytest.mark.parametrize("beam", [1, 2])
+def test_generation_equals_transformers(made, ours, kind, beam):
+    if kind in ("mbart-50", "pegasus") and beam > 1:
+        pytest.skip("these random weights end at the longest length, where beam searches differ; not compared yet")
+    folder, rows = ours
+    model, theirs = load(folder), made[1]
+    dictionary = make_dictionary(vocabulary.read_dictionary(folder / "dict.txt"))
+    settings = json.loads((folder / "generation.json").read_text())
+    assert settings == {"beam": 2, "lenpen": 0.8, "max_len_b": 20, "no_repeat_ngram_size": 3}
+    tokens = documents([SHORT, 9], len(rows))
+    options = model.options
+    prefix = None
+    if options.prepend_bos:
+        first = dictionary.index(options.summary_marker) if options.summary_marker else dictionary.bos()
+        prefix = torch.full((2, 1), first)
+    generator = SequenceGenerator(
+        [model], dictionary, beam_size=beam, max_len_b=20, len_penalty=0.8, no_repeat_ngram_size=3, min_len=1
+    )
+    sample = {"net_input": {"src_tokens": tokens, "src_lengths": tokens.ne(1).sum(1)}}
+    found = [rows[best[0]["tokens"]].tolist() for best in generator.generate([model], sample, prefix_tokens=prefix)]
+    written = theirs.generate(
+        **encode(theirs, tokens, rows), num_beams=beam, early_stopping=True, min_length=2,
+        suppress_tokens=[rows[1].item()], forced_eos_token_id=theirs.config.eos_token_id,
+    )  # fmt: skip
+    eos = theirs.config.eos_token_id
+    expected = [row[1 : row.index(eos, 1) + 1] for row in written.tolist()]
+    assert found == expected
+
+
+def test_round_trip_through_transformers_is_bit_exact(transformers, ours, convert, kind):
+    exported = convert("huggingface", ours[0])
+    back = convert(family_of(kind), exported)
+    before, after = (torch.load(folder / "model.pt")["model"] for folder in (ours[0], back))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    for name in ("dict.txt", "generation.json"):
+        first, second = (json.loads((f / name).read_text()) if name.endswith("json") else (f / name).read_text()
+                         for f in (ours[0], back))  # fmt: skip
+        assert first == second or {**second, **first} == second
+
+
+def test_an_exported_directory_writes_what_the_pretrained_model_writes(transformers, made, ours, convert):
+    folder, rows = ours
+    exported = convert("huggingface", folder)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(str(exported), trust_remote_code=True).eval()
+    tokens = documents([SHORT, 9], len(rows))
+    settings = {"num_beams": 2, "max_length": 22, "min_length": 0, "early_stopping": True}
+    found = rows[model.generate(input_ids=tokens, attention_mask=tokens.ne(1).long(), **settings)]
+    written = made[1].generate(
+        **encode(made[1], tokens, rows), **settings, suppress_tokens=[rows[1].item()],
+        forced_eos_token_id=made[1].config.eos_token_id,
+    )  # fmt: skip
+    eos = made[1].config.eos_token_id
+    cut = [[row[1 : row.index(eos, 1) + 1] for row in ids.tolist()] for ids in (found, written)]
+    assert cut[0] == cut[1]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(exported), trust_remote_code=True)
+    ids = tokenizer("hello world")["input_ids"]
+    marker = model.config.pyramidion["document_marker"]
+    symbols = vocabulary.read_dictionary(folder / "dict.txt")
+    if marker:
+        assert symbols[ids[0 if model.config.pyramidion["prepend_bos"] else -1]] == marker
+    assert ids.count(2) == 1
+
+
+def test_pooled_and_longer(made, kind, convert):
+    folder = convert(
+        family_of(kind), made[0], "--max-source-positions", 256, "--pool-lengths", 8, "--lsg-block-size", 16,
+        "--lsg-sparse-block-size", 16,
+    )  # fmt: skip
+    model = load(folder)
+    tokens = documents([200, 100], len(model.decoder.dictionary))
+    with torch.no_grad():
+        encoded = model.encoder(tokens, None)
+        alone = model.encoder(tokens[1:, :100], None)
+    assert encoded["encoder_out"][0].shape == (9, 2, 32)  # and the global token
+    difference = encoded["encoder_out"][0][:, 1] - alone["encoder_out"][0][:, 0]
+    assert difference.abs().max() < 1e-4
