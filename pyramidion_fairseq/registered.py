@@ -9,14 +9,16 @@ with quiet.unconfigured_logging():
     from .criterions import ChunkedCrossEntropyCriterion
     from .functional import Pooled, successive_halving_topk
     from .inference.loading import load_summarizer
-    from .interop.bart import adapt_state
+    from .interop import bart, roberta
     from .models import PyramidionModel
+    from .models.roberta import LSGRobertaModel
     from .optim import FusedAdamW
     from .scoring.fairseq_scorer import RougeScorer
     from .tasks import LongDocumentSummarizationTask
 
     PyramidionModel.load_summarizer = staticmethod(load_summarizer)
-    PyramidionModel._adapt_state = staticmethod(adapt_state)
+    PyramidionModel._adapt_state = staticmethod(bart.adapt_state)
+    LSGRobertaModel._adapt_state = staticmethod(roberta.adapt_state)
     patches.install()
 
 __all__ = [

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pyramidion_fairseq.apps.ray.summaries import Summaries
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.inference.ray_data import Summaries
 from pyramidion_fairseq.pretrained import DEFAULT
 from pyramidion_fairseq.utils.files import atomic_write
 

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
             check_output(args.output, args.overwrite)
         documents = _documents(args)
         from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
-        from ..inference.classifier_loading import load_classifier
+        from ..apps.classify.loading import load_classifier
 
         classifier = load_classifier(args.checkpoint, args.head, args.data, args.sentencepiece_model, args.device)
         progress = Progress(count_documents(args))

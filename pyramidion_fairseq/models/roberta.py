@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from argparse import ArgumentParser, Namespace
-from typing import Any, Sequence
+from typing import Any, Callable, ClassVar, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from .. import class_labels
 from ..errors import PyramidionError
-from ..interop.roberta import adapt_state
 from .encoder import PyramidionEncoder
 from .encoder_config import EncoderConfig, complete_encoder
 from .encoder_layer import call_layer
@@ -139,6 +138,8 @@ class LSGRobertaModel(RobertaModel):
 
     #: See :class:`~pyramidion_fairseq.models.pyramidion.PyramidionModel`.
     is_pyramidion = True
+    #: ``interop.roberta.adapt_state``, which builds on models: :mod:`pyramidion_fairseq.registered` sets it.
+    _adapt_state: ClassVar[Callable[[LSGRobertaModel, dict[str, Tensor]], object]]
     #: What to type where no task is given.
     needed_task = (
         "needs --task sentence_prediction --criterion sentence_prediction, or --task masked_lm --criterion masked_lm"
@@ -186,7 +187,7 @@ class LSGRobertaModel(RobertaModel):
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
         """Make the tensors of a shorter model fit: see ``interop.roberta.adapt_state``; then do as fairseq does."""
         super().upgrade_state_dict_named(state_dict, name)
-        adapt_state(self, state_dict)
+        type(self)._adapt_state(self, state_dict)
 
     @torch.no_grad()
     def predict(self, head: str, tokens: Tensor) -> tuple[Tensor, dict[str, Any]]:

@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
+from pyramidion_fairseq.apps.classify.loading import load_classifier
 from pyramidion_fairseq.cli.classify import main
 from pyramidion_fairseq.functional import compose_poolings
-from pyramidion_fairseq.inference.classifier_loading import load_classifier
 from pyramidion_fairseq.text import Document
 from tests.helpers.classifiers import SYMBOLS, write_classifier
 from tests.helpers.preprocessing import WORDS

@@ -19,7 +19,7 @@ def explain_prediction(prediction: Any, title: str | None, model: Any) -> Explan
     """Return the page's content: labels with their probabilities in the place of a summary, without sources.
 
     Args:
-        prediction: a :class:`~pyramidion_fairseq.inference.classifier.Prediction` with what was read.
+        prediction: a :class:`~pyramidion_fairseq.apps.classify.classifier.Prediction` with what was read.
         title: of the document.
         model: an LSGRobertaModel.
     """

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from pyramidion_fairseq.inference.classifier_loading import load_classifier
+from pyramidion_fairseq.apps.classify.loading import load_classifier
 from pyramidion_fairseq.text import Document
 from tests.helpers.bart import documents, write_bpe
 from tests.helpers.roberta import HEAD, build_stock

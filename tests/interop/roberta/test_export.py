@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
+from pyramidion_fairseq.apps.classify.loading import load_classifier
 from pyramidion_fairseq.attention import ATTENTIONS
-from pyramidion_fairseq.inference.classifier_loading import load_classifier
 from pyramidion_fairseq.text import Document
 from tests.helpers.bart import documents
 

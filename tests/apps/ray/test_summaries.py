@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pyramidion_fairseq.apps.ray.summaries import Summaries, plain
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.inference.ray_data import Summaries, plain
 from tests.helpers.summaries import article, write_model
 
 

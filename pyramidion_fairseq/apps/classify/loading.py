@@ -12,16 +12,16 @@ import torch
 from fairseq.data.encoders.gpt2_bpe_utils import Encoder
 from torch import Tensor
 
-from .. import checkpoints, class_labels, vocabularies
-from ..errors import PyramidionError, user_errors
-from ..interop.bart import vocabulary
-from ..interop.pieces import find_bpe
-from ..models.encoder_config import FIELDS
-from ..models.roberta import LSGRobertaModel
-from ..text import SentencepieceTokenizer, Tokenizer, WordTokenizer
-from ..text.byte_level import ByteLevelTokenizer
+from ... import checkpoints, class_labels, vocabularies
+from ...errors import PyramidionError, user_errors
+from ...inference.loading import device_of, find_checkpoint
+from ...interop.bart import vocabulary
+from ...interop.pieces import find_bpe
+from ...models.encoder_config import FIELDS
+from ...models.roberta import LSGRobertaModel
+from ...text import SentencepieceTokenizer, Tokenizer, WordTokenizer
+from ...text.byte_level import ByteLevelTokenizer
 from .classifier import Classifier
-from .loading import device_of, find_checkpoint
 
 logger = logging.getLogger(__name__)
 

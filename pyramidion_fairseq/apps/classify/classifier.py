@@ -10,13 +10,13 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import PyramidionError
-from ..functional import TokenRecord, compose_poolings
-from ..models.roberta import LSGRobertaModel
-from ..text import Document, Tokenizer, split_document
-from ..text.words import DocumentWords
-from ..utils.memory import is_out_of_memory
-from .batching import batches_by_length
+from ...errors import PyramidionError
+from ...functional import TokenRecord, compose_poolings
+from ...inference.batching import batches_by_length
+from ...models.roberta import LSGRobertaModel
+from ...text import Document, Tokenizer, split_document
+from ...text.words import DocumentWords
+from ...utils.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Summaries of a collection by Ray Data: a class for ``map_batches``, one model in each worker.
 
     import ray
-    from pyramidion_fairseq.inference.ray_data import Summaries
+    from pyramidion_fairseq.apps.ray.summaries import Summaries
 
     documents = ray.data.read_parquet("articles/")  # or read_json of JSON lines
     summaries = documents.map_batches(
@@ -19,10 +19,10 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from ..errors import PyramidionError, one_line
-from ..pretrained import DEFAULT
-from ..text import Document
-from ..text.documents import ID_FIELDS
+from ...errors import PyramidionError, one_line
+from ...pretrained import DEFAULT
+from ...text import Document
+from ...text.documents import ID_FIELDS
 
 
 class Summaries:
@@ -49,8 +49,8 @@ class Summaries:
         max_tokens: int | None = None,
         **generation: Any,
     ):
-        from .. import registered  # noqa: F401
-        from .loading import load_summarizer
+        from ... import registered  # noqa: F401
+        from ...inference.loading import load_summarizer
 
         self.hub = load_summarizer(checkpoint, device=device)
         self.field = field

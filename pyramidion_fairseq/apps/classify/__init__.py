@@ -1,0 +1,1 @@
+"""Labels for documents, with probabilities: ``pyramidion-classify``."""
