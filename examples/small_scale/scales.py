@@ -10,7 +10,10 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
 
-LENGTHS = ("max_source_positions", "max_target_positions", "block_size", "local_window", "lsh_bucket_size")
+LENGTHS = (
+    *("max_source_positions", "max_target_positions", "block_size", "local_window", "lsh_bucket_size"),
+    *("lsg_block_size", "lsg_sparse_block_size"),
+)
 WIDTHS = tuple(f"{side}_{width}" for side in ("encoder", "decoder") for width in ("embed_dim", "ffn_embed_dim"))
 
 #: Rows that are trained unless others are asked for: long inputs of Tables 2 and 7, then all of Table 4.

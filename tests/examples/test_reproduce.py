@@ -170,7 +170,7 @@ def test_launcher_goes_before_the_command(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("scale", sorted(scales.SCALES))
-@pytest.mark.parametrize("arch", list(dict.fromkeys(PUBLISHED.values())))
+@pytest.mark.parametrize("arch", [*dict.fromkeys(PUBLISHED.values()), "lsg_2k", "lsg_8k_512"])
 def test_a_scale_keeps_the_ratios(scale, arch):
     divisor = scales.SCALES[scale].divisor
     full, small = scales.scaled(arch, scales.Scale(1, 8, *[1] * 10, (1, 1))), scales.scaled(arch, scales.SCALES[scale])
