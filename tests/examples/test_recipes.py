@@ -120,7 +120,9 @@ def test_checkpoints_are_named_after_the_data(data, name):
 @pytest.mark.parametrize("gpus, nodes", [(0, 1), (1, 1), (2, 1), (8, 1), (8, 2), (8, 8)])
 @pytest.mark.parametrize("arch", ["vanilla_512", "deep_blockwise", "deeppyramidion"])
 @pytest.mark.parametrize("gigabytes", [40, 80])
-def test_an_update_has_256_documents_on_any_machine(arch, gpus, nodes, gigabytes):
+def test_an_update_has_256_documents_on_any_machine(arch, gpus, nodes, gigabytes, monkeypatch):
+    monkeypatch.setenv("NODE_RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "first")
     words = training(arch, gpus=gpus, nodes=nodes, memory=gigabytes)
     processes = max(1, gpus) * nodes
     batch, frequency = (int(words[words.index(name) + 1]) for name in ("--batch-size", "--update-freq"))
