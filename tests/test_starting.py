@@ -50,7 +50,7 @@ def test_help_of_a_kind_of_conversion_does_not_either(kind):
 def test_every_command_was_tried():
     assert {name.partition("-")[2] for name in SCRIPTS} == {
         path.stem for path in (ROOT / "pyramidion_fairseq" / "cli").glob("*.py")
-    } - {"__init__", "common"}
+    } - {"__init__", "common", "roberta"}  # a part of pyramidion-convert
 
 
 def test_rouge_and_summaries_work_without_fairseq_and_torch(tmp_path):

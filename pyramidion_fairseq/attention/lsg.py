@@ -165,7 +165,8 @@ class LSGAttention(EncoderAttention):
         A block sees the one beside it, and the sparse tokens behind that one. Of the global tokens, which attend to
         everything, the ranks exchange the sums of their softmax and of its values.
         """
-        first, width = self.globals, x.size(1) - self.globals
+        first = self.globals
+        width = x.size(1) - first
         tokens = torch.cat([x, visible_tokens(x, padding_mask).unsqueeze(2).to(x.dtype)], dim=2)
         beside = spread.group.beside(tokens[:, first:], spread.parts, self.halo, "the neighbouring blocks")
         left = beside[0].size(1)

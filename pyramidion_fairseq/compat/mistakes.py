@@ -237,7 +237,7 @@ def _check_files_and_counts(cfg: Any) -> None:
 def _check_optimizer(cfg: Any) -> None:
     """Refuse learning rates and betas with which an optimizer cannot be built, or would learn nothing."""
     name, rates = getattr(cfg.optimizer, "_name", None), list(cfg.optimization.lr)
-    if not rates or not all(0 < rate < math.inf for rate in rates):  # also where one is NaN
+    if not rates or not all(0 <= rate < math.inf for rate in rates):  # also where one is NaN
         raise PyramidionError(f"--lr {rates}: a learning rate above 0 is needed, as --lr 5e-4 (the paper's)")
     if rates == [STOCK_LR] and name in _ADAMS and is_ours(getattr(cfg.model, "_name", None)):
         raise PyramidionError(

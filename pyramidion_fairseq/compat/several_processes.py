@@ -168,7 +168,7 @@ def _sharing(stock: Callable[..., Any]) -> Callable[..., Any]:
         Raises:
             PyramidionError: some do not.
         """
-        if trainer.data_parallel_world_size > 1 and not trainer.checkpoint_suffix:
+        if distributed.is_initialized() and not trainer.checkpoint_suffix:
             path = os.path.join(cfg.save_dir, cfg.restore_file)  # a whole path stays as it is
             remedy = f"all nodes must see the same files in --save-dir {cfg.save_dir} (SAVE= of a recipe)"
             check_alike(f"{'a' if os.path.exists(path) else 'no'} {cfg.restore_file} to go on from", remedy)

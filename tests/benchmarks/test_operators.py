@@ -13,8 +13,6 @@ from tests.helpers.paths import ROOT
 @pytest.fixture
 def operators(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    for name in ("measure", "selection", "topk", "operators"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
     import operators
 
     monkeypatch.setattr(operators, "SIZES", [(32, 8)])

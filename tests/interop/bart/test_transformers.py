@@ -295,7 +295,6 @@ def test_card_and_configuration(hugging_face, convert):
     "change, message",
     [
         ({"share_all_embeddings": False}, "share_all_embeddings=False"),
-        ({"decoder_normalize_before": True}, "decoder_normalize_before=True"),
         ({"activation_fn": "linear"}, "no activation 'linear'"),
         ({"_name": "transformer"}, "its architecture is transformer"),
         ({"pointer": True}, r"BART cannot copy words from the document, as this model does \(--pointer\)$"),
