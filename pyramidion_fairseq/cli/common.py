@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Iterator, Mapping, TextIO
 
 from ..errors import PyramidionError
@@ -64,6 +65,16 @@ def add_input_options(parser: argparse.ArgumentParser, kinds: str, required: boo
     parser.set_defaults(input_required=required)
     group.add_argument("--input-format", default="auto", choices=FORMATS, help=kinds)
     group.add_argument("--field", help="field of the JSON objects that holds the text (default: the usual ones)")
+
+
+def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``pyramidion-convert`` takes of a pretrained model: IN, OUT, and where its vocabulary is."""
+    add = parser.add_argument
+    add("input", metavar="IN", type=Path, help="model.pt, or a Hugging Face directory")
+    add("output", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
+    add("--dictionary", metavar="FILE", type=Path, default=None, help="dict.txt (default: beside the model)")
+    kinds = "with encoder.json and vocab.bpe, or a sentencepiece model, or that file (default: the model's)"
+    add("--bpe", metavar="FOLDER", type=Path, default=None, help=kinds)
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:

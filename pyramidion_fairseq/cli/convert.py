@@ -13,7 +13,7 @@ from ..errors import PyramidionError, user_errors
 from ..interop.families import TITLES
 from ..interop.huggingface import GENERATION
 from . import roberta
-from .common import Parser, one_line_errors
+from .common import Parser, add_pretrained_options, one_line_errors
 
 logger = logging.getLogger("pyramidion_fairseq.cli.convert")  # also where it is run as __main__
 
@@ -67,13 +67,10 @@ def _add_family(kinds: Kinds, family: str, model_options: bool) -> None:
         "pyramidion_fairseq, with dictionary, BPE and conversion.json, which says what became of every tensor.",
         argument_default=argparse.SUPPRESS,
     )
-    add = parser.add_argument
-    add("input", metavar="IN", type=Path, help="model.pt, or a Hugging Face directory")
-    add("output", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
-    add("--dictionary", metavar="FILE", type=Path, default=None, help="dict.txt (default: beside the model)")
-    told = "with encoder.json and vocab.bpe, or a sentencepiece model, or that file (default: the model's)"
-    add("--bpe", metavar="FOLDER", type=Path, default=None, help=told)
-    add("--pool-lengths", metavar="N[,N...]", help="pool to these lengths after the last encoder layers")
+    add_pretrained_options(parser)
+    parser.add_argument(
+        "--pool-lengths", metavar="N[,N...]", help="pool to these lengths after the last encoder layers"
+    )
     parser.set_defaults(run=run_family)
     if model_options:
         _add_model_options(parser)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 from typing import Any
 
 from ..errors import user_errors
+from .common import add_pretrained_options
 
 logger = logging.getLogger("pyramidion_fairseq.cli.roberta")
 
@@ -26,12 +26,7 @@ def add_parser(kinds: Any, model_options: bool) -> None:
         "which says what became of every tensor.",
         argument_default=argparse.SUPPRESS,
     )
-    add = parser.add_argument
-    add("input", metavar="IN", type=Path, help="model.pt, or a Hugging Face directory")
-    add("output", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
-    add("--dictionary", metavar="FILE", type=Path, default=None, help="dict.txt (default: beside the model)")
-    told = "with encoder.json and vocab.bpe, or a sentencepiece model, or that file (default: the model's)"
-    add("--bpe", metavar="FOLDER", type=Path, default=None, help=told)
+    add_pretrained_options(parser)
     parser.set_defaults(run=run)
     if model_options:
         from fairseq.dataclass.utils import gen_parser_from_dataclass

@@ -139,6 +139,30 @@ def write(converted: Converted, source: Source, folder: Path) -> None:
     """Write model.pt, dictionaries, BPE files and conversion.json, what became of every tensor, to a new folder.
 
     Raises:
+        PyramidionError, OSError: as of :func:`write_folder`.
+    """
+    dictionaries = dict.fromkeys(("dict.txt", "dict.source.txt", "dict.target.txt"), source.symbols)
+    write_folder(converted, dictionaries, source.bpe, folder)
+    if source.generation:
+        text = json.dumps(source.generation, indent=1)
+        (folder / pretrained.GENERATION).write_text(text + "\n", encoding="utf-8")
+
+
+def write_folder(
+    converted: Converted,
+    dictionaries: Mapping[str, list[str]],
+    bpe: vocabulary.Bpe | Path | None,
+    folder: Path,
+) -> None:
+    """Write a converted model to a new folder, with what reads its data.
+
+    Args:
+        converted: the model, for model.pt and conversion.json.
+        dictionaries: symbols by the name of their file.
+        bpe: a byte-level one, the file of a sentencepiece model, or None.
+        folder: that is not there yet, or empty.
+
+    Raises:
         PyramidionError: the folder is there and not empty, or fairseq could not read data in it.
         OSError: it cannot be written.
     """
@@ -147,15 +171,12 @@ def write(converted: Converted, source: Source, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PyramidionError(f"{folder} exists: remove it, or choose another name")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("dict.txt", "dict.source.txt", "dict.target.txt"):
-        vocabulary.write_dictionary(source.symbols, folder / name)
-    if isinstance(source.bpe, Path):
-        shutil.copyfile(source.bpe, folder / vocabularies.SENTENCEPIECE[0])
-    elif source.bpe is not None:
-        vocabulary.write_bpe(source.bpe, folder)
-    if source.generation:
-        text = json.dumps(source.generation, indent=1)
-        (folder / pretrained.GENERATION).write_text(text + "\n", encoding="utf-8")
+    for name, symbols in dictionaries.items():
+        vocabulary.write_dictionary(symbols, folder / name)
+    if isinstance(bpe, Path):
+        shutil.copyfile(bpe, folder / vocabularies.SENTENCEPIECE[0])
+    elif bpe is not None:
+        vocabulary.write_bpe(bpe, folder)
     report = json.dumps(describe(converted), indent=1)
     (folder / "conversion.json").write_text(report + "\n", encoding="utf-8")
     save_checkpoint(converted.checkpoint, folder / "model.pt")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from argparse import Namespace
 from pathlib import Path
 from typing import Any, Mapping
@@ -15,14 +12,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ... import class_labels, vocabularies
-from ...checkpoints import save_checkpoint
 from ...compat import plain_options
 from ...errors import PyramidionError
 from ...models.encoder_config import FIELDS, complete_encoder
 from ...models.roberta import LSGRobertaModel
 from ..bart import vocabulary
 from ..bart.adapt import Change
-from ..bart.convert import FRESH, Converted, check_tensors, describe
+from ..bart.convert import FRESH, Converted, check_tensors, write_folder
 from .adapt import EMBEDDING, adapt_state
 from .names import HEAD
 from .options import SHAPE
@@ -117,21 +113,8 @@ def write(converted: Converted, source: Source, folder: Path) -> None:
     """Write model.pt, dict.txt, BPE files and conversion.json, what became of every tensor, to a new folder.
 
     Raises:
-        PyramidionError: the folder is there and not empty, or fairseq could not read data in it.
-        OSError: it cannot be written.
+        PyramidionError, OSError: as of :func:`~pyramidion_fairseq.interop.bart.convert.write_folder`.
     """
-    if os.pathsep in str(folder):
-        raise PyramidionError(f"{folder} has {os.pathsep!r} in it, which fairseq takes for several folders: rename it")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PyramidionError(f"{folder} exists: remove it, or choose another name")
-    folder.mkdir(parents=True, exist_ok=True)
     # fairseq's tasks add <mask> themselves, where its row is the last one.
     written = source.symbols[:-1] if source.symbols[-1] == "<mask>" else source.symbols
-    vocabulary.write_dictionary(written, folder / "dict.txt")
-    if isinstance(source.bpe, Path):
-        shutil.copyfile(source.bpe, folder / vocabularies.SENTENCEPIECE[0])
-    elif source.bpe is not None:
-        vocabulary.write_bpe(source.bpe, folder)
-    report = json.dumps(describe(converted), indent=1)
-    (folder / "conversion.json").write_text(report + "\n", encoding="utf-8")
-    save_checkpoint(converted.checkpoint, folder / "model.pt")
+    write_folder(converted, {"dict.txt": written}, source.bpe, folder)
