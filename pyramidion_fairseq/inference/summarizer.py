@@ -171,6 +171,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
         Raises:
             PyramidionError: P does not divide the processes, or a model's attention is not local.
         """
+        for model in self.models:
+            model.encoder.check_spreading(size)
         group = sequence_group(size, timeout)
         for model in self.models:
             model.encoder.spread_documents(group)

@@ -125,14 +125,22 @@ class PyramidionEncoder(TransformerEncoderBase):
             **options,
         )
 
-    def spread_documents(self, group: SequenceGroup | None) -> None:
-        """Let the ranks of a group share every document from now on; None: this process reads it whole, as before.
+    def check_spreading(self, size: int) -> None:
+        """Refuse documents that ``size`` ranks share; call it before the ranks connect, so that each says why.
 
         Raises:
             PyramidionError: the encoder's attention is not local, or it does not pool.
         """
+        check_spreading(self.local_attention, self.poolings, f"--sequence-parallel {size}")
+
+    def spread_documents(self, group: SequenceGroup | None) -> None:
+        """Let the ranks of a group share every document from now on; None: this process reads it whole, as before.
+
+        Raises:
+            PyramidionError: as of :meth:`check_spreading`.
+        """
         if group is not None:
-            check_spreading(self.local_attention, self.poolings, f"--sequence-parallel {group.size}")
+            self.check_spreading(group.size)
         self.sequence_group = group
 
     def read_in_chunks(self, tokens: int) -> None:

@@ -60,6 +60,7 @@ class SequenceParallelTask(TranslationTask):
                 )
             if self.chunk_tokens:
                 raise PyramidionError("--sequence-parallel and --encoder-chunk-tokens: give one of them")
+            model.encoder.check_spreading(self.sharing)
             model.encoder.spread_documents(sequence_group(self.sharing, self.cfg.sequence_parallel_timeout))
         self._read_in_chunks([model])
         return model

@@ -1,12 +1,16 @@
 """What ends with one line on every rank, and without waiting forever."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.tasks.translation import TranslationTask
 
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.inference.summarizer import PyramidionHubInterface
 from pyramidion_fairseq.parallel import sequence_group
+from pyramidion_fairseq.tasks.sequence_parallel import SequenceParallelTask
 from tests.helpers.ranks import refused_on_ranks
 
 
@@ -38,6 +42,26 @@ def test_models_whose_documents_cannot_be_shared(tiny_model, options, message):
 
     with pytest.raises(PyramidionError, match=message):
         tiny_model(**options).encoder.spread_documents(Group())
+
+
+def through_summarizer(model):
+    PyramidionHubInterface.spread_documents(SimpleNamespace(models=[model]), 2)
+
+
+def through_task(model):
+    task = SequenceParallelTask.__new__(SequenceParallelTask)
+    task.cfg = SimpleNamespace(sequence_parallel=2, sequence_parallel_timeout=30)
+    task.build_model(model)
+
+
+@pytest.mark.parametrize("refused", [through_summarizer, through_task])
+def test_models_are_refused_before_the_ranks_connect(tiny_model, monkeypatch, refused):
+    """A rank that ended meanwhile would break the connection of one that has yet to say why."""
+    monkeypatch.setattr(TranslationTask, "build_model", lambda task, model, from_checkpoint: model)
+    for module in ("inference.summarizer", "tasks.sequence_parallel"):
+        monkeypatch.setattr(f"pyramidion_fairseq.{module}.sequence_group", lambda *size: pytest.fail("ranks connect"))
+    with pytest.raises(PyramidionError, match="the attention of FullAttention is not local"):
+        refused(tiny_model(attention="full"))
 
 
 def test_a_number_that_does_not_divide_the_processes(tmp_path):
