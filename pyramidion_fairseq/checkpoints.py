@@ -89,7 +89,7 @@ class _SafeTorch(types.ModuleType):
         if "model" not in state:
             raise DamagedCheckpointError(f"{_name(file)} has no 'model' in it: it is no checkpoint of fairseq")
         _fill(state, file)
-        continued_runs.complete(state)
+        continued_runs.add_records_of_options(state)
         return state
 
 

@@ -146,7 +146,7 @@ def recorded(extra_state: Any) -> Mapping[str, Any] | None:
     return found if is_one else None
 
 
-def complete(state: Mapping[str, Any]) -> None:
+def add_named_dictionaries(state: Mapping[str, Any]) -> None:
     """Give a checkpoint without a record, of an older version or other code, that of the dictionaries it names.
 
     Those are in ``task.data`` of its options. They count if they can be read and have its embeddings' sizes.

@@ -105,7 +105,7 @@ def start(folder: Path, count: int) -> None:
     for name in names:
         run("slurmd", "-N", name)
     end = time.monotonic() + PATIENCE
-    while told("sinfo", "--noheader", "--partition=low", "--format=%D %t") != f"{count} idle":
+    while output_of("sinfo", "--noheader", "--partition=low", "--format=%D %t") != f"{count} idle":
         if time.monotonic() > end:
             stop(folder)
             sys.exit(f"error: the nodes do not become idle: see {folder}/slurmctld.log")
@@ -114,9 +114,9 @@ def start(folder: Path, count: int) -> None:
 
 def stop(folder: Path) -> None:
     """End all jobs, then all daemons that were started from this folder."""
-    told("scancel", f"--user={getpass.getuser()}")
+    output_of("scancel", f"--user={getpass.getuser()}")
     end = time.monotonic() + PATIENCE
-    while told("squeue", "--noheader") and time.monotonic() < end:
+    while output_of("squeue", "--noheader") and time.monotonic() < end:
         time.sleep(0.5)
     for path in [*sorted(folder.glob("slurmd-*.pid")), folder / "slurmctld.pid", folder / "munged.pid"]:
         with contextlib.suppress(OSError, ValueError):
@@ -142,7 +142,7 @@ def run(*command: str) -> None:
         sys.exit(f"error: {' '.join(command)}: {' '.join((done.stderr or done.stdout).split())}")
 
 
-def told(*command: str) -> str:
+def output_of(*command: str) -> str:
     """Return what a program says; nothing where it fails."""
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 

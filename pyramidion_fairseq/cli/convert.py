@@ -57,10 +57,10 @@ def _add_published(kinds: Kinds) -> None:
 
 
 def _add_family(kinds: Kinds, family: str, model_options: bool) -> None:
-    title, told = TITLES[family]
+    title, what = TITLES[family]
     parser = kinds.add_parser(
         family,
-        help=told,
+        help=what,
         description=f"Make a pretrained {title} read long documents: positions are repeated, attention becomes "
         "sparse (--attention), poolings are added (--pool-lengths or --pooling-schedule). Every other option of the "
         "model is a flag as well (docs/options.md). The result is a folder for fairseq with --user-dir "
@@ -95,13 +95,13 @@ def _add_hugging_face(kinds: Kinds) -> None:
     add = parser.add_argument
     add("input", metavar="IN.pt", help="a checkpoint of ours, or its folder")
     add("output", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
-    told = "dict.txt (default: beside the checkpoint, or where training found it)"
-    add("--dictionary", metavar="FILE", type=Path, help=told)
-    told = "with a sentencepiece model, or encoder.json and vocab.bpe; or that model's file (default: those folders)"
-    add("--bpe", metavar="FOLDER", type=Path, help=told)
+    what = "dict.txt (default: beside the checkpoint, or where training found it)"
+    add("--dictionary", metavar="FILE", type=Path, help=what)
+    what = "with a sentencepiece model, or encoder.json and vocab.bpe; or that model's file (default: those folders)"
+    add("--bpe", metavar="FOLDER", type=Path, help=what)
     for name, value in GENERATION.items():
-        told = f"as of fairseq-generate (default: as generation.json beside IN.pt says, else {value})"
-        add("--" + name.replace("_", "-"), type=type(value), help=told)
+        what = f"as of fairseq-generate (default: as generation.json beside IN.pt says, else {value})"
+        add("--" + name.replace("_", "-"), type=type(value), help=what)
     parser.set_defaults(run=run_hugging_face)
 
 

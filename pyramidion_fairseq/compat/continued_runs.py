@@ -45,9 +45,9 @@ def install() -> None:
     checkpoint_utils.load_checkpoint = _run_loader(checkpoint_utils.load_checkpoint)
 
 
-def complete(state: Mapping[str, Any]) -> None:
+def add_records_of_options(state: Mapping[str, Any]) -> None:
     """Add to a checkpoint's ``extra_state`` what its options tell, which the trainer does not hand on."""
-    vocabularies.complete(state)
+    vocabularies.add_named_dictionaries(state)
     options = vocabularies.options_of(state, "checkpoint")
     name = options.get("best_checkpoint_metric")
     if name and isinstance(state.get("extra_state"), dict):

@@ -15,7 +15,17 @@ from .encoder_pyramidion import PooledEncoderOutput, PyramidionBartEncoder
 from .positions import FixedPositions, LearnedPositions
 
 
-class PyramidionBartModel(BartModel):
+class _FixedRotations:
+    """What transformers draws at random when it loads a checkpoint, but for LSH's rotations, which have a seed."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed
+            module.get_buffer("fixed").copy_(module.fixed_numbers())
+        else:
+            super()._init_weights(module)  # type: ignore[misc]
+
+
+class PyramidionBartModel(_FixedRotations, BartModel):
     """transformers' BART with our encoder; its decoder reads k vectors a document instead of n."""
 
     config_class = PyramidionBartConfig
@@ -38,12 +48,6 @@ class PyramidionBartModel(BartModel):
         if not options.layernorm_embedding:
             self.decoder.layernorm_embedding = nn.Identity()
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed
-            module.get_buffer("fixed").copy_(module.fixed_numbers())
-        else:
-            super()._init_weights(module)
 
     def forward(
         self,
@@ -77,7 +81,7 @@ class PyramidionBartModel(BartModel):
         return out if wanted else out.to_tuple()
 
 
-class PyramidionBartForConditionalGeneration(BartForConditionalGeneration):
+class PyramidionBartForConditionalGeneration(_FixedRotations, BartForConditionalGeneration):
     """transformers' BART for generation, around :class:`PyramidionBartModel`."""
 
     config_class = PyramidionBartConfig
@@ -86,12 +90,6 @@ class PyramidionBartForConditionalGeneration(BartForConditionalGeneration):
         super().__init__(config)
         self.model = PyramidionBartModel(config)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, RandomRotations):
-            module.get_buffer("fixed").copy_(module.fixed_numbers())
-        else:
-            super()._init_weights(module)
 
 
 # So that older releases of transformers, too, save the files with a model.

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizer
 from transformers.utils import logging
 
 from ..text.pieces import WORD_START
-from ..text.tidying import one_line, tidy
+from ..text.tidying import collapse_blanks, tidy
 
 logger = logging.get_logger(__name__)
 
@@ -81,7 +81,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
 
     def tokenize(self, text: str, **kwargs: Any) -> list[str]:
         """Return the pieces of a text, cleaned first as the texts of training were."""
-        return self._processor.encode(one_line(tidy(text)), out_type=str)
+        return self._processor.encode(collapse_blanks(tidy(text)), out_type=str)
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
@@ -125,7 +125,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """Return the text that pieces stand for."""
-        return one_line("".join(tokens).replace(WORD_START, " "))
+        return collapse_blanks("".join(tokens).replace(WORD_START, " "))
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write both files as they were; return their paths."""

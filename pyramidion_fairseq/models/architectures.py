@@ -9,7 +9,9 @@ from argparse import Namespace
 from dataclasses import field, fields, make_dataclass
 from typing import Any, NamedTuple
 
-from fairseq.models import ARCH_CONFIG_REGISTRY, register_model
+from fairseq.models import MODEL_DATACLASS_REGISTRY, register_model, register_model_architecture
+from hydra.core.config_store import ConfigNode, ConfigStore
+from omegaconf import DictConfig, OmegaConf
 
 from ..config import PyramidionConfig
 from .encoder_config import EncoderConfig
@@ -238,18 +240,47 @@ def config_of(name: str) -> type:
     return make_dataclass(f"{name}_config", changed, bases=(base,))
 
 
-def _register(name: str) -> None:
-    config, model = config_of(name), LSGRobertaModel if name in ENCODERS else PyramidionModel
-    register_model(name, dataclass=config)(type(name, (model,), {"__module__": __name__}))
+class _LazyConfig(ConfigNode):
+    """An entry of Hydra's store that makes its config when it is read.
 
+    Made at once, as ``register_model(name, dataclass=...)`` does, those of all architectures take longer than
+    everything else that importing this package does, and Hydra copies all of them whenever fairseq reads a command
+    line.
+    """
+
+    def __init__(self, name: str, config: type):
+        self.config = config
+        self.name, self.group, self.package, self.provider = f"{name}.yaml", "model", None, "fairseq"
+
+    @property
+    def node(self) -> DictConfig:
+        """Return the config; Hydra sets it in copies that it has read."""
+        found = self.__dict__.get("node")
+        if found is None:
+            found = OmegaConf.structured(self.config)
+            found._name = self.name.removesuffix(".yaml")
+        return found
+
+    @node.setter
+    def node(self, value: DictConfig) -> None:
+        self.__dict__["node"] = value
+
+
+def _register(name: str) -> None:
+    config, base = config_of(name), LSGRobertaModel if name in ENCODERS else PyramidionModel
+    model = register_model(name)(type(name, (base,), {"__module__": __name__}))
+    # What register_model does with a dataclass, but for the entry of Hydra's store.
+    model.__dataclass = config
+    MODEL_DATACLASS_REGISTRY[name] = config
+    ConfigStore.instance().repo.setdefault("model", {})[f"{name}.yaml"] = _LazyConfig(name, config)
+
+    @register_model_architecture(name, name)
     def share_lengths(args: Namespace) -> None:
         # The task has flags of these names too. Ours are added first and without a default, so what is there was
         # given by the user; where nothing is, the task must not keep its own default of 1024.
         for key in ("max_positions",) if name in ENCODERS else ("max_source_positions", "max_target_positions"):
             if not hasattr(args, key):
                 setattr(args, key, getattr(config, key))
-
-    ARCH_CONFIG_REGISTRY[name] = share_lengths  # register_model has put a function there that does nothing
 
 
 for _name in (*ARCHITECTURES, *ENCODERS):

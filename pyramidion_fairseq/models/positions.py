@@ -30,7 +30,7 @@ class PegasusPositions(nn.Module):
         self.dim, self.padding_idx = dim, padding_idx
         self.register_buffer("table", pegasus_positions(torch.arange(longest), dim), persistent=False)
 
-    def first(self, count: int) -> Tensor:
+    def first_positions(self, count: int) -> Tensor:
         """Return the first positions, (count, dim)."""
         if count > self.table.size(0):
             positions = torch.arange(count, device=self.table.device)
@@ -41,7 +41,7 @@ class PegasusPositions(nn.Module):
         self, tokens: Tensor, incremental_state: dict[str, Any] | None = None, positions: Tensor | None = None
     ) -> Tensor:
         """Return (B, T, dim) for (B, T) ids; (B, 1, dim), those of the newest token, with ``incremental_state``."""
-        table = self.first(tokens.size(1))
+        table = self.first_positions(tokens.size(1))
         if incremental_state is not None:
             return table[-1].expand(tokens.size(0), 1, -1)
         counted = make_positions(tokens, self.padding_idx) - self.padding_idx - 1

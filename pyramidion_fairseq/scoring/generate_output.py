@@ -13,7 +13,7 @@ from typing import Iterator, Mapping, Sequence
 from ..errors import PyramidionError
 from ..text.pieces import WORD_START
 from ..utils.shards import Shard, parse_shard
-from .text_files import one_line
+from .text_files import without_line_breaks
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def _read_rows(path: Path, shards: dict[str, Path]) -> dict[int, str]:
                 )
             if number in summaries:
                 raise PyramidionError(f"{path} holds more than one run (document {number} comes twice): split it")
-            summaries[number] = one_line(text)
+            summaries[number] = without_line_breaks(text)
             if shard is not None:
                 shards.setdefault(shard, path)
     return summaries
@@ -184,7 +184,9 @@ def _read_one(path: Path) -> dict[int, str]:
     twice = [number for number, times in sources.items() if times > 1]
     if twice:
         raise PyramidionError(f"{path} holds more than one run (document {twice[0]} comes twice): split it")
-    return {number: one_line(text) for number, text in _detokenised(best["D"], best["H"], others, path).items()}
+    return {
+        number: without_line_breaks(text) for number, text in _detokenised(best["D"], best["H"], others, path).items()
+    }
 
 
 def _records(content: bytes) -> Iterator[tuple[str, int, bytes]]:

@@ -26,7 +26,7 @@ _GENERATE_LOG = re.compile(r"[STHDP]-\d+\t")
 _BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 
-def one_line(text: str) -> str:
+def without_line_breaks(text: str) -> str:
     """Return the text with a space for everything that could be taken for the end of a line."""
     return _BREAKS.sub(" ", text).strip()
 
@@ -81,7 +81,7 @@ def _is_object(text: str) -> bool:
 
 def write_lines(path: str | os.PathLike[str], texts: Iterable[str]) -> None:
     """Write one text a line, as :func:`write_text` does."""
-    write_text(path, "".join(f"{one_line(text)}\n" for text in texts))
+    write_text(path, "".join(f"{without_line_breaks(text)}\n" for text in texts))
 
 
 def check_roles(references: str | os.PathLike[str], hypotheses: str | os.PathLike[str]) -> None:

@@ -23,6 +23,6 @@ def tidy(text: str) -> str:
     return text if _READABLE.search(text) else ""
 
 
-def one_line(text: str) -> str:
+def collapse_blanks(text: str) -> str:
     """Return the text with a single space for each run of blanks, and none at its ends."""
     return _BLANKS.sub(" ", text).strip(" ")

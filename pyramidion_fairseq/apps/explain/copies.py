@@ -28,7 +28,7 @@ class TokenCopies(NamedTuple):
     weights: Tensor
     """(t, m) probability of each place, given that the token was copied; rows sum to at most one."""
 
-    def first(self, steps: int) -> TokenCopies:
+    def first_tokens(self, steps: int) -> TokenCopies:
         """Return the same of the first tokens, on the CPU."""
         return TokenCopies(*(part[:steps].cpu() for part in self))
 

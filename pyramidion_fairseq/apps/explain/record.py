@@ -84,7 +84,7 @@ def read_records(
             tuple((name, _row(record, row, length)) for name, record in zip(names, records)),
             _row(decoder, row, length),
             attention[row, : steps[row]].cpu(),
-            copies[row].first(steps[row]) if copies else None,
+            copies[row].first_tokens(steps[row]) if copies else None,
         )
         for row, length in enumerate(lengths)
     ]

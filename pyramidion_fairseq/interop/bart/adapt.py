@@ -87,7 +87,7 @@ def _new_globals(model: Any, state: dict[str, Tensor]) -> list[Change]:
     tokens, positions = state.get(_EMBEDDINGS[0]), state.get("encoder.embed_positions.weight")
     dictionary, offset = model.encoder.dictionary, model.encoder.padding_idx + 1
     if positions is None and model.encoder.cfg.options.pegasus_positions and tokens is not None:
-        positions, offset = model.encoder.embed_positions.first(1024).to(tokens.dtype), 0
+        positions, offset = model.encoder.embed_positions.first_positions(1024).to(tokens.dtype), 0
     if not model.encoder.num_globals or _GLOBALS in state or tokens is None or positions is None:
         return []
     if "<mask>" in dictionary:
