@@ -13,19 +13,23 @@ import yaml
 from fairseq import options
 
 from pyramidion_fairseq import __version__
+from tests.helpers import forked
 from tests.helpers.paths import ROOT
 
 
-def run(folder, *command):
-    env = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")  # the package in this folder, not another
-    done = subprocess.run([sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True)
+def run(folder, *words):
+    """(exit status, output) of a new Python with the package in this folder."""
+    env = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")
+    done = subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", ["write_options", "write_api", "write_patches"])
 def test_written_pages_are_fresh(script):
-    code, output = run(ROOT, f"scripts/{script}.py", "--check")
-    assert code == 0, output
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with forked.Popen([sys.executable, f"scripts/{script}.py", "--check"], cwd=ROOT, text=True, **streams) as started:
+        output, _ = started.communicate()
+    assert started.returncode == 0, output
 
 
 def test_python_reference_shows_signatures_fields_and_errors():
@@ -220,54 +224,59 @@ def test_the_table_of_what_importing_changes_is_complete():
     assert changed == set(re.findall(r"^\| `([\w.]+)` \|", table, re.M))
 
 
-def test_adding_a_scorer_works_as_written(tmp_path):
-    page = (ROOT / "docs" / "adding-a-scorer.md").read_text(encoding="utf-8")
-    (file,) = re.findall(r"Write `(pyramidion_fairseq/scorers/\w+\.py)`", page)
-    (source,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    commands = [command.replace("\\\n", " ").split() for command in re.findall(r"```bash\n(.*?)\n```", page, re.S)]
-    for name in ("pyramidion_fairseq", "tests", "scripts", "docs"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "prepare"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+STEPS = """
+import runpy, sys
+import pytest
+from fairseq_cli.train import cli_main
+from pyramidion_fairseq import complexity, scorers
 
-    code, output = run(tmp_path, "scripts/write_options.py", "--check")
-    assert code == 0, output  # the copy is used, and nothing has changed yet
-    (tmp_path / file).write_text(source, encoding="utf-8")
-    contract, train, renew = commands
-    assert contract[:3] == ["python", "-m", "pytest"]
-    code, output = run(tmp_path, "-m", "pytest", *contract[3:])
-    assert code == 0 and int(re.search(r"(\d+) passed", output).group(1)) >= 8, output
-
-    assert train[0] == "fairseq-train" and train[-2:] == ["--scorer", "magnitude"]
-    code, output = run(tmp_path, "-m", "fairseq_cli.train", *train[1:])
-    assert "there is no data folder 'data-bin'" in output  # it wants data, and knows the scorer
-    code, output = run(tmp_path, *renew[1:])
-    assert code == 0, output
-    assert "| `magnitude` | S(e) = mean absolute value of e" in (tmp_path / "docs" / "options.md").read_text(
-        encoding="utf-8"
-    )
+print(scorers.__file__)
+print(complexity.count(complexity.build_on_meta(sys.argv[1]), 16384, 128))
+write_options = lambda: runpy.run_path("scripts/write_options.py", run_name="__main__")
+chosen, *steps = sys.argv[2:]
+for words, main in zip(steps, (cli_main, write_options)):
+    sys.argv = words.split()
+    try:
+        main()
+    except Exception as error:
+        print(error)
+sys.exit(pytest.main(["-p", "no:cacheprovider", "-rp", "tests/contracts", "-k", chosen]))
+"""
 
 
-def test_variants_of_the_contributing_page_keep_their_contracts(tmp_path):
+def test_variants_are_added_as_the_pages_say(tmp_path):
+    """Those of CONTRIBUTING.md and of docs/adding-a-scorer.md, in one process, as importing takes seconds."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     files = re.findall(r"^`(pyramidion_fairseq/[\w/]+\.py)`:\n\n```python\n(.*?)```", page, re.S | re.M)
     names = re.findall(r'register\("(\w+)"\)', page)
     assert [path.rpartition("/")[2] for path, _ in files] == [f"{name}.py" for name in names]
-    for name in ("pyramidion_fairseq", "tests", "scripts"):
+    (entry,) = re.findall(r"```python\n(    \".*?)```", page, re.S)
+    arch = re.search(r'"(\w+)": Architecture', entry).group(1)
+
+    page = (ROOT / "docs" / "adding-a-scorer.md").read_text(encoding="utf-8")
+    (file,) = re.findall(r"Write `(pyramidion_fairseq/scorers/\w+\.py)`", page)
+    (source,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    contract, train, renew = (
+        command.replace("\\\n", " ").split() for command in re.findall(r"```bash\n(.*?)\n```", page, re.S)
+    )
+    assert contract == ["python", "-m", "pytest", "tests/contracts", "-k", "magnitude"]
+    assert train[0] == "fairseq-train" and train[-2:] == ["--scorer", "magnitude"]
+    assert renew == ["python", "scripts/write_options.py"]
+
+    for name in ("pyramidion_fairseq", "tests", "scripts", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for path, source in files:
-        (tmp_path / path).write_text(source, encoding="utf-8")
-    (entry,) = re.findall(r"```python\n(    \".*?)```", page, re.S)
+    for path, text in [*files, (file, source)]:
+        (tmp_path / path).write_text(text, encoding="utf-8")
     table = tmp_path / "pyramidion_fairseq" / "models" / "architectures.py"
     begin = "ARCHITECTURES: dict[str, Architecture] = {\n"
     table.write_text(table.read_text(encoding="utf-8").replace(begin, begin + entry), encoding="utf-8")
 
-    chosen = " or ".join(names)
-    arch = re.search(r'"(\w+)": Architecture', entry).group(1)
-    program = (  # one process, as importing takes seconds
-        "import pytest, sys; from pyramidion_fairseq.complexity import build_on_meta, count; "
-        f"print(count(build_on_meta('{arch}'), 16384, 128)); "
-        f"sys.exit(pytest.main(['-p', 'no:cacheprovider', 'tests/contracts', '-k', '{chosen}']))"
-    )
-    status, output = run(tmp_path, "-c", program)
-    assert status == 0 and int(re.search(r"(\d+) passed", output).group(1)) >= 12 and "Cost(" in output, output
+    chosen = " or ".join([*names, "magnitude"])
+    status, output = run(tmp_path, "-c", STEPS, arch, chosen, " ".join(train), " ".join(renew[1:]))
+    assert status == 0 and str(tmp_path / "pyramidion_fairseq") in output and "Cost(" in output, output
+    passed = [line for line in output.splitlines() if line.startswith("PASSED")]
+    assert sum("magnitude" in line for line in passed) >= 8 and len(passed) >= 20, output
+    assert "there is no data folder 'data-bin'" in output  # it wants data, and knows the scorer
+    options = (tmp_path / "docs" / "options.md").read_text(encoding="utf-8")
+    assert "| `magnitude` | S(e) = mean absolute value of e" in options

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from tests.helpers import needs
+from tests.helpers import forked, needs
 from tests.helpers.paths import ROOT
 
 BROWSER = "tests/apps/serve/test_in_browser.py"
@@ -14,15 +14,13 @@ BROWSER = "tests/apps/serve/test_in_browser.py"
 def run(*tests, **environment):
     """(exit status, lines written) of a run of some tests, on a machine without a browser."""
     hidden = {"PATH": "/nowhere", "CHROMIUM": "", "PYRAMIDION_REQUIRE": "", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *tests],
-        cwd=ROOT,
-        env={**os.environ, **hidden, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return done.returncode, done.stdout.splitlines()
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    env = {**os.environ, **hidden, **environment}
+    with forked.Popen(
+        words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as started:
+        output, _ = started.communicate()
+    return started.returncode, output.splitlines()
 
 
 def test_what_was_skipped_is_a_line_for_each_reason_and_the_result_is_the_last_line():
