@@ -43,8 +43,7 @@ def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9, c
     return attention, CopySource(tokens, slots, weights), targets, histories(past, context, t)
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("unknown", [0, 1, 2, 7])
+@pytest.mark.parametrize("seed, unknown", enumerate([0, 1, 2, 7]))
 @pytest.mark.parametrize(
     "n, k, t, context", [(30, 7, 5, 3), (30, 7, 9, 1), (1, 4, 1, 2), (64, 5, 40, 5), (2, 4, 3, 4), (30, 7, 5, 0)]
 )

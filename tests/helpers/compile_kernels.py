@@ -19,9 +19,13 @@ from triton.runtime.jit import JITFunction
 
 from pyramidion_fairseq.functional.topk import partition_triton, tournament_triton, tournament_triton_gradient
 
-#: Documents, n, k: several rounds in several chunks; numbers that are no powers of two; those that Triton takes for
-#: constants, as 1.
-SHAPES = [(2, 8192, 512), (3, 1000, 100), (1, 2, 1)]
+#: (documents, n, k), base, dtype, padding: several rounds in several chunks; numbers that are no powers of two; those
+#: that Triton takes for constants, as 1. All of them for the newest architecture, the largest for every one.
+CASES = [
+    ((2, 8192, 512), 20.0, torch.bfloat16, False),
+    ((3, 1000, 100), 20.0, torch.float32, True),
+    ((1, 2, 1), None, torch.float16, False),
+]
 #: Comes with Triton.
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
@@ -79,12 +83,11 @@ def spilled(kernel) -> int:
 def main() -> None:
     launched = []
     compile_only(launched)
+    newest = max(map(int, sys.argv[1:]))
     for architecture in map(int, sys.argv[1:]):
         launched.clear()
         triton.runtime.driver.set_active(Driver(architecture))
-        for shape, base, dtype, padded in zip(
-            SHAPES, (20.0, 20.0, None), (torch.bfloat16, torch.float32, torch.float16), (False, True, False)
-        ):
+        for shape, base, dtype, padded in CASES if architecture == newest else CASES[:1]:
             launch(*shape, base, dtype, padded)
         kernels = {id(kernel): (name, kernel) for name, kernel in launched}  # of those launched again, one
         for name, kernel in kernels.values():

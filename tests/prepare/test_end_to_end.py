@@ -76,7 +76,7 @@ def test_the_last_line_is_a_command_that_runs(prepared, command, tmp_path):
     assert (tmp_path / "checkpoint_last.pt").exists()
 
 
-@pytest.mark.parametrize("name", [b"a, b,c", b"${HOME} {x} %s", b"caf\xe9\xff", b"-x --y", b"#'\"\\;*?&"], ids=str)
+@pytest.mark.parametrize("name", [b"-x --y, ${HOME} {x} %s", b"#'\"\\;*?& caf\xe9\xff"], ids=str)
 def test_a_folder_of_any_name(corpus, tmp_path, prepare_command, name):
     """Commas, what configurations would resolve, bytes that are not UTF-8, what a shell would take."""
     dest = tmp_path / os.fsdecode(name)

@@ -38,8 +38,9 @@ def test_gradcheck(shape):
     assert torch.autograd.gradcheck(lambda e, w: partition_sum(e, w * used, *index), floats)
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 4, 5, 0), (3, 24, 5, 7, 0.4)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "shape, dtype", [((2, 16, 4, 5, 0), torch.bfloat16), ((3, 24, 5, 7, 0.4), torch.float32)], ids=str
+)
 def test_opcheck(shape, dtype):
     (embeddings, weights), (slots, members, filled), grad = arguments(shape, dtype)
     torch.library.opcheck(partition_ops.partition_sum_op, (embeddings, weights, slots, members, filled))
