@@ -6,20 +6,20 @@ Documents are the documentation of Python modules (prepare/python_docs.py), labe
 to; documents of fewer than ``--shortest`` tokens, and packages with few documents, are left out. A small encoder is
 trained from scratch for every row and seed: full attention at 512 tokens, LSG attention at full length, and LSG pooled
 by successive halving, by hard top-k, and by PoWER's column sums (scorer attention_sum). All rows of a seed see the
-same batches. Accuracy is that on test documents; times are those of the processor, so that other programs on the
-machine change them little.
+same batches. Accuracy is that on test documents. At the end the rows are timed in turns, with fresh weights: an
+update, and the classification of single documents.
 
-Every finished row is a line of classification.jsonl in --output: an interrupted run goes on there. All of it takes
+Every trained row is a line of classification.jsonl in --output: an interrupted run goes on there. All of it takes
 about 70 minutes of one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import statistics
-import time
 from argparse import Namespace
 from collections import Counter
 from pathlib import Path
@@ -128,34 +128,37 @@ def batch_of(rows: list[tuple[list[int], int]], longest: int) -> tuple[Tensor, T
     return tokens, torch.tensor([label for _, label in rows])
 
 
-def train(model: LSGRobertaModel, corpus: Corpus, seed: int, args: argparse.Namespace) -> float:
-    """Train with Adam, a warm-up and a linear decay; return processor seconds of an update."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01)
-    warm = max(1, args.updates // 10)
-    generator = torch.Generator().manual_seed(seed)
-    model.train()
-    started = time.process_time()
-    for update in range(args.updates):
-        rows = torch.randint(len(corpus.train), (args.batch,), generator=generator).tolist()
-        tokens, labels = batch_of([corpus.train[row] for row in rows], model.max_positions())
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * min((update + 1) / warm, (args.updates - update) / (args.updates - warm + 1))
+class Training:
+    """AdamW with a warm-up and a linear decay."""
+
+    def __init__(self, model: LSGRobertaModel, corpus: Corpus, seed: int, args: argparse.Namespace):
+        self.model, self.corpus, self.args, self.done = model, corpus, args, 0
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def update(self) -> None:
+        """Take a step with the next batch."""
+        args, model, warm = self.args, self.model.train(), max(1, self.args.updates // 10)
+        rows = torch.randint(len(self.corpus.train), (args.batch,), generator=self.generator).tolist()
+        tokens, labels = batch_of([self.corpus.train[row] for row in rows], model.max_positions())
+        for group in self.optimizer.param_groups:
+            group["lr"] = args.lr * min((self.done + 1) / warm, (args.updates - self.done) / (args.updates - warm + 1))
         loss = F.cross_entropy(model(tokens, classification_head_name=HEAD)[0], labels)
-        optimizer.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return (time.process_time() - started) / args.updates
+        self.optimizer.step()
+        self.done += 1
 
 
-def evaluate(model: LSGRobertaModel, corpus: Corpus) -> tuple[float, float]:
-    """Return the share of test documents whose class is found, and processor seconds a document, one at a time."""
+def evaluate(model: LSGRobertaModel, rows: list[tuple[list[int], int]]) -> float:
+    """Return the share of documents whose class is found, one at a time."""
     model.eval()
-    right, started = 0, time.process_time()
-    for row in corpus.test:
+    right = 0
+    for row in rows:
         tokens, labels = batch_of([row], model.max_positions())
         right += int(model.predict(HEAD, tokens)[0].argmax() == labels[0])
-    return right / len(corpus.test), (time.process_time() - started) / len(corpus.test)
+    return right / len(rows)
 
 
 def run_rows(corpus: Corpus, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -169,31 +172,44 @@ def run_rows(corpus: Corpus, args: argparse.Namespace) -> list[dict[str, Any]]:
             if any(row["row"] == name and row["seed"] == seed for row in done):
                 continue
             model = build(options, corpus, seed, args)
-            step = train(model, corpus, seed, args)
-            accuracy, seconds = evaluate(model, corpus)
-            row = {"row": name, "seed": seed, "accuracy": accuracy, "update": step, "document": seconds}
-            done.append({**row, "settings": settings})
+            training = Training(model, corpus, seed, args)
+            for _ in range(args.updates):
+                training.update()
+            accuracy = evaluate(model, corpus.test)
+            done.append({"row": name, "seed": seed, "accuracy": accuracy, "settings": settings})
             if path:
                 with open(path, "a", encoding="utf-8") as file:
                     file.write(json.dumps(done[-1]) + "\n")
-            print(f"{name}, seed {seed}: accuracy {accuracy:.3f}, {step:.2f} s an update, {seconds:.3f} s a document")
+            print(f"{name}, seed {seed}: accuracy {accuracy:.3f}", flush=True)
     return done
 
 
-def summarise(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each of :data:`ROWS`: means over the seeds, and the accuracies' range."""
+def seconds_of(corpus: Corpus, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Return the median seconds of an update and of a document, "update" and "document", of every row."""
+    some = corpus.test[:: max(1, len(corpus.test) // TIMED)][:TIMED]
+    models = {name: build(options, corpus, 1, args) for name, options in ROWS.items()}
+    updates = {name: Training(model, corpus, 1, args).update for name, model in models.items()}
+    documents = {name: functools.partial(evaluate, model, some) for name, model in models.items()}
+    found: dict[str, dict[str, float]] = {name: {} for name in ROWS}
+    for what, calls, count in (("update", updates, 1), ("document", documents, len(some))):
+        for name, times in measure.alternate(calls, args.rounds, args.device).items():
+            found[name][what] = times.median / count
+    return found
+
+
+def summarise(done: list[dict[str, Any]], seconds: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Return one row for each of :data:`ROWS`: mean and range of the seeds' accuracies, and its seconds."""
     found = []
     for name in ROWS:
         rows = [row for row in done if row["row"] == name]
         accuracies = [row["accuracy"] for row in rows]
-        times = {key: statistics.median(row[key] for row in rows) for key in ("update", "document")}
         found.append(
             {
                 "row": name,
                 "accuracy": statistics.mean(accuracies),
                 "least": min(accuracies),
                 "most": max(accuracies),
-                **times,
+                **seconds[name],
             }
         )
     return found
@@ -233,18 +249,20 @@ def plot(rows: list[dict[str, Any]]) -> Any:
         axis.errorbar(
             row["document"], 100 * row["accuracy"], yerr=[[low], [high]], fmt="o", capsize=4, label=row["row"]
         )
-    axis.set(xlabel="processor seconds a document", ylabel="accuracy, %, mean and range of the seeds", xlim=(0, None))
+    axis.set(xlabel="seconds a document", ylabel="accuracy, %, mean and range of the seeds", xlim=(0, None))
     axis.legend(fontsize=8)
     return figure
 
 
-#: Options that a row's numbers depend on.
+#: Test documents that are timed.
+TIMED = 16
+#: Options that a row's accuracy depends on.
 SETTINGS = ("shortest", "least", "most", "vocabulary", "width", "updates", "batch", "lr")
 
 
 def options() -> argparse.ArgumentParser:
     """Return the command's options."""
-    parser = measure.parser(__doc__, rounds=1, precisions=())
+    parser = measure.parser(__doc__, rounds=5, precisions=())
     add = parser.add_argument
     add("--seeds", type=int, default=3, help="runs of every row")
     add("--shortest", type=int, default=1024, help="tokens of a document, at least")
@@ -266,7 +284,8 @@ def main() -> None:
     corpus = make_corpus(read_texts(2 * args.shortest), args)
     if len(corpus.classes) < 2 or not corpus.test:
         raise SystemExit("too few documents: lower --shortest or --least")
-    rows = summarise(run_rows(corpus, args))
+    done = run_rows(corpus, args)
+    rows = summarise(done, seconds_of(corpus, args))
     figure = measure.draw(lambda: plot(rows), args.output)
     measure.report("classification", args.device, rows, [table(rows, corpus)], args.output, figure)
 

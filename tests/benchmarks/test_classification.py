@@ -40,7 +40,22 @@ def texts(benchmark, tmp_path_factory):
 
 
 def settings(benchmark, folder, *more):
-    small = ["--shortest", 50, "--least", 5, "--vocabulary", 60, "--width", 8, "--updates", 2, "--batch", 2]
+    small = [
+        "--shortest",
+        50,
+        "--least",
+        5,
+        "--vocabulary",
+        60,
+        "--width",
+        8,
+        "--updates",
+        2,
+        "--batch",
+        2,
+        "--rounds",
+        1,
+    ]
     args = [*small, "--seeds", 1, "--scratch", folder / "scratch", *more]
     args = benchmark.options().parse_args(list(map(str, args)))
     args.output = folder
@@ -71,7 +86,7 @@ def test_rows_are_measured_once_and_go_on(benchmark, texts, tmp_path, monkeypatc
     (tmp_path / "classification.jsonl").write_text("\n".join(lines[:3]) + "\n")
     again = benchmark.run_rows(corpus, args)
     assert len(built) == 7 and [row["accuracy"] for row in again] == [json.loads(line)["accuracy"] for line in lines]
-    text = benchmark.table(benchmark.summarise(again), corpus)
+    text = benchmark.table(benchmark.summarise(again, benchmark.seconds_of(corpus, args)), corpus)
     assert all(name in text for name in rows) and "of 2 packages" in text
 
 
@@ -79,5 +94,7 @@ def test_a_small_model_learns_what_is_plain(benchmark, texts, tmp_path):
     args = settings(benchmark, tmp_path, "--updates", 40, "--width", 16, "--lr", 0.005)
     corpus = benchmark.make_corpus(texts, args)
     model = benchmark.build({"attention": "full", "max_positions": 512}, corpus, 1, args)
-    benchmark.train(model, corpus, 1, args)
-    assert benchmark.evaluate(model, corpus)[0] > 0.9
+    training = benchmark.Training(model, corpus, 1, args)
+    for _ in range(args.updates):
+        training.update()
+    assert benchmark.evaluate(model, corpus.test) > 0.9
