@@ -8,6 +8,8 @@ import pytest
 import torch
 from fairseq import models, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from pyramidion_fairseq.config import PyramidionConfig
 from pyramidion_fairseq.errors import PyramidionError
@@ -157,3 +159,18 @@ def test_a_checkpoint_from_before_an_option_existed_still_builds(vocabulary):
     task = Namespace(source_dictionary=vocabulary, target_dictionary=vocabulary)
     model = models.build_model(OmegaConf.create(cfg), task, from_checkpoint=True)
     assert str(model.encoder.schedule) == "2:512"
+
+
+def test_hydras_store_makes_configs_when_they_are_read():
+    """The same as register_model(name, dataclass=...) makes at once; each reader gets one of its own."""
+    store = ConfigStore.instance()
+    for name in ("deeppyramidion", "lsg_roberta_base"):
+        entry = store.repo["model"][f"{name}.yaml"]
+        expected = OmegaConf.structured(models.MODEL_DATACLASS_REGISTRY[name])
+        expected._name = name
+        first, second = store.load(f"model/{name}.yaml"), store.load(f"model/{name}.yaml")
+        assert "node" not in vars(entry) and first.node == second.node == expected
+        assert OmegaConf.get_type(first.node) is models.MODEL_DATACLASS_REGISTRY[name]
+        first.node.dropout = 0.75
+        assert second.node.dropout == store.load(f"model/{name}.yaml").node.dropout == expected.dropout
+        assert (first.name, first.group, first.provider) == (f"{name}.yaml", "model", "fairseq")
