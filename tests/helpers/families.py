@@ -151,7 +151,8 @@ def differences(model, theirs, tokens, rows):
     out = theirs(**encode(theirs, tokens, rows), decoder_input_ids=read, use_cache=False)
     encoded = model.encoder(tokens, None)
     visible = ~encoded["encoder_padding_mask"][0]
-    states = encoded["encoder_out"][0].transpose(0, 1) - out.encoder_last_hidden_state[:, : tokens.size(1)]
+    states = encoded["encoder_out"][0].transpose(0, 1)
+    states = states - out.encoder_last_hidden_state[:, : states.size(1)]
     logits = model(tokens, None, summaries)[0] - out.logits[..., rows]
     return states[visible].abs().max().item(), logits.abs().max().item()
 

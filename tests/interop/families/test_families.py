@@ -2,11 +2,14 @@
 
 import copy
 import json
+from dataclasses import fields
 
 import pytest
 import torch
+from fairseq import options
 from fairseq.sequence_generator import SequenceGenerator
 
+from pyramidion_fairseq.config import PyramidionConfig
 from pyramidion_fairseq.interop.bart import vocabulary
 from tests.helpers.bart import documents, load
 from tests.helpers.families import Forced, differences, encode, family_of
@@ -28,9 +31,10 @@ def test_generation_equals_transformers(made, ours, model, beam, monkeypatch):
     settings = json.loads((folder / "generation.json").read_text())
     assert settings == {"beam": 2, "lenpen": 0.8, "max_len_b": 20, "no_repeat_ngram_size": 3}
     tokens = documents([SHORT, 9, 12, 5], len(rows))
-    options, prefix = model.options, None
-    if options.prepend_bos:
-        first = dictionary.index(options.summary_marker) if options.summary_marker else dictionary.bos()
+    prefix = None
+    if model.options.prepend_bos:
+        marker = model.options.summary_marker
+        first = dictionary.index(marker) if marker else dictionary.bos()
         prefix = torch.full((len(tokens), 1), first)
     generator = SequenceGenerator(
         [model], dictionary, beam_size=beam, max_len_b=20, len_penalty=0.8, no_repeat_ngram_size=3, min_len=1
@@ -88,12 +92,17 @@ def test_an_exported_directory_writes_what_the_pretrained_model_writes(transform
     assert ids.count(2) == 1
 
 
-def test_pooled_and_longer(made, kind, convert):
-    folder = convert(
+@pytest.fixture
+def pooled(made, kind, convert):
+    """Our checkpoint of 256 tokens, 8 vectors, and LSG attention."""
+    return convert(
         family_of(kind), made[0], "--max-source-positions", 256, "--pool-lengths", 8, "--lsg-block-size", 16,
         "--lsg-sparse-block-size", 16,
     )  # fmt: skip
-    model = load(folder)
+
+
+def test_pooled_and_longer(pooled):
+    model = load(pooled)
     tokens = documents([200, 100], len(model.decoder.dictionary))
     with torch.no_grad():
         encoded = model.encoder(tokens, None)
@@ -101,3 +110,15 @@ def test_pooled_and_longer(made, kind, convert):
     assert encoded["encoder_out"][0].shape == (9, 2, 32)  # and the global token
     difference = encoded["encoder_out"][0][:, 1] - alone["encoder_out"][0][:, 0]
     assert difference.abs().max() < 1e-4
+
+
+def test_training_builds_the_same_model(pooled):
+    """By the words of arguments.txt, for --finetune-from-model."""
+    words = (pooled / "arguments.txt").read_text().split()
+    common = ["data", "--task", "long_document_summarization", "--optimizer", "adam"]
+    given = vars(options.parse_args_and_arch(options.get_training_parser(), [*common, *words]))
+    saved = torch.load(pooled / "model.pt")["cfg"]["model"]
+    known = [field for field in fields(PyramidionConfig) if field.name != "_name"]
+    found = {field.name: str(given.get(field.name, field.default)) for field in known}
+    assert found == {field.name: str(saved[field.name]) for field in known}
+    assert given["arch"] == saved["_name"]
