@@ -16,7 +16,7 @@ from .types import Length, ModelFacts
 
 @dataclass(frozen=True, eq=False)
 class ModelRecord:
-    """Of one document of n tokens (``</s>`` and a language after it counted) and its summary of t, on the CPU."""
+    """Of one document of n tokens (``</s>`` and what follows it counted) and its summary of t tokens, on the CPU."""
 
     lengths: tuple[Length, ...]
     """Vectors at each stage: "document", "after layer ..." and, where it differs, "seen by the decoder"."""
