@@ -2,8 +2,8 @@
 
 usage: python examples/bart_long/encode.py MODEL DATA [--workers N]
 
-MODEL is what pyramidion-convert bart wrote (dict.txt, encoder.json, vocab.bpe), DATA what preprocess/prepare.py wrote
-(text/SPLIT.source, text/SPLIT.target). Writes DATA/bart/data-bin.
+MODEL is what pyramidion-convert wrote (dict.txt, and encoder.json with vocab.bpe, or a sentencepiece model: of any
+family), DATA what preprocess/prepare.py wrote (text/SPLIT.source, text/SPLIT.target). Writes DATA/bart/data-bin.
 """
 
 from __future__ import annotations
@@ -15,21 +15,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 from fairseq import options
 from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
 from fairseq_cli import preprocess
 
+#: What splits texts: a sentencepiece model under the name that the conversion gives it, or GPT-2's files.
+PIECES, BYTES = "sentencepiece.model", ("encoder.json", "vocab.bpe")
 _BPE: dict[str, Any] = {}  # of this process
 
 
 def load(model: Path) -> None:
     """Read the BPE once in each process."""
-    _BPE["encoder"] = get_encoder(str(model / "encoder.json"), str(model / "vocab.bpe"))
+    if (model / PIECES).exists():
+        _BPE["encoder"] = sentencepiece.SentencePieceProcessor(model_file=str(model / PIECES))
+        _BPE["options"] = {"out_type": str}
+    else:
+        _BPE["encoder"] = get_encoder(*(str(model / name) for name in BYTES))
+        _BPE["options"] = {}
 
 
 def encode(line: str) -> str:
-    """Return a line's tokens, GPT-2's numbers with spaces between them."""
-    return " ".join(map(str, _BPE["encoder"].encode(line.rstrip("\n"))))
+    """Return a line's tokens, pieces or GPT-2's numbers with spaces between them."""
+    return " ".join(map(str, _BPE["encoder"].encode(line.rstrip("\n"), **_BPE["options"])))
 
 
 def main() -> None:
@@ -41,15 +49,19 @@ def main() -> None:
     args = parser.parse_args()
     texts = {split: args.data / "text" / split for split in ("train", "valid", "test")}
     texts = {split: path for split, path in texts.items() if Path(f"{path}.source").exists()}
-    missing = [name for name in ("dict.txt", "encoder.json", "vocab.bpe") if not (args.model / name).exists()]
+    files = [PIECES] if (args.model / PIECES).exists() else BYTES
+    missing = [name for name in ("dict.txt", *files) if not (args.model / name).exists()]
     if missing or "train" not in texts:
         what = f"{args.model} has no {missing[0]}" if missing else f"{args.data} has no text/train.source"
         sys.exit(f"error: {what}")
-    write(args, texts, args.data / "bart" / "encoded", args.data / "bart" / "data-bin")
+    binary = args.data / "bart" / "data-bin"
+    write(args, texts, args.data / "bart" / "encoded", binary)
+    for name in files:  # as what a model of these data needs
+        shutil.copy(args.model / name, binary)
 
 
 def write(args: argparse.Namespace, texts: dict[str, Path], encoded: Path, binary: Path) -> None:
-    """Encode and binarise the texts of each split; the BPE's files go beside them, as what a model of them needs."""
+    """Encode and binarise the texts of each split."""
     for folder in (encoded, binary):
         shutil.rmtree(folder, ignore_errors=True)  # of another model, or half done
         folder.mkdir(parents=True)
@@ -64,8 +76,6 @@ def write(args: argparse.Namespace, texts: dict[str, Path], encoded: Path, binar
     for split in texts:
         words += [f"--{split}pref", str(encoded / split)]
     preprocess.main(options.get_preprocessing_parser().parse_args(words))
-    for name in ("encoder.json", "vocab.bpe"):
-        shutil.copy(args.model / name, binary)
 
 
 if __name__ == "__main__":

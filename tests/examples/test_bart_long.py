@@ -7,6 +7,7 @@ import shlex
 import sys
 
 import pytest
+import sentencepiece
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 from fairseq.dataclass.initialize import add_defaults, hydra_init
@@ -19,6 +20,7 @@ from pyramidion_fairseq.cli import convert
 from pyramidion_fairseq.interop.bart import vocabulary
 from tests.helpers.architectures import run
 from tests.helpers.bart import MERGES, rows, stock, symbols  # noqa: F401 -- fixtures
+from tests.helpers.families import write_pieces
 from tests.helpers.paths import EXAMPLES
 from tests.helpers.recipes import ELSEWHERE, parsed
 
@@ -131,6 +133,25 @@ def test_a_corpus_is_encoded_as_the_model_reads_it(monkeypatch, tmp_path, symbol
     monkeypatch.setattr(sys, "argv", ["encode.py", str(tmp_path / "text"), str(tmp_path)])
     with pytest.raises(SystemExit, match=r"has no dict\.txt"):
         encode.main()
+
+
+def test_a_corpus_is_encoded_for_a_model_with_sentencepiece(monkeypatch, tmp_path):
+    write_pieces(tmp_path / "sentencepiece.model", (0, 1, 2, -1))
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "sentencepiece.model"))
+    pieces = [processor.id_to_piece(number) for number in range(3, processor.vocab_size())]
+    vocabulary.write_dictionary([*vocabulary.SPECIALS, *pieces, "en_XX", "<mask>"], tmp_path / "dict.txt")
+    (tmp_path / "text").mkdir()
+    lines = ["hello world we read", "", "short summaries"]
+    for side in ("source", "target"):
+        (tmp_path / "text" / f"train.{side}").write_text("".join(line + "\n" for line in lines), "utf-8")
+    monkeypatch.setattr(sys, "argv", ["encode.py", str(tmp_path), str(tmp_path), "--workers", "1"])
+    encode.main()
+    binary = tmp_path / "bart" / "data-bin"
+    dictionary = Dictionary.load(str(binary / "dict.source.txt"))
+    assert (binary / "sentencepiece.model").read_bytes() == (tmp_path / "sentencepiece.model").read_bytes()
+    data = indexed_dataset.make_dataset(str(binary / "train.source-target.source"), "mmap")
+    for line, ids in zip(lines, data, strict=True):
+        assert [dictionary[i] for i in ids] == [*processor.encode(line, out_type=str), "</s>"]
 
 
 @pytest.fixture

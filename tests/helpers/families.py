@@ -2,13 +2,18 @@
 
 import io
 import json
+from argparse import Namespace
 
 import sentencepiece
 import torch
+from fairseq.models.bart import BARTModel
+from fairseq.models.bart.model import mbart_large_architecture
 
 from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop.bart.convert import FRESH, make_dictionary
+from pyramidion_fairseq.interop.families.base import sentencepieces
 from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
-from tests.helpers.bart import randomise, write_bpe
+from tests.helpers.bart import documents, randomise, write_bpe
 
 SIZES = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
 SIZES.update(encoder_attention_heads=4, decoder_attention_heads=4)
@@ -22,6 +27,10 @@ KINDS = {
     "bigbird_pegasus": ("BigBirdPegasus", {"attention_type": "original_full"}, None),
 }
 LENGTH = 64
+#: What is added to the logit of ``</s>``.
+ENDING = 5.0
+#: Flags of the conversion for what transformers' model is itself.
+FULL = ["--attention", "full", "--max-source-positions", str(LENGTH)]
 #: The offset of PEGASUS's vocabulary; 103 in the real one.
 PEGASUS_OFFSET = 6
 
@@ -72,21 +81,37 @@ def config_of(transformers, kind, size, **sizes):
     return getattr(transformers, f"{name}Config")(**{**SIZES, **lengths, **settings, "vocab_size": size, **sizes})
 
 
+@torch.no_grad()
+def compute_positions(model):
+    """Undo random values of PEGASUS's positions: they are no parameters that are learned."""
+    for side in (model.model.encoder, model.model.decoder):
+        side.embed_positions.weight.copy_(side.embed_positions.create_weight())
+
+
+@torch.no_grad()
+def let_end(model):
+    """Raise the logit of ``</s>`` everywhere, so that summaries end by themselves, at different lengths."""
+    decoder = model.get_decoder()
+    names = [name for name in ("layer_norm", "layernorm_embedding") if hasattr(decoder, name)]
+    norm = decoder.layers[-1].final_layer_norm if model.config.model_type == "led" else getattr(decoder, names[0])
+    end = model.get_input_embeddings().weight[model.config.eos_token_id]
+    norm.bias += ENDING * end / end.square().sum()
+
+
 def make(transformers, kind, folder, rows, values=randomise):
     """(directory, transformers' model) of a kind; ``rows`` of a byte-level vocabulary, for LED."""
     folder.mkdir(parents=True, exist_ok=True)
     size = write_tokenizer(kind, folder, rows)
     config = config_of(transformers, kind, size)
     model = values(getattr(transformers, f"{KINDS[kind][0]}ForConditionalGeneration")(config))
-    if kind == "pegasus":  # positions are no parameters that are learned
-        for side in (model.model.encoder, model.model.decoder):
-            with torch.no_grad():
-                side.embed_positions.weight.copy_(side.embed_positions.create_weight())
+    if kind == "pegasus":
+        compute_positions(model)
     for name, value in start_of(kind, size).items():
         setattr(model.generation_config, name, value)
     if kind in ("mbart", "pegasus"):  # as in PEGASUS's own; fairseq counts </s>, not the start, in n-grams
         with torch.no_grad():
             model.get_input_embeddings().weight[start_of(kind, size).get("decoder_start_token_id", 0)] = 0
+    let_end(model)
     model.generation_config.update(num_beams=2, length_penalty=0.8, no_repeat_ngram_size=3, max_length=22)
     model.save_pretrained(folder)
     return folder, model
@@ -100,3 +125,71 @@ def rows_of(folder, kind):
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
     found = family.vocabulary(folder, size, vocabulary.find_bpe(folder))
     return torch.tensor(found.rows if found.rows is not None else range(size))
+
+
+def encode(theirs, tokens, rows):
+    """Their ids and mask of ours."""
+    mask = tokens.ne(1).long()
+    ids = rows[tokens].masked_fill(mask == 0, theirs.config.pad_token_id)
+    more = {"global_attention_mask": torch.zeros_like(mask)} if theirs.config.model_type == "led" else {}
+    return {"input_ids": ids, "attention_mask": mask, **more}
+
+
+def summaries_of(model, size):
+    """Two summaries, from what the decoder starts with in ours."""
+    summaries = documents([9, 9], size, seed=1)
+    summaries[:, 0] = model.decoder.dictionary.eos()
+    return summaries
+
+
+@torch.no_grad()
+def differences(model, theirs, tokens, rows):
+    """Largest difference of the encoder's states and of logits, each symbol's beside its own."""
+    summaries = summaries_of(model, len(rows))
+    start = model.decoder.start
+    read = rows[summaries if start is None else summaries.masked_fill(summaries == 2, start)]
+    out = theirs(**encode(theirs, tokens, rows), decoder_input_ids=read, use_cache=False)
+    encoded = model.encoder(tokens, None)
+    visible = ~encoded["encoder_padding_mask"][0]
+    states = encoded["encoder_out"][0].transpose(0, 1)
+    states = states - out.encoder_last_hidden_state[:, : states.size(1)]
+    logits = model(tokens, None, summaries)[0] - out.logits[..., rows]
+    return states[visible].abs().max().item(), logits.abs().max().item()
+
+
+class Forced:
+    """The first and the last symbol as fairseq forces them: with the model's own probability, not with 1."""
+
+    def __init__(self, settings):
+        """Take over from ``settings``, transformers' own, in place."""
+        self.at = {1: settings.forced_bos_token_id, settings.max_length - 1: settings.eos_token_id}
+        settings.forced_bos_token_id = settings.forced_eos_token_id = None
+
+    def __call__(self, ids, scores):
+        symbol = self.at.get(ids.size(1))
+        if symbol is None:
+            return scores
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, symbol] = scores[:, symbol]
+        return forced
+
+
+def write_fairseq_mbart(folder, languages, **told):
+    """(model.pt of fairseq's own mBART with dict.txt and sentencepiece beside it, the model, its symbols).
+
+    ``told`` are arguments of its task, such as ``source_lang``.
+    """
+    write_pieces(folder / "sentencepiece.bpe.model", (0, 1, 2, -1))
+    known = [*vocabulary.SPECIALS, *sentencepieces(folder)[3:]]
+    vocabulary.write_dictionary(known, folder / "dict.txt")
+    symbols = [*known, *(f"[{language}]" for language in languages), "<mask>"]  # as fairseq's task adds them
+    sizes = {name.replace("ffn_dim", "ffn_embed_dim"): value for name, value in SIZES.items() if name != "d_model"}
+    args = Namespace(arch="mbart_large", task="translation_from_pretrained_bart", encoder_embed_dim=32, **sizes)
+    args = Namespace(**vars(args), encoder_normalize_before=True, decoder_normalize_before=True, **told)
+    args.max_source_positions = args.max_target_positions = args.tokens_per_sample = LENGTH
+    mbart_large_architecture(args)
+    dictionary = make_dictionary(symbols)
+    model = BARTModel.build_model(args, Namespace(source_dictionary=dictionary, target_dictionary=dictionary))
+    randomise(model)
+    torch.save({"args": args, "model": model.state_dict(), **FRESH}, folder / "model.pt")
+    return folder / "model.pt", model, symbols

@@ -1,5 +1,7 @@
 """Explanations of made-up summaries."""
 
+from dataclasses import replace
+
 import torch
 
 from pyramidion_fairseq.apps.explain import DocumentWords, Length, ModelFacts
@@ -27,6 +29,14 @@ RECORD = record(
     [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.3, 0.7]],
     TokenRecord(torch.tensor([0, 0, 1, 2, 1, 1]), torch.tensor([0.5, 0.5, 0.5, 1.0, 0.375, 0.125])),
 )
+_LANGUAGE = record(
+    [0, 0, 1, 0, 1, 1, 1],
+    [0.5, 0.25, 0.5, 0.25, 0.375, 0.125, 0.25],
+    RECORD.attention.tolist(),
+    TokenRecord(torch.tensor([0, 0, 1, 2, 1, 1, 1]), torch.tensor([0.5, 0.5, 0.5, 1.0, 0.375, 0.125, 0.25])),
+)
+#: The same with a language after </s>, as mBART's documents have it.
+WITH_LANGUAGE = replace(_LANGUAGE, lengths=(Length("document", 7), *_LANGUAGE.lengths[1:]))
 
 
 def provenance(*models, **changes):

@@ -1,6 +1,7 @@
 """RoBERTa, CamemBERT and XLM-R at the shapes of base and large, random weights: equal to transformers'."""
 
 import gc
+from argparse import Namespace
 
 import pytest
 import torch
@@ -28,16 +29,15 @@ def test_equal_within_512_tokens(family, size):
     theirs = spread_values(getattr(transformers, family + "ForSequenceClassification")(config))
     renamed = names.from_hugging_face(theirs.state_dict())
     given = options.from_config({**config.to_dict(), "model_type": config.model_type})
-    from argparse import Namespace
-
     changes = {"max_positions": 4096, "attention": "blockwise", "block_size": 512, "load_checkpoint_heads": True}
-    model = LSGRobertaModel.build_model(Namespace(**{**given, **changes}), task_of(words)).eval()
+    model = LSGRobertaModel.build_model(Namespace(**{**given, **changes}), task_of(words))
     state = dict(renamed.state)
     for name, value in model.state_dict().items():
         if "lm_head" in name:
             state.setdefault(name, state[EMBEDDING] if name.endswith("lm_head.weight") else value)
     model.upgrade_state_dict_named(state, "")
     torch.nn.Module.load_state_dict(model, state, strict=True)
+    model.eval()  # the head, which came with the tensors, as well
     tokens = documents([512, 100, 7], words)
     out = theirs(tokens, tokens.ne(1).long(), output_hidden_states=True)
     states = model(tokens, features_only=True)[0]

@@ -145,7 +145,7 @@ class Aggregate:
 
     def _add_parts(self, provenance: Provenance, rows: dict[str, Tensor]) -> None:
         document = provenance.document
-        token_words = torch.tensor([*provenance.source.token_words, -1])
+        token_words = provenance.token_words
         read = int(token_words.max()) + 1
         words = {name: sum_by_group(shares[None], token_words, read)[0] for name, shares in rows.items()}
         seen: dict[str, dict[str, float]] = {}

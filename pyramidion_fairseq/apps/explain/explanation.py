@@ -27,7 +27,7 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
         score: of the summary.
     """
     words = len(provenance.document.words)
-    token_words = torch.tensor([*provenance.source.token_words, -1])  # </s> belongs to no word
+    token_words = provenance.token_words
     read = int(token_words.max()) + 1
     used = _used(provenance, token_words, words)
     top = max(float(used.max()), torch.finfo(used.dtype).tiny)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Sequence
 
+import torch
 from torch import Tensor
 
 from ...functional import TokenRecord, attention_to_tokens, compose_poolings
@@ -15,7 +16,7 @@ from .types import Length, ModelFacts
 
 @dataclass(frozen=True, eq=False)
 class ModelRecord:
-    """Of one document of n tokens (``</s>`` counted) and its summary of t tokens, on the CPU."""
+    """Of one document of n tokens (``</s>`` and what follows it counted) and its summary of t tokens, on the CPU."""
 
     lengths: tuple[Length, ...]
     """Vectors at each stage: "document", "after layer ..." and, where it differs, "seen by the decoder"."""
@@ -52,6 +53,14 @@ class Provenance:
     facts: ModelFacts
     reference: str | None = None
     """A summary of the document by somebody else."""
+
+    @property
+    def token_words(self) -> Tensor:
+        """Return (n,) the word of each token that the models read; -1 for ``</s>`` and a language after it."""
+        words = self.source.token_words
+        found = torch.full_like(self.models[0].decoder.slots, -1, dtype=torch.long)
+        found[: len(words)] = torch.tensor(words)
+        return found
 
 
 def read_records(

@@ -31,6 +31,8 @@ from .vocabulary import make_dictionary
 
 logger = logging.getLogger(__name__)
 
+#: Name of the file with the words that ``fairseq-train`` takes to build the model.
+ARGUMENTS = "arguments.txt"
 #: What fairseq reads of a checkpoint when it generates from it or fine-tunes it.
 FRESH: dict[str, Any] = {
     "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}},
@@ -136,16 +138,28 @@ def check_tensors(model: PyramidionModel, state: Mapping[str, Tensor]) -> None:
 
 
 def write(converted: Converted, source: Source, folder: Path) -> None:
-    """Write model.pt, dictionaries, BPE files and conversion.json, what became of every tensor, to a new folder.
+    """Write model.pt, dictionaries, BPE files, conversion.json, what became of every tensor, and arguments.txt.
 
     Raises:
         PyramidionError, OSError: as of :func:`write_folder`.
     """
     dictionaries = dict.fromkeys(("dict.txt", "dict.source.txt", "dict.target.txt"), source.symbols)
     write_folder(converted, dictionaries, source.bpe, folder)
+    words = training_arguments(converted.checkpoint["cfg"]["model"])
+    (folder / ARGUMENTS).write_text(" ".join(words) + "\n", encoding="utf-8")
     if source.generation:
         text = json.dumps(source.generation, indent=1)
         (folder / pretrained.GENERATION).write_text(text + "\n", encoding="utf-8")
+
+
+def training_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Return the words with which ``fairseq-train`` builds a model of these options."""
+    words = ["--arch", "pooled_transformer"]  # whose options are the defaults
+    for field in fields(PyramidionConfig):
+        value = options.get(field.name, field.default)
+        if field.name != "_name" and value != field.default:
+            words += ["--" + field.name.replace("_", "-"), *([] if value is True else [str(value)])]
+    return words
 
 
 def write_folder(

@@ -104,13 +104,18 @@ def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[
     """fairseq's symbols in the order of the embedding's rows, the four special ones included.
 
     A token of GPT-2 gets its number as its symbol, another its text; a row without a token gets a made-up name, as
-    BART's own dictionary has some. Rows beyond ``size`` are left out: checkpoints fine-tuned with fairseq lack that of
-    ``<mask>``.
+    BART's own dictionary has some. ``<mask>`` is left out where its row is missing: checkpoints fine-tuned with
+    fairseq lack it.
 
     Raises:
-        PyramidionError: the special symbols stand elsewhere than in fairseq, or two rows would share a symbol.
+        PyramidionError: the special symbols stand elsewhere than in fairseq, two rows would share a symbol, or other
+            tokens than ``<mask>`` have no row.
     """
     tokens = {row: token for token, row in rows.items()}
+    if {token for row, token in tokens.items() if row >= size} - {"<mask>"}:
+        raise PyramidionError(
+            f"the tokenizer does not fit: it has {len(rows):,} symbols, the model's embedding {size:,} rows"
+        )
     if [tokens.get(row) for row in range(4)] != list(SPECIALS):
         raise PyramidionError(f"rows 0 to 3 of the embedding must be {' '.join(SPECIALS)}, as in BART")
     symbols = list(SPECIALS)

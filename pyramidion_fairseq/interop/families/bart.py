@@ -15,6 +15,8 @@ class Bart(Family):
     keeps_generation = False
 
     def from_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        if "pyramidion" not in config:  # our own export says it otherwise
+            self.check_type(config)
         return options.from_config(config)
 
     def from_fairseq(self, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class MBart(Family):
     def vocabulary(self, folder: Path, size: int, bpe: vocabulary.Bpe | None, given: Path | None = None) -> Vocabulary:
         pieces = sentencepieces(given or folder)[3:]  # <unk>, <s> and </s>, which stand elsewhere here
         known = [*vocabulary.SPECIALS, *pieces]
-        languages = LANGUAGES_50 if size == len(known) + len(LANGUAGES_50) + 1 else LANGUAGES
+        languages = LANGUAGES_50 if size > len(known) + len(LANGUAGES) + 1 else LANGUAGES
         symbols = [*known, *languages, "<mask>"]
         check_size(folder, len(symbols), size)
         vocabulary.check_symbols(symbols)

@@ -10,6 +10,7 @@ from pyramidion_fairseq.apps.explain.aggregate import BINS, LEAD, RANDOM, USED, 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.functional import TokenRecord
 from pyramidion_fairseq.text import Document
+from tests.helpers.provenances import WITH_LANGUAGE, provenance
 from tests.helpers.summaries import SENTENCES, article
 
 SECTIONS = {"sections": [SENTENCES[:2], SENTENCES[2:]], "section_names": ["Intro", " METHODS "]}
@@ -81,6 +82,14 @@ def test_tables(summaries):
     best = min(rows, key=lambda row: row["rank"])
     assert best[USED] == max(row[USED] for row in rows) and best["text"] in SENTENCES
     assert sum(row[USED] for row in rows) == pytest.approx(1)
+
+
+def test_a_language_after_the_end_counts_as_a_token_of_no_word():
+    aggregate = Aggregate()
+    aggregate.add(provenance(WITH_LANGUAGE))
+    assert all(sum(row[name] for row in aggregate.position_table()) == pytest.approx(1) for name in (USED, LEAD))
+    first, second = aggregate.sentences
+    assert (first[USED], second[USED]) == (pytest.approx(0.8), pytest.approx(0.2))  # of 1.875 that words got
 
 
 def test_files(summaries, tmp_path):

@@ -11,7 +11,7 @@ from pyramidion_fairseq.apps.explain.explanation import SHARE, explain_summary
 from pyramidion_fairseq.apps.explain.record import ModelRecord
 from pyramidion_fairseq.functional import TokenRecord
 from pyramidion_fairseq.text import TokenizedText
-from tests.helpers.provenances import FACTS, RECORD, provenance, record
+from tests.helpers.provenances import FACTS, RECORD, WITH_LANGUAGE, provenance, record
 from tests.helpers.summaries import article
 from tests.helpers.tensors import LargestTensor
 
@@ -34,6 +34,12 @@ def test_numbers_by_hand():
     assert explanation.truncated == 1 and explanation.lengths == RECORD.lengths
     assert explanation.summary.score == -1.5 and explanation.title == "t" and explanation.model == FACTS
     assert Explanation.from_dict(json.loads(json.dumps(explanation.to_dict()))) == explanation
+
+
+def test_a_language_after_the_end_belongs_to_no_word():
+    without, found = (explain_summary(provenance(model), -1.5) for model in (RECORD, WITH_LANGUAGE))
+    assert found.lengths[0] == Length("document", 7)
+    assert dataclasses.replace(found, lengths=without.lengths) == without
 
 
 def test_an_ensemble_is_the_mean():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pyramidion_fairseq.cli.convert import main
 from tests.helpers import bart, families
 
 rows = bart.rows  # a fixture
@@ -18,3 +19,17 @@ def kind(request):
 def made(transformers, kind, rows, tmp_path_factory):
     """(directory, transformers' model) of a kind."""
     return families.make(transformers, kind, tmp_path_factory.mktemp(kind) / "in", rows)
+
+
+@pytest.fixture(scope="session")
+def ours(made, kind, tmp_path_factory):
+    """(folder of our checkpoint with full attention, rows of the pretrained embedding)."""
+    out = tmp_path_factory.mktemp(kind) / "out"
+    main([families.family_of(kind), str(made[0]), str(out), *families.FULL])
+    return out, families.rows_of(made[0], kind)
+
+
+@pytest.fixture(scope="session")
+def model(ours):
+    """Our model, loaded from that folder."""
+    return bart.load(ours[0])

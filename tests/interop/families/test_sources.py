@@ -1,0 +1,123 @@
+"""What families are read from: weights in the older format, fairseq's own mBART; and what is refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from pyramidion_fairseq.cli.convert import main
+from pyramidion_fairseq.interop.families import TITLES
+from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
+from tests.helpers.bart import documents, load
+from tests.helpers.families import FULL, family_of, write_fairseq_mbart
+
+
+@pytest.fixture
+def given(made, tmp_path):
+    """A copy of the directory, with its weights in the older format, and its tensors by name."""
+    folder = tmp_path / "given"
+    shutil.copytree(made[0], folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    state = dict(made[1].state_dict())
+    torch.save(state, folder / "pytorch_model.bin")
+    return folder, state
+
+
+def test_weights_in_the_older_format(given, ours, kind, convert):
+    folder = convert(family_of(kind), given[0], *FULL)
+    found, expected = (torch.load(place / "model.pt")["model"] for place in (folder, ours[0]))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def refused(kind, folder, out, *flags):
+    """The line of a refusal, which writes nothing."""
+    with pytest.raises(SystemExit) as stop:
+        main([family_of(kind), str(folder), str(out), *map(str, flags)])
+    assert not out.exists() and "\n" not in stop.value.code
+    return stop.value.code.removeprefix("pyramidion-convert: error: ")
+
+
+def test_another_family_is_refused(given, kind, tmp_path):
+    path, title = given[0] / "config.json", TITLES[family_of(kind)][0]
+    config = json.loads(path.read_text())
+    other = "pegasus" if kind == "led" else "led"
+    hint = f": convert it with 'pyramidion-convert {other}'"
+    for model_type, more in ((other, hint), ("t5", ""), (None, ""), (["led"], None)):
+        path.write_text(json.dumps({**config, "model_type": model_type}))
+        line = refused(kind, given[0], tmp_path / "out")
+        assert line == f"not a {title}: model_type is {model_type!r}{more}" if more is not None else line
+    path.unlink()
+    assert "config.json" in refused(kind, given[0], tmp_path / "out")
+
+
+def test_tensors_that_are_missing_or_left_over_are_refused(given, kind, tmp_path):
+    folder, state = given
+    prefix = "led." if kind == "led" and any(name.startswith("led.") for name in state) else "model."
+    for change, message in (
+        ({f"{prefix}decoder.layers.1.fc2.bias": None}, "decoder.layers.1.fc2.bias is missing"),
+        ({f"{prefix}encoder.other.weight": torch.zeros(2)}, "encoder.other.weight is unknown"),
+        ({f"{prefix}encoder.layers.0.fc1.bias": torch.zeros(3)}, "encoder.layers.0.fc1.bias is (3,), not (48,)"),
+    ):
+        changed = {name: tensor for name, tensor in {**state, **change}.items() if tensor is not None}
+        torch.save(changed, folder / "pytorch_model.bin")
+        assert refused(kind, folder, tmp_path / "out") == f"the tensors do not fit: {message}"
+
+
+def test_tokenizers_that_do_not_fit_are_refused(given, kind, tmp_path):
+    """That of a model with three symbols more."""
+    folder, state = given
+    size = state["lm_head.weight"].size(0)
+    rows = {name: tensor for name, tensor in state.items() if tensor.dim() == 2 and tensor.size(0) == size}
+    torch.save({**state, **{name: tensor[:-3] for name, tensor in rows.items()}}, folder / "pytorch_model.bin")
+    line = refused(kind, folder, tmp_path / "out")
+    assert line.startswith("the tokenizer ")
+    assert line.endswith(f" does not fit: it has {size:,} symbols, the model's embedding {size - 3:,} rows")
+
+
+def test_a_vocabulary_of_pegasus_that_starts_otherwise_is_refused(given, kind, tmp_path):
+    if "pegasus" not in kind:
+        return
+    (given[0] / "tokenizer_config.json").write_text('{"offset": 2}')
+    assert "its offset is at least 3 (it is 2)" in refused(kind, given[0], tmp_path / "out")
+    (given[0] / "spiece.model").unlink()
+    assert "has no sentencepiece model" in refused(kind, given[0], tmp_path / "out")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("languages", [LANGUAGES, LANGUAGES_50], ids=["mbart", "mbart-50"])
+def test_fairseqs_own_mbart(languages, convert, tmp_path):
+    path, theirs, symbols = write_fairseq_mbart(
+        tmp_path, languages, langs=",".join(languages), source_lang="en_XX", target_lang="ro_RO"
+    )
+    model = load(convert("mbart", path, *FULL))
+    assert model.decoder.dictionary.symbols == symbols
+    options = model.options
+    assert (options.document_marker, options.summary_marker) == ("[en_XX]", "[ro_RO]")
+    assert options.prepend_bos == (languages is LANGUAGES_50)
+    tokens, summaries = documents([30, 12, 1], len(symbols)), documents([9, 9, 9], len(symbols), seed=1)
+    summaries[:, 0] = 2
+    encoded, expected = (m.encoder(tokens, None)["encoder_out"][0] for m in (model, theirs))
+    assert (encoded - expected)[tokens.T.ne(1)].abs().max() < 1e-5
+    read = summaries if options.prepend_bos else summaries.masked_fill(summaries == 2, symbols.index("[ro_RO]"))
+    assert (model(tokens, None, summaries)[0] - theirs(tokens, None, read)[0]).abs().max() < 1e-5
+
+
+def test_the_language_of_a_fairseq_mbart_has_to_be_known(convert, tmp_path):
+    """A pretrained one does not say it."""
+    path, _, symbols = write_fairseq_mbart(tmp_path, LANGUAGES, langs=",".join(LANGUAGES))
+    line = refused("mbart", path, tmp_path / "out")
+    assert line == (
+        "the model does not say its language: give --document-marker, such as en_XX ([en_XX] in fairseq's)"
+    )
+    line = refused("mbart", path, tmp_path / "out", "--document-marker", "[de_DE]", "--summary-marker", "[xx]")
+    assert line == "--summary-marker [xx]: the dictionary has no such symbol"
+    chosen = ["--document-marker", "[de_DE]", "--summary-marker", "[fr_XX]"]
+    assert load(convert("mbart", path, *FULL, *chosen)).decoder.start == symbols.index("[fr_XX]")
+
+
+def test_families_that_fairseq_does_not_have(tmp_path):
+    path, _, _ = write_fairseq_mbart(tmp_path, LANGUAGES)
+    for kind in ("pegasus", "led", "bigbird_pegasus"):
+        title = TITLES[kind][0]
+        assert refused(kind, path, tmp_path / "out") == f"fairseq has no {title}: give a Hugging Face directory"

@@ -1,0 +1,111 @@
+"""lsg-converter 0.1.9 as an oracle: its models of 4096 tokens and ours, at the shapes of base, random weights.
+
+It wants transformers of its time, which a folder of its own can hold:
+
+    pip install --no-deps --target FOLDER \\
+        lsg-converter==0.1.9 transformers==4.44.2 tokenizers==0.19.1 huggingface_hub==0.25.2
+    PYTHONPATH=FOLDER python -m pytest tests/soak/test_lsg_converter.py -p no:xdist -m soak -rP
+
+prints the differences that docs/pretrained.md quotes. What it makes of BART with every selection type is in
+docs/comparisons.md.
+"""
+
+import json
+from argparse import Namespace
+
+import pytest
+import torch
+
+from pyramidion_fairseq.interop.bart.convert import convert
+from pyramidion_fairseq.interop.bart.sources import Source
+from pyramidion_fairseq.interop.families.every import FAMILIES
+from pyramidion_fairseq.interop.roberta import names, options
+from pyramidion_fairseq.interop.roberta.adapt import EMBEDDING
+from pyramidion_fairseq.models import PyramidionModel
+from pyramidion_fairseq.models.roberta import LSGRobertaModel
+from tests.helpers.bart import documents, spread_values, symbols_of, task_of
+from tests.helpers.families import differences
+
+pytestmark = pytest.mark.soak
+WORDS, LENGTHS = 20_000, [4096, 2900]
+#: Options of theirs; ours have the same names after "lsg_". One global token, as published.
+LSG = {"block_size": 128, "sparse_block_size": 128, "sparsity_factor": 2, "sparsity_type": "norm"}
+OURS = {**{f"lsg_{name}": value for name, value in LSG.items()}, "attention": "lsg", "lsg_global_tokens": 1}
+SPECIAL = {"vocab_size": WORDS, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+BASE = {"d_model": 768, "encoder_attention_heads": 12, "decoder_attention_heads": 12, "max_position_embeddings": 1024}
+BASE.update(encoder_layers=6, decoder_layers=6, encoder_ffn_dim=3072, decoder_ffn_dim=3072)
+#: Family -> (class of transformers, settings).
+KINDS = {
+    "bart": ("Bart", {}),
+    "mbart": ("MBart", {"scale_embedding": True}),
+    "pegasus": ("Pegasus", {"scale_embedding": True, "activation_function": "relu"}),
+}
+GLOBALS = "encoder.global_embeddings.weight"
+
+
+@pytest.fixture
+def converter():
+    """Theirs: converter(folder, architecture) is its model of a directory."""
+    missing = "lsg-converter is not installed: the first lines of tests/soak/test_lsg_converter.py say how"
+    package = pytest.importorskip("lsg_converter", reason=missing, exc_type=ImportError)
+
+    def run(base, folder, architecture):
+        base.save_pretrained(folder)
+        rows = {token: row for row, token in enumerate(symbols_of(WORDS))}
+        (folder / "vocab.json").write_text(json.dumps(rows), encoding="utf-8")
+        (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BartTokenizer"}', encoding="utf-8")
+        made = package.LSGConverter(max_sequence_length=4096)
+        return made.convert_from_pretrained(str(folder), architecture, num_global_tokens=1, **LSG)[0].eval()
+
+    return run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_summarisers_of_4096_tokens(converter, kind, tmp_path):
+    import transformers
+
+    name, settings = KINDS[kind]
+    config = getattr(transformers, f"{name}Config")(**BASE, **SPECIAL, **settings)
+    base = spread_values(getattr(transformers, f"{name}ForConditionalGeneration")(config))
+    theirs = converter(base, tmp_path, f"LSG{name}ForConditionalGeneration")
+    family, markers = FAMILIES[kind], {"document_marker": "7", "summary_marker": "7"}
+    given = {**family.from_config(config.to_dict()), **(markers if kind == "mbart" else {})}
+    state, changes = family.tensors(base.state_dict(), given)
+    if given["no_scale_embedding"] is False:  # theirs do not scale the symbols in global tokens, unlike all others
+        state[GLOBALS] = theirs.model.encoder.global_embeddings.weight.detach()
+    lengths = {"max_source_positions": 4096, "max_target_positions": 4096}
+    checkpoint = convert(Source(given, state, symbols_of(WORDS), None, tuple(changes)), {**OURS, **lengths}).checkpoint
+    model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task_of(WORDS)).eval()
+    torch.nn.Module.load_state_dict(model, checkpoint["model"], strict=True)
+    states, logits = differences(model, theirs, documents(LENGTHS, WORDS), torch.arange(WORDS))
+    print(f"{kind}: states {states:.1e}, logits {logits:.1e}")
+    assert max(states, logits) < 1e-4
+
+
+@torch.no_grad()
+def test_roberta_of_4096_tokens(converter, tmp_path):
+    import transformers
+
+    config = transformers.RobertaConfig(
+        **SPECIAL, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5, num_labels=3
+    )
+    base = spread_values(transformers.RobertaForSequenceClassification(config))
+    state = dict(names.from_hugging_face(base.state_dict()).state)
+    theirs = converter(base, tmp_path, "LSGRobertaForSequenceClassification")
+    changes = {**OURS, "max_positions": 4096, "load_checkpoint_heads": True}
+    given = {**options.from_config(config.to_dict()), **changes}
+    model = LSGRobertaModel.build_model(Namespace(**given), task_of(WORDS))
+    for name, value in model.state_dict().items():
+        if "lm_head" in name:
+            state.setdefault(name, state[EMBEDDING] if name.endswith("lm_head.weight") else value)
+    model.upgrade_state_dict_named(state, "")
+    torch.nn.Module.load_state_dict(model, state, strict=True)
+    model.eval()  # the head, which came with the tensors, as well
+    tokens = documents(LENGTHS, WORDS)
+    mask = tokens.ne(1)
+    ours, published = model(tokens, features_only=True)[0], theirs.roberta(tokens, mask.long())[0]
+    states = (ours - published)[mask].abs().max().item()
+    logits = (model.classification_heads[names.HEAD](ours) - theirs.classifier(published)).abs().max().item()
+    print(f"roberta: states {states:.1e}, logits {logits:.1e}")
+    assert max(states, logits) < 1e-4
