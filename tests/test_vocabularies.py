@@ -14,7 +14,7 @@ from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli import explain, serve, summarize
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
-from pyramidion_fairseq.interop.pieces import find_bpe
+from pyramidion_fairseq.interop.pieces import find_subwords
 from tests.helpers.models import make_dictionary
 from tests.helpers.summaries import SENTENCES, article, write_sentencepiece
 from tests.helpers.training import ARCH, BEAM, TASK, TRAIN, USER_DIR, write_corpus
@@ -401,7 +401,7 @@ def test_another_byte_level_bpe_is_refused(command, byte_level, way, tmp_path):
         line = the_line(command("generate", other, *words, check=False))
     else:
         with pytest.raises(PyramidionError) as error:
-            load_summarizer(str(trained), str(other)) if way == "summarize" else find_bpe(
+            load_summarizer(str(trained), str(other)) if way == "summarize" else find_subwords(
                 Dictionary.load(str(other / "dict.source.txt")).symbols, other, [other],
                 load_checkpoint(trained)["extra_state"], trained,
             )  # fmt: skip

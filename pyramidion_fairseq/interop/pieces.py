@@ -17,7 +17,7 @@ from .bart import vocabulary
 MODEL = vocabularies.SENTENCEPIECE[0]
 
 
-def find_bpe(
+def find_subwords(
     symbols: list[str], given: Path | None, folders: Sequence[Path], extra_state: Any, checkpoint: Path
 ) -> vocabulary.Bpe | Path | None:
     """Return what splits texts into a dictionary's symbols: a byte-level BPE, or the file of a sentencepiece model.
@@ -36,7 +36,7 @@ def find_bpe(
         PyramidionError: nothing is in what is given, or the sentencepiece model is another one's.
     """
     if not any(symbol.startswith(WORD_START) for symbol in symbols):
-        found = vocabulary.find_bpe(given or folders[0])
+        found = vocabulary.find_byte_level(given or folders[0])
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
         for files in vocabularies.byte_level_in([str(given or folders[0])]):

@@ -123,7 +123,7 @@ def rows_of(folder, kind):
 
     family = FAMILIES[family_of(kind)]
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
-    found = family.vocabulary(folder, size, vocabulary.find_bpe(folder))
+    found = family.vocabulary(folder, size, vocabulary.find_byte_level(folder))
     return torch.tensor(found.rows if found.rows is not None else range(size))
 
 

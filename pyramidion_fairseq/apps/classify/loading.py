@@ -16,7 +16,7 @@ from ... import checkpoints, class_labels, vocabularies
 from ...errors import PyramidionError, user_errors
 from ...inference.loading import device_of, find_checkpoint
 from ...interop.bart import vocabulary
-from ...interop.pieces import find_bpe
+from ...interop.pieces import find_subwords
 from ...models.encoder_config import FIELDS
 from ...models.roberta import LSGRobertaModel
 from ...text import SentencepieceTokenizer, Tokenizer, WordTokenizer
@@ -63,7 +63,7 @@ def load_classifier(
         labels = _labels(model, state, name, data)
     checkpoints.check_finite(dict(model.named_parameters()), checkpoint)
     folders = [Path(checkpoint).parent, *_data_folders(state, data)]
-    bpe = find_bpe(
+    bpe = find_subwords(
         symbols,
         Path(sentencepiece_model) if sentencepiece_model else _byte_level_folder(folders),
         folders,

@@ -17,7 +17,7 @@ from ...utils.files import check_plain_name, check_regular
 from ..families.base import Family, reorder
 from ..families.every import FAMILIES
 from ..families.generation import read_generation
-from ..pieces import find_bpe
+from ..pieces import find_subwords
 from . import names, vocabulary
 from .adapt import Change
 
@@ -65,7 +65,7 @@ def read_source(
     else:
         checkpoint = load_checkpoint(path)
         source, carried = _read_checkpoint(path, checkpoint, dictionary, family), checkpoint.get("extra_state")
-    kept = find_bpe(source.symbols, bpe, [folder], carried, path)
+    kept = find_subwords(source.symbols, bpe, [folder], carried, path)
     if kept is None:
         logger.warning(f"no BPE files in {folder}: give their folder with --bpe")
     return source._replace(bpe=kept)
@@ -87,7 +87,7 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None, famil
         symbols = _symbols(place, embedding.size(0))
         vocabularies.check_symbols(None, symbols, str(path), str(place), "say with --dictionary where its own is")
     else:
-        found = vocabulary.find_bpe(bpe or path)
+        found = vocabulary.find_byte_level(bpe or path)
         symbols, rows = kind.vocabulary(path, embedding.size(0), found, bpe)
         if rows is not None:
             changes.append(reorder(state, rows))

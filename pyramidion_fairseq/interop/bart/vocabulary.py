@@ -53,7 +53,7 @@ def read_merges(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#version")]
 
 
-def find_bpe(folder: Path) -> Bpe | None:
+def find_byte_level(folder: Path) -> Bpe | None:
     """Return the BPE in a folder: encoder.json with vocab.bpe, or merges.txt, or tokenizer.json.
 
     None where there is none.

@@ -11,7 +11,7 @@ from ... import class_labels, vocabularies
 from ...errors import PyramidionError
 from ...models.encoder_config import FIELDS, complete_encoder
 from ..bart.sources import import_safetensors
-from ..pieces import find_bpe
+from ..pieces import find_subwords
 from ..roberta import names
 from ..roberta.adapt import EMBEDDING
 from ..roberta.symbols import read_dictionary
@@ -86,7 +86,7 @@ def export_classifier(
         symbols = read_dictionary(dictionary or checkpoint.parent / "dict.txt", size)[0]
     weights = {name: t.contiguous().clone() for name, t in names.to_export(tensors, head).items()}
     data = Path(str(task.get("data") or checkpoint.parent))
-    found = find_bpe(
+    found = find_subwords(
         symbols, bpe, [checkpoint.parent, data, data.absolute().parent], state.get("extra_state"), checkpoint
     )
     config = _config(chosen, state, tensors, head, size)

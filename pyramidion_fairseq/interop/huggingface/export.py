@@ -20,7 +20,7 @@ from ...poolers import POOLERS
 from ..bart import names, vocabulary
 from ..bart.convert import check_tensors, fill_buffers
 from ..bart.sources import import_safetensors
-from ..pieces import find_bpe
+from ..pieces import find_subwords
 from . import GENERATION
 from .bundle import bundle
 from .card import model_card
@@ -77,7 +77,7 @@ def export(
         config = make_config(options, symbols, dtype)
         chosen = choose_generation(checkpoint, generation or {}, options["max_target_positions"])
         folders = [checkpoint.parent, place.parent, place.absolute().parent.parent]
-        found = find_bpe(symbols, bpe, folders, state.get("extra_state"), checkpoint)
+        found = find_subwords(symbols, bpe, folders, state.get("extra_state"), checkpoint)
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in bundle(options["attention"], options["scorer"], options["pooler"]).items():

@@ -14,7 +14,7 @@ from ...errors import PyramidionError
 from ..bart import vocabulary
 from ..bart.adapt import Change
 from ..bart.sources import read_weights
-from ..pieces import find_bpe
+from ..pieces import find_subwords
 from . import names, options, symbols
 from .adapt import EMBEDDING, POSITIONS
 
@@ -74,7 +74,7 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> So
     else:
         rows = symbols.read_rows(path, size, config.get("model_type") == "camembert")
     changes += reorder(state, rows.order)
-    found = rows.bpe if bpe is None and rows.bpe else find_bpe(rows.symbols, bpe, [path], None, path)
+    found = rows.bpe if bpe is None and rows.bpe else find_subwords(rows.symbols, bpe, [path], None, path)
     regression = config.get("problem_type") == "regression" or config.get("num_labels") == 1
     labels = {} if regression else _labels_of(config, state)
     return Source(given, state, rows.symbols, found, labels, regression, changes)
@@ -98,7 +98,7 @@ def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> S
         rows, order = symbols.read_dictionary(place, state[EMBEDDING].size(0))
         vocabularies.check_symbols(extra_state, rows, str(path), str(place), "say with --dictionary where its own is")
     changes = reorder(state, order)
-    found = find_bpe(rows, bpe, [path.parent, *_data_folders(checkpoint)], extra_state, path)
+    found = find_subwords(rows, bpe, [path.parent, *_data_folders(checkpoint)], extra_state, path)
     heads = sorted({name.split(".")[1] for name in state if name.startswith("classification_heads.")})
     labels = {head: class_labels.recorded(extra_state, head) for head in heads}
     regression = bool(vocabularies.options_of(checkpoint, "criterion").get("regression_target"))

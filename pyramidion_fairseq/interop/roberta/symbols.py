@@ -45,7 +45,7 @@ def read_rows(folder: Path, size: int, camembert: bool) -> Rows:
     """
     model = next(vocabularies.sentencepiece_in([str(folder)]), None)
     if model is None:
-        bpe = None if _is_unigram(folder / "tokenizer.json") else vocabulary.find_bpe(folder)
+        bpe = None if _is_unigram(folder / "tokenizer.json") else vocabulary.find_byte_level(folder)
         if bpe is None:
             raise PyramidionError(f"{folder} has no vocabulary: neither sentencepiece.bpe.model nor vocab.json (of a "
                                   "sentencepiece model, tokenizer.json alone is not enough)")  # fmt: skip

@@ -76,7 +76,7 @@ def test_only_regular_files_are_read(folder, form, make):
 def test_vocabularies_are_regular_files(tmp_path, make):
     for name in ("vocab.json", "tokenizer.json", "merges.txt", "encoder.json", "vocab.bpe", "config.json", "dict.txt"):
         make(tmp_path / name)
-    assert vocabulary.find_bpe(tmp_path) is None
+    assert vocabulary.find_byte_level(tmp_path) is None
     with pytest.raises(PyramidionError, match="has no vocabulary"):
         vocabulary.hugging_face_rows(tmp_path)
     readers = (vocabulary.read_json, vocabulary.read_merges, vocabulary.read_dictionary)

@@ -336,4 +336,4 @@ def test_the_shortest_length_fits_where_none_is_given(stock, convert):
 
 def test_merges_are_those_of_the_fixture(hugging_face):
     """tokenizer.json and merges.txt are read alike; see test_other_forms_of_directories."""
-    assert vocabulary.find_bpe(hugging_face[0]).merges == MERGES
+    assert vocabulary.find_byte_level(hugging_face[0]).merges == MERGES
