@@ -15,7 +15,7 @@ def positions():
 
 def test_definition(positions):
     """Sines of even coordinates, then cosines of odd ones; position 0 is that of the first token."""
-    for place, row in enumerate(positions.first(9).tolist()):
+    for place, row in enumerate(positions.first_positions(9).tolist()):
         angles = [place / 10000 ** (2 * pair / 6) for pair in range(3)]
         expected = [*map(math.sin, angles), *map(math.cos, angles)]
         assert row == pytest.approx(expected, abs=1e-7)
@@ -23,7 +23,7 @@ def test_definition(positions):
 
 def test_padding_is_not_counted_and_more_are_computed(positions):
     tokens = torch.tensor([[5, 6, 7, 8, 9, 2], [1, 1, 5, 6, 2, 1]])
-    table, found = positions.first(6), positions(tokens)
+    table, found = positions.first_positions(6), positions(tokens)
     assert torch.equal(found[0], table)
     assert torch.equal(found[1, 2:5], table[:3])
 
@@ -37,4 +37,4 @@ def test_one_at_a_time(positions):
 
 def test_nothing_is_saved_and_the_precision_is_the_models(positions):
     assert not positions.state_dict()
-    assert positions.half().first(9).dtype is torch.float16
+    assert positions.half().first_positions(9).dtype is torch.float16
