@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all that a fresh machine needs (Linux, Python 3.11, git, make).
-# `make soak`: faults injected, long runs, BART at its real shapes; nine minutes on two cores.
+# `make soak`: faults injected, long runs, pretrained models at their real shapes; takes long.
 # `make gpu`: what needs a GPU, tests and benchmarks; goes on where it was stopped. `make gpu WHEELS=folder`: without a
 # network, with this machine's python3 and its torch; `ARGS="--minutes 10"`: what says most in ten minutes.
 # `make versions`: the oldest and the newest torch, numpy and transformers, in environments of their own; needs the network.

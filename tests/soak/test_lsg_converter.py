@@ -3,7 +3,8 @@
 It wants transformers of its time, which a folder of its own can hold:
 
     pip install --no-deps --target FOLDER \\
-        lsg-converter==0.1.9 transformers==4.44.2 tokenizers==0.19.1 huggingface_hub==0.25.2
+        lsg-converter==0.1.9 transformers==4.44.2 tokenizers==0.19.1 huggingface_hub==0.25.2 \\
+        requests urllib3 idna certifi charset-normalizer
     PYTHONPATH=FOLDER python -m pytest tests/soak/test_lsg_converter.py -p no:xdist -m soak -rP
 
 prints the differences that docs/pretrained.md quotes. What it makes of BART with every selection type is in
