@@ -144,18 +144,23 @@ class PyramidionEncoder(TransformerEncoderBase):
         self.sequence_group = group
 
     def read_in_chunks(self, tokens: int) -> None:
-        """Let the layers before the first pooling read so many tokens of a document at a time; 0: all, as before.
+        """Let layers read so many tokens of a document at a time; 0: all, as before.
 
-        A chunk is a whole number of blocks of the attention, at least one.
+        Those before the first pooling; where blocks see more than themselves (LSG), all layers, one after the other. A
+        chunk is a whole number of blocks of the attention, at least one.
 
         Raises:
-            PyramidionError: the attention looks beyond its block, or the encoder does not pool by scores alone.
+            PyramidionError: the attention is not local, or the encoder does not pool by scores alone.
         """
+        attention = self.local_attention
         if tokens:
-            check_chunks(self.local_attention, self.poolings, tokens)
-            block = self.local_attention.block_size
-            tokens = max(1, tokens // block) * block
-        self.chunk_tokens = tokens
+            check_chunks(attention, self.poolings, tokens)
+            tokens = max(1, tokens // attention.block_size) * attention.block_size
+        by_layer = attention.halo > 0
+        self.chunk_tokens = 0 if by_layer else tokens
+        for module in self.layers.modules():
+            if isinstance(module, PyramidionEncoderLayer):
+                module.chunk_tokens = tokens if by_layer else 0
 
     @property
     def local_attention(self) -> Any:

@@ -34,13 +34,14 @@ def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> Non
         option: the option that asks for it, for the message.
 
     Raises:
-        PyramidionError: its attention is not local, it never pools, or a pooler needs all tokens at once.
+        PyramidionError: its attention is not local, it never pools, or a pooler or scorer needs all tokens at once.
     """
     if not attention.spreads:
         raise PyramidionError(
             f"{option}: the attention of {type(attention).__name__} is not local, every token may need every other: "
             "take --attention blockwise or lsg"
         )
+    check_attention_sums(attention, poolings, option)
     if not poolings:
         raise PyramidionError(f"{option} needs a --pooling-schedule: without one, the decoder reads whole documents")
     for pooling in poolings.values():
@@ -55,17 +56,30 @@ def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> Non
 def check_chunks(attention: Any, poolings: nn.ModuleDict, tokens: int) -> None:
     """Refuse an encoder that cannot read its documents in chunks; arguments as of :func:`check_spreading`.
 
+    Where blocks see more than themselves (LSG), it is read layer by layer, and the poolings read whole documents.
+
     Raises:
-        PyramidionError: of :func:`check_spreading`, or the attention has global tokens, which read all chunks.
+        PyramidionError: of :func:`check_spreading`, or a scorer reads the attention of all tokens.
     """
     option = f"--encoder-chunk-tokens {tokens}"
     if tokens < 1:
         raise PyramidionError(f"{option} must be at least 1, or 0: whole documents")
-    check_spreading(attention, poolings, option)
-    if getattr(attention, "globals", 0):
+    if not attention.halo:
+        check_spreading(attention, poolings, option)
+    else:
+        check_attention_sums(attention, poolings, option)
+
+
+def check_attention_sums(attention: Any, poolings: nn.ModuleDict, option: str) -> None:
+    """Refuse a scorer that adds up attention, where a part of the document is also seen from the others.
+
+    Raises:
+        PyramidionError: it does.
+    """
+    if attention.halo and any(pooling.needs_attention for pooling in poolings.values()):
         raise PyramidionError(
-            f"{option}: global tokens of {type(attention).__name__} read the whole document in every layer: take "
-            "--attention blockwise, or --sequence-parallel on several devices"
+            f"{option}: --scorer attention_sum adds up the attention of all tokens, which {type(attention).__name__} "
+            "has in no one place: take another --scorer, or --attention blockwise"
         )
 
 
