@@ -211,7 +211,8 @@ class LSGAttention(EncoderAttention):
         if spread.group.rank == 0:
             own[:, :first] = True
         seen = self.seen_by_globals(query[:, :first], key, value, own)
-        from_globals = put_together(SeenByGlobals(*(spread.group.gather(part, "what global tokens see") for part in seen)))
+        everywhere = SeenByGlobals(*(spread.group.gather(part, "what global tokens see") for part in seen))
+        from_globals = put_together(everywhere)
         out = self._attend_beside_globals(query, key, value, key_mask, first_query)[:, left : left + width]
         return torch.cat([from_globals.to(out.dtype), out], dim=1).flatten(2)
 

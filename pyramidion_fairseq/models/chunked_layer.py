@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk: int) -> Tensor:
-    """Run a layer: first its global tokens read all chunks, then each chunk is read with what its blocks see beside it.
+    """Run a layer: its global tokens read all chunks, then each chunk is read with what its blocks see beside it.
 
     Args:
         layer: a :class:`~pyramidion_fairseq.models.encoder_layer.PyramidionEncoderLayer` with LSG attention.
@@ -33,8 +33,12 @@ def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk:
 
     def columns(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Return the global tokens and those from ``start`` to ``stop``, with their mask."""
-        given = (None if part is None else torch.cat([part[:, :first], part[:, start:stop]], 1) for part in (x, padding_mask))
-        return next(given), next(given)
+        tokens, mask = (
+            None if part is None else torch.cat([part[:, :first], part[:, start:stop]], dim=1)
+            for part in (x, padding_mask)
+        )
+        assert tokens is not None  # only a mask may be
+        return tokens, mask
 
     def seen(start: int, stop: int) -> Any:
         tokens, mask = columns(start, stop)
@@ -44,7 +48,7 @@ def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk:
         low, high = max(first, start - halo), min(length, stop + halo)
         tokens, mask = columns(low, high)
         out = layer.forward_at_once(tokens, mask, None, document)
-        return out[:, first + start - low : first + stop - low] if start > first else out[:, : stop]
+        return out[:, first + start - low : first + stop - low] if start > first else out[:, :stop]
 
     pieces = [(start, min(start + chunk, length)) for start in range(first, length, chunk)]
     document = attention.whole_document([_recomputed(seen, *piece) for piece in pieces])
