@@ -36,8 +36,7 @@ def encoded(model, tokens, summary):
     return [logits, out["encoder_padding_mask"][0], *record]
 
 
-@pytest.mark.parametrize("options", CASES, ids=str)
-@pytest.mark.parametrize("chunk", [1, 8, 20])
+@pytest.mark.parametrize("chunk, options", [(1, {}), (20, {}), *((8, options) for options in CASES)], ids=str)
 def test_chunks_equal_the_whole(tiny_model, exact_softmax, random_tokens, options, chunk):
     """Uneven lengths and padding, chunks of 1, 2 and 5 blocks; in evaluation, and with every gradient."""
     check(tiny_model, random_tokens([50, 37, 6]), chunk, options)

@@ -1,5 +1,7 @@
 """Documents on 2 and 4 ranks are what they are on one: losses, gradients, slots and weights, to 1e-12."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -67,8 +69,8 @@ def step(model, tokens, training=True):
     return found
 
 
-def narrow(x, most):
-    assert x.size(1) <= most
+def narrow(layer, inputs, output, most):
+    assert inputs[0].size(1) <= most
 
 
 def vectors(out):
@@ -80,23 +82,26 @@ def vectors(out):
 def test_ranks_equal_one_process(tiny_model, exact_softmax, random_tokens, tmp_path, size, names):
     """The mean of the ranks' gradients is the gradient, whatever the lengths, the padding, the blocks and chunks."""
 
-    def found(attention, name, group):
-        options, lengths = ALL[attention, name]
-        model = tiny_model(attention=attention, **{key: value for key, value in options.items() if key != "chunk"})
-        if group is not None:
-            model.encoder.read_in_chunks(chunk := options.get("chunk", 0))
-            if chunk:
-                model.encoder.layers[0].register_forward_hook(lambda layer, given, out: narrow(given[0], chunk))
-            model.encoder.spread_documents(group)
-        return step(model, random_tokens(lengths), training=name != "hashes")
+    models = {}
+    for attention, name in names:
+        options = {option: value for option, value in ALL[attention, name][0].items() if option != "chunk"}
+        models[attention, name] = tiny_model(attention=attention, **options)
+
+    def found(case):
+        return step(models[case], random_tokens(ALL[case][1]), training=case[1] != "hashes")
 
     def main(rank):
         group = sequence_group(size, timeout=30)
-        return {name: found(*name, group) for name in names}
+        for case, model in models.items():
+            model.encoder.read_in_chunks(chunk := ALL[case][0].get("chunk", 0))
+            model.encoder.spread_documents(group)
+            if chunk:
+                model.encoder.layers[0].register_forward_hook(partial(narrow, most=chunk))
+        return {case: found(case) for case in names}
 
     ranks = on_ranks(main, size, tmp_path)
-    for name in names:
-        check(name, [one[name] for one in ranks], found(*name, None))
+    for case in names:
+        check(case, [one[case] for one in ranks], found(case))
 
 
 def test_the_seed_decides_what_is_dropped(tiny_model, random_tokens, tmp_path):
