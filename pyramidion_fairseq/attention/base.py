@@ -66,6 +66,11 @@ class EncoderAttention(nn.Module):
     spreads = False
 
     @property
+    def halo(self) -> int:
+        """Return the tokens that a block sees on each side of it."""
+        return 0
+
+    @property
     def active_dropout(self) -> float:
         """Return the dropout probability of the attention weights: 0 in evaluation."""
         return self.dropout if self.training else 0.0

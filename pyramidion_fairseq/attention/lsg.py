@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,29 @@ from .rotations import RandomRotations
 SPARSITY_TYPES = ["none", "norm", "pooling", "lsh", "stride", "block_stride", "bos_pooling"]
 #: Rows of the embedding of global tokens; the most that there can be.
 MAX_GLOBALS = 512
+
+
+class SeenByGlobals(NamedTuple):
+    """What global tokens read in some tokens: the parts of a document are put together by :func:`put_together`."""
+
+    log_sum: Tensor
+    """(..., B, G, H) logarithm of the sum of the exponentials of their logits, float32 at least."""
+    values: Tensor
+    """(..., B, G, H, D) values, weighted by the softmax over these tokens."""
+
+
+class WholeDocument(NamedTuple):
+    """What tokens of a chunk need of the whole document, where the chunk holds all that their blocks see."""
+
+    from_globals: Tensor
+    """(B, G, H, D) what the global tokens read."""
+    first_query: Tensor
+    """(B, H, D) query of the document's first token."""
+
+
+def put_together(parts: SeenByGlobals) -> Tensor:
+    """Return what global tokens read in all parts: those of a tensor (P, ...) each -> (B, G, H, D)."""
+    return (parts.log_sum.softmax(dim=0).unsqueeze(-1) * parts.values).sum(dim=0)
 
 
 @ATTENTIONS.register("lsg")
@@ -163,32 +186,35 @@ class LSGAttention(EncoderAttention):
         """Attend as the base class says: each rank reads the blocks beside its own from its neighbours.
 
         A block sees the one beside it, and the sparse tokens behind that one. Of the global tokens, which attend to
-        everything, the ranks exchange the sums of their softmax and of its values.
+        everything, the ranks exchange the sums of their softmax and of its values. ``spread`` may be a
+        :class:`WholeDocument`: all that the blocks of a chunk see is then here, the rest is in it.
         """
         first = self.globals
+        if isinstance(spread, WholeDocument):
+            query, key, value = self._with_heads(x)
+            out = self._attend_beside_globals(query, key, value, visible_tokens(x, padding_mask), spread.first_query)
+            return torch.cat([spread.from_globals.to(out.dtype), out], dim=1).flatten(2)
         width = x.size(1) - first
         tokens = torch.cat([x, visible_tokens(x, padding_mask).unsqueeze(2).to(x.dtype)], dim=2)
         beside = spread.group.beside(tokens[:, first:], spread.parts, self.halo, "the neighbouring blocks")
         left = beside[0].size(1)
         tokens = torch.cat([tokens[:, :first], beside[0], tokens[:, first:], beside[1]], dim=1)
         key_mask = tokens[..., -1] > 0.5
-        missing = (first - tokens.size(1)) % self.block_size
-        query, key, value = (
-            F.pad(part, (0, 0, 0, missing)).unflatten(-1, (self.num_heads, -1))
-            for part in self.project(tokens[..., :-1])
-        )
-        first_query = None
+        query, key, value = self._with_heads(tokens[..., :-1])
+        first_query = query[:, first + left]
         if self.sparsity_type == "bos_pooling":  # the document's first token is with the first rank
-            first_query = spread.group.gather(query[:, first + left], "the first query")[0]
-        own = slice(first + left, first + left + width)
-        from_globals = self._from_globals(query[:, :first], key, value, key_mask, own, spread.group)
-        key_mask = F.pad(key_mask, (0, missing))
-        documents = [part[:, first:] for part in (query, key, value, key_mask)]
-        sparse = self.reduce(documents[0], documents[1], documents[2], documents[3], first_query)
-        out = attend_beside_globals(
-            query, key, value, key_mask, first, self.block_size, sparse, self.reach, self.active_dropout
-        )
-        return torch.cat([from_globals, out[:, left : left + width]], dim=1).flatten(2)
+            first_query = spread.group.gather(first_query, "the first query")[0]
+        # Each rank brings in its own tokens, the first one the global tokens, too.
+        own = key_mask.clone()
+        own[:, : first + left] = False
+        own[:, first + left + width :] = False
+        if spread.group.rank == 0:
+            own[:, :first] = True
+        seen = self.seen_by_globals(query[:, :first], key, value, own)
+        everywhere = SeenByGlobals(*(spread.group.gather(part, "what global tokens see") for part in seen))
+        from_globals = put_together(everywhere)
+        out = self._attend_beside_globals(query, key, value, key_mask, first_query)[:, left : left + width]
+        return torch.cat([from_globals.to(out.dtype), out], dim=1).flatten(2)
 
     @property
     def halo(self) -> int:
@@ -196,26 +222,54 @@ class LSGAttention(EncoderAttention):
         far = 0 if self.sparsity_type == "none" else -(-self.reach * self.factor // self.block_size)
         return self.block_size * (1 + far)
 
-    def _from_globals(
-        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, own: slice, group: Any
-    ) -> Tensor:
-        """Let global tokens attend to all tokens of all ranks: (B, G, H, D), (B, T, H, D) x 2, (B, T) -> (B, G, H, D).
-
-        Each rank brings in its own tokens, the first one the global tokens, too.
-        """
-        visible = key_mask.clone()
-        visible[:, : own.start] = False
-        visible[:, own.stop :] = False
-        if group.rank == 0:
-            visible[:, : self.globals] = True
-        key, value = key[:, : visible.size(1)], value[:, : visible.size(1)]
+    def seen_by_globals(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> SeenByGlobals:
+        """Let global tokens attend to some tokens: (B, G, H, D), (B, T, H, D) x 2, (B, T) bool, False on padding."""
         exact = torch.promote_types(query.dtype, torch.float32)
-        logits = torch.einsum("bghd,bkhd->bhgk", query.to(exact), key.to(exact)) * query.size(-1) ** -0.5
-        logits = logits.masked_fill(~visible[:, None, None], torch.finfo(exact).min)
-        total = group.gather(logits.logsumexp(dim=3), "the softmax of global tokens").logsumexp(dim=0)
-        weights = dropout((logits - total.unsqueeze(3)).exp(), self.active_dropout)
-        parts = torch.einsum("bhgk,bkhd->bghd", weights, value.to(exact))
-        return group.gather(parts, "the values of global tokens").sum(dim=0).to(value.dtype)
+        logits = torch.einsum("bghd,bkhd->bghk", query.to(exact), key.to(exact)) * query.size(-1) ** -0.5
+        logits = logits.masked_fill(~key_mask[:, None, None], torch.finfo(exact).min)
+        weights = dropout(logits.softmax(dim=3), self.active_dropout)
+        return SeenByGlobals(logits.logsumexp(dim=3), torch.einsum("bghk,bkhd->bghd", weights, value.to(exact)))
+
+    def seen_in_chunk(
+        self, x: Tensor, padding_mask: Tensor | None, with_globals: bool
+    ) -> tuple[SeenByGlobals, Tensor]:
+        """Return what the global tokens see in one chunk, and its first token's query.
+
+        Args:
+            x: (B, G + T, C), not yet projected, global tokens first.
+            padding_mask: (B, G + T) bool or None.
+            with_globals: whether they see themselves, too: in one of the chunks.
+        """
+        first = self.globals
+        query, key, value = self._with_heads(x)
+        key_mask = visible_tokens(x, padding_mask).clone()
+        key_mask[:, :first] &= with_globals
+        return self.seen_by_globals(query[:, :first], key, value, key_mask), query[:, first]
+
+    @staticmethod
+    def whole_document(chunks: Sequence[tuple[SeenByGlobals, Tensor]]) -> WholeDocument:
+        """Put what :meth:`seen_in_chunk` returned for all chunks of a document together."""
+        seen = SeenByGlobals(*(torch.stack(parts) for parts in zip(*(found for found, _ in chunks))))
+        return WholeDocument(put_together(seen), chunks[0][1])
+
+    def _with_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value with heads: (B, T, C) -> (B, T, H, D) each."""
+        query, key, value = (part.unflatten(-1, (self.num_heads, -1)) for part in self.project(x))
+        return query, key, value
+
+    def _attend_beside_globals(
+        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, first_query: Tensor
+    ) -> Tensor:
+        """Attend with all but the global tokens: (B, G + T, H, D) x 3, (B, G + T) -> (B, T, H, D)."""
+        first, length = self.globals, query.size(1) - self.globals
+        missing = -length % self.block_size
+        query, key, value = (F.pad(part, (0, 0, 0, 0, 0, missing)) for part in (query, key, value))
+        key_mask = F.pad(key_mask, (0, missing))
+        sparse = self.reduce(query[:, first:], key[:, first:], value[:, first:], key_mask[:, first:], first_query)
+        out = attend_beside_globals(
+            query, key, value, key_mask, first, self.block_size, sparse, self.reach, self.active_dropout
+        )
+        return out[:, :length]
 
     def multiplications(self, length: int) -> int:
         length += -length % self.block_size

@@ -9,7 +9,7 @@ each chunk again.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from .spread_documents import lengths_between
 
 
 class Documents(NamedTuple):
-    """A batch before its embedding."""
+    """A batch before its embedding, or the part of it that a rank holds."""
 
     length: int
     """T."""
@@ -33,40 +33,80 @@ class Documents(NamedTuple):
     """Returns the embedded tokens from ``start`` to ``stop``: (B, stop - start, C)."""
 
 
-def pool_in_chunks(
-    documents: Documents, layers: Sequence[nn.Module], pooling: Any, call_layer: CallLayer, chunk: int
-) -> tuple[Pooled, Sequence[int] | None]:
-    """Run the layers before the first pooling, and pool, some tokens at a time.
+class ChunkedDocuments:
+    """A batch whose layers before the first pooling read some tokens at a time, or the part of it that a rank holds.
 
     Args:
-        documents: the batch.
+        documents: the batch, or the part.
         layers: those before the pooling, none of which looks beyond its block.
         pooling: of the encoder; its pooler looks at scores alone.
         call_layer: runs one layer.
         chunk: tokens, a multiple of the block.
+    """
+
+    def __init__(
+        self, documents: Documents, layers: Sequence[nn.Module], pooling: Any, call_layer: CallLayer, chunk: int
+    ):
+        self._documents, self._layers, self._pooling, self._call_layer = documents, layers, pooling, call_layer
+        self._pieces = [
+            slice(start, min(start + chunk, documents.length)) for start in range(0, documents.length, chunk)
+        ]
+        self._scores_here = pooling.scorer is not None and not pooling.scorer.positional
+        self._keeps = torch.is_grad_enabled() or pooling.training
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Return the representations, (B, T, C), and their (B, T) scores.
+
+        Without gradients the representations say nothing, and have one column. So do the scores of a pooling whose
+        scorer looks at positions, or that has none: those are of whole documents.
+        """
+        if self._keeps:
+            parts = [checkpoint(self._states, piece, use_reentrant=False) for piece in self._pieces]
+            rows, scores = zip(*parts)
+            return torch.cat(rows, dim=1), torch.cat(scores, dim=1)
+        nothing = self._documents.embed(0, 1)[:, :, :1].expand(-1, self._documents.length, -1)
+        if not self._scores_here:
+            return nothing, nothing[:, :, 0]
+        return nothing, torch.cat([self._states(piece)[1] for piece in self._pieces], dim=1)
+
+    def slot_sums(self, rows: Tensor, weights: Tensor, slots: Tensor, k: int) -> Tensor:
+        """Add up the representations in their slots: those of :meth:`read`, (B, T) weights and slots -> (B, k, C)."""
+        if self._keeps:
+            return partial_slot_sums(rows, weights, slots, k)
+        sums: Tensor | None = None
+        for piece in self._pieces:
+            part = partial_slot_sums(self._states(piece)[0], weights[:, piece], slots[:, piece], k)
+            sums = part if sums is None else sums + part
+        assert sums is not None  # documents have a token
+        return sums
+
+    def _states(self, piece: slice) -> tuple[Tensor, Tensor]:
+        """Return a chunk after the layers, (B, c, C), and its (B, c) scores, as of :meth:`read`."""
+        x, attention = self._documents.embed(piece.start, piece.stop), None
+        mask = None if self._documents.padding_mask is None else self._documents.padding_mask[:, piece]
+        lengths = lengths_between(self._documents.lengths, piece.start, piece.stop)
+        for layer in self._layers:
+            x, attention = self._call_layer(layer, x, mask, lengths)
+        return x, self._pooling.score(x, mask, attention) if self._scores_here else x[:, :, 0]
+
+
+def pool_in_chunks(
+    documents: Documents, chunks: ChunkedDocuments, pooling: Any
+) -> tuple[Pooled, Sequence[int] | None]:
+    """Run the layers before the first pooling, and pool, some tokens at a time.
 
     Returns:
         What the pooling of whole documents returns, and the new lengths.
     """
     mask = documents.padding_mask
-    keeps = torch.is_grad_enabled() or pooling.training
-    rows: Tensor | None = None
-    if keeps:
-        parts = [_recomputed(documents, layers, pooling, call_layer, piece) for piece in _pieces(documents, chunk)]
-        rows, scores = (torch.cat(columns, dim=1) for columns in zip(*parts))
-        if pooling.scorer is None or pooling.scorer.positional:
-            scores = pooling.score(rows, mask)
-        rows, scores = pooling.tie(rows, scores, documents.length)
-    else:
-        scores = _scores(documents, layers, pooling, call_layer, chunk)
+    rows, scores = chunks.read()
+    if pooling.scorer is None or pooling.scorer.positional:
+        scores = pooling.score(rows, mask)
+    rows, scores = pooling.tie(rows, scores, documents.length)
     record = pooling.record(scores, mask)
     pooling.observe(scores, mask, record)
-    k, sums = record.embeddings.size(1), None
-    pieces = [slice(0, documents.length)] if keeps else _pieces(documents, chunk)
-    for piece in pieces:
-        x = _states(documents, layers, call_layer, piece)[0] if rows is None else rows
-        part = partial_slot_sums(x, record.weights[:, piece], record.slot_of_token[:, piece], k)
-        sums = part if sums is None else sums + part
+    k = record.embeddings.size(1)
+    sums = chunks.slot_sums(rows, record.weights, record.slot_of_token, k)
     lengths = None if documents.lengths is None else pooling.lengths_after(documents.lengths)
     if lengths is not None and min(lengths) == k:
         record = record._replace(padding_mask=None)
@@ -88,53 +128,3 @@ def with_first_pooling(first: Pooled, later: PooledStates, adds_scores: bool) ->
         weights=[first.weights, *later.weights],
         added_scores=added,
     )
-
-
-def _pieces(documents: Documents, chunk: int) -> Iterator[slice]:
-    """Yield the chunks of the documents."""
-    for start in range(0, documents.length, chunk):
-        yield slice(start, min(start + chunk, documents.length))
-
-
-def _mask_of(documents: Documents, piece: slice) -> Tensor | None:
-    return None if documents.padding_mask is None else documents.padding_mask[:, piece]
-
-
-def _states(
-    documents: Documents, layers: Sequence[nn.Module], call_layer: CallLayer, piece: slice
-) -> tuple[Tensor, Tensor | None]:
-    """Return a chunk after the layers, (B, c, C), and the last one's (B, c) column sums, where it reports them."""
-    x, attention = documents.embed(piece.start, piece.stop), None
-    lengths = lengths_between(documents.lengths, piece.start, piece.stop)
-    for layer in layers:
-        x, attention = call_layer(layer, x, _mask_of(documents, piece), lengths)
-    return x, attention
-
-
-def _scores(
-    documents: Documents, layers: Sequence[nn.Module], pooling: Any, call_layer: CallLayer, chunk: int
-) -> Tensor:
-    """Return the scores of all tokens, (B, T), nothing else of which is kept."""
-    if pooling.scorer is None or pooling.scorer.positional:
-        whole = documents.embed(0, 1)[:, :, :1]
-        return pooling.score(whole.expand(-1, documents.length, -1), documents.padding_mask)
-    scores = []
-    for piece in _pieces(documents, chunk):
-        x, attention = _states(documents, layers, call_layer, piece)
-        scores.append(pooling.score(x, _mask_of(documents, piece), attention))
-    return torch.cat(scores, dim=1)
-
-
-def _recomputed(
-    documents: Documents, layers: Sequence[nn.Module], pooling: Any, call_layer: CallLayer, piece: slice
-) -> tuple[Tensor, Tensor]:
-    """Return a chunk after the layers, and its scores, whose inside is computed again in the backward pass."""
-
-    def compute() -> tuple[Tensor, Tensor]:
-        x, attention = _states(documents, layers, call_layer, piece)
-        if pooling.scorer is None or pooling.scorer.positional:  # scored as whole documents
-            return x, x[:, :, 0]
-        return x, pooling.score(x, _mask_of(documents, piece), attention)
-
-    found: tuple[Tensor, Tensor] = checkpoint(compute, use_reentrant=False)
-    return found

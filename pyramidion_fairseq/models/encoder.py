@@ -12,6 +12,7 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
 from ..attention import ATTENTIONS, EncoderAttention
+from ..errors import PyramidionError
 from ..functional import CopySource, TokenRecord, compose_poolings, keep_record, move_padding_right
 from ..generation import DOCUMENT_INDEX, regroup
 from ..parallel import SequenceGroup
@@ -19,7 +20,7 @@ from ..schedule import PoolingSchedule
 from .embedding import embed_later_tokens
 from .encoder_layer import Dropout, PyramidionEncoderLayer, call_layer
 from .global_tokens import GlobalTokens
-from .long_documents import encode_in_chunks, encode_part
+from .long_documents import encode_in_chunks, encode_part, reads_chunks
 from .pooled_encoder import PooledStates, run_pooled_layers
 from .pooling import build_poolings
 from .positions import PegasusPositions
@@ -113,7 +114,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         )
         if self.sequence_group is not None:
             return tokens, encode_part(self, tokens, padding_mask, token_embeddings, document_lengths, options)
-        if self.chunk_tokens and tokens.size(1) > self.chunk_tokens and not keep_states:
+        if reads_chunks(self, tokens, options):
             return tokens, encode_in_chunks(self, tokens, padding_mask, token_embeddings, document_lengths, options)
         return tokens, run_pooled_layers(
             lambda: self.embed(tokens, padding_mask, token_embeddings),
@@ -129,9 +130,18 @@ class PyramidionEncoder(TransformerEncoderBase):
         """Refuse documents that ``size`` ranks share; call it before the ranks connect, so that each says why.
 
         Raises:
-            PyramidionError: the encoder's attention is not local, or it does not pool.
+            PyramidionError: the encoder's attention is not local, it does not pool, or its layers read chunks one
+                after the other, as LSG's do.
         """
         check_spreading(self.local_attention, self.poolings, f"--sequence-parallel {size}")
+        if any(getattr(module, "chunk_tokens", 0) for module in self.layers.modules()):
+            self._refuse_chunks_of_parts(f"--sequence-parallel {size}")
+
+    def _refuse_chunks_of_parts(self, option: str) -> None:
+        raise PyramidionError(
+            f"{option}: with {type(self.local_attention).__name__}, --sequence-parallel and --encoder-chunk-tokens do "
+            "not go together: give one of them, or take --attention blockwise"
+        )
 
     def spread_documents(self, group: SequenceGroup | None) -> None:
         """Let the ranks of a group share every document from now on; None: this process reads it whole, as before.
@@ -144,18 +154,26 @@ class PyramidionEncoder(TransformerEncoderBase):
         self.sequence_group = group
 
     def read_in_chunks(self, tokens: int) -> None:
-        """Let the layers before the first pooling read so many tokens of a document at a time; 0: all, as before.
+        """Let layers read so many tokens of a document at a time; 0: all, as before.
 
-        A chunk is a whole number of blocks of the attention, at least one.
+        Those before the first pooling; where blocks see more than themselves (LSG), all layers, one after the other. A
+        chunk is a whole number of blocks of the attention, at least one.
 
         Raises:
-            PyramidionError: the attention looks beyond its block, or the encoder does not pool by scores alone.
+            PyramidionError: the attention is not local, the encoder does not pool by scores alone, or blocks see more
+                than themselves and ranks share the documents.
         """
+        attention = self.local_attention
         if tokens:
-            check_chunks(self.local_attention, self.poolings, tokens)
-            block = self.local_attention.block_size
-            tokens = max(1, tokens // block) * block
-        self.chunk_tokens = tokens
+            check_chunks(attention, self.poolings, tokens)
+            if attention.halo and self.sequence_group is not None:
+                self._refuse_chunks_of_parts(f"--encoder-chunk-tokens {tokens}")
+            tokens = max(1, tokens // attention.block_size) * attention.block_size
+        by_layer = attention.halo > 0
+        self.chunk_tokens = 0 if by_layer else tokens
+        for module in self.layers.modules():
+            if isinstance(module, PyramidionEncoderLayer):
+                module.chunk_tokens = tokens if by_layer else 0
 
     @property
     def local_attention(self) -> Any:

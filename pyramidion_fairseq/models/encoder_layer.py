@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..attention import ATTENTIONS
 from ..errors import PyramidionError
 from ..functional import dropout, relu_dropout
+from .chunked_layer import forward_in_chunks
 from .spread_documents import SpreadTokens
 
 
@@ -41,6 +42,8 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
 
     #: Set by :meth:`report_attention`.
     reports_attention = False
+    #: Tokens that it reads at a time, 0: all; ``read_in_chunks`` of the encoder sets it, where blocks see others.
+    chunk_tokens = 0
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
@@ -85,7 +88,19 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         Returns:
             (B, T, C); after :meth:`report_attention` with (B, T) column sums.
         """
-        attended = self.self_attn_layer_norm(x) if self.normalize_before else x
+        if self.chunk_tokens and x.size(1) > self.chunk_tokens + self.self_attn.globals:
+            return forward_in_chunks(self, x, encoder_padding_mask, self.chunk_tokens)
+        return self.forward_at_once(x, encoder_padding_mask, document_lengths, spread)
+
+    def before_attention(self, x: Tensor) -> Tensor:
+        """Return what the attention reads of the layer's input: (B, T, C) -> (B, T, C)."""
+        return self.self_attn_layer_norm(x) if self.normalize_before else x
+
+    def forward_at_once(
+        self, x: Tensor, encoder_padding_mask: Tensor | None, document_lengths: Sequence[int] | None, spread: Any
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Do what :meth:`forward` does, whatever :attr:`chunk_tokens` says."""
+        attended = self.before_attention(x)
         out, _ = self.self_attn(
             query=attended, key_padding_mask=encoder_padding_mask, lengths=document_lengths, spread=spread
         )

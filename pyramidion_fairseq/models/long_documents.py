@@ -7,9 +7,9 @@ from typing import Any, Sequence
 from torch import Tensor, nn
 
 from ..parallel import Parts
-from .chunked_encoder import Documents, pool_in_chunks, with_first_pooling
+from .chunked_encoder import ChunkedDocuments, Documents, pool_in_chunks, with_first_pooling
 from .encoder_layer import call_layer
-from .pooled_encoder import PooledStates, run_pooled_layers
+from .pooled_encoder import CallLayer, PooledStates, run_pooled_layers
 from .spread_documents import SpreadDocuments
 
 
@@ -28,7 +28,7 @@ def encode_part(
     last = list(encoder.poolings.values())[-1]
     block = encoder.local_attention.block_size
     spread = SpreadDocuments(group, block, padding_mask, document_lengths, tokens, last)
-    start, mask = Parts(tokens.size(1), block, group.size).start(group.rank), spread.cut_mask()
+    first, mask = Parts(tokens.size(1), block, group.size).start(group.rank), spread.cut_mask()
     part = spread.cut(tokens, encoder.padding_idx)
     embeddings = None if token_embeddings is None else spread.cut(token_embeddings)
 
@@ -37,17 +37,24 @@ def encode_part(
     ) -> tuple[Tensor, Tensor | None]:
         return call_layer(layer, x, key_padding_mask, document_lengths, spread.spread)
 
+    options.update(pool=spread.pool, holds_start=first == 0)
+    if reads_chunks(encoder, tokens, options):
+        documents = _documents(encoder, part, mask, embeddings, spread.cut_lengths(), first)
+        return _run_chunked(encoder, documents, run, options, spread)
     return run_pooled_layers(
-        lambda: encoder.embed(part, mask, embeddings, start),
+        lambda: encoder.embed(part, mask, embeddings, first),
         mask,
         encoder.layers,
         encoder.poolings,
         run,
         document_lengths=spread.cut_lengths(),
-        pool=spread.pool,
-        holds_start=start == 0,
         **options,
     )
+
+
+def reads_chunks(encoder: Any, tokens: Tensor, options: dict[str, Any]) -> bool:
+    """Return whether the layers before the first pooling read (B, T) documents in chunks."""
+    return 0 < encoder.chunk_tokens < tokens.size(1) and not options["keep_states"]
 
 
 def encode_in_chunks(
@@ -59,15 +66,38 @@ def encode_in_chunks(
     options: dict[str, Any],
 ) -> PooledStates:
     """Encode documents whose layers before the first pooling read :attr:`chunk_tokens` at a time."""
+    documents = _documents(encoder, tokens, padding_mask, token_embeddings, document_lengths, 0)
+    return _run_chunked(encoder, documents, call_layer, options, None)
+
+
+def _documents(
+    encoder: Any,
+    tokens: Tensor,
+    padding_mask: Tensor | None,
+    token_embeddings: Tensor | None,
+    lengths: Sequence[int] | None,
+    first: int,
+) -> Documents:
+    """Return documents to be read in chunks, or a part of them, which starts at token ``first``."""
 
     def embed(start: int, stop: int) -> Tensor:
         mask, given = (None if x is None else x[:, start:stop] for x in (padding_mask, token_embeddings))
-        return encoder.embed(tokens[:, start:stop], mask, given, start)
+        return encoder.embed(tokens[:, start:stop], mask, given, first + start)
 
-    documents = Documents(tokens.size(1), padding_mask, document_lengths, embed)
+    return Documents(tokens.size(1), padding_mask, lengths, embed)
+
+
+def _run_chunked(
+    encoder: Any, documents: Documents, run: CallLayer, options: dict[str, Any], spread: SpreadDocuments | None
+) -> PooledStates:
+    """Run all layers, those before the first pooling in chunks; ``spread``: of what the documents are a part."""
     number, pooling = next(iter(encoder.poolings.items()))
     before, after = encoder.layers[: int(number)], encoder.layers[int(number) :]
-    first, lengths = pool_in_chunks(documents, before, pooling, call_layer, encoder.chunk_tokens)
+    chunks = ChunkedDocuments(documents, before, pooling, run, encoder.chunk_tokens)
+    if spread is None:
+        first, lengths = pool_in_chunks(documents, chunks, pooling)
+    else:
+        first, lengths = spread.pool_in_chunks(pooling, chunks)
     later = {int(layer) - int(number): module for layer, module in encoder.poolings.items() if layer != number}
     poolings = nn.ModuleDict({str(layer): module for layer, module in later.items()})
     states = run_pooled_layers(
@@ -75,7 +105,7 @@ def encode_in_chunks(
         first.padding_mask,
         after,
         poolings,
-        call_layer,
+        run,
         document_lengths=lengths,
         **options,
     )

@@ -8,7 +8,7 @@ last pooling all ranks hold all of them, and go on alike.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from ..errors import PyramidionError
 from ..functional import Pooled, partial_slot_sums
 from ..parallel import Parts, SequenceGroup
+
+if TYPE_CHECKING:
+    from .chunked_encoder import ChunkedDocuments
 
 
 class SpreadTokens(NamedTuple):
@@ -34,13 +37,14 @@ def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> Non
         option: the option that asks for it, for the message.
 
     Raises:
-        PyramidionError: its attention is not local, it never pools, or a pooler needs all tokens at once.
+        PyramidionError: its attention is not local, it never pools, or a pooler or scorer needs all tokens at once.
     """
     if not attention.spreads:
         raise PyramidionError(
             f"{option}: the attention of {type(attention).__name__} is not local, every token may need every other: "
             "take --attention blockwise or lsg"
         )
+    check_attention_sums(attention, poolings, option)
     if not poolings:
         raise PyramidionError(f"{option} needs a --pooling-schedule: without one, the decoder reads whole documents")
     for pooling in poolings.values():
@@ -55,17 +59,30 @@ def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> Non
 def check_chunks(attention: Any, poolings: nn.ModuleDict, tokens: int) -> None:
     """Refuse an encoder that cannot read its documents in chunks; arguments as of :func:`check_spreading`.
 
+    Where blocks see more than themselves (LSG), it is read layer by layer, and the poolings read whole documents.
+
     Raises:
-        PyramidionError: of :func:`check_spreading`, or the attention has global tokens, which read all chunks.
+        PyramidionError: of :func:`check_spreading`, or a scorer reads the attention of all tokens.
     """
     option = f"--encoder-chunk-tokens {tokens}"
     if tokens < 1:
         raise PyramidionError(f"{option} must be at least 1, or 0: whole documents")
-    check_spreading(attention, poolings, option)
-    if getattr(attention, "globals", 0):
+    if not attention.halo:
+        check_spreading(attention, poolings, option)
+    else:
+        check_attention_sums(attention, poolings, option)
+
+
+def check_attention_sums(attention: Any, poolings: nn.ModuleDict, option: str) -> None:
+    """Refuse a scorer that adds up attention, where a part of the document is also seen from the others.
+
+    Raises:
+        PyramidionError: it does.
+    """
+    if attention.halo and any(pooling.needs_attention for pooling in poolings.values()):
         raise PyramidionError(
-            f"{option}: global tokens of {type(attention).__name__} read the whole document in every layer: take "
-            "--attention blockwise, or --sequence-parallel on several devices"
+            f"{option}: --scorer attention_sum adds up the attention of all tokens, which {type(attention).__name__} "
+            "has in no one place: take another --scorer, or --attention blockwise"
         )
 
 
@@ -143,15 +160,27 @@ class SpreadDocuments:
         The result holds this rank's part of the pooled vectors (all of them after the last pooling), and scores, slots
         and weights of whole documents.
         """
+        scores = None if _looks_at_positions(pooling) else pooling.score(documents, padding_mask, attention)
+        return self._pool(pooling, documents, scores, partial_slot_sums)
+
+    def pool_in_chunks(self, pooling: Any, chunks: ChunkedDocuments) -> tuple[Pooled, Sequence[int] | None]:
+        """Do as :meth:`pool`, with this rank's part of the documents read in chunks."""
+        rows, scores = chunks.read()
+        return self._pool(pooling, rows, scores, chunks.slot_sums)
+
+    def _pool(
+        self, pooling: Any, documents: Tensor, scores: Tensor | None, slot_sums: Callable[..., Tensor]
+    ) -> tuple[Pooled, Sequence[int] | None]:
+        """Pool (B, W, C) of each rank with their (B, W) scores: None, or whatever, where positions are scored."""
         parts = self.parts
         assert parts is not None  # nothing pools after the last pooling
         self.poolings += 1
         what = f"pooling {self.poolings}"
-        documents, scores = self._scores(pooling, documents, padding_mask, attention, parts, f"scores of {what}")
+        documents, scores = self._gather_scores(pooling, documents, scores, parts, f"scores of {what}")
         record = pooling.record(scores, self.padding_mask)
         pooling.observe(scores, self.padding_mask, record)
         k = record.embeddings.size(1)
-        sums = partial_slot_sums(documents, self.cut(record.weights), self.cut(record.slot_of_token), k)
+        sums = slot_sums(documents, self.cut(record.weights), self.cut(record.slot_of_token), k)
         self.padding_mask = record.padding_mask
         if self.document_lengths is not None:
             self.document_lengths = pooling.lengths_after(self.document_lengths)
@@ -166,23 +195,20 @@ class SpreadDocuments:
             self.parts, mask = None, self.padding_mask
         return record._replace(embeddings=vectors, padding_mask=mask), self.cut_lengths()
 
-    def _scores(
-        self,
-        pooling: Any,
-        documents: Tensor,
-        padding_mask: Tensor | None,
-        attention: Tensor | None,
-        parts: Parts,
-        what: str,
+    def _gather_scores(
+        self, pooling: Any, documents: Tensor, scores: Tensor | None, parts: Parts, what: str
     ) -> tuple[Tensor, Tensor]:
-        """Return this rank's documents, and the scores of all tokens: (B, W, C) -> (B, W, C), (B, T)."""
-        if pooling.scorer is not None and pooling.scorer.positional:
+        """Return this rank's documents, and the scores of all tokens: (B, W, C), (B, W) -> (B, W, C), (B, T)."""
+        if scores is None or _looks_at_positions(pooling):
             # They depend on the position in the whole document, and random ones must be the same on all ranks.
             whole = documents.new_zeros(()).expand(len(documents), parts.length, 1)
             scores = self.cut(pooling.score(whole, self.padding_mask))
-        else:
-            scores = pooling.score(documents, padding_mask, attention)
         documents, scores = pooling.tie(documents, scores, parts.length)
         if pooling.scorer is None:
-            return documents, scores.new_zeros(len(scores), parts.length)
+            exact = torch.promote_types(scores.dtype, torch.float32)
+            return documents, scores.new_zeros(len(scores), parts.length, dtype=exact)
         return documents, self.group.gather_columns(scores, parts, what)
+
+
+def _looks_at_positions(pooling: Any) -> bool:
+    return pooling.scorer is not None and pooling.scorer.positional

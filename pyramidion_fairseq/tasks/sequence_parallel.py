@@ -29,7 +29,7 @@ class SequenceParallelConfig(TranslationConfig):
         default=0,
         metadata={
             "help": "the layers before the first pooling read so many tokens of a document at a time, with less "
-            "memory and, in generation, twice their time; 0: whole documents"
+            "memory and, in generation, twice their time (LSG: all layers, in little more time); 0: whole documents"
         },
     )
 
@@ -58,11 +58,11 @@ class SequenceParallelTask(TranslationTask):
                 raise PyramidionError(
                     f"--sequence-parallel {self.sharing}: {type(model).__name__} is no model of this package"
                 )
-            if self.chunk_tokens:
-                raise PyramidionError("--sequence-parallel and --encoder-chunk-tokens: give one of them")
+            self._read_in_chunks([model])
             model.encoder.check_spreading(self.sharing)
             model.encoder.spread_documents(sequence_group(self.sharing, self.cfg.sequence_parallel_timeout))
-        self._read_in_chunks([model])
+        else:
+            self._read_in_chunks([model])
         return model
 
     def build_generator(self, models: List[Any], args: Any, *rest: Any, **kwargs: Any) -> Any:

@@ -19,6 +19,16 @@ CASES = [
 ]
 
 
+LSG = [
+    {},
+    {"lsg_sparsity_type": "pooling", "lsg_sparse_block_size": 12, "lsg_global_tokens": 3},
+    {"lsg_sparsity_type": "bos_pooling", "checkpoint_activations": True},
+    {"lsg_sparsity_type": "lsh", "pooling_schedule": ""},
+    {"lsg_sparsity_type": "none", "encoder_normalize_before": True, "pooler": "sinkhorn_topk"},
+    {"lsg_mask_first_token": True, "lsg_no_global_to_decoder": True, "pointer": True},
+]
+
+
 def encoded(model, tokens, summary):
     out = model.encoder(tokens)
     logits = model.decoder(summary, encoder_out=out)[0]
@@ -26,21 +36,32 @@ def encoded(model, tokens, summary):
     return [logits, out["encoder_padding_mask"][0], *record]
 
 
-@pytest.mark.parametrize("options", CASES, ids=str)
-@pytest.mark.parametrize("chunk", [1, 8, 20])
+@pytest.mark.parametrize("chunk, options", [(1, {}), (20, {}), *((8, options) for options in CASES)], ids=str)
 def test_chunks_equal_the_whole(tiny_model, exact_softmax, random_tokens, options, chunk):
     """Uneven lengths and padding, chunks of 1, 2 and 5 blocks; in evaluation, and with every gradient."""
-    tokens, summary = random_tokens([50, 37, 6]), torch.tensor([[2, 5, 6, 7]] * 3)
+    check(tiny_model, random_tokens([50, 37, 6]), chunk, options)
+
+
+@pytest.mark.parametrize("options", LSG, ids=str)
+def test_chunks_of_blocks_that_see_others_equal_the_whole(tiny_model, exact_softmax, random_tokens, options):
+    """LSG: each layer reads chunks of 3 blocks with what they see beside them, after its global tokens read all."""
+    check(tiny_model, random_tokens([50, 37, 6]), 12, {"attention": "lsg", **options})
+
+
+def check(tiny_model, tokens, chunk, options):
+    summary = torch.tensor([[2, 5, 6, 7]] * len(tokens))
     whole, chunked = tiny_model(**options), tiny_model(**options)
     chunked.encoder.read_in_chunks(chunk)
     with torch.no_grad():
-        torch.testing.assert_close(
-            encoded(chunked, tokens, summary), encoded(whole, tokens, summary), rtol=0, atol=1e-12
-        )
+        close(encoded(chunked, tokens, summary), encoded(whole, tokens, summary))
     for model in (whole, chunked):
         encoded(model, tokens, summary)[0].square().sum().backward()
     for (name, one), other in zip(chunked.named_parameters(), whole.parameters()):
-        torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-12, msg=lambda text, name=name: name + text)
+        close(one.grad, other.grad, msg=lambda text, name=name: name + text)
+
+
+def close(found, expected, **options):
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12, **options)
 
 
 def test_dropout_is_the_same_when_computed_again(tiny_model, random_tokens):
@@ -86,7 +107,7 @@ def test_a_layer_sees_one_chunk_at_a_time(tiny_model, random_tokens):
     "options, tokens, message",
     [
         ({"attention": "full"}, 8, "--encoder-chunk-tokens 8: the attention of FullAttention is not local"),
-        ({"attention": "lsg"}, 8, "global tokens of LSGAttention read the whole document"),
+        ({"attention": "lsg", "scorer": "attention_sum"}, 8, "attention_sum adds up the attention of all tokens"),
         ({"pooler": "boundary_chunk"}, 8, "BoundaryChunkPooler needs all tokens in one place"),
         ({"pooling_schedule": ""}, 8, "needs a --pooling-schedule"),
         ({}, -1, "--encoder-chunk-tokens -1 must be at least 1"),

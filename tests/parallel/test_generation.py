@@ -14,26 +14,39 @@ DOCUMENTS = ["the effect of treatment on patients with chronic disease was studi
 OPTIONS = {"beam": 2, "max_len_b": 20, "min_len": 1}
 
 
-def test_every_rank_writes_the_summaries_of_one_process(tmp_path):
-    def summaries(rank=None):
-        hub = load_summarizer(find("pubmed-small"), device="cpu")
-        if rank is not None:
-            hub.spread_documents(2)
-        return [(summary.text, summary.tokens) for summary in hub.summarize(DOCUMENTS, **OPTIONS)]
-
-    expected = summaries()
-    assert len(expected[0][1]) > 5
-    assert on_ranks(summaries, 2, tmp_path) == [expected, expected]
+@pytest.fixture(scope="module")
+def hub():
+    return load_summarizer(find("pubmed-small"), device="cpu")
 
 
-def test_reading_in_chunks_writes_the_same_summaries():
-    hub = load_summarizer(find("pubmed-small"), device="cpu")
-    expected = [summary.tokens for summary in hub.summarize(DOCUMENTS, **OPTIONS)]
-    hub.task.cfg.encoder_chunk_tokens = 128
-    calls = []
-    layer = hub.models[0].encoder.layers[0]
-    layer.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0].size(1)))
-    assert [summary.tokens for summary in hub.summarize(DOCUMENTS, **OPTIONS)] == expected
+@pytest.fixture(scope="module")
+def expected(hub):
+    found = summaries(hub)
+    assert len(found[0][1]) > 5
+    return found
+
+
+def summaries(hub):
+    return [(summary.text, summary.tokens) for summary in hub.summarize(DOCUMENTS, **OPTIONS)]
+
+
+def test_every_rank_writes_the_summaries_of_one_process(hub, expected, tmp_path):
+    def main(rank):
+        hub.spread_documents(2)
+        return summaries(hub)
+
+    assert on_ranks(main, 2, tmp_path) == [expected, expected]
+
+
+def test_reading_in_chunks_writes_the_same_summaries(hub, expected, monkeypatch):
+    encoder, calls = hub.models[0].encoder, []
+    monkeypatch.setattr(hub.task.cfg, "encoder_chunk_tokens", 128)
+    handle = encoder.layers[0].register_forward_hook(lambda module, given, out: calls.append(given[0].size(1)))
+    try:
+        assert summaries(hub) == expected
+    finally:
+        handle.remove()
+        encoder.read_in_chunks(0)
     assert max(calls) <= 128 < sum(calls)
 
 

@@ -29,6 +29,7 @@ def test_one_process_is_told_what_to_start():
     [
         ({"attention": "full"}, "the attention of FullAttention is not local"),
         ({"attention": "lsh"}, "is not local"),
+        ({"attention": "lsg", "scorer": "attention_sum"}, "attention_sum adds up the attention of all tokens"),
         ({"pooling_schedule": ""}, "needs a --pooling-schedule"),
         ({"pooler": "funnel"}, "FunnelPooler needs all tokens in one place"),
         ({"pooler": "merge_similar"}, "MergeSimilarPooler needs all tokens in one place"),
@@ -42,6 +43,21 @@ def test_models_whose_documents_cannot_be_shared(tiny_model, options, message):
 
     with pytest.raises(PyramidionError, match=message):
         tiny_model(**options).encoder.spread_documents(Group())
+
+
+def test_blocks_that_see_others_are_read_in_parts_or_in_chunks(tiny_model):
+    class Group:
+        size = 2
+
+    together = "with LSGAttention, --sequence-parallel and --encoder-chunk-tokens do not go together"
+    model = tiny_model(attention="lsg")
+    model.encoder.read_in_chunks(8)
+    with pytest.raises(PyramidionError, match=f"--sequence-parallel 2: {together}"):
+        model.encoder.spread_documents(Group())
+    model.encoder.read_in_chunks(0)
+    model.encoder.spread_documents(Group())
+    with pytest.raises(PyramidionError, match=f"--encoder-chunk-tokens 8: {together}"):
+        model.encoder.read_in_chunks(8)
 
 
 def through_summarizer(model):

@@ -1,5 +1,7 @@
 """Documents on 2 and 4 ranks are what they are on one: losses, gradients, slots and weights, to 1e-12."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,41 +9,44 @@ from pyramidion_fairseq.parallel import sequence_group
 from tests.helpers.ranks import on_ranks
 
 EXACT = dict(rtol=0, atol=1e-12)
+#: Options and lengths. Some have more than one option that no other one of the case depends on.
 CASES = {
     "halving": ({}, [40, 23, 9]),
     "one block": ({}, [4, 2]),
     "one token": ({}, [1]),
-    "uneven, equal lengths": ({}, [37, 37]),
-    "short": ({}, [11, 7, 5]),
-    "hard": ({"pooler": "hard_topk"}, [40, 13]),
-    "nugget": ({"pooler": "nugget_topk", "scorer_activation": "none"}, [40, 13]),
-    "threshold": ({"pooler": "threshold_topk"}, [40, 13]),
-    "windows": ({"pooler": "mean_window"}, [40, 13]),
-    "no order": ({"score_order": True, "softmax_base": 0.0, "encoder_normalize_before": True}, [33, 50]),
-    "pointer": ({"pointer": True}, [40, 13]),
-    "learned positions": ({"encoder_learned_pos": True, "layernorm_embedding": True}, [40, 13]),
+    "short, recomputed": ({"checkpoint_activations": True}, [11, 7, 5]),
+    "hard": ({"pooler": "hard_topk", "encoder_learned_pos": True, "layernorm_embedding": True}, [40, 13]),
+    "nugget, uneven, equal lengths": ({"pooler": "nugget_topk", "scorer_activation": "none"}, [37, 37]),
+    "threshold": ({"pooler": "threshold_topk", "scorer": "nonlinear", "encoder_layers": 2}, [40, 13]),
+    "windows": ({"pooler": "mean_window", "encoder_normalize_before": True}, [40, 13]),
+    "no order": ({"score_order": True, "softmax_base": 0.0}, [33, 50]),
+    "attention": ({"scorer": "attention_sum", "pointer": True}, [40, 13]),
     "index": ({"scorer": "index"}, [40, 13]),
-    "attention": ({"scorer": "attention_sum"}, [40, 13]),
-    "nonlinear": ({"scorer": "nonlinear", "encoder_layers": 2}, [40, 13]),
-    "recomputed": ({"checkpoint_activations": True}, [40, 13]),
+    "chunks": ({"chunk": 4, "pooler": "nugget_topk", "scorer_activation": "none"}, [50, 37, 6]),
+    "chunks of attention": ({"chunk": 8, "scorer": "attention_sum", "pooling_schedule": "2:7"}, [50, 13]),
+    "chunks of positions": ({"chunk": 4, "scorer": "index", "pointer": True}, [21, 37]),
+    "chunks without scores": ({"chunk": 4, "pooler": "mean_window"}, [5, 37]),
 }
 LSG = {
     "norm": ({}, [40, 23, 9]),
     "one token": ({}, [1]),
-    "few blocks": ({}, [9, 5]),
     "far": ({"lsg_sparse_block_size": 12, "lsg_sparsity_type": "pooling"}, [61, 40]),
     "first query": ({"lsg_sparsity_type": "bos_pooling", "lsg_global_tokens": 3}, [61, 40]),
     "hashes": ({"lsg_sparsity_type": "lsh"}, [40, 23]),
-    "strides": ({"lsg_sparsity_type": "block_stride", "lsg_no_global_to_decoder": True}, [40, 23]),
+    "strides, few blocks": ({"lsg_sparsity_type": "block_stride", "lsg_no_global_to_decoder": True}, [9, 5]),
     "window": ({"lsg_sparsity_type": "none", "checkpoint_activations": True}, [37, 37]),
     "hidden first token": ({"lsg_mask_first_token": True, "pointer": True}, [40, 3]),
 }
+ALL = {("blockwise", name): case for name, case in CASES.items()} | {("lsg", name): case for name, case in LSG.items()}
+#: Two ranks have no rank between others, and no part further away than the next: they need fewer cases.
+OF_TWO = [("blockwise", name) for name in ("halving", "one token", "attention", "chunks")]
+OF_TWO += [("lsg", name) for name in ("norm", "far", "first query")]
 SUMMARY = torch.tensor([[2, 5, 6, 7]])
 TARGET = torch.tensor([[5, 6, 7, 2]])
 
 
 def step(model, tokens, training=True):
-    """Loss, gradients and record of a step without dropout."""
+    """Loss, gradients and record of a step without dropout, and the vectors without gradients."""
     model.train(training)
     count = len(tokens)
     out = model.encoder(tokens)
@@ -49,62 +54,86 @@ def step(model, tokens, training=True):
     probabilities = model.get_normalized_probs(decoded, log_probs=True)
     loss = -probabilities.gather(2, TARGET.expand(count, -1).unsqueeze(2)).sum()
     loss.backward()
-    return {
+    found = {
         "loss": loss.detach(),
-        "vectors": out["encoder_out"][0].detach().masked_fill(out["encoder_padding_mask"][0].T.unsqueeze(2), 0),
+        "vectors": vectors(out),
         "mask": out["encoder_padding_mask"][0],
         "slots": out["pooling_slots"],
         "weights": out["pooling_weights"],
         "gradients": {name: parameter.grad for name, parameter in model.named_parameters()},
     }
+    if model.encoder.chunk_tokens:  # which takes other ways then
+        with torch.no_grad():
+            again = model.eval().encoder(tokens)
+        found["summarised"] = [vectors(again), again["pooling_slots"], again["pooling_weights"]]
+    return found
 
 
-@pytest.mark.parametrize("attention, cases", [("blockwise", CASES), ("lsg", LSG)])
-@pytest.mark.parametrize("size", [2, 4])
-def test_ranks_equal_one_process(tiny_model, exact_softmax, random_tokens, tmp_path, size, attention, cases):
-    """The mean of the ranks' gradients is the gradient, whatever the lengths, the padding and the blocks."""
+def narrow(layer, inputs, output, most):
+    assert inputs[0].size(1) <= most
+
+
+def vectors(out):
+    """The vectors of an encoder's output, zeros for padding."""
+    return out["encoder_out"][0].detach().masked_fill(out["encoder_padding_mask"][0].T.unsqueeze(2), 0)
+
+
+@pytest.mark.parametrize("size, names", [(2, OF_TWO), (4, list(ALL))], ids=["2", "4"])
+def test_ranks_equal_one_process(tiny_model, exact_softmax, random_tokens, tmp_path, size, names):
+    """The mean of the ranks' gradients is the gradient, whatever the lengths, the padding, the blocks and chunks."""
+
+    models = {}
+    for attention, name in names:
+        options = {option: value for option, value in ALL[attention, name][0].items() if option != "chunk"}
+        models[attention, name] = tiny_model(attention=attention, **options)
+
+    def found(case):
+        return step(models[case], random_tokens(ALL[case][1]), training=case[1] != "hashes")
 
     def main(rank):
         group = sequence_group(size, timeout=30)
-        found = {}
-        for name, (options, lengths) in cases.items():
-            model = tiny_model(attention=attention, **options)
+        for case, model in models.items():
+            model.encoder.read_in_chunks(chunk := ALL[case][0].get("chunk", 0))
             model.encoder.spread_documents(group)
-            found[name] = step(model, random_tokens(lengths), training=name != "hashes")
-        return found
+            if chunk:
+                model.encoder.layers[0].register_forward_hook(partial(narrow, most=chunk))
+        return {case: found(case) for case in names}
 
     ranks = on_ranks(main, size, tmp_path)
-    for name, (options, lengths) in cases.items():
-        expected = step(tiny_model(attention=attention, **options), random_tokens(lengths), training=name != "hashes")
-        check(name, [found[name] for found in ranks], expected)
+    for case in names:
+        check(case, [one[case] for one in ranks], found(case))
 
 
-@pytest.mark.parametrize("scorer", ["linear", "random"])
-def test_the_seed_decides_what_is_dropped(tiny_model, random_tokens, tmp_path, scorer):
+def test_the_seed_decides_what_is_dropped(tiny_model, random_tokens, tmp_path):
     """The same step twice is the same, another seed another; the ranks agree on slots, random ones too."""
 
     def main(rank):
         group = sequence_group(2, timeout=30)
         found = []
-        for seed in (1, 1, 2):
-            model = tiny_model(dropout=0.2, attention_dropout=0.2, activation_dropout=0.2, scorer=scorer)
-            model.encoder.spread_documents(group)
-            torch.manual_seed(seed)
-            found.append(step(model, random_tokens([40, 23])))
+        for scorer in ("linear", "random"):
+            for seed in (1, 1, 2):
+                model = tiny_model(dropout=0.2, attention_dropout=0.2, activation_dropout=0.2, scorer=scorer)
+                model.encoder.spread_documents(group)
+                torch.manual_seed(seed)
+                found.append(step(model, random_tokens([40, 23])))
         return found
 
-    for found, other in zip(*on_ranks(main, 2, tmp_path)):
+    ranks = on_ranks(main, 2, tmp_path)
+    for found, other in zip(*ranks):
         close(found["slots"], other["slots"], "slots")
         close(found["weights"], other["weights"], "weights")
-    first, again, another = on_ranks(main, 2, tmp_path)[1]
-    close(first, again, "the same seed")
-    assert not torch.equal(first["loss"], another["loss"])
+    for first, again, another in (ranks[1][:3], ranks[1][3:]):
+        close(first, again, "the same seed")
+        assert not torch.equal(first["loss"], another["loss"])
 
 
 def check(name, ranks, expected):
     for found in ranks:
         for key in ("loss", "vectors", "mask", "slots", "weights"):
             close(found[key], expected[key], f"{name} {key}")
+        if "summarised" in found:
+            expectation = [expected[key] for key in ("vectors", "slots", "weights")]
+            close(found["summarised"], expectation, f"{name}, without gradients")
     for parameter, gradient in expected["gradients"].items():
         close(sum(found["gradients"][parameter] for found in ranks) / len(ranks), gradient, f"{name} {parameter}")
 

@@ -40,22 +40,33 @@ def train_on_ranks(size, argv, folder, timeout=240):
     return statuses, [(folder / f"log{rank}").read_text() for rank in range(size)]
 
 
-@pytest.mark.parametrize("size, groups, backend", [(2, 1, "legacy_ddp"), (4, 2, "pytorch_ddp")])
-def test_groups_of_two_train_as_one_process(command, tmp_path, size, groups, backend):
-    """Losses, gradient norms, batch sizes, ROUGE in validation, and the weights after four updates."""
-    write_corpus(tmp_path, words=6, train=[60, 9, 33, 64, 5, 21, 47, 12])
-    args = [tmp_path, *TASK, *TRAIN, *EVAL, *PLAIN, "--verbose", "--batch-size", "2", "--clip-norm", "1"]
-    args += ["--data-buffer-size", "0", "--max-update", str(4 // groups), "--optimizer", "sgd", "--lr", "0.3"]
-    one = command("train", *args, "--update-freq", groups, "--save-dir", tmp_path / "one")
-    shared = ["--sequence-parallel", "2", "--ddp-backend", backend, "--save-dir", tmp_path / "two"]
-    statuses, logs = train_on_ranks(size, [*args, *shared], tmp_path)
+def arguments(folder):
+    """Two updates of four documents, on any number of processes."""
+    args = [folder, *TASK, *TRAIN, *EVAL, *PLAIN, "--verbose", "--batch-size", "2", "--clip-norm", "1"]
+    return [*args, "--data-buffer-size", "0", "--max-update", "2", "--optimizer", "sgd", "--lr", "0.3"]
+
+
+@pytest.fixture(scope="module")
+def one(command, tmp_path_factory):
+    """The folder of data and checkpoint, and the log, of one process."""
+    folder = tmp_path_factory.mktemp("one")
+    write_corpus(folder, words=6, train=[60, 9, 33, 64, 5, 21, 47, 12])
+    return folder, command("train", *arguments(folder), "--update-freq", 2, "--save-dir", folder).stdout
+
+
+@pytest.mark.parametrize("size, backend", [(2, "legacy_ddp"), (4, "pytorch_ddp")])
+def test_groups_of_two_train_as_one_process(one, tmp_path, size, backend):
+    """Losses, gradient norms, batch sizes, ROUGE in validation, and the weights after two updates."""
+    folder, log = one
+    shared = ["--sequence-parallel", 2, "--ddp-backend", backend, "--save-dir", tmp_path, "--update-freq", 4 // size]
+    statuses, logs = train_on_ranks(size, [*arguments(folder), *shared], tmp_path)
     assert statuses == [0] * size, logs[0][-3000:]
 
-    expected, found = rows(one.stdout), rows(logs[0])
-    assert found.keys() == expected.keys() and len([kind for kind, _ in found if kind == "train"]) == 4 // groups
+    expected, found = rows(log), rows(logs[0])
+    assert found.keys() == expected.keys() == {("train", 1), ("train", 2), ("valid", 2)}
     for moment, row in expected.items():
         assert found[moment] == pytest.approx(row, abs=0.002, nan_ok=True), moment
-    weights, others = (load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in ("one", "two"))
+    weights, others = (load_checkpoint(save / "checkpoint_last.pt")["model"] for save in (folder, tmp_path))
     for name, tensor in weights.items():
         torch.testing.assert_close(others[name], tensor, rtol=0, atol=1e-5, msg=lambda text, name=name: name + text)
 

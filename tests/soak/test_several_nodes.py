@@ -1,5 +1,6 @@
 """Launch lines of docs/scaling.md, by torchrun's own agents and by a Slurm of virtual nodes on this machine."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +95,22 @@ def agents(environment, data, save, port):
     return started
 
 
+def kill_node(process):
+    """SIGKILL of an agent and of its workers, which have sessions of their own; nothing where it has ended."""
+    if process.poll() is not None:
+        return
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [process.pid]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)
+
+
 def wait_for(pattern, path, seconds=400):
     end = time.monotonic() + seconds
     while not (path.exists() and re.search(pattern, path.read_text(errors="replace"))):
@@ -103,9 +121,13 @@ def wait_for(pattern, path, seconds=400):
 def test_two_agents_of_torchrun_one_of_them_killed(environment, data, one, tmp_path):
     """The other one ends with status 1 and one line of ours; started again, the run ends as one process's does."""
     first, second = agents(environment, data, tmp_path, free_port())
-    wait_for('"num_updates": "7"', tmp_path / "log0")
-    os.killpg(second.pid, 9)
-    assert first.wait(300) == 1 and second.wait(60) == -9
+    try:
+        wait_for('"num_updates": "7"', tmp_path / "log0")
+        kill_node(second)
+        assert first.wait(300) == 1 and second.wait(60) == -9
+    finally:
+        kill_node(first)
+        kill_node(second)
     log = (tmp_path / "log0").read_text()
     assert len(re.findall("error: another process of this training has ended or cannot be reached", log)) == 1
     assert log.splitlines()[-1] == "error: torchrun ended with status 1"
