@@ -2,12 +2,13 @@
 # The small model of articles from PubMed that comes with the package, from the corpus to the released folder.
 #   examples/pubmed_small/make_model.sh SUMPUBMED OUT
 # SUMPUBMED holds train, val and test .jsonl.gz. Stopped and started again, it goes on where it was. GAP_UPDATES and
-# UPDATES (750 and 1250) are those of the two trainings; LAUNCHER="nice -n 10" goes before every one of them.
+# UPDATES (750 and 1250) are those of the two trainings; LAUNCHER="nice -n 10" goes before every one of them. TWIN=1
+# trains the same model without poolings, to compare with.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH="$PWD/.venv/bin:$PATH" PYTHONPATH="$PWD" PYTHONWARNINGS=ignore
 
-[ $# = 2 ] || { sed -n '2,6p' "$0" >&2; exit 2; }
+[ $# = 2 ] || { sed -n '2,7p' "$0" >&2; exit 2; }
 source_folder=$1 out=$2
 gap_updates=${GAP_UPDATES:-750} updates=${UPDATES:-1250}
 here=examples/pubmed_small
@@ -29,14 +30,16 @@ done_once gaps python $here/gap_sentences.py "$out/clean" "$out/gaps"
 python preprocess/prepare.py "$out/gap_data" --vocab-size 10000 --spm-model "$out/data/sentencepiece.model" \
     --train "$out/gaps/train.jsonl.gz" --valid "$out/gaps/val.jsonl.gz" --test "$out/gaps/val.jsonl.gz"
 
+pooled=(--arch deeppyramidion_pointer --pooling-schedule "2:1024,3:512")
+[ -z "${TWIN:-}" ] || pooled=(--arch deep_blockwise_pointer)
 device=(--cpu)
 python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && device=()
 train() { # DATA FOLDER OPTIONS...
     ${LAUNCHER:-} fairseq-train "$1" --user-dir pyramidion_fairseq --task long_document_summarization \
-        --arch deeppyramidion_pointer --encoder-layers 4 --decoder-layers 3 --layernorm-embedding \
+        "${pooled[@]}" --encoder-layers 4 --decoder-layers 3 --layernorm-embedding \
         --encoder-embed-dim 256 --encoder-ffn-embed-dim 1024 --encoder-attention-heads 4 \
         --decoder-embed-dim 256 --decoder-ffn-embed-dim 1024 --decoder-attention-heads 4 \
-        --block-size 128 --pooling-schedule "2:1024,3:512" \
+        --block-size 128 \
         --max-source-positions 2048 --max-target-positions 512 --required-seq-len-multiple 64 \
         --criterion chunked_cross_entropy --optimizer fused_adamw --adam-betas "(0.9, 0.98)" --weight-decay 0.05 \
         --clip-norm 1 --batch-size 8 --autocast bf16 --attention-dropout 0 --activation-dropout 0 --seed 1 \
