@@ -93,8 +93,8 @@ def parser(doc: str, rounds: int, precisions: Iterable[str] = PRECISIONS) -> arg
     return out
 
 
-def parse(arguments: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line; on a CPU, start again with an allocator that keeps its memory."""
+def parse(arguments: argparse.ArgumentParser, keep_memory: bool = True) -> argparse.Namespace:
+    """Parse the command line; on a CPU, start again with an allocator that keeps its memory, if that is wanted."""
     args = arguments.parse_args()
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq switches everything on
     if args.rounds < 1:
@@ -106,8 +106,13 @@ def parse(arguments: argparse.ArgumentParser) -> argparse.Namespace:
     args.size = args.size or ("reduced" if args.device == "cpu" else "paper")
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-    timed = not getattr(args, "memory_of", None)
-    if args.device == "cpu" and sys.platform == "linux" and timed and not ALLOCATOR.items() <= os.environ.items():
+    keep_memory = keep_memory and not getattr(args, "memory_of", None)
+    if (
+        args.device == "cpu"
+        and sys.platform == "linux"
+        and keep_memory
+        and not ALLOCATOR.items() <= os.environ.items()
+    ):
         os.environ.update(ALLOCATOR)
         os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
     return args

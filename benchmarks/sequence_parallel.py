@@ -2,12 +2,14 @@
 
 A training step of the encoder (forward and backward) on 1, 2 and 4 ranks: processes with gloo on this machine's CPU,
 or one GPU each with NCCL (``torchrun`` is not needed). On one CPU the ranks share its cores: time says nothing about
-scaling there, memory and bytes do. Widths as in ``long_documents.py``; layers are computed again in the backward pass
-(``--checkpoint-activations``), without which a million tokens take more than 10 GB.
+scaling there, memory and bytes do. Widths as in ``long_documents.py``, without dropout. Ranks read their parts whole,
+with layers that are computed again in the backward pass (``--checkpoint-activations``), or in chunks; a million tokens
+then fit into 10 GB, those of four ranks on one machine together.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from typing import Any
@@ -20,14 +22,18 @@ from very_long import Benchmark, Measured, narrow_model
 from pyramidion_fairseq.parallel import bytes_of_ring_attention, sequence_group
 
 RANKS = [1, 2, 4]
+#: Tokens that the layers before the first pooling read at a time; 0: a rank's whole part.
+WAYS = {"whole parts": 0, "chunks of 8,192": 8192}
 #: Before the first pooling, and their width.
 LAYERS, WIDTHS = 2, {"reduced": 64, "paper": 768}
 
 
-def measure_one(args: Any, length: int, ranks: int) -> dict[str, float]:
+def measure_one(args: Any, length: int, ranks: int, chunk: int = 0) -> dict[str, float]:
     """Return this rank's most bytes alive above the model and its gradients, seconds and bytes sent, of one step."""
     device = args.device if args.device == "cpu" else f"cuda:{os.environ['RANK']}"
-    model = narrow_model(device, args.size, length, checkpoint_activations=True)
+    dropout = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0)
+    model = narrow_model(device, args.size, length, checkpoint_activations=not chunk, **dropout)
+    model.encoder.read_in_chunks(chunk)
     net_input = workload.batch(model, 1, length, 8)
     if ranks > 1:
         torch.distributed.init_process_group("gloo" if args.device == "cpu" else "nccl")
@@ -53,18 +59,29 @@ def run(measured: Measured) -> tuple[dict[str, Any], list[str]]:
     found: dict[str, Any] = {}
     rows = []
     width = WIDTHS[measured.args.size]
-    for length in measured.lengths:
+    for length, (way, chunk) in itertools.product(measured.lengths, WAYS.items()):
         alone = 0.0
         for ranks in RANKS:
-            name = f"{length:,} tokens on {ranks} ranks"
-            cells = found[name] = measured.get(name, ranks, length=length, ranks=ranks)
+            name = f"{length:,} tokens, {way}, ranks: {ranks}"
+            cells = found[name] = measured.get(name, ranks, length=length, ranks=ranks, chunk=chunk)
             peak, seconds, sent = (max(cell[what] for cell in cells) for what in ("bytes", "seconds", "sent"))
             alone = alone or peak
             ring = 3 * LAYERS * bytes_of_ring_attention(length, width, ranks)
-            rows.append([f"{length:,}", ranks, peak / 2**20, alone / peak, seconds, sent / 2**20, ring / 2**20])
-    headers = ["tokens", "ranks", "MiB of a rank", "one rank's over it", "s", "MiB sent", "MiB of ring attention"]
+            rows.append([f"{length:,}", way, ranks, peak / 2**20, alone / peak, seconds, sent / 2**20, ring / 2**20])
+    headers = [
+        "tokens",
+        "read",
+        "ranks",
+        "MiB of a rank",
+        "one rank's over it",
+        "s",
+        "MiB sent",
+        "MiB of ring attention",
+    ]
     return found, [measure.table(headers, rows)]
 
 
+BENCHMARK = Benchmark("sequence_parallel", __doc__, measure_one, [2**16, 2**18, 2**20])
+
 if __name__ == "__main__":
-    sys.exit(Benchmark("sequence_parallel", __doc__, measure_one, [2**16, 2**18, 2**20]).main(run))
+    sys.exit(BENCHMARK.main(run))

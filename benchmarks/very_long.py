@@ -5,6 +5,7 @@ With ``--output`` a cell that has been measured is kept there; the same command 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -19,6 +20,9 @@ import workload
 from cells import Cells
 
 LENGTHS = [2**power for power in range(13, 21)]
+#: glibc returns all but small blocks at once: it would keep pieces of them, twice as much as the tensors need. To get
+#: memory again takes time, of all lengths alike.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 
 
 def narrow_model(device: str, size: str, length: int, **changes: Any) -> Any:
@@ -42,19 +46,23 @@ class Benchmark(NamedTuple):
     lengths: list[int]
     """Tokens of the documents."""
 
+    def build_parser(self) -> argparse.ArgumentParser:
+        """Return the parser of the command line."""
+        parser = measure.parser(self.doc, rounds=1)
+        parser.add_argument("--longest", type=int, default=self.lengths[-1], help="longest document, in tokens")
+        parser.add_argument("--one", type=json.loads, help="measure this cell in this process, and print its numbers")
+        return parser
+
     def main(self, run: Callable[[Measured], tuple[dict[str, Any], list[str]]]) -> None:
         """Read the command line, and measure.
 
         Args:
             run: asks for cells, and returns results and tables.
         """
-        parser = measure.parser(self.doc, rounds=1)
-        parser.add_argument("--longest", type=int, default=self.lengths[-1], help="longest document, in tokens")
-        parser.add_argument("--one", type=json.loads, help="measure this cell in this process, and print its numbers")
-        args = measure.parse(parser)
+        args = measure.parse(self.build_parser(), keep_memory=False)
         if args.one:
             found = self.measure_one(args, **args.one)
-            resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # of the process, all it has had
             sys.stdout.write(json.dumps({**found, "resident": resident}) + "\n")
             return
         results, tables = run(Measured(self, args))
@@ -89,10 +97,9 @@ class Measured:
         words = [f"--{option}={getattr(self.args, option)}" for option in ("device", "size", "rounds", "precision")]
         command = [sys.executable, str(self._script), *words, "--one", json.dumps(given)]
         world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
+        environment = {**os.environ, **ALLOCATOR, **world}
         started = [
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, text=True, env={**os.environ, **world, "RANK": str(rank)}
-            )
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**environment, "RANK": str(rank)})
             for rank in range(processes)
         ]
         outputs = [process.communicate()[0] for process in started]

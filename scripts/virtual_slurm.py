@@ -61,13 +61,18 @@ PartitionName=high Nodes=ALL MaxTime=UNLIMITED State=UP PriorityTier=10 PreemptM
 """
 
 
-def main() -> None:
-    """Start or stop; what is missing or fails ends the program with one line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("start", "stop"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="virtual nodes (3)")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Start or stop; what is missing or fails ends the program with one line."""
+    args = build_parser().parse_args()
     folder = args.folder.resolve()
     os.environ.update(PATH=f"{os.environ['PATH']}:/usr/sbin", SLURM_CONF=str(folder / "slurm.conf"))
     missing = [name for name in PROGRAMS if shutil.which(name) is None]

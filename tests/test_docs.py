@@ -10,10 +10,10 @@ import sys
 
 import pytest
 import yaml
-from fairseq import options
 
 from pyramidion_fairseq import __version__
 from tests.helpers import forked
+from tests.helpers.commands import parse
 from tests.helpers.paths import ROOT
 
 
@@ -117,24 +117,6 @@ def commands(page):
             yield words[: words.index(">")] if ">" in words else words
 
 
-def parse(words):
-    """Parse a command of ours or of fairseq, as it does itself; False for other commands."""
-    name, arguments = words[0], words[1:]
-    if name in ("fairseq-train", "fairseq-generate"):
-        make = options.get_training_parser if name == "fairseq-train" else options.get_generation_parser
-        options.parse_args_and_arch(make(), arguments)
-    elif name == "pyramidion-prepare":
-        importlib.import_module("pyramidion_fairseq.prepare.options").build_parser().parse_args(arguments)
-    elif name.startswith("pyramidion-"):
-        module = importlib.import_module(f"pyramidion_fairseq.cli.{name.partition('-')[2]}")
-        module.build_parser(*arguments[: name.endswith("convert")]).parse_args(arguments)
-    elif words[:2] == ["python", "preprocess/prepare.py"]:
-        importlib.import_module("pyramidion_fairseq.prepare.options").build_parser().parse_args(arguments[1:])
-    else:
-        return False
-    return True
-
-
 @pytest.mark.parametrize(
     "name, least",
     [
@@ -144,7 +126,6 @@ def parse(words):
         ("docs/classification.md", 5),
         ("docs/explaining.md", 5),
         ("docs/scores.md", 3),
-        ("docs/scaling.md", 6),
     ],
 )
 def test_commands_of_the_docs_are_taken(name, least, monkeypatch, capsys):

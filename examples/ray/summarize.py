@@ -27,8 +27,8 @@ logger = logging.getLogger("summarize")
 ENDINGS = (".jsonl", ".parquet")
 
 
-def main() -> None:
-    """Summarise the files that are not done yet."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", type=Path, metavar="INPUT", help="folder with *.jsonl or *.parquet")
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder")
@@ -41,7 +41,12 @@ def main() -> None:
     )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="documents in a batch of the model (8)")
     parser.add_argument("--address", metavar="HOST", help="Ray cluster; auto: the one that this machine belongs to")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Summarise the files that are not done yet."""
+    args = build_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = inputs(args.input)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -137,12 +137,14 @@ def test_two_agents_of_torchrun_one_of_them_killed(environment, data, one, tmp_p
     equal(tmp_path, one, log)
 
 
-def test_torchrun_without_a_recipe(environment, data, tmp_path):
-    """Two processes on the CPUs of one node."""
+@pytest.mark.parametrize("shared", [[], ["--sequence-parallel", 2, "--ddp-backend", "legacy_ddp"]], ids=["", "shared"])
+def test_torchrun_without_a_recipe(environment, data, tmp_path, shared):
+    """Two processes on the CPUs of one node, with documents of their own or the same ones."""
     line = ["torchrun", "--nproc_per_node", 2, "--no_python", "fairseq-train", data / "data-bin", "--user-dir"]
     line += ["pyramidion_fairseq", "--task", "long_document_summarization", "--arch", "deeppyramidion", "--optimizer"]
     line += ["adam", "--lr", "5e-4", "--batch-size", 2, "--cpu", "--distributed-world-size", 2]
-    out = run(environment, *line, *SMALL, "--max-update", 2, "--disable-validation", "--save-dir", tmp_path)
+    line += [*SMALL, *shared, "--max-update", 2, "--disable-validation"]
+    out = run(environment, *line, "--save-dir", tmp_path)
     assert "2 processes" in out
     assert load_checkpoint(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 2
 
