@@ -3,14 +3,14 @@
 import json
 import os
 import re
-import socket
 
 import pytest
 import torch
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from tests.helpers import needs
-from tests.helpers.forked import Forked, fairseq_command
+from tests.helpers.forked import fairseq_command
+from tests.helpers.ranks import end_ranks, start_ranks
 from tests.helpers.sharded import FAIRSCALE, train
 from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 
@@ -30,27 +30,12 @@ def rows(stdout):
     return found
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def two(main, argv, folder, timeout=300):
     """The same in two processes that find each other; the output of the first one."""
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    logs, processes = [folder / f"log{rank}" for rank in range(2)], []
-    for rank, log in enumerate(logs):
-        with open(log, "wb") as file:
-            chosen = [text if text != "RANK" else rank for text in argv]
-            processes.append(Forked(main, chosen, file, file, environment={**common, "RANK": str(rank)}))
-    try:
-        for process, log in zip(processes, logs):
-            assert process.wait(timeout) == 0, log.read_text()[-3000:]
-    finally:
-        for process in processes:
-            process.kill()
-    return logs[0].read_text()
+    statuses = end_ranks(start_ranks(lambda rank: main(), 2, folder, argv), timeout)
+    logs = [(folder / f"log{rank}").read_text() for rank in range(2)]
+    assert statuses == [0, 0], "".join(log[-3000:] for log in logs)
+    return logs[0]
 
 
 SPREAD = [

@@ -26,10 +26,9 @@ def run(folder, *words):
 
 @pytest.mark.parametrize("script", ["write_options", "write_api", "write_patches"])
 def test_written_pages_are_fresh(script):
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with forked.Popen([sys.executable, f"scripts/{script}.py", "--check"], cwd=ROOT, text=True, **streams) as started:
-        output, _ = started.communicate()
-    assert started.returncode == 0, output
+    words = [sys.executable, f"scripts/{script}.py", "--check"]
+    done = forked.run_command(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
 
 
 def test_python_reference_shows_signatures_fields_and_errors():

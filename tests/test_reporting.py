@@ -16,11 +16,8 @@ def run(*tests, **environment):
     hidden = {"PATH": "/nowhere", "CHROMIUM": "", "PYRAMIDION_REQUIRE": "", "CUDA_VISIBLE_DEVICES": ""}
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     env = {**os.environ, **hidden, **environment}
-    with forked.Popen(
-        words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as started:
-        output, _ = started.communicate()
-    return started.returncode, output.splitlines()
+    done = forked.run_command(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout.splitlines()
 
 
 def test_what_was_skipped_is_a_line_for_each_reason_and_the_result_is_the_last_line():

@@ -32,9 +32,7 @@ def program(tmp_path_factory):
         env = dict(os.environ, PYTHONPATH=str(ROOT), PATH=paths, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
         env.update(PYTHONWARNINGS="ignore", **settings)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-        with forked.Popen([*map(str, words)], cwd=ROOT, env=env, text=True, **streams) as started:
-            stdout, stderr = started.communicate(timeout=600)
-        return subprocess.CompletedProcess(started.args, started.returncode, stdout, stderr)
+        return forked.run_command([*map(str, words)], cwd=ROOT, env=env, **streams)
 
     return run
 

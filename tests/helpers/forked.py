@@ -176,6 +176,13 @@ class Popen(subprocess.Popen):
         super().__init__(args, **options)
 
 
+def run_command(words: list, timeout: float = 600, **options: Any) -> subprocess.CompletedProcess:
+    """Run a command to the end, as :class:`Popen` does; options as of that, output as text."""
+    with Popen(words, text=True, **options) as started:
+        stdout, stderr = started.communicate(timeout=timeout)
+    return subprocess.CompletedProcess(words, started.returncode, stdout, stderr)
+
+
 def _python(words: list, environment: Mapping[str, str] | None) -> None:
     """Be a new interpreter with these words, and end."""
     status = 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 from tests.helpers.forked import Forked, fairseq_command
+from tests.helpers.ranks import free_port
 
 #: What makes a recipe's training one of seconds, and the same on one process as on two.
 SMALL = [
@@ -16,13 +16,6 @@ SMALL = [
     "--lr", "0.003", "--warmup-updates", "1", "--adam-eps", "1e-4", "--dropout", "0", "--attention-dropout", "0",
     "--activation-dropout", "0", "--log-format", "json", "--log-interval", "1", "--no-epoch-checkpoints",
 ]  # fmt: skip
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def start(words: list, logs: list[Path], befores: tuple = ()) -> list[Forked]:

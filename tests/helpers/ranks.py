@@ -10,6 +10,7 @@ from tests.helpers.forked import Forked
 
 
 def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

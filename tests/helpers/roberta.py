@@ -5,6 +5,7 @@ from argparse import Namespace
 import torch
 from fairseq.models.roberta import RobertaModel
 
+from pyramidion_fairseq.interop.roberta.adapt import EMBEDDING
 from pyramidion_fairseq.models.roberta import LSGRobertaModel
 from tests.helpers.bart import randomise, task_of
 
@@ -46,3 +47,12 @@ def load_state(model, state):
     model.upgrade_state_dict_named(state, "")
     torch.nn.Module.load_state_dict(model, state, strict=True)
     return model
+
+
+def roberta_of(given, state, words):
+    """Our model of these options and tensors; a language model's head that is not there is tied to the embedding."""
+    model = LSGRobertaModel.build_model(Namespace(**given), task_of(words))
+    for name, value in model.state_dict().items():
+        if "lm_head" in name:
+            state.setdefault(name, state[EMBEDDING] if name.endswith("lm_head.weight") else value)
+    return load_state(model, state).eval()  # the head, which came with the tensors, as well

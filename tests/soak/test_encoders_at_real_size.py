@@ -1,15 +1,13 @@
 """RoBERTa, CamemBERT and XLM-R at the shapes of base and large, random weights: equal to transformers'."""
 
 import gc
-from argparse import Namespace
 
 import pytest
 import torch
 
 from pyramidion_fairseq.interop.roberta import names, options
-from pyramidion_fairseq.interop.roberta.adapt import EMBEDDING
-from pyramidion_fairseq.models.roberta import LSGRobertaModel
-from tests.helpers.bart import documents, spread_values, task_of
+from tests.helpers.bart import documents, spread_values
+from tests.helpers.roberta import roberta_of
 
 pytestmark = pytest.mark.soak
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -30,14 +28,8 @@ def test_equal_within_512_tokens(family, size):
     renamed = names.from_hugging_face(theirs.state_dict())
     given = options.from_config({**config.to_dict(), "model_type": config.model_type})
     changes = {"max_positions": 4096, "attention": "blockwise", "block_size": 512, "load_checkpoint_heads": True}
-    model = LSGRobertaModel.build_model(Namespace(**{**given, **changes}), task_of(words))
     state = dict(renamed.state)
-    for name, value in model.state_dict().items():
-        if "lm_head" in name:
-            state.setdefault(name, state[EMBEDDING] if name.endswith("lm_head.weight") else value)
-    model.upgrade_state_dict_named(state, "")
-    torch.nn.Module.load_state_dict(model, state, strict=True)
-    model.eval()  # the head, which came with the tensors, as well
+    model = roberta_of({**given, **changes}, state, words)
     tokens = documents([512, 100, 7], words)
     out = theirs(tokens, tokens.ne(1).long(), output_hidden_states=True)
     states = model(tokens, features_only=True)[0]

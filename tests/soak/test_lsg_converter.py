@@ -21,11 +21,10 @@ from pyramidion_fairseq.interop.bart.convert import convert
 from pyramidion_fairseq.interop.bart.sources import Source
 from pyramidion_fairseq.interop.families.every import FAMILIES
 from pyramidion_fairseq.interop.roberta import names, options
-from pyramidion_fairseq.interop.roberta.adapt import EMBEDDING
 from pyramidion_fairseq.models import PyramidionModel
-from pyramidion_fairseq.models.roberta import LSGRobertaModel
 from tests.helpers.bart import documents, spread_values, symbols_of, task_of
 from tests.helpers.families import differences
+from tests.helpers.roberta import roberta_of
 
 pytestmark = pytest.mark.soak
 WORDS, LENGTHS = 20_000, [4096, 2900]
@@ -95,14 +94,7 @@ def test_roberta_of_4096_tokens(converter, tmp_path):
     state = dict(names.from_hugging_face(base.state_dict()).state)
     theirs = converter(base, tmp_path, "LSGRobertaForSequenceClassification")
     changes = {**OURS, "max_positions": 4096, "load_checkpoint_heads": True}
-    given = {**options.from_config(config.to_dict()), **changes}
-    model = LSGRobertaModel.build_model(Namespace(**given), task_of(WORDS))
-    for name, value in model.state_dict().items():
-        if "lm_head" in name:
-            state.setdefault(name, state[EMBEDDING] if name.endswith("lm_head.weight") else value)
-    model.upgrade_state_dict_named(state, "")
-    torch.nn.Module.load_state_dict(model, state, strict=True)
-    model.eval()  # the head, which came with the tensors, as well
+    model = roberta_of({**options.from_config(config.to_dict()), **changes}, state, WORDS)
     tokens = documents(LENGTHS, WORDS)
     mask = tokens.ne(1)
     ours, published = model(tokens, features_only=True)[0], theirs.roberta(tokens, mask.long())[0]
