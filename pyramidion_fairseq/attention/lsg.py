@@ -261,7 +261,8 @@ class LSGAttention(EncoderAttention):
         self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, first_query: Tensor
     ) -> Tensor:
         """Attend with all but the global tokens: (B, G + T, H, D) x 3, (B, G + T) -> (B, T, H, D)."""
-        first, length = self.globals, query.size(1) - self.globals
+        first = self.globals
+        length = query.size(1) - first
         missing = -length % self.block_size
         query, key, value = (F.pad(part, (0, 0, 0, 0, 0, missing)) for part in (query, key, value))
         key_mask = F.pad(key_mask, (0, missing))
