@@ -1,6 +1,7 @@
 """Every pooler beside every other: what it costs, how well it selects, and whether its scorer learns.
 
     python benchmarks/operators.py --output benchmarks/results/operators_cpu
+    python benchmarks/operators.py --output benchmarks/results/operators_cpu --parts text --data data/pubmed
 
 Parts:
 * "cost": a training pass over n representations of 64 coordinates, forward and with backward: time, peak memory above
@@ -8,6 +9,10 @@ Parts:
 * "nccs": the measure of Figure 6 on cells of the published grid, scores in random order, as a network gives them: the
   mean over the k best vectors of the largest cosine with a vector that was selected.
 * "recall": benchmarks/selection.py with lengths, noise and seeds: the share of tokens that matter among those kept.
+* "text": loss on the validation split of a corpus (--data: what preprocess/prepare.py wrote) after a fixed number of
+  updates, by the rows of examples/reproduce.py. The plain model hardly reads the document in so few updates; with the
+  pointer, which copies from the tokens that were kept, what is kept counts from the start. It needs a pooler whose
+  tokens are known exactly. Not among the parts of the default: it takes minutes a pooler.
 
 Poolers are as they are by default; those that act differently in evaluation are in training mode for "cost" and in
 evaluation mode for "nccs". Each measured cell is written at once, and kept when the same command is run again.
@@ -15,9 +20,12 @@ evaluation mode for "nccs". Each measured cell is written at once, and kept when
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import sys
+import tempfile
 from argparse import Namespace
+from pathlib import Path
 from typing import Any, Callable
 
 import measure
@@ -31,7 +39,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyramidion_fairseq.config import PyramidionConfig, complete
 from pyramidion_fairseq.poolers import POOLERS, Pooler
 
-PARTS = ["cost", "nccs", "recall"]
+PARTS = ["cost", "nccs", "recall", "text"]
 DIM = 64
 #: n and k of "cost".
 SIZES = [(2048, 512), (8192, 512), (8192, 2048), (65536, 2048)]
@@ -42,6 +50,10 @@ RELAXATIONS, SHARES = ("iterative_topk", "gumbel_topk", "sinkhorn_topk"), 2**22
 #: Tokens, share of random summary words, updates of "recall".
 TASKS = [(128, 0.0, 400), (128, 0.25, 400), (128, 0.5, 400), (512, 0.0, 400)]
 SEEDS = [1, 2, 3]
+#: Architectures of "text", which differ from the paper's in the pooler alone.
+PLAIN, POINTER = "transpooler_2k_512", "transpooler_2k_512_pointer"
+#: What a pooler needs beside its name.
+OPTIONS = {"nugget_topk": "+scorer_activation=none"}
 
 
 def build(name: str, length: int, k: int) -> Pooler:
@@ -164,6 +176,42 @@ def recalls(names: list[str], cells: Cells, args: Any) -> str:
     return f"## Recall of the tokens that matter\n\n{note}\n\n{measure.table(headers, lines)}"
 
 
+def bits(row: str, updates: int, seed: int, data: Path) -> float:
+    """Train a row of examples/reproduce.py and return its loss on the validation split, in bits a token."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+    from small_scale import stages
+    from small_scale.scales import SCALES
+
+    scale = dataclasses.replace(SCALES["cpu_long"], updates=updates, warmup=updates // 5)
+    with tempfile.TemporaryDirectory(prefix="operators-") as folder:
+        run = stages.Run(data, Path(folder), scale, seed, "cpu")
+        run.folder(row).mkdir(parents=True)
+        stages.train(run, row)
+        return stages.validate(run, row)["bits_per_token"]
+
+
+def texts(names: list[str], cells: Cells, args: Any) -> str:
+    """Measure "text" and return its table: mean and spread over seeds."""
+    lines = []
+    for name in names:
+        line: list[Any] = [name]
+        for arch in (PLAIN, POINTER):
+            row = f"{arch}+pooler={name}{OPTIONS.get(name, '')}"
+            if arch == POINTER and not POOLERS.get(name).exact_record:
+                line.append("-")
+                continue
+            found = [
+                cells.get(
+                    f"text {args.updates} {seed} {row}", lambda r=row, s=seed: bits(r, args.updates, s, args.data)
+                )
+                for seed in args.seeds
+            ]
+            line.append(spread(found))
+        lines.append(line)
+    note = f"Bits a token on the validation split after {args.updates} updates; seeds {args.seeds}."
+    return f"## Loss on real text\n\n{note}\n\n{measure.table(['pooler', PLAIN, POINTER], lines)}"
+
+
 def spread(values: list[float]) -> str:
     """Return mean and standard deviation as text."""
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values) if len(values) > 1 else 0:.3f}"
@@ -202,12 +250,16 @@ def figure(names: list[str], cells: Cells) -> Any:
 def main() -> None:
     """Run the command line; see the file's docstring."""
     arguments = measure.parser(__doc__, rounds=5, precisions=())
-    arguments.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which parts to measure")
+    arguments.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:3], help="which parts to measure")
     arguments.add_argument("--poolers", nargs="+", choices=POOLERS.names(), default=POOLERS.names(), help="which ones")
-    arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of recall")
+    arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of recall and text")
+    arguments.add_argument("--data", type=Path, metavar="DIR", help='corpus of "text"')
+    arguments.add_argument("--updates", type=int, default=400, help='of "text" (400)')
     args = measure.parse(arguments)
+    if "text" in args.parts and args.data is None:
+        arguments.error("--parts text needs --data: the folder that preprocess/prepare.py wrote")
     cells = Cells(args.output, "operators")
-    table_of = {"cost": costs, "nccs": qualities, "recall": recalls}
+    table_of = {"cost": costs, "nccs": qualities, "recall": recalls, "text": texts}
     tables = [table_of[part](args.poolers, cells, args) for part in args.parts]
     drawing = figure(args.poolers, cells) if args.output else None
     measure.report("operators", args.device, cells.values, tables, args.output, drawing)

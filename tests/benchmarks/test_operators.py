@@ -2,6 +2,7 @@
 
 import json
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
@@ -63,6 +64,40 @@ def test_quality_is_that_of_a_loop(operators):
             cosines = [max(torch.cosine_similarity(document[i], mean, dim=0) for mean in means) for i in best]
             values.append(sum(cosines) / 4)
     assert operators.quality("mean_window", 16, 4, "cpu") == pytest.approx(sum(map(float, values)) / 256, abs=1e-5)
+
+
+def test_loss_on_real_text_is_that_of_the_rows_of_the_small_scale(operators, monkeypatch, tmp_path):
+    """Each pooler trains in the plain model, and with the pointer where it can point; each with its own options."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from small_scale import scales, stages
+
+    trained = []
+
+    def validate(run, row):
+        trained.append(row)
+        assert (run.scale.updates, run.scale.warmup, run.seed, run.device) == (40, 8, 1, "cpu")
+        assert run.folder(row).is_dir()
+        return {"bits_per_token": len(trained)}
+
+    monkeypatch.setattr(stages, "train", lambda run, row: None)
+    monkeypatch.setattr(stages, "validate", validate)
+    run(operators, monkeypatch, tmp_path, "--parts", "text", "--data", str(tmp_path), "--updates", "40")
+    for name in POOLERS.names():
+        rows = [row for row in trained if f"+pooler={name}" in row]
+        assert len(rows) == 1 + POOLERS.get(name).exact_record
+        for row in rows:
+            options = {**vars(operators.PyramidionConfig()), **scales.scaled(row, scales.SCALES["cpu_long"])}
+            assert operators.complete(Namespace(**options)).pooler == name
+    text = (tmp_path / "operators.md").read_text("utf-8")
+    assert "| gumbel_topk        | 5.000 ± 0.000      | -" in text
+    monkeypatch.setattr(stages, "train", None)  # nothing is trained again
+    run(operators, monkeypatch, tmp_path, "--parts", "text", "--data", str(tmp_path), "--updates", "40")
+
+
+def test_loss_on_real_text_needs_a_corpus(operators, monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(operators, monkeypatch, tmp_path, "--parts", "text")
+    assert "--data" in capsys.readouterr().err
 
 
 def test_noise_and_length_of_documents(operators):
