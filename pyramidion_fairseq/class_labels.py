@@ -11,7 +11,7 @@ from .errors import PyramidionError
 
 #: In a checkpoint's ``extra_state``: name of the head -> its labels, one a line, in the order of their numbers.
 KEY = "labels"
-#: What stands for a space in a label of the data.
+#: What stands for a space in a label of the data: fairseq splits at spaces.
 SPACE = "\u2581"
 
 

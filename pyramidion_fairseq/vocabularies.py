@@ -23,7 +23,7 @@ from fairseq.data import Dictionary
 
 from .errors import PyramidionError
 from .text.byte_level import is_byte_level
-from .text.pieces import WORD_START
+from .text.pieces import are_sentencepiece
 from .text.tokenizers import SentencepieceTokenizer
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
     if is_byte_level(source):
         files = byte_level_of(bpe) or next(byte_level_in(folders), None)
         return describe(source.symbols, target.symbols, byte_level=digest(*files) if files else None)
-    if path is None and any(symbol.startswith(WORD_START) for symbol in source.symbols):
+    if path is None and are_sentencepiece(source.symbols):
         path = next(sentencepiece_in(folders), None)
         if path is not None and not _knows_pieces(source, path):
             path = None

@@ -15,7 +15,7 @@ from .. import checkpoints as safe_loading
 from .. import pretrained, vocabularies
 from ..errors import PyramidionError, one_line, user_errors
 from ..text.byte_level import is_byte_level
-from ..text.pieces import WORD_START
+from ..text.pieces import are_sentencepiece
 from ..text.tokenizers import SentencepieceTokenizer, build_tokenizer
 from ..utils.files import check_plain_name
 from .precision import choose_dtype
@@ -205,7 +205,7 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
             cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
             cfg.tokenizer = None
         return
-    wanted = given is not None or any(symbol.startswith(WORD_START) for symbol in dictionary.symbols)
+    wanted = given is not None or are_sentencepiece(dictionary.symbols)
     model = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
     if model is not None:
         _check_place(model)

@@ -8,7 +8,7 @@ from typing import Any, Sequence
 from .. import vocabularies
 from ..errors import PyramidionError
 from ..inference.loading import check_pieces
-from ..text.pieces import WORD_START
+from ..text.pieces import are_sentencepiece
 from ..text.tokenizers import SentencepieceTokenizer
 from ..utils.files import check_regular
 from .bart import vocabulary
@@ -35,7 +35,7 @@ def find_subwords(
     Raises:
         PyramidionError: nothing is in what is given, or the sentencepiece model is another one's.
     """
-    if not any(symbol.startswith(WORD_START) for symbol in symbols):
+    if not are_sentencepiece(symbols):
         found = vocabulary.find_byte_level(given or folders[0])
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")

@@ -2,6 +2,8 @@
 
 from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
+from ..text.documents import ID_FIELDS
+from ..text.json_records import TWICE
 from .errors import BadRecord, PrepareError
 from .record_types import Parsed
 
@@ -11,8 +13,6 @@ DEFAULT_FIELDS: Sequence[Tuple[str, str]] = (
     ("document", "summary"),
     ("text", "summary"),
 )
-ID_FIELDS = ("article_id", "id")
-TWICE = object()  # the value of a field that a record has twice: which one is meant cannot be told
 SHOWN_NAMES, SHOWN_CHARACTERS = 10, 40
 
 

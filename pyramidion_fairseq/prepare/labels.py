@@ -7,12 +7,11 @@ import math
 import os
 from typing import Dict, List, Tuple
 
+from ..class_labels import SPACE
 from .cleaning import clean
 from .errors import BadRecord, PrepareError
 from .pieces import FAIRSEQ_SPECIALS
 
-#: What stands for a space in the name of a class: fairseq splits at spaces.
-SPACE = "\u2581"
 MASK = "<mask>"  # the task adds it to the dictionary of labels
 SHOWN = 20
 

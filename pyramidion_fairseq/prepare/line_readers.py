@@ -1,13 +1,12 @@
 """Corpora of one record a line: JSON lines (arXiv/PubMed among them) and pairs of plain-text files."""
 
-import collections
 import itertools
-import json
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
+from ..text.json_records import parse_record
 from . import streams
 from .errors import BadRecord, PrepareError, Skip
-from .fields import TWICE, AnyFields, Fields, choose_fields, match_fields
+from .fields import AnyFields, Fields, choose_fields, match_fields
 from .record_types import Parsed, Raw
 
 TOO_LONG = f"line of more than {streams.MAX_LINE_BYTES >> 20} MB"
@@ -25,20 +24,11 @@ def decode(line: bytes) -> Tuple[str, bool]:
 def parse_json(text: str) -> Dict[str, Any]:
     """Return a line as a JSON object. BadRecord for anything else, deep nesting and huge numbers included."""
     try:
-        record = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_object)
+        record = parse_record(text.lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise BadRecord("not JSON", detail=str(error)[:100]) from None
     if not isinstance(record, dict):
         raise BadRecord(f"not a JSON object but {type(record).__name__}")
-    return record
-
-
-def _object(pairs: List[Tuple[str, object]]) -> Dict[str, object]:
-    """Return a JSON object; what it has twice is marked as such."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        counts = collections.Counter(name for name, _ in pairs)
-        record.update((name, TWICE) for name, count in counts.items() if count > 1)
     return record
 
 

@@ -7,10 +7,10 @@ import zipfile
 import zlib
 from typing import Any, Iterator, List, Optional, Tuple
 
-from ..text.reading import CR_ENDS, ends_in_cr
+from ..text.reading import CR_ENDS, MOST_BYTES, ends_in_cr
 from .errors import PrepareError
 
-MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = MOST_BYTES
 PASS_OVER_BYTES = 1 << 20
 GZIP_MAGIC, ZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 

@@ -20,7 +20,7 @@ from torch import nn
 from ..errors import PyramidionError
 from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
 from ..scoring.unicode_words import warn_of_lost_letters, warn_of_no_words
-from ..text.pieces import WORD_START
+from ..text.pieces import are_sentencepiece
 from ..utils.paper_settings import PAPER_GENERATION
 from .dataset import DocumentPairDataset
 
@@ -88,7 +88,7 @@ def spread(count: int, samples: int) -> np.ndarray:
 
 def subword_marks(dictionary: Dictionary) -> str | None:
     """Return how fairseq must join the dictionary's pieces to words (``--remove-bpe``); None where they are words."""
-    if any(symbol.startswith(WORD_START) for symbol in dictionary.symbols):
+    if are_sentencepiece(dictionary.symbols):
         return "sentencepiece"
     return "subword_nmt" if any(symbol.endswith("@@") for symbol in dictionary.symbols) else None
 

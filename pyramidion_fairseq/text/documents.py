@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from ..errors import PyramidionError
+from .json_records import TWICE
 
 #: Fields of a JSON record that may hold the document, the first one that is there.
 TEXT_FIELDS = ("article_text", "article", "document", "text")
@@ -15,8 +16,6 @@ ID_FIELDS = ("article_id", "id")
 REFERENCE_FIELDS = ("abstract_text", "abstract", "summary", "target")
 #: Characters of a title, and of a section's name, at most: both are shown.
 MOST_NAME = 300
-#: The value of a field that a JSON object has twice: which one is meant cannot be told.
-TWICE = object()
 
 
 @dataclass(frozen=True)

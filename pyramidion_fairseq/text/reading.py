@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import collections
 import gzip
 import io
-import json
 import logging
 import re
 import sys
@@ -14,7 +12,8 @@ import zlib
 from typing import Any, BinaryIO, Iterator
 
 from ..errors import PyramidionError
-from .documents import TEXT_FIELDS, TWICE, Document
+from .documents import TEXT_FIELDS, Document
+from .json_records import parse_record
 
 logger = logging.getLogger(__name__)
 
@@ -165,18 +164,9 @@ def decode(content: bytes, where: str) -> str:
         return content.decode("utf-8", errors="replace")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; what it has twice is marked as such."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        counts = collections.Counter(name for name, _ in pairs)
-        record.update((name, TWICE) for name, count in counts.items() if count > 1)
-    return record
-
-
 def _record(text: str, field: str | None, where: str) -> Document:
     try:
-        record = json.loads(text, object_pairs_hook=_object)
+        record = parse_record(text)
     except (ValueError, RecursionError):
         raise PyramidionError(f"{where} is not JSON; plain text is read with --input-format text") from None
     try:

@@ -19,7 +19,7 @@ def tidy(text: str) -> str:
 
     Empty where nothing readable is left.
     """
-    text = _SURROGATES.sub(_UNKNOWN, _REMOVED.sub("", _SENTENCE_TAGS.sub(" ", text)))
+    text = _SURROGATES.sub(_UNKNOWN, _SENTENCE_TAGS.sub(" ", _REMOVED.sub("", text)))
     return text if _READABLE.search(text) else ""
 
 

@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 from ..errors import PyramidionError
 from .byte_level import ByteLevelTokenizer
-from .pieces import WORD_START
+from .pieces import WORD_START, are_sentencepiece
 from .tokenizer import Tokenizer
 
 
@@ -89,7 +89,7 @@ def build_tokenizer(dictionary: Any, bpe: Any) -> Tokenizer:
         raise PyramidionError(
             f"{type(bpe).__name__} is not supported: summaries take sentencepiece, gpt2 or no bpe at all"
         )
-    if any(symbol.startswith(WORD_START) for symbol in dictionary.symbols):
+    if are_sentencepiece(dictionary.symbols):
         raise PyramidionError(
             "the dictionary has the pieces of a sentencepiece model: say where that is, with --sentencepiece-model "
             '(from Python: bpe="sentencepiece", sentencepiece_model=...)'

@@ -20,6 +20,7 @@ def sentences(text):
 TEXTS = [
     "Plain text, as it is.",
     "  two\tlines\nand   a caf\u00e9\u00a0.",
+    "<\x00S>tags with a NUL <\u00adS> or a soft hyphen inside",
     "<S> tags </S> <s> other <script>alert(1)</script> &amp;",
     "soft\u00adhyphen NUL\x00inside \x01control\x7f zero\u200bwidth \ufeffbom",
     "lone \ud800 surrogate",

@@ -21,6 +21,7 @@ from ...models.encoder_config import FIELDS
 from ...models.roberta import LSGRobertaModel
 from ...text import SentencepieceTokenizer, Tokenizer, WordTokenizer
 from ...text.byte_level import ByteLevelTokenizer
+from ...text.pieces import are_sentencepiece
 from .classifier import Classifier
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def _tokenizer(dictionary: Any, symbols: list[str], bpe: vocabulary.Bpe | Path |
     if bpe is not None:
         merges = [(left, right) for left, right in (merge.split() for merge in bpe.merges)]
         return ByteLevelTokenizer(dictionary, Encoder(bpe.numbers, merges))
-    if any(symbol.startswith("\u2581") for symbol in symbols):
+    if are_sentencepiece(symbols):
         raise PyramidionError(
             f"no sentencepiece.model beside {checkpoint} or its data: say with --sentencepiece-model where it is"
         )
