@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--output", default="-", metavar="FILE", help="default: -, standard output")
     told = "text: label and probability, or the number, one line each; jsonl: all of them (default: text)"
     group.add_argument("--format", default="text", choices=("text", "jsonl", "html"), help=told + "; html: the page")
-    told = "with --format jsonl: which tokens survived the poolings, and their weights (always on the page)"
+    told = "with --format jsonl: which tokens the poolings kept, and their weights (always on the page)"
     group.add_argument("--explain", action="store_true", help=told)
     group.add_argument("--overwrite", action="store_true", help="replace the output where it exists")
     group.add_argument("--batch-size", type=int, default=8, help="documents in a batch, at most (8)")
@@ -115,12 +115,12 @@ def _line(prediction: Any, number: int, document: Document, args: argparse.Names
         row.update(label=prediction.label, probabilities=dict(prediction.probabilities))
     row.update(tokens=prediction.tokens, cut=prediction.cut)
     if args.explain:
-        row["poolings"] = [_pooling(stage, prediction.reading, classifier) for stage in prediction.survivors]
+        row["poolings"] = [_pooling(stage, prediction.encoded, classifier) for stage in prediction.kept_tokens]
     return json.dumps(row, ensure_ascii=False)
 
 
-def _pooling(stage: Any, reading: Any, classifier: Any) -> dict[str, Any]:
-    """Return the tokens that survived a pooling in the document's order; the heaviest of them where they are many."""
+def _pooling(stage: Any, encoded: Any, classifier: Any) -> dict[str, Any]:
+    """Return the tokens that a pooling kept in the document's order; the heaviest of them where they are many."""
     kept = [index for index, weight in enumerate(stage.weights.tolist()) if weight > 0]
     listed = sorted(sorted(kept, key=lambda index: -stage.weights[index])[:LISTED])
     return {
@@ -130,8 +130,8 @@ def _pooling(stage: Any, reading: Any, classifier: Any) -> dict[str, Any]:
         "tokens": [
             {
                 "position": index,
-                "token": classifier.dictionary[reading.tokens[index]],
-                "word": reading.words.words[reading.token_words[index]] if reading.token_words[index] >= 0 else None,
+                "token": classifier.dictionary[encoded.tokens[index]],
+                "word": encoded.words.words[encoded.token_words[index]] if encoded.token_words[index] >= 0 else None,
                 "weight": round(float(stage.weights[index]), 6),
                 "vector": int(stage.slots[index]),
             }
@@ -147,7 +147,7 @@ def _write_page(args: argparse.Namespace, predictions: Any, noted: deque[Documen
     pages = []
     for prediction in predictions:
         document = noted.popleft()
-        if prediction.reading is not None:
+        if prediction.encoded is not None:
             pages.append(explain_prediction(prediction, document.title, classifier.model))
     if not pages:
         raise PyramidionError("there is no document with any text in it")

@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's options."""
     parser = Parser(
         prog=COMMAND,
-        description="Summarise a document and show which of its words survived each pooling and which the summary "
+        description="Summarise a document and show which of its words each pooling kept and which the summary "
         "used or, of a model with --pointer, copied. With --aggregate: where in the documents of a corpus the kept "
         "tokens lie, in which sections, and how peaked their weights are, as plots and tables.",
     )

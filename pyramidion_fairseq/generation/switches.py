@@ -36,10 +36,12 @@ def _set(model: nn.Module, name: str, on: bool) -> None:
 
 @contextmanager
 def _switched(name: str, models: tuple[nn.Module, ...]) -> Iterator[None]:
-    for model in models:
-        _set(model, name, True)
+    modules = [module for model in models for module in model.modules() if hasattr(module, name)]
+    before = [getattr(module, name) for module in modules]
+    for module in modules:
+        setattr(module, name, True)
     try:
         yield
     finally:
-        for model in models:
-            _set(model, name, False)
+        for module, value in zip(modules, before):
+            setattr(module, name, value)

@@ -25,16 +25,13 @@ from ..markers import Markers
 from ..parallel import sequence_group
 from ..parallel.group import TIMEOUT
 from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
-from ..utils.memory import is_out_of_memory
 from ..utils.paper_settings import PAPER_GENERATION
-from .batching import apart_below, batches_by_length
+from .batching import BUFFER, batches_by_length, run_or_halve, separate_short_documents
 
 logger = logging.getLogger(__name__)
 
 #: Words of a document that are listed in its explanation, if the model does not read more.
 MOST_WORDS = 50_000
-#: Documents that a stream reads ahead, to batch them by length.
-BUFFER = 256
 
 #: A document, its words and their tokens.
 Source = Tuple[Document, Words, TokenizedText]
@@ -135,17 +132,24 @@ class PyramidionHubInterface(GeneratorHubInterface):
         generator = self._build_generator(generation)
         shortest = generator.min_len
         was_logged = "min_len" in generation
-        source, _ = self._tokenizers()
+        tokenizer, _ = self._tokenizers()
         documents = iter(documents)
+
+        def length_of(source: Source) -> int:
+            return len(source[2].tokens) + 1
+
+        def generate(sources: list[Source]) -> list[Summary]:
+            return self._generate(sources, generator, with_provenance)
+
         while True:
-            sources = [self._read(document, source) for document in islice(documents, buffer)]
+            sources = [self._read(document, tokenizer) for document in islice(documents, buffer)]
             if not sources:
                 return
             summaries: dict[int, Summary] = {}
-            lengths = [len(tokens.tokens) + 1 for _, _, tokens in sources]
+            lengths = [length_of(source) for source in sources]
             batches = batches_by_length(lengths, batch_size, max_tokens)
             if "min_len" not in generation:
-                batches = apart_below(batches, lengths, shortest + 1)
+                batches = separate_short_documents(batches, lengths, shortest + 1)
             if not was_logged and min(lengths) <= shortest:
                 was_logged = True
                 logger.info(f"summaries of documents with fewer than {shortest} tokens may be as short as they are")
@@ -153,7 +157,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
                 readable = [index for index in batch if sources[index][2].tokens]
                 if "min_len" not in generation:
                     generator.min_len = max(1, min(shortest, lengths[batch[-1]] - 1))
-                found = self._summarize_batch([sources[index] for index in readable], generator, with_provenance)
+                chosen = [sources[index] for index in readable]
+                found = run_or_halve(generate, chosen, length_of, self.device)
                 summaries.update(zip(readable, found))
                 if progress is not None:
                     progress(len(batch))
@@ -232,25 +237,6 @@ class PyramidionHubInterface(GeneratorHubInterface):
             options.update(chosen)
         check_lengths(options, self.max_positions[1])
         return self.task.build_generator(self.models, options)
-
-    def _summarize_batch(self, sources: list[Source], generator: Any, with_provenance: bool) -> list[Summary]:
-        if not sources:
-            return []
-        try:
-            return self._generate(sources, generator, with_provenance)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(sources) == 1:
-                raise PyramidionError(
-                    f"memory on {self.device} is too small for a document of {len(sources[0][2].tokens) + 1} tokens"
-                ) from None
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        logger.warning(f"out of memory with {len(sources)} documents in a batch: going on with half as many")
-        half = len(sources) // 2
-        parts = sources[:half], sources[half:]
-        return [summary for part in parts for summary in self._summarize_batch(part, generator, with_provenance)]
 
     @torch.no_grad()
     def _generate(self, sources: list[Source], generator: Any, with_provenance: bool) -> list[Summary]:

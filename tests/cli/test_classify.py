@@ -1,4 +1,4 @@
-"""pyramidion-classify: labels, probabilities, numbers, pairs, what survived the poolings, bad input."""
+"""pyramidion-classify: labels, probabilities, numbers, pairs, what the poolings kept, bad input."""
 
 import io
 import json
@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from pyramidion_fairseq.apps.classify.classifier import Classifier
 from pyramidion_fairseq.apps.classify.loading import load_classifier
 from pyramidion_fairseq.cli.classify import main
 from pyramidion_fairseq.functional import compose_poolings
@@ -71,6 +72,27 @@ def test_text_has_a_line_for_each_document(classify, saved):
     assert label in ("7", "World News", "cs.CL")
 
 
+def test_a_batch_that_does_not_fit_is_halved(classify, monkeypatch):
+    """Documents are put together by length: those of one length, and the longest first."""
+    run, sizes, expected = Classifier._run, [], classify()
+
+    def limited(self, inputs, explain):
+        sizes.append(len(inputs))
+        if len(inputs) > 2:
+            raise RuntimeError("CUDA out of memory.")
+        return run(self, inputs, explain)
+
+    monkeypatch.setattr(Classifier, "_run", limited)
+    assert classify() == expected and sizes == [5, 2, 3, 1, 2]
+
+    def never(self, *_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr(Classifier, "_run", never)
+    with pytest.raises(SystemExit, match="memory on cpu is too small for a document of 64 tokens"):
+        classify()
+
+
 def test_standard_input_is_read(saved, monkeypatch, capsys):
     class Stdin:
         buffer = io.BufferedReader(io.BytesIO(b"alpha beta gamma\ndelta\n"))
@@ -95,7 +117,7 @@ def test_pairs_are_read_as_in_training(classify, saved):
 
 
 @torch.no_grad()
-def test_survivors_are_those_of_the_record(classify, saved):
+def test_kept_tokens_are_those_of_the_record(classify, saved):
     rows = [json.loads(line) for line in classify("--format", "jsonl", "--explain")]
     tokens = torch.tensor([[0, *ids(TEXTS[1]), 2]])
     out = saved[1](tokens, features_only=True)[1]["encoder_out"]
@@ -113,7 +135,7 @@ def test_survivors_are_those_of_the_record(classify, saved):
     assert rows[4]["poolings"] == []
 
 
-def test_the_page_shows_labels_and_what_survived(classify, tmp_path):
+def test_the_page_shows_labels_and_what_was_kept(classify, tmp_path):
     classify("--format", "html", "--output", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "World" in page and "News:" in page and "after layer 2" in page and "A classifier" in page

@@ -15,7 +15,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.generation import DOCUMENT_INDEX, cross_attention, plain_generation, regroup, repeated
+from pyramidion_fairseq.generation import (
+    DOCUMENT_INDEX,
+    cross_attention,
+    plain_generation,
+    regroup,
+    repeated,
+    set_plain_generation,
+)
 from pyramidion_fairseq.generation.decode_step import _joined_projections
 from pyramidion_fairseq.generation.linear import HAS_ONEDNN, few_rows_linear
 from pyramidion_fairseq.models import decoder
@@ -65,6 +72,14 @@ def test_same_as_stock_decoder(confident_model, random_tokens, exact_softmax, mo
     assert_same(generate([model], tokens, **options), stock)
     with plain_generation(model):
         assert_same(generate([model], tokens, **options), stock)
+
+
+def test_ways_to_generate_are_as_they_were_afterwards(confident_model):
+    model, other = confident_model(), confident_model()
+    set_plain_generation(other)
+    with plain_generation(model, other):
+        assert model.decoder.plain_generation and other.decoder.plain_generation
+    assert not model.decoder.plain_generation and other.decoder.plain_generation
 
 
 @pytest.mark.parametrize("options", [{}, {"decoder_embed_dim": 12}], ids=str)

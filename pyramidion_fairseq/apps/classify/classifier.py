@@ -1,8 +1,7 @@
-"""A trained classifier: labels with probabilities for documents, and which tokens survived its poolings."""
+"""A trained classifier: labels with probabilities for documents, and which tokens its poolings kept."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
@@ -12,19 +11,13 @@ from torch import Tensor
 
 from ...errors import PyramidionError
 from ...functional import TokenRecord, compose_poolings
-from ...inference.batching import batches_by_length
+from ...inference.batching import BUFFER, batches_by_length, run_or_halve
 from ...models.roberta import LSGRobertaModel
 from ...text import Document, Tokenizer, split_document
 from ...text.words import DocumentWords
-from ...utils.memory import is_out_of_memory
-
-logger = logging.getLogger(__name__)
-
-#: Documents that a stream reads ahead, to batch them by length.
-BUFFER = 256
 
 
-class Reading(NamedTuple):
+class EncodedDocument(NamedTuple):
     """A document, or a pair, as the model reads it."""
 
     tokens: list[int]
@@ -51,14 +44,14 @@ class Prediction:
     """Tokens that the model read."""
     cut: bool
     """Whether the document is longer than that."""
-    survivors: tuple[Survivors, ...] = ()
+    kept_tokens: tuple[KeptTokens, ...] = ()
     """After each pooling, if asked for."""
-    reading: Reading | None = None
-    """What was read, if survivors were asked for."""
+    encoded: EncodedDocument | None = None
+    """What was read, if kept_tokens were asked for."""
 
 
 @dataclass(frozen=True, eq=False)
-class Survivors:
+class KeptTokens:
     """Which tokens are left after a pooling."""
 
     stage: str
@@ -108,7 +101,7 @@ class Classifier:
 
         Args:
             documents: documents, or pairs of them.
-            explain: say which tokens survived the poolings.
+            explain: say which tokens the poolings kept.
             batch_size: documents in a batch, at most.
             max_tokens: padded tokens in a batch, at most; a longer document makes a batch of its own.
             progress: called after each batch with the number of documents in it.
@@ -122,20 +115,27 @@ class Classifier:
                 + (f" and --max-tokens {max_tokens}" if max_tokens is not None else "")
             )
         documents = iter(documents)
+        device = next(self.model.parameters()).device
+
+        def predict(inputs: list[EncodedDocument]) -> list[Prediction]:
+            return self._run(inputs, explain)
+
         while True:
-            readings = [self.read(document) for document in islice(documents, BUFFER)]
-            if not readings:
+            inputs = [self.read(document) for document in islice(documents, BUFFER)]
+            if not inputs:
                 return
             found: dict[int, Prediction] = {}
-            for batch in batches_by_length([len(reading.tokens) for reading in readings], batch_size, max_tokens):
-                readable = [index for index in batch if any(word >= 0 for word in readings[index].token_words)]
-                found.update(zip(readable, self._predict([readings[index] for index in readable], explain)))
+            for batch in batches_by_length([len(encoded.tokens) for encoded in inputs], batch_size, max_tokens):
+                readable = [index for index in batch if any(word >= 0 for word in inputs[index].token_words)]
+                chosen = [inputs[index] for index in readable]
+                predictions = run_or_halve(predict, chosen, lambda encoded: len(encoded.tokens), device)
+                found.update(zip(readable, predictions))
                 if progress is not None:
                     progress(len(batch))
             nothing = Prediction(None, (), None, 0, False)
-            yield from (found.get(index, nothing) for index in range(len(readings)))
+            yield from (found.get(index, nothing) for index in range(len(inputs)))
 
-    def read(self, document: Document | tuple[Document, Document]) -> Reading:
+    def read(self, document: Document | tuple[Document, Document]) -> EncodedDocument:
         """Return a document's tokens as in training: ``<s> first </s>``, or ``<s> first </s> </s> second </s>``.
 
         What is longer than the model reads is cut: the second text of a pair keeps half of the room if it needs it.
@@ -161,39 +161,23 @@ class Classifier:
             words += [*([-1] * len(lead)), *of, -1]
             offset += len(part.words)
         cut = any(length > limit for length, limit in zip(lengths, kept))
-        return Reading(tokens, _joined(given), words, cut)
+        return EncodedDocument(tokens, _joined(given), words, cut)
 
-    def _predict(self, readings: list[Reading], explain: bool) -> list[Prediction]:
-        if not readings:
-            return []
-        try:
-            return self._run(readings, explain)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(readings) == 1:
-                raise PyramidionError(
-                    f"memory is too small for a document of {len(readings[0].tokens)} tokens"
-                ) from None
-        logger.warning(f"out of memory with {len(readings)} documents in a batch: going on with half as many")
-        half = len(readings) // 2
-        return [*self._predict(readings[:half], explain), *self._predict(readings[half:], explain)]
-
-    def _run(self, readings: list[Reading], explain: bool) -> list[Prediction]:
-        rows = [torch.tensor(reading.tokens) for reading in readings]
+    def _run(self, inputs: list[EncodedDocument], explain: bool) -> list[Prediction]:
+        rows = [torch.tensor(encoded.tokens) for encoded in inputs]
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.dictionary.pad())
         device = next(self.model.parameters()).device
         logits, extra = self.model.predict(self.head, batch.to(device))
-        survivors = self._survivors(extra["encoder_out"], readings) if explain else [()] * len(readings)
+        kept_tokens = self._kept_tokens(extra["encoder_out"], inputs) if explain else [()] * len(inputs)
         return [
-            self._prediction(row, reading, left, explain)
-            for row, reading, left in zip(logits.float().cpu(), readings, survivors)
+            self._prediction(row, encoded, left, explain)
+            for row, encoded, left in zip(logits.float().cpu(), inputs, kept_tokens)
         ]
 
     def _prediction(
-        self, logits: Tensor, reading: Reading, survivors: tuple[Survivors, ...], explain: bool
+        self, logits: Tensor, encoded: EncodedDocument, kept_tokens: tuple[KeptTokens, ...], explain: bool
     ) -> Prediction:
-        more = (len(reading.tokens), reading.cut, survivors, reading if explain else None)
+        more = (len(encoded.tokens), encoded.cut, kept_tokens, encoded if explain else None)
         if self.labels is None:
             return Prediction(None, (), float(logits[0]), *more)
         shares = logits.softmax(dim=0)
@@ -201,21 +185,21 @@ class Classifier:
         ranked = tuple((self.labels[index], float(shares[index])) for index in order)
         return Prediction(ranked[0][0], ranked, None, *more)
 
-    def _survivors(self, out: dict[str, Any], readings: list[Reading]) -> list[tuple[Survivors, ...]]:
+    def _kept_tokens(self, out: dict[str, Any], inputs: list[EncodedDocument]) -> list[tuple[KeptTokens, ...]]:
         """Return what is left after each pooling, for every document of a batch."""
         encoder = self.model.encoder.sentence_encoder
         slots, weights = out["pooling_slots"], out["pooling_weights"]
         if not slots:
-            return [()] * len(readings)
+            return [()] * len(inputs)
         records = compose_poolings(slots, weights)
         kept = 0 if encoder.num_globals else 1  # the kept <s> is no part of the record
         found = []
-        for row, reading in enumerate(readings):
-            length, stages = len(reading.tokens) - kept, []
+        for row, encoded in enumerate(inputs):
+            length, stages = len(encoded.tokens) - kept, []
             left = length
             for (layer, pooling), record in zip(encoder.poolings.items(), records):
                 left = pooling.pooler.output_length(left, pooling.k)
-                stages.append(Survivors(f"after layer {layer}", left, *_with_first(record, row, length, kept)))
+                stages.append(KeptTokens(f"after layer {layer}", left, *_with_first(record, row, length, kept)))
             found.append(tuple(stages))
         return found
 

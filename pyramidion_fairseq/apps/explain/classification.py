@@ -1,4 +1,4 @@
-"""A classifier's prediction on the page of explanations: which words survived the poolings, and the labels."""
+"""A classifier's prediction on the page of explanations: which words the poolings kept, and the labels."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def explain_prediction(prediction: Any, title: str | None, model: Any) -> Explan
         title: of the document.
         model: an LSGRobertaModel.
     """
-    document, words = prediction.reading.words, len(prediction.reading.words.words)
-    token_words = torch.tensor(prediction.reading.token_words)
+    document, words = prediction.encoded.words, len(prediction.encoded.words.words)
+    token_words = torch.tensor(prediction.encoded.token_words)
     stages, weights = [], torch.zeros(words)
-    for survivors in prediction.survivors:
-        weights = _word_weights(survivors, token_words, words)
-        stages.append(Stage(survivors.stage, "pooling", tuple(float(f"{weight:.6g}") for weight in weights.tolist())))
+    for kept in prediction.kept_tokens:
+        weights = _word_weights(kept, token_words, words)
+        stages.append(Stage(kept.stage, "pooling", tuple(float(f"{weight:.6g}") for weight in weights.tolist())))
     lengths = [Length("document", prediction.tokens)]
-    lengths += [Length(survivors.stage, survivors.vectors) for survivors in prediction.survivors]
+    lengths += [Length(kept.stage, kept.vectors) for kept in prediction.kept_tokens]
     ranking = rank_sentences(document.sentences, weights) if stages else []
     said = _said(prediction)
     return Explanation(
@@ -45,8 +45,8 @@ def explain_prediction(prediction: Any, title: str | None, model: Any) -> Explan
     )
 
 
-def _word_weights(survivors: Any, token_words: Tensor, words: int) -> Tensor:
-    return word_weights(TokenRecord(survivors.slots, survivors.weights), token_words, words)
+def _word_weights(kept_tokens: Any, token_words: Tensor, words: int) -> Tensor:
+    return word_weights(TokenRecord(kept_tokens.slots, kept_tokens.weights), token_words, words)
 
 
 def _read(token_words: Tensor, words: int) -> tuple[float, ...]:

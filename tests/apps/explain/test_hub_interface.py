@@ -5,7 +5,7 @@ import torch
 
 from pyramidion_fairseq import PyramidionModel
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.inference.batching import apart_below, batches_by_length
+from pyramidion_fairseq.inference.batching import batches_by_length, separate_short_documents
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.inference.summarizer import PyramidionHubInterface
 from pyramidion_fairseq.text import Document
@@ -196,7 +196,7 @@ def test_too_little_memory_halves_the_batch(summarizers, monkeypatch, caplog):
 def test_batches():
     assert batches_by_length([], 3) == []
     assert batches_by_length([5, 9, 5, 1], 3) == [[1, 0, 2], [3]]
-    assert apart_below([[1, 0, 2], [3]], [5, 9, 4, 1], 5) == [[1, 0], [2], [3]]
+    assert separate_short_documents([[1, 0, 2], [3]], [5, 9, 4, 1], 5) == [[1, 0], [2], [3]]
     assert batches_by_length([5, 9, 5, 1], 3, max_tokens=10) == [[1], [0, 2], [3]]
     assert batches_by_length([50, 9], 3, max_tokens=10) == [[0], [1]]
     assert batches_by_length([4, 4, 4], 2, max_tokens=12) == [[0, 1], [2]]
