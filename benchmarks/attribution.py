@@ -279,10 +279,10 @@ def draw(results: dict[str, dict[str, Any]]) -> Any:
     styles.update({"leave-one-out": ("#009E73", "D:"), "context-cite": ("#0072B2", "P:")})
     for number, (method, entry) in enumerate(results.items()):
         means, lows, highs = (np.array([value[name] for value in entry["drop"]]) for name in ("mean", "low", "high"))
-        places = np.arange(len(COUNTS)) + 0.06 * (number - len(results) / 2)
+        positions = np.arange(len(COUNTS)) + 0.06 * (number - len(results) / 2)
         label = f"{method} ({entry['passes']:.0f} passes)"
         colour, style = styles[method]
-        axes.errorbar(places, means, [means - lows, highs - means], fmt=style, color=colour, capsize=2, label=label)
+        axes.errorbar(positions, means, [means - lows, highs - means], fmt=style, color=colour, capsize=2, label=label)
     axes.axhline(0, color="black", linewidth=0.5)
     axes.set_xticks(range(len(COUNTS)), [str(count) for count in COUNTS])
     axes.set(xlabel="sentences deleted", ylabel="drop of log-probability, nats")

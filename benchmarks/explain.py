@@ -93,8 +93,8 @@ def draw(results: list[dict[str, Any]]) -> Any:
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     for offset, name, colour in ((-0.2, "summary", "#0072B2"), (0.2, "explanation", "#D55E00")):
-        places = [number + offset for number in range(len(results))]
-        axes.bar(places, [row[f"{name} seconds"] for row in results], 0.4, label=name, color=colour)
+        positions = [number + offset for number in range(len(results))]
+        axes.bar(positions, [row[f"{name} seconds"] for row in results], 0.4, label=name, color=colour)
     for number, row in enumerate(results):
         limit = 1.3 * row["summary seconds"]
         axes.hlines(limit, number - 0.4, number + 0.4, "black", ":", label=None if number else "1.3 x summary")

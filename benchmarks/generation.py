@@ -255,8 +255,8 @@ def figure(results: list[dict[str, Any]]) -> Any:
 
     drawing, axes = pyplot.subplots(figsize=(8, 0.5 * len(results) + 1.2))
     for shift, name in ((0.2, "stock"), (-0.2, "ours")):
-        places = [len(results) - i + shift for i in range(len(results))]
-        axes.barh(places, [1e3 * median(r, name) / r["tokens"] for r in results], height=0.4, label=name)
+        rows = [len(results) - i + shift for i in range(len(results))]
+        axes.barh(rows, [1e3 * median(r, name) / r["tokens"] for r in results], height=0.4, label=name)
     labels = [f"{r['arch']}, {r['tokens']} tokens" for r in results]
     axes.set_yticks([len(results) - i for i in range(len(results))], labels)
     axes.set_xlabel(f"ms per step, {results[0]['documents']} documents, beam {results[0]['beam']}")

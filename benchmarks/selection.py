@@ -29,6 +29,7 @@ from torch import Tensor
 
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.poolers import POOLERS
+from pyramidion_fairseq.scorers import SCORERS
 
 LENGTH, KEPT, MARKED = 128, 16, 8
 CONTENT, FILLER = 32, 32  # words of either kind; ids follow the dictionary's four special symbols
@@ -36,24 +37,10 @@ SPECIAL = 4
 
 #: (scorer, pooler), as on the command line; no scorer for poolers that do not use one.
 VARIANTS = [
-    ("linear", "successive_halving"),
-    ("nonlinear", "successive_halving"),
-    ("embedding", "successive_halving"),
-    ("attention_sum", "successive_halving"),
-    ("index", "successive_halving"),
-    ("random", "successive_halving"),
-    ("linear", "hard_topk"),
+    *((scorer, "successive_halving") for scorer in SCORERS.names()),
     ("attention_sum", "hard_topk"),
-    ("linear", "iterative_topk"),
-    ("linear", "gumbel_topk"),
-    ("linear", "sinkhorn_topk"),
-    ("linear", "threshold_topk"),
-    ("linear", "perturbed_topk"),
-    ("linear", "nugget_topk"),
-    ("-", "mean_window"),
-    ("-", "max_window"),
-    ("-", "merge_similar"),
-    ("-", "boundary_chunk"),
+    *(("linear", name) for name in POOLERS.names() if POOLERS.get(name).uses_scores and name != "successive_halving"),
+    *(("-", name) for name in POOLERS.names() if not POOLERS.get(name).uses_scores),
 ]
 
 #: How summary words are made: from the vocabulary alone; or copied too, with or without a gradient through the weights

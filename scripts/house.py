@@ -20,7 +20,8 @@ MOST_FUNCTION_LINES = 60
 MOST_FILE_LINES = 350
 #: Words that mean something else in the field, or nothing.
 PRIVATE_WORDS = re.compile(
-    r"\b(places?_of|_seat_kernel|_NOBODY|make_room|OWNERS|owners|reading_of|_play|Played|draw\(|play\()\b"
+    r"\b(?:places?_of|_seat_kernel|_NOBODY|make_room|OWNERS|owners|reading_of|Reading|_play|Played)\b"
+    r"|\b(?:draw|play)\("
 )
 
 
@@ -44,7 +45,7 @@ def unannotated_functions() -> Iterator[str]:
     for path in _files(PACKAGE):
         for function in _functions(path):
             is_kernel = any("jit" in ast.unparse(decorator) for decorator in function.decorator_list)
-            if not is_kernel and not _is_annotated(function):
+            if not is_kernel and not is_annotated(function):
                 yield f"{_name(path)}:{function.name}"
 
 
@@ -119,7 +120,8 @@ def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
             yield node
 
 
-def _is_annotated(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def is_annotated(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether every parameter of a function and its result have a type."""
     arguments = function.args
     all_arguments = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
     typed = all(

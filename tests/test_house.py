@@ -3,8 +3,10 @@
 An exception that is no longer needed fails its test as well: the lists can only become shorter.
 """
 
+import ast
 import importlib.util
 import re
+import textwrap
 
 import pytest
 
@@ -31,7 +33,7 @@ BROKEN = {
     "pyramidion_fairseq/b.py": "from .a import long\ndef bare(*given) -> None: ...\ndef result(n: int): ...\n",
     "pyramidion_fairseq/types.py": "if TYPE_CHECKING:\n    from . import user\ndef fine(self, n: int) -> None: ...\n",
     "pyramidion_fairseq/user.py": "from . import types\n",
-    "pyramidion_fairseq/c.cpp": "// \n" * 351 + "int owners;\n",
+    "pyramidion_fairseq/c.cpp": "// \n" * 351 + "int owners = draw(1);\n",
     "tests/folder/test_it.py": "from tests.conftest import ROOT\nfrom ..test_other import x\nimport os\n",
 }
 FOUND = {
@@ -40,7 +42,7 @@ FOUND = {
     "unannotated functions": ["pyramidion_fairseq/b.py:bare", "pyramidion_fairseq/b.py:result"],
     "import circles": ["pyramidion_fairseq.a pyramidion_fairseq.b"],
     "test-to-test imports": ["tests/folder/test_it.py: tests.conftest", "tests/folder/test_it.py: tests.test_other"],
-    "private words": ["pyramidion_fairseq/c.cpp: owners"],
+    "private words": ["pyramidion_fairseq/c.cpp: draw", "pyramidion_fairseq/c.cpp: owners"],
 }
 
 
@@ -73,6 +75,15 @@ def test_the_parts_build_on_what_the_architecture_page_says():
         assert built_on - base == set(named) & set(imports), parts
         assert built_on <= above, f"{parts} build on what is below them"
         above |= set(parts)
+
+
+def test_what_the_pages_tell_to_write_is_annotated():
+    found = []
+    for page in ("CONTRIBUTING.md", "docs/adding-a-scorer.md"):
+        for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S):
+            tree = ast.parse(textwrap.dedent(block) if "def " in block else "")
+            found += [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert len(found) > 5 and [node.name for node in found if not house.is_annotated(node)] == []
 
 
 @pytest.mark.parametrize("name", ["check.txt", "longest.txt"])

@@ -164,15 +164,15 @@ def results(run: Run, row: str) -> dict[str, Any] | None:
     return out
 
 
-def do_row(run: Run, row: str, place: str) -> None:
-    """Do the stages of a row that are not done, with ``place`` ("3/15") before every line."""
+def do_row(run: Run, row: str, progress: str) -> None:
+    """Do the stages of a row that are not done, with ``progress`` ("3/15") before every line."""
     run.folder(row).mkdir(parents=True, exist_ok=True)
     for name, action in (LEAD if row == "lead" else MODEL).items():
         marker = run.folder(row) / f"{name}.done.json"
         if marker.exists():
-            process.logger.info("%s %s: %s is done", place, row, name)
+            process.logger.info("%s %s: %s is done", progress, row, name)
             continue
-        process.logger.info("%s %s: %s", place, row, name)
+        process.logger.info("%s %s: %s", progress, row, name)
         start = time.monotonic()
         result = action(run, row)
         write_json(marker, {**result, "seconds": round(time.monotonic() - start, 1)})

@@ -113,16 +113,16 @@ def _check_directory(file: BinaryIO, length: int) -> None:
     if len(end) < _END.size or not end.startswith(b"PK\x05\x06"):
         raise BrokenError("it does not end as torch.save ends it")
     size, start, comment = _END.unpack(end)[-3:]
-    place = length - _END.size
+    end_record = length - _END.size
     if locator.startswith(b"PK\x06\x07"):
-        place = length - _ENDS
-        if not wide.startswith(b"PK\x06\x06") or _LOCATOR.unpack(locator)[2] != place:
+        end_record = length - _ENDS
+        if not wide.startswith(b"PK\x06\x06") or _LOCATOR.unpack(locator)[2] != end_record:
             raise BrokenError("its list of parts is in two places")
         wide_size, wide_start = _WIDE.unpack(wide)[-2:]
         if size not in (wide_size, 2**32 - 1) or start not in (wide_start, 2**32 - 1):
             raise BrokenError("its list of parts is in two places")
         size, start = wide_size, wide_start
-    if start + size != place or comment:
+    if start + size != end_record or comment:
         raise BrokenError("its list of parts is in two places")
 
 

@@ -118,16 +118,18 @@ def _trainer_loader(stock: Any) -> Any:
 
 
 def _check_record(extra_state: Any, filename: str, fine_tunes: bool) -> None:
-    """Refuse what fairseq would count on with: no record, and places in the data and results that are none."""
+    """Refuse a state of training that is missing, or whose counts or results cannot be."""
     if isinstance(extra_state, dict) and extra_state.pop(UNKNOWN, False) and not fine_tunes:
         raise PyramidionError(f"{filename} {USELESS} (there is none in it)")
     record = extra_state if isinstance(extra_state, dict) else {"train_iterator": None}
-    place = record.get("train_iterator", {})
-    counts = [place.get(name, 1) for name in ("epoch", "iterations_in_epoch")] if isinstance(place, dict) else [None]
+    iterator_state = record.get("train_iterator", {})
+    counts: list[Any] = [None]
+    if isinstance(iterator_state, dict):
+        counts = [iterator_state.get(name, 1) for name in ("epoch", "iterations_in_epoch")]
     results = [record.get(name) or 0 for name in ("best", "val_loss", "previous_training_time")]
     sound = all(type(count) is int and 0 <= count < 2**31 for count in counts)
     if not sound or not all(isinstance(result, (int, float, torch.Tensor)) for result in results):
-        raise PyramidionError(f"{filename} {USELESS} (train_iterator is {place!r:.100})")
+        raise PyramidionError(f"{filename} {USELESS} (train_iterator is {iterator_state!r:.100})")
 
 
 def _check(trainer: Any, extra_state: Any, filename: str, of_data: Mapping[str, Any] | None) -> None:

@@ -1,4 +1,4 @@
-"""Options that a checkpoint brings along, before anything is built of them: plain, bounded, and without places.
+"""Options that a checkpoint brings along, before anything is built of them: plain, bounded, and without paths.
 
 :mod:`.archive_check` has bounded how many there are and how deep they are nested.
 """
@@ -69,7 +69,7 @@ def plain(value: Any) -> Any:
 
 
 def check(options: Any, tensors: Any) -> None:
-    """Refuse numbers that nothing can be built of, and clear what names places; changes the options.
+    """Refuse numbers that nothing can be built of, and clear what names paths; changes the options.
 
     Args:
         options: a checkpoint's ``cfg`` or ``args``, plain.
@@ -83,7 +83,7 @@ def check(options: Any, tensors: Any) -> None:
         for name in list(group):
             if name in OPENED and group[name] is not None:
                 group[name] = OPENED[name]
-            _check_place(group, name)
+            _check_path(group, name)
             _check_number(name, group[name])
         _check_sizes(group, shapes)
 
@@ -104,7 +104,7 @@ def _groups(options: Any) -> Iterator[Dict[str, Any]]:
             yield from _groups(inner)
 
 
-def _check_place(group: Dict[str, Any], name: str) -> None:
+def _check_path(group: Dict[str, Any], name: str) -> None:
     value = group[name]
     if not isinstance(value, str):
         return

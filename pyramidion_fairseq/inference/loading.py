@@ -57,12 +57,12 @@ def load_summarizer(
     """
     safe_loading.install()
     paths = [find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
-    place = device_of(device)
-    if fp16 and place.type == "cuda":
+    torch_device = device_of(device)
+    if fp16 and torch_device.type == "cuda":
         dtype = "float16"
     elif fp16:
-        logger.warning(f"--fp16 is for GPUs: {dtype} on this {place.type}")
-    number_format = choose_dtype(dtype, place)
+        logger.warning(f"--fp16 is for GPUs: {dtype} on this {torch_device.type}")
+    torch_dtype = choose_dtype(dtype, torch_device)
     models: list[Any] = []
     records: dict[str, Any] = {}
     task: Any = None
@@ -81,7 +81,7 @@ def load_summarizer(
         models += loaded
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
     _check_bpe(cfg, records)
-    hub = PyramidionHubInterface(cfg, task, models).to(place, number_format)
+    hub = PyramidionHubInterface(cfg, task, models).to(torch_device, torch_dtype)
     hub.generation_settings = pretrained.generation_settings(os.path.dirname(paths[0]))
     return hub.eval()
 
@@ -138,7 +138,7 @@ def device_of(name: str) -> torch.device:
 
 def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
     folder, languages = _find_dictionaries(cfg, path, data)
-    _check_place(folder, os.pathsep)
+    _check_path(folder, os.pathsep)
     with open_dict(cfg):
         cfg.task.data = folder
         cfg.task.source_lang, cfg.task.target_lang = languages
@@ -147,7 +147,7 @@ def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
     return tasks.setup_task(cfg.task, from_checkpoint=True)
 
 
-def _check_place(path: str, *separators: str) -> None:
+def _check_path(path: str, *separators: str) -> None:
     """Refuse what would be another path once it is among fairseq's options, which resolve and split them."""
     parts = [part for part in ("${", *separators) if part in path]
     try:
@@ -200,7 +200,7 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
     if given is None and is_byte_level(dictionary):
         byte_level = _find_byte_level(task.cfg.data, checkpoint_folder)
         for path in byte_level.values():
-            _check_place(path)
+            _check_path(path)
         with open_dict(cfg):
             cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
             cfg.tokenizer = None
@@ -208,7 +208,7 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
     wanted = given is not None or are_sentencepiece(dictionary.symbols)
     model = (given or _find_sentencepiece(cfg, task.cfg.data, checkpoint_folder)) if wanted else None
     if model is not None:
-        _check_place(model)
+        _check_path(model)
         check_pieces(SentencepieceTokenizer.from_file(dictionary, model), model)
     bpe = {"_name": "sentencepiece", "sentencepiece_model": model, "sentencepiece_enable_sampling": False}
     with open_dict(cfg):

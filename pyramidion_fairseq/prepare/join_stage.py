@@ -140,15 +140,15 @@ def _merge(shards: Sequence[Part], positions: str, name: str, folder: str) -> No
         for shard in shards:
             path = os.path.join(shard.folder, name)
             if os.path.exists(path):
-                places = stack.enter_context(open(os.path.join(shard.folder, POSITIONS, positions), "rb"))
-                streams.append(_placed(places, stack.enter_context(open(path, "rb")), path))
+                where = stack.enter_context(open(os.path.join(shard.folder, POSITIONS, positions), "rb"))
+                streams.append(_with_positions(where, stack.enter_context(open(path, "rb")), path))
         output.writelines(line for _, line in heapq.merge(*streams, key=lambda pair: pair[0]))
 
 
-def _placed(places: Any, lines: Any, path: str) -> Iterator[Tuple[Tuple[int, int], bytes]]:
+def _with_positions(positions: Any, lines: Any, path: str) -> Iterator[Tuple[Tuple[int, int], bytes]]:
     """Yield (source, record) and line."""
     for line in lines:
-        source, _, position = places.readline().partition(b" ")
+        source, _, position = positions.readline().partition(b" ")
         try:
             yield (int(source), int(position)), line
         except ValueError:

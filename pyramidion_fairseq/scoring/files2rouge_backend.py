@@ -48,11 +48,11 @@ def find_rouge() -> tuple[Path, Path]:
         settings = files2rouge / "settings.json"
         if not settings.is_file():
             raise PyramidionError(f"files2rouge is not set up ({settings} is missing): run its setup_rouge.py")
-        places = json.loads(settings.read_text(encoding="utf-8"))
-        script, data = Path(places["ROUGE_path"]), Path(places["ROUGE_data"])
-    for place in (script, data):
-        if not place.exists():
-            raise PyramidionError(f"ROUGE-1.5.5 is not complete, {place} is missing: {HOW_TO_INSTALL}")
+        installed = json.loads(settings.read_text(encoding="utf-8"))
+        script, data = Path(installed["ROUGE_path"]), Path(installed["ROUGE_data"])
+    for path in (script, data):
+        if not path.exists():
+            raise PyramidionError(f"ROUGE-1.5.5 is not complete, {path} is missing: {HOW_TO_INSTALL}")
     return script, data
 
 

@@ -152,8 +152,8 @@ def _check_shards(shards: Mapping[str, Path]) -> None:
     parsed = {parse_shard(text): path for text, path in shards.items()}
     counts = {shard.total: path for shard, path in parsed.items()}
     if len(counts) > 1:
-        places = " and ".join(f"{path} ({count})" for count, path in sorted(counts.items()))
-        raise PyramidionError(f"not all files are shards of the same number: {places}")
+        found = " and ".join(f"{path} ({count})" for count, path in sorted(counts.items()))
+        raise PyramidionError(f"not all files are shards of the same number: {found}")
     (count,) = counts
     missing = [f"{n}/{count}" for n in range(1, count + 1) if Shard(n, count) not in parsed]
     if missing:

@@ -55,7 +55,7 @@ class Source:
     def __init__(self, text: str, settings: RougeSettings):
         text = text.replace(settings.separator, "\n") if settings.separator else text
         self.words = words_of(text, settings)
-        self.places = word_positions(self.words)
+        self.positions = word_positions(self.words)
         self.ngrams = {n: set(ngrams(self.words, n)) for n in NOVEL}
         self.numbers = set(numbers(text))
 
@@ -82,12 +82,12 @@ def measure(source: Source, summary: str, settings: RougeSettings) -> list[float
     text = "\n".join(sentences)
     words, found = words_of(text, settings), numbers(text)
     names = [words_of(name, settings) for name in capitalised_names(sentences, settings.any_script)]
-    fragments = fragment_lengths(words, source.words, source.places)
+    fragments = fragment_lengths(words, source.words, source.positions)
     grams = {n: ngrams(words, n) for n in NOVEL}
     novel = {n: sum(gram not in source.ngrams[n] for gram in grams[n]) for n in NOVEL}
     repeated = len(grams[REPEATED]) - len(set(grams[REPEATED]))
     lost_numbers = sum(number not in source.numbers for number in found)
-    lost_names = sum(any(word not in source.places for word in name) for name in names)
+    lost_names = sum(any(word not in source.positions for word in name) for name in names)
     values = {
         "coverage": share(sum(fragments), len(words)),
         "density": ratio(sum(length**2 for length in fragments), len(words)),
@@ -147,8 +147,8 @@ class MeasureScores:
 
     def get(self, name: str) -> tuple[float, float, float, int]:
         """Return (mean, low, high, documents that have a value) of one of MEASURES."""
-        place = list(MEASURES).index(name)
-        return float(self.mean[place]), float(self.low[place]), float(self.high[place]), int(self.known[place])
+        column = list(MEASURES).index(name)
+        return float(self.mean[column]), float(self.low[column]), float(self.high[column]), int(self.known[column])
 
     def as_dict(self) -> dict[str, dict[str, float | int | None]]:
         """Return everything but the documents' own values, for JSON; None where no document has a value."""
@@ -200,9 +200,9 @@ def measure_scores(
     pairs = list(zip(documents, zip(*systems.values())))
     values = np.array(for_each(partial(measure_document, settings=settings), pairs, workers, progress))
     out = {}
-    for place, name in enumerate(systems):
-        mean, means, known = partial_bootstrap(values[:, place], settings.samples, settings.seed)
-        out[name] = MeasureScores(settings, values[:, place], mean, *_intervals(means), known)
+    for column, name in enumerate(systems):
+        mean, means, known = partial_bootstrap(values[:, column], settings.samples, settings.seed)
+        out[name] = MeasureScores(settings, values[:, column], mean, *_intervals(means), known)
     return out
 
 
@@ -228,9 +228,9 @@ def compare_measures(first: MeasureScores, second: MeasureScores) -> dict[str, d
     mean, means, known = partial_bootstrap(differences, settings.samples, settings.seed)
     low, high = _intervals(means)
     out = {}
-    for place, name in enumerate(MEASURES):
-        drawn = means[~np.isnan(means[:, place]), place]
+    for column, name in enumerate(MEASURES):
+        drawn = means[~np.isnan(means[:, column]), column]
         p = float(two_sided(drawn[:, None])[0]) if len(drawn) else math.nan
-        row = {"difference": float(mean[place]), "low": float(low[place]), "high": float(high[place]), "p": p}
-        out[name] = {**_known_only(row), "documents": int(known[place])}
+        row = {"difference": float(mean[column]), "low": float(low[column]), "high": float(high[column]), "p": p}
+        out[name] = {**_known_only(row), "documents": int(known[column])}
     return out

@@ -109,8 +109,8 @@ class RougeScores:
 
     def get(self, metric: str, statistic: str = "fmeasure") -> tuple[float, float, float]:
         """Return (mean, low, high) of, say, ``rouge2``."""
-        place = METRICS.index(metric), STATISTICS.index(statistic)
-        return float(self.mean[place]), float(self.low[place]), float(self.high[place])
+        index = METRICS.index(metric), STATISTICS.index(statistic)
+        return float(self.mean[index]), float(self.low[index]), float(self.high[index])
 
     def __str__(self) -> str:
         """Return F1 with its interval, on one line."""

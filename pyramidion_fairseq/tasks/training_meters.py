@@ -23,7 +23,7 @@ _KINDS = ("winner", "entropy", "spread")
 def pooling_statistics(
     pooled: Pooled,
     padding_mask: Tensor | None,
-    places: Tensor,
+    positions: Tensor,
     scores: Tensor | None = None,
     probabilities: bool = True,
     k: int = 1,
@@ -32,22 +32,22 @@ def pooling_statistics(
 
     * ``winner``: the mean share of weight that a slot's strongest token has in it, from 1/n to 1;
     * ``entropy``: that of the scores as a distribution over the document's tokens, as a share of log(n): 1 is even;
-    * ``spread``: the standard deviation of the strongest tokens' places, as a share of that of places all over the
-      document: 1 is even, and a contiguous stretch of the document has its own share of it.
+    * ``spread``: the standard deviation of the strongest tokens' positions, as a share of that of positions all over
+      the document: 1 is even, and a contiguous stretch of the document has its own share of it.
 
     Args:
         pooled: with slots and weights (B, n).
         padding_mask: (B, n) bool, True on padding; None where there is none.
-        places: (B, n) where in the document each input stands, from 0 to 1.
+        positions: (B, n) where in the document each input stands, from 0 to 1.
         scores: (B, n), those of padding are ignored; None: no ``entropy``.
         probabilities: scores are positive and in proportion to the distribution; else its logarithms.
         k: vectors that the pooling keeps.
 
     Returns:
-        0-dim float32 tensors, those above and ``documents``, none of them read by the host; (B, k') places of the
+        0-dim float32 tensors, those above and ``documents``, none of them read by the host; (B, k') positions of the
         strongest tokens, 0 for slots that hold nothing.
     """
-    valid = torch.ones_like(places, dtype=torch.bool) if padding_mask is None else ~padding_mask
+    valid = torch.ones_like(positions, dtype=torch.bool) if padding_mask is None else ~padding_mask
     count = valid.sum(dim=1)
     chosen = (count > k).float()
     weights, slots = pooled.weights.float().masked_fill(~valid, 0), pooled.slot_of_token
@@ -57,7 +57,7 @@ def pooling_statistics(
     leads = (weights == best.gather(1, slots)) & (weights > 0)
     index = torch.arange(length, device=slots.device).expand_as(slots).masked_fill(~leads, length)
     winners = index.new_full(best.shape, length).scatter_reduce(1, slots, index, "amin")
-    won = places.gather(1, winners.clamp(max=length - 1)).masked_fill(~holds, 0)
+    won = positions.gather(1, winners.clamp(max=length - 1)).masked_fill(~holds, 0)
     slots_taken = holds.sum(dim=1).clamp(min=1)
     mean = won.sum(dim=1) / slots_taken
     variance = ((won - mean.unsqueeze(1)).square() * holds).sum(dim=1) / slots_taken
@@ -97,12 +97,12 @@ class PoolingMeters:
             name.rpartition(".")[2]: module for name, module in modules if isinstance(module, RepresentationPooling)
         }
         self.sums: dict[str, Tensor] = {}
-        self._places: Tensor | None = None
+        self._positions: Tensor | None = None
 
     @contextmanager
     def watch(self) -> Iterator[dict[str, Tensor]]:
         """Fill the dict with the entries of a logging output, for the forward passes inside."""
-        self.sums, self._places = {}, None
+        self.sums, self._positions = {}, None
         try:
             for layer, pooling in self.poolings.items():
                 pooling.on_pooled = partial(self._measure, layer)
@@ -110,18 +110,18 @@ class PoolingMeters:
         finally:
             for pooling in self.poolings.values():
                 pooling.on_pooled = None
-            self._places = None
+            self._positions = None
 
     @torch.no_grad()
     def _measure(self, layer: str, scores: Tensor | None, padding_mask: Tensor | None, pooled: Pooled) -> None:
-        pooling, places = self.poolings[layer], self._places
-        if places is None or layer == next(iter(self.poolings)):
-            places = document_places(pooled.slot_of_token, padding_mask)
+        pooling, positions = self.poolings[layer], self._positions
+        if positions is None or layer == next(iter(self.poolings)):
+            positions = relative_positions(pooled.slot_of_token, padding_mask)
         scorer = pooling.scorer
-        sums, self._places = pooling_statistics(
+        sums, self._positions = pooling_statistics(
             Pooled._make(part.detach() if isinstance(part, Tensor) else part for part in pooled),
             padding_mask,
-            places,
+            positions,
             scores,
             scorer is None or scorer.bounded or scorer.activation != "none",
             pooling.k,
@@ -131,7 +131,7 @@ class PoolingMeters:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
 
-def document_places(like: Tensor, padding_mask: Tensor | None) -> Tensor:
+def relative_positions(like: Tensor, padding_mask: Tensor | None) -> Tensor:
     """Return (B, n) float32: where in its document each token stands, 0 for the first and 1 for the last one."""
     index = torch.arange(like.size(1), device=like.device, dtype=torch.float32).expand(like.shape)
     if padding_mask is None:

@@ -12,9 +12,9 @@ from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.tasks.training_meters import (
     PeakMemory,
     PoolingMeters,
-    document_places,
     log_training,
     pooling_statistics,
+    relative_positions,
     source_tokens,
 )
 from tests.helpers.tensors import ragged_mask
@@ -32,10 +32,10 @@ def pooled_of(slots, weights, k):
 def test_values_by_hand():
     """8 tokens in 2 slots, led by tokens 1 and 6, with 3/4 and 1/2 of the weight."""
     pooled = pooled_of([[0, 0, 0, 0, 1, 1, 1, 1]], [[0.25, 0.75, 0.0, 0.0, 0.25, 0.25, 0.5, 0.0]], k=2)
-    places = document_places(pooled.slot_of_token, None)
-    assert places[0].tolist() == pytest.approx([i / 7 for i in range(8)])
+    positions = relative_positions(pooled.slot_of_token, None)
+    assert positions[0].tolist() == pytest.approx([i / 7 for i in range(8)])
     scores = torch.tensor([[1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
-    sums, won = pooling_statistics(pooled, None, places, scores, k=2)
+    sums, won = pooling_statistics(pooled, None, positions, scores, k=2)
     assert won[0].tolist() == pytest.approx([1 / 7, 6 / 7])
     found = values(sums)
     assert found["winner"] == pytest.approx(0.625)
@@ -47,7 +47,7 @@ def test_scores_as_logarithms():
     pooled = pooled_of([[0, 0, 1, 1]], [[0.5, 0.5, 0.5, 0.5]], k=2)
     scores = torch.tensor([[0.25, 0.25, 0.5, 1e-9]]).log()
     sums, _ = pooling_statistics(
-        pooled, None, document_places(pooled.slot_of_token, None), scores, probabilities=False, k=2
+        pooled, None, relative_positions(pooled.slot_of_token, None), scores, probabilities=False, k=2
     )
     assert values(sums)["entropy"] == pytest.approx((0.5 * math.log(4) + 0.5 * math.log(2)) / math.log(4))
 
@@ -60,7 +60,7 @@ def test_even_scores_and_kept_stretches():
         weights, slots = torch.zeros(1, length), torch.zeros(1, length, dtype=torch.long)
         weights[0, kept], slots[0, kept] = 1.0, torch.arange(k)
         pooled = Pooled(torch.zeros(1, k, 1), torch.zeros(1, k), None, slots, weights)
-        sums, _ = pooling_statistics(pooled, None, document_places(slots, None), scores, k=k)
+        sums, _ = pooling_statistics(pooled, None, relative_positions(slots, None), scores, k=k)
         assert values(sums) == pytest.approx({"winner": 1.0, "entropy": 1.0, "spread": spread}, abs=1e-3)
 
 
@@ -71,14 +71,14 @@ def test_padding_and_short_documents_do_not_count():
     x, scores = torch.randn(5, 40, 4, generator=generator), torch.rand(5, 40, generator=generator)
     mask = ragged_mask(lengths)
     batch, _ = pooling_statistics(
-        successive_halving_topk(x, scores, 8, padding_mask=mask), mask, document_places(mask, mask), scores, k=8
+        successive_halving_topk(x, scores, 8, padding_mask=mask), mask, relative_positions(mask, mask), scores, k=8
     )
     total = {}
     for row, length in enumerate(lengths):
         if length > 8:
             alone = scores[row : row + 1, :length]
             pooled = successive_halving_topk(x[row : row + 1, :length], alone, 8)
-            sums, _ = pooling_statistics(pooled, None, document_places(pooled.slot_of_token, None), alone, k=8)
+            sums, _ = pooling_statistics(pooled, None, relative_positions(pooled.slot_of_token, None), alone, k=8)
             total = {kind: total.get(kind, 0) + float(value) for kind, value in sums.items()}
     assert float(batch["documents"]) == 3
     assert {kind: float(value) for kind, value in batch.items()} == pytest.approx(total, rel=1e-5)

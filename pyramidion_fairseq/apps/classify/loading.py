@@ -48,7 +48,7 @@ def load_classifier(
         PyramidionError: it is no classifier, or something is missing, damaged or belongs to another.
     """
     checkpoint = find_checkpoint(path)
-    place = device_of(device)
+    torch_device = device_of(device)
     with user_errors(checkpoint, "loaded"):
         state = checkpoints.load_checkpoint(checkpoint)
         options = vocabularies.options_of(state, "model")
@@ -74,7 +74,7 @@ def load_classifier(
     task = vocabularies.options_of(state, "task")
     init, separator = (task.get(key) for key in ("init_token", "separator_token"))
     tokenizer = _tokenizer(model.encoder.dictionary, symbols, bpe, checkpoint)
-    return Classifier(model.to(place).eval(), name, labels, tokenizer, init, separator)
+    return Classifier(model.to(torch_device).eval(), name, labels, tokenizer, init, separator)
 
 
 def _data_folders(state: Any, data: str | None) -> list[Path]:
@@ -91,12 +91,12 @@ def _symbols(state: Any, checkpoint: str, data: str | None) -> list[str]:
     if record is not None and data is None:
         return record["source"].split("\n")
     folders = [Path(data)] if data else [Path(checkpoint).parent, *_data_folders(state, None)]
-    for place in (folder / name for folder in folders for name in ("input0/dict.txt", "dict.txt")):
-        if place.is_file():
-            symbols = vocabulary.read_dictionary(place)
+    for dictionary_path in (folder / name for folder in folders for name in ("input0/dict.txt", "dict.txt")):
+        if dictionary_path.is_file():
+            symbols = vocabulary.read_dictionary(dictionary_path)
             symbols += ["<mask>"] if "<mask>" not in symbols else []
             remedy = "say with --data where its own is"
-            vocabularies.check_symbols(state.get("extra_state"), symbols, checkpoint, str(place), remedy)
+            vocabularies.check_symbols(state.get("extra_state"), symbols, checkpoint, str(dictionary_path), remedy)
             return symbols
     raise PyramidionError(f"{checkpoint} carries no dictionary: say with --data which folder has input0/dict.txt")
 
@@ -136,9 +136,9 @@ def _labels(model: LSGRobertaModel, state: Any, head: str, data: str | None) -> 
         return None
     labels = class_labels.recorded(state.get("extra_state"), head)
     for folder in () if labels else _data_folders(state, data):
-        place = folder / "label" / "dict.txt"
-        if place.is_file():
-            labels = vocabulary.read_dictionary(place)[4:]
+        labels_path = folder / "label" / "dict.txt"
+        if labels_path.is_file():
+            labels = vocabulary.read_dictionary(labels_path)[4:]
             break
     labels = [class_labels.shown(label) for label in (labels or [])]
     if len(labels) > classes:

@@ -89,13 +89,13 @@ class Aggregate:
             "sentences": self.sentences,
         }
         for name, rows in tables.items():
-            _write_table(_place(folder, f"{name}.csv"), rows)
+            _write_table(_output_path(folder, f"{name}.csv"), rows)
         from .plots import plot_positions, plot_sections, plot_weights
 
-        plot_positions(tables["positions"], self.documents, _place(folder, "positions.png"))
-        plot_weights(tables["weights"], _place(folder, "weights.png"))
+        plot_positions(tables["positions"], self.documents, _output_path(folder, "positions.png"))
+        plot_weights(tables["weights"], _output_path(folder, "weights.png"))
         if tables["sections"]:
-            plot_sections(tables["sections"], _place(folder, "sections.png"))
+            plot_sections(tables["sections"], _output_path(folder, "sections.png"))
 
     def position_table(self) -> list[dict[str, Any]]:
         """Return per :data:`BINS`-th part of the documents the share of what was kept that lies there."""
@@ -232,9 +232,9 @@ def share_by_position(shares: Tensor) -> Tensor:
     A token may lie in two of them.
     """
     edges = torch.cat([shares.new_zeros(1), shares.cumsum(0)])
-    places = torch.linspace(0, len(shares), BINS + 1, dtype=torch.double)
-    lower = places.floor().long().clamp(max=len(shares) - 1)
-    cumulative = edges[lower] + (places - lower) * shares[lower]
+    positions = torch.linspace(0, len(shares), BINS + 1, dtype=torch.double)
+    lower = positions.floor().long().clamp(max=len(shares) - 1)
+    cumulative = edges[lower] + (positions - lower) * shares[lower]
     return cumulative.diff()
 
 
@@ -242,7 +242,7 @@ def _normalised(weights: Tensor) -> Tensor:
     return weights.double() / weights.double().sum().clamp(min=torch.finfo(torch.double).tiny)
 
 
-def _place(folder: str, name: str) -> str:
+def _output_path(folder: str, name: str) -> str:
     """Return the path of a file to write; a link there goes, so that what it leads to is not written."""
     path = os.path.join(folder, name)
     if os.path.islink(path):

@@ -52,7 +52,7 @@ def copied_words(provenance: Provenance, token_words: Sequence[int], read: int) 
 def _add_places(places: list[dict[int, float]], copies: TokenCopies, models: int) -> None:
     """Add one model's part of the mean: for each token {position in the document: probability}."""
     weights = copies.weights * copies.shares.unsqueeze(1) / models
-    for row, positions, values in zip(places, copies.places.tolist(), weights.tolist()):
+    for row, positions, values in zip(places, copies.positions.tolist(), weights.tolist()):
         for position, value in zip(positions, values):
             if value > 0:
                 row[position] = row.get(position, 0.0) + value

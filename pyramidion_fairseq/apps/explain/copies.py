@@ -23,10 +23,10 @@ class TokenCopies(NamedTuple):
 
     shares: Tensor
     """(t,) probability that the token was copied, and not written from the vocabulary; float32 at least."""
-    places: Tensor
+    positions: Tensor
     """(t, m) int64 positions of the document's tokens that it was copied from, the likeliest first."""
     weights: Tensor
-    """(t, m) probability of each place, given that the token was copied; rows sum to at most one."""
+    """(t, m) probability of each position, given that the token was copied; rows sum to at most one."""
 
     def first_tokens(self, steps: int) -> TokenCopies:
         """Return the same of the first tokens, on the CPU."""
@@ -37,8 +37,8 @@ class TokenCopies(NamedTuple):
 def find_copies(decoder: Any, features: Tensor, pointer: PointerOutput, tokens: Tensor) -> list[TokenCopies]:
     """Return the copies of B finished summaries.
 
-    The mixture gives a token y the probability ``write * p(y) + copy * sum of c(i) over places i with token y``. So
-    it was copied with the second part's share in it, and from place i with c(i) over that sum.
+    The mixture gives a token y the probability ``write * p(y) + copy * sum of c(i) over positions i with token y``. So
+    it was copied with the second part's share in it, and from position i with c(i) over that sum.
 
     Args:
         decoder: whose ``output_layer`` gives the logits.
@@ -75,7 +75,7 @@ def _copies_of(written: Tensor, copied: Tensor, write: Tensor, copy: Tensor) -> 
     """
     mass = copied.sum(dim=1)
     shares = (copy + mass.log() - mix_log_probabilities(written, write, mass, copy)).exp().clamp(max=1)
-    weights, places = (copied / mass.clamp(min=torch.finfo(mass.dtype).tiny).unsqueeze(1)).topk(
+    weights, positions = (copied / mass.clamp(min=torch.finfo(mass.dtype).tiny).unsqueeze(1)).topk(
         min(PLACES, copied.size(1)), dim=1
     )
-    return TokenCopies(shares, places, weights)
+    return TokenCopies(shares, positions, weights)

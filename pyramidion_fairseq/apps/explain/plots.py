@@ -15,10 +15,10 @@ MOST_SECTIONS = 12
 def plot_positions(rows: Sequence[Mapping[str, Any]], documents: int, path: str) -> None:
     """Plot where in documents the kept tokens lie."""
     figure, axes = _figure(7, 4)
-    places = [(row["from"] + row["to"]) / 2 for row in rows]
+    positions = [(row["from"] + row["to"]) / 2 for row in rows]
     names = [name for name in rows[0] if name not in ("from", "to")]
     for name, (colour, dash) in _styles(names).items():
-        axes.plot(places, [100 * row[name] for row in rows], dash, color=colour, label=name)
+        axes.plot(positions, [100 * row[name] for row in rows], dash, color=colour, label=name)
     axes.set(xlabel="position in the document (0: start, 1: end)")
     axes.set(ylabel=f"% of what is kept, in each of {len(rows)} parts")
     # The lead baseline may leave the picture at its top, else nothing else could be told apart.
@@ -34,10 +34,10 @@ def plot_sections(rows: Sequence[Mapping[str, Any]], path: str) -> None:
     figure, axes = _figure(7, 1.5 + 0.18 * len(rows) * len(names))
     height = 0.8 / len(names)
     for number, (name, (colour, _)) in enumerate(_styles(names).items()):
-        places = [place + (number - (len(names) - 1) / 2) * height for place in range(len(rows))]
+        positions = [row + (number - (len(names) - 1) / 2) * height for row in range(len(rows))]
         hatch = {"lead": "..", "random": "//"}.get(name)
         fill = {"facecolor": "white", "edgecolor": colour, "hatch": hatch} if hatch else {"color": colour}
-        axes.barh(places, [100 * row.get(name, 0) for row in rows], height, label=name, **fill)
+        axes.barh(positions, [100 * row.get(name, 0) for row in rows], height, label=name, **fill)
     # A dollar sign would start a formula.
     labels = [f"{row['section'][:40]} ({row['documents']:,})".replace("$", r"\$") for row in rows]
     axes.set_yticks(range(len(rows)), labels)
@@ -51,9 +51,9 @@ def plot_weights(rows: Sequence[Mapping[str, Any]], path: str) -> None:
     figure, axes = _figure(7, 4)
     for row, (colour, dash) in zip(rows, _styles([row["stage"] for row in rows]).values()):
         bins = [value for name, value in row.items() if name.startswith("largest weight 0")]
-        places = [(number + 0.5) / len(bins) for number in range(len(bins))]
+        positions = [(number + 0.5) / len(bins) for number in range(len(bins))]
         label = f"{row['stage']}: {row['tokens that count']:.1f} of {row['tokens in a vector']:.1f} tokens count"
-        axes.plot(places, [100 * value for value in bins], dash, color=colour, label=label, drawstyle="steps-mid")
+        axes.plot(positions, [100 * value for value in bins], dash, color=colour, label=label, drawstyle="steps-mid")
         axes.axvline(row["largest weight of a mean"], color=colour, linestyle=":", linewidth=1)
     axes.set(xlabel="largest weight in a vector (1: hard selection; dotted: a mean of its tokens)")
     axes.set(ylabel="% of vectors", xlim=(0, 1), ylim=(0, None), title="How peaked the weights are")

@@ -62,7 +62,7 @@ def test_shares_and_places_are_those_of_the_mixture(tiny_model, options):
             }
             share = float(copies.shares[step])
             assert share == pytest.approx(sum(wanted.values()), abs=1e-9)
-            pairs = zip(copies.places[step].tolist(), copies.weights[step].tolist())
+            pairs = zip(copies.positions[step].tolist(), copies.weights[step].tolist())
             given = {place: share * weight for place, weight in pairs if weight > 0}
             assert given == pytest.approx(wanted, abs=1e-9)
             assert copies.weights[step].tolist() == sorted(copies.weights[step].tolist(), reverse=True)
@@ -80,7 +80,7 @@ def test_gates_that_leave_no_choice(tiny_model, bias, schedule):
     assert copies.shares.tolist() == pytest.approx([certain, certain, certain, 0, certain], abs=1e-12)
     places = [
         {place for place, weight in zip(*pair) if weight > 0}
-        for pair in zip(copies.places.tolist(), copies.weights.tolist())
+        for pair in zip(copies.positions.tolist(), copies.weights.tolist())
     ]
     # What is continued follows the word before: of the two words 5, the one after word 7.
     assert places == [{2}, {3} if bias == CONTINUE else {0, 3}, {4}, set(), {5}]
@@ -108,8 +108,8 @@ def test_the_likeliest_places_are_kept(tiny_model, monkeypatch):
     _, whole = read(model, documents, summaries)
     monkeypatch.setattr(module, "PLACES", 4)
     _, few = read(model, documents, summaries)
-    assert few.copies[0].places.shape == (3, 4) and few.copies[0].weights[0].sum() < 1
-    assert torch.equal(few.copies[0].places[:2], whole.copies[0].places[:2, :4])
+    assert few.copies[0].positions.shape == (3, 4) and few.copies[0].weights[0].sum() < 1
+    assert torch.equal(few.copies[0].positions[:2], whole.copies[0].positions[:2, :4])
     torch.testing.assert_close(few.copies[0].shares, whole.copies[0].shares)
 
 
@@ -118,7 +118,7 @@ def test_records_keep_the_tokens_that_count(tiny_model):
     summaries = summaries_of(documents)
     encoded, reading = read(model, documents, summaries)
     first, second = read_records(model.encoder, encoded, reading.attention, [6, 4], reading.copies)
-    assert first.copies.shares.shape == (6,) and second.copies.places.size(0) == second.copies.weights.size(0) == 4
+    assert first.copies.shares.shape == (6,) and second.copies.positions.size(0) == second.copies.weights.size(0) == 4
     assert torch.equal(second.copies.shares, reading.copies[1].shares[:4])
 
 
