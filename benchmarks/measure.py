@@ -106,16 +106,16 @@ def parse(arguments: argparse.ArgumentParser, keep_memory: bool = True) -> argpa
     args.size = args.size or ("reduced" if args.device == "cpu" else "paper")
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-    keep_memory = keep_memory and not getattr(args, "memory_of", None)
-    if (
-        args.device == "cpu"
-        and sys.platform == "linux"
-        and keep_memory
-        and not ALLOCATOR.items() <= os.environ.items()
-    ):
+    if args.device == "cpu" and keep_memory and not getattr(args, "memory_of", None):
+        restart_with_allocator()
+    return args
+
+
+def restart_with_allocator() -> None:
+    """Start the program again with an allocator that keeps its memory, where it does not have it: for times."""
+    if sys.platform == "linux" and not ALLOCATOR.items() <= os.environ.items():
         os.environ.update(ALLOCATOR)
         os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
-    return args
 
 
 def _set_precision(arguments: argparse.ArgumentParser, args: argparse.Namespace) -> None:

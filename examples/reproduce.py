@@ -97,7 +97,8 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True, **style)  # fairseq has set it up already
     logging.getLogger("reproduce").setLevel(logging.INFO)
     args = parser().parse_args()
-    timing.keep_memory(args.measure)
+    if args.measure:
+        timing.measure.restart_with_allocator()
     received: list[int] = []
 
     def stop(number: int, _: object) -> None:

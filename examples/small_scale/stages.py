@@ -9,20 +9,18 @@ import time
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
+from recipes.command import flags
+from recipes.paper import FINE_TUNED, PAPER_GENERATION, TRAINING
+
 import pyramidion_fairseq
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.utils.files import write_text
 
 from . import process
 from .corpus import lead
 from .scales import Scale, scaled, split_row
 
 PACKAGE = Path(pyramidion_fairseq.__file__).resolve().parent
-#: PoWER has no training of its own: it goes on from the block-wise model of the same input length (Appendix C.1).
-FINE_TUNED = {
-    "power_2k_1k_512": "blockwise_2k",
-    "power_8k_2k_512": "blockwise_8k",
-    "power_8k_4k_2k": "blockwise_8k",
-}
 
 
 class Run(NamedTuple):
@@ -41,23 +39,9 @@ class Run(NamedTuple):
         return folder if row == "lead" else folder / f"seed_{self.seed}"
 
 
-def flags(options: dict[str, Any]) -> list[str]:
-    """Return options as a stock command takes them: ``{"block_size": 4}`` -> ``["--block-size", "4"]``.
-
-    True is a switch.
-    """
-    out: list[str] = []
-    for name, value in options.items():
-        if value is not False:
-            out += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    return out
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write a whole file or none."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def stock(command: str, run: Run) -> list[str]:
@@ -72,11 +56,11 @@ def training(run: Run, row: str) -> list[str]:
     scale = run.scale
     options = {
         "arch": split_row(row)[0],
-        **{name: value for name, value in scaled(row, scale).items() if value != ""},
+        **{name: value for name, value in scaled(row, scale).items() if value != "" and value is not False},
         # As in Tables 5 and 6, except for the rate, its decay, and the norm that gradients are cut to: at a few
         # hundred updates, 5e-4 after 5,000 updates of warm-up would not leave the start.
         **{"criterion": "chunked_cross_entropy", "autocast": scale.autocast},
-        **{"optimizer": "adam", "adam_betas": "(0.9, 0.98)", "weight_decay": 0.1},
+        **{name: TRAINING[name] for name in ("optimizer", "adam_betas", "weight_decay")},
         **{"lr": scale.lr, "lr_scheduler": "inverse_sqrt", "warmup_updates": scale.warmup, "clip_norm": 1.0},
         **{"batch_size": scale.batch_size, "update_freq": scale.update_freq, "max_update": scale.updates},
         **{"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},  # less than one pass over the corpus
@@ -114,8 +98,12 @@ def validate(run: Run, row: str) -> dict[str, Any]:
 def generate(run: Run, row: str) -> dict[str, Any]:
     """Summarise the test split: beam search, the longest summary as in Appendix D.1, over the scale's divisor."""
     scale = run.scale
-    lengths = {"min_len": scale.min_len, "max_len_a": 0, "max_len_b": 966 // scale.divisor, "lenpen": 1}
-    using = {"path": checkpoint(run, row), "beam": scale.beam, "batch_size": scale.generate_batch, **lengths}
+    lengths = {
+        **PAPER_GENERATION,
+        "min_len": scale.min_len,
+        "max_len_b": PAPER_GENERATION["max_len_b"] // scale.divisor,
+    }
+    using = {"path": checkpoint(run, row), **lengths, "beam": scale.beam, "batch_size": scale.generate_batch}
     # A model that has learnt this little repeats itself without end unless it is told not to.
     using.update(gen_subset="test", no_repeat_ngram_size=3)
     pieces = flags({"bpe": "sentencepiece", "sentencepiece_model": run.corpus / "sentencepiece.model"})

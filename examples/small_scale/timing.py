@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -24,13 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import measure
 
 FORCED = (256, 512)
-
-
-def keep_memory(wanted: bool) -> None:
-    """Start the program again with an allocator that keeps its memory, as the benchmarks do, where times count."""
-    if wanted and sys.platform == "linux" and not measure.ALLOCATOR.items() <= os.environ.items():
-        os.environ.update(measure.ALLOCATOR)
-        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
 
 
 def random_batch(words: int, documents: int, source: int, target: int, device: str) -> dict[str, Any]:
