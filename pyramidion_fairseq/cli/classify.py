@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 from collections import deque
-from typing import Any, Iterator, TextIO
+from typing import Any, Iterator
 
 from ..errors import PyramidionError
 from ..text import Document
-from ..utils.files import write_text
 from .common import (
     Parser,
     Progress,
@@ -19,7 +17,8 @@ from .common import (
     count_documents,
     documents_of,
     one_line_errors,
-    utf8_stdout,
+    open_output,
+    write_page,
 )
 
 COMMAND = "pyramidion-classify"
@@ -75,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.format == "html":
             _write_page(args, predictions, noted, classifier)
         else:
-            with _open(args.output) as output:
+            with open_output(args.output) as output:
                 for number, prediction in enumerate(predictions):
                     output.write(_line(prediction, number, noted.popleft(), args, classifier) + "\n")
                     output.flush()
@@ -152,19 +151,7 @@ def _write_page(args: argparse.Namespace, predictions: Any, noted: deque[Documen
     if not pages:
         raise PyramidionError("there is no document with any text in it")
     page = render_many(pages)
-    if args.output == "-":
-        utf8_stdout().write(page)
-    else:
-        write_text(args.output, page)
-
-
-@contextlib.contextmanager
-def _open(path: str) -> Iterator[TextIO]:
-    if path == "-":
-        yield utf8_stdout()
-    else:
-        with open(path, "w", encoding="utf-8", newline="\n") as output:
-            yield output
+    write_page(args.output, page)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ..errors import PyramidionError
 from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
+from ..utils.files import write_text
 from ..utils.requirements import VersionError
 from ..utils.shards import WHOLE, Shard
 
@@ -160,8 +161,7 @@ def one_line_end(command: str) -> Iterator[None]:
 
 
 def open_closed_streams() -> None:
-    """Have something in the place of closed standard streams: an output that refuses what is written to it, as nobody
-    could read it, and an error output that takes it."""
+    """Replace closed standard streams: stdout by one that refuses writing, stderr by one that drops it."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull)  # noqa: SIM115 - until the process ends
     if sys.stderr is None:
@@ -196,6 +196,24 @@ def utf8_stdout() -> TextIO:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     return sys.stdout
+
+
+@contextlib.contextmanager
+def open_output(path: str, append: bool = False) -> Iterator[TextIO]:
+    """Open what lines are written to: standard output where the path is "-"."""
+    if path == "-":
+        yield utf8_stdout()
+    else:
+        with open(path, "a" if append else "w", encoding="utf-8", newline="\n") as output:
+            yield output
+
+
+def write_page(path: str, page: str) -> None:
+    """Write a page, all or nothing; to standard output where the path is "-"."""
+    if path == "-":
+        utf8_stdout().write(page)
+    else:
+        write_text(path, page)
 
 
 def check_output(path: str, overwrite: bool, instead: str = "use --overwrite") -> None:

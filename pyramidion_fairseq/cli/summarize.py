@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 from collections import deque
 from itertools import chain, islice
-from typing import Any, Iterable, Iterator, TextIO
+from typing import Any, Iterable, Iterator
 
 from ..errors import PyramidionError
 from ..text import Document
-from ..utils.files import write_text
 from ..utils.shards import WHOLE, Shard, parse_shard
 from .common import (
     Parser,
@@ -26,7 +24,8 @@ from .common import (
     generation_of,
     load,
     one_line_errors,
-    utf8_stdout,
+    open_output,
+    write_page,
 )
 
 COMMAND = "pyramidion-summarize"
@@ -84,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
         ids: deque[str | int | None] = deque()
         with_ids = _note_ids(documents, ids)
         summaries = hub.summarize_stream(with_ids, args.sources, progress=progress, **generation_of(args))
-        with _open(args.output, args.resume) as output:
+        with open_output(args.output, args.resume) as output:
             for number, summary in enumerate(summaries, start=done):
                 output.write(_line(summary, shard.position(number), ids.popleft(), args) + "\n")
                 output.flush()
@@ -145,20 +144,8 @@ def _write_page(args: argparse.Namespace, documents: Any) -> None:
     if not explanations:
         raise PyramidionError("there is no document with any text in it")
     page = render_many(explanations)
-    if args.output == "-":
-        utf8_stdout().write(page)
-    else:
-        write_text(args.output, page)
+    write_page(args.output, page)
     progress.tell()
-
-
-@contextlib.contextmanager
-def _open(path: str, resume: bool) -> Iterator[TextIO]:
-    if path == "-":
-        yield utf8_stdout()
-    else:
-        with open(path, "a" if resume else "w", encoding="utf-8", newline="\n") as output:
-            yield output
 
 
 def _finished_lines(path: str) -> int:
