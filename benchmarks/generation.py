@@ -84,7 +84,7 @@ def build(arch: str, device: str, dtype: torch.dtype) -> PyramidionModel:
 
 
 def stock_decoder(model: PyramidionModel) -> TransformerDecoderBase:
-    """fairseq's decoder with the model's weights, not a copy of them."""
+    """Return fairseq's decoder with the model's weights, not a copy of them."""
     decoder = TransformerDecoderBase(model.decoder.cfg, model.decoder.dictionary, model.decoder.embed_tokens)
     if model.decoder.embed_positions is None:
         decoder.embed_positions = None

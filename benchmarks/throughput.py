@@ -38,7 +38,7 @@ PRECISIONS = ["float32", "tf32", "fp16"]
 
 
 def command(folder: Path, variant: str, args) -> list[str]:
-    """fairseq-generate's arguments."""
+    """Return fairseq-generate's arguments."""
     arch, flags = VARIANTS[variant]
     lengths = ["--min-len", args.tokens - 1, "--max-len-b", args.tokens - 1]
     search = ["--batch-size", args.batch_size, "--beam", args.beam, "--lenpen", 1, *lengths]

@@ -25,6 +25,26 @@ PRIVATE_WORDS = re.compile(
 )
 
 
+#: Words with which first lines of docstrings began that said what something is, not what a function does.
+NO_VERBS = {
+    "A",
+    "All",
+    "An",
+    "Each",
+    "Every",
+    "How",
+    "If",
+    "It",
+    "None",
+    "One",
+    "That",
+    "The",
+    "This",
+    "What",
+    "Whether",
+}
+
+
 def long_functions() -> Iterator[str]:
     """Yield "file:function" of every function with more than :data:`MOST_FUNCTION_LINES` lines."""
     for path in _files(*CODE):
@@ -46,6 +66,16 @@ def unannotated_functions() -> Iterator[str]:
         for function in _functions(path):
             is_kernel = any("jit" in ast.unparse(decorator) for decorator in function.decorator_list)
             if not is_kernel and not is_annotated(function):
+                yield f"{_name(path)}:{function.name}"
+
+
+def first_lines_without_verb() -> Iterator[str]:
+    """Yield "file:function" where a docstring begins with no word that could be a verb; properties may."""
+    for path in _files(*CODE):
+        for function in _functions(path):
+            first = (ast.get_docstring(function) or "Do").split()[0].strip(",;.")
+            is_property = any("property" in ast.unparse(decorator) for decorator in function.decorator_list)
+            if not is_property and (first in NO_VERBS or not re.fullmatch("[A-Z][a-z-]+", first)):
                 yield f"{_name(path)}:{function.name}"
 
 
@@ -95,6 +125,7 @@ COUNTS: dict[str, Callable[[], Iterator[str]]] = {
     "functions over 60 lines": long_functions,
     "files over 350 lines": long_files,
     "unannotated functions": unannotated_functions,
+    "docstrings without a verb": first_lines_without_verb,
     "import circles": import_circles,
     "test-to-test imports": imports_between_tests,
     "private words": private_words,

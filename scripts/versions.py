@@ -43,7 +43,7 @@ def declared(name: str) -> str:
 
 
 def oldest_numpy() -> str:
-    """setup.py's oldest numpy, or the oldest one that there is for this Python."""
+    """Return setup.py's oldest numpy, or the oldest one that there is for this Python."""
     return FIRST_NUMPY.get(sys.version_info[:2], declared("numpy"))
 
 

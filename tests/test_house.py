@@ -30,7 +30,8 @@ BROKEN = {
     "pyramidion_fairseq/a.py": "def long() -> None:\n"
     + "    pass\n" * 60
     + "def lazy() -> None:\n    from . import b\n",
-    "pyramidion_fairseq/b.py": "from .a import long\ndef bare(*given) -> None: ...\ndef result(n: int): ...\n",
+    "pyramidion_fairseq/b.py": 'from .a import long\ndef bare(*given) -> None:\n    """The bare one."""\n'
+    "def result(n: int): ...\n",
     "pyramidion_fairseq/types.py": "if TYPE_CHECKING:\n    from . import user\ndef fine(self, n: int) -> None: ...\n",
     "pyramidion_fairseq/user.py": "from . import types\n",
     "pyramidion_fairseq/c.cpp": "// \n" * 351 + "int owners = draw(1);\n",
@@ -40,6 +41,7 @@ FOUND = {
     "functions over 60 lines": ["pyramidion_fairseq/a.py:long"],
     "files over 350 lines": ["pyramidion_fairseq/c.cpp"],
     "unannotated functions": ["pyramidion_fairseq/b.py:bare", "pyramidion_fairseq/b.py:result"],
+    "docstrings without a verb": ["pyramidion_fairseq/b.py:bare"],
     "import circles": ["pyramidion_fairseq.a pyramidion_fairseq.b"],
     "test-to-test imports": ["tests/folder/test_it.py: tests.conftest", "tests/folder/test_it.py: tests.test_other"],
     "private words": ["pyramidion_fairseq/c.cpp: draw", "pyramidion_fairseq/c.cpp: owners"],

@@ -60,7 +60,7 @@ def collect(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def by_seed(run: Run, row: str) -> dict[str, dict[str, Any]]:
-    """Seed -> what the row's stages gave, for the seeds with which all of them are done."""
+    """Return what the row's stages gave by seed, for the seeds with which all of them are done."""
     if row == "lead":
         found = {"": results(run, row)}
     else:

@@ -175,7 +175,7 @@ def _go_on(trainer: Any, extra_state: dict[str, Any]) -> None:
 
 
 def _plateau(trainer: Any) -> ReduceLROnPlateau | None:
-    """torch's scheduler, where it is the one that waits for validations."""
+    """Return torch's scheduler, where it is the one that waits for validations."""
     scheduler = getattr(trainer.lr_scheduler, "lr_scheduler", None)
     return scheduler if isinstance(scheduler, ReduceLROnPlateau) else None
 

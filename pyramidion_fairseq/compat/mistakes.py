@@ -70,11 +70,11 @@ def _parsing(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 def _error(parser: argparse.ArgumentParser, message: str) -> None:
     """End as argparse does, with its line and without the page of usage; names that are nearly right are said."""
-    parser.exit(2, f"{parser.prog}: error: {explained(parser, message)}\n")
+    parser.exit(2, f"{parser.prog}: error: {explain_message(parser, message)}\n")
 
 
-def explained(parser: argparse.ArgumentParser, message: str) -> str:
-    """argparse's message on one line, with what was meant in the place of all choices."""
+def explain_message(parser: argparse.ArgumentParser, message: str) -> str:
+    """Return argparse's message on one line, with what was meant instead of all choices."""
     wrong = re.match(r"argument ([^:]+): invalid choice: '?([^' ]*)'? \(", message)
     action = parser._option_string_actions.get(wrong[1].split("/")[0]) if wrong else None
     if wrong and action is not None and action.choices:

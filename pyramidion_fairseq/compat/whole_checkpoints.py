@@ -156,6 +156,6 @@ def _with_whole_file(cfg: Any, suffix: str) -> Any:
 
 
 def _is_old_format(path: str) -> bool:
-    """torch's format before 1.6, a bare pickle: whether it is damaged shows only when it is read."""
+    """Return whether a file has torch's format before 1.6, a bare pickle, whose damage shows only when it is read."""
     with open(path, "rb") as file:
         return file.read(2) == b"\x80\x02"

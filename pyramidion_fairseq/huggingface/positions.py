@@ -1,4 +1,4 @@
-"""Positions of models that are no BART: fixed ones, or none. Without learned parameters."""
+"""Positions for transformers: learned ones as BART's, sinusoidal ones, PEGASUS's, or none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..functional.positions import pegasus_positions
 
 
 def sinusoidal(positions: Tensor, dim: int) -> Tensor:
-    """fairseq's sinusoidal embedding (Vaswani et al. 2017, with sines and cosines in halves): (...,) -> (..., dim)."""
+    """Return fairseq's sinusoidal embedding (Vaswani et al. 2017, with sines and cosines in halves): (..., dim)."""
     half = dim // 2
     rates = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000) / (half - 1))).to(positions.device)
     angles = positions.unsqueeze(-1).float() * rates

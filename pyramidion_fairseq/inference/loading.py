@@ -159,7 +159,10 @@ def _check_path(path: str, *separators: str) -> None:
 
 
 def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
-    """Refuse a dictionary that is not the model's, before the model is built: its own errors are about training."""
+    """Refuse a dictionary of another size, or with other symbols, than the model's.
+
+    fairseq's own message, raised later, tells the user to train again.
+    """
     embedding, dictionary = state["model"].get("encoder.embed_tokens.weight"), task.source_dictionary
     without_mask = len(dictionary) + ("<mask>" not in dictionary)  # BART's <mask> may be left out
     if embedding is not None and not len(dictionary) <= len(embedding) <= without_mask:

@@ -277,7 +277,7 @@ FATS = "--mode: there is no 'fats': did you mean fast?"
 def test_messages_of_every_python(message, expected):
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", choices=["fast", "slow"])
-    assert mistakes.explained(parser, message) == expected
+    assert mistakes.explain_message(parser, message) == expected
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def hugging_face_rows(folder: Path) -> dict[str, int]:
 
 
 def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[str]:
-    """fairseq's symbols in the order of the embedding's rows, the four special ones included.
+    """Return fairseq's symbols in the order of the embedding's rows, the four special ones included.
 
     A token of GPT-2 gets its number as its symbol, another its text; a row without a token gets a made-up name, as
     BART's own dictionary has some. ``<mask>`` is left out where its row is missing: checkpoints fine-tuned with
@@ -160,7 +160,7 @@ def read_dictionary(path: Path) -> list[str]:
 
 
 def make_dictionary(symbols: list[str]) -> Dictionary:
-    """fairseq's dictionary of these symbols."""
+    """Return fairseq's dictionary of these symbols."""
     dictionary = Dictionary()
     for symbol in symbols[len(SPECIALS) :]:
         dictionary.add_symbol(symbol)
