@@ -35,6 +35,8 @@ SIDES = ("source", "target")
 SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model", "spiece.model")
 #: Names of a byte-level BPE's files in a folder.
 BYTE_LEVEL = ("encoder.json", "vocab.bpe")
+#: Options of ``--bpe gpt2`` that name them.
+BYTE_LEVEL_OPTIONS = ("gpt2_encoder_json", "gpt2_vocab_bpe")
 _MASK = "<mask>"
 #: Symbols that dictionaries have before those of their files.
 _SPECIAL = len(Dictionary())
@@ -107,8 +109,8 @@ def byte_level_of(bpe: Any) -> tuple[str, ...] | None:
 
     None where they are not there, as those to be downloaded.
     """
-    names = ("gpt2_encoder_json", "gpt2_vocab_bpe")
-    paths = tuple(str(getattr(bpe, name, None)) for name in names) if getattr(bpe, "_name", None) == "gpt2" else ()
+    named = (str(getattr(bpe, name, None)) for name in BYTE_LEVEL_OPTIONS)
+    paths = tuple(named) if getattr(bpe, "_name", None) == "gpt2" else ()
     return paths if paths and all(map(os.path.isfile, paths)) else None
 
 
@@ -133,10 +135,10 @@ def _knows_pieces(dictionary: Dictionary, path: str) -> bool:
     Then it was probably made from them.
     """
     try:
-        pieces = SentencepieceTokenizer.from_file(dictionary, path).pieces
+        known, pieces = SentencepieceTokenizer.from_file(dictionary, path).count_known_pieces()
     except PyramidionError:
         return False
-    return 10 * sum(piece in dictionary.indices for piece in pieces) >= 9 * len(pieces)
+    return 10 * known >= 9 * pieces
 
 
 def recorded(extra_state: Any) -> Mapping[str, Any] | None:

@@ -223,39 +223,43 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
 
 def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
     recorded = vocabularies.sentencepiece_of(cfg.get("bpe"))
-    folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
+    folders = _folders_beside(data, checkpoint_folder)
     found = recorded or next(vocabularies.sentencepiece_in(folders), None)
     if found is not None:
         return found
     raise PyramidionError(
-        f"no {vocabularies.SENTENCEPIECE[0]} in {', '.join(dict.fromkeys(folders))}: say with --sentencepiece-model "
-        "where it is"
+        f"no {vocabularies.SENTENCEPIECE[0]} in {', '.join(folders)}: say with --sentencepiece-model where it is"
     )
 
 
+def _folders_beside(data: str, checkpoint_folder: str) -> list[str]:
+    """Return the folders where the files of a model's tokenizer are looked for."""
+    return list(dict.fromkeys([checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]))
+
+
 def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
-    """Return the files of a GPT-2 BPE, as ``pyramidion-convert bart`` writes them."""
-    folders = [checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]
-    for folder in folders:
-        files = {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"}
-        paths = {option: os.path.join(folder, name) for option, name in files.items()}
-        if all(map(os.path.isfile, paths.values())):
-            return paths
+    """Return the options of ``--bpe gpt2``: its files, as ``pyramidion-convert bart`` writes them."""
+    folders = _folders_beside(data, checkpoint_folder)
+    found = next(vocabularies.byte_level_in(folders), None)
+    if found is not None:
+        return dict(zip(vocabularies.BYTE_LEVEL_OPTIONS, found))
     raise PyramidionError(
-        f"the dictionary has the numbers of GPT-2's tokens, but no encoder.json with vocab.bpe is in "
-        f"{', '.join(dict.fromkeys(folders))}: put both beside the checkpoint"
+        f"the dictionary has the numbers of GPT-2's tokens, but no {' with '.join(vocabularies.BYTE_LEVEL)} is in "
+        f"{', '.join(folders)}: put both beside the checkpoint"
     )
 
 
 def check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
-    pieces = tokenizer.pieces
-    known = sum(piece in tokenizer.dictionary.indices for piece in pieces)
-    if 2 * known < len(pieces):
+    """Refuse a sentencepiece model of which the dictionary has few pieces; warn where it lacks some.
+
+    Raises:
+        PyramidionError: it has fewer than half of them.
+    """
+    known, pieces = tokenizer.count_known_pieces()
+    if 2 * known < pieces:
         raise PyramidionError(
-            f"{path} is another model's: the dictionary has {known} of its {len(pieces)} pieces; say with "
+            f"{path} is another model's: the dictionary has {known} of its {pieces} pieces; say with "
             "--sentencepiece-model where the right one is"
         )
-    if 10 * known < 9 * len(pieces):  # a vocabulary with a threshold lacks a few
-        logger.warning(
-            f"{path} may be another model's: the dictionary lacks {len(pieces) - known} of its {len(pieces)} pieces"
-        )
+    if 10 * known < 9 * pieces:  # a vocabulary with a threshold lacks a few
+        logger.warning(f"{path} may be another model's: the dictionary lacks {pieces - known} of its {pieces} pieces")

@@ -55,6 +55,10 @@ class SentencepieceTokenizer(Tokenizer):
         """All pieces of the model, in its order."""
         return [self.processor.id_to_piece(number) for number in range(self.processor.get_piece_size())]
 
+    def count_known_pieces(self) -> tuple[int, int]:
+        """Return how many of the model's pieces the dictionary has, and how many there are."""
+        return sum(piece in self.dictionary.indices for piece in self.pieces), len(self.pieces)
+
     def _split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
         try:
             found = self.processor.encode(text, out_type="offset_mapping")
