@@ -30,11 +30,12 @@ def tables() -> tuple[str, str]:
 
 def table(title: str, changes: list[tuple[Change, Patch]]) -> str:
     """Return a table of changes in Markdown; a target that is named in the row before is left out."""
-    rows, last = [f"| {title} | by | reason | can go when |", "|---|---|---|---|"], ""
+    rows, last = [f"| {title} | by | without it | what is done | can go when |", "|---|---|---|---|---|"], ""
     for change, patch in changes:
         file = patch.install.__module__.partition(".")[2].replace(".", "/") + ".py"
         name = f"`{change.target}`" if re.fullmatch(r"[\w.]+", change.target) else change.target
-        rows.append(f"| {'' if change.target == last else name + ' '}| `{file}` | {change.reason} | {change.until} |")
+        cells = [f"`{file}`", change.fault, change.change, change.until]
+        rows.append(f"| {'' if change.target == last else name + ' '}| {' | '.join(cells)} |")
         last = change.target
     return "\n".join(rows)
 

@@ -1,7 +1,4 @@
-"""What importing the package changes in fairseq, Hydra and torch: one table, installed by one call.
-
-Whole checkpoints are those of :mod:`.whole_checkpoints`: a file is there whole or not at all.
-"""
+"""What importing the package changes in fairseq, Hydra and torch: one table, installed by one call."""
 
 from __future__ import annotations
 
@@ -27,8 +24,10 @@ class Change(NamedTuple):
 
     target: str
     """What is replaced or wrapped, by its dotted name; in words where it is no attribute."""
-    reason: str
-    """What fairseq does without it, or what is done instead."""
+    fault: str
+    """What happens without it."""
+    change: str
+    """What is done."""
     until: str
     """When it can go."""
 
@@ -50,18 +49,21 @@ PATCHES = (
         (
             Change(
                 "fairseq.ngram_repeat_block.NGramRepeatBlock._no_repeat_ngram",
-                "replaced: without fairseq's CUDA extension `--no-repeat-ngram-size` blocks nothing",
+                "`--no-repeat-ngram-size` blocks nothing where fairseq has no CUDA extension",
+                "replaced by one that blocks",
                 "fairseq's fallback looks at the written tokens, not at padding",
             ),
             Change(
                 "`sys.modules`: `fairseq.data.data_utils_fast`, `fairseq.data.token_block_utils_fast`",
-                "only where fairseq's compiled ones are missing: batching and blocks of text in Python",
+                "nothing is batched where fairseq's compiled extensions are missing",
+                "there alone: replaced by batching and blocks of text in Python",
                 "fairseq is built with its extensions",
             ),
             Change(
                 "the default of `--scoring`: sacrebleu",
-                "only where `fairseq.libbleu` is missing: the default of `fairseq-generate` needs compiled code",
-                "the same",
+                "the default of `fairseq-generate` needs compiled code",
+                "only where `fairseq.libbleu` is missing: a default that works",
+                "fairseq is built with its extensions",
             ),
         ),
     ),
@@ -70,17 +72,20 @@ PATCHES = (
         (
             Change(
                 "fairseq.checkpoint_utils.PathManager",
-                "copies (`checkpoint_best.pt`, `checkpoint_last.pt`) are whole or not there",
+                "a copy (`checkpoint_best.pt`, `checkpoint_last.pt`) of a run that is killed meanwhile is a torso",
+                "a copy is there whole or not at all",
                 "fairseq copies to a temporary name first",
             ),
             Change(
                 "fairseq.checkpoint_utils.torch_persistent_save",
-                "the same for files that are saved; a full disk is one line",
+                "a file that is saved while the run is killed is a torso; a full disk ends in a traceback",
+                "a file is there whole or not at all; a full disk is one line",
                 "fairseq writes to a temporary name first",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint",
-                "a damaged `checkpoint_last.pt` is replaced by the newest whole one; another model is one line",
+                "a damaged `checkpoint_last.pt`, and another model's, end in a traceback",
+                "the newest whole checkpoint is taken; another model's is one line",
                 "fairseq falls back itself",
             ),
         ),
@@ -90,24 +95,28 @@ PATCHES = (
         (
             Change(
                 "fairseq.trainer.Trainer.state_dict",
-                "the checkpoint carries the dictionaries, and what `--patience` and the plateau scheduler have "
-                "counted",
+                "the checkpoint does not say which dictionaries it belongs to, nor what `--patience` and the "
+                "plateau scheduler have counted",
+                "it carries both",
                 "fairseq saves them",
             ),
             Change(
                 "fairseq.trainer.Trainer.load_checkpoint",
-                "takes these counts up again; refuses data of another dictionary; begins anew where another metric "
-                "decides what is best",
-                "fairseq does",
+                "what `--patience` and the plateau scheduler had counted is lost; data of another dictionary "
+                "are taken",
+                "the counts are taken up again, but where another metric decides what is best; such data are refused",
+                "fairseq takes up the counts and compares dictionaries",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint",
-                "nothing is left of another run in the process; a run that had stopped does not go on",
+                "counts of another run in the process stay, and a run that had stopped goes on",
+                "nothing is left of another run; a run that had stopped does not go on",
                 "fairseq saves what patience has counted",
             ),
             Change(
                 "`fairseq_cli.train.train` and the attributes of `should_stop_early`, when a run loads its checkpoint",
-                "`--patience` goes on counting",
+                "`--patience` begins to count anew",
+                "it goes on counting",
                 "fairseq saves what it has counted",
             ),
         ),
@@ -117,17 +126,20 @@ PATCHES = (
         (
             Change(
                 "fairseq.checkpoint_utils.load_model_ensemble_and_task",
+                "a model reads the tokens of another dictionary of the same size",
                 "each checkpoint's dictionaries are compared with the task's before its model is built",
                 "fairseq compares them",
             ),
             Change(
                 "fairseq.tasks.fairseq_task.FairseqTask.build_bpe",
+                "a model reads the pieces of another sentencepiece model",
                 "the sentencepiece model is compared with the checkpoint's",
                 "fairseq compares it",
             ),
             Change(
                 "fairseq.tasks.translation.TranslationTask.setup_task",
-                "shards `A:B` of one corpus must have one dictionary; a `:` in a path is refused with the reason",
+                "shards `A:B` of a corpus are taken whatever their dictionaries; a `:` in a path is read as two",
+                "they must have one dictionary; a `:` in a path is refused with the reason",
                 "fairseq compares all folders",
             ),
         ),
@@ -138,11 +150,13 @@ PATCHES = (
             Change(
                 "fairseq.options.parse_args_and_arch",
                 "`--bf16` is taken for `--tpu` and stops without torch_xla",
+                "`tpu` is set by `--tpu` alone",
                 "fairseq sets `tpu` by `--tpu` alone",
             ),
             Change(
                 "fairseq.models.distributed_fairseq_model.DistributedDataParallel",
-                "replaced by a subclass that takes models on a CPU, which `--ddp-backend pytorch_ddp --cpu` does not",
+                "`--ddp-backend pytorch_ddp --cpu` gives `device_ids`, which torch refuses",
+                "replaced by a subclass that takes models on a CPU",
                 "fairseq gives no `device_ids` with `--cpu`",
             ),
         ),
@@ -153,6 +167,7 @@ PATCHES = (
             Change(
                 "fairseq.options.parse_args_and_arch",
                 "`fairseq-generate` takes `--num-shards` and `--shard-id` and ignores them",
+                "it generates that shard",
                 "fairseq honours or refuses them",
             ),
         ),
@@ -162,29 +177,33 @@ PATCHES = (
         (
             Change(
                 "fairseq.options.parse_args_and_arch",
-                "a mistyped option or name ends in a page of usage; `parser.error` of the command's parser is set",
+                "a mistyped option or name ends in a page of usage",
+                "one line, with what was meant; `parser.error` of the command's parser is set",
                 "never: it is about what users read first",
             ),
             Change(
                 "fairseq.distributed.utils.call_main",
-                "an architecture of ours without its task, and more processes than GPUs, are refused before anything "
-                "starts",
+                "an architecture of ours without its task, and more processes than GPUs, fail somewhere inside",
+                "refused before anything starts",
                 "fairseq refuses them",
             ),
             Change(
                 "fairseq.tasks.setup_task",
                 "with Hydra, a task that is not there ends in a traceback",
+                "one line",
                 "fairseq refuses it",
             ),
             Change(
                 "fairseq.models.build_model",
                 "with Hydra, an architecture that is not there ends in a traceback",
+                "one line",
                 "fairseq refuses it",
             ),
             Change(
                 "fairseq.trainer.Trainer.__init__",
                 "`--fp16` without a GPU, a learning rate left at 0.25, betas that are none, a missing "
-                "`--finetune-from-model` are refused",
+                "`--finetune-from-model` fail late or not at all",
+                "refused before training",
                 "fairseq refuses them",
             ),
         ),
@@ -195,16 +214,19 @@ PATCHES = (
             Change(
                 "fairseq.distributed.utils.call_main",
                 "`--cpu` under torchrun divides by the number of GPUs, 0; with `env://` every process is number 0",
+                "the launchers' variables are read",
                 "fairseq reads the launchers' variables with `--cpu`",
             ),
             Change(
                 "fairseq.distributed.utils.distributed_init",
                 "processes of other versions train together without a word",
+                "refused",
                 "fairseq compares them",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint",
                 "where only some processes see the checkpoint, these send what the others do not wait for",
+                "refused in all processes",
                 "fairseq asks all of them",
             ),
         ),
@@ -214,17 +236,20 @@ PATCHES = (
         (
             Change(
                 "fairseq.trainer.Trainer.__init__",
-                "the log begins with what runs: data, model, device, batch",
+                "the log does not say in a few lines what runs",
+                "it begins with data, model, device, batch",
                 "never: it is about what users read first",
             ),
             Change(
                 "fairseq.trainer.Trainer.begin_epoch",
-                "configuration and model are written to `run.txt` beside the checkpoints instead of to the log",
+                "configuration and model fill the log",
+                "they are written to `run.txt` beside the checkpoints",
                 "never: it is about what users read first",
             ),
             Change(
                 "filters of fairseq's loggers, of warnings by name",
-                "the log of a run fits on a screen; filters of logs work for our task only, `--verbose` leaves all",
+                "messages that tell a user nothing fill the log",
+                "they are filtered, for our task only; `--verbose` leaves all",
                 "never: it is about what users read first",
             ),
         ),
@@ -234,18 +259,21 @@ PATCHES = (
         (
             Change(
                 "fairseq.checkpoint_utils.torch",
+                "a checkpoint can run any code, and fill memory",
                 "replaced by a module whose `load` checks the file; all else is torch's",
                 "fairseq loads with `weights_only` and bounds what it reads",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_model_ensemble_and_task",
-                "weights that are not finite are refused",
+                "weights that are not finite write nonsense",
+                "refused",
                 "fairseq refuses them",
             ),
             Change(
                 "torch._weights_only_unpickler._marked_safe_globals_set",
-                "by `torch.serialization.add_safe_globals`: the types of a fairseq checkpoint (`argparse.Namespace`, "
-                "numpy's scalars behind guards, ...) can be read with `weights_only`",
+                "a fairseq checkpoint cannot be read with `weights_only`",
+                "`torch.serialization.add_safe_globals` of its types (`argparse.Namespace`, numpy's scalars "
+                "behind guards, ...)",
                 "fairseq's checkpoints hold plain types",
             ),
         ),
@@ -255,7 +283,8 @@ PATCHES = (
         (
             Change(
                 "fairseq.trainer.NanDetector",
-                "replaced: fairseq's fails on an encoder that returns a dict; ours names the layer and the documents",
+                "it fails on an encoder that returns a dict",
+                "replaced by ours, which names the layer and the documents",
                 "fairseq's takes dicts",
             ),
         ),
@@ -265,13 +294,15 @@ PATCHES = (
         (
             Change(
                 "hydra.core.utils.JobReturn.return_value",
-                "in commands of fairseq, with Hydra 1.1 and later: `fairseq-hydra-train` ends with the line of a "
-                "`PyramidionError`, not with a traceback",
+                "with Hydra 1.1 and later an error in `fairseq-hydra-train` ends in a traceback",
+                "in commands of fairseq: a `PyramidionError` is one line",
                 "Hydra lets errors through",
             ),
             Change(
                 "`sys.excepthook`",
-                "in commands of fairseq: a `PyramidionError` is one line; `PYRAMIDION_TRACEBACK=1` leaves it",
+                "an error ends in a traceback",
+                "in commands of fairseq: a `PyramidionError` is one line; `PYRAMIDION_TRACEBACK=1` leaves the "
+                "traceback",
                 "never: it is about this package's errors",
             ),
         ),
