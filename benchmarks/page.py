@@ -1,22 +1,24 @@
 """How long the page takes in a headless Chromium: to open, to switch stages, to light sources, by length.
 
 Median milliseconds until the frame after is drawn; the document's weights are made up, as in the tests. Needs Chromium
-and playwright, as the tests of the page do: ``python -m benchmarks.page --output benchmarks/results/page_cpu``.
+and playwright, as the tests of the page do: ``python benchmarks/page.py --output benchmarks/results/page_cpu``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
+import measure
 from playwright.sync_api import Page, sync_playwright
 
 from pyramidion_fairseq.apps.explain.page import render
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scripts.screenshot import find_chromium
 from tests.helpers.samples import explain_text
 
@@ -35,7 +37,7 @@ TIMED = """async ([selector, event]) => {
 }"""
 
 
-def measure(page: Page, words: int, rounds: int) -> dict[str, float]:
+def measure_page(page: Page, words: int, rounds: int) -> dict[str, float]:
     """Return one row of the table."""
     text = " ".join(f"word{i % 977}{'.' * (i % 23 == 22)}" for i in range(words))
     with tempfile.TemporaryDirectory() as folder:
@@ -61,23 +63,17 @@ def measure(page: Page, words: int, rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print the table and write it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--words", type=int, nargs="+", default=[1_000, 8_000, 20_000, 50_000])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="folder for page.json (default: none)")
-    args = parser.parse_args()
+    parser = measure.parser(__doc__, rounds=5, precisions=())
+    parser.add_argument("--words", type=int, nargs="+", default=[1_000, 8_000, 20_000, 50_000], help="of documents")
+    args = measure.parse(parser)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), chromium_sandbox=os.geteuid() != 0)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
-        rows = [measure(page, words, args.rounds) for words in args.words]
+        rows = [measure_page(page, words, args.rounds) for words in args.words]
         version = browser.version
         browser.close()
-    table = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
-    table += [" | ".join(f"{value:,}" for value in row.values()) for row in rows]
-    print("\n".join(f"| {line} |" for line in table))
-    if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "page.json").write_text(json.dumps({"chromium": version, "rows": rows}, indent=1) + "\n")
+    table = measure.table(list(rows[0]), [list(row.values()) for row in rows])
+    measure.report("page", "cpu", {"chromium": version, "rows": rows}, [f"Chromium {version}\n\n{table}"], args.output)
 
 
 if __name__ == "__main__":

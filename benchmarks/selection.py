@@ -10,18 +10,16 @@ weight. Tables 2 and 4 of the paper compare the scorers by ROUGE; they do not me
 
 Attention of the encoder sees blocks of 4 tokens, so that content can hardly travel to a token that is kept anyway.
 
-Writes selection.json and selection.png to --output and prints the table. Minutes on two CPU cores.
+Minutes on two CPU cores.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
+import measure
 import torch
 import torch.nn.functional as F
 from fairseq.data import Dictionary
@@ -196,21 +194,12 @@ def evaluate(model: PyramidionModel, seed: int, count: int = 256, length: int = 
 
 def table(results: list[dict[str, Any]]) -> str:
     """Return the results as a Markdown table."""
-
-    def cell(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
-
-    lines = [
-        "| scorer | pooler | copying | recall | accuracy | loss | largest scorer gradient | s |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        numbers = " | ".join(cell(r[name]) for name in ("recall", "accuracy", "loss", "scorer_gradient"))
-        lines.append(f"| {r['scorer']} | {r['pooler']} | {r['copying']} | {numbers} | {r['seconds']:.0f} |")
-    return "\n".join(lines)
+    names = ["scorer", "pooler", "copying", "recall", "accuracy", "loss", "scorer_gradient", "seconds"]
+    titles = [{"scorer_gradient": "largest scorer gradient"}.get(name, name) for name in names]
+    return measure.table(titles, [[result[name] for name in names] for result in results])
 
 
-def plot(results: list[dict[str, Any]], path: Path) -> None:
+def plot(results: list[dict[str, Any]]) -> Any:
     """Draw the recall of each variant that selects as bars, with chance as a line."""
     import matplotlib
 
@@ -225,15 +214,12 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     axes.set_xlabel(f"recall of content words, {KEPT} of {LENGTH} tokens kept")
     axes.set_xlim(0, 1)
     axes.legend(loc="lower right")
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    return figure
 
 
 def main() -> None:
     """Run the command line; see the file's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="folder for selection.json and selection.png")
+    parser = measure.parser(__doc__, rounds=1, precisions=())
     parser.add_argument("--steps", type=int, default=800, help="updates per variant (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of initialisation and documents (default: %(default)s)")
     parser.add_argument("--poolers", nargs="*", choices=POOLERS.names(), help="only variants with these poolers")
@@ -242,23 +228,19 @@ def main() -> None:
         action="store_true",
         help="instead, the linear scorer with and without a pointer through whose weights it learns",
     )
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    results = []
+    args = measure.parse(parser)
     variants = [("linear", "successive_halving", copying) for copying in COPYING]
-    if not arguments.copying:
+    if not args.copying:
         variants = [(scorer, pooler, "-") for scorer, pooler in VARIANTS]
+    results = []
     for scorer, pooler, copying in variants:
-        if not arguments.poolers or pooler in arguments.poolers:
-            results.append(train(scorer, pooler, arguments.steps, seed=arguments.seed, copying=copying))
+        if not args.poolers or pooler in args.poolers:
+            results.append(train(scorer, pooler, args.steps, seed=args.seed, copying=copying))
             print(table(results[-1:]).splitlines()[-1], flush=True)
-    settings = {"length": LENGTH, "kept": KEPT, "marked": MARKED, "steps": arguments.steps, "seed": arguments.seed}
-    settings["torch"] = torch.__version__
-    (arguments.output / "selection.json").write_text(
-        json.dumps({"settings": settings, "chance": KEPT / LENGTH, "results": results}, indent=2) + "\n"
-    )
-    plot(results, arguments.output / "selection.png")
-    print("\n" + table(results))
+    settings = {"length": LENGTH, "kept": KEPT, "marked": MARKED, "steps": args.steps, "seed": args.seed}
+    found = {"settings": settings, "chance": KEPT / LENGTH, "variants": results}
+    drawing = measure.draw(lambda: plot(results), args.output)
+    measure.report("selection", "cpu", found, [table(results)], args.output, drawing)
 
 
 if __name__ == "__main__":
