@@ -1,6 +1,7 @@
 """Do scorers learn what to keep? A fast version of benchmarks/selection.py, with its own claims asserted."""
 
-import importlib.util
+import json
+import sys
 
 import pytest
 import torch
@@ -8,12 +9,12 @@ import torch
 from tests.helpers.paths import ROOT
 
 
-@pytest.fixture(scope="module")
-def selection():
-    spec = importlib.util.spec_from_file_location("selection", ROOT / "benchmarks" / "selection.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def selection(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import selection
+
+    return selection
 
 
 def test_one_token_in_sixteen_carries_the_summary(selection):
@@ -50,8 +51,16 @@ def test_hard_selection_teaches_its_scorer_nothing(selection):
     assert result["scorer_gradient"] == 0.0
 
 
-def test_the_table_and_the_plot(selection, tmp_path):
-    result = selection.train("-", "mean_window", steps=2)
-    assert result["recall"] is None and "| - | mean_window | - |" in selection.table([result])
-    selection.plot([{**result, "scorer": "linear", "recall": 0.5}], tmp_path / "plot.png")
+def test_a_variant_is_trained_and_reported(selection, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        sys, "argv", ["selection.py", "--steps", "2", "--poolers", "mean_window", "--output", str(tmp_path)]
+    )
+    for name, value in selection.measure.ALLOCATOR.items():
+        monkeypatch.setenv(name, value)
+    selection.main()
+    found = json.loads((tmp_path / "selection.json").read_text("utf-8"))["results"]
+    (result,) = found["variants"]
+    assert result["pooler"] == "mean_window" and result["recall"] is None and found["chance"] == 0.125
+    assert "| -      | mean_window | -       |" in (tmp_path / "selection.md").read_text("utf-8")
+    selection.plot([{**result, "scorer": "linear", "recall": 0.5}]).savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
