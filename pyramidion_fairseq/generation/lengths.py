@@ -30,18 +30,20 @@ def check_lengths(options: Any, model_length: int | None) -> None:
             )
 
 
-def fit_lengths(chosen: dict[str, Any], given: Mapping[str, Any], model_length: int) -> None:
+def fit_lengths(chosen: dict[str, Any], given: Mapping[str, Any], model_length: int | None) -> None:
     """Lower the shortest length to the longest one, in place, unless it was given.
 
     Args:
         chosen: options of generation, with ``beam``, ``min_len`` and ``max_len_b``.
         given: those that the user chose.
-        model_length: tokens that the model writes, ``</s>`` counted.
+        model_length: tokens that the model writes, ``</s>`` counted; None: any number.
 
     Raises:
         PyramidionError: there would be no beam, or no summary.
     """
-    longest = min(int(chosen["max_len_b"]), model_length - 1)
+    longest = int(chosen["max_len_b"])
+    if model_length is not None:
+        longest = min(longest, model_length - 1)
     if longest < 1 or chosen["beam"] < 1:
         raise PyramidionError(f"beam and max_len_b must be at least 1, got {chosen['beam']}, {chosen['max_len_b']}")
     if "min_len" not in given:

@@ -18,6 +18,7 @@ from fairseq.logging import metrics
 from torch import nn
 
 from ..errors import PyramidionError
+from ..generation import fit_lengths
 from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
 from ..scoring.unicode_words import warn_of_lost_letters, warn_of_no_words
 from ..text.pieces import are_sentencepiece
@@ -54,10 +55,7 @@ def generation_arguments(text: str | None, max_length: int | None) -> Namespace:
     if unknown:
         raise PyramidionError(f"--eval-rouge-args: generation has no {', '.join(unknown)}; it has: {sorted(known)}")
     chosen = {**PAPER_GENERATION, **given}
-    if "min_len" not in given:
-        # fairseq refuses a minimum above the maximum; one token of the model's length is </s>.
-        limits = [chosen["max_len_b"], *([] if max_length is None else [max_length - 1])]
-        chosen["min_len"] = max(1, min(chosen["min_len"], *limits))
+    fit_lengths(chosen, given, max_length)
     return Namespace(**chosen)
 
 

@@ -137,6 +137,8 @@ def test_generation_is_the_papers_unless_told():
     assert (changed.beam, changed.min_len, changed.max_len_b) == (8, 40, 40)
     assert generation_arguments("{}", 32).min_len == 31
     assert generation_arguments('{"min_len": 5}', 32).min_len == 5
+    with pytest.raises(PyramidionError, match="beam and max_len_b must be at least 1, got 2, 0"):
+        generation_arguments('{"max_len_b": 0}', 32)
 
 
 def test_samples_are_spread_evenly():
