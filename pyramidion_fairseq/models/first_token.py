@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class FirstToken:
-    """Stands in the place of :class:`~pyramidion_fairseq.models.global_tokens.GlobalTokens` for ``<s>``.
+    """Stands in for :class:`~pyramidion_fairseq.models.global_tokens.GlobalTokens` for ``<s>``.
 
     The first token is a token of the document as before: attention, embedding and position are its own. It is left
     out of every pooling, and is the first vector of the output. Where it counts, (B, T) are the tokens after it.

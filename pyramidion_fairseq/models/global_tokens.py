@@ -21,7 +21,7 @@ class GlobalTokens(nn.Embedding):
         hide_first: whether no query attends to the document's first token until the first pooling: a published
             option for documents that start with a symbol which a global token stands for.
         in_output: whether they are part of the encoder's output.
-        replace_first: if they are not, whether the first of them takes the place of the first vector.
+        replace_first: if they are not, whether the first of them replaces the first vector.
     """
 
     def __init__(self, dim: int, used: int, std: float, hide_first: bool, in_output: bool, replace_first: bool):
