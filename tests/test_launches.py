@@ -7,7 +7,7 @@ import torch
 
 from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.complexity import build_on_meta
-from pyramidion_fairseq.generation import start
+from pyramidion_fairseq.generation import new_decoding_state
 from pyramidion_fairseq.poolers import POOLERS
 from tests.helpers import counting
 
@@ -63,7 +63,7 @@ def test_a_step_of_generation_starts_at_most_115_kernels(monkeypatch):
     states = torch.zeros(512, 8, 768, device="meta")
     caches = {}
     with torch.no_grad():
-        state = start(decoder, states, None, 16)
+        state = new_decoding_state(decoder, states, None, 16)
         state.document_mask = states.new_zeros(8, 1, 1, 512)
         decoder.set_incremental_state(caches, "decoding", state)
         document = {"encoder_out": [states], "encoder_padding_mask": [], "pooling_slots": [states]}

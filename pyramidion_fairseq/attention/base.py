@@ -184,10 +184,6 @@ class EncoderAttention(nn.Module):
         """Split into heads: (N, T, C) -> (N, H, T, C / H)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def merge_heads(self, x: Tensor) -> Tensor:
-        """Join the heads: (N, H, T, D) -> (N, T, H * D)."""
-        return x.transpose(1, 2).flatten(2)
-
     def attend_in_blocks(
         self,
         query: Tensor,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import PyramidionError
 from ..functional.attention.lsg import attend_beside_globals, lsg_attention
-from ..functional.attention.neighbourhood import visible_tokens
+from ..functional.attention.neighbourhood import key_mask_of
 from ..functional.attention.sparse_tokens import (
     SparseTokens,
     mean_of_buckets,
@@ -162,7 +162,7 @@ class LSGAttention(EncoderAttention):
         with torch.enable_grad(), torch.autocast(query.device.type, enabled=False):
             value = torch.zeros_like(key, dtype=exact, requires_grad=True)
             out = self._attend(query.detach().to(exact), key.detach().to(exact), value, padding_mask, 0.0)
-            out = out.unflatten(-1, (self.num_heads, -1))[..., 0] * visible_tokens(query, padding_mask).unsqueeze(-1)
+            out = out.unflatten(-1, (self.num_heads, -1))[..., 0] * key_mask_of(query, padding_mask).unsqueeze(-1)
             (sums,) = torch.autograd.grad(out.sum(), value)
         return sums.unflatten(-1, (self.num_heads, -1))[..., 0].sum(dim=-1)
 
@@ -170,7 +170,7 @@ class LSGAttention(EncoderAttention):
         self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None, dropout: float
     ) -> Tensor:
         length = query.size(1)
-        key_mask = visible_tokens(query, padding_mask)
+        key_mask = key_mask_of(query, padding_mask)
         missing = (self.globals - length) % self.block_size
         query, key, value = (
             F.pad(x, (0, 0, 0, missing)).unflatten(-1, (self.num_heads, -1)) for x in (query, key, value)
@@ -192,10 +192,10 @@ class LSGAttention(EncoderAttention):
         first = self.globals
         if isinstance(spread, WholeDocument):
             query, key, value = self._with_heads(x)
-            out = self._attend_beside_globals(query, key, value, visible_tokens(x, padding_mask), spread.first_query)
+            out = self._attend_beside_globals(query, key, value, key_mask_of(x, padding_mask), spread.first_query)
             return torch.cat([spread.from_globals.to(out.dtype), out], dim=1).flatten(2)
         width = x.size(1) - first
-        tokens = torch.cat([x, visible_tokens(x, padding_mask).unsqueeze(2).to(x.dtype)], dim=2)
+        tokens = torch.cat([x, key_mask_of(x, padding_mask).unsqueeze(2).to(x.dtype)], dim=2)
         beside = spread.group.beside(tokens[:, first:], spread.parts, self.halo, "the neighbouring blocks")
         left = beside[0].size(1)
         tokens = torch.cat([tokens[:, :first], beside[0], tokens[:, first:], beside[1]], dim=1)
@@ -242,7 +242,7 @@ class LSGAttention(EncoderAttention):
         """
         first = self.globals
         query, key, value = self._with_heads(x)
-        key_mask = visible_tokens(x, padding_mask).clone()
+        key_mask = key_mask_of(x, padding_mask).clone()
         key_mask[:, :first] &= with_globals
         return self.seen_by_globals(query[:, :first], key, value, key_mask), query[:, first]
 

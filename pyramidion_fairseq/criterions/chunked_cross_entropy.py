@@ -48,10 +48,10 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             if pointer is not None:
                 written = at_target.view_as(targets)
                 at_target = pointer.target_log_probabilities(written, targets, len(weight)).flatten()
-        hidden = targets.flatten().eq(self.padding_idx)
-        nll = -at_target.masked_fill(hidden, 0)
+        is_padding = targets.flatten().eq(self.padding_idx)
+        nll = -at_target.masked_fill(is_padding, 0)
         each = self.eps / (len(model.decoder.dictionary) - 1)
-        loss = (1 - self.eps - each) * nll - each * total.masked_fill(hidden, 0) if self.eps else nll
+        loss = (1 - self.eps - each) * nll - each * total.masked_fill(is_padding, 0) if self.eps else nll
         return (loss.sum(), nll.sum()) if reduce else (loss, nll)
 
     def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:

@@ -6,7 +6,7 @@ from .attention.dot_product import dot_product_attention
 from .attention.efficient import efficient_attention
 from .attention.lsg import lsg_attention
 from .attention.lsh import lsh_attention, lsh_buckets
-from .attention.neighbourhood import masked_attention, neighbours, visible_tokens, window_attention
+from .attention.neighbourhood import key_mask_of, masked_attention, neighbours, window_attention
 from .dropout import dropout, relu_dropout
 from .padding import move_padding_right, token_positions
 from .pointer import (
@@ -59,6 +59,7 @@ __all__ = [
     "join_blocks",
     "keep_all",
     "keep_record",
+    "key_mask_of",
     "lsg_attention",
     "lsh_attention",
     "lsh_buckets",
@@ -83,7 +84,6 @@ __all__ = [
     "threshold_topk",
     "token_copies",
     "token_positions",
-    "visible_tokens",
     "window_attention",
     "window_size",
     "writing_gate",

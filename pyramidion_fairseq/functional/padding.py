@@ -1,4 +1,7 @@
-"""Positions of tokens and of padding. Padding masks are True on padding, everywhere in this package."""
+"""Positions of tokens and of padding.
+
+A padding mask is True on padding; a key mask, its opposite, is False on padding.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Writing summaries token by token: documents are read once for all of their hypotheses, and no cache is copied."""
 
-from .cuda_graph import RecordedStep, recordable
-from .decode_step import decode_step, obstacle, start
+from .cuda_graph import GraphedStep, supports_cuda_graphs
+from .decode_step import decode_step, new_decoding_state, unsupported_reason
 from .hypotheses import DOCUMENT_INDEX, Grouping, regroup, repeated
 from .kv_cache import DecodingState
 from .lengths import check_lengths, clear_lengths, fit_lengths
@@ -11,20 +11,20 @@ from .switches import cuda_graphs, plain_generation, set_cuda_graphs, set_plain_
 __all__ = [
     "DOCUMENT_INDEX",
     "DecodingState",
+    "GraphedStep",
     "Grouping",
-    "RecordedStep",
     "ScoredDecoderLayer",
     "check_lengths",
     "clear_lengths",
     "cuda_graphs",
     "decode_step",
     "fit_lengths",
-    "obstacle",
+    "new_decoding_state",
     "plain_generation",
-    "recordable",
     "regroup",
     "repeated",
     "set_cuda_graphs",
     "set_plain_generation",
-    "start",
+    "supports_cuda_graphs",
+    "unsupported_reason",
 ]

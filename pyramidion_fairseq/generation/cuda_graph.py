@@ -1,8 +1,8 @@
-"""A step of generation, recorded once and replayed: CUDA graphs.
+"""A step of generation, captured once and replayed: CUDA graphs.
 
 A step is a few hundred small operations, which a GPU finishes sooner than the host can start them. Replayed, they are
-started all at once. A recording reads and writes the places in memory that it was made with: it lasts until the caches
-move, which they do where they grow and where documents leave the batch.
+started all at once. A graph reads and writes the addresses that it was captured with: it lasts until the caches move,
+which they do where they grow and where documents leave the batch.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from .kv_cache import DecodingState
 
-#: Steps that are computed as they are before one is recorded: the first ones warm up, and caches that soon move again
-#: are not worth a recording.
+#: Steps that are computed as they are before one is captured: the first ones warm up, and caches that soon move again
+#: are not worth a graph.
 WARM_UP = 3
 
 
 class CudaGraph:
-    """What a function does on a GPU, recorded while it is called; nothing is computed before :meth:`replay`."""
+    """What a function does on a GPU, captured while it is called; nothing is computed before :meth:`replay`."""
 
     #: One for each GPU: libraries keep memory for every stream that they see.
     _streams: dict[torch.device, torch.cuda.Stream] = {}
@@ -35,23 +35,23 @@ class CudaGraph:
                 self._result = function()
 
     def replay(self) -> Sequence[Tensor]:
-        """Compute; the result is where it was before."""
+        """Compute; the result has the addresses that it had before."""
         with torch.cuda.device(self._device):
             self._graph.replay()
         return self._result
 
 
-#: What records, by the type of the device.
-RECORDERS: dict[str, type] = {"cuda": CudaGraph}
+#: What captures a step, by the type of the device.
+GRAPHS: dict[str, type] = {"cuda": CudaGraph}
 
 
-def recordable(x: Tensor) -> bool:
-    """Return whether steps can be recorded for the tensor; not under autocast, whose copies of weights come and go."""
-    return x.device.type in RECORDERS and not torch.is_autocast_enabled(x.device.type)
+def supports_cuda_graphs(x: Tensor) -> bool:
+    """Return whether steps can be captured for the tensor; not under autocast, whose copies of weights come and go."""
+    return x.device.type in GRAPHS and not torch.is_autocast_enabled(x.device.type)
 
 
-class RecordedStep:
-    """Calls a function of tensors as it is where the caches are new, then records a call, and replays it from then on.
+class GraphedStep:
+    """Calls a function of tensors as it is where the caches are new, then captures one call, and replays it after that.
 
     Args:
         function: takes and returns tensors; must do the same operations in every call, but for what is in tensors.
@@ -62,7 +62,7 @@ class RecordedStep:
         self._function, self._state = function, state
         self._layout = -1
         self._calls = 0
-        self._recording: CudaGraph | None = None
+        self._graph: CudaGraph | None = None
         self._inputs: list[Tensor] = []
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
@@ -70,14 +70,14 @@ class RecordedStep:
         if self._layout != self._state.layout:
             self._layout = self._state.layout
             self._calls = 0
-            self._recording = None
+            self._graph = None
         self._calls += 1
         if self._calls <= WARM_UP:
             return self._function(*inputs)
-        if self._recording is None:
+        if self._graph is None:
             device, self._inputs = inputs[0].device, [x.clone() for x in inputs]
-            self._recording = RECORDERS[device.type](lambda: self._function(*self._inputs), device)
+            self._graph = GRAPHS[device.type](lambda: self._function(*self._inputs), device)
         else:
             for own, new in zip(self._inputs, inputs):
                 own.copy_(new)
-        return [x.clone() for x in self._recording.replay()]  # the next replay writes to the same places
+        return [x.clone() for x in self._graph.replay()]  # the next replay writes to the same addresses

@@ -21,7 +21,7 @@ from .linear import few_rows_linear
 from .scored_attention import ScoredAttention, ScoredDecoderLayer
 
 
-def obstacle(decoder: TransformerDecoderBase) -> str | None:
+def unsupported_reason(decoder: TransformerDecoderBase) -> str | None:
     """Return why :func:`decode_step` does not do all that the decoder's layers do; None where it does.
 
     It leaves out what the paper does not use: for instance, layers that are wrapped (fully sharded training),
@@ -34,13 +34,13 @@ def obstacle(decoder: TransformerDecoderBase) -> str | None:
     if type(decoder.output_projection) is not nn.Linear:
         return f"the output projection is of type {type(decoder.output_projection).__name__}"
     for number, layer in enumerate(decoder.layers, start=1):
-        reason = _obstacle_in(layer)
+        reason = _unsupported_reason_in(layer)
         if reason is not None:
             return f"layer {number} of the decoder {reason}"
     return None
 
 
-def _obstacle_in(layer: TransformerDecoderLayerBase) -> str | None:
+def _unsupported_reason_in(layer: TransformerDecoderLayerBase) -> str | None:
     if type(layer) not in (TransformerDecoderLayerBase, ScoredDecoderLayer):
         return f"is of type {type(layer).__name__}"
     if layer.encoder_attn is None or layer.cross_self_attention:
@@ -70,22 +70,22 @@ def _is_stock_attention(attention: MultiheadAttention) -> bool:
     )
 
 
-def start(
+def new_decoding_state(
     decoder: TransformerDecoderBase,
     states: Tensor,
     padding_mask: Tensor | None,
     rows: int,
-    recorded: bool = False,
+    uses_cuda_graph: bool = False,
     added_scores: Tensor | None = None,
 ) -> DecodingState:
-    """Project the documents' keys and values, once.
+    """Return the caches of a new generation: the documents' keys and values are projected here, once.
 
     Args:
         decoder: fairseq's.
         states: (k, B, C) the encoder's output.
         padding_mask: (B, k) bool, True on padding, or None.
         rows: R, hypotheses; a multiple of B, those of a document beside each other.
-        recorded: the steps will be recorded and replayed.
+        uses_cuda_graph: the steps will be captured and replayed.
         added_scores: (B, k) added to the logits, or None.
     """
     states = states.transpose(0, 1)
@@ -101,7 +101,7 @@ def start(
     if states.device.type != "cpu" and not torch.is_autocast_enabled("cuda"):
         projections = [_joined_projections(layer.self_attn) for layer in decoder.layers]
     beam = rows // states.size(0)
-    return DecodingState(pairs, padding_mask, beam, cross_attention, recorded, projections, added_scores)
+    return DecodingState(pairs, padding_mask, beam, cross_attention, uses_cuda_graph, projections, added_scores)
 
 
 def _joined_projections(attention: MultiheadAttention) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""Ways to generate that can be switched on for a model: fairseq's own caches, and recorded steps."""
+"""Ways to generate that can be switched on for a model: fairseq's own caches, and CUDA graphs."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from .positions import FixedPositions, LearnedPositions
 
 
 class _FixedRotations:
-    """What transformers draws at random when it loads a checkpoint, but for LSH's rotations, which have a seed."""
+    """Fill LSH's rotations from their seed; transformers would draw them at random."""
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed

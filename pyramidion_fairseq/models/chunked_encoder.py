@@ -102,7 +102,7 @@ def pool_in_chunks(
     rows, scores = chunks.read()
     if pooling.scorer is None or pooling.scorer.positional:
         scores = pooling.score(rows, mask)
-    rows, scores = pooling.tie(rows, scores, documents.length)
+    rows, scores = pooling.keep_scorer_in_graph(rows, scores, documents.length)
     record = pooling.record(scores, mask)
     pooling.observe(scores, mask, record)
     k = record.embeddings.size(1)

@@ -17,13 +17,13 @@ from ..functional import CopySource
 from ..generation import (
     DOCUMENT_INDEX,
     DecodingState,
-    RecordedStep,
+    GraphedStep,
     ScoredDecoderLayer,
     decode_step,
-    obstacle,
-    recordable,
+    new_decoding_state,
     repeated,
-    start,
+    supports_cuda_graphs,
+    unsupported_reason,
 )
 from ..generation.linear import few_rows_linear
 from ..markers import marker_of
@@ -46,7 +46,7 @@ class PyramidionDecoder(TransformerDecoderBase):
 
     #: Generate as stock fairseq does; see ``plain_generation`` of the model.
     plain_generation = False
-    #: Record the steps of generation and replay them, on devices that can.
+    #: Capture the steps of generation as CUDA graphs and replay them, on devices that can.
     cuda_graphs = False
     #: Whether generation returns the attention to documents that were not pooled; fairseq's commands say so.
     need_attn = True
@@ -68,9 +68,9 @@ class PyramidionDecoder(TransformerDecoderBase):
             longest = cfg.options.max_target_positions
             self.embed_positions = PegasusPositions(longest, cfg.decoder.embed_dim, self.padding_idx)
         #: Id of the symbol that summaries are written from, where it is another than </s>.
-        self.start = None
+        self.start_symbol = None
         if cfg.options.summary_marker and not cfg.options.prepend_bos:
-            self.start = marker_of(dictionary, cfg.options.summary_marker, "--summary-marker")
+            self.start_symbol = marker_of(dictionary, cfg.options.summary_marker, "--summary-marker")
         # fairseq would ask the device whether any summary is padded, and wait; so it masks without asking.
         self.cross_self_attention = True
         options = cfg.options
@@ -121,7 +121,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         """
         if self.before_step is not None:
             self.before_step()
-        prev_output_tokens = self._with_start(prev_output_tokens)
+        prev_output_tokens = self._with_start_symbol(prev_output_tokens)
         pooled = encoder_out is not None and bool(encoder_out.get("pooling_slots"))
         pointer = self.pointer if encoder_out is not None else None
         if pointer is not None:
@@ -159,9 +159,13 @@ class PyramidionDecoder(TransformerDecoderBase):
             extra["attn"] = [None]
         return x, extra
 
-    def _with_start(self, tokens: Tensor) -> Tensor:
+    def _with_start_symbol(self, tokens: Tensor) -> Tensor:
         """Return (B, t) ids with the model's start symbol for fairseq's, which is ``</s>``."""
-        return tokens if self.start is None else tokens.masked_fill(tokens == self.dictionary.eos(), self.start)
+        return (
+            tokens
+            if self.start_symbol is None
+            else tokens.masked_fill(tokens == self.dictionary.eos(), self.start_symbol)
+        )
 
     def get_normalized_probs(
         self, net_output: tuple[Tensor, dict[str, Any] | None], log_probs: bool, sample: dict[str, Any] | None = None
@@ -184,10 +188,16 @@ class PyramidionDecoder(TransformerDecoderBase):
             if incremental_state or self.plain_generation or self._falls_back(encoder_out) or encoder_out is None:
                 return None
             states, mask = encoder_out["encoder_out"][0], encoder_out["encoder_padding_mask"]
-            recorded = self.cuda_graphs and recordable(states)
             scores = encoder_out.get(ADDED_SCORES)
             added = scores[0] if scores else None
-            state = start(self, states, mask[0] if mask else None, rows, recorded=recorded, added_scores=added)
+            state = new_decoding_state(
+                self,
+                states,
+                mask[0] if mask else None,
+                rows,
+                uses_cuda_graph=self.cuda_graphs and supports_cuda_graphs(states),
+                added_scores=added,
+            )
             self.set_incremental_state(incremental_state, "decoding", state)
         if state.rows != rows:
             raise PyramidionError(
@@ -204,7 +214,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         elif encoder_out is None or not encoder_out["encoder_out"]:
             reason = "there is no encoded document"
         else:
-            reason = obstacle(self)
+            reason = unsupported_reason(self)
         if reason is not None and reason not in self._told:
             self._told.add(reason)
             logger.warning(f"summaries are written by fairseq's own, slower path: {reason}")
@@ -237,11 +247,11 @@ class PyramidionDecoder(TransformerDecoderBase):
             logits = features if features_only else few_rows_linear(self.output_projection, features)
             return [logits, features, *([] if attention is None else [attention]), *outputs]
 
-        if state.recorded:
-            name = f"recorded step {features_only} {alignment_layer} {alignment_heads}"
+        if state.uses_cuda_graph:
+            name = f"graphed step {features_only} {alignment_layer} {alignment_heads}"
             step = self.get_incremental_state(incremental_state, name)
             if step is None:
-                step = RecordedStep(compute, state)
+                step = GraphedStep(compute, state)
                 self.set_incremental_state(incremental_state, name, step)
             compute = step
         logits, features, *outputs = compute(x, padding)

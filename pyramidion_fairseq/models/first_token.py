@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class FirstToken:
-    """Stands in the place of :class:`~pyramidion_fairseq.models.global_tokens.GlobalTokens` for ``<s>``.
+    """Stands in for :class:`~pyramidion_fairseq.models.global_tokens.GlobalTokens` for ``<s>``.
 
     The first token is a token of the document as before: attention, embedding and position are its own. It is left
     out of every pooling, and is the first vector of the output. Where it counts, (B, T) are the tokens after it.
@@ -18,9 +18,9 @@ class FirstToken:
     #: How many tokens are kept.
     used = 1
 
-    def hidden_keys(self, x: Tensor, mask: Tensor | None, pooled: bool) -> Tensor | None:
-        """Return what attention must not see: (B, 1 + T, C), the (B, T) mask or None -> (B, 1 + T) or None."""
-        return None if mask is None else F.pad(mask, (1, 0))
+    def key_padding_mask(self, x: Tensor, padding_mask: Tensor | None, pooled: bool) -> Tensor | None:
+        """Return the mask of the keys that no query attends to: (B, T) bool or None -> (B, 1 + T) bool or None."""
+        return None if padding_mask is None else F.pad(padding_mask, (1, 0))
 
     def finish(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the encoder's output from its last layer's: (B, 1 + T, C), (B, T) -> (B, 1 + T, C), (B, 1 + T)."""

@@ -18,10 +18,10 @@ class GlobalTokens(nn.Embedding):
         dim: C.
         used: G, global tokens per document, at most 512.
         std: of the initial values; that of embedded tokens, beside which they stand.
-        hide_first: whether the document's first token is hidden from attention until the first pooling: a published
+        hide_first: whether no query attends to the document's first token until the first pooling: a published
             option for documents that start with a symbol which a global token stands for.
         in_output: whether they are part of the encoder's output.
-        replace_first: if they are not, whether the first of them takes the place of the first vector.
+        replace_first: if they are not, whether the first of them replaces the first vector.
     """
 
     def __init__(self, dim: int, used: int, std: float, hide_first: bool, in_output: bool, replace_first: bool):
@@ -51,20 +51,23 @@ class GlobalTokens(nn.Embedding):
         """Return (batch, G, C)."""
         return super().forward(torch.arange(self.used, device=self.weight.device).expand(batch, -1))
 
-    def hidden_keys(self, x: Tensor, mask: Tensor | None, pooled: bool) -> Tensor | None:
-        """Return what attention must not see: (B, G + T, C), the document's (B, T) mask or None -> (B, G + T) or None.
+    def key_padding_mask(self, x: Tensor, padding_mask: Tensor | None, pooled: bool) -> Tensor | None:
+        """Return the mask of the keys that no query attends to: (B, G + T) bool, True on them, or None.
 
         Args:
-            x: global tokens and document.
-            mask: True on the document's padding.
+            x: (B, G + T, C) global tokens and document.
+            padding_mask: (B, T) bool, True on the document's padding; None where there is none.
             pooled: whether the document has been pooled; its first vector is then more than its first token.
         """
-        if mask is None and not self.hide_first:
+        if padding_mask is None and not self.hide_first:
             return None
-        hidden = x.new_zeros(x.shape[:2], dtype=torch.bool) if mask is None else F.pad(mask, (self.used, 0))
+        if padding_mask is None:
+            key_padding_mask = x.new_zeros(x.shape[:2], dtype=torch.bool)
+        else:
+            key_padding_mask = F.pad(padding_mask, (self.used, 0))
         if self.hide_first and not pooled:
-            hidden[:, self.used] = True  # it is a copy, never the caller's mask
-        return hidden
+            key_padding_mask[:, self.used] = True  # it is a copy, never the caller's mask
+        return key_padding_mask
 
     def finish(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the encoder's output from its last layer's: (B, G + T, C), (B, T) -> (B, T', C), (B, T')."""

@@ -82,7 +82,7 @@ def run_pooled_layers(
     for number, layer in enumerate(layers, start=1):
         key_padding_mask = padding_mask
         if global_tokens is not None:
-            key_padding_mask = global_tokens.hidden_keys(x, padding_mask, not holds_start or bool(slot_of_token))
+            key_padding_mask = global_tokens.key_padding_mask(x, padding_mask, not holds_start or bool(slot_of_token))
         x, attention = call_layer(layer, x, key_padding_mask, document_lengths)
         if str(number) in poolings:
             pooling: Any = poolings[str(number)]

@@ -63,17 +63,16 @@ class RepresentationPooling(nn.Module):
             :class:`~pyramidion_fairseq.functional.Pooled` with min(T, k) slots.
         """
         scores = self.score(x, padding_mask, attention)
-        x, scores = self.tie(x, scores, x.size(1))
+        x, scores = self.keep_scorer_in_graph(x, scores, x.size(1))
         selects = x.size(1) > self.k
         pooled = self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
         self.observe(scores, padding_mask, pooled)
         return pooled
 
-    def tie(self, x: Tensor, scores: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Return representations and scores between which the gradient flows as it should.
+    def keep_scorer_in_graph(self, x: Tensor, scores: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Keep the scorer's parameters in the backward pass where its scores change nothing.
 
-        Where scores change nothing, the scorer's parameters must still take part in every backward pass:
-        data-parallel training waits for the gradient of each parameter.
+        Data-parallel training waits for the gradient of each parameter. Returns representations and scores.
 
         Args:
             x: (B, W, C), tokens of documents of ``length`` tokens, or some of them.

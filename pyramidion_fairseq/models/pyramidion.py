@@ -31,7 +31,7 @@ class PyramidionModel(TransformerModelBase):
     #: What :meth:`from_pretrained` loads with. It builds on models and tasks: :mod:`pyramidion_fairseq.registered`
     #: sets it.
     load_summarizer: ClassVar[Callable[..., PyramidionHubInterface]]
-    #: ``interop.bart.adapt_state``, which builds on models, too: set in the same place.
+    #: ``interop.bart.adapt_state``, which builds on models, too: set by the same module.
     _adapt_state: ClassVar[Callable[[PyramidionModel, dict[str, Tensor]], object]]
     #: Tells architectures of this package from fairseq's, for code that models build on.
     is_pyramidion = True

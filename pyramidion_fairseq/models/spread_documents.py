@@ -203,7 +203,7 @@ class SpreadDocuments:
             # They depend on the position in the whole document, and random ones must be the same on all ranks.
             whole = documents.new_zeros(()).expand(len(documents), parts.length, 1)
             scores = self.cut(pooling.score(whole, self.padding_mask))
-        documents, scores = pooling.tie(documents, scores, parts.length)
+        documents, scores = pooling.keep_scorer_in_graph(documents, scores, parts.length)
         if pooling.scorer is None:
             exact = torch.promote_types(scores.dtype, torch.float32)
             return documents, scores.new_zeros(len(scores), parts.length, dtype=exact)

@@ -196,9 +196,9 @@ def test_the_first_token_can_be_hidden_until_the_first_pooling(tiny_model, rando
 def test_the_callers_mask_is_left_alone():
     globals_ = GlobalTokens(8, 2, std=1.0, hide_first=True, in_output=True, replace_first=True)
     mask, x = torch.tensor([[False, False, True]]), torch.zeros(1, 5, 8)
-    assert globals_.hidden_keys(x, mask, pooled=False).tolist() == [[False, False, True, False, True]]
-    assert globals_.hidden_keys(x, None, pooled=False).tolist() == [[False, False, True, False, False]]
-    assert globals_.hidden_keys(x, mask, pooled=True).tolist() == [[False, False, False, False, True]]
+    assert globals_.key_padding_mask(x, mask, pooled=False).tolist() == [[False, False, True, False, True]]
+    assert globals_.key_padding_mask(x, None, pooled=False).tolist() == [[False, False, True, False, False]]
+    assert globals_.key_padding_mask(x, mask, pooled=True).tolist() == [[False, False, False, False, True]]
     assert mask.tolist() == [[False, False, True]]
 
 

@@ -1,7 +1,7 @@
-"""Recorded steps of generation: what a CUDA graph replays is written down here on a CPU, operation by operation.
+"""Graphed steps of generation: what a CUDA graph replays is written down here on a CPU, operation by operation.
 
-A recording knows nothing of Python: it repeats its operations on the places in memory, and with the numbers, that they
-had when they were recorded. So does :class:`Replay`; what it gets right, a CUDA graph of the same step does, too.
+A graph knows nothing of Python: it repeats its operations on the addresses, and with the numbers, that they had when
+they were captured. So does :class:`Replay`; what it gets right, a CUDA graph of the same step does, too.
 """
 
 import pytest
@@ -55,7 +55,7 @@ def test_ensembles_and_finished_documents(confident_model, random_tokens, exact_
     assert_same(recorded, generate(models, tokens, beam_size=4, max_len_b=30))
 
 
-def test_recordings_last_until_the_caches_move(tiny_model, random_tokens, replay):
+def test_graphs_last_until_the_caches_move(tiny_model, random_tokens, replay):
     model = tiny_model()
     ensemble = EnsembleModel([model])
     with torch.no_grad(), cuda_graphs(model):
@@ -76,7 +76,7 @@ def test_recordings_last_until_the_caches_move(tiny_model, random_tokens, replay
 
 
 @pytest.mark.parametrize("warm_up, made", [(1, 2), (2, 2), (3, 2), (4, 0)])
-def test_caches_that_soon_move_are_not_recorded(tiny_model, random_tokens, replay, monkeypatch, warm_up, made):
+def test_caches_that_soon_move_are_not_captured(tiny_model, random_tokens, replay, monkeypatch, warm_up, made):
     monkeypatch.setattr(cuda_graph, "WARM_UP", warm_up)
     model = tiny_model()
     with torch.no_grad(), cuda_graphs(model):
@@ -117,8 +117,8 @@ def test_attention_may_be_asked_for_at_any_step(tiny_model, random_tokens, repla
 
 
 def test_a_step_that_counts_on_the_host_would_be_seen(tiny_model, random_tokens, replay, monkeypatch):
-    """The reading of unrecorded steps, of as many slots as the host has counted, is wrong when it is replayed."""
-    monkeypatch.setattr(kv_cache.DecodingState, "read", property(lambda self: self.used))
+    """What a step without a graph reads, as many positions as the host has counted, is wrong when it is replayed."""
+    monkeypatch.setattr(kv_cache.DecodingState, "read", property(lambda self: self.num_written))
     logits = []
     for record in (False, True):
         model = tiny_model()
@@ -134,15 +134,17 @@ def test_a_step_that_counts_on_the_host_would_be_seen(tiny_model, random_tokens,
 
 def test_only_where_a_device_records(tiny_model, random_tokens, monkeypatch):
     model = tiny_model()
-    started, start = [], decoder.start
-    monkeypatch.setattr(decoder, "start", lambda *args, **kw: started.append(kw["recorded"]) or start(*args, **kw))
+    started, start = [], decoder.new_decoding_state
+    monkeypatch.setattr(
+        decoder, "new_decoding_state", lambda *args, **kw: started.append(kw["uses_cuda_graph"]) or start(*args, **kw)
+    )
     with cuda_graphs(model):
         generate([model], random_tokens(EQUAL))
         assert started == [False]
-        monkeypatch.setitem(cuda_graph.RECORDERS, "cpu", Replay)
+        monkeypatch.setitem(cuda_graph.GRAPHS, "cpu", Replay)
         with torch.autocast("cpu", torch.bfloat16):
-            assert not cuda_graph.recordable(torch.zeros(1))
-        assert cuda_graph.recordable(torch.zeros(1))
+            assert not cuda_graph.supports_cuda_graphs(torch.zeros(1))
+        assert cuda_graph.supports_cuda_graphs(torch.zeros(1))
     assert not model.decoder.cuda_graphs
 
 

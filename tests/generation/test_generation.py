@@ -98,8 +98,8 @@ def test_one_product_for_query_key_and_value_gives_the_same(
         used.append(state)
         return state
 
-    original = decoder.start
-    monkeypatch.setattr(decoder, "start", start)
+    original = decoder.new_decoding_state
+    monkeypatch.setattr(decoder, "new_decoding_state", start)
     assert_same(generate([model], tokens, beam_size=3), expected)
     assert used
 
@@ -414,7 +414,7 @@ def test_what_the_step_does_not_know_goes_fairseqs_way(
     model, tokens = confident_model(), random_tokens(RAGGED)
     fast = generate([model], tokens, beam_size=3)
     change(model)
-    monkeypatch.setattr(decoder, "start", None)
+    monkeypatch.setattr(decoder, "new_decoding_state", None)
     assert_same(generate([model], tokens, beam_size=3), fast)
 
 
@@ -475,8 +475,10 @@ def hypotheses(stdout):
 
 def test_stock_command_with_and_without(monkeypatch, corpus, tmp_path):  # noqa: F811
     path = train_two_updates(monkeypatch, corpus, tmp_path, "transpooler_2k_512", "cpu")
-    used, start = [], decoder.start
-    monkeypatch.setattr(decoder, "start", lambda *args, **options: used.append(True) or start(*args, **options))
+    used, start = [], decoder.new_decoding_state
+    monkeypatch.setattr(
+        decoder, "new_decoding_state", lambda *args, **options: used.append(True) or start(*args, **options)
+    )
     search = ["--path", path, "--beam", 3, "--nbest", 3, "--max-len-b", 9, "--no-repeat-ngram-size", 3]
     fast = run(monkeypatch, generate_command.cli_main, *common(corpus, "cpu"), *search)
     assert used

@@ -1,4 +1,4 @@
-"""Generation with ``--pointer``: every search, ensembles, shrinking batches, recorded steps: as fairseq's."""
+"""Generation with ``--pointer``: every search, ensembles, shrinking batches, graphed steps: as fairseq's."""
 
 import contextlib
 

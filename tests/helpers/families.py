@@ -146,7 +146,7 @@ def summaries_of(model, size):
 def differences(model, theirs, tokens, rows):
     """Largest difference of the encoder's states and of logits, each symbol's beside its own."""
     summaries = summaries_of(model, len(rows))
-    start = model.decoder.start
+    start = model.decoder.start_symbol
     read = rows[summaries if start is None else summaries.masked_fill(summaries == 2, start)]
     out = theirs(**encode(theirs, tokens, rows), decoder_input_ids=read, use_cache=False)
     encoded = model.encoder(tokens, None)

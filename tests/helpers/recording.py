@@ -45,8 +45,8 @@ class Replay(TorchDispatchMode):
 
 @pytest.fixture
 def replay(monkeypatch):
-    monkeypatch.setitem(cuda_graph.RECORDERS, "cpu", Replay)
-    monkeypatch.setattr(kv_cache, "RECORDED_GROWTH", 4)  # the caches move several times
+    monkeypatch.setitem(cuda_graph.GRAPHS, "cpu", Replay)
+    monkeypatch.setattr(kv_cache, "GRAPH_GROWTH", 4)  # the caches move several times
     monkeypatch.setattr(cuda_graph, "WARM_UP", 1)
     monkeypatch.setattr(Replay, "made", 0)
     monkeypatch.setattr(Replay, "replayed", 0)

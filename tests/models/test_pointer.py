@@ -249,7 +249,7 @@ def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):
 
 
 @pytest.mark.parametrize("options", [OPTIONS["beam 2"], OPTIONS["minimum"]], ids=["beam 2", "minimum"])
-def test_recorded_steps(confident_model, exact_softmax, replay, options):  # noqa: F811
+def test_graphed_steps(confident_model, exact_softmax, replay, options):  # noqa: F811
     model, tokens = gated(confident_model(pointer=True)), repetitive(RAGGED)
     plain = generate([model], tokens, **options)
     with cuda_graphs(model):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .blocks import join_blocks, split_blocks
 from .dot_product import dot_product_attention
-from .neighbourhood import masked_attention, visible_tokens
+from .neighbourhood import key_mask_of, masked_attention
 
 
 def block_attention(
@@ -48,7 +48,7 @@ def block_attention(
         raise ValueError(f"a block needs at least one token, got size={size}")
     if lengths is None and padding_mask is not None:
         size = min(size, length)
-        key_mask = split_blocks(visible_tokens(query, padding_mask), size)
+        key_mask = split_blocks(key_mask_of(query, padding_mask), size)
         query, key, value = (split_blocks(x, size) for x in (query, key, value))  # (B * blocks, size, H, D)
         return join_blocks(masked_attention(query, key, value, key_mask, dropout), batch, length)
     lengths = [length] * batch if lengths is None else lengths

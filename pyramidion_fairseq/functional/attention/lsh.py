@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .blocks import join_blocks, split_blocks
-from .neighbourhood import neighbours, visible_tokens
+from .neighbourhood import key_mask_of, neighbours
 
 #: The logit of a token with itself, as in the paper's Eq. 6: it counts only where the token sees nothing else.
 SELF = -1e5
@@ -36,7 +36,7 @@ def lsh_buckets(x: Tensor, rotations: Tensor, bucket_size: int, padding_mask: Te
     """
     exact = torch.promote_types(x.dtype, torch.float32)
     most = min(rotations.size(-1), -(-x.size(1) // (2 * bucket_size)))
-    lengths = visible_tokens(x, padding_mask).sum(dim=1)
+    lengths = key_mask_of(x, padding_mask).sum(dim=1)
     columns = ((lengths + 2 * bucket_size - 1) // (2 * bucket_size)).clamp(1, most)[:, None, None, None, None]
     with torch.autocast(x.device.type, enabled=False):
         projected = torch.einsum("bthd,rhdp->bhrtp", x.to(exact), rotations[..., :most].to(exact))
@@ -81,7 +81,7 @@ def lsh_attention(
     """
     length = buckets.size(3)
     size = min(chunk, length)
-    padding = ~visible_tokens(query, padding_mask)[:, None, None]
+    padding = ~key_mask_of(query, padding_mask)[:, None, None]
     order = buckets.masked_fill(padding, torch.iinfo(buckets.dtype).max).sort(dim=-1, stable=True).indices
     numbers = torch.arange(length, device=order.device).expand_as(order)
     rank = torch.empty_like(order).scatter_(-1, order, numbers)

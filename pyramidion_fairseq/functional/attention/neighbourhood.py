@@ -10,7 +10,7 @@ from .blocks import join_blocks, split_blocks
 from .dot_product import dot_product_attention
 
 
-def visible_tokens(x: Tensor, padding_mask: Tensor | None) -> Tensor:
+def key_mask_of(x: Tensor, padding_mask: Tensor | None) -> Tensor:
     """Return (B, T) bool, True on tokens: the opposite of ``padding_mask``, or all True where that is None.
 
     Args:
@@ -78,6 +78,6 @@ def window_attention(
     batch, length = query.shape[:2]
     size = min(window, length)
     keys, values, key_mask = (
-        neighbours(split_blocks(x, size), batch) for x in (key, value, visible_tokens(query, padding_mask))
+        neighbours(split_blocks(x, size), batch) for x in (key, value, key_mask_of(query, padding_mask))
     )
     return join_blocks(masked_attention(split_blocks(query, size), keys, values, key_mask, dropout), batch, length)

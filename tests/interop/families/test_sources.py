@@ -113,7 +113,7 @@ def test_the_language_of_a_fairseq_mbart_has_to_be_known(convert, tmp_path):
     line = refused("mbart", path, tmp_path / "out", "--document-marker", "[de_DE]", "--summary-marker", "[xx]")
     assert line == "--summary-marker [xx]: the dictionary has no such symbol"
     chosen = ["--document-marker", "[de_DE]", "--summary-marker", "[fr_XX]"]
-    assert load(convert("mbart", path, *FULL, *chosen)).decoder.start == symbols.index("[fr_XX]")
+    assert load(convert("mbart", path, *FULL, *chosen)).decoder.start_symbol == symbols.index("[fr_XX]")
 
 
 def test_families_that_fairseq_does_not_have(tmp_path):
