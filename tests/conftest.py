@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import logging
 import os
 import subprocess
@@ -16,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 
 import pyramidion_fairseq  # noqa: F401 -- registers everything with fairseq
 from pyramidion_fairseq.models import PyramidionModel
-from tests.helpers import forked, needs
+from tests.helpers import composing, forked, needs
 from tests.helpers.browser import chromium, new_page, open_report  # noqa: F401 -- fixtures
 from tests.helpers.models import TINY, make_dictionary
 from tests.helpers.paths import ROOT
@@ -25,6 +26,7 @@ torch.set_num_threads(1)  # the tensors of tests are tiny: threads would only wa
 # Hydra copies this store of every option, which is one for the process, whenever fairseq reads a command line: half of
 # the time that this takes. What the store gives out is copied as well.
 ConfigStore.__deepcopy__ = lambda self, memo: self
+composing.use()
 
 
 def pytest_configure() -> None:
@@ -37,6 +39,12 @@ def pytest_collection_modifyitems(items: list) -> None:
     files = (ROOT / "tests" / "longest.txt").read_text(encoding="utf-8").split()
     order = {ROOT / name: number for number, name in enumerate(files)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what is there: half a second each time, and more in forked processes."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

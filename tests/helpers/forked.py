@@ -109,8 +109,13 @@ class Forked:
 
 @functools.cache
 def import_what_commands_need() -> None:
-    """Import what torch imports when an optimizer or an operator is first used: two seconds in each forked process."""
+    """Import what torch imports when an optimizer or an operator is first used: two seconds in each forked process.
+
+    What is there then is frozen: a process that collects garbage writes to each object, which copies all memory.
+    """
     importlib.import_module("torch._dynamo")
+    gc.collect()
+    gc.freeze()
 
 
 def _become(files: list, argv: list, cwd: str, environment: Mapping[str, str]) -> None:
