@@ -174,15 +174,16 @@ class Forced:
         return forced
 
 
-def write_fairseq_mbart(folder, languages, **told):
+def write_fairseq_mbart(folder, languages, style="[{}]", last=("<mask>",), **told):
     """(model.pt of fairseq's own mBART with dict.txt and sentencepiece beside it, the model, its symbols).
 
-    ``told`` are arguments of its task, such as ``source_lang``.
+    ``style`` makes a symbol of a language, ``last`` follows them; ``told`` are arguments of its task, such as
+    ``source_lang``.
     """
     write_pieces(folder / "sentencepiece.bpe.model", (0, 1, 2, -1))
     known = [*vocabulary.SPECIALS, *sentencepieces(folder)[3:]]
     vocabulary.write_dictionary(known, folder / "dict.txt")
-    symbols = [*known, *(f"[{language}]" for language in languages), "<mask>"]  # as fairseq's task adds them
+    symbols = [*known, *(style.format(language) for language in languages), *last]  # as fairseq's task adds them
     sizes = {name.replace("ffn_dim", "ffn_embed_dim"): value for name, value in SIZES.items() if name != "d_model"}
     args = Namespace(arch="mbart_large", task="translation_from_pretrained_bart", encoder_embed_dim=32, **sizes)
     args = Namespace(**vars(args), encoder_normalize_before=True, decoder_normalize_before=True, **told)
