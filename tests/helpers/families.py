@@ -10,10 +10,13 @@ from fairseq.models.bart import BARTModel
 from fairseq.models.bart.model import mbart_large_architecture
 
 from pyramidion_fairseq.interop.bart import vocabulary
-from pyramidion_fairseq.interop.bart.convert import FRESH, make_dictionary
-from pyramidion_fairseq.interop.families.base import sentencepieces
+from pyramidion_fairseq.interop.bart.convert import FRESH, convert, make_dictionary
+from pyramidion_fairseq.interop.bart.sources import Source
+from pyramidion_fairseq.interop.families.base import reorder, sentencepieces
+from pyramidion_fairseq.interop.families.every import FAMILIES
 from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
-from tests.helpers.bart import documents, randomise, write_bpe
+from pyramidion_fairseq.models import PyramidionModel
+from tests.helpers.bart import documents, randomise, symbols_of, task_of, write_bpe
 
 SIZES = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
 SIZES.update(encoder_attention_heads=4, decoder_attention_heads=4)
@@ -119,8 +122,6 @@ def make(transformers, kind, folder, rows, values=randomise):
 
 def rows_of(folder, kind):
     """The row of the pretrained embedding for each of our symbols."""
-    from pyramidion_fairseq.interop.families.every import FAMILIES
-
     family = FAMILIES[family_of(kind)]
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
     found = family.vocabulary(folder, size, vocabulary.find_byte_level(folder))
@@ -155,6 +156,30 @@ def differences(model, theirs, tokens, rows):
     states = states - out.encoder_last_hidden_state[:, : states.size(1)]
     logits = model(tokens, None, summaries)[0] - out.logits[..., rows]
     return states[visible].abs().max().item(), logits.abs().max().item()
+
+
+def converted(kind, theirs, words, changes, rows=None, tensors=None):
+    """Our model of transformers' own, without files: a vocabulary of ``words`` made-up symbols.
+
+    Args:
+        kind: a family's name.
+        theirs: the model of transformers.
+        words: rows of its embedding.
+        changes: options of ours.
+        rows: of the embedding for each of our symbols, where they stand in another order.
+        tensors: by fairseq's names, to be taken instead of those that the conversion makes.
+    """
+    family, markers = FAMILIES[kind], {"document_marker": "7", "summary_marker": "7"}
+    given = family.from_config({**theirs.config.to_dict(), "model_type": kind})
+    given.update(markers if kind == "mbart" else {})
+    state, done = family.tensors(theirs.state_dict(), given)
+    if rows is not None:
+        done.append(reorder(state, rows))
+    state.update(tensors or {})
+    checkpoint = convert(Source(given, state, symbols_of(words), None, tuple(done)), changes).checkpoint
+    model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task_of(words)).eval()
+    torch.nn.Module.load_state_dict(model, checkpoint["model"], strict=True)
+    return model
 
 
 class Forced:
