@@ -1,11 +1,11 @@
-"""Is a pretrained BART of use once it is long, sparse and pooled? Pretrain a small one, convert it, fine-tune it.
+"""Is a pretrained model of use once it is long, sparse and pooled? Pretrain a small one, convert it, fine-tune it.
 
-usage: compare.py --data DIR [--output DIR] [--size small] [--seed N]
+usage: compare.py --data DIR [--family bart] [--output DIR] [--size small] [--seed N]
 
 DIR is what preprocess/prepare.py wrote, or a folder with train.*, valid.* and test.* files that it reads. Three steps,
-all of stock commands: BART's denoising of the training split's articles, in pieces of 256 tokens; pyramidion-convert
-bart to 1024 tokens, LSG attention and a pooling; then fine-tuning on the summaries, beside the same architecture from
-scratch, on the same batches. Writes results.json and results.png; killed, the same command goes on.
+all of stock commands: BART's or mBART's denoising of the training split's articles, in pieces of 256 tokens;
+pyramidion-convert to 1024 tokens, LSG attention and a pooling; then fine-tuning on the summaries, beside the same
+architecture from scratch, on the same batches. Writes results.json and results.png; killed, the same command goes on.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS
     )
     out.add_argument("--data", required=True, type=Path, help="the corpus")
+    out.add_argument("--family", default="bart", choices=sorted(steps.FAMILIES), help="what is pretrained")
     out.add_argument("--output", type=Path, default=Path("outputs/bart_long"), help="default: outputs/bart_long")
     out.add_argument("--size", default="small", choices=sorted(steps.SIZES), help="see steps.py")
     out.add_argument("--seed", type=int, default=1)
@@ -41,8 +42,8 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     size = steps.SIZES[args.size]
     args.output.mkdir(parents=True, exist_ok=True)
     folder = corpus(args.data, args.output, steps.VOCABULARY)
-    run = steps.Run(folder, args.output, size, args.seed)
-    settings = {"data": str(folder.resolve()), "seed": args.seed, **size._asdict()}
+    run = steps.Run(folder, args.output, size, args.seed, args.family)
+    settings = {"data": str(folder.resolve()), "seed": args.seed, "family": args.family, **size._asdict()}
     curves.settle(args.output / "settings.json", settings)
     for name, step in steps.STEPS.items():
         marker = args.output / f"{name}.done"

@@ -1,4 +1,4 @@
-"""The steps of compare.py: BART's pretraining, the conversion, two fine-tunings."""
+"""The steps of compare.py: the pretraining of a family, the conversion, two fine-tunings."""
 
 from __future__ import annotations
 
@@ -65,6 +65,27 @@ SIZES = {
 }
 
 
+class Family(NamedTuple):
+    """What fairseq pretrains."""
+
+    task: dict[str, Any]
+    """The task and what it alone has."""
+    model: dict[str, Any]
+    """The architecture and its options."""
+    language: str = ""
+    """Of the corpus, where documents and summaries are marked with it."""
+
+
+FAMILIES = {
+    "bart": Family({"task": "denoising"}, {"arch": "bart_base"}),
+    "mbart": Family(
+        {"task": "multilingual_denoising", "langs": "en_XX", "add_lang_token": True},
+        {"arch": "mbart_base", "encoder_normalize_before": True, "decoder_normalize_before": True},
+        language="en_XX",
+    ),
+}
+
+
 class Run(NamedTuple):
     """What is common to the steps."""
 
@@ -72,6 +93,8 @@ class Run(NamedTuple):
     output: Path
     size: Size
     seed: int
+    family: str
+    """A name in ``FAMILIES``."""
 
 
 def shape(size: Size) -> dict[str, Any]:
@@ -94,20 +117,27 @@ def training(run: Run, data: Path, budget: Budget, save: Path) -> list[str]:
         **{"keep_interval_updates": 1, "log_format": "simple", "log_interval": budget.log},
     }
     start = [sys.executable, "-m", "fairseq_cli.train", str(data), "--user-dir", str(PACKAGE)]
-    return [*start, *flags({**shape(run.size), **options})]
+    return [*start, *flags(options)]
+
+
+def link(links: dict[Path, Path]) -> None:
+    """Make links, given as place and target, where there are none."""
+    for place, target in links.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            os.symlink(target.resolve(), place)
 
 
 def pretrain(run: Run) -> None:
     """Pretrain by BART's text infilling (Lewis et al. 2020, Section 2.2) with fairseq's own task and architecture."""
-    data = run.output / "pretraining"
-    data.mkdir(exist_ok=True)
-    links = {"dict.txt": "dict.source.txt"}  # the task reads one language, under these names
-    links.update({f"train.{end}": f"train.source-target.source.{end}" for end in ("bin", "idx")})
-    for name, target in links.items():
-        if not (data / name).exists():
-            os.symlink((run.corpus / "data-bin" / target).resolve(), data / name)
+    family, data, corpus = FAMILIES[run.family], run.output / "pretraining", run.corpus / "data-bin"
+    # The tasks read one side of the corpus, under these names.
+    articles = {
+        data / family.language / f"train.{end}": corpus / f"train.source-target.source.{end}" for end in ("bin", "idx")
+    }
+    link({data / "dict.txt": corpus / "dict.source.txt", **articles})
     options = {
-        **{"task": "denoising", "arch": "bart_base", "tokens_per_sample": run.size.short},
+        **{**family.task, **family.model, **shape(run.size), "tokens_per_sample": run.size.short},
         **{"max_source_positions": run.size.short, "max_target_positions": run.size.short},
         **{"sample_break_mode": "none", "mask": 0.3, "mask_length": "span-poisson", "poisson_lambda": 3.0},
         **{"replace_length": 1, "rotate": 0.0, "permute_sentences": 0, "disable_validation": True},
@@ -124,24 +154,38 @@ def architecture(size: Size) -> dict[str, Any]:
 
 
 def convert(run: Run) -> None:
-    """Run ``pyramidion-convert bart``: positions tiled, global tokens and a scorer made."""
+    """Run ``pyramidion-convert FAMILY``: positions tiled, global tokens and a scorer made."""
     shutil.rmtree(run.output / "converted", ignore_errors=True)  # of a run that was killed here
     paths = [run.output / "pretraining" / "checkpoints" / "checkpoint_last.pt", run.output / "converted"]
-    command = [sys.executable, "-m", "pyramidion_fairseq.cli.convert", "bart", *map(str, paths)]
+    command = [sys.executable, "-m", "pyramidion_fairseq.cli.convert", run.family, *map(str, paths)]
     options = {"dictionary": run.corpus / "data-bin" / "dict.source.txt", **architecture(run.size)}
+    language = FAMILIES[run.family].language
+    if language:
+        options.update(document_marker=f"[{language}]", summary_marker=f"[{language}]")
     process.run([*command, *flags(options)], run.output / "convert.log")
 
 
+def summaries(run: Run) -> Path:
+    """Return the folder to fine-tune on: the corpus, with the model's dictionary where that has languages as well."""
+    corpus = run.corpus / "data-bin"
+    if not FAMILIES[run.family].language:
+        return corpus
+    data = run.output / "summaries"
+    link({data / path.name: path for end in ("bin", "idx") for path in corpus.glob(f"*.{end}")})
+    link({data / f"dict.{side}.txt": run.output / "converted" / "dict.txt" for side in ("source", "target")})
+    return data
+
+
 def tune(run: Run, start: str) -> None:
-    """Fine-tune on the summaries; the batches are the same, whatever the start."""
-    options = {
-        **{"task": "long_document_summarization", "arch": "bart_base_long", **architecture(run.size)},
-        **{"max_valid_steps": run.size.validation, "batch_size_valid": 4},
+    """Fine-tune on the summaries; model and batches are the same, whatever the start."""
+    options: dict[str, Any] = {
+        **{"task": "long_document_summarization", "max_valid_steps": run.size.validation, "batch_size_valid": 4}
     }
     if start == "converted":
         options["finetune_from_model"] = run.output / "converted" / "model.pt"
-    command = training(run, run.corpus / "data-bin", run.size.tuning, run.output / f"tuned_{start}")
-    process.run([*command, *flags(options)], run.output / f"{start}.log")
+    command = training(run, summaries(run), run.size.tuning, run.output / f"tuned_{start}")
+    model = (run.output / "converted" / "arguments.txt").read_text(encoding="utf-8").split()
+    process.run([*command, *model, *flags(options)], run.output / f"{start}.log")
 
 
 STEPS: dict[str, Callable[[Run], None]] = {

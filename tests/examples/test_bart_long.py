@@ -176,8 +176,9 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(steps.process, "run", inside)
 
 
-def test_the_experiment_pretrains_converts_and_tunes(monkeypatch, in_this_process, prepared, tmp_path, capsys):
-    words = ["compare.py", "--data", str(prepared), "--output", str(tmp_path), "--size", "test"]
+@pytest.mark.parametrize("family", steps.FAMILIES)
+def test_the_experiment_pretrains_converts_and_tunes(monkeypatch, in_this_process, prepared, tmp_path, capsys, family):
+    words = ["compare.py", "--data", str(prepared), "--output", str(tmp_path), "--size", "test", "--family", family]
     monkeypatch.setattr(sys, "argv", words)
     assert compare.main() == 0
     results = json.loads((tmp_path / "results.json").read_text())
@@ -191,6 +192,12 @@ def test_the_experiment_pretrains_converts_and_tunes(monkeypatch, in_this_proces
     converted = load_checkpoint(tmp_path / "converted" / "model.pt")["model"]
     name = "decoder.layers.0.encoder_attn.q_proj.weight"
     assert torch.equal(pretrained[name], converted[name])
+    options = load_checkpoint(tmp_path / "tuned_scratch" / "checkpoint_last.pt")["cfg"]["model"]
+    made = load_checkpoint(tmp_path / "converted" / "model.pt")["cfg"]["model"]
+    for name in ("encoder_normalize_before", "no_scale_embedding", "pooling_schedule", "document_marker", "dropout"):
+        assert options[name] == made[name], name
+    assert made["encoder_normalize_before"] == (family == "mbart")
+    assert made["summary_marker"] == ("[en_XX]" if family == "mbart" else "")
     # What is done is not done again; another budget needs another folder.
     os.utime(tmp_path / "converted" / "model.pt", (0, 0))
     monkeypatch.setattr(sys, "argv", words)

@@ -60,7 +60,7 @@ def spread_values(model, seed=0):
             if parameter.dim() == 2:
                 parameter.copy_(noise * parameter.size(1) ** -0.5)
             else:
-                parameter.copy_(0.1 * noise + (name.endswith("norm.weight") or name.endswith("embedding.weight")))
+                parameter.copy_(0.1 * noise + name.lower().endswith(("norm.weight", "embedding.weight")))
     return model.eval()
 
 

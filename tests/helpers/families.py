@@ -10,10 +10,13 @@ from fairseq.models.bart import BARTModel
 from fairseq.models.bart.model import mbart_large_architecture
 
 from pyramidion_fairseq.interop.bart import vocabulary
-from pyramidion_fairseq.interop.bart.convert import FRESH, make_dictionary
-from pyramidion_fairseq.interop.families.base import sentencepieces
+from pyramidion_fairseq.interop.bart.convert import FRESH, convert, make_dictionary
+from pyramidion_fairseq.interop.bart.sources import Source
+from pyramidion_fairseq.interop.families.base import reorder, sentencepieces
+from pyramidion_fairseq.interop.families.every import FAMILIES
 from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
-from tests.helpers.bart import documents, randomise, write_bpe
+from pyramidion_fairseq.models import PyramidionModel
+from tests.helpers.bart import documents, randomise, symbols_of, task_of, write_bpe
 
 SIZES = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
 SIZES.update(encoder_attention_heads=4, decoder_attention_heads=4)
@@ -119,8 +122,6 @@ def make(transformers, kind, folder, rows, values=randomise):
 
 def rows_of(folder, kind):
     """The row of the pretrained embedding for each of our symbols."""
-    from pyramidion_fairseq.interop.families.every import FAMILIES
-
     family = FAMILIES[family_of(kind)]
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
     found = family.vocabulary(folder, size, vocabulary.find_byte_level(folder))
@@ -157,6 +158,30 @@ def differences(model, theirs, tokens, rows):
     return states[visible].abs().max().item(), logits.abs().max().item()
 
 
+def converted(kind, theirs, words, changes, rows=None, tensors=None):
+    """Our model of transformers' own, without files: a vocabulary of ``words`` made-up symbols.
+
+    Args:
+        kind: a family's name.
+        theirs: the model of transformers.
+        words: rows of its embedding.
+        changes: options of ours.
+        rows: of the embedding for each of our symbols, where they stand in another order.
+        tensors: by fairseq's names, to be taken instead of those that the conversion makes.
+    """
+    family, markers = FAMILIES[kind], {"document_marker": "7", "summary_marker": "7"}
+    given = family.from_config({**theirs.config.to_dict(), "model_type": kind})
+    given.update(markers if kind == "mbart" else {})
+    state, done = family.tensors(theirs.state_dict(), given)
+    if rows is not None:
+        done.append(reorder(state, rows))
+    state.update(tensors or {})
+    checkpoint = convert(Source(given, state, symbols_of(words), None, tuple(done)), changes).checkpoint
+    model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task_of(words)).eval()
+    torch.nn.Module.load_state_dict(model, checkpoint["model"], strict=True)
+    return model
+
+
 class Forced:
     """The first and the last symbol as fairseq forces them: with the model's own probability, not with 1."""
 
@@ -174,15 +199,16 @@ class Forced:
         return forced
 
 
-def write_fairseq_mbart(folder, languages, **told):
+def write_fairseq_mbart(folder, languages, style="[{}]", last=("<mask>",), **told):
     """(model.pt of fairseq's own mBART with dict.txt and sentencepiece beside it, the model, its symbols).
 
-    ``told`` are arguments of its task, such as ``source_lang``.
+    ``style`` makes a symbol of a language, ``last`` follows them; ``told`` are arguments of its task, such as
+    ``source_lang``.
     """
     write_pieces(folder / "sentencepiece.bpe.model", (0, 1, 2, -1))
     known = [*vocabulary.SPECIALS, *sentencepieces(folder)[3:]]
     vocabulary.write_dictionary(known, folder / "dict.txt")
-    symbols = [*known, *(f"[{language}]" for language in languages), "<mask>"]  # as fairseq's task adds them
+    symbols = [*known, *(style.format(language) for language in languages), *last]  # as fairseq's task adds them
     sizes = {name.replace("ffn_dim", "ffn_embed_dim"): value for name, value in SIZES.items() if name != "d_model"}
     args = Namespace(arch="mbart_large", task="translation_from_pretrained_bart", encoder_embed_dim=32, **sizes)
     args = Namespace(**vars(args), encoder_normalize_before=True, decoder_normalize_before=True, **told)

@@ -4,18 +4,12 @@
 docs/pretrained.md quotes. A family takes up to 8 GB.
 """
 
-from argparse import Namespace
-
 import pytest
 import torch
 
-from pyramidion_fairseq.interop.bart.convert import convert
-from pyramidion_fairseq.interop.bart.sources import Source
-from pyramidion_fairseq.interop.families.base import reorder
 from pyramidion_fairseq.interop.families.every import FAMILIES
-from pyramidion_fairseq.models import PyramidionModel
-from tests.helpers.bart import documents, spread_values, symbols_of, task_of
-from tests.helpers.families import KINDS, compute_positions, differences
+from tests.helpers.bart import documents, spread_values
+from tests.helpers.families import KINDS, compute_positions, converted, differences
 
 pytestmark = pytest.mark.soak
 LARGE = {"d_model": 1024, "encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}
@@ -30,20 +24,12 @@ SHAPES = {
 }
 
 
-def converted(kind, config, state, words):
-    """(our model with full attention and the length that it has, the row of theirs for each of our symbols)."""
-    family, markers = FAMILIES[kind], {"document_marker": "7", "summary_marker": "7"}
-    given = {**family.from_config({**config.to_dict(), "model_type": kind}), **(markers if kind == "mbart" else {})}
-    found, changes = family.tensors(state, given)
-    rows, symbols = list(range(words)), symbols_of(words)
-    if family.title.endswith("PEGASUS"):  # <s>, padding, </s>, then all others
-        first = [family.first_rows.index("<s>"), family.padding_row, family.first_rows.index("</s>")]
-        rows = [*first, *(row for row in rows if row not in first)]
-        changes.append(reorder(found, rows))
-    checkpoint = convert(Source(given, found, symbols, None, tuple(changes)), {"attention": "full"}).checkpoint
-    model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task_of(words)).eval()
-    torch.nn.Module.load_state_dict(model, checkpoint["model"], strict=True)
-    return model, torch.tensor(rows)
+def order(family, words):
+    """The row of PEGASUS's embedding for each of our symbols: <s>, padding, </s>, then all others; None for others."""
+    if not family.title.endswith("PEGASUS"):
+        return None
+    first = [family.first_rows.index("<s>"), family.padding_row, family.first_rows.index("</s>")]
+    return [*first, *(row for row in range(words) if row not in first)]
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -56,8 +42,10 @@ def test_equals_transformers(kind):
     theirs = spread_values(getattr(transformers, f"{name}ForConditionalGeneration")(config))
     if kind == "pegasus":
         compute_positions(theirs)
-    model, rows = converted(kind, config, theirs.state_dict(), words)
-    states, logits = differences(model, theirs, documents([length, length // 2 + 1], words), rows)
+    rows = order(FAMILIES[kind], words)
+    model = converted(kind, theirs, words, {"attention": "full"}, rows)
+    batch = documents([length, length // 2 + 1], words)
+    states, logits = differences(model, theirs, batch, torch.tensor(rows or range(words)))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{kind}, {parameters:,} parameters, {length} tokens: states {states:.1e}, logits {logits:.1e}")
     assert max(states, logits) < 1e-4

@@ -12,25 +12,20 @@ docs/comparisons.md.
 """
 
 import json
-from argparse import Namespace
 
 import pytest
 import torch
 
-from pyramidion_fairseq.interop.bart.convert import convert
-from pyramidion_fairseq.interop.bart.sources import Source
-from pyramidion_fairseq.interop.families.every import FAMILIES
 from pyramidion_fairseq.interop.roberta import names, options
-from pyramidion_fairseq.models import PyramidionModel
-from tests.helpers.bart import documents, spread_values, symbols_of, task_of
-from tests.helpers.families import differences
+from tests.helpers.bart import documents, spread_values, symbols_of
+from tests.helpers.families import converted, differences
 from tests.helpers.roberta import roberta_of
 
 pytestmark = pytest.mark.soak
 WORDS, LENGTHS = 20_000, [4096, 2900]
-#: Options of theirs; ours have the same names after "lsg_". One global token, as published.
+#: Options of theirs; ours have the same names after "lsg_".
 LSG = {"block_size": 128, "sparse_block_size": 128, "sparsity_factor": 2, "sparsity_type": "norm"}
-OURS = {**{f"lsg_{name}": value for name, value in LSG.items()}, "attention": "lsg", "lsg_global_tokens": 1}
+OURS = {**{f"lsg_{name}": value for name, value in LSG.items()}, "attention": "lsg"}
 SPECIAL = {"vocab_size": WORDS, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 BASE = {"d_model": 768, "encoder_attention_heads": 12, "decoder_attention_heads": 12, "max_position_embeddings": 1024}
 BASE.update(encoder_layers=6, decoder_layers=6, encoder_ffn_dim=3072, decoder_ffn_dim=3072)
@@ -45,18 +40,18 @@ GLOBALS = "encoder.global_embeddings.weight"
 
 @pytest.fixture
 def converter():
-    """Theirs: converter(folder, architecture) is its model of a directory."""
+    """Theirs: converter(model, folder, architecture, global tokens) is its model of one that it reads there."""
     missing = "lsg-converter is not installed: the first lines of tests/soak/test_lsg_converter.py say how"
     package = pytest.importorskip("lsg_converter", reason=missing, exc_type=ImportError)
 
-    def run(base, folder, architecture):
+    def run(base, folder, architecture, count):
         base.save_pretrained(folder)
         rows = {token: row for row, token in enumerate(symbols_of(WORDS))}
         (folder / "vocab.json").write_text(json.dumps(rows), encoding="utf-8")
         (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
         (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BartTokenizer"}', encoding="utf-8")
         made = package.LSGConverter(max_sequence_length=4096)
-        return made.convert_from_pretrained(str(folder), architecture, num_global_tokens=1, **LSG)[0].eval()
+        return made.convert_from_pretrained(str(folder), architecture, num_global_tokens=count, **LSG)[0].eval()
 
     return run
 
@@ -68,37 +63,36 @@ def test_summarisers_of_4096_tokens(converter, kind, tmp_path):
     name, settings = KINDS[kind]
     config = getattr(transformers, f"{name}Config")(**BASE, **SPECIAL, **settings)
     base = spread_values(getattr(transformers, f"{name}ForConditionalGeneration")(config))
-    theirs = converter(base, tmp_path, f"LSG{name}ForConditionalGeneration")
-    family, markers = FAMILIES[kind], {"document_marker": "7", "summary_marker": "7"}
-    given = {**family.from_config(config.to_dict()), **(markers if kind == "mbart" else {})}
-    state, changes = family.tensors(base.state_dict(), given)
-    if given["no_scale_embedding"] is False:  # theirs do not scale the symbols in global tokens, unlike all others
-        state[GLOBALS] = theirs.model.encoder.global_embeddings.weight.detach()
+    theirs = converter(base, tmp_path, f"LSG{name}ForConditionalGeneration", 1)
     lengths = {"max_source_positions": 4096, "max_target_positions": 4096}
-    checkpoint = convert(Source(given, state, symbols_of(WORDS), None, tuple(changes)), {**OURS, **lengths}).checkpoint
-    model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task_of(WORDS)).eval()
-    torch.nn.Module.load_state_dict(model, checkpoint["model"], strict=True)
+    tensors = {}
+    if config.scale_embedding:  # theirs do not scale the symbols in global tokens, unlike all others
+        tensors[GLOBALS] = theirs.model.encoder.global_embeddings.weight.detach()
+    model = converted(kind, base, WORDS, {**OURS, **lengths, "lsg_global_tokens": 1}, tensors=tensors)
     states, logits = differences(model, theirs, documents(LENGTHS, WORDS), torch.arange(WORDS))
     print(f"{kind}: states {states:.1e}, logits {logits:.1e}")
     assert max(states, logits) < 1e-4
 
 
+@pytest.mark.parametrize("count", [1, 9])
 @torch.no_grad()
-def test_roberta_of_4096_tokens(converter, tmp_path):
+def test_roberta_of_4096_tokens(converter, count, tmp_path):
+    """With a zero embedding of the token type, as published RoBERTas have; theirs leaves it out of global tokens."""
     import transformers
 
     config = transformers.RobertaConfig(
         **SPECIAL, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5, num_labels=3
     )
     base = spread_values(transformers.RobertaForSequenceClassification(config))
+    base.roberta.embeddings.token_type_embeddings.weight.zero_()
     state = dict(names.from_hugging_face(base.state_dict()).state)
-    theirs = converter(base, tmp_path, "LSGRobertaForSequenceClassification")
-    changes = {**OURS, "max_positions": 4096, "load_checkpoint_heads": True}
+    theirs = converter(base, tmp_path, "LSGRobertaForSequenceClassification", count)
+    changes = {**OURS, "max_positions": 4096, "lsg_global_tokens": count, "load_checkpoint_heads": True}
     model = roberta_of({**options.from_config(config.to_dict()), **changes}, state, WORDS)
     tokens = documents(LENGTHS, WORDS)
     mask = tokens.ne(1)
     ours, published = model(tokens, features_only=True)[0], theirs.roberta(tokens, mask.long())[0]
     states = (ours - published)[mask].abs().max().item()
     logits = (model.classification_heads[names.HEAD](ours) - theirs.classifier(published)).abs().max().item()
-    print(f"roberta: states {states:.1e}, logits {logits:.1e}")
+    print(f"roberta, {count} global tokens: states {states:.1e}, logits {logits:.1e}")
     assert max(states, logits) < 1e-4

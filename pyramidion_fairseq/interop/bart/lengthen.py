@@ -47,11 +47,17 @@ def spread_globals(positions: Tensor, bos: Tensor, mask: Tensor) -> Tensor:
         mask: (C,) the embedding of ``<mask>``, for the others.
 
     Returns:
-        (512, C); row j stands at position 64 (j mod 16) + 2 floor(j / 16) of 1024, which is scaled to P of others
-        (the published converter draws random positions where P < 512).
+        (512, C); one row after another stands 64 positions further, and once they are through, between those. Of 1024
+        positions that is 64 (j mod 16) + 2 floor(j / 16), of 512 it is 64 (j mod 8) + floor(j / 8). Those beyond the
+        last multiple of 512 have none. Fewer than 512 are taken as a scale of 1024, for which the published converter
+        draws random ones.
     """
-    j = torch.arange(MAX_GLOBALS, device=positions.device)
-    place = (64 * (j % 16) + 2 * (j // 16)) * positions.size(0) // 1024
+    j, count = torch.arange(MAX_GLOBALS, device=positions.device), positions.size(0)
+    spread = count // 512 * 512 or 1024
+    stretches = spread // 64
+    place = 64 * (j % stretches) + spread // 512 * (j // stretches)
+    if count < 512:
+        place = place * count // spread
     symbols = torch.cat([bos.unsqueeze(0), mask.expand(MAX_GLOBALS - 1, -1)])
     return positions[place] + symbols
 

@@ -111,6 +111,8 @@ def _read_checkpoint(path: Path, checkpoint: dict[str, Any], dictionary: Path | 
     symbols = _fit_symbols(place, known, embedding.size(0))
     told = "say with --dictionary where its own is"
     vocabularies.check_symbols(checkpoint.get("extra_state"), symbols, str(path), str(place), told)
+    if "document_marker" not in arguments:  # not one of ours, which knows
+        given = {**given, **family.fairseq_markers(arguments, symbols)}
     settings = generation_settings(str(path.parent)) if family.keeps_generation else {}
     return Source(given, state, symbols, None, (), settings)
 

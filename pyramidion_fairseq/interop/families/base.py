@@ -79,6 +79,10 @@ class Family:
         """Return the symbols of a fairseq checkpoint: those of dict.txt, and what its task adds to fill the rows."""
         return known
 
+    def fairseq_markers(self, args: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
+        """Return options that depend on the symbols, of a fairseq checkpoint that is not ours."""
+        return {}
+
     def markers(self, folder: Path, config: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
         """Return options that depend on the symbols, of a Hugging Face directory."""
         return {}

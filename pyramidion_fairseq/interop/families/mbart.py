@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Mapping
 
 from ...errors import PyramidionError
 from ..bart import options, vocabulary
 from .base import Family, Vocabulary, check_size, sentencepieces
+
+logger = logging.getLogger(__name__)
 
 _CODES = """ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM
 ne_NP nl_XX ro_RO ru_RU si_LK tr_TR vi_VN zh_CN"""
@@ -36,26 +39,62 @@ class MBart(Family):
 
     def from_fairseq(self, args: Mapping[str, Any]) -> dict[str, Any]:
         given = options.from_arguments(args, self.title, "mbart", _PRE_NORM)
-        if "document_marker" in args:  # one of ours
-            return given
-        marked = {f"{side}_marker": _marker(args.get(lang)) for side, lang in _SIDES.items()}
-        prepends = bool(args.get("encoder_langtok")) or len(_languages(args)) == len(LANGUAGES_50)
-        return {**given, **marked, "prepend_bos": prepends}
+        sides = [args.get(f"{side}_langtok") for side in ("encoder", "decoder")]
+        if "decoder_langtok" in args and bool(sides[0]) != bool(sides[1]):
+            raise PyramidionError(
+                f"cannot convert an mBART with encoder_langtok={sides[0]!r} and decoder_langtok={sides[1]!r}: "
+                "documents and summaries both start with a language, or neither"
+            )
+        return given
 
     def fairseq_symbols(self, known: list[str], size: int, args: Mapping[str, Any]) -> list[str]:
-        """Return the symbols of dict.txt and those that fairseq's task adds: languages in brackets, and ``<mask>``."""
-        for names in (_languages(args), LANGUAGES, LANGUAGES_50):
-            if names and len(known) + len(names) + 1 == size:
-                return [*known, *(f"[{name}]" for name in names), "<mask>"]
-        return known
+        """Return the symbols of dict.txt and those that fairseq's task adds: languages, and for most ``<mask>``.
+
+        fairseq's ``translation_multi_simple_epoch`` adds none unless told ``--lang-tok-style mbart``.
+
+        Raises:
+            PyramidionError: the embedding has rows for other symbols.
+        """
+        missing = size - len(known)
+        if missing == 0 or (missing == 1 and any(_is_language(symbol) for symbol in known)):
+            return known  # dict.txt has all of them, but for <mask>, which is added as for BART
+        told = _languages(args)
+        for names in [told] if told else [LANGUAGES, LANGUAGES_50]:
+            added = [symbol for name in names if (symbol := _marker(name, args)) not in known]
+            for last in (["<mask>"], []):
+                if missing == len(added) + len(last):
+                    _tell(added, last)
+                    return [*known, *added, *last]
+        raise PyramidionError(
+            f"the model's embedding has {size:,} rows, its dictionary {len(known):,} symbols: the difference is not "
+            f"that of {f'the {len(told)} languages of its training' if told else '25 or 52 languages'}, with or "
+            "without <mask>; give --dictionary with the languages in it"
+        )
+
+    def fairseq_markers(self, args: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
+        pairs = args.get("lang_pairs") or []
+        pairs = pairs.split(",") if isinstance(pairs, str) else list(pairs)
+        trained = str(pairs[0]).split("-") if len(pairs) == 1 else []
+        trained = trained if len(trained) == 2 else ["", ""]
+        document, summary = args.get("source_lang") or trained[0], args.get("target_lang") or trained[1]
+        if args.get("encoder_langtok") == "tgt":
+            document = summary
+        languages = len([symbol for symbol in symbols if _is_language(symbol)])
+        return {
+            "prepend_bos": bool(args.get("encoder_langtok")) or languages >= len(LANGUAGES_50),
+            "document_marker": document and _marker(document, args),
+            "summary_marker": summary and _marker(summary, args),
+        }
 
     def vocabulary(self, folder: Path, size: int, bpe: vocabulary.Bpe | None, given: Path | None = None) -> Vocabulary:
         pieces = sentencepieces(given or folder)[3:]  # <unk>, <s> and </s>, which stand elsewhere here
         known = [*vocabulary.SPECIALS, *pieces]
         languages = LANGUAGES_50 if size > len(known) + len(LANGUAGES) + 1 else LANGUAGES
-        symbols = [*known, *languages, "<mask>"]
+        last = [] if size == len(known) + len(languages) else ["<mask>"]
+        symbols = [*known, *languages, *last]
         check_size(folder, len(symbols), size)
         vocabulary.check_symbols(symbols)
+        _tell(languages, last)
         return Vocabulary(symbols)
 
     def markers(self, folder: Path, config: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
@@ -74,21 +113,33 @@ class MBart(Family):
         }
 
     def check(self, given: Mapping[str, Any]) -> None:
-        for side in _SIDES:
+        for side in ("document", "summary"):
             if not given.get(f"{side}_marker"):
                 raise PyramidionError(
-                    f"the model does not say its language: give --{side}-marker, such as en_XX ([en_XX] in fairseq's)"
+                    f"the model does not say its language: give --{side}-marker, such as en_XX ([en_XX] in fairseq's, "
+                    "or __en_XX__)"
                 )
 
 
-_SIDES = {"document": "source_lang", "summary": "target_lang"}
-
-
 def _languages(args: Mapping[str, Any]) -> list[str]:
-    """Return what fairseq's task was told of languages, in its order."""
+    """Return what fairseq's task was told of languages that have a symbol, in its order."""
+    if args.get("add_lang_token") is False:
+        return []
     given = args.get("langs") or ""
     return given.split(",") if isinstance(given, str) and given else list(given)
 
 
-def _marker(language: Any) -> str:
-    return f"[{language}]" if language else ""
+def _marker(language: str, args: Mapping[str, Any]) -> str:
+    """Return a language's symbol: ``translation_multi_simple_epoch`` has a style of its own."""
+    return f"__{language}__" if args.get("lang_tok_style") == "multilingual" else f"[{language}]"
+
+
+def _is_language(symbol: str) -> bool:
+    return symbol.strip("[]_") in LANGUAGES_50
+
+
+def _tell(languages: list[str], last: list[str]) -> None:
+    """Log which symbols follow those of the tokenizer or of dict.txt."""
+    mask = "<mask>" if last else "no <mask>, for which the embedding has no row"
+    named = f", {languages[0]} to {languages[-1]}" if languages else ""
+    logger.info(f"after the pieces {len(languages)} languages{named}, and {mask}")

@@ -48,13 +48,16 @@ def test_positions_need_some():
 
 
 def published_order(positions, stride=64):
-    """As lsg-converter 0.1.9 orders 1024 positions: every second one, then one of each stretch of 64 after another."""
-    halved = positions.reshape(512, 2, -1)[:, 0]
-    return halved.reshape(-1, stride // 2, positions.size(1)).transpose(0, 1).reshape(512, -1)
+    """As lsg-converter 0.1.9 orders positions: 512 of them, then one of each stretch of 64 after another."""
+    factor = len(positions) // 512
+    kept = positions[: 512 * factor].reshape(512, factor, -1)[:, 0]
+    return kept.reshape(-1, stride // factor, positions.size(1)).transpose(0, 1).reshape(512, -1)
 
 
-def test_global_tokens_are_those_of_the_published_converter():
-    positions, bos, mask = torch.randn(1024, 4), torch.randn(4), torch.randn(4)
+@pytest.mark.parametrize("count", [512, 700, 1024, 2048, 4096, 16384])
+def test_global_tokens_are_those_of_the_published_converter(count):
+    """RoBERTa has 512 positions, BART 1024."""
+    positions, bos, mask = torch.randn(count, 4), torch.randn(4), torch.randn(4)
     expected = published_order(positions)
     expected[0] += bos
     expected[1:] += mask
@@ -65,6 +68,13 @@ def test_global_tokens_of_fewer_positions_are_spread_over_them():
     positions = torch.arange(64.0).unsqueeze(1)
     places = spread_globals(positions, torch.zeros(1), torch.zeros(1)).flatten()
     assert places[:16].tolist() == list(range(0, 64, 4)) and places.max() == 63
+
+
+@pytest.mark.parametrize("count", [1, 1536, 40_000])
+def test_global_tokens_of_lengths_that_the_published_converter_has_not(count):
+    positions = torch.arange(float(count)).unsqueeze(1)
+    places = spread_globals(positions, torch.zeros(1), torch.zeros(1)).flatten().tolist()
+    assert places[:2] == [0, min(64, count - 1)] and len(set(places)) == min(512, count)
 
 
 @pytest.mark.parametrize("scorer", [LinearScorer(64), NonlinearScorer(64)])

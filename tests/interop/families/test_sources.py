@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 import torch
+from fairseq.data import Dictionary
+from fairseq.data.multilingual.multilingual_utils import augment_dictionary
 
 from pyramidion_fairseq.cli.convert import main
+from pyramidion_fairseq.interop.bart import vocabulary
 from pyramidion_fairseq.interop.families import TITLES
 from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
 from tests.helpers.bart import documents, load
@@ -108,12 +111,113 @@ def test_the_language_of_a_fairseq_mbart_has_to_be_known(convert, tmp_path):
     path, _, symbols = write_fairseq_mbart(tmp_path, LANGUAGES, langs=",".join(LANGUAGES))
     line = refused("mbart", path, tmp_path / "out")
     assert line == (
-        "the model does not say its language: give --document-marker, such as en_XX ([en_XX] in fairseq's)"
+        "the model does not say its language: give --document-marker, such as en_XX ([en_XX] in fairseq's, or "
+        "__en_XX__)"
     )
     line = refused("mbart", path, tmp_path / "out", "--document-marker", "[de_DE]", "--summary-marker", "[xx]")
     assert line == "--summary-marker [xx]: the dictionary has no such symbol"
     chosen = ["--document-marker", "[de_DE]", "--summary-marker", "[fr_XX]"]
     assert load(convert("mbart", path, *FULL, *chosen)).decoder.start_symbol == symbols.index("[fr_XX]")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("told", [{"langs": LANGUAGES_50}, {"lang_dict": "ML50_langs.txt"}], ids=["langs", "file"])
+def test_an_mbart_50_of_translation_multi_simple_epoch(told, mask, convert, tmp_path, capfd):
+    """As fairseq makes its symbols: with --lang-tok-style multilingual, the default, there is no ``<mask>``."""
+    style = "mbart" if mask else "multilingual"
+    dictionary = Dictionary()
+    augment_dictionary(dictionary, LANGUAGES_50, style)
+    pairs = {"lang_pairs": ["fr_XX-en_XX"], "encoder_langtok": "src", "decoder_langtok": True}
+    mark = "[{}]" if mask else "__{}__"
+    path, theirs, symbols = write_fairseq_mbart(
+        tmp_path, LANGUAGES_50, mark, ["<mask>"] * mask, lang_tok_style=style, **told, **pairs
+    )
+    assert symbols[-len(dictionary) + 4 :] == dictionary.symbols[4:]
+    folder = convert("mbart", path, *FULL)
+    row = "<mask>" if mask else "no <mask>, for which the embedding has no row"
+    ends = f"{mark.format('ar_AR')} to {mark.format('sl_SI')}"
+    assert f"INFO | after the pieces 52 languages, {ends}, and {row}\n" in capfd.readouterr().err
+    model = load(folder)
+    options = model.options
+    assert model.decoder.dictionary.symbols == symbols and options.prepend_bos
+    assert (options.document_marker, options.summary_marker) == (mark.format("fr_XX"), mark.format("en_XX"))
+    tokens, summaries = documents([30, 12], len(symbols)), documents([9, 9], len(symbols), seed=1)
+    encoded, expected = (m.encoder(tokens, None)["encoder_out"][0] for m in (model, theirs))
+    assert (encoded - expected)[tokens.T.ne(1)].abs().max() < 1e-5
+    assert (model(tokens, None, summaries)[0] - theirs(tokens, None, summaries)[0]).abs().max() < 1e-5
+    back = convert("mbart", convert("huggingface", folder))
+    before, after = (torch.load(place / "model.pt")["model"] for place in (folder, back))
+    assert all(torch.equal(before[name], after[name]) for name in before) and before.keys() == after.keys()
+
+
+def test_global_tokens_of_an_mbart_without_mask_say_what_they_are_made_of(convert, tmp_path):
+    told = {"lang_tok_style": "multilingual", "source_lang": "en_XX", "target_lang": "en_XX"}
+    path, theirs, _ = write_fairseq_mbart(tmp_path, LANGUAGES, "__{}__", [], **told)
+    folder = convert("mbart", path, "--lsg-block-size", 16, "--lsg-sparse-block-size", 16)
+    done = json.loads((folder / "conversion.json").read_text())["tensors"]
+    (what,) = [change["what"] for change in done if "encoder.global_embeddings.weight" in change["tensors"]]
+    assert what == "new global tokens, of spread positions, <s> and the mean embedding"
+    embedding, positions = theirs.encoder.embed_tokens.weight, theirs.encoder.embed_positions.weight
+    state = torch.load(folder / "model.pt")["model"]
+    expected = 32**0.5 * embedding.mean(0)
+    found = state["encoder.global_embeddings.weight"][1:]
+    apart = ((found - expected)[:, None] - positions[2:]).abs().amax(dim=-1).min(dim=1).values
+    assert apart.max() < 1e-5  # each is one of the positions
+
+
+@pytest.mark.parametrize("languages, rows", [(LANGUAGES, 24), (LANGUAGES_50, 51)], ids=["mbart", "mbart-50"])
+def test_languages_that_do_not_make_up_the_embedding_are_refused(languages, rows, tmp_path):
+    """A dict.txt of other pieces would give every symbol after them another's row, without a word."""
+    path, _, symbols = write_fairseq_mbart(tmp_path, languages, langs=",".join(languages), source_lang="en_XX")
+    known = len(symbols) - len(languages) - 1
+    for given, counted in ((f"the {len(languages)} languages of its training", ",".join(languages)), ("25 or 52", "")):
+        checkpoint = torch.load(path, weights_only=False)
+        checkpoint["args"].langs = counted
+        torch.save(checkpoint, path)
+        lines = (tmp_path / "dict.txt").read_text().splitlines(keepends=True)
+        (tmp_path / "short.txt").write_text("".join(lines[:-3]))
+        line = refused("mbart", path, tmp_path / "out", "--dictionary", tmp_path / "short.txt")
+        assert f"embedding has {len(symbols):,} rows, its dictionary {known - 3:,} symbols" in line and given in line
+
+
+def test_a_dictionary_with_the_languages_in_it(convert, tmp_path):
+    """As some extend that of mBART-50 before they prepare data."""
+    path, _, symbols = write_fairseq_mbart(tmp_path, LANGUAGES_50, langs=",".join(LANGUAGES_50), source_lang="en_XX")
+    flags = ["--dictionary", tmp_path / "all.txt", "--summary-marker", "[en_XX]"]
+    for count in (len(symbols), len(symbols) - 1):  # with <mask>, and without
+        vocabulary.write_dictionary(symbols[:count], tmp_path / "all.txt")
+        assert load(convert("mbart", path, *FULL, *flags)).decoder.dictionary.symbols == symbols
+
+
+def test_languages_on_one_side_alone_are_refused(tmp_path):
+    sides = {"encoder_langtok": "src", "decoder_langtok": False}
+    path, _, _ = write_fairseq_mbart(tmp_path, LANGUAGES, "__{}__", [], lang_tok_style="multilingual", **sides)
+    line = refused("mbart", path, tmp_path / "out")
+    assert "with encoder_langtok='src' and decoder_langtok=False: documents and summaries both start" in line
+
+
+def test_documents_that_start_with_the_language_of_their_summaries(convert, tmp_path):
+    told = {"lang_tok_style": "multilingual", "encoder_langtok": "tgt", "decoder_langtok": True}
+    path, _, _ = write_fairseq_mbart(tmp_path, LANGUAGES, "__{}__", [], lang_pairs="fr_XX-de_DE", **told)
+    options = load(convert("mbart", path, *FULL)).options
+    assert (options.document_marker, options.summary_marker) == ("__de_DE__", "__de_DE__") and options.prepend_bos
+
+
+def test_a_directory_without_the_row_of_mask(given, kind, convert, capfd):
+    """As transformers makes of a fairseq checkpoint that has none."""
+    if not kind.startswith("mbart"):
+        return
+    folder, state = given
+    size = state["lm_head.weight"].size(0)
+    changed = {
+        name: tensor[:-1] if tensor.dim() == 2 and len(tensor) == size else tensor for name, tensor in state.items()
+    }
+    torch.save(changed, folder / "pytorch_model.bin")
+    model = load(convert("mbart", folder, *FULL))
+    assert "no <mask>, for which the embedding has no row\n" in capfd.readouterr().err
+    assert len(model.decoder.dictionary) == size - 1 and "<mask>" not in model.decoder.dictionary
+    assert torch.equal(model.encoder.embed_tokens.weight, state["model.shared.weight"][:-1])
 
 
 def test_families_that_fairseq_does_not_have(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.apps.classify.loading import load_classifier
+from pyramidion_fairseq.models.encoder_layer import call_layer
 from pyramidion_fairseq.text import Document
 from tests.helpers.bart import documents, write_bpe
 from tests.helpers.roberta import HEAD, build_stock
@@ -87,6 +88,36 @@ def test_every_tensor_is_accounted_for(kind, hugging_face, convert):
         ours = state[f"encoder.sentence_encoder.layers.{layer}.fc1.weight"]
         prefix = "roberta." if kind != "x" else ""
         assert torch.equal(ours, original[f"{prefix}encoder.layer.{layer}.intermediate.dense.weight"])
+
+
+@torch.no_grad()
+def test_several_global_tokens_are_those_of_the_published_converter(hugging_face, convert):
+    """Before ``<s>``, a position of every 64th and ``<mask>`` each; where the token type is not zero, with it."""
+    folder, theirs = hugging_face("roberta", max_position_embeddings=514)
+    classifier = read(convert("roberta", folder, "--lsg-global-tokens", 9, "--max-positions", 600))
+    encoder, embeddings = classifier.model.encoder.sentence_encoder, theirs.roberta.embeddings
+    mask = classifier.dictionary.index("<mask>")
+    places = [0, 64, 128, 192, 256, 320, 384, 448, 1]
+    positions = embeddings.position_embeddings.weight[2:] + embeddings.token_type_embeddings.weight[0]
+    expected = positions[places] + embeddings.word_embeddings.weight[[0, *[mask] * 8]]
+    assert torch.equal(encoder.global_embeddings.weight[:9], expected)
+    tokens = documents([20], theirs.config.vocab_size)
+    first = encoder.embed(tokens, None, None)
+    norm = embeddings.LayerNorm
+    assert torch.allclose(first[0, :9], norm(expected), atol=1e-5)
+    assert torch.allclose(first[0, 9:], embeddings(tokens)[0], atol=1e-5)
+    last = run_layers(encoder, tokens)
+    assert torch.allclose(
+        classifier.model(tokens, features_only=True)[0][0], torch.cat([last[:1], last[10:]]), atol=1e-5
+    )
+
+
+def run_layers(encoder, tokens):
+    """The last layer's vectors of one document, those of global tokens first."""
+    x = encoder.embed(tokens, None, None)
+    for layer in encoder.layers:
+        x = call_layer(layer, x, None, None)[0]
+    return x[0]
 
 
 def test_the_tokens_are_those_of_transformers(transformers, hugging_face, convert):
