@@ -20,8 +20,8 @@ MOST_FUNCTION_LINES = 60
 MOST_FILE_LINES = 350
 #: Words that mean something else in the field, or nothing.
 PRIVATE_WORDS = re.compile(
-    r"\b(?:places?_of|_seat_kernel|_NOBODY|make_room|OWNERS|owners|reading_of|Reading|_play|Played)\b"
-    r"|\b(?:draw|play)\("
+    r"\b(?:places?_of|_seat_kernel|_NOBODY|make_room|OWNERS|owners|reading_of|Reading|_play|Played|hidden_keys"
+    r"|visible_tokens)\b|\b(?:draw|play)\("
 )
 
 
