@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 from collections import deque
 from typing import Any, Iterator, TextIO
 
 from ..errors import PyramidionError
 from ..text import Document
-from ..utils.files import write_text
+from ..utils.files import atomic_write, write_text
 from .common import (
     Parser,
     Progress,
@@ -18,6 +19,7 @@ from .common import (
     check_output,
     count_documents,
     documents_of,
+    input_of,
     one_line_errors,
     utf8_stdout,
 )
@@ -61,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.explain and args.format != "jsonl":
             raise PyramidionError("--explain goes with --format jsonl; the page of --format html shows it anyway")
         if args.output != "-":
-            check_output(args.output, args.overwrite)
+            check_output(args.output, args.overwrite, source=input_of(args))
         documents = _documents(args)
         from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
         from ..apps.classify.loading import load_classifier
@@ -84,13 +86,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def _documents(args: argparse.Namespace) -> Iterator[Any]:
     """Return documents, or pairs of them; what is wrong with the input's start is raised at once."""
-    documents = documents_of(args)
     if args.second_field is None:
-        return documents
-    if args.input == "-" or args.input_format in ("text", "document"):
+        return documents_of(args)
+    if input_of(args) == "-" or args.input_format in ("text", "document"):
         raise PyramidionError("--second-field needs a file of JSON lines: --input FILE")
+    args.input_format = "jsonl"  # a line of text has no fields
     from ..text.reading import read_documents
 
+    documents = documents_of(args)
     return zip(documents, read_documents(args.input, args.input_format, args.second_field))
 
 
@@ -162,9 +165,11 @@ def _write_page(args: argparse.Namespace, predictions: Any, noted: deque[Documen
 def _open(path: str) -> Iterator[TextIO]:
     if path == "-":
         yield utf8_stdout()
-    else:
-        with open(path, "w", encoding="utf-8", newline="\n") as output:
+    else:  # an older file stays until all is written
+        with atomic_write(path) as file:
+            output = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
             yield output
+            output.detach()
 
 
 if __name__ == "__main__":

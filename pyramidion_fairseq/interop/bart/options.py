@@ -115,6 +115,14 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return common(config, "BART", {})
 
 
+def required(config: Mapping[str, Any], name: str) -> int:
+    """Return a whole number of a config.json; PyramidionError where there is none."""
+    value = config.get(name)
+    if not isinstance(value, int) or value < 1:
+        raise PyramidionError(f"config.json has no {name}, or one that is no size: {value!r:.50}")
+    return value
+
+
 def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
     """Return options that every family's config.json has alike.
 
@@ -135,6 +143,9 @@ def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> d
         raise PyramidionError(f"cannot convert a {title} with activation_function={activation!r}")
     options = {**fields_of("bart_base_long")}
     options.update({ours: config[theirs] for theirs, ours in _NAMES.items() if config.get(theirs) is not None})
+    lengths = () if "max_source_positions" in fixed else ("max_position_embeddings",)
+    for name in ("d_model", *lengths):
+        required(config, name)
     width, length = config["d_model"], config.get("max_position_embeddings")
     return {
         **options,
