@@ -143,10 +143,9 @@ def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> d
         raise PyramidionError(f"cannot convert a {title} with activation_function={activation!r}")
     options = {**fields_of("bart_base_long")}
     options.update({ours: config[theirs] for theirs, ours in _NAMES.items() if config.get(theirs) is not None})
-    lengths = () if "max_source_positions" in fixed else ("max_position_embeddings",)
-    for name in ("d_model", *lengths):
-        required(config, name)
     width, length = config["d_model"], config.get("max_position_embeddings")
+    if "max_source_positions" not in fixed:
+        required(config, "max_position_embeddings")
     return {
         **options,
         "encoder_embed_dim": width,

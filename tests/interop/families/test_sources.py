@@ -82,9 +82,9 @@ def test_weights_that_are_no_models_are_refused(given, kind, tmp_path):
 def test_sizes_that_config_json_has_to_say(given, kind, tmp_path):
     path = given[0] / "config.json"
     config = json.loads(path.read_text())
-    names = {"d_model": None, "max_position_embeddings": None}
+    names = {"max_position_embeddings": None}
     if kind == "led":
-        names = {"d_model": None, "max_encoder_position_embeddings": None, "max_decoder_position_embeddings": "x"}
+        names = {"max_encoder_position_embeddings": None, "max_decoder_position_embeddings": "x"}
     for name, value in names.items():
         path.write_text(json.dumps({**config, name: value}))
         line = refused(kind, given[0], tmp_path / "out")
