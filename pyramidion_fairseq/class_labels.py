@@ -5,6 +5,7 @@ A head knows numbers alone. With the labels of other data, in another order, it 
 
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, Sequence
 
 from .errors import PyramidionError
@@ -20,8 +21,15 @@ def of_task(task: Any) -> list[str] | None:
     dictionary = getattr(task, "label_dictionary", None)
     if dictionary is None or getattr(task.cfg, "regression_target", False):
         return None
-    symbols = dictionary.symbols[dictionary.nspecial :]
-    return symbols[:-1] if symbols[-1:] == ["<mask>"] else symbols  # the task adds it
+    return without_padding(dictionary.symbols[dictionary.nspecial :])
+
+
+def without_padding(symbols: Sequence[str]) -> list[str]:
+    """Return the labels of a dictionary, without ``<mask>``, which the task adds, and fairseq-preprocess's padding."""
+    kept = list(symbols)
+    while kept and (kept[-1] == "<mask>" or re.fullmatch(r"madeupword\d{4}", kept[-1])):
+        kept.pop()
+    return kept
 
 
 def describe(labels: Sequence[str], head: str) -> dict[str, str]:

@@ -16,8 +16,9 @@ from .common import (
     check_output,
     count_documents,
     documents_of,
+    input_of,
     one_line_errors,
-    open_output,
+    open_whole_output,
     write_page,
 )
 
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.explain and args.format != "jsonl":
             raise PyramidionError("--explain goes with --format jsonl; the page of --format html shows it anyway")
         if args.output != "-":
-            check_output(args.output, args.overwrite)
+            check_output(args.output, args.overwrite, source=input_of(args))
         documents = _documents(args)
         from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
         from ..apps.classify.loading import load_classifier
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.format == "html":
             _write_page(args, predictions, noted, classifier)
         else:
-            with open_output(args.output) as output:
+            with open_whole_output(args.output) as output:
                 for number, prediction in enumerate(predictions):
                     output.write(_line(prediction, number, noted.popleft(), args, classifier) + "\n")
                     output.flush()
@@ -83,13 +84,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def _documents(args: argparse.Namespace) -> Iterator[Any]:
     """Return documents, or pairs of them; what is wrong with the input's start is raised at once."""
-    documents = documents_of(args)
     if args.second_field is None:
-        return documents
-    if args.input == "-" or args.input_format in ("text", "document"):
+        return documents_of(args)
+    if input_of(args) == "-" or args.input_format in ("text", "document"):
         raise PyramidionError("--second-field needs a file of JSON lines: --input FILE")
+    args.input_format = "jsonl"  # a line of text has no fields
     from ..text.reading import read_documents
 
+    documents = documents_of(args)
     return zip(documents, read_documents(args.input, args.input_format, args.second_field))
 
 

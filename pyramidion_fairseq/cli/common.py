@@ -18,7 +18,7 @@ from ..errors import PyramidionError
 from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
-from ..utils.files import write_text
+from ..utils.files import atomic_write, write_text
 from ..utils.requirements import VersionError
 from ..utils.shards import WHOLE, Shard
 
@@ -109,15 +109,19 @@ def load(args: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -
     )
 
 
-def documents_of(args: argparse.Namespace, whole: bool = False) -> Iterator[Document]:
-    """Return the input's documents; what is wrong with its start is raised at once."""
+def input_of(args: argparse.Namespace) -> str:
+    """Return the file that is read, "-" for standard input; PyramidionError where two are given, or none is."""
     if args.file is not None and args.input is not None:
         raise PyramidionError(f"two inputs, {args.file} and --input {args.input}: give one of them")
-    args.input = args.file if args.file is not None else args.input
-    if args.input is None:
-        if args.input_required:
-            raise PyramidionError("say which file the document is in: FILE, or --input FILE")
-        args.input = "-"
+    given = args.file if args.file is not None else args.input
+    if given is None and args.input_required:
+        raise PyramidionError("say which file the document is in: FILE, or --input FILE")
+    return given if given is not None else "-"
+
+
+def documents_of(args: argparse.Namespace, whole: bool = False) -> Iterator[Document]:
+    """Return the input's documents; what is wrong with its start is raised at once."""
+    args.file, args.input = None, input_of(args)
     documents = read_documents(args.input, args.input_format, args.field, whole)
     return chain(list(islice(documents, 1)), documents)
 
@@ -208,6 +212,18 @@ def open_output(path: str, append: bool = False) -> Iterator[TextIO]:
             yield output
 
 
+@contextlib.contextmanager
+def open_whole_output(path: str) -> Iterator[TextIO]:
+    """Open what lines are written to; an older file stays until all are written."""
+    if path == "-":
+        yield utf8_stdout()
+    else:
+        with atomic_write(path) as file:
+            output = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+            yield output
+            output.detach()
+
+
 def write_page(path: str, page: str) -> None:
     """Write a page, all or nothing; to standard output where the path is "-"."""
     if path == "-":
@@ -216,12 +232,15 @@ def write_page(path: str, page: str) -> None:
         write_text(path, page)
 
 
-def check_output(path: str, overwrite: bool, instead: str = "use --overwrite") -> None:
+def check_output(path: str, overwrite: bool, instead: str = "use --overwrite", source: str | None = None) -> None:
     """Refuse, before the work begins, a file that is there already, or whose folder cannot be written to.
 
     Raises:
-        PyramidionError: says so; ``instead`` is what can be done about the file.
+        PyramidionError: says so; ``instead`` is what can be done about the file. Also where it is ``source``, which is
+            read while it would be written.
     """
+    if source is not None and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+        raise PyramidionError(f"{path} is the file that is read: choose another --output")
     if os.path.exists(path) and not overwrite:
         raise PyramidionError(f"{path} exists: {instead}")
     folder = os.path.dirname(os.path.abspath(path))

@@ -133,6 +133,7 @@ def run_family(args: argparse.Namespace) -> None:
     family = FAMILIES[args.kind]
     given = dict(vars(args))
     ours = {"kind", "input", "output", "dictionary", "bpe", "pool_lengths", "run"}
+    bart.check_free(args.output)  # before the work begins
     changes = {name: value for name, value in given.items() if name not in ours}
     with user_errors(args.input):
         source = read_source(args.input, args.dictionary, args.bpe, family)

@@ -22,6 +22,7 @@ from .common import (
     count_documents,
     documents_of,
     generation_of,
+    input_of,
     load,
     one_line_errors,
 )
@@ -77,7 +78,7 @@ def _explain(args: argparse.Namespace) -> None:
     if not (args.output or args.json):
         raise PyramidionError("say with --output where the page should go, or with --json its numbers")
     for path in filter(None, (args.output, args.json)):
-        check_output(path, args.overwrite)
+        check_output(path, args.overwrite, source=input_of(args))
     document = _document(documents_of(args, whole=True), args)
     explanations = [_explanation(load(args), document, args)]
     if args.against is not None or args.against_schedule is not None:

@@ -39,11 +39,13 @@ def add_parser(kinds: Any, model_options: bool) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run ``pyramidion-convert roberta``."""
+    from ..interop.bart.convert import check_free
     from ..interop.roberta import convert as roberta
     from ..interop.roberta.sources import read_source
 
     ours = {"kind", "input", "output", "dictionary", "bpe", "run"}
     changes = {name: value for name, value in vars(args).items() if name not in ours}
+    check_free(args.output)  # before the work begins
     with user_errors(args.input):
         source = read_source(args.input, args.dictionary, args.bpe)
     if "lsg_global_tokens" not in source.options:  # not one of ours, which knows its length

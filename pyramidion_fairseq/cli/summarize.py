@@ -22,6 +22,7 @@ from .common import (
     count_documents,
     documents_of,
     generation_of,
+    input_of,
     load,
     one_line_errors,
     open_output,
@@ -100,7 +101,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.resume and (args.format == "html" or args.output == "-"):
         raise PyramidionError("--resume goes with --output FILE and --format text or jsonl")
     if args.output != "-":
-        check_output(args.output, args.resume or args.overwrite, "use --overwrite, or --resume to go on with it")
+        instead = "use --overwrite, or --resume to go on with it"
+        check_output(args.output, args.resume or args.overwrite, instead, input_of(args))
 
 
 def _of_shard(documents: Iterator[Document], shard: Shard, name: str) -> Iterator[Document]:

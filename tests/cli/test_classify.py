@@ -3,10 +3,13 @@
 import io
 import json
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
+from fairseq.data import Dictionary
 
+from pyramidion_fairseq import class_labels
 from pyramidion_fairseq.apps.classify.classifier import Classifier
 from pyramidion_fairseq.apps.classify.loading import load_classifier
 from pyramidion_fairseq.cli.classify import main
@@ -207,6 +210,69 @@ def test_bad_checkpoints_are_one_line(classify, tmp_path, damage):
     with pytest.raises(SystemExit) as error:
         classify(checkpoint=path)
     assert messages[damage] in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_older_output_stays_until_all_is_written(classify, tmp_path):
+    """A line that is no document ends the command after the first of them."""
+    (tmp_path / "out").write_text("mine")
+    rows = [{"text": "alpha"}] * 300 + [{"other": "beta"}]
+    with pytest.raises(SystemExit, match="line 301: no field"):
+        classify("--output", tmp_path / "out", "--overwrite", rows=rows)
+    assert (tmp_path / "out").read_text() == "mine" and {path.name for path in tmp_path.iterdir()} == {
+        "documents.jsonl", "out"}  # fmt: skip
+    with pytest.raises(SystemExit, match=r"documents\.jsonl is the file that is read: choose another --output"):
+        classify("--output", tmp_path / "documents.jsonl", "--overwrite")
+    assert len((tmp_path / "documents.jsonl").read_text().splitlines()) == 6
+
+
+def test_pairs_are_not_read_from_lines_of_text(saved, tmp_path, capsys):
+    """A line would be both of the two."""
+    (tmp_path / "in.txt").write_text("alpha beta\n")
+    with pytest.raises(SystemExit, match="line 1 is not JSON"):
+        main(["--checkpoint", str(saved[0]), "--device", "cpu", str(tmp_path / "in.txt"), "--second-field", "title"])
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("x 1\nx 1\nz 1\n", "the label 'x' of the head sentence_classification_head is there twice"),
+        ("x 1\ny 1\nz 1\nw 1\n", "has 3 classes, and there are 4 labels for them"),
+        ("x\n", "'x' is not of the form 'symbol count'"),
+        ("\ud800 1\n", "dict.txt is damaged: it is no text in UTF-8"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(classify, tmp_path, text, message):
+    path, _ = write_classifier(tmp_path, carries=False)
+    (tmp_path / "label").mkdir()
+    (tmp_path / "label" / "dict.txt").write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(SystemExit) as error:
+        classify(checkpoint=path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_labels_of_stock_fairseq_preprocess(classify, tmp_path):
+    """Which fills its dictionaries up to a multiple of 8."""
+    path, _ = write_classifier(tmp_path, carries=False)
+    (tmp_path / "label").mkdir()
+    labels = Dictionary()
+    for label in ("x", "y", "z"):
+        labels.add_symbol(label)
+    labels.finalize(padding_factor=8)
+    labels.save(str(tmp_path / "label" / "dict.txt"))
+    assert "madeupword" in (tmp_path / "label" / "dict.txt").read_text()
+    row = json.loads(classify("--format", "jsonl", checkpoint=path)[0])
+    assert set(row["probabilities"]) == {"x", "y", "z"}
+    task = Namespace(label_dictionary=labels, cfg=Namespace(regression_target=False))
+    assert class_labels.of_task(task) == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("token", [60, -1, "a", 0.5])
+@pytest.mark.parametrize("name", ["init_token", "separator_token"])
+def test_a_checkpoint_whose_task_adds_no_symbol_of_its_own_is_refused(classify, tmp_path, name, token):
+    path, _ = write_classifier(tmp_path, task={name: token})
+    with pytest.raises(SystemExit, match=f"has {name}={token!r}, which is none of its 60 symbols"):
+        classify(checkpoint=path)
 
 
 def test_an_output_that_is_there_is_kept(classify, tmp_path):

@@ -73,6 +73,11 @@ def load_classifier(
     )
     task = vocabularies.options_of(state, "task")
     init, separator = (task.get(key) for key in ("init_token", "separator_token"))
+    for option, token in {"init_token": init, "separator_token": separator}.items():
+        if token is not None and not (isinstance(token, int) and 0 <= token < len(symbols)):
+            raise PyramidionError(
+                f"{checkpoint} has {option}={token!r:.50}, which is none of its {len(symbols):,} symbols"
+            )
     tokenizer = _tokenizer(model.encoder.dictionary, symbols, bpe, checkpoint)
     return Classifier(model.to(torch_device).eval(), name, labels, tokenizer, init, separator)
 
@@ -138,9 +143,12 @@ def _labels(model: LSGRobertaModel, state: Any, head: str, data: str | None) -> 
     for folder in () if labels else _data_folders(state, data):
         labels_path = folder / "label" / "dict.txt"
         if labels_path.is_file():
-            labels = vocabulary.read_dictionary(labels_path)[4:]
+            labels = class_labels.without_padding(vocabulary.read_dictionary(labels_path)[4:])
             break
     labels = [class_labels.shown(label) for label in (labels or [])]
+    doubled = next((label for label in labels if labels.count(label) > 1), None)
+    if doubled is not None:
+        raise PyramidionError(f"the label {doubled!r} of the head {head} is there twice: classes cannot be told apart")
     if len(labels) > classes:
         raise PyramidionError(f"the head {head} has {classes} classes, and there are {len(labels)} labels for them")
     if len(labels) < classes:

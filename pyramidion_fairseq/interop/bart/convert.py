@@ -123,13 +123,15 @@ def fill_buffers(model: PyramidionModel, state: dict[str, Tensor]) -> None:
 
 
 def check_tensors(model: PyramidionModel, state: Mapping[str, Tensor]) -> None:
-    """Raise PyramidionError where a tensor is missing, unknown, of another shape, or not finite."""
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    """Raise PyramidionError where a tensor is missing, unknown, of another shape, not finite, or of integers."""
+    wanted = dict(model.state_dict())
     problems = [f"{name} is missing" for name in wanted if name not in state]
     problems += [f"{name} is unknown" for name in state if name not in wanted]
     for name, tensor in state.items():
-        if name in wanted and tensor.shape != wanted[name]:
-            problems.append(f"{name} is {tuple(tensor.shape)}, not {tuple(wanted[name])}")
+        if name in wanted and tensor.shape != wanted[name].shape:
+            problems.append(f"{name} is {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}")
+        elif name in wanted and wanted[name].is_floating_point() and not tensor.is_floating_point():
+            problems.append(f"{name} is of {str(tensor.dtype).removeprefix('torch.')}, not of floating point numbers")
         elif not tensor.isfinite().all():
             problems.append(f"{name} is not finite")
     if problems:
@@ -180,10 +182,7 @@ def write_folder(
         PyramidionError: the folder is there and not empty, or fairseq could not read data in it.
         OSError: it cannot be written.
     """
-    if os.pathsep in str(folder):
-        raise PyramidionError(f"{folder} has {os.pathsep!r} in it, which fairseq takes for several folders: rename it")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PyramidionError(f"{folder} exists: remove it, or choose another name")
+    check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, symbols in dictionaries.items():
         vocabulary.write_dictionary(symbols, folder / name)
@@ -194,6 +193,14 @@ def write_folder(
     report = json.dumps(describe(converted), indent=1)
     (folder / "conversion.json").write_text(report + "\n", encoding="utf-8")
     save_checkpoint(converted.checkpoint, folder / "model.pt")
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder to write that is there and not empty, or in which fairseq could not read data."""
+    if os.pathsep in str(folder):
+        raise PyramidionError(f"{folder} has {os.pathsep!r} in it, which fairseq takes for several folders: rename it")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PyramidionError(f"{folder} exists: remove it, or choose another name")
 
 
 def describe(converted: Converted) -> dict[str, Any]:

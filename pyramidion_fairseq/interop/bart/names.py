@@ -21,11 +21,12 @@ _FILLERS = ("encoder.embed_positions._float_tensor", "decoder.embed_positions._f
 _HEADS = ("classification_head.", "qa_outputs.")
 
 
-def from_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_hugging_face(state: Mapping[str, Tensor], title: str = "BART") -> dict[str, Tensor]:
     """Return tensors of a Hugging Face BART by fairseq's names, their values untouched.
 
     Args:
         state: of ``BartModel`` or ``BartForConditionalGeneration``, or of our own export.
+        title: of the family, for messages.
 
     Raises:
         PyramidionError: there is no embedding, its copies differ, or logits have a bias, which fairseq has not.
@@ -33,7 +34,7 @@ def from_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     short = {name[6:] if name.startswith("model.") else name: tensor for name, tensor in state.items()}
     copies = [short.pop(name) for name in _COPIES if name in short]
     if not copies:
-        raise PyramidionError("not a BART: it has no shared.weight")
+        raise PyramidionError(f"the weights are none of a {title}: there is no shared.weight")
     if any(copy.shape != copies[0].shape or not torch.equal(copy, copies[0]) for copy in copies):
         raise PyramidionError("the embeddings of documents, summaries and output differ: only shared ones can be used")
     bias = short.pop("final_logits_bias", None)

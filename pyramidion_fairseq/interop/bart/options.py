@@ -115,6 +115,14 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return common(config, "BART", {})
 
 
+def required(config: Mapping[str, Any], name: str) -> int:
+    """Return a whole number of a config.json; PyramidionError where there is none."""
+    value = config.get(name)
+    if not isinstance(value, int) or value < 1:
+        raise PyramidionError(f"config.json has no {name}, or one that is no size: {value!r:.50}")
+    return value
+
+
 def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
     """Return options that every family's config.json has alike.
 
@@ -136,6 +144,8 @@ def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> d
     options = {**fields_of("bart_base_long")}
     options.update({ours: config[theirs] for theirs, ours in _NAMES.items() if config.get(theirs) is not None})
     width, length = config["d_model"], config.get("max_position_embeddings")
+    if "max_source_positions" not in fixed:
+        required(config, "max_position_embeddings")
     return {
         **options,
         "encoder_embed_dim": width,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import torch
 from torch import Tensor
@@ -128,12 +128,25 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             return read(folder / name)
         index = folder / f"{name}.index.json"
         if index.is_file():
-            given = vocabulary.read_json(index)["weight_map"].values()
-            files = [folder / name for name in sorted({check_plain_name(name, index) for name in given})]
-            for file in files:
-                check_regular(file)
-            return {key: tensor for file in files for key, tensor in read(file).items()}
+            return _read_parts(index, read)
     raise PyramidionError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin")
+
+
+def _read_parts(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of all files that an index names."""
+    given = vocabulary.read_json(index).get("weight_map")
+    if not isinstance(given, dict) or not given:
+        raise PyramidionError(f"{index} names no tensors: it has no weight_map")
+    files = [index.parent / name for name in sorted({check_plain_name(name, index) for name in given.values()})]
+    for file in files:
+        check_regular(file)
+        if not file.exists():
+            raise PyramidionError(f"{file} is missing, which {index.name} names: copy all parts of the model")
+    found = {key: tensor for file in files for key, tensor in read(file).items()}
+    missing = next((name for name in given if name not in found), None)
+    if missing is not None:
+        raise PyramidionError(f"{index} names {missing}, which is in none of its files: they are another model's")
+    return found
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -47,10 +47,27 @@ def numbers_of(merges: list[str]) -> dict[str, int]:
 
 
 def read_merges(path: Path) -> list[str]:
-    """Return the merges of vocab.bpe or merges.txt."""
+    """Return the merges of vocab.bpe or merges.txt.
+
+    Raises:
+        PyramidionError: a line is not "left right", there is none, or it is no regular file.
+    """
+    merges = [line for line in read_lines(path) if line and not line.startswith("#version")]
+    wrong = next((line for line in merges if len(line.split()) != 2), None)
+    if wrong is not None:
+        raise PyramidionError(f"{path}: {wrong[:50]!r} is not of the form 'left right'")
+    if not merges:
+        raise PyramidionError(f"{path} is damaged: there are no merges in it")
+    return merges
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file; PyramidionError where it is none in UTF-8, or no regular file."""
     check_regular(path)
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [line for line in lines if line and not line.startswith("#version")]
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise PyramidionError(f"{path} is damaged: it is no text in UTF-8") from None
 
 
 def find_byte_level(folder: Path) -> Bpe | None:
@@ -147,9 +164,8 @@ def read_dictionary(path: Path) -> list[str]:
     Raises:
         PyramidionError: a line is not "symbol count", or it is no regular file.
     """
-    check_regular(path)
     symbols = list(SPECIALS)
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in read_lines(path):
         if not line.strip():
             continue
         symbol, separator, count = line.rstrip().rpartition(" ")

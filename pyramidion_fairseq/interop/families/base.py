@@ -117,7 +117,7 @@ class Family:
                 raise PyramidionError(f"the tensors do not fit: {name} is there twice")
             named[short] = tensor
         changes = self._leave_out(named)
-        found = from_hugging_face(named)
+        found = from_hugging_face(named, self.title)
         return found, [*changes, *self._shift_positions(found), *self.complete(found, given)]
 
     def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:

@@ -25,8 +25,8 @@ class Led(Family):
     def from_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         self.check_type(config)
         lengths = {
-            "max_source_positions": config["max_encoder_position_embeddings"],
-            "max_target_positions": config["max_decoder_position_embeddings"],
+            "max_source_positions": options.required(config, "max_encoder_position_embeddings"),
+            "max_target_positions": options.required(config, "max_decoder_position_embeddings"),
         }
         return options.common(config, self.title, {**lengths, **_window(config.get("attention_window"))})
 

@@ -89,7 +89,7 @@ def read_dictionary(path: Path, size: int) -> tuple[list[str], list[int] | None]
     lines = []
     if not path.is_file():
         raise PyramidionError(f"there is no {path}: say with --dictionary where the model's dict.txt is")
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in vocabulary.read_lines(path):
         if line.strip():
             text = line.rstrip().removesuffix(_OVERWRITE).rstrip()
             symbol, separator, count = text.rpartition(" ")

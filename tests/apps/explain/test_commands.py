@@ -277,6 +277,16 @@ def test_nothing_is_overwritten_unasked(summarised, tmp_path):
     assert summarised("x\n", "--overwrite").read_text() != "precious"
 
 
+@pytest.mark.parametrize("command", [summarize, explain])
+def test_the_file_that_is_read_is_not_written(summarised, tmp_path, command):
+    """It would be emptied before its documents are read."""
+    (tmp_path / "mine").write_text("precious\n")
+    words = ["--checkpoint", "pubmed-small", str(tmp_path / "mine"), "--output", str(tmp_path / "mine"), "--overwrite"]
+    with pytest.raises(SystemExit, match="mine is the file that is read: choose another --output"):
+        command.main(words)
+    assert (tmp_path / "mine").read_text() == "precious\n"
+
+
 @pytest.mark.parametrize("option", ["--output", "--json"])
 def test_explanations_overwrite_nothing_unasked(summarised, tmp_path, option):
     kept = tmp_path / ("out" if option == "--output" else "numbers.json")

@@ -13,7 +13,7 @@ from pyramidion_fairseq.interop.bart.sources import read_source, read_weights
 
 
 def write_index(folder, form, *names):
-    (folder / f"{form}.index.json").write_text(json.dumps({"weight_map": dict(enumerate(names))}))
+    (folder / f"{form}.index.json").write_text(json.dumps({"weight_map": {f"model/{name}": name for name in names}}))
 
 
 @pytest.fixture
@@ -31,6 +31,22 @@ def test_files_of_an_index(folder):
     (folder / "b.bin").rename(folder / "blob")
     (folder / "b.bin").symlink_to("blob")  # as the hub's cache has them
     assert set(read_weights(folder)) == {"model/a.bin", "model/b.bin"}
+
+
+@pytest.mark.parametrize(
+    "index, message",
+    [
+        ({}, "names no tensors: it has no weight_map"),
+        ({"weight_map": ["a.bin"]}, "names no tensors: it has no weight_map"),
+        ({"weight_map": {}}, "names no tensors: it has no weight_map"),
+        ({"weight_map": {"x": "c.bin"}}, r"c\.bin is missing, which pytorch_model\.bin\.index\.json names: copy all"),
+        ({"weight_map": {"x": "a.bin"}}, "names x, which is in none of its files: they are another model's"),
+    ],
+)
+def test_an_index_and_its_files_belong_together(folder, index, message):
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with pytest.raises(PyramidionError, match=message):
+        read_weights(folder)
 
 
 @pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin"])
@@ -90,7 +106,9 @@ def test_an_embedding_of_nothing_has_no_rows(tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     given = tmp_path / "given"
     given.mkdir()
-    (given / "config.json").write_text(json.dumps({"model_type": "bart", "d_model": 32}))
+    (given / "config.json").write_text(
+        json.dumps({"model_type": "bart", "d_model": 32, "max_position_embeddings": 64})
+    )
     safetensors.save_file({"model.shared.weight": torch.ones(10**12, 0)}, given / "model.safetensors")
     with pytest.raises(PyramidionError, match="an embedding without numbers"):
         read_source(given)

@@ -67,6 +67,54 @@ def test_tensors_that_are_missing_or_left_over_are_refused(given, kind, tmp_path
         assert refused(kind, folder, tmp_path / "out") == f"the tensors do not fit: {message}"
 
 
+def test_weights_that_are_no_models_are_refused(given, kind, tmp_path):
+    folder, state = given
+    torch.save({"state_dict": state}, folder / "pytorch_model.bin")
+    title = TITLES[family_of(kind)][0]
+    line = refused(kind, folder, tmp_path / "out")
+    assert line == f"the weights are none of a {title}: there is no shared.weight"
+    name = next(name for name in state if name.endswith("encoder.layers.0.fc1.bias"))
+    torch.save({**state, name: state[name].int()}, folder / "pytorch_model.bin")
+    line = refused(kind, folder, tmp_path / "out")
+    assert line == "the tensors do not fit: encoder.layers.0.fc1.bias is of int32, not of floating point numbers"
+
+
+def test_sizes_that_config_json_has_to_say(given, kind, tmp_path):
+    path = given[0] / "config.json"
+    config = json.loads(path.read_text())
+    names = {"max_position_embeddings": None}
+    if kind == "led":
+        names = {"max_encoder_position_embeddings": None, "max_decoder_position_embeddings": "x"}
+    for name, value in names.items():
+        path.write_text(json.dumps({**config, name: value}))
+        line = refused(kind, given[0], tmp_path / "out")
+        assert line == f"config.json has no {name}, or one that is no size: {value!r}"
+
+
+def test_a_folder_that_is_there_ends_the_command_before_the_work(given, kind, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    (given[0] / "pytorch_model.bin").unlink()  # what would be found first
+    with pytest.raises(SystemExit, match="out exists: remove it, or choose another name"):
+        main([family_of(kind), str(given[0]), str(tmp_path / "out")])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_damaged_merges_are_refused(given, kind, tmp_path):
+    """Without merges every text would be split into bytes, without a word."""
+    if kind != "led":
+        return
+    path = given[0] / "merges.txt"
+    for content, message in (
+        (b"", "is damaged: there are no merges in it"),
+        (b"#version: 0.2\n", "is damaged: there are no merges in it"),
+        (b"h e\nhe", "'he' is not of the form 'left right'"),
+        (b"\xff\xfe", "is damaged: it is no text in UTF-8"),
+    ):
+        path.write_bytes(content)
+        assert message in refused(kind, given[0], tmp_path / "out")
+
+
 def test_tokenizers_that_do_not_fit_are_refused(given, kind, tmp_path):
     """That of a model with three symbols more."""
     folder, state = given
