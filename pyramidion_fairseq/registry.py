@@ -13,7 +13,7 @@ class Variant(Protocol):
 
     @classmethod
     def from_config(cls, cfg: Namespace) -> Any:
-        """Build from options, as of :func:`~pyramidion_fairseq.config.complete`."""
+        """Build from complete options (:func:`~pyramidion_fairseq.config.complete`)."""
 
 
 T = TypeVar("T", bound=Variant)

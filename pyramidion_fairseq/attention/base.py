@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Any, Sequence
 
 import torch
@@ -46,8 +47,8 @@ class EncoderAttention(nn.Module):
         self.reset_parameters()
 
     @classmethod
-    def from_config(cls, cfg: Any) -> EncoderAttention:
-        """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`."""
+    def from_config(cls, cfg: Namespace) -> EncoderAttention:
+        """Build from complete options (:func:`~pyramidion_fairseq.config.complete`)."""
         return cls(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout)
 
     def reset_parameters(self) -> None:
@@ -58,7 +59,7 @@ class EncoderAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     @classmethod
-    def num_globals(cls, cfg: Any) -> int:
+    def num_globals(cls, cfg: Namespace) -> int:
         """Return how many global tokens the encoder must put before each document for this attention."""
         return 0
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from argparse import Namespace
+from typing import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ class BlockwiseAttention(EncoderAttention):
         self.block_size = block_size
 
     @classmethod
-    def from_config(cls, cfg: Any) -> BlockwiseAttention:
+    def from_config(cls, cfg: Namespace) -> BlockwiseAttention:
         return cls(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout, cfg.block_size)
 
     def attend(

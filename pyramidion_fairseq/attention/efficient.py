@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from argparse import Namespace
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ class EfficientAttention(LocalHeadsAttention):
     """
 
     @classmethod
-    def from_config(cls, cfg: Any) -> EfficientAttention:
+    def from_config(cls, cfg: Namespace) -> EfficientAttention:
         return cls(
             cfg.encoder_embed_dim,
             cfg.encoder_attention_heads,

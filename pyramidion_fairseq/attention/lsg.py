@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Any, NamedTuple, Sequence
 
 import torch
@@ -119,7 +120,7 @@ class LSGAttention(EncoderAttention):
             )
 
     @classmethod
-    def from_config(cls, cfg: Any) -> LSGAttention:
+    def from_config(cls, cfg: Namespace) -> LSGAttention:
         return cls(
             cfg.encoder_embed_dim,
             cfg.encoder_attention_heads,
@@ -134,7 +135,7 @@ class LSGAttention(EncoderAttention):
         )
 
     @classmethod
-    def num_globals(cls, cfg: Any) -> int:
+    def num_globals(cls, cfg: Namespace) -> int:
         return cfg.lsg_global_tokens
 
     def attend(

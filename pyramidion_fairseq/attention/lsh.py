@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from argparse import Namespace
 
 from torch import Tensor, nn
 
@@ -66,7 +66,7 @@ class LSHAttention(LocalHeadsAttention):
         self.rotations = RandomRotations(hashes, num_heads - local_heads, self.head_dim, columns, seed=seed)
 
     @classmethod
-    def from_config(cls, cfg: Any) -> LSHAttention:
+    def from_config(cls, cfg: Namespace) -> LSHAttention:
         return cls(
             cfg.encoder_embed_dim,
             cfg.encoder_attention_heads,

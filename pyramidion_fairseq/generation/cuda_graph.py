@@ -51,7 +51,7 @@ def supports_cuda_graphs(x: Tensor) -> bool:
 
 
 class GraphedStep:
-    """Calls a function of tensors as it is where caches are new, then captures one call, and replays it after that.
+    """Calls a function of tensors as it is where the caches are new, then captures a call, and replays it afterwards.
 
     Args:
         function: takes and returns tensors; must do the same operations in every call, but for what is in tensors.

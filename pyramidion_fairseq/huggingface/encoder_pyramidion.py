@@ -33,7 +33,7 @@ class PooledEncoderOutput(BaseModelOutput):
 class PyramidionBartEncoderLayer(nn.Module):
     """One layer, by BART's names; (B, T, C) and a mask, True on padding."""
 
-    def __init__(self, config: BartConfig, options: Namespace, reports_attention: bool):
+    def __init__(self, config: BartConfig, options: Namespace, returns_column_sums: bool):
         super().__init__()
         self.self_attn = ATTENTIONS.build(options.attention, options)
         self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
@@ -42,14 +42,14 @@ class PyramidionBartEncoderLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.d_model)
         self.activation = ACT2FN[config.activation_function]
         self.dropout, self.activation_dropout = config.dropout, config.activation_dropout
-        self.reports_attention = reports_attention
+        self.returns_column_sums = returns_column_sums
         self.normalize_before = options.encoder_normalize_before
 
     def forward(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return (B, T, C), (B, T) bool or None -> (B, T, C), and (B, T) column sums of the attention or None."""
         before = self.normalize_before
         read = self.self_attn_layer_norm(x) if before else x
-        attention = self.self_attn.received(read, padding_mask) if self.reports_attention else None
+        attention = self.self_attn.received(read, padding_mask) if self.returns_column_sums else None
         attended, _ = self.self_attn(read, key_padding_mask=padding_mask)
         x = x + F.dropout(attended, self.dropout, self.training)
         x = x if before else self.self_attn_layer_norm(x)

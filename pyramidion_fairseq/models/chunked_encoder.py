@@ -51,8 +51,8 @@ class ChunkedDocuments:
         self._pieces = [
             slice(start, min(start + chunk, documents.length)) for start in range(0, documents.length, chunk)
         ]
-        self._scores_here = pooling.scorer is not None and not pooling.scorer.positional
-        self._keeps = torch.is_grad_enabled() or pooling.training
+        self._scores_from_chunks = pooling.scorer is not None and not pooling.scorer.positional
+        self._keeps_representations = torch.is_grad_enabled() or pooling.training
 
     def read(self) -> tuple[Tensor, Tensor]:
         """Return the representations, (B, T, C), and their (B, T) scores.
@@ -60,18 +60,18 @@ class ChunkedDocuments:
         Without gradients the representations say nothing, and have one column. So do the scores of a pooling whose
         scorer looks at positions, or that has none: those are of whole documents.
         """
-        if self._keeps:
+        if self._keeps_representations:
             parts = [checkpoint(self._states, piece, use_reentrant=False) for piece in self._pieces]
             rows, scores = zip(*parts)
             return torch.cat(rows, dim=1), torch.cat(scores, dim=1)
         nothing = self._documents.embed(0, 1)[:, :, :1].expand(-1, self._documents.length, -1)
-        if not self._scores_here:
+        if not self._scores_from_chunks:
             return nothing, nothing[:, :, 0]
         return nothing, torch.cat([self._states(piece)[1] for piece in self._pieces], dim=1)
 
     def slot_sums(self, rows: Tensor, weights: Tensor, slots: Tensor, k: int) -> Tensor:
         """Add up the representations in their slots: those of :meth:`read`, (B, T) weights and slots -> (B, k, C)."""
-        if self._keeps:
+        if self._keeps_representations:
             return partial_slot_sums(rows, weights, slots, k)
         sums: Tensor | None = None
         for piece in self._pieces:
@@ -87,7 +87,7 @@ class ChunkedDocuments:
         lengths = lengths_between(self._documents.lengths, piece.start, piece.stop)
         for layer in self._layers:
             x, attention = self._call_layer(layer, x, mask, lengths)
-        return x, self._pooling.score(x, mask, attention) if self._scores_here else x[:, :, 0]
+        return x, self._pooling.score(x, mask, attention) if self._scores_from_chunks else x[:, :, 0]
 
 
 def pool_in_chunks(

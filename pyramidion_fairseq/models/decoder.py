@@ -161,11 +161,9 @@ class PyramidionDecoder(TransformerDecoderBase):
 
     def _with_start_symbol(self, tokens: Tensor) -> Tensor:
         """Return (B, t) ids with the model's start symbol for fairseq's, which is ``</s>``."""
-        return (
-            tokens
-            if self.start_symbol is None
-            else tokens.masked_fill(tokens == self.dictionary.eos(), self.start_symbol)
-        )
+        if self.start_symbol is None:
+            return tokens
+        return tokens.masked_fill(tokens == self.dictionary.eos(), self.start_symbol)
 
     def get_normalized_probs(
         self, net_output: tuple[Tensor, dict[str, Any] | None], log_probs: bool, sample: dict[str, Any] | None = None

@@ -64,9 +64,9 @@ class PyramidionEncoder(TransformerEncoderBase):
                 options, cfg.encoder.embed_dim, self.num_globals, self.embed_scale
             )
         #: Whether the output holds a :class:`CopySource` for the pointer.
-        self.points = options.pointer
+        self.has_pointer = options.pointer
         #: Whether the pointer's loss gives the scorers no gradient.
-        self.detaches_copies = options.pointer_detach_weights
+        self.detach_copy_weights = options.pointer_detach_weights
         #: Symbols that stand for no text, which a pointer does not copy: <unk>, <s>, padding, <mask>; </s> it does.
         self.never_copied = [symbol for symbol in range(dictionary.nspecial) if symbol != dictionary.eos()]
         if "<mask>" in dictionary:
@@ -78,7 +78,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             if pooling.needs_attention:  # the layer itself may sit inside a wrapper
                 for module in self.layers[int(number) - 1].modules():
                     if isinstance(module, PyramidionEncoderLayer):
-                        module.report_attention()
+                        module.return_column_sums()
 
     def build_encoder_layer(self, cfg: Any) -> nn.Module:
         layer = PyramidionEncoderLayer(cfg)
@@ -262,7 +262,7 @@ class PyramidionEncoder(TransformerEncoderBase):
             "src_lengths": [src_lengths],
             "pooling_slots": encoded.slot_of_token,
             "pooling_weights": [weights.detach() for weights in encoded.weights],
-            COPY_SOURCE: list(self._copy_source(tokens, src_lengths, encoded)) if self.points else [],
+            COPY_SOURCE: list(self._copy_source(tokens, src_lengths, encoded)) if self.has_pointer else [],
             ADDED_SCORES: [] if encoded.added_scores is None else [encoded.added_scores],
         }
         if self.on_output is not None:
@@ -301,7 +301,7 @@ class PyramidionEncoder(TransformerEncoderBase):
 
     def _copy_source(self, tokens: Tensor, src_lengths: Tensor, encoded: PooledStates) -> CopySource:
         """Return what can be copied: of (B, n) right-padded ids, (B, 1) lengths, and where the tokens went."""
-        weights = [w.detach() for w in encoded.weights] if self.detaches_copies else encoded.weights
+        weights = [w.detach() for w in encoded.weights] if self.detach_copy_weights else encoded.weights
         record = self.decoder_record(encoded.slot_of_token, weights, src_lengths, tokens.size(1))
         for symbol in self.never_copied:
             tokens = tokens.masked_fill(tokens == symbol, -1)

@@ -40,8 +40,8 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         cfg: fairseq's TransformerConfig, with our own options (``config.complete``) in ``cfg.options``.
     """
 
-    #: Set by :meth:`report_attention`.
-    reports_attention = False
+    #: Set by :meth:`return_column_sums`.
+    returns_column_sums = False
     #: Tokens that it reads at a time, 0: all; ``read_in_chunks`` of the encoder sets it, where blocks see others.
     chunk_tokens = 0
 
@@ -57,7 +57,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
     def build_self_attention(self, embed_dim: int, cfg: Any) -> nn.Module:
         return ATTENTIONS.build(cfg.options.attention, cfg.options)
 
-    def report_attention(self) -> None:
+    def return_column_sums(self) -> None:
         """Make :meth:`forward` return the attention that each token receives, too.
 
         Raises:
@@ -68,7 +68,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
                 f"the scorer needs the column sums of the attention, which {type(self.self_attn).__name__} does not "
                 "have: use --attention full or blockwise with --scorer attention_sum"
             )
-        self.reports_attention = True
+        self.returns_column_sums = True
 
     def forward(
         self,
@@ -86,7 +86,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
             spread: where the tokens are that other ranks hold; None: all are here.
 
         Returns:
-            (B, T, C); after :meth:`report_attention` with (B, T) column sums.
+            (B, T, C); after :meth:`return_column_sums` with (B, T) column sums.
         """
         if self.chunk_tokens and x.size(1) > self.chunk_tokens + self.self_attn.globals:
             return forward_in_chunks(self, x, encoder_padding_mask, self.chunk_tokens)
@@ -105,7 +105,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
             query=attended, key_padding_mask=encoder_padding_mask, lengths=document_lengths, spread=spread
         )
         out = (_compiled() if self.compiled else PyramidionEncoderLayer.feed_forward)(self, out, x)
-        if not self.reports_attention:
+        if not self.returns_column_sums:
             return out
         return out, self.self_attn.received(attended, encoder_padding_mask)
 

@@ -31,7 +31,7 @@ class GlobalTokens(nn.Embedding):
 
     @classmethod
     def from_config(cls, cfg: Namespace, dim: int, used: int, embed_scale: float) -> GlobalTokens:
-        """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`.
+        """Build from complete options (:func:`~pyramidion_fairseq.config.complete`).
 
         Args:
             cfg: the options.

@@ -42,7 +42,7 @@ class RepresentationPooling(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: Namespace, k: int) -> RepresentationPooling:
-        """Build from a :class:`~pyramidion_fairseq.config.PyramidionConfig`, to keep ``k`` tokens."""
+        """Build from complete options (:func:`~pyramidion_fairseq.config.complete`), to keep ``k`` tokens."""
         pooler = POOLERS.build(cfg.pooler, cfg)
         return cls(SCORERS.build(cfg.scorer, cfg) if pooler.uses_scores else None, pooler, k)
 
@@ -133,7 +133,7 @@ def build_poolings(cfg: Namespace) -> nn.ModuleDict:
     """Build the poolings of the schedule, keyed by the layer after which each pools, counted from 1.
 
     Args:
-        cfg: a :class:`~pyramidion_fairseq.config.PyramidionConfig`. Layers that do not pool have no scorer.
+        cfg: complete options (:func:`~pyramidion_fairseq.config.complete`). Layers that do not pool have no scorer.
     """
     steps = PoolingSchedule.parse(cfg.pooling_schedule).steps
     return nn.ModuleDict({str(layer): RepresentationPooling.from_config(cfg, k) for layer, k in steps})

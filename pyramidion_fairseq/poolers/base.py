@@ -39,7 +39,7 @@ class Pooler(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: Namespace) -> Pooler:
-        """Build from options, as of :func:`~pyramidion_fairseq.config.complete`."""
+        """Build from complete options (:func:`~pyramidion_fairseq.config.complete`)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from argparse import Namespace
 
 from torch import Tensor
 
@@ -36,7 +36,7 @@ class ThresholdTopkPooler(Pooler):
         self.link, self.epsilon = link, epsilon
 
     @classmethod
-    def from_config(cls, cfg: Any) -> ThresholdTopkPooler:
+    def from_config(cls, cfg: Namespace) -> ThresholdTopkPooler:
         return cls(cfg.threshold_link, cfg.threshold_epsilon)
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:

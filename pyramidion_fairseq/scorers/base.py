@@ -37,7 +37,7 @@ class TokenScorer(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: Namespace) -> TokenScorer:
-        """Build from options, as of :func:`~pyramidion_fairseq.config.complete`."""
+        """Build from complete options (:func:`~pyramidion_fairseq.config.complete`)."""
         raise NotImplementedError
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:

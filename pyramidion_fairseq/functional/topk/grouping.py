@@ -103,17 +103,17 @@ def _group_means(embeddings: Tensor, scores: Tensor, slots: Tensor, k: int, padd
     """Average the tokens of each slot: (B, n, d) with zeros on padding, (B, n), (B, n) int64 -> k slots."""
     batch, _, dim = embeddings.shape
     scores = zero_padding(at_least_float32(scores), padding_mask)
-    taken = torch.ones_like(scores) if padding_mask is None else (~padding_mask).to(scores.dtype)
+    valid = torch.ones_like(scores) if padding_mask is None else (~padding_mask).to(scores.dtype)
     slots = slots if padding_mask is None else slots.masked_fill(padding_mask, 0)
-    sizes = scores.new_zeros(batch, k).scatter_add(1, slots, taken)
-    weights = taken / sizes.gather(1, slots).clamp(min=1)
+    sizes = scores.new_zeros(batch, k).scatter_add(1, slots, valid)
+    weights = valid / sizes.gather(1, slots).clamp(min=1)
     parts = at_least_float32(embeddings) * weights.unsqueeze(2).to(
         torch.promote_types(embeddings.dtype, torch.float32)
     )
     sums = parts.new_zeros(batch, k, dim).scatter_add(1, slots.unsqueeze(2).expand_as(parts), parts)
     slot_scores = scores.new_zeros(batch, k).scatter_add(1, slots, weights * scores)
-    empty = None if padding_mask is None else sizes.eq(0)
-    return Pooled(sums.to(embeddings.dtype), slot_scores, empty, slots, weights)
+    slot_padding_mask = None if padding_mask is None else sizes.eq(0)
+    return Pooled(sums.to(embeddings.dtype), slot_scores, slot_padding_mask, slots, weights)
 
 
 def _similar_groups(x: Tensor, counts: Tensor, k: int) -> Tensor:
@@ -176,9 +176,9 @@ def _most_similar(even: Tensor, odd: Tensor, valid: Tensor) -> tuple[Tensor, Ten
 def _by_mean_position(groups: Tensor, counts: Tensor, k: int) -> Tensor:
     """Renumber (B, n) groups below k by the mean position of the first ``counts`` (B, 1) tokens that are in them."""
     positions = torch.arange(groups.size(1), device=groups.device, dtype=torch.float64)
-    taken = (positions < counts).to(positions.dtype)
+    valid = (positions < counts).to(positions.dtype)
     zeros = positions.new_zeros(len(groups), k)
-    sizes = zeros.scatter_add(1, groups, taken)
-    means = zeros.scatter_add(1, groups, taken * positions) / sizes  # NaN, which sorts last, without tokens
+    sizes = zeros.scatter_add(1, groups, valid)
+    means = zeros.scatter_add(1, groups, valid * positions) / sizes  # NaN, which sorts last, without tokens
     ranks = means.argsort(dim=1, stable=True).argsort(dim=1)
     return ranks.gather(1, groups)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .selection import combine, competitors, order_by_score, zero_padding
+from .selection import candidate_mask, combine, order_by_score, zero_padding
 from .successive_halving import (
     Pooled,
     at_least_float32,
@@ -50,15 +50,15 @@ def iterative_topk(
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     scores = zero_padding(scores, padding_mask)
-    valid, short = competitors(scores, k, padding_mask)
+    valid, short = candidate_mask(scores, k, padding_mask)
     # (B, k) tokens that the rounds take, (B, n) round in which each token would be taken
     order = order_by_score(scores, valid)
     leaders = order[:, :k]
     rank = order.argsort(dim=1)
     # (B, k, n)
     distances = (scores.unsqueeze(1) - scores.gather(1, leaders).unsqueeze(2)).square()
-    taken = rank.unsqueeze(1) < torch.arange(k, device=rank.device).view(1, k, 1)
-    logits = (distances / -temperature).masked_fill(taken | ~valid.unsqueeze(1), float("-inf"))
+    chosen_before = rank.unsqueeze(1) < torch.arange(k, device=rank.device).view(1, k, 1)
+    logits = (distances / -temperature).masked_fill(chosen_before | ~valid.unsqueeze(1), float("-inf"))
     return combine(embeddings, scores, logits.softmax(dim=2), leaders, short, padding_mask)
 
 
@@ -98,7 +98,7 @@ def gumbel_topk(
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     scores = zero_padding(scores, padding_mask)
-    valid, short = competitors(scores, k, padding_mask)
+    valid, short = candidate_mask(scores, k, padding_mask)
     tiny = torch.finfo(scores.dtype).tiny
     keys = scores.clamp(min=1e-5).log()
     if noise:
@@ -154,7 +154,7 @@ def sinkhorn_topk(
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     scores = zero_padding(scores, padding_mask)
-    valid, short = competitors(scores, k, padding_mask)
+    valid, short = candidate_mask(scores, k, padding_mask)
     count = valid.sum(dim=1, keepdim=True).to(scores.dtype)
     anchors = torch.arange(k, -1, -1, device=scores.device, dtype=scores.dtype) / k
     # -(s - a)^2 without its s^2, which the rows' potentials absorb: large scores would drown the rest.

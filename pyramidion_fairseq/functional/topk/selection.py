@@ -42,25 +42,26 @@ def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tenso
     valid = torch.ones_like(scores, dtype=torch.bool) if padding_mask is None else ~padding_mask
     chosen = order_by_score(scores, valid)[:, :k]
     chosen = chosen.masked_fill(~valid.gather(1, chosen), length).sort(dim=1).values  # empty slots last
-    taken = chosen < length
+    filled = chosen < length
     # Column `length` collects what the empty slots write, and is dropped.
     numbers = torch.arange(k, device=chosen.device).expand_as(chosen)
     slots = chosen.new_zeros(batch, length + 1).scatter(1, chosen, numbers)[:, :length]
     weights = scores.new_zeros(batch, length + 1).scatter(1, chosen, 1.0)[:, :length]
     members = chosen.clamp(max=length - 1)
     return Pooled(
-        partition_sum(embeddings, weights, slots, members.unsqueeze(2), taken.unsqueeze(2)),
-        scores.gather(1, members).masked_fill(~taken, 0),
-        None if padding_mask is None else ~taken,
+        partition_sum(embeddings, weights, slots, members.unsqueeze(2), filled.unsqueeze(2)),
+        scores.gather(1, members).masked_fill(~filled, 0),
+        None if padding_mask is None else ~filled,
         slots,
         weights,
     )
 
 
-def competitors(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return which tokens take part in a relaxed selection: more than k of each, so that no softmax is over nothing.
+def candidate_mask(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return which tokens are candidates of a relaxed selection.
 
-    Documents with at most k tokens pass unchanged, by :func:`combine`; until then all their positions take part.
+    They are more than k of each document, so that no softmax is over nothing. Documents with at most k tokens pass
+    unchanged, by :func:`combine`; until then all their positions take part.
 
     Returns:
         (B, n) bool, more than k of each row True, for n > k; (B, 1) bool, True for documents with at most k tokens.
@@ -100,8 +101,8 @@ def combine(
     batch, k, length = rows.shape
 
     # 1. Rows in the order of the document: (B, k) `order`. Those of a short document become one-hot, for its tokens.
-    # `is_empty`, (B, k), is True on rows that stand for nothing, as their leader is padding; they are last.
-    is_empty: Tensor | None = None
+    # `filled`, (B, k), is False on rows that stand for nothing, as their leader is padding; they are last.
+    filled: Tensor | None = None
     if padding_mask is None:
         order = leaders.argsort(dim=1)
     else:
@@ -110,9 +111,9 @@ def combine(
         one_hot = one_hot.masked_fill(padding_mask.unsqueeze(1), 0)
         rows = torch.where(short.unsqueeze(2), one_hot, rows)
         leaders = torch.where(short, first_tokens, leaders)
-        is_empty = padding_mask.gather(1, leaders)
-        order = leaders.masked_fill(is_empty, length).argsort(dim=1, stable=True)
-        is_empty = is_empty.gather(1, order)
+        filled = ~padding_mask.gather(1, leaders)
+        order = leaders.masked_fill(~filled, length).argsort(dim=1, stable=True)
+        filled = filled.gather(1, order)
 
     # 2. The record: (B, n) the largest share of each token, and the slot of the row that has it.
     weights, largest_row = rows.max(dim=1)
@@ -128,7 +129,7 @@ def combine(
         combined_scores = torch.bmm(rows, scores.unsqueeze(2)).squeeze(2)
     combined = combined.gather(1, order.unsqueeze(2).expand(batch, k, embeddings.size(2)))
     combined_scores = combined_scores.gather(1, order)
-    if is_empty is not None:  # so that no gradient goes from an empty slot to the tokens, not even 0 * NaN
-        combined = combined.masked_fill(is_empty.unsqueeze(2), 0)
-        combined_scores = combined_scores.masked_fill(is_empty, 0)
-    return Pooled(combined, combined_scores, is_empty, slots, weights)
+    if filled is not None:  # so that no gradient goes from an empty slot to the tokens, not even 0 * NaN
+        combined = combined.masked_fill(~filled.unsqueeze(2), 0)
+        combined_scores = combined_scores.masked_fill(~filled, 0)
+    return Pooled(combined, combined_scores, None if filled is None else ~filled, slots, weights)

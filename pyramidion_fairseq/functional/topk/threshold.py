@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .selection import competitors, hard_topk, order_by_score, zero_padding
+from .selection import candidate_mask, hard_topk, order_by_score, zero_padding
 from .successive_halving import Pooled, at_least_float32, check_arguments, check_positive, keep_all
 
 LINKS = ("laplace", "clip", "exp", "sigmoid")
@@ -57,7 +57,7 @@ def threshold_topk(
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     scores = zero_padding(scores, padding_mask)
-    valid, short = competitors(scores, k, padding_mask)
+    valid, short = candidate_mask(scores, k, padding_mask)
     gates = threshold_gates(scores, k, valid, link, epsilon).masked_fill(short, 1)
     # Hard top-k of the gated tokens: the record's weights of 1 become the gates.
     kept = hard_topk(embeddings, scores.detach(), k, padding_mask=padding_mask)
