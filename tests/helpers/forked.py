@@ -170,15 +170,26 @@ def fairseq_command(name: str) -> Callable[[], Any]:
 class Popen(subprocess.Popen):
     """``subprocess.Popen`` in which commands of this Python are forked from this process; what they start, too.
 
-    Those are ``python -m MODULE ...`` and ``python SCRIPT ...``. All other commands are new processes.
+    Those are ``python -m MODULE ...``, ``python SCRIPT ...``, ``fairseq-NAME ...`` and ``pyramidion-NAME ...``. All
+    other commands are new processes.
     """
 
     def __init__(self, args: Any, **options: Any):
-        if isinstance(args, (list, tuple)) and str(args[0]) == sys.executable and str(args[1]) != "-c":
-            words, environment = list(map(str, args[1:])), options.get("env")
+        words, environment = _words_of_python(args), options.get("env")
+        if words:
             import_what_commands_need()
             options["preexec_fn"] = lambda: _python(words, environment)  # called after streams and folder are set
         super().__init__(args, **options)
+
+
+def _words_of_python(args: Any) -> list[str]:
+    """What an interpreter gets that runs this command; empty for all others."""
+    name, *words = [args] if isinstance(args, str) else map(str, args)
+    if name == sys.executable:
+        return words if words[:1] != ["-c"] else []
+    package, _, command = name.partition("-")
+    packages = {"fairseq": "fairseq_cli", "pyramidion": "pyramidion_fairseq.cli"}
+    return ["-m", f"{packages[package]}.{command.replace('-', '_')}", *words] if package in packages else []
 
 
 def run_command(words: list, timeout: float = 600, **options: Any) -> subprocess.CompletedProcess:
