@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Callable, Mapping
 from fairseq.logging import metrics
 
 from pyramidion_fairseq import errors
+from tests.helpers import composing
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # as of fairseq's commands
@@ -111,9 +112,11 @@ class Forked:
 def import_what_commands_need() -> None:
     """Import what torch imports when an optimizer or an operator is first used: two seconds in each forked process.
 
-    What is there then is frozen: a process that collects garbage writes to each object, which copies all memory.
+    And compose what the options of most commands have in common. What is there then is frozen: a process that collects
+    garbage writes to each object, which copies all memory.
     """
     importlib.import_module("torch._dynamo")
+    composing.prepare()
     gc.collect()
     gc.freeze()
 
