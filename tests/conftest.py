@@ -47,6 +47,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let what was frozen be freed: nanobind prints what is not."""
+    gc.unfreeze()
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """Say at the end what was skipped: a line for each reason, which tells how to have what is missing."""
     reports = terminalreporter.stats.get("skipped", [])

@@ -11,7 +11,8 @@ from pyramidion_fairseq.checkpoints import load_checkpoint
 from tests.helpers import needs
 from tests.helpers.forked import fairseq_command
 from tests.helpers.ranks import end_ranks, start_ranks
-from tests.helpers.sharded import FAIRSCALE, train
+from tests.helpers.sharded import FAIRSCALE
+from tests.helpers.sharded import train as train_sharded
 from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 
 EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}', "--eval-rouge-samples", "3"]
@@ -44,47 +45,55 @@ SPREAD = [
 ]  # fmt: skip
 
 
-def train_sharded():
-    """What runs ``fairseq-train`` with fairscale."""
+SAME = [*TASK, *TRAIN, "--verbose", "--dropout", 0, "--attention-dropout", 0, "--activation-dropout", 0]
+SAME += ["--data-buffer-size", 0, "--max-epoch", 2, "--batch-size-valid", 2, "--clip-norm", 1]
+EVERY_LAYER = [*SPREAD, "--ddp-backend", "fully_sharded", "--min-params-to-wrap", "100"]
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    """Runs with fairscale in one new interpreter, which sees it: {name: (folder, statuses, output of the first)}."""
     if not FAIRSCALE.is_dir():
         pytest.skip("needs fairscale where scripts/bootstrap.sh puts it")
-    return train
+    runs = {"equal": SAME, "generating": [*TASK, *TRAIN, *EVAL, "--no-save"]}
+    folders = {name: tmp_path_factory.mktemp(name) for name in runs}
+    for folder in folders.values():
+        write_corpus(folder, words=6)
+    lines = {
+        str(folder): [str(folder), *map(str, runs[name]), *EVERY_LAYER, "--save-dir", str(folder / "two")]
+        for name, folder in folders.items()
+    }
+    statuses = train_sharded(lines)
+    return {name: (at, statuses[str(at)], (at / "log0").read_text("utf-8")) for name, at in folders.items()}
 
 
-@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp", "fully_sharded"])
-def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path, backend):
-    """40 documents make 7 batches, 5 make 4: one process runs out of both first, and gets dummy batches."""
-    main, sharded = fairseq_command("train"), backend == "fully_sharded"
-    if sharded:
-        main = train_sharded()
-    write_corpus(tmp_path, words=6)
-    args = [
-        tmp_path,
-        *TASK,
-        *TRAIN,
-        "--verbose",
-        *([] if sharded else EVAL),
-        "--dropout",
-        "0",
-        "--attention-dropout",
-        "0",
-        "--activation-dropout",
-        "0",
-    ]
-    args += ["--data-buffer-size", "0", "--max-epoch", "2", "--batch-size-valid", "2", "--clip-norm", "1"]
-    one = command("train", *args, "--update-freq", 2, "--save-dir", tmp_path / "one")
-    spread = [*SPREAD, "--ddp-backend", backend, "--save-dir", tmp_path / "two"]
-    if sharded:
-        spread += ["--min-params-to-wrap", "100"]  # every layer
-    stdout = two(main, ["fairseq-train", *args, *spread], tmp_path)
-
-    assert ("x FullyShardedDataParallel(" in stdout) == sharded  # of layers, as the model is printed
+def compare(command, folder, stdout, *options):
+    """What two processes logged with what one logs that takes two batches for an update."""
+    one = command("train", folder, *SAME, *options, "--update-freq", 2, "--save-dir", folder / "one")
     single, double = rows(one.stdout), rows(stdout)
     assert single.keys() == double.keys() and len(single) == 2 * (4 + 1)
     for moment, expected in single.items():
         assert double[moment] == pytest.approx(expected, abs=0.002), moment
-    assert sharded or 0 < double["valid", 8.0]["rouge2"] < double["valid", 8.0]["rouge1"] < 100
     assert {"pool1_winner", "pool2_spread"} <= set(double["train", 8.0])
+    return double
+
+
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path, backend):
+    """40 documents make 7 batches, 5 make 4: one process runs out of both first, and gets dummy batches."""
+    write_corpus(tmp_path, words=6)
+    spread = [*SPREAD, "--ddp-backend", backend, "--save-dir", tmp_path / "two"]
+    stdout = two(fairseq_command("train"), ["fairseq-train", tmp_path, *SAME, *EVAL, *spread], tmp_path)
+    assert "x FullyShardedDataParallel(" not in stdout
+    double = compare(command, tmp_path, stdout, *EVAL)
+    assert 0 < double["valid", 8.0]["rouge2"] < double["valid", 8.0]["rouge1"] < 100
+
+
+def test_two_processes_with_sharded_layers_equal_one(command, sharded):
+    folder, statuses, stdout = sharded["equal"]
+    assert statuses == [0, 0], stdout[-3000:]
+    assert "x FullyShardedDataParallel(" in stdout  # of layers, as the model is printed
+    compare(command, folder, stdout)
 
 
 @pytest.mark.parametrize("criterion", ["label_smoothed_cross_entropy", "chunked_cross_entropy"])
@@ -180,14 +189,11 @@ def test_layers_inside_a_wrapper_compute_the_same(tiny_model, random_tokens, mon
     assert len(gradients[0]) == len(gradients[1]) and all(torch.equal(*pair) for pair in zip(*gradients))
 
 
-def test_sharded_layers_do_not_generate(tmp_path):
+def test_sharded_layers_do_not_generate(sharded):
     """In validation they would wait forever: said in one line, before anything is trained."""
-    main = train_sharded()
-    write_corpus(tmp_path, words=6)
-    args = [tmp_path, *TASK, *TRAIN, *EVAL, *SPREAD, "--ddp-backend", "fully_sharded", "--min-params-to-wrap", "100"]
-    with pytest.raises(AssertionError) as failed:
-        two(main, ["fairseq-train", *args, "--no-save"], tmp_path)
-    assert "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded spreads" in str(failed.value)
+    _, statuses, log = sharded["generating"]
+    assert 0 not in statuses
+    assert "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded spreads" in log
 
 
 @pytest.mark.parametrize("backend", ["pytorch_ddp", "fully_sharded"])

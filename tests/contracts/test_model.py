@@ -45,24 +45,26 @@ VARIANTS = (
 pytestmark = pytest.mark.parametrize("options", VARIANTS, ids=str)
 
 
-def encode(model, tokens):
-    out = model.encoder(tokens, None)
-    return out["encoder_out"][0].transpose(0, 1), out["encoder_padding_mask"][0]
-
-
-def logits(model, tokens, summary):
-    return model(tokens, None, summary)[0]
+def read(model, tokens, summary):
+    """The encoder's states, their mask and the logits of one pass."""
+    out = []
+    hook = model.encoder.register_forward_hook(lambda _, __, encoded: out.append(encoded))
+    logits = model(tokens, None, summary)[0]
+    hook.remove()
+    (encoded,) = out
+    return encoded["encoder_out"][0].transpose(0, 1), encoded["encoder_padding_mask"][0], logits
 
 
 def pad_left(tokens, by):
     return torch.cat([torch.ones(tokens.size(0), by, dtype=torch.long), tokens], dim=1)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("length", [1, 4, 5, 12, 13, 40, 64])
 def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options, length):
     model, summary = tiny_model(**options), torch.tensor([[2, 9, 8, 7]])
     document = random_tokens([length], seed=1)
-    alone, alone_mask = encode(model, document)
+    alone, alone_mask, alone_logits = read(model, document, summary)
     kept = length
     for pooling in model.encoder.poolings.values():
         kept = pooling.pooler.output_length(kept, pooling.k)
@@ -70,15 +72,13 @@ def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options,
         kept = length
     kept += model.encoder.output_globals
     assert (~alone_mask).sum() == kept and not alone_mask[0, :kept].any()
-    alone_logits = logits(model, document, summary)
     batch = random_tokens([64, 20, length], seed=2)
     batch[2] = 1
     batch[2, :length] = document[0]
     for tokens in (batch, pad_left(batch[2:, :length], 3), pad_left(batch, 5)):
-        states, mask = encode(model, tokens)
+        states, mask, together = read(model, tokens, summary.expand(len(tokens), -1))
         assert torch.equal(mask[-1], torch.arange(states.size(1)) >= kept)
         torch.testing.assert_close(states[-1, :kept], alone[0, :kept], rtol=0, atol=1e-11)
-        together = logits(model, tokens, summary.expand(len(tokens), -1))
         torch.testing.assert_close(together[-1], alone_logits[0], rtol=0, atol=1e-5)  # float32 softmax there
 
 
@@ -121,9 +121,11 @@ def test_the_encoders_gradients_agree_with_finite_differences(tiny_model, random
         if "embed_tokens" not in name and "embed_positions" not in name:
             parts.setdefault(".".join(name.split(".")[:2]), []).append(parameter)
     generator, step = torch.Generator().manual_seed(3), 1e-6
+    torch.manual_seed(5)
+    every = torch.autograd.grad(loss(), [parameter for parameters in parts.values() for parameter in parameters])
+    grads_of = iter(every)
     for part, parameters in parts.items():
-        torch.manual_seed(5)
-        grads = torch.autograd.grad(loss(), parameters)
+        grads = [next(grads_of) for _ in parameters]
         directions = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in parameters]
         values = []
         for sign in (1, -1):

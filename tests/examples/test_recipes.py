@@ -341,20 +341,21 @@ def test_every_kind_of_row_trains_and_generates(monkeypatch, prepared, tmp_path,
     assert sorted(re.findall(r"^D-(\d+)", out, re.M)) == list("012345")
 
 
-def test_from_training_to_rouge_through_the_scripts(program, prepared, tmp_path):
-    """As a user types it, on a CPU, with sizes and the number of updates made small."""
+def test_from_training_to_rouge(program, prepared, tmp_path):
+    """By what the scripts call, on a CPU, with sizes and the number of updates made small."""
+
+    def stage(name, *options):
+        done = program(sys.executable, "examples/recipe.py", name, "pubmed", "deeppyramidion", *settings, *options)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
     settings = [f"DATA={prepared}", f"SAVE={tmp_path / 'checkpoints'}"]
     small = [*NARROW, "--encoder-layers", 3, "--decoder-layers", 1, "--batch-size", 8, "--update-freq", 1]
     fast = ["--num-workers", 0, "--max-update", 3, "--validate-interval", 1, "--save-interval", 1]
-    done = program("bash", "examples/pubmed/train.sh", "deeppyramidion", *settings, *small, *fast)
-    assert done.returncode == 0, done.stderr[-2000:]
-    done = program(
-        "bash", "examples/pubmed/generate.sh", "deeppyramidion", *settings, "--min-len", 2, "--max-len-b", 8
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    done = program("bash", "examples/pubmed/evaluate.sh", "deeppyramidion", *settings, "--samples", 100)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert re.search(r"F1 +[\d.]+ \[ *[\d.]+, *[\d.]+\]", done.stdout)
+    stage("train", *small, *fast)
+    stage("generate", "--min-len", 2, "--max-len-b", 8)
+    shown = stage("evaluate", "--samples", 100)
+    assert re.search(r"F1 +[\d.]+ \[ *[\d.]+, *[\d.]+\]", shown)
     expected = "The paper, Table 3, row DeepPyramidion/PubMed, test split: ROUGE-1 47.81, ROUGE-2 21.14"
-    assert done.stdout.splitlines()[-1] == expected
+    assert shown.splitlines()[-1] == expected
     assert len((tmp_path / "checkpoints" / "summaries-test.txt").read_text("utf-8").splitlines()) == 6

@@ -118,12 +118,11 @@ def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
 
 
 def test_a_killed_run_ends_its_child_and_says_how_to_go_on(reproduced, tmp_path):
-    """With new processes, as its users start it; those of the other tests are forked from this one."""
     _, words, _ = reproduced
     words = [str(tmp_path / "out") if word == words[words.index("--output") + 1] else str(word) for word in words]
     words[words.index("--updates") + 1] = "100000"
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    child = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    child = forked.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "out" / "rows" / "transpooler_2k_512" / "seed_1" / "train.log"
     until = time.monotonic() + 120
     while not (log.exists() and "train_inner" in log.read_text("utf-8")) and time.monotonic() < until:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import functools
 
+from fairseq import options
 from fairseq.dataclass import utils
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+
+from tests.helpers.training import TASK, TRAIN, USER_DIR
 
 composed_by_hydra = utils.compose
 _by_choices: dict = {}
@@ -22,11 +25,20 @@ def use() -> None:
     store = ConfigStore.store
 
     @functools.wraps(store)
-    def stored(*args, **options):
+    def stored(*args, **more):
         _by_choices.clear()
-        return store(*args, **options)
+        return store(*args, **more)
 
     ConfigStore.store = stored
+
+
+def prepare() -> None:
+    """Keep what most commands have in common, for processes that are forked from this one."""
+    for parser, line in (
+        (options.get_training_parser(), ["data", *TASK, *TRAIN]),
+        (options.get_generation_parser(), ["data", *TASK, *USER_DIR, "--path", "checkpoint_best.pt", "--cpu"]),
+    ):
+        utils.convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, line))
 
 
 def compose(config_name: str, overrides: list, strict: bool) -> DictConfig:
@@ -52,4 +64,7 @@ def _read(line: str) -> Override:
 
 @functools.lru_cache(maxsize=20000)
 def _read_once(line: str) -> Override:
-    return OverridesParser.create().parse_rule(line, "override")
+    return _parser().parse_rule(line, "override")
+
+
+_parser = functools.cache(OverridesParser.create)

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Callable, Mapping
 from fairseq.logging import metrics
 
 from pyramidion_fairseq import errors
+from tests.helpers import composing
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # as of fairseq's commands
@@ -111,9 +112,11 @@ class Forked:
 def import_what_commands_need() -> None:
     """Import what torch imports when an optimizer or an operator is first used: two seconds in each forked process.
 
-    What is there then is frozen: a process that collects garbage writes to each object, which copies all memory.
+    And compose what the options of most commands have in common. What is there then is frozen: a process that collects
+    garbage writes to each object, which copies all memory.
     """
     importlib.import_module("torch._dynamo")
+    composing.prepare()
     gc.collect()
     gc.freeze()
 
@@ -170,15 +173,26 @@ def fairseq_command(name: str) -> Callable[[], Any]:
 class Popen(subprocess.Popen):
     """``subprocess.Popen`` in which commands of this Python are forked from this process; what they start, too.
 
-    Those are ``python -m MODULE ...`` and ``python SCRIPT ...``. All other commands are new processes.
+    Those are ``python -m MODULE ...``, ``python SCRIPT ...``, ``fairseq-NAME ...`` and ``pyramidion-NAME ...``. All
+    other commands are new processes.
     """
 
     def __init__(self, args: Any, **options: Any):
-        if isinstance(args, (list, tuple)) and str(args[0]) == sys.executable and str(args[1]) != "-c":
-            words, environment = list(map(str, args[1:])), options.get("env")
+        words, environment = _words_of_python(args), options.get("env")
+        if words:
             import_what_commands_need()
             options["preexec_fn"] = lambda: _python(words, environment)  # called after streams and folder are set
         super().__init__(args, **options)
+
+
+def _words_of_python(args: Any) -> list[str]:
+    """What an interpreter gets that runs this command; empty for all others."""
+    name, *words = [args] if isinstance(args, str) else map(str, args)
+    if name == sys.executable:
+        return words if words[:1] != ["-c"] else []
+    package, _, command = name.partition("-")
+    packages = {"fairseq": "fairseq_cli", "pyramidion": "pyramidion_fairseq.cli"}
+    return ["-m", f"{packages[package]}.{command.replace('-', '_')}", *words] if package in packages else []
 
 
 def run_command(words: list, timeout: float = 600, **options: Any) -> subprocess.CompletedProcess:

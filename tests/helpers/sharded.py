@@ -1,18 +1,23 @@
 """fairscale's FullyShardedDataParallel on CPUs: what it does is all there, but its order on a GPU's streams.
 
-python -m tests.helpers.sharded fairseq-train's options
+python -m tests.helpers.sharded RUNS
+
+RUNS as of ``train``, in JSON: one interpreter, which sees fairscale and forks the ranks of each run.
 """
 
 from __future__ import annotations
 
-import logging
+import json
 import os
+import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
 import torch
+
+from tests.helpers.paths import ROOT
 
 #: Where scripts/bootstrap.sh puts fairscale.
 FAIRSCALE = Path(sys.prefix) / "fairscale"
@@ -27,11 +32,14 @@ class Stream:
     synchronize = wait_event = wait_stream
 
 
-def train() -> None:
-    """``fairseq-train`` with the options of this process, which becomes a new one that sees fairscale."""
+def train(runs: dict[str, list]) -> dict[str, list[int]]:
+    """The statuses of two ranks of ``fairseq-train`` for {folder of the logs: its options, RANK among them}."""
     path = os.pathsep.join([str(FAIRSCALE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    os.execve(sys.executable, [sys.executable, "-m", "tests.helpers.sharded", *sys.argv[1:]], environment)  # noqa: S606
+    words = [sys.executable, "-m", "tests.helpers.sharded", json.dumps(runs)]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def take_cpus() -> None:
@@ -73,11 +81,19 @@ def _reduce_scatter() -> Callable:
     return flat
 
 
-if __name__ == "__main__":
-    from fairseq_cli.train import cli_main
+def main() -> None:
+    """Run what the command line says, and print the statuses."""
+    from tests.helpers.forked import fairseq_command
+    from tests.helpers.ranks import end_ranks, start_ranks
 
-    from tests.helpers.forked import LOG_FORMAT
-
-    logging.basicConfig(format=LOG_FORMAT, level=logging.INFO, stream=sys.stdout, force=True)
     take_cpus()
-    cli_main()
+    command = fairseq_command("train")
+    statuses = {
+        folder: end_ranks(start_ranks(lambda rank: command(), 2, Path(folder), ["fairseq-train", *options]), 120)
+        for folder, options in json.loads(sys.argv[1]).items()
+    }
+    print(json.dumps(statuses))
+
+
+if __name__ == "__main__":
+    main()

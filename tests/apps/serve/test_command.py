@@ -12,6 +12,7 @@ import pytest
 
 from pyramidion_fairseq.cli import serve as command
 from pyramidion_fairseq.errors import PyramidionError
+from tests.helpers import forked
 from tests.helpers.paths import ROOT
 from tests.helpers.servers import Client, until
 from tests.helpers.summaries import article
@@ -25,7 +26,7 @@ class Running:
 
     def __init__(self, *options):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
+        self.process = forked.Popen(
             [*COMMAND, "--port", "0", "--device", "cpu", *options],
             cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
