@@ -31,6 +31,6 @@ class FirstToken:
         return F.pad(scores, (1, 0))
 
     @staticmethod
-    def lengths_with(lengths: Any) -> list[int] | None:
+    def lengths_with(document_lengths: Any) -> list[int] | None:
         """Return the lengths of documents with their first token from those without it."""
-        return None if lengths is None else [length + 1 for length in lengths]
+        return None if document_lengths is None else [length + 1 for length in document_lengths]
