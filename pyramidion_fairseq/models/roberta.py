@@ -52,12 +52,9 @@ class SentenceEncoder(PyramidionEncoder):
             src_tokens = F.pad(src_tokens, (0, 1), value=self.padding_idx)
             token_embeddings = None if token_embeddings is None else F.pad(token_embeddings, (0, 0, 0, 1))
         tokens, mask, document_lengths = self._arrange(src_tokens, document_lengths)
-        rest = None if mask is None else mask[:, 1:].clone()
-        if rest is not None:
-            rest[:, 0] = False
         return tokens, run_pooled_layers(
             lambda: self.embed(tokens, mask, token_embeddings),
-            rest,
+            FirstToken.mask_of_rest(mask),
             self.layers,
             self.poolings,
             _call_with_first_token,
