@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import PyramidionError
 from ...functional import TokenRecord, compose_poolings
+from ...generation.encoder_output import POOLING_SLOTS, POOLING_WEIGHTS
 from ...inference.batching import batches_by_length
 from ...models.roberta import LSGRobertaModel
 from ...text import Document, Tokenizer, split_document
@@ -204,7 +205,7 @@ class Classifier:
     def _survivors(self, out: dict[str, Any], readings: list[Reading]) -> list[tuple[Survivors, ...]]:
         """Return what is left after each pooling, for every document of a batch."""
         encoder = self.model.encoder.sentence_encoder
-        slots, weights = out["pooling_slots"], out["pooling_weights"]
+        slots, weights = out[POOLING_SLOTS], out[POOLING_WEIGHTS]
         if not slots:
             return [()] * len(readings)
         records = compose_poolings(slots, weights)
