@@ -15,7 +15,7 @@ import measure
 import torch
 
 from pyramidion_fairseq.functional import CopySource
-from pyramidion_fairseq.models.encoder import COPY_SOURCE
+from pyramidion_fairseq.generation.encoder_output import COPY_SOURCE
 
 ARCHITECTURES = ["deeppyramidion", "deeppyramidion_pointer"]
 GOAL = 1.1

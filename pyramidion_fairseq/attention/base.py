@@ -87,15 +87,15 @@ class EncoderAttention(nn.Module):
         key: Tensor,
         value: Tensor,
         padding_mask: Tensor | None,
-        lengths: Sequence[int] | None = None,
+        document_lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """Attend with projected queries, keys and values.
 
         Args:
             query, key, value: (B, T, C), projected; heads lie beside each other in C.
             padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
-            lengths: tokens of each document, where the host knows them: what ``padding_mask`` says without asking
-                the device.
+            document_lengths: tokens of each document, where the host knows them: what ``padding_mask`` says without
+                asking the device.
 
         Returns:
             (B, T, C); rows of padding are finite and otherwise without meaning.
@@ -141,7 +141,7 @@ class EncoderAttention(nn.Module):
         key_padding_mask: Tensor | None = None,
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
-        lengths: Sequence[int] | None = None,
+        document_lengths: Sequence[int] | None = None,
         spread: Any = None,
     ) -> tuple[Tensor, None]:
         """Project, attend, and project back.
@@ -149,7 +149,7 @@ class EncoderAttention(nn.Module):
         Args:
             query: (B, T, C); ``key`` and ``value`` are the same tensor, or None.
             key_padding_mask: (B, T) bool, True on padding, or None.
-            lengths: see :meth:`attend`.
+            document_lengths: see :meth:`attend`.
             need_weights: must be False: block-wise attention has no T x T weights to return.
             attn_mask: must be None: the variant decides which tokens attend to which.
             spread: where the tokens are that other ranks hold, of a variant that :attr:`spreads`; None: all are here.
@@ -163,23 +163,23 @@ class EncoderAttention(nn.Module):
         if need_weights or attn_mask is not None or (key is not None and key is not query):
             raise ValueError("encoder attention is self-attention without attn_mask and without returned weights")
         if spread is not None:
-            return self.out_proj(self.attend_spread(query, key_padding_mask, lengths, spread)), None
-        return self.out_proj(self.attend(*self.project(query), key_padding_mask, lengths)), None
+            return self.out_proj(self.attend_spread(query, key_padding_mask, document_lengths, spread)), None
+        return self.out_proj(self.attend(*self.project(query), key_padding_mask, document_lengths)), None
 
     def attend_spread(
-        self, x: Tensor, padding_mask: Tensor | None, lengths: Sequence[int] | None, spread: Any
+        self, x: Tensor, padding_mask: Tensor | None, document_lengths: Sequence[int] | None, spread: Any
     ) -> Tensor:
         """Attend in this rank's part of documents that lie on several ranks; a block needs nothing from elsewhere.
 
         Args:
             x: (B, W, C), not yet projected.
-            padding_mask, lengths: of this part, as of :meth:`attend`.
+            padding_mask, document_lengths: of this part, as of :meth:`attend`.
             spread: a :class:`~pyramidion_fairseq.models.spread_documents.SpreadTokens`.
 
         Returns:
             (B, W, C), as of :meth:`attend`.
         """
-        return self.attend(*self.project(x), padding_mask, lengths)
+        return self.attend(*self.project(x), padding_mask, document_lengths)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Split into heads: (N, T, C) -> (N, H, T, C / H)."""
@@ -191,12 +191,12 @@ class EncoderAttention(nn.Module):
         key: Tensor,
         value: Tensor,
         padding_mask: Tensor | None,
-        lengths: Sequence[int] | None,
+        document_lengths: Sequence[int] | None,
         size: int,
     ) -> Tensor:
         """Attend in blocks of ``size`` tokens, by :func:`~pyramidion_fairseq.functional.block_attention`."""
         query, key, value = (x.unflatten(-1, (self.num_heads, -1)) for x in (query, key, value))
-        return block_attention(query, key, value, size, padding_mask, lengths, self.active_dropout).flatten(2)
+        return block_attention(query, key, value, size, padding_mask, document_lengths, self.active_dropout).flatten(2)
 
     def dot_product_column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
         """Return :meth:`column_sums` of full attention: (N, T, C) x 2, (N, T) bool or None -> (N, T).

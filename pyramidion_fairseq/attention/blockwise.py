@@ -40,9 +40,9 @@ class BlockwiseAttention(EncoderAttention):
         key: Tensor,
         value: Tensor,
         padding_mask: Tensor | None,
-        lengths: Sequence[int] | None = None,
+        document_lengths: Sequence[int] | None = None,
     ) -> Tensor:
-        return self.attend_in_blocks(query, key, value, padding_mask, lengths, self.block_size)
+        return self.attend_in_blocks(query, key, value, padding_mask, document_lengths, self.block_size)
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
         batch, length = query.shape[:2]

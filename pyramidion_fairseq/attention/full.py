@@ -19,9 +19,9 @@ class FullAttention(EncoderAttention):
         key: Tensor,
         value: Tensor,
         padding_mask: Tensor | None,
-        lengths: Sequence[int] | None = None,
+        document_lengths: Sequence[int] | None = None,
     ) -> Tensor:
-        return self.attend_in_blocks(query, key, value, padding_mask, lengths, query.size(1))
+        return self.attend_in_blocks(query, key, value, padding_mask, document_lengths, query.size(1))
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
         return self.dot_product_column_sums(query, key, padding_mask)

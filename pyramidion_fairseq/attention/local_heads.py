@@ -49,7 +49,7 @@ class LocalHeadsAttention(EncoderAttention):
         key: Tensor,
         value: Tensor,
         padding_mask: Tensor | None,
-        lengths: Sequence[int] | None = None,
+        document_lengths: Sequence[int] | None = None,
     ) -> Tensor:
         heads = [x.unflatten(-1, (-1, self.head_dim)) for x in (query, key, value)]  # (B, T, H, D) each
         parts = []

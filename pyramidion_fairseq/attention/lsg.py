@@ -144,7 +144,7 @@ class LSGAttention(EncoderAttention):
         key: Tensor,
         value: Tensor,
         padding_mask: Tensor | None,
-        lengths: Sequence[int] | None = None,
+        document_lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """Attend as the base class says; the first ``num_globals`` of the T rows are the global tokens.
 
@@ -182,7 +182,7 @@ class LSGAttention(EncoderAttention):
         return out[:, :length].flatten(2)
 
     def attend_spread(
-        self, x: Tensor, padding_mask: Tensor | None, lengths: Sequence[int] | None, spread: Any
+        self, x: Tensor, padding_mask: Tensor | None, document_lengths: Sequence[int] | None, spread: Any
     ) -> Tensor:
         """Attend as the base class says: each rank reads the blocks beside its own from its neighbours.
 

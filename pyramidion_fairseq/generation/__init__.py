@@ -2,7 +2,8 @@
 
 from .cuda_graph import GraphedStep, supports_cuda_graphs
 from .decode_step import decode_step, new_decoding_state, unsupported_reason
-from .hypotheses import DOCUMENT_INDEX, Grouping, regroup, repeated
+from .encoder_output import DOCUMENT_INDEX
+from .hypotheses import Grouping, regroup, repeated
 from .kv_cache import DecodingState
 from .lengths import check_lengths, clear_lengths, fit_lengths
 from .scored_attention import ScoredDecoderLayer

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Key in the encoder's output of the document that each row of the decoder reads, once hypotheses share documents.
-DOCUMENT_INDEX = "hypothesis_documents"
+from .encoder_output import ADDED_SCORES, DOCUMENT_INDEX
 
 
 class Grouping(NamedTuple):
@@ -73,6 +72,6 @@ def repeated(encoder_out: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
         "encoder_out": [states.index_select(1, document_index) for states in encoder_out["encoder_out"]],
         **{
             key: [x.index_select(0, document_index) for x in encoder_out.get(key, [])]
-            for key in ("encoder_padding_mask", "added_scores")
+            for key in ("encoder_padding_mask", ADDED_SCORES)
         },
     }

@@ -28,12 +28,9 @@ class PyramidionRobertaEncoder(PyramidionBartEncoder):
         if tokens.size(1) < 2:
             tokens = nn.functional.pad(tokens, (0, 1), value=self.padding_idx)
             padding = tokens.eq(self.padding_idx)
-        rest = None if padding is None else padding[:, 1:].clone()
-        if rest is not None:
-            rest[:, 0] = False
         return run_pooled_layers(
             lambda: self.embed(tokens),
-            rest,
+            FirstToken.mask_of_rest(padding),
             self.layers,
             self.poolings,
             self._call_layer,

@@ -27,7 +27,7 @@ class Documents(NamedTuple):
     """T."""
     padding_mask: Tensor | None
     """(B, T) bool, True on padding; None where nothing is padded."""
-    lengths: Sequence[int] | None
+    document_lengths: Sequence[int] | None
     """Tokens of each document, where the host knows them."""
     embed: Callable[[int, int], Tensor]
     """Returns the embedded tokens from ``start`` to ``stop``: (B, stop - start, C)."""
@@ -84,9 +84,9 @@ class ChunkedDocuments:
         """Return a chunk after the layers, (B, c, C), and its (B, c) scores, as of :meth:`read`."""
         x, attention = self._documents.embed(piece.start, piece.stop), None
         mask = None if self._documents.padding_mask is None else self._documents.padding_mask[:, piece]
-        lengths = lengths_between(self._documents.lengths, piece.start, piece.stop)
+        document_lengths = lengths_between(self._documents.document_lengths, piece.start, piece.stop)
         for layer in self._layers:
-            x, attention = self._call_layer(layer, x, mask, lengths)
+            x, attention = self._call_layer(layer, x, mask, document_lengths)
         return x, self._pooling.score(x, mask, attention) if self._scores_from_chunks else x[:, :, 0]
 
 
@@ -96,7 +96,7 @@ def pool_in_chunks(
     """Run the layers before the first pooling, and pool, some tokens at a time.
 
     Returns:
-        What the pooling of whole documents returns, and the new lengths.
+        What the pooling of whole documents returns, and the new document lengths.
     """
     mask = documents.padding_mask
     rows, scores = chunks.read()
@@ -107,10 +107,12 @@ def pool_in_chunks(
     pooling.observe(scores, mask, record)
     k = record.embeddings.size(1)
     sums = chunks.slot_sums(rows, record.weights, record.slot_of_token, k)
-    lengths = None if documents.lengths is None else pooling.lengths_after(documents.lengths)
-    if lengths is not None and min(lengths) == k:
+    document_lengths = documents.document_lengths
+    if document_lengths is not None:
+        document_lengths = pooling.lengths_after(document_lengths)
+    if document_lengths is not None and min(document_lengths) == k:
         record = record._replace(padding_mask=None)
-    return record._replace(embeddings=sums), lengths
+    return record._replace(embeddings=sums), document_lengths
 
 
 def with_first_pooling(first: Pooled, later: PooledStates, adds_scores: bool) -> PooledStates:

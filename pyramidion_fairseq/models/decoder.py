@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from ..errors import PyramidionError
 from ..functional import CopySource
 from ..generation import (
-    DOCUMENT_INDEX,
     DecodingState,
     GraphedStep,
     ScoredDecoderLayer,
@@ -25,10 +24,10 @@ from ..generation import (
     supports_cuda_graphs,
     unsupported_reason,
 )
+from ..generation.encoder_output import ADDED_SCORES, COPY_SOURCE, DOCUMENT_INDEX, POOLING_SLOTS
 from ..generation.linear import few_rows_linear
 from ..markers import marker_of
 from ..poolers import POOLERS
-from .encoder import ADDED_SCORES, COPY_SOURCE
 from .pointer import Pointer
 from .positions import PegasusPositions
 
@@ -122,7 +121,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         if self.before_step is not None:
             self.before_step()
         prev_output_tokens = self._with_start_symbol(prev_output_tokens)
-        pooled = encoder_out is not None and bool(encoder_out.get("pooling_slots"))
+        pooled = encoder_out is not None and bool(encoder_out.get(POOLING_SLOTS))
         pointer = self.pointer if encoder_out is not None else None
         if pointer is not None:
             if alignment_layer not in (None, pointer.layer):

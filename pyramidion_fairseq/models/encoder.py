@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ..attention import ATTENTIONS, EncoderAttention
 from ..errors import PyramidionError
 from ..functional import CopySource, TokenRecord, compose_poolings, keep_record, move_padding_right
-from ..generation import DOCUMENT_INDEX, regroup
+from ..generation import regroup
+from ..generation.encoder_output import ADDED_SCORES, COPY_SOURCE, DOCUMENT_INDEX, POOLING_SLOTS, POOLING_WEIGHTS
 from ..parallel import SequenceGroup
 from ..schedule import PoolingSchedule
 from .embedding import embed_later_tokens
@@ -25,11 +26,6 @@ from .pooled_encoder import PooledStates, run_pooled_layers
 from .pooling import build_poolings
 from .positions import PegasusPositions
 from .spread_documents import check_chunks, check_spreading
-
-#: Key in the encoder's output of the tokens that a pointer can copy.
-COPY_SOURCE = "copy_source"
-#: Key of what the decoder adds to the logits of its attention to the pooled vectors.
-ADDED_SCORES = "added_scores"
 
 
 class PyramidionEncoder(TransformerEncoderBase):
@@ -260,8 +256,8 @@ class PyramidionEncoder(TransformerEncoderBase):
             "fc_results": [],
             "src_tokens": [],
             "src_lengths": [src_lengths],
-            "pooling_slots": encoded.slot_of_token,
-            "pooling_weights": [weights.detach() for weights in encoded.weights],
+            POOLING_SLOTS: encoded.slot_of_token,
+            POOLING_WEIGHTS: [weights.detach() for weights in encoded.weights],
             COPY_SOURCE: list(self._copy_source(tokens, src_lengths, encoded)) if self.has_pointer else [],
             ADDED_SCORES: [] if encoded.added_scores is None else [encoded.added_scores],
         }
@@ -335,6 +331,6 @@ class PyramidionEncoder(TransformerEncoderBase):
     def _select(self, encoder_out: dict[str, list[Tensor]], documents: Tensor) -> dict[str, list[Tensor]]:
         """Return every tensor of the encoder's output, for these documents only."""
         selected = super().reorder_encoder_out(encoder_out, documents)
-        for key in ("pooling_slots", "pooling_weights", COPY_SOURCE, ADDED_SCORES):
+        for key in (POOLING_SLOTS, POOLING_WEIGHTS, COPY_SOURCE, ADDED_SCORES):
             selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]
         return selected

@@ -102,7 +102,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         """Do what :meth:`forward` does, whatever :attr:`chunk_tokens` says."""
         attended = self.before_attention(x)
         out, _ = self.self_attn(
-            query=attended, key_padding_mask=encoder_padding_mask, lengths=document_lengths, spread=spread
+            query=attended, key_padding_mask=encoder_padding_mask, document_lengths=document_lengths, spread=spread
         )
         out = (_compiled() if self.compiled else PyramidionEncoderLayer.feed_forward)(self, out, x)
         if not self.returns_column_sums:

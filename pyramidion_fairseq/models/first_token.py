@@ -31,6 +31,18 @@ class FirstToken:
         return F.pad(scores, (1, 0))
 
     @staticmethod
-    def lengths_with(lengths: Any) -> list[int] | None:
+    def mask_of_rest(padding_mask: Tensor | None) -> Tensor | None:
+        """Return the padding mask of the tokens after the first: (B, 1 + T) bool or None -> (B, T) bool or None.
+
+        Of a document of one token, the padding after it counts as a token: no document is empty.
+        """
+        if padding_mask is None:
+            return None
+        rest = padding_mask[:, 1:].clone()
+        rest[:, 0] = False
+        return rest
+
+    @staticmethod
+    def lengths_with(document_lengths: Any) -> list[int] | None:
         """Return the lengths of documents with their first token from those without it."""
-        return None if lengths is None else [length + 1 for length in lengths]
+        return None if document_lengths is None else [length + 1 for length in document_lengths]

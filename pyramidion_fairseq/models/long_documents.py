@@ -75,7 +75,7 @@ def _documents(
     tokens: Tensor,
     padding_mask: Tensor | None,
     token_embeddings: Tensor | None,
-    lengths: Sequence[int] | None,
+    document_lengths: Sequence[int] | None,
     first: int,
 ) -> Documents:
     """Return documents to be read in chunks, or a part of them, which starts at token ``first``."""
@@ -84,7 +84,7 @@ def _documents(
         mask, given = (None if x is None else x[:, start:stop] for x in (padding_mask, token_embeddings))
         return encoder.embed(tokens[:, start:stop], mask, given, first + start)
 
-    return Documents(tokens.size(1), padding_mask, lengths, embed)
+    return Documents(tokens.size(1), padding_mask, document_lengths, embed)
 
 
 def _run_chunked(
@@ -95,9 +95,9 @@ def _run_chunked(
     before, after = encoder.layers[: int(number)], encoder.layers[int(number) :]
     chunks = ChunkedDocuments(documents, before, pooling, run, encoder.chunk_tokens)
     if spread is None:
-        first, lengths = pool_in_chunks(documents, chunks, pooling)
+        first, document_lengths = pool_in_chunks(documents, chunks, pooling)
     else:
-        first, lengths = spread.pool_in_chunks(pooling, chunks)
+        first, document_lengths = spread.pool_in_chunks(pooling, chunks)
     later = {int(layer) - int(number): module for layer, module in encoder.poolings.items() if layer != number}
     poolings = nn.ModuleDict({str(layer): module for layer, module in later.items()})
     states = run_pooled_layers(
@@ -106,7 +106,7 @@ def _run_chunked(
         after,
         poolings,
         run,
-        document_lengths=lengths,
+        document_lengths=document_lengths,
         **options,
     )
     return with_first_pooling(first, states, pooling.pooler.adds_scores_to_attention)

@@ -51,17 +51,14 @@ class SentenceEncoder(PyramidionEncoder):
         if src_tokens.size(1) < 2:
             src_tokens = F.pad(src_tokens, (0, 1), value=self.padding_idx)
             token_embeddings = None if token_embeddings is None else F.pad(token_embeddings, (0, 0, 0, 1))
-        tokens, mask, lengths = self._arrange(src_tokens, document_lengths)
-        rest = None if mask is None else mask[:, 1:].clone()
-        if rest is not None:
-            rest[:, 0] = False
+        tokens, mask, document_lengths = self._arrange(src_tokens, document_lengths)
         return tokens, run_pooled_layers(
             lambda: self.embed(tokens, mask, token_embeddings),
-            rest,
+            FirstToken.mask_of_rest(mask),
             self.layers,
             self.poolings,
             _call_with_first_token,
-            document_lengths=None if lengths is None else [max(1, length - 1) for length in lengths],
+            document_lengths=None if document_lengths is None else [max(1, n - 1) for n in document_lengths],
             global_tokens=FirstToken(),
             layer_norm=self.layer_norm,
             keep_states=keep_states,

@@ -86,9 +86,9 @@ def check_attention_sums(attention: Any, poolings: nn.ModuleDict, option: str) -
         )
 
 
-def lengths_between(lengths: Sequence[int] | None, start: int, stop: int) -> list[int] | None:
+def lengths_between(document_lengths: Sequence[int] | None, start: int, stop: int) -> list[int] | None:
     """Return how many tokens of each document lie from ``start`` to ``stop``; None where unknown, or where none do."""
-    inside = [] if lengths is None else [min(max(0, length - start), stop - start) for length in lengths]
+    inside = [] if document_lengths is None else [min(max(0, n - start), stop - start) for n in document_lengths]
     return inside if any(inside) else None
 
 

@@ -17,7 +17,7 @@ class TokenScorer(nn.Module):
     """Rates how useful each token's representation is for the layers to come (paper, Eq. 1).
 
     Subclasses implement :meth:`rate`. Scores are computed in float32 at least, whatever the model's precision, with
-    autocast off: a difference of 0.4% (bfloat16) would decide matches of the tournament.
+    autocast off: a difference of 0.4% (bfloat16) would decide pairs of the tournament.
 
     Args:
         activation: "sigmoid" maps ratings to (0, 1] as the published code does, which the peaked softmax of

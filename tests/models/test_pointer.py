@@ -13,8 +13,8 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.functional import CopySource, copy_distribution, projected_softmax
 from pyramidion_fairseq.functional.reference import pointer as reference_pointer
 from pyramidion_fairseq.generation import cuda_graphs, plain_generation
+from pyramidion_fairseq.generation.encoder_output import COPY_SOURCE
 from pyramidion_fairseq.models import PyramidionModel
-from pyramidion_fairseq.models.encoder import COPY_SOURCE
 from pyramidion_fairseq.poolers import POOLERS
 from tests.helpers.generation import EQUAL, OPTIONS, RAGGED, STRATEGIES, assert_same, generate
 from tests.helpers.models import TINY, make_dictionary

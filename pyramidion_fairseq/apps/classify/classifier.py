@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...errors import PyramidionError
 from ...functional import TokenRecord, compose_poolings
+from ...generation.encoder_output import POOLING_SLOTS, POOLING_WEIGHTS
 from ...inference.batching import BUFFER, batches_by_length, run_or_halve
 from ...models.roberta import LSGRobertaModel
 from ...text import Document, Tokenizer, split_document
@@ -188,7 +189,7 @@ class Classifier:
     def _kept_tokens(self, out: dict[str, Any], inputs: list[EncodedDocument]) -> list[tuple[KeptTokens, ...]]:
         """Return what is left after each pooling, for every document of a batch."""
         encoder = self.model.encoder.sentence_encoder
-        slots, weights = out["pooling_slots"], out["pooling_weights"]
+        slots, weights = out[POOLING_SLOTS], out[POOLING_WEIGHTS]
         if not slots:
             return [()] * len(inputs)
         records = compose_poolings(slots, weights)

@@ -9,6 +9,7 @@ from typing import Any, Iterator, NamedTuple, Sequence
 import torch
 from torch import Tensor, nn
 
+from ...generation.encoder_output import ADDED_SCORES, COPY_SOURCE, POOLING_SLOTS
 from .copies import TokenCopies, find_copies
 
 #: Numbers in the attention of all heads of one layer that are computed at once.
@@ -109,7 +110,7 @@ def _attention_of(layers: Sequence[Any]) -> Iterator[list[Tensor]]:
 
 def _select(encoder_out: dict[str, list[Tensor]], rows: Tensor) -> dict[str, list[Tensor]]:
     """Return the decoder's part of some documents' encodings."""
-    kept = ("encoder_padding_mask", "pooling_slots", "copy_source", "added_scores")
+    kept = ("encoder_padding_mask", POOLING_SLOTS, COPY_SOURCE, ADDED_SCORES)
     return {
         **{key: [] for key in encoder_out},
         "encoder_out": [x.index_select(1, rows) for x in encoder_out["encoder_out"]],

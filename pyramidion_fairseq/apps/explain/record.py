@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...functional import TokenRecord, attention_to_tokens, compose_poolings
+from ...generation.encoder_output import POOLING_SLOTS, POOLING_WEIGHTS
 from ...text import DocumentWords, TokenizedText
 from .copies import TokenCopies
 from .types import Length, ModelFacts
@@ -80,10 +81,10 @@ def read_records(
         copies: of the same function, of a model with a pointer.
     """
     lengths = [int(length) for length in encoder_out["src_lengths"][0].flatten()]
-    records = compose_poolings(encoder_out["pooling_slots"], encoder_out["pooling_weights"])
+    records = compose_poolings(encoder_out[POOLING_SLOTS], encoder_out[POOLING_WEIGHTS])
     names = [f"after layer {layer}" for layer in encoder.poolings]
     decoder = encoder.decoder_record(
-        encoder_out["pooling_slots"], encoder_out["pooling_weights"], encoder_out["src_lengths"][0], max(lengths)
+        encoder_out[POOLING_SLOTS], encoder_out[POOLING_WEIGHTS], encoder_out["src_lengths"][0], max(lengths)
     )
     attention = attention[:, :, encoder.output_globals :]
     visible = (~encoder_out["encoder_padding_mask"][0]).sum(dim=1).tolist()

@@ -20,7 +20,7 @@ def block_attention(
     value: Tensor,
     size: int,
     padding_mask: Tensor | None = None,
-    lengths: Sequence[int] | None = None,
+    document_lengths: Sequence[int] | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
     """Let each token attend to its own block; blocks are counted from the document's start.
@@ -34,7 +34,7 @@ def block_attention(
         query, key, value: (B, T, H, D).
         size: tokens in a block, at least 1.
         padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
-        lengths: tokens of each document, the same as ``padding_mask`` says, on the host; or None.
+        document_lengths: tokens of each document, the same as ``padding_mask`` says, on the host; or None.
         dropout: probability for the weights; 0 in evaluation.
 
     Returns:
@@ -46,19 +46,19 @@ def block_attention(
     batch, length = query.shape[:2]
     if size < 1:
         raise ValueError(f"a block needs at least one token, got size={size}")
-    if lengths is None and padding_mask is not None:
+    if document_lengths is None and padding_mask is not None:
         size = min(size, length)
         key_mask = split_blocks(key_mask_of(query, padding_mask), size)
         query, key, value = (split_blocks(x, size) for x in (query, key, value))  # (B * blocks, size, H, D)
         return join_blocks(masked_attention(query, key, value, key_mask, dropout), batch, length)
-    lengths = [length] * batch if lengths is None else lengths
-    if min(lengths) == max(lengths):
-        return _attend_equal_lengths(query, key, value, lengths[0], size, dropout)
+    document_lengths = [length] * batch if document_lengths is None else document_lengths
+    if min(document_lengths) == max(document_lengths):
+        return _attend_equal_lengths(query, key, value, document_lengths[0], size, dropout)
     if query.device.type != "cpu":
-        return attend_in_two_batches(query, key, value, size, lengths, dropout)
+        return attend_in_two_batches(query, key, value, size, document_lengths, dropout)
     parts = []
     start = 0
-    for tokens, documents in groupby(lengths):
+    for tokens, documents in groupby(document_lengths):
         stop = start + len(list(documents))
         rows = slice(start, stop)
         parts.append(_attend_equal_lengths(query[rows], key[rows], value[rows], tokens, size, dropout))
@@ -84,7 +84,7 @@ def _attend_equal_lengths(query: Tensor, key: Tensor, value: Tensor, tokens: int
 
 
 def attend_in_two_batches(
-    query: Tensor, key: Tensor, value: Tensor, size: int, lengths: Sequence[int], dropout: float = 0.0
+    query: Tensor, key: Tensor, value: Tensor, size: int, document_lengths: Sequence[int], dropout: float = 0.0
 ) -> Tensor:
     """Attend with two calls of the attention, however many documents there are.
 
@@ -93,13 +93,13 @@ def attend_in_two_batches(
     document, as in full attention, all documents are in that one.
 
     Args:
-        query, key, value, size, lengths, dropout: as of :func:`block_attention`.
+        query, key, value, size, document_lengths, dropout: as of :func:`block_attention`.
 
     Returns:
         (B, T, H, D), zero on padding.
     """
     batch, length, heads, dim = value.shape
-    index = _block_index(tuple(lengths), length, size, query.device, torch.is_inference_mode_enabled())
+    index = _block_index(tuple(document_lengths), length, size, query.device, torch.is_inference_mode_enabled())
     # (B, T, H, D) -> (rows, H, D): the tokens of full blocks, then those of the last ones
     rows = [x.flatten(0, 1).index_select(0, index.sources) for x in (query, key, value)]
     full = index.full * size
@@ -135,12 +135,12 @@ class _BlockIndex(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def _block_index(
-    lengths: tuple[int, ...], length: int, size: int, device: torch.device, inference: bool
+    document_lengths: tuple[int, ...], length: int, size: int, device: torch.device, inference: bool
 ) -> _BlockIndex:
     """Return the index of a batch; all layers that read the batch share it.
 
     Args:
-        lengths: of the documents, not all the same.
+        document_lengths: of the documents, not all the same.
         length: T.
         size: tokens in a full block.
         device: of the index.
@@ -148,9 +148,9 @@ def _block_index(
     """
     if size >= length:  # a block is a document: all of them are one batch
         size = length + 1
-    starts = [row * length + block for row, n in enumerate(lengths) for block in range(0, n - n % size, size)]
-    first = [row * length + n - n % size for row, n in enumerate(lengths) if n % size]
-    end = [row * length + n - 1 for row, n in enumerate(lengths) if n % size]
+    starts = [row * length + block for row, n in enumerate(document_lengths) for block in range(0, n - n % size, size)]
+    first = [row * length + n - n % size for row, n in enumerate(document_lengths) if n % size]
+    end = [row * length + n - 1 for row, n in enumerate(document_lengths) if n % size]
     width = max((stop - start + 1 for start, stop in zip(first, end)), default=0)
     numbers = _on_device([*starts, *first, *end], device)
     full, first, end = numbers.unsqueeze(1).split([len(starts), len(first), len(end)])
@@ -161,7 +161,7 @@ def _block_index(
     tokens = first + offsets[:width]
     inside = tokens <= end
     rests = torch.minimum(tokens, end)
-    targets = torch.where(inside, tokens, len(lengths) * length)
+    targets = torch.where(inside, tokens, len(document_lengths) * length)
     return _BlockIndex(
         len(starts),
         torch.cat([sources, rests.flatten()]),

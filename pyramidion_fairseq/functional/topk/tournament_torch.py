@@ -116,17 +116,18 @@ def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_b
     return orders
 
 
-def winners(orders: list[Tensor | None], slots: Tensor) -> Tensor:
-    """Return the winner of each slot: (B, k) slots by their number in the last round -> (B, k) candidates."""
+def winners(orders: list[Tensor | None], last_candidates: Tensor) -> Tensor:
+    """Return the winners of candidates of the last round: (B, k) their numbers -> (B, k) of the first round."""
+    candidates = last_candidates
     for order in reversed(orders):
-        slots = slots if order is None else order.gather(1, slots)
-    return slots
+        candidates = candidates if order is None else order.gather(1, candidates)
+    return candidates
 
 
-def bracket_members(orders: list[Tensor | None], slots: Tensor) -> Tensor:
-    """Return all candidates of each slot: (B, k) slots by their number in the last round -> (B, g, k) int64."""
-    members = slots
-    k = slots.size(1)
+def bracket_members(orders: list[Tensor | None], last_candidates: Tensor) -> Tensor:
+    """Return the brackets of candidates of the last round: (B, k) their numbers -> (B, g, k) int64."""
+    members = last_candidates
+    k = last_candidates.size(1)
     for rounds, order in enumerate(reversed(orders), start=1):
         members = torch.cat([members, (k << rounds) - 1 - members], dim=1)
         members = members if order is None else order.gather(1, members)
@@ -184,7 +185,7 @@ def highest_score(base: float, dtype: torch.dtype) -> float:
 def _slot_order(
     orders: list[Tensor | None], numbers: Tensor, keys: Tensor, padding: bool, preserve_order: bool
 ) -> Tensor:
-    """Return the slots, by their number in the last round, in the order of the output, empty ones last: (B, k).
+    """Return the candidates of the last round in the order of their slots, empty ones last: (B, k) numbers.
 
     Documents with at most k tokens lost nothing and keep their own order, whatever is asked.
     """

@@ -7,7 +7,7 @@ from pyramidion_fairseq.apps.explain import copies as module
 from pyramidion_fairseq.apps.explain.attention import cross_attention, read_summaries
 from pyramidion_fairseq.apps.explain.record import read_records
 from pyramidion_fairseq.functional import CopySource, token_copies
-from pyramidion_fairseq.models.encoder import COPY_SOURCE
+from pyramidion_fairseq.generation.encoder_output import COPY_SOURCE
 from tests.helpers.pointers import gated, repetitive
 
 #: Logits of writing, copying and continuing that leave no choice.

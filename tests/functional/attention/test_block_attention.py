@@ -26,7 +26,7 @@ def test_two_batches_equal_the_loop_over_documents(lengths, size):
     probe = heads(len(lengths), max(lengths), 2, 4, count=1, seed=1)[0]  # padding has a gradient, too
     results = []
     for attend in (
-        lambda *x: block_attention(*x, size, lengths=lengths),
+        lambda *x: block_attention(*x, size, document_lengths=lengths),
         lambda *x: attend_in_two_batches(*x, size, lengths),
     ):
         out = attend(*inputs)
