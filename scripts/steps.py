@@ -22,7 +22,7 @@ def call(command: list, log: Path, minutes: float | None = None, **environment: 
     takes longer than so many minutes."""
     command, limit = list(map(str, command)), None if minutes is None else 60 * minutes
     with open(log, "a", encoding="utf-8") as file:
-        env = {**os.environ, **environment}
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}  # so that the last line is the last one said
         started = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True)
         try:
             status = started.wait(limit)

@@ -15,9 +15,16 @@ def run_child(command: Sequence[str], log: str, folder: str, what: str) -> None:
     PrepareError with the last line of the output where it fails. The child has its own process group, which is killed
     whenever this process stops waiting, Ctrl-C included.
     """
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}  # so that the last line is the last one said
     with open(log, "wb") as stream:
         child = subprocess.Popen(
-            list(command), cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            list(command),
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         )
         try:
             status = child.wait()
