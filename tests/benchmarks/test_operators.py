@@ -1,6 +1,7 @@
 """benchmarks/operators.py: every pooler is measured, cells are kept, and its quality is that of a loop."""
 
 import json
+import re
 import sys
 from argparse import Namespace
 
@@ -18,7 +19,7 @@ def operators(monkeypatch):
 
     monkeypatch.setattr(operators, "SIZES", [(32, 8)])
     monkeypatch.setattr(operators, "CELLS", [(16, 4)])
-    monkeypatch.setattr(operators, "TASKS", [(32, 0.5, 1)])
+    monkeypatch.setattr(operators, "TASKS", [(32, 0.5, 1), (16, 0.5, 1)])
     return operators
 
 
@@ -36,7 +37,7 @@ def test_every_pooler_is_measured_and_kept(operators, monkeypatch, tmp_path, cap
     for name in POOLERS.names():
         assert text.count(f"| {name} ") + text.count(f" {name} |") >= 3
     cells = json.loads((tmp_path / "operators_cells.json").read_text("utf-8"))
-    assert len(cells) == 3 * len(POOLERS.names())
+    assert len(cells) == 4 * len(POOLERS.names()) - 1
     assert (tmp_path / "operators.png").read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr(operators, "cost", None)  # nothing is measured again
     monkeypatch.setattr(operators, "quality", None)
@@ -84,12 +85,12 @@ def test_loss_on_real_text_is_that_of_the_rows_of_the_small_scale(operators, mon
     run(operators, monkeypatch, tmp_path, "--parts", "text", "--data", str(tmp_path), "--updates", "40")
     for name in POOLERS.names():
         rows = [row for row in trained if f"+pooler={name}" in row]
-        assert len(rows) == 1 + POOLERS.get(name).exact_record
+        assert len(rows) == (name != operators.SLOWEST) * (1 + POOLERS.get(name).exact_record)
         for row in rows:
             options = {**vars(operators.PyramidionConfig()), **scales.scaled(row, scales.SCALES["cpu_long"])}
             assert operators.complete(Namespace(**options)).pooler == name
     text = (tmp_path / "operators.md").read_text("utf-8")
-    assert "| gumbel_topk        | 5.000 ± 0.000      | -" in text
+    assert re.search(r"^\| gumbel_topk +\| 5 +\| -", text, re.M)
     monkeypatch.setattr(stages, "train", None)  # nothing is trained again
     run(operators, monkeypatch, tmp_path, "--parts", "text", "--data", str(tmp_path), "--updates", "40")
 
