@@ -64,7 +64,7 @@ class EncoderAttention(nn.Module):
         return 0
 
     #: Whether a token needs no more than its block, or blocks near by: documents may then lie on several devices.
-    spreads = False
+    supports_sequence_parallel = False
 
     @property
     def halo(self) -> int:
@@ -142,7 +142,7 @@ class EncoderAttention(nn.Module):
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
         document_lengths: Sequence[int] | None = None,
-        spread: Any = None,
+        shards: Any = None,
     ) -> tuple[Tensor, None]:
         """Project, attend, and project back.
 
@@ -152,7 +152,9 @@ class EncoderAttention(nn.Module):
             document_lengths: see :meth:`attend`.
             need_weights: must be False: block-wise attention has no T x T weights to return.
             attn_mask: must be None: the variant decides which tokens attend to which.
-            spread: where the tokens are that other ranks hold, of a variant that :attr:`spreads`; None: all are here.
+            shards: a :class:`~pyramidion_fairseq.parallel.TokenShards`, of a variant that
+                :attr:`supports_sequence_parallel`, where other ranks hold tokens of the documents. Or, where they are
+                read in chunks, what a variant needs of all of it: LSG's ``GlobalContext``. None: all are here.
 
         Returns:
             ((B, T, C), None).
@@ -162,19 +164,19 @@ class EncoderAttention(nn.Module):
         """
         if need_weights or attn_mask is not None or (key is not None and key is not query):
             raise ValueError("encoder attention is self-attention without attn_mask and without returned weights")
-        if spread is not None:
-            return self.out_proj(self.attend_spread(query, key_padding_mask, document_lengths, spread)), None
+        if shards is not None:
+            return self.out_proj(self.attend_shard(query, key_padding_mask, document_lengths, shards)), None
         return self.out_proj(self.attend(*self.project(query), key_padding_mask, document_lengths)), None
 
-    def attend_spread(
-        self, x: Tensor, padding_mask: Tensor | None, document_lengths: Sequence[int] | None, spread: Any
+    def attend_shard(
+        self, x: Tensor, padding_mask: Tensor | None, document_lengths: Sequence[int] | None, shards: Any
     ) -> Tensor:
         """Attend in this rank's part of documents that lie on several ranks; a block needs nothing from elsewhere.
 
         Args:
             x: (B, W, C), not yet projected.
             padding_mask, document_lengths: of this part, as of :meth:`attend`.
-            spread: a :class:`~pyramidion_fairseq.models.spread_documents.SpreadTokens`.
+            shards: a :class:`~pyramidion_fairseq.parallel.TokenShards`.
 
         Returns:
             (B, W, C), as of :meth:`attend`.

@@ -22,7 +22,7 @@ class BlockwiseAttention(EncoderAttention):
         block_size: tokens in a block, at least 1.
     """
 
-    spreads = True
+    supports_sequence_parallel = True
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, block_size: int = 512):
         super().__init__(embed_dim, num_heads, dropout)

@@ -31,27 +31,27 @@ SPARSITY_TYPES = ["none", "norm", "pooling", "lsh", "stride", "block_stride", "b
 MAX_GLOBALS = 512
 
 
-class SeenByGlobals(NamedTuple):
-    """What global tokens read in some tokens: the parts of a document are put together by :func:`put_together`."""
+class PartialAttention(NamedTuple):
+    """Attention of the global tokens to some of the tokens: :func:`combine_partial_attention` has that to all."""
 
-    log_sum: Tensor
+    log_sum_exp: Tensor
     """(..., B, G, H) logarithm of the sum of the exponentials of their logits, float32 at least."""
-    values: Tensor
+    outputs: Tensor
     """(..., B, G, H, D) values, weighted by the softmax over these tokens."""
 
 
-class WholeDocument(NamedTuple):
+class GlobalContext(NamedTuple):
     """What tokens of a chunk need of the whole document, where the chunk holds all that their blocks see."""
 
-    from_globals: Tensor
-    """(B, G, H, D) what the global tokens read."""
+    global_outputs: Tensor
+    """(B, G, H, D) outputs of the global tokens."""
     first_query: Tensor
     """(B, H, D) query of the document's first token."""
 
 
-def put_together(parts: SeenByGlobals) -> Tensor:
-    """Return what global tokens read in all parts: those of a tensor (P, ...) each -> (B, G, H, D)."""
-    return (parts.log_sum.softmax(dim=0).unsqueeze(-1) * parts.values).sum(dim=0)
+def combine_partial_attention(parts: PartialAttention) -> Tensor:
+    """Return attention to all tokens from that to P parts of them: (P, B, G, H), (P, B, G, H, D) -> (B, G, H, D)."""
+    return (parts.log_sum_exp.softmax(dim=0).unsqueeze(-1) * parts.outputs).sum(dim=0)
 
 
 @ATTENTIONS.register("lsg")
@@ -87,7 +87,7 @@ class LSGAttention(EncoderAttention):
         PyramidionError: an option is out of range, or sizes do not divide each other.
     """
 
-    spreads = True
+    supports_sequence_parallel = True
 
     def __init__(
         self,
@@ -181,41 +181,48 @@ class LSGAttention(EncoderAttention):
         out = lsg_attention(query, key, value, key_mask, self.globals, self.block_size, sparse, self.reach, dropout)
         return out[:, :length].flatten(2)
 
-    def attend_spread(
-        self, x: Tensor, padding_mask: Tensor | None, document_lengths: Sequence[int] | None, spread: Any
+    def attend_shard(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None,
+        document_lengths: Sequence[int] | None,
+        shards: Any,
     ) -> Tensor:
         """Attend as the base class says: each rank reads the blocks beside its own from its neighbours.
 
         A block sees the one beside it, and the sparse tokens behind that one. Of the global tokens, which attend to
-        everything, the ranks exchange the sums of their softmax and of its values. ``spread`` may be a
-        :class:`WholeDocument`: all that the blocks of a chunk see is then here, the rest is in it.
+        everything, the ranks exchange the sums of their softmax and of its values.
         """
+        if isinstance(shards, GlobalContext):
+            return self._attend_chunk(x, padding_mask, shards)
         first = self.globals
-        if isinstance(spread, WholeDocument):
-            query, key, value = self._with_heads(x)
-            out = self._attend_beside_globals(query, key, value, key_mask_of(x, padding_mask), spread.first_query)
-            return torch.cat([spread.from_globals.to(out.dtype), out], dim=1).flatten(2)
         width = x.size(1) - first
         tokens = torch.cat([x, key_mask_of(x, padding_mask).unsqueeze(2).to(x.dtype)], dim=2)
-        beside = spread.group.beside(tokens[:, first:], spread.parts, self.halo, "the neighbouring blocks")
+        beside = shards.group.beside(tokens[:, first:], shards.parts, self.halo, "the neighbouring blocks")
         left = beside[0].size(1)
         tokens = torch.cat([tokens[:, :first], beside[0], tokens[:, first:], beside[1]], dim=1)
         key_mask = tokens[..., -1] > 0.5
         query, key, value = self._with_heads(tokens[..., :-1])
         first_query = query[:, first + left]
         if self.sparsity_type == "bos_pooling":  # the document's first token is with the first rank
-            first_query = spread.group.gather(first_query, "the first query")[0]
+            first_query = shards.group.gather(first_query, "the first query")[0]
         # Each rank brings in its own tokens, the first one the global tokens, too.
         own = key_mask.clone()
         own[:, : first + left] = False
         own[:, first + left + width :] = False
-        if spread.group.rank == 0:
+        if shards.group.rank == 0:
             own[:, :first] = True
-        seen = self.seen_by_globals(query[:, :first], key, value, own)
-        everywhere = SeenByGlobals(*(spread.group.gather(part, "what global tokens see") for part in seen))
-        from_globals = put_together(everywhere)
+        partial = self.attention_of_globals(query[:, :first], key, value, own)
+        parts = PartialAttention(*(shards.group.gather(part, "what global tokens see") for part in partial))
+        global_outputs = combine_partial_attention(parts)
         out = self._attend_beside_globals(query, key, value, key_mask, first_query)[:, left : left + width]
-        return torch.cat([from_globals.to(out.dtype), out], dim=1).flatten(2)
+        return torch.cat([global_outputs.to(out.dtype), out], dim=1).flatten(2)
+
+    def _attend_chunk(self, x: Tensor, padding_mask: Tensor | None, context: GlobalContext) -> Tensor:
+        """Attend where all that the blocks of a chunk see is here, but for what is in ``context``."""
+        query, key, value = self._with_heads(x)
+        out = self._attend_beside_globals(query, key, value, key_mask_of(x, padding_mask), context.first_query)
+        return torch.cat([context.global_outputs.to(out.dtype), out], dim=1).flatten(2)
 
     @property
     def halo(self) -> int:
@@ -223,35 +230,35 @@ class LSGAttention(EncoderAttention):
         far = 0 if self.sparsity_type == "none" else -(-self.reach * self.factor // self.block_size)
         return self.block_size * (1 + far)
 
-    def seen_by_globals(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> SeenByGlobals:
+    def attention_of_globals(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> PartialAttention:
         """Let global tokens attend to some tokens: (B, G, H, D), (B, T, H, D) x 2, (B, T) bool, False on padding."""
         exact = torch.promote_types(query.dtype, torch.float32)
         logits = torch.einsum("bghd,bkhd->bghk", query.to(exact), key.to(exact)) * query.size(-1) ** -0.5
         logits = logits.masked_fill(~key_mask[:, None, None], torch.finfo(exact).min)
         weights = dropout(logits.softmax(dim=3), self.active_dropout)
-        return SeenByGlobals(logits.logsumexp(dim=3), torch.einsum("bghk,bkhd->bghd", weights, value.to(exact)))
+        return PartialAttention(logits.logsumexp(dim=3), torch.einsum("bghk,bkhd->bghd", weights, value.to(exact)))
 
-    def seen_in_chunk(
+    def attention_of_globals_in_chunk(
         self, x: Tensor, padding_mask: Tensor | None, with_globals: bool
-    ) -> tuple[SeenByGlobals, Tensor]:
-        """Return what the global tokens see in one chunk, and its first token's query.
+    ) -> tuple[PartialAttention, Tensor]:
+        """Return the attention of the global tokens to one chunk, and its first token's query.
 
         Args:
             x: (B, G + T, C), not yet projected, global tokens first.
             padding_mask: (B, G + T) bool or None.
-            with_globals: whether they see themselves, too: in one of the chunks.
+            with_globals: whether they attend to themselves, too: in one of the chunks.
         """
         first = self.globals
         query, key, value = self._with_heads(x)
         key_mask = key_mask_of(x, padding_mask).clone()
         key_mask[:, :first] &= with_globals
-        return self.seen_by_globals(query[:, :first], key, value, key_mask), query[:, first]
+        return self.attention_of_globals(query[:, :first], key, value, key_mask), query[:, first]
 
     @staticmethod
-    def whole_document(chunks: Sequence[tuple[SeenByGlobals, Tensor]]) -> WholeDocument:
-        """Put what :meth:`seen_in_chunk` returned for all chunks of a document together."""
-        seen = SeenByGlobals(*(torch.stack(parts) for parts in zip(*(found for found, _ in chunks))))
-        return WholeDocument(put_together(seen), chunks[0][1])
+    def global_context(chunks: Sequence[tuple[PartialAttention, Tensor]]) -> GlobalContext:
+        """Combine what :meth:`attention_of_globals_in_chunk` returned for all chunks of a document."""
+        partial = PartialAttention(*(torch.stack(parts) for parts in zip(*(found for found, _ in chunks))))
+        return GlobalContext(combine_partial_attention(partial), chunks[0][1])
 
     def _with_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value with heads: (B, T, C) -> (B, T, H, D) each."""

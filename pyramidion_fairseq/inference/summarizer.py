@@ -177,7 +177,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
             PyramidionError: P does not divide the processes, or a model's attention is not local.
         """
         for model in self.models:
-            model.encoder.check_spreading(size)
+            model.encoder.check_sequence_parallel(size)
         group = sequence_group(size, timeout)
         for model in self.models:
             model.encoder.spread_documents(group)

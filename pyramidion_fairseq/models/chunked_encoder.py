@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..functional import Pooled, partial_slot_sums
 from .pooled_encoder import CallLayer, PooledStates
-from .spread_documents import lengths_between
+from .sequence_parallel import lengths_between
 
 
 class Documents(NamedTuple):

@@ -40,9 +40,9 @@ def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk:
         assert tokens is not None  # only a mask may be
         return tokens, mask
 
-    def seen(start: int, stop: int) -> Any:
+    def attend_globals(start: int, stop: int) -> Any:
         tokens, mask = columns(start, stop)
-        return attention.seen_in_chunk(layer.before_attention(tokens), mask, start == first)
+        return attention.attention_of_globals_in_chunk(layer.before_attention(tokens), mask, start == first)
 
     def run(start: int, stop: int) -> Tensor:
         low, high = max(first, start - halo), min(length, stop + halo)
@@ -51,7 +51,7 @@ def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk:
         return out[:, first + start - low : first + stop - low] if start > first else out[:, :stop]
 
     pieces = [(start, min(start + chunk, length)) for start in range(first, length, chunk)]
-    document = attention.whole_document([_recomputed(seen, *piece) for piece in pieces])
+    document = attention.global_context([_recomputed(attend_globals, *piece) for piece in pieces])
     return torch.cat([_recomputed(run, *piece) for piece in pieces], dim=1)
 
 

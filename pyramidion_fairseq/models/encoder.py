@@ -25,7 +25,7 @@ from .long_documents import encode_in_chunks, encode_part, reads_chunks
 from .pooled_encoder import PooledStates, run_pooled_layers
 from .pooling import build_poolings
 from .positions import PegasusPositions
-from .spread_documents import check_chunks, check_spreading
+from .sequence_parallel import check_chunks, check_sequence_parallel
 
 
 class PyramidionEncoder(TransformerEncoderBase):
@@ -122,14 +122,14 @@ class PyramidionEncoder(TransformerEncoderBase):
             **options,
         )
 
-    def check_spreading(self, size: int) -> None:
+    def check_sequence_parallel(self, size: int) -> None:
         """Refuse documents that ``size`` ranks share; call it before the ranks connect, so that each says why.
 
         Raises:
             PyramidionError: the encoder's attention is not local, it does not pool, or its layers read chunks one
                 after the other, as LSG's do.
         """
-        check_spreading(self.local_attention, self.poolings, f"--sequence-parallel {size}")
+        check_sequence_parallel(self.local_attention, self.poolings, f"--sequence-parallel {size}")
         if any(getattr(module, "chunk_tokens", 0) for module in self.layers.modules()):
             self._refuse_chunks_of_parts(f"--sequence-parallel {size}")
 
@@ -143,10 +143,10 @@ class PyramidionEncoder(TransformerEncoderBase):
         """Let the ranks of a group share every document from now on; None: this process reads it whole, as before.
 
         Raises:
-            PyramidionError: as of :meth:`check_spreading`.
+            PyramidionError: as of :meth:`check_sequence_parallel`.
         """
         if group is not None:
-            self.check_spreading(group.size)
+            self.check_sequence_parallel(group.size)
         self.sequence_group = group
 
     def read_in_chunks(self, tokens: int) -> None:

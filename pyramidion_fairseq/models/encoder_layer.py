@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ..attention import ATTENTIONS
 from ..errors import PyramidionError
 from ..functional import dropout, relu_dropout
+from ..parallel import TokenShards
 from .chunked_layer import forward_in_chunks
-from .spread_documents import SpreadTokens
 
 
 class Dropout(FairseqDropout):
@@ -75,7 +75,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         x: Tensor,
         encoder_padding_mask: Tensor | None,
         document_lengths: Sequence[int] | None = None,
-        spread: SpreadTokens | None = None,
+        shards: TokenShards | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend, then feed forward.
 
@@ -83,26 +83,26 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
             x: (B, T, C).
             encoder_padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
             document_lengths: tokens of each document, where the host knows them; see ``EncoderAttention.forward``.
-            spread: where the tokens are that other ranks hold; None: all are here.
+            shards: where the tokens are that other ranks hold; None: all are here.
 
         Returns:
             (B, T, C); after :meth:`return_column_sums` with (B, T) column sums.
         """
         if self.chunk_tokens and x.size(1) > self.chunk_tokens + self.self_attn.globals:
             return forward_in_chunks(self, x, encoder_padding_mask, self.chunk_tokens)
-        return self.forward_at_once(x, encoder_padding_mask, document_lengths, spread)
+        return self.forward_at_once(x, encoder_padding_mask, document_lengths, shards)
 
     def before_attention(self, x: Tensor) -> Tensor:
         """Return what the attention reads of the layer's input: (B, T, C) -> (B, T, C)."""
         return self.self_attn_layer_norm(x) if self.normalize_before else x
 
     def forward_at_once(
-        self, x: Tensor, encoder_padding_mask: Tensor | None, document_lengths: Sequence[int] | None, spread: Any
+        self, x: Tensor, encoder_padding_mask: Tensor | None, document_lengths: Sequence[int] | None, shards: Any
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Do what :meth:`forward` does, whatever :attr:`chunk_tokens` says."""
         attended = self.before_attention(x)
         out, _ = self.self_attn(
-            query=attended, key_padding_mask=encoder_padding_mask, document_lengths=document_lengths, spread=spread
+            query=attended, key_padding_mask=encoder_padding_mask, document_lengths=document_lengths, shards=shards
         )
         out = (_compiled() if self.compiled else PyramidionEncoderLayer.feed_forward)(self, out, x)
         if not self.returns_column_sums:
@@ -132,10 +132,10 @@ def call_layer(
     x: Tensor,
     key_padding_mask: Tensor | None,
     document_lengths: Sequence[int] | None,
-    spread: SpreadTokens | None = None,
+    shards: TokenShards | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Run a layer, in whatever wrapper it is, as :data:`~pyramidion_fairseq.models.pooled_encoder.CallLayer` says."""
-    out = layer(x, encoder_padding_mask=key_padding_mask, document_lengths=document_lengths, spread=spread)
+    out = layer(x, encoder_padding_mask=key_padding_mask, document_lengths=document_lengths, shards=shards)
     return out if isinstance(out, tuple) else (out, None)
 
 

@@ -10,7 +10,7 @@ from ..parallel import Parts
 from .chunked_encoder import ChunkedDocuments, Documents, pool_in_chunks, with_first_pooling
 from .encoder_layer import call_layer
 from .pooled_encoder import CallLayer, PooledStates, run_pooled_layers
-from .spread_documents import SpreadDocuments
+from .sequence_parallel import SequenceParallelDocuments
 
 
 def encode_part(
@@ -27,27 +27,27 @@ def encode_part(
     group.agree(tokens, str(vars(encoder.options)))
     last = list(encoder.poolings.values())[-1]
     block = encoder.local_attention.block_size
-    spread = SpreadDocuments(group, block, padding_mask, document_lengths, tokens, last)
-    first, mask = Parts(tokens.size(1), block, group.size).start(group.rank), spread.cut_mask()
-    part = spread.cut(tokens, encoder.padding_idx)
-    embeddings = None if token_embeddings is None else spread.cut(token_embeddings)
+    sharded = SequenceParallelDocuments(group, block, padding_mask, document_lengths, tokens, last)
+    first, mask = Parts(tokens.size(1), block, group.size).start(group.rank), sharded.cut_mask()
+    part = sharded.cut(tokens, encoder.padding_idx)
+    embeddings = None if token_embeddings is None else sharded.cut(token_embeddings)
 
     def run(
         layer: nn.Module, x: Tensor, key_padding_mask: Tensor | None, document_lengths: Sequence[int] | None
     ) -> tuple[Tensor, Tensor | None]:
-        return call_layer(layer, x, key_padding_mask, document_lengths, spread.spread)
+        return call_layer(layer, x, key_padding_mask, document_lengths, sharded.shards)
 
-    options.update(pool=spread.pool, holds_start=first == 0)
+    options.update(pool=sharded.pool, holds_start=first == 0)
     if reads_chunks(encoder, tokens, options):
-        documents = _documents(encoder, part, mask, embeddings, spread.cut_lengths(), first)
-        return _run_chunked(encoder, documents, run, options, spread)
+        documents = _documents(encoder, part, mask, embeddings, sharded.cut_lengths(), first)
+        return _run_chunked(encoder, documents, run, options, sharded)
     return run_pooled_layers(
         lambda: encoder.embed(part, mask, embeddings, first),
         mask,
         encoder.layers,
         encoder.poolings,
         run,
-        document_lengths=spread.cut_lengths(),
+        document_lengths=sharded.cut_lengths(),
         **options,
     )
 
@@ -88,16 +88,20 @@ def _documents(
 
 
 def _run_chunked(
-    encoder: Any, documents: Documents, run: CallLayer, options: dict[str, Any], spread: SpreadDocuments | None
+    encoder: Any,
+    documents: Documents,
+    run: CallLayer,
+    options: dict[str, Any],
+    sharded: SequenceParallelDocuments | None,
 ) -> PooledStates:
-    """Run all layers, those before the first pooling in chunks; ``spread``: of what the documents are a part."""
+    """Run all layers, those before the first pooling in chunks; ``sharded``: of what the documents are a part."""
     number, pooling = next(iter(encoder.poolings.items()))
     before, after = encoder.layers[: int(number)], encoder.layers[int(number) :]
     chunks = ChunkedDocuments(documents, before, pooling, run, encoder.chunk_tokens)
-    if spread is None:
+    if sharded is None:
         first, document_lengths = pool_in_chunks(documents, chunks, pooling)
     else:
-        first, document_lengths = spread.pool_in_chunks(pooling, chunks)
+        first, document_lengths = sharded.pool_in_chunks(pooling, chunks)
     later = {int(layer) - int(number): module for layer, module in encoder.poolings.items() if layer != number}
     poolings = nn.ModuleDict({str(layer): module for layer, module in later.items()})
     states = run_pooled_layers(

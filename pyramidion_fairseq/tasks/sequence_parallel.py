@@ -59,7 +59,7 @@ class SequenceParallelTask(TranslationTask):
                     f"--sequence-parallel {self.sharing}: {type(model).__name__} is no model of this package"
                 )
             self._read_in_chunks([model])
-            model.encoder.check_spreading(self.sharing)
+            model.encoder.check_sequence_parallel(self.sharing)
             model.encoder.spread_documents(sequence_group(self.sharing, self.cfg.sequence_parallel_timeout))
         else:
             self._read_in_chunks([model])

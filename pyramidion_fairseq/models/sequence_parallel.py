@@ -8,27 +8,20 @@ last pooling all ranks hold all of them, and go on alike.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import PyramidionError
 from ..functional import Pooled, partial_slot_sums
-from ..parallel import Parts, SequenceGroup
+from ..parallel import Parts, SequenceGroup, TokenShards
 
 if TYPE_CHECKING:
     from .chunked_encoder import ChunkedDocuments
 
 
-class SpreadTokens(NamedTuple):
-    """Where the tokens are that a layer reads, for attention that looks beyond its rank's part."""
-
-    group: SequenceGroup
-    parts: Parts
-
-
-def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> None:
+def check_sequence_parallel(attention: Any, poolings: nn.ModuleDict, option: str) -> None:
     """Refuse an encoder whose documents cannot lie on several ranks, or be read in chunks.
 
     Args:
@@ -39,7 +32,7 @@ def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> Non
     Raises:
         PyramidionError: its attention is not local, it never pools, or a pooler or scorer needs all tokens at once.
     """
-    if not attention.spreads:
+    if not attention.supports_sequence_parallel:
         raise PyramidionError(
             f"{option}: the attention of {type(attention).__name__} is not local, every token may need every other: "
             "take --attention blockwise or lsg"
@@ -57,18 +50,18 @@ def check_spreading(attention: Any, poolings: nn.ModuleDict, option: str) -> Non
 
 
 def check_chunks(attention: Any, poolings: nn.ModuleDict, tokens: int) -> None:
-    """Refuse an encoder that cannot read its documents in chunks; arguments as of :func:`check_spreading`.
+    """Refuse an encoder that cannot read its documents in chunks; arguments as of :func:`check_sequence_parallel`.
 
     Where blocks see more than themselves (LSG), it is read layer by layer, and the poolings read whole documents.
 
     Raises:
-        PyramidionError: of :func:`check_spreading`, or a scorer reads the attention of all tokens.
+        PyramidionError: of :func:`check_sequence_parallel`, or a scorer reads the attention of all tokens.
     """
     option = f"--encoder-chunk-tokens {tokens}"
     if tokens < 1:
         raise PyramidionError(f"{option} must be at least 1, or 0: whole documents")
     if not attention.halo:
-        check_spreading(attention, poolings, option)
+        check_sequence_parallel(attention, poolings, option)
     else:
         check_attention_sums(attention, poolings, option)
 
@@ -92,7 +85,7 @@ def lengths_between(document_lengths: Sequence[int] | None, start: int, stop: in
     return inside if any(inside) else None
 
 
-class SpreadDocuments:
+class SequenceParallelDocuments:
     """One batch of documents on the ranks of a group, on its way through the encoder.
 
     Args:
@@ -120,9 +113,9 @@ class SpreadDocuments:
         self._nothing = torch.ones_like(tokens[:, :1], dtype=torch.bool)
 
     @property
-    def spread(self) -> SpreadTokens | None:
+    def shards(self) -> TokenShards | None:
         """Return where the tokens are that the next layer reads; None where every rank holds all of them."""
-        return None if self.parts is None else SpreadTokens(self.group, self.parts)
+        return None if self.parts is None else TokenShards(self.group, self.parts)
 
     def cut(self, x: Tensor, padding: float = 0) -> Tensor:
         """Return this rank's columns of (B, T, ...); an empty part is one column of padding."""
