@@ -226,7 +226,7 @@ def figure(names: list[str], cells: Cells, updates: int) -> Any:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    drawing, axes = pyplot.subplots(1, 3, figsize=(17, 5))
+    drawing, axes = pyplot.subplots(1, 3, figsize=(17, 5), layout="constrained")
     length, noise, steps = max(TASKS, key=lambda task: task[1])  # the noisiest
     for name in names:
         measured = cells.values.get(f"cost {SIZES[0][0]} {SIZES[0][1]} {name}")
