@@ -14,12 +14,15 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from pyramidion_fairseq import pretrained
 from pyramidion_fairseq.apps.ray.summaries import Summaries
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.inference.loading import find_checkpoint
 from pyramidion_fairseq.pretrained import DEFAULT
 from pyramidion_fairseq.utils.files import atomic_write
 
@@ -48,6 +51,7 @@ def main() -> None:
     """Summarise the files that are not done yet."""
     args = build_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    check(args)
     files = inputs(args.input)
     args.output.mkdir(parents=True, exist_ok=True)
     import ray
@@ -60,18 +64,37 @@ def main() -> None:
         raise PyramidionError(f"--workers {args.workers} leave no CPU of the {cpus} to read with: at most {cpus - 1}")
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     failed = total = 0
+    broken: list[str] = []
     for path in files:
         target = args.output / path.name
         if target.exists():
             logger.info(f"{target}: kept")
             continue
-        rows = summarised(ray, path, args)
+        try:
+            rows = summarised(ray, path, args)
+        except (ray.exceptions.RayError, OSError, ValueError) as error:  # pyarrow raises the last two
+            broken.append(str(path))
+            logger.error(f"{path}: {reason(error)}")
+            continue
         write(rows, target)
         bad = sum(bool(row["error"]) for row in rows)
         failed, total = failed + bad, total + len(rows)
         logger.info(f"{target}: {len(rows):,} documents, {bad:,} of them failed")
+    if broken:
+        raise PyramidionError(f"{len(broken)} of {len(files)} files have no summaries: {', '.join(broken)}")
     if failed:
         sys.exit(f"error: {failed:,} of {total:,} documents have no summary: their rows say why in the field error")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse numbers below 1 and a checkpoint that is not there, before Ray starts. Raises PyramidionError."""
+    for name in ("workers", "rows", "batch_size"):
+        if getattr(args, name) < 1:
+            raise PyramidionError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    if args.gpus < 0:
+        raise PyramidionError(f"--gpus must not be negative, got {args.gpus}")
+    if not args.address:  # a cluster's workers may see files that this machine does not
+        find_checkpoint(pretrained.find(args.checkpoint))
 
 
 def inputs(folder: Path) -> list[Path]:
@@ -82,10 +105,17 @@ def inputs(folder: Path) -> list[Path]:
     return files
 
 
+def reason(error: Exception) -> str:
+    """Return the last line of an error, which Ray gives with the worker's traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return re.sub(r"^[\w.]+Error: ", "", lines[-1]) if lines else type(error).__name__
+
+
 def summarised(ray: Any, path: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of one file, in its order."""
-    read = ray.data.read_json if path.suffix == ".jsonl" else ray.data.read_parquet
-    options = {"checkpoint": args.checkpoint, "field": args.field, "batch_size": args.batch_size}
+    lines = path.suffix == ".jsonl"
+    read = ray.data.read_text if lines else ray.data.read_parquet
+    options = {"checkpoint": args.checkpoint, "field": args.field, "batch_size": args.batch_size, "json_lines": lines}
     options["device"] = "cuda" if args.gpus else "cpu"
     rows = read(str(path)).map_batches(
         Summaries,

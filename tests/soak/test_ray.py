@@ -58,4 +58,30 @@ def test_a_folder_is_summarised_as_by_one_process_and_goes_on(tmp_path):
     done = run(source, output, "--workers", 2)
     assert done.returncode == 0 and "1.jsonl: kept" in done.stderr, done.stderr[-3000:]
     assert parquet.read_table(output / "2.parquet").to_pylist()[0]["summary"] == table[0]["summary"]
+
+
+def test_what_cannot_be_read_holds_up_nothing_else(tmp_path):
+    """A line that is no JSON fails alone; a file that is no Parquet, alone as well."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "1.parquet").write_text("no parquet")
+    (source / "2.jsonl").write_text('{"id": "a", "text": "one two three"}\nno json\n')
+    done = run(source, output, "--workers", 1)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"error: 1 of 2 files have no summaries: {source / '1.parquet'}"
+    assert "Parquet magic bytes not found" in done.stderr
+    found = [json.loads(line) for line in (output / "2.jsonl").read_text("utf-8").splitlines()]
+    assert [row["error"] for row in found] == ["", "not JSON"] and not (output / "1.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--workers", "0"], "error: --workers must be at least 1, got 0"),
+        (["--checkpoint", "nowhere.pt"], "error: there is no checkpoint nowhere.pt"),
+    ],
+)
+def test_mistakes_are_said_before_ray_starts(tmp_path, words, message):
+    done = run(tmp_path, tmp_path / "out", *words)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == message
     assert (output / "1.jsonl").stat().st_mtime_ns == before

@@ -23,6 +23,7 @@ from ...errors import PyramidionError, one_line
 from ...pretrained import DEFAULT
 from ...text import Document
 from ...text.documents import ID_FIELDS
+from ...text.json_records import parse_record
 
 
 class Summaries:
@@ -34,6 +35,8 @@ class Summaries:
         device: "cpu", "cuda" or "auto".
         batch_size: documents in a batch of the model, which are of about the same length, at most.
         max_tokens: padded tokens in such a batch, at most.
+        json_lines: whether rows are lines of JSON, in the column "text", as ``ray.data.read_text`` gives them: one
+            that is no JSON fails alone, where ``read_json`` refuses the whole file.
         **generation: options of generation.
 
     Raises:
@@ -47,13 +50,14 @@ class Summaries:
         device: str = "auto",
         batch_size: int = 8,
         max_tokens: int | None = None,
+        json_lines: bool = False,
         **generation: Any,
     ):
         from ... import registered  # noqa: F401
         from ...inference.loading import load_summarizer
 
         self.hub = load_summarizer(checkpoint, device=device)
-        self.field = field
+        self.field, self.json_lines = field, json_lines
         self.options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, **generation}
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -68,10 +72,13 @@ class Summaries:
         """
         count = len(next(iter(batch.values()), ()))
         documents: dict[int, Document] = {}
+        ids: dict[str, list[Any]] = {name: [None] * count for name in ID_FIELDS}
         errors = [""] * count
         for index in range(count):
             try:
-                row = {name: plain(column[index]) for name, column in batch.items()}
+                row = self._row({name: plain(column[index]) for name, column in batch.items()})
+                for name in ID_FIELDS:
+                    ids[name][index] = row.get(name)
                 documents[index] = Document.from_record(row, self.field)
             except PyramidionError as error:
                 errors[index] = one_line(error)
@@ -82,12 +89,24 @@ class Summaries:
         good = {index: outcome for index, outcome in found.items() if not isinstance(outcome, Exception)}
         scores = [good[index].score if index in good else None for index in range(count)]
         return {
-            **{name: np.asarray(batch[name]) for name in ID_FIELDS if name in batch},
+            **{name: _column(values) for name, values in ids.items() if any(value is not None for value in values)},
             "summary": np.array([good[index].text if index in good else "" for index in range(count)], dtype=object),
             "score": np.array([math.nan if score is None else score for score in scores], dtype=np.float64),
             "tokens": np.array([len(good[index].tokens) if index in good else 0 for index in range(count)], np.int64),
             "error": np.array(errors, dtype=object),
         }
+
+    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row's columns; those of a line of JSON. PyramidionError where it is none."""
+        if not self.json_lines:
+            return row
+        try:
+            found = parse_record(row["text"])
+        except (ValueError, RecursionError):
+            raise PyramidionError("not JSON") from None
+        if not isinstance(found, dict):
+            raise PyramidionError(f"not a JSON object but {type(found).__name__}")
+        return found
 
     def _summarise(self, documents: list[Document]) -> list[Any]:
         """Return a summary of each document, or the error in its place."""
@@ -97,6 +116,14 @@ class Summaries:
             if len(documents) == 1:
                 return [error]
         return [outcome for document in documents for outcome in self._summarise([document])]
+
+
+def _column(values: list[Any]) -> np.ndarray:
+    """Return ids as a column: as they are where all are texts or all numbers, else as texts."""
+    kinds = {type(value) for value in values}
+    if kinds in ({str}, {int}):
+        return np.array(values, dtype=object if kinds == {str} else None)
+    return np.array([None if value is None else str(value) for value in values], dtype=object)
 
 
 def plain(value: Any) -> Any:

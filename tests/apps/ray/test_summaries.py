@@ -1,5 +1,7 @@
 """The class that Ray Data's workers run: batches of columns to batches of columns, without Ray."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,16 @@ def test_a_document_that_fails_keeps_its_row(summaries, monkeypatch):
     assert [bool(text) for text in found["summary"]] == [True, False, False, True]
     alone = [stock(article(sentences), min_len=3, max_len_b=12)[0].text for sentences in (2, 1)]
     assert list(found["summary"])[::3] == alone
+
+
+def test_lines_of_json_fail_one_by_one(summaries, monkeypatch):
+    monkeypatch.setattr(summaries, "json_lines", True)
+    lines = [json.dumps({"id": 7, "document": article(2)}), "{", "[1]", json.dumps({"document": "x", "id": "b"})]
+    found = summaries(columns(text=lines))
+    assert list(found["error"]) == ["", "not JSON", "not a JSON object but list", ""]
+    assert list(found["id"]) == ["7", None, None, "b"] and found["summary"][0]
+    found = summaries(columns(text=lines[:1]))
+    assert found["id"].tolist() == [7] and found["id"].dtype == np.int64
 
 
 def test_cells_are_as_json_has_them():
