@@ -58,6 +58,7 @@ def test_a_folder_is_summarised_as_by_one_process_and_goes_on(tmp_path):
     done = run(source, output, "--workers", 2)
     assert done.returncode == 0 and "1.jsonl: kept" in done.stderr, done.stderr[-3000:]
     assert parquet.read_table(output / "2.parquet").to_pylist()[0]["summary"] == table[0]["summary"]
+    assert (output / "1.jsonl").stat().st_mtime_ns == before
 
 
 def test_what_cannot_be_read_holds_up_nothing_else(tmp_path):
@@ -84,4 +85,3 @@ def test_what_cannot_be_read_holds_up_nothing_else(tmp_path):
 def test_mistakes_are_said_before_ray_starts(tmp_path, words, message):
     done = run(tmp_path, tmp_path / "out", *words)
     assert done.returncode == 1 and done.stderr.splitlines()[-1] == message
-    assert (output / "1.jsonl").stat().st_mtime_ns == before
