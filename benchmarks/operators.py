@@ -50,7 +50,7 @@ RELAXATIONS, SHARES = ("iterative_topk", "gumbel_topk", "sinkhorn_topk"), 2**22
 #: Tokens, share of random summary words, updates of "recall".
 TASKS = [(128, 0.0, 400), (128, 0.25, 400), (128, 0.5, 400), (512, 0.0, 400)]
 SEEDS = [1, 2, 3]
-#: Ten minutes a training and more: it takes part in the first task of "recall" alone.
+#: Minutes a training: it takes part in the first task of "recall" alone, and not in "text".
 SLOWEST = "sinkhorn_topk"
 #: Architectures of "text", which differ from the paper's in the pooler alone.
 PLAIN, POINTER = "transpooler_2k_512", "transpooler_2k_512_pointer"
@@ -182,6 +182,11 @@ def recalls(names: list[str], cells: Cells, args: Any) -> str:
     return f"## Recall of the tokens that matter\n\n{note}\n\n{measure.table(headers, lines)}"
 
 
+def text_row(arch: str, name: str) -> str:
+    """Return the row of examples/reproduce.py that trains an architecture with a pooler."""
+    return f"{arch}+pooler={name}{OPTIONS.get(name, '')}"
+
+
 def bits(row: str, updates: int, seed: int, data: Path) -> float:
     """Train a row of examples/reproduce.py and return its loss on the validation split, in bits a token."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
@@ -202,7 +207,7 @@ def texts(names: list[str], cells: Cells, args: Any) -> str:
     for name in names:
         line: list[Any] = [name]
         for arch in (PLAIN, POINTER):
-            row = f"{arch}+pooler={name}{OPTIONS.get(name, '')}"
+            row = text_row(arch, name)
             if name == SLOWEST or (arch == POINTER and not POOLERS.get(name).exact_record):
                 line.append("-")
                 continue
@@ -239,8 +244,7 @@ def figure(names: list[str], cells: Cells, updates: int) -> Any:
             if (result := cells.values.get(f"recall {length} {noise} {steps} {seed} {name}"))
             and result["recall"] is not None
         ]
-        row = f"{POINTER}+pooler={name}{OPTIONS.get(name, '')}"
-        loss = [cells.values.get(f"text {updates} {SEEDS[0]} {row}")]
+        loss = [cells.values.get(f"text {updates} {SEEDS[0]} {text_row(POINTER, name)}")]
         for axis, values in zip(axes, (nccs, recall, loss)):
             if values and None not in values:
                 axis.plot(measured["both_ms"], statistics.mean(values), "o")

@@ -57,7 +57,8 @@ class SentencepieceTokenizer(Tokenizer):
 
     def count_known_pieces(self) -> tuple[int, int]:
         """Return how many of the model's pieces the dictionary has, and how many there are."""
-        return sum(piece in self.dictionary.indices for piece in self.pieces), len(self.pieces)
+        pieces = self.pieces
+        return sum(piece in self.dictionary.indices for piece in pieces), len(pieces)
 
     def _split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
         try:

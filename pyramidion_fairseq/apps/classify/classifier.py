@@ -48,7 +48,7 @@ class Prediction:
     kept_tokens: tuple[KeptTokens, ...] = ()
     """After each pooling, if asked for."""
     encoded: EncodedDocument | None = None
-    """What was read, if kept_tokens were asked for."""
+    """What was read, if the kept tokens were asked for."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,13 +53,13 @@ def spread_globals(positions: Tensor, bos: Tensor, mask: Tensor) -> Tensor:
         draws random ones.
     """
     j, count = torch.arange(MAX_GLOBALS, device=positions.device), positions.size(0)
-    spread = count // 512 * 512 or 1024
-    stretches = spread // 64
-    place = 64 * (j % stretches) + spread // 512 * (j // stretches)
+    covered = count // 512 * 512 or 1024
+    stretches = covered // 64
+    position = 64 * (j % stretches) + covered // 512 * (j // stretches)
     if count < 512:
-        place = place * count // spread
+        position = position * count // covered
     symbols = torch.cat([bos.unsqueeze(0), mask.expand(MAX_GLOBALS - 1, -1)])
-    return positions[place] + symbols
+    return positions[position] + symbols
 
 
 def spread_scorer(scorer: Any, weight: Tensor, bias: Tensor, spread: float = SPREAD, seed: int = 1) -> None:
