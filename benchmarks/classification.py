@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyramidion_fairseq.interop.bart.vocabulary import make_dictionary
+from pyramidion_fairseq.interop.dictionary_files import make_dictionary
 from pyramidion_fairseq.models.roberta import LSGRobertaModel
 from pyramidion_fairseq.prepare.cleaning import clean
 from pyramidion_fairseq.prepare.errors import BadRecord

@@ -14,7 +14,7 @@ from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli import explain, serve, summarize
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
-from pyramidion_fairseq.interop.pieces import find_subwords
+from pyramidion_fairseq.interop.subwords import find_subwords
 from tests.helpers.models import make_dictionary
 from tests.helpers.summaries import SENTENCES, article, write_sentencepiece
 from tests.helpers.training import ARCH, BEAM, TASK, TRAIN, USER_DIR, write_corpus

@@ -8,8 +8,8 @@ import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from .child_process import run_child
+from .dictionary_lines import FAIRSEQ_SPECIALS, dictionary_lines
 from .errors import PrepareError
-from .pieces import FAIRSEQ_SPECIALS, dictionary_lines
 from .vocabulary_stage import load_model
 
 INDEX_MAGIC = b"MMIDIDX\x00\x00"

@@ -5,8 +5,8 @@ import contextlib
 import os
 from typing import Any, Counter, Dict, Iterable, Iterator, List, NamedTuple, Set, Tuple
 
+from .dictionary_lines import FAIRSEQ_SPECIALS, UNKNOWN
 from .errors import PrepareError
-from .pieces import FAIRSEQ_SPECIALS, UNKNOWN
 from .progress_line import Progress
 from .vocabulary_stage import load_model
 from .worker_pool import ordered_map

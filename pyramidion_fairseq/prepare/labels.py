@@ -9,8 +9,8 @@ from typing import Dict, List, Tuple
 
 from ..class_labels import SPACE
 from .cleaning import clean
+from .dictionary_lines import FAIRSEQ_SPECIALS
 from .errors import BadRecord, PrepareError
-from .pieces import FAIRSEQ_SPECIALS
 
 MASK = "<mask>"  # the task adds it to the dictionary of labels
 SHOWN = 20

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
+from pathlib import Path
 from typing import Any, BinaryIO, Iterator
 
 from ..errors import PyramidionError
@@ -69,3 +71,33 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     """
     if os.path.exists(path) and not os.path.isfile(path):
         raise PyramidionError(f"{path} is no regular file")
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file; PyramidionError where it is none in UTF-8, or no regular file."""
+    check_regular(path)
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise PyramidionError(f"{path} is damaged: it is no text in UTF-8") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        PyramidionError: the file holds none, or is no regular file.
+    """
+    check_regular(path)
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise PyramidionError(f"{path} is no JSON: {error}") from None
+    if not isinstance(read, dict):
+        raise PyramidionError(f"{path} cannot be read: it is no JSON object")
+    return read
+
+
+def read_json_if_there(path: Path) -> dict[str, Any]:
+    """Return a JSON object as :func:`read_json` does, an empty one where there is no file."""
+    return read_json(path) if path.is_file() else {}

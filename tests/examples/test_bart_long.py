@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli import convert
-from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop import byte_level, dictionary_files
 from tests.helpers.architectures import run
 from tests.helpers.bart import MERGES, rows, stock, symbols  # noqa: F401 -- fixtures
 from tests.helpers.families import write_pieces
@@ -106,8 +106,8 @@ def test_conversion_and_training_have_the_same_architecture(program, tmp_path):
 
 
 def write_bpe(folder, symbols):  # noqa: F811
-    vocabulary.write_dictionary(symbols, folder / "dict.txt")
-    vocabulary.write_bpe(vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES), folder)
+    dictionary_files.write_dictionary(symbols, folder / "dict.txt")
+    byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES), folder)
 
 
 def test_a_corpus_is_encoded_as_the_model_reads_it(monkeypatch, tmp_path, symbols):  # noqa: F811
@@ -139,7 +139,7 @@ def test_a_corpus_is_encoded_for_a_model_with_sentencepiece(monkeypatch, tmp_pat
     write_pieces(tmp_path / "sentencepiece.model", (0, 1, 2, -1))
     processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "sentencepiece.model"))
     pieces = [processor.id_to_piece(number) for number in range(3, processor.vocab_size())]
-    vocabulary.write_dictionary([*vocabulary.SPECIALS, *pieces, "en_XX", "<mask>"], tmp_path / "dict.txt")
+    dictionary_files.write_dictionary([*dictionary_files.SPECIALS, *pieces, "en_XX", "<mask>"], tmp_path / "dict.txt")
     (tmp_path / "text").mkdir()
     lines = ["hello world we read", "", "short summaries"]
     for side in ("source", "target"):

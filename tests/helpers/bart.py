@@ -11,8 +11,9 @@ from fairseq.models.bart import BARTModel
 from fairseq.models.bart.model import bart_base_architecture
 
 from pyramidion_fairseq.cli.convert import main
-from pyramidion_fairseq.interop.bart import vocabulary
-from pyramidion_fairseq.interop.bart.convert import FRESH, make_dictionary
+from pyramidion_fairseq.interop import byte_level, dictionary_files
+from pyramidion_fairseq.interop.bart.convert import FRESH
+from pyramidion_fairseq.interop.dictionary_files import make_dictionary
 from pyramidion_fairseq.models import PyramidionModel
 
 MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "o r", "Ġw or"]
@@ -24,16 +25,16 @@ SHAPE.update(encoder_attention_heads=4, decoder_attention_heads=4, max_position_
 @pytest.fixture(scope="session")
 def rows():
     """Token -> row of a small byte-level vocabulary; in no order, as in BART."""
-    tokens = list(vocabulary.numbers_of(MERGES))
+    tokens = list(byte_level.numbers_of(MERGES))
     random.Random(0).shuffle(tokens)
-    return {token: row for row, token in enumerate([*vocabulary.SPECIALS, *tokens, "madeupword0000", "<mask>"])}
+    return {token: row for row, token in enumerate([*dictionary_files.SPECIALS, *tokens, "madeupword0000", "<mask>"])}
 
 
 @pytest.fixture(scope="session")
 def symbols(rows):
     """The same as fairseq's symbols."""
-    bpe = vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES)
-    return vocabulary.symbols_from_rows(rows, len(rows), bpe)
+    bpe = byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES)
+    return byte_level.symbols_from_rows(rows, len(rows), bpe)
 
 
 def write_bpe(folder, rows):
@@ -78,8 +79,8 @@ def write_stock(folder, symbols, **more):
     model = BARTModel.build_model(args, Namespace(source_dictionary=dictionary, target_dictionary=dictionary))
     randomise(model)
     written = [symbol for symbol in symbols if symbol != "<mask>"]  # fairseq's task adds it
-    vocabulary.write_dictionary(written, folder / "dict.txt")
-    vocabulary.write_bpe(vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES), folder)
+    dictionary_files.write_dictionary(written, folder / "dict.txt")
+    byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES), folder)
     torch.save({"args": args, "model": {**model.state_dict(), **more}, **FRESH}, folder / "model.pt")
     return folder / "model.pt", model
 
@@ -93,7 +94,7 @@ def stock(symbols, tmp_path_factory):
 def load(folder):
     """Our model of a converted folder, strictly, in evaluation mode."""
     checkpoint = torch.load(folder / "model.pt")
-    dictionary = make_dictionary(vocabulary.read_dictionary(folder / "dict.txt"))
+    dictionary = make_dictionary(dictionary_files.read_dictionary(folder / "dict.txt"))
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task)
     torch.nn.Module.load_state_dict(model, checkpoint["model"], strict=True)
@@ -123,7 +124,7 @@ def compare(model, theirs, tokens, summaries):
 
 
 def symbols_of(words):
-    return [*vocabulary.SPECIALS, *map(str, range(words - 5)), "<mask>"]
+    return [*dictionary_files.SPECIALS, *map(str, range(words - 5)), "<mask>"]
 
 
 def task_of(words):

@@ -3,14 +3,14 @@
 import torch
 
 from pyramidion_fairseq import class_labels, vocabularies
-from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop import dictionary_files
 from pyramidion_fairseq.interop.bart.convert import FRESH
 from pyramidion_fairseq.models.encoder_config import FIELDS
 from tests.helpers.bart import randomise
 from tests.helpers.preprocessing import WORDS as NAMES
 from tests.helpers.roberta import HEAD, build
 
-SYMBOLS = [*vocabulary.SPECIALS, *NAMES, *(f"w{i}" for i in range(60 - 5 - len(NAMES))), "<mask>"]
+SYMBOLS = [*dictionary_files.SPECIALS, *NAMES, *(f"w{i}" for i in range(60 - 5 - len(NAMES))), "<mask>"]
 LABELS = ["7", "World\u2581News", "cs.CL"]
 
 
@@ -18,7 +18,7 @@ def write_classifier(folder, labels=LABELS, regression=False, carries=True, task
     """(path, model): a checkpoint whose tokens are words; without ``carries``, of code that records no labels."""
     import tests.helpers.roberta as helpers
 
-    dictionary = vocabulary.make_dictionary(SYMBOLS)
+    dictionary = dictionary_files.make_dictionary(SYMBOLS)
     stock, helpers.task_of = helpers.task_of, lambda _: type("Task", (), {"source_dictionary": dictionary})()
     try:
         model = randomise(build(classes=1 if regression else 3, **options))

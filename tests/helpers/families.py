@@ -9,9 +9,10 @@ import torch
 from fairseq.models.bart import BARTModel
 from fairseq.models.bart.model import mbart_large_architecture
 
-from pyramidion_fairseq.interop.bart import vocabulary
-from pyramidion_fairseq.interop.bart.convert import FRESH, convert, make_dictionary
+from pyramidion_fairseq.interop import byte_level, dictionary_files
+from pyramidion_fairseq.interop.bart.convert import FRESH, convert
 from pyramidion_fairseq.interop.bart.sources import Source
+from pyramidion_fairseq.interop.dictionary_files import make_dictionary
 from pyramidion_fairseq.interop.families.base import reorder, sentencepieces
 from pyramidion_fairseq.interop.families.every import FAMILIES
 from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
@@ -124,7 +125,7 @@ def rows_of(folder, kind):
     """The row of the pretrained embedding for each of our symbols."""
     family = FAMILIES[family_of(kind)]
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
-    found = family.vocabulary(folder, size, vocabulary.find_byte_level(folder))
+    found = family.vocabulary(folder, size, byte_level.find_byte_level(folder))
     return torch.tensor(found.rows if found.rows is not None else range(size))
 
 
@@ -206,8 +207,8 @@ def write_fairseq_mbart(folder, languages, style="[{}]", last=("<mask>",), **tol
     ``source_lang``.
     """
     write_pieces(folder / "sentencepiece.bpe.model", (0, 1, 2, -1))
-    known = [*vocabulary.SPECIALS, *sentencepieces(folder)[3:]]
-    vocabulary.write_dictionary(known, folder / "dict.txt")
+    known = [*dictionary_files.SPECIALS, *sentencepieces(folder)[3:]]
+    dictionary_files.write_dictionary(known, folder / "dict.txt")
     symbols = [*known, *(style.format(language) for language in languages), *last]  # as fairseq's task adds them
     sizes = {name.replace("ffn_dim", "ffn_embed_dim"): value for name, value in SIZES.items() if name != "d_model"}
     args = Namespace(arch="mbart_large", task="translation_from_pretrained_bart", encoder_embed_dim=32, **sizes)

@@ -2,7 +2,7 @@
 
 import torch
 
-from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop import byte_level, dictionary_files
 from pyramidion_fairseq.interop.bart.names import EMBEDDINGS
 
 SHAPE = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
@@ -29,7 +29,7 @@ def ROTATIONS():
 
 def symbols():
     """Special ones, the bytes, and <mask>."""
-    return [*vocabulary.SPECIALS, *vocabulary.byte_symbols(), "<mask>"]
+    return [*dictionary_files.SPECIALS, *byte_level.byte_symbols(), "<mask>"]
 
 
 def state_of_bart():

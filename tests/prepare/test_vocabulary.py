@@ -10,8 +10,8 @@ import sentencepiece
 from fairseq.data import Dictionary
 
 from pyramidion_fairseq.prepare import train_sentencepiece
+from pyramidion_fairseq.prepare.dictionary_lines import dictionary_lines
 from pyramidion_fairseq.prepare.errors import PrepareError
-from pyramidion_fairseq.prepare.pieces import dictionary_lines
 from pyramidion_fairseq.prepare.vocabulary_stage import load_model, vocabulary_stage
 
 DEFAULTS = {

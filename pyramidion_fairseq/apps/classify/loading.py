@@ -15,8 +15,8 @@ from torch import Tensor
 from ... import checkpoints, class_labels, vocabularies
 from ...errors import PyramidionError, user_errors
 from ...inference.loading import device_of, find_checkpoint
-from ...interop.bart import vocabulary
-from ...interop.pieces import find_subwords
+from ...interop import byte_level, dictionary_files
+from ...interop.subwords import find_subwords
 from ...models.encoder_config import FIELDS
 from ...models.roberta import LSGRobertaModel
 from ...text import SentencepieceTokenizer, Tokenizer, WordTokenizer
@@ -98,7 +98,7 @@ def _symbols(state: Any, checkpoint: str, data: str | None) -> list[str]:
     folders = [Path(data)] if data else [Path(checkpoint).parent, *_data_folders(state, None)]
     for dictionary_path in (folder / name for folder in folders for name in ("input0/dict.txt", "dict.txt")):
         if dictionary_path.is_file():
-            symbols = vocabulary.read_dictionary(dictionary_path)
+            symbols = dictionary_files.read_dictionary(dictionary_path)
             symbols += ["<mask>"] if "<mask>" not in symbols else []
             remedy = "say with --data where its own is"
             vocabularies.check_symbols(state.get("extra_state"), symbols, checkpoint, str(dictionary_path), remedy)
@@ -108,7 +108,7 @@ def _symbols(state: Any, checkpoint: str, data: str | None) -> list[str]:
 
 def _build(options: Any, tensors: dict[str, Tensor], symbols: list[str], checkpoint: str) -> LSGRobertaModel:
     given = {name: options[name] for name in FIELDS if options.get(name) is not None}
-    task = Namespace(source_dictionary=vocabulary.make_dictionary(symbols))
+    task = Namespace(source_dictionary=dictionary_files.make_dictionary(symbols))
     model = LSGRobertaModel.build_model(Namespace(**{**given, "load_checkpoint_heads": True}), task)
     tensors = dict(tensors)
     model.upgrade_state_dict_named(tensors, "")
@@ -143,7 +143,7 @@ def _labels(model: LSGRobertaModel, state: Any, head: str, data: str | None) -> 
     for folder in () if labels else _data_folders(state, data):
         labels_path = folder / "label" / "dict.txt"
         if labels_path.is_file():
-            labels = class_labels.without_padding(vocabulary.read_dictionary(labels_path)[4:])
+            labels = class_labels.without_padding(dictionary_files.read_dictionary(labels_path)[4:])
             break
     labels = [class_labels.shown(label) for label in (labels or [])]
     doubled = next((label for label in labels if labels.count(label) > 1), None)
@@ -156,7 +156,7 @@ def _labels(model: LSGRobertaModel, state: Any, head: str, data: str | None) -> 
     return [*labels, *(f"class {number}" for number in range(len(labels), classes))]
 
 
-def _tokenizer(dictionary: Any, symbols: list[str], bpe: vocabulary.Bpe | Path | None, checkpoint: str) -> Tokenizer:
+def _tokenizer(dictionary: Any, symbols: list[str], bpe: byte_level.Bpe | Path | None, checkpoint: str) -> Tokenizer:
     if isinstance(bpe, Path):
         return SentencepieceTokenizer.from_file(dictionary, str(bpe))
     if bpe is not None:

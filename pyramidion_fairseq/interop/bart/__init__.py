@@ -1,5 +1,5 @@
 """BART checkpoints, of fairseq or of Hugging Face, made long, sparse and pooled."""
 
-from .adapt import Change, adapt_state
+from .adapt import adapt_state
 
-__all__ = ["Change", "adapt_state"]
+__all__ = ["adapt_state"]

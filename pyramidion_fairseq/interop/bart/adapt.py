@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...errors import PyramidionError
-from .lengthen import spread_globals, spread_scorer, tile_positions
-
-logger = logging.getLogger(__name__)
+from ..lengthen import spread_globals
+from ..state_changes import Change, add_scorers, add_tensors, fit_positions, log_changes, refuse
 
 _GLOBALS = "encoder.global_embeddings.weight"
 _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder.output_projection.weight")
@@ -19,22 +16,11 @@ _HEADS = "classification_heads."
 _POINTER = "decoder.pointer."
 
 
-class Change(NamedTuple):
-    """One thing that was done to a state dict."""
-
-    names: tuple[str, ...]
-    """The tensors."""
-    kind: str
-    """"tiled", "cut", "new" or "left out"."""
-    text: str
-    """What was done, one line for people."""
-
-
 def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
     """Make a state dict fit a model, in place, where that is a matter of length, global tokens, scorers or a pointer.
 
     Positions are repeated or cut to the model's length; global tokens and scorers that the checkpoint lacks are made
-    (see :mod:`.lengthen`); a pointer that it lacks starts as in a new model; the row of ``<mask>`` goes where the
+    (see ``interop.lengthen``); a pointer that it lacks starts as in a new model; the row of ``<mask>`` goes where the
     dictionary has none, as in fairseq's BART; classification heads go. Everything else stays as it is, so that loading
     remains strict about it. A checkpoint that fits is not changed.
 
@@ -48,17 +34,16 @@ def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
     Raises:
         PyramidionError: the vocabularies differ, or the checkpoint has a pointer and the model has none.
     """
-    changes = [
-        *_leave_out_heads(state),
-        *_new_globals(model, state),  # first: they are made of the old positions and of <mask>
-        *_fit_vocabulary(model, state),
-        *_fit_positions(model, state),
-        *_new_scorers(model, state),
-        *_new_pointer(model, state),
-    ]
-    for change in changes:
-        logger.info(change.text)
-    return changes
+    return log_changes(
+        [
+            *_leave_out_heads(state),
+            *_new_globals(model, state),  # first: they are made of the old positions and of <mask>
+            *_fit_vocabulary(model, state),
+            *_fit_positions(model, state),
+            *add_scorers(model.encoder, state, "encoder."),
+            *_new_pointer(model, state),
+        ]
+    )
 
 
 def _leave_out_heads(state: dict[str, Tensor]) -> list[Change]:
@@ -73,7 +58,7 @@ def _fit_vocabulary(model: Any, state: dict[str, Tensor]) -> list[Change]:
     if embedding is None or embedding.size(0) == len(dictionary):
         return []
     if embedding.size(0) != len(dictionary) + 1 or "<mask>" in dictionary:
-        _refuse(
+        refuse(
             f"the checkpoint has {embedding.size(0):,} symbols, the data's dictionary {len(dictionary):,}: prepare "
             "the data with the checkpoint's dictionary (fairseq-preprocess --srcdict)"
         )
@@ -103,57 +88,21 @@ def _new_globals(model: Any, state: dict[str, Tensor]) -> list[Change]:
 
 def _fit_positions(model: Any, state: dict[str, Tensor]) -> list[Change]:
     changes = []
-    for side in (model.encoder, model.decoder):
-        name = ("encoder" if side is model.encoder else "decoder") + ".embed_positions.weight"
+    for name, side in (("encoder", model.encoder), ("decoder", model.decoder)):
         wanted = getattr(side.embed_positions, "weight", None)
-        if wanted is None or name not in state or state[name].size(0) == wanted.size(0):
-            continue
-        offset = side.padding_idx + 1
-        before, after = state[name].size(0) - offset, wanted.size(0) - offset
-        state[name] = tile_positions(state[name], wanted.size(0), offset)
-        kind, verb = ("tiled", "repeated") if after > before else ("cut", "cut")
-        changes.append(Change((name,), kind, f"{name}: {before:,} positions {verb} to {after:,}"))
-    return changes
-
-
-def _new_scorers(model: Any, state: dict[str, Tensor]) -> list[Change]:
-    changes = []
-    for layer, pooling in model.encoder.poolings.items():
-        prefix = f"encoder.poolings.{layer}.scorer."
-        if pooling.scorer is None or not list(pooling.scorer.parameters()):
-            continue
-        if any(name.startswith(prefix) for name in state):
-            continue
-        norm = f"encoder.layers.{int(layer) - 1}.final_layer_norm."
-        text = f"new scorer of the pooling after layer {layer}"
-        spreads = hasattr(pooling.scorer, "proj") and not model.encoder.cfg.encoder.normalize_before
-        if spreads and norm + "weight" in state:
-            spread_scorer(pooling.scorer, state[norm + "weight"], state[norm + "bias"])
-        changes.append(Change(_add_tensors(state, prefix, pooling.scorer), "new", text))
+        if wanted is not None:
+            changes += fit_positions(state, f"{name}.embed_positions.weight", wanted.size(0), side.padding_idx + 1)
     return changes
 
 
 def _new_pointer(model: Any, state: dict[str, Tensor]) -> list[Change]:
     known = any(name.startswith(_POINTER) for name in state)
     if known and model.decoder.pointer is None:
-        _refuse(
+        refuse(
             "the checkpoint copies words from the document, and this model does not: give it --pointer, or an --arch "
             "that ends in _pointer"
         )
     if known or model.decoder.pointer is None or not state:
         return []
-    names = _add_tensors(state, _POINTER, model.decoder.pointer)
+    names = add_tensors(state, _POINTER, model.decoder.pointer)
     return [Change(names, "new", "new gate of the pointer: the checkpoint has none, it is to be trained")]
-
-
-def _add_tensors(state: dict[str, Tensor], prefix: str, module: nn.Module) -> tuple[str, ...]:
-    """Add a module's tensors in the dtype of the others; their names."""
-    dtype = next(iter(state.values())).dtype
-    made = {prefix + name: value.detach().to(dtype) for name, value in module.state_dict().items()}
-    state.update(made)
-    return tuple(made)
-
-
-def _refuse(message: str) -> NoReturn:
-    logger.error(message)  # fairseq's trainer hides the exception's own words
-    raise PyramidionError(message)

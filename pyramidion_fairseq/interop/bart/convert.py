@@ -23,11 +23,11 @@ from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError
 from ...models import PyramidionModel
 from ...schedule import PoolingSchedule
-from . import vocabulary
-from .adapt import Change, adapt_state
+from .. import byte_level, dictionary_files
+from ..state_changes import Change
+from .adapt import adapt_state
 from .options import SHAPE
 from .sources import Source
-from .vocabulary import make_dictionary
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
         plain_options.check(options, source.state)  # before a model of that size is built
     except plain_options.UnusableOptionError as error:
         raise PyramidionError(str(error)) from None
-    dictionary = make_dictionary(source.symbols)
+    dictionary = dictionary_files.make_dictionary(source.symbols)
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     torch.manual_seed(1)
     model = PyramidionModel.build_model(Namespace(**options), task).eval()
@@ -167,7 +167,7 @@ def training_arguments(options: Mapping[str, Any]) -> list[str]:
 def write_folder(
     converted: Converted,
     dictionaries: Mapping[str, list[str]],
-    bpe: vocabulary.Bpe | Path | None,
+    bpe: byte_level.Bpe | Path | None,
     folder: Path,
 ) -> None:
     """Write a converted model to a new folder, with what reads its data.
@@ -185,11 +185,11 @@ def write_folder(
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, symbols in dictionaries.items():
-        vocabulary.write_dictionary(symbols, folder / name)
+        dictionary_files.write_dictionary(symbols, folder / name)
     if isinstance(bpe, Path):
         shutil.copyfile(bpe, folder / vocabularies.SENTENCEPIECE[0])
     elif bpe is not None:
-        vocabulary.write_bpe(bpe, folder)
+        byte_level.write_bpe(bpe, folder)
     report = json.dumps(describe(converted), indent=1)
     (folder / "conversion.json").write_text(report + "\n", encoding="utf-8")
     save_checkpoint(converted.checkpoint, folder / "model.pt")

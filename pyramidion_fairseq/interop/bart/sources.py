@@ -13,13 +13,14 @@ from ... import vocabularies
 from ...checkpoints import DamagedCheckpointError, load_checkpoint
 from ...errors import PyramidionError
 from ...pretrained import generation_settings
-from ...utils.files import check_plain_name, check_regular
+from ...utils.files import check_plain_name, check_regular, read_json
+from .. import byte_level, dictionary_files
 from ..families.base import Family, reorder
 from ..families.every import FAMILIES
 from ..families.generation import read_generation
-from ..pieces import find_subwords
-from . import names, vocabulary
-from .adapt import Change
+from ..state_changes import Change
+from ..subwords import find_subwords
+from . import names
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class Source(NamedTuple):
     """By fairseq's names, on the CPU, in the precision that it was saved in."""
     symbols: list[str]
     """The dictionary, one symbol for each row of the embedding, the four special ones first."""
-    bpe: vocabulary.Bpe | Path | None
+    bpe: byte_level.Bpe | Path | None
     """The file of a sentencepiece model where the dictionary has its pieces; None where nothing was found."""
     changes: tuple[Change, ...] = ()
     """What was done to the tensors so that they are by fairseq's names and shapes."""
@@ -72,7 +73,7 @@ def read_source(
 
 
 def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None, family: Family) -> Source:
-    config = vocabulary.read_json(path / "config.json")
+    config = read_json(path / "config.json")
     own = "pyramidion" in config  # our export, whatever it was made of: it has the names of BART
     kind = FAMILIES["bart"] if own else family
     given = kind.from_config(config)
@@ -87,7 +88,7 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None, famil
         symbols = _symbols(place, embedding.size(0))
         vocabularies.check_symbols(None, symbols, str(path), str(place), "say with --dictionary where its own is")
     else:
-        found = vocabulary.find_byte_level(bpe or path)
+        found = byte_level.find_byte_level(bpe or path)
         symbols, rows = kind.vocabulary(path, embedding.size(0), found, bpe)
         if rows is not None:
             changes.append(reorder(state, rows))
@@ -107,7 +108,7 @@ def _read_checkpoint(path: Path, checkpoint: dict[str, Any], dictionary: Path | 
     embedding = state[names.EMBEDDINGS[0]]
     state.setdefault(names.EMBEDDINGS[2], embedding)
     place = dictionary or path.parent / "dict.txt"
-    known = family.fairseq_symbols(vocabulary.read_dictionary(place), embedding.size(0), arguments)
+    known = family.fairseq_symbols(dictionary_files.read_dictionary(place), embedding.size(0), arguments)
     symbols = _fit_symbols(place, known, embedding.size(0))
     told = "say with --dictionary where its own is"
     vocabularies.check_symbols(checkpoint.get("extra_state"), symbols, str(path), str(place), told)
@@ -134,7 +135,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def _read_parts(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the tensors of all files that an index names."""
-    given = vocabulary.read_json(index).get("weight_map")
+    given = read_json(index).get("weight_map")
     if not isinstance(given, dict) or not given:
         raise PyramidionError(f"{index} names no tensors: it has no weight_map")
     files = [index.parent / name for name in sorted({check_plain_name(name, index) for name in given.values()})]
@@ -183,7 +184,7 @@ def _fairseq_arguments(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _symbols(path: Path, size: int) -> list[str]:
-    return _fit_symbols(path, vocabulary.read_dictionary(path), size)
+    return _fit_symbols(path, dictionary_files.read_dictionary(path), size)
 
 
 def _fit_symbols(path: Path, symbols: list[str], size: int) -> list[str]:

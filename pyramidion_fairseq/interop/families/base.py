@@ -13,9 +13,9 @@ from torch import Tensor
 from ... import vocabularies
 from ...errors import PyramidionError
 from ...text.tokenizers import SentencepieceTokenizer
-from ..bart import vocabulary
-from ..bart.adapt import Change
+from .. import byte_level
 from ..bart.names import EMBEDDINGS, from_hugging_face
+from ..state_changes import Change
 from . import TITLES
 
 POSITIONS = ("encoder.embed_positions.weight", "decoder.embed_positions.weight")
@@ -61,7 +61,7 @@ class Family:
         """Return fields of PyramidionConfig of a fairseq checkpoint's arguments; PyramidionError as above."""
         raise PyramidionError(f"fairseq has no {self.title}: give a Hugging Face directory")
 
-    def vocabulary(self, folder: Path, size: int, bpe: vocabulary.Bpe | None, given: Path | None = None) -> Vocabulary:
+    def vocabulary(self, folder: Path, size: int, bpe: byte_level.Bpe | None, given: Path | None = None) -> Vocabulary:
         """Return the symbols of a Hugging Face directory.
 
         Args:
@@ -73,7 +73,7 @@ class Family:
         Raises:
             PyramidionError: its tokenizer is missing or does not fit.
         """
-        return Vocabulary(vocabulary.symbols_from_rows(vocabulary.hugging_face_rows(folder), size, bpe))
+        return Vocabulary(byte_level.symbols_from_rows(byte_level.hugging_face_rows(folder), size, bpe))
 
     def fairseq_symbols(self, known: list[str], size: int, args: Mapping[str, Any]) -> list[str]:
         """Return the symbols of a fairseq checkpoint: those of dict.txt, and what its task adds to fill the rows."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..bart import options
-from ..bart.adapt import Change
+from ..state_changes import Change
 from .pegasus import PRE_NORM, Pegasus
 
 _ATTENTION = r"self_attn\.self\.(q|k|v)(?:uery|ey|alue)\."

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from ...pretrained import SETTINGS
-from ..bart import vocabulary
+from ...utils.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def read_generation(folder: Path, config: Mapping[str, Any], model_length: int) 
         PyramidionError: the file is no JSON object.
     """
     path = folder / "generation_config.json"
-    said = vocabulary.read_json(path) if path.is_file() else config
+    said = read_json(path) if path.is_file() else config
     settings: dict[str, Any] = {}
     for theirs, (ours, more) in _NAMES.items():
         value, (least, most) = said.get(theirs), SETTINGS[ours]

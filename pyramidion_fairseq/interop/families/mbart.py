@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from ...errors import PyramidionError
-from ..bart import options, vocabulary
+from ...utils.files import read_json_if_there
+from .. import byte_level, dictionary_files
+from ..bart import options
 from .base import Family, Vocabulary, check_size, sentencepieces
 
 logger = logging.getLogger(__name__)
@@ -86,20 +88,20 @@ class MBart(Family):
             "summary_marker": summary and _marker(summary, args),
         }
 
-    def vocabulary(self, folder: Path, size: int, bpe: vocabulary.Bpe | None, given: Path | None = None) -> Vocabulary:
+    def vocabulary(self, folder: Path, size: int, bpe: byte_level.Bpe | None, given: Path | None = None) -> Vocabulary:
         pieces = sentencepieces(given or folder)[3:]  # <unk>, <s> and </s>, which stand elsewhere here
-        known = [*vocabulary.SPECIALS, *pieces]
+        known = [*dictionary_files.SPECIALS, *pieces]
         languages = LANGUAGES_50 if size > len(known) + len(LANGUAGES) + 1 else LANGUAGES
         last = [] if size == len(known) + len(languages) else ["<mask>"]
         symbols = [*known, *languages, *last]
         check_size(folder, len(symbols), size)
-        vocabulary.check_symbols(symbols)
+        dictionary_files.check_dictionary(symbols)
         _tell(languages, last)
         return Vocabulary(symbols)
 
     def markers(self, folder: Path, config: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
-        generation = vocabulary.read_json_if_there(folder / "generation_config.json")
-        tokenizer = vocabulary.read_json_if_there(folder / "tokenizer_config.json")
+        generation = read_json_if_there(folder / "generation_config.json")
+        tokenizer = read_json_if_there(folder / "tokenizer_config.json")
         prepends = len([symbol for symbol in symbols if symbol in LANGUAGES_50]) == len(LANGUAGES_50)
         key = "forced_bos_token_id" if prepends else "decoder_start_token_id"
         row = generation.get(key, config.get(key))

@@ -8,8 +8,10 @@ from typing import Any, Mapping
 from torch import Tensor
 
 from ...errors import PyramidionError
-from ..bart import options, vocabulary
-from ..bart.adapt import Change
+from ...utils.files import read_json_if_there
+from .. import byte_level, dictionary_files
+from ..bart import options
+from ..state_changes import Change
 from .base import POSITIONS, Family, Vocabulary, check_size, sentencepieces
 
 #: What PEGASUS has beside the options of BART.
@@ -43,8 +45,8 @@ class Pegasus(Family):
         fixed = {"encoder_learned_pos": False, "decoder_learned_pos": False, "pegasus_positions": True}
         return options.common(config, self.title, {**PRE_NORM, **fixed})
 
-    def vocabulary(self, folder: Path, size: int, bpe: vocabulary.Bpe | None, given: Path | None = None) -> Vocabulary:
-        offset = vocabulary.read_json_if_there(folder / "tokenizer_config.json").get("offset", 103)
+    def vocabulary(self, folder: Path, size: int, bpe: byte_level.Bpe | None, given: Path | None = None) -> Vocabulary:
+        offset = read_json_if_there(folder / "tokenizer_config.json").get("offset", 103)
         pieces = sentencepieces(given or folder)
         if not isinstance(offset, int) or offset < 3 or tuple(pieces[:3]) != (*_FIRST, "<unk>"):
             raise PyramidionError(
@@ -54,10 +56,10 @@ class Pegasus(Family):
         theirs = [*self.first_rows, *(f"<unk_{n}>" for n in range(2, offset)), *pieces[2:]]
         check_size(folder, len(theirs), size)
         theirs[self.padding_row] = "<pad>"
-        vocabulary.check_symbols(theirs)
+        dictionary_files.check_dictionary(theirs)
         row = {symbol: number for number, symbol in enumerate(theirs)}
-        rest = [symbol for symbol in theirs if symbol not in vocabulary.SPECIALS]
-        symbols = [*vocabulary.SPECIALS, *rest]
+        rest = [symbol for symbol in theirs if symbol not in dictionary_files.SPECIALS]
+        symbols = [*dictionary_files.SPECIALS, *rest]
         return Vocabulary(symbols, [row[symbol] for symbol in symbols])
 
     def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:

@@ -11,10 +11,10 @@ from ... import class_labels, vocabularies
 from ...errors import PyramidionError
 from ...models.encoder_config import FIELDS, complete_encoder
 from ..bart.sources import import_safetensors
-from ..pieces import find_subwords
 from ..roberta import names
 from ..roberta.adapt import EMBEDDING
 from ..roberta.symbols import read_dictionary
+from ..subwords import find_subwords
 from .bundle import bundle
 from .tokenizer import write_json, write_tokenizer
 

@@ -17,10 +17,11 @@ from ...generation import check_lengths, fit_lengths
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, ENCODERS, config_of
 from ...poolers import POOLERS
-from ..bart import names, vocabulary
+from .. import dictionary_files
+from ..bart import names
 from ..bart.convert import check_tensors, fill_buffers
 from ..bart.sources import import_safetensors
-from ..pieces import find_subwords
+from ..subwords import find_subwords
 from . import GENERATION
 from .bundle import bundle
 from .card import model_card
@@ -69,7 +70,7 @@ def export(
             return
         options = read_options(state)
         place = dictionary or _find_dictionary(checkpoint, state)
-        symbols = vocabulary.read_dictionary(place)
+        symbols = dictionary_files.read_dictionary(place)
         remedy = "say with --dictionary where its own is"
         vocabularies.check_symbols(state.get("extra_state"), symbols, str(checkpoint), str(place), remedy)
         weights = named_weights(options, state["model"], symbols)
@@ -126,7 +127,7 @@ def named_weights(options: Mapping[str, Any], state: Mapping[str, Any], symbols:
 
     Copies, contiguous, as safetensors wants them.
     """
-    symbols = vocabulary.make_dictionary(symbols)
+    symbols = dictionary_files.make_dictionary(symbols)
     task = Namespace(source_dictionary=symbols, target_dictionary=symbols)
     model = PyramidionModel.build_model(Namespace(**options), task)
     state = dict(state)

@@ -7,19 +7,19 @@ import shutil
 from pathlib import Path
 from typing import Any, Mapping
 
-from ..bart import vocabulary
-from ..pieces import MODEL
+from .. import byte_level, dictionary_files
+from ..subwords import MODEL
 from .bundle import flatten
 
 _MODULE, _CLASS = "huggingface.tokenization_pyramidion", "PyramidionTokenizer"
 
 
 def write_tokenizer(
-    folder: Path, symbols: list[str], bpe: vocabulary.Bpe | Path | None, options: Mapping[str, Any]
+    folder: Path, symbols: list[str], bpe: byte_level.Bpe | Path | None, options: Mapping[str, Any]
 ) -> None:
     """Write the files of a tokenizer to an exported directory; the dictionary alone where ``bpe`` is None."""
-    if not isinstance(bpe, vocabulary.Bpe):
-        vocabulary.write_dictionary(symbols, folder / "dict.txt")
+    if not isinstance(bpe, byte_level.Bpe):
+        dictionary_files.write_dictionary(symbols, folder / "dict.txt")
     if bpe is None:
         return
     special: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -29,8 +29,8 @@ def write_tokenizer(
             (folder / name).write_text(text, encoding="utf-8")
         settings = _sentencepiece_settings(options)
     else:
-        write_json(folder / "vocab.json", vocabulary.rows_from_symbols(symbols, bpe))
-        vocabulary.write_merges(bpe, folder / "merges.txt")
+        write_json(folder / "vocab.json", byte_level.rows_from_symbols(symbols, bpe))
+        byte_level.write_merges(bpe, folder / "merges.txt")
         kind = "RobertaTokenizer" if "max_positions" in options else "BartTokenizer"
         settings = {"tokenizer_class": kind, "add_prefix_space": False}
         special.update({"sep_token": "</s>", "cls_token": "<s>"})

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from typing import Any, NoReturn
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from ...errors import PyramidionError
-from ..bart.adapt import Change
-from ..bart.lengthen import spread_globals, spread_scorer, tile_positions
-
-logger = logging.getLogger(__name__)
+from ..lengthen import spread_globals
+from ..state_changes import Change, add_scorers, fit_positions, log_changes, refuse
 
 #: What names of the encoder's tensors start with.
 ENCODER = "encoder.sentence_encoder."
@@ -41,22 +36,21 @@ def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
     """
     encoder = model.encoder.sentence_encoder
     _check_vocabulary(encoder, state)
-    changes = [
-        *_split_projections(state),
-        *_leave_out(encoder, state),
-        *_new_globals(encoder, state),  # before positions: they are made of the old ones
-        *_fit_positions(encoder, state),
-        *_new_scorers(encoder, state),
-    ]
-    for change in changes:
-        logger.info(change.text)
-    return changes
+    return log_changes(
+        [
+            *_split_projections(state),
+            *_leave_out(encoder, state),
+            *_new_globals(encoder, state),  # before positions: they are made of the old ones
+            *fit_positions(state, POSITIONS, encoder.embed_positions.weight.size(0), encoder.padding_idx + 1),
+            *add_scorers(encoder, state, ENCODER),
+        ]
+    )
 
 
 def _check_vocabulary(encoder: Any, state: dict[str, Tensor]) -> None:
     embedding, size = state.get(EMBEDDING), len(encoder.dictionary)
     if embedding is not None and embedding.size(0) != size:
-        _refuse(
+        refuse(
             f"the checkpoint has {embedding.size(0):,} symbols, the data's dictionary {size:,}, <mask> counted: "
             "prepare the data with the checkpoint's dictionary (fairseq-preprocess --srcdict)"
         )
@@ -97,36 +91,3 @@ def _new_globals(encoder: Any, state: dict[str, Tensor]) -> list[Change]:
     mask = tokens[dictionary.index("<mask>")]
     state[_GLOBALS] = spread_globals(positions[encoder.padding_idx + 1 :], tokens[dictionary.bos()], mask)
     return [Change((_GLOBALS,), "new", "new global tokens, of spread positions, <s> and <mask>")]
-
-
-def _fit_positions(encoder: Any, state: dict[str, Tensor]) -> list[Change]:
-    rows, offset = encoder.embed_positions.weight.size(0), encoder.padding_idx + 1
-    if POSITIONS not in state or state[POSITIONS].size(0) == rows:
-        return []
-    before, after = state[POSITIONS].size(0) - offset, rows - offset
-    state[POSITIONS] = tile_positions(state[POSITIONS], rows, offset)
-    kind, verb = ("tiled", "repeated") if after > before else ("cut", "cut")
-    return [Change((POSITIONS,), kind, f"{POSITIONS}: {before:,} positions {verb} to {after:,}")]
-
-
-def _new_scorers(encoder: Any, state: dict[str, Tensor]) -> list[Change]:
-    changes = []
-    for layer, pooling in encoder.poolings.items():
-        prefix = f"{ENCODER}poolings.{layer}.scorer."
-        known = any(name.startswith(prefix) for name in state)
-        if not state or known or pooling.scorer is None or not list(pooling.scorer.parameters()):
-            continue
-        norm = f"{ENCODER}layers.{int(layer) - 1}.final_layer_norm."
-        if hasattr(pooling.scorer, "proj") and not encoder.cfg.encoder.normalize_before and norm + "weight" in state:
-            spread_scorer(pooling.scorer, state[norm + "weight"], state[norm + "bias"])
-        dtype = next(iter(state.values())).dtype
-        dtype = dtype if dtype.is_floating_point else torch.float32
-        made = {prefix + name: value.detach().to(dtype) for name, value in pooling.scorer.state_dict().items()}
-        state.update(made)
-        changes.append(Change(tuple(made), "new", f"new scorer of the pooling after layer {layer}"))
-    return changes
-
-
-def _refuse(message: str) -> NoReturn:
-    logger.error(message)  # fairseq's trainer hides the exception's own words
-    raise PyramidionError(message)

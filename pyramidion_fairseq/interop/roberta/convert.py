@@ -16,9 +16,9 @@ from ...compat import plain_options
 from ...errors import PyramidionError
 from ...models.encoder_config import FIELDS, complete_encoder
 from ...models.roberta import LSGRobertaModel
-from ..bart import vocabulary
-from ..bart.adapt import Change
+from .. import dictionary_files
 from ..bart.convert import FRESH, Converted, check_tensors, write_folder
+from ..state_changes import Change
 from .adapt import EMBEDDING, adapt_state
 from .names import HEAD
 from .options import SHAPE
@@ -53,7 +53,7 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
     except plain_options.UnusableOptionError as error:
         raise PyramidionError(str(error)) from None
     torch.manual_seed(1)
-    task = Namespace(source_dictionary=vocabulary.make_dictionary(source.symbols))
+    task = Namespace(source_dictionary=dictionary_files.make_dictionary(source.symbols))
     model = LSGRobertaModel.build_model(Namespace(**{**options, "load_checkpoint_heads": True}), task).eval()
     state = dict(source.state)
     done = [*source.changes, *adapt_state(model, state), *_new_output(model, state)]

@@ -11,10 +11,11 @@ from torch import Tensor
 from ... import class_labels, vocabularies
 from ...checkpoints import DamagedCheckpointError, load_checkpoint
 from ...errors import PyramidionError
-from ..bart import vocabulary
-from ..bart.adapt import Change
+from ...utils.files import read_json
+from .. import byte_level
 from ..bart.sources import read_weights
-from ..pieces import find_subwords
+from ..state_changes import Change
+from ..subwords import find_subwords
 from . import names, options, symbols
 from .adapt import EMBEDDING, POSITIONS
 
@@ -28,7 +29,7 @@ class Source(NamedTuple):
     """By fairseq's names, on the CPU, in the precision that it was saved in."""
     symbols: list[str]
     """The dictionary, one symbol for each row of the embedding, the four special ones first."""
-    bpe: vocabulary.Bpe | Path | None
+    bpe: byte_level.Bpe | Path | None
     """The file of a sentencepiece model where the dictionary has its pieces; None where nothing was found."""
     labels: dict[str, list[str]]
     """Names of the classes of each head, where they are known."""
@@ -55,7 +56,7 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
 
 
 def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> Source:
-    config = vocabulary.read_json(path / "config.json")
+    config = read_json(path / "config.json")
     given = options.from_config(config)
     ours = "pyramidion" in config
     weights = read_weights(path)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from ... import vocabularies
 from ...errors import PyramidionError
 from ...text.tokenizers import SentencepieceTokenizer
-from ..bart import vocabulary
+from ...utils.files import read_json, read_lines
+from .. import byte_level, dictionary_files
 
 MASK = "<mask>"
 _OVERWRITE = "#fairseq:overwrite"
@@ -23,7 +24,7 @@ class Rows(NamedTuple):
     """One for each row of our embedding."""
     order: list[int] | None
     """For each of our rows the row that it has in the given model; None where they are the same."""
-    bpe: vocabulary.Bpe | Path | None
+    bpe: byte_level.Bpe | Path | None
     """What splits texts into the symbols; None where nothing was found."""
 
 
@@ -45,14 +46,14 @@ def read_rows(folder: Path, size: int, camembert: bool) -> Rows:
     """
     model = next(vocabularies.sentencepiece_in([str(folder)]), None)
     if model is None:
-        bpe = None if _is_unigram(folder / "tokenizer.json") else vocabulary.find_byte_level(folder)
+        bpe = None if _is_unigram(folder / "tokenizer.json") else byte_level.find_byte_level(folder)
         if bpe is None:
             raise PyramidionError(f"{folder} has no vocabulary: neither sentencepiece.bpe.model nor vocab.json (of a "
                                   "sentencepiece model, tokenizer.json alone is not enough)")  # fmt: skip
-        rows = vocabulary.hugging_face_rows(folder)
-        return Rows(vocabulary.symbols_from_rows(rows, size, bpe), None, bpe)
+        rows = byte_level.hugging_face_rows(folder)
+        return Rows(byte_level.symbols_from_rows(rows, size, bpe), None, bpe)
     pieces = SentencepieceTokenizer.from_file(None, model).pieces
-    first = [*vocabulary.SPECIALS]
+    first = [*dictionary_files.SPECIALS]
     if camembert:
         first += ["<unk>NOTUSED", "<s>NOTUSED", "</s>NOTUSED"]
     symbols = [*first, *(piece for piece in pieces[3:]), MASK]
@@ -89,14 +90,14 @@ def read_dictionary(path: Path, size: int) -> tuple[list[str], list[int] | None]
     lines = []
     if not path.is_file():
         raise PyramidionError(f"there is no {path}: say with --dictionary where the model's dict.txt is")
-    for line in vocabulary.read_lines(path):
+    for line in read_lines(path):
         if line.strip():
             text = line.rstrip().removesuffix(_OVERWRITE).rstrip()
             symbol, separator, count = text.rpartition(" ")
             if not separator or not count.isdigit():
                 raise PyramidionError(f"{path}: {line[:50]!r} is not of the form 'symbol count'")
             lines.append(symbol)
-    symbols, order = [*vocabulary.SPECIALS, *lines], list(range(size))
+    symbols, order = [*dictionary_files.SPECIALS, *lines], list(range(size))
     if MASK not in symbols:
         symbols.append(MASK)
     if len(symbols) != size:
@@ -104,9 +105,9 @@ def read_dictionary(path: Path, size: int) -> tuple[list[str], list[int] | None]
             f"{path} has {len(symbols):,} symbols, <mask> counted, the model's embedding {size:,} rows"
         )
     for row, symbol in enumerate(symbols[4:], start=4):
-        if symbol in vocabulary.SPECIALS:
+        if symbol in dictionary_files.SPECIALS:
             symbols[row] = f"{symbol}NOTUSED"
-            first = vocabulary.SPECIALS.index(symbol)
+            first = dictionary_files.SPECIALS.index(symbol)
             if first in _CAMEMBERT:
                 order[first], order[row] = row, first
     if len(set(symbols)) < len(symbols):
@@ -115,4 +116,4 @@ def read_dictionary(path: Path, size: int) -> tuple[list[str], list[int] | None]
 
 
 def _is_unigram(path: Path) -> bool:
-    return path.is_file() and (vocabulary.read_json(path).get("model") or {}).get("type") == "Unigram"
+    return path.is_file() and (read_json(path).get("model") or {}).get("type") == "Unigram"

@@ -7,8 +7,8 @@ import torch
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.interop.bart.adapt import adapt_state
-from pyramidion_fairseq.interop.bart.convert import make_dictionary
-from pyramidion_fairseq.interop.bart.lengthen import SPREAD, spread_globals, spread_scorer, tile_positions
+from pyramidion_fairseq.interop.dictionary_files import make_dictionary
+from pyramidion_fairseq.interop.lengthen import SPREAD, spread_globals, spread_scorer, tile_positions
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import fields_of
 from pyramidion_fairseq.scorers.linear import LinearScorer

@@ -15,7 +15,7 @@ from pyramidion_fairseq import PyramidionModel
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop import byte_level, dictionary_files
 from pyramidion_fairseq.interop.bart.convert import last_layers
 from pyramidion_fairseq.interop.bart.names import from_hugging_face, to_hugging_face
 from pyramidion_fairseq.interop.bart.options import from_config, from_fairseq
@@ -181,12 +181,12 @@ def test_names_of_hugging_face():
 
 
 def test_vocabularies_there_and_back(rows, symbols, tmp_path):
-    bpe = vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES)
-    assert vocabulary.rows_from_symbols(symbols, bpe) == rows
-    vocabulary.write_dictionary(symbols, tmp_path / "dict.txt")
+    bpe = byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES)
+    assert byte_level.rows_from_symbols(symbols, bpe) == rows
+    dictionary_files.write_dictionary(symbols, tmp_path / "dict.txt")
     dictionary = Dictionary.load(str(tmp_path / "dict.txt"))
-    assert dictionary.symbols == symbols == vocabulary.read_dictionary(tmp_path / "dict.txt")
-    vocabulary.write_bpe(bpe, tmp_path)
+    assert dictionary.symbols == symbols == dictionary_files.read_dictionary(tmp_path / "dict.txt")
+    byte_level.write_bpe(bpe, tmp_path)
     files = Namespace(gpt2_encoder_json=str(tmp_path / "encoder.json"), gpt2_vocab_bpe=str(tmp_path / "vocab.bpe"))
     encoded = GPT2BPE(files).encode("hello world")
     assert [bpe.numbers[token] for token in ("hello", "Ġwor", "l", "d")] == [int(n) for n in encoded.split()]
@@ -195,7 +195,7 @@ def test_vocabularies_there_and_back(rows, symbols, tmp_path):
 
 def test_gpt2s_numbers_follow_from_its_merges():
     """The first and last numbers of GPT-2's published encoder.json that its merges decide."""
-    numbers = vocabulary.numbers_of(["Ġ t", "Ġ a", "h e"])
+    numbers = byte_level.numbers_of(["Ġ t", "Ġ a", "h e"])
     known = {"!": 0, '"': 1, "A": 32, "~": 93, "¡": 94, "ÿ": 187, "Ā": 188, "Ġ": 220, "Ġt": 256, "Ġa": 257, "he": 258}
     assert {token: numbers[token] for token in known} == known and numbers["<|endoftext|>"] == 259
 
@@ -249,10 +249,10 @@ def test_checkpoints_with_anything_in_them_are_refused_in_one_line(tmp_path, kin
 
 def test_vocabularies_that_cannot_be_are_refused():
     with pytest.raises(PyramidionError, match="rows 0 to 3"):
-        vocabulary.symbols_from_rows({"a": 0}, 5, None)
-    special = {token: row for row, token in enumerate(vocabulary.SPECIALS)}
+        byte_level.symbols_from_rows({"a": 0}, 5, None)
+    special = {token: row for row, token in enumerate(dictionary_files.SPECIALS)}
     with pytest.raises(PyramidionError, match="0 symbols twice, or with spaces"):
-        vocabulary.symbols_from_rows({**special, "a b": 4}, 5, None)
+        byte_level.symbols_from_rows({**special, "a b": 4}, 5, None)
 
 
 def test_a_dictionary_of_another_size_is_refused(stock, tmp_path):
@@ -273,7 +273,7 @@ def test_the_dictionary_is_carried_and_compared(stock, convert, symbols, tmp_pat
     record = load_checkpoint(folder / "model.pt")["extra_state"]["vocabularies"]
     assert record == {"source": "\n".join(symbols), "target": "\n".join(symbols), "sentencepiece": None}
     other = [*symbols[:4], *symbols[5:3:-1], *symbols[6:]]
-    vocabulary.write_dictionary(other, tmp_path / "dict.txt")
+    dictionary_files.write_dictionary(other, tmp_path / "dict.txt")
     for kind in ("bart", "huggingface"):
         with pytest.raises(SystemExit) as stopped:
             convert(kind, folder / "model.pt", "--dictionary", tmp_path / "dict.txt")
@@ -288,7 +288,7 @@ def corpus(stock, symbols, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     for side in ("source", "target"):
-        vocabulary.write_dictionary(symbols, folder / f"dict.{side}.txt")
+        dictionary_files.write_dictionary(symbols, folder / f"dict.{side}.txt")
     for split in ("train", "valid", "test"):
         texts = [[*row[1:].tolist()] for row in documents([90, 90, 90, 90], len(symbols))]
         write_split(folder, split, texts, [[5, 6, 2]] * 4)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.cli.convert import main
-from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop import byte_level, dictionary_files
 from pyramidion_fairseq.models import PyramidionModel
 from tests.helpers.bart import MERGES, SHAPE, documents, load, randomise, write_bpe, write_stock
 
@@ -158,11 +158,11 @@ LAYOUTS = {
 
 def write_published(transformers, folder, name, form):
     """A small BART in the layout of a published one: (what to convert, rows of its embedding)."""
-    tokens = list(vocabulary.numbers_of(MERGES))
+    tokens = list(byte_level.numbers_of(MERGES))
     random.Random(0).shuffle(tokens)
-    rows = {token: row for row, token in enumerate([*vocabulary.SPECIALS, *tokens, *LAYOUTS[name]])}
+    rows = {token: row for row, token in enumerate([*dictionary_files.SPECIALS, *tokens, *LAYOUTS[name]])}
     if form == "fairseq":
-        symbols = vocabulary.symbols_from_rows(rows, len(rows), vocabulary.Bpe(vocabulary.numbers_of(MERGES), MERGES))
+        symbols = byte_level.symbols_from_rows(rows, len(rows), byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES))
         heads = {"classification_heads.mnli.dense.weight": torch.zeros(3, 3)} if name.endswith("mnli") else {}
         return write_stock(folder, symbols, **heads)[0], len(rows)
     config = transformers.BartConfig(vocab_size=len(rows), **SHAPE)

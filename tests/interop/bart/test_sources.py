@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop import byte_level, dictionary_files
 from pyramidion_fairseq.interop.bart.sources import read_source, read_weights
+from pyramidion_fairseq.utils.files import read_json
 
 
 def write_index(folder, form, *names):
@@ -92,10 +93,10 @@ def test_only_regular_files_are_read(folder, form, make):
 def test_vocabularies_are_regular_files(tmp_path, make):
     for name in ("vocab.json", "tokenizer.json", "merges.txt", "encoder.json", "vocab.bpe", "config.json", "dict.txt"):
         make(tmp_path / name)
-    assert vocabulary.find_byte_level(tmp_path) is None
+    assert byte_level.find_byte_level(tmp_path) is None
     with pytest.raises(PyramidionError, match="has no vocabulary"):
-        vocabulary.hugging_face_rows(tmp_path)
-    readers = (vocabulary.read_json, vocabulary.read_merges, vocabulary.read_dictionary)
+        byte_level.hugging_face_rows(tmp_path)
+    readers = (read_json, byte_level.read_merges, dictionary_files.read_dictionary)
     for name, read in zip(("config.json", "vocab.bpe", "dict.txt"), readers):
         with pytest.raises(PyramidionError, match="is no regular file"):
             read(tmp_path / name)

@@ -13,8 +13,8 @@ from fairseq_cli import generate
 
 from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.cli.convert import main
-from pyramidion_fairseq.interop.bart import vocabulary
-from pyramidion_fairseq.interop.bart.convert import make_dictionary
+from pyramidion_fairseq.interop import byte_level, dictionary_files
+from pyramidion_fairseq.interop.dictionary_files import make_dictionary
 from pyramidion_fairseq.interop.huggingface.bundle import bundle
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
@@ -200,7 +200,7 @@ def test_fairseq_generate_writes_what_transformers_generates(transformers, huggi
         "--path", folder / "model.pt", "--task", "long_document_summarization", "--cpu",
         "--num-workers", 0, "--data-buffer-size", 0, "--batch-size", 3, "--beam", 2, *settings,
     )  # fmt: skip
-    dictionary = make_dictionary(vocabulary.read_dictionary(folder / "dict.txt"))
+    dictionary = make_dictionary(dictionary_files.read_dictionary(folder / "dict.txt"))
     lines = {int(number): words.split() for number, words in re.findall(r"^H-(\d+)\t\S+\t(.*)$", out, re.M)}
     found = [[dictionary.index(word) for word in lines[number]] for number in range(len(tokens))]
     expected = theirs.generate(tokens, attention_mask=tokens.ne(1).long())
@@ -336,4 +336,4 @@ def test_the_shortest_length_fits_where_none_is_given(stock, convert):
 
 def test_merges_are_those_of_the_fixture(hugging_face):
     """tokenizer.json and merges.txt are read alike; see test_other_forms_of_directories."""
-    assert vocabulary.find_byte_level(hugging_face[0]).merges == MERGES
+    assert byte_level.find_byte_level(hugging_face[0]).merges == MERGES

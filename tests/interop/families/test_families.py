@@ -10,7 +10,7 @@ from fairseq import options
 from fairseq.sequence_generator import SequenceGenerator
 
 from pyramidion_fairseq.config import PyramidionConfig
-from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop import dictionary_files
 from tests.helpers.bart import documents, load
 from tests.helpers.families import Forced, differences, encode, family_of
 
@@ -86,7 +86,7 @@ def test_an_exported_directory_writes_what_the_pretrained_model_writes(transform
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(exported), trust_remote_code=True)
     ids = tokenizer("hello world")["input_ids"]
     marker = model.config.pyramidion["document_marker"]
-    symbols = vocabulary.read_dictionary(folder / "dict.txt")
+    symbols = dictionary_files.read_dictionary(folder / "dict.txt")
     if marker:
         assert symbols[ids[0 if model.config.pyramidion["prepend_bos"] else -1]] == marker
     assert ids.count(2) == 1

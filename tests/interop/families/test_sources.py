@@ -9,7 +9,7 @@ from fairseq.data import Dictionary
 from fairseq.data.multilingual.multilingual_utils import augment_dictionary
 
 from pyramidion_fairseq.cli.convert import main
-from pyramidion_fairseq.interop.bart import vocabulary
+from pyramidion_fairseq.interop import dictionary_files
 from pyramidion_fairseq.interop.families import TITLES
 from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
 from tests.helpers.bart import documents, load
@@ -234,7 +234,7 @@ def test_a_dictionary_with_the_languages_in_it(convert, tmp_path):
     path, _, symbols = write_fairseq_mbart(tmp_path, LANGUAGES_50, langs=",".join(LANGUAGES_50), source_lang="en_XX")
     flags = ["--dictionary", tmp_path / "all.txt", "--summary-marker", "[en_XX]"]
     for count in (len(symbols), len(symbols) - 1):  # with <mask>, and without
-        vocabulary.write_dictionary(symbols[:count], tmp_path / "all.txt")
+        dictionary_files.write_dictionary(symbols[:count], tmp_path / "all.txt")
         assert load(convert("mbart", path, *FULL, *flags)).decoder.dictionary.symbols == symbols
 
 

@@ -60,7 +60,7 @@ def test_the_output_of_masked_lm_comes_along(kind, hugging_face, convert):
 def _load(checkpoint):
     from argparse import Namespace
 
-    from pyramidion_fairseq.interop.bart.vocabulary import make_dictionary
+    from pyramidion_fairseq.interop.dictionary_files import make_dictionary
     from pyramidion_fairseq.models.roberta import LSGRobertaModel
 
     symbols = checkpoint["extra_state"]["vocabularies"]["source"].split("\n")
@@ -145,7 +145,7 @@ def test_pieces_of_camembert_get_the_rows_of_their_embedding(hugging_face, conve
 def test_a_checkpoint_of_fairseq(old, convert, tmp_path, symbols, rows):
     from argparse import Namespace
 
-    from pyramidion_fairseq.interop.bart import vocabulary
+    from pyramidion_fairseq.interop import dictionary_files
     from pyramidion_fairseq.interop.bart.convert import FRESH
 
     theirs = build_stock(words=len(symbols))
@@ -156,7 +156,7 @@ def test_a_checkpoint_of_fairseq(old, convert, tmp_path, symbols, rows):
         state = {k.replace("emb_layer_norm.Xedding", "emb_layer_norm"): v for k, v in state.items()}
     args = Namespace(arch="roberta_base", **{k: v for k, v in vars(theirs.args).items() if k != "arch"})
     torch.save({"args": args, "model": state, **FRESH}, tmp_path / "model.pt")
-    vocabulary.write_dictionary(symbols[:-1], tmp_path / "dict.txt")
+    dictionary_files.write_dictionary(symbols[:-1], tmp_path / "dict.txt")
     write_bpe(tmp_path, rows)
     classifier = read(convert("roberta", tmp_path / "model.pt", *FULL))
     tokens = documents([50, 9], len(symbols))

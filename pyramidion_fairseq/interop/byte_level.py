@@ -1,4 +1,4 @@
-"""Byte-level BPE vocabularies: fairseq's dict.txt, encoder.json and vocab.bpe; Hugging Face's vocab.json, merges.txt.
+"""Byte-level BPE vocabularies: fairseq's encoder.json and vocab.bpe; Hugging Face's vocab.json, merges.txt.
 
 fairseq's BART numbers GPT-2's own token numbers anew: the symbol "31414" of dict.txt is token 31414 of GPT-2, and its
 line decides the row of the embedding. Hugging Face's vocab.json maps the token's text to that row. GPT-2's numbers
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fairseq.data import Dictionary
+from ..errors import PyramidionError
+from ..utils.files import read_json, read_lines
+from .dictionary_files import SPECIALS, check_dictionary
 
-from ...errors import PyramidionError
-from ...utils.files import check_regular
-
-SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 END_OF_TEXT = "<|endoftext|>"
 _HEADER = "#version: 0.2"
 
@@ -59,15 +57,6 @@ def read_merges(path: Path) -> list[str]:
     if not merges:
         raise PyramidionError(f"{path} is damaged: there are no merges in it")
     return merges
-
-
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file; PyramidionError where it is none in UTF-8, or no regular file."""
-    check_regular(path)
-    try:
-        return path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError:
-        raise PyramidionError(f"{path} is damaged: it is no text in UTF-8") from None
 
 
 def find_byte_level(folder: Path) -> Bpe | None:
@@ -139,71 +128,11 @@ def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[
     for row in range(4, size):
         token = tokens.get(row, f"unused{row}")
         symbols.append(str(bpe.numbers[token]) if bpe is not None and token in bpe.numbers else token)
-    check_symbols(symbols)
+    check_dictionary(symbols)
     return symbols
-
-
-def check_symbols(symbols: list[str]) -> None:
-    """Raise PyramidionError where a fairseq dictionary cannot hold these symbols."""
-    doubled = len(symbols) - len(set(symbols))
-    if doubled or any(symbol.split() != [symbol] for symbol in symbols):
-        raise PyramidionError(
-            f"the vocabulary cannot be a fairseq dictionary: {doubled} symbols twice, or with spaces"
-        )
 
 
 def rows_from_symbols(symbols: list[str], bpe: Bpe) -> dict[str, int]:
     """Return the inverse of :func:`symbols_from_rows`: Hugging Face's vocab.json."""
     tokens = {str(number): token for token, number in bpe.numbers.items()}
     return {tokens.get(symbol, symbol): row for row, symbol in enumerate(symbols)}
-
-
-def read_dictionary(path: Path) -> list[str]:
-    """Return the symbols of fairseq's dict.txt in order, the four special ones first.
-
-    Raises:
-        PyramidionError: a line is not "symbol count", or it is no regular file.
-    """
-    symbols = list(SPECIALS)
-    for line in read_lines(path):
-        if not line.strip():
-            continue
-        symbol, separator, count = line.rstrip().rpartition(" ")
-        if not separator or not count.isdigit():
-            raise PyramidionError(f"{path}: {line[:50]!r} is not of the form 'symbol count'")
-        symbols.append(symbol)
-    return symbols
-
-
-def make_dictionary(symbols: list[str]) -> Dictionary:
-    """Return fairseq's dictionary of these symbols."""
-    dictionary = Dictionary()
-    for symbol in symbols[len(SPECIALS) :]:
-        dictionary.add_symbol(symbol)
-    return dictionary
-
-
-def write_dictionary(symbols: list[str], path: Path) -> None:
-    """Write dict.txt; the special symbols are fairseq's own and not written."""
-    path.write_text("".join(f"{symbol} 1\n" for symbol in symbols[len(SPECIALS) :]), encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object.
-
-    Raises:
-        PyramidionError: the file holds none, or is no regular file.
-    """
-    check_regular(path)
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise PyramidionError(f"{path} is no JSON: {error}") from None
-    if not isinstance(read, dict):
-        raise PyramidionError(f"{path} cannot be read: it is no JSON object")
-    return read
-
-
-def read_json_if_there(path: Path) -> dict[str, Any]:
-    """Return a JSON object as :func:`read_json` does, an empty one where there is no file."""
-    return read_json(path) if path.is_file() else {}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...attention.lsg import MAX_GLOBALS
+from ..attention.lsg import MAX_GLOBALS
 
 #: Standard deviation of a new scorer's ratings, see :func:`spread_scorer`. Of 0.001, 0.3, 0.5, 1, 2 and 4 the model of
 #: ``tests/interop/bart/test_new_scorers.py`` learnt best with 0.5 and 1, and with 0.5 it starts nearer to the unpooled

@@ -11,7 +11,7 @@ from ..inference.loading import check_pieces
 from ..text.pieces import are_sentencepiece
 from ..text.tokenizers import SentencepieceTokenizer
 from ..utils.files import check_regular
-from .bart import vocabulary
+from . import byte_level, dictionary_files
 
 #: The name of a sentencepiece model where we write one.
 MODEL = vocabularies.SENTENCEPIECE[0]
@@ -19,7 +19,7 @@ MODEL = vocabularies.SENTENCEPIECE[0]
 
 def find_subwords(
     symbols: list[str], given: Path | None, folders: Sequence[Path], extra_state: Any, checkpoint: Path
-) -> vocabulary.Bpe | Path | None:
+) -> byte_level.Bpe | Path | None:
     """Return what splits texts into a dictionary's symbols: a byte-level BPE, or the file of a sentencepiece model.
 
     Args:
@@ -36,7 +36,7 @@ def find_subwords(
         PyramidionError: nothing is in what is given, or the sentencepiece model is another one's.
     """
     if not are_sentencepiece(symbols):
-        found = vocabulary.find_byte_level(given or folders[0])
+        found = byte_level.find_byte_level(given or folders[0])
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
         for files in vocabularies.byte_level_in([str(given or folders[0])]):
@@ -51,6 +51,6 @@ def find_subwords(
         if given:
             raise PyramidionError(f"{given} has no {MODEL}: say with --bpe which folder has it, or its file")
         return None
-    check_pieces(SentencepieceTokenizer.from_file(vocabulary.make_dictionary(symbols), str(path)), str(path))
+    check_pieces(SentencepieceTokenizer.from_file(dictionary_files.make_dictionary(symbols), str(path)), str(path))
     vocabularies.check_sentencepiece(extra_state, str(path), str(checkpoint), "say with --bpe where that is")
     return Path(path)

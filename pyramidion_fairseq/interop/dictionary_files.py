@@ -1,0 +1,52 @@
+"""fairseq's dict.txt: read, checked, written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fairseq.data import Dictionary
+
+from ..errors import PyramidionError
+from ..utils.files import read_lines
+
+#: What fairseq puts before the symbols of dict.txt, in this order.
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+
+
+def check_dictionary(symbols: list[str]) -> None:
+    """Raise PyramidionError where a fairseq dictionary cannot hold these symbols."""
+    doubled = len(symbols) - len(set(symbols))
+    if doubled or any(symbol.split() != [symbol] for symbol in symbols):
+        raise PyramidionError(
+            f"the vocabulary cannot be a fairseq dictionary: {doubled} symbols twice, or with spaces"
+        )
+
+
+def read_dictionary(path: Path) -> list[str]:
+    """Return the symbols of fairseq's dict.txt in order, the four special ones first.
+
+    Raises:
+        PyramidionError: a line is not "symbol count", or it is no regular file.
+    """
+    symbols = list(SPECIALS)
+    for line in read_lines(path):
+        if not line.strip():
+            continue
+        symbol, separator, count = line.rstrip().rpartition(" ")
+        if not separator or not count.isdigit():
+            raise PyramidionError(f"{path}: {line[:50]!r} is not of the form 'symbol count'")
+        symbols.append(symbol)
+    return symbols
+
+
+def make_dictionary(symbols: list[str]) -> Dictionary:
+    """Return fairseq's dictionary of these symbols."""
+    dictionary = Dictionary()
+    for symbol in symbols[len(SPECIALS) :]:
+        dictionary.add_symbol(symbol)
+    return dictionary
+
+
+def write_dictionary(symbols: list[str], path: Path) -> None:
+    """Write dict.txt; the special symbols are fairseq's own and not written."""
+    path.write_text("".join(f"{symbol} 1\n" for symbol in symbols[len(SPECIALS) :]), encoding="utf-8")
