@@ -45,7 +45,7 @@ from pyramidion_fairseq.cli.common import (
     documents_of,
     generation_of,
     load,
-    one_line_errors,
+    one_line_exit_and_log,
 )
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.scoring.bootstrap import bootstrap_means, interval
@@ -292,7 +292,7 @@ def draw(results: dict[str, dict[str, Any]]) -> Any:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; see the file's docstring."""
-    with one_line_errors("attribution.py"):
+    with one_line_exit_and_log("attribution.py"):
         args = build_parser().parse_args(argv)
         check(args)
         documents = islice(documents_of(args), args.documents)

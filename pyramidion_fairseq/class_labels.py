@@ -16,7 +16,7 @@ KEY = "labels"
 SPACE = "\u2581"
 
 
-def of_task(task: Any) -> list[str] | None:
+def labels_of_task(task: Any) -> list[str] | None:
     """Return the labels of a task's data in the order of their numbers; None where it predicts no classes."""
     dictionary = getattr(task, "label_dictionary", None)
     if dictionary is None or getattr(task.cfg, "regression_target", False):
@@ -32,25 +32,25 @@ def without_padding(symbols: Sequence[str]) -> list[str]:
     return kept
 
 
-def describe(labels: Sequence[str], head: str) -> dict[str, str]:
+def for_checkpoint(labels: Sequence[str], head: str) -> dict[str, str]:
     """Return what a checkpoint is to carry under :data:`KEY`."""
     return {head: "\n".join(labels)}
 
 
-def recorded(extra_state: Any, head: str) -> list[str] | None:
+def labels_of_checkpoint(extra_state: Any, head: str) -> list[str] | None:
     """Return the labels that a checkpoint carries for a head; None where it carries none."""
     found = extra_state.get(KEY) if isinstance(extra_state, Mapping) else None
     text = found.get(head) if isinstance(found, Mapping) else None
     return text.split("\n") if isinstance(text, str) else None
 
 
-def check(extra_state: Any, labels: Sequence[str] | None, head: str, path: str) -> None:
+def check_labels(extra_state: Any, labels: Sequence[str] | None, head: str, path: str) -> None:
     """Refuse data of other labels than a checkpoint's head was trained with.
 
     Raises:
         PyramidionError: says what differs first.
     """
-    trained = recorded(extra_state, head)
+    trained = labels_of_checkpoint(extra_state, head)
     if trained is None or labels is None or trained == list(labels):
         return
     number = next((i for i, (a, b) in enumerate(zip(trained, labels)) if a != b), min(len(trained), len(labels)))
@@ -61,6 +61,6 @@ def check(extra_state: Any, labels: Sequence[str] | None, head: str, path: str) 
     )
 
 
-def shown(label: str) -> str:
+def as_written(label: str) -> str:
     """Return a label as people wrote it."""
     return label.replace(SPACE, " ")

@@ -17,7 +17,7 @@ from .common import (
     count_documents,
     documents_of,
     input_of,
-    one_line_errors,
+    one_line_exit_and_log,
     open_whole_output,
     write_page,
 )
@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    with one_line_errors(COMMAND):
+    with one_line_exit_and_log(COMMAND):
         args = build_parser().parse_args(argv)
         if args.explain and args.format != "jsonl":
             raise PyramidionError("--explain goes with --format jsonl; the page of --format html shows it anyway")

@@ -127,19 +127,19 @@ def documents_of(args: argparse.Namespace, whole: bool = False) -> Iterator[Docu
 
 
 @contextlib.contextmanager
-def one_line_errors(command: str) -> Iterator[None]:
-    """Apply :func:`one_line_end`, with the messages of this package alone."""
+def one_line_exit_and_log(command: str) -> Iterator[None]:
+    """Apply :func:`one_line_exit`, with the messages of this package alone."""
     open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     logging.getLogger("pyramidion_fairseq").setLevel(logging.INFO)
     logging.getLogger("pyramidion_fairseq.compat").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # of fairseq's decoder
-    with one_line_end(command):
+    with one_line_exit(command):
         yield
 
 
 @contextlib.contextmanager
-def one_line_end(command: str) -> Iterator[None]:
+def one_line_exit(command: str) -> Iterator[None]:
     """End the command with one line on stderr and status 1 for what a user can cause, 130 where it is interrupted.
 
     Where the reader of standard output has left, nothing is said. No output is lost with status 0.

@@ -13,7 +13,7 @@ from ..errors import PyramidionError, user_errors
 from ..interop.families import TITLES
 from ..interop.huggingface import GENERATION
 from . import roberta
-from .common import Parser, add_pretrained_options, one_line_errors
+from .common import Parser, add_pretrained_options, one_line_exit_and_log
 
 logger = logging.getLogger("pyramidion_fairseq.cli.convert")  # also where it is run as __main__
 
@@ -182,7 +182,7 @@ def _log_size(output: os.PathLike[str] | str, checkpoint: dict[str, Any]) -> Non
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; bad input ends it with one line on stderr and exit status 1."""
-    with one_line_errors(COMMAND):
+    with one_line_exit_and_log(COMMAND):
         given = sys.argv[1:] if argv is None else argv
         asks_for_help = any(word in ("-h", "--help") for word in given)
         with_options = given[:1] in ([family] for family in (*TITLES, roberta.NAME)) and not asks_for_help

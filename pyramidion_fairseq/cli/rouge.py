@@ -31,7 +31,7 @@ from ..scoring.lead import mean_words
 from ..scoring.rouge import NAMES, STATISTICS, TOKENIZERS
 from ..scoring.text_files import check_roles, check_texts, read_lines
 from ..utils.files import write_text
-from .common import Parser, one_line_end, open_closed_streams, utf8_stdout
+from .common import Parser, one_line_exit, open_closed_streams, utf8_stdout
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -246,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
     logging.getLogger("absl").setLevel(logging.WARNING)
-    with one_line_end("pyramidion-rouge"):
+    with one_line_exit("pyramidion-rouge"):
         run(build_parser().parse_args(argv))
 
 

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from ..errors import PyramidionError
-from .common import Parser, add_generation_options, add_model_options, generation_of, load, one_line_errors
+from .common import Parser, add_generation_options, add_model_options, generation_of, load, one_line_exit_and_log
 
 logger = logging.getLogger("pyramidion_fairseq.cli.serve")  # also where it is run as __main__
 
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command until SIGINT or SIGTERM, then end with status 0."""
-    with one_line_errors(COMMAND):
+    with one_line_exit_and_log(COMMAND):
         args = build_parser().parse_args(argv)
         try:
             from ..apps.serve.app import build_app

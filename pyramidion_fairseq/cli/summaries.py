@@ -11,7 +11,7 @@ import logging
 from ..errors import PyramidionError
 from ..scoring.generate_output import find_outputs, in_order, read_summaries
 from ..scoring.text_files import read_lines, write_lines
-from .common import Parser, one_line_end, open_closed_streams, utf8_stdout
+from .common import Parser, one_line_exit, open_closed_streams, utf8_stdout
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; bad input ends it with one line on stderr and exit status 1."""
     open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
-    with one_line_end("pyramidion-summaries"):
+    with one_line_exit("pyramidion-summaries"):
         run(build_parser().parse_args(argv))
 
 

@@ -24,7 +24,7 @@ from .common import (
     generation_of,
     input_of,
     load,
-    one_line_errors,
+    one_line_exit_and_log,
     open_output,
     write_page,
 )
@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    with one_line_errors(COMMAND):
+    with one_line_exit_and_log(COMMAND):
         args = build_parser().parse_args(argv)
         _check(args)
         documents = documents_of(args)

@@ -62,9 +62,9 @@ def _with_records(stock: Any) -> Any:
         found = _vocabularies(self)
         if found is not None:
             state["extra_state"][vocabularies.KEY] = found
-        labels, head = class_labels.of_task(self.task), _head(self)
+        labels, head = class_labels.labels_of_task(self.task), _head(self)
         if labels is not None:
-            state["extra_state"][class_labels.KEY] = class_labels.describe(labels, head)
+            state["extra_state"][class_labels.KEY] = class_labels.for_checkpoint(labels, head)
         for module in _training_modules():
             stop = module.should_stop_early
             if self.cfg.checkpoint.patience > 0 and getattr(stop, "best", None) is not None:
@@ -140,7 +140,7 @@ def _check(trainer: Any, extra_state: Any, filename: str, of_data: Mapping[str, 
     quiet = trainer.data_parallel_rank != 0
     vocabularies.check(extra_state, trainer.task, filename, remedy, quiet)
     vocabularies.check_same_sentencepiece(extra_state, of_data, filename)
-    class_labels.check(extra_state, class_labels.of_task(trainer.task), _head(trainer), filename)
+    class_labels.check_labels(extra_state, class_labels.labels_of_task(trainer.task), _head(trainer), filename)
 
 
 def _head(trainer: Any) -> str:

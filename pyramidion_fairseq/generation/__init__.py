@@ -5,7 +5,7 @@ from .decode_step import decode_step, new_decoding_state, unsupported_reason
 from .encoder_output import DOCUMENT_INDEX
 from .hypotheses import Grouping, regroup, repeated
 from .kv_cache import DecodingState
-from .lengths import check_lengths, clear_lengths, fit_lengths
+from .lengths import check_lengths, fit_lengths, one_line_about_lengths
 from .scored_attention import ScoredDecoderLayer
 from .switches import cuda_graphs, plain_generation, set_cuda_graphs, set_plain_generation
 
@@ -16,11 +16,11 @@ __all__ = [
     "Grouping",
     "ScoredDecoderLayer",
     "check_lengths",
-    "clear_lengths",
     "cuda_graphs",
     "decode_step",
     "fit_lengths",
     "new_decoding_state",
+    "one_line_about_lengths",
     "plain_generation",
     "regroup",
     "repeated",

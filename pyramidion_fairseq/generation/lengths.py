@@ -51,7 +51,7 @@ def fit_lengths(chosen: dict[str, Any], given: Mapping[str, Any], model_length: 
 
 
 @contextlib.contextmanager
-def clear_lengths() -> Iterator[None]:
+def one_line_about_lengths() -> Iterator[None]:
     """Say fairseq's own refusal in one line, where the longest length depends on the documents'.
 
     Raises:

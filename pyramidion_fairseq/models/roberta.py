@@ -209,7 +209,7 @@ class LSGRobertaModel(RobertaModel):
 
 def _check_classes(task: Any) -> None:
     """Refuse data with more labels than classes: fairseq would end with an index that is out of bounds."""
-    labels = class_labels.of_task(task)
+    labels = class_labels.labels_of_task(task)
     if labels is not None and len(labels) > task.cfg.num_classes:
         raise PyramidionError(
             f"--num-classes {task.cfg.num_classes}, but the data has {len(labels)} labels (label/dict.txt): give "

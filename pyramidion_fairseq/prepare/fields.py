@@ -90,7 +90,7 @@ def choose_fields(names: Iterable[str], document: Optional[str], summary: Option
     if fields is None:
         wanted = "/".join((document or "document", summary or "summary"))
         raise PrepareError(
-            f"{where}: no fields for {wanted}; it has: {listed(names)}. Name them with --document-field and "
+            f"{where}: no fields for {wanted}; it has: {quoted(names)}. Name them with --document-field and "
             "--summary-field"
         )
     for name in (*fields, *ID_FIELDS):
@@ -99,7 +99,7 @@ def choose_fields(names: Iterable[str], document: Optional[str], summary: Option
     return fields
 
 
-def listed(names: Sequence[str]) -> str:
+def quoted(names: Sequence[str]) -> str:
     """Return names in quotation marks, so that blanks are seen; not too many, none too long."""
     most = SHOWN_CHARACTERS
     shown = [repr(name if len(name) <= most else name[:most] + "...") for name in names[:SHOWN_NAMES]]

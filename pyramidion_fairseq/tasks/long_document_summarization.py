@@ -19,7 +19,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
 
 from ..errors import PyramidionError
-from ..generation import check_lengths, clear_lengths, set_cuda_graphs, set_plain_generation
+from ..generation import check_lengths, one_line_about_lengths, set_cuda_graphs, set_plain_generation
 from ..markers import Markers, markers_of
 from ..models import PyramidionModel
 from ..scoring.rouge import TOKENIZERS
@@ -328,7 +328,7 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         if self.markers.summary is not None and prefix_tokens is None:
             documents = sample["net_input"]["src_tokens"]
             prefix_tokens = documents.new_full((documents.size(0), 1), self.markers.summary)
-        with clear_lengths():
+        with one_line_about_lengths():
             return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
     def build_generator(self, models: List[Any], args: Any, *rest: Any, **kwargs: Any) -> Any:

@@ -264,7 +264,7 @@ def test_labels_of_stock_fairseq_preprocess(classify, tmp_path):
     row = json.loads(classify("--format", "jsonl", checkpoint=path)[0])
     assert set(row["probabilities"]) == {"x", "y", "z"}
     task = Namespace(label_dictionary=labels, cfg=Namespace(regression_target=False))
-    assert class_labels.of_task(task) == ["x", "y", "z"]
+    assert class_labels.labels_of_task(task) == ["x", "y", "z"]
 
 
 @pytest.mark.parametrize("token", [60, -1, "a", 0.5])

@@ -27,7 +27,7 @@ def write_classifier(folder, labels=LABELS, regression=False, carries=True, task
     given = {name: getattr(model.args, name) for name in FIELDS}
     extra_state = {**FRESH["extra_state"], vocabularies.KEY: vocabularies.describe(SYMBOLS, SYMBOLS)}
     if carries and not regression:
-        extra_state[class_labels.KEY] = class_labels.describe(labels, HEAD)
+        extra_state[class_labels.KEY] = class_labels.for_checkpoint(labels, HEAD)
     settings = {"_name": "sentence_prediction", "classification_head_name": HEAD, "init_token": 0}
     cfg = {
         "model": {"_name": "lsg_roberta_base", **given},

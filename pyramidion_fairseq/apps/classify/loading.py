@@ -139,13 +139,13 @@ def _labels(model: LSGRobertaModel, state: Any, head: str, data: str | None) -> 
     classes = model.classification_heads[head].out_proj.out_features
     if vocabularies.options_of(state, "criterion").get("regression_target"):
         return None
-    labels = class_labels.recorded(state.get("extra_state"), head)
+    labels = class_labels.labels_of_checkpoint(state.get("extra_state"), head)
     for folder in () if labels else _data_folders(state, data):
         labels_path = folder / "label" / "dict.txt"
         if labels_path.is_file():
             labels = class_labels.without_padding(dictionary_files.read_dictionary(labels_path)[4:])
             break
-    labels = [class_labels.shown(label) for label in (labels or [])]
+    labels = [class_labels.as_written(label) for label in (labels or [])]
     doubled = next((label for label in labels if labels.count(label) > 1), None)
     if doubled is not None:
         raise PyramidionError(f"the label {doubled!r} of the head {head} is there twice: classes cannot be told apart")

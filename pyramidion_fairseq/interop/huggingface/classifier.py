@@ -126,7 +126,10 @@ def _config(
     """Return config.json."""
     out = tensors[f"classification_heads.{head}.out_proj.weight"]
     regression = bool(vocabularies.options_of(state, "criterion").get("regression_target"))
-    labels = [class_labels.shown(label) for label in class_labels.recorded(state.get("extra_state"), head) or []]
+    labels = [
+        class_labels.as_written(label)
+        for label in class_labels.labels_of_checkpoint(state.get("extra_state"), head) or []
+    ]
     labels += [f"class {number}" for number in range(len(labels), out.size(0))]
     plain = (str, int, float, bool, type(None))
     options = {name: value for name, value in sorted(chosen.items()) if isinstance(value, plain)}

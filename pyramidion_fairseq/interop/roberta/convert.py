@@ -103,7 +103,9 @@ def _make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], sourc
     described = vocabularies.describe(source.symbols, source.symbols, digest)
     extra_state = {**FRESH["extra_state"], vocabularies.KEY: described}
     labels = {
-        name: text for n, found in source.labels.items() for name, text in class_labels.describe(found, n).items()
+        name: text
+        for n, found in source.labels.items()
+        for name, text in class_labels.for_checkpoint(found, n).items()
     }
     extra_state[class_labels.KEY] = labels
     return {"args": None, "cfg": container, "model": state, **FRESH, "extra_state": extra_state}

@@ -101,7 +101,7 @@ def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> S
     changes = reorder(state, order)
     found = find_subwords(rows, bpe, [path.parent, *_data_folders(checkpoint)], extra_state, path)
     heads = sorted({name.split(".")[1] for name in state if name.startswith("classification_heads.")})
-    labels = {head: class_labels.recorded(extra_state, head) for head in heads}
+    labels = {head: class_labels.labels_of_checkpoint(extra_state, head) for head in heads}
     regression = bool(vocabularies.options_of(checkpoint, "criterion").get("regression_target"))
     known = {head: found for head, found in labels.items() if found is not None}
     return Source(given, state, rows, found, known, regression, changes)
