@@ -38,6 +38,8 @@ def user_errors(what: object, verb: str = "read") -> Iterator[None]:
         yield
     except (PyramidionError, OSError, MemoryError):
         raise
+    except KeyError as error:
+        raise PyramidionError(f"{what} cannot be {verb}: {one_line(error)} is missing in it") from error
     except Exception as error:
         raise PyramidionError(f"{what} cannot be {verb}: {type(error).__name__}: {one_line(error)}") from error
 
