@@ -171,7 +171,9 @@ def time_table(run: Run, rows: dict[str, dict[str, Any]]) -> str:
         titles += [f"{name.replace('_', ' ')}: s", "ratio", "paper"]
     train, infer = run.scale.timed_batch
     head = f"## Time and memory\n\nSeconds a batch ({train} documents in training, {infer} in generation, beam "
-    head += f"{run.scale.beam}), medians of runs in turns; ratios to {REFERENCE}, here and in the paper.\n\n"
+    rounds = {about["measured"][name]["rounds"] for about in rows.values() if about["measured"] for name in TIMES}
+    head += f"{run.scale.beam}), medians of timed runs in turns, {max(rounds, default=0)} of each; "
+    head += f"ratios to {REFERENCE}, here and in the paper.\n\n"
     return head + measure.table(titles, lines)
 
 

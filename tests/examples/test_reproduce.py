@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 
 import pytest
 
@@ -115,6 +116,15 @@ def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
     for row in rows:
         assert measured["rows"][row]["train_bytes"] > 1e6
         assert all(measured["rows"][row][name]["median"] > 0 for name in ("train", "generate_2", "generate_3"))
+
+
+def test_the_committed_times_are_those_that_were_measured():
+    """The table says how many runs a median is of."""
+    folder = ROOT / "benchmarks" / "results" / "reproduce_cpu"
+    found = json.loads((folder / "results.json").read_text("utf-8"))
+    table = report.time_table(Namespace(scale=Namespace(**found["scale"])), found["rows"])
+    assert "medians of timed runs in turns, 1 of each" in table
+    assert table.strip() in (folder / "results.md").read_text("utf-8")
 
 
 def test_a_killed_run_ends_its_child_and_says_how_to_go_on(reproduced, tmp_path):
