@@ -34,7 +34,7 @@ TRAINING: dict[str, Any] = {
     "keep_last_epochs": 2,
     "seed": 1,
 }
-#: PoWER goes on from a trained block-wise model for 10 epochs, validated after each (Appendix C.1). These are 7,930
+#: PoWER goes on from a trained block-wise model for 10 epochs, validated after each (Appendix C.1). These are 7,940
 #: updates on arXiv and 4,690 on PubMed: a warm-up of 5,000 would be most of them or never end. The paper gives none.
 #: All ten epochs are run: there is no patience.
 FINE_TUNING: dict[str, Any] = {
