@@ -1,0 +1,123 @@
+"""Measured figures on the pages are those of the committed results, rounded once."""
+
+import json
+import re
+import statistics
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+LENGTHS = ("8192", "65536", "131072", "262144", "524288", "1048576")
+ROW = "pyramidion_8k_8k_2k_512"
+POINTER = f"{ROW}_pointer"
+#: First cell of a line of docs/results.md -> the row in the results of the pointer.
+POINTER_ROWS = {
+    ROW: ROW,
+    POINTER: POINTER,
+    "... `--pointer-context 0`": f"{POINTER}+pointer_context=0",
+    "... `--pointer-detach-weights`": f"{POINTER}+pointer_detach_weights",
+}
+
+
+def results(path):
+    """What a benchmark has measured, by the path of its JSON."""
+    found = json.loads((RESULTS / path).read_text("utf-8"))
+    return found.get("results", found)
+
+
+def lines(page, heading):
+    """The cells of the table that follows a text of a page, without its first two lines."""
+    text = (ROOT / page).read_text("utf-8")
+    table = re.search(r"(?:^\|.*\n)+", text[text.index(heading) :], re.M)[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def says(cell, value):
+    """Whether a cell has the value, rounded to as many places as the cell has."""
+    number = cell.replace(",", "")
+    places = len(number.partition(".")[2])
+    return abs(float(number) - value) <= 0.5 * 10**-places + 1e-9
+
+
+def test_a_value_that_was_rounded_twice_is_noticed():
+    assert says("2.0", 2.047) and not says("2.1", 2.047)  # by way of 2.05
+    assert says("1,024", 1023.6) and not says("1,024", 1024.6)
+
+
+def test_models_of_transformers():
+    found, seen = results("peers_cpu/peers.json"), 0
+    for name, *cells in lines("docs/performance.md", "## Beside models of transformers"):
+        model = found["deeppyramidion" if name == "DeepPyramidion" else name]
+        work = ("training", "encoding", "generation")
+        own = "deeppyramidion" if name == "DeepPyramidion" else name
+        seconds = [model["times"][kind][own]["median"] for kind in work]
+        beside = [model["times"][kind]["deeppyramidion"]["median"] for kind in work]
+        ratios = [ours / theirs for ours, theirs in zip(seconds, beside)]
+        peaks = [model["memory"][kind] / 2**30 for kind in work]
+        for cell, value in zip([*cells[:3], *cells[3].split(", "), *cells[4].split(", ")], seconds + ratios + peaks):
+            assert says(cell, value), (name, cell, value)
+            seen += 1
+    assert seen == 45
+
+
+@pytest.mark.parametrize("heading, what, unit", [("| MiB above", "bytes", 2**20), ("| seconds |", "seconds", 1)])
+def test_long_documents(heading, what, unit):
+    found = results("long_documents_cpu/long_documents.json")
+    names = {"whole documents": "whole", "chunks of 8,192": "chunks of 8,192"}
+    for way, *cells in lines("docs/long-documents.md", heading):
+        kind, _, read = way.partition(", ")
+        of = found[f"{kind.lower()}, {names[read]}"]
+        values = [of[length][what] / unit for length in LENGTHS]
+        assert all(says(cell, value) for cell, value in zip(cells, values)), (way, cells, values)
+
+
+def test_ranks_of_long_documents():
+    found = results("sequence_parallel_cpu/sequence_parallel.json")
+    for tokens, ranks, *cells in lines("docs/long-documents.md", "| tokens | ranks |"):
+        values = []
+        for way in ("whole parts", "chunks of 8,192"):
+            one, many = (found[f"{tokens} tokens, {way}, ranks: {count}"] for count in ("1", ranks))
+            peaks = [max(rank["bytes"] for rank in cell) for cell in (one, many)]
+            values += [peaks[1] / 2**20, peaks[0] / peaks[1]]
+        values.append(max(rank["sent"] for rank in many) / 2**20)
+        assert all(says(cell, value) for cell, value in zip(cells, values)), (tokens, ranks, cells, values)
+
+
+@pytest.mark.parametrize("table", ["cores (F1", "Time and memory\n"])
+def test_the_rows_at_a_small_scale(table):
+    measured = lines("benchmarks/results/reproduce_cpu/results.md", table)
+    shown = lines("docs/results.md", table)
+    assert [line for line in shown if line[0] != "lead baseline"] == [line for line in measured if line[0] != "lead"]
+
+
+def test_the_pointer_at_a_small_scale():
+    found = results("pointer_cpu/results.json")["rows"]
+    table = {name: cells for name, *cells in lines("docs/results.md", "### With a pointer")}
+    for name, row in POINTER_ROWS.items():
+        seeds = found[row]["seeds"].values()
+        values = [[seed["validate"]["bits_per_token"] for seed in seeds]]
+        values += [[s["rouge"]["f1"][kind]["mean"] for s in seeds] for kind in ("rouge1", "rouge2", "rougeLsum")]
+        values.append([seed["rouge"]["more"]["novel_1"]["mean"] for seed in seeds])
+        for cell, numbers in zip(table[name], values):
+            mean, deviation = cell.split(" ± ")
+            assert says(mean, statistics.mean(numbers)) and says(deviation, statistics.stdev(numbers)), (name, cell)
+
+
+@pytest.mark.parametrize("family", ["bart", "mbart"])
+def test_converted_models(family):
+    found = results(f"{family}_long_cpu/results.json")
+    values = [dict(found[start]["valid"])[update] for start in ("converted", "scratch") for update in (20, 200)]
+    (cells,) = (cells for name, *cells in lines("docs/pretrained.md", "| family | converted") if name == f"`{family}`")
+    assert all(says(cell, value) for cell, value in zip(cells, values)), (cells, values)
+
+
+def test_generation_with_and_without_encoding():
+    ours, theirs = results("generation_cpu/generation.json")
+    encoding = [8 * row["encode_seconds_per_document"] for row in (ours, theirs)]
+    decoding = [ours["seconds"]["ours"]["median"], theirs["seconds"]["stock"]["median"]]
+    page = (ROOT / "README.md").read_text("utf-8")
+    without, whole = re.search(r"([\d.]+) times as fast; ([\d.]+) times with encoding", page).groups()
+    assert says(without, decoding[1] / decoding[0])
+    assert says(whole, (encoding[1] + decoding[1]) / (encoding[0] + decoding[0]))
