@@ -10,7 +10,7 @@ same batches. Accuracy is that on test documents. At the end the rows are timed 
 update, and the classification of single documents.
 
 Every trained row is a line of classification.jsonl in --output: an interrupted run goes on there. All of it takes
-about 70 minutes of one core.
+about an hour of one core.
 """
 
 from __future__ import annotations

@@ -121,3 +121,20 @@ def test_generation_with_and_without_encoding():
     without, whole = re.search(r"([\d.]+) times as fast; ([\d.]+) times with encoding", page).groups()
     assert says(without, decoding[1] / decoding[0])
     assert says(whole, (encoding[1] + decoding[1]) / (encoding[0] + decoding[0]))
+
+
+def test_classification():
+    found = {row["row"]: row for row in results("classification_cpu/classification.json")}
+    trained = [
+        json.loads(line)
+        for line in (RESULTS / "classification_cpu/classification.jsonl").read_text("utf-8").splitlines()
+    ]
+    table = lines("docs/classification.md", "## How much can be pooled away")
+    assert [cells[0] for cells in table] == list(found)
+    for name, mean, seeds, update, document, faster in table:
+        row = found[name]
+        accuracies = [run["accuracy"] for run in trained if run["row"] == name]
+        assert says(mean, 100 * statistics.mean(accuracies))
+        assert all(says(cell, 100 * value) for cell, value in zip(seeds.split(", "), accuracies, strict=True))
+        assert says(update, row["update"]) and says(document, row["document"])
+        assert says(faster, found["LSG"]["document"] / row["document"])
