@@ -16,6 +16,7 @@ CASES = [
     {"scorer": "random"},
     {"pooling_schedule": "2:7", "encoder_learned_pos": True, "layernorm_embedding": True},
     {"pooling_schedule": "1:30,2:12,3:5", "encoder_normalize_before": True, "pointer": True},
+    {"pegasus_positions": True},
 ]
 
 
