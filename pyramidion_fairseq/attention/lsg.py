@@ -233,10 +233,12 @@ class LSGAttention(EncoderAttention):
     def attention_of_globals(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> PartialAttention:
         """Let global tokens attend to some tokens: (B, G, H, D), (B, T, H, D) x 2, (B, T) bool, False on padding."""
         exact = torch.promote_types(query.dtype, torch.float32)
-        logits = torch.einsum("bghd,bkhd->bghk", query.to(exact), key.to(exact)) * query.size(-1) ** -0.5
-        logits = logits.masked_fill(~key_mask[:, None, None], torch.finfo(exact).min)
-        weights = dropout(logits.softmax(dim=3), self.active_dropout)
-        return PartialAttention(logits.logsumexp(dim=3), torch.einsum("bghk,bkhd->bghd", weights, value.to(exact)))
+        with torch.autocast(query.device.type, enabled=False):
+            logits = torch.einsum("bghd,bkhd->bghk", query.to(exact), key.to(exact)) * query.size(-1) ** -0.5
+            logits = logits.masked_fill(~key_mask[:, None, None], torch.finfo(exact).min)
+            weights = dropout(logits.softmax(dim=3), self.active_dropout)
+            outputs = torch.einsum("bghk,bkhd->bghd", weights, value.to(exact))
+        return PartialAttention(logits.logsumexp(dim=3), outputs)
 
     def attention_of_globals_in_chunk(
         self, x: Tensor, padding_mask: Tensor | None, with_globals: bool

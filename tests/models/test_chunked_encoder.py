@@ -49,6 +49,19 @@ def test_chunks_of_blocks_that_see_others_equal_the_whole(tiny_model, exact_soft
     check(tiny_model, random_tokens([50, 37, 6]), 12, {"attention": "lsg", **options})
 
 
+@pytest.mark.parametrize("attention", ["blockwise", "lsg"])
+def test_chunks_under_autocast_are_the_whole_within_its_rounding(tiny_model, random_tokens, attention):
+    tokens = random_tokens([50, 37, 6])
+    model = tiny_model(attention=attention, scorer="index", pooling_schedule="3:12").float()
+    with torch.no_grad():
+        exact = model.encoder(tokens)["encoder_out"][0]
+        with torch.autocast("cpu", torch.bfloat16):
+            whole = model.encoder(tokens)["encoder_out"][0].float()
+            model.encoder.read_in_chunks(12)
+            chunked = model.encoder(tokens)["encoder_out"][0].float()
+    assert 0 < (chunked - exact).abs().max() < 2 * (whole - exact).abs().max()
+
+
 def check(tiny_model, tokens, chunk, options):
     summary = torch.tensor([[2, 5, 6, 7]] * len(tokens))
     whole, chunked = tiny_model(**options), tiny_model(**options)
