@@ -160,9 +160,12 @@ class LSGAttention(EncoderAttention):
         reaches queries and keys through them. In training, type ``lsh`` hashes by other functions than the layer did.
         """
         exact = torch.promote_types(query.dtype, torch.float32)
-        with torch.enable_grad(), torch.autocast(query.device.type, enabled=False):
-            value = torch.zeros_like(key, dtype=exact, requires_grad=True)
-            out = self._attend(query.detach().to(exact), key.detach().to(exact), value, padding_mask, 0.0)
+        device = query.device.type
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+            # A backward pass takes no tensors of inference mode, but it takes copies of them.
+            query, key = (x.detach().to(exact, copy=x.is_inference()) for x in (query, key))
+            value = torch.zeros_like(key, requires_grad=True)
+            out = self._attend(query, key, value, padding_mask, 0.0)
             out = out.unflatten(-1, (self.num_heads, -1))[..., 0] * key_mask_of(query, padding_mask).unsqueeze(-1)
             (sums,) = torch.autograd.grad(out.sum(), value)
         return sums.unflatten(-1, (self.num_heads, -1))[..., 0].sum(dim=-1)
