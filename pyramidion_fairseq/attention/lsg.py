@@ -160,9 +160,12 @@ class LSGAttention(EncoderAttention):
         reaches queries and keys through them. In training, type ``lsh`` hashes by other functions than the layer did.
         """
         exact = torch.promote_types(query.dtype, torch.float32)
-        with torch.enable_grad(), torch.autocast(query.device.type, enabled=False):
-            value = torch.zeros_like(key, dtype=exact, requires_grad=True)
-            out = self._attend(query.detach().to(exact), key.detach().to(exact), value, padding_mask, 0.0)
+        device = query.device.type
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+            # A backward pass takes no tensors of inference mode, but it takes copies of them.
+            query, key = (x.detach().to(exact, copy=x.is_inference()) for x in (query, key))
+            value = torch.zeros_like(key, requires_grad=True)
+            out = self._attend(query, key, value, padding_mask, 0.0)
             out = out.unflatten(-1, (self.num_heads, -1))[..., 0] * key_mask_of(query, padding_mask).unsqueeze(-1)
             (sums,) = torch.autograd.grad(out.sum(), value)
         return sums.unflatten(-1, (self.num_heads, -1))[..., 0].sum(dim=-1)
@@ -233,10 +236,12 @@ class LSGAttention(EncoderAttention):
     def attention_of_globals(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> PartialAttention:
         """Let global tokens attend to some tokens: (B, G, H, D), (B, T, H, D) x 2, (B, T) bool, False on padding."""
         exact = torch.promote_types(query.dtype, torch.float32)
-        logits = torch.einsum("bghd,bkhd->bghk", query.to(exact), key.to(exact)) * query.size(-1) ** -0.5
-        logits = logits.masked_fill(~key_mask[:, None, None], torch.finfo(exact).min)
-        weights = dropout(logits.softmax(dim=3), self.active_dropout)
-        return PartialAttention(logits.logsumexp(dim=3), torch.einsum("bghk,bkhd->bghd", weights, value.to(exact)))
+        with torch.autocast(query.device.type, enabled=False):
+            logits = torch.einsum("bghd,bkhd->bghk", query.to(exact), key.to(exact)) * query.size(-1) ** -0.5
+            logits = logits.masked_fill(~key_mask[:, None, None], torch.finfo(exact).min)
+            weights = dropout(logits.softmax(dim=3), self.active_dropout)
+            outputs = torch.einsum("bghk,bkhd->bghd", weights, value.to(exact))
+        return PartialAttention(logits.logsumexp(dim=3), outputs)
 
     def attention_of_globals_in_chunk(
         self, x: Tensor, padding_mask: Tensor | None, with_globals: bool

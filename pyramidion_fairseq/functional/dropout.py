@@ -44,9 +44,12 @@ def kept_share(p: float) -> float:
     return 1 - round(p * 2**BITS) / 2**BITS
 
 
-def draws_bits(x: Tensor) -> bool:
-    """Return whether :func:`draw_kept` is used: on a CPU, unless a compiler generates the kernels."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+def draws_bits(x: Tensor, p: float) -> bool:
+    """Return whether :func:`draw_kept` is used: on a CPU, unless a compiler generates the kernels.
+
+    Not where nothing would be kept or dropped; torch refuses what is no probability.
+    """
+    return 0 < p < 1 - 2 ** -(BITS + 1) and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class _Dropout(torch.autograd.Function):
@@ -93,7 +96,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """
     if p == 0:
         return x
-    if p == 1 or not draws_bits(x):
+    if not draws_bits(x, p):
         return F.dropout(x, p)
     return _Dropout.apply(x, p)
 
@@ -104,6 +107,6 @@ def relu_dropout(x: Tensor, p: float) -> Tensor:
     Args:
         x, p: as of :func:`dropout`.
     """
-    if p in (0, 1) or not draws_bits(x):
+    if not draws_bits(x, p):
         return dropout(x.relu(), p)
     return _ReluDropout.apply(x, p)

@@ -33,6 +33,8 @@ def unsupported_reason(decoder: TransformerDecoderBase) -> str | None:
         return "the decoder has quantisation noise"
     if type(decoder.output_projection) is not nn.Linear:
         return f"the output projection is of type {type(decoder.output_projection).__name__}"
+    if _is_watched(decoder.output_projection):
+        return "the output projection is watched by hooks"
     for number, layer in enumerate(decoder.layers, start=1):
         reason = _unsupported_reason_in(layer)
         if reason is not None:
@@ -55,9 +57,12 @@ def _unsupported_reason_in(layer: TransformerDecoderLayerBase) -> str | None:
     dropouts = (layer.dropout_module, layer.activation_dropout_module, *(x.dropout_module for x in attentions))
     if any(dropout.apply_during_inference for dropout in dropouts):
         return "keeps its dropout in generation"
-    if any(module._forward_hooks or module._forward_pre_hooks for module in layer.modules()):
-        return "is watched by hooks"
-    return None
+    return "is watched by hooks" if _is_watched(layer) else None
+
+
+def _is_watched(watched: nn.Module) -> bool:
+    """Return whether a module, or one in it, has hooks, which the step would not call."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in watched.modules())
 
 
 def _is_stock_attention(attention: MultiheadAttention) -> bool:

@@ -31,7 +31,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         vocab_file: the sentencepiece model.
         dictionary_file: dict.txt, a symbol and a count a line; the four special symbols come before.
         prepend_bos: whether documents start with ``<s>``.
-        separates_pairs: whether ``</s> </s>`` stands between the texts of a pair, as in RoBERTa.
+        separates_pairs: whether ``</s> </s>`` stands between the texts of a pair, as in RoBERTa; else ``</s>``.
         document_marker: the symbol of their language: with ``prepend_bos`` instead of ``<s>``, else after ``</s>``.
         summary_marker: that of the summaries.
     """
@@ -93,8 +93,8 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         return [*first, *token_ids_0, *self._between(token_ids_1), *(token_ids_1 or ()), self.eos_token_id, *last]
 
     def _between(self, token_ids_1: list[int] | None) -> list[int]:
-        """Return what stands between the texts of a pair."""
-        return [self.eos_token_id] * 2 if token_ids_1 is not None and self.separates_pairs else []
+        """Return what stands between the texts of a pair: ``</s>`` ends each text, and may stand before the second."""
+        return [] if token_ids_1 is None else [self.eos_token_id] * (1 + self.separates_pairs)
 
     def get_special_tokens_mask(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None, already_has_special_tokens: bool = False

@@ -244,7 +244,12 @@ class PyramidionHubInterface(GeneratorHubInterface):
         rows = [torch.tensor([*tokens.tokens, self.src_dict.eos(), *self._end]) for _, _, tokens in sources]
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.src_dict.pad())
         lengths = torch.tensor([len(row) for row in rows])
-        sample = {"id": torch.arange(len(rows)), "net_input": {"src_tokens": batch, "src_lengths": lengths}}
+        net_input: dict[str, Any] = {"src_tokens": batch, "src_lengths": lengths}
+        # As in training; not where a word "<pad>" got the id of padding.
+        is_counted = torch.equal(batch.ne(self.src_dict.pad()).sum(dim=1), lengths)
+        if is_counted and getattr(self.task, "with_document_lengths", False):
+            net_input["document_lengths"] = lengths.tolist()
+        sample = {"id": torch.arange(len(rows)), "net_input": net_input}
         sample = utils.apply_to_sample(lambda tensor: tensor.to(self.device), sample)
         with recorded_encodings(self.models if with_provenance else []) as encodings:
             best = [hypotheses[0] for hypotheses in self.task.inference_step(generator, self.models, sample)]

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .positions import PegasusPositions
+
 
 def embed_later_tokens(encoder: Any, tokens: Tensor, token_embeddings: Tensor | None, start: int) -> Tensor:
     """Do what ``forward_embedding`` of fairseq's encoder does, to tokens that do not begin a document.
@@ -27,7 +29,9 @@ def embed_later_tokens(encoder: Any, tokens: Tensor, token_embeddings: Tensor | 
         first = module.padding_idx + 1 + start
         positions = torch.arange(first, first + tokens.size(1), device=tokens.device)
         positions = torch.where(tokens.eq(module.padding_idx), module.padding_idx, positions)
-        if isinstance(module, nn.Embedding):
+        if isinstance(module, PegasusPositions):
+            x = x + module.first_positions(start + tokens.size(1))[start:]
+        elif isinstance(module, nn.Embedding):
             x = x + F.embedding(positions, module.weight, module.padding_idx)
         else:
             if first + tokens.size(1) > module.weights.size(0):

@@ -66,7 +66,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         if not self.self_attn.has_column_sums:
             raise PyramidionError(
                 f"the scorer needs the column sums of the attention, which {type(self.self_attn).__name__} does not "
-                "have: use --attention full or blockwise with --scorer attention_sum"
+                "have: use --attention full, blockwise or lsg with --scorer attention_sum"
             )
         self.returns_column_sums = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from fairseq.data import LanguagePairDataset
 
 
@@ -12,7 +13,8 @@ class DocumentPairDataset(LanguagePairDataset):
 
     Args:
         with_document_lengths: put ``document_lengths``, a list of ints, into the ``net_input`` of every batch whose
-            documents are padded on the right. Our models take it; others of fairseq's would refuse it.
+            documents are padded on the right, and there alone. Our models take it; others of fairseq's would refuse
+            it.
         args, kwargs: of fairseq's ``LanguagePairDataset``.
     """
 
@@ -24,5 +26,8 @@ class DocumentPairDataset(LanguagePairDataset):
         """Do as fairseq does: samples -> a batch, longest document first."""
         batch = super().collater(samples, pad_to_length)
         if self.with_document_lengths and batch:
-            batch["net_input"]["document_lengths"] = batch["net_input"]["src_lengths"].tolist()
+            tokens, lengths = batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"]
+            # A word "<pad>" of a document gets the id of padding, and is not counted: the model looks for itself.
+            if torch.equal(tokens.ne(self.src_dict.pad()), torch.arange(tokens.size(1)) < lengths.unsqueeze(1)):
+                batch["net_input"]["document_lengths"] = lengths.tolist()
         return batch

@@ -38,6 +38,21 @@ def test_dropout_scales_what_it_keeps_and_its_gradient():
     assert dropout(x, 0.0) is x and not dropout(x, 1.0).any()
 
 
+@pytest.mark.parametrize("p", [-0.1, 1.5, float("nan")])
+def test_what_is_no_probability_is_refused(p):
+    x = torch.ones(3, 2, 4, 4)
+    for function in (dropout, relu_dropout, lambda x, p: dot_product_attention(x, x, x, dropout=p)):
+        with pytest.raises((ValueError, RuntimeError), match="dropout"):
+            function(x, p)
+
+
+def test_almost_everything_is_dropped():
+    """The next multiple of 1 / 65536 is 1."""
+    x = torch.ones(3, 2, 4, 4)
+    assert not dropout(x, 0.999999).any() and not relu_dropout(x, 0.999999).any()
+    assert not dot_product_attention(x, x, x, dropout=0.999999).any()
+
+
 def test_seeded_and_fresh_at_each_call():
     x = torch.ones(1000)
     torch.manual_seed(5)

@@ -407,7 +407,11 @@ def wrap(model):
     model.decoder.output_projection = nn.Sequential(model.decoder.output_projection)
 
 
-@pytest.mark.parametrize("change", [retain_dropout, hook, wrap])
+def hook_output(model):
+    model.decoder.output_projection.register_forward_hook(lambda *args: None)
+
+
+@pytest.mark.parametrize("change", [retain_dropout, hook, wrap, hook_output])
 def test_what_the_step_does_not_know_goes_fairseqs_way(
     confident_model, random_tokens, exact_softmax, monkeypatch, change
 ):
@@ -424,6 +428,7 @@ def test_what_the_step_does_not_know_goes_fairseqs_way(
         (retain_dropout, "layer 1 of the decoder keeps its dropout in generation"),
         (hook, "layer 1 of the decoder is watched by hooks"),
         (wrap, "the output projection is of type Sequential"),
+        (hook_output, "the output projection is watched by hooks"),
         (lambda model: model.train(), "the model is in training mode"),
     ],
 )

@@ -16,6 +16,7 @@ CASES = [
     {"scorer": "random"},
     {"pooling_schedule": "2:7", "encoder_learned_pos": True, "layernorm_embedding": True},
     {"pooling_schedule": "1:30,2:12,3:5", "encoder_normalize_before": True, "pointer": True},
+    {"pegasus_positions": True},
 ]
 
 
@@ -46,6 +47,19 @@ def test_chunks_equal_the_whole(tiny_model, exact_softmax, random_tokens, option
 def test_chunks_of_blocks_that_see_others_equal_the_whole(tiny_model, exact_softmax, random_tokens, options):
     """LSG: each layer reads chunks of 3 blocks with what they see beside them, after its global tokens read all."""
     check(tiny_model, random_tokens([50, 37, 6]), 12, {"attention": "lsg", **options})
+
+
+@pytest.mark.parametrize("attention", ["blockwise", "lsg"])
+def test_chunks_under_autocast_are_the_whole_within_its_rounding(tiny_model, random_tokens, attention):
+    tokens = random_tokens([50, 37, 6])
+    model = tiny_model(attention=attention, scorer="index", pooling_schedule="3:12").float()
+    with torch.no_grad():
+        exact = model.encoder(tokens)["encoder_out"][0]
+        with torch.autocast("cpu", torch.bfloat16):
+            whole = model.encoder(tokens)["encoder_out"][0].float()
+            model.encoder.read_in_chunks(12)
+            chunked = model.encoder(tokens)["encoder_out"][0].float()
+    assert 0 < (chunked - exact).abs().max() < 2 * (whole - exact).abs().max()
 
 
 def check(tiny_model, tokens, chunk, options):

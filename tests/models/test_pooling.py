@@ -81,7 +81,7 @@ def test_an_attention_without_column_sums_is_named(tiny_model, monkeypatch):
         column_sums = base.EncoderAttention.column_sums
 
     monkeypatch.setitem(ATTENTIONS._classes, "full", Blind)
-    with pytest.raises(PyramidionError, match="which Blind does not have: use --attention full or blockwise"):
+    with pytest.raises(PyramidionError, match="which Blind does not have: use --attention full, blockwise or lsg"):
         tiny_model(scorer="attention_sum", attention="full")
     assert tiny_model(attention="full", scorer="linear").encoder.layers[0].returns_column_sums is False
 

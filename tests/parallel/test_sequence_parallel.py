@@ -20,6 +20,7 @@ CASES = {
     "threshold": ({"pooler": "threshold_topk", "scorer": "nonlinear", "encoder_layers": 2}, [40, 13]),
     "windows": ({"pooler": "mean_window", "encoder_normalize_before": True}, [40, 13]),
     "no order": ({"score_order": True, "softmax_base": 0.0}, [33, 50]),
+    "positions of PEGASUS": ({"pegasus_positions": True}, [33, 50]),
     "attention": ({"scorer": "attention_sum", "pointer": True}, [40, 13]),
     "index": ({"scorer": "index"}, [40, 13]),
     "chunks": ({"chunk": 4, "pooler": "nugget_topk", "scorer_activation": "none"}, [50, 37, 6]),

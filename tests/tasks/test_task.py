@@ -110,6 +110,19 @@ def test_only_validation_with_rouge_samples_documents(task_on, split, options):
     assert batch["net_input"]["document_lengths"] == [20, 10]
 
 
+def test_a_document_with_the_symbol_of_padding_in_it_is_read_to_its_end(task_on):
+    """A corpus of words that says "<pad>": fairseq gives it the id of padding."""
+    task = task_on([10])
+    model = build_model(task, pooling_schedule="").eval()
+    documents = [torch.tensor([9, 1, 5, 6, 7, 2]), torch.tensor([9, 8, 7, 2])]
+    dataset = task.build_dataset_for_inference(documents, [6, 4])
+    batch = dataset.collater([dataset[0], dataset[1]])["net_input"]
+    with torch.no_grad():
+        encoded = model.encoder(**{name: x for name, x in batch.items() if name != "prev_output_tokens"})
+        alone = model.encoder(torch.tensor([[9, 5, 6, 7, 2]]))["encoder_out"][0]
+    torch.testing.assert_close(encoded["encoder_out"][0][:5, 0], alone[:, 0], rtol=0, atol=1e-5)
+
+
 def test_lengths_given_to_the_task_and_shorter_models_win(task_on):
     task = task_on([10], max_source_positions=48)
     build_model(task)

@@ -36,7 +36,7 @@ def dot_product_attention(
     Returns:
         (N, H, Tq, D).
     """
-    if dropout in (0, 1) or not draws_bits(query):
+    if not draws_bits(query, dropout):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout)
     if torch.is_autocast_enabled("cpu"):  # autocast does not know this function
         low = torch.get_autocast_dtype("cpu")

@@ -40,7 +40,7 @@ def merge_similar(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: T
         return keep_all(embeddings, scores, padding_mask)
     embeddings = zero_padding(embeddings, padding_mask)
     tokens, counts = _document_tokens(scores, padding_mask)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
         groups = _similar_groups(_compared(embeddings, tokens), counts, k)
     return _group_means(embeddings, scores, _back(groups, tokens), k, padding_mask)
 

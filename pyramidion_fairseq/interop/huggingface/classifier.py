@@ -97,7 +97,7 @@ def export_classifier(
     write_json(folder / "config.json", config)
     starts = task.get("init_token") == 0
     options = {**chosen, "prepend_bos": starts, "separates_pairs": task.get("separator_token") == 2}
-    if isinstance(found, Path) or starts:
+    if starts or (isinstance(found, Path) and task.get("init_token") is None):
         write_tokenizer(folder, symbols, found, options)
     else:
         logger.warning(

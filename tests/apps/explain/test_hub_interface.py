@@ -193,6 +193,21 @@ def test_too_little_memory_halves_the_batch(summarizers, monkeypatch, caplog):
         hub.summarize(documents)
 
 
+def test_encoders_are_told_the_lengths_which_a_gpu_would_have_to_be_asked_for(summarizers, monkeypatch):
+    hub, seen = summarizers(), []
+    encoder = hub.models[0].encoder
+    encode = encoder.encode
+
+    def record(tokens, embeddings, keep_states, document_lengths):
+        seen.append((tokens.ne(1).sum(dim=1).tolist(), document_lengths))
+        return encode(tokens, embeddings, keep_states, document_lengths)
+
+    monkeypatch.setattr(encoder, "encode", record)
+    hub.summarize([article(9), article(1)], **QUICK)
+    ((counted, given),) = seen
+    assert counted == given and counted[0] > counted[1]
+
+
 def test_batches():
     assert batches_by_length([], 3) == []
     assert batches_by_length([5, 9, 5, 1], 3) == [[1, 0, 2], [3]]

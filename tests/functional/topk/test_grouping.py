@@ -43,6 +43,15 @@ def test_what_is_alike_is_merged_wherever_it_stands():
     assert ((pooled.embeddings[0] > 0).sum(dim=1) == 1).all()
 
 
+@pytest.mark.parametrize("function", [merge_similar, boundary_chunks])
+def test_autocast_changes_no_group(function):
+    """Representations have much in common: bfloat16 would not tell their similarities apart."""
+    x = torch.randn(1, 256, 64, generator=torch.Generator().manual_seed(0)) + 3
+    slots = function(x, torch.zeros(1, 256), 64).slot_of_token
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(function(x, torch.zeros(1, 256), 64).slot_of_token, slots)
+
+
 def test_chunks_begin_where_the_subject_changes():
     kinds = torch.tensor([[0] * 7 + [1] * 3 + [2] * 10 + [0] * 4])
     x = torch.eye(3)[kinds]

@@ -65,6 +65,36 @@ def test_the_tokenizer_makes_the_tokens_of_training(transformers, hugging_face, 
     assert tokenizer(*texts)["input_ids"] == classifier.read(pair).tokens
 
 
+def change_task(folder, **changes):
+    """Give a checkpoint other options of its task, as if it had been trained with these."""
+    state = torch.load(folder / "model.pt")
+    state["cfg"]["task"].update(changes)
+    torch.save(state, folder / "model.pt")
+
+
+@pytest.mark.parametrize("init", [0, None])
+def test_pairs_of_a_training_without_a_separator(transformers, hugging_face, convert, init):
+    """Each text still ends with </s>."""
+    folder = convert("roberta", hugging_face("xlm-roberta")[0], *SMALL)
+    change_task(folder, init_token=init, separator_token=None)
+    exported = convert("huggingface", folder / "model.pt")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(exported), trust_remote_code=True)
+    classifier = load_classifier(str(folder), device="cpu")
+    pair = Document.from_text("alpha beta gamma"), Document.from_text("omicron")
+    expected = classifier.read(pair).tokens
+    assert expected.count(2) == 2 and tokenizer("alpha beta gamma", "omicron")["input_ids"] == expected
+    special = tokenizer("alpha beta gamma", "omicron", return_special_tokens_mask=True)["special_tokens_mask"]
+    assert special == [int(token in (0, 2)) for token in expected]
+
+
+def test_no_tokenizer_where_documents_start_with_another_symbol(hugging_face, convert, capsys):
+    folder = convert("roberta", hugging_face("xlm-roberta")[0], *SMALL)
+    change_task(folder, init_token=7)
+    exported = convert("huggingface", folder / "model.pt")
+    assert not (exported / "tokenizer_config.json").exists()
+    assert "documents were not read with <s> before them" in capsys.readouterr().err
+
+
 def test_a_loss_is_that_of_the_labels(transformers, hugging_face, convert, tmp_path):
     folder = convert("roberta", hugging_face("roberta")[0], *SMALL, "--attention", "full")
     exported = convert("huggingface", folder / "model.pt")
