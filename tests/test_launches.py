@@ -10,6 +10,7 @@ from pyramidion_fairseq.complexity import build_on_meta
 from pyramidion_fairseq.generation import new_decoding_state
 from pyramidion_fairseq.poolers import POOLERS
 from tests.helpers import counting
+from tests.helpers.models import distinct
 
 #: As the paper's model, a tenth as long: no count depends on it but those of loops over slots.
 SHORT = {
@@ -18,7 +19,7 @@ SHORT = {
     "block_size": 51,
     "sinkhorn_iterations": 5,
 }
-VARIANTS = (
+VARIANTS = distinct(
     [{"attention": name} for name in ATTENTIONS.names()]
     + [{"pooler": name} for name in POOLERS.names()]
     + [{"attention": "lsg", "lsg_sparsity_type": "lsh"}, {"scorer": "attention_sum"}]

@@ -39,7 +39,7 @@ def data(tmp_path_factory):
 def trained(command, data, tmp_path_factory):
     """Three epochs without a stop: (checkpoint folder, output)."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    done = command("train", data, *TASK, *TRAIN, "--save-dir", folder, "--max-epoch", 3, fresh=True)
+    done = command("train", data, *TASK, *TRAIN, "--save-dir", folder, "--max-epoch", 3)
     return folder, done.stdout
 
 

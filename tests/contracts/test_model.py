@@ -7,8 +7,9 @@ from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.attention.lsg import SPARSITY_TYPES
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
+from tests.helpers.models import distinct
 
-VARIANTS = (
+VARIANTS = distinct(
     [{"attention": name} for name in ATTENTIONS.names()]
     + [{"scorer": name} for name in SCORERS.names()]
     + [{"pooler": name} for name in POOLERS.names()]
