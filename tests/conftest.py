@@ -42,9 +42,13 @@ def pytest_collection_modifyitems(items: list) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector of garbage pass over what is there: half a second each time, and more in forked processes."""
+    """Let the collector of garbage pass over what is there: half a second each time, and more in forked processes.
+
+    And let it pass seldom: each time it writes to all objects that are new, which copies the memory of forked ones.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_unconfigure() -> None:

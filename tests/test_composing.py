@@ -7,6 +7,7 @@ import pytest
 from fairseq import options
 from fairseq.dataclass import utils
 from fairseq.optim.adam import FairseqAdamConfig
+from hydra._internal import utils as hydra_utils
 from hydra.core.config_store import ConfigStore
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
@@ -18,8 +19,24 @@ TRAIN = ["--arch", "deeppyramidion", "--lr", "0.1,0.2", "--optimizer", "adam", "
 LINES = [
     (options.get_training_parser, [*TASK, *TRAIN, "--save-dir", "it's, {a} [b]: $c=d"]),
     (options.get_training_parser, [*TASK, *TRAIN, "--criterion", "label_smoothed_cross_entropy", "--patience", "3"]),
+    (
+        options.get_training_parser,
+        [*TASK, "--arch", "lsh_512", "--optimizer", "sgd", "--lr-scheduler", "inverse_sqrt"],
+    ),
     (options.get_generation_parser, [*TASK, "--path", "a.pt:b.pt", "--beam", "3", "--lenpen", "1e-3"]),
 ]
+
+
+def types(cfg: DictConfig) -> dict:
+    """What is known of the type of every option."""
+    found = {}
+    for name in cfg:
+        node = cfg._get_node(name)
+        about = node._metadata
+        found[name] = (type(node), about.ref_type, about.object_type, about.optional, about.key)
+        if isinstance(node, DictConfig) and not node._is_none():
+            found[name] += (types(node),)
+    return found
 
 
 def composed(args: Namespace, monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
@@ -36,6 +53,33 @@ def test_a_command_line_is_composed_as_by_hydra(parser, line, monkeypatch):
     args = options.parse_args_and_arch(parser(), line)
     first, second, by_hydra = (OmegaConf.to_yaml(cfg) for cfg in composed(args, monkeypatch))
     assert first == second == by_hydra and "user_dir" in by_hydra
+
+
+@pytest.mark.parametrize("parser, line", LINES)
+def test_types_are_those_of_hydra_which_is_not_asked_for_every_choice(parser, line, monkeypatch):
+    asked, found = [], []
+
+    def by_hydra(*given, **more):
+        asked.append(more["overrides"])
+        return hydra(*given, **more)
+
+    def both(config_name, overrides, strict):
+        found.extend([composing.compose(config_name, overrides, strict), hydra(config_name, overrides=overrides)])
+        return found[0]
+
+    hydra = composing.composed_by_hydra
+    args = options.parse_args_and_arch(parser(), line)
+    utils.convert_namespace_to_omegaconf(args)  # what has no criterion is composed once
+    monkeypatch.setattr(composing, "composed_by_hydra", by_hydra)
+    monkeypatch.setattr(composing, "_by_choices", {})
+    monkeypatch.setattr(utils, "compose", both)
+    utils.convert_namespace_to_omegaconf(args)
+    assert types(found[0]) == types(found[1]) and not asked
+
+
+def test_where_a_call_stands_is_known_as_hydra_knows_it():
+    ours, hydras = composing._file_and_module(1), hydra_utils.detect_calling_file_or_module_from_stack_frame(1)
+    assert ours == hydras == (__file__, __name__)
 
 
 def test_nothing_is_shared_between_what_is_composed(monkeypatch):

@@ -10,8 +10,9 @@ from pyramidion_fairseq.functional import move_padding_right
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
 from tests.helpers import needs
+from tests.helpers.models import distinct
 
-VARIANTS = (
+VARIANTS = distinct(
     [{"attention": name} for name in ATTENTIONS.names()]
     + [{"scorer": name} for name in SCORERS.names()]
     + [{"pooler": name} for name in POOLERS.names()]

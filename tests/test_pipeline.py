@@ -39,7 +39,7 @@ def data(tmp_path_factory):
 def trained(command, data, tmp_path_factory):
     """Three epochs without a stop: (checkpoint folder, output)."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    done = command("train", data, *TASK, *TRAIN, "--save-dir", folder, "--max-epoch", 3, fresh=True)
+    done = command("train", data, *TASK, *TRAIN, "--save-dir", folder, "--max-epoch", 3)
     return folder, done.stdout
 
 
@@ -146,14 +146,14 @@ def test_ensembles_of_models_that_keep_different_lengths(command, data, trained,
 
 @pytest.mark.parametrize("longest", [8192, 20000])
 def test_documents_of_one_token_of_k_of_8192_and_of_20000(command, tmp_path, longest):
-    """DeepPyramidion at its own lengths (narrow, that is all): nothing crashes, nothing is dropped."""
+    """DeepPyramidion at its own lengths (narrow, of two heads): nothing crashes, nothing is dropped."""
     lengths, words = [1, 512, 513, 2048, 8192, 20000], list(range(4, 40))
     for side in ("source", "target"):
         make_dictionary(40).save(str(tmp_path / f"dict.{side}.txt"))
     for split in ("train", "valid", "test"):
         documents = [[*(words * (n // 36 + 1))[: n - 1], 2] for n in lengths]
         write_split(tmp_path, split, documents, [[5, 6, 2]] * len(lengths))
-    narrow = flags(**{name: 8 for name in SIZES if name.endswith("dim")})
+    narrow = flags(**{name: 8 if name.endswith("dim") else 2 for name in SIZES if name.endswith(("dim", "heads"))})
     arch = ["--arch", "deeppyramidion", *narrow, "--max-source-positions", longest]
     save = ["--save-dir", tmp_path / "checkpoints", "--max-update", 2, "--no-epoch-checkpoints"]
     steps = ["--optimizer", "adam", "--lr", 0.01, "--batch-size", 3, "--log-format", "json"]

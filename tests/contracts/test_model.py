@@ -7,8 +7,9 @@ from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.attention.lsg import SPARSITY_TYPES
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
+from tests.helpers.models import distinct
 
-VARIANTS = (
+VARIANTS = distinct(
     [{"attention": name} for name in ATTENTIONS.names()]
     + [{"scorer": name} for name in SCORERS.names()]
     + [{"pooler": name} for name in POOLERS.names()]
@@ -59,27 +60,35 @@ def pad_left(tokens, by):
     return torch.cat([torch.ones(tokens.size(0), by, dtype=torch.long), tokens], dim=1)
 
 
+LENGTHS = [1, 4, 5, 12, 13, 40, 64]
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("length", [1, 4, 5, 12, 13, 40, 64])
-def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options, length):
-    model, summary = tiny_model(**options), torch.tensor([[2, 9, 8, 7]])
-    document = random_tokens([length], seed=1)
-    alone, alone_mask, alone_logits = read(model, document, summary)
-    kept = length
-    for pooling in model.encoder.poolings.values():
-        kept = pooling.pooler.output_length(kept, pooling.k)
-    if any(pooling.pooler.upsamples for pooling in model.encoder.poolings.values()):
+def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options):
+    """Each document is read alone, after padding, and beside all others with their padding on any side."""
+    model = tiny_model(**options)
+    poolers = [(pooling.pooler, pooling.k) for pooling in model.encoder.poolings.values()]
+    upsamples = any(pooler.upsamples for pooler, _ in poolers)
+    batch = random_tokens(LENGTHS, seed=1)
+    summaries = torch.tensor([[2, 9, 8, 7]]).expand(len(LENGTHS), -1)
+    left_padded = torch.stack([row.roll(64 - length) for row, length in zip(batch, LENGTHS)])
+    together = [read(model, tokens, summaries) for tokens in (batch, left_padded, pad_left(batch, 5))]
+    for row, length in enumerate(LENGTHS):
+        document = batch[row : row + 1, :length]
+        alone, alone_mask, alone_logits = read(model, document, summaries[:1])
         kept = length
-    kept += model.encoder.output_globals
-    assert (~alone_mask).sum() == kept and not alone_mask[0, :kept].any()
-    batch = random_tokens([64, 20, length], seed=2)
-    batch[2] = 1
-    batch[2, :length] = document[0]
-    for tokens in (batch, pad_left(batch[2:, :length], 3), pad_left(batch, 5)):
-        states, mask, together = read(model, tokens, summary.expand(len(tokens), -1))
-        assert torch.equal(mask[-1], torch.arange(states.size(1)) >= kept)
-        torch.testing.assert_close(states[-1, :kept], alone[0, :kept], rtol=0, atol=1e-11)
-        torch.testing.assert_close(together[-1], alone_logits[0], rtol=0, atol=1e-5)  # float32 softmax there
+        for pooler, k in poolers:
+            kept = pooler.output_length(kept, k)
+        kept = (length if upsamples else kept) + model.encoder.output_globals
+        assert (~alone_mask).sum() == kept and not alone_mask[0, :kept].any()
+        after_padding = read(model, pad_left(document, 3), summaries[:1])
+        for states, mask, logits in (
+            [part[0] for part in after_padding],
+            *([x[row] for x in out] for out in together),
+        ):
+            assert torch.equal(mask, torch.arange(len(states)) >= kept)
+            torch.testing.assert_close(states[:kept], alone[0, :kept], rtol=0, atol=1e-11)
+            torch.testing.assert_close(logits, alone_logits[0], rtol=0, atol=1e-5)  # float32 softmax there
 
 
 @pytest.mark.paper("claim-end-to-end")

@@ -48,12 +48,14 @@ def test_a_page_tells_how_its_own_steps_end(where, subset, beam, row):
 def test_a_yaml_trains(command, prepared, tmp_path, arch):
     widths = [f"model.{side}_{width}=8" for side in ("encoder", "decoder") for width in ("embed_dim", "ffn_embed_dim")]
     small = [*widths, "model.encoder_attention_heads=4", "model.decoder_attention_heads=4", "dataset.batch_size=4"]
+    small.append("""task.eval_rouge_args='{"beam": 8, "max_len_b": 8}'""")  # the beam as in the file, not 966 tokens
     done = command("hydra-train", "--config-dir", "examples/hydra", "--config-name", arch, *small,
         f"hydra.run.dir={tmp_path}", "hydra.job.chdir=false", f"task.data={prepared}/data-bin", "common.cpu=true",
         "optimization.max_update=2", "dataset.num_workers=0",
         "optimization.update_freq=[1]", f"checkpoint.save_dir={tmp_path}/checkpoints")  # fmt: skip
     state = torch.load(tmp_path / "checkpoints" / "checkpoint_last.pt", weights_only=False)
     assert state["optimizer_history"][-1]["num_updates"] == 2, done.stdout
+    assert "| rouge2 " in done.stdout  # validated by summaries
     assert state["cfg"]["model"]["_name"] == arch and state["cfg"]["optimization"]["lr"] == [5e-4]
     assert {f"encoder.poolings.{layer}.scorer.proj.weight" for layer in (2, 3)} <= set(state["model"])
 

@@ -352,6 +352,7 @@ def test_from_training_to_rouge(program, prepared, tmp_path):
     settings = [f"DATA={prepared}", f"SAVE={tmp_path / 'checkpoints'}"]
     small = [*NARROW, "--encoder-layers", 3, "--decoder-layers", 1, "--batch-size", 8, "--update-freq", 1]
     fast = ["--num-workers", 0, "--max-update", 3, "--validate-interval", 1, "--save-interval", 1]
+    fast += ["--eval-rouge-args", '{"beam": 2, "max_len_b": 8}']
     stage("train", *small, *fast)
     stage("generate", "--min-len", 2, "--max-len-b", 8)
     shown = stage("evaluate", "--samples", 100)

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 
 from fairseq import options
 from fairseq.dataclass import utils
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf, ValueNode
 
 from tests.helpers.training import TASK, TRAIN, USER_DIR
 
 composed_by_hydra = utils.compose
+#: By what is chosen; and by what is not taken though it is fairseq's default: what Hydra composes of nothing else.
 _by_choices: dict = {}
+_by_defaults: dict = {}
 
 
 def use() -> None:
     """Compose this way from now on, in this process and in those that are forked from it."""
     utils.compose = compose
+    sys.modules["hydra.initialize"].detect_calling_file_or_module_from_stack_frame = _file_and_module
     store = ConfigStore.store
 
     @functools.wraps(store)
     def stored(*args, **more):
         _by_choices.clear()
+        _by_defaults.clear()
         return store(*args, **more)
 
     ConfigStore.store = stored
@@ -49,13 +54,58 @@ def compose(config_name: str, overrides: list, strict: bool) -> DictConfig:
     choices = tuple(line for line in overrides if "." not in line.partition("=")[0])
     try:
         if choices not in _by_choices:
-            _by_choices[choices] = composed_by_hydra(config_name, overrides=list(choices), strict=True)
-        cfg = copy.deepcopy(_by_choices[choices])
-        ConfigLoaderImpl._apply_overrides_to_config([_read(line) for line in overrides if line not in choices], cfg)
+            chosen = _choose(config_name, [line.split("=") for line in choices])
+            _by_choices[choices] = chosen, _plain_values(chosen)
+        kept, values = _by_choices[choices]
+        cfg, others = copy.deepcopy(kept), [_read(line) for line in overrides if line not in choices]
+        ConfigLoaderImpl._apply_overrides_to_config([other for other in others if not _is_there(other, values)], cfg)
     except Exception:
         return composed_by_hydra(config_name, overrides=overrides, strict=strict)
     OmegaConf.set_struct(cfg, strict)
     return cfg
+
+
+def _choose(config_name: str, choices: list) -> DictConfig:
+    """Return what Hydra composes of ``[group, name]``: what it composes of none, and their nodes."""
+    defaults = tuple(f"~{group}" for group, _ in choices if group in ("criterion", "lr_scheduler"))
+    if defaults not in _by_defaults:
+        _by_defaults[defaults] = composed_by_hydra(config_name, overrides=list(defaults), strict=True)
+    cfg, store = copy.deepcopy(_by_defaults[defaults]), ConfigStore.instance()
+    for group, name in choices:
+        node = store.load(f"{group}/{name}.yaml").node
+        chosen = OmegaConf.create()
+        OmegaConf.update(chosen, group, node, merge=False)
+        cfg.merge_with(chosen)
+    return cfg
+
+
+def _plain_values(cfg: DictConfig, prefix: str = "") -> dict:
+    """Return {"optimization.max_update": 0}: all that is neither a list, nor a reference to another, nor missing."""
+    found = {}
+    for name in cfg:
+        node = cfg._get_node(name)
+        if isinstance(node, DictConfig):
+            found.update({} if node._is_none() else _plain_values(node, f"{prefix}{name}."))
+        elif isinstance(node, ValueNode) and not (node._is_interpolation() or node._is_missing()):
+            found[prefix + name] = node._value()
+    return found
+
+
+def _is_there(override: Override, values: dict) -> bool:
+    """Return whether an option has this value, of this type, before it is given: of hundreds, most have."""
+    plain = override.type is OverrideType.CHANGE and override.package is None
+    if not plain or override.key_or_group not in values:
+        return False
+    given, value = override.value(), values[override.key_or_group]
+    return type(given) is type(value) and given == value
+
+
+def _file_and_module(stack_depth: int) -> tuple[str, str | None]:
+    """Return the file and the module of a caller, as Hydra does, which reads the source of every caller for it."""
+    frame = sys._getframe(stack_depth)
+    own = frame.f_locals.get("self")
+    named = frame.f_globals.get(frame.f_code.co_name, own)
+    return frame.f_code.co_filename, None if named is None else named.__module__
 
 
 def _read(line: str) -> Override:

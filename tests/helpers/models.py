@@ -1,6 +1,10 @@
 """Tiny models."""
 
+from __future__ import annotations
+
 from fairseq.data import Dictionary
+
+from pyramidion_fairseq.config import PyramidionConfig
 
 #: A model small enough for float64 and finite differences, that pools twice.
 TINY = {
@@ -34,3 +38,11 @@ def make_dictionary(words: int) -> Dictionary:
     for i in range(words - len(dictionary)):
         dictionary.add_symbol(f"w{i}")
     return dictionary
+
+
+def distinct(variants: list[dict]) -> list[dict]:
+    """Return options that make models that differ, defaults included: the first of each."""
+    first: dict = {}
+    for options in variants:
+        first.setdefault(tuple(sorted({**vars(PyramidionConfig()), **options}.items())), options)
+    return list(first.values())

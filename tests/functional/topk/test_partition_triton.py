@@ -12,7 +12,9 @@ from tests.helpers.partition_cases import SHAPES, case
 
 triton = pytest.importorskip("triton", reason="Triton is made for Linux only")
 partition_triton = pytest.importorskip("pyramidion_fairseq.functional.topk.partition_triton")
+interpreting = pytest.importorskip("tests.helpers.interpreting")
 
+interpreting.use()
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 

@@ -23,6 +23,9 @@ kernels = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_tri
 ranks = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_triton_ranks")
 gradient = pytest.importorskip("pyramidion_fairseq.functional.topk.tournament_triton_gradient")
 
+interpreting = pytest.importorskip("tests.helpers.interpreting")
+
+interpreting.use()
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # in lanes not selected
@@ -81,6 +84,17 @@ def test_without_sorting(length, k, preserve_order, padding, small_chunks):
 def test_of_equal_scores_the_earlier_goes_first(padding, small_chunks):
     _, scores, mask = random_case(3, 40, 1, seed=0, ties=True, padding=padding, dtype=torch.float32)
     assert_same(both(scores, mask, 5, 20.0, True), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(GPU or not interpreting.IS_KNOWN, reason="kernels are not interpreted, or in the only way")
+def test_kernels_do_the_same_in_the_interpreters_own_way(small_chunks, monkeypatch):
+    _, scores, mask = random_case(2, 13, 1, seed=0, padding="anywhere", dtype=torch.float32)
+    ((ours, gradient), _) = both(scores, mask, 3, 20.0, True)
+    for place, name, value in interpreting.own_way():
+        monkeypatch.setattr(place, name, value)
+    ((own, expected), _) = both(scores, mask, 3, 20.0, True)
+    assert all(torch.equal(getattr(ours, name), getattr(own, name)) for name in ("slots", "members", "filled"))
+    assert torch.equal(ours.weights, own.weights) and torch.equal(gradient, expected)
 
 
 def test_chunks_as_they_are():
