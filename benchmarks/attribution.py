@@ -7,13 +7,14 @@ Each document is summarised, its sentences are ranked by several methods, and th
 drop of the log-probability of the same summary, teacher-forced, says how much they mattered: context-cite's "top-k
 log-probability drop" (Cohen-Wang et al. 2024, arXiv 2409.00729). Methods:
 
-explanation    the explanation's ranking: cross-attention times the poolings' weights
-copied         tokens of the summary that a pointer is expected to have copied from a sentence; models with a pointer
-attention      cross-attention without the poolings' weights: every token of a vector counts alike
-random         mean over --draws orders
-lead           the first sentences
-leave-one-out  by the drop where each sentence alone is deleted: the most that can drop for k = 1
-context-cite   a sparse linear fit (lasso) to --ablations random ablations; needs scikit-learn, which fairseq installs
+explanation         the explanation's ranking: what a pointer copied by its places, the rest by weighted attention
+copied              tokens of the summary that a pointer is expected to have copied from a sentence
+weighted-attention  cross-attention times the poolings' weights; without a pointer, that is the explanation's ranking
+attention           cross-attention without the poolings' weights: every token of a vector counts alike
+random              mean over --draws orders
+lead                the first sentences
+leave-one-out       by the drop where each sentence alone is deleted: the most that can drop for k = 1
+context-cite        a sparse linear fit (lasso) to --ablations random ablations; needs scikit-learn, which fairseq has
 
 A document is cut to what the model reads before anything is deleted, so no text moves up from behind the cut. One
 of which the model reads at most 5 sentences is left out. Rows are appended to attribution.jsonl in --output as
@@ -54,6 +55,8 @@ logger = logging.getLogger("pyramidion_fairseq.attribution")
 
 #: Sentences that are deleted.
 COUNTS = (1, 3, 5)
+#: Methods of models with a pointer: of others, weighted attention is the explanation's ranking.
+OF_POINTERS = ("copied", "weighted-attention")
 #: Resamples of the bootstrap over documents.
 SAMPLES = 2000
 
@@ -100,10 +103,11 @@ def methods_of(hub: Any, chosen: list[str] | None) -> list[str]:
     if not hasattr(hub.models[0].encoder, "poolings"):
         raise PyramidionError(f"{type(hub.models[0]).__name__} is no PyramidionModel and explains nothing")
     points = getattr(hub.models[0].decoder, "pointer", None) is not None
-    if chosen and "copied" in chosen and not points:
-        raise PyramidionError("--methods copied: this model has no pointer")
+    for method in OF_POINTERS:
+        if chosen and method in chosen and not points:
+            raise PyramidionError(f"--methods {method}: this model has no pointer")
     chosen = [*(chosen or METHODS), "random"]
-    return [method for method in METHODS if method in chosen and (points or method != "copied")]
+    return [method for method in METHODS if method in chosen and (points or method not in OF_POINTERS)]
 
 
 def fingerprint(model: Any) -> str:
@@ -259,7 +263,7 @@ def about(rows: list[dict[str, Any]], measured: list[dict[str, Any]], args: argp
         f"Documents: {len(measured)}, on average {sentences} sentences and {source} tokens that the model reads and "
         f"{summary} tokens of a summary; means with 95% intervals over documents. Passes are of encoder and decoder, "
         "for each document, beside those of writing the summary; seconds are those of ranking. Explanation, copied "
-        "and attention take one pass of the decoder alone."
+        "and both kinds of attention take one pass of the decoder alone."
     )
     if len(measured) < len(rows):
         text += f" Left out: {len(rows) - len(measured)} of which the model reads at most {max(COUNTS)} sentences."
@@ -275,7 +279,7 @@ def draw(results: dict[str, dict[str, Any]]) -> Any:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     styles = {"explanation": ("#D55E00", "o-"), "copied": ("#CC79A7", "s-"), "attention": ("#E69F00", "^-")}
-    styles.update({"random": ("#999999", "x--"), "lead": ("#000000", "v--")})
+    styles.update({"weighted-attention": ("#F0E442", "h-"), "random": ("#999999", "x--"), "lead": ("#000000", "v--")})
     styles.update({"leave-one-out": ("#009E73", "D:"), "context-cite": ("#0072B2", "P:")})
     for number, (method, entry) in enumerate(results.items()):
         means, lows, highs = (np.array([value[name] for value in entry["drop"]]) for name in ("mean", "low", "high"))

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from pyramidion_fairseq.apps.explain.attention import cross_attention
 from pyramidion_fairseq.apps.explain.explanation import explain_summary, rank_sentences
-from pyramidion_fairseq.apps.explain.types import RankedSentence
 from pyramidion_fairseq.functional import TokenRecord, sum_by_group, token_copies
 from pyramidion_fairseq.inference.batching import batches_by_length
 
@@ -143,19 +142,29 @@ class Deletion:
 
 
 def _explanation(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """Rank by the explanation's ranking: cross-attention times the poolings' weights."""
+    """Rank by the explanation's ranking: what was copied by its places, the rest by what was read of each token."""
     _attend(deletion)
-    ranking = explain_summary(deletion.provenance, deletion.score).ranking
-    return [_sentences(ranking)], 0
+    return [_rank_by(deletion)], 0
+
+
+def _weighted_attention(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
+    """Rank by cross-attention times the poolings' weights, whatever a pointer copied."""
+    _attend(deletion)
+    return [_rank_by(deletion, copies=None)], 0
 
 
 def _attention(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
     """Rank by cross-attention without the poolings' weights: every token of a vector counts alike."""
     _attend(deletion)
     (record,) = deletion.provenance.models
-    even = replace(record, decoder=even_weights(record.decoder))
-    ranking = explain_summary(replace(deletion.provenance, models=(even,)), deletion.score).ranking
-    return [_sentences(ranking)], 0
+    return [_rank_by(deletion, copies=None, decoder=even_weights(record.decoder))], 0
+
+
+def _rank_by(deletion: Deletion, **changed: Any) -> list[int]:
+    """Return the sentences by the explanation's ranking, with parts of the model's record changed."""
+    (record,) = deletion.provenance.models
+    provenance = replace(deletion.provenance, models=(replace(record, **changed),))
+    return [ranked.sentence for ranked in explain_summary(provenance, deletion.score).ranking]
 
 
 def even_weights(record: TokenRecord) -> TokenRecord:
@@ -168,10 +177,6 @@ def even_weights(record: TokenRecord) -> TokenRecord:
 def _attend(deletion: Deletion) -> None:
     """Read the attention once more: the provenance holds it, but its time counts."""
     cross_attention(deletion.model.decoder, deletion.target.unsqueeze(0), deletion.encoded, deletion.eos)
-
-
-def _sentences(ranking: Sequence[RankedSentence]) -> list[int]:
-    return [ranked.sentence for ranked in ranking]
 
 
 def _copied(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
@@ -224,6 +229,7 @@ def _context_cite(deletion: Deletion, settings: Settings) -> tuple[list[list[int
 METHODS: dict[str, Callable[[Deletion, Settings], tuple[list[list[int]], int]]] = {
     "explanation": _explanation,
     "copied": _copied,
+    "weighted-attention": _weighted_attention,
     "attention": _attention,
     "random": _random,
     "lead": _lead,

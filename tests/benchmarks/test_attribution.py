@@ -136,6 +136,8 @@ def test_the_explanations_ranking(deletion_of, settings, summarizers, name):
     ranked = [rank.sentence for rank in explanation.ranking]
     assert order[: len(ranked)] == ranked and sorted(order) == deletion.sentences
     assert passes == 0 < seconds
+    (weighted,), _, _ = deletion.rank("weighted-attention", settings)
+    assert (weighted == order) is (name != "pointer")  # what was copied counts where it was copied from
 
 
 def test_attention_without_weights(deletion_of, settings):
@@ -292,6 +294,7 @@ def test_rows_of_other_settings_are_not_mixed(run, tmp_path_factory, capsys):
         (["--documents", "0"], "--documents must be at least 1, got 0"),
         (["--alpha", "nan"], "--seed and --alpha must be at least 0"),
         (["--methods", "copied"], "--methods copied: this model has no pointer"),
+        (["--methods", "weighted-attention"], "--methods weighted-attention: this model has no pointer"),
         (["--checkpoint", "nowhere"], "there is no checkpoint nowhere"),
     ],
 )

@@ -57,7 +57,7 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
             *_copies(provenance, token_words, read),
             mark_unsupported(provenance.summary.words, provenance.document.words),
         ),
-        ranking=_ranking(provenance.document.sentences, used),
+        ranking=_ranking(provenance.document.sentences, _taken(provenance, token_words, words)),
         model=facts,
         truncated=words - read,
         reference=provenance.reference,
@@ -117,6 +117,25 @@ def _used(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
         weights = attention[model.decoder.slots] * model.decoder.weights
         used += sum_by_group(weights[None].float(), token_words, words)[0]
     return used / len(provenance.models)
+
+
+def _taken(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
+    """Return (words,) what the summary took of each word, in tokens; a mean over the models.
+
+    The part of a summary's token that was copied comes from where it was copied, the rest from what was read.
+    """
+    taken, steps = torch.zeros(words), len(provenance.summary.tokens)
+    for model in provenance.models:
+        attention = model.attention[:steps].float()
+        weights = torch.zeros(len(token_words))
+        if model.copies is not None:
+            shares = model.copies.shares[:steps].float().unsqueeze(1)
+            copied = model.copies.weights[:steps].float() * shares
+            weights.index_add_(0, model.copies.positions[:steps].flatten(), copied.flatten())
+            attention = attention * (1 - shares)
+        weights += attention.sum(dim=0)[model.decoder.slots] * model.decoder.weights.float()
+        taken += sum_by_group(weights[None], token_words, words)[0]
+    return taken / len(provenance.models)
 
 
 def _sources(provenance: Provenance, token_words: Tensor, read: int) -> Iterator[tuple[tuple[int, float], ...]]:

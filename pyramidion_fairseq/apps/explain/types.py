@@ -56,7 +56,7 @@ class SummaryWords:
 
 @dataclass(frozen=True)
 class RankedSentence:
-    """A sentence of the document and its share of what the summary used."""
+    """A sentence of the document and its share of what the summary used or copied."""
 
     sentence: int
     """Index into ``DocumentWords.sentences``."""
@@ -89,7 +89,8 @@ class Explanation:
     stages: tuple[Stage, ...]
     summary: SummaryWords
     ranking: tuple[RankedSentence, ...]
-    """Sentences by what the summary used of them, the largest first."""
+    """Sentences by what the summary took of them, the largest first: what was copied counts where it was copied from,
+    the rest by what the summary used."""
     model: ModelFacts
     truncated: int = 0
     """Words at the document's end that the model does not read."""

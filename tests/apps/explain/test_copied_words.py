@@ -13,6 +13,7 @@ from tests.helpers.provenances import RECORD, provenance
 from tests.helpers.summaries import article
 
 #: Tokens of the document 0 to 5 are of words 0, 0, 1, 2, 3 and </s>; those of the summary of words x, y, y, and </s>.
+TOKEN_WORDS = (0, 0, 1, 2, 3, -1)
 CLOSE = {"rel": 1e-5, "abs": 1e-6}
 
 
@@ -55,6 +56,29 @@ def test_the_end_of_the_document_is_no_place():
     assert summary.places[0] == () and summary.copied == (1.0, 1.0)
     # Positions 3 and 4 stand side by side, in two words.
     assert summary.places[1] == ((2, pytest.approx(0.5)), (3, pytest.approx(0.25)))
+
+
+def test_the_ranking_counts_what_was_copied_where_it_was_copied_from():
+    """And the rest of each token by attention times the poolings' weights: plain loops."""
+    found = copies([0.5, 1.0, 0.25, 1.0], {2: 0.75, 4: 0.25}, {3: 1.0}, {0: 1.0}, {5: 1.0})
+    plain, explanation = (
+        explain_summary(provenance(model), None) for model in (RECORD, dataclasses.replace(RECORD, copies=found))
+    )
+    taken = [0.0] * 5
+    for step in range(3):
+        share = float(found.shares[step])
+        for position, weight in zip(found.positions[step].tolist(), found.weights[step].tolist()):
+            if TOKEN_WORDS[position] >= 0:
+                taken[TOKEN_WORDS[position]] += share * weight
+        for token, word in enumerate(TOKEN_WORDS):
+            if word >= 0:
+                read = RECORD.attention[step, RECORD.decoder.slots[token]] * RECORD.decoder.weights[token]
+                taken[word] += (1 - share) * float(read)
+    sums = [sum(taken[start:end]) for start, end in explanation.document.sentences]
+    ranking = {rank.sentence: rank.weight for rank in explanation.ranking}
+    assert [ranking[number] for number in range(2)] == pytest.approx([part / sum(sums) for part in sums[:2]], **CLOSE)
+    assert abs(ranking[1] - {rank.sentence: rank.weight for rank in plain.ranking}[1]) > 0.05
+    assert explanation.stages == plain.stages and explanation.summary.sources == plain.summary.sources
 
 
 def test_an_ensemble_is_the_mean_and_plain_models_copy_nothing():
