@@ -138,3 +138,16 @@ def test_classification():
         assert all(says(cell, 100 * value) for cell, value in zip(seeds.split(", "), accuracies, strict=True))
         assert says(update, row["update"]) and says(document, row["document"])
         assert says(faster, found["LSG"]["document"] / row["document"])
+
+
+def test_attribution():
+    found = results("attribution_cpu/attribution.json")
+    methods = found.get("methods", found)
+    table = lines("docs/explaining.md", "nats, with 95% intervals over documents")
+    assert [cells[0].strip("`") for cells in table] == list(methods)
+    for name, passes, _, *drops in table:
+        entry = methods[name.strip("`")]
+        assert says(passes, entry["passes"])
+        for cell, drop in zip(drops, entry["drop"], strict=True):
+            values = re.findall(r"[-\d.]+", cell)
+            assert all(says(v, drop[part]) for v, part in zip(values, ("mean", "low", "high"), strict=True)), name

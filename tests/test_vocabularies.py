@@ -237,7 +237,9 @@ QUICK = ["--device", "cpu", "--min-len", "2", "--max-len-b", "4"]
 def test_our_commands_and_python(pieces, foreign, tmp_path, main):
     other = swap(shutil.copytree(pieces / "data-bin", tmp_path / "data"))
     (tmp_path / "in").write_text(article(2))
-    reads = [] if main is serve.main else ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    reads = (
+        ["--port", "0"] if main is serve.main else ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    )
     quick = QUICK[:2] if main is serve.main else QUICK
     checkpoint = ["--checkpoint", str(pieces / "save"), "--data"]
     for options, message in (
