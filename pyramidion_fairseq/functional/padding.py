@@ -42,3 +42,18 @@ def token_positions(shape: Sequence[int], padding_mask: Tensor | None, device: t
     if padding_mask is None:
         return torch.arange(shape[1], device=device).expand(shape)
     return (~padding_mask).cumsum(dim=1) - 1
+
+
+def known_lengths(tokens: Tensor, lengths: Tensor, pad: int) -> list[int] | None:
+    """Return the lengths of right-padded documents as a list, which costs no wait for a GPU.
+
+    Args:
+        tokens: (B, T) int64, on the CPU.
+        lengths: (B,) int64.
+        pad: the symbol of padding. A word "<pad>" of a document gets it, too.
+
+    Returns:
+        None where padding is not exactly what follows the documents: the model then has to look for itself.
+    """
+    is_document = torch.arange(tokens.size(1)) < lengths.unsqueeze(1)
+    return lengths.tolist() if torch.equal(tokens.ne(pad), is_document) else None

@@ -20,6 +20,7 @@ from ..apps.explain.facts import describe
 from ..apps.explain.record import ModelRecord, Provenance, read_records
 from ..apps.explain.types import Explanation, ModelFacts
 from ..errors import PyramidionError
+from ..functional.padding import known_lengths
 from ..generation import check_lengths, fit_lengths
 from ..markers import Markers
 from ..parallel import sequence_group
@@ -245,10 +246,9 @@ class PyramidionHubInterface(GeneratorHubInterface):
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.src_dict.pad())
         lengths = torch.tensor([len(row) for row in rows])
         net_input: dict[str, Any] = {"src_tokens": batch, "src_lengths": lengths}
-        # As in training; not where a word "<pad>" got the id of padding.
-        is_counted = torch.equal(batch.ne(self.src_dict.pad()).sum(dim=1), lengths)
-        if is_counted and getattr(self.task, "with_document_lengths", False):
-            net_input["document_lengths"] = lengths.tolist()
+        known = known_lengths(batch, lengths, self.src_dict.pad())
+        if known is not None and getattr(self.task, "with_document_lengths", False):  # as in training
+            net_input["document_lengths"] = known
         sample = {"id": torch.arange(len(rows)), "net_input": net_input}
         sample = utils.apply_to_sample(lambda tensor: tensor.to(self.device), sample)
         with recorded_encodings(self.models if with_provenance else []) as encodings:

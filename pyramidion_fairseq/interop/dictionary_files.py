@@ -26,13 +26,26 @@ def read_dictionary(path: Path) -> list[str]:
     """Return the symbols of fairseq's dict.txt in order, the four special ones first.
 
     Raises:
+        PyramidionError: as :func:`read_symbols`.
+    """
+    return [*SPECIALS, *read_symbols(path)]
+
+
+def read_symbols(path: Path, flag: str = "") -> list[str]:
+    """Return the symbols that stand in fairseq's dict.txt, in order.
+
+    Args:
+        path: the file.
+        flag: what may stand behind the count, and says nothing here.
+
+    Raises:
         PyramidionError: a line is not "symbol count", or it is no regular file.
     """
-    symbols = list(SPECIALS)
+    symbols = []
     for line in read_lines(path):
         if not line.strip():
             continue
-        symbol, separator, count = line.rstrip().rpartition(" ")
+        symbol, separator, count = line.rstrip().removesuffix(flag).rstrip().rpartition(" ")
         if not separator or not count.isdigit():
             raise PyramidionError(f"{path}: {line[:50]!r} is not of the form 'symbol count'")
         symbols.append(symbol)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from fairseq.data import LanguagePairDataset
+
+from ..functional.padding import known_lengths
 
 
 class DocumentPairDataset(LanguagePairDataset):
@@ -26,8 +27,8 @@ class DocumentPairDataset(LanguagePairDataset):
         """Do as fairseq does: samples -> a batch, longest document first."""
         batch = super().collater(samples, pad_to_length)
         if self.with_document_lengths and batch:
-            tokens, lengths = batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"]
-            # A word "<pad>" of a document gets the id of padding, and is not counted: the model looks for itself.
-            if torch.equal(tokens.ne(self.src_dict.pad()), torch.arange(tokens.size(1)) < lengths.unsqueeze(1)):
-                batch["net_input"]["document_lengths"] = lengths.tolist()
+            net_input = batch["net_input"]
+            lengths = known_lengths(net_input["src_tokens"], net_input["src_lengths"], self.src_dict.pad())
+            if lengths is not None:
+                net_input["document_lengths"] = lengths
         return batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Iterator, Sequence
 
 import torch
@@ -111,12 +112,8 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
 
 def _used(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
     """Return (words,) what the summary's tokens read of each word, in tokens; a mean over the models."""
-    used = torch.zeros(words)
-    for model in provenance.models:
-        attention = model.attention[: len(provenance.summary.tokens)].sum(dim=0)
-        weights = attention[model.decoder.slots] * model.decoder.weights
-        used += sum_by_group(weights[None].float(), token_words, words)[0]
-    return used / len(provenance.models)
+    read = [replace(model, copies=None) for model in provenance.models]
+    return _taken(replace(provenance, models=tuple(read)), token_words, words)
 
 
 def _taken(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
@@ -126,15 +123,14 @@ def _taken(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
     """
     taken, steps = torch.zeros(words), len(provenance.summary.tokens)
     for model in provenance.models:
-        attention = model.attention[:steps].float()
-        weights = torch.zeros(len(token_words))
+        attention, copied = model.attention[:steps], torch.zeros(len(token_words))
         if model.copies is not None:
             shares = model.copies.shares[:steps].float().unsqueeze(1)
-            copied = model.copies.weights[:steps].float() * shares
-            weights.index_add_(0, model.copies.positions[:steps].flatten(), copied.flatten())
+            weights = model.copies.weights[:steps].float() * shares
+            copied.index_add_(0, model.copies.positions[:steps].flatten(), weights.flatten())
             attention = attention * (1 - shares)
-        weights += attention.sum(dim=0)[model.decoder.slots] * model.decoder.weights.float()
-        taken += sum_by_group(weights[None], token_words, words)[0]
+        read = attention.sum(dim=0)[model.decoder.slots] * model.decoder.weights
+        taken += sum_by_group((read.float() + copied)[None], token_words, words)[0]
     return taken / len(provenance.models)
 
 

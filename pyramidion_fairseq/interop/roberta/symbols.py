@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ... import vocabularies
 from ...errors import PyramidionError
 from ...text.tokenizers import SentencepieceTokenizer
-from ...utils.files import read_json, read_lines
+from ...utils.files import read_json
 from .. import byte_level, dictionary_files
 
 MASK = "<mask>"
@@ -87,17 +87,9 @@ def read_dictionary(path: Path, size: int) -> tuple[list[str], list[int] | None]
     Raises:
         PyramidionError: a line is not "symbol count", or there are more or fewer symbols.
     """
-    lines = []
     if not path.is_file():
         raise PyramidionError(f"there is no {path}: say with --dictionary where the model's dict.txt is")
-    for line in read_lines(path):
-        if line.strip():
-            text = line.rstrip().removesuffix(_OVERWRITE).rstrip()
-            symbol, separator, count = text.rpartition(" ")
-            if not separator or not count.isdigit():
-                raise PyramidionError(f"{path}: {line[:50]!r} is not of the form 'symbol count'")
-            lines.append(symbol)
-    symbols, order = [*dictionary_files.SPECIALS, *lines], list(range(size))
+    symbols, order = [*dictionary_files.SPECIALS, *dictionary_files.read_symbols(path, _OVERWRITE)], list(range(size))
     if MASK not in symbols:
         symbols.append(MASK)
     if len(symbols) != size:
