@@ -42,7 +42,7 @@ train() { # DATA FOLDER OPTIONS...
         --block-size 128 \
         --max-source-positions 2048 --max-target-positions 512 --required-seq-len-multiple 64 \
         --criterion chunked_cross_entropy --optimizer fused_adamw --adam-betas "(0.9, 0.98)" --weight-decay 0.05 \
-        --clip-norm 1 --batch-size 8 --autocast bf16 --attention-dropout 0 --activation-dropout 0 --seed 1 \
+        --clip-norm 1 --batch-size 8 --autocast auto --attention-dropout 0 --activation-dropout 0 --seed 1 \
         --num-workers 1 --log-format simple --log-interval 25 --save-interval-updates 250 --keep-interval-updates 1 \
         --no-epoch-checkpoints --save-dir "$2" "${device[@]}" "${@:3}" 2>&1 | tee -a "$2.log" |
         grep --line-buffered -E '\| (train_inner|valid) \||^error'

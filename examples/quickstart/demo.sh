@@ -18,9 +18,6 @@ corpus=(--python-docs)
 device=(--cpu)
 python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' && device=()
 say() { printf '\n== %s\n' "$*"; }
-# Where the processor multiplies bf16, training in it is 1.5 to 2 times faster.
-precision=()
-grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && precision=(--autocast bf16)
 
 say "Three articles from PubMed, summarised by the model that comes with the package"
 mkdir -p "$out"
@@ -52,7 +49,7 @@ train=(fairseq-train "$out/data/data-bin" --user-dir pyramidion_fairseq
     --lr 0.002 --lr-scheduler inverse_sqrt --warmup-updates 100 --clip-norm 1.0
     --max-tokens 8192 --batch-size 8 --max-epoch 20 --stop-time-hours "${TRAIN_HOURS:-0.08}"
     --save-dir "$checkpoints" --no-epoch-checkpoints --save-interval-updates 250 --keep-interval-updates 1
-    --validate-interval-updates 250 --seed 1 --num-workers 0 --log-format simple --log-interval 25 "${precision[@]}" "${device[@]}")
+    --validate-interval-updates 250 --seed 1 --num-workers 0 --log-format simple --log-interval 25 --autocast auto "${device[@]}")
 printf '%q ' "${train[@]}"; echo
 set +e
 "${train[@]}" 2>&1 | tee -a "$out/train.log" |

@@ -12,8 +12,8 @@ from pyramidion_fairseq.models.architectures import PUBLISHED
 from pyramidion_fairseq.schedule import PoolingSchedule
 
 from .scales import ROWS, scaled
-from .stages import Run, results, write_json
-from .timing import FORCED, measure
+from .stages import Run, measure, results, write_json
+from .timing import FORCED
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

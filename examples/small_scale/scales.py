@@ -60,14 +60,14 @@ class Scale:
     timed_batch: tuple[int, int]
     """Documents in a batch when training and generation are timed (paper: 64 and 8)."""
     autocast: str = "none"
-    """Precision of matrix products in training: "none" (float32) or "bf16"."""
+    """``--autocast``: precision of matrix products in training, "none" (float32), "bf16" or "auto"."""
 
 
 SCALES = {
     # Summaries of at least 128 tokens: 18, the paper's 72 over 4, is where a model that has learnt this little ends.
     "cpu": Scale(4, 4, 8000, 300, 4, 1, 4e-3, 50, 25, 2, 128, 20, (4, 4)),
     # Two passes over 6,000 documents, which tell rows apart as 300 updates do not. bf16 where the processor has it.
-    "cpu_long": Scale(4, 4, 8000, 3000, 4, 1, 2e-3, 200, 100, 2, 128, 20, (4, 4), "bf16"),
+    "cpu_long": Scale(4, 4, 8000, 3000, 4, 1, 2e-3, 200, 100, 2, 128, 20, (4, 4), "auto"),
     # About 8 minutes a row by the paper's training times (mean of ROWS 1.1 s per 64 documents); not tried.
     "gpu": Scale(1, 8, 32000, 400, 16, 4, 1e-3, 100, 100, 2, 72, 32, (64, 8)),
 }

@@ -20,6 +20,11 @@ from . import process
 from .corpus import lead
 from .scales import Scale, scaled, split_row
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import measure
+
+#: What a stage's result says of the machine that it was done on.
+MACHINE = ("device", "torch", "date")
 PACKAGE = Path(pyramidion_fairseq.__file__).resolve().parent
 
 
@@ -85,7 +90,12 @@ def train(run: Run, row: str) -> dict[str, Any]:
     """Train a row, from where it was stopped."""
     text = process.run(training(run, row), run.folder(row) / "train.log")
     found = process.PROGRESS.findall(text)
-    return {"updates": run.scale.updates, "loss": float(found[-1][0]) if found else None}
+    precision = re.findall(r"device: .*; precision: (.*)", text)
+    return {
+        "updates": run.scale.updates,
+        "loss": float(found[-1][0]) if found else None,
+        "precision": precision[-1] if precision else None,
+    }
 
 
 def validate(run: Run, row: str) -> dict[str, Any]:
@@ -163,4 +173,7 @@ def do_row(run: Run, row: str, progress: str) -> None:
         process.logger.info("%s %s: %s", progress, row, name)
         start = time.monotonic()
         result = action(run, row)
-        write_json(marker, {**result, "seconds": round(time.monotonic() - start, 1)})
+        seconds = round(time.monotonic() - start, 1)
+        # Rows may be done over days, on several machines.
+        where = {name: value for name, value in measure.machine(run.device).items() if name in MACHINE}
+        write_json(marker, {**result, "seconds": seconds, "machine": where})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
-from pathlib import Path
 from typing import Any, Callable
 
 import torch
@@ -17,10 +15,7 @@ from pyramidion_fairseq import LongDocumentSummarizationTask, PyramidionModel
 from pyramidion_fairseq.tasks.long_document_summarization import LongDocumentSummarizationConfig
 
 from .scales import scaled
-from .stages import Run, write_json
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import measure
+from .stages import Run, measure, write_json
 
 FORCED = (256, 512)
 

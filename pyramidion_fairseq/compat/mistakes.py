@@ -274,7 +274,7 @@ def check_training(cfg: Any) -> None:
         raise PyramidionError(
             "--fp16 needs a GPU, and "
             + ("--cpu is given" if common.cpu else "none is there")
-            + ": leave it out (PRECISION=full of a recipe), or use --autocast bf16"
+            + ": leave it out (PRECISION=full of a recipe), or use --autocast auto"
         )
     begun = glob.glob(os.path.join(glob.escape(cfg.checkpoint.save_dir), "checkpoint_last*.pt"))
     if base is not None and not begun and not os.path.exists(base) and "://" not in base:

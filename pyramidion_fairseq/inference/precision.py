@@ -7,6 +7,7 @@ import logging
 import torch
 
 from ..errors import PyramidionError
+from ..utils.bf16 import multiplies_bf16
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +34,6 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where the device multiplies it, else float16 on a GPU and float32 on a CPU."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float16
-    if device.type == "cpu":  # AVX512-BF16 or AMX
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if native else torch.float32
-    return torch.float32
+    if multiplies_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else torch.float32

@@ -23,6 +23,7 @@ from ..generation import check_lengths, one_line_about_lengths, set_cuda_graphs,
 from ..markers import Markers, markers_of
 from ..models import PyramidionModel
 from ..scoring.rouge import TOKENIZERS
+from ..utils.bf16 import autocast_criterion
 from . import diagnosis
 from .data_folder import check_data
 from .dataset import DocumentPairDataset
@@ -89,9 +90,11 @@ class LongDocumentSummarizationConfig(SequenceParallelConfig):
         default=False,
         metadata={"help": "on a GPU, record the decoder's steps and replay them: same tokens (not yet measured)"},
     )
-    autocast: ChoiceEnum(["none", "bf16"]) = field(
+    autocast: ChoiceEnum(["none", "bf16", "auto"]) = field(
         default="none",
-        metadata={"help": "precision of matrix products in training; weights and their updates stay in float32"},
+        metadata={
+            "help": "precision of matrix products in training, weights stay float32; auto: bf16 where it is native"
+        },
     )
     verbose: bool = field(
         default=False, metadata={"help": "log all that fairseq and others say, the model and the configuration too"}
@@ -260,15 +263,7 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
             logger.info(f"{split}: ROUGE on {len(self.datasets[split].sampled):,} of {len(src):,} documents")
 
     def _autocast(self, criterion: Callable[..., Any]) -> Callable[..., Any]:
-        if getattr(self.cfg, "autocast", "none") == "none":
-            return criterion
-
-        def compute(model: nn.Module, sample: Dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            # Inside fairseq's own torch.cuda.amp.autocast, which would switch it off from the inside.
-            with torch.autocast(sample["net_input"]["src_tokens"].device.type, torch.bfloat16):
-                return criterion(model, sample, *args, **kwargs)
-
-        return compute
+        return autocast_criterion(criterion, getattr(self.cfg, "autocast", "none"))
 
     def build_dataset_for_inference(
         self, src_tokens: List[Tensor], src_lengths: List[int], constraints: Optional[Tensor] = None

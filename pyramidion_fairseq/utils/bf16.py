@@ -1,0 +1,40 @@
+"""Whether a device multiplies bfloat16 itself: where it does not, every product is converted, and far slower."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, Callable
+
+import torch
+from torch import nn
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Return whether the device has instructions for products of bfloat16: AVX512-BF16 or AMX on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+def autocasts_to_bf16(autocast: str, device: torch.device) -> bool:
+    """Return whether ``--autocast``, "none", "bf16" or "auto", means bfloat16 on the device."""
+    return autocast == "bf16" or (autocast == "auto" and multiplies_bf16(device))
+
+
+def autocast_criterion(criterion: Callable[..., Any], autocast: str) -> Callable[..., Any]:
+    """Return the criterion with its products, and the model's, in the precision of ``--autocast``.
+
+    Args:
+        criterion: called with a model and a sample of fairseq, whose ``src_tokens`` say the device.
+        autocast: "none", "bf16" or "auto".
+    """
+
+    def compute(model: nn.Module, sample: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        device = sample["net_input"]["src_tokens"].device
+        # Inside fairseq's own torch.cuda.amp.autocast, which would switch it off from the inside.
+        with torch.autocast(device.type, torch.bfloat16) if autocasts_to_bf16(autocast, device) else nullcontext():
+            return criterion(model, sample, *args, **kwargs)
+
+    return compute

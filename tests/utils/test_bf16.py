@@ -1,0 +1,63 @@
+"""--autocast: bf16 where it is asked for, or "auto" and the device multiplies it; a warning where that is slow."""
+
+import logging
+from argparse import Namespace
+
+import pytest
+import torch
+from torch import nn
+
+from pyramidion_fairseq.compat import run_log
+from pyramidion_fairseq.utils.bf16 import autocast_criterion, multiplies_bf16
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Say whether the processor is to have instructions for bf16."""
+
+    def say(native):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+
+    return say
+
+
+def dtype_of_products(autocast):
+    """Return the type of a product inside the task's criterion."""
+    weight = torch.ones(2, 2)
+    criterion = autocast_criterion(lambda model, sample: (weight @ weight).dtype, autocast)
+    return criterion(None, {"net_input": {"src_tokens": torch.ones(1, 2).long()}})
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("autocast", ["none", "bf16", "auto"])
+def test_products_are_of_the_option_and_the_processor(processor, native, autocast):
+    processor(native)
+    low = autocast == "bf16" or (autocast == "auto" and native)
+    assert dtype_of_products(autocast) == (torch.bfloat16 if low else torch.float32)
+
+
+def test_a_device_of_another_kind_takes_float32(processor):
+    processor(True)
+    assert multiplies_bf16(torch.device("cpu")) and not multiplies_bf16(torch.device("meta"))
+
+
+@pytest.mark.parametrize(
+    "autocast, bf16, native, warned",
+    [
+        ("bf16", False, False, "--autocast bf16"),
+        ("bf16", False, True, None),
+        ("auto", False, False, None),
+        ("none", True, False, "--bf16"),
+        ("none", True, True, None),
+        ("none", False, False, None),
+    ],
+)
+def test_slow_bf16_is_told_before_the_run(processor, monkeypatch, caplog, autocast, bf16, native, warned):
+    processor(native)
+    monkeypatch.setattr(run_log, "summary", lambda *args: [])
+    cfg = Namespace(task=Namespace(_name=run_log.OURS, autocast=autocast), common=Namespace(bf16=bf16))
+    trainer = Namespace(cfg=cfg, is_data_parallel_master=True, device=torch.device("cpu"))
+    with caplog.at_level(logging.WARNING, "pyramidion_fairseq"):
+        run_log._telling(lambda *args: None)(trainer, cfg, None, nn.Linear(1, 1))
+    assert [message.split(":")[0] for message in caplog.messages] == ([warned] if warned else [])
