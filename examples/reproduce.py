@@ -5,8 +5,9 @@ usage: reproduce.py --scale cpu --data DIR [--output DIR] [--rows ROW ...]     t
        reproduce.py --scale cpu --data DIR [--output DIR] --report             the table of what is done
 
 DIR is what preprocess/prepare.py wrote, or a folder with train.*, valid.* and test.* files that it reads. Rows are
-independent: killed, or started with other --rows, the same command goes on where it was. The speeds come from
---measure alone, which runs the rows in turns: those of training depend on what else the machine does.
+independent: killed, or started with other --rows, the same command goes on where it was. A new --output that has the
+results.json of another machine goes on from its rows. Speeds come from --measure alone, which runs the rows in turns:
+those of training depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from small_scale import report, timing
 from small_scale.corpus import corpus
 from small_scale.scales import ROWS, SCALES, Scale, row_name
-from small_scale.stages import Run, do_row, write_json
+from small_scale.stages import Run, do_row, restore, write_json
 
 from pyramidion_fairseq.errors import PyramidionError
 
@@ -49,19 +50,22 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def settle(output: Path, settings: dict) -> None:
-    """Keep one budget to an output folder.
+def settle(run: Run) -> None:
+    """Keep one budget and one corpus to an output folder, and take over the rows of a ``results.json`` put into it.
 
     Raises:
         PyramidionError: it was made with another.
     """
-    path = output / "settings.json"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        other = [f"{name} {before.get(name)}" for name in settings if before.get(name) != settings[name]]
-        if other:
-            raise PyramidionError(f"{output} was made with {', '.join(other)}: use another --output")
-    else:
+    path, results = run.output / "settings.json", run.output / "results.json"
+    settings = {"data": str(run.corpus.resolve()), **json.loads(json.dumps(run.scale.__dict__))}
+    new = not path.exists()
+    earlier = json.loads(results.read_text(encoding="utf-8")) if new and results.exists() else {}
+    before = earlier.get("scale", settings) if new else json.loads(path.read_text(encoding="utf-8"))
+    other = [f"{name} {before[name]}" for name in settings if name in before and before[name] != settings[name]]
+    if other:
+        raise PyramidionError(f"{run.output} was made with {', '.join(other)}: use another --output")
+    if new:
+        restore(run, earlier.get("rows", {}))
         write_json(path, settings)
 
 
@@ -78,8 +82,8 @@ def reproduce(args: argparse.Namespace) -> None:
         scale = dataclasses.replace(scale, updates=args.updates)
     args.output.mkdir(parents=True, exist_ok=True)
     folder = corpus(args.data, args.output, scale.vocabulary)
-    settle(args.output, {"data": str(folder.resolve()), **json.loads(json.dumps(scale.__dict__))})
     run = Run(folder, args.output, scale, args.seeds[0], device)
+    settle(run)
     if args.measure:
         timing.measure_rows(run, rows, args.rounds)
     elif not args.report:

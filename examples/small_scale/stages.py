@@ -162,6 +162,18 @@ def results(run: Run, row: str) -> dict[str, Any] | None:
     return out
 
 
+def restore(run: Run, rows: dict[str, Any]) -> None:
+    """Count as done what the rows of a ``results.json`` say, so that they are not trained again."""
+    for row, about in rows.items():
+        for seed, stages in about["seeds"].items():
+            folder = run.folder(row) if row == "lead" else run._replace(seed=int(seed)).folder(row)
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, result in stages.items():
+                marker = folder / f"{name}.done.json"
+                if not marker.exists():
+                    write_json(marker, result)
+
+
 def do_row(run: Run, row: str, progress: str) -> None:
     """Do the stages of a row that are not done, with ``progress`` ("3/15") before every line."""
     run.folder(row).mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,28 @@ def test_seeds_are_rows_of_their_own(reproduced, program):
     assert first != second
     mean, deviation = (first + second) / 2, abs(first - second) / 2**0.5
     assert f"{mean:.2f} ± {deviation:.2f}" in (output / "results.md").read_text("utf-8")
+
+
+def test_rows_of_another_machine_are_taken_over(reproduced, program, tmp_path):
+    """Their results.json is all that is needed; another budget's is refused."""
+    output, words, _ = reproduced
+    other = [tmp_path / "out" if word == output else word for word in words]
+    (tmp_path / "out").mkdir()
+    shutil.copy(output / "results.json", tmp_path / "out")
+    before = json.loads((output / "results.json").read_text("utf-8"))["rows"]
+    done = program(*other)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert set(re.findall(r"transpooler_2k_512\w*: (.*)", done.stderr)) == {
+        f"{stage} is done" for stage in ("train", "validate", "generate", "rouge")
+    }
+    assert json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["rows"] == before
+    stages = before["transpooler_2k_512"]["seeds"]["1"]
+    assert stages["train"]["precision"] == "float32"
+    assert all(set(stage["machine"]) == {"device", "torch", "date"} for stage in stages.values())
+    (tmp_path / "out" / "settings.json").unlink()
+    other[other.index("--updates") + 1] = 3
+    refused = program(*other)
+    assert refused.returncode == 1 and "was made with updates 2: use another --output" in refused.stderr
 
 
 @pytest.mark.paper("time-protocol", "table-10")
