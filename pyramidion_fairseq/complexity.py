@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from argparse import Namespace
 from typing import Any, NamedTuple
 
@@ -54,12 +55,19 @@ def build_on_meta(arch: str, vocabulary: int = 32000, **changes: Any) -> Pyramid
         vocabulary: number of symbols.
         changes: options of PyramidionConfig that differ.
     """
-    dictionary = Dictionary()
-    for i in range(vocabulary - len(dictionary)):
-        dictionary.add_symbol(str(i))
+    dictionary = _numbers(vocabulary)
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     with torch.device("meta"):
         return PyramidionModel.build_model(Namespace(**{**fields_of(arch), **changes}), task)
+
+
+@functools.lru_cache(maxsize=1)
+def _numbers(vocabulary: int) -> Dictionary:
+    """Return a dictionary of so many symbols, which the models that are built on "meta" share."""
+    dictionary = Dictionary()
+    for i in range(vocabulary - len(dictionary)):
+        dictionary.add_symbol(str(i))
+    return dictionary
 
 
 def count(model: PyramidionModel, source: int, target: int) -> Cost:

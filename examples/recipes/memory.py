@@ -10,6 +10,7 @@ keep beside them.
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import NamedTuple
 
@@ -53,11 +54,16 @@ def need(arch: str, precision: str = "full", target: int = 1024) -> Need:
         precision: a key of PRECISIONS.
         target: tokens of a summary.
     """
-    model, size = build_on_meta(arch), PRECISIONS[precision]
-    cost = count(model, model.max_positions()[0], target)
-    elements = cost.encoder_activations + cost.decoder_activations
-    parameters = sum(p.numel() for p in model.parameters())
+    size, (parameters, elements) = PRECISIONS[precision], counts(arch, target)
     return Need(parameters * size.parameter, int(KEPT * elements * size.element))
+
+
+@functools.cache
+def counts(arch: str, target: int) -> tuple[int, int]:
+    """Return how many parameters the architecture has, and how many elements it writes for a document."""
+    model = build_on_meta(arch)
+    cost = count(model, model.max_positions()[0], target)
+    return sum(p.numel() for p in model.parameters()), cost.encoder_activations + cost.decoder_activations
 
 
 def documents(arch: str, gigabytes: int, precision: str = "full", most: int = 256) -> int:
