@@ -1,10 +1,11 @@
 """Importing this registers everything with fairseq, once; ``import pyramidion_fairseq`` does."""
 
 from .utils import quiet, requirements
+from .utils.imported_later import metrics_imported_later
 
 requirements.check()  # before anything else is imported, which would fail with an error that says less
 
-with quiet.unconfigured_logging():
+with quiet.unconfigured_logging(), metrics_imported_later():
     from .compat import patches
     from .criterions import ChunkedCrossEntropyCriterion
     from .functional import Pooled, successive_halving_topk
