@@ -11,7 +11,7 @@ from fairseq.sequence_generator import EnsembleModel
 from pyramidion_fairseq.generation import cuda_graph, cuda_graphs, kv_cache, set_cuda_graphs
 from pyramidion_fairseq.models import decoder
 from tests.helpers import needs, recording
-from tests.helpers.generation import EQUAL, MODELS, OPTIONS, RAGGED, assert_same, generate  # noqa: F401 -- two of them are fixtures
+from tests.helpers.generation import CASES, EQUAL, MODELS, OPTIONS, RAGGED, assert_same, generate  # noqa: F401 -- two of them are fixtures
 from tests.helpers.recording import Replay
 
 replay = recording.replay  # a fixture
@@ -33,11 +33,9 @@ def test_the_stand_in_replays_what_it_recorded():
         Replay(lambda: float(counter.sum()))
 
 
-@pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("model, options, lengths", CASES)
 def test_same_tokens_and_scores(confident_model, random_tokens, exact_softmax, replay, model, options, lengths):
-    model, tokens = confident_model(**model), random_tokens(lengths)
+    model, options, tokens = confident_model(**MODELS[model]), OPTIONS[options], random_tokens(lengths)
     model.make_generation_fast_(need_attn=False)
     plain = generate([model], tokens, **options)
     assert not replay.made

@@ -27,7 +27,7 @@ from pyramidion_fairseq.generation.decode_step import _joined_projections
 from pyramidion_fairseq.generation.linear import HAS_ONEDNN, few_rows_linear
 from pyramidion_fairseq.models import decoder
 from tests.helpers.architectures import common, corpus, run, train_two_updates  # noqa: F401 -- a fixture
-from tests.helpers.generation import EQUAL, MODELS, OPTIONS, RAGGED, STRATEGIES, assert_same, generate
+from tests.helpers.generation import CASES, EQUAL, MODELS, OPTIONS, RAGGED, STRATEGIES, assert_same, generate
 from tests.helpers.models import make_dictionary
 from tests.helpers.tensors import LargestTensor
 
@@ -60,12 +60,7 @@ class StockModel(nn.Module):
 
 
 @pytest.mark.paper("claim-inference", "only-pooling-infers-faster")
-@pytest.mark.parametrize(
-    "model, options, lengths",
-    # Without padding, all models with the first options, and the first model with all options.
-    [(m, o, RAGGED) for m in MODELS for o in OPTIONS]
-    + [(m, o, EQUAL) for m in MODELS for o in OPTIONS if m == next(iter(MODELS)) or o == next(iter(OPTIONS))],
-)
+@pytest.mark.parametrize("model, options, lengths", CASES)
 def test_same_as_stock_decoder(confident_model, random_tokens, exact_softmax, model, options, lengths):
     model, options, tokens = confident_model(**MODELS[model]), OPTIONS[options], random_tokens(lengths)
     stock = generate([StockModel(model)], tokens, **options)

@@ -31,6 +31,11 @@ MODELS = {
         "decoder_learned_pos": True,
     },
 }
+#: Models, options and lengths that are tried together: with padding all models with all options; without it all models
+#: with the first options, and the first model with all options.
+CASES = [(m, o, RAGGED) for m in MODELS for o in OPTIONS] + [
+    (m, o, EQUAL) for m in MODELS for o in OPTIONS if m == next(iter(MODELS)) or o == next(iter(OPTIONS))
+]
 
 
 def generate(models, tokens, strategy=None, prefix=None, generator_class=SequenceGenerator, seed=5, **options):
