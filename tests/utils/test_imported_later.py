@@ -1,50 +1,60 @@
 """Packages that fairseq imports for two tasks are imported when these call them."""
 
+import builtins
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from pyramidion_fairseq.utils.imported_later import LaterModule, metrics_imported_later
+from pyramidion_fairseq.utils.imported_later import IMPORTERS, LATER, LaterModule, metrics_imported_later
+from tests.helpers.paths import ROOT
 
-LATER = ("sklearn.metrics", "scipy.stats")
+STATEMENTS = "from sklearn import metrics\nfrom sklearn.metrics import f1_score\nfrom scipy.stats import pearsonr\n"
 
 
 @pytest.fixture
 def nothing_imported(monkeypatch):
     """As in a new interpreter; what was imported comes back after the test."""
     for name in list(sys.modules):
-        if name.partition(".")[0] in ("fairseq", "sklearn") or name == "scipy.stats":
+        if name.partition(".")[0] == "sklearn" or name == "scipy.stats":
             monkeypatch.delitem(sys.modules, name)
 
 
-def test_functions_are_the_real_ones_when_they_are_called(nothing_imported):
+def imported(name):
+    """Run STATEMENTS in the context as the module of this name does; returns its names."""
+    names = {"__name__": name}
     with metrics_imported_later():
-        from scipy.stats import pearsonr
-        from sklearn import metrics
-        from sklearn.metrics import f1_score
+        exec(STATEMENTS, names)  # noqa: S102
+    return names
 
-        assert all(isinstance(sys.modules[name], LaterModule) for name in LATER)
-    assert not any(name in sys.modules for name in LATER)
-    assert f1_score([1, 0, 1], [1, 0, 0]) == pytest.approx(2 / 3)
-    assert metrics.roc_curve([0, 1, 1], [0.1, 0.4, 0.8])[1].tolist() == [0, 0.5, 1, 1]
-    assert pearsonr(np.arange(3.0), np.array([0.0, 2.0, 1.0]))[0] == pytest.approx(0.5)
-    import scipy.stats
+
+@pytest.mark.parametrize("importer", IMPORTERS)
+def test_functions_are_the_real_ones_when_they_are_called(nothing_imported, importer):
+    names = imported(importer)
+    assert isinstance(names["metrics"], LaterModule) and not any(name in sys.modules for name in LATER)
+    assert names["f1_score"]([1, 0, 1], [1, 0, 0]) == pytest.approx(2 / 3)
+    assert names["metrics"].roc_curve([0, 1, 1], [0.1, 0.4, 0.8])[1].tolist() == [0, 0.5, 1, 1]
+    assert names["pearsonr"](np.arange(3.0), np.array([0.0, 2.0, 1.0]))[0] == pytest.approx(0.5)
+    assert all(name in sys.modules and not isinstance(sys.modules[name], LaterModule) for name in LATER)
+
+
+def test_other_modules_and_what_is_there_are_as_ever(nothing_imported):
+    names = imported("fairseq.tasks.another")
     import sklearn.metrics
 
-    assert not isinstance(scipy.stats, LaterModule) and not isinstance(sklearn.metrics, LaterModule)
+    assert names["metrics"] is sklearn.metrics and names["f1_score"] is sklearn.metrics.f1_score
+    assert imported(IMPORTERS[0])["f1_score"] is sklearn.metrics.f1_score
 
 
 def test_an_error_leaves_nothing_behind(nothing_imported):
-    with pytest.raises(ImportError), metrics_imported_later():
+    before = builtins.__import__
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"), metrics_imported_later():
         import sklearn.no_such_module  # noqa: F401
-    assert "sklearn" not in sys.modules and not any(name in sys.modules for name in LATER)
+    assert builtins.__import__ is before
 
 
-@pytest.mark.parametrize("name", ["fairseq", *LATER])
-def test_what_has_been_imported_is_left_alone(nothing_imported, monkeypatch, name):
-    there = LaterModule(name)
-    monkeypatch.setitem(sys.modules, name, there)
-    with metrics_imported_later():
-        assert sys.modules[name] is there and "sklearn" not in sys.modules
-    assert sys.modules[name] is there
+def test_the_package_comes_without_them():
+    code = f"import sys, pyramidion_fairseq; print([name for name in {(*LATER, 'pandas')} if name in sys.modules])"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
