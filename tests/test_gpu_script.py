@@ -128,7 +128,8 @@ def test_steps_run_from_a_folder_of_wheels(script, tmp_path, monkeypatch, caplog
         built.append(command[1]) if command[1] == "setup.py" else call(command, log, *minutes)
 
     monkeypatch.setattr(script, "call", without_compiling)
-    code = "import of_a_wheel, pyramidion_fairseq; print(of_a_wheel.said, pyramidion_fairseq.__file__)"
+    code = "from importlib.util import find_spec as find; import of_a_wheel"
+    code += "; print(of_a_wheel.said, find('pyramidion_fairseq').origin, all(map(find, ('fairseq', 'torch'))))"
     monkeypatch.setattr(script, "STEPS", {"imports": script.Step(*python(code))})
     wheels, results = tmp_path / "wheels", tmp_path / "results"
     wheels.mkdir()
@@ -138,7 +139,7 @@ def test_steps_run_from_a_folder_of_wheels(script, tmp_path, monkeypatch, caplog
     wheel(wheels, "of_a_wheel")
     assert script.main(["--wheels", str(wheels), "--output", str(results)]) == 0, caplog.text
     said = (results / "imports.log").read_text().splitlines()[-1]
-    assert said == f"from the wheel {ROOT / 'pyramidion_fairseq' / '__init__.py'}"
+    assert said == f"from the wheel {ROOT / 'pyramidion_fairseq' / '__init__.py'} True"
     assert built == ["setup.py"] and os.environ["PYTHONPATH"].endswith(f"{os.pathsep}/somewhere")
     with pytest.raises(ImportError):
         importlib.import_module("of_a_wheel")

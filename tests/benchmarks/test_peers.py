@@ -2,12 +2,14 @@
 
 import json
 import math
+import subprocess
 import sys
 from argparse import Namespace
 
 import pytest
 import torch
 
+from tests.helpers import forked
 from tests.helpers.paths import ROOT
 
 TINY = {"width": 32, "length": 256, "vocabulary": 100, "documents": 2, "batch": 2, "tokens": 5, "target": 8, "beam": 2}
@@ -61,7 +63,8 @@ def test_sizes_are_the_papers_unless_others_are_given(modules):
     assert built["PEGASUS-X"].model.config.block_size == 512
 
 
-def test_memory_is_taken_in_a_process_of_its_own(modules, args):
+def test_memory_is_taken_in_a_process_of_its_own(modules, args, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", forked.Popen)
     found = modules[1].memory_apart("deeppyramidion", args)
     assert set(found) == {"training", "encoding", "generation"}
     encoded = 2 * 256 * 32 * 4  # one state of both documents

@@ -1,5 +1,7 @@
 """Small corpora, and preparing them."""
 
+import contextlib
+import importlib
 import json
 import random
 import sys
@@ -43,6 +45,8 @@ def prepare(arguments, start=lambda: None):
         start()
         sys.exit(main(list(map(str, arguments))))
 
+    with contextlib.suppress(ImportError):
+        importlib.import_module("matplotlib.pyplot")  # once for all: longer than most corpora take
     return forked.run(run, ["prepare.py", *arguments], timeout=120)
 
 
