@@ -92,7 +92,8 @@ def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path
 def test_two_processes_with_sharded_layers_equal_one(command, sharded):
     folder, statuses, stdout = sharded["equal"]
     assert statuses == [0, 0], stdout[-3000:]
-    assert "x FullyShardedDataParallel(" in stdout  # of layers, as the model is printed
+    for layers in ("(0-2): 3", "(0-1): 2"):  # of the encoder and of the decoder, as the model is printed
+        assert f"{layers} x FullyShardedDataParallel(" in stdout
     compare(command, folder, stdout)
 
 
