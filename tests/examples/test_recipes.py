@@ -19,13 +19,13 @@ from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
 from pyramidion_fairseq.tasks.rouge_validation import generation_arguments
-from tests.helpers.architectures import NARROW, run
+from tests.helpers.architectures import NARROW, distinct, run
 from tests.helpers.models import make_dictionary
 from tests.helpers.paths import EXAMPLES, ROOT
 
 import recipe  # isort: skip
 from recipes import command, memory, paper  # isort: skip
-from tests.helpers.recipes import ARCHS, ELSEWHERE, distinct, parsed, training
+from tests.helpers.recipes import ARCHS, ELSEWHERE, parsed, training
 
 OTHERS = ("quickstart", "bart_long", "pubmed_small")
 SCRIPTS = sorted(path.relative_to(ROOT) for path in EXAMPLES.glob("*/*.sh") if path.parent.name not in OTHERS)

@@ -9,6 +9,7 @@ from fairseq import checkpoint_utils
 from fairseq.logging import metrics
 from fairseq_cli import train
 
+from pyramidion_fairseq.models.architectures import fields_of
 from tests.helpers.corpora import write_split
 from tests.helpers.models import make_dictionary
 from tests.helpers.paths import ROOT
@@ -29,6 +30,18 @@ def corpus(tmp_path_factory):
         documents = [[*(list(range(4, 40)) * 42)[: n - 1], 2] for n in (1, 40, 600, 1500)]
         write_split(folder, split, documents, [[5, 6, 2]] * len(documents))
     return folder
+
+
+def distinct(archs):
+    """Return the first of the architectures that differ in nothing but lengths and sizes of blocks."""
+    first = {}
+    for arch in archs:
+        fields = fields_of(arch)
+        for sizes in ("max_source_positions", "block_size", "index_stride"):
+            fields.pop(sizes, None)
+        steps = [step.split(":")[0] for step in fields.pop("pooling_schedule", "").split(",")]
+        first.setdefault((*sorted(fields.items()), *steps), arch)
+    return list(first.values())
 
 
 def run(monkeypatch, main, *arguments):

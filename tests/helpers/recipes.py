@@ -6,8 +6,7 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from recipes import command, paper
 
-from pyramidion_fairseq.models.architectures import PUBLISHED, fields_of
-from pyramidion_fairseq.schedule import PoolingSchedule
+from pyramidion_fairseq.models.architectures import PUBLISHED
 
 #: Hydra counts the GPUs that are there; the task's lengths come from the model in both.
 ELSEWHERE = {("bmuf", "distributed_world_size"), ("distributed_training", "distributed_world_size")}
@@ -24,19 +23,6 @@ def parsed(words):
 def _parsed(words):
     args = options.parse_args_and_arch(options.get_training_parser(), list(words))
     return convert_namespace_to_omegaconf(args)
-
-
-def distinct(archs):
-    """Return the first of the architectures that differ in nothing but lengths and sizes of blocks."""
-    first = {}
-    for arch in archs:
-        fields = fields_of(arch)
-        for sizes in ("max_source_positions", "block_size", "index_stride"):
-            fields.pop(sizes, None)
-        schedule = PoolingSchedule.parse(fields.pop("pooling_schedule", ""))
-        fields["pools_after"] = tuple(layer for layer, _ in schedule.steps)
-        first.setdefault(tuple(sorted(fields.items())), arch)
-    return list(first.values())
 
 
 def training(arch, **settings):
