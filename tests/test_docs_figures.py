@@ -105,6 +105,20 @@ def test_the_pointer_at_a_small_scale():
             assert says(mean, statistics.mean(numbers)) and says(deviation, statistics.stdev(numbers)), (name, cell)
 
 
+def test_the_rows_after_3000_updates():
+    found = results("reproduce_long_cpu/results.json")["rows"]
+    table = lines("docs/results.md", "### After 3,000 updates")
+    assert {row for row, *_ in table} == {*found, "lead baseline"} - {"lead"}
+    for row, *cells in table:
+        if row != "lead baseline":
+            (stages,) = found[row]["seeds"].values()
+            scores = [stages["rouge"]["f1"][name] for name in ("rouge1", "rouge2", "rougeLsum")]
+            assert says(cells[0], stages["validate"]["bits_per_token"])
+            for cell, score in zip(cells[1:], [*scores, stages["rouge"]["more"]["novel_1"]]):
+                numbers = re.fullmatch(r"([\d.]+) \[([\d.]+), ([\d.]+)\]", cell).groups()
+                assert all(map(says, numbers, (score["mean"], score["low"], score["high"]))), (row, cell)
+
+
 @pytest.mark.parametrize("family", ["bart", "mbart"])
 def test_converted_models(family):
     found = results(f"{family}_long_cpu/results.json")
