@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from small_scale import report, timing
-from small_scale.corpus import corpus
+from small_scale.corpus import corpus, fingerprint
 from small_scale.scales import ROWS, SCALES, Scale, row_name
 from small_scale.stages import Run, do_row, restore, write_json
 
@@ -54,18 +54,24 @@ def settle(run: Run) -> None:
     """Keep one budget and one corpus to an output folder, and take over the rows of a ``results.json`` put into it.
 
     Raises:
-        PyramidionError: it was made with another.
+        PyramidionError: it was made with another, or the file is none of this program.
     """
-    path, results = run.output / "settings.json", run.output / "results.json"
-    settings = {"data": str(run.corpus.resolve()), **json.loads(json.dumps(run.scale.__dict__))}
+    path = run.output / "settings.json"
     new = not path.exists()
-    earlier = json.loads(results.read_text(encoding="utf-8")) if new and results.exists() else {}
-    before = earlier.get("scale", settings) if new else json.loads(path.read_text(encoding="utf-8"))
-    other = [f"{name} {before[name]}" for name in settings if name in before and before[name] != settings[name]]
+    source = run.output / "results.json" if new else path
+    settings = {"corpus": fingerprint(run.corpus), **json.loads(json.dumps(run.scale.__dict__))}
+    try:
+        found = json.loads(source.read_text(encoding="utf-8")) if source.exists() else {}
+        before = {"corpus": found.get("corpus"), **found.get("scale", {})} if new else found
+        other = [name for name in settings if before.get(name) not in (None, settings[name])]
+        if new and not other:
+            restore(run, found.get("rows", {}))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise PyramidionError(f"{source} is not what this program writes: remove it") from None
     if other:
-        raise PyramidionError(f"{run.output} was made with {', '.join(other)}: use another --output")
+        made = ", ".join("another corpus" if name == "corpus" else f"{name} {before[name]}" for name in other)
+        raise PyramidionError(f"{run.output} was made with {made}: use another --output")
     if new:
-        restore(run, earlier.get("rows", {}))
         write_json(path, settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def _complete(folder: Path) -> Path:
         if not (folder / name).exists():
             raise PyramidionError(f"{folder} has no {name}: prepare it with preprocess/prepare.py, with a test split")
     return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """Return what tells one prepared corpus from another: a hash of its pieces and of the test split."""
+    found = hashlib.sha256()
+    for name in ("data-bin/dict.source.txt", "text/test.source", "text/test.target"):
+        found.update((folder / name).read_bytes())
+    return found.hexdigest()[:16]
 
 
 def lead(folder: Path) -> tuple[list[str], int]:

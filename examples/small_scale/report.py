@@ -11,6 +11,7 @@ import matplotlib
 from pyramidion_fairseq.models.architectures import PUBLISHED
 from pyramidion_fairseq.schedule import PoolingSchedule
 
+from .corpus import fingerprint
 from .scales import ROWS, scaled
 from .stages import Run, measure, results, write_json
 from .timing import FORCED
@@ -220,7 +221,8 @@ def write(run: Run) -> str:
         parts.append(time_table(run, rows))
     text = "\n\n".join(parts) + "\n"
     machine = measure.machine(run.device)
-    write_json(run.output / "results.json", {"machine": machine, "scale": scale.__dict__, "rows": rows})
+    found = {"machine": machine, "scale": scale.__dict__, "corpus": fingerprint(run.corpus), "rows": rows}
+    write_json(run.output / "results.json", found)
     (run.output / "results.md").write_text(text, encoding="utf-8")
     drawing = figure(rows)
     drawing.savefig(run.output / "results.png", dpi=130)

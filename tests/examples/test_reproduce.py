@@ -121,6 +121,12 @@ def test_rows_of_another_machine_are_taken_over(reproduced, program, tmp_path):
     other[other.index("--updates") + 1] = 3
     refused = program(*other)
     assert refused.returncode == 1 and "was made with updates 2: use another --output" in refused.stderr
+    other[other.index("--updates") + 1] = 2
+    found = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
+    for wrong, said in (({**found, "corpus": "0"}, "was made with another corpus"), ({"rows": [1]}, "remove it")):
+        (tmp_path / "out" / "results.json").write_text(json.dumps(wrong), "utf-8")
+        refused = program(*other)
+        assert refused.returncode == 1 and said in refused.stderr and not (tmp_path / "out" / "settings.json").exists()
 
 
 @pytest.mark.paper("time-protocol", "table-10")
