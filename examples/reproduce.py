@@ -56,23 +56,25 @@ def settle(run: Run) -> None:
     Raises:
         PyramidionError: it was made with another, or the file is none of this program.
     """
-    path = run.output / "settings.json"
-    new = not path.exists()
-    source = run.output / "results.json" if new else path
+    path, results = run.output / "settings.json", run.output / "results.json"
     settings = {"corpus": fingerprint(run.corpus), **json.loads(json.dumps(run.scale.__dict__))}
+    source = next((file for file in (path, results) if file.exists()), None)
+    if source is None:
+        write_json(path, settings)
+        return
     try:
-        found = json.loads(source.read_text(encoding="utf-8")) if source.exists() else {}
-        before = {"corpus": found.get("corpus"), **found.get("scale", {})} if new else found
-        other = [name for name in settings if before.get(name) not in (None, settings[name])]
-        if new and not other:
-            restore(run, found.get("rows", {}))
+        before = found = json.loads(source.read_text(encoding="utf-8"))
+        if source == results:
+            before = {"corpus": found.get("corpus"), **found["scale"]}
+        other = [name for name in settings if before.get(name) != settings[name]]
+        if source == results and not other:
+            restore(run, found["rows"])
+            write_json(path, settings)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise PyramidionError(f"{source} is not what this program writes: remove it") from None
     if other:
-        made = ", ".join("another corpus" if name == "corpus" else f"{name} {before[name]}" for name in other)
+        made = ", ".join("another corpus" if name == "corpus" else f"{name} {before.get(name)}" for name in other)
         raise PyramidionError(f"{run.output} was made with {made}: use another --output")
-    if new:
-        write_json(path, settings)
 
 
 def reproduce(args: argparse.Namespace) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.scoring.lead import lead_baseline, mean_words
 from pyramidion_fairseq.scoring.text_files import read_lines
+from pyramidion_fairseq.vocabularies import digest
 
 from . import process
 
@@ -64,10 +64,9 @@ def _complete(folder: Path) -> Path:
 
 def fingerprint(folder: Path) -> str:
     """Return what tells one prepared corpus from another: a hash of its pieces and of the test split."""
-    found = hashlib.sha256()
-    for name in ("data-bin/dict.source.txt", "text/test.source", "text/test.target"):
-        found.update((folder / name).read_bytes())
-    return found.hexdigest()[:16]
+    return digest(
+        *(str(folder / name) for name in ("data-bin/dict.source.txt", "text/test.source", "text/test.target"))
+    )
 
 
 def lead(folder: Path) -> tuple[list[str], int]:

@@ -21,8 +21,7 @@ corpus = architectures.corpus  # a fixture
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
 #: Of architectures that differ in lengths and sizes of blocks alone, which test_architectures.py reads, one.
-ROWS = list(dict.fromkeys(PUBLISHED.values()))
-OTHERS = [arch for arch in distinct([*ROWS, *sorted(ARCHITECTURES)]) if arch not in ROWS]
+OTHERS = sorted(set(distinct([*PUBLISHED.values(), *sorted(ARCHITECTURES)])) - set(PUBLISHED.values()))
 CASES = [(arch, "cpu") for arch in OTHERS] + [
     pytest.param(arch, "cuda", marks=NO_GPU) for arch in sorted(ARCHITECTURES)
 ]
