@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fairseq.dataclass.configs import FairseqConfig
 
 from pyramidion_fairseq.models.architectures import PUBLISHED, config_of, fields_of
 
@@ -45,6 +44,8 @@ def group(name: str) -> str:
     Raises:
         KeyError: none has.
     """
+    from fairseq.dataclass.configs import FairseqConfig  # after the package, with which it is imported faster
+
     for part in fields(FairseqConfig):
         if name in {field.name for field in fields(part.type)} if hasattr(part.type, "__dataclass_fields__") else ():
             return part.name
