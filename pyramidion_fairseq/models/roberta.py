@@ -88,6 +88,7 @@ class LSGRobertaEncoder(RobertaEncoder):
         features_only: bool = False,
         return_all_hiddens: bool = False,
         masked_tokens: Tensor | None = None,
+        document_lengths: Sequence[int] | None = None,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Encode documents.
@@ -97,6 +98,7 @@ class LSGRobertaEncoder(RobertaEncoder):
             features_only: leave the output for masked_lm out.
             return_all_hiddens: also return the states between the layers.
             masked_tokens: (B, T) bool, which tokens to predict; None: all.
+            document_lengths: as of :meth:`PyramidionEncoder.encode`.
 
         Returns:
             ((B, T, V) logits, (N, V) of N masked tokens, or (B, T', C) features, dict). T' is shorter than T where the
@@ -109,7 +111,7 @@ class LSGRobertaEncoder(RobertaEncoder):
         encoder = self.sentence_encoder
         if not features_only:
             check_every_token(encoder)
-        out = encoder(src_tokens, return_all_hiddens=return_all_hiddens)
+        out = encoder(src_tokens, return_all_hiddens=return_all_hiddens, document_lengths=document_lengths)
         x = out["encoder_out"][0].transpose(0, 1)
         states = out["encoder_states"] if return_all_hiddens else None
         extra = {"inner_states": states, "padding_mask": out["encoder_padding_mask"][0], "encoder_out": out}
@@ -187,12 +189,15 @@ class LSGRobertaModel(RobertaModel):
         type(self)._adapt_state(self, state_dict)
 
     @torch.no_grad()
-    def predict(self, head: str, tokens: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def predict(
+        self, head: str, tokens: Tensor, document_lengths: Sequence[int] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Return a head's output for documents, without dropout.
 
         Args:
             head: its name.
             tokens: (B, T) ids.
+            document_lengths: as of :meth:`PyramidionEncoder.encode`.
 
         Returns:
             ((B, classes) logits, the dict of the encoder's forward).
@@ -203,7 +208,8 @@ class LSGRobertaModel(RobertaModel):
         if head not in self.classification_heads:
             known = ", ".join(self.classification_heads) or "none"
             raise PyramidionError(f"the model has no classification head {head!r}; it has: {known}")
-        logits, extra = self(tokens, features_only=True, classification_head_name=head)
+        options = {"classification_head_name": head, "document_lengths": document_lengths}
+        logits, extra = self(tokens, features_only=True, **options)
         return logits, extra
 
 

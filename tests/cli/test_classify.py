@@ -14,6 +14,7 @@ from pyramidion_fairseq.apps.classify.classifier import Classifier
 from pyramidion_fairseq.apps.classify.loading import load_classifier
 from pyramidion_fairseq.cli.classify import main
 from pyramidion_fairseq.functional import compose_poolings
+from pyramidion_fairseq.models.roberta import SentenceEncoder
 from pyramidion_fairseq.text import Document
 from tests.helpers.classifiers import SYMBOLS, write_classifier
 from tests.helpers.preprocessing import WORDS
@@ -65,6 +66,16 @@ def test_probabilities_are_those_of_the_model(classify, saved):
         assert row["probabilities"] == pytest.approx(shares, abs=1e-5)
         assert row["label"] == max(shares, key=shares.get) == next(iter(row["probabilities"]))
         assert row["tokens"] == min(64, len(text.split()) + 2) and row["cut"] == (len(text.split()) > 62)
+
+
+@pytest.mark.parametrize("options", [POOLED, {"attention": "lsg"}], ids=["pooled", "lsg"])
+def test_the_host_knows_the_lengths(classify, tmp_path, monkeypatch, options):
+    """A GPU need not be asked for them."""
+    taken, arrange = [], SentenceEncoder._arrange
+    checkpoint = write_classifier(tmp_path, **options)[0]
+    monkeypatch.setattr(SentenceEncoder, "_arrange", lambda *args: taken.append(args[2]) or arrange(*args))
+    classify(checkpoint=checkpoint)
+    assert taken == [[64, 21, 21, 21, 3]]
 
 
 def test_text_has_a_line_for_each_document(classify, saved):

@@ -168,7 +168,8 @@ class Classifier:
         rows = [torch.tensor(encoded.tokens) for encoded in inputs]
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.dictionary.pad())
         device = next(self.model.parameters()).device
-        logits, extra = self.model.predict(self.head, batch.to(device))
+        lengths = [len(encoded.tokens) for encoded in inputs]
+        logits, extra = self.model.predict(self.head, batch.to(device), lengths)
         kept_tokens = self._kept_tokens(extra["encoder_out"], inputs) if explain else [()] * len(inputs)
         return [
             self._prediction(row, encoded, left, explain)
