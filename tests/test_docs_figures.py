@@ -92,31 +92,43 @@ def test_the_rows_at_a_small_scale(table):
     assert [line for line in shown if line[0] != "lead baseline"] == [line for line in measured if line[0] != "lead"]
 
 
+def scores(stages):
+    """{"mean", "low", "high"} of ROUGE-1, -2, -Lsum and of the words that the documents lack, of one seed."""
+    f1 = stages["rouge"]["f1"]
+    return [*(f1[name] for name in ("rouge1", "rouge2", "rougeLsum")), stages["rouge"]["more"]["novel_1"]]
+
+
+def says_seeds(cells, seeds):
+    """Whether cells have mean and deviation over seeds of bits per token and :func:`scores`; of one, intervals."""
+    bits = [stages["validate"]["bits_per_token"] for stages in seeds]
+    found = list(zip(*map(scores, seeds)))
+    if len(seeds) == 1:
+        pairs = [(cells[0], bits[0])]
+        for cell, (score,) in zip(cells[1:], found):
+            numbers = re.fullmatch(r"([\d.]+) \[([\d.]+), ([\d.]+)\]", cell).groups()
+            pairs += zip(numbers, (score["mean"], score["low"], score["high"]))
+    else:
+        pairs = []
+        for cell, values in zip(cells, [bits, *([score["mean"] for score in one] for one in found)]):
+            pairs += zip(cell.split(" ± "), (statistics.mean(values), statistics.stdev(values)))
+    return all(says(*pair) for pair in pairs)
+
+
 def test_the_pointer_at_a_small_scale():
     found = results("pointer_cpu/results.json")["rows"]
     table = {name: cells for name, *cells in lines("docs/results.md", "### With a pointer")}
     for name, row in POINTER_ROWS.items():
-        seeds = found[row]["seeds"].values()
-        values = [[seed["validate"]["bits_per_token"] for seed in seeds]]
-        values += [[s["rouge"]["f1"][kind]["mean"] for s in seeds] for kind in ("rouge1", "rouge2", "rougeLsum")]
-        values.append([seed["rouge"]["more"]["novel_1"]["mean"] for seed in seeds])
-        for cell, numbers in zip(table[name], values):
-            mean, deviation = cell.split(" ± ")
-            assert says(mean, statistics.mean(numbers)) and says(deviation, statistics.stdev(numbers)), (name, cell)
+        assert says_seeds(table[name], list(found[row]["seeds"].values())), name
 
 
 def test_the_rows_after_3000_updates():
     found = results("reproduce_long_cpu/results.json")["rows"]
     table = lines("docs/results.md", "### After 3,000 updates")
     assert {row for row, *_ in table} == {*found, "lead baseline"} - {"lead"}
-    for row, *cells in table:
+    for row, count, *cells in table:
         if row != "lead baseline":
-            (stages,) = found[row]["seeds"].values()
-            scores = [stages["rouge"]["f1"][name] for name in ("rouge1", "rouge2", "rougeLsum")]
-            assert says(cells[0], stages["validate"]["bits_per_token"])
-            for cell, score in zip(cells[1:], [*scores, stages["rouge"]["more"]["novel_1"]]):
-                numbers = re.fullmatch(r"([\d.]+) \[([\d.]+), ([\d.]+)\]", cell).groups()
-                assert all(map(says, numbers, (score["mean"], score["low"], score["high"]))), (row, cell)
+            seeds = list(found[row]["seeds"].values())
+            assert int(count) == len(seeds) and says_seeds(cells, seeds), row
 
 
 @pytest.mark.parametrize("family", ["bart", "mbart"])
