@@ -160,8 +160,8 @@ def run_hugging_face(args: argparse.Namespace) -> None:
 
     given = {name: getattr(args, name) for name in GENERATION if getattr(args, name) is not None}
     checkpoint = Path(find_checkpoint(pretrained.find(args.input)))
-    export(checkpoint, args.output, given, args.dictionary, args.bpe)
-    logger.info(f"wrote {args.output}: AutoModelForSeq2SeqLM.from_pretrained(..., trust_remote_code=True) loads it")
+    loader = export(checkpoint, args.output, given, args.dictionary, args.bpe)
+    logger.info(f"wrote {args.output}: {loader}.from_pretrained(..., trust_remote_code=True) loads it")
 
 
 def _lengths(text: str) -> list[int]:

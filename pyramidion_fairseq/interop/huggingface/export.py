@@ -44,8 +44,8 @@ def export(
     generation: Mapping[str, Any] | None = None,
     dictionary: Path | None = None,
     bpe: Path | None = None,
-) -> None:
-    """Write the directory.
+) -> str:
+    """Write the directory; return the class of transformers that loads it.
 
     Args:
         checkpoint: of one of our architectures.
@@ -67,7 +67,7 @@ def export(
         state = load_checkpoint(checkpoint)
         if vocabularies.options_of(state, "model").get("_name") in ENCODERS:
             export_classifier(checkpoint, state, folder, dictionary, bpe)
-            return
+            return "AutoModelForSequenceClassification"
         options = read_options(state)
         place = dictionary or _find_dictionary(checkpoint, state)
         symbols = dictionary_files.read_dictionary(place)
@@ -93,6 +93,7 @@ def export(
     card = model_card(options, chosen, parameters, kind)
     (folder / "README.md").write_text(card, encoding="utf-8")
     safetensors.save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    return "AutoModelForSeq2SeqLM"
 
 
 def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,11 +34,42 @@ def write_tokenizer(
         kind = "RobertaTokenizer" if "max_positions" in options else "BartTokenizer"
         settings = {"tokenizer_class": kind, "add_prefix_space": False}
         special.update({"sep_token": "</s>", "cls_token": "<s>"})
+        if not options.get("separates_pairs", True):  # RobertaTokenizer always puts </s> </s> between them
+            kind, inputs = "PreTrainedTokenizerFast", ["input_ids", "attention_mask"]
+            settings.update(tokenizer_class=kind, model_input_names=inputs)
+            write_json(folder / "tokenizer.json", _joining_pairs(byte_level.rows_from_symbols(symbols, bpe), bpe))
     # Checkpoints that were fine-tuned with fairseq lack that row; transformers would make one up beyond the embedding.
     special["mask_token"] = "<mask>" if "<mask>" in symbols else None
     settings["model_max_length"] = options.get("max_positions", options["max_source_positions"])
     write_json(folder / "tokenizer_config.json", {**settings, **special})
     write_json(folder / "special_tokens_map.json", special)
+
+
+def _joining_pairs(rows: Mapping[str, int], bpe: byte_level.Bpe) -> dict[str, Any]:
+    """Return tokenizer.json of RoBERTa's byte-level BPE, but for one ``</s>`` between the texts of a pair."""
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [symbol for symbol in (*dictionary_files.SPECIALS, "<mask>") if symbol in rows]
+    start, end = ({"SpecialToken": {"id": symbol, "type_id": 0}} for symbol in ("<s>", "</s>"))
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": rows[symbol], "content": symbol, **plain} for symbol in added],
+        "normalizer": None,
+        "pre_tokenizer": {**level, "add_prefix_space": False},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [start, first, end],
+            "pair": [start, first, end, second, end],
+            "special_tokens": {
+                symbol: {"id": symbol, "ids": [rows[symbol]], "tokens": [symbol]} for symbol in ("<s>", "</s>")
+            },
+        },
+        "decoder": {**level, "add_prefix_space": True},
+        "model": {"type": "BPE", "vocab": dict(rows), "merges": bpe.merges},
+    }
 
 
 def _sentencepiece_settings(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,9 +39,10 @@ def test_logits_are_equal(transformers, hugging_face, convert, flags):
 
 
 @pytest.mark.parametrize("kind", ["roberta", "camembert", "xlm-roberta"])
-def test_the_way_back_is_bit_exact(transformers, hugging_face, convert, kind):
+def test_the_way_back_is_bit_exact(transformers, hugging_face, convert, capsys, kind):
     folder = convert("roberta", hugging_face(kind)[0], *SMALL, *POOLED)
     exported = convert("huggingface", folder / "model.pt")
+    assert f"wrote {exported}: AutoModelForSequenceClassification.from_pretrained(" in capsys.readouterr().err
     back = convert("roberta", exported)
     first, second = torch.load(folder / "model.pt"), torch.load(back / "model.pt")
     assert first["model"].keys() == second["model"].keys()
@@ -85,6 +86,25 @@ def test_pairs_of_a_training_without_a_separator(transformers, hugging_face, con
     assert expected.count(2) == 2 and tokenizer("alpha beta gamma", "omicron")["input_ids"] == expected
     special = tokenizer("alpha beta gamma", "omicron", return_special_tokens_mask=True)["special_tokens_mask"]
     assert special == [int(token in (0, 2)) for token in expected]
+
+
+def test_byte_level_pairs_of_a_training_without_a_separator(transformers, hugging_face, convert, tmp_path):
+    """Each text ends with </s>; a single text is read as by RoBERTa's tokenizer, and so is a saved one."""
+    folder = convert("roberta", hugging_face("roberta")[0], *SMALL)
+    load_tokenizer = transformers.AutoTokenizer.from_pretrained
+    texts = [" hello <mask> wor\n\u00e9\U0001f600 hell", "", "or <s> hello</s>", "a  b\t<pad><unk>"]
+    alike = load_tokenizer(str(convert("huggingface", folder / "model.pt")), trust_remote_code=True)(texts)
+    change_task(folder, separator_token=None)
+    tokenizer = load_tokenizer(str(convert("huggingface", folder / "model.pt")), trust_remote_code=True)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    classifier = load_classifier(str(folder), device="cpu")
+    pair = Document.from_text("hello wor hell"), Document.from_text("or hello")
+    expected = classifier.read(pair).tokens
+    assert expected.count(2) == 2
+    for read in (tokenizer, load_tokenizer(str(tmp_path / "saved"))):
+        assert dict(read(texts)) == dict(alike) and read.model_max_length == 128
+        assert read("hello wor hell", "or hello")["input_ids"] == expected
+        assert read.decode(read(texts[0])["input_ids"]) == f"<s>{texts[0]}</s>"
 
 
 def test_no_tokenizer_where_documents_start_with_another_symbol(hugging_face, convert, capsys):
