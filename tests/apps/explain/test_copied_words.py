@@ -81,6 +81,15 @@ def test_the_ranking_counts_what_was_copied_where_it_was_copied_from():
     assert explanation.stages == plain.stages and explanation.summary.sources == plain.summary.sources
 
 
+def test_documents_of_other_lengths_in_the_batch_change_nothing(summarizers):
+    """A token that was copied from fewer places than are kept has places of weight 0, in the padding too."""
+    hub, documents, lengths = summarizers(pointer=True), [article(9), "a b"], {"min_len": 5, "max_len_b": 8}
+    for document, found in zip(documents, hub.explain(documents, **lengths)):
+        (alone,) = hub.explain(document, **lengths)
+        expected = {rank.sentence: rank.weight for rank in alone.ranking}
+        assert {rank.sentence: rank.weight for rank in found.ranking} == pytest.approx(expected, abs=1e-5)
+
+
 def test_an_ensemble_is_the_mean_and_plain_models_copy_nothing():
     found = copies([0.8, 1.0, 1.0, 0], {2: 1.0}, {3: 1.0}, {4: 1.0}, {5: 1.0})
     other = copies([0.4, 1.0, 1.0, 0], {4: 1.0}, {3: 1.0}, {4: 1.0}, {5: 1.0})
