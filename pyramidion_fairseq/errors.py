@@ -18,6 +18,12 @@ _OPTIONS_OF_FAIRSEQ = {
     "Size of sample #": "documents or summaries are longer than this task takes: --task "
     "long_document_summarization cuts them (fairseq's own: --task translation --truncate-source)",
     "The dataset is empty": "no document fits into a batch: a larger --max-tokens, or --batch-size instead",
+    "Sentences lengths should not exceed max_tokens": "a document or summary has more tokens than a batch may have: a "
+    "larger --max-tokens, or --batch-size instead",
+    "Optimizer does not match": "the checkpoint to continue is of another --optimizer: take the same, or with "
+    "--reset-optimizer begin its state anew",
+    "Criterion does not match": "the checkpoint to continue is of another --criterion: take the same, or with "
+    "--reset-optimizer begin the optimizer's state anew",
 }
 #: What gloo says of a process that does not answer.
 _LOST = re.compile(r"[Cc]onnection (closed|reset|refused)|Broken pipe|[Tt]imed out|Timeout|Socket closed")

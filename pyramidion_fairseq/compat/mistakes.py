@@ -47,7 +47,7 @@ def install() -> None:
     tasks.setup_task = _before(tasks.setup_task, lambda cfg, *_, **__: check_task_name(cfg))
     models.build_model = _before(models.build_model, lambda cfg, *_, **__: check_architecture(cfg))
     utils.call_main = _before(utils.call_main, lambda cfg, *_, **__: check_command(cfg))
-    trainer.Trainer.__init__ = _before(trainer.Trainer.__init__, lambda _, cfg, *__, **___: check_training(cfg))
+    trainer.Trainer.__init__ = _before(trainer.Trainer.__init__, lambda _, *of_run, **__: check_run(*of_run))
 
 
 def _before(stock: Callable[..., Any], check: Callable[..., None]) -> Callable[..., Any]:
@@ -235,7 +235,7 @@ def _check_files_and_counts(cfg: Any) -> None:
 
 
 def _check_optimizer(cfg: Any) -> None:
-    """Refuse learning rates and betas with which an optimizer cannot be built, or would learn nothing."""
+    """Refuse learning rates, warm-ups and betas with which an optimizer cannot be built, or would learn nothing."""
     name, rates = getattr(cfg.optimizer, "_name", None), list(cfg.optimization.lr)
     if not rates or not all(0 <= rate < math.inf for rate in rates):  # also where one is NaN
         raise PyramidionError(f"--lr {rates}: a learning rate above 0 is needed, as --lr 5e-4 (the paper's)")
@@ -243,6 +243,11 @@ def _check_optimizer(cfg: Any) -> None:
         raise PyramidionError(
             f"the learning rate is fairseq's default of {STOCK_LR}, with which {name} trains to nothing: "
             "--lr 5e-4 (the paper's), with Hydra optimization.lr=[5e-4]"
+        )
+    schedule = cfg.lr_scheduler
+    if getattr(schedule, "_name", None) == "inverse_sqrt" and schedule.warmup_updates < 1:
+        raise PyramidionError(
+            f"--warmup-updates {schedule.warmup_updates}: --lr-scheduler inverse_sqrt divides by it, 1 is the least"
         )
     for option in _BETAS:
         betas, flag = getattr(cfg.optimizer, option, None), "--" + option.replace("_", "-")
@@ -257,6 +262,36 @@ def _are_betas(betas: Any) -> bool:
         return 0 <= first < 1 and 0 <= second < 1
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return False
+
+
+def check_run(cfg: Any, task: Any, *_: Any) -> None:
+    """Look at the options and the validation data of a training, before it begins."""
+    check_training(cfg)
+    check_validation(cfg, task)
+
+
+def check_validation(cfg: Any, task: Any) -> None:
+    """Refuse validation batches that a document does not fit into: fairseq says so after an epoch that is not saved.
+
+    Args:
+        cfg: fairseq's whole configuration.
+        task: has loaded the splits of validation.
+
+    Raises:
+        PyramidionError: says how many tokens are needed.
+    """
+    from fairseq.data import LanguagePairDataset
+
+    most = cfg.dataset.max_tokens_valid
+    for split, dataset in task.datasets.items() if most else ():
+        if not isinstance(dataset, LanguagePairDataset):
+            continue
+        longest = max(dataset.num_tokens_vec(slice(None)), default=0)
+        if longest > most:
+            raise PyramidionError(
+                f"--max-tokens-valid {most} (if it is not given, --max-tokens): a document or summary of {split} has "
+                f"{longest} tokens: --max-tokens-valid {longest} or more"
+            )
 
 
 def check_training(cfg: Any) -> None:

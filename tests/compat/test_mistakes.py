@@ -127,8 +127,22 @@ MISTAKES = {
         "--dropout 1.5 is no number from 0 to 1",
     ),
     "batches of too few tokens": (
-        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-tokens", "3"], 1,
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-tokens", "3", "--disable-validation"], 1,
         "no document fits into a batch: a larger --max-tokens",
+    ),
+    "batches of too few tokens in validation": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-tokens-valid", "3"], 1,
+        "--max-tokens-valid 3 (if it is not given, --max-tokens): a document or summary of valid has 64 tokens: "
+        "--max-tokens-valid 64 or more",
+    ),
+    "batches of too few tokens in generation": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--max-tokens", "3"], 1,
+        "a document or summary has more tokens than a batch may have: a larger --max-tokens, or --batch-size instead",
+    ),
+    "no warm-up where it is divided by": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "inverse_sqrt", "--warmup-updates", "0"], 1,
+        "--warmup-updates 0: --lr-scheduler inverse_sqrt divides by it, 1 is the least",
     ),
     "a folder in the place of a checkpoint": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "DATA", "--cpu"], 1, "DATA: Is a directory",
@@ -234,8 +248,12 @@ def test_another_optimizer_may_have_the_stock_learning_rate(command, data, tmp_p
 
 
 def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
-    command("train", data / "data-bin", *TASK, *TRAIN, "--max-update", 1, "--save-dir", tmp_path)
+    words = ["train", data / "data-bin", *TASK, *TRAIN, "--save-dir", tmp_path]
+    command(*words, "--max-update", 1)
     assert (tmp_path / "checkpoint_last.pt").exists()
+    # but a run cannot go on by another optimizer
+    done = command(*words, "--max-update", 2, "--optimizer", "fused_adamw", check=False)
+    check_line(done, 1, "the checkpoint to continue is of another --optimizer: take the same, or with")
 
 
 def test_the_page_of_troubles_has_every_message():
