@@ -27,6 +27,7 @@ from ..utils.bf16 import autocast_criterion
 from . import diagnosis
 from .data_folder import check_data
 from .dataset import DocumentPairDataset
+from .epochs import forget_other_seed, shuffle_as_asked
 from .generation_options import refuse_generation, refuse_no_constraints
 from .heartbeat import Heartbeat
 from .rouge_validation import (
@@ -296,7 +297,9 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
             PyramidionError: there are fewer batches than ``--num-shards``, and none for this shard.
         """
         kwargs["required_batch_size_multiple"] = 1
+        forget_other_seed(self.dataset_to_epoch_iter, dataset, kwargs.get("seed", 1))
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        shuffle_as_asked(iterator)
         shards, shard = kwargs.get("num_shards", 1), kwargs.get("shard_id", 0)
         # Of several processes one may have nothing to do; fairseq-generate alone would end in a ZeroDivisionError.
         if shards > get_data_parallel_world_size() and shard >= len(iterator.frozen_batches):

@@ -82,6 +82,37 @@ def test_no_document_is_lost(task_on, count, split):
     assert sorted(ids.tolist()) == list(range(count))
 
 
+@pytest.mark.parametrize("stop", [2, 6, 8])
+@pytest.mark.parametrize("curriculum, seeds", [(0, (3, 3, 3)), (1, (3, 3, 3)), (2, (3, 3, 3)), (0, (4, 5, 6))])
+def test_a_resumed_run_has_the_batches_of_one_that_was_never_stopped(task_on, curriculum, seeds, stop):
+    """As fairseq's trainer asks for them, with ``--curriculum`` and ``--update-ordered-indices-seed``."""
+    task = task_on([3 + i for i in range(30)])
+    build_model(task)
+
+    def run(most, state):
+        """Read batches of three epochs, or from a checkpoint's state on: their first documents, and the new state."""
+        task.load_dataset("train")
+        found, epoch = [], state["epoch"] if state else 1
+        while epoch <= 3:
+            options = {"max_sentences": 5, "seed": seeds[epoch - 1], "epoch": epoch}
+            iterator = task.get_batch_iterator(task.dataset("train"), **options)
+            if state:
+                iterator.load_state_dict(state)
+                state = None
+            for batch in iterator.next_epoch_itr(shuffle=iterator.next_epoch_idx > curriculum):
+                found.append(int(batch["id"].min()))
+                if len(found) == most:
+                    return found, iterator.state_dict()
+            epoch = iterator.next_epoch_idx
+        return found, None
+
+    whole, _ = run(100, None)
+    first, state = run(stop, None)
+    assert [*first, *run(100, state)[0]] == whole
+    ordered = [whole[start : start + 6] == [0, 5, 10, 15, 20, 25] for start in (0, 6, 12)]
+    assert len(whole) == 18 and ordered == [epoch <= curriculum for epoch in (1, 2, 3)]
+
+
 def test_documents_are_cut_to_the_models_length_and_counted(task_on, caplog):
     task = task_on([10, 64, 65, 300])
     build_model(task)
