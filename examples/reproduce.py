@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 import torch
-from small_scale import report, timing
+from small_scale import process, report, timing
 from small_scale.corpus import corpus, fingerprint
 from small_scale.scales import ROWS, SCALES, Scale, row_name
 from small_scale.stages import Run, do_row, restore, write_json
@@ -68,9 +68,14 @@ def settle(run: Run) -> None:
             before = {"corpus": found.get("corpus"), **found["scale"]}
         other = [name for name in settings if before.get(name) != settings[name]]
         if source == results and not other:
+            report.check_rows(run, found["rows"])
             restore(run, found["rows"])
             write_json(path, settings)
-    except (AttributeError, KeyError, TypeError, ValueError):
+            if any(about["measured"] for about in found["rows"].values()):
+                process.logger.warning("times in %s are of another machine and left out: --measure", results)
+    except PyramidionError:
+        raise
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         raise PyramidionError(f"{source} is not what this program writes: remove it") from None
     if other:
         made = ", ".join("another corpus" if name == "corpus" else f"{name} {before.get(name)}" for name in other)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from typing import Any
 
@@ -10,10 +9,11 @@ import matplotlib
 
 from pyramidion_fairseq.models.architectures import PUBLISHED
 from pyramidion_fairseq.schedule import PoolingSchedule
+from pyramidion_fairseq.utils.files import read_json_if_there
 
 from .corpus import fingerprint
 from .scales import ROWS, scaled
-from .stages import Run, measure, results, write_json
+from .stages import LEAD, MODEL, Run, measure, results, write_json
 from .timing import FORCED
 
 matplotlib.use("Agg")
@@ -43,13 +43,29 @@ def number(text: str | None) -> float | None:
     return float(text) if text else None
 
 
+def check_rows(run: Run, rows: dict[str, Any]) -> None:
+    """Refuse rows of somebody else's ``results.json`` that no table can be made of, before anything is written.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: they are not what :func:`write` has written.
+        PyramidionError: a row is of no architecture.
+    """
+    for row, about in rows.items():
+        for seed, stages in about["seeds"].items():
+            named = list(stages) == list(LEAD if row == "lead" else MODEL)
+            named = named and "/" not in row and seed == ("" if row == "lead" else str(int(seed)))
+            if not named or not all(isinstance(result, dict) for result in stages.values()):
+                raise ValueError(row)
+    quality_table(run, rows)
+
+
 def collect(run: Run) -> dict[str, dict[str, Any]]:
     """Return row -> {"seeds", "measured", "published"} for every row of which something is there.
 
     ``seeds`` maps each seed with which the row is done to what its stages gave; that of "lead" is "".
     """
     path = run.output / "measure.json"
-    measured = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    measured = read_json_if_there(path).get("rows", {})
     folders = sorted(folder.name for folder in (run.output / "rows").glob("*"))
     names = sorted({*folders, *measured}, key=lambda row: (["lead", *ROWS, row].index(row), row))
     out = {}

@@ -14,7 +14,7 @@ from recipes.paper import FINE_TUNED, PAPER_GENERATION, TRAINING
 
 import pyramidion_fairseq
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.utils.files import write_text
+from pyramidion_fairseq.utils.files import read_json, write_text
 
 from . import process
 from .corpus import lead
@@ -76,7 +76,9 @@ def training(run: Run, row: str) -> list[str]:
     if row in FINE_TUNED:
         base = checkpoint(run, FINE_TUNED[row])
         if not base.with_suffix(".pt").exists():
-            raise PyramidionError(f"{row} goes on from {FINE_TUNED[row]}: train that row first (--rows)")
+            folder = run.folder(FINE_TUNED[row])
+            first = f"remove {folder}, done elsewhere, and " if (folder / "train.done.json").exists() else ""
+            raise PyramidionError(f"{row} goes on from {FINE_TUNED[row]}: {first}train that row first (--rows)")
         options["finetune_from_model"] = base
     return [*stock("train", run), *flags(options)]
 
@@ -158,7 +160,7 @@ def results(run: Run, row: str) -> dict[str, Any] | None:
         marker = run.folder(row) / f"{name}.done.json"
         if not marker.exists():
             return None
-        out[name] = json.loads(marker.read_text(encoding="utf-8"))
+        out[name] = read_json(marker)
     return out
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from argparse import Namespace
+from dataclasses import replace
 
 import pytest
 
@@ -129,6 +130,39 @@ def test_rows_of_another_machine_are_taken_over(reproduced, program, tmp_path):
         assert refused.returncode == 1 and said in refused.stderr and not (tmp_path / "out" / "settings.json").exists()
 
 
+WRONG_ROWS = {
+    "a name that leads out": lambda rows, _: rows.update({"blockwise_8k+scorer=/../../x": rows["transpooler_2k_512"]}),
+    "a stage that leads out": lambda rows, stages: stages.update({"../../../x": {}}),
+    "no stage": lambda rows, stages: stages.pop("rouge"),
+    "no result": lambda rows, stages: stages.update(train=3),
+    "no scores": lambda rows, stages: stages["rouge"].update(f1={}),
+    "no number": lambda rows, stages: stages["validate"].update({"bits_per_token": "many"}),
+    "no seed": lambda rows, stages: rows["transpooler_2k_512"]["seeds"].update(x=stages),
+}
+
+
+@pytest.mark.parametrize("name", [*WRONG_ROWS, None])
+def test_rows_are_taken_over_all_or_none(reproduced, tmp_path, caplog, name):
+    import reproduce
+
+    output, words, _ = reproduced
+    run = Run(words[words.index("--data") + 1], tmp_path, replace(scales.SCALES["cpu"], updates=2), 1, "cpu")
+    found = json.loads((output / "results.json").read_text("utf-8"))
+    row = found["rows"]["transpooler_2k_512"]
+    row["measured"] = {"train": {"median": 1.0}}
+    if name is None:
+        (tmp_path / "results.json").write_text(json.dumps(found), "utf-8")
+        reproduce.settle(run)
+        assert caplog.messages == [f"times in {tmp_path}/results.json are of another machine and left out: --measure"]
+        assert report.by_seed(run, "transpooler_2k_512") == row["seeds"]
+        return
+    WRONG_ROWS[name](found["rows"], row["seeds"]["1"])
+    (tmp_path / "results.json").write_text(json.dumps(found), "utf-8")
+    with pytest.raises(PyramidionError, match=r"results\.json is not what this program writes: remove it"):
+        reproduce.settle(run)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
 @pytest.mark.paper("time-protocol", "table-10")
 def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
     """At two tokens a summary: what is timed has the right shape; how long it takes is not asserted."""
@@ -243,6 +277,9 @@ def test_power_needs_its_blockwise_model(tmp_path):
         do_row(run, "power_8k_4k_2k", "[1/1]")
     folder = tmp_path / "rows" / "blockwise_8k" / "seed_1" / "checkpoints"
     folder.mkdir(parents=True)
+    (folder.parent / "train.done.json").touch()
+    with pytest.raises(PyramidionError, match=f"blockwise_8k: remove {folder.parent}, done elsewhere, and train that"):
+        training(run, "power_8k_4k_2k")
     (folder / "checkpoint_last.pt").touch()
     words = training(run, "power_8k_4k_2k")
     assert words[words.index("--finetune-from-model") + 1] == str(folder / "checkpoint_last.pt")
