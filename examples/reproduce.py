@@ -123,6 +123,8 @@ def main() -> int:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a terminal that is closed; nohup ignores it
+        signal.signal(signal.SIGHUP, stop)
     try:
         reproduce(args)
     except PyramidionError as error:

@@ -302,12 +302,16 @@ def test_mistakes_end_in_one_line(monkeypatch, tmp_path, capsys, words, message)
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--scale", "cpu", "--output", str(tmp_path), *words])
-    monkeypatch.setattr(reproduce.signal, "signal", lambda number, handler: None)  # it is for the whole process
+    handled = []
+    monkeypatch.setattr(reproduce.signal, "signal", lambda number, _: handled.append(number))  # for the whole process
     root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
     assert reproduce.main() == 1
     root.handlers[:] = handlers
     stderr = capsys.readouterr().err
     assert stderr.startswith("error: ") and message in stderr and stderr.count("\n") == 1
+    # A terminal that is closed ends the children as well, unless nohup is to keep all of them.
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    assert handled == [signal.SIGTERM] + [signal.SIGHUP] * (not nohup)
 
 
 def test_a_corpus_of_files_is_prepared(raw, tmp_path, monkeypatch):
