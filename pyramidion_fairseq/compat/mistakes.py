@@ -10,6 +10,7 @@ import ast
 import difflib
 import functools
 import glob
+import importlib.util
 import math
 import os
 import re
@@ -136,8 +137,11 @@ def check_architecture(cfg: Any) -> None:
 
 
 def check_command(cfg: Any) -> None:
-    """Look at a command's task and processes, before it begins."""
+    """Look at a command's task, processes and packages, before it begins."""
     check_task(cfg, sys.argv[1:])
+    if cfg.checkpoint.write_checkpoints_asynchronously and importlib.util.find_spec("iopath") is None:
+        # fairseq would log it, train nothing and end with status 0.
+        raise PyramidionError("--write-checkpoints-asynchronously needs iopath: pip install iopath, or leave it out")
     check_criterion(cfg)
     check_processes(cfg)
 

@@ -144,6 +144,10 @@ MISTAKES = {
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "inverse_sqrt", "--warmup-updates", "0"], 1,
         "--warmup-updates 0: --lr-scheduler inverse_sqrt divides by it, 1 is the least",
     ),
+    "checkpoints written by a package that is not there": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--write-checkpoints-asynchronously"], 1,
+        "--write-checkpoints-asynchronously needs iopath: pip install iopath, or leave it out",
+    ),
     "a folder in the place of a checkpoint": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "DATA", "--cpu"], 1, "DATA: Is a directory",
     ),
