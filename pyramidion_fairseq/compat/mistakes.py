@@ -284,12 +284,12 @@ def check_validation(cfg: Any, task: Any) -> None:
     Raises:
         PyramidionError: says how many tokens are needed.
     """
-    from fairseq.data import LanguagePairDataset
+    from ..tasks.dataset import DocumentPairDataset
 
     most = cfg.dataset.max_tokens_valid
     for split, dataset in task.datasets.items() if most else ():
-        if not isinstance(dataset, LanguagePairDataset):
-            continue
+        if not isinstance(dataset, DocumentPairDataset):
+            continue  # of fairseq's tasks, which may leave out long documents
         longest = max(dataset.num_tokens_vec(slice(None)), default=0)
         if longest > most:
             raise PyramidionError(

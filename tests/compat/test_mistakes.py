@@ -3,11 +3,15 @@
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 
 import pytest
+import torch
+from fairseq.data import LanguagePairDataset
 
 from pyramidion_fairseq import errors
 from pyramidion_fairseq.compat import mistakes
+from pyramidion_fairseq.tasks.dataset import DocumentPairDataset
 from tests.helpers import forked
 from tests.helpers.paths import ROOT
 from tests.helpers.summaries import write_checkpoint
@@ -258,6 +262,16 @@ def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
     # but a run cannot go on by another optimizer
     done = command(*words, "--max-update", 2, "--optimizer", "fused_adamw", check=False)
     check_line(done, 1, "the checkpoint to continue is of another --optimizer: take the same, or with")
+
+
+def test_stock_tasks_may_leave_out_long_documents(dictionary):
+    """With ``--skip-invalid-size-inputs-valid-test``: what is left may fit."""
+    cfg, documents = argparse.Namespace(dataset=argparse.Namespace(max_tokens_valid=2)), [torch.tensor([5, 6, 2])]
+    for kind in (LanguagePairDataset, DocumentPairDataset):
+        task = argparse.Namespace(datasets={"valid": kind(documents, [3], dictionary)})
+        refused = pytest.raises(errors.PyramidionError, match="--max-tokens-valid 3 or more")
+        with refused if kind is DocumentPairDataset else nullcontext():
+            mistakes.check_validation(cfg, task)
 
 
 def test_the_page_of_troubles_has_every_message():
