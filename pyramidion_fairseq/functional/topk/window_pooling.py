@@ -77,7 +77,7 @@ def max_windows(
     slots, members, filled = _windows(scores, k, window, padding_mask)
     batch, _, group = members.shape
     dim = embeddings.size(2)
-    values = embeddings.gather(1, members.reshape(batch, -1, 1).expand(-1, -1, dim)).view(batch, k, group, dim)
+    values = embeddings.gather(1, members.flatten(1).unsqueeze(2).expand(-1, -1, dim)).view(batch, k, group, dim)
     values = values.masked_fill(~filled.unsqueeze(3), float("-inf"))
     pooled, winners = values.max(dim=2)
     sizes = filled.sum(dim=2)

@@ -186,6 +186,12 @@ def test_bad_arguments_are_named(function):
         function(torch.rand(2, 6, 3), torch.rand(2, 5), 2)
 
 
+@pytest.mark.parametrize("function", [hard_topk, mean_windows, max_windows, iterative_topk, sinkhorn_topk])
+def test_no_documents_are_no_vectors(function):
+    pooled = function(torch.rand(0, 6, 3), torch.rand(0, 6), 2)
+    assert (pooled.embeddings.shape, pooled.weights.shape) == ((0, 2, 3), (0, 6))
+
+
 def test_repeat_slots_undoes_a_pooling_of_equal_tokens():
     x = torch.tensor([1.0, 1, 1, 2, 2, 2, 3, 3]).view(1, 8, 1)
     pooled = mean_windows(x, torch.zeros(1, 8), 4, window=3)
