@@ -144,8 +144,9 @@ def check_arguments(embeddings: Tensor, scores: Tensor, k: int, padding_mask: Te
             f"padding_mask must be bool of shape {tuple(scores.shape)}, "
             f"got {padding_mask.dtype} of shape {tuple(padding_mask.shape)}"
         )
-    if not scores.is_floating_point():
-        raise ValueError(f"scores must be floating point, got {scores.dtype}")
+    for name, tensor in (("embeddings", embeddings), ("scores", scores)):
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
     check_count("k", k)
 
 

@@ -184,6 +184,8 @@ def test_bad_arguments_are_named(function):
         function(torch.rand(2, 6, 3), torch.rand(2, 6), 0)
     with pytest.raises(ValueError, match=r"scores \(B, n\)"):
         function(torch.rand(2, 6, 3), torch.rand(2, 5), 2)
+    with pytest.raises(ValueError, match=r"embeddings must be floating point, got torch\.int64"):
+        function(torch.ones(2, 6, 3, dtype=torch.long), torch.rand(2, 6), 2)
 
 
 @pytest.mark.parametrize("function", [hard_topk, mean_windows, max_windows, iterative_topk, sinkhorn_topk])

@@ -247,7 +247,8 @@ def test_works_under_autocast():
     [
         ({"k": 0}, "at least 1"),
         ({"k": 2.5}, "k must be a whole number"),
-        ({"scores": torch.ones(2, 6, dtype=torch.long)}, "must be floating point"),
+        ({"scores": torch.ones(2, 6, dtype=torch.long)}, "scores must be floating point"),
+        ({"embeddings": torch.ones(2, 6, 3, dtype=torch.long)}, "embeddings must be floating point, got torch.int64"),
         ({"k": float("inf")}, "k must be a whole number"),
         ({"k": float("nan")}, "k must be a whole number"),
         ({"base": 1.0}, "base must be above 1"),
