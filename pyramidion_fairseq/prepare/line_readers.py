@@ -38,7 +38,7 @@ class JsonLines:
     def __init__(self, path: str, document: Optional[str], summary: Optional[str], member: Optional[str] = None):
         self.path, self.member = path, member
         self.label = path if member is None else f"{path}:{member}"
-        streams.refuse_carriage_returns(path, member)
+        streams.refuse_other_files(path, member)
         self.fields: AnyFields = self._find_fields(document, summary)
 
     def _find_fields(self, document: Optional[str], summary: Optional[str]) -> Fields:
@@ -81,7 +81,7 @@ class TextPair:
         self.documents, self.summaries = documents, summaries
         self.label = documents
         for path in (documents, summaries):
-            streams.refuse_carriage_returns(path)
+            streams.refuse_other_files(path)
 
     def signature(self) -> List[object]:
         return ["text", *streams.signature(self.documents), *streams.signature(self.summaries)]

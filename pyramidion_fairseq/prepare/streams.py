@@ -7,11 +7,13 @@ import zipfile
 import zlib
 from typing import Any, Iterator, List, Optional, Tuple
 
-from ..text.reading import CR_ENDS, MOST_BYTES, ends_in_cr
+from ..errors import PyramidionError
+from ..text.reading import CR_ENDS, MOST_BYTES, check_is_text, ends_in_cr
 from .errors import PrepareError
 
 MAX_LINE_BYTES = MOST_BYTES
 PASS_OVER_BYTES = 1 << 20
+SAMPLE_BYTES = 1 << 16
 GZIP_MAGIC, ZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 
 
@@ -82,12 +84,21 @@ def bounded_lines(stream: Any, limit: Optional[int] = None) -> Iterator[Tuple[in
         yield number, None
 
 
-def refuse_carriage_returns(path: str, member: Optional[str] = None) -> None:
-    r"""Raise PrepareError for a file whose lines end in ``\r`` alone: it would be read as one line."""
+def refuse_other_files(path: str, member: Optional[str] = None) -> None:
+    r"""Raise PrepareError for a file that holds no text in UTF-8, and for one whose lines end in ``\r`` alone.
+
+    The first would be read as nonsense, the second as one line.
+    """
+    name = path if member is None else f"{path}:{member}"
+    with open_stream(path, member) as stream:
+        start = stream.read(SAMPLE_BYTES)
+    try:
+        check_is_text(start, name)
+    except PyramidionError as error:
+        raise PrepareError(str(error)) from None
     with open_stream(path, member) as stream:
         lines = stream.readline(MAX_LINE_BYTES), stream.readline(MAX_LINE_BYTES)
     if ends_in_cr(*lines):
-        name = path if member is None else f"{path}:{member}"
         raise PrepareError(f"{name}: {CR_ENDS}")
 
 

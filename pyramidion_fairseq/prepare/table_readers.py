@@ -21,7 +21,7 @@ class Csv:
     def __init__(self, path: str, document: Optional[str], summary: Optional[str]):
         self.label = self.path = path
         self.delimiter = "\t" if ".tsv" in os.path.basename(path).lower() else ","
-        streams.refuse_carriage_returns(path)
+        streams.refuse_other_files(path)
         with streams.open_stream(path) as stream:
             header = next(iter(CsvRecords(stream, self.delimiter)), None)
         if header is not None and header.fault:

@@ -24,6 +24,8 @@ CR_ENDS = "its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')
 _SAMPLE = 1 << 16
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BINARY = (b"%PDF", b"PK\x03\x04", b"PAR1", b"ARROW1")
+# bzip2, xz and zstd, whose bytes may have no more control characters than a text has.
+_COMPRESSED = (*(b"BZh%d1AY&SY" % level for level in range(1, 10)), b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 # An array of objects, of strings or of such arrays; text begins with "[1]", "[CLS]" or "[[File:".
 _ARRAY = re.compile(r'\s*(?:\[\s*)+(?:[{"]|\]\s*$)')
@@ -83,7 +85,7 @@ def check_is_text(start: bytes, name: str) -> None:
     if start.startswith(_BOMS):
         raise PyramidionError(f"{name} is UTF-16: save it as UTF-8")
     strange = len(start) - len(start.translate(None, _CONTROL))
-    if start.startswith(_BINARY) or 10 * strange > len(start):
+    if start.startswith(_BINARY + _COMPRESSED) or 10 * strange > len(start):
         raise PyramidionError(f"{name} is no text (a PDF, an archive, a picture?): extract its text first")
 
 

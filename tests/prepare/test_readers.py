@@ -1,5 +1,6 @@
 """Each kind of corpus gives the same documents."""
 
+import bz2
 import gzip
 import json
 import shutil
@@ -233,6 +234,20 @@ def test_text_pairs_with_line_ends_of_cr_alone_are_not_one_document(read, write,
     content[side] = content[side].replace(b"\n", b"\r") + end
     paths = ":".join(write(name, text) for name, text in content.items())
     with pytest.raises(PrepareError, match=f"{side}: its lines end in CR alone"):
+        read("--train", paths, "--format", "text")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("\u0105b\n\u0107d\n".encode("utf-16"), "summaries is UTF-16: save it as UTF-8"),
+        (b"PK\x03\x04 and\nmore\n", "summaries is no text .a PDF, an archive, a picture.*: extract its text first"),
+        (bz2.compress(b"a\nb\n") + b"\n\n", "summaries is no text"),
+    ],
+)
+def test_text_pairs_that_are_no_text_are_refused(read, write, content, message):
+    paths = write("documents", "a\nb\n") + ":" + write("summaries", content)
+    with pytest.raises(PrepareError, match=message):
         read("--train", paths, "--format", "text")
 
 

@@ -1,8 +1,10 @@
 """Documents out of files of every kind; what is none is one clear line."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 
 import pytest
 
@@ -71,6 +73,9 @@ def test_invalid_utf8_is_replaced_and_said(read, caplog):
         (b"PK\x03\x04 text text text text text text text text text", "is no text"),
         (b"\x7fELF" + bytes(100), "is no text"),
         ("some text".encode("utf-16"), "is UTF-16"),
+        (bz2.compress(b"some text"), "is no text"),
+        (lzma.compress(b"some text"), "is no text"),
+        (b"\x28\xb5\x2f\xfd with text that is not compressed and so looks like text for a while", "is no text"),
         (b"PAR1 with text that is not compressed and so looks like text for a while", "is no text"),
     ],
 )
