@@ -48,8 +48,12 @@ def shard(text: str) -> Shard:
 
 
 def symbols(text: str) -> List[str]:
-    """Split "a,b" at commas into ["a", "b"], each once."""
-    return list(dict.fromkeys(symbol for symbol in text.split(",") if symbol.strip()))
+    """Split "a, b" at commas into ["a", "b"], each once."""
+    found = list(dict.fromkeys(symbol.strip() for symbol in text.split(",") if symbol.strip()))
+    for symbol in found:
+        if symbol.split() != [symbol]:
+            raise argparse.ArgumentTypeError(f"{symbol!r} has a blank in it, so that no text would have that piece")
+    return found
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -142,6 +146,9 @@ def parse_options(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         )
     if args.join and args.spm_model:
         parser.error("--join takes the sentencepiece model of its shards, not --spm-model")
+    capitals = [symbol for symbol in args.user_symbols if symbol != symbol.lower()]
+    if args.lowercase and capitals:
+        parser.error(f"--user-symbols {capitals[0]}: --lowercase leaves no capitals, give {capitals[0].lower()}")
     if args.spm_model and args.user_symbols:
         parser.error("--user-symbols are part of a model: they cannot be added to --spm-model")
     return args

@@ -13,10 +13,10 @@ def test_defaults():
 
 def test_values():
     args = parse_options(
-        ["d", "--input", "a", "b", "--user-symbols", "<dig>,<cit>,<dig>", "--lowercase", "--keep-case"]
+        ["d", "--input", "a", "b", "--user-symbols", "<dig>, <CIT>,<dig>", "--lowercase", "--keep-case"]
     )
     assert args.input == ["a", "b"]
-    assert args.user_symbols == ["<dig>", "<cit>"]
+    assert args.user_symbols == ["<dig>", "<CIT>"]
     assert args.lowercase is False
 
 
@@ -32,11 +32,16 @@ def test_values():
         ("d --input a --vocab-size 0", "0 is not a positive number"),
         ("d --input a --spm-model /nowhere/x.model", "no such file"),
         ("d --input a --format xml", "invalid choice"),
+        ("d --input a --user-symbols a\u00a0b", "'a\\xa0b' has a blank in it, so that no text would have that piece"),
+        (
+            "d --input a --lowercase --user-symbols <DIG>,<cit>",
+            "--user-symbols <DIG>: --lowercase leaves no capitals, give <dig>",
+        ),
         ("d:e/f --input a", "DEST d:e/f has ':' in it, which fairseq reads as a list of folders"),
     ],
 )
 def test_contradictions_end_with_status_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as error:
-        parse_options(arguments.split())
+        parse_options(arguments.split(" "))
     assert error.value.code == 2
     assert message in capsys.readouterr().err
