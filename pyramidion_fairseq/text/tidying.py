@@ -8,7 +8,7 @@ import re
 BLANK = "\\s\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
 _UNKNOWN = "\ufffd"
 _BLANKS = re.compile(f"[{BLANK}]+")
-_READABLE = re.compile(f"[^{BLANK}{_UNKNOWN}]")
+_READABLE = re.compile(f"[^{BLANK}{_UNKNOWN}\u2581]")  # sentencepiece reads the last, its mark of a blank, as a blank
 _SENTENCE_TAGS = re.compile("</?S>")
 _REMOVED = re.compile("[\x00\u00ad]")  # soft hyphens are invisible and sit inside words
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -26,6 +26,8 @@ from pyramidion_fairseq.prepare.cleaning import clean
         ("  a   b  ", "a b"),
         ("\u200b \n<S></S>", ""),
         ("\ufffd \ufffd", ""),
+        ("\u2581 \u2581\u2581", ""),
+        ("\u2581a", "\u2581a"),
         ("Caf\u00e9 Cafe\u0301 \ufb01", "Caf\u00e9 Cafe\u0301 \ufb01"),
         ("\U0001f600 ok", "\U0001f600 ok"),
     ],
