@@ -6,7 +6,7 @@ import copy
 import logging
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Callable, Iterable, Iterator, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, Tuple
 
 import torch
 from fairseq import utils
@@ -105,14 +105,12 @@ class PyramidionHubInterface(GeneratorHubInterface):
             PyramidionError: an unknown option, a ``min_len`` above the longest length, no tokenizer, or too small a
                 memory for a document.
         """
-        if isinstance(documents, (str, Document)):
-            documents = [documents]
         options: dict[str, Any] = dict(batch_size=batch_size, max_tokens=max_tokens, progress=progress)
         return list(self.summarize_stream(documents, with_provenance, **options, **generation))
 
     def summarize_stream(
         self,
-        documents: Iterable[str | Document],
+        documents: str | Document | Iterable[str | Document],
         with_provenance: bool = False,
         *,
         batch_size: int = 8,
@@ -134,6 +132,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
         shortest = generator.min_len
         was_logged = "min_len" in generation
         tokenizer, _ = self._tokenizers()
+        if isinstance(documents, (str, bytes, Document, Mapping)):  # one, or none that can be read: never its parts
+            documents = [documents]
         documents = iter(documents)
 
         def length_of(source: Source) -> int:

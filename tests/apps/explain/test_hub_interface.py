@@ -117,9 +117,17 @@ def test_bad_options_are_named(summarizers, options, message):
         summarizers().summarize(article(2), **options)
 
 
+def test_one_text_is_one_document_in_a_stream_too(summarizers):
+    (summary,) = summarizers().summarize_stream(article(2))
+    assert [summary] == summarizers().summarize([article(2)])
+
+
 def test_what_is_no_document(summarizers):
     with pytest.raises(PyramidionError, match="a document is a text, not int"):
         summarizers().summarize([article(2), 3])
+    for whole in ({"text": article(2)}, article(2).encode()):
+        with pytest.raises(PyramidionError, match=f"a document is a text, not {type(whole).__name__}"):
+            summarizers().summarize(whole)
     with pytest.raises(PyramidionError, match="no provenance: its document is empty"):
         summarizers().explain([""])
 
