@@ -11,13 +11,16 @@ from typing import Any, BinaryIO, Iterator
 
 from ..errors import PyramidionError
 
+#: Folders of devices and of what is open already: written into, since a file in their place would be for everybody.
+DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> Iterator[BinaryIO]:
     """Write a file under another name and rename it when it is whole: an older one of that name stays until then.
 
     Args:
-        path: the file's name at the end.
+        path: the file's name at the end; a device, such as /dev/null and /dev/stdout, is written into.
         temporary: its name until then, in the same folder; replaced where it is left from a killed run. One that no
             other process takes unless given.
 
@@ -25,6 +28,10 @@ def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> 
         OSError: the folder is missing, not writable or full; nothing is left behind.
     """
     path = os.path.abspath(path)
+    if os.path.dirname(path) in DEVICES:
+        with open(path, "ab") as file:
+            yield file
+        return
     if temporary is None:
         temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:

@@ -1,0 +1,16 @@
+import os
+
+from pyramidion_fairseq.utils.files import atomic_write, write_text
+
+
+def test_devices_and_open_pipes_are_written_into():
+    """A file in the place of /dev/null would be there for the whole machine; in that of these it cannot be."""
+    read, write = os.pipe()
+    try:
+        write_text(f"/dev/fd/{write}", "one")
+        with atomic_write(f"/dev/fd/{write}") as file:
+            file.write(b" two")
+        assert os.read(read, 100) == b"one two"
+    finally:
+        os.close(read)
+        os.close(write)
