@@ -36,7 +36,17 @@ def run_child(command: Sequence[str], log: str, folder: str, what: str) -> None:
     if status:
         with open(log, encoding="utf-8", errors="replace") as stream_:
             lines = [line.strip() for line in stream_ if line.strip()]
-        reason = lines[-1][:400] if lines else "no message"
+        reason = lines[-1][:400] if lines else _why_silent(log)
         if status < 0:
             reason = f"killed by signal {-status} (out of memory?)"
         raise PrepareError(f"{what} failed: {reason} (all of its output: {log})")
+
+
+def _why_silent(log: str) -> str:
+    """Return why a program's log is empty: nothing can be written there, or it said nothing."""
+    try:
+        with open(log, "ab") as stream:
+            stream.write(b"\n")
+    except OSError as error:
+        return error.strerror or str(error)
+    return "no message"

@@ -1,5 +1,6 @@
 """Programs that prepare.py starts."""
 
+import resource
 import sys
 
 import pytest
@@ -16,3 +17,13 @@ def test_the_reason_is_the_last_line_that_was_said(tmp_path, monkeypatch):
     with pytest.raises(PrepareError, match=rf"^the step failed: no such thing \(all of its output: {log}\)$"):
         run_child(command, str(log), str(tmp_path), "the step")
     assert log.read_text() == "first\nno such thing\n"
+
+
+def test_a_full_disk_is_the_reason_where_not_even_the_log_is_written(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(PrepareError, match=r"^the step failed: File too large \(all"):
+            run_child([sys.executable, "-c", "print(1)"], str(tmp_path / "log"), str(tmp_path), "the step")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
