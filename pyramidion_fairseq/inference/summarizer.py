@@ -133,7 +133,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         was_logged = "min_len" in generation
         tokenizer, _ = self._tokenizers()
         if isinstance(documents, (str, bytes, Document, Mapping)):  # one, or none that can be read: never its parts
-            documents = [documents]
+            documents = [documents]  # type: ignore[list-item]  # _read refuses it
         documents = iter(documents)
 
         def length_of(source: Source) -> int:
