@@ -110,7 +110,8 @@ def says_seeds(cells, seeds):
     else:
         pairs = []
         for cell, values in zip(cells, [bits, *([score["mean"] for score in one] for one in found)]):
-            pairs += zip(cell.split(" ± "), (statistics.mean(values), statistics.stdev(values)))
+            mean, deviation = cell.split(" ± ")
+            pairs += [(mean, statistics.mean(values)), (deviation, statistics.stdev(values))]
     return all(says(*pair) for pair in pairs)
 
 
