@@ -8,12 +8,11 @@ import zlib
 from typing import Any, Iterator, List, Optional, Tuple
 
 from ..errors import PyramidionError
-from ..text.reading import CR_ENDS, MOST_BYTES, check_is_text, ends_in_cr
+from ..text.reading import CR_ENDS, MOST_BYTES, SAMPLE_BYTES, check_is_text, ends_in_cr
 from .errors import PrepareError
 
 MAX_LINE_BYTES = MOST_BYTES
 PASS_OVER_BYTES = 1 << 20
-SAMPLE_BYTES = 1 << 16
 GZIP_MAGIC, ZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 
 

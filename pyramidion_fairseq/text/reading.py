@@ -21,7 +21,8 @@ FORMATS = ("auto", "text", "document", "jsonl")
 MOST_BYTES = 64 << 20
 #: What is said of a file of which :func:`ends_in_cr` is true.
 CR_ENDS = "its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')"
-_SAMPLE = 1 << 16
+#: Of a file's start, by which it is told whether it is text.
+SAMPLE_BYTES = 1 << 16
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BINARY = (b"%PDF", b"PK\x03\x04", b"PAR1", b"ARROW1")
 # bzip2, xz and zstd, whose bytes may have no more control characters than a text has.
@@ -75,7 +76,7 @@ def _open(path: str) -> io.BufferedReader:
 
 def _peek(stream: io.BufferedReader, name: str) -> bytes:
     """Return the first bytes; PyramidionError where they are no text."""
-    start = stream.peek(_SAMPLE)[:_SAMPLE]
+    start = stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]
     check_is_text(start, name)
     return start
 

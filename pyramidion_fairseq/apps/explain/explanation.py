@@ -127,8 +127,8 @@ def _taken(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
         if model.copies is not None:
             shares = model.copies.shares[:steps].float().unsqueeze(1)
             weights = model.copies.weights[:steps].float() * shares
-            places = weights > 0  # the others may be padding, behind a document that was in a batch with longer ones
-            copied.index_add_(0, model.copies.positions[:steps][places], weights[places])
+            used = weights > 0  # the others may be padding, behind a document that was in a batch with longer ones
+            copied.index_add_(0, model.copies.positions[:steps][used], weights[used])
             attention = attention * (1 - shares)
         read = attention.sum(dim=0)[model.decoder.slots] * model.decoder.weights
         taken += sum_by_group((read.float() + copied)[None], token_words, words)[0]

@@ -29,7 +29,8 @@ def write_tokenizer(
             (folder / name).write_text(text, encoding="utf-8")
         settings = _sentencepiece_settings(options)
     else:
-        write_json(folder / "vocab.json", byte_level.rows_from_symbols(symbols, bpe))
+        rows = byte_level.rows_from_symbols(symbols, bpe)
+        write_json(folder / "vocab.json", rows)
         byte_level.write_merges(bpe, folder / "merges.txt")
         kind = "RobertaTokenizer" if "max_positions" in options else "BartTokenizer"
         settings = {"tokenizer_class": kind, "add_prefix_space": False}
@@ -37,7 +38,7 @@ def write_tokenizer(
         if not options.get("separates_pairs", True):  # RobertaTokenizer always puts </s> </s> between them
             kind, inputs = "PreTrainedTokenizerFast", ["input_ids", "attention_mask"]
             settings.update(tokenizer_class=kind, model_input_names=inputs)
-            write_json(folder / "tokenizer.json", _joining_pairs(byte_level.rows_from_symbols(symbols, bpe), bpe))
+            write_json(folder / "tokenizer.json", _joining_pairs(rows, bpe))
     # Checkpoints that were fine-tuned with fairseq lack that row; transformers would make one up beyond the embedding.
     special["mask_token"] = "<mask>" if "<mask>" in symbols else None
     settings["model_max_length"] = options.get("max_positions", options["max_source_positions"])
