@@ -24,7 +24,15 @@ _OPTIONS_OF_FAIRSEQ = {
     "--reset-optimizer begin its state anew",
     "Criterion does not match": "the checkpoint to continue is of another --criterion: take the same, or with "
     "--reset-optimizer begin the optimizer's state anew",
+    "please specify steps or phase_ratio": "--lr-scheduler tri_stage needs --warmup-steps, --hold-steps and "
+    "--decay-steps, or --phase-ratio",
+    "AdaptiveLoss is not compatible": "--criterion adaptive_loss needs --ddp-backend legacy_ddp",
+    "Unknown post_process option": "--post-process (--remove-bpe) takes sentencepiece, wordpiece, letter, silence, "
+    "_EOW, subword_nmt or none",
+    "Index file doesn't match expected format": "the data is not of this --dataset-impl: leave the option out",
 }
+#: What Hydra raises where a chosen part of fairseq has an option without a value.
+_WITHOUT_VALUE = re.compile(r"Error merging override (\w+)\.(\w+)=null")
 #: What gloo says of a process that does not answer.
 _LOST = re.compile(r"[Cc]onnection (closed|reset|refused)|Broken pipe|[Tt]imed out|Timeout|Socket closed")
 
@@ -93,6 +101,8 @@ def _in_one_line(error: BaseException) -> str | None:
         _of_another_process(error)
         or _of_lost_process(error)
         or _of_options(error)
+        or _of_missing_values(error)
+        or _of_missing_packages(error)
         or _of_plugins(error)
         or _of_files(error)
     )
@@ -103,12 +113,25 @@ def _of_options(error: BaseException) -> str | None:
 
     Else None.
     """
-    if type(error) not in (AssertionError, ValueError, Exception):
+    if type(error) not in (AssertionError, ValueError, Exception, NotImplementedError):
         return None
     text = one_line(error)
     found = next((line for begin, line in _OPTIONS_OF_FAIRSEQ.items() if text.startswith(begin)), None)
     is_of_option = isinstance(error, AssertionError) and re.match("--[a-z]", text)
     return found or (text if is_of_option else None)
+
+
+def _of_missing_values(error: BaseException) -> str | None:
+    """Return which option has to be given with what was chosen, as ``--lr-scheduler polynomial_decay``; else None."""
+    found = _WITHOUT_VALUE.match(one_line(error))
+    part, name = (word.replace("_", "-") for word in found.groups()) if found else ("", "")
+    return f"--{name} is needed with this --{part}" if found else None
+
+
+def _of_missing_packages(error: BaseException) -> str | None:
+    """Return what fairseq says of a package that an option needs; else None."""
+    text = one_line(error)
+    return text if type(error) is ImportError and text.startswith("Please install ") else None
 
 
 def _of_plugins(error: BaseException) -> str | None:

@@ -17,6 +17,7 @@ import re
 import sys
 from typing import Any, Callable, Iterable
 
+import numpy
 import torch
 
 from ..errors import PyramidionError
@@ -142,6 +143,10 @@ def check_command(cfg: Any) -> None:
     if cfg.checkpoint.write_checkpoints_asynchronously and importlib.util.find_spec("iopath") is None:
         # fairseq would log it, train nothing and end with status 0.
         raise PyramidionError("--write-checkpoints-asynchronously needs iopath: pip install iopath, or leave it out")
+    if getattr(cfg.task, "num_batch_buckets", 0) > 0 and numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0":
+        raise PyramidionError(
+            "--num-batch-buckets is of a fairseq for numpy 1: --required-seq-len-multiple pads to fewer lengths, too"
+        )
     check_criterion(cfg)
     check_processes(cfg)
 

@@ -152,6 +152,30 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--write-checkpoints-asynchronously"], 1,
         "--write-checkpoints-asynchronously needs iopath: pip install iopath, or leave it out",
     ),
+    "buckets of numpy 1": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--num-batch-buckets", "2"], 1,
+        "--num-batch-buckets is of a fairseq for numpy 1: --required-seq-len-multiple pads to fewer lengths, too",
+    ),
+    "a schedule without its end": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "polynomial_decay"], 1,
+        "--total-num-update is needed with this --lr-scheduler",
+    ),
+    "a schedule without its stages": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "tri_stage"], 1,
+        "--lr-scheduler tri_stage needs --warmup-steps, --hold-steps and --decay-steps, or --phase-ratio",
+    ),
+    "an optimizer whose package is not there": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "cpu_adam"], 1,
+        "Please install DeepSpeed: pip install deepspeed",
+    ),
+    "words that are joined otherwise": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--post-process", "unigram"], 1,
+        "--post-process (--remove-bpe) takes sentencepiece, wordpiece, letter, silence, _EOW, subword_nmt or none",
+    ),
+    "data of another kind": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--dataset-impl", "lazy"], 1,
+        "the data is not of this --dataset-impl: leave the option out",
+    ),
     "a folder in the place of a checkpoint": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "DATA", "--cpu"], 1, "DATA: Is a directory",
     ),
