@@ -189,7 +189,7 @@ simple = (int, str, type(None))
 for name, value in before.items():
     if name in after and after[name] is not value and not isinstance(value, simple) and "__" not in name:
         print(name)
-    if name.endswith("__init__") and after[name] is not value:
+    if name.endswith(("__init__", "__getattr__")) and after[name] is not value:
         print(name)
 """
 

@@ -8,6 +8,7 @@ from .. import checkpoints, errors
 from ..tasks import diagnosis
 from . import (
     continued_runs,
+    copied_tasks,
     cpu_training,
     matching_data,
     missing_extensions,
@@ -158,6 +159,17 @@ PATCHES = (
                 "`--ddp-backend pytorch_ddp --cpu` gives `device_ids`, which torch refuses",
                 "replaced by a subclass that takes models on a CPU",
                 "fairseq gives no `device_ids` with `--cpu`",
+            ),
+        ),
+    ),
+    Patch(
+        copied_tasks.install,
+        (
+            Change(
+                "fairseq.tasks.fairseq_task.StatefulContainer.__getattr__",
+                "`copy.deepcopy` of a task, and of a loaded summariser, recurs without end",
+                "an attribute that is not there yet is missing, as in any object",
+                "fairseq's copies",
             ),
         ),
     ),

@@ -1,5 +1,7 @@
 """summarize: one summary for each document, in order, as stock generation writes it."""
 
+import copy
+
 import pytest
 import torch
 
@@ -29,6 +31,15 @@ def test_summaries_equal_those_of_the_stock_interface(trained_folder):
         assert [*summary.tokens, 2] == best["tokens"].tolist()
         assert summary.score == pytest.approx(float(best["score"]), abs=1e-5)
     assert all(summary.provenance is None for summary in summaries)
+
+
+def test_a_copy_writes_the_same_and_shares_nothing(summarizers):
+    hub = summarizers()
+    expected = hub.summarize(article(9), True, **QUICK)[0]
+    copied = copy.deepcopy(hub)
+    found = copied.summarize(article(9), True, **QUICK)[0]
+    assert (found.text, found.explain().to_dict()) == (expected.text, expected.explain().to_dict())
+    assert not {p.data_ptr() for p in hub.parameters()} & {p.data_ptr() for p in copied.parameters()}
 
 
 def test_provenance_changes_no_summary(summarizers):
