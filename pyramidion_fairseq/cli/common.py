@@ -18,7 +18,7 @@ from ..errors import PyramidionError
 from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
-from ..utils.files import atomic_write, write_text
+from ..utils.files import atomic_write, is_written_into, write_text
 from ..utils.requirements import VersionError
 from ..utils.shards import WHOLE, Shard
 
@@ -208,6 +208,7 @@ def open_output(path: str, append: bool = False) -> Iterator[TextIO]:
     if path == "-":
         yield utf8_stdout()
     else:
+        append = append or is_written_into(path)
         with open(path, "a" if append else "w", encoding="utf-8", newline="\n") as output:
             yield output
 
@@ -235,12 +236,16 @@ def write_page(path: str, page: str) -> None:
 def check_output(path: str, overwrite: bool, instead: str = "use --overwrite", source: str | None = None) -> None:
     """Refuse, before the work begins, a file that is there already, or whose folder cannot be written to.
 
+    Pipes and devices are written into: nothing of them is replaced, and their folder may be anybody's.
+
     Raises:
         PyramidionError: says so; ``instead`` is what can be done about the file. Also where it is ``source``, which is
             read while it would be written.
     """
     if source is not None and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
         raise PyramidionError(f"{path} is the file that is read: choose another --output")
+    if is_written_into(path):
+        return
     if os.path.exists(path) and not overwrite:
         raise PyramidionError(f"{path} exists: {instead}")
     folder = os.path.dirname(os.path.abspath(path))

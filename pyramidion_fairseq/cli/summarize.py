@@ -11,6 +11,7 @@ from typing import Any, Iterable, Iterator
 
 from ..errors import PyramidionError
 from ..text import Document
+from ..utils.files import is_written_into
 from ..utils.shards import WHOLE, Shard, parse_shard
 from .common import (
     Parser,
@@ -98,8 +99,8 @@ def _check(args: argparse.Namespace) -> None:
         parse_shard(args.shard)
         if args.format != "jsonl":
             raise PyramidionError("--shard goes with --format jsonl, by whose index the shards are joined")
-    if args.resume and (args.format == "html" or args.output == "-"):
-        raise PyramidionError("--resume goes with --output FILE and --format text or jsonl")
+    if args.resume and (args.format == "html" or args.output == "-" or is_written_into(args.output)):
+        raise PyramidionError("--resume goes with --output FILE, no pipe or device, and --format text or jsonl")
     if args.output != "-":
         instead = "use --overwrite, or --resume to go on with it"
         check_output(args.output, args.resume or args.overwrite, instead, input_of(args))

@@ -15,12 +15,19 @@ from ..errors import PyramidionError
 DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")
 
 
+def is_written_into(path: str | os.PathLike[str]) -> bool:
+    """Return whether output goes into what has this name: a pipe, a device, or what is open already."""
+    path = os.path.abspath(path)
+    other = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    return other or os.path.dirname(path) in DEVICES
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> Iterator[BinaryIO]:
     """Write a file under another name and rename it when it is whole: an older one of that name stays until then.
 
     Args:
-        path: the file's name at the end; a device, such as /dev/null and /dev/stdout, is written into.
+        path: the file's name at the end; a pipe or device, such as /dev/null and /dev/stdout, is written into.
         temporary: its name until then, in the same folder; replaced where it is left from a killed run. One that no
             other process takes unless given.
 
@@ -28,7 +35,7 @@ def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> 
         OSError: the folder is missing, not writable or full; nothing is left behind.
     """
     path = os.path.abspath(path)
-    if os.path.dirname(path) in DEVICES:
+    if is_written_into(path):
         with open(path, "ab") as file:
             yield file
         return

@@ -1,4 +1,6 @@
 import os
+import stat
+import threading
 
 from pyramidion_fairseq.utils.files import atomic_write, write_text
 
@@ -14,3 +16,15 @@ def test_devices_and_open_pipes_are_written_into():
     finally:
         os.close(read)
         os.close(write)
+
+
+def test_a_named_pipe_stays_and_gets_what_is_written(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(path.read_bytes()), daemon=True)
+    reader.start()
+    write_text(path, "words")
+    reader.join(10)
+    assert found == [b"words"] and stat.S_ISFIFO(path.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]

@@ -4,7 +4,9 @@ import argparse
 import gzip
 import io
 import json
+import os
 import re
+import threading
 
 import pytest
 
@@ -44,6 +46,20 @@ def test_one_line_for_each_document_in_order(summarised, expected):
     out = summarised("\n".join(DOCUMENTS) + "\n")
     assert out.read_text(encoding="utf-8").split("\n") == [*expected, ""]
     assert expected[1] == "" and len({*expected}) > 2
+
+
+@pytest.mark.parametrize("format", ["text", "html"])
+def test_a_named_pipe_is_written_into_without_asking(summarised, tmp_path, format):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text(encoding="utf-8")), daemon=True)
+    reader.start()
+    summarised(article(3), "--format", format, output="pipe")
+    reader.join(10)
+    assert len(found) == 1 and found[0].strip() and pipe.is_fifo()
+    with pytest.raises(SystemExit, match="no pipe or device"):
+        summarised(article(3), "--resume", output="pipe")
 
 
 @pytest.mark.parametrize("command", [summarize, explain])
