@@ -118,6 +118,17 @@ def test_bfloat16(name, options, length, k):
     torch.testing.assert_close(low.double(), exact, rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize("length, k", [(50, 8), (8, 50)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_record_of_low_precision_scores_is_in_float32(name, options, length, k, dtype):
+    x, scores = (t.detach().to(dtype) for t in case(2, length))
+    pooler = build(name, options)
+    found, expected = pooler(x, scores, None, k), pooler(x, scores.float(), None, k)
+    assert found.scores.dtype == found.weights.dtype == torch.float32
+    torch.testing.assert_close(found.scores, expected.scores)
+    torch.testing.assert_close(found.weights, expected.weights)
+
+
 @pytest.mark.paper("related-power", "hard-no-gradient", "eq-4")
 @pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
 def test_scores_get_a_gradient_where_the_class_says_so(name, options, length, k):

@@ -14,6 +14,9 @@ def partition_sum_torch(embeddings: Tensor, weights: Tensor, members: Tensor, fi
     """Compute :func:`~.partition.partition_sum`: (B, n, d), (B, n), (B, k, g), (B, k, g) or None -> (B, k, d)."""
     batch, length, dim = embeddings.shape
     k, group = members.shape[1:]
+    if filled is not None:
+        # A placeholder may point at NaN, and 0 * NaN is NaN: another token of its slot stands in for it.
+        members = torch.where(filled, members, members.gather(2, filled.byte().argmax(dim=2, keepdim=True)))
     members = members.flatten(1)  # (B, k * g)
     shares = weights.gather(1, members)
     if filled is not None:
@@ -23,7 +26,7 @@ def partition_sum_torch(embeddings: Tensor, weights: Tensor, members: Tensor, fi
     starts = torch.arange(0, rows.numel(), group, device=rows.device)
     flat = embeddings.reshape(batch * length, dim)
     sums = _weighted_bags(flat, rows, starts, shares.to(flat.dtype).flatten()).view(batch, k, dim)
-    # A placeholder may stand for NaN, and 0 * NaN is NaN.
+    # Where a slot is empty, all of them are placeholders.
     return sums if filled is None else sums.masked_fill_(~filled.any(dim=2, keepdim=True), 0)
 
 

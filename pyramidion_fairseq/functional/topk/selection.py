@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .partition import partition_sum
-from .successive_halving import Pooled, check_arguments, keep_all
+from .successive_halving import Pooled, at_least_float32, check_arguments, keep_all
 
 
 def order_by_score(scores: Tensor, valid: Tensor) -> Tensor:
@@ -39,6 +39,7 @@ def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tenso
     batch, length = scores.shape
     if length <= k:
         return keep_all(embeddings, scores, padding_mask)
+    scores = at_least_float32(scores)
     valid = torch.ones_like(scores, dtype=torch.bool) if padding_mask is None else ~padding_mask
     chosen = order_by_score(scores, valid)[:, :k]
     chosen = chosen.masked_fill(~valid.gather(1, chosen), length).sort(dim=1).values  # empty slots last

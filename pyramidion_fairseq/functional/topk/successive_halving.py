@@ -108,6 +108,8 @@ def _warn_of_logits(scores: Tensor, padding_mask: Tensor | None, base: float) ->
     global _seen_scores
     if torch.compiler.is_compiling() or _seen_scores or type(scores) is not Tensor or scores.device.type != "cpu":
         return
+    if torch._C._are_functorch_transforms_active():  # a tensor of vmap has no value to look at
+        return
     _seen_scores = True
     kept = scores.detach() if padding_mask is None else scores.detach()[~padding_mask]
     if kept.numel() and (kept.min() < -SLACK or kept.max() > 1 + SLACK):
@@ -119,6 +121,7 @@ def _warn_of_logits(scores: Tensor, padding_mask: Tensor | None, base: float) ->
 
 def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) -> Pooled:
     """Keep every token in its own slot: (B, n, d), (B, n), (B, n) or None -> :class:`Pooled` with n slots."""
+    scores = at_least_float32(scores)
     batch, length = scores.shape
     slots = torch.arange(length, device=scores.device).expand(batch, length)
     weights = torch.ones_like(scores.detach())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..padding import token_positions
 from .partition import partition_sum
-from .successive_halving import Pooled, check_arguments, check_count, keep_all
+from .successive_halving import Pooled, at_least_float32, check_arguments, check_count, keep_all
 
 
 def window_size(count: Any, k: int, window: int) -> Any:
@@ -48,6 +48,7 @@ def mean_windows(
     check_count("window", window)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
+    scores = at_least_float32(scores)
     slots, members, filled = _windows(scores, k, window, padding_mask)
     sizes = filled.sum(dim=2)
     weights = sizes.clamp(min=1).to(scores.dtype).reciprocal().gather(1, slots)
@@ -74,6 +75,7 @@ def max_windows(
     check_count("window", window)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
+    scores = at_least_float32(scores)
     slots, members, filled = _windows(scores, k, window, padding_mask)
     batch, _, group = members.shape
     dim = embeddings.size(2)

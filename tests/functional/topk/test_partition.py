@@ -31,6 +31,18 @@ def test_equals_a_scatter_of_products(shape):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
+def test_placeholders_that_point_at_nan_change_nothing():
+    (x, weights), (slots, members, filled), grad = arguments((3, 24, 5, 7, 0.4), torch.float32)
+    padding = weights.detach() == 0
+    assert padding.any(dim=1).all()
+    holed = x.detach().masked_fill(padding.unsqueeze(2), torch.nan).requires_grad_()
+    first = padding.byte().argmax(dim=1)[:, None, None]  # of each document
+    expected = partition_sum(x, weights, slots, members, filled)
+    found = partition_sum(holed, weights, slots, torch.where(filled, members, first), filled)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(y, z, grad)[0] for y, z in ((found, holed), (expected, x))))
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 8, 2, 0), (2, 13, 4, 3, 0.4)], ids=str)
 def test_gradcheck(shape):
     floats, index, _ = arguments(shape)

@@ -343,3 +343,11 @@ def test_scores_on_another_device_are_not_looked_at(monkeypatch):
     scores = torch.full((1, 8), 7.0, device="meta")
     successive_halving_topk(torch.ones(1, 8, 2, device="meta"), scores, 2)
     assert not successive_halving._seen_scores
+
+
+def test_the_first_call_of_a_process_may_be_inside_of_vmap(monkeypatch):
+    monkeypatch.setattr(successive_halving, "_seen_scores", False)
+    x, scores = torch.rand(3, 2, 12, 4), torch.rand(3, 2, 12)
+    found = torch.func.vmap(lambda a, b: successive_halving_topk(a, b, 4).embeddings)(x, scores)
+    expected = [successive_halving_topk(*pair, 4).embeddings for pair in zip(x, scores)]
+    torch.testing.assert_close(found, torch.stack(expected))
