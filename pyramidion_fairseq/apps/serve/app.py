@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -88,9 +89,11 @@ class Server:
         try:
             found = await read(request, self.limits)
             left = max(0.0, self.limits.seconds - (time.monotonic() - start))
-            response = await self.worker.run(lambda stop: finish(found, stop), left, _gone(request))
+            response = await self.worker.run(lambda stop: finish(found, stop), left, lambda: _gone(request))
         except PyramidionError as error:
             raise Refusal(422, "no-summary", f"No summary: {error}.") from None
+        except asyncio.CancelledError:  # by uvicorn, when the time to shut down is over
+            raise Refusal(503, "stopping", "The server is being stopped: send it again later.") from None
         except (ClientDisconnect, Stopped):
             logger.info("a client left before its summary was finished")
             return Response(status_code=499)  # nobody reads it

@@ -48,13 +48,13 @@ class Worker:
         self._seconds = 1.0
         self._pool = ThreadPoolExecutor(1, "model")
 
-    async def run(self, job: Callable[[Stop], Result], seconds: float, gone: Awaitable[None]) -> Result:
+    async def run(self, job: Callable[[Stop], Result], seconds: float, gone: Callable[[], Awaitable[None]]) -> Result:
         """Return the job's result.
 
         Args:
             job: gets a :class:`Stop`.
             seconds: from now, waiting included.
-            gone: done when nobody wants the result any more.
+            gone: returns when nobody wants the result any more.
 
         Raises:
             Refusal: too many wait, or time is up.
@@ -67,7 +67,7 @@ class Worker:
         self.jobs += 1
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
         result: asyncio.Future[Result] = asyncio.wrap_future(future)
-        watch: asyncio.Future[Any] = asyncio.ensure_future(gone)
+        watch: asyncio.Future[Any] = asyncio.ensure_future(gone())
         try:
             waiting: set[asyncio.Future[Any]] = {result, watch}
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

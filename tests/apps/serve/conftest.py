@@ -66,7 +66,9 @@ def serve(engine):
         thread.start()
         running.append((server, thread))
         until(lambda: server.started)
-        return Client(listener.getsockname()[1])
+        client = Client(listener.getsockname()[1])
+        client.server = server
+        return client
 
     yield start
     engine.release.set()

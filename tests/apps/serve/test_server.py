@@ -228,7 +228,7 @@ def jobs(client):
     return health["running"] + health["waiting"]
 
 
-def test_a_bounded_number_waits(serve, engine):
+def test_a_bounded_number_waits(serve, engine, recwarn):
     client = serve(waiting=1)
     answers = []
     threads = []
@@ -244,6 +244,26 @@ def test_a_bounded_number_waits(serve, engine):
     for thread in threads:
         thread.join()
     assert answers == [200, 200]
+    assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
+
+
+def test_what_runs_when_the_server_is_stopped_gets_one_sentence(serve, engine, caplog):
+    client = serve()
+    client.server.config.timeout_graceful_shutdown = 0.1
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(client.json({"text": "wait"})[1]["error"]["code"])),
+        threading.Thread(target=lambda: answers.append(client.form("wait")[0])),
+    ]
+    for number, thread in enumerate(threads, start=1):
+        thread.start()
+        until(lambda number=number: jobs(client) == number)
+    client.server.should_exit = True
+    for thread in threads:
+        thread.join(30)
+    assert answers.count("stopping") == answers.count(503) == 1
+    assert not any(record.exc_info for record in caplog.records)
+    engine.wait_for("stopped")
 
 
 def test_time_is_limited_and_the_model_stops(serve, engine):
