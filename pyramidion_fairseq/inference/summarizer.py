@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import threading
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, Tuple
@@ -61,6 +62,16 @@ class Summary:
         return explain_summary(self.provenance, self.score)
 
 
+class _Turns:
+    """Lets one thread at a time generate: a model notes what it has read. A copied model has turns of its own."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __deepcopy__(self, memo: Any) -> _Turns:
+        return _Turns()
+
+
 class PyramidionHubInterface(GeneratorHubInterface):
     """fairseq's interface, with :meth:`summarize`.
 
@@ -74,6 +85,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         super().__init__(cfg, task, models)
         self._text_tokenizers: tuple[Tokenizer, Tokenizer] | None = None
         self._facts: ModelFacts | None = None
+        self._turns = _Turns()
         #: Options of generation that come with the model; those of a call go before them.
         self.generation_settings: dict[str, Any] = {}
 
@@ -89,7 +101,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
     ) -> list[Summary]:
         """Summarise documents of any length: one summary for each, in their order.
 
-        Documents are read up to the model's length; of an empty one the summary is empty.
+        Documents are read up to the model's length; of an empty one the summary is empty. Threads that call it at the
+        same time take turns, a batch each.
 
         Args:
             documents: texts or :class:`~pyramidion_fairseq.text.Document`; a single one counts as a list of one.
@@ -251,14 +264,15 @@ class PyramidionHubInterface(GeneratorHubInterface):
             net_input["document_lengths"] = known
         sample = {"id": torch.arange(len(rows)), "net_input": net_input}
         sample = utils.apply_to_sample(lambda tensor: tensor.to(self.device), sample)
-        with recorded_encodings(self.models if with_provenance else []) as encodings:
+        with self._turns.lock, recorded_encodings(self.models if with_provenance else []) as encodings:
             best = [hypotheses[0] for hypotheses in self.task.inference_step(generator, self.models, sample)]
-        outputs = [hypothesis["tokens"] for hypothesis in best]
-        records: Iterable[Any] = [None] * len(best)
-        if with_provenance:
-            steps = [len(output) for output in outputs]
-            padded = torch.nn.utils.rnn.pad_sequence(outputs, batch_first=True, padding_value=pad)
-            records = zip(*(self._records(*pair, padded, steps) for pair in zip(self.models, encodings)))
+            records: list[Any] = [None] * len(best)
+            if with_provenance:
+                outputs = [hypothesis["tokens"] for hypothesis in best]
+                steps = [len(output) for output in outputs]
+                padded = torch.nn.utils.rnn.pad_sequence(outputs, batch_first=True, padding_value=pad)
+                pairs = zip(self.models, encodings)
+                records = list(zip(*(self._records(*pair, padded, steps) for pair in pairs)))
         return [self._finish(*parts, eos) for parts in zip(sources, best, records)]
 
     def _records(self, model: Any, encoder_out: dict[str, Any], tokens: Tensor, steps: list[int]) -> list[ModelRecord]:

@@ -1,6 +1,7 @@
 """summarize: one summary for each document, in order, as stock generation writes it."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -40,6 +41,17 @@ def test_a_copy_writes_the_same_and_shares_nothing(summarizers):
     found = copied.summarize(article(9), True, **QUICK)[0]
     assert (found.text, found.explain().to_dict()) == (expected.text, expected.explain().to_dict())
     assert not {p.data_ptr() for p in hub.parameters()} & {p.data_ptr() for p in copied.parameters()}
+
+
+def test_threads_that_share_a_model_get_their_own_sources(summarizers):
+    hub, documents = summarizers(), [article(n, seed=n) for n in (3, 40, 9, 25)]
+
+    def explained(document):
+        return hub.summarize(document, True, **QUICK)[0].explain().to_dict()
+
+    expected = [explained(document) for document in documents]
+    with ThreadPoolExecutor(len(documents)) as threads:
+        assert list(threads.map(explained, documents * 3)) == expected * 3
 
 
 def test_provenance_changes_no_summary(summarizers):
