@@ -78,13 +78,15 @@ def main(argv: list[str] | None = None) -> None:
             return
         shard = parse_shard(args.shard) if args.shard else WHOLE
         documents = _of_shard(documents, shard, args.input)
-        done = _finished_lines(args.output) if args.resume else 0
+        done, end = _finished_lines(args, shard) if args.resume else (0, 0)
         if len(list(islice(documents, done))) < done:
             raise PyramidionError(f"{args.output} has {done} summaries, more than {args.input} has documents")
         hub, progress = load(args), Progress(count_documents(args, done, shard=shard))
         ids: deque[str | int | None] = deque()
         with_ids = _note_ids(documents, ids)
         summaries = hub.summarize_stream(with_ids, args.sources, progress=progress, **generation_of(args))
+        if args.resume and os.path.exists(args.output):
+            os.truncate(args.output, end)  # what follows the last whole line
         with open_output(args.output, args.resume) as output:
             for number, summary in enumerate(summaries, start=done):
                 output.write(_line(summary, shard.position(number), ids.popleft(), args) + "\n")
@@ -151,17 +153,24 @@ def _write_page(args: argparse.Namespace, documents: Any) -> None:
     progress.tell()
 
 
-def _finished_lines(path: str) -> int:
-    """Return whole lines in a file that may not exist; what follows the last of them is cut off."""
-    if not os.path.exists(path):
-        return 0
+def _finished_lines(args: argparse.Namespace, shard: Shard) -> tuple[int, int]:
+    """Return how many whole lines the output has, and how many bytes these are; it may not exist.
+
+    Raises:
+        PyramidionError: it does not begin as this command's output does.
+    """
     lines = end = 0
-    with open(path, "r+b") as file:
+    if not os.path.exists(args.output):
+        return lines, end
+    start = b'{"index": %d,' % shard.position(0)
+    with open(args.output, "rb") as file:
         for line in file:
+            is_row = line[: len(start)] == start[: len(line)]  # the first may be cut off anywhere
+            if not lines and is_row != (args.format == "jsonl"):
+                raise PyramidionError(f"{args.output} was not written with these --format and --shard: give its own")
             if line.endswith(b"\n"):
                 lines, end = lines + 1, end + len(line)
-        file.truncate(end)
-    return lines
+    return lines, end
 
 
 if __name__ == "__main__":

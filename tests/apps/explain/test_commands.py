@@ -140,7 +140,7 @@ def test_ids_and_references_of_the_input(summarised, tmp_path, resumed):
         {"text": article(40)},
         {"text": "word", "article_id": "d", "summary": "ref"},
     ]
-    (tmp_path / "out").write_text("{}\n" * resumed, encoding="utf-8")
+    (tmp_path / "out").write_text("".join(f'{{"index": {i}, "x": 0}}\n' for i in range(resumed)), encoding="utf-8")
     options = ["--format", "jsonl", "--sources", "--batch-size", "2", "--resume"]
     out = summarised("\n".join(map(json.dumps, rows)), *options)
     found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()][resumed:]
@@ -180,6 +180,21 @@ def test_an_interrupted_run_goes_on(summarised, expected, tmp_path):
     (tmp_path / "out").write_text("x\n" * 9)
     with pytest.raises(SystemExit, match=r"9 summaries, more than .* has documents"):
         summarised(None, "--resume")
+
+
+@pytest.mark.parametrize(
+    "written, options",
+    [
+        ("a summary\nhalf a li", ["--format", "jsonl"]),
+        ('{"index": 0, "summary": "a"}\n{"in', []),
+        ('{"index": 0, "shard": "1/2"}\n', ["--format", "jsonl", "--shard", "2/2"]),
+    ],
+)
+def test_another_output_is_not_gone_on_with(summarised, tmp_path, written, options):
+    (tmp_path / "out").write_text(written)
+    with pytest.raises(SystemExit, match="was not written with these --format and --shard"):
+        summarised("\n".join(DOCUMENTS), "--resume", *options)
+    assert (tmp_path / "out").read_text() == written
 
 
 def test_summaries_before_a_bad_line_are_kept(summarised, tmp_path, monkeypatch):
