@@ -51,6 +51,12 @@ def test_the_default_is_there_and_small():
     assert state.get("last_optimizer_state") is None
 
 
+def test_fairseqs_own_method_writes_the_same(hub):
+    chosen = {**hub.generation_settings, "min_len": 3, "max_len_b": 12}
+    documents = ["cells were treated with a drug . " * 5, "the genes"]
+    assert hub.translate(documents, **chosen) == [summary.text for summary in hub.summarize(documents, **chosen)]
+
+
 def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert pretrained.find("pubmed-small") == str(FOLDER)

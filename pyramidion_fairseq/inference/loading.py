@@ -81,6 +81,8 @@ def load_summarizer(
         models += loaded
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
     _check_bpe(cfg, records)
+    with open_dict(cfg):  # fairseq's translate() reads it, and a checkpoint may be without
+        cfg.dataset = cfg.get("dataset") or {"max_tokens": None, "batch_size": 8}
     hub = PyramidionHubInterface(cfg, task, models).to(torch_device, torch_dtype)
     hub.generation_settings = pretrained.generation_settings(os.path.dirname(paths[0]))
     return hub.eval()
