@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 
 from . import streams
 from .errors import PrepareError
-from .fields import LabelFields
+from .fields import LabelFields, refuse_twice
 from .hub_reader import hub_splits
 from .line_readers import JsonLines, TextPair
 from .python_docs import PythonDocs
@@ -33,6 +33,8 @@ def sources(args: argparse.Namespace) -> List[Source]:
 
 def _label(reader: Any, args: argparse.Namespace) -> None:
     """Make a reader give labels in the place of summaries, and second texts where there are pairs."""
+    if args.second_field:
+        refuse_twice(getattr(reader, "columns", ()), args.second_field, reader.label)
     if hasattr(reader, "fields"):
         reader.fields = LabelFields(reader.fields.document, args.labels, args.second_field or "")
     elif args.second_field:

@@ -1,5 +1,6 @@
 """Which two fields of a record are the document and its summary, and their values as plain text."""
 
+import math
 from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..text.documents import ID_FIELDS
@@ -38,8 +39,15 @@ class LabelFields(NamedTuple):
     second: str = ""
 
     def parse(self, record: Mapping[str, object]) -> Parsed:
-        """Return document, label, identifier and second text of a record. A label may be a number, too."""
+        """Return document, label, identifier and second text of a record. A label may be a number, too.
+
+        BadRecord says what is wrong: also of several labels, and of NaN, which tables have where there is no label.
+        """
         label = record.get(self.label)
+        if isinstance(label, float) and math.isnan(label):
+            raise BadRecord(f"field {self.label} is NaN")
+        if isinstance(label, (list, tuple)) and len(label) > 1:
+            raise BadRecord(f"field {self.label} has several labels")
         text = str(label) if isinstance(label, (bool, int, float)) else as_text(record, self.label)
         second = as_text(record, self.second) if self.second else ""
         return Parsed(as_text(record, self.document), text, identifier(record), second=second)
@@ -74,11 +82,14 @@ def as_text(record: Mapping[str, object], name: str) -> str:
 
 
 def match_fields(names: Iterable[str], document: Optional[str], summary: Optional[str]) -> Optional[Fields]:
-    """Return the given names, or the first default pair, that ``names`` contains; None where nothing fits."""
+    """Return the given names, or the first default pair, that ``names`` contains; None where nothing fits.
+
+    The two are never the same field.
+    """
     present = set(names)
     for default_document, default_summary in DEFAULT_FIELDS:
         fields = Fields(document or default_document, summary or default_summary)
-        if fields.document in present and fields.summary in present:
+        if fields.document != fields.summary and {fields.document, fields.summary} <= present:
             return fields
     return None
 
@@ -94,9 +105,14 @@ def choose_fields(names: Iterable[str], document: Optional[str], summary: Option
             "--summary-field"
         )
     for name in (*fields, *ID_FIELDS):
-        if names.count(name) > 1:
-            raise PrepareError(f"{where}: {names.count(name)} columns are called {name!r}: rename all but one of them")
+        refuse_twice(names, name, where)
     return fields
+
+
+def refuse_twice(names: Sequence[str], name: str, where: str) -> None:
+    """Raise PrepareError where several of a table's columns have this name."""
+    if names.count(name) > 1:
+        raise PrepareError(f"{where}: {names.count(name)} columns are called {name!r}: rename all but one of them")
 
 
 def quoted(names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import logging
 import os
 from typing import Any, Dict, Iterator, List, Optional
 
+from ..text.documents import ID_FIELDS
 from . import streams
 from .errors import PrepareError
 from .fields import choose_fields
@@ -18,10 +19,11 @@ class HubSplit:
     """One split of a data set; the line number of a record is its row, from 1."""
 
     def __init__(
-        self, name: str, config: Optional[str], split: str, rows: Any, fields: Any, signature: List[object]
+        self, name: str, config: Optional[str], split: str, rows: Any, columns: List[str], fields: Any, signature: Any
     ) -> None:
         self.label = f"{name}[{split}]"
         self.rows = rows
+        self.columns = columns
         self.fields = fields
         self._signature = ["huggingface", name, config, split, list(fields), *signature]
 
@@ -34,10 +36,16 @@ class HubSplit:
     def records(self) -> Iterator[Raw]:
         number = 0
         try:
-            for number, row in enumerate(self.rows, start=1):
+            for number, row in enumerate(self._plain_rows(), start=1):
                 yield Raw(self.label, number, row)
         except Exception as error:  # whatever a lost connection or a damaged file raises inside the library
             raise PrepareError(f"{self.label}: reading stopped after row {number}: {error!r:.200}") from None
+
+    def _plain_rows(self) -> Any:
+        """Return rows of plain values, whatever the format that they were saved with, without what is not needed."""
+        rows = self.rows.with_format(None)
+        wanted = [name for name in self.columns if name in (*self.fields, *ID_FIELDS)]
+        return rows.select_columns(wanted) if rows.column_names else rows  # a stream may not know all of its columns
 
     def parse(self, raw: Raw) -> Parsed:
         return self.fields.parse(raw.payload)
@@ -72,8 +80,9 @@ def hub_splits(
         if SPLIT_NAMES.get(split) is None or SPLIT_NAMES[split] in splits:
             logger.warning("split %s of %s is not used", split, name)
             continue
-        fields = choose_fields(_columns(rows, name), document, summary, f"{name}[{split}]")
-        splits[SPLIT_NAMES[split]] = HubSplit(name, config, split, rows, fields, signature)
+        columns = _columns(rows, name)
+        fields = choose_fields(columns, document, summary, f"{name}[{split}]")
+        splits[SPLIT_NAMES[split]] = HubSplit(name, config, split, rows, columns, fields, signature)
     if "train" not in splits:
         raise PrepareError("{} has no split named train; it has: {}".format(name, ", ".join(loaded)))
     return splits

@@ -6,6 +6,8 @@ from typing import List, Optional
 
 from ..errors import PyramidionError
 from ..utils.shards import Shard, parse_shard
+from .cleaning import clean
+from .dictionary_lines import FAIRSEQ_SPECIALS, UNKNOWN
 
 #: The labels that --python-docs has.
 PACKAGE = "package"
@@ -51,8 +53,10 @@ def symbols(text: str) -> List[str]:
     """Split "a, b" at commas into ["a", "b"], each once."""
     found = list(dict.fromkeys(symbol.strip() for symbol in text.split(",") if symbol.strip()))
     for symbol in found:
-        if symbol.split() != [symbol]:
-            raise argparse.ArgumentTypeError(f"{symbol!r} has a blank in it, so that no text would have that piece")
+        if clean(symbol) != symbol:
+            raise argparse.ArgumentTypeError(f"{symbol!r} is changed by cleaning: no text would have it")
+        if symbol in FAIRSEQ_SPECIALS:
+            raise argparse.ArgumentTypeError(f"{symbol} is fairseq's own: of a text it becomes {UNKNOWN}")
     return found
 
 

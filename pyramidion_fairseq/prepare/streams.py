@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import os
+import stat
 import zipfile
 import zlib
 from typing import Any, Iterator, List, Optional, Tuple
@@ -17,8 +18,10 @@ GZIP_MAGIC, ZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 
 
 def magic(path: str) -> bytes:
-    """Return the first four bytes of a file. PrepareError where there is no such file or it cannot be read."""
+    """Return the first four bytes of a file. PrepareError where it cannot be read, or cannot be read twice."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise PrepareError(f"{path} is no regular file (a pipe?), and is read more than once: write it to a file")
         with open(path, "rb") as stream:
             return stream.read(4)
     except IsADirectoryError:

@@ -26,7 +26,8 @@ class Csv:
             header = next(iter(CsvRecords(stream, self.delimiter)), None)
         if header is not None and header.fault:
             raise PrepareError(f"{path}:1: the header cannot be read: {header.fault} {header.detail}".rstrip())
-        self.fields: AnyFields = choose_fields(header.fields if header else [], document, summary, path)
+        self.columns = header.fields if header else []
+        self.fields: AnyFields = choose_fields(self.columns, document, summary, path)
 
     def signature(self) -> List[object]:
         return ["csv", "strict", list(self.fields), self.delimiter, *streams.signature(self.path)]
@@ -69,7 +70,8 @@ class Parquet:
 
     def __init__(self, path: str, document: Optional[str], summary: Optional[str]):
         self.label = self.path = path
-        self.fields: AnyFields = choose_fields(self._open().schema_arrow.names, document, summary, path)
+        self.columns = self._open().schema_arrow.names
+        self.fields: AnyFields = choose_fields(self.columns, document, summary, path)
 
     def _open(self) -> Any:  # pyarrow is optional, so its type cannot be named here
         try:
@@ -93,7 +95,7 @@ class Parquet:
                 for row in batch.to_pylist():
                     number += 1
                     yield Raw(self.label, number, row)
-        except OSError as error:
+        except (OSError, ValueError, NotImplementedError) as error:  # ValueError: also a text that is no UTF-8
             raise PrepareError(f"{self.path} is damaged after row {number}: {error}") from None
         finally:
             table.close()

@@ -7,6 +7,7 @@ import shlex
 import pytest
 from fairseq.data import Dictionary, data_utils
 
+from pyramidion_fairseq.prepare.errors import PrepareError
 from pyramidion_fairseq.prepare.labels import Labels, clean_label
 from pyramidion_fairseq.prepare.python_docs import PythonDocs
 from tests.helpers.architectures import NARROW_ENCODER
@@ -129,7 +130,14 @@ def test_numbers_and_truth_values_are_labels_too(read, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, reason", [("<unk>", "special symbol"), ("<mask>", "special symbol"), ("", "empty label")]
+    "text, reason",
+    [
+        ("<unk>", "special symbol"),
+        ("<mask>", "special symbol"),
+        ("", "empty label"),
+        (float("nan"), "field topic is NaN"),
+        (["cs.CL", "7"], "field topic has several labels"),
+    ],
 )
 def test_bad_labels_are_told(read, tmp_path, text, reason):
     path = write_rows(tmp_path, rows(20, label=lambda number: text if number == 7 else CLASSES[number % 2]))
@@ -143,6 +151,19 @@ def test_bad_numbers_are_told(read, tmp_path, text, reason):
     path = write_rows(tmp_path, rows(20, label=lambda number: text if number == 7 else str(number)))
     result, files = read("--input", path, *FIELDS, "--regression")
     assert reason in json.loads(files["skipped.jsonl"][0])["reason"] and result["bad"] == 1
+
+
+def test_a_label_may_be_a_list_of_one(read, tmp_path):
+    path = write_rows(tmp_path, rows(9, label=lambda number: [CLASSES[number % 2]]))
+    _, files = read("--input", path, *FIELDS, "--valid-fraction", 0, "--test-fraction", 0)
+    assert files["train.target"][:2] == ["cs.CL", "World\u2581News"]
+
+
+def test_a_column_of_second_texts_that_is_there_twice_is_refused(read, tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text("body,topic,title,title\na,b,c,d\n")
+    with pytest.raises(PrepareError, match=r"all\.csv: 2 columns are called 'title'"):
+        read("--input", path, *FIELDS, "--second-field", "title")
 
 
 def test_a_label_that_training_does_not_see_is_refused(tmp_path, prepare_command):

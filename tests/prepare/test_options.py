@@ -32,7 +32,9 @@ def test_values():
         ("d --input a --vocab-size 0", "0 is not a positive number"),
         ("d --input a --spm-model /nowhere/x.model", "no such file"),
         ("d --input a --format xml", "invalid choice"),
-        ("d --input a --user-symbols a\u00a0b", "'a\\xa0b' has a blank in it, so that no text would have that piece"),
+        ("d --input a --user-symbols a\u00a0b", "'a\\xa0b' is changed by cleaning: no text would have it"),
+        ("d --input a --user-symbols <dig>,<S>", "'<S>' is changed by cleaning: no text would have it"),
+        ("d --input a --user-symbols <dig>,<pad>", "<pad> is fairseq's own: of a text it becomes <unk>"),
         (
             "d --input a --lowercase --user-symbols <DIG>,<cit>",
             "--user-symbols <DIG>: --lowercase leaves no capitals, give <dig>",

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,15 @@ def test_saved_huggingface_folder_of_one_split_is_split_by_hash(read, tmp_path):
     assert sorted(files["train.source"] + files["valid.source"] + files["test.source"]) == sorted(DOCUMENTS)
 
 
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_saved_huggingface_folder_with_a_format_and_other_columns(read, tmp_path, kind):
+    datasets = pytest.importorskip("datasets")
+    columns = {"article": [text.split() for text in DOCUMENTS], "abstract": SUMMARIES, "ids": [[[1, 2], [3]]] * 3}
+    datasets.Dataset.from_dict(columns).with_format(kind).save_to_disk(str(tmp_path / "saved"))
+    _, files = read("--huggingface", tmp_path / "saved")
+    assert sorted(files["train.source"] + files["valid.source"] + files["test.source"]) == sorted(DOCUMENTS)
+
+
 def test_huggingface_short_names_and_failed_downloads(read, monkeypatch):
     datasets = pytest.importorskip("datasets")
 
@@ -249,6 +259,37 @@ def test_text_pairs_that_are_no_text_are_refused(read, write, content, message):
     paths = write("documents", "a\nb\n") + ":" + write("summaries", content)
     with pytest.raises(PrepareError, match=message):
         read("--train", paths, "--format", "text")
+
+
+def test_text_of_a_parquet_file_that_is_no_utf8_is_one_clear_error(read, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    raw = pyarrow.array([b"a", b"caf\xe9"], pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 2, raw.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"article": text, "abstract": ["x", "y"]}), tmp_path / "a.parquet")
+    with pytest.raises(PrepareError, match=r"a\.parquet is damaged after row 0: 'utf-8' codec can't decode byte 0xe9"):
+        read("--train", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", ["auto", "jsonl", "csv"])
+def test_a_pipe_which_can_be_read_once_is_refused(read, kind):
+    reading, writing = os.pipe()
+    os.write(writing, lines("article", "abstract").encode())
+    os.close(writing)
+    try:
+        with pytest.raises(PrepareError, match=r"is no regular file \(a pipe\?\), and is read more than once"):
+            read("--input", f"/dev/fd/{reading}", "--format", kind)
+    finally:
+        os.close(reading)
+
+
+def test_document_and_summary_are_never_the_same_field(read, write):
+    path = write("a.jsonl", json.dumps({"article": "a", "text": "t"}) + "\n")
+    with pytest.raises(PrepareError, match="no fields for text/text; it has: 'article', 'text'"):
+        read("--train", path, "--document-field", "text", "--summary-field", "text")
+    _, files = read("--train", path, "--summary-field", "article")
+    assert files["train.source"] == ["t"] and files["train.target"] == ["a"]
 
 
 def test_a_table_without_a_header_gives_a_short_message(read, write):
