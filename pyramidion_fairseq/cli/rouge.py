@@ -86,6 +86,20 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_json(args: argparse.Namespace) -> None:
+    """Refuse a file of ``--json`` that is one of those that are read.
+
+    Raises:
+        PyramidionError: so it is.
+    """
+    if args.json in (None, "-"):
+        return
+    for other in filter(None, (args.references, args.hypotheses, args.against, args.lead, args.more)):
+        with suppress(OSError):
+            if os.path.samefile(args.json, other):
+                raise PyramidionError(f"--json {args.json} is {other}, which is read: choose another name")
+
+
 def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[str]]]:
     """Return references, and the summaries of each system by its name, all checked.
 
@@ -212,6 +226,7 @@ def settings_of(args: argparse.Namespace) -> RougeSettings:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Score, and print or write; return what is written as JSON."""
     settings = settings_of(args)
+    check_json(args)
     settings.signature(0)  # a backend that is not installed is found before the files are read
     references, systems = read_systems(args)
     documents = read_documents(args, references)

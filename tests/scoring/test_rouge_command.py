@@ -46,6 +46,14 @@ def test_table(files, capsys):
     assert lines[14].startswith("rouge|stem:yes|tok:rouge-score|sent:auto.1|n:2|")
 
 
+@pytest.mark.parametrize("name", ["test.target", "summaries.txt", "test.source"])
+def test_scores_never_replace_what_is_read(files, name):
+    before = (files / name).read_bytes()
+    with pytest.raises(SystemExit, match=f"--json .*{name}, which is read: choose another name"):
+        main(["test.target", "summaries.txt", "--lead", "test.source", "--json", f"./{name}"])
+    assert (files / name).read_bytes() == before
+
+
 def test_json(files, capsys):
     arguments = [
         "test.target",
