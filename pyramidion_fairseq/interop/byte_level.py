@@ -8,12 +8,15 @@ follow from its merges, so that either can be made of the other.
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import PyramidionError
-from ..utils.files import read_json, read_lines
+from ..utils.files import read_json, read_json_if_there, read_lines
 from .dictionary_files import SPECIALS, check_dictionary
+
+logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 _HEADER = "#version: 0.2"
@@ -91,9 +94,16 @@ def write_merges(bpe: Bpe, path: Path) -> None:
 def hugging_face_rows(folder: Path) -> dict[str, int]:
     """Return token -> row of the embedding, of vocab.json or tokenizer.json, added tokens included.
 
+    A warning tells of a tokenizer that puts a space before each text.
+
     Raises:
         PyramidionError: neither file is there.
     """
+    if read_json_if_there(folder / "tokenizer_config.json").get("add_prefix_space"):
+        logger.warning(
+            f"the tokenizer of {folder} puts a space before each text (add_prefix_space), and fairseq's does not: the "
+            "first word of a document gets other tokens than in the model's training"
+        )
     if (folder / "vocab.json").is_file():
         rows = dict(read_json(folder / "vocab.json"))
         if (folder / "added_tokens.json").is_file():

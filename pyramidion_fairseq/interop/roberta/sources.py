@@ -76,7 +76,8 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> So
         rows = symbols.read_rows(path, size, config.get("model_type") == "camembert")
     changes += reorder(state, rows.order)
     found = rows.bpe if bpe is None and rows.bpe else find_subwords(rows.symbols, bpe, [path], None, path)
-    regression = config.get("problem_type") == "regression" or config.get("num_labels") == 1
+    changes += _leave_out_head_of_several(state, config)
+    regression = _is_regression(config, state)
     labels = {} if regression else _labels_of(config, state)
     return Source(given, state, rows.symbols, found, labels, regression, changes)
 
@@ -110,6 +111,24 @@ def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> S
 def _data_folders(checkpoint: Mapping[str, Any]) -> list[Path]:
     data = vocabularies.options_of(checkpoint, "task").get("data")
     return [Path(data), Path(data).absolute().parent] if data else []
+
+
+def _leave_out_head_of_several(state: dict[str, Tensor], config: Mapping[str, Any]) -> list[Change]:
+    """Leave out, in place, a head that gives a document several labels: fairseq's classes exclude each other."""
+    if config.get("problem_type") != "multi_label_classification":
+        return []
+    heads = tuple(name for name in state if name.startswith("classification_heads."))
+    for name in heads:
+        del state[name]
+    text = "left out the classification head: it gives a document several labels, ours gives it one"
+    return [Change(heads, "left out", text)] if heads else []
+
+
+def _is_regression(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> bool:
+    """Return whether the head predicts a number: config.json says so, or says nothing of a head of one class."""
+    weight = state.get(f"classification_heads.{names.HEAD}.out_proj.weight")
+    said = config.get("problem_type")
+    return said == "regression" or (not said and weight is not None and weight.size(0) == 1)
 
 
 def _labels_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, list[str]]:

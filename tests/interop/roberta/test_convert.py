@@ -1,11 +1,13 @@
 """Encoders of transformers and fairseq converted: equal within their length, every tensor accounted for, errors."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from pyramidion_fairseq.apps.classify.loading import load_classifier
+from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.encoder_layer import call_layer
 from pyramidion_fairseq.text import Document
 from tests.helpers.bart import documents, write_bpe
@@ -118,6 +120,34 @@ def run_layers(encoder, tokens):
     for layer in encoder.layers:
         x = call_layer(layer, x, None, None)[0]
     return x[0]
+
+
+def test_a_head_of_one_class_predicts_a_number(hugging_face, convert):
+    folder, theirs = hugging_face("roberta", num_labels=1, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
+    assert "problem_type" not in json.loads((folder / "config.json").read_text())
+    classifier = read(convert("roberta", folder, *FULL))
+    document = Document.from_text("hello wor hell")
+    tokens = torch.tensor([classifier.read(document).tokens])
+    (prediction,) = classifier.classify([document])
+    assert classifier.labels is None and prediction.label is None
+    assert prediction.value == pytest.approx(theirs(tokens).logits.item(), abs=1e-4)
+
+
+def test_a_head_that_gives_several_labels_is_left_out(hugging_face, convert):
+    folder, _ = hugging_face("roberta", problem_type="multi_label_classification")
+    converted = convert("roberta", folder, *FULL)
+    assert "it gives a document several labels" in (converted / "conversion.json").read_text()
+    with pytest.raises(PyramidionError, match="no classification head: train one"):
+        read(converted)
+
+
+def test_a_tokenizer_that_puts_a_space_before_texts_is_told(hugging_face, convert, tmp_path, capsys):
+    folder, _ = hugging_face("roberta")
+    shutil.copytree(folder, tmp_path / "spaced")
+    (tmp_path / "spaced" / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    for given, told in ((folder, False), (tmp_path / "spaced", True)):
+        convert("roberta", given, *FULL)
+        assert ("puts a space before each text (add_prefix_space)" in capsys.readouterr().err) is told
 
 
 def test_the_tokens_are_those_of_transformers(transformers, hugging_face, convert):
