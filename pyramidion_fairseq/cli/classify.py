@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections import deque
 from typing import Any, Iterator
 
@@ -23,6 +24,8 @@ from .common import (
 )
 
 COMMAND = "pyramidion-classify"
+#: Formats whose lines have no fields.
+_OF_LINES = ("text", "document")
 #: Tokens that --explain lists after each pooling, at most.
 LISTED = 1000
 
@@ -86,7 +89,8 @@ def _documents(args: argparse.Namespace) -> Iterator[Any]:
     """Return documents, or pairs of them; what is wrong with the input's start is raised at once."""
     if args.second_field is None:
         return documents_of(args)
-    if input_of(args) == "-" or args.input_format in ("text", "document"):
+    given = input_of(args)  # read twice, which a pipe cannot be
+    if given == "-" or (os.path.exists(given) and not os.path.isfile(given)) or args.input_format in _OF_LINES:
         raise PyramidionError("--second-field needs a file of JSON lines: --input FILE")
     args.input_format = "jsonl"  # a line of text has no fields
     from ..text.reading import read_documents

@@ -18,7 +18,12 @@ MODEL = vocabularies.SENTENCEPIECE[0]
 
 
 def find_subwords(
-    symbols: list[str], given: Path | None, folders: Sequence[Path], extra_state: Any, checkpoint: Path
+    symbols: list[str],
+    given: Path | None,
+    folders: Sequence[Path],
+    extra_state: Any,
+    checkpoint: Path,
+    option: str = "--bpe",
 ) -> byte_level.Bpe | Path | None:
     """Return what splits texts into a dictionary's symbols: a byte-level BPE, or the file of a sentencepiece model.
 
@@ -28,6 +33,7 @@ def find_subwords(
         folders: where to look for a sentencepiece model if nothing is given; for a BPE in the first of them.
         extra_state: the checkpoint's, which may know its sentencepiece model; None where there is none.
         checkpoint: its name.
+        option: of the command that is run, by which something is given.
 
     Returns:
         None where nothing is given, and nothing is there.
@@ -40,7 +46,7 @@ def find_subwords(
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
         for files in vocabularies.byte_level_in([str(given or folders[0])]):
-            remedy = "say with --bpe which folder has that"
+            remedy = f"say with {option} which folder has that"
             vocabularies.check_byte_level(extra_state, files, str(checkpoint), remedy)
         return found
     if given and not given.is_dir():
@@ -49,8 +55,8 @@ def find_subwords(
     path = given if given and given.is_file() else next(vocabularies.sentencepiece_in(places), None)
     if path is None:
         if given:
-            raise PyramidionError(f"{given} has no {MODEL}: say with --bpe which folder has it, or its file")
+            raise PyramidionError(f"{given} has no {MODEL}: say with {option} which folder has it, or its file")
         return None
     check_pieces(SentencepieceTokenizer.from_file(dictionary_files.make_dictionary(symbols), str(path)), str(path))
-    vocabularies.check_sentencepiece(extra_state, str(path), str(checkpoint), "say with --bpe where that is")
+    vocabularies.check_sentencepiece(extra_state, str(path), str(checkpoint), f"say with {option} where that is")
     return Path(path)

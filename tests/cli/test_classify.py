@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from argparse import Namespace
 
@@ -242,6 +243,16 @@ def test_pairs_are_not_read_from_lines_of_text(saved, tmp_path, capsys):
     with pytest.raises(SystemExit, match="line 1 is not JSON"):
         main(["--checkpoint", str(saved[0]), "--device", "cpu", str(tmp_path / "in.txt"), "--second-field", "title"])
     assert not capsys.readouterr().out
+
+
+def test_pairs_are_not_read_from_a_pipe(saved):
+    """It can be read once, and each half of the pairs is read by itself."""
+    reading, writing = os.pipe()
+    os.write(writing, b'{"text": "alpha", "title": "beta"}\n')
+    os.close(writing)
+    with pytest.raises(SystemExit, match="--second-field needs a file of JSON lines: --input FILE"):
+        main(["--checkpoint", str(saved[0]), "--device", "cpu", f"/dev/fd/{reading}", "--second-field", "title"])
+    os.close(reading)
 
 
 @pytest.mark.parametrize(

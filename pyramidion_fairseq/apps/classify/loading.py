@@ -70,6 +70,7 @@ def load_classifier(
         folders,
         state.get("extra_state"),
         Path(checkpoint),
+        "--sentencepiece-model",
     )
     task = vocabularies.options_of(state, "task")
     init, separator = (task.get(key) for key in ("init_token", "separator_token"))

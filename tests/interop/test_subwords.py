@@ -1,0 +1,13 @@
+"""What splits texts into a dictionary's symbols."""
+
+import pytest
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.interop.dictionary_files import SPECIALS
+from pyramidion_fairseq.interop.subwords import find_subwords
+
+
+@pytest.mark.parametrize("option", ["--bpe", "--sentencepiece-model"])
+def test_messages_name_the_option_of_the_command(tmp_path, option):
+    with pytest.raises(PyramidionError, match=f"say with {option} which folder has it"):
+        find_subwords([*SPECIALS, "\u2581a"], tmp_path, [], None, tmp_path, option)
