@@ -90,6 +90,11 @@ def _check_alike(first: Part, other: Part) -> None:
             f"{first.folder} and {other.folder} are shards of different corpora: one has read "
             f"{sum(mine['shard']['records'].values())} records, the other {sum(theirs['shard']['records'].values())}"
         )
+    if mine["shard"].get("fields") != theirs["shard"].get("fields"):
+        raise PrepareError(
+            f"{first.folder} and {other.folder} took documents and summaries from different fields: make all shards "
+            "with the same --document-field and --summary-field"
+        )
 
 
 def join_stage(shards: Sequence[Part], folder: str) -> Dict[str, Any]:

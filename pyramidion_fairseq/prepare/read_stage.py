@@ -69,6 +69,7 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
             **args.shard._asdict(),
             "options": {name: getattr(args, name) for name in chosen},
             "hashed": hashed(sources),
+            "fields": [list(getattr(source.reader, "fields", ())) for source in sources],
             "records": {str(number): read[number] for number in range(len(sources))},
         }
     return result
