@@ -25,7 +25,8 @@ class HubSplit:
         self.rows = rows
         self.columns = columns
         self.fields = fields
-        self._signature = ["huggingface", name, config, split, list(fields), *signature]
+        self.classes = _classes(rows)
+        self._signature = ["huggingface", name, config, split, list(fields), *signature, *self.classes.items()]
 
     def __getstate__(self) -> Dict[str, Any]:
         return dict(self.__dict__, rows=None)  # workers only parse: the data set stays in the main process
@@ -37,7 +38,10 @@ class HubSplit:
         number = 0
         try:
             for number, row in enumerate(self._plain_rows(), start=1):
-                yield Raw(self.label, number, row)
+                named = {
+                    field: _class_name(row[field], names) for field, names in self.classes.items() if field in row
+                }
+                yield Raw(self.label, number, {**row, **named})
         except Exception as error:  # whatever a lost connection or a damaged file raises inside the library
             raise PrepareError(f"{self.label}: reading stopped after row {number}: {error!r:.200}") from None
 
@@ -86,6 +90,18 @@ def hub_splits(
     if "train" not in splits:
         raise PrepareError("{} has no split named train; it has: {}".format(name, ", ".join(loaded)))
     return splits
+
+
+def _classes(rows: Any) -> Dict[str, List[str]]:
+    """Return the names of the classes of each column that holds classes by their numbers."""
+    features = rows.features or {}  # a stream may not know them
+    return {name: list(feature.names) for name, feature in features.items() if hasattr(feature, "int2str")}
+
+
+def _class_name(value: Any, names: List[str]) -> Any:
+    """Return the name of a class; None for -1, which stands for no class."""
+    known = isinstance(value, int) and 0 <= value < len(names)
+    return names[value] if known else None
 
 
 def _folder_signature(folder: str) -> List[object]:

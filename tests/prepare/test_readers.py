@@ -12,6 +12,7 @@ import zipfile
 import pytest
 
 from pyramidion_fairseq.prepare.errors import PrepareError
+from pyramidion_fairseq.prepare.hub_reader import hub_splits
 from tests.helpers.preprocessing import LIGHT
 
 DOCUMENTS, SUMMARIES = ["first text", "second, text", 'third "text"'], ["one", "two", "three"]
@@ -166,6 +167,17 @@ def test_saved_huggingface_folder_with_a_format_and_other_columns(read, tmp_path
     datasets.Dataset.from_dict(columns).with_format(kind).save_to_disk(str(tmp_path / "saved"))
     _, files = read("--huggingface", tmp_path / "saved")
     assert sorted(files["train.source"] + files["valid.source"] + files["test.source"]) == sorted(DOCUMENTS)
+
+
+def test_saved_huggingface_folder_with_classes(tmp_path):
+    """Classes are saved by their numbers; their names are what a model is to predict."""
+    datasets = pytest.importorskip("datasets")
+    kinds = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])})
+    rows = datasets.Dataset.from_dict({"text": DOCUMENTS, "label": [1, 0, -1]}, features=kinds)
+    rows.save_to_disk(str(tmp_path / "saved"))
+    train = hub_splits(str(tmp_path / "saved"), None, "text", "label")["train"]
+    assert [raw.payload["label"] for raw in train.records()] == ["good", "bad", None]
+    assert ("label", ["bad", "good"]) in train.signature()
 
 
 def test_huggingface_short_names_and_failed_downloads(read, monkeypatch):
