@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import time
-import warnings
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Iterator, Mapping, TextIO
@@ -19,6 +18,7 @@ from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
 from ..utils.files import atomic_write, is_written_into, write_text
+from ..utils.quiet import WARNINGS, leave_out
 from ..utils.requirements import VersionError
 from ..utils.shards import WHOLE, Shard
 
@@ -133,7 +133,7 @@ def one_line_exit_and_log(command: str) -> Iterator[None]:
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     logging.getLogger("pyramidion_fairseq").setLevel(logging.INFO)
     logging.getLogger("pyramidion_fairseq.compat").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # of fairseq's decoder
+    leave_out(*WARNINGS)
     with one_line_exit(command):
         yield
 

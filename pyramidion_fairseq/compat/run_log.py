@@ -10,7 +10,6 @@ import functools
 import logging
 import os
 import sys
-import warnings
 from typing import Any, Callable
 
 import torch
@@ -20,6 +19,7 @@ from torch import nn
 from ..errors import is_fairseq_command
 from ..utils.bf16 import autocasts_to_bf16, multiplies_bf16
 from ..utils.files import atomic_write
+from ..utils.quiet import OF_THE_DECODER, WARNINGS, leave_out
 from .marks import mark
 
 logger = logging.getLogger(__name__)
@@ -46,14 +46,6 @@ NOISE = {
         *("begin training epoch", "Saving checkpoint to", "Finished saving checkpoint"),
     ),
 }
-#: Warnings that say nothing to a user: (message, category, module), as of ``warnings.filterwarnings``.
-WARNINGS = (
-    ("", UserWarning, r"hydra\."),
-    (r"\s*'\w+' is validated against ConfigStore schema", UserWarning, ""),
-    ("'pin_memory' argument is set as true but no accelerator", UserWarning, ""),
-    (r"`torch\.cuda\.amp\.", FutureWarning, ""),
-    ("Support for mismatched key_padding_mask", UserWarning, ""),
-)
 #: {what fairseq warns of once in every epoch and validation: what is said of it, once}.
 ONCE = {
     "tensorboard not found": "--tensorboard-logdir writes nothing, as tensorboard is not installed: "
@@ -126,9 +118,8 @@ def install() -> None:
     logging.getLogger("fairseq.logging.progress_bar").addFilter(_Once())
     trainer.Trainer.__init__ = _telling(trainer.Trainer.__init__)
     trainer.Trainer.begin_epoch = _writing(trainer.Trainer.begin_epoch)
-    if is_fairseq_command() and "--verbose" not in sys.argv:
-        for message, category, module in WARNINGS:
-            warnings.filterwarnings("ignore", message, category, module)
+    if "--verbose" not in sys.argv:
+        leave_out(*(WARNINGS if is_fairseq_command() else [OF_THE_DECODER]))
 
 
 def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:

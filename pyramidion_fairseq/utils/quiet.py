@@ -1,13 +1,32 @@
-"""Logging stays as it was while fairseq is imported, and fairseq's speech tasks do not ask for tensorboardX."""
+"""Logging stays as it was while fairseq is imported; warnings of other packages that say nothing to a user."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Iterator
+import warnings
+from typing import Iterator, Tuple, Type
 
 #: Says while it is imported, of level INFO, that speech would need tensorboardX.
 SPEECH = "fairseq.tasks.text_to_speech"
+#: A warning to leave out: (message, category, module), as of ``warnings.filterwarnings``.
+Kind = Tuple[str, Type[Warning], str]
+#: Torch's, of the two masks that fairseq's decoder gives it.
+OF_THE_DECODER: Kind = ("Support for mismatched key_padding_mask", UserWarning, "")
+#: Those that say nothing to who gave a command.
+WARNINGS: tuple[Kind, ...] = (
+    ("", UserWarning, r"hydra\."),
+    (r"\s*'\w+' is validated against ConfigStore schema", UserWarning, ""),
+    ("'pin_memory' argument is set as true but no accelerator", UserWarning, ""),
+    (r"`torch\.cuda\.amp\.", FutureWarning, ""),
+    OF_THE_DECODER,
+)
+
+
+def leave_out(*kinds: Kind) -> None:
+    """Show no warning of these kinds from now on."""
+    for message, category, module in kinds:
+        warnings.filterwarnings("ignore", message, category, module)
 
 
 @contextlib.contextmanager
