@@ -181,8 +181,8 @@ def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list
         f"{parameters:,} parameters",
         f"device: {device}, {processes} process{'es' * (processes > 1)}; precision: {half}"
         + (" with bf16 products" if autocasts_to_bf16(autocast, device) else ""),
-        f"batch: at most {' and '.join(batch)} in a process, {list(cfg.optimization.update_freq)} times an update; "
-        f"seed {cfg.common.seed}",
+        f"batch: at most {' and '.join(batch)} in a process, "
+        f"{', '.join(map(str, cfg.optimization.update_freq))} times an update; seed {cfg.common.seed}",
         f"saves in {cfg.checkpoint.save_dir} ({RUN_FILE}: the configuration and the model); {begun} {last}",
     ]
 

@@ -46,7 +46,7 @@ def test_a_first_run_fits_on_a_screen(data, tmp_path):
         f"data: {data}, 40 pieces; documents of up to 64 tokens, summaries of up to 32",
         "model: deeppyramidion, 3+2 layers of width 8, pooling 1:12,2:5; ",
         "device: cpu, 1 process; precision: float32",
-        "batch: at most 6 documents in a process, [1] times an update; seed 7",
+        "batch: at most 6 documents in a process, 1 times an update; seed 7",
         f"saves in {tmp_path} (run.txt: the configuration and the model); starts anew: no {tmp_path}/checkpoint_last",
         " of 40 documents cut to 64 tokens",
         "| valid | epoch 002 |",
