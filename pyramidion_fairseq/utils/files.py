@@ -29,13 +29,14 @@ def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> 
     Args:
         path: the file's name at the end; a pipe or device, such as /dev/null and /dev/stdout, is written into.
         temporary: its name until then, in the same folder; replaced where it is left from a killed run. One that no
-            other process takes unless given.
+            other process takes unless given. Files with a given one are a program's own: a pipe in the place of such a
+            file is replaced, since nobody may read from it.
 
     Raises:
         OSError: the folder is missing, not writable or full; nothing is left behind.
     """
     path = os.path.abspath(path)
-    if is_written_into(path):
+    if temporary is None and is_written_into(path):
         with open(path, "ab") as file:
             yield file
         return
