@@ -124,8 +124,10 @@ def _of_options(error: BaseException) -> str | None:
 def _of_missing_values(error: BaseException) -> str | None:
     """Return which option has to be given with what was chosen, as ``--lr-scheduler polynomial_decay``; else None."""
     found = _WITHOUT_VALUE.match(one_line(error))
-    part, name = (word.replace("_", "-") for word in found.groups()) if found else ("", "")
-    return f"--{name} is needed with this --{part}" if found else None
+    if found is None:
+        return None
+    part, name = (word.replace("_", "-") for word in found.groups())
+    return f"--{name} is needed with this --{part}"
 
 
 def _of_missing_packages(error: BaseException) -> str | None:

@@ -17,7 +17,7 @@ from ..errors import PyramidionError
 from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
-from ..utils.files import atomic_write, is_written_into, write_text
+from ..utils.files import atomic_write, is_same_file, is_written_into, write_text
 from ..utils.quiet import WARNINGS, leave_out
 from ..utils.requirements import VersionError
 from ..utils.shards import WHOLE, Shard
@@ -242,7 +242,7 @@ def check_output(path: str, overwrite: bool, instead: str = "use --overwrite", s
         PyramidionError: says so; ``instead`` is what can be done about the file. Also where it is ``source``, which is
             read while it would be written.
     """
-    if source is not None and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+    if source is not None and is_same_file(path, source):
         raise PyramidionError(f"{path} is the file that is read: choose another --output")
     if is_written_into(path):
         return

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-from contextlib import suppress
 from typing import Any
 
 from ..errors import PyramidionError
@@ -30,7 +29,7 @@ from ..scoring import (
 from ..scoring.lead import mean_words
 from ..scoring.rouge import NAMES, STATISTICS, TOKENIZERS
 from ..scoring.text_files import check_roles, check_texts, read_lines
-from ..utils.files import write_text
+from ..utils.files import is_same_file, write_text
 from .common import Parser, one_line_exit, open_closed_streams, utf8_stdout
 
 
@@ -95,9 +94,8 @@ def check_json(args: argparse.Namespace) -> None:
     if args.json in (None, "-"):
         return
     for other in filter(None, (args.references, args.hypotheses, args.against, args.lead, args.more)):
-        with suppress(OSError):
-            if os.path.samefile(args.json, other):
-                raise PyramidionError(f"--json {args.json} is {other}, which is read: choose another name")
+        if is_same_file(args.json, other):
+            raise PyramidionError(f"--json {args.json} is {other}, which is read: choose another name")
 
 
 def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[str]]]:
@@ -135,9 +133,8 @@ def read_documents(args: argparse.Namespace, references: list[str]) -> list[str]
     if args.more is None:
         return None
     for other in filter(None, (args.references, args.hypotheses, args.against)):
-        with suppress(OSError):
-            if os.path.samefile(args.more, other):
-                raise PyramidionError(f"--more wants the documents that were summarised, and {args.more} is {other}")
+        if is_same_file(args.more, other):
+            raise PyramidionError(f"--more wants the documents that were summarised, and {args.more} is {other}")
     documents = read_lines(args.more)
     check_texts(references, documents, (args.references, args.more))
     return documents

@@ -165,8 +165,8 @@ def _finished_lines(args: argparse.Namespace, shard: Shard) -> tuple[int, int]:
     start = b'{"index": %d,' % shard.position(0)
     with open(args.output, "rb") as file:
         for line in file:
-            is_row = line[: len(start)] == start[: len(line)]  # the first may be cut off anywhere
-            if not lines and is_row != (args.format == "jsonl"):
+            # The first line may be cut off anywhere.
+            if not lines and (line[: len(start)] == start[: len(line)]) != (args.format == "jsonl"):
                 raise PyramidionError(f"{args.output} was not written with these --format and --shard: give its own")
             if line.endswith(b"\n"):
                 lines, end = lines + 1, end + len(line)

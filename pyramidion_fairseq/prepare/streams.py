@@ -3,13 +3,13 @@
 import contextlib
 import gzip
 import os
-import stat
 import zipfile
 import zlib
 from typing import Any, Iterator, List, Optional, Tuple
 
 from ..errors import PyramidionError
 from ..text.reading import CR_ENDS, MOST_BYTES, SAMPLE_BYTES, check_is_text, ends_in_cr
+from ..utils.files import is_pipe_or_device
 from .errors import PrepareError
 
 MAX_LINE_BYTES = MOST_BYTES
@@ -20,7 +20,7 @@ GZIP_MAGIC, ZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 def magic(path: str) -> bytes:
     """Return the first four bytes of a file. PrepareError where it cannot be read, or cannot be read twice."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        if is_pipe_or_device(path):
             raise PrepareError(f"{path} is no regular file (a pipe?), and is read more than once: write it to a file")
         with open(path, "rb") as stream:
             return stream.read(4)

@@ -7,13 +7,12 @@ import json
 import logging
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Iterable, Sequence
 
 from ..errors import PyramidionError
 from ..text.reading import CR_ENDS, ends_in_cr
-from ..utils.files import write_text
+from ..utils.files import is_same_file, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +89,8 @@ def check_roles(references: str | os.PathLike[str], hypotheses: str | os.PathLik
     Raises:
         PyramidionError: so it is.
     """
-    with suppress(OSError):
-        if os.path.samefile(references, hypotheses):
-            raise PyramidionError(f"{references} and {hypotheses} are the same file: its score would be 100")
+    if is_same_file(references, hypotheses):
+        raise PyramidionError(f"{references} and {hypotheses} are the same file: its score would be 100")
     first, second = Path(references).name.lower(), Path(hypotheses).name.lower()
     looks_swapped = _HYPOTHESIS.search(first) and _REFERENCE.search(second)
     if looks_swapped and not (_REFERENCE.search(first) or _HYPOTHESIS.search(second)):

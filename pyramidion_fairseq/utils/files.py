@@ -15,11 +15,21 @@ from ..errors import PyramidionError
 DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")
 
 
+def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Return whether two names are of one file that is there."""
+    with contextlib.suppress(OSError):
+        return os.path.samefile(path, other)
+    return False
+
+
+def is_pipe_or_device(path: str | os.PathLike[str]) -> bool:
+    """Return whether what has this name is there, and neither a file nor a folder."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 def is_written_into(path: str | os.PathLike[str]) -> bool:
     """Return whether output goes into what has this name: a pipe, a device, or what is open already."""
-    path = os.path.abspath(path)
-    other = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-    return other or os.path.dirname(path) in DEVICES
+    return is_pipe_or_device(path) or os.path.dirname(os.path.abspath(path)) in DEVICES
 
 
 @contextlib.contextmanager

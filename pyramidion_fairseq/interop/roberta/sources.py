@@ -77,8 +77,10 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> So
     changes += reorder(state, rows.order)
     found = rows.bpe if bpe is None and rows.bpe else find_subwords(rows.symbols, bpe, [path], None, path)
     changes += _leave_out_head_of_several(state, config)
-    regression = _is_regression(config, state)
-    labels = {} if regression else _labels_of(config, state)
+    head = state.get(f"classification_heads.{names.HEAD}.out_proj.weight")
+    classes = 0 if head is None else head.size(0)
+    regression = _is_regression(config, classes)
+    labels = {} if regression else _labels_of(config, classes)
     return Source(given, state, rows.symbols, found, labels, regression, changes)
 
 
@@ -124,23 +126,19 @@ def _leave_out_head_of_several(state: dict[str, Tensor], config: Mapping[str, An
     return [Change(heads, "left out", text)] if heads else []
 
 
-def _is_regression(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> bool:
+def _is_regression(config: Mapping[str, Any], classes: int) -> bool:
     """Return whether the head predicts a number: config.json says so, or says nothing of a head of one class."""
-    weight = state.get(f"classification_heads.{names.HEAD}.out_proj.weight")
     said = config.get("problem_type")
-    return said == "regression" or (not said and weight is not None and weight.size(0) == 1)
+    return said == "regression" or (not said and classes == 1)
 
 
-def _labels_of(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """Return the names of config.json's classes, if they are as many as the head has."""
-    weight = state.get(f"classification_heads.{names.HEAD}.out_proj.weight")
+def _labels_of(config: Mapping[str, Any], classes: int) -> dict[str, list[str]]:
+    """Return the names of config.json's classes, if they are as many as the head has; 0 stands for no head."""
     given = config.get("id2label") or {}
-    if weight is None or not isinstance(given, dict) or len(given) != weight.size(0):
+    if not classes or not isinstance(given, dict) or len(given) != classes:
         return {}
     return {
-        names.HEAD: [
-            str(given.get(str(i), f"class {i}")).replace(" ", class_labels.SPACE) for i in range(weight.size(0))
-        ]
+        names.HEAD: [str(given.get(str(i), f"class {i}")).replace(" ", class_labels.SPACE) for i in range(classes)]
     }
 
 
