@@ -30,6 +30,7 @@ TINY = {
     "activation_dropout": 0.0,
     "share_all_embeddings": True,
     "sinkhorn_iterations": 20,  # a tenth of the default: finite differences run the encoder often
+    "perturbed_samples": 10,
 }
 
 
