@@ -12,8 +12,8 @@ from pyramidion_fairseq.poolers import POOLERS
 from tests.helpers import counting
 from tests.helpers.models import distinct
 
-#: As the paper's model, a fortieth as long: no count depends on it but those of loops over slots. With the layers up to
-#: the last pooling, one after it and one that decodes: what others add is the same for all documents.
+#: As the paper's model, a fortieth as long: no count depends on it but those of loops over slots. With one layer after
+#: the last pooling and one that decodes: what others add is the same for all documents.
 SHORT = {
     "encoder_layers": 4,
     "decoder_layers": 1,

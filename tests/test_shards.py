@@ -77,6 +77,24 @@ def test_a_shard_goes_on(folder, shards, tmp_path):
     assert begun.read_text() == whole
 
 
+@pytest.mark.parametrize("other", ["1/6", "2/3", None])
+def test_a_shard_does_not_go_on_with_another(folder, shards, tmp_path, other):
+    """1/6 begins with the same document, and with another of as many summaries."""
+    begun = tmp_path / "1.jsonl"
+    begun.write_bytes((shards / "1.jsonl").read_bytes().partition(b"\n")[0] + b'\n{"ind')
+    before = begun.read_bytes()
+    with pytest.raises(SystemExit, match=r"1\.jsonl.* give its own"):
+        run(folder, begun, "--format", "jsonl", "--resume", *(["--shard", other] if other else []))
+    assert begun.read_bytes() == before
+
+
+def test_summaries_of_other_documents_are_not_gone_on_with(folder, shards, tmp_path):
+    begun = tmp_path / "1.jsonl"
+    begun.write_text((shards / "1.jsonl").read_text().partition("\n")[0].replace("id-0", "id-9") + "\n")
+    with pytest.raises(SystemExit, match="line 1, is not of this document and --shard: give its own"):
+        run(folder, begun, "--format", "jsonl", "--shard", "1/3", "--resume")
+
+
 def test_a_shard_needs_rows_and_documents(folder, tmp_path):
     for options, message in (
         (["--shard", "1/2"], "--shard goes with --format jsonl"),

@@ -78,9 +78,7 @@ def main(argv: list[str] | None = None) -> None:
             return
         shard = parse_shard(args.shard) if args.shard else WHOLE
         documents = _of_shard(documents, shard, args.input)
-        done, end = _finished_lines(args, shard) if args.resume else (0, 0)
-        if len(list(islice(documents, done))) < done:
-            raise PyramidionError(f"{args.output} has {done} summaries, more than {args.input} has documents")
+        done, end = _skip_finished(documents, args, shard) if args.resume else (0, 0)
         hub, progress = load(args), Progress(count_documents(args, done, shard=shard))
         ids: deque[str | int | None] = deque()
         with_ids = _note_ids(documents, ids)
@@ -153,15 +151,36 @@ def _write_page(args: argparse.Namespace, documents: Any) -> None:
     progress.tell()
 
 
-def _finished_lines(args: argparse.Namespace, shard: Shard) -> tuple[int, int]:
-    """Return how many whole lines the output has, and how many bytes these are; it may not exist.
+def _skip_finished(documents: Iterator[Document], args: argparse.Namespace, shard: Shard) -> tuple[int, int]:
+    """Pass over the documents whose summaries are in the output; return how many, and the bytes of their lines.
+
+    Raises:
+        PyramidionError: the output is of other documents, another shard or another format.
+    """
+    lines, end, last = _finished_lines(args, shard)
+    skipped = list(islice(documents, lines))
+    if len(skipped) < lines:
+        raise PyramidionError(f"{args.output} has {lines} summaries, more than {args.input} has documents")
+    if skipped and args.format == "jsonl":
+        try:
+            row = json.loads(last)
+            found = (row["index"], row.get("shard"), row.get("article_id"))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            found = None
+        if found != (shard.position(lines - 1), args.shard, skipped[-1].article_id):
+            raise PyramidionError(f"{args.output}, line {lines}, is not of this document and --shard: give its own")
+    return lines, end
+
+
+def _finished_lines(args: argparse.Namespace, shard: Shard) -> tuple[int, int, bytes]:
+    """Return how many whole lines the output has, how many bytes these are, and the last; it may not exist.
 
     Raises:
         PyramidionError: it does not begin as this command's output does.
     """
-    lines = end = 0
+    lines, end, last = 0, 0, b""
     if not os.path.exists(args.output):
-        return lines, end
+        return lines, end, last
     start = b'{"index": %d,' % shard.position(0)
     with open(args.output, "rb") as file:
         for line in file:
@@ -169,8 +188,8 @@ def _finished_lines(args: argparse.Namespace, shard: Shard) -> tuple[int, int]:
             if not lines and (line[: len(start)] == start[: len(line)]) != (args.format == "jsonl"):
                 raise PyramidionError(f"{args.output} was not written with these --format and --shard: give its own")
             if line.endswith(b"\n"):
-                lines, end = lines + 1, end + len(line)
-    return lines, end
+                lines, end, last = lines + 1, end + len(line), line
+    return lines, end, last
 
 
 if __name__ == "__main__":
