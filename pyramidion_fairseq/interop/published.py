@@ -5,18 +5,23 @@ from __future__ import annotations
 import ast
 import logging
 import re
+import warnings
 from argparse import Namespace
 from dataclasses import fields
 from typing import Any, Mapping
 
+import torch
+from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from .. import vocabularies
 from ..checkpoints import check_finite
+from ..compat import plain_options
 from ..config import PyramidionConfig, complete
-from ..errors import PyramidionError
+from ..errors import PyramidionError, one_line
+from ..models import PyramidionModel
 from ..schedule import HALVE, PoolingSchedule
 
 logger = logging.getLogger(__name__)
@@ -145,6 +150,43 @@ def published_state(state: Mapping[str, Tensor], schedule: str) -> dict[str, Ten
     return converted
 
 
+def check_published(options: dict[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that fairseq could not load into a model of these options, by a model without memory.
+
+    Args:
+        options: all fields of :class:`~pyramidion_fairseq.config.PyramidionConfig`.
+        state: from :func:`published_state`.
+
+    Raises:
+        PyramidionError: a tensor is missing, unknown or of another shape, or the options are not those of the weights.
+    """
+    try:
+        plain_options.check(options, state)  # before a model of that size is built
+    except plain_options.UnusableOptionError as error:
+        raise PyramidionError(f"cannot convert a published model with these arguments: {error}") from None
+    source, target = (_numbers(state, f"{side}.embed_tokens.weight") for side in ("encoder", "decoder"))
+    with torch.device("meta"):
+        model = PyramidionModel.build_model(
+            Namespace(**options), Namespace(source_dictionary=source, target_dictionary=target)
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nothing is copied
+        try:
+            model.load_state_dict(dict(state), strict=True)
+        except RuntimeError as error:
+            raise PyramidionError(f"cannot convert a published model with these weights: {one_line(error)}") from None
+
+
+def _numbers(state: Mapping[str, Tensor], embeddings: str) -> Dictionary:
+    """Return a dictionary of as many symbols as there are embeddings."""
+    if embeddings not in state or state[embeddings].dim() != 2:
+        raise PyramidionError(f"cannot convert a published model without the matrix {embeddings}")
+    dictionary = Dictionary()
+    for number in range(len(state[embeddings]) - len(dictionary)):
+        dictionary.add_symbol(str(number))
+    return dictionary
+
+
 def convert_published(checkpoint: Mapping[str, Any], data: str | None = None) -> dict[str, Any]:
     """Convert a checkpoint of the authors' published code to one that stock fairseq loads with ``--user-dir``.
 
@@ -158,7 +200,8 @@ def convert_published(checkpoint: Mapping[str, Any], data: str | None = None) ->
         not carried over.
 
     Raises:
-        PyramidionError: it is no such checkpoint, its model cannot be expressed, or a weight is not finite.
+        PyramidionError: it is no such checkpoint, its model cannot be expressed, a weight is not finite, or the
+            weights are not those of its arguments.
 
     Note:
         The published code pads every document to ``max_source_positions`` and lets padding take part; ours masks it,
@@ -173,15 +216,17 @@ def convert_published(checkpoint: Mapping[str, Any], data: str | None = None) ->
     check_finite(checkpoint["model"], "the published checkpoint")
     options = published_options(args)
     given = {key: args[key] for key in ("data", "source_lang", "target_lang") if args.get(key)}
-    cfg = convert_namespace_to_omegaconf(
+    full = convert_namespace_to_omegaconf(
         Namespace(arch="pooled_transformer", task="long_document_summarization", **options, **given)
     )
+    cfg: Any = OmegaConf.to_container(full, resolve=True, enum_to_str=True)
     state = published_state(checkpoint["model"], options["pooling_schedule"])
+    check_published(cfg["model"], state)
     found = vocabularies.named_by({"args": args, "model": state}, data) or {}
     carried = {vocabularies.KEY: {**found, "read_from": None}} if found else {}
     return {
         "args": None,
-        "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+        "cfg": cfg,
         "model": state,
         # What fairseq reads of a checkpoint when it generates from it or fine-tunes it.
         "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}, **carried},

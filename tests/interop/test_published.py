@@ -163,6 +163,32 @@ def test_a_missing_scorer_is_named(published):
         convert_published(published)
 
 
+@pytest.mark.parametrize(
+    "arguments, weights, message",
+    [
+        ({}, {"encoder.layers.0.fc1.weight": None}, 'Missing key.*"encoder.layers.0.fc1.weight"'),
+        ({}, {"decoder.unknown": torch.zeros(3)}, 'Unexpected key.*"decoder.unknown"'),
+        ({}, {"encoder.layers.0.fc2.bias": torch.zeros(3)}, "size mismatch for encoder.layers.0.fc2.bias"),
+        ({}, {"encoder.embed_tokens.weight": None}, "without the matrix encoder.embed_tokens.weight"),
+        ({"encoder_layers": 6}, {}, "the option encoder_layers is 6, but the file has 3"),
+        ({"encoder_learned_pos": True}, {}, 'Missing key.*"encoder.embed_positions.weight"'),
+    ],
+)
+def test_weights_of_another_model_than_the_arguments_say_are_refused(published, arguments, weights, message):
+    """Nothing could load what was written of them."""
+    vars(published["args"]).update(arguments)
+    model = {**published["model"], **weights}
+    published["model"] = {name: tensor for name, tensor in model.items() if tensor is not None}
+    with pytest.raises(PyramidionError, match=message):
+        convert_published(published)
+
+
+def test_a_buffer_of_older_versions_and_half_precision_are_converted(published):
+    published["model"]["encoder.embed_positions._float_tensor"] = torch.zeros(1)
+    published["model"] = {name: tensor.half() for name, tensor in published["model"].items()}
+    build(convert_published(published))
+
+
 def test_command_refuses_in_one_line(tmp_path, published):
     torch.save({"model": {}, "args": Namespace(arch="transformer")}, tmp_path / "stock.pt")
     torch.save(published, tmp_path / "in.pt")
