@@ -83,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
         ids: deque[str | int | None] = deque()
         with_ids = _note_ids(documents, ids)
         summaries = hub.summarize_stream(with_ids, args.sources, progress=progress, **generation_of(args))
+        summaries = chain(list(islice(summaries, 1)), summaries)  # an older file stays where nothing can be written
         if args.resume and os.path.exists(args.output):
             os.truncate(args.output, end)  # what follows the last whole line
         with open_output(args.output, args.resume) as output:

@@ -305,6 +305,13 @@ def test_nothing_is_overwritten_unasked(summarised, tmp_path):
     with pytest.raises(SystemExit, match="out exists: use --overwrite"):
         summarised("x\n")
     assert (tmp_path / "out").read_text() == "precious"
+    for options in (["--beam", "0"], ["--batch-size", "0"], ["--min-len", "9"]):
+        with pytest.raises(SystemExit, match="must be at least 1|above the longest"):
+            summarised("x\n", "--overwrite", *options)
+        assert (tmp_path / "out").read_text() == "precious"
+    with pytest.raises(SystemExit, match="line 2 is not JSON"):
+        summarised('{"text": "x"}\nnonsense\n', "--overwrite")
+    assert (tmp_path / "out").read_text() == "precious"
     assert summarised("x\n", "--overwrite").read_text() != "precious"
 
 
