@@ -11,6 +11,7 @@ import logging
 from ..errors import PyramidionError
 from ..scoring.generate_output import find_outputs, in_order, read_summaries
 from ..scoring.text_files import read_lines, write_lines
+from ..utils.files import is_same_file
 from .common import Parser, one_line_exit, open_closed_streams, utf8_stdout
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,11 @@ def run(args: argparse.Namespace) -> list[str]:
     """Read, order and write the summaries; return them."""
     if args.expected is not None and args.expected < 1:
         raise PyramidionError(f"--expected must be at least 1, got {args.expected}")
-    summaries = read_summaries(find_outputs(args.inputs))
+    outputs = find_outputs(args.inputs)
+    for read in filter(None, (*outputs, args.references)):
+        if is_same_file(args.output, read):
+            raise PyramidionError(f"{args.output} is {read}, which is read: choose another --output")
+    summaries = read_summaries(outputs)
     count = len(read_lines(args.references)) if args.references else args.expected
     ordered = in_order(summaries, count)
     if args.strict and len(summaries) < len(ordered):

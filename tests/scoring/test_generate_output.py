@@ -193,6 +193,18 @@ def test_the_command(log, tmp_path, caplog, capsys):
     assert capsys.readouterr().out == "\none\n\n"
 
 
+@pytest.mark.parametrize("name", ["folder/generate-test.txt", "refs.txt"])
+def test_summaries_never_replace_what_is_read(log, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    log(record(0, "zero"), "folder/generate-test.txt")
+    log("a\n", "refs.txt")
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(SystemExit, match=f"{name} is .*{name}, which is read: choose another --output"):
+        main(["folder", "--references", "refs.txt", "--output", f"./{name}"])
+    assert (tmp_path / name).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
