@@ -248,6 +248,8 @@ def check_output(path: str, overwrite: bool, instead: str = "use --overwrite", s
         return
     if os.path.exists(path) and not overwrite:
         raise PyramidionError(f"{path} exists: {instead}")
+    if os.path.isdir(path):
+        raise PyramidionError(f"{path} cannot be written: it is a folder")
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise PyramidionError(f"{path} cannot be written: there is no folder {folder}")

@@ -30,7 +30,7 @@ from ..scoring.lead import mean_words
 from ..scoring.rouge import NAMES, STATISTICS, TOKENIZERS
 from ..scoring.text_files import check_roles, check_texts, read_lines
 from ..utils.files import is_same_file, write_text
-from .common import Parser, one_line_exit, open_closed_streams, utf8_stdout
+from .common import Parser, check_output, one_line_exit, open_closed_streams, utf8_stdout
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,7 +86,7 @@ def available_cores() -> int:
 
 
 def check_json(args: argparse.Namespace) -> None:
-    """Refuse a file of ``--json`` that is one of those that are read.
+    """Refuse, before the work begins, a file of ``--json`` that is read or that cannot be written.
 
     Raises:
         PyramidionError: so it is.
@@ -96,6 +96,7 @@ def check_json(args: argparse.Namespace) -> None:
     for other in filter(None, (args.references, args.hypotheses, args.against, args.lead, args.more)):
         if is_same_file(args.json, other):
             raise PyramidionError(f"--json {args.json} is {other}, which is read: choose another name")
+    check_output(args.json, overwrite=True)
 
 
 def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[str]]]:

@@ -209,10 +209,12 @@ def test_copies_are_pointed_out(files, caplog):
             "goes with the backend",
         ),
         (["test.target", "summaries.txt", "--samples", "0"], "at least one sample"),
-        (["test.target", "summaries.txt", "--json", "no/folder.json"], "No such file"),
+        (["test.target", "summaries.txt", "--json", "no/folder.json"], "no/folder.json cannot be written: there is no"),
+        (["test.target", "summaries.txt", "--json", "."], ". cannot be written: it is a folder"),
     ],
 )
-def test_mistakes_end_in_one_line(files, arguments, message):
+def test_mistakes_end_in_one_line_before_the_work(files, monkeypatch, arguments, message):
+    monkeypatch.setattr("pyramidion_fairseq.cli.rouge.rouge_scores", lambda *_, **__: pytest.fail("it has begun"))
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert message in stop.value.code and "\n" not in stop.value.code
