@@ -11,7 +11,7 @@ from typing import Any, Iterator
 
 from ..errors import PyramidionError
 from ..text import Document
-from ..utils.files import write_text
+from ..utils.files import is_written_into, write_text
 from .common import (
     Parser,
     Progress,
@@ -77,8 +77,11 @@ def main(argv: list[str] | None = None) -> None:
 def _explain(args: argparse.Namespace) -> None:
     if not (args.output or args.json):
         raise PyramidionError("say with --output where the page should go, or with --json its numbers")
-    for path in filter(None, (args.output, args.json)):
+    paths = [path for path in (args.output, args.json) if path]
+    for path in paths:
         check_output(path, args.overwrite, source=input_of(args))
+    if len(paths) > len({os.path.realpath(path) for path in paths}) and not is_written_into(paths[0]):
+        raise PyramidionError(f"--output and --json are one file, {args.json}: choose another name for one of them")
     document = _document(documents_of(args, whole=True), args)
     explanations = [_explanation(load(args), document, args)]
     if args.against is not None or args.against_schedule is not None:

@@ -325,6 +325,12 @@ def test_the_file_that_is_read_is_not_written(summarised, tmp_path, command):
     assert (tmp_path / "mine").read_text() == "precious\n"
 
 
+def test_the_page_does_not_replace_its_numbers(summarised, tmp_path):
+    with pytest.raises(SystemExit, match="--output and --json are one file, .*out: choose another name"):
+        summarised("a word", "--json", f"{tmp_path}/./out", command=explain)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("option", ["--output", "--json"])
 def test_explanations_overwrite_nothing_unasked(summarised, tmp_path, option):
     kept = tmp_path / ("out" if option == "--output" else "numbers.json")
