@@ -105,7 +105,10 @@ def parse(arguments: argparse.ArgumentParser, keep_memory: bool = True) -> argpa
         _set_precision(arguments, args)
     args.size = args.size or ("reduced" if args.device == "cpu" else "paper")
     if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
+        try:
+            args.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            arguments.error(f"--output {args.output}: it cannot be a folder ({error.strerror})")
     if args.device == "cpu" and keep_memory and not getattr(args, "memory_of", None):
         restart_with_allocator()
     return args
@@ -274,11 +277,9 @@ def table(headers: list[str], rows: list[list[Any]]) -> str:
             return ""
         if isinstance(value, float) and math.isnan(value):
             return "–"
-        return (
-            f"{value:,.0f}"
-            if isinstance(value, float) and abs(value) >= 100
-            else (f"{value:.3g}" if isinstance(value, float) else str(value))
-        )
+        if isinstance(value, float) and abs(value) >= 100:
+            return f"{value:,.0f}"
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
 
     cells = [headers, *([cell(value) for value in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]

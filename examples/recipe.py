@@ -81,7 +81,10 @@ def run(stage: str, recipe: paper.Recipe, settings: command.Settings, commands: 
         raise PyramidionError(f"{data} has no data-bin/: preprocess/prepare.py makes it; DATA=folder says where it is")
     if stage == "train":
         check_base(recipe, settings)
-    save.mkdir(parents=True, exist_ok=True)
+    try:
+        save.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PyramidionError(f"SAVE={save} cannot be a folder: {error.strerror}") from None
     for line in commands:
         program = line[len(command.TF32)] if line[: len(command.TF32)] == command.TF32 else line[0]
         if shutil.which(program) is None:

@@ -130,6 +130,9 @@ def main() -> int:
     except PyramidionError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename or args.output}: {error.strerror or error}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: run the same command again to continue\n")
         return 128 + (received[0] if received else signal.SIGINT)

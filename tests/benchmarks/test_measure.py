@@ -51,6 +51,13 @@ def test_what_a_cpu_does_not_have_is_refused(parse, capsys, precision):
     assert f"--precision {precision}: a CPU has no such products" in capsys.readouterr().err
 
 
+def test_an_output_that_is_a_file_is_told_in_one_line(parse, tmp_path, capsys):
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(SystemExit):
+        parse("--device", "cpu", "--output", str(tmp_path / "mine"))
+    assert "mine: it cannot be a folder (File exists)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("precision, dtype", [("float32", torch.float32), ("bf16", torch.bfloat16)])
 def test_training_computes_in_that_precision(measure, precision, dtype):
     x = torch.ones(2, 2)

@@ -240,6 +240,13 @@ def test_mistakes_are_named(words, message):
         recipe.main(words)
 
 
+def test_a_folder_for_checkpoints_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "data-bin").mkdir()
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(PyramidionError, match="mine cannot be a folder: File exists"):
+        recipe.main(["train", "table2", "8", str(tmp_path), "GPUS=0", f"SAVE={tmp_path / 'mine'}"])
+
+
 @pytest.mark.paper("power-start")
 def test_power_without_the_row_it_goes_on_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
