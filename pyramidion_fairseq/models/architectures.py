@@ -269,6 +269,7 @@ class _LazyConfig(ConfigNode):
 def _register(name: str) -> None:
     config, base = config_of(name), LSGRobertaModel if name in ENCODERS else PyramidionModel
     model = register_model(name)(type(name, (base,), {"__module__": __name__}))
+    globals()[name] = model  # where pickle looks for the class of a model
     # What register_model does with a dataclass, but for the entry of Hydra's store.
     model.__dataclass = config
     MODEL_DATACLASS_REGISTRY[name] = config

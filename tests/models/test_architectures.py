@@ -1,5 +1,6 @@
 """Named architectures: sizes, lengths and what the user's own flags change."""
 
+import pickle
 from argparse import Namespace
 from dataclasses import fields
 from functools import cache
@@ -174,3 +175,19 @@ def test_hydras_store_makes_configs_when_they_are_read():
         first.node.dropout = 0.75
         assert second.node.dropout == store.load(f"model/{name}.yaml").node.dropout == expected.dropout
         assert (first.name, first.group, first.provider) == (f"{name}.yaml", "model", "fairseq")
+
+
+@pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
+def test_a_class_of_models_is_found_by_its_name(arch):
+    """As ``torch.save(model)`` and processes that are spawned look for it."""
+    assert arch.encode() in pickle.dumps(models.MODEL_REGISTRY[arch])
+
+
+def test_a_whole_model_can_be_pickled():
+    dictionary = make_dictionary(20)
+    options = {**fields_of("deeppyramidion"), "encoder_layers": 3, "decoder_layers": 1}
+    options.update({f"{side}_embed_dim": 8 for side in ("encoder", "decoder")}, max_source_positions=4096)
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    model = models.MODEL_REGISTRY["deeppyramidion"].build_model(Namespace(**options), task)
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301 -- our own bytes
+    assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
