@@ -209,7 +209,10 @@ def test_copies_are_pointed_out(files, caplog):
             "goes with the backend",
         ),
         (["test.target", "summaries.txt", "--samples", "0"], "at least one sample"),
-        (["test.target", "summaries.txt", "--json", "no/folder.json"], "no/folder.json cannot be written: there is no"),
+        (
+            ["test.target", "summaries.txt", "--json", "no/folder.json"],
+            "no/folder.json cannot be written: there is no",
+        ),
         (["test.target", "summaries.txt", "--json", "."], ". cannot be written: it is a folder"),
     ],
 )

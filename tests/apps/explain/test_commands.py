@@ -306,7 +306,7 @@ def test_nothing_is_overwritten_unasked(summarised, tmp_path):
         summarised("x\n")
     assert (tmp_path / "out").read_text() == "precious"
     for options in (["--beam", "0"], ["--batch-size", "0"], ["--min-len", "9"]):
-        with pytest.raises(SystemExit, match="must be at least 1|above the longest"):
+        with pytest.raises(SystemExit, match=r"must be at least 1|above the longest"):
             summarised("x\n", "--overwrite", *options)
         assert (tmp_path / "out").read_text() == "precious"
     with pytest.raises(SystemExit, match="line 2 is not JSON"):
@@ -326,7 +326,7 @@ def test_the_file_that_is_read_is_not_written(summarised, tmp_path, command):
 
 
 def test_the_page_does_not_replace_its_numbers(summarised, tmp_path):
-    with pytest.raises(SystemExit, match="--output and --json are one file, .*out: choose another name"):
+    with pytest.raises(SystemExit, match=r"--output and --json are one file, .*out: choose another name"):
         summarised("a word", "--json", f"{tmp_path}/./out", command=explain)
     assert not (tmp_path / "out").exists()
 
