@@ -156,11 +156,10 @@ def _merge_round(x: Tensor, candidates: Tensor, merges: Tensor) -> Tensor:
     even, odd = x[:, 0::2], x[:, 1::2]
     best, target = _most_similar(even, odd, valid[:, 1::2])
     order = order_by_score(best, valid[:, 0::2])
-    merged = torch.zeros_like(valid[:, 0::2]).scatter(1, order, positions[: order.size(1)] < merges)
-    kept = valid.clone()
-    kept[:, 0::2] &= ~merged
+    merged = torch.zeros_like(valid).scatter(1, 2 * order, positions[: order.size(1)] < merges)
+    kept = valid & ~merged  # nothing is written in place that torch.func.vmap could have without its dimension
     new = (kept.cumsum(dim=1) - 1).clamp(min=0)
-    new[:, 0::2] = torch.where(merged, new.gather(1, 2 * target + 1), new[:, 0::2])
+    new[:, 0::2] = torch.where(merged[:, 0::2], new.gather(1, 2 * target + 1), new[:, 0::2])
     return new
 
 

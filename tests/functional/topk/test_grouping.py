@@ -67,3 +67,14 @@ def test_equal_tokens_and_zeros_have_no_nan(function):
         pooled.embeddings.sum().backward()
         assert pooled.embeddings.isfinite().all() and x.grad.isfinite().all()
         assert pooled.slot_of_token.max() == 4
+
+
+@pytest.mark.parametrize("function", [merge_similar, boundary_chunks])
+def test_vmap_over_representations_alone(function):
+    x, scores = torch.randn(2, 3, 21, 4), torch.rand(3, 21)
+    mask = torch.arange(21) >= torch.tensor([[21], [7], [0]])
+
+    def pool(batch):
+        return function(batch, scores, 6, padding_mask=mask).embeddings
+
+    torch.testing.assert_close(torch.func.vmap(pool)(x), torch.stack(list(map(pool, x))))
