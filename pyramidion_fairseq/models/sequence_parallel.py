@@ -47,6 +47,11 @@ def check_sequence_parallel(attention: Any, poolings: nn.ModuleDict, option: str
                 f"{option}: {type(pooler).__name__} needs all tokens in one place: take --pooler successive_halving, "
                 "hard_topk, nugget_topk, threshold_topk or mean_window"
             )
+        if pooling.scorer is not None and pooling.scorer.needs_whole_documents:
+            raise PyramidionError(
+                f"{option}: {type(pooling.scorer).__name__} rates a token by more than itself, and would see a "
+                "part of its document: take --scorer linear or nonlinear"
+            )
 
 
 def check_chunks(attention: Any, poolings: nn.ModuleDict, tokens: int) -> None:

@@ -28,6 +28,9 @@ class TokenScorer(nn.Module):
     bounded = False
     #: Scorers that look at positions alone, counted from the document's start, set this.
     positional = False
+    #: Scorers whose rating of a token depends on other tokens, or on its position as well, set this: their documents
+    #: are not read in parts.
+    needs_whole_documents = False
     #: Scorers that rate tokens by the attention they received set this; the encoder then hands it to them.
     needs_attention = False
 

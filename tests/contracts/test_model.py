@@ -5,6 +5,7 @@ import torch
 
 from pyramidion_fairseq.attention import ATTENTIONS
 from pyramidion_fairseq.attention.lsg import SPARSITY_TYPES
+from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.scorers import SCORERS
 from tests.helpers.models import distinct
@@ -89,6 +90,21 @@ def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options)
             assert torch.equal(mask, torch.arange(len(states)) >= kept)
             torch.testing.assert_close(states[:kept], alone[0, :kept], rtol=0, atol=1e-11)
             torch.testing.assert_close(logits, alone_logits[0], rtol=0, atol=1e-5)  # float32 softmax there
+
+
+@torch.no_grad()
+def test_documents_in_chunks_are_whole_ones_or_refused(tiny_model, random_tokens, options):
+    """A scorer, a pooler or an attention that needs all tokens at once, and does not say so, is found here."""
+    whole, chunked = tiny_model(**options), tiny_model(**options)
+    try:
+        chunked.encoder.read_in_chunks(12)
+    except PyramidionError as error:
+        assert "--encoder-chunk-tokens 12" in str(error)
+        return
+    tokens = random_tokens([50, 37, 6])
+    found, expected = chunked.encoder(tokens), whole.encoder(tokens)
+    for key in ("encoder_out", "encoder_padding_mask", "pooling_slots", "pooling_weights", "added_scores"):
+        torch.testing.assert_close(found[key], expected[key], rtol=0, atol=1e-11)
 
 
 @pytest.mark.paper("claim-end-to-end")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.scorers.linear import LinearScorer
 
 CASES = [
     {},
@@ -131,3 +132,14 @@ def test_a_layer_sees_one_chunk_at_a_time(tiny_model, random_tokens):
 def test_what_cannot_be_read_in_chunks(tiny_model, options, tokens, message):
     with pytest.raises(PyramidionError, match=message):
         tiny_model(**options).encoder.read_in_chunks(tokens)
+
+
+def test_a_scorer_that_needs_whole_documents_is_refused(tiny_model, monkeypatch):
+    """Of LSG the layers alone are read in chunks: its poolings get whole documents."""
+    monkeypatch.setattr(LinearScorer, "needs_whole_documents", True)
+    with pytest.raises(PyramidionError, match="--encoder-chunk-tokens 8: LinearScorer rates a token by more than"):
+        tiny_model().encoder.read_in_chunks(8)
+    tiny_model(attention="lsg").encoder.read_in_chunks(8)
+    for attention in ("blockwise", "lsg"):
+        with pytest.raises(PyramidionError, match="--sequence-parallel 2: LinearScorer rates a token by more than"):
+            tiny_model(attention=attention).encoder.check_sequence_parallel(2)
