@@ -156,6 +156,8 @@ def test_the_record_rebuilds_the_output_where_the_class_says_so(name, options, l
     )
     error = (rebuilt - pooled.embeddings)[~pooled.padding_mask].abs().max()
     assert (error < 1e-12) == pooler.exact_record
+    sums = torch.zeros_like(pooled.scores).scatter_add(1, pooled.slot_of_token, pooled.weights)[~pooled.padding_mask]
+    assert (sums - 1).abs().max() < 1e-9 or not (pooler.exact_record and pooler.convex)
     assert pooled.weights.min() >= 0 and pooled.weights.max() <= 1 + 1e-9
 
 
