@@ -47,9 +47,10 @@ def check_sequence_parallel(attention: Any, poolings: nn.ModuleDict, option: str
                 f"{option}: {type(pooler).__name__} needs all tokens in one place: take --pooler successive_halving, "
                 "hard_topk, nugget_topk, threshold_topk or mean_window"
             )
-        if pooling.scorer is not None and pooling.scorer.needs_whole_documents:
+        scorer: Any = pooling.scorer
+        if scorer is not None and scorer.needs_whole_documents:
             raise PyramidionError(
-                f"{option}: {type(pooling.scorer).__name__} rates a token by more than itself, and would see a "
+                f"{option}: {type(scorer).__name__} rates a token by more than itself, and would see a "
                 "part of its document: take --scorer linear or nonlinear"
             )
 
