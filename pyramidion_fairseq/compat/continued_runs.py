@@ -1,7 +1,8 @@
 """Continued runs: saves and restores what stock fairseq keeps outside of the checkpoint.
 
 * The dictionaries (:mod:`pyramidion_fairseq.vocabularies`).
-* What ``--patience`` has counted: fairseq would start at 0 again, and train on after it had stopped.
+* What ``--patience`` has counted: fairseq would start at 0 again, and train on after it had stopped. After
+  ``--max-update`` it would make one more update.
 * The name of the metric of "best": a best value of another metric is dropped, or it could stay the best forever.
 """
 
@@ -185,7 +186,7 @@ def _run_loader(stock: Any) -> Any:
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
         """Do as fairseq does, after clearing what earlier runs of this process left on fairseq's functions.
 
-        A run that ``--patience`` had ended does not train further.
+        A run that ``--patience`` or ``--max-update`` had ended does not train further.
         """
         vars(checkpoint_utils.save_checkpoint).pop("best", None)
         for module in _training_modules():
@@ -199,18 +200,23 @@ def _run_loader(stock: Any) -> Any:
 
 def _epoch(stock: Any, module: Any) -> Any:
     @functools.wraps(stock)
-    def train(cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        """Do as fairseq does: an epoch. None where patience was at its end when the run was stopped."""
-        count = module.should_stop_early.num_runs
-        if 0 < cfg.checkpoint.patience <= count:
-            logger.info(
-                f"this run had stopped: no better validation in the last {count} (--patience "
-                f"{cfg.checkpoint.patience}); to go on, give a larger one"
-            )
+    def train(cfg: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do as fairseq does: an epoch. None where the run had come to its end before it was started again."""
+        reason = _end(cfg, module.should_stop_early.num_runs, trainer.get_num_updates())
+        if reason:
+            logger.info(f"this run had stopped: {reason}; to go on, give a larger one")
             return [None], True
-        return stock(cfg, *args, **kwargs)
+        return stock(cfg, trainer, *args, **kwargs)
 
     return mark(train, "stops")
+
+
+def _end(cfg: Any, bad_validations: int, updates: int) -> str:
+    """Return what has ended a run; "" where nothing has. Stock fairseq looks after the next update."""
+    if 0 < cfg.checkpoint.patience <= bad_validations:
+        return f"no better validation in the last {bad_validations} (--patience {cfg.checkpoint.patience})"
+    most = cfg.optimization.max_update
+    return f"it has made {updates:,} updates (--max-update {most})" if 0 < most <= updates else ""
 
 
 def _training_modules() -> Iterator[Any]:

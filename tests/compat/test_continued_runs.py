@@ -61,6 +61,18 @@ def test_a_run_that_had_stopped_does_not_go_on_unless_it_is_given_more_patience(
     assert epochs(command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 8)).stdout) == [7, 8]
 
 
+def test_a_run_that_had_made_its_updates_makes_no_other(command, data, tmp_path):
+    """Where the last checkpoint is that of the last update: stock fairseq makes one more, each time it is started."""
+    command("train", *arguments(data, tmp_path, *STILL[:2], "--max-update", 3))
+    last = tmp_path / "checkpoint_last.pt"
+    before = last.read_bytes()
+    again = command("train", *arguments(data, tmp_path, *STILL[:2], "--max-update", 3)).stdout
+    assert "this run had stopped: it has made 3 updates (--max-update 3); to go on, give a larger one" in again
+    assert not epochs(again) and last.read_bytes() == before
+    more = command("train", *arguments(data, tmp_path, *STILL[:2], "--max-update", 4)).stdout
+    assert set(re.findall(r'num_updates": "(\d+)"', more)) == {"4"}
+
+
 @pytest.mark.parametrize("reset", ["--reset-meters", "--reset-optimizer", "--finetune-from-model"])
 def test_a_run_that_is_told_to_forget_starts_to_count_anew(command, data, tmp_path, reset):
     command("train", *arguments(data, tmp_path / "save", *PATIENCE))
