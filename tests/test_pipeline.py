@@ -97,6 +97,9 @@ def test_stock_translation_task_trains_with_left_padding(command, data, tmp_path
     stock = ["--truncate-source", "--skip-invalid-size-inputs-valid-test", "--required-batch-size-multiple", 1]
     done = command("train", data, *TRAIN, *stock, "--save-dir", tmp_path, "--max-update", 3)
     assert {("train", 1), ("train", 2), ("train", 3)} <= set(training_log(done.stdout))
+    using = [*USER_DIR, "--path", tmp_path / "checkpoint_last.pt", "--cpu", "--batch-size", 2]
+    using += ["--truncate-source", "--max-source-positions", 40, "--max-target-positions", 20, "--max-len-b", 5]
+    assert sorted(summaries(command("generate", data, *using).stdout)) == [0, 1, 2, 3, 4]
 
 
 def test_hydra_trains_the_architecture_that_it_is_told(command, data, tmp_path):

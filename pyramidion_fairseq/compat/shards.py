@@ -1,8 +1,13 @@
-"""``fairseq-generate --num-shards N --shard-id I``, which stock fairseq takes and ignores."""
+"""Which documents ``fairseq-generate`` takes: all, or those of ``--num-shards N --shard-id I``.
+
+Stock fairseq takes these two options and ignores them. With its own tasks it leaves out the last batch, without a
+word, where that has no multiple of ``--required-batch-size-multiple`` documents (8).
+"""
 
 import argparse
 import functools
 import os
+import sys
 from typing import Any
 
 from ..errors import PyramidionError
@@ -20,7 +25,9 @@ def install() -> None:
     @functools.wraps(stock)
     def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
         parsed = stock(*args, **kwargs)
-        honour_shards(parsed[0] if isinstance(parsed, tuple) else parsed)
+        options = parsed[0] if isinstance(parsed, tuple) else parsed
+        honour_shards(options)
+        keep_last_batch(options, sys.argv[1:])
         return parsed
 
     options.parse_args_and_arch = mark(parse_args_and_arch, "honours_shards")
@@ -52,3 +59,15 @@ def honour_shards(args: argparse.Namespace) -> None:
         if os.path.exists(output):
             raise PyramidionError(f"{output} is there, another shard's output?: give each shard a --results-path")
     args.distributed_world_size, args.distributed_rank = shards, shard
+
+
+def keep_last_batch(args: argparse.Namespace, words: list[str]) -> None:
+    """Let ``fairseq-generate`` take every document, unless its command line says a multiple.
+
+    Args:
+        args: parsed options of a command of fairseq.
+        words: of the command line.
+    """
+    generates = hasattr(args, "nbest") and not hasattr(args, "buffer_size")
+    if generates and not any(word.startswith("--required-batch-size-multiple") for word in words):
+        args.required_batch_size_multiple = 1
