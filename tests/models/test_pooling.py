@@ -228,3 +228,11 @@ def test_every_scorer_runs_with_every_pooler(tiny_model, random_tokens):
             model(tokens, None, summary)[0].square().sum().backward()
             grads = [p.grad for p in model.parameters()]
             assert all(grad is not None and grad.isfinite().all() for grad in grads), (scorer, pooler)
+
+
+@pytest.mark.parametrize("name", ["gumbel_topk", "hard_topk"])
+def test_a_pooler_that_needs_positive_scores_is_named(monkeypatch, tiny_model, name):
+    monkeypatch.setattr(POOLERS.get(name), "needs_positive_scores", True)
+    tiny_model(pooler=name, scorer="random", scorer_activation="none")
+    with pytest.raises(PyramidionError, match=f"^--pooler {name} takes scores as weights of a sample"):
+        tiny_model(pooler=name, scorer_activation="none")
