@@ -17,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 from recipes import command, paper
@@ -90,14 +91,23 @@ def run(stage: str, recipe: paper.Recipe, settings: command.Settings, commands: 
         if shutil.which(program) is None:
             raise PyramidionError(f"{program} is not installed: activate the environment (source .venv/bin/activate)")
         if stage == "generate":
-            with open(command.log(recipe, settings), "w", encoding="utf-8") as out:
-                status = subprocess.run(line, stdout=out).returncode
+            status = generate(line, command.log(recipe, settings))
         else:
             status = subprocess.run(line).returncode
         if status:
             raise PyramidionError(f"{program} ended with status {status}")
     if stage == "evaluate":
         print(beside(recipe))
+
+
+def generate(line: list[str], log: Path) -> int:
+    """Run a command with its output in a log; return its status. An older log stays until the new one is whole."""
+    begun = log.with_name(f"{log.name}.part")
+    with open(begun, "w", encoding="utf-8") as out:
+        status = subprocess.run(line, stdout=out).returncode
+    if status == 0:
+        begun.replace(log)
+    return status
 
 
 def check_base(recipe: paper.Recipe, settings: command.Settings) -> None:

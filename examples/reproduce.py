@@ -87,6 +87,8 @@ def reproduce(args: argparse.Namespace) -> None:
     rows = list(dict.fromkeys(map(row_name, args.rows)))
     if args.rounds < 1 or (args.updates is not None and args.updates < 1):
         raise PyramidionError("--rounds and --updates must be at least 1")
+    if not all(0 <= seed < 2**32 for seed in args.seeds):  # what NumPy takes
+        raise PyramidionError("--seeds must lie between 0 and 4,294,967,295")
     device = "cuda" if args.scale == "gpu" else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise PyramidionError("--scale gpu: no GPU is there; --scale cpu runs anywhere")

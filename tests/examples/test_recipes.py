@@ -247,6 +247,16 @@ def test_a_folder_for_checkpoints_that_is_a_file_is_named(tmp_path):
         recipe.main(["train", "table2", "8", str(tmp_path), "GPUS=0", f"SAVE={tmp_path / 'mine'}"])
 
 
+def test_an_older_log_stays_until_the_new_one_is_whole(tmp_path):
+    log = tmp_path / "generate-test.log"
+    log.write_text("precious")
+    write = [sys.executable, "-c", "import sys; print('H-0'); sys.exit(int(sys.argv[1]))"]
+    assert recipe.generate([*write, "3"], log) == 3
+    assert log.read_text() == "precious" and (tmp_path / "generate-test.log.part").read_text() == "H-0\n"
+    assert recipe.generate([*write, "0"], log) == 0
+    assert log.read_text() == "H-0\n" and list(tmp_path.iterdir()) == [log]
+
+
 @pytest.mark.paper("power-start")
 def test_power_without_the_row_it_goes_on_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -295,6 +295,7 @@ def test_power_needs_its_blockwise_model(tmp_path):
         (["--data", "tests", "--rows", "blockwise_8k+bloc=1"], "there is no option 'bloc' (see docs/options.md)"),
         (["--data", "tests", "--rows", "blockwise_8k+block_size=x"], "block_size takes int, not 'x'"),
         (["--data", "tests", "--updates", "0"], "--rounds and --updates must be at least 1"),
+        (["--data", "tests", "--seeds", "1", "-2"], "--seeds must lie between 0 and 4,294,967,295"),
         (["--data", "tests", "--output", "README.md"], "README.md: File exists"),
     ],
 )
