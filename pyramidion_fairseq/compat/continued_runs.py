@@ -2,7 +2,8 @@
 
 * The dictionaries (:mod:`pyramidion_fairseq.vocabularies`).
 * What ``--patience`` has counted: fairseq would start at 0 again, and train on after it had stopped. After
-  ``--max-update`` it would make one more update.
+  ``--max-update`` and ``--stop-time-hours`` it would make one more update. The hours of a model that is fine-tuned
+  are not those of the run.
 * The name of the metric of "best": a best value of another metric is dropped, or it could stay the best forever.
 """
 
@@ -111,6 +112,8 @@ def _trainer_loader(stock: Any) -> Any:
         if extra_state is not None:
             _check_record(extra_state, filename, fine_tunes=reset_optimizer and reset_meters)
             _check(self, extra_state, filename, of_data)
+            if reset_optimizer and reset_meters:
+                self._previous_training_time = 0
             if not reset_optimizer and not reset_meters:
                 _go_on(self, extra_state)
         return extra_state
@@ -186,7 +189,7 @@ def _run_loader(stock: Any) -> Any:
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
         """Do as fairseq does, after clearing what earlier runs of this process left on fairseq's functions.
 
-        A run that ``--patience`` or ``--max-update`` had ended does not train further.
+        A run that ``--patience``, ``--max-update`` or ``--stop-time-hours`` had ended does not train further.
         """
         vars(checkpoint_utils.save_checkpoint).pop("best", None)
         for module in _training_modules():
@@ -202,7 +205,9 @@ def _epoch(stock: Any, module: Any) -> Any:
     @functools.wraps(stock)
     def train(cfg: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
         """Do as fairseq does: an epoch. None where the run had come to its end before it was started again."""
-        reason = _end(cfg, module.should_stop_early.num_runs, trainer.get_num_updates())
+        # Hours as the checkpoint has them, which are the same in all processes.
+        hours = trainer._previous_training_time / 3600
+        reason = _end(cfg, module.should_stop_early.num_runs, trainer.get_num_updates(), hours)
         if reason:
             logger.info(f"this run had stopped: {reason}; to go on, give a larger one")
             return [None], True
@@ -211,11 +216,13 @@ def _epoch(stock: Any, module: Any) -> Any:
     return mark(train, "stops")
 
 
-def _end(cfg: Any, bad_validations: int, updates: int) -> str:
+def _end(cfg: Any, bad_validations: int, updates: int, hours: float) -> str:
     """Return what has ended a run; "" where nothing has. Stock fairseq looks after the next update."""
     if 0 < cfg.checkpoint.patience <= bad_validations:
         return f"no better validation in the last {bad_validations} (--patience {cfg.checkpoint.patience})"
-    most = cfg.optimization.max_update
+    most, longest = cfg.optimization.max_update, cfg.optimization.stop_time_hours
+    if 0 < longest < hours:
+        return f"it has trained for {hours:.3g} hours (--stop-time-hours {longest:g})"
     return f"it has made {updates:,} updates (--max-update {most})" if 0 < most <= updates else ""
 
 

@@ -103,9 +103,10 @@ PATCHES = (
             ),
             Change(
                 "fairseq.trainer.Trainer.load_checkpoint",
-                "what `--patience` and the plateau scheduler had counted is lost; data of another dictionary "
-                "are taken",
-                "the counts are taken up again, but where another metric decides what is best; such data are refused",
+                "what `--patience` and the plateau scheduler had counted is lost; a fine-tuned model's hours count "
+                "for `--stop-time-hours`; data of another dictionary are taken",
+                "the counts are taken up again, but where another metric decides what is best; fine-tuning begins at "
+                "0 hours; such data are refused",
                 "fairseq takes up the counts and compares dictionaries",
             ),
             Change(

@@ -73,6 +73,23 @@ def test_a_run_that_had_made_its_updates_makes_no_other(command, data, tmp_path)
     assert set(re.findall(r'num_updates": "(\d+)"', more)) == {"4"}
 
 
+def test_a_run_whose_time_was_over_makes_no_other_update(command, data, tmp_path):
+    """Stock fairseq makes one more, each time it is started; and fine-tuning would begin with the model's hours."""
+    hours = ["--max-epoch", 3, "--stop-time-hours"]
+    command("train", *arguments(data, tmp_path, *STILL[:2], *hours, 1e-7))
+    last = tmp_path / "checkpoint_last.pt"
+    before = last.read_bytes()
+    again = command("train", *arguments(data, tmp_path, *STILL[:2], *hours, 1e-7)).stdout
+    assert re.search(r"this run had stopped: it has trained for \S+ hours \(--stop-time-hours 1e-07\); to go", again)
+    assert not epochs(again) and last.read_bytes() == before
+    assert epochs(command("train", *arguments(data, tmp_path, *STILL[:2], *hours, 1)).stdout) == [1, 2, 3]
+    state = load_checkpoint(last)
+    state["extra_state"]["previous_training_time"] = 7200.0
+    torch.save(state, tmp_path / "long.pt")
+    tuning = [*STILL[:2], *hours, 1, "--finetune-from-model", tmp_path / "long.pt"]
+    assert epochs(command("train", *arguments(data, tmp_path / "tuned", *tuning)).stdout) == [1, 2, 3]
+
+
 @pytest.mark.parametrize("reset", ["--reset-meters", "--reset-optimizer", "--finetune-from-model"])
 def test_a_run_that_is_told_to_forget_starts_to_count_anew(command, data, tmp_path, reset):
     command("train", *arguments(data, tmp_path / "save", *PATIENCE))
