@@ -9,7 +9,6 @@ import argparse
 import ast
 import difflib
 import functools
-import glob
 import importlib.util
 import math
 import os
@@ -22,8 +21,8 @@ import torch
 
 from ..errors import PyramidionError
 from ..scoring.rouge import METRICS
+from .checkpoint_options import check_start
 from .marks import mark
-from .whole_checkpoints import LAST
 
 #: fairseq's default, with which an optimizer of Adam's kind trains to nothing.
 STOCK_LR = 0.25
@@ -224,12 +223,9 @@ def _in_slurm() -> bool:
     return bool(os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST"))
 
 
-def _check_files_and_counts(cfg: Any) -> None:
-    """Refuse a checkpoint that is not there, from which a run would start anew without a word, and what ends later."""
-    restore, metric = cfg.checkpoint.restore_file, cfg.checkpoint.best_checkpoint_metric
-    parts = glob.escape(restore.removesuffix(".pt")) + "*.pt"  # of a model that is spread over processes
-    if restore != LAST and not os.path.exists(restore) and not glob.glob(parts) and "://" not in restore:
-        raise PyramidionError(f"--restore-file {restore} is not there: leave it out to start anew, or say where it is")
+def _check_counts(cfg: Any) -> None:
+    """Refuse numbers with which a run ends later."""
+    metric = cfg.checkpoint.best_checkpoint_metric
     counts = list(cfg.optimization.update_freq)
     if not counts or min(counts) < 1:
         raise PyramidionError(f"--update-freq {counts}: an update has at least 1 batch")
@@ -312,7 +308,7 @@ def check_training(cfg: Any) -> None:
     Raises:
         PyramidionError: says which option, and what to give.
     """
-    common, base = cfg.common, cfg.checkpoint.finetune_from_model
+    common = cfg.common
     on_a_cpu = common.cpu or not torch.cuda.is_available()
     if common.fp16 and on_a_cpu and not (common.memory_efficient_fp16 or common.tpu):
         raise PyramidionError(
@@ -320,10 +316,8 @@ def check_training(cfg: Any) -> None:
             + ("--cpu is given" if common.cpu else "none is there")
             + ": leave it out (PRECISION=full of a recipe), or use --autocast auto"
         )
-    begun = glob.glob(os.path.join(glob.escape(cfg.checkpoint.save_dir), "checkpoint_last*.pt"))
-    if base is not None and not begun and not os.path.exists(base) and "://" not in base:
-        raise PyramidionError(f"--finetune-from-model {base} is not there: train that model first, or say where it is")
-    _check_files_and_counts(cfg)
+    check_start(cfg.checkpoint)
+    _check_counts(cfg)
     launched = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if launched > 1 and cfg.distributed_training.distributed_world_size == 1:
         raise PyramidionError(

@@ -114,6 +114,10 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "DATA/no.pt"], 1,
         "--restore-file DATA/no.pt is not there: leave it out to start anew",
     ),
+    "a folder to restore": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "DATA/data-bin"], 1,
+        "--restore-file DATA/data-bin is a folder, not a checkpoint: leave it out to start anew",
+    ),
     "updates of no number": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--update-freq", ""], 1,
         "--update-freq []: an update has at least 1 batch",
@@ -191,6 +195,20 @@ MISTAKES = {
     "nothing to fine-tune from": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "DATA/no.pt"], 1,
         "--finetune-from-model DATA/no.pt is not there: train that model first",
+    ),
+    "a folder to fine-tune from": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "DATA/data-bin"], 1,
+        "--finetune-from-model DATA/data-bin is a folder, not a checkpoint: train that model first",
+    ),
+    "two models to start from": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "MODEL", "--restore-file", "MODEL"], 1,
+        "--finetune-from-model excludes --restore-file: it takes weights alone from its file, and resets the rest",
+    ),
+    "to reset what is reset": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "MODEL", "--reset-optimizer"], 1,
+        "--finetune-from-model excludes --reset-optimizer: it takes weights alone",
     ),
 }  # fmt: skip
 
@@ -275,8 +293,10 @@ def test_hydra_ends_with_one_line(command, data, tmp_path, name):
 def test_another_optimizer_may_have_the_stock_learning_rate(command, data, tmp_path):
     words = ["train", data / "data-bin", *START, *TASK, "--cpu", "--save-dir", tmp_path, "--disable-validation"]
     assert (command(*words, "--optimizer", "sgd").returncode, (tmp_path / "checkpoint_last.pt").exists()) == (0, True)
-    # and a run goes on without what it was fine-tuned from
-    command(*words, "--optimizer", "sgd", "--max-update", "2", "--finetune-from-model", tmp_path / "gone.pt")
+    # and a run goes on without what it was fine-tuned from, and says so
+    gone = ["--finetune-from-model", tmp_path / "gone.pt"]
+    log = command(*words, "--optimizer", "sgd", "--max-update", "2", *gone).stdout
+    assert f"--finetune-from-model {gone[1]} is not read: the run in {tmp_path} goes on" in log
 
 
 def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
