@@ -1,18 +1,22 @@
-"""Options of checkpoints with which a run would start anew without a word."""
+"""Options of checkpoints with which a run would start anew without a word, keep the worst, or fail after an epoch."""
 
 from __future__ import annotations
 
+import difflib
 import glob
 import logging
 import os
 from typing import Any
 
 from ..errors import PyramidionError
+from ..scoring.rouge import METRICS
 from .whole_checkpoints import LAST
 
 logger = logging.getLogger(__name__)
 
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
+#: Criteria whose names in validation are known.
+_CRITERIA = ("cross_entropy", "label_smoothed_cross_entropy", "chunked_cross_entropy")
 
 
 def check_start(cfg: Any) -> None:
@@ -57,3 +61,52 @@ def _is_there(path: str) -> bool:
 def _fault(path: str) -> str:
     """Return what is wrong with the path of a checkpoint."""
     return "is a folder, not a checkpoint" if os.path.isdir(path) else "is not there"
+
+
+def check_metric(cfg: Any) -> None:
+    """Refuse a metric of the best checkpoint that validation does not log, and the lowest ROUGE as the best.
+
+    fairseq fails after the first epoch, before it is saved, and keeps the worst summaries without a word.
+
+    Args:
+        cfg: fairseq's whole configuration.
+
+    Raises:
+        PyramidionError: says what to give instead.
+    """
+    metric, rouge = cfg.checkpoint.best_checkpoint_metric, getattr(cfg.task, "eval_rouge", False)
+    if cfg.dataset.disable_validation:
+        return
+    if metric in METRICS and not rouge:
+        raise PyramidionError(
+            f"--best-checkpoint-metric {metric} needs --eval-rouge (and --maximize-best-checkpoint-metric)"
+        )
+    if metric in METRICS and not cfg.checkpoint.maximize_best_checkpoint_metric:
+        raise PyramidionError(
+            f"--best-checkpoint-metric {metric} needs --maximize-best-checkpoint-metric: without it the lowest is kept"
+        )
+    known = logged_in_validation(cfg)
+    if known and metric not in known:
+        near = difflib.get_close_matches(metric.lower(), [*known, *METRICS], n=1)
+        hint = f"; did you mean {near[0]}?" if near and near[0] != metric else ""
+        raise PyramidionError(f"--best-checkpoint-metric {metric}: validation logs {', '.join(known)}{hint}")
+
+
+def logged_in_validation(cfg: Any) -> list[str]:
+    """Return the names that can choose the best checkpoint; none where the task or the criterion is another's.
+
+    Args:
+        cfg: fairseq's whole configuration.
+    """
+    name = getattr(cfg.criterion, "_name", None)
+    if not hasattr(cfg.task, "eval_rouge") or name not in _CRITERIA:
+        return []
+    smoothed = name != "cross_entropy"
+    return [
+        "loss",
+        "ppl",
+        *(["nll_loss"] if smoothed or cfg.criterion.sentence_avg else []),
+        *(["accuracy"] if getattr(cfg.criterion, "report_accuracy", False) else []),
+        *(["bleu"] if cfg.task.eval_bleu else []),
+        *(METRICS if cfg.task.eval_rouge else []),
+    ]

@@ -20,8 +20,7 @@ import numpy
 import torch
 
 from ..errors import PyramidionError
-from ..scoring.rouge import METRICS
-from .checkpoint_options import check_start
+from .checkpoint_options import check_metric, check_start
 from .marks import mark
 
 #: fairseq's default, with which an optimizer of Adam's kind trains to nothing.
@@ -225,18 +224,12 @@ def _in_slurm() -> bool:
 
 def _check_counts(cfg: Any) -> None:
     """Refuse numbers with which a run ends later."""
-    metric = cfg.checkpoint.best_checkpoint_metric
     counts = list(cfg.optimization.update_freq)
     if not counts or min(counts) < 1:
         raise PyramidionError(f"--update-freq {counts}: an update has at least 1 batch")
     for name in ("dropout", "attention_dropout", "activation_dropout"):
         if not 0 <= (getattr(cfg.model, name, None) or 0) <= 1:
             raise PyramidionError(f"--{name.replace('_', '-')} {getattr(cfg.model, name)} is no number from 0 to 1")
-    rouge = getattr(cfg.task, "eval_rouge", False)
-    if metric in METRICS and not rouge and not cfg.dataset.disable_validation:
-        raise PyramidionError(
-            f"--best-checkpoint-metric {metric} needs --eval-rouge (and --maximize-best-checkpoint-metric)"
-        )
 
 
 def _check_optimizer(cfg: Any) -> None:
@@ -317,6 +310,7 @@ def check_training(cfg: Any) -> None:
             + ": leave it out (PRECISION=full of a recipe), or use --autocast auto"
         )
     check_start(cfg.checkpoint)
+    check_metric(cfg)
     _check_counts(cfg)
     launched = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if launched > 1 and cfg.distributed_training.distributed_world_size == 1:

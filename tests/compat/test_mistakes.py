@@ -130,6 +130,22 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--best-checkpoint-metric", "rouge2"], 1,
         "--best-checkpoint-metric rouge2 needs --eval-rouge",
     ),
+    "the worst ROUGE as the best": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--eval-rouge", "--best-checkpoint-metric", "rouge2"], 1,
+        "--best-checkpoint-metric rouge2 needs --maximize-best-checkpoint-metric: without it the lowest is kept",
+    ),
+    "a metric that is not logged": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--best-checkpoint-metric", "nll_loss"], 1,
+        "--best-checkpoint-metric nll_loss: validation logs loss, ppl",
+    ),
+    "a misspelt metric": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--eval-rouge", "--maximize-best-checkpoint-metric",
+         "--best-checkpoint-metric", "ROUGE-2"], 1,
+        "--best-checkpoint-metric ROUGE-2: validation logs loss, ppl, rouge1, rouge2, rougeL, rougeLsum; did you mean "
+        "rouge2?",
+    ),
     "a dropout of 1.5": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--dropout", "1.5"], 1,
         "--dropout 1.5 is no number from 0 to 1",
