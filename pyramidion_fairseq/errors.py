@@ -29,6 +29,12 @@ _OPTIONS_OF_FAIRSEQ = {
     "AdaptiveLoss is not compatible": "--criterion adaptive_loss needs --ddp-backend legacy_ddp",
     "Unknown post_process option": "--post-process (--remove-bpe) takes sentencepiece, wordpiece, letter, silence, "
     "_EOW, subword_nmt or none",
+    "--share-all-embeddings requires --encoder-embed-dim": "--share-all-embeddings, which named architectures "
+    "set, needs the same --encoder-embed-dim and --decoder-embed-dim",
+    "Cannot combine --fp16 and --tpu": "--fp16 and --bf16 exclude each other, and --fp16 and --tpu: give one of them",
+    "Cannot resume training due to dataloader mismatch": "the checkpoint to continue is of a place in the data behind "
+    "the last batch, which there is with fewer documents or larger batches: the same data and --batch-size, or with "
+    "--reset-dataloader begin the data anew",
     "Index file doesn't match expected format": "the data is not of this --dataset-impl: leave the option out",
 }
 #: What Hydra raises where a chosen part of fairseq has an option without a value.
@@ -113,7 +119,7 @@ def _of_options(error: BaseException) -> str | None:
 
     Else None.
     """
-    if type(error) not in (AssertionError, ValueError, Exception, NotImplementedError):
+    if type(error) not in (AssertionError, ValueError, RuntimeError, Exception, NotImplementedError):
         return None
     text = one_line(error)
     found = next((line for begin, line in _OPTIONS_OF_FAIRSEQ.items() if text.startswith(begin)), None)
@@ -133,7 +139,7 @@ def _of_missing_values(error: BaseException) -> str | None:
 def _of_missing_packages(error: BaseException) -> str | None:
     """Return what fairseq says of a package that an option needs; else None."""
     text = one_line(error)
-    return text if type(error) is ImportError and text.startswith("Please install ") else None
+    return text if type(error) is ImportError and re.match(r"(Cannot find \w+\. )?Please install ", text) else None
 
 
 def _of_plugins(error: BaseException) -> str | None:

@@ -1,6 +1,7 @@
 """Mistakes that stock fairseq ends with a traceback, pages of usage or nothing at all end with one line."""
 
 import argparse
+import importlib.util
 import os
 import sys
 from contextlib import nullcontext
@@ -145,6 +146,14 @@ MISTAKES = {
          "--best-checkpoint-metric", "ROUGE-2"], 1,
         "--best-checkpoint-metric ROUGE-2: validation logs loss, ppl, rouge1, rouge2, rougeL, rougeLsum; did you mean "
         "rouge2?",
+    ),
+    "one embedding for two widths": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--decoder-embed-dim", "16"], 1,
+        "--share-all-embeddings, which named architectures set, needs the same --encoder-embed-dim and",
+    ),
+    "two half precisions": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--fp16", "--bf16"], 1,
+        "--fp16 and --bf16 exclude each other",
     ),
     "a dropout of 1.5": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--dropout", "1.5"], 1,
@@ -322,6 +331,20 @@ def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
     # but a run cannot go on by another optimizer
     done = command(*words, "--max-update", 2, "--optimizer", "fused_adamw", check=False)
     check_line(done, 1, "the checkpoint to continue is of another --optimizer: take the same, or with")
+
+
+def test_a_place_behind_the_last_batch_is_one_line(command, data, tmp_path):
+    words = ["train", data / "data-bin", *TASK, *TRAIN, "--save-dir", tmp_path, "--save-interval-updates", 5]
+    command(*words, "--max-update", 5)
+    done = command(*words, "--max-update", 9, "--batch-size", 40, check=False)
+    check_line(done, 1, "the checkpoint to continue is of a place in the data behind the last batch")
+    command(*words, "--max-update", 9, "--batch-size", 40, "--reset-dataloader")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("fairscale") is not None, reason="fairscale is installed")
+def test_a_package_of_fully_sharded_that_is_not_there_is_one_line(command, data, tmp_path):
+    words = ["train", data / "data-bin", *TASK, *TRAIN, "--save-dir", tmp_path, "--ddp-backend", "fully_sharded"]
+    check_line(command(*words, check=False), 1, "Please install fairscale with: pip install fairscale")
 
 
 def test_stock_tasks_may_leave_out_long_documents(dictionary):
