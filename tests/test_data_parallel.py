@@ -224,3 +224,21 @@ def test_recomputed_activations_give_the_same_losses(command, tmp_path):
     plain, recomputed = (command("train", *args, *flags).stdout for flags in ([], ["--checkpoint-activations"]))
     losses = training_log(plain)
     assert len(losses) == 8 + 2 and training_log(recomputed) == losses
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_run_goes_on_in_the_middle_of_an_epoch_with_another_number_of_processes(command, tmp_path, first):
+    """One process takes twice as many batches for an update. Stock fairseq takes the place in its batches as it is."""
+    write_corpus(tmp_path, words=20)
+    one = [tmp_path, *SAME, "--batch-size", 4, "--save-interval-updates", 3]
+    undisturbed = rows(command("train", *one, "--update-freq", 2, "--save-dir", tmp_path / "whole").stdout)
+    logs = ""
+    for processes, until in ((first, 3), (3 - first, 99)):
+        words = [*one, "--max-update", until, "--save-dir", tmp_path / "save"]
+        if processes == 1:
+            logs += command("train", *words, "--update-freq", 2).stdout
+        else:
+            logs += two(fairseq_command("train"), ["fairseq-train", *words, *SPREAD], tmp_path)
+    assert f"{first} processes have read 6 batches of this epoch; {3 - first} go on behind 6" in logs
+    for moment, expected in undisturbed.items():
+        assert rows(logs)[moment]["loss"] == pytest.approx(expected["loss"], abs=0.002), moment

@@ -5,17 +5,21 @@
   ``--max-update`` and ``--stop-time-hours`` it would make one more update. The hours of a model that is fine-tuned
   are not those of the run.
 * The name of the metric of "best": a best value of another metric is dropped, or it could stay the best forever.
+* How many processes shared the batches, of which fairseq counts those of one process: with another number of them it
+  would read documents again, or leave them out. With another ``--update-freq`` it would leave out the epoch's rest.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import math
 import sys
 from typing import Any, Iterator, Mapping
 
 import torch
 from fairseq import checkpoint_utils
+from fairseq.data import iterators
 from fairseq.trainer import Trainer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -31,6 +35,8 @@ PATIENCE = "patience"
 METRIC = "best_metric"
 #: In ``extra_state``: how often ``--lr-scheduler reduce_lr_on_plateau`` has seen nothing better.
 PLATEAU = "plateau"
+#: In ``extra_state`` once it has been read: how many processes, or groups that share documents, shared the batches.
+SHARDS = "shards"
 #: In the ``extra_state`` that a checkpoint without one gets: its weights can be taken, its run not gone on with.
 UNKNOWN = "no_record"
 USELESS = "has a record of its run that cannot be used: take another checkpoint, or --finetune-from-model"
@@ -45,6 +51,19 @@ def install() -> None:
     Trainer.state_dict = _with_records(Trainer.state_dict)
     Trainer.load_checkpoint = _trainer_loader(Trainer.load_checkpoint)
     checkpoint_utils.load_checkpoint = _run_loader(checkpoint_utils.load_checkpoint)
+    iterators.GroupedIterator.__init__ = _grouping(iterators.GroupedIterator.__init__)
+
+
+def _grouping(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def init(self: Any, iterable: Any, chunk_size: int, skip_remainder_batch: bool = False) -> None:
+        """Do as fairseq does; where updates had another size before, what is left of the epoch is all read."""
+        done = getattr(iterable, "n", 0)
+        stock(self, iterable, chunk_size, skip_remainder_batch)
+        if done % chunk_size and not skip_remainder_batch:
+            self.total = self.n + math.ceil((len(iterable) - done) / chunk_size)
+
+    return init
 
 
 def add_records_of_options(state: Mapping[str, Any]) -> None:
@@ -52,7 +71,13 @@ def add_records_of_options(state: Mapping[str, Any]) -> None:
     vocabularies.add_named_dictionaries(state)
     options = vocabularies.options_of(state, "checkpoint")
     name = options.get("best_checkpoint_metric")
-    if name and isinstance(state.get("extra_state"), dict):
+    if not isinstance(state.get("extra_state"), dict):
+        return
+    processes = vocabularies.options_of(state, "distributed_training").get("distributed_world_size")
+    sharing = vocabularies.options_of(state, "task").get("sequence_parallel", 1)
+    if type(processes) is int and type(sharing) is int and processes >= sharing >= 1:
+        state["extra_state"][SHARDS] = processes // sharing
+    if name:
         state["extra_state"][METRIC] = (name, bool(options.get("maximize_best_checkpoint_metric")))
 
 
@@ -116,6 +141,8 @@ def _trainer_loader(stock: Any) -> Any:
                 self._previous_training_time = 0
             if not reset_optimizer and not reset_meters:
                 _go_on(self, extra_state)
+            if not (reset_optimizer and reset_meters) and not self.cfg.checkpoint.reset_dataloader:
+                _share_anew(self, extra_state)
         return extra_state
 
     return mark(load_checkpoint, "continues")
@@ -176,6 +203,17 @@ def _go_on(trainer: Any, extra_state: dict[str, Any]) -> None:
         # fairseq saves the checkpoint of an epoch's end before the scheduler hears of the validation.
         if extra_state["train_iterator"].get("iterations_in_epoch") == 0 and extra_state.get("val_loss") is not None:
             trainer.lr_step(extra_state["train_iterator"]["epoch"], extra_state["val_loss"])
+
+
+def _share_anew(trainer: Any, extra_state: dict[str, Any]) -> None:
+    """Count the epoch's batches for as many processes as there are now, where there were others before."""
+    now = max(1, trainer.data_parallel_world_size // int(getattr(trainer.cfg.task, "sequence_parallel", 1)))
+    then, place = extra_state.pop(SHARDS, now), extra_state["train_iterator"]
+    if then == now or not place.get("iterations_in_epoch"):
+        return
+    done = place["iterations_in_epoch"] * then
+    place["iterations_in_epoch"] = done // now
+    logger.info(f"{then} processes have read {done:,} batches of this epoch; {now} go on behind {done // now * now:,}")
 
 
 def _plateau(trainer: Any) -> ReduceLROnPlateau | None:

@@ -116,6 +116,12 @@ PATCHES = (
                 "fairseq saves what patience has counted",
             ),
             Change(
+                "fairseq.data.iterators.GroupedIterator.__init__",
+                "a run that goes on inside of an epoch with another `--update-freq` leaves out its rest, or fails",
+                "the rest is read",
+                "fairseq counts the groups that are left",
+            ),
+            Change(
                 "`fairseq_cli.train.train` and the attributes of `should_stop_early`, when a run loads its checkpoint",
                 "`--patience` begins to count anew",
                 "it goes on counting",

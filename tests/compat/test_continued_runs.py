@@ -90,6 +90,14 @@ def test_a_run_whose_time_was_over_makes_no_other_update(command, data, tmp_path
     assert epochs(command("train", *arguments(data, tmp_path / "tuned", *tuning)).stdout) == [1, 2, 3]
 
 
+def test_another_update_freq_reads_what_is_left_of_the_epoch(command, data, tmp_path):
+    """Of 12 documents: 5 updates of one, then one of 4 and one of 3. Stock fairseq leaves the 3 out, or fails."""
+    one = [*STILL[:2], "--batch-size", 1, "--save-interval-updates", 5]
+    command("train", *arguments(data, tmp_path, *one, "--max-update", 5))
+    done = command("train", *arguments(data, tmp_path, *one, "--max-epoch", 1, "--update-freq", 4)).stdout
+    assert re.findall(r'train_inner \| .*?"bsz": "(\d+)", "num_updates": "(\d+)"', done) == [("4", "6"), ("3", "7")]
+
+
 @pytest.mark.parametrize("reset", ["--reset-meters", "--reset-optimizer", "--finetune-from-model"])
 def test_a_run_that_is_told_to_forget_starts_to_count_anew(command, data, tmp_path, reset):
     command("train", *arguments(data, tmp_path / "save", *PATIENCE))
