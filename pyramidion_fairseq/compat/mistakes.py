@@ -227,6 +227,11 @@ def _check_counts(cfg: Any) -> None:
     counts = list(cfg.optimization.update_freq)
     if not counts or min(counts) < 1:
         raise PyramidionError(f"--update-freq {counts}: an update has at least 1 batch")
+    every = {"log": cfg.common, "save": cfg.checkpoint, "validate": cfg.dataset}
+    for name, options in every.items():
+        if getattr(options, f"{name}_interval") < 1:
+            hint = {"save": "; --no-save saves nothing", "validate": "; --disable-validation leaves it out"}
+            raise PyramidionError(f"--{name}-interval must be at least 1{hint.get(name, '')}")
     for name in ("dropout", "attention_dropout", "activation_dropout"):
         if not 0 <= (getattr(cfg.model, name, None) or 0) <= 1:
             raise PyramidionError(f"--{name.replace('_', '-')} {getattr(cfg.model, name)} is no number from 0 to 1")

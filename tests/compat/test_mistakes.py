@@ -155,6 +155,14 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--fp16", "--bf16"], 1,
         "--fp16 and --bf16 exclude each other",
     ),
+    "a validation after every no epochs": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--validate-interval", "0"], 1,
+        "--validate-interval must be at least 1; --disable-validation leaves it out",
+    ),
+    "a checkpoint after every no epochs": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--save-interval", "0"], 1,
+        "--save-interval must be at least 1; --no-save saves nothing",
+    ),
     "a dropout of 1.5": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--dropout", "1.5"], 1,
         "--dropout 1.5 is no number from 0 to 1",
