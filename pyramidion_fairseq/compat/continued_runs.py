@@ -137,6 +137,8 @@ def _trainer_loader(stock: Any) -> Any:
         if extra_state is not None:
             _check_record(extra_state, filename, fine_tunes=reset_optimizer and reset_meters)
             _check(self, extra_state, filename, of_data)
+            if not reset_optimizer:
+                _tell_of_no_optimizer(self, filename)
             if reset_optimizer and reset_meters:
                 self._previous_training_time = 0
             if not reset_optimizer and not reset_meters:
@@ -172,6 +174,17 @@ def _check(trainer: Any, extra_state: Any, filename: str, of_data: Mapping[str, 
     vocabularies.check(extra_state, trainer.task, filename, remedy, quiet)
     vocabularies.check_same_sentencepiece(extra_state, of_data, filename)
     class_labels.check_labels(extra_state, class_labels.labels_of_task(trainer.task), _head(trainer), filename)
+
+
+def _tell_of_no_optimizer(trainer: Any, filename: str) -> None:
+    """Warn of a checkpoint without the optimizer's state, as of ``--no-save-optimizer-state``: it begins anew."""
+    history = trainer._optim_history or [{}]
+    made = history[-1].get("num_updates", 0)
+    if made > trainer.get_num_updates() and trainer.data_parallel_rank == 0:
+        logger.warning(
+            f"{filename} has no state of the optimizer (--no-save-optimizer-state): it begins anew, and its "
+            f"{made:,} updates are not counted"
+        )
 
 
 def _head(trainer: Any) -> str:

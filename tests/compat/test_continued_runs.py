@@ -108,6 +108,14 @@ def test_a_run_that_is_told_to_forget_starts_to_count_anew(command, data, tmp_pa
     assert found == [first, first + 1, first + 2, first + 3]
 
 
+def test_an_optimizer_that_begins_anew_is_told(command, data, tmp_path):
+    """Stock fairseq says nothing, and warms up again."""
+    told = "checkpoint_last.pt has no state of the optimizer (--no-save-optimizer-state): it begins anew, and its 2"
+    command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 1, "--no-save-optimizer-state"))
+    assert told in command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 2)).stdout
+    assert told[:40] not in command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 3)).stdout
+
+
 def test_a_checkpoint_without_a_count_goes_on_from_its_best_value(command, data, tmp_path):
     """As older versions wrote them: how many validations were no better is not known."""
     command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 3, "--patience", 9))
