@@ -26,6 +26,7 @@ _OPTIONS_OF_FAIRSEQ = {
     "--reset-optimizer begin the optimizer's state anew",
     "please specify steps or phase_ratio": "--lr-scheduler tri_stage needs --warmup-steps, --hold-steps and "
     "--decay-steps, or --phase-ratio",
+    "Either --max_update or --lr-period-updates": "--lr-scheduler cosine needs --max-update, or --lr-period-updates",
     "AdaptiveLoss is not compatible": "--criterion adaptive_loss needs --ddp-backend legacy_ddp",
     "Unknown post_process option": "--post-process (--remove-bpe) takes sentencepiece, wordpiece, letter, silence, "
     "_EOW, subword_nmt or none",
@@ -150,7 +151,7 @@ def _of_plugins(error: BaseException) -> str | None:
     if not any(word.partition("=")[0] == "--user-dir" for word in sys.argv):
         return None
     text = one_line(error)
-    if type(error) is FileNotFoundError and not error.filename:
+    if type(error) is FileNotFoundError and error.filename is None:
         return f"--user-dir: there is no folder {text}"
     return text if type(error) is ImportError and text.startswith("Failed to import --user-dir=") else None
 

@@ -138,6 +138,8 @@ def check_architecture(cfg: Any) -> None:
 def check_command(cfg: Any) -> None:
     """Look at a command's task, processes and packages, before it begins."""
     check_task(cfg, sys.argv[1:])
+    if not cfg.checkpoint.save_dir:
+        raise PyramidionError("--save-dir is empty: say in which folder the checkpoints are written")
     if cfg.checkpoint.write_checkpoints_asynchronously and importlib.util.find_spec("iopath") is None:
         # fairseq would log it, train nothing and end with status 0.
         raise PyramidionError("--write-checkpoints-asynchronously needs iopath: pip install iopath, or leave it out")

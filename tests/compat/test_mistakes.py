@@ -197,6 +197,11 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "polynomial_decay"], 1,
         "--total-num-update is needed with this --lr-scheduler",
     ),
+    "a schedule without its period": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "cosine", "--max-update", "0"], 1,
+        "--lr-scheduler cosine needs --max-update, or --lr-period-updates",
+    ),
     "a schedule without its stages": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "tri_stage"], 1,
         "--lr-scheduler tri_stage needs --warmup-steps, --hold-steps and --decay-steps, or --phase-ratio",
@@ -339,6 +344,12 @@ def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
     # but a run cannot go on by another optimizer
     done = command(*words, "--max-update", 2, "--optimizer", "fused_adamw", check=False)
     check_line(done, 1, "the checkpoint to continue is of another --optimizer: take the same, or with")
+
+
+def test_no_folder_for_checkpoints_is_one_line(command, data):
+    """As where a script's variable is not set."""
+    done = command("train", data / "data-bin", *START, *TASK, *LR, "--cpu", "--save-dir", "", check=False)
+    check_line(done, 1, "error: --save-dir is empty: say in which folder the checkpoints are written")
 
 
 def test_a_place_behind_the_last_batch_is_one_line(command, data, tmp_path):
