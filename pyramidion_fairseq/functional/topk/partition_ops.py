@@ -8,7 +8,6 @@ operations of torch, too, have the gradient of ``partition_sum_backward_op`` ins
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -17,11 +16,10 @@ from torch import Tensor
 from .derivatives import refuse_second_derivative
 from .gpu import Kernels
 from .native import compiled_for, functions
+from .operator_names import namespace_of
 from .partition_torch import partition_sum_backward_torch, partition_sum_torch
 
-#: One for each copy of this file. A model exported to transformers has its own copy, and to define an operator twice
-#: crashes what holds the first one.
-_NAMESPACE = re.sub(r"\W", "_", __name__)
+_NAMESPACE = namespace_of(__name__)
 _kernels = Kernels("partition_triton")
 
 

@@ -6,7 +6,6 @@ softmax; None is the plain softmax.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -15,9 +14,9 @@ from torch import Tensor
 from .derivatives import refuse_second_derivative
 from .gpu import Kernels
 from .native import functions
+from .operator_names import namespace_of
 
-#: From the module's name: an exported model has a copy of this file, and defining an operator twice fails.
-_NAMESPACE = re.sub(r"\W", "_", __name__)
+_NAMESPACE = namespace_of(__name__)
 kernels = Kernels("tournament_triton")
 _gradient_kernels = Kernels("tournament_triton_gradient")
 

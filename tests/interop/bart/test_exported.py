@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -131,6 +132,14 @@ def test_a_saved_copy_is_the_same_model(transformers, model, folders, inputs, tm
         assert source.generate(**inputs).tolist() == expected
         assert load_tokenizer(transformers, tmp_path / name)(text)["input_ids"] == ids
     assert {path.name for path in folders[1].glob("*.py")} == {path.name for path in (tmp_path / "twice").glob("*.py")}
+
+
+def test_folders_of_any_name_and_two_of_nearly_the_same(transformers, folders, tmp_path, inputs):
+    """The first one is asked again once the second one's code, which is the same, was loaded."""
+    names = ["my model", "my_model", "mod\u00e8le", "\u6a21\u578b"]
+    loaded = [load_exported(transformers, shutil.copytree(folders[1], tmp_path / name)) for name in names]
+    written = [model.generate(**inputs).tolist() for model in loaded]
+    assert written == [load_exported(transformers, folders[1]).generate(**inputs).tolist()] * len(names)
 
 
 def test_the_dtype_is_one_and_the_same(transformers, folders, tmp_path, inputs):
