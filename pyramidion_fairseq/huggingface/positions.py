@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,20 @@ def check_length(length: int, longest: int, what: str, remedy: str) -> None:
         raise ValueError(f"the {what} has {length} tokens, but the model reads at most {longest}: {remedy}")
 
 
+def positions_of(input_ids: Tensor | None, before: Any, position_ids: Tensor | None) -> Tensor:
+    """Return (1, T) positions, counted from 0.
+
+    Args:
+        input_ids: (B, T, ...), which says how many; None where the decoder got embeddings.
+        before: how many tokens the cache has.
+        position_ids: what transformers says they are, with any leading dimensions of size 1; older releases do not.
+    """
+    if position_ids is None:
+        assert input_ids is not None
+        position_ids = torch.arange(input_ids.size(1), device=input_ids.device) + before
+    return position_ids.reshape(1, -1)
+
+
 class LearnedPositions(nn.Embedding):
     """The decoder's learned positions, as transformers' BART has them.
 
@@ -44,20 +59,18 @@ class LearnedPositions(nn.Embedding):
         super().__init__(longest + self.offset, dim)
 
     def forward(
-        self, input_ids: Tensor, past_key_values_length: int = 0, position_ids: Tensor | None = None
+        self, input_ids: Tensor | None, past_key_values_length: int = 0, position_ids: Tensor | None = None
     ) -> Tensor:
-        """Return positions; (B, T, ...) says how many -> (1, T, dim).
+        """Return positions, of what :func:`positions_of` takes -> (1, T, dim).
 
         Raises:
             ValueError: there are fewer positions.
         """
-        length = input_ids.size(1)
+        positions = positions_of(input_ids, past_key_values_length, position_ids)
         if isinstance(past_key_values_length, int):
-            longest = self.num_embeddings - self.offset
-            check_length(past_key_values_length + length, longest, "summary", "cut it, or generate with a max_length")
-        if position_ids is None:
-            position_ids = torch.arange(length, device=self.weight.device) + past_key_values_length
-        return super().forward(position_ids.reshape(1, -1) + self.offset)
+            length, longest = past_key_values_length + positions.size(1), self.num_embeddings - self.offset
+            check_length(length, longest, "summary", "cut it, or generate with a max_length")
+        return super().forward(positions.to(self.weight.device) + self.offset)
 
 
 class FixedPositions(nn.Module):
@@ -74,14 +87,12 @@ class FixedPositions(nn.Module):
         self.dim, self.padding_idx, self.pegasus = dim, padding_idx, pegasus
 
     def forward(
-        self, input_ids: Tensor, past_key_values_length: int = 0, position_ids: Tensor | None = None
+        self, input_ids: Tensor | None, past_key_values_length: int = 0, position_ids: Tensor | None = None
     ) -> Tensor:
-        """Return positions; (B, T, ...) says how many -> (1, T, dim) float32."""
-        length, device = input_ids.size(1), input_ids.device
+        """Return positions, of what :func:`positions_of` takes -> (1, T, dim) float32."""
+        positions = positions_of(input_ids, past_key_values_length, position_ids)
         if self.padding_idx is None:
-            return torch.zeros(1, length, self.dim, device=device)
-        if position_ids is None:
-            position_ids = torch.arange(length, device=device) + past_key_values_length
+            return torch.zeros(1, positions.size(1), self.dim, device=positions.device)
         if self.pegasus:
-            return pegasus_positions(position_ids.reshape(1, -1), self.dim)
-        return sinusoidal(position_ids.reshape(1, -1) + self.padding_idx + 1, self.dim)
+            return pegasus_positions(positions, self.dim)
+        return sinusoidal(positions + self.padding_idx + 1, self.dim)

@@ -83,6 +83,15 @@ def test_the_encoders_tuple_can_be_given_back(model, inputs):
         assert (found.encoder_hidden_states is None) == (not hidden)
 
 
+def test_the_decoder_takes_embeddings_instead_of_ids(model, inputs):
+    summaries = documents([9, 9, 5], 20, seed=1)
+    embedded = model.get_input_embeddings()(summaries)
+    with torch.no_grad():
+        expected = model(**inputs, decoder_input_ids=summaries)
+        found = model(**inputs, decoder_inputs_embeds=embedded)
+    torch.testing.assert_close(found.logits, expected.logits)
+
+
 def test_hidden_states_of_the_encoder_are_ours(model, folders, inputs):
     summaries = documents([9, 9, 5], 20, seed=1)
     with torch.no_grad():

@@ -138,6 +138,9 @@ def test_models_that_are_no_bart_encode_and_decode_alike(
     summaries = torch.tensor([[2, 5, 6, 7], [2, 9, 9, 8]])
     states, logits = compare(model, theirs, random_tokens([60, 20]), summaries)
     assert states < 1e-5 and logits < 1e-4
+    inputs, embedded = {"input_ids": random_tokens([60, 20])}, theirs.get_input_embeddings()(summaries)
+    given = theirs(**inputs, decoder_inputs_embeds=embedded).logits
+    torch.testing.assert_close(given, theirs(**inputs, decoder_input_ids=summaries).logits)
     assert (folder / "dict.txt").exists() and not (folder / "vocab.json").exists()
     assert "forced_bos_token_id" not in json.loads((folder / "generation_config.json").read_text())
     back = convert("bart", folder)
