@@ -113,11 +113,11 @@ class PyramidionBartEncoder(nn.Module):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **_: Any,
+        **more: Any,
     ) -> PooledEncoderOutput | tuple[Any, ...]:
         """Encode documents.
 
@@ -129,8 +129,13 @@ class PyramidionBartEncoder(nn.Module):
             return_dict: False returns a tuple. What else transformers hands over is ignored.
 
         Raises:
-            ValueError: a document has more tokens than the model has positions.
+            ValueError: a document has more tokens than the model has positions, there are none, or there are
+                ``inputs_embeds``.
         """
+        if input_ids is None or more.get("inputs_embeds") is not None:
+            raise ValueError("the encoder takes input_ids: it tells padding by them")
+        if not input_ids.numel():
+            raise ValueError(f"input_ids of the shape {tuple(input_ids.shape)} have no tokens: give at least </s>")
         tokens = self._arrange(input_ids, attention_mask)
         padding = tokens.eq(self.padding_idx)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states

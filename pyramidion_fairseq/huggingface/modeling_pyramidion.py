@@ -60,16 +60,15 @@ class PyramidionBartModel(_FixedRotations, BartModel):
         """Do as transformers' BartModel does; the decoder gets the mask of the pooled vectors.
 
         Raises:
-            ValueError: ``encoder_outputs`` is not what the encoder has returned, or a text is longer than the model's
-                positions.
+            ValueError: ``encoder_outputs`` is not what the encoder has returned, there are ``inputs_embeds`` instead
+                of documents, or a text is longer than the model's positions.
         """
-        if kwargs.get("inputs_embeds") is not None:
-            raise ValueError("the encoder takes input_ids: it tells padding by them")
         encoded: Any = encoder_outputs
         if encoded is None:
-            encoded = self.encoder(input_ids, attention_mask, kwargs.get("output_hidden_states"))
-        elif isinstance(encoded, tuple):  # states, perhaps those of all layers, mask
-            last, *hidden, mask = encoded
+            states, embedded = kwargs.get("output_hidden_states"), kwargs.get("inputs_embeds")
+            encoded = self.encoder(input_ids, attention_mask, states, inputs_embeds=embedded)
+        elif isinstance(encoded, tuple) and len(encoded) in (2, 3) and isinstance(encoded[-1], Tensor):
+            last, *hidden, mask = encoded  # states, perhaps those of all layers, mask
             encoded = PooledEncoderOutput(last, *hidden, attention_mask=mask)
         if getattr(encoded, "attention_mask", None) is None:
             raise ValueError(

@@ -82,12 +82,12 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **_: Any,
+        **more: Any,
     ) -> Any:
         """Return logits for documents.
 
@@ -99,9 +99,10 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
             return_dict: False returns a tuple.
 
         Raises:
-            ValueError: a document is longer than the model's positions.
+            ValueError: a document is longer than the model's positions, or there are ``inputs_embeds`` instead.
         """
-        encoded: Any = self.encoder(input_ids, attention_mask, output_hidden_states)
+        embedded = more.get("inputs_embeds")
+        encoded: Any = self.encoder(input_ids, attention_mask, output_hidden_states, inputs_embeds=embedded)
         logits = self.classifier(encoded.last_hidden_state)
         loss = None
         if labels is not None and self.config.num_labels == 1:

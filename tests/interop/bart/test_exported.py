@@ -92,6 +92,19 @@ def test_the_decoder_takes_embeddings_instead_of_ids(model, inputs):
     torch.testing.assert_close(found.logits, expected.logits)
 
 
+def test_what_the_encoder_cannot_read_is_refused_in_words(model, inputs):
+    first = torch.tensor([[2]] * 3)
+    encoded = model.get_encoder()(**inputs, output_hidden_states=True)
+    for wrong in ((), (encoded.last_hidden_state,), (encoded.last_hidden_state, encoded.hidden_states)):
+        with pytest.raises(ValueError, match="must be what the encoder returned"):
+            model(encoder_outputs=wrong, decoder_input_ids=first)
+    for call in (model.generate, model):
+        with pytest.raises(ValueError, match="the encoder takes input_ids: it tells padding by them"):
+            call(inputs_embeds=torch.zeros(3, 5, 32), decoder_input_ids=first)
+    with pytest.raises(ValueError, match=r"input_ids of the shape \(3, 0\) have no tokens: give at least </s>"):
+        model.generate(first[:, :0])
+
+
 def test_hidden_states_of_the_encoder_are_ours(model, folders, inputs):
     summaries = documents([9, 9, 5], 20, seed=1)
     with torch.no_grad():

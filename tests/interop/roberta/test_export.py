@@ -129,6 +129,14 @@ def test_a_loss_is_that_of_the_labels(transformers, hugging_face, convert, tmp_p
     assert torch.equal(again(input_ids=tokens).logits, out.logits)
 
 
+def test_embeddings_instead_of_a_document_are_refused(transformers, hugging_face, convert):
+    folder = convert("roberta", hugging_face("roberta")[0], *SMALL)
+    theirs = load(transformers, convert("huggingface", folder / "model.pt"))
+    for more in ({}, {"input_ids": documents([5], 40)}):
+        with pytest.raises(ValueError, match="the encoder takes input_ids: it tells padding by them"):
+            theirs(inputs_embeds=torch.zeros(1, 5, 32), **more)
+
+
 def test_a_checkpoint_without_a_head_is_refused(hugging_face, convert):
     folder = convert("roberta", hugging_face("roberta", "ForMaskedLM")[0], *SMALL)
     with pytest.raises(SystemExit, match="has no classification head"):
