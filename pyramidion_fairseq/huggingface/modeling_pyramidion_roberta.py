@@ -78,7 +78,12 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
         if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed
             module.get_buffer("fixed").copy_(module.fixed_numbers())
         elif isinstance(module, (nn.Linear, nn.Embedding)):
-            module.weight.data.normal_(std=0.02)
+            nn.init.normal_(module.weight, std=0.02)  # transformers guards functions of nn.init: loaded values stay
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
 
     def forward(
         self,

@@ -137,6 +137,22 @@ def test_embeddings_instead_of_a_document_are_refused(transformers, hugging_face
             theirs(inputs_embeds=torch.zeros(1, 5, 32), **more)
 
 
+def test_a_head_for_other_classes_starts_small(transformers, hugging_face, convert, monkeypatch):
+    """transformers leaves what was in memory wherever nothing sets a new value: here that is not a number."""
+    folder = convert("roberta", hugging_face("roberta")[0], *SMALL)
+    exported, tokens = convert("huggingface", folder / "model.pt"), documents([20, 9], 40)
+    empty_like = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda *given, **more: empty_like(*given, **more).fill_(float("nan")))
+    more = {"trust_remote_code": True, "num_labels": 5, "ignore_mismatched_sizes": True}
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(str(exported), **more).eval()
+    monkeypatch.undo()
+    assert theirs.classifier.out_proj.bias.tolist() == [0] * 5
+    assert 0 < theirs.classifier.out_proj.weight.abs().max() < 0.2
+    known = load(transformers, exported)
+    assert torch.equal(theirs.classifier.dense.weight, known.classifier.dense.weight)
+    assert theirs(input_ids=tokens, labels=torch.tensor([4, 0])).loss < 10
+
+
 def test_a_checkpoint_without_a_head_is_refused(hugging_face, convert):
     folder = convert("roberta", hugging_face("roberta", "ForMaskedLM")[0], *SMALL)
     with pytest.raises(SystemExit, match="has no classification head"):
