@@ -99,7 +99,8 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
         Args:
             input_ids: (B, T) ids; padding may stand on either side.
             attention_mask: (B, T), 0 on padding; None takes the padding symbol for it.
-            labels: (B,) classes, or numbers where ``num_labels`` is 1, for the loss.
+            labels: for the loss, of the kind that the configuration's ``problem_type`` says: (B,) classes; numbers,
+                also where ``num_labels`` is 1; (B, labels) zeros and ones for several labels a document.
             output_hidden_states: also return what is left of the document after every layer.
             return_dict: False returns a tuple.
 
@@ -109,14 +110,19 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
         embedded = more.get("inputs_embeds")
         encoded: Any = self.encoder(input_ids, attention_mask, output_hidden_states, inputs_embeds=embedded)
         logits = self.classifier(encoded.last_hidden_state)
-        loss = None
-        if labels is not None and self.config.num_labels == 1:
-            loss = nn.functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
-        elif labels is not None:
-            loss = nn.functional.cross_entropy(logits.float(), labels)
+        loss = None if labels is None else self._loss(logits.float(), labels)
         out = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
         wanted = self.config.return_dict if return_dict is None else return_dict
         return out if wanted else out.to_tuple()
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of (B, labels) float32, as transformers' own classifiers have it."""
+        kind = self.config.problem_type
+        if kind == "multi_label_classification":
+            return nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
+        if kind == "regression" or self.config.num_labels == 1:
+            return nn.functional.mse_loss(logits, labels.float().view_as(logits))
+        return nn.functional.cross_entropy(logits, labels)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the embedding of tokens."""

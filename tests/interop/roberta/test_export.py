@@ -1,5 +1,6 @@
 """Classifiers exported to transformers: equal logits, tokens, labels, and back again bit for bit."""
 
+import copy
 import json
 import shutil
 
@@ -135,6 +136,33 @@ def test_embeddings_instead_of_a_document_are_refused(transformers, hugging_face
     for more in ({}, {"input_ids": documents([5], 40)}):
         with pytest.raises(ValueError, match="the encoder takes input_ids: it tells padding by them"):
             theirs(inputs_embeds=torch.zeros(1, 5, 32), **more)
+
+
+@pytest.mark.parametrize("kind", ["multi_label_classification", "regression", "single_label_classification"])
+def test_the_loss_is_that_of_the_kind_of_problem(transformers, hugging_face, convert, kind):
+    """As of transformers' RoBERTa with the same logits."""
+    given, theirs = hugging_face("roberta")
+    exported = convert("huggingface", convert("roberta", given, *SMALL, "--attention", "full") / "model.pt")
+    more = {"trust_remote_code": True, "problem_type": kind}
+    ours = transformers.AutoModelForSequenceClassification.from_pretrained(str(exported), **more).eval()
+    tokens = {"input_ids": documents([20, 9], 40), "attention_mask": documents([20, 9], 40).ne(1).long()}
+    labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    stock = copy.deepcopy(theirs)
+    stock.config.problem_type = kind
+    labels = torch.tensor([2, 0]) if kind.startswith("single") else labels
+    expected, found = (model(**tokens, labels=labels) for model in (stock, ours))
+    assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-4)
+
+
+def test_numbers_may_stand_in_a_column(transformers, hugging_face, convert):
+    folder = convert("roberta", hugging_face("roberta", num_labels=1, id2label={0: "x"}, label2id={"x": 0})[0], *SMALL)
+    theirs, tokens = load(transformers, convert("huggingface", folder / "model.pt")), documents([20, 9], 40)
+    row, column = (theirs(input_ids=tokens, labels=torch.tensor([0.5, -1]).reshape(shape)) for shape in (2, (2, 1)))
+    assert (
+        row.loss.item()
+        == column.loss.item()
+        == pytest.approx((row.logits.flatten() - torch.tensor([0.5, -1])).square().mean().item())
+    )
 
 
 def test_a_head_for_other_classes_starts_small(transformers, hugging_face, convert, monkeypatch):
