@@ -84,6 +84,8 @@ class PyramidionBartForConditionalGeneration(_FixedRotations, BartForConditional
     """transformers' BART for generation, around :class:`PyramidionBartModel`."""
 
     config_class = PyramidionBartConfig
+    #: The loss is a mean over the batch: Trainer divides it by the batches of an update (gradient accumulation).
+    accepts_loss_kwargs = False
 
     def __init__(self, config: PyramidionBartConfig):
         super().__init__(config)

@@ -61,6 +61,8 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
     config_class = PyramidionRobertaConfig
     base_model_prefix = "encoder"
     supports_gradient_checkpointing = True
+    #: The loss is a mean over the batch: Trainer divides it by the batches of an update (gradient accumulation).
+    accepts_loss_kwargs = False
     #: The output for masked_lm comes along, so that a checkpoint can be made of the directory again.
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 

@@ -1,5 +1,6 @@
 """What exported directories do in every transformers that setup.py takes: scripts/versions.py runs this file there."""
 
+import copy
 import json
 import random
 import shutil
@@ -162,6 +163,25 @@ def test_folders_of_any_name_and_two_of_nearly_the_same(transformers, folders, t
     loaded = [load_exported(transformers, shutil.copytree(folders[1], tmp_path / name)) for name in names]
     written = [model.generate(**inputs).tolist() for model in loaded]
     assert written == [load_exported(transformers, folders[1]).generate(**inputs).tolist()] * len(names)
+
+
+def test_batches_of_an_update_are_a_mean_in_trainer(transformers, model, tmp_path):
+    """Four batches of one document and one of four train alike; without accelerate, what Trainer asks the model."""
+    assert model.accepts_loss_kwargs is False
+    pytest.importorskip("accelerate")
+    data = [{"input_ids": documents([40], 20, n)[0], "labels": documents([8], 20, 9 + n)[0]} for n in range(4)]
+    more = {"report_to": [], "use_cpu": True, "save_strategy": "no", "max_steps": 1, "optim": "sgd"}
+    more.update(learning_rate=1e-3, lr_scheduler_type="constant", max_grad_norm=0)
+    trained = []
+    for batch, batches in ((4, 1), (1, 4)):
+        pupil = copy.deepcopy(model)
+        pupil.train = lambda mode=True, pupil=pupil: pupil  # no dropout
+        sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": batches}
+        arguments = transformers.TrainingArguments(output_dir=str(tmp_path), **more, **sizes)
+        transformers.Trainer(model=pupil, args=arguments, train_dataset=data).train()
+        trained.append(pupil.model.decoder.layers[0].fc1.weight - model.model.decoder.layers[0].fc1.weight)
+    assert trained[0].abs().max() > 0
+    torch.testing.assert_close(trained[1], trained[0], rtol=1e-2, atol=1e-6)
 
 
 def test_the_dtype_is_one_and_the_same(transformers, folders, tmp_path, inputs):
