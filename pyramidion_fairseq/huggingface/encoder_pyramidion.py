@@ -72,6 +72,7 @@ class PyramidionBartEncoder(nn.Module):
     def __init__(self, config: BartConfig, embed_tokens: nn.Module):
         super().__init__()
         options = Namespace(**config.pyramidion)
+        options.attention_dropout = getattr(config, "attention_dropout", options.attention_dropout)
         self.config, self.longest = config, options.max_source_positions
         dim, self.padding_idx = config.d_model, config.pad_token_id
         self.embed_tokens, self.dropout = embed_tokens, config.dropout

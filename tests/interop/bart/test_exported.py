@@ -184,6 +184,14 @@ def test_batches_of_an_update_are_a_mean_in_trainer(transformers, model, tmp_pat
     torch.testing.assert_close(trained[1], trained[0], rtol=1e-2, atol=1e-6)
 
 
+def test_dropouts_that_are_given_hold_in_the_encoder_too(transformers, folders):
+    names = ("dropout", "attention_dropout", "activation_dropout")
+    model = load_exported(transformers, folders[1], **dict(zip(names, (0.25, 0.5, 0.75))))
+    layers = [layer for side in (model.model.encoder, model.model.decoder) for layer in side.layers]
+    found = {(layer.dropout, layer.self_attn.dropout, layer.activation_dropout) for layer in layers}
+    assert found == {(0.25, 0.5, 0.75)}
+
+
 def test_the_dtype_is_one_and_the_same(transformers, folders, tmp_path, inputs):
     """In the weights and in the configuration, whatever the release calls it there; also after saving."""
     model = load_exported(transformers, folders[1], torch_dtype=torch.bfloat16)
