@@ -1,7 +1,7 @@
 """Names of custom operators of torch, one for each copy of a file that defines some.
 
-A model exported to transformers has its own copy of these files, and to define an operator twice crashes what holds the
-first one.
+A model exported to transformers has its own copy of these files, and to define an operator twice crashes what holds
+the first one.
 """
 
 from __future__ import annotations
