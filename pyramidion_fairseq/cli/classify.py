@@ -10,6 +10,7 @@ from typing import Any, Iterator
 
 from ..errors import PyramidionError
 from ..text import Document
+from . import interrupts
 from .common import (
     Parser,
     Progress,
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         from ..apps.classify.loading import load_classifier
 
         classifier = load_classifier(args.checkpoint, args.head, args.data, args.sentencepiece_model, args.device)
+        interrupts.check()
         progress = Progress(count_documents(args))
         noted: deque[Document] = deque()
         sizes = {"batch_size": args.batch_size, "max_tokens": args.max_tokens, "progress": progress}

@@ -21,6 +21,7 @@ from ..utils.files import atomic_write, is_same_file, is_written_into, write_tex
 from ..utils.quiet import WARNINGS, leave_out
 from ..utils.requirements import VersionError
 from ..utils.shards import WHOLE, Shard
+from . import interrupts
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +105,11 @@ def load(args: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -
     if args.checkpoint is None:
         logger.info(f"no --checkpoint is given: {DEFAULT} is taken, a small model of articles from PubMed")
         args.checkpoint = DEFAULT
-    return load_summarizer(
+    hub = load_summarizer(
         args.checkpoint, args.data, args.sentencepiece_model, args.device, args.fp16, overrides, args.dtype
     )
+    interrupts.check()
+    return hub
 
 
 def input_of(args: argparse.Namespace) -> str:
@@ -146,7 +149,7 @@ def one_line_exit(command: str) -> Iterator[None]:
     """
     open_closed_streams()
     try:
-        with _written_at_the_end():
+        with _written_at_the_end(), interrupts.remembered():
             yield
     except BrokenPipeError:  # the reader has had enough
         sys.exit(1)

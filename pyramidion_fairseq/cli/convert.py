@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PyramidionError, user_errors
 from ..interop.families import TITLES
 from ..interop.huggingface import GENERATION
-from . import roberta
+from . import interrupts, roberta
 from .common import Parser, add_pretrained_options, one_line_exit_and_log
 
 logger = logging.getLogger("pyramidion_fairseq.cli.convert")  # also where it is run as __main__
@@ -189,6 +189,7 @@ def main(argv: list[str] | None = None) -> None:
         args = build_parser(with_options).parse_args(given)
         from .. import registered  # noqa: F401 -- safe loading is a part of it
 
+        interrupts.check()
         args.run(args)
 
 

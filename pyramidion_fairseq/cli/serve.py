@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from ..errors import PyramidionError
+from . import interrupts
 from .common import Parser, add_generation_options, add_model_options, generation_of, load, one_line_exit_and_log
 
 logger = logging.getLogger("pyramidion_fairseq.cli.serve")  # also where it is run as __main__
@@ -112,11 +113,13 @@ def _serve(app: Any, listener: socket.socket, host: str) -> None:
     address, port = listener.getsockname()[:2]
     if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         logger.warning(f"{host} can be reached from other computers: no password is asked, nothing is encrypted")
+    server = uvicorn.Server(configure(app))
+    interrupts.check()
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them once more when it has shut down
         signal.signal(number, lambda *_: sys.exit(0))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logger.info(f"serving at http://{f'[{address}]' if ':' in address else address}:{port}; Ctrl-C ends it")
-    uvicorn.Server(configure(app)).run(sockets=[listener])
+    server.run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""SIGINT that what is imported swallows, or turns into another error, ends a command all the same."""
+
+import signal
+import threading
+
+import pytest
+
+from pyramidion_fairseq.cli import classify, convert, interrupts, serve
+from pyramidion_fairseq.cli.common import one_line_exit
+from pyramidion_fairseq.errors import PyramidionError
+
+
+class Field:
+    """Until Python 3.12 this makes a RuntimeError of an interruption, as fairseq's dataclasses do."""
+
+    def __set_name__(self, owner, name):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise RuntimeError(f"Error calling __set_name__ on {name}") from error
+
+
+def turn_into_another_error():
+    type("Options", (), {"field": Field()})
+
+
+def swallow(*_, **__):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except BaseException:
+        return "a model"
+
+
+def ends(capsys, call):
+    with pytest.raises(SystemExit) as stopped:
+        call()
+    return stopped.value.code, capsys.readouterr().err.splitlines()[-1]
+
+
+def test_another_error_after_it_is_an_interruption(capsys):
+    def run():
+        with one_line_exit("command"):
+            turn_into_another_error()
+
+    assert ends(capsys, run) == (130, "command: interrupted")
+
+
+def test_a_swallowed_one_is_told_by_the_next_check(capsys):
+    def run():
+        with one_line_exit("command"):
+            swallow()
+            interrupts.check()
+
+    assert ends(capsys, run) == (130, "command: interrupted")
+
+
+def test_errors_of_the_next_command_are_its_own():
+    with interrupts.remembered():
+        swallow()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(PyramidionError, match="its own"), interrupts.remembered():
+        raise PyramidionError("its own")
+
+
+def test_handlers_of_the_program_and_other_threads_are_left_alone():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.remembered():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    found = []
+
+    def run():
+        with interrupts.remembered():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [signal.default_int_handler]
+
+
+def test_no_server_starts_after_one_was_lost_in_loading(capsys, monkeypatch):
+    monkeypatch.setattr("pyramidion_fairseq.inference.loading.load_summarizer", swallow)
+    assert ends(capsys, lambda: serve.main(["--port", "0"])) == (130, "pyramidion-serve: interrupted")
+
+
+def test_nothing_is_classified_or_converted_after_one_was_lost(capsys, monkeypatch, tmp_path):
+    (tmp_path / "documents.txt").write_text("a document\n")
+    monkeypatch.setattr("pyramidion_fairseq.apps.classify.loading.load_classifier", swallow)
+    given = ["--checkpoint", "x.pt", str(tmp_path / "documents.txt")]
+    assert ends(capsys, lambda: classify.main(given)) == (130, "pyramidion-classify: interrupted")
+    build = convert.build_parser
+    monkeypatch.setattr(convert, "build_parser", lambda *given: (swallow(), build(*given))[1])
+    given = ["huggingface", "x.pt", str(tmp_path / "out")]
+    assert ends(capsys, lambda: convert.main(given)) == (130, "pyramidion-convert: interrupted")
