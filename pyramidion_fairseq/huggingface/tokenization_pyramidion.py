@@ -58,7 +58,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         self._ids = {symbol: number for number, symbol in enumerate(self._symbols)}
         self.prepend_bos, self.separates_pairs = prepend_bos, separates_pairs
         self.document_marker, self.summary_marker = document_marker, summary_marker
-        self._cut_before = False
+        self._cut_before, self._writes = False, False
         kwargs |= {"document_marker": document_marker, "summary_marker": summary_marker}
         super().__init__(prepend_bos=prepend_bos, separates_pairs=separates_pairs, **kwargs)
 
@@ -86,11 +86,22 @@ class PyramidionTokenizer(PreTrainedTokenizer):
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """Return the ids with ``</s>`` after them, and ``<s>`` or the language's symbol where the model wants them."""
-        marker = self._ids.get(self.document_marker)
+        """Return the ids with ``</s>`` after them, and ``<s>`` or the language's symbol where the model wants them.
+
+        A summary (``text_target``) without ``<s>`` has no symbol of its language: the decoder starts from it.
+        """
+        marker = self._ids.get(self.summary_marker if self._writes else self.document_marker)
         first = [self.bos_token_id if marker is None else marker] if self.prepend_bos else []
-        last = [] if marker is None or self.prepend_bos else [marker]
+        last = [] if marker is None or self.prepend_bos or self._writes else [marker]
         return [*first, *token_ids_0, *self._between(token_ids_1), *(token_ids_1 or ()), self.eos_token_id, *last]
+
+    def _switch_to_target_mode(self) -> None:
+        """Read summaries from now on; transformers calls it for ``text_target``."""
+        self._writes = True
+
+    def _switch_to_input_mode(self) -> None:
+        """Read documents again."""
+        self._writes = False
 
     def _between(self, token_ids_1: list[int] | None) -> list[int]:
         """Return what stands between the texts of a pair: ``</s>`` ends each text, and may stand before the second."""
@@ -103,7 +114,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         if already_has_special_tokens:
             return super().get_special_tokens_mask(token_ids_0, token_ids_1, already_has_special_tokens=True)
         middle = [1] * len(self._between(token_ids_1))
-        last = [1] * (1 + (bool(self.document_marker) and not self.prepend_bos))
+        last = [1] * (1 + (bool(self.document_marker) and not self.prepend_bos and not self._writes))
         return [1] * self.prepend_bos + [0] * len(token_ids_0) + middle + [0] * len(token_ids_1 or ()) + last
 
     def create_token_type_ids_from_sequences(

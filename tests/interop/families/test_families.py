@@ -92,6 +92,20 @@ def test_an_exported_directory_writes_what_the_pretrained_model_writes(transform
     assert ids.count(2) == 1
 
 
+def test_labels_are_what_training_reads_as_summaries(transformers, ours, convert):
+    """With ``<s>`` their language in its place, else none: the decoder starts from it."""
+    folder = ours[0]
+    exported = convert("huggingface", folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(exported), trust_remote_code=True)
+    options = torch.load(folder / "model.pt")["cfg"]["model"]
+    marker, text = options["summary_marker"], "alpha beta"
+    both = tokenizer("gamma", text_target=text)
+    pieces = tokenizer(text, add_special_tokens=False)["input_ids"]
+    first = [tokenizer.convert_tokens_to_ids(marker or "<s>")] if options["prepend_bos"] else []
+    assert both["labels"] == [*first, *pieces, 2]
+    assert both["input_ids"] == tokenizer("gamma")["input_ids"]
+
+
 @pytest.fixture
 def pooled(made, kind, convert):
     """Our checkpoint of 256 tokens, 8 vectors, and LSG attention."""
