@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
@@ -137,9 +138,9 @@ def _labels_of(config: Mapping[str, Any], classes: int) -> dict[str, list[str]]:
     given = config.get("id2label") or {}
     if not classes or not isinstance(given, dict) or len(given) != classes:
         return {}
-    return {
-        names.HEAD: [str(given.get(str(i), f"class {i}")).replace(" ", class_labels.SPACE) for i in range(classes)]
-    }
+    found = (str(given.get(str(i), f"class {i}")) for i in range(classes))
+    # A checkpoint has a name in each line: those of several lines become one.
+    return {names.HEAD: [re.sub(r"[\r\n]+", " ", name).replace(" ", class_labels.SPACE) for name in found]}
 
 
 def reorder(state: dict[str, Tensor], order: list[int] | None) -> list[Change]:

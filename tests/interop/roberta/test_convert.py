@@ -264,3 +264,13 @@ def test_a_bin_file_reads_as_safetensors_do(hugging_face, convert, tmp_path):
         torch.load(convert("roberta", given, *FULL) / "model.pt")["model"] for given in (folder, tmp_path)
     )
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_names_of_classes_with_line_breaks_stay_one_name_each(hugging_face, convert, tmp_path):
+    given = tmp_path / "given"
+    shutil.copytree(hugging_face("roberta")[0], given)
+    config = json.loads((given / "config.json").read_text())
+    config["id2label"] = {"0": "of two\nlines", "1": "b\r\nb", "2": "c"}
+    (given / "config.json").write_text(json.dumps(config))
+    folder = convert("roberta", given)
+    assert load_classifier(str(folder), device="cpu").labels == ["of two lines", "b b", "c"]
