@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 _HEADER = "#version: 0.2"
+#: Names of rows that stand for nothing.
+_FILLER = re.compile(r"(madeupword|unused)\d+$")
 
 
 class Bpe(NamedTuple):
@@ -139,7 +142,21 @@ def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[
         token = tokens.get(row, f"unused{row}")
         symbols.append(str(bpe.numbers[token]) if bpe is not None and token in bpe.numbers else token)
     check_dictionary(symbols)
+    _tell_of_added(list(tokens.values()), bpe)
     return symbols
+
+
+def _tell_of_added(tokens: list[str], bpe: Bpe | None) -> None:
+    """Warn of tokens that somebody added to the tokenizer, which a BPE does not make of a text."""
+    known = {*SPECIALS, "<mask>", *(bpe.numbers if bpe is not None else tokens)}
+    added = [token for token in tokens if token not in known and not _FILLER.match(token)]
+    if added:
+        tokens_were = "1 token was" if len(added) == 1 else f"{len(added):,} tokens were"
+        first = ", ".join(added[:3]) + (", ..." if len(added) > 3 else "")
+        logger.warning(
+            f"{tokens_were} added to the tokenizer ({first}), and fairseq's makes none of a text: where one is in a "
+            "text, the text gets other tokens than in the model's training"
+        )
 
 
 def rows_from_symbols(symbols: list[str], bpe: Bpe) -> dict[str, int]:

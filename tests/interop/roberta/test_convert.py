@@ -1,5 +1,6 @@
 """Encoders of transformers and fairseq converted: equal within their length, every tensor accounted for, errors."""
 
+import copy
 import json
 import shutil
 
@@ -274,3 +275,18 @@ def test_names_of_classes_with_line_breaks_stay_one_name_each(hugging_face, conv
     (given / "config.json").write_text(json.dumps(config))
     folder = convert("roberta", given)
     assert load_classifier(str(folder), device="cpu").labels == ["of two lines", "b b", "c"]
+
+
+def test_added_tokens_are_told_of(hugging_face, convert, rows, tmp_path, capsys):
+    """Rows that stand for nothing, and ``<mask>``, are no added tokens."""
+    given, theirs = hugging_face("roberta")
+    convert("roberta", given)
+    assert "added to the tokenizer" not in capsys.readouterr().err
+    larger = copy.deepcopy(theirs)
+    larger.resize_token_embeddings(len(rows) + 2, mean_resizing=False)
+    larger.save_pretrained(tmp_path / "given")
+    write_bpe(tmp_path / "given", {**rows, "<person>": len(rows)})
+    folder = convert("roberta", tmp_path / "given")
+    told = "1 token was added to the tokenizer (<person>), and fairseq's makes none of a text"
+    assert told in capsys.readouterr().err
+    assert (folder / "dict.txt").read_text().splitlines()[-2:] == ["<person> 1", f"unused{len(rows) + 1} 1"]
