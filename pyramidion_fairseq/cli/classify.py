@@ -10,7 +10,7 @@ from typing import Any, Iterator
 
 from ..errors import PyramidionError
 from ..text import Document
-from . import interrupts
+from ..utils import interrupts
 from .common import (
     Parser,
     Progress,

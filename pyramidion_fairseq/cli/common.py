@@ -17,11 +17,11 @@ from ..errors import PyramidionError
 from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
+from ..utils import interrupts
 from ..utils.files import atomic_write, is_same_file, is_written_into, write_text
 from ..utils.quiet import WARNINGS, leave_out
 from ..utils.requirements import VersionError
 from ..utils.shards import WHOLE, Shard
-from . import interrupts
 
 logger = logging.getLogger(__name__)
 

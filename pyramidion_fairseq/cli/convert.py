@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PyramidionError, user_errors
 from ..interop.families import TITLES
 from ..interop.huggingface import GENERATION
-from . import interrupts, roberta
+from ..utils import interrupts
+from . import roberta
 from .common import Parser, add_pretrained_options, one_line_exit_and_log
 
 logger = logging.getLogger("pyramidion_fairseq.cli.convert")  # also where it is run as __main__

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from ..errors import PyramidionError
-from . import interrupts
+from ..utils import interrupts
 from .common import Parser, add_generation_options, add_model_options, generation_of, load, one_line_exit_and_log
 
 logger = logging.getLogger("pyramidion_fairseq.cli.serve")  # also where it is run as __main__

@@ -140,7 +140,8 @@ def test_ids_and_references_of_the_input(summarised, tmp_path, resumed):
         {"text": article(40)},
         {"text": "word", "article_id": "d", "summary": "ref"},
     ]
-    (tmp_path / "out").write_text("".join(f'{{"index": {i}, "x": 0}}\n' for i in range(resumed)), encoding="utf-8")
+    begun = ['{"index": 0, "article_id": "a"}\n', '{"index": 1, "article_id": 7}\n']
+    (tmp_path / "out").write_text("".join(begun[:resumed]), encoding="utf-8")
     options = ["--format", "jsonl", "--sources", "--batch-size", "2", "--resume"]
     out = summarised("\n".join(map(json.dumps, rows)), *options)
     found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()][resumed:]

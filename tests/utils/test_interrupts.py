@@ -5,9 +5,18 @@ import threading
 
 import pytest
 
-from pyramidion_fairseq.cli import classify, convert, interrupts, serve
+from pyramidion_fairseq.cli import classify, convert, serve
 from pyramidion_fairseq.cli.common import one_line_exit
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.utils import interrupts
+
+
+@pytest.fixture(autouse=True)
+def heeded():
+    """A shell's background job ignores SIGINT, and so do the tests that it runs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Field:
