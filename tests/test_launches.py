@@ -12,11 +12,8 @@ from pyramidion_fairseq.poolers import POOLERS
 from tests.helpers import counting
 from tests.helpers.models import distinct
 
-#: As the paper's model, a fortieth as long: no count depends on it but those of loops over slots. With one layer after
-#: the last pooling and one that decodes: what others add is the same for all documents.
+#: As the paper's model, a fortieth as long: no count depends on it but those of loops over slots.
 SHORT = {
-    "encoder_layers": 4,
-    "decoder_layers": 1,
     "max_source_positions": 205,
     "pooling_schedule": "2:51,3:13",
     "block_size": 13,
@@ -45,13 +42,13 @@ def test_the_count_sees_kernels_and_views():
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_documents_of_unequal_lengths_cost_what_equal_ones_cost(monkeypatch, options):
-    """64 documents, none of them a multiple of the block; at most 1.1 times the operations of 64 equal ones."""
+    """64 documents, none of them a multiple of the block; at most 1.05 times the operations of 64 equal ones."""
     counts = []
     model = build_on_meta("deeppyramidion", vocabulary=100, **{**SHORT, **options}).to("meta")
     for lengths in (unequal(64, 100, 200), [200] * 64):  # what is computed once counts for the unequal ones
         model.zero_grad()
         counts.append(sum(counting.of_training(monkeypatch, model, lengths, 20).dispatched.values()))
-    assert counts[0] <= 1.1 * counts[1], counts
+    assert counts[0] <= 1.05 * counts[1], counts
 
 
 @pytest.mark.parametrize("lengths", [[8192] * 64, unequal(64, 6000, 8192)], ids=["equal", "unequal"])

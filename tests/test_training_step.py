@@ -120,12 +120,12 @@ def test_a_model_trained_in_bfloat16_generates(losses, command, data, tmp_path):
 @pytest.mark.skipif(shutil.which("g++") is None, reason=needs.A_COMPILER)
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_a_compiled_layer_computes_the_same(tiny_model, random_tokens, checkpoint):
-    options = {"encoder_layers": 1, "pooling_schedule": "1:12", "checkpoint_activations": checkpoint}
+    options = {"encoder_layers": 2, "pooling_schedule": "1:12,2:5", "checkpoint_activations": checkpoint}
     plain, compiled = tiny_model(**options), tiny_model(**options, compile_encoder_layers=True)
     assert plain.state_dict().keys() == compiled.state_dict().keys()
     assert copy.deepcopy(compiled).encoder.layers[0] is not compiled.encoder.layers[0]
     graphs = []
-    for lengths in ([50, 12], [33, 3], [7, 7, 2]):  # one compilation for all; of one document alone it is another
+    for lengths in ([50, 12], [33, 3], [7, 7, 2], [7]):  # one compilation, and another of one document alone
         tokens, summary = random_tokens(lengths), torch.tensor([[2, 5, 6, 7]] * len(lengths))
         grads = []
         for model in (plain.train(), compiled.train()):
@@ -135,7 +135,7 @@ def test_a_compiled_layer_computes_the_same(tiny_model, random_tokens, checkpoin
         for mine, other in zip(*grads):
             torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
         graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-    assert graphs[0] == graphs[-1] > 0
+    assert graphs[0] == graphs[2] > 0
 
 
 def test_without_a_compiler_it_says_so(tiny_model, monkeypatch):
