@@ -23,6 +23,7 @@ from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError, one_line
 from ..models import PyramidionModel
 from ..schedule import HALVE, PoolingSchedule
+from .dictionary_files import make_dictionary
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ def check_published(options: dict[str, Any], state: Mapping[str, Tensor]) -> Non
         plain_options.check(options, state)  # before a model of that size is built
     except plain_options.UnusableOptionError as error:
         raise PyramidionError(f"cannot convert a published model with these arguments: {error}") from None
-    source, target = (_numbers(state, f"{side}.embed_tokens.weight") for side in ("encoder", "decoder"))
+    source, target = (_dictionary_of(state, f"{side}.embed_tokens.weight") for side in ("encoder", "decoder"))
     with torch.device("meta"):
         model = PyramidionModel.build_model(
             Namespace(**options), Namespace(source_dictionary=source, target_dictionary=target)
@@ -177,14 +178,11 @@ def check_published(options: dict[str, Any], state: Mapping[str, Tensor]) -> Non
             raise PyramidionError(f"cannot convert a published model with these weights: {one_line(error)}") from None
 
 
-def _numbers(state: Mapping[str, Tensor], embeddings: str) -> Dictionary:
+def _dictionary_of(state: Mapping[str, Tensor], embeddings: str) -> Dictionary:
     """Return a dictionary of as many symbols as there are embeddings."""
     if embeddings not in state or state[embeddings].dim() != 2:
         raise PyramidionError(f"cannot convert a published model without the matrix {embeddings}")
-    dictionary = Dictionary()
-    for number in range(len(state[embeddings]) - len(dictionary)):
-        dictionary.add_symbol(str(number))
-    return dictionary
+    return make_dictionary(list(map(str, range(len(state[embeddings])))))
 
 
 def convert_published(checkpoint: Mapping[str, Any], data: str | None = None) -> dict[str, Any]:
