@@ -143,7 +143,9 @@ def test_halving_after_every_layer_costs_less_than_two_layers(length, kept):
 def benchmark():
     spec = importlib.util.spec_from_file_location("complexity_benchmark", ROOT / "benchmarks" / "complexity.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))  # for what it imports from beside it
+        spec.loader.exec_module(module)
     return module
 
 
