@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from .. import vocabularies
 from ..errors import PyramidionError, user_errors
 from ..tasks.data_folder import refuse_separator
-from . import built_size
+from . import built_size, model_overrides
 from .marks import mark
 
 _REMEDY = "give the data that was prepared with the model's dictionary (prepare with --srcdict, or another checkpoint)"
@@ -57,6 +57,8 @@ def _loader(stock: Any) -> Any:
         for filename in filenames:
             with user_errors(filename, "loaded"):
                 read = state if state is not None else _read(filename, arg_overrides, suffix, num_shards)
+                if state is None and (task is not None or "model_overrides" in (arg_overrides or {})):
+                    model_overrides.check_names(read.get("cfg"), arg_overrides or {}, filename)
                 if task is None and read.get("cfg") is not None:
                     task = tasks.setup_task(read["cfg"].task, from_checkpoint=True)
                 if state is None:

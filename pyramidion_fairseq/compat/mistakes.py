@@ -6,11 +6,9 @@ Here each ends with one line that says what to type: docs/troubleshooting.md lis
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
 import functools
 import importlib.util
-import math
 import os
 import re
 import sys
@@ -22,12 +20,9 @@ import torch
 from ..errors import PyramidionError
 from .checkpoint_options import check_metric, check_start
 from .marks import mark
+from .model_overrides import parse as parse_overrides
+from .number_options import check_counts, check_numbers, check_optimizer
 
-#: fairseq's default, with which an optimizer of Adam's kind trains to nothing.
-STOCK_LR = 0.25
-_ADAMS = ("adam", "adamax", "cpu_adam", "fused_adamw")
-#: Options of fairseq's optimizers that it evaluates as Python.
-_BETAS = ("adam_betas", "adamax_betas", "lamb_betas")
 _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 ON_A_CPU = (
     "several processes on CPUs are started by torchrun or Slurm (torchrun --nproc_per_node N --no_python "
@@ -63,7 +58,9 @@ def _parsing(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
     def parse_args_and_arch(parser: Any, input_args: Any = None, *args: Any, **kwargs: Any) -> Any:
         parser.error = functools.partial(_error, parser)
-        return stock(parser, input_args, *args, **kwargs)
+        parsed = stock(parser, input_args, *args, **kwargs)
+        check_options(parsed[0] if isinstance(parsed, tuple) else parsed)
+        return parsed
 
     return mark(parse_args_and_arch, "tells_mistakes")
 
@@ -95,6 +92,28 @@ def no_such_name(name: str, known: Iterable[Any]) -> str:
     meant = difflib.get_close_matches(name, list(map(str, known)), n=1)
     hint = f"did you mean {meant[0]}?" if meant else "--help and docs/options.md list the names"
     return f"there is no {name!r}: {hint}"
+
+
+def check_options(options: Any) -> None:
+    """Refuse what every command ends with a traceback for.
+
+    Args:
+        options: of the command line, or of the groups that all commands have; any may be missing.
+
+    Raises:
+        PyramidionError: says which option, and what to give.
+    """
+    check_numbers(options)
+    parse_overrides(getattr(options, "model_overrides", "{}"))
+    results = getattr(options, "results_path", None)
+    if results and os.path.exists(results) and not os.path.isdir(results):
+        raise PyramidionError(f"--results-path {results} is a file: say in which folder the summaries are written")
+    if getattr(options, "profile", False) and (options.cpu or not torch.cuda.is_available()):
+        raise PyramidionError(f"--profile needs a GPU, and {_missing_gpu(options)}: leave it out")
+
+
+def _missing_gpu(options: Any) -> str:
+    return "--cpu is given" if options.cpu else "none is there"
 
 
 def check_task_name(cfg: Any) -> None:
@@ -147,6 +166,7 @@ def check_command(cfg: Any) -> None:
         raise PyramidionError(
             "--num-batch-buckets is of a fairseq for numpy 1: --required-seq-len-multiple pads to fewer lengths, too"
         )
+    check_options(argparse.Namespace(**{**cfg.common, **cfg.common_eval, **cfg.dataset}))
     check_criterion(cfg)
     check_processes(cfg)
 
@@ -224,51 +244,6 @@ def _in_slurm() -> bool:
     return bool(os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST"))
 
 
-def _check_counts(cfg: Any) -> None:
-    """Refuse numbers with which a run ends later."""
-    counts = list(cfg.optimization.update_freq)
-    if not counts or min(counts) < 1:
-        raise PyramidionError(f"--update-freq {counts}: an update has at least 1 batch")
-    every = {"log": cfg.common, "save": cfg.checkpoint, "validate": cfg.dataset}
-    for name, options in every.items():
-        if getattr(options, f"{name}_interval") < 1:
-            hint = {"save": "; --no-save saves nothing", "validate": "; --disable-validation leaves it out"}
-            raise PyramidionError(f"--{name}-interval must be at least 1{hint.get(name, '')}")
-    for name in ("dropout", "attention_dropout", "activation_dropout"):
-        if not 0 <= (getattr(cfg.model, name, None) or 0) <= 1:
-            raise PyramidionError(f"--{name.replace('_', '-')} {getattr(cfg.model, name)} is no number from 0 to 1")
-
-
-def _check_optimizer(cfg: Any) -> None:
-    """Refuse learning rates, warm-ups and betas with which an optimizer cannot be built, or would learn nothing."""
-    name, rates = getattr(cfg.optimizer, "_name", None), list(cfg.optimization.lr)
-    if not rates or not all(0 <= rate < math.inf for rate in rates):  # also where one is NaN
-        raise PyramidionError(f"--lr {rates}: a learning rate above 0 is needed, as --lr 5e-4 (the paper's)")
-    if rates == [STOCK_LR] and name in _ADAMS and is_ours(getattr(cfg.model, "_name", None)):
-        raise PyramidionError(
-            f"the learning rate is fairseq's default of {STOCK_LR}, with which {name} trains to nothing: "
-            "--lr 5e-4 (the paper's), with Hydra optimization.lr=[5e-4]"
-        )
-    schedule = cfg.lr_scheduler
-    if getattr(schedule, "_name", None) == "inverse_sqrt" and schedule.warmup_updates < 1:
-        raise PyramidionError(
-            f"--warmup-updates {schedule.warmup_updates}: --lr-scheduler inverse_sqrt divides by it, 1 is the least"
-        )
-    for option in _BETAS:
-        betas, flag = getattr(cfg.optimizer, option, None), "--" + option.replace("_", "-")
-        if betas is not None and not _are_betas(betas):
-            raise PyramidionError(f"{flag} {betas}: two numbers from 0 to below 1 are needed, as {flag} '(0.9, 0.98)'")
-
-
-def _are_betas(betas: Any) -> bool:
-    """Return whether betas, or the text of them, are two numbers in [0, 1)."""
-    try:
-        first, second = ast.literal_eval(betas.strip()) if isinstance(betas, str) else betas
-        return 0 <= first < 1 and 0 <= second < 1
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return False
-
-
 def check_run(cfg: Any, task: Any, *_: Any) -> None:
     """Look at the options and the validation data of a training, before it begins."""
     check_training(cfg)
@@ -308,21 +283,32 @@ def check_training(cfg: Any) -> None:
     Raises:
         PyramidionError: says which option, and what to give.
     """
-    common = cfg.common
-    on_a_cpu = common.cpu or not torch.cuda.is_available()
-    if common.fp16 and on_a_cpu and not (common.memory_efficient_fp16 or common.tpu):
-        raise PyramidionError(
-            "--fp16 needs a GPU, and "
-            + ("--cpu is given" if common.cpu else "none is there")
-            + ": leave it out (PRECISION=full of a recipe), or use --autocast auto"
-        )
+    check_device(cfg.common)
     check_start(cfg.checkpoint)
     check_metric(cfg)
-    _check_counts(cfg)
+    check_counts(cfg)
     launched = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if launched > 1 and cfg.distributed_training.distributed_world_size == 1:
         raise PyramidionError(
             f"torchrun has started {launched} processes, and each would train a model of its own in "
             f"{cfg.checkpoint.save_dir}: --distributed-world-size {launched}; {ON_A_CPU}"
         )
-    _check_optimizer(cfg)
+    check_optimizer(cfg, is_ours(getattr(cfg.model, "_name", None)))
+
+
+def check_device(common: Any) -> None:
+    """Refuse half precision that needs a GPU without one: fairseq fails, or trains in float32 without a word.
+
+    Args:
+        common: options of every command.
+
+    Raises:
+        PyramidionError: says which option to leave out.
+    """
+    flag = "--amp" if common.amp else "--fp16"
+    given = common.amp or (common.fp16 and not (common.memory_efficient_fp16 or common.tpu))
+    if given and (common.cpu or not torch.cuda.is_available()):
+        raise PyramidionError(
+            f"{flag} needs a GPU, and {_missing_gpu(common)}: leave it out (PRECISION=full of a recipe), or use "
+            "--autocast auto"
+        )

@@ -134,9 +134,11 @@ PATCHES = (
         (
             Change(
                 "fairseq.checkpoint_utils.load_model_ensemble_and_task",
-                "a model reads the tokens of another dictionary of the same size",
-                "each checkpoint's dictionaries are compared with the task's before its model is built",
-                "fairseq compares them",
+                "a model reads the tokens of another dictionary of the same size; names of `--model-overrides` that a "
+                "checkpoint does not have are ignored",
+                "each checkpoint's dictionaries are compared with the task's before its model is built; such names "
+                "are refused",
+                "fairseq compares dictionaries and refuses such names",
             ),
             Change(
                 "fairseq.tasks.fairseq_task.FairseqTask.build_bpe",
@@ -202,7 +204,8 @@ PATCHES = (
         (
             Change(
                 "fairseq.options.parse_args_and_arch",
-                "a mistyped option or name ends in a page of usage",
+                "a mistyped option or name ends in a page of usage; a seed below 0, overrides that are none, a file "
+                "as `--results-path` in a traceback; `--batch-size 0` makes one batch of all documents",
                 "one line, with what was meant; `parser.error` of the command's parser is set",
                 "never: it is about what users read first",
             ),
@@ -226,7 +229,7 @@ PATCHES = (
             ),
             Change(
                 "fairseq.trainer.Trainer.__init__",
-                "`--fp16` without a GPU, a learning rate left at 0.25, betas that are none, a missing "
+                "`--fp16` and `--amp` without a GPU, a learning rate left at 0.25, betas that are none, a missing "
                 "`--finetune-from-model` fail late or not at all",
                 "refused before training",
                 "fairseq refuses them",

@@ -67,6 +67,66 @@ MISTAKES = {
          "fully_sharded"], 1,
         "--criterion chunked_cross_entropy reads the vocabulary's weights",
     ),
+    "amp on a CPU": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--amp"], 1, "--amp needs a GPU, and --cpu is given",
+    ),
+    "a profile of no GPU": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--profile"], 1,
+        "--profile needs a GPU, and --cpu is given: leave it out",
+    ),
+    "a seed below 0": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--seed", "-1"], 1,
+        "--seed -1: a number from 0 to 4294967295 is needed",
+    ),
+    "the same in generation, which does not look at it": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--seed", "-1"], 1,
+        "--seed -1: a number from 0 to 4294967295 is needed",
+    ),
+    "fewer than no workers": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--num-workers", "-1"], 1,
+        "--num-workers -1: 0 reads the data in the command's own process",
+    ),
+    "batches of no document": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--batch-size", "0"], 1,
+        "--batch-size 0: all documents would be one batch; a batch has at least 1",
+    ),
+    "batches of no document in validation": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--batch-size-valid", "0"], 1,
+        "--batch-size-valid 0: all documents would be one batch; a batch has at least 1",
+    ),
+    "fewer than no updates": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-update", "-1"], 1,
+        "--max-update -1: nothing would be trained; 0 sets no limit",
+    ),
+    "labels that are smoothed twice": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--criterion", "label_smoothed_cross_entropy",
+         "--label-smoothing", "2"], 1,
+        "--label-smoothing 2.0 is no number from 0 to 1",
+    ),
+    "an optimizer of other optimizers": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "composite"], 1,
+        "--optimizer composite needs groups of parameters, which Hydra alone can give (optimizer.groups): take adam",
+    ),
+    "a file for results": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--results-path", "MODEL"], 1,
+        "checkpoint_best.pt is a file: say in which folder the summaries are written",
+    ),
+    "overrides of no option": (
+        "generate",
+        ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--model-overrides", "{'dropot': 0.1}"], 1,
+        "checkpoint_best.pt has no option 'dropot': did you mean dropout?",
+    ),
+    "overrides of no option in validation": (
+        "validate",
+        ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--batch-size", "2", "--model-overrides",
+         "{'dropot': 0.1}"], 1,
+        "checkpoint_best.pt has no option 'dropot': did you mean dropout?",
+    ),
+    "overrides that are a word": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--model-overrides", "dropout"], 1,
+        "--model-overrides 'dropout' is no dictionary, as \"{'dropout': 0.1}\"",
+    ),
     "no learning rate": (
         "train", ["DATA/data-bin", *START, *TASK, "--cpu"], 1,
         "the learning rate is fairseq's default of 0.25, with which adam trains to nothing: --lr 5e-4",
@@ -279,6 +339,19 @@ def test_ends_with_one_line_that_says_what_to_type(command, data, tmp_path, name
     assert not list(tmp_path.rglob("*.pt"))
 
 
+@pytest.mark.parametrize("stock", ["generate", "validate"])
+def test_overrides_that_a_checkpoint_has_are_taken(command, data, stock):
+    words = [data / "data-bin", *USER_DIR, *TASK, "--path", data / "data-bin/checkpoint_best.pt", "--cpu"]
+    overrides = "{'dropout': 0.2, 'model': {'activation_dropout': 0.1}, 'seed': 5}"
+    command(stock, *words, "--batch-size", "2", "--model-overrides", overrides)
+
+
+def test_batches_of_no_document_may_be_of_tokens(command, data, tmp_path):
+    words = [data / "data-bin", *TASK, *TRAIN, "--batch-size", "0", "--max-tokens", "4000", "--max-update", "1"]
+    command("train", *words, "--save-dir", tmp_path)
+    assert (tmp_path / "checkpoint_last.pt").exists()
+
+
 def test_torchrun_would_train_a_model_in_each_process(data, tmp_path):
     words = [data / "data-bin", *START, *TASK, *LR, "--cpu", "--save-dir", tmp_path]
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
@@ -386,7 +459,7 @@ def test_the_page_of_troubles_has_every_message():
         "needs --task long_document_summarization",
         "one for each GPU, and ",
         "each would train a model of its own",
-        "--fp16 needs a GPU",
+        " needs a GPU, and ",
         "the learning rate is fairseq's default of ",
         "is not there",
         "as tensorboard is not installed",

@@ -1,0 +1,110 @@
+"""Numbers with which a command fails late, or trains to nothing, and which fairseq takes."""
+
+from __future__ import annotations
+
+import ast
+import math
+from typing import Any
+
+from ..errors import PyramidionError
+
+#: fairseq's default, with which an optimizer of Adam's kind trains to nothing.
+STOCK_LR = 0.25
+_ADAMS = ("adam", "adamax", "cpu_adam", "fused_adamw")
+#: Options of fairseq's optimizers that it evaluates as Python.
+_BETAS = ("adam_betas", "adamax_betas", "lamb_betas")
+
+
+def check_numbers(options: Any) -> None:
+    """Refuse numbers that no command can use.
+
+    Args:
+        options: of the command line, or of the groups ``common`` and ``dataset``; any may be missing.
+
+    Raises:
+        PyramidionError: says which option, and what to give.
+    """
+    seed, workers = getattr(options, "seed", None), getattr(options, "num_workers", None)
+    if seed is not None and not 0 <= seed < 2**32:
+        raise PyramidionError(f"--seed {seed}: a number from 0 to {2**32 - 1} is needed")
+    if workers is not None and workers < 0:
+        raise PyramidionError(f"--num-workers {workers}: 0 reads the data in the command's own process")
+    for documents, tokens in {"batch_size": "max_tokens", "batch_size_valid": "max_tokens_valid"}.items():
+        size = getattr(options, documents, None)
+        if isinstance(size, int) and size < 1 and not getattr(options, tokens, None):
+            flag = "--" + documents.replace("_", "-")
+            raise PyramidionError(f"{flag} {size}: all documents would be one batch; a batch has at least 1")
+
+
+def check_counts(cfg: Any) -> None:
+    """Refuse numbers with which a run ends later, or does nothing.
+
+    Args:
+        cfg: fairseq's whole configuration.
+
+    Raises:
+        PyramidionError: says which option, and what to give.
+    """
+    counts = list(cfg.optimization.update_freq)
+    if not counts or min(counts) < 1:
+        raise PyramidionError(f"--update-freq {counts}: an update has at least 1 batch")
+    for name in ("max_update", "max_epoch", "stop_time_hours"):
+        most = getattr(cfg.optimization, name)
+        if most < 0:
+            raise PyramidionError(f"--{name.replace('_', '-')} {most}: nothing would be trained; 0 sets no limit")
+    every = {"log": cfg.common, "save": cfg.checkpoint, "validate": cfg.dataset}
+    for name, options in every.items():
+        if getattr(options, f"{name}_interval") < 1:
+            hint = {"save": "; --no-save saves nothing", "validate": "; --disable-validation leaves it out"}
+            raise PyramidionError(f"--{name}-interval must be at least 1{hint.get(name, '')}")
+    for name in ("dropout", "attention_dropout", "activation_dropout"):
+        _check_share(name, getattr(cfg.model, name, None) or 0)
+    _check_share("label_smoothing", getattr(cfg.criterion, "label_smoothing", None) or 0)
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise PyramidionError(f"--{name.replace('_', '-')} {share} is no number from 0 to 1")
+
+
+def check_optimizer(cfg: Any, ours: bool) -> None:
+    """Refuse learning rates, warm-ups and betas with which an optimizer cannot be built, or would learn nothing.
+
+    Args:
+        cfg: fairseq's whole configuration.
+        ours: the architecture is one of this package, for which fairseq's default learning rate is no choice.
+
+    Raises:
+        PyramidionError: says which option, and what to give.
+    """
+    name, rates = getattr(cfg.optimizer, "_name", None), list(cfg.optimization.lr)
+    if not rates or not all(0 <= rate < math.inf for rate in rates):  # also where one is NaN
+        raise PyramidionError(f"--lr {rates}: a learning rate above 0 is needed, as --lr 5e-4 (the paper's)")
+    if rates == [STOCK_LR] and name in _ADAMS and ours:
+        raise PyramidionError(
+            f"the learning rate is fairseq's default of {STOCK_LR}, with which {name} trains to nothing: "
+            "--lr 5e-4 (the paper's), with Hydra optimization.lr=[5e-4]"
+        )
+    if name == "composite" and not getattr(cfg.optimizer, "groups", None):
+        raise PyramidionError(
+            "--optimizer composite needs groups of parameters, which Hydra alone can give (optimizer.groups): "
+            "take adam"
+        )
+    schedule = cfg.lr_scheduler
+    if getattr(schedule, "_name", None) == "inverse_sqrt" and schedule.warmup_updates < 1:
+        raise PyramidionError(
+            f"--warmup-updates {schedule.warmup_updates}: --lr-scheduler inverse_sqrt divides by it, 1 is the least"
+        )
+    for option in _BETAS:
+        betas, flag = getattr(cfg.optimizer, option, None), "--" + option.replace("_", "-")
+        if betas is not None and not _are_betas(betas):
+            raise PyramidionError(f"{flag} {betas}: two numbers from 0 to below 1 are needed, as {flag} '(0.9, 0.98)'")
+
+
+def _are_betas(betas: Any) -> bool:
+    """Return whether betas, or the text of them, are two numbers in [0, 1)."""
+    try:
+        first, second = ast.literal_eval(betas.strip()) if isinstance(betas, str) else betas
+        return 0 <= first < 1 and 0 <= second < 1
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
