@@ -28,3 +28,13 @@ def test_a_named_pipe_stays_and_gets_what_is_written(tmp_path):
     reader.join(10)
     assert found == [b"words"] and stat.S_ISFIFO(path.stat().st_mode)
     assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    """Outputs are often links to a larger disk."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk/file")
+    for text in ("one", "two"):
+        write_text(tmp_path / "link", text)
+        assert os.readlink(tmp_path / "link") == "disk/file" and (tmp_path / "disk" / "file").read_text() == text
+    assert os.listdir(tmp_path / "disk") == ["file"] and sorted(os.listdir(tmp_path)) == ["disk", "link"]
