@@ -7,7 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from pyramidion_fairseq.compat.patches import PATCHES, Change, Patch
+from pyramidion_fairseq.compat.changes import Change, Patch
+from pyramidion_fairseq.compat.patches import PATCHES
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
 #: The sentences that the tables stand between.

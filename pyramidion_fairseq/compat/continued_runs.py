@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -40,6 +41,10 @@ SHARDS = "shards"
 #: In the ``extra_state`` that a checkpoint without one gets: its weights can be taken, its run not gone on with.
 UNKNOWN = "no_record"
 USELESS = "has a record of its run that cannot be used: take another checkpoint, or --finetune-from-model"
+OTHER_SCHEDULER = (
+    "the checkpoint to continue is of another --lr-scheduler: take the same, or with --reset-lr-scheduler begin its "
+    "state anew"
+)
 #: Modules that have fairseq's training loop: as it is installed, run as a file, and in processes spawned by that.
 _TRAINING = ("fairseq_cli.train", "__main__", "__mp_main__")
 
@@ -128,11 +133,15 @@ def _trainer_loader(stock: Any) -> Any:
                 or what it says of its run cannot be gone on with.
         """
         of_data = _vocabularies(self)
+        options = (reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters)
         try:
-            extra_state = stock(self, filename, reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters)
+            with _average_of_weights(self):
+                extra_state = stock(self, filename, *options)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             if isinstance(error, PyramidionError):
                 raise
+            if not (reset_optimizer or reset_lr_scheduler) and _has_another_scheduler(self):
+                raise PyramidionError(OTHER_SCHEDULER) from error
             raise PyramidionError(f"{filename} {USELESS} ({type(error).__name__}: {one_line(error)})") from error
         if extra_state is not None:
             _check_record(extra_state, filename, fine_tunes=reset_optimizer and reset_meters)
@@ -148,6 +157,36 @@ def _trainer_loader(stock: Any) -> Any:
         return extra_state
 
     return mark(load_checkpoint, "continues")
+
+
+@contextlib.contextmanager
+def _average_of_weights(trainer: Any) -> Iterator[None]:
+    """Give a checkpoint without a moving average (``--store-ema``) its weights as such.
+
+    fairseq means to, and looks for them where it has deleted them.
+    """
+    read = checkpoint_utils.load_checkpoint_to_cpu
+
+    @functools.wraps(read)
+    def load_checkpoint_to_cpu(*args: Any, **kwargs: Any) -> Any:
+        state = read(*args, **kwargs)
+        if isinstance(state.get("extra_state"), dict) and "ema" not in state["extra_state"]:
+            logger.info("the checkpoint has no moving average (--store-ema): it begins with the weights")
+            state["extra_state"]["ema"] = state["model"]
+        return state
+
+    if trainer.cfg.ema.store_ema:
+        checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
+    try:
+        yield
+    finally:
+        checkpoint_utils.load_checkpoint_to_cpu = read
+
+
+def _has_another_scheduler(trainer: Any) -> bool:
+    """Return whether the state of the checkpoint's scheduler is not of the kind that the trainer's takes."""
+    state = (trainer._optim_history or [{}])[-1].get("lr_scheduler_state")
+    return isinstance(state, dict) and state.keys() != trainer.lr_scheduler.state_dict().keys()
 
 
 def _check_record(extra_state: Any, filename: str, fine_tunes: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
-
 from .. import checkpoints, errors
 from ..tasks import diagnosis
 from . import (
@@ -18,28 +16,7 @@ from . import (
     shards,
     whole_checkpoints,
 )
-
-
-class Change(NamedTuple):
-    """One thing that is changed."""
-
-    target: str
-    """What is replaced or wrapped, by its dotted name; in words where it is no attribute."""
-    fault: str
-    """What happens without it."""
-    change: str
-    """What is done."""
-    until: str
-    """When it can go."""
-
-
-class Patch(NamedTuple):
-    """The changes that one module makes."""
-
-    install: Callable[[], None]
-    """Makes the changes. Called again, it does nothing."""
-    changes: tuple[Change, ...]
-
+from .changes import Change, Patch
 
 #: In the order in which they are installed: those that wrap the same function wrap each other in this order. All are
 #: needed with every fairseq that :mod:`~pyramidion_fairseq.utils.requirements` takes. docs/architecture.md shows this
@@ -108,6 +85,12 @@ PATCHES = (
                 "the counts are taken up again, but where another metric decides what is best; fine-tuning begins at "
                 "0 hours; such data are refused",
                 "fairseq takes up the counts and compares dictionaries",
+            ),
+            Change(
+                "fairseq.checkpoint_utils.load_checkpoint_to_cpu, while a run loads its checkpoint",
+                "`--store-ema` for a run, or a model to fine-tune, that had no moving average ends with KeyError",
+                "with `--store-ema`: the moving average of such a checkpoint is its weights",
+                "fairseq keeps the weights until the average has been made of them",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint",

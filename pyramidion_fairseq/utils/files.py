@@ -37,8 +37,8 @@ def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> 
     """Write a file under another name and rename it when it is whole: an older one of that name stays until then.
 
     Args:
-        path: the file's name at the end; a pipe or device, such as /dev/null and /dev/stdout, is written into. Where it
-            is a link, the file that it leads to is replaced, unless ``temporary`` is given.
+        path: the file's name at the end; a pipe or device, such as /dev/null and /dev/stdout, is written into. Where
+            it is a link, the file that it leads to is replaced, unless ``temporary`` is given.
         temporary: its name until then, in the same folder; replaced where it is left from a killed run. One that no
             other process takes unless given. Files with a given one are a program's own: a pipe in the place of such a
             file is replaced, since nobody may read from it.

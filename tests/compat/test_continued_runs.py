@@ -223,3 +223,38 @@ def test_weights_without_a_record_can_be_fine_tuned(command, data, begun, tmp_pa
     found = load_checkpoint(tmp_path / "checkpoint_last.pt")
     assert found["extra_state"]["train_iterator"]["epoch"] == 2 and "no_record" not in found["extra_state"]
     assert all(torch.equal(found["model"][name], weight) for name, weight in state["model"].items())
+
+
+def test_a_moving_average_begins_with_the_weights_of_a_run_that_had_none(command, data, tmp_path):
+    """Where stock fairseq has deleted them: KeyError."""
+    command("train", *arguments(data, tmp_path, "--max-update", 2))
+    before = load_checkpoint(tmp_path / "checkpoint_last.pt")["model"]
+    average = ["--store-ema", "--ema-decay", 0.5]
+    log = command("train", *arguments(data, tmp_path, "--max-update", 3, *average)).stdout
+    assert "the checkpoint has no moving average (--store-ema): it begins with the weights" in log
+    state = load_checkpoint(tmp_path / "checkpoint_last.pt")
+    after, found = state["model"], state["extra_state"]["ema"]
+    name = "decoder.layers.0.fc1.weight"
+    assert not torch.equal(before[name], after[name])
+    torch.testing.assert_close(found[name], (before[name] + after[name]) / 2)
+    # what a run has averaged goes on
+    log = command("train", *arguments(data, tmp_path, "--max-update", 4, *average)).stdout
+    assert "begins with the weights" not in log
+    state = load_checkpoint(tmp_path / "checkpoint_last.pt")
+    torch.testing.assert_close(state["extra_state"]["ema"][name], (found[name] + state["model"][name]) / 2)
+
+
+@pytest.mark.parametrize("scheduler", ["reduce_lr_on_plateau", "inverse_sqrt"])
+def test_a_run_cannot_go_on_by_the_state_of_another_scheduler(command, data, tmp_path, scheduler):
+    command("train", *arguments(data, tmp_path, "--max-update", 1))
+    other = arguments(data, tmp_path, "--max-update", 2, "--lr-scheduler", scheduler, "--warmup-updates", 1)
+    done = command("train", *other, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (
+        1,
+        [
+            "error: the checkpoint to continue is of another --lr-scheduler: take the same, or with "
+            "--reset-lr-scheduler begin its state anew"
+        ],
+    )
+    command("train", *other, "--reset-lr-scheduler")
+    assert load_checkpoint(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 2
