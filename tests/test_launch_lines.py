@@ -92,3 +92,14 @@ def inside_of_a_job(words, monkeypatch, tmp_path):
     monkeypatch.setenv("NODES", str(nodes))
     monkeypatch.setenv("GPUS", str(tasks))
     return called[called.index("bash") :]
+
+
+def test_each_process_of_a_job_has_the_cpus_that_the_job_asks_for(tmp_path):
+    """srun does not take them from the job since Slurm 22.05, and would give a process one CPU."""
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "$SRUN_CPUS_PER_TASK"\n', "utf-8")
+    (tmp_path / "srun").chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_NTASKS": "16", "SLURM_CPUS_PER_TASK": "8"}
+    script = ["bash", "examples/slurm/train.sbatch", "table3", "deeppyramidion"]
+    environment = {**os.environ, **job, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "8\n"
