@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 10
 #: Bytes of an input that is read once more to know how many documents it holds.
 MOST_COUNTED = 2**26
+#: How lines are written: lone surrogates, which a JSON object may have, as JSON's escapes for them.
+_LINES: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -201,7 +203,7 @@ def _written_at_the_end() -> Iterator[None]:
 def utf8_stdout() -> TextIO:
     """Return standard output that takes every character, whatever the locale, and names of files that are no UTF-8."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+        sys.stdout.reconfigure(**_LINES)
     return sys.stdout
 
 
@@ -212,7 +214,7 @@ def open_output(path: str, append: bool = False) -> Iterator[TextIO]:
         yield utf8_stdout()
     else:
         append = append or is_written_into(path)
-        with open(path, "a" if append else "w", encoding="utf-8", newline="\n") as output:
+        with open(path, "a" if append else "w", **_LINES) as output:
             yield output
 
 
@@ -223,7 +225,7 @@ def open_whole_output(path: str) -> Iterator[TextIO]:
         yield utf8_stdout()
     else:
         with atomic_write(path) as file:
-            output = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+            output = io.TextIOWrapper(file, **_LINES)
             yield output
             output.detach()
 

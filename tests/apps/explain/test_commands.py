@@ -132,6 +132,18 @@ def test_json_lines_in_and_out(summarised, expected):
     assert explanation.title == "a0" and " ".join(explanation.document.words) == DOCUMENTS[0]
 
 
+def test_half_a_surrogate_pair_in_an_id_is_written_and_gone_on_from(summarised):
+    def ids():
+        return [json.loads(line)["article_id"] for line in out.read_text(encoding="utf-8").splitlines()]
+
+    content = "".join(json.dumps({"id": f"\ud800{n}", "text": article(3)}) + "\n" for n in range(2))
+    out = summarised(content, "--format", "jsonl")
+    assert ids() == ["\ud8000", "\ud8001"]
+    out.write_text(out.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    summarised(content, "--format", "jsonl", "--resume")
+    assert ids() == ["\ud8000", "\ud8001"]
+
+
 @pytest.mark.parametrize("resumed", [0, 2])
 def test_ids_and_references_of_the_input(summarised, tmp_path, resumed):
     rows = [
