@@ -18,6 +18,7 @@ from pyramidion_fairseq.functional import compose_poolings
 from pyramidion_fairseq.models.roberta import SentenceEncoder
 from pyramidion_fairseq.text import Document
 from tests.helpers.classifiers import SYMBOLS, write_classifier
+from tests.helpers.pages import data_of
 from tests.helpers.preprocessing import WORDS
 from tests.helpers.roberta import HEAD
 
@@ -154,6 +155,30 @@ def test_the_page_shows_labels_and_what_was_kept(classify, tmp_path):
     classify("--format", "html", "--output", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "World" in page and "News:" in page and "after layer 2" in page and "A classifier" in page
+
+
+def test_the_page_tells_of_words_that_are_neither_read_nor_listed(classify, tmp_path):
+    (page,) = data_of(_page(classify, tmp_path, {"text": "alpha " * 700}))
+    assert page["truncated"] + page["unlisted"] == 512 - 62
+    assert page["model"]["note"].startswith("Not listed: 188 more words after the last one. A classifier")
+    pair = {"text": "alpha " * 700, "title": "beta " * 40}
+    (page,) = data_of(_page(classify, tmp_path, pair, "--second-field", "title"))
+    assert page["truncated"] == 10
+    told = "Not read: 670 words at the end of the first text and 10 at the end of the second, whether"
+    assert page["model"]["note"].startswith(told)
+    for short in ({"text": "alpha " * 100}, {"text": "alpha", "title": "beta " * 100}):
+        (page,) = data_of(_page(classify, tmp_path, short, *(["--second-field", "title"] if "title" in short else [])))
+        assert page["truncated"] > 0 and page["model"]["note"].startswith("A classifier")
+
+
+def _page(classify, folder, row, *words):
+    classify("--format", "html", "--output", folder / "page.html", "--overwrite", *words, rows=[row])
+    return (folder / "page.html").read_text()
+
+
+def test_half_a_surrogate_pair_is_written_to_a_file(classify, tmp_path):
+    classify("--format", "jsonl", "--output", tmp_path / "out", rows=[{"id": "\ud800", "text": "beta"}])
+    assert json.loads((tmp_path / "out").read_text(encoding="utf-8"))["article_id"] == "\ud800"
 
 
 def test_numbers_are_predicted(classify, tmp_path):

@@ -29,6 +29,8 @@ class EncodedDocument(NamedTuple):
     """Per token the index of its word; -1 for special symbols."""
     cut: bool
     """Whether the model does not read all of it."""
+    unread: tuple[int, ...]
+    """Per text the words at its end that the model does not read, those that ``words`` lacks among them."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ class Classifier:
         first, second = document if isinstance(document, tuple) else (document, None)
         eos, most = self.dictionary.eos(), self.model.max_positions()
         texts = [first] if second is None else [first, second]
-        given = [split_document(text, 8 * most).document for text in texts]
-        parts = [self.tokenizer.encode(text.words, text.space_after, most) for text in given]
+        given = [split_document(text, 8 * most) for text in texts]
+        parts = [self.tokenizer.encode(text.words, text.space_after, most) for text, _ in given]
         before = [self.init_token, self.separator_token]
         special = [1 + (token is not None) for token in before[: len(parts)]]
         room, lengths = most - sum(special), [len(part.tokens) for part in parts]
@@ -154,15 +156,17 @@ class Classifier:
             kept = [max(room - lengths[1], room - room // 2), max(room - lengths[0], room // 2)]
         tokens: list[int] = []
         words: list[int] = []
+        unread: list[int] = []
         offset = 0
-        for part, token, limit in zip(parts, before, kept):
+        for part, token, limit, (_, left_out) in zip(parts, before, kept, given):
             ids, of = list(part.tokens[:limit]), [offset + word for word in part.token_words[:limit]]
+            unread.append(offset + len(part.words) - (max(of, default=offset - 1) + 1) + left_out)
             lead = [token] if token is not None else []
             tokens += [*lead, *ids, eos]
             words += [*([-1] * len(lead)), *of, -1]
             offset += len(part.words)
         cut = any(length > limit for length, limit in zip(lengths, kept))
-        return EncodedDocument(tokens, _joined(given), words, cut)
+        return EncodedDocument(tokens, _joined([text for text, _ in given]), words, cut, tuple(unread))
 
     def _run(self, inputs: list[EncodedDocument], explain: bool) -> list[Prediction]:
         rows = [torch.tensor(encoded.tokens) for encoded in inputs]

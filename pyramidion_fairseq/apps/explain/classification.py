@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ def explain_prediction(prediction: Any, title: str | None, model: Any) -> Explan
     lengths = [Length("document", prediction.tokens)]
     lengths += [Length(kept.stage, kept.vectors) for kept in prediction.kept_tokens]
     ranking = rank_sentences(document.sentences, weights) if stages else []
-    said = _said(prediction)
+    said, truncated = _said(prediction), words - (int(token_words.max()) + 1)
     return Explanation(
         title=title,
         document=document,
@@ -40,8 +40,8 @@ def explain_prediction(prediction: Any, title: str | None, model: Any) -> Explan
         stages=tuple(stages) or (Stage("read by the model", "pooling", _read(token_words, words)),),
         summary=SummaryWords(tuple(said), (True,) * len(said), None, ((),) * len(said)),
         ranking=tuple(RankedSentence(number, share) for number, share in ranking if share > 0),
-        model=_facts(model),
-        truncated=words - (int(token_words.max()) + 1),
+        model=_facts(model, _not_shown(prediction.encoded.unread, truncated)),
+        truncated=truncated,
     )
 
 
@@ -60,7 +60,19 @@ def _said(prediction: Any) -> list[str]:
     return [part for label, share in prediction.probabilities[:LISTED] for part in (f"{label}:", f"{share:.1%};")]
 
 
-def _facts(model: Any) -> ModelFacts:
+def _not_shown(unread: Sequence[int], truncated: int) -> str:
+    """Return what the page's ``truncated`` words at the end do not tell of those that were not read."""
+    if sum(unread) == truncated:
+        return ""
+    if len(unread) == 1:
+        return f"Not listed: {unread[0] - truncated:,} more words after the last one. "
+    return (
+        f"Not read: {unread[0]:,} words at the end of the first text and {unread[1]:,} at the end of the second, "
+        "whether they are listed or not. "
+    )
+
+
+def _facts(model: Any, not_shown: str) -> ModelFacts:
     options, poolings = model.args, list(model.encoder.sentence_encoder.poolings.values())
     scored = any(pooling.scorer is not None for pooling in poolings)
     note = (
@@ -69,4 +81,4 @@ def _facts(model: Any) -> ModelFacts:
         "reads, which no weight shows."
     )
     pooler, scorer = (options.pooler if poolings else "none"), (options.scorer if scored else "none")
-    return ModelFacts(str(options.arch or "lsg_roberta"), pooler, scorer, False, note)
+    return ModelFacts(str(options.arch or "lsg_roberta"), pooler, scorer, False, not_shown + note)
