@@ -99,6 +99,21 @@ def check_json(args: argparse.Namespace) -> None:
     check_output(args.json, overwrite=True)
 
 
+def read_documents(args: argparse.Namespace, option: str, references: list[str]) -> list[str]:
+    """Return the documents of ``--more`` or ``--lead``.
+
+    Raises:
+        PyramidionError: the file is one of summaries or of references, or has another number of lines.
+    """
+    path = getattr(args, option)
+    for other in filter(None, (args.references, args.hypotheses, args.against)):
+        if is_same_file(path, other):
+            raise PyramidionError(f"--{option} wants the documents that were summarised, and {path} is {other}")
+    documents = read_lines(path)
+    check_texts(references, documents, (args.references, path))
+    return documents
+
+
 def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[str]]]:
     """Return references, and the summaries of each system by its name, all checked.
 
@@ -110,7 +125,7 @@ def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[st
     systems = {args.hypotheses: read_lines(args.hypotheses, blank=len(references))}
     if args.against:
         check_roles(args.references, args.against)
-        if args.against in systems:
+        if is_same_file(args.against, args.hypotheses):
             raise PyramidionError(f"--against is the same file: {args.against}")
         systems[args.against] = read_lines(args.against, blank=len(references))
     for name, texts in systems.items():
@@ -118,27 +133,10 @@ def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[st
     if args.lead_words is not None and (args.lead_words < 1 or not args.lead):
         raise PyramidionError("--lead-words is a number of at least 1, and needs --lead DOCUMENTS")
     if args.lead:
-        documents = read_lines(args.lead)
-        check_texts(references, documents, (args.references, args.lead))
+        documents = read_documents(args, "lead", references)
         words = args.lead_words or mean_words(references)
         systems[f"lead baseline (first {words} words)"] = lead_baseline(documents, words)
     return references, systems
-
-
-def read_documents(args: argparse.Namespace, references: list[str]) -> list[str] | None:
-    """Return the documents of ``--more``; None without it.
-
-    Raises:
-        PyramidionError: the file is one of summaries or of references, or has another number of lines.
-    """
-    if args.more is None:
-        return None
-    for other in filter(None, (args.references, args.hypotheses, args.against)):
-        if is_same_file(args.more, other):
-            raise PyramidionError(f"--more wants the documents that were summarised, and {args.more} is {other}")
-    documents = read_lines(args.more)
-    check_texts(references, documents, (args.references, args.more))
-    return documents
 
 
 def table(scores: dict[str, RougeScores]) -> str:
@@ -227,7 +225,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_json(args)
     settings.signature(0)  # a backend that is not installed is found before the files are read
     references, systems = read_systems(args)
-    documents = read_documents(args, references)
+    documents = read_documents(args, "more", references) if args.more is not None else None
     scores = {
         name: rouge_scores(references, texts, settings, workers=args.workers, progress=True)
         for name, texts in systems.items()
