@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from email.message import Message
 from typing import Any, Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -19,6 +20,8 @@ from .options import read_options
 #: What is past the limit is still read, so that the client reads the answer, up to this many times the limit.
 DRAINED = 4
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+#: What a request may call its encoding; ASCII is UTF-8.
+UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -70,7 +73,7 @@ async def read_record(request: Request, limits: Limits) -> tuple[Document, dict[
         Refusal: something else, or no document in it.
     """
     kind = _kind(request)
-    if kind not in ("application/json", "text/plain"):
+    if kind not in ("application/json", "text/plain") or _charset(request) not in UTF8:
         raise Refusal(415, "unknown-type", "Send application/json, or text/plain in UTF-8.")
     body = await read_body(request, limits)
     text = await run_in_threadpool(read_text, body, "the request's body")
@@ -101,6 +104,13 @@ async def _collect(request: Request, most: int) -> bytes:
 
 def _kind(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _charset(request: Request) -> str:
+    """Return the encoding that the request says it has; UTF-8 where it says none."""
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    return message.get_content_charset() or "utf-8"
 
 
 def _parse_form(request: Request, body: bytes, limits: Limits) -> FormData:

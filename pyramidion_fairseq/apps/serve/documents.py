@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Iterator
 
 from ...errors import PyramidionError
-from ...text import Document
+from ...text import Document, json_records
 from ...text.reading import check_is_text, decode, starts_as_array, starts_as_table
 from ...text.tidying import tidy
+from ...text.words import find_words
 from .limits import Limits, Refusal
 
 #: Of the characters of a text, how many may be undecodable before it counts as something else.
@@ -60,9 +60,12 @@ def parse_record(record: Any, limits: Limits) -> Document:
 
 
 def load_json(text: str) -> Any:
-    """Return parsed JSON; ValueError for everything that is none, also where it is nested too deeply."""
+    """Return parsed JSON; ValueError for everything that is none, also where it is nested too deeply.
+
+    What an object has twice is marked: see :func:`~pyramidion_fairseq.text.json_records.parse_record`.
+    """
     try:
-        return json.loads(text)
+        return json_records.parse_record(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -73,7 +76,7 @@ def check_size(document: Document, limits: Limits) -> Document:
     Raises:
         Refusal: otherwise.
     """
-    words = sum(len(sentence.split()) for sentence in document.sentences)
+    words = sum(1 for sentence in document.sentences for _ in find_words(sentence))
     if words > limits.words:
         raise Refusal(413, "too-long", f"The document has {words:,} words, the limit is {limits.words:,}: shorten it.")
     if not any(map(tidy, document.sentences)):

@@ -94,6 +94,18 @@ def test_api(serve):
     assert client.json(ARXIV)[1]["explanation"]["title"] == "1234.5678"
 
 
+@pytest.mark.parametrize("charset", ["latin-1", "ISO-8859-1", '"utf-16"', ""])
+def test_another_encoding_than_utf8_is_refused(serve, engine, charset):
+    for kind in ("text/plain", "application/json"):
+        stated = f"{kind}; charset={charset}" if charset else f"{kind}; charset"
+        status, _, body = serve()("POST", "/api/summarize", b'{"text": "caf\xe9"}', Content_Type=stated)
+        expected = (415, "unknown-type") if charset else (200, None)
+        assert (status, json.loads(body).get("error", {}).get("code")) == expected
+    for known in ("UTF-8", "utf8", '"utf-8"', "us-ascii"):
+        kind = f"text/plain; format=flowed;charset={known}"
+        assert serve()("POST", "/api/summarize", b"text", Content_Type=kind)[0] == 200
+
+
 def test_health(serve, engine):
     client = serve()
     idle = {"status": "ok", "model": "test model", "running": 0, "waiting": 0}
@@ -119,12 +131,14 @@ def test_health(serve, engine):
         ("{}", 422, "no-document"),
         ('{"text": 7}', 422, "no-document"),
         ('{"text": ["a", 7]}', 422, "no-document"),
+        ('{"text": "a", "text": "b"}', 422, "no-document"),
         ('{"text": ""}', 422, "empty"),
         ('{"text": " \\n\\u0000\\ud800"}', 422, "empty"),
         (b"%PDF-1.7 \x00\x01", 415, "not-text"),
         (bytes(range(256)) * 40, 415, "not-text"),
         ("text".encode("utf-16"), 415, "not-text"),
         ('{"text": "%s"}' % ("word " * 1001), 413, "too-long"),
+        ('{"text": "%s"}' % ("\\u5b57" * 1001), 413, "too-long"),
         ('{"text": "%s"}' % ("x" * 30_000), 413, "too-large"),
         (b"x" * 3_000_000, 413, "too-large"),
     ],
@@ -148,6 +162,7 @@ def test_bad_documents_get_a_reason(serve, value, status, code):
         ('{"text": "a"}\nnonsense', b"", 422, "Line 2 is not JSON"),
         ('{"text": "a"}\n{"texts": "b"}', b"", 422, "Line 2: no field"),
         ('{"text": null}', b"", 422, "Line 1: field text is null"),
+        ('{"text": "a", "text": "b"}', b"", 422, "Line 1: field text is there twice"),
         ('[{"text": "a"},\n {"text": "b"}]', b"", 422, "one JSON array: send one object a line"),
         ("", b"document,summary\na,b\n", 422, "a table (CSV or TSV): send each row as one JSON object"),
         ('{"text": "a"}\n' * 3, b"", 413, "More than 2 documents"),
