@@ -156,7 +156,8 @@ def _skip_finished(documents: Iterator[Document], args: argparse.Namespace, shar
     """Pass over the documents whose summaries are in the output; return how many, and the bytes of their lines.
 
     Raises:
-        PyramidionError: the output is of other documents, another shard or another format.
+        PyramidionError: the output is of other documents, another shard or another format, or has sources where none
+            are asked for, or none where they are.
     """
     lines, end, last = _finished_lines(args, shard)
     skipped = list(islice(documents, lines))
@@ -170,6 +171,9 @@ def _skip_finished(documents: Iterator[Document], args: argparse.Namespace, shar
             found = None
         if found != (shard.position(lines - 1), args.shard, skipped[-1].article_id):
             raise PyramidionError(f"{args.output}, line {lines}, is not of this document and --shard: give its own")
+        if ("explanation" in row) != args.sources:
+            written = "without" if args.sources else "with"
+            raise PyramidionError(f"{args.output} was written {written} --sources: go on with it in the same way")
     return lines, end
 
 

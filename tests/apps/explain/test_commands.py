@@ -210,6 +210,18 @@ def test_another_output_is_not_gone_on_with(summarised, tmp_path, written, optio
     assert (tmp_path / "out").read_text() == written
 
 
+@pytest.mark.parametrize("first, then", [([], ["--sources"]), (["--sources"], [])])
+def test_lines_with_and_without_sources_are_not_mixed(summarised, first, then):
+    out = summarised(f"{article(3)}\n{article(4)}", "--format", "jsonl", *first)
+    line = out.read_text().splitlines(keepends=True)[0]
+    out.write_text(line)
+    with pytest.raises(SystemExit, match=f"was written {'with' if first else 'without'} --sources: go on with it in"):
+        summarised(None, "--format", "jsonl", "--resume", *then)
+    assert out.read_text() == line
+    resumed = summarised(None, "--format", "jsonl", "--resume", *first).read_text()
+    assert resumed.startswith(line) and resumed.count("explanation") == 2 * len(first)
+
+
 def test_summaries_before_a_bad_line_are_kept(summarised, tmp_path, monkeypatch):
     monkeypatch.setattr("pyramidion_fairseq.inference.summarizer.BUFFER", 2)
     content = "\n".join(json.dumps({"text": article(2)}) for _ in range(4)) + "\nnonsense\n"
