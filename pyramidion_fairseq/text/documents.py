@@ -51,7 +51,8 @@ class Document:
             field: the name of the text's field, where it is none of those.
 
         Raises:
-            PyramidionError: there is no such field, it is null or there twice (:data:`TWICE`), or has no text in it.
+            PyramidionError: there is no such field, it is null or there twice (:data:`TWICE`), or neither a text nor a
+                list of texts. An empty one is a document without words.
         """
         if not isinstance(record, Mapping):
             raise PyramidionError(f"not a JSON object but {type(record).__name__}")

@@ -106,7 +106,7 @@ class Explanation:
         """Return the inverse of :meth:`to_dict`, also of what JSON made of it.
 
         Raises:
-            KeyError, TypeError: something is missing, or there is something else in it.
+            KeyError, TypeError, ValueError: something is missing, or a part has another form.
         """
         document, summary = dict(data["document"]), dict(data["summary"])
         sections = tuple(Section(**section) for section in document.pop("sections"))

@@ -55,6 +55,13 @@ def test_foreign_fields_are_refused():
         Explanation.from_dict({**data, "model": {**data["model"], "colour": "red"}})
 
 
+@pytest.mark.parametrize("sources", [5, [[5]], [[[1]]], [[["one", 0.5]]], [[[None, 0.5]]]])
+def test_sources_that_are_no_pairs_are_refused(sources):
+    data = EXPLANATION.to_dict()
+    with pytest.raises((TypeError, ValueError)):
+        Explanation.from_dict({**data, "summary": {**data["summary"], "sources": sources}})
+
+
 def test_unsupported_words_and_older_files():
     unsupported = dataclasses.replace(
         EXPLANATION, summary=dataclasses.replace(EXPLANATION.summary, unsupported=("number",))
