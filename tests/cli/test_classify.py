@@ -210,7 +210,7 @@ def test_labels_of_other_code_are_those_beside_the_data(classify, tmp_path, besi
         (["--field", "nothing"], "no field nothing; it has: 'id', 'text'"),
         (["--second-field", "title"], "no field title"),
         (["--device", "gpu9"], "--device gpu9: "),
-        (["--data", "nowhere"], "carries no dictionary: say with --data"),
+        (["--data", "nowhere"], "nowhere has no input0/dict.txt and no dict.txt: say with --data"),
         (["--output", "/nowhere/x"], "there is no folder /nowhere"),
     ],
 )

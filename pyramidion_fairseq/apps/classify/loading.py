@@ -104,7 +104,8 @@ def _symbols(state: Any, checkpoint: str, data: str | None) -> list[str]:
             remedy = "say with --data where its own is"
             vocabularies.check_symbols(state.get("extra_state"), symbols, checkpoint, str(dictionary_path), remedy)
             return symbols
-    raise PyramidionError(f"{checkpoint} carries no dictionary: say with --data which folder has input0/dict.txt")
+    missing = f"{data} has no input0/dict.txt and no dict.txt" if data else f"{checkpoint} carries no dictionary"
+    raise PyramidionError(f"{missing}: say with --data which folder has input0/dict.txt")
 
 
 def _build(options: Any, tensors: dict[str, Tensor], symbols: list[str], checkpoint: str) -> LSGRobertaModel:
