@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 #: Words of a document that are listed in its explanation, if the model does not read more.
 MOST_WORDS = 50_000
 
+#: Options of generation that read a summary which is there.
+_OF_REFERENCES = ("score_reference", "prefix_size")
+
 #: A document, its words and their tokens.
 Source = Tuple[Document, Words, TokenizedText]
 
@@ -245,6 +248,9 @@ class PyramidionHubInterface(GeneratorHubInterface):
         unknown = sorted(set(generation) - set(options))
         if unknown:
             raise PyramidionError(f"no such option of generation: {', '.join(unknown)}")
+        asked = [name for name in _OF_REFERENCES if generation.get(name)]
+        if asked:
+            raise PyramidionError(f"{asked[0]} reads a reference: fairseq-generate has one, a document here has none")
         chosen = {**PAPER_GENERATION, **self.generation_settings, **generation}
         fit_lengths(chosen, generation, self.max_positions[1])
         with open_dict(options):
