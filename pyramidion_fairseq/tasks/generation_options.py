@@ -36,10 +36,10 @@ def refuse_generation(args: Any) -> None:
         if not math.isfinite(getattr(args, name, None) or 0):
             raise PyramidionError(f"--{name.replace('_', '-')} {getattr(args, name)} is no finite number")
     if getattr(args, "temperature", 1) <= 0:
-        raise PyramidionError(f"--temperature {args.temperature} is not above 0")
+        raise PyramidionError(f"--temperature must be greater than 0, got {args.temperature}")
     for name in ("sampling_topk", "sampling_topp"):
         if getattr(args, name, -1) >= 0 and not getattr(args, "sampling", False):
-            raise PyramidionError(f"--{name.replace('_', '-')} goes with --sampling")
+            raise PyramidionError(f"--{name.replace('_', '-')} requires --sampling")
     if groups > 0 and beam % groups:
         raise PyramidionError(f"--diverse-beam-groups {groups} does not divide --beam {beam}")
 

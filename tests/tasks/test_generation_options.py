@@ -142,9 +142,9 @@ def test_interactive_reads_words_that_a_summary_must_have(command, data, using):
         ({"beam": -1}, "--beam -1: a beam has at least 1 hypothesis"),
         ({"lenpen": math.nan}, "--lenpen nan is no finite number"),
         ({"temperature": math.inf}, "--temperature inf is no finite number"),
-        ({"temperature": 0.0}, "--temperature 0.0 is not above 0"),
-        ({"sampling_topk": 5}, "--sampling-topk goes with --sampling"),
-        ({"sampling_topp": 0.9, "sampling": False}, "--sampling-topp goes with --sampling"),
+        ({"temperature": 0.0}, "--temperature must be greater than 0, got 0.0"),
+        ({"sampling_topk": 5}, "--sampling-topk requires --sampling"),
+        ({"sampling_topp": 0.9, "sampling": False}, "--sampling-topp requires --sampling"),
     ],
 )
 def test_what_cannot_be_met_is_refused(chosen, message):

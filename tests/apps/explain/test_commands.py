@@ -152,7 +152,7 @@ def test_ids_and_references_of_the_input(summarised, tmp_path, resumed):
         {"text": article(40)},
         {"text": "word", "article_id": "d", "summary": "ref"},
     ]
-    begun = ['{"index": 0, "article_id": "a"}\n', '{"index": 1, "article_id": 7}\n']
+    begun = [f'{{"index": {n}, "article_id": {i}, "explanation": null}}\n' for n, i in enumerate(('"a"', "7"))]
     (tmp_path / "out").write_text("".join(begun[:resumed]), encoding="utf-8")
     options = ["--format", "jsonl", "--sources", "--batch-size", "2", "--resume"]
     out = summarised("\n".join(map(json.dumps, rows)), *options)

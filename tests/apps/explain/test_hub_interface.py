@@ -133,7 +133,7 @@ def test_defaults_are_the_papers_as_far_as_the_model_goes(summarizers, monkeypat
         ),
         ({"score_reference": True}, "score_reference reads a reference"),
         ({"prefix_size": 2}, "prefix_size reads a reference"),
-        ({"temperature": 0}, "--temperature 0 is not above 0"),
+        ({"temperature": 0}, "--temperature must be greater than 0, got 0"),
         ({"batch_size": 0}, "sizes must be at least 1"),
         ({"max_tokens": 0}, "sizes must be at least 1"),
     ],
