@@ -18,9 +18,8 @@ from . import (
 )
 from .changes import Change, Patch
 
-#: In the order in which they are installed: those that wrap the same function wrap each other in this order. All are
-#: needed with every fairseq that :mod:`~pyramidion_fairseq.utils.requirements` takes. docs/architecture.md shows this
-#: table: scripts/write_patches.py writes it.
+#: In the order in which they are installed, and in which those of the same function wrap each other. All are needed
+#: with every fairseq that :mod:`~pyramidion_fairseq.utils.requirements` takes. docs/architecture.md shows this table.
 PATCHES = (
     Patch(
         missing_extensions.install,
@@ -159,9 +158,15 @@ PATCHES = (
         (
             Change(
                 "fairseq.tasks.fairseq_task.StatefulContainer.__getattr__",
-                "`copy.deepcopy` of a task, and of a loaded summariser, recurs without end",
+                "`copy.deepcopy` of a task, and of a loaded summariser, recurs without end; `pickle.loads`, too",
                 "an attribute that is not there yet is missing, as in any object",
                 "fairseq's copies",
+            ),
+            Change(
+                "`copyreg.dispatch_table`: `fairseq.data.encoders.gpt2_bpe_utils.Encoder`",
+                "a summariser with GPT-2's BPE, as BART's are, can be neither copied nor pickled",
+                "it is built anew from its vocabulary and merges",
+                "fairseq's encoder holds no module",
             ),
         ),
     ),

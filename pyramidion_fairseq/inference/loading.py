@@ -146,7 +146,12 @@ def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
         cfg.task.source_lang, cfg.task.target_lang = languages
         if "sequence_parallel" in cfg.task:
             cfg.task.sequence_parallel = 1  # what it says is how the model was trained
-    return tasks.setup_task(cfg.task, from_checkpoint=True)
+    task = tasks.setup_task(cfg.task, from_checkpoint=True)
+    # fairseq's choices are enums without a name of their own, of which no pickle can be made: words in their place.
+    plain = OmegaConf.create(OmegaConf.to_container(task.cfg, enum_to_str=True))
+    OmegaConf.set_struct(plain, True)
+    task.cfg = plain
+    return task
 
 
 def _check_path(path: str, *separators: str) -> None:

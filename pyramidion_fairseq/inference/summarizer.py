@@ -66,13 +66,16 @@ class Summary:
 
 
 class _Turns:
-    """Lets one thread at a time generate: a model notes what it has read. A copied model has turns of its own."""
+    """Lets one thread at a time generate: a model notes what it has read.
+
+    A model that was copied or pickled has turns of its own.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
-    def __deepcopy__(self, memo: Any) -> _Turns:
-        return _Turns()
+    def __reduce__(self) -> tuple[type[_Turns], tuple[()]]:
+        return _Turns, ()
 
 
 class PyramidionHubInterface(GeneratorHubInterface):

@@ -96,6 +96,22 @@ class PyramidionModel(TransformerModelBase):
         super().upgrade_state_dict_named(state_dict, name)
         type(self)._adapt_state(self, state_dict)
 
+    def make_generation_fast_(self, **kwargs: Any) -> None:
+        """Prepare for generation, as fairseq does, and stay a model that can be pickled.
+
+        fairseq puts a function of its own in the place of :meth:`train`, of which no pickle can be made, and which
+        lets :meth:`eval` return None.
+        """
+        super().make_generation_fast_(**kwargs)
+        self.__dict__.pop("train", None)
+
+    def train(self, mode: bool = True) -> PyramidionModel:
+        """Switch between training and evaluation; RuntimeError where a model loaded to summarise is to train."""
+        if mode and self._is_generation_fast:
+            raise RuntimeError("a model that was loaded to summarise cannot train: fairseq-train --restore-file can")
+        super().train(mode)
+        return self
+
     @classmethod
     def from_pretrained(
         cls,

@@ -1,6 +1,9 @@
 """summarize: one summary for each document, in order, as stock generation writes it."""
 
 import copy
+import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +15,7 @@ from pyramidion_fairseq.inference.batching import batches_by_length, separate_sh
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.inference.summarizer import PyramidionHubInterface
 from pyramidion_fairseq.text import Document
+from tests.helpers.paths import ROOT
 from tests.helpers.summaries import article, write_checkpoint, write_sentencepiece
 
 QUICK = {"min_len": 3, "max_len_b": 12}
@@ -41,6 +45,33 @@ def test_a_copy_writes_the_same_and_shares_nothing(summarizers):
     found = copied.summarize(article(9), True, **QUICK)[0]
     assert (found.text, found.explain().to_dict()) == (expected.text, expected.explain().to_dict())
     assert not {p.data_ptr() for p in hub.parameters()} & {p.data_ptr() for p in copied.parameters()}
+
+
+def test_a_pickle_writes_the_same_in_another_process(summarizers, tmp_path):
+    hub = summarizers()
+    expected = hub.summarize(article(9), True, **QUICK)[0]
+    script = (
+        "import pickle, sys\n"
+        "hub = pickle.load(open(sys.argv[1], 'rb'))\n"
+        f"print(hub.summarize({article(9)!r}, True, min_len=3, max_len_b=12)[0].text)"
+    )
+    (tmp_path / "hub.pickle").write_bytes(pickle.dumps(hub))
+    out = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "hub.pickle")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert out.stdout.strip() == expected.text, out.stderr
+    torch.save(hub, tmp_path / "hub.pt")  # with another protocol
+    loaded = torch.load(tmp_path / "hub.pt", weights_only=False)
+    assert loaded.summarize(article(9), True, **QUICK)[0].explain().to_dict() == expected.explain().to_dict()
+
+
+def test_a_loaded_model_evaluates_and_does_not_train(summarizers):
+    hub = summarizers()
+    assert hub.eval() is hub and hub.models[0].eval() is hub.models[0]
+    assert hub.train(False) is hub
+    with pytest.raises(RuntimeError, match="cannot train: fairseq-train --restore-file can"):
+        hub.train()
+    assert not any(module.training for module in hub.models[0].modules())
 
 
 def test_threads_that_share_a_model_get_their_own_sources(summarizers):

@@ -1,7 +1,9 @@
 """pyramidion-convert bart: fairseq's own BART, its vocabulary, what is refused, what fairseq does with the result."""
 
+import copy
 import json
 import math
+import pickle
 import re
 import shutil
 from argparse import Namespace
@@ -347,7 +349,8 @@ def test_summaries_from_python_and_torch_hub(stock, convert, whole):
     assert "".join(source.words) == "helloworld,hélloworld☃".replace("hélloworld", "héllowörld")
     assert len(summaries[2].provenance.source.tokens) == 255
     hub = torch.hub.load(str(ROOT), "summarizer", path, source="local")
-    assert [summary.text for summary in hub.summarize(texts, **generation)] == [s.text for s in summaries]
+    for same in (hub, copy.deepcopy(hub), pickle.loads(pickle.dumps(hub))):  # noqa: S301
+        assert [summary.text for summary in same.summarize(texts, **generation)] == [s.text for s in summaries]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
