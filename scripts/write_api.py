@@ -53,7 +53,9 @@ SECTIONS = (
     Section(
         "Loading and summarising",
         "`from_pretrained` returns a `PyramidionHubInterface`: fairseq's `GeneratorHubInterface`, and with it an "
-        "`nn.Module` (`to`, `half`, `eval`), with the methods below.",
+        "`nn.Module` (`to`, `half`, `eval`), with the methods below. It can be copied, pickled and saved by "
+        "`torch.save`, for other processes of multiprocessing or Ray; who reads the pickle needs this package, and "
+        "trusts who wrote it. It cannot train.",
         "pyramidion_fairseq",
         {"PyramidionModel": ("from_pretrained", "forward")},
     ),
@@ -95,7 +97,12 @@ SECTIONS = (
     ),
     Section(
         "Pooling operators",
-        "Pure functions, also importable from `pyramidion_fairseq.functional`.",
+        "Pure functions, also importable from `pyramidion_fairseq.functional`. An infinite score is the highest or "
+        "the lowest. NaN stays NaN; where only the order of scores counts, NaN is the highest. `torch.compile`, "
+        "`torch.export` and `torch.func.vmap` take all of them. Operators with an exact record, `merge_similar` and "
+        "`boundary_chunks` excepted, have first derivatives alone, by `backward` or `torch.autograd.grad`: second "
+        "ones, `torch.func.grad` and `torch.func.jvp` are refused. torch refuses `torch.func.grad` of "
+        "`sinkhorn_topk`, too.",
         "pyramidion_fairseq.functional",
         {
             "successive_halving_topk": (),
@@ -104,8 +111,12 @@ SECTIONS = (
             "iterative_topk": (),
             "gumbel_topk": (),
             "sinkhorn_topk": (),
+            "perturbed_topk": (),
+            "threshold_topk": (),
             "mean_windows": (),
             "max_windows": (),
+            "boundary_chunks": (),
+            "merge_similar": (),
             "compose_poolings": (),
             "TokenRecord": (),
             "attention_to_tokens": (),

@@ -1,5 +1,6 @@
 """What every registered pooler promises."""
 
+import re
 from argparse import Namespace
 
 import pytest
@@ -98,6 +99,79 @@ def test_shapes_and_short_documents(name, options, length, k):
     assert pooled.slot_of_token.min() >= 0 and pooled.slot_of_token.max() < kept
     if length <= k:
         assert torch.equal(pooled.embeddings, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("high, low", [((3,), ()), ((1, 6), (4,)), ((), range(7)), (range(9), ()), ((), range(9))])
+def test_infinite_scores_are_the_highest_and_the_lowest(name, options, high, low, dtype):
+    """Representations and gradients stay finite, and other documents of the batch what they are."""
+    pooler = build(name, options)
+    x, scores = (values.detach().to(dtype).requires_grad_() for values in case(2, 9))
+    with torch.no_grad():
+        scores[0, list(high)], scores[0, list(low)] = float("inf"), -float("inf")
+    pooled, alone = pooler(x, scores, None, 4), pooler(x[1:], scores[1:], None, 4)
+    grads = torch.autograd.grad(pooled.embeddings.square().sum(), [x, scores], allow_unused=True)
+    assert all(values is None or values.isfinite().all() for values in (pooled.embeddings, pooled.weights, *grads))
+    torch.testing.assert_close(pooled.embeddings[1:], alone.embeddings, rtol=0, atol=1e-6)
+    if pooler.uses_scores and len(high) < 4:
+        assert all(pooled.weights[0, list(high)] >= 0.3)
+    if pooler.uses_scores and len(low) == 1 and not options.get("no_sort"):
+        assert pooled.weights[0, 4] < 1e-3
+
+
+def test_whole_numbers_may_be_floats(name, options):
+    x, scores = case(2, 9)
+    expected, found = (build(name, options)(x, scores, None, k).embeddings for k in (4, 4.0))
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("what", ["x", "scores", "both"])
+def test_torch_func_gives_the_right_derivatives_or_refuses(name, options, what):
+    pooler = build(name, options)
+    inputs = [values.detach() for values in case(2, 9)]
+    chosen = {"x": (0,), "scores": (1,), "both": (0, 1)}[what]
+
+    def pool(*given):
+        values = list(inputs)
+        for position, value in zip(chosen, given):
+            values[position] = value
+        return pooler(*values, None, 4).embeddings.square().sum()
+
+    given = [inputs[position].clone().requires_grad_() for position in chosen]
+    total = pool(*given)
+    zeros = [torch.zeros_like(value) for value in given]
+    found = torch.autograd.grad(total, given, allow_unused=True) if total.requires_grad else zeros
+    expected = [zero if grad is None else grad for grad, zero in zip(found, zeros)]
+    given = [value.detach() for value in given]
+    try:
+        torch.testing.assert_close(torch.func.grad(pool, tuple(range(len(given))))(*given), tuple(expected))
+    except RuntimeError as error:
+        assert re.search(r"^pooling has no gradient by torch.func|saved tensor hooks", str(error))
+    tangents = tuple(torch.ones_like(value) for value in given)
+    try:
+        slope = torch.func.jvp(pool, tuple(given), tangents)[1]
+    except RuntimeError as error:
+        assert str(error).startswith("pooling has no derivative in forward mode")
+    else:
+        torch.testing.assert_close(slope, sum(grad.sum() for grad in expected))
+
+
+@pytest.mark.parametrize("length, k", [(8, 2), (7, 3)])
+def test_second_derivatives_in_scores_are_right_or_refused(name, options, length, k):
+    pooler = build(name, options)
+    x, scores = case(2, length)
+
+    def gradient(given):
+        total = pooler(x.detach(), given, None, k).embeddings.sin().sum()
+        found = (
+            torch.autograd.grad(total, given, create_graph=True, allow_unused=True)[0] if total.requires_grad else None
+        )
+        return torch.zeros_like(given) if found is None else found
+
+    try:
+        assert torch.autograd.gradcheck(gradient, scores)
+    except RuntimeError as error:
+        assert str(error).startswith("pooling is differentiable once")
 
 
 @pytest.mark.parametrize("length, k", [(8, 2), (7, 3)])

@@ -35,7 +35,7 @@ def merge_similar(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: T
     Raises:
         ValueError: shapes do not fit, or k is below 1.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
+    k = check_arguments(embeddings, scores, k, padding_mask)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     embeddings = zero_padding(embeddings, padding_mask)
@@ -62,7 +62,7 @@ def boundary_chunks(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask:
     Raises:
         ValueError: shapes do not fit, or k is below 1.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
+    k = check_arguments(embeddings, scores, k, padding_mask)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     embeddings = zero_padding(embeddings, padding_mask)

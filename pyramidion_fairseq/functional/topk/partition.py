@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .derivatives import refuse_forward_mode
+from .derivatives import refuse_forward_mode, refuse_torch_func
 from .partition_ops import partition_sum_op
 
 
@@ -37,4 +37,5 @@ def partition_sum(
         RuntimeError: a second derivative, or one in forward mode, is asked for.
     """
     refuse_forward_mode(embeddings, weights)
+    refuse_torch_func(embeddings, weights)
     return partition_sum_op(embeddings, weights, slots, members, filled)

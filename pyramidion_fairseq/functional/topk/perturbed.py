@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .selection import hard_topk, order_by_score, zero_padding
+from .selection import bound, hard_topk, order_by_score, zero_padding
 from .successive_halving import Pooled, at_least_float32, check_arguments, check_count, check_positive
 
 
@@ -45,14 +45,14 @@ def perturbed_topk(
     Raises:
         ValueError: shapes do not fit, k is below 1, samples below 2, or sigma is not positive.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
+    k = check_arguments(embeddings, scores, k, padding_mask)
     check_positive("sigma", sigma)
-    check_count("samples", samples)
+    samples = check_count("samples", samples)
     if samples < 2:
         raise ValueError("samples must be at least 2: the gradient is a difference between samples")
     if not noise or scores.size(1) <= k:
         return hard_topk(embeddings, scores, k, padding_mask=padding_mask)
-    scores = zero_padding(at_least_float32(scores), padding_mask)
+    scores = zero_padding(bound(at_least_float32(scores)), padding_mask)
     embeddings = zero_padding(embeddings, padding_mask)
     drawn = torch.randn(len(scores), samples, scores.size(1), dtype=scores.dtype, device=scores.device)
     drawn = drawn if padding_mask is None else drawn.masked_fill(padding_mask.unsqueeze(1), 0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .selection import candidate_mask, combine, order_by_score, zero_padding
+from .selection import bound, candidate_mask, combine, draw_near, order_by_score, zero_padding
 from .successive_halving import (
     Pooled,
     at_least_float32,
@@ -44,12 +44,12 @@ def iterative_topk(
     Raises:
         ValueError: shapes do not fit, k is below 1, or temperature is not positive.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
+    k = check_arguments(embeddings, scores, k, padding_mask)
     check_positive("temperature", temperature)
     scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
-    scores = zero_padding(scores, padding_mask)
+    scores = zero_padding(bound(scores), padding_mask)
     valid, short = candidate_mask(scores, k, padding_mask)
     # (B, k) tokens that the rounds take, (B, n) round in which each token would be taken
     order = order_by_score(scores, valid)
@@ -92,12 +92,12 @@ def gumbel_topk(
     Raises:
         ValueError: shapes do not fit, k is below 1, or temperature is not positive.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
+    k = check_arguments(embeddings, scores, k, padding_mask)
     check_positive("temperature", temperature)
     scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
-    scores = zero_padding(scores, padding_mask)
+    scores = zero_padding(bound(scores), padding_mask)
     valid, short = candidate_mask(scores, k, padding_mask)
     tiny = torch.finfo(scores.dtype).tiny
     keys = scores.clamp(min=1e-5).log()
@@ -147,14 +147,15 @@ def sinkhorn_topk(
     Raises:
         ValueError: shapes do not fit, k or iterations is below 1, or epsilon is not positive.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
+    k = check_arguments(embeddings, scores, k, padding_mask)
     check_positive("epsilon", epsilon)
-    check_count("iterations", iterations)
+    iterations = check_count("iterations", iterations)
     scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     scores = zero_padding(scores, padding_mask)
     valid, short = candidate_mask(scores, k, padding_mask)
+    scores = draw_near(scores, valid, margin=1.0)
     count = valid.sum(dim=1, keepdim=True).to(scores.dtype)
     anchors = torch.arange(k, -1, -1, device=scores.device, dtype=scores.dtype) / k
     # -(s - a)^2 without its s^2, which the rows' potentials absorb: large scores would drown the rest.

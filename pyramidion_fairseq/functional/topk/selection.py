@@ -35,7 +35,7 @@ def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tenso
     Raises:
         ValueError: shapes do not fit, or k is below 1.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
+    k = check_arguments(embeddings, scores, k, padding_mask)
     batch, length = scores.shape
     if length <= k:
         return keep_all(embeddings, scores, padding_mask)
@@ -77,6 +77,36 @@ def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
     if padding_mask is None:
         return x
     return x.masked_fill(padding_mask.unsqueeze(2) if x.dim() == 3 else padding_mask, 0)
+
+
+def bound(scores: Tensor) -> Tensor:
+    """Set infinite and huge scores to the largest whose square is finite, as the tournament does."""
+    limit = torch.finfo(scores.dtype).max ** 0.5
+    return scores.clamp(-limit, limit)
+
+
+def draw_near(scores: Tensor, valid: Tensor, margin: float) -> Tensor:
+    """Put infinite and huge scores close to the others, which else would lose their differences in rounding.
+
+    Args:
+        scores: (B, n) float32 or float64.
+        valid: (B, n) bool, True on tokens that take part.
+        margin: how far above the highest of the document's other scores, and below the lowest.
+
+    Returns:
+        (B, n); NaN stays NaN.
+    """
+    with torch.no_grad():
+        limit = torch.finfo(scores.dtype).max ** 0.5
+        far = ~(scores.abs() <= limit)
+        unseen = far | ~valid
+        highest = scores.masked_fill(unseen, -limit).amax(dim=1, keepdim=True)
+        lowest = scores.masked_fill(unseen, limit).amin(dim=1, keepdim=True)
+        none = unseen.all(dim=1, keepdim=True)
+        above = highest.masked_fill(none, 0) + margin
+        below = lowest.masked_fill(none, 0) - margin
+    scores = torch.where(scores > limit, above, scores)
+    return torch.where(scores < -limit, below, scores)
 
 
 def combine(

@@ -83,13 +83,12 @@ def successive_halving_topk(
             pass, a second one.
     """
     refuse_tracing()
-    check_arguments(embeddings, scores, k, padding_mask)
+    k = check_arguments(embeddings, scores, k, padding_mask)
     if base is not None and not 1 < base < math.inf:  # below 1, low scores would win
         raise ValueError(f"base must be above 1 and finite, or None for the plain softmax, got {base}")
     if base is not None:
         _warn_of_logits(scores, padding_mask, base)
     scores = at_least_float32(scores)
-    k = int(k)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
 
@@ -136,8 +135,8 @@ def at_least_float32(scores: Tensor) -> Tensor:
     return scores if scores.dtype == torch.float64 else scores.float()
 
 
-def check_arguments(embeddings: Tensor, scores: Tensor, k: int, padding_mask: Tensor | None) -> None:
-    """Raise ValueError where the arguments that all selections take do not fit together."""
+def check_arguments(embeddings: Tensor, scores: Tensor, k: float, padding_mask: Tensor | None) -> int:
+    """Return k, of 2.0 too as an int; ValueError where the arguments of all selections do not fit together."""
     if embeddings.dim() != 3 or scores.shape != embeddings.shape[:2]:
         raise ValueError(
             f"embeddings must be (B, n, d) and scores (B, n), got {tuple(embeddings.shape)} and {tuple(scores.shape)}"
@@ -150,13 +149,14 @@ def check_arguments(embeddings: Tensor, scores: Tensor, k: int, padding_mask: Te
     for name, tensor in (("embeddings", embeddings), ("scores", scores)):
         if not tensor.is_floating_point():
             raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
-    check_count("k", k)
+    return check_count("k", k)
 
 
-def check_count(name: str, value: float) -> None:
-    """Raise ValueError where an argument is no whole number, at least 1."""
+def check_count(name: str, value: float) -> int:
+    """Return an argument as an int; ValueError where it is no whole number, at least 1."""
     if not (1 <= value < math.inf and value == int(value)):  # also where it is NaN
         raise ValueError(f"{name} must be a whole number, at least 1, got {value}")
+    return int(value)
 
 
 def check_positive(name: str, value: float) -> None:

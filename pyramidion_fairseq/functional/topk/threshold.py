@@ -16,7 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .selection import candidate_mask, hard_topk, order_by_score, zero_padding
+from .derivatives import differentiable_once, refuse_forward_mode
+from .selection import candidate_mask, draw_near, hard_topk, order_by_score, zero_padding
 from .successive_halving import Pooled, at_least_float32, check_arguments, check_positive, keep_all
 
 LINKS = ("laplace", "clip", "exp", "sigmoid")
@@ -49,15 +50,17 @@ def threshold_topk(
     Raises:
         ValueError: shapes do not fit, k is below 1, epsilon is not positive, or there is no such link.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
+    k = check_arguments(embeddings, scores, k, padding_mask)
     check_positive("epsilon", epsilon)
     if link not in LINKS:
         raise ValueError(f"link must be one of {', '.join(LINKS)}, got {link!r}")
+    refuse_forward_mode(scores)
     scores = at_least_float32(scores)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     scores = zero_padding(scores, padding_mask)
     valid, short = candidate_mask(scores, k, padding_mask)
+    scores = draw_near(scores, valid, margin=100 * epsilon)  # where every link is 0 or 1
     gates = threshold_gates(scores, k, valid, link, epsilon).masked_fill(short, 1)
     # Hard top-k of the gated tokens: the record's weights of 1 become the gates.
     kept = hard_topk(embeddings, scores.detach(), k, padding_mask=padding_mask)
@@ -95,7 +98,8 @@ def threshold_gates(scores: Tensor, k: int, valid: Tensor, link: str, epsilon: f
     shifted = (scores - highest) / epsilon
     slopes = _slope(shifted.detach() - threshold, link).masked_fill(~valid, 0)
     shares = slopes / slopes.sum(dim=1, keepdim=True).clamp(min=torch.finfo(slopes.dtype).tiny)
-    threshold = threshold + (shares * (shifted - shifted.detach())).sum(dim=1, keepdim=True)
+    change = differentiable_once(shifted) - shifted.detach()  # the shares change with the scores, too
+    threshold = threshold + (shares * change).sum(dim=1, keepdim=True)
     return _link(shifted - threshold, link).masked_fill(~valid, 0)
 
 

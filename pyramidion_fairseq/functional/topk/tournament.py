@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .derivatives import refuse_forward_mode
+from .derivatives import refuse_forward_mode, refuse_torch_func
 from .native import compiled_for
 from .tournament_ops import kernels, tournament_cpu, tournament_gpu
 from .tournament_torch import TournamentResult, tournament_torch
@@ -29,6 +29,7 @@ def tournament(
         RuntimeError: a second derivative, or one in forward mode, is asked for.
     """
     refuse_forward_mode(scores)
+    refuse_torch_func(scores)
     length = scores.size(1)
     padded_length = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
     # Of infinite scores the difference would be NaN; of huge ones it would overflow in the gradient.

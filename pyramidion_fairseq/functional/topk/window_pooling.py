@@ -44,8 +44,8 @@ def mean_windows(
     Raises:
         ValueError: shapes do not fit, or k or window is below 1.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
-    check_count("window", window)
+    k = check_arguments(embeddings, scores, k, padding_mask)
+    window = check_count("window", window)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     scores = at_least_float32(scores)
@@ -71,8 +71,8 @@ def max_windows(
 
     The record is approximate: a token's weight is the share of coordinates that its window takes from it.
     """
-    check_arguments(embeddings, scores, k, padding_mask)
-    check_count("window", window)
+    k = check_arguments(embeddings, scores, k, padding_mask)
+    window = check_count("window", window)
     if scores.size(1) <= k:
         return keep_all(embeddings, scores, padding_mask)
     scores = at_least_float32(scores)
