@@ -31,7 +31,7 @@ class PyramidionConfig(FairseqDataclass):
     """Options of :class:`~pyramidion_fairseq.models.pyramidion.PyramidionModel`. Lengths are in tokens."""
 
     # Sparsification
-    attention: ChoiceEnum(ATTENTIONS.names()) = _option("blockwise", "self-attention of the encoder")
+    attention: ChoiceEnum(ATTENTIONS.choices()) = _option("blockwise", "self-attention of the encoder")
     block_size: int = _option(512, "tokens in a block of block-wise attention")
     local_heads: int = _option(2, "heads of lsh and efficient attention that attend to a local window instead")
     local_window: int = _option(
@@ -60,11 +60,11 @@ class PyramidionConfig(FairseqDataclass):
         'where the encoder pools: "2:2048,3:512" keeps 2048 tokens after layer 2, 512 after layer 3; "halve": half of '
         "--max-source-positions after layer 1, and half of the rest after every other; empty: never",
     )
-    scorer: ChoiceEnum(SCORERS.names()) = _option("linear", "what rates the tokens before a pooling")
+    scorer: ChoiceEnum(SCORERS.choices()) = _option("linear", "what rates the tokens before a pooling")
     scorer_activation: ChoiceEnum(["sigmoid", "none"]) = _option(
         "sigmoid", "applied to ratings that are not in [0, 1] by themselves; the peaked softmax expects sigmoid"
     )
-    pooler: ChoiceEnum(POOLERS.names()) = _option("successive_halving", "what selects the tokens")
+    pooler: ChoiceEnum(POOLERS.choices()) = _option("successive_halving", "what selects the tokens")
     softmax_base: float = _option(
         20.0, "pairs of scores are weighted by softmax(base**score); 0: by the plain softmax(score) of Eq. 6"
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from argparse import Namespace
 from typing import Any, Callable, Generic, Iterable, Protocol, TypeVar
+
+logger = logging.getLogger(__name__)
 
 
 class Variant(Protocol):
@@ -30,9 +33,13 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, base: type[T]):
         self.kind, self.base = kind, base
         self._classes: dict[str, type[T]] = {}
+        self._has_option = False
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Return a decorator that registers a class under this name.
+
+        Logs a warning where the name comes too late for the choices of an option, as from a ``--user-dir`` of one's
+        own: the class is then for :meth:`build` alone.
 
         Raises:
             ValueError: the name is taken.
@@ -45,6 +52,11 @@ class Registry(Generic[T]):
             if not (isinstance(cls, type) and issubclass(cls, self.base)):
                 raise TypeError(f"{self.kind} {name!r} must extend {self.base.__name__}")
             self._classes[name] = cls
+            if self._has_option:
+                logger.warning(
+                    f"{self.kind} {name!r} is registered after --{self.kind} got its choices, and is none of them: "
+                    f"its file belongs into the folder of {self.base.__module__.rpartition('.')[0]}"
+                )
             return cls
 
         return add
@@ -62,6 +74,11 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """Return all registered names, sorted."""
         return sorted(self._classes)
+
+    def choices(self) -> list[str]:
+        """Return :meth:`names`, for the choices of an option, which are final."""
+        self._has_option = True
+        return self.names()
 
 
 def import_variants(package: str, path: Iterable[str]) -> None:

@@ -31,6 +31,19 @@ def test_register_and_build():
         registry.build("three", None)
 
 
+def test_who_registers_too_late_for_the_option_is_told(caplog):
+    registry = Registry("thing", Base)
+    registry.register("one")(Base)
+    assert registry.choices() == ["one"] and not caplog.messages
+    registry.register("two")(Base)
+    assert registry.names() == ["one", "two"]
+    assert caplog.messages == [
+        "thing 'two' is registered after --thing got its choices, and is none of them: its file belongs into the "
+        "folder of tests"
+    ]
+    assert all(r._has_option for r in (ATTENTIONS, POOLERS, SCORERS))
+
+
 @pytest.mark.parametrize("registry", [ATTENTIONS, POOLERS, SCORERS], ids=lambda r: r.kind)
 def test_names_are_file_names(registry):
     assert registry.names()

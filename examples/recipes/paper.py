@@ -102,10 +102,17 @@ class Recipe:
 
     @property
     def published(self) -> dict[str, str] | None:
-        """The paper's row of this architecture on this corpus, the one with times where there are several."""
+        """The paper's row of this architecture on this corpus, the one with times where there are several.
+
+        Raises:
+            PyramidionError: the table of the paper's scores lacks it.
+        """
         for (table, row), arch in PUBLISHED.items():
             if arch == self.arch and _corpus(row) == self.corpus:
-                return _rows()[table, row]
+                rows = _rows()
+                if (table, row) not in rows:
+                    raise PyramidionError(f"{TABLES} has no row {row!r} of table {table!r}, which PUBLISHED names")
+                return rows[table, row]
         return None
 
 

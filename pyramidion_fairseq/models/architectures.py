@@ -234,6 +234,9 @@ def config_of(name: str) -> type:
     base: Any = EncoderConfig if name in ENCODERS else PyramidionConfig
     types = {field.name: field.type for field in fields(base)}
     metadata = {field.name: field.metadata for field in fields(base)}
+    unknown = sorted(fields_of(name).keys() - types.keys())
+    if unknown:
+        raise ValueError(f"architecture {name!r} sets {', '.join(unknown)}: {base.__name__} has no such option")
     changed = [
         (key, types[key], field(default=value, metadata=metadata[key])) for key, value in fields_of(name).items()
     ]

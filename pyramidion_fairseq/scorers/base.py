@@ -44,9 +44,9 @@ class TokenScorer(nn.Module):
         raise NotImplementedError
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
-        """Rate tokens: arguments as of :meth:`forward`, x in float32 or float64 -> (B, T) ratings.
+        """Rate tokens: arguments as of :meth:`forward`, x in float32 or float64 -> (B, T) ratings, float32 or float64.
 
-        Ratings of padded positions are ignored.
+        Ratings of padded positions are ignored. Parameters may be in half precision where x is float32.
         """
         raise NotImplementedError
 
@@ -63,12 +63,18 @@ class TokenScorer(nn.Module):
             (B, T) scores, float32 (float64 for float64).
 
         Raises:
-            ValueError: the scorer needs the attention, and there is none.
+            ValueError: the scorer needs the attention, and there is none; or :meth:`rate` returned no (B, T) ratings
+                in float32 or float64.
         """
         if self.needs_attention and attention is None:
             raise ValueError(f"{type(self).__name__} needs the attention of the preceding layer")
         with torch.autocast(x.device.type, enabled=False):
             ratings = self.rate(x if x.dtype == torch.float64 else x.float(), padding_mask, attention)
+            if ratings.shape != x.shape[:2] or ratings.dtype not in (torch.float32, torch.float64):
+                raise ValueError(
+                    f"{type(self).__name__}.rate must return float32 or float64 of shape {tuple(x.shape[:2])}, "
+                    f"got {ratings.dtype} of shape {tuple(ratings.shape)}"
+                )
             if self.bounded or self.activation == "none":
                 return ratings
             return ratings.sigmoid() + EPSILON

@@ -40,6 +40,12 @@ def composed(arch, *changes):
     return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
 
 
+def test_a_row_without_scores_of_the_paper_is_named(monkeypatch):
+    monkeypatch.setitem(PUBLISHED, ("7", "99"), "pyramidion_2k")
+    with pytest.raises(PyramidionError, match=r"tables\.tsv has no row '99' of table '7', which PUBLISHED names"):
+        paper.find("table7", "99").published  # noqa: B018
+
+
 @pytest.mark.paper("table-2-vanilla", "table-3-own", "hp-beam", "shallow-scores", "input-length", "deep-subset")
 @pytest.mark.parametrize("key", sorted(PUBLISHED), ids="-".join)
 def test_every_row_is_found_and_is_what_the_paper_says(key):

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from pyramidion_fairseq.config import PyramidionConfig
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.models.architectures import ARCHITECTURES, fields_of
+from pyramidion_fairseq.models.architectures import ARCHITECTURES, Architecture, config_of, fields_of
 from tests.helpers.models import make_dictionary
 
 
@@ -191,3 +191,9 @@ def test_a_whole_model_can_be_pickled():
     model = models.MODEL_REGISTRY["deeppyramidion"].build_model(Namespace(**options), task)
     again = pickle.loads(pickle.dumps(model))  # noqa: S301 -- our own bytes
     assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
+
+
+def test_a_misspelt_option_of_an_architecture_is_named(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "mine", Architecture("blockwise", {"encoder_layer": 3, "scorer": "linear"}))
+    with pytest.raises(ValueError, match=r"^architecture 'mine' sets encoder_layer: PyramidionConfig has no such opt"):
+        config_of("mine")

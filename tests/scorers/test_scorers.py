@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.scorers import EPSILON
+from pyramidion_fairseq.scorers import EPSILON, TokenScorer
 from pyramidion_fairseq.scorers.attention_sum import AttentionSumScorer
 from pyramidion_fairseq.scorers.embedding import EmbeddingScorer
 from pyramidion_fairseq.scorers.index import IndexScorer
@@ -107,3 +107,25 @@ def test_attention_sum_has_the_relative_attention_as_odds():
 def test_bad_options_are_named(build, message):
     with pytest.raises(PyramidionError, match=message):
         build()
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "none"])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        lambda x: x.mean(dim=2, keepdim=True),
+        lambda x: x.mean(dim=(1, 2)),
+        lambda x: x.mean(dim=(1, 2)).unsqueeze(1),
+        lambda x: x[:, :, 0] > 0,
+        lambda x: x[:, :, 0].bfloat16(),
+    ],
+)
+def test_other_ratings_are_refused(rate, activation):
+    """Of short documents, which pass a pooling unchanged, a wrong shape was never looked at."""
+
+    class Wrong(TokenScorer):
+        def rate(self, x, padding_mask, attention=None):
+            return rate(x)
+
+    with pytest.raises(ValueError, match=r"^Wrong.rate must return float32 or float64 of shape \(2, 9\), got torch"):
+        Wrong(activation)(X, MASK)
