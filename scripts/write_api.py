@@ -55,7 +55,8 @@ SECTIONS = (
         "`from_pretrained` returns a `PyramidionHubInterface`: fairseq's `GeneratorHubInterface`, and with it an "
         "`nn.Module` (`to`, `half`, `eval`), with the methods below. It can be copied, pickled and saved by "
         "`torch.save`, for other processes of multiprocessing or Ray; who reads the pickle needs this package, and "
-        "trusts who wrote it. It cannot train.",
+        "trusts who wrote it. It cannot train. `torch.compile` takes the `encoder` of its `models`; `torch.export` "
+        "does not: fairseq's positions are no buffer, and how far documents are cut depends on what they hold.",
         "pyramidion_fairseq",
         {"PyramidionModel": ("from_pretrained", "forward")},
     ),

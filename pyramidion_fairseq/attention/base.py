@@ -160,13 +160,17 @@ class EncoderAttention(nn.Module):
             ((B, T, C), None).
 
         Raises:
-            ValueError: weights, a mask, or another key was given.
+            ValueError: weights, a mask, or another key was given; or :meth:`attend` returned another shape.
         """
         if need_weights or attn_mask is not None or (key is not None and key is not query):
             raise ValueError("encoder attention is self-attention without attn_mask and without returned weights")
         if shards is not None:
             return self.out_proj(self.attend_shard(query, key_padding_mask, document_lengths, shards)), None
-        return self.out_proj(self.attend(*self.project(query), key_padding_mask, document_lengths)), None
+        attended = self.attend(*self.project(query), key_padding_mask, document_lengths)
+        if attended.shape != query.shape:
+            expected = tuple(query.shape)
+            raise ValueError(f"{type(self).__name__}.attend must return {expected}, got {tuple(attended.shape)}")
+        return self.out_proj(attended), None
 
     def attend_shard(
         self, x: Tensor, padding_mask: Tensor | None, document_lengths: Sequence[int] | None, shards: Any

@@ -62,11 +62,18 @@ class RepresentationPooling(nn.Module):
 
         Returns:
             :class:`~pyramidion_fairseq.functional.Pooled` with min(T, k) slots.
+
+        Raises:
+            ValueError: the pooler returned another number of slots, or another width.
         """
         scores = self.score(x, padding_mask, attention)
         x, scores = self.keep_scorer_in_graph(x, scores, x.size(1))
         selects = x.size(1) > self.k
         pooled = self.pooler(x, scores, padding_mask, self.k) if selects else keep_all(x, scores, padding_mask)
+        expected = (x.size(0), min(x.size(1), self.k), x.size(2))
+        if pooled.embeddings.shape != expected:
+            got = tuple(pooled.embeddings.shape)
+            raise ValueError(f"{type(self.pooler).__name__} must return embeddings of shape {expected}, got {got}")
         self.observe(scores, padding_mask, pooled)
         return pooled
 

@@ -10,9 +10,10 @@ from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
 from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.config import PyramidionConfig, complete
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.functional import hard_topk
 from pyramidion_fairseq.functional.reference import poolers as reference
 from pyramidion_fairseq.models.pooling import RepresentationPooling
-from pyramidion_fairseq.poolers import POOLERS
+from pyramidion_fairseq.poolers import POOLERS, Pooler
 from pyramidion_fairseq.scorers import SCORERS
 
 
@@ -236,3 +237,26 @@ def test_a_pooler_that_needs_positive_scores_is_named(monkeypatch, tiny_model, n
     tiny_model(pooler=name, scorer="random", scorer_activation="none")
     with pytest.raises(PyramidionError, match=f"^--pooler {name} takes scores as weights of a sample"):
         tiny_model(pooler=name, scorer_activation="none")
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_pooler_that_keeps_another_number_is_named(more):
+    class Wrong(Pooler):
+        def forward(self, x, scores, padding_mask, k):
+            return hard_topk(x, scores, k + more, padding_mask=padding_mask)
+
+    pooling = RepresentationPooling(None, Wrong(), 4)
+    with pytest.raises(
+        ValueError, match=rf"^Wrong must return embeddings of shape \(2, 4, 3\), got \(2, {4 + more}, 3\)"
+    ):
+        pooling(torch.randn(2, 9, 3), None)
+    assert pooling(torch.randn(2, 4, 3), None).embeddings.shape == (2, 4, 3)  # which is not pooled
+
+
+def test_an_attention_that_returns_another_shape_is_named():
+    class Wrong(base.EncoderAttention):
+        def attend(self, query, key, value, padding_mask, document_lengths=None):
+            return value.mean(dim=1, keepdim=True)  # which would be added to each of the tokens
+
+    with pytest.raises(ValueError, match=r"^Wrong.attend must return \(2, 9, 8\), got \(2, 1, 8\)$"):
+        Wrong(8, 2)(torch.randn(2, 9, 8))
