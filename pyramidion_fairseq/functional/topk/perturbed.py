@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .selection import bound, hard_topk, order_by_score, zero_padding
+from .selection import hard_topk, order_by_score, zero_padding
 from .successive_halving import Pooled, at_least_float32, check_arguments, check_count, check_positive
+from .tournament import bound
 
 
 def perturbed_topk(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .selection import bound, candidate_mask, combine, draw_near, order_by_score, zero_padding
+from .selection import candidate_mask, clamp_huge, combine, order_by_score, zero_padding
 from .successive_halving import (
     Pooled,
     at_least_float32,
@@ -18,6 +18,7 @@ from .successive_halving import (
     check_positive,
     keep_all,
 )
+from .tournament import bound
 
 
 def iterative_topk(
@@ -155,7 +156,7 @@ def sinkhorn_topk(
         return keep_all(embeddings, scores, padding_mask)
     scores = zero_padding(scores, padding_mask)
     valid, short = candidate_mask(scores, k, padding_mask)
-    scores = draw_near(scores, valid, margin=1.0)
+    scores = clamp_huge(scores, valid, margin=1.0)
     count = valid.sum(dim=1, keepdim=True).to(scores.dtype)
     anchors = torch.arange(k, -1, -1, device=scores.device, dtype=scores.dtype) / k
     # -(s - a)^2 without its s^2, which the rows' potentials absorb: large scores would drown the rest.

@@ -79,13 +79,7 @@ def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
     return x.masked_fill(padding_mask.unsqueeze(2) if x.dim() == 3 else padding_mask, 0)
 
 
-def bound(scores: Tensor) -> Tensor:
-    """Set infinite and huge scores to the largest whose square is finite, as the tournament does."""
-    limit = torch.finfo(scores.dtype).max ** 0.5
-    return scores.clamp(-limit, limit)
-
-
-def draw_near(scores: Tensor, valid: Tensor, margin: float) -> Tensor:
+def clamp_huge(scores: Tensor, valid: Tensor, margin: float) -> Tensor:
     """Put infinite and huge scores close to the others, which else would lose their differences in rounding.
 
     Args:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .derivatives import differentiable_once, refuse_forward_mode
-from .selection import candidate_mask, draw_near, hard_topk, order_by_score, zero_padding
+from .selection import candidate_mask, clamp_huge, hard_topk, order_by_score, zero_padding
 from .successive_halving import Pooled, at_least_float32, check_arguments, check_positive, keep_all
 
 LINKS = ("laplace", "clip", "exp", "sigmoid")
@@ -60,7 +60,7 @@ def threshold_topk(
         return keep_all(embeddings, scores, padding_mask)
     scores = zero_padding(scores, padding_mask)
     valid, short = candidate_mask(scores, k, padding_mask)
-    scores = draw_near(scores, valid, margin=100 * epsilon)  # where every link is 0 or 1
+    scores = clamp_huge(scores, valid, margin=100 * epsilon)  # where every link is 0 or 1
     gates = threshold_gates(scores, k, valid, link, epsilon).masked_fill(short, 1)
     # Hard top-k of the gated tokens: the record's weights of 1 become the gates.
     kept = hard_topk(embeddings, scores.detach(), k, padding_mask=padding_mask)

@@ -32,9 +32,7 @@ def tournament(
     refuse_torch_func(scores)
     length = scores.size(1)
     padded_length = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
-    # Of infinite scores the difference would be NaN; of huge ones it would overflow in the gradient.
-    limit = torch.finfo(scores.dtype).max ** 0.5
-    scores = scores.clamp(-limit, limit)
+    scores = bound(scores)
     if compiled_for(scores, padding_mask):
         outputs = tournament_cpu(scores, padding_mask, padded_length, k, base, sort, preserve_order)
     elif scores.dtype == torch.float32 and kernels.supports(scores, padding_mask):
@@ -44,3 +42,12 @@ def tournament(
     slot_scores, slots, weights, members, filled, *_ = outputs  # and, of compiled code, what the backward pass needs
     all_filled = padding_mask is None and padded_length == length
     return TournamentResult(slot_scores, slots, weights, members, None if all_filled else filled)
+
+
+def bound(scores: Tensor) -> Tensor:
+    """Set infinite and huge scores to the largest whose square is finite.
+
+    Of infinite ones a difference would be NaN; of huge ones it would overflow in the gradient.
+    """
+    limit = torch.finfo(scores.dtype).max ** 0.5
+    return scores.clamp(-limit, limit)
