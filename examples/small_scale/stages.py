@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import sys
@@ -177,8 +178,21 @@ def restore(run: Run, rows: dict[str, Any]) -> None:
 
 
 def do_row(run: Run, row: str, progress: str) -> None:
-    """Do the stages of a row that are not done, with ``progress`` ("3/15") before every line."""
+    """Do the stages of a row that are not done, with ``progress`` ("3/15") before every line.
+
+    A row that another run is at is left out: two that train into one folder would mix their checkpoints.
+    """
     run.folder(row).mkdir(parents=True, exist_ok=True)
+    with open(run.folder(row) / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            process.logger.warning("%s %s: left out, as another run is at it", progress, row)
+            return
+        _do_stages(run, row, progress)
+
+
+def _do_stages(run: Run, row: str, progress: str) -> None:
     for name, action in (LEAD if row == "lead" else MODEL).items():
         marker = run.folder(row) / f"{name}.done.json"
         if marker.exists():

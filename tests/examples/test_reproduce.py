@@ -1,5 +1,6 @@
 """reproduce.py from a folder of JSON lines to the table and the figure, at a budget of two updates."""
 
+import fcntl
 import json
 import logging
 import os
@@ -210,6 +211,20 @@ def test_a_killed_run_ends_its_child_and_says_how_to_go_on(reproduced, tmp_path)
     assert (log.parent / "checkpoints" / "checkpoint_last.pt").exists() and not (
         log.parent / "train.done.json"
     ).exists()
+
+
+def test_a_row_that_another_run_is_at_is_left_out(tmp_path, caplog):
+    """Two runs that train into one folder would go on from each other's checkpoints."""
+    run = Run(tmp_path / "corpus", tmp_path / "out", scales.SCALES["cpu"], 1, "cpu")
+    folder = run.folder("transpooler_2k_512")
+    folder.mkdir(parents=True)
+    with open(folder / "lock", "w") as lock, caplog.at_level(logging.WARNING, logger="reproduce"):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        do_row(run, "transpooler_2k_512", "[1/2]")
+        assert caplog.messages == ["[1/2] transpooler_2k_512: left out, as another run is at it"]
+    assert os.listdir(folder) == ["lock"]
+    with pytest.raises(PyramidionError, match="failed, see"):  # there is no corpus
+        do_row(run, "transpooler_2k_512", "[1/2]")
 
 
 def test_a_failing_command_is_named_with_its_last_line(tmp_path):
