@@ -18,6 +18,7 @@ from .attention.lsg import SPARSITY_TYPES
 from .errors import PyramidionError
 from .functional.topk.threshold import LINKS
 from .poolers import POOLERS
+from .registry import Registry
 from .schedule import PoolingSchedule
 from .scorers import SCORERS
 
@@ -26,12 +27,26 @@ def _option(default: Any, help_text: str) -> Any:
     return field(default=default, metadata={"help": help_text})
 
 
+def _names_of(registry: Registry[Any]) -> Any:
+    """Return the type of an option whose values are the names of a registry, those registered later among them."""
+    choices = ChoiceEnum(registry.names())
+
+    def add(name: str) -> None:
+        member = object.__new__(choices)
+        member._name_ = member._value_ = name
+        choices._member_names_.append(name)
+        choices._member_map_[name] = choices._value2member_map_[name] = member
+
+    registry.follow(add)
+    return choices
+
+
 @dataclass
 class PyramidionConfig(FairseqDataclass):
     """Options of :class:`~pyramidion_fairseq.models.pyramidion.PyramidionModel`. Lengths are in tokens."""
 
     # Sparsification
-    attention: ChoiceEnum(ATTENTIONS.choices()) = _option("blockwise", "self-attention of the encoder")
+    attention: _names_of(ATTENTIONS) = _option("blockwise", "self-attention of the encoder")
     block_size: int = _option(512, "tokens in a block of block-wise attention")
     local_heads: int = _option(2, "heads of lsh and efficient attention that attend to a local window instead")
     local_window: int = _option(
@@ -60,11 +75,11 @@ class PyramidionConfig(FairseqDataclass):
         'where the encoder pools: "2:2048,3:512" keeps 2048 tokens after layer 2, 512 after layer 3; "halve": half of '
         "--max-source-positions after layer 1, and half of the rest after every other; empty: never",
     )
-    scorer: ChoiceEnum(SCORERS.choices()) = _option("linear", "what rates the tokens before a pooling")
+    scorer: _names_of(SCORERS) = _option("linear", "what rates the tokens before a pooling")
     scorer_activation: ChoiceEnum(["sigmoid", "none"]) = _option(
         "sigmoid", "applied to ratings that are not in [0, 1] by themselves; the peaked softmax expects sigmoid"
     )
-    pooler: ChoiceEnum(POOLERS.choices()) = _option("successive_halving", "what selects the tokens")
+    pooler: _names_of(POOLERS) = _option("successive_halving", "what selects the tokens")
     softmax_base: float = _option(
         20.0, "pairs of scores are weighted by softmax(base**score); 0: by the plain softmax(score) of Eq. 6"
     )

@@ -40,6 +40,10 @@ _OPTIONS_OF_FAIRSEQ = {
 }
 #: What Hydra raises where a chosen part of fairseq has an option without a value.
 _WITHOUT_VALUE = re.compile(r"Error merging override (\w+)\.(\w+)=null")
+#: What omegaconf says of a variant that is not registered.
+_UNKNOWN_VARIANT = re.compile(
+    r"Invalid value '([^']*)', expected one of [^]]*\]\s+full_key: (scorer|pooler|attention)\b"
+)
 #: What gloo says of a process that does not answer.
 _LOST = re.compile(r"[Cc]onnection (closed|reset|refused)|Broken pipe|[Tt]imed out|Timeout|Socket closed")
 
@@ -62,6 +66,12 @@ def user_errors(what: object, verb: str = "read") -> Iterator[None]:
     except KeyError as error:
         raise PyramidionError(f"{what} cannot be {verb}: {one_line(error)} is missing in it") from error
     except Exception as error:
+        unknown = _UNKNOWN_VARIANT.search(str(error))
+        if unknown:
+            raise PyramidionError(
+                f"{what} cannot be {verb}: there is no {unknown[2]} {unknown[1]!r}: --user-dir imports the package "
+                "that has it (from Python: import it first)"
+            ) from error
         raise PyramidionError(f"{what} cannot be {verb}: {type(error).__name__}: {one_line(error)}") from error
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import pkgutil
 from argparse import Namespace
 from typing import Any, Callable, Generic, Iterable, Protocol, TypeVar
-
-logger = logging.getLogger(__name__)
 
 
 class Variant(Protocol):
@@ -33,13 +30,10 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, base: type[T]):
         self.kind, self.base = kind, base
         self._classes: dict[str, type[T]] = {}
-        self._has_option = False
+        self._followers: list[Callable[[str], None]] = []
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Return a decorator that registers a class under this name.
-
-        Logs a warning where the name comes too late for the choices of an option, as from a ``--user-dir`` of one's
-        own: the class is then for :meth:`build` alone.
 
         Raises:
             ValueError: the name is taken.
@@ -52,11 +46,8 @@ class Registry(Generic[T]):
             if not (isinstance(cls, type) and issubclass(cls, self.base)):
                 raise TypeError(f"{self.kind} {name!r} must extend {self.base.__name__}")
             self._classes[name] = cls
-            if self._has_option:
-                logger.warning(
-                    f"{self.kind} {name!r} is registered after --{self.kind} got its choices, and is none of them: "
-                    f"its file belongs into the folder of {self.base.__module__.rpartition('.')[0]}"
-                )
+            for follow in self._followers:
+                follow(name)
             return cls
 
         return add
@@ -75,10 +66,9 @@ class Registry(Generic[T]):
         """Return all registered names, sorted."""
         return sorted(self._classes)
 
-    def choices(self) -> list[str]:
-        """Return :meth:`names`, for the choices of an option, which are final."""
-        self._has_option = True
-        return self.names()
+    def follow(self, call: Callable[[str], None]) -> None:
+        """Call a function with every name that is registered from now on, as by a ``--user-dir`` of one's own."""
+        self._followers.append(call)
 
 
 def import_variants(package: str, path: Iterable[str]) -> None:

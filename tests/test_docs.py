@@ -236,12 +236,14 @@ def test_variants_are_added_as_the_pages_say(tmp_path):
     page = (ROOT / "docs" / "adding-a-scorer.md").read_text(encoding="utf-8")
     (file,) = re.findall(r"Write `(pyramidion_fairseq/scorers/\w+\.py)`", page)
     (source,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    contract, train, renew = (
+    contract, train, renew, own = (
         command.replace("\\\n", " ").split() for command in re.findall(r"```bash\n(.*?)\n```", page, re.S)
     )
     assert contract == ["python", "-m", "pytest", "tests/contracts", "-k", "magnitude"]
     assert train[0] == "fairseq-train" and train[-2:] == ["--scorer", "magnitude"]
     assert renew == ["python", "scripts/write_options.py"]
+    # a package of one's own: tests/test_user_dir.py
+    assert own[: len(train)] == ["my_plugin" if word == "pyramidion_fairseq" else word for word in train]
 
     for name in ("pyramidion_fairseq", "tests", "scripts", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -15,9 +15,11 @@ from .common import (
     Parser,
     Progress,
     add_input_options,
+    add_user_dir,
     check_output,
     count_documents,
     documents_of,
+    import_user_dir,
     input_of,
     one_line_exit_and_log,
     open_whole_output,
@@ -43,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--head", metavar="NAME", help="classification head, where the checkpoint has several")
     group.add_argument("--data", metavar="DIR", help="folder with input0/dict.txt (default: the checkpoint's own)")
     group.add_argument("--sentencepiece-model", metavar="FILE", help="default: that beside checkpoint or data")
+    add_user_dir(group)
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     add_input_options(parser, "text: one a line; document: the whole file; jsonl; auto: jsonl or text, by its start")
     group = parser.add_argument_group("labels")
@@ -70,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
         from ..apps.classify.loading import load_classifier
 
+        import_user_dir(args.user_dir)
         classifier = load_classifier(args.checkpoint, args.head, args.data, args.sentencepiece_model, args.device)
         interrupts.check()
         progress = Progress(count_documents(args))

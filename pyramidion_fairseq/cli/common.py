@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Iterator, Mapping, TextIO
 
-from ..errors import PyramidionError
+from ..errors import PyramidionError, user_errors
 from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
@@ -54,10 +54,33 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sentencepiece-model", metavar="FILE", help="default: sentencepiece.model beside checkpoint or dictionaries"
     )
+    add_user_dir(group)
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     kinds = "number format; auto: the fastest of the device; bfloat16 pays on CPUs with AVX512-BF16 or AMX (float32)"
     group.add_argument("--dtype", default="float32", choices=["auto", "float32", "bfloat16", "float16"], help=kinds)
     group.add_argument("--fp16", action="store_true", help="the same as --dtype float16, on a GPU")
+
+
+def add_user_dir(group: Any) -> None:
+    """Add the option for :func:`import_user_dir`."""
+    told = "package of your own, with the scorer, pooler or attention that the model was trained with"
+    group.add_argument("--user-dir", metavar="DIR", help=told)
+
+
+def import_user_dir(folder: str | None) -> None:
+    """Import a package as ``fairseq-train --user-dir`` does; what it registers is known then.
+
+    Raises:
+        PyramidionError: there is no such folder, or importing it fails.
+    """
+    from fairseq import utils
+
+    if folder is None:
+        return
+    if not os.path.isdir(folder):
+        raise PyramidionError(f"--user-dir: there is no folder {folder}")
+    with user_errors(f"--user-dir {folder}", "imported"):
+        utils.import_user_module(argparse.Namespace(user_dir=folder))
 
 
 def add_input_options(parser: argparse.ArgumentParser, kinds: str, required: bool = False) -> None:
@@ -104,6 +127,7 @@ def load(args: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -
     from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
     from ..inference.loading import load_summarizer
 
+    import_user_dir(args.user_dir)
     if args.checkpoint is None:
         logger.info(f"no --checkpoint is given: {DEFAULT} is taken, a small model of articles from PubMed")
         args.checkpoint = DEFAULT

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Iterator
 
 from ...attention import ATTENTIONS
+from ...errors import PyramidionError
 from ...poolers import POOLERS
 from ...scorers import SCORERS
 
@@ -29,9 +30,15 @@ def bundle(attention: str, scorer: str, pooler: str, start: str = _START) -> dic
     Args:
         attention, scorer, pooler: names in the registries; their files register themselves when imported.
         start: the module of the model.
+
+    Raises:
+        PyramidionError: a variant is of another package, as of a ``--user-dir``.
     """
     chosen = ((ATTENTIONS, attention), (SCORERS, scorer), (POOLERS, pooler))
     variants = [registry.get(name) for registry, name in chosen]
+    for (_, name), variant in zip(chosen, variants):
+        if not variant.__module__.startswith(_PACKAGE + "."):
+            raise PyramidionError(f"{name!r} is of {variant.__module__}: only files of {_PACKAGE} can be exported")
     sources = flatten(start, *(_short(variant.__module__) for variant in variants))
     file = flat_name(start) + ".py"
     others = sorted(Path(name).stem for name in sources if name != file)

@@ -1,0 +1,73 @@
+"""A package of one's own, given as --user-dir, brings a scorer that every command knows."""
+
+import pytest
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.interop.huggingface.bundle import bundle
+from pyramidion_fairseq.scorers import SCORERS, TokenScorer
+from tests.helpers import forked
+from tests.helpers.training import TASK, TRAIN, write_corpus
+
+PLUGIN = """
+from pyramidion_fairseq.scorers import SCORERS, TokenScorer
+
+
+@SCORERS.register("first_coordinate")
+class FirstCoordinateScorer(TokenScorer):
+    @classmethod
+    def from_config(cls, cfg):
+        return cls(cfg.scorer_activation)
+
+    def rate(self, x, padding_mask, attention=None):
+        return x[..., 0]
+"""
+UNKNOWN = (
+    "checkpoint_last.pt cannot be loaded: there is no scorer 'first_coordinate': --user-dir imports the package that "
+    "has it (from Python: import it first)"
+)
+
+
+@pytest.fixture(scope="module")
+def trained(command, tmp_path_factory):
+    """Folder with the package, its data and a model that was trained with its scorer."""
+    folder = tmp_path_factory.mktemp("user_dir")
+    (folder / "own_scorers").mkdir()
+    (folder / "own_scorers" / "__init__.py").write_text(PLUGIN, "utf-8")
+    (folder / "data").mkdir()
+    write_corpus(folder / "data", words=40)
+    words = [*TASK, *TRAIN, "--user-dir", folder / "own_scorers", "--scorer", "first_coordinate", "--max-update", 2]
+    command("train", folder / "data", *words, "--save-dir", folder)
+    return folder
+
+
+def summarize(*words):
+    def command():
+        from pyramidion_fairseq.cli.summarize import main
+
+        main()
+
+    return forked.run(command, ["pyramidion-summarize", *words])
+
+
+def test_it_trains_generates_and_summarises(command, trained):
+    own, model = ["--user-dir", trained / "own_scorers"], trained / "checkpoint_last.pt"
+    done = command("generate", trained / "data", *TASK, *own, "--path", model, "--cpu")
+    assert done.stdout.count("\nH-") == 5
+    (trained / "document.txt").write_text("w1 w2 w3", "utf-8")
+    words = [trained / "document.txt", "--checkpoint", model, "--data", trained / "data"]
+    assert summarize(*words, *own).returncode == 0
+    assert UNKNOWN in summarize(*words).stderr
+    done = summarize(*words, "--user-dir", trained / "nowhere")
+    assert f"error: --user-dir: there is no folder {trained / 'nowhere'}" in done.stderr
+
+
+def test_a_misspelt_name_is_told_what_is_near(command, trained):
+    own = [*TASK, *TRAIN, "--user-dir", trained / "own_scorers", "--scorer", "first_cordinate", "--save-dir", trained]
+    done = command("train", trained / "data", *own, check=False)
+    assert "--scorer: there is no 'first_cordinate': did you mean first_coordinate?" in done.stderr
+
+
+def test_only_the_package_itself_is_exported(monkeypatch):
+    monkeypatch.setitem(SCORERS._classes, "own", type("Own", (TokenScorer,), {"__module__": "own_scorers"}))
+    with pytest.raises(PyramidionError, match="'own' is of own_scorers: only files of pyramidion_fairseq"):
+        bundle("blockwise", "own", "successive_halving")
