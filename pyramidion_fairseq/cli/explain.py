@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -50,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--output", metavar="FILE", help="the page, self-contained HTML; with --aggregate: a folder")
     group.add_argument("--json", metavar="FILE", help="the page's numbers as JSON")
     group.add_argument("--overwrite", action="store_true", help="replace what is there")
-    group.add_argument("--index", type=int, default=0, metavar="N", help="which document of the file, from 0 (0)")
+    group.add_argument("--index", type=int, metavar="N", help="which document of the file, from 0 (0)")
     group.add_argument("--against", metavar="CKPT", help="a second model, side by side with the first on the page")
     group.add_argument(
         "--against-schedule",
@@ -75,6 +76,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _explain(args: argparse.Namespace) -> None:
+    if args.limit is not None:
+        raise PyramidionError("--limit goes with --aggregate: one document is chosen by --index")
+    args.index = args.index or 0
     if not (args.output or args.json):
         raise PyramidionError("say with --output where the page should go, or with --json its numbers")
     paths = [path for path in (args.output, args.json) if path]
@@ -126,10 +130,10 @@ def _document(documents: Iterator[Document], args: argparse.Namespace) -> Docume
 
 
 def _aggregate(args: argparse.Namespace) -> None:
-    from ..apps.explain.aggregate import Aggregate
-
     if args.against is not None or args.against_schedule is not None:
         raise PyramidionError("--against and --against-schedule are for one document, without --aggregate")
+    if args.index is not None:
+        raise PyramidionError("--index is for one document, without --aggregate: --limit N takes the first N")
     if not args.output or args.json:
         raise PyramidionError("--aggregate goes with --output DIR, where plots and tables will be, and without --json")
     if args.limit is not None and args.limit < 1:
@@ -137,7 +141,25 @@ def _aggregate(args: argparse.Namespace) -> None:
     if os.path.isdir(args.output) and os.listdir(args.output) and not args.overwrite:
         raise PyramidionError(f"{args.output} has files in it: use --overwrite, or another folder")
     documents = islice(documents_of(args), args.limit)
-    os.makedirs(args.output, exist_ok=True)
+    with _folder(args.output):
+        _aggregate_documents(documents, args)
+
+
+@contextlib.contextmanager
+def _folder(path: str) -> Iterator[None]:
+    """Make a folder; where nothing is written into it, it is not left."""
+    there = os.path.isdir(path)
+    os.makedirs(path, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not there and not os.listdir(path):
+            os.rmdir(path)
+
+
+def _aggregate_documents(documents: Iterator[Document], args: argparse.Namespace) -> None:
+    from ..apps.explain.aggregate import Aggregate
+
     hub, progress = load(args), Progress(count_documents(args, limit=args.limit))
     aggregate: Any = Aggregate()
     for summary in hub.summarize_stream(documents, True, progress=progress, **generation_of(args)):

@@ -9,6 +9,7 @@ from typing import Any, Mapping, Sequence
 import torch
 from fairseq import checkpoint_utils, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
+from fairseq.models import ARCH_MODEL_REGISTRY, FairseqEncoderModel
 from omegaconf import OmegaConf, open_dict
 
 from .. import checkpoints as safe_loading
@@ -34,7 +35,7 @@ def load_summarizer(
     device: str = "auto",
     fp16: bool = False,
     overrides: Mapping[str, Any] | None = None,
-    dtype: str = "float32",
+    dtype: str | torch.dtype = "float32",
 ) -> PyramidionHubInterface:
     """Load one checkpoint, or several as an ensemble.
 
@@ -49,8 +50,8 @@ def load_summarizer(
         device: "cpu", "cuda", "cuda:1", ...; "auto" is a GPU where there is one.
         fp16: ``dtype="float16"`` on a GPU, and nothing elsewhere.
         overrides: values for options of the checkpoints, of model or task.
-        dtype: of weights and states: "float32", "bfloat16", "float16" (on a GPU), or "auto", the fastest of the
-            device.
+        dtype: of weights and states: "float32", "bfloat16", "float16" (on a GPU), as a name or as torch's; or "auto",
+            the fastest of the device.
 
     Raises:
         PyramidionError: a file is missing, damaged or belongs to another, or there is no such option or dtype.
@@ -71,6 +72,7 @@ def load_summarizer(
         with user_errors(path, "loaded"):
             state = checkpoint_utils.load_checkpoint_to_cpu(path)
             cfg = state["cfg"] if state.get("cfg") is not None else convert_namespace_to_omegaconf(state["args"])
+            _refuse_encoder(cfg)
             _override(cfg, overrides or {})
             if task is None:
                 task = _set_up_task(cfg, path, data)
@@ -96,6 +98,14 @@ def _check_bpe(cfg: Any, records: Mapping[str, Any]) -> None:
             vocabularies.check_sentencepiece(record, model, path, "say with --sentencepiece-model where that is")
         if byte_level is not None:
             vocabularies.check_byte_level(record, byte_level, path, "put those of its training beside the checkpoint")
+
+
+def _refuse_encoder(cfg: Any) -> None:
+    name = (cfg.get("model") or {}).get("_name")
+    if issubclass(ARCH_MODEL_REGISTRY.get(name, object), FairseqEncoderModel):
+        raise PyramidionError(
+            f"{name} is an encoder, which writes no summaries: pyramidion-classify takes classifiers"
+        )
 
 
 def _override(cfg: Any, overrides: Mapping[str, Any]) -> None:

@@ -15,12 +15,13 @@ logger = logging.getLogger(__name__)
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the format by its name in :data:`DTYPES`; "auto" is the fastest of the device, and logged.
+def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the format by its name in :data:`DTYPES`, or as torch's; "auto" is the fastest of the device, and logged.
 
     Raises:
         PyramidionError: there is no such name, or the device is too slow in that format.
     """
+    name = str(name).removeprefix("torch.")
     if name not in DTYPES:
         raise PyramidionError(f"dtype {name!r}: it is one of {', '.join(DTYPES)}")
     dtype = DTYPES[name]

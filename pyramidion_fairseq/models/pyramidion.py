@@ -6,6 +6,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Sequence
 
+import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
@@ -122,7 +123,7 @@ class PyramidionModel(TransformerModelBase):
         sentencepiece_model: str | None = None,
         fp16: bool = False,
         bpe: str | None = None,
-        dtype: str = "float32",
+        dtype: str | torch.dtype = "float32",
         **overrides: Any,
     ) -> PyramidionHubInterface:
         """Load a checkpoint, or several as an ensemble, ready to summarise.
@@ -139,8 +140,8 @@ class PyramidionModel(TransformerModelBase):
             sentencepiece_model: its file, if it is elsewhere.
             fp16: ``dtype="float16"`` on a GPU, and nothing elsewhere.
             bpe: "sentencepiece" or "gpt2", as fairseq wants it; the dictionary tells which, and it must agree.
-            dtype: of weights and states: "float32", "bfloat16", "float16" (on a GPU), or "auto", the fastest of the
-                device.
+            dtype: of weights and states: "float32", "bfloat16", "float16" (on a GPU), as a name or as torch's; or
+                "auto", the fastest of the device.
             **overrides: options of the checkpoint, with other values, as of fairseq's ``from_pretrained``.
 
         Raises:

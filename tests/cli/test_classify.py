@@ -14,7 +14,9 @@ from pyramidion_fairseq import class_labels
 from pyramidion_fairseq.apps.classify.classifier import Classifier
 from pyramidion_fairseq.apps.classify.loading import load_classifier
 from pyramidion_fairseq.cli.classify import main
+from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.functional import compose_poolings
+from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.models.roberta import SentenceEncoder
 from pyramidion_fairseq.text import Document
 from tests.helpers.classifiers import SYMBOLS, write_classifier
@@ -179,6 +181,11 @@ def _page(classify, folder, row, *words):
 def test_half_a_surrogate_pair_is_written_to_a_file(classify, tmp_path):
     classify("--format", "jsonl", "--output", tmp_path / "out", rows=[{"id": "\ud800", "text": "beta"}])
     assert json.loads((tmp_path / "out").read_text(encoding="utf-8"))["article_id"] == "\ud800"
+
+
+def test_a_classifier_writes_no_summaries(saved):
+    with pytest.raises(PyramidionError, match="is an encoder, which writes no summaries: pyramidion-classify takes"):
+        load_summarizer(str(saved[0]), device="cpu")
 
 
 def test_numbers_are_predicted(classify, tmp_path):

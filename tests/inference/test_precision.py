@@ -39,6 +39,7 @@ def test_auto_on_a_gpu_is_what_it_multiplies(monkeypatch, native):
 
 
 def test_names(folder):
+    assert choose_dtype(torch.bfloat16, CPU) == torch.bfloat16
     assert choose_dtype("float16", CUDA) == torch.float16 and choose_dtype("float32", CPU) == torch.float32
     with pytest.raises(PyramidionError, match="float16 is for GPUs: take bfloat16 or float32"):
         load_summarizer(folder, device="cpu", dtype="float16")

@@ -314,6 +314,8 @@ def test_clear_lines_of_summarize(summarised, content, options, message):
         ("x", ["--index", "-1"], "--index counts from 0, got -1"),
         ("", ["--aggregate"], "no document with any text"),
         ("x", ["--aggregate", "--limit", "0"], "--limit must be at least 1"),
+        ("x", ["--aggregate", "--index", "0"], "--index is for one document, without --aggregate"),
+        ("x", ["--limit", "2"], "--limit goes with --aggregate"),
         ("x", ["--aggregate", "--json", "y"], "--aggregate goes with --output DIR"),
         ("x", ["--aggregate", "--against-schedule", "1:2"], "are for one document, without --aggregate"),
         ("x", ["--against", "/nonexistent.pt"], "there is no checkpoint /nonexistent.pt"),
@@ -366,6 +368,15 @@ def test_explanations_overwrite_nothing_unasked(summarised, tmp_path, option):
     assert kept.read_text() == "precious"
     summarised("a word", *options, "--overwrite", command=explain)
     assert kept.read_text() != "precious"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_without_plots_is_not_left(summarised, tmp_path, there):
+    if there:
+        (tmp_path / "plots").mkdir()
+    with pytest.raises(SystemExit, match="no document with any text"):
+        summarised("", "--aggregate", command=explain, output="plots")
+    assert (tmp_path / "plots").is_dir() == there
 
 
 def test_plots_overwrite_nothing_unasked(summarised, tmp_path):
