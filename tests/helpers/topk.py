@@ -26,6 +26,6 @@ def random_case(batch, length, dim, seed, ties=False, padding=None, dtype=torch.
 def outputs_and_gradients(function, embeddings, scores, k, **options):
     pooled = function(embeddings, scores, k, **options)
     generator = torch.Generator().manual_seed(1)
-    loss = (pooled.embeddings * torch.randn(pooled.embeddings.shape, generator=generator)).sum()
-    loss = loss + (pooled.scores * torch.randn(pooled.scores.shape, generator=generator)).sum()
+    grads = (torch.randn(x.shape, generator=generator).to(x.device) for x in (pooled.embeddings, pooled.scores))
+    loss = sum((x * grad).sum() for x, grad in zip((pooled.embeddings, pooled.scores), grads))
     return pooled, torch.autograd.grad(loss, [embeddings, scores])

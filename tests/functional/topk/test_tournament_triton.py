@@ -158,6 +158,8 @@ def test_every_slot_has_a_tree_of_its_own():
 def test_the_whole_operator(padding, taken, small_chunks):
     """Kernels for the tournament alone give what operations of torch give in float64; also through torch.compile."""
     embeddings, scores, mask = random_case(3, 40, 6, seed=2, padding=padding, dtype=torch.float32)
+    embeddings, scores = (x.detach().to(DEVICE).requires_grad_() for x in (embeddings, scores))
+    mask = None if mask is None else mask.to(DEVICE)
     exact = [x.detach().double().requires_grad_() for x in (embeddings, scores)]
     torch._dynamo.reset()  # tests of other files compiled the operator for other shapes
     plain, expected = outputs_and_gradients(successive_halving_topk, *exact, 5, padding_mask=mask)
@@ -176,9 +178,11 @@ def test_the_whole_operator(padding, taken, small_chunks):
 @pytest.mark.parametrize("length, padding", [(32, None), (30, "right")])
 def test_opcheck(length, padding, small_chunks):
     _, scores, mask = random_case(2, length, 1, seed=0, padding=padding, dtype=torch.float32)
+    scores, mask = scores.detach().to(DEVICE).requires_grad_(), None if mask is None else mask.to(DEVICE)
     torch.library.opcheck(tournament_ops.tournament_gpu, (scores, mask, 32, 8, 20.0, True, True))
     *_, members, filled = tournament_ops.tournament_gpu(scores.detach(), mask, 32, 8, 20.0, True, True)
-    arguments = (torch.randn(2, 8), torch.randn(2, length), scores.detach(), members, filled, 20.0)
+    grads = torch.randn(2, 8, device=DEVICE), torch.randn(2, length, device=DEVICE)
+    arguments = (*grads, scores.detach(), members, filled, 20.0)
     torch.library.opcheck(tournament_ops.tournament_gpu_backward, arguments)
 
 
