@@ -20,6 +20,7 @@ import warnings
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Mapping
 
+import torch
 from fairseq.logging import metrics
 
 from pyramidion_fairseq import errors
@@ -131,6 +132,7 @@ def _become(files: list, argv: list, cwd: str, environment: Mapping[str, str]) -
     os.chdir(cwd)
     os.environ.update({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment})
     os.environ.pop("PYTEST_CURRENT_TEST", None)
+    torch.cuda.is_available = lambda: False  # torch remembers the GPUs that it has counted, and none survives a fork
     sys.argv, sys.excepthook = argv, sys.__excepthook__
     errors.install_excepthook()
     signal.signal(signal.SIGINT, signal.default_int_handler)
