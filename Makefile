@@ -3,6 +3,7 @@
 # `make gpu`: what needs a GPU, tests and benchmarks; goes on where it was stopped. `make gpu WHEELS=folder`: without a
 # network, with this machine's python3 and its torch; `ARGS="--minutes 10"`: what says most in ten minutes.
 # `make versions`: the oldest and the newest torch, numpy and transformers, in environments of their own; needs the network.
+# `make test` and `make check` see no GPU: they fork processes that train, which autograd refuses once it has seen one.
 # What pytest makes of the files of tests is kept, whatever the environment says: 8 seconds of each process.
 # `make lint`: style, format and types. `make check`: that, and the tests that find most (tests/check.txt); 90 seconds.
 .PHONY: demo test check soak gpu versions lint setup clean
@@ -17,10 +18,10 @@ demo: setup
 	@bash examples/quickstart/demo.sh $(DATA)
 
 test: lint
-	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	@CUDA_VISIBLE_DEVICES= PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint
-	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 2 --dist loadfile @tests/check.txt $(ARGS)
+	@CUDA_VISIBLE_DEVICES= PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 2 --dist loadfile @tests/check.txt $(ARGS)
 
 soak: setup
 	@.venv/bin/python -m pytest -m soak $(ARGS)

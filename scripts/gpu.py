@@ -23,12 +23,15 @@ import torch
 from steps import ROOT, FailedError, call, take
 
 PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
-#: What can be wrong, before anything is timed: kernels, waiting for the device, the stock commands, graphs, the rest.
-TESTS = [
-    "tests/functional/topk/test_tournament_triton.py", "tests/functional/topk/test_partition_triton.py",
-    "tests/test_no_waiting.py", "tests/test_stock_commands.py", "tests/generation/test_cuda_graph.py",
-    "tests/test_data_parallel.py", "tests/models/test_every_architecture.py",
-]  # fmt: skip
+#: What can be wrong, before anything is timed, and after how many minutes each is stopped: kernels, waiting for the
+#: device, the stock commands, which are new processes, graphs, several GPUs, every architecture.
+TESTS = {
+    "tests/functional/topk/test_tournament_triton.py": 10, "tests/functional/topk/test_partition_triton.py": 5,
+    "tests/test_no_waiting.py": 5, "tests/test_stock_commands.py": 10, "tests/generation/test_cuda_graph.py": 5,
+    "tests/test_data_parallel.py": 5, "tests/models/test_every_architecture.py": 10,
+}  # fmt: skip
+#: Which tests of a file: the others fork processes that train, and autograd refuses that once it has seen a GPU.
+CHOSEN = {"tests/test_data_parallel.py": ["-k", "gpus"]}
 
 logger = logging.getLogger("gpu")
 
@@ -52,7 +55,7 @@ def training(precision: str) -> Step:
 
 
 STEPS = {
-    **{Path(path).stem: Step([*PYTEST, path], 5) for path in TESTS},
+    **{Path(path).stem: Step([*PYTEST, path, *CHOSEN.get(path, [])], limit) for path, limit in TESTS.items()},
     "operator": benchmark("topk", "--parts", "rows", minutes=5),
     "training-bf16": training("bf16"),
     "generation": benchmark("generation", "--arch", "--tokens", "256", "--rounds", "3", minutes=10),

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import time
 import zipfile
@@ -74,6 +75,18 @@ def test_every_step_is_a_command_that_there_is(script, monkeypatch, tmp_path):
         with pytest.raises(ParsedError):
             importlib.import_module(Path(first).stem).main()
     assert all((ROOT / path).is_file() for path in script.TESTS)
+
+
+def test_no_test_that_needs_a_gpu_shares_its_process_with_forked_training(script):
+    """Once a backward pass has seen a GPU, autograd refuses to work in forked processes, on their CPUs too."""
+    for path in script.TESTS:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        forks = re.search(r"helpers\.(forked|ranks)\b", text) is not None
+        arguments = script.STEPS[Path(path).stem].arguments
+        assert forks == ("-k" in arguments), path
+        if forks:
+            (tests,) = re.findall(r"^@pytest\.mark\.skipif\(torch\.cuda.*\n(?:@.*\n)*def (\w+)", text, re.M)
+            assert arguments[-1] in tests and len(re.findall(rf"def test_\w*{arguments[-1]}", text)) == 1
 
 
 def test_the_children_of_a_step_that_hangs_are_ended_with_it(script, tmp_path, monkeypatch):
