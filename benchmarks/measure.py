@@ -234,8 +234,7 @@ def peak(precision: str, device: str = "cuda") -> float | None:
     """Return the FLOP/s of products that a GPU's data sheet promises; None on a CPU and where it is unknown."""
     if device == "cpu" or not torch.cuda.is_available():
         return None
-    name = torch.cuda.get_device_name()
-    column = {"float32": 0, "tf32": 1, "bf16": 2, "fp16": 2}[precision]
+    column, name = {"float32": 0, "tf32": 1, "bf16": 2, "fp16": 2}[precision], torch.cuda.get_device_name()
     return next((rates[column] for part, rates in PEAKS.items() if part in name), None)
 
 
@@ -245,7 +244,8 @@ def machine(device: str) -> dict[str, Any]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    git = ["env", "git", "rev-parse", "--short", "HEAD"]  # env says nothing where a bare machine has no git
+    commit = subprocess.run(git, cwd=HERE, capture_output=True, text=True)
     return {
         "device": torch.cuda.get_device_name() if device != "cpu" else f"{torch.get_num_threads()} cores of {cpu}",
         "cpu": cpu,

@@ -1,5 +1,6 @@
 """benchmarks/measure.py: what a benchmark computes in, and what becomes of options that mean nothing."""
 
+import shutil
 import sys
 
 import pytest
@@ -70,6 +71,14 @@ def test_the_peak_is_that_of_the_precision(measure, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100-SXM4-40GB")
     assert [measure.peak(p) for p in measure.PRECISIONS] == [19.5e12, 156e12, 312e12, 312e12]
+
+
+def test_a_machine_without_git_is_named_too(measure, monkeypatch, tmp_path):
+    """A bare one: what was measured on it would be lost where it is reported."""
+    (tmp_path / "env").symlink_to(shutil.which("env"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    about = measure.machine("cpu")
+    assert about["commit"] is None and about["torch"] == torch.__version__
 
 
 GPU_MESSAGE = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which ..."
