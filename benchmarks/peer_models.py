@@ -181,11 +181,12 @@ def is_theirs(model: Any) -> bool:
 
 def encoding(name: str, model: Any, tokens: Tensor) -> Callable[[], Tensor]:
     """Return a call of the encoder without gradients: its vectors."""
+    known = [tokens.size(1)] * len(tokens)  # as the task has it: without it a GPU would mask every block
 
     @torch.no_grad()
     def encode() -> Tensor:
         if not is_theirs(model):
-            return model.encoder(tokens, None)["encoder_out"][0].transpose(0, 1)
+            return model.encoder(tokens, None, document_lengths=known)["encoder_out"][0].transpose(0, 1)
         return model.get_encoder()(**inputs(name, tokens)).last_hidden_state
 
     return encode
@@ -220,7 +221,8 @@ def generating(name: str, model: Any, tokens: Tensor, written: int, beam: int) -
             [model], model.decoder.dictionary, beam_size=beam, min_len=written - 1, max_len_b=written - 1
         )
         lengths = torch.full((len(tokens),), tokens.size(1), device=tokens.device)
-        sample = {"net_input": {"src_tokens": tokens, "src_lengths": lengths}}
+        known = [tokens.size(1)] * len(tokens)
+        sample = {"net_input": {"src_tokens": tokens, "src_lengths": lengths, "document_lengths": known}}
 
     @torch.no_grad()
     def write() -> int:

@@ -34,6 +34,7 @@ def random_batch(words: int, documents: int, source: int, target: int, device: s
     src, tgt = (side.index_fill(1, torch.tensor([side.size(1) - 1]), 2).to(device) for side in tokens)
     lengths = torch.full((documents,), source, device=device)
     net_input = {"src_tokens": src, "src_lengths": lengths, "prev_output_tokens": tgt.roll(1, 1)}
+    net_input["document_lengths"] = [source] * documents
     return {"net_input": net_input, "target": tgt, "ntokens": tgt.numel(), "id": torch.arange(documents)}
 
 

@@ -50,6 +50,26 @@ def test_every_model_does_what_is_timed(modules, args, name):
     assert calls["generation"]() == 2 * TINY["tokens"]
 
 
+def test_encoders_know_the_lengths_as_under_the_task(modules, args, monkeypatch):
+    """Without them a GPU masks every block, which is not what commands do there."""
+    _, peers = modules
+    import generation
+
+    model, known = peers.peer_models.build(NAMES[0], peers.sizes_of(args), "cpu").model, []
+    forward = model.encoder.forward
+    monkeypatch.setattr(
+        model.encoder, "forward", lambda *a, **kw: known.append(kw.get("document_lengths")) or forward(*a, **kw)
+    )
+    calls = peers.calls(NAMES[0], model, args)
+    for work in peers.WORK:
+        calls[work]()
+    assert known == [[TINY["length"]] * 2] * len(peers.WORK)
+    known.clear()
+    monkeypatch.setattr(generation, "VOCABULARY", TINY["vocabulary"])
+    assert generation.encoding_seconds(model, 1, "cpu") > 0
+    assert known == [[model.encoder.max_source_positions]] * 2
+
+
 def test_sizes_are_the_papers_unless_others_are_given(modules):
     _, peers = modules
     with torch.device("meta"):
