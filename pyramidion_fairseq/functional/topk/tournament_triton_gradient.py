@@ -48,7 +48,6 @@ def _gradient_kernel(
     """Compute the gradients of the scores of the members of BLOCK_SLOTS slots."""
     group: tl.constexpr = 1 << ROUNDS
     pid_slots = tl.program_id(0).to(tl.int64)
-    trees = (tree_scores_ptr, tree_d_shares_ptr, tree_shares_ptr, tree_d_scores_ptr)
     # Leaves: the members' scores and the gradients of their weights.
     for start in range(0, BLOCK_SLOTS * group, BLOCK_NODES):
         slot, index, node, mask = _level_nodes(pid_slots, start, group, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
@@ -72,7 +71,18 @@ def _gradient_kernel(
         num_nodes = 1 << level
         for start in range(0, BLOCK_SLOTS * num_nodes, BLOCK_NODES):
             _, _, node, mask = _level_nodes(pid_slots, start, num_nodes, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
-            _differentiate_pair(trees, node, num_nodes, mask, log_base, highest, IS_PEAKED)
+            _differentiate_pair(
+                tree_scores_ptr,
+                tree_d_shares_ptr,
+                tree_shares_ptr,
+                tree_d_scores_ptr,
+                node,
+                num_nodes,
+                mask,
+                log_base,
+                highest,
+                IS_PEAKED,
+            )
         tl.debug_barrier()
     for start in range(0, BLOCK_SLOTS * group, BLOCK_NODES):
         slot, index, node, mask = _level_nodes(pid_slots, start, group, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
@@ -114,9 +124,19 @@ def _merge_children(
 
 
 @triton.jit
-def _differentiate_pair(trees, node, num_nodes, mask, log_base, highest, IS_PEAKED: tl.constexpr):
+def _differentiate_pair(
+    tree_scores_ptr,
+    tree_d_shares_ptr,
+    tree_shares_ptr,
+    tree_d_scores_ptr,
+    node,
+    num_nodes,
+    mask,
+    log_base,
+    highest,
+    IS_PEAKED: tl.constexpr,
+):
     """Store the shares and the gradients of the scores of the two that some nodes were merged from."""
-    tree_scores_ptr, tree_d_shares_ptr, tree_shares_ptr, tree_d_scores_ptr = trees
     # (BLOCK_NODES,) of (B * k, 2 g), each
     left, right = _load_children(tree_scores_ptr, node, num_nodes, mask)
     d_left, d_right = _load_children(tree_d_shares_ptr, node, num_nodes, mask)

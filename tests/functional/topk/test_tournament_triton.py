@@ -1,8 +1,10 @@
 """The Triton kernels of the tournament against operations of torch: on a GPU where one is, else in the interpreter."""
 
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,6 +264,21 @@ def test_kernels_compile_without_a_gpu(compiled, architecture):
         "_scatter_members_kernel", "_gradient_kernel", "_sum_kernel", "_sum_backward_kernel",
     }  # fmt: skip
     assert all(int(spill) == 0 for _, spill in spilled), spilled
+
+
+def test_no_kernel_holds_a_tuple():
+    """Triton 3.2, that of torch 2.6, knows them as what a function returns alone."""
+    functions = 0
+    for path in Path(kernels.__file__).parent.glob("*triton*.py"):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef) and "triton.jit" in map(ast.unparse, function.decorator_list):
+                functions += 1
+                nodes = list(ast.walk(function))
+                known = {id(x.value) for x in nodes if isinstance(x, ast.Return)}
+                known |= {id(x.slice) for x in nodes if isinstance(x, ast.Subscript)}
+                tuples = [x for x in nodes if isinstance(x, ast.Tuple) and isinstance(x.ctx, ast.Load)]
+                assert not [ast.unparse(x) for x in tuples if id(x) not in known], function.name
+    assert functions > 9
 
 
 @pytest.mark.skipif(not GPU, reason=needs.A_GPU)
