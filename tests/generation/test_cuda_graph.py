@@ -149,9 +149,13 @@ def test_only_where_a_device_records(tiny_model, random_tokens, monkeypatch):
 @needs_gpu
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_cuda_graphs(confident_model, random_tokens, exact_softmax, model, options):
+def test_cuda_graphs(confident_model, random_tokens, exact_softmax, monkeypatch, model, options):
+    replay, replayed = cuda_graph.CudaGraph.replay, []
+    monkeypatch.setattr(cuda_graph.CudaGraph, "replay", lambda self: replayed.append(1) or replay(self))
     model, tokens = confident_model(**model).cuda(), random_tokens(RAGGED).cuda()
     model.make_generation_fast_(need_attn=False)
     plain = generate([model], tokens, **options)
+    assert not replayed
     with cuda_graphs(model):
         assert_same(generate([model], tokens, **options), plain)
+    assert replayed
