@@ -71,18 +71,8 @@ def _gradient_kernel(
         num_nodes = 1 << level
         for start in range(0, BLOCK_SLOTS * num_nodes, BLOCK_NODES):
             _, _, node, mask = _level_nodes(pid_slots, start, num_nodes, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
-            _differentiate_pair(
-                tree_scores_ptr,
-                tree_d_shares_ptr,
-                tree_shares_ptr,
-                tree_d_scores_ptr,
-                node,
-                num_nodes,
-                mask,
-                log_base,
-                highest,
-                IS_PEAKED,
-            )
+            _differentiate_pair(tree_scores_ptr, tree_d_shares_ptr, tree_shares_ptr, tree_d_scores_ptr,
+                                node, num_nodes, mask, log_base, highest, IS_PEAKED)  # fmt: skip
         tl.debug_barrier()
     for start in range(0, BLOCK_SLOTS * group, BLOCK_NODES):
         slot, index, node, mask = _level_nodes(pid_slots, start, group, num_slots, group, BLOCK_SLOTS, BLOCK_NODES)
