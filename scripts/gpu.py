@@ -22,7 +22,8 @@ from typing import NamedTuple
 import torch
 from steps import ROOT, FailedError, call, take
 
-PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
+#: A test that hangs says after two minutes where it is.
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=120"]
 #: What can be wrong, before anything is timed, and after how many minutes each is stopped: kernels, waiting for the
 #: device, the stock commands, which are new processes, graphs, several GPUs, every architecture.
 TESTS = {
