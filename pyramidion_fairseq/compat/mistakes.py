@@ -228,9 +228,10 @@ def check_processes(cfg: Any) -> None:
         return
     launched = wanted.distributed_init_method is not None or wanted.distributed_port > 0
     torchrun = all(name in os.environ for name in _TORCHRUN)
-    if gpus == 0 and not (launched and wanted.distributed_no_spawn):
+    if (gpus == 0 or cfg.common.cpu) and not (launched and wanted.distributed_no_spawn):
+        reason = "--cpu is given" if gpus else "no GPU is there"
         raise PyramidionError(
-            f"{size} processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and no GPU is there: "
+            f"{size} processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and {reason}: "
             f"{ON_A_CPU} (GPUS=0)"
         )
     if size > gpus and not launched and not torchrun and not _in_slurm():

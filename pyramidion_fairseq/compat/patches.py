@@ -229,8 +229,9 @@ PATCHES = (
         (
             Change(
                 "fairseq.distributed.utils.call_main",
-                "`--cpu` under torchrun divides by the number of GPUs, 0; with `env://` every process is number 0",
-                "the launchers' variables are read",
+                "`--cpu` under torchrun divides by the number of GPUs, 0; with `env://` every process is number 0; "
+                "beside GPUs, `--cpu` starts a process for each of them",
+                "the launchers' variables are read; without a launcher `--cpu` is one process",
                 "fairseq reads the launchers' variables with `--cpu`",
             ),
             Change(

@@ -10,6 +10,7 @@ import functools
 import os
 import socket
 import subprocess
+import sys
 from importlib import metadata
 from typing import Any, Callable
 
@@ -22,6 +23,8 @@ from ..version import __version__
 from .marks import mark
 
 _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
+#: The option in words of a command line and of Hydra's.
+_SIZE = ("--distributed-world-size", "distributed_training.distributed_world_size")
 _SLURM = ("SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_NTASKS")
 
 
@@ -70,17 +73,25 @@ def read_launcher(cfg: Any) -> None:
         wanted.distributed_rank = int(os.environ["RANK"])
     if not cfg.common.cpu:
         return
+    given = any(word.lstrip("+").startswith(_SIZE) for word in sys.argv)
+    if not (torchrun or _is_slurm_task() or wanted.distributed_init_method or given):
+        # The default is the number of GPUs, each of which would be a process that trains on the CPU.
+        wanted.distributed_world_size = wanted.distributed_num_procs = 1
+        return
     if wanted.distributed_backend == "nccl":
         wanted.distributed_backend = "gloo"
     if wanted.distributed_init_method is not None:
         return
-    slurm = all(name in os.environ for name in _SLURM)
     if torchrun:
         _take(wanted, "torchrun", "env://", int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    elif slurm:
+    elif _is_slurm_task():
         port = wanted.distributed_port if wanted.distributed_port > 0 else _port(os.environ.get("SLURM_JOB_ID", "0"))
         method = f"tcp://{_first_node(os.environ['SLURM_STEP_NODELIST'])}:{port}"
         _take(wanted, "Slurm", method, int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"]))
+
+
+def _is_slurm_task() -> bool:
+    return all(name in os.environ for name in _SLURM)
 
 
 def _take(wanted: Any, launcher: str, method: str, rank: int, size: int) -> None:
