@@ -27,7 +27,8 @@ TITLES = {
 EXAMPLES = {"table2": "8", "table3": "deeppyramidion", "table4": "linear", "table7": "24", "table8": "31"}
 TIMES = {
     True: "The paper: 3 days on 8 A100 of a DGX, full precision; {train_s} s a batch of 64 documents.",
-    False: "The paper: 8 A100 of a DGX, full precision; {train_s} s a batch of 64 documents; the whole is not stated.",
+    False: "The paper: about 2 days on 8 A100 of a DGX, said of all shallow models with trainable pooling; full\n"
+    "precision; {train_s} s a batch of 64 documents.",
 }
 TUNED = """; PoWER's rows go on
 from their block-wise model, which is trained before (`INIT=checkpoint` for another), for 10 epochs"""
