@@ -50,6 +50,14 @@ def test_decoder_attention_costs_13_times_less(cost, target, ratio):
     assert blockwise.decoder_attention / pyramidion.decoder_attention == pytest.approx(ratio)
 
 
+@pytest.mark.paper("fig-4")
+@pytest.mark.parametrize("schedule, ratio", [("1:2048,2:512", 6.7), ("2:512", 5.3)])
+def test_16_layers_of_figure_4_by_where_they_pool(cost, schedule, ratio):
+    layers = {"target": 256, "encoder_layers": 16, "decoder_layers": 16}
+    pyramidion = cost("pyramidion", pooling_schedule=schedule, **layers)
+    assert cost("blockwise", **layers).multiplications / pyramidion.multiplications == pytest.approx(ratio, abs=0.05)
+
+
 @pytest.mark.paper("one-dense-layer")
 @pytest.mark.parametrize("target, ratio", [(512, 5.02), (128, 6.26)])
 def test_all_attention_costs_five_times_less_than_one_dense_layer(cost, target, ratio):

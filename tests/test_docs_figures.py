@@ -1,5 +1,6 @@
 """Measured figures on the pages are those of the committed results, rounded once."""
 
+import itertools
 import json
 import re
 import statistics
@@ -143,6 +144,22 @@ def test_the_rows_after_3000_updates():
         seeds = found[f"{row}+pointer"]["seeds"].values()
         bits, rouge = zip(*((s["validate"]["bits_per_token"], s["rouge"]["f1"]["rouge1"]["mean"]) for s in seeds))
         assert len(cells) == 6 and all(map(says, pair, (statistics.mean(bits), statistics.mean(rouge)))), row
+
+
+def test_what_seeds_of_3000_updates_differ_by():
+    found = results("reproduce_long_cpu/results.json")["rows"]
+    rouge = {
+        row: [stages["rouge"]["f1"]["rouge1"]["mean"] for stages in kinds["seeds"].values()]
+        for row, kinds in found.items()
+    }
+    page = " ".join((ROOT / "docs/results.md").read_text("utf-8").split())
+    told = re.search(r"seeds of a row at 512 tokens are up to ([\d.]+) points of ROUGE-1 apart", page)[1]
+    short = [scores for row, scores in rouge.items() if row.startswith(("blockwise_2k", "transpooler_2k"))]
+    assert says(told, max(max(scores) - min(scores) for scores in short))
+    pairs = itertools.product(rouge["transpooler_8k_2k+pointer"], rouge["transpooler_2k_512+pointer"])
+    gains = [long - short for long, short in pairs]
+    told = re.search(r"Transpooler ([\d.]+) to ([\d.]+) with four times", (ROOT / "docs/paper.md").read_text("utf-8"))
+    assert says(told[1], min(gains)) and says(told[2], max(gains))
 
 
 @pytest.mark.parametrize("family", ["bart", "mbart"])

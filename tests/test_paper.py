@@ -1,5 +1,6 @@
 """docs/paper.md: every statement of the paper has its code and its tests, and no number comes from nowhere."""
 
+import csv
 import sys
 from collections import Counter
 
@@ -38,6 +39,14 @@ def test_measured_numbers_are_in_the_file_that_they_are_said_to_be_from(statemen
 @pytest.mark.parametrize("statement", [s for s in STATEMENTS if s.status == "not measured"], ids=lambda s: s.id)
 def test_what_was_not_measured_has_no_number(statement):
     assert not statement.measured and not statement.source
+
+
+def test_the_range_of_the_cited_scores_is_that_of_table_3():
+    (told,) = (statement.published for statement in STATEMENTS if statement.id == "table-3-cited")
+    with (ROOT / "benchmarks" / "published" / "tables.tsv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["table"] == "3" and not row["train_s"]]
+    scores = sorted((row["R1"] for row in rows), key=float)
+    assert len(rows) == 7 and told == f"{scores[0]} to {scores[-1]} R-1"
 
 
 def test_the_page_is_up_to_date():

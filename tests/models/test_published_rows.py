@@ -88,6 +88,7 @@ def test_the_tables_are_complete():
     "first-layer-too-early",
     "bottlenecks",
     "table-8",
+    "pooling-without-blocks",
 )
 @pytest.mark.parametrize("row", OWN, ids=lambda row: "table {table} row {row}".format(**row))
 def test_layers_read_the_published_lengths(row):
