@@ -146,6 +146,17 @@ def test_the_rows_after_3000_updates():
         assert len(cells) == 6 and all(map(says, pair, (statistics.mean(bits), statistics.mean(rouge)))), row
 
 
+def test_the_length_of_the_lead_baseline_and_of_summaries_without_a_pointer():
+    found = results("pointer_cpu/results.json")["rows"]
+    (lead,) = found["lead"]["seeds"].values()
+    page = (ROOT / "docs/results.md").read_text("utf-8")
+    assert says(re.search(r"lead baseline, (\d+) words", page)[1], lead["rouge"]["more"]["words"]["mean"])
+    told = re.search(r"equally many words, (\d+), (\d+) and (\d+), for all 300", page).groups()
+    for cell, stages in zip(told, found[ROW]["seeds"].values(), strict=True):
+        words = stages["rouge"]["more"]["words"]
+        assert words["low"] == words["high"] and says(cell, words["mean"])
+
+
 def test_what_seeds_of_3000_updates_differ_by():
     found = results("reproduce_long_cpu/results.json")["rows"]
     rouge = {
@@ -158,6 +169,13 @@ def test_what_seeds_of_3000_updates_differ_by():
     assert says(told, max(max(scores) - min(scores) for scores in short))
     pairs = itertools.product(rouge["transpooler_8k_2k+pointer"], rouge["transpooler_2k_512+pointer"])
     gains = [long - short for long, short in pairs]
+    told = re.search(r"(\d+) to (\d+) words where .*?, (\d+) to (\d+) in .*?, and (\d+) to (\d+) in", page).groups()
+    lengths = [[], [], []]
+    for row in found.keys() - {"lead"}:
+        words = [stages["rouge"]["more"]["words"]["mean"] for stages in found[row]["seeds"].values()]
+        lengths[2 if "8k" in row else 0 if "random" in row or "index" in row else 1] += words
+    for words, low, high in zip(lengths, told[::2], told[1::2], strict=True):
+        assert says(low, min(words)) and says(high, max(words))
     told = re.search(r"Transpooler ([\d.]+) to ([\d.]+) with four times", (ROOT / "docs/paper.md").read_text("utf-8"))
     assert says(told[1], min(gains)) and says(told[2], max(gains))
 
