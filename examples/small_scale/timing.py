@@ -48,6 +48,7 @@ class Row:
         options["max_target_positions"] = max(target, 2 * max(FORCED))  # 512 tokens are to be forced
         torch.manual_seed(run.seed)
         self.model = PyramidionModel.build_model(Namespace(**options), self.task).to(run.device)
+        self.model.decoder.need_attn = False  # as in fairseq's commands; it plays no part in training
         self.optimizer = torch.optim.Adam(self.model.parameters())
         self.criterion = CrossEntropyCriterion(self.task, sentence_avg=False)
         source, (train, infer) = options["max_source_positions"], run.scale.timed_batch

@@ -20,6 +20,7 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED
 from pyramidion_fairseq.schedule import PoolingSchedule
 from tests.helpers import forked
+from tests.helpers.models import make_dictionary
 from tests.helpers.paths import ROOT
 
 from small_scale import process, report, scales  # isort: skip
@@ -180,6 +181,16 @@ def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
     for row in rows:
         assert measured["rows"][row]["train_bytes"] > 1e6
         assert all(measured["rows"][row][name]["median"] > 0 for name in ("train", "generate_2", "generate_3"))
+
+
+@pytest.mark.parametrize("row", ["vanilla_2k", "transpooler_2k_512"])
+def test_what_is_timed_returns_no_attention_as_in_fairseqs_commands(reproduced, row):
+    """Kept for every step and hypothesis, that to an unpooled document costs more than writing the summary."""
+    from small_scale import timing
+
+    run = Run(None, reproduced[0], scales.SCALES["cpu"], 1, "cpu")
+    documents = timing.Row(run, row, make_dictionary(50)).generator(2)()
+    assert all(not hypothesis["attention"].numel() for hypotheses in documents for hypothesis in hypotheses)
 
 
 def test_the_committed_times_are_those_that_were_measured():

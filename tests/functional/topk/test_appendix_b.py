@@ -83,7 +83,7 @@ def test_a_tie_inside_a_pair_is_smooth_and_one_across_pairs_is_not(base):
     assert min(jump(0, 1), jump(1, 2), jump(3, 4)) > 0.01
 
 
-@pytest.mark.paper("b2-pair-softmax", "b2-monotone")
+@pytest.mark.paper("b2-pair-softmax", "b2-monotone", "b2-noise")
 @pytest.mark.parametrize("base", [None, 20.0])
 def test_the_stronger_of_a_pair_gets_at_least_half(base):
     """B.2; and weights grow with the scores (section 4), as the pairs (i, n + 1 - i) are sorted."""
