@@ -162,6 +162,8 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         self.pooling_meters = PoolingMeters(model)
         if self.rouge:
             refuse_sharded_layers(model)
+            if isinstance(model, PyramidionModel):
+                model.decoder.need_attn = False  # as in fairseq-generate; nobody reads it, and keeping it is slow
             arguments = generation_arguments(self.cfg.eval_rouge_args, self.max_lengths[1])
             self.rouge_generator = self.build_generator([model], arguments)
         return model

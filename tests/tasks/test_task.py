@@ -128,6 +128,16 @@ def test_documents_are_cut_to_the_models_length_and_counted(task_on, caplog):
     assert tokens[3].tolist() == [9] * 9 + [2] + [1] * 54  # padded on the right
 
 
+def test_validation_by_summaries_keeps_no_attention(task_on):
+    """Of every step and hypothesis to an unpooled document it would take more time than the summaries, and GB."""
+    task = task_on([10], eval_rouge=True, eval_rouge_args='{"beam": 1, "min_len": 1, "max_len_b": 2}')
+    model = build_model(task, pooling_schedule="").eval()
+    tokens = torch.tensor([[5, 6, 7, 2]])
+    sample = {"net_input": {"src_tokens": tokens, "src_lengths": torch.tensor([4])}}
+    ((hypothesis,),) = task.inference_step(task.rouge_generator, [model], sample)
+    assert not hypothesis["attention"].numel()
+
+
 @pytest.mark.parametrize("options", [{}, {"eval_rouge": True}], ids=str)
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_only_validation_with_rouge_samples_documents(task_on, split, options):
