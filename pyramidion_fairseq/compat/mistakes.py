@@ -58,6 +58,7 @@ def _parsing(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
     def parse_args_and_arch(parser: Any, input_args: Any = None, *args: Any, **kwargs: Any) -> Any:
         parser.error = functools.partial(_error, parser)
+        check_has_task(parser, sys.argv[1:] if input_args is None else input_args)
         parsed = stock(parser, input_args, *args, **kwargs)
         check_options(parsed[0] if isinstance(parsed, tuple) else parsed)
         return parsed
@@ -94,6 +95,23 @@ def no_such_name(name: str, known: Iterable[Any]) -> str:
     return f"there is no {name!r}: {hint}"
 
 
+def check_has_task(parser: argparse.ArgumentParser, words: list[str]) -> None:
+    """End where no task is given to a command that has no default, as ``fairseq-validate``: fairseq would not say so.
+
+    Args:
+        parser: the command's.
+        words: of the command line.
+    """
+    action = parser._option_string_actions.get("--task")
+    asks = {"-h", "--help"} & set(words)
+    if action is not None and action.default is None and not asks and not _gives_task(words):
+        parser.error("--task is needed: long_document_summarization, or that of the checkpoint")
+
+
+def _gives_task(words: Iterable[str]) -> bool:
+    return any(word == "--task" or word.startswith("--task=") for word in words)
+
+
 def check_options(options: Any) -> None:
     """Refuse what every command ends with a traceback for.
 
@@ -103,11 +121,19 @@ def check_options(options: Any) -> None:
     Raises:
         PyramidionError: says which option, and what to give.
     """
+    from fairseq.tasks import TASK_REGISTRY
+
     check_numbers(options)
     parse_overrides(getattr(options, "model_overrides", "{}"))
     results = getattr(options, "results_path", None)
     if results and os.path.exists(results) and not os.path.isdir(results):
         raise PyramidionError(f"--results-path {results} is a file: say in which folder the summaries are written")
+    task = TASK_REGISTRY.get(getattr(options, "task", None))
+    if hasattr(options, "context_window") and task is not None and not hasattr(task, "eval_lm_dataloader"):
+        raise PyramidionError(
+            "fairseq-eval-lm is for language models, which read no document: fairseq-validate gives the loss and the "
+            "perplexity of summaries"
+        )
     if getattr(options, "profile", False) and (options.cpu or not torch.cuda.is_available()):
         raise PyramidionError(f"--profile needs a GPU, and {_missing_gpu(options)}: leave it out")
 
@@ -183,9 +209,8 @@ def check_task(cfg: Any, words: list[str]) -> None:
     """
     from fairseq.models import ARCH_MODEL_REGISTRY
 
-    given = any(word == "--task" or word.startswith("--task=") for word in words)
     arch = getattr(cfg.model, "_name", None)
-    if not given and is_ours(arch) and cfg.task._name == "translation" and not cfg.task.truncate_source:
+    if not _gives_task(words) and is_ours(arch) and cfg.task._name == "translation" and not cfg.task.truncate_source:
         raise PyramidionError(f"--arch {arch} {ARCH_MODEL_REGISTRY[arch].needed_task}")
 
 

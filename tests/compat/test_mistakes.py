@@ -48,6 +48,14 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *LR, "--cpu"], 1,
         "--arch deeppyramidion needs --task long_document_summarization",
     ),
+    "no task in validation": (
+        "validate", ["DATA/data-bin", *USER_DIR, "--path", "MODEL", "--batch-size", "2", "--cpu"], 2,
+        "error: --task is needed: long_document_summarization, or that of the checkpoint",
+    ),
+    "a summariser as a language model": (
+        "eval-lm", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--batch-size", "2", "--cpu"], 1,
+        "fairseq-eval-lm is for language models, which read no document: fairseq-validate gives the loss",
+    ),
     "eight GPUs of none": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--distributed-world-size", "8"], 1,
         "8 processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and no GPU is there: ",
@@ -437,6 +445,11 @@ def test_a_place_behind_the_last_batch_is_one_line(command, data, tmp_path):
 def test_a_package_of_fully_sharded_that_is_not_there_is_one_line(command, data, tmp_path):
     words = ["train", data / "data-bin", *TASK, *TRAIN, "--save-dir", tmp_path, "--ddp-backend", "fully_sharded"]
     check_line(command(*words, check=False), 1, "Please install fairscale with: pip install fairscale")
+
+
+def test_help_needs_no_task():
+    done = forked.run(forked.fairseq_command("validate"), ["fairseq-validate", *USER_DIR, "--help"])
+    assert done.returncode == 0 and "--valid-subset" in done.stdout
 
 
 def test_stock_tasks_may_leave_out_long_documents(dictionary):
