@@ -61,9 +61,10 @@ PATCHES = (
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint",
-                "a damaged `checkpoint_last.pt`, and another model's, end in a traceback",
-                "the newest whole checkpoint is taken; another model's is one line",
-                "fairseq falls back itself",
+                "a damaged `checkpoint_last.pt`, and another model's, end in a traceback; of two runs in a folder, each "
+                "replaces the other's",
+                "the newest whole checkpoint is taken; another model's is one line; the second run is refused",
+                "fairseq falls back itself, and locks the folder",
             ),
         ),
     ),

@@ -2,7 +2,8 @@
 
 Stock fairseq copies a checkpoint to ``checkpoint_best.pt`` and ``checkpoint_last.pt`` in place: killed meanwhile, it
 leaves a torso, and the next start ends in torch's error. Here every file is written beside its place and renamed, and
-a run whose ``checkpoint_last.pt`` is damaged all the same continues from the newest whole checkpoint.
+a run whose ``checkpoint_last.pt`` is damaged all the same continues from the newest whole checkpoint. A second run is
+kept out of a folder while one trains into it.
 """
 
 from __future__ import annotations
@@ -12,20 +13,27 @@ import copy
 import logging
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, Iterator
 
 import torch
 from fairseq import checkpoint_utils
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
 from ..errors import PyramidionError
 from ..utils.files import atomic_write
 
+if sys.platform != "win32":
+    import fcntl
+
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pt"
+#: {folder: its open file, which is locked}, of the folders that this process trains into.
+_held: dict[str, int] = {}
 
 
 class CheckpointNotWrittenError(PyramidionError):
@@ -39,6 +47,8 @@ def install() -> None:
     checkpoint_utils.PathManager = _AtomicCopies
     checkpoint_utils.torch_persistent_save = _writer(checkpoint_utils.torch_persistent_save)
     checkpoint_utils.load_checkpoint = _loader(checkpoint_utils.load_checkpoint)
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=_let_go)
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
@@ -89,8 +99,16 @@ def _explained(path: str) -> Iterator[None]:
         reason = getattr(cause, "strerror", None) or " ".join(str(error).split())[:200]
         raise CheckpointNotWrittenError(
             f"cannot write {path} ({reason}); the checkpoints before it in {os.path.dirname(path) or '.'} are as they "
-            "were: make room, then give the same command again to continue from the last one"
+            f"were: make room, then give the same command again{_continuation(os.path.dirname(path) or '.')}"
         ) from None
+
+
+def _continuation(folder: str) -> str:
+    """Return what goes on from the checkpoints of a folder: nothing does by itself where none is the last one."""
+    if any(Path(folder).glob("checkpoint_last*.pt")):
+        return " to continue from the last one"
+    other = newest_whole(folder, LAST)
+    return f" with --restore-file {other} to continue from it" if other else ", which starts anew"
 
 
 def _writer(stock: Any) -> Any:
@@ -110,8 +128,10 @@ def _loader(stock: Any) -> Any:
         """Do as fairseq does; where ``checkpoint_last.pt`` is damaged, from the newest whole checkpoint beside it.
 
         Raises:
-            PyramidionError: the checkpoint is one of another model.
+            PyramidionError: the checkpoint is one of another model, or another run trains into the folder.
         """
+        if distributed_utils.get_global_rank() == 0 and not getattr(cfg, "no_save", False):
+            _hold(cfg.save_dir)
         try:
             return stock(_with_whole_file(cfg, trainer.checkpoint_suffix), trainer, **passthrough_args)
         except Exception as error:  # fairseq raises no kind of its own
@@ -123,6 +143,36 @@ def _loader(stock: Any) -> Any:
             ) from None
 
     return load_checkpoint
+
+
+def _hold(folder: str) -> None:
+    """Lock a folder until this process ends; nothing is written. Folders that cannot be locked are left alone.
+
+    Raises:
+        PyramidionError: another process holds it.
+    """
+    if sys.platform == "win32" or not os.path.isdir(folder) or os.path.realpath(folder) in _held:
+        return
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise PyramidionError(
+            f"another run trains into {folder}, and two would mix their checkpoints: wait for it or stop it, or give "
+            "another --save-dir"
+        ) from None
+    except OSError:  # as of some file systems of several machines
+        os.close(file)
+        return
+    _held[os.path.realpath(folder)] = file
+
+
+def _let_go() -> None:
+    """Close what the parent holds, in a process that it has started: else a killed run's workers would hold it."""
+    for file in _held.values():
+        os.close(file)
+    _held.clear()
 
 
 def _with_whole_file(cfg: Any, suffix: str) -> Any:

@@ -1,6 +1,7 @@
 """The trainer's checkpoints are whole or not there, and a damaged last one does not end a run."""
 
 import contextlib
+import fcntl
 import logging
 import os
 import resource
@@ -125,6 +126,72 @@ def test_a_full_disk_leaves_the_checkpoint_before(folder):
             write()
         assert "\n" not in str(error.value)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_full_disk_says_what_continues_where_nothing_does_by_itself(folder):
+    """Of a run's first checkpoints: the last one is written after them."""
+    last = folder / "checkpoint_last.pt"
+    last.unlink()
+
+    def remedy():
+        with pytest.raises(whole_checkpoints.CheckpointNotWrittenError) as error, full_disk():
+            checkpoint_utils.torch_persistent_save({"model": torch.zeros(9000)}, str(last))
+        return str(error.value)
+
+    assert remedy().endswith(f"again with --restore-file {folder / 'checkpoint_best.pt'} to continue from it")
+    for path in folder.glob("checkpoint*.pt"):
+        path.unlink()
+    assert remedy().endswith("give the same command again, which starts anew")
+
+
+def test_a_second_run_is_kept_out_of_a_folder(command, tmp_path):
+    """Two would replace each other's checkpoints, and continue from them."""
+    write_corpus(tmp_path, words=40)
+    save = tmp_path / "checkpoints"
+    train = [tmp_path, *TASK, *TRAIN, "--max-update", 2, "--save-dir"]
+    command("train", *train, save)
+    before = {path: path.read_bytes() for path in save.iterdir()}
+    with open_folder(save) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (tmp_path / "link").symlink_to(save)
+        for name in (save, tmp_path / "link"):
+            done = command("train", *train, name, "--max-update", 3, check=False)
+            (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+            assert done.returncode == 1 and f"another run trains into {name}, and two would mix" in line
+        assert {path: path.read_bytes() for path in save.iterdir()} == before
+        command("train", *train, save, "--no-save")
+    command("train", *train, save, "--max-update", 3)
+
+
+@contextlib.contextmanager
+def open_folder(path):
+    file = os.open(path, os.O_RDONLY)
+    yield file
+    os.close(file)
+
+
+def test_processes_of_a_run_do_not_hold_its_folder(tmp_path):
+    """A worker that outlives a killed run for a while would keep the same command from continuing."""
+    whole_checkpoints._hold(str(tmp_path))
+    whole_checkpoints._hold(str(tmp_path))  # the same process may
+    begun, begins = os.pipe()
+    ended, ends = os.pipe()
+    worker = os.fork()
+    if not worker:
+        os.close(ends)
+        os.write(begins, b"x")
+        os.read(ended, 1)
+        os._exit(0)
+    try:
+        os.read(begun, 1)
+        with open_folder(tmp_path) as file:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            whole_checkpoints._let_go()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(ends)
+        os.waitpid(worker, 0)
 
 
 def test_written_checkpoints_are_whole_and_torsos_of_killed_runs_overwritten(folder):
