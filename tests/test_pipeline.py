@@ -92,6 +92,20 @@ def test_interactive_and_validate(command, data, using):
     assert re.search(r"valid \|.*loss [\d.]+", done.stdout)
 
 
+@pytest.mark.parametrize("buffer_size", [1, 2, 9])
+def test_interactive_reads_a_document_a_line(command, data, using, tmp_path, buffer_size):
+    """Stock fairseq ends a document at a CR, and itself at bytes that are no UTF-8."""
+    (tmp_path / "documents").write_bytes(b"w1\r\n\nw2\rw3\xc2\x85w4\nw5 \xff\n\xe2\x80\xa8w6")
+    options = [*using, *BEAM, "--buffer-size", buffer_size, "--input", tmp_path / "documents"]
+    done = command("interactive", data, *options)
+    assert sorted(summaries(done.stdout)) == [0, 1, 2, 3, 4]
+    assert f"{tmp_path / 'documents'}, line 4: invalid UTF-8 is replaced" in done.stdout
+    piped = command("interactive", data, *options[:-2], stdin="w1\r\n\nw2\rw3\u0085w4\nw5 \ufffd\n\u2028w6")
+    assert summaries(piped.stdout) == summaries(done.stdout)
+    refused = command("interactive", data, *options[:-2], stdin="w1\rw2\rw3", check=False)
+    assert refused.stderr.strip().splitlines()[-1].startswith("error: standard input: its lines end in CR alone")
+
+
 def test_stock_translation_task_trains_with_left_padding(command, data, tmp_path):
     """``--arch deeppyramidion`` and the stock task, which pads documents on the left and refuses longer summaries."""
     stock = ["--truncate-source", "--skip-invalid-size-inputs-valid-test", "--required-batch-size-multiple", 1]

@@ -8,6 +8,7 @@ from . import (
     continued_runs,
     copied_tasks,
     cpu_training,
+    input_lines,
     matching_data,
     missing_extensions,
     mistakes,
@@ -61,8 +62,8 @@ PATCHES = (
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint",
-                "a damaged `checkpoint_last.pt`, and another model's, end in a traceback; of two runs in a folder, each "
-                "replaces the other's",
+                "a damaged `checkpoint_last.pt`, and another model's, end in a traceback; two runs in one folder "
+                "replace each other's checkpoints",
                 "the newest whole checkpoint is taken; another model's is one line; the second run is refused",
                 "fairseq falls back itself, and locks the folder",
             ),
@@ -222,6 +223,17 @@ PATCHES = (
                 "`--finetune-from-model` fail late or not at all",
                 "refused before training",
                 "fairseq refuses them",
+            ),
+        ),
+    ),
+    Patch(
+        input_lines.install,
+        (
+            Change(
+                "`fairseq_cli.interactive.buffered_read`, when a command of fairseq begins",
+                "a CR, inside of a line, makes two documents of one; a byte that is no UTF-8 ends in a traceback",
+                "LF alone ends a document; such bytes are replaced, with a warning",
+                "fairseq reads lines that end in LF",
             ),
         ),
     ),

@@ -125,15 +125,26 @@ def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Ite
             raise PyramidionError(f"{name} is larger than {MOST_BYTES >> 20} MB")
         yield Document.from_text(decode(content, name))
         return
-    for number, line in enumerate(_lines(stream, name), start=1):
-        where = f"{name}, line {number}"
-        if len(line) > MOST_BYTES:
-            raise PyramidionError(f"{where} is longer than {MOST_BYTES >> 20} MB")
-        text = decode(line, where)
+    for where, text in decoded_lines(stream, name):
         if kind == "text":
             yield Document.from_text(text)
         elif text.strip():
             yield _record(text, field, where)
+
+
+def decoded_lines(stream: BinaryIO, name: str) -> Iterator[tuple[str, str]]:
+    """Yield (where it is, text) of each line; LF alone ends one, and the text has it.
+
+    Invalid UTF-8 is replaced by U+FFFD, with a warning.
+
+    Raises:
+        PyramidionError: a line is longer than MOST_BYTES, or CR alone ends the lines.
+    """
+    for number, line in enumerate(_lines(stream, name), start=1):
+        where = f"{name}, line {number}"
+        if len(line) > MOST_BYTES:
+            raise PyramidionError(f"{where} is longer than {MOST_BYTES >> 20} MB")
+        yield where, decode(line, where)
 
 
 def _lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
