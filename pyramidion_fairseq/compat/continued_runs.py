@@ -38,6 +38,9 @@ METRIC = "best_metric"
 PLATEAU = "plateau"
 #: In ``extra_state`` once it has been read: how many processes, or groups that share documents, shared the batches.
 SHARDS = "shards"
+#: In ``extra_state`` once it has been read: the options that say which documents make a batch, and in which order.
+BATCHES = "batches"
+_OF_BATCHES = ("batch_size", "max_tokens", "seed")
 #: In the ``extra_state`` that a checkpoint without one gets: its weights can be taken, its run not gone on with.
 UNKNOWN = "no_record"
 USELESS = "has a record of its run that cannot be used: take another checkpoint, or --finetune-from-model"
@@ -82,6 +85,8 @@ def add_records_of_options(state: Mapping[str, Any]) -> None:
     sharing = vocabularies.options_of(state, "task").get("sequence_parallel", 1)
     if type(processes) is int and type(sharing) is int and processes >= sharing >= 1:
         state["extra_state"][SHARDS] = processes // sharing
+    dataset, common = (vocabularies.options_of(state, part) for part in ("dataset", "common"))
+    state["extra_state"][BATCHES] = {name: {**dataset, **common}.get(name) for name in _OF_BATCHES}
     if name:
         state["extra_state"][METRIC] = (name, bool(options.get("maximize_best_checkpoint_metric")))
 
@@ -154,6 +159,7 @@ def _trainer_loader(stock: Any) -> Any:
                 _go_on(self, extra_state)
             if not (reset_optimizer and reset_meters) and not self.cfg.checkpoint.reset_dataloader:
                 _share_anew(self, extra_state)
+                _tell_of_other_batches(self, extra_state)
         return extra_state
 
     return mark(load_checkpoint, "continues")
@@ -266,6 +272,18 @@ def _share_anew(trainer: Any, extra_state: dict[str, Any]) -> None:
     done = place["iterations_in_epoch"] * then
     place["iterations_in_epoch"] = done // now
     logger.info(f"{then} processes have read {done:,} batches of this epoch; {now} go on behind {done // now * now:,}")
+
+
+def _tell_of_other_batches(trainer: Any, extra_state: dict[str, Any]) -> None:
+    """Warn of options with which the batches of a begun epoch are others than those that it was begun with."""
+    now = {**trainer.cfg.dataset, **trainer.cfg.common}
+    then = {name: value for name, value in (extra_state.get(BATCHES) or {}).items() if value is not None}
+    other = [f"--{name.replace('_', '-')} was {value}" for name, value in then.items() if now[name] != value]
+    if other and extra_state["train_iterator"].get("iterations_in_epoch") and trainer.data_parallel_rank == 0:
+        logger.warning(
+            f"{', '.join(other)}: the batches of this epoch are others now, so that some of its documents are left "
+            "out or read twice; --reset-dataloader begins it anew"
+        )
 
 
 def _plateau(trainer: Any) -> ReduceLROnPlateau | None:

@@ -258,3 +258,18 @@ def test_a_run_cannot_go_on_by_the_state_of_another_scheduler(command, data, tmp
     )
     command("train", *other, "--reset-lr-scheduler")
     assert load_checkpoint(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 2
+
+
+def test_other_batches_inside_of_an_epoch_are_warned_of(command, data, tmp_path):
+    """12 documents in batches of 6: one of two was read. Between epochs nothing is left out."""
+    command("train", *arguments(data, tmp_path, "--max-update", 1))
+    told = "--batch-size was 6, --seed was 7: the batches of this epoch are others now, so that some of its documents"
+    other = ["--batch-size", 4, "--seed", 8]
+    for options, warned in (([], False), (other, True), ([*other, "--reset-dataloader"], False)):
+        log = command("train", *arguments(data, tmp_path, "--max-update", 2, "--no-save", *options)).stdout
+        assert (told in log) == warned
+    command("train", *arguments(data, tmp_path, "--max-update", 2))
+    assert (
+        "the batches of this epoch"
+        not in command("train", *arguments(data, tmp_path, "--max-epoch", 2, *other)).stdout
+    )
