@@ -72,7 +72,7 @@ def load_summarizer(
         with user_errors(path, "loaded"):
             state = checkpoint_utils.load_checkpoint_to_cpu(path)
             cfg = state["cfg"] if state.get("cfg") is not None else convert_namespace_to_omegaconf(state["args"])
-            _refuse_encoder(cfg)
+            _refuse_encoder(cfg, path)
             _override(cfg, overrides or {})
             if task is None:
                 task = _set_up_task(cfg, path, data)
@@ -100,11 +100,12 @@ def _check_bpe(cfg: Any, records: Mapping[str, Any]) -> None:
             vocabularies.check_byte_level(record, byte_level, path, "put those of its training beside the checkpoint")
 
 
-def _refuse_encoder(cfg: Any) -> None:
+def _refuse_encoder(cfg: Any, path: str) -> None:
     name = (cfg.get("model") or {}).get("_name")
     if issubclass(ARCH_MODEL_REGISTRY.get(name, object), FairseqEncoderModel):
         raise PyramidionError(
-            f"{name} is an encoder, which writes no summaries: pyramidion-classify takes classifiers"
+            f"{path} cannot be loaded: {name} is an encoder, which writes no summaries; pyramidion-classify takes "
+            "classifiers"
         )
 
 
