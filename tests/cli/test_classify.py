@@ -185,7 +185,7 @@ def test_half_a_surrogate_pair_is_written_to_a_file(classify, tmp_path):
 
 def test_a_classifier_writes_no_summaries(saved):
     with pytest.raises(
-        PyramidionError, match="cannot be loaded: .* is an encoder, which writes no summaries; pyramidion-classify"
+        PyramidionError, match=r"cannot be loaded: .* is an encoder, which writes no summaries; pyramidion-classify"
     ):
         load_summarizer(str(saved[0]), device="cpu")
 
