@@ -22,8 +22,8 @@ from .checkpoint_options import check_metric, check_start
 from .marks import mark
 from .model_overrides import parse as parse_overrides
 from .number_options import check_counts, check_numbers, check_optimizer
+from .several_processes import is_torchrun
 
-_TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 ON_A_CPU = (
     "several processes on CPUs are started by torchrun or Slurm (torchrun --nproc_per_node N --no_python "
     "fairseq-train ... --cpu --distributed-world-size N; docs/scaling.md); one process needs --cpu "
@@ -252,14 +252,13 @@ def check_processes(cfg: Any) -> None:
     if size <= 1 or cfg.common.tpu or wanted.pipeline_model_parallel:
         return
     launched = wanted.distributed_init_method is not None or wanted.distributed_port > 0
-    torchrun = all(name in os.environ for name in _TORCHRUN)
     if (gpus == 0 or cfg.common.cpu) and not (launched and wanted.distributed_no_spawn):
         reason = "--cpu is given" if gpus else "no GPU is there"
         raise PyramidionError(
             f"{size} processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and {reason}: "
             f"{ON_A_CPU} (GPUS=0)"
         )
-    if size > gpus and not launched and not torchrun and not _in_slurm():
+    if size > gpus and not launched and not is_torchrun() and not _in_slurm():
         raise PyramidionError(
             f"{size} processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and {gpus} GPUs are "
             f"there: --distributed-world-size {gpus} (GPUS={gpus}); several nodes need torchrun or Slurm"

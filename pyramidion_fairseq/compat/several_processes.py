@@ -66,7 +66,7 @@ def read_launcher(cfg: Any) -> None:
         PyramidionError: they have started another number of processes than ``--distributed-world-size``.
     """
     wanted = cfg.distributed_training
-    torchrun = all(name in os.environ for name in _TORCHRUN)
+    torchrun = is_torchrun()
     if wanted.distributed_world_size <= 1 or cfg.common.tpu:
         return
     if wanted.distributed_init_method == "env://" and "RANK" in os.environ and wanted.distributed_rank == 0:
@@ -88,6 +88,11 @@ def read_launcher(cfg: Any) -> None:
         port = wanted.distributed_port if wanted.distributed_port > 0 else _port(os.environ.get("SLURM_JOB_ID", "0"))
         method = f"tcp://{_first_node(os.environ['SLURM_STEP_NODELIST'])}:{port}"
         _take(wanted, "Slurm", method, int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"]))
+
+
+def is_torchrun() -> bool:
+    """Return whether torchrun has started this process."""
+    return all(name in os.environ for name in _TORCHRUN)
 
 
 def _is_slurm_task() -> bool:
