@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import re
 import sys
 import time
@@ -15,7 +15,7 @@ from recipes.paper import FINE_TUNED, PAPER_GENERATION, TRAINING
 
 import pyramidion_fairseq
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.utils.files import read_json, write_text
+from pyramidion_fairseq.utils.files import lock, read_json, write_text
 
 from . import process
 from .corpus import lead
@@ -183,13 +183,15 @@ def do_row(run: Run, row: str, progress: str) -> None:
     A row that another run is at is left out: two that train into one folder would mix their checkpoints.
     """
     run.folder(row).mkdir(parents=True, exist_ok=True)
-    with open(run.folder(row) / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            process.logger.warning("%s %s: left out, as another run is at it", progress, row)
-            return
+    (run.folder(row) / "lock").touch()
+    file = lock(run.folder(row) / "lock")
+    if file is None:
+        process.logger.warning("%s %s: left out, as another run is at it", progress, row)
+        return
+    try:
         _do_stages(run, row, progress)
+    finally:
+        os.close(file)
 
 
 def _do_stages(run: Run, row: str, progress: str) -> None:

@@ -24,10 +24,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
 from ..errors import PyramidionError
-from ..utils.files import atomic_write
-
-if sys.platform != "win32":
-    import fcntl
+from ..utils.files import atomic_write, lock
 
 logger = logging.getLogger(__name__)
 
@@ -153,18 +150,12 @@ def _hold(folder: str) -> None:
     """
     if sys.platform == "win32" or not os.path.isdir(folder) or os.path.realpath(folder) in _held:
         return
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
+    file = lock(folder)
+    if file is None:
         raise PyramidionError(
             f"another run trains into {folder}, and two would mix their checkpoints: wait for it or stop it, or give "
             "another --save-dir"
-        ) from None
-    except OSError:  # as of some file systems of several machines
-        os.close(file)
-        return
+        )
     _held[os.path.realpath(folder)] = file
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import uuid
 from pathlib import Path
 from typing import Any, BinaryIO, Iterator
 
 from ..errors import PyramidionError
+
+if sys.platform != "win32":
+    import fcntl
 
 #: Folders of devices and of what is open already: written into, since a file in their place would be for everybody.
 DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")
@@ -77,6 +81,23 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     with atomic_write(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def lock(path: str | os.PathLike[str]) -> int | None:
+    """Return an open file or folder that is locked until it is closed; None where another process holds the lock.
+
+    Nothing is written. Where the system or the file system has no locks, it is open and not locked.
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    except OSError:  # as of some file systems of several machines
+        pass
+    return file
 
 
 def check_plain_name(name: Any, where: object) -> str:
