@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ..errors import is_fairseq_command
-from ..utils.bf16 import autocasts_to_bf16, multiplies_bf16
+from ..utils.bf16 import autocasts_to_bf16, warn_of_slow_bf16
 from ..utils.files import atomic_write
 from ..utils.quiet import OF_THE_DECODER, WARNINGS, leave_out
 from .marks import mark
@@ -94,14 +94,6 @@ class _Once(logging.Filter):
         return first
 
 
-#: One core of an AMD EPYC without AVX512-BF16, 2026-11-29: an update of transpooler_2k_512 at a quarter of the paper's
-#: lengths and widths took 5.9 s with bf16 products, 0.5 s without.
-SLOW_BF16 = (
-    "{option}: this {device} has no instructions for bf16, which can make training ten times as slow as "
-    "without it; --autocast auto takes bf16 only where it is fast"
-)
-
-
 def is_verbose(task: Any) -> bool:
     """Return whether everything is to be logged; ``task`` is the task's configuration, of older checkpoints too."""
     return bool(getattr(task, "verbose", None))
@@ -129,9 +121,10 @@ def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:
         if _is_told(self):
             for line in summary(cfg, task, model, self.device):
                 logger.info(line)
-            option = "--bf16" if cfg.common.bf16 else f"--autocast {getattr(cfg.task, 'autocast', 'none')}"
-            if option.endswith("bf16") and not multiplies_bf16(self.device):
-                logger.warning(SLOW_BF16.format(option=option, device=self.device.type))
+            if cfg.common.bf16:
+                warn_of_slow_bf16("--bf16", self.device)
+            elif getattr(cfg.task, "autocast", "none") == "bf16":
+                warn_of_slow_bf16("--autocast bf16", self.device)
 
     return mark(init, "tells_of_the_run")
 

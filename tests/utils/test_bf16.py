@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from pyramidion_fairseq.compat import run_log
-from pyramidion_fairseq.utils.bf16 import autocast_criterion, multiplies_bf16
+from pyramidion_fairseq.utils.bf16 import autocast_criterion, multiplies_bf16, warn_of_slow_bf16
 
 
 @pytest.fixture
 def processor(monkeypatch):
-    """Say whether the processor is to have instructions for bf16."""
+    """Say whether the processor is to have instructions for bf16; nothing was warned of before."""
+    warn_of_slow_bf16.cache_clear()
 
     def say(native):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
@@ -61,3 +62,12 @@ def test_slow_bf16_is_told_before_the_run(processor, monkeypatch, caplog, autoca
     with caplog.at_level(logging.WARNING, "pyramidion_fairseq"):
         run_log._telling(lambda *args: None)(trainer, cfg, None, nn.Linear(1, 1))
     assert [message.split(":")[0] for message in caplog.messages] == ([warned] if warned else [])
+
+
+@pytest.mark.parametrize("autocast, native, warned", [("bf16", False, 1), ("bf16", True, 0), ("auto", False, 0)])
+def test_slow_bf16_of_a_checkpoint_is_told_once_by_its_batches(processor, caplog, autocast, native, warned):
+    processor(native)
+    with caplog.at_level(logging.WARNING, "pyramidion_fairseq"):
+        dtype_of_products(autocast)
+        dtype_of_products(autocast)
+    assert [message.split(":")[0] for message in caplog.messages] == ["--autocast bf16"] * warned
