@@ -3,6 +3,7 @@
 usage: reproduce.py --scale cpu --data DIR [--output DIR] [--rows ROW ...]     train, generate, score
        reproduce.py --scale cpu --data DIR [--output DIR] --measure            then time them, side by side
        reproduce.py --scale cpu --data DIR [--output DIR] --report             the table of what is done
+       reproduce.py --scale cpu --data DIR [--output DIR] --differences        what its rows differ by
 
 DIR is what preprocess/prepare.py wrote, or a folder with train.*, valid.* and test.* files that it reads. Rows are
 independent: killed, or started with other --rows, the same command goes on where it was. A new --output that has the
@@ -21,7 +22,7 @@ import sys
 from pathlib import Path
 
 import torch
-from small_scale import process, report, timing
+from small_scale import differences, process, report, timing
 from small_scale.corpus import corpus, fingerprint
 from small_scale.scales import ROWS, SCALES, Scale, row_name
 from small_scale.stages import Run, do_row, restore, write_json
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     what = out.add_mutually_exclusive_group()
     what.add_argument("--measure", action="store_true", help="time training and generation, and peak memory")
     what.add_argument("--report", action="store_true", help="write the table and the figure of what is there")
+    what.add_argument("--differences", action="store_true", help="write what each pair of rows differs by")
     return out
 
 
@@ -99,6 +101,9 @@ def reproduce(args: argparse.Namespace) -> None:
     folder = corpus(args.data, args.output, scale.vocabulary)
     run = Run(folder, args.output, scale, args.seeds[0], device)
     settle(run)
+    if args.differences:
+        print(differences.write(run))
+        return
     if args.measure:
         timing.measure_rows(run, rows, args.rounds)
     elif not args.report:

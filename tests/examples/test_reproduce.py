@@ -23,7 +23,7 @@ from tests.helpers import forked
 from tests.helpers.models import make_dictionary
 from tests.helpers.paths import ROOT
 
-from small_scale import process, report, scales  # isort: skip
+from small_scale import differences, process, report, scales  # isort: skip
 from small_scale.stages import Run, do_row, training  # isort: skip
 
 TWO = ["transpooler_2k_512", "4:Max Pooling"]
@@ -102,6 +102,36 @@ def test_seeds_are_rows_of_their_own(reproduced, program):
     assert first != second
     mean, deviation = (first + second) / 2, abs(first - second) / 2**0.5
     assert f"{mean:.2f} ± {deviation:.2f}" in (output / "results.md").read_text("utf-8")
+
+
+def test_differences_of_all_pairs_of_seeds(tmp_path, caplog):
+    """By hand: two documents, one row with two seeds, one with one; a third row was done elsewhere."""
+    references = ["a b c d", "e f g h"]
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "test.target").write_text("\n".join(references) + "\n", "utf-8")
+    done = {
+        ("blockwise_2k", 1): (6.0, 4, ["a b c d", "e f g h"]),
+        ("blockwise_2k", 2): (6.5, 3, ["a b c d", "e f x y"]),
+        ("lsg_2k", 1): (7.0, 2, ["a b x y", "e f x y"]),
+        ("transpooler_2k_512", 1): (7.0, 2, None),
+    }
+    run = Run(tmp_path, tmp_path / "out", scales.SCALES["cpu_long"], 1, "cpu")
+    for (row, seed), (bits, words, summaries) in done.items():
+        folder = run._replace(seed=seed).folder(row)
+        folder.mkdir(parents=True)
+        stages = {"train": {}, "validate": {"bits_per_token": bits}, "generate": {}}
+        stages["rouge"] = {"more": {"words": {"mean": words}}}
+        for name, result in stages.items():
+            (folder / f"{name}.done.json").write_text(json.dumps(result), "utf-8")
+        if summaries:
+            (folder / "summaries.txt").write_text("\n".join(summaries) + "\n", "utf-8")
+    (row,) = [line for line in differences.write(run).splitlines() if line.startswith("| blockwise_2k")]
+    first, second, seeds, bits, one, two, _, words = (cell.strip() for cell in row.split("|")[1:-1])
+    assert (first, second, seeds, bits) == ("blockwise_2k", "lsg_2k", "2 x 1", "-1.000 to -0.500")
+    # ROUGE-1 100 and 50 in each document less 50; ROUGE-2 100 and 33.3 less 33.3.
+    assert one == "+25.00 to +50.00 [+0.00, +50.00]" and two == "+33.33 to +66.67 [+0.00, +66.67]"
+    assert words == "+1.0 to +2.0"
+    assert caplog.messages == ["transpooler_2k_512, seed 1: left out, as its summaries are on another machine"]
 
 
 def test_rows_of_another_machine_are_taken_over(reproduced, program, tmp_path):
