@@ -34,7 +34,7 @@ def autocasts_to_bf16(autocast: str, device: torch.device) -> bool:
     return autocast == "bf16" or (autocast == "auto" and multiplies_bf16(device))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def warn_of_slow_bf16(option: str, device: torch.device) -> None:
     """Warn where the device has no instructions for the bf16 that ``option`` asks for; once in a process."""
     if not multiplies_bf16(device):
