@@ -46,6 +46,9 @@ def given_labels(args: argparse.Namespace) -> Dict[str, Any]:
 def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
     """Run stage 1; what was left out is there to look at even where it was too much."""
     corpus = sources(args)
+    for source in corpus:
+        for name in ("path", "documents", "summaries"):
+            space.refuse_own(getattr(source.reader, name, ""))
 
     def build(folder: str) -> Dict[str, Any]:
         try:

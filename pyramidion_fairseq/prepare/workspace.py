@@ -18,7 +18,7 @@ import stat
 import uuid
 from typing import Any, Callable, Dict, List, Optional, Set
 
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, is_same_file
 from .errors import PrepareError
 from .stage_results import fits
 
@@ -96,6 +96,14 @@ class Workspace:
         stamp = self.publish(stage, folder, key, result)
         shutil.rmtree(self.work, ignore_errors=True)
         return stamp
+
+    def refuse_own(self, path: str) -> None:
+        """Raise PrepareError where a file is the output of a stage: it would be replaced, or removed, once read."""
+        for name in sorted(os.listdir(self.stamps)):
+            stage, extension = os.path.splitext(name)
+            outputs = (self._load(stage) or {}).get("outputs", {}) if extension == ".json" else {}
+            if any(is_same_file(self.path(output), path) for output in outputs):
+                raise PrepareError(f"{path} is output of an earlier run and would be replaced: give another DEST")
 
     def finished(self, stage: str) -> Optional[Dict[str, Any]]:
         """Return the stamp of a stage that was finished and whose outputs are as it left them; else None."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pyramidion_fairseq.prepare import stage_results
+from pyramidion_fairseq.prepare import pipeline, stage_results
 from pyramidion_fairseq.prepare.errors import PrepareError
 from pyramidion_fairseq.prepare.workspace import Workspace
 from tests.helpers.preprocessing import LIGHT
@@ -96,6 +96,23 @@ def test_two_runs_at_once_are_refused(space, tmp_path):
     second = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "another prepare.py is writing to" in second.stderr
     assert second.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "sides", [("train.source", "train.target"), ("valid.source", "copy"), ("copy", "test.target")]
+)
+def test_its_own_outputs_are_no_corpus(tmp_path, options, write, jsonl, sides):
+    """They would be replaced, and those of the splits that are not given removed."""
+    corpus = write("a.jsonl", jsonl(range(20)))
+    pipeline.read(options("--input", corpus), Workspace(str(tmp_path / "dest")))
+    text = tmp_path / "dest" / "text"
+    before = {path.name: path.read_bytes() for path in text.iterdir()}
+    os.link(text / "train.source", text / "copy")
+    paths = ":".join(str(text / side) for side in sides)
+    with pytest.raises(PrepareError, match="is output of an earlier run and would be replaced: give another DEST"):
+        pipeline.read(options("--train", paths, "--lowercase"), Workspace(str(tmp_path / "dest")))
+    (text / "copy").unlink()
+    assert {path.name: path.read_bytes() for path in text.iterdir()} == before
 
 
 def later(path):
