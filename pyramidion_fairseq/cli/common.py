@@ -268,10 +268,10 @@ def check_output(path: str, overwrite: bool, instead: str = "use --overwrite", s
     Pipes and devices are written into: nothing of them is replaced, and their folder may be anybody's.
 
     Raises:
-        PyramidionError: says so; ``instead`` is what can be done about the file. Also where it is ``source``, which is
-            read while it would be written.
+        PyramidionError: says so; ``instead`` is what can be done about the file. Also where it is ``source``, "-" for
+            standard input, which is read while it would be written.
     """
-    if source is not None and is_same_file(path, source):
+    if source is not None and is_same_file(path, "/dev/stdin" if source == "-" else source):
         raise PyramidionError(f"{path} is the file that is read: choose another --output")
     if is_written_into(path):
         return
@@ -284,6 +284,16 @@ def check_output(path: str, overwrite: bool, instead: str = "use --overwrite", s
         raise PyramidionError(f"{path} cannot be written: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
         raise PyramidionError(f"{path} cannot be written: no permission to write to {folder}")
+
+
+def check_standard_output(source: str) -> None:
+    """Refuse standard output that was sent into the file that is read, which would have no end.
+
+    Raises:
+        PyramidionError: says so.
+    """
+    if os.path.isfile("/dev/stdout") and is_same_file("/dev/stdout", "/dev/stdin" if source == "-" else source):
+        raise PyramidionError("standard output is the file that is read: send it to another one, or use --output")
 
 
 class Progress:

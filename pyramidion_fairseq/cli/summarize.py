@@ -20,6 +20,7 @@ from .common import (
     add_input_options,
     add_model_options,
     check_output,
+    check_standard_output,
     count_documents,
     documents_of,
     generation_of,
@@ -105,6 +106,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.output != "-":
         instead = "use --overwrite, or --resume to go on with it"
         check_output(args.output, args.resume or args.overwrite, instead, input_of(args))
+    else:
+        check_standard_output(input_of(args))
 
 
 def _of_shard(documents: Iterator[Document], shard: Shard, name: str) -> Iterator[Document]:

@@ -352,6 +352,28 @@ def test_the_file_that_is_read_is_not_written(summarised, tmp_path, command):
     assert (tmp_path / "mine").read_text() == "precious\n"
 
 
+@pytest.mark.parametrize("words", [["mine"], []])
+def test_standard_streams_are_no_way_around(tmp_path, monkeypatch, words):
+    """Output would come in again as documents, without end; an older file would be emptied while it is read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("precious\n")
+    saved = os.dup(0), os.dup(1)
+    with open("mine", "rb") as read, open("mine", "ab") as appended:
+        try:
+            os.dup2(read.fileno(), 0)
+            with pytest.raises(SystemExit, match="mine is the file that is read: choose another --output"):
+                summarize.main([*words, "--output", "mine", "--overwrite"])
+            os.dup2(appended.fileno(), 1)
+            with pytest.raises(SystemExit, match="standard output is the file that is read: send it to another one"):
+                summarize.main(words)
+        finally:
+            os.dup2(saved[0], 0)
+            os.dup2(saved[1], 1)
+    for number in saved:
+        os.close(number)
+    assert (tmp_path / "mine").read_text() == "precious\n"
+
+
 def test_the_page_does_not_replace_its_numbers(summarised, tmp_path):
     with pytest.raises(SystemExit, match=r"--output and --json are one file, .*out: choose another name"):
         summarised("a word", "--json", f"{tmp_path}/./out", command=explain)
