@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from ..errors import PyramidionError
-from ..text.reading import CR_ENDS, ends_in_cr
+from ..text.reading import CR_ENDS, SAMPLE_BYTES, check_is_text, ends_in_cr, starts_as_array
 from ..utils.files import is_same_file, write_text
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[s
         blank: lines that the file may have without any text in it, as summaries that are all empty are.
 
     Raises:
-        PyramidionError: there is no such file, it is empty or not UTF-8, or it is fairseq-generate's output, or JSON
-            lines.
+        PyramidionError: there is no such file, it is empty or not UTF-8, or it is fairseq-generate's output, JSON
+            lines, a JSON array, a table or an archive.
     """
     try:
         content = Path(path).read_bytes()
@@ -47,6 +47,7 @@ def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[s
         raise PyramidionError(f"cannot read {path}: {error.strerror}") from None
     if not content.strip() and content.count(b"\n") != blank:
         raise PyramidionError(f"{path} is empty")
+    _refuse_other_formats(content, str(path))
     start = io.BytesIO(content)
     if ends_in_cr(start.readline(), start.readline()):
         raise PyramidionError(f"{path}: {CR_ENDS}")
@@ -66,6 +67,21 @@ def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[s
     if sum(map(_is_object, texts)) > len(texts) / 2:
         raise PyramidionError(f"{path} is JSON lines: write one text a line instead (jq -r .FIELD)")
     return texts
+
+
+def _refuse_other_formats(content: bytes, name: str) -> None:
+    """Raise PyramidionError for what has no text a line: an archive, UTF-16, a JSON array, a table by its name."""
+    if content.startswith(b"\x1f\x8b"):
+        raise PyramidionError(f"{name} is compressed: unpack it first (gunzip)")
+    check_is_text(content[:SAMPLE_BYTES], name)
+    if name.lower().endswith((".csv", ".tsv")):
+        raise PyramidionError(f"{name} is a table (CSV or TSV) by its name: write one text a line, to a .txt")
+    if starts_as_array(content[:SAMPLE_BYTES].decode("utf-8-sig", errors="replace")):
+        try:
+            json.loads(content)
+        except (ValueError, RecursionError):  # a text that begins so
+            return
+        raise PyramidionError(f"{name} is one JSON array: write one text a line instead (jq -r '.[]')")
 
 
 def _is_object(text: str) -> bool:

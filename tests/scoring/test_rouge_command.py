@@ -1,5 +1,6 @@
 """pyramidion-rouge: what it prints and writes, and the mistakes that it catches."""
 
+import gzip
 import json
 import os
 import re
@@ -31,6 +32,11 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "latin1.txt").write_bytes("a\ncaf\xe9\n".encode("latin-1"))
     (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbf" + "".join(t + "\r\n" for t in HYPOTHESES).encode())
+    (tmp_path / "array.json").write_text(json.dumps(HYPOTHESES))
+    (tmp_path / "lines.json").write_text("\ufeff" + json.dumps([{"summary": text} for text in HYPOTHESES], indent=1))
+    (tmp_path / "table.csv").write_text("summary\nthe cat sat.\n")
+    (tmp_path / "wide.txt").write_bytes("".join(f"{text}\n" for text in HYPOTHESES).encode("utf-16-le"))
+    (tmp_path / "summaries.txt.gz").write_bytes(gzip.compress(b"the cat sat.\na dog barked.\n"))
     return tmp_path
 
 
@@ -52,6 +58,12 @@ def test_scores_never_replace_what_is_read(files, name):
     with pytest.raises(SystemExit, match=f"--json .*{name}, which is read: choose another name"):
         main(["test.target", "summaries.txt", "--lead", "test.source", "--json", f"./{name}"])
     assert (files / name).read_bytes() == before
+
+
+def test_summaries_that_begin_as_an_array_does_are_scored(files, capsys):
+    (files / "summaries.txt").write_text('["cat"] sat.\n["dog"] barked.\n')
+    main(["test.target", "summaries.txt"])
+    assert capsys.readouterr().out.startswith("2 documents")
 
 
 def test_json(files, capsys):
@@ -197,6 +209,11 @@ def test_copies_are_pointed_out(files, caplog):
         (["test.target", "generate.log"], "make it summaries with pyramidion-summaries"),
         (["test.jsonl", "summaries.txt"], "test.jsonl is JSON lines: write one text a line instead"),
         (["test.target", "summaries.txt", "--more", "test.jsonl"], "test.jsonl is JSON lines"),
+        (["test.target", "array.json"], "array.json is one JSON array: write one text a line instead"),
+        (["test.target", "lines.json"], "lines.json is one JSON array"),
+        (["test.target", "table.csv"], "table.csv is a table (CSV or TSV) by its name: write one text a line"),
+        (["test.target", "wide.txt"], "wide.txt is no text"),
+        (["test.target", "summaries.txt.gz"], "summaries.txt.gz is compressed: unpack it first"),
         (["test.target", "summaries.txt", "--against", "summaries.txt"], "--against is the same file"),
         (["test.target", "summaries.txt", "--against", "./summaries.txt"], "--against is the same file"),
         (["test.target", "summaries.txt", "--lead-words", "3"], "needs --lead"),
