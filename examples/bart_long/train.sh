@@ -2,11 +2,17 @@
 # Fine-tunes a converted BART: DATA=data/arxiv GPUS=8 bash examples/bart_long/train.sh [options of fairseq-train];
 # see README.md here.
 . "$(dirname "$0")/settings.sh"
+for setting in EPOCHS BATCH GPUS; do
+    [[ "${!setting}" =~ ^[1-9][0-9]*$ || "$setting=${!setting}" = GPUS=0 ]] ||
+        { echo "error: $setting=${!setting}: a whole number is needed, from 1 (GPUS from 0)" >&2; exit 1; }
+done
 passes=$((32 / (BATCH * (GPUS > 0 ? GPUS : 1)))) # an update has 32 documents on any machine
 [ "$((passes * BATCH * (GPUS > 0 ? GPUS : 1)))" -eq 32 ] ||
     { echo "error: 32 documents cannot be divided into GPUS=$GPUS x BATCH=$BATCH" >&2; exit 1; }
+[ -s "$DATA/text/train.source" ] ||
+    { echo "error: no text/train.source in DATA=$DATA: say which folder preprocess/prepare.py wrote" >&2; exit 1; }
 documents=$(wc -l <"$DATA/text/train.source")
-updates=$((EPOCHS * documents / 32))
+updates=$(((EPOCHS * documents + 31) / 32)) # never 0, with which fairseq-train has no end
 case "$PRECISION" in
     full | float32) how=() ;;
     tf32)

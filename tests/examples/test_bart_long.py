@@ -72,6 +72,12 @@ def test_an_update_has_32_documents_on_any_machine(program, tmp_path, gpus, batc
     "settings, message",
     [
         ({"GPUS": "3"}, "32 documents cannot be divided into GPUS=3"),
+        ({"EPOCHS": "0"}, "EPOCHS=0: a whole number is needed"),
+        ({"EPOCHS": "1.5"}, "EPOCHS=1.5: a whole number is needed"),
+        ({"BATCH": "-1"}, "BATCH=-1: a whole number is needed"),
+        ({"BATCH": "08"}, "BATCH=08: a whole number is needed"),
+        ({"GPUS": "all"}, "GPUS=all: a whole number is needed"),
+        ({"DATA": "missing"}, "no text/train.source in DATA=missing: say which folder"),
         ({"PRECISION": "int8"}, "one of full, float32, tf32, fp16, bf16"),
         ({"PRECISION": "tf32", "GPUS": "0"}, "PRECISION=tf32 needs a GPU"),
     ],
@@ -79,8 +85,19 @@ def test_an_update_has_32_documents_on_any_machine(program, tmp_path, gpus, batc
 def test_mistakes_are_named(program, tmp_path, settings, message):
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train.source").write_text("a\n")
-    done = program("bash", FOLDER / "train.sh", DATA=str(tmp_path), DRY_RUN="1", **{"GPUS": "8", **settings})
+    settings = {"DATA": str(tmp_path), "DRY_RUN": "1", "GPUS": "8", **settings}
+    done = program("bash", FOLDER / "train.sh", **settings)
     assert done.returncode == 1 and message in done.stderr and not done.stdout
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_a_few_documents_are_an_update(program, tmp_path):
+    """--max-update 0 would be no limit, and the learning rate 0 from the start."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train.source").write_text("a\n" * 5)
+    settings = {"DATA": str(tmp_path), "DRY_RUN": "1", "GPUS": "8"}
+    cfg = parsed(shlex.split(program("bash", FOLDER / "train.sh", **settings).stdout)[1:])
+    assert cfg.optimization.max_update == 1 and cfg.lr_scheduler.total_num_update == 1
 
 
 def test_tf32_is_set_in_front_of_the_command(program, tmp_path):
