@@ -5,6 +5,7 @@ import logging
 import os
 from typing import Any, Dict, List, Optional
 
+from ..utils.files import is_same_file
 from . import streams
 from .errors import PrepareError
 from .fields import LabelFields, refuse_twice
@@ -53,7 +54,9 @@ def _sources(args: argparse.Namespace) -> List[Source]:
         return [Source(splits[name], name) for name in SPLITS if name in splits]
     if args.input:
         found: List[Source] = []
-        for value in args.input:
+        for number, value in enumerate(args.input):
+            if any(value == other or is_same_file(value, other) for other in args.input[:number]):
+                raise PrepareError(f"--input has {value} twice: its documents would be in training and in test alike")
             if detect(value, args.format) == "zip":
                 found += [Source(reader, name) for name, reader in zip_splits(value, args).items()]
             else:

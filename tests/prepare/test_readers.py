@@ -122,6 +122,13 @@ def test_text_pairs_of_unequal_length_are_refused(read, write, left, right, coun
         read("--train", pair)
 
 
+def test_one_file_is_not_given_twice_to_be_split(read, write, tmp_path):
+    """Its documents without an id would be split by their place, and be in training and in test."""
+    path = write("a.jsonl", lines("text", "summary"))
+    with pytest.raises(PrepareError, match="--input has .* twice: its documents would be in training and in test"):
+        read("--input", path, f"{tmp_path}/./a.jsonl")
+
+
 @pytest.mark.paper("datasets")
 def test_zip_as_downloaded(read, tmp_path):
     path = tmp_path / "arxiv-dataset.zip"
