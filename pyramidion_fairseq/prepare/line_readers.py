@@ -1,9 +1,11 @@
 """Corpora of one record a line: JSON lines (arXiv/PubMed among them) and pairs of plain-text files."""
 
+import contextlib
 import itertools
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from ..text.json_records import parse_record
+from ..utils.files import is_same_file
 from . import streams
 from .errors import BadRecord, PrepareError, Skip
 from .fields import AnyFields, Fields, choose_fields, match_fields
@@ -43,17 +45,24 @@ class JsonLines:
 
     def _find_fields(self, document: Optional[str], summary: Optional[str]) -> Fields:
         names: List[str] = []
+        objects = others = 0
         for raw in itertools.islice(self.records(), PEEKED_RECORDS):
             if isinstance(raw, Skip):
                 continue
             try:
                 record = parse_json(decode(raw.payload)[0])
             except BadRecord:
+                others += 1
                 continue
+            objects += 1
             fields = match_fields(record, document, summary)
             if fields:
                 return fields
             names += [name for name in record if name not in names]
+        if others and not objects:
+            raise PrepareError(
+                f"{self.label}: none of its first lines is a JSON object: write one object a line (jq -c .)"
+            )
         return choose_fields(names, document, summary, self.label)
 
     def signature(self) -> List[object]:
@@ -74,14 +83,28 @@ class JsonLines:
         return self.fields.parse(parse_json(text))._replace(replaced=replaced)
 
 
+def _refuse_json_lines(path: str) -> None:
+    """Raise PrepareError where the first line of what is given as plain text is a JSON object."""
+    with streams.open_stream(path) as stream:
+        first = stream.readline(streams.MAX_LINE_BYTES)
+    with contextlib.suppress(BadRecord):
+        parse_json(decode(first)[0])
+        raise PrepareError(f"{path} is JSON lines and no plain text: give it alone, and the names of its fields")
+
+
 class TextPair:
     """A file of documents and a file of summaries, one a line; line n of one belongs to line n of the other."""
 
     def __init__(self, documents: str, summaries: str):
         self.documents, self.summaries = documents, summaries
         self.label = documents
+        if is_same_file(documents, summaries):
+            raise PrepareError(
+                f"{documents} and {summaries} are the same file: each document would be its own summary"
+            )
         for path in (documents, summaries):
             streams.refuse_other_files(path)
+            _refuse_json_lines(path)
 
     def signature(self) -> List[object]:
         return ["text", *streams.signature(self.documents), *streams.signature(self.summaries)]

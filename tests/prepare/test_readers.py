@@ -122,6 +122,22 @@ def test_text_pairs_of_unequal_length_are_refused(read, write, left, right, coun
         read("--train", pair)
 
 
+def test_documents_are_not_their_own_summaries(read, write, tmp_path):
+    documents = write("a.txt", "\n".join(DOCUMENTS))
+    os.link(documents, tmp_path / "b.txt")
+    with pytest.raises(PrepareError, match=r"a\.txt and .*b\.txt are the same file: each document would be its own"):
+        read("--train", f"{documents}:{tmp_path / 'b.txt'}")
+
+
+def test_json_lines_are_no_plain_text(read, write):
+    paths = write("a.jsonl", lines("text", "summary")) + ":" + write("b.txt", "\n".join(SUMMARIES))
+    with pytest.raises(PrepareError, match=r"a\.jsonl is JSON lines and no plain text: give it alone"):
+        read("--train", paths)
+    braces = write("c.txt", "{a set}\n{b}\n{c}\n")
+    _, files = read("--train", braces + ":" + write("d.txt", "\n".join(SUMMARIES)))
+    assert files["train.source"] == ["{a set}", "{b}", "{c}"]
+
+
 def test_one_file_is_not_given_twice_to_be_split(read, write, tmp_path):
     """Its documents without an id would be split by their place, and be in training and in test."""
     path = write("a.jsonl", lines("text", "summary"))
@@ -246,6 +262,7 @@ def test_huggingface_without_the_library(read, monkeypatch):
         ("a.csv", "document,summary\ra,b\rc,d\r", r"a.csv: its lines end in CR alone: make them end in LF .*tr '\\r'"),
         ("a.jsonl", '{"text": "a", "summary": "b"}\r' * 9, "a.jsonl: its lines end in CR alone"),
         ("a.json", '[\n{"a": 1}]', "one JSON array"),
+        ("a.json", '{\n"text": "a",\n"summary": "b"\n}\n', "none of its first lines is a JSON object: write one obj"),
         ("a.jsonl", "", "is empty"),
         ("a.bin", b"\x01\x02\x03", "cannot tell the format of"),
         ("a.parquet", b"PAR1 but no parquet", "is no parquet file"),
