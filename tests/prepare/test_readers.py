@@ -141,7 +141,7 @@ def test_json_lines_are_no_plain_text(read, write):
 def test_one_file_is_not_given_twice_to_be_split(read, write, tmp_path):
     """Its documents without an id would be split by their place, and be in training and in test."""
     path = write("a.jsonl", lines("text", "summary"))
-    with pytest.raises(PrepareError, match="--input has .* twice: its documents would be in training and in test"):
+    with pytest.raises(PrepareError, match=r"--input has .* twice: its documents would be in training and in test"):
         read("--input", path, f"{tmp_path}/./a.jsonl")
 
 
