@@ -54,6 +54,9 @@ def main() -> None:
     if missing or "train" not in texts:
         what = f"{args.model} has no {missing[0]}" if missing else f"{args.data} has no text/train.source"
         sys.exit(f"error: {what}")
+    alone = [f"{path}.target" for path in texts.values() if not Path(f"{path}.target").exists()]
+    if alone or args.workers < 1:
+        sys.exit(f"error: there is no {alone[0]}" if alone else "error: --workers must be at least 1")
     binary = args.data / "bart" / "data-bin"
     write(args, texts, args.data / "bart" / "encoded", binary)
     for name in files:  # as what a model of these data needs
@@ -69,7 +72,10 @@ def write(args: argparse.Namespace, texts: dict[str, Path], encoded: Path, binar
         for split, path in texts.items():
             for side in ("source", "target"):
                 written = encoded / f"{split}.{side}"
-                with open(f"{path}.{side}", encoding="utf-8", newline="\n") as lines, open(written, "w") as out:
+                with (
+                    open(f"{path}.{side}", encoding="utf-8", newline="\n") as lines,
+                    open(written, "w", encoding="utf-8") as out,
+                ):
                     out.writelines(line + "\n" for line in pool.imap(encode, lines, chunksize=32))
     words = ["--source-lang", "source", "--target-lang", "target", "--joined-dictionary", "--padding-factor", "1"]
     words += ["--srcdict", str(args.model / "dict.txt"), "--destdir", str(binary), "--workers", str(args.workers)]

@@ -11,6 +11,7 @@ import argparse
 import gzip
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Iterator
 
@@ -46,8 +47,12 @@ def main() -> None:
     parser.add_argument("sumpubmed", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
+    splits = ("train", "val", "test")
+    missing = [path for path in (args.sumpubmed / f"{split}.jsonl.gz" for split in splits) if not path.is_file()]
+    if missing:
+        sys.exit(f"error: there is no {missing[0]}: SUMPUBMED holds train, val and test .jsonl.gz")
     args.out.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "val", "test"):
+    for split in splits:
         count = 0
         with gzip.open(args.out / f"{split}.jsonl.gz", "wt", encoding="utf-8", compresslevel=3) as out:
             for record in clean_file(args.sumpubmed / f"{split}.jsonl.gz"):

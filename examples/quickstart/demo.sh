@@ -6,10 +6,14 @@
 # Stopped and started again, it goes on where it was. TRAIN_HOURS=1 trains longer than the default 0.08 (5 minutes);
 # WORKERS=8 uses more processes; OUT=folder writes elsewhere than .demo/.
 set -euo pipefail
+data="${1:-}"
+case "$data" in
+    "" | *:*) ;; # DOCUMENTS.txt:SUMMARIES.txt
+    *) data=$(realpath -e -- "$data" 2> /dev/null) || { echo "error: there is no file $1" >&2; exit 1; } ;;
+esac
 cd "$(dirname "$0")/../.."
 export PATH="$PWD/.venv/bin:$PATH" PYTHONWARNINGS=ignore
 
-data="${1:-}"
 name="${data:+$(basename "$data" | sed 's/\..*//')}"
 out="${OUT:-.demo/${name:-python-docs}}"
 workers="${WORKERS:-$(nproc)}"

@@ -150,6 +150,13 @@ def test_a_corpus_is_encoded_as_the_model_reads_it(monkeypatch, tmp_path, symbol
     monkeypatch.setattr(sys, "argv", ["encode.py", str(tmp_path / "text"), str(tmp_path)])
     with pytest.raises(SystemExit, match=r"has no dict\.txt"):
         encode.main()
+    monkeypatch.setattr(sys, "argv", ["encode.py", str(tmp_path), str(tmp_path), "--workers", "0"])
+    with pytest.raises(SystemExit, match="--workers must be at least 1"):
+        encode.main()
+    (tmp_path / "text" / "valid.target").unlink()
+    with pytest.raises(SystemExit, match=r"there is no .*valid\.target"):
+        encode.main()
+    assert (tmp_path / "bart" / "data-bin" / "vocab.bpe").exists()  # what was there is left
 
 
 def test_a_corpus_is_encoded_for_a_model_with_sentencepiece(monkeypatch, tmp_path):

@@ -1,0 +1,66 @@
+"""examples/pubmed_small: what is cleaned of abstracts, what a released folder holds; and the demo's first look."""
+
+import gzip
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyramidion_fairseq import PyramidionModel, pretrained
+from pyramidion_fairseq.checkpoints import load_checkpoint, save_checkpoint
+
+from pubmed_small import clean, release  # isort: skip
+
+FOLDER = Path(pretrained.find("pubmed-small"))
+
+
+def test_publishers_sentences_are_left_out(monkeypatch, tmp_path, capsys):
+    """An abstract of nothing else is left out with its article."""
+    record = {"article_text": ["a text ."], "abstract_text": ["<S> we found it . </S>", "<S> keywords genes </S>"]}
+    other = {"article_text": ["b"], "abstract_text": ["<S> the online version of this article contains more . </S>"]}
+    for split in ("train", "val", "test"):
+        with gzip.open(tmp_path / f"{split}.jsonl.gz", "wt", encoding="utf-8") as out:
+            out.writelines(json.dumps(row) + "\n" for row in (record, other))
+    monkeypatch.setattr(sys, "argv", ["clean.py", str(tmp_path), str(tmp_path / "out")])
+    clean.main()
+    with gzip.open(tmp_path / "out" / "val.jsonl.gz", "rt", encoding="utf-8") as lines:
+        assert [json.loads(line) for line in lines] == [{**record, "abstract_text": ["we found it ."]}]
+    assert capsys.readouterr().out == "train: 1 articles\nval: 1 articles\ntest: 1 articles\n"
+
+
+def test_a_split_that_is_missing_is_named_before_anything_is_written(monkeypatch, tmp_path):
+    (tmp_path / "train.jsonl.gz").touch()
+    monkeypatch.setattr(sys, "argv", ["clean.py", str(tmp_path), str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=r"error: there is no .*val\.jsonl\.gz: SUMPUBMED holds"):
+        clean.main()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_released_folder_is_small_and_loads(tmp_path):
+    """From a checkpoint as training leaves it: float32, a path, an optimizer; the embedding is there once."""
+    state = load_checkpoint(FOLDER / "model.pt")
+    trained = {name: value.float() if value.is_floating_point() else value for name, value in state["model"].items()}
+    task = {**state["cfg"]["task"], "data": "/somewhere/data-bin"}
+    cfg = {**state["cfg"], "task": task, "checkpoint": {"save_dir": "/somewhere"}}
+    save_checkpoint({**state, "model": trained, "cfg": cfg, "last_optimizer_state": {"state": 1}}, tmp_path / "in.pt")
+    (tmp_path / "data" / "data-bin").mkdir(parents=True)
+    for side in ("source", "target"):
+        shutil.copy(FOLDER / f"dict.{side}.txt", tmp_path / "data" / "data-bin")
+    shutil.copy(FOLDER / "sentencepiece.model", tmp_path / "data")
+    release.release(tmp_path / "in.pt", tmp_path / "data", tmp_path / "out")
+    found = load_checkpoint(tmp_path / "out" / "model.pt")
+    assert "/somewhere" not in str(found["cfg"]) and "last_optimizer_state" not in found
+    assert all(value.dtype in (torch.float16, torch.int64) for value in found["model"].values())
+    assert (tmp_path / "out" / "model.pt").stat().st_size == (FOLDER / "model.pt").stat().st_size
+    ours, theirs = (PyramidionModel.from_pretrained(str(folder)) for folder in (tmp_path / "out", FOLDER))
+    (summary,), (expected,) = (hub.summarize("a gene .", min_len=2, max_len_b=9) for hub in (ours, theirs))
+    assert summary.tokens == expected.tokens
+
+
+def test_a_missing_file_ends_the_demo_at_once(program, tmp_path):
+    done = program("bash", "examples/quickstart/demo.sh", "articles.jsonl.gz", OUT=str(tmp_path / "out"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: there is no file articles.jsonl.gz\n" and not (tmp_path / "out").exists()
