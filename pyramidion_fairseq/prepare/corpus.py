@@ -62,7 +62,20 @@ def _sources(args: argparse.Namespace) -> List[Source]:
             else:
                 found.append(Source(file_reader(value, args), None))
         return found
-    return [Source(file_reader(value, args, split), split) for split in SPLITS for value in getattr(args, split) or []]
+    files = [(split, value) for split in SPLITS for value in getattr(args, split) or []]
+    given = [Source(file_reader(value, args, split), split) for split, value in files]
+    _warn_of_training_documents(given)
+    return given
+
+
+def _warn_of_training_documents(found: List[Source]) -> None:
+    """Warn of other splits that are the same file as training."""
+    trained = [source.reader.signature() for source in found if source.split == "train"]
+    for source in found:
+        if source.split != "train" and source.reader.signature() in trained:
+            logger.warning(
+                "--%s is what is trained on: scores will be too good (%s)", source.split, source.reader.label
+            )
 
 
 def detect(value: str, requested: str) -> str:

@@ -145,6 +145,13 @@ def test_one_file_is_not_given_twice_to_be_split(read, write, tmp_path):
         read("--input", path, f"{tmp_path}/./a.jsonl")
 
 
+def test_scores_of_what_was_trained_on_are_warned_of(read, write, caplog):
+    path, other = write("a.jsonl", lines("text", "summary")), write("b.jsonl", lines("text", "summary"))
+    read("--train", path, "--valid", other, "--test", path)
+    told = [message for message in caplog.messages if "trained on" in message]
+    assert told == [f"--test is what is trained on: scores will be too good ({path})"]
+
+
 @pytest.mark.paper("datasets")
 def test_zip_as_downloaded(read, tmp_path):
     path = tmp_path / "arxiv-dataset.zip"
