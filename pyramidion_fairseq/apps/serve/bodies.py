@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from email.message import Message
 from typing import Any, Callable
+from urllib.parse import parse_qsl
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
@@ -19,7 +20,10 @@ from .options import read_options
 
 #: What is past the limit is still read, so that the client reads the answer, up to this many times the limit.
 DRAINED = 4
-FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+MULTIPART = "multipart/form-data"
+FORMS = (MULTIPART, "application/x-www-form-urlencoded")
+#: Fields of a form at most; of files it has one.
+FIELDS = 8
 #: What a request may call its encoding; ASCII is UTF-8.
 UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
 
@@ -49,6 +53,8 @@ async def read_form(request: Request, limits: Limits) -> tuple[list[Document], d
     """
     if _kind(request) not in FORMS:
         raise Refusal(415, "no-form", "This address takes a form; programs send JSON to /api/summarize.")
+    if _charset(request) not in UTF8:
+        raise Refusal(415, "unknown-type", "Send the form in UTF-8.")
     body = await read_body(request, limits)
     try:
         form = await run_in_threadpool(_parse_form, request, body, limits)
@@ -114,13 +120,28 @@ def _charset(request: Request) -> str:
 
 
 def _parse_form(request: Request, body: bytes, limits: Limits) -> FormData:
-    """Parse a form in a thread with an event loop of its own: the server's answers others meanwhile."""
+    """Parse a form in a thread with an event loop of its own: the server's answers others meanwhile.
+
+    Its texts are UTF-8, also where they are not percent-encoded; what is invalid in one becomes U+FFFD.
+    """
+    if _kind(request) != MULTIPART:
+        text = body.decode("utf-8", errors="replace")
+        pairs: list[tuple[str, str | UploadFile]] = []
+        pairs.extend(parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS))
+        return FormData(pairs)
 
     async def parse() -> FormData:
-        again = Request(request.scope, _replay(body))
-        return await again.form(max_files=1, max_fields=8, max_part_size=limits.body_bytes)
+        # Starlette takes a text with one bad byte for Latin-1: it gets that for all of them, which loses nothing.
+        kind = request.headers["content-type"].encode("latin-1") + b"; charset=latin-1"
+        again = Request({**request.scope, "headers": [(b"content-type", kind)]}, _replay(body))
+        form = await again.form(max_files=1, max_fields=FIELDS, max_part_size=limits.body_bytes)
+        return FormData([(name, _from_latin1(value)) for name, value in form.multi_items()])
 
     return asyncio.run(parse())
+
+
+def _from_latin1(value: str | UploadFile) -> str | UploadFile:
+    return value.encode("latin-1").decode("utf-8", errors="replace") if isinstance(value, str) else value
 
 
 def _replay(body: bytes) -> Callable[[], Any]:

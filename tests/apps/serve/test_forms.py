@@ -1,0 +1,49 @@
+"""Forms as programs send them: their encodings, and what is in them more than once."""
+
+import pytest
+
+from tests.helpers.pages import Structure, data_of
+
+PART = 'Content-Disposition: form-data; name="text"\r\n'
+CODED = "application/x-www-form-urlencoded"
+
+
+def multipart(*parts):
+    """The body of a form with these parts, whose boundary is x."""
+    return b"".join(b"--x\r\n" + part + b"\r\n" for part in parts) + b"--x--\r\n"
+
+
+def notice(answer):
+    (found,) = [text for _, attributes, text in Structure(answer[2]).elements if attributes.get("class") == "notice"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "kind, body",
+    [
+        (CODED, "text=Caf\u00e9+\u5b57".encode()),
+        (CODED, b"text=Caf%C3%A9%20%E5%AD%97"),
+        ("multipart/form-data; boundary=x", multipart((PART + "\r\nCaf\u00e9 \u5b57").encode())),
+        ("multipart/form-data; charset=UTF-8; boundary=x", multipart((PART + "\r\nCaf\u00e9 \u5b57").encode())),
+    ],
+)
+def test_fields_are_utf8(serve, kind, body):
+    status, _, page = serve()("POST", "/", body, Content_Type=kind)
+    assert status == 200 and data_of(page)[0]["document"]["words"] == ["Caf\u00e9", "\u5b57"]
+
+
+@pytest.mark.parametrize(
+    "kind, start, end", [(CODED, b"text=", b""), ("multipart/form-data; boundary=x", b"", b"\r\n--x--\r\n")]
+)
+def test_one_bad_byte_changes_no_other(serve, kind, start, end):
+    start = start or b"--x\r\n" + PART.encode() + b"\r\n"
+    status, _, page = serve()("POST", "/", start + "Caf\u00e9 and".encode() + b" \xff" + end, Content_Type=kind)
+    assert status == 200 and data_of(page)[0]["document"]["words"] == ["Caf\u00e9", "and", "\ufffd"]
+
+
+@pytest.mark.parametrize("charset", ["punycode", "utf-7", "latin-1", "hex"])
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", CODED])
+def test_another_encoding_of_a_form_is_refused(serve, engine, kind, charset):
+    """Some of Python's take hours for a body that is within the limit of size."""
+    answer = serve()("POST", "/", b"text=a", Content_Type=f"{kind}; charset={charset}")
+    assert answer[0] == 415 and notice(answer) == "Send the form in UTF-8." and engine.events == []
