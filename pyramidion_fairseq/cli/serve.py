@@ -108,12 +108,12 @@ def configure(app: Any) -> Any:
 
 
 def _serve(app: Any, listener: socket.socket, host: str) -> None:
-    import uvicorn
+    from ..apps.serve.protocol import PatientServer
 
     address, port = listener.getsockname()[:2]
     if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         logger.warning(f"{host} can be reached from other computers: no password is asked, nothing is encrypted")
-    server = uvicorn.Server(configure(app))
+    server = PatientServer(configure(app))
     interrupts.check()
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them once more when it has shut down
         signal.signal(number, lambda *_: sys.exit(0))

@@ -1,14 +1,25 @@
-"""Connections: uvicorn leaves it to proxies to end those whose request does not arrive or whose answer is not read."""
+"""Connections and the server's end: uvicorn leaves it to proxies to end connections that are slow or not read."""
 
 from __future__ import annotations
 
 import asyncio
+from types import FrameType
 from typing import Any
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .limits import HEAD_SECONDS, WRITE_SECONDS
+
+
+class PatientServer(uvicorn.Server):
+    """uvicorn's server, which lets what runs finish however often it is told to stop."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; a second SIGINT would end the event loop under the model's thread."""
+        super().handle_exit(sig, frame)
+        self.force_exit = False
 
 
 class ImpatientProtocol(H11Protocol):

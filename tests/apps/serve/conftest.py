@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-uvicorn = pytest.importorskip("uvicorn", reason='needs pip install "pyramidion_fairseq[serve]"')
+pytest.importorskip("uvicorn", reason='needs pip install "pyramidion_fairseq[serve]"')
 pytest.importorskip("starlette", reason='needs pip install "pyramidion_fairseq[serve]"')
 pytest.importorskip("python_multipart", reason='needs pip install "pyramidion_fairseq[serve]"')
 
 from pyramidion_fairseq.apps.serve.app import build_app  # noqa: E402
 from pyramidion_fairseq.apps.serve.limits import Limits  # noqa: E402
+from pyramidion_fairseq.apps.serve.protocol import PatientServer  # noqa: E402
 from pyramidion_fairseq.cli.serve import configure  # noqa: E402
 from tests.helpers.hub import summarizers, trained_folder  # noqa: E402, F401 -- fixtures
 from tests.helpers.samples import explain_text  # noqa: E402
@@ -61,7 +62,7 @@ def serve(engine):
 
     def start(hosts=(), using=engine, **limits):
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(configure(build_app(using, Limits(**limits), "test model", 512, hosts)))
+        server = PatientServer(configure(build_app(using, Limits(**limits), "test model", 512, hosts)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         running.append((server, thread))

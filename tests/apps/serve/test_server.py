@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import signal
 import socket
 import threading
 import time
@@ -279,6 +280,21 @@ def test_what_runs_when_the_server_is_stopped_gets_one_sentence(serve, engine, c
     assert answers.count("stopping") == answers.count(503) == 1
     assert not any(record.exc_info for record in caplog.records)
     engine.wait_for("stopped")
+
+
+def test_being_told_twice_to_stop_cuts_nothing_off(serve, engine, caplog):
+    client = serve()
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(client.json({"text": "wait"})[0]))
+    thread.start()
+    engine.wait_for("start")
+    for _ in range(3):
+        client.server.handle_exit(signal.SIGINT, None)
+    time.sleep(0.5)  # the server looks every tenth of a second
+    engine.release.set()
+    thread.join(30)
+    assert answers == [200]
+    assert not any(record.exc_info for record in caplog.records)
 
 
 def test_time_is_limited_and_the_model_stops(serve, engine):
