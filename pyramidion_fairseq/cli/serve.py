@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -18,6 +19,8 @@ from .common import Parser, add_generation_options, add_model_options, generatio
 logger = logging.getLogger("pyramidion_fairseq.cli.serve")  # also where it is run as __main__
 
 COMMAND = "pyramidion-serve"
+#: Of a request, which is in memory as a whole.
+MOST_MB = 2**20
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,6 +71,13 @@ def _limits(args: argparse.Namespace) -> Any:
     for name, value in least.items():
         if not getattr(args, name) >= value:  # also where it is NaN
             raise PyramidionError(f"--{name.replace('_', '-')} must be at least {value}, got {getattr(args, name)}")
+    if args.max_mb > MOST_MB:
+        raise PyramidionError(f"--max-mb must be at most {MOST_MB:,}, got {args.max_mb}")
+    for name in args.allow_host:
+        if not re.fullmatch(r"[\w.-]+|[\da-fA-F:]+", name, re.ASCII):
+            raise PyramidionError(
+                f"--allow-host takes a name such as box.example, without http:// and port, got {name!r}"
+            )
     return Limits(int(args.max_mb * 2**20), args.max_words, args.max_documents, args.queue, args.timeout)
 
 
@@ -81,9 +91,13 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(128)
+    except UnicodeError:  # part of it is empty or too long
+        raise PyramidionError(f"cannot listen at {host}, port {port}: that is no name of a host") from None
     except OSError as error:
         reason = error.strerror or error
-        raise PyramidionError(f"cannot listen at {host}, port {port}: {reason}; choose another --port") from None
+        raise PyramidionError(
+            f"cannot listen at {host}, port {port}: {reason}; choose another --port, or another --host"
+        ) from None
     return listener
 
 
