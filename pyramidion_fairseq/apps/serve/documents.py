@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Iterator
 
 from ...errors import PyramidionError
@@ -91,7 +92,8 @@ def _documents(text: str) -> Iterator[Document]:
         raise Refusal(422, "json-array", "This is one JSON array: send one object a line instead.")
     if starts_as_table(text):
         raise Refusal(422, "table", "This is a table (CSV or TSV): send each row as one JSON object a line instead.")
-    lines = text.splitlines() if text.lstrip().startswith("{") else []
+    # JSON's texts may hold what str.splitlines takes for the end of a line, such as U+2028, but neither CR nor LF.
+    lines = re.split("\r\n?|\n", text) if text.lstrip().startswith("{") else []
     if not (lines and _is_object(next(filter(str.strip, lines)))):
         whole = _parsed(text) if lines else None  # one JSON object over several lines
         yield _record(whole, 1) if isinstance(whole, dict) else Document.from_text(text)

@@ -1,5 +1,7 @@
 """Forms as programs send them: their encodings, and what is in them more than once."""
 
+import json
+
 import pytest
 
 from tests.helpers.pages import Structure, data_of
@@ -47,3 +49,14 @@ def test_another_encoding_of_a_form_is_refused(serve, engine, kind, charset):
     """Some of Python's take hours for a body that is within the limit of size."""
     answer = serve()("POST", "/", b"text=a", Content_Type=f"{kind}; charset={charset}")
     assert answer[0] == 415 and notice(answer) == "Send the form in UTF-8." and engine.events == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["\u2028", "\x85"])
+def test_only_cr_and_lf_end_a_line_of_json(serve, mark, end):
+    """Or an object would be cut in two: refused, or all of the text summarised as if it were no JSON."""
+    first, second = ({"text": f"{word}{mark}more"} for word in ("one", "two"))
+    text = "".join(json.dumps(record, ensure_ascii=False) + end for record in (first, second))
+    status, _, page = serve().form("", text.encode())
+    assert status == 200
+    assert [data["document"]["words"] for data in data_of(page)] == [["one", "more"], ["two", "more"]]
