@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from ...text import Document
 from .documents import load_json, parse_documents, parse_record, read_text
 from .limits import Limits, Refusal
-from .options import read_options
+from .options import NAMES, read_options
 
 #: What is past the limit is still read, so that the client reads the answer, up to this many times the limit.
 DRAINED = 4
@@ -59,8 +59,11 @@ async def read_form(request: Request, limits: Limits) -> tuple[list[Document], d
     try:
         form = await run_in_threadpool(_parse_form, request, body, limits)
     except (HTTPException, MultiPartException, ValueError, KeyError, ClientDisconnect):
-        raise Refusal(400, "malformed", "The form is malformed: send it again.") from None
+        raise Refusal(
+            400, "malformed", f"The form is malformed, or has more than one file or {FIELDS} fields: send less."
+        ) from None
     try:
+        _refuse_twice(form)
         request.state.fields = {name: value for name, value in form.items() if isinstance(value, str)}
         options = read_options(request.state.fields, limits)
         file, text = form.get("file"), form.get("text")
@@ -142,6 +145,13 @@ def _parse_form(request: Request, body: bytes, limits: Limits) -> FormData:
 
 def _from_latin1(value: str | UploadFile) -> str | UploadFile:
     return value.encode("latin-1").decode("utf-8", errors="replace") if isinstance(value, str) else value
+
+
+def _refuse_twice(form: FormData) -> None:
+    """Refuse a field that is there twice: which one is meant cannot be told."""
+    for name in ("text", "file", *NAMES):
+        if len(form.getlist(name)) > 1:
+            raise Refusal(422, "twice", f"The form has the field {name} twice: send one of them.")
 
 
 def _replay(body: bytes) -> Callable[[], Any]:

@@ -60,3 +60,15 @@ def test_only_cr_and_lf_end_a_line_of_json(serve, mark, end):
     status, _, page = serve().form("", text.encode())
     assert status == 200
     assert [data["document"]["words"] for data in data_of(page)] == [["one", "more"], ["two", "more"]]
+
+
+def test_two_of_a_field_or_of_files_are_refused(serve, engine):
+    """Or one document would be left out without a word."""
+    client = serve()
+    for name, form in [("text", "text=first&text=second"), ("beam", "text=a&beam=1&beam=2")]:
+        answer = client("POST", "/", form, Content_Type=CODED)
+        assert answer[0] == 422 and notice(answer) == f"The form has the field {name} twice: send one of them."
+    files = [b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\nwords'] * 2
+    answer = client("POST", "/", multipart(*files), Content_Type="multipart/form-data; boundary=x")
+    assert answer[0] == 400 and "more than one file" in notice(answer)
+    assert engine.events == []
