@@ -25,9 +25,13 @@ class ModelEngine:
     Args:
         hub: what ``load_summarizer`` returns.
         generation: options of ``summarize``.
+
+    Raises:
+        PyramidionError: no request could be served with these options.
     """
 
     def __init__(self, hub: Any, **generation: Any):
+        hub.summarize([], **generation)  # or each request would be told of what only the server's options can mend
         self.hub, self.generation = hub, generation
         self._stop: Stop | None = None
         for model in hub.models:

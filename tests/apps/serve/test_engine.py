@@ -55,6 +55,15 @@ def test_options_of_a_request_go_before_the_engines(hub):
     assert engine(document, Stop(), min_len=2, max_len_b=3) == expected.explain() != engine(document, Stop())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"beam": 0}, {"max_len_b": 0}, {"batch_size": 0}, {"lenpen": float("nan")}, {"min_len": 9, "max_len_b": 8}],
+)
+def test_options_that_no_request_can_be_served_with_are_told_at_once(hub, options):
+    with pytest.raises(PyramidionError, match=f"{next(iter(options))}"):
+        ModelEngine(hub, **options)
+
+
 @pytest.fixture
 def paths(monkeypatch):
     """What writes summaries notes its steps here: ours under "ours", fairseq's own under "fairseq's"."""
