@@ -53,7 +53,7 @@ class Server:
 
     def __init__(self, engine: Engine, limits: Limits, model: str, tokens: int | None):
         self.engine, self.limits, self.model, self.tokens = engine, limits, model, tokens
-        self.worker = Worker(limits.waiting)
+        self.worker = Worker(limits.waiting, limits.seconds)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Any) -> Any:
@@ -88,8 +88,7 @@ class Server:
         start = time.monotonic()
         try:
             found = await read(request, self.limits)
-            left = max(0.0, self.limits.seconds - (time.monotonic() - start))
-            response = await self.worker.run(lambda stop: finish(found, stop), left, lambda: _gone(request))
+            response = await self.worker.run(lambda stop: finish(found, stop), start, lambda: _gone(request))
         except PyramidionError as error:
             raise Refusal(422, "no-summary", f"No summary: {error}.") from None
         except asyncio.CancelledError:  # by uvicorn, when the time to shut down is over

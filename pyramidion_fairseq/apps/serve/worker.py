@@ -40,20 +40,21 @@ class Worker:
 
     Args:
         waiting: jobs that may wait while one runs.
+        seconds: from a request's arrival to its job's end, waiting included.
     """
 
-    def __init__(self, waiting: int):
-        self.waiting = waiting
+    def __init__(self, waiting: int, seconds: float):
+        self.waiting, self.seconds = waiting, seconds
         self.jobs = 0
         self._seconds = 1.0
         self._pool = ThreadPoolExecutor(1, "model")
 
-    async def run(self, job: Callable[[Stop], Result], seconds: float, gone: Callable[[], Awaitable[None]]) -> Result:
+    async def run(self, job: Callable[[Stop], Result], start: float, gone: Callable[[], Awaitable[None]]) -> Result:
         """Return the job's result.
 
         Args:
             job: gets a :class:`Stop`.
-            seconds: from now, waiting included.
+            start: when the request arrived, by ``time.monotonic``.
             gone: returns when nobody wants the result any more.
 
         Raises:
@@ -61,7 +62,8 @@ class Worker:
             Stopped: ``gone`` came first.
         """
         if self.jobs > self.waiting:
-            raise Refusal(503, "busy", f"{self.jobs} documents are being summarised or wait: try later", self.delay())
+            many = "1 request is" if self.jobs == 1 else f"{self.jobs} requests are"
+            raise Refusal(503, "busy", f"{many} being served or waiting: try later.", self.delay())
         stop, loop = Stop(), asyncio.get_running_loop()
         future = self._pool.submit(self._timed, job, stop)
         self.jobs += 1
@@ -70,14 +72,14 @@ class Worker:
         watch: asyncio.Future[Any] = asyncio.ensure_future(gone())
         try:
             waiting: set[asyncio.Future[Any]] = {result, watch}
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            left = max(0.0, start + self.seconds - time.monotonic())
+            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if result.done():
                 return result.result()
             if watch.done():
                 raise Stopped
-            raise Refusal(
-                503, "timeout", f"the summary was not finished in {seconds:g} s: try a shorter document", self.delay()
-            )
+            reason = f"The summary was not finished in {self.seconds:g} s: try a shorter document."
+            raise Refusal(503, "timeout", reason, self.delay())
         finally:
             stop.set()
             self._abandon(future, result, watch)

@@ -305,6 +305,18 @@ def test_time_is_limited_and_the_model_stops(serve, engine):
     assert client.json({"text": GOOD})[0] == 200
 
 
+def test_the_limit_of_time_is_told_not_what_was_left_of_it(serve):
+    body = b'{"text": "wait"}'
+    with socket.create_connection(("127.0.0.1", serve(seconds=1.0).port), timeout=20) as connection:
+        connection.sendall(HEAD.format(len(body)).encode())
+        time.sleep(0.3)  # of the second, before there is a document
+        connection.sendall(body)
+        answer = b""
+        while b"}}" not in answer and (more := connection.recv(2000)):
+            answer += more
+    assert b'{"code": "timeout", "message": "The summary was not finished in 1 s: ' in answer
+
+
 def test_who_waits_too_long_never_starts(serve, engine):
     client = serve(seconds=0.3, waiting=1)
     assert client.json({"text": "stubborn"})[0] == 503  # answered, though its thread goes on
