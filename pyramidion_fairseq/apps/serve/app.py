@@ -39,8 +39,7 @@ def build_app(engine: Engine, limits: Limits, model: str, tokens: int | None = N
     """
     server = Server(engine, limits, model, tokens)
     routes = [
-        Route("/", server.show_form, methods=["GET"]),
-        Route("/", server.show_report, methods=["POST"]),
+        Route("/", server.show_page, methods=["GET", "POST"]),  # one route: what it refuses tells of both methods
         Route("/api/summarize", server.summarize, methods=["POST"]),
         Route("/health", server.health, methods=["GET"]),
     ]
@@ -60,6 +59,10 @@ class Server:
         """Yield the server's life: at its end the thread has ended, too."""
         yield
         self.worker.close()
+
+    async def show_page(self, request: Request) -> Response:
+        """Answer ``/``"""
+        return await (self.show_report if request.method == "POST" else self.show_form)(request)
 
     async def show_form(self, request: Request) -> Response:
         """Answer ``GET /``"""

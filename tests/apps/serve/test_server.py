@@ -204,6 +204,13 @@ def test_every_answer_has_the_headers(serve):
         assert not any(name.startswith("access-control") for name in headers)
 
 
+def test_other_methods_are_told_which_are_taken(serve):
+    client = serve()
+    for path, methods in [("/", "GET HEAD POST"), ("/api/summarize", "POST"), ("/health", "GET HEAD")]:
+        status, headers, _ = client("PUT", path)
+        assert status == 405 and sorted(headers["allow"].split(", ")) == methods.split(), path
+
+
 def test_only_its_own_names_are_answered(serve):
     client = serve(hosts=["Box.example"])
     port = client.port
