@@ -18,6 +18,8 @@ _MISSING = {
     "print_step": _NO_STEPS,
     "retain_iter_history": _NO_STEPS,
 }
+#: Length to a higher power is no number any more.
+MOST_LENPEN = 50
 
 
 def refuse_generation(args: Any) -> None:
@@ -35,6 +37,8 @@ def refuse_generation(args: Any) -> None:
     for name in ("lenpen", "unkpen", "temperature", "diverse_beam_strength", "diversity_rate", "sampling_topp"):
         if not math.isfinite(getattr(args, name, None) or 0):
             raise PyramidionError(f"--{name.replace('_', '-')} {getattr(args, name)} is no finite number")
+    if abs(getattr(args, "lenpen", None) or 0) > MOST_LENPEN:
+        raise PyramidionError(f"--lenpen must lie between -{MOST_LENPEN} and {MOST_LENPEN}, got {args.lenpen}")
     if getattr(args, "temperature", 1) <= 0:
         raise PyramidionError(f"--temperature must be greater than 0, got {args.temperature}")
     for name in ("sampling_topk", "sampling_topp"):

@@ -141,6 +141,7 @@ def test_interactive_reads_words_that_a_summary_must_have(command, data, using):
         ({"diverse_beam_groups": 3, "beam": 4}, "--diverse-beam-groups 3 does not divide --beam 4"),
         ({"beam": -1}, "--beam -1: a beam has at least 1 hypothesis"),
         ({"lenpen": math.nan}, "--lenpen nan is no finite number"),
+        ({"lenpen": 1e308}, r"--lenpen must lie between -50 and 50, got 1e\+308"),
         ({"temperature": math.inf}, "--temperature inf is no finite number"),
         ({"temperature": 0.0}, "--temperature must be greater than 0, got 0.0"),
         ({"sampling_topk": 5}, "--sampling-topk requires --sampling"),
