@@ -92,6 +92,20 @@ def check_metric(cfg: Any) -> None:
         raise PyramidionError(f"--best-checkpoint-metric {metric}: validation logs {', '.join(known)}{hint}")
 
 
+def warn_of_late_saves(cfg: Any) -> None:
+    """Warn of updates that fairseq saves nothing of although it is to save every so many.
+
+    Args:
+        cfg: fairseq's whole configuration.
+    """
+    first, every = cfg.dataset.validate_after_updates, cfg.checkpoint.save_interval_updates
+    if 0 < every < first and not cfg.checkpoint.no_save:
+        logger.warning(
+            f"--validate-after-updates {first}: before it fairseq saves nothing within an epoch, in spite of "
+            f"--save-interval-updates {every}"
+        )
+
+
 def logged_in_validation(cfg: Any) -> list[str]:
     """Return the names that can choose the best checkpoint; none where the task or the criterion is another's.
 

@@ -18,7 +18,7 @@ import numpy
 import torch
 
 from ..errors import PyramidionError
-from .checkpoint_options import check_metric, check_start
+from .checkpoint_options import check_metric, check_start, warn_of_late_saves
 from .marks import mark
 from .model_overrides import parse as parse_overrides
 from .number_options import check_counts, check_numbers, check_optimizer
@@ -311,6 +311,7 @@ def check_training(cfg: Any) -> None:
     check_device(cfg.common)
     check_start(cfg.checkpoint)
     check_metric(cfg)
+    warn_of_late_saves(cfg)
     check_counts(cfg)
     launched = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if launched > 1 and cfg.distributed_training.distributed_world_size == 1:

@@ -360,6 +360,17 @@ def test_batches_of_no_document_may_be_of_tokens(command, data, tmp_path):
     assert (tmp_path / "checkpoint_last.pt").exists()
 
 
+def test_updates_that_are_not_saved_are_warned_of(command, data, tmp_path):
+    words = [data / "data-bin", *TASK, *TRAIN, "--max-update", 3, "--save-dir", tmp_path]
+    done = command("train", *words, "--save-interval-updates", 1, "--validate-after-updates", 2)
+    line = "--validate-after-updates 2: before it fairseq saves nothing within an epoch, in spite of"
+    assert (done.stdout + done.stderr).count(line) == 1
+    assert sorted(path.name for path in tmp_path.glob("checkpoint_?_?.pt")) == [
+        "checkpoint_1_2.pt",
+        "checkpoint_1_3.pt",
+    ]
+
+
 def test_torchrun_would_train_a_model_in_each_process(data, tmp_path):
     words = [data / "data-bin", *START, *TASK, *LR, "--cpu", "--save-dir", tmp_path]
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
