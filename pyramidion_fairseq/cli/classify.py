@@ -17,7 +17,6 @@ from .common import (
     add_input_options,
     add_user_dir,
     check_output,
-    check_standard_output,
     count_documents,
     documents_of,
     import_user_dir,
@@ -68,10 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         args = build_parser().parse_args(argv)
         if args.explain and args.format != "jsonl":
             raise PyramidionError("--explain goes with --format jsonl; the page of --format html shows it anyway")
-        if args.output != "-":
-            check_output(args.output, args.overwrite, source=input_of(args))
-        else:
-            check_standard_output(input_of(args))
+        check_output(args.output, args.overwrite, source=input_of(args))
         documents = _documents(args)
         from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
         from ..apps.classify.loading import load_classifier

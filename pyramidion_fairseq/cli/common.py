@@ -18,7 +18,7 @@ from ..pretrained import DEFAULT
 from ..text import Document
 from ..text.reading import FORMATS, read_documents
 from ..utils import interrupts
-from ..utils.files import atomic_write, is_same_file, is_written_into, write_text
+from ..utils.files import atomic_write, is_pipe_or_device, is_same_file, is_written_into, write_text
 from ..utils.quiet import WARNINGS, leave_out
 from ..utils.requirements import VersionError
 from ..utils.shards import WHOLE, Shard
@@ -265,15 +265,15 @@ def write_page(path: str, page: str) -> None:
 def check_output(path: str, overwrite: bool, instead: str = "use --overwrite", source: str | None = None) -> None:
     """Refuse, before the work begins, a file that is there already, or whose folder cannot be written to.
 
-    Pipes and devices are written into: nothing of them is replaced, and their folder may be anybody's.
+    Pipes and devices are written into: nothing of them is replaced, and their folder may be anybody's. So is "-",
+    standard output.
 
     Raises:
         PyramidionError: says so; ``instead`` is what can be done about the file. Also where it is ``source``, "-" for
             standard input, which is read while it would be written.
     """
-    if source is not None and is_same_file(path, "/dev/stdin" if source == "-" else source):
-        raise PyramidionError(f"{path} is the file that is read: choose another --output")
-    if is_written_into(path):
+    _refuse_source(path, source)
+    if path == "-" or is_written_into(path):
         return
     if os.path.exists(path) and not overwrite:
         raise PyramidionError(f"{path} exists: {instead}")
@@ -286,14 +286,14 @@ def check_output(path: str, overwrite: bool, instead: str = "use --overwrite", s
         raise PyramidionError(f"{path} cannot be written: no permission to write to {folder}")
 
 
-def check_standard_output(source: str) -> None:
-    """Refuse standard output that was sent into the file that is read, which would have no end.
-
-    Raises:
-        PyramidionError: says so.
-    """
-    if os.path.isfile("/dev/stdout") and is_same_file("/dev/stdout", "/dev/stdin" if source == "-" else source):
-        raise PyramidionError("standard output is the file that is read: send it to another one, or use --output")
+def _refuse_source(path: str, source: str | None) -> None:
+    """Raise PyramidionError where output goes into the file that is read; "-" is a standard stream."""
+    written = "/dev/stdout" if path == "-" else path
+    both = source is not None and is_same_file(written, "/dev/stdin" if source == "-" else source)
+    if both and not ("-" in (path, source) and is_pipe_or_device(written)):  # a terminal is both
+        if path == "-":
+            raise PyramidionError("standard output is the file that is read: send it to another one, or use --output")
+        raise PyramidionError(f"{path} is the file that is read: choose another --output")
 
 
 class Progress:

@@ -20,7 +20,6 @@ from .common import (
     add_input_options,
     add_model_options,
     check_output,
-    check_standard_output,
     count_documents,
     documents_of,
     generation_of,
@@ -103,11 +102,8 @@ def _check(args: argparse.Namespace) -> None:
             raise PyramidionError("--shard goes with --format jsonl, by whose index the shards are joined")
     if args.resume and (args.format == "html" or args.output == "-" or is_written_into(args.output)):
         raise PyramidionError("--resume goes with --output FILE, no pipe or device, and --format text or jsonl")
-    if args.output != "-":
-        instead = "use --overwrite, or --resume to go on with it"
-        check_output(args.output, args.resume or args.overwrite, instead, input_of(args))
-    else:
-        check_standard_output(input_of(args))
+    instead = "use --overwrite, or --resume to go on with it"
+    check_output(args.output, args.resume or args.overwrite, instead, input_of(args))
 
 
 def _of_shard(documents: Iterator[Document], shard: Shard, name: str) -> Iterator[Document]:

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from pyramidion_fairseq import errors
 from pyramidion_fairseq.apps.explain import Explanation
 from pyramidion_fairseq.cli import common, explain, summarize
 from tests.helpers.pages import data_of
@@ -364,14 +365,30 @@ def test_standard_streams_are_no_way_around(tmp_path, monkeypatch, words):
             with pytest.raises(SystemExit, match="mine is the file that is read: choose another --output"):
                 summarize.main([*words, "--output", "mine", "--overwrite"])
             os.dup2(appended.fileno(), 1)
-            with pytest.raises(SystemExit, match="standard output is the file that is read: send it to another one"):
-                summarize.main(words)
+            refused = "standard output is the file that is read: send it to another one"
+            for command, given in ((summarize, words), (explain, ["mine", "--output", "-"])):
+                with pytest.raises(SystemExit, match=refused):
+                    command.main(given)
         finally:
             os.dup2(saved[0], 0)
             os.dup2(saved[1], 1)
     for number in saved:
         os.close(number)
     assert (tmp_path / "mine").read_text() == "precious\n"
+
+
+def test_a_device_may_be_read_and_written(monkeypatch):
+    """As a terminal is, which is standard input and output at once."""
+    saved = os.dup(0)
+    with open(os.devnull, "rb") as read:
+        try:
+            os.dup2(read.fileno(), 0)
+            common.check_output(os.devnull, overwrite=False, source="-")
+        finally:
+            os.dup2(saved, 0)
+    os.close(saved)
+    with pytest.raises(errors.PyramidionError, match=f"{os.devnull} is the file that is read"):
+        common.check_output(os.devnull, overwrite=False, source=os.devnull)
 
 
 def test_the_page_does_not_replace_its_numbers(summarised, tmp_path):
