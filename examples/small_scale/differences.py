@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyramidion_fairseq.scoring import RougeScores, compare, rouge_scores
 from pyramidion_fairseq.scoring.text_files import read_lines
@@ -23,19 +23,28 @@ summary.
 """
 
 
+class Seed(NamedTuple):
+    """What is compared of one row trained with one seed."""
+
+    bits: float
+    words: float | None
+    """Mean length of a summary; None where it was scored without it."""
+    scores: RougeScores
+
+
 def write(run: Run) -> str:
     """Write ``differences.md`` of the rows whose summaries are there, and return it."""
     found = collect(run)
-    scores = {row: _scores(run, row, about["seeds"]) for row, about in found.items() if row != "lead"}
+    references = read_lines(run.corpus / "text" / "test.target")
+    rows = {row: _seeds(run, row, about["seeds"], references) for row, about in found.items() if row != "lead"}
     lines = []
-    for first, second in combinations([row for row, seeds in scores.items() if seeds], 2):
-        pairs = list(product(scores[first].items(), scores[second].items()))
-        stages = [(found[first]["seeds"][one], found[second]["seeds"][other]) for (one, _), (other, _) in pairs]
-        bits = [_bits(one) - _bits(other) for one, other in stages]
-        words = [_words(one) - _words(other) for one, other in stages if more(one, "words") and more(other, "words")]
-        compared = [compare(one, other) for (_, one), (_, other) in pairs]
+    for first, second in combinations([row for row, seeds in rows.items() if seeds], 2):
+        pairs = list(product(rows[first], rows[second]))
+        bits = [one.bits - other.bits for one, other in pairs]
+        words = [one.words - other.words for one, other in pairs if None not in (one.words, other.words)]
+        compared = [compare(one.scores, other.scores) for one, other in pairs]
         cells = [_cell([result[metric] for result in compared]) for metric in METRICS]
-        counts = f"{len(scores[first])} x {len(scores[second])}"
+        counts = f"{len(rows[first])} x {len(rows[second])}"
         lines.append([first, second, counts, _span(bits, "+.3f"), *cells, _span(words, "+.1f") if words else None])
     titles = ["first row", "second row", "seeds", "bits/token", *METRICS.values(), "words"]
     text = f"{ABOUT}\n{measure.table(titles, lines)}\n"
@@ -43,24 +52,18 @@ def write(run: Run) -> str:
     return text
 
 
-def _scores(run: Run, row: str, seeds: dict[str, Any]) -> dict[str, RougeScores]:
-    """Return the scores of every seed of a row whose summaries are there."""
-    references, out = read_lines(run.corpus / "text" / "test.target"), {}
-    for seed in seeds:
+def _seeds(run: Run, row: str, seeds: dict[str, Any], references: list[str]) -> list[Seed]:
+    """Return the seeds of a row whose summaries are there."""
+    out = []
+    for seed, stages in seeds.items():
         path = run._replace(seed=int(seed)).folder(row) / "summaries.txt"
         if path.exists():
-            out[seed] = rouge_scores(references, read_lines(path, blank=len(references)))
+            scores = rouge_scores(references, read_lines(path, blank=len(references)))
+            words = (more(stages, "words") or {}).get("mean")
+            out.append(Seed(stages["validate"]["bits_per_token"], words, scores))
         else:
             logger.warning("%s, seed %s: left out, as its summaries are on another machine", row, seed)
     return out
-
-
-def _bits(stages: dict[str, Any]) -> float:
-    return float(stages["validate"]["bits_per_token"])
-
-
-def _words(stages: dict[str, Any]) -> float:
-    return float(stages["rouge"]["more"]["words"]["mean"])
 
 
 def _span(values: list[float], form: str) -> str:
