@@ -55,8 +55,10 @@ def main() -> None:
         what = f"{args.model} has no {missing[0]}" if missing else f"{args.data} has no text/train.source"
         sys.exit(f"error: {what}")
     alone = [f"{path}.target" for path in texts.values() if not Path(f"{path}.target").exists()]
-    if alone or args.workers < 1:
-        sys.exit(f"error: there is no {alone[0]}" if alone else "error: --workers must be at least 1")
+    if alone:
+        sys.exit(f"error: there is no {alone[0]}")
+    if args.workers < 1:
+        sys.exit("error: --workers must be at least 1")
     binary = args.data / "bart" / "data-bin"
     write(args, texts, args.data / "bart" / "encoded", binary)
     for name in files:  # as what a model of these data needs

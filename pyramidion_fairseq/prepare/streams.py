@@ -8,13 +8,13 @@ import zlib
 from typing import Any, Iterator, List, Optional, Tuple
 
 from ..errors import PyramidionError
-from ..text.reading import CR_ENDS, MOST_BYTES, SAMPLE_BYTES, check_is_text, ends_in_cr
+from ..text.reading import CR_ENDS, GZIP_MAGIC, MOST_BYTES, SAMPLE_BYTES, check_is_text, ends_in_cr
 from ..utils.files import is_pipe_or_device
 from .errors import PrepareError
 
 MAX_LINE_BYTES = MOST_BYTES
 PASS_OVER_BYTES = 1 << 20
-GZIP_MAGIC, ZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+ZIP_MAGIC, PARQUET_MAGIC = b"PK\x03\x04", b"PAR1"
 
 
 def magic(path: str) -> bytes:

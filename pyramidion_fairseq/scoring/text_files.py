@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from ..errors import PyramidionError
-from ..text.reading import CR_ENDS, SAMPLE_BYTES, check_is_text, ends_in_cr, starts_as_array
+from ..text.reading import CR_ENDS, GZIP_MAGIC, SAMPLE_BYTES, check_is_text, ends_in_cr, starts_as_array
 from ..utils.files import is_same_file, write_text
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[s
 
 def _refuse_other_formats(content: bytes, name: str) -> None:
     """Raise PyramidionError for what has no text a line: an archive, UTF-16, a JSON array, a table by its name."""
-    if content.startswith(b"\x1f\x8b"):
+    if content.startswith(GZIP_MAGIC):
         raise PyramidionError(f"{name} is compressed: unpack it first (gunzip)")
     check_is_text(content[:SAMPLE_BYTES], name)
     if name.lower().endswith((".csv", ".tsv")):

@@ -23,6 +23,8 @@ MOST_BYTES = 64 << 20
 CR_ENDS = "its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')"
 #: Of a file's start, by which it is told whether it is text.
 SAMPLE_BYTES = 1 << 16
+#: What a gzipped file starts with.
+GZIP_MAGIC = b"\x1f\x8b"
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BINARY = (b"%PDF", b"PK\x03\x04", b"PAR1", b"ARROW1")
 # bzip2, xz and zstd, whose bytes may have no more control characters than a text has.
@@ -69,7 +71,7 @@ def _open(path: str) -> io.BufferedReader:
     if path == "-" and sys.stdin is None:
         raise PyramidionError("standard input is closed: say with --input which file to read")
     raw: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed by the caller
-    if raw.peek(2)[:2] == b"\x1f\x8b":
+    if raw.peek(2)[:2] == GZIP_MAGIC:
         return io.BufferedReader(gzip.GzipFile(fileobj=raw))
     return raw
 

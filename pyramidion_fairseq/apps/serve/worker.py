@@ -46,7 +46,7 @@ class Worker:
     def __init__(self, waiting: int, seconds: float):
         self.waiting, self.seconds = waiting, seconds
         self.jobs = 0
-        self._seconds = 1.0
+        self._last_job = 1.0  # seconds
         self._pool = ThreadPoolExecutor(1, "model")
 
     async def run(self, job: Callable[[Stop], Result], start: float, gone: Callable[[], Awaitable[None]]) -> Result:
@@ -86,7 +86,7 @@ class Worker:
 
     def delay(self) -> int:
         """Return seconds after which there may be room, going by the last job."""
-        return max(1, round(self._seconds * max(1, self.jobs)))
+        return max(1, round(self._last_job * max(1, self.jobs)))
 
     def close(self) -> None:
         """Wait for the job that runs; jobs end with the requests that wait for them."""
@@ -98,7 +98,7 @@ class Worker:
             stop()
             return job(stop)
         finally:
-            self._seconds = time.monotonic() - start
+            self._last_job = time.monotonic() - start
 
     def _leave(self) -> None:
         self.jobs -= 1
