@@ -150,6 +150,8 @@ def _folder(path: str) -> Iterator[None]:
     """Make a folder; where nothing is written into it, it is not left."""
     there = os.path.isdir(path)
     os.makedirs(path, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        raise PyramidionError(f"{path} cannot be written: no permission to write to it")
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from typing import Any, Mapping
 from ..errors import PyramidionError
 from .json_records import TWICE
 
-#: Fields of a JSON record that may hold the document, the first one that is there.
+#: Fields of a JSON record that may hold the document, the first one that has some text.
 TEXT_FIELDS = ("article_text", "article", "document", "text")
 TITLE_FIELDS = ("title", "article_id", "id")
 ID_FIELDS = ("article_id", "id")
@@ -57,7 +57,8 @@ class Document:
         if not isinstance(record, Mapping):
             raise PyramidionError(f"not a JSON object but {type(record).__name__}")
         names = (field,) if field else TEXT_FIELDS
-        name = next((name for name in names if record.get(name) is not None), None)
+        there = [name for name in names if record.get(name) is not None]
+        name = next((name for name in there if not _is_blank(record[name])), there[0] if there else None)
         if name is None:
             null = [name for name in names if name in record]
             if null:
@@ -82,9 +83,15 @@ def _reference(record: Mapping[str, Any], text_field: str) -> str | None:
     """Return the record's reference summary, if it has one beside the document's text; lists of texts are joined."""
     for value in (record.get(name) for name in REFERENCE_FIELDS if name != text_field):
         texts: list[Any] = value if isinstance(value, list) else [value]
-        if all(isinstance(text, str) for text in texts) and "".join(texts).strip():
+        if all(isinstance(text, str) for text in texts) and not _is_blank(texts):
             return " ".join(texts)
     return None
+
+
+def _is_blank(value: Any) -> bool:
+    """Return whether a field is a text without words, or a list of such texts."""
+    texts = value if isinstance(value, list) else [value]
+    return all(isinstance(text, str) and not text.strip() for text in texts)
 
 
 def _sections(record: Mapping[str, Any], sentences: list[str]) -> tuple[tuple[str, int], ...]:

@@ -103,6 +103,9 @@ def test_other_records():
     assert Document.from_record({"text": "a bb. c"}).sentences == ("a bb. c",)
     assert sentences(Document.from_record({"text": "a bb. c"})) == ["a bb.", "c"]
     assert Document.from_record({"body": "x", "text": "y"}, field="body").sentences == ("x",)
+    for blank in ("", " ", [], ["", " "], None):  # a table's empty column
+        assert Document.from_record({"article_text": blank, "text": "y"}).sentences == ("y",)
+    assert Document.from_record({"article_text": "", "text": None}).sentences == ("",)
     for record, message in [
         ({"body": "x"}, "no field article_text or article or document or text; it has: 'body'"),
         ({}, "it has: nothing"),

@@ -426,6 +426,13 @@ def test_plots_overwrite_nothing_unasked(summarised, tmp_path):
     assert (tmp_path / "plots" / "sentences.csv").read_text() == "precious"
 
 
+def test_a_folder_without_permission_is_refused_before_the_work(summarised, tmp_path, monkeypatch):
+    (tmp_path / "plots").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(SystemExit, match="plots cannot be written: no permission to write to it"):
+        summarised("", "--aggregate", command=explain, output="plots")
+
+
 @pytest.mark.parametrize("command", [summarize, explain])
 def test_an_output_that_cannot_be_written_is_told_before_the_work(summarised, monkeypatch, command):
     monkeypatch.setattr(f"{command.__name__}.load", lambda args: pytest.fail("it has begun"))
