@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from typing import Any
+from urllib.parse import unquote
 
 import matplotlib
 
@@ -66,7 +67,7 @@ def collect(run: Run) -> dict[str, dict[str, Any]]:
     """
     path = run.output / "measure.json"
     measured = read_json_if_there(path).get("rows", {})
-    folders = sorted(folder.name for folder in (run.output / "rows").glob("*"))
+    folders = sorted(unquote(folder.name) for folder in (run.output / "rows").glob("*"))
     names = sorted({*folders, *measured}, key=lambda row: (["lead", *ROWS, row].index(row), row))
     out = {}
     for row in names:
@@ -81,7 +82,7 @@ def by_seed(run: Run, row: str) -> dict[str, dict[str, Any]]:
     if row == "lead":
         found = {"": results(run, row)}
     else:
-        seeds = sorted(int(path.name.partition("_")[2]) for path in (run.output / "rows" / row).glob("seed_*"))
+        seeds = sorted(int(path.name.partition("_")[2]) for path in run.seeds_folder(row).glob("seed_*"))
         found = {str(seed): results(run._replace(seed=seed), row) for seed in seeds}
     return {seed: stages for seed, stages in found.items() if stages}
 

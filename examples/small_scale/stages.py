@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
+from urllib.parse import quote
 
 from recipes.command import flags
 from recipes.paper import FINE_TUNED, PAPER_GENERATION, TRAINING
@@ -39,9 +40,13 @@ class Run(NamedTuple):
     device: str
     """"cpu" or "cuda"."""
 
+    def seeds_folder(self, row: str) -> Path:
+        """Return where the folders of a row's seeds lie: fairseq takes a colon in a path for the end of one."""
+        return self.output / "rows" / quote(row, safe="+=,")
+
     def folder(self, row: str) -> Path:
         """Return where everything of a row lies; the lead baseline has no seed."""
-        folder = self.output / "rows" / row
+        folder = self.seeds_folder(row)
         return folder if row == "lead" else folder / f"seed_{self.seed}"
 
 

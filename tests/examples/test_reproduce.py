@@ -15,6 +15,7 @@ from argparse import Namespace
 from dataclasses import replace
 
 import pytest
+from fairseq.utils import split_paths
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED
@@ -24,7 +25,7 @@ from tests.helpers.models import make_dictionary
 from tests.helpers.paths import ROOT
 
 from small_scale import differences, process, report, scales  # isort: skip
-from small_scale.stages import Run, do_row, training  # isort: skip
+from small_scale.stages import MODEL, Run, do_row, training, write_json  # isort: skip
 
 TWO = ["transpooler_2k_512", "4:Max Pooling"]
 
@@ -325,6 +326,16 @@ def test_rows_with_other_options(tmp_path):
     assert words[words.index("--arch") + 1] == "blockwise_8k" and words[words.index("--block-size") + 1] == "32"
     assert "--decoder-positions" in words and run.folder(row).parent.name == row
     assert "--decoder-positions" not in training(run, "blockwise_8k")
+
+
+def test_a_row_with_a_schedule_has_a_path_that_fairseq_does_not_split(tmp_path):
+    run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 1, "cpu")
+    row = scales.row_name("transpooler_2k_512+pooling_schedule=2:32")
+    assert split_paths(str(run.folder(row))) == [str(run.folder(row))]
+    run.folder(row).mkdir(parents=True)
+    for name in MODEL:
+        write_json(run.folder(row) / f"{name}.done.json", {"of": name})
+    assert list(report.collect(run)) == [row] and list(report.by_seed(run, row)) == ["1"]
 
 
 def test_power_needs_its_blockwise_model(tmp_path):
