@@ -11,7 +11,6 @@ import csv
 import datetime
 import functools
 import importlib.util
-import json
 import logging
 import math
 import os
@@ -22,11 +21,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 import fairseq
 import torch
 from out_of_memory import attempt
+from outputs import check_folder, write_results
 
 HERE = Path(__file__).resolve().parent
 #: glibc returns large blocks to the kernel at once; the page faults of getting them back would be measured.
@@ -69,23 +69,32 @@ class Times(NamedTuple):
         return f"{self.mean:.3g}" if math.isnan(self.deviation) else f"{self.mean:.3g} ± {self.deviation:.2g}"
 
 
-def parser(doc: str, rounds: int, precisions: Iterable[str] = PRECISIONS) -> argparse.ArgumentParser:
-    """Return a parser of the options that all benchmarks have.
+def parser(
+    doc: str,
+    rounds: int,
+    precisions: Iterable[str] = PRECISIONS,
+    devices: Sequence[str] = ("cpu", "cuda"),
+    sizes: Sequence[str] = ("reduced", "paper"),
+) -> argparse.ArgumentParser:
+    """Return a parser of the options that all benchmarks have, but for those that would change nothing.
 
     Args:
         doc: the script's docstring; its first line is the description.
-        rounds: the default of ``--rounds``.
+        rounds: the default of ``--rounds``; where it is 0, there is no such option.
         precisions: what ``--precision`` may be; without any, there is no such option.
+        devices: what ``--device`` may be, a GPU by default where there is one.
+        sizes: what ``--size`` may be; without any, there is no such option.
     """
     out = argparse.ArgumentParser(description=doc.splitlines()[0])
     out.add_argument("--output", type=Path, help="folder for the JSON, the table and the figure (default: none)")
-    out.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
-    out.add_argument(
-        "--size",
-        choices=["reduced", "paper"],
-        help="sizes to measure at (default: the paper's on a GPU, reduced ones on a CPU)",
-    )
-    out.add_argument("--rounds", type=int, default=rounds, help="alternating runs of every variant")
+    default = "cuda" if "cuda" in devices and torch.cuda.is_available() else "cpu"
+    out.add_argument("--device", choices=devices, default=default, help="to measure on (default: a GPU if possible)")
+    out.set_defaults(size=None, rounds=1)
+    if sizes:
+        help_of_sizes = "sizes to measure at (default: the paper's on a GPU, reduced ones on a CPU)"
+        out.add_argument("--size", choices=sizes, help=help_of_sizes)
+    if rounds:
+        out.add_argument("--rounds", type=int, default=rounds, help="alternating runs of every variant")
     if precisions:
         default = "bf16 on a GPU, float32 on a CPU" if "bf16" in precisions else "float32"
         out.add_argument("--precision", choices=list(precisions), help=f"of matrix products (default: {default})")
@@ -104,11 +113,8 @@ def parse(arguments: argparse.ArgumentParser, keep_memory: bool = True) -> argpa
     if "precision" in args:
         _set_precision(arguments, args)
     args.size = args.size or ("reduced" if args.device == "cpu" else "paper")
-    if args.output:
-        try:
-            args.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            arguments.error(f"--output {args.output}: it cannot be a folder ({error.strerror})")
+    if args.output and (reason := check_folder(args.output)):
+        arguments.error(reason)
     if args.device == "cpu" and keep_memory and not getattr(args, "memory_of", None):
         restart_with_allocator()
     return args
@@ -138,7 +144,7 @@ def autocast(device: str, precision: str) -> torch.autocast:
 def synchronize(device: str) -> None:
     """Wait for the device."""
     if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
 
 
 def alternate(
@@ -202,11 +208,11 @@ def peak_memory_of(call: Callable[[], Any], device: str) -> int:
     """Return what :func:`peak_memory` does; raises where memory does not suffice."""
     if torch.device(device).type == "cuda":
         synchronize(device)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         call()
         synchronize(device)
-        return torch.cuda.max_memory_allocated() - before
+        return torch.cuda.max_memory_allocated(device) - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         call()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -324,7 +330,7 @@ def report(
     figure: Any = None,
     precision: str | None = None,
 ) -> None:
-    """Print the tables with the machine's name; with ``output``, write NAME.json, NAME.md and NAME.png there.
+    """Write NAME.json, NAME.md and NAME.png to ``output``, if there is one; print the tables with the machine's name.
 
     Args:
         name: of the benchmark.
@@ -339,12 +345,6 @@ def report(
     products = f", {precision}" if precision else ""
     where = f"{about['device']}{products}, torch {about['torch']}, {about['date']}: `{about['command']}`"
     text = "\n\n".join([f"# {name}", where, *tables]) + "\n"
+    if output is not None:  # before printing: where the reader has left, that fails
+        write_results(output, name, {"machine": about, "results": plain(results)}, text, figure)
     print(text)
-    if output is None:
-        return
-    (output / f"{name}.json").write_text(
-        json.dumps({"machine": about, "results": plain(results)}, indent=1) + "\n", "utf-8"
-    )
-    (output / f"{name}.md").write_text(text, "utf-8")
-    if figure is not None:
-        figure.savefig(output / f"{name}.png", dpi=150, bbox_inches="tight")

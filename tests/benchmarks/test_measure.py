@@ -152,3 +152,39 @@ def test_results_are_kept_where_nothing_can_be_drawn(measure, monkeypatch, tmp_p
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: None)
     assert measure.draw(lambda: "drawn", tmp_path) is None and "no figure: matplotlib" in caplog.text
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:1", "mps"])
+def test_a_device_that_is_none_is_refused_also_beside_a_gpu(parse, monkeypatch, capsys, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SystemExit):
+        parse("--device", device)
+    assert f"invalid choice: '{device}'" in capsys.readouterr().err
+
+
+def test_what_is_measured_on_a_cpu_alone_is_never_said_to_be_a_gpus(parse, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert parse().device == "cuda" and parse(devices=("cpu",)).device == "cpu"
+    with pytest.raises(SystemExit):
+        parse("--device", "cuda", devices=("cpu",))
+    assert "invalid choice: 'cuda'" in capsys.readouterr().err
+
+
+def test_an_option_that_changes_nothing_is_none(measure, monkeypatch, capsys):
+    for word in ("--rounds=2", "--size=paper"):
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device=cpu", word])
+        with pytest.raises(SystemExit):
+            measure.parse(measure.parser("A benchmark.", 0, sizes=()))
+        assert f"unrecognized arguments: {word}" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device=cpu"])
+    args = measure.parse(measure.parser("A benchmark.", 0, sizes=()))
+    assert (args.rounds, args.size) == (1, "reduced")
+
+
+def test_time_and_memory_are_those_of_the_device_that_is_named(measure, monkeypatch):
+    """Of the second GPU, where a rank has that one."""
+    asked = []
+    for name in ("synchronize", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device=None: asked.append(device) or 0)
+    assert measure.peak_memory_of(lambda: None, "cuda:1") == 0
+    assert asked == ["cuda:1"] * 5

@@ -1,0 +1,58 @@
+"""The folder of a benchmark's results: tried before anything is measured; its files are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.utils.files import atomic_write, read_json, write_text
+
+
+def check_folder(folder: Path) -> str:
+    """Make a folder where there is none; return why no results can be written to it, nothing where they can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"--output {folder}: it cannot be a folder ({error.strerror})"
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"--output {folder}: it cannot be written to ({error.strerror})"
+
+
+def write_results(folder: Path, name: str, results: Any, text: str, figure: Any) -> None:
+    """Write NAME.json, NAME.md and, with a figure of matplotlib, NAME.png."""
+    write_text(folder / f"{name}.json", json.dumps(results, indent=1) + "\n")
+    write_text(folder / f"{name}.md", text)
+    if figure is not None:
+        with atomic_write(folder / f"{name}.png") as file:
+            figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of JSON that an earlier run has appended; an unfinished last line is cut off.
+
+    Ends the program where another line is damaged.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    try:
+        rows = [dict(json.loads(line)) for line in whole.splitlines()]
+    except (TypeError, ValueError) as error:
+        raise SystemExit(f"error: {path} is damaged: {error}; remove it, or use another --output") from None
+    if whole != content:
+        with open(path, "r+b") as file:
+            file.truncate(len(whole))
+    return rows
+
+
+def read_kept(path: Path) -> dict[str, Any]:
+    """Return what an earlier run has kept, nothing where there is no file; end the program where it is damaged."""
+    try:
+        return read_json(path) if path.exists() else {}
+    except PyramidionError as error:
+        raise SystemExit(f"error: {error}; remove it, or use another --output") from None

@@ -1,0 +1,84 @@
+"""benchmarks/outputs.py and cells.py: results that are written whole, kept, and taken up again."""
+
+import io
+import json
+import sys
+from argparse import Namespace
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import cells
+    import measure
+    import outputs
+
+    return Namespace(cells=cells, measure=measure, outputs=outputs)
+
+
+class Closed(io.StringIO):
+    """Standard output whose reader has left."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_folder_is_tried_before_anything_is_measured(benchmarks, tmp_path):
+    assert benchmarks.outputs.check_folder(tmp_path / "new" / "folder") == "" and (tmp_path / "new/folder").is_dir()
+    assert not any((tmp_path / "new" / "folder").iterdir())
+    (tmp_path / "file").write_text("precious")
+    assert "file: it cannot be a folder (File exists)" in benchmarks.outputs.check_folder(tmp_path / "file")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a folder that nobody can write to")
+def test_a_folder_that_cannot_be_written_to_is_told(benchmarks):
+    assert "--output /proc/self: it cannot be written to (" in benchmarks.outputs.check_folder(
+        benchmarks.outputs.Path("/proc/self")
+    )
+
+
+def test_results_are_there_where_the_reader_of_standard_output_has_left(benchmarks, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        benchmarks.measure.report("mine", "cpu", {"a": 1}, ["## Table"], tmp_path)
+    assert json.loads((tmp_path / "mine.json").read_text())["results"] == {"a": 1}
+    assert "## Table" in (tmp_path / "mine.md").read_text()
+    with pytest.raises(BrokenPipeError):
+        benchmarks.cells.Cells(tmp_path, "mine").get("hours of work", lambda: 2)
+    assert json.loads((tmp_path / "mine_cells.json").read_text()) == {"hours of work": 2}
+
+
+def test_cells_are_whole_where_the_run_is_killed_while_they_are_written(benchmarks, tmp_path, monkeypatch):
+    cells = benchmarks.cells.Cells(tmp_path, "mine")
+    cells.get("first", lambda: 1)
+    path, before = tmp_path / "mine_cells.json", (tmp_path / "mine_cells.json").read_bytes()
+    seen = []
+    fsync = benchmarks.cells.write_text.__globals__["os"].fsync
+    monkeypatch.setattr("os.fsync", lambda file: seen.append(path.read_bytes()) or fsync(file))
+    cells.get("second", lambda: 2)
+    assert seen == [before] and set(json.loads(path.read_text())) == {"first", "second"}
+
+
+@pytest.mark.parametrize("content", ['{"first": 1, "sec', "[1]", "", "\x00"])
+def test_damaged_cells_are_told_in_one_line(benchmarks, tmp_path, content):
+    (tmp_path / "mine_cells.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"error: .*mine_cells.json .*JSON.*; remove it, or use another --output$"):
+        benchmarks.cells.Cells(tmp_path, "mine")
+    assert (tmp_path / "mine_cells.json").read_text() == content
+
+
+def test_an_unfinished_row_is_cut_off_and_a_damaged_one_told(benchmarks, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    assert benchmarks.outputs.read_rows(path) == [] and not path.exists()
+    path.write_text('{"row": 1}\n{"row": 2}\n{"ro')
+    assert benchmarks.outputs.read_rows(path) == [{"row": 1}, {"row": 2}]
+    assert path.read_text() == '{"row": 1}\n{"row": 2}\n'
+    for damaged in ('{"row"\n{"row": 2}\n', "1\n"):
+        path.write_text(damaged)
+        with pytest.raises(SystemExit, match=r"rows.jsonl is damaged: .*use another --output"):
+            benchmarks.outputs.read_rows(path)
+        assert path.read_text() == damaged
