@@ -122,13 +122,35 @@ def quality(name: str, length: int, k: int, device: str) -> float:
     return statistics.mean(values)
 
 
+def cost_cell(name: str, length: int, k: int, args: Any) -> str:
+    """Return the name of a cell of "cost", with all that it depends on."""
+    return f"cost {length} {k} {name}, {args.device}, rounds: {args.rounds}"
+
+
+def nccs_cell(name: str, length: int, k: int, args: Any) -> str:
+    """Return the name of a cell of "nccs"."""
+    return f"nccs {length} {k} {name}, {args.device}"
+
+
+def recall_cell(name: str, task: tuple[int, float, int], seed: int) -> str:
+    """Return the name of a cell of "recall", which is trained on a CPU."""
+    length, noise, steps = task
+    return f"recall {length} {noise} {steps} {seed} {name}"
+
+
+def text_cell(row: str, args: Any) -> str:
+    """Return the name of a cell of "text", which is trained on a CPU."""
+    return f"text {args.data} {args.updates} {args.seeds[0]} {row}"
+
+
 def costs(names: list[str], cells: Cells, args: Any) -> str:
     """Measure "cost" and return its table."""
     lines = []
     for length, k in SIZES:
         for name in names:
             found = cells.get(
-                f"cost {length} {k} {name}", lambda n=name, s=length, m=k: cost(n, s, m, args.rounds, args.device)
+                cost_cell(name, length, k, args),
+                lambda n=name, s=length, m=k: cost(n, s, m, args.rounds, args.device),
             )
             numbers = [None] * 4 if found is None else list(found.values())
             lines.append([length, k, name, *numbers])
@@ -145,7 +167,7 @@ def qualities(names: list[str], cells: Cells, args: Any) -> str:
             None
             if is_left_out(name, length)
             else statistics.mean(
-                cells.get(f"nccs {n} {k} {name}", lambda p=name, s=n, m=k: quality(p, s, m, args.device))
+                cells.get(nccs_cell(name, n, k, args), lambda p=name, s=n, m=k: quality(p, s, m, args.device))
                 for n, k in CELLS
                 if n == length
             )
@@ -177,7 +199,7 @@ def recalls(names: list[str], cells: Cells, args: Any) -> str:
                 continue
             results = [
                 cells.get(
-                    f"recall {length} {noise} {steps} {seed} {name}",
+                    recall_cell(name, task, seed),
                     lambda p=name, s=scorer, n=length, x=noise, u=steps, r=seed: selection.train(
                         s, p, u, seed=r, length=n, noise=x
                     ),
@@ -215,7 +237,7 @@ def bits(row: str, updates: int, seed: int, data: Path) -> float:
 
 def texts(names: list[str], cells: Cells, args: Any) -> str:
     """Measure "text" with the first seed, and return its table."""
-    lines, seed = [], args.seeds[0]
+    lines = []
     for name in names:
         line: list[Any] = [name]
         for arch in (PLAIN, POINTER):
@@ -223,11 +245,9 @@ def texts(names: list[str], cells: Cells, args: Any) -> str:
             if name == SLOWEST or (arch == POINTER and not POOLERS.get(name).exact_record):
                 line.append("-")
                 continue
-            line.append(
-                cells.get(f"text {args.updates} {seed} {row}", lambda r=row: bits(r, args.updates, seed, args.data))
-            )
+            line.append(cells.get(text_cell(row, args), lambda r=row: bits(r, args.updates, args.seeds[0], args.data)))
         lines.append(line)
-    note = f"Bits a token on the validation split after {args.updates} updates; seed {seed}."
+    note = f"Bits a token on the validation split after {args.updates} updates; seed {args.seeds[0]}."
     return f"## Loss on real text\n\n{note}\n\n{measure.table(['pooler', PLAIN, POINTER], lines)}"
 
 
@@ -236,7 +256,7 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values) if len(values) > 1 else 0:.3f}"
 
 
-def figure(names: list[str], cells: Cells, updates: int) -> Any:
+def figure(names: list[str], cells: Cells, args: Any) -> Any:
     """Draw the time against nCCS, against recall, and against the loss on real text with the pointer."""
     import matplotlib
 
@@ -244,27 +264,26 @@ def figure(names: list[str], cells: Cells, updates: int) -> Any:
     from matplotlib import pyplot
 
     drawing, axes = pyplot.subplots(1, 3, figsize=(17, 5), layout="constrained")
-    length, noise, steps = max(TASKS, key=lambda task: task[1])  # the noisiest
+    task = max(TASKS, key=lambda task: task[1])  # the noisiest
     for name in names:
-        measured = cells.values.get(f"cost {SIZES[0][0]} {SIZES[0][1]} {name}")
+        measured = cells.values.get(cost_cell(name, *SIZES[0], args))
         if measured is None:
             continue
-        nccs = [cells.values.get(f"nccs {n} {k} {name}") for n, k in CELLS if n <= LONGEST_OF_SLOW]
+        nccs = [cells.values.get(nccs_cell(name, n, k, args)) for n, k in CELLS if n <= LONGEST_OF_SLOW]
         recall = [
             result["recall"]
-            for seed in SEEDS
-            if (result := cells.values.get(f"recall {length} {noise} {steps} {seed} {name}"))
-            and result["recall"] is not None
+            for seed in args.seeds
+            if (result := cells.values.get(recall_cell(name, task, seed))) and result["recall"] is not None
         ]
-        loss = [cells.values.get(f"text {updates} {SEEDS[0]} {text_row(POINTER, name)}")]
+        loss = [cells.values.get(text_cell(text_row(POINTER, name), args))]
         for axis, values in zip(axes, (nccs, recall, loss)):
             if values and None not in values:
                 axis.plot(measured["both_ms"], statistics.mean(values), "o")
                 axis.annotate(name, (measured["both_ms"], statistics.mean(values)), fontsize=8)
     label = f"ms, forward and backward, n={SIZES[0][0]}, k={SIZES[0][1]}"
     axes[0].set(xlabel=label, ylabel=f"nCCS, mean over cells with n up to {LONGEST_OF_SLOW:,}", xscale="log")
-    axes[1].set(xlabel=label, ylabel=f"recall, n={length}, noise {noise:g}", xscale="log")
-    axes[2].set(xlabel=label, ylabel=f"bits a token after {updates} updates, with the pointer", xscale="log")
+    axes[1].set(xlabel=label, ylabel=f"recall, n={task[0]}, noise {task[1]:g}", xscale="log")
+    axes[2].set(xlabel=label, ylabel=f"bits a token after {args.updates} updates, with the pointer", xscale="log")
     return drawing
 
 
@@ -282,7 +301,7 @@ def main() -> None:
     cells = Cells(args.output, "operators")
     table_of = {"cost": costs, "nccs": qualities, "recall": recalls, "text": texts}
     tables = [table_of[part](args.poolers, cells, args) for part in args.parts]
-    drawing = figure(args.poolers, cells, args.updates) if args.output else None
+    drawing = measure.draw(lambda: figure(args.poolers, cells, args), args.output)
     measure.report("operators", args.device, cells.values, tables, args.output, drawing)
 
 

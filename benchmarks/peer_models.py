@@ -68,6 +68,7 @@ def ours(arch: str, sizes: Sizes, device: str = "cpu") -> Peer:
     steps = [step.split(":") for step in options["pooling_schedule"].split(",") if step]
     kept = [(layer, int(k) * sizes.length // 8192) for layer, k in steps]
     options["pooling_schedule"] = ",".join(f"{layer}:{k}" for layer, k in kept)
+    options["max_target_positions"] = sizes.target
     model = workload.build(options, device, sizes.vocabulary)
     pooled = "pools to " + " and ".join(f"{k:,} after layer {layer}" for layer, k in kept) if kept else "no pooling"
     window = f"its block of {sizes.block}"

@@ -56,6 +56,12 @@ def sizes_of(args) -> Sizes:
     return Sizes(args.width, args.length, args.vocabulary, target=max(512, args.target, args.tokens))
 
 
+def chosen(args) -> str:
+    """Return all that a model's numbers depend on: with other options it is measured anew."""
+    options = ("device", "size", "precision", "rounds", *NUMBERS)
+    return ", ".join(f"{option} {getattr(args, option)}" for option in options)
+
+
 def memory(name: str, args) -> dict[str, Any]:
     """Return the peaks of one model in bytes, or why there are none, by kind of work."""
     model = peer_models.build(name, sizes_of(args), args.device).model
@@ -219,7 +225,7 @@ def main() -> None:
         return
     names = [name for name in PEERS if name in (OURS, *args.models)]
     cells = Cells(args.output, "peers")
-    found = {name: cells.get(name, functools.partial(measured, name, args)) for name in names}
+    found = {name: cells.get(f"{name}, {chosen(args)}", functools.partial(measured, name, args)) for name in names}
     drawing = measure.draw(lambda: figure(found), args.output)
     texts = [alike(found, sizes_of(args)), *tables(found, args)]
     measure.report("peers", args.device, found, texts, args.output, drawing, args.precision)

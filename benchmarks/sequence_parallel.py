@@ -31,6 +31,8 @@ LAYERS, WIDTHS = 2, {"reduced": 64, "paper": 768}
 def measure_one(args: Any, length: int, ranks: int, chunk: int = 0) -> dict[str, float]:
     """Return this rank's most bytes alive above the model and its gradients, seconds and bytes sent, of one step."""
     device = args.device if args.device == "cpu" else f"cuda:{os.environ['RANK']}"
+    if device != "cpu":
+        torch.cuda.set_device(device)  # kernels are launched on it, and its memory is read
     dropout = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0)
     model = narrow_model(device, args.size, length, checkpoint_activations=not chunk, **dropout)
     model.encoder.read_in_chunks(chunk)
@@ -56,6 +58,9 @@ def measure_one(args: Any, length: int, ranks: int, chunk: int = 0) -> dict[str,
 
 def run(measured: Measured) -> tuple[dict[str, Any], list[str]]:
     """Measure all, the shortest documents first; returns results and tables."""
+    if measured.args.device != "cpu" and torch.cuda.device_count() < max(RANKS):
+        there = torch.cuda.device_count()
+        raise SystemExit(f"error: {max(RANKS)} ranks need a GPU each, {there} there: use --device cpu")
     found: dict[str, Any] = {}
     rows = []
     width = WIDTHS[measured.args.size]

@@ -59,7 +59,10 @@ class Benchmark(NamedTuple):
         Args:
             run: asks for cells, and returns results and tables.
         """
-        args = measure.parse(self.build_parser(), keep_memory=False)
+        parser = self.build_parser()
+        args = measure.parse(parser, keep_memory=False)
+        if args.longest < self.lengths[0]:
+            parser.error(f"--longest {args.longest}: the shortest document has {self.lengths[0]} tokens")
         if args.one:
             found = self.measure_one(args, **args.one)
             resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # of the process, all it has had
@@ -85,7 +88,7 @@ class Measured:
 
     def get(self, name: str, processes: int = 1, **given: Any) -> list[dict[str, float]]:
         """Return what each of so many processes says of a cell; they find each other as those of torchrun do."""
-        chosen = f"{self.args.device}, {self.args.size}, {self.args.precision}"
+        chosen = f"{self.args.device}, {self.args.size}, {self.args.precision}, rounds: {self.args.rounds}"
         found: list[dict[str, float]] = self._cells.get(
             f"{name}, {chosen}", lambda: self._measure(name, processes, given)
         )

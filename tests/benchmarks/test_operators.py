@@ -106,3 +106,29 @@ def test_noise_and_length_of_documents(operators):
     assert tokens.shape == (64, 64) and (marked.sum(dim=1) == 4).all()
     changed = (tokens[marked].view(64, 4) != summaries).float().mean()
     assert changed.item() == pytest.approx(0.5 * 31 / 32, abs=0.1)
+
+
+def test_other_options_are_other_cells(operators, monkeypatch, tmp_path):
+    """More rounds, another corpus or a GPU get no number of the old ones; the figure has the seeds asked for."""
+    asked, drawn = [], []
+    monkeypatch.setattr(operators, "cost", lambda name, *given: asked.append(given[2:]) or dict.fromkeys("abcd", 1.0))
+    monkeypatch.setattr(operators, "bits", lambda row, updates, seed, data: asked.append(str(data)) or 1.0)
+    monkeypatch.setattr(operators, "figure", lambda names, cells, args: drawn.append(args.seeds))
+    parts = ["--poolers", "hard_topk", "--parts", "cost", "text", "--data"]
+    run(operators, monkeypatch, tmp_path, *parts, "one")
+    run(operators, monkeypatch, tmp_path, *parts, "one", "--rounds", "3")
+    run(operators, monkeypatch, tmp_path, *parts, "other", "--seeds", "7")
+    assert asked == [(1, "cpu"), "one", "one", (3, "cpu"), "other", "other"]
+    assert drawn == [[1], [1], [7]]
+    assert operators.nccs_cell("hard_topk", 16, 4, Namespace(device="cpu")) != operators.nccs_cell(
+        "hard_topk", 16, 4, Namespace(device="cuda")
+    )
+
+
+def test_committed_cells_are_those_that_the_command_takes_up(operators):
+    cells = json.loads((ROOT / "benchmarks/results/operators_cpu/operators_cells.json").read_text("utf-8"))
+    args = Namespace(device="cpu", rounds=5, data="data/pubmed", updates=300, seeds=[1])
+    assert operators.cost_cell("hard_topk", 2048, 512, args) in cells
+    assert operators.nccs_cell("hard_topk", 64, 16, args) in cells
+    assert operators.recall_cell("hard_topk", (128, 0.25, 400), 3) in cells
+    assert operators.text_cell(operators.text_row(operators.PLAIN, "hard_topk"), args) in cells

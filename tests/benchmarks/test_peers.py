@@ -130,3 +130,24 @@ def test_what_makes_no_sense_is_refused(modules, monkeypatch, capsys, option, me
     with pytest.raises(SystemExit):
         modules[1].main()
     assert message in capsys.readouterr().err
+
+
+def test_with_other_options_a_model_is_measured_anew(modules, monkeypatch, tmp_path, capsys):
+    peers, asked = modules[1], []
+    times = {work: dict.fromkeys(NAMES, modules[0].summarize([1.0])) for work in peers.WORK}
+    found = {"parameters": 1, "vectors": 1, "window": "", "rest": "", "memory": dict.fromkeys(peers.WORK, 1)}
+    monkeypatch.setattr(
+        peers, "measured", lambda name, args: asked.append((name, args.tokens)) or {**found, "times": times}
+    )
+    for tokens in ("4", "4", "20"):
+        line = ["peers.py", "--device=cpu", "--models", "LED", f"--tokens={tokens}", f"--output={tmp_path}"]
+        monkeypatch.setattr(sys, "argv", line)
+        peers.main()
+    assert asked == [(name, tokens) for tokens in (4, 20) for name in ("deeppyramidion", "LED")]
+    assert set(json.loads((tmp_path / "peers.json").read_text())["results"]) == {"deeppyramidion", "LED"}
+
+
+def test_summaries_are_as_long_as_the_longest_asked_for(modules):
+    sizes = modules[1].Sizes(width=32, length=256, vocabulary=100, target=2000)
+    with torch.device("meta"):
+        assert modules[1].peer_models.ours(NAMES[0], sizes, "meta").model.decoder.max_target_positions == 2000

@@ -51,6 +51,9 @@ def test_what_is_measured_is_kept(benchmarks, tmp_path, monkeypatch):
     asked.clear()
     other.get("8,192 tokens, blockwise, whole", length=8192)
     assert asked  # another precision is another cell
+    other.args.rounds = 3
+    other.get("8,192 tokens, blockwise, whole", length=8192)
+    assert len(asked) == 2  # so are more rounds
 
 
 def test_ranks_are_measured_in_processes_that_find_each_other(benchmarks, monkeypatch, capfd):
@@ -68,3 +71,25 @@ def test_chunks_need_less_memory(benchmarks, attention):
         benchmarks.long_documents.measure_one(args, 4096, chunk, attention)["bytes"] for chunk in (0, 512)
     )
     assert chunked < 0.6 * whole
+
+
+@pytest.mark.parametrize("name", ["long_documents", "sequence_parallel"])
+def test_without_a_document_nothing_is_written(benchmarks, tmp_path, monkeypatch, capsys, name):
+    """An empty table took the place of the results that were there."""
+    (tmp_path / f"{name}.json").write_text("hours of work")
+    line = [f"{name}.py", "--device=cpu", "--longest=100", f"--output={tmp_path}"]
+    monkeypatch.setattr(benchmarks.very_long.sys, "argv", line)
+    module = getattr(benchmarks, name)
+    with pytest.raises(SystemExit):
+        module.BENCHMARK.main(module.run)
+    assert "--longest 100: the shortest document has" in capsys.readouterr().err
+    assert (tmp_path / f"{name}.json").read_text() == "hours of work"
+
+
+def test_too_few_gpus_are_told(benchmarks, monkeypatch):
+    monkeypatch.setattr(benchmarks.sequence_parallel.torch.cuda, "device_count", lambda: 1)
+    args = arguments(None, 2**16)
+    args.device = "cuda"
+    measured = benchmarks.very_long.Measured(benchmarks.sequence_parallel.BENCHMARK, args)
+    with pytest.raises(SystemExit, match="error: 4 ranks need a GPU each, 1 there"):
+        benchmarks.sequence_parallel.run(measured)
