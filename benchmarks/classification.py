@@ -29,6 +29,7 @@ import measure
 import sentencepiece
 import torch
 import torch.nn.functional as F
+from outputs import read_rows
 from torch import Tensor
 
 from pyramidion_fairseq.interop.dictionary_files import make_dictionary
@@ -110,6 +111,11 @@ def make_corpus(texts: list[tuple[str, str]], args: argparse.Namespace) -> Corpu
     return Corpus(parts[0], parts[1], classes, ["<s>", "<pad>", "</s>", "<unk>", *pieces, "<mask>"])
 
 
+def fingerprint(corpus: Corpus) -> str:
+    """Return what tells a corpus from those of other installations of Python."""
+    return hashlib.sha256(json.dumps(corpus).encode("utf-8")).hexdigest()[:16]
+
+
 def build(options: dict[str, Any], corpus: Corpus, seed: int, args: argparse.Namespace) -> LSGRobertaModel:
     """Return a fresh model with a head for the corpus's classes."""
     torch.manual_seed(seed)
@@ -164,9 +170,9 @@ def evaluate(model: LSGRobertaModel, rows: list[tuple[list[int], int]]) -> float
 def run_rows(corpus: Corpus, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Train and test every row with every seed; rows that are in classification.jsonl are taken from there."""
     path = args.output / "classification.jsonl" if args.output else None
-    settings = {name: getattr(args, name) for name in SETTINGS}
-    done = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path and path.exists() else []
-    done = [row for row in done if row["settings"] == settings]
+    settings = {**{name: getattr(args, name) for name in SETTINGS}, "corpus": fingerprint(corpus)}
+    done = read_rows(path) if path else []
+    done = [row for row in done if row["settings"] == settings and row["seed"] <= args.seeds]
     for seed in range(1, args.seeds + 1):
         for name, options in ROWS.items():
             if any(row["row"] == name and row["seed"] == seed for row in done):
@@ -262,7 +268,7 @@ SETTINGS = ("shortest", "least", "most", "vocabulary", "width", "updates", "batc
 
 def options() -> argparse.ArgumentParser:
     """Return the command's options."""
-    parser = measure.parser(__doc__, rounds=5, precisions=())
+    parser = measure.parser(__doc__, rounds=5, precisions=(), devices=("cpu",), sizes=())
     add = parser.add_argument
     add("--seeds", type=int, default=3, help="runs of every row")
     add("--shortest", type=int, default=1024, help="tokens of a document, at least")
@@ -279,7 +285,10 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the benchmark."""
-    args = measure.parse(options())
+    parser = options()
+    args = measure.parse(parser)
+    if min(args.seeds, *(getattr(args, name) for name in SETTINGS if name != "lr")) < 1 or not args.lr > 0:
+        parser.error("--lr must be more than 0, all other numbers at least 1")
     torch.set_num_threads(1)
     corpus = make_corpus(read_texts(2 * args.shortest), args)
     if len(corpus.classes) < 2 or not corpus.test:

@@ -18,6 +18,7 @@ from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from measure import alternate, parse, parser, peak_memory, report, table
+from measure import draw as drawn
 
 from pyramidion_fairseq import LongDocumentSummarizationTask
 from pyramidion_fairseq.inference.summarizer import PyramidionHubInterface
@@ -108,7 +109,7 @@ def draw(results: list[dict[str, Any]]) -> Any:
 
 def main() -> None:
     """Print the table."""
-    args = parse(parser(__doc__, rounds=5))
+    args = parse(parser(__doc__, rounds=5, precisions=()))
     hub = build(args.size, args.device)
     results = measure(hub, args)
     headers = ["documents", "summary tokens", "summary, s", "explained, s", "ratio", "extra peak, MB", "dense, MB"]
@@ -119,7 +120,7 @@ def main() -> None:
     ]
     about = f"documents of {hub.max_source_length} tokens, schedule {hub.models[0].encoder.schedule}"
     tables = [f"DeepPyramidion ({args.size}), {about}\n\n{table(headers, rows)}"]
-    report("explain", args.device, results, tables, args.output, draw(results) if args.output else None)
+    report("explain", args.device, results, tables, args.output, drawn(lambda: draw(results), args.output))
 
 
 if __name__ == "__main__":

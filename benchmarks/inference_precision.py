@@ -34,12 +34,14 @@ def calls(precision: str, args: Any) -> dict[str, Callable[[], Any]]:
 
 def main() -> None:
     """Run the command line; see the file's docstring."""
-    arguments = measure.parser(__doc__, rounds=3, precisions=("bf16", "fp16"))
+    arguments = measure.parser(__doc__, rounds=3, precisions=("bf16", "fp16"), sizes=())
     arguments.add_argument("--width", type=int, default=768, help="of the model (768)")
     arguments.add_argument("--length", type=int, default=8192, help="of a document (8192)")
     arguments.add_argument("--batch", type=int, default=2, help="documents to summarise at once (2)")
     arguments.add_argument("--tokens", type=int, default=32, help="of each summary (32)")
     args = measure.parse(arguments)
+    if args.length < 64 or args.length % 64 or args.width < 8 or args.width % 8 or args.batch < 1 or args.tokens < 2:
+        arguments.error("--length must be a multiple of 64, --width of 8; --batch at least 1, --tokens at least 2")
     other = "bf16" if args.precision == "float32" else args.precision
     made = {precision: calls(precision, args) for precision in ("float32", other)}
     found, rows = {}, []

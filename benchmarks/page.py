@@ -63,9 +63,11 @@ def measure_page(page: Page, words: int, rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print the table and write it."""
-    parser = measure.parser(__doc__, rounds=5, precisions=())
+    parser = measure.parser(__doc__, rounds=5, precisions=(), devices=("cpu",), sizes=())
     parser.add_argument("--words", type=int, nargs="+", default=[1_000, 8_000, 20_000, 50_000], help="of documents")
     args = measure.parse(parser)
+    if min(args.words) < 1:
+        parser.error("--words must be at least 1")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), chromium_sandbox=os.geteuid() != 0)
         page = browser.new_page(viewport={"width": 1440, "height": 900})

@@ -219,7 +219,7 @@ def plot(results: list[dict[str, Any]]) -> Any:
 
 def main() -> None:
     """Run the command line; see the file's docstring."""
-    parser = measure.parser(__doc__, rounds=1, precisions=())
+    parser = measure.parser(__doc__, rounds=0, precisions=(), devices=("cpu",), sizes=())
     parser.add_argument("--steps", type=int, default=800, help="updates per variant (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of initialisation and documents (default: %(default)s)")
     parser.add_argument("--poolers", nargs="*", choices=POOLERS.names(), help="only variants with these poolers")
@@ -229,14 +229,18 @@ def main() -> None:
         help="instead, the linear scorer with and without a pointer through whose weights it learns",
     )
     args = measure.parse(parser)
+    if args.steps < 1:
+        parser.error("--steps must be at least 1")
     variants = [("linear", "successive_halving", copying) for copying in COPYING]
     if not args.copying:
         variants = [(scorer, pooler, "-") for scorer, pooler in VARIANTS]
+    variants = [variant for variant in variants if not args.poolers or variant[1] in args.poolers]
+    if not variants:
+        parser.error("--copying trains with successive_halving alone: leave --poolers out")
     results = []
     for scorer, pooler, copying in variants:
-        if not args.poolers or pooler in args.poolers:
-            results.append(train(scorer, pooler, args.steps, seed=args.seed, copying=copying))
-            print(table(results[-1:]).splitlines()[-1], flush=True)
+        results.append(train(scorer, pooler, args.steps, seed=args.seed, copying=copying))
+        print(table(results[-1:]).splitlines()[-1], flush=True)
     settings = {"length": LENGTH, "kept": KEPT, "marked": MARKED, "steps": args.steps, "seed": args.seed}
     found = {"settings": settings, "chance": KEPT / LENGTH, "variants": results}
     drawing = measure.draw(lambda: plot(results), args.output)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from argparse import Namespace
 
 import pytest
 
@@ -98,3 +99,31 @@ def test_a_small_model_learns_what_is_plain(benchmark, texts, tmp_path):
     for _ in range(args.updates):
         training.update()
     assert benchmark.evaluate(model, corpus.test) > 0.9
+
+
+def test_rows_of_other_seeds_and_corpora_do_not_count(benchmark, texts, tmp_path, monkeypatch):
+    args = settings(benchmark, tmp_path)
+    corpus = benchmark.make_corpus(texts, args)
+    trained = []
+    monkeypatch.setattr(benchmark, "build", lambda *given: trained.append(given[2]))
+    monkeypatch.setattr(benchmark, "Training", lambda *given: Namespace(update=lambda: None))
+    monkeypatch.setattr(benchmark, "evaluate", lambda *given: 0.5)
+    args.seeds = 2
+    assert len(benchmark.run_rows(corpus, args)) == len(trained) == 10
+    with open(tmp_path / "classification.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"row": "LS')  # killed meanwhile
+    args.seeds = 1
+    assert {row["seed"] for row in benchmark.run_rows(corpus, args)} == {1} and len(trained) == 10
+    other = corpus._replace(test=corpus.test[:1])
+    assert len(benchmark.run_rows(other, args)) == 5 and len(trained) == 15
+    assert len((tmp_path / "classification.jsonl").read_text().splitlines()) == 15
+
+
+@pytest.mark.parametrize("option", ["--seeds=0", "--updates=-1", "--batch=0", "--lr=0", "--lr=nan"])
+def test_what_makes_no_sense_is_refused(benchmark, monkeypatch, capsys, option):
+    monkeypatch.setattr(sys, "argv", ["classification.py", option])
+    monkeypatch.setattr(benchmark.measure, "restart_with_allocator", lambda: None)
+    monkeypatch.setattr(benchmark, "read_texts", None)
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "must be more than 0, all other numbers at least 1" in capsys.readouterr().err

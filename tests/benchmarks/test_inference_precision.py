@@ -43,3 +43,11 @@ def test_models_are_in_their_precision(benchmark, monkeypatch):
     for precision in ("float32", "bf16"):
         benchmark.calls(precision, args)
     assert [next(model.parameters()).dtype for model in seen] == [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize("option", ["--length=100", "--length=0", "--width=4", "--batch=0", "--tokens=0"])
+def test_what_makes_no_sense_is_refused(benchmark, monkeypatch, capsys, option):
+    monkeypatch.setattr(sys, "argv", ["inference_precision.py", "--device=cpu", option])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "--length must be a multiple of 64, --width of 8; --batch at least 1" in capsys.readouterr().err

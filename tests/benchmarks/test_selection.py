@@ -64,3 +64,21 @@ def test_a_variant_is_trained_and_reported(selection, monkeypatch, tmp_path):
     assert "| -      | mean_window | -       |" in (tmp_path / "selection.md").read_text("utf-8")
     selection.plot([{**result, "scorer": "linear", "recall": 0.5}]).savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--steps=-5"], "--steps must be at least 1"),
+        (["--copying", "--poolers", "hard_topk"], "--copying trains with successive_halving alone"),
+        (["--device=cuda"], "invalid choice: 'cuda'"),
+        (["--rounds=5"], "unrecognized arguments: --rounds=5"),
+    ],
+)
+def test_what_would_change_or_train_nothing_is_refused(selection, monkeypatch, tmp_path, capsys, words, message):
+    (tmp_path / "selection.json").write_text("precious")
+    monkeypatch.setattr(sys, "argv", ["selection.py", *words, f"--output={tmp_path}"])
+    monkeypatch.setattr(selection.measure, "restart_with_allocator", lambda: None)
+    with pytest.raises(SystemExit):
+        selection.main()
+    assert message in capsys.readouterr().err and (tmp_path / "selection.json").read_text() == "precious"
