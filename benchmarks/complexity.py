@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 import measure
 
+from pyramidion_fairseq.cli.common import check_output
 from pyramidion_fairseq.complexity import Cost, build_on_meta, count
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED
+from pyramidion_fairseq.utils.files import write_text
 
 TABLE_1 = ["vanilla", "blockwise", "lsh", "efficient", "power_8k_2k_512", "transpooler", "pyramidion"]
 TABLE_1 += ["pyramidion_8k_4k_2k_1k", "deep_blockwise", "deeppyramidion"]
@@ -184,6 +186,8 @@ def main() -> None:
     if min(args.source, args.target, args.vocabulary) < 4:
         parser.error("--source, --target and --vocabulary must be at least 4")
     try:
+        if args.json:
+            check_output(str(args.json), overwrite=True)
         models = {arch: build_on_meta(arch, args.vocabulary) for arch in args.arch}
     except PyramidionError as error:
         parser.error(str(error))
@@ -198,7 +202,7 @@ def main() -> None:
     print(f"\n{rates_table(rates())}")
     if args.json:
         rows = {arch: {**cost._asdict(), "parameters": parameters[arch]} for arch, cost in costs.items()}
-        args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        write_text(args.json, json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

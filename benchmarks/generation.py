@@ -16,13 +16,13 @@ fewer of the paper's rows, and encodes one document at a time. The paper's size 
 
 from __future__ import annotations
 
+import argparse
 import functools
-import itertools
 import json
 import math
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 import measure
 import torch
@@ -151,11 +151,12 @@ def compare(arch: str, size: Size, rounds: int, device: str, precision: str) -> 
         written[name] = calls[name]()
 
     times = measure.alternate({name: functools.partial(keep, name) for name in calls}, rounds, device)
+    names = list(written)
     return {
         "arch": arch,
         "states": states,
         **size._asdict(),
-        "same_tokens": all(same_tokens(*(written[n] for n in pair)) for pair in itertools.pairwise(written)),
+        "same_tokens": all(same_tokens(written[one], written[other]) for one, other in zip(names, names[1:])),
         "encode_seconds_per_document": encoding_seconds(model, 1 if device == "cpu" else size.documents, device),
         "seconds": {name: result._asdict() for name, result in times.items()},
         "peak_bytes": {
@@ -273,6 +274,14 @@ def keep(output: Path | None, results: list[dict[str, Any]], failures: list[list
         (output / "generation.so_far.json").write_text(json.dumps(so_far, indent=1) + "\n", encoding="utf-8")
 
 
+def check_lengths(arguments: argparse.ArgumentParser, architectures: Iterable[str], tokens: int) -> None:
+    """End the command where an architecture cannot write so many tokens."""
+    for arch in architectures:
+        most = {**vars(PyramidionConfig()), **fields_of(arch)}["max_target_positions"]
+        if tokens > most:
+            arguments.error(f"--tokens {tokens}: {arch} writes at most {most}")
+
+
 def main() -> None:
     """Run the command line; see the file's docstring."""
     arguments = measure.parser(__doc__, rounds=3)
@@ -286,9 +295,11 @@ def main() -> None:
     if min(args.documents, args.beam, *tokens) < 1:
         arguments.error("--documents, --tokens and --beam must be at least 1")
     others = args.arch if args.arch is not None else [a for a in published_rows() if a not in DEEP] if paper else SHORT
+    architectures, tokens = list(dict.fromkeys([*DEEP, *others])), list(dict.fromkeys(tokens))
+    check_lengths(arguments, architectures, max(tokens))
     results, failures = [], []
     for length in tokens:
-        for arch in [*DEEP, *others]:
+        for arch in architectures:
             rounds = args.rounds if arch in DEEP or paper else 1
             size = Size(args.documents, length, args.beam)
             result, failure = attempt(functools.partial(compare, arch, size, rounds, args.device, args.precision))

@@ -50,6 +50,7 @@ def main() -> None:
     size = generation.Size(args.documents, args.tokens, args.beam)
     if min(size) < 1:
         arguments.error("--documents, --tokens and --beam must be at least 1")
+    generation.check_lengths(arguments, ARCHITECTURES, size.tokens)
     calls = {arch: call_of(arch, size, args.device, args.precision) for arch in ARCHITECTURES}
     times = measure.alternate(calls, args.rounds, args.device)
     plain, pointer = (times[arch] for arch in ARCHITECTURES)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,8 @@ def run(folder: Path, variant: str, args) -> dict[str, float]:
     line = [*child, *command(folder, variant, args)]
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment)
     seconds = time.time() - start
+    if done.returncode == -signal.SIGKILL:
+        raise RuntimeError("out of memory: the system ended the process")
     if done.returncode:
         lines = (done.stderr.strip() or "no output").splitlines()
         if full := [line for line in lines if "out of memory" in line]:
@@ -129,9 +132,9 @@ def main() -> None:
     arguments.add_argument("--beam", type=int, default=2, help="hypotheses of each document")
     args = measure.parse(arguments)
     reduced = args.size == "reduced"
-    args.documents = args.documents or (8 if reduced else 256)
-    args.batch_size = args.batch_size or (4 if reduced else 8)
-    args.tokens = args.tokens or (32 if reduced else 512)
+    for option, defaults in {"documents": (256, 8), "batch_size": (8, 4), "tokens": (512, 32)}.items():
+        if getattr(args, option) is None:
+            setattr(args, option, defaults[reduced])
     if min(args.documents, args.batch_size, args.beam) < 1 or args.tokens < 2:
         arguments.error("--documents, --batch-size and --beam must be at least 1, --tokens at least 2")
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in args.variants}

@@ -210,3 +210,12 @@ def test_published_training_times_are_above_what_an_a100_does_in_float32(rates):
     assert len(rates) == 30 and len(above) == 7 and {"deep_blockwise", "blockwise_8k", "deeppyramidion"} <= set(above)
     assert sum(rate.whole > 19.5 for rate in rates.values()) == 14
     assert max(rate.whole for rate in rates.values()) < 156 / 4
+
+
+def test_counts_that_cannot_be_written_are_told_before_the_tables(benchmark, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "missing" / "counts.json"
+    monkeypatch.setattr("sys.argv", ["complexity.py", "vanilla", "--json", str(path)])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    told = capsys.readouterr()
+    assert f"{path} cannot be written: there is no folder {path.parent}" in told.err and told.out == ""

@@ -173,3 +173,30 @@ def test_a_command_out_of_memory_is_a_row(benchmarks, monkeypatch, tmp_path):
     )
     with pytest.raises(SystemExit, match="fairseq-generate failed for deeppyramidion: broken"):
         throughput.run(tmp_path, "deeppyramidion", args)
+
+
+def test_both_decoders_are_compared_by_the_oldest_python(benchmarks, monkeypatch):
+    """3.9 has no itertools.pairwise: the comparison failed when all was measured."""
+    generation = benchmarks.generation
+    monkeypatch.delattr("itertools.pairwise", raising=False)
+    monkeypatch.setattr(generation, "VOCABULARY", 50)
+    monkeypatch.setattr(generation, "fields_of", lambda arch: {**TINY, "pooling_schedule": "1:16"})
+    assert generation.compare("deeppyramidion", generation.Size(2, 4, 2), 1, "cpu", "float32")["same_tokens"] is True
+
+
+def test_what_is_named_twice_is_measured_once_and_too_long_summaries_are_refused(benchmarks, monkeypatch, capsys):
+    generation, asked = benchmarks.generation, []
+
+    def compare(arch, size, *_):
+        asked.append((arch, size.tokens))
+        full()
+
+    monkeypatch.setattr(generation, "compare", compare)
+    line = ["generation.py", "--device=cpu", "--arch", "deeppyramidion", "vanilla_2k", "--tokens"]
+    monkeypatch.setattr(sys, "argv", [*line, "4", "4"])
+    generation.main()
+    assert asked == [("deeppyramidion", 4), ("deep_blockwise", 4), ("vanilla_2k", 4)]
+    monkeypatch.setattr(sys, "argv", [*line, "5000"])
+    with pytest.raises(SystemExit):
+        generation.main()
+    assert "--tokens 5000: deeppyramidion writes at most 1024" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import Namespace
 
 import pytest
 
@@ -63,3 +64,28 @@ def test_the_benchmark_runs(tmp_path):
     assert result["documents"] == 2 and min(result["stages"].values()) >= 0
     assert result["stages"]["encoding"] > result["stages"]["text"] > 0
     assert (tmp_path / "throughput.png").exists()
+
+
+@pytest.fixture
+def throughput(pipeline, monkeypatch):
+    import throughput
+
+    monkeypatch.setattr(throughput.measure, "restart_with_allocator", lambda: None)
+    return throughput
+
+
+@pytest.mark.parametrize("option", ["--documents=0", "--batch-size=0", "--tokens=0", "--tokens=1"])
+def test_none_are_not_as_many_as_by_default(throughput, monkeypatch, capsys, option):
+    monkeypatch.setattr(sys, "argv", ["throughput.py", "--device=cpu", option])
+    monkeypatch.setattr(throughput.pipeline, "write_corpus", None)
+    with pytest.raises(SystemExit):
+        throughput.main()
+    assert "--documents, --batch-size and --beam must be at least 1, --tokens at least 2" in capsys.readouterr().err
+
+
+def test_a_variant_that_the_system_ends_for_its_memory_loses_no_other(throughput, monkeypatch, tmp_path):
+    args = Namespace(tokens=4, batch_size=1, beam=1, device="cpu", precision="float32")
+    killed = subprocess.CompletedProcess([], -9, "", "")
+    monkeypatch.setattr(throughput.subprocess, "run", lambda *words, **options: killed)
+    done, failure = throughput.attempt(lambda: throughput.run(tmp_path, "deep_blockwise", args))
+    assert done is None and failure == "out of memory"

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+from argparse import Namespace
 
 import pytest
 import torch
@@ -78,3 +79,19 @@ def test_sorting_changes_nothing_where_scores_are_sorted_before(sorting):
     """So that the benchmark of Figure 6, whose scores are sorted as the authors' are, cannot show what it is worth."""
     cell = sorting.sorting_quality(256, 32, "cpu", documents=32, sorted_before=True)
     assert cell["never"] == pytest.approx(cell["every round"], abs=0.002)
+
+
+def test_a_cell_that_was_not_measured_is_not_missed(topk, monkeypatch):
+    measured = {"rest": lambda n, k: {"ours": [1.0, 0.0]}, (32, 4): lambda n, k: {"ours": [0.0, 0.0]}}
+    monkeypatch.setattr(topk, "published_axes", lambda: ([16, 32], [2, 4]))
+    monkeypatch.setattr(topk, "quality", lambda names, n, k, device: measured.get((n, k), measured["rest"])(n, k))
+    args = Namespace(size="reduced", device="cpu")
+    monkeypatch.setattr(topk, "SHARES", 0)  # ours alone
+    assert "0.75" in topk.nccs(args)[1][0] and topk.nccs(args)[1][1].count("| no ") == 1
+
+    def full(n, k):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    measured[(32, 4)] = full
+    summary, cells = topk.nccs(args)[1]
+    assert "not measured" in summary and "not measured" in cells and "| no " not in cells
