@@ -1,7 +1,7 @@
 """What the benchmarks share: measuring side by side in one process, naming the machine, writing results.
 
-A benchmark is a script with ``parser()``, ``alternate()`` for every group of variants that is compared, and
-``report()``. Only ratios inside one run are worth comparing between machines.
+A benchmark is a script with ``parser()``, ``parse()``, ``alternate()`` for every group of variants that is compared,
+and ``report()``. Only ratios inside one run are worth comparing between machines.
 """
 
 from __future__ import annotations

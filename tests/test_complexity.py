@@ -219,3 +219,9 @@ def test_counts_that_cannot_be_written_are_told_before_the_tables(benchmark, mon
         benchmark.main()
     told = capsys.readouterr()
     assert f"{path} cannot be written: there is no folder {path.parent}" in told.err and told.out == ""
+
+
+def test_every_line_of_table_1_is_of_what_the_models_read(benchmark):
+    """Of a longer document Linformer's line and c were of all, the others of its first 8192 tokens."""
+    assert benchmark.table_1(8 * N, 512) == benchmark.table_1(N, 512)
+    assert benchmark.effective_layers("pyramidion", 8 * N) == 1.25
