@@ -46,8 +46,16 @@ def byte_symbols() -> list[str]:
 
 def numbers_of(merges: list[str]) -> dict[str, int]:
     """Return GPT-2's encoder.json from its merges: the bytes, then what each merge makes, then the end of text."""
-    tokens = [*byte_symbols(), *("".join(merge.split()) for merge in merges), END_OF_TEXT]
-    return {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    return {token: number for number, token in enumerate(dict.fromkeys([*_tokens(merges), END_OF_TEXT]))}
+
+
+def tokens_of_texts(bpe: Bpe) -> set[str]:
+    """Return all tokens that a text can have: the bytes, and what each merge makes."""
+    return set(_tokens(bpe.merges))
+
+
+def _tokens(merges: list[str]) -> list[str]:
+    return [*byte_symbols(), *("".join(merge.split()) for merge in merges)]
 
 
 def read_merges(path: Path) -> list[str]:

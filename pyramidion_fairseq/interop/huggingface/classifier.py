@@ -16,7 +16,7 @@ from ..roberta.adapt import EMBEDDING
 from ..roberta.symbols import read_dictionary
 from ..subwords import find_subwords
 from .bundle import bundle
-from .tokenizer import write_json, write_tokenizer
+from .tokenizer import usable_subwords, write_json, write_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ def export_classifier(
     found = find_subwords(
         symbols, bpe, [checkpoint.parent, data, data.absolute().parent], state.get("extra_state"), checkpoint
     )
+    found = usable_subwords(symbols, found, chosen)
     config = _config(chosen, state, tensors, head, size)
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,8 +104,6 @@ def export_classifier(
         logger.warning(
             "documents were not read with <s> before them (--init-token 0): the directory gets no tokenizer"
         )
-    if found is None:
-        logger.warning("no BPE beside the checkpoint: the directory gets no tokenizer (--bpe)")
     card = _CARD.format(
         attention=chosen["attention"], positions=chosen["max_positions"], schedule=chosen["pooling_schedule"] or "none"
     )

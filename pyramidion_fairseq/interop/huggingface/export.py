@@ -26,7 +26,7 @@ from . import GENERATION
 from .bundle import bundle
 from .card import model_card
 from .classifier import export_classifier
-from .tokenizer import write_json, write_tokenizer
+from .tokenizer import usable_subwords, write_json, write_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -79,14 +79,13 @@ def export(
         chosen = choose_generation(checkpoint, generation or {}, options["max_target_positions"])
         folders = [checkpoint.parent, place.parent, place.absolute().parent.parent]
         found = find_subwords(symbols, bpe, folders, state.get("extra_state"), checkpoint)
+        found = usable_subwords(symbols, found, options)
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in bundle(options["attention"], options["scorer"], options["pooler"]).items():
         (folder / name).write_text(text, encoding="utf-8")
     write_json(folder / "config.json", config)
     write_json(folder / "generation_config.json", make_generation(options, chosen, symbols))
-    if found is None:
-        logger.warning("no BPE beside the checkpoint: the directory gets no tokenizer (--bpe)")
     write_tokenizer(folder, symbols, found, options)
     parameters = sum(tensor.numel() for tensor in weights.values())
     kind = "none" if found is None else "sentencepiece" if isinstance(found, Path) else "BPE"

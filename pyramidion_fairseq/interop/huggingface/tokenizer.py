@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any, Mapping
@@ -11,7 +12,30 @@ from .. import byte_level, dictionary_files
 from ..subwords import MODEL
 from .bundle import flatten
 
+logger = logging.getLogger(__name__)
+
 _MODULE, _CLASS = "huggingface.tokenization_pyramidion", "PyramidionTokenizer"
+
+
+def usable_subwords(
+    symbols: list[str], bpe: byte_level.Bpe | Path | None, options: Mapping[str, Any]
+) -> byte_level.Bpe | Path | None:
+    """Return what transformers' tokenizer is made of; None where it cannot be, and a warning tells why."""
+    if isinstance(bpe, Path):
+        return bpe
+    if bpe is None:
+        logger.warning("no BPE beside the checkpoint: the directory gets no tokenizer (--bpe)")
+        return None
+    if options.get("document_marker") or options.get("summary_marker"):
+        reason = "transformers' byte-level BPE puts no symbols of languages into texts (--document-marker)"
+    else:
+        known, tokens = set(symbols), byte_level.tokens_of_texts(bpe)
+        missing = sum(str(bpe.numbers.get(token)) not in known for token in tokens)
+        if not missing:
+            return bpe
+        reason = f"the dictionary lacks {missing:,} of the BPE's {len(tokens):,} tokens, and transformers needs all"
+    logger.warning(f"{reason}: the directory gets no tokenizer")
+    return None
 
 
 def write_tokenizer(
@@ -35,10 +59,11 @@ def write_tokenizer(
         kind = "RobertaTokenizer" if "max_positions" in options else "BartTokenizer"
         settings = {"tokenizer_class": kind, "add_prefix_space": False}
         special.update({"sep_token": "</s>", "cls_token": "<s>"})
-        if not options.get("separates_pairs", True):  # RobertaTokenizer always puts </s> </s> between them
+        # RobertaTokenizer always puts <s> before a text, and </s> </s> between those of a pair.
+        if not (options["prepend_bos"] and options.get("separates_pairs", True)):
             kind, inputs = "PreTrainedTokenizerFast", ["input_ids", "attention_mask"]
             settings.update(tokenizer_class=kind, model_input_names=inputs)
-            write_json(folder / "tokenizer.json", _joining_pairs(rows, bpe))
+            write_json(folder / "tokenizer.json", _byte_level_json(rows, bpe, options["prepend_bos"]))
     # Checkpoints that were fine-tuned with fairseq lack that row; transformers would make one up beyond the embedding.
     special["mask_token"] = "<mask>" if "<mask>" in symbols else None
     settings["model_max_length"] = options.get("max_positions", options["max_source_positions"])
@@ -46,12 +71,16 @@ def write_tokenizer(
     write_json(folder / "special_tokens_map.json", special)
 
 
-def _joining_pairs(rows: Mapping[str, int], bpe: byte_level.Bpe) -> dict[str, Any]:
-    """Return tokenizer.json of RoBERTa's byte-level BPE, but for one ``</s>`` between the texts of a pair."""
+def _byte_level_json(rows: Mapping[str, int], bpe: byte_level.Bpe, prepend_bos: bool) -> dict[str, Any]:
+    """Return tokenizer.json of RoBERTa's byte-level BPE, but for one ``</s>`` between the texts of a pair.
+
+    ``<s>`` stands before a text where ``prepend_bos`` says so.
+    """
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     added = [symbol for symbol in (*dictionary_files.SPECIALS, "<mask>") if symbol in rows]
     start, end = ({"SpecialToken": {"id": symbol, "type_id": 0}} for symbol in ("<s>", "</s>"))
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    before = [start] if prepend_bos else []
     level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
     return {
         "version": "1.0",
@@ -62,8 +91,8 @@ def _joining_pairs(rows: Mapping[str, int], bpe: byte_level.Bpe) -> dict[str, An
         "pre_tokenizer": {**level, "add_prefix_space": False},
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [start, first, end],
-            "pair": [start, first, end, second, end],
+            "single": [*before, first, end],
+            "pair": [*before, first, end, second, end],
             "special_tokens": {
                 symbol: {"id": symbol, "ids": [rows[symbol]], "tokens": [symbol]} for symbol in ("<s>", "</s>")
             },

@@ -13,8 +13,9 @@ from fairseq.data import Dictionary
 
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.inference.loading import load_summarizer
+from pyramidion_fairseq.interop import byte_level, dictionary_files
 from pyramidion_fairseq.text import Document, build_tokenizer, split_document
-from tests.helpers.bart import randomise
+from tests.helpers.bart import MERGES, randomise
 from tests.helpers.summaries import SENTENCES, article, write_checkpoint
 
 #: One beam: at the longest length the last </s> has a score in fairseq, and none in transformers.
@@ -189,6 +190,45 @@ def test_back_with_the_sentencepiece_model(folder, exported, convert):
         load_summarizer(str(place), device="cpu").summarize([article(4)], **GREEDY) for place in (ours, folder)
     )
     assert found[0].text == expected[0].text
+
+
+def write_byte_level(folder, symbols, **options):
+    """A folder as of :func:`write_folder`, with a byte-level BPE."""
+    folder.mkdir()
+    byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES), folder)
+    for side in ("source", "target"):
+        dictionary_files.write_dictionary(symbols, folder / f"dict.{side}.txt")
+    write_checkpoint(folder, **{**LENGTHS, **options})
+    return folder
+
+
+@pytest.mark.parametrize("prepend_bos", [False, True])
+def test_a_byte_level_bpe_starts_documents_as_in_training(transformers, tmp_path, symbols, prepend_bos):
+    folder = write_byte_level(tmp_path / "in", symbols, prepend_bos=prepend_bos)
+    tokenizer, _ = export(transformers, folder, tmp_path / "out")
+    hub, text = load_summarizer(str(folder), device="cpu"), "hello world, h\u00e9llo w\u00f6rld \u2603"
+    read = hub._read(text, hub._tokenizers()[0])[2].tokens
+    assert (read[0] == 0) == prepend_bos
+    tokenizer.save_pretrained(tmp_path / "saved")
+    for found in (tokenizer, load_tokenizer(transformers, tmp_path / "saved")):
+        assert found(text)["input_ids"] == [*read, 2] and found.model_max_length == 64
+        assert found.decode([*read, 2], skip_special_tokens=True) == text
+
+
+def test_no_tokenizer_that_transformers_cannot_load_or_that_splits_otherwise(tmp_path, symbols, capsys):
+    """Of a dictionary without one of the tokens, which are <unk> then; and of one with symbols of languages."""
+    number = str(byte_level.numbers_of(MERGES)["hello"])
+    lacking = [symbol for symbol in symbols if symbol != number]
+    write_byte_level(tmp_path / "lacking", lacking)
+    write_byte_level(tmp_path / "marked", symbols, document_marker=number, summary_marker=number)
+    for name, reason in (
+        ("lacking", "the dictionary lacks 1 of the BPE's 263 tokens, and transformers needs all"),
+        ("marked", "transformers' byte-level BPE puts no symbols of languages into texts"),
+    ):
+        out = tmp_path / f"{name}_out"
+        main(["huggingface", str(tmp_path / name), str(out)])
+        assert reason in capsys.readouterr().err
+        assert (out / "dict.txt").is_file() and not (out / "tokenizer_config.json").exists()
 
 
 def test_the_bpe_is_where_it_is_said(folder, tmp_path, convert):
