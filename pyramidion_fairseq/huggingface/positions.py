@@ -74,7 +74,7 @@ class LearnedPositions(nn.Embedding):
 
 
 class FixedPositions(nn.Module):
-    """Stands where transformers' BART has its learned positions.
+    """Stands where transformers' BART has its learned positions, in the dtype of the model.
 
     Args:
         dim: width.
@@ -85,14 +85,16 @@ class FixedPositions(nn.Module):
     def __init__(self, dim: int, padding_idx: int | None, pegasus: bool = False):
         super().__init__()
         self.dim, self.padding_idx, self.pegasus = dim, padding_idx, pegasus
+        self.register_buffer("like", torch.empty(0), persistent=False)  # is cast with the model's weights
 
     def forward(
         self, input_ids: Tensor | None, past_key_values_length: int = 0, position_ids: Tensor | None = None
     ) -> Tensor:
-        """Return positions, of what :func:`positions_of` takes -> (1, T, dim) float32."""
+        """Return positions, of what :func:`positions_of` takes -> (1, T, dim), computed in float32, in their dtype."""
         positions = positions_of(input_ids, past_key_values_length, position_ids)
+        dtype = self.get_buffer("like").dtype
         if self.padding_idx is None:
-            return torch.zeros(1, positions.size(1), self.dim, device=positions.device)
+            return torch.zeros(1, positions.size(1), self.dim, dtype=dtype, device=positions.device)
         if self.pegasus:
-            return pegasus_positions(positions, self.dim)
-        return sinusoidal(positions + self.padding_idx + 1, self.dim)
+            return pegasus_positions(positions, self.dim).to(dtype)
+        return sinusoidal(positions + self.padding_idx + 1, self.dim).to(dtype)

@@ -205,6 +205,28 @@ def test_the_dtype_is_one_and_the_same(transformers, folders, tmp_path, inputs):
     assert load_exported(transformers, folders[1], torch_dtype="auto").dtype == torch.float32
 
 
+@pytest.mark.parametrize("changed", [{}, {"decoder_positions": True}, {"pegasus_positions": True}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_without_learned_positions(transformers, tiny_model, random_tokens, tmp_path, changed, dtype):
+    """As all architectures of the paper are, and PEGASUS; of a checkpoint that was trained in it, or when loaded."""
+    ours = tiny_model(pooling_schedule="", **{**changed, "decoder_positions": bool(changed)}).float()
+    ours.encoder.dictionary.save(str(tmp_path / "dict.txt"))
+    options = {"cfg": {"model": {"_name": "pooled_transformer", **vars(ours.options)}}}
+    tokens, summaries = random_tokens([60, 20]), torch.tensor([[2, 5, 6, 7], [2, 9, 9, 8]])
+    with torch.no_grad():
+        expected = ours(tokens, None, summaries)[0]
+        for name, trained in (("half", dtype), ("whole", torch.float32)):
+            torch.save({**options, "model": ours.to(trained).state_dict()}, tmp_path / "checkpoint.pt")
+            main(["huggingface", str(tmp_path / "checkpoint.pt"), str(tmp_path / name)])
+            theirs = load_exported(transformers, tmp_path / name, torch_dtype=dtype)
+            logits = theirs(tokens, tokens.ne(1).long(), decoder_input_ids=summaries).logits
+            assert logits.dtype == dtype
+            torch.testing.assert_close(logits.float(), expected, rtol=0, atol=0.1)
+            assert theirs.generate(tokens, max_length=8, min_length=2).size(0) == 2
+            theirs.float()
+            assert theirs(tokens, decoder_input_ids=summaries).logits.dtype == torch.float32
+
+
 #: Rows of the embedding after the tokens of the BPE, as published: bart.base has room up to a round number.
 LAYOUTS = {
     "bart.base": [*(f"madeupword{number:04}" for number in range(40)), "<mask>"],
