@@ -36,6 +36,8 @@ _NAMES = {
     "attention_dropout": "attention_dropout",
     "activation_dropout": "activation_dropout",
 }
+#: What transformers takes where config.json does not say it: no tensor's shape tells the number of heads.
+_HEADS = {"encoder_attention_heads": 16, "decoder_attention_heads": 16}
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
 #: Fields that are the pretrained weights' own: only what comes with them can be right.
 SHAPE = [
@@ -141,7 +143,7 @@ def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> d
     activation = config.get("activation_function", "gelu")
     if activation not in _ACTIVATIONS:
         raise PyramidionError(f"cannot convert a {title} with activation_function={activation!r}")
-    options = {**fields_of("bart_base_long")}
+    options = {**fields_of("bart_base_long"), **_HEADS}
     options.update({ours: config[theirs] for theirs, ours in _NAMES.items() if config.get(theirs) is not None})
     width, length = config["d_model"], config.get("max_position_embeddings")
     if "max_source_positions" not in fixed:

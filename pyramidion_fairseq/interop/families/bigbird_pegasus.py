@@ -11,6 +11,8 @@ from ..bart import options
 from ..state_changes import Change
 from .pegasus import PRE_NORM, Pegasus
 
+#: What transformers takes where config.json does not say it, and is not as of the other families.
+_DEFAULTS = {"activation_function": "gelu_new", "scale_embedding": True}
 _ATTENTION = r"self_attn\.self\.(q|k|v)(?:uery|ey|alue)\."
 
 
@@ -32,7 +34,7 @@ class BigBirdPegasus(Pegasus):
 
     def from_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         self.check_type(config)
-        return options.common(config, self.title, PRE_NORM)
+        return options.common({**_DEFAULTS, **config}, self.title, PRE_NORM)
 
     def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:
         """Add the biases of attention, which are zero, where the model has none."""

@@ -13,7 +13,7 @@ from pyramidion_fairseq.interop import dictionary_files
 from pyramidion_fairseq.interop.families import TITLES
 from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
 from tests.helpers.bart import documents, load
-from tests.helpers.families import FULL, family_of, write_fairseq_mbart
+from tests.helpers.families import FULL, KINDS, family_of, write_fairseq_mbart
 
 
 @pytest.fixture
@@ -89,6 +89,21 @@ def test_sizes_that_config_json_has_to_say(given, kind, tmp_path):
         path.write_text(json.dumps({**config, name: value}))
         line = refused(kind, given[0], tmp_path / "out")
         assert line == f"config.json has no {name}, or one that is no size: {value!r}"
+
+
+def test_what_config_json_leaves_out_is_as_in_transformers(transformers, given, kind, convert):
+    path = given[0] / "config.json"
+    config = json.loads(path.read_text())
+    for name in ("activation_function", "scale_embedding", "encoder_attention_heads", "decoder_attention_heads"):
+        config.pop(name, None)
+    path.write_text(json.dumps(config))
+    defaults = getattr(transformers, f"{KINDS[kind][0]}Config")()
+    options = torch.load(convert(family_of(kind), given[0], *FULL) / "model.pt")["cfg"]["model"]
+    activation = {"gelu_accurate": "gelu_new"}.get(options["activation_fn"], options["activation_fn"])
+    assert activation == defaults.activation_function
+    for name in ("encoder_attention_heads", "decoder_attention_heads"):
+        assert options[name] == getattr(defaults, name)
+    assert options["no_scale_embedding"] == (not getattr(defaults, "scale_embedding", False))
 
 
 def test_a_folder_that_is_there_ends_the_command_before_the_work(given, kind, tmp_path):
