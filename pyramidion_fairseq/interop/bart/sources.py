@@ -12,6 +12,7 @@ from torch import Tensor
 from ... import vocabularies
 from ...checkpoints import DamagedCheckpointError, load_checkpoint
 from ...errors import PyramidionError
+from ...models.architectures import ARCHITECTURES
 from ...pretrained import generation_settings
 from ...utils.files import check_plain_name, check_regular, read_json
 from .. import byte_level, dictionary_files
@@ -95,7 +96,7 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None, famil
     if not own:
         given = {**given, **kind.markers(path, config, symbols)}
     longest = given["max_target_positions"]
-    generation = read_generation(path, config, longest) if family.keeps_generation else {}
+    generation = read_generation(path, config, longest) if own or family.keeps_generation else {}
     return Source(given, state, symbols, None, tuple(changes), generation)
 
 
@@ -114,7 +115,8 @@ def _read_checkpoint(path: Path, checkpoint: dict[str, Any], dictionary: Path | 
     vocabularies.check_symbols(checkpoint.get("extra_state"), symbols, str(path), str(place), told)
     if "document_marker" not in arguments:  # not one of ours, which knows
         given = {**given, **family.fairseq_markers(arguments, symbols)}
-    settings = generation_settings(str(path.parent)) if family.keeps_generation else {}
+    own = (arguments.get("arch") or arguments.get("_name")) in ARCHITECTURES
+    settings = generation_settings(str(path.parent)) if own or family.keeps_generation else {}
     return Source(given, state, symbols, None, (), settings)
 
 

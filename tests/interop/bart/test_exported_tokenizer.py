@@ -290,6 +290,18 @@ def test_generation_json_goes_along(folder, tmp_path, convert, capsys):
     assert "sets max_len_a, which transformers does not have" in capsys.readouterr().err
 
 
+def test_generation_json_comes_back(folder, tmp_path, convert):
+    """Of our own models: those of a published BART are for other summaries."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "dict.txt").write_bytes((folder / "dict.source.txt").read_bytes())
+    settings = {"beam": 3, "lenpen": 1.5, "min_len": 7, "max_len_b": 12, "no_repeat_ngram_size": 3}
+    (tmp_path / "generation.json").write_text(json.dumps(settings))
+    for given in (tmp_path / "checkpoint_best.pt", convert("huggingface", tmp_path)):
+        back = load_summarizer(str(convert("bart", given)), device="cpu")
+        assert back.generation_settings == settings
+
+
 def test_the_model_that_comes_with_the_package_is_refused_with_the_reason(tmp_path):
     """It has a pointer."""
     with pytest.raises(SystemExit, match=r"cannot copy words from the document, as this model does \(--pointer\)"):
