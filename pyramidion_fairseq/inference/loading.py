@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -15,10 +16,10 @@ from omegaconf import OmegaConf, open_dict
 from .. import checkpoints as safe_loading
 from .. import pretrained, vocabularies
 from ..errors import PyramidionError, one_line, user_errors
-from ..text.byte_level import is_byte_level
+from ..text.byte_level import check_numbers, is_byte_level
 from ..text.pieces import are_sentencepiece
 from ..text.tokenizers import SentencepieceTokenizer, build_tokenizer
-from ..utils.files import check_plain_name
+from ..utils.files import check_plain_name, read_json
 from .precision import choose_dtype
 from .summarizer import PyramidionHubInterface
 
@@ -222,6 +223,8 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
         byte_level = _find_byte_level(task.cfg.data, checkpoint_folder)
         for path in byte_level.values():
             _check_path(path)
+        encoder = Path(byte_level[vocabularies.BYTE_LEVEL_OPTIONS[0]])
+        check_numbers(dictionary.symbols, read_json(encoder).values(), encoder, "put its own beside the checkpoint")
         with open_dict(cfg):
             cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
             cfg.tokenizer = None

@@ -135,10 +135,13 @@ def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[
     fairseq lack it.
 
     Raises:
-        PyramidionError: the special symbols stand elsewhere than in fairseq, two rows would share a symbol, or other
-            tokens than ``<mask>`` have no row.
+        PyramidionError: the special symbols stand elsewhere than in fairseq, two rows would share a symbol or two
+            tokens a row, or other tokens than ``<mask>`` have no row.
     """
     tokens = {row: token for token, row in rows.items()}
+    if len(tokens) < len(rows):
+        token, row = next((token, row) for token, row in rows.items() if tokens[row] != token)
+        raise PyramidionError(f"the tokenizer is damaged: {token!r:.50} and {tokens[row]!r:.50} both have row {row}")
     if {token for row, token in tokens.items() if row >= size} - {"<mask>"}:
         raise PyramidionError(
             f"the tokenizer does not fit: it has {len(rows):,} symbols, the model's embedding {size:,} rows"

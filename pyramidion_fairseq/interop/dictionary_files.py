@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from fairseq.data import Dictionary
@@ -26,9 +27,13 @@ def read_dictionary(path: Path) -> list[str]:
     """Return the symbols of fairseq's dict.txt in order, the four special ones first.
 
     Raises:
-        PyramidionError: as :func:`read_symbols`.
+        PyramidionError: as :func:`read_symbols`, or a symbol is there twice.
     """
-    return [*SPECIALS, *read_symbols(path)]
+    symbols = [*SPECIALS, *read_symbols(path)]
+    twice = next((symbol for symbol, count in Counter(symbols).items() if count > 1), None)
+    if twice is not None:
+        raise PyramidionError(f"{path} has the symbol {twice[:50]!r} twice, which fairseq cannot read")
+    return symbols
 
 
 def read_symbols(path: Path, flag: str = "") -> list[str]:
@@ -39,8 +44,10 @@ def read_symbols(path: Path, flag: str = "") -> list[str]:
         flag: what may stand behind the count, and says nothing here.
 
     Raises:
-        PyramidionError: a line is not "symbol count", or it is no regular file.
+        PyramidionError: a line is not "symbol count", or it is no regular file, or not there.
     """
+    if not path.exists():
+        raise PyramidionError(f"there is no {path}: say with --dictionary where the model's dict.txt is")
     symbols = []
     for line in read_lines(path):
         if not line.strip():

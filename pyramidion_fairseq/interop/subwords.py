@@ -8,6 +8,7 @@ from typing import Any, Sequence
 from .. import vocabularies
 from ..errors import PyramidionError
 from ..inference.loading import check_pieces
+from ..text.byte_level import check_numbers
 from ..text.pieces import are_sentencepiece
 from ..text.tokenizers import SentencepieceTokenizer
 from ..utils.files import check_regular
@@ -39,7 +40,7 @@ def find_subwords(
         None where nothing is given, and nothing is there.
 
     Raises:
-        PyramidionError: nothing is in what is given, or the sentencepiece model is another one's.
+        PyramidionError: nothing is in what is given, or the BPE or sentencepiece model is another one's.
     """
     if not are_sentencepiece(symbols):
         found = byte_level.find_byte_level(given or folders[0])
@@ -48,6 +49,9 @@ def find_subwords(
         for files in vocabularies.byte_level_in([str(given or folders[0])]):
             remedy = f"say with {option} which folder has that"
             vocabularies.check_byte_level(extra_state, files, str(checkpoint), remedy)
+        if found is not None:
+            remedy = f"say with {option} which folder has its own"
+            check_numbers(symbols, found.numbers.values(), given or folders[0], remedy)
         return found
     if given and not given.is_dir():
         check_regular(given)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Any
+from typing import Any, Iterable
 
+from ..errors import PyramidionError
 from .tokenizer import Tokenizer
 
 
@@ -12,6 +13,28 @@ def is_byte_level(dictionary: Any) -> bool:
     """Return whether a fairseq dictionary has the numbers of GPT-2's tokens as its symbols."""
     symbols = dictionary.symbols[dictionary.nspecial :]
     return 2 * sum(symbol.isdigit() for symbol in symbols) > len(symbols)
+
+
+def check_numbers(symbols: Iterable[str], numbers: Iterable[int], where: object, remedy: str) -> None:
+    """Refuse a byte-level BPE that lacks tokens of a dictionary: a dictionary may lack some of a BPE's, never this.
+
+    Args:
+        symbols: the dictionary's.
+        numbers: of the BPE's tokens.
+        where: the BPE's folder or file.
+        remedy: what the user can do about it.
+
+    Raises:
+        PyramidionError: says how many there are.
+    """
+    known = set(map(str, numbers))
+    given = [symbol for symbol in symbols if symbol.isdigit()]
+    unknown = [symbol for symbol in given if symbol not in known]
+    if unknown:
+        raise PyramidionError(
+            f"{where} is another model's: the byte-level BPE lacks {len(unknown):,} of the dictionary's "
+            f"{len(given):,} tokens, such as {unknown[0][:20]}; {remedy}"
+        )
 
 
 class ByteLevelTokenizer(Tokenizer):

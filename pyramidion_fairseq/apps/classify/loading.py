@@ -145,7 +145,7 @@ def _labels(model: LSGRobertaModel, state: Any, head: str, data: str | None) -> 
     for folder in () if labels else _data_folders(state, data):
         labels_path = folder / "label" / "dict.txt"
         if labels_path.is_file():
-            labels = class_labels.without_padding(dictionary_files.read_dictionary(labels_path)[4:])
+            labels = class_labels.without_padding(dictionary_files.read_symbols(labels_path))
             break
     labels = [class_labels.as_written(label) for label in (labels or [])]
     doubled = next((label for label in labels if labels.count(label) > 1), None)

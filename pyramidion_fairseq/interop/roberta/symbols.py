@@ -87,8 +87,6 @@ def read_dictionary(path: Path, size: int) -> tuple[list[str], list[int] | None]
     Raises:
         PyramidionError: a line is not "symbol count", or there are more or fewer symbols.
     """
-    if not path.is_file():
-        raise PyramidionError(f"there is no {path}: say with --dictionary where the model's dict.txt is")
     symbols, order = [*dictionary_files.SPECIALS, *dictionary_files.read_symbols(path, _OVERWRITE)], list(range(size))
     if MASK not in symbols:
         symbols.append(MASK)

@@ -17,6 +17,7 @@ from pyramidion_fairseq import PyramidionModel
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.interop import byte_level, dictionary_files
 from pyramidion_fairseq.interop.bart.convert import last_layers
 from pyramidion_fairseq.interop.bart.names import from_hugging_face, to_hugging_face
@@ -255,6 +256,42 @@ def test_vocabularies_that_cannot_be_are_refused():
     special = {token: row for row, token in enumerate(dictionary_files.SPECIALS)}
     with pytest.raises(PyramidionError, match="0 symbols twice, or with spaces"):
         byte_level.symbols_from_rows({**special, "a b": 4}, 5, None)
+    with pytest.raises(PyramidionError, match="damaged: 'a' and 'b' both have row 4"):
+        byte_level.symbols_from_rows({**special, "a": 4, "b": 4}, 6, None)
+
+
+@pytest.mark.parametrize("kind", ["bart", "huggingface"])
+def test_a_symbol_that_a_dictionary_has_twice_is_named(stock, convert, tmp_path, kind):
+    """The last row would be taken for that of <mask>, and left out."""
+    folder = convert("bart", stock[0], *LONG) if kind == "huggingface" else stock[0].parent
+    lines = (folder / "dict.txt").read_text().splitlines()
+    lines += [lines[3]] if kind == "bart" else []
+    lines[5] = lines[3]
+    (tmp_path / "dict.txt").write_text("\n".join(lines) + "\n")
+    flags = ["--dictionary", str(tmp_path / "dict.txt")]
+    with pytest.raises(SystemExit, match=r"dict\.txt has the symbol '\d+' twice, which fairseq cannot read$"):
+        main([kind, str(folder / "model.pt"), str(tmp_path / "out"), *flags])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_dictionary_is_told_with_its_option(stock, tmp_path):
+    (tmp_path / "model.pt").write_bytes(stock[0].read_bytes())
+    with pytest.raises(SystemExit, match=r"there is no .*dict\.txt: say with --dictionary where the model's"):
+        main(["bart", str(tmp_path / "model.pt"), str(tmp_path / "out")])
+
+
+def test_another_byte_level_bpe_is_refused(stock, convert, tmp_path):
+    """One with fewer tokens than the dictionary has numbers, in the conversion and beside the converted model."""
+    merges = MERGES[:3]
+    byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(merges), merges), tmp_path)
+    message = "is another model's: the byte-level BPE lacks 4 of the dictionary's 264 tokens, such as 2"
+    with pytest.raises(SystemExit, match=f"{message}.*; say with --bpe which folder has its own"):
+        main(["bart", str(stock[0]), str(tmp_path / "out"), "--bpe", str(tmp_path)])
+    folder = convert("bart", stock[0], *LONG)
+    for name in ("encoder.json", "vocab.bpe"):
+        (folder / name).write_bytes((tmp_path / name).read_bytes())
+    with pytest.raises(PyramidionError, match=f"{message}.*; put its own beside the checkpoint"):
+        load_summarizer(str(folder))
 
 
 def test_a_dictionary_of_another_size_is_refused(stock, tmp_path):
