@@ -21,6 +21,7 @@ from ...checkpoints import save_checkpoint
 from ...compat import plain_options
 from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError
+from ...markers import Markers, markers_of
 from ...models import PyramidionModel
 from ...schedule import PoolingSchedule
 from .. import byte_level, dictionary_files
@@ -73,8 +74,8 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
         changes: fields of :class:`~pyramidion_fairseq.config.PyramidionConfig` to set: lengths, attention, pooling.
 
     Raises:
-        PyramidionError: a field is the weights' own, options contradict each other, or a tensor is missing, of
-            another shape or unknown.
+        PyramidionError: a field is the weights' own, options contradict each other or the dictionary, or a tensor is
+            missing, of another shape or unknown.
     """
     for name in SHAPE:
         if changes.get(name, source.options.get(name)) != source.options.get(name):
@@ -90,6 +91,7 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
     except plain_options.UnusableOptionError as error:
         raise PyramidionError(str(error)) from None
     dictionary = dictionary_files.make_dictionary(source.symbols)
+    markers_of(Namespace(**options), dictionary, Markers())  # refuses what the dictionary has not
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     torch.manual_seed(1)
     model = PyramidionModel.build_model(Namespace(**options), task).eval()

@@ -60,7 +60,7 @@ def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
     """
     arch = str(args.get("arch") or args.get("_name") or "")
     if arch in ARCHITECTURES:
-        return vars(complete(Namespace(**args)))
+        return vars(complete(Namespace(**{**fields_of(arch), **args})))
     if not (arch.startswith("bart") or arch.startswith("mbart")):
         raise PyramidionError(f"not a BART: the checkpoint's architecture is {arch or 'not named'}")
     return _from_stock(args, "BART", {})
@@ -80,7 +80,7 @@ def from_arguments(args: Mapping[str, Any], title: str, prefix: str, fixed: Mapp
     """
     arch = str(args.get("arch") or args.get("_name") or "")
     if arch in ARCHITECTURES:
-        return vars(complete(Namespace(**args)))
+        return vars(complete(Namespace(**{**fields_of(arch), **args})))
     if not arch.startswith(prefix):
         raise PyramidionError(f"not an {title}: the checkpoint's architecture is {arch or 'not named'}")
     return _from_stock(args, title, fixed)

@@ -14,6 +14,7 @@ from ...checkpoints import load_checkpoint
 from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError, user_errors
 from ...generation import check_lengths, fit_lengths
+from ...markers import Markers, markers_of
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, ENCODERS, config_of
 from ...poolers import POOLERS
@@ -127,8 +128,9 @@ def named_weights(options: Mapping[str, Any], state: Mapping[str, Any], symbols:
 
     Copies, contiguous, as safetensors wants them.
     """
-    symbols = dictionary_files.make_dictionary(symbols)
-    task = Namespace(source_dictionary=symbols, target_dictionary=symbols)
+    dictionary = dictionary_files.make_dictionary(symbols)
+    markers_of(Namespace(**options), dictionary, Markers())  # refuses what the dictionary has not
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     model = PyramidionModel.build_model(Namespace(**options), task)
     state = dict(state)
     fill_buffers(model, state)

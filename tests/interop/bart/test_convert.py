@@ -22,6 +22,7 @@ from pyramidion_fairseq.interop import byte_level, dictionary_files
 from pyramidion_fairseq.interop.bart.convert import last_layers
 from pyramidion_fairseq.interop.bart.names import from_hugging_face, to_hugging_face
 from pyramidion_fairseq.interop.bart.options import from_config, from_fairseq
+from pyramidion_fairseq.models.architectures import fields_of
 from tests.helpers.bart import MERGES, SHAPE, documents, load
 from tests.helpers.corpora import write_split
 from tests.helpers.paths import ROOT
@@ -278,6 +279,24 @@ def test_a_missing_dictionary_is_told_with_its_option(stock, tmp_path):
     (tmp_path / "model.pt").write_bytes(stock[0].read_bytes())
     with pytest.raises(SystemExit, match=r"there is no .*dict\.txt: say with --dictionary where the model's"):
         main(["bart", str(tmp_path / "model.pt"), str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("kind", ["bart", "huggingface"])
+def test_a_marker_that_the_dictionary_has_not_is_refused(stock, convert, tmp_path, kind):
+    path, flags = stock[0], ["--summary-marker", "en_XX"]
+    if kind == "huggingface":
+        path, flags = convert("bart", path, *LONG) / "model.pt", []
+        checkpoint = torch.load(path)
+        checkpoint["cfg"]["model"]["summary_marker"] = "en_XX"
+        torch.save(checkpoint, path)
+    with pytest.raises(SystemExit, match=r"error: --summary-marker en_XX: the dictionary has no such symbol$"):
+        main([kind, str(path), str(tmp_path / "out"), *flags])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_checkpoint_of_ours_does_not_say_is_as_in_its_architecture():
+    found, expected = from_fairseq({"arch": "deeppyramidion"}), fields_of("deeppyramidion")
+    assert expected["pooling_schedule"] and {name: found[name] for name in expected} == expected
 
 
 def test_another_byte_level_bpe_is_refused(stock, convert, tmp_path):
