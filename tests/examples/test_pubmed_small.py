@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import random
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from pyramidion_fairseq import PyramidionModel, pretrained
 from pyramidion_fairseq.checkpoints import load_checkpoint, save_checkpoint
 
-from pubmed_small import clean, release  # isort: skip
+from pubmed_small import clean, oracle_extracts, release  # isort: skip
 
 FOLDER = Path(pretrained.find("pubmed-small"))
 
@@ -37,6 +39,42 @@ def test_a_split_that_is_missing_is_named_before_anything_is_written(monkeypatch
     with pytest.raises(SystemExit, match=r"error: there is no .*val\.jsonl\.gz: SUMPUBMED holds"):
         clean.main()
     assert not (tmp_path / "out").exists()
+
+
+def score(extract, abstract):
+    """Return ROUGE-1 F1 + ROUGE-2 F1 of sentences, whose pairs of words lie within one."""
+    total = 0.0
+    for size in (1, 2):
+        found, wanted = (
+            Counter(tuple(words[i : i + size]) for words in texts for i in range(len(words) - size + 1))
+            for texts in ([sentence.split() for sentence in extract], [abstract.split()])
+        )
+        total += 2 * sum((found & wanted).values()) / (sum(found.values()) + sum(wanted.values()))
+    return total
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_oracle_extract_is_what_counting_anew_for_each_sentence_finds(seed):
+    generator = random.Random(seed)
+    sentences = [" ".join(generator.choices("abcdefgh", k=generator.randrange(4, 12))) for _ in range(15)]
+    abstract, expected, best = " ".join(sentences.pop() for _ in range(3)), [], 0.0
+    usable = [number for number, text in enumerate(sentences) if len(text.split()) in oracle_extracts.SENTENCE]
+    while left := [number for number in usable if number not in expected]:
+        scores = [score([sentences[n] for n in (*expected, number)], abstract) for number in left]
+        if max(scores) <= best:
+            break
+        best = max(scores)
+        expected.append(left[scores.index(best)])
+    assert oracle_extracts.oracle_extract(sentences, abstract) == sorted(expected) != []
+
+
+def test_an_extract_has_sentences_that_the_model_reads_and_not_too_many_words(monkeypatch):
+    sentences = ["we found alpha in the mice .", "too short", "we found gamma in the rats ."]
+    assert oracle_extracts.oracle_extract(sentences, "gamma in rats , alpha in mice") == [0, 2]
+    monkeypatch.setattr(oracle_extracts, "READ", 15)  # 16 words are there
+    assert oracle_extracts.oracle_extract(sentences, "gamma in rats , alpha in mice") == [0]
+    monkeypatch.setattr(oracle_extracts, "EXTRACT", 5)  # the sentence has 6, and a full stop
+    assert oracle_extracts.oracle_extract(sentences, "gamma in rats , alpha in mice") == []
 
 
 def test_a_released_folder_is_small_and_loads(tmp_path):
