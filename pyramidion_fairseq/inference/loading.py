@@ -83,7 +83,7 @@ def load_summarizer(
             loaded, _, _ = checkpoint_utils.load_model_ensemble_and_task([path], task=task, state=state)
         models += loaded
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
-    _check_bpe(cfg, records)
+    _check_bpe(cfg, records, task.source_dictionary)
     with open_dict(cfg):  # fairseq's translate() reads it, and a checkpoint may be without
         cfg.dataset = cfg.get("dataset") or {"max_tokens": None, "batch_size": 8}
     hub = PyramidionHubInterface(cfg, task, models).to(torch_device, torch_dtype)
@@ -91,14 +91,20 @@ def load_summarizer(
     return hub.eval()
 
 
-def _check_bpe(cfg: Any, records: Mapping[str, Any]) -> None:
-    """Refuse another sentencepiece model or byte-level BPE than a checkpoint's; ``records`` are by its path."""
+def _check_bpe(cfg: Any, records: Mapping[str, Any], dictionary: Any) -> None:
+    """Refuse another sentencepiece model or byte-level BPE than a checkpoint's; ``records`` are by its path.
+
+    A byte-level BPE must have the dictionary's tokens, also where no record tells which it was.
+    """
     model, byte_level = vocabularies.sentencepiece_of(cfg.bpe), vocabularies.byte_level_of(cfg.bpe)
     for path, record in records.items():
         if model is not None:
             vocabularies.check_sentencepiece(record, model, path, "say with --sentencepiece-model where that is")
         if byte_level is not None:
             vocabularies.check_byte_level(record, byte_level, path, "put those of its training beside the checkpoint")
+    if byte_level is not None:
+        encoder = Path(byte_level[0])
+        check_numbers(dictionary.symbols, read_json(encoder).values(), encoder, "put its own beside the checkpoint")
 
 
 def _refuse_encoder(cfg: Any, path: str) -> None:
@@ -223,8 +229,6 @@ def _set_bpe(cfg: Any, task: Any, given: str | None, checkpoint_folder: str) -> 
         byte_level = _find_byte_level(task.cfg.data, checkpoint_folder)
         for path in byte_level.values():
             _check_path(path)
-        encoder = Path(byte_level[vocabularies.BYTE_LEVEL_OPTIONS[0]])
-        check_numbers(dictionary.symbols, read_json(encoder).values(), encoder, "put its own beside the checkpoint")
         with open_dict(cfg):
             cfg.bpe = OmegaConf.create({"_name": "gpt2", **byte_level})
             cfg.tokenizer = None
