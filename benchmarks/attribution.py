@@ -36,6 +36,7 @@ from typing import Any, Iterable
 import measure
 import numpy as np
 from deletion import METHODS, Deletion, Settings
+from outputs import cut_unfinished, whole_lines
 
 from pyramidion_fairseq.cli.common import (
     Parser,
@@ -138,8 +139,7 @@ def finished_rows(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     Raises:
         PyramidionError: the rows are of another model, or of other options.
     """
-    content = path.read_bytes() if path.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1]
+    whole = whole_lines(path)
     if not whole:
         path.write_text(json.dumps(settings) + "\n", encoding="utf-8", newline="\n")
         return []
@@ -150,8 +150,7 @@ def finished_rows(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     if before != settings:
         other = [name for name in settings if not isinstance(before, dict) or before.get(name) != settings[name]]
         raise PyramidionError(f"{path} was begun with other {', '.join(other)}: use another --output")
-    with open(path, "r+b") as file:
-        file.truncate(len(whole))
+    cut_unfinished(path, whole)
     return rows
 
 

@@ -38,6 +38,7 @@ from pyramidion_fairseq.generation import cuda_graphs
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED, fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
+from pyramidion_fairseq.utils.files import write_text
 
 VOCABULARY = 32000
 #: The paper's model, and the one that it is compared with.
@@ -271,7 +272,7 @@ def keep(output: Path | None, results: list[dict[str, Any]], failures: list[list
     """Write what is measured so far, so that a run that is stopped leaves that behind."""
     if output is not None:
         so_far = {"results": measure.plain(results), "failures": failures}
-        (output / "generation.so_far.json").write_text(json.dumps(so_far, indent=1) + "\n", encoding="utf-8")
+        write_text(output / "generation.so_far.json", json.dumps(so_far, indent=1) + "\n")
 
 
 def check_lengths(arguments: argparse.ArgumentParser, architectures: Iterable[str], tokens: int) -> None:

@@ -33,20 +33,30 @@ def write_results(folder: Path, name: str, results: Any, text: str, figure: Any)
             figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
 
 
+def whole_lines(path: Path) -> bytes:
+    """Return the lines that an earlier run has appended, without an unfinished last one; none without a file."""
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def cut_unfinished(path: Path, whole: bytes) -> None:
+    """Cut a file behind its :func:`whole_lines`."""
+    if path.exists() and path.stat().st_size > len(whole):
+        with open(path, "r+b") as file:
+            file.truncate(len(whole))
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of JSON that an earlier run has appended; an unfinished last line is cut off.
 
     Ends the program where another line is damaged.
     """
-    content = path.read_bytes() if path.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1]
+    whole = whole_lines(path)
     try:
         rows = [dict(json.loads(line)) for line in whole.splitlines()]
     except (TypeError, ValueError) as error:
         raise SystemExit(f"error: {path} is damaged: {error}; remove it, or use another --output") from None
-    if whole != content:
-        with open(path, "r+b") as file:
-            file.truncate(len(whole))
+    cut_unfinished(path, whole)
     return rows
 
 

@@ -58,9 +58,9 @@ def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         PyramidionError: it is another kind of model.
     """
-    arch = str(args.get("arch") or args.get("_name") or "")
+    arch = _architecture(args)
     if arch in ARCHITECTURES:
-        return vars(complete(Namespace(**{**fields_of(arch), **args})))
+        return _from_ours(arch, args)
     if not (arch.startswith("bart") or arch.startswith("mbart")):
         raise PyramidionError(f"not a BART: the checkpoint's architecture is {arch or 'not named'}")
     return _from_stock(args, "BART", {})
@@ -78,12 +78,21 @@ def from_arguments(args: Mapping[str, Any], title: str, prefix: str, fixed: Mapp
     Raises:
         PyramidionError: it is another kind of model.
     """
-    arch = str(args.get("arch") or args.get("_name") or "")
+    arch = _architecture(args)
     if arch in ARCHITECTURES:
-        return vars(complete(Namespace(**{**fields_of(arch), **args})))
+        return _from_ours(arch, args)
     if not arch.startswith(prefix):
         raise PyramidionError(f"not an {title}: the checkpoint's architecture is {arch or 'not named'}")
     return _from_stock(args, title, fixed)
+
+
+def _architecture(args: Mapping[str, Any]) -> str:
+    return str(args.get("arch") or args.get("_name") or "")
+
+
+def _from_ours(arch: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a model of ours; those that its checkpoint lacks are the architecture's."""
+    return vars(complete(Namespace(**{**fields_of(arch), **args})))
 
 
 def _from_stock(args: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
