@@ -1,19 +1,16 @@
 """Writes SumPubMed without what publishers put between an abstract and its article, for preprocess/prepare.py.
 
-``python examples/pubmed_small/clean.py SUMPUBMED OUT``: SUMPUBMED holds train, val and test .jsonl.gz. Left out of the
+``python examples/pubmed_small/clean.py SOURCE OUT``: SOURCE holds train, val and test .jsonl.gz. Left out of the
 abstracts are lists of keywords, notes on supplementary material, copyright lines and names of conferences; an abstract
 that nothing is left of is left out with its article.
 """
 
 from __future__ import annotations
 
-import argparse
-import gzip
-import json
 import re
-import sys
-from pathlib import Path
-from typing import Iterator
+from typing import Iterable, Iterator
+
+from splits import rewrite
 
 #: Sentences of abstracts that say nothing of the article.
 BOILERPLATE = re.compile(
@@ -31,35 +28,13 @@ def clean_abstract(sentences: list[str]) -> list[str]:
     return [text for text in texts if text and not BOILERPLATE.match(text)]
 
 
-def clean_file(source: Path) -> Iterator[dict]:
-    """Yield the records of a file, abstracts cleaned."""
-    with gzip.open(source, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            record = json.loads(line)
-            record["abstract_text"] = clean_abstract(record["abstract_text"])
-            if record["abstract_text"]:
-                yield record
-
-
-def main() -> None:
-    """Clean the three splits."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sumpubmed", type=Path)
-    parser.add_argument("out", type=Path)
-    args = parser.parse_args()
-    splits = ("train", "val", "test")
-    missing = [path for path in (args.sumpubmed / f"{split}.jsonl.gz" for split in splits) if not path.is_file()]
-    if missing:
-        sys.exit(f"error: there is no {missing[0]}: SUMPUBMED holds train, val and test .jsonl.gz")
-    args.out.mkdir(parents=True, exist_ok=True)
-    for split in splits:
-        count = 0
-        with gzip.open(args.out / f"{split}.jsonl.gz", "wt", encoding="utf-8", compresslevel=3) as out:
-            for record in clean_file(args.sumpubmed / f"{split}.jsonl.gz"):
-                out.write(json.dumps(record) + "\n")
-                count += 1
-        print(f"{split}: {count:,} articles")
+def cleaned(articles: Iterable[dict]) -> Iterator[dict]:
+    """Yield articles with their abstracts cleaned."""
+    for article in articles:
+        abstract = clean_abstract(article["abstract_text"])
+        if abstract:
+            yield {**article, "abstract_text": abstract}
 
 
 if __name__ == "__main__":
-    main()
+    rewrite(__doc__.partition("\n")[0], ["train", "val", "test"], cleaned)

@@ -1,6 +1,6 @@
 """Makes pairs of an article and its oracle extract: the sentences that together come closest to its abstract.
 
-``python examples/pubmed_small/oracle_extracts.py CLEAN OUT``: CLEAN holds train.jsonl.gz and val.jsonl.gz. Sentences
+``python examples/pubmed_small/oracle_extracts.py SOURCE OUT``: SOURCE holds train.jsonl.gz and val.jsonl.gz. Sentences
 are taken one after the other, each time the one that raises ROUGE-1 F1 + ROUGE-2 F1 most, until none does (Nallapati
 et al. 2017, "SummaRuNNer", section 2.2); they stand in the order of the text. A model that is trained on these pairs
 learns which sentences to copy, and to copy them whole.
@@ -8,13 +8,11 @@ learns which sentences to copy, and to copy them whole.
 
 from __future__ import annotations
 
-import argparse
-import gzip
-import json
 import re
 from collections import Counter
-from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Iterable, Iterator, NamedTuple
+
+from splits import rewrite
 
 #: Words of an article that a model of 2,048 tokens reads for sure, and words of an extract at most.
 READ, EXTRACT = 1600, 300
@@ -82,31 +80,14 @@ def oracle_extract(sentences: list[str], abstract: str) -> list[int]:
     return sorted(chosen)
 
 
-def pairs(path: Path) -> Iterator[dict]:
-    """Yield a record for each article whose extract has at least two sentences."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            article = json.loads(line)
-            chosen = oracle_extract(article["article_text"], " ".join(article["abstract_text"]))
-            if len(chosen) > 1:
-                yield {**article, "abstract_text": [article["article_text"][number] for number in chosen]}
-
-
-def main() -> None:
-    """Write train.jsonl.gz and val.jsonl.gz."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("clean", type=Path)
-    parser.add_argument("out", type=Path)
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "val"):
-        with gzip.open(args.out / f"{split}.jsonl.gz", "wt", encoding="utf-8", compresslevel=3) as out:
-            count = 0
-            for record in pairs(args.clean / f"{split}.jsonl.gz"):
-                out.write(json.dumps(record) + "\n")
-                count += 1
-        print(f"{split}: {count:,} articles")
+def with_extracts(articles: Iterable[dict]) -> Iterator[dict]:
+    """Yield the articles whose extract has at least two sentences, with it in place of the abstract."""
+    for article in articles:
+        sentences = article["article_text"]
+        chosen = oracle_extract(sentences, " ".join(article["abstract_text"]))
+        if len(chosen) > 1:
+            yield {**article, "abstract_text": [sentences[number] for number in chosen]}
 
 
 if __name__ == "__main__":
-    main()
+    rewrite(__doc__.partition("\n")[0], ["train", "val"], with_extracts)

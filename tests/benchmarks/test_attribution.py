@@ -9,7 +9,6 @@ import torch
 from pyramidion_fairseq.functional import TokenRecord
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.text import Document
-from tests.helpers.paths import ROOT
 from tests.helpers.summaries import SENTENCES, write_checkpoint, write_sentencepiece
 
 QUICK = {"min_len": 6, "max_len_b": 12}
@@ -22,12 +21,10 @@ POINTING = {"pointer": True, "pointer_bias": 1.0}
 
 @pytest.fixture(scope="module")
 def modules():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import attribution
-        import deletion
+    import attribution
+    import deletion
 
-        yield attribution, deletion
+    return attribution, deletion
 
 
 def tiny(tmp_path_factory, **options):

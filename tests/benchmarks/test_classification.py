@@ -1,13 +1,10 @@
 """The benchmark of classification on a tiny scale: rows, going on after an interruption, the table."""
 
-import importlib.util
 import json
 import sys
 from argparse import Namespace
 
 import pytest
-
-from tests.helpers.paths import ROOT
 
 SENTENCES = {
     "apples": "Pick a ripe apple from the old tree now.",
@@ -17,15 +14,9 @@ SENTENCES = {
 
 @pytest.fixture(scope="module")
 def benchmark():
-    folder = ROOT / "benchmarks"
-    sys.path.insert(0, str(folder))
-    try:
-        spec = importlib.util.spec_from_file_location("classification", folder / "classification.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(folder))
-    return module
+    import classification
+
+    return classification
 
 
 @pytest.fixture(scope="module")

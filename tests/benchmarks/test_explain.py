@@ -5,17 +5,11 @@ import sys
 
 import pytest
 
-from tests.helpers.paths import ROOT
-
 
 @pytest.fixture
-def explain(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def explain():
     import explain
-    import measure
 
-    for name, value in measure.ALLOCATOR.items():
-        monkeypatch.setenv(name, value)  # it starts again otherwise
     return explain
 
 

@@ -7,17 +7,11 @@ from argparse import Namespace
 import pytest
 import torch
 
-from tests.helpers.paths import ROOT
-
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def benchmark():
     import inference_precision
-    import measure
 
-    for name, value in measure.ALLOCATOR.items():
-        monkeypatch.setenv(name, value)  # it starts again otherwise
     return inference_precision
 
 

@@ -6,16 +6,11 @@ import sys
 import pytest
 import torch
 
-from tests.helpers.paths import ROOT
-
 
 @pytest.fixture
-def measure(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def measure():
     import measure
 
-    for name, value in measure.ALLOCATOR.items():
-        monkeypatch.setenv(name, value)  # it starts again otherwise
     before = torch.get_float32_matmul_precision()
     yield measure
     torch.set_float32_matmul_precision(before)

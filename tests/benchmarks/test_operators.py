@@ -14,7 +14,6 @@ from tests.helpers.paths import ROOT
 
 @pytest.fixture
 def operators(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import operators
 
     monkeypatch.setattr(operators, "SIZES", [(32, 8)])
@@ -26,8 +25,6 @@ def operators(monkeypatch):
 def run(operators, monkeypatch, folder, *options):
     argv = ["operators.py", "--output", str(folder), "--rounds", "1", "--seeds", "1", *options]
     monkeypatch.setattr(sys, "argv", argv)
-    for name, value in operators.measure.ALLOCATOR.items():
-        monkeypatch.setenv(name, value)
     operators.main()
 
 

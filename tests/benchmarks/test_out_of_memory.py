@@ -7,15 +7,12 @@ from argparse import Namespace
 import pytest
 import torch
 
-from tests.helpers.paths import ROOT
-
 FULL = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which ..."
 SAID = "out of memory, needs more than 20 GiB"
 
 
 @pytest.fixture
-def benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def benchmarks():
     import generation
     import measure
     import memory
@@ -23,8 +20,6 @@ def benchmarks(monkeypatch):
     import training
     import workload
 
-    for name, value in measure.ALLOCATOR.items():
-        monkeypatch.setenv(name, value)  # it starts again otherwise
     return Namespace(**{m.__name__: m for m in (generation, measure, memory, throughput, training, workload)})
 
 

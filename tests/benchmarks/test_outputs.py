@@ -7,12 +7,9 @@ from argparse import Namespace
 
 import pytest
 
-from tests.helpers.paths import ROOT
-
 
 @pytest.fixture
-def benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def benchmarks():
     import cells
     import measure
     import outputs

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from tests.helpers import forked
-from tests.helpers.paths import ROOT
 
 TINY = {"width": 32, "length": 256, "vocabulary": 100, "documents": 2, "batch": 2, "tokens": 5, "target": 8, "beam": 2}
 NAMES = ["deeppyramidion", "deep_blockwise", "LED", "LongT5", "PEGASUS-X"]
@@ -18,14 +17,10 @@ NAMES = ["deeppyramidion", "deep_blockwise", "LED", "LongT5", "PEGASUS-X"]
 
 @pytest.fixture(scope="module")
 def modules():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import measure
-        import peers
+    import measure
+    import peers
 
-        for name, value in measure.ALLOCATOR.items():
-            patch.setenv(name, value)  # it starts again otherwise
-        yield measure, peers
+    return measure, peers
 
 
 @pytest.fixture

@@ -6,12 +6,9 @@ import sys
 import pytest
 import torch
 
-from tests.helpers.paths import ROOT
-
 
 @pytest.fixture
-def selection(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def selection():
     import selection
 
     return selection
@@ -55,8 +52,6 @@ def test_a_variant_is_trained_and_reported(selection, monkeypatch, tmp_path):
     monkeypatch.setattr(
         sys, "argv", ["selection.py", "--steps", "2", "--poolers", "mean_window", "--output", str(tmp_path)]
     )
-    for name, value in selection.measure.ALLOCATOR.items():
-        monkeypatch.setenv(name, value)
     selection.main()
     found = json.loads((tmp_path / "selection.json").read_text("utf-8"))["results"]
     (result,) = found["variants"]

@@ -13,8 +13,7 @@ from tests.helpers.paths import ROOT
 
 
 @pytest.fixture
-def pipeline(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def pipeline():
     import pipeline
 
     return pipeline

@@ -1,7 +1,5 @@
 """benchmarks/topk.py: the quality of the operator on the paper's grid, by hand and with a tolerance."""
 
-import importlib
-import importlib.util
 import json
 from argparse import Namespace
 
@@ -14,17 +12,16 @@ from tests.helpers.paths import ROOT
 
 @pytest.fixture(scope="module")
 def topk():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        spec = importlib.util.spec_from_file_location("topk_benchmark", ROOT / "benchmarks" / "topk.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+    import topk
+
+    return topk
 
 
 @pytest.fixture(scope="module")
-def sorting(topk):
-    return importlib.import_module("topk_sorting")
+def sorting():
+    import topk_sorting
+
+    return topk_sorting
 
 
 @pytest.mark.paper("fig-5")

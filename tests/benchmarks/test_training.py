@@ -1,21 +1,15 @@
 """benchmarks/training.py measures the paper's models: which rows, which sizes, and what its tables say of them."""
 
-import importlib.util
-
 import pytest
 
 from pyramidion_fairseq.schedule import PoolingSchedule
-from tests.helpers.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def training():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        spec = importlib.util.spec_from_file_location("training_benchmark", ROOT / "benchmarks" / "training.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+    import training
+
+    return training
 
 
 @pytest.mark.paper("sparse-train-faster", "pooling-overhead", "row-24-times", "block-128")

@@ -5,12 +5,10 @@ from argparse import Namespace
 import pytest
 
 from tests.helpers import forked
-from tests.helpers.paths import ROOT
 
 
 @pytest.fixture
-def benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def benchmarks():
     import long_documents
     import sequence_parallel
     import very_long

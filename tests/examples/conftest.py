@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import forked
 from tests.helpers.paths import EXAMPLES, ROOT
 
-sys.path.insert(0, str(EXAMPLES))
+sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "pubmed_small")]
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,10 @@ import torch
 from pyramidion_fairseq import PyramidionModel, pretrained
 from pyramidion_fairseq.checkpoints import load_checkpoint, save_checkpoint
 
-from pubmed_small import clean, oracle_extracts, release  # isort: skip
+import clean  # isort: skip
+import oracle_extracts  # isort: skip
+import release  # isort: skip
+from splits import rewrite  # isort: skip
 
 FOLDER = Path(pretrained.find("pubmed-small"))
 
@@ -27,7 +30,7 @@ def test_publishers_sentences_are_left_out(monkeypatch, tmp_path, capsys):
         with gzip.open(tmp_path / f"{split}.jsonl.gz", "wt", encoding="utf-8") as out:
             out.writelines(json.dumps(row) + "\n" for row in (record, other))
     monkeypatch.setattr(sys, "argv", ["clean.py", str(tmp_path), str(tmp_path / "out")])
-    clean.main()
+    rewrite("Cleans.", ["train", "val", "test"], clean.cleaned)
     with gzip.open(tmp_path / "out" / "val.jsonl.gz", "rt", encoding="utf-8") as lines:
         assert [json.loads(line) for line in lines] == [{**record, "abstract_text": ["we found it ."]}]
     assert capsys.readouterr().out == "train: 1 articles\nval: 1 articles\ntest: 1 articles\n"
@@ -36,8 +39,8 @@ def test_publishers_sentences_are_left_out(monkeypatch, tmp_path, capsys):
 def test_a_split_that_is_missing_is_named_before_anything_is_written(monkeypatch, tmp_path):
     (tmp_path / "train.jsonl.gz").touch()
     monkeypatch.setattr(sys, "argv", ["clean.py", str(tmp_path), str(tmp_path / "out")])
-    with pytest.raises(SystemExit, match=r"error: there is no .*val\.jsonl\.gz: SUMPUBMED holds"):
-        clean.main()
+    with pytest.raises(SystemExit, match=r"error: there is no .*val\.jsonl\.gz: SOURCE holds train"):
+        rewrite("Cleans.", ["train", "val"], clean.cleaned)
     assert not (tmp_path / "out").exists()
 
 
