@@ -12,12 +12,17 @@ def check_lengths(options: Any, model_length: int | None) -> None:
     """Refuse a shortest summary above the longest one; fairseq would find out in the first batch.
 
     Args:
-        options: of generation, as of fairseq: ``min_len``, ``max_len_a``, ``max_len_b``, ``match_source_len``.
+        options: of generation, as of fairseq: ``min_len``, ``max_len_a``, ``max_len_b``, ``match_source_len``,
+            ``no_repeat_ngram_size``.
         model_length: tokens that the model writes, ``</s>`` counted; None where there is no limit.
 
     Raises:
-        PyramidionError: says both lengths.
+        PyramidionError: says both lengths, or which one is negative; fairseq takes that for 0.
     """
+    for name in ("min_len", "no_repeat_ngram_size"):
+        value = getattr(options, name, None) or 0
+        if value < 0:
+            raise PyramidionError(f"{name} must be at least 0, got {value}")
     shortest = getattr(options, "min_len", None) or 1
     limits = [] if model_length is None else [(model_length - 1, f"the model writes {model_length}, </s> counted")]
     if not getattr(options, "max_len_a", 0) and not getattr(options, "match_source_len", False):

@@ -152,6 +152,8 @@ def test_defaults_are_the_papers_as_far_as_the_model_goes(summarizers, monkeypat
         ({"beem": 3}, "no such option of generation: beem"),
         ({"beam": 0}, "beam and max_len_b must be at least 1"),
         ({"max_len_b": 0}, "beam and max_len_b must be at least 1"),
+        ({"min_len": -1}, "min_len must be at least 0, got -1"),
+        ({"no_repeat_ngram_size": -3}, "no_repeat_ngram_size must be at least 0, got -3"),
         ({"min_len": 5, "max_len_b": 4}, "min_len 5 is above the longest summary, 4 tokens .max_len_b is 4."),
         (
             {"min_len": 73, "max_len_b": 72},
