@@ -15,7 +15,7 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
 BOUNDS = (
     "A test compares the table with what an import changes.",
     "Beside these attributes, some state is changed:",
-    "Nothing is changed where a console command was started",
+    "A console command (`pyramidion-rouge --help`, ...) changes nothing",
 )
 
 

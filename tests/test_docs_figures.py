@@ -49,7 +49,7 @@ def test_a_value_that_was_rounded_twice_is_noticed():
 
 def test_models_of_transformers():
     found, seen = results("peers_cpu/peers.json"), 0
-    for name, *cells in lines("docs/performance.md", "## Beside models of transformers"):
+    for name, *cells in lines("docs/performance.md", "## Comparison with models of transformers"):
         model = found["deeppyramidion" if name == "DeepPyramidion" else name]
         work = ("training", "encoding", "generation")
         own = "deeppyramidion" if name == "DeepPyramidion" else name
