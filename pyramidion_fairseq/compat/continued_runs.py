@@ -7,6 +7,7 @@
 * The name of the metric of "best": a best value of another metric is dropped, or it could stay the best forever.
 * How many processes shared the batches, of which fairseq counts those of one process: with another number of them it
   would read documents again, or leave them out. With another ``--update-freq`` it would leave out the epoch's rest.
+* The options of the model (:mod:`.continued_models`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from .. import class_labels, vocabularies
 from ..errors import PyramidionError, one_line
+from . import continued_models
 from .marks import mark
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ def add_records_of_options(state: Mapping[str, Any]) -> None:
     name = options.get("best_checkpoint_metric")
     if not isinstance(state.get("extra_state"), dict):
         return
+    continued_models.add_record(state)
     processes = vocabularies.options_of(state, "distributed_training").get("distributed_world_size")
     sharing = vocabularies.options_of(state, "task").get("sequence_parallel", 1)
     if type(processes) is int and type(sharing) is int and processes >= sharing >= 1:
@@ -157,6 +160,8 @@ def _trainer_loader(stock: Any) -> Any:
                 self._previous_training_time = 0
             if not reset_optimizer and not reset_meters:
                 _go_on(self, extra_state)
+            if not (reset_optimizer and reset_meters):
+                continued_models.tell_of_other_model(self, extra_state)
             if not (reset_optimizer and reset_meters) and not self.cfg.checkpoint.reset_dataloader:
                 _share_anew(self, extra_state)
                 _tell_of_other_batches(self, extra_state)

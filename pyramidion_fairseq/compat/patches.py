@@ -82,9 +82,9 @@ PATCHES = (
             Change(
                 "fairseq.trainer.Trainer.load_checkpoint",
                 "what `--patience` and the plateau scheduler had counted is lost; a fine-tuned model's hours count "
-                "for `--stop-time-hours`; data of another dictionary are taken",
+                "for `--stop-time-hours`; data of another dictionary, other models of the same weights are taken",
                 "the counts are taken up again, but where another metric decides what is best; fine-tuning begins at "
-                "0 hours; such data are refused",
+                "0 hours; such data are refused, such models are warned of",
                 "fairseq takes up the counts and compares dictionaries",
             ),
             Change(

@@ -1,0 +1,19 @@
+"""A run that goes on with options that make another model of its weights says so."""
+
+from tests.helpers.training import TASK, TRAIN, write_corpus
+
+TOLD = "the run goes on with another model than it was begun with"
+
+
+def test_other_options_of_the_model_are_warned_of(command, tmp_path):
+    """Another k has no other weights. Dropout, which is of training, and a schedule that is written otherwise pass."""
+    write_corpus(tmp_path, words=40, train=[9] * 6, valid=[9], test=[9])
+    run = [tmp_path, *TASK, *TRAIN, "--save-dir", tmp_path, "--max-update"]
+    command("train", *run, 1)
+    other = ["--pooling-schedule", "1:12,2:3", "--softmax-base", 2]
+    log = command("train", *run, 2, "--no-save", *other).stdout
+    assert f"--pooling-schedule was 1:12,2:5, --softmax-base was 20.0: {TOLD}" in log
+    for options in (["--dropout", 0.2, "--pooling-schedule", "1:12, 2:5"], ["--finetune-from-model", "{}", *other]):
+        given = [str(option).replace("{}", str(tmp_path / "checkpoint_last.pt")) for option in options]
+        folder = tmp_path / "tuned" if "--finetune-from-model" in given else tmp_path
+        assert TOLD not in command("train", *run, 2, "--no-save", *given, "--save-dir", folder).stdout
