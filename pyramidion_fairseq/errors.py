@@ -167,12 +167,10 @@ def _of_plugins(error: BaseException) -> str | None:
 
 
 def _of_files(error: BaseException) -> str | None:
-    """Return what is wrong with a file or folder: none is there, it is of the other kind, or not allowed.
-
-    Else None.
-    """
-    kinds = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-    return f"{error.filename}: {error.strerror}" if isinstance(error, kinds) and error.filename else None
+    """Return what is wrong with a file or folder, as that none is there, or that it cannot be written; else None."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return None
 
 
 def _of_another_process(error: BaseException) -> str | None:

@@ -289,6 +289,10 @@ MISTAKES = {
     "a folder in the place of a checkpoint": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "DATA", "--cpu"], 1, "DATA: Is a directory",
     ),
+    "a name that is too long": (  # as a file system that is read-only, an OSError without a kind of its own
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--results-path", "x" * 300], 1,
+        "x: File name too long",
+    ),
     "sentencepiece without its model": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--bpe", "sentencepiece"], 1,
         "--bpe sentencepiece needs --sentencepiece-model FILE",
