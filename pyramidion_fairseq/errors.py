@@ -27,6 +27,15 @@ _OPTIONS_OF_FAIRSEQ = {
     "please specify steps or phase_ratio": "--lr-scheduler tri_stage needs --warmup-steps, --hold-steps and "
     "--decay-steps, or --phase-ratio",
     "Either --max_update or --lr-period-updates": "--lr-scheduler cosine needs --max-update, or --lr-period-updates",
+    "Cannot use a fixed learning rate schedule with": "several learning rates (--lr A,B), one for each epoch, are for "
+    "--lr-scheduler fixed: give one",
+    "max_lr must be more than lr": "--lr-scheduler triangular needs a --max-lr above --lr, which it goes up from",
+    "Pass-through schedule can only be used": "--lr-scheduler pass_through is for optimizers with a schedule of their "
+    "own, as composite: take fixed",
+    "Cannot combine manual lr and relative_step": "--optimizer adafactor: with --relative-step it takes no learning "
+    "rate, and fairseq always gives one: leave it out",
+    "warmup_init requires relative_step": "--optimizer adafactor: --warmup-init needs --relative-step, which takes no "
+    "learning rate, and fairseq always gives one: leave it out, and give --warmup-updates",
     "AdaptiveLoss is not compatible": "--criterion adaptive_loss needs --ddp-backend legacy_ddp",
     "Unknown post_process option": "--post-process (--remove-bpe) takes sentencepiece, wordpiece, letter, silence, "
     "_EOW, subword_nmt or none",

@@ -6,6 +6,8 @@ import ast
 import math
 from typing import Any
 
+from fairseq.optim.lr_scheduler.manual_lr_scheduler import ManualSchedule
+
 from ..errors import PyramidionError
 
 #: fairseq's default, with which an optimizer of Adam's kind trains to nothing.
@@ -90,15 +92,36 @@ def check_optimizer(cfg: Any, ours: bool) -> None:
             "--optimizer composite needs groups of parameters, which Hydra alone can give (optimizer.groups): "
             "take adam"
         )
-    schedule = cfg.lr_scheduler
-    if getattr(schedule, "_name", None) == "inverse_sqrt" and schedule.warmup_updates < 1:
-        raise PyramidionError(
-            f"--warmup-updates {schedule.warmup_updates}: --lr-scheduler inverse_sqrt divides by it, 1 is the least"
-        )
+    _check_schedule(cfg.lr_scheduler, cfg.optimization.max_update)
     for option in _BETAS:
         betas, flag = getattr(cfg.optimizer, option, None), "--" + option.replace("_", "-")
         if betas is not None and not _are_betas(betas):
             raise PyramidionError(f"{flag} {betas}: two numbers from 0 to below 1 are needed, as {flag} '(0.9, 0.98)'")
+
+
+def _check_schedule(schedule: Any, updates: int) -> None:
+    """Refuse a schedule that divides by zero, after the last update before it is saved, or has no time to decay."""
+    name, warmup = getattr(schedule, "_name", None), getattr(schedule, "warmup_updates", 0)
+    if name == "inverse_sqrt" and warmup < 1:
+        raise PyramidionError(f"--warmup-updates {warmup}: --lr-scheduler inverse_sqrt divides by it, 1 is the least")
+    ends = {
+        "cosine": ("--max-update", updates if getattr(schedule, "lr_period_updates", 1) <= 0 else 0),
+        "polynomial_decay": ("--total-num-update", getattr(schedule, "total_num_update", 0)),
+    }
+    option, end = ends.get(str(name), ("", 0))
+    if 0 < end <= warmup:
+        raise PyramidionError(
+            f"--warmup-updates {warmup} leaves nothing of {option} {end:.0f} for --lr-scheduler {name} to decay in"
+        )
+    for option in ("epoch2lr", "update2lr") if name == "manual" else ():
+        text = getattr(schedule, option)
+        try:
+            ManualSchedule.parse_manuallr_args(None, text)
+        except (ValueError, TypeError, SyntaxError, LookupError, MemoryError, RecursionError) as error:
+            raise PyramidionError(
+                f"--{option} {text}: rates by numbers in quotation marks are needed, as --{option} "
+                "\"{'1-3': 1e-3, '4': 5e-4}\""
+            ) from error
 
 
 def _are_betas(betas: Any) -> bool:

@@ -274,6 +274,43 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "tri_stage"], 1,
         "--lr-scheduler tri_stage needs --warmup-steps, --hold-steps and --decay-steps, or --phase-ratio",
     ),
+    "no time to decay in": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "cosine", "--warmup-updates", "1"], 1,
+        "--warmup-updates 1 leaves nothing of --max-update 1 for --lr-scheduler cosine to decay in",
+    ),
+    "no time to decay in, of another": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "polynomial_decay", "--warmup-updates", "50",
+         "--total-num-update", "20"], 1,
+        "--warmup-updates 50 leaves nothing of --total-num-update 20 for --lr-scheduler polynomial_decay",
+    ),
+    "rates by numbers": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "manual", "--epoch2lr", "{1: 0.01}"], 1,
+        "--epoch2lr {1: 0.01}: rates by numbers in quotation marks are needed, as --epoch2lr ",
+    ),
+    "a rate for each epoch": (
+        "train", ["DATA/data-bin", *START, *TASK, "--lr", "0.1,0.01", "--cpu", "--lr-scheduler", "inverse_sqrt"], 1,
+        "several learning rates (--lr A,B), one for each epoch, are for --lr-scheduler fixed: give one",
+    ),
+    "a triangle without height": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "triangular", "--max-lr", "0.001"], 1,
+        "--lr-scheduler triangular needs a --max-lr above --lr",
+    ),
+    "a schedule of an optimizer that has none": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "pass_through"], 1,
+        "--lr-scheduler pass_through is for optimizers with a schedule of their own",
+    ),
+    "learning rates of Adafactor's own": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "adafactor", "--relative-step"], 1,
+        "--optimizer adafactor: with --relative-step it takes no learning rate, and fairseq always gives one",
+    ),
+    "a warm-up of Adafactor's own": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "adafactor", "--warmup-init"], 1,
+        "--optimizer adafactor: --warmup-init needs --relative-step",
+    ),
     "an optimizer whose package is not there": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "cpu_adam"], 1,
         "Please install DeepSpeed: pip install deepspeed",
