@@ -15,6 +15,7 @@ from .whole_checkpoints import LAST
 logger = logging.getLogger(__name__)
 
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
+_ANEW = "leave it out to start anew, or say where it is"
 #: Criteria whose names in validation are known.
 _CRITERIA = ("cross_entropy", "label_smoothed_cross_entropy", "chunked_cross_entropy")
 
@@ -28,15 +29,16 @@ def check_start(cfg: Any) -> None:
     Raises:
         PyramidionError: a file is not there, or options exclude each other.
     """
-    restore, base = cfg.restore_file, cfg.finetune_from_model
-    parts = glob.glob(glob.escape(restore.removesuffix(".pt")) + "*.pt")  # of a model that is spread over processes
-    if restore != LAST and not _is_there(restore) and (os.path.isdir(restore) or not parts):
-        raise PyramidionError(
-            f"--restore-file {restore} {_fault(restore)}: leave it out to start anew, or say where it is"
-        )
+    begin, base, once = begin_of(cfg), cfg.finetune_from_model, getattr(cfg, "continue_once", None)
+    parts = glob.glob(glob.escape(begin.removesuffix(".pt")) + "*.pt")  # of a model that is spread over processes
+    if cfg.restore_file != LAST and not _is_there(begin) and (os.path.isdir(begin) or not parts):
+        raise PyramidionError(f"--restore-file {begin} {_fault(begin)}: {_ANEW}")
+    if once is not None and cfg.restore_file == LAST and not (_is_there(begin) or _is_there(once)):
+        raise PyramidionError(f"--continue-once {once} {_fault(once)}: {_ANEW}")
     if base is None:
         return
-    others = ["restore_file"] if restore != LAST else []
+    others = ["restore_file"] if cfg.restore_file != LAST else []
+    others += ["continue_once"] if once is not None else []
     others += [name for name in _RESETS if getattr(cfg, name)]
     if others:
         raise PyramidionError(
@@ -52,6 +54,16 @@ def check_start(cfg: Any) -> None:
         raise PyramidionError(
             f"--finetune-from-model {base} {_fault(base)}: train that model first, or say where it is"
         )
+
+
+def begin_of(cfg: Any) -> str:
+    """Return the checkpoint that a run goes on from, if it is there.
+
+    Args:
+        cfg: options of checkpoints.
+    """
+    file = cfg.restore_file.replace(".pt", f"{cfg.checkpoint_suffix or ''}.pt")
+    return os.path.join(cfg.save_dir, file) if cfg.restore_file == LAST else file
 
 
 def _is_there(path: str) -> bool:

@@ -20,6 +20,7 @@ from ..errors import is_fairseq_command
 from ..utils.bf16 import autocasts_to_bf16, warn_of_slow_bf16
 from ..utils.files import atomic_write
 from ..utils.quiet import OF_THE_DECODER, WARNINGS, leave_out
+from .checkpoint_options import begin_of
 from .marks import mark
 
 logger = logging.getLogger(__name__)
@@ -165,8 +166,6 @@ def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list
     autocast = getattr(cfg.task, "autocast", "none")
     limits = {"documents": cfg.dataset.batch_size, "tokens": cfg.dataset.max_tokens}
     batch = [f"{most:,} {what}" for what, most in limits.items() if most is not None]
-    last = os.path.join(cfg.checkpoint.save_dir, cfg.checkpoint.restore_file)
-    begun = "goes on from" if os.path.exists(last) else "starts anew: no"
     return [
         f"data: {cfg.task.data}, {len(task.source_dictionary):,} pieces; documents of up to {source} tokens, "
         f"summaries of up to {target}",
@@ -176,8 +175,23 @@ def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list
         + (" with bf16 products" if autocasts_to_bf16(autocast, device) else ""),
         f"batch: at most {' and '.join(batch)} in a process, "
         f"{', '.join(map(str, cfg.optimization.update_freq))} times an update; seed {cfg.common.seed}",
-        f"saves in {cfg.checkpoint.save_dir} ({RUN_FILE}: the configuration and the model); {begun} {last}",
+        f"saves in {cfg.checkpoint.save_dir} ({RUN_FILE}: the configuration and the model); {begin(cfg.checkpoint)}",
     ]
+
+
+def begin(cfg: Any) -> str:
+    """Return what a run begins with, as fairseq chooses it: a checkpoint, the weights of one, or nothing.
+
+    Args:
+        cfg: options of checkpoints.
+    """
+    path = begin_of(cfg)
+    if os.path.exists(path):
+        return f"goes on from {path}"
+    if cfg.finetune_from_model is not None:
+        return f"starts from the weights of {cfg.finetune_from_model}"
+    once = getattr(cfg, "continue_once", None)
+    return f"starts anew: no {path}" if once is None else f"goes on from {once}"
 
 
 def write_run(cfg: Any, model: nn.Module) -> None:

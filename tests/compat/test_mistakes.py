@@ -187,6 +187,15 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "DATA/data-bin"], 1,
         "--restore-file DATA/data-bin is a folder, not a checkpoint: leave it out to start anew",
     ),
+    "nothing to restore of that suffix": (
+        "train",
+        ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "MODEL", "--checkpoint-suffix=-x"], 1,
+        "checkpoint_best-x.pt is not there: leave it out to start anew",
+    ),
+    "nothing to continue once": (
+        "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--continue-once", "DATA/no.pt"], 1,
+        "--continue-once DATA/no.pt is not there: leave it out to start anew",
+    ),
     "updates of no number": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--update-freq", ""], 1,
         "--update-freq []: an update has at least 1 batch",

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,23 @@ def test_a_first_run_fits_on_a_screen(data, tmp_path):
         assert log.count(said) == 1, said
     kept = (tmp_path / "run.txt").read_text()
     assert "'lr': [0.003]" in kept and "(encoder): PyramidionEncoder(" in kept
+
+
+def test_what_a_run_begins_with_is_what_fairseq_takes(tmp_path):
+    """``--restore-file`` is a path of its own, and no name in ``--save-dir``."""
+    file, saved, folder = tmp_path / "a.pt", tmp_path / "checkpoint_last-x.pt", str(tmp_path / "new")
+    begun = {"save_dir": str(tmp_path), "checkpoint_suffix": "-x", "finetune_from_model": "b.pt"}
+    file.touch()
+    saved.touch()
+    plain = {"restore_file": "checkpoint_last.pt", "finetune_from_model": None, "save_dir": folder}
+    for options, said in (
+        ({}, f"starts anew: no {folder}/checkpoint_last.pt"),
+        ({"restore_file": os.path.relpath(file)}, f"goes on from {os.path.relpath(file)}"),
+        ({"finetune_from_model": "b.pt"}, "starts from the weights of b.pt"),
+        ({"continue_once": "b.pt"}, "goes on from b.pt"),
+        (begun, f"goes on from {saved}"),
+    ):
+        assert run_log.begin(Namespace(**{"checkpoint_suffix": "", **plain, **options})) == said
 
 
 def test_verbose_brings_everything_back(command, data, tmp_path):
