@@ -74,6 +74,8 @@ def _loader(stock: Any) -> Any:
 
 def _read(filename: str, overrides: Any, suffix: str, num_shards: int) -> dict[str, Any]:
     """Return the checkpoint, or the first of its shards."""
+    if not filename:
+        raise PyramidionError("--path is needed: which checkpoint?")
     path = checkpoint_utils.get_maybe_sharded_checkpoint_filename(filename, suffix, 0, num_shards)
     if not checkpoint_utils.PathManager.exists(path):
         raise PyramidionError(f"there is no checkpoint {path}")

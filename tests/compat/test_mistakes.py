@@ -52,6 +52,10 @@ MISTAKES = {
         "validate", ["DATA/data-bin", *USER_DIR, "--path", "MODEL", "--batch-size", "2", "--cpu"], 2,
         "error: --task is needed: long_document_summarization, or that of the checkpoint",
     ),
+    "no checkpoint in validation": (
+        "validate", ["DATA/data-bin", *USER_DIR, *TASK, "--batch-size", "2", "--cpu"], 1,
+        "error: --path is needed: which checkpoint?",
+    ),
     "a summariser as a language model": (
         "eval-lm", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--batch-size", "2", "--cpu"], 1,
         "fairseq-eval-lm is for language models, which read no document: fairseq-validate gives the loss",
