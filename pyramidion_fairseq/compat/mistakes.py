@@ -22,6 +22,7 @@ from .checkpoint_options import check_metric, check_start, warn_of_late_saves
 from .marks import mark
 from .model_overrides import parse as parse_overrides
 from .number_options import check_counts, check_numbers, check_optimizer
+from .precision_options import check_device, check_generation, missing_gpu
 from .several_processes import is_torchrun
 
 ON_A_CPU = (
@@ -60,7 +61,9 @@ def _parsing(stock: Callable[..., Any]) -> Callable[..., Any]:
         parser.error = functools.partial(_error, parser)
         check_has_task(parser, sys.argv[1:] if input_args is None else input_args)
         parsed = stock(parser, input_args, *args, **kwargs)
-        check_options(parsed[0] if isinstance(parsed, tuple) else parsed)
+        options = parsed[0] if isinstance(parsed, tuple) else parsed
+        check_options(options)
+        check_generation(options)
         return parsed
 
     return mark(parse_args_and_arch, "tells_mistakes")
@@ -135,11 +138,7 @@ def check_options(options: Any) -> None:
             "perplexity of summaries"
         )
     if getattr(options, "profile", False) and (options.cpu or not torch.cuda.is_available()):
-        raise PyramidionError(f"--profile needs a GPU, and {_missing_gpu(options)}: leave it out")
-
-
-def _missing_gpu(options: Any) -> str:
-    return "--cpu is given" if options.cpu else "none is there"
+        raise PyramidionError(f"--profile needs a GPU, and {missing_gpu(options)}: leave it out")
 
 
 def check_task_name(cfg: Any) -> None:
@@ -320,21 +319,3 @@ def check_training(cfg: Any) -> None:
             f"{cfg.checkpoint.save_dir}: --distributed-world-size {launched}; {ON_A_CPU}"
         )
     check_optimizer(cfg, is_ours(getattr(cfg.model, "_name", None)))
-
-
-def check_device(common: Any) -> None:
-    """Refuse half precision that needs a GPU without one: fairseq fails, or trains in float32 without a word.
-
-    Args:
-        common: options of every command.
-
-    Raises:
-        PyramidionError: says which option to leave out.
-    """
-    flag = "--amp" if common.amp else "--fp16"
-    given = common.amp or (common.fp16 and not (common.memory_efficient_fp16 or common.tpu))
-    if given and (common.cpu or not torch.cuda.is_available()):
-        raise PyramidionError(
-            f"{flag} needs a GPU, and {_missing_gpu(common)}: leave it out (PRECISION=full of a recipe), or use "
-            "--autocast auto"
-        )

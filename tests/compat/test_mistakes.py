@@ -82,6 +82,14 @@ MISTAKES = {
     "amp on a CPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--amp"], 1, "--amp needs a GPU, and --cpu is given",
     ),
+    "half precision that generation ignores": (
+        "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--bf16"], 1,
+        "--bf16 is for training, and here the model would compute in float32: --fp16 (on a GPU), or",
+    ),
+    "the same in validation": (
+        "validate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--batch-size", "2", "--amp"], 1,
+        "--amp is for training, and here the model would compute in float32",
+    ),
     "a profile of no GPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--profile"], 1,
         "--profile needs a GPU, and --cpu is given: leave it out",
