@@ -27,7 +27,9 @@ def score(scorer, x, mask=None):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_scores_are_finite_and_not_in_half_precision(name, dtype):
-    scores = score(build(name).to(dtype), torch.randn(2, 5, 8, dtype=dtype))
+    x = torch.randn(2, 5, 8, dtype=dtype)
+    x[0, 1] = 0  # which has no direction
+    scores = score(build(name).to(dtype), x)
     assert scores.shape == (2, 5) and scores.isfinite().all()
     assert scores.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
@@ -35,6 +37,11 @@ def test_scores_are_finite_and_not_in_half_precision(name, dtype):
 def test_scores_suit_the_peaked_softmax(name):
     scores = score(build(name), 100 * torch.randn(4, 50, 8))
     assert scores.min() >= 0 and scores.max() <= 1 + 1.1e-5
+
+
+def test_the_activation_is_that_of_the_options(name):
+    scorer = build(name, scorer_activation="none")
+    assert scorer.bounded or scorer.activation == "none"
 
 
 def test_autocast_does_not_round_scores(name):
@@ -46,14 +53,18 @@ def test_autocast_does_not_round_scores(name):
         assert torch.equal(score(scorer, x), plain)
 
 
-def test_padding_does_not_change_other_scores(name):
-    scorer, x = build(name).eval(), torch.randn(2, 9, 8)
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_does_not_change_other_scores(name, training):
+    scorer, x = build(name).train(training), torch.randn(2, 9, 8)
     mask = torch.arange(9) >= torch.tensor([[9], [4]])
     other = torch.where(mask.unsqueeze(-1), torch.randn(2, 9, 8), x)
     torch.manual_seed(1)
     first = score(scorer, x, mask)
     torch.manual_seed(1)
     assert torch.equal(first[~mask], score(scorer, other, mask)[~mask])
+    other[0] = torch.randn(9, 8)  # nor does the document beside it
+    torch.manual_seed(1)
+    assert torch.equal(first[1, :4], score(scorer, other, mask)[1, :4])
 
 
 @pytest.mark.paper("eq-1")
