@@ -48,6 +48,27 @@ def test_batching_with_longer_documents_changes_nothing(name, options, length, k
         kept = pooler.output_length(length, k)
         torch.testing.assert_close(batched.embeddings[1, :kept], alone.embeddings[0, :kept], rtol=0, atol=1e-12)
         assert torch.equal(batched.padding_mask[1], torch.arange(min(longer, k)) >= kept)
+        torch.testing.assert_close(batched.scores[1, :kept], alone.scores[0, :kept], rtol=0, atol=1e-12)
+        torch.testing.assert_close(batched.weights[1, :length], alone.weights[0], rtol=0, atol=1e-12)
+        assert torch.equal(batched.slot_of_token[1, :length], alone.slot_of_token[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length, k", LENGTHS_AND_K)
+def test_in_training_too_a_document_is_pooled_by_itself(name, options, length, k):
+    """With the same random numbers, neither padding nor the document beside it change anything; the scores do."""
+    pooler = build(name, options).train()
+    (x, scores), (other_x, other_scores) = case(2, length + 6), case(2, length + 6, seed=1)
+    mask = torch.arange(length + 6) >= torch.tensor([[length + 6], [length]])
+    other_x[1, :length], other_scores[1, :length] = x[1, :length], scores[1, :length]
+    results = []
+    for batch in ((x, scores), (other_x, other_scores), (x, scores.flip(1))):
+        torch.manual_seed(1)
+        results.append(pooler(*batch, mask, k))
+    for one, other in zip(results[0], results[1]):
+        assert torch.equal(one[1], other[1])
+    if pooler.uses_scores:
+        assert not torch.equal(results[0].embeddings[0], results[2].embeddings[0])
 
 
 @pytest.mark.parametrize("length, k", LENGTHS_AND_K)
@@ -230,6 +251,9 @@ def test_the_record_rebuilds_the_output_where_the_class_says_so(name, options, l
     )
     error = (rebuilt - pooled.embeddings)[~pooled.padding_mask].abs().max()
     assert (error < 1e-12) == pooler.exact_record
+    of_slots = torch.zeros_like(pooled.scores).scatter_add(1, pooled.slot_of_token, pooled.weights * scores)
+    if pooler.uses_scores and pooler.exact_record:
+        assert (of_slots - pooled.scores)[~pooled.padding_mask].abs().max() < 1e-9, "scores of slots are weighted, too"
     sums = torch.zeros_like(pooled.scores).scatter_add(1, pooled.slot_of_token, pooled.weights)[~pooled.padding_mask]
     assert (sums - 1).abs().max() < 1e-9 or not (pooler.exact_record and pooler.convex)
     assert pooled.weights.min() >= 0 and pooled.weights.max() <= 1 + 1e-9
