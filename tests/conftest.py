@@ -87,8 +87,8 @@ def dictionary():
 def tiny_model(dictionary):
     """Factory: tiny_model(**options) is a model in float64, evaluation mode, with seeded weights."""
 
-    def build(**options):
-        torch.manual_seed(0)
+    def build(seed=0, **options):
+        torch.manual_seed(seed)
         task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
         return PyramidionModel.build_model(Namespace(**{**TINY, **options}), task).double().eval()
 
