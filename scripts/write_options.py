@@ -28,6 +28,13 @@ def cell(text: str) -> str:
     return re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", text).replace("|", "&#124;")
 
 
+def described(what: str, text: "str | None") -> str:
+    """Return the text that says what something is; end in one line where there is none."""
+    if not text:
+        sys.exit(f"error: {what} has no text that says what it does: an option's help, a class's docstring")
+    return text
+
+
 def options() -> str:
     """Return the table of flags."""
     rows = ["## Flags", "", "| flag | default | meaning |", "|---|---|---|"]
@@ -37,7 +44,7 @@ def options() -> str:
         switch = isinstance(field.default, bool)
         default = "off" if switch else f"`{field.default}`" if field.default != "" else "none"
         flag = "--" + field.name.replace("_", "-")
-        rows.append(f"| `{flag}` | {default} | {cell(field.metadata['help'])} |")
+        rows.append(f"| `{flag}` | {default} | {cell(described(flag, field.metadata.get('help')))} |")
     return "\n".join(rows)
 
 
@@ -45,7 +52,8 @@ def registry(title: str, entries) -> str:
     """Return a registry's names with the first line of each class's documentation."""
     rows = [f"## {title}", "", "| name | what it is |", "|---|---|"]
     for name in entries.names():
-        rows.append(f"| `{name}` | {cell(inspect.getdoc(entries.get(name)).splitlines()[0])} |")
+        text = described(f"the class of {entries.kind} {name!r}", entries.get(name).__doc__)
+        rows.append(f"| `{name}` | {cell(inspect.cleandoc(text).splitlines()[0])} |")
     return "\n".join(rows)
 
 
