@@ -129,7 +129,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the steps that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", help=f"default: {' '.join(STEPS)}")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "gpu")
+    output = ROOT / "benchmarks" / "results" / "gpu"
+    parser.add_argument("--output", type=Path, default=output, help="folder of the results (benchmarks/results/gpu)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no step is begun")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to install first, without a network")
     args = parser.parse_args(argv)

@@ -121,6 +121,16 @@ def private_words() -> Iterator[str]:
             yield f"{_name(path)}: {word.rstrip('(')}"
 
 
+def flags_without_help() -> Iterator[str]:
+    """Yield "file: --flag" for every option of a command that does not say what it does."""
+    for path in _files(*CODE):
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".add_argument") and node.args:
+                name = node.args[-1].value if isinstance(node.args[-1], ast.Constant) else ""
+                if str(name).startswith("-") and not any(given.arg in ("help", None) for given in node.keywords):
+                    yield f"{_name(path)}: {name}"
+
+
 COUNTS: dict[str, Callable[[], Iterator[str]]] = {
     "functions over 60 lines": long_functions,
     "files over 350 lines": long_files,
@@ -129,6 +139,7 @@ COUNTS: dict[str, Callable[[], Iterator[str]]] = {
     "import circles": import_circles,
     "test-to-test imports": imports_between_tests,
     "private words": private_words,
+    "flags without help": flags_without_help,
 }
 
 

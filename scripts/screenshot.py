@@ -25,7 +25,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--stage", default="seen by the decoder", help="what shades the document")
     parser.add_argument("--word", type=int, help="word of the summary, from 0, whose sources are lit")
     parser.add_argument("--dark", action="store_true", help="dark mode")
-    parser.add_argument("--size", type=int, nargs=2, default=(1280, 860), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(1280, 860), metavar=("WIDTH", "HEIGHT"), help="of the window, in pixels"
+    )
     return parser.parse_args()
 
 

@@ -35,6 +35,8 @@ BROKEN = {
     "pyramidion_fairseq/types.py": "if TYPE_CHECKING:\n    from . import user\ndef fine(self, n: int) -> None: ...\n",
     "pyramidion_fairseq/user.py": "from . import types\n",
     "pyramidion_fairseq/c.cpp": "// \n" * 351 + "int owners = draw(1);\n",
+    "benchmarks/a.py": "parser.add_argument('-n', '--bare', type=int)\nparser.add_argument('folder')\n"
+    "parser.add_argument('--fine', help='what it does')\n",
     "tests/folder/test_it.py": "from tests.conftest import ROOT\nfrom ..test_other import x\nimport os\n",
 }
 FOUND = {
@@ -45,6 +47,7 @@ FOUND = {
     "import circles": ["pyramidion_fairseq.a pyramidion_fairseq.b"],
     "test-to-test imports": ["tests/folder/test_it.py: tests.conftest", "tests/folder/test_it.py: tests.test_other"],
     "private words": ["pyramidion_fairseq/c.cpp: draw", "pyramidion_fairseq/c.cpp: owners"],
+    "flags without help": ["benchmarks/a.py: --bare"],
 }
 
 

@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--family", default="bart", choices=sorted(steps.FAMILIES), help="what is pretrained")
     out.add_argument("--output", type=Path, default=Path("outputs/bart_long"), help="default: outputs/bart_long")
     out.add_argument("--size", default="small", choices=sorted(steps.SIZES), help="see steps.py")
-    out.add_argument("--seed", type=int, default=1)
+    out.add_argument("--seed", type=int, default=1, help="of training (default: 1)")
     return out
 
 
