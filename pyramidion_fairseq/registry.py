@@ -62,6 +62,10 @@ class Registry(Generic[T]):
         """Build the variant of that name from options, as of :func:`~pyramidion_fairseq.config.complete`."""
         return self.get(name).from_config(cfg)
 
+    def name_of(self, cls: type) -> str:
+        """Return the name under which a class is registered; its own where it is not."""
+        return next((name for name, known in self._classes.items() if known is cls), cls.__name__)
+
     def names(self) -> list[str]:
         """Return all registered names, sorted."""
         return sorted(self._classes)

@@ -31,7 +31,7 @@ class RepresentationPooling(nn.Module):
         super().__init__()
         may_be_negative = scorer is not None and not scorer.bounded and scorer.activation == "none"
         if pooler.needs_positive_scores and may_be_negative:
-            name = type(pooler).__module__.rpartition(".")[2]  # its file's name is that of the option
+            name = POOLERS.name_of(type(pooler))
             raise PyramidionError(
                 f"--pooler {name} takes scores as weights of a sample: it needs --scorer-activation sigmoid"
             )

@@ -239,6 +239,14 @@ def test_a_pooler_that_needs_positive_scores_is_named(monkeypatch, tiny_model, n
         tiny_model(pooler=name, scorer_activation="none")
 
 
+def test_a_pooler_of_a_package_of_ones_own_is_named_by_its_option(monkeypatch, tiny_model):
+    """Its file may have any name."""
+    own = type("Own", (POOLERS.get("gumbel_topk"),), {"__module__": "my_plugin"})
+    monkeypatch.setitem(POOLERS._classes, "own_topk", own)
+    with pytest.raises(PyramidionError, match="^--pooler own_topk takes scores as weights of a sample"):
+        tiny_model(pooler="own_topk", scorer_activation="none")
+
+
 @pytest.mark.parametrize("more", [-1, 1])
 def test_a_pooler_that_keeps_another_number_is_named(more):
     class Wrong(Pooler):
