@@ -44,3 +44,17 @@ def test_names_are_file_names(registry):
     assert registry.names()
     for name in registry.names():
         assert registry.get(name).__module__.rsplit(".", 1)[1] == name
+
+
+@pytest.mark.parametrize("registry", [ATTENTIONS, POOLERS, SCORERS], ids=lambda r: r.kind)
+def test_what_a_class_lacks_is_named(registry):
+    lacking = type("Lacking", (registry.base,), {})
+    methods = {"scorer": ["rate"], "pooler": ["forward"], "attention": ["attend", "column_sums", "multiplications"]}
+    if registry is not ATTENTIONS:  # which is built of its width and its heads
+        with pytest.raises(NotImplementedError, match=r"^Lacking has no from_config$"):
+            lacking.from_config(None)
+    for method in methods[registry.kind]:
+        call = getattr(lacking, method)
+        given = [None] * (call.__code__.co_argcount - 1 - len(call.__defaults__ or ()))
+        with pytest.raises(NotImplementedError, match=f"^Lacking has no {method}$"):
+            call(lacking.__new__(lacking), *given)

@@ -100,7 +100,7 @@ class EncoderAttention(nn.Module):
         Returns:
             (B, T, C); rows of padding are finite and otherwise without meaning.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no attend")
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
         """Return how much attention each token receives: column sums over queries and heads.
@@ -114,7 +114,7 @@ class EncoderAttention(nn.Module):
             (B, T) float32 (float64 for float64), without dropout; padded queries do not count, padded keys get 0. The
             sums of a document with m tokens add up to m * H.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no column_sums")
 
     @property
     def has_column_sums(self) -> bool:
@@ -131,7 +131,7 @@ class EncoderAttention(nn.Module):
         Those of matrix products: projections are not counted, nor what is done once per element. Global tokens do not
         count as tokens of the document, but what is done for them is counted.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no multiplications")
 
     def forward(
         self,

@@ -40,7 +40,7 @@ class Pooler(nn.Module):
     @classmethod
     def from_config(cls, cfg: Namespace) -> Pooler:
         """Build from complete options (:func:`~pyramidion_fairseq.config.complete`)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{cls.__name__} has no from_config")
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:
         """Pool a batch.
@@ -54,7 +54,7 @@ class Pooler(nn.Module):
         Returns:
             :class:`~pyramidion_fairseq.functional.Pooled` with min(n, k) slots.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def output_length(self, length: int, k: int) -> int:
         """Return vectors that a document of ``length`` tokens is pooled to, at most min(length, k)."""

@@ -41,14 +41,14 @@ class TokenScorer(nn.Module):
     @classmethod
     def from_config(cls, cfg: Namespace) -> TokenScorer:
         """Build from complete options (:func:`~pyramidion_fairseq.config.complete`)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{cls.__name__} has no from_config")
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
         """Rate tokens: arguments as of :meth:`forward`, x in float32 or float64 -> (B, T) ratings, float32 or float64.
 
         Ratings of padded positions are ignored. Parameters may be in half precision where x is float32.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no rate")
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None, attention: Tensor | None = None) -> Tensor:
         """Score tokens.

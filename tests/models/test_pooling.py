@@ -243,7 +243,7 @@ def test_a_pooler_of_a_package_of_ones_own_is_named_by_its_option(monkeypatch, t
     """Its file may have any name."""
     own = type("Own", (POOLERS.get("gumbel_topk"),), {"__module__": "my_plugin"})
     monkeypatch.setitem(POOLERS._classes, "own_topk", own)
-    with pytest.raises(PyramidionError, match="^--pooler own_topk takes scores as weights of a sample"):
+    with pytest.raises(PyramidionError, match=r"^--pooler own_topk takes scores as weights of a sample"):
         tiny_model(pooler="own_topk", scorer_activation="none")
 
 
