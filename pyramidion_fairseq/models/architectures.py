@@ -220,8 +220,12 @@ def fields_of(name: str) -> dict[str, Any]:
 
     Raises:
         KeyError: no such architecture.
+        ValueError: there is none of the name that it starts from.
     """
-    base, changes = {**ARCHITECTURES, **ENCODERS}[name]
+    known = {**ARCHITECTURES, **ENCODERS}
+    base, changes = known[name]
+    if base and base not in known:
+        raise ValueError(f"architecture {name!r} starts from {base!r}, and there is no architecture of that name")
     return {**(fields_of(base) if base else {}), **changes}
 
 

@@ -197,3 +197,9 @@ def test_a_misspelt_option_of_an_architecture_is_named(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "mine", Architecture("blockwise", {"encoder_layer": 3, "scorer": "linear"}))
     with pytest.raises(ValueError, match=r"^architecture 'mine' sets encoder_layer: PyramidionConfig has no such opt"):
         config_of("mine")
+
+
+def test_an_architecture_that_starts_from_nothing_is_named(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "mine", Architecture("block_wise", {"encoder_layers": 3}))
+    with pytest.raises(ValueError, match=r"^architecture 'mine' starts from 'block_wise', and there is no architect"):
+        config_of("mine")
