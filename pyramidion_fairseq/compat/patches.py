@@ -279,7 +279,7 @@ PATCHES = (
             Change(
                 "filters of fairseq's loggers, of warnings by name",
                 "messages that tell a user nothing fill the log",
-                "they are filtered, for our task only; `--verbose` leaves all",
+                "they are filtered, for our task and those that extend it; `--verbose` leaves all",
                 "never: it is about what users read first",
             ),
         ),

@@ -25,7 +25,6 @@ from .marks import mark
 
 logger = logging.getLogger(__name__)
 
-OURS = "long_document_summarization"
 #: Where the configuration and the model of a run are written, in --save-dir.
 RUN_FILE = "run.txt"
 #: {logger: beginnings of messages of level INFO that are left out}.
@@ -70,7 +69,7 @@ class _Quiet(logging.Filter):
         message: Any = record.msg
         if OmegaConf.is_config(message):  # the first thing that a command of fairseq logs
             task = message.get("task")
-            _Quiet.active = getattr(task, "_name", None) == OURS and not is_verbose(task)
+            _Quiet.active = is_ours(task) and not is_verbose(task)
             return not _Quiet.active
         if not _Quiet.active or record.levelno > logging.INFO:
             return True
@@ -93,6 +92,16 @@ class _Once(logging.Filter):
         self.logged.add(found)
         record.msg = ONCE[found]
         return first
+
+
+def is_ours(task: Any) -> bool:
+    """Return whether a task's options are of ours, or of one that extends it."""
+    from fairseq.tasks import TASK_REGISTRY
+
+    from ..tasks import LongDocumentSummarizationTask
+
+    cls = TASK_REGISTRY.get(getattr(task, "_name", None))
+    return cls is not None and issubclass(cls, LongDocumentSummarizationTask)
 
 
 def is_verbose(task: Any) -> bool:
@@ -145,7 +154,7 @@ def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_told(trainer: Any) -> bool:
     """Return whether a trainer has our task, and is the one of its processes that logs."""
-    return getattr(trainer.cfg.task, "_name", None) == OURS and trainer.is_data_parallel_master
+    return is_ours(trainer.cfg.task) and trainer.is_data_parallel_master
 
 
 def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list[str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from fairseq.logging import progress_bar
+from fairseq.tasks import TASK_REGISTRY
 
 from pyramidion_fairseq.compat import run_log
-from pyramidion_fairseq.tasks import heartbeat
+from pyramidion_fairseq.tasks import LongDocumentSummarizationTask, heartbeat
 from tests.helpers.paths import ROOT
 from tests.helpers.training import ARCH, TASK, USER_DIR, write_corpus
 
@@ -84,6 +85,13 @@ def test_another_task_is_left_as_it_is(command, data, tmp_path):
     other = ["--task", "translation", "--truncate-source", "--required-batch-size-multiple", 1, "--max-epoch", 1]
     log = command("train", data, *RUN, *other, "--save-dir", tmp_path).stdout
     assert "'_name': None" in log and "device: cpu" not in log and not (tmp_path / "run.txt").exists()
+
+
+def test_a_task_that_extends_ours_is_as_quiet(monkeypatch):
+    own = type("OwnTask", (LongDocumentSummarizationTask,), {})
+    monkeypatch.setitem(TASK_REGISTRY, "own", own)
+    tasks = ("own", "long_document_summarization", "translation", "nowhere", None)
+    assert [run_log.is_ours(Namespace(_name=name)) for name in tasks] == [True, True, False, False, False]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboardX") is None, reason="needs tensorboardX: make setup")
