@@ -1,7 +1,10 @@
 """A package of one's own, given as --user-dir, brings a scorer that every command knows."""
 
+from argparse import Namespace
+
 import pytest
 
+from pyramidion_fairseq.compat.mistakes import check_task_name
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.interop.huggingface.bundle import bundle
 from pyramidion_fairseq.scorers import SCORERS, TokenScorer
@@ -59,6 +62,11 @@ def test_it_trains_generates_and_summarises(command, trained):
     assert UNKNOWN in summarize(*words).stderr
     done = summarize(*words, "--user-dir", trained / "nowhere")
     assert f"error: --user-dir: there is no folder {trained / 'nowhere'}" in done.stderr
+
+
+def test_a_task_of_a_package_of_ones_own_is_asked_for():
+    with pytest.raises(PyramidionError, match=r"^task: there is no 'xyz': --user-dir imports the package that has it"):
+        check_task_name(Namespace(_name="xyz"))
 
 
 def test_a_misspelt_name_is_told_what_is_near(command, trained):

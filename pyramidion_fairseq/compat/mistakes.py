@@ -91,10 +91,10 @@ def explain_message(parser: argparse.ArgumentParser, message: str) -> str:
     return " ".join(message.split())
 
 
-def no_such_name(name: str, known: Iterable[Any]) -> str:
-    """Return the line that there is no such name, and which one may be meant."""
+def no_such_name(name: str, known: Iterable[Any], hint: str = "--help and docs/options.md list the names") -> str:
+    """Return the line that there is no such name, and which one may be meant; ``hint`` where none is near."""
     meant = difflib.get_close_matches(name, list(map(str, known)), n=1)
-    hint = f"did you mean {meant[0]}?" if meant else "--help and docs/options.md list the names"
+    hint = f"did you mean {meant[0]}?" if meant else hint
     return f"there is no {name!r}: {hint}"
 
 
@@ -157,7 +157,8 @@ def check_task_name(cfg: Any) -> None:
     if not name:
         raise PyramidionError("no task is given: with Hydra +task._name=long_document_summarization")
     if name not in TASK_REGISTRY:
-        raise PyramidionError(f"task: {no_such_name(name, TASK_REGISTRY)}")
+        hint = "--user-dir imports the package that has it (from Python: import it first)"
+        raise PyramidionError(f"task: {no_such_name(name, TASK_REGISTRY, hint)}")
 
 
 def check_architecture(cfg: Any) -> None:
