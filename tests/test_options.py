@@ -5,21 +5,19 @@ from dataclasses import fields
 import pytest
 from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.configs import FairseqConfig
+from fairseq.registry import REGISTRIES
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
 from pyramidion_fairseq.config import PyramidionConfig
-from pyramidion_fairseq.criterions.chunked_cross_entropy import ChunkedCrossEntropyConfig
-from pyramidion_fairseq.optim.fused_adamw import FusedAdamWConfig
 from pyramidion_fairseq.poolers import POOLERS
-from pyramidion_fairseq.scoring.fairseq_scorer import RougeScorerConfig
-from pyramidion_fairseq.tasks.long_document_summarization import LongDocumentSummarizationConfig
 from scripts import write_options
 
-CONFIGS = [
-    PyramidionConfig,
-    LongDocumentSummarizationConfig,
-    ChunkedCrossEntropyConfig,
-    FusedAdamWConfig,
-    RougeScorerConfig,
+#: The model's first, then those of all that is ours and registered with fairseq.
+CONFIGS = [PyramidionConfig] + [
+    config
+    for registry in (TASK_DATACLASS_REGISTRY, *(kind["dataclass_registry"] for kind in REGISTRIES.values()))
+    for config in registry.values()
+    if config.__module__.startswith("pyramidion_fairseq.")
 ]
 
 
@@ -44,15 +42,13 @@ def test_a_switch_is_off_until_it_is_given(config):
 
 def test_a_name_stands_for_one_option():
     """Of two options with one name a command line has the first alone, its default too; lengths are both's."""
-    names = {config.__name__: set(own(config)) for config in CONFIGS}
-    for group in fields(FairseqConfig):
-        if isinstance(group.type, type) and issubclass(group.type, FairseqDataclass):
-            names[group.name] = {field.name for field in fields(group.type)}
-    assert "seed" in names["common"] and "beam" in names["generation"]
-    shared = {name: [one for one in names if name in names[one]] for name in set().union(*names.values())}
-    ours = {config.__name__ for config in CONFIGS}
-    shared = {name: found for name, found in shared.items() if len(found) > 1 and ours & set(found)}
-    assert set(shared) == {"max_source_positions", "max_target_positions"}, shared
+    stock = [group.type for group in fields(FairseqConfig) if isinstance(group.type, type)]
+    taken = {field.name for group in stock if issubclass(group, FairseqDataclass) for field in fields(group)}
+    assert {"seed", "beam"} < taken
+    for config in CONFIGS:
+        assert not own(config).keys() & (taken - {"_name"}), config
+    for config in CONFIGS[1:]:
+        assert own(PyramidionConfig).keys() & own(config).keys() <= {"max_source_positions", "max_target_positions"}
 
 
 def test_the_page_of_options_asks_for_what_is_missing(monkeypatch):
