@@ -1,5 +1,6 @@
 """A package of one's own, given as --user-dir, brings a scorer that every command knows."""
 
+import re
 from argparse import Namespace
 
 import pytest
@@ -9,6 +10,7 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.interop.huggingface.bundle import bundle
 from pyramidion_fairseq.scorers import SCORERS, TokenScorer
 from tests.helpers import forked
+from tests.helpers.paths import ROOT
 from tests.helpers.training import TASK, TRAIN, write_corpus
 
 PLUGIN = """
@@ -67,6 +69,20 @@ def test_it_trains_generates_and_summarises(command, trained):
 def test_a_task_of_a_package_of_ones_own_is_asked_for():
     with pytest.raises(PyramidionError, match=r"^task: there is no 'xyz': --user-dir imports the package that has it"):
         check_task_name(Namespace(_name="xyz"))
+
+
+def test_a_task_is_added_as_the_page_says(command, trained):
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"### A task\n.*?```python\n(.*?)```", page, re.S)
+    (trained / "own_task").mkdir()
+    (trained / "own_task" / "__init__.py").write_text(source, "utf-8")
+    words = [*TRAIN, "--user-dir", trained / "own_task", "--task", "document_titles", "--title-tokens", 3]
+    done = command("train", trained / "data", *words, "--max-update", 1, "--save-dir", trained / "titles")
+    assert "train: 40 of 40 summaries cut to 3 tokens" in done.stdout
+    (trained / "title.txt").write_text("w1 w2 w3", "utf-8")
+    model = ["--checkpoint", trained / "titles" / "checkpoint_last.pt", "--data", trained / "data"]
+    assert summarize(trained / "title.txt", *model, "--user-dir", trained / "own_task").returncode == 0
+    assert "task: there is no 'document_titles': --user-dir" in summarize(trained / "title.txt", *model).stderr
 
 
 def test_a_misspelt_name_is_told_what_is_near(command, trained):
