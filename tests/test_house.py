@@ -82,6 +82,16 @@ def test_the_parts_build_on_what_the_architecture_page_says():
         above |= set(parts)
 
 
+def test_what_is_registered_with_fairseq_is_imported():
+    """By the package, and not only by fairseq, which imports the files of its folders where it is a --user-dir."""
+    files = {house._module(path): path for path in house._files(house.PACKAGE)}
+    imports = {module: house._imported(path) & files.keys() for module, path in files.items()}
+    reached = house._reachable("pyramidion_fairseq.registered", imports)
+    registering = [m for m, path in files.items() if re.search(r"^@register_\w+\(", path.read_text("utf-8"), re.M)]
+    forgotten = sorted(set(registering) - reached)
+    assert len(registering) >= 4 and not forgotten, "import these in their folder's __init__.py"
+
+
 def test_what_the_pages_tell_to_write_is_annotated():
     found = []
     for page in ("CONTRIBUTING.md", "docs/adding-a-scorer.md"):
