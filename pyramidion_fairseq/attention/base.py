@@ -63,7 +63,8 @@ class EncoderAttention(nn.Module):
         """Return how many global tokens the encoder must put before each document for this attention."""
         return 0
 
-    #: Whether a token needs no more than its block, or blocks near by: documents may then lie on several devices.
+    #: Whether a token needs no more than its block of ``self.block_size`` tokens, or blocks near by: documents may
+    #: then lie on several devices, or be read in chunks.
     supports_sequence_parallel = False
 
     @property
