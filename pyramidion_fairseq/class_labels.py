@@ -17,7 +17,7 @@ SPACE = "\u2581"
 
 
 def labels_of_task(task: Any) -> list[str] | None:
-    """Return the labels of a task's data in the order of their numbers; None where it predicts no classes."""
+    """Return the labels of a task's data in the order of their numbers; None if it predicts no classes."""
     dictionary = getattr(task, "label_dictionary", None)
     if dictionary is None or getattr(task.cfg, "regression_target", False):
         return None
@@ -38,7 +38,7 @@ def for_checkpoint(labels: Sequence[str], head: str) -> dict[str, str]:
 
 
 def labels_of_checkpoint(extra_state: Any, head: str) -> list[str] | None:
-    """Return the labels that a checkpoint carries for a head; None where it carries none."""
+    """Return the labels that a checkpoint carries for a head; None if it carries none."""
     found = extra_state.get(KEY) if isinstance(extra_state, Mapping) else None
     text = found.get(head) if isinstance(found, Mapping) else None
     return text.split("\n") if isinstance(text, str) else None

@@ -120,7 +120,7 @@ def install_excepthook() -> None:
 
 
 def _in_one_line(error: BaseException) -> str | None:
-    """Return the line that a command ends with instead of a traceback; None where there is none."""
+    """Return the line that a command ends with instead of a traceback; None if there is none."""
     if isinstance(error, PyramidionError):
         return str(error)
     return (

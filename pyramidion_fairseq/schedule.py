@@ -56,7 +56,7 @@ class PoolingSchedule:
             layers: layers of the encoder.
 
         Raises:
-            PyramidionError: as of :meth:`parse`.
+            PyramidionError: see :meth:`parse`.
         """
         if text.strip() != HALVE:
             return cls.parse(text)

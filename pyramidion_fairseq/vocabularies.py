@@ -50,7 +50,7 @@ def describe(
 
     Args:
         source, target: the symbols of the dictionaries, special ones included.
-        sentencepiece: SHA-256 of the sentencepiece model, as of :func:`digest`; None where it is not known.
+        sentencepiece: SHA-256 of the sentencepiece model, as of :func:`digest`; None if it is not known.
         byte_level: the same of the files of a byte-level BPE.
     """
     texts = dict(zip(SIDES, ("\n".join(source), "\n".join(target))))
@@ -84,7 +84,7 @@ def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
 
 
 def dictionaries_of(task: Any) -> tuple[Dictionary, Dictionary] | None:
-    """Return a task's dictionaries of source and target; None where it has not both."""
+    """Return a task's dictionaries of source and target; None if it has not both."""
     try:
         found = task.source_dictionary, task.target_dictionary
     except (AttributeError, NotImplementedError):
@@ -93,7 +93,7 @@ def dictionaries_of(task: Any) -> tuple[Dictionary, Dictionary] | None:
 
 
 def sentencepiece_of(bpe: Any) -> str | None:
-    """Return the file that the options of ``--bpe sentencepiece`` name; None where there is none."""
+    """Return the file that the options of ``--bpe sentencepiece`` name; None if there is none."""
     path = getattr(bpe, "sentencepiece_model", None) if getattr(bpe, "_name", None) == "sentencepiece" else None
     return path if path and os.path.isfile(path) else None
 
@@ -107,7 +107,7 @@ def sentencepiece_in(folders: Iterable[str]) -> Iterator[str]:
 def byte_level_of(bpe: Any) -> tuple[str, ...] | None:
     """Return the files that the options of ``--bpe gpt2`` name.
 
-    None where they are not there, as those to be downloaded.
+    None if they are not there, as those to be downloaded.
     """
     named = (str(getattr(bpe, name, None)) for name in BYTE_LEVEL_OPTIONS)
     paths = tuple(named) if getattr(bpe, "_name", None) == "gpt2" else ()
@@ -142,7 +142,7 @@ def _knows_pieces(dictionary: Dictionary, path: str) -> bool:
 
 
 def recorded(extra_state: Any) -> Mapping[str, Any] | None:
-    """Return what a checkpoint carries under :data:`KEY`; None where it carries nothing, or nothing of that form."""
+    """Return what a checkpoint carries under :data:`KEY`; None if it carries nothing, or nothing of that form."""
     found = extra_state.get(KEY) if isinstance(extra_state, Mapping) else None
     is_one = isinstance(found, Mapping) and all(isinstance(found.get(side), str) for side in SIDES)
     return found if is_one else None
@@ -269,7 +269,7 @@ def dictionary_path(task: Any, side: str) -> str:
 def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None:
     """Return the first symbol that a dictionary has otherwise than the one that a model was trained with.
 
-    None where there is no difference.
+    None if there is no difference.
 
     ``<mask>`` at the end of the model's is no difference where the dictionary has none: fairseq's denoising task adds
     it, and :func:`~pyramidion_fairseq.interop.bart.adapt_state` leaves its row out.

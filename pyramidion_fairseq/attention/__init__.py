@@ -1,4 +1,4 @@
-"""Self-attention of the encoder."""
+"""Self-attention variants of the encoder."""
 
 from ..registry import import_variants
 from .base import ATTENTIONS, EncoderAttention

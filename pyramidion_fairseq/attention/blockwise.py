@@ -15,11 +15,11 @@ from .base import ATTENTIONS, EncoderAttention
 
 @ATTENTIONS.register("blockwise")
 class BlockwiseAttention(EncoderAttention):
-    """Full attention inside non-overlapping blocks, counted from the document's start.
+    """Full attention inside non-overlapping blocks, counted from the start of the document.
 
     Args:
         embed_dim, num_heads, dropout: see :class:`EncoderAttention`.
-        block_size: tokens in a block, at least 1.
+        block_size: number of tokens per block, at least 1.
     """
 
     supports_sequence_parallel = True
@@ -49,7 +49,7 @@ class BlockwiseAttention(EncoderAttention):
         size = min(self.block_size, length)
         if length % size and padding_mask is None:
             padding_mask = query.new_zeros(batch, length, dtype=torch.bool)
-        if padding_mask is not None:  # what fills up the last block is padding too
+        if padding_mask is not None:  # the last block is filled up with padding
             padding_mask = F.pad(padding_mask, (0, -length % size), value=True).view(-1, size)
         sums = self.dot_product_column_sums(split_blocks(query, size), split_blocks(key, size), padding_mask)
         return join_blocks(sums, batch, length)

@@ -13,11 +13,11 @@ from .local_heads import LocalHeadsAttention
 
 @ATTENTIONS.register("efficient")
 class EfficientAttention(LocalHeadsAttention):
-    """rho_q(Q) (rho_k(K)^T V), linear in the document's length, beside heads with a local window.
+    """rho_q(Q) (rho_k(K)^T V), linear in the document length, next to heads with a local window.
 
     Args:
-        embed_dim, num_heads, dropout, local_heads, local_window: see :class:`LocalHeadsAttention`; dropout acts on
-            the local heads, the others have no attention weights.
+        embed_dim, num_heads, dropout, local_heads, local_window: see :class:`LocalHeadsAttention`. Dropout only
+            affects the local heads; the others have no attention weights.
     """
 
     @classmethod

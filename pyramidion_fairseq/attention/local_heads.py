@@ -1,4 +1,4 @@
-"""The base class of ``lsh`` and ``efficient``: some heads attend to a local window, the others far away."""
+"""Base class of ``lsh`` and ``efficient``, in which some heads attend to a local window."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from .base import EncoderAttention
 
 
 class LocalHeadsAttention(EncoderAttention):
-    """The first heads attend to a local window; subclasses implement :meth:`attend_far` for the others.
+    """Attention whose first heads attend to a local window. Subclasses implement :meth:`attend_far` for the others.
 
-    The paper gives its LSH and Efficient baselines two such heads: without them they are several points of ROUGE
-    worse (Appendix C.1, after Rae and Razavi 2020). It does not say how large the window is.
+    The paper gives its LSH and Efficient baselines two such heads. Without them, they are several ROUGE points worse
+    (Appendix C.1, after Rae and Razavi 2020). The window size is not stated.
 
     Args:
         embed_dim, num_heads, dropout: see :class:`EncoderAttention`.
-        local_heads: heads with a window, from 0 to ``num_heads``.
-        local_window: tokens in a block of the window, at least 1: a token sees its own block and the two beside it.
+        local_heads: number of heads with a local window, from 0 to ``num_heads``.
+        local_window: number of tokens per block of the window, at least 1. A token attends to its own block and the
+            two adjacent ones.
 
     Raises:
         PyramidionError: an option is out of range.
@@ -67,5 +68,5 @@ class LocalHeadsAttention(EncoderAttention):
         return near + self.multiplications_far(length, self.num_heads - self.local_heads)
 
     def multiplications_far(self, length: int, heads: int) -> int:
-        """Return the number of multiplications of :meth:`attend_far` with so many heads, for one document."""
+        """Return the number of multiplications of :meth:`attend_far` with ``heads`` heads, for one document."""
         raise NotImplementedError

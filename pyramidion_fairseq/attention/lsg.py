@@ -25,23 +25,23 @@ from ..functional.dropout import dropout
 from .base import ATTENTIONS, EncoderAttention
 from .rotations import RandomRotations
 
-#: What ``--lsg-sparsity-type`` may be.
+#: Values of ``--lsg-sparsity-type``.
 SPARSITY_TYPES = ["none", "norm", "pooling", "lsh", "stride", "block_stride", "bos_pooling"]
-#: Rows of the embedding of global tokens; the most that there can be.
+#: Number of rows of the embedding of global tokens, and thus their maximum number.
 MAX_GLOBALS = 512
 
 
 class PartialAttention(NamedTuple):
-    """Attention of the global tokens to some of the tokens: :func:`combine_partial_attention` has that to all."""
+    """Attention of the global tokens to a part of the tokens, to be combined by :func:`combine_partial_attention`."""
 
     log_sum_exp: Tensor
-    """(..., B, G, H) logarithm of the sum of the exponentials of their logits, float32 at least."""
+    """(..., B, G, H) log-sum-exp of the logits, at least float32."""
     outputs: Tensor
-    """(..., B, G, H, D) values, weighted by the softmax over these tokens."""
+    """(..., B, G, H, D) sum of the values, weighted by the softmax over the part."""
 
 
 class GlobalContext(NamedTuple):
-    """What tokens of a chunk need of the whole document, where the chunk holds all that their blocks see."""
+    """Information about the whole document for tokens of a chunk, besides the tokens that its blocks attend to."""
 
     global_outputs: Tensor
     """(B, G, H, D) outputs of the global tokens."""
@@ -50,41 +50,41 @@ class GlobalContext(NamedTuple):
 
 
 def combine_partial_attention(parts: PartialAttention) -> Tensor:
-    """Return attention to all tokens from that to P parts of them: (P, B, G, H), (P, B, G, H, D) -> (B, G, H, D)."""
+    """Combine attention to P parts into attention to all tokens: (P, B, G, H), (P, B, G, H, D) -> (B, G, H, D)."""
     return (parts.log_sum_exp.softmax(dim=0).unsqueeze(-1) * parts.outputs).sum(dim=0)
 
 
 @ATTENTIONS.register("lsg")
 class LSGAttention(EncoderAttention):
-    """Each token attends, in one softmax, to global tokens, to a reduced sequence far away, and to a window.
+    """Each token attends, in one softmax, to global tokens, to a local window and to sparse tokens beside it.
 
-    The window is the token's own block and the two beside it. The document is reduced by ``sparsity_factor`` to
-    sparse tokens, of which ``sparse_block_size`` are seen on each side of the window. Global tokens, which the
-    encoder puts before the document, attend to everything. One projection each for queries, keys and values.
+    The window is the token's own block and the two adjacent ones. The document is reduced by ``sparsity_factor`` to
+    sparse tokens, of which ``sparse_block_size`` are seen on each side of the window. Global tokens, which the encoder
+    prepends to the document, attend to everything. Queries, keys and values have one projection each.
 
-    In a document of at most two blocks, windows and global tokens cover all tokens: that is full attention. Padding is
-    never seen, so that no document depends on its batch.
+    In a document of at most two blocks, windows and global tokens cover all tokens, which is full attention. Padding
+    is never attended to, so documents do not depend on their batch.
 
-    Different from the published code (lsg-converter 0.1.9): sparse ranges stand beside the window for every block
-    size and factor; groups of padding are never seen, by ``bos_pooling`` neither; the caller's mask is left alone;
-    hash functions of evaluation are fixed by a seed; a bucket or group is divided by its count, not by its count and
-    1e-6; where the hashing of ``lsh`` would leave a single bucket, ``bos_pooling`` is used instead (published: where
-    factor = sparse block size). ``docs/comparisons.md`` has the numbers.
+    Differences from the published code (lsg-converter 0.1.9): sparse ranges lie beside the window for every block size
+    and factor; groups of padding are never attended to, not by ``bos_pooling`` either; the caller's mask is not
+    modified; the hash functions of evaluation are fixed by a seed; a bucket or group is divided by its count, not by
+    its count plus 1e-6; if the hashing of ``lsh`` would leave a single bucket, ``bos_pooling`` is used instead
+    (published: if factor = sparse block size). See ``docs/comparisons.md`` for numbers.
 
     Args:
         embed_dim, num_heads, dropout: see :class:`EncoderAttention`.
-        block_size: tokens in a block, at least 1.
-        sparse_block_size: sparse tokens on each side of the window; 0: none. Types norm and lsh select inside chunks
-            of min(block_size, sparse_block_size) tokens, which must divide ``block_size``.
-        sparsity_factor: tokens that become one sparse token; divides ``block_size``, and the chunk. With factor 1
+        block_size: number of tokens per block, at least 1.
+        sparse_block_size: number of sparse tokens on each side of the window; 0 for none. Types norm and lsh select
+            within chunks of min(block_size, sparse_block_size) tokens, which must divide ``block_size``.
+        sparsity_factor: number of tokens per sparse token; must divide ``block_size`` and the chunk. With factor 1
             every token is a sparse token, whatever the type.
         sparsity_type: one of :data:`SPARSITY_TYPES`, see ``functional.attention.sparse_tokens``.
-        num_globals: global tokens, from 1 to 512.
-        lsh_pre_rounds: rounds of hashing before the one that reduces, for type ``lsh``.
-        seed: of the hash functions of evaluation, for type ``lsh``.
+        num_globals: number of global tokens, from 1 to 512.
+        lsh_pre_rounds: number of hashing rounds before the reducing one, for type ``lsh``.
+        seed: seed of the hash functions of evaluation, for type ``lsh``.
 
     Raises:
-        PyramidionError: an option is out of range, or sizes do not divide each other.
+        PyramidionError: an option is out of range, or a size does not divide another one as required.
     """
 
     supports_sequence_parallel = True
@@ -146,23 +146,25 @@ class LSGAttention(EncoderAttention):
         padding_mask: Tensor | None,
         document_lengths: Sequence[int] | None = None,
     ) -> Tensor:
-        """Attend as the base class says; the first ``num_globals`` of the T rows are the global tokens.
+        """Attend; see :meth:`EncoderAttention.attend`. The first ``num_globals`` of the T rows are the global tokens.
 
-        Columns of ``padding_mask`` may be True anywhere, as the document's first token is to ``mask_first_token``.
+        ``padding_mask`` may be True at any position, for instance on the document's first token
+        (``mask_first_token``).
         """
         return self._attend(query, key, value, padding_mask, self.active_dropout)
 
     def column_sums(self, query: Tensor, key: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """Return the sums as the base class says, of global and other queries, to global and other tokens.
+        """Return the column sums over all queries, for global and other tokens; see the base class.
 
-        What a sparse token receives goes to the tokens that it was made of, by their shares. The sums are the
-        derivative of the output by the values, which costs as much as attending again. They are detached: no gradient
-        reaches queries and keys through them. In training, type ``lsh`` hashes by other functions than the layer did.
+        The attention received by a sparse token is distributed to its tokens by their shares. The sums are computed as
+        the derivative of the output with respect to the values, which costs as much as attending again. They are
+        detached: no gradient reaches queries and keys. In training, type ``lsh`` uses other hash functions than the
+        layer did.
         """
         exact = torch.promote_types(query.dtype, torch.float32)
         device = query.device.type
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
-            # A backward pass takes no tensors of inference mode, but it takes copies of them.
+            # A backward pass does not accept inference tensors, but it accepts copies of them.
             query, key = (x.detach().to(exact, copy=x.is_inference()) for x in (query, key))
             value = torch.zeros_like(key, requires_grad=True)
             out = self._attend(query, key, value, padding_mask, 0.0)
@@ -191,10 +193,10 @@ class LSGAttention(EncoderAttention):
         document_lengths: Sequence[int] | None,
         shards: Any,
     ) -> Tensor:
-        """Attend as the base class says: each rank reads the blocks beside its own from its neighbours.
+        """Attend within this rank's part; each rank receives the blocks beside its own from its neighbours.
 
-        A block sees the one beside it, and the sparse tokens behind that one. Of the global tokens, which attend to
-        everything, the ranks exchange the sums of their softmax and of its values.
+        A block attends to the adjacent block and to the sparse tokens behind it. For the global tokens, which attend
+        to everything, the ranks exchange partial softmax sums and weighted values.
         """
         if isinstance(shards, GlobalContext):
             return self._attend_chunk(x, padding_mask, shards)
@@ -207,9 +209,9 @@ class LSGAttention(EncoderAttention):
         key_mask = tokens[..., -1] > 0.5
         query, key, value = self._with_heads(tokens[..., :-1])
         first_query = query[:, first + left]
-        if self.sparsity_type == "bos_pooling":  # the document's first token is with the first rank
+        if self.sparsity_type == "bos_pooling":  # the first rank holds the document's first token
             first_query = shards.group.gather(first_query, "the first query")[0]
-        # Each rank brings in its own tokens, the first one the global tokens, too.
+        # Each rank contributes its own tokens; the first rank also contributes the global tokens.
         own = key_mask.clone()
         own[:, : first + left] = False
         own[:, first + left + width :] = False
@@ -222,14 +224,14 @@ class LSGAttention(EncoderAttention):
         return torch.cat([global_outputs.to(out.dtype), out], dim=1).flatten(2)
 
     def _attend_chunk(self, x: Tensor, padding_mask: Tensor | None, context: GlobalContext) -> Tensor:
-        """Attend where all that the blocks of a chunk see is here, but for what is in ``context``."""
+        """Attend within a chunk that includes all tokens seen by its blocks, given the rest in ``context``."""
         query, key, value = self._with_heads(x)
         out = self._attend_beside_globals(query, key, value, key_mask_of(x, padding_mask), context.first_query)
         return torch.cat([context.global_outputs.to(out.dtype), out], dim=1).flatten(2)
 
     @property
     def halo(self) -> int:
-        """Return the tokens that a block sees on each side of it: its neighbour's, and those of sparse tokens."""
+        """Return the number of tokens on each side of a block that it attends to, directly or as sparse tokens."""
         far = 0 if self.sparsity_type == "none" else -(-self.reach * self.factor // self.block_size)
         return self.block_size * (1 + far)
 
@@ -246,12 +248,12 @@ class LSGAttention(EncoderAttention):
     def attention_of_globals_in_chunk(
         self, x: Tensor, padding_mask: Tensor | None, with_globals: bool
     ) -> tuple[PartialAttention, Tensor]:
-        """Return the attention of the global tokens to one chunk, and its first token's query.
+        """Return the attention of the global tokens to one chunk, and the query of the chunk's first token.
 
         Args:
-            x: (B, G + T, C), not yet projected, global tokens first.
+            x: (B, G + T, C), before projection, global tokens first.
             padding_mask: (B, G + T) bool or None.
-            with_globals: whether they attend to themselves, too: in one of the chunks.
+            with_globals: whether the global tokens also attend to themselves; True for exactly one chunk.
         """
         first = self.globals
         query, key, value = self._with_heads(x)
@@ -261,19 +263,19 @@ class LSGAttention(EncoderAttention):
 
     @staticmethod
     def global_context(chunks: Sequence[tuple[PartialAttention, Tensor]]) -> GlobalContext:
-        """Combine what :meth:`attention_of_globals_in_chunk` returned for all chunks of a document."""
+        """Combine the results of :meth:`attention_of_globals_in_chunk` for all chunks of a document."""
         partial = PartialAttention(*(torch.stack(parts) for parts in zip(*(found for found, _ in chunks))))
         return GlobalContext(combine_partial_attention(partial), chunks[0][1])
 
     def _with_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, key and value with heads: (B, T, C) -> (B, T, H, D) each."""
+        """Project to query, key and value, and split heads: (B, T, C) -> (B, T, H, D) each."""
         query, key, value = (part.unflatten(-1, (self.num_heads, -1)) for part in self.project(x))
         return query, key, value
 
     def _attend_beside_globals(
         self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, first_query: Tensor
     ) -> Tensor:
-        """Attend with all but the global tokens: (B, G + T, H, D) x 3, (B, G + T) -> (B, T, H, D)."""
+        """Attend with all tokens except the global ones: (B, G + T, H, D) x 3, (B, G + T) -> (B, T, H, D)."""
         first = self.globals
         length = query.size(1) - first
         missing = -length % self.block_size
@@ -297,7 +299,7 @@ class LSGAttention(EncoderAttention):
     ) -> SparseTokens | None:
         """Return the sparse tokens of documents of whole blocks: (B, T, H, D) x 3, (B, T).
 
-        ``first_query`` (B, H, D) is that of the document's first token, where it is not the first one here.
+        ``first_query`` (B, H, D) is the query of the document's first token, if that is not the first of these tokens.
         """
         tokens = (key, value, key_mask)
         factor = self.factor
@@ -320,7 +322,7 @@ class LSGAttention(EncoderAttention):
 
 
 def _check(block: int, sparse_block: int, factor: int, kind: str, num_globals: int, pre_rounds: int) -> None:
-    """Refuse options that are out of range, and sizes that do not divide each other."""
+    """Raise an error for options out of range, or sizes that do not divide each other."""
     if kind not in SPARSITY_TYPES:
         raise PyramidionError(
             "--lsg-sparsity-type must be one of {}, got {!r}".format(", ".join(SPARSITY_TYPES), kind)

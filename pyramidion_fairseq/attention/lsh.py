@@ -17,23 +17,23 @@ from .rotations import RandomRotations
 
 @ATTENTIONS.register("lsh")
 class LSHAttention(LocalHeadsAttention):
-    """Tokens attend to those with the same hash, beside heads with a local window.
+    """Tokens attend to those with the same hash, next to heads with a local window.
 
-    One projection serves as query and key of the hashing heads, so ``k_proj`` holds the keys of the local heads only
-    and is None without such heads. Everything else is said at :func:`~pyramidion_fairseq.functional.lsh_attention`.
+    The hashing heads use one projection as query and key. ``k_proj`` therefore only has the keys of the local heads,
+    and is None without local heads. See :func:`~pyramidion_fairseq.functional.lsh_attention` for the rest.
 
-    A document's encoding does not depend on its batch: the number of its buckets follows from its own length;
-    padding is sorted behind its tokens, so its chunks are those that it has alone, and its first chunk looks back at
-    nothing (the published implementations wrap around, to what is padding in a batch); the hash functions of
-    evaluation are drawn once from a fixed seed, and a document with fewer buckets uses the first columns of the same
-    matrix. In training they are fresh at every call, alike for all documents of a batch.
+    The encoding of a document does not depend on its batch. The number of its buckets follows from its own length.
+    Padding is sorted behind its tokens, so its chunks are the same as without padding. Its first chunk does not look
+    back (published implementations wrap around, to what is padding in a batch). The hash functions of evaluation are
+    sampled once from a fixed seed, and a document with fewer buckets uses the first columns of the same matrix. In
+    training, new hash functions are sampled in every call, the same for all documents of a batch.
 
     Args:
         embed_dim, num_heads, dropout, local_heads, local_window: see :class:`LocalHeadsAttention`.
-        bucket_size: tokens in a chunk, and in a bucket on average; at least 1.
-        hashes: rounds of hashing, at least 1.
-        max_length: tokens of the longest document; a longer one gets larger buckets.
-        seed: of the hash functions of evaluation.
+        bucket_size: number of tokens per chunk, and average number per bucket; at least 1.
+        hashes: number of hashing rounds, from 1 to 255.
+        max_length: number of tokens of the longest document. Longer ones get larger buckets.
+        seed: seed of the hash functions of evaluation.
 
     Raises:
         PyramidionError: an option is out of range.

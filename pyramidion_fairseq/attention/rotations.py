@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 class RandomRotations(nn.Module):
-    """Normal random numbers: fresh ones at each call in training, always the same ones in evaluation.
+    """Normally distributed random numbers: new ones in each call in training, fixed ones in evaluation.
 
-    Those of evaluation depend on ``seed`` and ``shape`` alone. They are not saved in checkpoints, since another
-    maximum length may need more of them.
+    The fixed ones depend only on ``seed`` and ``shape``. They are not saved in checkpoints, because another maximum
+    length may need more of them.
 
     Args:
-        shape: of the numbers.
-        seed: of those for evaluation.
+        shape: shape of the numbers.
+        seed: seed of the fixed numbers.
     """
 
     def __init__(self, *shape: int, seed: int):
@@ -26,12 +26,12 @@ class RandomRotations(nn.Module):
 
     def fixed_numbers(self) -> Tensor:
         """Return the numbers for evaluation, on the CPU."""
-        # Always drawn on the CPU: other devices have other generators.
+        # Always sampled on the CPU, because other devices have other generators.
         generator = torch.Generator("cpu").manual_seed(self.seed)
         return torch.randn(self.shape, device="cpu", generator=generator)
 
     def forward(self) -> Tensor:
-        """Return the numbers, float32 in training; in the model's precision in evaluation."""
+        """Return the numbers: float32 in training, in the model's dtype in evaluation."""
         if self.training:
             return torch.randn(self.fixed.shape, device=self.fixed.device)
         return self.fixed

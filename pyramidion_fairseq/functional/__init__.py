@@ -1,4 +1,4 @@
-"""Pure functions on batch-first tensors; ``reference`` holds their slow, obvious counterparts."""
+"""Pure functions on batch-first tensors. ``reference`` holds a slow, straightforward counterpart of each."""
 
 from .attention.block_attention import block_attention
 from .attention.blocks import join_blocks, split_blocks

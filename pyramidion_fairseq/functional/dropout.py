@@ -1,7 +1,7 @@
-"""Dropout that does not wait for torch's random numbers on a CPU.
+"""Dropout that does not wait for torch's random number generator on a CPU.
 
-torch draws one uniform number for every element, on one core. At the paper's rate of 0.1 that takes longer than the
-matrix products around it. Here 64 random bits decide about four elements.
+torch draws one uniform number per element, on a single core. At the paper's rate of 0.1 this takes longer than the
+surrounding matrix products. Here, 64 random bits decide about four elements.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Elements decided at a time: their random bits stay in the processor's cache.
+#: Number of elements processed at a time, so that their random bits stay in the processor's cache.
 CHUNK = 2**19
-#: Bits that decide about an element; probabilities are multiples of 2**-BITS.
+#: Number of random bits per element; probabilities are multiples of 2**-BITS.
 BITS = 16
 
 
 def draw_kept(shape: torch.Size | tuple[int, ...], p: float) -> Tensor:
-    """Draw which elements a dropout keeps, from torch's CPU generator.
+    """Sample which elements dropout keeps, using torch's CPU generator.
 
     Args:
-        shape: of the result.
+        shape: shape of the result.
         p: probability of dropping an element, in [0, 1); rounded to a multiple of 1 / 65536.
 
     Returns:
@@ -30,7 +30,7 @@ def draw_kept(shape: torch.Size | tuple[int, ...], p: float) -> Tensor:
     """
     kept = torch.empty(shape, dtype=torch.bool)
     flat = kept.view(-1)
-    bound = round(p * 2**BITS) - 2 ** (BITS - 1)  # of signed numbers
+    bound = round(p * 2**BITS) - 2 ** (BITS - 1)  # threshold for signed 16-bit integers
     bits = torch.empty(-(-min(CHUNK, flat.numel()) * BITS // 64), dtype=torch.int64)
     for start in range(0, flat.numel(), CHUNK):
         part = flat[start : start + CHUNK]
@@ -45,15 +45,15 @@ def kept_share(p: float) -> float:
 
 
 def draws_bits(x: Tensor, p: float) -> bool:
-    """Return whether :func:`draw_kept` is used: on a CPU, unless a compiler generates the kernels.
+    """Return whether dropout uses :func:`draw_kept`: on a CPU, unless a compiler generates the kernels.
 
-    Not where nothing would be kept or dropped; torch refuses what is no probability.
+    False if nothing would be kept or nothing would be dropped. torch rejects values that are not probabilities.
     """
     return 0 < p < 1 - 2 ** -(BITS + 1) and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class _Dropout(torch.autograd.Function):
-    """Dropout that saves one byte an element for the backward pass."""
+    """Dropout that saves one byte per element for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
@@ -69,7 +69,7 @@ class _Dropout(torch.autograd.Function):
 
 
 class _ReluDropout(torch.autograd.Function):
-    """ReLU and dropout: the result is positive exactly where the gradient passes."""
+    """ReLU followed by dropout. Only the output is saved, as it is positive exactly where the gradient passes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
@@ -85,14 +85,14 @@ class _ReluDropout(torch.autograd.Function):
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Set each element to zero with probability p, and divide the others by the share that is kept.
+    """Set each element to zero with probability p, and divide the others by the probability of being kept.
 
     Args:
         x: any shape and floating dtype.
-        p: in [0, 1]; on a CPU rounded to a multiple of 1 / 65536.
+        p: probability of dropping an element, in [0, 1]; rounded to a multiple of 1 / 65536 on a CPU.
 
     Returns:
-        As ``x``; ``x`` itself with p = 0.
+        Same shape and dtype as ``x``; ``x`` itself if p = 0.
     """
     if p == 0:
         return x
@@ -102,10 +102,10 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 
 def relu_dropout(x: Tensor, p: float) -> Tensor:
-    """Compute ``dropout(relu(x), p)``; on a CPU by one function, which saves only its result for the backward pass.
+    """Compute ``dropout(relu(x), p)``; on a CPU as one autograd function that saves only its output.
 
     Args:
-        x, p: as of :func:`dropout`.
+        x, p: see :func:`dropout`.
     """
     if not draws_bits(x, p):
         return dropout(x.relu(), p)

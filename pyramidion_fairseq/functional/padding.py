@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 def move_padding_right(tokens: Tensor, padding_idx: int) -> Tensor:
-    """Move every padding symbol of a row behind its other tokens, whose order is kept.
+    """Move the padding symbols of each row behind its tokens, keeping the tokens' order.
 
-    fairseq's ``translation`` task pads sources on the left. Blocks of attention are counted from the document's
-    start, so they must not depend on how many padding symbols precede it.
+    fairseq's ``translation`` task pads sources on the left. Attention blocks are counted from the start of the
+    document, so they must not depend on the number of padding symbols before it.
 
     Args:
         tokens: (B, T) integer ids.
@@ -29,15 +29,15 @@ def move_padding_right(tokens: Tensor, padding_idx: int) -> Tensor:
 
 
 def token_positions(shape: Sequence[int], padding_mask: Tensor | None, device: torch.device) -> Tensor:
-    """Return the position of every token in its document, counted from 0 at the document's first token.
+    """Return the position of each token in its document, counted from 0 at the document's first token.
 
     Args:
         shape: (B, T).
-        padding_mask: (B, T) bool, True on padding, which may stand anywhere; None where there is none.
-        device: of the result.
+        padding_mask: (B, T) bool, True on padding, at any position; None if there is no padding.
+        device: device of the result.
 
     Returns:
-        (B, T) int64; padding has the position of the token before it, -1 where there is none.
+        (B, T) int64; padding has the position of the last token before it, or -1 if there is none.
     """
     if padding_mask is None:
         return torch.arange(shape[1], device=device).expand(shape)
@@ -45,15 +45,16 @@ def token_positions(shape: Sequence[int], padding_mask: Tensor | None, device: t
 
 
 def known_lengths(tokens: Tensor, lengths: Tensor, pad: int) -> list[int] | None:
-    """Return the lengths of right-padded documents as a list, which costs no wait for a GPU.
+    """Return the lengths of right-padded documents as a list, without synchronising with a GPU.
 
     Args:
         tokens: (B, T) int64, on the CPU.
         lengths: (B,) int64.
-        pad: the symbol of padding. A word "<pad>" of a document gets it, too.
+        pad: id of the padding symbol. A word "<pad>" in a document has the same id.
 
     Returns:
-        None where padding is not exactly what follows the documents: the model then has to look for itself.
+        B lengths, or None if the padding symbols are not exactly the positions behind each document. The model then
+        has to find the lengths itself.
     """
     is_document = torch.arange(tokens.size(1)) < lengths.unsqueeze(1)
     return lengths.tolist() if torch.equal(tokens.ne(pad), is_document) else None

@@ -1,4 +1,4 @@
-"""Fixed positions of PEGASUS."""
+"""Fixed positional embeddings of PEGASUS."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def pegasus_positions(positions: Tensor, dim: int) -> Tensor:
-    """Return the sinusoidal positions of PEGASUS (Zhang et al. 2020).
+    """Return the sinusoidal positional embeddings of PEGASUS (Zhang et al. 2020).
 
-    Coordinate j has the wavelength of ``10000 ** (2 * (j // 2) / dim)``; sines come first, then cosines. fairseq's own
-    have other wavelengths, and count from 2.
+    Coordinate j has the wavelength ``10000 ** (2 * (j // 2) / dim)``. The sines come first, then the cosines.
+    fairseq's sinusoidal embeddings use other wavelengths and count positions from 2.
 
     Args:
-        positions: (...,) integers, counted from 0.
-        dim: width.
+        positions: (...,) integer positions, counted from 0.
+        dim: width of the embeddings.
 
     Returns:
         (..., dim) float32, computed in float64.

@@ -1,4 +1,4 @@
-"""Log probabilities of the targets alone, without ever holding the logits of all tokens."""
+"""Log probabilities of the targets, computed without materialising the logits of all tokens."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any, Iterator
 import torch
 from torch import Tensor
 
-#: Logits that exist at a time: 16 MB of them in float32.
+#: Number of logits held at a time: 16 MB in float32.
 CHUNK_LOGITS = 1 << 22
 
 
 def target_log_softmax(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log probability of each row's target and the sum of those of the whole vocabulary.
+    """Return the log probability of each row's target, and the sum of the log probabilities of the whole vocabulary.
 
-    Rows are projected in chunks, and once more in the backward pass, so that memory is O(V) a row of a chunk instead
+    Rows are projected in chunks, and projected again in the backward pass. Memory is O(V) per row of a chunk instead
     of O(N V).
 
     Args:
         x: (N, C) floating.
-        weight: (V, C) of the vocabulary's projection.
+        weight: (V, C) weight of the projection to the vocabulary.
         targets: (N,) int64.
 
     Returns:
-        (N,) log softmax(x W^T) at the targets, (N,) its sum over the vocabulary; float32 at least. Under autocast the
-        products are in its precision. Differentiable once in ``x`` and ``weight``.
+        (N,) log softmax(x W^T) at the targets and (N,) its sum over the vocabulary, both at least float32. Under
+        autocast the matrix products use the autocast dtype. Differentiable once with respect to ``x`` and ``weight``.
     """
     kind = x.device.type
     dtype = torch.promote_types(x.dtype, weight.dtype)
@@ -35,7 +35,7 @@ def target_log_softmax(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tens
 
 
 class _TargetLogSoftmax(torch.autograd.Function):
-    """Projects and normalises rows in chunks, in the forward pass and again in the backward pass."""
+    """Project and normalise rows in chunks, in the forward pass and again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,6 +80,6 @@ def _chunks(x: Tensor, weight: Tensor, targets: Tensor) -> Iterator[tuple[Tensor
 
 
 def _logits(rows: Tensor, weight: Tensor) -> Tensor:
-    """Project rows, to float32 at least: (r, C), (V, C) -> (r, V)."""
+    """Project rows to logits of at least float32: (r, C), (V, C) -> (r, V)."""
     logits = rows @ weight.T
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

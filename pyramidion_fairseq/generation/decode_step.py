@@ -22,7 +22,7 @@ from .scored_attention import ScoredAttention, ScoredDecoderLayer
 
 
 def unsupported_reason(decoder: TransformerDecoderBase) -> str | None:
-    """Return why :func:`decode_step` does not do all that the decoder's layers do; None where it does.
+    """Return why :func:`decode_step` does not do all that the decoder's layers do; None if it does.
 
     It leaves out what the paper does not use: for instance, layers that are wrapped (fully sharded training),
     quantised or watched by hooks, and dropout that stays on in generation (``--retain-dropout``).
@@ -33,7 +33,7 @@ def unsupported_reason(decoder: TransformerDecoderBase) -> str | None:
         return "the decoder has quantisation noise"
     if type(decoder.output_projection) is not nn.Linear:
         return f"the output projection is of type {type(decoder.output_projection).__name__}"
-    if _is_watched(decoder.output_projection):
+    if _has_hooks(decoder.output_projection):
         return "the output projection is watched by hooks"
     for number, layer in enumerate(decoder.layers, start=1):
         reason = _unsupported_reason_in(layer)
@@ -57,10 +57,10 @@ def _unsupported_reason_in(layer: TransformerDecoderLayerBase) -> str | None:
     dropouts = (layer.dropout_module, layer.activation_dropout_module, *(x.dropout_module for x in attentions))
     if any(dropout.apply_during_inference for dropout in dropouts):
         return "keeps its dropout in generation"
-    return "is watched by hooks" if _is_watched(layer) else None
+    return "is watched by hooks" if _has_hooks(layer) else None
 
 
-def _is_watched(watched: nn.Module) -> bool:
+def _has_hooks(watched: nn.Module) -> bool:
     """Return whether a module, or one in it, has hooks, which the step would not call."""
     return any(module._forward_hooks or module._forward_pre_hooks for module in watched.modules())
 
@@ -198,7 +198,7 @@ def attention_weights(
 ) -> Tensor:
     """Return the weights with which the first h heads of (R, C) hypotheses read the document in layer ``number``.
 
-    (h, R, 1, k), float32 at least.
+    (h, R, 1, k), at least float32.
     """
     projection, size = attention.q_proj, (heads or attention.num_heads) * attention.head_dim
     bias = None if projection.bias is None else projection.bias[:size]

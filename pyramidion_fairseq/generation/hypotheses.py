@@ -18,7 +18,7 @@ class Grouping(NamedTuple):
     """Hypotheses beside each other, the same number for each document; what :func:`regroup` returns."""
 
     kept: Tensor | None
-    """(B',) the documents that are left, as indices into those before; None where all are, in their order."""
+    """(B',) the documents that are left, as indices into those before; None if all are, in their order."""
     beam: int
     """Hypotheses of each document."""
 

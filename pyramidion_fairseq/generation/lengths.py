@@ -14,7 +14,7 @@ def check_lengths(options: Any, model_length: int | None) -> None:
     Args:
         options: of generation, as of fairseq: ``min_len``, ``max_len_a``, ``max_len_b``, ``match_source_len``,
             ``no_repeat_ngram_size``.
-        model_length: tokens that the model writes, ``</s>`` counted; None where there is no limit.
+        model_length: tokens that the model writes, ``</s>`` counted; None if there is no limit.
 
     Raises:
         PyramidionError: says both lengths, or which one is negative; fairseq takes that for 0.

@@ -48,7 +48,7 @@ class Summary:
 
     text: str
     score: float | None
-    """Log probability (base e) over length to the power of ``lenpen``; None where there was nothing to summarise."""
+    """Log probability (base e) over length to the power of ``lenpen``; None if there was nothing to summarise."""
     tokens: tuple[int, ...]
     """Ids in the target dictionary, without ``</s>``."""
     provenance: Provenance | None = None

@@ -26,7 +26,7 @@ class Documents(NamedTuple):
     length: int
     """T."""
     padding_mask: Tensor | None
-    """(B, T) bool, True on padding; None where nothing is padded."""
+    """(B, T) bool, True on padding; None if nothing is padded."""
     document_lengths: Sequence[int] | None
     """Tokens of each document, where the host knows them."""
     embed: Callable[[int, int], Tensor]

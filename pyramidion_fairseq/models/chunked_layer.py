@@ -22,7 +22,7 @@ def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk:
     Args:
         layer: a :class:`~pyramidion_fairseq.models.encoder_layer.PyramidionEncoderLayer` with LSG attention.
         x: (B, G + T, C), global tokens first.
-        padding_mask: (B, G + T) bool, True on padding; None where there is none.
+        padding_mask: (B, G + T) bool, True on padding; None if there is no padding.
         chunk: tokens, a multiple of the block.
 
     Returns:

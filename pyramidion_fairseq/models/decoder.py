@@ -177,7 +177,7 @@ class PyramidionDecoder(TransformerDecoderBase):
     def _decoding_state(
         self, incremental_state: dict[str, Any] | None, encoder_out: dict[str, list[Tensor]] | None, rows: int
     ) -> DecodingState | None:
-        """Return the state of this generation, made where it starts; None where fairseq's own caches are used."""
+        """Return the state of this generation, made where it starts; None if fairseq's own caches are used."""
         if incremental_state is None:
             return None
         state = self.get_incremental_state(incremental_state, "decoding")

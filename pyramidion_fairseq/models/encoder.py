@@ -143,7 +143,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         """Let the ranks of a group share every document from now on; None: this process reads it whole, as before.
 
         Raises:
-            PyramidionError: as of :meth:`check_sequence_parallel`.
+            PyramidionError: see :meth:`check_sequence_parallel`.
         """
         if group is not None:
             self.check_sequence_parallel(group.size)
@@ -181,7 +181,7 @@ class PyramidionEncoder(TransformerEncoderBase):
     ) -> tuple[Tensor, Tensor | None, list[int] | None]:
         """Return (B, T) right-padded tokens, their (B, T) mask, and document lengths.
 
-        The mask is None where nothing is padded, the lengths are None where only the device knows them.
+        The mask is None if nothing is padded, the lengths are None if only the device knows them.
         """
         if document_lengths is None:
             on_cpu = src_tokens.device.type == "cpu"
@@ -233,9 +233,9 @@ class PyramidionEncoder(TransformerEncoderBase):
         """Call :meth:`encode` by fairseq's interface.
 
         Args:
-            src_tokens, token_embeddings: as of :meth:`encode`; ``return_all_hiddens`` is its ``keep_states``.
+            src_tokens, token_embeddings: see :meth:`encode`; ``return_all_hiddens`` is its ``keep_states``.
             src_lengths: not used: on a GPU, reading it would wait for the device.
-            document_lengths: as of :meth:`encode`; our task gives it.
+            document_lengths: see :meth:`encode`; our task gives it.
 
         Returns:
             fairseq's dict of lists: ``encoder_out`` [(k, B, C)], ``encoder_padding_mask`` [(B, k)],

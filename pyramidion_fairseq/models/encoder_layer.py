@@ -81,8 +81,8 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
 
         Args:
             x: (B, T, C).
-            encoder_padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
-            document_lengths: tokens of each document, where the host knows them; see ``EncoderAttention.forward``.
+            encoder_padding_mask: (B, T) bool, True on padding, on the right only; None if there is no padding.
+            document_lengths: number of tokens of each document, if known on the host; see ``EncoderAttention.forward``.
             shards: where the tokens are that other ranks hold; None: all are here.
 
         Returns:

@@ -56,7 +56,7 @@ class GlobalTokens(nn.Embedding):
 
         Args:
             x: (B, G + T, C) global tokens and document.
-            padding_mask: (B, T) bool, True on the document's padding; None where there is none.
+            padding_mask: (B, T) bool, True on the document's padding; None if there is none.
             pooled: whether the document has been pooled; its first vector is then more than its first token.
         """
         if padding_mask is None and not self.hide_first:

@@ -25,9 +25,9 @@ class PointerOutput(NamedTuple):
     """What the pointer says of B documents with q rows each: summary tokens, or hypotheses of generation."""
 
     gates: Tensor
-    """(B, q, 3) log probabilities of writing, of copying, and of continuing what was copied; float32 at least."""
+    """(B, q, 3) log probabilities of writing, of copying, and of continuing what was copied; at least float32."""
     attention: Tensor
-    """(B, q, k) to the vectors that hold tokens, rows with sum one; float32 at least."""
+    """(B, q, k) to the vectors that hold tokens, rows with sum one; at least float32."""
     history: Tensor
     """(B, q, h) int64, the tokens before each row's, the latest first."""
     source: CopySource
@@ -70,7 +70,7 @@ class PointerOutput(NamedTuple):
         return mix_log_probabilities(written.to(copied.dtype), write, copied, self.log_copy)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Return the log probability of every token: (R, t, V) logits -> (R, t, V), float32 at least.
+        """Return the log probability of every token: (R, t, V) logits -> (R, t, V), at least float32.
 
         R rows of logits may be several hypotheses of each document: B * beam, those of a document beside each other.
         """

@@ -39,9 +39,9 @@ class PooledStates(NamedTuple):
     slot_of_token: list[Tensor]
     """(B, T_i) int64 per pooling: the slot each of its input tokens went to; global tokens are no slots."""
     weights: list[Tensor]
-    """(B, T_i) per pooling: the weight of each of its input tokens in its slot, float32 at least."""
+    """(B, T_i) per pooling: the weight of each of its input tokens in its slot, at least float32."""
     added_scores: Tensor | None
-    """(B, k) or (B, G + k) to be added to the logits of the decoder's attention, float32 at least; None: nothing."""
+    """(B, k) or (B, G + k) to be added to the logits of the decoder's attention, at least float32; None: nothing."""
 
 
 def run_pooled_layers(
@@ -62,11 +62,11 @@ def run_pooled_layers(
     Args:
         embed: returns the embedded documents, (B, T, C), or (B, G + T, C) with global tokens first. It is called
             here so that no caller keeps them alive while the layers run.
-        padding_mask: (B, T) bool, True on the documents' padding; None where nothing is padded.
+        padding_mask: (B, T) bool, True on the documents' padding; None if nothing is padded.
         layers: from the first to the last.
         poolings: a ``RepresentationPooling`` by the number of the layer after which it pools, counted from "1".
         call_layer: runs one layer.
-        document_lengths: tokens of each document, where the host knows them; see :meth:`EncoderAttention.forward`.
+        document_lengths: number of tokens of each document, if known on the host; see :meth:`EncoderAttention.forward`.
         global_tokens: where the embedded documents start with them, or with a token that is never pooled.
         layer_norm: of the output, where the model has one.
         keep_states: return the states between the layers.

@@ -57,7 +57,7 @@ class RepresentationPooling(nn.Module):
 
         Args:
             x: (B, T, C) representations.
-            padding_mask: (B, T) bool, True on padding; None where there is none.
+            padding_mask: (B, T) bool, True on padding; None if there is no padding.
             attention: (B, T) column sums of the preceding layer's attention, where :attr:`needs_attention`.
 
         Returns:
@@ -125,7 +125,7 @@ class RepresentationPooling(nn.Module):
         return [self.pooler.output_length(length, self.k) for length in document_lengths]
 
     def score(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
-        """Return (B, T) scores, float32 at least, zeros without a scorer; arguments as of :meth:`forward`."""
+        """Return (B, T) scores, at least float32, zeros without a scorer; same arguments as :meth:`forward`."""
         if self.scorer is None:
             return torch.zeros(x.shape[:2], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
         # A scorer without parameters has nothing to learn from a pooler that gives no gradient: spare the attention.

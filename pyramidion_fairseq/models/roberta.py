@@ -98,7 +98,7 @@ class LSGRobertaEncoder(RobertaEncoder):
             features_only: leave the output for masked_lm out.
             return_all_hiddens: also return the states between the layers.
             masked_tokens: (B, T) bool, which tokens to predict; None: all.
-            document_lengths: as of :meth:`PyramidionEncoder.encode`.
+            document_lengths: see :meth:`PyramidionEncoder.encode`.
 
         Returns:
             ((B, T, V) logits, (N, V) of N masked tokens, or (B, T', C) features, dict). T' is shorter than T where the
@@ -197,7 +197,7 @@ class LSGRobertaModel(RobertaModel):
         Args:
             head: its name.
             tokens: (B, T) ids.
-            document_lengths: as of :meth:`PyramidionEncoder.encode`.
+            document_lengths: see :meth:`PyramidionEncoder.encode`.
 
         Returns:
             ((B, classes) logits, the dict of the encoder's forward).

@@ -56,7 +56,7 @@ def check_sequence_parallel(attention: Any, poolings: nn.ModuleDict, option: str
 
 
 def check_chunks(attention: Any, poolings: nn.ModuleDict, tokens: int) -> None:
-    """Refuse an encoder that cannot read its documents in chunks; arguments as of :func:`check_sequence_parallel`.
+    """Refuse an encoder that cannot read its documents in chunks; same arguments as :func:`check_sequence_parallel`.
 
     Where blocks see more than themselves (LSG), it is read layer by layer, and the poolings read whole documents.
 
@@ -86,7 +86,7 @@ def check_attention_sums(attention: Any, poolings: nn.ModuleDict, option: str) -
 
 
 def lengths_between(document_lengths: Sequence[int] | None, start: int, stop: int) -> list[int] | None:
-    """Return how many tokens of each document lie from ``start`` to ``stop``; None where unknown, or where none do."""
+    """Return how many tokens of each document lie from ``start`` to ``stop``; None if unknown, or where none do."""
     inside = [] if document_lengths is None else [min(max(0, n - start), stop - start) for n in document_lengths]
     return inside if any(inside) else None
 
@@ -120,7 +120,7 @@ class SequenceParallelDocuments:
 
     @property
     def shards(self) -> TokenShards | None:
-        """Return where the tokens are that the next layer reads; None where every rank holds all of them."""
+        """Return where the tokens are that the next layer reads; None if every rank holds all of them."""
         return None if self.parts is None else TokenShards(self.group, self.parts)
 
     def cut(self, x: Tensor, padding: float = 0) -> Tensor:
@@ -133,14 +133,14 @@ class SequenceParallelDocuments:
         return x[:, :1] * 0 if x.requires_grad else torch.full_like(x[:, :1], padding)
 
     def cut_mask(self) -> Tensor | None:
-        """Return the (B, W) bool padding mask of this rank's columns; None where no document is padded."""
+        """Return the (B, W) bool padding mask of this rank's columns; None if no document is padded."""
         if self.padding_mask is not None:
             return self.cut(self.padding_mask, True)
         is_empty = self.parts is not None and not self.parts.width(self.group.rank)
         return self._nothing if is_empty else None
 
     def cut_lengths(self) -> list[int] | None:
-        """Return the tokens of each document that are here; None where the host does not know, or there are none."""
+        """Return the tokens of each document that are here; None if the host does not know, or there are none."""
         if self.parts is None or self.document_lengths is None:
             return None if self.document_lengths is None else list(self.document_lengths)
         start, stop = self.parts.start(self.group.rank), self.parts.stop(self.group.rank)

@@ -1,4 +1,4 @@
-"""Poolers: from n scored representations to k."""
+"""Poolers, which reduce n scored representations to k."""
 
 from ..registry import import_variants
 from .base import POOLERS, Pooler

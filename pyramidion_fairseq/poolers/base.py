@@ -1,4 +1,4 @@
-"""The contract of poolers."""
+"""Base classes of poolers."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from ..schedule import PoolingSchedule
 
 
 class Pooler(nn.Module):
-    """Turns n scored representations into k.
+    """Reduces n scored representations to k.
 
-    What must hold for every pooler: padding is never selected and changes nothing; a document with at most k tokens
-    passes unchanged; slots keep the order of the document unless the user asks otherwise.
+    All poolers guarantee that padding is never selected and changes nothing, that a document with at most k tokens
+    passes unchanged, and that slots keep the order of the document unless the user asks otherwise.
     """
 
-    #: False: does not look at scores; the encoder then builds no scorer.
+    #: Whether the pooler reads scores. If not, the encoder builds no scorer.
     uses_scores = True
-    #: False: the representations do not depend on the scores continuously, and scorers get zero gradients.
+    #: Whether the pooled representations are differentiable with respect to the scores. If not, scorers get zero
+    #: gradients.
     differentiable_in_scores = True
-    #: True: slot j is the sum of weights * tokens over the tokens whose slot is j. False: the record only says in
-    #: which slot each token's share is largest, and how large.
+    #: Whether slot j is exactly the sum of weights * tokens over the tokens with slot j. If not, the record only holds
+    #: the slot in which each token has its largest share, and this share.
     exact_record = True
-    #: False: a slot's weights do not sum to one.
+    #: Whether the weights of each slot sum to one.
     convex = True
-    #: True: slots and weights depend on the representations themselves, not on the scores alone.
+    #: Whether slots and weights depend on the representations themselves, not only on the scores.
     reads_representations = False
-    #: True: scores are weights of a sample, and negative ones mean nothing.
+    #: Whether scores are sampling weights, for which negative values make no sense.
     needs_positive_scores = False
-    #: True: the decoder's attention adds the slots' scores to its logits, and scorers learn by that.
+    #: Whether the decoder adds the scores of the slots to its attention logits, through which scorers are trained.
     adds_scores_to_attention = False
-    #: True: after its last layer the encoder goes back to the length before the first pooling.
+    #: Whether the encoder upsamples its output to the length before the first pooling.
     upsamples = False
 
     @classmethod
@@ -48,8 +49,8 @@ class Pooler(nn.Module):
         Args:
             x: (B, n, C) representations.
             scores: (B, n) float32 or float64.
-            padding_mask: (B, n) bool, True on padding; None where there is none.
-            k: representations to keep per document.
+            padding_mask: (B, n) bool, True on padding; None if there is no padding.
+            k: number of representations to keep per document.
 
         Returns:
             :class:`~pyramidion_fairseq.functional.Pooled` with min(n, k) slots.
@@ -57,16 +58,16 @@ class Pooler(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def output_length(self, length: int, k: int) -> int:
-        """Return vectors that a document of ``length`` tokens is pooled to, at most min(length, k)."""
+        """Return the number of vectors that a document of ``length`` tokens is pooled to, at most min(length, k)."""
         return min(length, k)
 
 
 class WindowPooler(Pooler):
-    """Poolers of windows of consecutive tokens; windows as of :func:`~pyramidion_fairseq.functional.mean_windows`.
+    """Base class of poolers of consecutive tokens; see :func:`~pyramidion_fairseq.functional.mean_windows`.
 
     Args:
-        windows: tokens in a window, keyed by the k of the pooling. A k that is not there gets the narrowest windows
-            of which the document fills at most k.
+        windows: number of tokens per window, keyed by the k of the pooling. For a missing k, windows are as small as
+            possible such that at most k cover the document.
     """
 
     uses_scores = False
@@ -78,7 +79,7 @@ class WindowPooler(Pooler):
 
     @staticmethod
     def windows_of(cfg: Namespace) -> dict[int, int]:
-        """Return windows of the schedule's poolings: ceil(n / k) for n tokens of a document of full length."""
+        """Return the windows of the schedule's poolings: ceil(n / k) for n tokens of a document of full length."""
         return PoolingSchedule.parse(cfg.pooling_schedule).windows(cfg.max_source_positions)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Means of chunks that begin where neighbouring tokens differ, without scores (Hwang et al. 2025)."""
+"""Means of chunks that begin where adjacent tokens differ, without scores (Hwang et al. 2025)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import POOLERS, Pooler
 
 @POOLERS.register("boundary_chunk")
 class BoundaryChunkPooler(Pooler):
-    """Average chunks between boundaries; see :func:`~pyramidion_fairseq.functional.boundary_chunks`."""
+    """Averages chunks between boundaries; see :func:`~pyramidion_fairseq.functional.boundary_chunks`."""
 
     uses_scores = False
     differentiable_in_scores = False

@@ -13,18 +13,18 @@ from .base import POOLERS, WindowPooler
 
 @POOLERS.register("funnel")
 class FunnelPooler(WindowPooler):
-    """Average n / k consecutive tokens; after the last layer the encoder goes back to full length.
+    """Averages n / k consecutive tokens. The encoder upsamples its output to full length.
 
-    Every token then gets the last layer's output of its window, plus its own representation just before the (first)
-    pooling. The upsampled states have the document's length, hence the decoder lengths of Table 2, rows 18 to 20.
-    The published inference times are those of decoders that attend to the pooled states: ``--no-upsampling``.
+    Each token gets the last layer's output of its window plus its own representation just before the (first) pooling.
+    The upsampled states have the document's length, which gives the decoder lengths of Table 2, rows 18 to 20. The
+    published inference times are those of decoders that attend to the pooled states: ``--no-upsampling``.
 
-    Not taken over from Dai et al.: attention whose queries alone are pooled, and the layers after upsampling. The
-    paper pools the sequence between layers and hands the upsampled one to the decoder.
+    Two parts of Dai et al. are not used: attention in which only the queries are pooled, and layers after upsampling.
+    The paper pools the sequence between layers and passes the upsampled sequence to the decoder.
 
     Args:
         windows: see :class:`WindowPooler`.
-        upsamples: go back to full length before the decoder.
+        upsamples: whether to upsample to full length before the decoder.
     """
 
     def __init__(self, windows: Mapping[int, int] | None = None, upsamples: bool = True):

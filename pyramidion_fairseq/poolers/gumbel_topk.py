@@ -14,7 +14,7 @@ from .base import POOLERS, Pooler
 
 @POOLERS.register("gumbel_topk")
 class GumbelTopkPooler(Pooler):
-    """Gumbel noise in training, none in evaluation; see :func:`~pyramidion_fairseq.functional.gumbel_topk`.
+    """Relaxed sampling with Gumbel noise in training; see :func:`~pyramidion_fairseq.functional.gumbel_topk`.
 
     Args:
         temperature: in units of log score.

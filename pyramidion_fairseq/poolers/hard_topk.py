@@ -1,4 +1,4 @@
-"""Hard top-k: what PoWER-BERT does, and what successive halving relaxes (paper, Eq. 2)."""
+"""Hard top-k, the selection of PoWER-BERT, which successive halving relaxes (paper, Eq. 2)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .base import POOLERS, Pooler
 
 @POOLERS.register("hard_topk")
 class HardTopkPooler(Pooler):
-    """Keep the k best representations as they are; see :func:`~pyramidion_fairseq.functional.hard_topk`.
+    """Keeps the k best representations unchanged; see :func:`~pyramidion_fairseq.functional.hard_topk`.
 
-    A trainable scorer learns nothing here (Eq. 4): its gradient is zero. With the ``attention_sum`` scorer this is
-    PoWER's progressive elimination of word vectors (Goyal et al. 2020).
+    A trainable scorer learns nothing with this pooler (Eq. 4), because its gradient is zero. With the
+    ``attention_sum`` scorer, this is the progressive word-vector elimination of PoWER (Goyal et al. 2020).
     """
 
     differentiable_in_scores = False

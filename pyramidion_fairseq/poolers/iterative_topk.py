@@ -14,7 +14,7 @@ from .base import POOLERS, Pooler
 
 @POOLERS.register("iterative_topk")
 class IterativeTopkPooler(Pooler):
-    """k softmaxes over distances from the best score left; see :func:`~pyramidion_fairseq.functional.iterative_topk`.
+    """Iterative relaxation by k softmaxes; see :func:`~pyramidion_fairseq.functional.iterative_topk`.
 
     Args:
         temperature: in squared units of score.

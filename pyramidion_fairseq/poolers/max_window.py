@@ -10,10 +10,7 @@ from .base import POOLERS, WindowPooler
 
 @POOLERS.register("max_window")
 class MaxWindowPooler(WindowPooler):
-    """Coordinate by coordinate, the largest of n / k consecutive tokens.
-
-    See :func:`~pyramidion_fairseq.functional.max_windows`.
-    """
+    """Takes the maximum of n / k consecutive tokens, coordinate by coordinate."""
 
     exact_record = False
 

@@ -10,7 +10,7 @@ from .base import POOLERS, WindowPooler
 
 @POOLERS.register("mean_window")
 class MeanWindowPooler(WindowPooler):
-    """Average n / k consecutive tokens; see :func:`~pyramidion_fairseq.functional.mean_windows`."""
+    """Averages n / k consecutive tokens; see :func:`~pyramidion_fairseq.functional.mean_windows`."""
 
     def forward(self, x: Tensor, scores: Tensor, padding_mask: Tensor | None, k: int) -> Pooled:
         return mean_windows(x, scores, k, window=self.windows.get(k, 1), padding_mask=padding_mask)

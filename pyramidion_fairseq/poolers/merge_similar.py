@@ -12,7 +12,7 @@ from .base import POOLERS, Pooler
 
 @POOLERS.register("merge_similar")
 class MergeSimilarPooler(Pooler):
-    """Merge the most similar tokens; see :func:`~pyramidion_fairseq.functional.merge_similar`."""
+    """Merges the most similar tokens; see :func:`~pyramidion_fairseq.functional.merge_similar`."""
 
     uses_scores = False
     differentiable_in_scores = False

@@ -1,4 +1,4 @@
-"""Hard top-k whose scores the decoder reads, so that the scorer learns (Qin and Van Durme 2023, "Nugget")."""
+"""Hard top-k whose scores are read by the decoder, which trains the scorer (Qin and Van Durme 2023, "Nugget")."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .base import POOLERS, Pooler
 
 @POOLERS.register("nugget_topk")
 class NuggetTopkPooler(Pooler):
-    """Keep the k best representations as they are, and add their scores to the logits of the decoder's attention.
+    """Keeps the k best representations unchanged, and adds their scores to the decoder's attention logits.
 
-    The representations do not depend on the scores; the decoder's attention to them does. With several poolings, a
-    vector's score is the sum of those that it was kept with. Scores have no bounds in the paper: use it with
-    ``--scorer-activation none``.
+    The representations do not depend on the scores, but the decoder's attention to them does. With several poolings,
+    the score of a vector is the sum of the scores with which each pooling kept it. The scores of the paper are
+    unbounded, so use ``--scorer-activation none``.
     """
 
     differentiable_in_scores = False

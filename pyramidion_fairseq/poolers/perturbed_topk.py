@@ -14,11 +14,11 @@ from .base import POOLERS, Pooler
 
 @POOLERS.register("perturbed_topk")
 class PerturbedTopkPooler(Pooler):
-    """Noise in training, hard top-k in evaluation; see :func:`~pyramidion_fairseq.functional.perturbed_topk`.
+    """Top-k with noise in training, hard in evaluation; see :func:`~pyramidion_fairseq.functional.perturbed_topk`.
 
     Args:
         sigma: standard deviation of the noise, in units of score.
-        samples: selections that are averaged.
+        samples: number of selections to average.
 
     Raises:
         PyramidionError: sigma is not positive, or there are fewer than two samples.
@@ -40,7 +40,7 @@ class PerturbedTopkPooler(Pooler):
         return cls(cfg.perturbed_sigma, cfg.perturbed_samples)
 
     def train(self, mode: bool = True) -> PerturbedTopkPooler:
-        """Switch the noise, and with it what holds of the record and of the scores' gradient."""
+        """Switch the noise, and with it :attr:`differentiable_in_scores` and :attr:`exact_record`."""
         self.differentiable_in_scores = mode
         self.exact_record = not mode
         super().train(mode)

@@ -17,8 +17,8 @@ class SinkhornTopkPooler(Pooler):
     """The sorted SOFT top-k operator; see :func:`~pyramidion_fairseq.functional.sinkhorn_topk`.
 
     Args:
-        epsilon: strength of the entropy, in squared units of score.
-        iterations: of Sinkhorn's algorithm.
+        epsilon: strength of the entropic regularisation, in squared units of score.
+        iterations: number of Sinkhorn iterations.
 
     Raises:
         PyramidionError: epsilon is not positive, or there are no iterations.

@@ -12,12 +12,12 @@ from .base import POOLERS, Pooler
 
 @POOLERS.register("successive_halving")
 class SuccessiveHalvingPooler(Pooler):
-    """Differentiable tournament; see :func:`~pyramidion_fairseq.functional.successive_halving_topk`.
+    """Pools by a differentiable tournament; see :func:`~pyramidion_fairseq.functional.successive_halving_topk`.
 
     Args:
-        base: of the peaked softmax; None is the plain softmax of Eq. 6.
-        sort: sort before every round.
-        preserve_order: order the selected by their positions in the document.
+        base: base of the peaked softmax; None for the plain softmax of Eq. 6.
+        sort: whether to sort before every round.
+        preserve_order: whether to order the slots by the positions of their winners.
     """
 
     def __init__(self, base: float | None = 20.0, sort: bool = True, preserve_order: bool = True):

@@ -1,4 +1,4 @@
-"""Top-k by a threshold: LapSum, SparseK, CoLT5's and DFTopK's operators (2023 to 2025)."""
+"""Top-k by a threshold: the operators of LapSum, SparseK, CoLT5 and DFTopK (2023 to 2025)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .base import POOLERS, Pooler
 
 @POOLERS.register("threshold_topk")
 class ThresholdTopkPooler(Pooler):
-    """Gates that sum to k, those of the k best tokens; see :func:`~pyramidion_fairseq.functional.threshold_topk`.
+    """Keeps the k best tokens, scaled by their gates; see :func:`~pyramidion_fairseq.functional.threshold_topk`.
 
     Args:
         link: ``laplace``, ``clip``, ``exp`` or ``sigmoid``.
         epsilon: width of the link, in units of score.
 
     Raises:
-        PyramidionError: there is no such link, or epsilon is not positive.
+        PyramidionError: the link is unknown, or epsilon is not positive.
     """
 
     convex = False

@@ -1,4 +1,4 @@
-"""Token scorers: how useful is each representation?"""
+"""Token scorers, which rate how useful each representation is."""
 
 from ..registry import import_variants
 from .base import EPSILON, SCORERS, TokenScorer

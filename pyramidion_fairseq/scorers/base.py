@@ -1,4 +1,4 @@
-"""The contract of token scorers."""
+"""Base class of token scorers."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from torch import Tensor, nn
 
 from ..registry import Registry
 
-#: What the published code adds to every score, so that none is zero.
+#: Added to every score, as in the published code, so that no score is zero.
 EPSILON = 1e-5
 
 
 class TokenScorer(nn.Module):
-    """Rates how useful each token's representation is for the layers to come (paper, Eq. 1).
+    """Rates how useful each token's representation is for the following layers (paper, Eq. 1).
 
-    Subclasses implement :meth:`rate`. Scores are computed in float32 at least, whatever the model's precision, with
-    autocast off: a difference of 0.4% (bfloat16) would decide pairs of the tournament.
+    Subclasses implement :meth:`rate`. Scores are computed in at least float32, whatever the model's precision, with
+    autocast disabled. A difference of 0.4% (bfloat16) would decide pairs of the tournament.
 
     Args:
-        activation: "sigmoid" maps ratings to (0, 1] as the published code does, which the peaked softmax of
-            successive halving expects; "none" leaves them as they are, as Eq. 1 writes them.
+        activation: "sigmoid" maps ratings to (0, 1], as the published code does and as the peaked softmax of
+            successive halving expects. "none" leaves them unchanged, as in Eq. 1.
     """
 
-    #: Scorers whose ratings lie in [0, 1] by themselves set this, and get no activation.
+    #: Whether ratings already lie in [0, 1]. If so, no activation is applied.
     bounded = False
-    #: Scorers that look at positions alone, counted from the document's start, set this.
+    #: Whether ratings depend only on positions, counted from the start of the document.
     positional = False
-    #: Scorers whose rating of a token depends on other tokens, or on its position as well, set this: their documents
-    #: are not read in parts.
+    #: Whether the rating of a token depends on other tokens, or also on its position, so that documents cannot be read
+    #: in parts.
     needs_whole_documents = False
-    #: Scorers that rate tokens by the attention they received set this; the encoder then hands it to them.
+    #: Whether ratings depend on the attention received by each token, which the encoder then passes to the scorer.
     needs_attention = False
 
     def __init__(self, activation: str = "sigmoid"):
@@ -44,9 +44,11 @@ class TokenScorer(nn.Module):
         raise NotImplementedError(f"{cls.__name__} has no from_config")
 
     def rate(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
-        """Rate tokens: arguments as of :meth:`forward`, x in float32 or float64 -> (B, T) ratings, float32 or float64.
+        """Rate tokens. Arguments are those of :meth:`forward`, with x in float32 or float64.
 
-        Ratings of padded positions are ignored. Parameters may be in half precision where x is float32.
+        Ratings of padded positions are ignored. Parameters may be in half precision while x is float32.
+
+        Returns: (B, T) ratings, float32 or float64.
         """
         raise NotImplementedError(f"{type(self).__name__} has no rate")
 
@@ -55,15 +57,15 @@ class TokenScorer(nn.Module):
 
         Args:
             x: (B, T, C) representations, any floating dtype.
-            padding_mask: (B, T) bool, True on padding; None where there is none.
-            attention: (B, T) column sums of the preceding layer's attention, over its queries and heads (see
-                ``EncoderAttention.received``); only for scorers that set :attr:`needs_attention`.
+            padding_mask: (B, T) bool, True on padding; None if there is no padding.
+            attention: (B, T) column sums of the preceding layer's attention over queries and heads (see
+                ``EncoderAttention.received``); only for scorers with :attr:`needs_attention`.
 
         Returns:
             (B, T) scores, float32 (float64 for float64).
 
         Raises:
-            ValueError: the scorer needs the attention, and there is none; or :meth:`rate` returned no (B, T) ratings
+            ValueError: the scorer needs the attention and it is missing, or :meth:`rate` did not return (B, T) ratings
                 in float32 or float64.
         """
         if self.needs_attention and attention is None:

@@ -12,13 +12,13 @@ from .base import SCORERS, TokenScorer
 
 @SCORERS.register("embedding")
 class EmbeddingScorer(TokenScorer):
-    """S(e) = e_j: one coordinate of the representation, a linear scorer whose weights are fixed.
+    """S(e) = e_j: one coordinate of the representation, i.e. a linear scorer with fixed weights.
 
-    It has no parameters; its gradient teaches the layers below to write usefulness into that coordinate.
+    It has no parameters. Its gradient trains the layers below to write usefulness to this coordinate.
 
     Args:
         dim: width C of the representations.
-        coordinate: j, counted from 0; the paper does not say which.
+        coordinate: j, counted from 0. The paper does not state it.
         activation: see :class:`TokenScorer`.
 
     Raises:

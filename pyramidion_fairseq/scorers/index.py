@@ -13,13 +13,13 @@ from .base import SCORERS, TokenScorer
 
 @SCORERS.register("index")
 class IndexScorer(TokenScorer):
-    """1 for every ``stride``-th token, counted from the document's start (the first one included), 0 for the others.
+    """1 for every ``stride``-th token, counted from and including the document's first token, 0 for the others.
 
-    The paper writes "i = 0 mod k" with the letter that elsewhere is the number of tokens kept; to keep k of n the
-    stride is n / k, 4 in Table 4.
+    The paper writes "i = 0 mod k", with the letter that elsewhere is the number of tokens kept. To keep k of n tokens,
+    the stride is n / k, which is 4 in Table 4.
 
     Args:
-        stride: in tokens, at least 1.
+        stride: stride in tokens, at least 1.
 
     Raises:
         PyramidionError: the stride is below 1.

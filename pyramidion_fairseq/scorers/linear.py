@@ -1,4 +1,4 @@
-"""The linear scorer of the paper, which it found to work best (section 3.1)."""
+"""The linear scorer, which works best in the paper (section 3.1)."""
 
 from __future__ import annotations
 

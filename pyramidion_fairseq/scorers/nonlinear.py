@@ -13,10 +13,10 @@ from .base import SCORERS, TokenScorer
 
 @SCORERS.register("nonlinear")
 class NonlinearScorer(TokenScorer):
-    """S(e) = w2^T tanh(W1 e + b1) + b2, as RoBERTa's classification head without its dropout.
+    """S(e) = w2^T tanh(W1 e + b1) + b2, like RoBERTa's classification head without dropout.
 
-    The paper prints w1 in R^d, which would make the tanh a scalar; the head that it says it follows (Liu et al. 2019)
-    has a dense d x d layer there, and so has this one.
+    The paper prints w1 in R^d, which would make the tanh a scalar. The head that it follows (Liu et al. 2019) has a
+    dense d x d layer instead, and so does this scorer.
 
     Args:
         dim: width C of the representations.

@@ -13,10 +13,10 @@ from .base import SCORERS, TokenScorer
 
 @SCORERS.register("random")
 class RandomScorer(TokenScorer):
-    """Uniform scores in [0, 1), without looking at the representations.
+    """Uniform scores in [0, 1) that do not depend on the representations.
 
-    Training draws new ones for every batch. Evaluation takes them from the token's position in the document, so that
-    the same document is always encoded alike, in whatever batch it stands.
+    In training, new scores are sampled for every batch. In evaluation, they are a function of the token's position in
+    the document, so that the encoding of a document is always the same, in any batch.
     """
 
     bounded = True
@@ -33,7 +33,7 @@ class RandomScorer(TokenScorer):
 
 
 def hashed_uniform(positions: Tensor) -> Tensor:
-    """Return pseudo-random numbers that depend on their index alone, the same on every device.
+    """Return pseudo-random numbers that depend only on their index, the same on every device.
 
     Args:
         positions: int64, any shape, at least -1.

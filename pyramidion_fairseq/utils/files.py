@@ -84,7 +84,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def lock(path: str | os.PathLike[str]) -> int | None:
-    """Return an open file or folder that is locked until it is closed; None where another process holds the lock.
+    """Return an open file or folder that is locked until it is closed; None if another process holds the lock.
 
     Nothing is written. Where the system or the file system has no locks, it is open and not locked.
     """

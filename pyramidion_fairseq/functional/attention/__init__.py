@@ -1,1 +1,1 @@
-"""Attention of every pattern, on (B, T, C) tensors with padding masks."""
+"""Attention functions of every pattern, on batch-first tensors with padding masks."""

@@ -1,4 +1,4 @@
-"""Attention inside non-overlapping blocks (paper, section 3.1), with little work on padding."""
+"""Attention inside non-overlapping blocks (paper, section 3.1), with little computation on padding."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ def block_attention(
     document_lengths: Sequence[int] | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Let each token attend to its own block; blocks are counted from the document's start.
+    """Let each token attend to its own block. Blocks are counted from the start of the document.
 
-    Where the host does not know the lengths, every block is masked, so that it need not wait for the device. Otherwise
-    the full blocks of documents of equal length are one call of the attention, their last, shorter blocks another one,
-    and nothing is masked. Where lengths differ, a CPU does so for one length after the other. Other devices take
-    longer to start many small calls than to compute them: they get two calls, by :func:`attend_in_two_batches`.
+    If the lengths are not known on the host, all blocks are masked, so as not to synchronise with the device.
+    Otherwise, if all documents have the same length, one call computes the full blocks and another one the last,
+    shorter blocks, without masks. If the lengths differ, a CPU does this for one length after the other. Other devices
+    need longer to launch many small calls than to compute them, so they make the two calls of
+    :func:`attend_in_two_batches`.
 
     Args:
         query, key, value: (B, T, H, D).
-        size: tokens in a block, at least 1.
-        padding_mask: (B, T) bool, True on padding, which is on the right; None where there is none.
-        document_lengths: tokens of each document, the same as ``padding_mask`` says, on the host; or None.
-        dropout: probability for the weights; 0 in evaluation.
+        size: number of tokens per block, at least 1.
+        padding_mask: (B, T) bool, True on padding, on the right only; None if there is no padding.
+        document_lengths: number of tokens of each document on the host, consistent with ``padding_mask``; or None.
+        dropout: dropout probability of the attention weights; 0 in evaluation.
 
     Returns:
-        (B, T, H, D); rows of padding are finite and otherwise without meaning.
+        (B, T, H, D); rows at padding are finite but arbitrary.
 
     Raises:
         ValueError: ``size`` is below 1.
@@ -67,12 +68,12 @@ def block_attention(
 
 
 def _attend_equal_lengths(query: Tensor, key: Tensor, value: Tensor, tokens: int, size: int, dropout: float) -> Tensor:
-    """Attend in documents of ``tokens`` tokens, padded to T: (B, T, H, D) x 3 -> (B, T, H, D), zero on padding."""
+    """Attend within documents of ``tokens`` tokens, padded to T: (B, T, H, D) x 3 -> (B, T, H, D), zero on padding."""
     full = tokens - tokens % size
     parts = []
     for begin, end, width in ((0, full, size), (full, tokens, tokens - full)):
         if begin < end:
-            # A slice of everything would cost a copy in the backward pass.
+            # Slicing the whole tensor would cost a copy in the backward pass.
             tokens_of = (x if end - begin == x.size(1) else x[:, begin:end] for x in (query, key, value))
             # (B * blocks, H, width, D)
             queries, keys, values = (x.unflatten(1, (-1, width)).flatten(0, 1).transpose(1, 2) for x in tokens_of)
@@ -86,21 +87,21 @@ def _attend_equal_lengths(query: Tensor, key: Tensor, value: Tensor, tokens: int
 def attend_in_two_batches(
     query: Tensor, key: Tensor, value: Tensor, size: int, document_lengths: Sequence[int], dropout: float = 0.0
 ) -> Tensor:
-    """Attend with two calls of the attention, however many documents there are.
+    """Attend in two calls, whatever the number of documents.
 
-    Blocks do not depend on each other. The full blocks of all documents are one batch. The last, shorter blocks are
-    the other one: filled up to the longest of them, with a mask of their keys. Where a block is as long as the longest
-    document, as in full attention, all documents are in that one.
+    Blocks are independent. The full blocks of all documents are one batch. The last, shorter blocks are the other
+    batch, padded to the longest of them, with a key mask. If a block is as long as the longest document, as in full
+    attention, all documents are in the second batch.
 
     Args:
-        query, key, value, size, document_lengths, dropout: as of :func:`block_attention`.
+        query, key, value, size, document_lengths, dropout: see :func:`block_attention`.
 
     Returns:
         (B, T, H, D), zero on padding.
     """
     batch, length, heads, dim = value.shape
     index = _block_index(tuple(document_lengths), length, size, query.device, torch.is_inference_mode_enabled())
-    # (B, T, H, D) -> (rows, H, D): the tokens of full blocks, then those of the last ones
+    # (B, T, H, D) -> (rows, H, D): the tokens of the full blocks, then those of the last blocks
     rows = [x.flatten(0, 1).index_select(0, index.sources) for x in (query, key, value)]
     full = index.full * size
     parts = []
@@ -115,38 +116,39 @@ def attend_in_two_batches(
         out = dot_product_attention(queries, keys, values, index.key_mask, dropout=dropout)
         parts.append(out.transpose(1, 2).flatten(0, 1))
     out = parts[0] if len(parts) == 1 else torch.cat(parts)
-    # Filling of a block goes to a row behind the last document, which is cut off.
+    # Copies that fill up a block are written to a row behind the last document, which is cut off.
     joined = value.new_zeros(batch * length + 1, heads, dim, dtype=out.dtype).index_copy_(0, index.targets, out)
     return joined[:-1].view(batch, length, heads, dim)
 
 
 class _BlockIndex(NamedTuple):
-    """The positions of the tokens of all blocks among the B * T of a batch: full blocks first, then the last ones."""
+    """Indices of the tokens of all blocks among the B * T tokens of a batch; full blocks first, then last blocks."""
 
     full: int
-    """How many full blocks there are."""
+    """Number of full blocks."""
     sources: Tensor
-    """(rows,) int64, the token that each row reads; a block is filled up with copies of its document's last token."""
+    """(rows,) int64, the token read by each row. Blocks are filled up with copies of the document's last token."""
     targets: Tensor
-    """(rows,) int64, the token that each row is written to; B * T for the copies that fill up a block."""
+    """(rows,) int64, the token written by each row; B * T for the copies that fill up a block."""
     key_mask: Tensor | None
-    """(blocks, 1, 1, width) bool, True on the tokens of the last blocks; None where all blocks are full."""
+    """(blocks, 1, 1, width) bool, True on the tokens of the last blocks; None if all blocks are full."""
 
 
 @functools.lru_cache(maxsize=4)
 def _block_index(
     document_lengths: tuple[int, ...], length: int, size: int, device: torch.device, inference: bool
 ) -> _BlockIndex:
-    """Return the index of a batch; all layers that read the batch share it.
+    """Return the index of a batch, cached for all layers that read the batch.
 
     Args:
-        document_lengths: of the documents, not all the same.
+        document_lengths: number of tokens of each document, not all equal.
         length: T.
-        size: tokens in a full block.
-        device: of the index.
-        inference: part of the key only. What inference mode makes must not be used outside of it.
+        size: number of tokens of a full block.
+        device: device of the index.
+        inference: whether inference mode is enabled. Only part of the cache key, because tensors created in inference
+            mode must not be used outside of it.
     """
-    if size >= length:  # a block is a document: all of them are one batch
+    if size >= length:  # each block is a whole document: all are one batch
         size = length + 1
     starts = [row * length + block for row, n in enumerate(document_lengths) for block in range(0, n - n % size, size)]
     first = [row * length + n - n % size for row, n in enumerate(document_lengths) if n % size]
@@ -171,7 +173,7 @@ def _block_index(
 
 
 def _on_device(numbers: list[int], device: torch.device) -> Tensor:
-    """Return whole numbers as an int64 tensor, without waiting for a GPU."""
+    """Copy integers to an int64 tensor, without synchronising with a GPU."""
     if device.type != "cuda":
         return torch.tensor(numbers, dtype=torch.int64, device=device)
     return torch.tensor(numbers, dtype=torch.int64, pin_memory=True).to(device, non_blocking=True)

@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def split_blocks(x: Tensor, size: int) -> Tensor:
-    """Split a sequence into blocks; the last one is filled up with zeros.
+    """Split a sequence into blocks, padding the last one with zeros.
 
     Args:
         x: (B, T, ...) sequence, batch first.
-        size: tokens in a block, at least 1.
+        size: number of tokens per block, at least 1.
 
     Returns:
-        (B * ceil(T / size), size, ...), the blocks of a document one after the other.
+        (B * ceil(T / size), size, ...), the blocks of each document in order.
 
     Raises:
         ValueError: ``size`` is below 1.
@@ -33,7 +33,7 @@ def join_blocks(blocks: Tensor, batch: int, length: int) -> Tensor:
     Args:
         blocks: (batch * blocks per document, size, ...).
         batch: number of documents.
-        length: tokens of a document, what fills up the last block not counted.
+        length: number of tokens per document, without the padding of the last block.
 
     Returns:
         (batch, length, ...).

@@ -1,4 +1,4 @@
-"""softmax(q k^T / sqrt(D)) v (Vaswani et al. 2017, Eq. 1), also with dropout on a CPU."""
+"""Scaled dot-product attention (Vaswani et al. 2017, Eq. 1), including dropout on a CPU."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.autograd.function import once_differentiable
 
 from ..dropout import draw_kept, draws_bits, kept_share
 
-#: Attention weights that are worked on at a time: they and their gradients stay in a processor's cache.
+#: Number of attention weights processed at a time, so that they and their gradients stay in the processor's cache.
 CHUNK = 2**21
-#: Queries that are worked on at a time, at least.
+#: Minimum number of queries processed at a time.
 FEWEST = 128
 
 
@@ -22,30 +22,31 @@ def dot_product_attention(
 ) -> Tensor:
     """Compute scaled dot-product attention.
 
-    It calls torch's function, but on a CPU with dropout, where torch would hold all weights several times. Then it
-    works on some queries at a time, computes their weights again in the backward pass, and keeps one byte for each
-    weight: whether it was dropped.
+    Calls torch's function, except on a CPU with dropout, where torch would hold all attention weights several times.
+    In this case, the queries are processed in chunks, and their weights are recomputed in the backward pass. One byte
+    is kept per weight: whether it was dropped.
 
     Args:
         query: (N, H, Tq, D).
         key, value: (N, H, Tk, D).
-        attn_mask: (N, 1, 1, Tk) or (N, H, 1, Tk) bool, True on keys that take part; None: all do. Where none does,
-            the result is without meaning, and may be NaN.
-        dropout: probability for the weights; 0 in evaluation. On a CPU a multiple of 1 / 65536 is taken.
+        attn_mask: (N, 1, 1, Tk) or (N, H, 1, Tk) bool, True on keys that take part; None if all do. The result is
+            undefined, and may be NaN, if no key takes part.
+        dropout: dropout probability of the attention weights; 0 in evaluation. Rounded to a multiple of 1 / 65536 on a
+            CPU.
 
     Returns:
         (N, H, Tq, D).
     """
     if not draws_bits(query, dropout):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout)
-    if torch.is_autocast_enabled("cpu"):  # autocast does not know this function
+    if torch.is_autocast_enabled("cpu"):  # autocast does not apply to this autograd function
         low = torch.get_autocast_dtype("cpu")
         query, key, value = (x.to(low) if x.dtype == torch.float32 else x for x in (query, key, value))
     return _DropoutAttention.apply(query, key, value, attn_mask, dropout)
 
 
 class _DropoutAttention(torch.autograd.Function):
-    """Attention by chunks of queries: at no time are there more than about CHUNK weights."""
+    """Attention in chunks of queries, holding about CHUNK attention weights at a time."""
 
     @staticmethod
     def forward(
@@ -53,8 +54,8 @@ class _DropoutAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.share = kept_share(dropout)
         kept = draw_kept((*query.shape[:3], key.size(2)), dropout)
-        kept = kept.view(torch.uint8)  # which torch multiplies faster than bools
-        # Laid out as (N, Tq, H, D): what joins the heads then needs no copy.
+        kept = kept.view(torch.uint8)  # torch multiplies bytes faster than bools
+        # Stored as (N, Tq, H, D), so that joining the heads needs no copy.
         out = value.new_empty(query.size(0), query.size(2), *value.shape[1::2]).transpose(1, 2)
         for part, rows in _chunks(kept.shape):
             weights = _weights(query[part, :, rows], key[part], attn_mask, part).mul_(kept[part, :, rows])
@@ -82,7 +83,7 @@ class _DropoutAttention(torch.autograd.Function):
 
 
 def _weights(query: Tensor, key: Tensor, attn_mask: Tensor | None, part: slice) -> Tensor:
-    """Return weights, float32 at least: (n, H, R, D), (n, H, Tk, D) -> (n, H, R, Tk)."""
+    """Compute attention weights, at least float32: (n, H, R, D), (n, H, Tk, D) -> (n, H, R, Tk)."""
     logits = (query * query.size(3) ** -0.5) @ key.mT
     if attn_mask is not None:
         logits = logits.masked_fill_(~attn_mask[part], -torch.inf)
@@ -90,9 +91,9 @@ def _weights(query: Tensor, key: Tensor, attn_mask: Tensor | None, part: slice) 
 
 
 def _chunks(shape: torch.Size) -> Iterator[tuple[slice, slice]]:
-    """Yield slices of the first and the third of (N, H, Tq, Tk)."""
+    """Yield slices of the first and the third dimension of (N, H, Tq, Tk)."""
     count, heads, queries, keys = shape
-    # Products of fewer queries are slow: long sequences have larger chunks.
+    # Products with fewer queries are slow, so long sequences exceed CHUNK.
     rows = min(queries, max(FEWEST, CHUNK // (heads * keys)))
     sequences = max(1, CHUNK // (heads * rows * keys))
     for start in range(0, count, sequences):

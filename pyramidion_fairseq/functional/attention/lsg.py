@@ -12,17 +12,17 @@ from .sparse_tokens import SparseTokens
 
 
 def beside_window(x: Tensor, blocks: int, per_block: int, reach: int) -> Tensor:
-    """Return the sparse tokens that each block sees: ``reach`` to the left and to the right of its local window.
+    """Return the sparse tokens seen by each block: ``reach`` to the left and to the right of its local window.
 
-    Block i sees [(i - 1) r - reach, (i - 1) r) and [(i + 2) r, (i + 2) r + reach), with r = ``per_block``: what lies
-    in its window, the blocks i - 1 to i + 1, is not seen twice. True of any r, also where the published code shifts
-    the ranges by one (odd r) or loses the right one (factor 1).
+    Block i sees [(i - 1) r - reach, (i - 1) r) and [(i + 2) r, (i + 2) r + reach), with r = ``per_block``. The blocks
+    i - 1 to i + 1, which its window covers, are not seen twice. This holds for any r. The published code shifts the
+    ranges by one for odd r, and loses the right range for factor 1.
 
     Args:
         x: (B, blocks * per_block, ...) reduced sequence.
-        blocks: N, blocks per document.
-        per_block: sparse tokens that a block is reduced to.
-        reach: sparse tokens to see on each side.
+        blocks: N, number of blocks per document.
+        per_block: number of sparse tokens per block.
+        reach: number of sparse tokens seen on each side.
 
     Returns:
         (B * N, 2 * reach, ...); zeros (False) outside the document.
@@ -44,19 +44,19 @@ def lsg_attention(
     reach: int,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Let global tokens attend to everything, others to globals, sparse tokens beside their window, and their window.
+    """Let global tokens attend to everything, and others to global tokens, their window and sparse tokens beside it.
 
     Args:
-        query, key, value: (B, G + T, H, D), the global tokens first; T a multiple of ``block``.
+        query, key, value: (B, G + T, H, D), global tokens first; T is a multiple of ``block``.
         key_mask: (B, G + T) bool, False on padding.
         num_globals: G, at least 1.
-        block: tokens in a block; the window is a token's own block and the two beside it.
-        sparse: the reduced sequence of the T tokens, or None.
-        reach: sparse tokens that a block sees on each side of its window.
-        dropout: probability for the weights; 0 in evaluation.
+        block: number of tokens per block. The window of a token is its own block and the two adjacent ones.
+        sparse: reduced sequence of the T tokens, or None.
+        reach: number of sparse tokens seen by a block on each side of its window.
+        dropout: dropout probability of the attention weights; 0 in evaluation.
 
     Returns:
-        (B, G + T, H, D); rows of padding are finite and otherwise without meaning.
+        (B, G + T, H, D); rows at padding are finite but arbitrary.
     """
     from_globals = masked_attention(query[:, :num_globals], key, value, key_mask, dropout)
     out = attend_beside_globals(query, key, value, key_mask, num_globals, block, sparse, reach, dropout)
@@ -74,13 +74,13 @@ def attend_beside_globals(
     reach: int,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Do what :func:`lsg_attention` does, of which these are the arguments, for all but the global tokens.
+    """Compute :func:`lsg_attention`, with the same arguments, for all tokens except the global ones.
 
     Returns:
         (B, T, H, D).
     """
     batch, _, heads, _ = key.shape
-    # What each block sees: (B * N, G + 2 * reach + 3 * block, ...)
+    # Keys and values seen by each block: (B * N, G + 2 * reach + 3 * block, ...)
     blocks = (query.size(1) - num_globals) // block
     key_mask = key_mask.unsqueeze(-1).expand(-1, -1, heads)
     seen = []

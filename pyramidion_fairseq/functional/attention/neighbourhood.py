@@ -1,4 +1,4 @@
-"""Attention inside windows of neighbouring blocks. Tensors with heads are (B, T, H, D) here."""
+"""Attention inside windows of neighbouring blocks. Tensors with heads are (B, T, H, D) in this module."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def key_mask_of(x: Tensor, padding_mask: Tensor | None) -> Tensor:
     """Return (B, T) bool, True on tokens: the opposite of ``padding_mask``, or all True where that is None.
 
     Args:
-        x: (B, T, ...) says which shape and device.
+        x: (B, T, ...) tensor that determines shape and device.
         padding_mask: (B, T) bool, True on padding, or None.
     """
     return x.new_ones(x.shape[:2], dtype=torch.bool) if padding_mask is None else ~padding_mask
 
 
 def neighbours(blocks: Tensor, batch: int, before: int = 1, after: int = 1) -> Tensor:
-    """Put each block's neighbours beside it.
+    """Concatenate each block with its neighbours.
 
     Args:
-        blocks: (batch * N, size, ...), from :func:`split_blocks`: N blocks of a document one after the other.
+        blocks: (batch * N, size, ...) from :func:`split_blocks`, N blocks per document in order.
         batch: number of documents.
-        before, after: how many blocks on each side.
+        before, after: number of blocks on each side.
 
     Returns:
         (batch * N, (before + 1 + after) * size, ...) in the document's order; zeros (False) outside the document.
@@ -38,19 +38,19 @@ def neighbours(blocks: Tensor, batch: int, before: int = 1, after: int = 1) -> T
 
 
 def masked_attention(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, dropout: float = 0.0) -> Tensor:
-    """Return softmax(q k^T / sqrt(D)) v over the keys of a mask (Vaswani et al. 2017, Eq. 1).
+    """Return softmax(q k^T / sqrt(D)) v over the keys that a mask selects (Vaswani et al. 2017, Eq. 1).
 
     Args:
         query: (N, Tq, H, D).
         key, value: (N, Tk, H, D).
         key_mask: (N, Tk) or (N, Tk, H) bool, True on keys that take part.
-        dropout: probability for the weights; 0 in evaluation.
+        dropout: dropout probability of the attention weights; 0 in evaluation.
 
     Returns:
-        (N, Tq, H, D). Where no key takes part the result is finite and otherwise without meaning.
+        (N, Tq, H, D). If no key takes part, the result is finite but arbitrary.
     """
     key_mask = key_mask.unsqueeze(1) if key_mask.dim() == 2 else key_mask.transpose(1, 2)
-    key_mask = key_mask | ~key_mask.any(dim=-1, keepdim=True)  # softmax over nothing would be NaN
+    key_mask = key_mask | ~key_mask.any(dim=-1, keepdim=True)  # a softmax over no keys would be NaN
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     return dot_product_attention(query, key, value, key_mask.unsqueeze(2), dropout).transpose(1, 2)
 
@@ -58,19 +58,19 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor
 def window_attention(
     query: Tensor, key: Tensor, value: Tensor, window: int, padding_mask: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
-    """Let each token attend to its own block and to the two beside it; blocks are counted from the document's start.
+    """Let each token attend to its own block and the two adjacent ones. Blocks are counted from the document's start.
 
-    The local attention that Rae and Razavi (2020) found to be enough in most layers, in the block form: a token sees
+    This is the local attention that Rae and Razavi (2020) found sufficient in most layers, in block form: a token sees
     between ``window`` and ``2 * window`` tokens on each side.
 
     Args:
         query, key, value: (B, T, H, D).
-        window: tokens in a block, at least 1.
-        padding_mask: (B, T) bool, True on padding, which is on the right, or None.
-        dropout: probability for the weights; 0 in evaluation.
+        window: number of tokens per block, at least 1.
+        padding_mask: (B, T) bool, True on padding, on the right only; or None.
+        dropout: dropout probability of the attention weights; 0 in evaluation.
 
     Returns:
-        (B, T, H, D); rows of padding are finite and otherwise without meaning.
+        (B, T, H, D); rows at padding are finite but arbitrary.
 
     Raises:
         ValueError: ``window`` is below 1.

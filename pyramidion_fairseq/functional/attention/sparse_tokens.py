@@ -1,9 +1,9 @@
-"""The reduced sequence of LSG attention: one key and value for every ``factor`` tokens (Condevaux and Harispe 2022).
+"""Reduced sequences of LSG attention: one key and value for every ``factor`` tokens (Condevaux and Harispe 2022).
 
-Every function takes keys and values (B, T, H, D), T a multiple of the block size, and ``key_mask`` (B, T) bool, False
-on padding; it returns :class:`SparseTokens` of length M = T / factor. Sparse token j is made of tokens near
-``j * factor``. A sparse token that is made of padding alone is masked. Otherwise padding is left out, so that a
-document's sparse tokens do not depend on its batch.
+All functions take keys and values (B, T, H, D), with T a multiple of the block size, and ``key_mask`` (B, T) bool,
+False on padding. They return :class:`SparseTokens` of length M = T / factor. Sparse token j is made of tokens near ``j
+* factor``. A sparse token made only of padding is masked. Otherwise padding is left out, so a document's sparse tokens
+do not depend on its batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class SparseTokens(NamedTuple):
-    """The keys and values of a reduced sequence."""
+    """Keys and values of a reduced sequence."""
 
     key: Tensor
     """(B, M, H, D)."""
@@ -29,7 +29,7 @@ class SparseTokens(NamedTuple):
 def select_by_norm(key: Tensor, value: Tensor, key_mask: Tensor, chunk: int, factor: int) -> SparseTokens:
     """Select the ``chunk / factor`` keys of largest L2 norm in each chunk, per head.
 
-    They are in ascending order of their norms. The choice itself has no gradient.
+    They are in ascending order of norm. The selection has no gradient.
     """
     exact = torch.promote_types(key.dtype, torch.float32)
     norms = key.detach().to(exact).norm(dim=-1).masked_fill(~key_mask.unsqueeze(-1), -1)
@@ -43,20 +43,20 @@ def select_by_norm(key: Tensor, value: Tensor, key_mask: Tensor, chunk: int, fac
 
 
 def select_strided(key: Tensor, value: Tensor, key_mask: Tensor, factor: int) -> SparseTokens:
-    """Select one of every ``factor`` tokens: head h the one at h mod ``factor``. Needs at least ``factor`` heads."""
+    """Select one of every ``factor`` tokens: head h selects token h mod ``factor``. Needs ``factor`` heads or more."""
     start = torch.arange(key.size(2), device=key.device) % factor
     return _select_fixed(key, value, key_mask, factor, start.unsqueeze(0))
 
 
 def select_block_strided(key: Tensor, value: Tensor, key_mask: Tensor, block: int, factor: int) -> SparseTokens:
-    """Select r = block / factor tokens in a row of every block: head h those from h * r mod ``block`` on."""
+    """Select r = block / factor consecutive tokens of each block: head h starts at token h * r mod ``block``."""
     kept = block // factor
     start = torch.arange(key.size(2), device=key.device) * kept % block
     return _select_fixed(key, value, key_mask, block, start + torch.arange(kept, device=key.device).unsqueeze(1))
 
 
 def mean_of_groups(key: Tensor, value: Tensor, key_mask: Tensor, factor: int) -> SparseTokens:
-    """Return the mean of every ``factor`` tokens in a row."""
+    """Average every ``factor`` consecutive tokens."""
     weights = key_mask.unflatten(1, (-1, factor)).to(key.dtype)
     weights = weights / weights.sum(dim=2, keepdim=True).clamp(min=1)
     return _weigh_groups(key, value, key_mask, weights.unsqueeze(-1))
@@ -65,11 +65,11 @@ def mean_of_groups(key: Tensor, value: Tensor, key_mask: Tensor, factor: int) ->
 def weigh_groups_by_first(
     key: Tensor, value: Tensor, key_mask: Tensor, factor: int, first_query: Tensor
 ) -> SparseTokens:
-    """Return the mean of every ``factor`` tokens in a row, weighted by the attention of the document's first token.
+    """Average every ``factor`` consecutive tokens, weighted by the attention of the document's first token.
 
     Args:
-        key, value, key_mask, factor: see above.
-        first_query: (B, H, D) query of the first token that is no global one.
+        key, value, key_mask, factor: see the module's docstring.
+        first_query: (B, H, D) query of the first token that is not global.
     """
     logits = (key * first_query.unsqueeze(1)).sum(dim=-1) * key.size(-1) ** -0.5
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -81,18 +81,18 @@ def weigh_groups_by_first(
 def mean_of_buckets(
     key: Tensor, value: Tensor, key_mask: Tensor, chunk: int, factor: int, rotations: list[Tensor]
 ) -> SparseTokens:
-    """Return the mean of the tokens of each chunk whose keys hash alike, per head; an empty bucket is masked.
+    """Average the tokens of each chunk whose keys have the same hash, per head; an empty bucket is masked.
 
-    Buckets are hashed again, by the sums of their keys, in each round but the first; the last one leaves
-    ``chunk / factor`` buckets.
+    In each round after the first, buckets are hashed again by the sums of their keys. The last round leaves ``chunk /
+    factor`` buckets.
 
     Args:
-        key, value, key_mask, chunk, factor: see above.
+        key, value, key_mask, chunk, factor: see the module's docstring.
         rotations: (H, D, buckets // 2) per round: ``chunk // 2`` columns in all but the last one, which has
             ``chunk // factor // 2`` and at least one.
     """
     counts = _per_head(key_mask, key).unsqueeze(-1).to(key.dtype)
-    # Keys, values and counts are one tensor: one scatter per round.
+    # Keys, values and counts are one tensor, so that each round is one scatter.
     state = torch.cat([key * counts, value * counts, counts], dim=-1).unflatten(1, (-1, chunk))
     for number, rotation in enumerate(rotations, start=1):
         buckets = chunk // factor if number == len(rotations) else chunk
@@ -120,7 +120,7 @@ def _per_head(key_mask: Tensor, key: Tensor) -> Tensor:
 
 
 def _select_fixed(key: Tensor, value: Tensor, key_mask: Tensor, size: int, index: Tensor) -> SparseTokens:
-    """Select m of every ``size`` tokens in a row: head h those at ``index[:, h]``, of ``index`` (m, H)."""
+    """Select m of every ``size`` consecutive tokens: head h selects those at ``index[:, h]``, ``index`` is (m, H)."""
     head = torch.arange(key.size(2), device=key.device)
     parts = (key, value, _per_head(key_mask, key))
     kept = (x.unflatten(1, (-1, size))[:, :, index, head].flatten(1, 2) for x in parts)

@@ -1,4 +1,4 @@
-// The Python module of the compiled functions.
+// Python bindings of the compiled functions.
 
 #include <torch/csrc/utils/pybind.h>
 
@@ -7,7 +7,7 @@
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   using Unlocked = pybind11::call_guard<pybind11::gil_scoped_release>;
   module.attr("torch_version") = BUILT_FOR;
-  module.attr("interface") = 2;  // counts changes of the arguments below, with native.py
+  module.attr("interface") = 2;  // version of the arguments below; must equal _INTERFACE in native.py
   module.def("record_bytes", &pyramidion::record_bytes);
   module.def("tournament", &pyramidion::tournament, Unlocked());
   module.def("tournament_backward", &pyramidion::tournament_backward, Unlocked());

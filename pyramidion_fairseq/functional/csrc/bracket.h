@@ -1,4 +1,4 @@
-// The sizes of a tournament, what its backward pass needs, and the strengths of the scores.
+// Sizes of a tournament, the record for its backward pass, and the strengths of its scores.
 
 #pragma once
 
@@ -15,17 +15,17 @@
 
 namespace pyramidion {
 
-// Sizes that all documents share. Round r has padded_length >> r candidates; number i meets number
+// Sizes shared by all documents. Round r has padded_length >> r candidates. Candidate i is paired with candidate
 // (padded_length >> r) - 1 - i.
 struct Bracket {
   int64_t length;
   int64_t padded_length;
   int64_t k;
-  std::optional<double> base;  // of the peaked softmax; none for the plain softmax
+  std::optional<double> base;  // base of the peaked softmax; none for the plain softmax
 
-  // How many candidates a round has.
+  // Number of candidates of a round.
   int64_t size(int64_t round) const { return padded_length >> round; }
-  // The index of a round's first candidate among those of all rounds.
+  // Index of a round's first candidate among the candidates of all rounds.
   int64_t first(int64_t round) const { return 2 * padded_length - 2 * size(round); }
   int64_t rounds() const {
     int64_t count = 0;
@@ -34,10 +34,10 @@ struct Bracket {
   }
 };
 
-// The last bytes of a record: padding to a multiple of 8, then its mark.
+// Number of bytes at the end of a record: padding to a multiple of 8, then the mark.
 constexpr int64_t kEnd = 16;
 
-// Returns the number that a record ends with. It tells a record from other bytes, and from records of other sizes.
+// Returns the mark at the end of a record, which distinguishes it from other bytes and from records of other sizes.
 inline uint64_t mark_of(const Bracket& bracket, int64_t element_size) {
   uint64_t mark = 0x5079726D52656331U;
   for (const int64_t number : {bracket.length, bracket.padded_length, bracket.k, element_size}) {
@@ -46,14 +46,14 @@ inline uint64_t mark_of(const Bracket& bracket, int64_t element_size) {
   return mark;
 }
 
-// What the backward pass needs of one document, in the bytes of a record.
+// State of one document for the backward pass, stored in the bytes of a record.
 template <typename T>
 struct Record {
-  T* scores;        // of the candidates of each round, in order; 0 where there is none
-  T* weights;       // of the first one of each pair of each round
-  int32_t* orders;  // the candidates of each round, in order, by their number in the round before
-  int32_t* slots;   // (k) slot number of each winner of the last round
-  int32_t* tokens;  // how many candidates are tokens
+  T* scores;        // sorted scores of the candidates of each round; 0 for empty ones
+  T* weights;       // weight of the first candidate of each pair of each round
+  int32_t* orders;  // sorted candidates of each round, by their number in the previous round
+  int32_t* slots;   // (k) slot of each winner of the last round
+  int32_t* tokens;  // number of tokens
 
   Record(uint8_t* bytes, const Bracket& bracket) {
     const int64_t candidates = bracket.first(bracket.rounds());
@@ -64,7 +64,7 @@ struct Record {
     tokens = slots + bracket.k;
   }
 
-  // Returns whether all indices are in their ranges, so that no other memory is read or written.
+  // Returns whether all indices are in range, so that no memory is accessed out of bounds.
   bool is_whole(const Bracket& bracket) const {
     bool good = *tokens >= 0 && *tokens <= bracket.padded_length;
     for (int64_t round = 0; round < bracket.rounds(); ++round) {
@@ -74,21 +74,21 @@ struct Record {
   }
 };
 
-// Computes exp(x) in place by torch's vectorised function, for the same numbers as torch's operation.
+// Computes exp(x) in place with torch's vectorised function, so that results equal those of torch's operation.
 template <typename T>
 void exp_in_place(T* values, int64_t count) {
   Tensor tensor = at::from_blob(values, {count}, at::CppTypeToScalarType<T>::value);
   at::exp_(tensor);
 }
 
-// Computes sigmoid(x) in place, in the same way.
+// Computes sigmoid(x) in place with torch's vectorised function.
 template <typename T>
 void sigmoid_in_place(T* values, int64_t count) {
   Tensor tensor = at::from_blob(values, {count}, at::CppTypeToScalarType<T>::value);
   at::sigmoid_(tensor);
 }
 
-// What the softmax over a pair is taken of: base**score, or the score itself.
+// Logits of the softmax over a pair: base**score, or the score itself.
 template <typename T>
 struct Strength {
   bool is_peaked;
@@ -109,7 +109,7 @@ struct Strength {
     exp_in_place(out, count);
   }
 
-  // Returns the derivative of a strength by its score.
+  // Returns the derivative of a strength with respect to its score.
   T derivative(T score, T strength) const {
     if (!is_peaked) return 1;
     return score > highest ? 0 : log_base * strength;

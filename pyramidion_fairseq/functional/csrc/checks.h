@@ -1,4 +1,4 @@
-// Checks of the arguments.
+// Argument checks.
 
 #pragma once
 
@@ -19,7 +19,7 @@ bool lie_in(const Number* numbers, int64_t count, int64_t bound) {
   return good;
 }
 
-// Raises where a tensor is not contiguous, on the CPU and of these sizes.
+// Raises an error unless a tensor is contiguous, on the CPU and of the given sizes.
 inline void check(const Tensor& tensor, const char* name, at::IntArrayRef sizes) {
   TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous() && tensor.sizes() == sizes, name,
               " must be on the CPU, contiguous and ", sizes, ", got ", tensor.sizes());
@@ -29,18 +29,18 @@ inline void check(const std::optional<Tensor>& tensor, const char* name, at::Int
   if (tensor.has_value()) check(*tensor, name, sizes);
 }
 
-// Raises an IndexError where a number does not lie in [0, bound).
+// Raises an IndexError unless all numbers lie in [0, bound).
 inline void check_numbers(const int64_t* numbers, int64_t count, int64_t bound, const char* name) {
   TORCH_CHECK_INDEX(lie_in(numbers, count, bound), name, " must lie in [0, ", bound, ")");
 }
 
-// Returns `pointer + count`; null stays null.
+// Returns `pointer + count`, or null for a null pointer.
 template <typename T>
 T* advance(T* pointer, int64_t count) {
   return pointer == nullptr ? nullptr : pointer + count;
 }
 
-// Returns where a tensor's numbers are; null where there is no tensor.
+// Returns the data pointer of a tensor, or null if there is no tensor.
 template <typename T>
 const T* data(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? tensor->const_data_ptr<T>() : nullptr;

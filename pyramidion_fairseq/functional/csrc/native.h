@@ -1,5 +1,5 @@
-// The functions that Python calls. They compute what tournament_torch.py and partition_torch.py do, in the same words:
-// the operations of torch there are their reference.
+// Functions called from Python. Their references are the torch implementations in tournament_torch.py and
+// partition_torch.py, which use the same names.
 
 #pragma once
 
@@ -11,10 +11,10 @@
 
 namespace pyramidion {
 
-// Returns how many bytes the record of one document has.
+// Returns the size of the record of one document in bytes.
 int64_t record_bytes(int64_t padded_length, int64_t k, int64_t element_size);
 
-// Returns the fields of TournamentResult, and a record for the backward pass. `base` is none for the plain softmax.
+// Returns the fields of TournamentResult and a record for the backward pass. `base` is none for the plain softmax.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> tournament(
     const at::Tensor& scores, const std::optional<at::Tensor>& padding_mask, int64_t padded_length, int64_t k,
     std::optional<double> base, bool sort, bool preserve_order);

@@ -1,7 +1,6 @@
 // Weighted sums over a partition, and their gradients.
-//
-// Tensors must be contiguous. Each of torch's threads works on a document, or on some of its slots or tokens, so that
-// results do not depend on the number of threads.
+// Tensors must be contiguous. Each thread processes a document, or some of its slots or tokens, so results do not
+// depend on the number of threads.
 
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
@@ -24,7 +23,7 @@
 #include "checks.h"
 #include "native.h"
 
-// One binary serves all processors of a cluster: the widest instruction set of a processor is chosen at run time.
+// One binary runs on all processors of a cluster: the widest instruction set of each is selected at run time.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
@@ -35,10 +34,10 @@ namespace pyramidion {
 
 namespace {
 
-// Rows that are read together. Meanwhile the processor fetches the next ones, which may be anywhere in memory.
+// Number of rows read together, while the next ones, which may be anywhere in memory, are prefetched.
 constexpr int64_t kTogether = 4;
 
-// Adds weighted rows to the sums; the first rows of a slot are added to zero.
+// Adds weighted rows to the sums. The first rows of a slot are added to zero.
 template <int64_t rows, typename T, typename Sum>
 inline __attribute__((always_inline)) void add_rows(Sum* sums, const T* const* from, const Sum* shares,
                                                     const T* const* next, int64_t dim, bool is_first) {
@@ -59,7 +58,7 @@ inline __attribute__((always_inline)) void add_rows(Sum* sums, const T* const* f
   }
 }
 
-// Writes numbers to memory past the caches, which would first read what is overwritten.
+// Writes numbers with non-temporal stores, which bypass the caches and do not read the overwritten memory first.
 template <typename T>
 void write_past_caches(T* to, const T* from, int64_t count) {
 #if defined(__x86_64__)
@@ -72,19 +71,19 @@ void write_past_caches(T* to, const T* from, int64_t count) {
 #endif
 }
 
-// How many numbers are written past the caches at a time: a kilobyte.
+// Number of elements per non-temporal write: a kilobyte.
 template <typename T>
 constexpr int64_t kPart = 1024 / sizeof(T);
 
-// Returns whether a result is written past the caches. Smaller ones are still in a cache when they are read next.
+// Returns whether to write a result with non-temporal stores. Smaller results are still cached when read next.
 bool is_past_caches(const Tensor& tensor) {
   return tensor.nbytes() >= (8 << 20) && tensor.size(-1) * tensor.element_size() % 16 == 0 &&
          reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
 }
 
-// Sums the members of the slots from begin to end of one document. `sums` holds those of one slot. `zeros` is read
-// instead of a member that is not filled, as that may be NaN. `part` holds what is written past the caches; it is null
-// where nothing is.
+// Sums the members of the slots from begin to end of one document. `sums` holds the sums of one slot. `zeros` is read
+// instead of a member that is not filled, which may be NaN. `part` buffers non-temporal writes; null if there are
+// none.
 template <typename T, typename Sum>
 inline __attribute__((always_inline)) void slot_sums(T* out, const T* embeddings, const Sum* weights,
                                                      const int64_t* members, const bool* filled, int64_t begin,
@@ -127,7 +126,7 @@ inline __attribute__((always_inline)) void slot_sums(T* out, const T* embeddings
 }
 
 // Computes the gradients of the tokens from begin to end of one document. The gradient of a token's slot is read once
-// for both, a kilobyte at a time, while the processor fetches that of the next token's slot.
+// for both, a kilobyte at a time, while that of the next token's slot is prefetched.
 template <typename T, typename Sum>
 inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum* d_weights, const T* grad,
                                                            const T* embeddings, const Sum* weights,
@@ -140,7 +139,7 @@ inline __attribute__((always_inline)) void token_gradients(T* d_embeddings, Sum*
     const T* own = embeddings + token * dim;
     T* out = d_embeddings + token * dim;
     const Sum weight = weights[token];
-    const bool contributes = weight != 0;  // else its gradient is 0, even where that of its slot is NaN
+    const bool contributes = weight != 0;  // otherwise its gradient is 0, even if that of its slot is NaN
     double sum = 0;
     for (int64_t first = 0; first < dim; first += kPart<T>) {
       const int64_t last = std::min(dim, first + kPart<T>);
@@ -184,10 +183,11 @@ SUMS_AND_GRADIENTS(at::Half, float)
 template <typename T>
 using SumOf = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// Calls work(document, begin, end) for parts of all documents. A document has so many items, an item so many numbers.
+// Calls work(document, begin, end) for ranges of items of all documents, in parallel. `numbers` is the size of an
+// item.
 template <typename Work>
 void over_documents(int64_t batch, int64_t items, int64_t numbers, const Work& work) {
-  const int64_t least = std::max<int64_t>(1, 32768 / std::max<int64_t>(numbers, 1));  // else not worth a thread
+  const int64_t least = std::max<int64_t>(1, 32768 / std::max<int64_t>(numbers, 1));  // less is not worth a thread
   at::parallel_for(0, batch * items, least, [&](int64_t begin, int64_t end) {
     while (begin < end) {
       const int64_t document = begin / items;

@@ -11,7 +11,7 @@
 
 namespace pyramidion {
 
-// Returns whole numbers in the opposite order of the scores, NaN before everything, as torch sorts.
+// Returns an integer key whose ascending order is the descending order of the scores, with NaN first, as in torch.
 inline uint32_t key(float score) {
   if (std::isnan(score)) return 0;
   uint32_t bits;
@@ -28,9 +28,8 @@ inline uint64_t key(double score) {
   return bits >> 63 ? bits : ~(bits | 0x8000000000000000U);
 }
 
-// Sorts indices by score, the highest first; of equal scores the earlier one is first. The candidates of later rounds
-// are mostly almost in order: they are sorted by insertion while that takes few moves, else by a radix sort, 11 bits at
-// a time.
+// Sorts indices by descending score, stably. The candidates of later rounds are mostly almost sorted, so insertion
+// sort is tried first. If it takes too many moves, radix sort with 11 bits per pass takes over.
 template <typename T>
 class Ranking {
   using Key = decltype(key(T()));
@@ -58,7 +57,8 @@ class Ranking {
   }
 
  private:
-  // Sorts the items with at most so many moves, and returns whether that was enough. If not, equals keep their order.
+  // Sorts the items with at most `moves` moves, and returns whether that was enough. If not, equal items keep their
+  // order.
   bool insert(int64_t size, int64_t moves) {
     for (int64_t i = 1; i < size; ++i) {
       const Item item = items_[i];
@@ -75,7 +75,7 @@ class Ranking {
   // Sorts the items by one digit of their keys.
   void distribute(int64_t size, int pass) {
     int32_t* counts = counts_.data() + pass * kDigits;
-    if (counts[digit(items_[0].key, pass)] == size) return;  // all the same
+    if (counts[digit(items_[0].key, pass)] == size) return;  // all digits are equal
     int32_t start = 0;
     for (int d = 0; d < kDigits; ++d) start += std::exchange(counts[d], start);
     for (int64_t i = 0; i < size; ++i) others_[counts[digit(items_[i].key, pass)]++] = items_[i];

@@ -1,7 +1,6 @@
-// The tournaments of a batch, and their gradients.
-//
-// Tensors must be contiguous. Each of torch's threads works on whole documents, so that results do not depend on the
-// number of threads.
+// Tournaments of a batch, and their gradients.
+// Tensors must be contiguous. Each thread processes whole documents, so results do not depend on the number of
+// threads.
 
 #include "tournament.h"
 
@@ -24,7 +23,7 @@ namespace pyramidion {
 
 namespace {
 
-// Raises where there is no such tournament.
+// Raises an error if the sizes of a tournament are invalid.
 void check(const Bracket& bracket) {
   const int64_t group = bracket.k > 0 ? bracket.padded_length / bracket.k : 0;
   const bool halves = group > 1 && group * bracket.k == bracket.padded_length && (group & (group - 1)) == 0;

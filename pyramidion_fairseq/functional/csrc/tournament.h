@@ -1,7 +1,6 @@
 // The tournament of one document, and its gradient.
-//
-// A node is a candidate of some round: a token, or the pair that two candidates of the round before were merged to.
-// Nodes are numbered by their index in the round.
+// A node is a candidate of any round: a token, or the result of merging a pair of the previous round. Nodes are
+// numbered by their index in the round.
 
 #pragma once
 
@@ -16,17 +15,17 @@
 
 namespace pyramidion {
 
-// Where the fields of one document's TournamentResult (tournament_torch.py) are written to.
+// Output buffers for the fields of one document's TournamentResult (tournament_torch.py).
 template <typename T>
 struct TournamentResult {
   T* slot_scores;
   T* weights;
   int64_t* slots;
   int64_t* members;
-  bool* filled;  // null where all members are filled
+  bool* filled;  // null if all members are filled
 };
 
-// The tournament of one document after the other: an object holds the memory that they need.
+// Runs tournaments, one document at a time, and holds their working memory.
 template <typename T>
 class Tournament {
  public:
@@ -45,7 +44,7 @@ class Tournament {
   void run(const T* scores, const bool* padding, bool sort, bool preserve_order, const Record<T>& record,
            const TournamentResult<T>& out) {
     load_scores(scores, padding, record);
-    int64_t candidates = *record.tokens;  // that are not empty; they are first in every round
+    int64_t candidates = *record.tokens;  // non-empty candidates, which are first in every round
     const int64_t rounds = bracket_.rounds();
     for (int64_t round = 0; round < rounds; ++round) {
       const int64_t size = bracket_.size(round);
@@ -78,7 +77,7 @@ class Tournament {
     return position < bracket_.length && !(padding != nullptr && padding[position]);
   }
 
-  // Puts the scores of the first round into `values_`.
+  // Stores the scores of the first round in `values_`.
   void load_scores(const T* scores, const bool* padding, const Record<T>& record) {
     int32_t tokens = 0;
     for (int64_t position = 0; position < bracket_.padded_length; ++position) {
@@ -89,7 +88,7 @@ class Tournament {
     *record.tokens = tokens;
   }
 
-  // Orders the candidates, whose scores are `values_`; without sorting, only empty ones move, to the end.
+  // Orders the candidates, whose scores are `values_`. Without sorting, empty ones are only moved to the end.
   void order_candidates(bool sort, int64_t size, int32_t* order) {
     if (sort) {
       rank_(values_.data(), size, order);
@@ -99,10 +98,10 @@ class Tournament {
     std::stable_partition(order, order + size, [&](int32_t i) { return values_[i] != kPadScore; });
   }
 
-  // Merges the pairs of a round: stores their weights, and leaves their scores in `values_`.
+  // Merges the pairs of a round: stores their weights, and their scores in `values_`.
   void merge_pairs(const T* ordered, int64_t size, int64_t candidates, T* weights) {
     const int64_t half = size / 2;
-    const int64_t byes = std::min(half, size - candidates);  // of the first candidates
+    const int64_t byes = std::min(half, size - candidates);  // the first candidates have byes
     strength_(ordered, strengths_.data(), size);
     for (int64_t i = 0; i < half; ++i) weights[i] = strengths_[i] - strengths_[size - 1 - i];
     sigmoid_in_place(weights, half);
@@ -116,7 +115,7 @@ class Tournament {
     }
   }
 
-  // Stores the slot of each node of the last round: by the position of its winner, or by its number.
+  // Stores the slot of each last-round node: ordered by the positions of the winners, or by node number.
   void order_slots(int64_t candidates, bool by_position, const Record<T>& record) {
     std::vector<int32_t> nodes(bracket_.k);
     std::iota(nodes.begin(), nodes.end(), 0);
@@ -131,7 +130,7 @@ class Tournament {
     for (int64_t slot = 0; slot < bracket_.k; ++slot) record.slots[nodes[slot]] = static_cast<int32_t>(slot);
   }
 
-  // Expands the slots, round by round, to the tokens in them, and stores the members, their slots and weights.
+  // Expands the slots, round by round, to their tokens, and stores the members, their slots and weights.
   void store_members(const bool* padding, const Record<T>& record, const TournamentResult<T>& out) {
     const int64_t k = bracket_.k;
     const int64_t group = bracket_.padded_length / k;
@@ -154,7 +153,7 @@ class Tournament {
     std::fill(out.slots, out.slots + bracket_.length, 0);
     std::fill(out.weights, out.weights + bracket_.length, T(0));
     for (int64_t slot = 0; slot < k; ++slot) {
-      // A bye or a padded member points to its slot's winner, those of an empty slot to the first slot's.
+      // Byes and padding point to the winner of their slot, or to that of the first slot if their slot is empty.
       const int64_t stand_in = is_token(nodes_[slot], padding) ? nodes_[slot] : nodes_[0];
       for (int64_t g = 0; g < group; ++g) {
         const int64_t token = nodes_[g * k + slot];
@@ -169,7 +168,7 @@ class Tournament {
     }
   }
 
-  // Returns the share of each pair of each round in its slot, from the slots down.
+  // Returns the share of each pair of each round in its slot, from the slots to the tokens.
   std::vector<T> node_shares(const Record<T>& record) const {
     std::vector<T> shares(bracket_.first(bracket_.rounds()) / 2);
     std::fill(shares.end() - bracket_.k, shares.end(), T(1));
@@ -188,7 +187,7 @@ class Tournament {
     return shares;
   }
 
-  // Returns the gradients of the pairs' weights that come through the shares, from the tokens up.
+  // Returns the gradients of the pair weights through the shares, from the tokens to the slots.
   std::vector<T> pair_gradients(const bool* padding, const T* d_weights, const std::vector<T>& shares,
                                 const Record<T>& record) {
     std::vector<T> d_pairs(shares.size());
@@ -214,7 +213,7 @@ class Tournament {
     return d_pairs;
   }
 
-  // Leaves the gradients of the scores of the first round in `values_`, from the slots down.
+  // Computes the gradients of the first-round scores in `values_`, from the slots to the tokens.
   void differentiate_scores(const T* d_slot_scores, const std::vector<T>& d_pairs, const Record<T>& record) {
     std::vector<T>& d_above = values_;
     std::vector<T>& d_below = next_values_;
@@ -231,7 +230,7 @@ class Tournament {
         const int64_t j = size - 1 - i;
         T d_left = d_above[i];
         T d_right = 0;
-        if (j < candidates) {  // else candidate i has a bye
+        if (j < candidates) {  // otherwise candidate i has a bye
           const T left = scores[i];
           const T right = scores[j];
           const T weight = weights[i];
@@ -246,7 +245,7 @@ class Tournament {
     }
   }
 
-  static constexpr T kPadScore = -std::numeric_limits<T>::infinity();  // of padding, byes and empty pairs
+  static constexpr T kPadScore = -std::numeric_limits<T>::infinity();  // score of padding, byes and empty pairs
 
   const Bracket bracket_;
   Ranking<T> rank_;

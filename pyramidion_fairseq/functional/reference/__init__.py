@@ -1,1 +1,1 @@
-"""Slow, obvious counterparts of the functions of this package, for tests to compare with."""
+"""Slow, straightforward counterparts of the functions of this package, as references for the tests."""

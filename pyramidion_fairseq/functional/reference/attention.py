@@ -1,6 +1,6 @@
-"""Slow, obvious counterparts of the attentions, token by token on one document without padding.
+"""Slow, straightforward counterparts of the attentions, token by token, for one document without padding.
 
-Everything is (T, H, D) here, and loops run over tokens and heads.
+Tensors are (T, H, D) in this module, and loops run over tokens and heads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
-    """Let each token see its own block of ``window`` tokens and the two beside it."""
+    """Let each token see its own block of ``window`` tokens and the two adjacent blocks."""
     out = torch.empty_like(query)
     length, heads = query.shape[:2]
     for t in range(length):
@@ -37,7 +37,7 @@ def efficient_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def lsh_buckets(x: Tensor, rotations: Tensor, bucket_size: int) -> Tensor:
-    """Return argmax([xR; -xR]), with as many columns as a document needs: (T, H, D), (R, H, D, P) -> (H, R, T)."""
+    """Return argmax([xR; -xR]), using as many columns as the document needs: (T, H, D), (R, H, D, P) -> (H, R, T)."""
     length, heads, _ = x.shape
     columns = 1
     while columns * 2 * bucket_size < length and columns < rotations.size(-1):
@@ -50,7 +50,7 @@ def lsh_buckets(x: Tensor, rotations: Tensor, bucket_size: int) -> Tensor:
 
 
 def lsh_attention(query: Tensor, value: Tensor, buckets: Tensor, chunk: int) -> Tensor:
-    """Take one softmax over all other tokens that a token sees in any round, or itself (Kitaev et al. 2020)."""
+    """Take one softmax over all other tokens seen in any round, or the token itself if none (Kitaev et al. 2020)."""
     out = torch.empty_like(value)
     length, heads = query.shape[:2]
     for h in range(heads):

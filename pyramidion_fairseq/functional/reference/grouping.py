@@ -1,4 +1,4 @@
-"""Slow, obvious counterparts of the poolings by similarity: one document without padding at a time."""
+"""Slow, straightforward counterparts of the poolings by similarity, for one document without padding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    """Return the cosine of the angle between two vectors, 0 where one of them is 0."""
+    """Return the cosine similarity of two vectors, 0 if one of them is 0."""
     return (F.normalize(a, dim=0) @ F.normalize(b, dim=0)).item()
 
 
@@ -20,7 +20,7 @@ def similar_groups(vectors: Tensor, k: int) -> list[list[int]]:
     while len(groups) > k:
         means = [vectors[group].mean(dim=0) for group in groups]
         even, odd = range(0, len(groups), 2), range(1, len(groups), 2)
-        partner = {i: max(odd, key=lambda j: cosine(means[i], means[j])) for i in even}  # the first of equals
+        partner = {i: max(odd, key=lambda j: cosine(means[i], means[j])) for i in even}  # ties go to the first
         ranked = sorted(even, key=lambda i: -cosine(means[i], means[partner[i]]))
         for i in ranked[: min(len(groups) // 2, len(groups) - k)]:
             groups[partner[i]] = groups[partner[i]] + groups[i]
@@ -30,7 +30,7 @@ def similar_groups(vectors: Tensor, k: int) -> list[list[int]]:
 
 
 def chunks(vectors: Tensor, k: int) -> list[list[int]]:
-    """Cut before the k - 1 tokens that are least like the one before: (m, d), m above k -> tokens of each chunk."""
+    """Cut before the k - 1 tokens least similar to their predecessor: (m, d), m above k -> tokens of each chunk."""
     similarity = {i: cosine(vectors[i], vectors[i - 1]) for i in range(1, len(vectors))}
     starts = sorted([0, *sorted(similarity, key=lambda i: similarity[i])[: k - 1]])
     return [list(range(start, end)) for start, end in zip(starts, [*starts[1:], len(vectors)])]

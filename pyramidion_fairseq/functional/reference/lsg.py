@@ -1,6 +1,6 @@
-"""Slow, obvious counterpart of LSG attention: one document without padding, token by token.
+"""Slow, straightforward counterpart of LSG attention, token by token, for one document without padding.
 
-Here a reduced sequence is a list of (key, value) pairs of one head, None where a sparse token has no tokens.
+In this module, a reduced sequence is a list of (key, value) pairs of one head, None for a sparse token without tokens.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def lsg_attention(
     sparse: list[Reduced],
     reach: int,
 ) -> Tensor:
-    """Attend with (G + T, H, D), global tokens first; ``sparse`` has one reduced sequence per head."""
+    """Compute LSG attention on (G + T, H, D), global tokens first. ``sparse`` has one reduced sequence per head."""
     out = torch.empty_like(query)
     for h in range(query.size(1)):
         pairs = list(zip(key[:, h], value[:, h]))
@@ -36,7 +36,7 @@ def lsg_attention(
             seen = pairs
             if t >= num_globals:
                 i = (t - num_globals) // block
-                kept = block // factor  # sparse tokens of a block
+                kept = block // factor  # number of sparse tokens per block
                 window = tokens[max(i - 1, 0) * block : (i + 2) * block]
                 beside = [
                     *range((i - 1) * kept - reach, (i - 1) * kept),
@@ -49,7 +49,7 @@ def lsg_attention(
 
 
 def norm(key: Tensor, value: Tensor, h: int, chunk: int, factor: int) -> Reduced:
-    """Select the largest keys of each chunk, in ascending order of their norms."""
+    """Select the keys of largest norm of each chunk, in ascending order of norm."""
     reduced: Reduced = []
     for start in range(0, len(key), chunk):
         tokens = sorted(range(start, min(start + chunk, len(key))), key=lambda t: key[t, h].norm().item())
@@ -59,12 +59,12 @@ def norm(key: Tensor, value: Tensor, h: int, chunk: int, factor: int) -> Reduced
 
 
 def pooling(key: Tensor, value: Tensor, h: int, factor: int) -> Reduced:
-    """Return the means of groups."""
+    """Average groups of ``factor`` consecutive tokens."""
     return [(key[s : s + factor, h].mean(0), value[s : s + factor, h].mean(0)) for s in range(0, len(key), factor)]
 
 
 def bos_pooling(query: Tensor, key: Tensor, value: Tensor, h: int, factor: int) -> Reduced:
-    """Return the means of groups, weighted by the first token's attention."""
+    """Average groups of ``factor`` consecutive tokens, weighted by the attention of the first token."""
     reduced: Reduced = []
     for s in range(0, len(key), factor):
         keys = key[s : s + factor, h]
@@ -75,7 +75,7 @@ def bos_pooling(query: Tensor, key: Tensor, value: Tensor, h: int, factor: int) 
 
 
 def block_stride(key: Tensor, value: Tensor, h: int, block: int, factor: int) -> Reduced:
-    """Select block / factor tokens in a row of every block, as the head says; block = factor gives ``stride``."""
+    """Select block / factor consecutive tokens of each block, depending on the head; block = factor is ``stride``."""
     kept = block // factor
     reduced: Reduced = []
     for start in range(0, len(key), block):
@@ -85,7 +85,7 @@ def block_stride(key: Tensor, value: Tensor, h: int, block: int, factor: int) ->
 
 
 def lsh(key: Tensor, value: Tensor, h: int, chunk: int, factor: int, rotations: list[Tensor]) -> Reduced:
-    """Return the means of buckets, which are hashed again in every round."""
+    """Average the tokens of each bucket, hashing the buckets again in every round."""
     reduced: Reduced = []
     for start in range(0, len(key), chunk):
         items = [(key[t, h], value[t, h], 1) for t in range(start, min(start + chunk, len(key)))]

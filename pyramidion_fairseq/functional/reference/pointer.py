@@ -1,4 +1,4 @@
-"""The pointer's mixture by explicit distributions, token by token: slow, obvious, for tests to compare with."""
+"""Slow, straightforward counterpart of the pointer's mixture, by explicit distributions, token by token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..pointer import CONTEXT_FACTOR, CONTINUATION_FLOOR, CopySource
 
 
 def pointing(attention: Tensor, source: CopySource, document: int) -> Tensor:
-    """Return one row of attention, (k,), without the vectors that hold none of the document's tokens."""
+    """Return one row of attention, (k,), restricted to vectors that hold tokens of the document, and renormalised."""
     holds = [False] * len(attention)
     for slot, weight in zip(source.slots[document].tolist(), source.weights[document].tolist()):
         holds[slot] |= weight > 0
@@ -18,7 +18,7 @@ def pointing(attention: Tensor, source: CopySource, document: int) -> Tensor:
 
 
 def token_probabilities(row: Tensor, source: CopySource, document: int) -> Tensor:
-    """Return the (n,) probabilities with which a row over the vectors copies each of a document's tokens."""
+    """Return the (n,) probabilities of copying each token of a document, given one row of attention to the vectors."""
     slots = source.slots[document].tolist()
     weights = source.weights[document]
     tokens = source.tokens[document].tolist()
@@ -26,7 +26,7 @@ def token_probabilities(row: Tensor, source: CopySource, document: int) -> Tenso
 
 
 def common_context(before: list[int], history: list[int]) -> int:
-    """Count the last tokens of ``before`` that equal the history's, the latest first in the latter."""
+    """Count the last tokens of ``before`` that equal those of ``history``, in which the latest token is first."""
     count = 0
     while count < min(len(before), len(history)) and before[-1 - count] == history[count]:
         count += 1
@@ -36,14 +36,14 @@ def common_context(before: list[int], history: list[int]) -> int:
 def mixed_distribution(
     logits: Tensor, gates: Tensor, attention: Tensor, source: CopySource, history: Tensor
 ) -> Tensor:
-    """Return p(w) = write softmax(logits) + copy (anywhere) + continue (the passage before): (B, t, V).
+    """Return p(w) = write softmax(logits) + copy (anywhere) + continue (the preceding passage): (B, t, V).
 
     Args:
         logits: (B, t, V).
         gates: (B, t, 3) logits of writing, copying and continuing.
-        attention: (B, t, k) rows over the decoder's vectors.
-        source: the tokens that can be copied.
-        history: (B, t, h) the tokens before each, the latest first.
+        attention: (B, t, k) attention to the decoder's input vectors.
+        source: tokens that can be copied.
+        history: (B, t, h) tokens before each target, the latest first.
     """
     out = []
     for b in range(len(logits)):
@@ -59,7 +59,7 @@ def mixed_distribution(
             following = following * factors
             goes_on = bool(following.sum() > 0)
             following = following / following.sum() if goes_on else anywhere
-            # Copies of what cannot be copied are written instead; all of them where there is nothing to point at.
+            # The probability of copies that are impossible is added to writing: all of it if no vector holds a token.
             lost = [pointed[slots[i]] * source.weights[b, i] for i, token in enumerate(tokens) if token < 0]
             left = torch.stack([*lost, 0 * pointed.sum()]).sum() if pointed.sum() > 0 else torch.ones_like(write)
             write = write + copy * left + (0.0 if goes_on else go_on * left)

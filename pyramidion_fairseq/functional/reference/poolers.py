@@ -1,4 +1,4 @@
-"""Slow, obvious counterparts of the selections, relaxations, windows and column sums, document by document."""
+"""Slow, straightforward counterparts of the selections, relaxations, windows and column sums, document by document."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ..topk.successive_halving import Pooled
 
-# Each rule below takes one document without its padding, more than k tokens, and returns per slot the list of
-# (token, share) that it is made of, in the order of the document.
+# Each rule below takes one document of more than k tokens, without padding. It returns, for each slot, the list of
+# (token, share) of its members, in the order of the document.
 
 
 def hard_rule(scores: list[float], k: int) -> list[list[tuple[int, float]]]:
-    """Select the k tokens with the highest scores; of equal scores the earlier goes first (paper, Eq. 2)."""
+    """Select the k tokens with the highest scores; ties go to the earlier token (paper, Eq. 2)."""
     best = sorted(range(len(scores)), key=lambda i: -scores[i])[:k]
     return [[(i, 1.0)] for i in sorted(best)]
 
 
 def window_rule(scores: list[float], k: int, window: int) -> list[list[tuple[int, float]]]:
-    """Cut windows of ``window`` tokens, wider where the document would not fit into k of them."""
+    """Cut windows of ``window`` tokens, or wider ones if the document does not fit into k of them."""
     tokens = list(range(len(scores)))
     while len(tokens) > k * window:
         window += 1
@@ -30,7 +30,7 @@ def window_rule(scores: list[float], k: int, window: int) -> list[list[tuple[int
 
 
 def iterative_rule(scores: list[float], k: int, temperature: float) -> list[list[tuple[int, float]]]:
-    """Take k times a softmax of distances from the largest score that is left (Goyal et al. 2018, Algorithm 2)."""
+    """Take, k times, a softmax of distances from the highest remaining score (Goyal et al. 2018, Algorithm 2)."""
     left = list(range(len(scores)))
     rows = {}
     for _ in range(k):
@@ -42,7 +42,7 @@ def iterative_rule(scores: list[float], k: int, temperature: float) -> list[list
 
 
 def gumbel_rule(scores: list[float], k: int, temperature: float) -> list[list[tuple[int, float]]]:
-    """Take k times p = softmax(keys), keys += log(1 - p), of log scores (Xie and Ermon 2019, without noise)."""
+    """Take, k times, p = softmax(keys), keys += log(1 - p), on log scores (Xie and Ermon 2019, without noise)."""
     keys = [math.log(max(score, 1e-5)) for score in scores]
     leaders = sorted(range(len(keys)), key=lambda i: -keys[i])[:k]
     rows = {}
@@ -56,7 +56,7 @@ def gumbel_rule(scores: list[float], k: int, temperature: float) -> list[list[tu
 
 
 def sinkhorn_rule(scores: list[float], k: int, epsilon: float, iterations: int) -> list[list[tuple[int, float]]]:
-    """Scale exp(-cost / epsilon) as Sinkhorn does (Xie et al. 2020, the sorted operator)."""
+    """Scale exp(-cost / epsilon) by Sinkhorn iterations (Xie et al. 2020, the sorted operator)."""
     m = len(scores)
     anchors = [(k - r) / k for r in range(k + 1)]
     masses = [1 / m] * k + [(m - k) / m]
@@ -72,7 +72,7 @@ def sinkhorn_rule(scores: list[float], k: int, epsilon: float, iterations: int) 
 
 
 def threshold_rule(scores: list[float], k: int, link: str, epsilon: float) -> list[list[tuple[int, float]]]:
-    """Multiply the k best tokens by their gates; those of all tokens sum to k, by bisection of the threshold."""
+    """Multiply the k best tokens by their gates, with the threshold found by bisection so that all gates sum to k."""
     links = {
         "laplace": lambda x: 0.5 * math.exp(x) if x < 0 else 1 - 0.5 * math.exp(-x),
         "clip": lambda x: min(max(x, 0.0), 1.0),
@@ -92,7 +92,7 @@ def threshold_rule(scores: list[float], k: int, link: str, epsilon: float) -> li
 
 
 def coordinate_descent(scores: list[float], k: int, epsilon: float, rounds: int = 20_000) -> list[float]:
-    """Return CoLT5's gates exp((s + a + b_i) / epsilon), a and b updated in turn (Ainslie et al. 2023, Appendix)."""
+    """Return CoLT5's gates exp((s + a + b_i) / epsilon), updating a and b in turn (Ainslie et al. 2023, Appendix)."""
     a = 0.0
     b = [-s for s in scores]
     for _ in range(rounds):
@@ -109,9 +109,9 @@ def pool(
     padding_mask: Tensor | None = None,
     **options: Any,
 ) -> Pooled:
-    """Apply a rule to every document: arguments and result as of the fast functions.
+    """Apply a rule to each document; arguments and result are those of the fast functions.
 
-    A document with at most k tokens passes unchanged; slots and weights record each token's largest share.
+    A document with at most k tokens passes unchanged. Slots and weights record each token's largest share.
     """
     batch, length, dim = embeddings.shape
     width = min(k, length)
@@ -140,7 +140,7 @@ def pool(
 def max_windows(
     embeddings: Tensor, scores: Tensor, k: int, window: int, padding_mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the maxima, (B, min(n, k), d), and the share of coordinates that each token gives, (B, n)."""
+    """Return the maxima, (B, min(n, k), d), and the share of coordinates given by each token, (B, n)."""
     record = pool(embeddings, scores, k, window_rule, padding_mask, window=window)
     out = torch.zeros_like(record.embeddings)
     weights = torch.zeros_like(scores)
@@ -156,7 +156,7 @@ def max_windows(
 
 
 def column_sums(query: Tensor, key: Tensor, size: int, padding_mask: Tensor | None) -> Tensor:
-    """Sum the attention received inside blocks, over queries and heads: (B, H, T, D) x 2 -> (B, T)."""
+    """Sum the attention received within blocks over queries and heads: (B, H, T, D) x 2 -> (B, T)."""
     batch, heads, length, dim = query.shape
     sums = torch.zeros(batch, length).to(query)
     for b in range(batch):

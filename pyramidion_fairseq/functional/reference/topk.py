@@ -1,4 +1,4 @@
-"""Slow, obvious counterparts of the tournament and of block-wise attention, for tests to compare with."""
+"""Slow, straightforward counterparts of the tournament and of block-wise attention, as references for the tests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ..topk.successive_halving import Pooled
 
-#: Vector, score, and the tokens that the vector was made of with their weights.
+#: Vector, score, and the tokens of the vector with their weights.
 _Candidate = Tuple[Tensor, Tensor, List[Tuple[int, Tensor]]]
 
 
 def peaked_softmax(left: Tensor, right: Tensor, base: float | None) -> tuple[Tensor, Tensor]:
-    """Return the weights of a pair of scores: softmax(base**score), or softmax(score) where base is None."""
+    """Return the weights of a pair of scores: softmax(base**score), or softmax(score) if base is None."""
     pair = torch.stack([left, right])
     left, right = torch.softmax(pair if base is None else base**pair, dim=0)
     return left, right
@@ -30,7 +30,7 @@ def successive_halving_topk(
     preserve_order: bool = True,
     padding_mask: Tensor | None = None,
 ) -> Pooled:
-    """Hold the tournament document by document and pair by pair; arguments and result are those of the fast one."""
+    """Run the tournament document by document and pair by pair, with the fast function's arguments and result."""
     batch, length, dim = embeddings.shape
     k_out = min(k, length)
     out = []
@@ -41,7 +41,8 @@ def successive_halving_topk(
     for b in range(batch):
         tokens = [i for i in range(length) if padding_mask is None or not padding_mask[b, i]]
         winners = _tournament(embeddings[b], scores[b], tokens, k, base, sort, preserve_order)
-        # With n <= k there is nothing to select: a token's slot is its position, and even padding stays where it is.
+        # If n <= k there is nothing to select. The slot of each token is its position, and padding keeps its position,
+        # too.
         slot_numbers = tokens if length <= k else range(len(winners))
         rows = [embeddings.new_zeros(dim)] * k_out if length > k else list(embeddings[b])
         row_scores = [scores.new_zeros(())] * k_out if length > k else list(scores[b])
@@ -66,7 +67,7 @@ def _tournament(
     sort: bool,
     preserve_order: bool,
 ) -> list[_Candidate]:
-    """Hold the tournament of one document, and return its at most k slots."""
+    """Run the tournament of one document, and return its slots, at most k."""
     one = scores.new_ones(())
     candidates = [(embeddings[i], scores[i], [(i, one)]) for i in tokens]
     if len(candidates) <= k:
@@ -100,13 +101,13 @@ def _combine(left: _Candidate, right: _Candidate, base: float | None) -> _Candid
 
 
 def algorithm_1(embeddings: Tensor, scores: Tensor, k: int, base: float | None = 20.0) -> tuple[Tensor, Tensor]:
-    """Follow Algorithm 1 as it is printed, for a batch: every round sorts, gathers and mixes all representations.
+    """Follow Algorithm 1 as printed, for a batch: every round sorts, gathers and mixes all representations.
 
     Args:
         embeddings: (B, n, d), n / k a power of two.
-        scores: (B, n); ties go to the earlier.
+        scores: (B, n); ties go to the earlier token.
         k: number of representations to keep.
-        base: of the peaked softmax, or None.
+        base: base of the peaked softmax, or None.
 
     Returns:
         (B, k, d) representations and (B, k) scores, in the order of the last round.
@@ -126,7 +127,7 @@ def algorithm_1(embeddings: Tensor, scores: Tensor, k: int, base: float | None =
 
 
 def blockwise_attention(query: Tensor, key: Tensor, value: Tensor, size: int, padding_mask: Tensor | None) -> Tensor:
-    """Attend inside blocks, with loops: softmax(q k^T / sqrt(d)) v, all (B, H, T, D); rows of padding stay zero."""
+    """Attend inside blocks with loops: softmax(q k^T / sqrt(d)) v, all (B, H, T, D); rows at padding stay zero."""
     out = torch.zeros_like(query)
     batch, heads, length, dim = query.shape
     for b in range(batch):

@@ -1,1 +1,1 @@
-"""Selecting k representations: successive halving, other selections, and the weighted sums that they share."""
+"""Selection of k representations: successive halving, other selections, and the weighted sums that they share."""

@@ -1,4 +1,4 @@
-"""Refusals of what custom operators cannot do: second derivatives, forward mode, tracing."""
+"""Errors for what custom operators do not support: second derivatives, forward mode and tracing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 
 def refuse_second_derivative(*_: Any) -> NoReturn:
-    """Refuse to be differentiated: the derivative of an operator that computes a derivative.
+    """Raise an error. Registered as the derivative of operators that compute a derivative.
 
     Raises:
         RuntimeError: always.
@@ -22,10 +22,10 @@ def refuse_second_derivative(*_: Any) -> NoReturn:
 
 
 def refuse_tracing() -> None:
-    """Refuse to be recorded by ``torch.jit.trace``, which would keep the rounds of the example's length.
+    """Raise an error under ``torch.jit.trace``, which would fix the number of rounds to that of the example input.
 
     Raises:
-        RuntimeError: a trace is going on.
+        RuntimeError: tracing is active.
     """
     if torch.jit.is_tracing():  # type: ignore[attr-defined]  # documented, but not in torch.jit's __all__
         raise RuntimeError(
@@ -35,13 +35,13 @@ def refuse_tracing() -> None:
 
 
 def refuse_forward_mode(*tensors: Tensor) -> None:
-    """Refuse tangents of forward mode, which a custom operator would drop, so that the derivative were 0.
+    """Raise an error for forward-mode tangents, which a custom operator would drop, giving a derivative of 0.
 
     Args:
-        tensors: the inputs that the operator is differentiable in.
+        tensors: the inputs with respect to which the operator is differentiable.
 
     Raises:
-        RuntimeError: one of them has a tangent, as of ``torch.func.jvp`` or ``torch.autograd.forward_ad``.
+        RuntimeError: one of them has a tangent, for instance of ``torch.func.jvp`` or ``torch.autograd.forward_ad``.
     """
     if torch.compiler.is_compiling():
         return
@@ -53,13 +53,13 @@ def refuse_forward_mode(*tensors: Tensor) -> None:
 
 
 def refuse_torch_func(*tensors: Tensor) -> None:
-    """Refuse gradients by ``torch.func``, of a custom operator: torch says of it only that a method is missing.
+    """Raise an error for gradients by ``torch.func``, for which torch's own error only names a missing method.
 
     Args:
-        tensors: the inputs that the operator is differentiable in.
+        tensors: the inputs with respect to which the operator is differentiable.
 
     Raises:
-        RuntimeError: ``torch.func.grad``, ``vjp`` or ``jacrev`` asks for the gradient of one of them.
+        RuntimeError: ``torch.func.grad``, ``vjp`` or ``jacrev`` requests the gradient of one of them.
     """
     if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return
@@ -71,7 +71,7 @@ def refuse_torch_func(*tensors: Tensor) -> None:
 
 
 def _has_gradient_by_torch_func(tensor: Tensor) -> bool:
-    """Return whether one is asked for, at any level of nested transforms."""
+    """Return whether ``torch.func`` requests a gradient of a tensor, at any level of nested transforms."""
     functorch = torch._C._functorch
     while functorch.is_functorch_wrapped_tensor(tensor):
         if functorch.is_gradtrackingtensor(tensor) and tensor.requires_grad:
@@ -81,17 +81,18 @@ def _has_gradient_by_torch_func(tensor: Tensor) -> bool:
 
 
 def differentiable_once(x: Tensor) -> Tensor:
-    """Return x, of which a second derivative is refused, where the first one is exact and its own derivative is not.
+    """Return x, whose first derivative is exact and whose second derivative raises an error.
 
-    Args:
-        x: any shape.
+    For functions whose first derivative is correct while the derivative of that derivative would not be.
+
+    Args: x: any shape.
     """
-    y: Tensor = _Once.apply(x)
+    y: Tensor = _FirstDerivativeOnly.apply(x)
     return y
 
 
-class _Once(torch.autograd.Function):
-    """The identity; its gradient is the gradient, by an operator that cannot be differentiated."""
+class _FirstDerivativeOnly(torch.autograd.Function):
+    """Identity whose gradient cannot be differentiated again."""
 
     generate_vmap_rule = True
 
@@ -105,10 +106,10 @@ class _Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return _NoSecond.apply(grad)
+        return _RefuseSecondDerivative.apply(grad)
 
 
-class _NoSecond(_Once):
+class _RefuseSecondDerivative(_FirstDerivativeOnly):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         refuse_second_derivative()

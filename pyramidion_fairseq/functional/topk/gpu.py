@@ -1,4 +1,4 @@
-"""Triton kernels, imported when they are first needed. Without them a GPU takes the operations of torch."""
+"""Lazy import of Triton kernels. Without them, a GPU uses the torch implementation."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 
 class Kernels:
-    """A module of this package with Triton kernels.
+    """A module of this package with Triton kernels, imported on first use.
 
-    Imported by name and on first use: exported models copy every module that an ``import`` statement names, and must
-    load without Triton. ``exist`` is known without importing, since Triton takes a second to load and torch.compile
-    does not follow imports.
+    The module is imported by name: exported models copy every module named in an ``import`` statement, and must load
+    without Triton. ``exist`` is set without an import, because Triton takes a second to load and torch.compile does
+    not trace imports.
     """
 
     def __init__(self, name: str):
         self.name = f"{__package__}.{name}"
-        self.exist = _is_there("triton") and _is_there(self.name)
+        self.exist = _is_importable("triton") and _is_importable(self.name)
 
     def supports(self, first: Tensor, *others: Tensor | None) -> bool:
-        """Return whether there are kernels, and all tensors lie on one GPU."""
+        """Return whether the kernels exist and all tensors are on the same GPU."""
         return self.exist and first.is_cuda and all(x is None or x.device == first.device for x in others)
 
     def __call__(self) -> ModuleType:
@@ -30,7 +30,7 @@ class Kernels:
         return importlib.import_module(self.name)
 
 
-def _is_there(module: str) -> bool:
+def _is_importable(module: str) -> bool:
     """Return whether a module can be imported."""
     spec = find_spec(module)
     return spec is not None and spec.loader is not None  # a folder of this name has no loader

@@ -1,4 +1,4 @@
-"""Pooling without scores by what the representations say: similar tokens, or boundaries between unlike ones."""
+"""Poolings that read representations, not scores: merging similar tokens, cutting between dissimilar tokens."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from torch import Tensor
 from .selection import order_by_score, zero_padding
 from .successive_halving import Pooled, at_least_float32, check_arguments, keep_all
 
-#: Tokens of each document that are compared with all others at once: bounds the memory of :func:`merge_similar`.
+#: Number of tokens of each document that are compared with all others at a time. Bounds the memory of
+#: :func:`merge_similar`.
 ROWS = 1024
 
 
 def merge_similar(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tensor | None = None) -> Pooled:
     """Merge the most similar tokens until k are left (Bolya et al. 2023, "Token Merging").
 
-    In each round the candidates are split into those at even and at odd positions. Every even one finds the odd one
-    with the largest cosine similarity, and the pairs with the largest similarities are merged, at most half of all
-    candidates in a round. A merged candidate is the mean of all its tokens. There is nothing to be learned. Bolya et
-    al. compare keys of the attention; here the representations themselves are compared.
+    In each round the candidates are split into those at even and those at odd positions. Each even candidate is
+    matched with the odd candidate of highest cosine similarity. The pairs with the highest similarities are merged, at
+    most half of all candidates per round. A merged candidate is the mean of all its tokens. There are no learned
+    parameters. Bolya et al. compare attention keys; this function compares the representations.
 
     Args:
-        embeddings: (B, n, d), any floating dtype; similarities are computed in float32 at least.
-        scores: (B, n); averaged along, otherwise not used.
-        k: number of representations, at least 1. With n <= k everything is kept.
-        padding_mask: (B, n) bool, True on padding, which may stand anywhere; None where there is none.
+        embeddings: (B, n, d), any floating dtype; similarities are computed in at least float32.
+        scores: (B, n), averaged like the representations and otherwise unused.
+        k: number of representations, at least 1. If n <= k, all tokens are kept.
+        padding_mask: (B, n) bool, True on padding, at any position; None if there is no padding.
 
     Returns:
         :class:`Pooled` with min(n, k) slots, ordered by the mean position of their tokens. The record is exact.
-        Differentiable in ``embeddings``, the groups taken as given. Time is O(n^2 d) a document; similarities of
-        :data:`ROWS` tokens are held at once.
+        Differentiable with respect to ``embeddings`` for fixed groups. Time is O(n^2 d) per document. Similarities of
+        :data:`ROWS` tokens are held at a time.
 
     Raises:
-        ValueError: shapes do not fit, or k is below 1.
+        ValueError: shapes do not match, or k < 1.
     """
     k = check_arguments(embeddings, scores, k, padding_mask)
     if scores.size(1) <= k:
@@ -41,26 +42,26 @@ def merge_similar(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: T
     embeddings = zero_padding(embeddings, padding_mask)
     tokens, counts = _document_tokens(scores, padding_mask)
     with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
-        groups = _similar_groups(_compared(embeddings, tokens), counts, k)
-    return _group_means(embeddings, scores, _back(groups, tokens), k, padding_mask)
+        groups = _similar_groups(_tokens_first(embeddings, tokens), counts, k)
+    return _group_means(embeddings, scores, _restore_order(groups, tokens), k, padding_mask)
 
 
 def boundary_chunks(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tensor | None = None) -> Pooled:
-    """Cut the document before the k - 1 tokens that are least like the one before, and average the chunks.
+    """Cut the document before the k - 1 tokens that are least similar to their predecessor, and average each chunk.
 
-    H-Net's boundaries (Hwang et al. 2025): probability (1 - cos(x_t, x_{t-1})) / 2, without projections, so that there
-    is nothing to be learned. Its threshold of 1/2 becomes the one that leaves k chunks. H-Net keeps the first vector
-    of a chunk; the mean loses no token.
+    Boundaries are those of H-Net (Hwang et al. 2025), with the probability (1 - cos(x_t, x_{t-1})) / 2, but without
+    projections, so there are no learned parameters. Instead of H-Net's threshold of 1/2, the threshold is the one that
+    leaves k chunks. H-Net keeps the first vector of a chunk; the mean uses every token.
 
     Args:
-        embeddings, scores, k, padding_mask: as of :func:`merge_similar`.
+        embeddings, scores, k, padding_mask: see :func:`merge_similar`.
 
     Returns:
-        :class:`Pooled` with min(n, k) slots in the order of the document. The record is exact. Differentiable in
-        ``embeddings``, the boundaries taken as given. Ties go to the earlier boundary.
+        :class:`Pooled` with min(n, k) slots in the order of the document. The record is exact. Differentiable with
+        respect to ``embeddings`` for fixed boundaries. Ties go to the earlier boundary.
 
     Raises:
-        ValueError: shapes do not fit, or k is below 1.
+        ValueError: shapes do not match, or k < 1.
     """
     k = check_arguments(embeddings, scores, k, padding_mask)
     if scores.size(1) <= k:
@@ -68,34 +69,34 @@ def boundary_chunks(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask:
     embeddings = zero_padding(embeddings, padding_mask)
     tokens, counts = _document_tokens(scores, padding_mask)
     with torch.no_grad():
-        x = F.normalize(_compared(embeddings, tokens), dim=2)
+        x = F.normalize(_tokens_first(embeddings, tokens), dim=2)
         unlike = 1 - (x[:, 1:] * x[:, :-1]).sum(dim=2)
         unlike = torch.cat([torch.full_like(unlike[:, :1], torch.inf), unlike], dim=1)  # the document's start
         valid = torch.arange(unlike.size(1), device=unlike.device) < counts
         starts = order_by_score(unlike, valid)[:, :k]
         is_start = torch.zeros_like(valid).scatter(1, starts, valid.gather(1, starts))
         chunks = (is_start.cumsum(dim=1) - 1).clamp(min=0)
-    return _group_means(embeddings, scores, _back(chunks, tokens), k, padding_mask)
+    return _group_means(embeddings, scores, _restore_order(chunks, tokens), k, padding_mask)
 
 
 def _document_tokens(scores: Tensor, padding_mask: Tensor | None) -> tuple[Tensor | None, Tensor]:
-    """Return (B, n) int64 positions, those of tokens first, None for all as they are; (B, 1) numbers of tokens."""
+    """Return the (B, n) int64 order with tokens before padding, None for the identity; and the (B, 1) token counts."""
     batch, length = scores.shape
     if padding_mask is None:
         return None, torch.full((batch, 1), length, device=scores.device)
     return padding_mask.long().sort(dim=1, stable=True).indices, (~padding_mask).sum(dim=1, keepdim=True)
 
 
-def _compared(embeddings: Tensor, tokens: Tensor | None) -> Tensor:
-    """Return (B, n, d) representations, those of tokens first, in float32 at least."""
+def _tokens_first(embeddings: Tensor, tokens: Tensor | None) -> Tensor:
+    """Return the (B, n, d) representations in the order of ``tokens``, at least float32."""
     x = at_least_float32(embeddings)
     if tokens is not None:
         x = x.gather(1, tokens.unsqueeze(2).expand_as(x))
     return x
 
 
-def _back(groups: Tensor, tokens: Tensor | None) -> Tensor:
-    """Return the groups in the order of the positions again: the inverse of ``x.gather(1, tokens)``."""
+def _restore_order(groups: Tensor, tokens: Tensor | None) -> Tensor:
+    """Undo the reordering of ``x.gather(1, tokens)`` for (B, n) groups."""
     return groups if tokens is None else torch.zeros_like(groups).scatter(1, tokens, groups)
 
 
@@ -117,20 +118,20 @@ def _group_means(embeddings: Tensor, scores: Tensor, slots: Tensor, k: int, padd
 
 
 def _similar_groups(x: Tensor, counts: Tensor, k: int) -> Tensor:
-    """Return the group of every token, numbered by mean position.
+    """Return the group of each token, with groups numbered by mean position.
 
     Args:
-        x: (B, n, d), zeros behind the document's tokens.
-        counts: (B, 1) tokens of each document.
-        k: groups to be left, below n; a document with fewer tokens keeps them all.
+        x: (B, n, d), tokens first, zeros after them.
+        counts: (B, 1) number of tokens of each document.
+        k: number of groups to keep, less than n. A document with fewer tokens keeps them all.
 
     Returns:
-        (B, n) int64, below k.
+        (B, n) int64 in [0, k).
     """
     groups = torch.arange(x.size(1), device=x.device).expand(x.shape[:2])
     candidates, sums = counts, x
     while sums.size(1) > k:
-        # A document of the full length has as many left; the others have no more.
+        # Documents of full length have `width` candidates left, shorter ones at most as many.
         width = max(k, sums.size(1) - sums.size(1) // 2)
         merges = torch.minimum(candidates // 2, (candidates - k).clamp(min=0))
         new = _merge_round(F.normalize(sums, dim=2), candidates, merges).clamp(max=width - 1)
@@ -141,12 +142,12 @@ def _similar_groups(x: Tensor, counts: Tensor, k: int) -> Tensor:
 
 
 def _merge_round(x: Tensor, candidates: Tensor, merges: Tensor) -> Tensor:
-    """Return the new number of every candidate.
+    """Merge the most similar pairs of one round, and return the new index of each candidate.
 
     Args:
-        x: (B, m, d) vectors of length one.
-        candidates: (B, 1) how many of the m are there.
-        merges: (B, 1) pairs to merge, at most half of the candidates.
+        x: (B, m, d) unit vectors.
+        candidates: (B, 1) number of candidates among the m.
+        merges: (B, 1) number of pairs to merge, at most half of the candidates.
 
     Returns:
         (B, m) int64.
@@ -157,14 +158,14 @@ def _merge_round(x: Tensor, candidates: Tensor, merges: Tensor) -> Tensor:
     best, target = _most_similar(even, odd, valid[:, 1::2])
     order = order_by_score(best, valid[:, 0::2])
     merged = torch.zeros_like(valid).scatter(1, 2 * order, positions[: order.size(1)] < merges)
-    kept = valid & ~merged  # nothing is written in place that torch.func.vmap could have without its dimension
+    kept = valid & ~merged  # no write in place to a tensor that may lack torch.func.vmap's dimension
     new = (kept.cumsum(dim=1) - 1).clamp(min=0)
     new[:, 0::2] = torch.where(merged[:, 0::2], new.gather(1, 2 * target + 1), new[:, 0::2])
     return new
 
 
 def _most_similar(even: Tensor, odd: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Return similarity and index of the most similar valid one: (B, p, d), (B, q, d), (B, q) -> (B, p) each."""
+    """Return similarity and index of the most similar valid candidate: (B, p, d), (B, q, d), (B, q) -> (B, p) each."""
     results = []
     for rows in even.split(ROWS, dim=1):
         similarities = (rows @ odd.mT).masked_fill(~valid.unsqueeze(1), -torch.inf)
@@ -173,7 +174,7 @@ def _most_similar(even: Tensor, odd: Tensor, valid: Tensor) -> tuple[Tensor, Ten
 
 
 def _by_mean_position(groups: Tensor, counts: Tensor, k: int) -> Tensor:
-    """Renumber (B, n) groups below k by the mean position of the first ``counts`` (B, 1) tokens that are in them."""
+    """Renumber (B, n) groups in [0, k) by the mean position of their tokens, of which row b has ``counts[b]``."""
     positions = torch.arange(groups.size(1), device=groups.device, dtype=torch.float64)
     valid = (positions < counts).to(positions.dtype)
     zeros = positions.new_zeros(len(groups), k)

@@ -1,6 +1,6 @@
-"""The compiled functions of ``functional/csrc``. setup.py compiles them when the package is installed.
+"""Access to the compiled functions of ``functional/csrc``, which setup.py compiles at installation.
 
-Without them a CPU takes the operations of torch, which are their reference.
+Without them, a CPU uses the torch implementation, which is their reference.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-#: Counts changes of the compiled functions' arguments, with ``bindings.cpp``.
+#: Version of the compiled functions' arguments; must equal ``interface`` in ``bindings.cpp``.
 _INTERFACE = 2
 
 
 def _compiled() -> Any:
-    """Return the extension module; None where there is none, or it was compiled for another torch or other sources.
+    """Import the extension module; None if it is missing, or was compiled for another torch or from other sources.
 
-    Imported by name, so that exported models do not copy it.
+    It is imported by name, so that exported models do not copy it.
     """
     name = f"{__package__}._native"
     try:
@@ -29,16 +29,16 @@ def _compiled() -> Any:
     except ModuleNotFoundError:
         return None
     except ImportError as error:
-        return _refuse(name, str(error))
+        return _warn_unusable(name, str(error))
     if module.torch_version != torch.__version__:
-        return _refuse(name, f"it was compiled for {module.torch_version}")
+        return _warn_unusable(name, f"it was compiled for {module.torch_version}")
     if getattr(module, "interface", 1) != _INTERFACE:
-        return _refuse(name, "it was compiled from older sources")
+        return _warn_unusable(name, "it was compiled from older sources")
     return module
 
 
-def _refuse(name: str, problem: str) -> None:
-    """Log why the compiled functions are not taken."""
+def _warn_unusable(name: str, problem: str) -> None:
+    """Log why the compiled functions are not used."""
     logger.warning(
         f"{name} does not fit torch {torch.__version__} or this package, so pooling on a CPU takes longer; install "
         f"pyramidion_fairseq again with pip install --no-build-isolation ({problem})"
@@ -49,10 +49,10 @@ _FUNCTIONS = _compiled()
 
 
 def functions() -> Any:
-    """Return the compiled functions; None where there are none."""
+    """Return the module of compiled functions, or None."""
     return _FUNCTIONS
 
 
 def compiled_for(*tensors: Tensor | None) -> bool:
-    """Return whether there are compiled functions, and all tensors are on the CPU."""
+    """Return whether compiled functions exist and all tensors are on the CPU."""
     return _FUNCTIONS is not None and all(x is None or x.device.type == "cpu" for x in tensors)

@@ -1,7 +1,7 @@
-"""Names of custom operators of torch, one for each copy of a file that defines some.
+"""Namespaces for custom operators of torch, one per copy of the files that define them.
 
-A model exported to transformers has its own copy of these files, and to define an operator twice crashes what holds
-the first one.
+A model exported to transformers ships its own copy of these files. Defining the same operator twice would break the
+first definition.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 
 
 def namespace_of(module: str) -> str:
-    """Return the namespace for the operators of a module, in the letters, digits and underscores that torch takes.
+    """Return the namespace for the operators of a module, restricted to letters, digits and underscores as in torch.
 
-    The folder of an exported model is a part of its modules' names, and can have any characters: each one that torch
-    does not take becomes its number, so that two folders never share a namespace.
+    The folder of an exported model is a part of its modules' names and may contain any character. Each unsupported
+    character is replaced by its code point, so two folders never share a namespace.
 
     Args:
-        module: its ``__name__``.
+        module: ``__name__`` of the module.
     """
     return re.sub(r"[^0-9A-Za-z_]", lambda found: f"_{ord(found[0]):x}_", module.replace(".", "_"))

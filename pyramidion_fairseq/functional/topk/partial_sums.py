@@ -1,4 +1,4 @@
-"""The sums of a pooling's slots over some of a document's tokens: over all parts of it, they add up to the vectors."""
+"""Slot sums over a part of a document's tokens. Over all parts of a document, they add up to the pooled vectors."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from .partition import partition_sum
 
 
 def partial_slot_sums(embeddings: Tensor, weights: Tensor, slots: Tensor, k: int) -> Tensor:
-    """Sum the weighted tokens of each slot, of a part of the document.
+    """Sum the weighted tokens of each slot over a part of the document.
 
-    Differentiable, once, in ``embeddings`` and ``weights``.
+    Differentiable once with respect to ``embeddings`` and ``weights``.
 
     Args:
-        embeddings: (B, w, d), the tokens that are here.
-        weights: (B, w) their weights, 0 for those that contribute to no slot.
-        slots: (B, w) int64 in [0, k), their slots.
-        k: slots of the whole document.
+        embeddings: (B, w, d), the tokens of the part.
+        weights: (B, w) weights of the tokens, 0 for those that contribute to no slot.
+        slots: (B, w) int64 in [0, k), slots of the tokens.
+        k: number of slots of the whole document.
 
     Returns:
-        (B, k, d); zeros for slots that have no token here.
+        (B, k, d); zeros for slots without a token in the part.
     """
     members, filled = slot_members(slots, weights.detach() != 0, k)
     return partition_sum(embeddings, weights, slots, members, filled)
 
 
 def slot_members(slots: Tensor, counts: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the tokens of every slot: the inverse of ``slots``, as :func:`~.partition.partition_sum` takes it.
+    """Return the tokens of each slot: the inverse of ``slots``, as taken by :func:`~.partition.partition_sum`.
 
     Args:
         slots: (B, w) int64 in [0, k).
-        counts: (B, w) bool, False on tokens that are left out.
-        k: slots.
+        counts: (B, w) bool, False on tokens to leave out.
+        k: number of slots.
 
     Returns:
         (B, k, g) int64 tokens and (B, k, g) bool, False on placeholders; g is the size of the largest slot.
     """
     batch, width = slots.shape
-    keys = slots.masked_fill(~counts, k)  # those left out are slot k, which is dropped
+    keys = slots.masked_fill(~counts, k)  # tokens left out go to slot k, which is dropped
     order = keys.argsort(dim=1, stable=True)
     keys = keys.gather(1, order)
     sizes = torch.zeros(batch, k + 1, dtype=torch.int64, device=slots.device)

@@ -1,9 +1,9 @@
-"""Sums over a partition as custom operators of torch, so that ``torch.compile`` takes them without looking inside.
+"""Sums over a partition as custom operators, which ``torch.compile`` treats as opaque.
 
-An operator chooses at each call how it computes. On CUDA it takes the Triton kernels of ``partition_triton``, but for
-float64. On a CPU it takes the compiled functions of ``csrc``. Elsewhere, and where neither is installed, it takes the
-operations of ``partition_torch``. The choice is made inside of the operator, not before it as in ``tournament``:
-operations of torch, too, have the gradient of ``partition_sum_backward_op`` instead of their own.
+Each call of an operator selects an implementation: the Triton kernels of ``partition_triton`` on CUDA, except for
+float64; the compiled functions of ``csrc`` on a CPU; and otherwise, or if neither is installed, the torch
+implementation of ``partition_torch``. Unlike in ``tournament``, the selection happens inside the operator, so that the
+torch implementation also uses the gradient of ``partition_sum_backward_op``.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _kernels = Kernels("partition_triton")
 def partition_sum_op(
     embeddings: Tensor, weights: Tensor, slots: Tensor, members: Tensor, filled: Tensor | None
 ) -> Tensor:
-    """Compute :func:`~.partition.partition_sum`, whose arguments these are."""
-    if _takes_kernels(embeddings, weights):
+    """Compute :func:`~.partition.partition_sum`, with the same arguments."""
+    if _uses_kernels(embeddings, weights):
         return _kernels().partition_sum(embeddings, weights, members, filled)
-    if _is_compiled(embeddings, weights):
+    if _uses_compiled(embeddings, weights):
         return functions().partition_sums(
             embeddings.contiguous(),
-            _as_summed(weights, embeddings),
+            _to_sum_dtype(weights, embeddings),
             members.contiguous(),
             None if filled is None else filled.contiguous(),
         )
@@ -58,14 +58,14 @@ def _(embeddings: Tensor, weights: Tensor, slots: Tensor, members: Tensor, fille
 def partition_sum_backward_op(
     grad: Tensor, embeddings: Tensor, weights: Tensor, slots: Tensor, d_embeddings: bool, d_weights: bool
 ) -> tuple[Tensor, Tensor]:
-    """Compute the gradients; arguments and result as of :func:`~.partition_torch.partition_sum_backward_torch`."""
-    if _takes_kernels(embeddings, weights):
+    """Compute the gradients, as :func:`~.partition_torch.partition_sum_backward_torch` does."""
+    if _uses_kernels(embeddings, weights):
         return _kernels().partition_sum_backward(grad, embeddings, weights, slots, d_embeddings, d_weights)
-    if _is_compiled(embeddings, weights):
+    if _uses_compiled(embeddings, weights):
         of_embeddings, of_weights = functions().partition_gradients(
             grad.contiguous(),
             embeddings.contiguous(),
-            _as_summed(weights, embeddings),
+            _to_sum_dtype(weights, embeddings),
             slots.contiguous(),
             d_embeddings,
             d_weights,
@@ -98,22 +98,22 @@ partition_sum_op.register_autograd(_differentiate, setup_context=_save)
 partition_sum_backward_op.register_autograd(refuse_second_derivative)
 
 
-def _takes_kernels(embeddings: Tensor, weights: Tensor) -> bool:
-    """Return whether Triton kernels compute it: they sum in float32."""
+def _uses_kernels(embeddings: Tensor, weights: Tensor) -> bool:
+    """Return whether to use the Triton kernels, which sum in float32 and therefore do not support float64."""
     is_double = torch.float64 in (embeddings.dtype, weights.dtype)
     return not is_double and _kernels.supports(embeddings, weights)
 
 
-def _is_compiled(embeddings: Tensor, weights: Tensor) -> bool:
-    """Return whether compiled functions compute it: weights of more precision than the sums would lose it."""
-    return compiled_for(embeddings, weights) and weights.element_size() <= _summed(embeddings).itemsize
+def _uses_compiled(embeddings: Tensor, weights: Tensor) -> bool:
+    """Return whether to use the compiled functions, unless the weights have a higher precision than the sums."""
+    return compiled_for(embeddings, weights) and weights.element_size() <= _sum_dtype(embeddings).itemsize
 
 
-def _summed(embeddings: Tensor) -> torch.dtype:
-    """Return the precision in which the compiled functions sum."""
+def _sum_dtype(embeddings: Tensor) -> torch.dtype:
+    """Return the dtype in which the compiled functions sum."""
     return torch.promote_types(embeddings.dtype, torch.float32)
 
 
-def _as_summed(weights: Tensor, embeddings: Tensor) -> Tensor:
-    """Return the weights in the precision of the sums, contiguous."""
-    return weights.to(_summed(embeddings)).contiguous()
+def _to_sum_dtype(weights: Tensor, embeddings: Tensor) -> Tensor:
+    """Convert the weights to the dtype of the sums, contiguous."""
+    return weights.to(_sum_dtype(embeddings)).contiguous()

@@ -1,8 +1,8 @@
-"""Triton kernels of ``partition_torch``: float16, bfloat16 and float32 on CUDA, summed in float32, no atomics.
+"""Triton kernels of ``partition_torch``: float16, bfloat16 and float32 on CUDA, summed in float32, without atomics.
 
-Both read what they need of the embeddings once and write each output once. The functions take and return what their
-counterparts in ``partition_torch`` do, whose numbers they are tested against. They run on CPU tensors, slowly, with
-TRITON_INTERPRET=1 in the environment before the first import of Triton.
+Both kernels read the required embeddings once and write each output once. The functions have the same arguments and
+results as their counterparts in ``partition_torch``, against which they are tested. Set TRITON_INTERPRET=1 before the
+first import of Triton to run them, slowly, on CPU tensors.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-#: Members of a slot, and tokens, that one program works on at a time.
+#: Number of slot members, and of tokens, that one program processes at a time.
 _BLOCK_MEMBERS = 8
 _BLOCK_TOKENS = 8
-#: Columns of an embedding that one program works on at a time.
+#: Number of embedding columns that one program processes at a time.
 _BLOCK_COLUMNS = 256
 
 
@@ -40,8 +40,8 @@ def _sum_kernel(
     BLOCK_MEMBERS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
 ):
-    """Sum the members of one slot, BLOCK_COLUMNS columns of them."""
-    pid_slot = tl.program_id(0).to(tl.int64)  # among the B * k slots of all documents
+    """Sum BLOCK_COLUMNS columns of the members of one slot."""
+    pid_slot = tl.program_id(0).to(tl.int64)  # index among the B * k slots of all documents
     pid_columns = tl.program_id(1)
     document = pid_slot // k
     columns = pid_columns * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
@@ -90,9 +90,9 @@ def _sum_backward_kernel(
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
 ):
-    """Compute both gradients of BLOCK_TOKENS tokens; the gradient of each token's slot is read once."""
+    """Compute both gradients of BLOCK_TOKENS tokens. The gradient of each token's slot is read once."""
     pid_tokens = tl.program_id(0).to(tl.int64)
-    tokens = pid_tokens * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # among the B * n of all documents
+    tokens = pid_tokens * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # indices among the B * n tokens of all documents
     is_token = tokens < num_tokens
     documents = tokens // length
     # (BLOCK_TOKENS,) of (B, n)

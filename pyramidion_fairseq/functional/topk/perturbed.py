@@ -23,28 +23,28 @@ def perturbed_topk(
     noise: bool = True,
     padding_mask: Tensor | None = None,
 ) -> Pooled:
-    """Average hard top-k selections of scores with Gaussian noise (Cordonnier et al. 2021; Berthet et al. 2020).
+    """Average the hard top-k selections of scores with Gaussian noise (Cordonnier et al. 2021; Berthet et al. 2020).
 
-    Slot j is the mean, over the samples, of the j-th selected token in the order of the document. The gradient of the
-    scores is that of the expectation, by Stein's lemma: the mean of (value of a sample - mean value) * noise / sigma.
-    The published code multiplies each token's noise with its own entries of the selection alone; here a token's noise
-    meets the whole value, as the expectation's derivative wants it.
+    Slot j is the mean, over the samples, of the j-th selected token in the order of the document. The gradient with
+    respect to the scores is that of the expectation, by Stein's lemma: the mean of (value of a sample - mean value) *
+    noise / sigma. The published code multiplies each token's noise only with the token's own entries of the selection.
+    Here, the noise of each token is multiplied with the whole value, as the derivative of the expectation requires.
 
     Args:
         embeddings: (B, n, d), any floating dtype.
         scores: (B, n), any floating dtype; float16 and bfloat16 are computed in float32.
-        k: number of representations to keep, at least 1. With n <= k everything is kept.
+        k: number of representations to keep, at least 1. If n <= k, all tokens are kept.
         sigma: standard deviation of the noise, in units of score, positive.
-        samples: s, how many selections are averaged, at least 2.
-        noise: False is hard top-k, the limit of a small sigma, without a gradient for the scores.
-        padding_mask: (B, n) bool, True on padding, which may stand anywhere; None where there is none.
+        samples: s, number of selections to average, at least 2.
+        noise: False is hard top-k, the limit for small sigma, without a gradient for the scores.
+        padding_mask: (B, n) bool, True on padding, at any position; None if there is no padding.
 
     Returns:
-        :class:`Pooled` with min(n, k) slots. With noise the record is approximate: a token's slot is the one in which
-        it was most often. Beside the result it holds O(s (n + k)) numbers a document, never (k, n).
+        :class:`Pooled` with min(n, k) slots. With noise the record is approximate: a token's slot is the one to which
+        the most samples assign it. Memory besides the result is O(s (n + k)) per document, never O(k n).
 
     Raises:
-        ValueError: shapes do not fit, k is below 1, samples below 2, or sigma is not positive.
+        ValueError: shapes do not match, k < 1, samples below 2, or sigma is not positive.
     """
     k = check_arguments(embeddings, scores, k, padding_mask)
     check_positive("sigma", sigma)
@@ -71,7 +71,7 @@ def perturbed_topk(
 
 
 def _selections(scores: Tensor, noise: Tensor, k: int, padding_mask: Tensor | None) -> Tensor:
-    """Return each sample's selection, ascending: (B, n), (B, s, n) -> (B, s, k) int64 positions, n where empty."""
+    """Return each sample's selection, ascending: (B, n), (B, s, n) -> (B, s, k) int64 positions, n for empty slots."""
     length = scores.size(1)
     valid = torch.ones_like(scores, dtype=torch.bool) if padding_mask is None else ~padding_mask
     chosen = []
@@ -82,14 +82,14 @@ def _selections(scores: Tensor, noise: Tensor, k: int, padding_mask: Tensor | No
 
 
 def _selected(values: Tensor, chosen: Tensor) -> Tensor:
-    """Return one sample's selection: (B, n, d), (B, k) -> (B, k, d), zeros where a slot is empty."""
+    """Gather one sample's selection: (B, n, d), (B, k) -> (B, k, d), zeros in empty slots."""
     length = values.size(1)
     selected = values.gather(1, chosen.clamp(max=length - 1).unsqueeze(2).expand(-1, -1, values.size(2)))
     return selected.masked_fill((chosen == length).unsqueeze(2), 0)
 
 
 class _MeanSelection(torch.autograd.Function):
-    """The mean over samples of selected values, and the gradient of its expectation."""
+    """Mean over samples of the selected values, with the gradient of its expectation."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, scores: Tensor, chosen: Tensor, noise: Tensor, sigma: float) -> Tensor:
@@ -105,7 +105,7 @@ class _MeanSelection(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         values, chosen, noise = ctx.saved_tensors
         samples, length = chosen.size(1), values.size(1)
-        grad = grad.masked_fill((chosen[:, 0] == length).unsqueeze(2), 0)  # of empty slots, which may be NaN
+        grad = grad.masked_fill((chosen[:, 0] == length).unsqueeze(2), 0)  # empty slots may hold NaN
         of_values = torch.zeros_like(values)
         products = []
         for sample in chosen.unbind(dim=1):
@@ -119,14 +119,14 @@ class _MeanSelection(torch.autograd.Function):
 
 
 def _largest_shares(chosen: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return the slot in which each token was most often, and how often: (B, s, k) -> (B, n) int64, (B, n) float.
+    """Return each token's most frequent slot and its share of the samples: (B, s, k) -> (B, n) int64, (B, n) float.
 
-    The share is of all samples; a token that was never selected has the slot 0 and the share 0.
+    The share is relative to all samples. A token that was never selected has the slot 0 and the share 0.
     """
     batch, samples, k = chosen.shape
     numbers = torch.arange(k, device=chosen.device).expand_as(chosen)
     slots = chosen.new_full((batch, samples, length + 1), k).scatter(2, chosen, numbers)[:, :, :length]
-    ordered = slots.sort(dim=1).values  # samples in which the token was left out last
+    ordered = slots.sort(dim=1).values  # samples that did not select the token come last
     index = torch.arange(samples, device=chosen.device).view(1, -1, 1)
     begins = torch.ones_like(ordered, dtype=torch.bool)
     begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]

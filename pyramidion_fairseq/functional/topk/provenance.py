@@ -1,7 +1,7 @@
-"""Following tokens through poolings: the slot that each token is in at the end, and its weight there.
+"""Tracking tokens through poolings: the slot that holds each token in the end, and the token's weight in it.
 
-A pooling sends every token to one slot with one weight, so a chain of poolings does, too. That takes two numbers per
-token and stage; no k x n matrix of shares is ever built.
+A pooling assigns each token to one slot with one weight, and so does a chain of poolings. This takes two numbers per
+token and pooling. No k x n matrix of shares is ever built.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor
 
 
 class TokenRecord(NamedTuple):
-    """The slots and weights of the n tokens of each document after some poolings."""
+    """Slots and weights of the n tokens of each document after one or more poolings."""
 
     slots: Tensor
-    """(B, n) int64, the slot that holds each token (0 for padding, and for tokens that were dropped, weight 0)."""
+    """(B, n) int64, the slot that holds each token; 0, with weight 0, for padding and for dropped tokens."""
     weights: Tensor
-    """(B, n) the token's weight in its slot, float32 at least."""
+    """(B, n) weight of each token in its slot, at least float32."""
 
 
 def keep_record(weights: Tensor) -> TokenRecord:
@@ -27,17 +27,18 @@ def keep_record(weights: Tensor) -> TokenRecord:
 
 
 def compose_poolings(slots: Sequence[Tensor], weights: Sequence[Tensor]) -> list[TokenRecord]:
-    """Return the record of the document's tokens after each pooling.
+    """Compose poolings, and return the record of the document's tokens after each of them.
 
-    A token's weight after two poolings is its weight in its first slot times that slot's weight in its second one.
-    The layers between two poolings change the vectors of the slots, but not which tokens are in a slot.
+    A token's weight after two poolings is its weight in its first slot times the weight of that slot in the second
+    one. The layers between two poolings change the vectors of the slots, but not which tokens a slot holds.
 
     Args:
-        slots: (B, T_i) int64 per pooling, the slot of each vector that it reads; T_1 = n, T_(i+1) >= slots of i.
+        slots: (B, T_i) int64 per pooling, the slot of each vector that it reads. T_1 = n, and T_(i+1) is at least the
+            number of slots of pooling i.
         weights: (B, T_i) per pooling.
 
     Returns:
-        One (B, n) record per pooling; the weights of a slot's tokens sum to one wherever those of each pooling do.
+        One (B, n) record per pooling. The weights of a slot sum to one if those of each pooling do.
 
     Raises:
         ValueError: slots and weights differ in shape.
@@ -64,15 +65,15 @@ def pool_by_record(states: Tensor, record: TokenRecord, k: int) -> Tensor:
 
 
 def attention_to_tokens(attention: Tensor, record: TokenRecord) -> Tensor:
-    """Distribute attention to slots over the tokens in them: token i gets ``attention[slot(i)] * weight(i)``.
+    """Distribute attention to slots over their tokens: token i gets ``attention[slot(i)] * weight(i)``.
 
     Args:
-        attention: (B, t, k) rows over slots.
-        record: (B, n) of the same documents.
+        attention: (B, t, k) attention to slots.
+        record: (B, n) record of the same documents.
 
     Returns:
-        (B, t, n). Where the weights of each slot sum to one, the sums of rows stay the same. It has t x n numbers a
-        document: ask for few rows at a time.
+        (B, t, n). If the weights of each slot sum to one, the row sums do not change. The result has t x n elements
+        per document, so pass few rows at a time.
     """
     index = record.slots.unsqueeze(1).expand(-1, attention.size(1), -1)
     return attention.gather(2, index) * record.weights.unsqueeze(1).to(attention.dtype)

@@ -1,4 +1,4 @@
-"""Hard top-k, and what the selections without a tournament share."""
+"""Hard top-k, and helpers shared by the selections that hold no tournament."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .successive_halving import Pooled, at_least_float32, check_arguments, keep_
 
 
 def order_by_score(scores: Tensor, valid: Tensor) -> Tensor:
-    """Sort tokens by descending score, ties to the earlier, invalid ones last: (B, n), (B, n) bool -> (B, n) int64."""
+    """Sort tokens by descending score, stably, invalid ones last: (B, n), (B, n) bool -> (B, n) int64."""
     keys = scores.detach().clamp(min=torch.finfo(scores.dtype).min).masked_fill(~valid, -math.inf)
     return keys.sort(dim=1, descending=True, stable=True).indices
 
@@ -20,20 +20,20 @@ def order_by_score(scores: Tensor, valid: Tensor) -> Tensor:
 def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tensor | None = None) -> Pooled:
     """Keep the k representations with the highest scores, in the order of the document (paper, Eq. 2).
 
-    The representations do not depend on the scores (Eq. 4): a scorer gets no gradient from them.
+    The representations do not depend on the scores (Eq. 4), so a scorer receives no gradient through them.
 
     Args:
         embeddings: (B, n, d), any floating dtype.
         scores: (B, n), any floating dtype; ties go to the earlier token.
         k: number of representations to keep, at least 1.
-        padding_mask: (B, n) bool, True on padding, which may stand anywhere; None where there is none.
+        padding_mask: (B, n) bool, True on padding, at any position; None if there is no padding.
 
     Returns:
-        :class:`Pooled` with min(n, k) slots; weights are 1 for the tokens kept and 0 for the others, whose slot is 0.
-        Differentiable in ``embeddings``.
+        :class:`Pooled` with min(n, k) slots; weights are 1 for the tokens kept, and 0 for the others, whose slot is 0.
+        Differentiable with respect to ``embeddings``.
 
     Raises:
-        ValueError: shapes do not fit, or k is below 1.
+        ValueError: shapes do not match, or k < 1.
     """
     k = check_arguments(embeddings, scores, k, padding_mask)
     batch, length = scores.shape
@@ -44,7 +44,7 @@ def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tenso
     chosen = order_by_score(scores, valid)[:, :k]
     chosen = chosen.masked_fill(~valid.gather(1, chosen), length).sort(dim=1).values  # empty slots last
     filled = chosen < length
-    # Column `length` collects what the empty slots write, and is dropped.
+    # The empty slots write to column `length`, which is dropped.
     numbers = torch.arange(k, device=chosen.device).expand_as(chosen)
     slots = chosen.new_zeros(batch, length + 1).scatter(1, chosen, numbers)[:, :length]
     weights = scores.new_zeros(batch, length + 1).scatter(1, chosen, 1.0)[:, :length]
@@ -73,19 +73,19 @@ def candidate_mask(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple
 
 
 def zero_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Set padding to zero in (B, n) or (B, n, d): it may hold NaN, and 0 * NaN is NaN."""
+    """Set padding to zero in (B, n) or (B, n, d). It may hold NaN, and 0 * NaN is NaN."""
     if padding_mask is None:
         return x
     return x.masked_fill(padding_mask.unsqueeze(2) if x.dim() == 3 else padding_mask, 0)
 
 
 def clamp_huge(scores: Tensor, valid: Tensor, margin: float) -> Tensor:
-    """Put infinite and huge scores close to the others, which else would lose their differences in rounding.
+    """Move infinite and huge scores close to the others, whose differences would otherwise be lost to rounding.
 
     Args:
         scores: (B, n) float32 or float64.
         valid: (B, n) bool, True on tokens that take part.
-        margin: how far above the highest of the document's other scores, and below the lowest.
+        margin: distance above the highest, or below the lowest, of the document's other scores.
 
     Returns:
         (B, n); NaN stays NaN.
@@ -108,15 +108,15 @@ def combine(
 ) -> Pooled:
     """Compute the k convex combinations of a relaxed selection, in the order of the document.
 
-    Row r of ``rows`` relaxes the one-hot vector of the token with the r-th highest score, its leader; the combinations
-    are sorted by their leaders' positions. The record of a relaxation is approximate, since every token has a share in
-    every slot: a token's slot is the one in which its share is largest, and its weight is that share.
+    Row r of ``rows`` relaxes the one-hot vector of its leader, the token with the r-th highest score. The combinations
+    are sorted by the positions of their leaders. The record of a relaxation is approximate, because every token has a
+    share in every slot. It holds, for each token, the slot with the largest share as slot, and this share as weight.
 
     Args:
         embeddings: (B, n, d), any floating dtype.
         scores: (B, n) float32 or float64.
         rows: (B, k, n) shares, k < n, each row summing to one and zero on padding.
-        leaders: (B, k) int64, the token that each row stands for, distinct in a document.
+        leaders: (B, k) int64, the leader of each row, distinct within a document.
         short: (B, 1) bool, True for documents with at most k tokens, which pass unchanged.
         padding_mask: (B, n) bool or None.
 
@@ -125,8 +125,8 @@ def combine(
     """
     batch, k, length = rows.shape
 
-    # 1. Rows in the order of the document: (B, k) `order`. Those of a short document become one-hot, for its tokens.
-    # `filled`, (B, k), is False on rows that stand for nothing, as their leader is padding; they are last.
+    # 1. Sort the rows in the order of the document: (B, k) `order`. Rows of a short document become one-hot vectors of
+    # its tokens. `filled`, (B, k), is False for rows whose leader is padding; they are last.
     filled: Tensor | None = None
     if padding_mask is None:
         order = leaders.argsort(dim=1)
@@ -140,7 +140,7 @@ def combine(
         order = leaders.masked_fill(~filled, length).argsort(dim=1, stable=True)
         filled = filled.gather(1, order)
 
-    # 2. The record: (B, n) the largest share of each token, and the slot of the row that has it.
+    # 2. The record: (B, n) largest share of each token, and the slot of the row with this share.
     weights, largest_row = rows.max(dim=1)
     slot_of_row = order.argsort(dim=1)
     slots = slot_of_row.gather(1, largest_row)
@@ -154,7 +154,7 @@ def combine(
         combined_scores = torch.bmm(rows, scores.unsqueeze(2)).squeeze(2)
     combined = combined.gather(1, order.unsqueeze(2).expand(batch, k, embeddings.size(2)))
     combined_scores = combined_scores.gather(1, order)
-    if filled is not None:  # so that no gradient goes from an empty slot to the tokens, not even 0 * NaN
+    if filled is not None:  # no gradient flows from an empty slot to the tokens, not even 0 * NaN
         combined = combined.masked_fill(~filled.unsqueeze(2), 0)
         combined_scores = combined_scores.masked_fill(~filled, 0)
     return Pooled(combined, combined_scores, None if filled is None else ~filled, slots, weights)

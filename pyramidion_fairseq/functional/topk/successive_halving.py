@@ -15,30 +15,30 @@ from .tournament import tournament
 
 logger = logging.getLogger(__name__)
 
-#: Scores may lie this far outside [0, 1] without a warning: the published scorers add 1e-5 to their sigmoid.
+#: Tolerance for scores outside [0, 1] before a warning is logged. The published scorers add 1e-5 to their sigmoid.
 SLACK = 0.01
 _seen_scores = False
 
 
 class Pooled(NamedTuple):
-    """What a pooler returns for a batch of documents with n tokens each."""
+    """Output of a pooler for a batch of documents with n tokens each."""
 
     embeddings: Tensor
     """(B, k, d) the pooled representations."""
     scores: Tensor
-    """(B, k) their scores, float32 at least."""
+    """(B, k) scores of the pooled representations, at least float32."""
     padding_mask: Tensor | None
-    """(B, k) bool, True on slots that hold nothing; None where every slot of every document is taken."""
+    """(B, k) bool, True on empty slots; None if no slot of any document is empty."""
     slot_of_token: Tensor
-    """(B, n) int64, the slot that every input token went to (0 for padding, with weight 0). Once called ``slots``."""
+    """(B, n) int64, the slot of each input token (0 for padding, with weight 0). Formerly ``slots``."""
     weights: Tensor
-    """(B, n) the weight of every input token in its slot, float32 at least; those of a slot sum to one.
+    """(B, n) weight of each input token in its slot, at least float32. The weights of a slot sum to one.
 
-    Poolers without an exact record (``Pooler.exact_record``) give each token's largest share here."""
+    For poolers without an exact record (``Pooler.exact_record``), each token's largest share."""
 
     @property
     def slots(self) -> Tensor:
-        """Return :attr:`slot_of_token`, whose former name this is."""
+        """Return :attr:`slot_of_token`, which was formerly called ``slots``."""
         return self.slot_of_token
 
 
@@ -52,35 +52,35 @@ def successive_halving_topk(
     preserve_order: bool = True,
     padding_mask: Tensor | None = None,
 ) -> Pooled:
-    """Select k representations of n by a differentiable tournament.
+    """Select k of n representations by a differentiable tournament.
 
-    In each round the m candidates are sorted by score, and number i is paired with number m + 1 - i. A pair becomes
-    one candidate: the mean of both, weighted by softmax(base**score), with the mean of their scores weighted alike. So
-    m halves until k are left. Only scores take part in the tournament: every token ends in exactly one slot with one
-    known weight, and each representation is read once.
+    In each round the m candidates are sorted by score, and candidate i is paired with candidate m + 1 - i. Each pair
+    becomes one candidate: the mean of both vectors, weighted by softmax(base**score), with the equally weighted mean
+    of their scores. This halves m until k candidates are left. The tournament reads only the scores. Each token ends
+    in exactly one slot with one known weight, and each representation is read once.
 
-    Where n / k is no power of two, the bracket is filled up with byes, which the highest scores get. A document with
-    at most k tokens (padding not counted) passes unchanged. Padding never contributes and never changes a result.
+    If n / k is no power of two, the bracket is filled up with byes, which go to the highest scores. A document with at
+    most k tokens (padding not counted) passes unchanged. Padding never contributes and never changes a result.
 
     Args:
         embeddings: (B, n, d), any floating dtype.
-        scores: (B, n), meant to lie in [0, 1], as ``logits.sigmoid()`` does; float16 and bfloat16 are computed in
-            float32. Raw logits make the peaked softmax pick one token of a pair alone: the first scores of a process
-            that are on a CPU are looked at, outside of ``torch.compile``, and a warning says so.
-        k: number of representations to keep, at least 1. With n <= k everything is kept.
-        base: the peaked softmax is softmax(base**score); None is the plain softmax(score) of Eq. 6.
-        sort: sort before every round; False pairs by position (the ablation of Appendix B.5).
-        preserve_order: order the slots by the position of the token that won each (section 3.1); False leaves them
-            in the order of their scores, as Algorithm 1 does.
-        padding_mask: (B, n) bool, True on padding, which may stand anywhere; None where there is none.
+        scores: (B, n), expected in [0, 1], such as ``logits.sigmoid()``; float16 and bfloat16 are computed in float32.
+            With raw logits, the peaked softmax selects only one token of each pair. The first CPU scores of a process
+            are checked, outside of ``torch.compile``, and a warning is logged if they look like logits.
+        k: number of representations to keep, at least 1. If n <= k, all tokens are kept.
+        base: base of the peaked softmax, softmax(base**score); None for the plain softmax(score) of Eq. 6.
+        sort: whether to sort before every round; False pairs by position (the ablation of Appendix B.5).
+        preserve_order: whether to order the slots by the positions of their winners (section 3.1). False leaves them
+            in the order of their scores, as in Algorithm 1.
+        padding_mask: (B, n) bool, True on padding, at any position; None if there is no padding.
 
     Returns:
-        :class:`Pooled`, with min(n, k) slots. Differentiable once in ``embeddings`` and ``scores``.
+        :class:`Pooled` with min(n, k) slots. Differentiable once with respect to ``embeddings`` and ``scores``.
 
     Raises:
-        ValueError: shapes do not fit, k is below 1, or base is not above 1 or not finite.
-        RuntimeError: ``torch.jit.trace`` records it; a derivative in forward mode is asked for; or, in the backward
-            pass, a second one.
+        ValueError: shapes do not match, k < 1, or base is not above 1 or not finite.
+        RuntimeError: ``torch.jit.trace`` is active, a forward-mode derivative is requested, or, in the backward pass,
+            a second derivative.
     """
     refuse_tracing()
     k = check_arguments(embeddings, scores, k, padding_mask)
@@ -103,11 +103,11 @@ def successive_halving_topk(
 
 
 def _warn_of_logits(scores: Tensor, padding_mask: Tensor | None, base: float) -> None:
-    """Log a warning where scores look like raw logits, once in a process, without waiting for a device."""
+    """Log a warning if scores look like raw logits, once per process, without synchronising with a device."""
     global _seen_scores
     if torch.compiler.is_compiling() or _seen_scores or type(scores) is not Tensor or scores.device.type != "cpu":
         return
-    if torch._C._are_functorch_transforms_active():  # a tensor of vmap has no value to look at
+    if torch._C._are_functorch_transforms_active():  # a tensor under vmap has no values to inspect
         return
     _seen_scores = True
     kept = scores.detach() if padding_mask is None else scores.detach()[~padding_mask]
@@ -131,12 +131,15 @@ def keep_all(embeddings: Tensor, scores: Tensor, padding_mask: Tensor | None) ->
 
 
 def at_least_float32(scores: Tensor) -> Tensor:
-    """Return float16 and bfloat16 as float32, other dtypes unchanged."""
+    """Convert float16 and bfloat16 to float32, and leave other dtypes unchanged."""
     return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def check_arguments(embeddings: Tensor, scores: Tensor, k: float, padding_mask: Tensor | None) -> int:
-    """Return k, of 2.0 too as an int; ValueError where the arguments of all selections do not fit together."""
+    """Check the arguments shared by all selections, and return k as an int (2 for 2.0).
+
+    Raises: ValueError: shapes or dtypes do not match, or k is no whole number, at least 1.
+    """
     if embeddings.dim() != 3 or scores.shape != embeddings.shape[:2]:
         raise ValueError(
             f"embeddings must be (B, n, d) and scores (B, n), got {tuple(embeddings.shape)} and {tuple(scores.shape)}"
@@ -153,13 +156,13 @@ def check_arguments(embeddings: Tensor, scores: Tensor, k: float, padding_mask: 
 
 
 def check_count(name: str, value: float) -> int:
-    """Return an argument as an int; ValueError where it is no whole number, at least 1."""
+    """Return an argument as an int. Raises ValueError unless it is a whole number, at least 1."""
     if not (1 <= value < math.inf and value == int(value)):  # also where it is NaN
         raise ValueError(f"{name} must be a whole number, at least 1, got {value}")
     return int(value)
 
 
 def check_positive(name: str, value: float) -> None:
-    """Raise ValueError where an argument is not above 0, or not finite."""
+    """Raise ValueError unless an argument is positive and finite."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be above 0 and finite, got {value}")

@@ -1,14 +1,15 @@
 """Top-k by a threshold: every score has a gate, and the gates of a document sum to k.
 
-One operator of the literature for each link between a score's distance from the threshold and its gate:
+A link maps the distance of a score from the threshold to its gate. Each link is an operator of the literature:
 
 * ``laplace``: the distribution function of Laplace noise (Struski et al. 2025, "LapSum");
 * ``clip``: min(max(x, 0), 1) (Lou et al. 2024, "SparseK"; Sander et al. 2023 with p = 2);
-* ``exp``: min(1, exp(x)) (Ainslie et al. 2023, "CoLT5", by coordinate descent there);
-* ``sigmoid``: the threshold lies halfway between the k-th and the next score, and nothing sums to k (Zhu et al. 2025,
-  "DFTopK").
+* ``exp``: min(1, exp(x)) (Ainslie et al. 2023, "CoLT5", who compute it by coordinate descent);
+* ``sigmoid``: the threshold lies halfway between the k-th and the next score, and the gates need not sum to k (Zhu et
+  al. 2025, "DFTopK").
 
-The thresholds of the first three have a closed form between two neighbouring breakpoints: O(n log n), no iterations.
+The thresholds of the first three have a closed form between two neighbouring breakpoints. They take O(n log n) and no
+iterations.
 """
 
 from __future__ import annotations
@@ -32,23 +33,23 @@ def threshold_topk(
     epsilon: float = 0.1,
     padding_mask: Tensor | None = None,
 ) -> Pooled:
-    """Keep the k representations with the highest scores, each times its gate ``link((score - tau) / epsilon)``.
+    """Keep the k representations with the highest scores, each scaled by its gate ``link((score - tau) / epsilon)``.
 
     Args:
         embeddings: (B, n, d), any floating dtype.
         scores: (B, n), any floating dtype; float16 and bfloat16 are computed in float32. Ties go to the earlier token.
-        k: number of representations to keep, at least 1. With n <= k everything is kept, with gates of 1.
+        k: number of representations to keep, at least 1. If n <= k, all tokens are kept with gates of 1.
         link: one of :data:`LINKS`.
         epsilon: width of the link, in units of score, positive. Smaller is sharper.
-        padding_mask: (B, n) bool, True on padding, which may stand anywhere; None where there is none.
+        padding_mask: (B, n) bool, True on padding, at any position; None if there is no padding.
 
     Returns:
-        :class:`Pooled` with min(n, k) slots in the order of the document; weights are the gates of the tokens that are
-        kept, and 0 for the others. Differentiable in ``embeddings`` and ``scores``, once: the gradient reaches the
-        scores of all tokens through the threshold.
+        :class:`Pooled` with min(n, k) slots in the order of the document; weights are the gates of the tokens kept,
+        and 0 for the others. Differentiable once with respect to ``embeddings`` and ``scores``. The gradient reaches
+        the scores of all tokens through the threshold.
 
     Raises:
-        ValueError: shapes do not fit, k is below 1, epsilon is not positive, or there is no such link.
+        ValueError: shapes do not match, k < 1, epsilon is not positive, or the link is unknown.
     """
     k = check_arguments(embeddings, scores, k, padding_mask)
     check_positive("epsilon", epsilon)
@@ -72,16 +73,16 @@ def threshold_topk(
 
 
 def threshold_gates(scores: Tensor, k: int, valid: Tensor, link: str, epsilon: float) -> Tensor:
-    """Return the gate of every score, with the gradient of the threshold.
+    """Return the gate of each score, with the gradient of the threshold.
 
-    The threshold solves sum of link((s_i - tau) / epsilon) = k, so that by the implicit function theorem its gradient
-    is the links' slopes over their sum.
+    The threshold tau solves sum_i link((s_i - tau) / epsilon) = k. By the implicit function theorem, its gradient is
+    the slope of each link divided by their sum.
 
     Args:
         scores: (B, n) float32 or float64.
-        k: what the gates sum to, below the number of valid scores of each row.
-        valid: (B, n) bool, whose gates count; the others' are 0.
-        link, epsilon: as of :func:`threshold_topk`.
+        k: sum of the gates, less than the number of valid scores of each row.
+        valid: (B, n) bool, True on scores that take part; the gates of the others are 0.
+        link, epsilon: see :func:`threshold_topk`.
 
     Returns:
         (B, n) in [0, 1].
@@ -91,20 +92,20 @@ def threshold_gates(scores: Tensor, k: int, valid: Tensor, link: str, epsilon: f
         threshold = scores.gather(1, best).mean(dim=1, keepdim=True)
         return torch.sigmoid((scores - threshold) / epsilon) * valid
     with torch.no_grad():
-        # Distances from the highest score: exponentials of them cannot overflow.
+        # Distances from the highest score, whose exponentials cannot overflow.
         highest = scores.masked_fill(~valid, -torch.inf).amax(dim=1, keepdim=True)
         distances = ((scores - highest) / epsilon).masked_fill(~valid, -torch.inf)
         threshold = _THRESHOLDS[link](distances.sort(dim=1, descending=True).values, k)
     shifted = (scores - highest) / epsilon
     slopes = _slope(shifted.detach() - threshold, link).masked_fill(~valid, 0)
     shares = slopes / slopes.sum(dim=1, keepdim=True).clamp(min=torch.finfo(slopes.dtype).tiny)
-    change = differentiable_once(shifted) - shifted.detach()  # the shares change with the scores, too
+    change = differentiable_once(shifted) - shifted.detach()  # the shares depend on the scores, too
     threshold = threshold + (shares * change).sum(dim=1, keepdim=True)
     return _link(shifted - threshold, link).masked_fill(~valid, 0)
 
 
 def _link(x: Tensor, link: str) -> Tensor:
-    """Return the gates at distances x from the threshold."""
+    """Return the gates at distances ``x`` from the threshold."""
     if link == "laplace":
         tail = 0.5 * torch.exp(-x.abs())
         return torch.where(x < 0, tail, 1 - tail)
@@ -119,20 +120,21 @@ def _slope(x: Tensor, link: str) -> Tensor:
 
 
 def _laplace_threshold(x: Tensor, k: int) -> Tensor:
-    """Return the threshold of each row: (B, n) descending, at most 0, -inf where there is no score -> (B, 1).
+    """Return the threshold of each row: (B, n) descending, at most 0, -inf if there is no score -> (B, 1).
 
-    With j scores above tau and u = exp(tau): j - u/2 sum of exp(-x) above + 1/(2u) sum of exp(x) below = k, which is
-    quadratic in u.
+    With j scores above tau and u = exp(tau), the gates sum to j - u/2 sum_above exp(-x) + 1/(2u) sum_below exp(x) = k,
+    which is quadratic in u.
     """
     above = torch.logcumsumexp(-x.masked_fill(x == -torch.inf, torch.inf), dim=1)  # of the first j
     below = _log_sums_after(x)
     counts = torch.arange(1, x.size(1) + 1, device=x.device, dtype=x.dtype)
-    # At tau = x_j the first j, itself among them, are above.
+    # At tau = x_j, the first j scores, x_j included, are above.
     at = counts - 0.5 * torch.exp(x + above) + 0.5 * torch.exp(below - x)
     j = ((at < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)  # scores that lie above the threshold
     log_above = torch.where(j > 0, above.gather(1, (j - 1).clamp(min=0)), -torch.inf)
     log_below = _log_sum_after_first(x, below, j)
-    # a u^2 + 2 (k - j) u - b = 0 with a, b sums above and below; the positive root, by the form that does not cancel.
+    # a u^2 + 2 (k - j) u - b = 0 with the sums a above and b below. Take the positive root, in the form without
+    # cancellation.
     half = (k - j).to(x.dtype)
     log_product = log_above + log_below
     root = torch.sqrt(half.square() + torch.exp(log_product))
@@ -142,7 +144,7 @@ def _laplace_threshold(x: Tensor, k: int) -> Tensor:
 
 
 def _exp_threshold(x: Tensor, k: int) -> Tensor:
-    """Return the threshold of each row, as :func:`_laplace_threshold`: exp(tau) = sum of exp(x) below / (k - j)."""
+    """Return the threshold of each row, see :func:`_laplace_threshold`: exp(tau) = sum_below exp(x) / (k - j)."""
     below = _log_sums_after(x)
     counts = torch.arange(1, x.size(1) + 1, device=x.device, dtype=x.dtype)
     j = ((counts + torch.exp(below - x) < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)
@@ -150,11 +152,11 @@ def _exp_threshold(x: Tensor, k: int) -> Tensor:
 
 
 def _clip_threshold(x: Tensor, k: int) -> Tensor:
-    """Return the threshold of each row, as :func:`_laplace_threshold`.
+    """Return the threshold of each row, see :func:`_laplace_threshold`.
 
-    The sum of the gates is piecewise linear in tau, with breakpoints where a score reaches the gate 0 or 1.
+    The sum of the gates is piecewise linear in tau. Its breakpoints are where a score reaches the gate 0 or 1.
     """
-    # (B, 2 n) breakpoints; the sum of the gates grows along them.
+    # (B, 2 n) breakpoints, descending, so that the sum of the gates grows along them.
     points = torch.cat([x, x - 1], dim=1).sort(dim=1, descending=True).values
     finite = x.masked_fill(x == -torch.inf, 0)
     sums = torch.cat([torch.zeros_like(x[:, :1]), finite.cumsum(dim=1)], dim=1)
@@ -166,7 +168,7 @@ def _clip_threshold(x: Tensor, k: int) -> Tensor:
         points == -torch.inf, 0
     )
     at = (over_one + between).masked_fill(points == -torch.inf, torch.inf)
-    # (B, 1) interpolated between the breakpoints on both sides of k.
+    # (B, 1) threshold, interpolated between the breakpoints on both sides of k.
     first = (at < k).sum(dim=1, keepdim=True)  # the first breakpoint at which the sum is k or more
     before = (first - 1).clamp(min=0)
     start = points.gather(1, before)
@@ -174,19 +176,19 @@ def _clip_threshold(x: Tensor, k: int) -> Tensor:
     high = at.gather(1, first)
     step = (points.gather(1, first) - start).masked_fill(~torch.isfinite(high), 0)
     inside = start + step * ((k - low) / (high - low)).nan_to_num(0, 0, 0)
-    # Where k scores stand out, the sum is k in a whole interval: its middle is away from the links' kinks.
+    # If k scores stand out, the sum is k in a whole interval. Its middle is away from the kinks of the link.
     last = (at <= k).sum(dim=1, keepdim=True) - 1
     middle = (points.gather(1, first) + points.gather(1, last.clamp(min=0))) / 2
     return torch.where(last > first, middle, inside)
 
 
 def _log_sum_after_first(x: Tensor, later: Tensor, j: Tensor) -> Tensor:
-    """Return the log of the sum of exp over all numbers but the first j: (B, n), :func:`_log_sums_after`, (B, 1)."""
+    """Return the log of the sum of exp of all but the first j numbers: (B, n), :func:`_log_sums_after`, (B, 1)."""
     return torch.where(j > 0, later.gather(1, (j - 1).clamp(min=0)), torch.logsumexp(x, dim=1, keepdim=True))
 
 
 def _log_sums_after(x: Tensor) -> Tensor:
-    """Return the log of the sum of exp over all later numbers of each row: (B, n) -> (B, n), -inf at the end."""
+    """Return the log of the sum of exp of all later numbers of each row: (B, n) -> (B, n), -inf at the end."""
     later = torch.logcumsumexp(x.flip(1), dim=1).flip(1)[:, 1:]
     return torch.cat([later, torch.full_like(x[:, :1], -torch.inf)], dim=1)
 

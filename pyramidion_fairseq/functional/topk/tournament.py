@@ -1,6 +1,6 @@
-"""The tournament of successive halving, on scores alone, and the choice between three ways to compute it.
+"""The tournament of successive halving on scores alone, and the choice between its three implementations.
 
-:mod:`.tournament_torch` is the file to read first. Compiled code and Triton kernels give the same results.
+Start with :mod:`.tournament_torch`. Compiled code and Triton kernels give the same results.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from .tournament_torch import TournamentResult, tournament_torch
 def tournament(
     scores: Tensor, padding_mask: Tensor | None, k: int, base: float | None, sort: bool, preserve_order: bool
 ) -> TournamentResult:
-    """Hold the tournament of :func:`~.successive_halving.successive_halving_topk`, whose arguments these are.
+    """Run the tournament of :func:`~.successive_halving.successive_halving_topk`, with the same arguments.
 
-    Differentiable once in the scores.
+    Differentiable once with respect to the scores.
 
     Args:
         scores: (B, n) float32 or float64, n > k.
         padding_mask: (B, n) bool, or None.
 
     Raises:
-        RuntimeError: a second derivative, or one in forward mode, is asked for.
+        RuntimeError: a second derivative or a forward-mode derivative is requested.
     """
     refuse_forward_mode(scores)
     refuse_torch_func(scores)
     length = scores.size(1)
-    padded_length = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in whole numbers
+    padded_length = k << ((length - 1) // k).bit_length()  # k * 2^ceil(log2(n / k)), in integer arithmetic
     scores = bound(scores)
     if compiled_for(scores, padding_mask):
         outputs = tournament_cpu(scores, padding_mask, padded_length, k, base, sort, preserve_order)
@@ -39,15 +39,15 @@ def tournament(
         outputs = tournament_gpu(scores, padding_mask, padded_length, k, base, sort, preserve_order)
     else:
         return tournament_torch(scores, padding_mask, padded_length, k, base, sort, preserve_order)
-    slot_scores, slots, weights, members, filled, *_ = outputs  # and, of compiled code, what the backward pass needs
+    slot_scores, slots, weights, members, filled, *_ = outputs  # then the record of compiled code
     all_filled = padding_mask is None and padded_length == length
     return TournamentResult(slot_scores, slots, weights, members, None if all_filled else filled)
 
 
 def bound(scores: Tensor) -> Tensor:
-    """Set infinite and huge scores to the largest whose square is finite.
+    """Clamp scores to the range in which their squares are finite.
 
-    Of infinite ones a difference would be NaN; of huge ones it would overflow in the gradient.
+    The difference of two infinite scores would be NaN, and that of huge scores would overflow in the gradient.
     """
     limit = torch.finfo(scores.dtype).max ** 0.5
     return scores.clamp(-limit, limit)

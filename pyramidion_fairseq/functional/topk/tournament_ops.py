@@ -1,7 +1,7 @@
-"""The tournament as custom operators of torch: compiled on a CPU, kernels of Triton on a GPU.
+"""The tournament as custom operators: compiled code on a CPU, Triton kernels on a GPU.
 
-They are custom operators so that ``torch.compile`` takes them without looking inside. ``base`` is that of the peaked
-softmax; None is the plain softmax.
+``torch.compile`` treats custom operators as opaque. ``base`` is the base of the peaked softmax; None is the plain
+softmax.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _gradient_kernels = Kernels("tournament_triton_gradient")
 
 
 def empty_outputs(scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int) -> tuple[Tensor, ...]:
-    """Return empty tensors for the fields of ``TournamentResult``; ``filled`` has no documents where all are."""
+    """Allocate the fields of ``TournamentResult``. ``filled`` has batch size 0 if all members are filled."""
     batch, length = scores.shape
     may_be_empty = padding_mask is not None or padded_length != length
     return (
@@ -50,7 +50,7 @@ def tournament_cpu(
     sort: bool,
     preserve_order: bool,
 ) -> tuple[Tensor, ...]:
-    """Hold the tournament in compiled code. The last output is what the backward pass needs, in bytes."""
+    """Run the tournament in compiled code. The last output is a byte tensor with the state for the backward pass."""
     padding_mask = None if padding_mask is None else padding_mask.contiguous()
     return functions().tournament(scores.contiguous(), padding_mask, padded_length, k, base, sort, preserve_order)
 
@@ -86,7 +86,7 @@ def tournament_cpu_backward(
     padded_length: int,
     base: float | None,
 ) -> Tensor:
-    """Return the gradient of the scores in compiled code: (B, k), (B, n), (B, n) or None, (B, bytes) -> (B, n)."""
+    """Compute the gradient of the scores in compiled code: (B, k), (B, n), (B, n) or None, (B, bytes) -> (B, n)."""
     padding_mask = None if padding_mask is None else padding_mask.contiguous()
     return functions().tournament_backward(
         d_slot_scores.contiguous(), d_weights.contiguous(), padding_mask, record, padded_length, base
@@ -138,7 +138,7 @@ def tournament_gpu(
     sort: bool,
     preserve_order: bool,
 ) -> tuple[Tensor, ...]:
-    """Hold the tournament in Triton kernels."""
+    """Run the tournament in Triton kernels."""
     return kernels().tournament(scores, padding_mask, padded_length, k, base, sort, preserve_order)
 
 
@@ -164,7 +164,7 @@ def _(
 def tournament_gpu_backward(
     d_slot_scores: Tensor, d_weights: Tensor, scores: Tensor, members: Tensor, filled: Tensor, base: float | None
 ) -> Tensor:
-    """Return the gradient of the scores in a Triton kernel: (B, k), (B, n), (B, n), (B, k, g) twice -> (B, n)."""
+    """Compute the gradient of the scores in a Triton kernel: (B, k), (B, n), (B, n), (B, k, g) twice -> (B, n)."""
     return _gradient_kernels().tournament_backward(d_slot_scores, d_weights, scores, members, filled, base)
 
 

@@ -1,10 +1,11 @@
-"""The tournament of successive halving in operations of torch: the reference of the compiled code and the kernels.
+"""The tournament of successive halving in torch operations: the reference for compiled code and Triton kernels.
 
-It has two parts. ``pairing_orders`` decides, without a gradient, which candidates are paired in each round.
+It has two parts. ``pairing_orders`` determines, without a gradient, which candidates are paired in each round.
 ``merge_bracket`` computes, with a gradient, the scores of the slots and the weight of each token.
 
-Brackets are one (B, g, k) tensor: column j holds the g candidates that end in slot j. They are arranged so that each
-round merges row i of the first half with row i of the second half: one operation on two halves, without indexing.
+Brackets are stored as one (B, g, k) tensor. Column j holds the g candidates that end in slot j. Rows are arranged so
+that each round merges row i of the first half with row i of the second half: one operation on two halves, without
+indexing.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from torch import Tensor
 
 
 class TournamentResult(NamedTuple):
-    """The result of a tournament of (B, n) scores for k slots."""
+    """Result of a tournament of (B, n) scores for k slots."""
 
     slot_scores: Tensor
-    """(B, k) the scores of the slots."""
+    """(B, k) scores of the slots."""
     slots: Tensor
-    """(B, n) int64, the slot that every token went to; 0 for padding."""
+    """(B, n) int64, the slot of each token; 0 for padding."""
     weights: Tensor
-    """(B, n) the weight of every token in its slot; 0 for padding."""
+    """(B, n) weight of each token in its slot; 0 for padding."""
     members: Tensor
-    """(B, k, g) int64, the tokens of every slot, its winner first."""
+    """(B, k, g) int64, the tokens of each slot, its winner first."""
     filled: Tensor | None
-    """(B, k, g) bool, False where ``members`` is only a placeholder; None where it nowhere is."""
+    """(B, k, g) bool, False where ``members`` is a placeholder; None if there are no placeholders."""
 
 
 def tournament_torch(
@@ -41,10 +42,10 @@ def tournament_torch(
     sort: bool,
     preserve_order: bool,
 ) -> TournamentResult:
-    """Hold the tournament of :func:`~.tournament.tournament`, whose arguments these are, in operations of torch.
+    """Run the tournament of :func:`~.tournament.tournament` in torch operations, with the same arguments.
 
     Args:
-        padded_length: k * 2^rounds, at least n; positions from n on are byes.
+        padded_length: k * 2^rounds, at least n. Positions from n on are byes.
     """
     length = scores.size(1)
     keys = scores.detach()
@@ -55,7 +56,7 @@ def tournament_torch(
     if padded_length != length:
         scores = F.pad(scores, (0, padded_length - length))
         keys = F.pad(keys, (0, padded_length - length), value=-math.inf)
-    # Pairing: the candidates' order in each round, and the brackets that it leads to, (B, g, k).
+    # Pairing: the order of the candidates in each round, and the resulting brackets, (B, g, k).
     orders = pairing_orders(keys, k, base, sort, may_be_empty)
     numbers = torch.arange(k, device=keys.device).expand(len(keys), k)
     members = bracket_members(orders, _slot_order(orders, numbers, keys, padding_mask is not None, preserve_order))
@@ -72,8 +73,8 @@ def tournament_torch(
         weights = weights.masked_fill(padding_mask, 0)
     members = members.transpose(1, 2)  # (B, k, g)
     if filled is not None:
-        # Placeholders (byes, padding) get the index of their slot's winner; in an empty slot, of the first slot's.
-        # Their weight is 0. They point at a token so that padding, which may be NaN, is never read.
+        # Placeholders (byes, padding) get the index of their slot's winner, or of the first slot's winner in an empty
+        # slot. Their weight is 0. They point at a token so that padding, which may be NaN, is never read.
         filled = filled.transpose(1, 2)
         stand_ins = torch.where(filled[:, :, :1], members[:, :, :1], members[:, :1, :1])
         members = torch.where(filled, members, stand_ins).clamp(max=length - 1)
@@ -82,18 +83,18 @@ def tournament_torch(
 
 @torch.no_grad()
 def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_be_empty: bool) -> list[Tensor | None]:
-    """Return the order of the candidates in each round, in which number i of m meets number m + 1 - i.
+    """Return the order of the candidates in each round, in which candidate i of m is paired with candidate m + 1 - i.
 
     Args:
-        scores: (B, m), m = k * 2^rounds; -inf where there is no token.
+        scores: (B, m), m = k * 2^rounds; -inf for empty candidates.
         k: number of slots.
-        base: of the peaked softmax, or None.
-        sort: False keeps the candidates in their order, but for empty ones, which are last.
-        may_be_empty: whether a candidate may be no token.
+        base: base of the peaked softmax, or None.
+        sort: whether to sort by score. False keeps the order of the candidates, except that empty ones are last.
+        may_be_empty: whether candidates may be empty: byes or padding.
 
     Returns:
-        For each round (B, m) int64, the candidates in order, half as many as in the round before; None where they keep
-        the order of the round before.
+        For each round the (B, m) int64 order of its candidates, with m halved after each round; None if they keep the
+        order of the previous round.
     """
     orders: list[Tensor | None] = []
     size = scores.size(1)
@@ -102,10 +103,10 @@ def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_b
         order = None
         if sort:
             order = scores.sort(dim=1, descending=True, stable=True).indices
-        elif may_be_empty and not orders:  # in the first round only: empty ones stay last
+        elif may_be_empty and not orders:  # only in the first round, as empty candidates then stay last
             order = scores.isneginf().long().sort(dim=1, stable=True).indices
         orders.append(order)
-        if half > k:  # there is no round after the last one
+        if half > k:  # no round follows the last one
             scores = scores if order is None else scores.gather(1, order)
             left, right = _first_and_last(scores, half)
             strength_left, strength_right = _first_and_last(strength(scores, base), half)
@@ -117,7 +118,7 @@ def pairing_orders(scores: Tensor, k: int, base: float | None, sort: bool, may_b
 
 
 def winners(orders: list[Tensor | None], last_candidates: Tensor) -> Tensor:
-    """Return the winners of candidates of the last round: (B, k) their numbers -> (B, k) of the first round."""
+    """Return the first-round candidates that won: (B, k) candidates of the last round -> (B, k) of the first round."""
     candidates = last_candidates
     for order in reversed(orders):
         candidates = candidates if order is None else order.gather(1, candidates)
@@ -125,7 +126,7 @@ def winners(orders: list[Tensor | None], last_candidates: Tensor) -> Tensor:
 
 
 def bracket_members(orders: list[Tensor | None], last_candidates: Tensor) -> Tensor:
-    """Return the brackets of candidates of the last round: (B, k) their numbers -> (B, g, k) int64."""
+    """Return the brackets of last-round candidates: (B, k) -> (B, g, k) int64, candidates of the first round."""
     members = last_candidates
     k = last_candidates.size(1)
     for rounds, order in enumerate(reversed(orders), start=1):
@@ -135,25 +136,25 @@ def bracket_members(orders: list[Tensor | None], last_candidates: Tensor) -> Ten
 
 
 def merge_bracket(scores: Tensor, filled: Tensor | None, base: float | None) -> tuple[Tensor, Tensor]:
-    """Merge each bracket's scores from its candidates to its slot, and return their weights in it.
+    """Merge the scores of each bracket into the score of its slot, and return the weights in the slot.
 
-    Differentiable in the scores.
+    Differentiable with respect to the scores.
 
     Args:
-        scores: (B, g, k) finite, of the candidates in a bracket.
-        filled: (B, g, k) bool, False where there is no token, which gets no weight; None where all are.
-        base: of the peaked softmax, or None.
+        scores: (B, g, k) finite scores of the candidates of each bracket.
+        filled: (B, g, k) bool, False for empty candidates, which get no weight; None if there are none.
+        base: base of the peaked softmax, or None.
 
     Returns:
-        (B, k) scores of the slots; (B, g, k) the weight of each candidate in its slot.
+        (B, k) scores of the slots; (B, g, k) weight of each candidate in its slot.
     """
     weights = []
     while scores.size(1) > 1:
         half = scores.size(1) // 2
         left, right = scores.split(half, dim=1)
         strength_left, strength_right = strength(scores, base).split(half, dim=1)
-        weight = torch.sigmoid(strength_left - strength_right)  # of the left one: a softmax over the pair
-        if filled is not None:  # a pair is empty where its winner is
+        weight = torch.sigmoid(strength_left - strength_right)  # weight of the left candidate, a softmax over the pair
+        if filled is not None:  # the right candidate is empty if its winner is
             weight = weight.masked_fill(~filled[:, half : 2 * half], 1)
         scores = torch.lerp(right, left, weight)
         weights.append(weight)
@@ -166,30 +167,30 @@ def merge_bracket(scores: Tensor, filled: Tensor | None, base: float | None) -> 
 
 
 def _first_and_last(x: Tensor, half: int) -> tuple[Tensor, Tensor]:
-    """Pair the first of m columns with the last, and so on: (B, m) -> (B, m / 2) twice."""
+    """Split m columns into pairs of first and last, second and second to last, ...: (B, m) -> (B, m / 2) twice."""
     return x[:, :half], x[:, half:].flip(1)
 
 
 def strength(scores: Tensor, base: float | None) -> Tensor:
-    """Return what the softmax over a pair is taken of: base**score, or the scores (Eq. 6) where base is None."""
+    """Return the logits of the softmax over a pair: base**score, or the scores (Eq. 6) if base is None."""
     if base is None:
         return scores
     return (scores.clamp(max=highest_score(base, scores.dtype)) * math.log(base)).exp()
 
 
 def highest_score(base: float, dtype: torch.dtype) -> float:
-    """Return the score above which base**score would overflow, so that a difference were NaN."""
+    """Return the score above which base**score would overflow, so that a difference of two would be NaN."""
     return math.log(torch.finfo(dtype).max) / math.log(base) - 1
 
 
 def _slot_order(
     orders: list[Tensor | None], numbers: Tensor, keys: Tensor, padding: bool, preserve_order: bool
 ) -> Tensor:
-    """Return the candidates of the last round in the order of their slots, empty ones last: (B, k) numbers.
+    """Return the last-round candidates in the order of their slots, empty ones last: (B, k).
 
-    Documents with at most k tokens lost nothing and keep their own order, whatever is asked.
+    Documents with at most k tokens keep their own order, whatever ``preserve_order`` says.
     """
-    if not padding and not preserve_order:  # more than k tokens, so that no slot is empty
+    if not padding and not preserve_order:  # without padding there are more than k tokens, so no slot is empty
         return numbers
     positions = winners(orders, numbers)
     if not padding:

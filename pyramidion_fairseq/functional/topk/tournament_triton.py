@@ -1,13 +1,13 @@
-"""Triton kernels of ``tournament``: float32 scores on CUDA. No atomics.
+"""Triton kernels of ``tournament``: float32 scores on CUDA, without atomics.
 
-Each document is worked on by many programs at once. A round takes two kernels: programs sort a chunk of the candidates
-each; then every candidate finds its rank by a binary search in each chunk, as ranks in sorted chunks add up. After the
-last round, every token goes from round to round to its slot. The functions take and return what their counterparts in
-``tournament_torch`` do, whose numbers they are tested against. With TRITON_INTERPRET=1 in the environment before the
-first import of Triton they run on CPU tensors, slowly.
+Many programs process each document in parallel. Each round takes two kernels. The first one sorts chunks of the
+candidates, one chunk per program. The second one finds the rank of each candidate by a binary search in each sorted
+chunk; ranks in the chunks add up. After the last round, each token is followed through the rounds to its slot. The
+functions have the same arguments and results as their counterparts in ``tournament_torch``, against which they are
+tested. Set TRITON_INTERPRET=1 before the first import of Triton to run them, slowly, on CPU tensors.
 
-Padding and byes have the score -inf in here; a token's score is finite, or NaN. A node is a candidate of some round:
-a token, or what a pair was merged to.
+In this module, padding and byes have the score -inf. The score of a token is finite or NaN. A node is a candidate of
+any round: a token, or the result of merging a pair.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .tournament_ops import empty_outputs
 from .tournament_triton_ranks import rank_rounds
 from .triton_pairs import load_pair, merge_pair, softmax_constants
 
-#: Candidates that one program works on.
+#: Number of candidates that one program processes.
 _BLOCK_CANDIDATES = 256
 
 
@@ -48,9 +48,9 @@ def _walk_kernel(
     IS_PEAKED: tl.constexpr,
     BLOCK_CANDIDATES: tl.constexpr,
 ):
-    """Follow candidates up, from round to round, to a node of the last round.
+    """Follow candidates through the rounds to their node of the last round.
 
-    Member indices are 0 for the winner, and -1 - index for what is no token.
+    The member index is 0 for the winner, and -1 - index for padding and byes.
     """
     pid_document = tl.program_id(0).to(tl.int64)
     pid_candidates = tl.program_id(1)
@@ -76,14 +76,14 @@ def _walk_kernel(
         weight, score, _, _ = merge_pair(left, right, log_base, highest, IS_PEAKED)
         share *= tl.where(is_right, 1 - weight, weight)
         member_index += tl.where(is_right, 1 << (ROUNDS - 1 - round), 0)
-        ranks_ptr += size  # those of the next round
+        ranks_ptr += size  # advance to the next round
         ordered_ptr += size
         size //= 2
     row = pid_document * padded_length + candidate
     tl.store(nodes_ptr + row, node, mask=is_candidate)
     tl.store(member_index_ptr + row, tl.where(is_empty, -1 - member_index, member_index), mask=is_candidate)
     tl.store(weights_ptr + pid_document * length + candidate, tl.where(is_empty, 0.0, share), mask=candidate < length)
-    score = tl.where(score == -float("inf"), 0.0, score)  # of an empty slot
+    score = tl.where(score == -float("inf"), 0.0, score)  # the slot is empty
     tl.store(node_scores_ptr + pid_document * k + node, score, mask=is_candidate & (member_index == 0))
 
 
@@ -103,7 +103,7 @@ def _slot_order_kernel(
     PRESERVE_ORDER: tl.constexpr,
     BLOCK_CANDIDATES: tl.constexpr,
 ):
-    """Order the slots of one document by their winners' positions, or by the nodes' numbers; empty slots are last."""
+    """Order the slots of one document by their winners' positions, or by node number; empty slots are last."""
     pid_document = tl.program_id(0).to(tl.int64)
     nodes_ptr += pid_document * padded_length
     member_index_ptr += pid_document * padded_length
@@ -127,7 +127,8 @@ def _slot_order_kernel(
         has_won = (member_index == 0).to(tl.int32)
         rank = num_winners + tl.cumsum(has_won, axis=0) - 1
         num_winners += tl.sum(has_won, axis=0)
-        # A slot without tokens has the member index -1 for its winner, and keeps the node's number, which is high.
+        # The winner of a slot without tokens has the member index -1, and the slot keeps the number of its node, which
+        # is high.
         slot = tl.where((member_index == 0) & by_position, rank, node)
         is_first = is_candidate & ((member_index == 0) | (member_index == -1))
         # (BLOCK_CANDIDATES,) of (B, k)
@@ -156,7 +157,7 @@ def _scatter_members_kernel(
     HAS_FILLED: tl.constexpr,
     BLOCK_CANDIDATES: tl.constexpr,
 ):
-    """Scatter every candidate to its member index in its slot, and store each token's slot."""
+    """Store each candidate at its member index in its slot, and store each token's slot."""
     pid_document = tl.program_id(0).to(tl.int64)
     pid_candidates = tl.program_id(1)
     candidate = pid_candidates * BLOCK_CANDIDATES + tl.arange(0, BLOCK_CANDIDATES)
@@ -169,7 +170,7 @@ def _scatter_members_kernel(
     member = candidate
     is_empty = member_index < 0
     if HAS_FILLED:
-        # A bye or a padded member points to its slot's winner, those of an empty slot to the first slot's.
+        # Byes and padding point to the winner of their slot, or to that of the first slot if their slot is empty.
         member_index = tl.where(is_empty, -1 - member_index, member_index)
         # (BLOCK_CANDIDATES,) of (B, k); one of (B, k); (BLOCK_CANDIDATES,) of (B, padded_length)
         winner = tl.load(winners_ptr + pid_document * k + slot, mask=is_candidate, other=0)
@@ -193,9 +194,9 @@ def tournament(
     sort: bool,
     preserve_order: bool,
 ) -> tuple[Tensor, ...]:
-    """Hold the tournament: (B, n) float32, (B, n) bool or None -> the fields of ``TournamentResult``.
+    """Run the tournament: (B, n) float32, (B, n) bool or None -> the fields of ``TournamentResult``.
 
-    ``base`` None is the plain softmax; ``filled`` has no documents where all are filled.
+    ``base`` None is the plain softmax. ``filled`` has batch size 0 if all members are filled.
     """
     batch, length = scores.shape
     outputs = empty_outputs(scores, padding_mask, padded_length, k)
@@ -248,16 +249,16 @@ def _walk(
     base: float | None,
     sort: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Order the candidates of every round, and follow every candidate through the rounds.
+    """Order the candidates of every round, and follow each candidate through the rounds.
 
     Args:
         scores, padding_mask: (B, n).
-        weights: (B, n), to be filled with each token's weight.
-        padded_length, k, base, sort: as of :func:`tournament`.
+        weights: (B, n), overwritten with each token's weight.
+        padded_length, k, base, sort: see :func:`tournament`.
 
     Returns:
-        (B, padded_length) int32 node of the last round that each candidate comes to; (B, padded_length) int32 its
-        member index there, as ``_walk_kernel`` says; (B, k) scores of the nodes.
+        (B, padded_length) int32 last-round node of each candidate; (B, padded_length) int32 member index in it, see
+        ``_walk_kernel``; (B, k) scores of the nodes.
     """
     batch, length = scores.shape
     nodes = scores.new_empty(batch, padded_length, dtype=torch.int32)

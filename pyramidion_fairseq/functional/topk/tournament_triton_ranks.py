@@ -9,14 +9,14 @@ from torch import Tensor
 
 from .triton_pairs import load_pair, merge_pair, softmax_constants
 
-_PAD_KEY = tl.constexpr(0x7FFFFFFFFFFFFFFF)  # a key after those of all candidates
+_PAD_KEY = tl.constexpr(0x7FFFFFFFFFFFFFFF)  # sorts after the keys of all candidates
 
 
 @triton.jit
 def _key(score, candidate, SORT: tl.constexpr):
-    """Return whole numbers that sort as candidates do.
+    """Return integer keys whose ascending order is the order of the candidates.
 
-    With SORT: by score, the highest first, NaN before all; then by number. Else by number, and what is empty is last.
+    With SORT: by score, descending, NaN first, then by index. Otherwise: by index, with empty candidates last.
     """
     if SORT:
         bits = tl.where(score == 0, 0.0, score).to(tl.int32, bitcast=True)  # no negative zero
@@ -29,7 +29,7 @@ def _key(score, candidate, SORT: tl.constexpr):
 
 @triton.jit
 def _candidate_and_score(key, SORT: tl.constexpr):
-    """Return the candidate and the score of a key."""
+    """Decode the candidate and the score from a key."""
     high = (key >> 32).to(tl.int32)
     low = (key & 0xFFFFFFFF).to(tl.int32)
     if SORT:
@@ -51,10 +51,10 @@ def _load_scores(
     HAS_PADDING: tl.constexpr,
     IS_PEAKED: tl.constexpr,
 ):
-    """Load the scores of some candidates of a round: of ``size`` in one document, whose rows the pointers point to.
+    """Load the scores of candidates of a round with ``size`` candidates. Pointers point to the rows of one document.
 
-    In the first round the candidates have the scores themselves. Later ones are the merged pairs of the round before,
-    whose scores in order are ``ordered``.
+    In the first round, the scores are those of the tokens. Later candidates are the merged pairs of the previous
+    round, whose sorted scores are ``ordered``.
     """
     if IS_FIRST_ROUND:
         is_token = candidate < length
@@ -135,7 +135,7 @@ def _keep_order_kernel(
     IS_PEAKED: tl.constexpr,
     BLOCK_CHUNK: tl.constexpr,
 ):
-    """Rank candidates by their numbers, and store their scores: a round without sorting, whose last ones are empty."""
+    """Rank candidates by index, and store their scores, for a round without sorting in which empty ones are last."""
     pid_document = tl.program_id(0).to(tl.int64)
     pid_chunk = tl.program_id(1)
     candidate = pid_chunk * BLOCK_CHUNK + tl.arange(0, BLOCK_CHUNK)
@@ -174,7 +174,7 @@ def _rank_kernel(
     BLOCK_CHUNKS: tl.constexpr,
     BLOCK_CANDIDATES: tl.constexpr,
 ):
-    """Rank BLOCK_CANDIDATES candidates among all of a round, whose chunks are sorted, and store their scores in order.
+    """Rank BLOCK_CANDIDATES candidates among all of a round, whose chunks are sorted, and store their sorted scores.
 
     CHUNK_SIZE is 2**SEARCH_STEPS. BLOCK_CHUNKS chunks are searched at a time.
     """
@@ -186,7 +186,7 @@ def _rank_kernel(
     rank = tl.zeros([BLOCK_CANDIDATES], tl.int32)
     for start in range(0, num_chunks, BLOCK_CHUNKS):
         chunk = (start + tl.arange(0, BLOCK_CHUNKS))[:, None]
-        # Binary search: at least ``num_before`` keys of each chunk are smaller.
+        # Binary search. Invariant: at least ``num_before`` keys of each chunk are smaller.
         num_before = tl.zeros([BLOCK_CHUNKS, BLOCK_CANDIDATES], tl.int32)
         step = CHUNK_SIZE // 2
         for _ in tl.static_range(SEARCH_STEPS + 1):
@@ -206,10 +206,11 @@ def _rank_kernel(
 def rank_rounds(
     scores: Tensor, padding_mask: Tensor | None, padded_length: int, k: int, base: float | None, sort: bool
 ) -> tuple[Tensor, Tensor]:
-    """Order the candidates of every round: by score, or, without ``sort``, as they are, the empty ones last.
+    """Order the candidates of every round: by score, or without ``sort`` by index, empty ones last.
 
     Returns:
-        (B, c) int32 ranks and (B, c) scores in order, of all c = 2 (padded_length - k) candidates, round after round.
+        (B, c) int32 ranks and (B, c) sorted scores of all c = 2 (padded_length - k) candidates, one round after the
+        other.
     """
     batch, length = scores.shape
     rounds = (padded_length // k).bit_length() - 1
@@ -225,7 +226,7 @@ def rank_rounds(
                 ranks[:, first:], ordered[:, first:], before, scores, padding_mask, size, base, sort, round == 0
             )
         else:
-            block = _chunk(size)
+            block = _chunk_size(size)
             _keep_order_kernel[batch, triton.cdiv(size, block)](
                 ranks[:, first:],
                 ordered[:, first:],
@@ -254,9 +255,9 @@ def _sort_round(
     sort: bool,
     is_first_round: bool,
 ) -> None:
-    """Fill in the ranks and the scores in order of a round of ``size`` candidates, from those of the round before."""
+    """Fill in the ranks and the sorted scores of a round of ``size`` candidates, given those of the previous round."""
     batch, length = scores.shape
-    chunk_size = _chunk(size)
+    chunk_size = _chunk_size(size)
     num_chunks = triton.cdiv(size, chunk_size)
     keys = scores.new_empty(batch, num_chunks * chunk_size, dtype=torch.int64)
     _sort_kernel[batch, num_chunks](
@@ -291,10 +292,11 @@ def _sort_round(
     )
 
 
-def _chunk(size: int) -> int:
-    """Return how many of the ``size`` candidates of a round one program sorts.
+def _chunk_size(size: int) -> int:
+    """Return the chunk size for sorting the ``size`` candidates of a round.
 
-    Small chunks give many programs work. But there must not be many chunks, as every candidate is searched in each.
+    Small chunks give work to many programs. But each candidate is searched in every chunk, so there must not be too
+    many.
     """
     size = triton.next_power_of_2(size)
     return min(max(size // 8, 256), 1024, size)

@@ -1,4 +1,4 @@
-"""Merging pairs of candidates, for the Triton kernels of the tournament and of its gradient."""
+"""Merging of candidate pairs, shared by the Triton kernels of the tournament and of its gradient."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .tournament_torch import highest_score
 
 @triton.jit
 def _strength(score, log_base, highest, IS_PEAKED: tl.constexpr):
-    """Return what the softmax over a pair is taken of: base**score, or the score itself."""
+    """Return the logits of the softmax over a pair: base**score, or the score itself."""
     if IS_PEAKED:
-        score = tl.exp(tl.where(score > highest, highest, score) * log_base)  # a minimum would drop NaN
+        score = tl.exp(tl.where(score > highest, highest, score) * log_base)  # tl.minimum would drop NaN
     return score
 
 
@@ -24,12 +24,11 @@ def merge_pair(left, right, log_base, highest, IS_PEAKED: tl.constexpr):
     """Merge pairs of candidates.
 
     Args:
-        left, right: scores, -inf where there is no candidate; where there is none on the left, there is none on the
-            right.
+        left, right: scores, -inf for empty candidates. If the left one is empty, so is the right one.
         log_base, highest: see :func:`softmax_constants`.
 
     Returns:
-        The weight of the left one, the score of the pair, and the strengths of left and right.
+        The weight of the left candidate, the score of the pair, and the strengths of left and right.
     """
     is_bye = right == -float("inf")
     finite_left = tl.where(left == -float("inf"), 0.0, left)
@@ -37,7 +36,7 @@ def merge_pair(left, right, log_base, highest, IS_PEAKED: tl.constexpr):
     strength_left = _strength(finite_left, log_base, highest, IS_PEAKED)
     strength_right = _strength(finite_right, log_base, highest, IS_PEAKED)
     weight = tl.where(is_bye, 1.0, 1 / (1 + tl.exp(strength_right - strength_left)))
-    # Interpolation from the nearer end, as torch.lerp does it.
+    # Interpolate from the nearer end, like torch.lerp.
     difference = finite_left - finite_right
     mixed = tl.where(weight < 0.5, finite_right + weight * difference, finite_left - difference * (1 - weight))
     return weight, tl.where(is_bye, left, mixed), strength_left, strength_right
@@ -45,14 +44,14 @@ def merge_pair(left, right, log_base, highest, IS_PEAKED: tl.constexpr):
 
 @triton.jit
 def load_pair(ordered_ptr, size, pair, mask):
-    """Load the scores of pairs of a round: of the candidates number ``pair`` and ``size - 1 - pair``."""
+    """Load the scores of pairs of a round: of the candidates ``pair`` and ``size - 1 - pair``."""
     left = tl.load(ordered_ptr + pair, mask=mask, other=0.0)
     right = tl.load(ordered_ptr + size - 1 - pair, mask=mask, other=0.0)
     return left, right
 
 
 def softmax_constants(base: float | None) -> tuple[float, float]:
-    """Return log(base), and the score above which base**score would overflow; zeros for the plain softmax, None."""
+    """Return log(base) and the score above which base**score would overflow; zeros for the plain softmax (None)."""
     if base is None:
         return 0.0, 0.0
     return math.log(base), highest_score(base, torch.float32)

@@ -13,7 +13,7 @@ from .successive_halving import Pooled, at_least_float32, check_arguments, check
 
 
 def window_size(count: Any, k: int, window: int) -> Any:
-    """Return the tokens per window of documents with ``count`` (int or tensor) tokens; see :func:`mean_windows`."""
+    """Return the window size for documents of ``count`` (int or tensor) tokens; see :func:`mean_windows`."""
     needed = -(-count // k)
     if isinstance(count, Tensor):
         return torch.where(count <= k, torch.ones_like(count), needed.clamp(min=window))
@@ -23,26 +23,28 @@ def window_size(count: Any, k: int, window: int) -> Any:
 def mean_windows(
     embeddings: Tensor, scores: Tensor, k: int, *, window: int = 1, padding_mask: Tensor | None = None
 ) -> Pooled:
-    """Average windows of consecutive tokens, stride equal to the window.
+    """Average windows of consecutive tokens; the stride equals the window.
 
-    The window depends on the schedule and on the document alone, never on its batch. A document with more than k
-    tokens is cut into windows of ``window`` tokens counted from its start, the last one possibly shorter; windows grow
-    to ceil(m / k) where its m tokens would not fit into k of them. One with at most k tokens passes unchanged.
+    The window depends only on the schedule and on the document, never on the batch. A document with more than k tokens
+    is cut into windows of ``window`` tokens from its start; the last one may be shorter. If the m tokens do not fit
+    into k such windows, windows grow to ceil(m / k). A document with at most k tokens passes unchanged.
 
-    So a document shorter than the schedule's full length may come out with fewer than k vectors: ceil(m / window).
+    A document shorter than the schedule's full length may therefore be pooled to fewer than k vectors: ceil(m /
+    window).
 
     Args:
         embeddings: (B, n, d), any floating dtype.
-        scores: (B, n); averaged along, otherwise not used.
-        k: the largest number of windows, at least 1.
-        window: tokens in a window, at least 1.
-        padding_mask: (B, n) bool, True on padding, which may stand anywhere; None where there is none.
+        scores: (B, n), averaged like the representations and otherwise unused.
+        k: maximum number of windows, at least 1.
+        window: number of tokens per window, at least 1.
+        padding_mask: (B, n) bool, True on padding, at any position; None if there is no padding.
 
     Returns:
-        :class:`Pooled` with min(n, k) slots, empty ones last. The record is exact. Differentiable in ``embeddings``.
+        :class:`Pooled` with min(n, k) slots, empty ones last. The record is exact. Differentiable with respect to
+        ``embeddings``.
 
     Raises:
-        ValueError: shapes do not fit, or k or window is below 1.
+        ValueError: shapes do not match, or k or window is below 1.
     """
     k = check_arguments(embeddings, scores, k, padding_mask)
     window = check_count("window", window)
@@ -58,7 +60,7 @@ def mean_windows(
     return Pooled(
         pooled,
         _mean_scores(scores, members, filled),
-        _empty(sizes, padding_mask, scores.size(1), window),
+        _empty_slots(sizes, padding_mask, scores.size(1), window),
         slots,
         weights,
     )
@@ -67,9 +69,9 @@ def mean_windows(
 def max_windows(
     embeddings: Tensor, scores: Tensor, k: int, *, window: int = 1, padding_mask: Tensor | None = None
 ) -> Pooled:
-    """Take the largest value of each coordinate over the windows of :func:`mean_windows`.
+    """Take the maximum of each coordinate over the windows of :func:`mean_windows`.
 
-    The record is approximate: a token's weight is the share of coordinates that its window takes from it.
+    The record is approximate: a token's weight is the fraction of coordinates whose maximum it holds.
     """
     k = check_arguments(embeddings, scores, k, padding_mask)
     window = check_count("window", window)
@@ -91,19 +93,19 @@ def max_windows(
     return Pooled(
         pooled,
         _mean_scores(scores, members, filled),
-        _empty(sizes, padding_mask, scores.size(1), window),
+        _empty_slots(sizes, padding_mask, scores.size(1), window),
         slots,
         weights,
     )
 
 
 def repeat_slots(pooled: Tensor, slots: Tensor) -> Tensor:
-    """Repeat each slot's vector for every token in it: (B, k, d), (B, n) slot of each token -> (B, n, d)."""
+    """Repeat each slot's vector for all tokens of the slot: (B, k, d), (B, n) slot of each token -> (B, n, d)."""
     return pooled.gather(1, slots.unsqueeze(2).expand(-1, -1, pooled.size(2)))
 
 
 def _windows(scores: Tensor, k: int, window: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return slots (B, n), members (B, k, g) and filled (B, k, g), as :func:`partition_sum` takes them."""
+    """Return slots (B, n), members (B, k, g) and filled (B, k, g), as taken by :func:`partition_sum`."""
     batch, length = scores.shape
     positions = token_positions((batch, length), padding_mask, scores.device)
     count = positions[:, -1:] + 1
@@ -127,8 +129,8 @@ def _mean_scores(scores: Tensor, members: Tensor, filled: Tensor) -> Tensor:
     return values.sum(dim=2) / filled.sum(dim=2).clamp(min=1)
 
 
-def _empty(sizes: Tensor, padding_mask: Tensor | None, length: int, window: int) -> Tensor | None:
-    """Return (B, k) bool, True on slots without tokens; None where no slot can be without."""
+def _empty_slots(sizes: Tensor, padding_mask: Tensor | None, length: int, window: int) -> Tensor | None:
+    """Return (B, k) bool, True on slots without tokens; None if no slot can be empty."""
     k = sizes.size(1)
-    all_taken = -(-length // window_size(length, k, window)) == k  # of documents that are all ``length`` tokens long
+    all_taken = -(-length // window_size(length, k, window)) == k  # if all documents have ``length`` tokens
     return None if padding_mask is None and all_taken else sizes.eq(0)

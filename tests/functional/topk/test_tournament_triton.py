@@ -51,7 +51,7 @@ def taken(monkeypatch):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Rounds of few candidates are sorted in several chunks, too."""
-    monkeypatch.setattr(ranks, "_chunk", lambda size: min(8, triton.next_power_of_2(size)))
+    monkeypatch.setattr(ranks, "_chunk_size", lambda size: min(8, triton.next_power_of_2(size)))
 
 
 def both(scores, mask, k, base, preserve_order, sort=True):
