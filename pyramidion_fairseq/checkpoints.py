@@ -47,7 +47,9 @@ def install() -> None:
     torch.serialization.add_safe_globals(ALLOWED)
     if not isinstance(checkpoint_utils.torch, _SafeTorch):
         checkpoint_utils.torch = _SafeTorch("torch")
-        checkpoint_utils.load_model_ensemble_and_task = _finite(checkpoint_utils.load_model_ensemble_and_task)
+        checkpoint_utils.load_model_ensemble_and_task = _refuse_non_finite(
+            checkpoint_utils.load_model_ensemble_and_task
+        )
 
 
 def load_checkpoint(path: PathLike) -> Dict[str, Any]:
@@ -88,12 +90,12 @@ class _SafeTorch(types.ModuleType):
         state = _read(file, map_location)
         if "model" not in state:
             raise DamagedCheckpointError(f"{_name(file)} has no 'model' in it: it is no checkpoint of fairseq")
-        _fill(state, file)
+        _add_missing_parts(state, file)
         continued_runs.add_records_of_options(state)
         return state
 
 
-def _fill(state: Dict[str, Any], file: BinaryIO) -> None:
+def _add_missing_parts(state: Dict[str, Any], file: BinaryIO) -> None:
     """Give a checkpoint of nothing but weights and options what fairseq reads even where it only generates."""
     if "optimizer_history" not in state and "best_loss" not in state:  # the latter is of fairseq's first checkpoints
         state["optimizer_history"] = [
@@ -116,7 +118,7 @@ def _read(file: BinaryIO, map_location: Any) -> Dict[str, Any]:
     except Exception as error:
         # What a garbled pickle raises is anything: KeyError, IndexError, struct.error, AssertionError ...
         # Without "from None" a traceback would show torch's message too, and with it the advice to load unsafely.
-        raise _explain(error, file) from None
+        raise _describe_error(error, file) from None
     if not isinstance(state, dict):
         raise DamagedCheckpointError(f"{_name(file)} holds a {type(state).__name__}: it is no checkpoint")
     _check_parts(state, file)
@@ -137,7 +139,7 @@ def _check_parts(state: Dict[str, Any], file: BinaryIO) -> None:
             raise DamagedCheckpointError(f"{_name(file)} holds something else in the place of {part!r}")
 
 
-def _finite(stock: Any) -> Any:
+def _refuse_non_finite(stock: Any) -> Any:
     @functools.wraps(stock)
     def load_model_ensemble_and_task(filenames: Any, *args: Any, **kwargs: Any) -> Any:
         """Do as fairseq does, for all that generates or validates; training tells by itself what is not finite.
@@ -171,7 +173,7 @@ def check_finite(tensors: Mapping[str, Any], name: object) -> None:
             )
 
 
-def _explain(error: Exception, file: BinaryIO) -> PyramidionError:
+def _describe_error(error: Exception, file: BinaryIO) -> PyramidionError:
     """Return the one line for what the checks or ``torch.load`` have raised."""
     message = str(error)
     ours = isinstance(error, (NotAllowedError, RefusedArrayError))

@@ -55,14 +55,14 @@ def build_on_meta(arch: str, vocabulary: int = 32000, **changes: Any) -> Pyramid
         vocabulary: number of symbols.
         changes: options of PyramidionConfig that differ.
     """
-    dictionary = _numbers(vocabulary)
+    dictionary = _numbered_dictionary(vocabulary)
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     with torch.device("meta"):
         return PyramidionModel.build_model(Namespace(**{**fields_of(arch), **changes}), task)
 
 
 @functools.lru_cache(maxsize=1)
-def _numbers(vocabulary: int) -> Dictionary:
+def _numbered_dictionary(vocabulary: int) -> Dictionary:
     """Return a dictionary of so many symbols, which the models that are built on "meta" share."""
     dictionary = Dictionary()
     for i in range(vocabulary - len(dictionary)):
@@ -91,12 +91,12 @@ def _count_encoder(encoder: PyramidionEncoder, source: int) -> dict[str, int]:
         layer = encoder.layers[number - 1]
         of_attention = layer.self_attn.multiplications(length)
         cells = of_attention // (2 * layer.embed_dim)  # each costs d for its logit and d for its value
-        linear += (length + encoder.num_globals) * _weights(layer)
+        linear += (length + encoder.num_globals) * _linear_weights(layer)
         attention += of_attention
-        activations += (length + encoder.num_globals) * _outputs(layer) + cells * layer.self_attn.num_heads
+        activations += (length + encoder.num_globals) * _linear_outputs(layer) + cells * layer.self_attn.num_heads
         if str(number) in encoder.poolings:
             stage: Any = encoder.poolings[str(number)]
-            pooling += length * (_weights(stage) + (layer.embed_dim if length > stage.k else 0))
+            pooling += length * (_linear_weights(stage) + (layer.embed_dim if length > stage.k else 0))
     return {
         "encoder_linear": linear,
         "encoder_attention": attention,
@@ -106,12 +106,15 @@ def _count_encoder(encoder: PyramidionEncoder, source: int) -> dict[str, int]:
 
 
 def _count_decoder(decoder: PyramidionDecoder, kept: int, target: int) -> dict[str, int]:
-    linear, activations = target * _weights(decoder.output_projection), target * _outputs(decoder.output_projection)
+    linear, activations = (
+        target * _linear_weights(decoder.output_projection),
+        target * _linear_outputs(decoder.output_projection),
+    )
     self_attention = cross = 0
     for layer in decoder.layers:
         memory = nn.ModuleList([layer.encoder_attn.k_proj, layer.encoder_attn.v_proj])  # applied to the k vectors
-        linear += target * (_weights(layer) - _weights(memory)) + kept * _weights(memory)
-        activations += target * (_outputs(layer) - _outputs(memory)) + kept * _outputs(memory)
+        linear += target * (_linear_weights(layer) - _linear_weights(memory)) + kept * _linear_weights(memory)
+        activations += target * (_linear_outputs(layer) - _linear_outputs(memory)) + kept * _linear_outputs(memory)
         activations += target * (target * layer.self_attn.num_heads + kept * layer.encoder_attn.num_heads)
         self_attention += 2 * target * target * layer.embed_dim
         cross += 2 * target * kept * layer.embed_dim
@@ -123,11 +126,11 @@ def _count_decoder(decoder: PyramidionDecoder, kept: int, target: int) -> dict[s
     }
 
 
-def _weights(module: nn.Module) -> int:
+def _linear_weights(module: nn.Module) -> int:
     """Return multiplications per token of all linear layers in a module."""
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
 
 
-def _outputs(module: nn.Module) -> int:
+def _linear_outputs(module: nn.Module) -> int:
     """Return elements per token that all linear layers in a module write."""
     return sum(m.out_features for m in module.modules() if isinstance(m, nn.Linear))

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Iterator
 
 #: Beginnings of what fairseq and torch raise about options and data, with the line that says what to type.
-_OPTIONS_OF_FAIRSEQ = {
+_FAIRSEQ_ERRORS = {
     "Must specify batch size": "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded "
     "tokens) is needed, with Hydra dataset.batch_size=2 or dataset.max_tokens=16384",
     "Provided Search parameters are mutually exclusive": "--sampling, --diverse-beam-groups, --diversity-rate and "
@@ -54,7 +54,7 @@ _UNKNOWN_VARIANT = re.compile(
     r"Invalid value '([^']*)', expected one of [^]]*\]\s+full_key: (scorer|pooler|attention)\b"
 )
 #: What gloo says of a process that does not answer.
-_LOST = re.compile(r"[Cc]onnection (closed|reset|refused)|Broken pipe|[Tt]imed out|Timeout|Socket closed")
+_LOST_CONNECTION = re.compile(r"[Cc]onnection (closed|reset|refused)|Broken pipe|[Tt]imed out|Timeout|Socket closed")
 
 
 class PyramidionError(ValueError):
@@ -108,7 +108,7 @@ def install_excepthook() -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        line = _in_one_line(error)
+        line = _user_message(error)
         if line is None:
             previous(kind, error, traceback)
         else:
@@ -116,25 +116,25 @@ def install_excepthook() -> None:
 
     setattr(hook, "in_one_line", True)  # noqa: B010 -- a mark, which functions have no type for
     sys.excepthook = hook
-    _end_hydra_in_one_line()
+    _patch_hydra_traceback()
 
 
-def _in_one_line(error: BaseException) -> str | None:
+def _user_message(error: BaseException) -> str | None:
     """Return the line that a command ends with instead of a traceback; None if there is none."""
     if isinstance(error, PyramidionError):
         return str(error)
     return (
-        _of_another_process(error)
-        or _of_lost_process(error)
-        or _of_options(error)
-        or _of_missing_values(error)
-        or _of_missing_packages(error)
-        or _of_plugins(error)
-        or _of_files(error)
+        _child_process_message(error)
+        or _lost_process_message(error)
+        or _fairseq_message(error)
+        or _missing_value_message(error)
+        or _missing_package_message(error)
+        or _user_dir_message(error)
+        or _file_message(error)
     )
 
 
-def _of_options(error: BaseException) -> str | None:
+def _fairseq_message(error: BaseException) -> str | None:
     """Return the message of what fairseq asserts of its options, as of "--temperature must be greater than 0".
 
     Else None.
@@ -142,12 +142,12 @@ def _of_options(error: BaseException) -> str | None:
     if type(error) not in (AssertionError, ValueError, RuntimeError, Exception, NotImplementedError):
         return None
     text = one_line(error)
-    found = next((line for begin, line in _OPTIONS_OF_FAIRSEQ.items() if text.startswith(begin)), None)
+    found = next((line for begin, line in _FAIRSEQ_ERRORS.items() if text.startswith(begin)), None)
     is_of_option = isinstance(error, AssertionError) and re.match("--[a-z]", text)
     return found or (text if is_of_option else None)
 
 
-def _of_missing_values(error: BaseException) -> str | None:
+def _missing_value_message(error: BaseException) -> str | None:
     """Return which option has to be given with what was chosen, as ``--lr-scheduler polynomial_decay``; else None."""
     found = _WITHOUT_VALUE.match(one_line(error))
     if found is None:
@@ -156,13 +156,13 @@ def _of_missing_values(error: BaseException) -> str | None:
     return f"--{name} is needed with this --{part}"
 
 
-def _of_missing_packages(error: BaseException) -> str | None:
+def _missing_package_message(error: BaseException) -> str | None:
     """Return what fairseq says of a package that an option needs; else None."""
     text = one_line(error)
     return text if type(error) is ImportError and re.match(r"(Cannot find \w+\. )?Please install ", text) else None
 
 
-def _of_plugins(error: BaseException) -> str | None:
+def _user_dir_message(error: BaseException) -> str | None:
     """Return what is wrong with ``--user-dir``, where this package was imported before fairseq reads it.
 
     Else None. Where a wrong folder is the only plugin, this package is not there to say so.
@@ -175,14 +175,14 @@ def _of_plugins(error: BaseException) -> str | None:
     return text if type(error) is ImportError and text.startswith("Failed to import --user-dir=") else None
 
 
-def _of_files(error: BaseException) -> str | None:
-    """Return what is wrong with a file or folder, as that none is there, or that it cannot be written; else None."""
+def _file_message(error: BaseException) -> str | None:
+    """Return what is wrong with a file or folder, for example that it does not exist; None for other errors."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return None
 
 
-def _of_another_process(error: BaseException) -> str | None:
+def _child_process_message(error: BaseException) -> str | None:
     """Return the message of one of our errors that ended a process of ``torch.multiprocessing.spawn``; else None."""
     if type(error).__name__ != "ProcessRaisedException":
         return None
@@ -190,12 +190,12 @@ def _of_another_process(error: BaseException) -> str | None:
     return found and found[1]
 
 
-def _of_lost_process(error: BaseException) -> str | None:
+def _lost_process_message(error: BaseException) -> str | None:
     """Return that a process on another node, or of another device, has ended or cannot be reached; else None."""
     if not isinstance(error, RuntimeError):
         return None
     of_torch = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError")
-    if not of_torch and not ("gloo" in str(error) and _LOST.search(str(error))):
+    if not of_torch and not ("gloo" in str(error) and _LOST_CONNECTION.search(str(error))):
         return None
     reason = one_line(error).split("] ", 1)[-1].split(". ")[0]  # without where in C++ it was raised, and advice
     return (
@@ -204,7 +204,7 @@ def _of_lost_process(error: BaseException) -> str | None:
     )
 
 
-def _end_hydra_in_one_line() -> None:
+def _patch_hydra_traceback() -> None:
     """Make ``fairseq-hydra-train`` end with the one line, too: Hydra catches errors and prints their tracebacks."""
     from hydra.core import utils
 
@@ -215,7 +215,7 @@ def _end_hydra_in_one_line() -> None:
     read: Any = stock.fget
 
     def return_value(self: Any) -> Any:
-        line = _in_one_line(self._return_value) if isinstance(self._return_value, BaseException) else None
+        line = _user_message(self._return_value) if isinstance(self._return_value, BaseException) else None
         if line is not None:
             sys.exit(f"error: {line}")
         return read(self)

@@ -39,7 +39,7 @@ BYTE_LEVEL = ("encoder.json", "vocab.bpe")
 BYTE_LEVEL_OPTIONS = ("gpt2_encoder_json", "gpt2_vocab_bpe")
 _MASK = "<mask>"
 #: Symbols that dictionaries have before those of their files.
-_SPECIAL = len(Dictionary())
+_NUM_SPECIAL = len(Dictionary())
 _EMBEDDING = "{}.embed_tokens.weight"
 
 
@@ -282,7 +282,7 @@ def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None
     shorter = min(len(trained), len(given))
     number = next((i for i in range(shorter) if trained[i] != given[i]), shorter)
     symbol, expected = (repr(s[number])[:60] if number < len(s) else "no symbol" for s in (given, trained))
-    line = f"line {number - _SPECIAL + 1}" if number >= _SPECIAL else f"special symbol {number}"
+    line = f"line {number - _NUM_SPECIAL + 1}" if number >= _NUM_SPECIAL else f"special symbol {number}"
     sizes = f" ({len(given):,} symbols, not {len(trained):,})" if len(given) != len(trained) else ""
     return f"{line} has {symbol}, not {expected}{sizes}"
 

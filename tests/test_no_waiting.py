@@ -64,7 +64,7 @@ def test_known_lengths_change_nothing(tiny_model, random_tokens, options):
     model, lengths = tiny_model(**options), [40, 40, 13, 4, 1]
     tokens, summary = random_tokens(lengths), torch.tensor([[2, 5, 6, 7]] * len(lengths))
     masked = tiny_model(**options)
-    masked.encoder._arrange = lambda tokens, lengths: (move_padding_right(tokens, 1), tokens.eq(1), None)
+    masked.encoder._right_pad = lambda tokens, lengths: (move_padding_right(tokens, 1), tokens.eq(1), None)
     expected = masked(tokens, None, summary)[0]
     for known in (None, lengths):
         torch.testing.assert_close(

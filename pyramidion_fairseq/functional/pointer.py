@@ -112,10 +112,9 @@ def copy_probability(
     """Return the probability of copying each target, and of selecting tokens that cannot be copied.
 
     A copy takes a token anywhere in the source, according to the attention. With probability ``continued``, it instead
-    takes a token that follows an occurrence of the previous summary token in the source. The weight of such a
-    continuation grows by :data:`CONTEXT_FACTOR` with each additional preceding token that equals the summary's, so
-    that the longest common passage continues. If the source has no occurrence, or h is 0, all copies are of the first
-    kind.
+    takes a token that follows an occurrence of the previous summary token. The weight of such a continuation grows by
+    :data:`CONTEXT_FACTOR` with each additional preceding token that equals the summary's, so that the longest common
+    passage continues. If there is no occurrence, or h is 0, all copies are of the first kind.
 
     Args:
         attention: (B, t, k) from :func:`copy_attention`.
@@ -164,12 +163,10 @@ def copy_probability(
     # 3. The mixture, (B, t). Without a common context, all copies are from anywhere.
     goes_on = context > 0
     following = torch.where(goes_on, context_and_target / context.masked_fill(~goes_on, 1), anywhere)
-    return (1 - continued) * anywhere + continued * following, _uncopyable_probability(
-        attention, source, continued, goes_on
-    )
+    return (1 - continued) * anywhere + continued * following, _lost_copies(attention, source, continued, goes_on)
 
 
-def _uncopyable_probability(attention: Tensor, source: CopySource, continued: Tensor, goes_on: Tensor) -> Tensor:
+def _lost_copies(attention: Tensor, source: CopySource, continued: Tensor, goes_on: Tensor) -> Tensor:
     """Return the probability of selecting tokens that cannot be copied: (B, t), 1 if no vector holds a token.
 
     Continuations select only tokens that can be copied, so they do not count where a passage ``goes_on``.
@@ -190,14 +187,12 @@ def token_copies(attention: Tensor, source: CopySource, history: Tensor, continu
     weights = (source.weights * (source.tokens >= 0)).unsqueeze(1).to(attention.dtype)
     anywhere = at_slots * weights
     if not history.size(2):
-        return anywhere, _uncopyable_probability(
-            attention, source, continued, torch.zeros_like(continued, dtype=torch.bool)
-        )
+        return anywhere, _lost_copies(attention, source, continued, torch.zeros_like(continued, dtype=torch.bool))
     following = (at_slots + CONTINUATION_FLOOR / attention.size(2)) * weights
     following = following * _context_factors(source.tokens, history, following.dtype)
     context = following.sum(dim=2)
     goes_on = context > 0
-    left = _uncopyable_probability(attention, source, continued, goes_on)
+    left = _lost_copies(attention, source, continued, goes_on)
     continued = continued * goes_on
     share = continued / context.masked_fill(~goes_on, 1)
     return torch.addcmul(anywhere * (1 - continued).unsqueeze(2), following, share.unsqueeze(2)), left

@@ -30,14 +30,14 @@ class CrossAttention:
 
     def project(self, attention: MultiheadAttention, states: Tensor) -> tuple[Tensor, Tensor]:
         """Project states: (B, k, C) -> keys as :meth:`scores` wants them, (B, H, k, D) values; both begin with B."""
-        return self._projected(attention.k_proj, attention, states), self.values(attention, states)
+        return self._project_heads(attention.k_proj, attention, states), self.values(attention, states)
 
     def values(self, attention: MultiheadAttention, states: Tensor) -> Tensor:
         """Project states to values: (B, k, C) -> (B, H, k, D)."""
-        return self._projected(attention.v_proj, attention, states)
+        return self._project_heads(attention.v_proj, attention, states)
 
     @staticmethod
-    def _projected(projection: nn.Linear, attention: MultiheadAttention, states: Tensor) -> Tensor:
+    def _project_heads(projection: nn.Linear, attention: MultiheadAttention, states: Tensor) -> Tensor:
         x = F.linear(states, projection.weight, projection.bias)
         return x.unflatten(2, (attention.num_heads, attention.head_dim)).transpose(1, 2).contiguous()
 
@@ -96,7 +96,7 @@ class ChunkedCrossAttention(CrossAttention):
         """Multiply scaled queries with keys: (B, H, q, D) -> (B, H, q, chunks * size)."""
         batch, heads, count, dim = queries.shape
         weights = queries.unsqueeze(1).expand(batch, self.chunks, heads, count, dim).reshape(-1, dim)
-        out = self._sums(keys.reshape(-1, self.size), weights, count)
+        out = self._weighted_sums(keys.reshape(-1, self.size), weights, count)
         return out.view(batch, self.chunks, heads, count, self.size).permute(0, 2, 3, 1, 4).flatten(3)
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None) -> Tensor:
@@ -105,10 +105,10 @@ class ChunkedCrossAttention(CrossAttention):
         if attn_mask is not None:
             scores += attn_mask
         weights = scores.softmax(dim=3).unflatten(3, (self.chunks, self.size)).transpose(2, 3)
-        out = self._sums(values.reshape(-1, dim), weights.reshape(-1, self.size), count)
+        out = self._weighted_sums(values.reshape(-1, dim), weights.reshape(-1, self.size), count)
         return out.view(batch, heads, self.chunks, count, dim).sum(dim=2)
 
-    def _sums(self, rows: Tensor, weights: Tensor, count: int) -> Tensor:
+    def _weighted_sums(self, rows: Tensor, weights: Tensor, count: int) -> Tensor:
         """Sum groups of m rows, each ``count`` times: (G * m, d), (G * count, m) weights -> (G * count, d)."""
         groups = self._rows(len(rows) // weights.size(1), count, weights.size(1), rows.device)
         return F.embedding_bag(groups, rows, mode="sum", per_sample_weights=weights)

@@ -161,12 +161,12 @@ def _residual(norm: nn.Module, before: bool, x: Tensor, block: Callable[..., Ten
     return norm(x + block(x, *args))
 
 
-def _heads(attention: MultiheadAttention, queries: Tensor, state: DecodingState) -> Tensor:
+def _split_heads(attention: MultiheadAttention, queries: Tensor, state: DecodingState) -> Tensor:
     """Split projected queries into heads: (R, C) -> (B, H, beam, D)."""
     return queries.view(-1, state.beam, attention.num_heads, attention.head_dim).transpose(1, 2)
 
 
-def _joined(attention: MultiheadAttention, heads: Tensor) -> Tensor:
+def _join_heads(attention: MultiheadAttention, heads: Tensor) -> Tensor:
     """Join the heads and project: (B, H, beam, D) -> (R, C)."""
     return few_rows_linear(attention.out_proj, heads.transpose(1, 2).flatten(2).flatten(0, 1))
 
@@ -179,14 +179,14 @@ def _self_attention(x: Tensor, layer: TransformerDecoderLayerBase, number: int, 
     else:
         queries, *new = F.linear(x, *state.projections[number]).chunk(3, dim=1)
     keys, values = state.write(number, *new)
-    queries = _heads(attention, queries, state)
-    return _joined(attention, F.scaled_dot_product_attention(queries, keys, values, attn_mask=state.past()))
+    queries = _split_heads(attention, queries, state)
+    return _join_heads(attention, F.scaled_dot_product_attention(queries, keys, values, attn_mask=state.past()))
 
 
 def _attend_document(x: Tensor, layer: TransformerDecoderLayerBase, number: int, state: DecodingState) -> Tensor:
-    queries = _heads(layer.encoder_attn, few_rows_linear(layer.encoder_attn.q_proj, x), state)
+    queries = _split_heads(layer.encoder_attn, few_rows_linear(layer.encoder_attn.q_proj, x), state)
     keys, values = state.documents[number]
-    return _joined(layer.encoder_attn, state.cross_attention.attend(queries, keys, values, state.document_mask))
+    return _join_heads(layer.encoder_attn, state.cross_attention.attend(queries, keys, values, state.document_mask))
 
 
 def _feed_forward(x: Tensor, layer: TransformerDecoderLayerBase) -> Tensor:

@@ -20,12 +20,12 @@ def set_cuda_graphs(model: nn.Module, on: bool = True) -> None:
 
 def plain_generation(*models: nn.Module) -> ContextManager[None]:
     """Let models generate inside as stock fairseq does, the reference: same tokens and scores, slower."""
-    return _switched("plain_generation", models)
+    return _switched_on("plain_generation", models)
 
 
 def cuda_graphs(*models: nn.Module) -> ContextManager[None]:
     """Let models record the steps of generation inside and replay them: same tokens and scores."""
-    return _switched("cuda_graphs", models)
+    return _switched_on("cuda_graphs", models)
 
 
 def _set(model: nn.Module, name: str, on: bool) -> None:
@@ -35,7 +35,7 @@ def _set(model: nn.Module, name: str, on: bool) -> None:
 
 
 @contextmanager
-def _switched(name: str, models: tuple[nn.Module, ...]) -> Iterator[None]:
+def _switched_on(name: str, models: tuple[nn.Module, ...]) -> Iterator[None]:
     modules = [module for model in models for module in model.modules() if hasattr(module, name)]
     before = [getattr(module, name) for module in modules]
     for module in modules:

@@ -137,7 +137,7 @@ class PyramidionBartEncoder(nn.Module):
             raise ValueError("the encoder takes input_ids: it tells padding by them")
         if not input_ids.numel():
             raise ValueError(f"input_ids of the shape {tuple(input_ids.shape)} have no tokens: give at least </s>")
-        tokens = self._arrange(input_ids, attention_mask)
+        tokens = self._right_pad(input_ids, attention_mask)
         padding = tokens.eq(self.padding_idx)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         encoded = self.run(tokens, padding if padding.any() else None, bool(wanted))
@@ -169,7 +169,7 @@ class PyramidionBartEncoder(nn.Module):
             return self._gradient_checkpointing_func(layer.__call__, x, padding_mask)
         return layer(x, padding_mask)
 
-    def _arrange(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def _right_pad(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Return (B, T') right-padded ids, without the columns that are padding for every document; checked."""
         if attention_mask is not None:
             input_ids = input_ids.masked_fill(attention_mask == 0, self.padding_idx)

@@ -58,7 +58,7 @@ def load_summarizer(
         PyramidionError: a file is missing, damaged or belongs to another, or there is no such option or dtype.
     """
     safe_loading.install()
-    paths = [find_checkpoint(pretrained.find(path)) for path in _split(checkpoints)]
+    paths = [find_checkpoint(pretrained.find(path)) for path in _split_paths(checkpoints)]
     torch_device = device_of(device)
     if fp16 and torch_device.type == "cuda":
         dtype = "float16"
@@ -74,7 +74,7 @@ def load_summarizer(
             state = checkpoint_utils.load_checkpoint_to_cpu(path)
             cfg = state["cfg"] if state.get("cfg") is not None else convert_namespace_to_omegaconf(state["args"])
             _refuse_encoder(cfg, path)
-            _override(cfg, overrides or {})
+            _apply_overrides(cfg, overrides or {})
             if task is None:
                 task = _set_up_task(cfg, path, data)
             _check_dictionary(state, task, path)
@@ -116,14 +116,14 @@ def _refuse_encoder(cfg: Any, path: str) -> None:
         )
 
 
-def _override(cfg: Any, overrides: Mapping[str, Any]) -> None:
+def _apply_overrides(cfg: Any, overrides: Mapping[str, Any]) -> None:
     unknown = [name for name in overrides if not any(name in (cfg.get(part) or {}) for part in ("model", "task"))]
     if unknown:
         raise PyramidionError(f"{', '.join(unknown)}: neither model nor task has such an option")
     overwrite_args_by_name(cfg, dict(overrides))
 
 
-def _split(checkpoints: str | Sequence[str]) -> list[str]:
+def _split_paths(checkpoints: str | Sequence[str]) -> list[str]:
     if not isinstance(checkpoints, str):
         return [str(path) for path in checkpoints]
     return [checkpoints] if os.path.exists(checkpoints) else checkpoints.split(os.pathsep)

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 MOST_WORDS = 50_000
 
 #: Options of generation that read a summary which is there.
-_OF_REFERENCES = ("score_reference", "prefix_size")
+_REFERENCE_OPTIONS = ("score_reference", "prefix_size")
 
 #: A document, its words and their tokens.
 Source = Tuple[Document, Words, TokenizedText]
@@ -65,7 +65,7 @@ class Summary:
         return explain_summary(self.provenance, self.score)
 
 
-class _Turns:
+class _GenerationLock:
     """Lets one thread at a time generate: a model notes what it has read.
 
     A model that was copied or pickled has turns of its own.
@@ -74,8 +74,8 @@ class _Turns:
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type[_Turns], tuple[()]]:
-        return _Turns, ()
+    def __reduce__(self) -> tuple[type[_GenerationLock], tuple[()]]:
+        return _GenerationLock, ()
 
 
 class PyramidionHubInterface(GeneratorHubInterface):
@@ -91,7 +91,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         super().__init__(cfg, task, models)
         self._text_tokenizers: tuple[Tokenizer, Tokenizer] | None = None
         self._facts: ModelFacts | None = None
-        self._turns = _Turns()
+        self._generation_lock = _GenerationLock()
         #: Options of generation that come with the model; those of a call go before them.
         self.generation_settings: dict[str, Any] = {}
 
@@ -221,7 +221,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         return getattr(self.task, "markers", Markers())
 
     @property
-    def _end(self) -> list[int]:
+    def _after_document(self) -> list[int]:
         """What follows the documents' ``</s>``."""
         return [] if self._markers.document_end is None else [self._markers.document_end]
 
@@ -231,7 +231,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         if not isinstance(document, Document):
             raise PyramidionError(f"a document is a text, not {type(document).__name__}")
         bos = self._markers.document
-        limit = self.max_source_length - 1 - (bos is not None) - len(self._end)  # and </s>
+        limit = self.max_source_length - 1 - (bos is not None) - len(self._after_document)  # and </s>
         words = split_document(document, max(MOST_WORDS, limit))
         tokens = tokenizer.encode(words.document.words, words.document.space_after, limit)
         if bos is not None and tokens.tokens:  # <s> counts as part of the first word
@@ -251,7 +251,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         unknown = sorted(set(generation) - set(options))
         if unknown:
             raise PyramidionError(f"no such option of generation: {', '.join(unknown)}")
-        asked = [name for name in _OF_REFERENCES if generation.get(name)]
+        asked = [name for name in _REFERENCE_OPTIONS if generation.get(name)]
         if asked:
             raise PyramidionError(f"{asked[0]} reads a reference: fairseq-generate has one, a document here has none")
         chosen = {**PAPER_GENERATION, **self.generation_settings, **generation}
@@ -264,7 +264,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
     @torch.no_grad()
     def _generate(self, sources: list[Source], generator: Any, with_provenance: bool) -> list[Summary]:
         eos, pad = self.tgt_dict.eos(), self.tgt_dict.pad()
-        rows = [torch.tensor([*tokens.tokens, self.src_dict.eos(), *self._end]) for _, _, tokens in sources]
+        rows = [torch.tensor([*tokens.tokens, self.src_dict.eos(), *self._after_document]) for _, _, tokens in sources]
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.src_dict.pad())
         lengths = torch.tensor([len(row) for row in rows])
         net_input: dict[str, Any] = {"src_tokens": batch, "src_lengths": lengths}
@@ -273,7 +273,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
             net_input["document_lengths"] = known
         sample = {"id": torch.arange(len(rows)), "net_input": net_input}
         sample = utils.apply_to_sample(lambda tensor: tensor.to(self.device), sample)
-        with self._turns.lock, recorded_encodings(self.models if with_provenance else []) as encodings:
+        with self._generation_lock.lock, recorded_encodings(self.models if with_provenance else []) as encodings:
             best = [hypotheses[0] for hypotheses in self.task.inference_step(generator, self.models, sample)]
             records: list[Any] = [None] * len(best)
             if with_provenance:
@@ -282,7 +282,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
                 padded = torch.nn.utils.rnn.pad_sequence(outputs, batch_first=True, padding_value=pad)
                 pairs = zip(self.models, encodings)
                 records = list(zip(*(self._records(*pair, padded, steps) for pair in pairs)))
-        return [self._finish(*parts, eos) for parts in zip(sources, best, records)]
+        return [self._make_summary(*parts, eos) for parts in zip(sources, best, records)]
 
     def _records(self, model: Any, encoder_out: dict[str, Any], tokens: Tensor, steps: list[int]) -> list[ModelRecord]:
         if not hasattr(model.encoder, "poolings"):
@@ -290,7 +290,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         attention, copies = read_summaries(model.decoder, tokens, encoder_out, self.tgt_dict.eos())
         return read_records(model.encoder, encoder_out, attention, steps, copies)
 
-    def _finish(
+    def _make_summary(
         self, source: Source, hypothesis: dict[str, Any], records: tuple[ModelRecord, ...] | None, eos: int
     ) -> Summary:
         document, words, tokens = source

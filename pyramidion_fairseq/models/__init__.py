@@ -1,4 +1,4 @@
-"""The model and its named architectures."""
+"""Models and their named architectures."""
 
 from . import architectures
 from .pyramidion import PyramidionModel

@@ -1,6 +1,7 @@
-"""Named architectures: each one starts from another and changes a few fields.
+"""Named architectures. Each one changes a few fields of another one.
 
-``fairseq-train --arch NAME`` reads each one's full length with nothing else said; ``model._name=NAME`` in Hydra.
+Use ``fairseq-train --arch NAME``, or ``model._name=NAME`` in Hydra. Each architecture reads its full length without
+further options.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from .roberta import LSGRobertaModel
 
 
 class Architecture(NamedTuple):
-    """An entry of :data:`ARCHITECTURES`."""
+    """Entry of :data:`ARCHITECTURES`."""
 
     base: str | None
-    """The architecture it starts from; None starts from the defaults in ``config.py``."""
+    """Name of the base architecture; None for the defaults in ``config.py``."""
     changes: dict[str, Any]
-    """Fields of PyramidionConfig that differ."""
+    """Fields of PyramidionConfig that differ from the base."""
 
 
 _POWER = {"scorer": "attention_sum", "pooler": "hard_topk"}
-#: Architectures that there are with a pointer, too.
+#: Architectures that also exist with a pointer.
 _POINTERS = (
     "deeppyramidion",
     "deep_blockwise",
@@ -41,9 +42,9 @@ _POINTERS = (
     "pyramidion_8k_8k_2k_512",
 )
 
-#: Names tell the lengths that successive layers read, then the one that the decoder reads where it differs.
+#: Names list the lengths read by successive layers, then the length read by the decoder if it differs.
 ARCHITECTURES: dict[str, Architecture] = {
-    # The defaults, to be changed field by field.
+    # Defaults, to be changed field by field.
     "pooled_transformer": Architecture(None, {}),
     # Table 6: 6+6 layers of width 768, 8192 tokens, blocks of 512.
     "deep_blockwise": Architecture(None, {"share_all_embeddings": True}),
@@ -87,7 +88,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "transpooler_2k_512": Architecture("transpooler_2k", {}),
     "transpooler_2k_512_b128": Architecture("transpooler_2k_512", {"block_size": 128}),
     "transpooler_2k_512_full": Architecture("transpooler_2k_512", {"attention": "full"}),
-    # Table 4: what rates the tokens, or pools without rating them.
+    # Table 4: scorers, and poolers without a scorer.
     "transpooler_2k_512_nonlinear": Architecture("transpooler_2k_512", {"scorer": "nonlinear"}),
     "transpooler_2k_512_random": Architecture("transpooler_2k_512", {"scorer": "random"}),
     "transpooler_2k_512_index": Architecture("transpooler_2k_512", {"scorer": "index", "index_stride": 4}),
@@ -109,7 +110,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "pyramidion", {"encoder_layers": 3, "decoder_layers": 3, "pooling_schedule": "halve"}
     ),
     "pyramidion_2k": Architecture("blockwise_2k", {"pooling_schedule": "1:1024,2:512"}),
-    # PoWER (Goyal et al. 2020): hard selection by the attention received; no pooler of its own.
+    # PoWER (Goyal et al. 2020): hard selection by the attention received, without a pooler of its own.
     "power_2k_1k_512": Architecture("blockwise_2k", {"pooling_schedule": "1:1024,2:512", **_POWER}),
     "power_8k_2k_512": Architecture("blockwise_8k", {"pooling_schedule": "1:2048,2:512", **_POWER}),
     "power_8k_4k_2k": Architecture("blockwise_8k", {"pooling_schedule": "1:4096,2:2048", **_POWER}),
@@ -117,9 +118,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "funnel_2k_512": Architecture("blockwise_2k", {"pooling_schedule": "1:512", "pooler": "funnel"}),
     "funnel_8k_512": Architecture("blockwise_8k", {"pooling_schedule": "1:512", "pooler": "funnel"}),
     "funnel_8k_2k": Architecture("blockwise_8k", {"pooling_schedule": "1:2048", "pooler": "funnel"}),
-    # With a pointer-generator (See et al. 2017) on what the decoder reads.
+    # With a pointer-generator (See et al. 2017) on the decoder's input.
     **{f"{name}_pointer": Architecture(name, {"pointer": True}) for name in _POINTERS},
-    # BART's shapes (Lewis et al. 2020) with LSG attention, 8192 tokens; for its checkpoints.
+    # BART's shapes (Lewis et al. 2020) with LSG attention and 8192 tokens, for its checkpoints.
     "bart_base_long": Architecture(
         "deep_blockwise",
         {
@@ -145,12 +146,12 @@ ARCHITECTURES: dict[str, Architecture] = {
             **{side + "_attention_heads": 16 for side in ("encoder", "decoder")},
         },
     ),
-    # Pooled after the last layers, so that a converted encoder's own work stays what it was.
+    # Pooled after the last layer, so that the layers of a converted encoder compute what they were trained for.
     "bart_base_long_pooled": Architecture("bart_base_long", {"pooling_schedule": "6:1024"}),
     "bart_large_long_pooled": Architecture("bart_large_long", {"pooling_schedule": "12:1024"}),
 }
 
-#: Encoders without a decoder: RoBERTa's sizes with LSG attention, 4096 tokens. Changes are fields of EncoderConfig.
+#: Encoders without a decoder: RoBERTa's sizes with LSG attention and 4096 tokens. Changes are fields of EncoderConfig.
 ENCODERS: dict[str, Architecture] = {
     "lsg_roberta": Architecture(None, {}),
     "lsg_roberta_base": Architecture("lsg_roberta", {}),
@@ -167,7 +168,7 @@ ENCODERS: dict[str, Architecture] = {
     "lsg_roberta_long_pooled": Architecture("lsg_roberta_base", {"pooling_schedule": "4:2048,8:1024"}),
 }
 
-#: The architecture of each of the paper's rows: (table, row) of its numbered rows, our own of Table 3, and Table 4.
+#: Architecture of each of the paper's rows: (table, row) of numbered rows, and of the models of Tables 3 and 4.
 PUBLISHED: dict[tuple[str, str], str] = {
     ("2", "1"): "vanilla_512",
     ("2", "2"): "vanilla_2k",
@@ -216,11 +217,11 @@ PUBLISHED: dict[tuple[str, str], str] = {
 
 
 def fields_of(name: str) -> dict[str, Any]:
-    """Return every field that an architecture sets, its bases' included.
+    """Return all fields set by an architecture, including those of its bases.
 
     Raises:
-        KeyError: no such architecture.
-        ValueError: there is none of the name that it starts from.
+        KeyError: the architecture is unknown.
+        ValueError: the architecture that it starts from is unknown.
     """
     known = {**ARCHITECTURES, **ENCODERS}
     base, changes = known[name]
@@ -230,10 +231,10 @@ def fields_of(name: str) -> dict[str, Any]:
 
 
 def config_of(name: str) -> type:
-    """Return the architecture's own config: the model's config with the architecture's values as defaults.
+    """Return the config of an architecture: the model's config with the architecture's values as defaults.
 
-    So that ``model._name=NAME`` means the same in Hydra, where every field is filled before the model sees it, and so
-    that a checkpoint from before an option existed gets the architecture's value for it.
+    With it, ``model._name=NAME`` means the same in Hydra, where every field is filled in before the model reads it. A
+    checkpoint from before an option existed gets the architecture's value for the option.
     """
     base: Any = EncoderConfig if name in ENCODERS else PyramidionConfig
     types = {field.name: field.type for field in fields(base)}
@@ -248,11 +249,10 @@ def config_of(name: str) -> type:
 
 
 class _LazyConfig(ConfigNode):
-    """An entry of Hydra's store that makes its config when it is read.
+    """Entry of Hydra's store that creates its config on first access.
 
-    Made at once, as ``register_model(name, dataclass=...)`` does, those of all architectures take longer than
-    everything else that importing this package does, and Hydra copies all of them whenever fairseq reads a command
-    line.
+    ``register_model(name, dataclass=...)`` creates configs immediately. For all architectures, this would take longer
+    than the rest of importing this package, and Hydra copies all configs whenever fairseq parses a command line.
     """
 
     def __init__(self, name: str, config: type):
@@ -261,7 +261,7 @@ class _LazyConfig(ConfigNode):
 
     @property
     def node(self) -> DictConfig:
-        """Return the config; Hydra sets it in copies that it has read."""
+        """Return the config. Hydra sets it in the copies that it has read."""
         found = self.__dict__.get("node")
         if found is None:
             found = OmegaConf.structured(self.config)
@@ -276,16 +276,16 @@ class _LazyConfig(ConfigNode):
 def _register(name: str) -> None:
     config, base = config_of(name), LSGRobertaModel if name in ENCODERS else PyramidionModel
     model = register_model(name)(type(name, (base,), {"__module__": __name__}))
-    globals()[name] = model  # where pickle looks for the class of a model
-    # What register_model does with a dataclass, but for the entry of Hydra's store.
+    globals()[name] = model  # where pickle looks up the class of a model
+    # Like register_model with a dataclass, except for the entry in Hydra's store.
     model.__dataclass = config
     MODEL_DATACLASS_REGISTRY[name] = config
     ConfigStore.instance().repo.setdefault("model", {})[f"{name}.yaml"] = _LazyConfig(name, config)
 
     @register_model_architecture(name, name)
     def share_lengths(args: Namespace) -> None:
-        # The task has flags of these names too. Ours are added first and without a default, so what is there was
-        # given by the user; where nothing is, the task must not keep its own default of 1024.
+        # The task has flags of the same names. The model's flags are added first and without defaults, so an attribute
+        # that exists was given by the user. If it is missing, the task must not use its own default of 1024.
         for key in ("max_positions",) if name in ENCODERS else ("max_source_positions", "max_target_positions"):
             if not hasattr(args, key):
                 setattr(args, key, getattr(config, key))

@@ -1,10 +1,9 @@
-"""Encoding very long documents on one device: the layers before the first pooling read some blocks at a time.
+"""Encoding very long documents on one device: the layers before the first pooling read chunks of blocks.
 
-Without gradients nothing of full length is kept but a score for each token: a first pass over the chunks scores them,
-a second one computes their representations again and adds them up in their slots. That is twice the time of these
-layers, and once where scores come from positions or are not used. With gradients (and where dropout would differ
-between the passes) there is one pass: it keeps the representations that are pooled, and the backward pass computes
-each chunk again.
+Without gradients, only one score per token is kept at full length. A first pass over the chunks scores the tokens. A
+second pass recomputes their representations and sums them in their slots. This doubles the time of these layers,
+unless scores come from positions or are not used. With gradients (and if dropout would differ between the passes)
+there is one pass: it keeps the representations that are pooled, and the backward pass recomputes each chunk.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ class Documents(NamedTuple):
     """A batch before its embedding, or the part of it that a rank holds."""
 
     length: int
-    """T."""
+    """T, padded length."""
     padding_mask: Tensor | None
     """(B, T) bool, True on padding; None if nothing is padded."""
     document_lengths: Sequence[int] | None
-    """Tokens of each document, where the host knows them."""
+    """Number of tokens of each document, if known on the host."""
     embed: Callable[[int, int], Tensor]
-    """Returns the embedded tokens from ``start`` to ``stop``: (B, stop - start, C)."""
+    """Embeds the tokens from ``start`` to ``stop``: (B, stop - start, C)."""
 
 
 class ChunkedDocuments:
-    """A batch whose layers before the first pooling read some tokens at a time, or the part of it that a rank holds.
+    """A batch, or a rank's part of it, that is read in chunks by the layers before the first pooling.
 
     Args:
-        documents: the batch, or the part.
-        layers: those before the pooling, none of which looks beyond its block.
-        pooling: of the encoder; its pooler looks at scores alone.
-        call_layer: runs one layer.
-        chunk: tokens, a multiple of the block.
+        documents: the batch, or the part of it.
+        layers: layers before the pooling, none of which attends beyond its block.
+        pooling: first pooling of the encoder; its pooler must read scores only.
+        call_layer: function that runs one layer.
+        chunk: number of tokens per chunk, a multiple of the block size.
     """
 
     def __init__(
@@ -57,8 +56,8 @@ class ChunkedDocuments:
     def read(self) -> tuple[Tensor, Tensor]:
         """Return the representations, (B, T, C), and their (B, T) scores.
 
-        Without gradients the representations say nothing, and have one column. So do the scores of a pooling whose
-        scorer looks at positions, or that has none: those are of whole documents.
+        Without gradients, the representations are a placeholder with one column. Scores are also a placeholder if the
+        scorer is positional or missing; such scores are computed for whole documents.
         """
         if self._keeps_representations:
             parts = [checkpoint(self._states, piece, use_reentrant=False) for piece in self._pieces]
@@ -70,7 +69,7 @@ class ChunkedDocuments:
         return nothing, torch.cat([self._states(piece)[1] for piece in self._pieces], dim=1)
 
     def slot_sums(self, rows: Tensor, weights: Tensor, slots: Tensor, k: int) -> Tensor:
-        """Add up the representations in their slots: those of :meth:`read`, (B, T) weights and slots -> (B, k, C)."""
+        """Sum the representations from :meth:`read` in their slots: (B, T) weights and slots -> (B, k, C)."""
         if self._keeps_representations:
             return partial_slot_sums(rows, weights, slots, k)
         sums: Tensor | None = None
@@ -81,7 +80,7 @@ class ChunkedDocuments:
         return sums
 
     def _states(self, piece: slice) -> tuple[Tensor, Tensor]:
-        """Return a chunk after the layers, (B, c, C), and its (B, c) scores, as of :meth:`read`."""
+        """Return a chunk after the layers, (B, c, C), and its (B, c) scores; see :meth:`read`."""
         x, attention = self._documents.embed(piece.start, piece.stop), None
         mask = None if self._documents.padding_mask is None else self._documents.padding_mask[:, piece]
         document_lengths = lengths_between(self._documents.document_lengths, piece.start, piece.stop)
@@ -93,10 +92,10 @@ class ChunkedDocuments:
 def pool_in_chunks(
     documents: Documents, chunks: ChunkedDocuments, pooling: Any
 ) -> tuple[Pooled, Sequence[int] | None]:
-    """Run the layers before the first pooling, and pool, some tokens at a time.
+    """Run the layers before the first pooling, and pool, in chunks.
 
     Returns:
-        What the pooling of whole documents returns, and the new document lengths.
+        The result of pooling whole documents, and the new document lengths.
     """
     mask = documents.padding_mask
     rows, scores = chunks.read()
@@ -116,7 +115,7 @@ def pool_in_chunks(
 
 
 def with_first_pooling(first: Pooled, later: PooledStates, adds_scores: bool) -> PooledStates:
-    """Put the first pooling's record before what the later layers returned."""
+    """Prepend the record of the first pooling to the result of the later layers."""
     added = later.added_scores
     if adds_scores:
         before = first.scores

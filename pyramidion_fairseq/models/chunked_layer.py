@@ -1,8 +1,8 @@
-"""One layer of the encoder on some tokens of a document at a time, where blocks see more than themselves (LSG).
+"""Running one encoder layer on chunks of a document, if blocks attend to more than themselves (LSG).
 
-Before a layer can begin, all tokens must have been through the layer before it: global tokens read the whole document,
-and a block its neighbours. What is kept of full length is what goes into a layer and what comes out of it. With
-gradients, what is inside of a chunk is computed again in the backward pass.
+All tokens must pass a layer before the next layer can begin, because global tokens attend to the whole document and
+blocks to their neighbours. Only the input and output of each layer are kept at full length. With gradients, the
+activations inside a chunk are recomputed in the backward pass.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Result = TypeVar("Result")
 
 
 def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk: int) -> Tensor:
-    """Run a layer: its global tokens read all chunks, then each chunk is read with what its blocks see beside it.
+    """Run a layer in chunks: first the attention of the global tokens to all chunks, then each chunk with its halo.
 
     Args:
         layer: a :class:`~pyramidion_fairseq.models.encoder_layer.PyramidionEncoderLayer` with LSG attention.
         x: (B, G + T, C), global tokens first.
         padding_mask: (B, G + T) bool, True on padding; None if there is no padding.
-        chunk: tokens, a multiple of the block.
+        chunk: number of tokens per chunk, a multiple of the block size.
 
     Returns:
         (B, G + T, C).
@@ -32,12 +32,12 @@ def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk:
     first, halo = attention.globals, attention.halo
 
     def columns(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-        """Return the global tokens and those from ``start`` to ``stop``, with their mask."""
+        """Return the global tokens and the tokens from ``start`` to ``stop``, with their mask."""
         tokens, mask = (
             None if part is None else torch.cat([part[:, :first], part[:, start:stop]], dim=1)
             for part in (x, padding_mask)
         )
-        assert tokens is not None  # only a mask may be
+        assert tokens is not None  # only the mask may be None
         return tokens, mask
 
     def attend_globals(start: int, stop: int) -> Any:
@@ -51,12 +51,12 @@ def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk:
         return out[:, first + start - low : first + stop - low] if start > first else out[:, :stop]
 
     pieces = [(start, min(start + chunk, length)) for start in range(first, length, chunk)]
-    document = attention.global_context([_recomputed(attend_globals, *piece) for piece in pieces])
-    return torch.cat([_recomputed(run, *piece) for piece in pieces], dim=1)
+    document = attention.global_context([_checkpointed(attend_globals, *piece) for piece in pieces])
+    return torch.cat([_checkpointed(run, *piece) for piece in pieces], dim=1)
 
 
-def _recomputed(compute: Callable[..., Result], *piece: int) -> Result:
-    """Return what a function returns, which is called again in the backward pass, where there is one."""
+def _checkpointed(compute: Callable[..., Result], *piece: int) -> Result:
+    """Call a function that is called again in the backward pass, if gradients are enabled."""
     if not torch.is_grad_enabled():
         return compute(*piece)
     found: Result = checkpoint(compute, *piece, use_reentrant=False)

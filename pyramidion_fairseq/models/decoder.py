@@ -1,4 +1,4 @@
-"""The decoder: fairseq's, without positional embeddings unless asked for, and with caches that nobody copies."""
+"""fairseq's decoder, by default without positional embeddings, and with key-value caches that are never copied."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ logger = logging.getLogger(__name__)
 
 
 class PyramidionDecoder(TransformerDecoderBase):
-    """fairseq's decoder; the paper gives it no positions (Tables 5 and 6), the encoder's vectors carry theirs.
+    """fairseq's decoder. The paper gives it no positions (Tables 5 and 6), because the encoder's vectors carry them.
 
     Args:
-        cfg: fairseq's TransformerConfig, with our own options (``config.complete``) in ``cfg.options``.
-        dictionary: of the summaries.
-        embed_tokens: the token embedding.
+        cfg: fairseq's TransformerConfig, with the options of this package (``config.complete``) in ``cfg.options``.
+        dictionary: dictionary of the summaries.
+        embed_tokens: token embedding.
     """
 
-    #: Generate as stock fairseq does; see ``plain_generation`` of the model.
+    #: Whether to generate as stock fairseq does; see :mod:`pyramidion_fairseq.generation.switches`.
     plain_generation = False
-    #: Capture the steps of generation as CUDA graphs and replay them, on devices that can.
+    #: Whether to capture generation steps as CUDA graphs and replay them, on devices that support it.
     cuda_graphs = False
-    #: Whether generation returns the attention to documents that were not pooled; fairseq's commands say so.
+    #: Whether generation returns the attention to documents that were not pooled. Set by fairseq's commands.
     need_attn = True
-    #: Called before every step of generation, whatever path it takes; what it raises ends the generation.
+    #: Called before every generation step, on every code path. An exception ends the generation.
     before_step: Callable[[], None] | None = None
 
     def __init__(
@@ -66,25 +66,25 @@ class PyramidionDecoder(TransformerDecoderBase):
         elif cfg.options.pegasus_positions and not cfg.options.decoder_learned_pos:
             longest = cfg.options.max_target_positions
             self.embed_positions = PegasusPositions(longest, cfg.decoder.embed_dim, self.padding_idx)
-        #: Id of the symbol that summaries are written from, where it is another than </s>.
+        #: Id of the start symbol of summaries, or None for </s>.
         self.start_symbol = None
         if cfg.options.summary_marker and not cfg.options.prepend_bos:
             self.start_symbol = marker_of(dictionary, cfg.options.summary_marker, "--summary-marker")
-        # fairseq would ask the device whether any summary is padded, and wait; so it masks without asking.
+        # Makes fairseq always mask padding. Otherwise it would synchronise with the device to check for padding.
         self.cross_self_attention = True
         options = cfg.options
-        #: What mixes copies from the document into the summary, or None.
+        #: Mixes copies from the document into the summary, or None.
         self.pointer = None
         if options.pointer:
             layer = (options.pointer_layer or self.num_layers) - 1
             self.pointer = Pointer(
                 self.output_embed_dim, layer, options.pointer_heads, options.pointer_context, options.pointer_bias
             )
-        #: Reasons for fairseq's own path that were logged.
-        self._told: set[str] = set()
+        #: Reasons for using fairseq's own path that have been logged.
+        self._logged_reasons: set[str] = set()
 
     def build_decoder_layer(self, cfg: Any, no_encoder_attn: bool = False) -> nn.Module:
-        """Build fairseq's layer, or one whose attention to the document adds scores, where the pooler wants it."""
+        """Build fairseq's layer, or one whose attention to the document adds scores if the pooler requires it."""
         options = cfg.options
         if no_encoder_attn or not (options.pooling_schedule and POOLERS.get(options.pooler).adds_scores_to_attention):
             return super().build_decoder_layer(cfg, no_encoder_attn)
@@ -94,7 +94,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         return fsdp_wrap(layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap)
 
     def make_generation_fast_(self, need_attn: bool = False, **kwargs: Any) -> None:
-        """Prepare for generation; fairseq's commands call it."""
+        """Prepare for generation. Called by fairseq's commands."""
         self.need_attn = need_attn
 
     def forward(
@@ -107,16 +107,16 @@ class PyramidionDecoder(TransformerDecoderBase):
         alignment_heads: int | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Decode as fairseq does, but return no attention where the encoder pooled, unless ``alignment_layer`` asks.
+        """Decode as fairseq does, but return no attention for pooled documents unless ``alignment_layer`` is given.
 
-        fairseq takes it for attention to the document's tokens, averages it over the models of an ensemble, which may
-        keep different numbers of vectors, and reads alignments from it.
+        fairseq would treat it as attention to the document's tokens, average it over the models of an ensemble, which
+        may keep different numbers of vectors, and derive alignments from it.
 
-        With ``incremental_state`` and without gradients, the caches are those of :mod:`pyramidion_fairseq.generation`.
+        With ``incremental_state`` and without gradients, the caches of :mod:`pyramidion_fairseq.generation` are used.
 
         With ``--pointer`` the second result has a ``pointer``, which :meth:`get_normalized_probs` mixes in. With
-        ``incremental_state`` it is mixed in already, the first result being log probabilities instead of logits:
-        fairseq's generator divides them by ``--temperature``, which is then that of the mixture.
+        ``incremental_state`` it is already mixed in, and the first result holds log probabilities instead of logits.
+        fairseq's generator divides them by ``--temperature``, which then applies to the mixture.
         """
         if self.before_step is not None:
             self.before_step()
@@ -141,7 +141,7 @@ class PyramidionDecoder(TransformerDecoderBase):
                 encoder_out = repeated(encoder_out)
             features, extra = super().forward(
                 prev_output_tokens,
-                encoder_out=_with_scores(encoder_out),
+                encoder_out=_with_scores_in_mask(encoder_out),
                 incremental_state=incremental_state,
                 features_only=True,
                 alignment_layer=alignment_layer,
@@ -159,7 +159,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         return x, extra
 
     def _with_start_symbol(self, tokens: Tensor) -> Tensor:
-        """Return (B, t) ids with the model's start symbol for fairseq's, which is ``</s>``."""
+        """Replace fairseq's start symbol ``</s>`` by the model's in (B, t) ids."""
         if self.start_symbol is None:
             return tokens
         return tokens.masked_fill(tokens == self.dictionary.eos(), self.start_symbol)
@@ -167,7 +167,7 @@ class PyramidionDecoder(TransformerDecoderBase):
     def get_normalized_probs(
         self, net_output: tuple[Tensor, dict[str, Any] | None], log_probs: bool, sample: dict[str, Any] | None = None
     ) -> Tensor:
-        """Return (B, t, V) probabilities of every token, or their logs; with ``--pointer`` those of the mixture."""
+        """Return (B, t, V) probabilities of all tokens, or their logs; with ``--pointer`` those of the mixture."""
         logits, extra = net_output
         if extra is None or extra.get("pointer") is None:
             return super().get_normalized_probs(net_output, log_probs, sample)
@@ -177,7 +177,7 @@ class PyramidionDecoder(TransformerDecoderBase):
     def _decoding_state(
         self, incremental_state: dict[str, Any] | None, encoder_out: dict[str, list[Tensor]] | None, rows: int
     ) -> DecodingState | None:
-        """Return the state of this generation, made where it starts; None if fairseq's own caches are used."""
+        """Return the state of this generation, created in its first step; None if fairseq's own caches are used."""
         if incremental_state is None:
             return None
         state = self.get_incremental_state(incremental_state, "decoding")
@@ -204,7 +204,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         return state
 
     def _falls_back(self, encoder_out: dict[str, list[Tensor]] | None) -> bool:
-        """Return whether fairseq's own, slower caches have to be used; each reason is logged once."""
+        """Return whether fairseq's own, slower caches must be used. Each reason is logged once."""
         reason: str | None
         if self.training or torch.is_grad_enabled():
             reason = "the model is in training mode" if self.training else "gradients are recorded"
@@ -212,8 +212,8 @@ class PyramidionDecoder(TransformerDecoderBase):
             reason = "there is no encoded document"
         else:
             reason = unsupported_reason(self)
-        if reason is not None and reason not in self._told:
-            self._told.add(reason)
+        if reason is not None and reason not in self._logged_reasons:
+            self._logged_reasons.add(reason)
             logger.warning(f"summaries are written by fairseq's own, slower path: {reason}")
         return reason is not None
 
@@ -226,7 +226,7 @@ class PyramidionDecoder(TransformerDecoderBase):
         alignment_heads: int | None,
         features_only: bool,
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Compute the newest token only: (R, 1, V) logits or features, (R, 1, C) features, what fairseq adds."""
+        """Compute the newest token: (R, 1, V) logits or features, (R, 1, C) features, and fairseq's extra outputs."""
         newest = prev_output_tokens[:, -1]
         x = self.embed_scale * self.embed_tokens(newest)
         if self.project_in_dim is not None:
@@ -257,13 +257,13 @@ class PyramidionDecoder(TransformerDecoderBase):
         return logits.unsqueeze(1), features.unsqueeze(1), extra
 
     def _features(self, x: Tensor) -> Tensor:
-        """Return what the vocabulary's projection reads: (R, C) outputs of the last layer -> (R, C')."""
+        """Return the input of the output projection: (R, C) outputs of the last layer -> (R, C')."""
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         return x if self.project_out_dim is None else self.project_out_dim(x)
 
     def reorder_incremental_state_scripting(self, incremental_state: dict[str, Any], new_order: Tensor) -> None:
-        """Select hypotheses: ``new_order`` (R',) holds indices into the rows."""
+        """Select hypotheses by ``new_order`` (R',), indices into the rows."""
         state = self.get_incremental_state(incremental_state, "decoding")
         if state is None:
             super().reorder_incremental_state_scripting(incremental_state, new_order)
@@ -271,8 +271,8 @@ class PyramidionDecoder(TransformerDecoderBase):
             state.reorder(new_order)
 
 
-def _with_scores(encoder_out: dict[str, list[Tensor]] | None) -> dict[str, list[Tensor]] | None:
-    """Return the encoder's output with its added scores, if any, in its mask: a floating one, -inf on padding."""
+def _with_scores_in_mask(encoder_out: dict[str, list[Tensor]] | None) -> dict[str, list[Tensor]] | None:
+    """Return the encoder's output with its added scores, if any, in a floating mask that is -inf on padding."""
     if not encoder_out or not encoder_out.get(ADDED_SCORES):
         return encoder_out
     scores = encoder_out[ADDED_SCORES][0]

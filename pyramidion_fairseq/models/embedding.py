@@ -1,4 +1,4 @@
-"""Embedding tokens that do not begin a document, of an encoder of fairseq."""
+"""Embedding tokens from the middle of a document with an encoder of fairseq."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .positions import PegasusPositions
 
 
 def embed_later_tokens(encoder: Any, tokens: Tensor, token_embeddings: Tensor | None, start: int) -> Tensor:
-    """Do what ``forward_embedding`` of fairseq's encoder does, to tokens that do not begin a document.
+    """Embed tokens from the middle of a document, like ``forward_embedding`` of fairseq's encoder.
 
     Args:
-        encoder: fairseq's.
+        encoder: encoder of fairseq.
         tokens: (B, W) ids, padding on the right.
-        token_embeddings: (B, W, C) instead of those of the tokens, or None.
-        start: position of the first of them in its document.
+        token_embeddings: (B, W, C) replacement for the embeddings of the tokens, or None.
+        start: position of the first token in its document.
 
     Returns:
         (B, W, C).

@@ -1,4 +1,4 @@
-"""The encoder: attention inside blocks, and poolings between layers."""
+"""The encoder, with sparse attention and poolings between layers."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from .sequence_parallel import check_chunks, check_sequence_parallel
 
 
 class PyramidionEncoder(TransformerEncoderBase):
-    """Transformer encoder whose sequence gets shorter where the schedule says so (paper, Figures 1 and 3).
+    """Transformer encoder whose sequence is shortened according to a schedule (paper, Figures 1 and 3).
 
-    Where the attention wants global tokens, they stand before each document from the embedding to the output. They
-    are never pooled, and no part of the record of the poolings.
+    If the attention needs global tokens, they precede each document from the embedding to the output. They are never
+    pooled, and are not part of the record of the poolings.
 
-    Works batch first inside; fairseq's T x B x C only at its output.
+    Works batch first internally; only the output has fairseq's layout T x B x C.
 
     Args:
-        cfg: fairseq's TransformerConfig, with our own options (``config.complete``) in ``cfg.options``.
-        dictionary: of the documents.
-        embed_tokens: the token embedding.
+        cfg: fairseq's TransformerConfig, with the options of this package (``config.complete``) in ``cfg.options``.
+        dictionary: dictionary of the documents.
+        embed_tokens: token embedding.
     """
 
     def __init__(self, cfg: Any, dictionary: Dictionary, embed_tokens: nn.Module) -> None:
@@ -51,27 +51,27 @@ class PyramidionEncoder(TransformerEncoderBase):
             self.embed_positions = PegasusPositions(
                 options.max_source_positions, cfg.encoder.embed_dim, self.padding_idx
             )
-        #: How many global tokens stand before each document.
+        #: Number of global tokens before each document.
         self.num_globals = ATTENTIONS.get(options.attention).num_globals(options)
-        #: How many of them are part of the output.
+        #: Number of global tokens in the output.
         self.output_globals = 0 if options.lsg_no_global_to_decoder else self.num_globals
         if self.num_globals:
             self.global_embeddings = GlobalTokens.from_config(
                 options, cfg.encoder.embed_dim, self.num_globals, self.embed_scale
             )
-        #: Whether the output holds a :class:`CopySource` for the pointer.
+        #: Whether the output includes a :class:`CopySource` for the pointer.
         self.has_pointer = options.pointer
         #: Whether the pointer's loss gives the scorers no gradient.
         self.detach_copy_weights = options.pointer_detach_weights
-        #: Symbols that stand for no text, which a pointer does not copy: <unk>, <s>, padding, <mask>; </s> it does.
+        #: Symbols without text, which the pointer does not copy: <unk>, <s>, padding and <mask>, but not </s>.
         self.never_copied = [symbol for symbol in range(dictionary.nspecial) if symbol != dictionary.eos()]
         if "<mask>" in dictionary:
             self.never_copied.append(dictionary.index("<mask>"))
         self.schedule = PoolingSchedule.parse(options.pooling_schedule)
-        #: Keyed by the layer after which it pools, counted from 1; layers that do not pool have no scorer.
+        #: Poolings keyed by the layer after which they pool, counted from 1. Layers without a pooling have no scorer.
         self.poolings = build_poolings(options)
         for number, pooling in self.poolings.items():
-            if pooling.needs_attention:  # the layer itself may sit inside a wrapper
+            if pooling.needs_attention:  # the layer may be inside a wrapper
                 for module in self.layers[int(number) - 1].modules():
                     if isinstance(module, PyramidionEncoderLayer):
                         module.return_column_sums()
@@ -89,20 +89,20 @@ class PyramidionEncoder(TransformerEncoderBase):
         keep_states: bool = False,
         document_lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, PooledStates]:
-        """Encode a batch of documents, without waiting for the device.
+        """Encode a batch of documents, without synchronising with the device.
 
         Args:
-            src_tokens: (B, T) ids; padding may stand on either side. A document without a token (fairseq gives even an
-                empty one its ``</s>``) is read as one whose embedding is that of padding.
-            token_embeddings: (B, T, C) instead of the embedding of ``src_tokens``, right-padded.
-            keep_states: return the states between the layers.
-            document_lengths: tokens of each document, padding not counted, where the host knows them and padding is on
-                the right. Without them, a GPU masks all blocks instead of leaving out those of padding.
+            src_tokens: (B, T) ids, padded on either side. A document without tokens (in fairseq even an empty one has
+                ``</s>``) is read as a single padding symbol.
+            token_embeddings: (B, T, C) replacement for the embeddings of ``src_tokens``, right-padded.
+            keep_states: whether to return the states between the layers.
+            document_lengths: number of tokens of each document without padding, if known on the host and padding is on
+                the right. Without them, a GPU masks all blocks instead of skipping padded ones.
 
         Returns:
-            (B, T) int64 ids with padding on the right, and what was made of them.
+            (B, T) int64 right-padded ids, and their encoding.
         """
-        tokens, padding_mask, document_lengths = self._arrange(src_tokens, document_lengths)
+        tokens, padding_mask, document_lengths = self._right_pad(src_tokens, document_lengths)
         options: dict[str, Any] = dict(
             global_tokens=self.global_embeddings if self.num_globals else None,
             layer_norm=self.layer_norm,
@@ -123,11 +123,13 @@ class PyramidionEncoder(TransformerEncoderBase):
         )
 
     def check_sequence_parallel(self, size: int) -> None:
-        """Refuse documents that ``size`` ranks share; call it before the ranks connect, so that each says why.
+        """Raise an error if ``size`` ranks cannot share documents.
+
+        Call this method before the ranks connect, so that each of them reports the error.
 
         Raises:
-            PyramidionError: the encoder's attention is not local, it does not pool, or its layers read chunks one
-                after the other, as LSG's do.
+            PyramidionError: the attention is not local, the encoder does not pool, or its layers read documents in
+                chunks, as with LSG attention.
         """
         check_sequence_parallel(self.local_attention, self.poolings, f"--sequence-parallel {size}")
         if any(getattr(module, "chunk_tokens", 0) for module in self.layers.modules()):
@@ -140,7 +142,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         )
 
     def spread_documents(self, group: SequenceGroup | None) -> None:
-        """Let the ranks of a group share every document from now on; None: this process reads it whole, as before.
+        """Let the ranks of a group share every document from now on; None undoes it.
 
         Raises:
             PyramidionError: see :meth:`check_sequence_parallel`.
@@ -150,14 +152,14 @@ class PyramidionEncoder(TransformerEncoderBase):
         self.sequence_group = group
 
     def read_in_chunks(self, tokens: int) -> None:
-        """Let layers read so many tokens of a document at a time; 0: all, as before.
+        """Let layers read ``tokens`` tokens of a document at a time; 0 for all tokens.
 
-        Those before the first pooling; where blocks see more than themselves (LSG), all layers, one after the other. A
-        chunk is a whole number of blocks of the attention, at least one.
+        This applies to the layers before the first pooling, or, if blocks attend to more than themselves (LSG), to
+        each layer separately. A chunk is a whole number of attention blocks, at least one.
 
         Raises:
-            PyramidionError: the attention is not local, the encoder does not pool by scores alone, or blocks see more
-                than themselves and ranks share the documents.
+            PyramidionError: the attention is not local, the encoder does not pool by scores alone, or blocks attend to
+                more than themselves while ranks share the documents.
         """
         attention = self.local_attention
         if tokens:
@@ -173,15 +175,15 @@ class PyramidionEncoder(TransformerEncoderBase):
 
     @property
     def local_attention(self) -> Any:
-        """Return the attention of the first layer, in whatever wrapper it is."""
+        """Return the attention of the first layer, even if the layer is wrapped."""
         return next(module for module in self.layers.modules() if isinstance(module, EncoderAttention))
 
-    def _arrange(
+    def _right_pad(
         self, src_tokens: Tensor, document_lengths: Sequence[int] | None
     ) -> tuple[Tensor, Tensor | None, list[int] | None]:
-        """Return (B, T) right-padded tokens, their (B, T) mask, and document lengths.
+        """Return (B, T) right-padded tokens, their (B, T) padding mask, and the document lengths.
 
-        The mask is None if nothing is padded, the lengths are None if only the device knows them.
+        The mask is None if nothing is padded. The lengths are None if they are only known on the device.
         """
         if document_lengths is None:
             on_cpu = src_tokens.device.type == "cpu"
@@ -192,7 +194,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         if document_lengths is not None and min(document_lengths) == src_tokens.size(1):
             return src_tokens, None, document_lengths
         mask = src_tokens.eq(self.padding_idx)
-        mask[:, 0] = False  # of a document of padding alone; attention to nothing would be NaN, for the whole batch
+        mask[:, 0] = False  # for documents of padding alone, whose attention would be NaN
         return src_tokens, mask, document_lengths
 
     def embed(
@@ -200,8 +202,8 @@ class PyramidionEncoder(TransformerEncoderBase):
     ) -> Tensor:
         """Return (B, T, C) embeddings, zeros on padding; (B, G + T, C) with global tokens first.
 
-        Global tokens get what fairseq does to embedded ones, without scale and positions. ``start`` is the position of
-        the first of the tokens in its document.
+        Global tokens are processed like fairseq's token embeddings, but without scaling and positions. ``start`` is
+        the position of the first of the tokens in its document.
         """
         if start:
             x = embed_later_tokens(self, tokens, token_embeddings, start)
@@ -230,28 +232,28 @@ class PyramidionEncoder(TransformerEncoderBase):
         token_embeddings: Tensor | None = None,
         document_lengths: Sequence[int] | None = None,
     ) -> dict[str, list[Tensor]]:
-        """Call :meth:`encode` by fairseq's interface.
+        """Encode documents with fairseq's interface; see :meth:`encode`.
 
         Args:
             src_tokens, token_embeddings: see :meth:`encode`; ``return_all_hiddens`` is its ``keep_states``.
-            src_lengths: not used: on a GPU, reading it would wait for the device.
-            document_lengths: see :meth:`encode`; our task gives it.
+            src_lengths: not used, because reading it would synchronise with a GPU.
+            document_lengths: see :meth:`encode`; passed by the task of this package.
 
         Returns:
-            fairseq's dict of lists: ``encoder_out`` [(k, B, C)], ``encoder_padding_mask`` [(B, k)],
-            ``encoder_states`` (T_i, B, C), ``src_lengths`` [(B, 1)], and the record of the poolings:
-            ``pooling_slots`` and ``pooling_weights``, one (B, T_i) each per pooling, detached. Positions in the record
-            are counted from the document's first token, also where the source was padded on the left. With
-            ``--pointer`` the tokens that can be copied: ``copy_source``, the three tensors of
-            :class:`~pyramidion_fairseq.functional.CopySource`, through whose weights the scorers learn.
-            ``added_scores``: (B, k), where the pooler lets the decoder add them to the logits of its attention.
+            fairseq's dict of lists: ``encoder_out`` [(k, B, C)], ``encoder_padding_mask`` [(B, k)], ``encoder_states``
+            (T_i, B, C), ``src_lengths`` [(B, 1)]. The record of the poolings: ``pooling_slots`` and
+            ``pooling_weights``, one (B, T_i) each per pooling, detached. Positions in the record are counted from the
+            document's first token, even if the source was padded on the left. With ``--pointer``, the tokens that can
+            be copied: ``copy_source``, the three tensors of :class:`~pyramidion_fairseq.functional.CopySource`,
+            through whose weights the scorers are trained. If the pooler lets the decoder add scores to its attention
+            logits: ``added_scores`` (B, k).
         """
         tokens, encoded = self.encode(src_tokens, token_embeddings, return_all_hiddens, document_lengths)
         src_lengths = src_tokens.ne(self.padding_idx).sum(dim=1, keepdim=True).int()
         out = {
             "encoder_out": [encoded.x.transpose(0, 1)],
             "encoder_padding_mask": [encoded.padding_mask],
-            "encoder_embedding": [],  # nobody reads it, and at full length it is as large as a layer's output
+            "encoder_embedding": [],  # unused, and as large as a full-length layer output
             "encoder_states": [state.transpose(0, 1) for state in encoded.states],
             "fc_results": [],
             "src_tokens": [],
@@ -268,12 +270,12 @@ class PyramidionEncoder(TransformerEncoderBase):
     def decoder_record(
         self, slots: Sequence[Tensor], weights: Sequence[Tensor], src_lengths: Tensor, width: int
     ) -> TokenRecord:
-        """Say where the documents' tokens are in the vectors that the decoder reads, global tokens not counted.
+        """Return the slots and weights of the documents' tokens in the decoder's input, without global tokens.
 
         Args:
             slots, weights: (B, T_i) per pooling.
-            src_lengths: (B, 1) tokens of each document.
-            width: n, tokens of the padded documents.
+            src_lengths: (B, 1) number of tokens of each document.
+            width: n, padded length of the documents.
 
         Returns:
             (B, n) record.
@@ -283,12 +285,12 @@ class PyramidionEncoder(TransformerEncoderBase):
             record = keep_record((positions < src_lengths.clamp(min=1)).float())
         else:
             record = compose_poolings(slots, weights)[-1]
-            if not all(pooler.convex for pooler in self._poolers()):  # shares of each vector
+            if not all(pooler.convex for pooler in self._poolers()):  # normalise to shares of each vector
                 sums = torch.zeros_like(record.weights).scatter_add(1, record.slots, record.weights)
                 tiny = torch.finfo(sums.dtype).tiny
                 record = record._replace(weights=record.weights / sums.gather(1, record.slots).clamp(min=tiny))
         if self.num_globals and not self.output_globals and self.global_embeddings.replace_first:
-            # The first vector makes room for a global token.
+            # The first vector is replaced by a global token.
             record = TokenRecord(record.slots, record.weights.masked_fill(record.slots == 0, 0))
         return record
 
@@ -296,27 +298,28 @@ class PyramidionEncoder(TransformerEncoderBase):
         return [pooling.pooler for pooling in self.poolings.values()]
 
     def _copy_source(self, tokens: Tensor, src_lengths: Tensor, encoded: PooledStates) -> CopySource:
-        """Return what can be copied: of (B, n) right-padded ids, (B, 1) lengths, and where the tokens went."""
+        """Return the tokens that can be copied: (B, n) right-padded ids, (B, 1) lengths, and the encoding."""
         weights = [w.detach() for w in encoded.weights] if self.detach_copy_weights else encoded.weights
         record = self.decoder_record(encoded.slot_of_token, weights, src_lengths, tokens.size(1))
         for symbol in self.never_copied:
             tokens = tokens.masked_fill(tokens == symbol, -1)
         return CopySource(tokens, record.slots + self.output_globals, record.weights)
 
-    #: Observer, called with every output; ``recorded_encodings`` (apps/explain/attention.py) sets it.
+    #: Observer, called with every output. Set by ``recorded_encodings`` (apps/explain/attention.py).
     on_output: Callable[[dict[str, list[Tensor]]], None] | None = None
-    #: The ranks that share documents; :meth:`spread_documents` sets it.
+    #: Ranks that share documents. Set by :meth:`spread_documents`.
     sequence_group: SequenceGroup | None = None
-    #: Tokens that the layers before the first pooling read at a time, 0: all; :meth:`read_in_chunks` sets it.
+    #: Number of tokens that the layers before the first pooling read at a time, 0 for all. Set by
+    #: :meth:`read_in_chunks`.
     chunk_tokens = 0
-    #: Generate as stock fairseq does; see ``plain_generation`` of the model.
+    #: Whether to generate as stock fairseq does; see :mod:`pyramidion_fairseq.generation.switches`.
     plain_generation = False
 
     def reorder_encoder_out(self, encoder_out: dict[str, list[Tensor]], new_order: Tensor) -> dict[str, list[Tensor]]:
-        """Select documents, or hypotheses that read them: ``new_order`` (R',) holds indices into the rows.
+        """Select documents, or hypotheses that read them, by ``new_order`` (R',), indices into the rows.
 
-        Documents that are repeated, as for the hypotheses of a beam search, are not: ``hypothesis_documents`` [(R',)]
-        then tells which document each row reads. :func:`~pyramidion_fairseq.generation.repeated` repeats them.
+        Repeated documents, as for the hypotheses of a beam search, are stored once. ``hypothesis_documents`` [(R',)]
+        then maps each row to its document. :func:`~pyramidion_fairseq.generation.repeated` repeats them.
         """
         if self.plain_generation:
             return self._select(encoder_out, new_order)
@@ -329,7 +332,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         return {**encoder_out, DOCUMENT_INDEX: document_index}
 
     def _select(self, encoder_out: dict[str, list[Tensor]], documents: Tensor) -> dict[str, list[Tensor]]:
-        """Return every tensor of the encoder's output, for these documents only."""
+        """Return every tensor of the encoder's output for the given documents only."""
         selected = super().reorder_encoder_out(encoder_out, documents)
         for key in (POOLING_SLOTS, POOLING_WEIGHTS, COPY_SOURCE, ADDED_SCORES):
             selected[key] = [record.index_select(0, documents) for record in encoder_out.get(key, [])]

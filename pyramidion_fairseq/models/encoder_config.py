@@ -1,6 +1,6 @@
-"""Options of the encoder-only models: those of ``config.py`` that concern an encoder, and RoBERTa's own.
+"""Options of the encoder-only models: the encoder options of ``config.py``, and RoBERTa's own.
 
-No postponed annotations, for the same reason as there.
+Annotations are not postponed, for the reason given in ``config.py``.
 """
 
 from argparse import Namespace
@@ -16,19 +16,19 @@ from ..errors import PyramidionError
 from ..poolers import POOLERS
 from ..schedule import PoolingSchedule
 
-#: Fields of PyramidionConfig that mean nothing here, or that RoBERTa calls otherwise.
-_LEFT_OUT = ("decoder_", "pointer", "share_", "max_source_", "max_target_", "prepend_bos", "encoder_learned_pos",
+#: Prefixes of PyramidionConfig fields that do not apply here, or have another name in RoBERTa.
+_EXCLUDED = ("decoder_", "pointer", "share_", "max_source_", "max_target_", "prepend_bos", "encoder_learned_pos",
              "no_scale_embedding", "lsg_no_")  # fmt: skip
-#: What is so in every RoBERTa.
-_FIXED = {
+#: Values that are the same in every RoBERTa.
+_ROBERTA_FIXED = {
     "encoder_learned_pos": True,
     "no_scale_embedding": True,
-    # A vector for every token, and the first one is the first global token's: what published LSG encoders do.
+    # One vector per token, with the first global token's as the first one, as in published LSG encoders.
     "lsg_no_global_to_decoder": True,
     "lsg_no_pool_with_global": False,
 }
-#: RoBERTa's values of options that have others by default: those of its base size, and LSG attention.
-_ROBERTA = {
+#: Defaults that differ from PyramidionConfig: RoBERTa's base size, and LSG attention.
+_ROBERTA_DEFAULTS = {
     "attention": "lsg",
     "encoder_layers": 12,
     "encoder_attention_heads": 12,
@@ -38,10 +38,10 @@ _ROBERTA = {
 }
 
 
-def _fields_of_encoders() -> list[tuple[str, Any, Any]]:
-    kept = [f for f in fields(PyramidionConfig) if f.name != "_name" and not f.name.startswith(_LEFT_OUT)]
+def _encoder_fields() -> list[tuple[str, Any, Any]]:
+    kept = [f for f in fields(PyramidionConfig) if f.name != "_name" and not f.name.startswith(_EXCLUDED)]
     return [
-        (f.name, f.type, field(default=_ROBERTA.get(f.name, f.default), metadata=f.metadata))
+        (f.name, f.type, field(default=_ROBERTA_DEFAULTS.get(f.name, f.default), metadata=f.metadata))
         for f in kept
         if f.default is not MISSING and f.name != "layernorm_embedding"
     ]
@@ -51,7 +51,7 @@ def _option(name: str, kind: Any, default: Any, help_text: str) -> tuple[str, An
     return name, kind, field(default=default, metadata={"help": help_text})
 
 
-_OWN = [
+_ROBERTA_OPTIONS = [
     _option("max_positions", int, 4096, "maximum length of a document in tokens, <s> and </s> counted"),
     _option("no_layernorm_embedding", bool, False, "no layer norm after the embedding, as in roberta_prenorm"),
     _option("pooler_dropout", float, 0.0, "dropout probability in the classification head"),
@@ -65,13 +65,13 @@ _OWN = [
     _option("load_checkpoint_heads", bool, False, "register the classification heads of a checkpoint that is loaded"),
 ]
 #: Options of :class:`~pyramidion_fairseq.models.roberta.LSGRobertaModel`. Lengths are in tokens.
-EncoderConfig = make_dataclass("EncoderConfig", [*_fields_of_encoders(), *_OWN], bases=(FairseqDataclass,))
-#: Their names.
+EncoderConfig = make_dataclass("EncoderConfig", [*_encoder_fields(), *_ROBERTA_OPTIONS], bases=(FairseqDataclass,))
+#: Names of the options.
 FIELDS = [f.name for f in fields(EncoderConfig) if f.name != "_name"]
 
 
 def complete_encoder(cfg: Any) -> Namespace:
-    """Return the options as a plain namespace: those of :data:`EncoderConfig`, and what is so in every RoBERTa.
+    """Return the options of :data:`EncoderConfig`, and the fixed ones of every RoBERTa, as a plain namespace.
 
     Args:
         cfg: an EncoderConfig, an omegaconf DictConfig or an argparse Namespace; unknown fields are dropped, missing
@@ -95,7 +95,7 @@ def complete_encoder(cfg: Any) -> Namespace:
             f"but documents have at most {own['max_positions']} (--max-positions)"
         )
     own["pooling_schedule"] = str(schedule)
-    shared = {**own, **_FIXED, "layernorm_embedding": not own["no_layernorm_embedding"]}
+    shared = {**own, **_ROBERTA_FIXED, "layernorm_embedding": not own["no_layernorm_embedding"]}
     options = complete(Namespace(**shared, max_source_positions=own["max_positions"]))
     options = Namespace(**{**own, **vars(options)})
     _check_poolings(options)
@@ -103,7 +103,7 @@ def complete_encoder(cfg: Any) -> Namespace:
 
 
 def _check_poolings(options: Namespace) -> None:
-    """Refuse poolings that nothing reads: a classifier reads the vector of ``<s>`` alone."""
+    """Raise an error for poolings whose output is not read: a classifier reads only the vector of ``<s>``."""
     steps = PoolingSchedule.parse(options.pooling_schedule).steps
     if not steps:
         return

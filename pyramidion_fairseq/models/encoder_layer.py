@@ -20,11 +20,11 @@ from .chunked_layer import forward_in_chunks
 
 
 class Dropout(FairseqDropout):
-    """fairseq's dropout, by :func:`~pyramidion_fairseq.functional.dropout`."""
+    """fairseq's dropout module, computed by :func:`~pyramidion_fairseq.functional.dropout`."""
 
     @property
     def active(self) -> float:
-        """Return the probability for :meth:`forward`: 0 in evaluation, unless fairseq was told to drop there too."""
+        """Return the probability for :meth:`forward`: 0 in evaluation, unless fairseq retains dropout in inference."""
         return self.p if self.training or self.apply_during_inference else 0.0
 
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
@@ -34,15 +34,16 @@ class Dropout(FairseqDropout):
 class PyramidionEncoderLayer(TransformerEncoderLayerBase):
     """fairseq's encoder layer on (B, T, C), with a registered attention.
 
-    Parameters and their names are fairseq's.
+    Parameters have fairseq's names.
 
     Args:
-        cfg: fairseq's TransformerConfig, with our own options (``config.complete``) in ``cfg.options``.
+        cfg: fairseq's TransformerConfig, with the options of this package (``config.complete``) in ``cfg.options``.
     """
 
     #: Set by :meth:`return_column_sums`.
     returns_column_sums = False
-    #: Tokens that it reads at a time, 0: all; ``read_in_chunks`` of the encoder sets it, where blocks see others.
+    #: Number of tokens read at a time, 0 for all. Set by the encoder's ``read_in_chunks`` if blocks attend to other
+    #: blocks.
     chunk_tokens = 0
 
     def __init__(self, cfg: Any) -> None:
@@ -58,10 +59,10 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         return ATTENTIONS.build(cfg.options.attention, cfg.options)
 
     def return_column_sums(self) -> None:
-        """Make :meth:`forward` return the attention that each token receives, too.
+        """Make :meth:`forward` also return the attention received by each token.
 
         Raises:
-            PyramidionError: the attention cannot say.
+            PyramidionError: the attention does not implement it.
         """
         if not self.self_attn.has_column_sums:
             raise PyramidionError(
@@ -77,29 +78,29 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         document_lengths: Sequence[int] | None = None,
         shards: TokenShards | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend, then feed forward.
+        """Apply attention and feed-forward layers.
 
         Args:
             x: (B, T, C).
             encoder_padding_mask: (B, T) bool, True on padding, on the right only; None if there is no padding.
-            document_lengths: number of tokens of each document, if known on the host; see ``EncoderAttention.forward``.
-            shards: where the tokens are that other ranks hold; None: all are here.
+            document_lengths: number of tokens of each document, if known on the host; see ``EncoderAttention.attend``.
+            shards: shards of the tokens held by other ranks; None if all tokens are in ``x``.
 
         Returns:
-            (B, T, C); after :meth:`return_column_sums` with (B, T) column sums.
+            (B, T, C); and (B, T) column sums if :meth:`return_column_sums` was called.
         """
         if self.chunk_tokens and x.size(1) > self.chunk_tokens + self.self_attn.globals:
             return forward_in_chunks(self, x, encoder_padding_mask, self.chunk_tokens)
         return self.forward_at_once(x, encoder_padding_mask, document_lengths, shards)
 
     def before_attention(self, x: Tensor) -> Tensor:
-        """Return what the attention reads of the layer's input: (B, T, C) -> (B, T, C)."""
+        """Return the input of the attention, given that of the layer: (B, T, C) -> (B, T, C)."""
         return self.self_attn_layer_norm(x) if self.normalize_before else x
 
     def forward_at_once(
         self, x: Tensor, encoder_padding_mask: Tensor | None, document_lengths: Sequence[int] | None, shards: Any
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Do what :meth:`forward` does, whatever :attr:`chunk_tokens` says."""
+        """Run :meth:`forward` without chunks, whatever :attr:`chunk_tokens` is."""
         attended = self.before_attention(x)
         out, _ = self.self_attn(
             query=attended, key_padding_mask=encoder_padding_mask, document_lengths=document_lengths, shards=shards
@@ -110,7 +111,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         return out, self.self_attn.received(attended, encoder_padding_mask)
 
     def feed_forward(self, attended: Tensor, residual: Tensor) -> Tensor:
-        """Do all that the layer does to each token by itself: the attention's output and the layer's input -> output.
+        """Apply the operations that act on each token separately to the attention's output and the layer's input.
 
         Args:
             attended, residual: (B, T, C).
@@ -134,17 +135,17 @@ def call_layer(
     document_lengths: Sequence[int] | None,
     shards: TokenShards | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Run a layer, in whatever wrapper it is, as :data:`~pyramidion_fairseq.models.pooled_encoder.CallLayer` says."""
+    """Run a layer, wrapped or not; see :data:`~pyramidion_fairseq.models.pooled_encoder.CallLayer`."""
     out = layer(x, encoder_padding_mask=key_padding_mask, document_lengths=document_lengths, shards=shards)
     return out if isinstance(out, tuple) else (out, None)
 
 
 @functools.cache
 def _compiled() -> Callable[..., Tensor]:
-    """Return the compiled ``feed_forward``: one function for all layers.
+    """Return the compiled ``feed_forward``, one function shared by all layers.
 
-    Not an attribute of a layer: a copied layer would compute with the weights of the one it was copied from. Compiled
-    on first use, because importing torch's compiler takes as long as importing fairseq.
+    It is no attribute of a layer, because a copied layer would then compute with the weights of the original. It is
+    compiled on first use, because importing torch's compiler takes as long as importing fairseq.
     """
     return torch.compile(PyramidionEncoderLayer.feed_forward, dynamic=True)
 

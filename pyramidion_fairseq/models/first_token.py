@@ -1,4 +1,4 @@
-"""A document's first token, kept out of the poolings: classifiers read it."""
+"""The first token of a document, which is left out of the poolings so that classifiers can read it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from torch import Tensor
 
 
 class FirstToken:
-    """Stands in for :class:`~pyramidion_fairseq.models.global_tokens.GlobalTokens` for ``<s>``.
+    """Drop-in replacement of :class:`~pyramidion_fairseq.models.global_tokens.GlobalTokens` for ``<s>``.
 
-    The first token is a token of the document as before: attention, embedding and position are its own. It is left
-    out of every pooling, and is the first vector of the output. Where it counts, (B, T) are the tokens after it.
+    The first token remains a token of the document, with its own attention, embedding and position. It is left out of
+    every pooling, and is the first vector of the output. In the shapes of the methods, T is the number of tokens after
+    it.
     """
 
-    #: How many tokens are kept.
+    #: Number of tokens that are not pooled.
     used = 1
 
     def key_padding_mask(self, x: Tensor, padding_mask: Tensor | None, pooled: bool) -> Tensor | None:
@@ -23,18 +24,18 @@ class FirstToken:
         return None if padding_mask is None else F.pad(padding_mask, (1, 0))
 
     def finish(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the encoder's output from its last layer's: (B, 1 + T, C), (B, T) -> (B, 1 + T, C), (B, 1 + T)."""
+        """Return the encoder's output given its last layer's: (B, 1 + T, C), (B, T) -> (B, 1 + T, C), (B, 1 + T)."""
         return x, F.pad(mask, (1, 0))
 
     def finish_scores(self, scores: Tensor) -> Tensor:
-        """Return scores of the vectors of :meth:`finish`, 0 for the first: (B, T) -> (B, 1 + T)."""
+        """Return the scores of the vectors of :meth:`finish`, 0 for the first: (B, T) -> (B, 1 + T)."""
         return F.pad(scores, (1, 0))
 
     @staticmethod
     def mask_of_rest(padding_mask: Tensor | None) -> Tensor | None:
         """Return the padding mask of the tokens after the first: (B, 1 + T) bool or None -> (B, T) bool or None.
 
-        Of a document of one token, the padding after it counts as a token: no document is empty.
+        The position after the first token always counts as a token, so that no document is empty.
         """
         if padding_mask is None:
             return None
@@ -44,5 +45,5 @@ class FirstToken:
 
     @staticmethod
     def lengths_with(document_lengths: Any) -> list[int] | None:
-        """Return the lengths of documents with their first token from those without it."""
+        """Return the lengths of documents including their first token, given those without it."""
         return None if document_lengths is None else [length + 1 for length in document_lengths]

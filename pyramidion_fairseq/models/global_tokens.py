@@ -1,4 +1,4 @@
-"""Learned tokens that stand before each document in the encoder, for attentions that want them (LSG)."""
+"""Learned tokens before each document in the encoder, for attentions that need them (LSG)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..attention.lsg import MAX_GLOBALS
 
 
 class GlobalTokens(nn.Embedding):
-    """The first ``used`` rows of a learned embedding (512, C), the size of published LSG checkpoints.
+    """First ``used`` rows of a learned embedding (512, C), which has the size of published LSG checkpoints.
 
     Args:
         dim: C.
-        used: G, global tokens per document, at most 512.
-        std: of the initial values; that of embedded tokens, beside which they stand.
-        hide_first: whether no query attends to the document's first token until the first pooling: a published
-            option for documents that start with a symbol which a global token stands for.
-        in_output: whether they are part of the encoder's output.
-        replace_first: if they are not, whether the first of them replaces the first vector.
+        used: G, number of global tokens per document, at most 512.
+        std: standard deviation of the initial values, equal to that of scaled token embeddings.
+        hide_first: whether to mask the document's first token until the first pooling. A published option for
+            documents whose first symbol is represented by a global token.
+        in_output: whether global tokens are part of the encoder's output.
+        replace_first: if not, whether the first global token replaces the first vector.
     """
 
     def __init__(self, dim: int, used: int, std: float, hide_first: bool, in_output: bool, replace_first: bool):
@@ -34,9 +34,9 @@ class GlobalTokens(nn.Embedding):
         """Build from complete options (:func:`~pyramidion_fairseq.config.complete`).
 
         Args:
-            cfg: the options.
+            cfg: complete options.
             dim, used: C and G.
-            embed_scale: what embedded tokens are multiplied by.
+            embed_scale: factor by which token embeddings are scaled.
         """
         return cls(
             dim,
@@ -52,12 +52,12 @@ class GlobalTokens(nn.Embedding):
         return super().forward(torch.arange(self.used, device=self.weight.device).expand(batch, -1))
 
     def key_padding_mask(self, x: Tensor, padding_mask: Tensor | None, pooled: bool) -> Tensor | None:
-        """Return the mask of the keys that no query attends to: (B, G + T) bool, True on them, or None.
+        """Return the mask of the keys that no query attends to: (B, G + T) bool, or None.
 
         Args:
-            x: (B, G + T, C) global tokens and document.
+            x: (B, G + T, C) global tokens and documents.
             padding_mask: (B, T) bool, True on the document's padding; None if there is none.
-            pooled: whether the document has been pooled; its first vector is then more than its first token.
+            pooled: whether the documents have been pooled. The first vector then represents more than the first token.
         """
         if padding_mask is None and not self.hide_first:
             return None
@@ -66,11 +66,11 @@ class GlobalTokens(nn.Embedding):
         else:
             key_padding_mask = F.pad(padding_mask, (self.used, 0))
         if self.hide_first and not pooled:
-            key_padding_mask[:, self.used] = True  # it is a copy, never the caller's mask
+            key_padding_mask[:, self.used] = True  # a copy, never the caller's mask
         return key_padding_mask
 
     def finish(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the encoder's output from its last layer's: (B, G + T, C), (B, T) -> (B, T', C), (B, T')."""
+        """Return the encoder's output given its last layer's: (B, G + T, C), (B, T) -> (B, T', C), (B, T')."""
         if self.in_output:
             return x, F.pad(mask, (self.used, 0))
         if self.replace_first:
@@ -78,7 +78,7 @@ class GlobalTokens(nn.Embedding):
         return x[:, self.used :], mask
 
     def finish_scores(self, scores: Tensor) -> Tensor:
-        """Return scores of the vectors of :meth:`finish`, 0 for global tokens: (B, T) -> (B, T')."""
+        """Return the scores of the vectors of :meth:`finish`, 0 for global tokens: (B, T) -> (B, T')."""
         if self.in_output:
             return F.pad(scores, (self.used, 0))
         if self.replace_first:

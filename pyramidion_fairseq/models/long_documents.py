@@ -1,4 +1,4 @@
-"""How fairseq's encoder reads documents of which this process holds a part, or reads some tokens at a time."""
+"""How fairseq's encoder reads documents that are sharded over ranks, or that are read in chunks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def encode_part(
     document_lengths: Sequence[int] | None,
     options: dict[str, Any],
 ) -> PooledStates:
-    """Encode this rank's part of the documents; arguments are of whole ones."""
+    """Encode this rank's part of the documents. The arguments are those of whole documents."""
     group = encoder.sequence_group
     assert group is not None
     group.agree(tokens, str(vars(encoder.options)))
@@ -65,7 +65,7 @@ def encode_in_chunks(
     document_lengths: Sequence[int] | None,
     options: dict[str, Any],
 ) -> PooledStates:
-    """Encode documents whose layers before the first pooling read :attr:`chunk_tokens` at a time."""
+    """Encode documents while the layers before the first pooling read :attr:`chunk_tokens` tokens at a time."""
     documents = _documents(encoder, tokens, padding_mask, token_embeddings, document_lengths, 0)
     return _run_chunked(encoder, documents, call_layer, options, None)
 
@@ -78,7 +78,7 @@ def _documents(
     document_lengths: Sequence[int] | None,
     first: int,
 ) -> Documents:
-    """Return documents to be read in chunks, or a part of them, which starts at token ``first``."""
+    """Return documents to be read in chunks, or a part of them that starts at token ``first``."""
 
     def embed(start: int, stop: int) -> Tensor:
         mask, given = (None if x is None else x[:, start:stop] for x in (padding_mask, token_embeddings))
@@ -94,7 +94,10 @@ def _run_chunked(
     options: dict[str, Any],
     sharded: SequenceParallelDocuments | None,
 ) -> PooledStates:
-    """Run all layers, those before the first pooling in chunks; ``sharded``: of what the documents are a part."""
+    """Run all layers, those before the first pooling in chunks.
+
+    ``sharded`` is the whole batch if ``documents`` is this rank's part of it, otherwise None.
+    """
     number, pooling = next(iter(encoder.poolings.items()))
     before, after = encoder.layers[: int(number)], encoder.layers[int(number) :]
     chunks = ChunkedDocuments(documents, before, pooling, run, encoder.chunk_tokens)

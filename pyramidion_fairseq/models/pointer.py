@@ -1,4 +1,4 @@
-"""A pointer-generator on the pooled vectors (See et al. 2017): each summary token is written, copied or continued."""
+"""Pointer-generator on the pooled vectors (See et al. 2017): each summary token is written, copied or continued."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from ..functional import (
 
 
 class PointerOutput(NamedTuple):
-    """What the pointer says of B documents with q rows each: summary tokens, or hypotheses of generation."""
+    """Output of the pointer for B documents with q rows each: summary tokens, or hypotheses of generation."""
 
     gates: Tensor
-    """(B, q, 3) log probabilities of writing, of copying, and of continuing what was copied; at least float32."""
+    """(B, q, 3) log probabilities of writing, of copying, and of continuing a copied passage; at least float32."""
     attention: Tensor
-    """(B, q, k) to the vectors that hold tokens, rows with sum one; at least float32."""
+    """(B, q, k) attention to the vectors that hold tokens, at least float32. Rows sum to one."""
     history: Tensor
-    """(B, q, h) int64, the tokens before each row's, the latest first."""
+    """(B, q, h) int64 tokens before each row's token, the latest first."""
     source: CopySource
-    """The documents' tokens."""
+    """Tokens of the documents."""
 
     @property
     def log_write(self) -> Tensor:
-        """(B, q) log of the gate of writing."""
+        """(B, q) log of the writing gate."""
         return self.gates[..., 0]
 
     @property
     def log_copy(self) -> Tensor:
-        """(B, q) log of the gate of copying, continued or not."""
+        """(B, q) log of the copying gate, including continued copies."""
         return torch.logsumexp(self.gates[..., 1:], dim=2)
 
     @property
     def continued(self) -> Tensor:
-        """(B, q) the share of continuing in copying."""
+        """(B, q) probability of continuing among copies."""
         return torch.sigmoid(self.gates[..., 2] - self.gates[..., 1])
 
     def documents(self, part: slice) -> PointerOutput:
-        """Return the same of some of the documents."""
+        """Return the output for some of the documents."""
         return PointerOutput(
             self.gates[part],
             self.attention[part],
@@ -61,7 +61,7 @@ class PointerOutput(NamedTuple):
         """Return the log probability of each target.
 
         Args:
-            written: (B, q) its log probability under the vocabulary's softmax.
+            written: (B, q) log probability of each target under the softmax over the vocabulary.
             targets: (B, q) int64 ids.
             vocabulary: V.
         """
@@ -70,9 +70,9 @@ class PointerOutput(NamedTuple):
         return mix_log_probabilities(written.to(copied.dtype), write, copied, self.log_copy)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Return the log probability of every token: (R, t, V) logits -> (R, t, V), at least float32.
+        """Return the log probability of all tokens: (R, t, V) logits -> (R, t, V), at least float32.
 
-        R rows of logits may be several hypotheses of each document: B * beam, those of a document beside each other.
+        The R rows may be several hypotheses per document: B * beam rows, with the hypotheses of a document adjacent.
         """
         written = F.log_softmax(logits, dim=-1, dtype=self.attention.dtype).view(*self.gates.shape[:2], -1)
         copies = self.attention, self.source, self.history, self.continued
@@ -86,14 +86,14 @@ class PointerOutput(NamedTuple):
 
 
 class Pointer(nn.Module):
-    """The gates of the mixture, from the decoder's last state.
+    """Gates of the mixture, computed from the decoder's last state.
 
     Args:
         dim: C, width of the decoder's output.
-        layer: whose attention to the document points, counted from 0.
-        heads: how many of its heads, the first ones, averaged.
-        context: h, how many of the last tokens are looked for in the document to continue there.
-        bias: initial value of the gates of copying and continuing; that of writing starts at 0.
+        layer: decoder layer whose attention to the document points, counted from 0.
+        heads: number of its heads to average, the first ones.
+        context: h, number of preceding summary tokens to match in the document for a continuation.
+        bias: initial logit of the copying and continuing gates; that of writing is 0.
     """
 
     def __init__(self, dim: int, layer: int, heads: int, context: int, bias: float):
@@ -108,10 +108,10 @@ class Pointer(nn.Module):
         """Compute the gates.
 
         Args:
-            features: (R, t, C) the decoder's output; R = B * beam, hypotheses of a document beside each other.
-            attention: (R, t, k) of the layer's heads.
-            previous: (R, s) int64, the decoder's inputs, the last t of them those of the features.
-            source: of B documents.
+            features: (R, t, C) decoder output; R = B * beam, with the hypotheses of a document adjacent.
+            attention: (R, t, k) attention of the layer's heads.
+            previous: (R, s) int64 decoder inputs, the last t of which belong to the features.
+            source: tokens of the B documents.
         """
         batch, rows = len(source.tokens), features.size(0) * features.size(1)
         gates = self.gate(features)

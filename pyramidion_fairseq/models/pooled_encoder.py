@@ -1,4 +1,4 @@
-"""The encoder's loop over layers and poolings. Free of fairseq: the exported model for transformers runs it, too."""
+"""The encoder's loop over layers and poolings, without fairseq, so that models exported to transformers can run it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from .first_token import FirstToken
 from .global_tokens import GlobalTokens
 from .pooling import RepresentationPooling
 
-#: Runs a layer: (layer, (B, T, C), (B, T) bool key padding mask or None, document lengths or None) -> (B, T, C), and
-#: the (B, T) column sums of its attention, those of global tokens included, where the scorer after it reads them, else
-#: None.
+#: Runs a layer: (layer, (B, T, C), (B, T) bool key padding mask or None, document lengths or None) -> (B, T, C) and
+#: the (B, T) column sums of its attention, including global tokens, or None if the next scorer does not read them.
 CallLayer = Callable[[nn.Module, Tensor, "Tensor | None", "Sequence[int] | None"], "tuple[Tensor, Tensor | None]"]
 
 
 #: Pools documents: (pooling, (B, T, C), (B, T) bool padding mask or None, (B, T) column sums or None, document lengths
-#: or None) -> what the pooling says, and the new lengths.
+#: or None) -> the result of the pooling, and the new lengths.
 Pool = Callable[
     ["RepresentationPooling", Tensor, "Tensor | None", "Tensor | None", "Sequence[int] | None"],
     "tuple[Pooled, Sequence[int] | None]",
@@ -28,20 +27,22 @@ Pool = Callable[
 
 
 class PooledStates(NamedTuple):
-    """What :func:`run_pooled_layers` returns."""
+    """Result of :func:`run_pooled_layers`."""
 
     x: Tensor
-    """(B, k, C) the last layer's output; (B, G + k, C), global tokens first, where they are part of it."""
+    """(B, k, C) output of the last layer; (B, G + k, C), global tokens first, if they are part of the output."""
     padding_mask: Tensor
     """(B, k) or (B, G + k) bool, True on padding."""
     states: list[Tensor]
-    """(B, T_i, C) the embeddings and each layer's output after its pooling, no globals; empty unless asked for."""
+    """(B, T_i, C) embeddings and output of each layer after its pooling, without global tokens; empty unless
+    requested."""
     slot_of_token: list[Tensor]
-    """(B, T_i) int64 per pooling: the slot each of its input tokens went to; global tokens are no slots."""
+    """(B, T_i) int64 per pooling: the slot of each input token, not counting global tokens as slots."""
     weights: list[Tensor]
-    """(B, T_i) per pooling: the weight of each of its input tokens in its slot, at least float32."""
+    """(B, T_i) per pooling: the weight of each input token in its slot, at least float32."""
     added_scores: Tensor | None
-    """(B, k) or (B, G + k) to be added to the logits of the decoder's attention, at least float32; None: nothing."""
+    """(B, k) or (B, G + k) scores to add to the decoder's attention logits, at least float32; None if there are
+    none."""
 
 
 def run_pooled_layers(
@@ -57,24 +58,24 @@ def run_pooled_layers(
     pool: Pool | None = None,
     holds_start: bool = True,
 ) -> PooledStates:
-    """Run the layers, and pool after those that the schedule names.
+    """Run the layers, and pool after those named by the schedule.
 
     Args:
-        embed: returns the embedded documents, (B, T, C), or (B, G + T, C) with global tokens first. It is called
-            here so that no caller keeps them alive while the layers run.
-        padding_mask: (B, T) bool, True on the documents' padding; None if nothing is padded.
-        layers: from the first to the last.
-        poolings: a ``RepresentationPooling`` by the number of the layer after which it pools, counted from "1".
-        call_layer: runs one layer.
-        document_lengths: number of tokens of each document, if known on the host; see :meth:`EncoderAttention.forward`.
-        global_tokens: where the embedded documents start with them, or with a token that is never pooled.
-        layer_norm: of the output, where the model has one.
-        keep_states: return the states between the layers.
-        pool: :func:`pool_documents`, unless another device holds a part of the documents.
-        holds_start: whether the documents' first tokens are among those here.
+        embed: returns the embedded documents, (B, T, C), or (B, G + T, C) with global tokens first. Called in here so
+            that no caller keeps them alive while the layers run.
+        padding_mask: (B, T) bool, True on padding of the documents; None if nothing is padded.
+        layers: layers, from the first to the last.
+        poolings: ``RepresentationPooling`` modules keyed by the layer after which they pool, counted from "1".
+        call_layer: function that runs one layer.
+        document_lengths: number of tokens of each document, if known on the host; see :meth:`EncoderAttention.attend`.
+        global_tokens: global tokens, or a first token that is never pooled, with which the embedded documents start.
+        layer_norm: layer norm of the output, if any.
+        keep_states: whether to return the states between the layers.
+        pool: pooling function; :func:`pool_documents` unless other devices hold a part of the documents.
+        holds_start: whether the first tokens of the documents are on this device.
     """
     x, pool = embed(), pool or pool_documents
-    first = 0 if global_tokens is None else global_tokens.used  # where the document starts
+    first = 0 if global_tokens is None else global_tokens.used  # index of the document's first token
     states = [x[:, first:]] if keep_states else []
     slot_of_token, weights = list[Tensor](), list[Tensor]()
     added_scores: Tensor | None = None
@@ -113,9 +114,9 @@ def pool_documents(
     attention: Tensor | None,
     document_lengths: Sequence[int] | None,
 ) -> tuple[Pooled, Sequence[int] | None]:
-    """Pool (B, T, C) documents: what the pooling says, with no mask where nothing is padded, and the new lengths.
+    """Pool (B, T, C) documents. Returns the result, without a mask if nothing is padded, and the new lengths.
 
-    That nothing is padded is seen from the lengths alone: a GPU would have to be waited for.
+    Whether anything is padded is derived from the lengths only, which avoids synchronising with a GPU.
     """
     pooled: Pooled = pooling(documents, padding_mask, attention)
     if document_lengths is None:
@@ -127,14 +128,14 @@ def pool_documents(
 
 
 def _sum_of_scores(pooled: Pooled, before: Tensor | None) -> Tensor:
-    """Add the slots' scores to those of the tokens that they were made of: (B, T) or None -> (B, k)."""
+    """Add, to each slot's score, the scores that its tokens had before: (B, T) or None -> (B, k)."""
     if before is None:
         return pooled.scores
     return pooled.scores.scatter_add(1, pooled.slot_of_token, pooled.weights.to(before.dtype) * before)
 
 
 def _upsample(x: Tensor, first: int, slot_of_token: Sequence[Tensor], residual: Tensor) -> Tensor:
-    """Repeat every vector for each token of its slot, back through all poolings; add the full-length states.
+    """Repeat every vector for each token of its slot, back through all poolings, and add the full-length states.
 
     Args:
         x: (B, G + k, C), global tokens first.

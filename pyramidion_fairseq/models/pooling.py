@@ -1,4 +1,4 @@
-"""The poolings of the encoder: each is a scorer and a pooler."""
+"""Poolings of the encoder, each with a scorer and a pooler."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..scorers import SCORERS, TokenScorer
 
 
 class RepresentationPooling(nn.Module):
-    """Score each representation, keep the k best (paper, section 3.1).
+    """Scores representations and keeps the k best (paper, section 3.1).
 
     Args:
-        scorer: rates the tokens; None for poolers that do not use scores.
-        pooler: selects them.
-        k: tokens to keep.
+        scorer: scorer of the tokens; None for poolers that do not use scores.
+        pooler: pooler that selects tokens.
+        k: number of tokens to keep.
 
     Raises:
-        PyramidionError: the scorer's scores mean nothing to the pooler.
+        PyramidionError: the pooler needs positive scores, and the scorer may return negative ones.
     """
 
     def __init__(self, scorer: TokenScorer | None, pooler: Pooler, k: int):
@@ -37,8 +37,8 @@ class RepresentationPooling(nn.Module):
             )
         self.scorer, self.pooler, self.k = scorer, pooler, k
 
-    #: Observer, called after every pooling with the detached scores (B, T) or None, the padding mask and the result;
-    #: ``PoolingMeters`` (tasks/training_meters.py) sets it.
+    #: Observer, called after every pooling with the detached scores (B, T) or None, the padding mask and the result.
+    #: Set by ``PoolingMeters`` (tasks/training_meters.py).
     on_pooled: Callable[[Tensor | None, Tensor | None, Pooled], None] | None = None
 
     @classmethod
@@ -49,7 +49,7 @@ class RepresentationPooling(nn.Module):
 
     @property
     def needs_attention(self) -> bool:
-        """The scorer reads the attention of the preceding layer."""
+        """Whether the scorer reads the attention of the preceding layer."""
         return self.scorer is not None and self.scorer.needs_attention
 
     def forward(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Pooled:
@@ -58,13 +58,13 @@ class RepresentationPooling(nn.Module):
         Args:
             x: (B, T, C) representations.
             padding_mask: (B, T) bool, True on padding; None if there is no padding.
-            attention: (B, T) column sums of the preceding layer's attention, where :attr:`needs_attention`.
+            attention: (B, T) column sums of the preceding layer's attention; required if :attr:`needs_attention`.
 
         Returns:
             :class:`~pyramidion_fairseq.functional.Pooled` with min(T, k) slots.
 
         Raises:
-            ValueError: the pooler returned another number of slots, or another width.
+            ValueError: the pooler returned a wrong number of slots or a wrong width.
         """
         scores = self.score(x, padding_mask, attention)
         x, scores = self.keep_scorer_in_graph(x, scores, x.size(1))
@@ -78,30 +78,30 @@ class RepresentationPooling(nn.Module):
         return pooled
 
     def keep_scorer_in_graph(self, x: Tensor, scores: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Keep the scorer's parameters in the backward pass where its scores change nothing.
+        """Keep the scorer's parameters in the graph even if its scores do not affect the output.
 
         Data-parallel training waits for the gradient of each parameter. Returns representations and scores.
 
         Args:
-            x: (B, W, C), tokens of documents of ``length`` tokens, or some of them.
+            x: (B, W, C), all or some tokens of documents of ``length`` tokens.
             scores: (B, W).
-            length: tokens of the padded documents.
+            length: padded length of the documents.
         """
         learns = (length > self.k and self.pooler.differentiable_in_scores) or self.pooler.adds_scores_to_attention
         if scores.requires_grad and not learns:
-            x = x + (0.0 * scores.sum()).to(x.dtype)  # multiplied first: float16 would overflow
+            x = x + (0.0 * scores.sum()).to(x.dtype)  # multiply before the cast: float16 would overflow
             scores = scores.detach()
         return x, scores
 
     def record(self, scores: Tensor, padding_mask: Tensor | None) -> Pooled:
-        """Pool scores alone, by a pooler that does not look at representations.
+        """Pool scores only, with a pooler that does not read representations.
 
         Args:
-            scores: (B, T) of whole documents.
+            scores: (B, T) scores of whole documents.
             padding_mask: (B, T) bool or None.
 
         Returns:
-            :class:`~pyramidion_fairseq.functional.Pooled` whose embeddings (B, k, 1) say nothing.
+            :class:`~pyramidion_fairseq.functional.Pooled` with placeholder embeddings (B, k, 1).
         """
         nothing = torch.zeros_like(scores.detach()).unsqueeze(2)
         if scores.size(1) <= self.k:
@@ -110,25 +110,25 @@ class RepresentationPooling(nn.Module):
         return pooled
 
     def observe(self, scores: Tensor, padding_mask: Tensor | None, pooled: Pooled) -> None:
-        """Tell the observer, where there is one, of a pooling: (B, T) scores, (B, T) mask or None, the result."""
+        """Call the observer, if any, with (B, T) scores, the (B, T) mask or None, and the result."""
         if self.on_pooled is not None:
             self.on_pooled(None if self.scorer is None else scores.detach(), padding_mask, pooled)
 
     def lengths_after(self, document_lengths: Sequence[int]) -> list[int]:
-        """Return the vectors that each document of a batch is pooled to, padded to the longest of them.
+        """Return the number of vectors that each document of a batch, padded to the longest, is pooled to.
 
         Args:
-            document_lengths: tokens of each, or vectors that an earlier pooling left.
+            document_lengths: number of tokens of each document, or of vectors after an earlier pooling.
         """
         if max(document_lengths) <= self.k:
             return list(document_lengths)
         return [self.pooler.output_length(length, self.k) for length in document_lengths]
 
     def score(self, x: Tensor, padding_mask: Tensor | None, attention: Tensor | None = None) -> Tensor:
-        """Return (B, T) scores, at least float32, zeros without a scorer; same arguments as :meth:`forward`."""
+        """Return (B, T) scores, at least float32, or zeros without a scorer; same arguments as :meth:`forward`."""
         if self.scorer is None:
             return torch.zeros(x.shape[:2], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-        # A scorer without parameters has nothing to learn from a pooler that gives no gradient: spare the attention.
+        # Without parameters to train and without a gradient from the pooler, skip the gradient of the attention.
         if attention is not None and not self.pooler.differentiable_in_scores and not list(self.scorer.parameters()):
             attention = attention.detach()
         return self.scorer(x, padding_mask, attention)
@@ -141,7 +141,7 @@ def build_poolings(cfg: Namespace) -> nn.ModuleDict:
     """Build the poolings of the schedule, keyed by the layer after which each pools, counted from 1.
 
     Args:
-        cfg: complete options (:func:`~pyramidion_fairseq.config.complete`). Layers that do not pool have no scorer.
+        cfg: complete options (:func:`~pyramidion_fairseq.config.complete`). Layers without a pooling have no scorer.
     """
     steps = PoolingSchedule.parse(cfg.pooling_schedule).steps
     return nn.ModuleDict({str(layer): RepresentationPooling.from_config(cfg, k) for layer, k in steps})

@@ -1,4 +1,4 @@
-"""Fixed positions that fairseq does not have."""
+"""Fixed positional embeddings that fairseq does not have."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..functional.positions import pegasus_positions
 
 
 class PegasusPositions(nn.Module):
-    """PEGASUS's positions, by the interface of fairseq's embedding of positions.
+    """PEGASUS's positional embeddings, with the interface of fairseq's.
 
     Args:
-        longest: positions to begin with; more are computed when they are asked for.
-        dim: width.
-        padding_idx: id of padding, which is not counted.
+        longest: initial number of positions; more are computed when needed.
+        dim: width of the embeddings.
+        padding_idx: id of the padding symbol, which is not counted.
     """
 
-    #: What fairseq asks for; there is no end.
+    #: Required by fairseq. The number of positions is not limited.
     max_positions = 2**20
     table: Tensor
-    """(positions, dim), as far as they were asked for."""
+    """(positions, dim) embeddings computed so far."""
 
     def __init__(self, longest: int, dim: int, padding_idx: int):
         super().__init__()
@@ -31,7 +31,7 @@ class PegasusPositions(nn.Module):
         self.register_buffer("table", pegasus_positions(torch.arange(longest), dim), persistent=False)
 
     def first_positions(self, count: int) -> Tensor:
-        """Return the first positions, (count, dim)."""
+        """Return the embeddings of the first positions, (count, dim)."""
         if count > self.table.size(0):
             positions = torch.arange(count, device=self.table.device)
             self.table = pegasus_positions(positions, self.dim).to(self.table)
@@ -40,7 +40,7 @@ class PegasusPositions(nn.Module):
     def forward(
         self, tokens: Tensor, incremental_state: dict[str, Any] | None = None, positions: Tensor | None = None
     ) -> Tensor:
-        """Return (B, T, dim) for (B, T) ids; (B, 1, dim), those of the newest token, with ``incremental_state``."""
+        """Return (B, T, dim) for (B, T) ids; with ``incremental_state`` (B, 1, dim), those of the newest token."""
         table = self.first_positions(tokens.size(1))
         if incremental_state is not None:
             return table[-1].expand(tokens.size(0), 1, -1)

@@ -1,4 +1,4 @@
-"""The model; ``architectures.py`` registers it with fairseq under the names of its architectures."""
+"""The model. ``architectures.py`` registers it with fairseq under the names of its architectures."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 class PyramidionModel(TransformerModelBase):
     """Encoder-decoder with trainable representation pooling (Pietruszka, Borchmann, Garncarek; ACL 2022).
 
-    With an empty schedule it is a (block-wise) Transformer, with one pooling after the encoder a Transpooler, with
-    several a Pyramidion.
+    With an empty schedule it is a (block-wise) Transformer, with one pooling after the encoder a Transpooler, and with
+    several poolings a Pyramidion.
     """
 
-    #: What :meth:`from_pretrained` loads with. It builds on models and tasks: :mod:`pyramidion_fairseq.registered`
-    #: sets it.
+    #: Loading function of :meth:`from_pretrained`. Set by :mod:`pyramidion_fairseq.registered` because it depends on
+    #: models and tasks.
     load_summarizer: ClassVar[Callable[..., PyramidionHubInterface]]
-    #: ``interop.bart.adapt_state``, which builds on models, too: set by the same module.
+    #: ``interop.bart.adapt_state``, set by the same module because it depends on models.
     _adapt_state: ClassVar[Callable[[PyramidionModel, dict[str, Tensor]], object]]
-    #: Tells architectures of this package from fairseq's, for code that models build on.
+    #: Distinguishes architectures of this package from fairseq's, for code that models depend on.
     is_pyramidion = True
-    #: What to type where no task is given.
+    #: Options to suggest if no task is given.
     needed_task = (
         "needs --task long_document_summarization (fairseq's own is possible too: "
         "--task translation --truncate-source)"
@@ -44,16 +44,16 @@ class PyramidionModel(TransformerModelBase):
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:
-        """Add the options of :class:`PyramidionConfig`; defaults come from the architecture, then the config."""
+        """Add the options of :class:`PyramidionConfig`. Defaults come from the architecture, then from the config."""
         gen_parser_from_dataclass(parser, PyramidionConfig(), delete_default=True)
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> PyramidionModel:
-        """Build from options.
+        """Build the model from options.
 
         Args:
             cfg: a PyramidionConfig, DictConfig or Namespace.
-            task: gives the dictionaries.
+            task: task with the dictionaries.
 
         Raises:
             PyramidionError: options contradict each other or the task's dictionaries.
@@ -69,7 +69,7 @@ class PyramidionModel(TransformerModelBase):
                 "--pointer copies ids of the document into the summary: prepare the data with one dictionary for both "
                 "(preprocess/prepare.py, or fairseq-preprocess --joined-dictionary)"
             )
-        # Without these two, fairseq would take its own default width of 512 for the decoder's input and output.
+        # Otherwise fairseq would use its default width of 512 for the decoder's input and output.
         dims = {"decoder_input_dim": options.decoder_embed_dim, "decoder_output_dim": options.decoder_embed_dim}
         transformer = TransformerConfig.from_namespace(Namespace(**vars(options), **dims))
         transformer.options = options
@@ -90,24 +90,26 @@ class PyramidionModel(TransformerModelBase):
         return PyramidionDecoder(cfg, tgt_dict, embed_tokens)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """Make the tensors of a shorter model, such as BART's, fit: see ``interop.bart.adapt_state``.
+        """Adapt the tensors of a shorter model, such as BART's, with ``interop.bart.adapt_state``.
 
-        fairseq calls it before it loads a checkpoint, so that ``--restore-file bart.large/model.pt`` just works.
+        fairseq calls this method before it loads a checkpoint, so ``--restore-file bart.large/model.pt`` works.
         """
         super().upgrade_state_dict_named(state_dict, name)
         type(self)._adapt_state(self, state_dict)
 
     def make_generation_fast_(self, **kwargs: Any) -> None:
-        """Prepare for generation, as fairseq does, and stay a model that can be pickled.
+        """Prepare for generation as fairseq does, but keep the model picklable.
 
-        fairseq puts a function of its own in the place of :meth:`train`, of which no pickle can be made, and which
-        lets :meth:`eval` return None.
+        fairseq replaces :meth:`train` by a local function, which cannot be pickled and makes :meth:`eval` return None.
         """
         super().make_generation_fast_(**kwargs)
         self.__dict__.pop("train", None)
 
     def train(self, mode: bool = True) -> PyramidionModel:
-        """Switch between training and evaluation; RuntimeError where a model loaded to summarise is to train."""
+        """Switch between training and evaluation.
+
+        Raises: RuntimeError: a model that was loaded to summarise is set to training.
+        """
         if mode and self._is_generation_fast:
             raise RuntimeError("a model that was loaded to summarise cannot train: fairseq-train --restore-file can")
         super().train(mode)
@@ -126,26 +128,27 @@ class PyramidionModel(TransformerModelBase):
         dtype: str | torch.dtype = "float32",
         **overrides: Any,
     ) -> PyramidionHubInterface:
-        """Load a checkpoint, or several as an ensemble, ready to summarise.
+        """Load a checkpoint, or several as an ensemble, for summarisation.
 
-        Unlike fairseq's, it takes no archives and no addresses, which it would unpack and download.
+        Unlike fairseq's method, it does not accept archives or URLs, which fairseq would unpack or download.
 
         Args:
-            model_name_or_path: a checkpoint, or the folder of one; dictionaries and BPE are looked for beside it. Or
-                the name of a model that comes with the package: ``pubmed-small``.
-            checkpoint_file: names in that folder, separated by ``os.pathsep``, where there are several.
-            data_name_or_path: the folder with the dictionaries, if it is another. As in fairseq, one that starts with
-                "." is meant from the model's folder, where it is there.
-            device: "cpu", "cuda", ...; "auto" is a GPU where there is one.
-            sentencepiece_model: its file, if it is elsewhere.
-            fp16: ``dtype="float16"`` on a GPU, and nothing elsewhere.
-            bpe: "sentencepiece" or "gpt2", as fairseq wants it; the dictionary tells which, and it must agree.
-            dtype: of weights and states: "float32", "bfloat16", "float16" (on a GPU), as a name or as torch's; or
-                "auto", the fastest of the device.
-            **overrides: options of the checkpoint, with other values, as of fairseq's ``from_pretrained``.
+            model_name_or_path: a checkpoint or its folder, in which dictionaries and BPE are also looked for; or the
+                name of a model that comes with the package: ``pubmed-small``.
+            checkpoint_file: names of checkpoints in that folder, separated by ``os.pathsep``.
+            data_name_or_path: folder of the dictionaries, if different. As in fairseq, a path that starts with "." is
+                relative to the model's folder, if it exists there.
+            device: "cpu", "cuda", ...; "auto" is a GPU if available.
+            sentencepiece_model: sentencepiece model, if it is elsewhere.
+            fp16: same as ``dtype="float16"`` on a GPU; no effect on other devices.
+            bpe: "sentencepiece" or "gpt2", for compatibility with fairseq. The BPE is determined from the dictionary,
+                and this value must agree with it.
+            dtype: dtype of weights and states: "float32", "bfloat16" or "float16" (on a GPU), as a name or a
+                ``torch.dtype``; or "auto" for the fastest one of the device.
+            **overrides: new values for options of the checkpoint, as in fairseq's ``from_pretrained``.
 
         Raises:
-            PyramidionError: a file is missing, damaged or belongs to another, or an option is unknown.
+            PyramidionError: a file is missing, damaged or belongs to another model, or an option is unknown.
         """
         names = checkpoint_file.split(os.pathsep) if checkpoint_file else [""]
         folder = pretrained.find(model_name_or_path)
@@ -170,16 +173,16 @@ class PyramidionModel(TransformerModelBase):
         alignment_heads: int | None = None,
         document_lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Return logits of every summary token given those before it.
+        """Return the logits of every summary token given the preceding tokens.
 
         Args:
             src_tokens: (B, T) documents.
-            src_lengths: (B,) their lengths.
+            src_lengths: (B,) lengths of the documents.
             prev_output_tokens: (B, t) summaries, shifted by one.
-            return_all_hiddens: also return the states between the layers. Off by default, unlike in fairseq, where
-                it keeps every layer's full-length output alive.
-            document_lengths: ``src_lengths`` on the host, where documents are padded on the right; our task gives
-                it. See :meth:`PyramidionEncoder.encode`.
+            return_all_hiddens: whether to also return the states between the layers. Off by default, unlike in
+                fairseq, because it keeps every layer's full-length output alive.
+            document_lengths: ``src_lengths`` on the host, if documents are padded on the right; passed by the task of
+                this package. See :meth:`PyramidionEncoder.encode`.
 
         Returns:
             ((B, t, V) logits, dict with ``attn`` and ``inner_states``; with ``--pointer`` also ``pointer``, a

@@ -1,4 +1,4 @@
-"""RoBERTa for long documents: LSG or block-wise attention, and poolings, for fairseq's own tasks."""
+"""RoBERTa for long documents, with LSG or block-wise attention and poolings, for fairseq's own tasks."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 class SentenceEncoder(PyramidionEncoder):
-    """:class:`PyramidionEncoder` whose first vector is one that classifiers can read.
+    """:class:`PyramidionEncoder` whose first output vector can be read by classifiers.
 
-    With LSG attention it is the first global token's, which no pooling touches: the vector of ``<s>`` makes room for
-    it at the end, as in published LSG encoders. With other attentions ``<s>`` itself is left out of the poolings.
+    With LSG attention, the first vector is that of the first global token, which is never pooled and replaces the
+    vector of ``<s>`` in the output, as in published LSG encoders. With other attentions, ``<s>`` itself is left out of
+    the poolings.
     """
 
     def encode(
@@ -42,16 +43,16 @@ class SentenceEncoder(PyramidionEncoder):
         keep_states: bool = False,
         document_lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, PooledStates]:
-        """Encode as :meth:`PyramidionEncoder.encode` does; the record of the poolings does not count a kept ``<s>``.
+        """Encode a batch; see :meth:`PyramidionEncoder.encode`. The record of the poolings omits an unpooled ``<s>``.
 
-        A document of one token, of a model that keeps it, is read as if padding stood after it.
+        If ``<s>`` is left out of the poolings, a document of one token is read as if it were followed by padding.
         """
         if self.num_globals or not self.poolings:
             return super().encode(src_tokens, token_embeddings, keep_states, document_lengths)
         if src_tokens.size(1) < 2:
             src_tokens = F.pad(src_tokens, (0, 1), value=self.padding_idx)
             token_embeddings = None if token_embeddings is None else F.pad(token_embeddings, (0, 0, 0, 1))
-        tokens, mask, document_lengths = self._arrange(src_tokens, document_lengths)
+        tokens, mask, document_lengths = self._right_pad(src_tokens, document_lengths)
         return tokens, run_pooled_layers(
             lambda: self.embed(tokens, mask, token_embeddings),
             FirstToken.mask_of_rest(mask),
@@ -72,11 +73,11 @@ def _call_with_first_token(
 
 
 class LSGRobertaEncoder(RobertaEncoder):
-    """fairseq's RoBERTa encoder around a :class:`SentenceEncoder`; names of parameters are fairseq's."""
+    """fairseq's RoBERTa encoder around a :class:`SentenceEncoder`, with fairseq's parameter names."""
 
     def build_encoder(self, args: Namespace, dictionary: Dictionary, embed_tokens: nn.Embedding) -> SentenceEncoder:
-        """Build from options, as of :func:`complete_encoder`."""
-        # Without these two, fairseq would take its own default width of 512 for a decoder that is not there.
+        """Build the encoder from the options of :func:`complete_encoder`."""
+        # Otherwise fairseq would use its default width of 512 for the decoder, which does not exist here.
         dims = {"decoder_input_dim": args.decoder_embed_dim, "decoder_output_dim": args.decoder_embed_dim}
         cfg = TransformerConfig.from_namespace(Namespace(**{**vars(args), **dims}))
         cfg.options = args
@@ -94,19 +95,20 @@ class LSGRobertaEncoder(RobertaEncoder):
         """Encode documents.
 
         Args:
-            src_tokens: (B, T) ids, padded on the right or the left.
-            features_only: leave the output for masked_lm out.
-            return_all_hiddens: also return the states between the layers.
-            masked_tokens: (B, T) bool, which tokens to predict; None: all.
+            src_tokens: (B, T) ids, padded on the right or on the left.
+            features_only: whether to return features instead of the logits of masked_lm.
+            return_all_hiddens: whether to also return the states between the layers.
+            masked_tokens: (B, T) bool, True on tokens to predict; None for all.
             document_lengths: see :meth:`PyramidionEncoder.encode`.
 
         Returns:
-            ((B, T, V) logits, (N, V) of N masked tokens, or (B, T', C) features, dict). T' is shorter than T where the
-            model pools. The dict has ``inner_states`` (None or a list of (T_i, B, C)), ``padding_mask`` (B, T') bool,
-            and ``encoder_out``, all of :meth:`PyramidionEncoder.forward_scriptable`.
+            A pair of logits or features and a dict. Logits are (B, T, V), or (N, V) for N masked tokens; features are
+            (B, T', C). T' is less than T if the model pools. The dict has ``inner_states`` (None or a list of (T_i, B,
+            C)), ``padding_mask`` (B, T') bool, and ``encoder_out``, the output of
+            :meth:`PyramidionEncoder.forward_scriptable`.
 
         Raises:
-            PyramidionError: a pooled model is to predict tokens.
+            PyramidionError: tokens are to be predicted by a model that pools.
         """
         encoder = self.sentence_encoder
         if not features_only:
@@ -119,7 +121,7 @@ class LSGRobertaEncoder(RobertaEncoder):
 
 
 def check_every_token(encoder: SentenceEncoder) -> None:
-    """Raise PyramidionError where an encoder has not one vector for every token."""
+    """Raise PyramidionError unless an encoder returns one vector for every token."""
     poolings: list[Any] = list(encoder.poolings.values())
     if poolings and not all(pooling.pooler.upsamples for pooling in poolings):
         raise PyramidionError(
@@ -132,35 +134,36 @@ class LSGRobertaModel(RobertaModel):
     """RoBERTa (Liu et al. 2019) with LSG attention (Condevaux and Harispe 2022) and representation pooling.
 
     For fairseq's tasks ``masked_lm`` and ``sentence_prediction``. Checkpoints of RoBERTa, CamemBERT and XLM-R load
-    with ``--restore-file``: their positions are repeated to the model's length, global tokens and scorers are made.
+    with ``--restore-file``. Their positions are repeated up to the model's length, and missing global tokens and
+    scorers are initialised.
     """
 
     #: See :class:`~pyramidion_fairseq.models.pyramidion.PyramidionModel`.
     is_pyramidion = True
-    #: ``interop.roberta.adapt_state``, which builds on models: :mod:`pyramidion_fairseq.registered` sets it.
+    #: ``interop.roberta.adapt_state``, set by :mod:`pyramidion_fairseq.registered` because it depends on models.
     _adapt_state: ClassVar[Callable[[LSGRobertaModel, dict[str, Tensor]], object]]
-    #: What to type where no task is given.
+    #: Options to suggest if no task is given.
     needed_task = (
         "needs --task sentence_prediction --criterion sentence_prediction, or --task masked_lm --criterion masked_lm"
     )
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:
-        """Add the options of :data:`EncoderConfig`; defaults come from the architecture, then the config."""
+        """Add the options of :data:`EncoderConfig`. Defaults come from the architecture, then from the config."""
         gen_parser_from_dataclass(parser, EncoderConfig(), delete_default=True)
 
     @classmethod
     def hub_models(cls) -> dict[str, str]:
-        """Return nothing: models are not downloaded."""
+        """Return an empty dict, because models are not downloaded."""
         return {}
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> LSGRobertaModel:
-        """Build from options.
+        """Build the model from options.
 
         Args:
             cfg: an EncoderConfig, DictConfig or Namespace.
-            task: gives the dictionary.
+            task: task with the dictionary.
 
         Raises:
             PyramidionError: options contradict each other or the task.
@@ -169,7 +172,7 @@ class LSGRobertaModel(RobertaModel):
             raise PyramidionError(f"this model has no decoder: it {cls.needed_task}")
         options = complete_encoder(cfg)
         options.arch = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
-        base_architecture(options)  # what is left are options that we have not: their defaults
+        base_architecture(options)  # set fairseq's defaults for the remaining options
         model = cls(options, LSGRobertaEncoder(options, task.source_dictionary))
         if isinstance(task, MaskedLMTask):
             check_every_token(model.encoder.sentence_encoder)
@@ -179,12 +182,12 @@ class LSGRobertaModel(RobertaModel):
                     f"{options.max_positions:,}: raise the latter"
                 )
         else:
-            _tell_of_unread_blocks(options)
+            _warn_of_unread_blocks(options)
             _check_classes(task)
         return model
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """Make the tensors of a shorter model fit: see ``interop.roberta.adapt_state``; then do as fairseq does."""
+        """Adapt the tensors of a shorter model with ``interop.roberta.adapt_state``, after fairseq's own upgrade."""
         super().upgrade_state_dict_named(state_dict, name)
         type(self)._adapt_state(self, state_dict)
 
@@ -192,10 +195,10 @@ class LSGRobertaModel(RobertaModel):
     def predict(
         self, head: str, tokens: Tensor, document_lengths: Sequence[int] | None = None
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Return a head's output for documents, without dropout.
+        """Return the output of a classification head for documents, without gradients.
 
         Args:
-            head: its name.
+            head: name of the head.
             tokens: (B, T) ids.
             document_lengths: see :meth:`PyramidionEncoder.encode`.
 
@@ -214,7 +217,7 @@ class LSGRobertaModel(RobertaModel):
 
 
 def _check_classes(task: Any) -> None:
-    """Refuse data with more labels than classes: fairseq would end with an index that is out of bounds."""
+    """Raise an error if the data has more labels than the head has classes, before fairseq's index error."""
     labels = class_labels.labels_of_task(task)
     if labels is not None and len(labels) > task.cfg.num_classes:
         raise PyramidionError(
@@ -223,8 +226,8 @@ def _check_classes(task: Any) -> None:
         )
 
 
-def _tell_of_unread_blocks(options: Namespace) -> None:
-    """Warn where ``<s>`` never sees more than the first block of a document."""
+def _warn_of_unread_blocks(options: Namespace) -> None:
+    """Warn if ``<s>`` only ever attends to the first block of a document."""
     kept = [int(step.split(":")[1]) for step in options.pooling_schedule.split(",") if step]
     seen = min([options.max_positions, *(length + 1 for length in kept)])
     if options.attention == "blockwise" and seen > options.block_size:

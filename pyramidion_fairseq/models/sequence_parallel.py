@@ -1,9 +1,9 @@
-"""The encoder of documents that lie on several ranks, each of which holds consecutive blocks of all of them.
+"""Encoding documents that are sharded over several ranks. Each rank holds consecutive blocks of all documents.
 
-Layers whose attention stays in a block need nothing from elsewhere. A pooling gathers the scores of all tokens, a
-number each; every rank holds the same tournament on them, so that it knows the slot and the weight of every token; the
-sums of the slots over the tokens of each rank are added up, and every rank keeps its part of the k vectors. After the
-last pooling all ranks hold all of them, and go on alike.
+Layers whose attention stays within a block need nothing from other ranks. A pooling gathers the scores of all tokens,
+one number per token. Every rank runs the same tournament on them, and so knows the slot and weight of every token. The
+slot sums over the tokens of each rank are added up, and every rank keeps its part of the k vectors. After the last
+pooling all ranks hold all vectors, and do the same computation from then on.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 
 def check_sequence_parallel(attention: Any, poolings: nn.ModuleDict, option: str) -> None:
-    """Refuse an encoder whose documents cannot lie on several ranks, or be read in chunks.
+    """Raise an error if an encoder's documents can neither be sharded over ranks nor be read in chunks.
 
     Args:
-        attention: of a layer.
-        poolings: of the encoder.
-        option: the option that asks for it, for the message.
+        attention: attention of a layer.
+        poolings: poolings of the encoder.
+        option: the option that requires it, for the error message.
 
     Raises:
-        PyramidionError: its attention is not local, it never pools, or a pooler or scorer needs all tokens at once.
+        PyramidionError: the attention is not local, the encoder never pools, or a pooler or scorer needs all tokens at
+            once.
     """
     if not attention.supports_sequence_parallel:
         raise PyramidionError(
@@ -56,12 +57,13 @@ def check_sequence_parallel(attention: Any, poolings: nn.ModuleDict, option: str
 
 
 def check_chunks(attention: Any, poolings: nn.ModuleDict, tokens: int) -> None:
-    """Refuse an encoder that cannot read its documents in chunks; same arguments as :func:`check_sequence_parallel`.
+    """Raise an error if an encoder cannot read its documents in chunks; see :func:`check_sequence_parallel`.
 
-    Where blocks see more than themselves (LSG), it is read layer by layer, and the poolings read whole documents.
+    If blocks attend to more than themselves (LSG), documents are read layer by layer, and the poolings read whole
+    documents.
 
     Raises:
-        PyramidionError: of :func:`check_sequence_parallel`, or a scorer reads the attention of all tokens.
+        PyramidionError: see :func:`check_sequence_parallel`; or a scorer reads the attention of all tokens.
     """
     option = f"--encoder-chunk-tokens {tokens}"
     if tokens < 1:
@@ -73,10 +75,10 @@ def check_chunks(attention: Any, poolings: nn.ModuleDict, tokens: int) -> None:
 
 
 def check_attention_sums(attention: Any, poolings: nn.ModuleDict, option: str) -> None:
-    """Refuse a scorer that adds up attention, where a part of the document is also seen from the others.
+    """Raise an error if a scorer sums attention while a part of the document is also attended to from other parts.
 
     Raises:
-        PyramidionError: it does.
+        PyramidionError: there is such a scorer, and the attention has a halo.
     """
     if attention.halo and any(pooling.needs_attention for pooling in poolings.values()):
         raise PyramidionError(
@@ -86,21 +88,21 @@ def check_attention_sums(attention: Any, poolings: nn.ModuleDict, option: str) -
 
 
 def lengths_between(document_lengths: Sequence[int] | None, start: int, stop: int) -> list[int] | None:
-    """Return how many tokens of each document lie from ``start`` to ``stop``; None if unknown, or where none do."""
+    """Return how many tokens of each document lie in [start, stop); None if lengths are unknown or no token does."""
     inside = [] if document_lengths is None else [min(max(0, n - start), stop - start) for n in document_lengths]
     return inside if any(inside) else None
 
 
 class SequenceParallelDocuments:
-    """One batch of documents on the ranks of a group, on its way through the encoder.
+    """A batch of documents sharded over the ranks of a group, on its way through the encoder.
 
     Args:
-        group: the ranks.
-        block: tokens in a block of the attention.
-        padding_mask: (B, T) bool of whole documents, or None.
-        document_lengths: of whole documents, where the host knows them.
+        group: group of the ranks.
+        block: number of tokens per attention block.
+        padding_mask: (B, T) bool mask of whole documents, or None.
+        document_lengths: lengths of whole documents, if known on the host.
         tokens: (B, T) ids.
-        last: the last pooling of the encoder.
+        last: last pooling of the encoder.
     """
 
     def __init__(
@@ -116,31 +118,31 @@ class SequenceParallelDocuments:
         self.padding_mask, self.document_lengths = padding_mask, document_lengths
         self.parts: Parts | None = Parts(tokens.size(1), block, group.size)
         self.poolings = 0
-        self._nothing = torch.ones_like(tokens[:, :1], dtype=torch.bool)
+        self._padding_column = torch.ones_like(tokens[:, :1], dtype=torch.bool)
 
     @property
     def shards(self) -> TokenShards | None:
-        """Return where the tokens are that the next layer reads; None if every rank holds all of them."""
+        """Return the shards of the tokens read by the next layer, or None if every rank holds all tokens."""
         return None if self.parts is None else TokenShards(self.group, self.parts)
 
     def cut(self, x: Tensor, padding: float = 0) -> Tensor:
-        """Return this rank's columns of (B, T, ...); an empty part is one column of padding."""
+        """Return this rank's columns of (B, T, ...). An empty part becomes one column of padding."""
         assert self.parts is not None  # until the last pooling
         start, stop = self.parts.start(self.group.rank), self.parts.stop(self.group.rank)
         if start < stop:
             return x[:, start:stop]
-        # Part of the graph, too: what all ranks do in the backward pass they do together.
+        # Stays in the graph, because all ranks must take part in the collectives of the backward pass.
         return x[:, :1] * 0 if x.requires_grad else torch.full_like(x[:, :1], padding)
 
     def cut_mask(self) -> Tensor | None:
-        """Return the (B, W) bool padding mask of this rank's columns; None if no document is padded."""
+        """Return the (B, W) bool padding mask of this rank's columns, or None if no document is padded."""
         if self.padding_mask is not None:
             return self.cut(self.padding_mask, True)
         is_empty = self.parts is not None and not self.parts.width(self.group.rank)
-        return self._nothing if is_empty else None
+        return self._padding_column if is_empty else None
 
     def cut_lengths(self) -> list[int] | None:
-        """Return the tokens of each document that are here; None if the host does not know, or there are none."""
+        """Return the number of tokens of each document in this part; None if unknown on the host or if all are 0."""
         if self.parts is None or self.document_lengths is None:
             return None if self.document_lengths is None else list(self.document_lengths)
         start, stop = self.parts.start(self.group.rank), self.parts.stop(self.group.rank)
@@ -154,23 +156,23 @@ class SequenceParallelDocuments:
         attention: Tensor | None,
         document_lengths: Sequence[int] | None,
     ) -> tuple[Pooled, Sequence[int] | None]:
-        """Pool as :data:`~pyramidion_fairseq.models.pooled_encoder.Pool` says, (B, W, C) of each rank.
+        """Pool (B, W, C) of each rank; see :data:`~pyramidion_fairseq.models.pooled_encoder.Pool`.
 
         The result holds this rank's part of the pooled vectors (all of them after the last pooling), and scores, slots
         and weights of whole documents.
         """
-        scores = None if _looks_at_positions(pooling) else pooling.score(documents, padding_mask, attention)
+        scores = None if _is_positional(pooling) else pooling.score(documents, padding_mask, attention)
         return self._pool(pooling, documents, scores, partial_slot_sums)
 
     def pool_in_chunks(self, pooling: Any, chunks: ChunkedDocuments) -> tuple[Pooled, Sequence[int] | None]:
-        """Do as :meth:`pool`, with this rank's part of the documents read in chunks."""
+        """Pool like :meth:`pool`, while this rank's part of the documents is read in chunks."""
         rows, scores = chunks.read()
         return self._pool(pooling, rows, scores, chunks.slot_sums)
 
     def _pool(
         self, pooling: Any, documents: Tensor, scores: Tensor | None, slot_sums: Callable[..., Tensor]
     ) -> tuple[Pooled, Sequence[int] | None]:
-        """Pool (B, W, C) of each rank with their (B, W) scores: None, or whatever, where positions are scored."""
+        """Pool (B, W, C) of each rank with (B, W) scores, which are ignored if the scorer is positional."""
         parts = self.parts
         assert parts is not None  # nothing pools after the last pooling
         self.poolings += 1
@@ -197,9 +199,9 @@ class SequenceParallelDocuments:
     def _gather_scores(
         self, pooling: Any, documents: Tensor, scores: Tensor | None, parts: Parts, what: str
     ) -> tuple[Tensor, Tensor]:
-        """Return this rank's documents, and the scores of all tokens: (B, W, C), (B, W) -> (B, W, C), (B, T)."""
-        if scores is None or _looks_at_positions(pooling):
-            # They depend on the position in the whole document, and random ones must be the same on all ranks.
+        """Return this rank's documents and the scores of all tokens: (B, W, C), (B, W) -> (B, W, C), (B, T)."""
+        if scores is None or _is_positional(pooling):
+            # Positional scores depend on positions in whole documents, and random ones must be equal on all ranks.
             whole = documents.new_zeros(()).expand(len(documents), parts.length, 1)
             scores = self.cut(pooling.score(whole, self.padding_mask))
         documents, scores = pooling.keep_scorer_in_graph(documents, scores, parts.length)
@@ -209,5 +211,5 @@ class SequenceParallelDocuments:
         return documents, self.group.gather_columns(scores, parts, what)
 
 
-def _looks_at_positions(pooling: Any) -> bool:
+def _is_positional(pooling: Any) -> bool:
     return pooling.scorer is not None and pooling.scorer.positional

@@ -173,32 +173,32 @@ def sequence_group(size: int, timeout: float = TIMEOUT) -> SequenceGroup:
     return SequenceGroup(group, timeout)
 
 
-def _gathered(x: Tensor, group: SequenceGroup, what: str) -> Tensor:
+def _all_gather(x: Tensor, group: SequenceGroup, what: str) -> Tensor:
     out = x.new_empty(group.size, *x.shape)
     since = time.monotonic()
     try:
         work = dist.all_gather_into_tensor(out.flatten(), x.contiguous().flatten(), group.group, async_op=True)
     except RuntimeError as error:
-        raise _ended(group, what, error) from error
+        raise _send_error(group, what, error) from error
     group.wait(work, what, since)
     group.sent[what] += (group.size - 1) * x.numel() * x.element_size()
     return out
 
 
-def _exchanged(rows: Tensor, sends: list[int], receives: list[int], group: SequenceGroup, what: str) -> Tensor:
+def _all_to_all(rows: Tensor, sends: list[int], receives: list[int], group: SequenceGroup, what: str) -> Tensor:
     out = rows.new_empty(sum(receives), *rows.shape[1:])
     since = time.monotonic()
     try:
         work = dist.all_to_all_single(out, rows.contiguous(), receives, sends, group.group, async_op=True)
     except RuntimeError as error:
-        raise _ended(group, what, error) from error
+        raise _send_error(group, what, error) from error
     group.wait(work, what, since)
     others = sum(sends) - sends[group.rank]
     group.sent[what] += others * rows[:1].numel() * rows.element_size()
     return out
 
 
-def _ended(group: SequenceGroup, what: str, error: RuntimeError) -> PyramidionError:
+def _send_error(group: SequenceGroup, what: str, error: RuntimeError) -> PyramidionError:
     return PyramidionError(
         f"--sequence-parallel {group.size}: rank {group.ranks[group.rank]} could not send {what}: {one_line(error)}"
     )
@@ -210,12 +210,12 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: SequenceGroup, what: str) -> Tensor:
         ctx.group, ctx.what = group, what
-        return _gathered(x, group, what)
+        return _all_gather(x, group, what)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         ones = [1] * ctx.group.size
-        parts = _exchanged(grad, ones, ones, ctx.group, f"gradients of {ctx.what}")
+        parts = _all_to_all(grad, ones, ones, ctx.group, f"gradients of {ctx.what}")
         return parts.sum(dim=0), None, None
 
 
@@ -227,9 +227,9 @@ class _Exchange(torch.autograd.Function):
         ctx: Any, rows: Tensor, sends: list[int], receives: list[int], group: SequenceGroup, what: str
     ) -> Tensor:
         ctx.sends, ctx.receives, ctx.group, ctx.what = sends, receives, group, what
-        return _exchanged(rows, sends, receives, group, what)
+        return _all_to_all(rows, sends, receives, group, what)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        back = _exchanged(grad, ctx.receives, ctx.sends, ctx.group, f"gradients of {ctx.what}")
+        back = _all_to_all(grad, ctx.receives, ctx.sends, ctx.group, f"gradients of {ctx.what}")
         return back, None, None, None, None

@@ -10,7 +10,10 @@ from .base import POOLERS, WindowPooler
 
 @POOLERS.register("max_window")
 class MaxWindowPooler(WindowPooler):
-    """Takes the maximum of n / k consecutive tokens, coordinate by coordinate."""
+    """Takes the maximum of each coordinate over n / k consecutive tokens.
+
+    See :func:`~pyramidion_fairseq.functional.max_windows`.
+    """
 
     exact_record = False
 

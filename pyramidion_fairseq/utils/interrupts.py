@@ -9,11 +9,11 @@ from types import FrameType
 from typing import Iterator
 
 #: One entry for each SIGINT that this command got.
-_seen: list[int] = []
+_received: list[int] = []
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    _seen.append(number)
+    _received.append(number)
     raise KeyboardInterrupt
 
 
@@ -23,7 +23,7 @@ def remembered() -> Iterator[None]:
 
     Where the program has a handler of its own, or this is not its main thread, nothing is changed.
     """
-    _seen.clear()
+    _received.clear()
     ours = threading.current_thread() is threading.main_thread()
     ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
@@ -40,5 +40,5 @@ def remembered() -> Iterator[None]:
 
 def check() -> None:
     """Raise KeyboardInterrupt where one came and was swallowed."""
-    if _seen:
+    if _received:
         raise KeyboardInterrupt

@@ -39,7 +39,9 @@ def check() -> None:
         if found is None:
             raise VersionError(f"pyramidion_fairseq needs {wanted}, which is not installed: {how}")
         name, version = found
-        if _parts(version) < _parts(oldest[name]) or (broken and _parts(version) >= _parts(broken)):
+        if _version_numbers(version) < _version_numbers(oldest[name]) or (
+            broken and _version_numbers(version) >= _version_numbers(broken)
+        ):
             raise VersionError(f"pyramidion_fairseq needs {wanted}, but {name} {version} is installed: {how}")
 
 
@@ -50,7 +52,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _parts(version: str) -> tuple[int, ...]:
+def _version_numbers(version: str) -> tuple[int, ...]:
     """Return the leading numbers: "2.13.0+cpu" -> (2, 13, 0); what follows, such as rc1, does not count."""
     numbers = re.match(r"\d+(?:\.\d+)*", version)
     assert numbers is not None, version

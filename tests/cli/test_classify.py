@@ -75,9 +75,9 @@ def test_probabilities_are_those_of_the_model(classify, saved):
 @pytest.mark.parametrize("options", [POOLED, {"attention": "lsg"}], ids=["pooled", "lsg"])
 def test_the_host_knows_the_lengths(classify, tmp_path, monkeypatch, options):
     """A GPU need not be asked for them."""
-    taken, arrange = [], SentenceEncoder._arrange
+    taken, arrange = [], SentenceEncoder._right_pad
     checkpoint = write_classifier(tmp_path, **options)[0]
-    monkeypatch.setattr(SentenceEncoder, "_arrange", lambda *args: taken.append(args[2]) or arrange(*args))
+    monkeypatch.setattr(SentenceEncoder, "_right_pad", lambda *args: taken.append(args[2]) or arrange(*args))
     classify(checkpoint=checkpoint)
     assert taken == [[64, 21, 21, 21, 3]]
 
