@@ -1,8 +1,8 @@
 """pyramidion_fairseq: summarisation of long documents with trainable representation pooling.
 
-``fairseq-train --user-dir pyramidion_fairseq`` imports this file, which registers everything with fairseq. Only where
-a console command was started (``pyramidion_commands``) is that left for later: it takes seconds, which ``--help`` need
-not wait for, and some commands need neither fairseq nor torch.
+``fairseq-train --user-dir pyramidion_fairseq`` imports this file, which registers everything with fairseq. Console
+commands (``pyramidion_commands``) defer the registration, because it takes seconds, which would delay ``--help``, and
+because some commands need neither fairseq nor torch.
 """
 
 import sys
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name that is not there yet, as a console command was started; registers everything."""
+    """Return a public name whose import a console command has deferred, and register everything with fairseq."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import registered

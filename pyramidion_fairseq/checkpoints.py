@@ -1,12 +1,12 @@
-"""What a checkpoint may contain, and loading one without running anything that is in it.
+"""Loading checkpoints without executing any code in them, and a definition of what they may contain.
 
-A checkpoint is a pickle, and a pickle can call any function. Three checks prevent that:
+A checkpoint is a pickle, and a pickle can call any function. Three checks prevent this:
 
-1. :mod:`.compat.archive_check` follows the pickle without building anything, and refuses unknown names.
+1. :mod:`.compat.archive_check` follows the pickle without building anything, and rejects unknown names.
 2. torch's ``weights_only`` builds only allowed types; :func:`install` adds those of fairseq's checkpoints.
 3. Options are bounded, contain no code (fairseq calls ``eval`` on some), and name no files to open.
 
-torch before 2.6 is refused: its ``weights_only`` ran TorchScript programs (CVE-2025-32434).
+torch before 2.6 is not supported: its ``weights_only`` ran TorchScript programs (CVE-2025-32434).
 """
 
 import functools
@@ -29,20 +29,20 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 
 class UnsafeCheckpointError(PyramidionError):
-    """A checkpoint holds something that is not on the list, or options that are code. Nothing in it has been run."""
+    """A checkpoint holds a type that is not allowed, or options that are code. Nothing in it has been executed."""
 
 
 class DamagedCheckpointError(PyramidionError):
-    """A file is cut off, empty, garbled, or no checkpoint at all; or its options or weights are none to use."""
+    """A file is truncated, empty, corrupt or no checkpoint, or its options or weights are unusable."""
 
 
 def install() -> None:
-    """Make fairseq load checkpoints safely, with the errors of this module. Calling it again does nothing.
+    """Make fairseq load checkpoints safely, with the errors of this module. Further calls do nothing.
 
     Every command of fairseq, its trainer and its hub interface read files in ``fairseq.checkpoint_utils``, with
-    ``torch.load``. That module alone gets a ``torch`` whose ``load`` is ours. So it does not matter who has imported
-    ``load_checkpoint_to_cpu`` under which name, errors of the code after the reading are not taken for damage, no
-    environment variable of the process changes, and ``torch.load`` of other code stays as it is.
+    ``torch.load``. Only this module gets a ``torch`` with a safe ``load``. It therefore does not matter where
+    ``load_checkpoint_to_cpu`` was imported, later errors are not mistaken for damaged files, no environment variable
+    changes, and ``torch.load`` of other code is unaffected.
     """
     torch.serialization.add_safe_globals(ALLOWED)
     if not isinstance(checkpoint_utils.torch, _SafeTorch):
@@ -53,16 +53,16 @@ def install() -> None:
 
 
 def load_checkpoint(path: PathLike) -> Dict[str, Any]:
-    """Read a checkpoint to the CPU, as it is in the file.
+    """Load a checkpoint to the CPU, unchanged.
 
     Returns:
-        One of fairseq's has ``model`` (parameter name to tensor), ``cfg`` (nested options) or, if it is an old one,
-        ``args``, ``extra_state``, ``optimizer_history`` and mostly ``last_optimizer_state``.
+        The content. Checkpoints of fairseq have ``model`` (parameter name to tensor), ``cfg`` (nested options) or, if
+        old, ``args``, ``extra_state``, ``optimizer_history`` and usually ``last_optimizer_state``.
 
     Raises:
-        UnsafeCheckpointError: it holds a type that a checkpoint may not contain, or options that are code.
+        UnsafeCheckpointError: it holds a type that is not allowed, or options that are code.
         DamagedCheckpointError: it is truncated, empty, or no checkpoint, or its options are out of bounds.
-        OSError: there is no such file, or it cannot be read.
+        OSError: the file does not exist or cannot be read.
     """
     torch.serialization.add_safe_globals(ALLOWED)
     with open(path, "rb") as file:
@@ -70,7 +70,7 @@ def load_checkpoint(path: PathLike) -> Dict[str, Any]:
 
 
 def save_checkpoint(state: Dict[str, Any], path: PathLike) -> None:
-    """Write a checkpoint that is either whole or not there: an older file of that name stays until this one is done.
+    """Write a checkpoint atomically. An older file of the same name is kept until the new one is complete.
 
     Raises:
         OSError: the folder is missing, not writable or full; nothing is left behind.
@@ -80,7 +80,7 @@ def save_checkpoint(state: Dict[str, Any], path: PathLike) -> None:
 
 
 class _SafeTorch(types.ModuleType):
-    """``torch`` for ``fairseq.checkpoint_utils``: all of it is torch's own, but ``load`` is safe."""
+    """``torch`` for ``fairseq.checkpoint_utils``, with a safe ``load``."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -96,8 +96,8 @@ class _SafeTorch(types.ModuleType):
 
 
 def _add_missing_parts(state: Dict[str, Any], file: BinaryIO) -> None:
-    """Give a checkpoint of nothing but weights and options what fairseq reads even where it only generates."""
-    if "optimizer_history" not in state and "best_loss" not in state:  # the latter is of fairseq's first checkpoints
+    """Add the parts that fairseq reads even for generation to a checkpoint that has only weights and options."""
+    if "optimizer_history" not in state and "best_loss" not in state:  # the latter is in fairseq's first checkpoints
         state["optimizer_history"] = [
             {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
         ]
@@ -116,8 +116,8 @@ def _read(file: BinaryIO, map_location: Any) -> Dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:
-        # What a garbled pickle raises is anything: KeyError, IndexError, struct.error, AssertionError ...
-        # Without "from None" a traceback would show torch's message too, and with it the advice to load unsafely.
+        # A corrupt pickle can raise anything: KeyError, IndexError, struct.error, AssertionError ... Without "from
+        # None", a traceback would include torch's message, which advises to load unsafely.
         raise _describe_error(error, file) from None
     if not isinstance(state, dict):
         raise DamagedCheckpointError(f"{_name(file)} holds a {type(state).__name__}: it is no checkpoint")
@@ -127,7 +127,7 @@ def _read(file: BinaryIO, map_location: Any) -> Dict[str, Any]:
 
 
 def _check_parts(state: Dict[str, Any], file: BinaryIO) -> None:
-    """Refuse parts of another type than fairseq gives them; a file of transformers' has none of these."""
+    """Raise an error for parts of another type than fairseq's; files of transformers have none of these parts."""
     model, history = state.get("model", {}), state.get("optimizer_history")
     named = isinstance(model, dict) and all(type(name) is str for name in model)
     sound = {
@@ -142,7 +142,7 @@ def _check_parts(state: Dict[str, Any], file: BinaryIO) -> None:
 def _refuse_non_finite(stock: Any) -> Any:
     @functools.wraps(stock)
     def load_model_ensemble_and_task(filenames: Any, *args: Any, **kwargs: Any) -> Any:
-        """Do as fairseq does, for all that generates or validates; training tells by itself what is not finite.
+        """Load models like fairseq, for generation and validation. Training detects non-finite weights itself.
 
         Raises:
             DamagedCheckpointError: a weight is not finite.
@@ -156,11 +156,11 @@ def _refuse_non_finite(stock: Any) -> Any:
 
 
 def check_finite(tensors: Mapping[str, Any], name: object) -> None:
-    """Refuse weights that are not finite, before a model computes with them.
+    """Raise an error for weights that are not finite, before a model computes with them.
 
     Args:
-        tensors: by name; anything else among them is skipped.
-        name: what is said to hold them.
+        tensors: tensors by name. Other values are skipped.
+        name: name of the checkpoint, for the error.
 
     Raises:
         DamagedCheckpointError: names the first such tensor.
@@ -174,7 +174,7 @@ def check_finite(tensors: Mapping[str, Any], name: object) -> None:
 
 
 def _describe_error(error: Exception, file: BinaryIO) -> PyramidionError:
-    """Return the one line for what the checks or ``torch.load`` have raised."""
+    """Return the one-line error for what the checks or ``torch.load`` have raised."""
     message = str(error)
     ours = isinstance(error, (NotAllowedError, RefusedArrayError))
     foreign = message if ours else pickle_names.refused(message)
@@ -187,14 +187,14 @@ def _describe_error(error: Exception, file: BinaryIO) -> PyramidionError:
     reason = message.rpartition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
     reason = _printable(reason) or "it ends too early"
     if "weights_only" in reason or isinstance(error, pickle.UnpicklingError):
-        reason = "torch cannot read it"  # in place of the advice to load it unsafely
+        reason = "torch cannot read it"  # replaces the advice to load it unsafely
     return DamagedCheckpointError(
         f"{_name(file)} is damaged, or no checkpoint ({reason}); take another copy or an earlier checkpoint"
     )
 
 
 def _check_options(state: Dict[str, Any], file: BinaryIO) -> None:
-    """Make the options plain, refuse those that fairseq would run as code, clear those that name files to open."""
+    """Convert the options to plain types, reject those that fairseq would execute, and clear those that name files."""
     for part, kinds in (("cfg", (dict, type(None))), ("args", (dict, Namespace, type(None)))):
         if part not in state:
             continue
@@ -219,6 +219,6 @@ def _name(file: BinaryIO) -> str:
 
 
 def _printable(text: str, limit: int = 200) -> str:
-    """Return a text on one line, without control characters: a checkpoint's names and options are anybody's."""
+    """Return a text from a checkpoint, which may be untrusted, on one line and without control characters."""
     text = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(text.split())[:limit]

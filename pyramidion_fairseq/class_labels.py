@@ -1,6 +1,7 @@
-"""Names of classes: recorded in a classifier's checkpoint, and compared with those of the data.
+"""Class names: recorded in a classifier's checkpoint, and compared with those of the data.
 
-A head knows numbers alone. With the labels of other data, in another order, it would say wrong names without a word.
+A classification head only knows numbers. With the labels of other data, or in another order, it would silently return
+wrong names.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from typing import Any, Mapping, Sequence
 
 from .errors import PyramidionError
 
-#: In a checkpoint's ``extra_state``: name of the head -> its labels, one a line, in the order of their numbers.
+#: Key in a checkpoint's ``extra_state``: name of the head -> its labels, one per line, ordered by class number.
 KEY = "labels"
-#: What stands for a space in a label of the data: fairseq splits at spaces.
+#: Replacement of spaces in the labels of the data, because fairseq splits at spaces.
 SPACE = "\u2581"
 
 
 def labels_of_task(task: Any) -> list[str] | None:
-    """Return the labels of a task's data in the order of their numbers; None if it predicts no classes."""
+    """Return the labels of a task's data, ordered by class number, or None if it does not predict classes."""
     dictionary = getattr(task, "label_dictionary", None)
     if dictionary is None or getattr(task.cfg, "regression_target", False):
         return None
@@ -25,7 +26,7 @@ def labels_of_task(task: Any) -> list[str] | None:
 
 
 def without_padding(symbols: Sequence[str]) -> list[str]:
-    """Return the labels of a dictionary, without ``<mask>``, which the task adds, and fairseq-preprocess's padding."""
+    """Return the labels of a dictionary without the task's ``<mask>`` and the padding of fairseq-preprocess."""
     kept = list(symbols)
     while kept and (kept[-1] == "<mask>" or re.fullmatch(r"madeupword\d{4}", kept[-1])):
         kept.pop()
@@ -33,22 +34,22 @@ def without_padding(symbols: Sequence[str]) -> list[str]:
 
 
 def for_checkpoint(labels: Sequence[str], head: str) -> dict[str, str]:
-    """Return what a checkpoint is to carry under :data:`KEY`."""
+    """Return the value to store in a checkpoint under :data:`KEY`."""
     return {head: "\n".join(labels)}
 
 
 def labels_of_checkpoint(extra_state: Any, head: str) -> list[str] | None:
-    """Return the labels that a checkpoint carries for a head; None if it carries none."""
+    """Return the labels stored in a checkpoint for a head, or None."""
     found = extra_state.get(KEY) if isinstance(extra_state, Mapping) else None
     text = found.get(head) if isinstance(found, Mapping) else None
     return text.split("\n") if isinstance(text, str) else None
 
 
 def check_labels(extra_state: Any, labels: Sequence[str] | None, head: str, path: str) -> None:
-    """Refuse data of other labels than a checkpoint's head was trained with.
+    """Raise an error if the labels of the data differ from those that a checkpoint's head was trained with.
 
     Raises:
-        PyramidionError: says what differs first.
+        PyramidionError: names the first difference.
     """
     trained = labels_of_checkpoint(extra_state, head)
     if trained is None or labels is None or trained == list(labels):
@@ -62,5 +63,5 @@ def check_labels(extra_state: Any, labels: Sequence[str] | None, head: str, path
 
 
 def as_written(label: str) -> str:
-    """Return a label as people wrote it."""
+    """Return a label with its original spaces."""
     return label.replace(SPACE, " ")

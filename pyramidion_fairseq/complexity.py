@@ -1,4 +1,4 @@
-"""What an architecture costs, counted from its schedule and the shapes of its layers (paper, section 3.2, Table 1)."""
+"""Cost of an architecture, computed from its schedule and layer shapes (paper, section 3.2, Table 1)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .models.encoder import PyramidionEncoder
 
 
 class Cost(NamedTuple):
-    """Multiplications of one document's forward pass, by part, and the elements that it writes."""
+    """Multiplications of one document's forward pass, by part, and number of elements written."""
 
     encoder_linear: int
     """Projections and feed-forward layers of the encoder."""
     encoder_attention: int
-    """Queries times keys, weights times values: what sparse attention saves."""
+    """Queries times keys, and weights times values: what sparse attention reduces."""
     pooling: int
-    """Scorers, and one weight per token and coordinate: relaxations of top-k need k of them, which is not counted."""
+    """Scorers, and one weight per token and coordinate. Relaxations of top-k need k weights, which is not counted."""
     decoder_linear: int
-    """Projections (those of the encoder's vectors included), feed-forward layers and the output layer."""
+    """Projections (including those of the encoder's vectors), feed-forward layers and the output layer."""
     decoder_self_attention: int
-    """t x t for each layer: training computes the whole square."""
+    """t x t per layer, because training computes the whole square."""
     cross_attention: int
-    """t x k for each layer."""
+    """t x k per layer."""
     encoder_activations: int
     """Elements written by the encoder's linear layers and as attention weights."""
     decoder_activations: int
@@ -38,7 +38,7 @@ class Cost(NamedTuple):
 
     @property
     def multiplications(self) -> int:
-        """All of them."""
+        """Total number of multiplications."""
         return sum(self[:6])
 
     @property
@@ -48,12 +48,12 @@ class Cost(NamedTuple):
 
 
 def build_on_meta(arch: str, vocabulary: int = 32000, **changes: Any) -> PyramidionModel:
-    """Return the model of a named architecture with shapes but no memory.
+    """Build the model of a named architecture on the meta device, with shapes but no memory.
 
     Args:
         arch: a name of :data:`~pyramidion_fairseq.models.architectures.ARCHITECTURES`.
         vocabulary: number of symbols.
-        changes: options of PyramidionConfig that differ.
+        changes: options of PyramidionConfig to override.
     """
     dictionary = _numbered_dictionary(vocabulary)
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
@@ -63,7 +63,7 @@ def build_on_meta(arch: str, vocabulary: int = 32000, **changes: Any) -> Pyramid
 
 @functools.lru_cache(maxsize=1)
 def _numbered_dictionary(vocabulary: int) -> Dictionary:
-    """Return a dictionary of so many symbols, which the models that are built on "meta" share."""
+    """Return a dictionary of the given size, cached for all models built on the meta device."""
     dictionary = Dictionary()
     for i in range(vocabulary - len(dictionary)):
         dictionary.add_symbol(str(i))
@@ -71,11 +71,11 @@ def _numbered_dictionary(vocabulary: int) -> Dictionary:
 
 
 def count(model: PyramidionModel, source: int, target: int) -> Cost:
-    """Count one document of ``source`` tokens with a summary of ``target`` tokens, teacher-forced.
+    """Count the cost of one document of ``source`` tokens with a summary of ``target`` tokens, teacher-forced.
 
     Args:
-        model: any; its parameters' values do not matter (see :func:`build_on_meta`).
-        source: document length in tokens; beyond the model's length it is cut, as the task does.
+        model: any model. The values of its parameters do not matter (see :func:`build_on_meta`).
+        source: document length in tokens, cut to the model's length as in the task.
         target: summary length in tokens.
     """
     source = min(source, model.max_positions()[0])
@@ -90,7 +90,7 @@ def _count_encoder(encoder: PyramidionEncoder, source: int) -> dict[str, int]:
     for number, length in enumerate(encoder.schedule.input_lengths(source, len(encoder.layers)), start=1):
         layer = encoder.layers[number - 1]
         of_attention = layer.self_attn.multiplications(length)
-        cells = of_attention // (2 * layer.embed_dim)  # each costs d for its logit and d for its value
+        cells = of_attention // (2 * layer.embed_dim)  # each costs d multiplications for its logit and d for its value
         linear += (length + encoder.num_globals) * _linear_weights(layer)
         attention += of_attention
         activations += (length + encoder.num_globals) * _linear_outputs(layer) + cells * layer.self_attn.num_heads
@@ -127,10 +127,10 @@ def _count_decoder(decoder: PyramidionDecoder, kept: int, target: int) -> dict[s
 
 
 def _linear_weights(module: nn.Module) -> int:
-    """Return multiplications per token of all linear layers in a module."""
+    """Return the number of multiplications per token of all linear layers in a module."""
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
 
 
 def _linear_outputs(module: nn.Module) -> int:
-    """Return elements per token that all linear layers in a module write."""
+    """Return the number of elements per token written by all linear layers in a module."""
     return sum(m.out_features for m in module.modules() if isinstance(m, nn.Linear))

@@ -1,7 +1,8 @@
-"""Every option of the model, typed, with its default: the only place where defaults live.
+"""All options of the model, typed, with their defaults. Defaults are defined only here.
 
-Flat, because a nested fairseq config ignores or breaks some options on the command line; no postponed annotations,
-no ``X | None``, no list and no bool that defaults to True, because fairseq's flag generation cannot take them.
+The config is flat, because a nested fairseq config ignores or breaks some options on the command line. It has no
+postponed annotations, no ``X | None``, no lists and no bool that defaults to True, because fairseq's flag generation
+does not support them.
 """
 
 import math
@@ -28,7 +29,7 @@ def _option(default: Any, help_text: str) -> Any:
 
 
 def _names_of(registry: Registry[Any]) -> Any:
-    """Return the type of an option whose values are the names of a registry, those registered later among them."""
+    """Return the type of an option whose values are the names of a registry, including names registered later."""
     choices = ChoiceEnum(registry.names())
 
     def add(name: str) -> None:
@@ -182,8 +183,8 @@ class PyramidionConfig(FairseqDataclass):
     min_params_to_wrap: int = _option(int(1e8), "smallest layer that --ddp-backend fully_sharded wraps, in parameters")
 
 
-#: Options that count something -> smallest and largest value. The largest keep a checkpoint of somebody else from
-#: building tables or computing without end; nothing that fits a machine comes near.
+#: Smallest and largest values of options that count something. The largest ones keep an untrusted checkpoint from
+#: building huge tables or computing without end. They are far beyond what fits a machine.
 COUNTS = {
     **{f"{side}_layers": (0, 1000) for side in ("encoder", "decoder")},
     **{f"{side}_attention_heads": (1, 1024) for side in ("encoder", "decoder")},
@@ -211,7 +212,7 @@ def _check_counts(options: Namespace) -> None:
 def complete(cfg: Any) -> Namespace:
     """Return the options as a plain namespace.
 
-    Those that ``cfg`` lacks, as an older checkpoint may, get their defaults.
+    Options missing in ``cfg``, for instance in an older checkpoint, get their defaults.
 
     Args:
         cfg: a PyramidionConfig, an omegaconf DictConfig or an argparse Namespace; unknown fields are dropped.
@@ -244,7 +245,7 @@ def complete(cfg: Any) -> Namespace:
 
 
 def _check_pointer(options: Namespace) -> None:
-    """Refuse settings under which a pointer cannot say which tokens it copies."""
+    """Raise an error for settings with which a pointer cannot know exactly which tokens it copies."""
     layers, heads = options.decoder_layers, options.decoder_attention_heads
     if not 0 <= options.pointer_layer <= layers:
         raise PyramidionError(f"--pointer-layer must be from 1 to {layers}, or 0, got {options.pointer_layer}")

@@ -1,4 +1,4 @@
-"""Errors that a user can cause: one clear line that says what is wrong and what to do."""
+"""Errors caused by users: one clear line that says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Iterator
 
-#: Beginnings of what fairseq and torch raise about options and data, with the line that says what to type.
+#: First words of errors that fairseq and torch raise about options and data, with the line to show instead.
 _FAIRSEQ_ERRORS = {
     "Must specify batch size": "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded "
     "tokens) is needed, with Hydra dataset.batch_size=2 or dataset.max_tokens=16384",
@@ -47,26 +47,26 @@ _FAIRSEQ_ERRORS = {
     "--reset-dataloader begin the data anew",
     "Index file doesn't match expected format": "the data is not of this --dataset-impl: leave the option out",
 }
-#: What Hydra raises where a chosen part of fairseq has an option without a value.
+#: Hydra's error for a chosen component of fairseq with a missing option.
 _WITHOUT_VALUE = re.compile(r"Error merging override (\w+)\.(\w+)=null")
-#: What omegaconf says of a variant that is not registered.
+#: omegaconf's error for a variant that is not registered.
 _UNKNOWN_VARIANT = re.compile(
     r"Invalid value '([^']*)', expected one of [^]]*\]\s+full_key: (scorer|pooler|attention)\b"
 )
-#: What gloo says of a process that does not answer.
+#: gloo's errors for a process that does not respond.
 _LOST_CONNECTION = re.compile(r"[Cc]onnection (closed|reset|refused)|Broken pipe|[Tt]imed out|Timeout|Socket closed")
 
 
 class PyramidionError(ValueError):
-    """Bad input from the user: options, data or a checkpoint. The message is one line, meant to be read as it is."""
+    """Invalid input from the user: options, data or a checkpoint. The message is a single readable line."""
 
 
 @contextmanager
 def user_errors(what: object, verb: str = "read") -> Iterator[None]:
-    """Turn the errors of reading somebody else's file, whose content may be anything, into one line.
+    """Convert errors from reading a file, whose content may be anything, to a single line.
 
     Raises:
-        PyramidionError: "WHAT cannot be VERB: ..." of any error but OSError, MemoryError and PyramidionError itself.
+        PyramidionError: "WHAT cannot be VERB: ..." for any error except OSError, MemoryError and PyramidionError.
     """
     try:
         yield
@@ -85,23 +85,23 @@ def user_errors(what: object, verb: str = "read") -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return its message on one line, cut after 300 characters; its type where it has none."""
+    """Return an error's message on one line, cut after 300 characters, or its type if it has no message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:300] + " ..."
 
 
 def is_fairseq_command() -> bool:
-    """Return whether this process was started as a command of fairseq: its script, or a module of ``fairseq_cli``."""
+    """Return whether this process runs a command of fairseq: its script, or a module of ``fairseq_cli``."""
     program = os.path.abspath(sys.argv[0]) if sys.argv and sys.argv[0] else ""
     return os.path.basename(program).startswith("fairseq-") or os.path.dirname(program).endswith("fairseq_cli")
 
 
 def install_excepthook() -> None:
-    """Make fairseq's commands end with the one line of a :class:`PyramidionError`, without its traceback.
+    """Make fairseq's commands end with the single line of a :class:`PyramidionError`, without a traceback.
 
-    Applies to processes that were started as a command of fairseq and to no other program that imports the package;
-    also to errors of the processes that such a command has started, one for each GPU. Exit status is 1, as for any
-    uncaught exception. ``PYRAMIDION_TRACEBACK=1`` keeps the traceback.
+    Applies only to processes started as a command of fairseq, not to other programs that import the package. Includes
+    errors of the processes that such a command starts, one for each GPU. The exit status is 1, as for any uncaught
+    exception. ``PYRAMIDION_TRACEBACK=1`` keeps the traceback.
     """
     previous = sys.excepthook
     if not is_fairseq_command() or os.environ.get("PYRAMIDION_TRACEBACK") or getattr(previous, "in_one_line", False):
@@ -120,7 +120,7 @@ def install_excepthook() -> None:
 
 
 def _user_message(error: BaseException) -> str | None:
-    """Return the line that a command ends with instead of a traceback; None if there is none."""
+    """Return the line with which a command ends instead of a traceback, or None."""
     if isinstance(error, PyramidionError):
         return str(error)
     return (
@@ -135,9 +135,9 @@ def _user_message(error: BaseException) -> str | None:
 
 
 def _fairseq_message(error: BaseException) -> str | None:
-    """Return the message of what fairseq asserts of its options, as of "--temperature must be greater than 0".
+    """Return the message for an error of fairseq about its options, or None.
 
-    Else None.
+    Assertions such as "--temperature must be greater than 0" are returned as they are.
     """
     if type(error) not in (AssertionError, ValueError, RuntimeError, Exception, NotImplementedError):
         return None
@@ -148,7 +148,7 @@ def _fairseq_message(error: BaseException) -> str | None:
 
 
 def _missing_value_message(error: BaseException) -> str | None:
-    """Return which option has to be given with what was chosen, as ``--lr-scheduler polynomial_decay``; else None."""
+    """Return which option a choice such as ``--lr-scheduler polynomial_decay`` requires, or None."""
     found = _WITHOUT_VALUE.match(one_line(error))
     if found is None:
         return None
@@ -157,15 +157,15 @@ def _missing_value_message(error: BaseException) -> str | None:
 
 
 def _missing_package_message(error: BaseException) -> str | None:
-    """Return what fairseq says of a package that an option needs; else None."""
+    """Return fairseq's message about a package that an option needs, or None."""
     text = one_line(error)
     return text if type(error) is ImportError and re.match(r"(Cannot find \w+\. )?Please install ", text) else None
 
 
 def _user_dir_message(error: BaseException) -> str | None:
-    """Return what is wrong with ``--user-dir``, where this package was imported before fairseq reads it.
+    """Return what is wrong with ``--user-dir``, if this package was imported before fairseq reads it, or None.
 
-    Else None. Where a wrong folder is the only plugin, this package is not there to say so.
+    If a wrong folder is the only plugin, this package is not imported and cannot report it.
     """
     if not any(word.partition("=")[0] == "--user-dir" for word in sys.argv):
         return None
@@ -183,7 +183,7 @@ def _file_message(error: BaseException) -> str | None:
 
 
 def _child_process_message(error: BaseException) -> str | None:
-    """Return the message of one of our errors that ended a process of ``torch.multiprocessing.spawn``; else None."""
+    """Return the message of a PyramidionError that ended a process of ``torch.multiprocessing.spawn``, or None."""
     if type(error).__name__ != "ProcessRaisedException":
         return None
     found = re.match(r"pyramidion_fairseq\.[\w.]+Error: (.+)", str(error).strip().splitlines()[-1])
@@ -191,13 +191,13 @@ def _child_process_message(error: BaseException) -> str | None:
 
 
 def _lost_process_message(error: BaseException) -> str | None:
-    """Return that a process on another node, or of another device, has ended or cannot be reached; else None."""
+    """Return the message for a process on another node or device that has ended or cannot be reached, or None."""
     if not isinstance(error, RuntimeError):
         return None
     of_torch = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError")
     if not of_torch and not ("gloo" in str(error) and _LOST_CONNECTION.search(str(error))):
         return None
-    reason = one_line(error).split("] ", 1)[-1].split(". ")[0]  # without where in C++ it was raised, and advice
+    reason = one_line(error).split("] ", 1)[-1].split(". ")[0]  # without the C++ location and advice
     return (
         f"another process of this training has ended or cannot be reached ({reason}): look at its log; the same "
         "command on every node continues from the last whole checkpoint"
@@ -205,7 +205,7 @@ def _lost_process_message(error: BaseException) -> str | None:
 
 
 def _patch_hydra_traceback() -> None:
-    """Make ``fairseq-hydra-train`` end with the one line, too: Hydra catches errors and prints their tracebacks."""
+    """Make ``fairseq-hydra-train`` end with a single line too, although Hydra catches errors and prints tracebacks."""
     from hydra.core import utils
 
     job: Any = utils.JobReturn

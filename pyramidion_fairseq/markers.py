@@ -1,4 +1,4 @@
-"""Symbols that documents and summaries have for their language."""
+"""Language symbols and other markers of documents and summaries."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from .errors import PyramidionError
 
 
 class Markers(NamedTuple):
-    """Ids of what is added to documents and summaries, None for nothing."""
+    """Ids of the symbols added to documents and summaries, None for no symbol."""
 
     document: int | None = None
-    """What documents start with: ``<s>``, or a language."""
+    """Start symbol of documents: ``<s>``, or a language."""
     summary: int | None = None
-    """What summaries start with."""
+    """Start symbol of summaries."""
     document_end: int | None = None
-    """What follows the documents' ``</s>``."""
+    """Symbol that follows the ``</s>`` of documents."""
 
 
 def marker_of(dictionary: Dictionary, symbol: str, flag: str) -> int:
     """Return the id of a marker.
 
     Raises:
-        PyramidionError: the dictionary does not have it.
+        PyramidionError: the marker is not in the dictionary.
     """
     if symbol not in dictionary:
         raise PyramidionError(f"{flag} {symbol}: the dictionary has no such symbol")
@@ -32,12 +32,12 @@ def marker_of(dictionary: Dictionary, symbol: str, flag: str) -> int:
 
 
 def markers_of(options: Any, dictionary: Dictionary, before: Markers) -> Markers:
-    """Return what our task adds for a model.
+    """Return the markers that the task adds for a model.
 
     Args:
-        options: of the model, as of ``config.complete``; None of a model that is not ours.
-        dictionary: of documents and summaries.
-        before: what is kept where the model adds nothing, as one of several models of an ensemble may.
+        options: options of the model, see ``config.complete``; None for a model that is not from this package.
+        dictionary: dictionary of documents and summaries.
+        before: markers to keep if the model adds none, as a member of an ensemble may.
 
     Raises:
         PyramidionError: the dictionary lacks a marker.

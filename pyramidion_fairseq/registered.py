@@ -1,9 +1,9 @@
-"""Importing this registers everything with fairseq, once; ``import pyramidion_fairseq`` does."""
+"""Registers everything with fairseq on import. Imported by ``import pyramidion_fairseq``."""
 
 from .utils import quiet, requirements
 from .utils.imported_later import metrics_imported_later
 
-requirements.check()  # before anything else is imported, which would fail with an error that says less
+requirements.check()  # first, because other imports would fail with less helpful errors
 
 with quiet.unconfigured_logging(), metrics_imported_later():
     from .compat import patches

@@ -1,4 +1,4 @@
-"""One small registry for everything that has variants: attention, scorers, poolers."""
+"""Registry of variants: attentions, scorers and poolers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Callable, Generic, Iterable, Protocol, TypeVar
 
 
 class Variant(Protocol):
-    """What a registry holds: a class that is built from the model's options."""
+    """Protocol of registered classes, which are built from the model's options."""
 
     @classmethod
     def from_config(cls, cfg: Namespace) -> Any:
@@ -20,11 +20,11 @@ T = TypeVar("T", bound=Variant)
 
 
 class Registry(Generic[T]):
-    """Names for the subclasses of a base class: file name = registry name = command-line value.
+    """Registry of the subclasses of a base class. File name, registry name and command-line value are the same.
 
     Args:
-        kind: what is registered, for messages, e.g. "scorer".
-        base: the class that every entry extends; it needs a ``from_config(cfg)`` class method.
+        kind: kind of the variants, for messages, e.g. "scorer".
+        base: base class of every entry, with a ``from_config(cfg)`` class method.
     """
 
     def __init__(self, kind: str, base: type[T]):
@@ -33,10 +33,10 @@ class Registry(Generic[T]):
         self._followers: list[Callable[[str], None]] = []
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Return a decorator that registers a class under this name.
+        """Return a decorator that registers a class under the given name.
 
         Raises:
-            ValueError: the name is taken.
+            ValueError: the name is already registered.
             TypeError: the class does not extend the registry's base class.
         """
 
@@ -53,13 +53,13 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> type[T]:
-        """Return the class of that name; ValueError that lists the known names where there is none."""
+        """Return the class of the given name. Raises ValueError, with a list of all names, if it is unknown."""
         if name not in self._classes:
             raise ValueError("unknown {} {!r}; there are: {}".format(self.kind, name, ", ".join(self.names())))
         return self._classes[name]
 
     def build(self, name: str, cfg: Namespace) -> T:
-        """Build the variant of that name from options, as of :func:`~pyramidion_fairseq.config.complete`."""
+        """Build the variant of the given name from complete options (:func:`~pyramidion_fairseq.config.complete`)."""
         return self.get(name).from_config(cfg)
 
     def name_of(self, cls: type) -> str:
@@ -71,11 +71,11 @@ class Registry(Generic[T]):
         return sorted(self._classes)
 
     def follow(self, call: Callable[[str], None]) -> None:
-        """Call a function with every name that is registered from now on, as by a ``--user-dir`` of one's own."""
+        """Call a function with every name that is registered from now on, for instance by a ``--user-dir``."""
         self._followers.append(call)
 
 
 def import_variants(package: str, path: Iterable[str]) -> None:
-    """Import every module of a package, so that a new variant needs its one file and nothing else."""
+    """Import every module of a package, so that adding a variant takes a single new file."""
     for module in pkgutil.iter_modules(path):
         importlib.import_module(f"{package}.{module.name}")

@@ -1,4 +1,4 @@
-"""When the encoder pools, and to what length: the pooling schedule."""
+"""The pooling schedule: after which layers the encoder pools, and to what length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .errors import PyramidionError
 
 _ENTRY = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*")
-#: The schedule that keeps half of the tokens after every layer, whatever their number (paper, Figure 1 D).
+#: Schedule that keeps half of the tokens after every layer, whatever their number (paper, Figure 1 D).
 HALVE = "halve"
 
 
@@ -21,14 +21,15 @@ class PoolingSchedule:
     """
 
     steps: tuple[tuple[int, int], ...] = ()
-    """((layer, tokens kept), ...), both strictly monotone: later layers keep fewer tokens."""
+    """((layer, tokens kept), ...), strictly monotone: later layers keep fewer tokens."""
 
     @classmethod
     def parse(cls, text: str) -> PoolingSchedule:
-        """Read "LAYER:LENGTH,LAYER:LENGTH,..."; an empty string never pools.
+        """Parse "LAYER:LENGTH,LAYER:LENGTH,..."; an empty string never pools.
 
         Raises:
-            PyramidionError: malformed, layers not ascending from 1, or lengths not descending to 1 or more.
+            PyramidionError: the text is malformed, layers do not ascend from 1, or lengths do not descend to 1 or
+                more.
         """
         if not text.strip():
             return cls()
@@ -45,15 +46,16 @@ class PoolingSchedule:
 
     @classmethod
     def of(cls, text: str, length: int, layers: int) -> PoolingSchedule:
-        """Read as :meth:`parse` does, or "halve": half of the tokens are kept after every layer, down to one.
+        """Parse a schedule as :meth:`parse` does, or "halve", which keeps half of the tokens after every layer, down
+        to one.
 
         >>> str(PoolingSchedule.of("halve", 8192, layers=3))
         '1:4096,2:2048,3:1024'
 
         Args:
             text: the schedule.
-            length: longest document, in tokens.
-            layers: layers of the encoder.
+            length: length of the longest document in tokens.
+            layers: number of encoder layers.
 
         Raises:
             PyramidionError: see :meth:`parse`.
@@ -76,7 +78,7 @@ class PoolingSchedule:
             raise PyramidionError(f"pooling schedule {text!r}: lengths must descend and be at least 1")
 
     def check_layers(self, layers: int) -> None:
-        """Raise PyramidionError where the encoder has fewer layers than the schedule names."""
+        """Raise PyramidionError if the encoder has fewer layers than the schedule names."""
         if self.steps and self.steps[-1][0] > layers:
             raise PyramidionError(
                 f'pooling schedule "{self}" pools after layer {self.steps[-1][0]}, '
@@ -84,7 +86,7 @@ class PoolingSchedule:
             )
 
     def check_source(self, length: int) -> None:
-        """Raise PyramidionError where the first pooling keeps more tokens than the longest document has."""
+        """Raise PyramidionError if the first pooling keeps more tokens than the longest document has."""
         if self.steps and self.steps[0][1] > length:
             layer, kept = self.steps[0]
             raise PyramidionError(
@@ -93,7 +95,7 @@ class PoolingSchedule:
             )
 
     def input_lengths(self, length: int, layers: int) -> tuple[int, ...]:
-        """Return tokens that each of the layers reads, for a document of ``length`` tokens."""
+        """Return the number of tokens read by each layer for a document of ``length`` tokens."""
         lengths, kept = [], dict(self.steps)
         for layer in range(1, layers + 1):
             lengths.append(length)
@@ -101,7 +103,7 @@ class PoolingSchedule:
         return tuple(lengths)
 
     def windows(self, length: int) -> dict[int, int]:
-        """Return tokens per slot at each pooling of a document of ``length`` tokens: ceil(n / k), keyed by k."""
+        """Return the tokens per slot at each pooling of a document of ``length`` tokens: ceil(n / k), keyed by k."""
         windows = {}
         for _, kept in self.steps:
             windows[kept] = max(1, -(-length // kept))
@@ -109,7 +111,7 @@ class PoolingSchedule:
         return windows
 
     def output_length(self, length: int) -> int:
-        """Return vectors that the decoder attends to, for a document of ``length`` tokens."""
+        """Return the number of vectors that the decoder attends to for a document of ``length`` tokens."""
         return min([length, *(kept for _, kept in self.steps)])
 
     def __str__(self) -> str:

@@ -1,14 +1,14 @@
-"""Which dictionaries and sentencepiece model a checkpoint belongs to: recorded in it, and compared with the data.
+"""The dictionaries and tokenizer files of a checkpoint: recorded in it, and compared with those of the data.
 
-fairseq compares sizes, and 32,000 symbols is everybody's default: with another dictionary of that size a model reads
-and writes nonsense. So a checkpoint carries the symbols of both dictionaries, in their order, and the SHA-256 of the
-sentencepiece model or byte-level BPE where training knows one. The symbols themselves, some 250 kB, let an error name
-the first one that differs.
+fairseq only compares sizes, and 32,000 symbols is a common default. With another dictionary of the same size, a model
+would read and write nonsense. A checkpoint therefore carries the symbols of both dictionaries, in order, and the
+SHA-256 of the sentencepiece model or byte-level BPE if known at training. The symbols, about 250 kB, allow an error to
+name the first one that differs.
 
-They are in ``extra_state``, which every process gets when training goes on or fine-tunes, which scripts that average
-checkpoints and take the EMA's weights keep, and which ``weights_only`` loads, being text. The options (``cfg``) are
-printed whole and sent to loggers; a buffer of the model would be decayed by fairseq's EMA, cast with ``--fp16`` or
-missed by strict loading, and models of fairseq's own would not have it.
+The record is stored in ``extra_state``. Every process gets it when training continues or fine-tunes, scripts that
+average checkpoints or take the EMA's weights keep it, and ``weights_only`` loads it because it is text. The
+alternatives are worse. The options (``cfg``) are printed in full and sent to loggers. A buffer of the model would be
+decayed by fairseq's EMA, cast with ``--fp16`` or missed by strict loading, and fairseq's own models would not have it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from .text.tokenizers import SentencepieceTokenizer
 
 logger = logging.getLogger(__name__)
 
-#: In a checkpoint's ``extra_state``.
+#: Key in a checkpoint's ``extra_state``.
 KEY = "vocabularies"
 SIDES = ("source", "target")
-#: Names of the sentencepiece model in a folder.
+#: File names of sentencepiece models.
 SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model", "spiece.model")
-#: Names of a byte-level BPE's files in a folder.
+#: File names of a byte-level BPE.
 BYTE_LEVEL = ("encoder.json", "vocab.bpe")
-#: Options of ``--bpe gpt2`` that name them.
+#: Options of ``--bpe gpt2`` that name these files.
 BYTE_LEVEL_OPTIONS = ("gpt2_encoder_json", "gpt2_vocab_bpe")
 _MASK = "<mask>"
-#: Symbols that dictionaries have before those of their files.
+#: Number of special symbols before those of a dictionary's file.
 _NUM_SPECIAL = len(Dictionary())
 _EMBEDDING = "{}.embed_tokens.weight"
 
@@ -46,26 +46,26 @@ _EMBEDDING = "{}.embed_tokens.weight"
 def describe(
     source: Sequence[str], target: Sequence[str], sentencepiece: str | None = None, byte_level: str | None = None
 ) -> dict[str, Any]:
-    """Return what a checkpoint is to carry under :data:`KEY`.
+    """Return the record to store in a checkpoint under :data:`KEY`.
 
     Args:
-        source, target: the symbols of the dictionaries, special ones included.
-        sentencepiece: SHA-256 of the sentencepiece model, as of :func:`digest`; None if it is not known.
-        byte_level: the same of the files of a byte-level BPE.
+        source, target: symbols of the dictionaries, including special ones.
+        sentencepiece: SHA-256 of the sentencepiece model, see :func:`digest`; None if unknown.
+        byte_level: SHA-256 of the files of a byte-level BPE; None if unknown.
     """
     texts = dict(zip(SIDES, ("\n".join(source), "\n".join(target))))
     if texts["target"] == texts["source"]:
-        texts["target"] = texts["source"]  # one object is written once
+        texts["target"] = texts["source"]  # the same object is written only once
     return {**texts, "sentencepiece": sentencepiece, **({"byte_level": byte_level} if byte_level else {})}
 
 
 def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
-    """Return what :func:`describe` gives for a task's training data; None for a task without two dictionaries.
+    """Return :func:`describe` for a task's training data, or None for a task without two dictionaries.
 
     Args:
-        task: fairseq's.
-        bpe: the options of ``--bpe``, or None. Without a sentencepiece model there, the one beside the data is taken,
-            if its pieces are in the dictionary.
+        task: task of fairseq.
+        bpe: options of ``--bpe``, or None. If they name no sentencepiece model, the one beside the data is used,
+            provided that its pieces are in the dictionary.
     """
     dictionaries = dictionaries_of(task)
     if dictionaries is None:
@@ -84,7 +84,7 @@ def of_training(task: Any, bpe: Any) -> dict[str, Any] | None:
 
 
 def dictionaries_of(task: Any) -> tuple[Dictionary, Dictionary] | None:
-    """Return a task's dictionaries of source and target; None if it has not both."""
+    """Return a task's source and target dictionaries, or None if it does not have both."""
     try:
         found = task.source_dictionary, task.target_dictionary
     except (AttributeError, NotImplementedError):
@@ -93,35 +93,32 @@ def dictionaries_of(task: Any) -> tuple[Dictionary, Dictionary] | None:
 
 
 def sentencepiece_of(bpe: Any) -> str | None:
-    """Return the file that the options of ``--bpe sentencepiece`` name; None if there is none."""
+    """Return the file named by the options of ``--bpe sentencepiece``, or None if it does not exist."""
     path = getattr(bpe, "sentencepiece_model", None) if getattr(bpe, "_name", None) == "sentencepiece" else None
     return path if path and os.path.isfile(path) else None
 
 
 def sentencepiece_in(folders: Iterable[str]) -> Iterator[str]:
-    """Return the sentencepiece models in these folders, by their names."""
+    """Return the sentencepiece models in the given folders, found by name."""
     paths = (os.path.join(folder, name) for folder in folders for name in SENTENCEPIECE)
     return filter(os.path.isfile, paths)
 
 
 def byte_level_of(bpe: Any) -> tuple[str, ...] | None:
-    """Return the files that the options of ``--bpe gpt2`` name.
-
-    None if they are not there, as those to be downloaded.
-    """
+    """Return the files named by the options of ``--bpe gpt2``, or None if not all exist, as before their download."""
     named = (str(getattr(bpe, name, None)) for name in BYTE_LEVEL_OPTIONS)
     paths = tuple(named) if getattr(bpe, "_name", None) == "gpt2" else ()
     return paths if paths and all(map(os.path.isfile, paths)) else None
 
 
 def byte_level_in(folders: Iterable[str]) -> Iterator[tuple[str, ...]]:
-    """Return the files of byte-level BPEs in these folders, where both are, by their names."""
+    """Return the files of byte-level BPEs in the given folders, found by name, if both files exist."""
     found = (tuple(os.path.join(folder, name) for name in BYTE_LEVEL) for folder in folders)
     return (paths for paths in found if all(map(os.path.isfile, paths)))
 
 
 def digest(*paths: str) -> str:
-    """Return SHA-256 of a file, or of several, one after the other."""
+    """Return the SHA-256 of one file, or of several files concatenated."""
     found = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:
@@ -130,9 +127,9 @@ def digest(*paths: str) -> str:
 
 
 def _knows_pieces(dictionary: Dictionary, path: str) -> bool:
-    """Return whether the dictionary has nine tenths of a sentencepiece model's pieces.
+    """Return whether a dictionary has at least nine tenths of a sentencepiece model's pieces.
 
-    Then it was probably made from them.
+    If so, it was probably made from them.
     """
     try:
         known, pieces = SentencepieceTokenizer.from_file(dictionary, path).count_known_pieces()
@@ -142,16 +139,17 @@ def _knows_pieces(dictionary: Dictionary, path: str) -> bool:
 
 
 def recorded(extra_state: Any) -> Mapping[str, Any] | None:
-    """Return what a checkpoint carries under :data:`KEY`; None if it carries nothing, or nothing of that form."""
+    """Return the record that a checkpoint stores under :data:`KEY`, or None if it is missing or malformed."""
     found = extra_state.get(KEY) if isinstance(extra_state, Mapping) else None
     is_one = isinstance(found, Mapping) and all(isinstance(found.get(side), str) for side in SIDES)
     return found if is_one else None
 
 
 def add_named_dictionaries(state: Mapping[str, Any]) -> None:
-    """Give a checkpoint without a record, of an older version or other code, that of the dictionaries it names.
+    """Add a record of the dictionaries named in its options to a checkpoint without one (older version or other code).
 
-    Those are in ``task.data`` of its options. They count if they can be read and have its embeddings' sizes.
+    The dictionaries are in ``task.data`` of the options. They are used if they can be read and match the embeddings'
+    sizes.
     """
     extra_state = state.get("extra_state")
     if isinstance(extra_state, dict) and recorded(extra_state) is None:
@@ -162,11 +160,11 @@ def add_named_dictionaries(state: Mapping[str, Any]) -> None:
 
 
 def named_by(state: Mapping[str, Any], folder: str | None = None) -> dict[str, Any] | None:
-    """Return :func:`describe` the dictionaries that a checkpoint's options name, with ``read_from``, where they are.
+    """Return :func:`describe` for the dictionaries named in a checkpoint's options, and their folder as ``read_from``.
 
     Args:
         state: the checkpoint.
-        folder: to look in instead of the one that the options name.
+        folder: folder to use instead of the one named in the options.
     """
     options = options_of(state, "task")
     folder = folder or str(options.get("data") or "").split(os.pathsep)[0]
@@ -178,7 +176,7 @@ def named_by(state: Mapping[str, Any], folder: str | None = None) -> dict[str, A
             return None
         try:
             symbols.append(Dictionary.load(path).symbols)
-        except Exception:  # of any content
+        except Exception:  # the file may have any content
             return None
         if len(embedding) - len(symbols[-1]) not in (0, 1):  # 1: a row for <mask>
             return None
@@ -186,10 +184,7 @@ def named_by(state: Mapping[str, Any], folder: str | None = None) -> dict[str, A
 
 
 def options_of(state: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    """Return a part of a checkpoint's options, in any of the forms that fairseq has saved them in.
-
-    Empty where none is.
-    """
+    """Return a part of a checkpoint's options, in any form in which fairseq has saved them; empty if missing."""
     cfg = state.get("cfg")
     found = cfg.get(part) if isinstance(cfg, Mapping) else state.get("args")
     found = vars(found) if isinstance(found, Namespace) else found
@@ -197,17 +192,17 @@ def options_of(state: Mapping[str, Any], part: str) -> Mapping[str, Any]:
 
 
 def check(extra_state: Any, task: Any, path: str, remedy: str, quiet: bool = False) -> None:
-    """Refuse a checkpoint of other dictionaries than the task's; warn where that cannot be known.
+    """Raise an error if a checkpoint's dictionaries differ from the task's, and warn if that cannot be known.
 
     Args:
-        extra_state: the checkpoint's, as read by fairseq.
-        task: fairseq's, with its dictionaries.
-        path: the checkpoint's name.
-        remedy: what the user can do about it.
-        quiet: leave the warning to another process.
+        extra_state: ``extra_state`` of the checkpoint, as loaded by fairseq.
+        task: task of fairseq with its dictionaries.
+        path: path of the checkpoint.
+        remedy: what the user can do about it, for the error.
+        quiet: whether to leave the warning to another process.
 
     Raises:
-        PyramidionError: says which dictionary differs, and at which symbol first.
+        PyramidionError: names the dictionary that differs, and its first different symbol.
     """
     dictionaries, record = dictionaries_of(task), recorded(extra_state)
     if dictionaries is None:
@@ -226,18 +221,18 @@ def check_symbols(
     remedy: str,
     sides: Sequence[str] = SIDES,
 ) -> None:
-    """Refuse a checkpoint that carries other symbols than these; one that carries none is taken.
+    """Raise an error if the symbols stored in a checkpoint differ from the given ones. Without a record it passes.
 
     Args:
-        extra_state: the checkpoint's.
-        symbols: of a dictionary, special ones included.
-        path: the checkpoint's name.
-        where: that of the dictionary.
-        remedy: what the user can do about it.
-        sides: which of the checkpoint's dictionaries to compare.
+        extra_state: ``extra_state`` of the checkpoint.
+        symbols: symbols of a dictionary, including special ones.
+        path: path of the checkpoint.
+        where: path of the dictionary.
+        remedy: what the user can do about it, for the error.
+        sides: dictionaries of the checkpoint to compare.
 
     Raises:
-        PyramidionError: says which one differs, and at which symbol first.
+        PyramidionError: names the dictionary that differs, and its first different symbol.
     """
     record = recorded(extra_state)
     if record is None:
@@ -261,18 +256,16 @@ def _warn_of_no_record(record: Mapping[str, Any] | None, task: Any, path: str) -
 
 
 def dictionary_path(task: Any, side: str) -> str:
-    """Return the file of a task's dictionary, for messages; "the data's" where the task does not say."""
+    """Return the file of a task's dictionary, for messages, or "the data's" if the task does not know it."""
     data, language = (getattr(getattr(task, "cfg", None), name, None) for name in ("data", f"{side}_lang"))
     return os.path.join(str(data).split(os.pathsep)[0], f"dict.{language}.txt") if data and language else "the data's"
 
 
 def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None:
-    """Return the first symbol that a dictionary has otherwise than the one that a model was trained with.
+    """Describe the first symbol of a dictionary that differs from that of a model's training, or return None.
 
-    None if there is no difference.
-
-    ``<mask>`` at the end of the model's is no difference where the dictionary has none: fairseq's denoising task adds
-    it, and :func:`~pyramidion_fairseq.interop.bart.adapt_state` leaves its row out.
+    A ``<mask>`` at the end of the model's dictionary does not count if the given one has none: fairseq's denoising
+    task adds it, and :func:`~pyramidion_fairseq.interop.bart.adapt_state` drops its row.
     """
     trained, given = list(trained), list(given)
     if len(trained) == len(given) + 1 and trained[-1] == _MASK and _MASK not in given:
@@ -288,15 +281,15 @@ def first_difference(trained: Sequence[str], given: Sequence[str]) -> str | None
 
 
 def check_same_sentencepiece(extra_state: Any, of_data: Mapping[str, Any] | None, path: str) -> None:
-    """Refuse data of another sentencepiece model or byte-level BPE than a checkpoint's, where both are known.
+    """Raise an error if the sentencepiece models or byte-level BPEs of data and checkpoint are known and differ.
 
     Args:
-        extra_state: the checkpoint's.
-        of_data: what the data have, as of :func:`of_training`.
-        path: the checkpoint's name.
+        extra_state: ``extra_state`` of the checkpoint.
+        of_data: record of the data, see :func:`of_training`.
+        path: path of the checkpoint.
 
     Raises:
-        PyramidionError: says so.
+        PyramidionError: they differ.
     """
     trained, now = ((record or {}).get("sentencepiece") for record in (recorded(extra_state), of_data))
     if trained and now and trained != now:
@@ -313,16 +306,16 @@ def check_same_sentencepiece(extra_state: Any, of_data: Mapping[str, Any] | None
 
 
 def check_sentencepiece(extra_state: Any, path: str, checkpoint: str, remedy: str) -> None:
-    """Refuse a sentencepiece model that is not the one of a checkpoint's training, where that is recorded.
+    """Raise an error for another sentencepiece model than the one recorded in a checkpoint, if any.
 
     Args:
-        extra_state: the checkpoint's.
-        path: the sentencepiece model.
-        checkpoint: its name.
-        remedy: what the user can do about it.
+        extra_state: ``extra_state`` of the checkpoint.
+        path: path of the sentencepiece model.
+        checkpoint: path of the checkpoint.
+        remedy: what the user can do about it, for the error.
 
     Raises:
-        PyramidionError: says so.
+        PyramidionError: they differ.
     """
     trained = (recorded(extra_state) or {}).get("sentencepiece")
     if trained and digest(path) != trained:
@@ -330,16 +323,16 @@ def check_sentencepiece(extra_state: Any, path: str, checkpoint: str, remedy: st
 
 
 def check_byte_level(extra_state: Any, paths: Sequence[str], checkpoint: str, remedy: str) -> None:
-    """Refuse a byte-level BPE that is not the one of a checkpoint's training, as :func:`check_sentencepiece` does.
+    """Raise an error for another byte-level BPE than the one recorded in a checkpoint, if any.
 
     Args:
-        extra_state: the checkpoint's.
-        paths: the files of the BPE.
-        checkpoint: its name.
-        remedy: what the user can do about it.
+        extra_state: ``extra_state`` of the checkpoint.
+        paths: paths of the BPE's files.
+        checkpoint: path of the checkpoint.
+        remedy: what the user can do about it, for the error.
 
     Raises:
-        PyramidionError: says so.
+        PyramidionError: they differ.
     """
     trained = (recorded(extra_state) or {}).get("byte_level")
     if trained and digest(*paths) != trained:

@@ -35,7 +35,7 @@ def test_python_reference_shows_signatures_fields_and_errors():
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     pooling = page[page.index("### successive_halving_topk") : page.index("### hard_topk")]
     assert "    base: float | None = 20.0,\n" in pooling and "* `ValueError`: shapes do not match" in pooling
-    assert "* `slot_of_token: Tensor`: (B, n) int64, the slot that every input token went to" in pooling
+    assert "* `slot_of_token: Tensor`: (B, n) int64, the slot of each input token" in pooling
     assert not re.findall(r":\w+:`|(?<!`)``(?!`)|\*Arguments\*\n\n(?!\*)", page)
 
 

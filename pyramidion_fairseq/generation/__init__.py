@@ -1,4 +1,4 @@
-"""Writing summaries token by token: documents are read once for all of their hypotheses, and no cache is copied."""
+"""Token-by-token generation. Hypotheses of a document share its keys and values, and no cache is copied."""
 
 from .cuda_graph import GraphedStep, supports_cuda_graphs
 from .decode_step import decode_step, new_decoding_state, unsupported_reason

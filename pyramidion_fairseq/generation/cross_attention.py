@@ -1,4 +1,4 @@
-"""How the hypotheses of a document read it: where its keys and values lie, and the attention to them."""
+"""Attention of a document's hypotheses to the document, and the layout of its keys and values."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import torch.nn.functional as F
 from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 
-#: Tokens whose keys, or values, of one head are read together: they fit the cache of a core.
+#: Number of tokens per chunk. The keys, or the values, of one head and chunk fit into the cache of a core.
 CHUNK = 512
-#: Hypotheses of a document for which reading in chunks is faster than matrix products.
+#: Numbers of hypotheses per document for which reading in chunks is faster than matrix products.
 FEW = range(1, 5)
 
 
 class CrossAttention:
-    """Keys and values as matrices, torch's attention: the reference, and the way on a GPU.
+    """Cross-attention by torch's attention: the reference, and the implementation on a GPU.
 
     Args:
-        tokens: k, in a document.
+        tokens: k, number of vectors per document.
     """
 
-    #: Tokens to be added to each document, whose keys and values are without meaning.
+    #: Number of padding tokens to add to each document, whose keys and values are arbitrary.
     missing = 0
 
     def __init__(self, tokens: int):
         self.tokens = tokens
 
     def project(self, attention: MultiheadAttention, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Project states: (B, k, C) -> keys as :meth:`scores` wants them, (B, H, k, D) values; both begin with B."""
+        """Project states: (B, k, C) -> keys for :meth:`scores`, (B, H, k, D) values. Both have B in front."""
         return self._project_heads(attention.k_proj, attention, states), self.values(attention, states)
 
     def values(self, attention: MultiheadAttention, states: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class CrossAttention:
         return x.unflatten(2, (attention.num_heads, attention.head_dim)).transpose(1, 2).contiguous()
 
     def first_heads(self, keys: Tensor, heads: int | None) -> Tensor:
-        """Return the keys of the first ``heads`` heads, of all where that is None."""
+        """Return the keys of the first ``heads`` heads, or of all heads for None."""
         return keys[:, :heads]
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
@@ -64,12 +64,12 @@ class CrossAttention:
 
 
 class ChunkedCrossAttention(CrossAttention):
-    """For few queries on a CPU: weighted sums of rows, chunk by chunk.
+    """Cross-attention for few queries on a CPU: weighted sums of rows, chunk by chunk.
 
-    A product with a matrix of two to four rows keeps a processor waiting: torch's attention takes 1.15 to 1.35 times
-    as long. ``embedding_bag`` sums weighted rows as fast as they come from memory. So values are its rows, weighted by
-    the attention; and so are keys, laid out by feature, weighted by the query. What the hypotheses of a document read
-    of a chunk, the second one finds in the cache.
+    Matrix products with two to four rows leave a processor waiting: torch's attention takes 1.15 to 1.35 times as
+        long. ``embedding_bag`` sums weighted rows at memory bandwidth. Values are its rows, weighted by the attention.
+    Keys, stored by feature, are its rows too, weighted by the query. All hypotheses of a document read a chunk one
+    after the other, so all but the first find it in the cache.
     """
 
     def __init__(self, tokens: int):
@@ -115,13 +115,13 @@ class ChunkedCrossAttention(CrossAttention):
 
 
 def _rows(groups: int, count: int, size: int, device: torch.device) -> Tensor:
-    """Return the numbers of each group's rows, ``count`` times: (groups * count, size) int32."""
+    """Return the row indices of each group, ``count`` times: (groups * count, size) int32."""
     numbers = torch.arange(groups * size, dtype=torch.int32, device=device).view(groups, 1, size)
     return numbers.expand(groups, count, size).reshape(-1, size)
 
 
 def cross_attention_of(states: Tensor, hypotheses: int) -> CrossAttention:
-    """Choose the faster way for (B, k, C) states and so many hypotheses of each document."""
+    """Return the faster implementation for (B, k, C) states and the given number of hypotheses per document."""
     chunked = (
         hypotheses in FEW
         and states.device.type == "cpu"

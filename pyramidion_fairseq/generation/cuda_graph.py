@@ -1,8 +1,8 @@
-"""A step of generation, captured once and replayed: CUDA graphs.
+"""Generation steps that are captured once as CUDA graphs and replayed.
 
-A step is a few hundred small operations, which a GPU finishes sooner than the host can start them. Replayed, they are
-started all at once. A graph reads and writes the addresses that it was captured with: it lasts until the caches move,
-which they do where they grow and where documents leave the batch.
+A step consists of a few hundred small operations, which a GPU completes faster than the host can launch them. A replay
+launches them all at once. A graph reads and writes the addresses with which it was captured, so it is valid until the
+caches move. They move when they grow and when documents leave the batch.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from .kv_cache import DecodingState
 
-#: Steps that are computed as they are before one is captured: the first ones warm up, and caches that soon move again
-#: are not worth a graph.
+#: Number of steps without a graph before one is captured. The first ones warm up, and caches that soon move again are
+#: not worth a graph.
 WARM_UP = 3
 
 
 class CudaGraph:
-    """What a function does on a GPU, captured while it is called; nothing is computed before :meth:`replay`."""
+    """Captured GPU operations of a function. Nothing is computed before :meth:`replay`."""
 
-    #: One for each GPU: libraries keep memory for every stream that they see.
+    #: One stream per GPU, because libraries keep memory for every stream that they see.
     _streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def __init__(self, function: Callable[[], Sequence[Tensor]], device: torch.device):
@@ -30,32 +30,36 @@ class CudaGraph:
         with torch.cuda.device(device):
             if device not in self._streams:
                 self._streams[device] = torch.cuda.Stream(device)
-            # Other threads may go on: one that reads documents copies them to the device.
+            # Other threads may continue, for instance one that copies documents to the device.
             with torch.cuda.graph(self._graph, stream=self._streams[device], capture_error_mode="thread_local"):
                 self._result = function()
 
     def replay(self) -> Sequence[Tensor]:
-        """Compute; the result has the addresses that it had before."""
+        """Compute the outputs, which have the same addresses in every replay."""
         with torch.cuda.device(self._device):
             self._graph.replay()
         return self._result
 
 
-#: What captures a step, by the type of the device.
+#: Classes that capture a step, by device type.
 GRAPHS: dict[str, type] = {"cuda": CudaGraph}
 
 
 def supports_cuda_graphs(x: Tensor) -> bool:
-    """Return whether steps can be captured for the tensor; not under autocast, whose copies of weights come and go."""
+    """Return whether steps on a tensor's device can be captured.
+
+    Autocast is not supported, because it makes temporary copies of weights.
+    """
     return x.device.type in GRAPHS and not torch.is_autocast_enabled(x.device.type)
 
 
 class GraphedStep:
-    """Calls a function of tensors as it is where the caches are new, then captures a call, and replays it afterwards.
+    """Calls a function directly while the caches are new, then captures one call, and replays it afterwards.
 
     Args:
-        function: takes and returns tensors; must do the same operations in every call, but for what is in tensors.
-        state: the caches that the function changes.
+        function: function of tensors that returns tensors. Apart from tensor values, every call must do the same
+            operations.
+        state: caches modified by the function.
     """
 
     def __init__(self, function: Callable[..., Sequence[Tensor]], state: DecodingState):
@@ -66,7 +70,7 @@ class GraphedStep:
         self._inputs: list[Tensor] = []
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
-        """Return what the function returns."""
+        """Return the outputs of the function."""
         if self._layout != self._state.layout:
             self._layout = self._state.layout
             self._calls = 0

@@ -1,7 +1,7 @@
-"""One step of generation: the next token of every hypothesis through fairseq's decoder layers.
+"""One generation step: the next token of every hypothesis through fairseq's decoder layers.
 
-The layers and their weights are fairseq's; what differs from its incremental ``forward`` is where keys and values lie
-(:class:`~.kv_cache.DecodingState`). The results agree with it to rounding.
+The layers and weights are fairseq's. The difference to its incremental ``forward`` is the storage of keys and values
+(:class:`~.kv_cache.DecodingState`). The results agree up to rounding.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .scored_attention import ScoredAttention, ScoredDecoderLayer
 
 
 def unsupported_reason(decoder: TransformerDecoderBase) -> str | None:
-    """Return why :func:`decode_step` does not do all that the decoder's layers do; None if it does.
+    """Return why :func:`decode_step` does not support the decoder, or None if it does.
 
-    It leaves out what the paper does not use: for instance, layers that are wrapped (fully sharded training),
-    quantised or watched by hooks, and dropout that stays on in generation (``--retain-dropout``).
+    Features that the paper does not use are not supported, for instance layers that are wrapped (fully sharded
+    training), quantised or watched by hooks, and dropout in generation (``--retain-dropout``).
     """
     if decoder.adaptive_softmax is not None:
         return "the decoder has an adaptive softmax"
@@ -61,7 +61,7 @@ def _unsupported_reason_in(layer: TransformerDecoderLayerBase) -> str | None:
 
 
 def _has_hooks(watched: nn.Module) -> bool:
-    """Return whether a module, or one in it, has hooks, which the step would not call."""
+    """Return whether a module, or one of its submodules, has hooks, which the step would not call."""
     return any(module._forward_hooks or module._forward_pre_hooks for module in watched.modules())
 
 
@@ -83,15 +83,15 @@ def new_decoding_state(
     uses_cuda_graph: bool = False,
     added_scores: Tensor | None = None,
 ) -> DecodingState:
-    """Return the caches of a new generation: the documents' keys and values are projected here, once.
+    """Return the caches of a new generation, for which the documents' keys and values are projected once.
 
     Args:
-        decoder: fairseq's.
-        states: (k, B, C) the encoder's output.
+        decoder: decoder of fairseq.
+        states: (k, B, C) output of the encoder.
         padding_mask: (B, k) bool, True on padding, or None.
-        rows: R, hypotheses; a multiple of B, those of a document beside each other.
-        uses_cuda_graph: the steps will be captured and replayed.
-        added_scores: (B, k) added to the logits, or None.
+        rows: R, number of hypotheses, a multiple of B. The hypotheses of a document are adjacent.
+        uses_cuda_graph: whether the steps will be captured and replayed.
+        added_scores: (B, k) scores to add to the logits, or None.
     """
     states = states.transpose(0, 1)
     cross_attention = cross_attention_of(states, rows // states.size(0))
@@ -110,9 +110,10 @@ def new_decoding_state(
 
 
 def _joined_projections(attention: MultiheadAttention) -> tuple[Tensor, Tensor | None]:
-    """Copy weights and biases of query, key and value beside each other: one product of three starts one kernel.
+    """Concatenate weights and biases of query, key and value, so that one product, and one kernel, replaces three.
 
-    A CPU has no use for that, and could not spare the memory. Autocast would convert the copy in every step.
+    Not used on a CPU, where it gains nothing and costs memory, or under autocast, which would convert the copy in
+    every step.
     """
     layers = (attention.q_proj, attention.k_proj, attention.v_proj)
     bias = None if attention.q_proj.bias is None else torch.cat([layer.bias for layer in layers])
@@ -127,18 +128,18 @@ def decode_step(
     weights_of: int | None = None,
     heads: int | None = None,
 ) -> tuple[list[Tensor], Tensor | None]:
-    """Put the newest token of every hypothesis through all layers.
+    """Run the newest token of every hypothesis through all layers.
 
     Args:
         layers: fairseq's decoder layers.
         x: (R, C) embedded tokens.
-        padding: (R,) bool, True where the token is padding.
-        state: of the steps before, with room for this one; changed.
-        weights_of: the layer, counted from 0, whose attention to the document is returned.
-        heads: h, how many of its heads, the first ones; None: all.
+        padding: (R,) bool, True if the token is padding.
+        state: state of the previous steps, with a reserved position for this step; modified.
+        weights_of: layer, counted from 0, whose attention to the document is returned; None for no attention.
+        heads: h, number of its heads, the first ones; None for all.
 
     Returns:
-        (R, C) x and the output of each layer; (h, R, 1, k) float attention weights, or None.
+        A list of (R, C) x and the output of each layer; (h, R, 1, k) float attention weights, or None.
     """
     state.begin_step(padding)
     outputs, weights = [x], None
@@ -196,9 +197,9 @@ def _feed_forward(x: Tensor, layer: TransformerDecoderLayerBase) -> Tensor:
 def attention_weights(
     attention: MultiheadAttention, x: Tensor, state: DecodingState, number: int, heads: int | None = None
 ) -> Tensor:
-    """Return the weights with which the first h heads of (R, C) hypotheses read the document in layer ``number``.
+    """Return the attention of the first h heads of (R, C) hypotheses to the document in layer ``number``.
 
-    (h, R, 1, k), at least float32.
+    The result is (h, R, 1, k), at least float32.
     """
     projection, size = attention.q_proj, (heads or attention.num_heads) * attention.head_dim
     bias = None if projection.bias is None else projection.bias[:size]

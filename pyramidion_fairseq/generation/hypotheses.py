@@ -1,7 +1,7 @@
-"""Which document does each hypothesis belong to, while a beam search repeats, reorders and drops hypotheses?
+"""Mapping hypotheses to documents, while a beam search repeats, reorders and drops hypotheses.
 
-fairseq's generator repeats every document for each of its hypotheses and selects from the repeated ones at every
-step. Here documents stay where they are, and only the number of hypotheses that each has is kept.
+fairseq's generator repeats every document for each of its hypotheses, and selects from the repeated ones in every
+step. Here documents are stored once, and only the number of hypotheses per document is tracked.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from .encoder_output import ADDED_SCORES, DOCUMENT_INDEX
 
 
 class Grouping(NamedTuple):
-    """Hypotheses beside each other, the same number for each document; what :func:`regroup` returns."""
+    """Result of :func:`regroup`: adjacent hypotheses, the same number for each document."""
 
     kept: Tensor | None
-    """(B',) the documents that are left, as indices into those before; None if all are, in their order."""
+    """(B',) indices of the remaining documents among the previous ones; None if all remain in order."""
     beam: int
-    """Hypotheses of each document."""
+    """Number of hypotheses per document."""
 
 
 def regroup(order: Tensor, documents: int, beam: int | None, wait: bool | None = None) -> Grouping:
-    """Find the documents that hypotheses belong to after they were selected.
+    """Find the documents of the hypotheses after a selection of rows.
 
     Args:
-        order: (R',) int64, the selected rows as indices into the ``documents * beam`` ones before.
-        documents: how many there are.
-        beam: hypotheses of each until now; None before they were repeated for the first time.
-        wait: look at the order's values also where it keeps the number of hypotheses. Default: not on a GPU, where
-            the host would wait in every step. Such an order is then taken to stay within each document, as those of
-            all of fairseq's searches do (fairseq takes it so everywhere), which the device asserts.
+        order: (R',) int64 indices of the selected rows among the previous ``documents * beam`` rows.
+        documents: number of documents.
+        beam: previous number of hypotheses per document; None before documents are repeated for the first time.
+        wait: whether to read the values of ``order`` even if it keeps the number of hypotheses. Default: not on a GPU,
+            where the host would synchronise in every step. Such an order is then assumed to stay within each document,
+            as in all of fairseq's searches (fairseq always assumes it), which is asserted on the device.
 
     Returns:
-        The documents and the beam. Rows that are no longer grouped get a document each.
+        The documents and the beam. If rows are no longer grouped, each of them gets its own document.
     """
-    rows, before = len(order), beam or 1  # hypotheses now; of each document before
+    rows, before = len(order), beam or 1  # current hypotheses; previous hypotheses per document
     document_index = order if beam is None else torch.div(order, beam, rounding_mode="floor")  # (R',)
     all_documents = torch.arange(documents, device=order.device)
 
-    # All documents are left, in their order, each with the same number of hypotheses.
+    # All documents remain in order, each with the same number of hypotheses.
     if rows % documents == 0:
         in_order = all_documents.repeat_interleave(rows // documents)
         if wait is None:
@@ -55,17 +55,17 @@ def regroup(order: Tensor, documents: int, beam: int | None, wait: bool | None =
         if torch.equal(document_index, in_order):
             return Grouping(None, rows // documents)
 
-    # Some documents are left, or in another order, each with as many hypotheses as before.
+    # Some documents remain, or in another order, each with as many hypotheses as before.
     kept = document_index[::before]
     if rows % before == 0 and torch.equal(document_index, kept.repeat_interleave(before)):
         return Grouping(kept, before)
 
-    # Hypotheses of a document are no longer beside each other: each row gets a document of its own.
+    # The hypotheses of a document are no longer adjacent, so each row gets its own document.
     return Grouping(document_index, 1)
 
 
 def repeated(encoder_out: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
-    """Return the encoder's output as fairseq's decoder reads it: states, mask and scores for every hypothesis."""
+    """Return the encoder's output as read by fairseq's decoder: states, mask and scores for every hypothesis."""
     document_index = encoder_out[DOCUMENT_INDEX][0]
     return {
         **encoder_out,

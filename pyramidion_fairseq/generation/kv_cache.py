@@ -1,4 +1,4 @@
-"""What the decoder remembers between two steps of generation: keys and values of summaries and documents."""
+"""State of generation between steps: keys and values of summaries and documents."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from torch import Tensor
 from .cross_attention import CrossAttention
 from .hypotheses import regroup
 
-#: Positions by which the caches grow: seldom enough that copying them does not count, little enough to fit.
+#: Number of positions by which the caches grow: a compromise between copying them often and wasting memory.
 GROWTH = 64
-#: The same where steps are CUDA graphs: each growth costs a capture.
+#: Growth if steps are CUDA graphs, for which each growth costs a capture.
 GRAPH_GROWTH = 256
 
 
 class DecodingState:
     """Keys and values of every decoder layer, for B documents with the same number of hypotheses (the beam) each.
 
-    Documents: one pair a layer, read by all hypotheses of a document, as
-    :class:`~.cross_attention.CrossAttention` laid it out.
+    Documents: one pair per layer, in the layout of :class:`~.cross_attention.CrossAttention`, shared by all hypotheses
+    of a document.
 
-    Summaries: one (B, H, positions, D) pair a layer. Every step writes one position of the cache for each hypothesis
-    and never moves it. ``attn_mask`` says which positions belong to a hypothesis. When the search repeats one
-    hypothesis and drops another, only that mask is reordered; all hypotheses of a document read the same keys and
-    values.
+    Summaries: one (B, H, positions, D) pair per layer. Every step writes one position of the cache for each
+    hypothesis, and positions never move. ``attn_mask`` says which positions belong to which hypothesis. If the search
+    repeats one hypothesis and drops another, only this mask is reordered. All hypotheses of a document read the same
+    keys and values.
 
     Args:
-        documents: a (keys, values) pair for each layer, from ``cross_attention.project``.
-        padding_mask: (B, k) bool, True on padding and on tokens that ``cross_attention`` added, or None.
-        beam: hypotheses of each document.
-        cross_attention: how they read them.
-        uses_cuda_graph: steps are captured and replayed (:class:`~.cuda_graph.GraphedStep`). What a step does on the
-            device then depends on nothing that the host counts: it reads all positions, those masked for all included.
-        projections: for each layer the weights (3 C, C) and biases of query, key and value of its self-attention
-            beside each other, where one product is to compute them; or None.
-        added_scores: (B, k) added to the logits of the attention to the documents, or None.
+        documents: one (keys, values) pair per layer, from ``cross_attention.project``.
+        padding_mask: (B, k) bool, True on padding and on tokens added by ``cross_attention``, or None.
+        beam: number of hypotheses per document.
+        cross_attention: implementation of the attention to the documents.
+        uses_cuda_graph: whether steps are captured and replayed (:class:`~.cuda_graph.GraphedStep`). The operations of
+            a step then must not depend on counters of the host, so a step reads all positions, even those masked for
+            every hypothesis.
+        projections: for each layer the concatenated weights (3 C, C) and biases of query, key and value of its
+            self-attention, if one product is to compute them; or None.
+        added_scores: (B, k) scores to add to the logits of the attention to the documents, or None.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class DecodingState:
             added = (zeros if added is None else added).masked_fill(padding_mask, -torch.inf)
         if added is not None:
             self.document_mask = added[:, None, None]
-        #: How many positions are written, those of the step that is going on included.
+        #: Number of written positions, including those of the current step.
         self.num_written = 0
-        #: (beam,) int64, the positions that the step that is going on writes, or the next one.
+        #: (beam,) int64, the positions written by the current step, or by the next one.
         self.write_positions = torch.arange(beam, device=values.device)
-        #: Counts how often the caches moved to other addresses, or changed their shapes.
+        #: Number of times that the caches moved to other addresses or changed their shapes.
         self.layout = 0
         batch, heads, _, dim = values.shape
         self.keys = [values.new_empty(batch, heads, 0, dim) for _ in documents]
@@ -78,27 +79,27 @@ class DecodingState:
         return self.attn_mask.size(0) * self.beam
 
     def reserve_step(self) -> None:
-        """Reserve one position for each hypothesis; the host calls it before a step."""
+        """Reserve one position for each hypothesis. Called by the host before each step."""
         self.num_written += self.beam
         if self.num_written > self.attn_mask.size(2):
             self._grow((GRAPH_GROWTH if self.uses_cuda_graph else GROWTH) * self.beam)
 
     def begin_step(self, padding: Tensor) -> None:
-        """Unmask each hypothesis's own new position.
+        """Unmask the new position of each hypothesis.
 
         Args:
-            padding: (R,) bool, True on rows whose token is padding: those stay masked.
+            padding: (R,) bool, True on rows whose token is padding, which stay masked.
         """
         own = self.attn_mask.new_full((self.beam, self.beam), -torch.inf).fill_diagonal_(0)
         own = own.expand(self.attn_mask.size(0), -1, -1).masked_fill(padding.view(-1, 1, self.beam), -torch.inf)
         self.attn_mask.index_copy_(2, self.write_positions, own)
 
     def end_step(self) -> None:
-        """Go on to the next positions."""
+        """Advance to the positions of the next step."""
         self.write_positions += self.beam
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put (R, H*D) keys and values of the newest tokens into their positions; return all of the layer's.
+        """Write (R, H*D) keys and values of the newest tokens to their positions, and return all of the layer's.
 
         Returns:
             (B, H, positions, D) keys, values.
@@ -110,15 +111,15 @@ class DecodingState:
 
     @property
     def read(self) -> int:
-        """Return how many positions a step reads."""
+        """Return the number of positions that a step reads."""
         return self.attn_mask.size(2) if self.uses_cuda_graph else self.num_written
 
     def past(self) -> Tensor:
-        """Return (B, 1, beam, positions), to be added to the scores of the hypotheses' own keys."""
+        """Return the (B, 1, beam, positions) mask to add to the scores of the hypotheses' own keys."""
         return self.attn_mask[:, None, :, : self.read]
 
     def reorder(self, order: Tensor) -> None:
-        """Select hypotheses: ``order`` (R',) holds indices into the rows."""
+        """Select hypotheses by ``order`` (R',), indices into the rows."""
         kept, beam = regroup(order, self.attn_mask.size(0), self.beam)
         if kept is not None:
             self._select(kept)
@@ -134,7 +135,7 @@ class DecodingState:
         self.layout += 1
 
     def _select(self, kept: Tensor) -> None:
-        """Keep only some documents, a layer after the other, so that little is there twice at any time."""
+        """Keep the given documents only, layer by layer, so that at most one layer is in memory twice."""
         self.layout += 1
         for layer, (keys, values) in enumerate(self.documents):
             self.documents[layer] = keys.index_select(0, kept), values.index_select(0, kept)

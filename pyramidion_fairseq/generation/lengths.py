@@ -1,4 +1,4 @@
-"""Lengths of summaries that contradict each other, told in one line."""
+"""One-line errors for summary lengths that contradict each other."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..errors import PyramidionError
 
 
 def check_lengths(options: Any, model_length: int | None) -> None:
-    """Refuse a shortest summary above the longest one; fairseq would find out in the first batch.
+    """Raise an error if the minimum summary length exceeds the maximum, before fairseq does so in the first batch.
 
     Args:
-        options: of generation, as of fairseq: ``min_len``, ``max_len_a``, ``max_len_b``, ``match_source_len``,
+        options: fairseq's generation options: ``min_len``, ``max_len_a``, ``max_len_b``, ``match_source_len``,
             ``no_repeat_ngram_size``.
-        model_length: tokens that the model writes, ``</s>`` counted; None if there is no limit.
+        model_length: maximum number of tokens of the model's summaries, including ``</s>``; None for no limit.
 
     Raises:
-        PyramidionError: says both lengths, or which one is negative; fairseq takes that for 0.
+        PyramidionError: names both lengths, or the negative option, which fairseq would treat as 0.
     """
     for name in ("min_len", "no_repeat_ngram_size"):
         value = getattr(options, name, None) or 0
@@ -36,15 +36,15 @@ def check_lengths(options: Any, model_length: int | None) -> None:
 
 
 def fit_lengths(chosen: dict[str, Any], given: Mapping[str, Any], model_length: int | None) -> None:
-    """Lower the shortest length to the longest one, in place, unless it was given.
+    """Lower the default minimum length to the maximum length, in place.
 
     Args:
-        chosen: options of generation, with ``beam``, ``min_len`` and ``max_len_b``.
-        given: those that the user chose.
-        model_length: tokens that the model writes, ``</s>`` counted; None: any number.
+        chosen: generation options, with ``beam``, ``min_len`` and ``max_len_b``.
+        given: options given by the user. A given ``min_len`` is not changed.
+        model_length: maximum number of tokens of the model's summaries, including ``</s>``; None for no limit.
 
     Raises:
-        PyramidionError: there would be no beam, or no summary.
+        PyramidionError: the beam or the maximum length is below 1.
     """
     longest = int(chosen["max_len_b"])
     if model_length is not None:
@@ -57,10 +57,10 @@ def fit_lengths(chosen: dict[str, Any], given: Mapping[str, Any], model_length: 
 
 @contextlib.contextmanager
 def one_line_about_lengths() -> Iterator[None]:
-    """Say fairseq's own refusal in one line, where the longest length depends on the documents'.
+    """Convert fairseq's own error about lengths, if the maximum depends on the document, to a one-line error.
 
     Raises:
-        PyramidionError: in place of its AssertionError.
+        PyramidionError: instead of fairseq's AssertionError.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Linear layers on the few rows that one step of generation has."""
+"""Linear layers on the few rows of a generation step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Rows for which oneDNN was measured to be faster; fewer are nearly a product of matrix and vector.
+#: Numbers of rows for which oneDNN was measured to be faster. Fewer rows are close to a matrix-vector product.
 FEW_ROWS = range(4, 65)
 
 
@@ -15,7 +15,7 @@ def _through_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _onednn_works() -> bool:
-    """Return whether this build of torch has oneDNN's linear layer, and it computes one."""
+    """Return whether this build of torch has a working oneDNN linear layer."""
     x, weight, bias = torch.ones(4, 2), torch.ones(3, 2), torch.ones(3)
     try:
         return torch.equal(_through_onednn(x, weight, bias), torch.full((4, 3), 3.0))
@@ -27,10 +27,10 @@ HAS_ONEDNN = _onednn_works()
 
 
 def few_rows_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Return ``layer(x)`` for (R, C) x; float32 on a CPU through oneDNN, which reads the weight once.
+    """Compute ``layer(x)`` for (R, C) x. float32 on a CPU uses oneDNN, which reads the weight once.
 
-    MKL, which torch takes for float32, first copies the weight into another order, at every call: 1.2 to 1.6 times
-    the time at 4 to 16 rows. Nothing is packed or kept, so that weights may change at any time.
+    MKL, which torch uses for float32, first reorders the weight in every call, which takes 1.2 to 1.6 times as long
+    for 4 to 16 rows. Nothing is packed or cached, so weights may change at any time.
     """
     if (
         HAS_ONEDNN

@@ -1,4 +1,4 @@
-"""The decoder's attention to vectors whose scores are added to the logits (Qin and Van Durme 2023)."""
+"""Decoder attention to vectors whose scores are added to the logits (Qin and Van Durme 2023)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 class ScoredAttention(MultiheadAttention):
-    """fairseq's attention to a document, with a floating mask: scores, and -inf on padding.
+    """fairseq's attention to a document with a floating mask: scores, and -inf on padding.
 
-    Its parameters have fairseq's names. It keeps no cache of its own: ``incremental_state`` is not used, and keys and
-    values are projected again in every call. Generation has :class:`~.kv_cache.DecodingState` for that.
+    Parameters have fairseq's names. There is no cache: ``incremental_state`` is not used, and keys and values are
+    projected in every call. Generation uses :class:`~.kv_cache.DecodingState` instead.
     """
 
     def forward(
@@ -32,11 +32,11 @@ class ScoredAttention(MultiheadAttention):
         """Attend.
 
         Args:
-            query: (T, R, C) what reads; R hypotheses or summaries.
-            key, value: (k, R, C) the encoder's output.
+            query: (T, R, C) decoder states of R hypotheses or summaries.
+            key, value: (k, R, C) output of the encoder.
             key_padding_mask: (R, k) floating, added to the logits.
             incremental_state, static_kv: not used.
-            need_weights, need_head_weights: return the weights.
+            need_weights, need_head_weights: whether to return the attention weights.
 
         Returns:
             (T, R, C); (R, T, k) means over the heads, or (H, R, T, k) with ``need_head_weights``, or None.

@@ -1,4 +1,4 @@
-"""Ways to generate that can be switched on for a model: fairseq's own caches, and CUDA graphs."""
+"""Switches for a model's generation: fairseq's own caches, and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import nn
 
 
 def set_plain_generation(model: nn.Module, on: bool = True) -> None:
-    """Let the model generate as stock fairseq does, document and caches repeated for every hypothesis, or not."""
+    """Set whether the model generates like stock fairseq, with documents and caches repeated for every hypothesis."""
     _set(model, "plain_generation", on)
 
 
 def set_cuda_graphs(model: nn.Module, on: bool = True) -> None:
-    """Let the model record its steps and replay them where its device can, or not; see :mod:`.cuda_graph`."""
+    """Set whether the model captures and replays generation steps, where its device can; see :mod:`.cuda_graph`."""
     _set(model, "cuda_graphs", on)
 
 
 def plain_generation(*models: nn.Module) -> ContextManager[None]:
-    """Let models generate inside as stock fairseq does, the reference: same tokens and scores, slower."""
+    """Let models generate like stock fairseq within the context: the reference with equal results, but slower."""
     return _switched_on("plain_generation", models)
 
 
 def cuda_graphs(*models: nn.Module) -> ContextManager[None]:
-    """Let models record the steps of generation inside and replay them: same tokens and scores."""
+    """Let models capture generation steps and replay them within the context, with equal tokens and scores."""
     return _switched_on("cuda_graphs", models)
 
 

@@ -1,1 +1,1 @@
-"""Summaries from trained models, in Python: loading a checkpoint, batching documents, generating and explaining."""
+"""Summarisation with trained models in Python: loading checkpoints, batching documents, generation, explanations."""

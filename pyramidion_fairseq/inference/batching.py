@@ -1,4 +1,4 @@
-"""Batches of documents of about the same length."""
+"""Batches of documents of similar length."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..utils.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-#: Documents that a stream reads ahead, to batch them by length.
+#: Number of documents that a stream reads ahead to batch them by length.
 BUFFER = 256
 _Document = TypeVar("_Document")
 _Result = TypeVar("_Result")
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int, max_tokens: int | None = None) -> list[list[int]]:
-    """Return indices of documents in batches, every one of them once, the longest first.
+    """Return the indices of all documents in batches, the longest documents first.
 
-    The longest come first so that a memory that is too small shows at once, and estimates of the time left are safe.
+    With the longest first, too little memory shows at once, and estimates of the remaining time are upper bounds.
 
     Args:
-        lengths: in tokens.
-        batch_size: documents in a batch, at most.
-        max_tokens: documents times the longest one's length, at most; a longer document makes a batch of its own.
+        lengths: lengths of the documents in tokens.
+        batch_size: maximum number of documents per batch.
+        max_tokens: maximum number of padded tokens per batch. A longer document is a batch of its own.
     """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -45,13 +45,13 @@ def run_or_halve(
     tokens: Callable[[_Document], int],
     device: torch.device,
 ) -> list[_Result]:
-    """Return what ``run`` gives for a batch of documents; where memory is too small, for each half of it.
+    """Run a function on a batch of documents; if memory is too small, run it on each half of the batch.
 
     Args:
-        run: returns a result for each document.
-        documents: the batch; may be empty.
-        tokens: returns a document's length.
-        device: that ``run`` works on.
+        run: function that returns one result per document.
+        documents: the batch, which may be empty.
+        tokens: function that returns the length of a document.
+        device: device used by ``run``.
 
     Raises:
         PyramidionError: memory is too small for one document.
@@ -78,14 +78,15 @@ def run_or_halve(
 
 
 def separate_short_documents(batches: list[list[int]], lengths: Sequence[int], least: int) -> list[list[int]]:
-    """Take documents shorter than ``least`` out of their batches, each into a batch of its own at the end.
+    """Move documents shorter than ``least`` out of their batches, each to its own batch at the end.
 
-    A batch's ``min_len`` follows its shortest document: alone in its batch, a short one changes it for no other.
+    The ``min_len`` of a batch depends on its shortest document. In its own batch, a short document changes it for no
+    other document.
 
     Args:
-        batches: of :func:`batches_by_length`.
-        lengths: in tokens.
-        least: tokens.
+        batches: batches from :func:`batches_by_length`.
+        lengths: lengths of the documents in tokens.
+        least: minimum length in tokens.
     """
     rest = [[index for index in batch if lengths[index] >= least] for batch in batches]
     short = [[index] for batch in batches for index in batch if lengths[index] < least]

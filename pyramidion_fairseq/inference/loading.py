@@ -1,4 +1,4 @@
-"""Checkpoints ready to summarise, with the dictionaries and the sentencepiece model that belong to them."""
+"""Loading checkpoints for summarisation, with their dictionaries and sentencepiece model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .summarizer import PyramidionHubInterface
 
 logger = logging.getLogger(__name__)
 
-#: What a folder given instead of a checkpoint is searched for.
+#: Names of checkpoints to look for if a folder is given.
 CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt", "model.pt")
 
 
@@ -40,22 +40,23 @@ def load_summarizer(
 ) -> PyramidionHubInterface:
     """Load one checkpoint, or several as an ensemble.
 
-    Models and tasks of this package must be registered, as ``import pyramidion_fairseq`` does.
+    Models and tasks of this package must be registered, as by ``import pyramidion_fairseq``.
 
     Args:
         checkpoints: files, folders with one of :data:`CHECKPOINTS`, or names of models that come with the package
-            (:mod:`pyramidion_fairseq.pretrained`); a string may hold several, with ``:`` between.
-        data: the folder with ``dict.*.txt``. Without it: the checkpoint's own, or the one that it was trained on.
-        sentencepiece_model: without it: one of :data:`~pyramidion_fairseq.vocabularies.SENTENCEPIECE` beside the
-            checkpoint, the dictionaries or their folder, if the dictionaries have pieces in them.
-        device: "cpu", "cuda", "cuda:1", ...; "auto" is a GPU where there is one.
-        fp16: ``dtype="float16"`` on a GPU, and nothing elsewhere.
-        overrides: values for options of the checkpoints, of model or task.
-        dtype: of weights and states: "float32", "bfloat16", "float16" (on a GPU), as a name or as torch's; or "auto",
-            the fastest of the device.
+            (:mod:`pyramidion_fairseq.pretrained`). A string may hold several, separated by ``os.pathsep``.
+        data: folder of ``dict.*.txt``. Default: the folder of the checkpoint, or that of its training data.
+        sentencepiece_model: sentencepiece model. Default, if the dictionaries hold pieces: the one recorded in the
+            checkpoint, or one of :data:`~pyramidion_fairseq.vocabularies.SENTENCEPIECE` in the folder of the
+            checkpoint, in that of the dictionaries or in its parent.
+        device: "cpu", "cuda", "cuda:1", ...; "auto" is a GPU if available.
+        fp16: same as ``dtype="float16"`` on a GPU; no effect on other devices.
+        overrides: new values for the checkpoints' model and task options.
+        dtype: dtype of weights and states: "float32", "bfloat16" or "float16" (on a GPU), as a name or a
+            ``torch.dtype``; or "auto" for the fastest one of the device.
 
     Raises:
-        PyramidionError: a file is missing, damaged or belongs to another, or there is no such option or dtype.
+        PyramidionError: a file is missing, damaged or belongs to another model, or an option or dtype is unknown.
     """
     safe_loading.install()
     paths = [find_checkpoint(pretrained.find(path)) for path in _split_paths(checkpoints)]
@@ -84,7 +85,7 @@ def load_summarizer(
         models += loaded
     _set_bpe(cfg, task, sentencepiece_model, os.path.dirname(paths[0]))
     _check_bpe(cfg, records, task.source_dictionary)
-    with open_dict(cfg):  # fairseq's translate() reads it, and a checkpoint may be without
+    with open_dict(cfg):  # read by fairseq's translate(), and missing in some checkpoints
         cfg.dataset = cfg.get("dataset") or {"max_tokens": None, "batch_size": 8}
     hub = PyramidionHubInterface(cfg, task, models).to(torch_device, torch_dtype)
     hub.generation_settings = pretrained.generation_settings(os.path.dirname(paths[0]))
@@ -92,9 +93,9 @@ def load_summarizer(
 
 
 def _check_bpe(cfg: Any, records: Mapping[str, Any], dictionary: Any) -> None:
-    """Refuse another sentencepiece model or byte-level BPE than a checkpoint's; ``records`` are by its path.
+    """Raise an error for another sentencepiece model or byte-level BPE than a checkpoint's; ``records`` are by path.
 
-    A byte-level BPE must have the dictionary's tokens, also where no record tells which it was.
+    A byte-level BPE must have the tokens of the dictionary, even if no record says which one it was.
     """
     model, byte_level = vocabularies.sentencepiece_of(cfg.bpe), vocabularies.byte_level_of(cfg.bpe)
     for path, record in records.items():
@@ -141,10 +142,10 @@ def find_checkpoint(path: str) -> str:
 
 
 def device_of(name: str) -> torch.device:
-    """Return a device; "auto" is a GPU where there is one.
+    """Return the device of the given name; "auto" is a GPU if available.
 
     Raises:
-        PyramidionError: there is no such device.
+        PyramidionError: the device does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -163,9 +164,9 @@ def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
         cfg.task.data = folder
         cfg.task.source_lang, cfg.task.target_lang = languages
         if "sequence_parallel" in cfg.task:
-            cfg.task.sequence_parallel = 1  # what it says is how the model was trained
+            cfg.task.sequence_parallel = 1  # only applies to training
     task = tasks.setup_task(cfg.task, from_checkpoint=True)
-    # fairseq's choices are enums without a name of their own, of which no pickle can be made: words in their place.
+    # fairseq's choices are anonymous enums, which cannot be pickled. Replace them by strings.
     plain = OmegaConf.create(OmegaConf.to_container(task.cfg, enum_to_str=True))
     OmegaConf.set_struct(plain, True)
     task.cfg = plain
@@ -173,7 +174,7 @@ def _set_up_task(cfg: Any, path: str, data: str | None) -> Any:
 
 
 def _check_path(path: str, *separators: str) -> None:
-    """Refuse what would be another path once it is among fairseq's options, which resolve and split them."""
+    """Raise an error for a path that fairseq's options would resolve or split, and so change to another path."""
     parts = [part for part in ("${", *separators) if part in path]
     try:
         path.encode("utf-8")
@@ -184,12 +185,12 @@ def _check_path(path: str, *separators: str) -> None:
 
 
 def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
-    """Refuse a dictionary of another size, or with other symbols, than the model's.
+    """Raise an error for a dictionary with another size or other symbols than the model's.
 
-    fairseq's own message, raised later, tells the user to train again.
+    fairseq's own error, raised later, tells the user to train again.
     """
     embedding, dictionary = state["model"].get("encoder.embed_tokens.weight"), task.source_dictionary
-    without_mask = len(dictionary) + ("<mask>" not in dictionary)  # BART's <mask> may be left out
+    without_mask = len(dictionary) + ("<mask>" not in dictionary)  # BART's <mask> may be missing
     if embedding is not None and not len(dictionary) <= len(embedding) <= without_mask:
         raise PyramidionError(
             f"{path} has {len(embedding):,} symbols and does not belong to the dictionaries in {task.cfg.data}, which "
@@ -258,12 +259,12 @@ def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
 
 
 def _folders_beside(data: str, checkpoint_folder: str) -> list[str]:
-    """Return the folders where the files of a model's tokenizer are looked for."""
+    """Return the folders in which to look for a model's tokenizer files."""
     return list(dict.fromkeys([checkpoint_folder or ".", data, os.path.dirname(os.path.abspath(data))]))
 
 
 def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
-    """Return the options of ``--bpe gpt2``: its files, as ``pyramidion-convert bart`` writes them."""
+    """Return the options of ``--bpe gpt2``, whose files ``pyramidion-convert bart`` writes."""
     folders = _folders_beside(data, checkpoint_folder)
     found = next(vocabularies.byte_level_in(folders), None)
     if found is not None:
@@ -275,10 +276,10 @@ def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
 
 
 def check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
-    """Refuse a sentencepiece model of which the dictionary has few pieces; warn where it lacks some.
+    """Raise an error if the dictionary has few pieces of a sentencepiece model, and warn if it lacks some.
 
     Raises:
-        PyramidionError: it has fewer than half of them.
+        PyramidionError: the dictionary has fewer than half of the pieces.
     """
     known, pieces = tokenizer.count_known_pieces()
     if 2 * known < pieces:
@@ -286,5 +287,5 @@ def check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
             f"{path} is another model's: the dictionary has {known} of its {pieces} pieces; say with "
             "--sentencepiece-model where the right one is"
         )
-    if 10 * known < 9 * pieces:  # a vocabulary with a threshold lacks a few
+    if 10 * known < 9 * pieces:  # with a frequency threshold, a vocabulary lacks a few
         logger.warning(f"{path} may be another model's: the dictionary lacks {pieces - known} of its {pieces} pieces")

@@ -1,4 +1,4 @@
-"""The number format of a model that summarises: its weights and states; scores and tournament stay in float32."""
+"""Number formats for the weights and states of a summarisation model. Scores and tournament stay in float32."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..utils.bf16 import multiplies_bf16
 
 logger = logging.getLogger(__name__)
 
-#: What ``--dtype`` and ``dtype`` take.
+#: Values of ``--dtype`` and ``dtype``.
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """Return the format by its name in :data:`DTYPES`, or as torch's; "auto" is the fastest of the device, and logged.
+    """Return a dtype, given a ``torch.dtype`` or a name in :data:`DTYPES`; the choice of "auto" is logged.
 
     Raises:
-        PyramidionError: there is no such name, or the device is too slow in that format.
+        PyramidionError: the name is unknown, or the device does not support the dtype at a usable speed.
     """
     name = str(name).removeprefix("torch.")
     if name not in DTYPES:
@@ -34,7 +34,7 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the device multiplies it, else float16 on a GPU and float32 on a CPU."""
+    """Return bfloat16 if the device multiplies it natively, otherwise float16 on a GPU and float32 on a CPU."""
     if multiplies_bf16(device):
         return torch.bfloat16
     return torch.float16 if device.type == "cuda" else torch.float32

@@ -1,4 +1,4 @@
-"""``PyramidionModel.from_pretrained(...)``: summaries from Python, with their sources if asked for."""
+"""``PyramidionModel.from_pretrained(...)``: summaries in Python, optionally with their sources."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from .batching import BUFFER, batches_by_length, run_or_halve, separate_short_do
 
 logger = logging.getLogger(__name__)
 
-#: Words of a document that are listed in its explanation, if the model does not read more.
+#: Maximum number of words of a document in its explanation, unless the model reads more.
 MOST_WORDS = 50_000
 
-#: Options of generation that read a summary which is there.
+#: Generation options that need a reference summary.
 _REFERENCE_OPTIONS = ("score_reference", "prefix_size")
 
 #: A document, its words and their tokens.
@@ -44,21 +44,21 @@ Source = Tuple[Document, Words, TokenizedText]
 
 @dataclass(frozen=True)
 class Summary:
-    """A document's summary."""
+    """Summary of a document."""
 
     text: str
     score: float | None
-    """Log probability (base e) over length to the power of ``lenpen``; None if there was nothing to summarise."""
+    """Log probability (base e), divided by the length to the power of ``lenpen``; None for an empty document."""
     tokens: tuple[int, ...]
     """Ids in the target dictionary, without ``</s>``."""
     provenance: Provenance | None = None
-    """Where it came from, if asked for."""
+    """Provenance of the summary, if requested."""
 
     def explain(self) -> Explanation:
-        """Return the provenance in words.
+        """Return the provenance in words and sentences.
 
         Raises:
-            PyramidionError: there is none.
+            PyramidionError: the summary has no provenance.
         """
         if self.provenance is None:
             raise PyramidionError("this summary has no provenance: its document is empty, or none was asked for")
@@ -66,9 +66,9 @@ class Summary:
 
 
 class _GenerationLock:
-    """Lets one thread at a time generate: a model notes what it has read.
+    """Lock that lets one thread at a time generate, because models record what they read.
 
-    A model that was copied or pickled has turns of its own.
+    Copies and pickles of a model get a lock of their own.
     """
 
     def __init__(self) -> None:
@@ -79,12 +79,12 @@ class _GenerationLock:
 
 
 class PyramidionHubInterface(GeneratorHubInterface):
-    """fairseq's interface, with :meth:`summarize`.
+    """fairseq's hub interface, extended by :meth:`summarize`.
 
     Args:
         cfg: options of the (last) checkpoint.
-        task: gives the dictionaries.
-        models: the ensemble.
+        task: task with the dictionaries.
+        models: models of the ensemble.
     """
 
     def __init__(self, cfg: Any, task: Any, models: Sequence[Any]):
@@ -92,7 +92,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         self._text_tokenizers: tuple[Tokenizer, Tokenizer] | None = None
         self._facts: ModelFacts | None = None
         self._generation_lock = _GenerationLock()
-        #: Options of generation that come with the model; those of a call go before them.
+        #: Generation options that come with the model; those of a call take precedence.
         self.generation_settings: dict[str, Any] = {}
 
     def summarize(
@@ -105,24 +105,24 @@ class PyramidionHubInterface(GeneratorHubInterface):
         progress: Callable[[int], None] | None = None,
         **generation: Any,
     ) -> list[Summary]:
-        """Summarise documents of any length: one summary for each, in their order.
+        """Summarise documents of any length. Returns one summary per document, in order.
 
-        Documents are read up to the model's length; of an empty one the summary is empty. Threads that call it at the
-        same time take turns, a batch each.
+        Documents are cut to the model's length. The summary of an empty document is empty. Concurrent calls from
+        several threads take turns after each batch.
 
         Args:
-            documents: texts or :class:`~pyramidion_fairseq.text.Document`; a single one counts as a list of one.
-            with_provenance: say where each summary came from.
-            batch_size: documents in a batch, at most.
-            max_tokens: padded tokens in a batch, at most; a longer document makes a batch of its own.
-            progress: called after each batch with the number of documents in it.
-            **generation: fairseq's options of generation. The defaults are the model's own (``generation.json`` beside
-                the checkpoint), then the paper's: beam 2, lenpen 1, min_len 72, max_len_b 966. A default min_len is
-                lower where the longest summary is, and for documents with fewer tokens.
+            documents: texts or :class:`~pyramidion_fairseq.text.Document`, or a single one of them.
+            with_provenance: whether to record where each summary came from.
+            batch_size: maximum number of documents per batch.
+            max_tokens: maximum number of padded tokens per batch. A longer document is a batch of its own.
+            progress: called after each batch with its number of documents.
+            **generation: fairseq's generation options. The defaults are the model's own (``generation.json`` in the
+                folder of the checkpoint), then the paper's: beam 2, lenpen 1, min_len 72, max_len_b 966. A default
+                min_len is lowered to the maximum length, and for documents with fewer tokens.
 
         Raises:
-            PyramidionError: an unknown option, a ``min_len`` above the longest length, no tokenizer, or too small a
-                memory for a document.
+            PyramidionError: an option is unknown, ``min_len`` exceeds the maximum length, there is no tokenizer, or
+                memory is too small for a document.
         """
         options: dict[str, Any] = dict(batch_size=batch_size, max_tokens=max_tokens, progress=progress)
         return list(self.summarize_stream(documents, with_provenance, **options, **generation))
@@ -138,7 +138,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         buffer: int | None = None,
         **generation: Any,
     ) -> Iterator[Summary]:
-        """Yield what :meth:`summarize` returns, but lazily.
+        """Yield the results of :meth:`summarize` lazily.
 
         ``buffer`` documents (256) are read and summarised at a time.
         """
@@ -151,7 +151,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         shortest = generator.min_len
         was_logged = "min_len" in generation
         tokenizer, _ = self._tokenizers()
-        if isinstance(documents, (str, bytes, Document, Mapping)):  # one, or none that can be read: never its parts
+        if isinstance(documents, (str, bytes, Document, Mapping)):  # a single document, or an error in _read
             documents = [documents]  # type: ignore[list-item]  # _read refuses it
         documents = iter(documents)
 
@@ -185,16 +185,17 @@ class PyramidionHubInterface(GeneratorHubInterface):
             yield from (summaries.get(index, Summary("", None, ())) for index in range(len(sources)))
 
     def spread_documents(self, size: int, timeout: float = TIMEOUT) -> None:
-        """Let ``size`` processes share every document from now on: encode a part each, then write the same summary.
+        """Let ``size`` processes share every document from now on. Each encodes a part; all write the same summary.
 
-        Call it, and later :meth:`summarize` with the same documents, in all processes of a torch.distributed world.
+        Call this method, and later :meth:`summarize` with the same documents, in all processes of a torch.distributed
+        world.
 
         Args:
-            size: P, consecutive ranks that share a document.
-            timeout: seconds that a process waits for the others.
+            size: P, number of consecutive ranks that share a document.
+            timeout: time in seconds that a process waits for the others.
 
         Raises:
-            PyramidionError: P does not divide the processes, or a model's attention is not local.
+            PyramidionError: P does not divide the number of processes, or a model's attention is not local.
         """
         for model in self.models:
             model.encoder.check_sequence_parallel(size)
@@ -203,7 +204,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
             model.encoder.spread_documents(group)
 
     def explain(self, documents: str | Document | Iterable[str | Document], **options: Any) -> list[Explanation]:
-        """Summarise documents and say where each word came from; options as of :meth:`summarize`.
+        """Summarise documents and explain where each word came from; same options as :meth:`summarize`.
 
         Raises:
             PyramidionError: a document is empty.
@@ -212,17 +213,17 @@ class PyramidionHubInterface(GeneratorHubInterface):
 
     @property
     def max_source_length(self) -> int:
-        """Tokens of a document that the models read, ``</s>`` counted; the rest is cut off."""
+        """Number of tokens of a document that the models read, including ``</s>``; the rest is cut off."""
         return self.max_positions[0]
 
     @property
     def _markers(self) -> Markers:
-        """What is added to documents and summaries; nothing by tasks that are not ours."""
+        """Markers of documents and summaries; none for tasks that are not from this package."""
         return getattr(self.task, "markers", Markers())
 
     @property
     def _after_document(self) -> list[int]:
-        """What follows the documents' ``</s>``."""
+        """Ids that follow the ``</s>`` of documents."""
         return [] if self._markers.document_end is None else [self._markers.document_end]
 
     def _read(self, document: str | Document, tokenizer: Tokenizer) -> Source:
@@ -239,7 +240,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         return document, words, tokens
 
     def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
-        """Return those of documents and of summaries."""
+        """Return the tokenizers of documents and of summaries."""
         if self._text_tokenizers is None:
             if self.tokenizer is not None:
                 raise PyramidionError("summaries take sentencepiece models or no bpe at all, and no --tokenizer")

@@ -1,4 +1,4 @@
-"""Optimizers, registered with fairseq."""
+"""Optimizers registered with fairseq."""
 
 from .fused_adamw import FusedAdamW
 

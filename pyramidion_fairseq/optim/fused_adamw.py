@@ -1,6 +1,6 @@
-"""AdamW in one pass over the parameters."""
+"""AdamW with a fused kernel that updates each parameter in one pass."""
 
-# No postponed annotations: fairseq reads the config's types.
+# No postponed annotations, because fairseq reads the types of the config.
 import ast
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Sequence
@@ -14,7 +14,7 @@ from omegaconf import II
 
 @dataclass
 class FusedAdamWConfig(FairseqDataclass):
-    """Options of ``--optimizer fused_adamw``, named as those of fairseq's ``adam``."""
+    """Options of ``--optimizer fused_adamw``, with the names of fairseq's ``adam``."""
 
     adam_betas: Any = field(default=(0.9, 0.999), metadata={"help": "betas of AdamW"})
     adam_eps: float = field(default=1e-8, metadata={"help": "epsilon of AdamW"})
@@ -26,15 +26,15 @@ class FusedAdamWConfig(FairseqDataclass):
 class FusedAdamW(FairseqOptimizer):
     """torch's AdamW (Loshchilov and Hutter 2019) with its fused kernel, on a GPU and on a CPU.
 
-    fairseq's ``adam`` makes some ten passes over each parameter, in Python. The update is the same but for epsilon,
-    which fairseq adds before the correction of the second moment's bias, not after it.
+    fairseq's ``adam`` makes about ten passes over each parameter, in Python. The update is the same except for
+    epsilon, which fairseq adds before the bias correction of the second moment, not after it.
 
-    Half-precision parameters (``--memory-efficient-fp16``, ``--memory-efficient-bf16``) get fairseq's, which keeps
-    the moments in float32.
+    Half-precision parameters (``--memory-efficient-fp16``, ``--memory-efficient-bf16``) use fairseq's optimizer, which
+    keeps the moments in float32.
 
     Args:
         cfg: a :class:`FusedAdamWConfig`.
-        params: parameters, or groups of them as of torch's optimizers.
+        params: parameters or parameter groups, as in torch's optimizers.
     """
 
     def __init__(self, cfg: FusedAdamWConfig, params: Iterable[Any]):
@@ -48,7 +48,7 @@ class FusedAdamW(FairseqOptimizer):
 
     @property
     def optimizer_config(self) -> Dict[str, Any]:
-        """What overrides the settings of a checkpoint that is resumed."""
+        """Values that override the settings of a checkpoint when training is resumed."""
         betas, rates = self.cfg.adam_betas, self.cfg.lr
         return {
             "lr": rates[0] if isinstance(rates, Sequence) else rates,
@@ -59,5 +59,5 @@ class FusedAdamW(FairseqOptimizer):
 
     @property
     def supports_flat_params(self) -> bool:
-        """Every parameter is updated by itself."""
+        """Parameters are updated independently, so they may be flattened."""
         return True

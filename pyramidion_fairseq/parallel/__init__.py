@@ -1,4 +1,4 @@
-"""Documents that lie on several devices: where their parts are, and what the devices tell each other."""
+"""Documents sharded over several devices: their parts, and the communication between devices."""
 
 from .group import SequenceGroup, sequence_group
 from .parts import Parts

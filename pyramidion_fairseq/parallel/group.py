@@ -1,4 +1,4 @@
-"""What the ranks that share documents send to each other, with gradients, counted, and without waiting forever."""
+"""Differentiable communication between the ranks that share documents, with byte counts and timeouts."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ from ..errors import PyramidionError, one_line
 from ..version import __version__
 from .parts import Parts
 
-#: Seconds after which a rank stops waiting for the others: longer than a checkpoint takes to save.
+#: Seconds after which a rank stops waiting for the others; longer than it takes to save a checkpoint.
 TIMEOUT = 1800.0
 
 
 class SequenceGroup:
     """The ranks that share documents: P consecutive ranks of the world.
 
-    Every rank computes the loss of the whole batch. The backward pass of what is sent is its exact adjoint, sums over
-    ranks, so that the gradients of all ranks add up to P times those of one process: the mean over ranks, which data
-    parallelism takes anyway, is right for encoder and decoder alike.
+    Every rank computes the loss of the whole batch. The backward pass of each communication is its exact adjoint and
+    sums over ranks, so the gradients of all ranks add up to P times those of a single process. The mean over ranks,
+    which data parallelism computes anyway, is therefore correct for both encoder and decoder.
 
     Args:
-        group: of torch.distributed.
-        timeout: seconds that the group waits.
+        group: process group of torch.distributed.
+        timeout: timeout of the group in seconds.
     """
 
     def __init__(self, group: dist.ProcessGroup, timeout: float = TIMEOUT):
         self.group, self.timeout = group, timeout
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self.ranks = dist.get_process_group_ranks(group)
-        #: Bytes that this rank has sent to others, by what they were.
+        #: Number of bytes that this rank has sent to others, by purpose.
         self.sent: Counter[str] = Counter()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SequenceGroup:
         return self  # a copied model is on the same ranks
 
     def gather(self, x: Tensor, what: str) -> Tensor:
-        """Return the tensors of all ranks, which have one shape: (...) -> (P, ...). ``what`` they are is for errors.
+        """Gather tensors of equal shape from all ranks: (...) -> (P, ...). ``what`` describes them in errors.
 
         Raises:
-            PyramidionError: a rank did not come, or has ended.
+            PyramidionError: a rank did not respond in time, or has ended.
         """
         gathered: Tensor = _Gather.apply(x, self, what)
         return gathered
 
     def exchange(self, rows: Tensor, sends: Sequence[int], receives: Sequence[int], what: str) -> Tensor:
-        """Send consecutive rows to each rank in turn, and return what they sent, in the order of the ranks.
+        """Send consecutive rows to each rank in turn, and return the received rows in the order of the ranks.
 
         Args:
-            rows: (n, ...), n the sum of ``sends``.
-            sends, receives: rows to and from each rank.
+            rows: (n, ...), with n the sum of ``sends``.
+            sends, receives: number of rows to and from each rank.
             what: see :meth:`gather`.
 
         Returns:
-            (m, ...), m the sum of ``receives``.
+            (m, ...), with m the sum of ``receives``.
         """
         received: Tensor = _Exchange.apply(rows, list(sends), list(receives), self, what)
         return received
 
     def gather_columns(self, x: Tensor, parts: Parts, what: str) -> Tensor:
-        """Put the parts of all ranks together: (B, W), or (B, W, C), of this rank -> (B, T), or (B, T, C).
+        """Concatenate the parts of all ranks: this rank's (B, W) or (B, W, C) -> (B, T) or (B, T, C).
 
-        A rank whose part is empty holds a column that counts for nothing.
+        A rank with an empty part passes one column, which is ignored.
         """
         widest = max(1, *parts.widths)
         missing = widest - x.size(1)
@@ -78,20 +78,20 @@ class SequenceGroup:
         return torch.cat([part[:, :width] for part, width in zip(gathered, parts.widths)], dim=1)
 
     def reduce_columns(self, x: Tensor, parts: Parts, what: str) -> Tensor:
-        """Sum over the ranks, and keep this rank's part: (B, T, C) of every rank -> (B, W, C).
+        """Sum over the ranks and keep this rank's part: (B, T, C) of every rank -> (B, W, C).
 
-        Summed in the order of the ranks, so that the result is the same every time. An empty part becomes a column of
+        Summed in the order of the ranks, so that the result is deterministic. An empty part becomes one column of
         zeros.
         """
         width = parts.width(self.rank)
         rows = x.transpose(0, 1)
         received = self.exchange(rows, parts.widths, [width] * self.size, what)
-        if not width:  # in the graph, too: in the backward pass this rank takes part
+        if not width:  # stays in the graph: this rank takes part in the backward pass
             return received.new_zeros(1, *rows.shape[1:]).transpose(0, 1) + received.sum()
         return received.unflatten(0, (self.size, width)).sum(dim=0).transpose(0, 1)
 
     def beside(self, x: Tensor, parts: Parts, reach: int, what: str) -> tuple[Tensor, Tensor]:
-        """Return the tokens up to ``reach`` on each side of this rank's: (B, W, C) -> (B, l, C), (B, r, C)."""
+        """Return the tokens within ``reach`` of each side of this rank's part: (B, W, C) -> (B, l, C), (B, r, C)."""
         start = parts.start(self.rank)
         wanted = [parts.beside(self.rank, asker, reach) for asker in range(self.size)]
         coming = [parts.beside(holder, self.rank, reach) for holder in range(self.size)]
@@ -102,16 +102,16 @@ class SequenceGroup:
         return left, right
 
     def agree(self, tokens: Tensor, settings: str) -> None:
-        """Refuse to go on where the ranks differ in version, settings or batch.
+        """Raise an error if the ranks differ in version, settings or batch.
 
         Args:
             tokens: (B, T) ids of the batch.
-            settings: whatever must be the same on all ranks.
+            settings: text that must be the same on all ranks.
 
         Raises:
-            PyramidionError: on every rank, says which ranks differ from the first, and in what.
+            PyramidionError: on every rank; names the ranks that differ from the first one, and in what.
         """
-        # Products with odd numbers, modulo 2**64: of two batches of one shape that differ, the sums differ, too.
+        # Checksum: sum of products with odd numbers modulo 2**64, which differs if batches of equal shape differ.
         odd = torch.arange(1, 2 * tokens.numel(), 2, device=tokens.device).view(tokens.shape)
         known = [zlib.crc32(text.encode()) for text in (__version__, settings)]
         mine = torch.tensor([*known, *tokens.shape, 0], device=tokens.device)
@@ -129,10 +129,10 @@ class SequenceGroup:
                 )
 
     def wait(self, work: dist.Work | None, what: str, since: float) -> None:
-        """Wait for a collective.
+        """Wait for a collective operation.
 
         Raises:
-            PyramidionError: says which rank waited for which others, for what, and how long.
+            PyramidionError: names the waiting rank, the other ranks, what it waited for, and how long.
         """
         try:
             if work is not None:
@@ -148,14 +148,14 @@ class SequenceGroup:
 
 
 def sequence_group(size: int, timeout: float = TIMEOUT) -> SequenceGroup:
-    """Divide the world into groups of ``size`` consecutive ranks, and return this rank's; all ranks must call it.
+    """Divide the world into groups of ``size`` consecutive ranks, and return this rank's. All ranks must call it.
 
     Args:
-        size: P, ranks that share documents, at least 2.
-        timeout: seconds that a rank waits for the others of its group.
+        size: P, number of ranks that share documents, at least 2.
+        timeout: time in seconds that a rank waits for the others of its group.
 
     Raises:
-        PyramidionError: there are no other processes, or P does not divide them.
+        PyramidionError: there are no other processes, or P does not divide their number.
     """
     if not (dist.is_available() and dist.is_initialized()):
         raise PyramidionError(
@@ -205,7 +205,7 @@ def _send_error(group: SequenceGroup, what: str, error: RuntimeError) -> Pyramid
 
 
 class _Gather(torch.autograd.Function):
-    """Gather; the gradient of a rank's tensor is the sum of those of all copies of it."""
+    """Gather. The gradient of a rank's tensor is the sum of the gradients of all its copies."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: SequenceGroup, what: str) -> Tensor:
@@ -220,7 +220,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Exchange(torch.autograd.Function):
-    """Exchange rows; their gradients go back the same ways."""
+    """Exchange of rows. Gradients are sent back the same way."""
 
     @staticmethod
     def forward(

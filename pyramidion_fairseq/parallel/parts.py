@@ -1,4 +1,4 @@
-"""Which tokens of a document each of several devices holds: consecutive blocks, as even as whole blocks can be."""
+"""The tokens of a document held by each of several devices: consecutive blocks, distributed evenly."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of documents of ``length`` tokens, padding counted, on ``size`` ranks.
+    """Parts of documents of padded length ``length`` on ``size`` ranks.
 
-    The first rank holds the first token. Where there are fewer blocks than ranks, some parts are empty.
+    The first rank holds the first token. If there are fewer blocks than ranks, some parts are empty.
     """
 
     length: int
-    """Tokens of the padded documents, at least 1."""
+    """Padded length of the documents in tokens, at least 1."""
     block: int
-    """Tokens in a block of the attention; a part starts where a block does."""
+    """Number of tokens per attention block. Parts start at the beginning of a block."""
     size: int
-    """Ranks that share a document."""
+    """Number of ranks that share a document."""
 
     def start(self, rank: int) -> int:
-        """Return the first token of a rank, or of rank ``size`` the document's end."""
+        """Return the first token of a rank, or for rank ``size`` the end of the documents."""
         blocks = -(-self.length // self.block)
         return min(self.length, self.block * -(-blocks * rank // self.size))
 
     def stop(self, rank: int) -> int:
-        """Return the token behind a rank's last one."""
+        """Return the end of a rank's part, exclusive."""
         return self.start(rank + 1)
 
     def width(self, rank: int) -> int:
-        """Return how many tokens a rank holds, which may be 0."""
+        """Return the number of tokens held by a rank, which may be 0."""
         return self.stop(rank) - self.start(rank)
 
     @property
     def widths(self) -> list[int]:
-        """Return the widths of all ranks; their sum is :attr:`length`."""
+        """Return the widths of all ranks, whose sum is :attr:`length`."""
         return [self.width(rank) for rank in range(self.size)]
 
     def beside(self, holder: int, asker: int, reach: int) -> tuple[int, int]:
-        """Return the tokens of ``holder`` that lie up to ``reach`` tokens beside the part of ``asker``: (start, stop).
+        """Return the tokens of ``holder`` within ``reach`` tokens of the part of ``asker``: (start, stop).
 
-        Nothing (start = stop) for the asker itself and for one with an empty part.
+        Empty (start = stop) for the asker itself and for an asker with an empty part.
         """
         if holder == asker or not self.width(asker):
             return 0, 0

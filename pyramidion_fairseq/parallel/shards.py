@@ -1,4 +1,4 @@
-"""Documents that lie on several ranks, as attention needs to know."""
+"""Sharded documents, as seen by attention layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .parts import Parts
 
 
 class TokenShards(NamedTuple):
-    """Where the tokens are that a layer reads, for attention that looks beyond its rank's part."""
+    """Location of the tokens that a layer reads, for attention beyond this rank's part."""
 
     group: SequenceGroup
     parts: Parts

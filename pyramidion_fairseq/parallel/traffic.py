@@ -1,4 +1,4 @@
-"""How many bytes one rank sends in a forward pass: a pooling of documents in parts, and ring attention beside it."""
+"""Bytes sent by a rank in the forward pass: for pooling sharded documents, and for ring attention in comparison."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from .parts import Parts
 def bytes_of_pooling(
     parts: Parts, k: int, dim: int, rank: int, last: bool, batch: int = 1, item: int = 4, score: int = 4
 ) -> int:
-    """Return what a rank sends in the forward pass of one pooling; in the backward pass all ranks send as much.
+    """Return the bytes that a rank sends in the forward pass of one pooling.
 
-    Its scores go to every other rank, and its partial sums of the slots of every other rank go there. After the last
-    pooling every rank also sends the slots that it has summed to all others.
+    A rank sends its scores to every other rank, and to each rank its partial sums of that rank's slots. After the last
+    pooling, every rank also sends the slots that it has summed to all others. In the backward pass all ranks together
+    send the same amount.
 
     Args:
-        parts: of the documents before the pooling.
-        k: vectors that the pooling leaves.
+        parts: parts of the documents before the pooling.
+        k: number of pooled vectors.
         dim: C, width of the vectors.
-        rank: the sender.
-        last: whether it is the last pooling, after which all ranks hold all k vectors.
-        batch: documents.
-        item: bytes of a coordinate.
-        score: bytes of a score.
+        rank: rank of the sender.
+        last: whether this is the last pooling, after which all ranks hold all k vectors.
+        batch: number of documents.
+        item: size of a coordinate in bytes.
+        score: size of a score in bytes.
     """
     others = parts.size - 1
     slots = Parts(k, parts.block, parts.size)
@@ -32,9 +33,9 @@ def bytes_of_pooling(
 
 
 def bytes_of_ring_attention(length: int, dim: int, size: int, batch: int = 1, item: int = 4) -> float:
-    """Return what a rank sends in the forward pass of one layer of ring attention (Liu et al. 2023).
+    """Return the bytes that a rank sends in the forward pass of one ring attention layer (Liu et al. 2023).
 
-    Keys and values of its part go once around the ring. The backward pass sends them and their gradients: twice as
-    much.
+    The keys and values of its part go around the ring once. The backward pass sends them and their gradients, which is
+    twice as much.
     """
     return 2 * batch * length * dim * item * (size - 1) / size

@@ -1,1 +1,1 @@
-"""What has to do with neither summaries nor models: files, quiet imports, versions of packages."""
+"""Utilities independent of summaries and models: files, quiet imports, versions of packages."""

@@ -1,4 +1,4 @@
-"""Whether a device multiplies bfloat16 itself: where it does not, every product is converted, and far slower."""
+"""Native bfloat16 support of devices. Without it, every operand is converted, which is far slower."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 
-#: One core of an AMD EPYC without AVX512-BF16, 2026-11-29: an update of transpooler_2k_512 at a quarter of the paper's
-#: lengths and widths took 5.9 s with bf16 products, 0.5 s without.
+#: Measured on one core of an AMD EPYC without AVX512-BF16, 2026-11-29: an update of transpooler_2k_512 at a quarter of
+#: the paper's lengths and widths took 5.9 s with bf16 products, and 0.5 s without.
 SLOW_BF16 = (
     "{option}: this {device} has no instructions for bf16, which can make it ten times as slow as "
     "without it; --autocast auto takes bf16 only where it is fast"
@@ -21,7 +21,7 @@ SLOW_BF16 = (
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Return whether the device has instructions for products of bfloat16: AVX512-BF16 or AMX on a CPU."""
+    """Return whether the device has instructions for bfloat16 products: AVX512-BF16 or AMX on a CPU."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -30,30 +30,30 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def autocasts_to_bf16(autocast: str, device: torch.device) -> bool:
-    """Return whether ``--autocast``, "none", "bf16" or "auto", means bfloat16 on the device."""
+    """Return whether ``--autocast`` ("none", "bf16" or "auto") selects bfloat16 on the device."""
     return autocast == "bf16" or (autocast == "auto" and multiplies_bf16(device))
 
 
 @functools.cache
 def warn_of_slow_bf16(option: str, device: torch.device) -> None:
-    """Warn where the device has no instructions for the bf16 that ``option`` asks for; once in a process."""
+    """Warn, once per process, if the device has no instructions for the bf16 that ``option`` requests."""
     if not multiplies_bf16(device):
         logger.warning(SLOW_BF16.format(option=option, device=device.type))
 
 
 def autocast_criterion(criterion: Callable[..., Any], autocast: str) -> Callable[..., Any]:
-    """Return the criterion with its products, and the model's, in the precision of ``--autocast``.
+    """Wrap a criterion so that its and the model's matrix products use the precision of ``--autocast``.
 
     Args:
-        criterion: called with a model and a sample of fairseq, whose ``src_tokens`` say the device.
+        criterion: called with a model and a sample of fairseq, whose ``src_tokens`` determine the device.
         autocast: "none", "bf16" or "auto".
     """
 
     def compute(model: nn.Module, sample: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         device = sample["net_input"]["src_tokens"].device
-        if autocast == "bf16":  # of a checkpoint, too, that fairseq-validate reads
+        if autocast == "bf16":  # also for checkpoints read by fairseq-validate
             warn_of_slow_bf16("--autocast bf16", device)
-        # Inside fairseq's own torch.cuda.amp.autocast, which would switch it off from the inside.
+        # Entered inside fairseq's own torch.cuda.amp.autocast, which would otherwise disable it.
         with torch.autocast(device.type, torch.bfloat16) if autocasts_to_bf16(autocast, device) else nullcontext():
             return criterion(model, sample, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and files that somebody else names or puts there."""
+"""Atomic writes, and safe reads of files that somebody else names or creates."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ from ..errors import PyramidionError
 if sys.platform != "win32":
     import fcntl
 
-#: Folders of devices and of what is open already: written into, since a file in their place would be for everybody.
+#: Folders of devices and of open files. Files in them are written to directly, because replacing them would affect all
+#: processes.
 DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")
 
 
 def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Return whether two names are of one file that is there."""
+    """Return whether two paths name the same existing file."""
     with contextlib.suppress(OSError):
         return os.path.samefile(path, other)
     return False
 
 
 def is_pipe_or_device(path: str | os.PathLike[str]) -> bool:
-    """Return whether what has this name is there, and neither a file nor a folder."""
+    """Return whether a path exists and is neither a file nor a folder."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def is_written_into(path: str | os.PathLike[str]) -> bool:
-    """Return whether output goes into what has this name: a pipe, a device, or what is open already."""
+    """Return whether output to a path is written to it directly: to a pipe, a device, or an open file."""
     return is_pipe_or_device(path) or os.path.dirname(os.path.abspath(path)) in DEVICES
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> Iterator[BinaryIO]:
-    """Write a file under another name and rename it when it is whole: an older one of that name stays until then.
+    """Write a file under a temporary name, and rename it when it is complete. Until then, an older file is kept.
 
     Args:
-        path: the file's name at the end; a pipe or device, such as /dev/null and /dev/stdout, is written into. Where
-            it is a link, the file that it leads to is replaced, unless ``temporary`` is given.
-        temporary: its name until then, in the same folder; replaced where it is left from a killed run. One that no
-            other process takes unless given. Files with a given one are a program's own: a pipe in the place of such a
-            file is replaced, since nobody may read from it.
+        path: final name of the file. Pipes and devices, such as /dev/null and /dev/stdout, are written to directly. If
+            it is a link, its target is replaced, unless ``temporary`` is given.
+        temporary: temporary name in the same folder, by default one that no other process uses. A file of this name
+            left by a killed run is replaced. If it is given, ``path`` is private to the program, and is replaced even
+            if it is a pipe.
 
     Raises:
         OSError: the folder is missing, not writable or full; nothing is left behind.
@@ -61,7 +62,7 @@ def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> 
     try:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
-        with open(temporary, "xb") as file:  # never through a link that somebody put there
+        with open(temporary, "xb") as file:  # "x": never follows a link that somebody created
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -73,7 +74,7 @@ def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> 
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 file, all or nothing: see :func:`atomic_write`.
+    """Write a UTF-8 file atomically; see :func:`atomic_write`.
 
     Raises:
         OSError: the folder is missing, not writable or full; nothing is left behind.
@@ -84,9 +85,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def lock(path: str | os.PathLike[str]) -> int | None:
-    """Return an open file or folder that is locked until it is closed; None if another process holds the lock.
+    """Open and lock a file or folder until the descriptor is closed; return None if another process holds the lock.
 
-    Nothing is written. Where the system or the file system has no locks, it is open and not locked.
+    Nothing is written. If the system or file system has no locks, the file is opened without a lock.
     """
     file = os.open(path, os.O_RDONLY)
     try:
@@ -95,16 +96,16 @@ def lock(path: str | os.PathLike[str]) -> int | None:
     except BlockingIOError:
         os.close(file)
         return None
-    except OSError:  # as of some file systems of several machines
+    except OSError:  # for instance on some network file systems
         pass
     return file
 
 
 def check_plain_name(name: Any, where: object) -> str:
-    """Return a name that was read from a file, if it is that of something directly in a folder.
+    """Return a name that was read from a file, if it names something directly in a folder.
 
     Raises:
-        PyramidionError: it is no text, or leads anywhere else; ``where`` says what it was read from.
+        PyramidionError: it is no text, or leads anywhere else. ``where`` describes the file it was read from.
     """
     if not isinstance(name, str) or not name.strip(".") or any(character in name for character in "/\\:\0"):
         raise PyramidionError(f"{where} names {name!r:.200}, which is no plain name of a file beside it")
@@ -112,17 +113,17 @@ def check_plain_name(name: Any, where: object) -> str:
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Refuse what would be read without end, or never: pipes and devices. What is not there passes.
+    """Raise an error for pipes and devices, which could be read without end or block. Missing files pass.
 
     Raises:
-        PyramidionError: it is no regular file, nor a link to one.
+        PyramidionError: it exists and is neither a regular file nor a link to one.
     """
     if os.path.exists(path) and not os.path.isfile(path):
         raise PyramidionError(f"{path} is no regular file")
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file; PyramidionError where it is none in UTF-8, or no regular file."""
+    """Return the lines of a text file. Raises PyramidionError unless it is a regular file in UTF-8."""
     check_regular(path)
     try:
         return path.read_text(encoding="utf-8").split("\n")
@@ -131,10 +132,10 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object.
+    """Read a JSON object.
 
     Raises:
-        PyramidionError: the file holds none, or is no regular file.
+        PyramidionError: the file does not hold a JSON object, or is no regular file.
     """
     check_regular(path)
     try:
@@ -147,5 +148,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_if_there(path: Path) -> dict[str, Any]:
-    """Return a JSON object as :func:`read_json` does, an empty one where there is no file."""
+    """Read a JSON object as :func:`read_json` does, or return an empty one if the file does not exist."""
     return read_json(path) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""fairseq is imported without scikit-learn and SciPy's statistics, which it calls in two tasks: two seconds less."""
+"""Deferred imports of scikit-learn and SciPy's statistics, which only two tasks of fairseq need. Saves two seconds."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import sys
 from types import ModuleType
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-#: Modules of fairseq that import at their top what only their tasks call; pandas comes with it.
+#: Modules of fairseq that import packages at the top which only their tasks call. The packages also import pandas.
 IMPORTERS = ("fairseq.criterions.sentence_prediction", "fairseq.tasks.audio_classification")
 LATER = ("scipy.stats", "sklearn", "sklearn.metrics")
 
 
 class LaterModule(ModuleType):
-    """A module whose functions import the real one when they are called."""
+    """Placeholder module whose functions import the real module when they are called."""
 
     def __getattr__(self, name: str) -> Callable[..., Any] | LaterModule:
-        """Return a function that calls the one of this name in the real module; of a package, a module in it."""
+        """Return a function that calls its namesake in the real module, or the placeholder of a submodule."""
         if name.startswith("__"):
             raise AttributeError(name)
         if f"{self.__name__}.{name}" in LATER:
@@ -32,10 +32,10 @@ class LaterModule(ModuleType):
 
 @contextlib.contextmanager
 def metrics_imported_later() -> Iterator[None]:
-    """Have the packages of ``LATER`` imported when fairseq calls them, not when fairseq is imported in this context.
+    """Defer the imports of the packages in ``LATER`` until fairseq calls them, if fairseq is imported in this context.
 
-    Only the import statements of ``IMPORTERS`` get a :class:`LaterModule`; all others are as ever. Where fairseq or a
-    package of ``LATER`` has been imported before, nothing is changed.
+    Only the import statements of ``IMPORTERS`` get a :class:`LaterModule`. Nothing changes if fairseq or a package of
+    ``LATER`` has already been imported.
     """
     stock = builtins.__import__
 

@@ -1,4 +1,4 @@
-"""SIGINT that is not lost: code that is being imported can swallow a KeyboardInterrupt, or make an error of it."""
+"""Reliable SIGINT: code that runs during imports can swallow a KeyboardInterrupt or convert it to another error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from types import FrameType
 from typing import Iterator
 
-#: One entry for each SIGINT that this command got.
+#: One entry per received SIGINT.
 _received: list[int] = []
 
 
@@ -19,9 +19,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def remembered() -> Iterator[None]:
-    """Remember SIGINT: any error that follows one is a KeyboardInterrupt. :func:`check` tells of one that was lost.
+    """Record SIGINT within the context, and raise KeyboardInterrupt for any error that follows one.
 
-    Where the program has a handler of its own, or this is not its main thread, nothing is changed.
+    Use :func:`check` to detect a SIGINT that was swallowed. Nothing changes if the program has its own handler, or
+    outside of its main thread.
     """
     _received.clear()
     ours = threading.current_thread() is threading.main_thread()
@@ -39,6 +40,6 @@ def remembered() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt where one came and was swallowed."""
+    """Raise KeyboardInterrupt if a SIGINT was received and swallowed."""
     if _received:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Logging stays as it was while fairseq is imported; warnings of other packages that say nothing to a user."""
+"""Keeps logging unchanged while fairseq is imported, and hides warnings of other packages that do not help users."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import logging
 import warnings
 from typing import Iterator, Tuple, Type
 
-#: Says while it is imported, of level INFO, that speech would need tensorboardX.
+#: Logs at level INFO during its import that speech would need tensorboardX.
 SPEECH = "fairseq.tasks.text_to_speech"
-#: A warning to leave out: (message, category, module), as of ``warnings.filterwarnings``.
+#: A warning to hide: (message, category, module), as in ``warnings.filterwarnings``.
 Kind = Tuple[str, Type[Warning], str]
-#: Torch's, of the two masks that fairseq's decoder gives it.
+#: torch's warning about the two masks passed by fairseq's decoder.
 OF_THE_DECODER: Kind = ("Support for mismatched key_padding_mask", UserWarning, "")
-#: Those that say nothing to who gave a command.
+#: Warnings that do not concern users of a command.
 WARNINGS: tuple[Kind, ...] = (
     ("", UserWarning, r"hydra\."),
     (r"\s*'\w+' is validated against ConfigStore schema", UserWarning, ""),
@@ -24,18 +24,18 @@ WARNINGS: tuple[Kind, ...] = (
 
 
 def leave_out(*kinds: Kind) -> None:
-    """Show no warning of these kinds from now on."""
+    """Hide warnings of these kinds from now on."""
     for message, category, module in kinds:
         warnings.filterwarnings("ignore", message, category, module)
 
 
 @contextlib.contextmanager
 def unconfigured_logging() -> Iterator[None]:
-    """Keep what is imported inside from configuring the root logger, and from asking for packages of speech.
+    """Keep imports within the context from configuring the root logger, and from asking for speech packages.
 
-    Several modules of fairseq call ``logging.basicConfig``, one with level DEBUG, and which comes first depends on the
-    order in which the disk lists them. Whoever imports the plugin would find other packages' messages on stderr. A
-    root logger with a handler is left alone by ``basicConfig``; stock commands have given it one before.
+    Several modules of fairseq call ``logging.basicConfig``, one with level DEBUG, and the first one depends on the
+    order in which the file system lists them. Programs that import the plugin would see other packages' messages on
+    stderr. ``basicConfig`` does nothing if the root logger has a handler, which stock commands have added before.
     """
     root, speech = logging.getLogger(), logging.getLogger(SPEECH)
     handler = logging.lastResort or logging.NullHandler()  # warnings to stderr, as without any handler

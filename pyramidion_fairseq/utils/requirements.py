@@ -1,14 +1,14 @@
-"""The versions that the package works with, said in one line when it is imported with others."""
+"""Required versions of other packages, checked on import with a one-line error."""
 
 from __future__ import annotations
 
 import re
 from importlib import metadata
 
-#: ({distribution: its oldest version}, of which one is needed; first version that does not work, or None). setup.py
-#: cannot import this, and repeats it; so do the docs. A test compares them.
-#: Before 2.6, torch runs TorchScript programs that it was told not to (CVE-2025-32434). fairseq 0.12.2 is for Python
-#: before 3.11; fairseq-fixed is the same code for later ones.
+#: ({distribution: oldest version}, one of which is required; first incompatible version, or None). setup.py cannot
+#: import this list and repeats it, as do the docs; a test compares them. Before 2.6, ``weights_only`` of torch runs
+#: TorchScript programs (CVE-2025-32434). fairseq 0.12.2 is for Python before 3.11; fairseq-fixed is the same code for
+#: later versions.
 REQUIRED: list[tuple[dict[str, str], str | None]] = [
     ({"torch": "2.6"}, None),
     ({"numpy": "1.21.3"}, None),
@@ -16,20 +16,20 @@ REQUIRED: list[tuple[dict[str, str], str | None]] = [
     ({"omegaconf": "2.0.5"}, None),
     ({"sentencepiece": "0.1.96"}, None),
 ]
-#: Options of pip for a distribution. fairseq builds with the torch that is there, and asks for torchaudio, for speech,
-#: which breaks transformers where it was built for another torch.
+#: pip options by distribution. fairseq builds with the installed torch. It requires torchaudio, for speech, which
+#: breaks transformers if built for another torch.
 OPTIONS = {"fairseq-fixed": "--no-deps --no-build-isolation "}
 
 
 class VersionError(ImportError):
-    """A package that this one needs is missing or of a version that does not work."""
+    """A required package is missing or has an incompatible version."""
 
 
 def check() -> None:
-    """Compare what is installed with :data:`REQUIRED`; imports nothing.
+    """Compare the installed versions with :data:`REQUIRED`, without importing packages.
 
     Raises:
-        VersionError: with one line that says what to install.
+        VersionError: one line that says what to install.
     """
     for oldest, broken in REQUIRED:
         first = next(iter(oldest))
@@ -53,7 +53,7 @@ def _version(name: str) -> str | None:
 
 
 def _version_numbers(version: str) -> tuple[int, ...]:
-    """Return the leading numbers: "2.13.0+cpu" -> (2, 13, 0); what follows, such as rc1, does not count."""
+    """Return the leading numbers of a version: "2.13.0+cpu" -> (2, 13, 0). Suffixes such as rc1 are ignored."""
     numbers = re.match(r"\d+(?:\.\d+)*", version)
     assert numbers is not None, version
     return tuple(int(part) for part in numbers.group().split("."))

@@ -1,4 +1,4 @@
-"""One part of a collection, "2/4": the second of four, which another machine or another job works on."""
+"""Shards of a collection: "2/4" is the second of four, which another machine or job processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 class Shard(NamedTuple):
-    """Every ``total``-th item of a collection, beginning with the one called ``number``; both count from 1."""
+    """Every ``total``-th item of a collection, starting with item ``number``, both counted from 1."""
 
     number: int
     total: int
@@ -20,23 +20,23 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.total}"
 
     def of(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield this shard's items, in their order."""
+        """Yield the items of this shard in order."""
         return (item for index, item in enumerate(items) if index % self.total == self.number - 1)
 
     def position(self, index: int) -> int:
-        """Return the index, in the collection, of this shard's item ``index``; both count from 0."""
+        """Return the index in the collection of item ``index`` of this shard, both counted from 0."""
         return index * self.total + self.number - 1
 
 
-#: All of a collection.
+#: The whole collection.
 WHOLE = Shard(1, 1)
 
 
 def parse_shard(text: str) -> Shard:
-    """Return the shard that a user means.
+    """Parse a shard such as "2/4".
 
     Raises:
-        PyramidionError: it is none.
+        PyramidionError: the text is no shard.
     """
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
