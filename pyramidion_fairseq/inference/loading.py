@@ -52,8 +52,7 @@ def load_summarizer(
         device: "cpu", "cuda", "cuda:1", ...; "auto" is a GPU if available.
         fp16: same as ``dtype="float16"`` on a GPU; no effect on other devices.
         overrides: new values for the checkpoints' model and task options.
-        dtype: dtype of weights and states: "float32", "bfloat16" or "float16" (on a GPU), as a name or a
-            ``torch.dtype``; or "auto" for the fastest one of the device.
+        dtype: "float32", "bfloat16", "float16" (on a GPU), a ``torch.dtype``, or "auto", the device's fastest one.
 
     Raises:
         PyramidionError: a file is missing, damaged or belongs to another model, or an option or dtype is unknown.

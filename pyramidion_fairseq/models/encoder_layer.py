@@ -144,8 +144,8 @@ def call_layer(
 def _compiled() -> Callable[..., Tensor]:
     """Return the compiled ``feed_forward``, one function shared by all layers.
 
-    It is no attribute of a layer, because a copied layer would then compute with the weights of the original. It is
-    compiled on first use, because importing torch's compiler takes as long as importing fairseq.
+    It is not an attribute of a layer, because a copied layer would then compute with the weights of the original. It
+    is compiled on first use, because importing torch's compiler takes as long as importing fairseq.
     """
     return torch.compile(PyramidionEncoderLayer.feed_forward, dynamic=True)
 

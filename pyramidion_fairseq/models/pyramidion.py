@@ -108,7 +108,8 @@ class PyramidionModel(TransformerModelBase):
     def train(self, mode: bool = True) -> PyramidionModel:
         """Switch between training and evaluation.
 
-        Raises: RuntimeError: a model that was loaded to summarise is set to training.
+        Raises:
+            RuntimeError: a model that was loaded to summarise is set to training.
         """
         if mode and self._is_generation_fast:
             raise RuntimeError("a model that was loaded to summarise cannot train: fairseq-train --restore-file can")

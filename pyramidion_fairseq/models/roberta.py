@@ -206,7 +206,7 @@ class LSGRobertaModel(RobertaModel):
             ((B, classes) logits, the dict of the encoder's forward).
 
         Raises:
-            PyramidionError: there is no such head.
+            PyramidionError: the head does not exist.
         """
         if head not in self.classification_heads:
             known = ", ".join(self.classification_heads) or "none"

@@ -48,7 +48,8 @@ class TokenScorer(nn.Module):
 
         Ratings of padded positions are ignored. Parameters may be in half precision while x is float32.
 
-        Returns: (B, T) ratings, float32 or float64.
+        Returns:
+            (B, T) ratings, float32 or float64.
         """
         raise NotImplementedError(f"{type(self).__name__} has no rate")
 

@@ -22,7 +22,7 @@ class EmbeddingScorer(TokenScorer):
         activation: see :class:`TokenScorer`.
 
     Raises:
-        PyramidionError: there is no such coordinate.
+        PyramidionError: the coordinate is out of range.
     """
 
     def __init__(self, dim: int, coordinate: int = 0, activation: str = "sigmoid"):

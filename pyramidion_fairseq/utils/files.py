@@ -105,7 +105,7 @@ def check_plain_name(name: Any, where: object) -> str:
     """Return a name that was read from a file, if it names something directly in a folder.
 
     Raises:
-        PyramidionError: it is no text, or leads anywhere else. ``where`` describes the file it was read from.
+        PyramidionError: it is not a string, or leads anywhere else. ``where`` describes the file it was read from.
     """
     if not isinstance(name, str) or not name.strip(".") or any(character in name for character in "/\\:\0"):
         raise PyramidionError(f"{where} names {name!r:.200}, which is no plain name of a file beside it")
@@ -135,7 +135,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        PyramidionError: the file does not hold a JSON object, or is no regular file.
+        PyramidionError: the file does not hold a JSON object, or is not a regular file.
     """
     check_regular(path)
     try:

@@ -36,7 +36,7 @@ def parse_shard(text: str) -> Shard:
     """Parse a shard such as "2/4".
 
     Raises:
-        PyramidionError: the text is no shard.
+        PyramidionError: the text is not a shard.
     """
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):

@@ -85,7 +85,8 @@ def differentiable_once(x: Tensor) -> Tensor:
 
     For functions whose first derivative is correct while the derivative of that derivative would not be.
 
-    Args: x: any shape.
+    Args:
+        x: any shape.
     """
     y: Tensor = _FirstDerivativeOnly.apply(x)
     return y

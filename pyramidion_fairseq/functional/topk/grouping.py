@@ -174,7 +174,7 @@ def _most_similar(even: Tensor, odd: Tensor, valid: Tensor) -> tuple[Tensor, Ten
 
 
 def _by_mean_position(groups: Tensor, counts: Tensor, k: int) -> Tensor:
-    """Renumber (B, n) groups in [0, k) by the mean position of their tokens, of which row b has ``counts[b]``."""
+    """Renumber (B, n) groups in [0, k) by the mean position of their tokens; row b has ``counts[b]`` tokens."""
     positions = torch.arange(groups.size(1), device=groups.device, dtype=torch.float64)
     valid = (positions < counts).to(positions.dtype)
     zeros = positions.new_zeros(len(groups), k)

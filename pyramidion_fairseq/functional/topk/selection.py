@@ -1,4 +1,4 @@
-"""Hard top-k, and helpers shared by the selections that hold no tournament."""
+"""Hard top-k, and helpers shared by the selections without a tournament."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def hard_topk(embeddings: Tensor, scores: Tensor, k: int, *, padding_mask: Tenso
 
 
 def candidate_mask(scores: Tensor, k: int, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return which tokens are candidates of a relaxed selection.
+    """Return a mask of the tokens that are candidates of a relaxed selection.
 
-    They are more than k of each document, so that no softmax is over nothing. Documents with at most k tokens pass
-    unchanged, by :func:`combine`; until then all their positions take part.
+    Each document has more than k candidates, so that no softmax is over an empty set. All positions of a document with
+    at most k tokens are candidates; :func:`combine` later passes it unchanged.
 
     Returns:
         (B, n) bool, more than k of each row True, for n > k; (B, 1) bool, True for documents with at most k tokens.

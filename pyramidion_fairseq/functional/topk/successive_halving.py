@@ -59,8 +59,8 @@ def successive_halving_topk(
     of their scores. This halves m until k candidates are left. The tournament reads only the scores. Each token ends
     in exactly one slot with one known weight, and each representation is read once.
 
-    If n / k is no power of two, the bracket is filled up with byes, which go to the highest scores. A document with at
-    most k tokens (padding not counted) passes unchanged. Padding never contributes and never changes a result.
+    If n / k is not a power of two, the bracket is filled up with byes, which go to the highest scores. A document with
+    at most k tokens (padding not counted) passes unchanged. Padding never contributes and never changes a result.
 
     Args:
         embeddings: (B, n, d), any floating dtype.
@@ -138,7 +138,8 @@ def at_least_float32(scores: Tensor) -> Tensor:
 def check_arguments(embeddings: Tensor, scores: Tensor, k: float, padding_mask: Tensor | None) -> int:
     """Check the arguments shared by all selections, and return k as an int (2 for 2.0).
 
-    Raises: ValueError: shapes or dtypes do not match, or k is no whole number, at least 1.
+    Raises:
+        ValueError: shapes or dtypes do not match, or k is not a whole number of at least 1.
     """
     if embeddings.dim() != 3 or scores.shape != embeddings.shape[:2]:
         raise ValueError(
@@ -156,7 +157,7 @@ def check_arguments(embeddings: Tensor, scores: Tensor, k: float, padding_mask: 
 
 
 def check_count(name: str, value: float) -> int:
-    """Return an argument as an int. Raises ValueError unless it is a whole number, at least 1."""
+    """Return an argument as an int. Raises ValueError unless it is a whole number of at least 1."""
     if not (1 <= value < math.inf and value == int(value)):  # also where it is NaN
         raise ValueError(f"{name} must be a whole number, at least 1, got {value}")
     return int(value)
