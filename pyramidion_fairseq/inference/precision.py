@@ -19,7 +19,7 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     """Return a dtype, given a ``torch.dtype`` or a name in :data:`DTYPES`; the choice of "auto" is logged.
 
     Raises:
-        PyramidionError: the name is unknown, or the device does not support the dtype at a usable speed.
+        PyramidionError: the name is unknown, or float16 is requested on a CPU, where it is too slow.
     """
     name = str(name).removeprefix("torch.")
     if name not in DTYPES:
