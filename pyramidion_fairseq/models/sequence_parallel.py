@@ -172,7 +172,7 @@ class SequenceParallelDocuments:
     def _pool(
         self, pooling: Any, documents: Tensor, scores: Tensor | None, slot_sums: Callable[..., Tensor]
     ) -> tuple[Pooled, Sequence[int] | None]:
-        """Pool (B, W, C) of each rank with (B, W) scores, which are ignored if the scorer is positional."""
+        """Pool (B, W, C) of each rank. The (B, W) scores are ignored, and may be None, for a positional scorer."""
         parts = self.parts
         assert parts is not None  # nothing pools after the last pooling
         self.poolings += 1
