@@ -105,7 +105,7 @@ def _add_missing_parts(state: Dict[str, Any], file: BinaryIO) -> None:
         state["extra_state"] = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, continued_runs.UNKNOWN: True}
     if not isinstance(state.get("extra_state", {}), dict):
         raise DamagedCheckpointError(
-            f"{_name(file)} {continued_runs.USELESS} ('extra_state' is a {type(state['extra_state']).__name__})"
+            f"{_name(file)} {continued_runs.UNUSABLE} ('extra_state' is a {type(state['extra_state']).__name__})"
         )
 
 

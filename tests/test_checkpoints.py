@@ -181,7 +181,7 @@ def test_weights_and_options_are_enough_to_summarise(left_out, tmp_path):
 @pytest.mark.parametrize("record", [3, [3], "a"])
 def test_a_record_of_a_run_that_is_none_is_refused(record, real, tmp_path):
     torch.save({**checkpoints.load_checkpoint(real), "extra_state": record}, tmp_path / "m.pt")
-    with pytest.raises(checkpoints.DamagedCheckpointError, match="a record of its run that cannot be used"):
+    with pytest.raises(checkpoints.DamagedCheckpointError, match="no usable state of its run"):
         checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "m.pt"))
 
 

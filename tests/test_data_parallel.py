@@ -194,7 +194,7 @@ def test_sharded_layers_do_not_generate(sharded):
     """In validation they would wait forever: said in one line, before anything is trained."""
     _, statuses, log = sharded["generating"]
     assert 0 not in statuses
-    assert "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded spreads" in log
+    assert "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded shards" in log
 
 
 @pytest.mark.parametrize("backend", ["pytorch_ddp", "fully_sharded"])
@@ -239,6 +239,6 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_another_number_of_processe
             logs += command("train", *words, "--update-freq", 2).stdout
         else:
             logs += two(fairseq_command("train"), ["fairseq-train", *words, *SPREAD], tmp_path)
-    assert f"{first} processes have read 6 batches of this epoch; {3 - first} go on behind 6" in logs
+    assert f"{first} processes have read 6 batches of the epoch; {3 - first} continue after 6" in logs
     for moment, expected in undisturbed.items():
         assert rows(logs)[moment]["loss"] == pytest.approx(expected["loss"], abs=0.002), moment

@@ -137,7 +137,7 @@ def test_torch_hub_has_it():
 @pytest.mark.parametrize(
     "content, line",
     [
-        ("[1]", "must hold a JSON object"),
+        ("[1]", "must contain a JSON object"),
         ('{"beam": 0}', "sets 'beam' to 0; it may set beam (1 to 100)"),
         ('{"beam": true}', "sets 'beam' to True"),
         ('{"beam": 2.0}', "sets 'beam' to 2.0"),

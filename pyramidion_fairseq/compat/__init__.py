@@ -1,1 +1,1 @@
-"""What this package changes in fairseq: :mod:`.patches` lists it, and the files beside it do it."""
+"""Changes that this package makes to fairseq. :mod:`.patches` lists them; the other modules make them."""

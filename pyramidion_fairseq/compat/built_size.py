@@ -1,4 +1,4 @@
-"""How large a model may get that is built by the options of a checkpoint: not much larger than its tensors."""
+"""A limit on the size of a model that is built from a checkpoint's options: not much larger than its tensors."""
 
 import contextlib
 from typing import Any, Iterator, Mapping
@@ -8,23 +8,23 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..errors import PyramidionError
 
-#: A parameter that several modules share is counted in each, and once more where it takes the place of another.
+#: A shared parameter is counted in each of its modules, and again if it replaces another parameter.
 MOST_TIMES = 4
-#: Numbers that any model may have.
+#: Parameters that any model may have in addition.
 SPARE = 2**24
 
 
 @contextlib.contextmanager
 def bounded(name: object, tensors: Mapping[str, Any], shards: int = 1) -> Iterator[None]:
-    """Refuse, while modules are made, more parameters than a checkpoint's tensors can fill.
+    """Refuse to build a model with many more parameters than a checkpoint's tensors have.
 
     Args:
-        name: what is said to hold them.
+        name: name of the file, for the error message.
         tensors: the checkpoint's ``model``.
-        shards: of how many files like this one the model is made.
+        shards: number of files of this size that the model is read from.
 
     Raises:
-        PyramidionError: a module gets a parameter that is too many, before its values are set.
+        PyramidionError: a module registers a parameter that exceeds the limit.
     """
     there = shards * sum(value.numel() for value in tensors.values() if torch.is_tensor(value))
     most = MOST_TIMES * there + SPARE
@@ -35,8 +35,8 @@ def bounded(name: object, tensors: Mapping[str, Any], shards: int = 1) -> Iterat
         made += 0 if parameter is None else parameter.numel()
         if made > most:
             raise PyramidionError(
-                f"{name} cannot be loaded: its options describe a model of more than {most:,} numbers, but the file "
-                f"has {there:,}"
+                f"{name} cannot be loaded: its options describe a model of more than {most:,} parameters, but the "
+                f"file has {there:,}"
             )
 
     hook = register_module_parameter_registration_hook(count)

@@ -1,4 +1,4 @@
-"""The entries of the table of what importing the package changes: :mod:`.patches`."""
+"""Types of the entries in the table of changes, :mod:`.patches`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Callable, NamedTuple
 
 
 class Change(NamedTuple):
-    """One thing that is changed."""
+    """A change of one attribute or state."""
 
     target: str
-    """What is replaced or wrapped, by its dotted name; in words where it is no attribute."""
+    """Dotted name of the attribute that is replaced or wrapped; a description if it is not an attribute."""
     fault: str
-    """What happens without it."""
+    """What happens without the change."""
     change: str
     """What is done."""
     until: str
-    """When it can go."""
+    """When the change can be removed."""
 
 
 class Patch(NamedTuple):
     """The changes that one module makes."""
 
     install: Callable[[], None]
-    """Makes the changes. Called again, it does nothing."""
+    """Makes the changes. Further calls do nothing."""
     changes: tuple[Change, ...]

@@ -1,4 +1,4 @@
-"""Options of checkpoints with which a run would start anew without a word, keep the worst, or fail after an epoch."""
+"""Checks of checkpoint options that make fairseq start from scratch, keep the worst checkpoint, or fail late."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .whole_checkpoints import LAST
 logger = logging.getLogger(__name__)
 
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
-_ANEW = "leave it out to start anew, or say where it is"
-#: Criteria whose names in validation are known.
+_ANEW = "give the path of a checkpoint, or omit the option to start from scratch"
+#: Criteria whose metrics in validation are known.
 _CRITERIA = ("cross_entropy", "label_smoothed_cross_entropy", "chunked_cross_entropy")
 
 
 def check_start(cfg: Any) -> None:
-    """Refuse files to start from that are none: fairseq starts anew without a word, also where one is a folder.
+    """Refuse a missing checkpoint, or a folder in its place: fairseq would silently start from scratch.
 
     Args:
-        cfg: options of checkpoints.
+        cfg: the options of checkpoints.
 
     Raises:
-        PyramidionError: a file is not there, or options exclude each other.
+        PyramidionError: a checkpoint does not exist, or options exclude each other.
     """
     begin, base, once = begin_of(cfg), cfg.finetune_from_model, getattr(cfg, "continue_once", None)
-    parts = glob.glob(glob.escape(begin.removesuffix(".pt")) + "*.pt")  # of a model that is spread over processes
+    parts = glob.glob(glob.escape(begin.removesuffix(".pt")) + "*.pt")  # one file per process, if the model is sharded
     if cfg.restore_file != LAST and not _is_there(begin) and (os.path.isdir(begin) or not parts):
         raise PyramidionError(f"--restore-file {begin} {_fault(begin)}: {_ANEW}")
     if once is not None and cfg.restore_file == LAST and not (_is_there(begin) or _is_there(once)):
@@ -42,25 +42,25 @@ def check_start(cfg: Any) -> None:
     others += [name for name in _RESETS if getattr(cfg, name)]
     if others:
         raise PyramidionError(
-            f"--finetune-from-model excludes --{others[0].replace('_', '-')}: it takes weights alone from its file, "
+            f"--finetune-from-model excludes --{others[0].replace('_', '-')}: it loads only the weights of its file, "
             "and resets the rest"
         )
     if glob.glob(os.path.join(glob.escape(cfg.save_dir), "checkpoint_last*.pt")):
         logger.info(
-            f"--finetune-from-model {base} is not read: the run in {cfg.save_dir} goes on; to fine-tune anew, another "
-            "--save-dir"
+            f"--finetune-from-model {base} is ignored: the run in {cfg.save_dir} continues; to fine-tune again, use "
+            "another --save-dir"
         )
     elif not _is_there(base):
         raise PyramidionError(
-            f"--finetune-from-model {base} {_fault(base)}: train that model first, or say where it is"
+            f"--finetune-from-model {base} {_fault(base)}: train that model first, or give the path of its checkpoint"
         )
 
 
 def begin_of(cfg: Any) -> str:
-    """Return the checkpoint that a run goes on from, if it is there.
+    """Return the path of the checkpoint that a run continues from if it exists.
 
     Args:
-        cfg: options of checkpoints.
+        cfg: the options of checkpoints.
     """
     file = cfg.restore_file.replace(".pt", f"{cfg.checkpoint_suffix or ''}.pt")
     return os.path.join(cfg.save_dir, file) if cfg.restore_file == LAST else file
@@ -72,19 +72,19 @@ def _is_there(path: str) -> bool:
 
 def _fault(path: str) -> str:
     """Return what is wrong with the path of a checkpoint."""
-    return "is a folder, not a checkpoint" if os.path.isdir(path) else "is not there"
+    return "is a folder, not a checkpoint" if os.path.isdir(path) else "does not exist"
 
 
 def check_metric(cfg: Any) -> None:
-    """Refuse a metric of the best checkpoint that validation does not log, and the lowest ROUGE as the best.
+    """Refuse a ``--best-checkpoint-metric`` that validation does not log, and ROUGE if it is not maximised.
 
-    fairseq fails after the first epoch, before it is saved, and keeps the worst summaries without a word.
+    fairseq would fail after the first epoch before saving it, and would silently keep the worst checkpoint.
 
     Args:
         cfg: fairseq's whole configuration.
 
     Raises:
-        PyramidionError: says what to give instead.
+        PyramidionError: the metric is not usable; the message says what to use instead.
     """
     metric, rouge = cfg.checkpoint.best_checkpoint_metric, getattr(cfg.task, "eval_rouge", False)
     if cfg.dataset.disable_validation:
@@ -95,7 +95,7 @@ def check_metric(cfg: Any) -> None:
         )
     if metric in METRICS and not cfg.checkpoint.maximize_best_checkpoint_metric:
         raise PyramidionError(
-            f"--best-checkpoint-metric {metric} needs --maximize-best-checkpoint-metric: without it the lowest is kept"
+            f"--best-checkpoint-metric {metric} needs --maximize-best-checkpoint-metric: otherwise the lowest is kept"
         )
     known = logged_in_validation(cfg)
     if known and metric not in known:
@@ -105,7 +105,7 @@ def check_metric(cfg: Any) -> None:
 
 
 def warn_of_late_saves(cfg: Any) -> None:
-    """Warn of updates that fairseq saves nothing of although it is to save every so many.
+    """Warn that ``--save-interval-updates`` has no effect before ``--validate-after-updates``.
 
     Args:
         cfg: fairseq's whole configuration.
@@ -113,13 +113,13 @@ def warn_of_late_saves(cfg: Any) -> None:
     first, every = cfg.dataset.validate_after_updates, cfg.checkpoint.save_interval_updates
     if 0 < every < first and not cfg.checkpoint.no_save:
         logger.warning(
-            f"--validate-after-updates {first}: before it fairseq saves nothing within an epoch, in spite of "
+            f"--validate-after-updates {first}: until then, fairseq saves no checkpoint within an epoch, despite "
             f"--save-interval-updates {every}"
         )
 
 
 def logged_in_validation(cfg: Any) -> list[str]:
-    """Return the names that can choose the best checkpoint; none where the task or the criterion is another's.
+    """Return the metrics that validation logs; an empty list if the task or the criterion is not known.
 
     Args:
         cfg: fairseq's whole configuration.

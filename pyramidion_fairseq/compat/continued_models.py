@@ -1,4 +1,4 @@
-"""Runs that go on with other options of the model: where the weights fit, as with another k, fairseq says nothing."""
+"""A warning if a run continues with other model options, such as another k; fairseq gives none if the weights fit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..config import complete
 
 logger = logging.getLogger(__name__)
 
-#: In ``extra_state`` once it has been read: the options of the checkpoint's model, where it is one that can pool.
+#: Key in a loaded ``extra_state``: the options of the checkpoint's model, if it has a pooling schedule.
 KEY = "model_options"
-#: Options that say how a model is trained, not what it computes.
+#: Options that affect how a model is trained, but not what it computes.
 _OF_TRAINING = (
     "dropout",
     "attention_dropout",
@@ -26,10 +26,10 @@ _OF_TRAINING = (
 
 
 def add_record(state: Mapping[str, Any]) -> None:
-    """Add the options of its model to a checkpoint's ``extra_state``, which the trainer hands on.
+    """Add a checkpoint's model options to its ``extra_state``, which the trainer returns.
 
     Args:
-        state: the checkpoint; its ``extra_state`` is a dict.
+        state: the checkpoint; its ``extra_state`` must be a dict.
     """
     options = vocabularies.options_of(state, "model")
     state["extra_state"].pop(KEY, None)
@@ -37,24 +37,24 @@ def add_record(state: Mapping[str, Any]) -> None:
         state["extra_state"][KEY] = dict(options)
 
 
-def tell_of_other_model(trainer: Any, extra_state: Mapping[str, Any]) -> None:
-    """Warn of options with which the model that goes on is not the one that was trained.
+def warn_of_other_model(trainer: Any, extra_state: Mapping[str, Any]) -> None:
+    """Warn of model options that differ from those of the checkpoint.
 
     Args:
-        trainer: fairseq's.
-        extra_state: the checkpoint's, with :data:`KEY`.
+        trainer: fairseq's trainer.
+        extra_state: ``extra_state`` of the checkpoint, with :data:`KEY` or without.
     """
     if KEY not in extra_state or trainer.data_parallel_rank != 0:
         return
     try:
         then, now = vars(complete(Namespace(**extra_state[KEY]))), vars(complete(trainer.cfg.model))
     except (ArithmeticError, AttributeError, TypeError, ValueError):
-        return  # options that no model can be built of: the weights have told what they are
+        return  # invalid options; the weights have been checked already
     names = [name for name in then if name not in _OF_TRAINING and then[name] != now[name]]
     if names:
-        told = ", ".join(f"--{name.replace('_', '-')} was {then[name] or 'not given'}" for name in names)
+        changed = ", ".join(f"--{name.replace('_', '-')} was {then[name] or 'not given'}" for name in names)
         logger.warning(
-            f"{told}: the run goes on with another model than it was begun with, and the best so far, which "
-            "checkpoint_best.pt has, is of that one; to train another model from these weights: "
-            "--finetune-from-model, in another --save-dir"
+            f"{changed}: the run continues with another model than it started with, and checkpoint_best.pt is of the "
+            "earlier model; to train another model from these weights, use --finetune-from-model and another "
+            "--save-dir"
         )

@@ -1,12 +1,12 @@
-"""Continued runs: saves and restores what stock fairseq keeps outside of the checkpoint.
+"""Continued runs: saves and restores state that stock fairseq does not store in checkpoints.
 
 * The dictionaries (:mod:`pyramidion_fairseq.vocabularies`).
-* What ``--patience`` has counted: fairseq would start at 0 again, and train on after it had stopped. After
-  ``--max-update`` and ``--stop-time-hours`` it would make one more update. The hours of a model that is fine-tuned
-  are not those of the run.
-* The name of the metric of "best": a best value of another metric is dropped, or it could stay the best forever.
-* How many processes shared the batches, of which fairseq counts those of one process: with another number of them it
-  would read documents again, or leave them out. With another ``--update-freq`` it would leave out the epoch's rest.
+* The counter of ``--patience``: fairseq would count from 0 again, and train after the run had stopped. After
+  ``--max-update`` and ``--stop-time-hours`` it would make one more update. It would count the hours of a pretrained
+  model for the run that fine-tunes it.
+* The name of the metric of "best": a best value of another metric is dropped, because it might never be exceeded.
+* The number of processes that shared the batches. fairseq counts the batches of one process, and would read documents
+  twice or skip them with another number. With another ``--update-freq`` it would skip the rest of the epoch.
 * The options of the model (:mod:`.continued_models`).
 """
 
@@ -32,30 +32,30 @@ from .marks import mark
 
 logger = logging.getLogger(__name__)
 
-#: In ``extra_state``: {"best": float, "num_runs": int} of ``should_stop_early``.
+#: Key in ``extra_state``: {"best": float, "num_runs": int} of ``should_stop_early``.
 PATIENCE = "patience"
-#: In ``extra_state`` once it has been read: (name, whether more is better) of the metric that "best" is of.
+#: Key in a loaded ``extra_state``: (name, whether it is maximised) of the metric that "best" is of.
 METRIC = "best_metric"
-#: In ``extra_state``: how often ``--lr-scheduler reduce_lr_on_plateau`` has seen nothing better.
+#: Key in ``extra_state``: validations without improvement, as counted by ``--lr-scheduler reduce_lr_on_plateau``.
 PLATEAU = "plateau"
-#: In ``extra_state`` once it has been read: how many processes, or groups that share documents, shared the batches.
+#: Key in a loaded ``extra_state``: number of processes, or of groups that share documents, that shared the batches.
 SHARDS = "shards"
-#: In ``extra_state`` once it has been read: the options that say which documents make a batch, and in which order.
+#: Key in a loaded ``extra_state``: the options that determine the batches and their order.
 BATCHES = "batches"
 _OF_BATCHES = ("batch_size", "max_tokens", "seed")
-#: In the ``extra_state`` that a checkpoint without one gets: its weights can be taken, its run not gone on with.
+#: Key in the ``extra_state`` that is added to a checkpoint without one: it can be fine-tuned, but not continued.
 UNKNOWN = "no_record"
-USELESS = "has a record of its run that cannot be used: take another checkpoint, or --finetune-from-model"
+UNUSABLE = "has no usable state of its run: use another checkpoint, or --finetune-from-model"
 OTHER_SCHEDULER = (
-    "the checkpoint to continue is of another --lr-scheduler: take the same, or with --reset-lr-scheduler begin its "
-    "state anew"
+    "the checkpoint to continue is of another --lr-scheduler: use the same one, or reset its state with "
+    "--reset-lr-scheduler"
 )
-#: Modules that have fairseq's training loop: as it is installed, run as a file, and in processes spawned by that.
+#: Modules that may contain fairseq's training loop: installed, run as a file, or in a process spawned by the latter.
 _TRAINING = ("fairseq_cli.train", "__main__", "__mp_main__")
 
 
 def install() -> None:
-    """Make fairseq's trainer remember and check. Calling it again does nothing."""
+    """Make fairseq's trainer save, restore and check this state. Further calls do nothing."""
     if getattr(Trainer.load_checkpoint, "continues", False):
         return
     Trainer.state_dict = _with_records(Trainer.state_dict)
@@ -67,7 +67,7 @@ def install() -> None:
 def _grouping(stock: Any) -> Any:
     @functools.wraps(stock)
     def init(self: Any, iterable: Any, chunk_size: int, skip_remainder_batch: bool = False) -> None:
-        """Do as fairseq does; where updates had another size before, what is left of the epoch is all read."""
+        """Group batches as fairseq does, but read the whole rest of the epoch if ``--update-freq`` has changed."""
         done = getattr(iterable, "n", 0)
         stock(self, iterable, chunk_size, skip_remainder_batch)
         if done % chunk_size and not skip_remainder_batch:
@@ -77,7 +77,7 @@ def _grouping(stock: Any) -> Any:
 
 
 def add_records_of_options(state: Mapping[str, Any]) -> None:
-    """Add to a checkpoint's ``extra_state`` what its options tell, which the trainer does not hand on."""
+    """Add to a checkpoint's ``extra_state`` what is read from its options, which the trainer does not return."""
     vocabularies.add_named_dictionaries(state)
     options = vocabularies.options_of(state, "checkpoint")
     name = options.get("best_checkpoint_metric")
@@ -97,7 +97,7 @@ def add_records_of_options(state: Mapping[str, Any]) -> None:
 def _with_records(stock: Any) -> Any:
     @functools.wraps(stock)
     def state_dict(self: Any) -> dict[str, Any]:
-        """Do as fairseq does, with the dictionaries and what patience has counted, where there is any."""
+        """Return fairseq's state, with the dictionaries, class labels and counters that the run has."""
         state = stock(self)
         found = _vocabularies(self)
         if found is not None:
@@ -118,7 +118,7 @@ def _with_records(stock: Any) -> Any:
 
 
 def _vocabularies(trainer: Any) -> dict[str, Any] | None:
-    """Return the value of the data; it is looked up once, since files can change while training runs."""
+    """Return the record of the data's vocabularies. It is made once, since files can change during training."""
     if "vocabularies" not in vars(trainer):
         trainer.vocabularies = vocabularies.of_training(trainer.task, getattr(trainer.cfg, "bpe", None))
     return trainer.vocabularies
@@ -134,11 +134,11 @@ def _trainer_loader(stock: Any) -> Any:
         optimizer_overrides: Any = None,
         reset_meters: bool = False,
     ) -> Any:
-        """Do as fairseq does.
+        """Load a checkpoint as fairseq does, compare it with the data and options, and restore the counters.
 
         Raises:
-            PyramidionError: the checkpoint is of other dictionaries, or of another sentencepiece model, than the data;
-                or what it says of its run cannot be gone on with.
+            PyramidionError: the checkpoint was trained with other dictionaries or another sentencepiece model than the
+                data's, or its state of training is unusable.
         """
         of_data = _vocabularies(self)
         options = (reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters)
@@ -150,21 +150,21 @@ def _trainer_loader(stock: Any) -> Any:
                 raise
             if not (reset_optimizer or reset_lr_scheduler) and _has_another_scheduler(self):
                 raise PyramidionError(OTHER_SCHEDULER) from error
-            raise PyramidionError(f"{filename} {USELESS} ({type(error).__name__}: {one_line(error)})") from error
+            raise PyramidionError(f"{filename} {UNUSABLE} ({type(error).__name__}: {one_line(error)})") from error
         if extra_state is not None:
             _check_record(extra_state, filename, fine_tunes=reset_optimizer and reset_meters)
             _check(self, extra_state, filename, of_data)
             if not reset_optimizer:
-                _tell_of_no_optimizer(self, filename)
+                _warn_of_no_optimizer(self, filename)
             if reset_optimizer and reset_meters:
                 self._previous_training_time = 0
             if not reset_optimizer and not reset_meters:
-                _go_on(self, extra_state)
+                _restore_counters(self, extra_state)
             if not (reset_optimizer and reset_meters):
-                continued_models.tell_of_other_model(self, extra_state)
+                continued_models.warn_of_other_model(self, extra_state)
             if not (reset_optimizer and reset_meters) and not self.cfg.checkpoint.reset_dataloader:
-                _share_anew(self, extra_state)
-                _tell_of_other_batches(self, extra_state)
+                _convert_batch_count(self, extra_state)
+                _warn_of_other_batches(self, extra_state)
         return extra_state
 
     return mark(load_checkpoint, "continues")
@@ -172,9 +172,9 @@ def _trainer_loader(stock: Any) -> Any:
 
 @contextlib.contextmanager
 def _average_of_weights(trainer: Any) -> Iterator[None]:
-    """Give a checkpoint without a moving average (``--store-ema``) its weights as such.
+    """Use a checkpoint's weights as its moving average if it has none, with ``--store-ema``.
 
-    fairseq means to, and looks for them where it has deleted them.
+    fairseq intends to do so, but has deleted the weights by then.
     """
     read = checkpoint_utils.load_checkpoint_to_cpu
 
@@ -182,7 +182,7 @@ def _average_of_weights(trainer: Any) -> Iterator[None]:
     def load_checkpoint_to_cpu(*args: Any, **kwargs: Any) -> Any:
         state = read(*args, **kwargs)
         if isinstance(state.get("extra_state"), dict) and "ema" not in state["extra_state"]:
-            logger.info("the checkpoint has no moving average (--store-ema): it begins with the weights")
+            logger.info("the checkpoint has no moving average (--store-ema): it is initialised from the weights")
             state["extra_state"]["ema"] = state["model"]
         return state
 
@@ -195,15 +195,15 @@ def _average_of_weights(trainer: Any) -> Iterator[None]:
 
 
 def _has_another_scheduler(trainer: Any) -> bool:
-    """Return whether the state of the checkpoint's scheduler is not of the kind that the trainer's takes."""
+    """Return whether the checkpoint's scheduler has other state than the trainer's."""
     state = (trainer._optim_history or [{}])[-1].get("lr_scheduler_state")
     return isinstance(state, dict) and state.keys() != trainer.lr_scheduler.state_dict().keys()
 
 
 def _check_record(extra_state: Any, filename: str, fine_tunes: bool) -> None:
-    """Refuse a state of training that is missing, or whose counts or results cannot be."""
+    """Refuse a state of training that is missing, or has invalid counts or results."""
     if isinstance(extra_state, dict) and extra_state.pop(UNKNOWN, False) and not fine_tunes:
-        raise PyramidionError(f"{filename} {USELESS} (there is none in it)")
+        raise PyramidionError(f"{filename} {UNUSABLE} (it is missing)")
     record = extra_state if isinstance(extra_state, dict) else {"train_iterator": None}
     iterator_state = record.get("train_iterator", {})
     counts: list[Any] = [None]
@@ -212,12 +212,12 @@ def _check_record(extra_state: Any, filename: str, fine_tunes: bool) -> None:
     results = [record.get(name) or 0 for name in ("best", "val_loss", "previous_training_time")]
     sound = all(type(count) is int and 0 <= count < 2**31 for count in counts)
     if not sound or not all(isinstance(result, (int, float, torch.Tensor)) for result in results):
-        raise PyramidionError(f"{filename} {USELESS} (train_iterator is {iterator_state!r:.100})")
+        raise PyramidionError(f"{filename} {UNUSABLE} (train_iterator is {iterator_state!r:.100})")
 
 
 def _check(trainer: Any, extra_state: Any, filename: str, of_data: Mapping[str, Any] | None) -> None:
     remedy = (
-        "prepare the data with the dictionary of the checkpoint (fairseq-preprocess --srcdict), or train anew in "
+        "prepare the data with the checkpoint's dictionary (fairseq-preprocess --srcdict), or start another run in "
         "another --save-dir"
     )
     quiet = trainer.data_parallel_rank != 0
@@ -226,24 +226,24 @@ def _check(trainer: Any, extra_state: Any, filename: str, of_data: Mapping[str, 
     class_labels.check_labels(extra_state, class_labels.labels_of_task(trainer.task), _head(trainer), filename)
 
 
-def _tell_of_no_optimizer(trainer: Any, filename: str) -> None:
-    """Warn of a checkpoint without the optimizer's state, as of ``--no-save-optimizer-state``: it begins anew."""
+def _warn_of_no_optimizer(trainer: Any, filename: str) -> None:
+    """Warn that the optimizer is reset, if the checkpoint lacks its state (``--no-save-optimizer-state``)."""
     history = trainer._optim_history or [{}]
     made = history[-1].get("num_updates", 0)
     if made > trainer.get_num_updates() and trainer.data_parallel_rank == 0:
         logger.warning(
-            f"{filename} has no state of the optimizer (--no-save-optimizer-state): it begins anew, and its "
-            f"{made:,} updates are not counted"
+            f"{filename} has no optimizer state (--no-save-optimizer-state): the optimizer is reset, and the "
+            f"{made:,} updates of the checkpoint are not counted"
         )
 
 
 def _head(trainer: Any) -> str:
-    """Return the name of the classification head that is trained; "" where there is none."""
+    """Return the name of the classification head that is trained; "" if there is none."""
     return str(getattr(trainer.cfg.task, "classification_head_name", "") or "")
 
 
-def _go_on(trainer: Any, extra_state: dict[str, Any]) -> None:
-    """Take up the counts of bad validations, or start anew where another metric decides what is best."""
+def _restore_counters(trainer: Any, extra_state: dict[str, Any]) -> None:
+    """Restore the counters of validations without improvement, or reset them if the metric of "best" has changed."""
     cfg, scheduler = trainer.cfg.checkpoint, _plateau(trainer)
     now = (cfg.best_checkpoint_metric, bool(cfg.maximize_best_checkpoint_metric))
     then = tuple(extra_state.get(METRIC) or now)
@@ -252,8 +252,8 @@ def _go_on(trainer: Any, extra_state: dict[str, Any]) -> None:
         if trainer.data_parallel_rank == 0:
             before, after = (f"{'largest' if maximize else 'smallest'} {name}" for name, maximize in (then, now))
             logger.warning(
-                f"checkpoint_best.pt was that of the {before} and will be that of the {after}: the best so far, "
-                f"{best}, is forgotten, and the next checkpoint after a validation is the best"
+                f"checkpoint_best.pt was that of the {before} and will be that of the {after}: the best value so far, "
+                f"{best}, is dropped, and the next validated checkpoint will be the best"
             )
         if scheduler is not None:
             scheduler.best = float("-inf") if scheduler.mode == "max" else float("inf")
@@ -263,36 +263,38 @@ def _go_on(trainer: Any, extra_state: dict[str, Any]) -> None:
         module.should_stop_early.best, module.should_stop_early.num_runs = counted["best"], counted["num_runs"]
     if scheduler is not None:
         scheduler.num_bad_epochs = extra_state.get(PLATEAU, 0)
-        # fairseq saves the checkpoint of an epoch's end before the scheduler hears of the validation.
+        # At the end of an epoch, fairseq saves the checkpoint before it calls the scheduler with the validation loss.
         if extra_state["train_iterator"].get("iterations_in_epoch") == 0 and extra_state.get("val_loss") is not None:
             trainer.lr_step(extra_state["train_iterator"]["epoch"], extra_state["val_loss"])
 
 
-def _share_anew(trainer: Any, extra_state: dict[str, Any]) -> None:
-    """Count the epoch's batches for as many processes as there are now, where there were others before."""
+def _convert_batch_count(trainer: Any, extra_state: dict[str, Any]) -> None:
+    """Convert the number of batches read in this epoch if the number of processes has changed."""
     now = max(1, trainer.data_parallel_world_size // int(getattr(trainer.cfg.task, "sequence_parallel", 1)))
-    then, place = extra_state.pop(SHARDS, now), extra_state["train_iterator"]
-    if then == now or not place.get("iterations_in_epoch"):
+    then, iterator_state = extra_state.pop(SHARDS, now), extra_state["train_iterator"]
+    if then == now or not iterator_state.get("iterations_in_epoch"):
         return
-    done = place["iterations_in_epoch"] * then
-    place["iterations_in_epoch"] = done // now
-    logger.info(f"{then} processes have read {done:,} batches of this epoch; {now} go on behind {done // now * now:,}")
+    done = iterator_state["iterations_in_epoch"] * then
+    iterator_state["iterations_in_epoch"] = done // now
+    logger.info(
+        f"{then} processes have read {done:,} batches of the epoch; {now} continue after {done // now * now:,}"
+    )
 
 
-def _tell_of_other_batches(trainer: Any, extra_state: dict[str, Any]) -> None:
-    """Warn of options with which the batches of a begun epoch are others than those that it was begun with."""
+def _warn_of_other_batches(trainer: Any, extra_state: dict[str, Any]) -> None:
+    """Warn of changed options that change the batches of an unfinished epoch."""
     now = {**trainer.cfg.dataset, **trainer.cfg.common}
     then = {name: value for name, value in (extra_state.get(BATCHES) or {}).items() if value is not None}
     other = [f"--{name.replace('_', '-')} was {value}" for name, value in then.items() if now[name] != value]
     if other and extra_state["train_iterator"].get("iterations_in_epoch") and trainer.data_parallel_rank == 0:
         logger.warning(
-            f"{', '.join(other)}: the batches of this epoch are others now, so that some of its documents are left "
-            "out or read twice; --reset-dataloader begins it anew"
+            f"{', '.join(other)}: this changes the batches of the current epoch, so that some documents are skipped "
+            "or read twice; --reset-dataloader restarts the epoch"
         )
 
 
 def _plateau(trainer: Any) -> ReduceLROnPlateau | None:
-    """Return torch's scheduler, where it is the one that waits for validations."""
+    """Return torch's scheduler if it is ``ReduceLROnPlateau``; None for others."""
     scheduler = getattr(trainer.lr_scheduler, "lr_scheduler", None)
     return scheduler if isinstance(scheduler, ReduceLROnPlateau) else None
 
@@ -300,7 +302,7 @@ def _plateau(trainer: Any) -> ReduceLROnPlateau | None:
 def _run_loader(stock: Any) -> Any:
     @functools.wraps(stock)
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
-        """Do as fairseq does, after clearing what earlier runs of this process left on fairseq's functions.
+        """Load a checkpoint as fairseq does, after resetting the counters of earlier runs in this process.
 
         A run that ``--patience``, ``--max-update`` or ``--stop-time-hours`` had ended does not train further.
         """
@@ -317,20 +319,20 @@ def _run_loader(stock: Any) -> Any:
 def _epoch(stock: Any, module: Any) -> Any:
     @functools.wraps(stock)
     def train(cfg: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
-        """Do as fairseq does: an epoch. None where the run had come to its end before it was started again."""
-        # Hours as the checkpoint has them, which are the same in all processes.
+        """Train an epoch as fairseq does, unless the run had finished before it was started again."""
+        # The hours in the checkpoint, which are the same in all processes.
         hours = trainer._previous_training_time / 3600
-        reason = _end(cfg, module.should_stop_early.num_runs, trainer.get_num_updates(), hours)
+        reason = _end_reason(cfg, module.should_stop_early.num_runs, trainer.get_num_updates(), hours)
         if reason:
-            logger.info(f"this run had stopped: {reason}; to go on, give a larger one")
+            logger.info(f"this run has finished: {reason}; to continue it, raise that limit")
             return [None], True
         return stock(cfg, trainer, *args, **kwargs)
 
     return mark(train, "stops")
 
 
-def _end(cfg: Any, bad_validations: int, updates: int, hours: float) -> str:
-    """Return what has ended a run; "" where nothing has. Stock fairseq looks after the next update."""
+def _end_reason(cfg: Any, bad_validations: int, updates: int, hours: float) -> str:
+    """Return why a run has finished; "" if it has not. Stock fairseq checks only after the next update."""
     if 0 < cfg.checkpoint.patience <= bad_validations:
         return f"no better validation in the last {bad_validations} (--patience {cfg.checkpoint.patience})"
     most, longest = cfg.optimization.max_update, cfg.optimization.stop_time_hours

@@ -1,4 +1,4 @@
-"""Copies and pickles of tasks and of GPT-2's BPE, and so of loaded summarisers, which hold both."""
+"""Copying and pickling of tasks and of GPT-2's BPE, and therefore of loaded summarisers, which hold both."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .marks import mark
 
 
 def install() -> None:
-    """Let ``copy.deepcopy`` and ``pickle`` copy a task and GPT-2's BPE. Calling it again does nothing.
+    """Let ``copy.deepcopy`` and ``pickle`` copy a task and GPT-2's BPE. Further calls do nothing.
 
-    Of an object that is still empty, as that of a copy is at first, fairseq looks up attributes without end. The BPE
-    holds a module, of which there is no copy.
+    A copy has no attributes at first, and fairseq's ``__getattr__`` then recurses without end. The BPE holds a
+    reference to a module, which cannot be copied.
     """
     from fairseq.data.encoders.gpt2_bpe_utils import Encoder
     from fairseq.tasks.fairseq_task import StatefulContainer
@@ -32,5 +32,5 @@ def install() -> None:
 
 
 def _parts_of_bpe(encoder: Any) -> tuple[Any, ...]:
-    """Return fairseq's class, and what this object of it was made of."""
+    """Return the class and its arguments, as ``__reduce__`` does."""
     return type(encoder), (encoder.encoder, list(encoder.bpe_ranks), encoder.errors)

@@ -1,4 +1,4 @@
-"""Options of fairseq that a CPU can follow, and that stock fairseq takes for a TPU or a GPU."""
+"""Options that could work on a CPU, but that stock fairseq supports only on a TPU or a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .marks import mark
 
 
 def install() -> None:
-    """Let ``--bf16`` and ``--ddp-backend pytorch_ddp`` work on a CPU. Calling it again does nothing."""
+    """Let ``--bf16`` and ``--ddp-backend pytorch_ddp`` work on a CPU. Further calls do nothing."""
     _bf16_without_tpu()
     _data_parallel()
 
@@ -20,7 +20,7 @@ def install() -> None:
 def _bf16_without_tpu() -> None:
     """Make ``--bf16`` on the command line mean bfloat16 on a GPU or CPU, as ``common.bf16=true`` does in Hydra.
 
-    fairseq takes it for ``--tpu``, and stops where torch_xla is not there: then no TPU can be meant.
+    fairseq also sets ``tpu``, and fails if torch_xla is not installed. In this case no TPU can be meant.
     """
     from fairseq import options
 
@@ -31,7 +31,7 @@ def _bf16_without_tpu() -> None:
     @functools.wraps(stock)
     def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
         parsed = stock(*args, **kwargs)
-        options = parsed[0] if isinstance(parsed, tuple) else parsed  # with parse_known=True, what is left comes too
+        options = parsed[0] if isinstance(parsed, tuple) else parsed  # a tuple with parse_known=True
         if getattr(options, "bf16", False):
             options.tpu = False
         return parsed
@@ -42,7 +42,7 @@ def _bf16_without_tpu() -> None:
 def _data_parallel() -> None:
     """Make ``--ddp-backend pytorch_ddp``, fairseq's default, work with ``--cpu``.
 
-    fairseq gives torch's DistributedDataParallel the number of a GPU, which it refuses for a model on a CPU.
+    fairseq passes the index of a GPU to torch's DistributedDataParallel, which refuses it for a model on a CPU.
     """
     from fairseq.models import distributed_fairseq_model
 

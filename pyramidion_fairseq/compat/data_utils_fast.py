@@ -1,8 +1,8 @@
-"""Pure-Python stand-in for fairseq's compiled ``fairseq.data.data_utils_fast``: which documents share a batch.
+"""Pure-Python replacement for fairseq's compiled ``fairseq.data.data_utils_fast``, which makes batches.
 
-The names, signatures and results are those of the extension in fairseq 0.12 (tests/data/data_utils_fast.json holds
-what the compiled one answered), so that training and generation need no compiler. The batches of 200,000 documents
-take a fraction of a second. Lengths are in tokens, sizes in documents; a limit that is not positive is no limit.
+The names, signatures and results are those of the extension in fairseq 0.12 (tests/data/data_utils_fast.json contains
+results of the compiled functions), so that training and generation need no compiler. Batching 200,000 documents takes
+a fraction of a second. Lengths are in tokens, sizes in documents. A limit of 0 or less means no limit.
 """
 
 from typing import Callable, List
@@ -13,24 +13,24 @@ import numpy as np
 def batch_by_size_vec(
     indices: np.ndarray, num_tokens_vec: np.ndarray, max_tokens: int, max_sentences: int, bsz_mult: int
 ) -> List[np.ndarray]:
-    """Cut ordered documents into batches of consecutive ones.
+    """Split ordered documents into batches of consecutive documents.
 
-    A batch costs its number of documents times its longest one. Its size is below ``bsz_mult`` or a multiple of it;
-    the last batch alone may break that rule, because what is left over when the documents end is a batch of its own.
+    The tokens of a batch are its number of documents times the length of its longest one. Its size is less than
+    ``bsz_mult`` or a multiple of it, except that the last batch may have any size.
 
     Args:
         indices: ``(N,)`` int64, the documents in the order in which they are batched.
         num_tokens_vec: ``(N,)`` int64, ``num_tokens_vec[i]`` is the length of document ``indices[i]``.
-        max_tokens: most tokens in a batch, padding included.
-        max_sentences: most documents in a batch.
-        bsz_mult: the multiple.
+        max_tokens: maximum tokens in a batch, including padding.
+        max_sentences: maximum documents in a batch.
+        bsz_mult: batch sizes are multiples of this number.
 
     Returns:
-        Views of ``indices``, in order, which together are all of it.
+        Consecutive views of ``indices``, which together cover it.
 
     Raises:
         AssertionError: a document is longer than ``max_tokens``.
-        TypeError, ValueError: an argument is no number, or no int64 array of one dimension.
+        TypeError, ValueError: an argument is not a number, or not a one-dimensional int64 array.
     """
     _check_int64("indices", indices, 1)
     _check_int64("num_tokens_vec", num_tokens_vec, 1)
@@ -38,7 +38,7 @@ def batch_by_size_vec(
     if len(indices) == 0:
         return []
     if max_tokens > 0 and num_tokens_vec.max() > max_tokens:
-        # The extension asserts, and python -O must not change what happens.
+        # The extension raises AssertionError. An assert statement would be removed by python -O.
         raise AssertionError(f"Sentences lengths should not exceed max_tokens={max_tokens}")
     if len(num_tokens_vec) < len(indices):
         raise ValueError(f"{len(num_tokens_vec)} lengths for {len(indices)} documents")
@@ -47,10 +47,10 @@ def batch_by_size_vec(
 
 
 def _cuts(lengths: List[int], max_tokens: int, max_sentences: int, bsz_mult: int) -> List[int]:
-    """Return positions between two batches, ascending."""
+    """Return the positions at which a new batch starts, ascending."""
     cuts = []
-    # lengths[start:ready] has an allowed size and could be closed now. The documents behind it wait until enough of
-    # them have come for the next allowed size, or until the limits are passed and they have to start a new batch.
+    # lengths[start:ready] has an allowed size and could be a batch. The documents after it wait until there are enough
+    # for the next allowed size, or until a limit is exceeded and they have to start a new batch.
     start = ready = 0
     longest_ready = longest_waiting = 0
     for position, length in enumerate(lengths):
@@ -62,7 +62,7 @@ def _cuts(lengths: List[int], max_tokens: int, max_sentences: int, bsz_mult: int
             cuts.append(ready)
             start = ready
             if 0 < max_tokens < (position + 1 - start) * longest_waiting:
-                # Those who wait cannot take this document in either: they are a batch, and it begins the next one.
+                # The waiting documents cannot be batched with this one: they are a batch, and it starts the next one.
                 cuts.append(position)
                 start = position
                 longest_waiting = length
@@ -83,7 +83,7 @@ def batch_by_size_fn(
     max_sentences: int,
     bsz_mult: int,
 ) -> List[np.ndarray]:
-    """Return :func:`batch_by_size_vec` where ``num_tokens_fn(document)`` gives the length (fractions are cut off)."""
+    """Return :func:`batch_by_size_vec` with lengths ``num_tokens_fn(document)``, which are truncated to integers."""
     _check_int64("indices", indices, 1)
     lengths = np.zeros(len(indices), dtype=np.int64)
     for position, document in enumerate(indices.tolist()):
@@ -94,10 +94,10 @@ def batch_by_size_fn(
 def batch_fixed_shapes_fast(
     indices: np.ndarray, num_tokens_fn: Callable[[int], int], fixed_shapes_sorted: np.ndarray
 ) -> List[List[int]]:
-    """Cut ordered documents into batches that fit one of a few shapes (for TPUs, which compile one graph per shape).
+    """Split ordered documents into batches that fit one of a few shapes (for TPUs, which compile a graph per shape).
 
-    As in the extension, the document that opens a batch after a full one is neither held against the shapes nor
-    counted as the batch's longest.
+    As in the extension, the first document of a batch that follows a full one is neither compared with the shapes nor
+    considered for the longest length of its batch.
 
     Args:
         indices: ``(N,)`` int64, the documents in the order in which they are batched.
@@ -108,7 +108,7 @@ def batch_fixed_shapes_fast(
         Lists of documents. The first is empty if the first document fits no shape.
 
     Raises:
-        TypeError, ValueError: an array is not int64 or has another number of dimensions; a length is no number.
+        TypeError, ValueError: an array is not int64 or has the wrong number of dimensions; a length is not a number.
     """
     _check_int64("indices", indices, 1)
     _check_int64("fixed_shapes_sorted", fixed_shapes_sorted, 2)
@@ -118,7 +118,7 @@ def batch_fixed_shapes_fast(
     longest = candidate = 0
     for document in indices.tolist():
         longest = max(longest, int(num_tokens_fn(document)))
-        # A batch only grows, so a shape that was too small once stays too small.
+        # A batch only grows, so a shape that is too small remains too small.
         while candidate < len(shapes) and (len(batch) >= shapes[candidate][0] or longest > shapes[candidate][1]):
             candidate += 1
         if candidate == len(shapes):
@@ -132,7 +132,7 @@ def batch_fixed_shapes_fast(
 
 
 def _check_int64(name: str, array: np.ndarray, dimensions: int) -> None:
-    """Refuse what the extension's typed arguments refuse, with the same exception types."""
+    """Refuse what the extension's typed arguments refuse, with the same types of exceptions."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"Argument '{name}' has incorrect type (expected numpy.ndarray, got {type(array).__name__})")
     if array.ndim != dimensions:

@@ -1,17 +1,17 @@
-"""Options that fairseq evaluates: which of those that a checkpoint brings along could run code.
+"""Detection of code in those options of a checkpoint that fairseq passes to ``eval``.
 
-Building a model or a task, fairseq calls ``eval`` on some options: ``fairseq.utils.eval_str_list``, ``eval_str_dict``
-and ``eval_bool`` do, and the convolutional and speech models do it themselves. When a checkpoint is loaded to generate
-from it, the options come out of the checkpoint, and so does the choice of the model. ``weights_only`` does not help,
-because to it they are strings like any other.
+When fairseq builds a model or a task, it calls ``eval`` on some options: in ``fairseq.utils.eval_str_list``,
+``eval_str_dict`` and ``eval_bool``, and in the convolutional and speech models. When a checkpoint is loaded for
+generation, its options and the choice of its model come from the file. ``weights_only`` does not prevent this, because
+the options are ordinary strings.
 """
 
 import ast
 from argparse import Namespace
 from typing import Any, Iterator, Optional, Tuple, Union
 
-# Places and names, as the user has typed them, or lists of them. fairseq evaluates none, and "runs(2)" would read as
-# Python.
+# Paths and names that the user has given, or lists of them. fairseq does not evaluate these, and a name such as
+# "runs(2)" would otherwise count as code.
 _NEVER_EVALUATED = frozenset(
     (
         "bpe_codes",
@@ -38,28 +38,28 @@ _NEVER_EVALUATED = frozenset(
         "wandb_project",
     )
 )
-# Loops can put a function in the place of an operator: "[x for T.__class_getitem__ in [f]]", then "T['argument']".
+# Loops can replace an operator by a function: "[x for T.__class_getitem__ in [f]]", then "T['argument']".
 _LOOPS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _RUNS = (ast.Call, ast.Lambda, ast.Await, ast.Yield, ast.YieldFrom, *_LOOPS)
-# Powers, shifts and formatting make a large result of a short text. What other operators make is as long as the text.
+# Powers, shifts and formatting make a large result of a short text. Results of other operators are as long as the
+# text.
 _GROWS = (ast.Pow, ast.LShift, ast.Mod, ast.MatMult, ast.JoinedStr)
-# What fairseq's modules lead to from name to name, and an error would then print. Other such names begin with "_".
+# Attributes that are reachable from fairseq's modules and that an error could print. Others begin with "_".
 _PRIVATE = frozenset(("argv", "environ", "environb", "modules", "orig_argv"))
-#: Characters that are parsed; the text of an option that fairseq evaluates has some hundred.
+#: Maximum characters of a text that is parsed; options that fairseq evaluates have about a hundred.
 MOST_PARSED = 16_384
-#: Characters of any option.
+#: Maximum characters of any option.
 MOST_TEXT = 1_000_000
-#: Values that an expression may have, of which fairseq makes layers.
+#: Maximum values of an expression; fairseq builds layers from some.
 MOST_VALUES = 10_000
 
 
 def find_code(options: Any) -> Iterator[Tuple[str, str]]:
     """Yield (dotted name, text) of every option, at any depth, that could call or read something, or take for ever.
 
-    Literals, and sums and multiples of them of at most :data:`MOST_VALUES` values, which is what such options hold,
-    are no code. A reference to other options (``${...}``) counts as code, whatever the option, since it could put a
-    call together from harmless parts, or bring a variable of the environment into a text; fairseq saves options with
-    all references resolved.
+    Literals, and sums and products of them with at most :data:`MOST_VALUES` values, are not code; this is what such
+    options contain. References to other options (``${...}``) count as code in all options, because they could compose
+    a call from harmless parts, or read an environment variable. fairseq saves options with all references resolved.
 
     Args:
         options: a checkpoint's ``cfg`` or ``args``: nested dicts, lists, namespaces.
@@ -90,9 +90,9 @@ def _is_text(value: Any) -> bool:
 
 
 def _runs_code(text: Union[str, bytes, bytearray]) -> bool:
-    """Return whether ``eval`` of the text would call anything, or make much of it.
+    """Return whether ``eval`` of the text would call something, read private names, or make a large result.
 
-    Parses it as ``eval`` does, no more.
+    The text is parsed as by ``eval``, but not evaluated.
     """
     if len(text) > MOST_PARSED:
         return True
@@ -109,16 +109,16 @@ def _runs_code(text: Union[str, bytes, bytearray]) -> bool:
 
 
 def _reads(node: ast.AST) -> bool:
-    """Return whether it indexes a name, or reads a private attribute, the environment or the modules."""
+    """Return whether a node indexes a name, or reads a private attribute, the environment or the modules."""
     if isinstance(node, ast.Subscript):
         return any(isinstance(inner, ast.Name) for inner in ast.walk(node.value))
     return isinstance(node, ast.Attribute) and (node.attr.startswith("_") or node.attr in _PRIVATE)
 
 
 def _values(node: ast.AST) -> float:
-    """Return how many values the result of an expression has, at most.
+    """Return an upper bound on the number of values in the result of an expression.
 
-    Infinity where it multiplies by what is unknown.
+    It is infinity if the expression multiplies by an unknown number.
     """
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         left, right = _number(node.left), _number(node.right)
@@ -129,13 +129,13 @@ def _values(node: ast.AST) -> float:
         if right is not None:
             return abs(right) * _values(node.left)
         constants = any(isinstance(inner, ast.Constant) for inner in ast.walk(node))
-        return float("inf") if constants else 1  # "a*b" is a text: of its names none is a number
+        return float("inf") if constants else 1  # names only, such as "a*b": none of them is a number
     own = len(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)) else 1
     return own + sum(map(_values, ast.iter_child_nodes(node)))
 
 
 def _number(node: ast.AST) -> Optional[float]:
-    """Return the value of an expression that is a number; None where it is none, or is not known."""
+    """Return an upper bound on the absolute value of a number; None if the node is not a number or not known."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, (int, float)) else None
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):

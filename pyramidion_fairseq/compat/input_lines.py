@@ -1,7 +1,7 @@
-"""The documents that ``fairseq-interactive`` reads: one a line, told apart as ``pyramidion-summarize`` does.
+"""Reading of documents in ``fairseq-interactive``: one per line, split as in ``pyramidion-summarize``.
 
-Stock fairseq takes a CR inside of a line for the end of a document, so that there are more summaries than documents,
-and ends at bytes that are no UTF-8.
+Stock fairseq also ends a document at a CR within a line, which yields more summaries than documents, and fails at
+bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .marks import mark
 
 
 def install() -> None:
-    """Make ``fairseq-interactive`` read its lines by :func:`buffered_read`. Calling it again does nothing."""
+    """Make ``fairseq-interactive`` read its lines with :func:`buffered_read`. Further calls do nothing."""
     from fairseq.distributed import utils
 
     stock = utils.call_main
@@ -34,14 +34,14 @@ def install() -> None:
 
 
 def buffered_read(path: str, buffer_size: int) -> Iterator[list[str]]:
-    """Yield lists of so many documents, the last one shorter.
+    """Yield lists of ``buffer_size`` documents; the last list may be shorter.
 
     Args:
         path: the file; "-" is standard input.
-        buffer_size: documents in a list.
+        buffer_size: number of documents in a list.
 
     Raises:
-        PyramidionError: a line is too long, or CR alone ends the lines.
+        PyramidionError: a line is too long, or all lines end in CR only.
     """
     if path == "-":
         yield from _lists(sys.stdin.buffer, "standard input", buffer_size)

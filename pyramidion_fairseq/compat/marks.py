@@ -1,4 +1,4 @@
-"""Marks on functions that stand in for fairseq's, so that nothing is replaced twice."""
+"""Marks on functions that replace or wrap fairseq's, so that none is patched twice."""
 
 from typing import Any
 

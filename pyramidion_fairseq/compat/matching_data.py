@@ -1,7 +1,7 @@
-"""Models that meet data of another dictionary, or text of another sentencepiece model, in fairseq's own commands.
+"""Checks, in fairseq's own commands, that a model's dictionaries and sentencepiece model match the data.
 
-Where fairseq's loader reads a checkpoint to generate or to validate, where a task opens its data, and where it builds
-its BPE. Training is in :mod:`.continued_runs`. What is compared is told in :mod:`pyramidion_fairseq.vocabularies`.
+They are made when fairseq loads a checkpoint for generation or validation, when a task opens its data, and when it
+builds its BPE. For training see :mod:`.continued_runs`. The comparison is in :mod:`pyramidion_fairseq.vocabularies`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..tasks.data_folder import refuse_separator
 from . import built_size, model_overrides
 from .marks import mark
 
-_REMEDY = "give the data that was prepared with the model's dictionary (prepare with --srcdict, or another checkpoint)"
+_REMEDY = "use data that was prepared with the model's dictionary (--srcdict), or another checkpoint"
 _READ = "checkpoints_read"
 
 
 def install() -> None:
-    """Make fairseq compare dictionaries. Calling it again does nothing."""
+    """Make fairseq compare dictionaries. Further calls do nothing."""
     if getattr(checkpoint_utils.load_model_ensemble_and_task, "compares_dictionaries", False):
         return
     checkpoint_utils.load_model_ensemble_and_task = _loader(checkpoint_utils.load_model_ensemble_and_task)
@@ -45,12 +45,12 @@ def _loader(stock: Any) -> Any:
         num_shards: int = 1,
         state: Any = None,
     ) -> tuple[list[Any], Any, Any]:
-        """Do as fairseq does; each checkpoint's dictionaries are compared with the task's before its model is built.
+        """Load models as fairseq does, and compare each checkpoint's dictionaries with the task's before building it.
 
-        With ``state``, the caller has read the checkpoint, and compares.
+        With ``state``, the caller has read the checkpoint, and is responsible for the comparison.
 
         Raises:
-            PyramidionError: they differ, or the file or its options are none to build a model of.
+            PyramidionError: dictionaries differ, or no model can be built from the file or its options.
         """
         models: list[Any] = []
         cfg = None
@@ -75,7 +75,7 @@ def _loader(stock: Any) -> Any:
 def _read(filename: str, overrides: Any, suffix: str, num_shards: int) -> dict[str, Any]:
     """Return the checkpoint, or the first of its shards."""
     if not filename:
-        raise PyramidionError("--path is needed: which checkpoint?")
+        raise PyramidionError("--path is missing: give the path of a checkpoint")
     path = checkpoint_utils.get_maybe_sharded_checkpoint_filename(filename, suffix, 0, num_shards)
     if not checkpoint_utils.PathManager.exists(path):
         raise PyramidionError(f"there is no checkpoint {path}")
@@ -85,20 +85,20 @@ def _read(filename: str, overrides: Any, suffix: str, num_shards: int) -> dict[s
 def _bpe_builder(stock: Any) -> Any:
     @functools.wraps(stock)
     def build_bpe(self: Any, args: Any) -> Any:
-        """Do as fairseq does.
+        """Build the BPE as fairseq does, and compare its files with those of the checkpoints that were read.
 
         Raises:
-            PyramidionError: ``--bpe sentencepiece`` without its file; or a checkpoint read before was trained with
-                another sentencepiece model or byte-level BPE.
+            PyramidionError: the file for ``--bpe sentencepiece`` is missing, or a checkpoint was trained with another
+                sentencepiece model or byte-level BPE.
         """
         _check_sentencepiece(args)
         path, byte_level = vocabularies.sentencepiece_of(args), vocabularies.byte_level_of(args)
         for checkpoint, extra_state in vars(self).get(_READ, []):
             if path is not None:
-                remedy = "say with --sentencepiece-model where that is"
+                remedy = "give its path with --sentencepiece-model"
                 vocabularies.check_sentencepiece(extra_state, path, checkpoint, remedy)
             if byte_level is not None:
-                remedy = "say with --gpt2-encoder-json and --gpt2-vocab-bpe where those are"
+                remedy = "give their paths with --gpt2-encoder-json and --gpt2-vocab-bpe"
                 vocabularies.check_byte_level(extra_state, byte_level, checkpoint, remedy)
         return stock(self, args)
 
@@ -116,18 +116,17 @@ def _check_sentencepiece(args: Any) -> None:
         )
     if not os.path.isfile(path) and "://" not in path:
         raise PyramidionError(
-            f"--sentencepiece-model {path} is not there: say where the data's sentencepiece.model is"
+            f"--sentencepiece-model {path} does not exist: give the path of the data's sentencepiece.model"
         )
 
 
 def _task_builder(stock: Any) -> Any:
     @functools.wraps(stock)
     def setup_task(cls: Any, cfg: Any, **kwargs: Any) -> Any:
-        """Do as fairseq does.
+        """Set up the task as fairseq does, and compare the dictionaries of all shards ``A:B`` of the corpus.
 
         Raises:
-            PyramidionError: the data's path has a ``:`` in it, or of the folders between ``:``, shards of one corpus,
-                two have different dictionaries.
+            PyramidionError: the path of a folder contains ``:``, or two shards have different dictionaries.
         """
         refuse_separator(cfg.data)
         task = stock(cls, cfg, **kwargs)
@@ -142,12 +141,12 @@ def _task_builder(stock: Any) -> Any:
 
 def _check_shard(path: str, symbols: list[str], first: str) -> None:
     if not os.path.isfile(path):
-        return  # fairseq reads the first folder's only
+        return  # fairseq reads only the dictionary of the first folder
     with user_errors(path):
         others = Dictionary.load(path).symbols
     difference = vocabularies.first_difference(symbols, others) or vocabularies.first_difference(others, symbols)
     if difference:
         raise PyramidionError(
-            f"{path} is not {first}: {difference}; shards need one dictionary: prepare them with that of the first "
-            "(fairseq-preprocess --srcdict)"
+            f"{path} differs from {first}: {difference}; all shards need the same dictionary: prepare them with that "
+            "of the first (fairseq-preprocess --srcdict)"
         )

@@ -1,4 +1,4 @@
-"""What stands in for fairseq's compiled extensions where they are missing."""
+"""Replacements for fairseq's compiled extensions if they are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Stand in for each extension that cannot be imported. Calling it again does nothing."""
+    """Replace each extension that cannot be imported. Further calls do nothing."""
     if not _importable("fairseq.data.data_utils_fast"):
         _replace_batching()
     if not _importable("fairseq.data.token_block_utils_fast"):
@@ -34,7 +34,7 @@ def _importable(module: str) -> bool:
 
 
 def _replace_batching() -> None:
-    """Make batches in Python: without them neither training nor generation starts."""
+    """Make batches in Python, without which neither training nor generation can start."""
     import fairseq.data
 
     from . import data_utils_fast
@@ -45,7 +45,7 @@ def _replace_batching() -> None:
 
 
 def _replace_blocks() -> None:
-    """Make blocks of text in Python: BART's pretraining and language models read them."""
+    """Make blocks of text in Python, which BART's pretraining and language models read."""
     from . import token_block_utils_fast
 
     sys.modules["fairseq.data.token_block_utils_fast"] = token_block_utils_fast
@@ -53,11 +53,11 @@ def _replace_blocks() -> None:
 
 
 def _score_with_sacrebleu() -> None:
-    """Let fairseq-generate score with sacrebleu by default, which needs no compiled code of fairseq.
+    """Make sacrebleu, which needs no compiled code of fairseq, the default metric of ``fairseq-generate``.
 
-    ``--scoring bleu`` still asks for the compiled one, and a default that another plugin has set is left alone.
+    ``--scoring bleu`` still needs the extension. A default that another plugin has set is not changed.
     """
-    import fairseq.scoring  # noqa: F401  makes the registry's entry
+    import fairseq.scoring  # noqa: F401  adds the entry to the registry
     from fairseq.registry import REGISTRIES
 
     if REGISTRIES["scoring"]["default"] == "bleu":
@@ -68,8 +68,8 @@ def _score_with_sacrebleu() -> None:
 def _block_ngrams() -> None:
     """Make ``--no-repeat-ngram-size`` work without fairseq's CUDA extension.
 
-    fairseq's own fallback looks for the last n - 1 tokens at the end of the whole buffer, which is padding until the
-    summary is as long as it may get, and so blocks nothing; for n = 1 it never does.
+    fairseq's own fallback reads the last n - 1 tokens at the end of the whole buffer. This is padding until the
+    summary has its maximum length, so that nothing is blocked. With n = 1 it never blocks anything.
     """
     from fairseq.ngram_repeat_block import NGramRepeatBlock
 
@@ -77,12 +77,12 @@ def _block_ngrams() -> None:
 
 
 def _no_repeat_ngram(self: Any, tokens: Tensor, lprobs: Tensor, bsz: int, beam_size: int, step: int) -> Tensor:
-    generated = tokens[:, 1 : step + 1]  # the first token is the </s> that every summary begins with
+    generated = tokens[:, 1 : step + 1]  # the first token is </s>, with which generation starts
     size = self.no_repeat_ngram_size
     if step < size:
         return lprobs
     ngrams = generated.unfold(1, size, 1)  # (hypotheses, step + 1 - size, size)
-    begun = generated[:, step + 1 - size :].unsqueeze(1)
-    repeated = ngrams[..., :-1].eq(begun).all(dim=-1)
+    prefix = generated[:, step + 1 - size :].unsqueeze(1)
+    repeated = ngrams[..., :-1].eq(prefix).all(dim=-1)
     counts = torch.zeros_like(lprobs).scatter_add_(1, ngrams[..., -1], repeated.to(lprobs))
     return lprobs.masked_fill_(counts > 0, -math.inf)

@@ -1,6 +1,6 @@
-"""Mistakes in what a user typed that stock fairseq ends with a traceback, a page of usage, or nothing at all.
+"""Checks of a command's options that stock fairseq answers with a traceback, a page of usage, or nothing at all.
 
-Here each ends with one line that says what to type: docs/troubleshooting.md lists them.
+Here each mistake ends with one line that says what to do. docs/troubleshooting.md lists these lines.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .precision_options import check_device, check_generation, missing_gpu
 from .several_processes import is_torchrun
 
 ON_A_CPU = (
-    "several processes on CPUs are started by torchrun or Slurm (torchrun --nproc_per_node N --no_python "
-    "fairseq-train ... --cpu --distributed-world-size N; docs/scaling.md); one process needs --cpu "
-    "--distributed-world-size 1 alone"
+    "start several processes on CPUs with torchrun or Slurm (torchrun --nproc_per_node N --no_python "
+    "fairseq-train ... --cpu --distributed-world-size N; docs/scaling.md); one process needs only --cpu "
+    "--distributed-world-size 1"
 )
 
 
 def install() -> None:
-    """Check the command line, the processes and the training options. Calling it again does nothing."""
+    """Check the command line, the processes and the training options. Further calls do nothing."""
     from fairseq import models, options, tasks, trainer
     from fairseq.distributed import utils
 
@@ -70,19 +70,19 @@ def _parsing(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _error(parser: argparse.ArgumentParser, message: str) -> None:
-    """End as argparse does, with its line and without the page of usage; names that are nearly right are said."""
+    """Exit as argparse does, with a one-line error that suggests similar names, and without the page of usage."""
     parser.exit(2, f"{parser.prog}: error: {explain_message(parser, message)}\n")
 
 
 def explain_message(parser: argparse.ArgumentParser, message: str) -> str:
-    """Return argparse's message on one line, with what was meant instead of all choices."""
+    """Return argparse's message on one line, with a similar name instead of all choices."""
     wrong = re.match(r"argument ([^:]+): invalid choice: '?([^' ]*)'? \(", message)
     action = parser._option_string_actions.get(wrong[1].split("/")[0]) if wrong else None
     if wrong and action is not None and action.choices:
         return f"{wrong[1]}: {no_such_name(wrong[2], action.choices)}"
-    unread = re.match(r"argument ([^:]+): invalid <lambda> value: (.*)", message, re.S)
-    if unread:  # fairseq's options of several numbers
-        message = f"argument {unread[1]}: {unread[2]} is neither a number nor a list of numbers"
+    not_numbers = re.match(r"argument ([^:]+): invalid <lambda> value: (.*)", message, re.S)
+    if not_numbers:  # fairseq's options of several numbers
+        message = f"argument {not_numbers[1]}: {not_numbers[2]} is neither a number nor a list of numbers"
     if message.startswith("unrecognized arguments: "):
         flags = [word.partition("=")[0] for word in message.split()[2:] if word.startswith("--")]
         near = {flag: difflib.get_close_matches(flag, parser._option_string_actions, n=1) for flag in flags}
@@ -92,23 +92,23 @@ def explain_message(parser: argparse.ArgumentParser, message: str) -> str:
 
 
 def no_such_name(name: str, known: Iterable[Any], hint: str = "--help and docs/options.md list the names") -> str:
-    """Return the line that there is no such name, and which one may be meant; ``hint`` where none is near."""
+    """Return an error message for an unknown name, with a similar name, or with ``hint`` if there is none."""
     meant = difflib.get_close_matches(name, list(map(str, known)), n=1)
     hint = f"did you mean {meant[0]}?" if meant else hint
     return f"there is no {name!r}: {hint}"
 
 
 def check_has_task(parser: argparse.ArgumentParser, words: list[str]) -> None:
-    """End where no task is given to a command that has no default, as ``fairseq-validate``: fairseq would not say so.
+    """Exit with an error if no task is given to a command without a default task, such as ``fairseq-validate``.
 
     Args:
-        parser: the command's.
-        words: of the command line.
+        parser: the command's parser.
+        words: the words of the command line.
     """
     action = parser._option_string_actions.get("--task")
     asks = {"-h", "--help"} & set(words)
     if action is not None and action.default is None and not asks and not _gives_task(words):
-        parser.error("--task is needed: long_document_summarization, or that of the checkpoint")
+        parser.error("--task is missing: give long_document_summarization, or the task of the checkpoint")
 
 
 def _gives_task(words: Iterable[str]) -> bool:
@@ -116,13 +116,13 @@ def _gives_task(words: Iterable[str]) -> bool:
 
 
 def check_options(options: Any) -> None:
-    """Refuse what every command ends with a traceback for.
+    """Refuse values of options that would end in a traceback in every command.
 
     Args:
-        options: of the command line, or of the groups that all commands have; any may be missing.
+        options: options of the command line, or of the groups that all commands have; any may be missing.
 
     Raises:
-        PyramidionError: says which option, and what to give.
+        PyramidionError: an option is not usable.
     """
     from fairseq.tasks import TASK_REGISTRY
 
@@ -130,50 +130,50 @@ def check_options(options: Any) -> None:
     parse_overrides(getattr(options, "model_overrides", "{}"))
     results = getattr(options, "results_path", None)
     if results and os.path.exists(results) and not os.path.isdir(results):
-        raise PyramidionError(f"--results-path {results} is a file: say in which folder the summaries are written")
+        raise PyramidionError(f"--results-path {results} is a file: give a folder for the summaries")
     task = TASK_REGISTRY.get(getattr(options, "task", None))
     if hasattr(options, "context_window") and task is not None and not hasattr(task, "eval_lm_dataloader"):
         raise PyramidionError(
-            "fairseq-eval-lm is for language models, which read no document: fairseq-validate gives the loss and the "
-            "perplexity of summaries"
+            "fairseq-eval-lm is for language models, which read no document: use fairseq-validate for the loss and "
+            "the perplexity of summaries"
         )
     if getattr(options, "profile", False) and (options.cpu or not torch.cuda.is_available()):
-        raise PyramidionError(f"--profile needs a GPU, and {missing_gpu(options)}: leave it out")
+        raise PyramidionError(f"--profile needs a GPU, and {missing_gpu(options)}: omit the option")
 
 
 def check_task_name(cfg: Any) -> None:
-    """Refuse a task that is not there; of the command line, argparse has looked at it, of Hydra nobody.
+    """Refuse an unknown task. argparse checks the command line, but Hydra does not check its options.
 
     Args:
         cfg: the task's options.
 
     Raises:
-        PyramidionError: says which one may be meant.
+        PyramidionError: no task is given, or it is unknown; the message suggests a similar name.
     """
     from fairseq.tasks import TASK_REGISTRY
 
     name = getattr(cfg, "task", None)
     name = name if isinstance(name, str) else getattr(cfg, "_name", None)
     if not name:
-        raise PyramidionError("no task is given: with Hydra +task._name=long_document_summarization")
+        raise PyramidionError("no task is given: with Hydra, use +task._name=long_document_summarization")
     if name not in TASK_REGISTRY:
-        hint = "--user-dir imports the package that has it (from Python: import it first)"
+        hint = "use --user-dir to import the package that defines it (in Python, import it first)"
         raise PyramidionError(f"task: {no_such_name(name, TASK_REGISTRY, hint)}")
 
 
 def check_architecture(cfg: Any) -> None:
-    """Refuse an architecture that is not there, as :func:`check_task_name` does a task.
+    """Refuse an unknown architecture in ``fairseq-hydra-train``.
 
     Args:
         cfg: the model's options.
 
     Raises:
-        PyramidionError: says which one may be meant.
+        PyramidionError: the architecture is unknown; the message suggests a similar name.
     """
     from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY
 
     if "hydra" not in os.path.basename(sys.argv[0]):
-        return  # of a checkpoint, whose file is named where it cannot be loaded
+        return  # the options are a checkpoint's, and the error of its loader names the file
     known = {**ARCH_MODEL_REGISTRY, **MODEL_DATACLASS_REGISTRY}
     name = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
     if name and name not in known:
@@ -181,16 +181,16 @@ def check_architecture(cfg: Any) -> None:
 
 
 def check_command(cfg: Any) -> None:
-    """Look at a command's task, processes and packages, before it begins."""
+    """Check a command's task, processes and packages before it starts."""
     check_task(cfg, sys.argv[1:])
     if not cfg.checkpoint.save_dir:
-        raise PyramidionError("--save-dir is empty: say in which folder the checkpoints are written")
+        raise PyramidionError("--save-dir is empty: give a folder for the checkpoints")
     if cfg.checkpoint.write_checkpoints_asynchronously and importlib.util.find_spec("iopath") is None:
-        # fairseq would log it, train nothing and end with status 0.
-        raise PyramidionError("--write-checkpoints-asynchronously needs iopath: pip install iopath, or leave it out")
+        # fairseq would log this, train nothing, and exit with status 0.
+        raise PyramidionError("--write-checkpoints-asynchronously needs iopath: pip install iopath, or omit it")
     if getattr(cfg.task, "num_batch_buckets", 0) > 0 and numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0":
         raise PyramidionError(
-            "--num-batch-buckets is of a fairseq for numpy 1: --required-seq-len-multiple pads to fewer lengths, too"
+            "--num-batch-buckets needs numpy 1: to pad to fewer lengths, use --required-seq-len-multiple instead"
         )
     check_options(argparse.Namespace(**{**cfg.common, **cfg.common_eval, **cfg.dataset}))
     check_criterion(cfg)
@@ -198,14 +198,14 @@ def check_command(cfg: Any) -> None:
 
 
 def check_task(cfg: Any, words: list[str]) -> None:
-    """Refuse one of our architectures for the task that fairseq takes where none is given, which is not ours.
+    """Refuse an architecture of this package with fairseq's default task.
 
     Args:
         cfg: fairseq's whole configuration.
-        words: of the command line, in which a task may have been chosen.
+        words: the words of the command line, which may contain ``--task``.
 
     Raises:
-        PyramidionError: says which task to give.
+        PyramidionError: no task is given; the message says which one is needed.
     """
     from fairseq.models import ARCH_MODEL_REGISTRY
 
@@ -215,37 +215,37 @@ def check_task(cfg: Any, words: list[str]) -> None:
 
 
 def check_criterion(cfg: Any) -> None:
-    """Refuse the chunked loss for a model whose weights are spread over processes.
+    """Refuse the chunked loss for a model whose weights are sharded over processes.
 
     Args:
         cfg: fairseq's whole configuration.
 
     Raises:
-        PyramidionError: says which criterion to take.
+        PyramidionError: the criterion does not work; the message lists those that do.
     """
     sharded = cfg.distributed_training.ddp_backend == "fully_sharded"
     if sharded and getattr(cfg.criterion, "_name", None) == "chunked_cross_entropy":
         raise PyramidionError(
-            "--criterion chunked_cross_entropy reads the vocabulary's weights, which --ddp-backend fully_sharded "
-            "spreads over the processes: take cross_entropy or label_smoothed_cross_entropy"
+            "--criterion chunked_cross_entropy reads the weights of the output layer, which --ddp-backend "
+            "fully_sharded shards over processes: use cross_entropy or label_smoothed_cross_entropy"
         )
 
 
 def is_ours(arch: str | None) -> bool:
-    """Return whether an architecture is one of this package."""
+    """Return whether an architecture belongs to this package."""
     from fairseq.models import ARCH_MODEL_REGISTRY
 
     return getattr(ARCH_MODEL_REGISTRY.get(arch), "is_pyramidion", False)
 
 
 def check_processes(cfg: Any) -> None:
-    """Refuse more processes than there are GPUs for: fairseq starts none at all, with status 0, or divides by zero.
+    """Refuse more processes than there are GPUs. fairseq would start none and exit with 0, or divide by zero.
 
     Args:
         cfg: fairseq's whole configuration.
 
     Raises:
-        PyramidionError: says how many there are.
+        PyramidionError: there are too few GPUs; the message says how many.
     """
     wanted, gpus = cfg.distributed_training, torch.cuda.device_count()
     size = wanted.distributed_world_size
@@ -253,15 +253,15 @@ def check_processes(cfg: Any) -> None:
         return
     launched = wanted.distributed_init_method is not None or wanted.distributed_port > 0
     if (gpus == 0 or cfg.common.cpu) and not (launched and wanted.distributed_no_spawn):
-        reason = "--cpu is given" if gpus else "no GPU is there"
+        reason = "--cpu is given" if gpus else "no GPU is available"
         raise PyramidionError(
-            f"{size} processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and {reason}: "
+            f"{size} processes (--distributed-world-size; GPUS= of a recipe) need a GPU each, and {reason}: "
             f"{ON_A_CPU} (GPUS=0)"
         )
     if size > gpus and not launched and not is_torchrun() and not _in_slurm():
         raise PyramidionError(
-            f"{size} processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and {gpus} GPUs are "
-            f"there: --distributed-world-size {gpus} (GPUS={gpus}); several nodes need torchrun or Slurm"
+            f"{size} processes (--distributed-world-size; GPUS= of a recipe) need a GPU each, and {gpus} GPUs are "
+            f"available: use --distributed-world-size {gpus} (GPUS={gpus}); several nodes need torchrun or Slurm"
         )
 
 
@@ -270,43 +270,43 @@ def _in_slurm() -> bool:
 
 
 def check_run(cfg: Any, task: Any, *_: Any) -> None:
-    """Look at the options and the validation data of a training, before it begins."""
+    """Check the options and the validation data of a training before it starts."""
     check_training(cfg)
     check_validation(cfg, task)
 
 
 def check_validation(cfg: Any, task: Any) -> None:
-    """Refuse validation batches that a document does not fit into: fairseq says so after an epoch that is not saved.
+    """Refuse documents that exceed ``--max-tokens-valid``. fairseq would fail after an epoch, before saving it.
 
     Args:
         cfg: fairseq's whole configuration.
-        task: has loaded the splits of validation.
+        task: the task, which has loaded the validation splits.
 
     Raises:
-        PyramidionError: says how many tokens are needed.
+        PyramidionError: a document is too long; the message says how many tokens are needed.
     """
     from ..tasks.dataset import DocumentPairDataset
 
     most = cfg.dataset.max_tokens_valid
     for split, dataset in task.datasets.items() if most else ():
         if not isinstance(dataset, DocumentPairDataset):
-            continue  # of fairseq's tasks, which may leave out long documents
+            continue  # of a task of fairseq, which may skip long documents
         longest = max(dataset.num_tokens_vec(slice(None)), default=0)
         if longest > most:
             raise PyramidionError(
-                f"--max-tokens-valid {most} (if it is not given, --max-tokens): a document or summary of {split} has "
-                f"{longest} tokens: --max-tokens-valid {longest} or more"
+                f"--max-tokens-valid {most} (by default --max-tokens): a document or summary of {split} has {longest} "
+                f"tokens: use --max-tokens-valid {longest} or more"
             )
 
 
 def check_training(cfg: Any) -> None:
-    """Refuse what trains to nothing, or fails after minutes.
+    """Refuse options with which training would learn nothing, or fail after minutes.
 
     Args:
         cfg: fairseq's whole configuration.
 
     Raises:
-        PyramidionError: says which option, and what to give.
+        PyramidionError: an option is not usable.
     """
     check_device(cfg.common)
     check_start(cfg.checkpoint)
@@ -316,7 +316,7 @@ def check_training(cfg: Any) -> None:
     launched = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if launched > 1 and cfg.distributed_training.distributed_world_size == 1:
         raise PyramidionError(
-            f"torchrun has started {launched} processes, and each would train a model of its own in "
-            f"{cfg.checkpoint.save_dir}: --distributed-world-size {launched}; {ON_A_CPU}"
+            f"torchrun has started {launched} processes, and each would train its own model in "
+            f"{cfg.checkpoint.save_dir}: use --distributed-world-size {launched}; {ON_A_CPU}"
         )
     check_optimizer(cfg, is_ours(getattr(cfg.model, "_name", None)))

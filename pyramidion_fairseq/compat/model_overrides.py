@@ -1,4 +1,4 @@
-"""``--model-overrides``: options of a checkpoint that a command changes. fairseq ignores unknown names."""
+"""Checks of ``--model-overrides``, which changes a checkpoint's options. fairseq ignores unknown names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..errors import PyramidionError
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return what was typed.
+    """Parse the text of ``--model-overrides``.
 
     Args:
-        text: a dictionary as Python writes it.
+        text: a dictionary in Python's syntax.
 
     Raises:
-        PyramidionError: it is none; says how one is written.
+        PyramidionError: the text is not a dictionary.
     """
     try:
         overrides = ast.literal_eval(text)
@@ -27,19 +27,19 @@ def parse(text: str) -> dict[str, Any]:
             return overrides
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         pass
-    raise PyramidionError(f"--model-overrides {text!r:.200} is no dictionary, as \"{{'dropout': 0.1}}\"")
+    raise PyramidionError(f"--model-overrides {text!r:.200} is not a dictionary such as \"{{'dropout': 0.1}}\"")
 
 
 def check_names(cfg: Any, overrides: Mapping[str, Any], filename: str) -> None:
-    """Refuse names that no option of a checkpoint has.
+    """Refuse names that are not options of a checkpoint.
 
     Args:
-        cfg: the checkpoint's options; None of an older one, which fairseq gives any name.
-        overrides: names and values that are to replace some; of ``fairseq-validate``, all of its own options.
-        filename: of the checkpoint.
+        cfg: the checkpoint's options; None for an older checkpoint, for which fairseq accepts any name.
+        overrides: new values by name; for ``fairseq-validate``, all of its own options.
+        filename: name of the checkpoint's file, for the error message.
 
     Raises:
-        PyramidionError: says which name may be meant.
+        PyramidionError: a name is unknown; the message suggests a similar one.
     """
     if not isinstance(cfg, DictConfig):
         return
@@ -52,7 +52,7 @@ def check_names(cfg: Any, overrides: Mapping[str, Any], filename: str) -> None:
 
 
 def _names(group: DictConfig) -> Iterator[str | None]:
-    """Yield the names of a group and of the groups in it; None for a namespace, which takes any name."""
+    """Yield the names in a group and its subgroups, and None for a namespace, which accepts any name."""
     for name, value in group.items_ex(resolve=False):
         yield str(name)
         if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing():

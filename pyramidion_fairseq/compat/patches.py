@@ -1,4 +1,4 @@
-"""What importing the package changes in fairseq, Hydra and torch: one table, installed by one call."""
+"""The table of all changes that importing the package makes to fairseq, Hydra and torch, and one call to make them."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from . import (
 )
 from .changes import Change, Patch
 
-#: In the order in which they are installed, and in which those of the same function wrap each other. All are needed
-#: with every fairseq that :mod:`~pyramidion_fairseq.utils.requirements` takes. docs/architecture.md shows this table.
+#: Patches in the order of installation: if two wrap the same function, the later one is the outer one. All are needed
+#: with every fairseq that :mod:`~pyramidion_fairseq.utils.requirements` accepts. docs/architecture.md shows the table.
 PATCHES = (
     Patch(
         missing_extensions.install,
         (
             Change(
                 "fairseq.ngram_repeat_block.NGramRepeatBlock._no_repeat_ngram",
-                "`--no-repeat-ngram-size` blocks nothing where fairseq has no CUDA extension",
-                "replaced by one that blocks",
-                "fairseq's fallback looks at the written tokens, not at padding",
+                "`--no-repeat-ngram-size` blocks nothing if fairseq has no CUDA extension",
+                "replaced by a method that blocks repeated n-grams",
+                "fairseq's fallback reads the generated tokens instead of padding",
             ),
             Change(
                 "`sys.modules`: `fairseq.data.data_utils_fast`, `fairseq.data.token_block_utils_fast`",
-                "nothing is batched where fairseq's compiled extensions are missing",
-                "there alone: replaced by batching and blocks of text in Python",
-                "fairseq is built with its extensions",
+                "nothing can be batched if fairseq's compiled extensions are missing",
+                "if an extension is missing: replaced by an implementation in Python",
+                "fairseq is always built with its extensions",
             ),
             Change(
                 "the default of `--scoring`: sacrebleu",
                 "the default of `fairseq-generate` needs compiled code",
-                "only where `fairseq.libbleu` is missing: a default that works",
-                "fairseq is built with its extensions",
+                "if `fairseq.libbleu` is missing: sacrebleu is the default",
+                "fairseq is always built with its extensions",
             ),
         ),
     ),
@@ -50,21 +50,21 @@ PATCHES = (
         (
             Change(
                 "fairseq.checkpoint_utils.PathManager",
-                "a copy (`checkpoint_best.pt`, `checkpoint_last.pt`) of a run that is killed meanwhile is a torso",
-                "a copy is there whole or not at all",
+                "a run that is killed while it copies to `checkpoint_best.pt` or `checkpoint_last.pt` truncates it",
+                "copies are atomic",
                 "fairseq copies to a temporary name first",
             ),
             Change(
                 "fairseq.checkpoint_utils.torch_persistent_save",
-                "a file that is saved while the run is killed is a torso; a full disk ends in a traceback",
-                "a file is there whole or not at all; a full disk is one line",
+                "a run that is killed while it saves leaves a truncated file; a full disk ends in a traceback",
+                "writes are atomic; a full disk is a one-line error",
                 "fairseq writes to a temporary name first",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint",
-                "a damaged `checkpoint_last.pt`, and another model's, end in a traceback; two runs in one folder "
-                "replace each other's checkpoints",
-                "the newest whole checkpoint is taken; another model's is one line; the second run is refused",
+                "a `checkpoint_last.pt` that is damaged or of another model ends in a traceback; two runs in a folder "
+                "overwrite each other's checkpoints",
+                "the newest whole checkpoint is loaded; another model is a one-line error; the second run is refused",
                 "fairseq falls back itself, and locks the folder",
             ),
         ),
@@ -74,42 +74,41 @@ PATCHES = (
         (
             Change(
                 "fairseq.trainer.Trainer.state_dict",
-                "the checkpoint does not say which dictionaries it belongs to, nor what `--patience` and the "
-                "plateau scheduler have counted",
-                "it carries both",
+                "checkpoints contain neither dictionaries nor the counters of `--patience` and the plateau scheduler",
+                "checkpoints contain both",
                 "fairseq saves them",
             ),
             Change(
                 "fairseq.trainer.Trainer.load_checkpoint",
-                "what `--patience` and the plateau scheduler had counted is lost; a fine-tuned model's hours count "
-                "for `--stop-time-hours`; data of another dictionary, other models of the same weights are taken",
-                "the counts are taken up again, but where another metric decides what is best; fine-tuning begins at "
-                "0 hours; such data are refused, such models are warned of",
-                "fairseq takes up the counts and compares dictionaries",
+                "the counters of `--patience` and the plateau scheduler are lost; hours of pretraining count for the "
+                "`--stop-time-hours` of fine-tuning; another dictionary and changed model options are accepted",
+                "the counters are restored, unless `--best-checkpoint-metric` has changed; fine-tuning starts at 0 "
+                "hours; another dictionary is refused; changed model options cause a warning",
+                "fairseq restores the counters and compares dictionaries",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint_to_cpu, while a run loads its checkpoint",
-                "`--store-ema` for a run, or a model to fine-tune, that had no moving average ends with KeyError",
-                "with `--store-ema`: the moving average of such a checkpoint is its weights",
-                "fairseq keeps the weights until the average has been made of them",
+                "`--store-ema` ends in a KeyError if the loaded checkpoint has no moving average",
+                "with `--store-ema`: the moving average of such a checkpoint is initialised from its weights",
+                "fairseq keeps the weights until the average is initialised",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint",
-                "counts of another run in the process stay, and a run that had stopped goes on",
-                "nothing is left of another run; a run that had stopped does not go on",
-                "fairseq saves what patience has counted",
+                "counters of an earlier run in the same process remain, and a run that had finished trains further",
+                "the counters are reset; a run that had finished does not train further",
+                "fairseq saves the counter of `--patience`",
             ),
             Change(
                 "fairseq.data.iterators.GroupedIterator.__init__",
-                "a run that goes on inside of an epoch with another `--update-freq` leaves out its rest, or fails",
-                "the rest is read",
-                "fairseq counts the groups that are left",
+                "a run that continues within an epoch with another `--update-freq` skips the rest of it, or fails",
+                "the rest of the epoch is read",
+                "fairseq counts the remaining groups of batches",
             ),
             Change(
                 "`fairseq_cli.train.train` and the attributes of `should_stop_early`, when a run loads its checkpoint",
-                "`--patience` begins to count anew",
-                "it goes on counting",
-                "fairseq saves what it has counted",
+                "`--patience` counts from 0 again",
+                "`--patience` continues to count",
+                "fairseq saves the counter of `--patience`",
             ),
         ),
     ),
@@ -118,22 +117,20 @@ PATCHES = (
         (
             Change(
                 "fairseq.checkpoint_utils.load_model_ensemble_and_task",
-                "a model reads the tokens of another dictionary of the same size; names of `--model-overrides` that a "
-                "checkpoint does not have are ignored",
-                "each checkpoint's dictionaries are compared with the task's before its model is built; such names "
-                "are refused",
-                "fairseq compares dictionaries and refuses such names",
+                "a model reads data of another dictionary of its size; unknown `--model-overrides` are ignored",
+                "each checkpoint's dictionaries are compared with the task's; unknown names are refused",
+                "fairseq compares dictionaries and refuses unknown names",
             ),
             Change(
                 "fairseq.tasks.fairseq_task.FairseqTask.build_bpe",
-                "a model reads the pieces of another sentencepiece model",
-                "the sentencepiece model is compared with the checkpoint's",
-                "fairseq compares it",
+                "a model reads pieces of another sentencepiece model or byte-level BPE",
+                "the files are compared with the checkpoint's",
+                "fairseq compares them",
             ),
             Change(
                 "fairseq.tasks.translation.TranslationTask.setup_task",
-                "shards `A:B` of a corpus are taken whatever their dictionaries; a `:` in a path is read as two",
-                "they must have one dictionary; a `:` in a path is refused with the reason",
+                "shards `A:B` of a corpus may have different dictionaries; a path with `:` in it is read as two paths",
+                "all shards must have the same dictionary; a path with `:` in it is refused",
                 "fairseq compares all folders",
             ),
         ),
@@ -143,15 +140,15 @@ PATCHES = (
         (
             Change(
                 "fairseq.options.parse_args_and_arch",
-                "`--bf16` is taken for `--tpu` and stops without torch_xla",
-                "`tpu` is set by `--tpu` alone",
-                "fairseq sets `tpu` by `--tpu` alone",
+                "`--bf16` also sets `tpu`, which fails without torch_xla",
+                "if torch_xla is not installed: `--bf16` does not set `tpu`",
+                "`--bf16` does not set `tpu`",
             ),
             Change(
                 "fairseq.models.distributed_fairseq_model.DistributedDataParallel",
-                "`--ddp-backend pytorch_ddp --cpu` gives `device_ids`, which torch refuses",
-                "replaced by a subclass that takes models on a CPU",
-                "fairseq gives no `device_ids` with `--cpu`",
+                "`--ddp-backend pytorch_ddp --cpu` passes `device_ids`, which torch refuses",
+                "replaced by a subclass that accepts models on a CPU",
+                "fairseq passes no `device_ids` with `--cpu`",
             ),
         ),
     ),
@@ -160,15 +157,15 @@ PATCHES = (
         (
             Change(
                 "fairseq.tasks.fairseq_task.StatefulContainer.__getattr__",
-                "`copy.deepcopy` of a task, and of a loaded summariser, recurs without end; `pickle.loads`, too",
-                "an attribute that is not there yet is missing, as in any object",
-                "fairseq's copies",
+                "`copy.deepcopy` and `pickle.loads` of a task or a loaded summariser recurse without end",
+                "an attribute that is not set yet raises AttributeError",
+                "fairseq's tasks can be copied",
             ),
             Change(
                 "`copyreg.dispatch_table`: `fairseq.data.encoders.gpt2_bpe_utils.Encoder`",
-                "a summariser with GPT-2's BPE, as BART's are, can be neither copied nor pickled",
-                "it is built anew from its vocabulary and merges",
-                "fairseq's encoder holds no module",
+                "a summariser with the BPE of GPT-2 (such as BART) can be neither copied nor pickled",
+                "the encoder is rebuilt from its vocabulary and merges",
+                "fairseq's encoder holds no reference to a module",
             ),
         ),
     ),
@@ -177,15 +174,15 @@ PATCHES = (
         (
             Change(
                 "fairseq.options.parse_args_and_arch",
-                "`fairseq-generate` takes `--num-shards` and `--shard-id` and ignores them",
-                "it generates that shard",
+                "`fairseq-generate` accepts `--num-shards` and `--shard-id` and ignores them",
+                "`fairseq-generate` generates for this shard only; other commands refuse the options",
                 "fairseq honours or refuses them",
             ),
             Change(
                 "fairseq.options.parse_args_and_arch",
-                "`fairseq-generate` with tasks of fairseq leaves out a last batch of no multiple of 8 documents",
-                "`--required-batch-size-multiple` is 1 for it, unless it is given",
-                "fairseq leaves out no document of a test set",
+                "`fairseq-generate` with fairseq's own tasks skips a last batch that is no multiple of 8 documents",
+                "the default of `--required-batch-size-multiple` is 1 for `fairseq-generate`",
+                "fairseq skips no document of a test set",
             ),
         ),
     ),
@@ -194,32 +191,32 @@ PATCHES = (
         (
             Change(
                 "fairseq.options.parse_args_and_arch",
-                "a mistyped option or name ends in a page of usage; a seed below 0, overrides that are none, a file "
-                "as `--results-path` in a traceback; `--batch-size 0` makes one batch of all documents",
-                "one line, with what was meant; `parser.error` of the command's parser is set",
-                "never: it is about what users read first",
+                "a misspelt option or name ends in a page of usage; a negative seed, invalid overrides and a file as "
+                "`--results-path` end in a traceback; `--batch-size 0` puts all documents in one batch",
+                "a one-line error that suggests the right name; sets `parser.error` of the command's parser",
+                "never: it makes errors easier to read",
             ),
             Change(
                 "fairseq.distributed.utils.call_main",
-                "an architecture of ours without its task, and more processes than GPUs, fail somewhere inside",
+                "this package's architectures without its task, and more processes than GPUs, end in unrelated errors",
                 "refused before anything starts",
                 "fairseq refuses them",
             ),
             Change(
                 "fairseq.tasks.setup_task",
-                "with Hydra, a task that is not there ends in a traceback",
-                "one line",
+                "with Hydra, an unknown task ends in a traceback",
+                "a one-line error",
                 "fairseq refuses it",
             ),
             Change(
                 "fairseq.models.build_model",
-                "with Hydra, an architecture that is not there ends in a traceback",
-                "one line",
+                "with Hydra, an unknown architecture ends in a traceback",
+                "a one-line error",
                 "fairseq refuses it",
             ),
             Change(
                 "fairseq.trainer.Trainer.__init__",
-                "`--fp16` and `--amp` without a GPU, a learning rate left at 0.25, betas that are none, a missing "
+                "`--fp16` and `--amp` without a GPU, the default learning rate of 0.25, invalid betas and a missing "
                 "`--finetune-from-model` fail late or not at all",
                 "refused before training",
                 "fairseq refuses them",
@@ -230,10 +227,10 @@ PATCHES = (
         input_lines.install,
         (
             Change(
-                "`fairseq_cli.interactive.buffered_read`, when a command of fairseq begins",
-                "a CR, inside of a line, makes two documents of one; a byte that is no UTF-8 ends in a traceback",
-                "LF alone ends a document; such bytes are replaced, with a warning",
-                "fairseq reads lines that end in LF",
+                "`fairseq_cli.interactive.buffered_read`, when a command of fairseq starts",
+                "a CR within a line splits a document in two; a byte that is not UTF-8 ends in a traceback",
+                "only LF ends a document; invalid bytes are replaced, with a warning",
+                "fairseq splits lines at LF only",
             ),
         ),
     ),
@@ -242,22 +239,22 @@ PATCHES = (
         (
             Change(
                 "fairseq.distributed.utils.call_main",
-                "`--cpu` under torchrun divides by the number of GPUs, 0; with `env://` every process is number 0; "
-                "beside GPUs, `--cpu` starts a process for each of them",
-                "the launchers' variables are read; without a launcher `--cpu` is one process",
-                "fairseq reads the launchers' variables with `--cpu`",
+                "`--cpu` under torchrun divides by the number of GPUs, which is 0; with `env://` all processes have "
+                "rank 0; on a machine with GPUs, `--cpu` starts one process per GPU",
+                "the launchers' environment variables are read; without a launcher, `--cpu` is one process",
+                "fairseq reads the launchers' environment variables with `--cpu`",
             ),
             Change(
                 "fairseq.distributed.utils.distributed_init",
-                "processes of other versions train together without a word",
+                "processes with different versions of the packages train together without a warning",
                 "refused",
-                "fairseq compares them",
+                "fairseq compares the versions",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_checkpoint",
-                "where only some processes see the checkpoint, these send what the others do not wait for",
+                "training hangs if only some processes see the checkpoint",
                 "refused in all processes",
-                "fairseq asks all of them",
+                "fairseq checks all processes",
             ),
         ),
     ),
@@ -266,21 +263,21 @@ PATCHES = (
         (
             Change(
                 "fairseq.trainer.Trainer.__init__",
-                "the log does not say in a few lines what runs",
-                "it begins with data, model, device, batch",
-                "never: it is about what users read first",
+                "the log has no short summary of the run",
+                "the log starts with data, model, device and batch",
+                "never: it makes the log easier to read",
             ),
             Change(
                 "fairseq.trainer.Trainer.begin_epoch",
                 "configuration and model fill the log",
-                "they are written to `run.txt` beside the checkpoints",
-                "never: it is about what users read first",
+                "they are written to `run.txt` next to the checkpoints",
+                "never: it makes the log easier to read",
             ),
             Change(
                 "filters of fairseq's loggers, of warnings by name",
-                "messages that tell a user nothing fill the log",
-                "they are filtered, for our task and those that extend it; `--verbose` leaves all",
-                "never: it is about what users read first",
+                "messages of no use to a user fill the log",
+                "they are filtered for this package's task and its subclasses, unless `--verbose` is given",
+                "never: it makes the log easier to read",
             ),
         ),
     ),
@@ -289,22 +286,22 @@ PATCHES = (
         (
             Change(
                 "fairseq.checkpoint_utils.torch",
-                "a checkpoint can run any code, and fill memory",
-                "replaced by a module whose `load` checks the file; all else is torch's",
-                "fairseq loads with `weights_only` and bounds what it reads",
+                "a checkpoint can run any code, and exhaust memory",
+                "replaced by a module whose `load` checks the file; everything else is torch's",
+                "fairseq loads with `weights_only` and limits the size of what it reads",
             ),
             Change(
                 "fairseq.checkpoint_utils.load_model_ensemble_and_task",
-                "weights that are not finite write nonsense",
+                "weights that are not finite produce meaningless output",
                 "refused",
                 "fairseq refuses them",
             ),
             Change(
                 "torch._weights_only_unpickler._marked_safe_globals_set",
                 "a fairseq checkpoint cannot be read with `weights_only`",
-                "`torch.serialization.add_safe_globals` of its types (`argparse.Namespace`, numpy's scalars "
-                "behind guards, ...)",
-                "fairseq's checkpoints hold plain types",
+                "`torch.serialization.add_safe_globals` is called with the types in fairseq's checkpoints "
+                "(`argparse.Namespace`, restricted versions of numpy's arrays, ...)",
+                "fairseq's checkpoints contain plain types only",
             ),
         ),
     ),
@@ -313,9 +310,9 @@ PATCHES = (
         (
             Change(
                 "fairseq.trainer.NanDetector",
-                "it fails on an encoder that returns a dict",
-                "replaced by ours, which names the layer and the documents",
-                "fairseq's takes dicts",
+                "the detector fails on an encoder that returns a dict",
+                "replaced by a detector that names the layer and the documents",
+                "fairseq's detector accepts dicts",
             ),
         ),
     ),
@@ -325,15 +322,15 @@ PATCHES = (
             Change(
                 "hydra.core.utils.JobReturn.return_value",
                 "with Hydra 1.1 and later an error in `fairseq-hydra-train` ends in a traceback",
-                "in commands of fairseq: a `PyramidionError` is one line",
+                "in commands of fairseq: a `PyramidionError` is printed as one line",
                 "Hydra lets errors through",
             ),
             Change(
                 "`sys.excepthook`",
                 "an error ends in a traceback",
-                "in commands of fairseq: a `PyramidionError` is one line; `PYRAMIDION_TRACEBACK=1` leaves the "
-                "traceback",
-                "never: it is about this package's errors",
+                "in commands of fairseq: a `PyramidionError` is printed as one line, unless "
+                "`PYRAMIDION_TRACEBACK=1` is set",
+                "never: it prints this package's own errors",
             ),
         ),
     ),
@@ -341,10 +338,10 @@ PATCHES = (
 
 
 def install() -> None:
-    """Make all changes of :data:`PATCHES`. Calling it again does nothing.
+    """Make all changes of :data:`PATCHES`. Further calls do nothing.
 
-    Call it when the plugin is imported: ``--user-dir`` is read before the command's options are, so that defaults of
-    options can still be changed.
+    It has to be called when the plugin is imported. fairseq reads ``--user-dir`` before the other options of a
+    command, so that their defaults can still be changed at that time.
     """
     for patch in PATCHES:
         patch.install()

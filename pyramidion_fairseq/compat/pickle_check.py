@@ -1,7 +1,8 @@
-"""Follows a checkpoint's pickle without building anything, and refuses what torch.save does not write.
+"""Follows a checkpoint's pickle without building objects, and refuses what torch.save does not write.
 
-It knows the instructions of torch's ``weights_only`` reading, keeps marks in the place of objects, and so knows of
-every call its arguments, of every tensor its storage, and how large the whole is when shared parts are written out.
+It executes the instructions that torch's ``weights_only`` supports, with placeholders instead of objects. This gives
+the arguments of every call, the storage of every tensor, and the size of the content with shared parts counted
+repeatedly.
 """
 
 import math
@@ -11,36 +12,36 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Op
 from . import pickle_names
 from .allowed_names import CALLED, CREATED, DEFAULT_DICT, DEFAULTS, NAMES, NUMPY, STORAGES, TENSORS, is_count
 
-#: Instructions of a pickle; a model with Adam has some forty for every tensor.
+#: Maximum number of instructions; a model with Adam's state has about forty per tensor.
 MOST_INSTRUCTIONS = 3_000_000
-#: Bytes that calls make of texts; each makes its own of a text that it shares with others.
+#: Maximum bytes that calls encode; calls that share a string each make a copy.
 MOST_BYTES = 2**26
-#: Containers inside containers.
+#: Maximum depth of nested containers.
 MOST_DEPTH = 100
-#: Length of a tensor that has no numbers; what counts its rows would count for ever.
+#: Maximum size of a dimension of an empty tensor; a loop over its rows would otherwise take for ever.
 MOST_OF_NOTHING = 2**20
-#: Values, where shared ones count in each of their places.
+#: Maximum number of values; shared values are counted each time they occur.
 MOST_VALUES = 5_000_000
-#: The same of the options, of which fairseq has about a thousand.
+#: Maximum number of values in the options; fairseq has about a thousand.
 MOST_OPTIONS = 100_000
 
 
 class NotAllowedError(Exception):
-    """The pickle holds something that may not be in it; the message names it."""
+    """The pickle contains something that is not allowed; the message names it."""
 
 
 class BrokenError(Exception):
-    """It is no pickle of torch.save, or is damaged; the message says why."""
+    """The file is damaged, or was not written by torch.save; the message says why."""
 
 
 class Name(NamedTuple):
-    """A function or a type."""
+    """Full name of a function or a type."""
 
     full: str
 
 
 class Storage(NamedTuple):
-    """Where a tensor's numbers are."""
+    """A storage of tensors: its key in the file, its type, and its number of elements."""
 
     key: str
     kind: str
@@ -48,29 +49,29 @@ class Storage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all its numbers."""
+        """Size in bytes."""
         return self.numel * STORAGES[self.kind]
 
 
 class Made:
-    """What a call or a creation returns."""
+    """Placeholder for the object that a call or a creation returns."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.items: Dict[Any, Any] = {}
         self.state: Any = None
-        self.fixed = False  # the hooks of a tensor, which must stay empty
+        self.fixed = False  # the hooks of a tensor, which must remain empty
 
 
 def follow(stream: BinaryIO) -> Tuple[Any, Dict[str, Storage]]:
     """Follow one pickle from the stream's position to its end.
 
     Returns:
-        What it would build, with marks in the place of objects, and the storages by key.
+        The content, with placeholders instead of objects, and the storages by key.
 
     Raises:
-        NotAllowedError: it uses a name or a call that a checkpoint may not contain.
-        BrokenError: it is damaged, or has instructions that torch.save does not write.
+        NotAllowedError: the pickle uses a name or a call that is not allowed.
+        BrokenError: the pickle is damaged, or has instructions that torch.save does not write.
     """
     machine = _Machine()
     try:
@@ -85,14 +86,14 @@ def follow(stream: BinaryIO) -> Tuple[Any, Dict[str, Storage]]:
 
 
 def check_size(value: Any, most: int, what: str) -> None:
-    """Refuse what is nested too deep, contains itself, or is too large where shared parts are written out.
+    """Refuse a value that is nested too deeply, contains itself, or is too large with shared parts counted repeatedly.
 
-    Visits every part once.
+    Every part is visited once.
 
     Raises:
-        BrokenError: it is so.
+        BrokenError: the value is refused; the message says why.
     """
-    sizes: Dict[int, Tuple[int, int]] = {}  # of what is finished: values in it, depth
+    sizes: Dict[int, Tuple[int, int]] = {}  # of finished parts: number of values, depth
     begun = set()
     waiting: List[Any] = [value]
     while waiting:
@@ -118,7 +119,7 @@ def check_size(value: Any, most: int, what: str) -> None:
 
 
 def parts(value: Any) -> Iterator[Any]:
-    """Yield every container in a value, and the value itself, once; not the numbers and texts."""
+    """Yield each container in a value once, including the value itself."""
     seen, waiting = set(), [value]
     while waiting:
         part = waiting.pop()
@@ -129,19 +130,19 @@ def parts(value: Any) -> Iterator[Any]:
 
 
 def _inner(value: Any) -> Iterator[Any]:
-    """Yield the containers in a container, and its other values as well."""
+    """Yield the direct values of a container."""
     if isinstance(value, dict):
         yield from value.values()
     elif isinstance(value, (list, tuple)) and not isinstance(value, (Name, Storage)):
         yield from value
     elif isinstance(value, Made):
         yield from value.items.values()
-        # A part of omegaconf's knows what it is in, which is no part of it.
+        # An omegaconf object refers to its parent, which is not part of it.
         yield from (part for name, part in (value.state or {}).items() if name != "_parent")
 
 
 class _Machine:
-    """The stack of a pickle."""
+    """The stack machine that executes a pickle's instructions."""
 
     def __init__(self) -> None:
         self.stack: List[Any] = []
@@ -152,12 +153,12 @@ class _Machine:
         self.result: Any = None
 
     def do(self, name: str, argument: Any) -> None:
-        """Follow one instruction."""
+        """Execute one instruction."""
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name]())
         elif name in _VALUES:
-            if type(argument) is int and abs(argument) >= 2**80:  # torch's own mark has 77
-                raise BrokenError("it has a number of more than 80 bits")
+            if type(argument) is int and abs(argument) >= 2**80:  # torch's magic number has 77
+                raise BrokenError("it contains an integer of more than 80 bits")
             self.stack.append(argument)
         elif name.endswith("GET"):
             self.stack.append(self.memo[argument])
@@ -166,12 +167,12 @@ class _Machine:
         else:
             method = getattr(self, f"_{name.lower()}", None) if name in _METHODS else None
             if method is None:
-                raise BrokenError(f"its instruction {name} is none of torch.save's")
+                raise BrokenError(f"torch.save does not write its instruction {name}")
             method(argument)
 
     def _proto(self, argument: int) -> None:
         if argument != 2:
-            raise BrokenError(f"it is of protocol {argument}, which is not torch.save's")
+            raise BrokenError(f"its pickle protocol is {argument}, not 2 as written by torch.save")
 
     def _stop(self, _: Any) -> None:
         self.result = self.stack.pop()
@@ -196,7 +197,7 @@ class _Machine:
 
     def _last(self, count: int) -> None:
         if len(self.stack) < count:
-            raise BrokenError("it takes more from its stack than is there")
+            raise BrokenError("it pops from an empty stack")
         self.stack[-count:] = [tuple(self.stack[-count:])]
 
     def _tuple1(self, _: Any) -> None:
@@ -216,7 +217,7 @@ class _Machine:
 
     def _add_to_list(self, items: List[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise BrokenError("it appends to what is no list")
+            raise BrokenError("it appends to something that is not a list")
         self.stack[-1].extend(items)
 
     def _setitem(self, _: Any) -> None:
@@ -231,25 +232,25 @@ class _Machine:
         if isinstance(target, Made) and target.name == "collections.OrderedDict" and not target.fixed:
             target = target.items
         if type(target) is not dict or len(items) % 2:
-            raise BrokenError("it sets items of what is no dict")
+            raise BrokenError("it sets items of something that is not a dict")
         for key, value in zip(items[::2], items[1::2]):
-            # Hashes of nested tuples take for ever, and those of large integers collide.
+            # Hashing nested tuples can take for ever, and hashes of large integers collide.
             if not (key is None or type(key) in (str, bool, bytes) or (type(key) is int and abs(key) < 2**60)):
-                raise BrokenError(f"it has a {_kind(key)} as the key of a dict")
+                raise BrokenError(f"it has a {_kind(key)} as a key of a dict")
             target[key] = value
 
     def _binpersid(self, _: Any) -> None:
         pid = self.stack.pop()
         view = pid[5:] if type(pid) is tuple else ("",)
         if view not in ((), (None,)) or len(pid) < 5 or pid[0] != "storage":
-            raise BrokenError("it names a storage as torch.save does not")
+            raise BrokenError("it refers to a storage in a way that torch.save does not write")
         _, kind, key, location, numel = pid[:5]
         named = type(key) is str and type(location) is str
         if not named or not isinstance(kind, Name) or kind.full not in STORAGES:
-            raise BrokenError("it names a storage as torch.save does not")
+            raise BrokenError("it refers to a storage in a way that torch.save does not write")
         storage = Storage(key, kind.full, numel)
         if not is_count(numel) or self.storages.setdefault(key, storage) != storage:
-            raise BrokenError(f"it gives the storage {key!r} two sizes, or an impossible one")
+            raise BrokenError(f"the storage {key!r} has two sizes, or an invalid one")
         self.stack.append(storage)
 
     def _newobj(self, _: Any) -> None:
@@ -276,19 +277,20 @@ class _Machine:
     def _encoded(self, text: str) -> bytes:
         self.bytes_made += len(text)
         if self.bytes_made > MOST_BYTES:
-            raise BrokenError(f"it makes more than {MOST_BYTES:,} bytes of its texts")
+            raise BrokenError(f"it encodes more than {MOST_BYTES:,} bytes of strings")
         return text.encode("latin1")
 
     def _build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         name = target.name if isinstance(target, Made) else ""
         if name in NUMPY:
-            return  # the guards take it, or refuse it
+            return  # checked by the replacements in allowed_names
         named = type(state) is dict and all(type(key) is str for key in state)
         if name == "collections.OrderedDict":
-            named = named and not target.fixed and set(state) <= {"_metadata"}  # else it could hide its methods
+            # Other attributes could shadow its methods.
+            named = named and not target.fixed and set(state) <= {"_metadata"}
         elif name.startswith("omegaconf.") and named and "_metadata" in state:
-            # omegaconf sets attributes of it.
+            # omegaconf sets attributes of the metadata.
             metadata = state["_metadata"]
             named = isinstance(metadata, Made) and metadata.name.startswith("omegaconf.base.")
         if not named or name not in (*CREATED, "collections.OrderedDict") or target.state is not None:
@@ -308,7 +310,7 @@ _METHODS = {
 
 
 def _is_tensor(name: str, arguments: Tuple[Any, ...]) -> bool:
-    """Return whether these are arguments of a tensor that lies in its storage, with hooks that are empty for good."""
+    """Return whether these are arguments of a tensor within its storage; its hooks are fixed to be empty."""
     if name == "torch._utils._rebuild_parameter":
         if len(arguments) != 3 or not isinstance(arguments[0], Made) or arguments[0].name not in TENSORS:
             return False
@@ -324,7 +326,7 @@ def _is_tensor(name: str, arguments: Tuple[Any, ...]) -> bool:
         return False
     if not all(size):
         return max(size) <= MOST_OF_NOTHING
-    # No more numbers than the storage has, although strides of zero would reach none outside it: copies have them all.
+    # A tensor may not have more elements than its storage, even with strides of zero, because a copy would expand it.
     last = offset + sum((length - 1) * step for length, step in zip(size, stride))
     return last < storage.numel and math.prod(size) <= storage.numel
 
@@ -337,6 +339,6 @@ def _without_hooks(hooks: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Return its name, for an error's line."""
+    """Return the name of a value's type or function, for error messages."""
     found: Optional[str] = value.full if isinstance(value, Name) else getattr(value, "name", None)
     return found or type(value).__name__

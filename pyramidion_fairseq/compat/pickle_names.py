@@ -1,4 +1,4 @@
-"""Names in a pickle, for the line of an error, found without building anything."""
+"""Finds names in a pickle, for error messages, without building objects."""
 
 import contextlib
 import io
@@ -11,22 +11,23 @@ from typing import Any, BinaryIO, Dict, List, Optional
 
 from .allowed_names import NAMES
 
-#: Bytes of a pickle that are read for a name, and instructions; names stand before the numbers.
+#: Maximum bytes that are read to find a name; names precede the data of tensors.
 MOST_BYTES = 2**22
+#: Maximum instructions that are read to find a name.
 MOST_INSTRUCTIONS = 200_000
 
 
 def refused(message: str) -> Optional[str]:
-    """Return full name of the type that torch has refused, from its error's message; None if that names none."""
+    """Return the full name that torch refused, from the message of its error; None if it names none."""
     match = re.search(r"GLOBAL (\S+) (?:was not|whose)", message)
-    # torch leaves the module out where it is "builtins".
+    # torch omits the module if it is "builtins".
     return match and modern(match.group(1) if "." in match.group(1) else "builtins." + match.group(1))
 
 
 def first_name(file: BinaryIO) -> Optional[str]:
-    """Return first name in the pickle that a checkpoint may not contain; None if there is none, or it cannot be read.
+    """Return the first name in a pickle that is not allowed; None if there is none or the pickle cannot be read.
 
-    For pickles of later protocols than torch.save's, at whose first bytes reading stops.
+    It is meant for pickles of later protocols than that of torch.save, which are refused at their first bytes.
     """
     with contextlib.suppress(Exception):
         return _first_name(file)
@@ -34,7 +35,7 @@ def first_name(file: BinaryIO) -> Optional[str]:
 
 
 def _first_name(file: BinaryIO) -> Optional[str]:
-    """Read the instructions and follow none of them."""
+    """Read the instructions without executing them."""
     file.seek(0)
     if zipfile.is_zipfile(file):
         archive = zipfile.ZipFile(file)
@@ -42,8 +43,8 @@ def _first_name(file: BinaryIO) -> Optional[str]:
     else:
         file.seek(0)
         stream = file
-    start = io.BytesIO(stream.read(MOST_BYTES))  # it may be packed to a thousandth
-    strings: List[Optional[str]] = []  # pushed so far; None stands for whatever else has been remembered
+    start = io.BytesIO(stream.read(MOST_BYTES))  # a compressed file may expand a thousandfold
+    strings: List[Optional[str]] = []  # pushed so far; None for other values from the memo
     memo: Dict[int, Optional[str]] = {}
     latest: Any = None
     argument: Any
@@ -67,9 +68,9 @@ def _first_name(file: BinaryIO) -> Optional[str]:
 
 
 def modern(name: str) -> str:
-    """Return the module's name of today.
+    """Return a name in Python 3.
 
-    Up to protocol 2, which torch.save uses, pickles name modules as Python 2 did: "commands" for "subprocess".
+    Up to protocol 2, which torch.save uses, pickles use the modules' names in Python 2: "commands" for "subprocess".
     """
     module, _, short = name.rpartition(".")
     if (module, short) in NAME_MAPPING:

@@ -1,6 +1,6 @@
-"""Options that a checkpoint brings along, before anything is built of them: plain, bounded, and without paths.
+"""Checks of a checkpoint's options before anything is built from them: plain types, numbers in bounds, no paths.
 
-:mod:`.archive_check` has bounded how many there are and how deep they are nested.
+:mod:`.archive_check` limits the number of options and their depth.
 """
 
 import os
@@ -14,8 +14,8 @@ from fairseq.data.encoders import gpt2_bpe
 
 from ..config import COUNTS
 
-#: Options that name a file or an address which fairseq opens while it builds a task, a model or a hub interface from
-#: a checkpoint's options -> what they are set to. docs/security.md says where fairseq reads each.
+#: Values that replace options of a checkpoint with a path or an address that fairseq would open when it builds a task,
+#: a model or a hub interface. docs/security.md says where fairseq reads each.
 OPENED: Dict[str, Optional[str]] = {
     **dict.fromkeys(
         (
@@ -27,34 +27,34 @@ OPENED: Dict[str, Optional[str]] = {
             "results_path", "sampling_weights_from_file", "source_dict", "speaker_to_id", "target_dict", "user_dir",
         )
     ),
-    # Of these, None is no value.
+    # These cannot be None.
     **dict.fromkeys(("baseline_model", "bpe_codes", "bpe_merges", "bpe_vocab", "bpe_vocab_file"), ""),
     **dict.fromkeys(("pretrained_checkpoint", "sentencepiece_model_path", "seq2seq_path", "w2v_path"), ""),
     "gpt2_encoder_json": gpt2_bpe.DEFAULT_ENCODER_JSON,
     "gpt2_vocab_bpe": gpt2_bpe.DEFAULT_VOCAB_BPE,
 }  # fmt: skip
-#: Names of files in the folder of the data: cleared where they are more than a name.
+#: Names of files in the data folder, which are cleared if they contain a path.
 _IN_FOLDER = ("config_yaml", "data_config_yaml", "label_dir", "multitask_config_yaml")
-#: Part of the name of a file.
+#: Options that become part of a file's name.
 _LANGUAGES = ("source_lang", "target_lang")
-#: Names of fairseq's options -> smallest and largest value, of what is built or computed that many times. Those that
-#: this package's models have as well are in :data:`~pyramidion_fairseq.config.COUNTS`.
+#: (Pattern of option names, smallest value, largest value) of fairseq's options that set a size or a number of steps.
+#: Those of this package's models are in :data:`~pyramidion_fairseq.config.COUNTS`.
 _BOUNDS: List[Tuple[str, int, int]] = [
     (r"decoder_(?:in|out)put_dim", 1, 2**20),
-    (r"max_(?:source_|target_)?positions|tokens_per_sample", 0, 2**22),  # models of others have longer ones than ours
+    (r"max_(?:source_|target_)?positions|tokens_per_sample", 0, 2**22),  # other models have longer ones
     (r"beam|nbest|diverse_beam_groups", -1, 1024),
     (r"max_len_b|min_len|iter_decode_max_iter", 0, 2**22),
 ]
 
 
 class UnusableOptionError(Exception):
-    """An option of a checkpoint cannot be used; the message says which and why."""
+    """An option of a checkpoint is unusable; the message says which one and why."""
 
 
 def plain(value: Any) -> Any:
-    """Return a copy of dicts, lists and namespaces, with omegaconf's parts as such; no reference is resolved.
+    """Return a copy with plain dicts, lists and values instead of omegaconf objects; references are not resolved.
 
-    Reads what the parts hold, and calls none of their methods, which would follow their links to each other.
+    The objects' attributes are read directly. Their methods, which follow links between objects, are not called.
     """
     if isinstance(value, omegaconf.Node):
         held = vars(value)
@@ -69,14 +69,14 @@ def plain(value: Any) -> Any:
 
 
 def check(options: Any, tensors: Any) -> None:
-    """Refuse numbers that nothing can be built of, and clear what names paths; changes the options.
+    """Refuse numbers out of bounds, and clear paths in place.
 
     Args:
-        options: a checkpoint's ``cfg`` or ``args``, plain.
-        tensors: its ``model``: what is built must have the layers and widths of these.
+        options: a checkpoint's ``cfg`` or ``args``, as returned by :func:`plain`.
+        tensors: the checkpoint's ``model``; layers and widths in the options must match it.
 
     Raises:
-        UnusableOptionError: a number is out of its bounds, or is not that of the tensors.
+        UnusableOptionError: a number is out of bounds, or does not match the tensors.
     """
     shapes = {str(name): tuple(value.shape) for name, value in _tensors(tensors)}
     for group in _groups(options):
@@ -109,18 +109,18 @@ def _check_path(group: Dict[str, Any], name: str) -> None:
     if not isinstance(value, str):
         return
     if name in _LANGUAGES and (value != os.path.basename(value) or "\0" in value):
-        raise UnusableOptionError(f"the option {name} is {value!r}, which is no name of a language")
+        raise UnusableOptionError(f"the option {name} is {value!r}, which is not the name of a language")
     if name in _IN_FOLDER and value != os.path.basename(value):
         group[name] = None
     if name == "sentencepiece_model" and not os.path.isfile(value):
-        group[name] = ""  # a pipe, a device, an address; or the file is no longer there
+        group[name] = ""  # a pipe, a device or an address, or a file that no longer exists
     if name == "data" and "://" in value:
         group[name] = None
 
 
 def _check_number(name: str, value: Any) -> None:
-    fairseqs = ((least, most) for pattern, least, most in _BOUNDS if re.fullmatch(pattern, str(name)))
-    bounds = next(fairseqs, COUNTS.get(str(name)))
+    of_fairseq = ((least, most) for pattern, least, most in _BOUNDS if re.fullmatch(pattern, str(name)))
+    bounds = next(of_fairseq, COUNTS.get(str(name)))
     number = _number(value)
     finite = number is not None and number == number and abs(number) != float("inf")
     if number is not None and ((finite and abs(number) >= 2**64) or (bounds and not bounds[0] <= number <= bounds[1])):
@@ -129,7 +129,7 @@ def _check_number(name: str, value: Any) -> None:
 
 
 def _number(value: Any) -> Optional[float]:
-    """Return the number that an option is, or that fairseq makes of its text."""
+    """Return an option as a number, as fairseq converts it; None if it is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -137,11 +137,11 @@ def _number(value: Any) -> Optional[float]:
     except ValueError:
         return None
     except OverflowError:
-        return 2.0**80  # no number of a pickle is larger
+        return 2.0**80  # larger than any number that a pickle may contain
 
 
 def _check_sizes(options: Mapping[str, Any], shapes: Mapping[str, Tuple[int, ...]]) -> None:
-    """Compare layers and widths with the tensors, before models of these sizes are built."""
+    """Compare layers and widths with the tensors before a model of these sizes is built."""
     if not shapes:
         return
     found = re.compile(r"(?:^|\.)(encoder|decoder)\.layers\.(\d{1,9})\.")

@@ -1,4 +1,4 @@
-"""Half precision that a command cannot have, or takes and leaves out without a word."""
+"""Checks of options of half precision that a command cannot use, or silently ignores."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from ..errors import PyramidionError
 
 
 def missing_gpu(options: Any) -> str:
-    """Return why there is no GPU, as the end of a sentence."""
-    return "--cpu is given" if options.cpu else "none is there"
+    """Return why no GPU is used, as a clause of an error message."""
+    return "--cpu is given" if options.cpu else "none is available"
 
 
 def check_device(common: Any) -> None:
-    """Refuse half precision that needs a GPU without one: fairseq fails, or trains in float32 without a word.
+    """Refuse ``--fp16`` and ``--amp`` without a GPU. fairseq would fail, or silently train in float32.
 
     Args:
-        common: options of every command.
+        common: the options that all commands have.
 
     Raises:
-        PyramidionError: says which option to leave out.
+        PyramidionError: there is no GPU; the message says which option to omit.
     """
     flag = "--amp" if common.amp else "--fp16"
     given = common.amp or (common.fp16 and not (common.memory_efficient_fp16 or common.tpu))
     if given and (common.cpu or not torch.cuda.is_available()):
         raise PyramidionError(
-            f"{flag} needs a GPU, and {missing_gpu(common)}: leave it out (PRECISION=full of a recipe), or use "
+            f"{flag} needs a GPU, and {missing_gpu(common)}: omit the option (PRECISION=full of a recipe), or use "
             "--autocast auto"
         )
 
 
 def check_generation(options: Any) -> None:
-    """Refuse half precision that commands without training take and ignore: they compute in float32.
+    """Refuse ``--bf16`` and ``--amp`` in commands that do not train. fairseq would ignore them.
 
     Args:
-        options: of the command line.
+        options: options of the command line.
 
     Raises:
-        PyramidionError: says what they read instead.
+        PyramidionError: such an option is given; the message says what to use instead.
     """
     if hasattr(options, "update_freq") or not hasattr(options, "path"):
         return
     flag = next((name for name in ("bf16", "amp") if getattr(options, name, False)), None)
     if flag:
         raise PyramidionError(
-            f"--{flag} is for training, and here the model would compute in float32: --fp16 (on a GPU), or "
+            f"--{flag} is for training, and this command would compute in float32: use --fp16 (on a GPU), or "
             "pyramidion-summarize --dtype bfloat16"
         )

@@ -1,7 +1,7 @@
-"""The log of a command with our task on one screen: what is said of the run, and what is left out.
+"""A short log for commands with this package's task: a summary of the run, and filters for fairseq's messages.
 
-``--verbose`` (in Hydra ``task.verbose=true``) leaves everything as fairseq has it. Warnings and errors of fairseq are
-never left out.
+``--verbose`` (in Hydra ``task.verbose=true``) logs everything as fairseq does. Warnings and errors of fairseq are
+never hidden.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .marks import mark
 
 logger = logging.getLogger(__name__)
 
-#: Where the configuration and the model of a run are written, in --save-dir.
+#: File in --save-dir to which the configuration and the model of a run are written.
 RUN_FILE = "run.txt"
-#: {logger: beginnings of messages of level INFO that are left out}.
+#: {logger: prefixes of messages of level INFO that are hidden}.
 NOISE = {
     "fairseq_cli.train": (
         *("task: ", "model: ", "criterion: ", "num. shared", "num. expert", "training on ", "max tokens per device"),
@@ -46,38 +46,38 @@ NOISE = {
         *("begin training epoch", "Saving checkpoint to", "Finished saving checkpoint"),
     ),
 }
-#: {what fairseq warns of once in every epoch and validation: what is said of it, once}.
+#: {prefix of a warning that fairseq repeats in every epoch and validation: message that is logged once instead}.
 ONCE = {
-    "tensorboard not found": "--tensorboard-logdir writes nothing, as tensorboard is not installed: "
+    "tensorboard not found": "--tensorboard-logdir has no effect, because tensorboard is not installed: "
     'pip install "pyramidion_fairseq[logging]"',
-    "wandb not found": "--wandb-project sends nothing, as wandb is not installed: pip install wandb",
+    "wandb not found": "--wandb-project has no effect, because wandb is not installed: pip install wandb",
 }
 
 
 class _Quiet(logging.Filter):
-    """Leaves out a logger's noise, from when a configuration with our task has been logged."""
+    """Hides messages of a logger after a configuration with this package's task was logged."""
 
-    #: Whether the command that runs is a quiet one.
+    #: Whether messages of the current command are hidden.
     active = False
 
-    def __init__(self, beginnings: tuple[str, ...]):
+    def __init__(self, prefixes: tuple[str, ...]):
         super().__init__()
-        self.beginnings = beginnings
+        self.prefixes = prefixes
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is logged."""
         message: Any = record.msg
-        if OmegaConf.is_config(message):  # the first thing that a command of fairseq logs
+        if OmegaConf.is_config(message):  # the first record of a command of fairseq
             task = message.get("task")
             _Quiet.active = is_ours(task) and not is_verbose(task)
             return not _Quiet.active
         if not _Quiet.active or record.levelno > logging.INFO:
             return True
-        return not (isinstance(message, nn.Module) or str(message).startswith(self.beginnings))
+        return not (isinstance(message, nn.Module) or str(message).startswith(self.prefixes))
 
 
 class _Once(logging.Filter):
-    """Says once what fairseq says again and again, with what to type."""
+    """Logs repeated warnings of fairseq once, with what to do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _Once(logging.Filter):
 
 
 def is_ours(task: Any) -> bool:
-    """Return whether a task's options are of ours, or of one that extends it."""
+    """Return whether options belong to this package's task or to a subclass."""
     from fairseq.tasks import TASK_REGISTRY
 
     from ..tasks import LongDocumentSummarizationTask
@@ -105,18 +105,18 @@ def is_ours(task: Any) -> bool:
 
 
 def is_verbose(task: Any) -> bool:
-    """Return whether everything is to be logged; ``task`` is the task's configuration, of older checkpoints too."""
+    """Return the option ``verbose`` of a task's configuration, which older checkpoints lack."""
     return bool(getattr(task, "verbose", None))
 
 
 def install() -> None:
-    """Filter what fairseq's loggers say, and have the trainer say what runs. Calling it again does nothing."""
+    """Filter fairseq's messages, and make the trainer log a summary of the run. Further calls do nothing."""
     from fairseq import trainer
 
     if getattr(trainer.Trainer.__init__, "tells_of_the_run", False):
         return
-    for name, beginnings in NOISE.items():
-        logging.getLogger(name).addFilter(_Quiet(beginnings))
+    for name, prefixes in NOISE.items():
+        logging.getLogger(name).addFilter(_Quiet(prefixes))
     logging.getLogger("fairseq.logging.progress_bar").addFilter(_Once())
     trainer.Trainer.__init__ = _telling(trainer.Trainer.__init__)
     trainer.Trainer.begin_epoch = _writing(trainer.Trainer.begin_epoch)
@@ -140,7 +140,7 @@ def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``begin_epoch``: write ``run.txt`` before the first epoch, after a misfit checkpoint was refused."""
+    """Wrap ``begin_epoch`` to write ``run.txt`` before the first epoch, when the checkpoint has been accepted."""
 
     @functools.wraps(stock)
     def begin_epoch(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -153,18 +153,18 @@ def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_told(trainer: Any) -> bool:
-    """Return whether a trainer has our task, and is the one of its processes that logs."""
+    """Return whether a trainer has this package's task, and runs in the process that logs."""
     return is_ours(trainer.cfg.task) and trainer.is_data_parallel_master
 
 
 def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list[str]:
-    """Return what a user wants to see of a run before it begins: data, model, device, batch, where it saves.
+    """Return the lines that summarise a run: data, model, device, batch and checkpoints.
 
     Args:
         cfg: fairseq's whole configuration.
-        task: whose dictionaries are read.
-        model: whose parameters are counted.
-        device: that it is trained on.
+        task: the task, with its dictionaries.
+        model: the model, whose parameters are counted.
+        device: the device of the training.
     """
     source, target = task.max_positions()
     options, processes = cfg.model, max(1, cfg.distributed_training.distributed_world_size)
@@ -182,29 +182,29 @@ def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list
         f"{parameters:,} parameters",
         f"device: {device}, {processes} process{'es' * (processes > 1)}; precision: {half}"
         + (" with bf16 products" if autocasts_to_bf16(autocast, device) else ""),
-        f"batch: at most {' and '.join(batch)} in a process, "
-        f"{', '.join(map(str, cfg.optimization.update_freq))} times an update; seed {cfg.common.seed}",
-        f"saves in {cfg.checkpoint.save_dir} ({RUN_FILE}: the configuration and the model); {begin(cfg.checkpoint)}",
+        f"batch: at most {' and '.join(batch)} per process, "
+        f"--update-freq {', '.join(map(str, cfg.optimization.update_freq))}; seed {cfg.common.seed}",
+        f"checkpoints: {cfg.checkpoint.save_dir} ({RUN_FILE}: configuration and model); {begin(cfg.checkpoint)}",
     ]
 
 
 def begin(cfg: Any) -> str:
-    """Return what a run begins with, as fairseq chooses it: a checkpoint, the weights of one, or nothing.
+    """Return how fairseq starts a run: from a checkpoint, from the weights of one, or from scratch.
 
     Args:
-        cfg: options of checkpoints.
+        cfg: the options of checkpoints.
     """
     path = begin_of(cfg)
     if os.path.exists(path):
-        return f"goes on from {path}"
+        return f"continues from {path}"
     if cfg.finetune_from_model is not None:
         return f"starts from the weights of {cfg.finetune_from_model}"
     once = getattr(cfg, "continue_once", None)
-    return f"starts anew: no {path}" if once is None else f"goes on from {once}"
+    return f"starts from scratch: no {path}" if once is None else f"continues from {once}"
 
 
 def write_run(cfg: Any, model: nn.Module) -> None:
-    """Write the configuration and the model beside the checkpoints; where that fails, saving them will say so."""
+    """Write the configuration and the model next to the checkpoints. A failure is logged as a warning."""
     path = os.path.join(cfg.checkpoint.save_dir, RUN_FILE)
     try:
         with atomic_write(path, f"{path}.tmp") as file:

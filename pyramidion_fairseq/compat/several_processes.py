@@ -1,7 +1,7 @@
-"""Several processes on CPUs, which stock fairseq cannot start, and processes that do not belong together.
+"""Support for several processes on CPUs, which stock fairseq cannot start, and checks that processes match.
 
-torchrun and Slurm tell each process its number. fairseq reads it, and then divides by the number of GPUs, which is 0;
-with ``--distributed-init-method env://`` it reads nothing, and every process is number 0.
+torchrun and Slurm give each process a rank. fairseq reads it, but then divides by the number of GPUs, which is 0. With
+``--distributed-init-method env://`` it does not read the rank, so that all processes have rank 0.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..version import __version__
 from .marks import mark
 
 _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
-#: The option in words of a command line and of Hydra's.
+#: Prefixes of the option on a command line and in Hydra.
 _SIZE = ("--distributed-world-size", "distributed_training.distributed_world_size")
 _SLURM = ("SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_NTASKS")
 
 
 def install() -> None:
-    """Let torchrun and Slurm start processes on CPUs, and compare the processes. Calling it again does nothing."""
+    """Let torchrun and Slurm start processes on CPUs, and compare the processes. Further calls do nothing."""
     from fairseq import checkpoint_utils
     from fairseq.distributed import utils
 
@@ -43,10 +43,10 @@ def install() -> None:
 def _launching(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
     def call_main(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
-        """Do as fairseq does, with the number that torchrun or Slurm gave this process.
+        """Run a command as fairseq does, with the rank that torchrun or Slurm gave this process.
 
         Raises:
-            PyramidionError: they have started another number of processes than the options say.
+            PyramidionError: they started another number of processes than ``--distributed-world-size``.
         """
         read_launcher(cfg)
         return stock(cfg, main, **kwargs)
@@ -55,15 +55,15 @@ def _launching(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_launcher(cfg: Any) -> None:
-    """Write into the options what torchrun or Slurm says of this process, where fairseq would not.
+    """Set the options of distributed training from the environment of torchrun or Slurm, if fairseq would not.
 
-    These are processes with ``--cpu``, and those that are given ``--distributed-init-method env://``.
+    This applies to processes with ``--cpu``, and to those with ``--distributed-init-method env://``.
 
     Args:
-        cfg: fairseq's whole configuration.
+        cfg: fairseq's whole configuration, which is changed.
 
     Raises:
-        PyramidionError: they have started another number of processes than ``--distributed-world-size``.
+        PyramidionError: they started another number of processes than ``--distributed-world-size``.
     """
     wanted = cfg.distributed_training
     torchrun = is_torchrun()
@@ -75,7 +75,7 @@ def read_launcher(cfg: Any) -> None:
         return
     given = any(word.lstrip("+").startswith(_SIZE) for word in sys.argv)
     if not (torchrun or _is_slurm_task() or wanted.distributed_init_method or given):
-        # The default is the number of GPUs, each of which would be a process that trains on the CPU.
+        # The default is the number of GPUs, so that as many processes would train on the CPU.
         wanted.distributed_world_size = wanted.distributed_num_procs = 1
         return
     if wanted.distributed_backend == "nccl":
@@ -91,7 +91,7 @@ def read_launcher(cfg: Any) -> None:
 
 
 def is_torchrun() -> bool:
-    """Return whether torchrun has started this process."""
+    """Return whether torchrun started this process."""
     return all(name in os.environ for name in _TORCHRUN)
 
 
@@ -102,8 +102,8 @@ def _is_slurm_task() -> bool:
 def _take(wanted: Any, launcher: str, method: str, rank: int, size: int) -> None:
     if size != wanted.distributed_world_size:
         raise PyramidionError(
-            f"--distributed-world-size {wanted.distributed_world_size} (GPUS= and NODES= of a recipe), and {launcher} "
-            f"has started {size} process{'es' * (size > 1)}: give both the same number"
+            f"--distributed-world-size {wanted.distributed_world_size} (GPUS= and NODES= of a recipe), but {launcher} "
+            f"started {size} process{'es' * (size > 1)}: the numbers must be equal"
         )
     with open_dict(wanted):
         wanted.distributed_init_method, wanted.distributed_rank = method, rank
@@ -111,30 +111,30 @@ def _take(wanted: Any, launcher: str, method: str, rank: int, size: int) -> None
 
 
 def _port(job: str) -> int:
-    """Return the same port on all nodes of a job, and another one for another job."""
+    """Return a port that is the same on all nodes of a job and depends on the job's id."""
     return 20000 + int(job) % 20000
 
 
 def _first_node(nodes: str) -> str:
-    """Return the name of the first node of a list as ``node[1-4]``.
+    """Return the name of the first node in a list such as ``node[1-4]``.
 
     Raises:
-        PyramidionError: Slurm's command that reads such lists is not there, or fails.
+        PyramidionError: Slurm's command ``scontrol``, which expands such lists, is missing or fails.
     """
     try:
         names = subprocess.run(["scontrol", "show", "hostnames", nodes], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise PyramidionError(f"scontrol cannot tell the first of the nodes {nodes}: {error}") from None
+        raise PyramidionError(f"scontrol cannot expand the list of nodes {nodes}: {error}") from None
     return names.stdout.split()[0]
 
 
 def _comparing(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
     def distributed_init(cfg: Any) -> Any:
-        """Do as fairseq does; all processes must have the same versions.
+        """Initialise the process group as fairseq does, and compare the versions of all processes.
 
         Raises:
-            PyramidionError: they have not.
+            PyramidionError: the versions differ.
         """
         rank = stock(cfg)
         if distributed.is_available() and distributed.is_initialized():
@@ -145,7 +145,7 @@ def _comparing(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def versions() -> str:
-    """Return the versions that shape a training."""
+    """Return the versions of the packages that training depends on."""
     found = {"pyramidion_fairseq": __version__, "torch": torch.__version__}
     for name in ("fairseq-fixed", "fairseq"):
         try:
@@ -157,14 +157,14 @@ def versions() -> str:
 
 
 def check_alike(mine: str, remedy: str) -> None:
-    """Compare something that all processes must have alike; all of them must call it.
+    """Compare a value that must be equal in all processes. All of them must call this function.
 
     Args:
-        mine: what this one has.
-        remedy: what to do about a difference.
+        mine: the value of this process.
+        remedy: what to do about a difference, for the error message.
 
     Raises:
-        PyramidionError: on every process, which ones differ, and in what.
+        PyramidionError: the values differ. It is raised in all processes, and names two that differ.
     """
     found: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(found, (mine, socket.gethostname()))
@@ -179,15 +179,15 @@ def check_alike(mine: str, remedy: str) -> None:
 def _sharing(stock: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(stock)
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
-        """Do as fairseq does; all processes must see the checkpoint, or some would wait for the others forever.
+        """Load a checkpoint as fairseq does, if all processes see it; otherwise some would wait forever.
 
         Raises:
-            PyramidionError: some do not.
+            PyramidionError: only some processes see the checkpoint.
         """
         if distributed.is_initialized() and not trainer.checkpoint_suffix:
-            path = os.path.join(cfg.save_dir, cfg.restore_file)  # a whole path stays as it is
+            path = os.path.join(cfg.save_dir, cfg.restore_file)  # an absolute path is unchanged
             remedy = f"all nodes must see the same files in --save-dir {cfg.save_dir} (SAVE= of a recipe)"
-            check_alike(f"{'a' if os.path.exists(path) else 'no'} {cfg.restore_file} to go on from", remedy)
+            check_alike(f"{'a' if os.path.exists(path) else 'no'} {cfg.restore_file} to continue from", remedy)
         return stock(cfg, trainer, **passthrough_args)
 
     return load_checkpoint

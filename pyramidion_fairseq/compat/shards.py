@@ -1,7 +1,7 @@
-"""Which documents ``fairseq-generate`` takes: all, or those of ``--num-shards N --shard-id I``.
+"""Selection of the documents of ``fairseq-generate``: all, or those of ``--num-shards N --shard-id I``.
 
-Stock fairseq takes these two options and ignores them. With its own tasks it leaves out the last batch, without a
-word, where that has no multiple of ``--required-batch-size-multiple`` documents (8).
+Stock fairseq accepts these two options but ignores them. With its own tasks it silently skips the last batch unless
+its size is a multiple of ``--required-batch-size-multiple`` (8).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from .marks import mark
 
 
 def install() -> None:
-    """Make ``fairseq-generate`` honour the options, and the other commands refuse them."""
+    """Make ``fairseq-generate`` honour the options, and other commands refuse them. Further calls do nothing."""
     from fairseq import options
 
     stock = options.parse_args_and_arch
@@ -34,13 +34,13 @@ def install() -> None:
 
 
 def honour_shards(args: argparse.Namespace) -> None:
-    """Put a shard where fairseq-generate looks for it: into the place of a process among others.
+    """Set the rank and the world size, from which ``fairseq-generate`` reads the shard.
 
     Args:
-        args: parsed options of a command of fairseq.
+        args: parsed options of a command of fairseq, which are changed.
 
     Raises:
-        PyramidionError: there is no such shard, its output would replace another's, or the command is another one.
+        PyramidionError: the shard does not exist, its output would overwrite another's, or the command ignores shards.
     """
     shards, shard = getattr(args, "num_shards", 1), getattr(args, "shard_id", 0)
     # fairseq-eval-lm has a context_window, and honours the options.
@@ -48,25 +48,25 @@ def honour_shards(args: argparse.Namespace) -> None:
         return
     if not hasattr(args, "nbest") or hasattr(args, "buffer_size"):
         raise PyramidionError(
-            "--num-shards and --shard-id go with fairseq-generate: this command would ignore them (split its input)"
+            "--num-shards and --shard-id work only with fairseq-generate: for this command, split the input"
         )
     if not 0 <= shard < shards:
-        raise PyramidionError(f"--shard-id {shard}: the shards of --num-shards {shards} are 0 to {shards - 1}")
+        raise PyramidionError(f"--shard-id {shard}: must be at least 0 and less than --num-shards {shards}")
     if args.distributed_world_size > 1:
-        raise PyramidionError("--num-shards and --distributed-world-size both split the corpus: give one of them")
+        raise PyramidionError("--num-shards and --distributed-world-size both split the corpus: use one of them")
     if args.results_path:
         output = os.path.join(args.results_path, f"generate-{args.gen_subset}.txt")
         if os.path.exists(output):
-            raise PyramidionError(f"{output} is there, another shard's output?: give each shard a --results-path")
+            raise PyramidionError(f"{output} exists: give each shard its own --results-path, or remove the file")
     args.distributed_world_size, args.distributed_rank = shards, shard
 
 
 def keep_last_batch(args: argparse.Namespace, words: list[str]) -> None:
-    """Let ``fairseq-generate`` take every document, unless its command line says a multiple.
+    """Let ``fairseq-generate`` read every document, unless ``--required-batch-size-multiple`` is given.
 
     Args:
-        args: parsed options of a command of fairseq.
-        words: of the command line.
+        args: parsed options of a command of fairseq, which are changed.
+        words: the words of the command line.
     """
     generates = hasattr(args, "nbest") and not hasattr(args, "buffer_size")
     if generates and not any(word.startswith("--required-batch-size-multiple") for word in words):

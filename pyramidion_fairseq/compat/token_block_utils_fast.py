@@ -1,8 +1,9 @@
-"""Pure-Python stand-in for fairseq's compiled ``fairseq.data.token_block_utils_fast``: texts cut into blocks.
+"""Pure-Python replacement for fairseq's compiled ``fairseq.data.token_block_utils_fast``, which splits text into
+blocks.
 
-fairseq's ``denoising`` task, with which BART is pretrained, and its language models read their text in such blocks.
-Names, signatures and results are those of the extension in fairseq 0.12, except that empty texts, on which its search
-stops with an assertion, are passed over.
+fairseq's ``denoising`` task, with which BART is pretrained, and its language models read text in such blocks. Names,
+signatures and results are those of the extension in fairseq 0.12, except that empty texts, for which the extension
+fails an assertion, are skipped.
 """
 
 from typing import List, Tuple
@@ -11,20 +12,20 @@ import numpy as np
 
 
 def _get_slice_indices_fast(sizes: np.ndarray, break_mode: str, block_size: int, document_sep_len: int) -> np.ndarray:
-    """Return where blocks begin and end in the texts put one after another.
+    """Return the start and end of each block in the concatenated texts.
 
     Args:
-        sizes: ``(N,)`` int64, tokens of the texts.
-        break_mode: "none" (or None): ``block_size`` tokens wherever that cuts; "complete": as many whole texts as fit,
-            at least one; "complete_doc": the same, ending with a document too; "eos": one text each.
-        block_size: tokens.
+        sizes: ``(N,)`` int64, number of tokens of each text.
+        break_mode: "none" (or None): blocks of ``block_size`` tokens; "complete": as many whole texts as fit, at least
+            one; "complete_doc": the same, but a block ends with its document; "eos": one text per block.
+        block_size: maximum tokens of a block.
         document_sep_len: size of the text that separates documents in "complete_doc".
 
     Returns:
-        ``(M, 2)`` int64.
+        ``(M, 2)`` int64, (start, end).
 
     Raises:
-        ValueError: another break mode.
+        ValueError: the break mode is unknown.
     """
     ends = sizes.cumsum()
     total = int(ends[-1]) if len(ends) else 0
@@ -43,9 +44,9 @@ def _get_slice_indices_fast(sizes: np.ndarray, break_mode: str, block_size: int,
 
 
 def _whole_texts(sizes: List[int], block_size: int, separator: "int | None", least: int) -> List[Tuple[int, int]]:
-    """Return blocks of whole texts.
+    """Return the (start, end) of blocks of whole texts.
 
-    Those of fewer than ``least`` tokens are left out, and so are texts of ``separator``.
+    Blocks of fewer than ``least`` tokens are omitted, and so are texts of ``separator`` tokens, which end a block.
     """
     blocks, start, end = [], 0, 0
     for size in [*sizes, None]:
@@ -61,14 +62,14 @@ def _whole_texts(sizes: List[int], block_size: int, separator: "int | None", lea
 
 
 def _get_block_to_dataset_index_fast(sizes: np.ndarray, slice_indices: np.ndarray) -> np.ndarray:
-    """Return which texts a block is made of.
+    """Return the texts that each block consists of.
 
     Args:
-        sizes: ``(N,)`` int64, tokens of the texts.
-        slice_indices: ``(M, 2)`` int64, of :func:`_get_slice_indices_fast`.
+        sizes: ``(N,)`` int64, number of tokens of each text.
+        slice_indices: ``(M, 2)`` int64, as returned by :func:`_get_slice_indices_fast`.
 
     Returns:
-        ``(M, 3)`` int64: the first text, the block's offset in it, the last text.
+        ``(M, 3)`` int64: index of the first text, offset of the block in it, index of the last text.
     """
     ends = sizes.cumsum()
     starts, last = slice_indices[:, 0], np.maximum(slice_indices[:, 1] - 1, slice_indices[:, 0])

@@ -1,9 +1,9 @@
-"""Checkpoints of fairseq's trainer that survive kills, full disks and damage.
+"""Checkpoints of fairseq's trainer that survive killed processes, full disks and damage.
 
-Stock fairseq copies a checkpoint to ``checkpoint_best.pt`` and ``checkpoint_last.pt`` in place: killed meanwhile, it
-leaves a torso, and the next start ends in torch's error. Here every file is written beside its place and renamed, and
-a run whose ``checkpoint_last.pt`` is damaged all the same continues from the newest whole checkpoint. A second run is
-kept out of a folder while one trains into it.
+Stock fairseq copies a checkpoint to ``checkpoint_best.pt`` and ``checkpoint_last.pt`` in place. If it is killed during
+the copy, the file is truncated, and the next start fails with an error of torch. Here every file is written to a
+temporary name and renamed. If ``checkpoint_last.pt`` is damaged nevertheless, the run continues from the newest whole
+checkpoint. A folder is locked while a run saves to it.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from ..utils.files import atomic_write, lock
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pt"
-#: {folder: its open file, which is locked}, of the folders that this process trains into.
+#: {folder: file descriptor of its lock} for the folders that this process saves to.
 _held: dict[str, int] = {}
 
 
 class CheckpointNotWrittenError(PyramidionError):
-    """A checkpoint could not be written; those before it are as they were."""
+    """A checkpoint could not be written; earlier ones are unchanged."""
 
 
 def install() -> None:
-    """Make fairseq's trainer write and find whole checkpoints. Calling it again does nothing."""
+    """Make fairseq's trainer write and find whole checkpoints. Further calls do nothing."""
     if checkpoint_utils.PathManager is _AtomicCopies:
         return
     checkpoint_utils.PathManager = _AtomicCopies
     checkpoint_utils.torch_persistent_save = _writer(checkpoint_utils.torch_persistent_save)
     checkpoint_utils.load_checkpoint = _loader(checkpoint_utils.load_checkpoint)
     if sys.platform != "win32":
-        os.register_at_fork(after_in_child=_let_go)
+        os.register_at_fork(after_in_child=_release_locks)
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is a complete archive of ``torch.save`` whose checksums are right.
+    """Return whether a file is a complete archive of ``torch.save`` with correct checksums.
 
-    Nothing in it is built or run. Files in torch's old format, before 1.6, have no checksums: False.
+    Nothing in it is executed. The result is False for files in the format of torch before 1.6, which has no checksums.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -61,32 +61,34 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
 
 
 def newest_whole(folder: str | os.PathLike[str], other_than: str) -> str | None:
-    """Return path of the youngest whole checkpoint in ``folder`` that is not named ``other_than``.
+    """Return the path of the newest whole checkpoint in ``folder`` that is not named ``other_than``; None without one.
 
-    None where there is none.
-
-    ``crash.pt`` is no candidate: fairseq writes it where training has failed.
+    ``crash.pt``, which fairseq writes when training fails, is not considered.
     """
     files = [path for path in Path(folder).glob("checkpoint*.pt") if path.name != other_than]
-    youngest_first = sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
-    return next((str(path) for path in youngest_first if is_whole(path)), None)
+    newest_first = sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    return next((str(path) for path in newest_first if is_whole(path)), None)
 
 
 class _AtomicCopies(PathManager):
-    """fairseq's PathManager; a local copy is either whole or not there."""
+    """fairseq's PathManager with atomic copies of local files."""
 
     @staticmethod
     def copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
         if PathManager.path_requires_pathmanager(dst_path):
             return PathManager.copy(src_path, dst_path, overwrite=overwrite)
-        with _explained(dst_path), atomic_write(dst_path, f"{dst_path}.tmp") as target, open(src_path, "rb") as source:
+        with (
+            _convert_errors(dst_path),
+            atomic_write(dst_path, f"{dst_path}.tmp") as target,
+            open(src_path, "rb") as source,
+        ):
             shutil.copyfileobj(source, target, 2**24)
         return True
 
 
 @contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Turn what a failed write raises into the one line that says so."""
+def _convert_errors(path: str) -> Iterator[None]:
+    """Convert errors of a failed write to a ``CheckpointNotWrittenError``."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError after the OSError of a full disk
@@ -95,25 +97,25 @@ def _explained(path: str) -> Iterator[None]:
             cause = cause.__context__
         reason = getattr(cause, "strerror", None) or " ".join(str(error).split())[:200]
         raise CheckpointNotWrittenError(
-            f"cannot write {path} ({reason}); the checkpoints before it in {os.path.dirname(path) or '.'} are as they "
-            f"were: make room, then give the same command again{_continuation(os.path.dirname(path) or '.')}"
+            f"cannot write {path} ({reason}); earlier checkpoints in {os.path.dirname(path) or '.'} are unchanged: "
+            f"free some space, then run the command again{_continuation(os.path.dirname(path) or '.')}"
         ) from None
 
 
 def _continuation(folder: str) -> str:
-    """Return what goes on from the checkpoints of a folder: nothing does by itself where none is the last one."""
+    """Return how to continue from the checkpoints of a folder, as the end of a sentence."""
     if any(Path(folder).glob("checkpoint_last*.pt")):
         return " to continue from the last one"
     other = newest_whole(folder, LAST)
-    return f" with --restore-file {other} to continue from it" if other else ", which starts anew"
+    return f" with --restore-file {other} to continue from it" if other else ", which starts from scratch"
 
 
 def _writer(stock: Any) -> Any:
     def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
-        """Do as fairseq does; local files are synced to the disk before they get their name."""
+        """Save as fairseq does, but sync local files to the disk before they get their final name."""
         if async_write or PathManager.path_requires_pathmanager(filename):
             return stock(obj, filename, async_write=async_write)
-        with _explained(filename), atomic_write(filename, f"{filename}.tmp") as file:
+        with _convert_errors(filename), atomic_write(filename, f"{filename}.tmp") as file:
             torch.save(obj, file)
         return None
 
@@ -122,73 +124,73 @@ def _writer(stock: Any) -> Any:
 
 def _loader(stock: Any) -> Any:
     def load_checkpoint(cfg: Any, trainer: Any, **passthrough_args: Any) -> Any:
-        """Do as fairseq does; where ``checkpoint_last.pt`` is damaged, from the newest whole checkpoint beside it.
+        """Load a checkpoint as fairseq does, or the newest whole one if ``checkpoint_last.pt`` is damaged.
 
         Raises:
-            PyramidionError: the checkpoint is one of another model, or another run trains into the folder.
+            PyramidionError: the checkpoint is of another model, or another run saves to the folder.
         """
         if distributed_utils.get_global_rank() == 0 and not getattr(cfg, "no_save", False):
             _hold(cfg.save_dir)
         try:
             return stock(_with_whole_file(cfg, trainer.checkpoint_suffix), trainer, **passthrough_args)
-        except Exception as error:  # fairseq raises no kind of its own
+        except Exception as error:  # fairseq raises a plain Exception
             if not str(error).startswith("Cannot load model parameters from checkpoint"):
                 raise
             reason = " ".join(str(error.__context__).split())[:300]
             raise PyramidionError(
-                f"{' '.join(str(error).split())} Its model is another one than the options describe: {reason}"
+                f"{' '.join(str(error).split())} Its model does not match the options: {reason}"
             ) from None
 
     return load_checkpoint
 
 
 def _hold(folder: str) -> None:
-    """Lock a folder until this process ends; nothing is written. Folders that cannot be locked are left alone.
+    """Lock a folder until this process ends, without writing to it. Folders that cannot be locked are skipped.
 
     Raises:
-        PyramidionError: another process holds it.
+        PyramidionError: another process holds the lock.
     """
     if sys.platform == "win32" or not os.path.isdir(folder) or os.path.realpath(folder) in _held:
         return
     file = lock(folder)
     if file is None:
         raise PyramidionError(
-            f"another run trains into {folder}, and two would mix their checkpoints: wait for it or stop it, or give "
-            "another --save-dir"
+            f"another run saves to {folder}, and two runs would overwrite each other's checkpoints: wait for it, stop "
+            "it, or use another --save-dir"
         )
     _held[os.path.realpath(folder)] = file
 
 
-def _let_go() -> None:
-    """Close what the parent holds, in a process that it has started: else a killed run's workers would hold it."""
+def _release_locks() -> None:
+    """Close the locks in a forked process. Otherwise the workers of a killed run would keep them."""
     for file in _held.values():
         os.close(file)
     _held.clear()
 
 
 def _with_whole_file(cfg: Any, suffix: str) -> Any:
-    """Return the options, with another file to restore where the last checkpoint is damaged.
+    """Return the options, with another file to restore if the last checkpoint is damaged.
 
-    Every process looks for itself, before the first one reads and the others wait for what it sends.
+    Every process checks the file itself, before the first one reads it and sends it to the others.
 
     Raises:
-        PyramidionError: it is damaged, and there is no other one.
+        PyramidionError: the last checkpoint is damaged, and there is no other one.
     """
     last = os.path.join(cfg.save_dir, LAST)
     if cfg.restore_file != LAST or suffix or PathManager.path_requires_pathmanager(last):
-        return cfg  # a file that the user has named is that file or an error; shards belong together
+        return cfg  # a file that the user has named is never replaced, nor are shards
     if not os.path.exists(last):
         other = newest_whole(cfg.save_dir, LAST) if os.path.isdir(cfg.save_dir) else None
         if other and cfg.finetune_from_model is None:
-            logger.warning(f"no {last}, so training starts anew; to continue from {other}: --restore-file {other}")
+            logger.warning(f"no {last}: training starts from scratch; to continue, use --restore-file {other}")
         return cfg
     if is_whole(last) or _is_old_format(last):
         return cfg
     other = newest_whole(cfg.save_dir, LAST)
     if other is None:
         raise PyramidionError(
-            f"{last} is damaged and there is no other whole checkpoint in {cfg.save_dir}: put a copy in its place, or "
-            "remove it to start anew"
+            f"{last} is damaged and there is no other whole checkpoint in {cfg.save_dir}: replace it by a copy, or "
+            "remove it to start from scratch"
         )
     logger.warning(f"{last} is damaged; continuing from {other}, the newest whole checkpoint")
     cfg = copy.deepcopy(cfg)
@@ -197,6 +199,6 @@ def _with_whole_file(cfg: Any, suffix: str) -> Any:
 
 
 def _is_old_format(path: str) -> bool:
-    """Return whether a file has torch's format before 1.6, a bare pickle, whose damage shows only when it is read."""
+    """Return whether a file has the format of torch before 1.6, whose damage is found only when it is read."""
     with open(path, "rb") as file:
         return file.read(2) == b"\x80\x02"

@@ -1,4 +1,4 @@
-"""Cross-entropy, with label smoothing if asked for, that never holds the logits of a whole batch."""
+"""Cross-entropy with optional label smoothing that never materialises the logits of a whole batch."""
 
 # No postponed annotations: fairseq reads the config's types.
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ from ..functional.projected_softmax import target_log_softmax
 
 @dataclass
 class ChunkedCrossEntropyConfig(LabelSmoothedCrossEntropyCriterionConfig):
-    """Options of ``label_smoothed_cross_entropy``, which are 0 unless given."""
+    """Options of ``label_smoothed_cross_entropy``."""
 
 
 @register_criterion("chunked_cross_entropy", dataclass=ChunkedCrossEntropyConfig)
 class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
-    """The losses of ``cross_entropy`` and ``label_smoothed_cross_entropy``, with the vocabulary's projection inside.
+    """``cross_entropy`` and ``label_smoothed_cross_entropy``, computed together with the output projection.
 
-    64 summaries of 512 tokens over 32,000 symbols are 4.2 GB of float32 logits, and as much again for their gradient.
-    Here they exist in chunks (:func:`~pyramidion_fairseq.functional.projected_softmax.target_log_softmax`). Models
-    without a plain linear projection, and ``--report-accuracy``, are refused.
+    The logits of 64 summaries of 512 tokens over 32,000 symbols have 4.2 GB in float32, and so has their gradient.
+    Here they are computed in chunks (:func:`~pyramidion_fairseq.functional.projected_softmax.target_log_softmax`).
+    Models without a plain linear projection, and ``--report-accuracy``, are refused.
     """
 
     def compute_loss(
         self, model: Any, net_output: Any, sample: Dict[str, Any], reduce: bool = True
     ) -> Tuple[Tensor, Tensor]:
-        """Return (loss, negative log likelihood), sums over the targets."""
+        """Return (loss, negative log-likelihood), summed over the targets if ``reduce``."""
         features, extra = net_output
         targets = sample["target"]
         pointer = extra.get("pointer")
         if self.ignore_prefix_size:
-            raise PyramidionError("--ignore-prefix-size: chunked_cross_entropy has no such option")
+            raise PyramidionError("--ignore-prefix-size is not supported by chunked_cross_entropy: omit the option")
         if pointer is not None and self.eps > 0:
             at_target, total = self._mixed(model, features, pointer, targets)
         else:
@@ -55,12 +55,12 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         return (loss.sum(), nll.sum()) if reduce else (loss, nll)
 
     def forward(self, model: Any, sample: Dict[str, Any], reduce: bool = True) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """Do as fairseq does; the model is asked for the decoder's features instead of logits."""
+        """Compute the loss as fairseq does, with the decoder's features instead of logits."""
         batch = {**sample, "net_input": {**sample["net_input"], "features_only": True}}
         return super().forward(model, batch, reduce)
 
     def _mixed(self, model: Any, features: Tensor, pointer: Any, targets: Tensor) -> Tuple[Tensor, Tensor]:
-        """Return what target_log_softmax does, with copies mixed in; a document at a time, recomputed in backward."""
+        """Do as ``target_log_softmax`` with a pointer, one document at a time, which is recomputed in backward."""
 
         def of_document(features: Tensor, targets: Tensor, pointer: Any) -> Tuple[Tensor, Tensor]:
             mixed = pointer.log_probabilities(model.decoder.output_layer(features))

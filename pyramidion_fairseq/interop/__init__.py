@@ -1,1 +1,1 @@
-"""Models of other code: published checkpoints, BART, and directories for transformers."""
+"""Conversion from and to other code: published checkpoints, pretrained models, and directories for transformers."""

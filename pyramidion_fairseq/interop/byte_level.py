@@ -1,8 +1,8 @@
-"""Byte-level BPE vocabularies: fairseq's encoder.json and vocab.bpe; Hugging Face's vocab.json, merges.txt.
+"""Byte-level BPE vocabularies: fairseq's encoder.json and vocab.bpe; Hugging Face's vocab.json and merges.txt.
 
-fairseq's BART numbers GPT-2's own token numbers anew: the symbol "31414" of dict.txt is token 31414 of GPT-2, and its
-line decides the row of the embedding. Hugging Face's vocab.json maps the token's text to that row. GPT-2's numbers
-follow from its merges, so that either can be made of the other.
+fairseq's BART maps GPT-2's token ids to other ids: the symbol "31414" in dict.txt is token 31414 of GPT-2, and its
+line determines the row of the embedding. Hugging Face's vocab.json maps the token's text to that row. Since GPT-2's
+ids follow from its merges, either format can be converted to the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 _HEADER = "#version: 0.2"
-#: Names of rows that stand for nothing.
+#: Names of unused rows.
 _FILLER = re.compile(r"(madeupword|unused)\d+$")
 
 
@@ -29,15 +29,15 @@ class Bpe(NamedTuple):
     """A byte-level BPE."""
 
     numbers: dict[str, int]
-    """GPT-2's number of every token: encoder.json."""
+    """GPT-2's id of every token: encoder.json."""
     merges: list[str]
     """"left right", in the order of vocab.bpe."""
 
 
 def byte_symbols() -> list[str]:
-    """Return the 256 characters that stand for bytes, in GPT-2's order of tokens.
+    """Return the 256 characters that represent bytes, in GPT-2's order of tokens.
 
-    Printable bytes stand for themselves.
+    Printable bytes represent themselves.
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -45,12 +45,12 @@ def byte_symbols() -> list[str]:
 
 
 def numbers_of(merges: list[str]) -> dict[str, int]:
-    """Return GPT-2's encoder.json from its merges: the bytes, then what each merge makes, then the end of text."""
+    """Return GPT-2's encoder.json from its merges: the bytes, the result of each merge, and the end of text."""
     return {token: number for number, token in enumerate(dict.fromkeys([*_tokens(merges), END_OF_TEXT]))}
 
 
 def tokens_of_texts(bpe: Bpe) -> set[str]:
-    """Return all tokens that a text can have: the bytes, and what each merge makes."""
+    """Return all tokens that a text can have: the bytes, and the result of each merge."""
     return set(_tokens(bpe.merges))
 
 
@@ -62,21 +62,21 @@ def read_merges(path: Path) -> list[str]:
     """Return the merges of vocab.bpe or merges.txt.
 
     Raises:
-        PyramidionError: a line is not "left right", there is none, or it is no regular file.
+        PyramidionError: a line is not "left right", there are no merges, or the path is not a regular file.
     """
     merges = [line for line in read_lines(path) if line and not line.startswith("#version")]
     wrong = next((line for line in merges if len(line.split()) != 2), None)
     if wrong is not None:
         raise PyramidionError(f"{path}: {wrong[:50]!r} is not of the form 'left right'")
     if not merges:
-        raise PyramidionError(f"{path} is damaged: there are no merges in it")
+        raise PyramidionError(f"{path} is damaged: it contains no merges")
     return merges
 
 
 def find_byte_level(folder: Path) -> Bpe | None:
-    """Return the BPE in a folder: encoder.json with vocab.bpe, or merges.txt, or tokenizer.json.
+    """Return the BPE in a folder, or None.
 
-    None where there is none.
+    It is read from encoder.json with vocab.bpe, from merges.txt, or from tokenizer.json.
     """
     if (folder / "encoder.json").is_file() and (folder / "vocab.bpe").is_file():
         return Bpe(read_json(folder / "encoder.json"), read_merges(folder / "vocab.bpe"))
@@ -103,17 +103,17 @@ def write_merges(bpe: Bpe, path: Path) -> None:
 
 
 def hugging_face_rows(folder: Path) -> dict[str, int]:
-    """Return token -> row of the embedding, of vocab.json or tokenizer.json, added tokens included.
+    """Return the row of the embedding of each token in vocab.json or tokenizer.json, including added tokens.
 
-    A warning tells of a tokenizer that puts a space before each text.
+    A warning is logged if the tokenizer inserts a space before each text.
 
     Raises:
-        PyramidionError: neither file is there.
+        PyramidionError: neither file exists.
     """
     if read_json_if_there(folder / "tokenizer_config.json").get("add_prefix_space"):
         logger.warning(
-            f"the tokenizer of {folder} puts a space before each text (add_prefix_space), and fairseq's does not: the "
-            "first word of a document gets other tokens than in the model's training"
+            f"the tokenizer of {folder} inserts a space before each text (add_prefix_space), but fairseq's does not: "
+            "the first word of a document gets other tokens than in the model's training"
         )
     if (folder / "vocab.json").is_file():
         rows = dict(read_json(folder / "vocab.json"))
@@ -128,15 +128,14 @@ def hugging_face_rows(folder: Path) -> dict[str, int]:
 
 
 def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[str]:
-    """Return fairseq's symbols in the order of the embedding's rows, the four special ones included.
+    """Return fairseq's symbols in the order of the embedding's rows, including the four special ones.
 
-    A token of GPT-2 gets its number as its symbol, another its text; a row without a token gets a made-up name, as
-    BART's own dictionary has some. ``<mask>`` is left out where its row is missing: checkpoints fine-tuned with
-    fairseq lack it.
+    The symbol of a token of GPT-2 is its id; that of another token is its text. A row without a token gets a generated
+    name. ``<mask>`` may have no row, because checkpoints fine-tuned with fairseq lack it, and is then omitted.
 
     Raises:
-        PyramidionError: the special symbols stand elsewhere than in fairseq, two rows would share a symbol or two
-            tokens a row, or other tokens than ``<mask>`` have no row.
+        PyramidionError: the special symbols have other rows than in fairseq, two rows have the same symbol, two tokens
+            have the same row, or a token other than ``<mask>`` has no row.
     """
     tokens = {row: token for token, row in rows.items()}
     if len(tokens) < len(rows):
@@ -144,7 +143,7 @@ def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[
         raise PyramidionError(f"the tokenizer is damaged: {token!r:.50} and {tokens[row]!r:.50} both have row {row}")
     if {token for row, token in tokens.items() if row >= size} - {"<mask>"}:
         raise PyramidionError(
-            f"the tokenizer does not fit: it has {len(rows):,} symbols, the model's embedding {size:,} rows"
+            f"the tokenizer does not fit: it has {len(rows):,} symbols, but the model's embedding {size:,} rows"
         )
     if [tokens.get(row) for row in range(4)] != list(SPECIALS):
         raise PyramidionError(f"rows 0 to 3 of the embedding must be {' '.join(SPECIALS)}, as in BART")
@@ -153,20 +152,20 @@ def symbols_from_rows(rows: dict[str, int], size: int, bpe: Bpe | None) -> list[
         token = tokens.get(row, f"unused{row}")
         symbols.append(str(bpe.numbers[token]) if bpe is not None and token in bpe.numbers else token)
     check_dictionary(symbols)
-    _tell_of_added(list(tokens.values()), bpe)
+    _warn_of_added(list(tokens.values()), bpe)
     return symbols
 
 
-def _tell_of_added(tokens: list[str], bpe: Bpe | None) -> None:
-    """Warn of tokens that somebody added to the tokenizer, which a BPE does not make of a text."""
+def _warn_of_added(tokens: list[str], bpe: Bpe | None) -> None:
+    """Warn of tokens that were added to the tokenizer, which fairseq's BPE never produces."""
     known = {*SPECIALS, "<mask>", *(bpe.numbers if bpe is not None else tokens)}
     added = [token for token in tokens if token not in known and not _FILLER.match(token)]
     if added:
         tokens_were = "1 token was" if len(added) == 1 else f"{len(added):,} tokens were"
         first = ", ".join(added[:3]) + (", ..." if len(added) > 3 else "")
         logger.warning(
-            f"{tokens_were} added to the tokenizer ({first}), and fairseq's makes none of a text: where one is in a "
-            "text, the text gets other tokens than in the model's training"
+            f"{tokens_were} added to the tokenizer ({first}), but fairseq's never produces them: texts that contain "
+            "one get other tokens than in the model's training"
         )
 
 

@@ -1,4 +1,4 @@
-"""fairseq's dict.txt: read, checked, written."""
+"""Reading, checking and writing of fairseq's dict.txt."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from fairseq.data import Dictionary
 from ..errors import PyramidionError
 from ..utils.files import read_lines
 
-#: What fairseq puts before the symbols of dict.txt, in this order.
+#: Symbols that fairseq inserts before those of dict.txt, in this order.
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 
 
 def check_dictionary(symbols: list[str]) -> None:
-    """Raise PyramidionError where a fairseq dictionary cannot hold these symbols."""
+    """Raise PyramidionError if a fairseq dictionary cannot contain these symbols."""
     doubled = len(symbols) - len(set(symbols))
     if doubled or any(symbol.split() != [symbol] for symbol in symbols):
         raise PyramidionError(
-            f"the vocabulary cannot be a fairseq dictionary: {doubled} symbols twice, or with spaces"
+            f"the vocabulary cannot be a fairseq dictionary: {doubled} symbols occur twice, or some have spaces"
         )
 
 
 def read_dictionary(path: Path) -> list[str]:
-    """Return the symbols of fairseq's dict.txt in order, the four special ones first.
+    """Return the symbols of fairseq's dict.txt in order, after the four special ones.
 
     Raises:
-        PyramidionError: as :func:`read_symbols`, or a symbol is there twice.
+        PyramidionError: see :func:`read_symbols`; or a symbol occurs twice.
     """
     symbols = [*SPECIALS, *read_symbols(path)]
     twice = next((symbol for symbol, count in Counter(symbols).items() if count > 1), None)
@@ -37,17 +37,17 @@ def read_dictionary(path: Path) -> list[str]:
 
 
 def read_symbols(path: Path, flag: str = "") -> list[str]:
-    """Return the symbols that stand in fairseq's dict.txt, in order.
+    """Return the symbols in fairseq's dict.txt, in order.
 
     Args:
         path: the file.
-        flag: what may stand behind the count, and says nothing here.
+        flag: a flag that may follow the count, and is ignored.
 
     Raises:
-        PyramidionError: a line is not "symbol count", or it is no regular file, or not there.
+        PyramidionError: a line is not "symbol count", or the file does not exist or is not a regular file.
     """
     if not path.exists():
-        raise PyramidionError(f"there is no {path}: say with --dictionary where the model's dict.txt is")
+        raise PyramidionError(f"{path} does not exist: give the path of the model's dict.txt with --dictionary")
     symbols = []
     for line in read_lines(path):
         if not line.strip():
@@ -60,7 +60,7 @@ def read_symbols(path: Path, flag: str = "") -> list[str]:
 
 
 def make_dictionary(symbols: list[str]) -> Dictionary:
-    """Return fairseq's dictionary of these symbols."""
+    """Return a fairseq dictionary with these symbols."""
     dictionary = Dictionary()
     for symbol in symbols[len(SPECIALS) :]:
         dictionary.add_symbol(symbol)
@@ -68,5 +68,5 @@ def make_dictionary(symbols: list[str]) -> Dictionary:
 
 
 def write_dictionary(symbols: list[str], path: Path) -> None:
-    """Write dict.txt; the special symbols are fairseq's own and not written."""
+    """Write dict.txt without the special symbols, which fairseq inserts."""
     path.write_text("".join(f"{symbol} 1\n" for symbol in symbols[len(SPECIALS) :]), encoding="utf-8")

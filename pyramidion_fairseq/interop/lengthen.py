@@ -1,4 +1,4 @@
-"""What a longer, sparser model needs that a pretrained one lacks, made of what it has."""
+"""Parameters that a longer, sparse or pooled model needs, initialised from those of a pretrained model."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from ..attention.lsg import MAX_GLOBALS
 
-#: Standard deviation of a new scorer's ratings, see :func:`spread_scorer`. Of 0.001, 0.3, 0.5, 1, 2 and 4 the model of
-#: ``tests/interop/bart/test_new_scorers.py`` learnt best with 0.5 and 1, and with 0.5 it starts nearer to the unpooled
-#: one.
+#: Standard deviation of a new scorer's ratings, see :func:`spread_scorer`. Among 0.001, 0.3, 0.5, 1, 2 and 4, the
+#: model in ``tests/interop/bart/test_new_scorers.py`` learned best with 0.5 and 1, and 0.5 starts closer to the
+#: unpooled model.
 SPREAD = 0.5
 _SAMPLES = 4096
 
 
 def tile_positions(weight: Tensor, rows: int, offset: int) -> Tensor:
-    """Repeat learned positions until there are enough, as Condevaux and Harispe (2022) and Longformer do.
+    """Repeat or truncate a table of learned positions, as Condevaux and Harispe (2022) and Longformer do.
 
     Args:
-        weight: (offset + P, C); fairseq's and Hugging Face's tables have rows before that of the first token.
-        rows: wanted, ``offset`` included; fewer than there are cut the table.
-        offset: rows that are no positions, 2 in BART. They are kept.
+        weight: (offset + P, C); the tables of fairseq and Hugging Face have rows before that of the first token.
+        rows: number of rows of the result, including ``offset``.
+        offset: number of rows before the positions, 2 in BART. They are kept.
 
     Returns:
         (rows, C): row ``offset + i`` is the old row ``offset + i mod P``.
@@ -39,7 +39,7 @@ def tile_positions(weight: Tensor, rows: int, offset: int) -> Tensor:
 
 
 def spread_globals(positions: Tensor, bos: Tensor, mask: Tensor) -> Tensor:
-    """Return global tokens of the published LSG converter: a position spread over the document, and a symbol.
+    """Return global tokens as in the published LSG converter: the sum of a position and the embedding of a symbol.
 
     Args:
         positions: (P, C) learned positions without their offset rows.
@@ -47,10 +47,10 @@ def spread_globals(positions: Tensor, bos: Tensor, mask: Tensor) -> Tensor:
         mask: (C,) the embedding of ``<mask>``, for the others.
 
     Returns:
-        (512, C); one row after another stands 64 positions further, and once they are through, between those. Of 1024
-        positions that is 64 (j mod 16) + 2 floor(j / 16), of 512 it is 64 (j mod 8) + floor(j / 8). Those beyond the
-        last multiple of 512 have none. Fewer than 512 are taken as a scale of 1024, for which the published converter
-        draws random ones.
+        (512, C). Consecutive rows are 64 positions apart; when the end is reached, they continue between the earlier
+        ones. With 1024 positions, row j has position 64 (j mod 16) + 2 floor(j / 16); with 512, it has position
+        64 (j mod 8) + floor(j / 8). Positions beyond the last multiple of 512 are not used. Fewer than 512 positions
+        are scaled to 1024, for which the published converter draws random ones.
     """
     j, count = torch.arange(MAX_GLOBALS, device=positions.device), positions.size(0)
     covered = count // 512 * 512 or 1024
@@ -63,19 +63,18 @@ def spread_globals(positions: Tensor, bos: Tensor, mask: Tensor) -> Tensor:
 
 
 def spread_scorer(scorer: Any, weight: Tensor, bias: Tensor, spread: float = SPREAD, seed: int = 1) -> None:
-    """Scale a fresh scorer's last layer, so that a pooling starts neither as a blur nor as a choice by chance.
+    """Scale the last layer of a new scorer to ratings with mean 0 and a moderate standard deviation.
 
-    Ratings that are all alike make a pooling the mean of tokens that have nothing to do with each other, which the
-    decoder has never seen, and which tells no token from another: learning begins slowly. Ratings far apart make the
-    peaked softmax choose, and what the fresh scorer drops is lost. In between, every token is still seen, some more
-    than others. What the ratings will be is known without data: states are a layer norm's output. States that are
-    all alike, as of an encoder that has hardly been trained, stay so.
+    With almost equal ratings, pooled vectors are means of unrelated tokens, which the decoder has never seen, and
+    learning is slow. With very different ratings, the peaked softmax selects single tokens, and the others are lost at
+    random. With ratings in between, every token contributes, some more than others. The ratings can be estimated
+    without data, because the scorer's inputs are the outputs of a layer norm.
 
     Args:
-        scorer: its last layer is ``proj``; the direction that it was initialised with is kept.
-        weight, bias: (C,) of the layer norm before the pooling.
-        spread: the standard deviation that its ratings shall have, with a mean of 0.
-        seed: of the made-up states.
+        scorer: a scorer with last layer ``proj``, whose direction is kept.
+        weight, bias: (C,) parameters of the layer norm before the pooling.
+        spread: standard deviation of the ratings.
+        seed: seed of the random states for the estimate.
     """
     generator = torch.Generator().manual_seed(seed)
     states = torch.randn(_SAMPLES, weight.numel(), generator=generator)

@@ -1,4 +1,4 @@
-"""Checkpoints of other code, made ours: names and arguments mapped, weights unchanged."""
+"""Conversion of checkpoints of the authors' published code: names and arguments are mapped, weights are unchanged."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ from .dictionary_files import make_dictionary
 
 logger = logging.getLogger(__name__)
 
-#: Arguments of the published code that must have one of these values where they are given: no others have a
-#: counterpart here.
+#: Arguments of the published code, with the values that have a counterpart here.
 _CHOICES = {
     "encoder_pooling": ("topk", "lambda"),
     "use_sparse_attn": ("pooler", "only_blockwise", "pooler_no_block"),
 }
-#: Those that must have this value, of the poolings and of everything else.
+#: Arguments that must have this value, for the poolings and for everything else.
 _REQUIRED_TO_POOL = {"encoder_pooling_arch": "linear", "flip_right": 1}
 _REQUIRED = {
     "global_positions": 0,
@@ -44,7 +43,7 @@ _REQUIRED = {
     "merge_src_tgt_embed": False,
     "adaptive_softmax_cutoff": None,
 }
-#: Arguments that the published code takes and never reads: name, value that means what it does, what it does.
+#: Arguments that the published code accepts but never reads: name, value that matches its behaviour, its behaviour.
 _WITHOUT_EFFECT = (
     ("topk_softmax_base", 20, "the base of its peaked softmax is always 20"),
     ("no_decoder_positional_embeddings", False, "its decoder always has sinusoidal positions"),
@@ -53,16 +52,16 @@ _SCORER = re.compile(r"encoder\.pooler\.scorer\.(\d+)\.(weight|bias)")
 
 
 def published_options(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Map the arguments of the authors' published code (applicaai/pyramidions) to ours.
+    """Map the arguments of the authors' published code (applicaai/pyramidions) to fields of PyramidionConfig.
 
     Args:
-        args: the arguments by name, as a checkpoint's ``args`` has them.
+        args: the arguments by name, as in a checkpoint's ``args``.
 
     Returns:
         Fields of :class:`~pyramidion_fairseq.config.PyramidionConfig`.
 
     Raises:
-        PyramidionError: an argument asks for something that our model does not have, or is malformed.
+        PyramidionError: an argument has no counterpart in this package, or is malformed.
     """
     pools = args.get("encoder_pooling", "topk") != "lambda"
     required = {name: (value,) for name, value in (_REQUIRED | (_REQUIRED_TO_POOL if pools else {})).items()}
@@ -89,27 +88,27 @@ def published_options(args: Mapping[str, Any]) -> dict[str, Any]:
     complete(PyramidionConfig(**options))
     for name, value, meaning in _WITHOUT_EFFECT:
         if args.get(name, value) != value:
-            logger.warning(f"{name}={args[name]!r} is left out, as the published code does nothing with it: {meaning}")
+            logger.warning(f"{name}={args[name]!r} is ignored, as by the published code: {meaning}")
     return options
 
 
 def _published_attention(args: Mapping[str, Any], pools: bool) -> str:
-    """Say whether the published code attends in blocks: where it pools and is not told otherwise."""
+    """Return "blockwise" or "full", the attention of the published code."""
     kind = args.get("use_sparse_attn", "pooler")
     if not pools and kind == "only_blockwise":
         logger.warning(
-            "encoder_pooling=lambda with use_sparse_attn=only_blockwise is taken as blocks without a pooling; the "
-            "newest published code ignores the second and attends to whole documents (then: --attention full)"
+            "encoder_pooling=lambda with use_sparse_attn=only_blockwise is converted to block-wise attention without "
+            "pooling; the newest published code ignores the second and uses full attention (--attention full)"
         )
         return "blockwise"
     return "blockwise" if pools and kind != "pooler_no_block" else "full"
 
 
 def _published_schedule(args: Mapping[str, Any]) -> str:
-    """Turn "{1: 2048, 2: 512}", layers counted from 0, into "2:2048,3:512".
+    """Convert "{1: 2048, 2: 512}", with layers counted from 0, to "2:2048,3:512".
 
-    Without layers half of the tokens are kept after every one. A width that keeps all tokens is no pooling: so the
-    authors write their models that never pool, "{1: 8192}".
+    An empty dict means halving after every layer. A width that keeps all tokens is not a pooling; the authors write
+    models without pooling in this way, "{1: 8192}".
     """
     text, length = args["enc_layers_and_token_width"], int(args["max_source_positions"])
     try:
@@ -128,11 +127,11 @@ def _published_schedule(args: Mapping[str, Any]) -> str:
 
 
 def published_state(state: Mapping[str, Tensor], schedule: str) -> dict[str, Tensor]:
-    """Map the parameter names of the published code to ours; scorers of layers that do not pool are left out.
+    """Map the parameter names of the published code, and drop scorers of layers that do not pool.
 
     Args:
         state: the published model's state dict.
-        schedule: our pooling schedule, from :func:`published_options`.
+        schedule: the pooling schedule from :func:`published_options`.
 
     Raises:
         PyramidionError: a layer that pools has no scorer.
@@ -152,14 +151,14 @@ def published_state(state: Mapping[str, Tensor], schedule: str) -> dict[str, Ten
 
 
 def check_published(options: dict[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Refuse weights that fairseq could not load into a model of these options, by a model without memory.
+    """Refuse weights that do not fit a model with these options. The model is built on the meta device.
 
     Args:
         options: all fields of :class:`~pyramidion_fairseq.config.PyramidionConfig`.
-        state: from :func:`published_state`.
+        state: the result of :func:`published_state`.
 
     Raises:
-        PyramidionError: a tensor is missing, unknown or of another shape, or the options are not those of the weights.
+        PyramidionError: a tensor is missing, unknown or of another shape, or options and weights do not match.
     """
     try:
         plain_options.check(options, state)  # before a model of that size is built
@@ -171,7 +170,7 @@ def check_published(options: dict[str, Any], state: Mapping[str, Tensor]) -> Non
             Namespace(**options), Namespace(source_dictionary=source, target_dictionary=target)
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nothing is copied
+        warnings.simplefilter("ignore")  # about copying to meta tensors
         try:
             model.load_state_dict(dict(state), strict=True)
         except RuntimeError as error:
@@ -179,7 +178,7 @@ def check_published(options: dict[str, Any], state: Mapping[str, Tensor]) -> Non
 
 
 def _dictionary_of(state: Mapping[str, Tensor], embeddings: str) -> Dictionary:
-    """Return a dictionary of as many symbols as there are embeddings."""
+    """Return a dictionary with as many symbols as there are embeddings."""
     if embeddings not in state or state[embeddings].dim() != 2:
         raise PyramidionError(f"cannot convert a published model without the matrix {embeddings}")
     return make_dictionary(list(map(str, range(len(state[embeddings])))))
@@ -189,21 +188,20 @@ def convert_published(checkpoint: Mapping[str, Any], data: str | None = None) ->
     """Convert a checkpoint of the authors' published code to one that stock fairseq loads with ``--user-dir``.
 
     Args:
-        checkpoint: with "model" and "args" (a Namespace or a dict), as fairseq saved it.
-        data: folder with the dictionaries of its training, to carry; by default the one that its arguments name. They
-            are left out where they cannot be read, or have other sizes than the embeddings.
+        checkpoint: the checkpoint, with "model" and "args" (a Namespace or a dict).
+        data: folder with the dictionaries of its training, which are added to the result; by default the folder that
+            its arguments name. Dictionaries that cannot be read, or do not fit the embeddings, are omitted.
 
     Returns:
-        A checkpoint with "model" and "cfg", for generation and ``--finetune-from-model``. The optimiser's state is
-        not carried over.
+        A checkpoint with "model" and "cfg", for generation and ``--finetune-from-model``, without optimizer state.
 
     Raises:
-        PyramidionError: it is no such checkpoint, its model cannot be expressed, a weight is not finite, or the
-            weights are not those of its arguments.
+        PyramidionError: the checkpoint is of other code, its model has no counterpart, a weight is not finite, or
+            weights and arguments do not match.
 
     Note:
-        The published code pads every document to ``max_source_positions`` and lets padding take part; ours masks it,
-        so only documents of full length are encoded exactly alike.
+        The published code pads every document to ``max_source_positions`` and does not mask padding. This package
+        masks it, so that only documents of full length are encoded identically.
     """
     args = checkpoint.get("args")
     args = args if isinstance(args, Mapping) or args is None else vars(args)
@@ -226,7 +224,7 @@ def convert_published(checkpoint: Mapping[str, Any], data: str | None = None) ->
         "args": None,
         "cfg": cfg,
         "model": state,
-        # What fairseq reads of a checkpoint when it generates from it or fine-tunes it.
+        # Read by fairseq in generation and fine-tuning.
         "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}, **carried},
         "optimizer_history": [
             {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}

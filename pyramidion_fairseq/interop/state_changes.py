@@ -1,4 +1,4 @@
-"""What is done to a checkpoint's tensors so that they fit a model that is longer, or pooled."""
+"""Changes of a checkpoint's tensors that make them fit a longer or pooled model."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ logger = logging.getLogger(__name__)
 
 
 class Change(NamedTuple):
-    """One thing that was done to a state dict."""
+    """A change of a state dict."""
 
     names: tuple[str, ...]
-    """The tensors."""
+    """Names of the tensors."""
     kind: str
     """"tiled", "cut", "new" or "left out"."""
     text: str
-    """What was done, one line for people."""
+    """A description of one line."""
 
 
 def fit_positions(state: dict[str, Tensor], name: str, rows: int, offset: int) -> list[Change]:
-    """Repeat or cut a table of positions, in place, where it is there and not of the wanted length.
+    """Repeat or truncate a table of positions in place, if it exists with another length.
 
     Args:
         state: a state dict.
-        name: of the table.
-        rows: wanted, ``offset`` included.
-        offset: rows before that of the first token.
+        name: name of the table.
+        rows: number of rows of the result, including ``offset``.
+        offset: number of rows before that of the first token.
     """
     if name not in state or state[name].size(0) == rows:
         return []
@@ -46,9 +46,9 @@ def add_scorers(encoder: Any, state: dict[str, Tensor], prefix: str) -> list[Cha
     """Add the scorers that a state dict lacks, in place: see :func:`.lengthen.spread_scorer`.
 
     Args:
-        encoder: the one that the tensors are for, with poolings.
+        encoder: the encoder that will load the tensors.
         state: a state dict.
-        prefix: what names of the encoder's tensors start with.
+        prefix: prefix of the encoder's tensors.
     """
     changes = []
     for layer, pooling in encoder.poolings.items():
@@ -73,13 +73,13 @@ def add_tensors(state: dict[str, Tensor], prefix: str, module: nn.Module) -> tup
 
 
 def log_changes(changes: list[Change]) -> list[Change]:
-    """Log what was done and return it."""
+    """Log and return changes."""
     for change in changes:
         logger.info(change.text)
     return changes
 
 
 def refuse(message: str) -> NoReturn:
-    """Raise PyramidionError, and log it: fairseq's trainer hides the exception's own words."""
+    """Raise PyramidionError, and log its message, which fairseq's trainer would hide."""
     logger.error(message)
     raise PyramidionError(message)

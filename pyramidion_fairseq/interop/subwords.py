@@ -1,4 +1,4 @@
-"""What splits texts into the symbols of a dictionary: a byte-level BPE, or a sentencepiece model."""
+"""Search for the byte-level BPE or sentencepiece model that splits texts into the symbols of a dictionary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..text.tokenizers import SentencepieceTokenizer
 from ..utils.files import check_regular
 from . import byte_level, dictionary_files
 
-#: The name of a sentencepiece model where we write one.
+#: File name of a sentencepiece model that this package writes.
 MODEL = vocabularies.SENTENCEPIECE[0]
 
 
@@ -26,31 +26,31 @@ def find_subwords(
     checkpoint: Path,
     option: str = "--bpe",
 ) -> byte_level.Bpe | Path | None:
-    """Return what splits texts into a dictionary's symbols: a byte-level BPE, or the file of a sentencepiece model.
+    """Return the byte-level BPE, or the file of the sentencepiece model, that belongs to a dictionary.
 
     Args:
-        symbols: the dictionary's, special ones included.
-        given: a folder with it, or a sentencepiece model.
-        folders: where to look for a sentencepiece model if nothing is given; for a BPE in the first of them.
-        extra_state: the checkpoint's, which may know its sentencepiece model; None where there is none.
-        checkpoint: its name.
-        option: of the command that is run, by which something is given.
+        symbols: symbols of the dictionary, including special ones.
+        given: a sentencepiece model, or a folder with one or with a BPE; None to search.
+        folders: folders to search for a sentencepiece model if none is given; only the first is searched for a BPE.
+        extra_state: the checkpoint's ``extra_state``, which may describe its files, or None.
+        checkpoint: name of the checkpoint, for messages.
+        option: option of the command that sets ``given``, for messages.
 
     Returns:
-        None where nothing is given, and nothing is there.
+        None if nothing is given and nothing is found.
 
     Raises:
-        PyramidionError: nothing is in what is given, or the BPE or sentencepiece model is another one's.
+        PyramidionError: the given path has no such files, or the files do not belong to the dictionary or checkpoint.
     """
     if not are_sentencepiece(symbols):
         found = byte_level.find_byte_level(given or folders[0])
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
         for files in vocabularies.byte_level_in([str(given or folders[0])]):
-            remedy = f"say with {option} which folder has that"
+            remedy = f"give the folder of those files with {option}"
             vocabularies.check_byte_level(extra_state, files, str(checkpoint), remedy)
         if found is not None:
-            remedy = f"say with {option} which folder has its own"
+            remedy = f"give the folder of its own files with {option}"
             check_numbers(symbols, found.numbers.values(), given or folders[0], remedy)
         return found
     if given and not given.is_dir():
@@ -59,8 +59,8 @@ def find_subwords(
     path = given if given and given.is_file() else next(vocabularies.sentencepiece_in(places), None)
     if path is None:
         if given:
-            raise PyramidionError(f"{given} has no {MODEL}: say with {option} which folder has it, or its file")
+            raise PyramidionError(f"{given} has no {MODEL}: give the path of the file or its folder with {option}")
         return None
     check_pieces(SentencepieceTokenizer.from_file(dictionary_files.make_dictionary(symbols), str(path)), str(path))
-    vocabularies.check_sentencepiece(extra_state, str(path), str(checkpoint), f"say with {option} where that is")
+    vocabularies.check_sentencepiece(extra_state, str(path), str(checkpoint), f"give its path with {option}")
     return Path(path)

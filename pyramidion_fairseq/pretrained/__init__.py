@@ -1,4 +1,4 @@
-"""Trained models that come with the package, each in a folder of its own with its model card."""
+"""Trained models that are part of the package, each in its own folder with a model card."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from ..errors import PyramidionError, user_errors
 from ..utils.files import check_regular
 
-#: The model that commands take where no other is named.
+#: The default model of the commands.
 DEFAULT = "pubmed-small"
-#: Beside a checkpoint: the options of generation that suit it, as JSON.
+#: File next to a checkpoint with recommended options of generation, as JSON.
 GENERATION = "generation.json"
-#: What such a file may set: smallest and largest value, whole numbers where both are.
+#: Smallest and largest value of each option in such a file; if these are ints, the value must be an int.
 SETTINGS: dict[str, tuple[float, float]] = {
     "beam": (1, 100),
     "lenpen": (-10.0, 10.0),
@@ -26,15 +26,15 @@ SETTINGS: dict[str, tuple[float, float]] = {
 
 
 def names() -> list[str]:
-    """Return the names of the models that are there."""
+    """Return the names of the available models."""
     folders = Path(__file__).parent.iterdir()
     return sorted(folder.name.replace("_", "-") for folder in folders if (folder / "model.pt").is_file())
 
 
 def find(name: str) -> str:
-    """Return the folder of a model that comes with the package; any other name as it is.
+    """Return the folder of a model that is part of the package; other names are returned unchanged.
 
-    A file or folder of that name in the current directory comes first.
+    A file or folder of that name in the current directory takes precedence.
     """
     if name in names() and not os.path.exists(name):
         return str(Path(__file__).parent / name.replace("-", "_"))
@@ -42,10 +42,10 @@ def find(name: str) -> str:
 
 
 def generation_settings(folder: str) -> dict[str, Any]:
-    """Return what :data:`GENERATION` in a checkpoint's folder says; nothing where there is no such file.
+    """Return the content of :data:`GENERATION` in a checkpoint's folder; an empty dict if there is no such file.
 
     Raises:
-        PyramidionError: it says something else than options of generation.
+        PyramidionError: the file cannot be read, or contains anything but valid options of generation.
     """
     path = os.path.join(folder or ".", GENERATION)
     if not os.path.lexists(path):
@@ -54,7 +54,7 @@ def generation_settings(folder: str) -> dict[str, Any]:
     with user_errors(path, "read"), open(path, encoding="utf-8") as file:
         settings = json.load(file)
     if not isinstance(settings, dict):
-        raise PyramidionError(f"{path} must hold a JSON object of options of generation")
+        raise PyramidionError(f"{path} must contain a JSON object of generation options")
     for option, value in settings.items():
         least, most = SETTINGS.get(option, (1, 0))
         if type(value) not in (int, type(least)) or not least <= value <= most:

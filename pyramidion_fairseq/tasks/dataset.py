@@ -1,4 +1,4 @@
-"""Pairs of documents and summaries whose batches say how long the documents are."""
+"""A dataset of documents and summaries whose batches contain the documents' lengths."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from ..functional.padding import known_lengths
 
 
 class DocumentPairDataset(LanguagePairDataset):
-    """fairseq's, whose batches keep the documents' lengths on the host too.
+    """fairseq's ``LanguagePairDataset`` whose batches can also contain the documents' lengths on the host.
 
     Args:
-        with_document_lengths: put ``document_lengths``, a list of ints, into the ``net_input`` of every batch whose
-            documents are padded on the right, and there alone. Our models take it; others of fairseq's would refuse
-            it.
-        args, kwargs: of fairseq's ``LanguagePairDataset``.
+        with_document_lengths: add ``document_lengths``, a list of ints, to the ``net_input`` of every batch whose
+            documents are padded on the right. This package's models accept it, but models of fairseq do not.
+        args, kwargs: arguments of ``LanguagePairDataset``.
     """
 
     def __init__(self, *args: Any, with_document_lengths: bool = False, **kwargs: Any):
@@ -24,7 +23,7 @@ class DocumentPairDataset(LanguagePairDataset):
         self.with_document_lengths = with_document_lengths and not self.left_pad_source
 
     def collater(self, samples: list[dict[str, Any]], pad_to_length: dict[str, int] | None = None) -> dict[str, Any]:
-        """Do as fairseq does: samples -> a batch, longest document first."""
+        """Collate samples to a batch as fairseq does, with the longest document first."""
         batch = super().collater(samples, pad_to_length)
         if self.with_document_lengths and batch:
             net_input = batch["net_input"]

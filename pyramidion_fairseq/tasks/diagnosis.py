@@ -1,4 +1,4 @@
-"""What a failed update is told with: the layer, the documents, the settings that would fit."""
+"""Error messages for failed updates, with the layer, the documents, and settings that need less memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..utils.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-#: Documents named in a message, at most.
+#: Maximum number of documents that a message lists.
 NAMED = 20
 
 
@@ -23,24 +23,24 @@ class NotFiniteError(PyramidionError, FloatingPointError):
 
 
 def install() -> None:
-    """Make fairseq's trainer look for the cause of NaN with :class:`NonFiniteFinder`.
+    """Make fairseq's trainer search for the cause of NaN with :class:`NonFiniteFinder`.
 
-    fairseq's own detector fails on encoders: torch's old backward hooks cannot take a dict of lists.
+    fairseq's own detector fails on encoders, because torch's old backward hooks do not support a dict of lists.
     """
     fairseq.trainer.NanDetector = NonFiniteFinder
 
 
 class NonFiniteFinder:
-    """Context in which fairseq computes a failed batch once more; raises the line that says where NaN came from.
+    """Context in which fairseq computes a failed batch again, to find the first tensor that is not finite.
 
     Args:
-        model: whose modules are watched, forward and backward.
+        model: the model, whose outputs and their gradients are checked in all modules.
 
     Raises:
-        NotFiniteError: at the end of the context, always: the update has failed.
+        NotFiniteError: always, at the end of the context, unless another error is raised in it.
     """
 
-    #: The finder in whose context the task is being called, or None.
+    #: The finder whose context is active, or None.
     active: NonFiniteFinder | None = None
 
     def __init__(self, model: nn.Module):
@@ -78,31 +78,31 @@ class NonFiniteFinder:
         if self.first is not None or tensor.isfinite().all():
             return
         what = "NaN" if tensor.isnan().any() else "an infinite number"
-        self.first = f"{what} came first in {where}"
+        self.first = f"{what} occurred first in {where}"
         self.documents = self.batches[-1] if self.batches else []
-        if tensor.dim() > 1 and len(tensor) == len(self.documents) != tensor.size(1):  # documents lie in dimension 0
+        if tensor.dim() > 1 and len(tensor) == len(self.documents) != tensor.size(1):  # dimension 0 is documents
             bad = ~tensor.flatten(1).isfinite().all(dim=1)
             self.documents = [document for document, hit in zip(self.documents, bad.tolist()) if hit]
 
     def _message(self) -> str:
         if self.first is None:
             documents = [document for batch in self.batches for document in batch]
-            found = f"computed once more it is finite (dropout differs); the batch was {_named(documents)}"
+            found = f"it is finite when computed again (with other dropout); the batch was {_named(documents)}"
         else:
             found = f"{self.first}, for {_named(self.documents)}"
         return (
             f"the loss or its gradient is not finite in update {self.update + 1}: {found} of the training data, "
-            "counted from 0; the model is saved as crash.pt. Look at these documents, lower --lr, try --clip-norm 1"
+            "counted from 0; the model is saved as crash.pt. Check these documents, lower --lr, or try --clip-norm 1"
         )
 
 
 @contextlib.contextmanager
 def diagnosed(sample: dict[str, Any], update: int) -> Iterator[None]:
-    """Run one forward and backward pass: where memory did not suffice, say what would have fitted.
+    """Log advice if a forward and backward pass in this context runs out of memory.
 
     Args:
         sample: fairseq's batch; empty for a dummy batch.
-        update: updates before this one.
+        update: number of updates before this one.
     """
     if NonFiniteFinder.active is not None:
         NonFiniteFinder.active.update = update
@@ -116,7 +116,7 @@ def diagnosed(sample: dict[str, Any], update: int) -> Iterator[None]:
 
 
 def out_of_memory_advice(sample: dict[str, Any]) -> str:
-    """Say which lengths did not fit, and settings with half the memory.
+    """Return a message with the lengths that did not fit, and settings that need half the memory.
 
     Args:
         sample: fairseq's batch with ``net_input.src_tokens`` (B, T) and ``target`` (B, t).
@@ -128,12 +128,12 @@ def out_of_memory_advice(sample: dict[str, Any]) -> str:
         f"out of memory with {count} documents of up to {length:,} tokens and summaries of up to {target:,} "
         f"({count * length:,} tokens with padding): {fewer}--max-tokens {max(length, count * length // 2)} with twice "
         "the --update-freq needs half as much; --checkpoint-activations needs less without changing the batch"
-        + (f", --max-source-positions {length // 2} cuts the documents" if count == 1 else "")
+        + (f"; --max-source-positions {length // 2} truncates the documents" if count == 1 else "")
     )
 
 
 def _floating(output: Any) -> Iterator[Tensor]:
-    """Yield all floating point tensors in what a module returns."""
+    """Yield all floating-point tensors in the output of a module."""
     if isinstance(output, Tensor):
         if output.is_floating_point():
             yield output

@@ -1,6 +1,7 @@
-"""Epochs whose order of batches changes: fairseq keeps iterator and loader, and with them the order of the first one.
+"""Shuffling of batches that can change between epochs.
 
-A resumed run has new ones, and would get the order that was asked for: it would not be the run that was never stopped.
+fairseq keeps the iterator and its loader, and with them the order of the first epoch. A resumed run creates new ones,
+and would read the batches in another order than a run without interruption.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from fairseq.data import FairseqDataset
 from fairseq.data.iterators import EpochBatchIterator
 
 
-class ShuffledAsAsked(EpochBatchIterator):
-    """fairseq's, which shuffles each epoch or not as it is asked to, as by ``--curriculum``, with kept loaders too."""
+class EpochwiseShuffledIterator(EpochBatchIterator):
+    """fairseq's iterator, which follows ``shuffle`` in every epoch (``--curriculum``), also with a kept loader."""
 
     def _get_iterator_for_epoch(self, epoch: int, shuffle: bool, *args: Any, **kwargs: Any) -> Any:
         if getattr(self, "dataloader", None) is not None:
@@ -20,13 +21,13 @@ class ShuffledAsAsked(EpochBatchIterator):
         return super()._get_iterator_for_epoch(epoch, shuffle, *args, **kwargs)
 
 
-def shuffle_as_asked(iterator: EpochBatchIterator) -> None:
-    """Make an iterator that fairseq has built a :class:`ShuffledAsAsked`."""
+def shuffle_epochwise(iterator: EpochBatchIterator) -> None:
+    """Change the class of an iterator of fairseq to :class:`EpochwiseShuffledIterator`."""
     if type(iterator) is EpochBatchIterator:
-        iterator.__class__ = ShuffledAsAsked
+        iterator.__class__ = EpochwiseShuffledIterator
 
 
 def forget_other_seed(kept: dict[FairseqDataset, EpochBatchIterator], dataset: FairseqDataset, seed: int) -> None:
-    """Drop the kept iterator of a dataset if it has another seed, as with ``--update-ordered-indices-seed``."""
+    """Drop the kept iterator of a dataset if its seed differs, as with ``--update-ordered-indices-seed``."""
     if dataset in kept and kept[dataset].seed != seed:
         del kept[dataset]

@@ -1,4 +1,4 @@
-"""Options of generation that fairseq takes and that cannot be met."""
+"""Checks of generation options that fairseq accepts but that cannot be used with this package's models."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from fairseq.search import LexicallyConstrainedBeamSearch
 
 from ..errors import PyramidionError
 
-_NO_TOKENS = "the decoder attends to pooled vectors, which are no tokens of the document"
-_NO_STEPS = "summaries are written token by token: there are no steps of refinement"
-#: Options that print or use what a hypothesis does not have, and why.
+_NO_TOKENS = "not supported, because the decoder attends to pooled vectors, not to tokens of the document"
+_NO_STEPS = "not supported, because summaries are generated token by token, without steps of refinement"
+#: Options that need something that hypotheses do not have, and the reason.
 _MISSING = {
     "print_alignment": _NO_TOKENS,
     "replace_unk": _NO_TOKENS,
     "print_step": _NO_STEPS,
     "retain_iter_history": _NO_STEPS,
 }
-#: Length to a higher power is no number any more.
+#: Maximum of --lenpen: higher powers of a length overflow.
 MOST_LENPEN = 50
 
 
 def refuse_generation(args: Any) -> None:
-    """Raise PyramidionError for options of generation that cannot be met, before it begins.
+    """Raise PyramidionError for generation options that cannot be used.
 
     Args:
-        args: of generation, as of ``build_generator``; what is not there is not asked for.
+        args: arguments of ``build_generator``; any may be missing.
     """
     for name, reason in _MISSING.items():
         if getattr(args, name, None) not in (None, False):
             raise PyramidionError(f"--{name.replace('_', '-')}: {reason}")
     groups, beam = getattr(args, "diverse_beam_groups", -1), getattr(args, "beam", 5)
     if beam < 1:
-        raise PyramidionError(f"--beam {beam}: a beam has at least 1 hypothesis")
+        raise PyramidionError(f"--beam must be at least 1, got {beam}")
     for name in ("lenpen", "unkpen", "temperature", "diverse_beam_strength", "diversity_rate", "sampling_topp"):
         if not math.isfinite(getattr(args, name, None) or 0):
-            raise PyramidionError(f"--{name.replace('_', '-')} {getattr(args, name)} is no finite number")
+            raise PyramidionError(f"--{name.replace('_', '-')} {getattr(args, name)} is not a finite number")
     if abs(getattr(args, "lenpen", None) or 0) > MOST_LENPEN:
-        raise PyramidionError(f"--lenpen must lie between -{MOST_LENPEN} and {MOST_LENPEN}, got {args.lenpen}")
+        raise PyramidionError(f"--lenpen must be between -{MOST_LENPEN} and {MOST_LENPEN}, got {args.lenpen}")
     if getattr(args, "temperature", 1) <= 0:
         raise PyramidionError(f"--temperature must be greater than 0, got {args.temperature}")
     for name in ("sampling_topk", "sampling_topp"):
@@ -49,14 +49,14 @@ def refuse_generation(args: Any) -> None:
 
 
 def refuse_no_constraints(generator: Any, constraints: Any) -> None:
-    """Raise PyramidionError for a search of given words to which none are given, as by fairseq-generate.
+    """Raise PyramidionError for a constrained search without constraints, as in ``fairseq-generate``.
 
     Args:
-        generator: fairseq's.
-        constraints: packed, or None.
+        generator: fairseq's generator.
+        constraints: packed constraints, or None.
     """
     if constraints is None and isinstance(getattr(generator, "search", None), LexicallyConstrainedBeamSearch):
         raise PyramidionError(
-            "--constraints: only fairseq-interactive reads words that a summary must have, behind its document after "
-            "a tabulator; fairseq-generate reads none"
+            "--constraints works only with fairseq-interactive, which reads the words that a summary must contain "
+            "after its document and a tab"
         )

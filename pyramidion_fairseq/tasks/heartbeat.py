@@ -1,4 +1,4 @@
-"""Where training is, said at least every half minute where no bar shows it."""
+"""Log lines with the progress of training at least every half minute, unless a progress bar shows it."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from fairseq.logging import metrics
 logger = logging.getLogger(__name__)
 
 SECONDS = 30
-#: What a line tells of the updates since fairseq's last one, where it is known.
+#: Meters that a line shows, averaged since the last line of fairseq, if they are known.
 LOGGED = ("loss", "src_wps", "ups", "gb_peak")
 
 
 class Heartbeat(logging.Filter):
     """Logs progress when fairseq has logged nothing for :data:`SECONDS`; fairseq logs every ``--log-interval``.
 
-    Nothing is added where standard error is a terminal, on which fairseq shows a bar.
+    Nothing is logged if standard error is a terminal, on which fairseq shows a progress bar.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.last = time.monotonic()
-        # fairseq's bars log with this logger, under the name of what they tell of: "train_inner", "valid".
+        # fairseq's progress bars log to this logger.
         bars = logging.getLogger("fairseq.logging.progress_bar")
         bars.filters = [other for other in bars.filters if not isinstance(other, Heartbeat)]
         bars.addFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take note of a record of fairseq's, and let it pass."""
+        """Note the time of a record of fairseq, and accept it."""
         self.last = time.monotonic()
         return True
 
     def beat(self, update: int) -> None:
-        """Log a line, if it is time to.
+        """Log a line if none was logged for :data:`SECONDS`.
 
         Args:
-            update: updates so far.
+            update: number of updates so far.
         """
         if time.monotonic() - self.last < SECONDS or sys.stderr.isatty():
             return

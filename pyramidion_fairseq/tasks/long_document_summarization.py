@@ -1,4 +1,4 @@
-"""The task ``long_document_summarization``: fairseq's ``translation``, made not to lose or refuse documents."""
+"""The task ``long_document_summarization``: fairseq's ``translation`` for documents of any length."""
 
 # No postponed annotations: fairseq reads the config's types.
 import logging
@@ -27,7 +27,7 @@ from ..utils.bf16 import autocast_criterion
 from . import diagnosis
 from .data_folder import check_data
 from .dataset import DocumentPairDataset
-from .epochs import forget_other_seed, shuffle_as_asked
+from .epochs import forget_other_seed, shuffle_epochwise
 from .generation_options import refuse_generation, refuse_no_constraints
 from .heartbeat import Heartbeat
 from .rouge_validation import (
@@ -50,38 +50,38 @@ class LongDocumentSummarizationConfig(SequenceParallelConfig):
 
     left_pad_source: bool = field(default=False, metadata={"help": "pad documents on the left"})
     max_source_positions: Optional[int] = field(
-        default=None, metadata={"help": "cut documents to this many tokens (default: what the model reads)"}
+        default=None, metadata={"help": "truncate documents to this many tokens (default: the maximum of the model)"}
     )
     max_target_positions: Optional[int] = field(
-        default=None, metadata={"help": "cut summaries to this many tokens (default: what the model writes)"}
+        default=None, metadata={"help": "truncate summaries to this many tokens (default: the maximum of the model)"}
     )
     eval_rouge: bool = field(
         default=False,
         metadata={
             "help": "summarise documents in validation and log rouge1, rouge2, rougeL, rougeLsum (F1 x 100); to keep "
-            "the best: --best-checkpoint-metric rouge2 --maximize-best-checkpoint-metric"
+            "the best checkpoint: --best-checkpoint-metric rouge2 --maximize-best-checkpoint-metric"
         },
     )
     eval_rouge_samples: int = field(
         default=512,
-        metadata={"help": "how many documents, the same ones every time, spread over the split; 0: all of them"},
+        metadata={"help": "number of documents, always the same, evenly spaced in the split; 0: all documents"},
     )
     eval_rouge_args: Optional[str] = field(
         default="{}",
         metadata={
-            "help": 'changes to the paper\'s settings of generation, as JSON: \'{"beam": 4, "max_len_b": 300}\' '
+            "help": 'changes to the generation settings of the paper, as JSON: \'{"beam": 4, "max_len_b": 300}\' '
             "(the paper's: beam 2, lenpen 1, min_len 72, max_len_b 966)"
         },
     )
     eval_rouge_remove_bpe: str = field(
         default="auto",
-        metadata={"help": "how pieces are joined to words, as of --remove-bpe; auto: as the dictionary looks"},
+        metadata={"help": "how pieces are joined to words, as --remove-bpe; auto: inferred from the dictionary"},
     )
     eval_rouge_tokenizer: ChoiceEnum(list(TOKENIZERS)) = field(
         default="rouge-score",
         metadata={
-            "help": "what words are: of a to z and 0 to 9; unicode: of any script, and of those written without "
-            "spaces (Chinese, Japanese, Thai, ...) each character"
+            "help": "rouge-score: words consist of a to z and 0 to 9; unicode: words of any script, and single "
+            "characters of scripts without spaces (Chinese, Japanese, Thai, ...)"
         },
     )
     plain_generation: bool = field(
@@ -89,21 +89,22 @@ class LongDocumentSummarizationConfig(SequenceParallelConfig):
     )
     cuda_graphs: bool = field(
         default=False,
-        metadata={"help": "on a GPU, record the decoder's steps and replay them: same tokens (not yet measured)"},
+        metadata={"help": "on a GPU, capture the decoder's steps as CUDA graphs: same tokens (speed not measured)"},
     )
     autocast: ChoiceEnum(["none", "bf16", "auto"]) = field(
         default="none",
         metadata={
-            "help": "precision of matrix products in training, weights stay float32; auto: bf16 where it is native"
+            "help": "precision of matrix products in training; weights remain float32; auto: bf16 if it is native"
         },
     )
     verbose: bool = field(
-        default=False, metadata={"help": "log all that fairseq and others say, the model and the configuration too"}
+        default=False,
+        metadata={"help": "log all messages of fairseq and others, the model and the configuration"},
     )
 
 
 def _shortest(*lengths: Optional[int]) -> Optional[int]:
-    """Return the smallest of the lengths that are known; None where none is."""
+    """Return the smallest length that is not None; None if all are."""
     known = [length for length in lengths if length is not None]
     return min(known) if known else None
 
@@ -112,44 +113,44 @@ def _shortest(*lengths: Optional[int]) -> Optional[int]:
 class LongDocumentSummarizationTask(SequenceParallelTask):
     """``translation`` for documents of any length and corpora of any size.
 
-    Documents and summaries are cut to the model's lengths, keeping ``</s>``, and the task says how many were; padding
-    is on the right. There are as many summaries as documents: stock fairseq drops those that do not fill a batch.
-    The order of batches is drawn anew from seed and epoch, so that a resumed run equals one that was never stopped.
-    Lengths come from the model (in generation: from the checkpoint), so that they need not be given again.
+    Documents and summaries are truncated to the model's lengths, keeping ``</s>``, and the number of truncated ones is
+    logged. Padding is on the right. Every document is summarised, while stock fairseq drops those that do not fill a
+    batch. The order of batches depends only on seed and epoch, so that a resumed run equals an uninterrupted one.
+    Lengths are taken from the model (in generation, from the checkpoint), and need not be given again.
     """
 
     def __init__(self, cfg: LongDocumentSummarizationConfig, src_dict: Dictionary, tgt_dict: Dictionary):
         super().__init__(cfg, src_dict, tgt_dict)
-        # FairseqTask.get_batch_iterator reads this; without it, stock fairseq resumes inexactly.
+        # Read by FairseqTask.get_batch_iterator. Otherwise stock fairseq does not resume exactly.
         with open_dict(cfg) if OmegaConf.is_config(cfg) else nullcontext():
             cfg.rebuild_batches = True
         self.max_lengths = (cfg.max_source_positions, cfg.max_target_positions)
-        #: Batches hold ``document_lengths``: every model built so far takes them.
+        #: Whether batches contain ``document_lengths``, which all models built so far must accept.
         self.with_document_lengths = True
         self.pooling_meters, self.peak_memory, self.heartbeat = PoolingMeters(), PeakMemory(), Heartbeat()
         self.rouge, self.rouge_generator = None, None
         if cfg.eval_rouge:
             tokenizer = str(getattr(cfg, "eval_rouge_tokenizer", "rouge-score"))  # older checkpoints lack it
             self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe, tokenizer)
-            generation_arguments(cfg.eval_rouge_args, None)  # bad ones are told before the data is read
-        #: What is added to documents and summaries: by the model's options, adopted like its lengths.
+            generation_arguments(cfg.eval_rouge_args, None)  # raises for invalid ones before the data is read
+        #: Tokens added to documents and summaries, adopted from the model's options.
         self.markers = Markers()
 
     @classmethod
     def setup_task(cls, cfg: LongDocumentSummarizationConfig, **kwargs: Any) -> "LongDocumentSummarizationTask":
-        """Do as fairseq does, where the data folder is one.
+        """Set up the task as fairseq does, after checking the data folder.
 
         Raises:
-            PyramidionError: it is not there, or has no dictionaries.
+            PyramidionError: the data folder does not exist, or has no dictionaries.
         """
         check_data(cfg.data, cfg.source_lang, cfg.target_lang)
         return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        """Build a model and adopt its lengths; of several models (an ensemble), the shortest.
+        """Build a model and adopt its lengths, or the shortest of an ensemble.
 
         Raises:
-            PyramidionError: ``--eval-rouge`` of a model whose layers are sharded.
+            PyramidionError: ``--eval-rouge`` is given and the model's layers are sharded.
         """
         model = super().build_model(cfg, from_checkpoint)
         longest_source, longest_target = model.max_positions()
@@ -163,7 +164,7 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         if self.rouge:
             refuse_sharded_layers(model)
             if isinstance(model, PyramidionModel):
-                model.decoder.need_attn = False  # as in fairseq-generate; nobody reads it, and keeping it is slow
+                model.decoder.need_attn = False  # as in fairseq-generate: it is not read, and slow
             arguments = generation_arguments(self.cfg.eval_rouge_args, self.max_lengths[1])
             self.rouge_generator = self.build_generator([model], arguments)
         return model
@@ -178,11 +179,9 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         *args: Any,
         **kwargs: Any,
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """Do as fairseq does, in the precision of ``--autocast``.
+        """Train on a batch as fairseq does, in the precision of ``--autocast``.
 
-        The logging output also tells of tokens and poolings.
-
-        A failure is told with the documents that it is about.
+        The logging output also has tokens and statistics of the poolings. Errors name the documents of the batch.
         """
         self.heartbeat.beat(update_num)
         with self.pooling_meters.watch() as pooling, diagnosis.diagnosed(sample, update_num):
@@ -193,14 +192,14 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         return loss, sample_size, logging_output
 
     def optimizer_step(self, optimizer: FairseqOptimizer, model: nn.Module, update_num: int) -> None:
-        """Do as fairseq does; logs the peak of memory."""
+        """Update the model as fairseq does, and log the peak memory."""
         super().optimizer_step(optimizer, model, update_num)
         self.peak_memory.log()
 
     def valid_step(
         self, sample: Dict[str, Any], model: nn.Module, criterion: Callable[..., Any]
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """Do as fairseq does, in the precision of ``--autocast``; summarise what ``--eval-rouge`` asks for."""
+        """Validate as fairseq does, in the precision of ``--autocast``, and summarise for ``--eval-rouge``."""
         loss, sample_size, logging_output = super().valid_step(sample, model, self._autocast(criterion))
         if self.rouge:
             generate = partial(self.inference_step, self.rouge_generator, [model])
@@ -208,21 +207,21 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         return loss, sample_size, logging_output
 
     def reduce_metrics(self, logging_outputs: List[Dict[str, Any]], criterion: Callable[..., Any]) -> None:
-        """Do as fairseq does, with the meters of training and of ROUGE."""
+        """Log metrics as fairseq does, and those of training and ROUGE."""
         logging_outputs = self.logged_once(logging_outputs)
         super().reduce_metrics(logging_outputs, criterion)
         log_training(logging_outputs)
         log_rouge(logging_outputs)
 
     def max_positions(self) -> Tuple[Optional[int], Optional[int]]:
-        """Return (documents, summaries) in tokens, None where there is no limit."""
+        """Return the maximum tokens of (documents, summaries); None for no limit."""
         return self.max_lengths
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any) -> None:
-        """Load a split, every document and summary cut to the model's lengths.
+        """Load a split, with documents and summaries truncated to the model's lengths.
 
         Raises:
-            PyramidionError: the split is not in the data folder, or empty.
+            PyramidionError: the split is missing in the data folder, or empty.
         """
         try:
             super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
@@ -271,11 +270,11 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
     def build_dataset_for_inference(
         self, src_tokens: List[Tensor], src_lengths: List[int], constraints: Optional[Tensor] = None
     ) -> DocumentPairDataset:
-        """Return documents for ``fairseq-interactive`` and the hub interface, cut to the model's length.
+        """Return documents for ``fairseq-interactive`` and the hub interface, truncated to the model's length.
 
         Args:
             src_tokens: (T_i,) ids of each document.
-            src_lengths: their lengths.
+            src_lengths: lengths of the documents; not used.
             constraints: see fairseq's ``--constraints``.
         """
         added = (self.src_dict.eos(), self.markers.document, self.markers.document_end)
@@ -291,9 +290,9 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         )
 
     def get_batch_iterator(self, dataset: FairseqDataset, *args: Any, **kwargs: Any) -> EpochBatchIterator:
-        """Do as fairseq does, but keep every batch, whatever ``--required-batch-size-multiple`` says (default: 8).
+        """Return an iterator as fairseq does, but ignore ``--required-batch-size-multiple`` (default: 8).
 
-        Stock fairseq drops a last batch whose size is no multiple, the longest documents, without a word.
+        Stock fairseq silently drops the last batch, the longest documents, if its size is not a multiple.
 
         Raises:
             PyramidionError: there are fewer batches than ``--num-shards``, and none for this shard.
@@ -301,9 +300,9 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         kwargs["required_batch_size_multiple"] = 1
         forget_other_seed(self.dataset_to_epoch_iter, dataset, kwargs.get("seed", 1))
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        shuffle_as_asked(iterator)
+        shuffle_epochwise(iterator)
         shards, shard = kwargs.get("num_shards", 1), kwargs.get("shard_id", 0)
-        # Of several processes one may have nothing to do; fairseq-generate alone would end in a ZeroDivisionError.
+        # A shard without batches would end in a ZeroDivisionError in fairseq-generate; in training it is allowed.
         if shards > get_data_parallel_world_size() and shard >= len(iterator.frozen_batches):
             raise PyramidionError(
                 f"shard {shard} of {shards} has no documents, there are {len(iterator.frozen_batches)} batches: use "
@@ -319,10 +318,10 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         prefix_tokens: Optional[Tensor] = None,
         constraints: Optional[Tensor] = None,
     ) -> List[List[Dict[str, Any]]]:
-        """Do as fairseq does; refuse ``--constraints`` without any, as with ``fairseq-generate``."""
+        """Generate as fairseq does, and refuse ``--constraints`` if no constraints are passed."""
         refuse_no_constraints(generator, constraints)
         if isinstance(getattr(generator, "search", None), DiverseBeamSearch):
-            # It takes the documents' numbers in the corpus for their places in the batch.
+            # It uses the documents' ids in the corpus as indices in the batch.
             count = sample["net_input"]["src_tokens"].size(0)
             sample = {**sample, "id": torch.arange(count, device=sample["net_input"]["src_tokens"].device)}
         if self.markers.summary is not None and prefix_tokens is None:
@@ -332,10 +331,10 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
             return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
     def build_generator(self, models: List[Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
-        """Do as fairseq does.
+        """Build a generator as fairseq does.
 
         Raises:
-            PyramidionError: the options ask for what is not there or contradict each other.
+            PyramidionError: an option is not supported, or options contradict each other.
         """
         refuse_generation(args)
         check_lengths(args, min((model.max_decoder_positions() for model in models), default=None))

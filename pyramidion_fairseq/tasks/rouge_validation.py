@@ -1,4 +1,4 @@
-"""ROUGE in validation: which documents are summarised, how, and what is logged (``--eval-rouge``)."""
+"""ROUGE in validation (``--eval-rouge``): selection of documents, generation and logging."""
 
 from __future__ import annotations
 
@@ -27,91 +27,88 @@ from .dataset import DocumentPairDataset
 
 logger = logging.getLogger(__name__)
 
-#: Of sampling, where ``--eval-rouge-args`` asks for it: validations are comparable, and training goes on as without.
+#: Seed of sampling in validation, so that validations are comparable and training is not affected.
 SEED = 1
-#: Key of a batch.
+#: Key in a batch: whether its documents are summarised.
 SUMMARISED = "summarised"
 _COUNT = "_rouge_documents"
 
 
 def generation_arguments(text: str | None, max_length: int | None) -> Namespace:
-    """Return arguments of generation: the paper's, changed by ``--eval-rouge-args``.
+    """Return the paper's arguments of generation, updated by ``--eval-rouge-args``.
 
     Args:
         text: a JSON object of options of fairseq-generate, such as ``{"beam": 4, "max_len_b": 300}``.
-        max_length: tokens that the model writes; where it is less than the paper's minimum, so is the minimum.
+        max_length: maximum tokens of the model's summaries; it also limits the paper's minimum length.
 
     Raises:
-        PyramidionError: it is no JSON object, or has options that generation does not know.
+        PyramidionError: the text is not a JSON object, or has unknown options.
     """
     try:
         given = json.loads(text or "{}")
     except json.JSONDecodeError as error:
-        raise PyramidionError(f"--eval-rouge-args is not JSON ({error}): '{{\"beam\": 4}}' would be") from None
+        raise PyramidionError(f"--eval-rouge-args is not JSON ({error}): use e.g. '{{\"beam\": 4}}'") from None
     if not isinstance(given, dict):
         raise PyramidionError(f"--eval-rouge-args must be a JSON object, such as '{{\"beam\": 4}}', got {text}")
     known = {field.name for field in fields(GenerationConfig) if field.name != "_name"}
     unknown = sorted(set(given) - known)
     if unknown:
-        raise PyramidionError(f"--eval-rouge-args: generation has no {', '.join(unknown)}; it has: {sorted(known)}")
+        raise PyramidionError(f"--eval-rouge-args: unknown options {', '.join(unknown)}; known: {sorted(known)}")
     chosen = {**PAPER_GENERATION, **given}
     fit_lengths(chosen, given, max_length)
     return Namespace(**chosen)
 
 
 def refuse_sharded_layers(model: nn.Module) -> None:
-    """Raise PyramidionError where ``--ddp-backend fully_sharded`` has wrapped layers of the model.
+    """Raise PyramidionError if ``--ddp-backend fully_sharded`` has wrapped layers of the model.
 
-    Their weights come from all processes in every step of generation, and processes take different numbers of steps:
-    they would wait for each other forever.
+    Every step of generation would gather their weights from all processes. Since processes generate different numbers
+    of steps, they would wait for each other forever.
     """
     if fully_sharded_data_parallel.has_FSDP and any(
         isinstance(module, fully_sharded_data_parallel.FullyShardedDataParallel) for module in model.modules()
     ):
         raise PyramidionError(
-            "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded spreads over processes: leave "
-            "it out, or give a --min-params-to-wrap that no layer has (the default wraps none of the paper's)"
+            "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded shards over processes: omit "
+            "it, or give a --min-params-to-wrap that no layer reaches (the default wraps none of the paper's)"
         )
 
 
 def spread(count: int, samples: int) -> np.ndarray:
-    """Return numbers of ``samples`` of ``count`` documents, evenly spread over the corpus.
-
-    All of them for 0 samples.
-    """
+    """Return the indices of ``samples`` of ``count`` documents, evenly spaced; 0 samples: all indices."""
     if samples <= 0 or samples >= count:
         return np.arange(count)
     return ((np.arange(samples) + 0.5) * count / samples).astype(np.int64)
 
 
 def subword_marks(dictionary: Dictionary) -> str | None:
-    """Return how fairseq must join the dictionary's pieces to words (``--remove-bpe``); None where they are words."""
+    """Return the value of ``--remove-bpe`` that joins the dictionary's pieces to words; None if they are words."""
     if are_sentencepiece(dictionary.symbols):
         return "sentencepiece"
     return "subword_nmt" if any(symbol.endswith("@@") for symbol in dictionary.symbols) else None
 
 
 class SampledDataset(DocumentPairDataset):
-    """Puts the documents that are summarised in validation in batches of their own, so that these are full ones.
+    """Dataset that puts the documents that are summarised in validation in separate batches, so that these are full.
 
-    The choice depends on the corpus alone: not on the batches, nor on the number of processes.
+    The selection depends only on the corpus, not on the batches or the number of processes.
     """
 
     sampled: frozenset[int] = frozenset()
 
     def sample(self, samples: int) -> None:
-        """Choose the documents, see :func:`spread`."""
+        """Select the documents with :func:`spread`."""
         self.sampled = frozenset(spread(len(self), samples).tolist())
 
     def collater(self, samples: list[dict[str, Any]], pad_to_length: dict[str, int] | None = None) -> dict[str, Any]:
-        """Do as fairseq does; :data:`SUMMARISED` tells whether the batch's documents are summarised."""
+        """Collate samples as fairseq does, and add :data:`SUMMARISED`."""
         batch = super().collater(samples, pad_to_length)
         if batch:
             batch[SUMMARISED] = int(batch["id"][0]) in self.sampled
         return batch
 
     def batch_by_size(self, indices: np.ndarray, **limits: Any) -> list[Any]:
-        """Do as fairseq does, for both kinds of documents; those that are summarised come first."""
+        """Make batches as fairseq does, first of the documents that are summarised, then of the others."""
         chosen = np.isin(indices, list(self.sampled))
         parts = [indices[chosen], indices[~chosen]]
         batches = (super(SampledDataset, self).batch_by_size(part, **limits) for part in parts if len(part))
@@ -122,9 +119,9 @@ class RougeValidation:
     """Summarises and scores batches of validation documents.
 
     Args:
-        dictionary: of the summaries.
-        remove_bpe: how their pieces are joined, as of ``--remove-bpe``; "auto": see :func:`subword_marks`.
-        tokenizer: what words are, as of :class:`~pyramidion_fairseq.scoring.RougeSettings`.
+        dictionary: dictionary of the summaries.
+        remove_bpe: how pieces are joined, as ``--remove-bpe``; "auto": see :func:`subword_marks`.
+        tokenizer: tokenizer of ROUGE, as in :class:`~pyramidion_fairseq.scoring.RougeSettings`.
     """
 
     def __init__(self, dictionary: Dictionary, remove_bpe: str = "auto", tokenizer: str = "rouge-score"):
@@ -132,33 +129,33 @@ class RougeValidation:
         self.remove_bpe = subword_marks(dictionary) if remove_bpe == "auto" else remove_bpe
         self.settings = RougeSettings(tokenizer=tokenizer)
         self._warned = self.settings.any_script
-        self.settings.signature(0)  # without the package for ROUGE, fail now and not after the first epoch
+        self.settings.signature(0)  # fails now, not after the first epoch, if the package for ROUGE is missing
 
     def text(self, tokens: torch.Tensor, unknown: str) -> str:
-        """Return (t,) ids as text, without padding and ``</s>``."""
+        """Return the text of (t,) ids, without padding and ``</s>``."""
         tokens = utils.strip_pad(tokens, self.dictionary.pad())
         return self.dictionary.string(tokens.int().cpu(), self.remove_bpe, unk_string=unknown)
 
     def logged(
         self, generate: Callable[[Mapping[str, Any]], list[Any]], sample: Mapping[str, Any]
     ) -> dict[str, float]:
-        """Return entries of a batch's logging output: sums of F1 in points, and the number of documents.
+        """Return entries of a batch's logging output: sums of F1 x 100, and the number of documents.
 
-        They are there, as zeros, for batches that are not summarised, too: fairseq adds up the logging outputs of
-        several processes entry by entry, and does not look at their names.
+        The entries are zeros for batches that are not summarised, because fairseq sums the logging outputs of several
+        processes by position, not by name.
 
         Args:
-            generate: takes the batch, gives fairseq's list of hypotheses for each document.
+            generate: returns fairseq's list of hypotheses for each document of a batch.
             sample: a batch, with targets.
         """
         if not sample.get(SUMMARISED) or sample.get("target") is None:
             return {_COUNT: 0, **{_sum(metric): 0.0 for metric in METRICS}}
         with utils.set_torch_seed(SEED):
             outputs = generate(sample)
-        # Unknown words are no matches: they get different names.
+        # Unknown words must not match, so they get different names.
         hypotheses = [self.text(best[0]["tokens"], "<unk>") if best else "" for best in outputs]
         references = [self.text(target, "unknownwordofreference") for target in sample["target"]]
-        if not self._warned:  # the references of the first batch tell of the corpus
+        if not self._warned:  # the references of the first batch represent the corpus
             self._warned = True
             warn_of_no_words(references)
             warn_of_lost_letters(references, self.settings.tokenizer)
@@ -168,7 +165,7 @@ class RougeValidation:
 
 
 def log_rouge(logging_outputs: Sequence[Mapping[str, Any]]) -> None:
-    """Log ``rouge1``, ``rouge2``, ``rougeL`` and ``rougeLsum``: mean F1 in points over the documents so far."""
+    """Log ``rouge1``, ``rouge2``, ``rougeL`` and ``rougeLsum``: mean F1 x 100 over the documents so far."""
     documents = _total(logging_outputs, _COUNT)
     if documents:
         for metric in METRICS:

@@ -1,4 +1,4 @@
-"""What training shows beside the loss: speed on documents, memory, and what the poolings do."""
+"""Meters of training besides the loss: tokens of documents per second, memory, and statistics of poolings."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ def pooling_statistics(
     probabilities: bool = True,
     k: int = 1,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return sums over the documents that lost something (longer than k tokens) of
+    """Return sums over the documents that were pooled (longer than k tokens) of
 
-    * ``winner``: the mean share of weight that a slot's strongest token has in it, from 1/n to 1;
-    * ``entropy``: that of the scores as a distribution over the document's tokens, as a share of log(n): 1 is even;
-    * ``spread``: the standard deviation of the strongest tokens' positions, as a share of that of positions all over
-      the document: 1 is even, and a contiguous stretch of the document has its own share of it.
+    * ``winner``: the mean weight of the strongest token in its slot, from 1/n to 1;
+    * ``entropy``: the entropy of the scores as a distribution over the document's tokens, divided by log(n); 1 is
+      uniform;
+    * ``spread``: the standard deviation of the strongest tokens' positions, divided by that of a uniform distribution
+      over the document; 1 is uniform, and a contiguous part of the document has the share that it covers.
 
     Args:
-        pooled: with slots and weights (B, n).
-        padding_mask: (B, n) bool, True on padding; None where there is none.
-        positions: (B, n) where in the document each input stands, from 0 to 1.
-        scores: (B, n), those of padding are ignored; None: no ``entropy``.
-        probabilities: scores are positive and in proportion to the distribution; else its logarithms.
-        k: vectors that the pooling keeps.
+        pooled: a pooling's result, with slots and weights (B, n).
+        padding_mask: (B, n) bool, True on padding; None if there is none.
+        positions: (B, n) relative position of each input in its document, from 0 to 1.
+        scores: (B, n), where those of padding are ignored; None for no ``entropy``.
+        probabilities: whether scores are proportional to the distribution; otherwise they are logits.
+        k: number of vectors that the pooling keeps.
 
     Returns:
-        0-dim float32 tensors, those above and ``documents``, none of them read by the host; (B, k') positions of the
-        strongest tokens, 0 for slots that hold nothing.
+        0-dim float32 tensors by name, with the number of ``documents``, and (B, k') positions of the strongest tokens,
+        0 for empty slots. The host does not wait for the device.
     """
     valid = torch.ones_like(positions, dtype=torch.bool) if padding_mask is None else ~padding_mask
     count = valid.sum(dim=1)
@@ -72,7 +73,7 @@ def pooling_statistics(
 
 
 def _entropy(scores: Tensor, valid: Tensor, probabilities: bool) -> Tensor:
-    """Return (B,) in nats."""
+    """Return the entropy (B,) in nats."""
     if probabilities:
         share = scores.clamp(min=0).masked_fill(~valid, 0)
         share = share / share.sum(dim=1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
@@ -82,12 +83,12 @@ def _entropy(scores: Tensor, valid: Tensor, probabilities: bool) -> Tensor:
 
 
 class PoolingMeters:
-    """Watches the poolings of a model while it trains, through their callback ``on_pooled``.
+    """Collects statistics of a model's poolings in training, with their callback ``on_pooled``.
 
     The poolings run outside of activation checkpointing, once per step, in the order of their layers.
 
     Args:
-        model: its poolings are watched; None, or one without any, has nothing to watch.
+        model: the model; None, or a model without poolings, yields no statistics.
     """
 
     def __init__(self, model: nn.Module | None = None):
@@ -101,7 +102,7 @@ class PoolingMeters:
 
     @contextmanager
     def watch(self) -> Iterator[dict[str, Tensor]]:
-        """Fill the dict with the entries of a logging output, for the forward passes inside."""
+        """Collect entries of a logging output from the forward passes in this context."""
         self.sums, self._positions = {}, None
         try:
             for layer, pooling in self.poolings.items():
@@ -132,7 +133,7 @@ class PoolingMeters:
 
 
 def relative_positions(like: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Return (B, n) float32: where in its document each token stands, 0 for the first and 1 for the last one."""
+    """Return the relative positions of tokens in their documents, (B, n) float32 from 0 to 1."""
     index = torch.arange(like.size(1), device=like.device, dtype=torch.float32).expand(like.shape)
     if padding_mask is None:
         return index / max(1, like.size(1) - 1)
@@ -148,7 +149,7 @@ def source_tokens(sample: Mapping[str, Any]) -> dict[str, Tensor]:
 def log_training(logging_outputs: Sequence[Mapping[str, Any]]) -> None:
     """Log ``src_wps``, tokens of documents per second, and ``pool{layer}_{kind}``, means over documents.
 
-    fairseq has read the gradient norm when it comes to this, so that the device has nothing left to wait for.
+    fairseq has read the gradient norm before, so that the host does not have to wait for the device here.
     """
     keys = [
         key for key in (logging_outputs[0] if logging_outputs else ()) if key == _TOKENS or key.startswith("_pool")
@@ -166,15 +167,15 @@ def log_training(logging_outputs: Sequence[Mapping[str, Any]]) -> None:
 
 
 class PeakMemory:
-    """The most memory that this process has had, in GB (2**30 bytes)."""
+    """Peak memory of this process, in GB (2**30 bytes)."""
 
     def __init__(self) -> None:
         self.highest = 0.0
 
     def log(self) -> None:
-        """Log ``gb_peak``: on a GPU what torch has allocated there, else the process' resident memory.
+        """Log ``gb_peak``: the memory allocated by torch on a GPU, or the resident memory of the process.
 
-        Call it after the optimizer's step: fairseq resets torch's count after every update.
+        It has to be called after the optimizer's step, because fairseq resets torch's counter after every update.
         """
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             now = torch.cuda.max_memory_allocated() / 2**30

@@ -1,4 +1,4 @@
-"""Cutting token sequences to a length without losing their end-of-sentence symbol."""
+"""Truncation of token sequences that keeps their end-of-sentence symbol."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 def truncate(
     tokens: Tensor, max_length: int | None, eos: int, bos: int | None = None, marker: int | None = None
 ) -> Tensor:
-    """Keep at most ``max_length`` tokens of a (T,) sequence, the last of them ``eos`` where it was there before.
+    """Truncate a (T,) sequence to ``max_length`` tokens, keeping a final ``eos``.
 
-    Where ``bos`` is given, it is put in front and counts; so does ``marker``, which is put behind.
+    If given, ``bos`` is prepended and ``marker`` is appended; both count towards ``max_length``.
     """
     if marker is not None:
         kept = truncate(tokens, None if max_length is None else max_length - 1, eos, bos)
@@ -31,14 +31,14 @@ def truncate(
 
 
 class TruncatedDataset(BaseWrapperDataset):
-    """Sequences of a dataset, each cut to ``max_length`` tokens by :func:`truncate`.
+    """Sequences of a dataset, truncated to ``max_length`` tokens by :func:`truncate`.
 
     Args:
-        dataset: of (T,) token sequences, with ``sizes``.
-        max_length: in tokens, ``</s>`` counted; None cuts nothing.
+        dataset: dataset of (T,) token sequences, with ``sizes``.
+        max_length: maximum number of tokens, including ``</s>``; None for no limit.
         eos: id of ``</s>``.
-        bos: id of ``<s>`` to put in front of every sequence, or None.
-        marker: id of what to put behind every sequence, or None.
+        bos: id of a token to prepend to every sequence, or None.
+        marker: id of a token to append to every sequence, or None.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TruncatedDataset(BaseWrapperDataset):
         self.max_length, self.eos, self.bos, self.marker = max_length, eos, bos, marker
         full = np.asarray(dataset.sizes) + (bos is not None) + (marker is not None)
         self._sizes = full if max_length is None else np.minimum(full, max_length)
-        #: How many sequences lose tokens.
+        #: Number of truncated sequences.
         self.num_cut = int((full > self._sizes).sum())
 
     def __getitem__(self, index: int) -> Tensor:
@@ -56,5 +56,5 @@ class TruncatedDataset(BaseWrapperDataset):
 
     @property
     def sizes(self) -> np.ndarray:
-        """(documents,) lengths in tokens, after cutting."""
+        """(documents,) lengths in tokens, after truncation."""
         return self._sizes

@@ -2,7 +2,7 @@
 
 from tests.helpers.training import TASK, TRAIN, write_corpus
 
-TOLD = "the run goes on with another model than it was begun with"
+TOLD = "the run continues with another model than it started with"
 
 
 def test_other_options_of_the_model_are_warned_of(command, tmp_path):

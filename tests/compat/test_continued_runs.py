@@ -56,7 +56,7 @@ def test_a_run_that_had_stopped_does_not_go_on_unless_it_is_given_more_patience(
     before = last.read_bytes()
     again = command("train", *arguments(data, tmp_path, *PATIENCE)).stdout
     assert not epochs(again) and last.read_bytes() == before
-    assert "this run had stopped: no better validation in the last 3 (--patience 3); to go on, give a larger" in again
+    assert "this run has finished: no better validation in the last 3 (--patience 3); to continue it, raise" in again
     assert epochs(command("train", *arguments(data, tmp_path, *STILL, "--patience", 5)).stdout) == [5, 6]
     assert epochs(command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 8)).stdout) == [7, 8]
 
@@ -67,7 +67,7 @@ def test_a_run_that_had_made_its_updates_makes_no_other(command, data, tmp_path)
     last = tmp_path / "checkpoint_last.pt"
     before = last.read_bytes()
     again = command("train", *arguments(data, tmp_path, *STILL[:2], "--max-update", 3)).stdout
-    assert "this run had stopped: it has made 3 updates (--max-update 3); to go on, give a larger one" in again
+    assert "this run has finished: it has made 3 updates (--max-update 3); to continue it, raise that limit" in again
     assert not epochs(again) and last.read_bytes() == before
     more = command("train", *arguments(data, tmp_path, *STILL[:2], "--max-update", 4)).stdout
     assert set(re.findall(r'num_updates": "(\d+)"', more)) == {"4"}
@@ -80,7 +80,7 @@ def test_a_run_whose_time_was_over_makes_no_other_update(command, data, tmp_path
     last = tmp_path / "checkpoint_last.pt"
     before = last.read_bytes()
     again = command("train", *arguments(data, tmp_path, *STILL[:2], *hours, 1e-7)).stdout
-    assert re.search(r"this run had stopped: it has trained for \S+ hours \(--stop-time-hours 1e-07\); to go", again)
+    assert re.search(r"this run has finished: it has trained for \S+ hours \(--stop-time-hours 1e-07\); to", again)
     assert not epochs(again) and last.read_bytes() == before
     assert epochs(command("train", *arguments(data, tmp_path, *STILL[:2], *hours, 1)).stdout) == [1, 2, 3]
     state = load_checkpoint(last)
@@ -110,7 +110,7 @@ def test_a_run_that_is_told_to_forget_starts_to_count_anew(command, data, tmp_pa
 
 def test_an_optimizer_that_begins_anew_is_told(command, data, tmp_path):
     """Stock fairseq says nothing, and warms up again."""
-    told = "checkpoint_last.pt has no state of the optimizer (--no-save-optimizer-state): it begins anew, and its 2"
+    told = "checkpoint_last.pt has no optimizer state (--no-save-optimizer-state): the optimizer is reset, and the 2"
     command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 1, "--no-save-optimizer-state"))
     assert told in command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 2)).stdout
     assert told[:40] not in command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 3)).stdout
@@ -212,7 +212,7 @@ def test_a_record_that_cannot_be_gone_on_with_is_one_line(data, begun, tmp_path,
     done = forked.run(fairseq_command("train"), words, "", 60)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ") and "checkpoint_last.pt has a record of its run that cannot be used" in last
+    assert last.startswith("error: ") and "checkpoint_last.pt has no usable state of its run" in last
 
 
 def test_weights_without_a_record_can_be_fine_tuned(command, data, begun, tmp_path):
@@ -231,7 +231,7 @@ def test_a_moving_average_begins_with_the_weights_of_a_run_that_had_none(command
     before = load_checkpoint(tmp_path / "checkpoint_last.pt")["model"]
     average = ["--store-ema", "--ema-decay", 0.5]
     log = command("train", *arguments(data, tmp_path, "--max-update", 3, *average)).stdout
-    assert "the checkpoint has no moving average (--store-ema): it begins with the weights" in log
+    assert "the checkpoint has no moving average (--store-ema): it is initialised from the weights" in log
     state = load_checkpoint(tmp_path / "checkpoint_last.pt")
     after, found = state["model"], state["extra_state"]["ema"]
     name = "decoder.layers.0.fc1.weight"
@@ -239,7 +239,7 @@ def test_a_moving_average_begins_with_the_weights_of_a_run_that_had_none(command
     torch.testing.assert_close(found[name], (before[name] + after[name]) / 2)
     # what a run has averaged goes on
     log = command("train", *arguments(data, tmp_path, "--max-update", 4, *average)).stdout
-    assert "begins with the weights" not in log
+    assert "is initialised from the weights" not in log
     state = load_checkpoint(tmp_path / "checkpoint_last.pt")
     torch.testing.assert_close(state["extra_state"]["ema"][name], (found[name] + state["model"][name]) / 2)
 
@@ -252,8 +252,8 @@ def test_a_run_cannot_go_on_by_the_state_of_another_scheduler(command, data, tmp
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (
         1,
         [
-            "error: the checkpoint to continue is of another --lr-scheduler: take the same, or with "
-            "--reset-lr-scheduler begin its state anew"
+            "error: the checkpoint to continue is of another --lr-scheduler: use the same one, or reset its state "
+            "with --reset-lr-scheduler"
         ],
     )
     command("train", *other, "--reset-lr-scheduler")
@@ -263,13 +263,13 @@ def test_a_run_cannot_go_on_by_the_state_of_another_scheduler(command, data, tmp
 def test_other_batches_inside_of_an_epoch_are_warned_of(command, data, tmp_path):
     """12 documents in batches of 6: one of two was read. Between epochs nothing is left out."""
     command("train", *arguments(data, tmp_path, "--max-update", 1))
-    told = "--batch-size was 6, --seed was 7: the batches of this epoch are others now, so that some of its documents"
+    told = "--batch-size was 6, --seed was 7: this changes the batches of the current epoch, so that some documents"
     other = ["--batch-size", 4, "--seed", 8]
     for options, warned in (([], False), (other, True), ([*other, "--reset-dataloader"], False)):
         log = command("train", *arguments(data, tmp_path, "--max-update", 2, "--no-save", *options)).stdout
         assert (told in log) == warned
     command("train", *arguments(data, tmp_path, "--max-update", 2))
     assert (
-        "the batches of this epoch"
+        "changes the batches of the current epoch"
         not in command("train", *arguments(data, tmp_path, "--max-epoch", 2, *other)).stdout
     )

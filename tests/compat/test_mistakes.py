@@ -50,87 +50,88 @@ MISTAKES = {
     ),
     "no task in validation": (
         "validate", ["DATA/data-bin", *USER_DIR, "--path", "MODEL", "--batch-size", "2", "--cpu"], 2,
-        "error: --task is needed: long_document_summarization, or that of the checkpoint",
+        "error: --task is missing: give long_document_summarization, or the task of the checkpoint",
     ),
     "no checkpoint in validation": (
         "validate", ["DATA/data-bin", *USER_DIR, *TASK, "--batch-size", "2", "--cpu"], 1,
-        "error: --path is needed: which checkpoint?",
+        "error: --path is missing: give the path of a checkpoint",
     ),
     "a summariser as a language model": (
         "eval-lm", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--batch-size", "2", "--cpu"], 1,
-        "fairseq-eval-lm is for language models, which read no document: fairseq-validate gives the loss",
+        "fairseq-eval-lm is for language models, which read no document: use fairseq-validate for the loss",
     ),
     "eight GPUs of none": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--distributed-world-size", "8"], 1,
-        "8 processes (--distributed-world-size; GPUS= of a recipe), one for each GPU, and no GPU is there: ",
+        "8 processes (--distributed-world-size; GPUS= of a recipe) need a GPU each, and no GPU is available: ",
     ),
     "several processes on a CPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--distributed-world-size", "2"], 1,
-        "several processes on CPUs are started by torchrun or Slurm (torchrun --nproc_per_node N --no_python "
+        "start several processes on CPUs with torchrun or Slurm (torchrun --nproc_per_node N --no_python "
         "fairseq-train ... --cpu --distributed-world-size N; docs/scaling.md)",
     ),
     "fp16 on a CPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--fp16"], 1, "--fp16 needs a GPU, and --cpu is given",
     ),
-    "fp16 without GPUs": ("train", ["DATA/data-bin", *START, *TASK, *LR, "--fp16"], 1, "and none is there: leave it"),
+    "fp16 without GPUs": ("train", ["DATA/data-bin", *START, *TASK, *LR, "--fp16"], 1, "and none is available: omit"),
     "chunks of a sharded vocabulary": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--criterion", "chunked_cross_entropy", "--ddp-backend",
          "fully_sharded"], 1,
-        "--criterion chunked_cross_entropy reads the vocabulary's weights",
+        "--criterion chunked_cross_entropy reads the weights of the output layer",
     ),
     "amp on a CPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--amp"], 1, "--amp needs a GPU, and --cpu is given",
     ),
     "half precision that generation ignores": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--bf16"], 1,
-        "--bf16 is for training, and here the model would compute in float32: --fp16 (on a GPU), or",
+        "--bf16 is for training, and this command would compute in float32: use --fp16 (on a GPU), or",
     ),
     "the same in validation": (
         "validate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--batch-size", "2", "--amp"], 1,
-        "--amp is for training, and here the model would compute in float32",
+        "--amp is for training, and this command would compute in float32",
     ),
     "a profile of no GPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--profile"], 1,
-        "--profile needs a GPU, and --cpu is given: leave it out",
+        "--profile needs a GPU, and --cpu is given: omit the option",
     ),
     "a seed below 0": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--seed", "-1"], 1,
-        "--seed -1: a number from 0 to 4294967295 is needed",
+        "--seed -1: must be from 0 to 4294967295",
     ),
     "the same in generation, which does not look at it": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--seed", "-1"], 1,
-        "--seed -1: a number from 0 to 4294967295 is needed",
+        "--seed -1: must be from 0 to 4294967295",
     ),
     "fewer than no workers": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--num-workers", "-1"], 1,
-        "--num-workers -1: 0 reads the data in the command's own process",
+        "--num-workers -1: must be 0 or more; 0 loads the data in the main process",
     ),
     "batches of no document": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--batch-size", "0"], 1,
-        "--batch-size 0: all documents would be one batch; a batch has at least 1",
+        "--batch-size 0: must be 1 or more; otherwise all documents would be one batch",
     ),
     "batches of no document in validation": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--batch-size-valid", "0"], 1,
-        "--batch-size-valid 0: all documents would be one batch; a batch has at least 1",
+        "--batch-size-valid 0: must be 1 or more; otherwise all documents would be one batch",
     ),
     "fewer than no updates": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-update", "-1"], 1,
-        "--max-update -1: nothing would be trained; 0 sets no limit",
+        "--max-update -1: must be 0 or more; 0 sets no limit",
     ),
     "labels that are smoothed twice": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--criterion", "label_smoothed_cross_entropy",
          "--label-smoothing", "2"], 1,
-        "--label-smoothing 2.0 is no number from 0 to 1",
+        "--label-smoothing 2.0: must be from 0 to 1",
     ),
     "an optimizer of other optimizers": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "composite"], 1,
-        "--optimizer composite needs groups of parameters, which Hydra alone can give (optimizer.groups): take adam",
+        "--optimizer composite needs groups of parameters, which can be given only with Hydra (optimizer.groups): "
+        "use adam",
     ),
     "a file for results": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--results-path", "MODEL"], 1,
-        "checkpoint_best.pt is a file: say in which folder the summaries are written",
+        "checkpoint_best.pt is a file: give a folder for the summaries",
     ),
     "overrides of no option": (
         "generate",
@@ -145,18 +146,18 @@ MISTAKES = {
     ),
     "overrides that are a word": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--model-overrides", "dropout"], 1,
-        "--model-overrides 'dropout' is no dictionary, as \"{'dropout': 0.1}\"",
+        "--model-overrides 'dropout' is not a dictionary such as \"{'dropout': 0.1}\"",
     ),
     "no learning rate": (
         "train", ["DATA/data-bin", *START, *TASK, "--cpu"], 1,
-        "the learning rate is fairseq's default of 0.25, with which adam trains to nothing: --lr 5e-4",
+        "the learning rate is fairseq's default of 0.25, with which adam learns nothing: use --lr 5e-4",
     ),
     "an empty learning rate": (
         "train", ["DATA/data-bin", *START, *TASK, "--lr", "", "--cpu"], 1,
-        "--lr []: a learning rate above 0 is needed, as --lr 5e-4",
+        "--lr []: must be a positive number, such as --lr 5e-4",
     ),
     "a learning rate below 0": (
-        "train", ["DATA/data-bin", *START, *TASK, "--lr=-1", "--cpu"], 1, "--lr [-1.0]: a learning rate above 0",
+        "train", ["DATA/data-bin", *START, *TASK, "--lr=-1", "--cpu"], 1, "--lr [-1.0]: must be a positive number",
     ),
     "a learning rate that is a word": (
         "train", ["DATA/data-bin", *START, *TASK, "--lr", "fast", "--cpu"], 2,
@@ -164,20 +165,20 @@ MISTAKES = {
     ),
     "one beta": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--adam-betas", "0.9", "--cpu"], 1,
-        "--adam-betas 0.9: two numbers from 0 to below 1 are needed, as --adam-betas '(0.9, 0.98)'",
+        "--adam-betas 0.9: must be two numbers in [0, 1), such as --adam-betas '(0.9, 0.98)'",
     ),
     "betas that are not closed": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--adam-betas", "(0.9, 0.98", "--cpu"], 1,
-        "--adam-betas (0.9, 0.98: two numbers",
+        "--adam-betas (0.9, 0.98: must be two numbers",
     ),
     "a beta of 2": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--adam-betas", "(0.9, 2)", "--cpu"], 1,
-        "--adam-betas (0.9, 2): two numbers",
+        "--adam-betas (0.9, 2): must be two numbers",
     ),
     "a beta that is a name": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--optimizer", "fused_adamw", "--adam-betas", "(a, b)", "--cpu"], 1,
-        "--adam-betas (a, b): two numbers",
+        "--adam-betas (a, b): must be two numbers",
     ),
     "no plugin": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--user-dir", "DATA/plugin"], 1,
@@ -193,28 +194,28 @@ MISTAKES = {
     ),
     "nothing to restore": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "DATA/no.pt"], 1,
-        "--restore-file DATA/no.pt is not there: leave it out to start anew",
+        "--restore-file DATA/no.pt does not exist: give the path of a checkpoint, or omit the option to start",
     ),
     "a folder to restore": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "DATA/data-bin"], 1,
-        "--restore-file DATA/data-bin is a folder, not a checkpoint: leave it out to start anew",
+        "--restore-file DATA/data-bin is a folder, not a checkpoint: give the path of a checkpoint, or omit",
     ),
     "nothing to restore of that suffix": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "MODEL", "--checkpoint-suffix=-x"], 1,
-        "checkpoint_best-x.pt is not there: leave it out to start anew",
+        "checkpoint_best-x.pt does not exist: give the path of a checkpoint, or omit the option",
     ),
     "nothing to continue once": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--continue-once", "DATA/no.pt"], 1,
-        "--continue-once DATA/no.pt is not there: leave it out to start anew",
+        "--continue-once DATA/no.pt does not exist: give the path of a checkpoint, or omit the option",
     ),
     "updates of no number": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--update-freq", ""], 1,
-        "--update-freq []: an update has at least 1 batch",
+        "--update-freq []: must be 1 or more",
     ),
     "updates of nothing": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--update-freq", "0"], 1,
-        "--update-freq [0]: an update has at least 1 batch",
+        "--update-freq [0]: must be 1 or more",
     ),
     "the best ROUGE without ROUGE": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--best-checkpoint-metric", "rouge2"], 1,
@@ -246,15 +247,15 @@ MISTAKES = {
     ),
     "a validation after every no epochs": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--validate-interval", "0"], 1,
-        "--validate-interval must be at least 1; --disable-validation leaves it out",
+        "--validate-interval must be at least 1; to skip it, use --disable-validation",
     ),
     "a checkpoint after every no epochs": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--save-interval", "0"], 1,
-        "--save-interval must be at least 1; --no-save saves nothing",
+        "--save-interval must be at least 1; to save nothing, use --no-save",
     ),
     "a dropout of 1.5": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--dropout", "1.5"], 1,
-        "--dropout 1.5 is no number from 0 to 1",
+        "--dropout 1.5: must be from 0 to 1",
     ),
     "batches of too few tokens": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-tokens", "3", "--disable-validation"], 1,
@@ -272,15 +273,15 @@ MISTAKES = {
     "no warm-up where it is divided by": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "inverse_sqrt", "--warmup-updates", "0"], 1,
-        "--warmup-updates 0: --lr-scheduler inverse_sqrt divides by it, 1 is the least",
+        "--warmup-updates 0: must be 1 or more with --lr-scheduler inverse_sqrt",
     ),
     "checkpoints written by a package that is not there": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--write-checkpoints-asynchronously"], 1,
-        "--write-checkpoints-asynchronously needs iopath: pip install iopath, or leave it out",
+        "--write-checkpoints-asynchronously needs iopath: pip install iopath, or omit it",
     ),
     "buckets of numpy 1": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--num-batch-buckets", "2"], 1,
-        "--num-batch-buckets is of a fairseq for numpy 1: --required-seq-len-multiple pads to fewer lengths, too",
+        "--num-batch-buckets needs numpy 1: to pad to fewer lengths, use --required-seq-len-multiple instead",
     ),
     "a schedule without its end": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "polynomial_decay"], 1,
@@ -298,18 +299,18 @@ MISTAKES = {
     "no time to decay in": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "cosine", "--warmup-updates", "1"], 1,
-        "--warmup-updates 1 leaves nothing of --max-update 1 for --lr-scheduler cosine to decay in",
+        "--warmup-updates 1 must be less than --max-update 1, or --lr-scheduler cosine cannot decay",
     ),
     "no time to decay in, of another": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "polynomial_decay", "--warmup-updates", "50",
          "--total-num-update", "20"], 1,
-        "--warmup-updates 50 leaves nothing of --total-num-update 20 for --lr-scheduler polynomial_decay",
+        "--warmup-updates 50 must be less than --total-num-update 20, or --lr-scheduler polynomial_decay",
     ),
     "rates by numbers": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "manual", "--epoch2lr", "{1: 0.01}"], 1,
-        "--epoch2lr {1: 0.01}: rates by numbers in quotation marks are needed, as --epoch2lr ",
+        "--epoch2lr {1: 0.01}: must be a dictionary from quoted numbers to learning rates, such as --epoch2lr ",
     ),
     "a rate for each epoch": (
         "train", ["DATA/data-bin", *START, *TASK, "--lr", "0.1,0.01", "--cpu", "--lr-scheduler", "inverse_sqrt"], 1,
@@ -358,11 +359,11 @@ MISTAKES = {
     "no sentencepiece model": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--bpe", "sentencepiece",
                      "--sentencepiece-model", "DATA/no.model"], 1,
-        "--sentencepiece-model DATA/no.model is not there",
+        "--sentencepiece-model DATA/no.model does not exist",
     ),
     "nothing to fine-tune from": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "DATA/no.pt"], 1,
-        "--finetune-from-model DATA/no.pt is not there: train that model first",
+        "--finetune-from-model DATA/no.pt does not exist: train that model first",
     ),
     "a folder to fine-tune from": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "DATA/data-bin"], 1,
@@ -437,7 +438,7 @@ def test_torchrun_would_train_a_model_in_each_process(data, tmp_path):
     words = [data / "data-bin", *START, *TASK, *LR, "--cpu", "--save-dir", tmp_path]
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     done = forked.run(forked.fairseq_command("train"), ["fairseq-train", *words], environment=torchrun)
-    check_line(done, 1, "torchrun has started 2 processes, and each would train a model of its own in")
+    check_line(done, 1, "torchrun has started 2 processes, and each would train its own model in")
 
 
 def test_torchrun_starts_another_number_of_processes(data, tmp_path):
@@ -445,9 +446,7 @@ def test_torchrun_starts_another_number_of_processes(data, tmp_path):
     words = [data / "data-bin", *START, *TASK, *LR, "--cpu", "--distributed-world-size", "4", "--save-dir", tmp_path]
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     done = forked.run(forked.fairseq_command("train"), ["fairseq-train", *words], environment=torchrun)
-    check_line(
-        done, 1, "--distributed-world-size 4 (GPUS= and NODES= of a recipe), and torchrun has started 2 processes"
-    )
+    check_line(done, 1, "--distributed-world-size 4 (GPUS= and NODES= of a recipe), but torchrun started 2 processes")
 
 
 HYDRA = {
@@ -459,10 +458,10 @@ HYDRA = {
         {"+task._name": "long_document_summarisation"},
         "task: there is no 'long_document_summarisation': did you mean long_document_summarization?",
     ),
-    "one beta": ({"+optimizer.adam_betas": "[0.9]"}, "--adam-betas [0.9]: two numbers from 0 to below 1"),
-    "no rate": ({"optimization.lr": "[]"}, "--lr []: a learning rate above 0 is needed"),
+    "one beta": ({"+optimizer.adam_betas": "[0.9]"}, "--adam-betas [0.9]: must be two numbers in [0, 1)"),
+    "no rate": ({"optimization.lr": "[]"}, "--lr []: must be a positive number"),
     "no size of a batch": ({"dataset.batch_size": None}, "how large is a batch? --batch-size 2 (documents)"),
-    "no task": ({"+task._name": None}, "no task is given: with Hydra +task._name=long_document_summarization"),
+    "no task": ({"+task._name": None}, "no task is given: with Hydra, use +task._name=long_document_summarization"),
 }  # fmt: skip
 
 
@@ -488,7 +487,7 @@ def test_another_optimizer_may_have_the_stock_learning_rate(command, data, tmp_p
     # and a run goes on without what it was fine-tuned from, and says so
     gone = ["--finetune-from-model", tmp_path / "gone.pt"]
     log = command(*words, "--optimizer", "sgd", "--max-update", "2", *gone).stdout
-    assert f"--finetune-from-model {gone[1]} is not read: the run in {tmp_path} goes on" in log
+    assert f"--finetune-from-model {gone[1]} is ignored: the run in {tmp_path} continues" in log
 
 
 def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
@@ -503,7 +502,7 @@ def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
 def test_no_folder_for_checkpoints_is_one_line(command, data):
     """As where a script's variable is not set."""
     done = command("train", data / "data-bin", *START, *TASK, *LR, "--cpu", "--save-dir", "", check=False)
-    check_line(done, 1, "error: --save-dir is empty: say in which folder the checkpoints are written")
+    check_line(done, 1, "error: --save-dir is empty: give a folder for the checkpoints")
 
 
 def test_a_place_behind_the_last_batch_is_one_line(command, data, tmp_path):
@@ -543,12 +542,12 @@ def test_the_page_of_troubles_has_every_message():
         "there is no data folder",
         "did you mean",
         "needs --task long_document_summarization",
-        "one for each GPU, and ",
-        "each would train a model of its own",
+        "need a GPU each, and ",
+        "each would train its own model",
         " needs a GPU, and ",
         "the learning rate is fairseq's default of ",
-        "is not there",
-        "as tensorboard is not installed",
+        "does not exist",
+        "because tensorboard is not installed",
         "are outside [0, 1]",
         "lines are empty and score 0",
     ):

@@ -48,8 +48,8 @@ def test_a_first_run_fits_on_a_screen(data, tmp_path):
         f"data: {data}, 40 pieces; documents of up to 64 tokens, summaries of up to 32",
         "model: deeppyramidion, 3+2 layers of width 8, pooling 1:12,2:5; ",
         "device: cpu, 1 process; precision: float32",
-        "batch: at most 6 documents in a process, 1 times an update; seed 7",
-        f"saves in {tmp_path} (run.txt: the configuration and the model); starts anew: no {tmp_path}/checkpoint_last",
+        "batch: at most 6 documents per process, --update-freq 1; seed 7",
+        f"checkpoints: {tmp_path} (run.txt: configuration and model); starts from scratch: no {tmp_path}/checkpoint",
         " of 40 documents cut to 64 tokens",
         "| valid | epoch 002 |",
         f"Saved checkpoint {tmp_path}/checkpoint2.pt",
@@ -67,11 +67,11 @@ def test_what_a_run_begins_with_is_what_fairseq_takes(tmp_path):
     saved.touch()
     plain = {"restore_file": "checkpoint_last.pt", "finetune_from_model": None, "save_dir": folder}
     for options, said in (
-        ({}, f"starts anew: no {folder}/checkpoint_last.pt"),
-        ({"restore_file": os.path.relpath(file)}, f"goes on from {os.path.relpath(file)}"),
+        ({}, f"starts from scratch: no {folder}/checkpoint_last.pt"),
+        ({"restore_file": os.path.relpath(file)}, f"continues from {os.path.relpath(file)}"),
         ({"finetune_from_model": "b.pt"}, "starts from the weights of b.pt"),
-        ({"continue_once": "b.pt"}, "goes on from b.pt"),
-        (begun, f"goes on from {saved}"),
+        ({"continue_once": "b.pt"}, "continues from b.pt"),
+        (begun, f"continues from {saved}"),
     ):
         assert run_log.begin(Namespace(**{"checkpoint_suffix": "", **plain, **options})) == said
 
@@ -105,7 +105,7 @@ def test_one_warning_where_tensorboard_is_missing(command, data, tmp_path, monke
     monkeypatch.setattr(progress_bar, "SummaryWriter", None)  # of the process that is forked from this one
     log = command("train", data, *TASK, *RUN, "--tensorboard-logdir", tmp_path / "tb", "--save-dir", tmp_path).stdout
     (line,) = [line for line in log.splitlines() if "tensorboard" in line and "WARNING" in line]
-    assert line.endswith('as tensorboard is not installed: pip install "pyramidion_fairseq[logging]"')
+    assert line.endswith('because tensorboard is not installed: pip install "pyramidion_fairseq[logging]"')
 
 
 def test_warnings_and_unknown_lines_of_fairseq_are_never_left_out(monkeypatch):

@@ -130,7 +130,7 @@ def test_what_is_cleared_still_makes_options_of_fairseq(tmp_path):
 
 
 def test_a_language_is_no_path(tmp_path):
-    assert "no name of a language" in refused(with_options(tmp_path / "m.pt", source_lang="../../../etc/passwd"))
+    assert "not the name of a language" in refused(with_options(tmp_path / "m.pt", source_lang="../../../etc/passwd"))
 
 
 @pytest.mark.parametrize("options", [argparse.Namespace, dict])

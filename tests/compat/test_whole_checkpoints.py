@@ -141,7 +141,7 @@ def test_a_full_disk_says_what_continues_where_nothing_does_by_itself(folder):
     assert remedy().endswith(f"again with --restore-file {folder / 'checkpoint_best.pt'} to continue from it")
     for path in folder.glob("checkpoint*.pt"):
         path.unlink()
-    assert remedy().endswith("give the same command again, which starts anew")
+    assert remedy().endswith("run the command again, which starts from scratch")
 
 
 def test_a_second_run_is_kept_out_of_a_folder(command, tmp_path):
@@ -157,7 +157,7 @@ def test_a_second_run_is_kept_out_of_a_folder(command, tmp_path):
         for name in (save, tmp_path / "link"):
             done = command("train", *train, name, "--max-update", 3, check=False)
             (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-            assert done.returncode == 1 and f"another run trains into {name}, and two would mix" in line
+            assert done.returncode == 1 and f"another run saves to {name}, and two runs would overwrite" in line
         assert {path: path.read_bytes() for path in save.iterdir()} == before
         command("train", *train, save, "--no-save")
     command("train", *train, save, "--max-update", 3)
@@ -187,7 +187,7 @@ def test_processes_of_a_run_do_not_hold_its_folder(tmp_path):
         with open_folder(tmp_path) as file:
             with pytest.raises(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            whole_checkpoints._let_go()
+            whole_checkpoints._release_locks()
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(ends)

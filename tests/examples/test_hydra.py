@@ -71,7 +71,5 @@ def test_the_line_of_the_docs_leaves_out_what_hydra_warns_of(tmp_path):
     env.pop("PYTHONWARNINGS", None)
     done = subprocess.run(["bash", "-c", typed], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     said = [line for line in done.stderr.splitlines() if not line.startswith(("INFO:fairseq.tasks", "DEBUG:hydra."))]
-    missing = (
-        f"error: there is no data folder '{tmp_path}/arxiv/data-bin': preprocess/prepare.py makes one, DIR/data-bin"
-    )
+    missing = f"error: there is no data folder '{tmp_path}/arxiv/data-bin': create it with preprocess/prepare.py"
     assert said == [missing] * 2, done.stderr

@@ -9,5 +9,5 @@ from pyramidion_fairseq.interop.subwords import find_subwords
 
 @pytest.mark.parametrize("option", ["--bpe", "--sentencepiece-model"])
 def test_messages_name_the_option_of_the_command(tmp_path, option):
-    with pytest.raises(PyramidionError, match=f"say with {option} which folder has it"):
+    with pytest.raises(PyramidionError, match=f"give the path of the file or its folder with {option}"):
         find_subwords([*SPECIALS, "\u2581a"], tmp_path, [], None, tmp_path, option)

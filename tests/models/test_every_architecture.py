@@ -77,7 +77,7 @@ def test_a_pointer_is_added_by_fine_tuning_and_not_lost_by_it(monkeypatch, corpu
         arguments = ["--finetune-from-model", pointing]
         train_two_updates(monkeypatch, corpus, tmp_path / "back", "transpooler_2k_512", "cpu", *arguments)
     (line,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
-    assert line.startswith("the checkpoint copies words from the document, and this model does not: give it --pointer")
+    assert line.startswith("the checkpoint has a pointer, but this model does not: use --pointer")
 
 
 @pytest.mark.paper("soft-hard")

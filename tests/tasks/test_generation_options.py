@@ -78,13 +78,28 @@ GENERATE = {"nbest": 1, "distributed_world_size": 1, "distributed_rank": 0, "res
 @pytest.mark.parametrize(
     "chosen, message",
     [
-        ({**GENERATE, "num_shards": 2, "shard_id": 2}, "--shard-id 2: the shards of --num-shards 2 are 0 to 1"),
-        ({**GENERATE, "num_shards": 2, "shard_id": -1}, "--shard-id -1: the shards of --num-shards 2 are 0 to 1"),
-        ({**GENERATE, "num_shards": 0, "shard_id": 0}, "--shard-id 0: the shards of --num-shards 0"),
-        ({**GENERATE, "num_shards": 1, "shard_id": 1}, "--shard-id 1: the shards of --num-shards 1 are 0 to 0"),
+        (
+            {**GENERATE, "num_shards": 2, "shard_id": 2},
+            "--shard-id 2: must be at least 0 and less than",
+        ),
+        (
+            {**GENERATE, "num_shards": 2, "shard_id": -1},
+            "--shard-id -1: must be at least 0 and less than",
+        ),
+        (
+            {**GENERATE, "num_shards": 0, "shard_id": 0},
+            "--shard-id 0: must be at least 0 and less than",
+        ),
+        (
+            {**GENERATE, "num_shards": 1, "shard_id": 1},
+            "--shard-id 1: must be at least 0 and less than",
+        ),
         ({**GENERATE, "num_shards": 2, "shard_id": 0, "distributed_world_size": 2}, "both split the corpus"),
-        ({**GENERATE, "num_shards": 2, "shard_id": 0, "buffer_size": 1}, "go with fairseq-generate"),  # interactive
-        ({"num_shards": 2, "shard_id": 0}, "go with fairseq-generate"),  # train, validate
+        (
+            {**GENERATE, "num_shards": 2, "shard_id": 0, "buffer_size": 1},
+            "only with fairseq-generate",
+        ),  # interactive
+        ({"num_shards": 2, "shard_id": 0}, "only with fairseq-generate"),  # train, validate
     ],
 )
 def test_shards_that_there_are_not(chosen, message):
@@ -105,13 +120,13 @@ def test_shards_do_not_replace_each_other(tmp_path):
 @pytest.mark.parametrize(
     "name, chosen, message",
     [
-        ("interactive", ["--num-shards", 2], "go with fairseq-generate"),
+        ("interactive", ["--num-shards", 2], "only with fairseq-generate"),
         ("generate", ["--retain-iter-history"], "--retain-iter-history: summaries are written token by token"),
         ("generate", ["--beam", 0], "--beam 0: a beam has at least 1 hypothesis"),
         (
             "generate",
             ["--constraints"],
-            "--constraints: only fairseq-interactive reads words that a summary must have",
+            "--constraints works only with fairseq-interactive, which reads the words that a summary must contain",
         ),
         ("generate", ["--temperature", 0], "--temperature must be greater than 0"),
         ("generate", ["--sampling"], "--sampling requires --nbest to be equal to --beam"),

@@ -1,4 +1,4 @@
-"""BART checkpoints, of fairseq or of Hugging Face, made long, sparse and pooled."""
+"""Conversion of BART checkpoints of fairseq or Hugging Face to long, sparse and pooled models."""
 
 from .adapt import adapt_state
 

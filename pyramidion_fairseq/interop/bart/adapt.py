@@ -1,4 +1,4 @@
-"""A checkpoint's tensors made to fit a model that is longer, sparser or pooled: at load time and in conversion."""
+"""Adaptation of a checkpoint's tensors to a longer, sparse or pooled model, when it is loaded or converted."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _POINTER = "decoder.pointer."
 
 
 def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
-    """Make a state dict fit a model, in place, where that is a matter of length, global tokens, scorers or a pointer.
+    """Adapt a state dict to a model in place.
 
-    Positions are repeated or cut to the model's length; global tokens and scorers that the checkpoint lacks are made
-    (see ``interop.lengthen``); a pointer that it lacks starts as in a new model; the row of ``<mask>`` goes where the
-    dictionary has none, as in fairseq's BART; classification heads go. Everything else stays as it is, so that loading
-    remains strict about it. A checkpoint that fits is not changed.
+    Positions are repeated or truncated to the model's length. Missing global tokens and scorers are created from the
+    checkpoint's parameters (``interop.lengthen``), and a missing pointer is initialised as in a new model. The row of
+    ``<mask>`` is dropped if the dictionary does not have it, as in fairseq's BART, and so are classification heads.
+    Nothing else is changed, so that loading remains strict. A checkpoint that fits is not changed.
 
     Args:
-        model: a :class:`~pyramidion_fairseq.models.PyramidionModel` that the tensors are for.
-        state: by fairseq's names.
+        model: the :class:`~pyramidion_fairseq.models.PyramidionModel` that will load the tensors.
+        state: tensors by fairseq's names.
 
     Returns:
-        What was done, in order.
+        The changes, in order.
 
     Raises:
-        PyramidionError: the vocabularies differ, or the checkpoint has a pointer and the model has none.
+        PyramidionError: the vocabularies differ, or the checkpoint has a pointer but the model does not.
     """
     return log_changes(
         [
             *_leave_out_heads(state),
-            *_new_globals(model, state),  # first: they are made of the old positions and of <mask>
+            *_new_globals(model, state),  # first, because they are made from the old positions and <mask>
             *_fit_vocabulary(model, state),
             *_fit_positions(model, state),
             *add_scorers(model.encoder, state, "encoder."),
@@ -77,7 +77,7 @@ def _new_globals(model: Any, state: dict[str, Tensor]) -> list[Change]:
         return []
     if "<mask>" in dictionary:
         source, mask = "<mask>", tokens[dictionary.index("<mask>")]
-    elif tokens.size(0) == len(dictionary) + 1:  # its row is about to go
+    elif tokens.size(0) == len(dictionary) + 1:  # its row will be dropped
         source, mask = "<mask>", tokens[-1]
     else:
         source, mask = "the mean embedding", tokens.mean(dim=0, dtype=torch.float32).to(tokens.dtype)
@@ -99,8 +99,7 @@ def _new_pointer(model: Any, state: dict[str, Tensor]) -> list[Change]:
     known = any(name.startswith(_POINTER) for name in state)
     if known and model.decoder.pointer is None:
         refuse(
-            "the checkpoint copies words from the document, and this model does not: give it --pointer, or an --arch "
-            "that ends in _pointer"
+            "the checkpoint has a pointer, but this model does not: use --pointer, or an --arch that ends in _pointer"
         )
     if known or model.decoder.pointer is None or not state:
         return []

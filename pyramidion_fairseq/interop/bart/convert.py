@@ -1,4 +1,4 @@
-"""A pretrained BART as a checkpoint of ours, with its dictionary and BPE: what ``pyramidion-convert bart`` does."""
+"""Conversion of a pretrained model to a checkpoint with dictionary and BPE (``pyramidion-convert bart``, ...)."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from .sources import Source
 
 logger = logging.getLogger(__name__)
 
-#: Name of the file with the words that ``fairseq-train`` takes to build the model.
+#: File with the arguments with which ``fairseq-train`` builds the model.
 ARGUMENTS = "arguments.txt"
-#: What fairseq reads of a checkpoint when it generates from it or fine-tunes it.
+#: State that fairseq reads from a checkpoint in generation and fine-tuning.
 FRESH: dict[str, Any] = {
     "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}},
     "optimizer_history": [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}],
@@ -42,14 +42,14 @@ FRESH: dict[str, Any] = {
 
 
 class Converted(NamedTuple):
-    """What :func:`convert` returns."""
+    """Result of :func:`convert`."""
 
     checkpoint: dict[str, Any]
-    """With "model" and "cfg", as fairseq saves it."""
+    """A checkpoint with "model" and "cfg", as fairseq saves it."""
     changes: list[Change]
-    """What of the model is not the pretrained one's."""
+    """Differences from the pretrained model."""
     copied: list[str]
-    """The tensors that are, bit for bit."""
+    """Names of the tensors that were copied bit for bit."""
 
 
 def last_layers(lengths: list[int], layers: int) -> str:
@@ -62,7 +62,7 @@ def last_layers(lengths: list[int], layers: int) -> str:
     """
     first = layers - len(lengths) + 1
     if first < 1:
-        raise PyramidionError(f"--pool-lengths names {len(lengths)} poolings, but the encoder has {layers} layers")
+        raise PyramidionError(f"--pool-lengths has {len(lengths)} lengths, but the encoder has {layers} layers")
     return str(PoolingSchedule.parse(",".join(f"{first + i}:{length}" for i, length in enumerate(lengths))))
 
 
@@ -74,8 +74,8 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
         changes: fields of :class:`~pyramidion_fairseq.config.PyramidionConfig` to set: lengths, attention, pooling.
 
     Raises:
-        PyramidionError: a field is the weights' own, options contradict each other or the dictionary, or a tensor is
-            missing, of another shape or unknown.
+        PyramidionError: a field is determined by the weights, options contradict each other or the dictionary, or a
+            tensor is missing, of another shape or unknown.
     """
     for name in SHAPE:
         if changes.get(name, source.options.get(name)) != source.options.get(name):
@@ -83,7 +83,7 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
                 f"{name} of the pretrained model is {source.options.get(name)!r}, and cannot become {changes[name]!r}"
             )
     if changes.get("attention", "lsg") == "lsh" and source.options.get("attention") != "lsh":
-        raise PyramidionError("--attention lsh shares queries and keys: a pretrained model's cannot be used")
+        raise PyramidionError("--attention lsh shares queries and keys, and cannot use those of a pretrained model")
     known = {field.name for field in fields(PyramidionConfig)} - {"_name"}
     options = vars(complete(Namespace(**{k: v for k, v in {**source.options, **changes}.items() if k in known})))
     try:
@@ -91,7 +91,7 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
     except plain_options.UnusableOptionError as error:
         raise PyramidionError(str(error)) from None
     dictionary = dictionary_files.make_dictionary(source.symbols)
-    markers_of(Namespace(**options), dictionary, Markers())  # refuses what the dictionary has not
+    markers_of(Namespace(**options), dictionary, Markers())  # raises if the dictionary lacks a marker
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     torch.manual_seed(1)
     model = PyramidionModel.build_model(Namespace(**options), task).eval()
@@ -108,7 +108,7 @@ def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source
     """Return a checkpoint with its dictionary, for ``fairseq-generate`` and ``--restore-file``."""
     task: dict[str, Any] = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target"}
     pieces = isinstance(source.bpe, Path)
-    task["bpe"] = None if pieces else "gpt2"  # of sentencepiece the file is found beside the checkpoint
+    task["bpe"] = None if pieces else "gpt2"  # a sentencepiece model is found next to the checkpoint
     cfg = convert_namespace_to_omegaconf(Namespace(arch="pooled_transformer", **task, **options))
     cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     digest = vocabularies.digest(str(source.bpe)) if pieces else None
@@ -118,14 +118,14 @@ def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source
 
 
 def fill_buffers(model: PyramidionModel, state: dict[str, Tensor]) -> None:
-    """Add the buffers of a model's own that no other code saves: those with sinusoidal positions."""
+    """Add the buffers of sinusoidal positions, which other code does not save."""
     for name, tensor in model.state_dict().items():
         if name.endswith("._float_tensor"):
             state.setdefault(name, tensor)
 
 
 def check_tensors(model: PyramidionModel, state: Mapping[str, Tensor]) -> None:
-    """Raise PyramidionError where a tensor is missing, unknown, of another shape, not finite, or of integers."""
+    """Raise PyramidionError if a tensor is missing, unknown, of another shape, not finite, or of integers."""
     wanted = dict(model.state_dict())
     problems = [f"{name} is missing" for name in wanted if name not in state]
     problems += [f"{name} is unknown" for name in state if name not in wanted]
@@ -142,10 +142,10 @@ def check_tensors(model: PyramidionModel, state: Mapping[str, Tensor]) -> None:
 
 
 def write(converted: Converted, source: Source, folder: Path) -> None:
-    """Write model.pt, dictionaries, BPE files, conversion.json, what became of every tensor, and arguments.txt.
+    """Write model.pt, dictionaries, BPE files, generation.json, arguments.txt, and conversion.json with all changes.
 
     Raises:
-        PyramidionError, OSError: as of :func:`write_folder`.
+        PyramidionError, OSError: see :func:`write_folder`.
     """
     dictionaries = dict.fromkeys(("dict.txt", "dict.source.txt", "dict.target.txt"), source.symbols)
     write_folder(converted, dictionaries, source.bpe, folder)
@@ -157,8 +157,8 @@ def write(converted: Converted, source: Source, folder: Path) -> None:
 
 
 def training_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Return the words with which ``fairseq-train`` builds a model of these options."""
-    words = ["--arch", "pooled_transformer"]  # whose options are the defaults
+    """Return the arguments with which ``fairseq-train`` builds a model with these options."""
+    words = ["--arch", "pooled_transformer"]  # its options are the defaults
     for field in fields(PyramidionConfig):
         value = options.get(field.name, field.default)
         if field.name != "_name" and value != field.default:
@@ -172,17 +172,17 @@ def write_folder(
     bpe: byte_level.Bpe | Path | None,
     folder: Path,
 ) -> None:
-    """Write a converted model to a new folder, with what reads its data.
+    """Write a converted model to a new folder, with its dictionaries and BPE.
 
     Args:
         converted: the model, for model.pt and conversion.json.
-        dictionaries: symbols by the name of their file.
-        bpe: a byte-level one, the file of a sentencepiece model, or None.
-        folder: that is not there yet, or empty.
+        dictionaries: symbols by the name of the file.
+        bpe: a byte-level BPE, the file of a sentencepiece model, or None.
+        folder: the folder, which must not exist or be empty.
 
     Raises:
-        PyramidionError: the folder is there and not empty, or fairseq could not read data in it.
-        OSError: it cannot be written.
+        PyramidionError: the folder exists and is not empty, or fairseq could not read data in it.
+        OSError: a file cannot be written.
     """
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,15 +198,15 @@ def write_folder(
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder to write that is there and not empty, or in which fairseq could not read data."""
+    """Refuse an output folder that exists and is not empty, or in which fairseq could not read data."""
     if os.pathsep in str(folder):
-        raise PyramidionError(f"{folder} has {os.pathsep!r} in it, which fairseq takes for several folders: rename it")
+        raise PyramidionError(f"{folder} contains {os.pathsep!r}, which fairseq reads as a separator: rename it")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PyramidionError(f"{folder} exists: remove it, or choose another name")
 
 
 def describe(converted: Converted) -> dict[str, Any]:
-    """Return what became of every tensor, for conversion.json."""
+    """Return the content of conversion.json: the options, and the origin of every tensor."""
     state = converted.checkpoint["model"]
     done = [{"kind": change.kind, "what": change.text, "tensors": list(change.names)} for change in converted.changes]
     values = sum(state[name].numel() for name in converted.copied)

@@ -1,4 +1,4 @@
-"""Names of BART's tensors: fairseq's and Hugging Face's differ in the embeddings alone."""
+"""Names of BART's tensors. Those of fairseq and Hugging Face differ only in the embeddings."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from torch import Tensor
 from ...errors import PyramidionError
 
 SHARED = "shared.weight"
-#: fairseq's copies of the one embedding.
+#: fairseq's names of the shared embedding.
 EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder.output_projection.weight")
-#: Hugging Face's, without the leading "model.".
+#: Hugging Face's names of the shared embedding, without the leading "model.".
 _COPIES = (SHARED, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
-#: fairseq's buffers, and what a model of today has in them.
+#: fairseq's buffers with versions, and their current values.
 _VERSIONS = {"encoder.version": 3.0, "decoder.version": 3.0}
-#: Buffers that hold nothing; models with sinusoidal positions have them.
+#: Unused buffers of sinusoidal positions.
 _FILLERS = ("encoder.embed_positions._float_tensor", "decoder.embed_positions._float_tensor")
 _HEADS = ("classification_head.", "qa_outputs.")
 
 
 def from_hugging_face(state: Mapping[str, Tensor], title: str = "BART") -> dict[str, Tensor]:
-    """Return tensors of a Hugging Face BART by fairseq's names, their values untouched.
+    """Return the tensors of a Hugging Face BART by fairseq's names, with unchanged values.
 
     Args:
-        state: of ``BartModel`` or ``BartForConditionalGeneration``, or of our own export.
-        title: of the family, for messages.
+        state: tensors of ``BartModel``, ``BartForConditionalGeneration`` or this package's export.
+        title: title of the family, for messages.
 
     Raises:
-        PyramidionError: there is no embedding, its copies differ, or logits have a bias, which fairseq has not.
+        PyramidionError: there is no embedding, its copies differ, or logits have a bias, which fairseq does not.
     """
     short = {name[6:] if name.startswith("model.") else name: tensor for name, tensor in state.items()}
     copies = [short.pop(name) for name in _COPIES if name in short]
     if not copies:
-        raise PyramidionError(f"the weights are none of a {title}: there is no shared.weight")
+        raise PyramidionError(f"the weights are not those of a {title}: there is no shared.weight")
     if any(copy.shape != copies[0].shape or not torch.equal(copy, copies[0]) for copy in copies):
-        raise PyramidionError("the embeddings of documents, summaries and output differ: only shared ones can be used")
+        raise PyramidionError("the embeddings of documents, summaries and output differ, but they must be shared")
     bias = short.pop("final_logits_bias", None)
     if bias is not None and bias.any():
         raise PyramidionError("final_logits_bias is not zero: fairseq's models have no such bias")
@@ -54,7 +54,7 @@ def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     embeddings = [state[name] for name in EMBEDDINGS if name in state]
     if not embeddings or any(not torch.equal(embedding, embeddings[0]) for embedding in embeddings):
         raise PyramidionError(
-            "transformers' BART has one embedding for documents, summaries and output; here it is not"
+            "transformers' BART has one embedding for documents, summaries and output, but those of this model differ"
         )
     left_out = {*EMBEDDINGS, *_VERSIONS, *_FILLERS}
     rest = {"model." + name: tensor for name, tensor in state.items() if name not in left_out}

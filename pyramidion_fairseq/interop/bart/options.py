@@ -1,4 +1,4 @@
-"""BART's options as ours, from fairseq's arguments or Hugging Face's config.json."""
+"""Conversion of BART's options in fairseq's arguments or Hugging Face's config.json to fields of PyramidionConfig."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError
 from ...models.architectures import ARCHITECTURES, fields_of
 
-#: Of fairseq's BART, what must be so where it is given: we have no counterpart.
+#: Arguments of fairseq's BART that must have this value if given; others have no counterpart.
 _REQUIRED = {
     "encoder_normalize_before": False,
     "decoder_normalize_before": False,
@@ -24,7 +24,7 @@ _REQUIRED = {
     "adaptive_input": False,
     "adaptive_softmax_cutoff": None,
 }
-#: Hugging Face's name -> ours.
+#: Hugging Face's names, and those of PyramidionConfig.
 _NAMES = {
     "encoder_layers": "encoder_layers",
     "decoder_layers": "decoder_layers",
@@ -36,10 +36,10 @@ _NAMES = {
     "attention_dropout": "attention_dropout",
     "activation_dropout": "activation_dropout",
 }
-#: What transformers takes where config.json does not say it: no tensor's shape tells the number of heads.
+#: Defaults of transformers for the numbers of heads, which cannot be read from shapes of tensors.
 _HEADS = {"encoder_attention_heads": 16, "decoder_attention_heads": 16}
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
-#: Fields that are the pretrained weights' own: only what comes with them can be right.
+#: Fields that are determined by the pretrained weights.
 SHAPE = [
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("layers", "embed_dim", "ffn_embed_dim")),
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("attention_heads", "normalize_before")),
@@ -50,7 +50,7 @@ SHAPE = [
 
 
 def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of a fairseq BART, or of a model of ours.
+    """Return the options of a fairseq BART, or of a model of this package.
 
     Args:
         args: the arguments of the model, by name.
@@ -67,13 +67,13 @@ def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_arguments(args: Mapping[str, Any], title: str, prefix: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of another family's fairseq checkpoint, or of a model of ours.
+    """Return the options of another family's fairseq checkpoint, or of a model of this package.
 
     Args:
         args: the arguments of the model, by name.
-        title: of the family, for messages.
-        prefix: what its architectures' names start with.
-        fixed: what must be so where it is given, where that is not as in BART.
+        title: title of the family, for messages.
+        prefix: prefix of the family's architectures.
+        fixed: arguments that must have this value if given, and that differ from BART's.
 
     Raises:
         PyramidionError: it is another kind of model.
@@ -91,7 +91,7 @@ def _architecture(args: Mapping[str, Any]) -> str:
 
 
 def _from_ours(arch: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of a model of ours; those that its checkpoint lacks are the architecture's."""
+    """Return the options of a model of this package; missing ones are those of the architecture."""
     return vars(complete(Namespace(**{**fields_of(arch), **args})))
 
 
@@ -110,7 +110,7 @@ def _from_stock(args: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -
 
 
 def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of a Hugging Face BART's config.json, or of our own export's.
+    """Return the options in the config.json of a Hugging Face BART, or of this package's export.
 
     Raises:
         PyramidionError: it is another kind of model.
@@ -127,23 +127,23 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def required(config: Mapping[str, Any], name: str) -> int:
-    """Return a whole number of a config.json; PyramidionError where there is none."""
+    """Return a positive integer of a config.json; PyramidionError if it is missing or invalid."""
     value = config.get(name)
     if not isinstance(value, int) or value < 1:
-        raise PyramidionError(f"config.json has no {name}, or one that is no size: {value!r:.50}")
+        raise PyramidionError(f"config.json must have a positive integer {name}, got {value!r:.50}")
     return value
 
 
 def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options that every family's config.json has alike.
+    """Return the options that all families have in config.json.
 
     Args:
-        config: of transformers.
-        title: of the family, for messages.
-        fixed: fields of PyramidionConfig that are not as in BART; both lengths where there are two.
+        config: config.json of transformers.
+        title: title of the family, for messages.
+        fixed: fields of PyramidionConfig that differ from BART's, including both lengths if there are two.
 
     Raises:
-        PyramidionError: we have no counterpart of what it says.
+        PyramidionError: a setting has no counterpart in this package.
     """
     if config.get("encoder_layerdrop") or config.get("decoder_layerdrop"):
         raise PyramidionError(f"cannot convert a {title} with layer drop")

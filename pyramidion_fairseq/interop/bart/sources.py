@@ -27,20 +27,20 @@ logger = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
-    """A pretrained model."""
+    """A pretrained model that has been read."""
 
     options: dict[str, Any]
     """Fields of PyramidionConfig."""
     state: dict[str, Tensor]
-    """By fairseq's names, on the CPU, in the precision that it was saved in."""
+    """Tensors by fairseq's names, on the CPU, in their saved dtype."""
     symbols: list[str]
-    """The dictionary, one symbol for each row of the embedding, the four special ones first."""
+    """Symbols of the dictionary, one per row of the embedding, starting with the four special ones."""
     bpe: byte_level.Bpe | Path | None
-    """The file of a sentencepiece model where the dictionary has its pieces; None where nothing was found."""
+    """A byte-level BPE, or the file of a sentencepiece model; None if nothing was found."""
     changes: tuple[Change, ...] = ()
-    """What was done to the tensors so that they are by fairseq's names and shapes."""
+    """Changes of the tensors that fairseq's names and shapes required."""
     generation: dict[str, Any] = {}
-    """Settings of generation that came with the model, by fairseq's names; for generation.json."""
+    """Generation settings of the model, by fairseq's names, for generation.json."""
 
 
 def read_source(
@@ -50,13 +50,13 @@ def read_source(
 
     Args:
         path: model.pt, or a directory with config.json and model.safetensors or pytorch_model.bin.
-        dictionary: fairseq's dict.txt; by default that beside model.pt, or made of the directory's vocabulary.
-        bpe: a folder with encoder.json and vocab.bpe, or vocab.json and merges.txt, or a sentencepiece model; or that
-            file; by default beside the model.
-        family: that the model is of; by default BART.
+        dictionary: fairseq's dict.txt; by default the one next to model.pt, or built from the directory's vocabulary.
+        bpe: a sentencepiece model, or a folder with one, with encoder.json and vocab.bpe, or with vocab.json and
+            merges.txt; by default the model's folder.
+        family: family of the model; by default BART.
 
     Raises:
-        PyramidionError: it is none of that family, or something is missing or of another shape.
+        PyramidionError: the model is of another family, or something is missing or of another shape.
         OSError: a file cannot be read.
     """
     family = family or FAMILIES["bart"]
@@ -75,19 +75,19 @@ def read_source(
 
 def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None, family: Family) -> Source:
     config = read_json(path / "config.json")
-    own = "pyramidion" in config  # our export, whatever it was made of: it has the names of BART
+    own = "pyramidion" in config  # this package's export, which always has the names of BART
     kind = FAMILIES["bart"] if own else family
     given = kind.from_config(config)
     state, changes = kind.tensors(read_weights(path), given)
     embedding = state[names.EMBEDDINGS[0]]
-    if not embedding.numel():  # of any number of rows, each of which would get a symbol
-        raise DamagedCheckpointError(f"{path} has an embedding without numbers")
+    if not embedding.numel():  # it may have any number of rows, each of which would get a symbol
+        raise DamagedCheckpointError(f"{path} has an empty embedding")
     if dictionary is not None and not kind.takes_dictionary:
-        raise PyramidionError(f"the vocabulary of a {kind.title} is that of its tokenizer: leave --dictionary out")
+        raise PyramidionError(f"the vocabulary of a {kind.title} is that of its tokenizer: omit --dictionary")
     if kind.takes_dictionary and (dictionary is not None or (path / "dict.txt").is_file()):
         place = dictionary or path / "dict.txt"
         symbols = _symbols(place, embedding.size(0))
-        vocabularies.check_symbols(None, symbols, str(path), str(place), "say with --dictionary where its own is")
+        vocabularies.check_symbols(None, symbols, str(path), str(place), "give its own with --dictionary")
     else:
         found = byte_level.find_byte_level(bpe or path)
         symbols, rows = kind.vocabulary(path, embedding.size(0), found, bpe)
@@ -111,9 +111,9 @@ def _read_checkpoint(path: Path, checkpoint: dict[str, Any], dictionary: Path | 
     place = dictionary or path.parent / "dict.txt"
     known = family.fairseq_symbols(dictionary_files.read_dictionary(place), embedding.size(0), arguments)
     symbols = _fit_symbols(place, known, embedding.size(0))
-    told = "say with --dictionary where its own is"
-    vocabularies.check_symbols(checkpoint.get("extra_state"), symbols, str(path), str(place), told)
-    if "document_marker" not in arguments:  # not one of ours, which knows
+    remedy = "give its own with --dictionary"
+    vocabularies.check_symbols(checkpoint.get("extra_state"), symbols, str(path), str(place), remedy)
+    if "document_marker" not in arguments:  # not a checkpoint of this package, which has the markers
         given = {**given, **family.fairseq_markers(arguments, symbols)}
     own = (arguments.get("arch") or arguments.get("_name")) in ARCHITECTURES
     settings = generation_settings(str(path.parent)) if own or family.keeps_generation else {}
@@ -121,10 +121,10 @@ def _read_checkpoint(path: Path, checkpoint: dict[str, Any], dictionary: Path | 
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors of model.safetensors or pytorch_model.bin, in one file or in several with an index.
+    """Return the tensors in model.safetensors or pytorch_model.bin, or in several files with an index.
 
     Raises:
-        PyramidionError: there are none, safetensors is not installed, or the index names files of other folders.
+        PyramidionError: there are no weights, safetensors is not installed, or the index names files in other folders.
     """
     for name, read in (("model.safetensors", read_safetensors), ("pytorch_model.bin", _read_bin)):
         if (folder / name).is_file():
@@ -144,29 +144,29 @@ def _read_parts(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[
     for file in files:
         check_regular(file)
         if not file.exists():
-            raise PyramidionError(f"{file} is missing, which {index.name} names: copy all parts of the model")
+            raise PyramidionError(f"{file} is missing, but {index.name} names it: copy all files of the model")
     found = {key: tensor for file in files for key, tensor in read(file).items()}
     missing = next((name for name in given if name not in found), None)
     if missing is not None:
-        raise PyramidionError(f"{index} names {missing}, which is in none of its files: they are another model's")
+        raise PyramidionError(f"{index} names {missing}, which is in none of its files: they belong to another model")
     return found
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return tensors by name."""
+    """Return the tensors in a file by name."""
     safetensors = import_safetensors()
     try:
         return safetensors.load_file(str(path))
     except safetensors.SafetensorError as error:
-        raise DamagedCheckpointError(f"{path} is damaged, or no safetensors file ({error})") from None
+        raise DamagedCheckpointError(f"{path} is damaged, or not a safetensors file ({error})") from None
 
 
 def import_safetensors() -> Any:
-    """Return the module ``safetensors.torch``, with its error type; PyramidionError where it is not installed."""
+    """Return the module ``safetensors.torch``, with its error type; PyramidionError if it is not installed."""
     try:
         import safetensors.torch
     except ImportError:
-        raise PyramidionError("reading and writing safetensors needs the package: pip install safetensors") from None
+        raise PyramidionError("the package safetensors is missing: pip install safetensors") from None
     safetensors.torch.SafetensorError = safetensors.SafetensorError
     return safetensors.torch
 
@@ -180,7 +180,7 @@ def _fairseq_arguments(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if args is not None:
         return dict(args) if isinstance(args, dict) else vars(args)
     if not cfg or "model" not in cfg or "model" not in checkpoint:
-        raise PyramidionError("not a checkpoint of fairseq: it needs 'model', and 'args' or 'cfg'")
+        raise PyramidionError("not a checkpoint of fairseq, which has 'model', and 'args' or 'cfg'")
     model = cfg["model"]
     return dict(model) if isinstance(model, dict) else vars(model)
 
@@ -190,12 +190,12 @@ def _symbols(path: Path, size: int) -> list[str]:
 
 
 def _fit_symbols(path: Path, symbols: list[str], size: int) -> list[str]:
-    """Return the dictionary's symbols.
+    """Check the number of symbols, and append ``<mask>`` if one row is left.
 
-    ``<mask>``, which fairseq's denoising task adds after reading, where a row is left.
+    fairseq's denoising task adds ``<mask>`` after reading the dictionary.
     """
     if len(symbols) == size - 1 and "<mask>" not in symbols:
         symbols = [*symbols, "<mask>"]
     if len(symbols) != size:
-        raise PyramidionError(f"{path} has {len(symbols):,} symbols, the model's embedding {size:,} rows")
+        raise PyramidionError(f"{path} has {len(symbols):,} symbols, but the model's embedding {size:,} rows")
     return symbols

@@ -1,4 +1,4 @@
-"""What families of pretrained encoder-decoders share."""
+"""Base class and helpers of families of pretrained encoder-decoders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..state_changes import Change
 from . import TITLES
 
 POSITIONS = ("encoder.embed_positions.weight", "decoder.embed_positions.weight")
-#: Rows that fairseq's learned positions have before that of the first token.
+#: Number of rows before that of the first token in fairseq's tables of learned positions.
 OFFSET = 2
 
 
@@ -27,38 +27,38 @@ class Vocabulary(NamedTuple):
     """The symbols of a model."""
 
     symbols: list[str]
-    """One for each row of our embedding, the four special ones first."""
+    """One symbol per row of the converted embedding, starting with the four special ones."""
     rows: list[int] | None = None
-    """The row of the pretrained embedding for each of ours; None where they are the same."""
+    """Row of the pretrained embedding for each row of the converted one; None if they are the same."""
 
 
 class Family:
-    """What a family is in transformers, and in fairseq where it is there; BART's ways unless a family has its own."""
+    """A family of models in transformers, and possibly in fairseq. The defaults are those of BART."""
 
-    #: Of config.json, and the name of the command.
+    #: ``model_type`` in config.json, and name of the command.
     model_type: ClassVar[str]
-    #: Names of tensors: a pattern, and what stands there in fairseq. "model." in front is gone already.
+    #: (Pattern, replacement) pairs that map names of tensors, without a leading "model.", to fairseq's.
     renames: ClassVar[tuple[tuple[str, str], ...]] = ()
-    #: Names of tensors that we have no place for: a pattern, and what they are.
+    #: Pattern of tensors that are dropped, and a description of them.
     left_out: ClassVar[tuple[str, str] | None] = None
-    #: Rows that its learned positions have before that of the first token.
+    #: Number of rows before that of the first token in tables of learned positions.
     offset: ClassVar[int] = OFFSET
-    #: Whether a dict.txt may tell the symbols of a Hugging Face directory.
+    #: Whether the symbols of a Hugging Face directory may be read from a dict.txt.
     takes_dictionary: ClassVar[bool] = True
-    #: Whether generation_config.json becomes generation.json.
+    #: Whether generation_config.json is converted to generation.json.
     keeps_generation: ClassVar[bool] = True
 
     @property
     def title(self) -> str:
-        """Return the name for people."""
+        """Return the display name."""
         return TITLES[self.model_type][0]
 
     def from_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return fields of PyramidionConfig of a config.json; PyramidionError where it is another kind of model."""
+        """Return fields of PyramidionConfig from a config.json; PyramidionError for another kind of model."""
         raise NotImplementedError
 
     def from_fairseq(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Return fields of PyramidionConfig of a fairseq checkpoint's arguments; PyramidionError as above."""
+        """Return fields of PyramidionConfig from a fairseq checkpoint's arguments; PyramidionError as above."""
         raise PyramidionError(f"fairseq has no {self.title}: give a Hugging Face directory")
 
     def vocabulary(self, folder: Path, size: int, bpe: byte_level.Bpe | None, given: Path | None = None) -> Vocabulary:
@@ -66,32 +66,32 @@ class Family:
 
         Args:
             folder: the directory.
-            size: rows of its embedding.
-            bpe: its byte-level BPE.
-            given: the sentencepiece model, or a folder with one, where it is elsewhere.
+            size: number of rows of the embedding.
+            bpe: the byte-level BPE.
+            given: the sentencepiece model, or a folder with one, if it is not in the directory.
 
         Raises:
-            PyramidionError: its tokenizer is missing or does not fit.
+            PyramidionError: the tokenizer is missing or does not fit.
         """
         return Vocabulary(byte_level.symbols_from_rows(byte_level.hugging_face_rows(folder), size, bpe))
 
     def fairseq_symbols(self, known: list[str], size: int, args: Mapping[str, Any]) -> list[str]:
-        """Return the symbols of a fairseq checkpoint: those of dict.txt, and what its task adds to fill the rows."""
+        """Return the symbols of a fairseq checkpoint: those of dict.txt, and those that its task adds."""
         return known
 
     def fairseq_markers(self, args: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
-        """Return options that depend on the symbols, of a fairseq checkpoint that is not ours."""
+        """Return options that depend on the symbols, for a checkpoint of fairseq's own models."""
         return {}
 
     def markers(self, folder: Path, config: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
-        """Return options that depend on the symbols, of a Hugging Face directory."""
+        """Return options that depend on the symbols, for a Hugging Face directory."""
         return {}
 
     def check(self, given: Mapping[str, Any]) -> None:
-        """Refuse options, those that the user chose included, with which the family cannot be used."""
+        """Refuse options, including those given by the user, that the family does not support."""
 
     def check_type(self, config: Mapping[str, Any]) -> None:
-        """Refuse the config.json of another family; says which."""
+        """Refuse the config.json of another family, with an error that names it."""
         kind = config.get("model_type")
         if kind == self.model_type:
             return
@@ -99,11 +99,11 @@ class Family:
         raise PyramidionError(f"not a {self.title}: model_type is {kind!r}{others}")
 
     def tensors(self, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[Change]]:
-        """Return a Hugging Face model's tensors by fairseq's names, and what was done to them.
+        """Return a Hugging Face model's tensors by fairseq's names, and the changes.
 
         Args:
-            state: as saved.
-            given: what :meth:`from_config` returned.
+            state: the saved tensors.
+            given: the result of :meth:`from_config`.
 
         Raises:
             PyramidionError: there is no embedding, its copies differ, or logits have a bias.
@@ -121,7 +121,7 @@ class Family:
         return found, [*changes, *self._shift_positions(found), *self.complete(found, given)]
 
     def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:
-        """Add what only our model has, in place; return what was done."""
+        """Add tensors that only this package's models have, or drop others, in place; return the changes."""
         return []
 
     def _leave_out(self, state: dict[str, Tensor]) -> list[Change]:
@@ -134,7 +134,7 @@ class Family:
         return [Change(names, "left out", f"left out {len(names)} tensors: {what}")] if names else []
 
     def _shift_positions(self, state: dict[str, Tensor]) -> list[Change]:
-        """Put rows without use before the positions, where the family has fewer than fairseq."""
+        """Insert unused rows before the positions if the family has fewer than fairseq."""
         missing, names = OFFSET - self.offset, tuple(name for name in POSITIONS if name in state)
         if not missing or not names:
             return []
@@ -146,7 +146,7 @@ class Family:
 
 
 def reorder(state: dict[str, Tensor], rows: list[int]) -> Change:
-    """Put the rows of the embedding into the order of our dictionary, in place."""
+    """Reorder the rows of the embedding to the order of the dictionary, in place."""
     index = torch.tensor(rows)
     embedding = state[EMBEDDINGS[0]][index]
     state.update({name: embedding for name in EMBEDDINGS})
@@ -155,21 +155,21 @@ def reorder(state: dict[str, Tensor], rows: list[int]) -> Change:
 
 
 def sentencepieces(place: Path) -> list[str]:
-    """Return all pieces of a sentencepiece model, by their numbers: of a file, or of that in a directory.
+    """Return all pieces of a sentencepiece model, which is a file or in a directory, in the order of their ids.
 
     Raises:
-        PyramidionError: there is none, or it is damaged.
+        PyramidionError: there is no such model, or it is damaged.
     """
     path = str(place) if place.is_file() else next(vocabularies.sentencepiece_in([str(place)]), None)
     if path is None:
         names = ", ".join(vocabularies.SENTENCEPIECE)
-        raise PyramidionError(f"{place} has no sentencepiece model ({names}): say with --bpe where it is")
+        raise PyramidionError(f"{place} has no sentencepiece model ({names}): give its path with --bpe")
     return SentencepieceTokenizer.from_file(Dictionary(), path).pieces
 
 
 def check_size(folder: Path, symbols: int, size: int) -> None:
-    """Refuse a tokenizer that does not fit the embedding."""
+    """Refuse a tokenizer whose size differs from that of the embedding."""
     if symbols != size:
         raise PyramidionError(
-            f"the tokenizer of {folder} does not fit: it has {symbols:,} symbols, the model's embedding {size:,} rows"
+            f"the tokenizer of {folder} does not fit: it has {symbols:,} symbols, but the embedding {size:,} rows"
         )

@@ -1,4 +1,4 @@
-"""Settings of generation, of transformers made fairseq's."""
+"""Conversion of generation settings of transformers to those of fairseq."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ...utils.files import read_json
 
 logger = logging.getLogger(__name__)
 
-#: transformers' name -> fairseq's, and what its value is more by: transformers counts the symbol that generation
-#: starts from in the shortest length, and the last ``</s>`` as well in the longest.
+#: transformers' names -> fairseq's names and the difference of the values: transformers counts the symbol from which
+#: generation starts in the minimum length, and also the last ``</s>`` in the maximum length.
 _NAMES = {
     "num_beams": ("beam", 0),
     "length_penalty": ("lenpen", 0),
@@ -20,7 +20,7 @@ _NAMES = {
     "max_length": ("max_len_b", 2),
     "no_repeat_ngram_size": ("no_repeat_ngram_size", 0),
 }
-#: What fairseq cannot do, and the value that does nothing.
+#: Settings that fairseq does not have, and their neutral values.
 _WITHOUT_COUNTERPART = {
     "num_beam_groups": 1,
     "diversity_penalty": 0.0,
@@ -32,18 +32,18 @@ _WITHOUT_COUNTERPART = {
 
 
 def read_generation(folder: Path, config: Mapping[str, Any], model_length: int) -> dict[str, Any]:
-    """Return what generation_config.json says, or config.json where it is older than that file.
+    """Return the settings in generation_config.json, or in config.json if that file does not exist.
 
     Args:
         folder: the directory.
         config: its config.json.
-        model_length: tokens that the model writes, ``</s>`` counted.
+        model_length: maximum tokens of the model's summaries, including ``</s>``.
 
     Returns:
-        Settings as of :data:`pyramidion_fairseq.pretrained.SETTINGS`; what nobody says is not there.
+        Settings of :data:`pyramidion_fairseq.pretrained.SETTINGS`; those that are not given are omitted.
 
     Raises:
-        PyramidionError: the file is no JSON object.
+        PyramidionError: the file is not a JSON object.
     """
     path = folder / "generation_config.json"
     said = read_json(path) if path.is_file() else config
@@ -56,14 +56,14 @@ def read_generation(folder: Path, config: Mapping[str, Any], model_length: int) 
         if theirs == "max_length":
             number = min(number, model_length - 1)
         if theirs == "min_length" and number < 1:
-            continue  # no shortest length
+            continue  # no minimum length
         if least <= number <= most:
             settings[ours] = number
         else:
-            logger.warning(f"{theirs}={value!r} of {folder} is left out: {ours} may be from {least} to {most}")
+            logger.warning(f"{theirs}={value!r} of {folder} is ignored: {ours} must be from {least} to {most}")
     for name, nothing in _WITHOUT_COUNTERPART.items():
         if said.get(name, nothing) not in (nothing, None):
-            logger.warning(f"{name}={said[name]!r} of {folder} is left out: fairseq has no such setting")
+            logger.warning(f"{name}={said[name]!r} of {folder} is ignored: fairseq has no such setting")
     if "min_len" in settings and "max_len_b" in settings:
         settings["min_len"] = min(settings["min_len"], settings["max_len_b"])
     return settings

@@ -1,4 +1,4 @@
-"""A checkpoint of ours as a directory that transformers loads: what ``pyramidion-convert huggingface`` writes."""
+"""Export of a checkpoint to a directory that transformers loads (``pyramidion-convert huggingface``)."""
 
 from __future__ import annotations
 
@@ -46,20 +46,21 @@ def export(
     dictionary: Path | None = None,
     bpe: Path | None = None,
 ) -> str:
-    """Write the directory; return the class of transformers that loads it.
+    """Write the directory, and return the name of the class of transformers that loads it.
 
     Args:
-        checkpoint: of one of our architectures.
-        folder: to write; must not exist or be empty.
-        generation: some of ``GENERATION``; the rest as generation.json beside the checkpoint says, or by default.
-        dictionary: dict.txt; by default dict.txt or dict.source.txt beside the checkpoint, or where it was trained.
-        bpe: a sentencepiece model, or a folder with one, or with encoder.json and vocab.bpe; by default one beside the
-            checkpoint, or beside the dictionary or its folder.
+        checkpoint: a checkpoint of one of this package's architectures.
+        folder: the output folder, which must not exist or be empty.
+        generation: some of ``GENERATION``; the others are read from generation.json next to the checkpoint, or have
+            their defaults.
+        dictionary: dict.txt; by default dict.txt or dict.source.txt next to the checkpoint or in its data folder.
+        bpe: a sentencepiece model, or a folder with one, or with encoder.json and vocab.bpe; by default one next to
+            the checkpoint, next to the dictionary, or in the parent folder of the dictionary's.
 
     Raises:
-        PyramidionError: transformers' BART cannot express the model, or something is missing, or lengths contradict
-            each other.
-        OSError: something cannot be read or written.
+        PyramidionError: transformers' BART cannot represent the model, a file is missing, or lengths contradict each
+            other.
+        OSError: a file cannot be read or written.
     """
     safetensors = import_safetensors()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -72,7 +73,7 @@ def export(
         options = read_options(state)
         place = dictionary or _find_dictionary(checkpoint, state)
         symbols = dictionary_files.read_dictionary(place)
-        remedy = "say with --dictionary where its own is"
+        remedy = "give its own with --dictionary"
         vocabularies.check_symbols(state.get("extra_state"), symbols, str(checkpoint), str(place), remedy)
         weights = named_weights(options, state["model"], symbols)
         dtype = str(next(iter(weights.values())).dtype).split(".")[-1]
@@ -97,39 +98,36 @@ def export(
 
 
 def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every option of a checkpoint's model; what an older one lacks from its architecture.
+    """Return all options of a checkpoint's model; missing ones are those of the architecture.
 
     Raises:
-        PyramidionError: it is no model of ours, or transformers' BART decoder cannot be it.
+        PyramidionError: the model is not of this package, or transformers' BART decoder cannot represent it.
     """
     cfg = checkpoint.get("cfg") or {}
     given = dict(cfg.get("model") or {}) or vars(checkpoint.get("args") or Namespace())
     arch = given.get("_name") or given.get("arch")
     if arch not in ARCHITECTURES:
-        raise PyramidionError(f"not a checkpoint of ours: its architecture is {arch or 'not named'}")
+        raise PyramidionError(f"not a checkpoint of this package: its architecture is {arch or 'not named'}")
     defaults = {field.name: field.default for field in fields(config_of(arch)) if field.name != "_name"}
     options = vars(complete(Namespace(**{**defaults, **given})))
     options = {field.name: options[field.name] for field in fields(PyramidionConfig) if field.name != "_name"}
     if options["pooling_schedule"] and POOLERS.get(options["pooler"]).adds_scores_to_attention:
         raise PyramidionError(f"transformers' BART cannot add scores to its attention (--pooler {options['pooler']})")
     if options["pointer"]:
-        raise PyramidionError("transformers' BART cannot copy words from the document, as this model does (--pointer)")
+        raise PyramidionError("transformers' BART has no pointer, which this model has (--pointer)")
     if not options["share_all_embeddings"]:
         raise PyramidionError(f"transformers' BART has no share_all_embeddings={options['share_all_embeddings']}")
     if options["encoder_embed_dim"] != options["decoder_embed_dim"]:
-        raise PyramidionError("transformers' BART has one width")
+        raise PyramidionError("transformers' BART needs encoder and decoder of the same width")
     if options["activation_fn"] not in _ACTIVATIONS:
         raise PyramidionError(f"transformers has no activation {options['activation_fn']!r}")
     return options
 
 
 def named_weights(options: Mapping[str, Any], state: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
-    """Return the tensors by transformers' names, checked against the model.
-
-    Copies, contiguous, as safetensors wants them.
-    """
+    """Return contiguous copies of the tensors by transformers' names, checked against the model."""
     dictionary = dictionary_files.make_dictionary(symbols)
-    markers_of(Namespace(**options), dictionary, Markers())  # refuses what the dictionary has not
+    markers_of(Namespace(**options), dictionary, Markers())  # raises if the dictionary lacks a marker
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     model = PyramidionModel.build_model(Namespace(**options), task)
     state = dict(state)
@@ -139,7 +137,7 @@ def named_weights(options: Mapping[str, Any], state: Mapping[str, Any], symbols:
 
 
 def start_of(options: Mapping[str, Any], symbols: list[str]) -> tuple[int, int | None]:
-    """Return ids of the symbol that summaries are written from, and of the one that they start with, or None."""
+    """Return the id of the decoder's start symbol, and of the first symbol of all summaries, or None."""
     marker = options["summary_marker"]
     if options["prepend_bos"]:
         return 2, symbols.index(marker) if marker else 0
@@ -165,7 +163,7 @@ def make_config(options: dict[str, Any], symbols: list[str], dtype: str) -> dict
         "tie_word_embeddings": True,
         **{"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2},
         "decoder_start_token_id": start_of(options, symbols)[0],
-        "forced_eos_token_id": None,  # of generation, see generation_config.json
+        "forced_eos_token_id": None,  # set in generation_config.json
         "dtype": dtype,
         "torch_dtype": dtype,
         "pyramidion": options,
@@ -173,14 +171,14 @@ def make_config(options: dict[str, Any], symbols: list[str], dtype: str) -> dict
 
 
 def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
-    """Return generation_config.json that does what fairseq-generate does with the same settings."""
+    """Return generation_config.json with the same effect as these settings of fairseq-generate."""
     start, first = start_of(options, symbols)
     longest = min(generation["max_len_b"], options["max_target_positions"] - 1)
     return {
         "num_beams": generation["beam"],
         "length_penalty": float(generation["lenpen"]),
         "early_stopping": True,
-        # transformers counts the </s> that generation starts from, and the last </s> in the longest length.
+        # transformers counts the first </s>, from which generation starts, and max_length also counts the last </s>.
         "min_length": min(generation["min_len"], longest) + 1,
         "max_length": longest + 2,
         "no_repeat_ngram_size": generation["no_repeat_ngram_size"],
@@ -192,22 +190,21 @@ def make_generation(options: Mapping[str, Any], generation: Mapping[str, Any], s
 
 
 def choose_generation(checkpoint: Path, given: Mapping[str, Any], model_length: int) -> dict[str, Any]:
-    """Return all of ``GENERATION``: what is given, then generation.json beside the checkpoint, then the defaults.
+    """Return all settings of ``GENERATION``, with precedence to given ones, then those in generation.json.
 
-    A shortest length that is not given is lowered to fit.
+    A minimum length that is not given is lowered if necessary.
 
     Args:
-        checkpoint: beside which the file may lie.
-        given: by the names of ``GENERATION``.
-        model_length: tokens that the model writes, ``</s>`` counted.
+        checkpoint: the checkpoint, whose folder may contain generation.json.
+        given: settings by the names of ``GENERATION``.
+        model_length: maximum tokens of the model's summaries, including ``</s>``.
 
     Raises:
-        PyramidionError: generation.json says something else than options of generation, the shortest summary is above
-            the longest, or there would be none.
+        PyramidionError: generation.json is invalid, or the lengths are impossible.
     """
     settings = pretrained.generation_settings(str(checkpoint.parent))
     if settings.pop("max_len_a", 0):
-        logger.warning(f"{pretrained.GENERATION} sets max_len_a, which transformers does not have: it is left out")
+        logger.warning(f"{pretrained.GENERATION} sets max_len_a, which transformers does not support: it is ignored")
     chosen = {**GENERATION, **settings, **given}
     fit_lengths(chosen, given, model_length)
     check_lengths(Namespace(**chosen), model_length)
@@ -220,4 +217,4 @@ def _find_dictionary(checkpoint: Path, state: Mapping[str, Any]) -> Path:
         for name in ("dict.txt", "dict.source.txt"):
             if (folder / name).is_file():
                 return folder / name
-    raise PyramidionError(f"no dict.txt or dict.source.txt beside {checkpoint}: give --dictionary")
+    raise PyramidionError(f"no dict.txt or dict.source.txt next to {checkpoint}: give its path with --dictionary")

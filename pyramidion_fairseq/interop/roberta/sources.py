@@ -27,17 +27,17 @@ class Source(NamedTuple):
     options: dict[str, Any]
     """Fields of EncoderConfig."""
     state: dict[str, Tensor]
-    """By fairseq's names, on the CPU, in the precision that it was saved in."""
+    """Tensors by fairseq's names, on the CPU, in their saved dtype."""
     symbols: list[str]
-    """The dictionary, one symbol for each row of the embedding, the four special ones first."""
+    """Symbols of the dictionary, one per row of the embedding, starting with the four special ones."""
     bpe: byte_level.Bpe | Path | None
-    """The file of a sentencepiece model where the dictionary has its pieces; None where nothing was found."""
+    """A byte-level BPE, or the file of a sentencepiece model; None if nothing was found."""
     labels: dict[str, list[str]]
-    """Names of the classes of each head, where they are known."""
+    """Names of the classes of each head, if they are known."""
     regression: bool
-    """Whether the head predicts a number."""
+    """Whether the head is for regression."""
     changes: list[Change]
-    """What was done to the tensors so far."""
+    """Changes of the tensors so far."""
 
 
 def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = None) -> Source:
@@ -45,12 +45,12 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
 
     Args:
         path: model.pt, or a directory with config.json and model.safetensors or pytorch_model.bin.
-        dictionary: fairseq's dict.txt; by default that beside model.pt, or made of the directory's vocabulary.
-        bpe: a folder with encoder.json and vocab.bpe, or a sentencepiece model, or that file; by default beside the
-            model.
+        dictionary: fairseq's dict.txt; by default the one next to model.pt, or built from the directory's vocabulary.
+        bpe: a sentencepiece model, or a folder with one, or with encoder.json and vocab.bpe; by default the model's
+            folder.
 
     Raises:
-        PyramidionError: it is no RoBERTa, or something is missing or of another shape.
+        PyramidionError: the model is not a RoBERTa, or something is missing or of another shape.
         OSError: a file cannot be read.
     """
     return _read_directory(path, dictionary, bpe) if path.is_dir() else _read_checkpoint(path, dictionary, bpe)
@@ -64,7 +64,7 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> So
     renamed = names.from_export(weights) if ours else names.from_hugging_face(weights)
     state, size = dict(renamed.state), renamed.state[EMBEDDING].size(0)
     if not state[EMBEDDING].numel():
-        raise DamagedCheckpointError(f"{path} has an embedding without numbers")
+        raise DamagedCheckpointError(f"{path} has an empty embedding")
     changes = []
     if renamed.left_out:
         text = f"left out {len(renamed.left_out)} tensors that classifiers do not read"
@@ -89,10 +89,10 @@ def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> S
     checkpoint = load_checkpoint(path)
     args = vocabularies.options_of(checkpoint, "model")
     if not isinstance(checkpoint.get("model"), dict) or not args:
-        raise PyramidionError(f"{path} is no checkpoint of fairseq: it needs 'model', and 'args' or 'cfg'")
+        raise PyramidionError(f"{path} is not a checkpoint of fairseq, which has 'model', and 'args' or 'cfg'")
     state = names.of_today(checkpoint["model"])
     if state.get(EMBEDDING) is None:
-        raise PyramidionError(f"{path} is no RoBERTa: it has no {EMBEDDING}")
+        raise PyramidionError(f"{path} is not a RoBERTa: it has no {EMBEDDING}")
     given = options.from_fairseq(args)
     extra_state = checkpoint.get("extra_state")
     record = vocabularies.recorded(extra_state)
@@ -101,7 +101,7 @@ def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> S
         rows, order = record["source"].split("\n"), None
     else:
         rows, order = symbols.read_dictionary(place, state[EMBEDDING].size(0))
-        vocabularies.check_symbols(extra_state, rows, str(path), str(place), "say with --dictionary where its own is")
+        vocabularies.check_symbols(extra_state, rows, str(path), str(place), "give its own with --dictionary")
     changes = reorder(state, order)
     found = find_subwords(rows, bpe, [path.parent, *_data_folders(checkpoint)], extra_state, path)
     heads = sorted({name.split(".")[1] for name in state if name.startswith("classification_heads.")})
@@ -117,7 +117,7 @@ def _data_folders(checkpoint: Mapping[str, Any]) -> list[Path]:
 
 
 def _leave_out_head_of_several(state: dict[str, Tensor], config: Mapping[str, Any]) -> list[Change]:
-    """Leave out, in place, a head that gives a document several labels: fairseq's classes exclude each other."""
+    """Drop a multi-label head in place, because fairseq's classes are mutually exclusive."""
     if config.get("problem_type") != "multi_label_classification":
         return []
     heads = tuple(name for name in state if name.startswith("classification_heads."))
@@ -128,23 +128,23 @@ def _leave_out_head_of_several(state: dict[str, Tensor], config: Mapping[str, An
 
 
 def _is_regression(config: Mapping[str, Any], classes: int) -> bool:
-    """Return whether the head predicts a number: config.json says so, or says nothing of a head of one class."""
+    """Return whether the head is for regression: by config.json, or because it has a single output."""
     said = config.get("problem_type")
     return said == "regression" or (not said and classes == 1)
 
 
 def _labels_of(config: Mapping[str, Any], classes: int) -> dict[str, list[str]]:
-    """Return the names of config.json's classes, if they are as many as the head has; 0 stands for no head."""
+    """Return the names of the classes in config.json, if the head has as many; 0 classes means no head."""
     given = config.get("id2label") or {}
     if not classes or not isinstance(given, dict) or len(given) != classes:
         return {}
     found = (str(given.get(str(i), f"class {i}")) for i in range(classes))
-    # A checkpoint has a name in each line: those of several lines become one.
+    # A checkpoint stores a name per line, so line breaks become spaces.
     return {names.HEAD: [re.sub(r"[\r\n]+", " ", name).replace(" ", class_labels.SPACE) for name in found]}
 
 
 def reorder(state: dict[str, Tensor], order: list[int] | None) -> list[Change]:
-    """Put rows of the vocabulary into another order, in place: our row i is row ``order[i]`` of before."""
+    """Reorder the rows of the vocabulary in place: row i of the result was row ``order[i]``."""
     if order is None:
         return []
     wanted = (EMBEDDING, "encoder.lm_head.weight", "encoder.lm_head.bias")

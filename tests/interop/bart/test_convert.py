@@ -178,7 +178,7 @@ def test_names_of_hugging_face():
     assert to_hugging_face(ours).keys() == {"model.shared.weight", "model.encoder.x"}
     for change, message in (
         ({"final_logits_bias": torch.ones(1, 3)}, "is not zero"),
-        ({"lm_head.weight": torch.zeros(3, 2)}, "only shared ones"),
+        ({"lm_head.weight": torch.zeros(3, 2)}, "but they must be shared"),
     ):
         with pytest.raises(PyramidionError, match=message):
             from_hugging_face({**state, **change})
@@ -277,7 +277,7 @@ def test_a_symbol_that_a_dictionary_has_twice_is_named(stock, convert, tmp_path,
 
 def test_a_missing_dictionary_is_told_with_its_option(stock, tmp_path):
     (tmp_path / "model.pt").write_bytes(stock[0].read_bytes())
-    with pytest.raises(SystemExit, match=r"there is no .*dict\.txt: say with --dictionary where the model's"):
+    with pytest.raises(SystemExit, match=r"dict\.txt does not exist: give the path of the model's"):
         main(["bart", str(tmp_path / "model.pt"), str(tmp_path / "out")])
 
 
@@ -304,7 +304,7 @@ def test_another_byte_level_bpe_is_refused(stock, convert, tmp_path):
     merges = MERGES[:3]
     byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(merges), merges), tmp_path)
     message = "is another model's: the byte-level BPE lacks 4 of the dictionary's 264 tokens, such as 2"
-    with pytest.raises(SystemExit, match=f"{message}.*; say with --bpe which folder has its own"):
+    with pytest.raises(SystemExit, match=f"{message}.*; give the folder of its own files with --bpe"):
         main(["bart", str(stock[0]), str(tmp_path / "out"), "--bpe", str(tmp_path)])
     folder = convert("bart", stock[0], *LONG)
     for name in ("encoder.json", "vocab.bpe"):
@@ -315,7 +315,7 @@ def test_another_byte_level_bpe_is_refused(stock, convert, tmp_path):
 
 def test_a_dictionary_of_another_size_is_refused(stock, tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\n")
-    with pytest.raises(SystemExit, match="has 5 symbols, the model's embedding 270 rows"):
+    with pytest.raises(SystemExit, match="has 5 symbols, but the model's embedding 270 rows"):
         main(["bart", str(stock[0]), str(tmp_path / "out"), "--dictionary", str(tmp_path / "dict.txt")])
 
 
@@ -335,7 +335,7 @@ def test_the_dictionary_is_carried_and_compared(stock, convert, symbols, tmp_pat
     for kind in ("bart", "huggingface"):
         with pytest.raises(SystemExit) as stopped:
             convert(kind, folder / "model.pt", "--dictionary", tmp_path / "dict.txt")
-        line = f"another source dictionary than {tmp_path}/dict.txt: line 1 has {other[4]!r}, not {symbols[4]!r}; say"
+        line = f"another source dictionary than {tmp_path}/dict.txt: line 1 has {other[4]!r}, not {symbols[4]!r}; give"
         assert line in stopped.value.code
     again = load_checkpoint(convert("bart", folder / "model.pt") / "model.pt")
     assert again["extra_state"]["vocabularies"] == record

@@ -255,7 +255,10 @@ def test_the_bpe_is_where_it_is_said(folder, tmp_path, convert):
 
 @pytest.mark.parametrize(
     "bpe, message",
-    [("empty", "has no sentencepiece.model: say with --bpe"), ("dict.source.txt", "is no sentencepiece model")],
+    [
+        ("empty", "has no sentencepiece.model: give the path of the file or its folder with --bpe"),
+        ("dict.source.txt", "is no sentencepiece model"),
+    ],
 )
 def test_a_bpe_that_is_none_is_refused(folder, tmp_path, bpe, message):
     (tmp_path / "empty").mkdir()
@@ -287,7 +290,7 @@ def test_generation_json_goes_along(folder, tmp_path, convert, capsys):
         written = json.loads((convert("huggingface", tmp_path, *flags) / "generation_config.json").read_text())
         assert (written["num_beams"], written["length_penalty"], written["no_repeat_ngram_size"]) == (beam, 1.5, 3)
         assert (written["min_length"], written["max_length"]) == (8, 14)
-    assert "sets max_len_a, which transformers does not have" in capsys.readouterr().err
+    assert "sets max_len_a, which transformers does not support" in capsys.readouterr().err
 
 
 def test_generation_json_comes_back(folder, tmp_path, convert):
@@ -304,6 +307,6 @@ def test_generation_json_comes_back(folder, tmp_path, convert):
 
 def test_the_model_that_comes_with_the_package_is_refused_with_the_reason(tmp_path):
     """It has a pointer."""
-    with pytest.raises(SystemExit, match=r"cannot copy words from the document, as this model does \(--pointer\)"):
+    with pytest.raises(SystemExit, match=r"has no pointer, which this model has \(--pointer\)"):
         main(["huggingface", "pubmed-small", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

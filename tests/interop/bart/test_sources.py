@@ -40,8 +40,8 @@ def test_files_of_an_index(folder):
         ({}, "names no tensors: it has no weight_map"),
         ({"weight_map": ["a.bin"]}, "names no tensors: it has no weight_map"),
         ({"weight_map": {}}, "names no tensors: it has no weight_map"),
-        ({"weight_map": {"x": "c.bin"}}, r"c\.bin is missing, which pytorch_model\.bin\.index\.json names: copy all"),
-        ({"weight_map": {"x": "a.bin"}}, "names x, which is in none of its files: they are another model's"),
+        ({"weight_map": {"x": "c.bin"}}, r"c\.bin is missing, but pytorch_model\.bin\.index\.json names it: copy all"),
+        ({"weight_map": {"x": "a.bin"}}, "names x, which is in none of its files: they belong to another model"),
     ],
 )
 def test_an_index_and_its_files_belong_together(folder, index, message):
@@ -111,5 +111,5 @@ def test_an_embedding_of_nothing_has_no_rows(tmp_path):
         json.dumps({"model_type": "bart", "d_model": 32, "max_position_embeddings": 64})
     )
     safetensors.save_file({"model.shared.weight": torch.ones(10**12, 0)}, given / "model.safetensors")
-    with pytest.raises(PyramidionError, match="an embedding without numbers"):
+    with pytest.raises(PyramidionError, match="an empty embedding"):
         read_source(given)

@@ -72,7 +72,7 @@ def test_weights_that_are_no_models_are_refused(given, kind, tmp_path):
     torch.save({"state_dict": state}, folder / "pytorch_model.bin")
     title = TITLES[family_of(kind)][0]
     line = refused(kind, folder, tmp_path / "out")
-    assert line == f"the weights are none of a {title}: there is no shared.weight"
+    assert line == f"the weights are not those of a {title}: there is no shared.weight"
     name = next(name for name in state if name.endswith("encoder.layers.0.fc1.bias"))
     torch.save({**state, name: state[name].int()}, folder / "pytorch_model.bin")
     line = refused(kind, folder, tmp_path / "out")
@@ -88,7 +88,7 @@ def test_sizes_that_config_json_has_to_say(given, kind, tmp_path):
     for name, value in names.items():
         path.write_text(json.dumps({**config, name: value}))
         line = refused(kind, given[0], tmp_path / "out")
-        assert line == f"config.json has no {name}, or one that is no size: {value!r}"
+        assert line == f"config.json must have a positive integer {name}, got {value!r}"
 
 
 def test_what_config_json_leaves_out_is_as_in_transformers(transformers, given, kind, convert):
@@ -121,8 +121,8 @@ def test_damaged_merges_are_refused(given, kind, tmp_path):
         return
     path = given[0] / "merges.txt"
     for content, message in (
-        (b"", "is damaged: there are no merges in it"),
-        (b"#version: 0.2\n", "is damaged: there are no merges in it"),
+        (b"", "is damaged: it contains no merges"),
+        (b"#version: 0.2\n", "is damaged: it contains no merges"),
         (b"h e\nhe", "'he' is not of the form 'left right'"),
         (b"\xff\xfe", "is damaged: it is no text in UTF-8"),
     ):
@@ -138,7 +138,7 @@ def test_tokenizers_that_do_not_fit_are_refused(given, kind, tmp_path):
     torch.save({**state, **{name: tensor[:-3] for name, tensor in rows.items()}}, folder / "pytorch_model.bin")
     line = refused(kind, folder, tmp_path / "out")
     assert line.startswith("the tokenizer ")
-    assert line.endswith(f" does not fit: it has {size:,} symbols, the model's embedding {size - 3:,} rows")
+    assert line.endswith(f" does not fit: it has {size:,} symbols, but the embedding {size - 3:,} rows")
 
 
 def test_a_vocabulary_of_pegasus_that_starts_otherwise_is_refused(given, kind, tmp_path):

@@ -148,7 +148,7 @@ def test_a_tokenizer_that_puts_a_space_before_texts_is_told(hugging_face, conver
     (tmp_path / "spaced" / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
     for given, told in ((folder, False), (tmp_path / "spaced", True)):
         convert("roberta", given, *FULL)
-        assert ("puts a space before each text (add_prefix_space)" in capsys.readouterr().err) is told
+        assert ("inserts a space before each text (add_prefix_space)" in capsys.readouterr().err) is told
 
 
 def test_the_tokens_are_those_of_transformers(transformers, hugging_face, convert):
