@@ -1,4 +1,4 @@
-"""Reading, checking and writing of fairseq's dict.txt."""
+"""Functions that read, check and write fairseq's dict.txt."""
 
 from __future__ import annotations
 
