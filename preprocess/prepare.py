@@ -1,4 +1,4 @@
-"""From a corpus to data that fairseq-train takes: ``pyramidion-prepare`` of this checkout, installed or not."""
+"""Prepare a corpus for fairseq-train: runs ``pyramidion-prepare`` of this checkout, even if it is not installed."""
 
 import sys
 from pathlib import Path

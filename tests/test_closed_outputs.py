@@ -98,7 +98,7 @@ def test_prepare_in_a_shell(command, redirect):
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     if "full" in redirect and "help" in command:
         assert done.returncode == 1
-        assert done.stderr == "error: standard output cannot be written: No space left on device\n"
+        assert done.stderr == "error: cannot write to standard output: No space left on device\n"
     if command.endswith("x y"):
         assert done.returncode == 2
 
@@ -112,5 +112,5 @@ def test_a_closed_input(model):
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         assert Forked(start, ["pyramidion-summarize"], out, err).wait(120) == 1
         err.seek(0)
-        expected = "pyramidion-summarize: error: standard input is closed: say with --input which file to read\n"
+        expected = "pyramidion-summarize: error: standard input is closed: give a file with --input\n"
         assert err.read().decode() == expected

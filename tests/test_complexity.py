@@ -218,7 +218,7 @@ def test_counts_that_cannot_be_written_are_told_before_the_tables(benchmark, mon
     with pytest.raises(SystemExit):
         benchmark.main()
     told = capsys.readouterr()
-    assert f"{path} cannot be written: there is no folder {path.parent}" in told.err and told.out == ""
+    assert f"cannot write {path}: folder {path.parent} does not exist" in told.err and told.out == ""
 
 
 def test_every_line_of_table_1_is_of_what_the_models_read(benchmark):

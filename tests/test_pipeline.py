@@ -99,7 +99,7 @@ def test_interactive_reads_a_document_a_line(command, data, using, tmp_path, buf
     options = [*using, *BEAM, "--buffer-size", buffer_size, "--input", tmp_path / "documents"]
     done = command("interactive", data, *options)
     assert sorted(summaries(done.stdout)) == [0, 1, 2, 3, 4]
-    assert f"{tmp_path / 'documents'}, line 4: invalid UTF-8 is replaced" in done.stdout
+    assert f"{tmp_path / 'documents'}, line 4: replaced invalid UTF-8" in done.stdout
     piped = command("interactive", data, *options[:-2], stdin="w1\r\n\nw2\rw3\u0085w4\nw5 \ufffd\n\u2028w6")
     assert summaries(piped.stdout) == summaries(done.stdout)
     refused = command("interactive", data, *options[:-2], stdin="w1\rw2\rw3", check=False)

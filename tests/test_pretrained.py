@@ -116,8 +116,8 @@ def test_commands_take_it_where_no_checkpoint_is_named(tmp_path, capsys):
     document.write_text(texts()[0] + "\n", "utf-8")
     summarize.main([str(document), "--max-len-b", "30", "--min-len", "5"])
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 1 and "no --checkpoint is given: pubmed-small is taken" in err
-    with pytest.raises(SystemExit, match=r"two inputs, a\.txt and --input b\.txt"):
+    assert len(out.splitlines()) == 1 and "no --checkpoint given: using pubmed-small" in err
+    with pytest.raises(SystemExit, match=r"two inputs are given, a\.txt and --input b\.txt"):
         summarize.main(["a.txt", "--input", "b.txt"])
 
 

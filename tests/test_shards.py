@@ -83,7 +83,7 @@ def test_a_shard_does_not_go_on_with_another(folder, shards, tmp_path, other):
     begun = tmp_path / "1.jsonl"
     begun.write_bytes((shards / "1.jsonl").read_bytes().partition(b"\n")[0] + b'\n{"ind')
     before = begun.read_bytes()
-    with pytest.raises(SystemExit, match=r"1\.jsonl.* give its own"):
+    with pytest.raises(SystemExit, match=r"1\.jsonl.* give the same as in the first run"):
         run(folder, begun, "--format", "jsonl", "--resume", *(["--shard", other] if other else []))
     assert begun.read_bytes() == before
 
@@ -91,13 +91,13 @@ def test_a_shard_does_not_go_on_with_another(folder, shards, tmp_path, other):
 def test_summaries_of_other_documents_are_not_gone_on_with(folder, shards, tmp_path):
     begun = tmp_path / "1.jsonl"
     begun.write_text((shards / "1.jsonl").read_text().partition("\n")[0].replace("id-0", "id-9") + "\n")
-    with pytest.raises(SystemExit, match="line 1, is not of this document and --shard: give its own"):
+    with pytest.raises(SystemExit, match="line 1, is of another document or --shard: give the same"):
         run(folder, begun, "--format", "jsonl", "--shard", "1/3", "--resume")
 
 
 def test_a_shard_needs_rows_and_documents(folder, tmp_path):
     for options, message in (
-        (["--shard", "1/2"], "--shard goes with --format jsonl"),
+        (["--shard", "1/2"], "--shard requires --format jsonl"),
         (["--shard", "8/8", "--format", "jsonl"], "shard 8/8 of .* has no documents: use fewer shards"),
     ):
         with pytest.raises(SystemExit, match=message):
@@ -109,12 +109,14 @@ def test_shards_that_are_missing_or_of_two_runs(shards, tmp_path):
         join(shards / "1.jsonl", shards / "3.jsonl", "--output", "-")
     other = tmp_path / "other.jsonl"
     other.write_text('{"index": 50, "shard": "1/2", "summary": "x"}\n')
-    with pytest.raises(PyramidionError, match=r"not all files are shards of the same number: .*other\.jsonl"):
+    with pytest.raises(
+        PyramidionError, match=r"the files belong to runs with different numbers of shards: .*other\.jsonl"
+    ):
         join(shards, other, "--output", "-")
     other.write_text('{"index": 0, "shard": "2/3", "summary": "another"}\n')
     with pytest.raises(PyramidionError, match="document 0 has different summaries in"):
         join(shards, other, "--output", "-")
     for text in ('{"index": -1, "summary": "x"}\n', '{"summary": "x"}\n', '{"index": 0, "summary": 1}\n', "{\n"):
         other.write_text(text)
-        with pytest.raises(PyramidionError, match="line 1: no row of pyramidion-summarize --format jsonl"):
+        with pytest.raises(PyramidionError, match="line 1: not a row of pyramidion-summarize --format jsonl"):
             join(other, "--output", "-")

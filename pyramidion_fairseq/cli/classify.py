@@ -1,4 +1,4 @@
-"""``pyramidion-classify``: labels with probabilities for documents of any length, one for each, in their order."""
+"""``pyramidion-classify``: a label with its probability for each document, in input order, at any length."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .common import (
 )
 
 COMMAND = "pyramidion-classify"
-#: Formats whose lines have no fields.
+#: Input formats without JSON fields.
 _OF_LINES = ("text", "document")
-#: Tokens that --explain lists after each pooling, at most.
+#: The largest number of tokens that --explain lists after each pooling.
 LISTED = 1000
 
 
@@ -37,27 +37,32 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's options."""
     parser = Parser(
         prog=COMMAND,
-        description="Classify documents, or predict numbers for them: plain text (one a line), JSON lines. Long ones "
-        "are read up to the model's length; an empty one has no label.",
+        description="Classify documents, or predict a number for each. The input is plain text (one document per "
+        "line) or JSON lines. Documents longer than the model's input are truncated. An empty document gets no label.",
     )
     group = parser.add_argument_group("model")
-    group.add_argument("--checkpoint", metavar="CKPT", required=True, help="a classifier's checkpoint, or its folder")
-    group.add_argument("--head", metavar="NAME", help="classification head, where the checkpoint has several")
-    group.add_argument("--data", metavar="DIR", help="folder with input0/dict.txt (default: the checkpoint's own)")
-    group.add_argument("--sentencepiece-model", metavar="FILE", help="default: that beside checkpoint or data")
+    group.add_argument("--checkpoint", metavar="CKPT", required=True, help="checkpoint of a classifier, or its folder")
+    group.add_argument("--head", metavar="NAME", help="classification head to use if the checkpoint has several")
+    group.add_argument("--data", metavar="DIR", help="folder with input0/dict.txt (default: stored in the checkpoint)")
+    group.add_argument(
+        "--sentencepiece-model", metavar="FILE", help="default: sentencepiece.model beside the checkpoint or data"
+    )
     add_user_dir(group)
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
-    add_input_options(parser, "text: one a line; document: the whole file; jsonl; auto: jsonl or text, by its start")
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if available)")
+    kinds = "text: one document per line; document: the whole file; jsonl; auto: detect jsonl or text (default: auto)"
+    add_input_options(parser, kinds)
     group = parser.add_argument_group("labels")
-    group.add_argument("--second-field", metavar="NAME", help="field of the JSON objects: the second text of a pair")
-    group.add_argument("--output", default="-", metavar="FILE", help="default: -, standard output")
-    told = "text: label and probability, or the number, one line each; jsonl: all of them (default: text)"
-    group.add_argument("--format", default="text", choices=("text", "jsonl", "html"), help=told + "; html: the page")
-    told = "with --format jsonl: which tokens the poolings kept, and their weights (always on the page)"
-    group.add_argument("--explain", action="store_true", help=told)
-    group.add_argument("--overwrite", action="store_true", help="replace the output where it exists")
-    group.add_argument("--batch-size", type=int, default=8, help="documents in a batch, at most (8)")
-    group.add_argument("--max-tokens", type=int, help="padded tokens in a batch, at most (default: no limit)")
+    group.add_argument("--second-field", metavar="NAME", help="JSON field with the second text of a pair")
+    group.add_argument("--output", default="-", metavar="FILE", help="output file (default: -, standard output)")
+    formats = "text: label and probability, or the number; jsonl: all labels with probabilities; html: a page"
+    group.add_argument(
+        "--format", default="text", choices=("text", "jsonl", "html"), help=formats + " (default: text)"
+    )
+    explained = "with --format jsonl: include the tokens that each pooling kept, with weights (the page always does)"
+    group.add_argument("--explain", action="store_true", help=explained)
+    group.add_argument("--overwrite", action="store_true", help="overwrite an existing output file")
+    group.add_argument("--batch-size", type=int, default=8, help="maximum documents per batch (default: 8)")
+    group.add_argument("--max-tokens", type=int, help="maximum padded tokens per batch (default: no limit)")
     return parser
 
 
@@ -66,10 +71,10 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_exit_and_log(COMMAND):
         args = build_parser().parse_args(argv)
         if args.explain and args.format != "jsonl":
-            raise PyramidionError("--explain goes with --format jsonl; the page of --format html shows it anyway")
+            raise PyramidionError("--explain requires --format jsonl; --format html always shows the kept tokens")
         check_output(args.output, args.overwrite, source=input_of(args))
         documents = _documents(args)
-        from .. import registered  # noqa: F401 -- a second or two, which --help need not wait for
+        from .. import registered  # noqa: F401 -- takes a second or two, so --help does not import it
         from ..apps.classify.loading import load_classifier
 
         import_user_dir(args.user_dir)
@@ -91,13 +96,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _documents(args: argparse.Namespace) -> Iterator[Any]:
-    """Return documents, or pairs of them; what is wrong with the input's start is raised at once."""
+    """Return documents or pairs of documents; the first is read at once, so that bad input fails early."""
     if args.second_field is None:
         return documents_of(args)
-    given = input_of(args)  # read twice, which a pipe cannot be
+    given = input_of(args)  # read twice, so it cannot be a pipe
     if given == "-" or (os.path.exists(given) and not os.path.isfile(given)) or args.input_format in _OF_LINES:
-        raise PyramidionError("--second-field needs a file of JSON lines: --input FILE")
-    args.input_format = "jsonl"  # a line of text has no fields
+        raise PyramidionError("--second-field requires a JSON lines file: use --input FILE")
+    args.input_format = "jsonl"  # plain text has no fields
     from ..text.reading import read_documents
 
     documents = documents_of(args)
@@ -105,7 +110,7 @@ def _documents(args: argparse.Namespace) -> Iterator[Any]:
 
 
 def _note(documents: Iterator[Any], noted: deque[Document]) -> Iterator[Any]:
-    """Yield the documents and append the first one of each to ``noted``: predictions come in the same order."""
+    """Yield the documents and append the first of each pair to ``noted``; predictions come in the same order."""
     for document in documents:
         noted.append(document[0] if isinstance(document, tuple) else document)
         yield document
@@ -130,7 +135,7 @@ def _line(prediction: Any, number: int, document: Document, args: argparse.Names
 
 
 def _pooling(stage: Any, encoded: Any, classifier: Any) -> dict[str, Any]:
-    """Return the tokens that a pooling kept in the document's order; the heaviest of them where they are many."""
+    """Return the tokens that a pooling kept, in document order: the :data:`LISTED` with the largest weights."""
     kept = [index for index, weight in enumerate(stage.weights.tolist()) if weight > 0]
     listed = sorted(sorted(kept, key=lambda index: -stage.weights[index])[:LISTED])
     return {
@@ -160,7 +165,7 @@ def _write_page(args: argparse.Namespace, predictions: Any, noted: deque[Documen
         if prediction.encoded is not None:
             pages.append(explain_prediction(prediction, document.title, classifier.model))
     if not pages:
-        raise PyramidionError("there is no document with any text in it")
+        raise PyramidionError("no document contains any text")
     page = render_many(pages)
     write_page(args.output, page)
 

@@ -1,4 +1,4 @@
-"""``pyramidion-explain``: a document's summary with its sources, on a page; or what a model keeps of a corpus."""
+"""``pyramidion-explain``: a page with a document's summary and its sources, or statistics of the tokens kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .common import (
     one_line_exit_and_log,
 )
 
-logger = logging.getLogger("pyramidion_fairseq.cli.explain")  # also where it is run as __main__
+logger = logging.getLogger("pyramidion_fairseq.cli.explain")  # also when run as __main__
 
 COMMAND = "pyramidion-explain"
 
@@ -37,30 +37,30 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's options."""
     parser = Parser(
         prog=COMMAND,
-        description="Summarise a document and show which of its words each pooling kept and which the summary "
-        "used or, of a model with --pointer, copied. With --aggregate: where in the documents of a corpus the kept "
-        "tokens lie, in which sections, and how peaked their weights are, as plots and tables.",
+        description="Summarise a document and show which of its words each pooling kept and which of them the summary "
+        "used (or copied, with --pointer). With --aggregate: plots and tables of where the kept tokens "
+        "are in the documents of a corpus, in which sections, and how peaked their weights are.",
     )
     add_model_options(parser)
     add_input_options(
         parser,
-        "document: the whole file; text: one a line; jsonl; auto: jsonl or document, by its start",
+        "document: the whole file; text: one document per line; jsonl; auto: detect jsonl or document (default: auto)",
         required=True,
     )
     group = parser.add_argument_group("explanation")
-    group.add_argument("--output", metavar="FILE", help="the page, self-contained HTML; with --aggregate: a folder")
-    group.add_argument("--json", metavar="FILE", help="the page's numbers as JSON")
-    group.add_argument("--overwrite", action="store_true", help="replace what is there")
-    group.add_argument("--index", type=int, metavar="N", help="which document of the file, from 0 (0)")
-    group.add_argument("--against", metavar="CKPT", help="a second model, side by side with the first on the page")
+    group.add_argument("--output", metavar="FILE", help="self-contained HTML page; with --aggregate: a folder")
+    group.add_argument("--json", metavar="FILE", help="write the page's numbers as JSON")
+    group.add_argument("--overwrite", action="store_true", help="overwrite existing files")
+    group.add_argument("--index", type=int, metavar="N", help="which document of the file, from 0 (default: 0)")
+    group.add_argument("--against", metavar="CKPT", help="a second model to show side by side with the first")
     group.add_argument(
         "--against-schedule",
         metavar="SCHEDULE",
-        help="its --pooling-schedule, as 2:512,3:128, another than it was trained with (without --against: of the "
-        "same model)",
+        help="--pooling-schedule of the second model if it should differ from its training, such as 2:512,3:128 "
+        "(without --against, the second model is the first one with this schedule)",
     )
-    group.add_argument("--aggregate", action="store_true", help="over all documents")
-    group.add_argument("--limit", type=int, metavar="N", help="with --aggregate: the first N documents")
+    group.add_argument("--aggregate", action="store_true", help="summarise all documents and write plots and tables")
+    group.add_argument("--limit", type=int, metavar="N", help="with --aggregate: use the first N documents only")
     add_generation_options(parser)
     return parser
 
@@ -77,15 +77,17 @@ def main(argv: list[str] | None = None) -> None:
 
 def _explain(args: argparse.Namespace) -> None:
     if args.limit is not None:
-        raise PyramidionError("--limit goes with --aggregate: one document is chosen by --index")
+        raise PyramidionError("--limit requires --aggregate; use --index to choose one document")
     args.index = args.index or 0
     if not (args.output or args.json):
-        raise PyramidionError("say with --output where the page should go, or with --json its numbers")
+        raise PyramidionError("give --output for the page, --json for its numbers, or both")
     paths = [path for path in (args.output, args.json) if path]
     for path in paths:
         check_output(path, args.overwrite, source=input_of(args))
     if len(paths) > len({os.path.realpath(path) for path in paths}) and not is_written_into(paths[0]):
-        raise PyramidionError(f"--output and --json are one file, {args.json}: choose another name for one of them")
+        raise PyramidionError(
+            f"--output and --json are the same file, {args.json}: choose another name for one of them"
+        )
     document = _document(documents_of(args, whole=True), args)
     explanations = [_explanation(load(args), document, args)]
     if args.against is not None or args.against_schedule is not None:
@@ -98,11 +100,11 @@ def _explain(args: argparse.Namespace) -> None:
         from ..apps.explain.page import render, render_beside
 
         write_text(args.output, render_beside(explanations) if len(explanations) > 1 else render(explanations[0]))
-        logger.info(f"wrote {args.output}: document {args.index} of {args.input}, its summary and their sources")
+        logger.info(f"wrote {args.output}: summary and sources of document {args.index} of {args.input}")
 
 
 def _explanation(hub: Any, document: Document, args: argparse.Namespace) -> Any:
-    """Return the explanation of a document's summary by a model."""
+    """Summarise a document with a model and return the explanation."""
     (summary,) = hub.summarize(document, with_provenance=True, **generation_of(args))
     if summary.provenance is None:
         raise PyramidionError(f"document {args.index} of {args.input} is empty: there is nothing to explain")
@@ -110,12 +112,12 @@ def _explanation(hub: Any, document: Document, args: argparse.Namespace) -> Any:
 
 
 def _load_other(args: argparse.Namespace) -> Any:
-    """Return the hub interface of the model beside the first: another one, or the first with another schedule."""
+    """Load the second model, which may be the first one with another schedule."""
     overrides = {} if args.against_schedule is None else {"pooling_schedule": args.against_schedule}
     if args.against is None:
         return load(args, overrides)
-    belongings = {"data": None, "sentencepiece_model": None}  # those given are the first model's
-    return load(argparse.Namespace(**{**vars(args), **belongings, "checkpoint": args.against}), overrides)
+    defaults = {"data": None, "sentencepiece_model": None}  # the options belong to the first model
+    return load(argparse.Namespace(**{**vars(args), **defaults, "checkpoint": args.against}), overrides)
 
 
 def _document(documents: Iterator[Document], args: argparse.Namespace) -> Document:
@@ -125,21 +127,24 @@ def _document(documents: Iterator[Document], args: argparse.Namespace) -> Docume
         if number == args.index:
             return document
     raise PyramidionError(
-        f"{args.input} has no document {args.index}, counted from 0 (one document a line: --input-format text)"
+        f"{args.input} has no document {args.index} (--index counts from 0); "
+        "if it has one document per line, use --input-format text"
     )
 
 
 def _aggregate(args: argparse.Namespace) -> None:
     if args.against is not None or args.against_schedule is not None:
-        raise PyramidionError("--against and --against-schedule are for one document, without --aggregate")
+        raise PyramidionError("--against and --against-schedule cannot be used with --aggregate")
     if args.index is not None:
-        raise PyramidionError("--index is for one document, without --aggregate: --limit N takes the first N")
+        raise PyramidionError("--index cannot be used with --aggregate; use --limit N for the first N documents")
     if not args.output or args.json:
-        raise PyramidionError("--aggregate goes with --output DIR, where plots and tables will be, and without --json")
+        raise PyramidionError(
+            "--aggregate requires --output DIR, a folder for plots and tables, and cannot be used with --json"
+        )
     if args.limit is not None and args.limit < 1:
         raise PyramidionError(f"--limit must be at least 1, got {args.limit}")
     if os.path.isdir(args.output) and os.listdir(args.output) and not args.overwrite:
-        raise PyramidionError(f"{args.output} has files in it: use --overwrite, or another folder")
+        raise PyramidionError(f"{args.output} is not empty: use --overwrite, or choose another folder")
     documents = islice(documents_of(args), args.limit)
     with _folder(args.output):
         _aggregate_documents(documents, args)
@@ -147,11 +152,11 @@ def _aggregate(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _folder(path: str) -> Iterator[None]:
-    """Make a folder; where nothing is written into it, it is not left."""
+    """Create a folder; remove it at the end if nothing was written to it."""
     there = os.path.isdir(path)
     os.makedirs(path, exist_ok=True)
     if not os.access(path, os.W_OK):
-        raise PyramidionError(f"{path} cannot be written: no permission to write to it")
+        raise PyramidionError(f"cannot write to {path}: permission denied")
     try:
         yield
     finally:
@@ -169,7 +174,7 @@ def _aggregate_documents(documents: Iterator[Document], args: argparse.Namespace
             aggregate.add(summary.provenance)
     progress.tell()
     aggregate.write(args.output)
-    logger.info(f"wrote {', '.join(sorted(os.listdir(args.output)))} in {args.output}")
+    logger.info(f"wrote {', '.join(sorted(os.listdir(args.output)))} to {args.output}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``pyramidion-prepare``: from a corpus to data that fairseq-train takes."""
+"""``pyramidion-prepare``: prepare a corpus for fairseq-train."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .common import open_closed_streams
 
 logger = logging.getLogger("prepare")
 
-#: Updates in which the paper's learning rate grows.
+#: Warm-up updates of the paper.
 WARMUP = 5000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program; returns the exit status: 0, 1 (an error, one line on stderr), 130 or 143 (interrupted)."""
+    """Run the command and return the exit status: 0, 1 (error, one line on stderr), 130 or 143 (interrupted)."""
     open_closed_streams()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     received: list[int] = []
@@ -33,9 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     try:
         args = parse_options(arguments)
-    except SystemExit as ended:  # with --help on standard output
+    except SystemExit as ended:  # --help has printed to standard output
         return print_whole("") if not ended.code else int(ended.code)
-    from ..prepare.pipeline import prepare  # sentencepiece, which --help does not need
+    from ..prepare.pipeline import prepare  # imports sentencepiece, which --help does not need
 
     try:
         text = prepare(args)
@@ -51,28 +51,28 @@ def main(arguments: list[str] | None = None) -> int:
     status = print_whole(text)
     if not status:
         if args.labels is None:
-            _tell_of_few(os.path.join(args.dest, "text", "train.source"))
+            _warn_if_few_documents(os.path.join(args.dest, "text", "train.source"))
         what = "the paper's model" if args.labels is None else "a classifier"
-        logger.info(f"done; this trains {what} on it, on one GPU or a CPU:")
+        logger.info(f"done; train {what} on one GPU or a CPU with:")
         words = training_command(args.dest) if args.labels is None else classifier_command(args)
         sys.stderr.write(shlex.join(words).encode("utf-8", "backslashreplace").decode() + "\n")
     return status
 
 
-def _tell_of_few(path: str) -> None:
-    """Say where a corpus is so small that the paper's warming up would take hundreds of passes through it."""
+def _warn_if_few_documents(path: str) -> None:
+    """Warn if the paper's warm-up would take more than a hundred epochs of a small corpus."""
     with open(path, "rb") as file:
         documents = sum(1 for _ in file)
     updates = -(-documents // 256)
     if 100 * updates < WARMUP:
         logger.warning(
-            f"{documents:,} training documents are {updates} updates of 256 a pass, and warming up takes {WARMUP:,}: "
-            "with so few, learn sooner by --update-freq 4 --warmup-updates 100"
+            f"with {documents:,} training documents, an epoch has {updates} updates of 256 documents, but the warm-up "
+            f"takes {WARMUP:,} updates; for a small corpus, use --update-freq 4 --warmup-updates 100"
         )
 
 
 def classifier_command(args: argparse.Namespace) -> list[str]:
-    """Return the command that trains lsg_roberta_base from scratch; docs/classification.md says how to fine-tune."""
+    """Return the command that trains lsg_roberta_base from scratch; for fine-tuning see docs/classification.md."""
     words = ["fairseq-train", os.path.join(args.dest, "data-bin"), "--user-dir", _plugin()]
     words += ["--arch", "lsg_roberta_base", "--task", "sentence_prediction", "--criterion", "sentence_prediction"]
     words += ["--init-token", "0", *(["--separator-token", "2"] if args.second_field else [])]
@@ -99,7 +99,7 @@ def _plugin() -> str:
 
 
 def training_command(dest: str) -> list[str]:
-    """Return the command that trains DeepPyramidion as README.md says, 256 documents an update on one device."""
+    """Return README.md's training command of DeepPyramidion: 256 documents per update on one device."""
     words = ["fairseq-train", os.path.join(dest, "data-bin"), "--user-dir", _plugin()]
     words += ["--task", "long_document_summarization", "--arch", "deeppyramidion", "--criterion", "cross_entropy"]
     words += ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--weight-decay", "0.1"]
@@ -112,15 +112,15 @@ def training_command(dest: str) -> list[str]:
 
 
 def print_whole(text: str) -> int:
-    """Write to standard output all that is to go there; returns the exit status."""
+    """Write the text to standard output and return the exit status: 1 if it cannot be written."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
         return 0
-    except BrokenPipeError:  # the reader has had enough
+    except BrokenPipeError:  # the reader closed the pipe, as head does
         pass
     except OSError as error:
-        sys.stderr.write(f"error: standard output cannot be written: {error.strerror or 'it is closed'}\n")
-    with contextlib.suppress(OSError):  # else Python tries once more when it ends
+        sys.stderr.write(f"error: cannot write to standard output: {error.strerror or 'it is closed'}\n")
+    with contextlib.suppress(OSError):  # otherwise Python flushes again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1

@@ -1,4 +1,4 @@
-"""``pyramidion-convert roberta``: a pretrained encoder, made long, sparse and pooled."""
+"""``pyramidion-convert roberta``: extend a pretrained encoder to long documents, with sparse attention and pooling."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ NAME = "roberta"
 
 
 def add_parser(kinds: Any, model_options: bool) -> None:
-    """Add the subcommand; with every option of the model if asked for, which takes fairseq and seconds."""
+    """Add the subcommand; ``model_options`` adds every option of the model, which imports fairseq (seconds)."""
     parser = kinds.add_parser(
         NAME,
-        help="a RoBERTa, CamemBERT or XLM-R of fairseq or Hugging Face, for classification of long documents",
-        description="Make a pretrained encoder read long documents: positions are repeated, attention becomes LSG or "
-        "another one (--attention), poolings are added (--pooling-schedule). A classification head comes along. Every "
-        "other option of the model is a flag as well (docs/classification.md). The result is a folder for fairseq "
-        "with --user-dir pyramidion_fairseq and for pyramidion-classify, with dictionary, BPE and conversion.json, "
-        "which says what became of every tensor.",
+        help="convert a RoBERTa, CamemBERT or XLM-R of fairseq or Hugging Face, to classify long documents",
+        description="Extend a pretrained encoder to long documents. Its positions are repeated, its attention becomes "
+        "LSG or another one (--attention), and poolings are added (--pooling-schedule). Classification heads stay. "
+        "Every other option of the model can be given, too (docs/classification.md). The output folder is for fairseq "
+        "with --user-dir pyramidion_fairseq and for pyramidion-classify. It contains the dictionary, the BPE and "
+        "conversion.json, which lists how each tensor was converted.",
         argument_default=argparse.SUPPRESS,
     )
     add_pretrained_options(parser)
@@ -45,16 +45,16 @@ def run(args: argparse.Namespace) -> None:
 
     ours = {"kind", "input", "output", "dictionary", "bpe", "run"}
     changes = {name: value for name, value in vars(args).items() if name not in ours}
-    check_free(args.output)  # before the work begins
+    check_free(args.output)  # fail before the slow part
     with user_errors(args.input):
         source = read_source(args.input, args.dictionary, args.bpe)
-    if "lsg_global_tokens" not in source.options:  # not one of ours, which knows its length
+    if "lsg_global_tokens" not in source.options:  # a checkpoint of this package keeps its length
         changes.setdefault("max_positions", roberta.LONG)
     with user_errors(args.input, "converted"):
         converted = roberta.convert(source, changes)
     roberta.write(converted, source, args.output)
     if source.bpe is None:
-        logger.warning(f"no BPE beside {args.input}: {args.output} cannot read texts (--bpe)")
+        logger.warning(f"no BPE found beside {args.input}: {args.output} cannot tokenize text; give it with --bpe")
     model = converted.checkpoint["cfg"]["model"]
     for change in converted.changes:
         logger.info(change.text)

@@ -1,6 +1,6 @@
 """``pyramidion-rouge``: ROUGE-1, -2, -L and -Lsum of summaries, with 95% bootstrap confidence intervals.
 
-With ``--more`` also what they copy, repeat, and say that is not in the document.
+With ``--more`` also statistics of copied and repeated text, and of words that are not in the document.
 """
 
 from __future__ import annotations
@@ -39,63 +39,77 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="pyramidion-rouge",
         description=__doc__,
-        epilog="What papers call ROUGE-L of summaries with several sentences mostly is ROUGE-Lsum here.",
+        epilog="For summaries of several sentences, the ROUGE-L that papers report is usually ROUGE-Lsum here.",
     )
-    parser.add_argument("references", metavar="REFERENCES", help="one reference summary a line")
-    parser.add_argument("hypotheses", metavar="HYPOTHESES", help="one generated summary a line, in the same order")
-    parser.add_argument("--against", metavar="FILE", help="another system's summaries: compare, document by document")
-    parser.add_argument("--lead", metavar="DOCUMENTS", help="documents, one a line: score their first words, too")
+    parser.add_argument("references", metavar="REFERENCES", help="reference summaries, one per line")
     parser.add_argument(
-        "--lead-words", type=int, metavar="N", help="how many (default: as many as a reference has on average)"
+        "hypotheses", metavar="HYPOTHESES", help="generated summaries, one per line, in the same order"
+    )
+    parser.add_argument(
+        "--against", metavar="FILE", help="summaries of another system to compare with, document by document"
+    )
+    parser.add_argument(
+        "--lead", metavar="DOCUMENTS", help="also score the lead baseline of these documents, one document per line"
+    )
+    parser.add_argument(
+        "--lead-words",
+        type=int,
+        metavar="N",
+        help="words of the lead baseline (default: the mean number of words of the references)",
     )
     parser.add_argument(
         "--more",
         metavar="DOCUMENTS",
-        help="documents, one a line: tell also what summaries copy of them (coverage, density), compression, novel "
-        "and repeated n-grams, words, numbers and names that the document lacks, and length (docs/scores.md)",
+        help="also report statistics that need the documents, one per line: coverage and density of copied fragments, "
+        "compression, novel and repeated n-grams, words, numbers and names that are not in the document, and length "
+        "(docs/scores.md)",
     )
     parser.add_argument("--backend", choices=list(BACKENDS), default=defaults.backend, help="default: %(default)s")
     parser.add_argument(
         "--tokenizer",
         choices=TOKENIZERS,
         default=defaults.tokenizer,
-        help="what words are: rouge-score: of a to z and 0 to 9, all else is blank; unicode: of any script, and of "
-        "those written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) each character "
+        help="how text is split into words; rouge-score: runs of a-z and 0-9; unicode: words of any script, where "
+        "scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) have one word per character "
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--no-stemming", action="store_true", help="compare words, not their stems (of English words of a to z)"
+        "--no-stemming", action="store_true", help="do not stem words (the stemmer is for English words of a-z)"
     )
     parser.add_argument(
-        "--separator", metavar="TEXT", help="what separates sentences, such as '<n>' (default: found by their marks)"
+        "--separator",
+        metavar="TEXT",
+        help="separator of sentences, such as '<n>' (default: split at sentence-ending punctuation)",
     )
     parser.add_argument(
-        "--samples", type=int, default=defaults.samples, help="resamples of the bootstrap (default: %(default)s)"
+        "--samples", type=int, default=defaults.samples, help="bootstrap resamples (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the scores as JSON; - prints them instead of the table")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="bootstrap seed (default: %(default)s)")
     parser.add_argument(
-        "--workers", type=int, default=available_cores(), metavar="N", help="processes (default: %(default)s)"
+        "--json", metavar="FILE", help="write the scores to FILE as JSON; -: print the JSON instead of the table"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=available_cores(), metavar="N", help="worker processes (default: %(default)s)"
     )
     return parser
 
 
 def available_cores() -> int:
-    """Return cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_json(args: argparse.Namespace) -> None:
-    """Refuse, before the work begins, a file of ``--json`` that is read or that cannot be written.
+    """Check before the work begins that ``--json`` can be written.
 
     Raises:
-        PyramidionError: so it is.
+        PyramidionError: it is one of the input files, or cannot be written.
     """
     if args.json in (None, "-"):
         return
     for other in filter(None, (args.references, args.hypotheses, args.against, args.lead, args.more)):
         if is_same_file(args.json, other):
-            raise PyramidionError(f"--json {args.json} is {other}, which is read: choose another name")
+            raise PyramidionError(f"--json {args.json} is the input file {other}: choose another name")
     check_output(args.json, overwrite=True)
 
 
@@ -103,22 +117,22 @@ def read_documents(args: argparse.Namespace, option: str, references: list[str])
     """Return the documents of ``--more`` or ``--lead``.
 
     Raises:
-        PyramidionError: the file is one of summaries or of references, or has another number of lines.
+        PyramidionError: the file contains summaries or references, or its number of lines differs from theirs.
     """
     path = getattr(args, option)
     for other in filter(None, (args.references, args.hypotheses, args.against)):
         if is_same_file(path, other):
-            raise PyramidionError(f"--{option} wants the documents that were summarised, and {path} is {other}")
+            raise PyramidionError(f"--{option} must be the documents that were summarised, but {path} is {other}")
     documents = read_lines(path)
     check_texts(references, documents, (args.references, path))
     return documents
 
 
 def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[str]]]:
-    """Return references, and the summaries of each system by its name, all checked.
+    """Return the references and the summaries of each system by its name.
 
     Raises:
-        PyramidionError: the files do not fit together.
+        PyramidionError: the files do not match each other, or ``--lead-words`` is invalid.
     """
     check_roles(args.references, args.hypotheses)
     references = read_lines(args.references)
@@ -126,12 +140,12 @@ def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[st
     if args.against:
         check_roles(args.references, args.against)
         if is_same_file(args.against, args.hypotheses):
-            raise PyramidionError(f"--against is the same file: {args.against}")
+            raise PyramidionError(f"--against {args.against} is the same file as the summaries: give another system's")
         systems[args.against] = read_lines(args.against, blank=len(references))
     for name, texts in systems.items():
         check_texts(references, texts, (args.references, name))
     if args.lead_words is not None and (args.lead_words < 1 or not args.lead):
-        raise PyramidionError("--lead-words is a number of at least 1, and needs --lead DOCUMENTS")
+        raise PyramidionError("--lead-words must be at least 1 and requires --lead DOCUMENTS")
     if args.lead:
         documents = read_documents(args, "lead", references)
         words = args.lead_words or mean_words(references)
@@ -140,7 +154,7 @@ def read_systems(args: argparse.Namespace) -> tuple[list[str], dict[str, list[st
 
 
 def table(scores: dict[str, RougeScores]) -> str:
-    """Return rows of F1, precision and recall for each system, in points, intervals in brackets."""
+    """Return a table of each system's F1, precision and recall in points, with confidence intervals in brackets."""
     count = len(next(iter(scores.values())).documents)
     width = max(len(name) for name in [*scores, f"{count:,} documents"])
     lines = [f"{f'{count:,} documents':<{width}}    " + "".join(f"{NAMES[metric]:>24}" for metric in METRICS)]
@@ -152,7 +166,7 @@ def table(scores: dict[str, RougeScores]) -> str:
 
 
 def comparison(differences: dict[str, dict[str, float]]) -> str:
-    """Return one line for each metric's difference."""
+    """Return one line per metric with its difference between two systems."""
     return "\n".join(
         "{} F1: difference {difference:+.2f} [{low:+.2f}, {high:+.2f}], p = {p:.3f}".format(NAMES[metric], **row)
         for metric, row in differences.items()
@@ -160,7 +174,7 @@ def comparison(differences: dict[str, dict[str, float]]) -> str:
 
 
 def more_table(scores: dict[str, MeasureScores]) -> str:
-    """Return a row for each measure and a column for each system: mean and interval, and of how many documents."""
+    """Return a table with a row per measure and a column per system: mean, interval and number of documents."""
     count = len(next(iter(scores.values())).documents)
     cells = [[f"{count:,} documents", *scores]]
     for measure, label in MEASURES.items():
@@ -174,7 +188,7 @@ def more_table(scores: dict[str, MeasureScores]) -> str:
 
 
 def more_cell(values: tuple[float, float, float, int], count: int) -> str:
-    """Return ``12.30 [12.00, 12.60]``, with the number of documents where only some have a value; ``-`` for none."""
+    """Return ``12.30 [12.00, 12.60]``, with the number of documents if only some have a value; ``-`` if none has."""
     mean, low, high, known = values
     if math.isnan(mean):
         return "-"
@@ -195,13 +209,13 @@ def more_comparison(differences: dict[str, dict[str, Any]], count: int) -> str:
 def add_more(
     report: dict[str, Any], documents: list[str], systems: dict[str, list[str]], args: argparse.Namespace
 ) -> list[str]:
-    """Put what ``--more`` tells into the report; return what is printed of it.
+    """Add the measures of ``--more`` to the report and return the texts to print.
 
     Args:
-        report: as of :func:`run`.
-        documents: one a line.
-        systems: summaries by name, with those of the references.
-        args: the command's.
+        report: the report of :func:`run`, which is modified.
+        documents: the documents, in the order of the summaries.
+        systems: summaries by the name of their system; the references are one of the systems.
+        args: the command's arguments.
     """
     scores = measure_scores(documents, systems, settings_of(args), workers=args.workers, progress=True)
     first = scores[args.hypotheses]
@@ -215,15 +229,15 @@ def add_more(
 
 
 def settings_of(args: argparse.Namespace) -> RougeSettings:
-    """Return the settings that the options ask for."""
+    """Return the scoring settings of the options."""
     return RougeSettings(args.backend, not args.no_stemming, args.separator, args.samples, args.seed, args.tokenizer)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Score, and print or write; return what is written as JSON."""
+    """Score the summaries, print or write the scores, and return the report that ``--json`` writes."""
     settings = settings_of(args)
     check_json(args)
-    settings.signature(0)  # a backend that is not installed is found before the files are read
+    settings.signature(0)  # fail early if the backend is not installed
     references, systems = read_systems(args)
     documents = read_documents(args, "more", references) if args.more is not None else None
     scores = {
@@ -240,7 +254,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     printed.append(first.signature)
     if documents is not None:
         printed += ["", *add_more(report, documents, {args.references: references, **systems}, args)]
-    # Names of files may be no UTF-8: JSON has escapes for that.
+    # File names that are not valid UTF-8 are written as escapes.
     text = json.dumps(report, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
     output = utf8_stdout()
     if args.json == "-":
@@ -253,7 +267,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command; bad input ends it with one line on stderr and exit status 1."""
+    """Run the command; invalid input prints one line to stderr and exits with status 1."""
     open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
     logging.getLogger("absl").setLevel(logging.WARNING)

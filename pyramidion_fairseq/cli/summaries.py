@@ -1,6 +1,6 @@
-"""``pyramidion-summaries``: output of fairseq-generate, or of shards of pyramidion-summarize, as summaries in order.
+"""``pyramidion-summaries``: extract summaries, one per line in corpus order.
 
-One a line, in the order of the corpus.
+The input is the output of fairseq-generate, or of the shards of pyramidion-summarize.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ def build_parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="output of fairseq-generate, or folder given to its --results-path, or JSON lines of "
-        "pyramidion-summarize; several ones are shards of one run",
+        help="output of fairseq-generate, the folder given to its --results-path, or JSON lines of "
+        "pyramidion-summarize; several inputs are the shards of one run",
     )
-    parser.add_argument("--output", required=True, metavar="FILE", help="where to write the summaries; - prints them")
+    parser.add_argument("--output", required=True, metavar="FILE", help="file for the summaries; -: standard output")
     count = parser.add_mutually_exclusive_group()
     count.add_argument("--references", metavar="FILE", help="text file with one line per document of the split")
-    count.add_argument("--expected", type=int, metavar="N", help="number of documents of the split")
-    parser.add_argument("--strict", action="store_true", help="fail where a document has no summary")
+    count.add_argument("--expected", type=int, metavar="N", help="number of documents in the split")
+    parser.add_argument("--strict", action="store_true", help="fail if a document has no summary")
     return parser
 
 
 def run(args: argparse.Namespace) -> list[str]:
-    """Read, order and write the summaries; return them."""
+    """Read, sort and write the summaries; return them."""
     if args.expected is not None and args.expected < 1:
         raise PyramidionError(f"--expected must be at least 1, got {args.expected}")
     outputs = find_outputs(args.inputs)
     for read in filter(None, (*outputs, args.references)):
         if is_same_file(args.output, read):
-            raise PyramidionError(f"{args.output} is {read}, which is read: choose another --output")
+            raise PyramidionError(f"--output {args.output} is the input file {read}: choose another --output")
     summaries = read_summaries(outputs)
     count = len(read_lines(args.references)) if args.references else args.expected
     ordered = in_order(summaries, count)
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command; bad input ends it with one line on stderr and exit status 1."""
+    """Run the command; invalid input prints one line to stderr and exits with status 1."""
     open_closed_streams()
     logging.basicConfig(format="%(levelname)s | %(message)s", level=logging.INFO)
     with one_line_exit("pyramidion-summaries"):

@@ -1,4 +1,4 @@
-"""``pyramidion-summarize``: summaries of documents of any length, one for each, in their order."""
+"""``pyramidion-summarize``: one summary per document, in input order, for documents of any length."""
 
 from __future__ import annotations
 
@@ -37,32 +37,34 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's options."""
     parser = Parser(
         prog=COMMAND,
-        description="Summarise documents: plain text (one a line), JSON lines, arXiv/PubMed JSON lines. Long ones are "
-        "read up to the model's length; of an empty one the summary is empty.",
+        description="Summarise documents. The input is plain text (one document per line), JSON lines, or "
+        "arXiv/PubMed JSON lines. Documents longer than the model's input are truncated. The summary of an empty "
+        "document is empty.",
     )
     add_model_options(parser)
     add_input_options(
         parser,
-        "text: one a line; document: the whole file; jsonl; auto: jsonl or text, by its start (JSON "
-        "arrays and tables are refused)",
+        "text: one document per line; document: the whole file; jsonl; auto: detect jsonl or text; JSON arrays and "
+        "tables are not supported (default: auto)",
     )
     group = parser.add_argument_group("summaries")
-    group.add_argument("--output", default="-", metavar="FILE", help="default: -, standard output")
-    group.add_argument("--format", default="text", choices=("text", "jsonl", "html"), help="default: text, one a line")
+    group.add_argument("--output", default="-", metavar="FILE", help="output file (default: -, standard output)")
+    formats = "text: one summary per line; jsonl; html: a page (default: text)"
+    group.add_argument("--format", default="text", choices=("text", "jsonl", "html"), help=formats)
     group.add_argument(
         "--sources",
         action="store_true",
-        help="with --format jsonl: say where each word came from, too: what the model paid attention to and, "
-        "of a model with --pointer, with what probability the word was copied, and from which words of the document",
+        help="with --format jsonl: include the sources of each word: the model's attention and, with --pointer, "
+        "the probability that the word was copied, and from which words of the document",
     )
     group.add_argument(
         "--shard",
         metavar="I/N",
-        help="summarise the I-th of N parts of the documents alone, with --format jsonl; pyramidion-summaries joins "
-        "them",
+        help="summarise only the I-th of N shards of the documents, with --format jsonl; pyramidion-summaries joins "
+        "the outputs",
     )
-    group.add_argument("--resume", action="store_true", help="go on with an output that was interrupted")
-    group.add_argument("--overwrite", action="store_true", help="replace the output where it exists")
+    group.add_argument("--resume", action="store_true", help="continue the output of an interrupted run")
+    group.add_argument("--overwrite", action="store_true", help="overwrite an existing output file")
     add_generation_options(parser)
     return parser
 
@@ -83,9 +85,9 @@ def main(argv: list[str] | None = None) -> None:
         ids: deque[str | int | None] = deque()
         with_ids = _note_ids(documents, ids)
         summaries = hub.summarize_stream(with_ids, args.sources, progress=progress, **generation_of(args))
-        summaries = chain(list(islice(summaries, 1)), summaries)  # an older file stays where nothing can be written
+        summaries = chain(list(islice(summaries, 1)), summaries)  # summarise before the old file is replaced
         if args.resume and os.path.exists(args.output):
-            os.truncate(args.output, end)  # what follows the last whole line
+            os.truncate(args.output, end)  # drop an incomplete last line
         with open_output(args.output, args.resume) as output:
             for number, summary in enumerate(summaries, start=done):
                 output.write(_line(summary, shard.position(number), ids.popleft(), args) + "\n")
@@ -95,22 +97,22 @@ def main(argv: list[str] | None = None) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     if args.sources and args.format != "jsonl":
-        raise PyramidionError("--sources goes with --format jsonl")
+        raise PyramidionError("--sources requires --format jsonl")
     if args.shard:
         parse_shard(args.shard)
         if args.format != "jsonl":
-            raise PyramidionError("--shard goes with --format jsonl, by whose index the shards are joined")
+            raise PyramidionError("--shard requires --format jsonl, whose index is needed to join the shards")
     if args.resume and (args.format == "html" or args.output == "-" or is_written_into(args.output)):
-        raise PyramidionError("--resume goes with --output FILE, no pipe or device, and --format text or jsonl")
-    instead = "use --overwrite, or --resume to go on with it"
+        raise PyramidionError("--resume requires --output FILE, not a pipe or device, and --format text or jsonl")
+    instead = "use --overwrite, or --resume to continue it"
     check_output(args.output, args.resume or args.overwrite, instead, input_of(args))
 
 
 def _of_shard(documents: Iterator[Document], shard: Shard, name: str) -> Iterator[Document]:
-    """Return a shard's documents.
+    """Return the documents of a shard.
 
     Raises:
-        PyramidionError: there are none.
+        PyramidionError: the shard has no documents.
     """
     part = shard.of(documents)
     first = list(islice(part, 1))
@@ -120,7 +122,7 @@ def _of_shard(documents: Iterator[Document], shard: Shard, name: str) -> Iterato
 
 
 def _note_ids(documents: Iterable[Document], ids: deque[str | int | None]) -> Iterator[Document]:
-    """Yield the documents and append the id of each to ``ids``: summaries come in the same order."""
+    """Yield the documents and append each document's id to ``ids``; summaries come in the same order."""
     for document in documents:
         ids.append(document.article_id)
         yield document
@@ -145,23 +147,24 @@ def _write_page(args: argparse.Namespace, documents: Any) -> None:
     summaries = hub.summarize_stream(documents, True, progress=progress, **generation_of(args))
     explanations = [summary.explain() for summary in summaries if summary.provenance]
     if not explanations:
-        raise PyramidionError("there is no document with any text in it")
+        raise PyramidionError("no document contains any text")
     page = render_many(explanations)
     write_page(args.output, page)
     progress.tell()
 
 
 def _skip_finished(documents: Iterator[Document], args: argparse.Namespace, shard: Shard) -> tuple[int, int]:
-    """Pass over the documents whose summaries are in the output; return how many, and the bytes of their lines.
+    """Skip the documents whose summaries are in the output; return their number and the bytes of their lines.
 
     Raises:
-        PyramidionError: the output is of other documents, another shard or another format, or has sources where none
-            are asked for, or none where they are.
+        PyramidionError: the output was written for other documents, or with another --shard, --format or --sources.
     """
     lines, end, last = _finished_lines(args, shard)
     skipped = list(islice(documents, lines))
     if len(skipped) < lines:
-        raise PyramidionError(f"{args.output} has {lines} summaries, more than {args.input} has documents")
+        raise PyramidionError(
+            f"{args.output} has {lines} summaries, but {args.input} has fewer documents: give the same --input"
+        )
     if skipped and args.format == "jsonl":
         try:
             row = json.loads(last)
@@ -169,18 +172,20 @@ def _skip_finished(documents: Iterator[Document], args: argparse.Namespace, shar
         except (ValueError, LookupError, TypeError, AttributeError):
             found = None
         if found != (shard.position(lines - 1), args.shard, skipped[-1].article_id):
-            raise PyramidionError(f"{args.output}, line {lines}, is not of this document and --shard: give its own")
+            raise PyramidionError(
+                f"{args.output}, line {lines}, is of another document or --shard: give the same as in the first run"
+            )
         if ("explanation" in row) != args.sources:
             written = "without" if args.sources else "with"
-            raise PyramidionError(f"{args.output} was written {written} --sources: go on with it in the same way")
+            raise PyramidionError(f"{args.output} was written {written} --sources: continue it {written} --sources")
     return lines, end
 
 
 def _finished_lines(args: argparse.Namespace, shard: Shard) -> tuple[int, int, bytes]:
-    """Return how many whole lines the output has, how many bytes these are, and the last; it may not exist.
+    """Return the number of complete lines of the output, their bytes and the last line; (0, 0, b"") for no output.
 
     Raises:
-        PyramidionError: it does not begin as this command's output does.
+        PyramidionError: the output was written with another --format or --shard.
     """
     lines, end, last = 0, 0, b""
     if not os.path.exists(args.output):
@@ -188,9 +193,11 @@ def _finished_lines(args: argparse.Namespace, shard: Shard) -> tuple[int, int, b
     start = b'{"index": %d,' % shard.position(0)
     with open(args.output, "rb") as file:
         for line in file:
-            # The first line may be cut off anywhere.
+            # The first line may be incomplete.
             if not lines and (line[: len(start)] == start[: len(line)]) != (args.format == "jsonl"):
-                raise PyramidionError(f"{args.output} was not written with these --format and --shard: give its own")
+                raise PyramidionError(
+                    f"{args.output} was written with another --format or --shard: give the same as in the first run"
+                )
             if line.endswith(b"\n"):
                 lines, end, last = lines + 1, end + len(line), line
     return lines, end, last

@@ -1,4 +1,4 @@
-"""Stage 4: encoded text -> what fairseq-train reads, by the stock fairseq-preprocess, and a count of what it wrote."""
+"""Stage 4: run the stock fairseq-preprocess on the encoded text and check the number of documents and tokens."""
 
 import array
 import os
@@ -23,7 +23,7 @@ def binarise_stage(
     Args:
         model: path of the sentencepiece model
         encoded: folder with the encoded files
-        expected: ``split.side`` -> (documents, tokens with the closing </s>), which the result must have
+        expected: ``split.side`` -> (documents, tokens including </s>) that the result must have
 
     Returns:
         ``dictionary``: fairseq's vocabulary size, its four special symbols included.
@@ -33,7 +33,7 @@ def binarise_stage(
     destination = os.path.join(folder, "data-bin")
     log = os.path.join(scratch, "fairseq-preprocess.log")
     splits = {name.split(".")[0] for name in expected}
-    # Relative to where it runs: fairseq-preprocess cuts the names of some files at commas.
+    # Relative paths, as fairseq-preprocess splits some file names at commas.
     paths = [os.path.relpath(path, scratch) for path in (encoded, dictionary, destination)]
     command = preprocess_command(paths[0], sorted(splits), paths[1], paths[2], workers)
     run_child(command, log, scratch, "fairseq-preprocess")
@@ -43,7 +43,7 @@ def binarise_stage(
 
 
 def write_dictionary(lines: List[str], folder: str, name: str) -> Tuple[str, int]:
-    """Write a dictionary for fairseq; returns its path, and how many symbols it has, fairseq's own included."""
+    """Write a fairseq dictionary; return its path and its number of symbols, including fairseq's special ones."""
     path = os.path.join(folder, name)
     with open(path, "w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(line + "\n" for line in lines)
@@ -58,15 +58,15 @@ def binarise_labelled_stage(
     workers: int,
     folder: str,
 ) -> Dict[str, Any]:
-    """Write ``data-bin/`` as the task sentence_prediction reads it: ``input0/``, ``input1/`` of pairs, ``label/``.
+    """Write ``data-bin/`` for the task sentence_prediction: ``input0/``, ``label/``, and ``input1/`` for pairs.
 
     Args:
         model: path of the sentencepiece model
         dest: folder with ``encoded/`` and ``text/``
-        expected: ``split.side`` -> (documents, tokens with the closing </s>) of the sides source and second
-        classes: names of the classes in the order of their numbers; None where labels are numbers to predict
-        workers: processes
-        folder: where to write
+        expected: ``split.side`` -> (documents, tokens including </s>) of the sides source and second
+        classes: names of the classes in the order of their ids; None for regression
+        workers: number of processes
+        folder: output folder
 
     Returns:
         ``dictionary``: fairseq's vocabulary size, its four special symbols included.
@@ -107,20 +107,20 @@ def _binarise_one(
 
 
 def _check_counts(expected: Dict[str, Tuple[int, int]], data: str) -> None:
-    """Compare what fairseq-preprocess wrote with file -> (documents, tokens); PrepareError where it differs."""
+    """Raise PrepareError if fairseq-preprocess did not write ``expected``: file -> (documents, tokens)."""
     for name, counts in expected.items():
         found = index_counts(os.path.join(data, name))
         if found != counts:
             raise PrepareError(
-                "fairseq-preprocess wrote {} documents and {} tokens of {}, not {} and {}: run again with "
+                "fairseq-preprocess wrote {} documents and {} tokens for {}, expected {} and {}: run again with "
                 "--workers 1".format(*found, name.rpartition(".")[0], *counts)
             )
 
 
 def shares(workers: int) -> int:
-    """Return the processes to give fairseq-preprocess for so many cores."""
-    # It waits for its worker processes before it does its own share, so that N workers leave all but one core idle for
-    # 1/N of the time: twice as many shares as cores keep that short.
+    """Return ``--workers`` of fairseq-preprocess for a number of cores."""
+    # The main process works on its share after those of its workers, so with N shares all but one core are idle for
+    # 1/N of the time. Twice as many shares as cores shorten this.
     return workers if workers == 1 else 2 * workers
 
 
@@ -134,11 +134,11 @@ def preprocess_command(encoded: str, splits: List[str], dictionary: str, destina
 
 
 def index_counts(path: str) -> Tuple[int, int]:
-    """Return documents and tokens of an indexed data set, from its ``.idx`` file (PrepareError where it is none)."""
+    """Return the documents and tokens of a dataset, read from its ``.idx`` file; raise PrepareError if invalid."""
     try:
         with open(path, "rb") as stream:
             if stream.read(len(INDEX_MAGIC)) != INDEX_MAGIC:
-                raise PrepareError(f"{path} is not what fairseq-preprocess should have written")
+                raise PrepareError(f"{path} is not an index file of fairseq-preprocess")
             _, _, documents = struct.unpack("<QBQ", stream.read(17))
             sizes = array.array("i")
             sizes.fromfile(stream, documents)
@@ -150,5 +150,5 @@ def index_counts(path: str) -> Tuple[int, int]:
 
 
 def totals(lengths: Dict[str, Any]) -> Tuple[int, int]:
-    """Return documents and tokens of a histogram {tokens as str: documents}."""
+    """Return the documents and tokens of a histogram {tokens as str: documents}."""
     return sum(lengths.values()), sum(int(length) * count for length, count in lengths.items())

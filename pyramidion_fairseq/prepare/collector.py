@@ -1,4 +1,4 @@
-"""Where clean documents go: to the files of their splits; and the account of every record that was left out."""
+"""Write clean documents to the files of their splits, and log every record that is skipped."""
 
 import argparse
 import collections
@@ -14,14 +14,14 @@ from .record_tasks import Document
 from .record_types import Source
 from .splitting import split_of
 
-HOPELESS_AFTER = 1000  # so many records, and not one usable: no need to read the rest
+HOPELESS_AFTER = 1000  # bad records without a usable one, after which the run ends
 SKIPPED = "skipped.jsonl"
-#: Of a shard: the source and the record that each line of a split, or of :data:`SKIPPED`, comes from.
+#: Folder of a shard with the source and record number of each line of a split and of :data:`SKIPPED`.
 POSITIONS = "positions"
 
 
 class Collector:
-    """Writes documents to the files of their splits and keeps count of everything that was read."""
+    """Writes documents to the files of their splits, and counts documents and skipped records."""
 
     def __init__(self, args: argparse.Namespace, sources: Sequence[Source], files: Dict[str, TextIO], log: TextIO):
         self.args, self.sources, self.files, self.log = args, sources, files, log
@@ -35,7 +35,7 @@ class Collector:
         self._seen: Set[bytes] = set()
 
     def add(self, number: int, item: Union[Document, Skip]) -> None:
-        """Take one result of source ``number``."""
+        """Add a document or a skipped record of the source ``number``."""
         limit = self.args.max_documents
         if number in self.full:
             return
@@ -65,7 +65,7 @@ class Collector:
                 self.full.update(same)
 
     def _note(self, name: str, number: int, position: int) -> None:
-        """Write where a line comes from, if this is a shard: joining needs it."""
+        """Record the source and position of a line if this is a shard; joining needs them."""
         if self.args.shard:
             self.files[os.path.join(POSITIONS, name)].write(f"{number} {position}\n")
 
@@ -87,11 +87,11 @@ class Collector:
             raise PrepareError(f"none of the first {HOPELESS_AFTER} records is usable: {self.reasons()}")
 
     def reasons(self) -> str:
-        """Return the commonest reasons for leaving records out, in words."""
+        """Return the most common reasons for skipping records, with their counts, as text."""
         return "; ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common(3))
 
     def check(self) -> None:
-        """Raise PrepareError where too much was bad, or a split that was asked for has no document."""
+        """Raise PrepareError if too many records were bad, or a requested split has no document."""
         usable = sum(self.documents.values())
         if self.bad > self.args.max_bad_fraction * (self.bad + usable):
             raise PrepareError(
@@ -102,4 +102,4 @@ class Collector:
         empty = [split for split in SPLITS if split in asked_for and not self.documents[split]]
         if empty or not usable:
             what = "for " + " and ".join(empty) if empty else "at all"
-            raise PrepareError(f"no usable document {what}: {self.reasons() or 'nothing was read'}")
+            raise PrepareError(f"no usable document {what}: {self.reasons() or 'the input has no records'}")

@@ -1,4 +1,4 @@
-"""From the command line's options to the readers of each split."""
+"""Create the readers of a corpus from the command-line options."""
 
 import argparse
 import logging
@@ -21,9 +21,10 @@ ZIP_MEMBERS = {"train.txt": "train", "val.txt": "valid", "test.txt": "test"}
 
 
 def sources(args: argparse.Namespace) -> List[Source]:
-    """Return the corpus that the options describe.
+    """Return the sources of the corpus that the options describe.
 
-    Raises PrepareError for what is not there or cannot be understood.
+    Raises:
+        PrepareError: a file is missing, or cannot be read, or its format or fields are not recognised.
     """
     found = _sources(args)
     if args.labels is not None and not args.python_docs:
@@ -33,13 +34,13 @@ def sources(args: argparse.Namespace) -> List[Source]:
 
 
 def _label(reader: Any, args: argparse.Namespace) -> None:
-    """Make a reader give labels in the place of summaries, and second texts where there are pairs."""
+    """Change a reader so that it returns labels instead of summaries, and the second texts of pairs."""
     if args.second_field:
         refuse_twice(getattr(reader, "columns", ()), args.second_field, reader.label)
     if hasattr(reader, "fields"):
         reader.fields = LabelFields(reader.fields.document, args.labels, args.second_field or "")
     elif args.second_field:
-        raise PrepareError("--second-field needs records with fields: JSON lines, CSV, Parquet or a data set")
+        raise PrepareError("--second-field requires records with fields: JSON lines, CSV, Parquet or a data set")
 
 
 def _sources(args: argparse.Namespace) -> List[Source]:
@@ -56,7 +57,9 @@ def _sources(args: argparse.Namespace) -> List[Source]:
         found: List[Source] = []
         for number, value in enumerate(args.input):
             if any(value == other or is_same_file(value, other) for other in args.input[:number]):
-                raise PrepareError(f"--input has {value} twice: its documents would be in training and in test alike")
+                raise PrepareError(
+                    f"--input has {value} twice: the same documents would be in the training and test splits"
+                )
             if detect(value, args.format) == "zip":
                 found += [Source(reader, name) for name, reader in zip_splits(value, args).items()]
             else:
@@ -69,17 +72,17 @@ def _sources(args: argparse.Namespace) -> List[Source]:
 
 
 def _warn_of_training_documents(found: List[Source]) -> None:
-    """Warn of other splits that are the same file as training."""
+    """Warn if the validation or test split is the same file as the training split."""
     trained = [source.reader.signature() for source in found if source.split == "train"]
     for source in found:
         if source.split != "train" and source.reader.signature() in trained:
             logger.warning(
-                "--%s is what is trained on: scores will be too good (%s)", source.split, source.reader.label
+                "--%s %s is also training data: its scores will be too high", source.split, source.reader.label
             )
 
 
 def detect(value: str, requested: str) -> str:
-    """Return the format of a file: what was requested, else what its first bytes and its name tell."""
+    """Return the format of a file: the requested one, or one detected from its first bytes and its name."""
     if requested == "text" or (requested == "auto" and ":" in value and not os.path.exists(value)):
         return "text"
     start = streams.magic(value)
@@ -97,10 +100,10 @@ def detect(value: str, requested: str) -> str:
     if first == b"{":
         return "jsonl"
     if first == b"[":
-        raise PrepareError(f"{value} is one JSON array: write one object a line instead (jq -c '.[]')")
+        raise PrepareError(f"{value} is one JSON array: write one object per line instead (jq -c '.[]')")
     if not first:
         raise PrepareError(f"{value} is empty")
-    raise PrepareError(f"cannot tell the format of {value}: say it with --format")
+    raise PrepareError(f"cannot detect the format of {value}: give it with --format")
 
 
 def file_reader(value: str, args: argparse.Namespace, split: Optional[str] = None) -> Reader:
@@ -110,7 +113,7 @@ def file_reader(value: str, args: argparse.Namespace, split: Optional[str] = Non
     if kind == "zip":
         members = zip_splits(value, args)
         if split not in members:
-            raise PrepareError(f"{value} holds no {split} split")
+            raise PrepareError(f"{value} has no {split} split")
         return members[str(split)]
     if kind == "text":
         return text_pair(value)
@@ -124,20 +127,20 @@ def file_reader(value: str, args: argparse.Namespace, split: Optional[str] = Non
 
 
 def text_pair(value: str) -> TextPair:
-    """Return ``documents.txt:summaries.txt``.
+    """Return the reader of ``documents.txt:summaries.txt``.
 
-    The names themselves may contain colons as long as one reading exists.
+    The names may contain colons: the value is split where both files exist.
     """
     pieces = value.split(":")
     for cut in range(1, len(pieces)):
         documents, summaries = ":".join(pieces[:cut]), ":".join(pieces[cut:])
         if os.path.isfile(documents) and os.path.isfile(summaries):
             return TextPair(documents, summaries)
-    raise PrepareError(f"{value}: plain text is given as DOCUMENTS.txt:SUMMARIES.txt, two files that exist")
+    raise PrepareError(f"{value}: give plain text as DOCUMENTS.txt:SUMMARIES.txt, two existing files")
 
 
 def zip_splits(path: str, args: argparse.Namespace) -> Dict[str, Reader]:
-    """Return the splits in a zip as arXiv and PubMed come: ``arxiv-dataset/train.txt``, ``val.txt``, ``test.txt``."""
+    """Return the splits of an arXiv or PubMed zip: ``arxiv-dataset/train.txt``, ``val.txt``, ``test.txt``."""
     names = streams.zip_members(path)
     members: Dict[str, str] = {}
     for name in names:

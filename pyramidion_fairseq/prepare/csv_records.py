@@ -1,4 +1,4 @@
-"""Records of a csv file, read strictly: what could be read in two ways is told and not guessed."""
+"""Read the records of a csv file strictly: ambiguous records are reported, not guessed."""
 
 import csv
 import re
@@ -12,16 +12,20 @@ NOT_CSV = "not csv"
 BACKSLASH = "a quote after a backslash: it may end the field or not"
 INSIDE = "a quote inside a field that is not quoted"
 JOINED = "a quote that joins lines which look like records"
-FEWEST_JOINED = 3  # lines: a text of two lines has as many commas as the header by chance
+FEWEST_JOINED = 3  # lines: in a text of two lines, both may have as many commas as the header by chance
 _LINE_END = re.compile("\r\n|\r|\n")
 
 
 class CsvRecord(NamedTuple):
-    """A record as read. ``line`` is its first line, from 1; ``lines`` are all that it took.
+    """A record of a csv file. A blank line is a record without fields.
 
-    ``fault`` is the reason for which it cannot be used, "" where there is none; ``detail`` is particular to this one.
-    ``doubtful``: it can be used, but its two lines look like a record each, which a stray quote would join.
-    A blank line is a record without fields.
+    Attributes:
+        line: the record's first line, from 1.
+        lines: number of lines that the record spans.
+        fields: values of the record.
+        fault: reason why the record cannot be used, or "".
+        detail: details of the fault.
+        doubtful: whether each of its two lines looks like a record, so that a stray quote may have joined them.
     """
 
     line: int
@@ -33,13 +37,13 @@ class CsvRecord(NamedTuple):
 
 
 class CsvRecords:
-    """Iterates over the records of a csv file, the header first.
+    """Iterates over the records of a csv file, starting with the header.
 
-    Python's csv module splits them. It is more lenient than RFC 4180, so that a record with quotes is looked at again.
+    Python's csv module splits the records. It is more lenient than RFC 4180, so records with quotes are checked again.
 
     Args:
-        stream: the file's bytes.
-        delimiter: between fields.
+        stream: binary stream of the file.
+        delimiter: delimiter of fields.
     """
 
     def __init__(self, stream: BinaryIO, delimiter: str):
@@ -77,13 +81,13 @@ class CsvRecords:
             if content is None:
                 self._too_long = True
                 content = b"\n"
-            text = decode(content)[0].replace("\0", "")  # before Python 3.11 the csv module refuses NUL
+            text = decode(content)[0].replace("\0", "")  # Python's csv module refuses NUL before 3.11
             text = text.lstrip("\ufeff") if number == 1 else text
             self._text.append(text)
             yield text
 
     def _fault(self, fields: List[str]) -> Tuple[str, str]:
-        """Return (reason, detail) why a record that the csv module takes cannot be used; ("", "") for none."""
+        """Return (fault, detail) of a record that the csv module accepted; ("", "") if it can be used."""
         if self._too_long:
             return TOO_LONG, ""
         text = "".join(self._text)

@@ -1,17 +1,17 @@
-"""sentencepiece's vocabulary as a fairseq dictionary."""
+"""Convert sentencepiece's vocabulary to a fairseq dictionary."""
 
 from typing import Any, List
 
 UNKNOWN = "<unk>"
-# fairseq's Dictionary adds these itself, in this order, and refuses a file that names one of them again.
+# fairseq's Dictionary adds these itself, in this order, and refuses a file that contains one of them.
 FAIRSEQ_SPECIALS = ("<s>", "<pad>", "</s>", UNKNOWN)
 
 
 def dictionary_lines(processor: Any) -> List[str]:
-    """Return lines ``piece count`` for fairseq's ``--srcdict``, in the model's order and whatever the corpus.
+    """Return lines ``piece count`` for fairseq's ``--srcdict``, in the order of the model's ids.
 
-    A piece with whitespace inside would break the file's format; clean text never holds one, so it keeps its place
-    under a made-up name. The count is 1 throughout: nothing here orders or cuts the dictionary by it.
+    A piece with white space would break the file format. It never occurs in clean text, so a placeholder keeps its id.
+    All counts are 1, as nothing sorts or cuts the dictionary by count.
     """
     lines = []
     for number in range(processor.get_piece_size()):

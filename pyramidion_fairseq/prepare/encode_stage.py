@@ -1,4 +1,4 @@
-"""Stage 3: text -> sentencepiece pieces, space-joined, one document a line, with the lengths counted on the way."""
+"""Stage 3: encode text as sentencepiece pieces, joined by spaces, one document per line; count the lengths."""
 
 import collections
 import contextlib
@@ -12,11 +12,11 @@ from .vocabulary_stage import load_model
 from .worker_pool import ordered_map
 
 CHUNK_CHARACTERS = 1 << 18
-_MODEL: Dict[str, Any] = {}  # of this process
+_MODEL: Dict[str, Any] = {}  # the model loaded in this process
 
 
 class Encoded(NamedTuple):
-    """Some encoded lines, the number of pieces of each, and how many pieces are not in the vocabulary."""
+    """Encoded lines, the number of pieces of each, and the number of pieces that are not in the vocabulary."""
 
     lines: List[str]
     lengths: List[int]
@@ -24,14 +24,14 @@ class Encoded(NamedTuple):
 
 
 def load(path: str) -> None:
-    """Load the model once in each process."""
+    """Load the model; called once in each process."""
     processor = load_model(path, path)
     _MODEL["processor"] = processor
     _MODEL["known"] = {processor.id_to_piece(number) for number in range(processor.get_piece_size())}
 
 
 def is_unknown(piece: str) -> bool:
-    """Return whether a piece is not in the vocabulary of the loaded model, or is not fairseq's to read."""
+    """Return whether a piece is not in the loaded model's vocabulary, or is a special symbol of fairseq."""
     known: Set[str] = _MODEL["known"]
     return piece not in known or piece in FAIRSEQ_SPECIALS
 
@@ -47,7 +47,7 @@ def encode(lines: List[str]) -> Encoded:
     for pieces in _MODEL["processor"].encode(lines, out_type=str):
         strange = [number for number, piece in enumerate(pieces) if is_unknown(piece)]
         for number in strange:
-            # An unknown piece is its characters as they stand, unless fairseq would read something else in them.
+            # Keep the characters of an unknown piece, unless fairseq would read them as something else.
             if pieces[number] in FAIRSEQ_SPECIALS or pieces[number].split() != [pieces[number]]:
                 pieces[number] = UNKNOWN
         encoded.append(" ".join(pieces))
@@ -57,7 +57,7 @@ def encode(lines: List[str]) -> Encoded:
 
 
 def chunks(lines: Iterable[str]) -> Iterator[List[str]]:
-    r"""Yield lists of lines, without their ``\n``, of about equal size in characters."""
+    r"""Yield lists of lines without their ``\n``, each of at least :data:`CHUNK_CHARACTERS`, except the last."""
     chunk: List[str] = []
     size = 0
     for line in lines:
@@ -78,8 +78,8 @@ def encode_stage(model: str, text: str, names: List[Tuple[str, int]], workers: i
         names: (``split.side``, number of documents)
 
     Returns:
-        For each name ``lengths`` ({tokens as str: documents}; tokens count the closing </s>, as fairseq does) and
-        ``unknown`` (tokens outside the vocabulary).
+        For each name ``lengths`` ({tokens as str: documents}, tokens including </s>, as fairseq counts them) and
+        ``unknown`` (number of tokens outside the vocabulary).
     """
     os.makedirs(os.path.join(folder, "encoded"))
     result: Dict[str, Any] = {}
@@ -103,7 +103,7 @@ def encode_stage(model: str, text: str, names: List[Tuple[str, int]], workers: i
             progress.add(len(encoded.lines) if name.endswith(".source") else 0)
     for name, documents in names:
         if sum(counts[name].values()) != documents:
-            raise PrepareError(f"text/{name} has changed while it was encoded: run the same command again")
+            raise PrepareError(f"text/{name} was changed while it was encoded: run the same command again")
         lengths = {str(length): count for length, count in sorted(counts[name].items())}
         result[name] = {"lengths": lengths, "unknown": unknown[name]}
     return result

@@ -1,17 +1,17 @@
-"""What can go wrong: an error that ends the run with one line, and the reasons for which one record is left out."""
+"""Errors: those that end the run, and those that skip a record."""
 
 from typing import NamedTuple
 
 
 class PrepareError(Exception):
-    """Ends the run. The message is one line for the user: what is wrong and what to do about it."""
+    """Ends the run. The message is one line for the user: what is wrong and what to do."""
 
 
 class BadRecord(Exception):
-    """One record cannot be used; the message is the reason that goes into ``skipped.jsonl``.
+    """A record is skipped; the message is the reason for ``skipped.jsonl``.
 
-    ``bad`` is False where the record is left out by choice (a test module, a duplicate, a blank line) and not because
-    it is broken: such records are listed and counted too, but neither ``--strict`` nor ``--max-bad-fraction`` minds.
+    ``bad`` is False if the record is left out on purpose (a test module, a duplicate, a blank line). Such records are
+    listed and counted, but ``--strict`` and ``--max-bad-fraction`` ignore them.
     """
 
     def __init__(self, reason: str, bad: bool = True, detail: str = "") -> None:
@@ -20,9 +20,9 @@ class BadRecord(Exception):
 
 
 class Skip(NamedTuple):
-    """A record that was left out. ``line`` is the line (row, for tables) in ``file``, counted from 1.
+    """A skipped record. ``line`` is its line in ``file`` (its row in a Parquet file or data set), counted from 1.
 
-    Records are counted by ``reason``, of which there are few; ``detail`` is what is particular to this one.
+    Skipped records are counted by ``reason``; ``detail`` describes the single record.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""Which two fields of a record are the document and its summary, and their values as plain text."""
+"""Find the fields of a record that contain the document and its summary, and return their values as plain text."""
 
 import math
 from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
@@ -18,30 +18,33 @@ SHOWN_NAMES, SHOWN_CHARACTERS = 10, 40
 
 
 class Fields(NamedTuple):
-    """Names of the two fields of a corpus."""
+    """Names of the fields with documents and summaries."""
 
     document: str
     summary: str
 
     def parse(self, record: Mapping[str, object]) -> Parsed:
-        """Return the texts and the identifier ("" where there is none) of a record.
+        """Return the texts and the identifier of a record, "" if it has none.
 
-        BadRecord says what is wrong.
+        Raises:
+            BadRecord: a field is missing or is not text.
         """
         return Parsed(as_text(record, self.document), as_text(record, self.summary), identifier(record))
 
 
 class LabelFields(NamedTuple):
-    """Names of the fields of a corpus with labels; ``second`` is "" where documents are no pairs."""
+    """Names of the fields of a corpus with labels; ``second`` is "" if the documents are not pairs."""
 
     document: str
     label: str
     second: str = ""
 
     def parse(self, record: Mapping[str, object]) -> Parsed:
-        """Return document, label, identifier and second text of a record. A label may be a number, too.
+        """Return document, label, identifier and second text of a record. The label may be a number.
 
-        BadRecord says what is wrong: also of several labels, and of NaN, which tables have where there is no label.
+        Raises:
+            BadRecord: a field is missing or is not text, or there are several labels, or the label is NaN, which is
+                how tables mark missing values.
         """
         label = record.get(self.label)
         if isinstance(label, float) and math.isnan(label):
@@ -53,24 +56,24 @@ class LabelFields(NamedTuple):
         return Parsed(as_text(record, self.document), text, identifier(record), second=second)
 
 
-#: What readers have.
+#: The type of a reader's ``fields``.
 AnyFields = Union[Fields, LabelFields]
 
 
 def identifier(record: Mapping[str, object]) -> str:
-    """Return a record's identifier, "" where it has none."""
+    """Return a record's identifier, "" if it has none."""
     return next((str(record[name]) for name in ID_FIELDS if isinstance(record.get(name), (str, int))), "")
 
 
 def as_text(record: Mapping[str, object], name: str) -> str:
-    """Return a field as one string: a string as it is, a list of strings joined by spaces."""
+    """Return a field as one string; a list of strings is joined by spaces. Raise BadRecord for anything else."""
     if name not in record:
         raise BadRecord(f"field {name} is missing")
     value = record[name]
     if value is None:
         raise BadRecord(f"field {name} is null")
     if value is TWICE:
-        raise BadRecord(f"field {name} is there twice")
+        raise BadRecord(f"field {name} occurs more than once")
     if isinstance(value, str):
         return value
     if not isinstance(value, (list, tuple)):
@@ -82,9 +85,10 @@ def as_text(record: Mapping[str, object], name: str) -> str:
 
 
 def match_fields(names: Iterable[str], document: Optional[str], summary: Optional[str]) -> Optional[Fields]:
-    """Return the given names, or the first default pair, that ``names`` contains; None where nothing fits.
+    """Return the first pair of default fields that ``names`` contains, with the given names in their place.
 
-    The two are never the same field.
+    Returns:
+        Two different fields, or None if ``names`` contains no such pair.
     """
     present = set(names)
     for default_document, default_summary in DEFAULT_FIELDS:
@@ -95,14 +99,14 @@ def match_fields(names: Iterable[str], document: Optional[str], summary: Optiona
 
 
 def choose_fields(names: Iterable[str], document: Optional[str], summary: Optional[str], where: str) -> Fields:
-    """Do as :func:`match_fields` does, with an error that lists what ``where`` does hold, or has twice."""
+    """Return :func:`match_fields`, or raise PrepareError if it finds none or a column name is used twice."""
     names = list(names)
     fields = match_fields(names, document, summary)
     if fields is None:
         wanted = "/".join((document or "document", summary or "summary"))
         raise PrepareError(
-            f"{where}: no fields for {wanted}; it has: {quoted(names)}. Name them with --document-field and "
-            "--summary-field"
+            f"{where}: no fields for {wanted}; it has: {quoted(names)}. Give their names with --document-field "
+            "and --summary-field"
         )
     for name in (*fields, *ID_FIELDS):
         refuse_twice(names, name, where)
@@ -110,13 +114,13 @@ def choose_fields(names: Iterable[str], document: Optional[str], summary: Option
 
 
 def refuse_twice(names: Sequence[str], name: str, where: str) -> None:
-    """Raise PrepareError where several of a table's columns have this name."""
+    """Raise PrepareError if several columns of a table have this name."""
     if names.count(name) > 1:
         raise PrepareError(f"{where}: {names.count(name)} columns are called {name!r}: rename all but one of them")
 
 
 def quoted(names: Sequence[str]) -> str:
-    """Return names in quotation marks, so that blanks are seen; not too many, none too long."""
+    """Return names in quotation marks, which makes spaces visible; long names and long lists are cut."""
     most = SHOWN_CHARACTERS
     shown = [repr(name if len(name) <= most else name[:most] + "...") for name in names[:SHOWN_NAMES]]
     rest = [f"and {len(names) - SHOWN_NAMES} more"] if len(names) > SHOWN_NAMES else []

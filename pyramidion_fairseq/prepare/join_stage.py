@@ -1,4 +1,4 @@
-"""Shards that several machines have read and encoded, put together: the same bytes as one machine would have made."""
+"""Join shards that several machines have read and encoded; the result is byte for byte that of one machine."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .vocabulary_stage import MODEL
 from .workspace import STAMPS, Workspace
 
 SIDES = ("source", "target")
-#: What must be the same in all shards.
+#: Options that must be the same for all shards.
 ALIKE = ("lowercase", "seed", "valid_fraction", "test_fraction")
 MOST_OPEN = 400
 
 
 class Part(NamedTuple):
-    """A shard's folder, and the stamps of its finished stages."""
+    """The folder of a shard and the stamps of its finished stages."""
 
     folder: str
     number: int
@@ -35,23 +35,26 @@ class Part(NamedTuple):
 
 
 def parts(folders: Sequence[str]) -> List[Part]:
-    """Return the shards in their order.
+    """Return the shards, sorted by number.
 
-    Raises PrepareError where one is missing, there twice, unfinished, or of another corpus or vocabulary.
+    Raises:
+        PrepareError: a shard is missing, given twice or unfinished, or has another corpus, vocabulary or options.
     """
     found = sorted((_part(folder) for folder in folders), key=lambda part: part.number)
     first = found[0]
     for part in found:
         if part.total != first.total:
-            raise PrepareError(f"{first.folder} is one of {first.total} shards, {part.folder} one of {part.total}")
+            raise PrepareError(
+                f"{first.folder} is one of {first.total} shards, but {part.folder} is one of {part.total}"
+            )
     numbers = collections.Counter(part.number for part in found)
     twice = [part.folder for part in found if numbers[part.number] > 1]
     if twice:
-        raise PrepareError(f"{' and '.join(twice)} are the same shard: give each of them once")
+        raise PrepareError(f"{' and '.join(twice)} are the same shard: give each shard once")
     missing = [f"{number}/{first.total}" for number in range(1, first.total + 1) if number not in numbers]
     if missing:
         raise PrepareError(
-            f"shards are missing: {', '.join(missing[:10])}; make them with --shard, and give all to --join"
+            f"shards are missing: {', '.join(missing[:10])}; prepare them with --shard and give all shards to --join"
         )
     for part in found[1:]:
         _check_alike(first, part)
@@ -65,7 +68,7 @@ def _part(folder: str) -> Part:
     stamps = {stage: space.finished(stage) for stage in ("read", "sentencepiece", "encode")}
     for stage, stamp in stamps.items():
         if stamp is None:
-            raise PrepareError(f"{folder}: stage {stage} is not finished: run the command of this shard again")
+            raise PrepareError(f"{folder}: stage {stage} is not finished: run this shard's command again")
     read = stamps["read"]
     result = read["result"] if read else {}
     if read is None or not fits(result, {**READ, "shard": is_of_shard}):
@@ -77,23 +80,23 @@ def _part(folder: str) -> Part:
 def _check_alike(first: Part, other: Part) -> None:
     if first.model["digest"] != other.model["digest"]:
         raise PrepareError(
-            f"{first.folder} and {other.folder} have different vocabularies: make all shards with the same --spm-model"
+            f"{first.folder} and {other.folder} have different vocabularies: prepare all shards with one --spm-model"
         )
     mine, theirs = first.read["result"], other.read["result"]
     for name in ALIKE:
         if mine["shard"]["options"].get(name) != theirs["shard"]["options"].get(name):
             raise PrepareError(
-                f"{first.folder} and {other.folder} were made with different --{name.replace('_', '-')}"
+                f"{first.folder} and {other.folder} were prepared with different --{name.replace('_', '-')}"
             )
     if mine["shard"]["records"] != theirs["shard"]["records"]:
         raise PrepareError(
-            f"{first.folder} and {other.folder} are shards of different corpora: one has read "
-            f"{sum(mine['shard']['records'].values())} records, the other {sum(theirs['shard']['records'].values())}"
+            f"{first.folder} and {other.folder} are shards of different corpora, with "
+            f"{sum(mine['shard']['records'].values())} and {sum(theirs['shard']['records'].values())} records"
         )
     if mine["shard"].get("fields") != theirs["shard"].get("fields"):
         raise PrepareError(
-            f"{first.folder} and {other.folder} took documents and summaries from different fields: make all shards "
-            "with the same --document-field and --summary-field"
+            f"{first.folder} and {other.folder} have documents and summaries from different fields: prepare all "
+            "shards with the same --document-field and --summary-field"
         )
 
 
@@ -101,10 +104,10 @@ def join_stage(shards: Sequence[Part], folder: str) -> Dict[str, Any]:
     """Write ``text/``, ``encoded/`` and ``skipped.jsonl`` below ``folder``.
 
     Returns:
-        what the stages of reading and of encoding return: ``read`` and ``encoded``.
+        ``read`` and ``encoded``: the results of the reading and the encoding stage.
     """
     if len(shards) > MOST_OPEN:
-        raise PrepareError(f"{len(shards)} shards are more than {MOST_OPEN}, which can be open at once: make fewer")
+        raise PrepareError(f"cannot join {len(shards)} shards: at most {MOST_OPEN} can be open at once, use fewer")
     for kind in ("text", "encoded"):
         os.makedirs(os.path.join(folder, kind))
         for split in SPLITS:
@@ -138,7 +141,7 @@ def join_stage(shards: Sequence[Part], folder: str) -> Dict[str, Any]:
 
 
 def _merge(shards: Sequence[Part], positions: str, name: str, folder: str) -> None:
-    """Write the lines of all shards in the order of their records; a shard without the file has none."""
+    """Write the lines of all shards in the order of their records; a shard may lack the file."""
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(open(os.path.join(folder, name), "wb"))
         streams = []
@@ -151,13 +154,13 @@ def _merge(shards: Sequence[Part], positions: str, name: str, folder: str) -> No
 
 
 def _with_positions(positions: Any, lines: Any, path: str) -> Iterator[Tuple[Tuple[int, int], bytes]]:
-    """Yield (source, record) and line."""
+    """Yield ((source, record), line)."""
     for line in lines:
         source, _, position = positions.readline().partition(b" ")
         try:
             yield (int(source), int(position)), line
         except ValueError:
-            raise PrepareError(f"{path} has changed since it was made: run the command of this shard again") from None
+            raise PrepareError(f"{path} was changed after it was written: run this shard's command again") from None
 
 
 def _lengths(path: str) -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Labels in the place of summaries: classes, or numbers, for fairseq's task ``sentence_prediction``."""
+"""Labels instead of summaries: classes or numbers, for fairseq's task ``sentence_prediction``."""
 
 import argparse
 import collections
@@ -17,7 +17,7 @@ SHOWN = 20
 
 
 class Labels(enum.Enum):
-    """What a corpus has beside its documents."""
+    """Kind of target of a corpus: summaries, classes or numbers."""
 
     NONE = "summary"
     CLASSES = "label"
@@ -25,24 +25,24 @@ class Labels(enum.Enum):
 
 
 def labels_of(args: argparse.Namespace) -> Labels:
-    """Return what the options ask for."""
+    """Return the kind of labels that the options request."""
     if args.labels is None:
         return Labels.NONE
     return Labels.NUMBERS if args.regression else Labels.CLASSES
 
 
 def sides(args: argparse.Namespace) -> Tuple[str, ...]:
-    """Return the files of a split: documents, summaries or labels, and the second texts of pairs."""
+    """Return the sides (files) of a split: documents, summaries or labels, and the second texts of pairs."""
     return ("source", "target", "second") if args.second_field else ("source", "target")
 
 
 def text_sides(args: argparse.Namespace) -> Tuple[str, ...]:
-    """Return those of :func:`sides` that hold text to be read."""
+    """Return the sides that contain text to encode."""
     return tuple(side for side in sides(args) if side != "target" or args.labels is None)
 
 
 def clean_label(text: str, labels: Labels) -> str:
-    """Return a clean label as one word; BadRecord where it is none, "" where it is empty."""
+    """Return a label as one word, "" if it is empty; raise BadRecord if it is invalid."""
     text = clean(text)
     if labels is Labels.CLASSES:
         name = text.replace(" ", SPACE)
@@ -52,20 +52,21 @@ def clean_label(text: str, labels: Labels) -> str:
     try:
         value = float(text)
     except ValueError:
-        raise BadRecord("label that is no number" if text else "empty number", detail=text[:50]) from None
+        raise BadRecord("label that is not a number" if text else "empty number", detail=text[:50]) from None
     if not math.isfinite(value):
         raise BadRecord("label that is not finite", detail=text[:50])
     return repr(value)
 
 
 def count_labels(text: str, splits: List[str]) -> Dict[str, int]:
-    """Return how many training documents have each class, in the order of their names.
-
-    PrepareError where there is one class alone, or another split has a class that training does not have.
+    """Return the number of training documents of each class, sorted by class name.
 
     Args:
         text: folder with ``SPLIT.target``
-        splits: those that are there, train among them
+        splits: the existing splits, including train
+
+    Raises:
+        PrepareError: there is only one class, or another split has a class that the training split does not have.
     """
     found = {split: collections.Counter(_lines(os.path.join(text, f"{split}.target"))) for split in splits}
     train = found["train"]
@@ -76,16 +77,16 @@ def count_labels(text: str, splits: List[str]) -> Dict[str, int]:
             names += f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
             count = sum(found[split][name] for name in unseen)
             raise PrepareError(
-                f"{count} documents of {split} have labels that no training document has: {names}: "
-                "leave them out, or split the corpus otherwise (--seed)"
+                f"{count} documents of {split} have labels that no training document has ({names}): "
+                "remove these documents, or split the corpus with another --seed"
             )
     if len(train) < 2:
-        raise PrepareError(f"all training documents have the same label, {next(iter(train))}: nothing can be learnt")
+        raise PrepareError(f"all training documents have the same label, {next(iter(train))}: at least two are needed")
     return {name: train[name] for name in sorted(train)}
 
 
 def described(counts: Dict[str, int]) -> str:
-    """Return a line with the commonest classes and how many training documents they have."""
+    """Return a line with the most common classes and their numbers of training documents."""
     common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = ", ".join(f"{name.replace(SPACE, ' ')} {count}" for name, count in common[:SHOWN])
     return f"{len(counts)} classes: {shown}" + (", ..." if len(common) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Statistics of a histogram of lengths, exact and without keeping the single values."""
+"""Exact statistics of lengths, computed from their histogram."""
 
 from typing import Dict, Union
 
@@ -6,7 +6,7 @@ Number = Union[int, float]
 
 
 def percentile(histogram: Dict[int, int], fraction: float) -> float:
-    """Return the value below which ``fraction`` of the values lie, interpolated linearly, as numpy does by default."""
+    """Return the value below which ``fraction`` of the values lie, interpolated linearly like numpy's default."""
     total = sum(histogram.values())
     position = fraction * (total - 1)
     lower_rank = int(position)
@@ -28,8 +28,8 @@ def summarise(histogram: Dict[int, int], limit: int) -> Dict[str, Number]:
     """Return documents, tokens, mean, median, p90, p99, max, and the share of documents longer than ``limit``.
 
     Args:
-        histogram: tokens of a document -> number of such documents; at least one
-        limit: the model's length, in tokens
+        histogram: tokens of a document -> number of documents; at least one
+        limit: the model's maximum length, in tokens
     """
     documents = sum(histogram.values())
     tokens = sum(length * count for length, count in histogram.items())

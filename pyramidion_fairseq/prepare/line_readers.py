@@ -1,4 +1,4 @@
-"""Corpora of one record a line: JSON lines (arXiv/PubMed among them) and pairs of plain-text files."""
+"""Readers of corpora with one record per line: JSON lines, such as arXiv/PubMed, and pairs of plain-text files."""
 
 import contextlib
 import itertools
@@ -16,7 +16,7 @@ PEEKED_RECORDS = 100
 
 
 def decode(line: bytes) -> Tuple[str, bool]:
-    """Return a line as text, and whether invalid UTF-8 had to be replaced by U+FFFD."""
+    """Decode a line; return the text and whether invalid UTF-8 was replaced by U+FFFD."""
     try:
         return line.decode("utf-8"), False
     except UnicodeDecodeError:
@@ -24,7 +24,7 @@ def decode(line: bytes) -> Tuple[str, bool]:
 
 
 def parse_json(text: str) -> Dict[str, Any]:
-    """Return a line as a JSON object. BadRecord for anything else, deep nesting and huge numbers included."""
+    """Parse a line as a JSON object; raise BadRecord for anything else, including deep nesting and huge numbers."""
     try:
         record = parse_record(text.lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
@@ -35,7 +35,7 @@ def parse_json(text: str) -> Dict[str, Any]:
 
 
 class JsonLines:
-    """JSON lines, plain, gzipped or a member of a zip."""
+    """Reader of JSON lines: plain, gzipped or a member of a zip."""
 
     def __init__(self, path: str, document: Optional[str], summary: Optional[str], member: Optional[str] = None):
         self.path, self.member = path, member
@@ -61,7 +61,7 @@ class JsonLines:
             names += [name for name in record if name not in names]
         if others and not objects:
             raise PrepareError(
-                f"{self.label}: none of its first lines is a JSON object: write one object a line (jq -c .)"
+                f"{self.label}: none of its first lines is a JSON object: write one object per line (jq -c .)"
             )
         return choose_fields(names, document, summary, self.label)
 
@@ -84,16 +84,16 @@ class JsonLines:
 
 
 def _refuse_json_lines(path: str) -> None:
-    """Raise PrepareError where the first line of what is given as plain text is a JSON object."""
+    """Raise PrepareError if the first line of a file that is given as plain text is a JSON object."""
     with streams.open_stream(path) as stream:
         first = stream.readline(streams.MAX_LINE_BYTES)
     with contextlib.suppress(BadRecord):
         parse_json(decode(first)[0])
-        raise PrepareError(f"{path} is JSON lines and no plain text: give it alone, and the names of its fields")
+        raise PrepareError(f"{path} is JSON lines, not plain text: give only this file, and the names of its fields")
 
 
 class TextPair:
-    """A file of documents and a file of summaries, one a line; line n of one belongs to line n of the other."""
+    """Reader of a file of documents and a file of summaries; line n of one belongs to line n of the other."""
 
     def __init__(self, documents: str, summaries: str):
         self.documents, self.summaries = documents, summaries

@@ -1,7 +1,7 @@
-"""From a corpus to data that fairseq-train takes, in one command; ``pyramidion-prepare --help`` lists the options.
+"""The stages of ``pyramidion-prepare``, from a corpus to data for fairseq-train; its ``--help`` lists the options.
 
-read -> clean -> sentencepiece -> encode -> fairseq-preprocess -> report. Each stage is kept when nothing that it
-depends on has changed, so that the same command continues an interrupted run.
+read -> clean -> sentencepiece -> encode -> fairseq-preprocess -> report. A stage whose inputs and options have not
+changed is not run again, so that the same command continues an interrupted run.
 """
 
 import argparse
@@ -25,26 +25,26 @@ from .vocabulary_stage import MODEL, load_model, vocabulary_stage
 from .workspace import Workspace
 
 logger = logging.getLogger("prepare")
-#: ``split.side`` and the number of documents.
+#: (``split.side``, number of documents) of each file.
 Names = List[Tuple[str, int]]
 READ_OPTIONS = ("lowercase", "seed", "valid_fraction", "test_fraction", "max_documents", "max_bad_fraction", "strict")
-#: Options that change nothing where they are not given: a folder made before they existed stays as it is.
+#: Options that are part of a stage's key only if given, so that folders made before they existed stay valid.
 LABEL_OPTIONS = ("labels", "second_field", "regression")
 TRAINING_OPTIONS = ("vocab_size", "spm_type", "spm_sample", "seed", "user_symbols", "lowercase")
 
 
 def options(args: argparse.Namespace, names: Any) -> Dict[str, Any]:
-    """Return some of the options, by name."""
+    """Return the options with the given names."""
     return {name: getattr(args, name) for name in names}
 
 
 def given_labels(args: argparse.Namespace) -> Dict[str, Any]:
-    """Return the options of labels; nothing where there are none."""
+    """Return the label options, or {} if the corpus has no labels."""
     return options(args, LABEL_OPTIONS) if args.labels is not None else {}
 
 
 def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
-    """Run stage 1; what was left out is there to look at even where it was too much."""
+    """Run stage 1; ``skipped.jsonl`` is kept even if the stage fails."""
     corpus = sources(args)
     for source in corpus:
         for name in ("path", "documents", "summaries"):
@@ -65,7 +65,7 @@ def read(args: argparse.Namespace, space: Workspace) -> Dict[str, Any]:
 
 
 def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any]) -> Dict[str, Any]:
-    """Run stage 2."""
+    """Run stage 2, the sentencepiece model."""
     count = text["result"]["documents"]["train"]
     if args.spm_model:
         load_model(args.spm_model, args.spm_model)
@@ -80,7 +80,7 @@ def vocabulary(args: argparse.Namespace, space: Workspace, text: Dict[str, Any])
 def encode(
     args: argparse.Namespace, space: Workspace, text: Dict[str, Any], model: Dict[str, Any], names: Names
 ) -> Dict[str, Any]:
-    """Run stage 3."""
+    """Run stage 3, the encoding."""
     return space.run(
         "encode",
         {"text": text["digest"], "model": model["digest"]},
@@ -90,7 +90,7 @@ def encode(
 
 
 def join(args: argparse.Namespace, space: Workspace) -> Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]:
-    """Put shards together, in the place of stages 1 to 3; returns what these return."""
+    """Join shards instead of running stages 1 to 3; return the stamps of these stages."""
     shards = parts(args.join)
     depends = {"shards": [[shard.read["digest"], shard.encoded["digest"]] for shard in shards]}
     joined = space.run("join", depends, lambda folder: join_stage(shards, folder), stage_results.JOINED)
@@ -100,13 +100,17 @@ def join(args: argparse.Namespace, space: Workspace) -> Tuple[Dict[str, Any], Di
 
 
 def names_of(args: argparse.Namespace, documents: Dict[str, int]) -> Names:
-    """Return the files of a corpus that hold text, and the number of documents in each."""
+    """Return the text files of a corpus and the number of documents in each."""
     sides = text_sides(args)
     return [(f"{split}.{side}", documents[split]) for split in SPLITS for side in sides if split in documents]
 
 
 def prepare(args: argparse.Namespace) -> str:
-    """Run the stages; returns the report's table. Raises PrepareError."""
+    """Run all stages and return the table of the report.
+
+    Raises:
+        PrepareError: a stage failed.
+    """
     for module in ("sentencepiece", "fairseq_cli"):
         if importlib.util.find_spec(module) is None:
             raise PrepareError("{} is not installed for {}".format(module.replace("_cli", ""), sys.executable))
@@ -120,7 +124,7 @@ def prepare(args: argparse.Namespace) -> str:
     documents = text["result"]["documents"]
     names = names_of(args, documents)
     if "valid" not in documents:
-        logger.warning("there is no validation split: fairseq-train will need --disable-validation")
+        logger.warning("there is no validation split: train with --disable-validation")
     lengths = encoded["result"]
     expected = {name: totals(lengths[name]["lengths"]) for name, _ in names}
     kind = labels_of(args)

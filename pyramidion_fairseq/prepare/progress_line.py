@@ -1,4 +1,4 @@
-"""How far a stage is: a bar on a terminal, a log line now and then elsewhere."""
+"""Progress of a stage: a progress bar on a terminal, otherwise log lines."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class Progress:
-    """Counts documents; a context manager."""
+    """Counts documents and shows the progress; a context manager."""
 
     def __init__(self, stage: str, total: Optional[int] = None):
         self.stage, self.total, self.count = stage, total, 0
@@ -31,7 +31,7 @@ class Progress:
             self._bar.close()
 
     def add(self, documents: int) -> None:
-        """Say that so many more documents are done."""
+        """Add a number of finished documents."""
         self.count += documents
         if self._bar is not None:
             self._bar.update(documents)

@@ -1,4 +1,4 @@
-"""The documentation of the Python installation as a corpus, for machines without network.
+"""The documentation of the Python installation as a corpus, for machines without a network.
 
 A document is the documentation of one module: the docstrings of its classes and functions in source order, each with
 its name and parameters. The summary is the module's own docstring. Modules are parsed, never imported.
@@ -29,7 +29,7 @@ def installation_roots() -> List[str]:
 
 
 def is_test(name: str) -> bool:
-    """Return whether a module's dotted name is that of a test."""
+    """Return whether the dotted module name is that of a test."""
     parts = name.split(".")
     last = parts[-1]
     is_test_file = last.startswith("test_") or last.endswith("_test") or last == "conftest"
@@ -37,7 +37,7 @@ def is_test(name: str) -> bool:
 
 
 def module_files(root: str) -> Iterator[Tuple[str, str]]:
-    """Yield ``(dotted module name, path)`` under ``root``, always in the same order."""
+    """Yield ``(dotted module name, path)`` under ``root``, in sorted order."""
     for top, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if f not in NO_MODULES and f.isidentifier())
         package = os.path.relpath(top, root).split(os.sep) if top != root else []
@@ -50,7 +50,7 @@ def module_files(root: str) -> Iterator[Tuple[str, str]]:
 
 
 def signature_text(node: Definition) -> str:
-    """Return ``class Name`` or ``name(parameters)``, without defaults and annotations, as a reader would say it."""
+    """Return the name of a class, or ``name(parameters)`` of a function without defaults and annotations."""
     if isinstance(node, ast.ClassDef):
         return node.name
     given = node.args
@@ -66,7 +66,7 @@ def signature_text(node: Definition) -> str:
 
 
 def documented(body: Sequence[ast.stmt], scope: str = "") -> Iterator[str]:
-    """Yield one paragraph per documented class or function, in source order, also those under ``if`` and ``try``."""
+    """Yield one paragraph per documented class or function, in source order, including those in ``if`` and ``try``."""
     for node in body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             docstring = ast.get_docstring(node)
@@ -83,9 +83,11 @@ def documented(body: Sequence[ast.stmt], scope: str = "") -> Iterator[str]:
 
 
 class PythonDocs:
-    """Every module under ``roots`` (default: this installation) that documents itself and its contents.
+    """Reader of all documented modules under ``roots``.
 
-    ``by_package``: the summary is the name of the package that it belongs to, a label.
+    Args:
+        roots: folders with modules; by default those of this Python installation.
+        by_package: whether to return the name of the module's package as a label instead of the summary.
     """
 
     def __init__(self, roots: Optional[Sequence[str]] = None, by_package: bool = False):
@@ -106,7 +108,7 @@ class PythonDocs:
             raise BadRecord("test module", bad=False)
         try:
             with open(raw.file, "rb") as stream, warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about invalid escapes in other people's code
+                warnings.simplefilter("ignore")  # about invalid escapes in the parsed code
                 tree = ast.parse(stream.read())
         except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
             raise BadRecord("not readable as Python", bad=False) from None

@@ -1,4 +1,4 @@
-"""Stage 1: records -> clean text in ``text/{split}.{source,target}`` and a list of what was left out."""
+"""Stage 1: write clean text to ``text/{split}.{source,target}``, and a list of skipped records."""
 
 import argparse
 import collections
@@ -25,8 +25,8 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
     """Read, clean and split the corpus into files below ``folder``.
 
     Returns:
-        ``documents`` per split, ``skipped`` per reason, ``bad`` and ``replaced`` as counts of records; of a shard
-        also ``shard``, which joining needs.
+        Counts of records: ``documents`` per split, ``skipped`` per reason, ``bad`` and ``replaced``. For a shard also
+        ``shard``, which joining needs.
     """
     read: Counter[int] = collections.Counter()
     os.makedirs(os.path.join(folder, "text"))
@@ -48,15 +48,15 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
             progress.add(len(items))
     writer.check()
     if args.shard and not writer.documents["train"]:
-        raise PrepareError(f"shard {args.shard} has no document for training: make fewer shards")
+        raise PrepareError(f"shard {args.shard} has no training documents: use fewer shards")
     if hashed(sources) and not args.shard:
         writer.documents = fill_empty_splits(prefixes, writer.documents, wanted_splits(args), sides(args))
     for split in SPLITS:
-        if not writer.documents[split]:  # fairseq-preprocess gets no empty files
+        if not writer.documents[split]:  # fairseq-preprocess must not get empty files
             for side in sides(args):
                 os.unlink(f"{prefixes[split]}.{side}")
     if writer.skipped:
-        logger.warning("left out %d records: %s", sum(writer.skipped.values()), writer.reasons())
+        logger.warning("skipped %d records: %s", sum(writer.skipped.values()), writer.reasons())
     result: Dict[str, Any] = {
         "documents": {split: count for split, count in writer.documents.items() if count},
         "skipped": dict(writer.skipped),
@@ -76,12 +76,12 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
 
 
 def hashed(sources: Sequence[Source]) -> bool:
-    """Return whether the splits of some documents follow from a hash, and may be too small."""
+    """Return whether some documents are split by hash, so that splits may be too small."""
     return any(source.split is None for source in sources)
 
 
 def wanted_splits(args: argparse.Namespace) -> Dict[str, bool]:
-    """Return for each split whether it may not stay empty."""
+    """Return for each split whether it must have documents."""
     return {"train": True, "valid": args.valid_fraction > 0, "test": args.test_fraction > 0}
 
 

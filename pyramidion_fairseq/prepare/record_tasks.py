@@ -1,4 +1,4 @@
-"""Records grouped into tasks for the workers, which parse and clean them."""
+"""Group records into tasks for the worker processes, which parse and clean them."""
 
 import collections.abc
 from typing import Any, Counter, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
@@ -13,7 +13,7 @@ CHUNK_RECORDS, CHUNK_BYTES = 64, 1 << 20
 
 
 class Document(NamedTuple):
-    """A clean document. ``key`` is its id in the corpus, "" where it has none."""
+    """A clean document. ``key`` is its id in the corpus, "" if it has none."""
 
     where: str
     line: int
@@ -25,7 +25,7 @@ class Document(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Some records of one reader, parsed and cleaned together in one worker."""
+    """Records of one reader that a worker parses and cleans together."""
 
     source: int
     reader: Reader
@@ -35,7 +35,7 @@ class Task(NamedTuple):
 
 
 def clean_records(task: Task) -> Tuple[int, List[Union[Document, Skip]]]:
-    """Parse and clean; each record gives exactly one Document or Skip, in order. Runs in worker processes."""
+    """Parse and clean records in a worker; return the source's number and a Document or Skip per record, in order."""
     return task.source, [
         raw if isinstance(raw, Skip) else clean_record(task.reader, raw, task.lowercase, task.labels)
         for raw in task.raws
@@ -43,7 +43,7 @@ def clean_records(task: Task) -> Tuple[int, List[Union[Document, Skip]]]:
 
 
 def clean_record(reader: Reader, raw: Raw, lowercase: bool, labels: Labels = Labels.NONE) -> Union[Document, Skip]:
-    """Return one record as a Document, or the Skip that says why not."""
+    """Return a record as a Document, or as a Skip with the reason why it cannot be used."""
     try:
         parsed = reader.parse(raw)
         document, second = clean(parsed.document, lowercase), clean(parsed.second, lowercase)
@@ -67,10 +67,10 @@ def tasks(
     shard: Shard = WHOLE,
     read: Optional[Counter[int]] = None,
 ) -> Iterator[Task]:
-    """Cut the corpus, or a shard of each source, into tasks of bounded size.
+    """Split the corpus, or a shard of each source, into tasks of bounded size.
 
-    A source whose number is in ``full`` is read no further. ``read`` counts the records of each source, those of other
-    shards too.
+    Reading a source ends when its number is in ``full``. ``read`` counts the records of each source, including those
+    of other shards.
     """
     for number, source in enumerate(sources):
         chunk: List[Union[Raw, Skip]] = []
@@ -92,7 +92,7 @@ def tasks(
 
 
 def payload_bytes(payload: Any) -> int:
-    """Return roughly how many bytes a record holds; what matters is that it grows with the texts."""
+    """Return the approximate size of a record in bytes, which grows with the length of its texts."""
     if isinstance(payload, (str, bytes)):
         return len(payload)
     if isinstance(payload, dict):

@@ -1,8 +1,11 @@
-"""The shape of what every reader gives.
+"""The interface of readers, and the types of their records.
 
-A reader is any picklable object with ``label``, ``signature()`` (JSON-able: what its content depends on),
-``records()`` (run in the main process: yields Raw or Skip, in order, in bounded memory) and ``parse(raw)`` (run in
-worker processes: gives Parsed or raises BadRecord). What is slow belongs in ``parse``.
+A reader is a picklable object with these attributes:
+
+* ``label``: its name in messages;
+* ``signature()``: a JSON-serialisable value that changes when the content may have changed;
+* ``records()``: yields Raw or Skip in order, in bounded memory; runs in the main process;
+* ``parse(raw)``: returns Parsed or raises BadRecord; runs in worker processes, so slow work belongs here.
 """
 
 from typing import Any, Iterator, List, NamedTuple, Optional, Protocol, Union
@@ -19,9 +22,9 @@ class Raw(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """A record's texts before cleaning. ``replaced``: invalid UTF-8 was replaced by U+FFFD.
+    """The texts of a record before cleaning. ``replaced``: invalid UTF-8 was replaced by U+FFFD.
 
-    With ``--labels`` the summary is the label; ``second`` is the second text of a pair, "" where there are no pairs.
+    With ``--labels`` the summary is the label. ``second`` is the second text of a pair, "" if there are no pairs.
     """
 
     document: str
@@ -44,9 +47,9 @@ class Reader(Protocol):
 
 
 class Source(NamedTuple):
-    """A reader and the split that it fills; ``split`` None: each document's split follows from a hash.
+    """A reader and its split; if ``split`` is None, a hash decides the split of each document.
 
-    ``unique``: documents whose text or summary was seen before are left out.
+    ``unique``: documents whose text or summary occurred before are skipped.
     """
 
     reader: Reader

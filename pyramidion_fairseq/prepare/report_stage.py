@@ -1,4 +1,4 @@
-"""Stage 5: how long the documents are and what was left out, as JSON, a table and a picture."""
+"""Stage 5: report the lengths of the documents and the skipped records, as JSON, a table and a figure."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ NOTE = "Lengths in sentencepiece tokens with the closing </s>, as fairseq counts
 
 
 def versions() -> Dict[str, str]:
-    """Return versions of Python and of the packages that shape the output, "none" where one is missing."""
+    """Return the versions of Python and of the packages that affect the output, "none" for a missing package."""
     from importlib import metadata
 
     found = {"python": platform.python_version()}
@@ -30,12 +30,12 @@ def versions() -> Dict[str, str]:
 
 
 def build_report(lengths: Dict[str, Any], limits: Dict[str, int], about: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the report as JSON-able data.
+    """Return the report as JSON-serialisable data.
 
     Args:
         lengths: ``split.side`` -> {"lengths": {tokens as str: documents}, "unknown": tokens}
-        limits: side -> the model's length in tokens
-        about: what else the report says (arguments, counts of skipped records, vocabulary)
+        limits: side -> the model's maximum length in tokens
+        about: other entries of the report (arguments, counts of skipped records, vocabulary)
     """
     splits: Dict[str, Dict[str, Any]] = {}
     for name, counted in lengths.items():
@@ -48,7 +48,7 @@ def build_report(lengths: Dict[str, Any], limits: Dict[str, int], about: Dict[st
 
 
 def table(report: Dict[str, Any]) -> str:
-    """Return the report as a table of fixed-width columns, with the left-out records below it."""
+    """Return the report as a table of fixed-width columns, followed by the counts of skipped records."""
     header = ["split", "side", *COLUMNS, "limit", "longer", "unknown"]
     rows: List[List[str]] = [header]
     for split, sides in report["splits"].items():
@@ -73,7 +73,7 @@ def table(report: Dict[str, Any]) -> str:
 
 
 def plot(lengths: Dict[str, Any], limits: Dict[str, int], path: str) -> bool:
-    """Draw histograms of the lengths per split and side as PNG; False where matplotlib is not installed."""
+    """Plot histograms of the lengths per split and side as PNG; return False if matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError:
@@ -100,7 +100,7 @@ def plot(lengths: Dict[str, Any], limits: Dict[str, int], path: str) -> bool:
 def report_stage(
     lengths: Dict[str, Any], limits: Dict[str, int], about: Dict[str, Any], folder: str
 ) -> Dict[str, Any]:
-    """Write ``report.json``, ``report.txt`` and ``report.png`` below ``folder``; returns ``table``."""
+    """Write ``report.json``, ``report.txt`` and ``report.png`` below ``folder``; return ``table``."""
     report = build_report(lengths, limits, about)
     text = table(report)
     with open(os.path.join(folder, "report.json"), "w", encoding="utf-8") as stream:
@@ -109,5 +109,5 @@ def report_stage(
     with open(os.path.join(folder, "report.txt"), "w", encoding="utf-8") as stream:
         stream.write(text)
     if not plot(lengths, limits, os.path.join(folder, "report.png")):
-        logger.warning("no report.png: matplotlib is not installed")
+        logger.warning("matplotlib is not installed: report.png is not written")
     return {"table": text}

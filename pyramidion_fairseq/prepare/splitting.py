@@ -1,16 +1,16 @@
-"""Splits of one corpus by hash, so that a document's split depends on nothing but itself and the seed."""
+"""Split a corpus by hash, so that a document's split depends only on the document and the seed."""
 
 import hashlib
 import os
 from typing import Dict, Sequence
 
 BLOCK_BYTES = 1 << 16
-#: Documents that a split of a small corpus gets, if that is at most a tenth of it.
+#: Minimum documents of a validation or test split, but at most a tenth of the corpus.
 ENOUGH = 20
 
 
 def split_of(key: str, seed: int, valid_fraction: float, test_fraction: float) -> str:
-    """Return train, valid or test for the document called ``key`` (its id, or its position where it has none)."""
+    """Return train, valid or test for the document ``key`` (its id, or its position if it has none)."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     position = int.from_bytes(digest, "big") / 2.0**64
     if position < valid_fraction:
@@ -24,19 +24,19 @@ def fill_empty_splits(
     wanted: Dict[str, bool],
     sides: Sequence[str] = ("source", "target"),
 ) -> Dict[str, int]:
-    """Give each wanted split that is too small to test on the last documents of the largest one.
+    """Move documents from the end of the largest split to each wanted split that is too small.
 
-    It gets as many as :data:`ENOUGH`, or a tenth of a corpus that has less than ten times as many, but at least one
-    where three or more documents exist.
+    A split is too small below :data:`ENOUGH` documents or a tenth of the corpus, whichever is less, and at least one
+    document. With fewer than three documents in total, all of them go to train.
 
     Args:
-        prefixes: split -> path without ``.source`` and the like
+        prefixes: split -> path without the extension, such as ``.source``
         counts: split -> documents written
-        wanted: split -> whether it may not stay empty
+        wanted: split -> whether it must have documents
         sides: the files of a split
 
     Returns:
-        The new counts. With fewer than three documents all of them go to train.
+        The new counts.
     """
     counts = dict(counts)
 
@@ -59,7 +59,7 @@ def fill_empty_splits(
 
 
 def move_last_line(origin: str, target: str) -> None:
-    r"""Cut the last line (ending in ``\n``) off one file and append it to another, reading only that line."""
+    r"""Move the last line (ending in ``\n``) of one file to the end of another, without reading the whole file."""
     with open(origin, "r+b") as stream:
         end = position = stream.seek(0, os.SEEK_END)
         tail = b""

@@ -1,43 +1,40 @@
-"""What the stages return, and remember in their stamps: read again, these may be anything."""
+"""Validate results of stages that are read from their stamps, as the files may have been changed."""
 
 from typing import Any, Dict
 
-#: No count is larger.
+#: The largest valid count.
 MOST = 2**48
 
 
 def is_count(value: Any) -> bool:
-    """Return whether it counts something."""
+    """Return whether the value is a valid count."""
     return type(value) is int and 0 <= value <= MOST
 
 
 def are_counts(value: Any) -> bool:
-    """Return whether it is a count of each of some things."""
+    """Return whether the value is a dictionary of counts."""
     return type(value) is dict and all(map(is_count, value.values()))
 
 
 def are_splits(value: Any) -> bool:
-    """Return whether it is counts of documents, some for training."""
+    """Return whether the value is a dictionary of documents per split, including train."""
     return are_counts(value) and "train" in value
 
 
 def is_text(value: Any) -> bool:
-    """Return whether it is lines to print, without anything that a terminal would obey."""
+    """Return whether the value is printable text without control characters, except line feeds."""
     return type(value) is str and all(line.isprintable() for line in value.split("\n"))
 
 
 def is_of_lengths(value: Any) -> bool:
-    """Return whether it is what encoding returns of a file.
-
-    A histogram of lengths, and how many tokens are unknown.
-    """
+    """Return whether the value is the encoding stage's result for a file: lengths and unknown tokens."""
     if type(value) is not dict or not are_counts(value.get("lengths")) or not is_count(value.get("unknown")):
         return False
     return all(len(length) < 16 and length.isdecimal() and length.isascii() for length in value["lengths"])
 
 
 def is_of_shard(value: Any) -> bool:
-    """Return whether it is what a shard says of itself."""
+    """Return whether the value is a valid description of a shard."""
     if type(value) is not dict or not are_counts(value.get("records")) or type(value.get("options")) is not dict:
         return False
     fractions = [value["options"].get(name) for name in ("valid_fraction", "test_fraction")]
@@ -47,12 +44,12 @@ def is_of_shard(value: Any) -> bool:
 
 
 def is_encoded(value: Any) -> bool:
-    """Return whether it is what encoding returns of some files."""
+    """Return whether the value is the encoding stage's result for several files."""
     return type(value) is dict and all(map(is_of_lengths, value.values()))
 
 
 def is_read(value: Any) -> bool:
-    """Return whether it is what reading returns."""
+    """Return whether the value is the reading stage's result."""
     return fits(value, READ)
 
 
@@ -64,5 +61,5 @@ REPORT = {"table": is_text}
 
 
 def fits(result: Any, form: Dict[str, Any]) -> bool:
-    """Return whether a result has these parts, each as its function says."""
+    """Return whether a result has all keys of ``form`` and each value passes the check of its key."""
     return type(result) is dict and all(name in result and check(result[name]) for name, check in form.items())

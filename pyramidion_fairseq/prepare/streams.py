@@ -1,4 +1,4 @@
-"""Files opened as byte streams (plain, gzip, inside a zip) and read line by line in bounded memory."""
+"""Open files as byte streams (plain, gzip or a member of a zip) and read them line by line in bounded memory."""
 
 import contextlib
 import gzip
@@ -18,33 +18,38 @@ ZIP_MAGIC, PARQUET_MAGIC = b"PK\x03\x04", b"PAR1"
 
 
 def magic(path: str) -> bytes:
-    """Return the first four bytes of a file. PrepareError where it cannot be read, or cannot be read twice."""
+    """Return the first four bytes of a file; raise PrepareError if it cannot be read, or not twice (a pipe)."""
     try:
         if is_pipe_or_device(path):
-            raise PrepareError(f"{path} is no regular file (a pipe?), and is read more than once: write it to a file")
+            raise PrepareError(
+                f"{path} is not a regular file (a pipe?) and cannot be read twice: write it to a file first"
+            )
         with open(path, "rb") as stream:
             return stream.read(4)
     except IsADirectoryError:
-        raise PrepareError(f"{path} is a folder: give the files in it") from None
+        raise PrepareError(f"{path} is a folder: give the files in it instead") from None
     except OSError as error:
         raise PrepareError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def zip_members(path: str) -> List[str]:
-    """Return names of the files in a zip, without folders and what macOS adds."""
+    """Return the names of the files in a zip, without folders and the extra files of macOS."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     except (zipfile.BadZipFile, OSError) as error:
-        raise PrepareError(f"cannot read {path}: {error}; download it again?") from None
+        raise PrepareError(f"cannot read {path}: {error}; it may be damaged, download it again") from None
     return [n for n in names if not n.startswith("__MACOSX/") and not n.rsplit("/", 1)[-1].startswith("._")]
 
 
 @contextlib.contextmanager
 def open_stream(path: str, member: Optional[str] = None) -> Iterator[Any]:
-    """Open ``path``, or ``member`` of the zip ``path``, for reading bytes. gzip is recognised by its content.
+    """Open ``path``, or ``member`` of the zip ``path``, for reading bytes.
 
-    Nothing is ever extracted to disk. Damage found while reading (a truncated or corrupt archive) ends the run.
+    gzip is detected from the content. Nothing is extracted to disk.
+
+    Raises:
+        PrepareError: the file cannot be read, or turns out to be truncated or damaged while it is read.
     """
     name = path if member is None else f"{path}:{member}"
     try:
@@ -56,20 +61,20 @@ def open_stream(path: str, member: Optional[str] = None) -> Iterator[Any]:
             else:
                 yield stack.enter_context(open(path, "rb"))
     except EOFError:
-        raise PrepareError(f"{name} ends too early (truncated); download it again") from None
+        raise PrepareError(f"{name} is truncated: download it again") from None
     except (zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, NotImplementedError) as error:
         raise PrepareError(f"{name} is damaged ({error}); download it again") from None
-    except RuntimeError as error:  # zipfile's way to say that a member is encrypted
+    except RuntimeError as error:  # zipfile raises this for an encrypted member
         if "encrypted" not in str(error):
             raise
         raise PrepareError(f"{name} is encrypted: unpack it first") from None
 
 
 def bounded_lines(stream: Any, limit: Optional[int] = None) -> Iterator[Tuple[int, Optional[bytes]]]:
-    r"""Yield ``(line number from 1, line with its \n)``, None for one longer than ``limit`` bytes (MAX_LINE_BYTES).
+    r"""Yield (line number from 1, line with its ``\n``), with None for a line of more than ``limit`` bytes.
 
-    A line that is too long is passed over piece by piece, so memory stays below ``limit`` whatever the file holds.
-    Lines end at ``\n`` alone; other separators are part of the text.
+    A line that is too long is skipped in pieces, so that memory stays bounded for any file. Lines end only at ``\n``;
+    other separators are part of the text. ``limit`` is :data:`MAX_LINE_BYTES` by default.
     """
     limit = MAX_LINE_BYTES if limit is None else limit
     number = 0
@@ -87,9 +92,9 @@ def bounded_lines(stream: Any, limit: Optional[int] = None) -> Iterator[Tuple[in
 
 
 def refuse_other_files(path: str, member: Optional[str] = None) -> None:
-    r"""Raise PrepareError for a file that holds no text in UTF-8, and for one whose lines end in ``\r`` alone.
+    r"""Raise PrepareError for a file that is not UTF-8 text, or whose lines end in ``\r`` alone.
 
-    The first would be read as nonsense, the second as one line.
+    The latter would be read as a single line.
     """
     name = path if member is None else f"{path}:{member}"
     with open_stream(path, member) as stream:
@@ -105,9 +110,10 @@ def refuse_other_files(path: str, member: Optional[str] = None) -> None:
 
 
 def signature(path: str) -> List[object]:
-    """Return what identifies a file's content without reading it.
+    """Return a fingerprint of a file that does not require reading it.
 
-    Absolute path, size in bytes, modification time in ns.
+    Returns:
+        Absolute path, size in bytes and modification time in ns.
     """
     state = os.stat(path)
     return [os.path.abspath(path), state.st_size, state.st_mtime_ns]

@@ -1,4 +1,4 @@
-"""Corpora in tables: csv files, parquet files and data sets of the ``datasets`` library."""
+"""Readers of tables: csv and parquet files."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ ROWS_AT_ONCE = 64
 
 
 class Csv:
-    """A csv file with a header line (tab-separated where its name says .tsv), plain or gzipped."""
+    """Reader of a csv file with a header line, plain or gzipped; tab-separated if its name contains .tsv."""
 
     def __init__(self, path: str, document: Optional[str], summary: Optional[str]):
         self.label = self.path = path
@@ -25,7 +25,7 @@ class Csv:
         with streams.open_stream(path) as stream:
             header = next(iter(CsvRecords(stream, self.delimiter)), None)
         if header is not None and header.fault:
-            raise PrepareError(f"{path}:1: the header cannot be read: {header.fault} {header.detail}".rstrip())
+            raise PrepareError(f"{path}:1: cannot read the header: {header.fault} {header.detail}".rstrip())
         self.columns = header.fields if header else []
         self.fields: AnyFields = choose_fields(self.columns, document, summary, path)
 
@@ -35,7 +35,7 @@ class Csv:
     def records(self) -> Iterator[Union[Raw, Skip]]:
         """Yield the rows; a bad record gives one Skip for each line that it spans.
 
-        A blank line is left out, and not bad. A warning tells of records that may be two.
+        Blank lines are skipped but not bad. Records that a stray quote may have joined cause a warning.
         """
         doubtful: List[int] = []
         with streams.open_stream(self.path) as stream:
@@ -54,8 +54,8 @@ class Csv:
                     yield Raw(self.label, record.line, dict(zip(header, record.fields)))
         if doubtful:
             logger.warning(
-                "%s: %d records have two lines, each with as many fields as the header, the first in line %d: look "
-                "whether a stray quote has joined two records",
+                "%s: %d records span two lines that each have as many fields as the header, the first in line %d: "
+                "check whether a stray quote joined two records",
                 *(self.label, len(doubtful), doubtful[0]),
             )
 
@@ -66,22 +66,22 @@ class Csv:
 
 
 class Parquet:
-    """A parquet file, read a few rows at a time; the line number of a record is its row, from 1."""
+    """Reader of a parquet file, a few rows at a time; a record's line number is its row, from 1."""
 
     def __init__(self, path: str, document: Optional[str], summary: Optional[str]):
         self.label = self.path = path
         self.columns = self._open().schema_arrow.names
         self.fields: AnyFields = choose_fields(self.columns, document, summary, path)
 
-    def _open(self) -> Any:  # pyarrow is optional, so its type cannot be named here
+    def _open(self) -> Any:  # no type, as pyarrow is optional
         try:
             import pyarrow.parquet
         except ImportError:
-            raise PrepareError(f"reading {self.path} needs pyarrow: pip install pyarrow") from None
+            raise PrepareError(f"reading {self.path} requires pyarrow: pip install pyarrow") from None
         try:
             return pyarrow.parquet.ParquetFile(self.path)
         except (pyarrow.ArrowInvalid, OSError) as error:
-            raise PrepareError("{} is no parquet file: {}".format(self.path, str(error).split("\n")[0])) from None
+            raise PrepareError("{} is not a parquet file: {}".format(self.path, str(error).split("\n")[0])) from None
 
     def signature(self) -> List[object]:
         return ["parquet", list(self.fields), *streams.signature(self.path)]
@@ -95,7 +95,7 @@ class Parquet:
                 for row in batch.to_pylist():
                     number += 1
                     yield Raw(self.label, number, row)
-        except (OSError, ValueError, NotImplementedError) as error:  # ValueError: also a text that is no UTF-8
+        except (OSError, ValueError, NotImplementedError) as error:  # ValueError: includes invalid UTF-8
             raise PrepareError(f"{self.path} is damaged after row {number}: {error}") from None
         finally:
             table.close()

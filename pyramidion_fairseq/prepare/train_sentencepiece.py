@@ -1,7 +1,7 @@
-"""Train sentencepiece: ``python train_sentencepiece.py PLAN.json``, a process of its own so that it can be stopped.
+"""Train sentencepiece: ``python train_sentencepiece.py PLAN.json``, in its own process so that it can be killed.
 
-The plan is written by ``vocabulary_stage``. The result depends on the plan and the text alone: the sample is seeded
-and the number of threads fixed, because the sums of unigram training are rounded differently with another one.
+``vocabulary_stage`` writes the plan. The result depends only on the plan and the text: the sample is seeded, and the
+number of threads is fixed because the rounding of sums in unigram training depends on it.
 """
 
 import io
@@ -16,19 +16,19 @@ import sentencepiece
 
 THREADS = 16
 MAX_SAMPLE_BYTES = 64 << 20  # about 25 s of unigram training on two cores
-# sentencepiece's default of 0.9995 leaves out '?', '&' and most Greek letters of a biomedical corpus; this one keeps
-# the 200 characters that occur there more than ten times.
+# sentencepiece's default of 0.9995 drops '?', '&' and most Greek letters of a biomedical corpus; this value keeps
+# the 200 characters that occur in it more than ten times.
 CHARACTER_COVERAGE = 0.99999
 MAX_SENTENCE_BYTES = 4000  # below sentencepiece's limit of 4192, above which it drops a sentence
 SENTENCE_END = re.compile(r"(?<=[.!?]) ")
-# The same numbers as in fairseq's dictionary, so that sentencepiece's ids are fairseq's.
+# The same ids as in fairseq's dictionary, so that sentencepiece's ids are fairseq's.
 SPECIALS: Dict[str, Any] = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
 
 
 def chosen_documents(plan: Dict[str, Any]) -> List[int]:
-    """Return sorted numbers of the documents to train on.
+    """Return the sorted indices of the documents to train on.
 
-    At most ``sample``, and so few that their bytes fit the limit.
+    There are at most ``sample``, and so few that their expected size is within :data:`MAX_SAMPLE_BYTES`.
     """
     total = plan["documents"]
     size = sum(os.path.getsize(path) for path in plan["files"])
@@ -37,10 +37,10 @@ def chosen_documents(plan: Dict[str, Any]) -> List[int]:
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Cut a document at sentence ends, and what is still too long at spaces, or anywhere where there are none."""
+    """Split a document at the ends of sentences, and longer parts at spaces, or anywhere if there are no spaces."""
     for sentence in SENTENCE_END.split(text):
         while len(sentence.encode("utf-8")) > MAX_SENTENCE_BYTES:
-            cut = MAX_SENTENCE_BYTES // 4  # characters: fits whatever their width
+            cut = MAX_SENTENCE_BYTES // 4  # in characters of at most four bytes
             space = sentence.rfind(" ", 1, cut)
             cut = space if space > 0 else cut
             yield sentence[:cut]
@@ -50,7 +50,7 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def sample(plan: Dict[str, Any]) -> Iterator[str]:
-    """Yield sentences of the chosen documents and of their summaries."""
+    """Yield the sentences of the chosen documents and of their summaries."""
     wanted = chosen_documents(plan)
     for path in plan["files"]:
         remaining = iter(wanted)
@@ -63,7 +63,7 @@ def sample(plan: Dict[str, Any]) -> Iterator[str]:
 
 
 def train(plan: Dict[str, Any], vocab_size: int) -> bytes:
-    """Return the trained model, serialised."""
+    """Train a model and return it serialised."""
     result = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=sample(plan),
@@ -82,7 +82,7 @@ def train(plan: Dict[str, Any], vocab_size: int) -> bytes:
 
 
 def main() -> int:
-    """Train by the plan named on the command line; on failure the last line of stderr says why."""
+    """Train with the plan that the command line names; after a failure the last line of stderr is the reason."""
     with open(sys.argv[1], encoding="utf-8") as stream:
         plan = json.load(stream)
     try:
@@ -91,7 +91,7 @@ def main() -> int:
         message = " ".join(str(error).split())
         needed = re.search(r"smaller than required_chars\.? *\d+ vs (\d+)", message)
         if needed:
-            message = "--vocab-size {} is too small: the characters alone need {}".format(
+            message = "--vocab-size {} is too small: the characters of the corpus alone need {}".format(
                 plan["vocab_size"], needed.group(1)
             )
         sys.stderr.write("\n" + message + "\n")

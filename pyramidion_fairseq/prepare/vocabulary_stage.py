@@ -1,4 +1,4 @@
-"""Stage 2: the sentencepiece model, trained on a sample of the training split or given."""
+"""Stage 2: train a sentencepiece model on a sample of the training split, or copy a given one."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ def vocabulary_stage(args: argparse.Namespace, text: str, documents: int, folder
         documents: lines in each of them
 
     Returns:
-        ``pieces``: size of the vocabulary, the model's own special pieces included.
+        ``pieces``: size of the vocabulary, including the model's special pieces.
     """
     model = os.path.join(folder, MODEL)
     if args.spm_model:
@@ -54,19 +54,19 @@ def vocabulary_stage(args: argparse.Namespace, text: str, documents: int, folder
             stream.write(f"{processor.id_to_piece(number)}\t{processor.get_score(number):g}\n")
     pieces = processor.get_piece_size()
     if args.spm_model:
-        logger.info("sentencepiece: %s has %d pieces (--vocab-size is not used)", args.spm_model, pieces)
+        logger.info("sentencepiece: %s has %d pieces (--vocab-size is ignored)", args.spm_model, pieces)
     elif pieces < args.vocab_size:
-        logger.warning("sentencepiece: the corpus gives only %d pieces of %d", pieces, args.vocab_size)
+        logger.warning("sentencepiece: the corpus gives only %d pieces instead of %d", pieces, args.vocab_size)
     return {"pieces": pieces}
 
 
 def load_model(path: str, name: str) -> Any:
-    """Return a sentencepiece processor; PrepareError where ``path`` (called ``name`` by the user) is no model."""
+    """Load a sentencepiece processor; raise PrepareError, with ``name`` in the message, if ``path`` is not a model."""
     import sentencepiece
 
-    with open(path, "rb") as stream:  # sentencepiece opens no files whose names are not UTF-8
+    with open(path, "rb") as stream:  # sentencepiece cannot open files whose names are not UTF-8
         content = stream.read()
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=content or b"nothing")
     except (OSError, RuntimeError, ValueError):
-        raise PrepareError(f"{name} is no sentencepiece model") from None
+        raise PrepareError(f"{name} is not a sentencepiece model") from None

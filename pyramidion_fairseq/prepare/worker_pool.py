@@ -1,4 +1,4 @@
-"""Work spread over processes: results in order, a bounded number of items in flight, no process left behind."""
+"""Map a function in worker processes: ordered results, few items in flight, no worker outlives the main process."""
 
 import collections
 import os
@@ -21,10 +21,12 @@ def ordered_map(
     initializer: Optional[Callable[..., None]] = None,
     initargs: Tuple[Any, ...] = (),
 ) -> Generator[Any, None, None]:
-    """Yield ``function(item)`` for each item, in order, computed by ``workers`` processes (1: in this one).
+    """Yield ``function(item)`` for each item, in order, computed by ``workers`` processes (1: in this process).
 
-    ``items`` is consumed only a few items ahead of the results, whatever its length. Raises PrepareError where a
-    worker process dies, for instance for lack of memory.
+    ``items`` is consumed only a few items ahead of the results.
+
+    Raises:
+        PrepareError: a worker process died, for instance because it ran out of memory.
     """
     if workers <= 1:
         if initializer is not None:
@@ -41,7 +43,7 @@ def ordered_map(
         while pending:
             yield pending.popleft().result()
     except BrokenProcessPool:
-        raise PrepareError("a worker process died (out of memory?): try again with fewer --workers") from None
+        raise PrepareError("a worker process died (out of memory?): run again with fewer --workers") from None
     finally:
         for future in pending:
             future.cancel()
@@ -49,16 +51,16 @@ def ordered_map(
 
 
 def _start_worker(parent: int, initializer: Optional[Callable[..., None]], initargs: Tuple[Any, ...]) -> None:
-    # Ctrl-C reaches the whole process group; the main process decides what happens then.
+    # Ctrl-C reaches the whole process group, but only the main process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
     if initializer is not None:
         initializer(*initargs)
 
 
-def _end_with(parent: int) -> None:
-    # A main process killed with SIGKILL cannot say goodbye, and its workers would wait for work for ever.
+def _exit_with_parent(parent: int) -> None:
+    # After SIGKILL the main process cannot stop its workers, which would wait for work for ever.
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

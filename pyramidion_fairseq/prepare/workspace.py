@@ -1,12 +1,13 @@
-"""The output folder: finished stages are kept, half-written files never look finished, foreign files are left alone.
+"""The output folder: keeps finished stages, never shows incomplete files, and does not touch other files.
 
-``DEST/.prepare/<stage>.json`` is a stage's stamp: the key (a hash of all that its outputs depend on), the outputs
-with their sizes in bytes and times of change, a digest of their content and the stage's result. A stage writes below
-``DEST/.prepare/work``, in a folder of its own; its files are renamed into place only when all are whole.
+``DEST/.prepare/<stage>.json`` is the stamp of a stage. It contains the key (a hash of everything that the outputs
+depend on), the outputs with their sizes in bytes and modification times, a digest of their content, and the stage's
+result. A stage writes to its own folder below ``DEST/.prepare/work``; its files are renamed into place when all are
+complete.
 
-Outputs count as unchanged while sizes and times are the same; where times are not, by the digest. Whoever changes a
-file and sets its time back is not noticed. Somebody else may have made DEST: nothing in it makes a run read, write or
-remove anything outside of it.
+Outputs are unchanged if their sizes and times are the same, or otherwise if the digest is. A changed file of the same
+size whose time was set back is not detected. DEST may come from somebody else: no file in it can make a run read,
+write or remove anything outside of DEST.
 """
 
 import hashlib
@@ -24,16 +25,20 @@ from .stage_results import fits
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover - not on Windows, where two runs at once are up to the user
+except ImportError:  # pragma: no cover - on Windows, two runs at once are not prevented
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("prepare")
 STAMPS = ".prepare"
-FORMAT = 2  # raise it when a stage's output changes for the same options
+FORMAT = 2  # increase it when the output of a stage changes for the same options
 
 
 class Workspace:
-    """``DEST`` for the time of one run. Raises PrepareError where it is not ours to write to, or in use."""
+    """``DEST``, locked for one run.
+
+    Raises:
+        PrepareError: DEST is a file, is a non-empty folder of something else, cannot be written, or is in use.
+    """
 
     def __init__(self, dest: str):
         self.dest = os.path.abspath(dest)
@@ -58,7 +63,7 @@ class Workspace:
         shutil.rmtree(self.work, ignore_errors=True)
 
     def path(self, name: str) -> str:
-        """Return absolute path of an output, given relative to DEST."""
+        """Return the absolute path of an output that is given relative to DEST."""
         return os.path.join(self.dest, name)
 
     def run(
@@ -68,13 +73,16 @@ class Workspace:
         build: Callable[[str], Dict[str, Any]],
         form: Optional[Dict[str, Any]] = None,
     ) -> Dict[str, Any]:
-        """Return the stage's stamp, from an earlier run if it depends on the same and its outputs are there.
+        """Run a stage unless an earlier run had the same dependencies and its outputs are unchanged.
 
         Args:
             stage: name of the stage
-            depends: all that the outputs depend on, JSON-able
-            build: writes the outputs below the folder that it is given, returns the result to remember (JSON-able)
-            form: what the result has, see ``stage_results.fits``; one that has not is made again
+            depends: everything that the outputs depend on, JSON-serialisable
+            build: writes the outputs below the given folder and returns the result, JSON-serialisable
+            form: checks of the result (``stage_results.fits``); the stage is run again if an earlier result fails
+
+        Returns:
+            The stamp of the stage.
         """
         text = json.dumps([FORMAT, stage, depends], sort_keys=True)
         key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
@@ -89,7 +97,7 @@ class Workspace:
             logger.info("%s: kept", stage)
             return stamp
         logger.info("%s: started", stage)
-        # Not where a killed run had it: what that one has started may still be writing there.
+        # A new folder, as children of a killed run may still be writing to the old one.
         folder = os.path.join(self.work, uuid.uuid4().hex[:8], stage)
         os.makedirs(folder)
         result = build(folder)
@@ -98,15 +106,15 @@ class Workspace:
         return stamp
 
     def refuse_own(self, path: str) -> None:
-        """Raise PrepareError where a file is the output of a stage: it would be replaced, or removed, once read."""
+        """Raise PrepareError if an input file is the output of a stage, as the run would replace or remove it."""
         for name in sorted(os.listdir(self.stamps)):
             stage, extension = os.path.splitext(name)
             outputs = (self._load(stage) or {}).get("outputs", {}) if extension == ".json" else {}
             if any(is_same_file(self.path(output), path) for output in outputs):
-                raise PrepareError(f"{path} is output of an earlier run and would be replaced: give another DEST")
+                raise PrepareError(f"{path} is an output of an earlier run and would be replaced: choose another DEST")
 
     def finished(self, stage: str) -> Optional[Dict[str, Any]]:
-        """Return the stamp of a stage that was finished and whose outputs are as it left them; else None."""
+        """Return the stamp of a stage if it is finished and its outputs are unchanged, otherwise None."""
         stamp = self._load(stage)
         if stamp is None or type(stamp.get("key")) is not str or not self._outputs_are_whole(stage, stamp):
             return None
@@ -128,7 +136,7 @@ class Workspace:
         return stamp
 
     def publish_only(self, stage: str, folder: str, names: List[str]) -> None:
-        """Move some files of a stage that failed into place; the stage stays unfinished."""
+        """Move some files of a failed stage into place; the stage stays unfinished."""
         self._move(stage, folder, names)
 
     def _move(self, stage: str, folder: str, names: List[str]) -> Set[str]:
@@ -137,8 +145,8 @@ class Workspace:
             self._refuse_links(os.path.dirname(name))
         for name in names:
             if name not in old and os.path.lexists(self.path(name)):
-                raise PrepareError(f"{self.path(name)} is in the way and was not made by prepare.py: move it")
-        # From here until the stamp is complete, an interruption leaves one without a key: the stage is done again.
+                raise PrepareError(f"{self.path(name)} would be overwritten but was not made by prepare.py: move it")
+        # An interruption from here until the final stamp leaves a stamp without a key, so that the stage is run again.
         self._save(stage, {"key": None, "outputs": {name: None for name in {*names, *old}}})
         for name in names:
             os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
@@ -158,10 +166,10 @@ class Workspace:
         return True
 
     def _refuse_links(self, folder: str) -> None:
-        """Raise PrepareError where a folder, given relative to DEST, or one that it is in, is a link."""
+        """Raise PrepareError if a folder, given relative to DEST, or one of its parents is a link."""
         while folder:
             if os.path.islink(self.path(folder)):
-                raise PrepareError(f"{self.path(folder)} is a link to elsewhere: put the folder itself in its place")
+                raise PrepareError(f"{self.path(folder)} is a link: replace it by the folder itself")
             folder = os.path.dirname(folder)
 
     def _load(self, stage: str) -> Optional[Dict[str, Any]]:
@@ -178,7 +186,9 @@ class Workspace:
             return None
         for name in names:
             if not all(part.strip(".") and "\0" not in part for part in name.replace("\\", "/").split("/")):
-                raise PrepareError(f"{path} names the file {name!r:.200}: it was not made by prepare.py, remove it")
+                raise PrepareError(
+                    f"{path} contains the invalid file name {name!r:.200} and was not made by prepare.py: remove it"
+                )
         return stamp
 
     def _save(self, stage: str, stamp: Dict[str, Any]) -> None:
@@ -188,7 +198,7 @@ class Workspace:
 
 
 def _state(path: str) -> Optional[List[int]]:
-    """Return size in bytes and time of the last change in ns of a regular file; None where there is something else."""
+    """Return the size in bytes and modification time in ns of a regular file; None if there is none."""
     try:
         state = os.lstat(path)
     except OSError:

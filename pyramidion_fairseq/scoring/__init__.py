@@ -1,11 +1,13 @@
-"""ROUGE with confidence intervals, and what surrounds it, without fairseq; ``fairseq_scorer.py`` registers
-``--scoring rouge``."""
+"""ROUGE with confidence intervals and further measures of summaries; does not import fairseq.
+
+``fairseq_scorer.py`` registers ``--scoring rouge``.
+"""
 
 from importlib import import_module
 from typing import Any
 
-#: {module: what is imported of it when it is asked for}: most need numpy, which ``pyramidion-summaries`` does not.
-_PLACES = {
+#: {module: public names imported from it on first use}: most need numpy, pyramidion-summaries does not.
+_LAZY_NAMES = {
     "fairseq_scorer": ("RougeScorer",),
     "lead": ("lead_baseline",),
     "measures": ("MEASURES", "MeasureScores", "compare_measures", "measure_scores"),
@@ -37,8 +39,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, imported when it is asked for."""
-    module = next((module for module, names in _PLACES.items() if name in names), None)
+    """Import a public name on first use."""
+    module = next((module for module, names in _LAZY_NAMES.items() if name in names), None)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{module}", __name__), name)

@@ -1,35 +1,34 @@
-"""Confidence intervals of a mean over documents, by resampling the documents (Efron's percentile bootstrap)."""
+"""Bootstrap confidence intervals of a mean over documents (Efron's percentile bootstrap)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Counts that are in memory at once (8 bytes each), whatever the corpus.
+#: Maximum number of counts in memory at once (8 bytes each).
 _CHUNK = 2**23
 
 
 def sorted_rows(rows: np.ndarray) -> np.ndarray:
-    """Return the rows of a (n, c) array in lexical order, so that the order of the corpus does not matter."""
+    """Sort the rows of a (n, c) array lexically, so that results do not depend on the order of the corpus."""
     return rows[np.lexsort(rows.T[::-1])]
 
 
 def bootstrap_means(rows: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """Return means of ``samples`` resamples, each of n documents drawn with replacement.
+    """Return the means of ``samples`` resamples, each of n documents drawn with replacement.
 
-    A resample is how often each document was drawn, multinomial counts, so that all means are one matrix product.
-    Every column sees the same resamples. numpy's ``RandomState`` is frozen: the same seed gives the same numbers in
-    every version.
+    A resample is represented by multinomial counts, so that the means are a matrix product. All columns use the same
+    resamples. numpy's ``RandomState`` is frozen: a seed gives the same numbers in every version.
 
     Args:
         rows: (n, c) float64, one row per document.
-        samples: how many resamples, at least 1.
-        seed: of the generator.
+        samples: number of resamples, at least 1.
+        seed: seed of the random generator.
 
     Returns:
         (samples, c) float64.
 
     Raises:
-        ValueError: there is no document, or no sample.
+        ValueError: there are no documents or no samples.
     """
     count = len(rows)
     if not count or samples < 1:
@@ -44,35 +43,35 @@ def bootstrap_means(rows: np.ndarray, samples: int, seed: int) -> np.ndarray:
 
 
 def interval(means: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Return (low, high), (c,) each: the percentiles of (samples, c) means between which ``level`` of them lie."""
+    """Return (low, high), each (c,): the percentiles that enclose the share ``level`` of (samples, c) means."""
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(means, [tail, 100 - tail], axis=0)
     return low, high
 
 
 def two_sided(means: np.ndarray) -> np.ndarray:
-    """Return p of "the mean is 0", (c,), from (samples, c) means of resamples.
+    """Return two-sided p-values (c,) of the hypothesis that the mean is 0, from (samples, c) means of resamples.
 
-    Twice the share of resamples on the far side of zero (Efron and Tibshirani 1993), at least 1/samples.
+    This is twice the share of resamples on the other side of zero (Efron and Tibshirani 1993), at least 1 / samples.
     """
     far = np.minimum((means <= 0).mean(axis=0), (means >= 0).mean(axis=0))
     return np.clip(2 * far, 1 / len(means), 1)
 
 
 def partial_bootstrap(rows: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the mean of every column over the documents that have a value in it, and those of resamples.
+    """Return the mean of each column over the documents with a value, and the means of resamples.
 
-    All documents are resampled, so that columns see the same resamples; of a resample, the mean is that of the drawn
-    documents that have a value.
+    All documents are resampled, so that all columns use the same resamples. The mean of a resample is that of its
+    documents with a value.
 
     Args:
-        rows: (n, c) float64, NaN where a document has no value.
-        samples: how many resamples, at least 1.
-        seed: of the generator.
+        rows: (n, c) float64, NaN for missing values.
+        samples: number of resamples, at least 1.
+        seed: seed of the random generator.
 
     Returns:
-        mean (c,) float64, NaN where no document has a value; the resamples' means (samples, c) float64, NaN where none
-        of the drawn documents has one; documents that have a value (c,) int64.
+        The mean, (c,) float64, NaN if no document has a value; the means of the resamples, (samples, c) float64, NaN
+        if no drawn document has a value; the number of documents with a value, (c,) int64.
     """
     known = ~np.isnan(rows)
     values = sorted_rows(np.concatenate([np.where(known, rows, 0.0), known], axis=1))

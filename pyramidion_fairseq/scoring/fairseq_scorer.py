@@ -9,8 +9,8 @@ from fairseq.scoring import BaseScorer, register_scorer
 
 from .rouge import BACKENDS, TOKENIZERS, RougeScores, RougeSettings, rouge_scores
 
-#: How fairseq writes an unknown word of a reference, ``<unk>`` with brackets around it, and what stands for it here:
-#: without brackets it would count as the word that an unknown word of a hypothesis is, ``<unk>``.
+#: fairseq writes an unknown word of a reference as ``<<unk>>`` and one of a hypothesis as ``<unk>``. ROUGE would
+#: ignore the brackets and count both as the same word, so those of references are replaced.
 _UNKNOWN_IN_REFERENCE = ("<<unk>>", "unknownwordofreference")
 
 
@@ -18,24 +18,26 @@ _UNKNOWN_IN_REFERENCE = ("<<unk>>", "unknownwordofreference")
 class RougeScorerConfig(FairseqDataclass):
     """Options of ``--scoring rouge``."""
 
-    rouge_backend: ChoiceEnum(list(BACKENDS)) = field(default="rouge-score", metadata={"help": "what computes ROUGE"})
-    rouge_no_stemming: bool = field(default=False, metadata={"help": "compare words, not their stems"})
-    rouge_separator: Optional[str] = field(
-        default=None, metadata={"help": "what separates the sentences of a summary (default: found by their marks)"}
+    rouge_backend: ChoiceEnum(list(BACKENDS)) = field(
+        default="rouge-score", metadata={"help": "implementation of ROUGE"}
     )
-    rouge_samples: int = field(default=1000, metadata={"help": "resamples of the bootstrap"})
-    rouge_seed: int = field(default=1, metadata={"help": "seed of the bootstrap"})
+    rouge_no_stemming: bool = field(default=False, metadata={"help": "do not stem words"})
+    rouge_separator: Optional[str] = field(
+        default=None, metadata={"help": "separator of sentences (default: split at sentence-ending punctuation)"}
+    )
+    rouge_samples: int = field(default=1000, metadata={"help": "bootstrap resamples"})
+    rouge_seed: int = field(default=1, metadata={"help": "bootstrap seed"})
     rouge_tokenizer: ChoiceEnum(list(TOKENIZERS)) = field(
-        default="rouge-score", metadata={"help": "what words are: of a to z and 0 to 9; unicode: of any script"}
+        default="rouge-score", metadata={"help": "rouge-score: words of a-z and 0-9; unicode: words of any script"}
     )
 
 
 @register_scorer("rouge", dataclass=RougeScorerConfig)
 class RougeScorer(BaseScorer):
-    """ROUGE of the generated summaries against the references as the model reads them.
+    """ROUGE of the generated summaries, with the references as fairseq loads them.
 
-    These are cut to ``--max-target-positions`` and have been through the vocabulary; ``pyramidion-rouge`` on the text
-    files scores against the whole ones. Whatever ``--bpe`` or ``--remove-bpe`` gives back is scored.
+    These references are truncated to ``--max-target-positions`` and restored from ids; to score against the original
+    ones, use ``pyramidion-rouge`` on the text files. The texts are those after ``--bpe`` or ``--remove-bpe``.
     """
 
     def __init__(self, cfg: RougeScorerConfig):
@@ -50,20 +52,20 @@ class RougeScorer(BaseScorer):
         )
 
     def add_string(self, ref: str, pred: str) -> None:
-        """Add a document: its reference and its summary."""
+        """Add the reference and the summary of a document."""
         super().add_string(ref.replace(*_UNKNOWN_IN_REFERENCE), pred)
 
     def scores(self) -> RougeScores:
-        """Score all documents so far; PyramidionError where there are none."""
+        """Score all documents added so far; raise PyramidionError if there are none."""
         return rouge_scores(self.ref, self.pred, self.settings)
 
     def score(self) -> float:
-        """Return F1 of ROUGE-2, in points."""
+        """Return the F1 of ROUGE-2 in points."""
         return self.scores().get("rouge2")[0]
 
     def result_string(self) -> str:
-        """Return F1 of every variant with its interval, and the signature."""
+        """Return the F1 of each ROUGE variant with its interval, and the signature."""
         if not self.ref:
-            return "ROUGE: no document was generated"
+            return "ROUGE: no summaries were generated"
         scores = self.scores()
         return f"{scores} | {scores.signature}"

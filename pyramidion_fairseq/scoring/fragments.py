@@ -1,4 +1,4 @@
-"""Extractive fragments of a summary: what it copies, by the greedy algorithm of Grusky et al. (2018)."""
+"""Extractive fragments of a summary (copied word sequences), by the greedy algorithm of Grusky et al. (2018)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Mapping, Sequence
 
 
 def word_positions(words: Sequence[str]) -> dict[str, list[int]]:
-    """Return the indices at which each word of a document stands, in rising order."""
+    """Return the indices of each word in a document, in ascending order."""
     positions: dict[str, list[int]] = {}
     for index, word in enumerate(words):
         positions.setdefault(word, []).append(index)
@@ -16,16 +16,16 @@ def word_positions(words: Sequence[str]) -> dict[str, list[int]]:
 def fragment_lengths(
     summary: Sequence[str], document: Sequence[str], positions: Mapping[str, Sequence[int]] | None = None
 ) -> list[int]:
-    """Return the length in words of each extractive fragment of a summary, in its order.
+    """Return the length in words of each extractive fragment of a summary, in order.
 
-    The algorithm of Figure 3 of "Newsroom: A Dataset of 1.3 Million Summaries with Diverse Extractive Strategies",
-    with its published code's reading of it: a search of the document goes on after each match, not inside it, so that
-    a longer match that begins inside a shorter one is not found; equal fragments count each.
+    This is the algorithm in Figure 3 of "Newsroom: A Dataset of 1.3 Million Summaries with Diverse Extractive
+    Strategies", as implemented in its published code. The search in the document continues after each match, so that a
+    longer match that begins inside a shorter one is not found. Repeated fragments are all counted.
 
     Args:
-        summary: words.
-        document: words.
-        positions: what :func:`word_positions` gives for the document, where it is known.
+        summary: words of the summary.
+        document: words of the document.
+        positions: :func:`word_positions` of the document, if already computed.
     """
     positions = word_positions(document) if positions is None else positions
     lengths, start = [], 0

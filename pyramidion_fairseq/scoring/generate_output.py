@@ -1,4 +1,4 @@
-"""Summaries out of what fairseq-generate, or pyramidion-summarize, writes: one per document, in the corpus' order."""
+"""Extract summaries from the output of fairseq-generate or pyramidion-summarize: one per document, in corpus order."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from .text_files import without_line_breaks
 
 logger = logging.getLogger(__name__)
 
-# One record a line: kind, document, the rest. Between records stand log lines.
+# A record on a line: kind, document, rest. There may be log lines between records.
 _RECORD = re.compile(rb"([STHDPAI])-(\d+)\t(.*)", re.S)
 _HISTORY = re.compile(rb"E-\d+_\d+\t")
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \| |Generate \S+ with beam=|\S*Warning: |  warnings\.warn")
-# A progress bar of tqdm, which ends up anywhere in the file where standard error went there too.
+# A progress bar of tqdm, which may occur anywhere if standard error went to the same file.
 _BAR = re.compile(rb"\r[^\r\n]{0,200}?\d+%\|[^\r\n]*?\|[^\r\n]*?\[[^\r\n\]]*\](?: *\r)?|\r +\r|\x1b\[A")
 
 
 def find_outputs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return the files named, and in the folders named fairseq-generate's ``generate-*.txt`` (``--results-path``), or
-    else pyramidion-summarize's ``*.jsonl``.
+    """Return the output files among the given files and folders.
+
+    In a folder these are fairseq-generate's ``generate-*.txt`` (``--results-path``) or pyramidion-summarize's
+    ``*.jsonl``.
 
     Raises:
-        PyramidionError: a path or a folder's output is missing.
+        PyramidionError: a file does not exist, or a folder has no output, or that of both commands or several splits.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -38,7 +40,7 @@ def find_outputs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
             inside = sorted(path.glob("generate-*.txt")) or sorted(path.glob("*/generate-*.txt"))
             rows = sorted(path.glob("*.jsonl"))
             if inside and rows:
-                raise PyramidionError(f"{path} holds {inside[0].name} and {rows[0].name}: name the files instead")
+                raise PyramidionError(f"{path} contains {inside[0].name} and {rows[0].name}: give the files instead")
             if rows:
                 found += rows
                 continue
@@ -46,7 +48,7 @@ def find_outputs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
                 raise PyramidionError(f"no generate-*.txt and no *.jsonl in {path}")
             if len({file.name for file in inside}) > 1:
                 names = ", ".join(sorted({file.name for file in inside}))
-                raise PyramidionError(f"{path} holds the output of several splits ({names}): name the file instead")
+                raise PyramidionError(f"{path} contains the output of several splits ({names}): give the file instead")
             found += inside
         elif path.is_file():
             found.append(path)
@@ -56,13 +58,13 @@ def find_outputs(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
 
 def read_summaries(paths: Sequence[str | os.PathLike[str]]) -> dict[int, str]:
-    """Return the best summary of each document, from all of the files (the shards of one run), on one line each.
+    """Return the best summary of each document, on one line, from the files (the shards of one run).
 
-    Detokenised lines (``D-``) are taken; where there are none, or they are not detokenised, sentencepiece's pieces
-    are joined. With ``--nbest`` the first one of a document is its best.
+    The detokenised lines (``D-``) are used. If there are none, or they are not detokenised, sentencepiece's pieces are
+    joined. With ``--nbest`` a document's first summary is the best one.
 
     Raises:
-        PyramidionError: nothing is in them, a file is not UTF-8, two runs are mixed, or a shard is missing.
+        PyramidionError: there are no summaries, a file is not UTF-8, two runs are mixed, or a shard is missing.
     """
     summaries: dict[int, str] = {}
     origin: dict[int, Path] = {}
@@ -83,11 +85,12 @@ def read_summaries(paths: Sequence[str | os.PathLike[str]]) -> dict[int, str]:
 
 
 def in_order(summaries: Mapping[int, str], count: int | None = None) -> list[str]:
-    """Return one summary per document; an empty one, and a warning, for each document that has none.
+    """Return one summary per document. Documents without a summary get an empty one, with a warning.
 
     Args:
         summaries: document number, from 0, to its summary.
-        count: documents of the corpus; None takes the highest number, so that a missing end goes unnoticed.
+        count: number of documents in the corpus. If None, the highest number determines it, and missing summaries at
+            the end are not detected.
 
     Raises:
         PyramidionError: there are summaries of documents that the corpus does not have.
@@ -95,11 +98,13 @@ def in_order(summaries: Mapping[int, str], count: int | None = None) -> list[str
     highest = max(summaries, default=-1)
     if count is None:
         count = highest + 1
-        logger.warning(f"taking {count:,} documents for all: --references or --expected would tell how many there are")
+        logger.warning(
+            f"assuming that the corpus has {count:,} documents: give --references or --expected to check it"
+        )
     if highest >= count:
         raise PyramidionError(
-            f"there is a summary of document {highest}, but only {count:,} documents (0 to {count - 1}): is this the "
-            "output of another split?"
+            f"there is a summary of document {highest}, but the corpus has only {count:,} documents (0 to "
+            f"{count - 1}): is this the output of another split?"
         )
     missing = [number for number in range(count) if number not in summaries]
     if missing:
@@ -109,7 +114,7 @@ def in_order(summaries: Mapping[int, str], count: int | None = None) -> list[str
 
 
 def _is_rows(path: Path) -> bool:
-    """Return whether a file is JSON lines, as of pyramidion-summarize."""
+    """Return whether a file begins like the JSON lines of pyramidion-summarize."""
     try:
         with open(path, "rb") as file:
             return file.read(1) == b"{"
@@ -118,9 +123,9 @@ def _is_rows(path: Path) -> bool:
 
 
 def _read_rows(path: Path, shards: dict[str, Path]) -> dict[int, str]:
-    """Return the summaries of a file of ``pyramidion-summarize --format jsonl``, and note the shards that it is of.
+    """Return the summaries of a file of ``pyramidion-summarize --format jsonl``, and add its shards to ``shards``.
 
-    A last line that was cut off, as in a run that was killed, does not count.
+    An incomplete last line, as left by a killed run, is ignored.
     """
     summaries: dict[int, str] = {}
     with open(path, "rb") as file:
@@ -135,7 +140,7 @@ def _read_rows(path: Path, shards: dict[str, Path]) -> dict[int, str]:
                 sound = False
             if not sound or not isinstance(shard, (str, type(None))):
                 raise PyramidionError(
-                    f"{path}, line {count}: no row of pyramidion-summarize --format jsonl, with an index and a summary"
+                    f"{path}, line {count}: not a row of pyramidion-summarize --format jsonl with index and summary"
                 )
             if number in summaries:
                 raise PyramidionError(f"{path} holds more than one run (document {number} comes twice): split it")
@@ -146,14 +151,14 @@ def _read_rows(path: Path, shards: dict[str, Path]) -> dict[int, str]:
 
 
 def _check_shards(shards: Mapping[str, Path]) -> None:
-    """Refuse shards of which some are missing, or that are not of the same number."""
+    """Raise PyramidionError if shards are missing or belong to different numbers of shards."""
     if not shards:
         return
     parsed = {parse_shard(text): path for text, path in shards.items()}
     counts = {shard.total: path for shard, path in parsed.items()}
     if len(counts) > 1:
         found = " and ".join(f"{path} ({count})" for count, path in sorted(counts.items()))
-        raise PyramidionError(f"not all files are shards of the same number: {found}")
+        raise PyramidionError(f"the files belong to runs with different numbers of shards: {found}")
     (count,) = counts
     missing = [f"{n}/{count}" for n in range(1, count + 1) if Shard(n, count) not in parsed]
     if missing:
@@ -190,9 +195,9 @@ def _read_one(path: Path) -> dict[int, str]:
 
 
 def _records(content: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """Yield (kind, document, rest). A record's text goes on over lines that are neither records nor logged."""
+    """Yield (kind, document, rest). The text of a record continues on lines that are neither records nor log lines."""
     lines = _BAR.sub(b"", content).split(b"\n")
-    whole = not lines[-1]  # else the run was stopped in the middle of the last line
+    whole = not lines[-1]  # otherwise the run was stopped in the middle of the last line
     open_record = None
     for line in lines[:-1]:
         match = _RECORD.fullmatch(line)
@@ -209,32 +214,32 @@ def _records(content: bytes) -> Iterator[tuple[str, int, bytes]]:
 def _detokenised(
     detokenised: Mapping[int, str], hypotheses: Mapping[int, str], others: Sequence[str], path: Path
 ) -> dict[int, str]:
-    """Return the D- lines, or what can be made of the H- lines where those are of no use.
+    """Return the D- lines, or text restored from the H- lines if the D- lines cannot be used.
 
     Args:
-        detokenised: the D- lines, what ``--bpe`` has made of the H- lines.
-        hypotheses: the H- lines, what ``--remove-bpe`` has made of the pieces.
-        others: the S- and T- lines, documents and references, which go the same two ways. They, and not what a model
-            writes, tell which options were given: a model may write one piece over and over.
-        path: of the log, for messages.
+        detokenised: the D- lines: the H- lines after ``--bpe``.
+        hypotheses: the H- lines: the pieces after ``--remove-bpe``.
+        others: the S- and T- lines, documents and references, which are processed in the same way. They show which
+            options were given; generated text does not, as a model may repeat a single piece.
+        path: path of the log, for messages.
     """
     if _lost_spaces(detokenised, hypotheses, others):
         logger.warning(
             f"{path}: the D- lines have lost their spaces (--bpe sentencepiece and --remove-bpe sentencepiece were "
-            "both given); taking the H- lines"
+            "both given); using the H- lines"
         )
         return dict(hypotheses)
     if not detokenised and hypotheses:
-        logger.warning(f"{path}: there are no D- lines; taking the H- lines")
+        logger.warning(f"{path}: there are no D- lines; using the H- lines")
         detokenised, others = hypotheses, ()
     if _in_pieces(list(detokenised.values())) or _in_pieces(others):
-        logger.warning(f"{path}: the summaries are in pieces (no --bpe was given); joining them as sentencepiece does")
+        logger.warning(f"{path}: the summaries are sentencepiece pieces (--bpe was not given); joining the pieces")
         return {n: text.replace(" ", "").replace(WORD_START, " ").strip() for n, text in detokenised.items()}
     return dict(detokenised)
 
 
 def _lost_spaces(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], others: Sequence[str]) -> bool:
-    """Return whether pieces were joined twice: the second time takes the spaces out of every line but H-."""
+    """Return whether pieces were joined twice, which removes the spaces from all lines except H-."""
     if any(" " in text for text in others) or any(WORD_START in text for text in hypotheses.values()):
         return False
     spaceless = [n for n, text in detokenised.items() if " " not in text and " " in hypotheses.get(n, "")]
@@ -243,8 +248,5 @@ def _lost_spaces(detokenised: Mapping[int, str], hypotheses: Mapping[int, str], 
 
 
 def _in_pieces(texts: Sequence[str]) -> bool:
-    """Return whether most texts have sentencepiece's mark for the start of a word.
-
-    A text may have the character itself.
-    """
+    """Return whether most texts contain sentencepiece's mark of a word's start; a few may contain the character."""
     return 2 * sum(WORD_START in text for text in texts) > len(texts)

@@ -8,12 +8,12 @@ from .unicode_words import word_ends
 
 
 def mean_words(texts: Sequence[str]) -> int:
-    """Return words that a text has on average, rounded; at least 1. See :func:`~.unicode_words.word_ends`."""
+    """Return the mean number of words of the texts, rounded, at least 1. See :func:`~.unicode_words.word_ends`."""
     return max(1, round(sum(len(word_ends(text)) for text in texts) / max(1, len(texts))))
 
 
 def lead_baseline(documents: Sequence[str], words: int) -> list[str]:
-    """Return the first ``words`` words of each document, with single spaces for its blanks."""
+    """Return the first ``words`` words of each document, with white space replaced by single spaces."""
     return [_first(document, words) for document in documents]
 
 

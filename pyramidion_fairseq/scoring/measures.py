@@ -1,4 +1,4 @@
-"""What ROUGE does not tell of a summary: how much it copies, repeats, and says that is not in the document."""
+"""Measures of summaries besides ROUGE: copied and repeated text, and words that are not in the document."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .unicode_words import ascii_words, unicode_words
 
 NOVEL = (1, 2, 3, 4)
 REPEATED = 3
-#: Measure -> what it is called; shares are in per cent. The order is that of :attr:`MeasureScores.documents`.
+#: Measure -> its title; shares are in per cent. The order is that of :attr:`MeasureScores.documents`.
 MEASURES = {
     "coverage": "coverage, %",
     "density": "density, words",
@@ -40,17 +40,17 @@ MEASURES = {
 
 
 def words_of(text: str, settings: RougeSettings) -> list[str]:
-    """Return a text's words for the settings' tokenizer: in lower case, not stemmed."""
+    """Split a text into words with the settings' tokenizer: in lower case, not stemmed."""
     return unicode_words(text) if settings.any_script else ascii_words(text)
 
 
 def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    """Return every n consecutive words, in order."""
+    """Return the n-grams of words, in order."""
     return list(zip(*(words[start:] for start in range(n))))
 
 
 class Source:
-    """A document, ready to be compared with summaries."""
+    """A document, preprocessed for the comparison with summaries."""
 
     def __init__(self, text: str, settings: RougeSettings):
         text = text.replace(settings.separator, "\n") if settings.separator else text
@@ -61,21 +61,21 @@ class Source:
 
 
 def ratio(part: float, whole: float) -> float:
-    """Return ``part`` over ``whole``; NaN where there is no whole."""
+    """Return ``part / whole``, or NaN if ``whole`` is 0."""
     return part / whole if whole else math.nan
 
 
 def share(part: float, whole: float) -> float:
-    """Return ``part`` of ``whole`` in per cent; NaN where there is no whole."""
+    """Return ``part / whole`` in per cent, or NaN if ``whole`` is 0."""
     return ratio(100 * part, whole)
 
 
 def measure(source: Source, summary: str, settings: RougeSettings) -> list[float]:
-    """Return MEASURES of one summary, in their order; NaN where a summary has nothing that could be measured.
+    """Return the MEASURES of one summary, in order; NaN for a measure that is not defined for this summary.
 
     Args:
         source: the document.
-        summary: its text.
+        summary: text of the summary.
         settings: tokenizer and separator.
     """
     sentences = split_sentences(summary, settings.separator, settings.any_script)
@@ -114,23 +114,23 @@ def measure_document(texts: tuple[str, Sequence[str]], settings: RougeSettings) 
 
 @dataclass(frozen=True)
 class MeasureScores:
-    """MEASURES of a corpus; shares in per cent."""
+    """The MEASURES of a corpus; shares are in per cent."""
 
     settings: RougeSettings
     documents: np.ndarray
-    """(n, 15) float64: each document's MEASURES; NaN where its summary has nothing that could be measured."""
+    """(n, 15) float64: the MEASURES of each document; NaN where a measure is not defined."""
     mean: np.ndarray
-    """(15,) the mean over the documents that have a value; NaN where none has."""
+    """(15,) mean over the documents with a value; NaN if there is none."""
     low: np.ndarray
     """(15,) lower end of the 95% interval."""
     high: np.ndarray
-    """(15,) its upper end."""
+    """(15,) upper end of the 95% interval."""
     known: np.ndarray
-    """(15,) int64: how many documents have a value."""
+    """(15,) int64: number of documents with a value."""
 
     @property
     def signature(self) -> str:
-        """One line that two corpora's measures must share to be comparable."""
+        """The settings on one line; results are comparable only if their signatures are equal."""
         settings = self.settings
         parts = {
             "tok": settings.words_rule,
@@ -146,23 +146,23 @@ class MeasureScores:
         return "|".join(["more", *(f"{name}:{value}" for name, value in parts.items())])
 
     def get(self, name: str) -> tuple[float, float, float, int]:
-        """Return (mean, low, high, documents that have a value) of one of MEASURES."""
+        """Return (mean, low, high, documents with a value) of one of MEASURES."""
         column = list(MEASURES).index(name)
         return float(self.mean[column]), float(self.low[column]), float(self.high[column]), int(self.known[column])
 
     def as_dict(self) -> dict[str, dict[str, float | int | None]]:
-        """Return everything but the documents' own values, for JSON; None where no document has a value."""
+        """Return everything except the values of single documents, for JSON; None if no document has a value."""
         titles = ("mean", "low", "high", "documents")
         return {name: _known_only(dict(zip(titles, self.get(name)))) for name in MEASURES}
 
 
 def _known_only(values: Mapping[str, float]) -> dict[str, Any]:
-    """Return the values with None for NaN, which JSON has no word for."""
+    """Replace NaN, which JSON does not support, by None."""
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
 
 
 def _intervals(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (low, high), (c,) each, of (samples, c) means, over the resamples that have one."""
+    """Return (low, high), each (c,), of (samples, c) means, ignoring NaN."""
     ends = np.full((2, means.shape[1]), np.nan)
     for column, values in enumerate(means.T):
         values = values[~np.isnan(values)]
@@ -179,17 +179,17 @@ def measure_scores(
     workers: int = 1,
     progress: bool = False,
 ) -> dict[str, MeasureScores]:
-    """Return MEASURES of each system's summaries, with 95% bootstrap intervals over documents.
+    """Compute the MEASURES of each system's summaries, with 95% bootstrap intervals over documents.
 
     Args:
-        documents: one text each.
+        documents: texts of the documents.
         systems: name -> summaries of these documents in the same order.
-        settings: tokenizer, separator, and the bootstrap; stemming and backend do not matter here.
-        workers: processes to measure with.
-        progress: show a bar on a terminal.
+        settings: tokenizer, separator and bootstrap; stemming and backend are not used.
+        workers: number of processes.
+        progress: whether to show a progress bar on a terminal.
 
     Raises:
-        PyramidionError: there is no document, or a system has not as many summaries.
+        PyramidionError: there are no documents, or a system's number of summaries differs from theirs.
     """
     settings = settings or RougeSettings()
     if not len(documents):
@@ -207,19 +207,19 @@ def measure_scores(
 
 
 def compare_measures(first: MeasureScores, second: MeasureScores) -> dict[str, dict[str, float | int | None]]:
-    """Return how two systems differ in each of MEASURES: a paired bootstrap over documents.
+    """Compare two systems in each of MEASURES by a paired bootstrap over documents.
 
     Args:
-        first: of one system.
-        second: of another, on the same documents in the same order.
+        first: measures of one system.
+        second: measures of another system, for the same documents in the same order.
 
     Returns:
-        Measure -> ``difference``, its 95% interval ``low`` to ``high``, ``p`` as of
-        :func:`~pyramidion_fairseq.scoring.rouge.compare`, and in how many ``documents`` both systems have a value;
-        None for numbers where there is no such document.
+        Measure -> ``difference``, its 95% interval ``low`` to ``high``, ``p`` as in
+        :func:`~pyramidion_fairseq.scoring.rouge.compare`, and ``documents``, the number of documents for which both
+        systems have a value. If there is none, the other values are None.
 
     Raises:
-        PyramidionError: not as many documents, or other settings.
+        PyramidionError: the numbers of documents or the settings differ.
     """
     if first.documents.shape != second.documents.shape or first.settings != second.settings:
         raise PyramidionError(f"not comparable: {first.signature} and {second.signature}")

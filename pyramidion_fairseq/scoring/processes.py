@@ -1,4 +1,4 @@
-"""One function of every document, in several processes where that pays."""
+"""Apply a function to every document, in several processes if there are enough documents."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, Callable, Sequence
 
 from tqdm import tqdm
 
-#: Below this many documents, starting processes takes longer than it saves.
+#: Number of documents below which starting processes takes longer than it saves.
 _WORTH_A_POOL = 64
 
 
 def for_each(function: Callable[[Any], Any], items: Sequence[Any], workers: int, progress: bool) -> list[Any]:
-    """Return what the function gives for each item, in their order.
+    """Return the results of the function for all items, in order.
 
     Args:
-        function: can be pickled.
-        items: one a document.
-        workers: processes; small corpora are done in this one.
-        progress: show a bar on a terminal.
+        function: function of one item; must be picklable.
+        items: one item per document.
+        workers: number of processes; small corpora are processed in this process.
+        progress: whether to show a progress bar on a terminal.
     """
     bar = partial(tqdm, total=len(items), unit="documents", disable=None if progress else True, leave=False)
     if workers <= 1 or len(items) < _WORTH_A_POOL:

@@ -21,7 +21,7 @@ from .unicode_words import warn_of_lost_letters, warn_of_no_words
 
 logger = logging.getLogger(__name__)
 
-#: The order of the second axis of :attr:`RougeScores.documents`, and of the third.
+#: The second and the third axis of :attr:`RougeScores.documents`.
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 STATISTICS = ("precision", "recall", "fmeasure")
 NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
@@ -31,21 +31,21 @@ TOKENIZERS = ("rouge-score", "unicode")
 
 @dataclass(frozen=True)
 class RougeSettings:
-    """What a score depends on, apart from the texts."""
+    """The settings that a score depends on."""
 
     backend: str = "rouge-score"
     """A key of BACKENDS."""
     stemming: bool = True
-    """Cut words to their stems (Porter)."""
+    """Whether to stem words (Porter)."""
     separator: str | None = None
-    """What separates sentences; None: see :func:`~pyramidion_fairseq.scoring.sentences.split_sentences`."""
+    """Separator of sentences; None: see :func:`~pyramidion_fairseq.scoring.sentences.split_sentences`."""
     samples: int = 1000
-    """Resamples of the bootstrap."""
+    """Number of bootstrap resamples."""
     seed: int = 1
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
     tokenizer: str = "rouge-score"
-    """What words are: "rouge-score": of a to z and 0 to 9, as of ROUGE-1.5.5; "unicode": see
-    :func:`~pyramidion_fairseq.scoring.unicode_words.unicode_words`; it stems words of a to z alone."""
+    """"rouge-score": words of a-z and 0-9, like ROUGE-1.5.5; "unicode": words of any script, see
+    :func:`~pyramidion_fairseq.scoring.unicode_words.unicode_words`, where only words of a-z and 0-9 are stemmed."""
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -53,11 +53,11 @@ class RougeSettings:
         if self.tokenizer not in TOKENIZERS:
             raise PyramidionError(f"unknown tokenizer {self.tokenizer!r}; there are: {', '.join(TOKENIZERS)}")
         if self.tokenizer == "unicode" and self.backend != "rouge-score":
-            raise PyramidionError(f"the tokenizer unicode goes with the backend rouge-score, not with {self.backend}")
+            raise PyramidionError(f"the tokenizer unicode requires the backend rouge-score, got {self.backend}")
         if self.samples < 1:
             raise PyramidionError(f"the bootstrap needs at least one sample, got {self.samples}")
         if not 0 <= self.seed < 2**32:
-            raise PyramidionError(f"the bootstrap's seed must be from 0 to 2**32 - 1, got {self.seed}")
+            raise PyramidionError(f"the bootstrap's seed must be between 0 and 2**32 - 1, got {self.seed}")
 
     @property
     def any_script(self) -> bool:
@@ -66,7 +66,7 @@ class RougeSettings:
 
     @property
     def words_rule(self) -> str:
-        """What words are, for a signature."""
+        """The rule for words, for a signature."""
         return f"unicode.{UNICODE_WORDS}" if self.any_script else "rouge-score"
 
     @property
@@ -75,7 +75,7 @@ class RougeSettings:
         return f"auto.{SPLITTER}" if self.separator is None else repr(self.separator)
 
     def signature(self, documents: int) -> str:
-        """Return one line that two scores must share to be comparable."""
+        """Return the settings on one line; scores are comparable only if their signatures are equal."""
         parts = {
             "stem": "yes" if self.stemming else "no",
             "tok": self.words_rule if self.any_script else self.backend,
@@ -90,17 +90,17 @@ class RougeSettings:
 
 @dataclass(frozen=True)
 class RougeScores:
-    """What :func:`rouge_scores` returns; all scores are in points, from 0 to 100."""
+    """The result of :func:`rouge_scores`; all scores are in points, from 0 to 100."""
 
     settings: RougeSettings
     documents: np.ndarray
-    """(n, 4, 3) float64: each document's METRICS and STATISTICS."""
+    """(n, 4, 3) float64: METRICS x STATISTICS of each document."""
     mean: np.ndarray
-    """(4, 3) the mean over documents."""
+    """(4, 3) mean over documents."""
     low: np.ndarray
     """(4, 3) lower end of the 95% interval."""
     high: np.ndarray
-    """(4, 3) its upper end."""
+    """(4, 3) upper end of the 95% interval."""
 
     @property
     def signature(self) -> str:
@@ -108,19 +108,19 @@ class RougeScores:
         return self.settings.signature(len(self.documents))
 
     def get(self, metric: str, statistic: str = "fmeasure") -> tuple[float, float, float]:
-        """Return (mean, low, high) of, say, ``rouge2``."""
+        """Return (mean, low, high) of a metric, such as ``rouge2``."""
         index = METRICS.index(metric), STATISTICS.index(statistic)
         return float(self.mean[index]), float(self.low[index]), float(self.high[index])
 
     def __str__(self) -> str:
-        """Return F1 with its interval, on one line."""
+        """Return the F1 of each metric with its interval, on one line."""
         parts = []
         for metric in METRICS:
             parts.append("{} {:.2f} [{:.2f}, {:.2f}]".format(NAMES[metric], *self.get(metric)))
         return " ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything but the documents' own scores, for JSON."""
+        """Return everything except the scores of single documents, for JSON."""
         scores = {
             metric: {name: dict(zip(("mean", "low", "high"), self.get(metric, name))) for name in STATISTICS}
             for metric in METRICS
@@ -141,21 +141,21 @@ def document_scores(
     workers: int = 1,
     progress: bool = False,
 ) -> np.ndarray:
-    """Return ROUGE of each document.
+    """Compute ROUGE of each document.
 
     Args:
         references: one text per document.
-        hypotheses: likewise. A text without any word scores 0: for the default tokenizer, letter or digit of a to z
-            and 0 to 9.
+        hypotheses: one text per document. A text without words scores 0; the default tokenizer only knows words of
+            a-z and 0-9.
         settings: backend, tokenizer, stemming and sentences.
-        workers: processes to score with.
-        progress: show a bar on a terminal.
+        workers: number of processes.
+        progress: whether to show a progress bar on a terminal.
 
     Returns:
         (n, 4, 3) float64 in points: METRICS x STATISTICS.
 
     Raises:
-        PyramidionError: not as many hypotheses as references, or the backend is not installed.
+        PyramidionError: the numbers of hypotheses and references differ, or the backend is not installed.
     """
     settings = settings or RougeSettings()
     if len(references) != len(hypotheses):
@@ -175,10 +175,10 @@ def document_scores(
 
 
 def summarize(documents: np.ndarray, settings: RougeSettings | None = None) -> RougeScores:
-    """Return mean and 95% bootstrap interval over (n, 4, 3) document scores; the order of documents does not matter.
+    """Return mean and 95% bootstrap interval of (n, 4, 3) document scores; the order of documents does not matter.
 
     Raises:
-        PyramidionError: there is no document.
+        PyramidionError: there are no documents.
     """
     settings = settings or RougeSettings()
     if not len(documents):
@@ -197,11 +197,11 @@ def rouge_scores(
     workers: int = 1,
     progress: bool = False,
 ) -> RougeScores:
-    """Return ROUGE of a corpus: :func:`document_scores`, then :func:`summarize`.
+    """Compute ROUGE of a corpus: :func:`document_scores`, then :func:`summarize`.
 
-    Whatever paper or tool says plain "ROUGE-L" of summaries with several sentences means ``rougeLsum``, mostly:
-    that is what ROUGE-1.5.5 computes when it is given sentences. ``rougeL`` takes each summary as one sentence.
-    Warnings tell of texts without words, and of those whose letters the tokenizer does not know.
+    For summaries of several sentences, "ROUGE-L" in papers and tools usually means ``rougeLsum``, which is what
+    ROUGE-1.5.5 computes from sentences. ``rougeL`` treats each summary as one sentence. Texts without words, and
+    texts with letters that the tokenizer does not know, cause warnings.
     """
     settings = settings or RougeSettings()
     warn_of_no_words(chain(references, hypotheses))
@@ -215,14 +215,14 @@ def compare(first: RougeScores, second: RougeScores) -> dict[str, dict[str, floa
 
     Args:
         first: scores of one system.
-        second: of another, on the same documents in the same order.
+        second: scores of another system, for the same documents in the same order.
 
     Returns:
-        For each of METRICS the ``difference`` in points, its 95% interval ``low`` to ``high``, and ``p``, two-sided
+        For each of METRICS the ``difference`` in points, its 95% interval ``low`` to ``high``, and the two-sided ``p``
         (:func:`~pyramidion_fairseq.scoring.bootstrap.two_sided`).
 
     Raises:
-        PyramidionError: not as many documents, or other settings.
+        PyramidionError: the numbers of documents or the settings differ.
     """
     if first.documents.shape != second.documents.shape or first.settings != second.settings:
         raise PyramidionError(f"not comparable: {first.signature} and {second.signature}")

@@ -1,4 +1,4 @@
-"""ROUGE by the ``rouge-score`` package: pure Python, always works; by its equal in Rust where that is installed."""
+"""ROUGE with the ``rouge-score`` package (pure Python), or with the equivalent in Rust if it is installed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..errors import PyramidionError
 from .processes import for_each
 from .unicode_words import unicode_words
 
-#: rouge-score-rs gives every score of rouge-score to the last bit: that was seen of these versions, and no other pair
-#: of versions is trusted with it. ``tests/scoring/test_engines.py`` compares them.
+#: Versions for which rouge-score-rs was found to give exactly the scores of rouge-score; it is not used with others.
+#: ``tests/scoring/test_engines.py`` compares them.
 COMPARED = {"rouge-score": "0.1.2", "rouge-score-rs": "0.2.1"}
 _KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
@@ -22,7 +22,7 @@ Sentences = Sequence[str]
 
 
 class _Tokenizer:
-    """rouge-score's own tokens, or words of any script; each word is stemmed once."""
+    """Tokenizer with rouge-score's tokens, or words of any script; stems are cached."""
 
     def __init__(self, stemming: bool, name: str):
         from nltk.stem import porter
@@ -43,7 +43,7 @@ class _Tokenizer:
 
 @lru_cache(maxsize=1)
 def fast_engine() -> ModuleType | None:
-    """Return rouge-score-rs's scorer where the versions of COMPARED are installed; else None."""
+    """Return the scorer module of rouge-score-rs if the versions of COMPARED are installed, otherwise None."""
     try:
         if any(metadata.version(name) != version for name, version in COMPARED.items()):
             return None
@@ -55,12 +55,12 @@ def fast_engine() -> ModuleType | None:
 
 @lru_cache(maxsize=8)
 def scorer(stemming: bool, tokenizer: str = "rouge-score", engine: ModuleType | None = None) -> Any:
-    """Return what scores a pair of texts: ``score(reference, hypothesis)``.
+    """Return a scorer with the method ``score(reference, hypothesis)``.
 
     Args:
-        stemming: cut words to their stems.
-        tokenizer: "rouge-score": words of a to z and 0 to 9; "unicode": of any script.
-        engine: what :func:`fast_engine` returns; None: rouge-score itself.
+        stemming: whether to stem words.
+        tokenizer: "rouge-score": words of a-z and 0-9; "unicode": words of any script.
+        engine: result of :func:`fast_engine`; None: rouge-score itself.
 
     Raises:
         PyramidionError: rouge-score is not installed.
@@ -68,17 +68,17 @@ def scorer(stemming: bool, tokenizer: str = "rouge-score", engine: ModuleType | 
     try:
         from rouge_score import rouge_scorer
     except ImportError:
-        raise PyramidionError("ROUGE needs the package rouge-score: pip install rouge-score") from None
+        raise PyramidionError("ROUGE requires the package rouge-score: pip install rouge-score") from None
     if engine is not None and tokenizer == "rouge-score":
         return engine.RougeScorer(list(_KINDS), use_stemmer=stemming)
     return (engine or rouge_scorer).RougeScorer(list(_KINDS), tokenizer=_Tokenizer(stemming, tokenizer))
 
 
 def version() -> str:
-    """Return that of rouge-score, whose scores these are whatever computes them.
+    """Return the name and version of rouge-score; rouge-score-rs gives the same scores.
 
     Raises:
-        PyramidionError: it is not installed.
+        PyramidionError: rouge-score is not installed.
     """
     scorer(True)
     return "rouge-score-" + metadata.version("rouge-score")
@@ -87,7 +87,7 @@ def version() -> str:
 def score_pair(
     pair: tuple[Sentences, Sentences], stemming: bool, tokenizer: str = "rouge-score"
 ) -> list[tuple[float, float, float]]:
-    """Return (precision, recall, F1) of ROUGE-1, -2, -L and -Lsum, in [0, 1], of a pair of texts in sentences."""
+    """Return (precision, recall, F1) in [0, 1] of ROUGE-1, -2, -L and -Lsum for a pair of texts in sentences."""
     reference, hypothesis = ("\n".join(sentences) for sentences in pair)
     scores = scorer(stemming, tokenizer, fast_engine()).score(reference, hypothesis)
     return [tuple(scores[name]) for name in _KINDS]

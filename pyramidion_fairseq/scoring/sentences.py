@@ -1,4 +1,4 @@
-"""Sentences of a summary, for ROUGE-Lsum."""
+"""Split summaries into sentences, for ROUGE-Lsum."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 #: Changes whenever :func:`split_sentences` splits differently; part of a score's signature.
 VERSION = 1
 
-# Tokenised text (arXiv, PubMed) has its full stops as words of their own: " . ", " ? ", " ! ".
+# In tokenised text (arXiv, PubMed) punctuation marks are separate words: " . ", " ? ", " ! ".
 _TOKENISED = re.compile(r"(?<=\s[.?!])\s+")
-# A mark after a word, with what closes a quotation or bracket, before a blank.
+# A mark after a word, with closing quotation marks and brackets, before white space.
 _ATTACHED = re.compile(r"(?<=\S)[.?!]+[\"'”’)\]]*\s+(?=(\S))")
-# What a full stop often follows inside a sentence: abbreviations, initials ("J"), and "e.g", "i.e", "U.S".
+# Abbreviations, whose full stop often does not end a sentence, also "e.g", "i.e" and "U.S".
 _ABBREVIATION = re.compile(
     r"al|approx|ca|cf|ch|co|corp|dept|dr|eds?|eg|eqn?s?|et|figs?|ie|inc|jr|ltd|mr|mrs|ms|nos?|nr|pp?|prof|refs?|resp|"
     r"sect?|sr|st|suppl|tabs?|univ|viz|vols?|vs|(?:[^\W\d_]\.)+[^\W\d_]",
@@ -24,20 +24,20 @@ _LAST_WORD = re.compile(r"[^\s(\[\"'“‘]*$")
 
 
 def split_sentences(text: str, separator: str | None = None, any_script: bool = False) -> list[str]:
-    """Split a summary into sentences; joined, they hold every character that is no blank.
+    """Split a summary into sentences; together they contain all of its characters except white space.
 
-    Without a separator: at line ends, after ``.``, ``?`` and ``!`` that stand alone (tokenised text), and after those
-    that end a word where a capital, a digit, a quotation or a bracket follows. In text without any capital and
-    without marks that stand alone, whatever may follow. Not after an initial ("J. Smith") or an abbreviation
-    ("et al.", "Fig. 3", "e.g."), and not inside a number ("0.5").
+    Without a separator, the text is split at line ends, after ``.``, ``?`` and ``!`` that are separate words
+    (tokenised text), and after those that end a word if a capital, digit, quotation mark or bracket follows. If the
+    text has no capitals and no marks that are separate words, anything may follow. The text is not split after an
+    initial ("J. Smith") or an abbreviation ("et al.", "Fig. 3", "e.g."), or inside a number ("0.5").
 
     Args:
-        text: of one summary.
-        separator: split at this text and nowhere else, such as ``<n>``; it is dropped.
-        any_script: split after the full stops, question and exclamation marks of other scripts, too.
+        text: text of one summary.
+        separator: split only at this text, such as ``<n>``, and remove it.
+        any_script: also split after the full stops, question and exclamation marks of other scripts.
 
     Returns:
-        Sentences without blanks around them, none of them empty.
+        The sentences, stripped of white space and not empty.
     """
     if separator:
         pieces = text.split(separator)

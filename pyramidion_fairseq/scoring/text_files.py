@@ -1,4 +1,4 @@
-"""Files with one text a line, and the mistakes that are made with them."""
+"""Read and write files with one text per line, and detect files of other kinds."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _HYPOTHESIS = re.compile(
     r"(?<![a-z])(hyps?|hypothes[ei]s|generated?|pred|predictions?|system|outputs?|summary|summaries)(?![a-z])"
 )
 _GENERATE_LOG = re.compile(r"[STHDP]-\d+\t")
-# Every character at which some tool ends a line: what str.splitlines() does, and the tabulator of tables.
+# All characters at which some tool splits lines: those of str.splitlines(), and the tab of tables.
 _BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 
 def without_line_breaks(text: str) -> str:
-    """Return the text with a space for everything that could be taken for the end of a line."""
+    """Replace tabs and everything that may be read as the end of a line by a space."""
     return _BREAKS.sub(" ", text).strip()
 
 
 def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[str]:
-    """Return lines of a UTF-8 file, split at newlines only, without the carriage returns of Windows.
+    """Return the lines of a UTF-8 file, split only at LF, without the CR of Windows.
 
     Args:
         path: the file.
-        blank: lines that the file may have without any text in it, as summaries that are all empty are.
+        blank: number of lines for which a file without any text is accepted, for summaries that are all empty.
 
     Raises:
-        PyramidionError: there is no such file, it is empty or not UTF-8, or it is fairseq-generate's output, JSON
-            lines, a JSON array, a table or an archive.
+        PyramidionError: the file does not exist, is empty or not UTF-8, or is output of fairseq-generate, JSON lines,
+            a JSON array, a table or an archive.
     """
     try:
         content = Path(path).read_bytes()
@@ -63,25 +63,27 @@ def read_lines(path: str | os.PathLike[str], blank: int | None = None) -> list[s
                 f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start}); convert it with iconv"
             ) from None
     if sum(bool(_GENERATE_LOG.match(text)) for text in texts) > len(texts) / 2:
-        raise PyramidionError(f"{path} is output of fairseq-generate: make it summaries with pyramidion-summaries")
+        raise PyramidionError(f"{path} is output of fairseq-generate: extract the summaries with pyramidion-summaries")
     if sum(map(_is_object, texts)) > len(texts) / 2:
-        raise PyramidionError(f"{path} is JSON lines: write one text a line instead (jq -r .FIELD)")
+        raise PyramidionError(f"{path} is JSON lines: write one text per line instead (jq -r .FIELD)")
     return texts
 
 
 def _refuse_other_formats(content: bytes, name: str) -> None:
-    """Raise PyramidionError for what has no text a line: an archive, UTF-16, a JSON array, a table by its name."""
+    """Raise PyramidionError for a compressed file, UTF-16, a JSON array, or a table (by its name)."""
     if content.startswith(GZIP_MAGIC):
         raise PyramidionError(f"{name} is compressed: unpack it first (gunzip)")
     check_is_text(content[:SAMPLE_BYTES], name)
     if name.lower().endswith((".csv", ".tsv")):
-        raise PyramidionError(f"{name} is a table (CSV or TSV) by its name: write one text a line, to a .txt")
+        raise PyramidionError(
+            f"{name} is a table (CSV or TSV), judging by its name: write one text per line to a .txt file"
+        )
     if starts_as_array(content[:SAMPLE_BYTES].decode("utf-8-sig", errors="replace")):
         try:
             json.loads(content)
-        except (ValueError, RecursionError):  # a text that begins so
+        except (ValueError, RecursionError):  # plain text that only begins like an array
             return
-        raise PyramidionError(f"{name} is one JSON array: write one text a line instead (jq -r '.[]')")
+        raise PyramidionError(f"{name} is one JSON array: write one text per line instead (jq -r '.[]')")
 
 
 def _is_object(text: str) -> bool:
@@ -95,15 +97,15 @@ def _is_object(text: str) -> bool:
 
 
 def write_lines(path: str | os.PathLike[str], texts: Iterable[str]) -> None:
-    """Write one text a line, as :func:`write_text` does."""
+    """Write one text per line with :func:`write_text`."""
     write_text(path, "".join(f"{without_line_breaks(text)}\n" for text in texts))
 
 
 def check_roles(references: str | os.PathLike[str], hypotheses: str | os.PathLike[str]) -> None:
-    """Refuse files whose names say that they stand in each other's place, and one file in both places.
+    """Check that references and hypotheses are not the same file, and not swapped, judging by their names.
 
     Raises:
-        PyramidionError: so it is.
+        PyramidionError: they are the same file, or seem to be swapped.
     """
     if is_same_file(references, hypotheses):
         raise PyramidionError(f"{references} and {hypotheses} are the same file: its score would be 100")
@@ -111,21 +113,21 @@ def check_roles(references: str | os.PathLike[str], hypotheses: str | os.PathLik
     looks_swapped = _HYPOTHESIS.search(first) and _REFERENCE.search(second)
     if looks_swapped and not (_REFERENCE.search(first) or _HYPOTHESIS.search(second)):
         raise PyramidionError(
-            f"references come first, hypotheses second: {references} looks like hypotheses and {hypotheses} like "
-            "references; if they are not, rename them"
+            f"the files seem to be swapped (references come first): {references} looks like hypotheses and "
+            f"{hypotheses} like references; if this is wrong, rename them"
         )
 
 
 def check_texts(references: Sequence[str], hypotheses: Sequence[str], names: tuple[object, object]) -> None:
-    """Refuse texts that do not belong together, and warn of empty ones.
+    """Check that there are as many hypotheses as references, and warn of empty or identical texts.
 
     Raises:
-        PyramidionError: not as many hypotheses as references.
+        PyramidionError: the numbers of hypotheses and references differ.
     """
     if len(references) != len(hypotheses):
         raise PyramidionError(
-            f"{names[0]} has {len(references):,} lines and {names[1]} has {len(hypotheses):,}: they must stand for "
-            "the same documents in the same order (pyramidion-summaries keeps a line for each)"
+            f"{names[0]} has {len(references):,} lines and {names[1]} has {len(hypotheses):,}: both must have one "
+            "line per document, in the same order (pyramidion-summaries writes one line per document)"
         )
     for name, texts in zip(names, (references, hypotheses)):
         empty = [number for number, text in enumerate(texts, start=1) if not text.strip()]
@@ -133,4 +135,4 @@ def check_texts(references: Sequence[str], hypotheses: Sequence[str], names: tup
             lines = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
             logger.warning(f"{name}: {len(empty):,} of {len(texts):,} lines are empty and score 0 (line {lines})")
     if list(references) == list(hypotheses):
-        logger.warning(f"{names[0]} and {names[1]} hold the same texts")
+        logger.warning(f"{names[0]} and {names[1]} contain the same texts")

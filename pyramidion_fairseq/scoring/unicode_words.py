@@ -1,4 +1,4 @@
-"""Words of text in any script, for ROUGE: ``--tokenizer unicode``."""
+"""Split text of any script into words, for ROUGE with ``--tokenizer unicode``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import regex
 
 logger = logging.getLogger(__name__)
 
-#: Changes whenever :func:`unicode_words` finds other words, or sentences of other scripts end elsewhere; part of a
-#: score's signature.
+#: Changes whenever :func:`unicode_words` or the splitting of sentences of other scripts changes; part of a score's
+#: signature.
 VERSION = 1
-#: Of all letters; English papers have fewer of Greek.
+#: Share of unknown letters above which a warning is logged; English papers have fewer Greek letters.
 MANY_LOST = 0.01
 
-# Scripts that are written without spaces between words: Chinese, Japanese, and those for which Unicode asks for a
-# dictionary to find words (Thai, Lao, Khmer, Burmese and their relatives).
+# Scripts without spaces between words: Chinese, Japanese, and those for which Unicode requires a dictionary to find
+# words (Thai, Lao, Khmer, Burmese and similar ones).
 _SPACELESS = (
     r"(?:(?=\p{Line_Break=Complex_Context})[\p{L}\p{N}]|[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}ー])"
 )
-# A character of those scripts with its marks; or letters and digits of others, each with its marks.
+# A character of these scripts with its combining marks, or letters and digits of others, each with its marks.
 _WORD = regex.compile(rf"{_SPACELESS}\p{{M}}*|(?:(?!{_SPACELESS})[\p{{L}}\p{{N}}]\p{{M}}*)+")
-# As blanks part them, but for the scripts without spaces.
+# Words between white space; single characters in scripts without spaces.
 _BLANK_WORD = regex.compile(rf"{_SPACELESS}\p{{M}}*|(?:(?!{_SPACELESS})\S)+")
 _ASCII_LETTER = regex.compile("[A-Za-z]")
 _ASCII_WORD = regex.compile("[a-z0-9]+")
@@ -32,15 +32,15 @@ _LATIN_WORD = regex.compile("[a-z0-9]{4,}")  # what rouge-score stems
 
 
 def unicode_words(text: str, stemmer: Any = None) -> list[str]:
-    """Return words of a text, in lower case.
+    """Split a text into lower-case words.
 
-    Of scripts with spaces between words: letters and digits, with their combining marks (vowel signs of Hindi,
-    accents). Of Chinese, Japanese, Thai, Lao, Khmer, Burmese: each character, with its marks, is a word. Text of a to
-    z and 0 to 9 has the words that rouge-score finds.
+    In scripts with spaces, words are letters and digits with their combining marks (accents, vowel signs of Hindi). In
+    Chinese, Japanese, Thai, Lao, Khmer and Burmese, each character with its marks is a word. ASCII text has the words
+    of rouge-score.
 
     Args:
-        text: is brought to Unicode's form NFKC, so that letters with accents are alike however they are written.
-        stemmer: for words of a to z, as of rouge-score; others are not cut.
+        text: the text; it is normalised to NFKC, so that composed and decomposed accents are equal.
+        stemmer: stemmer of rouge-score, for words of a-z and 0-9 only.
     """
     if text.isascii():
         words = ascii_words(text)
@@ -53,37 +53,37 @@ def unicode_words(text: str, stemmer: Any = None) -> list[str]:
 
 
 def cased_words(text: str) -> list[str]:
-    """Return the words of a text as :func:`unicode_words` parts them, with their capitals."""
+    """Return the words of :func:`unicode_words` with their original case."""
     return _WORD.findall(unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)))
 
 
 def ascii_words(text: str) -> list[str]:
-    """Return the words that rouge-score finds: of a to z and 0 to 9, in lower case, not cut to their stems."""
+    """Return the words of rouge-score without stemming: runs of a-z and 0-9, in lower case."""
     return _ASCII_WORD.findall(text.lower())
 
 
 def word_ends(text: str) -> list[int]:
-    """Return where each word ends, as blanks part them; of scripts without spaces, each character."""
+    """Return the end of each word, split at white space; in scripts without spaces, of each character."""
     return [match.end() for match in _BLANK_WORD.finditer(text)]
 
 
 def warn_of_no_words(texts: Iterable[str]) -> None:
-    """Warn of texts with marks or symbols alone (emoji, dashes), which have no word in any script and score 0."""
+    """Warn of texts that consist of symbols (emoji, dashes), which have no words in any script and score 0."""
     empty = count = 0
-    for count, text in enumerate(texts, start=1):  # noqa: B007 - the last one is how many there are
+    for count, text in enumerate(texts, start=1):  # noqa: B007 - the last value is used
         empty += bool(text.strip()) and not unicode_words(text)
     if empty:
         logger.warning(
-            f"{empty:,} of {count:,} texts have no words, but marks or symbols alone (such as emoji), and score 0"
+            f"{empty:,} of {count:,} texts have no words, only punctuation or symbols (such as emoji), and score 0"
         )
 
 
 def warn_of_lost_letters(texts: Iterable[str], tokenizer: str) -> None:
-    """Warn where texts have letters, but no word for a tokenizer that knows a to z and 0 to 9 alone, or lose many.
+    """Warn if texts have letters but no words for a tokenizer of a-z and 0-9, or if many letters are lost.
 
     Args:
-        texts: those that are scored.
-        tokenizer: its name, for the message.
+        texts: the texts that are scored.
+        tokenizer: name of the tokenizer, for the message.
     """
     count = empty = letters = lost = 0
     for text in texts:
@@ -95,13 +95,13 @@ def warn_of_lost_letters(texts: Iterable[str], tokenizer: str) -> None:
         unknown = sum(map(str.isalpha, text)) - known
         letters, lost = letters + known + unknown, lost + unknown
         empty += bool(unknown) and not _ASCII_WORD.search(text.lower())
-    use = "the tokenizer unicode reads them (--tokenizer, --eval-rouge-tokenizer, --rouge-tokenizer)"
+    use = "use the tokenizer unicode (--tokenizer, --eval-rouge-tokenizer, --rouge-tokenizer)"
     if empty:
         logger.warning(
-            f"{empty:,} of {count:,} texts have letters but no word for the tokenizer {tokenizer}, which knows a to z "
-            f"and 0 to 9, and score 0: {use}"
+            f"{empty:,} of {count:,} texts score 0, as they have letters but no words for the tokenizer {tokenizer}, "
+            f"which only knows a-z and 0-9: {use}"
         )
     elif lost > MANY_LOST * letters:
         logger.warning(
-            f"{lost / letters:.1%} of the letters are none of a to z, so blanks for the tokenizer {tokenizer}: {use}"
+            f"{lost / letters:.1%} of the letters are not a-z, so spaces for the tokenizer {tokenizer}: {use}"
         )

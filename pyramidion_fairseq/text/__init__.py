@@ -1,4 +1,4 @@
-"""From documents as their users have them to tokens, and from tokens back to words."""
+"""Documents to tokens, and tokens back to words."""
 
 from .documents import Document
 from .tidying import tidy

@@ -1,4 +1,4 @@
-"""GPT-2's byte-level BPE, which BART has: words to its tokens and back."""
+"""GPT-2's byte-level BPE, as used by BART: words to tokens and back."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from .tokenizer import Tokenizer
 
 
 def is_byte_level(dictionary: Any) -> bool:
-    """Return whether a fairseq dictionary has the numbers of GPT-2's tokens as its symbols."""
+    """Return whether the symbols of a fairseq dictionary are the ids of GPT-2's tokens."""
     symbols = dictionary.symbols[dictionary.nspecial :]
     return 2 * sum(symbol.isdigit() for symbol in symbols) > len(symbols)
 
 
 def check_numbers(symbols: Iterable[str], numbers: Iterable[int], where: object, remedy: str) -> None:
-    """Refuse a byte-level BPE that lacks tokens of a dictionary: a dictionary may lack some of a BPE's, never this.
+    """Check that a byte-level BPE has every token of a dictionary; the dictionary may lack tokens of the BPE.
 
     Args:
-        symbols: the dictionary's.
-        numbers: of the BPE's tokens.
-        where: the BPE's folder or file.
-        remedy: what the user can do about it.
+        symbols: symbols of the dictionary.
+        numbers: ids of the BPE's tokens.
+        where: folder or file of the BPE, for the message.
+        remedy: what the user can do, for the message.
 
     Raises:
-        PyramidionError: says how many there are.
+        PyramidionError: the BPE lacks tokens of the dictionary.
     """
     known = set(map(str, numbers))
     given = [symbol for symbol in symbols if symbol.isdigit()]
     unknown = [symbol for symbol in given if symbol not in known]
     if unknown:
         raise PyramidionError(
-            f"{where} is another model's: the byte-level BPE lacks {len(unknown):,} of the dictionary's "
+            f"{where} belongs to another model: the byte-level BPE lacks {len(unknown):,} of the dictionary's "
             f"{len(given):,} tokens, such as {unknown[0][:20]}; {remedy}"
         )
 
 
 class ByteLevelTokenizer(Tokenizer):
-    """The tokens of a byte-level BPE; the dictionary has their numbers.
+    """Tokenizer of a byte-level BPE.
 
     Args:
-        dictionary: fairseq's, from numbers to ids.
+        dictionary: fairseq dictionary whose symbols are the ids of the BPE's tokens.
         encoder: fairseq's ``gpt2_bpe_utils.Encoder``.
     """
 
@@ -61,12 +61,13 @@ class ByteLevelTokenizer(Tokenizer):
             ends.append(len(data))
         leading = len(data) - len(data.lstrip())
         text = bytes(data).strip().decode("utf-8", errors="replace")
-        if len(text.encode("utf-8")) == len(data.strip()):  # what is no UTF-8 has other lengths: then roughly
+        if len(text.encode("utf-8")) == len(data.strip()):  # False for invalid UTF-8
             return text, _characters(text, [min(max(0, end - leading), len(data.strip())) for end in ends])
+        # Invalid UTF-8 has been replaced: byte offsets approximate those of characters.
         return text, [(min(start, len(text)), min(end, len(text))) for start, end in zip(ends, ends[1:])]
 
     def _bytes(self, piece: str) -> bytes:
-        """Return what a symbol of the dictionary stands for; symbols that are no token stand for themselves."""
+        """Return the bytes of a symbol of the dictionary; other symbols than the BPE's are encoded as text."""
         token = self.encoder.decoder.get(int(piece)) if piece.isdigit() else None
         if token is None or any(character not in self.encoder.byte_decoder for character in token):
             return piece.encode("utf-8") if token is None else token.encode("utf-8")
@@ -74,9 +75,9 @@ class ByteLevelTokenizer(Tokenizer):
 
 
 def _characters(text: str, ends: list[int]) -> list[tuple[int, int]]:
-    """Return [start, end) in characters for pieces that end after so many bytes.
+    """Return the [start, end) characters of pieces, given the byte offsets of their ends.
 
-    A cut character belongs to both sides.
+    A character that is split between two pieces belongs to both.
     """
     starts_at, number = [], 0
     for number, character in enumerate(text):

@@ -1,4 +1,4 @@
-"""A document as its user gave it."""
+"""Documents as the user provides them."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from typing import Any, Mapping
 from ..errors import PyramidionError
 from .json_records import TWICE
 
-#: Fields of a JSON record that may hold the document, the first one that has some text.
+#: Fields of a JSON record that may contain the document; the first one with text is used.
 TEXT_FIELDS = ("article_text", "article", "document", "text")
 TITLE_FIELDS = ("title", "article_id", "id")
 ID_FIELDS = ("article_id", "id")
-#: Fields of a JSON record that may hold a summary to compare with, the first one that has some text.
+#: Fields of a JSON record that may contain a reference summary; the first one with text is used.
 REFERENCE_FIELDS = ("abstract_text", "abstract", "summary", "target")
-#: Characters of a title, and of a section's name, at most: both are shown.
+#: Maximum characters of a title or of a section's name, for display.
 MOST_NAME = 300
 
 
 @dataclass(frozen=True)
 class Document:
-    """Text, and what is known of its parts."""
+    """The text of a document with its sentences, sections, title and id, as far as they are known."""
 
     sentences: tuple[str, ...]
-    """In order. Where :attr:`split` is set, they are texts of any length."""
+    """The sentences in order; if :attr:`split` is set, texts of any length."""
     split: bool = True
-    """Whether sentences are still to be found in the text."""
+    """Whether the texts must still be split into sentences."""
     sections: tuple[tuple[str, int], ...] = ()
-    """(name, number of sentences) of consecutive sections; empty where unknown, or where sentences are."""
+    """(name, number of sentences) of consecutive sections; empty if the sections or sentences are not known."""
     title: str | None = None
     article_id: str | int | None = None
-    """As the input has it."""
+    """The document's id in the input."""
     reference: str | None = None
-    """A summary to compare with."""
+    """The reference summary."""
 
     @classmethod
     def from_text(cls, text: str, title: str | None = None) -> Document:
-        """Return a document of plain text."""
+        """Create a document from plain text."""
         return cls((text,), title=title)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], field: str | None = None) -> Document:
-        """Return a document from a JSON object: arXiv/PubMed's (Cohan et al. 2018), or one with a field of text.
+        """Create a document from a JSON object: an arXiv/PubMed record (Cohan et al. 2018), or any with a text field.
 
         Args:
-            record: ``article_text`` (list of sentences), ``section_names`` and ``sections`` (lists of sentences); or
-                one of :data:`TEXT_FIELDS`, a text or a list of texts; beside it may stand :data:`TITLE_FIELDS`,
-                :data:`ID_FIELDS` and :data:`REFERENCE_FIELDS`. Titles and names of sections are cut after
-                :data:`MOST_NAME` characters; what cannot be printed is a space in them.
-            field: the name of the text's field, where it is none of those.
+            record: arXiv/PubMed: ``article_text`` (list of sentences), ``section_names`` and ``sections`` (lists of
+                sentences). Others: one of :data:`TEXT_FIELDS`, a text or a list of texts. Optional fields are
+                :data:`TITLE_FIELDS`, :data:`ID_FIELDS` and :data:`REFERENCE_FIELDS`. Titles and names of sections are
+                truncated to :data:`MOST_NAME` characters, with a space for each unprintable character.
+            field: name of the text field, if it is not one of :data:`TEXT_FIELDS`.
 
         Raises:
-            PyramidionError: there is no such field, it is null or there twice (:data:`TWICE`), or neither a text nor a
-                list of texts. An empty one is a document without words.
+            PyramidionError: the field is missing, null, duplicated (:data:`TWICE`), or neither a text nor a list of
+                texts. An empty text is a document without words.
         """
         if not isinstance(record, Mapping):
             raise PyramidionError(f"not a JSON object but {type(record).__name__}")
@@ -67,7 +67,7 @@ class Document:
             raise PyramidionError(f"no field {' or '.join(names)}; it has: {found}")
         value = record[name]
         if value is TWICE:
-            raise PyramidionError(f"field {name} is there twice")
+            raise PyramidionError(f"field {name} occurs more than once")
         named = (str(record[key]) for key in TITLE_FIELDS if isinstance(record.get(key), (str, int)))
         title = next((_shorten(name, MOST_NAME) for name in named), None)
         article_id = next((record[key] for key in ID_FIELDS if isinstance(record.get(key), (str, int))), None)
@@ -80,7 +80,7 @@ class Document:
 
 
 def _reference(record: Mapping[str, Any], text_field: str) -> str | None:
-    """Return the record's reference summary, if it has one beside the document's text; lists of texts are joined."""
+    """Return the record's reference summary, or None; lists of texts are joined, and the text field is ignored."""
     for value in (record.get(name) for name in REFERENCE_FIELDS if name != text_field):
         texts: list[Any] = value if isinstance(value, list) else [value]
         if all(isinstance(text, str) for text in texts) and not _is_blank(texts):
@@ -89,13 +89,13 @@ def _reference(record: Mapping[str, Any], text_field: str) -> str | None:
 
 
 def _is_blank(value: Any) -> bool:
-    """Return whether a field is a text without words, or a list of such texts."""
+    """Return whether a field is a blank text, or a list of blank texts."""
     texts = value if isinstance(value, list) else [value]
     return all(isinstance(text, str) and not text.strip() for text in texts)
 
 
 def _sections(record: Mapping[str, Any], sentences: list[str]) -> tuple[tuple[str, int], ...]:
-    """Return sections of an arXiv/PubMed record, if they hold exactly its sentences."""
+    """Return the sections of an arXiv/PubMed record, or () if they do not consist of exactly its sentences."""
     names, sections = record.get("section_names"), record.get("sections")
     if not isinstance(names, list) or not isinstance(sections, list) or len(names) != len(sections):
         return ()

@@ -1,11 +1,11 @@
-"""Pieces of words."""
+"""The pieces of sentencepiece models."""
 
 from typing import Iterable
 
-#: What sentencepiece puts in the place of a blank, so that it begins the first piece of every word.
+#: sentencepiece's character for a preceding space, with which the first piece of every word begins.
 WORD_START = "\u2581"
 
 
 def are_sentencepiece(symbols: Iterable[str]) -> bool:
-    """Return whether symbols of a dictionary are the pieces of a sentencepiece model."""
+    """Return whether the symbols of a dictionary are the pieces of a sentencepiece model."""
     return any(symbol.startswith(WORD_START) for symbol in symbols)

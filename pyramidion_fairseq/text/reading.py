@@ -1,4 +1,4 @@
-"""Documents out of files: plain text, JSON lines, arXiv/PubMed JSON lines; plain or gzipped."""
+"""Read documents from files: plain text, JSON lines or arXiv/PubMed JSON lines, optionally gzipped."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ logger = logging.getLogger(__name__)
 
 FORMATS = ("auto", "text", "document", "jsonl")
 MOST_BYTES = 64 << 20
-#: What is said of a file of which :func:`ends_in_cr` is true.
-CR_ENDS = "its lines end in CR alone: make them end in LF first (tr '\\r' '\\n')"
-#: Of a file's start, by which it is told whether it is text.
+#: Message for a file of which :func:`ends_in_cr` is true.
+CR_ENDS = "its lines end in CR alone: convert the line ends to LF first (tr '\\r' '\\n')"
+#: Bytes at the start of a file that are checked to be text.
 SAMPLE_BYTES = 1 << 16
-#: What a gzipped file starts with.
+#: First bytes of a gzipped file.
 GZIP_MAGIC = b"\x1f\x8b"
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BINARY = (b"%PDF", b"PK\x03\x04", b"PAR1", b"ARROW1")
-# bzip2, xz and zstd, whose bytes may have no more control characters than a text has.
+# bzip2, xz and zstd: their bytes may have as few control characters as text.
 _COMPRESSED = (*(b"BZh%d1AY&SY" % level for level in range(1, 10)), b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-# An array of objects, of strings or of such arrays; text begins with "[1]", "[CLS]" or "[[File:".
+# A JSON array of objects, strings or such arrays. Plain text may begin with "[1]", "[CLS]" or "[[File:".
 _ARRAY = re.compile(r'\s*(?:\[\s*)+(?:[{"]|\]\s*$)')
 _COLUMN = re.compile(r"[^\W\d][\w.-]{0,39}")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b")) + b"\x7f"
 
 
 def read_documents(path: str, kind: str = "auto", field: str | None = None, whole: bool = False) -> Iterator[Document]:
-    """Yield the documents of a file, one after the other.
+    """Yield the documents of a file.
 
     Invalid UTF-8 is replaced by U+FFFD, with a warning.
 
     Args:
         path: the file; "-" is standard input.
-        kind: "text": one document a line; "document": the whole file is one; "jsonl": one JSON object a line; "auto":
-            "jsonl" where the file starts with a brace, else "text"; JSON arrays and tables are refused.
-        field: of the JSON objects, the one that holds the text.
-        whole: "auto" means "document" where it would mean "text".
+        kind: "text": one document per line; "document": the whole file is one document; "jsonl": one JSON object per
+            line; "auto": "jsonl" if the file starts with a brace, otherwise "text". "auto" refuses JSON arrays and
+            tables, "jsonl" JSON arrays.
+        field: field of the JSON objects that contains the text.
+        whole: whether "auto" means "document" instead of "text".
 
     Raises:
-        PyramidionError: no such file, not text, or a line that holds no document.
+        PyramidionError: the file cannot be read or is not text, or a line is not a document.
     """
     name = "standard input" if path == "-" else path
     try:
@@ -69,7 +70,7 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
 
 def _open(path: str) -> io.BufferedReader:
     if path == "-" and sys.stdin is None:
-        raise PyramidionError("standard input is closed: say with --input which file to read")
+        raise PyramidionError("standard input is closed: give a file with --input")
     raw: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed by the caller
     if raw.peek(2)[:2] == GZIP_MAGIC:
         return io.BufferedReader(gzip.GzipFile(fileobj=raw))
@@ -77,28 +78,28 @@ def _open(path: str) -> io.BufferedReader:
 
 
 def _peek(stream: io.BufferedReader, name: str) -> bytes:
-    """Return the first bytes; PyramidionError where they are no text."""
+    """Return the first bytes of a stream; raise PyramidionError if they are not text."""
     start = stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]
     check_is_text(start, name)
     return start
 
 
 def check_is_text(start: bytes, name: str) -> None:
-    """Raise PyramidionError where bytes are a PDF, an archive, a picture, a Parquet file, or text in UTF-16."""
+    """Raise PyramidionError if bytes are not UTF-8 text but a PDF, archive, image, Parquet file or UTF-16."""
     if start.startswith(_BOMS):
         raise PyramidionError(f"{name} is UTF-16: save it as UTF-8")
     strange = len(start) - len(start.translate(None, _CONTROL))
     if start.startswith(_BINARY + _COMPRESSED) or 10 * strange > len(start):
-        raise PyramidionError(f"{name} is no text (a PDF, an archive, a picture?): extract its text first")
+        raise PyramidionError(f"{name} is not a text file (a PDF, archive or image?): extract its text first")
 
 
 def starts_as_array(text: str) -> bool:
-    """Return whether text is a JSON array of objects or strings, as far as its start tells."""
+    """Return whether a text begins like a JSON array of objects or strings."""
     return _ARRAY.match(text) is not None
 
 
 def starts_as_table(text: str, field: str | None = None) -> bool:
-    """Return whether a text's first line is the header of a table, with ``field`` or a usual name of it."""
+    """Return whether the first line is a table header with the column ``field``, by default a usual text field."""
     header = text.lstrip().split("\n", 1)[0]
     wanted = {name.casefold() for name in ([field] if field else TEXT_FIELDS)}
     for delimiter in ",;\t":
@@ -109,15 +110,15 @@ def starts_as_table(text: str, field: str | None = None) -> bool:
 
 
 def _refuse_other_formats(start: bytes, kind: str, field: str | None, name: str) -> None:
-    """Raise PyramidionError for a JSON array and a table, whose lines are no documents."""
+    """Raise PyramidionError for a JSON array or a table, whose lines are not documents."""
     text = start.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
     what = instead = None
     if starts_as_array(text):
-        what, instead = "one JSON array", "one object a line instead (jq -c '.[]')"
+        what, instead = "one JSON array", "one object per line instead (jq -c '.[]')"
     elif kind == "auto" and (name.lower().endswith(_TABLES) or starts_as_table(text, field)):
-        what, instead = "a table (CSV or TSV)", "each row as one JSON object a line instead"
+        what, instead = "a table (CSV or TSV)", "each row as a JSON object on its own line instead"
     if what:
-        raise PyramidionError(f"{name} is {what}: write {instead}; plain text is read with --input-format text")
+        raise PyramidionError(f"{name} is {what}: write {instead}; for plain text use --input-format text")
 
 
 def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Iterator[Document]:
@@ -135,12 +136,12 @@ def _documents(stream: BinaryIO, kind: str, field: str | None, name: str) -> Ite
 
 
 def decoded_lines(stream: BinaryIO, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (where it is, text) of each line; LF alone ends one, and the text has it.
+    """Yield (location, text) of each line. Only LF ends a line, and the text includes it.
 
     Invalid UTF-8 is replaced by U+FFFD, with a warning.
 
     Raises:
-        PyramidionError: a line is longer than MOST_BYTES, or CR alone ends the lines.
+        PyramidionError: a line is longer than :data:`MOST_BYTES`, or the lines end in CR alone.
     """
     for number, line in enumerate(_lines(stream, name), start=1):
         where = f"{name}, line {number}"
@@ -150,7 +151,7 @@ def decoded_lines(stream: BinaryIO, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """Yield lines with their LF; of longer ones than MOST_BYTES, parts. PyramidionError where CR ends them."""
+    """Yield lines with their LF, split after :data:`MOST_BYTES` + 1; raise PyramidionError if they end in CR alone."""
     ahead = [stream.readline(MOST_BYTES + 1)]
     if b"\r" in ahead[0].rstrip(b"\r\n"):
         ahead.append(stream.readline(MOST_BYTES + 1))
@@ -161,9 +162,10 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def ends_in_cr(first: bytes, second: bytes = b"") -> bool:
-    """Return whether a file's lines end in CR alone, by its first two with their LF; the second may be empty.
+    """Return whether a file's lines end in CR alone, judging by its first two lines; the second may be empty.
 
-    One LF, at the end or where two files were joined, does not make them lines; from two on, a CR belongs to a text.
+    A single LF, at the end of the file or between two concatenated files, does not count. If two lines end in LF, a
+    CR is part of the text.
     """
     if b"\r" in first and not first.endswith(b"\n"):
         return True
@@ -171,12 +173,12 @@ def ends_in_cr(first: bytes, second: bytes = b"") -> bool:
 
 
 def decode(content: bytes, where: str) -> str:
-    """Return bytes in UTF-8 as text, without a byte order mark; what is invalid becomes U+FFFD, with a warning."""
+    """Decode UTF-8 without its byte order mark; invalid bytes become U+FFFD, with a warning."""
     content = content[3:] if content.startswith(codecs.BOM_UTF8) else content
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        logger.warning(f"{where}: invalid UTF-8 is replaced by U+FFFD")
+        logger.warning(f"{where}: replaced invalid UTF-8 by U+FFFD")
         return content.decode("utf-8", errors="replace")
 
 
@@ -184,8 +186,8 @@ def _record(text: str, field: str | None, where: str) -> Document:
     try:
         record = parse_record(text)
     except (ValueError, RecursionError):
-        raise PyramidionError(f"{where} is not JSON; plain text is read with --input-format text") from None
+        raise PyramidionError(f"{where} is not JSON; for plain text use --input-format text") from None
     try:
         return Document.from_record(record, field)
     except PyramidionError as error:
-        raise PyramidionError(f"{where}: {error}; name the text's field with --field") from None
+        raise PyramidionError(f"{where}: {error}; give the name of the text field with --field") from None

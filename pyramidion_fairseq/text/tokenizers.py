@@ -1,4 +1,4 @@
-"""The tokenizers of words and of sentencepiece models, and which one a checkpoint needs."""
+"""Tokenizers for words and for sentencepiece models, and the choice of a checkpoint's tokenizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tokenizer import Tokenizer
 
 
 class WordTokenizer(Tokenizer):
-    """Tokens are what stands between white space: for corpora that were split before."""
+    """Splits at white space, for corpora that are already tokenized."""
 
     def _split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
         pieces = text.split()
@@ -23,10 +23,10 @@ class WordTokenizer(Tokenizer):
 
 
 class SentencepieceTokenizer(Tokenizer):
-    """The pieces of a sentencepiece model.
+    """Tokenizer of a sentencepiece model.
 
     Args:
-        dictionary: fairseq's, made of the model's pieces.
+        dictionary: fairseq dictionary of the model's pieces.
         processor: a ``sentencepiece.SentencePieceProcessor``.
     """
 
@@ -36,27 +36,27 @@ class SentencepieceTokenizer(Tokenizer):
 
     @classmethod
     def from_file(cls, dictionary: Any, path: str) -> SentencepieceTokenizer:
-        """Read a model's file.
+        """Load a sentencepiece model from its file.
 
         Raises:
-            PyramidionError: there is none, or it is something else.
+            PyramidionError: the file cannot be read or is not a sentencepiece model.
         """
         import sentencepiece
 
         try:
-            with open(path, "rb") as file:  # sentencepiece opens no files whose names are not UTF-8
+            with open(path, "rb") as file:  # sentencepiece cannot open files whose names are not UTF-8
                 content = file.read()
             return cls(dictionary, sentencepiece.SentencePieceProcessor(model_proto=content or b"nothing"))
         except (OSError, RuntimeError):
-            raise PyramidionError(f"{path} is no sentencepiece model, or cannot be read") from None
+            raise PyramidionError(f"{path} is not a sentencepiece model, or cannot be read") from None
 
     @property
     def pieces(self) -> list[str]:
-        """All pieces of the model, in its order."""
+        """All pieces of the model, by their ids."""
         return [self.processor.id_to_piece(number) for number in range(self.processor.get_piece_size())]
 
     def count_known_pieces(self) -> tuple[int, int]:
-        """Return how many of the model's pieces the dictionary has, and how many there are."""
+        """Return how many of the model's pieces are in the dictionary, and how many pieces the model has."""
         pieces = self.pieces
         return sum(piece in self.dictionary.indices for piece in pieces), len(pieces)
 
@@ -64,7 +64,7 @@ class SentencepieceTokenizer(Tokenizer):
         try:
             found = self.processor.encode(text, out_type="offset_mapping")
             return found["pieces"], found["offsets"]
-        except ValueError:  # before 0.2.2
+        except ValueError:  # sentencepiece before 0.2.2
             pieces = self.processor.encode(text, out_type="immutable_proto").pieces
             return [piece.piece for piece in pieces], [(piece.begin, piece.end) for piece in pieces]
 
@@ -76,14 +76,14 @@ class SentencepieceTokenizer(Tokenizer):
 
 
 def build_tokenizer(dictionary: Any, bpe: Any) -> Tokenizer:
-    """Return the tokenizer of a checkpoint.
+    """Create the tokenizer of a checkpoint.
 
     Args:
-        dictionary: fairseq's.
-        bpe: fairseq's, or None.
+        dictionary: the checkpoint's fairseq dictionary.
+        bpe: fairseq's BPE object, or None.
 
     Raises:
-        PyramidionError: ``bpe`` is none of sentencepiece, or missing.
+        PyramidionError: ``bpe`` is not supported, or it is None although the dictionary has sentencepiece pieces.
     """
     processor = getattr(bpe, "sp", None)
     if processor is not None:
@@ -91,12 +91,10 @@ def build_tokenizer(dictionary: Any, bpe: Any) -> Tokenizer:
     if hasattr(getattr(bpe, "bpe", None), "byte_encoder"):
         return ByteLevelTokenizer(dictionary, bpe.bpe)
     if bpe is not None:
-        raise PyramidionError(
-            f"{type(bpe).__name__} is not supported: summaries take sentencepiece, gpt2 or no bpe at all"
-        )
+        raise PyramidionError(f"{type(bpe).__name__} is not supported: use bpe sentencepiece or gpt2, or none")
     if are_sentencepiece(dictionary.symbols):
         raise PyramidionError(
-            "the dictionary has the pieces of a sentencepiece model: say where that is, with --sentencepiece-model "
+            "the dictionary has the pieces of a sentencepiece model: give the model's file with --sentencepiece-model "
             '(from Python: bpe="sentencepiece", sentencepiece_model=...)'
         )
     return WordTokenizer(dictionary)

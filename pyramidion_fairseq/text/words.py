@@ -1,4 +1,4 @@
-"""Documents in words, cleaned as ``preprocess/`` cleans the text that models are trained on."""
+"""Split documents into words and sentences, after cleaning them in the same way as the training data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .documents import Document
 from .tidying import BLANK, tidy
 
 _IDEOGRAPH = "\u2e80-\u2fff\u3001-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-#: Scripts without spaces have one word a character; longer words are cut, so that no input has a word of megabytes.
+#: Each character of a script without spaces is a word. Longer words are cut, so that no word has megabytes.
 _WORD = re.compile(f"[{_IDEOGRAPH}]|[^{BLANK}{_IDEOGRAPH}]{{1,64}}")
 
 _SENTENCE_END = re.compile("[.!?\u2026]+[\"'\u2019\u201d)\\]\u00bb]*$")
@@ -22,7 +22,7 @@ _ABBREVIATION = re.compile(
 
 @dataclass(frozen=True)
 class Section:
-    """A named part of the document: words ``start`` to ``end``, the latter not counted."""
+    """A named section of a document: the words [``start``, ``end``)."""
 
     name: str
     start: int
@@ -31,32 +31,32 @@ class Section:
 
 @dataclass(frozen=True)
 class DocumentWords:
-    """The document as its user gave it, in words."""
+    """A document in words, with its sentences and sections."""
 
     words: tuple[str, ...]
     space_after: tuple[bool, ...]
     """Whether white space follows each word."""
     sentences: tuple[tuple[int, int], ...] = ()
-    """[start, end) of each sentence, indices into ``words``."""
+    """The words [start, end) of each sentence."""
     sections: tuple[Section, ...] = ()
 
 
 class Words(NamedTuple):
-    """A document in words, and how many more there are of it."""
+    """The first words of a document, and the number of the remaining ones."""
 
     document: DocumentWords
     left_out: int
-    """Words of the document after those."""
+    """Number of words that follow in the document."""
 
 
 def find_words(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield (word, start, end) of each word of a text, in characters. Everything but white space belongs to a word."""
+    """Yield (word, start, end) of each word, in characters. Everything but white space belongs to a word."""
     for match in _WORD.finditer(text):
         yield match.group(), match.start(), match.end()
 
 
 def split_document(document: Document, limit: int) -> Words:
-    """Return the first ``limit`` words of a document, its sentences and its sections."""
+    """Return the first ``limit`` words of a document with their sentences and sections."""
     words: list[str] = []
     space_after: list[bool] = []
     ends: list[int] = []
@@ -96,7 +96,7 @@ def _ends_sentence(word: str, following: str, between: str) -> bool:
 
 
 def _sections(document: Document, ends: list[int]) -> tuple[Section, ...]:
-    """Return sections in words; ``ends`` is the number of words up to the end of each sentence."""
+    """Return the sections in words; ``ends`` is the number of words up to the end of each sentence."""
     sections, first, start = [], 0, 0
     for name, count in document.sections:
         first += count

@@ -215,12 +215,12 @@ def test_labels_of_other_code_are_those_beside_the_data(classify, tmp_path, besi
     [
         (["--batch-size", 0], "sizes must be at least 1, got --batch-size 0"),
         (["--head", "other"], "has no head 'other'; it has: sentence_classification_head"),
-        (["--explain"], "--explain goes with --format jsonl"),
+        (["--explain"], "--explain requires --format jsonl"),
         (["--field", "nothing"], "no field nothing; it has: 'id', 'text'"),
         (["--second-field", "title"], "no field title"),
         (["--device", "gpu9"], "--device gpu9: "),
         (["--data", "nowhere"], "nowhere has no input0/dict.txt and no dict.txt: say with --data"),
-        (["--output", "/nowhere/x"], "there is no folder /nowhere"),
+        (["--output", "/nowhere/x"], "cannot write /nowhere/x: folder /nowhere does not exist"),
     ],
 )
 def test_bad_input_is_one_line(classify, words, message):
@@ -266,7 +266,7 @@ def test_an_older_output_stays_until_all_is_written(classify, tmp_path):
         classify("--output", tmp_path / "out", "--overwrite", rows=rows)
     assert (tmp_path / "out").read_text() == "mine" and {path.name for path in tmp_path.iterdir()} == {
         "documents.jsonl", "out"}  # fmt: skip
-    with pytest.raises(SystemExit, match=r"documents\.jsonl is the file that is read: choose another --output"):
+    with pytest.raises(SystemExit, match=r"documents\.jsonl is the input file: choose another --output"):
         classify("--output", tmp_path / "documents.jsonl", "--overwrite")
     assert len((tmp_path / "documents.jsonl").read_text().splitlines()) == 6
 
@@ -284,7 +284,7 @@ def test_pairs_are_not_read_from_a_pipe(saved):
     reading, writing = os.pipe()
     os.write(writing, b'{"text": "alpha", "title": "beta"}\n')
     os.close(writing)
-    with pytest.raises(SystemExit, match="--second-field needs a file of JSON lines: --input FILE"):
+    with pytest.raises(SystemExit, match="--second-field requires a JSON lines file: use --input FILE"):
         main(["--checkpoint", str(saved[0]), "--device", "cpu", f"/dev/fd/{reading}", "--second-field", "title"])
     os.close(reading)
 

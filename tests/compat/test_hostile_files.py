@@ -68,7 +68,7 @@ def test_bytes_that_are_no_utf8_are_replaced(model, tmp_path, capsys):
     (tmp_path / "in").write_bytes(b"caf\xe9 \xff\xfe \xc0\x80 \xed\xa0\x80 text\n" + article(1).encode() + b"\n")
     summarize.main(["--checkpoint", str(model), *QUICK, "--input", str(tmp_path / "in"), "--output", "-"])
     captured = capsys.readouterr()
-    assert "line 1: invalid UTF-8 is replaced" in captured.err and captured.out.count("\n") == 2
+    assert "line 1: replaced invalid UTF-8" in captured.err and captured.out.count("\n") == 2
 
 
 class Touch:
@@ -92,10 +92,10 @@ def test_pickles_and_tars_in_the_place_of_everything(model, folder, tmp_path):
     hostile, tar = tmp_path / "hostile", tmp_path / "corpus.tar"
     hostile.write_bytes(pickle.dumps(Touch(marker)))
     archive(tar, outside)
-    assert "is no text" in refused(model, tar)
+    assert "is not a text file" in refused(model, tar)
     refused(model, hostile, "--input-format", "jsonl")
     member = tmp_path / "member"
-    assert "no sentencepiece model" in refused(model, member, "--sentencepiece-model", str(hostile))
+    assert "is not a sentencepiece model" in refused(model, member, "--sentencepiece-model", str(hostile))
     assert "no dict.source.txt" in refused(model, member, "--data", str(tmp_path))
     for name in ("dict.source.txt", "sentencepiece.model", "checkpoint_best.pt"):
         shutil.copy(hostile, folder / name)
@@ -104,9 +104,9 @@ def test_pickles_and_tars_in_the_place_of_everything(model, folder, tmp_path):
         shutil.copy(model / name, folder / name)
     for path in (tar, hostile):
         done = prepare([tmp_path / "dest", "--input", path])
-        assert done.returncode == 1 and "error: cannot tell the format of" in done.stderr
+        assert done.returncode == 1 and "error: cannot detect the format of" in done.stderr
     done = prepare([tmp_path / "dest", "--input", member, "--spm-model", hostile])
-    assert done.returncode == 1 and "is no sentencepiece model" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "is not a sentencepiece model" in done.stderr.splitlines()[-1]
     assert not marker.exists() and not outside.exists() and not (tmp_path.parent / outside.name).exists()
 
 

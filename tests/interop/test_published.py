@@ -124,7 +124,7 @@ def test_the_dictionaries_of_its_training_are_carried(published, tmp_path, capsy
         for side in ("source", "target"):
             make_dictionary(words).save(str(folder / f"dict.{side}.txt"))
     main(["published", source, str(tmp_path / "without.pt")])
-    assert "carries none, so that only sizes can be compared (--data)" in capsys.readouterr().err
+    assert "contains no dictionaries, so only their sizes can be checked later (use --data)" in capsys.readouterr().err
     assert "vocabularies" not in load_checkpoint(tmp_path / "without.pt")["extra_state"]
     main(["published", source, str(tmp_path / "told.pt"), "--data", str(named)])
     published["args"].data = str(named)
@@ -134,7 +134,9 @@ def test_the_dictionaries_of_its_training_are_carried(published, tmp_path, capsy
         record = load_checkpoint(tmp_path / f"{name}.pt")["extra_state"]["vocabularies"]
         assert record["source"] == record["target"] == "\n".join(make_dictionary(100).symbols)
         assert not record["read_from"]
-    with pytest.raises(SystemExit, match=r"no dictionaries with the sizes of .*in\.pt's embeddings in .*other"):
+    with pytest.raises(
+        SystemExit, match=r"found no dictionaries in .*other.* whose sizes match the embeddings of .*in\.pt"
+    ):
         main(["published", source, str(tmp_path / "refused.pt"), "--data", str(other)])
     assert not (tmp_path / "refused.pt").exists()
 

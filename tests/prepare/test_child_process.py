@@ -14,7 +14,7 @@ def test_the_reason_is_the_last_line_that_was_said(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     log = tmp_path / "log"
     command = [sys.executable, "-c", "import sys; print('first'); sys.exit('no such thing')"]
-    with pytest.raises(PrepareError, match=rf"^the step failed: no such thing \(all of its output: {log}\)$"):
+    with pytest.raises(PrepareError, match=rf"^the step failed: no such thing \(full log: {log}\)$"):
         run_child(command, str(log), str(tmp_path), "the step")
     assert log.read_text() == "first\nno such thing\n"
 
@@ -23,7 +23,7 @@ def test_a_full_disk_is_the_reason_where_not_even_the_log_is_written(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
-        with pytest.raises(PrepareError, match=r"^the step failed: File too large \(all"):
+        with pytest.raises(PrepareError, match=r"^the step failed: File too large \(full log"):
             run_child([sys.executable, "-c", "print(1)"], str(tmp_path / "log"), str(tmp_path), "the step")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

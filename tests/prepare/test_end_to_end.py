@@ -70,7 +70,8 @@ def test_the_last_line_is_a_command_that_runs(prepared, command, tmp_path):
     assert (given["--task"], given["--arch"]) == ("long_document_summarization", "deeppyramidion")
     assert (given["--lr"], given["--save-dir"]) == ("5e-4", "checkpoints/dest")
     documents = len((dest / "text" / "train.source").read_text(encoding="utf-8").split("\n")) - 1
-    assert f"{documents} training documents are 1 updates of 256 a pass, and warming up takes 5,000" in process.stderr
+    few = f"with {documents} training documents, an epoch has 1 updates of 256 documents, but the warm-up takes 5,000"
+    assert few in process.stderr
     small = [*NARROW, "--max-update", 1, "--cpu", "--num-workers", 0, "--save-dir", tmp_path]
     command("train", *words, *small)
     assert (tmp_path / "checkpoint_last.pt").exists()

@@ -146,7 +146,7 @@ def test_bad_labels_are_told(read, tmp_path, text, reason):
     assert result["bad"] == 1
 
 
-@pytest.mark.parametrize("text, reason", [("nan", "not finite"), ("high", "no number"), ("inf", "not finite")])
+@pytest.mark.parametrize("text, reason", [("nan", "not finite"), ("high", "not a number"), ("inf", "not finite")])
 def test_bad_numbers_are_told(read, tmp_path, text, reason):
     path = write_rows(tmp_path, rows(20, label=lambda number: text if number == 7 else str(number)))
     result, files = read("--input", path, *FIELDS, "--regression")
@@ -172,7 +172,9 @@ def test_a_label_that_training_does_not_see_is_refused(tmp_path, prepare_command
         write_rows(tmp_path / name, rows(count, label=label))
     files = ["--train", tmp_path / "train" / "all.jsonl", "--valid", tmp_path / "valid" / "all.jsonl"]
     process = prepare_command(tmp_path / "dest", *files, *FIELDS, *SIZES)
-    message = "error: 1 documents of valid have labels that no training document has: 7: leave them out, or split"
+    message = (
+        "error: 1 documents of valid have labels that no training document has (7): remove these documents, or split"
+    )
     assert process.returncode == 1 and process.stderr.splitlines()[-1].startswith(message)
     assert not (tmp_path / "dest" / "data-bin").exists()
 
@@ -180,9 +182,9 @@ def test_a_label_that_training_does_not_see_is_refused(tmp_path, prepare_command
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--second-field", "x"], "--second-field and --regression go with --labels"),
-        (["--regression"], "--second-field and --regression go with --labels"),
-        (["--labels", "a", "--summary-field", "b"], "--labels takes the place of --summary-field"),
+        (["--second-field", "x"], "--second-field and --regression require --labels"),
+        (["--regression"], "--second-field and --regression require --labels"),
+        (["--labels", "a", "--summary-field", "b"], "--labels and --summary-field cannot be used together"),
     ],
 )
 def test_options_that_contradict_each_other(options, capsys, arguments, message):

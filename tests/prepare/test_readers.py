@@ -131,7 +131,7 @@ def test_documents_are_not_their_own_summaries(read, write, tmp_path):
 
 def test_json_lines_are_no_plain_text(read, write):
     paths = write("a.jsonl", lines("text", "summary")) + ":" + write("b.txt", "\n".join(SUMMARIES))
-    with pytest.raises(PrepareError, match=r"a\.jsonl is JSON lines and no plain text: give it alone"):
+    with pytest.raises(PrepareError, match=r"a\.jsonl is JSON lines, not plain text: give only this file"):
         read("--train", paths)
     braces = write("c.txt", "{a set}\n{b}\n{c}\n")
     _, files = read("--train", braces + ":" + write("d.txt", "\n".join(SUMMARIES)))
@@ -141,15 +141,17 @@ def test_json_lines_are_no_plain_text(read, write):
 def test_one_file_is_not_given_twice_to_be_split(read, write, tmp_path):
     """Its documents without an id would be split by their place, and be in training and in test."""
     path = write("a.jsonl", lines("text", "summary"))
-    with pytest.raises(PrepareError, match=r"--input has .* twice: its documents would be in training and in test"):
+    with pytest.raises(
+        PrepareError, match=r"--input has .* twice: the same documents would be in the training and test splits"
+    ):
         read("--input", path, f"{tmp_path}/./a.jsonl")
 
 
 def test_scores_of_what_was_trained_on_are_warned_of(read, write, caplog):
     path, other = write("a.jsonl", lines("text", "summary")), write("b.jsonl", lines("text", "summary"))
     read("--train", path, "--valid", other, "--test", path)
-    told = [message for message in caplog.messages if "trained on" in message]
-    assert told == [f"--test is what is trained on: scores will be too good ({path})"]
+    told = [message for message in caplog.messages if "training data" in message]
+    assert told == [f"--test {path} is also training data: its scores will be too high"]
 
 
 @pytest.mark.paper("datasets")
@@ -247,7 +249,7 @@ def test_a_stream_that_breaks_off_is_one_clear_error(read, monkeypatch):
 
     stream = datasets.IterableDatasetDict({"train": datasets.IterableDataset.from_generator(rows)})
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config, streaming: stream)
-    with pytest.raises(PrepareError, match=r"pubmed-summarization\[train\]: reading stopped after row 2: .*lost"):
+    with pytest.raises(PrepareError, match=r"pubmed-summarization\[train\]: reading failed after row 2: .*lost"):
         read("--huggingface", "pubmed")
 
 
@@ -260,19 +262,31 @@ def test_huggingface_without_the_library(read, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", '{"title": "x", "year": 3}\n', "no fields for document/summary; it has: 'title', 'year'. Name"),
-        ("a.csv", "title,year\na,b\n", "no fields for document/summary; it has: 'title', 'year'. Name"),
-        ("a.csv", "document, summary\na,b\n", "no fields for document/summary; it has: 'document', ' summary'. Name"),
+        (
+            "a.jsonl",
+            '{"title": "x", "year": 3}\n',
+            "no fields for document/summary; it has: 'title', 'year'. Give their names",
+        ),
+        ("a.csv", "title,year\na,b\n", "no fields for document/summary; it has: 'title', 'year'. Give their names"),
+        (
+            "a.csv",
+            "document, summary\na,b\n",
+            "no fields for document/summary; it has: 'document', ' summary'. Give their names",
+        ),
         ("a.csv", "document,id,summary,document\na,b,c,d\n", "a.csv: 2 columns are called 'document': rename all"),
         ("a.tsv", "id\tid\ttext\tsummary\na\tb\tc\td\n", "a.tsv: 2 columns are called 'id': rename all"),
-        ("a.csv", 'document,"summary\na,b\n', "a.csv:1: the header cannot be read: not csv unexpected end of data"),
-        ("a.csv", "document,summary\ra,b\rc,d\r", r"a.csv: its lines end in CR alone: make them end in LF .*tr '\\r'"),
+        ("a.csv", 'document,"summary\na,b\n', "a.csv:1: cannot read the header: not csv unexpected end of data"),
+        (
+            "a.csv",
+            "document,summary\ra,b\rc,d\r",
+            r"a.csv: its lines end in CR alone: convert the line ends to LF .*tr '\\r'",
+        ),
         ("a.jsonl", '{"text": "a", "summary": "b"}\r' * 9, "a.jsonl: its lines end in CR alone"),
         ("a.json", '[\n{"a": 1}]', "one JSON array"),
         ("a.json", '{\n"text": "a",\n"summary": "b"\n}\n', "none of its first lines is a JSON object: write one obj"),
         ("a.jsonl", "", "is empty"),
-        ("a.bin", b"\x01\x02\x03", "cannot tell the format of"),
-        ("a.parquet", b"PAR1 but no parquet", "is no parquet file"),
+        ("a.bin", b"\x01\x02\x03", "cannot detect the format of"),
+        ("a.parquet", b"PAR1 but no parquet", "is not a parquet file"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_error(read, write, name, content, message):
@@ -294,8 +308,8 @@ def test_text_pairs_with_line_ends_of_cr_alone_are_not_one_document(read, write,
     ("content", "message"),
     [
         ("\u0105b\n\u0107d\n".encode("utf-16"), "summaries is UTF-16: save it as UTF-8"),
-        (b"PK\x03\x04 and\nmore\n", "summaries is no text .a PDF, an archive, a picture.*: extract its text first"),
-        (bz2.compress(b"a\nb\n") + b"\n\n", "summaries is no text"),
+        (b"PK\x03\x04 and\nmore\n", "summaries is not a text file .a PDF, archive or image.*: extract its text first"),
+        (bz2.compress(b"a\nb\n") + b"\n\n", "summaries is not a text file"),
     ],
 )
 def test_text_pairs_that_are_no_text_are_refused(read, write, content, message):
@@ -321,7 +335,7 @@ def test_a_pipe_which_can_be_read_once_is_refused(read, kind):
     os.write(writing, lines("article", "abstract").encode())
     os.close(writing)
     try:
-        with pytest.raises(PrepareError, match=r"is no regular file \(a pipe\?\), and is read more than once"):
+        with pytest.raises(PrepareError, match=r"is not a regular file \(a pipe\?\) and cannot be read twice"):
             read("--input", f"/dev/fd/{reading}", "--format", kind)
     finally:
         os.close(reading)
@@ -339,7 +353,7 @@ def test_a_table_without_a_header_gives_a_short_message(read, write):
     with pytest.raises(PrepareError) as error:
         read("--train", write("a.csv", ",".join(["a long document " * 200] * 30) + "\n"))
     assert len(str(error.value)) < 800 and "'a long document a long document a long d...'" in str(error.value)
-    assert "and 20 more. Name them" in str(error.value)
+    assert "and 20 more. Give their names" in str(error.value)
 
 
 def test_two_columns_of_a_parquet_file_with_one_name(read, tmp_path):

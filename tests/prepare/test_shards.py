@@ -107,7 +107,7 @@ def test_no_shard(corpora, prepare_command, tmp_path, shard, status):
 
 def test_a_shard_without_the_vocabulary(corpora, prepare_command, tmp_path):
     done = prepare_command(tmp_path / "x", "--input", corpora[0], "--shard", "1/2")
-    assert done.returncode == 2 and "--shard needs --spm-model, the one vocabulary of all shards" in done.stderr
+    assert done.returncode == 2 and "--shard requires --spm-model, the vocabulary of all shards" in done.stderr
 
 
 def refused(prepare_command, tmp_path, *folders):
@@ -118,9 +118,9 @@ def refused(prepare_command, tmp_path, *folders):
 
 def test_shards_that_do_not_belong_together(corpora, model, shards, prepare_command, tmp_path):
     line = refused(prepare_command, tmp_path, shards[0], shards[2])
-    assert line == "error: shards are missing: 2/3; make them with --shard, and give all to --join"
+    assert line == "error: shards are missing: 2/3; prepare them with --shard and give all shards to --join"
     line = refused(prepare_command, tmp_path, shards[0], shards[0], shards[1], shards[2])
-    assert line == f"error: {shards[0]} and {shards[0]} are the same shard: give each of them once"
+    assert line == f"error: {shards[0]} and {shards[0]} are the same shard: give each shard once"
     assert "is not a shard: it was made without --shard" in refused(prepare_command, tmp_path, model.parent)
     assert "was not made by prepare.py --shard" in refused(prepare_command, tmp_path, tmp_path / "nowhere")
     half = tmp_path / "half"
@@ -130,15 +130,17 @@ def test_shards_that_do_not_belong_together(corpora, model, shards, prepare_comm
     shutil.rmtree(half)
     assert prepare_command(half, "--input", corpora[0], *words[3:], "--shard", "1/3").returncode == 0
     line = refused(prepare_command, tmp_path, half, *shards[1:])
-    assert "are shards of different corpora: one has read 43 records, the other 60" in line
+    assert "are shards of different corpora, with 43 and 60 records" in line
     shutil.rmtree(half)
     assert prepare_command(half, *words, "--seed", 2, "--shard", "1/3").returncode == 0
-    assert "were made with different --seed" in refused(prepare_command, tmp_path, half, *shards[1:])
+    assert "were prepared with different --seed" in refused(prepare_command, tmp_path, half, *shards[1:])
     shutil.rmtree(half)
     swapped = ["--summary-field", "document", "--document-field", "summary"]
     assert prepare_command(half, *words, *swapped, "--shard", "1/3").returncode == 0
     line = refused(prepare_command, tmp_path, half, *shards[1:])
-    assert "took documents and summaries from different fields: make all shards with the same --document-field" in line
+    assert (
+        "have documents and summaries from different fields: prepare all shards with the same --document-field" in line
+    )
 
 
 def test_different_vocabularies(corpora, shards, prepare_command, tmp_path):
@@ -147,11 +149,11 @@ def test_different_vocabularies(corpora, shards, prepare_command, tmp_path):
     words = ["--input", *corpora, "--spm-model", other / "sentencepiece.model", "--workers", 1, "--shard", "2/3"]
     assert prepare_command(tmp_path / "part2", *words).returncode == 0
     line = refused(prepare_command, tmp_path, shards[0], tmp_path / "part2", shards[2])
-    assert "have different vocabularies: make all shards with the same --spm-model" in line
+    assert "have different vocabularies: prepare all shards with one --spm-model" in line
 
 
 def test_a_shard_that_was_changed(shards, prepare_command, tmp_path):
     copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in shards]
     (copies[1] / "text" / "train.source").write_text("other words\n")
     line = refused(prepare_command, tmp_path, *copies)
-    assert "part2: stage read is not finished: run the command of this shard again" in line
+    assert "part2: stage read is not finished: run this shard's command again" in line

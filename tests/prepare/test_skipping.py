@@ -11,7 +11,7 @@ BAD = [
     (b'["a list"]', "not a JSON object but list"),
     (b'{"article": "x"}', "field abstract is missing"),
     (b'{"article": "x", "abstract": null}', "field abstract is null"),
-    (b'{"article": "x", "abstract": "y", "article": "z"}', "field article is there twice"),
+    (b'{"article": "x", "abstract": "y", "article": "z"}', "field article occurs more than once"),
     (b'{"article": 3, "abstract": "y"}', "field article is neither text nor a list of texts but int"),
     (b'{"article": ["x", 3], "abstract": "y"}', "field article has int in its list"),
     (b'{"article": "", "abstract": "y"}', "empty document"),

@@ -65,11 +65,13 @@ def test_size_is_exact_and_ids_are_fairseqs(train, tmp_path, kind):
 def test_a_small_corpus_gives_fewer_pieces_and_says_so(train, caplog, kind):
     result, processor, _ = train("ab ab abc bc\n" * 5, spm_type=kind, vocab_size=500)
     assert result["pieces"] == processor.get_piece_size() < 20
-    assert "the corpus gives only {} pieces of 500".format(result["pieces"]) in caplog.text
+    assert "the corpus gives only {} pieces instead of 500".format(result["pieces"]) in caplog.text
 
 
 def test_a_size_below_the_alphabet_is_one_clear_error(train):
-    with pytest.raises(PrepareError, match=r"--vocab-size 8 is too small: the characters alone need 2[0-9]"):
+    with pytest.raises(
+        PrepareError, match=r"--vocab-size 8 is too small: the characters of the corpus alone need 2[0-9]"
+    ):
         train(random_text(20, 30), vocab_size=8)
 
 
@@ -169,7 +171,7 @@ def test_a_given_model_is_used_as_it_is(train, tmp_path, write):
 
 
 def test_a_given_file_that_is_no_model(tmp_path, write):
-    with pytest.raises(PrepareError, match=r"bad\.model is no sentencepiece model"):
+    with pytest.raises(PrepareError, match=r"bad\.model is not a sentencepiece model"):
         load_model(write("bad.model", b"junk"), "bad.model")
 
 

@@ -73,7 +73,7 @@ def test_a_failing_stage_leaves_the_finished_one_alone(space, tmp_path):
 def test_a_file_of_the_user_is_never_overwritten(space, tmp_path):
     (tmp_path / "dest/sub").mkdir()
     (tmp_path / "dest/sub/a.txt").write_text("of the user")
-    with pytest.raises(PrepareError, match=r"sub/a\.txt is in the way"):
+    with pytest.raises(PrepareError, match=r"sub/a\.txt would be overwritten but was not made by prepare\.py"):
         space.run("one", {}, builder([], "t"))
     assert (tmp_path / "dest/sub/a.txt").read_text() == "of the user"
 
@@ -109,7 +109,9 @@ def test_its_own_outputs_are_no_corpus(tmp_path, options, write, jsonl, sides):
     before = {path.name: path.read_bytes() for path in text.iterdir()}
     os.link(text / "train.source", text / "copy")
     paths = ":".join(str(text / side) for side in sides)
-    with pytest.raises(PrepareError, match="is output of an earlier run and would be replaced: give another DEST"):
+    with pytest.raises(
+        PrepareError, match="is an output of an earlier run and would be replaced: choose another DEST"
+    ):
         pipeline.read(options("--train", paths, "--lowercase"), Workspace(str(tmp_path / "dest")))
     (text / "copy").unlink()
     assert {path.name: path.read_bytes() for path in text.iterdir()} == before
@@ -144,7 +146,7 @@ def test_a_stamp_names_nothing_outside(space, tmp_path, name, depends):
     victim.write_text("of the user")
     space.run("one", {"x": 1}, builder([], "t"))
     edit_stamp(tmp_path / "dest/.prepare/one.json", outputs={name.format(tmp_path): [11, 0], "sub/a.txt": [1, 0]})
-    with pytest.raises(PrepareError, match=r"it was not made by prepare\.py, remove it"):
+    with pytest.raises(PrepareError, match=r"and was not made by prepare\.py: remove it"):
         space.run("one", {"x": depends}, builder([], "t"))
     assert victim.read_text() == "of the user"
 
@@ -170,7 +172,7 @@ def test_nothing_is_written_through_a_linked_folder(space, tmp_path, again):
     (tmp_path / "dest/sub").symlink_to(elsewhere)
     before = {path.name: path.read_text() for path in elsewhere.iterdir()}
     for depends in (1, 2):
-        with pytest.raises(PrepareError, match="dest/sub is a link to elsewhere"):
+        with pytest.raises(PrepareError, match="dest/sub is a link: replace it by the folder itself"):
             space.run("one", {"x": depends}, builder([], "new"))
     assert {path.name: path.read_text() for path in elsewhere.iterdir()} == before
 

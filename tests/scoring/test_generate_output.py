@@ -132,7 +132,7 @@ def test_a_log_that_ends_anywhere_has_whole_summaries_or_none(log):
 def test_pieces_are_joined_where_no_bpe_was_given(log, caplog):
     pieces = "\u2581the \u2581ca t \u2581sat"
     assert read_summaries([log(record(0, pieces))]) == {0: "the cat sat"}
-    assert "in pieces" in caplog.text
+    assert "sentencepiece pieces" in caplog.text
     only_h = f"H-0\t-0.5\t{pieces}\nH-1\t-0.5\t\u2581dog\n"
     assert read_summaries([log(only_h)]) == {0: "the cat sat", 1: "dog"}
     assert "no D- lines" in caplog.text
@@ -163,7 +163,7 @@ def test_a_collapsed_model_without_bpe(log, caplog):
     marked = ("\u2581the \u2581docu ment", "\u2581the \u2581re ference")
     path = log("".join(record(number, COLLAPSED[0], others=marked) for number in range(3)))
     assert read_summaries([path]) == dict.fromkeys(range(3), "ssss")
-    assert "in pieces (no --bpe was given)" in caplog.text
+    assert "sentencepiece pieces (--bpe was not given)" in caplog.text
 
 
 def test_a_collapsed_model_whose_options_were_both_given(log, caplog):
@@ -200,7 +200,7 @@ def test_summaries_never_replace_what_is_read(log, tmp_path, monkeypatch, name):
     log(record(0, "zero"), "folder/generate-test.txt")
     log("a\n", "refs.txt")
     before = (tmp_path / name).read_bytes()
-    with pytest.raises(SystemExit, match=f"{name} is .*{name}, which is read: choose another --output"):
+    with pytest.raises(SystemExit, match=f"{name} is the input file .*{name}: choose another --output"):
         main(["folder", "--references", "refs.txt", "--output", f"./{name}"])
     assert (tmp_path / name).read_bytes() == before
 

@@ -55,7 +55,7 @@ def test_table(files, capsys):
 @pytest.mark.parametrize("name", ["test.target", "summaries.txt", "test.source"])
 def test_scores_never_replace_what_is_read(files, name):
     before = (files / name).read_bytes()
-    with pytest.raises(SystemExit, match=f"--json .*{name}, which is read: choose another name"):
+    with pytest.raises(SystemExit, match=f"--json .* is the input file .*{name}: choose another name"):
         main(["test.target", "summaries.txt", "--lead", "test.source", "--json", f"./{name}"])
     assert (files / name).read_bytes() == before
 
@@ -112,10 +112,10 @@ def test_text_of_any_script(files, capsys, caplog, language):
     report = json.loads(capsys.readouterr().out)
     assert "|tok:rouge-score|" in report["signature"]
     if language in ("French", "Vietnamese"):
-        assert "of the letters are none of a to z, so blanks for the tokenizer rouge-score" in caplog.text
+        assert "of the letters are not a-z, so spaces for the tokenizer rouge-score" in caplog.text
     else:
         assert report["systems"]["summaries.txt"]["scores"]["rouge1"]["recall"]["mean"] == 0
-        assert "4 of 4 texts have letters but no word for the tokenizer rouge-score" in caplog.text
+        assert "4 of 4 texts score 0, as they have letters but no words for the tokenizer rouge-score" in caplog.text
 
 
 def test_lead_of_text_without_spaces(files, capsys):
@@ -193,7 +193,7 @@ def test_empty_lines_are_counted(files, caplog):
 def test_copies_are_pointed_out(files, caplog):
     (files / "copy.txt").write_text("".join(text + "\n" for text in REFERENCES))
     main(["test.target", "copy.txt"])
-    assert "hold the same texts" in caplog.text
+    assert "contain the same texts" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -201,39 +201,48 @@ def test_copies_are_pointed_out(files, caplog):
     [
         (["test.target", "longer.txt"], "test.target has 2 lines and longer.txt has 3"),
         (["longer.txt", "test.target"], "longer.txt has 3 lines and test.target has 2"),
-        (["summaries.txt", "test.target"], "references come first, hypotheses second"),
+        (
+            ["summaries.txt", "test.target"],
+            "seem to be swapped (references come first): summaries.txt looks like hypotheses",
+        ),
         (["test.target", "test.target"], "are the same file"),
         (["test.target", "missing.txt"], "cannot read missing.txt: No such file"),
         (["test.target", "empty.txt"], "empty.txt is empty"),
         (["test.target", "latin1.txt"], "latin1.txt, line 2: not UTF-8"),
         (["test.target", "generate.log"], "make it summaries with pyramidion-summaries"),
-        (["test.jsonl", "summaries.txt"], "test.jsonl is JSON lines: write one text a line instead"),
+        (["test.jsonl", "summaries.txt"], "test.jsonl is JSON lines: write one text per line instead"),
         (["test.target", "summaries.txt", "--more", "test.jsonl"], "test.jsonl is JSON lines"),
-        (["test.target", "array.json"], "array.json is one JSON array: write one text a line instead"),
+        (["test.target", "array.json"], "array.json is one JSON array: write one text per line instead"),
         (["test.target", "lines.json"], "lines.json is one JSON array"),
-        (["test.target", "table.csv"], "table.csv is a table (CSV or TSV) by its name: write one text a line"),
-        (["test.target", "wide.txt"], "wide.txt is no text"),
+        (
+            ["test.target", "table.csv"],
+            "table.csv is a table (CSV or TSV), judging by its name: write one text per line",
+        ),
+        (["test.target", "wide.txt"], "wide.txt is not a text file"),
         (["test.target", "summaries.txt.gz"], "summaries.txt.gz is compressed: unpack it first"),
-        (["test.target", "summaries.txt", "--against", "summaries.txt"], "--against is the same file"),
-        (["test.target", "summaries.txt", "--against", "./summaries.txt"], "--against is the same file"),
-        (["test.target", "summaries.txt", "--lead-words", "3"], "needs --lead"),
+        (["test.target", "summaries.txt", "--against", "summaries.txt"], "--against summaries.txt is the same file"),
+        (
+            ["test.target", "summaries.txt", "--against", "./summaries.txt"],
+            "/summaries.txt is the same file as the",
+        ),
+        (["test.target", "summaries.txt", "--lead-words", "3"], "requires --lead"),
         (["test.target", "summaries.txt", "--lead", "longer.txt"], "longer.txt has 3"),
-        (["test.target", "summaries.txt", "--lead", "test.target"], "--lead wants the documents"),
-        (["test.target", "summaries.txt", "--lead", "./summaries.txt"], "--lead wants the documents"),
+        (["test.target", "summaries.txt", "--lead", "test.target"], "--lead must be the documents"),
+        (["test.target", "summaries.txt", "--lead", "./summaries.txt"], "--lead must be the documents"),
         (["test.target", "summaries.txt", "--more", "longer.txt"], "longer.txt has 3"),
         (["test.target", "summaries.txt", "--more", "missing.txt"], "cannot read missing.txt: No such file"),
-        (["test.target", "summaries.txt", "--more", "summaries.txt"], "--more wants the documents"),
-        (["test.target", "summaries.txt", "--more", "test.target"], "--more wants the documents"),
+        (["test.target", "summaries.txt", "--more", "summaries.txt"], "--more must be the documents"),
+        (["test.target", "summaries.txt", "--more", "test.target"], "--more must be the documents"),
         (
             ["test.target", "summaries.txt", "--tokenizer", "unicode", "--backend", "files2rouge"],
-            "goes with the backend",
+            "the tokenizer unicode requires the backend rouge-score",
         ),
         (["test.target", "summaries.txt", "--samples", "0"], "at least one sample"),
         (
             ["test.target", "summaries.txt", "--json", "no/folder.json"],
-            "no/folder.json cannot be written: there is no",
+            "no/folder.json: folder ",
         ),
-        (["test.target", "summaries.txt", "--json", "."], ". cannot be written: it is a folder"),
+        (["test.target", "summaries.txt", "--json", "."], "cannot write .: it is a folder"),
     ],
 )
 def test_mistakes_end_in_one_line_before_the_work(files, monkeypatch, arguments, message):
@@ -255,5 +264,5 @@ def test_names_that_are_not_utf8(files, capsys):
 def test_line_ends_of_cr_alone_are_not_one_text(tmp_path, capsys, end):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(f"one\rtwo {name}\rthree{end}".encode())
-    with pytest.raises(SystemExit, match=r"a: its lines end in CR alone: make them end in LF first"):
+    with pytest.raises(SystemExit, match=r"a: its lines end in CR alone: convert the line ends to LF first"):
         main([str(tmp_path / "a"), str(tmp_path / "b"), "--samples", "10", "--workers", "1"])

@@ -80,7 +80,7 @@ def test_scoring_of_fairseq_generate(tokenizer, mean, caplog):
     scorer.add_string("слова", "слова")
     assert scorer.scores().get("rouge1", "precision")[0] == mean
     assert f"|tok:{'unicode.1' if tokenizer else 'rouge-score'}|" in scorer.result_string()
-    assert ("3 of 4 texts have letters but no word" in caplog.text) == (tokenizer is None)
+    assert ("3 of 4 texts score 0, as they have letters but no words" in caplog.text) == (tokenizer is None)
 
 
 def test_lead_is_of_words_or_characters():
@@ -99,14 +99,14 @@ def test_texts_of_symbols_alone_are_told(tokenizer, caplog):
     texts = ["🎉🎉", "the decoder", " — !", ""]
     scores = rouge_scores(texts, texts, RougeSettings(tokenizer=tokenizer, samples=10))
     assert scores.documents[:, 0, 2].tolist() == [0, 100, 0, 0]
-    assert caplog.messages == ["4 of 8 texts have no words, but marks or symbols alone (such as emoji), and score 0"]
+    assert caplog.messages == ["4 of 8 texts have no words, only punctuation or symbols (such as emoji), and score 0"]
 
 
 @pytest.mark.parametrize(
     "texts, message",
     [
-        (["привет", "hello"], "1 of 2 texts have letters but no word for the tokenizer rouge-score"),
-        (["été à la mer"], "33.3% of the letters are none of a to z"),
+        (["привет", "hello"], "1 of 2 texts score 0, as they have letters but no words for the tokenizer rouge-score"),
+        (["été à la mer"], "33.3% of the letters are not a-z"),
         (["the α of " + "plain words " * 50], ""),
         (["!", "", "12 34", "hello"], ""),
     ],

@@ -62,21 +62,24 @@ def test_standard_input(monkeypatch):
 
 def test_invalid_utf8_is_replaced_and_said(read, caplog):
     assert read(b"caf\xe9 and text\nfine\n") == ["caf\ufffd and text\n", "fine\n"]
-    assert "line 1: invalid UTF-8 is replaced" in caplog.text and "line 2" not in caplog.text
+    assert "line 1: replaced invalid UTF-8" in caplog.text and "line 2" not in caplog.text
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 10, "is no text"),
-        (b"%PDF-1.7 looks like text for a while", "is no text"),
-        (b"PK\x03\x04 text text text text text text text text text", "is no text"),
-        (b"\x7fELF" + bytes(100), "is no text"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 10, "is not a text file"),
+        (b"%PDF-1.7 looks like text for a while", "is not a text file"),
+        (b"PK\x03\x04 text text text text text text text text text", "is not a text file"),
+        (b"\x7fELF" + bytes(100), "is not a text file"),
         ("some text".encode("utf-16"), "is UTF-16"),
-        (bz2.compress(b"some text"), "is no text"),
-        (lzma.compress(b"some text"), "is no text"),
-        (b"\x28\xb5\x2f\xfd with text that is not compressed and so looks like text for a while", "is no text"),
-        (b"PAR1 with text that is not compressed and so looks like text for a while", "is no text"),
+        (bz2.compress(b"some text"), "is not a text file"),
+        (lzma.compress(b"some text"), "is not a text file"),
+        (
+            b"\x28\xb5\x2f\xfd with text that is not compressed and so looks like text for a while",
+            "is not a text file",
+        ),
+        (b"PAR1 with text that is not compressed and so looks like text for a while", "is not a text file"),
     ],
 )
 def test_what_is_no_text(read, content, message):
@@ -101,7 +104,7 @@ ARRAY = json.dumps([{"article": "first"}, {"article": "second"}], indent=1).enco
     ],
 )
 def test_json_arrays_are_no_lines_of_text(read, content, kind, whole):
-    with pytest.raises(PyramidionError, match=r"input is one JSON array: write one object a line .*jq -c '\.\[\]'"):
+    with pytest.raises(PyramidionError, match=r"input is one JSON array: write one object per line .*jq -c '\.\[\]'"):
         read(content, kind, whole=whole)
 
 
@@ -121,7 +124,9 @@ def test_json_arrays_are_no_lines_of_text(read, content, kind, whole):
     ],
 )
 def test_tables_are_no_lines_of_text(read, name, content, field, whole):
-    with pytest.raises(PyramidionError, match=f"{name} is a table .*: write each row as one JSON object"):
+    with pytest.raises(
+        PyramidionError, match=f"{name} is a table .*: write each row as a JSON object on its own line"
+    ):
         read(content, field=field, name=name, whole=whole)
 
 
@@ -159,11 +164,14 @@ def test_line_ends_of_cr_alone_are_not_one_document(read):
     [
         (b"nonsense", "input, line 2 is not JSON"),
         (b"[1]", "input, line 2: not a JSON object but list"),
-        (b'{"body": "x"}', "line 2: no field article_text .*; it has: 'body'; name the text's field with --field"),
+        (
+            b'{"body": "x"}',
+            "line 2: no field article_text .*; it has: 'body'; give the name of the text field with --field",
+        ),
         (b'{"text": null}', "line 2: field text is null"),
         (b'{"article": null, "body": "x"}', "line 2: field article is null"),
-        (b'{"text": "x", "text": "y"}', "line 2: field text is there twice"),
-        (b'{"text ": "x"}', "line 2: no field article_text .*; it has: 'text '; name"),
+        (b'{"text": "x", "text": "y"}', "line 2: field text occurs more than once"),
+        (b'{"text ": "x"}', "line 2: no field article_text .*; it has: 'text '; give the name"),
         (b'{"text": 3}', "line 2: field text is neither"),
         (b"[" * 100_000, "line 2 is not JSON"),
         (b'{"text": ' + b"9" * 10_000 + b"}", "line 2"),

@@ -143,7 +143,7 @@ def test_older_sentencepieces_offsets(tokenizer):
 def test_a_file_that_is_no_model(tmp_path):
     (tmp_path / "x.model").write_text("nothing")
     for path in ("x.model", "missing.model"):
-        with pytest.raises(PyramidionError, match="is no sentencepiece model, or cannot be read"):
+        with pytest.raises(PyramidionError, match="is not a sentencepiece model, or cannot be read"):
             SentencepieceTokenizer.from_file(make_dictionary(9), str(tmp_path / path))
 
 

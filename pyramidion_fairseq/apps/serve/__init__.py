@@ -1,5 +1,5 @@
-"""A local web server: paste or upload a document, see its summary and where it came from.
+"""A local web server that summarises pasted or uploaded documents and shows the sources of each summary.
 
-Needs ``pip install "pyramidion_fairseq[serve]"``: starlette for requests, uvicorn for connections and python-multipart
-for uploads. Nothing else of the package imports this one.
+Requires ``pip install "pyramidion_fairseq[serve]"``: starlette for requests, uvicorn for connections and
+python-multipart for uploads. The rest of the package does not import this one.
 """

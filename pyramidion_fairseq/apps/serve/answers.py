@@ -1,4 +1,4 @@
-"""Answers: pages for people, JSON for programs; the same refusals for both."""
+"""Responses of the server: HTML pages for browsers, JSON for programs, and refusals for both."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def form(
     refusal: Refusal | None = None,
     fields: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
-    """Return the form for a document.
+    """Return the page with the form for a document.
 
     Args:
-        model: its name.
-        tokens: of a document that the model reads.
-        limits: what the server takes.
-        refusal: why the form that was sent is not served.
-        fields: what was in that form; a file is not in it.
+        model: name of the model.
+        tokens: maximum tokens of a document that the model reads.
+        limits: limits of the server.
+        refusal: the reason if a sent form was refused.
+        fields: text fields of the refused form, to fill in again.
     """
-    reads = f" It reads {tokens:,} tokens of a document; the report shows where it stopped." if tokens else ""
+    reads = f" It reads up to {tokens:,} tokens of a document; the report shows where it stopped." if tokens else ""
     script, style = read_assets("form.js"), read_assets(*FORM_STYLE)
     policy = content_policy(script, style, form_action="'self'")
     page = fill(
@@ -62,7 +62,7 @@ def form(
 
 
 def refuse(refusal: Refusal, path: str) -> Response:
-    """Return an answer to a request that is not served: JSON below ``/api`` and for ``/health``, a page elsewhere."""
+    """Return the response to a refused request: JSON below ``/api`` and for ``/health``, otherwise a page."""
     if path.startswith(("/api", "/health")):
         response = as_json({"error": {"code": refusal.code, "message": refusal.message}}, refusal.status)
     else:
@@ -75,13 +75,13 @@ def refuse(refusal: Refusal, path: str) -> Response:
 
 
 def as_json(value: Any, status: int = 200) -> Response:
-    """Return JSON in ASCII, which holds whatever a document contains."""
+    """Return a JSON response in ASCII, so that any character of a document can be sent."""
     return Response(json.dumps(value, allow_nan=False) + "\n", status, media_type="application/json")
 
 
 def _headers(refusal: Refusal) -> dict[str, str]:
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
-    if refusal.status in (408, 413):  # the rest of the request may still be on its way
+    if refusal.status in (408, 413):  # the client may still be sending the request
         headers["Connection"] = "close"
     return headers
 

@@ -1,4 +1,4 @@
-"""The application: a form, reports, an API and a health check, around any engine."""
+"""The ASGI application: a form, reports, an API and a health check for an engine."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ logger = logging.getLogger(__name__)
 
 
 def build_app(engine: Engine, limits: Limits, model: str, tokens: int | None = None, hosts: Iterable[str] = ()) -> Any:
-    """Return the ASGI application.
+    """Create the ASGI application.
 
     Args:
-        engine: explains one document at a time, in a thread of its own.
-        limits: what it takes.
-        model: its name, for people.
-        tokens: of a document that the model reads.
-        hosts: names by which the server may be called, beside IP addresses and ``localhost``.
+        engine: summarises and explains one document at a time, in its own thread.
+        limits: limits of the server.
+        model: name of the model, for display.
+        tokens: maximum tokens of a document that the model reads.
+        hosts: host names that requests may use in addition to IP addresses and ``localhost``.
     """
     server = Server(engine, limits, model, tokens)
     routes = [
-        Route("/", server.show_page, methods=["GET", "POST"]),  # one route: what it refuses tells of both methods
+        Route("/", server.show_page, methods=["GET", "POST"]),  # one route, so that 405 lists both methods
         Route("/api/summarize", server.summarize, methods=["POST"]),
         Route("/health", server.health, methods=["GET"]),
     ]
@@ -48,7 +48,7 @@ def build_app(engine: Engine, limits: Limits, model: str, tokens: int | None = N
 
 
 class Server:
-    """The requests; see :func:`build_app`."""
+    """The handlers of requests; for the arguments see :func:`build_app`."""
 
     def __init__(self, engine: Engine, limits: Limits, model: str, tokens: int | None):
         self.engine, self.limits, self.model, self.tokens = engine, limits, model, tokens
@@ -56,20 +56,20 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Any) -> Any:
-        """Yield the server's life: at its end the thread has ended, too."""
+        """Run the application, and wait for the model's thread at shutdown."""
         yield
         self.worker.close()
 
     async def show_page(self, request: Request) -> Response:
-        """Answer ``/``"""
+        """Answer ``/``."""
         return await (self.show_report if request.method == "POST" else self.show_form)(request)
 
     async def show_form(self, request: Request) -> Response:
-        """Answer ``GET /``"""
+        """Answer ``GET /``."""
         return answers.form(self.model, self.tokens, self.limits)
 
     async def show_report(self, request: Request) -> Response:
-        """Answer ``POST /``: the form, sent. Where it is refused, it comes back with what was in it, and says why."""
+        """Answer ``POST /`` with a report; a refused form is shown again with its texts and the reason."""
         try:
             return await self._answer(request, read_form, self._report)
         except Refusal as refusal:
@@ -77,28 +77,28 @@ class Server:
             return answers.form(self.model, self.tokens, self.limits, refusal, fields)
 
     async def summarize(self, request: Request) -> Response:
-        """Answer ``POST /api/summarize``"""
+        """Answer ``POST /api/summarize``."""
         return await self._answer(request, read_record, self._json)
 
     async def health(self, request: Request) -> Response:
-        """Answer ``GET /health``"""
+        """Answer ``GET /health``."""
         jobs = self.worker.jobs
         state = {"status": "ok", "model": self.model, "running": min(1, jobs), "waiting": max(0, jobs - 1)}
         return answers.as_json(state)
 
     async def _answer(self, request: Request, read: Any, finish: Any) -> Response:
-        """Read the body, run the model and finish in its thread."""
+        """Read the body with ``read``; run the model and ``finish`` (makes the response) in the model's thread."""
         start = time.monotonic()
         try:
             found = await read(request, self.limits)
             response = await self.worker.run(lambda stop: finish(found, stop), start, lambda: _gone(request))
         except PyramidionError as error:
             raise Refusal(422, "no-summary", f"No summary: {error}.") from None
-        except asyncio.CancelledError:  # by uvicorn, when the time to shut down is over
-            raise Refusal(503, "stopping", "The server is being stopped: send it again later.") from None
+        except asyncio.CancelledError:  # by uvicorn, after the time for a shutdown
+            raise Refusal(503, "stopping", "The server is shutting down: try again later.") from None
         except (ClientDisconnect, Stopped):
-            logger.info("a client left before its summary was finished")
-            return Response(status_code=499)  # nobody reads it
+            logger.info("a client disconnected before its summary was finished")
+            return Response(status_code=499)  # the client does not receive it
         logger.info(f"answered {request.method} {request.url.path} in {time.monotonic() - start:.1f} s")
         return response
 
@@ -119,15 +119,15 @@ class Server:
 
 
 async def _gone(request: Request) -> None:
-    """Wait until the client has left; its body was read before."""
+    """Wait until the client disconnects; the body has been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    known = {404: "There is nothing at this address.", 405: "This address does not take such requests."}
-    message = known.get(error.status_code, "The request was not understood.")
+    known = {404: "This page does not exist.", 405: "This address does not support this HTTP method."}
+    message = known.get(error.status_code, "The request is invalid.")
     response = answers.refuse(Refusal(error.status_code, "unknown", message), request.url.path)
     response.headers.update(error.headers or {})
     return response
@@ -139,7 +139,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return answers.refuse(FAILED, request.url.path)  # and the guard logs it
+    return answers.refuse(FAILED, request.url.path)  # Guard logs the error
 
 
 HANDLERS: Any = {HTTPException: _unknown, Refusal: _refused, Exception: _failed}

@@ -1,4 +1,4 @@
-"""Bodies of requests: read within limits of size and time, then parsed."""
+"""Read the bodies of requests, with limits on size and time, and parse them."""
 
 from __future__ import annotations
 
@@ -18,41 +18,42 @@ from .documents import load_json, parse_documents, parse_record, read_text
 from .limits import Limits, Refusal
 from .options import NAMES, read_options
 
-#: What is past the limit is still read, so that the client reads the answer, up to this many times the limit.
+#: A body that is too large is still read up to this many times the limit, so that the client receives the answer.
 DRAINED = 4
 MULTIPART = "multipart/form-data"
 FORMS = (MULTIPART, "application/x-www-form-urlencoded")
-#: Fields of a form at most; of files it has one.
+#: Maximum fields of a form; it may have one file.
 FIELDS = 8
-#: What a request may call its encoding; ASCII is UTF-8.
+#: Accepted names of the encoding; ASCII is a subset of UTF-8.
 UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """Return all of a request's body.
+    """Return the whole body of a request.
 
     Raises:
-        Refusal: it is too large, or takes too long.
-        ClientDisconnect: the client is gone.
+        Refusal: the body is too large or takes too long.
+        ClientDisconnect: the client disconnected.
     """
     try:
         return await asyncio.wait_for(_collect(request, limits.body_bytes), limits.upload_seconds)
     except asyncio.TimeoutError:
-        raise Refusal(408, "slow", f"The request did not arrive within {limits.upload_seconds:g} s.") from None
+        raise Refusal(
+            408, "slow", f"The request did not arrive within {limits.upload_seconds:g} s: try again."
+        ) from None
 
 
 async def read_form(request: Request, limits: Limits) -> tuple[list[Document], dict[str, int]]:
     """Return the documents and options of a form.
 
-    A field ``text`` and a file ``file``, which counts where there is one.
-
-    What was in its fields is kept in ``request.state.fields``, to be shown again where the form is refused.
+    The form has a field ``text`` and a file ``file``, which takes precedence. The text fields are stored in
+    ``request.state.fields``, so that they can be shown again if the form is refused.
 
     Raises:
-        Refusal: no such form, or no document in it.
+        Refusal: the request is not such a form, or has no document or invalid options.
     """
     if _kind(request) not in FORMS:
-        raise Refusal(415, "no-form", "This address takes a form; programs send JSON to /api/summarize.")
+        raise Refusal(415, "no-form", "Send a form to this address; programs should send JSON to /api/summarize.")
     if _charset(request) not in UTF8:
         raise Refusal(415, "unknown-type", "Send the form in UTF-8.")
     body = await read_body(request, limits)
@@ -60,7 +61,7 @@ async def read_form(request: Request, limits: Limits) -> tuple[list[Document], d
         form = await run_in_threadpool(_parse_form, request, body, limits)
     except (HTTPException, MultiPartException, ValueError, KeyError, ClientDisconnect):
         raise Refusal(
-            400, "malformed", f"The form is malformed, or has more than one file or {FIELDS} fields: send less."
+            400, "malformed", f"The form is malformed, or has more than one file or more than {FIELDS} fields."
         ) from None
     try:
         _refuse_twice(form)
@@ -76,10 +77,10 @@ async def read_form(request: Request, limits: Limits) -> tuple[list[Document], d
 
 
 async def read_record(request: Request, limits: Limits) -> tuple[Document, dict[str, int]]:
-    """Return the document and options of a JSON object, or the document of plain text.
+    """Return the document and options of a JSON object, or the document of a plain text.
 
     Raises:
-        Refusal: something else, or no document in it.
+        Refusal: the body is neither of them, or has no document or invalid options.
     """
     kind = _kind(request)
     if kind not in ("application/json", "text/plain") or _charset(request) not in UTF8:
@@ -116,16 +117,16 @@ def _kind(request: Request) -> str:
 
 
 def _charset(request: Request) -> str:
-    """Return the encoding that the request says it has; UTF-8 where it says none."""
+    """Return the encoding that the request declares; UTF-8 by default."""
     message = Message()
     message["content-type"] = request.headers.get("content-type", "")
     return message.get_content_charset() or "utf-8"
 
 
 def _parse_form(request: Request, body: bytes, limits: Limits) -> FormData:
-    """Parse a form in a thread with an event loop of its own: the server's answers others meanwhile.
+    """Parse a form; called in a thread and with its own event loop, so that the server stays responsive.
 
-    Its texts are UTF-8, also where they are not percent-encoded; what is invalid in one becomes U+FFFD.
+    Texts are UTF-8, even if they are not percent-encoded; invalid bytes become U+FFFD.
     """
     if _kind(request) != MULTIPART:
         text = body.decode("utf-8", errors="replace")
@@ -134,7 +135,7 @@ def _parse_form(request: Request, body: bytes, limits: Limits) -> FormData:
         return FormData(pairs)
 
     async def parse() -> FormData:
-        # Starlette takes a text with one bad byte for Latin-1: it gets that for all of them, which loses nothing.
+        # Starlette decodes a text with an invalid byte as Latin-1. So let it decode all as Latin-1, which is lossless.
         kind = request.headers["content-type"].encode("latin-1") + b"; charset=latin-1"
         again = Request({**request.scope, "headers": [(b"content-type", kind)]}, _replay(body))
         form = await again.form(max_files=1, max_fields=FIELDS, max_part_size=limits.body_bytes)
@@ -148,10 +149,10 @@ def _from_latin1(value: str | UploadFile) -> str | UploadFile:
 
 
 def _refuse_twice(form: FormData) -> None:
-    """Refuse a field that is there twice: which one is meant cannot be told."""
+    """Raise Refusal if a field occurs more than once, as its value is ambiguous."""
     for name in ("text", "file", *NAMES):
         if len(form.getlist(name)) > 1:
-            raise Refusal(422, "twice", f"The form has the field {name} twice: send one of them.")
+            raise Refusal(422, "twice", f"The form has the field {name} more than once: send it once.")
 
 
 def _replay(body: bytes) -> Callable[[], Any]:

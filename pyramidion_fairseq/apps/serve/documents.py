@@ -1,4 +1,4 @@
-"""Documents out of what a browser or a program sends."""
+"""Create documents from the text or JSON of a request."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ...text.tidying import tidy
 from ...text.words import find_words
 from .limits import Limits, Refusal
 
-#: Of the characters of a text, how many may be undecodable before it counts as something else.
+#: Share of undecodable characters above which a file is not accepted as text.
 MOST_UNREADABLE = 0.1
 
 
 def read_text(content: bytes, name: str) -> str:
-    """Return bytes as text.
+    """Decode bytes as text; ``name`` is for messages.
 
     Raises:
-        Refusal: they are none: a PDF, an archive, a picture.
+        Refusal: the bytes are not text but, for instance, a PDF, an archive or an image.
     """
     try:
         check_is_text(content[: 1 << 16], name)
@@ -28,23 +28,23 @@ def read_text(content: bytes, name: str) -> str:
         raise Refusal(415, "not-text", _sentence(str(error))) from None
     text = decode(content, name)
     if text.count("\ufffd") > MOST_UNREADABLE * len(text):
-        raise Refusal(415, "not-text", f"{name} is no text in UTF-8: extract its text, or save it as UTF-8.")
+        raise Refusal(415, "not-text", f"{name} is not UTF-8 text: extract its text, or save it as UTF-8.")
     return text
 
 
 def parse_documents(text: str, limits: Limits) -> list[Document]:
-    """Return the documents of a text: one of plain text, or those of JSON lines where its first line is a JSON object.
+    """Return the documents of a text: JSON lines if the first line is a JSON object, otherwise one plain text.
 
     Raises:
-        Refusal: there is none, there are too many, one is too long, or a line is no document.
+        Refusal: there are no documents or too many, one is too long, or a line is not a document.
     """
     documents = []
     for document in _documents(text):
         documents.append(check_size(document, limits))
         if len(documents) > limits.documents:
-            raise Refusal(413, "too-many", f"More than {limits.documents} documents: send fewer at a time.")
+            raise Refusal(413, "too-many", f"There are more than {limits.documents} documents: send fewer at a time.")
     if not documents:
-        raise Refusal(422, "empty", "There is no document: paste some text, or choose a file that has some.")
+        raise Refusal(422, "empty", "There is no document: paste some text, or choose a file that contains some.")
     return documents
 
 
@@ -52,7 +52,7 @@ def parse_record(record: Any, limits: Limits) -> Document:
     """Return the document of a JSON value; see :meth:`Document.from_record`.
 
     Raises:
-        Refusal: it is no document, or too long a one.
+        Refusal: the value is not a document, or it is too long.
     """
     try:
         return check_size(Document.from_record(record), limits)
@@ -61,9 +61,10 @@ def parse_record(record: Any, limits: Limits) -> Document:
 
 
 def load_json(text: str) -> Any:
-    """Return parsed JSON; ValueError for everything that is none, also where it is nested too deeply.
+    """Parse JSON with :func:`~pyramidion_fairseq.text.json_records.parse_record`, which marks duplicate fields.
 
-    What an object has twice is marked: see :func:`~pyramidion_fairseq.text.json_records.parse_record`.
+    Raises:
+        ValueError: the text is not JSON, or is nested too deeply.
     """
     try:
         return json_records.parse_record(text)
@@ -72,16 +73,16 @@ def load_json(text: str) -> Any:
 
 
 def check_size(document: Document, limits: Limits) -> Document:
-    """Return the document, if it has some words and not too many.
+    """Return the document if it has words, and at most ``limits.words``.
 
     Raises:
-        Refusal: otherwise.
+        Refusal: it has no words or too many.
     """
     words = sum(1 for sentence in document.sentences for _ in find_words(sentence))
     if words > limits.words:
         raise Refusal(413, "too-long", f"The document has {words:,} words, the limit is {limits.words:,}: shorten it.")
     if not any(map(tidy, document.sentences)):
-        raise Refusal(422, "empty", "The document has no words in it.")
+        raise Refusal(422, "empty", "The document has no words.")
     return document
 
 
@@ -89,10 +90,12 @@ def _documents(text: str) -> Iterator[Document]:
     if not text.strip():
         return
     if starts_as_array(text):
-        raise Refusal(422, "json-array", "This is one JSON array: send one object a line instead.")
+        raise Refusal(422, "json-array", "This is one JSON array: send one object per line instead.")
     if starts_as_table(text):
-        raise Refusal(422, "table", "This is a table (CSV or TSV): send each row as one JSON object a line instead.")
-    # JSON's texts may hold what str.splitlines takes for the end of a line, such as U+2028, but neither CR nor LF.
+        raise Refusal(
+            422, "table", "This is a table (CSV or TSV): send each row as a JSON object on its own line instead."
+        )
+    # Not str.splitlines: strings in JSON may contain U+2028 and the like, but neither CR nor LF.
     lines = re.split("\r\n?|\n", text) if text.lstrip().startswith("{") else []
     if not (lines and _is_object(next(filter(str.strip, lines)))):
         whole = _parsed(text) if lines else None  # one JSON object over several lines
@@ -105,7 +108,7 @@ def _documents(text: str) -> Iterator[Document]:
 
 def _record(value: Any, number: int) -> Document:
     if value is None:
-        raise Refusal(422, "not-json", f"Line {number} is not JSON, as the first one is.")
+        raise Refusal(422, "not-json", f"Line {number} is not JSON, although the first one is.")
     try:
         return Document.from_record(value)
     except PyramidionError as error:

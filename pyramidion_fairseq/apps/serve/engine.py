@@ -1,4 +1,4 @@
-"""A loaded model as what the server calls."""
+"""The engine that the server calls to summarise a document."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from .worker import Stop
 
 
 class Engine(Protocol):
-    """What the server needs of a model: an explained summary of a document, with calls of ``stop`` in between."""
+    """The interface that the server requires: summarises and explains a document, and calls ``stop`` regularly."""
 
     def __call__(self, document: Document, stop: Stop, **generation: int) -> Explanation:
-        """Summarise with options of generation; those that are not given are the server's."""
+        """Summarise a document; generation options that are not given are the server's."""
 
 
 class ModelEngine:
-    """Summarises with a model; asks before every layer of the encoder and every step of the decoder whether to go on.
+    """Summarises with a model; calls ``stop`` before every encoder layer and every decoder step.
 
-    What cannot be stopped is what lies between: splitting the document into words and tokens, one layer or one step,
-    and the explanation of a finished summary.
+    A single layer or step, tokenization, and the explanation of a finished summary cannot be interrupted.
 
     Args:
-        hub: what ``load_summarizer`` returns.
+        hub: the result of ``load_summarizer``.
         generation: options of ``summarize``.
 
     Raises:
-        PyramidionError: no request could be served with these options.
+        PyramidionError: the options are invalid.
     """
 
     def __init__(self, hub: Any, **generation: Any):
-        hub.summarize([], **generation)  # or each request would be told of what only the server's options can mend
+        hub.summarize([], **generation)  # check the options now, not at the first request
         self.hub, self.generation = hub, generation
         self._stop: Stop | None = None
         for model in hub.models:
@@ -40,17 +39,17 @@ class ModelEngine:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a document that the model reads."""
+        """Maximum tokens of a document that the model reads."""
         return self.hub.max_source_length
 
     def __call__(self, document: Document, stop: Stop, **generation: int) -> Explanation:
-        """Summarise; not to be called by two threads at a time. ``generation`` goes before the engine's own options.
+        """Summarise a document; not thread-safe. ``generation`` overrides the engine's own options.
 
         Raises:
-            Stopped: ``stop`` said so.
-            PyramidionError: there is nothing in the document that the model could read.
+            Stopped: raised by ``stop``.
+            PyramidionError: the document has nothing that the model can read.
         """
-        self._ask_at_steps(stop)  # hooks on the decoder's layers would keep it from its fast path
+        self._ask_at_steps(stop)  # hooks on the decoder's layers would disable its fast path
         self._stop = stop
         try:
             (summary,) = self.hub.summarize(document, with_provenance=True, **{**self.generation, **generation})

@@ -1,4 +1,4 @@
-"""What holds for every request: who may ask, what browsers may do with the answer, and no stack traces."""
+"""Security of all requests: allowed hosts and origins, security headers, and no stack traces in responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # Not "no-referrer": with that, browsers hide the origin of this server's own forms from it, too.
+    # Not "no-referrer": browsers would then also hide the origin of this server's own forms.
     "Referrer-Policy": "same-origin",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -24,16 +24,16 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 }
-FAILED = Refusal(500, "failed", "Something went wrong here; the server's log says what.")
+FAILED = Refusal(500, "failed", "Internal error: see the log of the server.")
 
 
 class Guard:
-    """ASGI middleware around everything.
+    """ASGI middleware that checks requests and adds security headers.
 
     Args:
         app: the application.
-        hosts: names by which the server may be called, beside IP addresses and ``localhost``. Any other name could
-            be a web site's that a browser was made to look up here (DNS rebinding).
+        hosts: host names that requests may use in addition to IP addresses and ``localhost``. Other names are
+            refused, as they may belong to a web site that uses DNS rebinding.
     """
 
     def __init__(self, app: Any, hosts: Iterable[str] = ()):
@@ -68,13 +68,13 @@ class Guard:
     def _admit(self, method: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if not self._is_ours(host):
-            raise Refusal(421, "unknown-host", "This server is not known by that name: see its option --allow-host.")
+            raise Refusal(421, "unknown-host", "Unknown host name: start the server with --allow-host to allow it.")
         if method in ("GET", "HEAD"):
             return
         origin = headers.get("origin")
         foreign = origin is not None and _network_location(origin) != host.lower()
         if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise Refusal(403, "foreign-origin", "Requests from the pages of other sites are not served.")
+            raise Refusal(403, "foreign-origin", "Requests from pages of other sites are not allowed.")
 
     def _is_ours(self, host: str) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""How much the server takes at once, and from whom."""
+"""Limits of the server, and the exception for refused requests."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the server; beyond one, the request is refused in one sentence and the server goes on."""
+    """Limits of the server. A request that exceeds one is refused with the given status and a message."""
 
     body_bytes: int = 10 << 20
-    """Size of a request; 413 beyond."""
+    """Maximum size of a request (413)."""
     words: int = 200_000
-    """Words of a document; 413 beyond. What the model does not read is still cut off before, and shown as such."""
+    """Maximum words of a document (413). The model may read fewer of them; the report shows where it stopped."""
     documents: int = 8
-    """Documents of an upload; 413 beyond."""
+    """Maximum documents of an upload (413)."""
     waiting: int = 4
-    """Requests that wait while one runs; 503 beyond."""
+    """Maximum number of requests that wait while one runs (503)."""
     seconds: float = 300.0
-    """From a request's arrival to its answer, waiting included; 503 beyond, and the model stops."""
+    """Maximum time from a request's arrival to its answer, including waiting (503); the model then stops."""
     upload_seconds: float = 30.0
-    """For a request's body to arrive; 408 beyond. Its head has :data:`HEAD_SECONDS`."""
+    """Maximum time until a request's body has arrived (408); for its head see :data:`HEAD_SECONDS`."""
     beam: int = 16
-    """Width of the beam that a request may ask for; 422 beyond."""
+    """Maximum beam size that a request may choose (422)."""
     summary_tokens: int = 1024
-    """Length of a summary that a request may ask for; 422 beyond."""
+    """Maximum summary length that a request may choose (422)."""
 
 
-#: For a request's head to arrive, in seconds; the connection is closed after that.
+#: Seconds until a request's head must have arrived; then the connection is closed.
 HEAD_SECONDS = 10.0
-#: For a client to read what it is sent, in seconds; the connection is cut after that.
+#: Seconds until a client must have read what was sent; then the connection is aborted.
 WRITE_SECONDS = 60.0
-#: Connections at a time; 503 beyond.
+#: Maximum number of connections; further ones get 503.
 CONNECTIONS = 64
-#: For requests that still run when the server is told to stop.
+#: Seconds for running requests to finish when the server shuts down.
 SHUTDOWN_SECONDS = 10
 
 
 class Refusal(Exception):
-    """A request that is not served.
+    """A request is refused.
 
     Args:
-        status: of HTTP.
-        code: for programs, such as "too-large".
-        message: one sentence for people: what is wrong, what to do.
-        retry_after: in seconds, where trying again makes sense.
+        status: HTTP status.
+        code: machine-readable code, such as "too-large".
+        message: one sentence for the user: what is wrong and what to do.
+        retry_after: seconds after which the client may try again.
     """
 
     def __init__(self, status: int, code: str, message: str, retry_after: int | None = None):

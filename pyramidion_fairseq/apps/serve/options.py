@@ -1,4 +1,4 @@
-"""Options of generation that a request may choose: the length of the summary and the width of the beam."""
+"""Generation options that a request may choose: the length of the summary and the beam size."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any, Mapping
 
 from .limits import Limits, Refusal
 
-#: fairseq's names, with those that people read.
-NAMES = {"min_len": "the shortest length", "max_len_b": "the longest length", "beam": "the beam"}
+#: fairseq's names of the options, and those in messages.
+NAMES = {"min_len": "the minimum length", "max_len_b": "the maximum length", "beam": "the beam size"}
 
 
 def read_options(fields: Mapping[str, Any], limits: Limits) -> dict[str, int]:
-    """Return the options among a request's fields; those that are missing, null or empty are the server's.
+    """Return the options among a request's fields; for missing, null or empty ones the server's apply.
 
     Args:
-        fields: whole numbers, or texts of them, under the keys of :data:`NAMES`; others are left alone.
-        limits: the largest values.
+        fields: integers, or texts of integers, under the keys of :data:`NAMES`; other keys are ignored.
+        limits: the maximum values.
 
     Raises:
-        Refusal: no whole number, a number out of range, or a shortest length above the longest.
+        Refusal: a value is not an integer or out of range, or the minimum length is above the maximum.
     """
     most = {"min_len": limits.summary_tokens, "max_len_b": limits.summary_tokens, "beam": limits.beam}
     chosen = {name: _whole_number(name, fields[name], most[name]) for name in NAMES if _is_given(fields.get(name))}
     if chosen.get("min_len", 0) > chosen.get("max_len_b", limits.summary_tokens):
-        raise Refusal(422, "bad-option", "The shortest length is above the longest: change one of them.")
+        raise Refusal(422, "bad-option", "The minimum length is above the maximum length: change one of them.")
     return chosen
 
 
@@ -36,5 +36,5 @@ def _whole_number(name: str, value: Any, most: int) -> int:
     is_number = isinstance(value, (int, str)) and not isinstance(value, bool)
     text = str(value).strip() if is_number else ""
     if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= most:
-        raise Refusal(422, "bad-option", f"Give {NAMES[name]} as a whole number from 1 to {most:,}.")
+        raise Refusal(422, "bad-option", f"{NAMES[name].capitalize()} must be an integer from 1 to {most:,}.")
     return int(text)

@@ -1,4 +1,4 @@
-"""Connections and the server's end: uvicorn leaves it to proxies to end connections that are slow or not read."""
+"""Timeouts of connections and graceful shutdown; uvicorn relies on a proxy to close slow or stalled connections."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from .limits import HEAD_SECONDS, WRITE_SECONDS
 
 
 class PatientServer(uvicorn.Server):
-    """uvicorn's server, which lets what runs finish however often it is told to stop."""
+    """uvicorn's server, but repeated signals do not interrupt the graceful shutdown."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop; a second SIGINT would end the event loop under the model's thread."""
+        """Shut down gracefully; uvicorn would end the event loop at a second SIGINT while the model still runs."""
         super().handle_exit(sig, frame)
         self.force_exit = False
 
 
 class ImpatientProtocol(H11Protocol):
-    """uvicorn's protocol with limits of time: on the head of every request, on what of a request comes after its
-    answer, and on the reading of what is sent."""
+    """uvicorn's protocol with timeouts.
+
+    They apply to the head of a request, to the rest of a request that was answered early, and to a client that does
+    not read the response.
+    """
 
     head_seconds = HEAD_SECONDS
     write_seconds = WRITE_SECONDS
@@ -33,7 +36,7 @@ class ImpatientProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # pause_writing is called wherever something waits to be read
+        transport.set_write_buffer_limits(high=0)  # so that pause_writing is called for any unsent data
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -55,14 +58,14 @@ class ImpatientProtocol(H11Protocol):
         super().resume_writing()
 
     def _watch(self) -> None:
-        """Start the clock where a request is awaited, stop it where one has come; more of it does not restart it."""
+        """Start the timer if a request is expected, stop it once the request has arrived; data does not restart it."""
         if not self._awaits():
             self._unwatch()
         elif self._timer is None:
             self._timer = self.loop.call_later(self.head_seconds, self._give_up)
 
     def _awaits(self) -> bool:
-        """Return whether a head is to come, or the rest of a request that was answered before it was there."""
+        """Return whether a head is expected, or the rest of a request that was answered early."""
         answered = self.cycle is not None and self.cycle.response_complete
         return self.conn.their_state is h11.IDLE or (answered and self.conn.their_state is h11.SEND_BODY)
 
@@ -82,6 +85,6 @@ class ImpatientProtocol(H11Protocol):
             self.transport.close()
 
     def _cut(self) -> None:
-        """End the connection without what is left to send: closing it would wait until that is read."""
+        """Abort the connection and drop unsent data; closing it would wait until the client has read the data."""
         self._write_timer = None
         self.transport.abort()

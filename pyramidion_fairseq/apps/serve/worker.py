@@ -1,4 +1,4 @@
-"""The one thread that runs the model: a bounded number of requests waits for it, each has a deadline."""
+"""The thread that runs the model, with a bounded queue of requests and a deadline for each."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Result = TypeVar("Result")
 
 
 class Stopped(Exception):
-    """Raised inside a job whose result nobody waits for any more."""
+    """Raised inside a job whose result is no longer needed."""
 
 
 class Stop:
-    """Called by a job every now and then; raises :class:`Stopped` once the job is to end."""
+    """Called regularly by a job; raises :class:`Stopped` if the job should end."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def set(self) -> None:
-        """End the job at its next call."""
+        """Make the next call raise :class:`Stopped`."""
         self._event.set()
 
     def __call__(self) -> None:
@@ -33,14 +33,14 @@ class Stop:
 
 
 class Worker:
-    """Runs jobs one after the other.
+    """Runs jobs one at a time.
 
-    A thread cannot be killed: a job ends early only where it calls its :class:`Stop`. Until then it keeps its place,
-    while its request has long been answered.
+    A thread cannot be killed: a job ends early only when it calls its :class:`Stop`. Until then it counts as running,
+    even if its request has been answered.
 
     Args:
-        waiting: jobs that may wait while one runs.
-        seconds: from a request's arrival to its job's end, waiting included.
+        waiting: maximum number of jobs that wait while one runs.
+        seconds: maximum time from a request's arrival to the end of its job, including waiting.
     """
 
     def __init__(self, waiting: int, seconds: float):
@@ -53,17 +53,17 @@ class Worker:
         """Return the job's result.
 
         Args:
-            job: gets a :class:`Stop`.
-            start: when the request arrived, by ``time.monotonic``.
-            gone: returns when nobody wants the result any more.
+            job: function of a :class:`Stop`.
+            start: time of the request's arrival, by ``time.monotonic``.
+            gone: returns when the client has disconnected.
 
         Raises:
-            Refusal: too many wait, or time is up.
-            Stopped: ``gone`` came first.
+            Refusal: too many requests are waiting, or the time is over.
+            Stopped: the client disconnected first.
         """
         if self.jobs > self.waiting:
             many = "1 request is" if self.jobs == 1 else f"{self.jobs} requests are"
-            raise Refusal(503, "busy", f"{many} being served or waiting: try later.", self.delay())
+            raise Refusal(503, "busy", f"{many} running or waiting: try again later.", self.delay())
         stop, loop = Stop(), asyncio.get_running_loop()
         future = self._pool.submit(self._timed, job, stop)
         self.jobs += 1
@@ -85,11 +85,11 @@ class Worker:
             self._abandon(future, result, watch)
 
     def delay(self) -> int:
-        """Return seconds after which there may be room, going by the last job."""
+        """Return the seconds to wait before trying again, estimated from the last job."""
         return max(1, round(self._last_job * max(1, self.jobs)))
 
     def close(self) -> None:
-        """Wait for the job that runs; jobs end with the requests that wait for them."""
+        """Wait for the running job; jobs end when their requests end."""
         self._pool.shutdown(wait=True)
 
     def _timed(self, job: Callable[[Stop], Result], stop: Stop) -> Result:

@@ -59,7 +59,7 @@ def test_a_named_pipe_is_written_into_without_asking(summarised, tmp_path, forma
     summarised(article(3), "--format", format, output="pipe")
     reader.join(10)
     assert len(found) == 1 and found[0].strip() and pipe.is_fifo()
-    with pytest.raises(SystemExit, match="no pipe or device"):
+    with pytest.raises(SystemExit, match="not a pipe or device"):
         summarised(article(3), "--resume", output="pipe")
 
 
@@ -87,9 +87,9 @@ def test_progress_tells_how_many_there_are_and_what_is_left(summarised, capsys, 
     monkeypatch.setattr("pyramidion_fairseq.cli.common.PROGRESS_SECONDS", 0)
     summarised("\n".join(DOCUMENTS), "--batch-size", "1")
     lines = [line for line in capsys.readouterr().err.splitlines() if " documents in " in line]
-    told = re.compile(r"\d of 5 documents? in \d+ s \([\d.]+ a second, \d+ s left\)")
+    told = re.compile(r"\d of 5 documents? in \d+ s \([\d.]+ per second, \d+ s left\)")
     assert len(lines) > 1 and told.search(lines[0])
-    assert re.search(r" 5 documents in \d+ s \([\d.]+ a second\)$", lines[-1])
+    assert re.search(r" 5 documents in \d+ s \([\d.]+ per second\)$", lines[-1])
 
 
 def test_documents_are_counted_where_that_is_cheap(tmp_path, monkeypatch, caplog):
@@ -109,7 +109,10 @@ def test_documents_are_counted_where_that_is_cheap(tmp_path, monkeypatch, caplog
 def test_explain_says_what_it_wrote(summarised, tmp_path, capsys):
     summarised("\n".join(DOCUMENTS), "--json", str(tmp_path / "n.json"), "--input-format", "text", command=explain)
     said = capsys.readouterr().err
-    assert f"wrote {tmp_path}/out: document 0 of {tmp_path}/in" in said and f"wrote {tmp_path}/n.json" in said
+    assert (
+        f"wrote {tmp_path}/out: summary and sources of document 0 of {tmp_path}/in" in said
+        and f"wrote {tmp_path}/n.json" in said
+    )
 
 
 def test_standard_streams_and_an_ensemble(summarised, trained_folder, monkeypatch, capsys):
@@ -192,7 +195,7 @@ def test_an_interrupted_run_goes_on(summarised, expected, tmp_path):
     (tmp_path / "out").unlink()
     assert summarised(None, "--resume").read_text() == whole
     (tmp_path / "out").write_text("x\n" * 9)
-    with pytest.raises(SystemExit, match=r"9 summaries, more than .* has documents"):
+    with pytest.raises(SystemExit, match=r"9 summaries, but .* has fewer documents: give the same --input"):
         summarised(None, "--resume")
 
 
@@ -206,7 +209,7 @@ def test_an_interrupted_run_goes_on(summarised, expected, tmp_path):
 )
 def test_another_output_is_not_gone_on_with(summarised, tmp_path, written, options):
     (tmp_path / "out").write_text(written)
-    with pytest.raises(SystemExit, match="was not written with these --format and --shard"):
+    with pytest.raises(SystemExit, match="was written with another --format or --shard"):
         summarised("\n".join(DOCUMENTS), "--resume", *options)
     assert (tmp_path / "out").read_text() == written
 
@@ -216,7 +219,7 @@ def test_lines_with_and_without_sources_are_not_mixed(summarised, first, then):
     out = summarised(f"{article(3)}\n{article(4)}", "--format", "jsonl", *first)
     line = out.read_text().splitlines(keepends=True)[0]
     out.write_text(line)
-    with pytest.raises(SystemExit, match=f"was written {'with' if first else 'without'} --sources: go on with it in"):
+    with pytest.raises(SystemExit, match=f"was written {'with' if first else 'without'} --sources: continue it with"):
         summarised(None, "--format", "jsonl", "--resume", *then)
     assert out.read_text() == line
     resumed = summarised(None, "--format", "jsonl", "--resume", *first).read_text()
@@ -287,15 +290,15 @@ def test_aggregate(summarised, tmp_path):
 @pytest.mark.parametrize(
     "content, options, message",
     [
-        (b"\x89PNG" + bytes(1000), [], "is no text"),
-        ("x\n", ["--sources"], "--sources goes with --format jsonl"),
-        ("x\n", ["--resume", "--format", "html"], "--resume goes with"),
+        (b"\x89PNG" + bytes(1000), [], "is not a text file"),
+        ("x\n", ["--sources"], "--sources requires --format jsonl"),
+        ("x\n", ["--resume", "--format", "html"], "--resume requires"),
         ("x\n", ["--device", "nonsense"], "--device nonsense"),
         ("x\n", ["--dtype", "float16"], "dtype float16 is for GPUs"),
         ("x\n", ["--beam", "0"], "beam and max_len_b must be at least 1"),
         ("x\n", ["--batch-size", "0"], "sizes must be at least 1"),
         ("x\n", ["--data", "/nonexistent"], "no dict.source.txt and dict.target.txt in /nonexistent"),
-        ("x\n", ["--sentencepiece-model", "/nonexistent"], "/nonexistent is no sentencepiece model"),
+        ("x\n", ["--sentencepiece-model", "/nonexistent"], "/nonexistent is not a sentencepiece model"),
         ("x\n", ["--checkpoint", "/nonexistent.pt"], "there is no checkpoint /nonexistent.pt"),
     ],
 )
@@ -311,14 +314,14 @@ def test_clear_lines_of_summarize(summarised, content, options, message):
     [
         ("", [], "document 0 of .* is empty"),
         ("\u200b \u00ad", [], "document 0 of .* is empty"),
-        ("x", ["--index", "1"], "has no document 1, counted from 0"),
+        ("x", ["--index", "1"], r"has no document 1 \(--index counts from 0\)"),
         ("x", ["--index", "-1"], "--index counts from 0, got -1"),
         ("", ["--aggregate"], "no document with any text"),
         ("x", ["--aggregate", "--limit", "0"], "--limit must be at least 1"),
-        ("x", ["--aggregate", "--index", "0"], "--index is for one document, without --aggregate"),
-        ("x", ["--limit", "2"], "--limit goes with --aggregate"),
-        ("x", ["--aggregate", "--json", "y"], "--aggregate goes with --output DIR"),
-        ("x", ["--aggregate", "--against-schedule", "1:2"], "are for one document, without --aggregate"),
+        ("x", ["--aggregate", "--index", "0"], "--index cannot be used with --aggregate"),
+        ("x", ["--limit", "2"], "--limit requires --aggregate"),
+        ("x", ["--aggregate", "--json", "y"], "--aggregate requires --output DIR"),
+        ("x", ["--aggregate", "--against-schedule", "1:2"], "cannot be used with --aggregate"),
         ("x", ["--against", "/nonexistent.pt"], "there is no checkpoint /nonexistent.pt"),
         ("x", ["--against-schedule", "1:nonsense"], "nonsense"),
     ],
@@ -348,7 +351,7 @@ def test_the_file_that_is_read_is_not_written(summarised, tmp_path, command):
     """It would be emptied before its documents are read."""
     (tmp_path / "mine").write_text("precious\n")
     words = ["--checkpoint", "pubmed-small", str(tmp_path / "mine"), "--output", str(tmp_path / "mine"), "--overwrite"]
-    with pytest.raises(SystemExit, match="mine is the file that is read: choose another --output"):
+    with pytest.raises(SystemExit, match="mine is the input file: choose another --output"):
         command.main(words)
     assert (tmp_path / "mine").read_text() == "precious\n"
 
@@ -362,10 +365,10 @@ def test_standard_streams_are_no_way_around(tmp_path, monkeypatch, words):
     with open("mine", "rb") as read, open("mine", "ab") as appended:
         try:
             os.dup2(read.fileno(), 0)
-            with pytest.raises(SystemExit, match="mine is the file that is read: choose another --output"):
+            with pytest.raises(SystemExit, match="mine is the input file: choose another --output"):
                 summarize.main([*words, "--output", "mine", "--overwrite"])
             os.dup2(appended.fileno(), 1)
-            refused = "standard output is the file that is read: send it to another one"
+            refused = "standard output is the input file: redirect it to another file"
             for command, given in ((summarize, words), (explain, ["mine", "--output", "-"])):
                 with pytest.raises(SystemExit, match=refused):
                     command.main(given)
@@ -387,12 +390,12 @@ def test_a_device_may_be_read_and_written(monkeypatch):
         finally:
             os.dup2(saved, 0)
     os.close(saved)
-    with pytest.raises(errors.PyramidionError, match=f"{os.devnull} is the file that is read"):
+    with pytest.raises(errors.PyramidionError, match=f"{os.devnull} is the input file"):
         common.check_output(os.devnull, overwrite=False, source=os.devnull)
 
 
 def test_the_page_does_not_replace_its_numbers(summarised, tmp_path):
-    with pytest.raises(SystemExit, match=r"--output and --json are one file, .*out: choose another name"):
+    with pytest.raises(SystemExit, match=r"--output and --json are the same file, .*out: choose another name"):
         summarised("a word", "--json", f"{tmp_path}/./out", command=explain)
     assert not (tmp_path / "out").exists()
 
@@ -421,7 +424,7 @@ def test_a_folder_without_plots_is_not_left(summarised, tmp_path, there):
 def test_plots_overwrite_nothing_unasked(summarised, tmp_path):
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "sentences.csv").write_text("precious")
-    with pytest.raises(SystemExit, match="plots has files in it: use --overwrite"):
+    with pytest.raises(SystemExit, match="plots is not empty: use --overwrite"):
         summarised("a word", "--aggregate", command=explain, output="plots")
     assert (tmp_path / "plots" / "sentences.csv").read_text() == "precious"
 
@@ -429,14 +432,14 @@ def test_plots_overwrite_nothing_unasked(summarised, tmp_path):
 def test_a_folder_without_permission_is_refused_before_the_work(summarised, tmp_path, monkeypatch):
     (tmp_path / "plots").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(SystemExit, match="plots cannot be written: no permission to write to it"):
+    with pytest.raises(SystemExit, match=r"cannot write to .*plots: permission denied"):
         summarised("", "--aggregate", command=explain, output="plots")
 
 
 @pytest.mark.parametrize("command", [summarize, explain])
 def test_an_output_that_cannot_be_written_is_told_before_the_work(summarised, monkeypatch, command):
     monkeypatch.setattr(f"{command.__name__}.load", lambda args: pytest.fail("it has begun"))
-    with pytest.raises(SystemExit, match="out cannot be written: there is no folder"):
+    with pytest.raises(SystemExit, match=r"cannot write .*out: folder .* does not exist"):
         summarised("a word", command=command, output="missing/out")
 
 
@@ -452,7 +455,7 @@ def test_interruption_and_memory_are_one_line(summarised, monkeypatch, capsys):
         summarised("x\n", "--overwrite")
     assert stopped.value.code == 130 and "pyramidion-summarize: interrupted" in capsys.readouterr().err
     fail(MemoryError())
-    with pytest.raises(SystemExit, match="memory is too small"):
+    with pytest.raises(SystemExit, match="out of memory: use a smaller --batch-size"):
         summarised("x\n", "--overwrite")
 
 
@@ -461,4 +464,4 @@ def test_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         command.main(["--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--checkpoint CKPT[:CKPT2...]" in shown and "of a model with --pointer, " in shown
+    assert "--checkpoint CKPT[:CKPT2...]" in shown and "with --pointer" in shown

@@ -67,7 +67,7 @@ def test_two_of_a_field_or_of_files_are_refused(serve, engine):
     client = serve()
     for name, form in [("text", "text=first&text=second"), ("beam", "text=a&beam=1&beam=2")]:
         answer = client("POST", "/", form, Content_Type=CODED)
-        assert answer[0] == 422 and notice(answer) == f"The form has the field {name} twice: send one of them."
+        assert answer[0] == 422 and notice(answer) == f"The form has the field {name} more than once: send it once."
     files = [b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\nwords'] * 2
     answer = client("POST", "/", multipart(*files), Content_Type="multipart/form-data; boundary=x")
     assert answer[0] == 400 and "more than one file" in notice(answer)

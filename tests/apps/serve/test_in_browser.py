@@ -9,7 +9,7 @@ from tests.helpers.servers import GOOD
 def test_from_the_form_to_the_report_and_back(serve, new_page):
     page = new_page()
     page.goto(f"http://localhost:{serve().port}/")
-    page.get_by_label("Paste its text").fill(GOOD)
+    page.get_by_label("Paste the text").fill(GOOD)
     page.get_by_role("button", name="Summarise").click()
     assert page.locator("#document .word").all_text_contents() == GOOD.split()
     page.locator("#summary .word").first.hover()
@@ -27,21 +27,21 @@ def test_upload_and_refusal(serve, engine, new_page):
     page.get_by_role("button", name="Summarise").click()
     assert page.get_by_role("combobox", name="Document").locator("option").count() == 2
     page.go_back()
-    page.get_by_label("Paste its text").fill("word " * 11)
+    page.get_by_label("Paste the text").fill("word " * 11)
     page.get_by_label("or choose a file").set_input_files([])
     page.get_by_role("button", name="Summarise").click()
     assert "The document has 11 words, the limit is 10" in page.locator(".notice").inner_text()
     page.problems.clear()  # Chromium reports the status 413 as an error of the console
     assert page.get_by_role("heading").inner_text() == "Summarise a document"
-    assert page.get_by_label("Paste its text").input_value() == "word " * 11  # to be shortened there
-    page.get_by_label("Paste its text").fill("\nfour words </textarea>")
+    assert page.get_by_label("Paste the text").input_value() == "word " * 11  # to be shortened there
+    page.get_by_label("Paste the text").fill("\nfour words </textarea>")
     page.get_by_label("Beam").evaluate("(field) => { field.type = 'text'; field.value = '99'; }")
     page.get_by_role("button", name="Summarise").click()
-    assert "Give the beam as a whole number from 1 to 16." in page.locator(".notice").inner_text()
+    assert "The beam size must be an integer from 1 to 16." in page.locator(".notice").inner_text()
     page.problems.clear()
-    assert page.get_by_label("Paste its text").input_value() == "\nfour words </textarea>"
+    assert page.get_by_label("Paste the text").input_value() == "\nfour words </textarea>"
     page.get_by_label("Beam").fill("3")
-    page.get_by_label("Longest length").fill("50")
+    page.get_by_label("Maximum length").fill("50")
     page.get_by_role("button", name="Summarise").click()
     assert page.locator("#document .word").all_text_contents() == ["four", "words", "</textarea>"]
     assert engine.generation == {"beam": 3, "max_len_b": 50}
@@ -61,7 +61,7 @@ WATCH = """() => {
 def test_waiting_is_shown(serve, engine, new_page):
     page = new_page()
     page.goto(f"http://127.0.0.1:{serve().port}/")
-    page.get_by_label("Paste its text").fill("wait for it")
+    page.get_by_label("Paste the text").fill("wait for it")
     page.evaluate(WATCH)
     page.get_by_role("button", name="Summarise").click(no_wait_after=True)
     engine.wait_for("start")
@@ -76,14 +76,14 @@ def test_waiting_is_shown(serve, engine, new_page):
 def test_cancel(serve, engine, new_page):
     page = new_page()
     page.goto(f"http://127.0.0.1:{serve().port}/")
-    page.get_by_label("Paste its text").fill("wait for it")
+    page.get_by_label("Paste the text").fill("wait for it")
     # Playwright waits for a navigation that a click began: the page clicks both buttons itself.
     page.evaluate("""() => {
         setTimeout(() => document.getElementById("submit").click(), 0);
         setTimeout(() => document.getElementById("cancel").click(), 3000);
     }""")
     engine.wait_for("stopped")
-    assert page.get_by_label("Paste its text").input_value() == "wait for it"
+    assert page.get_by_label("Paste the text").input_value() == "wait for it"
     assert page.locator("#state").inner_text() == "Cancelled."
     assert page.get_by_role("button", name="Summarise").is_enabled() and page.locator("#cancel").is_hidden()
 
@@ -91,13 +91,13 @@ def test_cancel(serve, engine, new_page):
 def test_editing_a_document_and_running_again(serve, new_page):
     page = new_page()
     page.goto(f"http://127.0.0.1:{serve().port}/")
-    page.get_by_label("Paste its text").fill(GOOD)
+    page.get_by_label("Paste the text").fill(GOOD)
     page.get_by_role("button", name="Summarise").click()
     page.get_by_role("link", name="edit this document").click()
-    box = page.get_by_label("Paste its text")
+    box = page.get_by_label("Paste the text")
     assert box.input_value() == GOOD
     box.fill(f"New. {GOOD}")
     page.get_by_role("button", name="Summarise").click()
     assert page.locator("#document .word").all_text_contents() == ["New.", *GOOD.split()]
     page.get_by_role("link", name="another document").click()
-    assert page.get_by_label("Paste its text").input_value() == ""
+    assert page.get_by_label("Paste the text").input_value() == ""

@@ -18,14 +18,14 @@ def test_options_reach_the_engine(serve, engine):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"beam": 17}, "Give the beam as a whole number from 1 to 16."),
-        ({"beam": 0}, "Give the beam as a whole number from 1 to 16."),
+        ({"beam": 17}, "The beam size must be an integer from 1 to 16."),
+        ({"beam": 0}, "The beam size must be an integer from 1 to 16."),
         ({"beam": True}, "Give the beam"),
         ({"beam": 1.5}, "Give the beam"),
         ({"beam": []}, "Give the beam"),
-        ({"max_len_b": "\u0664"}, "Give the longest length as a whole number from 1 to 1,024."),
-        ({"min_len": "-3"}, "Give the shortest length"),
-        ({"min_len": 9, "max_len_b": 8}, "The shortest length is above the longest"),
+        ({"max_len_b": "\u0664"}, "The maximum length must be an integer from 1 to 1,024."),
+        ({"min_len": "-3"}, "The minimum length must be an integer"),
+        ({"min_len": 9, "max_len_b": 8}, "The minimum length is above the maximum length"),
     ],
 )
 def test_bad_options_are_refused(serve, engine, fields, message):

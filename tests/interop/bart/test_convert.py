@@ -108,8 +108,8 @@ def test_last_layers():
     "flags, message",
     [
         (["--encoder-layers", "6"], "encoder_layers of the pretrained model is 3, and cannot become 6"),
-        (["--pool-lengths", "8", "--pooling-schedule", "3:8"], "not both"),
-        (["--pool-lengths", "8,x"], "lengths with commas"),
+        (["--pool-lengths", "8", "--pooling-schedule", "3:8"], "cannot be used together: give only one"),
+        (["--pool-lengths", "8,x"], "must be integers separated by commas"),
         (["--pool-lengths", "8,16"], "lengths must descend"),
         (["--max-source-positions", "256", "--pool-lengths", "512"], "at most 256"),
         (["--bpe", "/"], "no encoder.json"),
@@ -303,7 +303,7 @@ def test_another_byte_level_bpe_is_refused(stock, convert, tmp_path):
     """One with fewer tokens than the dictionary has numbers, in the conversion and beside the converted model."""
     merges = MERGES[:3]
     byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(merges), merges), tmp_path)
-    message = "is another model's: the byte-level BPE lacks 4 of the dictionary's 264 tokens, such as 2"
+    message = "belongs to another model: the byte-level BPE lacks 4 of the dictionary's 264 tokens, such as 2"
     with pytest.raises(SystemExit, match=f"{message}.*; give the folder of its own files with --bpe"):
         main(["bart", str(stock[0]), str(tmp_path / "out"), "--bpe", str(tmp_path)])
     folder = convert("bart", stock[0], *LONG)
