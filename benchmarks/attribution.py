@@ -69,19 +69,21 @@ def build_parser() -> argparse.ArgumentParser:
     add_input_options(parser, "text: one a line; document: the whole file; jsonl; auto: by its start", required=True)
     group = parser.add_argument_group("measurement")
     group.add_argument("--output", type=Path, required=True, help="folder for rows, JSON, table and figure")
-    group.add_argument("--documents", type=int, default=100, help="the first so many of the input (%(default)s)")
-    group.add_argument("--methods", nargs="+", choices=METHODS, help="default: all that the model has")
-    group.add_argument("--seed", type=int, default=1, help="of orders, ablations and the bootstrap (%(default)s)")
+    group.add_argument(
+        "--documents", type=int, default=100, help="number of documents, from the start of the input (%(default)s)"
+    )
+    group.add_argument("--methods", nargs="+", choices=METHODS, help="default: all that the model supports")
+    group.add_argument("--seed", type=int, default=1, help="seed of orders, ablations and bootstrap (%(default)s)")
     group.add_argument("--draws", type=int, default=10, help="random orders (%(default)s)")
-    group.add_argument("--most-sentences", type=int, default=128, help="that leave-one-out tries (%(default)s)")
-    group.add_argument("--ablations", type=int, default=64, help="of context-cite (%(default)s)")
+    group.add_argument("--most-sentences", type=int, default=128, help="for leave-one-out (%(default)s)")
+    group.add_argument("--ablations", type=int, default=64, help="for context-cite (%(default)s)")
     group.add_argument("--alpha", type=float, default=0.01, help="l1 penalty of context-cite's fit (%(default)s)")
     add_generation_options(parser)
     return parser
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse, before the work begins, options that make no sense and what is not installed."""
+    """Check the options and the installed packages before the work begins."""
     for name in ("documents", "draws", "most_sentences", "ablations"):
         if getattr(args, name) < 1:
             raise PyramidionError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
@@ -112,7 +114,7 @@ def methods_of(hub: Any, chosen: list[str] | None) -> list[str]:
 
 
 def fingerprint(model: Any) -> str:
-    """Return what tells a model's weights from others'."""
+    """Return a fingerprint of a model's weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -121,12 +123,12 @@ def fingerprint(model: Any) -> str:
 
 
 def text_of(document: Any) -> str:
-    """Return what tells a document from others."""
+    """Return a fingerprint of a document."""
     return hashlib.sha256("\n".join(document.sentences).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def settings_of(args: argparse.Namespace, hub: Any, methods: list[str]) -> dict[str, Any]:
-    """Return all that rows depend on; they are comparable where it is equal."""
+    """Return everything that rows depend on; rows are comparable if it is equal."""
     batches = ("batch_size", "max_tokens")  # which change nothing beyond rounding
     generation = {name: value for name, value in generation_of(args).items() if name not in batches}
     options = {name: getattr(args, name) for name in (*Settings.__dataclass_fields__, "fp16")}
@@ -155,7 +157,7 @@ def finished_rows(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def measure_document(hub: Any, document: Any, number: int, args: Any, methods: list[str]) -> dict[str, Any]:
-    """Return a document's row: the drop by each method and k, passes and seconds of each method."""
+    """Return a document's row: the drop for each method and k, and the passes and seconds of each method."""
     row: dict[str, Any] = {"document": number, "text": text_of(document)}
     (summary,) = hub.summarize(document, with_provenance=True, **generation_of(args))
     if summary.provenance is None:
@@ -254,7 +256,7 @@ def tables(results: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def about(rows: list[dict[str, Any]], measured: list[dict[str, Any]], args: argparse.Namespace) -> str:
-    """Return what the tables are of."""
+    """Return the description above the tables."""
     names = ("sentences", "source_tokens", "summary_tokens")
     sentences, source, summary = (f"{np.mean([row[name] for row in measured]):.0f}" for name in names)
     longer = sum(row["sentences"] > args.most_sentences for row in measured)
@@ -272,7 +274,7 @@ def about(rows: list[dict[str, Any]], measured: list[dict[str, Any]], args: argp
 
 
 def draw(results: dict[str, dict[str, Any]]) -> Any:
-    """Draw the drop by k, a line for each method, with intervals."""
+    """Plot the drop over k with intervals, one line per method."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""Results of a long benchmark, one at a time: it can be stopped, and goes on with what is missing."""
+"""Results of a long benchmark, saved one by one, so that it can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cells:
         self.values: dict[str, Any] = {} if self._path is None else read_kept(self._path)
 
     def get(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Return a result as JSON has it, computed where it is not there yet."""
+        """Return a result as JSON values, computing it if it is missing."""
         if name not in self.values:
             self.values[name] = plain(compute())
             if self._path is not None:

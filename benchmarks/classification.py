@@ -42,7 +42,7 @@ HEAD = "sentence_classification_head"
 LONG = 4096
 LSG = {"attention": "lsg", "max_positions": LONG, "lsg_block_size": 64, "lsg_sparse_block_size": 64}
 POOLED = {**LSG, "pooling_schedule": "1:512,2:128"}
-#: Row -> options of the model that differ.
+#: Row -> the options of the model that differ from the defaults.
 ROWS: dict[str, dict[str, Any]] = {
     "full attention, 512 tokens": {"attention": "full", "max_positions": 512},
     "LSG": LSG,
@@ -112,7 +112,7 @@ def make_corpus(texts: list[tuple[str, str]], args: argparse.Namespace) -> Corpu
 
 
 def fingerprint(corpus: Corpus) -> str:
-    """Return what tells a corpus from those of other installations of Python."""
+    """Return a fingerprint of the corpus, which differs between Python installations."""
     return hashlib.sha256(json.dumps(corpus).encode("utf-8")).hexdigest()[:16]
 
 
@@ -158,7 +158,7 @@ class Training:
 
 
 def evaluate(model: LSGRobertaModel, rows: list[tuple[list[int], int]]) -> float:
-    """Return the share of documents whose class is found, one at a time."""
+    """Return the accuracy, classifying one document at a time."""
     model.eval()
     right = 0
     for row in rows:
@@ -168,7 +168,7 @@ def evaluate(model: LSGRobertaModel, rows: list[tuple[list[int], int]]) -> float
 
 
 def run_rows(corpus: Corpus, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Train and test every row with every seed; rows that are in classification.jsonl are taken from there."""
+    """Train and test every row with every seed; rows in classification.jsonl are not run again."""
     path = args.output / "classification.jsonl" if args.output else None
     settings = {**{name: getattr(args, name) for name in SETTINGS}, "corpus": fingerprint(corpus)}
     done = read_rows(path) if path else []
@@ -243,7 +243,7 @@ def table(rows: list[dict[str, Any]], corpus: Corpus) -> str:
 
 
 def plot(rows: list[dict[str, Any]]) -> Any:
-    """Draw accuracy over seconds a document, with the range of the seeds."""
+    """Plot the accuracy over the seconds per document, with the range of the seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -260,7 +260,7 @@ def plot(rows: list[dict[str, Any]]) -> Any:
     return figure
 
 
-#: Test documents that are timed.
+#: Number of test documents that are timed.
 TIMED = 16
 #: Options that a row's accuracy depends on.
 SETTINGS = ("shortest", "least", "most", "vocabulary", "width", "updates", "batch", "lr")
@@ -270,14 +270,14 @@ def options() -> argparse.ArgumentParser:
     """Return the command's options."""
     parser = measure.parser(__doc__, rounds=5, precisions=(), devices=("cpu",), sizes=())
     add = parser.add_argument
-    add("--seeds", type=int, default=3, help="runs of every row")
-    add("--shortest", type=int, default=1024, help="tokens of a document, at least")
-    add("--least", type=int, default=20, help="documents of a package, at least")
-    add("--most", type=int, default=60, help="documents of a package, at most")
+    add("--seeds", type=int, default=3, help="runs per row")
+    add("--shortest", type=int, default=1024, help="minimum tokens of a document")
+    add("--least", type=int, default=20, help="minimum documents of a package")
+    add("--most", type=int, default=60, help="maximum documents of a package")
     add("--vocabulary", type=int, default=4000, help="pieces of sentencepiece")
-    add("--width", type=int, default=64, help="of the encoder")
-    add("--updates", type=int, default=300, help="of each training")
-    add("--batch", type=int, default=4, help="documents an update")
+    add("--width", type=int, default=64, help="width of the encoder")
+    add("--updates", type=int, default=300, help="updates per training")
+    add("--batch", type=int, default=4, help="documents per update")
     add("--lr", type=float, default=1e-3, help="largest learning rate")
     add("--scratch", type=Path, default=Path(".classification"), help="folder for the sentencepiece model")
     return parser

@@ -23,7 +23,7 @@ from pyramidion_fairseq.utils.files import write_text
 
 TABLE_1 = ["vanilla", "blockwise", "lsh", "efficient", "power_8k_2k_512", "transpooler", "pyramidion"]
 TABLE_1 += ["pyramidion_8k_4k_2k_1k", "deep_blockwise", "deeppyramidion"]
-#: Table 1 as it is printed: architecture here, self-attention, cross-attention.
+#: Table 1 of the paper: architecture, self-attention, cross-attention.
 PRINTED = {
     "Vanilla": ("vanilla", "l n n d", "l t n d"),
     "Sparse": ("blockwise", "l m n d", "l t n d"),
@@ -71,7 +71,7 @@ def effective_layers(arch: str, source: int) -> float:
 
 
 def table_1(source: int, target: int) -> str:
-    """Return Table 1: the formulas as they are printed, c, and what is counted, in 10^9 multiplications."""
+    """Return Table 1: the paper's formulas, c, and the counted multiplications in 10^9."""
     lines = [f"{'Table 1':<43}{'self-attention':>15}{'l or c':>8}{'10^9':>9}{'cross-attention':>17}{'10^9':>9}"]
     for name, (arch, self_attention, cross) in PRINTED.items():
         if arch:
@@ -122,7 +122,7 @@ def claims() -> list[tuple[str, str, float]]:
 
 
 class Rate(NamedTuple):
-    """Matrix products a second that a published training time means."""
+    """The rate of matrix products that a published training time implies."""
 
     table: str
     row: str
@@ -130,7 +130,7 @@ class Rate(NamedTuple):
     seconds: float
     """Published, of a step with 64 documents."""
     encoder: float
-    """TFLOP/s, were there nothing but the encoder's products: the least that it can be."""
+    """TFLOP/s of the encoder's products alone, a lower bound."""
     whole: float
     """TFLOP/s of all products, with summaries of 256 tokens."""
 
@@ -160,7 +160,7 @@ def rates() -> list[Rate]:
 
 
 def rates_table(found: list[Rate]) -> str:
-    """Return the rates, the highest first, and what an A100 can do."""
+    """Return the rates, the highest first, and the peak of an A100."""
     lines = [
         f"{'Training times of the paper, ' + str(DOCUMENTS) + ' documents':<46}{'s':>10}{'encoder':>10}{'all':>10}"
     ]
@@ -177,10 +177,12 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("arch", nargs="*", default=TABLE_1, help="named architectures (default: those of Table 1)")
-    parser.add_argument("--source", type=int, default=8192, help="tokens of the document, cut to what each reads")
+    parser.add_argument(
+        "--source", type=int, default=8192, help="tokens of the document, truncated to the model's length"
+    )
     parser.add_argument("--target", type=int, default=512, help="tokens of the summary")
     parser.add_argument("--vocabulary", type=int, default=32000, help="symbols")
-    parser.add_argument("--json", type=Path, help="write the counts there too")
+    parser.add_argument("--json", type=Path, help="also write the counts to this file")
     args = parser.parse_args()
     unknown = [arch for arch in args.arch if arch not in ARCHITECTURES]
     if unknown:

@@ -1,4 +1,4 @@
-"""A summary's log-probability where sentences of its document are deleted, and ways to rank these sentences.
+"""A summary's log-probability after deleting sentences of its document, and methods to rank these sentences.
 
 What attribution.py measures, for one document. A document is cut to the tokens that the model reads before anything
 is deleted, so that no text from behind the cut takes the place of what is deleted.
@@ -22,32 +22,32 @@ from pyramidion_fairseq.inference.batching import batches_by_length
 
 @dataclass(frozen=True)
 class Settings:
-    """What rankings depend on."""
+    """The settings of the rankings."""
 
     seed: int
-    """Of random orders and ablations; every document has generators of its own."""
+    """Seed of random orders and ablations; each document has its own generators."""
     draws: int
-    """Random orders."""
+    """Number of random orders."""
     most_sentences: int
-    """Sentences that leave-one-out tries, the first ones of a document."""
+    """Maximum number of sentences for leave-one-out, from the start of the document."""
     ablations: int
-    """Random ablations of context-cite."""
+    """Number of random ablations of context-cite."""
     alpha: float
     """Weight of the l1 penalty of context-cite's fit."""
 
 
 class Ranking(NamedTuple):
-    """A document's sentences, the most important first, by one method."""
+    """The ranking of a document's sentences by one method, the most important first."""
 
     orders: list[list[int]]
     """Every order has all sentences that the model reads; only random has several."""
     passes: int
-    """Passes of encoder and decoder that it took beside those of writing the summary."""
+    """Additional passes of encoder and decoder, besides generating the summary."""
     seconds: float
 
 
 class Deletion:
-    """The log-probability of a document's summary, teacher-forced, where sentences of the document are deleted.
+    """The teacher-forced log-probability of a summary after deleting sentences of its document.
 
     Args:
         hub: the hub interface of one model.
@@ -74,7 +74,7 @@ class Deletion:
         self.target = torch.tensor([*summary.tokens, self.eos], device=self.device)
         self.known: dict[frozenset[int], float] = {}
         self.encoded, self.output = self._read([self.tokens])
-        #: Log-probability of the summary, its ``</s>`` counted, given all that the model reads.
+        #: Log-probability of the summary, including ``</s>``, given the whole document.
         self.log_probability = self.known[frozenset()] = float(self._log_probabilities(self.output).sum())
 
     def without(self, deleted: Collection[int]) -> list[int]:
@@ -82,7 +82,7 @@ class Deletion:
         return [token for token, owner in zip(self.tokens, self.owners) if owner not in deleted]
 
     def log_probabilities(self, deletions: Sequence[Collection[int]]) -> list[float]:
-        """Return the summary's log-probability for each set of deleted sentences; no set is computed twice."""
+        """Return the summary's log-probability for each set of deleted sentences; results are cached."""
         wanted = [frozenset(deleted) for deleted in deletions]
         new = [deleted for deleted in dict.fromkeys(wanted) if deleted not in self.known]
         sources = [self.without(deleted) for deleted in new]
@@ -98,7 +98,7 @@ class Deletion:
 
     @torch.no_grad()
     def _read(self, sources: Sequence[list[int]]) -> tuple[dict, tuple]:
-        """Return what the encoder and, teacher-forced, the decoder make of sources, with the same summary for each."""
+        """Run the encoder and the teacher-forced decoder on sources, with the same summary for each."""
         rows = [torch.tensor(source) for source in sources]
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad).to(self.device)
         encoded = self.model.encoder(batch, torch.tensor([len(row) for row in rows], device=self.device))
@@ -116,7 +116,7 @@ class Deletion:
         return every.gather(2, self.target.expand(len(every), -1).unsqueeze(2)).squeeze(2).double()
 
     def complete(self, order: Sequence[int]) -> list[int]:
-        """Return the order, behind it the sentences that it lacks, in the document's order."""
+        """Return the order, followed by the missing sentences in document order."""
         chosen = set(order)
         return [*order, *(sentence for sentence in self.sentences if sentence not in chosen)]
 
@@ -148,13 +148,13 @@ def _explanation(deletion: Deletion, settings: Settings) -> tuple[list[list[int]
 
 
 def _weighted_attention(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """Rank by cross-attention times the poolings' weights, whatever a pointer copied."""
+    """Rank by cross-attention times the poolings' weights, ignoring the pointer's copies."""
     _attend(deletion)
     return [_rank_by(deletion, copies=None)], 0
 
 
 def _attention(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """Rank by cross-attention without the poolings' weights: every token of a vector counts alike."""
+    """Rank by cross-attention without the poolings' weights: all tokens of a vector have equal weight."""
     _attend(deletion)
     (record,) = deletion.provenance.models
     return [_rank_by(deletion, copies=None, decoder=even_weights(record.decoder))], 0
@@ -168,14 +168,14 @@ def _rank_by(deletion: Deletion, **changed: Any) -> list[int]:
 
 
 def even_weights(record: TokenRecord) -> TokenRecord:
-    """Return the (n,) record with one over the number of a vector's tokens as weights; what was dropped stays out."""
+    """Return the (n,) record with weights of one over the number of a vector's tokens; dropped tokens stay dropped."""
     holds = (record.weights > 0).to(record.weights)
     counts = torch.zeros(int(record.slots.max()) + 1).to(holds).index_add(0, record.slots, holds)
     return TokenRecord(record.slots, holds / counts[record.slots].clamp(min=1))
 
 
 def _attend(deletion: Deletion) -> None:
-    """Read the attention once more: the provenance holds it, but its time counts."""
+    """Compute the attention again: the provenance contains it, but its time must be included."""
     cross_attention(deletion.model.decoder, deletion.target.unsqueeze(0), deletion.encoded, deletion.eos)
 
 
@@ -200,7 +200,7 @@ def _lead(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]
 
 
 def _leave_one_out(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:
-    """Rank by the drop where the sentence alone is deleted: one pass for each sentence."""
+    """Rank by the drop when only this sentence is deleted: one pass per sentence."""
     tried = deletion.sentences[: settings.most_sentences]
     drops = dict(zip(tried, deletion.drops([{sentence} for sentence in tried])))
     return [sorted(tried, key=lambda sentence: -drops[sentence])], len(tried)

@@ -1,4 +1,4 @@
-"""What does it cost to say where a summary came from, beside writing it? (Time at most 1.3 of generation alone.)
+"""The cost of a summary's explanation compared with generating the summary (time at most 1.3 of generation alone).
 
     python benchmarks/explain.py --output results/explain
 
@@ -88,7 +88,7 @@ def measure(hub: PyramidionHubInterface, args: Any) -> list[dict[str, Any]]:
 
 
 def draw(results: list[dict[str, Any]]) -> Any:
-    """Measure seconds of each case, with the limit that is set to explanations."""
+    """Measure the seconds of each case, and compare explanations with their limit."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")

@@ -49,7 +49,7 @@ SHORT += ["pyramidion_8k_8k_2k_512", "pyramidion_8k_8k_2k_512_128"]
 
 
 class Size(NamedTuple):
-    """What one summary batch is."""
+    """The sizes of a batch."""
 
     documents: int
     tokens: int
@@ -57,18 +57,18 @@ class Size(NamedTuple):
 
 
 class FixedEncoder(FairseqEncoder):
-    """Gives out states that are there already; ``reorder`` selects from them as the model's encoder would."""
+    """An encoder that returns given states; ``reorder`` selects from them like the model's encoder."""
 
     def __init__(self, dictionary: Dictionary, encoder_out: dict[str, list[Tensor]], reorder: Callable):
         super().__init__(dictionary)
         self.encoder_out, self.reorder = encoder_out, reorder
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor | None = None, **kwargs) -> dict[str, list[Tensor]]:
-        """Return the states, whatever the tokens."""
+        """Return the states, ignoring the tokens."""
         return dict(self.encoder_out)
 
     def reorder_encoder_out(self, encoder_out: dict[str, list[Tensor]], new_order: Tensor) -> dict[str, list[Tensor]]:
-        """Do as the model's encoder does."""
+        """Reorder like the model's encoder."""
         return self.reorder(encoder_out, new_order)
 
 
@@ -94,7 +94,7 @@ def stock_decoder(model: PyramidionModel) -> TransformerDecoderBase:
 
 
 def encoder_output(model: PyramidionModel, documents: int, states: int) -> dict[str, list[Tensor]]:
-    """Return random states in the encoder's format, as many for each document as asked for."""
+    """Return random states in the encoder's format, with a given number per document."""
     like = model.decoder.embed_tokens.weight
     shape = (documents, states, model.encoder.cfg.encoder.embed_dim)
     random = torch.randn(
@@ -134,7 +134,7 @@ def with_graphs(model: PyramidionModel, call: Callable[[], list]) -> list:
 
 
 def same_tokens(one: list, other: list) -> bool:
-    """Return whether two results of :func:`generator` hold the same hypotheses."""
+    """Return whether two results of :func:`generator` have the same hypotheses."""
     pairs = zip((h for document in one for h in document), (h for document in other for h in document))
     return all(torch.equal(a["tokens"], b["tokens"]) for a, b in pairs)
 
@@ -170,7 +170,7 @@ def compare(arch: str, size: Size, rounds: int, device: str, precision: str) -> 
 
 @torch.no_grad()
 def encoding_seconds(model: PyramidionModel, documents: int, device: str) -> float:
-    """Return seconds that a document of full length takes in a batch of so many."""
+    """Return the seconds per document of full length in a batch of the given size."""
     generator = torch.Generator().manual_seed(2)
     shape = (documents, model.encoder.max_source_positions)
     tokens = torch.randint(4, VOCABULARY, shape, generator=generator).to(device)
@@ -201,12 +201,12 @@ def decoder_states(arch: str) -> int:
 
 
 def median(result: dict[str, Any], name: str) -> float:
-    """Return seconds of generation, encoding left out."""
+    """Return the seconds of generation without encoding."""
     return result["seconds"][name]["median"]
 
 
 def goals(ours: dict[str, Any], baseline: dict[str, Any], device: str) -> list[list[Any]]:
-    """Return what is to be reached: description, measured, bound, whether it is met."""
+    """Return the targets: description, measured value, bound, and whether it is met."""
     rows = []
     for result, least in ((ours, 1.6), (baseline, 2.8)):
         peak, what = result["peak_bytes"], f"generation from {result['states']} states"
@@ -229,7 +229,7 @@ def goals(ours: dict[str, Any], baseline: dict[str, Any], device: str) -> list[l
 
 
 def rows_table(results: list[dict[str, Any]]) -> str:
-    """Return a line an architecture and length."""
+    """Return a row per architecture and length."""
     lines = []
     for result in results:
         graphs = result["seconds"].get("ours, CUDA graphs", {"median": None})["median"]
@@ -251,7 +251,7 @@ def rows_table(results: list[dict[str, Any]]) -> str:
 
 
 def figure(results: list[dict[str, Any]]) -> Any:
-    """Draw milliseconds a step, both decoders beside each other."""
+    """Plot the milliseconds per step of both decoders side by side."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -269,14 +269,14 @@ def figure(results: list[dict[str, Any]]) -> Any:
 
 
 def keep(output: Path | None, results: list[dict[str, Any]], failures: list[list[Any]]) -> None:
-    """Write what is measured so far, so that a run that is stopped leaves that behind."""
+    """Write the results so far, so that an interrupted run keeps them."""
     if output is not None:
         so_far = {"results": measure.plain(results), "failures": failures}
         write_text(output / "generation.so_far.json", json.dumps(so_far, indent=1) + "\n")
 
 
 def check_lengths(arguments: argparse.ArgumentParser, architectures: Iterable[str], tokens: int) -> None:
-    """End the command where an architecture cannot write so many tokens."""
+    """Exit if an architecture cannot write this many tokens."""
     for arch in architectures:
         most = {**vars(PyramidionConfig()), **fields_of(arch)}["max_target_positions"]
         if tokens > most:

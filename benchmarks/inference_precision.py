@@ -1,4 +1,4 @@
-"""DeepPyramidion's encoding and generation in float32 and in another precision, in turns: what ``--dtype`` buys.
+"""Compare DeepPyramidion's encoding and generation in float32 and in another precision: the effect of ``--dtype``.
 
     python benchmarks/inference_precision.py --output benchmarks/results/inference_precision_cpu
 
@@ -19,7 +19,7 @@ MODEL = "deeppyramidion"
 
 
 def calls(precision: str, args: Any) -> dict[str, Callable[[], Any]]:
-    """Return what is timed of a model whose weights and states are in a precision."""
+    """Return the calls to time for a model with weights and states in a precision."""
     sizes = Sizes(args.width, args.length, target=max(512, args.tokens))
     model = peer_models.build(MODEL, sizes, args.device).model
     peer_models.for_generation(model, precision)
@@ -35,10 +35,10 @@ def calls(precision: str, args: Any) -> dict[str, Callable[[], Any]]:
 def main() -> None:
     """Run the command line; see the file's docstring."""
     arguments = measure.parser(__doc__, rounds=3, precisions=("bf16", "fp16"), sizes=())
-    arguments.add_argument("--width", type=int, default=768, help="of the model (768)")
-    arguments.add_argument("--length", type=int, default=8192, help="of a document (8192)")
-    arguments.add_argument("--batch", type=int, default=2, help="documents to summarise at once (2)")
-    arguments.add_argument("--tokens", type=int, default=32, help="of each summary (32)")
+    arguments.add_argument("--width", type=int, default=768, help="width of the model (768)")
+    arguments.add_argument("--length", type=int, default=8192, help="tokens of a document (8192)")
+    arguments.add_argument("--batch", type=int, default=2, help="documents per batch (2)")
+    arguments.add_argument("--tokens", type=int, default=32, help="tokens of each summary (32)")
     args = measure.parse(arguments)
     if args.length < 64 or args.length % 64 or args.width < 8 or args.width % 8 or args.batch < 1 or args.tokens < 2:
         arguments.error("--length must be a multiple of 64, --width of 8; --batch at least 1, --tokens at least 2")

@@ -16,7 +16,7 @@ import workload
 from memory import exponent
 from very_long import LENGTHS, Benchmark, Measured, narrow_model
 
-#: Tokens that layers read at a time.
+#: Tokens that a layer processes at a time.
 CHUNK = 8192
 WAYS = {
     "blockwise, whole": {},
@@ -27,7 +27,7 @@ WAYS = {
 
 
 def measure_one(args: Any, length: int, chunk: int = 0, attention: str = "blockwise") -> dict[str, float]:
-    """Return seconds and the most bytes alive above the model, of one document in this process."""
+    """Return the seconds and the peak memory in bytes above the model for one document, in this process."""
     model = narrow_model(args.device, args.size, length, attention=attention).eval()
     model.encoder.read_in_chunks(chunk)
     net_input = workload.batch(model, 1, length, 8)
@@ -41,7 +41,7 @@ def measure_one(args: Any, length: int, chunk: int = 0, attention: str = "blockw
 
 
 def run(measured: Measured) -> tuple[dict[str, Any], list[str]]:
-    """Measure all, the shortest documents first; returns results and tables."""
+    """Measure all documents, the shortest first; return results and tables."""
     found: dict[str, dict[int, dict[str, float]]] = {way: {} for way in WAYS}
     for length in measured.lengths:
         for way, given in WAYS.items():

@@ -1,4 +1,4 @@
-"""What the benchmarks share: measuring side by side in one process, naming the machine, writing results.
+"""Shared code of the benchmarks: measure variants in one process, describe the machine, write results.
 
 A benchmark is a script with ``parser()``, ``parse()``, ``alternate()`` for every group of variants that is compared,
 and ``report()``. Only ratios inside one run are worth comparing between machines.
@@ -39,21 +39,21 @@ PEAKS = {
     "L40": (90.5e12, 90.5e12, 181e12),
     "A10": (31.2e12, 62.5e12, 125e12),
 }
-#: What products are computed in -> the type of weights and states in generation, and of autocast in training.
+#: Precision of products -> dtype of weights and states in generation, and of autocast in training.
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Times(NamedTuple):
-    """Seconds of one variant over the rounds of a run; numbers that are no numbers where it ran out of memory."""
+    """Seconds of one variant over the rounds of a run; NaN if it ran out of memory."""
 
     median: float
     minimum: float
     spread: float
-    """Half the distance between the quartiles, over the median."""
+    """Half the interquartile range divided by the median."""
     rounds: int
     mean: float
     deviation: float
-    """Standard deviation, as the paper's Table 10 has it; of one round it is no number."""
+    """Standard deviation, as in the paper's Table 10; NaN for a single round."""
     failure: str = ""
     """Why there are no times: "out of memory, needs more than 12 GiB"."""
 
@@ -76,7 +76,7 @@ def parser(
     devices: Sequence[str] = ("cpu", "cuda"),
     sizes: Sequence[str] = ("reduced", "paper"),
 ) -> argparse.ArgumentParser:
-    """Return a parser of the options that all benchmarks have, but for those that would change nothing.
+    """Return a parser with the options that benchmarks share, without those that have no effect.
 
     Args:
         doc: the script's docstring; its first line is the description.
@@ -88,13 +88,13 @@ def parser(
     out = argparse.ArgumentParser(description=doc.splitlines()[0])
     out.add_argument("--output", type=Path, help="folder for the JSON, the table and the figure (default: none)")
     default = "cuda" if "cuda" in devices and torch.cuda.is_available() else "cpu"
-    out.add_argument("--device", choices=devices, default=default, help="to measure on (default: a GPU if possible)")
+    out.add_argument("--device", choices=devices, default=default, help="device (default: a GPU if available)")
     out.set_defaults(size=None, rounds=1)
     if sizes:
         help_of_sizes = "sizes to measure at (default: the paper's on a GPU, reduced ones on a CPU)"
         out.add_argument("--size", choices=sizes, help=help_of_sizes)
     if rounds:
-        out.add_argument("--rounds", type=int, default=rounds, help="alternating runs of every variant")
+        out.add_argument("--rounds", type=int, default=rounds, help="alternating runs per variant")
     if precisions:
         default = "bf16 on a GPU, float32 on a CPU" if "bf16" in precisions else "float32"
         out.add_argument("--precision", choices=list(precisions), help=f"of matrix products (default: {default})")
@@ -103,7 +103,7 @@ def parser(
 
 
 def parse(arguments: argparse.ArgumentParser, keep_memory: bool = True) -> argparse.Namespace:
-    """Parse the command line; on a CPU, start again with an allocator that keeps its memory, if that is wanted."""
+    """Parse the command line; on a CPU, restart with an allocator that keeps its memory if requested."""
     args = arguments.parse_args()
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq switches everything on
     if args.rounds < 1:
@@ -121,14 +121,14 @@ def parse(arguments: argparse.ArgumentParser, keep_memory: bool = True) -> argpa
 
 
 def restart_with_allocator() -> None:
-    """Start the program again with an allocator that keeps its memory, where it does not have it: for times."""
+    """Restart the program with an allocator that keeps its memory, for stable times."""
     if sys.platform == "linux" and not ALLOCATOR.items() <= os.environ.items():
         os.environ.update(ALLOCATOR)
         os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
 
 
 def _set_precision(arguments: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Fill in ``--precision``, refuse what a CPU does not have, and let a GPU use TF32 only if asked to."""
+    """Set and check ``--precision``, and let a GPU use TF32 only if requested."""
     if args.device == "cpu" and args.precision in ("tf32", "fp16"):
         arguments.error(f"--precision {args.precision}: a CPU has no such products; leave it out")
     args.precision = args.precision or ("float32" if args.device == "cpu" else args.default_on_gpu)
@@ -150,7 +150,7 @@ def synchronize(device: str) -> None:
 def alternate(
     variants: dict[str, Callable[[], Any]], rounds: int, device: str = "cpu", warm_up: bool = True
 ) -> dict[str, Times]:
-    """Time variants in turns, so that what the machine does beside them hits all alike.
+    """Time variants in turns, so that other load of the machine affects all of them equally.
 
     Args:
         variants: name -> a call that does the work once.
@@ -196,7 +196,7 @@ def summarize(seconds: list[float]) -> Times:
 
 
 def peak_memory(call: Callable[[], Any], device: str = "cpu") -> float:
-    """Return the most bytes of tensors alive at once during ``call``, above those before; nan where they do not fit.
+    """Return the peak memory of tensors in bytes during ``call``, above that before; NaN if out of memory.
 
     On a GPU what its allocator says; on a CPU the allocations that torch's profiler saw.
     """
@@ -205,7 +205,7 @@ def peak_memory(call: Callable[[], Any], device: str = "cpu") -> float:
 
 
 def peak_memory_of(call: Callable[[], Any], device: str) -> int:
-    """Return what :func:`peak_memory` does; raises where memory does not suffice."""
+    """Return :func:`peak_memory`, but raise if out of memory."""
     if torch.device(device).type == "cuda":
         synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -224,7 +224,7 @@ def peak_memory_of(call: Callable[[], Any], device: str) -> int:
 
 
 def products(operations: float, device: str, precision: str) -> tuple[Callable[[], None], float]:
-    """Return (a call of large matrix products, their operations): about so many, what a training step can hope for."""
+    """Return (call of large matrix products, its operations): the peak rate for a training step of about this size."""
     size = 2048 if device == "cpu" else 8192
     a, b = (torch.randn(size, size, device=device, dtype=PRECISIONS[precision]) for _ in range(2))
     count = max(1, round(operations / (2 * size**3)))
@@ -237,7 +237,7 @@ def products(operations: float, device: str, precision: str) -> tuple[Callable[[
 
 
 def peak(precision: str, device: str = "cuda") -> float | None:
-    """Return the FLOP/s of products that a GPU's data sheet promises; None on a CPU and where it is unknown."""
+    """Return the FLOP/s of products in a GPU's data sheet; None on a CPU and for unknown GPUs."""
     if device == "cpu" or not torch.cuda.is_available():
         return None
     column, name = {"float32": 0, "tf32": 1, "bf16": 2, "fp16": 2}[precision], torch.cuda.get_device_name()
@@ -245,7 +245,7 @@ def peak(precision: str, device: str = "cuda") -> float | None:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Return what a figure must be quoted with: hardware, versions, date, command."""
+    """Return the conditions of a measurement: hardware, versions, date and command."""
     cpu = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -267,7 +267,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def published(name: str = "tables") -> list[dict[str, str]]:
-    """Return the paper's numbers, one dict a row.
+    """Return the paper's numbers, one dict per row.
 
     "tables" (every table, Figure 4) or "figures5_6" (the operator's grid).
     """
@@ -276,7 +276,7 @@ def published(name: str = "tables") -> list[dict[str, str]]:
 
 
 def table(headers: list[str], rows: list[list[Any]]) -> str:
-    """Return a Markdown table; numbers with three significant digits, None as nothing, what is no number as a dash."""
+    """Return a Markdown table; numbers have three significant digits, None is empty, NaN is a dash."""
 
     def cell(value: Any) -> str:
         if value is None:
@@ -294,7 +294,7 @@ def table(headers: list[str], rows: list[list[Any]]) -> str:
 
 
 def draw(figure: Callable[[], Any], output: Path | None) -> Any:
-    """Return the figure that a call draws; None without a folder for it, or without matplotlib."""
+    """Return the figure that a call draws; None without an output folder or without matplotlib."""
     if output is None:
         return None
     if importlib.util.find_spec("matplotlib") is None:
@@ -304,14 +304,14 @@ def draw(figure: Callable[[], Any], output: Path | None) -> Any:
 
 
 def reached(ratio: float, bound: float, least: bool = True) -> str:
-    """Return whether a ratio is at least (or else at most) a bound: "yes", "no"; or "not measured" for nan."""
+    """Return whether a ratio is at least (or at most) a bound: "yes", "no", or "not measured" for NaN."""
     if math.isnan(ratio):
         return "not measured"
     return "yes" if (ratio >= bound if least else ratio <= bound) else "no"
 
 
 def plain(results: Any) -> Any:
-    """Return what JSON can hold: None for what is no number, :class:`Times` by name."""
+    """Convert a value for JSON: NaN to None, :class:`Times` to a dict."""
     if isinstance(results, float) and math.isnan(results):
         return None
     if isinstance(results, Times):

@@ -56,25 +56,25 @@ def encoding(model, net_input, precision: str):
 
 
 def peak_or_failure(call, device: str) -> float | str:
-    """Return the most bytes alive during a call, or why it could not be made."""
+    """Return the peak memory of a call in bytes, or why it failed."""
     peak, failure = attempt(functools.partial(measure.peak_memory_of, call, device))
     return failure or peak
 
 
 def number(peak: float | str) -> float:
-    """Return a peak as a number: nan where it did not fit."""
+    """Return a peak as a number, NaN if out of memory."""
     return math.nan if isinstance(peak, str) else peak
 
 
 def exponent(lengths: list[int], costs: list[float]) -> float:
-    """Return slope of a line through log(cost) over log(length), by least squares."""
+    """Return the least-squares slope of log(cost) over log(length)."""
     x, y = [math.log(n) for n in lengths], [math.log(c) for c in costs]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum((a - mean_x) ** 2 for a in x)
 
 
 def run(args) -> tuple[dict[str, Any], list[str]]:
-    """Measure all; returns results and tables."""
+    """Measure everything; return results and tables."""
     built, _ = models(args)
     found: dict[str, Any] = {name: {} for name in built}
     for name, model in built.items():
@@ -141,7 +141,7 @@ def _growth(found, times) -> str:
 
 
 def figure(found: dict[str, Any]):
-    """Draw the peak of memory over length."""
+    """Plot the peak memory over the length."""
     import matplotlib
 
     matplotlib.use("Agg")

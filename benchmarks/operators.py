@@ -1,4 +1,4 @@
-"""Every pooler beside every other: what it costs, how well it selects, and whether its scorer learns.
+"""Compare all poolers: their cost, how well they select, and whether their scorers learn.
 
     python benchmarks/operators.py --output benchmarks/results/operators_cpu
     python benchmarks/operators.py --output benchmarks/results/operators_cpu --parts text --data data/pubmed
@@ -56,18 +56,18 @@ SLOWEST = "sinkhorn_topk"
 SLOW, LONGEST_OF_SLOW = (*RELAXATIONS, "perturbed_topk", "merge_similar"), 1024
 #: Architectures of "text", which differ from the paper's in the pooler alone.
 PLAIN, POINTER = "transpooler_2k_512", "transpooler_2k_512_pointer"
-#: What a pooler needs beside its name.
+#: Additional options of a pooler.
 OPTIONS = {"nugget_topk": "+scorer_activation=none"}
 
 
 def build(name: str, length: int, k: int) -> Pooler:
-    """Return a pooler with default options for documents of so many tokens."""
+    """Return a pooler with default options for documents of the given length."""
     options = {**vars(PyramidionConfig()), "pooler": name, "pooling_schedule": f"1:{k}"}
     return POOLERS.build(name, complete(Namespace(**{**options, "max_source_positions": length})))
 
 
 def cost(name: str, length: int, k: int, rounds: int, device: str) -> dict[str, float] | None:
-    """Measure a training pass of one document; None where the shares would be too many."""
+    """Measure a training pass of one document; None if there would be too many shares."""
     if name in RELAXATIONS and length * k > SHARES:
         return None
     pooler = build(name, length, k)
@@ -123,7 +123,7 @@ def quality(name: str, length: int, k: int, device: str) -> float:
 
 
 def cost_cell(name: str, length: int, k: int, args: Any) -> str:
-    """Return the name of a cell of "cost", with all that it depends on."""
+    """Return the name of a cell of "cost", with everything that it depends on."""
     return f"cost {length} {k} {name}, {args.device}, rounds: {args.rounds}"
 
 
@@ -257,7 +257,7 @@ def spread(values: list[float]) -> str:
 
 
 def figure(names: list[str], cells: Cells, args: Any) -> Any:
-    """Draw the time against nCCS, against recall, and against the loss on real text with the pointer."""
+    """Plot the time over nCCS, recall, and the loss on real text with the pointer."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -291,10 +291,12 @@ def main() -> None:
     """Run the command line; see the file's docstring."""
     arguments = measure.parser(__doc__, rounds=5, precisions=())
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:3], help="which parts to measure")
-    arguments.add_argument("--poolers", nargs="+", choices=POOLERS.names(), default=POOLERS.names(), help="which ones")
-    arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of recall; text has the first")
-    arguments.add_argument("--data", type=Path, metavar="DIR", help='corpus of "text"')
-    arguments.add_argument("--updates", type=int, default=300, help='of "text" (300)')
+    arguments.add_argument(
+        "--poolers", nargs="+", choices=POOLERS.names(), default=POOLERS.names(), help="poolers to measure"
+    )
+    arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="seeds of recall; text uses the first")
+    arguments.add_argument("--data", type=Path, metavar="DIR", help='data folder for "text"')
+    arguments.add_argument("--updates", type=int, default=300, help='updates of "text" (300)')
     args = measure.parse(arguments)
     if "text" in args.parts and args.data is None:
         arguments.error("--parts text needs --data: the folder that preprocess/prepare.py wrote")

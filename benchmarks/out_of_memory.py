@@ -1,4 +1,4 @@
-"""What becomes of a row for which memory does not suffice: it says so, and the others are measured."""
+"""Handle rows that run out of memory: their result says so, and the other rows are measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyramidion_fairseq.utils.memory import is_out_of_memory
 
 
 def attempt(call: Callable[[], Any]) -> tuple[Any, str]:
-    """Return (the call's result, ""), or (None, what is to be said) where memory did not suffice.
+    """Return (result of the call, ""), or (None, message) if it ran out of memory.
 
     Whatever else goes wrong is raised. What the call had taken is free again afterwards.
     """
@@ -31,7 +31,7 @@ def attempt(call: Callable[[], Any]) -> tuple[Any, str]:
 
 
 def _needs(message: str) -> str:
-    """Return what to say of an error of memory: what was there at most, and what could not be had on top of it."""
+    """Return the message for an out-of-memory error: the peak memory, and the allocation that failed."""
     asked = re.search(r"tried to allocate ([\d.]+) ?([KMG]i)?B?", message, re.IGNORECASE)
     if asked is None:
         return "out of memory"

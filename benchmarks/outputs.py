@@ -1,4 +1,4 @@
-"""The folder of a benchmark's results: tried before anything is measured; its files are whole or not there."""
+"""The output folder of a benchmark: checked before anything is measured; files are written atomically."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyramidion_fairseq.utils.files import atomic_write, read_json, write_text
 
 
 def check_folder(folder: Path) -> str:
-    """Make a folder where there is none; return why no results can be written to it, nothing where they can."""
+    """Create the folder if needed; return the reason if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -34,20 +34,20 @@ def write_results(folder: Path, name: str, results: Any, text: str, figure: Any)
 
 
 def whole_lines(path: Path) -> bytes:
-    """Return the lines that an earlier run has appended, without an unfinished last one; none without a file."""
+    """Return the complete lines that an earlier run has appended; nothing if there is no file."""
     content = path.read_bytes() if path.exists() else b""
     return content[: content.rfind(b"\n") + 1]
 
 
 def cut_unfinished(path: Path, whole: bytes) -> None:
-    """Cut a file behind its :func:`whole_lines`."""
+    """Truncate a file after its :func:`whole_lines`."""
     if path.exists() and path.stat().st_size > len(whole):
         with open(path, "r+b") as file:
             file.truncate(len(whole))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of JSON that an earlier run has appended; an unfinished last line is cut off.
+    """Return the JSON rows that an earlier run has appended; an incomplete last line is removed.
 
     Ends the program where another line is damaged.
     """
@@ -61,7 +61,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_kept(path: Path) -> dict[str, Any]:
-    """Return what an earlier run has kept, nothing where there is no file; end the program where it is damaged."""
+    """Return the results of an earlier run, nothing if there is no file; exit if the file is damaged."""
     try:
         return read_json(path) if path.exists() else {}
     except PyramidionError as error:

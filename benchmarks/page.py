@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scripts.screenshot import find_chromium
 from tests.helpers.samples import explain_text
 
-#: Milliseconds from an action on each element in turn to the end of the frame that shows it.
+#: Milliseconds from an action on each element to the end of the frame that shows its effect.
 TIMED = """async ([selector, event]) => {
     const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
     const times = [];

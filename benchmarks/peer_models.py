@@ -18,12 +18,12 @@ from transformers import (
     PegasusXForConditionalGeneration,
 )
 
-#: Symbols of all: <s>, <pad>, </s>, <unk>, words.
+#: Symbols of all models: <s>, <pad>, </s>, <unk>, words.
 PAD, EOS, WORDS = 1, 2, 4
 
 
 class Sizes(NamedTuple):
-    """What all models have alike; the paper's, for its deep models."""
+    """The sizes that all models share; those of the paper's deep models."""
 
     width: int = 768
     length: int = 8192
@@ -31,7 +31,7 @@ class Sizes(NamedTuple):
     target: int = 512
     """The longest summary."""
     layers: int = 6
-    """Of the encoder, and of the decoder."""
+    """Layers of the encoder and of the decoder."""
 
     @property
     def heads(self) -> int:
@@ -40,27 +40,27 @@ class Sizes(NamedTuple):
 
     @property
     def block(self) -> int:
-        """Tokens of a block or a window: 512 of 8192."""
+        """Tokens of a block or window: 512 for 8192."""
         return self.length // 16
 
 
 class Peer(NamedTuple):
-    """A model and what it is in words, for the table of what is alike."""
+    """A model and its description, for the table of similarities and differences."""
 
     model: nn.Module
     vectors: int
-    """That the decoder reads, of a full document."""
+    """Vectors of a full document that the decoder reads."""
     window: str
     rest: str
 
     @property
     def parameters(self) -> int:
-        """Counted once where they are shared."""
+        """Parameters; shared ones are counted once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
 def ours(arch: str, sizes: Sizes, device: str = "cpu") -> Peer:
-    """Return an architecture of the package, its lengths as the paper has them in proportion."""
+    """Return an architecture of the package, with lengths in the paper's proportions."""
     options = workload.divided(arch, 1, max_source_positions=sizes.length, block_size=sizes.block)
     for side in ("encoder_", "decoder_"):
         options |= {side + "embed_dim": sizes.width, side + "ffn_embed_dim": 4 * sizes.width}
@@ -76,7 +76,7 @@ def ours(arch: str, sizes: Sizes, device: str = "cpu") -> Peer:
 
 
 def led(sizes: Sizes) -> Peer:
-    """Return LED with the window of its published checkpoints in proportion."""
+    """Return LED with a window in proportion to its published checkpoints."""
     config = LEDConfig(
         **_bart_like(sizes),
         max_encoder_position_embeddings=sizes.length,
@@ -154,13 +154,13 @@ def build(name: str, sizes: Sizes, device: str) -> Peer:
 
 
 def documents(count: int, sizes: Sizes, device: str) -> Tensor:
-    """Return (count, length) random tokens, as long as can be read."""
+    """Return (count, length) random tokens of full length."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(WORDS, sizes.vocabulary, (count, sizes.length), generator=generator).to(device)
 
 
 def inputs(name: str, tokens: Tensor) -> dict[str, Tensor]:
-    """Return what a peer of transformers reads: tokens, their mask, and the global token of LED."""
+    """Return the inputs of a transformers model: tokens, their mask, and the global token of LED."""
     found = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
     if name == "LED":
         found["global_attention_mask"] = torch.zeros_like(tokens)
@@ -169,7 +169,7 @@ def inputs(name: str, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def for_generation(model: Any, precision: str) -> None:
-    """Convert a model to the precision for good, and switch off what only training needs, as commands do."""
+    """Convert a model to the precision and to evaluation mode, as the commands do."""
     model.eval().to(measure.PRECISIONS[precision])
     if not is_theirs(model):
         model.make_generation_fast_(need_attn=False)
@@ -216,7 +216,7 @@ def training(name: str, model: Any, tokens: Tensor, target: int, precision: str)
 
 
 def generating(name: str, model: Any, tokens: Tensor, written: int, beam: int) -> Callable[[], int]:
-    """Return a call that writes summaries of ``written`` tokens, encoding included; it returns how many they have."""
+    """Return a call that encodes and writes summaries of ``written`` tokens; it returns their length."""
     if not is_theirs(model):
         search = generation.SequenceGenerator(
             [model], model.decoder.dictionary, beam_size=beam, min_len=written - 1, max_len_b=written - 1

@@ -1,4 +1,4 @@
-"""DeepPyramidion and deep_blockwise beside transformers' LED, LongT5 and PEGASUS-X: time and memory at the same sizes.
+"""Time and memory of DeepPyramidion, deep_blockwise and transformers' LED, LongT5 and PEGASUS-X at equal sizes.
 
     python benchmarks/peers.py --output benchmarks/results/peers_cpu
 
@@ -34,7 +34,7 @@ from cells import Cells
 from out_of_memory import attempt
 from peer_models import PEERS, Sizes
 
-#: What is measured, in the order of the tables.
+#: The kinds of work that are measured, in the order of the tables.
 WORK = ["training", "encoding", "generation"]
 OURS = "deeppyramidion"
 
@@ -52,12 +52,12 @@ def calls(name: str, model: Any, args) -> dict[str, Callable[[], Any]]:
 
 
 def sizes_of(args) -> Sizes:
-    """Return what all models have alike."""
+    """Return the sizes that all models share."""
     return Sizes(args.width, args.length, args.vocabulary, target=max(512, args.target, args.tokens))
 
 
 def chosen(args) -> str:
-    """Return all that a model's numbers depend on: with other options it is measured anew."""
+    """Return everything that a model's numbers depend on; the model is measured again if it changes."""
     options = ("device", "size", "precision", "rounds", *NUMBERS)
     return ", ".join(f"{option} {getattr(args, option)}" for option in options)
 
@@ -78,19 +78,19 @@ def memory(name: str, args) -> dict[str, Any]:
 
 
 def memory_text(call: Callable[[], Any], device: str) -> Any:
-    """Return the peak of a call in bytes, or why there is none."""
+    """Return the peak memory of a call in bytes, or why there is none."""
     peak, failure = attempt(functools.partial(measure.peak_memory_of, call, device))
     return failure or peak
 
 
 def memory_apart(name: str, args) -> dict[str, Any]:
-    """Return :func:`memory` of a process of its own; what that says where it fails is every row's result."""
+    """Run :func:`memory` in a separate process; if it fails, its message is the result of every row."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "memory.json"
         words = [sys.executable, __file__, "--memory-of", name, str(path)]
         for option in ("device", "size", "precision", *NUMBERS):
             words += [f"--{option}", str(getattr(args, option))]
-        # Kept memory would be room that other models need, and no peak has anything to do with time.
+        # An allocator that keeps memory would take it from other models, and peaks do not depend on time.
         environment = {name: value for name, value in os.environ.items() if name not in measure.ALLOCATOR}
         done = subprocess.run(words, capture_output=True, text=True, env=environment)
         if done.returncode == -signal.SIGKILL:
@@ -102,7 +102,7 @@ def memory_apart(name: str, args) -> dict[str, Any]:
 
 
 def measured(name: str, args) -> dict[str, Any]:
-    """Return all of one model: what it is in words, its peaks, and its times in turns with DeepPyramidion's."""
+    """Measure one model: return its description, its peaks, and its times in turns with DeepPyramidion's."""
     peaks = memory_apart(name, args)  # before models of this process take memory
     built = {each: peer_models.build(each, sizes_of(args), args.device) for each in dict.fromkeys((OURS, name))}
     peer = built[name]
@@ -127,7 +127,7 @@ def times(models: dict[str, Any], args) -> dict[str, dict[str, measure.Times]]:
 
 
 def alike(found: dict[str, Any], sizes: Sizes) -> str:
-    """Return the table of what is and is not alike."""
+    """Return the table of similarities and differences of the models."""
     rows = [[name, p["parameters"] / 1e6, f"{p['vectors']:,}", p["window"], p["rest"]] for name, p in found.items()]
     headers = ["model", "parameters, millions", "vectors that the decoder reads", "a token sees", "else"]
     same = (
@@ -140,7 +140,7 @@ def alike(found: dict[str, Any], sizes: Sizes) -> str:
 
 
 def tables(found: dict[str, Any], args) -> list[str]:
-    """Return a table for each kind of work: times beside those of DeepPyramidion, and peaks of memory."""
+    """Return a table for each kind of work: times compared with DeepPyramidion's, and peak memory."""
     one = {
         "training": f"{args.documents} x {args.length:,} tokens, {args.target} target tokens",
         "encoding": f"{args.documents} x {args.length:,} tokens",
@@ -162,7 +162,7 @@ def tables(found: dict[str, Any], args) -> list[str]:
 
 
 def figure(found: dict[str, Any]) -> Any:
-    """Return bars of times beside DeepPyramidion's and of memory, a panel each kind of work."""
+    """Plot bars of times relative to DeepPyramidion's and of memory, one panel per kind of work."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -190,7 +190,7 @@ def figure(found: dict[str, Any]) -> Any:
     return drawing
 
 
-#: Options with a number: reduced, the paper's size, help.
+#: Numeric options: default at the reduced size, default at the paper's size, help.
 NUMBERS = {
     "documents": (1, 8, "to encode, and of a training step"),
     "batch": (2, 8, "documents to summarise at once (the paper: 8)"),
@@ -209,8 +209,12 @@ def main() -> None:
     for option, (reduced, paper, text) in NUMBERS.items():
         both = str(paper) if reduced == paper else f"{reduced} reduced, {paper}"
         arguments.add_argument(f"--{option}", type=int, help=f"{text} (default: {both})")
-    arguments.add_argument("--models", nargs="+", choices=PEERS, default=list(PEERS), help="beside deeppyramidion")
-    arguments.add_argument("--memory-of", nargs=2, metavar=("MODEL", "FILE"), help="that model's peaks alone, as JSON")
+    arguments.add_argument(
+        "--models", nargs="+", choices=PEERS, default=list(PEERS), help="models to compare with deeppyramidion"
+    )
+    arguments.add_argument(
+        "--memory-of", nargs=2, metavar=("MODEL", "FILE"), help="write only this model's peaks, as JSON"
+    )
     args = measure.parse(arguments)
     for option, defaults in NUMBERS.items():
         if getattr(args, option) is None:

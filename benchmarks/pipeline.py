@@ -1,4 +1,4 @@
-"""fairseq-generate with a clock in it, and a corpus and checkpoints for it: what throughput.py runs.
+"""fairseq-generate with timed stages, and a corpus and checkpoints for it; used by throughput.py.
 
 python benchmarks/pipeline.py STAGES.json DEVICE ARGUMENTS OF fairseq-generate
 """
@@ -16,16 +16,16 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-#: What the clock tells apart, in the order of a run.
+#: The timed stages, in the order of a run.
 STAGES = ["start-up", "reading the model", "reading the data", "waiting for batches", "encoding", "decoding", "text"]
-#: Of documents: PubMed's median, and a spread with 10.7% longer than 8192.
+#: Lengths of documents: PubMed's median, and a spread for which 10.7% are longer than 8192.
 MEDIAN_LENGTH, SIGMA, LONGEST = 5014, 0.395, 20000
-#: Words of the made-up language; the vocabulary has as many pieces, and the special ones.
+#: Words of the artificial language; the vocabulary has as many pieces, plus special ones.
 WORDS = 31996
 
 
 class Clock:
-    """Seconds that the program spends in some functions; time in one that another calls is its own, not the other's.
+    """Measures the seconds spent in functions; the time of a nested call counts only for the inner function.
 
     Args:
         device: "cpu" or "cuda"; a function that puts work on a GPU has ended when the GPU is done.
@@ -37,7 +37,7 @@ class Clock:
         self._inner = [0.0]
 
     def watch(self, owner: Any, name: str, stage: str) -> None:
-        """Replace ``owner.name`` by the same function that adds its time to ``stage``."""
+        """Wrap ``owner.name`` so that its time is added to ``stage``."""
         import measure
 
         call = getattr(owner, name)
@@ -58,7 +58,7 @@ class Clock:
 
 
 def main() -> None:
-    """Run the command; write the seconds of each stage, and when the imports were done."""
+    """Run the command, and write the seconds of each stage and the time at which the imports were done."""
     path, device, *arguments = sys.argv[1:]
     from fairseq import checkpoint_utils
     from fairseq.data import Dictionary
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def words(count: int) -> list[str]:
-    """Return different made-up words of one to five syllables."""
+    """Return distinct artificial words of one to five syllables."""
     syllables, chosen = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"], random.Random(0)
     made: set[str] = set()
     while len(made) < count:
@@ -93,7 +93,7 @@ def words(count: int) -> list[str]:
 
 
 def lengths(documents: int) -> list[int]:
-    """Return tokens of each document: the middles of so many equally likely parts of a log-normal distribution."""
+    """Return the tokens of each document: the medians of equally likely parts of a log-normal distribution."""
     import statistics
 
     normal = statistics.NormalDist()

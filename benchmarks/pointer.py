@@ -1,4 +1,4 @@
-"""What copying costs a step of generation: DeepPyramidion with and without the pointer.
+"""The cost of copying per step of generation: DeepPyramidion with and without the pointer.
 
     python benchmarks/pointer.py --output benchmarks/results/pointer_step_cpu
 
@@ -22,7 +22,7 @@ GOAL = 1.1
 
 
 def copy_source(documents: int, tokens: int, vectors: int, device: str) -> CopySource:
-    """Return random documents whose tokens are spread over the vectors evenly, with equal weights."""
+    """Return random documents whose tokens are distributed evenly over the vectors, with equal weights."""
     generator = torch.Generator().manual_seed(3)
     ids = torch.randint(4, generation.VOCABULARY, (documents, tokens), generator=generator)
     slots = torch.randperm(tokens, generator=generator).remainder(vectors).expand(documents, -1)

@@ -1,4 +1,4 @@
-"""Which tokens do scorers learn to keep? Recall of the tokens that matter, on documents where that is known.
+"""The tokens that scorers learn to keep: recall of the relevant tokens, on documents where these are known.
 
     python benchmarks/selection.py --output results/selection
 
@@ -99,7 +99,7 @@ def kept_tokens(slots: Tensor, weights: Tensor, k: int) -> Tensor:
 
 
 def build(scorer: str, pooler: str, seed: int, copying: str = "-", length: int = LENGTH) -> PyramidionModel:
-    """Build a small Transpooler with the given parts for documents of one length, initialised from the seed."""
+    """Build a small Transpooler with the given parts, for documents of equal length, initialised from the seed."""
     torch.manual_seed(seed)
     dictionary = Dictionary()
     for word in range(CONTENT + FILLER):
@@ -200,7 +200,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def plot(results: list[dict[str, Any]]) -> Any:
-    """Draw the recall of each variant that selects as bars, with chance as a line."""
+    """Plot the recall of each selecting variant as bars, and chance as a line."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -221,12 +221,14 @@ def main() -> None:
     """Run the command line; see the file's docstring."""
     parser = measure.parser(__doc__, rounds=0, precisions=(), devices=("cpu",), sizes=())
     parser.add_argument("--steps", type=int, default=800, help="updates per variant (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of initialisation and documents (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of initialisation and documents (default: %(default)s)"
+    )
     parser.add_argument("--poolers", nargs="*", choices=POOLERS.names(), help="only variants with these poolers")
     parser.add_argument(
         "--copying",
         action="store_true",
-        help="instead, the linear scorer with and without a pointer through whose weights it learns",
+        help="only the linear scorer, with and without a gradient through the pointer's weights",
     )
     args = measure.parse(parser)
     if args.steps < 1:

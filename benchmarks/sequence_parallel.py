@@ -22,14 +22,14 @@ from very_long import Benchmark, Measured, narrow_model
 from pyramidion_fairseq.parallel import bytes_of_ring_attention, sequence_group
 
 RANKS = [1, 2, 4]
-#: Tokens that the layers before the first pooling read at a time; 0: a rank's whole part.
+#: Tokens that the layers before the first pooling process at a time; 0: the rank's whole shard.
 WAYS = {"whole parts": 0, "chunks of 8,192": 8192}
-#: Before the first pooling, and their width.
+#: Layers before the first pooling, and their width.
 LAYERS, WIDTHS = 2, {"reduced": 64, "paper": 768}
 
 
 def measure_one(args: Any, length: int, ranks: int, chunk: int = 0) -> dict[str, float]:
-    """Return this rank's most bytes alive above the model and its gradients, seconds and bytes sent, of one step."""
+    """Return this rank's peak memory above model and gradients, its seconds and its bytes sent, for one step."""
     device = args.device if args.device == "cpu" else f"cuda:{os.environ['RANK']}"
     if device != "cpu":
         torch.cuda.set_device(device)  # kernels are launched on it, and its memory is read
@@ -57,7 +57,7 @@ def measure_one(args: Any, length: int, ranks: int, chunk: int = 0) -> dict[str,
 
 
 def run(measured: Measured) -> tuple[dict[str, Any], list[str]]:
-    """Measure all, the shortest documents first; returns results and tables."""
+    """Measure all documents, the shortest first; return results and tables."""
     if measured.args.device != "cpu" and torch.cuda.device_count() < max(RANKS):
         there = torch.cuda.device_count()
         raise SystemExit(f"error: {max(RANKS)} ranks need a GPU each, {there} there: use --device cpu")

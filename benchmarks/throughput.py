@@ -34,7 +34,7 @@ VARIANTS = {
     "deep_blockwise, fairseq's caches": ("deep_blockwise", ["--plain-generation"]),
 }
 STAGES = [*pipeline.STAGES, "other"]
-#: Those of fairseq-generate, which has no bf16.
+#: Precisions of fairseq-generate, which has no bf16.
 PRECISIONS = ["float32", "tf32", "fp16"]
 
 
@@ -51,7 +51,7 @@ def command(folder: Path, variant: str, args) -> list[str]:
 
 
 def run(folder: Path, variant: str, args) -> dict[str, float]:
-    """Return seconds of each stage of the command, in all ("seconds"), and the documents that it wrote.
+    """Return the seconds of each stage, their total ("seconds"), and the number of documents written.
 
     Raises:
         RuntimeError: it had not enough memory; other failures end the benchmark.
@@ -79,14 +79,14 @@ def run(folder: Path, variant: str, args) -> dict[str, float]:
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
-    """Return medians of a variant's runs."""
+    """Return the medians of a variant's runs."""
     middle = {stage: measure.summarize([run[stage] for run in runs]).median for stage in STAGES}
     whole = measure.summarize([run["seconds"] for run in runs])
     return {"stages": middle, "seconds": whole._asdict(), "documents": runs[0]["documents"]}
 
 
 def tables(results: dict[str, Any], tokens: int) -> list[str]:
-    """Draw rates, and the stages beside each other."""
+    """Plot the rates and the stages side by side."""
     slowest = max(result["seconds"]["median"] for result in results.values())
     rates, stages = [], []
     for name, result in results.items():
@@ -104,7 +104,7 @@ def tables(results: dict[str, Any], tokens: int) -> list[str]:
 
 
 def figure(results: dict[str, Any]):
-    """Draw the stages stacked, a bar a variant."""
+    """Plot the stages as stacked bars, one per variant."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -125,10 +125,10 @@ def figure(results: dict[str, Any]):
 def main() -> None:
     """Run the command line; see the file's docstring."""
     arguments = measure.parser(__doc__, rounds=2, precisions=PRECISIONS)
-    arguments.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="which to run")
-    arguments.add_argument("--documents", type=int, help="in the corpus (default: 8 reduced, 256)")
+    arguments.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants to run")
+    arguments.add_argument("--documents", type=int, help="documents in the corpus (default: 8 reduced, 256)")
     arguments.add_argument("--batch-size", type=int, help="documents in a batch (default: 4 reduced, 8)")
-    arguments.add_argument("--tokens", type=int, help="of each summary (default: 32 reduced, 512)")
+    arguments.add_argument("--tokens", type=int, help="tokens of each summary (default: 32 reduced, 512)")
     arguments.add_argument("--beam", type=int, default=2, help="hypotheses of each document")
     args = measure.parse(arguments)
     reduced = args.size == "reduced"

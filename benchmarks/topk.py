@@ -1,4 +1,4 @@
-"""Figures 5 and 6: time and quality of the top-k operators over n and k, and what the operator costs beside its floor.
+"""Figures 5 and 6: time and quality of top-k operators over n and k, and the operator's cost above its lower bound.
 
 Parts: "rows" (forward and forward + backward against Algorithm 1 as it is printed, against one copy of E; memory;
 operations), "time" (Figure 5: a batch of vectors of 32 coordinates, forward), "nccs" (Figure 6), "sorting" (Appendix
@@ -76,13 +76,13 @@ def passes(operator, embeddings, scores, gradient) -> dict[str, Callable[[], Any
 
 
 def row(what: str, against: str, ratio: float, required: float, least: bool) -> list[Any]:
-    """Return a row of what is to be reached: the ratio must be at least or at most what is required."""
+    """Return a row of the targets: the ratio must be at least or at most the required one."""
     met = measure.reached(ratio, required, least)
     return [what, against, ratio, f"{'>=' if least else '<='} {required:g}", met]
 
 
 def rows(args) -> tuple[dict[str, Any], list[str]]:
-    """Measure the operator's rows of what is to be reached."""
+    """Measure the operator's targets."""
     found, table = {}, []
     for shape in SHAPES:
         tensors, name = inputs(shape, args.device), "B={}, n={}, d={}, k={}".format(*shape)
@@ -115,7 +115,7 @@ def rows(args) -> tuple[dict[str, Any], list[str]]:
 
 
 def operations(tensors) -> int:
-    """Return operations that one forward pass dispatches."""
+    """Return the number of operations that a forward pass dispatches."""
 
     class Count(TorchDispatchMode):
         total = 0
@@ -176,7 +176,7 @@ def time(args) -> tuple[dict[str, Any], list[str]]:
 
 
 def nccs(args) -> tuple[dict[str, Any], list[str]]:
-    """Measure Figure 6: nCCS of ours on the published grid, and of the iterative operator where that is quick."""
+    """Measure Figure 6: nCCS of our operator on the published grid, and of the iterative one where it is fast."""
     lengths, counts = published_axes()
     found, lines, met = {}, [], []
     for length in lengths:
@@ -223,7 +223,7 @@ def quality(names: list[str], length: int, k: int, device: str) -> dict[str, lis
 
 
 def figure(found: dict[str, Any]):
-    """Time and nCCS over n, a line for each k; published ones dashed."""
+    """Plot time and nCCS over n, one line per k; published values are dashed."""
     import matplotlib
 
     matplotlib.use("Agg")

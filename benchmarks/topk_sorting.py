@@ -1,4 +1,4 @@
-"""What sorting costs and saves (Appendix B.5): a part of topk.py, with the paper's measure of quality and its grid.
+"""The cost and benefit of sorting (Appendix B.5): a part of topk.py, with the paper's quality measure and grid.
 
 The scores of Figure 6 are sorted before, by the authors as by us: pairing by position then is pairing by score, and
 sorting changes nothing. Here they stand in any order.
@@ -15,9 +15,9 @@ from torch import Tensor
 from pyramidion_fairseq.functional import hard_topk
 from pyramidion_fairseq.functional import successive_halving_topk as ours
 
-#: Coordinates of a vector, and documents of a cell.
+#: Width of a vector, and documents per cell.
 DIM, DOCUMENTS = 32, 64
-#: When the tournament sorts: Algorithm 1, the text of section 4, and the ablation of Appendix B.5.
+#: When the tournament sorts: in Algorithm 1, in section 4, and in the ablation of Appendix B.5.
 SORTINGS = ("every round", "once", "never")
 
 
@@ -28,7 +28,7 @@ def chamfer_similarity(best: Tensor, selected: Tensor) -> Tensor:
 
 
 def select(embeddings: Tensor, scores: Tensor, k: int, sorting: str) -> Tensor:
-    """Return the k vectors that the operator gives when it sorts as one of :data:`SORTINGS` says: (B, k, d)."""
+    """Return the k vectors of the operator with one of :data:`SORTINGS`: (B, k, d)."""
     if sorting == "once":
         order = scores.argsort(dim=1, descending=True)
         embeddings = embeddings.gather(1, order.unsqueeze(2).expand_as(embeddings))
@@ -40,7 +40,7 @@ def select(embeddings: Tensor, scores: Tensor, k: int, sorting: str) -> Tensor:
 def sorting_quality(
     length: int, k: int, device: str, documents: int = DOCUMENTS, sorted_before: bool = False
 ) -> dict[str, float]:
-    """Return mean nCCS by :data:`SORTINGS`, of documents whose scores stand in any order, or are sorted before."""
+    """Return the mean nCCS by :data:`SORTINGS`, for documents with scores in random order or sorted."""
     generator = torch.Generator().manual_seed(length * 10_000 + k)
     values: dict[str, list[Tensor]] = {name: [] for name in SORTINGS}
     for _ in range(max(documents, 4096 // k) // 16):
@@ -73,7 +73,7 @@ def sorting(args) -> tuple[dict[str, Any], list[str]]:
 
 
 def sorting_times(args) -> tuple[dict[str, Any], float]:
-    """Return times by cell with and without sorting, and the mean of what sorting adds, as a share."""
+    """Return the times by cell with and without sorting, and the mean relative cost of sorting."""
     reduced = args.size == "reduced"
     lengths, counts = reduced_axes() if reduced else published_axes()
     times = {}
@@ -107,7 +107,7 @@ def published_axes() -> tuple[list[int], list[int]]:
 
 
 def published_cell(pooler: str, length: int, k: int, column: str) -> float | None:
-    """Return one published number; None where there is none."""
+    """Return a published number, or None."""
     for line in measure.published("figures5_6"):
         if (line["pooler"], line["n"], line["k"]) == (pooler, str(length), str(k)):
             return float(line[column])

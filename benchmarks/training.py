@@ -23,12 +23,12 @@ from pyramidion_fairseq.config import PyramidionConfig
 from pyramidion_fairseq.models.architectures import PUBLISHED
 
 PARTS = ["layer", "deep", "depth", "tables"]
-#: Encoder and decoder layers in Figure 4, and where the Pyramidion pools.
+#: Encoder and decoder layers in Figure 4, and the layers after which the Pyramidion pools.
 DEPTHS, FIGURE_SCHEDULE = [2, 4, 8, 16], "1:2048,2:512"
 
 
 def row(what: str, against: str, ratio: float, least: float | None) -> list[Any]:
-    """Return a row of what is to be reached."""
+    """Return a row of the targets."""
     return [what, against, ratio, least, None if least is None else measure.reached(ratio, least)]
 
 
@@ -36,7 +36,7 @@ HEADERS = ["what", "against", "ratio", "at least", "reached"]
 
 
 def times_table(title: str, times: dict[str, Times], batches: dict[str, str] | None = None) -> str:
-    """Return the times of all variants; with what a batch was, where that differs."""
+    """Return the times of all variants, and the batch if it differs between them."""
     headers = ["variant", "median s", "mean ± deviation", "minimum s", "rounds", *(["documents"] if batches else [])]
     rows = [[name, t.median, t.about(), t.minimum, t.rounds] for name, t in times.items()]
     if batches:
@@ -45,7 +45,7 @@ def times_table(title: str, times: dict[str, Times], batches: dict[str, str] | N
 
 
 def layer(args) -> tuple[dict, list[str]]:
-    """Measure the attention layer, its four projections included, at 8192 tokens and the shallow models' width."""
+    """Measure the attention layer with its four projections, at 8192 tokens and the shallow models' width."""
     documents = 1 if args.size == "reduced" else 8
     variants, results, tables = {}, {}, []
     for dropout in (0.0, 0.1):
@@ -113,11 +113,11 @@ def deep(args) -> tuple[dict, list[str]]:
             made[name], batches[name] = step.call, step.batch()
         return made
 
-    # The machine's matrix rate varies from minute to minute: it is taken between the steps, over as many operations.
+    # The machine's matrix rate varies by the minute, so it is measured between steps, over as many operations.
     operations = workload.flops(options["deeppyramidion"], documents, 8192, workload.TARGET)
     products, done = measure.products(operations, args.device, args.precision)
     times = measure.alternate({**steps(shapes), "matrix products": products}, args.rounds, args.device)
-    # The long one by itself, beside ours: a run of it takes as long as two rounds of the others.
+    # The long one separately, in turns with ours: a run takes as long as two rounds of the others.
     shapes = {"full attention": ("full attention", 8192, 0), "beside it": ("deeppyramidion", 8192, 0)}
     slow = measure.alternate(steps(shapes), max(1, args.rounds // 4), args.device, warm_up=args.device != "cpu")
     rate = measure.peak(args.precision, args.device) or done / times["matrix products"].median
@@ -157,7 +157,7 @@ def _deep_rows(times: dict) -> list:
 
 
 def _pooling_share(models, steps, args) -> float:
-    """Time of a step that keeps the same tokens by slicing, against that of the real one."""
+    """Compare the time of a step with that of a step that keeps the same tokens by slicing."""
     model = models["deeppyramidion"]
     kept = [(pooling, pooling.forward) for pooling in model.encoder.poolings.values()]
     call = steps({"": ("deeppyramidion", 8192, 0)})[""]
@@ -227,7 +227,7 @@ def training_column() -> list[tuple[int, str, float]]:
 
 
 def published_shares() -> dict[str, float]:
-    """Return published seconds of an architecture's step, of those of row 3."""
+    """Return the published seconds of an architecture's step relative to those of row 3."""
     seconds = {arch: theirs for _, arch, theirs in training_column()}
     return {arch: theirs / seconds[WHOLE] for arch, theirs in seconds.items()}
 
@@ -240,7 +240,7 @@ def published_text(row: int) -> str:
 
 
 def tables(args) -> tuple[dict, list[str]]:
-    """Write the training column: seconds, and relative to row 3 (vanilla, 8k), ours beside the published ones."""
+    """Measure the training column: our and the published seconds, also relative to row 3 (vanilla, 8k)."""
     factor, documents = (2, 1) if args.size == "reduced" else (1, 64)
     column, shares, steps = training_column(), published_shares(), {}
     for arch in shares:
@@ -259,14 +259,14 @@ def tables(args) -> tuple[dict, list[str]]:
 
 
 def tournament_rows() -> list[int]:
-    """Return rows whose models hold a tournament: not PoWER's, Funnel's and those that never pool."""
+    """Return the rows whose models use the tournament: not PoWER, Funnel and those without pooling."""
     options = {row: workload.divided(arch, 1) for row, arch, _ in training_column()}
     default = PyramidionConfig().pooler
     return [row for row, o in options.items() if o["pooling_schedule"] and o.get("pooler", default) == default]
 
 
 def note_of_the_column(documents: int, factor: int) -> str:
-    """Return what the table of the training column says of both sides."""
+    """Return the description of both sides for the table of the training column."""
     runs: list[list[int]] = []
     for row in tournament_rows():
         if runs and runs[-1][-1] == row - 1:
@@ -291,7 +291,7 @@ def _draw_depth(axes, times: dict[str, Times]) -> None:
 
 
 def _draw_tables(axes, times: dict[str, Times]) -> None:
-    """Draw the column as bars, relative to its row 3, and the published ones as marks."""
+    """Plot the column as bars relative to row 3, and the published values as marks."""
     names = list(times)[::-1]
     shares = published_shares()
     axes.barh(names, [times[name].median / times[WHOLE].median for name in names], color="tab:green")
@@ -302,7 +302,7 @@ def _draw_tables(axes, times: dict[str, Times]) -> None:
 
 
 def figure(found: dict[str, Any]):
-    """Draw Figure 4 and the training column, those that were measured."""
+    """Plot Figure 4 and the training column, if measured."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""What the benchmarks of very long documents share: a narrow model, and cells, each measured in processes of its own.
+"""Shared code of the benchmarks of very long documents: a narrow model, and cells measured in separate processes.
 
 With ``--output`` a cell that has been measured is kept there; the same command goes on with what is missing.
 """
@@ -38,19 +38,19 @@ class Benchmark(NamedTuple):
     """A benchmark of very long documents."""
 
     name: str
-    """Of its script and of its results."""
+    """Name of the script and of the results."""
     doc: str
     """The script's docstring."""
     measure_one: Callable[..., dict[str, float]]
-    """Measures a cell in this process: (options of the command line, what the cell is given) -> numbers."""
+    """Measures a cell in this process: (command-line options, the cell's arguments) -> numbers."""
     lengths: list[int]
-    """Tokens of the documents."""
+    """Lengths of the documents, in tokens."""
 
     def build_parser(self) -> argparse.ArgumentParser:
         """Return the parser of the command line."""
         parser = measure.parser(self.doc, rounds=1)
         parser.add_argument("--longest", type=int, default=self.lengths[-1], help="longest document, in tokens")
-        parser.add_argument("--one", type=json.loads, help="measure this cell in this process, and print its numbers")
+        parser.add_argument("--one", type=json.loads, help="measure this cell in this process and print its numbers")
         return parser
 
     def main(self, run: Callable[[Measured], tuple[dict[str, Any], list[str]]]) -> None:
@@ -73,7 +73,7 @@ class Benchmark(NamedTuple):
 
 
 class Measured:
-    """The cells of a benchmark that are asked for, measured or kept from before.
+    """The requested cells of a benchmark, measured or from an earlier run.
 
     Args:
         benchmark: whose cells.
@@ -87,7 +87,7 @@ class Measured:
         self._cells = Cells(args.output, benchmark.name)
 
     def get(self, name: str, processes: int = 1, **given: Any) -> list[dict[str, float]]:
-        """Return what each of so many processes says of a cell; they find each other as those of torchrun do."""
+        """Return each process's result for a cell; the processes connect like those of torchrun."""
         chosen = f"{self.args.device}, {self.args.size}, {self.args.precision}, rounds: {self.args.rounds}"
         found: list[dict[str, float]] = self._cells.get(
             f"{name}, {chosen}", lambda: self._measure(name, processes, given)

@@ -1,4 +1,4 @@
-"""What the benchmarks of training and memory run: a named architecture, at the paper's size or divided by a factor."""
+"""The workload of the training and memory benchmarks: an architecture at the paper's size or divided by a factor."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import fields_of
 from pyramidion_fairseq.schedule import PoolingSchedule
 
-#: The paper's: tokens of a summary in its timings, and its vocabulary.
+#: The paper's tokens per summary in its timings, and its vocabulary.
 TARGET, VOCABULARY = 256, 32000
-#: What a factor divides: lengths and widths. Heads too, so that each stays as wide as it is.
+#: Options that a factor divides: lengths, widths, and heads, so that the width of a head stays the same.
 _DIVIDED = [
     "block_size",
     "local_window",
@@ -36,7 +36,7 @@ _PAPER = {
 
 
 def divided(arch: str, factor: int, **changes: Any) -> dict[str, Any]:
-    """Return options of an architecture with every length and width divided by ``factor``.
+    """Return the options of an architecture with all lengths and widths divided by ``factor``.
 
     Attention and linear layers then keep their shares of the work, and so do two architectures their ratio.
 
@@ -54,7 +54,7 @@ def divided(arch: str, factor: int, **changes: Any) -> dict[str, Any]:
 
 
 def _schedule(options: dict[str, Any]) -> PoolingSchedule:
-    """Return where an architecture of these options pools, lengths undivided."""
+    """Return the pooling schedule of an architecture with these options, with undivided lengths."""
     given = {**vars(PyramidionConfig()), **options}
     return PoolingSchedule.of(given["pooling_schedule"], given["max_source_positions"], given["encoder_layers"])
 
@@ -93,7 +93,7 @@ def batch(model: PyramidionModel, documents: int, length: int, target: int, padd
 def training_step(
     model: PyramidionModel, net_input: dict[str, Any], precision: str, passes: int = 1
 ) -> Callable[[], None]:
-    """Return a call that does so many forward and backward passes with cross entropy, whose gradients add up.
+    """Return a call of several forward and backward passes with cross entropy that accumulates gradients.
 
     In fp16 without scaling of the loss, which takes no time.
     """
@@ -122,7 +122,7 @@ class Step(NamedTuple):
     documents: int
     passes: int
     needs: str = ""
-    """What all documents at once would have needed, where they did not fit."""
+    """Memory that all documents at once would need, if they do not fit."""
 
     def batch(self) -> str:
         """Return how the documents were taken: "64", or "4 x 16 (64 at once: about 210 GiB)"."""
@@ -134,7 +134,7 @@ class Step(NamedTuple):
 def fitting_step(
     model: PyramidionModel, documents: int, length: int, precision: str, target: int = TARGET, padded_to: int = 0
 ) -> Step:
-    """Return a training step of random documents that halves them until a pass fits, and then takes several passes.
+    """Return a training step of random documents in one pass, or in several if one does not fit into memory.
 
     Args:
         model: says which device and vocabulary.
@@ -146,7 +146,7 @@ def fitting_step(
     while True:
         net_input = batch(model, documents // passes, length, target, padded_to)
         step = training_step(model, net_input, precision, passes)
-        # One document has to fit, or that is the row's result; a CPU takes what is asked for.
+        # If a single document does not fit, that is the row's result; a CPU uses the requested batch.
         if passes == documents or device == "cpu":
             return Step(step, documents, passes, needs)
         once = training_step(model, net_input, precision)

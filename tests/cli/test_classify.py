@@ -162,11 +162,11 @@ def test_the_page_shows_labels_and_what_was_kept(classify, tmp_path):
 def test_the_page_tells_of_words_that_are_neither_read_nor_listed(classify, tmp_path):
     (page,) = data_of(_page(classify, tmp_path, {"text": "alpha " * 700}))
     assert page["truncated"] + page["unlisted"] == 512 - 62
-    assert page["model"]["note"].startswith("Not listed: 188 more words after the last one. A classifier")
+    assert page["model"]["note"].startswith("The last 188 words of the document are not listed. This is a classifier")
     pair = {"text": "alpha " * 700, "title": "beta " * 40}
     (page,) = data_of(_page(classify, tmp_path, pair, "--second-field", "title"))
     assert page["truncated"] == 10
-    told = "Not read: 670 words at the end of the first text and 10 at the end of the second, whether"
+    told = "The model did not read the last 670 words of the first text and the last 10 of the second; some"
     assert page["model"]["note"].startswith(told)
     for short in ({"text": "alpha " * 100}, {"text": "alpha", "title": "beta " * 100}):
         (page,) = data_of(_page(classify, tmp_path, short, *(["--second-field", "title"] if "title" in short else [])))
@@ -237,7 +237,7 @@ def test_bad_checkpoints_are_one_line(classify, tmp_path, damage):
     messages = {
         "missing": "there is no checkpoint",
         "no checkpoint": "is damaged, or no checkpoint",
-        "other architecture": "is no classifier of ours: its architecture is roberta_base",
+        "other architecture": "is not a classifier of this package: its architecture is roberta_base",
         "no head": "has no classification head",
         "other dictionary": "the checkpoint has 60 symbols, the data's dictionary 59",
     }
@@ -292,8 +292,8 @@ def test_pairs_are_not_read_from_a_pipe(saved):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("x 1\nx 1\nz 1\n", "the label 'x' of the head sentence_classification_head is there twice"),
-        ("x 1\ny 1\nz 1\nw 1\n", "has 3 classes, and there are 4 labels for them"),
+        ("x 1\nx 1\nz 1\n", "the label 'x' of the head sentence_classification_head is used for more than one class"),
+        ("x 1\ny 1\nz 1\nw 1\n", "has 3 classes, but there are 4 labels"),
         ("x\n", "'x' is not of the form 'symbol count'"),
         ("\ud800 1\n", "dict.txt is damaged: it is no text in UTF-8"),
     ],
@@ -327,7 +327,7 @@ def test_labels_of_stock_fairseq_preprocess(classify, tmp_path):
 @pytest.mark.parametrize("name", ["init_token", "separator_token"])
 def test_a_checkpoint_whose_task_adds_no_symbol_of_its_own_is_refused(classify, tmp_path, name, token):
     path, _ = write_classifier(tmp_path, task={name: token})
-    with pytest.raises(SystemExit, match=f"has {name}={token!r}, which is none of its 60 symbols"):
+    with pytest.raises(SystemExit, match=f"has {name}={token!r}, which is not an id of its 60 symbols"):
         classify(checkpoint=path)
 
 

@@ -1,1 +1,1 @@
-"""Labels for documents, with probabilities: ``pyramidion-classify``."""
+"""Classification of documents, for ``pyramidion-classify``."""

@@ -1,4 +1,4 @@
-"""A trained classifier: labels with probabilities for documents, and which tokens its poolings kept."""
+"""A trained classifier, which predicts labels with probabilities and records the tokens that its poolings kept."""
 
 from __future__ import annotations
 
@@ -19,63 +19,63 @@ from ...text.words import DocumentWords
 
 
 class EncodedDocument(NamedTuple):
-    """A document, or a pair, as the model reads it."""
+    """The input of the model for a document or a pair of documents."""
 
     tokens: list[int]
-    """Ids, special symbols included."""
+    """Ids of the tokens, including special symbols."""
     words: DocumentWords
-    """Of the first text and, after its words, of the second."""
+    """The words of the first text, followed by those of the second."""
     token_words: list[int]
-    """Per token the index of its word; -1 for special symbols."""
+    """For each token the index of its word; -1 for special symbols."""
     cut: bool
-    """Whether the model does not read all of it."""
+    """Whether the text is truncated."""
     unread: tuple[int, ...]
-    """Per text the words at its end that the model does not read, those that ``words`` lacks among them."""
+    """For each text the number of words at its end that the model does not read, including those not in ``words``."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of a document."""
+    """The prediction for a document."""
 
     label: str | None
-    """The most probable one; None where a number is predicted, or the document is empty."""
+    """The most probable label; None for regression and for an empty document."""
     probabilities: tuple[tuple[str, float], ...]
     """(label, probability) of all classes, the most probable first."""
     value: float | None
-    """The number that is predicted, if one is."""
+    """The predicted number; None unless the model does regression."""
     tokens: int
-    """Tokens that the model read."""
+    """Number of tokens that the model read."""
     cut: bool
-    """Whether the document is longer than that."""
+    """Whether the document was truncated."""
     kept_tokens: tuple[KeptTokens, ...] = ()
-    """After each pooling, if asked for."""
+    """The tokens kept by each pooling, if requested."""
     encoded: EncodedDocument | None = None
-    """What was read, if the kept tokens were asked for."""
+    """The input of the model, if the kept tokens were requested."""
 
 
 @dataclass(frozen=True, eq=False)
 class KeptTokens:
-    """Which tokens are left after a pooling."""
+    """The tokens that are left after a pooling."""
 
     stage: str
     """"after layer ..."."""
     vectors: int
-    """How many vectors are left, a kept ``<s>`` or global tokens not counted."""
+    """Number of vectors, without a kept ``<s>`` and global tokens."""
     weights: Tensor
-    """(n,) float: the weight of each token in its vector; 0 where it was dropped."""
+    """(n,) float: the weight of each token in its vector; 0 for dropped tokens."""
     slots: Tensor
-    """(n,) int64: that vector."""
+    """(n,) int64: the index of this vector."""
 
 
 class Classifier:
     """A model with one of its classification heads.
 
     Args:
-        model: in evaluation mode, on its device.
-        head: its name.
-        labels: names of the classes; None where a number is predicted.
-        tokenizer: from words to ids.
-        init_token, separator_token: ids before the first text and before the second; None: none.
+        model: the model, in evaluation mode and on its device.
+        head: name of the classification head.
+        labels: names of the classes; None for regression.
+        tokenizer: tokenizer of the model.
+        init_token, separator_token: ids of the tokens before the first and the second text, or None.
     """
 
     def __init__(
@@ -100,17 +100,17 @@ class Classifier:
         max_tokens: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Prediction]:
-        """Yield a prediction for each document or pair, in their order; :data:`BUFFER` of them are read at a time.
+        """Yield a prediction for each document or pair, in order; :data:`BUFFER` of them are read at a time.
 
         Args:
-            documents: documents, or pairs of them.
-            explain: say which tokens the poolings kept.
-            batch_size: documents in a batch, at most.
-            max_tokens: padded tokens in a batch, at most; a longer document makes a batch of its own.
-            progress: called after each batch with the number of documents in it.
+            documents: documents, or pairs of documents.
+            explain: whether to return the tokens that the poolings kept.
+            batch_size: maximum documents per batch.
+            max_tokens: maximum padded tokens per batch; a longer document is a batch of its own.
+            progress: called after each batch with its number of documents.
 
         Raises:
-            PyramidionError: a size is below 1, or memory is too small for a document.
+            PyramidionError: a size is below 1, or a document does not fit into memory.
         """
         if batch_size < 1 or (max_tokens is not None and max_tokens < 1):
             raise PyramidionError(
@@ -139,9 +139,9 @@ class Classifier:
             yield from (found.get(index, nothing) for index in range(len(inputs)))
 
     def read(self, document: Document | tuple[Document, Document]) -> EncodedDocument:
-        """Return a document's tokens as in training: ``<s> first </s>``, or ``<s> first </s> </s> second </s>``.
+        """Tokenize a document as in training: ``<s> first </s>``, or ``<s> first </s> </s> second </s>`` for a pair.
 
-        What is longer than the model reads is cut: the second text of a pair keeps half of the room if it needs it.
+        Longer texts are truncated. If both texts of a pair exceed half of the positions, each of them gets half.
         """
         first, second = document if isinstance(document, tuple) else (document, None)
         eos, most = self.dictionary.eos(), self.model.max_positions()
@@ -192,13 +192,13 @@ class Classifier:
         return Prediction(ranked[0][0], ranked, None, *more)
 
     def _kept_tokens(self, out: dict[str, Any], inputs: list[EncodedDocument]) -> list[tuple[KeptTokens, ...]]:
-        """Return what is left after each pooling, for every document of a batch."""
+        """Return the tokens left after each pooling, for every document of a batch."""
         encoder = self.model.encoder.sentence_encoder
         slots, weights = out[POOLING_SLOTS], out[POOLING_WEIGHTS]
         if not slots:
             return [()] * len(inputs)
         records = compose_poolings(slots, weights)
-        kept = 0 if encoder.num_globals else 1  # the kept <s> is no part of the record
+        kept = 0 if encoder.num_globals else 1  # the record does not contain a kept <s>
         found = []
         for row, encoded in enumerate(inputs):
             length, stages = len(encoded.tokens) - kept, []
@@ -211,13 +211,13 @@ class Classifier:
 
 
 def _with_first(record: TokenRecord, row: int, length: int, kept: int) -> tuple[Tensor, Tensor]:
-    """Return one document's weights and slots; a kept first token has weight 1 and the slot -1."""
+    """Return the weights and slots of one document; a kept first token gets weight 1 and slot -1."""
     weights, slots = record.weights[row, :length].float().cpu(), record.slots[row, :length].cpu()
     return torch.cat([torch.ones(kept), weights]), torch.cat([torch.full((kept,), -1), slots])
 
 
 def _joined(parts: Sequence[DocumentWords]) -> DocumentWords:
-    """Return the words of one text after those of the other."""
+    """Concatenate the words of the texts."""
     if len(parts) == 1:
         return parts[0]
     first, second = parts

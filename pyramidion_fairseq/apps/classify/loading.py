@@ -1,4 +1,4 @@
-"""Checkpoints of classifiers, with the dictionary, the labels and the tokenizer that belong to them."""
+"""Load checkpoints of classifiers with their dictionary, labels and tokenizer."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def load_classifier(
     """Load a checkpoint of ``fairseq-train --task sentence_prediction``, or of ``pyramidion-convert roberta``.
 
     Args:
-        path: the file, or the folder of one.
-        head: the classification head, where there are several.
-        data: a folder with ``input0/dict.txt`` or ``dict.txt``, and ``label/dict.txt``, of a checkpoint that carries
-            neither dictionary nor labels.
-        sentencepiece_model: that model; by default the one beside the checkpoint or its data.
-        device: "cpu", "cuda", ...; "auto" is a GPU where there is one.
+        path: file of the checkpoint, or its folder.
+        head: classification head, if there are several.
+        data: folder with ``input0/dict.txt`` or ``dict.txt``, and ``label/dict.txt``, for a checkpoint that contains
+            no dictionary and no labels.
+        sentencepiece_model: path of the model; by default ``sentencepiece.model`` beside the checkpoint or its data.
+        device: "cpu", "cuda", ...; "auto": a GPU if available.
 
     Raises:
-        PyramidionError: it is no classifier, or something is missing, damaged or belongs to another.
+        PyramidionError: the checkpoint is not a classifier, or a file is missing, damaged or of another model.
     """
     checkpoint = find_checkpoint(path)
     torch_device = device_of(device)
@@ -55,8 +55,8 @@ def load_classifier(
         arch = options.get("_name") or options.get("arch")
         if not str(arch).startswith("lsg_roberta") or not isinstance(state.get("model"), dict):
             raise PyramidionError(
-                f"{checkpoint} is no classifier of ours: its architecture is {arch or 'not named'} "
-                "(pyramidion-convert roberta makes one of RoBERTa, CamemBERT and XLM-R)"
+                f"{checkpoint} is not a classifier of this package: its architecture is {arch or 'unknown'} "
+                "(pyramidion-convert roberta converts RoBERTa, CamemBERT and XLM-R)"
             )
         symbols = _symbols(state, checkpoint, data)
         model = _build(options, state["model"], symbols, checkpoint)
@@ -77,7 +77,7 @@ def load_classifier(
     for option, token in {"init_token": init, "separator_token": separator}.items():
         if token is not None and not (isinstance(token, int) and 0 <= token < len(symbols)):
             raise PyramidionError(
-                f"{checkpoint} has {option}={token!r:.50}, which is none of its {len(symbols):,} symbols"
+                f"{checkpoint} has {option}={token!r:.50}, which is not an id of its {len(symbols):,} symbols"
             )
     tokenizer = _tokenizer(model.encoder.dictionary, symbols, bpe, checkpoint)
     return Classifier(model.to(torch_device).eval(), name, labels, tokenizer, init, separator)
@@ -101,11 +101,11 @@ def _symbols(state: Any, checkpoint: str, data: str | None) -> list[str]:
         if dictionary_path.is_file():
             symbols = dictionary_files.read_dictionary(dictionary_path)
             symbols += ["<mask>"] if "<mask>" not in symbols else []
-            remedy = "say with --data where its own is"
+            remedy = "give the folder of its own dictionary with --data"
             vocabularies.check_symbols(state.get("extra_state"), symbols, checkpoint, str(dictionary_path), remedy)
             return symbols
-    missing = f"{data} has no input0/dict.txt and no dict.txt" if data else f"{checkpoint} carries no dictionary"
-    raise PyramidionError(f"{missing}: say with --data which folder has input0/dict.txt")
+    missing = f"{data} has no input0/dict.txt and no dict.txt" if data else f"{checkpoint} contains no dictionary"
+    raise PyramidionError(f"{missing}: give the folder that has input0/dict.txt with --data")
 
 
 def _build(options: Any, tensors: dict[str, Tensor], symbols: list[str], checkpoint: str) -> LSGRobertaModel:
@@ -118,7 +118,7 @@ def _build(options: Any, tensors: dict[str, Tensor], symbols: list[str], checkpo
         torch.nn.Module.load_state_dict(model, tensors, strict=True)
     except RuntimeError as error:
         first = " ".join(str(error).split(":", 1)[-1].split())[:200]
-        raise PyramidionError(f"{checkpoint} does not fit the model that its options describe: {first}") from None
+        raise PyramidionError(f"{checkpoint} does not match the model that its options describe: {first}") from None
     return model
 
 
@@ -137,7 +137,7 @@ def _head(model: LSGRobertaModel, state: Any, given: str | None, checkpoint: str
 
 
 def _labels(model: LSGRobertaModel, state: Any, head: str, data: str | None) -> list[str] | None:
-    """Return the names of the classes; None where the head predicts a number."""
+    """Return the names of the classes; None for regression."""
     classes = model.classification_heads[head].out_proj.out_features
     if vocabularies.options_of(state, "criterion").get("regression_target"):
         return None
@@ -150,11 +150,15 @@ def _labels(model: LSGRobertaModel, state: Any, head: str, data: str | None) -> 
     labels = [class_labels.as_written(label) for label in (labels or [])]
     doubled = next((label for label in labels if labels.count(label) > 1), None)
     if doubled is not None:
-        raise PyramidionError(f"the label {doubled!r} of the head {head} is there twice: classes cannot be told apart")
+        raise PyramidionError(
+            f"the label {doubled!r} of the head {head} is used for more than one class: rename the labels"
+        )
     if len(labels) > classes:
-        raise PyramidionError(f"the head {head} has {classes} classes, and there are {len(labels)} labels for them")
+        raise PyramidionError(f"the head {head} has {classes} classes, but there are {len(labels)} labels")
     if len(labels) < classes:
-        logger.warning(f"names of {classes - len(labels)} of the {classes} classes are not known: they get numbers")
+        logger.warning(
+            f"the names of {classes - len(labels)} of the {classes} classes are unknown: using numbers instead"
+        )
     return [*labels, *(f"class {number}" for number in range(len(labels), classes))]
 
 
@@ -166,8 +170,8 @@ def _tokenizer(dictionary: Any, symbols: list[str], bpe: byte_level.Bpe | Path |
         return ByteLevelTokenizer(dictionary, Encoder(bpe.numbers, merges))
     if are_sentencepiece(symbols):
         raise PyramidionError(
-            f"no sentencepiece.model beside {checkpoint} or its data: say with --sentencepiece-model where it is"
+            f"no sentencepiece.model beside {checkpoint} or its data: give it with --sentencepiece-model"
         )
     if 2 * sum(symbol.isdigit() for symbol in symbols) > len(symbols):
-        raise PyramidionError(f"no encoder.json with vocab.bpe beside {checkpoint}: put both there")
+        raise PyramidionError(f"no encoder.json with vocab.bpe beside {checkpoint}: copy both files there")
     return WordTokenizer(dictionary)

@@ -1,4 +1,4 @@
-"""What a model keeps of a corpus: where in documents, in which sections, and with how peaked weights."""
+"""Statistics of the tokens that a model keeps in a corpus: their positions, sections and weights."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ...functional import TokenRecord, sum_by_group
 from .explanation import rank_sentences
 from .record import ModelRecord, Provenance
 
-#: Parts of a document, and parts of the range of weights.
+#: Number of equal parts of a document, and of the range of weights.
 BINS = 20
 LEAD, RANDOM, USED = "lead", "random", "used by the summary"
 
 
 @dataclass
 class _Mean:
-    """Running mean of vectors of one length."""
+    """Running mean of vectors of equal length."""
 
     total: Tensor | None = None
     count: int = 0
@@ -42,11 +42,11 @@ class _SectionSums:
 
 
 class Aggregate:
-    """Collects documents one by one; memory grows with the number of sentences and section names alone.
+    """Collects statistics document by document; memory grows only with the number of sentences and section names.
 
-    Each document counts alike. Rows are called after the stages of the model ("after layer 2", ...), "used by the
-    summary" for the decoder's attention through the last one, and two baselines that keep as many tokens as the last
-    stage: "lead", the document's first ones, and "random", any of them (its expectation).
+    All documents have the same weight. The rows are the stages of the model ("after layer 2", ...), "used by the
+    summary" (the decoder's attention to the last stage), and two baselines that keep as many tokens as the last stage:
+    "lead", the document's first tokens, and "random", random tokens (their expectation).
     """
 
     def __init__(self) -> None:
@@ -58,13 +58,15 @@ class Aggregate:
         self.sentences: list[dict[str, Any]] = []
 
     def add(self, provenance: Provenance) -> None:
-        """Count a document.
+        """Add a document.
 
         Raises:
-            PyramidionError: it was summarised by an ensemble, whose models keep different tokens.
+            PyramidionError: the summary is from an ensemble, whose models keep different tokens.
         """
         if len(provenance.models) != 1:
-            raise PyramidionError("--aggregate takes a single checkpoint: models of an ensemble keep different tokens")
+            raise PyramidionError(
+                "--aggregate requires a single checkpoint: models of an ensemble keep different tokens"
+            )
         (model,) = provenance.models
         rows = shares_of_tokens(model, len(provenance.summary.tokens))
         for name, shares in rows.items():
@@ -75,13 +77,13 @@ class Aggregate:
         self.documents += 1
 
     def write(self, folder: str) -> None:
-        """Write ``positions``, ``sections``, ``weights`` and ``sentences`` as CSV, and the first three as PNG.
+        """Write ``positions``, ``sections``, ``weights`` and ``sentences`` as CSV, and plot the first three as PNG.
 
         Raises:
-            PyramidionError: no document was counted, or matplotlib is missing (the tables are there then).
+            PyramidionError: there are no documents, or matplotlib is missing; in this case the tables are written.
         """
         if not self.documents:
-            raise PyramidionError("there is no document with any text in it")
+            raise PyramidionError("no document contains any text")
         tables = {
             "positions": self.position_table(),
             "sections": self.section_table(),
@@ -98,7 +100,7 @@ class Aggregate:
             plot_sections(tables["sections"], _output_path(folder, "sections.png"))
 
     def position_table(self) -> list[dict[str, Any]]:
-        """Return per :data:`BINS`-th part of the documents the share of what was kept that lies there."""
+        """Return for each of :data:`BINS` equal parts of the documents the share of the kept tokens in it."""
         means = {name: mean.value() for name, mean in self.positions.items()}
         return [
             {"from": number / BINS, "to": (number + 1) / BINS, **{name: row[number] for name, row in means.items()}}
@@ -106,7 +108,7 @@ class Aggregate:
         ]
 
     def section_table(self) -> list[dict[str, Any]]:
-        """Return a row per section name: documents that have it, and the mean share of what was kept there."""
+        """Return a row per section name: number of documents with it, and mean share of the kept tokens in it."""
         rows = [
             {
                 "section": name,
@@ -118,7 +120,7 @@ class Aggregate:
         return sorted(rows, key=lambda row: (-row["documents"], row["section"]))
 
     def weight_table(self) -> list[dict[str, Any]]:
-        """Return per stage: tokens in a vector, how many of them count, and how the largest weight is distributed."""
+        """Return a row per stage: tokens per vector, effective tokens, and the distribution of the largest weight."""
         return [
             {
                 "stage": name,
@@ -186,19 +188,19 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Slots:
-    """The vectors of a record that hold any token."""
+    """Statistics of the non-empty slots of a record."""
 
     tokens: Tensor
-    """(k,) tokens in each."""
+    """(k,) number of tokens in each slot."""
     largest: Tensor
-    """(k,) the largest weight in each."""
+    """(k,) largest weight in each slot."""
     effective: Tensor
-    """(k,) how many tokens count: 1 / sum of squared shares, 1 for a hard selection, ``tokens`` for a mean."""
+    """(k,) effective number of tokens: 1 / sum of squared shares; 1 for a hard selection, ``tokens`` for a mean."""
 
     @classmethod
     def of(cls, record: TokenRecord) -> Slots:
         """Build from the (n,) record of one document."""
-        kept = record.weights > 0  # dropped tokens are in no slot
+        kept = record.weights > 0  # dropped tokens do not belong to a slot
         slots, weights = record.slots[kept], record.weights[kept].double()
         count = int(slots.max()) + 1
         tokens = torch.bincount(slots, minlength=count)
@@ -210,11 +212,11 @@ class Slots:
 
 
 def shares_of_tokens(model: ModelRecord, steps: int) -> dict[str, Tensor]:
-    """Return (n,) shares of the document's tokens in what each stage keeps and in the baselines; each sums to one.
+    """Return for each stage and baseline the (n,) shares of the document's tokens, which sum to one.
 
     Args:
-        model: the record.
-        steps: tokens of the summary, ``</s>`` left out.
+        model: the record of the model.
+        steps: number of tokens of the summary, without ``</s>``.
     """
     rows = {name: _normalised(record.weights) for name, record in model.stages}
     used = model.attention[:steps].sum(dim=0)[model.decoder.slots] * model.decoder.weights
@@ -227,10 +229,7 @@ def shares_of_tokens(model: ModelRecord, steps: int) -> dict[str, Tensor]:
 
 
 def share_by_position(shares: Tensor) -> Tensor:
-    """Return (n,) shares of tokens -> (BINS,) shares of equal parts of the document.
-
-    A token may lie in two of them.
-    """
+    """Convert (n,) shares of tokens to (BINS,) shares of equal parts of the document; parts may split a token."""
     edges = torch.cat([shares.new_zeros(1), shares.cumsum(0)])
     positions = torch.linspace(0, len(shares), BINS + 1, dtype=torch.double)
     lower = positions.floor().long().clamp(max=len(shares) - 1)
@@ -243,7 +242,7 @@ def _normalised(weights: Tensor) -> Tensor:
 
 
 def _output_path(folder: str, name: str) -> str:
-    """Return the path of a file to write; a link there goes, so that what it leads to is not written."""
+    """Return the path of an output file; an existing symbolic link is removed, so that its target is not written."""
     path = os.path.join(folder, name)
     if os.path.islink(path):
         os.unlink(path)

@@ -1,4 +1,4 @@
-"""The decoder's cross-attention over a finished summary, taken apart from beam search."""
+"""The decoder's cross-attention for a finished summary, computed separately from beam search."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor, nn
 from ...generation.encoder_output import ADDED_SCORES, COPY_SOURCE, POOLING_SLOTS
 from .copies import TokenCopies, find_copies
 
-#: Numbers in the attention of all heads of one layer that are computed at once.
+#: Maximum number of attention weights of a layer, over all heads, that are computed at once.
 BUDGET = 1 << 24
 
 
 class SummaryReading(NamedTuple):
-    """What the decoder took from B documents for their summaries of t tokens."""
+    """Attention and copies of the decoder for B documents and their summaries of t tokens."""
 
     attention: Tensor
-    """(B, t, k) float32 at least, rows over the encoder's k vectors; those of padding mean nothing."""
+    """(B, t, k) float32 at least: attention to the encoder's k vectors; rows of padding are meaningless."""
     copies: list[TokenCopies] | None
-    """One per document; None where the model has no pointer."""
+    """One per document; None if the model has no pointer."""
 
 
 @contextlib.contextmanager
 def recorded_encodings(models: Sequence[Any]) -> Iterator[list[dict[str, list[Tensor]]]]:
-    """Collect, while open, what each model's encoder last returned: one dict per model.
+    """Record the last output of each model's encoder while the context is open: one dict per model.
 
-    So that a summary can be explained without encoding its document again, whatever generator runs the models. Not
-    for several threads at once.
+    A summary can then be explained without encoding its document again, whatever generator runs the models. Not
+    thread-safe.
     """
     encodings: list[dict[str, list[Tensor]]] = [{} for _ in models]
 
@@ -57,17 +57,17 @@ def cross_attention(
 def read_summaries(
     decoder: Any, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
 ) -> SummaryReading:
-    """Return what each summary token read when it was generated: one teacher-forced pass over the finished summaries.
+    """Compute the attention of each summary token with one teacher-forced pass over the finished summaries.
 
-    The attention is the mean over heads and layers. Every layer reads the encoder's vectors afresh and adds what it
-    finds, and none is known to be the one that copies; the mean leaves none out, and its rows still sum to one.
+    The attention is the mean over heads and layers, whose rows sum to one. No single layer is known to be responsible
+    for copying, so all of them are included.
 
     Args:
         decoder: a PyramidionDecoder, in evaluation mode.
-        tokens: (B, t) summaries, right-padded, the last token of each being ``</s>``.
-        encoder_out: of B documents, as the encoder returned it.
+        tokens: (B, t) summaries, right-padded, each ending in ``</s>``.
+        encoder_out: output of the encoder for B documents.
         eos: id of ``</s>``, with which generation starts.
-        layer: the attention of this layer alone, counted from 1, instead of the mean over all.
+        layer: layer, counted from 1, whose attention to return instead of the mean over all layers.
     """
     previous = torch.cat([tokens.new_full((len(tokens), 1), eos), tokens[:, :-1]], dim=1)
     layers = list(decoder.layers) if layer is None else [decoder.layers[layer - 1]]
@@ -87,7 +87,7 @@ def read_summaries(
 
 @contextlib.contextmanager
 def _attention_of(layers: Sequence[Any]) -> Iterator[list[Tensor]]:
-    """Sum up the (B, t, k) attention, averaged over heads, of layers that run meanwhile: a list of one tensor."""
+    """Sum the layers' (B, t, k) attention while the context is open, averaged over heads: a list of one tensor."""
     total: list[Tensor] = []
 
     def ask(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -95,7 +95,7 @@ def _attention_of(layers: Sequence[Any]) -> Iterator[list[Tensor]]:
 
     def collect(_: nn.Module, __: Any, output: Any) -> None:
         attention = output[1].to(torch.promote_types(output[1].dtype, torch.float32))
-        if attention.dim() == 4:  # fairseq asks one layer for each of its heads
+        if attention.dim() == 4:  # fairseq requests the heads of one layer separately
             attention = attention.mean(dim=0)
         total.append(attention if not total else total.pop() + attention)
 
@@ -109,7 +109,7 @@ def _attention_of(layers: Sequence[Any]) -> Iterator[list[Tensor]]:
 
 
 def _select(encoder_out: dict[str, list[Tensor]], rows: Tensor) -> dict[str, list[Tensor]]:
-    """Return the decoder's part of some documents' encodings."""
+    """Select documents from the parts of the encoder's output that the decoder uses."""
     kept = ("encoder_padding_mask", POOLING_SLOTS, COPY_SOURCE, ADDED_SCORES)
     return {
         **{key: [] for key in encoder_out},

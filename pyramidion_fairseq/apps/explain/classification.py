@@ -1,4 +1,4 @@
-"""A classifier's prediction on the page of explanations: which words the poolings kept, and the labels."""
+"""Explain a classifier's prediction on a page: its labels, and the words that the poolings kept."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ...functional import TokenRecord
 from .explanation import rank_sentences, word_weights
 from .types import Explanation, Length, ModelFacts, RankedSentence, Stage, SummaryWords
 
-#: Labels that the page lists, at most.
+#: Maximum number of labels on the page.
 LISTED = 20
 
 
 def explain_prediction(prediction: Any, title: str | None, model: Any) -> Explanation:
-    """Return the page's content: labels with their probabilities in the place of a summary, without sources.
+    """Return the content of the page: labels with probabilities instead of a summary, without sources.
 
     Args:
-        prediction: a :class:`~pyramidion_fairseq.apps.classify.classifier.Prediction` with what was read.
-        title: of the document.
+        prediction: a :class:`~pyramidion_fairseq.apps.classify.classifier.Prediction` with the kept tokens.
+        title: title of the document.
         model: an LSGRobertaModel.
     """
     document, words = prediction.encoded.words, len(prediction.encoded.words.words)
@@ -61,14 +61,14 @@ def _said(prediction: Any) -> list[str]:
 
 
 def _not_shown(unread: Sequence[int], truncated: int) -> str:
-    """Return what the page's ``truncated`` words at the end do not tell of those that were not read."""
+    """Return a note on unread words that are not among the ``truncated`` words listed at the page's end."""
     if sum(unread) == truncated:
         return ""
     if len(unread) == 1:
-        return f"Not listed: {unread[0] - truncated:,} more words after the last one. "
+        return f"The last {unread[0] - truncated:,} words of the document are not listed. "
     return (
-        f"Not read: {unread[0]:,} words at the end of the first text and {unread[1]:,} at the end of the second, "
-        "whether they are listed or not. "
+        f"The model did not read the last {unread[0]:,} words of the first text and the last {unread[1]:,} of the "
+        "second; some of them may not be listed. "
     )
 
 
@@ -76,9 +76,9 @@ def _facts(model: Any, not_shown: str) -> ModelFacts:
     options, poolings = model.args, list(model.encoder.sentence_encoder.poolings.values())
     scored = any(pooling.scorer is not None for pooling in poolings)
     note = (
-        "A classifier: in the place of a summary stand the labels with their probabilities. Weights are those of the "
-        "poolings. The encoder's attention brings context into each vector, and into the one that the classifier "
-        "reads, which no weight shows."
+        "This is a classifier: labels with their probabilities are shown instead of a summary. Weights are those of "
+        "the poolings. The encoder's attention also mixes context into each vector, including the one that the "
+        "classifier reads; the weights do not show this."
     )
     pooler, scorer = (options.pooler if poolings else "none"), (options.scorer if scored else "none")
     return ModelFacts(str(options.arch or "lsg_roberta"), pooler, scorer, False, not_shown + note)

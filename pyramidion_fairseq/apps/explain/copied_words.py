@@ -1,4 +1,4 @@
-"""From copies of tokens to copies of words: which words of the document each word of a summary was copied from."""
+"""Convert copies of tokens to copies of words: the words of the document that a summary's words were copied from."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Tensor
 from .copies import TokenCopies
 from .record import Provenance
 
-#: Words that hold a summary word as a whole are its only places where they have at least this part of its copies.
+#: If places with the whole summary word have at least this share of its copies, all other places are dropped.
 WHOLE = 0.5
 
 
 def copied_words(provenance: Provenance, token_words: Sequence[int], read: int) -> Iterator[tuple[float, Tensor]]:
-    """Yield, for each word of the summary, the share that was copied and its places.
+    """Yield for each word of the summary how much of it was copied, and from where.
 
-    Of an ensemble means over its models, one without a pointer having copied nothing.
+    For an ensemble these are means over its models; models without a pointer count as having copied nothing.
 
     Args:
-        provenance: of the summary.
-        token_words: per token of the document its word, -1 for none.
-        read: words of the document that the model read.
+        provenance: provenance of the summary.
+        token_words: for each token of the document the index of its word, -1 for none.
+        read: number of words of the document that the model read.
 
     Yields:
-        The mean share of the word's tokens, and (read,) float32: how much of it was copied from each word of the
-        document. The sum is at most the share. Where a word of several tokens was mostly copied from where they stand
-        side by side, only such places count.
+        The share of the word that was copied, as a mean over its tokens, and (read,) float32, how much was copied from
+        each word of the document, which sums to at most the share. If a word of several tokens was mostly copied from
+        places where these tokens are adjacent, only such places count.
     """
     steps = len(provenance.summary.tokens)
     shares = torch.zeros(steps)
@@ -50,7 +50,7 @@ def copied_words(provenance: Provenance, token_words: Sequence[int], read: int) 
 
 
 def _add_places(places: list[dict[int, float]], copies: TokenCopies, models: int) -> None:
-    """Add one model's part of the mean: for each token {position in the document: probability}."""
+    """Add one model's part of the mean: {position in the document: probability} for each token."""
     weights = copies.weights * copies.shares.unsqueeze(1) / models
     for row, positions, values in zip(places, copies.positions.tolist(), weights.tolist()):
         for position, value in zip(positions, values):
@@ -59,14 +59,14 @@ def _add_places(places: list[dict[int, float]], copies: TokenCopies, models: int
 
 
 def _side_by_side(tokens: list[dict[int, float]]) -> list[dict[int, float]]:
-    """Keep only the places of runs: each token was copied from the place after that of the token before it."""
+    """Keep only places of adjacent tokens: each was copied from the position after that of the previous token."""
     first = tokens[0] if tokens else {}
     starts = [start for start in first if all(start + i in row for i, row in enumerate(tokens))]
     return [{start + i: row[start + i] for start in starts} for i, row in enumerate(tokens)]
 
 
 def _sum_by_word(tokens: list[dict[int, float]], token_words: Sequence[int]) -> dict[int, float]:
-    """Return for each word of the document the mean over the tokens of what was copied from it."""
+    """Return for each word of the document the probability of copies from it, as a mean over the tokens."""
     sums: dict[int, float] = {}
     for row in tokens:
         for position, value in row.items():

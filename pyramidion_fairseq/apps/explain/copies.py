@@ -1,4 +1,4 @@
-"""Which tokens of a summary were copied, and from which tokens of the document: what a pointer did, exactly."""
+"""The exact probabilities with which a pointer copied each token of a summary, and from which positions."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from ...functional import CopySource, mix_log_probabilities, token_copies, writi
 if TYPE_CHECKING:
     from ...models.pointer import PointerOutput
 
-#: Places that are kept of each summary token, at most.
+#: Maximum number of positions that are stored for each summary token.
 PLACES = 64
-#: Summary tokens whose probabilities over the document's tokens, and over the vocabulary, exist at a time.
+#: Number of summary tokens that are processed at once, each with probabilities over document and vocabulary.
 ROWS = 32
 
 
 class TokenCopies(NamedTuple):
-    """Of one summary of t tokens, ``</s>`` counted: what is known once the tokens are."""
+    """The copies of one summary of t tokens (including ``</s>``), given its tokens."""
 
     shares: Tensor
-    """(t,) probability that the token was copied, and not written from the vocabulary; float32 at least."""
+    """(t,) float32 at least: probability that the token was copied, not written from the vocabulary."""
     positions: Tensor
-    """(t, m) int64 positions of the document's tokens that it was copied from, the likeliest first."""
+    """(t, m) int64: positions in the document that it was copied from, the most probable first."""
     weights: Tensor
     """(t, m) probability of each position, given that the token was copied; rows sum to at most one."""
 
     def first_tokens(self, steps: int) -> TokenCopies:
-        """Return the same of the first tokens, on the CPU."""
+        """Return the copies of the first tokens, on the CPU."""
         return TokenCopies(*(part[:steps].cpu() for part in self))
 
 
 @torch.no_grad()
 def find_copies(decoder: Any, features: Tensor, pointer: PointerOutput, tokens: Tensor) -> list[TokenCopies]:
-    """Return the copies of B finished summaries.
+    """Compute the copies of B finished summaries.
 
     The mixture gives a token y the probability ``write * p(y) + copy * sum of c(i) over positions i with token y``. So
-    it was copied with the second part's share in it, and from position i with c(i) over that sum.
+    the probability that it was copied is the share of the second term, and that of position i is c(i) over the sum.
 
     Args:
-        decoder: whose ``output_layer`` gives the logits.
-        features: (B, t, C) what it reads.
-        pointer: of the same rows.
-        tokens: (B, t) int64, the summaries.
+        decoder: decoder whose ``output_layer`` computes the logits.
+        features: (B, t, C) input of the output layer.
+        pointer: output of the pointer for the same rows.
+        tokens: (B, t) int64: the summaries.
     """
     copies = []
     for row in range(len(tokens)):
@@ -69,9 +69,12 @@ def find_copies(decoder: Any, features: Tensor, pointer: PointerOutput, tokens: 
 
 
 def _copies_of(written: Tensor, copied: Tensor, write: Tensor, copy: Tensor) -> TokenCopies:
-    """Compute copies of r tokens.
+    """Compute the copies of r tokens.
 
-    (r,) logs of writing them, (r, n) probabilities of copying, (r,) logs of both gates.
+    Args:
+        written: (r,) log probabilities of writing the tokens.
+        copied: (r, n) probabilities of copying them.
+        write, copy: (r,) log probabilities of both gates.
     """
     mass = copied.sum(dim=1)
     shares = (copy + mass.log() - mix_log_probabilities(written, write, mass, copy)).exp().clamp(max=1)

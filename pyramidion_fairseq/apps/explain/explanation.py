@@ -1,4 +1,4 @@
-"""From the record of a summary, in tokens, to its explanation, in words."""
+"""Convert the provenance of a summary, in tokens, to its explanation, in words."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .record import ModelRecord, Provenance
 from .types import Explanation, Length, RankedSentence, Stage, SummaryWords
 from .unsupported import mark_unsupported
 
-#: Sources of a summary word are listed up to this share of its weight, and up to this many.
+#: Share of a summary word's weight up to which its sources are listed, and their maximum number.
 SHARE, MOST = 0.95, 50
-#: Summary words whose weights over the document's tokens exist at a time.
+#: Number of summary words that are processed at once, each with weights over the document's tokens.
 ROWS = 32
 
 
 def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
-    """Return what a summary's reader is to see.
+    """Create the explanation of a summary.
 
     Args:
-        provenance: of the summary.
-        score: of the summary.
+        provenance: provenance of the summary.
+        score: score of the summary.
     """
     words = len(provenance.document.words)
     token_words = provenance.token_words
@@ -41,8 +41,8 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
         facts = facts.__class__(
             **{
                 **vars(facts),
-                "note": f"Not listed: {provenance.left_out:,} more words after the last one, with which the summary "
-                f"was not compared. {facts.note}".strip(),
+                "note": f"The last {provenance.left_out:,} words of the document are not listed, and the summary was "
+                f"not compared with them. {facts.note}".strip(),
             }
         )
     return Explanation(
@@ -66,7 +66,7 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
 
 
 def rank_sentences(sentences: Sequence[tuple[int, int]], weights: Tensor) -> list[tuple[int, float]]:
-    """Return (sentence, share of the weight), the largest first, ties to the earlier.
+    """Return (sentence, share of the weight), the largest first, and the earlier sentence first in case of ties.
 
     Sentences are [start, end) words.
     """
@@ -77,7 +77,7 @@ def rank_sentences(sentences: Sequence[tuple[int, int]], weights: Tensor) -> lis
 
 
 def word_weights(record: TokenRecord, token_words: Tensor, words: int) -> Tensor:
-    """Return (words,) the mean weight of each word's tokens; 0 for words without any."""
+    """Return (words,): the mean weight of each word's tokens, 0 for words without tokens."""
     counts = sum_by_group(torch.ones_like(record.weights)[None], token_words, words)[0]
     return sum_by_group(record.weights[None], token_words, words)[0] / counts.clamp(min=1)
 
@@ -87,15 +87,15 @@ def _ranking(sentences: Sequence[tuple[int, int]], used: Tensor) -> tuple[Ranked
 
 
 def _lengths(models: Sequence[ModelRecord]) -> tuple[Length, ...]:
-    """Return those of the first model; where others have other stages, what all of them start from."""
+    """Return the lengths of the first model; only the document's length if the models differ."""
     same = all(model.lengths == models[0].lengths for model in models)
     return models[0].lengths if same else models[0].lengths[:1]
 
 
 def _stages(models: Sequence[ModelRecord], token_words: Tensor, words: int) -> Iterator[Stage]:
-    """Yield means over the models.
+    """Yield the stages, with means over the models.
 
-    Stages of models that pool after different layers are not comparable and left out.
+    If the models pool after different layers, only the stage of the decoder is comparable.
     """
     names = [tuple(name for name, _ in model.stages) for model in models]
     if len(set(names)) == 1:
@@ -111,15 +111,15 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _used(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
-    """Return (words,) what the summary's tokens read of each word, in tokens; a mean over the models."""
+    """Return (words,): how much the summary's tokens read of each word, in tokens; a mean over the models."""
     read = [replace(model, copies=None) for model in provenance.models]
     return _taken(replace(provenance, models=tuple(read)), token_words, words)
 
 
 def _taken(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
-    """Return (words,) what the summary took of each word, in tokens; a mean over the models.
+    """Return (words,): how much the summary used of each word, in tokens; a mean over the models.
 
-    The part of a summary's token that was copied comes from where it was copied, the rest from what was read.
+    The copied share of a summary token counts for the words that it was copied from, the rest for those it read.
     """
     taken, steps = torch.zeros(words), len(provenance.summary.tokens)
     for model in provenance.models:
@@ -127,7 +127,7 @@ def _taken(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
         if model.copies is not None:
             shares = model.copies.shares[:steps].float().unsqueeze(1)
             weights = model.copies.weights[:steps].float() * shares
-            used = weights > 0  # the others may be padding, behind a document that was in a batch with longer ones
+            used = weights > 0  # others may be padding of a batch with longer documents
             copied.index_add_(0, model.copies.positions[:steps][used], weights[used])
             attention = attention * (1 - shares)
         read = attention.sum(dim=0)[model.decoder.slots] * model.decoder.weights
@@ -136,7 +136,7 @@ def _taken(provenance: Provenance, token_words: Tensor, words: int) -> Tensor:
 
 
 def _sources(provenance: Provenance, token_words: Tensor, read: int) -> Iterator[tuple[tuple[int, float], ...]]:
-    """Yield per word of the summary its sources, the largest first."""
+    """Yield the sources of each word of the summary, the largest first."""
     summary = provenance.summary
     count, groups = len(summary.words), torch.tensor(summary.token_words, dtype=torch.long)
     tokens = torch.bincount(groups[groups >= 0], minlength=count).clamp(min=1)
@@ -150,15 +150,12 @@ def _sources(provenance: Provenance, token_words: Tensor, read: int) -> Iterator
             part = attention[start : start + ROWS][:, model.decoder.slots] * model.decoder.weights
             weights += sum_by_group(part.float(), token_words, read)
         weights /= len(provenance.models)
-        weights /= weights.sum(dim=1, keepdim=True).clamp(min=1)  # shares of an inexact record may add up to more
+        weights /= weights.sum(dim=1, keepdim=True).clamp(min=1)  # with an inexact record the sum may exceed 1
         yield from map(_largest, weights)
 
 
 def _copies(provenance: Provenance, token_words: Tensor, read: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return per word of the summary what was copied, and from where.
-
-    Two empty tuples where no model has a pointer.
-    """
+    """Return for each word of the summary the copied share and its places; two empty tuples without a pointer."""
     if all(model.copies is None for model in provenance.models):
         return (), ()
     found = [(share, _largest(weights)) for share, weights in copied_words(provenance, token_words.tolist(), read)]
@@ -166,7 +163,7 @@ def _copies(provenance: Provenance, token_words: Tensor, read: int) -> tuple[tup
 
 
 def _largest(weights: Tensor) -> tuple[tuple[int, float], ...]:
-    """Return (word, weight) of the largest weights, up to :data:`SHARE` of all and :data:`MOST` in number."""
+    """Return (word, weight) of the largest weights, up to :data:`SHARE` of the sum and at most :data:`MOST`."""
     values, indices = weights.topk(min(MOST, len(weights)))
     enough = int((values.cumsum(0) < SHARE * weights.sum()).sum()) + 1
     kept = int((values[:enough] > 0).sum())
@@ -174,5 +171,5 @@ def _largest(weights: Tensor) -> tuple[tuple[int, float], ...]:
 
 
 def _floats(values: Tensor) -> tuple[float, ...]:
-    """Return six significant digits: as many as float32 has, and half the size on a page."""
+    """Round to six significant digits, the precision of float32, which halves the size of a page."""
     return tuple(float(f"{value:.6g}") for value in values.tolist())

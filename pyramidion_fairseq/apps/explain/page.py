@@ -1,4 +1,4 @@
-"""Explanations as one HTML file that needs nothing else: no network, no server, no other file."""
+"""Render explanations as one self-contained HTML file, which needs no network, server or other file."""
 
 from __future__ import annotations
 
@@ -30,55 +30,55 @@ SCRIPTS = (
     "search.js",
     "main.js",
 )
-#: Words that the model did not read are listed up to this number; the page tells how many more there are.
+#: Maximum number of unread words on the page, which shows how many more there are.
 UNREAD_LISTED = 2_000
-#: Links of a page that a server sends.
+#: Links on a page that the server sends.
 HOME = (
     '<span class="server"> · <a id="edit" href="{home}?edit">edit this document</a>'
     ' · <a href="{home}">another document</a></span>'
 )
-#: What JSON leaves as it is and HTML or older JavaScript do not.
+#: Escapes for characters that are valid in JSON but special in HTML or older JavaScript.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-#: Characters that are not seen and change the direction of those around them: a page shows U+FFFD in their places.
+#: Invisible characters that change the direction of text; a page shows U+FFFD instead.
 _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 
 
 def render(explanation: Explanation, home: str | None = None) -> str:
-    """Return a page that shows an explanation; see :func:`render_many`."""
+    """Return the page of one explanation; see :func:`render_many`."""
     return render_many([explanation], home)
 
 
 def render_beside(explanations: Sequence[Explanation]) -> str:
-    """Return a page that shows summaries of one document side by side, with the sources of one at a time.
+    """Return a page with several summaries of one document side by side, which shows the sources of one at a time.
 
     Args:
-        explanations: of several models, or of one that keeps different numbers of vectors; at least two.
+        explanations: at least two explanations, of several models or of one model with several schedules.
 
     Raises:
-        ValueError: there are fewer, they are of different documents, or as of :func:`render_many`.
+        ValueError: there are fewer than two, they are of different documents, or :func:`render_many` raises it.
     """
     if len(explanations) < 2:
-        raise ValueError("side by side are at least two explanations")
+        raise ValueError("render_beside needs at least two explanations")
     texts = [explanation.document.words for explanation in explanations]
-    read = min(map(len, texts))  # words beyond what a model reads are listed up to a limit
+    read = min(map(len, texts))  # the number of listed words differs between models
     if any(words[:read] != texts[0][:read] for words in texts):
-        raise ValueError("side by side are explanations of the same document")
+        raise ValueError("render_beside needs explanations of the same document")
     return _page(explanations, explanations[0].title or "Untitled document", "", models=True)
 
 
 def render_many(explanations: Sequence[Explanation], home: str | None = None) -> str:
-    """Return a page that shows explanations, one at a time, with a choice of documents where there are several.
+    """Return a page that shows explanations one at a time, with a list to choose from if there are several.
 
-    The documents are data in it: nothing that they contain is run or loaded, by escaping, by how the page's script
-    shows text, and by a content security policy that allows that one script and nothing else.
+    Documents cannot inject code: their text is escaped, the page's script inserts it only as text, and a content
+    security policy allows only this script.
 
     Args:
-        explanations: at least one.
-        home: a link for "another document", for pages that a server sends.
+        explanations: at least one explanation.
+        home: link for "another document", for pages that a server sends.
 
     Raises:
-        ValueError: there is none, or an explanation contradicts itself: numbers that do not match its words, a weight
-            that is negative or no finite number.
+        ValueError: there are no explanations, or one is inconsistent: its numbers do not match its words, or a weight
+            is negative or not finite.
     """
     if not explanations:
         raise ValueError("a page needs at least one explanation")
@@ -88,7 +88,7 @@ def render_many(explanations: Sequence[Explanation], home: str | None = None) ->
 
 
 def _page(explanations: Sequence[Explanation], title: str, home: str, models: bool) -> str:
-    """Return the page; ``models`` tells whether the explanations are of one document, by several models."""
+    """Return the page; ``models`` is set if the explanations are of one document by several models."""
     return fill(
         "page.html",
         policy=report_policy(),
@@ -102,7 +102,7 @@ def _page(explanations: Sequence[Explanation], title: str, home: str, models: bo
 
 
 def report_policy() -> str:
-    """Return the content security policy of every report; it is in the page itself, for servers to send as well."""
+    """Return the content security policy of reports; the page contains it, and servers should send it as well."""
     return content_policy(read_script(), read_assets(*STYLES))
 
 
@@ -118,9 +118,9 @@ def content_policy(script: str, style: str, form_action: str = "'none'") -> str:
 
 
 def to_script_data(value: Any) -> str:
-    """Return JSON that is safe inside a ``<script>`` element, lone surrogates included; raises ValueError on NaN.
+    """Return JSON that is safe inside a ``<script>`` element, even with lone surrogates; raise ValueError for NaN.
 
-    Characters that change the direction of text are U+FFFD in it.
+    Characters that change the direction of text are replaced by U+FFFD.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     text = re.sub(f"[{_DIRECTIONS}]", "\ufffd", text)
@@ -128,30 +128,27 @@ def to_script_data(value: Any) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text for HTML, in element or attribute.
+    """Escape text for an HTML element or attribute.
 
-    What no HTML file can hold, or changes directions, becomes U+FFFD.
+    Characters that are invalid in HTML or change the direction of text are replaced by U+FFFD.
     """
     return html.escape(re.sub(f"[\x00-\x08\x0b\x0e-\x1f\ud800-\udfff{_DIRECTIONS}]", "\ufffd", text))
 
 
 def fill(template: str, **parts: str) -> str:
-    """Return a file of ``assets/`` with its ``{{names}}`` replaced, once each.
-
-    What is put in is not searched again.
-    """
+    """Return a file of ``assets/`` with its ``{{names}}`` replaced; the inserted parts are not searched again."""
     return re.sub(r"{{(\w+)}}", lambda match: parts[match.group(1)], read_assets(template))
 
 
 @cache
 def read_assets(*names: str) -> str:
-    """Return files of ``assets/``, joined."""
+    """Return the concatenated files of ``assets/``."""
     return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
 
 
 @cache
 def read_script() -> str:
-    """Return the page's script: one scope for all of its files."""
+    """Return the page's script, with all of its files in one scope."""
     return f'(() => {{\n"use strict";\n{read_assets(*SCRIPTS)}\n}})();\n'
 
 
@@ -160,10 +157,7 @@ def _digest(text: str) -> str:
 
 
 def _payload(explanation: Explanation) -> dict[str, Any]:
-    """Return what the page's script reads.
-
-    The explanation with shorter numbers and without most of what was not read.
-    """
+    """Return the data for the page's script: the explanation with shorter numbers and fewer unread words."""
     _check(explanation)
     data = explanation.to_dict()
     unlisted = max(0, explanation.truncated - UNREAD_LISTED)
@@ -181,7 +175,7 @@ def _payload(explanation: Explanation) -> dict[str, Any]:
 
 
 def _shorten(weights: Sequence[float]) -> list[float]:
-    """Return four significant digits: no shade and no printed number needs more, and the page is a third smaller."""
+    """Round to four significant digits, enough for shades and printed numbers; the page is a third smaller."""
     return [float(f"{weight:.4g}") for weight in weights]
 
 
@@ -209,4 +203,4 @@ def _check(explanation: Explanation) -> None:
     }
     wrong = [name for name, holds in problems.items() if not holds]
     if wrong:
-        raise ValueError(f"the explanation does not fit its {words} words: {', '.join(wrong)}")
+        raise ValueError(f"the explanation is inconsistent with its {words} words: {', '.join(wrong)}")

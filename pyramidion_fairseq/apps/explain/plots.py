@@ -1,4 +1,4 @@
-"""The tables of :mod:`.aggregate` as pictures."""
+"""Plot the tables of :mod:`.aggregate`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_SECTIONS = 12
 
 
 def plot_positions(rows: Sequence[Mapping[str, Any]], documents: int, path: str) -> None:
-    """Plot where in documents the kept tokens lie."""
+    """Plot the positions of the kept tokens in the documents."""
     figure, axes = _figure(7, 4)
     positions = [(row["from"] + row["to"]) / 2 for row in rows]
     names = [name for name in rows[0] if name not in ("from", "to")]
@@ -21,14 +21,14 @@ def plot_positions(rows: Sequence[Mapping[str, Any]], documents: int, path: str)
         axes.plot(positions, [100 * row[name] for row in rows], dash, color=colour, label=name)
     axes.set(xlabel="position in the document (0: start, 1: end)")
     axes.set(ylabel=f"% of what is kept, in each of {len(rows)} parts")
-    # The lead baseline may leave the picture at its top, else nothing else could be told apart.
+    # The lead baseline may exceed the plot, otherwise the other lines could not be distinguished.
     top = 3 * max(100 * row[name] for row in rows for name in names if name != "lead")
     axes.set(xlim=(0, 1), ylim=(0, top), title=f"Where the kept tokens lie ({documents:,} documents)")
     _save(figure, path)
 
 
 def plot_sections(rows: Sequence[Mapping[str, Any]], path: str) -> None:
-    """Plot the most frequent sections' shares of what is kept."""
+    """Plot the shares of the kept tokens in the most frequent sections."""
     rows = rows[:MOST_SECTIONS]
     names = [name for name in rows[0] if name not in ("section", "documents")]
     figure, axes = _figure(7, 1.5 + 0.18 * len(rows) * len(names))
@@ -61,7 +61,7 @@ def plot_weights(rows: Sequence[Mapping[str, Any]], path: str) -> None:
 
 
 def _styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return colour and dashes of each row."""
+    """Return the colour and line style of each row."""
     own = [name for name in names if name not in BASELINES]
     return {name: BASELINES.get(name) or (COLOURS[own.index(name) % len(COLOURS)], "-") for name in names}
 
@@ -70,7 +70,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise PyramidionError("the tables are written; plots need matplotlib: pip install matplotlib") from None
+        raise PyramidionError("the tables are written, but plots require matplotlib: pip install matplotlib") from None
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     for side in ("top", "right"):

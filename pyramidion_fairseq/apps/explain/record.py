@@ -1,4 +1,4 @@
-"""What one model did to one document: the record of its poolings, and what the decoder read of them."""
+"""The record of a model's poolings for a document, and the decoder's attention to the pooled vectors."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from .types import Length, ModelFacts
 
 @dataclass(frozen=True, eq=False)
 class ModelRecord:
-    """Of one document of n tokens (``</s>`` and what follows it counted) and its summary of t tokens, on the CPU."""
+    """The record of a document of n tokens (with ``</s>`` and what follows) and its summary of t tokens; on CPU."""
 
     lengths: tuple[Length, ...]
-    """Vectors at each stage: "document", "after layer ..." and, where it differs, "seen by the decoder"."""
+    """Number of vectors at each stage: "document", "after layer ..." and, if different, "seen by the decoder"."""
     stages: tuple[tuple[str, TokenRecord], ...]
     """(name, record of (n,)) after each pooling."""
     decoder: TokenRecord
-    """(n,) the same for the vectors that the decoder reads."""
+    """The (n,) record of the vectors that the decoder reads."""
     attention: Tensor
-    """(t, k) what each summary token read of them; global tokens left out, so rows may sum to less than one."""
+    """(t, k) attention of each summary token to these vectors, without global tokens: rows may sum to less than 1."""
     copies: TokenCopies | None = None
-    """Which summary tokens were copied, and from where; None where the model has no pointer."""
+    """The copies of the summary tokens; None if the model has no pointer."""
 
     def source_weights(self, start: int = 0, end: int | None = None) -> Tensor:
-        """Return (end - start, n): how much each summary token read of each of the document's tokens."""
+        """Return (end - start, n): how much each summary token read of each document token."""
         record = TokenRecord(*(part.unsqueeze(0) for part in self.decoder))
         return attention_to_tokens(self.attention[start:end].unsqueeze(0), record)[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Provenance:
-    """Where a summary came from."""
+    """The record and the attention of a summary, in tokens."""
 
     document: DocumentWords
-    """The document's words, among them those that the model read."""
+    """The words of the document that are listed, including those that the model read."""
     left_out: int
-    """Words of the document after those, not even listed."""
+    """Number of words of the document after the listed ones."""
     title: str | None
     source: TokenizedText
-    """The tokens that the models read, ``</s>`` left out, and their words."""
+    """The tokens that the models read, without ``</s>``, and their words."""
     summary: TokenizedText
-    """The tokens of the summary, ``</s>`` left out, and their words."""
+    """The tokens of the summary, without ``</s>``, and their words."""
     models: tuple[ModelRecord, ...]
     """One per model of the ensemble."""
     facts: ModelFacts
     reference: str | None = None
-    """A summary of the document by somebody else."""
+    """The reference summary."""
 
     @property
     def token_words(self) -> Tensor:
-        """Return (n,) the word of each token that the models read; -1 for ``</s>`` and a language after it."""
+        """Return (n,): the index of each token's word; -1 for ``</s>`` and a language token after it."""
         words = self.source.token_words
         found = torch.full_like(self.models[0].decoder.slots, -1, dtype=torch.long)
         found[: len(words)] = torch.tensor(words)
@@ -75,10 +75,10 @@ def read_records(
 
     Args:
         encoder: a PyramidionEncoder.
-        encoder_out: what it returned for B documents.
-        attention: (B, t, k) of :func:`~pyramidion_fairseq.apps.explain.attention.read_summaries`.
-        steps: tokens of each summary that count.
-        copies: of the same function, of a model with a pointer.
+        encoder_out: its output for B documents.
+        attention: (B, t, k) from :func:`~pyramidion_fairseq.apps.explain.attention.read_summaries`.
+        steps: number of tokens of each summary.
+        copies: copies from the same function, if the model has a pointer.
     """
     lengths = [int(length) for length in encoder_out["src_lengths"][0].flatten()]
     records = compose_poolings(encoder_out[POOLING_SLOTS], encoder_out[POOLING_WEIGHTS])

@@ -1,4 +1,4 @@
-"""What an explanation of a summary is: plain, frozen data that a page, a plot or a JSON file shows."""
+"""The data of an explanation, as plain frozen dataclasses for pages, plots and JSON files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...text import DocumentWords, Section
 
 @dataclass(frozen=True)
 class Length:
-    """How many vectors there are at a stage of the model."""
+    """The number of vectors at a stage of the model."""
 
     name: str
     tokens: int
@@ -18,55 +18,54 @@ class Length:
 
 @dataclass(frozen=True)
 class Stage:
-    """How much of each word of the document there is at a stage of the model."""
+    """The weight of each word of the document at a stage of the model."""
 
     name: str
     kind: str
     """"pooling", "decoder" or "used"."""
     weights: tuple[float, ...]
-    """One per word, 0 to 1.
+    """One weight per word, from 0 to 1.
 
-    pooling: the mean, over the word's tokens, of the token's weight in the vector it went to. decoder: the same, in
-    the vectors that the decoder reads. used: the cross-attention that the summary's tokens paid to the word through
-    these vectors, over its largest value in the document.
+    pooling: the mean over the word's tokens of their weights in their vectors. decoder: the same for the vectors that
+    the decoder reads. used: the cross-attention of the summary's tokens to the word through these vectors, divided by
+    its maximum in the document.
     """
 
 
 @dataclass(frozen=True)
 class SummaryWords:
-    """The summary in words, and where each of them came from."""
+    """The words of the summary with their sources."""
 
     words: tuple[str, ...]
     space_after: tuple[bool, ...]
     score: float | None
-    """Mean log probability (base e) of its tokens, as fairseq's length penalty leaves it."""
+    """Log probability (base e) per token, after fairseq's length penalty."""
     sources: tuple[tuple[tuple[int, float], ...], ...]
-    """Per word of the summary (word of the document, weight), the largest first; weights sum to at most 1."""
+    """For each word of the summary (word of the document, weight), the largest first; weights sum to at most 1."""
     copied: tuple[float, ...] = ()
-    """Per word the probability that it was copied from the document, not written from the vocabulary: the mean over
-    its tokens. Empty where the model has no pointer."""
+    """For each word the probability that it was copied from the document, not written from the vocabulary, as a mean
+    over its tokens. Empty if the model has no pointer."""
     places: tuple[tuple[tuple[int, float], ...], ...] = ()
-    """Per word (word of the document that it was copied from, weight), the largest first; weights sum to at most
-    ``copied``. Empty where the model has no pointer."""
+    """For each word (word of the document that it was copied from, weight), the largest first; weights sum to at most
+    ``copied``. Empty if the model has no pointer."""
     unsupported: tuple[str, ...] = ()
-    """Per word "number", "capitalised" or "word" where the document does not contain it, "" where it does; see
-    :func:`~pyramidion_fairseq.apps.explain.unsupported.mark_unsupported`. Empty in files from before they were
-    compared."""
+    """For each word "" if the document contains it, otherwise "number", "capitalised" or "word"; see
+    :func:`~pyramidion_fairseq.apps.explain.unsupported.mark_unsupported`. Empty in files of older versions."""
 
 
 @dataclass(frozen=True)
 class RankedSentence:
-    """A sentence of the document and its share of what the summary used or copied."""
+    """A sentence of the document and its share in what the summary used or copied."""
 
     sentence: int
     """Index into ``DocumentWords.sentences``."""
     weight: float
-    """Shares of all sentences sum to 1."""
+    """The share; those of all sentences sum to 1."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Which model this was, and how far its record can be trusted."""
+    """The model's parts and the limits of its record."""
 
     name: str
     pooler: str
@@ -74,14 +73,14 @@ class ModelFacts:
     exact: bool
     """Whether the vectors that the decoder reads are exactly the recorded combinations."""
     note: str
-    """What can be said, and what cannot, where the record is not exact."""
+    """The limits of the record, as text."""
     points: bool = False
-    """Whether it can copy words of the document into the summary (``--pointer``)."""
+    """Whether the model can copy words of the document into the summary (``--pointer``)."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A document, its summary, and what of the document is left at each stage of the model."""
+    """A document, its summary, and the weights of the document's words at each stage of the model."""
 
     title: str | None
     document: DocumentWords
@@ -89,29 +88,29 @@ class Explanation:
     stages: tuple[Stage, ...]
     summary: SummaryWords
     ranking: tuple[RankedSentence, ...]
-    """Sentences by what the summary took of them, the largest first: what was copied counts where it was copied from,
-    the rest by what the summary used."""
+    """Sentences by how much the summary used of them, the largest first. Copied shares count for the sentences that
+    they were copied from."""
     model: ModelFacts
     truncated: int = 0
-    """Words at the document's end that the model does not read."""
+    """Number of words at the document's end that the model did not read."""
     reference: str | None = None
-    """A summary of the document by somebody else, where the input has one."""
+    """The reference summary, if the input has one."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists, strings and numbers, ready for ``json.dump``."""
+        """Convert the explanation to dicts, lists, strings and numbers, for ``json.dump``."""
         return _as_lists(asdict(self))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Explanation:
-        """Return the inverse of :meth:`to_dict`, also of what JSON made of it.
+        """Create an explanation from the result of :meth:`to_dict`, also after a round trip through JSON.
 
         Raises:
-            KeyError, TypeError, ValueError: something is missing, or a part has another form.
+            KeyError, TypeError, ValueError: an entry is missing or invalid.
         """
         document, summary = dict(data["document"]), dict(data["summary"])
         sections = tuple(Section(**section) for section in document.pop("sections"))
         sources = _as_pairs(summary.pop("sources"))
-        places = _as_pairs(summary.pop("places", ()))  # which older files lack
+        places = _as_pairs(summary.pop("places", ()))  # missing in older files
         return cls(
             title=data["title"],
             document=DocumentWords(**_as_tuples(document), sections=sections),
@@ -121,7 +120,7 @@ class Explanation:
             ranking=tuple(RankedSentence(**rank) for rank in data["ranking"]),
             model=ModelFacts(**data["model"]),
             truncated=data["truncated"],
-            reference=data.get("reference"),  # which older files lack
+            reference=data.get("reference"),  # missing in older files
         )
 
 

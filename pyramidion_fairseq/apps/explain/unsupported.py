@@ -1,31 +1,32 @@
-"""Words of a summary that its document does not contain: what the model wrote on its own account."""
+"""Find the words of a summary that its document does not contain."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import Iterable, Sequence
 
-#: What :func:`mark_unsupported` says of a word; of a supported one it is the first, the empty string.
+#: The results of :func:`mark_unsupported`; the first one, the empty string, is for supported words.
 SUPPORTED, NUMBER, CAPITALISED, WORD = KINDS = ("", "number", "capitalised", "word")
-#: Dashes and apostrophes that are written in several ways.
+#: Variants of dashes and apostrophes -> plain ones.
 _ALIKE = {ord(character): plain for plain, others in {"-": "‐‑‒–—−", "'": "’‘ʼ"}.items() for character in others}
 _SENTENCE_ENDS = (".", "!", "?", "…")
 _CLOSING = "\"'’”»)]"
 
 
 def mark_unsupported(summary: Sequence[str], document: Iterable[str]) -> tuple[str, ...]:
-    """Return what kind of unsupported word each word of a summary is.
+    """Return for each word of a summary whether and how it is unsupported by the document.
 
-    Words are compared by their :func:`normal_form`. This finds words that are not there; it does not find a word that
-    is there and used wrongly.
+    Words are compared by their :func:`normal_form`. Words that the document contains but that are used wrongly are
+    not found.
 
     Args:
-        summary: its words.
-        document: its words.
+        summary: words of the summary.
+        document: words of the document.
 
     Returns:
-        One of :data:`KINDS` a word. "": the document has it, or it has neither letters nor digits. "number": it has a
-        digit. "capitalised": it begins with a capital letter, but not only because a sentence does. "word": any other.
+        One of :data:`KINDS` for each word. "": the document contains the word, or it has neither letters nor digits.
+        "number": it has a digit. "capitalised": it has a capital letter that does not only mark the start of a
+        sentence. "word": any other.
     """
     known = {normal_form(word) for word in set(document)} | {""}
     return tuple(
@@ -35,7 +36,7 @@ def mark_unsupported(summary: Sequence[str], document: Iterable[str]) -> tuple[s
 
 
 def normal_form(word: str) -> str:
-    """Return a word in Unicode's form NFKC without upper case, and without what is no letter or digit at its ends."""
+    """Return a word in Unicode's form NFKC and lower case, stripped of all but letters and digits at both ends."""
     return _strip(unicodedata.normalize("NFKC", word).casefold().translate(_ALIKE))
 
 

@@ -1,1 +1,1 @@
-"""Summaries of collections by Ray Data."""
+"""Summarise collections of documents with Ray Data."""

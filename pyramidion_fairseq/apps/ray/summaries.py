@@ -1,4 +1,4 @@
-"""Summaries of a collection by Ray Data: a class for ``map_batches``, one model in each worker.
+"""Summarise a collection with Ray Data: a class for ``map_batches``, with one model per worker.
 
     import ray
     from pyramidion_fairseq.apps.ray.summaries import Summaries
@@ -9,7 +9,7 @@
     )
     summaries.write_parquet("summaries/")
 
-``examples/ray/summarize.py`` does so for a folder of files and goes on where it was stopped. Ray is not imported here.
+``examples/ray/summarize.py`` does this for a folder of files and can be resumed. This module does not import Ray.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from ...text.json_records import parse_record
 
 
 class Summaries:
-    """Summarises batches of documents; a document that fails has an empty summary and says why.
+    """Summarises batches of documents. A document that fails gets an empty summary and an error message.
 
     Args:
         checkpoint: one checkpoint or several, as ``--checkpoint`` of pyramidion-summarize.
-        field: column with the text; default the usual ones, as for JSON objects.
+        field: column with the text; by default one of ``TEXT_FIELDS``, as for JSON objects.
         device: "cpu", "cuda" or "auto".
-        batch_size: documents in a batch of the model, which are of about the same length, at most.
-        max_tokens: padded tokens in such a batch, at most.
-        json_lines: whether rows are lines of JSON, in the column "text", as ``ray.data.read_text`` gives them: one
-            that is no JSON fails alone, where ``read_json`` refuses the whole file.
-        **generation: options of generation.
+        batch_size: maximum documents per batch of the model; documents of a batch have similar lengths.
+        max_tokens: maximum padded tokens per batch of the model.
+        json_lines: whether the column "text" contains lines of JSON, as from ``ray.data.read_text``. Then an invalid
+            line fails alone, whereas ``read_json`` refuses the whole file.
+        **generation: generation options.
 
     Raises:
         PyramidionError: the checkpoint cannot be loaded.
@@ -61,14 +61,14 @@ class Summaries:
         self.options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, **generation}
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return a row for each document, in their order.
+        """Summarise a batch and return a row for each document, in order.
 
         Args:
-            batch: columns, each of as many rows: one with the text, and others.
+            batch: columns of equal length, including the text.
 
         Returns:
-            the columns with ids, and ``summary`` (text), ``score`` (float64; NaN where there is none), ``tokens``
-            (int64) and ``error`` (text, "" where all went well).
+            The columns with ids, and ``summary`` (text), ``score`` (float64, NaN for missing scores), ``tokens``
+            (int64) and ``error`` (text, "" for success).
         """
         count = len(next(iter(batch.values()), ()))
         documents: dict[int, Document] = {}
@@ -97,7 +97,7 @@ class Summaries:
         }
 
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row's columns; those of a line of JSON. PyramidionError where it is none."""
+        """Return the fields of a row, or of its line of JSON; raise PyramidionError if that is not a JSON object."""
         if not self.json_lines:
             return row
         try:
@@ -109,7 +109,7 @@ class Summaries:
         return found
 
     def _summarise(self, documents: list[Document]) -> list[Any]:
-        """Return a summary of each document, or the error in its place."""
+        """Return for each document its summary or an exception."""
         try:
             return self.hub.summarize(documents, **self.options)
         except (PyramidionError, RuntimeError) as error:
@@ -119,7 +119,7 @@ class Summaries:
 
 
 def _column(values: list[Any]) -> np.ndarray:
-    """Return ids as a column: as they are where all are texts or all numbers, else as texts."""
+    """Return ids as a column: unchanged if all are texts or all are integers, otherwise as texts."""
     kinds = {type(value) for value in values}
     if kinds in ({str}, {int}):
         return np.array(values, dtype=object if kinds == {str} else None)
@@ -127,7 +127,7 @@ def _column(values: list[Any]) -> np.ndarray:
 
 
 def plain(value: Any) -> Any:
-    """Return a cell of a column as JSON has it: lists for arrays, None for what is missing."""
+    """Convert a cell of a column to a plain value: arrays to lists, NaN to None."""
     if isinstance(value, np.ndarray):
         return [plain(item) for item in value]
     if isinstance(value, np.generic):

@@ -135,7 +135,7 @@ def test_what_cannot_be_aggregated(summaries, tmp_path):
     with pytest.raises(PyramidionError, match="no document with any text"):
         Aggregate().write(str(tmp_path))
     provenance = summaries[0].provenance
-    with pytest.raises(PyramidionError, match="takes a single checkpoint"):
+    with pytest.raises(PyramidionError, match="requires a single checkpoint"):
         Aggregate().add(dataclasses.replace(provenance, models=provenance.models * 2))
 
 

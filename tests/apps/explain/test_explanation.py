@@ -86,7 +86,7 @@ def test_sources_are_cut_and_sum_to_at_most_one():
 
 def test_words_that_are_not_listed_are_said():
     assert explain_summary(provenance(RECORD, left_out=1234), None).model.note.startswith(
-        "Not listed: 1,234 more words"
+        "The last 1,234 words of the document are not listed"
     )
 
 

@@ -110,15 +110,15 @@ FACTS = [
     ({}, True, "inside blocks of 4 vectors"),
     ({"pooler": "hard_topk"}, True, "Weights are those of the poolings"),
     ({"attention": "efficient"}, True, "to a digest of the whole document"),
-    ({"pooling_schedule": ""}, False, "pools nothing"),
-    ({"pooler": "mean_window"}, False, "nothing was selected, tokens of a window count alike"),
-    ({"pooler": "max_window"}, False, "no weighted sum"),
+    ({"pooling_schedule": ""}, False, "has no poolings"),
+    ({"pooler": "mean_window"}, False, "no tokens are selected, tokens of a window have equal weight"),
+    ({"pooler": "max_window"}, False, "not a weighted sum"),
     ({"pooler": "funnel"}, False, "one vector for every token"),
-    ({"pooler": "funnel", "no_upsampling": True}, False, "nothing was selected"),
+    ({"pooler": "funnel", "no_upsampling": True}, False, "no tokens are selected"),
     ({"pooler": "iterative_topk"}, False, "mixes every token into every vector"),
     ({"pooler": "sinkhorn_topk"}, False, "mixes every token into every vector"),
-    ({"attention": "lsg"}, False, "also reads 1 global token that"),
-    ({"attention": "lsg", "lsg_no_global_to_decoder": True}, False, "takes the place of the first vector"),
+    ({"attention": "lsg"}, False, "also reads 1 global token, which may contain"),
+    ({"attention": "lsg", "lsg_no_global_to_decoder": True}, False, "replaces the first vector"),
     ({"attention": "lsg", "lsg_no_global_to_decoder": True, "lsg_no_pool_with_global": True}, True, "sparse"),
 ]
 
@@ -154,4 +154,4 @@ def test_says_which_models_can_copy(tiny_model):
     alone, mixed, none = (describe(models, "tiny") for models in ([pointing], [plain, pointing], [plain]))
     assert alone.points and mixed.points and not none.points
     assert "It can copy words" in alone.note and alone.exact
-    assert mixed.note.endswith("Only 1 of them can copy; the others count as having copied nothing.")
+    assert mixed.note.endswith("Only 1 of the models can copy; the others count as having copied nothing.")

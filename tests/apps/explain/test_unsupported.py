@@ -60,4 +60,6 @@ def test_explanations_have_them_of_words_that_were_not_read_too():
 
 def test_words_that_are_not_listed_are_said_not_to_be_compared():
     note = explain_summary(provenance(RECORD, left_out=3), None).model.note
-    assert note.startswith("Not listed: 3 more words after the last one, with which the summary was not compared.")
+    assert note.startswith(
+        "The last 3 words of the document are not listed, and the summary was not compared with them."
+    )

@@ -36,7 +36,7 @@ function buildDocument(explanation, container) {
     fragment.append(block);
   });
   if (explanation.unlisted) {
-    fragment.append(element("p", "cut", `${count(explanation.unlisted)} more words, not read either, are left out.`));
+    fragment.append(element("p", "cut", `${count(explanation.unlisted)} more words, which the model did not read either, are not listed.`));
   }
   container.replaceChildren(fragment);
   return words;

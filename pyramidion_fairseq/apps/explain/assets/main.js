@@ -67,7 +67,7 @@ function buildStages(stages) {
 function describeModel({ model, summary, document: data, truncated, unlisted }) {
   const parts = [`${count(data.words.length + unlisted)} words`, model.name];
   parts.push(`pooler ${model.pooler}`, `scorer ${model.scorer}`, model.points ? "copies words" : "");
-  if (summary.score !== null) parts.push(`score ${summary.score.toFixed(2).replace("-", "−")} (log probability a token; nearer 0 is surer)`);
+  if (summary.score !== null) parts.push(`score ${summary.score.toFixed(2).replace("-", "−")} (log probability per token; closer to 0 is more certain)`);
   if (truncated) parts.push(`${count(truncated + unlisted)} words not read`);
   byId("facts").textContent = parts.filter(Boolean).join(" · ");
   byId("notice").textContent = model.note;
