@@ -1,4 +1,4 @@
-"""Train, generate and evaluate the paper's rows; examples/*/train.sh, generate.sh and evaluate.sh call it.
+"""Train, generate and evaluate rows of the paper; called by examples/*/train.sh, generate.sh and evaluate.sh.
 
 usage: recipe.py {train,generate,evaluate} {table2,table3,table4,table7,table8,arxiv,pubmed} ROW [DATA]
                  [KEY=VALUE ...] [options of the stock command ...]
@@ -30,7 +30,7 @@ WHERE = (*(f"table{number}" for number in (2, 3, 4, 7, 8)), *paper.CORPORA)
 
 
 def split(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
-    """Return (data, settings, options of the stock command) of what follows ROW."""
+    """Parse the words after ROW: return (data, settings, options of the stock command)."""
     given, data = {}, ""
     if words and not words[0].startswith("-") and "=" not in words[0]:
         data, words = words[0], words[1:]
@@ -48,7 +48,7 @@ KEYS = [*(name.upper() for name in command.Settings.__dataclass_fields__), "CORP
 
 
 def main(arguments: list[str]) -> None:
-    """Show or run a stage's commands. Raises PyramidionError."""
+    """Show or run the commands of a stage; raise PyramidionError for invalid arguments."""
     if len(arguments) < 3 or arguments[0] not in STAGES or arguments[1] not in WHERE:
         raise PyramidionError(__doc__.split("\n\n")[1].replace("usage: ", "this is how: "))
     stage, where, row = arguments[:3]
@@ -75,7 +75,7 @@ def run(stage: str, recipe: paper.Recipe, settings: command.Settings, commands: 
     """Run a stage's commands.
 
     Raises:
-        PyramidionError: something is missing, or a command fails.
+        PyramidionError: a file is missing, or a command fails.
     """
     data, save = command.folders(recipe, settings)
     if not (data / "data-bin").is_dir():
@@ -101,7 +101,7 @@ def run(stage: str, recipe: paper.Recipe, settings: command.Settings, commands: 
 
 
 def generate(line: list[str], log: Path) -> int:
-    """Run a command with its output in a log; return its status. An older log stays until the new one is whole."""
+    """Run a command with its output in a log and return its status; an older log is replaced at the end."""
     begun = log.with_name(f"{log.name}.part")
     with open(begun, "w", encoding="utf-8") as out:
         status = subprocess.run(line, stdout=out).returncode
@@ -111,10 +111,10 @@ def generate(line: list[str], log: Path) -> int:
 
 
 def check_base(recipe: paper.Recipe, settings: command.Settings) -> None:
-    """Refuse to train a row that goes on from another row's model, where that is not there.
+    """Check that the model of the row from which this row continues exists.
 
     Raises:
-        PyramidionError: names the row that comes first.
+        PyramidionError: it does not exist; the message names the row to train first.
     """
     base = command.base(recipe, settings)
     last = command.folders(recipe, settings)[1] / "checkpoint_last.pt"
@@ -129,7 +129,7 @@ def check_base(recipe: paper.Recipe, settings: command.Settings) -> None:
 
 
 def beside(recipe: paper.Recipe) -> str:
-    """Return the paper's scores of the same row."""
+    """Return the paper's scores of this row, as text."""
     row = recipe.published
     if row is None:
         return f"The paper has no row of {recipe.arch} on {recipe.corpus}."

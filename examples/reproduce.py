@@ -1,4 +1,4 @@
-"""The paper's rows at one small budget on one corpus: a table and a figure beside the published numbers.
+"""Reproduce the paper's rows with a small budget on one corpus, and compare them with the published numbers.
 
 usage: reproduce.py --scale cpu --data DIR [--output DIR] [--rows ROW ...]     train, generate, score
        reproduce.py --scale cpu --data DIR [--output DIR] --measure            then time them, side by side
@@ -53,10 +53,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def settle(run: Run) -> None:
-    """Keep one budget and one corpus to an output folder, and take over the rows of a ``results.json`` put into it.
+    """Allow only one budget and one corpus per output folder, and use the rows of a ``results.json`` in it.
 
     Raises:
-        PyramidionError: it was made with another, or the file is none of this program.
+        PyramidionError: the folder has another budget or corpus, or the file is not from this program.
     """
     path, results = run.output / "settings.json", run.output / "results.json"
     settings = {"corpus": fingerprint(run.corpus), **json.loads(json.dumps(run.scale.__dict__))}
@@ -85,7 +85,7 @@ def settle(run: Run) -> None:
 
 
 def reproduce(args: argparse.Namespace) -> None:
-    """Do what the options say. Raises PyramidionError."""
+    """Run the stages that the options select. Raise PyramidionError if one fails."""
     rows = list(dict.fromkeys(map(row_name, args.rows)))
     if args.rounds < 1 or (args.updates is not None and args.updates < 1):
         raise PyramidionError("--rounds and --updates must be at least 1")
@@ -116,7 +116,7 @@ def reproduce(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Run the program; returns the exit status: 0, 1 (an error, one line), 130 or 143 (interrupted)."""
+    """Run the program and return the exit status: 0, 1 (error, one line), 130 or 143 (interrupted)."""
     style = {"format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True, **style)  # fairseq has set it up already
     logging.getLogger("reproduce").setLevel(logging.INFO)

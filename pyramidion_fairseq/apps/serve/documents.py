@@ -28,7 +28,7 @@ def read_text(content: bytes, name: str) -> str:
         raise Refusal(415, "not-text", _sentence(str(error))) from None
     text = decode(content, name)
     if text.count("\ufffd") > MOST_UNREADABLE * len(text):
-        raise Refusal(415, "not-text", f"{name} is not UTF-8 text: extract its text, or save it as UTF-8.")
+        raise Refusal(415, "not-text", _sentence(f"{name} is not UTF-8 text: extract its text, or save it as UTF-8"))
     return text
 
 

@@ -20,9 +20,9 @@ def test_options_reach_the_engine(serve, engine):
     [
         ({"beam": 17}, "The beam size must be an integer from 1 to 16."),
         ({"beam": 0}, "The beam size must be an integer from 1 to 16."),
-        ({"beam": True}, "Give the beam"),
-        ({"beam": 1.5}, "Give the beam"),
-        ({"beam": []}, "Give the beam"),
+        ({"beam": True}, "The beam size must be an integer"),
+        ({"beam": 1.5}, "The beam size must be an integer"),
+        ({"beam": []}, "The beam size must be an integer"),
         ({"max_len_b": "\u0664"}, "The maximum length must be an integer from 1 to 1,024."),
         ({"min_len": "-3"}, "The minimum length must be an integer"),
         ({"min_len": 9, "max_len_b": 8}, "The minimum length is above the maximum length"),
