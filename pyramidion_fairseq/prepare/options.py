@@ -105,6 +105,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--keep-case", dest="lowercase", action="store_false", help="do not lower-case the text (default)")
     add("--strict", action="store_true", help="stop at the first bad record")
     add("--max-bad-fraction", type=fraction, default=0.1, metavar="X", help="stop if more are bad (default: 0.1)")
+    _add_vocabulary_options(parser)
+    return parser
+
+
+def _add_vocabulary_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the vocabulary, and the other ones."""
     vocabulary = parser.add_argument_group("vocabulary")
     add = vocabulary.add_argument
     add(
@@ -139,7 +145,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-source-positions", type=positive, default=8192, metavar="N", help=length.format("document", 8192))
     add("--max-target-positions", type=positive, default=1024, metavar="N", help=length.format("summary", 1024))
     add("--seed", type=int, default=1, metavar="N", help="seed of the splits and of the sample (default: 1)")
-    return parser
 
 
 def _check_labels(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -69,8 +69,8 @@ def tasks(
 ) -> Iterator[Task]:
     """Split the corpus, or a shard of each source, into tasks of bounded size.
 
-    Reading a source ends when its number is in ``full``. ``read`` counts the records of each source, including those
-    of other shards.
+    A source is no longer read when its number is in ``full``. ``read`` counts the records of each source, including
+    those of other shards.
     """
     for number, source in enumerate(sources):
         chunk: List[Union[Raw, Skip]] = []

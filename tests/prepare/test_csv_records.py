@@ -98,7 +98,7 @@ def test_a_stray_quote_that_joins_two_rows_is_told(read, write, caplog):
         _, files = read("--train", write("a.csv", "\n".join(["document,summary", *rows, ""])))
     assert "doc,summary doc" in files["train.source"] and len(files["train.source"]) == 22
     told = [message for message in caplog.messages if "stray quote" in message]
-    assert len(told) == 1 and "2 records span two lines" in told[0] and "the first in line 2: look whether" in told[0]
+    assert len(told) == 1 and "2 records span two lines" in told[0] and "the first in line 2: check whether" in told[0]
 
 
 def test_rows_with_more_fields_are_not_cut(read, write, tmp_path):

@@ -51,7 +51,7 @@ def test_an_empty_summary_is_one(log, caplog):
 
 
 def test_more_summaries_than_documents(log):
-    with pytest.raises(PyramidionError, match="a summary of document 3, but only 2 documents"):
+    with pytest.raises(PyramidionError, match="a summary of document 3, but the corpus has only 2 documents"):
         in_order(read_summaries([log(record(3, "three"))]), 2)
 
 

@@ -189,7 +189,7 @@ def test_a_missing_backend_says_how_to_install_it(monkeypatch, tmp_path):
     with pytest.raises(PyramidionError, match=r"not installed: pip install .*git clone .*files2rouge"):
         BACKENDS["files2rouge"].version()
     monkeypatch.setenv("ROUGE_HOME", str(tmp_path))
-    with pytest.raises(PyramidionError, match=r"not complete, .*ROUGE-1\.5\.5\.pl is missing"):
+    with pytest.raises(PyramidionError, match=r"is incomplete, .*ROUGE-1\.5\.5\.pl is missing"):
         BACKENDS["files2rouge"].version()
 
 

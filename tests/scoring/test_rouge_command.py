@@ -209,7 +209,7 @@ def test_copies_are_pointed_out(files, caplog):
         (["test.target", "missing.txt"], "cannot read missing.txt: No such file"),
         (["test.target", "empty.txt"], "empty.txt is empty"),
         (["test.target", "latin1.txt"], "latin1.txt, line 2: not UTF-8"),
-        (["test.target", "generate.log"], "make it summaries with pyramidion-summaries"),
+        (["test.target", "generate.log"], "extract the summaries with pyramidion-summaries"),
         (["test.jsonl", "summaries.txt"], "test.jsonl is JSON lines: write one text per line instead"),
         (["test.target", "summaries.txt", "--more", "test.jsonl"], "test.jsonl is JSON lines"),
         (["test.target", "array.json"], "array.json is one JSON array: write one text per line instead"),
