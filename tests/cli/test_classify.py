@@ -156,7 +156,7 @@ def test_kept_tokens_are_those_of_the_record(classify, saved):
 def test_the_page_shows_labels_and_what_was_kept(classify, tmp_path):
     classify("--format", "html", "--output", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert "World" in page and "News:" in page and "after layer 2" in page and "A classifier" in page
+    assert "World" in page and "News:" in page and "after layer 2" in page and "This is a classifier" in page
 
 
 def test_the_page_tells_of_words_that_are_neither_read_nor_listed(classify, tmp_path):
@@ -170,7 +170,7 @@ def test_the_page_tells_of_words_that_are_neither_read_nor_listed(classify, tmp_
     assert page["model"]["note"].startswith(told)
     for short in ({"text": "alpha " * 100}, {"text": "alpha", "title": "beta " * 100}):
         (page,) = data_of(_page(classify, tmp_path, short, *(["--second-field", "title"] if "title" in short else [])))
-        assert page["truncated"] > 0 and page["model"]["note"].startswith("A classifier")
+        assert page["truncated"] > 0 and page["model"]["note"].startswith("This is a classifier")
 
 
 def _page(classify, folder, row, *words):
@@ -219,7 +219,10 @@ def test_labels_of_other_code_are_those_beside_the_data(classify, tmp_path, besi
         (["--field", "nothing"], "no field nothing; it has: 'id', 'text'"),
         (["--second-field", "title"], "no field title"),
         (["--device", "gpu9"], "--device gpu9: "),
-        (["--data", "nowhere"], "nowhere has no input0/dict.txt and no dict.txt: say with --data"),
+        (
+            ["--data", "nowhere"],
+            "nowhere has no input0/dict.txt and no dict.txt: give the folder that has input0/dict.txt with --data",
+        ),
         (["--output", "/nowhere/x"], "cannot write /nowhere/x: folder /nowhere does not exist"),
     ],
 )

@@ -132,7 +132,7 @@ def test_nothing_is_written_through_links(summaries, tmp_path):
 
 
 def test_what_cannot_be_aggregated(summaries, tmp_path):
-    with pytest.raises(PyramidionError, match="no document with any text"):
+    with pytest.raises(PyramidionError, match="no document contains any text"):
         Aggregate().write(str(tmp_path))
     provenance = summaries[0].provenance
     with pytest.raises(PyramidionError, match="requires a single checkpoint"):

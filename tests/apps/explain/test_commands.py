@@ -316,7 +316,7 @@ def test_clear_lines_of_summarize(summarised, content, options, message):
         ("\u200b \u00ad", [], "document 0 of .* is empty"),
         ("x", ["--index", "1"], r"has no document 1 \(--index counts from 0\)"),
         ("x", ["--index", "-1"], "--index counts from 0, got -1"),
-        ("", ["--aggregate"], "no document with any text"),
+        ("", ["--aggregate"], "no document contains any text"),
         ("x", ["--aggregate", "--limit", "0"], "--limit must be at least 1"),
         ("x", ["--aggregate", "--index", "0"], "--index cannot be used with --aggregate"),
         ("x", ["--limit", "2"], "--limit requires --aggregate"),
@@ -416,7 +416,7 @@ def test_explanations_overwrite_nothing_unasked(summarised, tmp_path, option):
 def test_a_folder_without_plots_is_not_left(summarised, tmp_path, there):
     if there:
         (tmp_path / "plots").mkdir()
-    with pytest.raises(SystemExit, match="no document with any text"):
+    with pytest.raises(SystemExit, match="no document contains any text"):
         summarised("", "--aggregate", command=explain, output="plots")
     assert (tmp_path / "plots").is_dir() == there
 

@@ -153,5 +153,5 @@ def test_says_which_models_can_copy(tiny_model):
     plain, pointing = tiny_model(), tiny_model(pointer=True)
     alone, mixed, none = (describe(models, "tiny") for models in ([pointing], [plain, pointing], [plain]))
     assert alone.points and mixed.points and not none.points
-    assert "It can copy words" in alone.note and alone.exact
+    assert "The model can copy words" in alone.note and alone.exact
     assert mixed.note.endswith("Only 1 of the models can copy; the others count as having copied nothing.")
