@@ -1,4 +1,4 @@
-"""Reading of documents in ``fairseq-interactive``: one per line, split as in ``pyramidion-summarize``.
+"""How documents are read in ``fairseq-interactive``: one per line, split as in ``pyramidion-summarize``.
 
 Stock fairseq also ends a document at a CR within a line, which yields more summaries than documents, and fails at
 bytes that are not UTF-8.
