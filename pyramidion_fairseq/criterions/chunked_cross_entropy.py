@@ -28,7 +28,7 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
 
     The logits of 64 summaries of 512 tokens over 32,000 symbols have 4.2 GB in float32, and so has their gradient.
     Here they are computed in chunks (:func:`~pyramidion_fairseq.functional.projected_softmax.target_log_softmax`).
-    Models without a plain linear projection, and ``--report-accuracy``, are refused.
+    Models without a plain linear projection are refused.
     """
 
     def compute_loss(
@@ -58,6 +58,23 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         """Compute the loss as fairseq does, with the decoder's features instead of logits."""
         batch = {**sample, "net_input": {**sample["net_input"], "features_only": True}}
         return super().forward(model, batch, reduce)
+
+    @torch.no_grad()
+    def compute_accuracy(self, model: Any, net_output: Any, sample: Dict[str, Any]) -> Tuple[Tensor, Tensor]:
+        """Return how many targets are the most probable symbol, and how many there are, for ``--report-accuracy``.
+
+        Holds the logits of one document at a time.
+        """
+        (features, extra), targets = net_output, sample["target"]
+        mask = targets.ne(self.padding_idx)
+        correct = torch.zeros_like(mask)
+        for number in range(len(features)):
+            row = slice(number, number + 1)
+            logits = model.decoder.output_layer(features[row])
+            if extra.get("pointer") is not None:
+                logits = extra["pointer"].documents(row).log_probabilities(logits)
+            correct[row] = logits.argmax(dim=2).eq(targets[row])
+        return (correct & mask).sum(), mask.sum()
 
     def _mixed(self, model: Any, features: Tensor, pointer: Any, targets: Tensor) -> Tuple[Tensor, Tensor]:
         """Do as ``target_log_softmax`` with a pointer, one document at a time, which is recomputed in backward."""

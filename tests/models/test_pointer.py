@@ -140,6 +140,19 @@ def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatc
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("options", [{}, {"pointer": True}], ids=str)
+def test_the_chunked_criterion_reports_the_accuracy_of_fairseqs(confident_model, options):
+    """Some targets are the most probable symbols, some are not."""
+    model, sample = confident_model(**options).eval(), a_sample()
+    task = Namespace(target_dictionary=make_dictionary(40))
+    best = model(**sample["net_input"])[0].argmax(dim=2)
+    sample["target"][:, ::2] = torch.where(sample["target"] == 1, 1, best)[:, ::2]
+    classes = (LabelSmoothedCrossEntropyCriterion, ChunkedCrossEntropyCriterion)
+    stock, ours = (criterion(task, False, 0.1, report_accuracy=True)(model, sample)[2] for criterion in classes)
+    assert (ours["n_correct"], ours["total"]) == (stock["n_correct"], stock["total"])
+    assert 0 < ours["n_correct"] < ours["total"] == 16
+
+
 @pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, options, lengths):
