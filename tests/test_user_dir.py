@@ -67,7 +67,9 @@ def test_it_trains_generates_and_summarises(command, trained):
 
 
 def test_a_task_of_a_package_of_ones_own_is_asked_for():
-    with pytest.raises(PyramidionError, match=r"^task: there is no 'xyz': --user-dir imports the package that has it"):
+    with pytest.raises(
+        PyramidionError, match=r"^task: there is no 'xyz': use --user-dir to import the package that defines it"
+    ):
         check_task_name(Namespace(_name="xyz"))
 
 
@@ -82,7 +84,10 @@ def test_a_task_is_added_as_the_page_says(command, trained):
     (trained / "title.txt").write_text("w1 w2 w3", "utf-8")
     model = ["--checkpoint", trained / "titles" / "checkpoint_last.pt", "--data", trained / "data"]
     assert summarize(trained / "title.txt", *model, "--user-dir", trained / "own_task").returncode == 0
-    assert "task: there is no 'document_titles': --user-dir" in summarize(trained / "title.txt", *model).stderr
+    assert (
+        "task: there is no 'document_titles': use --user-dir to import"
+        in summarize(trained / "title.txt", *model).stderr
+    )
 
 
 def test_a_misspelt_name_is_told_what_is_near(command, trained):

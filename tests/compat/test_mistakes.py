@@ -224,7 +224,7 @@ MISTAKES = {
     "the worst ROUGE as the best": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--eval-rouge", "--best-checkpoint-metric", "rouge2"], 1,
-        "--best-checkpoint-metric rouge2 needs --maximize-best-checkpoint-metric: without it the lowest is kept",
+        "--best-checkpoint-metric rouge2 needs --maximize-best-checkpoint-metric: otherwise the lowest is kept",
     ),
     "a metric that is not logged": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--best-checkpoint-metric", "nll_loss"], 1,
@@ -263,7 +263,7 @@ MISTAKES = {
     ),
     "batches of too few tokens in validation": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-tokens-valid", "3"], 1,
-        "--max-tokens-valid 3 (if it is not given, --max-tokens): a document or summary of valid has 64 tokens: "
+        "--max-tokens-valid 3 (by default --max-tokens): a document or summary of valid has 64 tokens: use "
         "--max-tokens-valid 64 or more",
     ),
     "batches of too few tokens in generation": (
@@ -372,12 +372,12 @@ MISTAKES = {
     "two models to start from": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "MODEL", "--restore-file", "MODEL"], 1,
-        "--finetune-from-model excludes --restore-file: it takes weights alone from its file, and resets the rest",
+        "--finetune-from-model excludes --restore-file: it loads only the weights of its file, and resets the rest",
     ),
     "to reset what is reset": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "MODEL", "--reset-optimizer"], 1,
-        "--finetune-from-model excludes --reset-optimizer: it takes weights alone",
+        "--finetune-from-model excludes --reset-optimizer: it loads only the weights of its file",
     ),
 }  # fmt: skip
 
@@ -426,7 +426,7 @@ def test_batches_of_no_document_may_be_of_tokens(command, data, tmp_path):
 def test_updates_that_are_not_saved_are_warned_of(command, data, tmp_path):
     words = [data / "data-bin", *TASK, *TRAIN, "--max-update", 3, "--save-dir", tmp_path]
     done = command("train", *words, "--save-interval-updates", 1, "--validate-after-updates", 2)
-    line = "--validate-after-updates 2: before it fairseq saves nothing within an epoch, in spite of"
+    line = "--validate-after-updates 2: until then, fairseq saves no checkpoint within an epoch, despite"
     assert (done.stdout + done.stderr).count(line) == 1
     assert sorted(path.name for path in tmp_path.glob("checkpoint_?_?.pt")) == [
         "checkpoint_1_2.pt",

@@ -38,7 +38,7 @@ def test_one_process_where_none_are_asked_for(cfg):
 def test_those_that_are_asked_for_are_refused(cfg, monkeypatch, word):
     monkeypatch.setattr(sys, "argv", [*sys.argv, word])
     read_launcher(cfg)
-    with pytest.raises(PyramidionError, match=r"4 processes .*, one for each GPU, and --cpu is given: several"):
+    with pytest.raises(PyramidionError, match=r"4 processes .* need a GPU each, and --cpu is given: start several"):
         check_processes(cfg)
 
 

@@ -114,5 +114,7 @@ def test_nodes_that_do_not_share_the_checkpoints(prepared, tmp_path, monkeypatch
 
     assert words[place] == str(two[0])
     for row, save in zip(refused(words, tmp_path, (lambda: None, elsewhere)), (two[0], tmp_path / "elsewhere")):
-        assert "has a checkpoint_last.pt to go on from; process 1 (on " in row and "has no checkpoint_last.pt" in row
+        assert (
+            "has a checkpoint_last.pt to continue from; process 1 (on " in row and "has no checkpoint_last.pt" in row
+        )
         assert row.endswith(f": all nodes must see the same files in --save-dir {save} (SAVE= of a recipe)")

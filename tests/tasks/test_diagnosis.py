@@ -49,17 +49,17 @@ def test_the_first_layer_and_the_documents_are_named():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     inputs = torch.randn(3, 2, 3)
     inputs[1, 0, 2] = float("nan")
-    assert "NaN came first in the output of 0, for document 50 of" in find(model, inputs, [4, 50, 6])
+    assert "NaN occurred first in the output of 0, for document 50 of" in find(model, inputs, [4, 50, 6])
     model[1].weight.data[0, 0] = float("inf")
     message = find(model, torch.randn(3, 2, 3), [4, 50, 6], backward=False)
-    assert "came first in the output of 1, for documents 4, 50, 6 of" in message
+    assert "occurred first in the output of 1, for documents 4, 50, 6 of" in message
 
 
 def test_gradients_are_watched_too():
     model = nn.Sequential(nn.Linear(2, 2, bias=False), Root())
     model[0].weight.data.zero_()
     message = find(model, torch.ones(2, 2), [8, 9])
-    assert "came first in the gradient at the output of 0" in message
+    assert "occurred first in the gradient at the output of 0" in message
 
 
 def test_what_is_not_found_again_names_the_whole_batch():
@@ -116,7 +116,7 @@ def test_training_ends_with_one_line(command, data, tmp_path):
     done = command(*train, "--max-update", "4", check=False)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert "not finite in update 3: NaN came first in the output of encoder.layers.1.fc2, for documents" in line
+    assert "not finite in update 3: NaN occurred first in the output of encoder.layers.1.fc2, for documents" in line
     assert "Traceback" not in done.stderr.split("error:")[1]
     assert (folder / "crash.pt").exists()
 

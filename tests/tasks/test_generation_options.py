@@ -113,7 +113,7 @@ def test_shards_do_not_replace_each_other(tmp_path):
     assert (args.distributed_world_size, args.distributed_rank) == (2, 1)
     (tmp_path / "generate-test.txt").touch()
     args.distributed_world_size = 1
-    with pytest.raises(PyramidionError, match=r"generate-test\.txt is there, another shard's output"):
+    with pytest.raises(PyramidionError, match=r"generate-test\.txt exists: give each shard its own --results-path"):
         honour_shards(args)
 
 
@@ -121,8 +121,12 @@ def test_shards_do_not_replace_each_other(tmp_path):
     "name, chosen, message",
     [
         ("interactive", ["--num-shards", 2], "only with fairseq-generate"),
-        ("generate", ["--retain-iter-history"], "--retain-iter-history: summaries are written token by token"),
-        ("generate", ["--beam", 0], "--beam 0: a beam has at least 1 hypothesis"),
+        (
+            "generate",
+            ["--retain-iter-history"],
+            "--retain-iter-history: not supported, because summaries are generated token by token",
+        ),
+        ("generate", ["--beam", 0], "--beam must be at least 1, got 0"),
         (
             "generate",
             ["--constraints"],
@@ -150,14 +154,17 @@ def test_interactive_reads_words_that_a_summary_must_have(command, data, using):
 @pytest.mark.parametrize(
     "chosen, message",
     [
-        ({"print_step": True}, "--print-step: summaries are written token by token"),
-        ({"replace_unk": ""}, "--replace-unk: the decoder attends to pooled vectors"),
-        ({"print_alignment": "hard"}, "--print-alignment: the decoder attends to pooled vectors"),
+        ({"print_step": True}, "--print-step: not supported, because summaries are generated token by token"),
+        ({"replace_unk": ""}, "--replace-unk: not supported, because the decoder attends to pooled vectors"),
+        (
+            {"print_alignment": "hard"},
+            "--print-alignment: not supported, because the decoder attends to pooled vectors",
+        ),
         ({"diverse_beam_groups": 3, "beam": 4}, "--diverse-beam-groups 3 does not divide --beam 4"),
-        ({"beam": -1}, "--beam -1: a beam has at least 1 hypothesis"),
-        ({"lenpen": math.nan}, "--lenpen nan is no finite number"),
-        ({"lenpen": 1e308}, r"--lenpen must lie between -50 and 50, got 1e\+308"),
-        ({"temperature": math.inf}, "--temperature inf is no finite number"),
+        ({"beam": -1}, "--beam must be at least 1, got -1"),
+        ({"lenpen": math.nan}, "--lenpen nan is not a finite number"),
+        ({"lenpen": 1e308}, r"--lenpen must be between -50 and 50, got 1e\+308"),
+        ({"temperature": math.inf}, "--temperature inf is not a finite number"),
         ({"temperature": 0.0}, "--temperature must be greater than 0, got 0.0"),
         ({"sampling_topk": 5}, "--sampling-topk requires --sampling"),
         ({"sampling_topp": 0.9, "sampling": False}, "--sampling-topp requires --sampling"),

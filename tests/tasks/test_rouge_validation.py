@@ -113,7 +113,7 @@ def test_hydra(command, data, tmp_path):
     [
         ("{beam: 4}", "is not JSON"),
         ("[4]", "must be a JSON object"),
-        ('{"beams": 4, "beam": 2}', "generation has no beams; it has: "),
+        ('{"beams": 4, "beam": 2}', "unknown options beams; known: "),
     ],
 )
 def test_mistakes_in_the_arguments_of_generation(arguments, message):

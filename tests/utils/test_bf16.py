@@ -57,7 +57,9 @@ def test_a_device_of_another_kind_takes_float32(processor):
 def test_slow_bf16_is_told_before_the_run(processor, monkeypatch, caplog, autocast, bf16, native, warned):
     processor(native)
     monkeypatch.setattr(run_log, "summary", lambda *args: [])
-    cfg = Namespace(task=Namespace(_name=run_log.OURS, autocast=autocast), common=Namespace(bf16=bf16))
+    cfg = Namespace(
+        task=Namespace(_name="long_document_summarization", autocast=autocast), common=Namespace(bf16=bf16)
+    )
     trainer = Namespace(cfg=cfg, is_data_parallel_master=True, device=torch.device("cpu"))
     with caplog.at_level(logging.WARNING, "pyramidion_fairseq"):
         run_log._telling(lambda *args: None)(trainer, cfg, None, nn.Linear(1, 1))

@@ -171,5 +171,6 @@ def check_size(folder: Path, symbols: int, size: int) -> None:
     """Refuse a tokenizer whose size differs from that of the embedding."""
     if symbols != size:
         raise PyramidionError(
-            f"the tokenizer of {folder} does not fit: it has {symbols:,} symbols, but the embedding {size:,} rows"
+            f"the tokenizer of {folder} does not fit: it has {symbols:,} symbols, but the model's "
+            f"embedding {size:,} rows"
         )

@@ -76,7 +76,7 @@ def test_a_bart_with_a_pointer(stock, convert, tmp_path):
     (new,) = [change for change in report["tensors"] if "decoder.pointer.gate.bias" in change["tensors"]]
     assert (new["kind"], len(new["tensors"])) == ("new", 2)
     assert load(folder).decoder.pointer.gate.bias.tolist() == [0.0, -3.0, -3.0]
-    with pytest.raises(SystemExit, match=r"cannot copy words from the document, as this model does \(--pointer\)$"):
+    with pytest.raises(SystemExit, match=r"BART has no pointer, which this model has \(--pointer\)$"):
         main(["huggingface", str(folder / "model.pt"), str(tmp_path / "exported")])
 
 
@@ -100,7 +100,7 @@ def test_ours_is_made_longer_still(stock, convert):
 
 def test_last_layers():
     assert last_layers([2048, 512], 12) == "11:2048,12:512"
-    with pytest.raises(PyramidionError, match="names 3 poolings, but the encoder has 2"):
+    with pytest.raises(PyramidionError, match="has 3 lengths, but the encoder has 2 layers"):
         last_layers([3, 2, 1], 2)
 
 
@@ -255,7 +255,7 @@ def test_vocabularies_that_cannot_be_are_refused():
     with pytest.raises(PyramidionError, match="rows 0 to 3"):
         byte_level.symbols_from_rows({"a": 0}, 5, None)
     special = {token: row for row, token in enumerate(dictionary_files.SPECIALS)}
-    with pytest.raises(PyramidionError, match="0 symbols twice, or with spaces"):
+    with pytest.raises(PyramidionError, match="0 symbols occur twice, or some have spaces"):
         byte_level.symbols_from_rows({**special, "a b": 4}, 5, None)
     with pytest.raises(PyramidionError, match="damaged: 'a' and 'b' both have row 4"):
         byte_level.symbols_from_rows({**special, "a": 4, "b": 4}, 6, None)
@@ -320,7 +320,7 @@ def test_a_dictionary_of_another_size_is_refused(stock, tmp_path):
 
 
 def test_a_folder_that_fairseq_would_read_as_two_is_not_written(stock, tmp_path):
-    with pytest.raises(SystemExit, match=r"x:y has ':' in it, which fairseq takes for several folders: rename it"):
+    with pytest.raises(SystemExit, match=r"x:y contains ':', which fairseq reads as a separator: rename it"):
         main(["bart", str(stock[0]), str(tmp_path / "x:y")])
     assert not (tmp_path / "x:y").exists()
 

@@ -257,7 +257,7 @@ def test_the_bpe_is_where_it_is_said(folder, tmp_path, convert):
     "bpe, message",
     [
         ("empty", "has no sentencepiece.model: give the path of the file or its folder with --bpe"),
-        ("dict.source.txt", "is no sentencepiece model"),
+        ("dict.source.txt", "is not a sentencepiece model"),
     ],
 )
 def test_a_bpe_that_is_none_is_refused(folder, tmp_path, bpe, message):
@@ -277,7 +277,9 @@ def test_another_sentencepiece_model_than_that_of_the_training_is_refused(folder
     symbols = "\n".join(Dictionary.load(str(folder / "dict.source.txt")).symbols)
     checkpoint["extra_state"]["vocabularies"] = {"source": symbols, "target": symbols, "sentencepiece": "0" * 64}
     torch.save(checkpoint, tmp_path / "model.pt")
-    with pytest.raises(SystemExit, match=r"is not the sentencepiece model that .*model\.pt was trained with; say"):
+    with pytest.raises(
+        SystemExit, match=r"is not the sentencepiece model that .*model\.pt was trained with; give its path with --bpe"
+    ):
         main(["huggingface", str(tmp_path / "model.pt"), str(tmp_path / "out"), "--bpe", str(folder)])
 
 

@@ -300,7 +300,7 @@ def test_card_and_configuration(hugging_face, convert):
         ({"share_all_embeddings": False}, "share_all_embeddings=False"),
         ({"activation_fn": "linear"}, "no activation 'linear'"),
         ({"_name": "transformer"}, "its architecture is transformer"),
-        ({"pointer": True}, r"BART cannot copy words from the document, as this model does \(--pointer\)$"),
+        ({"pointer": True}, r"BART has no pointer, which this model has \(--pointer\)$"),
     ],
 )
 def test_export_refuses_what_transformers_cannot_be(stock, convert, tmp_path, change, message):

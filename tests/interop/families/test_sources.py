@@ -138,7 +138,7 @@ def test_tokenizers_that_do_not_fit_are_refused(given, kind, tmp_path):
     torch.save({**state, **{name: tensor[:-3] for name, tensor in rows.items()}}, folder / "pytorch_model.bin")
     line = refused(kind, folder, tmp_path / "out")
     assert line.startswith("the tokenizer ")
-    assert line.endswith(f" does not fit: it has {size:,} symbols, but the embedding {size - 3:,} rows")
+    assert line.endswith(f" does not fit: it has {size:,} symbols, but the model's embedding {size - 3:,} rows")
 
 
 def test_a_vocabulary_of_pegasus_that_starts_otherwise_is_refused(given, kind, tmp_path):

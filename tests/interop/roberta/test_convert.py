@@ -287,6 +287,6 @@ def test_added_tokens_are_told_of(hugging_face, convert, rows, tmp_path, capsys)
     larger.save_pretrained(tmp_path / "given")
     write_bpe(tmp_path / "given", {**rows, "<person>": len(rows)})
     folder = convert("roberta", tmp_path / "given")
-    told = "1 token was added to the tokenizer (<person>), and fairseq's makes none of a text"
+    told = "1 token was added to the tokenizer (<person>), but fairseq's never produces them"
     assert told in capsys.readouterr().err
     assert (folder / "dict.txt").read_text().splitlines()[-2:] == ["<person> 1", f"unused{len(rows) + 1} 1"]
