@@ -122,10 +122,11 @@ def private_words() -> Iterator[str]:
 
 
 def flags_without_help() -> Iterator[str]:
-    """Yield "file: --flag" for every option of a command that does not say what it does."""
+    """Yield "file: --flag" for every option without help; ``add`` often abbreviates ``add_argument``."""
     for path in _files(*CODE):
         for node in ast.walk(_tree(path)):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".add_argument") and node.args:
+            is_call = isinstance(node, ast.Call) and bool(node.args)
+            if is_call and ast.unparse(node.func).rpartition(".")[2] in ("add", "add_argument"):
                 name = node.args[-1].value if isinstance(node.args[-1], ast.Constant) else ""
                 if str(name).startswith("-") and not any(given.arg in ("help", None) for given in node.keywords):
                     yield f"{_name(path)}: {name}"

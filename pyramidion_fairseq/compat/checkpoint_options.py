@@ -15,7 +15,7 @@ from .whole_checkpoints import LAST
 logger = logging.getLogger(__name__)
 
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
-_ANEW = "give the path of a checkpoint, or omit the option to start from scratch"
+_REMEDY = "give the path of a checkpoint, or omit the option to start from scratch"
 #: Criteria whose metrics in validation are known.
 _CRITERIA = ("cross_entropy", "label_smoothed_cross_entropy", "chunked_cross_entropy")
 
@@ -29,12 +29,12 @@ def check_start(cfg: Any) -> None:
     Raises:
         PyramidionError: a checkpoint does not exist, or options exclude each other.
     """
-    begin, base, once = begin_of(cfg), cfg.finetune_from_model, getattr(cfg, "continue_once", None)
-    parts = glob.glob(glob.escape(begin.removesuffix(".pt")) + "*.pt")  # one file per process, if the model is sharded
-    if cfg.restore_file != LAST and not _is_there(begin) and (os.path.isdir(begin) or not parts):
-        raise PyramidionError(f"--restore-file {begin} {_fault(begin)}: {_ANEW}")
-    if once is not None and cfg.restore_file == LAST and not (_is_there(begin) or _is_there(once)):
-        raise PyramidionError(f"--continue-once {once} {_fault(once)}: {_ANEW}")
+    start, base, once = starting_checkpoint(cfg), cfg.finetune_from_model, getattr(cfg, "continue_once", None)
+    parts = glob.glob(glob.escape(start.removesuffix(".pt")) + "*.pt")  # one file per process, if the model is sharded
+    if cfg.restore_file != LAST and not _is_there(start) and (os.path.isdir(start) or not parts):
+        raise PyramidionError(f"--restore-file {start} {_fault(start)}: {_REMEDY}")
+    if once is not None and cfg.restore_file == LAST and not (_is_there(start) or _is_there(once)):
+        raise PyramidionError(f"--continue-once {once} {_fault(once)}: {_REMEDY}")
     if base is None:
         return
     others = ["restore_file"] if cfg.restore_file != LAST else []
@@ -56,7 +56,7 @@ def check_start(cfg: Any) -> None:
         )
 
 
-def begin_of(cfg: Any) -> str:
+def starting_checkpoint(cfg: Any) -> str:
     """Return the path of the checkpoint that a run continues from if it exists.
 
     Args:

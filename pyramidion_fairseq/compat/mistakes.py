@@ -210,7 +210,12 @@ def check_task(cfg: Any, words: list[str]) -> None:
     from fairseq.models import ARCH_MODEL_REGISTRY
 
     arch = getattr(cfg.model, "_name", None)
-    if not _gives_task(words) and is_ours(arch) and cfg.task._name == "translation" and not cfg.task.truncate_source:
+    if (
+        not _gives_task(words)
+        and is_our_architecture(arch)
+        and cfg.task._name == "translation"
+        and not cfg.task.truncate_source
+    ):
         raise PyramidionError(f"--arch {arch} {ARCH_MODEL_REGISTRY[arch].needed_task}")
 
 
@@ -231,7 +236,7 @@ def check_criterion(cfg: Any) -> None:
         )
 
 
-def is_ours(arch: str | None) -> bool:
+def is_our_architecture(arch: str | None) -> bool:
     """Return whether an architecture belongs to this package."""
     from fairseq.models import ARCH_MODEL_REGISTRY
 
@@ -319,4 +324,4 @@ def check_training(cfg: Any) -> None:
             f"torchrun has started {launched} processes, and each would train its own model in "
             f"{cfg.checkpoint.save_dir}: use --distributed-world-size {launched}; {ON_A_CPU}"
         )
-    check_optimizer(cfg, is_ours(getattr(cfg.model, "_name", None)))
+    check_optimizer(cfg, is_our_architecture(getattr(cfg.model, "_name", None)))

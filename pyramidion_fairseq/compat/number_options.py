@@ -100,7 +100,7 @@ def check_optimizer(cfg: Any, ours: bool) -> None:
 
 
 def _check_schedule(schedule: Any, updates: int) -> None:
-    """Refuse a schedule that divides by zero, has no updates left to decay in, or cannot be parsed."""
+    """Refuse a schedule that divides by zero, has no updates left to decay in, or has no readable rates."""
     name, warmup = getattr(schedule, "_name", None), getattr(schedule, "warmup_updates", 0)
     if name == "inverse_sqrt" and warmup < 1:
         raise PyramidionError(f"--warmup-updates {warmup}: must be 1 or more with --lr-scheduler inverse_sqrt")
@@ -113,7 +113,13 @@ def _check_schedule(schedule: Any, updates: int) -> None:
         raise PyramidionError(
             f"--warmup-updates {warmup} must be less than {option} {end:.0f}, or --lr-scheduler {name} cannot decay"
         )
-    for option in ("epoch2lr", "update2lr") if name == "manual" else ():
+    if name == "manual":
+        _check_manual_rates(schedule)
+
+
+def _check_manual_rates(schedule: Any) -> None:
+    """Refuse learning rates of ``--lr-scheduler manual`` that cannot be parsed."""
+    for option in ("epoch2lr", "update2lr"):
         text = getattr(schedule, option)
         try:
             ManualSchedule.parse_manuallr_args(None, text)

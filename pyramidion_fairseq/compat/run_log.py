@@ -20,7 +20,7 @@ from ..errors import is_fairseq_command
 from ..utils.bf16 import autocasts_to_bf16, warn_of_slow_bf16
 from ..utils.files import atomic_write
 from ..utils.quiet import OF_THE_DECODER, WARNINGS, leave_out
-from .checkpoint_options import begin_of
+from .checkpoint_options import starting_checkpoint
 from .marks import mark
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class _Quiet(logging.Filter):
         message: Any = record.msg
         if OmegaConf.is_config(message):  # the first record of a command of fairseq
             task = message.get("task")
-            _Quiet.active = is_ours(task) and not is_verbose(task)
+            _Quiet.active = is_our_task(task) and not is_verbose(task)
             return not _Quiet.active
         if not _Quiet.active or record.levelno > logging.INFO:
             return True
@@ -94,7 +94,7 @@ class _Once(logging.Filter):
         return first
 
 
-def is_ours(task: Any) -> bool:
+def is_our_task(task: Any) -> bool:
     """Return whether options belong to this package's task or to a subclass."""
     from fairseq.tasks import TASK_REGISTRY
 
@@ -154,7 +154,7 @@ def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_told(trainer: Any) -> bool:
     """Return whether a trainer has this package's task, and runs in the process that logs."""
-    return is_ours(trainer.cfg.task) and trainer.is_data_parallel_master
+    return is_our_task(trainer.cfg.task) and trainer.is_data_parallel_master
 
 
 def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list[str]:
@@ -184,17 +184,18 @@ def summary(cfg: Any, task: Any, model: nn.Module, device: torch.device) -> list
         + (" with bf16 products" if autocasts_to_bf16(autocast, device) else ""),
         f"batch: at most {' and '.join(batch)} per process, "
         f"--update-freq {', '.join(map(str, cfg.optimization.update_freq))}; seed {cfg.common.seed}",
-        f"checkpoints: {cfg.checkpoint.save_dir} ({RUN_FILE}: configuration and model); {begin(cfg.checkpoint)}",
+        f"checkpoints: {cfg.checkpoint.save_dir} ({RUN_FILE}: configuration and model); "
+        + describe_start(cfg.checkpoint),
     ]
 
 
-def begin(cfg: Any) -> str:
+def describe_start(cfg: Any) -> str:
     """Return how fairseq starts a run: from a checkpoint, from the weights of one, or from scratch.
 
     Args:
         cfg: the options of checkpoints.
     """
-    path = begin_of(cfg)
+    path = starting_checkpoint(cfg)
     if os.path.exists(path):
         return f"continues from {path}"
     if cfg.finetune_from_model is not None:

@@ -88,7 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--shard", type=shard, metavar="I/N", help="read and encode only the I-th of N shards; requires --spm-model")
     add("--max-documents", type=positive, metavar="N", help="stop after N documents (of each given split)")
-    add("--format", choices=["auto", "arxiv", "jsonl", "csv", "parquet", "text"], default="auto")
+    formats = ["auto", "arxiv", "jsonl", "csv", "parquet", "text"]
+    add("--format", choices=formats, default="auto", help="format of the files (default: detected)")
     add("--document-field", metavar="NAME", help="field of the documents (default: the first usual name found)")
     add("--summary-field", metavar="NAME", help="field of the summaries (default: the first usual name found)")
     add(
@@ -106,13 +107,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--strict", action="store_true", help="stop at the first bad record")
     add("--max-bad-fraction", type=fraction, default=0.1, metavar="X", help="stop if more are bad (default: 0.1)")
     _add_vocabulary_options(parser)
+    _add_other_options(parser)
     return parser
 
 
 def _add_vocabulary_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the vocabulary, and the other ones."""
-    vocabulary = parser.add_argument_group("vocabulary")
-    add = vocabulary.add_argument
+    """Add the options of the vocabulary."""
+    add = parser.add_argument_group("vocabulary").add_argument
     add(
         "--vocab-size",
         type=positive,
@@ -120,7 +121,8 @@ def _add_vocabulary_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="vocabulary size, including special symbols (default: 32000)",
     )
-    add("--spm-type", choices=["unigram", "bpe"], default="unigram")
+    kinds = ["unigram", "bpe"]
+    add("--spm-type", choices=kinds, default="unigram", help="kind of sentencepiece model (default: unigram)")
     add("--spm-model", metavar="FILE", help="use this sentencepiece model instead of training one")
     add(
         "--spm-sample",
@@ -132,8 +134,11 @@ def _add_vocabulary_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--user-symbols", type=symbols, default=[], metavar="A,B", help="symbols never to split, such as '<dig>,<cit>'"
     )
-    other = parser.add_argument_group("other")
-    add = other.add_argument
+
+
+def _add_other_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of neither the corpus nor the vocabulary."""
+    add = parser.add_argument_group("other").add_argument
     add(
         "--workers",
         type=positive,

@@ -73,7 +73,7 @@ def test_what_a_run_begins_with_is_what_fairseq_takes(tmp_path):
         ({"continue_once": "b.pt"}, "continues from b.pt"),
         (begun, f"continues from {saved}"),
     ):
-        assert run_log.begin(Namespace(**{"checkpoint_suffix": "", **plain, **options})) == said
+        assert run_log.describe_start(Namespace(**{"checkpoint_suffix": "", **plain, **options})) == said
 
 
 def test_verbose_brings_everything_back(command, data, tmp_path):
@@ -91,7 +91,7 @@ def test_a_task_that_extends_ours_is_as_quiet(monkeypatch):
     own = type("OwnTask", (LongDocumentSummarizationTask,), {})
     monkeypatch.setitem(TASK_REGISTRY, "own", own)
     tasks = ("own", "long_document_summarization", "translation", "nowhere", None)
-    assert [run_log.is_ours(Namespace(_name=name)) for name in tasks] == [True, True, False, False, False]
+    assert [run_log.is_our_task(Namespace(_name=name)) for name in tasks] == [True, True, False, False, False]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboardX") is None, reason="needs tensorboardX: make setup")
