@@ -1,4 +1,4 @@
-"""Models for Hugging Face's transformers: the code that an exported directory carries; interop/huggingface writes it.
+"""Models for Hugging Face's transformers. ``interop/huggingface`` copies this code to exported directories.
 
-``modeling_pyramidion`` needs transformers and nothing of fairseq; it is not imported here.
+The modules need transformers, but not fairseq, and are not imported here.
 """

@@ -9,10 +9,10 @@ from transformers import BartConfig
 
 
 class PyramidionBartConfig(BartConfig):
-    """BART's configuration, and the options of the encoder.
+    """BART's configuration with the options of the encoder.
 
-    ``pyramidion`` has every option of pyramidion_fairseq by its name there (docs/options.md). The encoder goes by
-    these; the decoder by BART's own fields, whose ``max_position_embeddings`` is the length of summaries.
+    The encoder is configured by ``pyramidion``, which has all options of pyramidion_fairseq (docs/options.md). The
+    decoder is configured by BART's own fields; ``max_position_embeddings`` is the maximum length of a summary.
     """
 
     model_type = "pyramidion_bart"
@@ -20,7 +20,7 @@ class PyramidionBartConfig(BartConfig):
     pyramidion: dict[str, Any] | None = None
 
 
-if not hasattr(BartConfig(), "dtype"):  # transformers before 4.56, which knows it by another name only
+if not hasattr(BartConfig(), "dtype"):  # before transformers 4.56, it is called torch_dtype
 
     def _set_dtype(self: Any, dtype: str | torch.dtype | None) -> None:
         self.torch_dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype

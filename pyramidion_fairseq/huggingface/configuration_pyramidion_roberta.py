@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 class PyramidionRobertaConfig(PretrainedConfig):
     """Sizes of the encoder by BART's names, and its options.
 
-    ``pyramidion`` has every option of pyramidion_fairseq's encoders by its name there.
+    ``pyramidion`` has all options of pyramidion_fairseq's encoders.
     """
 
     model_type = "pyramidion_roberta"

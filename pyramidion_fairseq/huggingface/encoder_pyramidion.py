@@ -1,4 +1,4 @@
-"""The encoder for transformers: the same layers, poolings and global tokens, without fairseq."""
+"""The encoder for transformers. It has the same layers, poolings and global tokens, but does not need fairseq."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .positions import FixedPositions, check_length
 
 @dataclass
 class PooledEncoderOutput(BaseModelOutput):
-    """What the decoder needs of the encoder: k vectors a document, fewer than it has tokens."""
+    """Output of the encoder: k vectors per document, and their mask."""
 
     attention_mask: Tensor | None = None
-    """(B, k) int64, 1 on vectors, 0 on padding. The last part, also as a tuple."""
+    """(B, k) int64, 1 on vectors, 0 on padding. It is also the last item of the tuple."""
 
 
 class PyramidionBartEncoderLayer(nn.Module):
-    """One layer, by BART's names; (B, T, C) and a mask, True on padding."""
+    """An encoder layer with BART's names of parameters."""
 
     def __init__(self, config: BartConfig, options: Namespace, returns_column_sums: bool):
         super().__init__()
@@ -46,7 +46,15 @@ class PyramidionBartEncoderLayer(nn.Module):
         self.normalize_before = options.encoder_normalize_before
 
     def forward(self, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return (B, T, C), (B, T) bool or None -> (B, T, C), and (B, T) column sums of the attention or None."""
+        """Run the layer.
+
+        Args:
+            x: (B, T, C).
+            padding_mask: (B, T) bool, True on padding, or None.
+
+        Returns:
+            (B, T, C), and (B, T) column sums of the attention or None.
+        """
         before = self.normalize_before
         read = self.self_attn_layer_norm(x) if before else x
         attention = self.self_attn.received(read, padding_mask) if self.returns_column_sums else None
@@ -60,11 +68,11 @@ class PyramidionBartEncoderLayer(nn.Module):
 
 
 class PyramidionBartEncoder(nn.Module):
-    """What ``pyramidion_fairseq.models.encoder.PyramidionEncoder`` is for fairseq.
+    """The equivalent of ``pyramidion_fairseq.models.encoder.PyramidionEncoder``.
 
     Args:
         config: a :class:`PyramidionBartConfig`.
-        embed_tokens: the shared embedding; scales its output where the model does.
+        embed_tokens: the shared embedding, which scales its output if the model does.
     """
 
     main_input_name = "input_ids"
@@ -99,7 +107,7 @@ class PyramidionBartEncoder(nn.Module):
         self._gradient_checkpointing_func: Any
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Return (B, T) right-padded ids -> (B, T, C), zeros on padding; (B, G + T, C) with global tokens first."""
+        """Embed (B, T) right-padded ids to (B, T, C), or (B, G + T, C) with global tokens first; zeros on padding."""
         x = self.embed_tokens(tokens)
         if self.offset is not None:
             x = x + self.embed_positions(torch.arange(tokens.size(1), device=tokens.device) + self.offset)
@@ -123,18 +131,19 @@ class PyramidionBartEncoder(nn.Module):
         """Encode documents.
 
         Args:
-            input_ids: (B, T) ids; padding may stand on either side.
-            attention_mask: (B, T), 0 on padding; None takes the padding symbol for it.
-            output_hidden_states: return (B, T_i, C) embedded tokens and what is left of them after every layer,
-                without global tokens; None goes by the configuration.
-            return_dict: False returns a tuple. What else transformers hands over is ignored.
+            input_ids: (B, T) ids, padded on either side.
+            attention_mask: (B, T), 0 on padding; None masks the padding symbol.
+            output_hidden_states: also return the embedded tokens and the output of each layer, (B, T_i, C) each,
+                without global tokens; None takes the setting of the configuration.
+            return_dict: False returns a tuple.
+            more: other arguments of transformers, which are ignored.
 
         Raises:
-            ValueError: a document has more tokens than the model has positions, there are none, or there are
-                ``inputs_embeds``.
+            ValueError: a document is longer than the model's positions, there are no tokens, or ``inputs_embeds`` are
+                given.
         """
         if input_ids is None or more.get("inputs_embeds") is not None:
-            raise ValueError("the encoder takes input_ids: it tells padding by them")
+            raise ValueError("the encoder needs input_ids, not inputs_embeds, to tell what is padding")
         if not input_ids.numel():
             raise ValueError(f"input_ids of the shape {tuple(input_ids.shape)} have no tokens: give at least </s>")
         tokens = self._right_pad(input_ids, attention_mask)
@@ -164,13 +173,13 @@ class PyramidionBartEncoder(nn.Module):
     def _call_layer(
         self, layer: nn.Module, x: Tensor, padding_mask: Tensor | None, _: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """Run a layer, again in the backward pass where transformers saves memory so."""
+        """Run a layer, with gradient checkpointing if it is enabled."""
         if self.gradient_checkpointing and self.training:
             return self._gradient_checkpointing_func(layer.__call__, x, padding_mask)
         return layer(x, padding_mask)
 
     def _right_pad(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Return (B, T') right-padded ids, without the columns that are padding for every document; checked."""
+        """Return (B, T') right-padded ids without columns of padding only; ValueError if they are too long."""
         if attention_mask is not None:
             input_ids = input_ids.masked_fill(attention_mask == 0, self.padding_idx)
         tokens = move_padding_right(input_ids, self.padding_idx)

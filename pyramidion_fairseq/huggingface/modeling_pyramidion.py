@@ -1,4 +1,4 @@
-"""BART with a sparse, pooled encoder (pyramidion_fairseq) for transformers. Needs torch and transformers alone."""
+"""BART with a sparse, pooled encoder (pyramidion_fairseq) for transformers. It needs only torch and transformers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .positions import FixedPositions, LearnedPositions
 
 
 class _FixedRotations:
-    """Fill LSH's rotations from their seed; transformers would draw them at random."""
+    """Initialise LSH's rotations from their seed. By default, transformers would initialise them at random."""
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed
+        if isinstance(module, RandomRotations):  # not in the checkpoint, as they are computed from a seed
             module.get_buffer("fixed").copy_(module.fixed_numbers())
         else:
             super()._init_weights(module)  # type: ignore[misc]
 
 
 class PyramidionBartModel(_FixedRotations, BartModel):
-    """transformers' BART with our encoder; its decoder reads k vectors a document instead of n."""
+    """transformers' BART with a pooled encoder. The decoder attends to k vectors per document instead of n."""
 
     config_class = PyramidionBartConfig
 
@@ -57,22 +57,22 @@ class PyramidionBartModel(_FixedRotations, BartModel):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Do as transformers' BartModel does; the decoder gets the mask of the pooled vectors.
+        """Run transformers' BartModel with the mask of the pooled vectors for the decoder.
 
         Raises:
-            ValueError: ``encoder_outputs`` is not what the encoder has returned, there are ``inputs_embeds`` instead
-                of documents, or a text is longer than the model's positions.
+            ValueError: ``encoder_outputs`` are not an output of the encoder, ``inputs_embeds`` are given for
+                documents, or a text is longer than the model's positions.
         """
         encoded: Any = encoder_outputs
         if encoded is None:
             states, embedded = kwargs.get("output_hidden_states"), kwargs.get("inputs_embeds")
             encoded = self.encoder(input_ids, attention_mask, states, inputs_embeds=embedded)
         elif isinstance(encoded, tuple) and len(encoded) in (2, 3) and isinstance(encoded[-1], Tensor):
-            last, *hidden, mask = encoded  # states, perhaps those of all layers, mask
+            last, *hidden, mask = encoded  # hidden has the states of all layers, if requested
             encoded = PooledEncoderOutput(last, *hidden, attention_mask=mask)
         if getattr(encoded, "attention_mask", None) is None:
             raise ValueError(
-                "encoder_outputs must be what the encoder returned: the mask of the pooled vectors is in it"
+                "encoder_outputs must be the encoder's own output, which includes the mask of the pooled vectors"
             )
         mask = encoded.attention_mask
         out = super().forward(input_ids, attention_mask=mask, encoder_outputs=encoded, return_dict=True, **kwargs)
@@ -81,10 +81,10 @@ class PyramidionBartModel(_FixedRotations, BartModel):
 
 
 class PyramidionBartForConditionalGeneration(_FixedRotations, BartForConditionalGeneration):
-    """transformers' BART for generation, around :class:`PyramidionBartModel`."""
+    """transformers' BART for generation, with a :class:`PyramidionBartModel`."""
 
     config_class = PyramidionBartConfig
-    #: The loss is a mean over the batch: Trainer divides it by the batches of an update (gradient accumulation).
+    #: The loss is a mean over the batch, so that Trainer divides it by the number of accumulated batches.
     accepts_loss_kwargs = False
 
     def __init__(self, config: PyramidionBartConfig):
@@ -93,6 +93,6 @@ class PyramidionBartForConditionalGeneration(_FixedRotations, BartForConditional
         self.post_init()
 
 
-# So that older releases of transformers, too, save the files with a model.
+# Older releases of transformers need this to save the source files with a model.
 PyramidionBartModel.register_for_auto_class("AutoModel")
 PyramidionBartForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")

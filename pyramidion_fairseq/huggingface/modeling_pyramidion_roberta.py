@@ -1,4 +1,4 @@
-"""RoBERTa with a sparse, pooled encoder (pyramidion_fairseq) for transformers. Needs torch and transformers alone."""
+"""RoBERTa with a sparse, pooled encoder (pyramidion_fairseq) for transformers. Needs only torch and transformers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .encoder_pyramidion import PyramidionBartEncoder
 
 
 class PyramidionRobertaEncoder(PyramidionBartEncoder):
-    """What ``pyramidion_fairseq.models.roberta.SentenceEncoder`` is for fairseq."""
+    """The equivalent of ``pyramidion_fairseq.models.roberta.SentenceEncoder``."""
 
     def run(self, tokens: Tensor, padding: Tensor | None, keep_states: bool) -> PooledStates:
-        """Run the layers; ``<s>`` is left out of the poolings where there are no global tokens."""
+        """Run embedding and layers. Without global tokens, ``<s>`` is not pooled."""
         if self.num_globals or not len(self.poolings):
             return super().run(tokens, padding, keep_states)
         if tokens.size(1) < 2:
@@ -40,7 +40,7 @@ class PyramidionRobertaEncoder(PyramidionBartEncoder):
 
 
 class ClassificationHead(nn.Module):
-    """fairseq's head of RoBERTa: reads the first vector."""
+    """fairseq's classification head of RoBERTa, which reads the first vector."""
 
     def __init__(self, config: PyramidionRobertaConfig, inner: int):
         super().__init__()
@@ -50,7 +50,7 @@ class ClassificationHead(nn.Module):
         self.out_proj = nn.Linear(inner, config.num_labels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, labels) of (B, T, C)."""
+        """Return (B, labels) logits from (B, T, C)."""
         x = self.activation(self.dense(self.dropout(x[:, 0])))
         return self.out_proj(self.dropout(x))
 
@@ -61,9 +61,9 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
     config_class = PyramidionRobertaConfig
     base_model_prefix = "encoder"
     supports_gradient_checkpointing = True
-    #: The loss is a mean over the batch: Trainer divides it by the batches of an update (gradient accumulation).
+    #: The loss is a mean over the batch, so that Trainer divides it by the number of accumulated batches.
     accepts_loss_kwargs = False
-    #: The output for masked_lm comes along, so that a checkpoint can be made of the directory again.
+    #: The directory has the output for masked_lm, so that it can be converted back to a checkpoint.
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 
     def __init__(self, config: PyramidionRobertaConfig):
@@ -77,10 +77,10 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, RandomRotations):  # no part of the checkpoint: they follow from their seed
+        if isinstance(module, RandomRotations):  # not in the checkpoint, as they are computed from a seed
             module.get_buffer("fixed").copy_(module.fixed_numbers())
         elif isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=0.02)  # transformers guards functions of nn.init: loaded values stay
+            nn.init.normal_(module.weight, std=0.02)  # transformers patches nn.init so that loaded values stay
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
@@ -99,15 +99,15 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
         """Return logits for documents.
 
         Args:
-            input_ids: (B, T) ids; padding may stand on either side.
-            attention_mask: (B, T), 0 on padding; None takes the padding symbol for it.
-            labels: for the loss, of the kind that the configuration's ``problem_type`` says: (B,) classes; numbers,
-                also where ``num_labels`` is 1; (B, labels) zeros and ones for several labels a document.
-            output_hidden_states: also return what is left of the document after every layer.
+            input_ids: (B, T) ids, padded on either side.
+            attention_mask: (B, T), 0 on padding; None masks the padding symbol.
+            labels: labels for the loss, depending on ``problem_type`` of the configuration: (B,) classes; numbers for
+                regression, also if ``num_labels`` is 1; (B, labels) zeros and ones for multi-label classification.
+            output_hidden_states: also return the output of each layer.
             return_dict: False returns a tuple.
 
         Raises:
-            ValueError: a document is longer than the model's positions, or there are ``inputs_embeds`` instead.
+            ValueError: a document is longer than the model's positions, or ``inputs_embeds`` are given.
         """
         embedded = more.get("inputs_embeds")
         encoded: Any = self.encoder(input_ids, attention_mask, output_hidden_states, inputs_embeds=embedded)
@@ -118,7 +118,7 @@ class PyramidionRobertaForSequenceClassification(PreTrainedModel):
         return out if wanted else out.to_tuple()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss of (B, labels) float32, as transformers' own classifiers have it."""
+        """Return the mean loss of (B, labels) float32, as transformers' own classifiers compute it."""
         kind = self.config.problem_type
         if kind == "multi_label_classification":
             return nn.functional.binary_cross_entropy_with_logits(logits, labels.float())

@@ -1,4 +1,4 @@
-"""Positions for transformers: learned ones as BART's, sinusoidal ones, PEGASUS's, or none."""
+"""Positions for transformers: BART's learned ones, sinusoidal ones, PEGASUS's, or none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..functional.positions import pegasus_positions
 
 
 def sinusoidal(positions: Tensor, dim: int) -> Tensor:
-    """Return fairseq's sinusoidal embedding (Vaswani et al. 2017, with sines and cosines in halves): (..., dim)."""
+    """Return fairseq's sinusoidal embedding (Vaswani et al. 2017), (..., dim): first all sines, then all cosines."""
     half = dim // 2
     rates = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000) / (half - 1))).to(positions.device)
     angles = positions.unsqueeze(-1).float() * rates
@@ -21,10 +21,10 @@ def sinusoidal(positions: Tensor, dim: int) -> Tensor:
 
 
 def check_length(length: int, longest: int, what: str, remedy: str) -> None:
-    """Refuse what is longer than the positions that the model has.
+    """Refuse a text that is longer than the model's positions.
 
     Raises:
-        ValueError: with both lengths.
+        ValueError: ``length`` exceeds ``longest``.
     """
     if length > longest:
         raise ValueError(f"the {what} has {length} tokens, but the model reads at most {longest}: {remedy}")
@@ -34,9 +34,9 @@ def positions_of(input_ids: Tensor | None, before: Any, position_ids: Tensor | N
     """Return (1, T) positions, counted from 0.
 
     Args:
-        input_ids: (B, T, ...), which says how many; None where the decoder got embeddings.
-        before: how many tokens the cache has.
-        position_ids: what transformers says they are, with any leading dimensions of size 1; older releases do not.
+        input_ids: (B, T, ...); None if the decoder received embeddings.
+        before: number of tokens in the cache.
+        position_ids: positions given by transformers, with any leading dimensions of size 1; None in older releases.
     """
     if position_ids is None:
         assert input_ids is not None
@@ -45,14 +45,14 @@ def positions_of(input_ids: Tensor | None, before: Any, position_ids: Tensor | N
 
 
 class LearnedPositions(nn.Embedding):
-    """The decoder's learned positions, as transformers' BART has them.
+    """The learned positions of the decoder, as in transformers' BART.
 
     Args:
-        longest: how many there are.
+        longest: number of positions.
         dim: width.
     """
 
-    #: Rows before that of the first position.
+    #: Number of rows before that of the first position.
     offset = 2
 
     def __init__(self, longest: int, dim: int):
@@ -61,10 +61,10 @@ class LearnedPositions(nn.Embedding):
     def forward(
         self, input_ids: Tensor | None, past_key_values_length: int = 0, position_ids: Tensor | None = None
     ) -> Tensor:
-        """Return positions, of what :func:`positions_of` takes -> (1, T, dim).
+        """Return the embeddings of positions, (1, T, dim). The arguments are those of :func:`positions_of`.
 
         Raises:
-            ValueError: there are fewer positions.
+            ValueError: the text is longer than the number of positions.
         """
         positions = positions_of(input_ids, past_key_values_length, position_ids)
         if isinstance(past_key_values_length, int):
@@ -74,23 +74,26 @@ class LearnedPositions(nn.Embedding):
 
 
 class FixedPositions(nn.Module):
-    """Stands where transformers' BART has its learned positions, in the dtype of the model.
+    """Computed positions, in place of the learned ones of transformers' BART, in the dtype of the model.
 
     Args:
         dim: width.
-        padding_idx: fairseq counts positions from ``padding_idx + 1``; None gives zeros, which is no positions.
-        pegasus: whether they are those of PEGASUS, counted from 0.
+        padding_idx: fairseq counts positions from ``padding_idx + 1``; None returns zeros, that is, no positions.
+        pegasus: use PEGASUS's positions, which count from 0.
     """
 
     def __init__(self, dim: int, padding_idx: int | None, pegasus: bool = False):
         super().__init__()
         self.dim, self.padding_idx, self.pegasus = dim, padding_idx, pegasus
-        self.register_buffer("like", torch.empty(0), persistent=False)  # is cast with the model's weights
+        self.register_buffer("like", torch.empty(0), persistent=False)  # cast with the model's weights
 
     def forward(
         self, input_ids: Tensor | None, past_key_values_length: int = 0, position_ids: Tensor | None = None
     ) -> Tensor:
-        """Return positions, of what :func:`positions_of` takes -> (1, T, dim), computed in float32, in their dtype."""
+        """Return the embeddings of positions, (1, T, dim), computed in float32 and cast to the model's dtype.
+
+        The arguments are those of :func:`positions_of`.
+        """
         positions = positions_of(input_ids, past_key_values_length, position_ids)
         dtype = self.get_buffer("like").dtype
         if self.padding_idx is None:

@@ -1,7 +1,7 @@
-"""The tokenizer of an exported sentencepiece model. Needs transformers and sentencepiece alone.
+"""The tokenizer of an exported sentencepiece model. It needs only transformers and sentencepiece.
 
-sentencepiece itself splits the text: the tokenizers library splits user-defined symbols, and normalises combining
-characters, in other ways, so that some texts would get other ids than in training.
+Texts are split by sentencepiece itself. The tokenizers library handles user-defined symbols and combining characters
+differently, so that some texts would get other ids than in training.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ _SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 
 
 class PyramidionTokenizer(PreTrainedTokenizer):
-    """Texts to the ids of fairseq's dictionary and back, as ``pyramidion-summarize`` makes them.
+    """Conversion of texts to the ids of fairseq's dictionary and back, equal to that of ``pyramidion-summarize``.
 
-    A text is plain text: what looks like a special token in it, or was added with ``add_tokens``, is split as anything
-    else. What is longer than the model reads is cut, with one warning, unless ``truncation=False`` is given.
+    Special tokens are not recognised in texts, nor are tokens added with ``add_tokens``: they are split like any other
+    text. Texts longer than the model's maximum are cut, with one warning, unless ``truncation=False`` is given.
 
     Args:
         vocab_file: the sentencepiece model.
-        dictionary_file: dict.txt, a symbol and a count a line; the four special symbols come before.
-        prepend_bos: whether documents start with ``<s>``.
-        separates_pairs: whether ``</s> </s>`` stands between the texts of a pair, as in RoBERTa; else ``</s>``.
-        document_marker: the symbol of their language: with ``prepend_bos`` instead of ``<s>``, else after ``</s>``.
-        summary_marker: that of the summaries.
+        dictionary_file: dict.txt, with a symbol and a count per line, without the four special symbols.
+        prepend_bos: documents start with ``<s>``.
+        separates_pairs: the texts of a pair are separated by ``</s> </s>``, as in RoBERTa, instead of ``</s>``.
+        document_marker: symbol of the documents' language. With ``prepend_bos`` it replaces ``<s>``; otherwise it
+            follows ``</s>``.
+        summary_marker: symbol of the summaries' language.
     """
 
     vocab_files_names = {"vocab_file": "sentencepiece.model", "dictionary_file": "dict.txt"}
@@ -64,7 +65,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """How many symbols the dictionary has, the special ones included."""
+        """Return the number of symbols of the dictionary, including special ones."""
         return len(self._symbols)
 
     def get_vocab(self) -> dict[str, int]:
@@ -80,15 +81,16 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         return super().encode(text, text_pair, *args, **{"truncation": True, **kwargs})
 
     def tokenize(self, text: str, **kwargs: Any) -> list[str]:
-        """Return the pieces of a text, cleaned first as the texts of training were."""
+        """Return the pieces of a text, which is first cleaned like the texts of training."""
         return self._processor.encode(collapse_blanks(tidy(text)), out_type=str)
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """Return the ids with ``</s>`` after them, and ``<s>`` or the language's symbol where the model wants them.
+        """Return the ids with ``</s>`` and, depending on the model, ``<s>`` or the language's symbol.
 
-        A summary (``text_target``) without ``<s>`` has no symbol of its language: the decoder starts from it.
+        Without ``prepend_bos``, a summary (``text_target``) has no symbol of its language, as the decoder starts from
+        that symbol.
         """
         marker = self._ids.get(self.summary_marker if self._writes else self.document_marker)
         first = [self.bos_token_id if marker is None else marker] if self.prepend_bos else []
@@ -96,21 +98,21 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         return [*first, *token_ids_0, *self._between(token_ids_1), *(token_ids_1 or ()), self.eos_token_id, *last]
 
     def _switch_to_target_mode(self) -> None:
-        """Read summaries from now on; transformers calls it for ``text_target``."""
+        """Switch to summaries. transformers calls this for ``text_target``."""
         self._writes = True
 
     def _switch_to_input_mode(self) -> None:
-        """Read documents again."""
+        """Switch back to documents."""
         self._writes = False
 
     def _between(self, token_ids_1: list[int] | None) -> list[int]:
-        """Return what stands between the texts of a pair: ``</s>`` ends each text, and may stand before the second."""
+        """Return the ids between the texts of a pair: one or two ``</s>``; nothing for a single text."""
         return [] if token_ids_1 is None else [self.eos_token_id] * (1 + self.separates_pairs)
 
     def get_special_tokens_mask(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None, already_has_special_tokens: bool = False
     ) -> list[int]:
-        """Return 1 for each id that is no part of the text, else 0; arguments as of transformers."""
+        """Return 1 for each id that is not part of the text, else 0. The arguments are those of transformers."""
         if already_has_special_tokens:
             return super().get_special_tokens_mask(token_ids_0, token_ids_1, already_has_special_tokens=True)
         middle = [1] * len(self._between(token_ids_1))
@@ -120,26 +122,26 @@ class PyramidionTokenizer(PreTrainedTokenizer):
     def create_token_type_ids_from_sequences(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """Return zeros: the model has no types."""
+        """Return zeros, because the model has no token types."""
         return [0] * len(self.build_inputs_with_special_tokens(token_ids_0, token_ids_1))
 
     def truncate_sequences(self, ids: list[int], *args: Any, **kwargs: Any) -> Any:
-        """Do as transformers does; warns the first time that a text is longer than the model reads."""
+        """Do as transformers does, and warn once about texts longer than the model's maximum."""
         length = len(ids) + self.num_special_tokens_to_add()
         if length > self.model_max_length and not self._cut_before:
             self._cut_before = True
             logger.warning(
-                f"a text of {length:,} tokens is cut after {self.model_max_length:,}, which is what the model reads; "
-                "so is every longer one"
+                f"a text of {length:,} tokens is cut to the model's maximum of {self.model_max_length:,}; so is every "
+                "other long text, without a further warning"
             )
         return super().truncate_sequences(ids, *args, **kwargs)
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        """Return the text that pieces stand for."""
+        """Join pieces to a text."""
         return collapse_blanks("".join(tokens).replace(WORD_START, " "))
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Write both files as they were; return their paths."""
+        """Write both files unchanged, and return their paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         names = (self.vocab_files_names[kind] for kind in ("vocab_file", "dictionary_file"))
         model, dictionary = (os.path.join(save_directory, prefix + name) for name in names)
@@ -159,7 +161,7 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         return self._symbols[index]
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, *args: Any, **kwargs: Any) -> str:
-        """Convert ids to text; ``<unk>`` stays, as ``pyramidion-summarize`` writes it: it stands for something."""
+        """Convert ids to text. ``<unk>`` is kept, as in ``pyramidion-summarize``, because it replaces a piece."""
         ids = [token_ids] if isinstance(token_ids, int) else token_ids
         special = {*self.all_special_ids, self._ids.get(self.summary_marker)} - {self.unk_token_id}
         left_out = special if skip_special_tokens else ()

@@ -61,7 +61,7 @@ _ROBERTA_OPTIONS = [
         "tanh",
         "activation of the classification head",
     ),
-    _option("untie_weights_roberta", bool, False, "the output of masked_lm has weights of its own"),
+    _option("untie_weights_roberta", bool, False, "the output of masked_lm does not share the embedding's weights"),
     _option("load_checkpoint_heads", bool, False, "register the classification heads of a checkpoint that is loaded"),
 ]
 #: Options of :class:`~pyramidion_fairseq.models.roberta.LSGRobertaModel`. Lengths are in tokens.

@@ -1,6 +1,6 @@
-"""Families of pretrained encoder-decoders: a file each, with its names and shapes; what they share is in ``base``."""
+"""Families of pretrained encoder-decoders. Each has a file with its names and shapes; ``base`` has what they share."""
 
-#: Family -> its name for people, and a line on its command. Without imports: a command's help needs them at once.
+#: Family -> (display name, help of its command). This file imports nothing, so that ``--help`` is fast.
 TITLES: dict[str, tuple[str, str]] = {
     "bart": (
         "BART",

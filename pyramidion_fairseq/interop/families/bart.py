@@ -9,13 +9,13 @@ from .base import Family
 
 
 class Bart(Family):
-    """Post-norm, learned positions, a byte-level BPE: what the other families are told by."""
+    """Post-norm layers, learned positions and a byte-level BPE. Other families are described by their differences."""
 
     model_type = "bart"
     keeps_generation = False
 
     def from_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        if "pyramidion" not in config:  # our own export says it otherwise
+        if "pyramidion" not in config:  # our own export has a model_type of its own
             self.check_type(config)
         return options.from_config(config)
 

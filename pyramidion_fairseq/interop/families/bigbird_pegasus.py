@@ -11,22 +11,22 @@ from ..bart import options
 from ..state_changes import Change
 from .pegasus import PRE_NORM, Pegasus
 
-#: What transformers takes where config.json does not say it, and is not as of the other families.
+#: Defaults of transformers, for fields missing in config.json, that differ from those of the other families.
 _DEFAULTS = {"activation_function": "gelu_new", "scale_embedding": True}
 _ATTENTION = r"self_attn\.self\.(q|k|v)(?:uery|ey|alue)\."
 
 
 class BigBirdPegasus(Pegasus):
-    """PEGASUS with learned positions, block-sparse attention without biases, and ``<s>`` to write summaries from.
+    """PEGASUS with learned positions and block-sparse attention without biases. Generation starts from ``<s>``.
 
-    The random blocks of its attention have no counterpart: LSG's sparse tokens take their place.
+    Its attention's random blocks have no counterpart in LSG attention, which has sparse tokens instead.
     """
 
     model_type = "bigbird_pegasus"
     renames = (
         (_ATTENTION, r"self_attn.\1_proj."),
         (r"self_attn\.output\.", "self_attn.out_proj."),
-        (r"^(encoder|decoder)\.layernorm_embedding\.", r"\1.layer_norm."),  # it stands at the end, whatever its name
+        (r"^(encoder|decoder)\.layernorm_embedding\.", r"\1.layer_norm."),  # despite its name, the last layer norm
     )
     offset = 0
     first_rows = ("<pad>", "</s>", "<s>", "<mask_2>")
@@ -37,7 +37,7 @@ class BigBirdPegasus(Pegasus):
         return options.common({**_DEFAULTS, **config}, self.title, PRE_NORM)
 
     def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:
-        """Add the biases of attention, which are zero, where the model has none."""
+        """Add zero biases to attention layers that have none."""
         missing = {}
         for name in list(state):
             stem, _, last = name.rpartition("_proj.weight")
@@ -46,5 +46,5 @@ class BigBirdPegasus(Pegasus):
                 if bias not in state:
                     missing[bias] = torch.zeros_like(state[name][:, 0])
         state.update(missing)
-        text = f"{len(missing)} biases of attention, which are zero: the model has none"
+        text = f"{len(missing)} biases of attention, all zero, because the model has none"
         return [Change(tuple(missing), "new", text)] if missing else []

@@ -11,7 +11,7 @@ _ATTENTION = r"self_attn\.longformer_self_attn\."
 
 
 class Led(Family):
-    """BART with window attention and global tokens, whose queries, keys and values have projections of their own."""
+    """BART with window attention and global tokens. Global tokens have their own query, key and value projections."""
 
     model_type = "led"
     renames = (
@@ -32,7 +32,7 @@ class Led(Family):
 
 
 def _window(given: Any) -> dict[str, int]:
-    """Return LSG's blocks: those in which a token sees at least what it saw in the largest window."""
+    """Return LSG's block size, for which a token attends at least to all tokens of the largest window."""
     windows = given if isinstance(given, list) else [given]
     sizes = [window // 2 for window in windows if isinstance(window, int)]
     block = max(sizes, default=0)

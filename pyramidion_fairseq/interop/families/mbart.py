@@ -1,4 +1,4 @@
-"""mBART (Liu et al. 2020) and mBART-50 (Tang et al. 2020): many languages, each with a symbol of its own."""
+"""mBART (Liu et al. 2020) and mBART-50 (Tang et al. 2020). Each language has a symbol."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _CODES = """ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja
 ne_NP nl_XX ro_RO ru_RU si_LK tr_TR vi_VN zh_CN"""
 _MORE_CODES = """af_ZA az_AZ bn_IN fa_IR he_IL hr_HR id_ID ka_GE km_KH mk_MK ml_IN mn_MN mr_IN pl_PL ps_AF pt_XX sv_SE
 sw_KE ta_IN te_IN th_TH tl_XX uk_UA ur_PK xh_ZA gl_ES sl_SI"""
-#: The languages of mBART in the order of its embedding, which come after the pieces.
+#: The languages of mBART in the order of its embedding, where they follow the pieces.
 LANGUAGES = _CODES.split()
 #: Those of mBART-50.
 LANGUAGES_50 = LANGUAGES + _MORE_CODES.split()
-#: What mBART has beside the options of BART.
+#: Options in which mBART differs from BART.
 _PRE_NORM = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 
 
 class MBart(Family):
-    """Pre-norm, with layer norms after the embedding and at the end of both sides; a sentencepiece vocabulary.
+    """Pre-norm layers, layer norms after the embedding and after the last layer, and a sentencepiece vocabulary.
 
-    mBART's documents end in ``</s>`` and their language, and summaries are written from their language. mBART-50's
-    documents and summaries start with their language.
+    In mBART, a document ends with ``</s>`` and its language, and generation starts from the summary's language. In
+    mBART-50, documents and summaries start with their language.
     """
 
     model_type = "mbart"
@@ -50,16 +50,16 @@ class MBart(Family):
         return given
 
     def fairseq_symbols(self, known: list[str], size: int, args: Mapping[str, Any]) -> list[str]:
-        """Return the symbols of dict.txt and those that fairseq's task adds: languages, and for most ``<mask>``.
+        """Return the symbols of dict.txt and those that fairseq's task adds: languages, and usually ``<mask>``.
 
-        fairseq's ``translation_multi_simple_epoch`` adds none unless told ``--lang-tok-style mbart``.
+        fairseq's ``translation_multi_simple_epoch`` adds ``<mask>`` only with ``--lang-tok-style mbart``.
 
         Raises:
-            PyramidionError: the embedding has rows for other symbols.
+            PyramidionError: these symbols are not as many as the rows of the embedding.
         """
         missing = size - len(known)
         if missing == 0 or (missing == 1 and any(_is_language(symbol) for symbol in known)):
-            return known  # dict.txt has all of them, but for <mask>, which is added as for BART
+            return known  # dict.txt has all symbols, except perhaps <mask>, which is added as for BART
         told = _languages(args)
         for names in [told] if told else [LANGUAGES, LANGUAGES_50]:
             added = [symbol for name in names if (symbol := _marker(name, args)) not in known]
@@ -124,7 +124,7 @@ class MBart(Family):
 
 
 def _languages(args: Mapping[str, Any]) -> list[str]:
-    """Return what fairseq's task was told of languages that have a symbol, in its order."""
+    """Return the languages for which fairseq's task added symbols, in their order; empty if they are not recorded."""
     if args.get("add_lang_token") is False:
         return []
     given = args.get("langs") or ""
@@ -132,7 +132,7 @@ def _languages(args: Mapping[str, Any]) -> list[str]:
 
 
 def _marker(language: str, args: Mapping[str, Any]) -> str:
-    """Return a language's symbol: ``translation_multi_simple_epoch`` has a style of its own."""
+    """Return a language's symbol, in the style that the checkpoint's task uses."""
     return f"__{language}__" if args.get("lang_tok_style") == "multilingual" else f"[{language}]"
 
 

@@ -14,7 +14,7 @@ from ..bart import options
 from ..state_changes import Change
 from .base import POSITIONS, Family, Vocabulary, check_size, sentencepieces
 
-#: What PEGASUS has beside the options of BART.
+#: Options in which PEGASUS differs from BART.
 PRE_NORM = {
     "encoder_normalize_before": True,
     "decoder_normalize_before": True,
@@ -22,15 +22,15 @@ PRE_NORM = {
     "prepend_bos": False,
     "summary_marker": "<s>",
 }
-#: Pieces of the sentencepiece model that the vocabulary has before its own symbols: padding and the end.
+#: The first pieces of the sentencepiece model: padding and the end of a text.
 _FIRST = ("<pad>", "</s>")
 
 
 class Pegasus(Family):
-    """Pre-norm, without layer norm after the embedding; sinusoidal positions; sentencepiece with an offset.
+    """Pre-norm layers, no layer norm after the embedding, sinusoidal positions, and sentencepiece with an offset.
 
-    Summaries are written from padding, which fairseq would not attend to: the symbol ``<s>``, which PEGASUS does not
-    have, gets its row, and padding, which is read nowhere, that of ``<unk_2>``, which means nothing.
+    PEGASUS starts generation from padding, which fairseq masks. Therefore, the row of padding becomes that of ``<s>``,
+    a symbol that PEGASUS does not have. Padding gets the row of ``<unk_2>``, an unused symbol.
     """
 
     model_type = "pegasus"
@@ -63,6 +63,6 @@ class Pegasus(Family):
         return Vocabulary(symbols, [row[symbol] for symbol in symbols])
 
     def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:
-        """Leave the table of positions out: it is computed."""
+        """Drop the tables of positions, which are computed."""
         names = tuple(name for name in POSITIONS if state.pop(name, None) is not None)
         return [Change(names, "left out", "sinusoidal positions, which are computed")] if names else []

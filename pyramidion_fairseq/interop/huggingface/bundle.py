@@ -1,8 +1,8 @@
-"""The source files that a model needs, copied beside it: transformers takes modules of one flat folder only.
+"""Collection of the source files that an exported model needs. transformers loads modules of a flat folder only.
 
-``pyramidion_fairseq/functional/attention/lsg.py`` becomes ``functional_attention_lsg.py``; its relative imports are
-rewritten to match, and names that a package re-exports are imported from the file that defines them. Nothing else
-changes.
+``pyramidion_fairseq/functional/attention/lsg.py`` becomes ``functional_attention_lsg.py``. Its relative imports are
+rewritten accordingly, and names that a package re-exports are imported from the file that defines them. The rest of
+the source is not changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...scorers import SCORERS
 ROOT = Path(__file__).resolve().parent.parent.parent
 _PACKAGE = __name__.split(".")[0]
 _START = "huggingface.modeling_pyramidion"
-#: Files of this folder keep their names.
+#: Prefix of the modules that keep their file names.
 _OWN = "huggingface."
 
 
@@ -28,11 +28,11 @@ def bundle(attention: str, scorer: str, pooler: str, start: str = _START) -> dic
     """Return file name -> source, for a model with these variants.
 
     Args:
-        attention, scorer, pooler: names in the registries; their files register themselves when imported.
-        start: the module of the model.
+        attention, scorer, pooler: names in the registries. Importing their files registers them.
+        start: the module that defines the model.
 
     Raises:
-        PyramidionError: a variant is of another package, as of a ``--user-dir``.
+        PyramidionError: a variant is defined outside this package, for example in a ``--user-dir``.
     """
     chosen = ((ATTENTIONS, attention), (SCORERS, scorer), (POOLERS, pooler))
     variants = [registry.get(name) for registry, name in chosen]
@@ -42,18 +42,18 @@ def bundle(attention: str, scorer: str, pooler: str, start: str = _START) -> dic
     sources = flatten(start, *(_short(variant.__module__) for variant in variants))
     file = flat_name(start) + ".py"
     others = sorted(Path(name).stem for name in sources if name != file)
-    # Older releases of transformers copy only what this file names itself; variants register themselves so, too.
+    # Older releases of transformers copy only files that this one imports itself. The imports also register variants.
     imports = [f"from .{name} import __name__ as _{name}" for name in others]
     sources[file] += "\n".join(["\n", "# All files of this model:", *imports, ""])
-    # transformers remembers the model's class by the configuration's, and that by its file's content: two directories
-    # with different code must differ there, or one process would use the first one's code for both.
+    # transformers caches the model's class by that of the configuration, and the latter by the content of its file.
+    # The digest makes these differ if the code does; otherwise one process would use the first code for both models.
     digest = hashlib.sha256("".join(f"{name}\n{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
     sources[file.replace("modeling", "configuration")] += f"\n\n# Of the code with SHA-256 {digest}\n"
     return sources
 
 
 def flatten(*modules: str) -> dict[str, str]:
-    """Return file name -> source, of modules of the package, named from its root, and all that they import of it."""
+    """Return file name -> source of these modules, named from the package's root, and of all modules they import."""
     sources: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
@@ -66,12 +66,12 @@ def flatten(*modules: str) -> dict[str, str]:
 
 
 def flat_name(module: str) -> str:
-    """Return the file's name of a module: "functional.attention.lsg" -> "functional_attention_lsg"."""
+    """Return a module's name in the flat folder: "functional.attention.lsg" -> "functional_attention_lsg"."""
     return (module[len(_OWN) :] if module.startswith(_OWN) else module).replace(".", "_")
 
 
 def _short(module: str) -> str:
-    """Return the name without that of the package."""
+    """Return a module's name without the package's."""
     return module[len(_PACKAGE) + 1 :]
 
 
@@ -81,7 +81,7 @@ def _file(module: str) -> Path:
 
 
 def _flatten(module: str) -> tuple[str, list[str]]:
-    """Return a file's source with flat imports, and the modules that it imports."""
+    """Return a module's source with flat imports, and the modules that it imports."""
     text = _file(module).read_text(encoding="utf-8")
     lines = text.splitlines(keepends=True)
     needed: list[str] = []
@@ -103,7 +103,7 @@ def _relative_imports(text: str) -> Iterator[ast.ImportFrom]:
 
 
 def _absolute(module: str, node: ast.ImportFrom) -> str:
-    """Return the module that a relative import names, from the package's root."""
+    """Return the module of a relative import, named from the package's root."""
     is_package = _file(module).name == "__init__.py"
     parents = module.split(".") if is_package else module.split(".")[:-1]
     parents = parents[: len(parents) - (node.level - 1)]
@@ -111,10 +111,11 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
 
 
 def _origin(module: str, name: str) -> str:
-    """Return the module that defines a name, which ``module`` may only re-export.
+    """Return the module that defines a name, also if ``module`` only re-exports it.
 
     Raises:
-        ImportError: a package does not import the name, or it is a module: those cannot be flattened.
+        ImportError: ``module`` is a package that does not import the name, or the name is a module. Neither can be
+            flattened.
     """
     if _file(module).name != "__init__.py":
         return module

@@ -18,8 +18,8 @@ tags:
 
 A BART-like encoder-decoder with a sparse, pooled encoder, exported by
 `pyramidion-convert huggingface` of pyramidion_fairseq (trainable representation pooling: Pietruszka, Borchmann,
-Garncarek, ACL 2022). The directory carries the code that it needs, which is that package's own, file by file; it needs
-{needs}, not fairseq.
+Garncarek, ACL 2022). The directory includes the model's code, copied from that package. It requires {needs}, but not
+fairseq.
 
 | what | value |
 |---|---|
@@ -34,26 +34,26 @@ summaries = model.generate(**inputs)  # beam {beam}, length penalty {lenpen}; se
 {decode}
 ```
 {remarks}
-`pyramidion-convert bart PATH OUT` makes a fairseq checkpoint of it again, bit for bit.
+`pyramidion-convert bart PATH OUT` converts it back to a fairseq checkpoint, bit for bit.
 
-What the model was trained on, and how well it summarises, is for whoever trained it to add here.
+Please add what the model was trained on, and how well it summarises.
 """
 
 
-#: Of a directory with a sentencepiece model.
+#: Remarks in the card of a directory with a sentencepiece model.
 _PIECES = """
-The tokenizer gives a text the ids that it had in training. It cuts what is longer than the model reads, and says so
-once. Of an empty text it makes `</s>` alone, of which the model writes something all the same: leave those out.
+The tokenizer gives a text the same ids as in training. Longer texts than the model's maximum are cut, with a warning.
+An empty text becomes `</s>` alone, from which the model still generates a summary, so leave empty texts out.
 """
 
 
 def model_card(options: Mapping[str, Any], generation: Mapping[str, Any], parameters: int, tokenizer: str) -> str:
-    """Return README.md: what the model is, from its options; nothing that is not known of it.
+    """Return the text of README.md, which describes the model by its options.
 
     Args:
-        options: every field of PyramidionConfig.
-        generation: all of ``GENERATION``.
-        parameters: how many there are.
+        options: all fields of PyramidionConfig.
+        generation: all settings of ``GENERATION``.
+        parameters: number of parameters.
         tokenizer: "sentencepiece", "BPE" or "none".
     """
     attention = options["attention"]

@@ -1,4 +1,4 @@
-"""A classifier of ours as a directory that transformers loads with AutoModelForSequenceClassification."""
+"""Export of a classifier to a directory that transformers loads with AutoModelForSequenceClassification."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ tags:
 # Classifier of long documents
 
 A RoBERTa with {attention} attention, {positions:,} tokens, poolings {schedule}; exported by
-`pyramidion-convert huggingface` of pyramidion_fairseq. The directory carries the code that it needs.
+`pyramidion-convert huggingface` of pyramidion_fairseq. The directory includes the model's code.
 
 ```python
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -45,8 +45,9 @@ tokenizer = AutoTokenizer.from_pretrained("PATH", trust_remote_code=True)
 logits = model(**tokenizer(["The document ..."], padding=True, truncation=True, return_tensors="pt")).logits
 ```
 
-`pyramidion-convert roberta PATH OUT` makes a fairseq checkpoint of it again, bit for bit. What the model was trained
-on, and how well it classifies, is for whoever trained it to add here.
+`pyramidion-convert roberta PATH OUT` converts it back to a fairseq checkpoint, bit for bit.
+
+Please add what the model was trained on, and how well it classifies.
 """
 
 
@@ -56,15 +57,15 @@ def export_classifier(
     """Write the directory.
 
     Args:
-        checkpoint: its name.
-        state: what it holds.
-        folder: to write.
-        dictionary: dict.txt; by default the checkpoint carries its symbols.
-        bpe: what splits texts; by default beside the checkpoint or its data.
+        checkpoint: path of the checkpoint.
+        state: its content.
+        folder: the output folder.
+        dictionary: dict.txt; by default the symbols recorded in the checkpoint, or the file next to it.
+        bpe: a sentencepiece model, or a folder with one or a BPE; by default next to the checkpoint or its data.
 
     Raises:
-        PyramidionError: it has no classification head, transformers cannot express it, or something is missing.
-        OSError: something cannot be written.
+        PyramidionError: there is no head, transformers cannot represent the model, or a file is missing.
+        OSError: a file cannot be written.
     """
     safetensors = import_safetensors()
     given = vocabularies.options_of(state, "model")
@@ -72,7 +73,7 @@ def export_classifier(
     task, tensors = vocabularies.options_of(state, "task"), names.of_today(state["model"])
     if chosen["encoder_normalize_before"] or chosen["untie_weights_roberta"]:
         raise PyramidionError(
-            "transformers gets layer norms after the blocks, and one embedding: this model has others"
+            "only models with layer norms after each block and a shared embedding can be exported to transformers"
         )
     for name in ("activation_fn", "pooler_activation_fn"):
         if chosen[name] not in _ACTIVATIONS:
@@ -102,7 +103,7 @@ def export_classifier(
         write_tokenizer(folder, symbols, found, options)
     else:
         logger.warning(
-            "documents were not read with <s> before them (--init-token 0): the directory gets no tokenizer"
+            "the model was trained without <s> before documents (--init-token 0): the directory gets no tokenizer"
         )
     card = _CARD.format(
         attention=chosen["attention"], positions=chosen["max_positions"], schedule=chosen["pooling_schedule"] or "none"

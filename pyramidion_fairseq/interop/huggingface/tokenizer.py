@@ -1,4 +1,4 @@
-"""The tokenizer of an exported directory, as transformers wants it."""
+"""Files of the tokenizer in an exported directory."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MODULE, _CLASS = "huggingface.tokenization_pyramidion", "PyramidionTokenizer"
 def usable_subwords(
     symbols: list[str], bpe: byte_level.Bpe | Path | None, options: Mapping[str, Any]
 ) -> byte_level.Bpe | Path | None:
-    """Return what transformers' tokenizer is made of; None where it cannot be, and a warning tells why."""
+    """Return the BPE or sentencepiece model if transformers can use it; otherwise log a warning and return None."""
     if isinstance(bpe, Path):
         return bpe
     if bpe is None:
-        logger.warning("no BPE beside the checkpoint: the directory gets no tokenizer (--bpe)")
+        logger.warning("no BPE next to the checkpoint: the directory gets no tokenizer; give its path with --bpe")
         return None
     if options.get("document_marker") or options.get("summary_marker"):
-        reason = "transformers' byte-level BPE puts no symbols of languages into texts (--document-marker)"
+        reason = "transformers' byte-level BPE cannot add the symbols of languages (--document-marker)"
     else:
         known, tokens = set(symbols), byte_level.tokens_of_texts(bpe)
         missing = sum(str(bpe.numbers.get(token)) not in known for token in tokens)
@@ -41,7 +41,7 @@ def usable_subwords(
 def write_tokenizer(
     folder: Path, symbols: list[str], bpe: byte_level.Bpe | Path | None, options: Mapping[str, Any]
 ) -> None:
-    """Write the files of a tokenizer to an exported directory; the dictionary alone where ``bpe`` is None."""
+    """Write the files of a tokenizer to an exported directory; only the dictionary if ``bpe`` is None."""
     if not isinstance(bpe, byte_level.Bpe):
         dictionary_files.write_dictionary(symbols, folder / "dict.txt")
     if bpe is None:
@@ -59,12 +59,12 @@ def write_tokenizer(
         kind = "RobertaTokenizer" if "max_positions" in options else "BartTokenizer"
         settings = {"tokenizer_class": kind, "add_prefix_space": False}
         special.update({"sep_token": "</s>", "cls_token": "<s>"})
-        # RobertaTokenizer always puts <s> before a text, and </s> </s> between those of a pair.
+        # RobertaTokenizer always puts <s> before a text, and </s> </s> between the texts of a pair.
         if not (options["prepend_bos"] and options.get("separates_pairs", True)):
             kind, inputs = "PreTrainedTokenizerFast", ["input_ids", "attention_mask"]
             settings.update(tokenizer_class=kind, model_input_names=inputs)
             write_json(folder / "tokenizer.json", _byte_level_json(rows, bpe, options["prepend_bos"]))
-    # Checkpoints that were fine-tuned with fairseq lack that row; transformers would make one up beyond the embedding.
+    # Checkpoints fine-tuned with fairseq lack the row of <mask>; transformers would use an id outside the embedding.
     special["mask_token"] = "<mask>" if "<mask>" in symbols else None
     settings["model_max_length"] = options.get("max_positions", options["max_source_positions"])
     write_json(folder / "tokenizer_config.json", {**settings, **special})
@@ -72,9 +72,9 @@ def write_tokenizer(
 
 
 def _byte_level_json(rows: Mapping[str, int], bpe: byte_level.Bpe, prepend_bos: bool) -> dict[str, Any]:
-    """Return tokenizer.json of RoBERTa's byte-level BPE, but for one ``</s>`` between the texts of a pair.
+    """Return tokenizer.json of RoBERTa's byte-level BPE, with one ``</s>`` between the texts of a pair.
 
-    ``<s>`` stands before a text where ``prepend_bos`` says so.
+    With ``prepend_bos``, ``<s>`` is put before a text.
     """
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     added = [symbol for symbol in (*dictionary_files.SPECIALS, "<mask>") if symbol in rows]
@@ -116,5 +116,5 @@ def _sentencepiece_settings(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of JSON as people read it."""
+    """Write indented JSON."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

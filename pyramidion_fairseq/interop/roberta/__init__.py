@@ -1,4 +1,4 @@
-"""RoBERTa, CamemBERT and XLM-R checkpoints, of fairseq or of Hugging Face, made long, sparse and pooled."""
+"""Conversion of RoBERTa, CamemBERT and XLM-R checkpoints to long, sparse and pooled encoders."""
 
 from .adapt import adapt_state
 

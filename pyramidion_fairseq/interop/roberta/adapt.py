@@ -1,4 +1,4 @@
-"""A checkpoint's tensors made to fit an encoder that is longer, sparser or pooled: at load time and in conversion."""
+"""Adaptation of a checkpoint's tensors to a longer, sparse or pooled encoder, when it is loaded or converted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..lengthen import spread_globals
 from ..state_changes import Change, add_scorers, fit_positions, log_changes, refuse
 
-#: What names of the encoder's tensors start with.
+#: Prefix of the encoder's tensors.
 ENCODER = "encoder.sentence_encoder."
 EMBEDDING = ENCODER + "embed_tokens.weight"
 POSITIONS = ENCODER + "embed_positions.weight"
@@ -18,18 +18,18 @@ _GLOBALS = ENCODER + "global_embeddings.weight"
 
 
 def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
-    """Make a state dict fit a model, in place, where that is a matter of length, global tokens or scorers.
+    """Adapt a state dict to a model's length, global tokens and scorers, in place.
 
-    Positions are repeated or cut to the model's length; global tokens and scorers that the checkpoint lacks are made;
-    those that the model has no use for go. Projections that old checkpoints hold in one tensor are split. Everything
-    else stays as it is, so that loading remains strict about it. A checkpoint that fits is not changed.
+    Positions are repeated or cut to the model's length. Missing global tokens and scorers are added, and unused ones
+    are dropped. Joint projections of old checkpoints are split. No other tensor changes, so that loading remains
+    strict. A checkpoint that fits is not changed.
 
     Args:
-        model: an :class:`~pyramidion_fairseq.models.roberta.LSGRobertaModel` that the tensors are for.
-        state: by fairseq's names of today.
+        model: the :class:`~pyramidion_fairseq.models.roberta.LSGRobertaModel` to load the tensors into.
+        state: tensors by fairseq's current names.
 
     Returns:
-        What was done, in order.
+        The changes, in order.
 
     Raises:
         PyramidionError: the vocabularies differ.
@@ -40,7 +40,7 @@ def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
         [
             *_split_projections(state),
             *_leave_out(encoder, state),
-            *_new_globals(encoder, state),  # before positions: they are made of the old ones
+            *_new_globals(encoder, state),  # before positions are changed, as global tokens are made from the old ones
             *fit_positions(state, POSITIONS, encoder.embed_positions.weight.size(0), encoder.padding_idx + 1),
             *add_scorers(encoder, state, ENCODER),
         ]
@@ -51,13 +51,13 @@ def _check_vocabulary(encoder: Any, state: dict[str, Tensor]) -> None:
     embedding, size = state.get(EMBEDDING), len(encoder.dictionary)
     if embedding is not None and embedding.size(0) != size:
         refuse(
-            f"the checkpoint has {embedding.size(0):,} symbols, the data's dictionary {size:,}, <mask> counted: "
+            f"the checkpoint has {embedding.size(0):,} symbols, the data's dictionary {size:,}, including <mask>: "
             "prepare the data with the checkpoint's dictionary (fairseq-preprocess --srcdict)"
         )
 
 
 def _split_projections(state: dict[str, Tensor]) -> list[Change]:
-    """Split what checkpoints of 2019 hold in one tensor: queries, keys and values, in this order."""
+    """Split joint projections of queries, keys and values (in this order), as in checkpoints of 2019."""
     joined = [name for name in state if re.search(r"\.self_attn\.in_proj_(weight|bias)$", name)]
     made = []
     for name in joined:
@@ -70,7 +70,7 @@ def _split_projections(state: dict[str, Tensor]) -> list[Change]:
 
 
 def _leave_out(encoder: Any, state: dict[str, Tensor]) -> list[Change]:
-    """Leave out global tokens and scorers of a model that had some, where this one has none."""
+    """Drop the checkpoint's global tokens and scorers that the model does not have."""
     scored = {layer for layer, pooling in encoder.poolings.items() if pooling.scorer is not None}
     unused = [name for name in state if name == _GLOBALS and not encoder.num_globals]
     for name in state:
@@ -79,7 +79,7 @@ def _leave_out(encoder: Any, state: dict[str, Tensor]) -> list[Change]:
             unused.append(name)
     for name in unused:
         del state[name]
-    text = f"left out {len(unused)} tensors of global tokens and scorers that this model has not"
+    text = f"left out {len(unused)} tensors of global tokens and scorers that this model does not have"
     return [Change(tuple(unused), "left out", text)] if unused else []
 
 

@@ -1,4 +1,4 @@
-"""A pretrained RoBERTa as a checkpoint of ours, with dictionary and BPE: what ``pyramidion-convert roberta`` does."""
+"""Conversion of a pretrained RoBERTa to a checkpoint with its dictionary and BPE (``pyramidion-convert roberta``)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .names import HEAD
 from .options import SHAPE
 from .sources import Source
 
-#: Tokens that a converted encoder reads unless --max-positions says otherwise.
+#: Default of --max-positions, in tokens.
 LONG = 4096
 
 
@@ -33,11 +33,11 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
 
     Args:
         source: the model.
-        changes: fields of EncoderConfig to set: length, attention, poolings.
+        changes: fields of EncoderConfig to set, such as length, attention and poolings.
 
     Raises:
-        PyramidionError: a field is the weights' own, options contradict each other, or a tensor is missing, of
-            another shape or unknown.
+        PyramidionError: a field is determined by the weights and cannot be set, options contradict each other, or a
+            tensor is missing, unknown or of a wrong shape.
     """
     for name in SHAPE:
         if changes.get(name, source.options.get(name)) != source.options.get(name):
@@ -45,7 +45,9 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
                 f"{name} of the pretrained model is {source.options.get(name)!r}, and cannot become {changes[name]!r}"
             )
     if changes.get("attention", "lsg") == "lsh" and source.options.get("attention") != "lsh":
-        raise PyramidionError("--attention lsh shares queries and keys: a pretrained model's cannot be used")
+        raise PyramidionError(
+            "--attention lsh shares queries and keys, so the pretrained model's projections cannot be used"
+        )
     chosen = vars(complete_encoder(Namespace(**{**source.options, **changes})))
     options = {name: chosen[name] for name in FIELDS}
     try:
@@ -65,7 +67,7 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
 
 
 def _new_output(model: LSGRobertaModel, state: dict[str, Tensor]) -> list[Change]:
-    """Add the output for masked_lm, which classifiers of transformers lack: fresh, to be trained."""
+    """Add the output layer for masked_lm, randomly initialised, if the model has none, as classifiers."""
     prefix = "encoder.lm_head."
     if prefix + "bias" in state:
         state.setdefault(prefix + "weight", state[EMBEDDING])
@@ -74,7 +76,7 @@ def _new_output(model: LSGRobertaModel, state: dict[str, Tensor]) -> list[Change
     made = {prefix + n: t.detach().to(dtype) for n, t in model.encoder.lm_head.state_dict().items() if n != "weight"}
     state.update(made)
     state[prefix + "weight"] = state[EMBEDDING]
-    return [Change(tuple(made), "new", "new output for masked_lm: the model has none, it is to be trained")]
+    return [Change(tuple(made), "new", "new output for masked_lm, to be trained, because the model has none")]
 
 
 def _register_heads(model: LSGRobertaModel, state: Mapping[str, Tensor]) -> None:
@@ -83,7 +85,7 @@ def _register_heads(model: LSGRobertaModel, state: Mapping[str, Tensor]) -> None
         if parts[0] == "classification_heads" and name.endswith("out_proj.weight"):
             dense = state.get(f"classification_heads.{parts[1]}.dense.weight")
             if dense is None:
-                raise PyramidionError(f"the head {parts[1]} has no dense layer, as those of fairseq's RoBERTa do")
+                raise PyramidionError(f"the head {parts[1]} has no dense layer, unlike those of fairseq's RoBERTa")
             model.register_classification_head(parts[1], state[name].size(0), dense.size(0))
 
 
@@ -96,7 +98,7 @@ def _make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], sourc
     task.update(classification_head_name=head, num_classes=-1 if weight is None else weight.size(0))
     task.update(criterion="sentence_prediction", regression_target=source.regression)
     pieces = isinstance(source.bpe, Path)
-    bpe = None if pieces else "gpt2"  # of sentencepiece the file is found beside the checkpoint
+    bpe = None if pieces else "gpt2"  # a sentencepiece model is found next to the checkpoint
     cfg = convert_namespace_to_omegaconf(Namespace(arch="lsg_roberta", bpe=bpe, **task, **options))
     container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     digest = vocabularies.digest(str(source.bpe)) if pieces else None
@@ -112,11 +114,11 @@ def _make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], sourc
 
 
 def write(converted: Converted, source: Source, folder: Path) -> None:
-    """Write model.pt, dict.txt, BPE files and conversion.json, what became of every tensor, to a new folder.
+    """Write model.pt, dict.txt, BPE files and conversion.json, the record of all changes, to a new folder.
 
     Raises:
-        PyramidionError, OSError: as of :func:`~pyramidion_fairseq.interop.bart.convert.write_folder`.
+        PyramidionError, OSError: as :func:`~pyramidion_fairseq.interop.bart.convert.write_folder`.
     """
-    # fairseq's tasks add <mask> themselves, where its row is the last one.
+    # If <mask> has the last row, fairseq's tasks add it themselves.
     written = source.symbols[:-1] if source.symbols[-1] == "<mask>" else source.symbols
     write_folder(converted, {"dict.txt": written}, source.bpe, folder)

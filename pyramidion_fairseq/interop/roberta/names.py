@@ -1,4 +1,4 @@
-"""Names of RoBERTa's tensors: fairseq's, and Hugging Face's of RoBERTa, CamemBERT and XLM-R, which share theirs."""
+"""Names of tensors in fairseq, and in Hugging Face's RoBERTa, CamemBERT and XLM-R, which share theirs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from ...errors import PyramidionError
 from .adapt import EMBEDDING, ENCODER, POSITIONS
 
-#: The classification head that fairseq's task has unless another name is given.
+#: Default name of the classification head in fairseq's tasks.
 HEAD = "sentence_classification_head"
-#: Hugging Face's name of a part -> fairseq's, below the encoder; layers apart.
+#: Hugging Face's prefix -> fairseq's below the encoder, outside layers.
 _EMBEDDINGS = {
     "embeddings.word_embeddings.": "embed_tokens.",
     "embeddings.position_embeddings.": "embed_positions.",
     "embeddings.LayerNorm.": "layernorm_embedding.",
 }
-#: The same of one layer.
+#: The same within a layer.
 _LAYER = {
     "attention.self.query.": "self_attn.q_proj.",
     "attention.self.key.": "self_attn.k_proj.",
@@ -31,30 +31,33 @@ _LAYER = {
     "output.LayerNorm.": "final_layer_norm.",
 }
 _TYPES = "embeddings.token_type_embeddings.weight"
-#: What a classifier does not read, and fairseq has not.
+#: Tensors that classifiers do not use and fairseq does not have.
 _LEFT_OUT = re.compile(r"pooler\.|embeddings\.position_ids$")
 
 
 class Renamed(NamedTuple):
-    """What :func:`from_hugging_face` returns."""
+    """Result of :func:`from_hugging_face`."""
 
     state: dict[str, Tensor]
-    """By fairseq's names."""
+    """Tensors by fairseq's names."""
     left_out: list[str]
-    """Tensors that fairseq has not."""
+    """Names of tensors that fairseq does not have."""
     summed: bool
-    """Whether the embedding of the one token type was added to every position: it was not zero."""
+    """Whether the embedding of the token type was not zero and was added to all positions."""
 
 
 def from_hugging_face(state: Mapping[str, Tensor]) -> Renamed:
     """Return tensors of a Hugging Face RoBERTa by fairseq's names.
 
+    Values do not change, except that the embedding of the token type is added to positions.
+
     Args:
-        state: of ``RobertaModel``, ``RobertaForMaskedLM``, ``RobertaForSequenceClassification`` or the same of
-            CamemBERT and XLM-R. Values are untouched but for the embedding of the token type.
+        state: state dict of ``RobertaModel``, ``RobertaForMaskedLM``, ``RobertaForSequenceClassification`` or their
+            equivalents of CamemBERT and XLM-R.
 
     Raises:
-        PyramidionError: there is no embedding, a tensor is unknown, or the output's weights are not the embedding's.
+        PyramidionError: there is no embedding, a tensor is unknown, there are several token types, or the output
+            does not share the embedding's weights.
     """
     renamed: dict[str, Tensor] = {}
     left_out, unknown = [], []
@@ -79,7 +82,7 @@ def from_hugging_face(state: Mapping[str, Tensor]) -> Renamed:
     summed = types is not None and bool(types.any())
     if types is not None and types.size(0) != 1:
         raise PyramidionError(
-            f"the model tells {types.size(0)} types of tokens apart, which fairseq's RoBERTa does not"
+            f"cannot convert a model with {types.size(0)} types of tokens: fairseq's RoBERTa has one"
         )
     if types is not None and summed:
         positions = renamed[POSITIONS].clone()
@@ -90,7 +93,7 @@ def from_hugging_face(state: Mapping[str, Tensor]) -> Renamed:
 
 
 def _rename(name: str) -> str | None:
-    """Return fairseq's name of a tensor; None where it has none."""
+    """Return fairseq's name of a tensor, or None if fairseq has no such tensor."""
     for theirs, ours in _EMBEDDINGS.items():
         if name.startswith(theirs):
             return ENCODER + ours + name[len(theirs) :]
@@ -108,7 +111,7 @@ def _rename(name: str) -> str | None:
 
 
 def _check_output(state: dict[str, Tensor]) -> None:
-    """Drop the second copy of the output's bias; refuse output weights that are not the embedding's."""
+    """Drop the second copy of the output's bias, and refuse output weights that differ from the embedding."""
     bias = state.pop("encoder.lm_head.decoder.bias", None)
     kept = state.setdefault("encoder.lm_head.bias", bias) if bias is not None else None
     if bias is not None and kept is not None and not torch.equal(bias, kept):
@@ -116,11 +119,13 @@ def _check_output(state: dict[str, Tensor]) -> None:
     if "encoder.lm_head.bias" in state:
         weight = state.setdefault("encoder.lm_head.weight", state[EMBEDDING])
         if weight.shape != state[EMBEDDING].shape or not torch.equal(weight, state[EMBEDDING]):
-            raise PyramidionError("the output of masked_lm has weights of its own: only shared ones can be used")
+            raise PyramidionError(
+                "the output of masked_lm does not share the embedding's weights: this is not supported"
+            )
 
 
 def of_today(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors of a fairseq checkpoint by the names of today: those of 2019 say decoder and emb_layer_norm."""
+    """Return tensors of a fairseq checkpoint by current names; in 2019, these had decoder and emb_layer_norm."""
     renamed = {re.sub(r"^decoder\.", "encoder.", name): tensor for name, tensor in state.items()}
     renamed = {name.replace(".emb_layer_norm.", ".layernorm_embedding."): t for name, t in renamed.items()}
     renamed.setdefault(ENCODER + "version", torch.tensor([1.0]))
@@ -132,7 +137,7 @@ def to_export(state: Mapping[str, Tensor], head: str | None) -> dict[str, Tensor
 
     Args:
         state: by fairseq's names.
-        head: the classification head to take; others are left out.
+        head: the classification head to export; others are dropped.
     """
     renamed = {}
     for name, tensor in state.items():
@@ -147,7 +152,10 @@ def to_export(state: Mapping[str, Tensor], head: str | None) -> dict[str, Tensor
 
 
 def from_export(state: Mapping[str, Tensor]) -> Renamed:
-    """Return the inverse of :func:`to_export`; the head has fairseq's usual name."""
+    """Return tensors of an exported model by fairseq's names, the inverse of :func:`to_export`.
+
+    The classification head gets fairseq's default name.
+    """
     renamed = {}
     for name, tensor in state.items():
         if name.startswith("encoder."):
@@ -157,7 +165,7 @@ def from_export(state: Mapping[str, Tensor]) -> Renamed:
         elif name.startswith("classifier."):
             renamed[f"classification_heads.{HEAD}.{name[len('classifier.') :]}"] = tensor
         else:
-            raise PyramidionError(f"{name} is no tensor of an exported classifier")
+            raise PyramidionError(f"{name} is not a tensor of an exported classifier")
     if EMBEDDING not in renamed:
         raise PyramidionError("the export has no encoder.embed_tokens.weight")
     renamed["encoder.lm_head.weight"] = renamed[EMBEDDING]

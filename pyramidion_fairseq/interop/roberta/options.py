@@ -1,4 +1,4 @@
-"""RoBERTa's options as ours, from fairseq's arguments or Hugging Face's config.json."""
+"""Options of a converted RoBERTa, from fairseq's arguments or Hugging Face's config.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...errors import PyramidionError
 from ...models.architectures import ENCODERS, fields_of
 from ...models.encoder_config import FIELDS
 
-#: Hugging Face's kinds of models with these names and shapes.
+#: Values of ``model_type`` in config.json that can be converted.
 KINDS = ("roberta", "camembert", "xlm-roberta")
 _NAMES = {
     "num_hidden_layers": "encoder_layers",
@@ -19,16 +19,16 @@ _NAMES = {
     "attention_probs_dropout_prob": "attention_dropout",
 }
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
-#: Fields that are the pretrained weights' own: only what comes with them can be right.
+#: Fields that the pretrained weights determine, so that they cannot be set.
 SHAPE = ["encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads",
          "encoder_normalize_before", "no_layernorm_embedding", "activation_fn", "untie_weights_roberta"]  # fmt: skip
 
 
 def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of a fairseq RoBERTa, or of a model of ours.
+    """Return options of a fairseq RoBERTa or of an encoder of this package.
 
     Raises:
-        PyramidionError: it is another kind of model.
+        PyramidionError: the model is of another kind.
     """
     arch = str(args.get("arch") or args.get("_name") or "")
     known = {name: args[name] for name in FIELDS if args.get(name) is not None}
@@ -45,10 +45,10 @@ def from_fairseq(args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of a Hugging Face config.json, or of our own export's.
+    """Return options from the config.json of a Hugging Face model or of an exported directory.
 
     Raises:
-        PyramidionError: it is another kind of model.
+        PyramidionError: the model is of another kind.
     """
     if "pyramidion" in config:
         return {name: config["pyramidion"][name] for name in FIELDS if name in config["pyramidion"]}

@@ -1,4 +1,4 @@
-"""Vocabularies of RoBERTa, CamemBERT and XLM-R: the symbol of every row of the embedding, in fairseq's order."""
+"""Vocabularies of RoBERTa, CamemBERT and XLM-R: a symbol per row of the embedding, in fairseq's order."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from .. import byte_level, dictionary_files
 
 MASK = "<mask>"
 _OVERWRITE = "#fairseq:overwrite"
-#: Rows of CamemBERT's <s> and </s>, which stand after four rows that nothing uses.
+#: fairseq's rows of <s> and </s> -> CamemBERT's, which come after four unused rows.
 _CAMEMBERT = {0: 5, 2: 6}
 
 
 class Rows(NamedTuple):
-    """What :func:`read_rows` returns."""
+    """Result of :func:`read_rows`."""
 
     symbols: list[str]
-    """One for each row of our embedding."""
+    """One symbol per row of the converted embedding."""
     order: list[int] | None
-    """For each of our rows the row that it has in the given model; None where they are the same."""
+    """Row of the pretrained embedding for each row of the converted one; None if they are the same."""
     bpe: byte_level.Bpe | Path | None
-    """What splits texts into the symbols; None where nothing was found."""
+    """A byte-level BPE, or the file of a sentencepiece model; None if nothing was found."""
 
 
 def read_rows(folder: Path, size: int, camembert: bool) -> Rows:
     """Return the symbols of a Hugging Face directory.
 
-    A byte-level BPE has vocab.json with merges.txt, or tokenizer.json. A sentencepiece model stands for rows
-    ``<s> <pad> </s> <unk>``, its pieces from the fourth on, and ``<mask>``. CamemBERT has the rows of all its pieces
-    after four others, and uses those of its pieces ``<s>`` and ``</s>``: the rows change places, so that special
-    symbols are where fairseq has them.
+    A byte-level BPE has vocab.json with merges.txt, or tokenizer.json. With a sentencepiece model, the rows are
+    ``<s> <pad> </s> <unk>``, its pieces from the fourth on, and ``<mask>``. In CamemBERT, the rows of all pieces,
+    including ``<s>`` and ``</s>``, come after four unused ones. These rows are swapped, so that special symbols have
+    fairseq's.
 
     Args:
         folder: the directory.
-        size: rows of the embedding.
-        camembert: whether the rows are CamemBERT's.
+        size: number of rows of the embedding.
+        camembert: whether the model is a CamemBERT.
 
     Raises:
-        PyramidionError: no vocabulary is there, or it has another number of symbols.
+        PyramidionError: there is no vocabulary, or its size differs.
     """
     model = next(vocabularies.sentencepiece_in([str(folder)]), None)
     if model is None:
@@ -59,12 +59,12 @@ def read_rows(folder: Path, size: int, camembert: bool) -> Rows:
     symbols = [*first, *(piece for piece in pieces[3:]), MASK]
     if pieces[:3] != ["<unk>", "<s>", "</s>"] or len(symbols) > size:
         raise PyramidionError(
-            f"{model} has {len(pieces):,} pieces, which are not those of {size:,} rows of the embedding"
+            f"{model} has {len(pieces):,} pieces, which do not fit the {size:,} rows of the embedding"
         )
     symbols[-1:] = [*(f"unused{row}" for row in range(len(symbols) - 1, size - 1)), MASK]
     if len(set(symbols)) < len(symbols) or any(symbol.split() != [symbol] for symbol in symbols):
         raise PyramidionError(
-            f"the pieces of {model} cannot be a fairseq dictionary: some are there twice, or have spaces"
+            f"the pieces of {model} cannot be a fairseq dictionary: some are repeated or contain spaces"
         )
     order = None
     if camembert:
@@ -75,24 +75,24 @@ def read_rows(folder: Path, size: int, camembert: bool) -> Rows:
 
 
 def read_dictionary(path: Path, size: int) -> tuple[list[str], list[int] | None]:
-    """Return the symbols of fairseq's dict.txt, and the order of rows as of :class:`Rows`.
+    """Return the symbols of fairseq's dict.txt, and the order of rows as in :class:`Rows`.
 
-    ``<mask>``, which fairseq's tasks add after reading, is added. Special symbols that CamemBERT's file has once more,
-    with the flag ``#fairseq:overwrite``, are those that count.
+    ``<mask>`` is added, as fairseq's tasks do. Special symbols that CamemBERT's file repeats with the flag
+    ``#fairseq:overwrite`` replace the first ones.
 
     Args:
         path: the file.
-        size: rows of the embedding.
+        size: number of rows of the embedding.
 
     Raises:
-        PyramidionError: a line is not "symbol count", or there are more or fewer symbols.
+        PyramidionError: a line is not "symbol count", or the number of symbols differs.
     """
     symbols, order = [*dictionary_files.SPECIALS, *dictionary_files.read_symbols(path, _OVERWRITE)], list(range(size))
     if MASK not in symbols:
         symbols.append(MASK)
     if len(symbols) != size:
         raise PyramidionError(
-            f"{path} has {len(symbols):,} symbols, <mask> counted, the model's embedding {size:,} rows"
+            f"{path} has {len(symbols):,} symbols, including <mask>, but the model's embedding {size:,} rows"
         )
     for row, symbol in enumerate(symbols[4:], start=4):
         if symbol in dictionary_files.SPECIALS:
@@ -101,7 +101,7 @@ def read_dictionary(path: Path, size: int) -> tuple[list[str], list[int] | None]
             if first in _CAMEMBERT:
                 order[first], order[row] = row, first
     if len(set(symbols)) < len(symbols):
-        raise PyramidionError(f"{path} has a symbol twice")
+        raise PyramidionError(f"{path} has a repeated symbol")
     return symbols, order if order != list(range(size)) else None
 
 

@@ -97,10 +97,10 @@ def test_what_the_encoder_cannot_read_is_refused_in_words(model, inputs):
     first = torch.tensor([[2]] * 3)
     encoded = model.get_encoder()(**inputs, output_hidden_states=True)
     for wrong in ((), (encoded.last_hidden_state,), (encoded.last_hidden_state, encoded.hidden_states)):
-        with pytest.raises(ValueError, match="must be what the encoder returned"):
+        with pytest.raises(ValueError, match="must be the encoder's own output"):
             model(encoder_outputs=wrong, decoder_input_ids=first)
     for call in (model.generate, model):
-        with pytest.raises(ValueError, match="the encoder takes input_ids: it tells padding by them"):
+        with pytest.raises(ValueError, match="the encoder needs input_ids, not inputs_embeds"):
             call(inputs_embeds=torch.zeros(3, 5, 32), decoder_input_ids=first)
     with pytest.raises(ValueError, match=r"input_ids of the shape \(3, 0\) have no tokens: give at least </s>"):
         model.generate(first[:, :0])

@@ -114,7 +114,7 @@ def test_no_tokenizer_where_documents_start_with_another_symbol(hugging_face, co
     change_task(folder, init_token=7)
     exported = convert("huggingface", folder / "model.pt")
     assert not (exported / "tokenizer_config.json").exists()
-    assert "documents were not read with <s> before them" in capsys.readouterr().err
+    assert "the model was trained without <s> before documents" in capsys.readouterr().err
 
 
 def test_a_loss_is_that_of_the_labels(transformers, hugging_face, convert, tmp_path):
@@ -136,7 +136,7 @@ def test_embeddings_instead_of_a_document_are_refused(transformers, hugging_face
     folder = convert("roberta", hugging_face("roberta")[0], *SMALL)
     theirs = load(transformers, convert("huggingface", folder / "model.pt"))
     for more in ({}, {"input_ids": documents([5], 40)}):
-        with pytest.raises(ValueError, match="the encoder takes input_ids: it tells padding by them"):
+        with pytest.raises(ValueError, match="the encoder needs input_ids, not inputs_embeds"):
             theirs(inputs_embeds=torch.zeros(1, 5, 32), **more)
 
 
