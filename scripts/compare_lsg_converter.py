@@ -1,8 +1,8 @@
-"""Compare our conversion with the published LSG converter's at BART's real shape: docs/comparisons.md quotes it.
+"""Compare this package's conversion with that of the published LSG converter, at the size of bart-base.
 
-Random weights at the shape of bart-base, two documents of 4096 and 2900 tokens, every selection type, one global
-token as published; bos_pooling over the first document alone. Needs what record_lsg_converter.py needs, beside
-fairseq; run from the repository's root: ``python -m scripts.compare_lsg_converter``.
+The models have random weights, each selection type in turn, and one global token, and read documents of 4096 and 2900
+tokens; bos_pooling reads the first alone. The result is in docs/comparisons.md. The packages are fairseq and those of
+record_lsg_converter.py. Run from the repository's root: ``python -m scripts.compare_lsg_converter``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def ours(config: BartConfig, state: dict[str, torch.Tensor], kind: str) -> Pyram
 
 
 class Published(torch.nn.Module):
-    """Their model; lsh gets the rotations that ours has, and the encoder's states lose no token."""
+    """Return the published model, with our rotations for lsh, and set to keep the states of all tokens."""
 
     def __init__(self, model: torch.nn.Module):
         super().__init__()
@@ -71,7 +71,7 @@ class Published(torch.nn.Module):
 
 
 def main() -> None:
-    """Print a line for each selection type; ends with an error where one differs by more than 1e-4."""
+    """Print a line for each selection type, and fail if one differs by more than 1e-4."""
     config = BartConfig(vocab_size=WORDS, max_position_embeddings=1024, **SHAPE)
     base = spread_values(BartForConditionalGeneration(config))
     state = {name: tensor.clone() for name, tensor in base.state_dict().items()}

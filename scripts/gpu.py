@@ -1,11 +1,11 @@
-"""All that needs a GPU, in one command: tests that are skipped without one, and benchmarks at the paper's sizes.
+"""Run everything that needs a GPU: tests that are skipped without one, and benchmarks at the paper's sizes.
 
-``make gpu`` (``python scripts/gpu.py``) takes one step after the other, the ones that tell most first, and prints a
-line for each; a step that fails does not hold up the others, and the exit status is 1. Each step's results and log go
-to benchmarks/results/gpu, or the folder of ``--output``. Started again, it goes on with the steps that are not done.
+``make gpu`` (``python scripts/gpu.py``) runs the steps in turn, the most informative ones first, and prints a line for
+each. If a step fails, the others still run, and the exit status is 1. Results and logs go to benchmarks/results/gpu,
+or to ``--output``. When started again, it continues with the steps that are not done.
 
-Ten minutes are worth it: ``--minutes 10`` begins no step after them. Without a network, ``--wheels FOLDER`` first
-installs the wheels of a folder beside the results, for any Python that has torch.
+``--minutes 10`` starts no step after ten minutes, which is enough for the most informative ones. Without a network,
+``--wheels FOLDER`` first installs the wheels of a folder next to the results, for any Python with torch.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from typing import NamedTuple
 import torch
 from steps import ROOT, FailedError, call, take
 
-#: A test that hangs says after two minutes where it is.
+#: Options of pytest: a test that hangs prints its stack after two minutes.
 PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=120"]
-#: What can be wrong, before anything is timed, and after how many minutes each is stopped: kernels, waiting for the
-#: device, the stock commands, which are new processes, graphs, several GPUs, every architecture.
+#: Folders and files of tests, with a limit in minutes each. They check results before anything is timed: kernels,
+#: synchronisation with the device, the stock commands (in new processes), graphs, several GPUs, all architectures.
 TESTS = {
     "tests/functional/topk/test_tournament_triton.py": 10, "tests/functional/topk/test_partition_triton.py": 5,
     "tests/test_no_waiting.py": 5, "tests/test_stock_commands.py": 10, "tests/generation/test_cuda_graph.py": 5,
     "tests/test_data_parallel.py": 5, "tests/models/test_every_architecture.py": 10,
 }  # fmt: skip
-#: Which tests of a file: the others fork processes that train, and autograd refuses that once it has seen a GPU.
+#: Selected tests of some files. The others fork processes that train, which autograd refuses once a GPU was used.
 CHOSEN = {"tests/test_data_parallel.py": ["-k", "gpus"]}
 
 logger = logging.getLogger("gpu")
 
 
 class Step(NamedTuple):
-    """A command of this Python; what a benchmark measures goes to the folder of results."""
+    """A command of this Python, whose results go to the folder of results."""
 
     arguments: list[str]
     minutes: float
@@ -46,12 +46,12 @@ class Step(NamedTuple):
 
 
 def benchmark(name: str, *options: str, minutes: float) -> Step:
-    """Return a script of benchmarks/ as a step."""
+    """Return the step that runs a script of benchmarks/."""
     return Step([f"benchmarks/{name}.py", *options, "--output", "{output}"], minutes)
 
 
 def training(precision: str) -> Step:
-    """Return the training steps of the deep models in a precision."""
+    """Return the step that times training of the deep models in a precision."""
     return benchmark("training", "--parts", "deep", "--rounds", "3", "--precision", precision, minutes=10)
 
 
@@ -91,7 +91,7 @@ def install(wheels: Path, site: Path) -> None:
         call([*pip, "--no-cache-dir", "--target", site, *sorted(wheels.glob("*.whl"))], log)
         try:
             call([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], log)
-        except FailedError as error:  # what is compiled there is for a CPU
+        except FailedError as error:  # compiled for a CPU
             logger.info(f"wheels: pooling on a CPU is not compiled: {error}")
         (site / ".installed").touch()
     paths = [str(site), str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -99,7 +99,7 @@ def install(wheels: Path, site: Path) -> None:
 
 
 def run(name: str, step: Step, output: Path, end: float) -> str:
-    """Run one step, until it or the time is over; its log is called NAME.log when all went well.
+    """Run a step until it ends or the time is over. Its log is named NAME.log if it succeeds.
 
     Args:
         name: of the step.
@@ -108,7 +108,7 @@ def run(name: str, step: Step, output: Path, end: float) -> str:
         end: ``time.monotonic()`` after which nothing is begun.
 
     Returns:
-        what to say of it.
+        A description of the result.
     """
     minutes = min(step.minutes, (end - time.monotonic()) / 60)
     if minutes <= 0:
@@ -126,7 +126,7 @@ def run(name: str, step: Step, output: Path, end: float) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the steps that are asked for."""
+    """Run the chosen steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", help=f"default: {' '.join(STEPS)}")
     output = ROOT / "benchmarks" / "results" / "gpu"

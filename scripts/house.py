@@ -1,7 +1,7 @@
-"""Count what the code must have none of: long functions and files, circles of imports, private words and the like.
+"""Count violations of the rules for the code: long functions and files, circles of imports, private words and others.
 
-Run it anywhere: ``python scripts/house.py`` prints every count and what was counted; the exit status is 1 where
-anything was. ``tests/test_house.py`` asserts the same, but for exceptions that it lists.
+``python scripts/house.py`` prints the counts and the violations; the exit status is 1 if there are any.
+``tests/test_house.py`` asserts the same, with a list of exceptions.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "pyramidion_fairseq"
-#: Where code is short: everything but the tests.
+#: Folders whose functions and files must be short: all except the tests.
 CODE = (PACKAGE, "preprocess", "benchmarks", "examples", "scripts")
 MOST_FUNCTION_LINES = 60
 MOST_FILE_LINES = 350
-#: Words that mean something else in the field, or nothing.
+#: Words that have another meaning in the field, or none.
 PRIVATE_WORDS = re.compile(
     r"\b(?:places?_of|_seat_kernel|_NOBODY|make_room|OWNERS|owners|reading_of|Reading|_play|Played|hidden_keys"
     r"|visible_tokens)\b|\b(?:draw|play)\("
 )
 
 
-#: Words with which first lines of docstrings began that said what something is, not what a function does.
+#: First words of docstrings that are not verbs.
 NO_VERBS = {
     "A",
     "All",
@@ -70,7 +70,7 @@ def unannotated_functions() -> Iterator[str]:
 
 
 def first_lines_without_verb() -> Iterator[str]:
-    """Yield "file:function" where a docstring begins with no word that could be a verb; properties may."""
+    """Yield "file:function" of docstrings whose first word cannot be a verb; properties are not checked."""
     for path in _files(*CODE):
         for function in _functions(path):
             first = (ast.get_docstring(function) or "Do").split()[0].strip(",;.")
@@ -80,7 +80,7 @@ def first_lines_without_verb() -> Iterator[str]:
 
 
 def import_circles() -> Iterator[str]:
-    """Yield the modules of every circle of imports, those inside functions included, those for types alone not."""
+    """Yield the modules of each circle of imports, including imports within functions, not those for types."""
     imports = {_module(path): _imported(path) for path in _files(PACKAGE)}
     imports = {module: {name for name in names if name in imports} - {module} for module, names in imports.items()}
     reached = {module: _reachable(module, imports) for module in imports}
@@ -89,7 +89,7 @@ def import_circles() -> Iterator[str]:
 
 
 def imports_of_parts() -> dict[str, set[str]]:
-    """Return which parts each part of the package imports: its folders, those of ``apps/``, and its single files.
+    """Return the parts that each part of the package imports. Parts are folders, those of ``apps/``, and single files.
 
     A folder ends in a slash, a file in ``.py``, as in the table of docs/architecture.md.
     """
@@ -107,7 +107,7 @@ def _part(path: Path) -> str:
 
 
 def imports_between_tests() -> Iterator[str]:
-    """Yield "file: module" where a file imports from a test's module or a conftest: helpers are in tests/helpers/."""
+    """Yield "file: module" of imports from modules of tests or a conftest; helpers belong in tests/helpers/."""
     for path in _files("tests", "scripts", "benchmarks", "examples"):
         for module in sorted(_imported(path)):
             if re.search(r"\btests\b.*\.(test_\w+|conftest)\b", module):
@@ -115,7 +115,7 @@ def imports_between_tests() -> Iterator[str]:
 
 
 def private_words() -> Iterator[str]:
-    """Yield "file: word" for every one of :data:`PRIVATE_WORDS` in the package."""
+    """Yield "file: word" for each use of :data:`PRIVATE_WORDS` in the package."""
     for path in _files(PACKAGE, endings=(".py", ".cpp", ".h", ".cu")):
         for word in sorted(set(PRIVATE_WORDS.findall(path.read_text(encoding="utf-8")))):
             yield f"{_name(path)}: {word.rstrip('(')}"
@@ -181,7 +181,7 @@ def _module(path: Path) -> str:
 
 
 def _imported(path: Path) -> set[str]:
-    """Return the names that a file imports, absolute: modules, and what is imported from them."""
+    """Return the absolute names that a file imports: modules, and names within them."""
     module, names = _module(path), set()
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in _nodes_that_run(_tree(path)):
@@ -198,7 +198,7 @@ def _imported(path: Path) -> set[str]:
 
 
 def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield a tree's nodes, without those under ``if TYPE_CHECKING``."""
+    """Yield the nodes of a tree, except those under ``if TYPE_CHECKING``."""
     for node in ast.iter_child_nodes(tree):
         yield node
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -220,7 +220,7 @@ def _reachable(module: str, imports: dict[str, set[str]]) -> set[str]:
 
 
 def main() -> None:
-    """Print every count, and what was counted."""
+    """Print the counts and the violations."""
     any_found = False
     for title, count in COUNTS.items():
         found = list(count())

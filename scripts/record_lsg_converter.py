@@ -1,7 +1,7 @@
-"""Record what the published LSG converter makes of a small BART: tests/data/lsg_converter.npz.
+"""Record the published LSG converter's conversion of a small BART in tests/data/lsg_converter.npz.
 
-Needs lsg-converter 0.1.9, transformers 4.44.2, tokenizers 0.19.1 and huggingface_hub below 0.26 in an environment of
-their own; run once, from the repository's root: ``python -m scripts.record_lsg_converter``.
+This needs an environment with lsg-converter 0.1.9, transformers 4.44.2, tokenizers 0.19.1 and huggingface_hub below
+0.26. It was run once, from the repository's root: ``python -m scripts.record_lsg_converter``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Write tests/data/rouge_*: summaries of Python modules, and what Perl's ROUGE-1.5.5 gives them.
+"""Write tests/data/rouge_*: summaries of Python modules, and their scores of Perl's ROUGE-1.5.5.
 
 usage: ROUGE_HOME=folder-of-ROUGE-1.5.5.pl python scripts/record_rouge.py
 
-A reference is the docstring of a module of the standard library, a hypothesis is the beginning of what the module's
-classes and functions say. All modules that ``prepare --python-docs`` takes are there, so that nothing is picked.
+A reference is the docstring of a module of the standard library. A hypothesis is the beginning of the docstrings of
+the module's classes and functions. All modules of ``prepare --python-docs`` are included.
 """
 
 import gzip
@@ -27,7 +27,7 @@ FEWEST = 30
 
 
 def tokenised(text: str) -> str:
-    """Return text as that of arXiv and PubMed: lower case, marks as words of their own."""
+    """Return text in the style of arXiv and PubMed: in lower case, with spaces around punctuation."""
     return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
 
 

@@ -1,4 +1,4 @@
-"""A picture of a report, by a headless Chromium: ``python scripts/screenshot.py report.html docs/explanation.png``."""
+"""Take a picture of a report in Chromium: ``python scripts/screenshot.py report.html docs/explanation.png``."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find_chromium() -> str:
-    """Return the browser's path: the variable CHROMIUM, or what the system has."""
+    """Return the path of the browser: the variable CHROMIUM, or the browser of the system."""
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
         sys.exit("error: there is no Chromium: apt-get install chromium, or say where it is in the variable CHROMIUM")
@@ -32,7 +32,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Open the report, choose what to show, write the picture."""
+    """Open the report, select the view, and write the picture."""
     from playwright.sync_api import sync_playwright
 
     args = parse()

@@ -1,4 +1,4 @@
-"""What scripts of several long steps share: a log and a line for each; one that fails holds up no other."""
+"""Run several long steps, each with a log and a line of output. If one fails, the others still run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ class FailedError(RuntimeError):
 
 
 def call(command: list, log: Path, minutes: float | None = None, **environment: str) -> None:
-    """Run a command with its output at the end of a log; FailedError with the last line where it fails, or where it
-    takes longer than so many minutes."""
+    """Run a command and append its output to a log.
+
+    Raises:
+        FailedError: the command failed or took too long; with its last line."""
     command, limit = list(map(str, command)), None if minutes is None else 60 * minutes
     with open(log, "a", encoding="utf-8") as file:
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}  # so that the last line is the last one said
+        env = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }  # flush, so that the command's last line is the last line of the log
         started = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True)
         try:
             status = started.wait(limit)
         except subprocess.TimeoutExpired:
             raise FailedError(f"stopped after {minutes:.3g} minutes (its output: {log})") from None
         finally:
-            if started.poll() is None:  # with its children, which would go on holding a GPU's memory
+            if started.poll() is None:  # and its children, which would keep a GPU's memory
                 os.killpg(started.pid, signal.SIGKILL)
                 started.wait()
     if status:
@@ -39,7 +45,7 @@ def call(command: list, log: Path, minutes: float | None = None, **environment: 
 
 
 def take(steps: dict[str, Callable[[], str]], logger: logging.Logger) -> int:
-    """Run one step after the other, with a line for each that says what it returned; 1 where one failed."""
+    """Run the steps in turn, and print a line with the result of each. Return 1 if one failed, else 0."""
     failed = 0
     for name, step in steps.items():
         begin = time.monotonic()

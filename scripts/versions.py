@@ -1,9 +1,10 @@
-"""The oldest and the newest torch and numpy that setup.py declares, each in a virtual environment of its own, and
-releases of transformers one after the other in one environment, which load what ``pyramidion-convert`` exports.
+"""Test with the oldest and the newest torch and numpy that setup.py allows, and with releases of transformers.
 
-``python scripts/versions.py`` (``make versions``) installs every row of the matrix below ``build/versions`` and runs a
-fast part of the tests in it; it prints a line for each, and its exit status is 1 where one failed. ``--torch-index``
-says where old CPU builds of torch are: those of pip's own index bring 3 GB of CUDA libraries on Linux.
+Each torch has a virtual environment. The releases of transformers share one, where they load exported directories.
+
+``python scripts/versions.py`` (``make versions``) installs each row of the matrix in ``build/versions``, runs a fast
+part of the tests, and prints a line. The exit status is 1 if a row failed. ``--torch-index`` is an index with old CPU
+builds of torch; those of pip's default index come with 3 GB of CUDA libraries on Linux.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ TESTS = [
     "tests/test_checkpoints.py", "tests/compat/test_whole_checkpoints.py", "tests/compat/test_compat.py",
     "tests/utils/test_requirements.py", "tests/tasks/test_diagnosis.py", "tests/text",
 ]  # fmt: skip
-#: What is run in each of :data:`TRANSFORMERS`: releases that differ in how they load code that a directory carries.
+#: Tests to run with each of :data:`TRANSFORMERS`, releases that differ in how they load the code of a directory.
 EXPORTED = ["tests/interop/bart/test_exported.py", "tests/interop/bart/test_exported_tokenizer.py"]
 TRANSFORMERS = ["4.45.2", "4.53.3", "4.57.6", "5.0.0", "newest"]
-#: Of numpy, the first release with a wheel for a Python; before it, setup.py's own bound.
+#: Python -> the first numpy with a wheel for it; older Pythons use setup.py's bound.
 FIRST_NUMPY = {(3, 11): "1.23.2", (3, 12): "1.26.0", (3, 13): "2.1.0"}
-#: What the tests need beside torch, numpy and fairseq.
+#: Packages that the tests need in addition to torch, numpy and fairseq.
 OTHERS = ["omegaconf", "sentencepiece", "rouge-score", "pytest", "pytest-timeout", "hypothesis"]
-#: And what fairseq needs, which is installed without its own list: that has torchaudio, which its speech models use.
+#: Packages that fairseq needs. It is installed without its own list, which has torchaudio for speech models.
 OTHERS += ["bitarray", "hydra-core<1.4", "packaging", "regex", "sacrebleu", "scikit-learn", "tqdm"]
 
 logger = logging.getLogger("versions")
 
 
 def declared(name: str) -> str:
-    """Return the oldest version of a distribution that setup.py takes."""
+    """Return the oldest version of a distribution that setup.py allows."""
     return re.search(rf'"{name}>=([\d.]+)"', (ROOT / "setup.py").read_text(encoding="utf-8")).group(1)
 
 
 def oldest_numpy() -> str:
-    """Return setup.py's oldest numpy, or the oldest one that there is for this Python."""
+    """Return the oldest numpy that setup.py allows and that exists for this Python."""
     return FIRST_NUMPY.get(sys.version_info[:2], declared("numpy"))
 
 
@@ -59,7 +60,7 @@ def matrix(newest_torch: str | None) -> dict[str, tuple[str, str]]:
 
 
 def install(python: Path, torch: str, numpy: str, index: list, log: Path) -> None:
-    """Install what scripts/bootstrap.sh installs, of these versions."""
+    """Install the packages of scripts/bootstrap.sh in these versions."""
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--prefer-binary"]
     call([*pip, *index, torch, numpy, "cython", "setuptools", "wheel"], log)
     fairseq = "fairseq-fixed>=0.12.3.1,<0.13" if sys.version_info >= (3, 11) else "fairseq==0.12.2"
@@ -69,7 +70,7 @@ def install(python: Path, torch: str, numpy: str, index: list, log: Path) -> Non
 
 
 def prepare(folder: Path, log: Path) -> Path:
-    """Make an empty log, and a virtual environment where there is none; its Python."""
+    """Create an empty log and, if missing, a virtual environment. Return its Python."""
     folder.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
     python = folder / "venv" / "bin" / "python"
@@ -79,7 +80,7 @@ def prepare(folder: Path, log: Path) -> Path:
 
 
 def test(python: Path, tests: list[str], names: list[str], log: Path) -> str:
-    """Run tests; returns the versions of the named packages, and the result."""
+    """Run tests, and return the versions of the named packages and the result."""
     versions = ", ".join(f"'{name}', {name}.__version__" for name in names)
     call([python, "-c", f"import {', '.join(names)}; print('installed:', {versions})"], log)
     call([python, "-m", "pytest", "-p", "no:cacheprovider", *tests], log, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
@@ -89,7 +90,7 @@ def test(python: Path, tests: list[str], names: list[str], log: Path) -> str:
 
 
 def row(name: str, torch: str, numpy: str, folder: Path, index: list) -> str:
-    """Install and test one row; returns what to say of it."""
+    """Install and test a row, and return a description of the result."""
     log = folder / "log"
     python = prepare(folder, log)
     install(python, torch, numpy, index, log)
@@ -97,7 +98,7 @@ def row(name: str, torch: str, numpy: str, folder: Path, index: list) -> str:
 
 
 def transformers_row(version: str, torch: str, folder: Path, index: list) -> str:
-    """Do the same for a release of transformers, in the environment that all of them share."""
+    """Install and test a release of transformers in the shared environment."""
     log = folder / f"log-{version}"
     python = prepare(folder, log)
     install(python, torch, "numpy", index, log)
@@ -122,7 +123,7 @@ def nothing_installed(folder: Path) -> str:
 
 
 def known_steps(newest_torch: str | None, folder: Path, index: list) -> dict[str, Callable[[], str]]:
-    """Return row -> what installs and tests it."""
+    """Return row -> function that installs and tests it."""
     steps: dict[str, Callable[[], str]] = {
         "nothing-installed": functools.partial(nothing_installed, folder / "nothing-installed")
     }
@@ -136,7 +137,7 @@ def known_steps(newest_torch: str | None, folder: Path, index: list) -> dict[str
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the rows that are asked for."""
+    """Run the chosen rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", help=f"default: {' '.join(known_steps(None, Path(), []))}")
     parser.add_argument("--newest-torch", metavar="X.Y.Z", help="in place of the newest that there is")

@@ -1,10 +1,10 @@
-"""A Slurm of a few virtual nodes on this machine, to try job scripts: it needs slurm-wlm and munge, and no root.
+"""Run Slurm with a few virtual nodes on this machine, to try job scripts. It needs slurm-wlm and munge, but not root.
 
 usage: python scripts/virtual_slurm.py start FOLDER [--nodes 3]     then: export SLURM_CONF=FOLDER/slurm.conf
        python scripts/virtual_slurm.py stop FOLDER
 
-The nodes are called 127.0.0.2, 127.0.0.3, ..., which every Linux takes for itself. All files are in FOLDER. There are
-two partitions, "low" (the default) and "high": a job of "high" preempts those of "low", which get SIGUSR1 and are
+The nodes are 127.0.0.2, 127.0.0.3 and so on, addresses of the machine itself on Linux. All files are in FOLDER. There
+are two partitions, "low" (the default) and "high". A job of "high" preempts those of "low", which get SIGUSR1 and are
 queued again.
 """
 
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sinfo", "scancel", "squeue")
-#: Seconds within which everything starts, and ends.
+#: Limit in seconds for starting, and for ending, all daemons.
 PATIENCE = 60
 CONFIGURATION = """\
 ClusterName=virtual
@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Start or stop; what is missing or fails ends the program with one line."""
+    """Start or stop the daemons. If a program is missing or fails, exit with one line."""
     args = build_parser().parse_args()
     folder = args.folder.resolve()
     os.environ.update(PATH=f"{os.environ['PATH']}:/usr/sbin", SLURM_CONF=str(folder / "slurm.conf"))
@@ -92,7 +92,7 @@ def start(folder: Path, count: int) -> None:
     if (folder / "slurm.conf").exists():
         sys.exit(f"error: {folder} has a cluster already: stop it, or take another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)  # munged trusts no socket in a folder that others can write to
+    folder.chmod(0o755)  # munged refuses sockets in folders that others can write to
     (folder / "state").mkdir()
     key = folder / "munge.key"
     key.touch(mode=0o600)
@@ -118,7 +118,7 @@ def start(folder: Path, count: int) -> None:
 
 
 def stop(folder: Path) -> None:
-    """End all jobs, then all daemons that were started from this folder."""
+    """End all jobs, then all daemons of this folder."""
     output_of("scancel", f"--user={getpass.getuser()}")
     end = time.monotonic() + PATIENCE
     while output_of("squeue", "--noheader") and time.monotonic() < end:
@@ -130,7 +130,7 @@ def stop(folder: Path) -> None:
 
 
 def finish(pid: int) -> None:
-    """End a process, and wait for its end."""
+    """End a process and wait for it."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
         end = time.monotonic() + PATIENCE / 4
@@ -141,19 +141,19 @@ def finish(pid: int) -> None:
 
 
 def run(*command: str) -> None:
-    """Run a program that becomes a daemon; one that fails ends this one."""
+    """Run a program that becomes a daemon. If it fails, exit."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"error: {' '.join(command)}: {' '.join((done.stderr or done.stdout).split())}")
 
 
 def output_of(*command: str) -> str:
-    """Return what a program says; nothing where it fails."""
+    """Return the output of a program, or an empty string if it fails."""
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
+    """Return free ports."""
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in listeners:

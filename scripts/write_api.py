@@ -1,4 +1,4 @@
-"""Write docs/api.md from the docstrings of what Python users call; ``--check`` only compares."""
+"""Write docs/api.md from the docstrings of the public Python interface; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ fairseq, and changes fairseq where [architecture.md](architecture.md#what-import
 
 
 class Section(NamedTuple):
-    """A part of the page."""
+    """A section of the page."""
 
     title: str
     intro: str
@@ -195,7 +195,7 @@ def plain(text: str) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """Return text with every paragraph filled; an example of doctest is a block of code."""
+    """Return text with filled paragraphs, and doctest examples as code blocks."""
     found = []
     for part in re.split(r"\n\s*\n", plain(text.strip())):
         found.append(f"```python\n{part}\n```" if part.startswith(">>>") else filled(" ".join(part.split())))
@@ -203,7 +203,7 @@ def paragraphs(text: str) -> str:
 
 
 def filled(text: str, indent: str = "") -> str:
-    """Return text in lines of at most :data:`WIDTH` characters; ``indent`` is that of all but the first."""
+    """Return text in lines of at most :data:`WIDTH` characters; all but the first are indented by ``indent``."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
@@ -224,14 +224,14 @@ def docstring(text: str | None) -> str:
 
 
 def _indented(body: str) -> tuple[str, str]:
-    """Return (the indented lines, dedented; what follows them)."""
+    """Return the indented lines at the beginning, dedented, and the remaining lines."""
     lines = body.splitlines()
     end = next((i for i, line in enumerate(lines) if line and not line.startswith(" ")), len(lines))
     return textwrap.dedent("\n".join(lines[:end])).strip(), "\n".join(lines[end:]).strip()
 
 
 def _items(text: str) -> Iterator[str]:
-    """Yield ``name: description`` as items of a list; continued lines stay with their item."""
+    """Yield ``name: description`` as items of a list, with their continuation lines."""
     for item in re.split(r"\n(?=\S)", text):
         name, colon, rest = " ".join(item.split()).partition(": ")
         yield filled(f"* `{name}`: {plain(rest)}" if colon else f"* {plain(name)}", "  ")
@@ -243,7 +243,7 @@ def definition(value: Any) -> ast.FunctionDef | ast.ClassDef:
 
 
 def signature(name: str, function: ast.FunctionDef) -> str:
-    """Return a call of the function as Python writes it, without ``self``; one argument a line where it is long."""
+    """Return the signature of a function without ``self``, with one argument per line if it is long."""
     parts = list(_arguments(function.args))
     returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
     line = f"{name}({', '.join(parts)}){returns}"
@@ -253,7 +253,7 @@ def signature(name: str, function: ast.FunctionDef) -> str:
 
 
 def _arguments(arguments: ast.arguments) -> Iterator[str]:
-    """Yield each argument with its type and default, ``self`` and ``cls`` left out."""
+    """Yield each argument except ``self`` and ``cls``, with its type and default."""
     positional = arguments.posonlyargs + arguments.args
     defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
     for argument, default in zip(positional, defaults):
@@ -277,7 +277,7 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> str:
 
 
 def fields(tree: ast.ClassDef) -> Iterator[str]:
-    """Yield annotated fields of a class, as items of a list, with the docstring below each."""
+    """Yield the annotated fields of a class as items of a list, each with its docstring."""
     for statement, following in zip(tree.body, [*tree.body[1:], None]):
         if not isinstance(statement, ast.AnnAssign) or statement.target.id.startswith("_"):
             continue

@@ -1,4 +1,4 @@
-"""Write examples/WHERE/README.md from the recipes, one page a table or corpus; ``--check`` only compares."""
+"""Write examples/WHERE/README.md from the recipes, one page per table or corpus; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def page(where: str) -> str:
 
 
 def validated(rows_: Iterable[paper.Recipe]) -> str:
-    """Return what validating by summaries costs, from the page's cheapest row to its dearest."""
+    """Return the cost of validation by summaries, from the page's cheapest row to the most expensive one."""
 
     def span(samples: int) -> str:
         shares = sorted(s for s in (recipe.validation_share(samples) for recipe in rows_) if s is not None)

@@ -1,4 +1,4 @@
-"""Write examples/hydra/ARCH.yaml from the recipes, one file an architecture; ``--check`` only compares."""
+"""Write examples/hydra/ARCH.yaml from the recipes, one file per architecture; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from recipes.command import TASK, Settings, batching, validation  # noqa: E402
 from recipes.paper import Recipe  # noqa: E402
 
 TARGET = ROOT / "examples" / "hydra"
-#: Options whose value is a list in Hydra, and those of the optimiser and of its schedule.
+#: Options whose value is a list in Hydra, and options of the optimiser and of its schedule.
 LISTS = ("lr", "update_freq")
-#: Fields of the model that are written out also where an architecture leaves them at their default, so that they can
-#: be changed on the command line without Hydra's "+".
+#: Fields of the model that are written even at their default, so that they can be changed on the command line without
+#: Hydra's "+".
 SHOWN = ("attention", "block_size", "pooling_schedule", "max_source_positions", "max_target_positions")
 SHOWN += tuple(
     f"{side}_{size}"
@@ -39,12 +39,12 @@ HEAD = """\
 
 
 def group(name: str) -> str:
-    """Return the part of fairseq's config that has an option.
+    """Return the group of fairseq's config that has an option.
 
     Raises:
-        KeyError: none has.
+        KeyError: no group has it.
     """
-    from fairseq.dataclass.configs import FairseqConfig  # after the package, with which it is imported faster
+    from fairseq.dataclass.configs import FairseqConfig  # after the package, which makes importing it faster
 
     for part in fields(FairseqConfig):
         if name in {field.name for field in fields(part.type)} if hasattr(part.type, "__dataclass_fields__") else ():
@@ -70,7 +70,7 @@ def config(arch: str) -> dict[str, Any]:
         out[part] = {"_name": options.pop(part), **{name: options.pop(name) for name in names}}
     for name, value in options.items():
         out.setdefault(group(name), {})[name] = [value] if name in LISTS else value
-    # Paths are relative to where the command is started, not to a folder that Hydra makes.
+    # Paths are relative to the working directory, not to a folder that Hydra creates.
     out["hydra"] = {"run": {"dir": "."}, "output_subdir": None, "job": {"chdir": False}}
     return out
 

@@ -24,12 +24,12 @@ long_document_summarization --help`.
 
 
 def cell(text: str) -> str:
-    """Return text for a cell of a Markdown table, cross-references of docstrings made plain."""
+    """Return text for a cell of a Markdown table, with plain text for cross-references."""
     return re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", text).replace("|", "&#124;")
 
 
 def described(what: str, text: "str | None") -> str:
-    """Return the text that says what something is; end in one line where there is none."""
+    """Return the documentation of an object, and exit with one line if there is none."""
     if not text:
         sys.exit(f"error: {what} has no text that says what it does: an option's help, a class's docstring")
     return text

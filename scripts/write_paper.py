@@ -1,6 +1,6 @@
-"""Write docs/paper.md: each statement of the paper with its code, tests and numbers; ``--check`` only compares.
+"""Write docs/paper.md: the statements of the paper with code, tests and numbers; ``--check`` only compares.
 
-The statements are in docs/paper_statements.toml. Their tests are those marked with ``@pytest.mark.paper("id")``.
+The statements are in docs/paper_statements.toml. Their tests are marked with ``@pytest.mark.paper("id")``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "docs" / "paper_statements.toml"
 TARGET = ROOT / "docs" / "paper.md"
 WIDTH = 119
-#: Status -> what it means.
+#: Status -> its meaning.
 STATUSES = {
     "shown": "a test or a committed measurement shows it",
     "built": "it is in the code, and a test sees that it is; nothing is claimed of its effect",
@@ -60,7 +60,7 @@ class Statement(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the page."""
+    """A section of the page."""
 
     title: str
     intro: str
@@ -72,7 +72,7 @@ def sections() -> tuple[Section, ...]:
     """Read the data file.
 
     Raises:
-        TypeError: a statement lacks a field, or has one that there is not.
+        TypeError: a statement lacks a field or has an unknown one.
     """
     data = tomllib.loads(SOURCE.read_text(encoding="utf-8"))
     return tuple(
@@ -92,7 +92,7 @@ def statements() -> tuple[Statement, ...]:
 
 @cache
 def marks() -> dict[str, list[str]]:
-    """Return the tests of each id: "tests/test_x.py::test_y", by reading the files without running them."""
+    """Return id -> tests ("tests/test_x.py::test_y"), found by parsing the files."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
@@ -113,10 +113,10 @@ def marked(function: ast.FunctionDef) -> Iterator[str]:
 
 
 def has_symbol(reference: str) -> bool:
-    """Say whether the file of "path::symbol" is there and defines the symbol.
+    """Return whether the file of "path::symbol" exists and defines the symbol.
 
-    A symbol of Python is a function, class, method, field or variable, ``Class.method``, or ``TABLE[key]`` where a
-    module's table has that string; in other files it is a word of the text.
+    In Python files, a symbol is a function, class, method, field or variable, ``Class.method``, or ``TABLE[key]`` for
+    a string in a module's table. In other files, it is a word of the text.
     """
     path, _, symbol = reference.partition("::")
     file = ROOT / path
@@ -144,7 +144,7 @@ def defined(node: ast.AST) -> set[str]:
 
 
 def numbers(text: str) -> set[str]:
-    """Return the numbers of a text, as they are written there."""
+    """Return the numbers in a text, as written there."""
     return set(re.findall(r"\d+(?:[.,]\d+)*", text))
 
 

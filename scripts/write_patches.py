@@ -1,4 +1,4 @@
-"""Write the tables of what importing changes into docs/architecture.md; ``--check`` only compares."""
+"""Write the tables of changes at import time in docs/architecture.md; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyramidion_fairseq.compat.changes import Change, Patch
 from pyramidion_fairseq.compat.patches import PATCHES
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
-#: The sentences that the tables stand between.
+#: The sentences before and after the tables.
 BOUNDS = (
     "A test compares the table with what an import changes.",
     "Beside these attributes, some state is changed:",
@@ -20,7 +20,7 @@ BOUNDS = (
 
 
 def tables() -> tuple[str, str]:
-    """Return the table of attributes, a target's rows beside each other, and the table of other state."""
+    """Return the table of attributes, grouped by target, and the table of other state."""
     changes = [(change, patch) for patch in PATCHES for change in patch.changes]
     attributes = [pair for pair in changes if re.fullmatch(r"[\w.]+", pair[0].target)]
     targets = list(dict.fromkeys(change.target for change, _ in attributes))
@@ -30,7 +30,7 @@ def tables() -> tuple[str, str]:
 
 
 def table(title: str, changes: list[tuple[Change, Patch]]) -> str:
-    """Return a table of changes in Markdown; a target that is named in the row before is left out."""
+    """Return a table of changes in Markdown. A target is omitted if it is that of the row before."""
     rows, last = [f"| {title} | by | without it | what is done | can go when |", "|---|---|---|---|---|"], ""
     for change, patch in changes:
         file = patch.install.__module__.partition(".")[2].replace(".", "/") + ".py"
@@ -42,7 +42,7 @@ def table(title: str, changes: list[tuple[Change, Patch]]) -> str:
 
 
 def text() -> str:
-    """Return the whole page, with the tables as they should be."""
+    """Return the whole page with current tables."""
     page = TARGET.read_text(encoding="utf-8")
     for before, after, rows in zip(BOUNDS, BOUNDS[1:], tables()):
         start, end = page.index(before) + len(before), page.index(after)
