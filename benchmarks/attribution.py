@@ -1,25 +1,24 @@
-"""Does a summary lean on the sentences that its explanation ranks highest? Delete them and see.
+"""Measure how much a summary depends on the sentences that its explanation ranks highest, by deleting them.
 
     python benchmarks/attribution.py --checkpoint CKPT --data DATA-BIN --input test.jsonl --documents 100 \
         --output results/attribution
 
 Each document is summarised, its sentences are ranked by several methods, and the 1, 3 and 5 highest are deleted. The
-drop of the log-probability of the same summary, teacher-forced, says how much they mattered: context-cite's "top-k
-log-probability drop" (Cohen-Wang et al. 2024, arXiv 2409.00729). Methods:
+drop of the log-probability of the same summary (teacher-forced) measures their importance; it is the "top-k
+log-probability drop" of context-cite (Cohen-Wang et al. 2024, arXiv 2409.00729). Methods:
 
-explanation         the explanation's ranking: what a pointer copied by its places, the rest by weighted attention
+explanation         the explanation's ranking: copied tokens by their positions, the others by weighted attention
 copied              tokens of the summary that a pointer is expected to have copied from a sentence
-weighted-attention  cross-attention times the poolings' weights; without a pointer, that is the explanation's ranking
-attention           cross-attention without the poolings' weights: every token of a vector counts alike
-random              mean over --draws orders
+weighted-attention  cross-attention times the poolings' weights; the explanation's ranking without a pointer
+attention           cross-attention without the poolings' weights: all tokens of a vector count equally
+random              random orders, mean over --draws
 lead                the first sentences
-leave-one-out       by the drop where each sentence alone is deleted: the most that can drop for k = 1
-context-cite        a sparse linear fit (lasso) to --ablations random ablations; needs scikit-learn, which fairseq has
+leave-one-out       by the drop when each sentence alone is deleted, which is an upper bound for k = 1
+context-cite        a sparse linear fit (lasso) to --ablations random ablations; needs scikit-learn, as does fairseq
 
-A document is cut to what the model reads before anything is deleted, so no text moves up from behind the cut. One
-of which the model reads at most 5 sentences is left out. Rows are appended to attribution.jsonl in --output as
-documents are done: the same command goes on where it was stopped. At the end attribution.json, .md and .png are
-written there.
+Documents are first cut to the model's maximum length, so that no later text takes the place of what is deleted. Those
+with at most 5 sentences are omitted. The row of each document is appended to attribution.jsonl in --output, and the
+same command continues after an interruption. At the end, attribution.json, .md and .png are written there.
 """
 
 from __future__ import annotations

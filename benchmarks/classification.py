@@ -1,16 +1,16 @@
-"""How much can be pooled away before a classifier of long documents gets worse, and how much faster does it get?
+"""Measure accuracy and speed of classifiers of long documents at increasing pooling.
 
     python benchmarks/classification.py --output benchmarks/results/classification_cpu
 
-Documents are the documentation of Python modules (prepare/python_docs.py), labels are the packages that they belong
-to; documents of fewer than ``--shortest`` tokens, and packages with few documents, are left out. A small encoder is
-trained from scratch for every row and seed: full attention at 512 tokens, LSG attention at full length, and LSG pooled
-by successive halving, by hard top-k, and by PoWER's column sums (scorer attention_sum). All rows of a seed see the
-same batches. Accuracy is that on test documents. At the end the rows are timed in turns, with fresh weights: an
-update, and the classification of single documents.
+Documents are the documentation of Python modules (prepare/python_docs.py), and labels are their packages. Documents of
+fewer than ``--shortest`` tokens and packages with few documents are omitted. A small encoder is trained from scratch
+for each row and seed: full attention at 512 tokens, LSG attention at full length, and LSG pooled by successive
+halving, by hard top-k, and by PoWER's column sums (scorer attention_sum). All rows of a seed see the same batches.
+Accuracy is measured on test documents. At the end, an update and the classification of single documents are timed for
+all rows in turns, with random weights.
 
-Every trained row is a line of classification.jsonl in --output: an interrupted run goes on there. All of it takes
-about an hour of one core.
+Each trained row is a line of classification.jsonl in --output, so that an interrupted run continues. The whole takes
+about an hour on one core.
 """
 
 from __future__ import annotations

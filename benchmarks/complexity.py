@@ -1,9 +1,9 @@
-"""Multiplications and activations of named architectures: Table 1 of the paper with numbers in it, and its claims.
+"""Count multiplications and activations of named architectures (Table 1 of the paper), and check the paper's claims.
 
 usage: complexity.py [ARCH ...] [--source 8192] [--target 512] [--vocabulary 32000] [--json FILE]
 
-Counted from the schedule and the shapes for one document, teacher-forced; nothing is run. Works on any machine. Last
-comes what rate of matrix products the paper's training times mean, beside what an A100 can do.
+Counts are computed from the schedule and the shapes, for one document with teacher forcing. No model is run. The last
+table compares the rate of matrix products implied by the paper's training times with the peak of an A100.
 """
 
 from __future__ import annotations

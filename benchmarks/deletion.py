@@ -1,7 +1,7 @@
 """A summary's log-probability after deleting sentences of its document, and methods to rank these sentences.
 
-What attribution.py measures, for one document. A document is cut to the tokens that the model reads before anything
-is deleted, so that no text from behind the cut takes the place of what is deleted.
+This is the measurement of attribution.py for one document. The document is first cut to the model's maximum length,
+so that no later text takes the place of what is deleted.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The cost of a summary's explanation compared with generating the summary (time at most 1.3 of generation alone).
+"""Measure the cost of a summary's explanation relative to generation (goal: at most 1.3 times the time).
 
     python benchmarks/explain.py --output results/explain
 
-DeepPyramidion with random weights summarises documents of full length with the paper's settings of generation, once
-for the summary alone, once with its provenance and the explanation in words. Memory is compared with what dense k x n
-matrices of shares, one for each pooling, would take in float32.
+DeepPyramidion with random weights summarises documents of full length with the paper's generation settings, once
+without and once with the provenance and the explanation by words. Memory is compared with that of dense k x n matrices
+of shares in float32, one for each pooling.
 
 Writes explain.json, explain.md and explain.png to --output and prints the tables. About two minutes on two CPU cores.
 """

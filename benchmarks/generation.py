@@ -1,17 +1,18 @@
-"""Generation: time and memory of a summary, ours against stock fairseq's decoder; inference times of the paper's rows.
+"""Compare time and memory of generation with stock fairseq's decoder, and inference times of the paper's rows.
 
     python benchmarks/generation.py --output benchmarks/results/generation_cpu
 
-Protocol of the paper's inference columns (Tables 2, 3, 7, 8 and 10): a batch of full-length documents, and as many
-tokens as are asked for, neither more nor less (``--min-len`` and ``--max-len-b``). Weights are random, so are the
-documents; the time depends on neither. All generation goes through fairseq's own ``SequenceGenerator``.
+The protocol is that of the paper's inference columns (Tables 2, 3, 7, 8 and 10): a batch of full-length documents and
+a fixed number of generated tokens (``--min-len`` and ``--max-len-b``). Weights and documents are random; the time
+depends on neither. All generation uses fairseq's own ``SequenceGenerator``.
 
-"stock" is fairseq's TransformerDecoderBase with the same weights on the same encoder states, which fairseq's
-``reorder_encoder_out`` repeats and selects at every step. "ours" is the package's model. Encoding is measured apart,
-once for both. Memory is what the decoder allocates at most above the weights and the encoder's output.
+"stock" is fairseq's TransformerDecoderBase with the same weights and encoder states, which fairseq's
+``reorder_encoder_out`` repeats and selects at every step. "ours" is the package's model. Encoding is measured
+separately. Memory is the decoder's peak above the weights and the encoder's output.
 
-The reduced size (the default on a CPU) keeps widths, depths, document lengths and the batch of 8; it takes 32 tokens,
-fewer of the paper's rows, and encodes one document at a time. The paper's size takes 256 and 512 tokens and all rows.
+The reduced size (the default on a CPU) keeps widths, depths, document lengths and the batch of 8, but generates 32
+tokens, has fewer of the paper's rows, and encodes one document at a time. The paper's size generates 256 and 512
+tokens and has all rows.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/inference_precision.py --output benchmarks/results/inference_precision_cpu
 
-At full width, random weights, documents of 8192 tokens. Generation includes encoding. That a model of float32 writes
-other tokens in another precision is another matter: compare the outputs of ``pyramidion-summarize --dtype`` with
-``pyramidion-rouge --against``.
+Models have full width and random weights, documents have 8192 tokens. Generation includes encoding. To see how the
+precision changes summaries, compare the outputs of ``pyramidion-summarize --dtype`` with ``pyramidion-rouge
+--against``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Time and memory of encoding one very long document on one device, whole and in chunks, and how both grow.
+"""Measure time and memory of encoding one very long document on one device, whole and in chunks, by length.
 
-The encoder without gradients, as in generation; every length is measured in a process of its own. On a CPU with every
-width divided by 12 (64 instead of 768, one head, a vocabulary of 2,000), as ``memory.py`` has it. Block-wise attention
-keeps nothing of full length but scores; LSG's layers read chunks one after the other, and keep their states.
+The encoder runs without gradients, as in generation, and each length in a separate process. On a CPU, all widths are
+divided by 12 (64 instead of 768, one head, a vocabulary of 2,000), as in ``memory.py``. In chunks, block-wise
+attention keeps only scores at full length; LSG's layers process one chunk after the other, and keep their states.
 """
 
 from __future__ import annotations

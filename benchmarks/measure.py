@@ -1,7 +1,7 @@
-"""Shared code of the benchmarks: measure variants in one process, describe the machine, write results.
+"""Measure variants in one process, describe the machine, and write results: shared code of the benchmarks.
 
-A benchmark is a script with ``parser()``, ``parse()``, ``alternate()`` for every group of variants that is compared,
-and ``report()``. Only ratios inside one run are worth comparing between machines.
+A benchmark calls ``parser()``, ``parse()``, ``alternate()`` for each group of variants, and ``report()``. Only ratios
+within one run can be compared between machines.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Peak memory of a training step and of encoding, by architecture and length up to 65,536 tokens, and how cost grows.
+"""Measure peak memory of training and of encoding, and their growth, by architecture and length up to 65,536 tokens.
 
-On a GPU at the paper's width. On a CPU with every width divided by 12 (64 instead of 768, one head, a vocabulary of
-2,000): memory and time of long documents grow with their length as at full width, but attention weighs more.
+Models have the paper's width on a GPU. On a CPU, all widths are divided by 12 (64 instead of 768, one head, a
+vocabulary of 2,000): memory and time grow with the length as at full width, but attention has a larger share.
 "Encoding" is the encoder without gradients, as in generation.
 """
 

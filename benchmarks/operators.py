@@ -1,21 +1,21 @@
-"""Compare all poolers: their cost, how well they select, and whether their scorers learn.
+"""Compare all poolers by their cost, the quality of their selection, and whether their scorers learn.
 
     python benchmarks/operators.py --output benchmarks/results/operators_cpu
     python benchmarks/operators.py --output benchmarks/results/operators_cpu --parts text --data data/pubmed
 
 Parts:
-* "cost": a training pass over n representations of 64 coordinates, forward and with backward: time, peak memory above
-  the inputs, dispatched operations. A pooler that makes k x n shares is left out where these are more than 2^22.
-* "nccs": the measure of Figure 6 on its grid, scores in random order, as a network gives them: the mean over the k
-  best vectors of the largest cosine with a vector that was selected.
-* "recall": benchmarks/selection.py with lengths, noise and seeds: the share of tokens that matter among those kept.
+* "cost": time, peak memory above the inputs and dispatched operations of a pass over n representations of 64
+  coordinates, forward and with backward. Poolers that compute k x n shares are omitted if these are more than 2^22.
+* "nccs": the measure of Figure 6 on its grid, with scores in random order, as those of a network: the mean over the k
+  best vectors of the largest cosine with a selected vector.
+* "recall": benchmarks/selection.py with several lengths, noise and seeds: the recall of relevant tokens.
 * "text": loss on the validation split of a corpus (--data: what preprocess/prepare.py wrote) after a fixed number of
-  updates, by the rows of examples/reproduce.py. The plain model hardly reads the document in so few updates; with the
-  pointer, which copies from the tokens that were kept, what is kept counts from the start. It needs a pooler whose
-  tokens are known exactly. Not among the parts of the default: it takes minutes a pooler.
+updates, by the rows of examples/reproduce.py. After so few updates, a model without a pointer hardly uses the
+  document; a pointer copies from the kept tokens, so that the selection matters from the start. It needs a pooler with
+  an exact record of its tokens. This part takes minutes per pooler, and is not run by default.
 
-Poolers are as they are by default; those that act differently in evaluation are in training mode for "cost" and in
-evaluation mode for "nccs". Each measured cell is written at once, and kept when the same command is run again.
+Poolers have their default options. Those that differ in evaluation are in training mode for "cost" and in evaluation
+mode for "nccs". Each measured cell is written at once, and kept when the same command is run again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Handle rows that run out of memory: their result says so, and the other rows are measured."""
+"""Handle rows that run out of memory: record it as their result, and continue with the other rows."""
 
 from __future__ import annotations
 

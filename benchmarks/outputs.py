@@ -1,4 +1,4 @@
-"""The output folder of a benchmark: checked before anything is measured; files are written atomically."""
+"""Check the output folder of a benchmark before measuring, and write its files atomically."""
 
 from __future__ import annotations
 

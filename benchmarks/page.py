@@ -1,7 +1,7 @@
-"""How long the page takes in a headless Chromium: to open, to switch stages, to light sources, by length.
+"""Measure how long the report page takes in headless Chromium to open, switch stages and highlight sources, by length.
 
-Median milliseconds until the frame after is drawn; the document's weights are made up, as in the tests. Needs Chromium
-and playwright, as the tests of the page do: ``python benchmarks/page.py --output benchmarks/results/page_cpu``.
+Times are median milliseconds until the next frame is drawn. The document's weights are synthetic. This needs Chromium
+and playwright, like the tests of the page: ``python benchmarks/page.py --output benchmarks/results/page_cpu``.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Time and memory of DeepPyramidion, deep_blockwise and transformers' LED, LongT5 and PEGASUS-X at equal sizes.
+"""Compare DeepPyramidion and deep_blockwise with transformers' LED, LongT5 and PEGASUS-X at equal sizes.
 
     python benchmarks/peers.py --output benchmarks/results/peers_cpu
 
 All have 6 + 6 layers of width 768, 8 heads, feed-forward layers of 3072 and 32,000 symbols, random weights, and read
-documents of 8192 tokens; the first table says what else is and is not alike. Encoding is without gradients. A training
-step is forward, cross-entropy of 256 tokens and backward, without the optimizer. Generation includes encoding and
-takes as many tokens as are asked for, neither more nor less. Times of each model are taken in turns with
-DeepPyramidion's, so that no more than two models are in memory; the peak of memory in a process of its own for each
-model: most bytes of tensors alive, above the weights and, in training, above the gradients.
+documents of 8192 tokens; the first table lists further differences. Encoding runs without gradients. A training step
+is forward, cross-entropy of 256 tokens and backward, without the optimizer. Generation includes encoding and a fixed
+number of tokens. Each model is timed in turns with DeepPyramidion, so that at most two models are in memory. Peak
+memory is measured in a separate process for each model: the bytes of live tensors above the weights and, in training,
+above the gradients.
 
-The reduced size (the default on a CPU) keeps widths and lengths: one document for encoding and training, two with 16
-tokens each for generation, and one round of training and generation. On one core about half an hour, for LongT5 with
-18 GB. A model that is measured is written at once, and kept when the same command is run again.
+The reduced size (the default on a CPU) keeps widths and lengths, but has one document for encoding and training, two
+with 16 tokens each for generation, and one round. It takes about half an hour on one core, and 18 GB for LongT5. Each
+measured model is written at once, and kept when the same command is run again.
 """
 
 from __future__ import annotations

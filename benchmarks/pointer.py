@@ -1,9 +1,9 @@
-"""The cost of copying per step of generation: DeepPyramidion with and without the pointer.
+"""Measure the cost of a pointer per step of generation: DeepPyramidion with and without it.
 
     python benchmarks/pointer.py --output benchmarks/results/pointer_step_cpu
 
-Both write as many tokens as asked for through fairseq's own ``SequenceGenerator``, from the same random states of full
-documents; weights are random. Encoding is left out. The goal: at most 1.1 times the time.
+Both generate a fixed number of tokens with fairseq's own ``SequenceGenerator``, from the same random states of full
+documents and with random weights. Encoding is not included. The goal is at most 1.1 times the time.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""The tokens that scorers learn to keep: recall of the relevant tokens, on documents where these are known.
+"""Measure the recall of relevant tokens by trained scorers, on synthetic documents.
 
     python benchmarks/selection.py --output results/selection
 
-In every synthetic document one token in sixteen is a content word, the others are filler; the summary is the content
-words in their order. A small Transpooler keeps one token in eight, so selecting at random finds one content word in
-eight (recall 0.125). Each variant is trained from the same seed on the same documents with the package's own model;
-then its record of the pooling tells, on new documents, which tokens it kept: in each slot the one with the largest
-weight. Tables 2 and 4 of the paper compare the scorers by ROUGE; they do not measure recall.
+In each document, one token in sixteen is a content word, and the others are filler. The summary consists of the
+content words in order. A small Transpooler keeps one token in eight, so random selection has a recall of 0.125.
+Variants are trained from the same seed on the same documents with the package's own model. Recall is measured on new
+documents by the record of the pooling, where the token with the largest weight in a slot counts as kept. Tables 2 and
+4 of the paper compare scorers by ROUGE, and do not measure recall.
 
-Attention of the encoder sees blocks of 4 tokens, so that content can hardly travel to a token that is kept anyway.
+The encoder attends in blocks of 4 tokens, so that content words can hardly move into tokens that are kept anyway.
 
-Minutes on two CPU cores.
+This takes minutes on two CPU cores.
 """
 
 from __future__ import annotations

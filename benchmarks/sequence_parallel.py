@@ -1,10 +1,10 @@
-"""Memory of each rank that shares one document, the time of a step, and what is sent, beside ring attention's bytes.
+"""Measure memory per rank, time per step and bytes sent of sequence parallelism, compared with ring attention's bytes.
 
-A training step of the encoder (forward and backward) on 1, 2 and 4 ranks: processes with gloo on this machine's CPU,
-or one GPU each with NCCL (``torchrun`` is not needed). On one CPU the ranks share its cores: time says nothing about
-scaling there, memory and bytes do. Widths as in ``long_documents.py``, without dropout. Ranks read their parts whole,
-with layers that are computed again in the backward pass (``--checkpoint-activations``), or in chunks; a million tokens
-then fit into 10 GB, those of four ranks on one machine together.
+A training step of the encoder (forward and backward) runs on 1, 2 and 4 ranks: processes with gloo on this machine's
+CPU, or with NCCL on one GPU each (``torchrun`` is not needed). On a CPU, the ranks share its cores, so that only
+memory and bytes show how it scales, not time. Widths are those of ``long_documents.py``, without dropout. Ranks
+process their parts whole, with ``--checkpoint-activations``, or in chunks, where a million tokens on four ranks fit
+into 10 GB together.
 """
 
 from __future__ import annotations

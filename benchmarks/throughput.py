@@ -1,11 +1,11 @@
-"""Documents per second through the whole of fairseq-generate, and where the time goes.
+"""Measure documents per second of fairseq-generate as a whole, and the time of its stages.
 
     python benchmarks/throughput.py --output benchmarks/results/throughput_cpu
 
-Each variant is the command of docs/training.md, step 3, in a process of its own: start-up, reading the checkpoint and
-the data, encoding, decoding, sentencepiece and printing all count. The checkpoints are full-size with random weights.
-The corpus is made up; its documents are as long as PubMed's (median 5,014 tokens, 10.7% longer than 8192), and every
-summary has as many tokens as asked for. "Other" is what is in no stage, fairseq's own bookkeeping for the most part.
+Each variant runs the command of docs/training.md, step 3, in a new process. Start-up, reading the checkpoint and the
+data, encoding, decoding, sentencepiece and printing are included. Checkpoints have full size and random weights. The
+documents of the synthetic corpus are as long as PubMed's (median 5,014 tokens, 10.7% longer than 8192), and all
+summaries have the same length. "Other" is the time outside of all stages, mostly fairseq's own bookkeeping.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figures 5 and 6: time and quality of top-k operators over n and k, and the operator's cost above its lower bound.
+"""Measure time and quality of top-k operators by n and k (Figures 5 and 6), and their cost above a lower bound.
 
 Parts: "rows" (forward and forward + backward against Algorithm 1 as it is printed, against one copy of E; memory;
 operations), "time" (Figure 5: a batch of vectors of 32 coordinates, forward), "nccs" (Figure 6), "sorting" (Appendix

@@ -1,7 +1,7 @@
-"""The cost and benefit of sorting (Appendix B.5): a part of topk.py, with the paper's quality measure and grid.
+"""Measure the cost and benefit of sorting (Appendix B.5) with the paper's quality measure and grid: a part of topk.py.
 
-The scores of Figure 6 are sorted before, by the authors as by us: pairing by position then is pairing by score, and
-sorting changes nothing. Here they stand in any order.
+The scores of Figure 6 are already sorted, in the authors' code and here, so that pairing by position equals pairing by
+score, and sorting has no effect. This part has scores in random order.
 """
 
 from __future__ import annotations

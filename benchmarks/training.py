@@ -1,9 +1,9 @@
-"""Time of a training step by architecture, by depth, by padding, and its share of the machine's matrix rate.
+"""Measure the time of a training step by architecture, depth and padding, and its share of the machine's matrix rate.
 
 Parts: "layer" (attention in blocks against full attention), "deep" (the models of Table 3), "depth" (Figure 4),
 "tables" (the training column of Tables 2, 7, 8 and 10). A step is forward and backward, without the optimizer.
-On a GPU: the paper's sizes. On a CPU: layer and deep at the paper's sizes with one document;
-depth and tables with every length and width divided, which keeps the shares of attention and linear layers.
+Sizes are the paper's on a GPU. On a CPU, "layer" and "deep" have the paper's sizes with one document; in "depth" and
+"tables", lengths and widths are divided, which keeps the shares of attention and linear layers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Shared code of the benchmarks of very long documents: a narrow model, and cells measured in separate processes.
 
-With ``--output`` a cell that has been measured is kept there; the same command goes on with what is missing.
+With ``--output``, measured cells are kept there, and the same command continues with the missing ones.
 """
 
 from __future__ import annotations
