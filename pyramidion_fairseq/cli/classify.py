@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--head", metavar="NAME", help="classification head to use if the checkpoint has several")
     group.add_argument("--data", metavar="DIR", help="folder with input0/dict.txt (default: stored in the checkpoint)")
     group.add_argument(
-        "--sentencepiece-model", metavar="FILE", help="default: sentencepiece.model beside the checkpoint or data"
+        "--sentencepiece-model", metavar="FILE", help="default: sentencepiece.model next to the checkpoint or data"
     )
     add_user_dir(group)
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if available)")

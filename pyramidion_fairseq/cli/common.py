@@ -43,17 +43,19 @@ class Parser(argparse.ArgumentParser):
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for :func:`load`."""
     group = parser.add_argument_group("model")
-    several = f"checkpoint, or several for an ensemble (default: {DEFAULT}, included in the package)"
-    group.add_argument("--checkpoint", metavar="CKPT[:CKPT2...]", help=several)
-    folder = "folder with dict.*.txt (default: stored in the checkpoint, or its training data)"
-    group.add_argument("--data", metavar="DIR", help=folder)
-    beside = "default: sentencepiece.model beside the checkpoint or the dictionaries"
-    group.add_argument("--sentencepiece-model", metavar="FILE", help=beside)
+    add = group.add_argument
+    add("--checkpoint", metavar="CKPT[:CKPT2...]", help=f"one, or several for an ensemble (default: {DEFAULT})")
+    add("--data", metavar="DIR", help="folder with dict.*.txt (default: stored in the checkpoint, or its data)")
+    add("--sentencepiece-model", metavar="FILE", help="default: sentencepiece.model next to the checkpoint or data")
     add_user_dir(group)
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if available)")
-    kinds = "auto: the fastest for the device; bfloat16: faster on CPUs with AVX512-BF16 or AMX (default: float32)"
-    group.add_argument("--dtype", default="float32", choices=["auto", "float32", "bfloat16", "float16"], help=kinds)
-    group.add_argument("--fp16", action="store_true", help="same as --dtype float16 (GPU only)")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if available)")
+    add(
+        "--dtype",
+        default="float32",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="auto: the fastest for the device; bfloat16: faster on CPUs with AVX512-BF16 or AMX (default: float32)",
+    )
+    add("--fp16", action="store_true", help="same as --dtype float16 (GPU only)")
 
 
 def add_user_dir(group: Any) -> None:
@@ -95,7 +97,7 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", metavar="IN", type=Path, help="model.pt, or a Hugging Face directory")
     add("output", metavar="OUT", type=Path, help="output folder; must be empty or not exist")
-    add("--dictionary", metavar="FILE", type=Path, default=None, help="dict.txt (default: beside the model)")
+    add("--dictionary", metavar="FILE", type=Path, default=None, help="dict.txt (default: next to the model)")
     kinds = "folder with encoder.json and vocab.bpe or with a sentencepiece model, or the latter's file"
     add("--bpe", metavar="FOLDER", type=Path, default=None, help=f"{kinds} (default: the model's folder)")
 

@@ -98,12 +98,12 @@ def _add_hugging_face(kinds: Kinds) -> None:
     add = parser.add_argument
     add("input", metavar="IN.pt", help="checkpoint of this package, or its folder")
     add("output", metavar="OUT", type=Path, help="output folder; must be empty or not exist")
-    what = "dict.txt (default: beside the checkpoint, or in the data folder of its training)"
+    what = "dict.txt (default: next to the checkpoint, or in the data folder of its training)"
     add("--dictionary", metavar="FILE", type=Path, help=what)
     what = "folder with encoder.json and vocab.bpe or with a sentencepiece model, or the latter's file"
     add("--bpe", metavar="FOLDER", type=Path, help=f"{what} (default: the folders of the dictionary)")
     for name, value in GENERATION.items():
-        what = f"as in fairseq-generate (default: from generation.json beside IN.pt, otherwise {value})"
+        what = f"as in fairseq-generate (default: from generation.json next to IN.pt, otherwise {value})"
         add("--" + name.replace("_", "-"), type=type(value), help=what)
     parser.set_defaults(run=run_hugging_face)
 

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         converted = roberta.convert(source, changes)
     roberta.write(converted, source, args.output)
     if source.bpe is None:
-        logger.warning(f"no BPE found beside {args.input}: {args.output} cannot tokenize text; give it with --bpe")
+        logger.warning(f"no BPE found next to {args.input}: {args.output} cannot tokenize text; give it with --bpe")
     model = converted.checkpoint["cfg"]["model"]
     for change in converted.changes:
         logger.info(change.text)

@@ -99,12 +99,17 @@ def _check_bpe(cfg: Any, records: Mapping[str, Any], dictionary: Any) -> None:
     model, byte_level = vocabularies.sentencepiece_of(cfg.bpe), vocabularies.byte_level_of(cfg.bpe)
     for path, record in records.items():
         if model is not None:
-            vocabularies.check_sentencepiece(record, model, path, "say with --sentencepiece-model where that is")
+            vocabularies.check_sentencepiece(record, model, path, "give its path with --sentencepiece-model")
         if byte_level is not None:
-            vocabularies.check_byte_level(record, byte_level, path, "put those of its training beside the checkpoint")
+            vocabularies.check_byte_level(record, byte_level, path, "put those of its training next to the checkpoint")
     if byte_level is not None:
         encoder = Path(byte_level[0])
-        check_numbers(dictionary.symbols, read_json(encoder).values(), encoder, "put its own beside the checkpoint")
+        check_numbers(
+            dictionary.symbols,
+            read_json(encoder).values(),
+            encoder,
+            "put the files of its training next to the checkpoint",
+        )
 
 
 def _refuse_encoder(cfg: Any, path: str) -> None:
@@ -193,9 +198,9 @@ def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
     if embedding is not None and not len(dictionary) <= len(embedding) <= without_mask:
         raise PyramidionError(
             f"{path} has {len(embedding):,} symbols and does not belong to the dictionaries in {task.cfg.data}, which "
-            f"have {len(dictionary):,}: say with --data where its own are"
+            f"have {len(dictionary):,}: give the folder of its own with --data"
         )
-    vocabularies.check(state.get("extra_state"), task, path, "say with --data where its own are")
+    vocabularies.check(state.get("extra_state"), task, path, "give the folder of its own with --data")
 
 
 def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:
@@ -210,8 +215,8 @@ def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tupl
             return folder, languages
     names = " and ".join(dict.fromkeys(f"dict.{language}.txt" for language in languages))
     raise PyramidionError(
-        f"no {names} in {' or '.join(dict.fromkeys(filter(None, folders)))}: say with --data which folder has the "
-        "dictionaries that the model was trained with"
+        f"no {names} in {' or '.join(dict.fromkeys(filter(None, folders)))}: give the folder of the model's "
+        "dictionaries with --data"
     )
 
 
@@ -219,7 +224,7 @@ def _refuse_separator(folder: str) -> None:
     if os.pathsep in folder:
         raise PyramidionError(
             f"the folder of the dictionaries, {folder}, has {os.pathsep!r} in its path, which fairseq reads as a list "
-            "of folders: rename it, or say with --data where a copy is"
+            "of folders: rename it, or give the path of a copy with --data"
         )
 
 
@@ -253,7 +258,7 @@ def _find_sentencepiece(cfg: Any, data: str, checkpoint_folder: str) -> str:
     if found is not None:
         return found
     raise PyramidionError(
-        f"no {vocabularies.SENTENCEPIECE[0]} in {', '.join(folders)}: say with --sentencepiece-model where it is"
+        f"no {vocabularies.SENTENCEPIECE[0]} in {', '.join(folders)}: give its path with --sentencepiece-model"
     )
 
 
@@ -270,7 +275,7 @@ def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
         return dict(zip(vocabularies.BYTE_LEVEL_OPTIONS, found))
     raise PyramidionError(
         f"the dictionary has the numbers of GPT-2's tokens, but no {' with '.join(vocabularies.BYTE_LEVEL)} is in "
-        f"{', '.join(folders)}: put both beside the checkpoint"
+        f"{', '.join(folders)}: put both next to the checkpoint"
     )
 
 
@@ -283,8 +288,8 @@ def check_pieces(tokenizer: SentencepieceTokenizer, path: str) -> None:
     known, pieces = tokenizer.count_known_pieces()
     if 2 * known < pieces:
         raise PyramidionError(
-            f"{path} is another model's: the dictionary has {known} of its {pieces} pieces; say with "
-            "--sentencepiece-model where the right one is"
+            f"{path} is another model's: the dictionary has {known} of its {pieces} pieces; give the "
+            "path of its own with --sentencepiece-model"
         )
     if 10 * known < 9 * pieces:  # with a frequency threshold, a vocabulary lacks a few
         logger.warning(f"{path} may be another model's: the dictionary lacks {pieces - known} of its {pieces} pieces")

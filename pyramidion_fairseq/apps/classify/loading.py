@@ -41,7 +41,7 @@ def load_classifier(
         head: classification head, if there are several.
         data: folder with ``input0/dict.txt`` or ``dict.txt``, and ``label/dict.txt``, for a checkpoint that contains
             no dictionary and no labels.
-        sentencepiece_model: path of the model; by default ``sentencepiece.model`` beside the checkpoint or its data.
+        sentencepiece_model: path of the model; by default ``sentencepiece.model`` next to the checkpoint or its data.
         device: "cpu", "cuda", ...; "auto": a GPU if available.
 
     Raises:
@@ -170,8 +170,8 @@ def _tokenizer(dictionary: Any, symbols: list[str], bpe: byte_level.Bpe | Path |
         return ByteLevelTokenizer(dictionary, Encoder(bpe.numbers, merges))
     if are_sentencepiece(symbols):
         raise PyramidionError(
-            f"no sentencepiece.model beside {checkpoint} or its data: give it with --sentencepiece-model"
+            f"no sentencepiece.model next to {checkpoint} or its data: give it with --sentencepiece-model"
         )
     if 2 * sum(symbol.isdigit() for symbol in symbols) > len(symbols):
-        raise PyramidionError(f"no encoder.json with vocab.bpe beside {checkpoint}: copy both files there")
+        raise PyramidionError(f"no encoder.json with vocab.bpe next to {checkpoint}: copy both files there")
     return WordTokenizer(dictionary)

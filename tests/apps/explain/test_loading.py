@@ -135,11 +135,14 @@ def byte_level_dictionaries(folder):
     [
         (remove("checkpoint_best.pt"), "has no checkpoint_best.pt or checkpoint_last.pt"),
         (lambda f: [remove("dict.source.txt")(f), rename_task_data(f)], "no dict.source.txt and dict.target.txt in"),
-        (remove("sentencepiece.model"), "no sentencepiece.model in .*: say with --sentencepiece-model where it is"),
+        (remove("sentencepiece.model"), "no sentencepiece.model in .*: give its path with --sentencepiece-model"),
         (write("sentencepiece.model", b"nonsense"), "is not a sentencepiece model, or cannot be read"),
         (byte_level_dictionaries, "numbers of GPT-2's tokens, but no encoder.json with vocab.bpe is in"),
         (foreign_dictionaries, "is another model's: the dictionary has 4 of its"),
-        (shorten_dictionaries, "symbols and does not belong to the dictionaries in .*, which have .*: say with --d"),
+        (
+            shorten_dictionaries,
+            "symbols and does not belong to the dictionaries in .*, which have .*: give the folder of its own with",
+        ),
         (write("checkpoint_best.pt", b"nonsense"), "is damaged, or no checkpoint"),
         (write("checkpoint_best.pt", b""), "is damaged, or no checkpoint"),
     ],

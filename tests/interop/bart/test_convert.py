@@ -309,7 +309,7 @@ def test_another_byte_level_bpe_is_refused(stock, convert, tmp_path):
     folder = convert("bart", stock[0], *LONG)
     for name in ("encoder.json", "vocab.bpe"):
         (folder / name).write_bytes((tmp_path / name).read_bytes())
-    with pytest.raises(PyramidionError, match=f"{message}.*; put its own beside the checkpoint"):
+    with pytest.raises(PyramidionError, match=f"{message}.*; put the files of its training next to the checkpoint"):
         load_summarizer(str(folder))
 
 
