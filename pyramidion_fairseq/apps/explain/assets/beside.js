@@ -1,9 +1,9 @@
-/** A model in a few words: its name, and how many vectors it keeps. */
+/** Describe a model by its name and the number of vectors that it keeps. */
 function modelName({ model, lengths }) {
   return `${model.name}: ${lengths.map(({ tokens }) => count(tokens)).join(" → ")} vectors`;
 }
 
-/** The share of what the first model keeps that another keeps as well; null where one of them pools nothing. */
+/** Return the share of the first model's kept tokens that another keeps too; null if one has no pooling. */
 function keptByBoth(first, other) {
   const [one, two] = [first, other].map(({ stages }) => stages.filter(({ kind }) => kind !== "used").pop()?.weights);
   if (!one || !two) return null;
@@ -11,7 +11,7 @@ function keptByBoth(first, other) {
   return total > 0 ? one.reduce((sum, weight, i) => sum + Math.min(weight, two[i]), 0) / total : null;
 }
 
-/** What tells a summary from the one beside it, in numbers. */
+/** Return figures for the comparison of summaries. */
 function compareFacts(explanation, first) {
   const { summary } = explanation;
   const copied = summary.copied.filter((_, i) => isCopied(summary, i)).length;
@@ -24,7 +24,7 @@ function compareFacts(explanation, first) {
   return parts.join(" · ");
 }
 
-/** Show summaries of one document by several models side by side; a button shows what each kept and used. */
+/** Show the summaries of several models side by side, each with a button that selects the model's explanation. */
 function buildBeside(explanations, choose) {
   const cards = explanations.map((explanation, number) => {
     const card = element("article", "card");
@@ -45,7 +45,7 @@ function buildBeside(explanations, choose) {
   byId("cards").replaceChildren(...cards);
 }
 
-/** Mark the model whose numbers the page shows. */
+/** Mark the model whose explanation is shown. */
 function markBeside(number) {
   [...byId("cards").children].forEach((card, i) => {
     card.classList.toggle("shown", i === number);

@@ -1,6 +1,6 @@
 let speaking = 0;
 
-/** What the chosen word draws on or fed: in the toolbar for the eye, and as sentences for screen readers. */
+/** Description of the chosen word's sources or uses, in the toolbar and as sentences for screen readers. */
 function describe(view, word, partners, places) {
   const clauses = word ? clausesOf(view, word, partners, places) : [];
   const others = word && word.isSummary ? view.words : view.summaryWords;
@@ -29,7 +29,7 @@ function spoken({ lead, pairs }, others) {
   return `${lead} ${named.join(", ")}`;
 }
 
-/** What there is to say of a word, each with the words on the other side that it is about. */
+/** Return the statements about a word, each with the words of the other side. */
 function clausesOf(view, word, partners, places) {
   return word.isSummary ? ofSummaryWord(view, word, partners, places) : ofDocumentWord(view, word, partners, places);
 }

@@ -1,8 +1,8 @@
-/** Words after which a block of the page may end, and must end. Documents come without paragraphs. */
+/** Number of words after which a block of the page may end, and must end. Documents have no paragraphs. */
 const BLOCK = 90;
 const LONGEST_BLOCK = 400;
 
-/** Where blocks start: at sections, at sentences once a block is long enough, and where reading stopped. */
+/** Return the starts of blocks: sections, sentences after long enough blocks, and the end of what the model read. */
 function blockStarts(data, read) {
   const forced = new Set([read]);
   for (const section of data.sections) forced.add(section.start).add(section.end);
@@ -16,7 +16,7 @@ function blockStarts(data, read) {
   return starts;
 }
 
-/** Fill the article; returns the spans of all words. */
+/** Fill the article, and return the spans of all words. */
 function buildDocument(explanation, container) {
   const data = explanation.document;
   const read = data.words.length - explanation.truncated;

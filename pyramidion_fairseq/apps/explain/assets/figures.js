@@ -1,4 +1,4 @@
-/** How many vectors remain at each stage, as a funnel with numbers. */
+/** Draw the number of vectors at each stage as a funnel. */
 function drawLengths(lengths, svg) {
   const [row, bar, left, right, width] = [30, 16, 104, 276, 384];
   const most = Math.max(1, ...lengths.map((length) => length.tokens));
@@ -25,7 +25,7 @@ function drawLengths(lengths, svg) {
   svg.replaceChildren(...shapes);
 }
 
-/** The scale of the shades, with numbers. */
+/** Draw the scale of the shades. */
 function drawScale(end, list) {
   list.setAttribute("aria-label", `Shades from 0 to ${decimal(end)} in ${LEVELS} steps`);
   list.replaceChildren(
@@ -37,7 +37,7 @@ function drawScale(end, list) {
   );
 }
 
-/** Where in the document the weight lies; the page scrolls to where the map is clicked. */
+/** Map of the weights over the document. A click scrolls to the position. */
 class DocumentMap {
   constructor(svg, words, read) {
     this.svg = svg;
@@ -51,7 +51,7 @@ class DocumentMap {
     svg.replaceChildren(unread, ...this.bins, this.ticks);
   }
 
-  /** Bars as high as the mean weight of the words that they stand for, the highest one 24 of 30 pixels. */
+  /** Draw bars of the mean weight of their words; the highest bar has 24 of 30 pixels. */
   shade(weights) {
     const sums = new Float64Array(this.size);
     const counts = new Float64Array(this.size);
@@ -69,7 +69,7 @@ class DocumentMap {
     });
   }
 
-  /** Ticks for lit words, pairs of word and level; the highest ones for places that a word was copied from. */
+  /** Draw ticks for highlighted words, given as pairs of word and level; the highest are positions of copying. */
   light(pairs, places = []) {
     const width = Math.max(0.8, this.size / 250);
     const tick = (kind, word, height) => drawn("rect", { class: kind, x: this.binOf(word), width, y: 0, height });

@@ -24,10 +24,10 @@
     stop(); // the server ends its work when the browser leaves
     rest("Cancelled.");
   });
-  // Coming back with the browser's own button finds the page as it was left.
+  // Restore the form after the browser's back button.
   addEventListener("pageshow", () => rest(idle));
 
-  // A report's "edit this document" leaves its text here, in this tab alone.
+  // "Edit this document" of a report stores its text here, for this tab only.
   const draft = sessionStorage.getItem("draft");
   if (location.search === "?edit" && draft !== null) text.value = draft;
 })();

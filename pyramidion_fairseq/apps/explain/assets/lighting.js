@@ -1,6 +1,6 @@
 const CHIPS = 8;
 
-/** For every word of the document the words of the summary that have it: Map of word to [summary word, weight]. */
+/** Invert the sources: Map of document word to a list of [summary word, weight]. */
 function invert(sources) {
   const fed = new Map();
   sources.forEach((row, summaryWord) => {
@@ -13,12 +13,12 @@ function invert(sources) {
   return fed;
 }
 
-/** Places of the words of the summary that count as copied; none of the others. */
+/** Return the positions that copied words of the summary came from; none for other words. */
 function shownPlaces(summary) {
   return summary.places.map((row, i) => (isCopied(summary, i) ? row : []));
 }
 
-/** Which word is chosen (pinned, else pointed at, else focused), and what it lights on the other side. */
+/** The chosen word (pinned, else hovered, else focused), and the words that it highlights on the other side. */
 class Lighting {
   constructor(view) {
     this.view = view;
@@ -36,7 +36,7 @@ class Lighting {
     this.update();
   }
 
-  /** Click or Enter: keep a word's light, or let it go. */
+  /** Pin or unpin a word, on a click or Enter. */
   toggle(word) {
     this.set("pinned", this.pinned === word ? null : word);
     if (this.pinned && matchMedia("(min-width: 62.01rem)").matches) this.bringIntoView();
@@ -60,13 +60,13 @@ class Lighting {
     describe(this.view, word, word ? this.partners(word) : [], word ? this.placesOf(word) : []);
   }
 
-  /** [word, weight] on the other side, the largest first. */
+  /** Return [word, weight] of the other side, largest weights first. */
   partners(word) {
     if (word.isSummary) return this.view.explanation.summary.sources[word.index];
     return this.fed.get(word.index) ?? [];
   }
 
-  /** [word, weight] that a word was copied from, or into, the largest first. */
+  /** Return [word, weight] that a word was copied from or into, largest weights first. */
   placesOf(word) {
     return (word.isSummary ? this.copiedFrom[word.index] : this.copiedInto.get(word.index)) ?? [];
   }
@@ -99,7 +99,7 @@ class Lighting {
     this.view.map.light([]);
   }
 
-  /** Scroll to where the word was copied from, else to the strongest lit word, unless one is in sight. */
+  /** Scroll to the position that the word was copied from, else to the strongest highlight, unless it is visible. */
   bringIntoView() {
     const top = byId("toolbar").getBoundingClientRect().bottom;
     const wanted = this.places.length ? this.places : this.lit.map(([word]) => word);

@@ -8,7 +8,7 @@ const MEANINGS = {
   used: "How much the summary drew on each word while it was written. 1: the word that it drew on most.",
 };
 
-/** Whether the explanations are of one document, by several models. */
+/** Whether the explanations are those of several models for one document. */
 const sideBySide = byId("beside").dataset.models === "true";
 const explanations = JSON.parse(byId("data").textContent);
 let view = null;
@@ -19,7 +19,7 @@ function end(weights) {
   return byId("same").checked ? 1 : weights.reduce((most, weight) => Math.max(most, weight), 0);
 }
 
-/** Stages of poolings and of what the decoder sees that have the same numbers as the one before, made one with it. */
+/** Merge each stage with the one before if their numbers are equal. */
 function mergeStages(stages) {
   const merged = [];
   for (const { name, kind, weights } of stages) {
@@ -31,7 +31,7 @@ function mergeStages(stages) {
   return merged;
 }
 
-/** Shade every word of the document by the chosen stage. */
+/** Shade the words of the document by the chosen stage. */
 function shade() {
   const chosen = view.stages[stage];
   const weights = chosen ? chosen.weights : [];
@@ -75,7 +75,7 @@ function describeModel({ model, summary, document: data, truncated, unlisted }) 
   byId("notice").className = model.exact ? "caveat" : "notice";
 }
 
-/** The word of each region that Tab reaches. */
+/** The word of each region that is in the tab order. */
 function rovingIn(words) {
   let current = roveTo(null, words[0]);
   return (word) => {
@@ -92,7 +92,7 @@ function showSentence(sentence, rove) {
   scrollToWord(view.words[start]);
 }
 
-/** Show one of the documents. */
+/** Show a document. */
 function show(number) {
   const explanation = explanations[number];
   const words = buildDocument(explanation, byId("document"));

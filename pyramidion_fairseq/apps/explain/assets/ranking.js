@@ -1,6 +1,6 @@
 const FIRST_RANKS = 8;
 
-/** Sentences by what the summary used of them; `onChoose` gets a sentence's index. */
+/** List sentences by their use in the summary; `onChoose` gets the index of a sentence. */
 function buildRanking(explanation, list, more, onChoose) {
   const { ranking, document: data } = explanation;
   const most = ranking.length ? ranking[0].weight : 0;

@@ -1,11 +1,11 @@
-/** The page as it came, before the script drew anything: links to a server are left out. */
+/** The original page, before the script draws anything, without links to a server. */
 const PRISTINE = document.documentElement.cloneNode(true);
 
 function textOf({ words, space_after: spaces }) {
   return words.map((word, i) => word + (spaces[i] ? " " : "")).join("").trim();
 }
 
-/** The explanation as JSON, as the commands write it, but with the page's numbers of four digits. */
+/** Return the explanation as the JSON of the commands, with the page's numbers, which have four digits. */
 function jsonOf(explanation) {
   const { unlisted, ...rest } = explanation;
   return `${JSON.stringify(rest)}\n`;
@@ -16,13 +16,13 @@ function htmlOf(pristine) {
   return `<!doctype html>\n${pristine.outerHTML}\n`;
 }
 
-/** A name for a file, of the letters and digits of a title. */
+/** Make a file name from the letters and digits of a title. */
 function fileName(title, ending) {
   const name = (title ?? "").normalize("NFKC").replace(/[^\p{L}\p{M}\p{N}]+/gu, "-").slice(0, 60);
   return `${name.replace(/^-+|-+$/g, "") || "summary"}${ending}`;
 }
 
-/** Hand a text to the browser as a file; nothing is sent anywhere. */
+/** Download a text as a file, without any request. */
 function save(text, name, type) {
   const link = element("a");
   link.href = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
@@ -31,7 +31,7 @@ function save(text, name, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/** Copy a text; where a page may not use the clipboard, select the element that shows it instead. */
+/** Copy a text. If the page may not use the clipboard, select the element that shows the text instead. */
 async function copy(text, shown) {
   try {
     await navigator.clipboard.writeText(text);
@@ -42,7 +42,7 @@ async function copy(text, shown) {
   }
 }
 
-/** The document as plain text, sections apart, for the server's form. */
+/** Return the document as plain text with separate sections, for the server's form. */
 function documentText({ words, space_after: spaces, sections }) {
   const starts = new Set(sections.map(({ start }) => start));
   return words.map((word, i) => (i && starts.has(i) ? "\n\n" : "") + word + (spaces[i] ? " " : "")).join("").trim();

@@ -1,4 +1,4 @@
-/** Finds text in the document, whatever its case and its line breaks. */
+/** Search in the document that ignores case and line breaks. */
 class Search {
   constructor(words, spaces) {
     this.words = words;
@@ -8,7 +8,7 @@ class Search {
     this.marked = [];
   }
 
-  /** Every occurrence of a text, none of them overlapping. */
+  /** Return all non-overlapping occurrences of a text. */
   find(query) {
     const wanted = query.toLowerCase().trim().split(/\s+/).join(" ");
     this.text ?? this.join();
@@ -23,7 +23,7 @@ class Search {
     this.mark();
   }
 
-  /** The text in lower case, and where each of its words starts. */
+  /** Return the text in lower case, and the start of each word. */
   join() {
     this.starts = [];
     const parts = this.words.map((word, i) => word.textContent.toLowerCase() + (this.spaces[i] ? " " : ""));
@@ -35,7 +35,7 @@ class Search {
     this.text = parts.join("");
   }
 
-  /** The last word that starts at or before a character. */
+  /** Return the last word that starts at or before a character. */
   wordAt(character) {
     let [low, high] = [0, this.starts.length - 1];
     while (low < high) {
@@ -46,7 +46,7 @@ class Search {
     return low;
   }
 
-  /** Go to the next match, or with -1 to the one before; after the last one comes the first. */
+  /** Go to the next match, or with -1 to the previous one, and wrap around. */
   step(by) {
     if (!this.matches.length) return;
     this.current = (this.current + by + this.matches.length) % this.matches.length;
@@ -70,7 +70,7 @@ class Search {
   }
 }
 
-/** The box above the document: what is typed is found at once; Enter goes on, Escape empties the box. */
+/** Set up the search box: it searches while typing, Enter goes to the next match, Escape clears the box. */
 function listenToSearch(currentView) {
   const box = byId("query");
   const tell = () => {

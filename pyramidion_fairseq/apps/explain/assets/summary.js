@@ -1,17 +1,17 @@
-/** A word counts as copied from this probability on: it is likelier that it was copied than that it was written. */
+/** Words with at least this probability of having been copied count as copied. */
 const COPIED = 0.5;
 
-/** Whether a word of the summary was copied; no word was where the model has no pointer. */
+/** Return whether a word of the summary was copied; false for models without a pointer. */
 function isCopied({ copied }, index) {
   return index < copied.length && copied[index] >= COPIED;
 }
 
-/** Whether the document does not contain a word of the summary. */
+/** Return whether a word of the summary is not in the document. */
 function isUnsupported({ unsupported }, index) {
   return Boolean(unsupported[index]);
 }
 
-/** Fill the summary: one option of a list box per word, one of them in the tab order. */
+/** Fill the summary with an option of a list box per word, one of which is in the tab order. */
 function buildSummary(explanation, container) {
   const { words: text, space_after: spaces } = explanation.summary;
   const words = new Array(text.length);
@@ -31,7 +31,7 @@ function buildSummary(explanation, container) {
   return words;
 }
 
-/** What the lines below words mean: underlines where the model can copy, wavy ones where the words were compared. */
+/** Explain the lines below words: underlines for a model with a pointer, wavy lines if words were compared. */
 function explainMarks(summary, container) {
   const points = summary.copied.length > 0;
   const marked = summary.copied.filter((_, i) => isCopied(summary, i)).length;
@@ -45,7 +45,7 @@ function explainMarks(summary, container) {
   container.setAttribute("aria-describedby", legends.filter(Boolean).join(" "));
 }
 
-/** How many words the document lacks, numbers and capitalised words apart. */
+/** Describe how many words, numbers and capitalised words are not in the document. */
 function countUnsupported(kinds) {
   const found = kinds.filter(Boolean);
   if (!found.length) return "The document contains every word of the summary.";
@@ -58,7 +58,7 @@ function countUnsupported(kinds) {
   return `${parts.join("; ")}.`;
 }
 
-/** The word that an arrow key leads to. */
+/** Return the word that an arrow key leads to. */
 function neighbour(words, word, key, rightToLeft) {
   const forward = rightToLeft ? "ArrowLeft" : "ArrowRight";
   const backward = rightToLeft ? "ArrowRight" : "ArrowLeft";
@@ -69,7 +69,7 @@ function neighbour(words, word, key, rightToLeft) {
   return undefined;
 }
 
-/** Pointing, clicking and keys in a region of words, until the view is closed. */
+/** Handle the pointer, clicks and keys in a region of words, until the view is closed. */
 function listenTo(region, view, words, rove) {
   const { lighting } = view;
   const at = (event) => event.target.closest?.(".word") ?? null;
@@ -89,7 +89,7 @@ function listenTo(region, view, words, rove) {
     if (word && !event.ctrlKey && !event.altKey && !event.metaKey && pressed(event.key, word)) event.preventDefault();
   });
 
-  /** Whether the key meant something. */
+  /** Handle a key, and return whether it has a meaning. */
   function pressed(key, word) {
     const next = neighbour(words, word, key, getComputedStyle(word.parentElement).direction === "rtl");
     if (next) {
