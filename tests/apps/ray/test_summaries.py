@@ -1,4 +1,4 @@
-"""The class that Ray Data's workers run: batches of columns to batches of columns, without Ray."""
+"""Tests, without Ray, of the class that Ray Data's workers run: it maps batches of columns to batches of columns."""
 
 import json
 
@@ -20,7 +20,7 @@ def columns(**lists):
     return {name: np.array(values, dtype=object) for name, values in lists.items()}
 
 
-def test_rows_are_those_of_the_summariser(summaries):
+def test_summaries_equal_those_of_the_hub_interface(summaries):
     texts = [article(3), article(1, seed=2), ""]
     found = summaries(columns(id=["a", "b", "c"], document=texts, other=[1, 2, 3]))
     expected = summaries.hub.summarize(texts, min_len=3, max_len_b=12)
@@ -33,8 +33,8 @@ def test_rows_are_those_of_the_summariser(summaries):
     )
 
 
-def test_a_document_that_fails_keeps_its_row(summaries, monkeypatch):
-    """One without text, and one that the model cannot summarise; those beside it are as they would be alone."""
+def test_failed_documents_keep_their_rows_with_an_error(summaries, monkeypatch):
+    """Check a document without text and one that fails; the others get the summaries that they get alone."""
     stock = summaries.hub.summarize
 
     def summarise(documents, **options):
@@ -52,7 +52,7 @@ def test_a_document_that_fails_keeps_its_row(summaries, monkeypatch):
     assert list(found["summary"])[::3] == alone
 
 
-def test_lines_of_json_fail_one_by_one(summaries, monkeypatch):
+def test_invalid_json_lines_get_an_error_in_their_own_row(summaries, monkeypatch):
     monkeypatch.setattr(summaries, "json_lines", True)
     lines = [json.dumps({"id": 7, "document": article(2)}), "{", "[1]", json.dumps({"document": "x", "id": "b"})]
     found = summaries(columns(text=lines))
@@ -62,6 +62,6 @@ def test_lines_of_json_fail_one_by_one(summaries, monkeypatch):
     assert found["id"].tolist() == [7] and found["id"].dtype == np.int64
 
 
-def test_cells_are_as_json_has_them():
+def test_plain_converts_cells_to_json_values():
     cells = [np.array(["a", "b"], object), np.float64("nan"), np.int64(3), "x", None, np.array([np.array(["a"])])]
     assert [plain(cell) for cell in cells] == [["a", "b"], None, 3, "x", None, [["a"]]]

@@ -1,4 +1,4 @@
-"""The server in a thread of the test, around an engine that needs no model."""
+"""Fixtures that start the server in a thread, with an engine that needs no model."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ from tests.helpers.servers import Client, until  # noqa: E402
 
 
 class FakeEngine:
-    """Explains at once, or does as the document's first word says; notes what it did."""
+    """Return an explanation at once, or behave as the document's first word says; record the events."""
 
     def __init__(self):
         self.events = []
@@ -46,7 +46,7 @@ class FakeEngine:
         return explain_text(text, "the decoder reads", title=document.title)
 
     def wait_for(self, event, times=1):
-        """Until something was noted that often."""
+        """Wait until an event was recorded that many times."""
         until(lambda: self.events.count(event) >= times)
 
 
@@ -57,7 +57,7 @@ def engine():
 
 @pytest.fixture
 def serve(engine):
-    """Factory: serve(**limits) is a Client of a server with these limits."""
+    """Return a function that starts a server with the given limits and returns a Client of it."""
     running = []
 
     def start(hosts=(), using=engine, **limits):

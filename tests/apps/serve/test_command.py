@@ -1,4 +1,4 @@
-"""``pyramidion-serve``: in a process of its own until a signal comes; one line for what is wrong."""
+"""Tests of the ``pyramidion-serve`` command: start, shutdown by a signal, and errors in one line."""
 
 import os
 import re
@@ -18,11 +18,11 @@ from tests.helpers.servers import Client, until
 from tests.helpers.summaries import article
 
 COMMAND = (sys.executable, "-m", "pyramidion_fairseq.cli.serve")
-PATIENCE = 240  # seconds that a process may take on a machine where much else runs
+PATIENCE = 240  # seconds that a process may take on a busy machine
 
 
 class Running:
-    """A server's process: its log so far, and a client of it."""
+    """A process of the server, with its log so far and a client of it."""
 
     def __init__(self, *options):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -41,7 +41,7 @@ class Running:
         return re.search(r"^INFO \| serving at http://[^ ]*:(\d+) ", "".join(self.log), re.MULTILINE)
 
     def ends_well(self):
-        """Whether the process ends by itself with status 0 and no stack trace."""
+        """Return whether the process ends by itself with status 0 and without a traceback."""
         status = self.process.wait(PATIENCE)
         self.reader.join()
         return status == 0 and "Traceback" not in "".join(self.log)
@@ -55,7 +55,7 @@ class Running:
 
 @pytest.fixture
 def start(trained_folder):
-    """Factory: start(*options) is a running server."""
+    """Return a function that starts a server with the given options."""
     servers = []
 
     def run(*options):
@@ -67,7 +67,7 @@ def start(trained_folder):
         server.close()
 
 
-def test_serves_until_it_is_terminated_and_finishes_what_runs(start):
+def test_sigterm_stops_the_server_after_the_running_request(start):
     server = start("--max-len-b", "23", "--min-len", "23", "--beam", "16")
     assert server.client.json({"text": article(8)})[0] == 200
     answers = []
@@ -82,7 +82,7 @@ def test_serves_until_it_is_terminated_and_finishes_what_runs(start):
     assert "other computers" not in "".join(server.log)
 
 
-def test_other_computers_are_told_of_until_it_is_interrupted(start):
+def test_public_host_logs_a_warning_and_checks_the_host_header(start):
     server = start("--host", "0.0.0.0", "--allow-host", "box.example")  # noqa: S104 - on purpose
     assert server.client("GET", "/health", Host="box.example")[0] == 200
     assert server.client("GET", "/health", Host="evil.example")[0] == 421
@@ -110,14 +110,14 @@ def test_other_computers_are_told_of_until_it_is_interrupted(start):
         (["--timeout", "0"], "--timeout must be at least 1, got 0.0"),
     ],
 )
-def test_mistakes_get_one_line(options, reason):
+def test_invalid_arguments_are_one_line_errors(options, reason):
     with pytest.raises(SystemExit) as stopped:
         command.main(["--checkpoint", "x.pt", "--port", "0", *options])
     assert stopped.value.code.startswith(f"pyramidion-serve: error: {reason}") and "\n" not in stopped.value.code
 
 
-def test_nothing_but_the_line_is_said():
-    """Neither other packages' messages while they are imported, nor anything on standard output."""
+def test_invalid_argument_prints_nothing_but_the_error_line():
+    """Check that neither messages of imported packages nor anything on standard output is printed."""
     done = subprocess.run(
         [*COMMAND, "--checkpoint", "x.pt", "--queue", "-1"], cwd=ROOT, capture_output=True, text=True
     )
@@ -125,7 +125,7 @@ def test_nothing_but_the_line_is_said():
     assert done.stderr == "pyramidion-serve: error: --queue must be at least 0, got -1\n"
 
 
-def test_a_taken_port_is_told_before_loading():
+def test_port_in_use_is_refused():
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(PyramidionError, match="choose another --port"),
@@ -133,7 +133,7 @@ def test_a_taken_port_is_told_before_loading():
         command._listen("127.0.0.1", taken.getsockname()[1])
 
 
-def test_without_the_extra(monkeypatch, capsys):
+def test_missing_serve_extra_names_the_pip_command(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pyramidion_fairseq.apps.serve.app", None)
     monkeypatch.delitem(sys.modules, "pyramidion_fairseq.apps.serve.app")
     monkeypatch.setitem(sys.modules, "starlette.applications", None)

@@ -1,4 +1,4 @@
-"""The server's engine around a real model: the same summaries, and it stops when told."""
+"""Tests of the server's engine with a real model: its summaries, and how it stops."""
 
 import shutil
 
@@ -22,7 +22,7 @@ GENERATION = {"max_len_b": 12, "min_len": 4}
 
 
 class StopAfter(Stop):
-    """Says to stop at its n-th call, and counts them."""
+    """A Stop that counts its calls and requests the stop at the n-th."""
 
     def __init__(self, calls):
         super().__init__()
@@ -40,14 +40,14 @@ def hub(summarizers):
     return summarizers()
 
 
-def test_engine_explains_as_the_model_does(hub):
+def test_engine_returns_the_explanation_of_the_model(hub):
     document = Document.from_text(article(12), "A title")
     engine = ModelEngine(hub, **GENERATION)
     (expected,) = hub.summarize(document, with_provenance=True, **GENERATION)
     assert engine(document, Stop()) == expected.explain()
 
 
-def test_options_of_a_request_go_before_the_engines(hub):
+def test_options_of_a_request_override_those_of_the_engine(hub):
     document = Document.from_text(article(12))
     chosen = {**GENERATION, "min_len": 2, "max_len_b": 3}
     (expected,) = hub.summarize(document, with_provenance=True, **chosen)
@@ -59,14 +59,14 @@ def test_options_of_a_request_go_before_the_engines(hub):
     "options",
     [{"beam": 0}, {"max_len_b": 0}, {"batch_size": 0}, {"lenpen": float("nan")}, {"min_len": 9, "max_len_b": 8}],
 )
-def test_options_that_no_request_can_be_served_with_are_told_at_once(hub, options):
+def test_engine_refuses_invalid_generation_options_when_built(hub, options):
     with pytest.raises(PyramidionError, match=f"{next(iter(options))}"):
         ModelEngine(hub, **options)
 
 
 @pytest.fixture
 def paths(monkeypatch):
-    """What writes summaries notes its steps here: ours under "ours", fairseq's own under "fairseq's"."""
+    """Count decoding steps: those of our decoder under "ours", those of fairseq's under "fairseq's"."""
     steps = {"ours": 0, "fairseq's": 0}
 
     def count(name, function, counts):
@@ -82,13 +82,13 @@ def paths(monkeypatch):
     return steps
 
 
-def test_engine_stops_within_a_layer_and_serves_the_next(hub, paths):
+def test_engine_checks_stop_at_every_layer_and_step_and_serves_again(hub, paths):
     engine, document = ModelEngine(hub, **GENERATION), Document.from_text(article(12))
     counting = StopAfter(-1)
     expected = engine(document, counting)
     layers = sum(len(model.encoder.layers) for model in hub.models)
     assert paths["ours"] > 10
-    # Every layer of the encoder, every step, the pass that explains them, and the end.
+    # One call for every encoder layer and every decoding step, one for the explaining pass, one at the end.
     assert counting.calls == layers + paths["ours"] + 2
     for calls in (1, layers + 1, counting.calls // 2, counting.calls):
         stop = StopAfter(calls)
@@ -98,12 +98,12 @@ def test_engine_stops_within_a_layer_and_serves_the_next(hub, paths):
         assert engine(document, Stop()) == expected
 
 
-def test_engine_refuses_what_it_cannot_read(hub):
+def test_engine_refuses_a_document_without_text(hub):
     with pytest.raises(PyramidionError, match="empty"):
         ModelEngine(hub, **GENERATION)(Document.from_text("   "), Stop())
 
 
-def test_server_around_a_real_model(hub, serve):
+def test_server_returns_the_summaries_of_a_real_model(hub, serve):
     client = serve(using=ModelEngine(hub, **GENERATION))
     status, answer = client.json({"text": article(12)})
     (expected,) = hub.summarize(article(12), with_provenance=True, **GENERATION)
@@ -114,7 +114,7 @@ def test_server_around_a_real_model(hub, serve):
     assert client.json({"text": article(12)})[1] == answer
 
 
-def test_serve_summarize_and_generate_write_by_the_same_path(
+def test_serve_summarize_and_generate_use_the_same_decoding_steps(
     serve, trained_folder, tmp_path, monkeypatch, paths, caplog
 ):
     text = article(12)

@@ -1,4 +1,4 @@
-"""Forms as programs send them: their encodings, and what is in them more than once."""
+"""Tests of forms as programs send them: encodings, line ends, and repeated fields."""
 
 import json
 
@@ -11,7 +11,7 @@ CODED = "application/x-www-form-urlencoded"
 
 
 def multipart(*parts):
-    """The body of a form with these parts, whose boundary is x."""
+    """Return the body of a form with these parts and the boundary x."""
     return b"".join(b"--x\r\n" + part + b"\r\n" for part in parts) + b"--x--\r\n"
 
 
@@ -29,7 +29,7 @@ def notice(answer):
         ("multipart/form-data; charset=UTF-8; boundary=x", multipart((PART + "\r\nCaf\u00e9 \u5b57").encode())),
     ],
 )
-def test_fields_are_utf8(serve, kind, body):
+def test_form_fields_are_decoded_as_utf8(serve, kind, body):
     status, _, page = serve()("POST", "/", body, Content_Type=kind)
     assert status == 200 and data_of(page)[0]["document"]["words"] == ["Caf\u00e9", "\u5b57"]
 
@@ -37,7 +37,7 @@ def test_fields_are_utf8(serve, kind, body):
 @pytest.mark.parametrize(
     "kind, start, end", [(CODED, b"text=", b""), ("multipart/form-data; boundary=x", b"", b"\r\n--x--\r\n")]
 )
-def test_one_bad_byte_changes_no_other(serve, kind, start, end):
+def test_invalid_byte_is_replaced_and_changes_no_other(serve, kind, start, end):
     start = start or b"--x\r\n" + PART.encode() + b"\r\n"
     status, _, page = serve()("POST", "/", start + "Caf\u00e9 and".encode() + b" \xff" + end, Content_Type=kind)
     assert status == 200 and data_of(page)[0]["document"]["words"] == ["Caf\u00e9", "and", "\ufffd"]
@@ -45,16 +45,16 @@ def test_one_bad_byte_changes_no_other(serve, kind, start, end):
 
 @pytest.mark.parametrize("charset", ["punycode", "utf-7", "latin-1", "hex"])
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", CODED])
-def test_another_encoding_of_a_form_is_refused(serve, engine, kind, charset):
-    """Some of Python's take hours for a body that is within the limit of size."""
+def test_form_with_a_charset_other_than_utf8_is_refused(serve, engine, kind, charset):
+    """Check that other charsets get status 415: some of Python's decoders need hours for a body within the limit."""
     answer = serve()("POST", "/", b"text=a", Content_Type=f"{kind}; charset={charset}")
     assert answer[0] == 415 and notice(answer) == "Send the form in UTF-8." and engine.events == []
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["\u2028", "\x85"])
-def test_only_cr_and_lf_end_a_line_of_json(serve, mark, end):
-    """Or an object would be cut in two: refused, or all of the text summarised as if it were no JSON."""
+def test_json_lines_are_split_at_cr_and_lf_only(serve, mark, end):
+    """Check that other line separators stay in the text; splitting at them would cut an object in two."""
     first, second = ({"text": f"{word}{mark}more"} for word in ("one", "two"))
     text = "".join(json.dumps(record, ensure_ascii=False) + end for record in (first, second))
     status, _, page = serve().form("", text.encode())
@@ -62,8 +62,8 @@ def test_only_cr_and_lf_end_a_line_of_json(serve, mark, end):
     assert [data["document"]["words"] for data in data_of(page)] == [["one", "more"], ["two", "more"]]
 
 
-def test_two_of_a_field_or_of_files_are_refused(serve, engine):
-    """Or one document would be left out without a word."""
+def test_repeated_fields_and_files_are_refused(serve, engine):
+    """Check that no document is left out silently."""
     client = serve()
     for name, form in [("text", "text=first&text=second"), ("beam", "text=a&beam=1&beam=2")]:
         answer = client("POST", "/", form, Content_Type=CODED)

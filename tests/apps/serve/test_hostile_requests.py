@@ -1,4 +1,4 @@
-"""Two hundred hostile requests in a row, then a good one."""
+"""Tests of the server with 200 hostile requests in a row, followed by a valid one."""
 
 import json
 import random
@@ -21,7 +21,7 @@ def with_length(head, body):
 
 
 def raw_requests(draw):
-    """Bytes that are no good request, for ever."""
+    """Yield invalid or hostile requests without end."""
     noise = draw.randbytes
     while True:
         yield noise(draw.randrange(1, 5000)) + b"\r\n\r\n"
@@ -64,14 +64,14 @@ def raw_requests(draw):
 
 
 def leave_early(client, draw):
-    """Promise a body, send part of it, and go, now and then with a reset."""
+    """Announce a body, send part of it and close the connection, half of the time with a reset."""
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
         if draw.random() < 0.5:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.sendall(API + JSON + b"Content-Length: 1000000\r\n\r\n" + draw.randbytes(draw.randrange(2000)))
 
 
-def test_two_hundred_hostile_requests_and_a_good_one(serve, monkeypatch):
+def test_server_survives_200_hostile_requests_and_answers_a_valid_one(serve, monkeypatch):
     monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.3)
     draw = random.Random(0)
     client = serve(body_bytes=1_000_000, words=10_000, upload_seconds=0.5)

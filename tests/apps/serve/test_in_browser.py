@@ -1,4 +1,4 @@
-"""The form and its answers in a headless Chromium: the server's headers allow what the pages need."""
+"""Tests of the form and the report in a headless Chromium, with the server's security headers."""
 
 import re
 import time
@@ -6,7 +6,7 @@ import time
 from tests.helpers.servers import GOOD
 
 
-def test_from_the_form_to_the_report_and_back(serve, new_page):
+def test_submitting_the_form_shows_the_report_with_a_link_back(serve, new_page):
     page = new_page()
     page.goto(f"http://localhost:{serve().port}/")
     page.get_by_label("Paste the text").fill(GOOD)
@@ -19,7 +19,7 @@ def test_from_the_form_to_the_report_and_back(serve, new_page):
     assert page.get_by_role("button", name="Summarise").is_enabled()
 
 
-def test_upload_and_refusal(serve, engine, new_page):
+def test_file_upload_works_and_refused_text_stays_in_the_form(serve, engine, new_page):
     page = new_page()
     page.goto(f"http://127.0.0.1:{serve(words=10).port}/")
     file = {"name": "a.jsonl", "mimeType": "application/json", "buffer": b'{"text": "one"}\n{"text": "two"}\n'}
@@ -33,7 +33,7 @@ def test_upload_and_refusal(serve, engine, new_page):
     assert "The document has 11 words, the limit is 10" in page.locator(".notice").inner_text()
     page.problems.clear()  # Chromium reports the status 413 as an error of the console
     assert page.get_by_role("heading").inner_text() == "Summarise a document"
-    assert page.get_by_label("Paste the text").input_value() == "word " * 11  # to be shortened there
+    assert page.get_by_label("Paste the text").input_value() == "word " * 11  # so that it can be shortened
     page.get_by_label("Paste the text").fill("\nfour words </textarea>")
     page.get_by_label("Beam").evaluate("(field) => { field.type = 'text'; field.value = '99'; }")
     page.get_by_role("button", name="Summarise").click()
@@ -47,7 +47,7 @@ def test_upload_and_refusal(serve, engine, new_page):
     assert engine.generation == {"beam": 3, "max_len_b": 50}
 
 
-#: Notes in the page what it shows while the answer is awaited: Playwright itself waits for the answer to be there.
+#: Records in the page what it shows while it waits; Playwright itself blocks until the answer has arrived.
 WATCH = """() => {
     const state = document.getElementById("state"), submit = document.getElementById("submit"), seen = [];
     const note = () => {
@@ -58,7 +58,7 @@ WATCH = """() => {
 }"""
 
 
-def test_waiting_is_shown(serve, engine, new_page):
+def test_form_counts_seconds_while_the_answer_is_awaited(serve, engine, new_page):
     page = new_page()
     page.goto(f"http://127.0.0.1:{serve().port}/")
     page.get_by_label("Paste the text").fill("wait for it")
@@ -73,11 +73,11 @@ def test_waiting_is_shown(serve, engine, new_page):
     assert any(counting.fullmatch(text) and disabled for text, disabled in seen), seen
 
 
-def test_cancel(serve, engine, new_page):
+def test_cancel_stops_the_engine_and_keeps_the_text(serve, engine, new_page):
     page = new_page()
     page.goto(f"http://127.0.0.1:{serve().port}/")
     page.get_by_label("Paste the text").fill("wait for it")
-    # Playwright waits for a navigation that a click began: the page clicks both buttons itself.
+    # Playwright waits for a navigation that a click started, so the page clicks both buttons itself.
     page.evaluate("""() => {
         setTimeout(() => document.getElementById("submit").click(), 0);
         setTimeout(() => document.getElementById("cancel").click(), 3000);
@@ -88,7 +88,7 @@ def test_cancel(serve, engine, new_page):
     assert page.get_by_role("button", name="Summarise").is_enabled() and page.locator("#cancel").is_hidden()
 
 
-def test_editing_a_document_and_running_again(serve, new_page):
+def test_edit_link_returns_to_the_form_with_the_document(serve, new_page):
     page = new_page()
     page.goto(f"http://127.0.0.1:{serve().port}/")
     page.get_by_label("Paste the text").fill(GOOD)

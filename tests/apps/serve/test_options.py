@@ -1,11 +1,11 @@
-"""The options of generation that a request may choose."""
+"""Tests of the generation options that a request may set."""
 
 import pytest
 
 from tests.helpers.servers import GOOD
 
 
-def test_options_reach_the_engine(serve, engine):
+def test_generation_options_of_a_request_reach_the_engine(serve, engine):
     client = serve()
     for fields, expected in [
         ({"beam": 4, "min_len": "5", "max_len_b": 1024}, {"beam": 4, "min_len": 5, "max_len_b": 1024}),
@@ -28,7 +28,7 @@ def test_options_reach_the_engine(serve, engine):
         ({"min_len": 9, "max_len_b": 8}, "The minimum length is above the maximum length"),
     ],
 )
-def test_bad_options_are_refused(serve, engine, fields, message):
+def test_invalid_generation_options_are_refused(serve, engine, fields, message):
     status, answer = serve().json({"text": GOOD, **fields})
     assert status == 422 and answer["error"]["code"] == "bad-option" and message in answer["error"]["message"]
     assert engine.events == []

@@ -1,4 +1,4 @@
-"""What the server answers: pages, JSON, refusals; and what it does about those who do not wait."""
+"""Tests of the server's answers: pages, JSON, refusals, timeouts, and clients that disconnect."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ HEAD = (
 ARXIV = {"article_id": "1234.5678", "article_text": ["first one .", "second one ."], "abstract_text": []}
 
 
-def test_form_is_one_page(serve):
+def test_form_page_has_every_field_and_a_strict_policy(serve):
     status, headers, body = serve()("GET", "/")
     structure = Structure(body)
     assert status == 200 and headers["content-type"] == "text/html; charset=utf-8"
@@ -39,7 +39,7 @@ def test_form_is_one_page(serve):
     assert "form-action 'self'" in policy and "default-src 'none'" in policy
 
 
-def test_form_gives_the_report(serve):
+def test_submitted_form_returns_the_report(serve):
     status, headers, body = serve().form(GOOD)
     (data,) = data_of(body)
     assert status == 200 and data["document"]["words"] == GOOD.split()
@@ -47,12 +47,12 @@ def test_form_gives_the_report(serve):
     assert "script-src 'sha256-" in headers["content-security-policy"]
 
 
-def test_form_without_files(serve):
+def test_urlencoded_form_without_a_file_is_accepted(serve):
     answer = serve()("POST", "/", "text=some+words", Content_Type="application/x-www-form-urlencoded")
     assert answer[0] == 200 and data_of(answer[2])[0]["document"]["words"] == ["some", "words"]
 
 
-def test_uploads(serve):
+def test_uploads_of_text_json_lines_and_one_json_object_are_read(serve):
     client = serve()
     assert data_of(client.form("ignored", "\ufeffein Wört".encode())[2])[0]["document"]["words"] == ["ein", "Wört"]
     lines = f"{json.dumps(ARXIV)}\n\n{json.dumps({'text': 'another', 'title': 'B'})}\n"
@@ -65,7 +65,7 @@ def test_uploads(serve):
     assert code["document"]["words"] == ["{", "this", "is", "}", "no", "JSON"]
 
 
-def test_others_are_answered_while_a_large_form_is_parsed(serve, monkeypatch):
+def test_server_answers_while_a_large_form_is_parsed(serve, monkeypatch):
     stock, parsing, release, answers = MultiPartParser.parse, threading.Event(), threading.Event(), []
 
     async def slow(self):
@@ -84,7 +84,7 @@ def test_others_are_answered_while_a_large_form_is_parsed(serve, monkeypatch):
     assert answers[0][0] == 200 and len(data_of(answers[0][2])[0]["document"]["words"]) == 800
 
 
-def test_api(serve):
+def test_api_returns_summary_score_and_explanation(serve):
     client = serve()
     expected = explain_text(GOOD, "the decoder reads", title="T")
     status, answer = client.json({"text": GOOD, "title": "T"})
@@ -96,7 +96,7 @@ def test_api(serve):
 
 
 @pytest.mark.parametrize("charset", ["latin-1", "ISO-8859-1", '"utf-16"', ""])
-def test_another_encoding_than_utf8_is_refused(serve, engine, charset):
+def test_api_refuses_charsets_other_than_utf8(serve, engine, charset):
     for kind in ("text/plain", "application/json"):
         stated = f"{kind}; charset={charset}" if charset else f"{kind}; charset"
         status, _, body = serve()("POST", "/api/summarize", b'{"text": "caf\xe9"}', Content_Type=stated)
@@ -107,7 +107,7 @@ def test_another_encoding_than_utf8_is_refused(serve, engine, charset):
         assert serve()("POST", "/api/summarize", b"text", Content_Type=kind)[0] == 200
 
 
-def test_health(serve, engine):
+def test_health_counts_running_requests(serve, engine):
     client = serve()
     idle = {"status": "ok", "model": "test model", "running": 0, "waiting": 0}
     assert json.loads(client("GET", "/health")[2]) == idle
@@ -144,7 +144,7 @@ def test_health(serve, engine):
         (b"x" * 3_000_000, 413, "too-large"),
     ],
 )  # fmt: skip
-def test_bad_documents_get_a_reason(serve, value, status, code):
+def test_api_refuses_invalid_documents_with_a_code_and_a_message(serve, value, status, code):
     client = serve(words=1000, body_bytes=20_000)
     found, _, body = client("POST", "/api/summarize", value, Content_Type="application/json")
     error = json.loads(body)["error"]
@@ -171,14 +171,14 @@ def test_bad_documents_get_a_reason(serve, value, status, code):
         ("", b"x" * 3_000_000, 413, "larger than 0.0191 MB"),
     ],
 )  # fmt: skip
-def test_bad_forms_get_a_page(serve, text, file, status, reason):
+def test_form_refuses_invalid_documents_with_a_notice(serve, text, file, status, reason):
     found, headers, body = serve(words=1000, body_bytes=20_000, documents=2).form(text, file)
     assert found == status and headers["content-type"].startswith("text/html")
     (notice,) = [text for tag, attributes, text in Structure(body).elements if attributes.get("class") == "notice"]
     assert reason in notice and notice.endswith(".")
 
 
-def test_markup_comes_back_as_data(serve):
+def test_markup_in_a_document_is_escaped(serve):
     shown = HOSTILE.replace("\ud800", "")
     status, _, body = serve().form(shown)
     assert status == 200 and len(Structure(body).all("script")) == 2 and not Structure(body).all("img")
@@ -190,7 +190,7 @@ def test_markup_comes_back_as_data(serve):
     assert "<script>x" not in page[2]
 
 
-def test_every_answer_has_the_headers(serve):
+def test_every_answer_has_the_security_headers(serve):
     client = serve()
     answers = [client("GET", path) for path in ("/", "/health", "/nothing", "/api/nothing", "/health/")]
     answers += [client("POST", "/"), client("PUT", "/"), client("GET", "/", Host="evil.example"), client.form("crash")]
@@ -204,14 +204,14 @@ def test_every_answer_has_the_headers(serve):
         assert not any(name.startswith("access-control") for name in headers)
 
 
-def test_other_methods_are_told_which_are_taken(serve):
+def test_wrong_method_gets_405_with_the_allowed_methods(serve):
     client = serve()
     for path, methods in [("/", "GET HEAD POST"), ("/api/summarize", "POST"), ("/health", "GET HEAD")]:
         status, headers, _ = client("PUT", path)
         assert status == 405 and sorted(headers["allow"].split(", ")) == methods.split(), path
 
 
-def test_only_its_own_names_are_answered(serve):
+def test_unknown_host_names_are_refused(serve):
     client = serve(hosts=["Box.example"])
     port = client.port
     for host in (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]:8080", "10.0.0.7", "box.EXAMPLE:80"):
@@ -221,7 +221,7 @@ def test_only_its_own_names_are_answered(serve):
         assert (status, json.loads(body)["error"]["code"]) == (421, "unknown-host"), host
 
 
-def test_pages_of_other_sites_cannot_post(serve):
+def test_posts_from_other_origins_are_refused(serve):
     client = serve()
     own = f"http://127.0.0.1:{client.port}"
     assert client.form(GOOD, Origin=own)[0] == 200
@@ -237,11 +237,11 @@ def test_pages_of_other_sites_cannot_post(serve):
         assert client.form(GOOD, **headers)[0] == 403, headers
 
 
-def test_a_failing_model_tells_nothing(serve, caplog):
+def test_error_of_the_model_is_logged_and_not_sent_to_the_client(serve, caplog):
     client = serve()
     status, _, body = client.form("crash")
     assert status == 500 and "secret" not in body and "Traceback" not in body
-    until(lambda: "secret internals" in caplog.text)  # in the log instead
+    until(lambda: "secret internals" in caplog.text)  # it is in the log
     assert client.json({"text": "crash"})[1]["error"]["code"] == "failed"
     assert client.form(GOOD)[0] == 200
 
@@ -251,7 +251,7 @@ def jobs(client):
     return health["running"] + health["waiting"]
 
 
-def test_a_bounded_number_waits(serve, engine, recwarn):
+def test_requests_beyond_the_queue_get_503(serve, engine, recwarn):
     client = serve(waiting=1)
     answers = []
     threads = []
@@ -270,7 +270,7 @@ def test_a_bounded_number_waits(serve, engine, recwarn):
     assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
 
 
-def test_what_runs_when_the_server_is_stopped_gets_one_sentence(serve, engine, caplog):
+def test_shutdown_answers_unfinished_requests_with_stopping(serve, engine, caplog):
     client = serve()
     client.server.config.timeout_graceful_shutdown = 0.1
     answers = []
@@ -289,7 +289,7 @@ def test_what_runs_when_the_server_is_stopped_gets_one_sentence(serve, engine, c
     engine.wait_for("stopped")
 
 
-def test_being_told_twice_to_stop_cuts_nothing_off(serve, engine, caplog):
+def test_repeated_sigint_lets_the_running_request_finish(serve, engine, caplog):
     client = serve()
     answers = []
     thread = threading.Thread(target=lambda: answers.append(client.json({"text": "wait"})[0]))
@@ -304,7 +304,7 @@ def test_being_told_twice_to_stop_cuts_nothing_off(serve, engine, caplog):
     assert not any(record.exc_info for record in caplog.records)
 
 
-def test_time_is_limited_and_the_model_stops(serve, engine):
+def test_request_over_the_time_limit_gets_503_and_stops_the_model(serve, engine):
     client = serve(seconds=0.2)
     status, answer = client.json({"text": "wait"})
     assert (status, answer["error"]["code"]) == (503, "timeout")
@@ -312,11 +312,11 @@ def test_time_is_limited_and_the_model_stops(serve, engine):
     assert client.json({"text": GOOD})[0] == 200
 
 
-def test_the_limit_of_time_is_told_not_what_was_left_of_it(serve):
+def test_timeout_message_names_the_limit_and_not_the_remaining_time(serve):
     body = b'{"text": "wait"}'
     with socket.create_connection(("127.0.0.1", serve(seconds=1.0).port), timeout=20) as connection:
         connection.sendall(HEAD.format(len(body)).encode())
-        time.sleep(0.3)  # of the second, before there is a document
+        time.sleep(0.3)  # uses up part of the second before the document has arrived
         connection.sendall(body)
         answer = b""
         while b"}}" not in answer and (more := connection.recv(2000)):
@@ -324,9 +324,9 @@ def test_the_limit_of_time_is_told_not_what_was_left_of_it(serve):
     assert b'{"code": "timeout", "message": "The summary was not finished in 1 s: ' in answer
 
 
-def test_who_waits_too_long_never_starts(serve, engine):
+def test_request_that_times_out_in_the_queue_never_starts(serve, engine):
     client = serve(seconds=0.3, waiting=1)
-    assert client.json({"text": "stubborn"})[0] == 503  # answered, though its thread goes on
+    assert client.json({"text": "stubborn"})[0] == 503  # answered, although its thread still runs
     assert client.json({"text": "wait"})[0] == 503
     until(lambda: jobs(client) == 1)
     engine.release.set()
@@ -335,7 +335,7 @@ def test_who_waits_too_long_never_starts(serve, engine):
     assert engine.events == ["start", "end", "start", "end"]
 
 
-def test_the_model_stops_for_who_left(serve, engine):
+def test_disconnect_of_the_client_stops_the_model(serve, engine):
     client = serve()
     body = b'{"text": "wait"}'
     with socket.create_connection(("127.0.0.1", client.port)) as connection:
@@ -345,7 +345,7 @@ def test_the_model_stops_for_who_left(serve, engine):
     assert client.json({"text": GOOD})[0] == 200
 
 
-def test_slow_bodies_are_not_waited_for(serve):
+def test_slow_request_body_gets_408(serve):
     client = serve(upload_seconds=0.2)
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
         connection.sendall(HEAD.format(99).encode() + b"{")
@@ -354,12 +354,12 @@ def test_slow_bodies_are_not_waited_for(serve):
 
 
 @pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "])
-def test_slow_heads_are_not_waited_for(serve, monkeypatch, start):
+def test_connection_with_a_slow_request_head_is_closed(serve, monkeypatch, start):
     monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
     client = serve()
     with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
         try:
-            for _ in range(200):  # a byte now and then is not enough
+            for _ in range(200):  # a byte from time to time does not keep the connection
                 connection.sendall(start[:1])
                 start = start[1:] or b"a"
                 time.sleep(0.02)
@@ -370,7 +370,7 @@ def test_slow_heads_are_not_waited_for(serve, monkeypatch, start):
 
 
 def unread(port, body):
-    """A connection whose request was sent and whose answer nobody reads."""
+    """Return a connection on which a request was sent and whose answer is not read."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(20)
@@ -379,12 +379,12 @@ def unread(port, body):
     return connection
 
 
-def test_clients_that_do_not_read_are_cut_off(serve, monkeypatch):
-    """Or they would keep all connections for as long as they stay."""
+def test_clients_that_do_not_read_the_answer_are_disconnected(serve, monkeypatch):
+    """Check that clients that do not read cannot occupy all connections."""
     monkeypatch.setattr(ImpatientProtocol, "write_seconds", 1.0)
     monkeypatch.setattr("pyramidion_fairseq.apps.serve.limits.CONNECTIONS", 3)
     client = serve()
-    body = json.dumps({"text": ("w" * 63 + " ") * 75_000}).encode()  # with its answer more than the system buffers
+    body = json.dumps({"text": ("w" * 63 + " ") * 75_000}).encode()  # its answer is larger than the system's buffers
     greedy = [unread(client.port, body) for _ in range(2)]
     until(lambda: client("GET", "/health")[0] == 503)
     until(lambda: client("GET", "/health")[0] == 200)
@@ -393,7 +393,7 @@ def test_clients_that_do_not_read_are_cut_off(serve, monkeypatch):
         connection.close()
 
 
-def test_what_comes_after_an_answer_is_not_waited_for(serve, monkeypatch):
+def test_connection_is_closed_if_the_body_goes_on_after_an_early_answer(serve, monkeypatch):
     monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.3)
     head = HEAD.replace("application/json", "text/xml").format(10**6).encode()
     with socket.create_connection(("127.0.0.1", serve().port), timeout=20) as connection:
@@ -408,7 +408,7 @@ def test_what_comes_after_an_answer_is_not_waited_for(serve, monkeypatch):
             pass
 
 
-def test_titles_and_names_of_sections_are_short(serve):
+def test_long_titles_and_section_names_are_cut(serve):
     sections = {"sections": [[sentence] for sentence in ARXIV["article_text"]], "section_names": ["n" * 10_000] * 2}
     record = {**ARXIV, **sections, "title": "t\u202e" * 1_000_000}
     status, answer = serve().json(record)
@@ -417,13 +417,13 @@ def test_titles_and_names_of_sections_are_short(serve):
     assert {name for name, _ in document.sections} == {"n" * 300 + " ..."}
 
 
-def test_silent_connections_are_closed(serve, monkeypatch):
+def test_connection_without_a_request_is_closed(serve, monkeypatch):
     monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
     with socket.create_connection(("127.0.0.1", serve().port), timeout=20) as connection:
         assert connection.recv(1) == b""
 
 
-def test_connections_are_kept_for_several_requests(serve, monkeypatch):
+def test_connection_is_kept_alive_for_several_requests(serve, monkeypatch):
     monkeypatch.setattr(ImpatientProtocol, "head_seconds", 0.2)
     client = serve()
     connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
@@ -432,5 +432,5 @@ def test_connections_are_kept_for_several_requests(serve, monkeypatch):
     for _ in range(3):
         connection.request("GET", "/health")
         assert json.loads(connection.getresponse().read())["status"] == "ok" and connection.sock is sock
-        time.sleep(0.3)  # longer than a head may take, but no head has begun
+        time.sleep(0.3)  # longer than the limit for a head, but no head has started
     connection.close()
