@@ -1,4 +1,4 @@
-"""Statistics over a corpus, against loops and known cases."""
+"""Tests of the statistics over a corpus, compared with plain loops and known cases."""
 
 import csv
 import dataclasses
@@ -18,20 +18,20 @@ RECORD = {"article_text": SENTENCES, "title": "one", **SECTIONS}
 
 
 @pytest.mark.parametrize("length", [1, 3, BINS, 47, 1000])
-def test_parts_of_a_document_share_its_tokens(length):
+def test_share_by_position_splits_the_shares_into_equal_parts(length):
     shares = torch.rand(length, dtype=torch.double)
     shares /= shares.sum()
     parts = share_by_position(shares)
     assert parts.shape == (BINS,) and float(parts.sum()) == pytest.approx(1)
     expected = torch.zeros(BINS, dtype=torch.double)
-    points = (torch.arange(length * 100, dtype=torch.double) + 0.5) / (length * 100)  # a hundred of each token
+    points = (torch.arange(length * 100, dtype=torch.double) + 0.5) / (length * 100)  # 100 per token
     expected.index_add_(0, (points * BINS).long(), shares.repeat_interleave(100) / 100)
     torch.testing.assert_close(parts, expected, rtol=0, atol=0.01)
     even = share_by_position(torch.full((length,), 1 / length, dtype=torch.double))
     torch.testing.assert_close(even, torch.full((BINS,), 1 / BINS, dtype=torch.double))
 
 
-def test_tokens_that_count():
+def test_slots_have_counts_largest_weights_and_effective_tokens():
     weights = torch.tensor([0.25, 0.25, 0.25, 0.25, 1.0, 0.0, 0.9, 0.1])
     slots = Slots.of(TokenRecord(torch.tensor([0, 0, 0, 0, 1, 0, 3, 3]), weights))
     assert slots.tokens.tolist() == [4, 1, 2]
@@ -45,7 +45,7 @@ def summaries(summarizers):
     return summarizers(max_source_positions=512).summarize(documents, with_provenance=True, min_len=3, max_len_b=6)
 
 
-def test_tables(summaries):
+def test_aggregate_tables_match_the_provenances(summaries):
     aggregate = Aggregate()
     for summary in summaries:
         aggregate.add(summary.provenance)
@@ -84,15 +84,15 @@ def test_tables(summaries):
     assert sum(row[USED] for row in rows) == pytest.approx(1)
 
 
-def test_a_language_after_the_end_counts_as_a_token_of_no_word():
+def test_language_token_after_eos_belongs_to_no_word():
     aggregate = Aggregate()
     aggregate.add(provenance(WITH_LANGUAGE))
     assert all(sum(row[name] for row in aggregate.position_table()) == pytest.approx(1) for name in (USED, LEAD))
     first, second = aggregate.sentences
-    assert (first[USED], second[USED]) == (pytest.approx(0.8), pytest.approx(0.2))  # of 1.875 that words got
+    assert (first[USED], second[USED]) == (pytest.approx(0.8), pytest.approx(0.2))  # of the 1.875 that words have
 
 
-def test_files(summaries, tmp_path):
+def test_aggregate_writes_plots_and_csv_files_with_special_characters(summaries, tmp_path):
     aggregate = Aggregate()
     odd = dataclasses.replace(
         summaries[0].provenance,
@@ -116,7 +116,7 @@ def test_files(summaries, tmp_path):
         assert next(csv.DictReader(file))["title"] == "=1,2\n"
 
 
-def test_nothing_is_written_through_links(summaries, tmp_path):
+def test_aggregate_replaces_symbolic_links_and_keeps_their_targets(summaries, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("of the user")
     (tmp_path / "out").mkdir()
@@ -131,7 +131,7 @@ def test_nothing_is_written_through_links(summaries, tmp_path):
     assert not any((tmp_path / "out" / name).is_symlink() for name in ("positions.csv", "weights.png"))
 
 
-def test_what_cannot_be_aggregated(summaries, tmp_path):
+def test_aggregate_refuses_no_documents_and_ensembles(summaries, tmp_path):
     with pytest.raises(PyramidionError, match="no document contains any text"):
         Aggregate().write(str(tmp_path))
     provenance = summaries[0].provenance
@@ -140,7 +140,7 @@ def test_what_cannot_be_aggregated(summaries, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"pooling_schedule": ""}, {"pooler": "hard_topk"}, {"pooler": "funnel"}])
-def test_other_models(summarizers, options, tmp_path):
+def test_weight_table_of_other_poolers_and_of_no_pooling(summarizers, options, tmp_path):
     aggregate = Aggregate()
     (summary,) = summarizers(**options).summarize(article(9), with_provenance=True, min_len=3, max_len_b=6)
     aggregate.add(summary.provenance)

@@ -1,4 +1,4 @@
-"""The teacher-forced pass gives the attention with which beam search read the pooled vectors."""
+"""Tests that the teacher-forced pass gives the attention of beam search on the pooled vectors."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from pyramidion_fairseq.apps.explain.attention import cross_attention, recorded_
 
 
 def step_by_step(decoder, tokens, encoder_out, layer):
-    """One layer's attention at each step of incremental decoding, as fairseq gives it: (1, t, k)."""
+    """Return one layer's attention at each step of incremental decoding, as fairseq gives it: (1, t, k)."""
     state, rows = {}, []
     previous = torch.cat([torch.tensor([[2]]), tokens[:, :-1]], dim=1)
     for step in range(1, previous.size(1) + 1):
@@ -17,7 +17,7 @@ def step_by_step(decoder, tokens, encoder_out, layer):
 
 
 @pytest.mark.parametrize("options", [{}, {"pooling_schedule": ""}, {"attention": "lsg"}])
-def test_equals_the_attention_of_generation(tiny_model, random_tokens, options):
+def test_cross_attention_equals_that_of_incremental_decoding(tiny_model, random_tokens, options):
     model = tiny_model(**options)
     documents, summaries = random_tokens([50, 23, 4]), random_tokens([9, 9, 6], seed=1)
     with torch.no_grad():
@@ -27,15 +27,15 @@ def test_equals_the_attention_of_generation(tiny_model, random_tokens, options):
         for row, length in enumerate([9, 9, 6]):
             alone = model.encoder.reorder_encoder_out(batch, torch.tensor([row]))
             layers = [step_by_step(model.decoder, summaries[row : row + 1, :length], alone, layer) for layer in (0, 1)]
-            expected = (layers[0] + layers[1]) / 2  # fairseq's attention weights are float32 in float64 models, too
+            expected = (layers[0] + layers[1]) / 2  # fairseq's attention weights are float32 even in float64 models
             torch.testing.assert_close(together[row : row + 1, :length].double(), expected, rtol=0, atol=1e-6)
             last = cross_attention(model.decoder, summaries[row : row + 1, :length], alone, eos=2, layer=2)
             torch.testing.assert_close(last.double(), layers[1], rtol=0, atol=1e-6)
-    assert (together - together[:, :1]).abs().max() > 1e-6  # and it is not the same at each step
+    assert (together - together[:, :1]).abs().max() > 1e-6  # it differs between the steps
 
 
 @pytest.mark.parametrize("options", [{}, {"pointer": True}])
-def test_a_small_budget_changes_nothing(tiny_model, random_tokens, monkeypatch, options):
+def test_small_budget_does_not_change_the_attention(tiny_model, random_tokens, monkeypatch, options):
     model = tiny_model(**options)
     documents, summaries = random_tokens([50, 23, 4]), random_tokens([9, 9, 6], seed=1)
     with torch.no_grad():
@@ -46,7 +46,7 @@ def test_a_small_budget_changes_nothing(tiny_model, random_tokens, monkeypatch, 
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.decoder.layers)
 
 
-def test_padding_is_not_attended_to(tiny_model, random_tokens):
+def test_padding_gets_no_attention(tiny_model, random_tokens):
     model = tiny_model()
     with torch.no_grad():
         batch = model.encoder(random_tokens([50, 3]), None)

@@ -1,4 +1,4 @@
-"""Summaries of one document side by side, in a headless Chromium."""
+"""Tests of the page with two summaries of one document, in a headless Chromium."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ def two():
     return first, replace(other, summary=replace(other.summary, unsupported=unsupported))
 
 
-def test_both_summaries_are_there_and_one_model_is_shown(two, open_report):
+def test_cards_show_both_summaries_and_select_the_model_shown(two, open_report):
     page = open_report(*two, render=render_beside)
     cards = page.locator("#cards .card")
     assert cards.locator(".text").all_text_contents() == ["pooling keeps the best ", "it keeps 7 parts "]
@@ -35,7 +35,7 @@ def test_both_summaries_are_there_and_one_model_is_shown(two, open_report):
         assert page.get_by_label("Model").input_value() == str(number)
 
 
-def test_differences_are_numbers(two, open_report):
+def test_cards_show_numbers_and_missing_words_of_each_summary(two, open_report):
     page = open_report(*two, render=render_beside)
     first, other = (explanation.stages[-2].weights for explanation in two)
     both = sum(map(min, first, other)) / sum(first)
@@ -48,6 +48,6 @@ def test_differences_are_numbers(two, open_report):
     assert lacking == ["it", "7", "parts"]
 
 
-def test_one_model_has_no_cards(two, open_report):
+def test_page_of_one_model_has_no_cards(two, open_report):
     page = open_report(two[0])
     assert not page.locator("#beside").is_visible()

@@ -1,4 +1,4 @@
-"""pyramidion-summarize and pyramidion-explain, in this process: summaries in order, pages, and clear lines."""
+"""Tests of pyramidion-summarize and pyramidion-explain, run in this process: summaries, pages, and errors."""
 
 import argparse
 import gzip
@@ -22,7 +22,7 @@ DOCUMENTS = [article(3), "", article(40), "word", article(9, seed=1)]
 
 @pytest.fixture
 def summarised(trained_folder, tmp_path):
-    """Factory: summarised(content, *options) is what the command writes to a file."""
+    """Return a function that runs the command on a content and returns the path of its output."""
 
     def run(content, *options, checkpoint="checkpoint_best.pt", command=summarize, output="out"):
         if content is not None:
@@ -43,14 +43,14 @@ def expected(summarizers, trained_folder):
     return [summary.text for summary in hub.summarize(DOCUMENTS, min_len=3, max_len_b=8)]
 
 
-def test_one_line_for_each_document_in_order(summarised, expected):
+def test_summarize_writes_one_line_per_document_in_order(summarised, expected):
     out = summarised("\n".join(DOCUMENTS) + "\n")
     assert out.read_text(encoding="utf-8").split("\n") == [*expected, ""]
     assert expected[1] == "" and len({*expected}) > 2
 
 
 @pytest.mark.parametrize("format", ["text", "html"])
-def test_a_named_pipe_is_written_into_without_asking(summarised, tmp_path, format):
+def test_output_to_a_named_pipe_needs_no_overwrite(summarised, tmp_path, format):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     found = []
@@ -64,14 +64,14 @@ def test_a_named_pipe_is_written_into_without_asking(summarised, tmp_path, forma
 
 
 @pytest.mark.parametrize("command", [summarize, explain])
-def test_a_shortest_summary_above_the_longest_is_one_line(summarised, command):
+def test_min_len_above_the_longest_summary_is_refused(summarised, command):
     with pytest.raises(
         SystemExit, match=r": error: min_len 9 is above the longest summary, 8 tokens \(max_len_b is 8\)"
     ):
         summarised(article(3), "--min-len", "9", command=command)
 
 
-def test_the_papers_shortest_summary_gives_way_where_none_is_given(trained_folder, tmp_path):
+def test_default_min_len_is_lowered_for_a_small_max_len_b(trained_folder, tmp_path):
     (tmp_path / "in").write_text(article(3))
     chosen = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--max-len-b", "4"]
     summarize.main(["--checkpoint", str(trained_folder), "--device", "cpu", *chosen])
@@ -79,11 +79,11 @@ def test_the_papers_shortest_summary_gives_way_where_none_is_given(trained_folde
 
 
 @pytest.mark.parametrize("options", [["--batch-size", "2"], ["--max-tokens", "70"], ["--beam", "2", "--lenpen", "1"]])
-def test_batches_change_nothing(summarised, expected, options):
+def test_batch_size_and_max_tokens_do_not_change_summaries(summarised, expected, options):
     assert summarised("\n".join(DOCUMENTS), *options).read_text().split("\n")[:-1] == expected
 
 
-def test_progress_tells_how_many_there_are_and_what_is_left(summarised, capsys, monkeypatch):
+def test_progress_shows_the_total_and_the_remaining_time(summarised, capsys, monkeypatch):
     monkeypatch.setattr("pyramidion_fairseq.cli.common.PROGRESS_SECONDS", 0)
     summarised("\n".join(DOCUMENTS), "--batch-size", "1")
     lines = [line for line in capsys.readouterr().err.splitlines() if " documents in " in line]
@@ -92,7 +92,7 @@ def test_progress_tells_how_many_there_are_and_what_is_left(summarised, capsys, 
     assert re.search(r" 5 documents in \d+ s \([\d.]+ per second\)$", lines[-1])
 
 
-def test_documents_are_counted_where_that_is_cheap(tmp_path, monkeypatch, caplog):
+def test_count_documents_returns_none_for_pipes_and_large_files(tmp_path, monkeypatch, caplog):
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"text": "a"}\n\n{"text": "b \xff"}\n')
     args = argparse.Namespace(input=str(path), input_format="auto", field=None)
@@ -106,7 +106,7 @@ def test_documents_are_counted_where_that_is_cheap(tmp_path, monkeypatch, caplog
     assert common.count_documents(argparse.Namespace(input=str(path), input_format="auto", field=None)) is None
 
 
-def test_explain_says_what_it_wrote(summarised, tmp_path, capsys):
+def test_explain_prints_the_files_that_it_wrote(summarised, tmp_path, capsys):
     summarised("\n".join(DOCUMENTS), "--json", str(tmp_path / "n.json"), "--input-format", "text", command=explain)
     said = capsys.readouterr().err
     assert (
@@ -115,7 +115,7 @@ def test_explain_says_what_it_wrote(summarised, tmp_path, capsys):
     )
 
 
-def test_standard_streams_and_an_ensemble(summarised, trained_folder, monkeypatch, capsys):
+def test_summarize_with_standard_streams_and_an_ensemble(summarised, trained_folder, monkeypatch, capsys):
     text = "\n".join(DOCUMENTS).encode()
     monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": io.BufferedReader(io.BytesIO(text))}))
     paths = f"{trained_folder}/checkpoint_best.pt:{trained_folder}/other.pt"
@@ -125,7 +125,7 @@ def test_standard_streams_and_an_ensemble(summarised, trained_folder, monkeypatc
     assert "5 documents in" in captured.err
 
 
-def test_json_lines_in_and_out(summarised, expected):
+def test_summarize_reads_and_writes_json_lines_with_sources(summarised, expected):
     rows = [{"article_text": [text], "article_id": f"a{n}"} for n, text in enumerate(DOCUMENTS)]
     content = gzip.compress("\n".join(map(json.dumps, rows)).encode())
     out = summarised(content, "--format", "jsonl", "--sources")
@@ -136,7 +136,7 @@ def test_json_lines_in_and_out(summarised, expected):
     assert explanation.title == "a0" and " ".join(explanation.document.words) == DOCUMENTS[0]
 
 
-def test_half_a_surrogate_pair_in_an_id_is_written_and_gone_on_from(summarised):
+def test_lone_surrogate_in_an_id_is_written_and_resumed_from(summarised):
     def ids():
         return [json.loads(line)["article_id"] for line in out.read_text(encoding="utf-8").splitlines()]
 
@@ -149,7 +149,7 @@ def test_half_a_surrogate_pair_in_an_id_is_written_and_gone_on_from(summarised):
 
 
 @pytest.mark.parametrize("resumed", [0, 2])
-def test_ids_and_references_of_the_input(summarised, tmp_path, resumed):
+def test_ids_and_references_of_the_input_are_in_the_output(summarised, tmp_path, resumed):
     rows = [
         {"article_text": [article(3)], "article_id": "a", "abstract_text": ["<S> one . </S>", "<S> two . </S>"]},
         {"text": "", "id": 7},
@@ -167,8 +167,8 @@ def test_ids_and_references_of_the_input(summarised, tmp_path, resumed):
     assert references == ["one . two .", None, None, "ref"][resumed:]
 
 
-def test_copies_as_json_lines(tmp_path):
-    """A model that writes nothing itself: every word was copied, from a word that is there."""
+def test_copied_words_have_their_places_in_json_lines(tmp_path):
+    """Check a model that only copies: every word was copied from an equal word of the document."""
     write_sentencepiece(tmp_path)
     path = write_checkpoint(tmp_path, pointer=True, pointer_bias=40.0)
     (tmp_path / "in").write_text("\n".join([article(3), article(5, seed=1)]))
@@ -186,7 +186,7 @@ def test_copies_as_json_lines(tmp_path):
                 assert words[places[0][0]] == word
 
 
-def test_an_interrupted_run_goes_on(summarised, expected, tmp_path):
+def test_resume_continues_an_interrupted_output(summarised, expected, tmp_path):
     whole = summarised("\n".join(DOCUMENTS)).read_text()
     lines = whole.splitlines(keepends=True)
     for kept in (0, 2, 4, 5):
@@ -207,7 +207,7 @@ def test_an_interrupted_run_goes_on(summarised, expected, tmp_path):
         ('{"index": 0, "shard": "1/2"}\n', ["--format", "jsonl", "--shard", "2/2"]),
     ],
 )
-def test_another_output_is_not_gone_on_with(summarised, tmp_path, written, options):
+def test_resume_refuses_an_output_of_another_format_or_shard(summarised, tmp_path, written, options):
     (tmp_path / "out").write_text(written)
     with pytest.raises(SystemExit, match="was written with another --format or --shard"):
         summarised("\n".join(DOCUMENTS), "--resume", *options)
@@ -215,7 +215,7 @@ def test_another_output_is_not_gone_on_with(summarised, tmp_path, written, optio
 
 
 @pytest.mark.parametrize("first, then", [([], ["--sources"]), (["--sources"], [])])
-def test_lines_with_and_without_sources_are_not_mixed(summarised, first, then):
+def test_resume_refuses_to_mix_lines_with_and_without_sources(summarised, first, then):
     out = summarised(f"{article(3)}\n{article(4)}", "--format", "jsonl", *first)
     line = out.read_text().splitlines(keepends=True)[0]
     out.write_text(line)
@@ -226,7 +226,7 @@ def test_lines_with_and_without_sources_are_not_mixed(summarised, first, then):
     assert resumed.startswith(line) and resumed.count("explanation") == 2 * len(first)
 
 
-def test_summaries_before_a_bad_line_are_kept(summarised, tmp_path, monkeypatch):
+def test_summaries_before_an_invalid_line_are_kept(summarised, tmp_path, monkeypatch):
     monkeypatch.setattr("pyramidion_fairseq.inference.summarizer.BUFFER", 2)
     content = "\n".join(json.dumps({"text": article(2)}) for _ in range(4)) + "\nnonsense\n"
     with pytest.raises(SystemExit, match=r"pyramidion-summarize: error: .*in, line 5 is not JSON"):
@@ -234,7 +234,7 @@ def test_summaries_before_a_bad_line_are_kept(summarised, tmp_path, monkeypatch)
     assert len((tmp_path / "out").read_text().splitlines()) == 4
 
 
-def test_an_explanation_as_json(summarised, tmp_path):
+def test_explain_json_has_sections_and_lengths(summarised, tmp_path):
     record = {"article_text": SENTENCES, "section_names": ["A", "B"], "sections": [SENTENCES[:2], SENTENCES[2:]]}
     content = json.dumps({"text": "first"}) + "\n" + json.dumps(record)
     paths = ["--json", str(tmp_path / "numbers.json"), "--index", "1"]
@@ -246,8 +246,8 @@ def test_an_explanation_as_json(summarised, tmp_path):
     assert explanation.model.name == "deeppyramidion" and explanation.lengths[-1].tokens == 5
 
 
-def test_two_models_side_by_side(summarised, tmp_path, trained_folder):
-    """Of the second, given by its path or by another schedule, the page and the numbers are beside the first's."""
+def test_explain_against_writes_both_models_to_page_and_json(summarised, tmp_path, trained_folder):
+    """Check that a second model, given by its path or by another schedule, is in the page and in the JSON."""
     paths = ["--json", str(tmp_path / "numbers.json"), "--overwrite"]
     for options in (["--against", str(trained_folder / "other.pt")], ["--against-schedule", "1:10,2:3"]):
         page = summarised(article(40), *paths, *options, command=explain, output="report.html").read_text("utf-8")
@@ -260,7 +260,7 @@ def test_two_models_side_by_side(summarised, tmp_path, trained_folder):
 
 
 def explain_main(summarised, tmp_path, options):
-    """The command without --output."""
+    """Run the command without --output."""
 
     class WithoutOutput:
         @staticmethod
@@ -271,7 +271,7 @@ def explain_main(summarised, tmp_path, options):
     summarised(None, *options, command=WithoutOutput)
 
 
-def test_pages(summarised, tmp_path):
+def test_explain_and_summarize_write_html_pages_with_escaped_text(summarised, tmp_path):
     pytest.importorskip("pyramidion_fairseq.apps.explain.page")
     hostile = "<script>alert(1)</script> " + article(9)
     page = summarised(hostile, command=explain, output="report.html").read_text(encoding="utf-8")
@@ -280,7 +280,7 @@ def test_pages(summarised, tmp_path):
     assert many.lstrip().lower().startswith("<!doctype html")
 
 
-def test_aggregate(summarised, tmp_path):
+def test_explain_aggregate_writes_plots_and_tables(summarised, tmp_path):
     folder = summarised("\n".join(DOCUMENTS), "--aggregate", "--limit", "4", command=explain, output="plots")
     names = {"positions.csv", "positions.png", "weights.csv", "weights.png", "sections.csv", "sentences.csv"}
     assert {path.name for path in folder.iterdir()} == names
@@ -302,7 +302,7 @@ def test_aggregate(summarised, tmp_path):
         ("x\n", ["--checkpoint", "/nonexistent.pt"], "there is no checkpoint /nonexistent.pt"),
     ],
 )
-def test_clear_lines_of_summarize(summarised, content, options, message):
+def test_invalid_arguments_of_summarize_are_one_line_errors(summarised, content, options, message):
     with pytest.raises(SystemExit) as stopped:
         summarised(content, *options)
     assert stopped.value.code.startswith("pyramidion-summarize: error: ") and message in stopped.value.code
@@ -326,12 +326,12 @@ def test_clear_lines_of_summarize(summarised, content, options, message):
         ("x", ["--against-schedule", "1:nonsense"], "nonsense"),
     ],
 )
-def test_clear_lines_of_explain(summarised, content, options, message):
+def test_invalid_arguments_of_explain_are_one_line_errors(summarised, content, options, message):
     with pytest.raises(SystemExit, match=f"pyramidion-explain: error: .*{message}"):
         summarised(content, *options, command=explain)
 
 
-def test_nothing_is_overwritten_unasked(summarised, tmp_path):
+def test_summarize_replaces_output_only_with_overwrite_and_valid_input(summarised, tmp_path):
     (tmp_path / "out").write_text("precious")
     with pytest.raises(SystemExit, match="out exists: use --overwrite"):
         summarised("x\n")
@@ -347,8 +347,8 @@ def test_nothing_is_overwritten_unasked(summarised, tmp_path):
 
 
 @pytest.mark.parametrize("command", [summarize, explain])
-def test_the_file_that_is_read_is_not_written(summarised, tmp_path, command):
-    """It would be emptied before its documents are read."""
+def test_output_that_is_the_input_file_is_refused(summarised, tmp_path, command):
+    """Check that the input file is not emptied before its documents are read."""
     (tmp_path / "mine").write_text("precious\n")
     words = ["--checkpoint", "pubmed-small", str(tmp_path / "mine"), "--output", str(tmp_path / "mine"), "--overwrite"]
     with pytest.raises(SystemExit, match="mine is the input file: choose another --output"):
@@ -357,8 +357,8 @@ def test_the_file_that_is_read_is_not_written(summarised, tmp_path, command):
 
 
 @pytest.mark.parametrize("words", [["mine"], []])
-def test_standard_streams_are_no_way_around(tmp_path, monkeypatch, words):
-    """Output would come in again as documents, without end; an older file would be emptied while it is read."""
+def test_input_file_redirected_to_standard_streams_is_refused_as_output(tmp_path, monkeypatch, words):
+    """Check that output is not read again as input, and that a file is not emptied while it is read."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").write_text("precious\n")
     saved = os.dup(0), os.dup(1)
@@ -380,8 +380,8 @@ def test_standard_streams_are_no_way_around(tmp_path, monkeypatch, words):
     assert (tmp_path / "mine").read_text() == "precious\n"
 
 
-def test_a_device_may_be_read_and_written(monkeypatch):
-    """As a terminal is, which is standard input and output at once."""
+def test_check_output_allows_a_device_as_standard_input_and_output(monkeypatch):
+    """Check that a device may be both, like a terminal, which is standard input and output at once."""
     saved = os.dup(0)
     with open(os.devnull, "rb") as read:
         try:
@@ -394,14 +394,14 @@ def test_a_device_may_be_read_and_written(monkeypatch):
         common.check_output(os.devnull, overwrite=False, source=os.devnull)
 
 
-def test_the_page_does_not_replace_its_numbers(summarised, tmp_path):
+def test_explain_refuses_the_same_file_for_output_and_json(summarised, tmp_path):
     with pytest.raises(SystemExit, match=r"--output and --json are the same file, .*out: choose another name"):
         summarised("a word", "--json", f"{tmp_path}/./out", command=explain)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", ["--output", "--json"])
-def test_explanations_overwrite_nothing_unasked(summarised, tmp_path, option):
+def test_explain_replaces_output_and_json_only_with_overwrite(summarised, tmp_path, option):
     kept = tmp_path / ("out" if option == "--output" else "numbers.json")
     kept.write_text("precious")
     options = ["--json", str(tmp_path / "numbers.json")] if option == "--json" else []
@@ -413,7 +413,7 @@ def test_explanations_overwrite_nothing_unasked(summarised, tmp_path, option):
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_folder_without_plots_is_not_left(summarised, tmp_path, there):
+def test_aggregate_without_text_removes_only_the_folder_it_made(summarised, tmp_path, there):
     if there:
         (tmp_path / "plots").mkdir()
     with pytest.raises(SystemExit, match="no document contains any text"):
@@ -421,7 +421,7 @@ def test_a_folder_without_plots_is_not_left(summarised, tmp_path, there):
     assert (tmp_path / "plots").is_dir() == there
 
 
-def test_plots_overwrite_nothing_unasked(summarised, tmp_path):
+def test_aggregate_refuses_a_folder_that_is_not_empty(summarised, tmp_path):
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "sentences.csv").write_text("precious")
     with pytest.raises(SystemExit, match="plots is not empty: use --overwrite"):
@@ -429,7 +429,7 @@ def test_plots_overwrite_nothing_unasked(summarised, tmp_path):
     assert (tmp_path / "plots" / "sentences.csv").read_text() == "precious"
 
 
-def test_a_folder_without_permission_is_refused_before_the_work(summarised, tmp_path, monkeypatch):
+def test_aggregate_refuses_a_folder_without_write_permission(summarised, tmp_path, monkeypatch):
     (tmp_path / "plots").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(SystemExit, match=r"cannot write to .*plots: permission denied"):
@@ -437,13 +437,13 @@ def test_a_folder_without_permission_is_refused_before_the_work(summarised, tmp_
 
 
 @pytest.mark.parametrize("command", [summarize, explain])
-def test_an_output_that_cannot_be_written_is_told_before_the_work(summarised, monkeypatch, command):
+def test_unwritable_output_is_refused_before_the_model_is_loaded(summarised, monkeypatch, command):
     monkeypatch.setattr(f"{command.__name__}.load", lambda args: pytest.fail("it has begun"))
     with pytest.raises(SystemExit, match=r"cannot write .*out: folder .* does not exist"):
         summarised("a word", command=command, output="missing/out")
 
 
-def test_interruption_and_memory_are_one_line(summarised, monkeypatch, capsys):
+def test_interruption_and_out_of_memory_are_one_line_errors(summarised, monkeypatch, capsys):
     def fail(error):
         def stream(*_, **__):
             raise error
@@ -460,7 +460,7 @@ def test_interruption_and_memory_are_one_line(summarised, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("command", [summarize, explain])
-def test_help(command, capsys):
+def test_help_describes_checkpoint_and_pointer(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         command.main(["--help"])
     shown = " ".join(capsys.readouterr().out.split())

@@ -1,4 +1,4 @@
-"""What was copied, of each token of a finished summary: against plain sums, and where the gates leave no choice."""
+"""Tests of what was copied for each token of a finished summary, compared with plain sums."""
 
 import pytest
 import torch
@@ -10,12 +10,12 @@ from pyramidion_fairseq.functional import CopySource, token_copies
 from pyramidion_fairseq.generation.encoder_output import COPY_SOURCE
 from tests.helpers.pointers import gated, repetitive
 
-#: Logits of writing, copying and continuing that leave no choice.
+#: Gate logits with which the model certainly writes, copies or continues.
 WRITE, COPY, CONTINUE = [60.0, 0.0, 0.0], [0.0, 60.0, 0.0], [0.0, 0.0, 60.0]
 
 
 def summaries_of(documents, length=6, seed=3):
-    """(B, length) words of the documents, and some that these lack, each ending with </s>."""
+    """Return (B, length) summaries of words of the documents, one word that no document has, and </s>."""
     generator = torch.Generator().manual_seed(seed)
     rows = [row[torch.randint(0, int(row.ne(1).sum()) - 1, (length,), generator=generator)] for row in documents]
     summaries = torch.stack(rows)
@@ -40,8 +40,8 @@ def read(model, documents, summaries):
     "options", [{}, {"pooling_schedule": ""}, {"attention": "lsg", "lsg_global_tokens": 3}, {"pooler": "mean_window"}],
     ids=str,
 )  # fmt: skip
-def test_shares_and_places_are_those_of_the_mixture(tiny_model, options):
-    """Bayes by hand: the probability of a token with copying, and of each place, over what the model gives it."""
+def test_copied_shares_and_places_match_the_mixed_probabilities(tiny_model, options):
+    """Check Bayes' rule: the probability of copying a token from a place, divided by the token's mixed probability."""
     model, documents = gated(tiny_model(pointer=True, **options)), repetitive([40, 17, 9])
     summaries = summaries_of(documents)
     encoded, reading = read(model, documents, summaries)
@@ -72,7 +72,7 @@ def test_shares_and_places_are_those_of_the_mixture(tiny_model, options):
 
 @pytest.mark.parametrize("bias", [WRITE, COPY, CONTINUE], ids=["write", "copy", "continue"])
 @pytest.mark.parametrize("schedule", ["", "1:12,2:5"])
-def test_gates_that_leave_no_choice(tiny_model, bias, schedule):
+def test_certain_gates_give_certain_copies(tiny_model, bias, schedule):
     model = forced(tiny_model(pointer=True, pooling_schedule=schedule), bias)
     documents, summaries = torch.tensor([[5, 6, 7, 5, 8, 2]]), torch.tensor([[7, 5, 8, 39, 2]])
     _, (_, (copies,)) = read(model, documents, summaries)
@@ -82,12 +82,12 @@ def test_gates_that_leave_no_choice(tiny_model, bias, schedule):
         {place for place, weight in zip(*pair) if weight > 0}
         for pair in zip(copies.positions.tolist(), copies.weights.tolist())
     ]
-    # What is continued follows the word before: of the two words 5, the one after word 7.
+    # Continuing takes the token after the one copied before: of the two 5s, the one after 7.
     assert places == [{2}, {3} if bias == CONTINUE else {0, 3}, {4}, set(), {5}]
     assert copies.weights.sum(dim=1).tolist() == pytest.approx([1, 1, 1, 0, 1], abs=1e-12)
 
 
-def test_small_parts_of_a_batch_change_nothing(tiny_model, monkeypatch):
+def test_small_budget_and_rows_do_not_change_copies(tiny_model, monkeypatch):
     model, documents = gated(tiny_model(pointer=True)), repetitive([40, 17, 9])
     summaries = summaries_of(documents)
     _, whole = read(model, documents, summaries)
@@ -101,7 +101,7 @@ def test_small_parts_of_a_batch_change_nothing(tiny_model, monkeypatch):
     torch.testing.assert_close(whole.attention.sum(dim=2), torch.ones_like(whole.attention[..., 0]))
 
 
-def test_the_likeliest_places_are_kept(tiny_model, monkeypatch):
+def test_only_the_most_probable_places_are_kept(tiny_model, monkeypatch):
     model, documents = gated(tiny_model(pointer=True, pooling_schedule="")), torch.full((1, 30), 7)
     documents[0, -1] = 2
     summaries = torch.tensor([[7, 7, 2]])
@@ -113,7 +113,7 @@ def test_the_likeliest_places_are_kept(tiny_model, monkeypatch):
     torch.testing.assert_close(few.copies[0].shares, whole.copies[0].shares)
 
 
-def test_records_keep_the_tokens_that_count(tiny_model):
+def test_records_keep_copies_of_each_summarys_own_tokens(tiny_model):
     model, documents = gated(tiny_model(pointer=True)), repetitive([40, 17])
     summaries = summaries_of(documents)
     encoded, reading = read(model, documents, summaries)
@@ -122,7 +122,7 @@ def test_records_keep_the_tokens_that_count(tiny_model):
     assert torch.equal(second.copies.shares, reading.copies[1].shares[:4])
 
 
-def test_a_plain_model_copies_nothing(tiny_model):
+def test_plain_model_has_no_copies(tiny_model):
     model, documents = tiny_model(), repetitive([40, 17])
     encoded, reading = read(model, documents, summaries_of(documents))
     assert reading.copies is None

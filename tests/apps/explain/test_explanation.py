@@ -1,4 +1,4 @@
-"""From tokens to words: the numbers that a page shows, against plain loops over a record made by hand."""
+"""Tests of the numbers that a page shows, compared with plain loops over a hand-made record."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from tests.helpers.summaries import article
 from tests.helpers.tensors import LargestTensor
 
 
-def test_numbers_by_hand():
+def test_explanation_matches_hand_computed_values():
     explanation = explain_summary(provenance(RECORD), -1.5)
     assert [stage.kind for stage in explanation.stages] == ["pooling", "pooling", "decoder", "used"]
     first, second, decoder, used = (stage.weights for stage in explanation.stages)
@@ -36,13 +36,13 @@ def test_numbers_by_hand():
     assert Explanation.from_dict(json.loads(json.dumps(explanation.to_dict()))) == explanation
 
 
-def test_a_language_after_the_end_belongs_to_no_word():
+def test_language_token_after_eos_changes_only_the_length():
     without, found = (explain_summary(provenance(model), -1.5) for model in (RECORD, WITH_LANGUAGE))
     assert found.lengths[0] == Length("document", 7)
     assert dataclasses.replace(found, lengths=without.lengths) == without
 
 
-def test_an_ensemble_is_the_mean():
+def test_ensemble_averages_stages_and_sources():
     other = record([1, 1, 0, 0, 1, 1], [0.5, 0.25, 0.5, 0.5, 0.125, 0.125], [[0.0, 1.0]] * 4)
     both = explain_summary(provenance(RECORD, other), None)
     single = [explain_summary(provenance(model), None) for model in (RECORD, other)]
@@ -53,7 +53,7 @@ def test_an_ensemble_is_the_mean():
     assert both.summary.sources[0] == ((0, 0.75), (2, 0.125), (3, 0.0625))
 
 
-def test_models_that_pool_elsewhere_share_only_what_the_decoder_reads():
+def test_ensemble_of_other_schedules_has_only_decoder_stages():
     other = dataclasses.replace(
         RECORD, stages=RECORD.stages[1:], lengths=(RECORD.lengths[0], Length("after layer 2", 2))
     )
@@ -62,7 +62,7 @@ def test_models_that_pool_elsewhere_share_only_what_the_decoder_reads():
     assert explanation.lengths == (Length("document", 6),)
 
 
-def test_sources_are_cut_and_sum_to_at_most_one():
+def test_sources_are_truncated_and_sum_to_at_most_one():
     words = tuple(f"w{i}" for i in range(200))
     spaces = (True,) * 200
     source = TokenizedText(words, spaces, (4,) * 200, tuple(range(200)))
@@ -70,7 +70,7 @@ def test_sources_are_cut_and_sum_to_at_most_one():
     for weights, expected in [
         (torch.full((201,), 1 / 201), 50),
         (torch.softmax(torch.arange(201.0).flip(0), 0), 3),
-        (torch.full((201,), 0.5), 50),  # as of an inexact record
+        (torch.full((201,), 0.5), 50),  # as in an inexact record
     ]:
         last = TokenRecord(slots, weights)
         model = ModelRecord((Length("document", 201),), (), last, torch.ones(4, 1))
@@ -84,13 +84,13 @@ def test_sources_are_cut_and_sum_to_at_most_one():
         assert explanation.ranking == ()
 
 
-def test_words_that_are_not_listed_are_said():
+def test_note_counts_the_words_that_are_not_listed():
     assert explain_summary(provenance(RECORD, left_out=1234), None).model.note.startswith(
         "The last 1,234 words of the document are not listed"
     )
 
 
-def test_against_loops_over_a_real_model(summarizers):
+def test_sources_match_plain_loops_over_a_real_model(summarizers):
     (summary,) = summarizers().summarize(article(4), with_provenance=True, no_repeat_ngram_size=1, min_len=5)
     explanation, found = summary.explain(), summary.provenance
     (model,) = found.models
@@ -116,8 +116,8 @@ def test_against_loops_over_a_real_model(summarizers):
 
 
 @pytest.mark.parametrize("pointer", [False, True])
-def test_memory_stays_below_a_matrix_of_shares(summarizers, pointer):
-    """Of generation and explanation together, below one k x n matrix, which a layer's dense record would take."""
+def test_explaining_needs_less_memory_than_a_dense_matrix_of_weights(summarizers, pointer):
+    """Check that generation and explanation stay below one k x n matrix, the size of a layer's dense record."""
     length, k = 2048, 256
     hub = summarizers(max_source_positions=length, pooling_schedule=f"1:512,2:{k}", pointer=pointer)
     with LargestTensor() as largest:
@@ -128,7 +128,7 @@ def test_memory_stays_below_a_matrix_of_shares(summarizers, pointer):
 
 
 @pytest.mark.parametrize("options", [{"pooler": "funnel"}, {"attention": "lsg"}, {"pooling_schedule": ""}])
-def test_every_kind_of_model_can_be_explained(summarizers, options):
+def test_inexact_models_can_be_explained(summarizers, options):
     explanation = summarizers(**options).explain(article(9))[0]
     assert not explanation.model.exact and explanation.model.note
     assert explanation.truncated > 0 and explanation.stages[-1].weights[-1] == 0

@@ -1,4 +1,4 @@
-"""A hostile document in a browser: shown as text, nothing run, nothing fetched."""
+"""Tests of a hostile document in a browser: it is shown as text, and nothing is run or fetched."""
 
 import socket
 
@@ -7,7 +7,7 @@ import pytest
 from tests.helpers.pages import HOSTILE, hostile_explanation
 
 
-def test_a_document_of_markup_runs_nothing(open_report):
+def test_markup_in_a_document_is_shown_as_text_and_runs_nothing(open_report):
     page = open_report(hostile_explanation())
     for i in range(len(HOSTILE.split(" "))):
         page.locator("#summary .word").nth(i).hover()
@@ -36,7 +36,7 @@ def test_a_document_of_markup_runs_nothing(open_report):
         "navigator.sendBeacon('http://HOST/x', 'text')",
     ],
 )
-def test_the_policy_stops_what_escaping_would_let_through(open_report, attempt):
+def test_content_security_policy_blocks_injected_code_and_requests(open_report, attempt):
     page = open_report(hostile_explanation())
     with socket.create_server(("127.0.0.1", 0)) as server:
         attempt = attempt.replace("HOST", f"127.0.0.1:{server.getsockname()[1]}")
@@ -45,5 +45,5 @@ def test_the_policy_stops_what_escaping_would_let_through(open_report, attempt):
         with pytest.raises(TimeoutError):
             server.accept()
     assert page.evaluate("window.bad") is None
-    assert page.problems or page.evaluate("window.refused")  # the browser said no, and why
+    assert page.problems or page.evaluate("window.refused")  # the browser reported why it refused
     page.problems.clear()

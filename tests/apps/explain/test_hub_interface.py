@@ -1,4 +1,4 @@
-"""summarize: one summary for each document, in order, as stock generation writes it."""
+"""Tests of the hub interface: one summary for each document, in order, equal to stock generation."""
 
 import copy
 import pickle
@@ -21,7 +21,7 @@ from tests.helpers.summaries import article, write_checkpoint, write_sentencepie
 QUICK = {"min_len": 3, "max_len_b": 12}
 
 
-def test_summaries_equal_those_of_the_stock_interface(trained_folder):
+def test_summarize_equals_translate_and_generate_of_fairseq(trained_folder):
     documents = [article(2), article(40), "word", article(5, seed=1)]
     hub = PyramidionModel.from_pretrained(
         str(trained_folder), "checkpoint_best.pt", data_name_or_path=str(trained_folder),
@@ -38,7 +38,7 @@ def test_summaries_equal_those_of_the_stock_interface(trained_folder):
     assert all(summary.provenance is None for summary in summaries)
 
 
-def test_a_copy_writes_the_same_and_shares_nothing(summarizers):
+def test_deepcopy_writes_the_same_summary_and_shares_no_parameters(summarizers):
     hub = summarizers()
     expected = hub.summarize(article(9), True, **QUICK)[0]
     copied = copy.deepcopy(hub)
@@ -47,7 +47,7 @@ def test_a_copy_writes_the_same_and_shares_nothing(summarizers):
     assert not {p.data_ptr() for p in hub.parameters()} & {p.data_ptr() for p in copied.parameters()}
 
 
-def test_a_pickle_writes_the_same_in_another_process(summarizers, tmp_path):
+def test_pickled_hub_writes_the_same_summary_in_another_process(summarizers, tmp_path):
     hub = summarizers()
     expected = hub.summarize(article(9), True, **QUICK)[0]
     script = (
@@ -65,7 +65,7 @@ def test_a_pickle_writes_the_same_in_another_process(summarizers, tmp_path):
     assert loaded.summarize(article(9), True, **QUICK)[0].explain().to_dict() == expected.explain().to_dict()
 
 
-def test_a_loaded_model_evaluates_and_does_not_train(summarizers):
+def test_hub_refuses_train_mode(summarizers):
     hub = summarizers()
     assert hub.eval() is hub and hub.models[0].eval() is hub.models[0]
     assert hub.train(False) is hub
@@ -74,7 +74,7 @@ def test_a_loaded_model_evaluates_and_does_not_train(summarizers):
     assert not any(module.training for module in hub.models[0].modules())
 
 
-def test_threads_that_share_a_model_get_their_own_sources(summarizers):
+def test_threads_that_share_a_hub_get_their_own_explanations(summarizers):
     hub, documents = summarizers(), [article(n, seed=n) for n in (3, 40, 9, 25)]
 
     def explained(document):
@@ -85,14 +85,14 @@ def test_threads_that_share_a_model_get_their_own_sources(summarizers):
         assert list(threads.map(explained, documents * 3)) == expected * 3
 
 
-def test_provenance_changes_no_summary(summarizers):
+def test_provenance_does_not_change_summaries(summarizers):
     documents = [article(2), article(40), article(9)]
     plain, explained = (summarizers().summarize(documents, flag, **QUICK) for flag in (False, True))
     assert [(s.text, s.score, s.tokens) for s in plain] == [(s.text, s.score, s.tokens) for s in explained]
 
 
 @pytest.mark.parametrize("limits", [{"batch_size": 1}, {"batch_size": 3}, {"max_tokens": 80}, {"buffer": 2}])
-def test_order_and_number_do_not_depend_on_batches(summarizers, limits):
+def test_batching_does_not_change_summaries_or_provenance(summarizers, limits):
     documents = [article(n, seed=n) if n else "" for n in (3, 0, 40, 1, 7, 2, 40)]
     expected = list(summarizers().summarize_stream(documents, True, **QUICK))
     done = []
@@ -107,7 +107,7 @@ def test_order_and_number_do_not_depend_on_batches(summarizers, limits):
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_no_ngram_comes_twice(summarizers, size):
+def test_no_repeat_ngram_size_prevents_repeated_ngrams(summarizers, size):
     def repeats(**chosen):
         found = summarizers().summarize([article(9), article(3)], min_len=20, max_len_b=23, **chosen)
         ngrams = [[s.tokens[i : i + size] for i in range(len(s.tokens) - size + 1)] for s in found]
@@ -116,7 +116,7 @@ def test_no_ngram_comes_twice(summarizers, size):
     assert min(repeats()) > 0 and repeats(no_repeat_ngram_size=size) == [0, 0]
 
 
-def test_the_stream_is_lazy(summarizers):
+def test_summarize_stream_reads_one_buffer_ahead(summarizers):
     read = []
 
     def documents():
@@ -129,19 +129,19 @@ def test_the_stream_is_lazy(summarizers):
     assert read == [0, 1, 2, 3]
 
 
-def test_one_text_is_one_document(summarizers):
+def test_summarize_takes_a_text_a_document_or_a_list(summarizers):
     assert len(summarizers().summarize(article(3), **QUICK)) == 1
     assert len(summarizers().summarize(Document.from_text(article(3)), **QUICK)) == 1
     assert summarizers().summarize([]) == []
 
 
-def test_defaults_are_the_papers_as_far_as_the_model_goes(summarizers, monkeypatch):
+def test_default_generation_options_are_those_of_the_paper(summarizers, monkeypatch):
     hub, seen = summarizers(), []
     build = hub.task.build_generator
     monkeypatch.setattr(hub.task, "build_generator", lambda models, args: seen.append(args) or build(models, args))
     (summary,) = hub.summarize(article(3))
     assert (seen[0].beam, seen[0].lenpen, seen[0].max_len_b, seen[0].min_len) == (2, 1.0, 966, 23)
-    assert len(summary.tokens) == 23  # the model writes 24, </s> among them
+    assert len(summary.tokens) == 23  # the model writes 24, including </s>
     hub.summarize(article(3), min_len=2, max_len_b=4)
     assert (seen[1].min_len, seen[1].max_len_b) == (2, 4)
 
@@ -171,17 +171,17 @@ def test_defaults_are_the_papers_as_far_as_the_model_goes(summarizers, monkeypat
         ({"max_tokens": 0}, "sizes must be at least 1"),
     ],
 )
-def test_bad_options_are_named(summarizers, options, message):
+def test_invalid_generation_options_are_named(summarizers, options, message):
     with pytest.raises(PyramidionError, match=message):
         summarizers().summarize(article(2), **options)
 
 
-def test_one_text_is_one_document_in_a_stream_too(summarizers):
+def test_summarize_stream_takes_a_single_text(summarizers):
     (summary,) = summarizers().summarize_stream(article(2))
     assert [summary] == summarizers().summarize([article(2)])
 
 
-def test_what_is_no_document(summarizers):
+def test_values_that_are_not_documents_are_refused(summarizers):
     with pytest.raises(PyramidionError, match="a document is a text, not int"):
         summarizers().summarize([article(2), 3])
     for whole in ({"text": article(2)}, article(2).encode()):
@@ -205,7 +205,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_gets_an_explanation(summarizers, text):
+def test_hostile_text_can_be_explained(summarizers, text):
     explanation = summarizers().explain(text, **QUICK)[0]
     words = explanation.document.words
     assert words and len(explanation.stages[-1].weights) == len(words) == len(explanation.document.space_after)
@@ -213,7 +213,7 @@ def test_hostile_text_gets_an_explanation(summarizers, text):
     assert explanation.document.sentences[-1][1] == len(words)
 
 
-def test_ten_megabytes(summarizers):
+def test_document_of_ten_megabytes_is_truncated_and_explained(summarizers):
     text = (article(50) + "\n") * (10_000_000 // len(article(50)))
     (summary,) = summarizers().summarize(text, with_provenance=True, **QUICK)
     explanation = summary.explain()
@@ -222,7 +222,7 @@ def test_ten_megabytes(summarizers):
     assert summary.text == summarizers().summarize(article(50), **QUICK)[0].text
 
 
-def test_an_ensemble(trained_folder):
+def test_ensemble_has_provenance_of_each_model(trained_folder):
     paths = [str(trained_folder / name) for name in ("checkpoint_best.pt", "other.pt")]
     hub = load_summarizer(":".join(paths), device="cpu")
     (summary,) = hub.summarize(article(5), with_provenance=True, **QUICK)
@@ -236,7 +236,7 @@ def test_an_ensemble(trained_folder):
     assert all(sum(weight for _, weight in sources) <= 1 + 1e-6 for sources in explanation.summary.sources)
 
 
-def test_too_little_memory_halves_the_batch(summarizers, monkeypatch, caplog):
+def test_out_of_memory_halves_the_batch(summarizers, monkeypatch, caplog):
     hub, sizes = summarizers(), []
     generate = PyramidionHubInterface._generate
 
@@ -260,7 +260,7 @@ def test_too_little_memory_halves_the_batch(summarizers, monkeypatch, caplog):
         hub.summarize(documents)
 
 
-def test_encoders_are_told_the_lengths_which_a_gpu_would_have_to_be_asked_for(summarizers, monkeypatch):
+def test_encoder_gets_document_lengths_from_the_host(summarizers, monkeypatch):
     hub, seen = summarizers(), []
     encoder = hub.models[0].encoder
     encode = encoder.encode
@@ -275,7 +275,7 @@ def test_encoders_are_told_the_lengths_which_a_gpu_would_have_to_be_asked_for(su
     assert counted == given and counted[0] > counted[1]
 
 
-def test_batches():
+def test_batches_by_length_and_separate_short_documents():
     assert batches_by_length([], 3) == []
     assert batches_by_length([5, 9, 5, 1], 3) == [[1, 0, 2], [3]]
     assert separate_short_documents([[1, 0, 2], [3]], [5, 9, 4, 1], 5) == [[1, 0], [2], [3]]
@@ -284,7 +284,7 @@ def test_batches():
     assert batches_by_length([4, 4, 4], 2, max_tokens=12) == [[0, 1], [2]]
 
 
-def test_checkpoints_of_the_stock_task(tmp_path):
+def test_checkpoint_of_the_translation_task_summarizes_with_provenance(tmp_path):
     write_sentencepiece(tmp_path)
     path = write_checkpoint(tmp_path, task="translation")
     hub = load_summarizer(path, device="cpu")

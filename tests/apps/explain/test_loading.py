@@ -1,4 +1,4 @@
-"""Finding what belongs to a checkpoint; one clear line for what is missing."""
+"""Tests of loading: the files that belong to a checkpoint are found, and what is missing is a one-line error."""
 
 import logging
 import os
@@ -20,13 +20,13 @@ QUICK = {"min_len": 3, "max_len_b": 6}
 
 @pytest.fixture
 def folder(trained_folder, tmp_path):
-    """A copy to take things away from."""
+    """Return a copy of a model's folder that tests may damage."""
     shutil.copytree(trained_folder, tmp_path / "folder")
     return tmp_path / "folder"
 
 
-def test_as_preprocessing_and_training_leave_it(folder, tmp_path):
-    """Dictionaries in data-bin, the sentencepiece model beside data-bin, the checkpoint elsewhere."""
+def test_data_of_preprocessing_is_found_from_the_checkpoint(folder, tmp_path):
+    """Check dictionaries in data-bin, the sentencepiece model beside data-bin, and the checkpoint elsewhere."""
     prepared, checkpoints = tmp_path / "prepared", tmp_path / "checkpoints"
     (prepared / "data-bin").mkdir(parents=True)
     checkpoints.mkdir()
@@ -39,14 +39,14 @@ def test_as_preprocessing_and_training_leave_it(folder, tmp_path):
         assert load_summarizer(str(checkpoint), device="cpu").summarize(article(3), **QUICK) == expected
 
 
-def test_moved_together(folder, trained_folder):
-    """What the checkpoint remembers of its training is gone: what stands beside it is taken."""
+def test_files_beside_a_moved_checkpoint_are_used(folder, trained_folder):
+    """Check that files beside the checkpoint are used if the recorded paths no longer exist."""
     hub = load_summarizer(str(folder / "checkpoint_best.pt"), device="cpu")
     assert hub.task.cfg.data == str(folder) and hub.cfg.bpe.sentencepiece_model == str(folder / "sentencepiece.model")
 
 
 @pytest.mark.parametrize("name", ["a,b", "%s $x {y}", "a|b #'\"", "\\"])
-def test_a_folder_of_any_name(folder, tmp_path, name):
+def test_folder_names_with_special_characters_work(folder, tmp_path, name):
     hub = load_summarizer(str(folder.rename(tmp_path / name)), device="cpu")
     assert len(hub.summarize([article(3)], **QUICK)) == 1
 
@@ -61,13 +61,13 @@ def test_a_folder_of_any_name(folder, tmp_path, name):
     ],
     ids=str,
 )
-def test_folders_that_fairseq_cannot_take(folder, tmp_path, name, message, monkeypatch):
+def test_folder_names_that_fairseq_cannot_take_are_refused(folder, tmp_path, name, message, monkeypatch):
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # xdist cannot send such a name
     renamed = folder.rename(tmp_path / os.fsdecode(name))
     with pytest.raises(PyramidionError, match=message) as error:
         load_summarizer(str(renamed), device="cpu")
     assert "\n" not in str(error.value)
-    shutil.copytree(renamed, folder)  # the dictionaries elsewhere, the sentencepiece model still beside the checkpoint
+    shutil.copytree(renamed, folder)  # dictionaries elsewhere, the sentencepiece model still beside the checkpoint
     if b":" not in name:
         with pytest.raises(PyramidionError, match=message.partition(" has ")[2]):
             load_summarizer(str(renamed), data=str(folder), device="cpu")
@@ -76,7 +76,7 @@ def test_folders_that_fairseq_cannot_take(folder, tmp_path, name, message, monke
 
 
 @pytest.mark.parametrize("language", ["../source", "/etc/x", "a/b", "..", 3, ["a"]])
-def test_languages_are_plain_names(folder, language):
+def test_languages_that_are_not_plain_names_are_refused(folder, language):
     state = torch.load(folder / "checkpoint_best.pt", weights_only=True)
     state["cfg"]["task"]["source_lang"] = language
     torch.save(state, folder / "checkpoint_best.pt")
@@ -86,7 +86,7 @@ def test_languages_are_plain_names(folder, language):
         load_summarizer(str(folder), device="cpu")
 
 
-def test_given_places_come_first(folder, tmp_path):
+def test_given_data_and_sentencepiece_model_are_used(folder, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     for name in ("dict.source.txt", "dict.target.txt"):
@@ -147,7 +147,7 @@ def byte_level_dictionaries(folder):
         (write("checkpoint_best.pt", b""), "is damaged, or no checkpoint"),
     ],
 )
-def test_what_is_missing_or_wrong_is_one_line(folder, monkeypatch, tmp_path, damage, message):
+def test_missing_or_damaged_files_are_one_line_errors(folder, monkeypatch, tmp_path, damage, message):
     rename_task_data(folder)
     damage(folder)
     with pytest.raises(PyramidionError, match=message) as error:
@@ -155,14 +155,14 @@ def test_what_is_missing_or_wrong_is_one_line(folder, monkeypatch, tmp_path, dam
     assert "\n" not in str(error.value)
 
 
-def test_no_such_checkpoint_or_device(folder):
+def test_missing_checkpoint_and_unknown_device_are_refused(folder):
     with pytest.raises(PyramidionError, match=r"there is no checkpoint .*missing\.pt"):
         load_summarizer(f"{folder}/checkpoint_best.pt:{folder}/missing.pt")
     with pytest.raises(PyramidionError, match="--device nonsense"):
         load_summarizer(str(folder), device="nonsense")
 
 
-def test_options_of_the_checkpoint_are_overridden(folder):
+def test_from_pretrained_overrides_known_options_and_refuses_others(folder):
     hub = PyramidionModel.from_pretrained(str(folder / "checkpoint_best.pt"), attention="full")
     assert all(isinstance(layer.self_attn, FullAttention) for layer in hub.models[0].encoder.layers)
     assert not hub.training and len(hub.summarize([article(3)], **QUICK)) == 1
@@ -173,8 +173,8 @@ def test_options_of_the_checkpoint_are_overridden(folder):
 
 
 @pytest.mark.parametrize("options", [{}, {"bpe": "sentencepiece"}, {"attention": "full"}])
-def test_an_archive_is_not_unpacked(tmp_path, options):
-    """fairseq's own from_pretrained would, wherever its members say, and put the result in the archive's place."""
+def test_from_pretrained_does_not_unpack_archives(tmp_path, options):
+    """Check that archives are refused: fairseq would extract members to any path and replace the archive."""
     (tmp_path / "given").mkdir()
     path = tmp_path / "given" / "model.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
@@ -187,7 +187,7 @@ def test_an_archive_is_not_unpacked(tmp_path, options):
         PyramidionModel.from_pretrained(str(tmp_path / "missing"), **options)
 
 
-def test_word_dictionaries_need_no_sentencepiece(tmp_path):
+def test_word_dictionaries_load_without_a_sentencepiece_model(tmp_path):
     for side in ("source", "target"):
         make_dictionary(40).save(str(tmp_path / f"dict.{side}.txt"))
     hub = load_summarizer(write_checkpoint(tmp_path), device="cpu")

@@ -1,4 +1,4 @@
-"""The page as a file: self-contained, escaped, and true to the explanation."""
+"""Tests of the page as a file: self-contained, escaped, and equal to the explanation."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ TEXT = "Pooling keeps the best tokens. The decoder reads what is left of them. N
 DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
-def test_characters_that_change_directions_are_shown(explanation):
+def test_characters_that_change_text_direction_are_replaced(explanation):
     words = (f"evil{DIRECTIONS}txt", *explanation.document.words[1:])
     document = replace(explanation.document, words=words, sections=(Section(f"one{DIRECTIONS}", 0, 3),))
     page = render(replace(explanation, title=f"a{DIRECTIONS}b", document=document))
@@ -35,14 +35,14 @@ def explanation():
     return explain_text(TEXT, "the decoder reads tokens", truncated=4)
 
 
-def test_page_needs_nothing_else(explanation):
+def test_page_is_self_contained(explanation):
     structure = Structure(render(explanation))
     used = [(tag, name) for tag, attrs, _ in structure.elements for name in attrs if name in ("src", "href", "action")]
     assert used == [("a", "href")] * 2 and all(attrs["href"].startswith("#") for _, attrs, _ in structure.all("a"))
     assert not structure.all("link") and not re.search(r"url\(|@import|https?:", structure.all("style")[0][2])
 
 
-def test_policy_allows_the_pages_own_script_and_style_alone(explanation):
+def test_policy_allows_only_the_pages_own_script_and_style(explanation):
     structure = Structure(render(explanation))
     (policy,) = [a["content"] for _, a, _ in structure.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
@@ -55,7 +55,7 @@ def test_policy_allows_the_pages_own_script_and_style_alone(explanation):
     assert rules["require-trusted-types-for"] == "'script'"
 
 
-def test_data_is_the_explanation(explanation):
+def test_data_of_the_page_equals_the_explanation(explanation):
     (data,) = data_of(render(explanation))
     assert data.pop("unlisted") == 0
     shown = Explanation.from_dict(data)
@@ -67,7 +67,7 @@ def test_data_is_the_explanation(explanation):
         assert [word for word, _ in row] == [word for word, _ in expected]
 
 
-def test_copies_are_data_too(explanation):
+def test_copied_words_are_in_the_data_of_the_page(explanation):
     (plain,) = data_of(render(explanation))
     assert plain["summary"]["copied"] == plain["summary"]["places"] == [] and plain["model"]["points"] is False
     copied = with_copies(explanation, {1: (0.876543, {7: 0.512345, 2: 0.25}), 3: (0.1, {})})
@@ -76,15 +76,15 @@ def test_copies_are_data_too(explanation):
     assert data["summary"]["places"] == [[], [[7, 0.5123], [2, 0.25]], [], []]
 
 
-def test_marks_are_explained(explanation):
+def test_page_has_a_hidden_legend_of_copied_words(explanation):
     structure = Structure(render(explanation))
     (legend,) = [attrs for _, attrs, _ in structure.all("p") if attrs.get("id") == "copied-legend"]
-    assert "hidden" in legend  # until the script finds a model that can copy
+    assert "hidden" in legend  # until the script finds a model with a pointer
     (sample,) = [text for _, attrs, text in structure.all("span") if attrs.get("class") == "copied"]
     assert sample == "Underlined"
 
 
-def test_markup_in_a_document_is_data():
+def test_markup_in_a_document_is_escaped():
     page = render(hostile_explanation())
     page.encode("utf-8")
     structure, plain = Structure(page), Structure(render(explain_text(TEXT, "plain")))
@@ -105,7 +105,7 @@ def test_unread_words_are_listed_up_to_a_limit():
     assert data["document"]["sentences"] == [[0, 200 + UNREAD_LISTED]]
 
 
-def test_side_by_side(explanation):
+def test_render_beside_shows_several_models_of_one_document(explanation):
     other = replace(explanation, model=replace(explanation.model, name="another"))
     page = render_beside([explanation, other])
     assert [data["model"]["name"] for data in data_of(page)] == ["deeppyramidion", "another"]
@@ -123,7 +123,7 @@ def test_side_by_side(explanation):
         render_beside([explanation, explain_text("Another. " + TEXT, "the decoder")])
 
 
-def test_several_documents(explanation):
+def test_render_many_shows_several_documents(explanation):
     page = render_many([explanation, replace(explanation, title="Another")])
     assert [data["title"] for data in data_of(page)] == ["A document", "Another"]
     assert Structure(page).all("title")[0][2].startswith("2 documents")
@@ -131,7 +131,7 @@ def test_several_documents(explanation):
         render_many([])
 
 
-def test_link_home(explanation):
+def test_home_link_is_escaped(explanation):
     assert Structure(render(explanation, home='/"><b>')).all("a")[-1][1] == {"href": '/"><b>'}
 
 
@@ -156,7 +156,7 @@ def test_link_home(explanation):
         (lambda e: {"truncated": 18}, "truncated"),
     ],
 )
-def test_contradictions_are_refused(explanation, change, message):
+def test_inconsistent_explanations_are_refused(explanation, change, message):
     assert len(explanation.document.words) == 17 and explanation.ranking
     with pytest.raises(ValueError, match=message):
         render(replace(explanation, **change(explanation)))

@@ -1,4 +1,4 @@
-"""The page in a headless Chromium: what it shows against the explanation's numbers, and what a reader can do."""
+"""Tests of the page in a headless Chromium: it shows the explanation's numbers, and its controls work."""
 
 import math
 import re
@@ -15,7 +15,7 @@ TEXT = " ".join(
     for number in range(60)
 )
 SUMMARY = "pooling keeps the representation that the decoder reads"
-#: The computed style of every word of a region, colours as [red, green, blue, alpha].
+#: Script that returns the computed style of every word of a region, colours as [red, green, blue, alpha].
 STYLES = """(words) => words.map((word) => {
     const style = getComputedStyle(word);
     const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
@@ -29,7 +29,7 @@ def explanation():
     return explain_text(TEXT, SUMMARY, truncated=30)
 
 
-def test_shades_are_the_numbers_of_every_stage(explanation, open_report):
+def test_shades_match_the_weights_of_every_stage(explanation, open_report):
     page = open_report(explanation)
     assert words_of(page, "document").all_text_contents() == list(explanation.document.words)
     for stage in explanation.stages:
@@ -41,11 +41,11 @@ def test_shades_are_the_numbers_of_every_stage(explanation, open_report):
         page.get_by_label("same scale for all").uncheck()
         styles = words_of(page, "document").evaluate_all(STYLES)
         seen = {level: (style["back"][3], style["rule"]) for level, style in zip(shown, styles)}
-        assert [seen[level] for level in sorted(seen)] == sorted(seen.values())  # more is darker, with a thicker rule
+        assert [seen[level] for level in sorted(seen)] == sorted(seen.values())  # more weight: darker, thicker line
         assert len({alpha for alpha, _ in seen.values()}) == len(seen) and max(seen.values())[1] == 4
 
 
-def test_scale_has_numbers(explanation, open_report):
+def test_scale_shows_the_range_of_weights(explanation, open_report):
     page = open_report(explanation)
     end = max(explanation.stages[1].weights)
     page.get_by_role("radio", name="after layer 3").check()
@@ -55,7 +55,7 @@ def test_scale_has_numbers(explanation, open_report):
     assert page.locator("#scale li").all_text_contents()[::3] == ["0", "0.33", "0.67", "1"]
 
 
-def test_stages_by_keyboard(explanation, open_report):
+def test_arrow_keys_change_the_stage(explanation, open_report):
     page = open_report(explanation)
     page.get_by_role("radio", name="after layer 2").focus()
     page.keyboard.press("ArrowRight")
@@ -64,7 +64,7 @@ def test_stages_by_keyboard(explanation, open_report):
     assert levels(page) == expected_levels(weights, top(weights))
 
 
-def test_pointing_at_a_summary_word_lights_its_sources(explanation, open_report):
+def test_hovering_a_summary_word_highlights_its_sources(explanation, open_report):
     page = open_report(explanation)
     shades = levels(page)
     for i, row in enumerate(explanation.summary.sources):
@@ -80,7 +80,7 @@ def test_pointing_at_a_summary_word_lights_its_sources(explanation, open_report)
     assert lit(page, "document") == set() and levels(page) == shades
 
 
-def test_pointing_at_a_source_lights_the_summary_words_it_fed(explanation, open_report):
+def test_hovering_a_document_word_highlights_the_summary_words_it_fed(explanation, open_report):
     page = open_report(explanation)
     source = explanation.summary.sources[2][0][0]
     words_of(page, "document").nth(source).hover()
@@ -97,13 +97,13 @@ def test_pointing_at_a_source_lights_the_summary_words_it_fed(explanation, open_
 
 @pytest.fixture(scope="module")
 def copying(explanation):
-    """The word "representation" of the summary was copied, "decoder" likelier so than not, "reads" likelier not."""
+    """Return an explanation with a copied word (probability 0.97), one at 0.5 and one just below at 0.49."""
     copies = {3: (0.97, {6: 0.9, 24: 0.05}), 6: (0.5, {14: 0.5}), 7: (0.49, {16: 0.49})}
     return with_copies(explanation, copies)
 
 
 def as_percent(share):
-    """As the page writes it."""
+    """Format a share as the page does."""
     return f"{100 * share:.{1 if share < 0.0995 else 0}f} %"
 
 
@@ -122,7 +122,7 @@ def test_copied_words_are_underlined(copying, open_report):
     assert "copies words" in page.locator("#facts").inner_text()
 
 
-def test_pointing_at_a_copied_word_lights_its_places(copying, open_report):
+def test_hovering_a_copied_word_highlights_its_places(copying, open_report):
     page = open_report(copying)
     for number, places in ((3, [6, 24]), (6, [14]), (7, []), (0, [])):
         words_of(page, "summary").nth(number).hover()
@@ -142,27 +142,27 @@ def test_pointing_at_a_copied_word_lights_its_places(copying, open_report):
     assert marked(page, "document", "place") == [] and page.locator("#map .place").count() == 0
 
 
-def test_places_look_different_from_what_was_attended_to(copying, open_report):
+def test_copied_places_look_different_from_attended_words(copying, open_report):
     page = open_report(copying)
     words_of(page, "summary").nth(3).hover()
     look = "(w) => { const s = getComputedStyle(w); return [s.textDecorationLine, s.boxShadow.split('px,').length]; }"
     places = [words_of(page, "document").nth(number).evaluate(look) for number in (6, 24)]
-    assert places == [["underline", 3]] * 2  # three rings: a frame, a gap, a frame
+    assert places == [["underline", 3]] * 2  # three shadows: a frame, a gap, a frame
     attended = next(word for word, _ in copying.summary.sources[3] if word not in (6, 24))
     assert words_of(page, "document").nth(attended).evaluate(look) == ["none", 1]
 
 
-def test_a_place_lights_the_words_that_were_copied_from_it(copying, open_report):
+def test_hovering_a_place_highlights_the_words_copied_from_it(copying, open_report):
     page = open_report(copying)
     words_of(page, "document").nth(14).hover()
     assert marked(page, "summary", "place") == [6] and lit(page, "summary") == fed(copying, 14)
     shown = page.locator("#sources").inner_text().replace("\n", " ")
     assert "copied into 1 summary word:" in shown and "0." in shown
-    words_of(page, "document").nth(16).hover()  # of a word that counts as written
+    words_of(page, "document").nth(16).hover()  # the place of a word that counts as written
     assert marked(page, "summary", "place") == [] and "copied into" not in page.locator("#sources").inner_text()
 
 
-def test_copied_words_by_keyboard(copying, open_report):
+def test_copied_words_can_be_read_by_keyboard(copying, open_report):
     page = open_report(copying, reduced_motion="reduce")
     page.locator("#summary [tabindex='0']").focus()
     for _ in range(3):
@@ -174,13 +174,13 @@ def test_copied_words_by_keyboard(copying, open_report):
     assert f"{copying.document.words[6]} 90 %" in said and "It drew" in said
     page.keyboard.press("Enter")
     page.get_by_role("radio", name="after layer 3").check()
-    assert marked(page, "document", "place") == [6, 24]  # shading anew keeps them
+    assert marked(page, "document", "place") == [6, 24]  # another shading keeps them
     page.keyboard.press("Escape")
     page.locator("#summary [tabindex='0']").evaluate("(word) => word.blur()")
     assert marked(page, "document", "place") == []
 
 
-def test_a_click_scrolls_to_the_place(explanation, open_report):
+def test_clicking_a_copied_word_scrolls_to_its_place(explanation, open_report):
     far = len(explanation.document.words) - 40
     page = open_report(with_copies(explanation, {3: (0.9, {far: 0.9})}), reduced_motion="reduce")
     words_of(page, "summary").nth(3).click()
@@ -188,7 +188,7 @@ def test_a_click_scrolls_to_the_place(explanation, open_report):
     assert page.locator("#toolbar").bounding_box()["y"] < box["y"] < 900
 
 
-def test_plain_models_show_nothing_of_copies(explanation, copying, open_report):
+def test_page_of_a_plain_model_does_not_mention_copies(explanation, copying, open_report):
     page = open_report(explanation, copying)
     assert page.locator("#copied-legend").is_hidden() and marked(page, "summary", "copied") == []
     words_of(page, "summary").nth(3).hover()
@@ -201,7 +201,7 @@ def test_plain_models_show_nothing_of_copies(explanation, copying, open_report):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_places_can_be_read_in_print_and_in_the_dark(copying, open_report, scheme):
+def test_copied_marks_have_enough_contrast_in_print_and_dark_mode(copying, open_report, scheme):
     page = open_report(copying, color_scheme=scheme)
     words_of(page, "summary").nth(3).hover()
     (style,) = page.locator("#document .place").evaluate_all(STYLES)[:1]
@@ -210,7 +210,7 @@ def test_places_can_be_read_in_print_and_in_the_dark(copying, open_report, schem
     assert alpha > 0 and contrast(style["ink"], [alpha * b + (1 - alpha) * p for b, p in zip(back, paper)]) >= 4.5
     rule = "getComputedStyle(document.querySelector('#summary .copied')).textDecorationColor"
     line = [int(n) for n in re.findall(r"\d+", page.evaluate(rule))]
-    assert contrast(line, paper) >= 3  # WCAG 2, of what is no text
+    assert contrast(line, paper) >= 3  # WCAG 2 for elements other than text
     page.emulate_media(media="print")
     assert page.locator("#copied-legend").is_visible() and not page.locator("#copied-legend .help").is_visible()
     print_line = "getComputedStyle(document.querySelector('#summary .copied')).textDecorationLine"
@@ -221,7 +221,7 @@ def lacking(explanation, *kinds):
     return replace(explanation, summary=replace(explanation.summary, unsupported=kinds))
 
 
-def test_words_that_the_document_lacks_have_a_wavy_line(copying, open_report):
+def test_unsupported_words_have_a_wavy_line_and_a_legend(copying, open_report):
     page = open_report(lacking(copying, "", "number", "", "word", "capitalised", "", "", "number"))
     assert marked(page, "summary", "unsupported") == [1, 3, 4, 7] and marked(page, "summary", "copied") == [3, 6]
     styles = words_of(page, "summary").evaluate_all("(ws) => ws.map((w) => getComputedStyle(w).textDecorationStyle)")
@@ -241,22 +241,22 @@ def test_words_that_the_document_lacks_have_a_wavy_line(copying, open_report):
     assert "not in the document" not in page.locator("#sources").inner_text()
 
 
-def test_words_that_the_document_lacks_by_keyboard(explanation, open_report):
+def test_unsupported_words_are_announced_by_keyboard(explanation, open_report):
     page = open_report(lacking(explanation, "word", *[""] * 7))
     page.locator("#summary [tabindex='0']").focus()
     page.wait_for_timeout(400)
     assert page.locator("#live").inner_text().startswith("pooling is not in the document. It drew ")
 
 
-def test_summaries_without_unsupported_words(explanation, open_report):
+def test_legend_of_a_summary_without_unsupported_words(explanation, open_report):
     page = open_report(lacking(explanation, *[""] * 8), explanation)
     assert page.locator("#unsupported-legend").inner_text() == "The document contains every word of the summary."
-    page.get_by_role("button", name="Next").click()  # of a file from before they were compared
+    page.get_by_role("button", name="Next").click()  # an explanation of an older version, without this comparison
     assert page.locator("#unsupported-legend").is_hidden() and marked(page, "summary", "unsupported") == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_wavy_lines_can_be_seen_in_print_and_in_the_dark(explanation, open_report, scheme):
+def test_wavy_lines_have_enough_contrast_in_print_and_dark_mode(explanation, open_report, scheme):
     page = open_report(lacking(explanation, "word", *[""] * 7), color_scheme=scheme)
     for media in ("screen", "print"):
         page.emulate_media(media=media)
@@ -268,7 +268,7 @@ def test_wavy_lines_can_be_seen_in_print_and_in_the_dark(explanation, open_repor
         assert contrast(line, paper) >= 3 and page.locator("#unsupported-legend").is_visible()
 
 
-def test_summary_by_keyboard(explanation, open_report):
+def test_summary_words_can_be_read_by_keyboard(explanation, open_report):
     page = open_report(explanation)
     sources = [{word for word, _ in row} for row in explanation.summary.sources]
     focused = "document.activeElement.textContent"
@@ -279,12 +279,12 @@ def test_summary_by_keyboard(explanation, open_report):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert page.evaluate(focused) == SUMMARY.split()[2] and lit(page, "document") == sources[2]
-    page.wait_for_timeout(400)  # it is said once the reader stays at a word
+    page.wait_for_timeout(400)  # announced after a delay
     assert page.locator("#live").inner_text().startswith("the drew ")
     named = page.locator("#live").inner_text()
     assert explanation.document.words[explanation.summary.sources[2][0][0]] in named
     page.keyboard.press("End")
-    page.keyboard.press("Enter")  # stays lit when the focus goes on
+    page.keyboard.press("Enter")  # keeps the highlight when the focus moves
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.tagName") == "BUTTON" and lit(page, "document") == sources[-1]
     assert page.get_by_role("option", selected=True).all_text_contents() == [SUMMARY.split()[-1]]
@@ -293,7 +293,7 @@ def test_summary_by_keyboard(explanation, open_report):
     assert page.locator("#summary [tabindex='0']").count() == page.locator("#document [tabindex='0']").count() == 1
 
 
-def test_document_by_keyboard(explanation, open_report):
+def test_document_words_can_be_read_by_keyboard(explanation, open_report):
     page = open_report(explanation)
     page.locator("#document [tabindex='0']").focus()
     page.keyboard.press("ArrowRight")
@@ -304,7 +304,7 @@ def test_document_by_keyboard(explanation, open_report):
     assert "was not read" in page.locator("#sources").inner_text()
 
 
-def test_click_keeps_the_light(explanation, open_report):
+def test_clicking_a_word_keeps_its_sources_highlighted(explanation, open_report):
     page = open_report(explanation)
     word = words_of(page, "summary").nth(3)
     word.click()
@@ -313,7 +313,7 @@ def test_click_keeps_the_light(explanation, open_report):
     assert lit(page, "document") == sources
     page.get_by_role("radio", name="after layer 3").check()
     assert lit(page, "document") == sources and "kept lit" in page.locator("#sources").inner_text()
-    word.click()  # lets go; the pointer is still there
+    word.click()  # releases it; the pointer is still there
     page.mouse.move(700, 5)
     word.evaluate("(word) => word.blur()")
     assert lit(page, "document") == set()
@@ -322,7 +322,7 @@ def test_click_keeps_the_light(explanation, open_report):
     assert lit(page, "document") == set()
 
 
-def test_lengths_are_drawn_with_their_numbers(explanation, open_report):
+def test_lengths_are_drawn_to_scale_with_their_numbers(explanation, open_report):
     page = open_report(explanation)
     texts = page.locator("#lengths text").all_text_contents()
     bars = page.locator("#lengths rect").evaluate_all("(bars) => bars.map((bar) => bar.getBBox().width)")
@@ -333,7 +333,7 @@ def test_lengths_are_drawn_with_their_numbers(explanation, open_report):
     assert f"after layer 3 {tokens[2]}" in page.locator("#lengths").get_attribute("aria-label")
 
 
-def test_ranking_leads_to_the_sentence(explanation, open_report):
+def test_clicking_the_ranking_scrolls_to_the_sentence(explanation, open_report):
     page = open_report(explanation, reduced_motion="reduce")
     assert page.locator("#ranking li").count() == 8
     page.locator("#more").click()
@@ -352,7 +352,7 @@ def test_ranking_leads_to_the_sentence(explanation, open_report):
         assert found == list(range(start, end))
 
 
-def test_map_leads_to_the_place(explanation, open_report):
+def test_clicking_the_map_scrolls_to_the_place(explanation, open_report):
     page = open_report(explanation, reduced_motion="reduce")
     box = page.locator("#map").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + 10)
@@ -377,7 +377,7 @@ def contrast(ink, back):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_shade_can_be_read(explanation, open_report, scheme):
+def test_text_has_enough_contrast_on_every_shade(explanation, open_report, scheme):
     size = len(explanation.document.words)
     stage = replace(explanation.stages[0], weights=tuple(i / (size - 31) for i in range(size - 30)) + (0.0,) * 30)
     page = open_report(replace(explanation, stages=(stage,)), color_scheme=scheme)
@@ -397,7 +397,7 @@ def test_every_shade_can_be_read(explanation, open_report, scheme):
     assert worst() >= 4.5
 
 
-def test_print_shows_shades_as_rules_on_pages(explanation, open_report):
+def test_print_shows_shades_as_lines_under_words(explanation, open_report):
     page = open_report(explanation)
     page.emulate_media(media="print")
     rules = [style["rule"] for style in words_of(page, "document").evaluate_all(STYLES)]
@@ -409,7 +409,7 @@ def test_print_shows_shades_as_rules_on_pages(explanation, open_report):
     assert page.pdf().count(b"/Type /Page\n") > 1
 
 
-def test_narrow_paper_has_blocks_that_pages_can_part(explanation, open_report):
+def test_print_on_narrow_paper_uses_block_layout(explanation, open_report):
     page = open_report(explanation, viewport={"width": 700, "height": 900})
     page.emulate_media(media="print")
     names = "['body', '.heading', '.masthead', 'main']"
@@ -420,7 +420,7 @@ def test_narrow_paper_has_blocks_that_pages_can_part(explanation, open_report):
 
 
 @pytest.mark.parametrize("width", [320, 700, 1440])
-def test_nothing_is_wider_than_the_window(open_report, width):
+def test_page_is_never_wider_than_the_window(open_report, width):
     page = open_report(explain_text(f"{'long' * 2000} word " * 3, "x" * 500), viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     summary, text = page.locator("#summary").bounding_box(), page.locator("#document").bounding_box()
@@ -429,7 +429,7 @@ def test_nothing_is_wider_than_the_window(open_report, width):
     assert title["y"] < summary["y"] and (summary["y"] < funnel["y"] < text["y"]) == (width < 992)
 
 
-def test_sources_are_in_sight_in_narrow_windows(explanation, open_report):
+def test_sources_are_visible_in_narrow_windows(explanation, open_report):
     page = open_report(explanation, viewport={"width": 400, "height": 700})
     assert not page.locator("#sources").is_visible()
     words_of(page, "summary").nth(2).click()
@@ -440,14 +440,14 @@ def test_sources_are_in_sight_in_narrow_windows(explanation, open_report):
     assert not page.locator("#sources").is_visible()
 
 
-def test_what_no_weight_shows_is_said(explanation, open_report):
+def test_note_of_the_model_is_a_caveat_or_a_notice(explanation, open_report):
     page = open_report(explanation, replace(explanation, model=replace(explanation.model, exact=False)))
     assert page.locator(".caveat").inner_text() == explanation.model.note == "The encoder mixes, too."
     page.get_by_role("button", name="Next").click()
     assert page.locator(".notice").inner_text() == explanation.model.note and page.locator(".caveat").count() == 0
 
 
-def test_right_to_left(open_report):
+def test_right_to_left_text_is_laid_out_from_the_right(open_report):
     page = open_report(explain_text("هذه وثيقة طويلة. يقرأ النموذج كلماتها.", "وثيقة طويلة جدا"))
     boxes = [words_of(page, "document").nth(i).bounding_box()["x"] for i in (0, 1)]
     assert boxes[0] > boxes[1]
@@ -464,7 +464,7 @@ def test_sections_have_headings(explanation, open_report):
 
 
 @pytest.mark.parametrize("text, summary", [("word", "word"), ("word", ""), ("", ""), ("Two words.", "")])
-def test_next_to_nothing(open_report, text, summary):
+def test_page_shows_empty_summaries_and_one_word_documents(open_report, text, summary):
     page = open_report(explain_text(text, summary, title=None, lengths=()))
     assert page.get_by_role("heading", level=1).inner_text() == "Untitled document"
     assert words_of(page, "document").all_text_contents() == text.split()
@@ -473,7 +473,7 @@ def test_next_to_nothing(open_report, text, summary):
         stage.check()
 
 
-def test_several_documents(explanation, open_report):
+def test_buttons_and_list_switch_between_documents(explanation, open_report):
     other = explain_text("An entirely different text.", "different", seed=1, title="Second")
     page = open_report(explanation, other)
     words_of(page, "summary").nth(1).click()
@@ -481,7 +481,7 @@ def test_several_documents(explanation, open_report):
     assert page.get_by_role("heading", level=1).inner_text() == "Second"
     assert words_of(page, "document").all_text_contents() == ["An", "entirely", "different", "text."]
     page.mouse.move(700, 5)
-    assert page.locator("#sources").inner_text().startswith("Point at a word")  # nothing of the first one
+    assert page.locator("#sources").inner_text().startswith("Point at a word")  # nothing from the first document
     words_of(page, "summary").nth(0).hover()
     assert lit(page, "document") == {word for word, _ in other.summary.sources[0]}
     page.get_by_role("combobox", name="Document").select_option("0")
@@ -489,7 +489,7 @@ def test_several_documents(explanation, open_report):
     assert page.get_by_role("button", name="Previous").is_disabled()
 
 
-def test_twenty_thousand_words(open_report):
+def test_page_shows_a_document_of_20000_words(open_report):
     explanation = explain_text(" ".join(f"word{i % 977}" for i in range(20_000)), SUMMARY)
     page = open_report(explanation)
     for stage in explanation.stages:
@@ -499,7 +499,7 @@ def test_twenty_thousand_words(open_report):
     assert lit(page, "document") == {word for word, _ in explanation.summary.sources[0]}
 
 
-def test_references_stand_below_the_summary(explanation, open_report):
+def test_reference_is_shown_below_the_summary(explanation, open_report):
     page = open_report(replace(explanation, reference="<b>One</b> of ours."), explanation)
     assert page.locator("#reference").inner_text() == "<b>One</b> of ours."
     reference, text = page.locator("#reference").bounding_box(), page.locator("#document").bounding_box()
@@ -508,12 +508,12 @@ def test_references_stand_below_the_summary(explanation, open_report):
     assert page.locator("#reference-section").is_hidden()
 
 
-def test_stages_with_the_same_numbers_are_one(explanation, open_report):
+def test_stages_with_equal_weights_are_merged(explanation, open_report):
     first, second, decoder, used = explanation.stages
     alike = replace(explanation, stages=(first, second, decoder, replace(used, weights=decoder.weights)))
     page = open_report(alike)
     names = ["after layer 2", "after layer 3, seen by the decoder", "used by the summary"]
-    assert page.locator("#stages label").all_text_contents() == names  # what is used means something else
+    assert page.locator("#stages label").all_text_contents() == names  # the stage "used" has another meaning
     page.get_by_role("radio", name="after layer 3").check()
     assert "that the summary is written from" in page.locator("#meaning").inner_text()
     words_of(page, "document").nth(6).hover()

@@ -1,4 +1,4 @@
-"""The record of a whole model rebuilds what its poolings made of the states before them."""
+"""Tests of a model's record: its weights rebuild the outputs of the poolings from their inputs."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ EXACT = [name for name in POOLERS.names() if POOLERS.get(name).exact_record]
 
 
 def run(model, tokens):
-    """(encoder_out, [(input, output, output mask) of each pooling])."""
+    """Return (encoder_out, [(input, output, output mask) of each pooling])."""
     seen = []
     for pooling in model.encoder.poolings.values():
         pooling.register_forward_hook(lambda _, args, out: seen.append((args[0], out.embeddings, out.padding_mask)))
@@ -31,7 +31,7 @@ def documents(lengths, left_pad=False):
 @pytest.mark.parametrize("left_pad", [False, True])
 @pytest.mark.parametrize("lengths", [[64, 40], [50, 13, 3, 1], [12, 5]])
 @pytest.mark.parametrize("pooler", EXACT)
-def test_weights_rebuild_every_pooling_of_the_encoder(tiny_model, pooler, lengths, left_pad, options):
+def test_recorded_weights_rebuild_every_pooling_of_the_encoder(tiny_model, pooler, lengths, left_pad, options):
     model = tiny_model(pooler=pooler, **options)
     out, seen = run(model, documents(lengths, left_pad))
     assert len(seen) == 2
@@ -42,8 +42,8 @@ def test_weights_rebuild_every_pooling_of_the_encoder(tiny_model, pooler, length
 
 
 @pytest.mark.parametrize("pooler", EXACT)
-def test_weights_from_the_tokens_on_where_layers_between_do_nothing(tiny_model, pooler):
-    """With the second layer an identity, the composed record rebuilds the second pooling from the first's input."""
+def test_composed_record_rebuilds_the_second_pooling_from_the_tokens(tiny_model, pooler):
+    """Check that the composed record rebuilds the second pooling from the first's input if layer 2 is an identity."""
     model = tiny_model(pooler=pooler)
     model.encoder.layers[1].forward = lambda x, **_: x
     out, seen = run(model, documents([64, 40, 7]))
@@ -58,7 +58,7 @@ def test_weights_from_the_tokens_on_where_layers_between_do_nothing(tiny_model, 
             torch.testing.assert_close(rebuilt[0, visible], after[row, visible], rtol=0, atol=1e-12)
 
 
-def test_lengths_and_attention_of_each_document(tiny_model):
+def test_records_have_lengths_and_attention_of_each_document(tiny_model):
     model = tiny_model()
     out, _ = run(model, documents([64, 9, 3]))
     attention = torch.rand(3, 4, 5, dtype=torch.float64).softmax(dim=2)
@@ -74,7 +74,7 @@ def test_lengths_and_attention_of_each_document(tiny_model):
     assert weights[0, 7] == attention[0, 1, slot] * records[0].decoder.weights[7]
 
 
-def test_without_pooling_and_with_upsampling_the_decoder_reads_tokens(tiny_model):
+def test_decoder_record_is_the_identity_without_pooling_or_with_upsampling(tiny_model):
     for options in ({"pooling_schedule": ""}, {"pooler": "funnel"}):
         model = tiny_model(**options)
         out, _ = run(model, documents([20, 7]))
@@ -86,7 +86,7 @@ def test_without_pooling_and_with_upsampling_the_decoder_reads_tokens(tiny_model
         assert (first.lengths[-1].name == "seen by the decoder") == (options.get("pooler") == "funnel")
 
 
-def test_global_tokens_are_no_source(tiny_model):
+def test_global_tokens_are_not_sources(tiny_model):
     model = tiny_model(attention="lsg", lsg_global_tokens=2)
     out, _ = run(model, documents([40]))
     attention = torch.rand(1, 3, 7, dtype=torch.float64).softmax(dim=2)
@@ -124,7 +124,7 @@ FACTS = [
 
 
 @pytest.mark.parametrize("options, exact, note", FACTS)
-def test_says_what_it_can_and_no_more(tiny_model, options, exact, note):
+def test_describe_says_whether_the_record_is_exact_and_why(tiny_model, options, exact, note):
     facts = describe([tiny_model(**options)], "tiny")
     assert facts.exact == exact and note in facts.note
     assert facts.pooler == (
@@ -133,8 +133,8 @@ def test_says_what_it_can_and_no_more(tiny_model, options, exact, note):
 
 
 @pytest.mark.parametrize("pooler", POOLERS.names())
-def test_exactness_is_the_poolers(tiny_model, pooler):
-    """As it is in evaluation: noise of training may blur it."""
+def test_describe_is_exact_if_the_pooler_is(tiny_model, pooler):
+    """Check it in evaluation; in training, noise may make it inexact."""
     model = tiny_model(pooler=pooler)
     kind = model.encoder.poolings["1"].pooler
     facts = describe([model], "tiny")
@@ -142,14 +142,14 @@ def test_exactness_is_the_poolers(tiny_model, pooler):
     assert (facts.scorer == "none") == (not kind.uses_scores)
 
 
-def test_of_an_ensemble(tiny_model):
+def test_describe_lists_poolers_and_scorers_of_an_ensemble(tiny_model):
     facts = describe([tiny_model(), tiny_model(pooler="hard_topk", scorer="random"), tiny_model()], "tiny")
     assert facts.pooler == "successive_halving, hard_topk" and facts.scorer == "linear, random" and facts.exact
     assert "means over the 3 models" in facts.note
     assert not describe([tiny_model(), tiny_model(pooler="funnel")], "tiny").exact
 
 
-def test_says_which_models_can_copy(tiny_model):
+def test_describe_says_which_models_can_copy(tiny_model):
     plain, pointing = tiny_model(), tiny_model(pointer=True)
     alone, mixed, none = (describe(models, "tiny") for models in ([pointing], [plain, pointing], [plain]))
     assert alone.points and mixed.points and not none.points

@@ -1,4 +1,4 @@
-"""What the page hands out as files and to the clipboard, in a headless Chromium."""
+"""Tests of saving and copying from the page, in a headless Chromium."""
 
 import json
 from dataclasses import replace
@@ -20,14 +20,14 @@ def explanation():
 
 
 def saved(page, button):
-    """(name, content) of what a button saves."""
+    """Return (name, content) of the file that a button saves."""
     with page.expect_download() as download:
         page.get_by_role("button", name=button).click()
     path = download.value.path()
     return download.value.suggested_filename, path.read_text(encoding="utf-8")
 
 
-def test_text_and_numbers(explanation, open_report):
+def test_save_buttons_save_the_summary_and_the_numbers(explanation, open_report):
     page = open_report(explanation)
     assert saved(page, "Save as text") == ("A-title-2.txt", "pooling keeps tokens.\n")
     assert page.locator("#saved").inner_text() == "Saved as A-title-2.txt."
@@ -39,7 +39,7 @@ def test_text_and_numbers(explanation, open_report):
     assert [url.split(":")[0] for url in page.requests] == ["file"] + ["blob"] * (len(page.requests) - 1)
 
 
-def test_the_page_saves_itself(explanation, open_report, new_page, tmp_path):
+def test_saved_page_works_like_the_original(explanation, open_report, new_page, tmp_path):
     page = open_report(explanation, replace(explanation, title="Second"))
     page.get_by_role("button", name="Next").click()
     words_of(page, "summary").nth(1).click()
@@ -55,10 +55,10 @@ def test_the_page_saves_itself(explanation, open_report, new_page, tmp_path):
         (tmp_path / "report.html").read_text(encoding="utf-8")
     )
     words_of(again, "summary").nth(0).hover()
-    assert again.locator("#document .lit").count() > 0  # its script ran, so the policy's hash still fits
+    assert again.locator("#document .lit").count() > 0  # its script ran, so the hash in the policy is still valid
 
 
-def test_a_page_of_a_server_is_saved_without_its_links(explanation, new_page, tmp_path):
+def test_saved_page_of_a_server_has_no_link_to_the_server(explanation, new_page, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(render(explanation, home="/"), encoding="utf-8")
     page = new_page()
@@ -68,7 +68,7 @@ def test_a_page_of_a_server_is_saved_without_its_links(explanation, new_page, tm
     assert "another document</a>" not in content and data_of(content) == data_of(path.read_text(encoding="utf-8"))
 
 
-def test_hostile_documents_are_saved_as_they_are(open_report):
+def test_hostile_documents_are_saved_unchanged(open_report):
     page = open_report(hostile_explanation())
     _, content = saved(page, "Save this page")
     assert data_of(content) == data_of(render(hostile_explanation()))
@@ -78,14 +78,14 @@ def test_hostile_documents_are_saved_as_they_are(open_report):
     assert page.evaluate("window.bad") is None
 
 
-def test_copy(explanation, open_report):
+def test_copy_button_copies_the_summary(explanation, open_report):
     page = open_report(explanation, permissions=["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy", exact=True).click()
     page.get_by_text("Copied.").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == "pooling keeps tokens."
 
 
-def test_without_a_clipboard_the_summary_is_selected(explanation, open_report):
+def test_copy_button_selects_the_summary_without_a_clipboard(explanation, open_report):
     page = open_report(explanation)
     page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     page.get_by_role("button", name="Copy", exact=True).click()

@@ -1,4 +1,4 @@
-"""The page's search box in a headless Chromium."""
+"""Tests of the page's search box in a headless Chromium."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def said(page):
     return page.locator("#matches").inner_text()
 
 
-def test_matches_are_counted_marked_and_shown(explanation, open_report):
+def test_search_counts_marks_and_scrolls_to_matches(explanation, open_report):
     page = open_report(explanation, reduced_motion="reduce")
     box = page.get_by_role("searchbox", name="Search in the document")
     assert page.get_by_role("button", name="Match after").count() == 0
@@ -33,7 +33,7 @@ def test_matches_are_counted_marked_and_shown(explanation, open_report):
     assert styles[0] == "solid" and styles[LAST] == "dotted" and styles[4] == "none"
     page.get_by_role("button", name="Match after").click()
     assert matches(page, "current") == [LAST, LAST + 1, LAST + 2] and said(page) == "2 of 2 matches"
-    page.wait_for_timeout(200)  # blocks get their heights when they come into sight
+    page.wait_for_timeout(200)  # blocks get their heights when they become visible
     top = words_of(page, "document").nth(LAST).bounding_box()["y"]
     toolbar = page.locator("#toolbar").bounding_box()
     assert toolbar["y"] + toolbar["height"] < top < 900
@@ -43,7 +43,7 @@ def test_matches_are_counted_marked_and_shown(explanation, open_report):
     assert said(page) == "2 of 2 matches"
 
 
-def test_by_keyboard(explanation, open_report):
+def test_search_works_by_keyboard(explanation, open_report):
     page = open_report(explanation, reduced_motion="reduce")
     words_of(page, "summary").nth(1).click()
     light = lit(page, "document")
@@ -58,12 +58,12 @@ def test_by_keyboard(explanation, open_report):
     assert said(page) == "3 of 3 matches"
     page.keyboard.press("Escape")
     assert box.input_value() == said(page) == "" and matches(page) == [] and lit(page, "document") == light != set()
-    page.keyboard.press("Escape")  # an empty box leaves it to the page
+    page.keyboard.press("Escape")  # in an empty box, Escape goes to the page
     page.mouse.move(700, 5)
     assert lit(page, "document") & light != light or not lit(page, "document")
 
 
-def test_marks_stay_with_another_stage_and_go_with_another_document(explanation, open_report):
+def test_search_marks_stay_for_another_stage_and_go_for_another_document(explanation, open_report):
     other = explain_text("Nothing pools here.", "nothing")
     page = open_report(explanation, other)
     page.get_by_role("searchbox").fill("rest, pool")
@@ -78,7 +78,7 @@ def test_marks_stay_with_another_stage_and_go_with_another_document(explanation,
     assert not page.get_by_role("searchbox").is_visible()
 
 
-def test_letters_that_grow_in_lower_case(explanation, open_report):
+def test_search_finds_letters_whose_lower_case_is_longer(explanation, open_report):
     page = open_report(explanation)
     page.get_by_role("searchbox").fill("ends")
     assert matches(page) == [len(explanation.document.words) - 1]

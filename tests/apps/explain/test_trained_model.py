@@ -1,4 +1,4 @@
-"""The report of a held-out document by a trained model: what it kept is what mattered, and the page shows it."""
+"""Tests of a trained model's report of held-out documents: it keeps the content words, and the page shows them."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def is_content(word):
     return int(word[1:]) < WORDS // 2
 
 
-def test_what_matters_is_kept_and_named_as_the_source(checkpoint):
+def test_trained_model_keeps_content_words_and_names_them_as_sources(checkpoint):
     texts = held_out(24)
     copied, named, content, filler = 0, 0, [], []
     for text, explanation in zip(texts, load_summarizer(checkpoint, device="cpu").explain(texts, **GENERATION)):
@@ -37,7 +37,7 @@ def test_what_matters_is_kept_and_named_as_the_source(checkpoint):
     assert sum(content) / len(content) > 0.9 and sum(filler) / len(filler) < 0.1
 
 
-def test_its_report_in_a_browser(checkpoint, new_page, tmp_path):
+def test_report_of_a_trained_model_shows_its_content_words(checkpoint, new_page, tmp_path):
     (text,) = held_out(1)
     (tmp_path / "held-out.txt").write_text(text)
     report, numbers = tmp_path / "report.html", tmp_path / "numbers.json"

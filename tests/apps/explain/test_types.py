@@ -1,4 +1,4 @@
-"""The structure of explanations survives JSON."""
+"""Tests of the conversion of explanations to JSON and back."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ EXPLANATION = Explanation(
 )
 
 
-def test_json_and_back():
+def test_explanation_survives_json():
     data = json.loads(json.dumps(EXPLANATION.to_dict()))
     assert data == EXPLANATION.to_dict()
     assert Explanation.from_dict(data) == EXPLANATION
@@ -37,7 +37,7 @@ def test_json_and_back():
     assert data["document"]["sections"] == [{"name": "Intro", "start": 0, "end": 3}]
 
 
-def test_copies_and_older_files():
+def test_copied_words_survive_json_and_are_optional():
     summary = dataclasses.replace(EXPLANATION.summary, copied=(0.75,), places=(((1, 0.5), (0, 0.25)),))
     model = dataclasses.replace(EXPLANATION.model, points=True)
     copied = dataclasses.replace(EXPLANATION, summary=summary, model=model)
@@ -46,23 +46,23 @@ def test_copies_and_older_files():
     assert Explanation.from_dict(data) == copied
     for part, name in (("summary", "copied"), ("summary", "places"), ("model", "points")):
         del data[part][name]
-    assert Explanation.from_dict(data) == EXPLANATION  # what was written before models could copy
+    assert Explanation.from_dict(data) == EXPLANATION  # as written before models could copy
 
 
-def test_foreign_fields_are_refused():
+def test_unknown_fields_are_refused():
     data = EXPLANATION.to_dict()
     with pytest.raises(TypeError):
         Explanation.from_dict({**data, "model": {**data["model"], "colour": "red"}})
 
 
 @pytest.mark.parametrize("sources", [5, [[5]], [[[1]]], [[["one", 0.5]]], [[[None, 0.5]]]])
-def test_sources_that_are_no_pairs_are_refused(sources):
+def test_sources_that_are_not_pairs_are_refused(sources):
     data = EXPLANATION.to_dict()
     with pytest.raises((TypeError, ValueError)):
         Explanation.from_dict({**data, "summary": {**data["summary"], "sources": sources}})
 
 
-def test_unsupported_words_and_older_files():
+def test_unsupported_words_survive_json_and_are_optional():
     unsupported = dataclasses.replace(
         EXPLANATION, summary=dataclasses.replace(EXPLANATION.summary, unsupported=("number",))
     )
@@ -72,7 +72,7 @@ def test_unsupported_words_and_older_files():
     assert Explanation.from_dict(data) == EXPLANATION
 
 
-def test_references_and_older_files():
+def test_reference_survives_json_and_is_optional():
     compared = dataclasses.replace(EXPLANATION, reference="A reference.")
     data = json.loads(json.dumps(compared.to_dict()))
     assert data["reference"] == "A reference." and Explanation.from_dict(data) == compared
