@@ -1,4 +1,4 @@
-"""benchmarks/ is a folder of scripts: its modules are imported as they import each other."""
+"""Put benchmarks/ on the path: it is a folder of scripts that import each other by their plain names."""
 
 import sys
 
@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 @pytest.fixture(autouse=True, scope="session")
 def allocator():
-    """Set the environment that a benchmark starts itself again for."""
+    """Set the environment variables for which a benchmark would restart itself."""
     import measure
 
     with pytest.MonkeyPatch.context() as patch:

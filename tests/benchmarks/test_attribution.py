@@ -1,4 +1,4 @@
-"""benchmarks/attribution.py: drops and rankings of tiny untrained models, exactly, and a run that goes on."""
+"""Tests of benchmarks/attribution.py: exact drops and rankings of tiny untrained models, and continued runs."""
 
 import json
 
@@ -12,9 +12,9 @@ from pyramidion_fairseq.text import Document
 from tests.helpers.summaries import SENTENCES, write_checkpoint, write_sentencepiece
 
 QUICK = {"min_len": 6, "max_len_b": 12}
-#: Tokens of a document that the models read.
+#: Number of tokens of a document that the models read.
 READ = 128
-#: Sentences of the documents; the second one has too few.
+#: Numbers of sentences of the documents; the second document has too few.
 LENGTHS = [9, 3, 7]
 POINTING = {"pointer": True, "pointer_bias": 1.0}
 
@@ -28,7 +28,7 @@ def modules():
 
 
 def tiny(tmp_path_factory, **options):
-    """The folder of a new untrained model."""
+    """Write an untrained model and return its folder."""
     folder = tmp_path_factory.mktemp("model")
     write_sentencepiece(folder)
     write_checkpoint(folder, max_source_positions=READ, **options)
@@ -37,7 +37,7 @@ def tiny(tmp_path_factory, **options):
 
 @pytest.fixture(scope="module")
 def summarizers(tmp_path_factory):
-    """A tiny model without and with a pointer, in float64."""
+    """Return tiny models in float64: without a pointer, with one, and with <s> before the document."""
 
     def load(**options):
         return load_summarizer(str(tiny(tmp_path_factory, **options)), device="cpu").to(torch.float64)
@@ -46,7 +46,7 @@ def summarizers(tmp_path_factory):
 
 
 def article(sentences, seed=0):
-    """A document in sentences, short ones, none of which is there twice."""
+    """Return a document of short sentences that all differ."""
     words = [word for sentence in SENTENCES for word in sentence.split()]
     starts = [(seed + 5 * number) % 30 for number in range(sentences)]
     ends = [f" {'.' * (number + 1)}" for number in range(sentences)]
@@ -70,7 +70,7 @@ def settings(modules):
 
 
 def recomputed(hub, summary, tokens):
-    """The log-probability of a summary given these tokens: a plain loop, one step of the decoder at a time."""
+    """Return the log-probability of a summary given these tokens, computed one decoder step at a time."""
     model, total, so_far = hub.models[0], 0.0, [2]
     with torch.no_grad():
         encoded = model.encoder(torch.tensor([tokens]), torch.tensor([len(tokens)]))
@@ -82,7 +82,7 @@ def recomputed(hub, summary, tokens):
 
 
 @pytest.mark.parametrize("name", ["plain", "pointer", "bos"])
-def test_the_log_probability_is_that_of_generation(deletion_of, name):
+def test_log_probability_equals_the_score_of_generation(deletion_of, name):
     _, summary, deletion = deletion_of(name)
     assert deletion.log_probability == pytest.approx(summary.score * len(deletion.target), rel=1e-6)
     assert deletion.drops([[], set()]) == [0.0, 0.0]
@@ -90,8 +90,8 @@ def test_the_log_probability_is_that_of_generation(deletion_of, name):
 
 
 @pytest.mark.parametrize("name", ["plain", "pointer", "bos"])
-def test_leave_one_out_is_what_the_shortened_text_gives(deletion_of, settings, name):
-    """Sentences are deleted from the text that the model reads, and the rest is read anew."""
+def test_leave_one_out_matches_recomputation_on_the_shortened_text(deletion_of, settings, name):
+    """Check the drops by deleting each sentence from the text and encoding the rest again."""
     document = article(7)
     hub, summary, deletion = deletion_of(name, document, batch_size=3)
     assert summary.explain().truncated == 0 and deletion.sentences == list(range(7))
@@ -105,17 +105,17 @@ def test_leave_one_out_is_what_the_shortened_text_gives(deletion_of, settings, n
     assert deletion.drops([[i] for i in range(7)]) == pytest.approx(expected, abs=1e-5)
     ranking = deletion.rank("leave-one-out", settings)
     assert ranking.orders == [sorted(range(7), key=lambda i: -expected[i])] and ranking.passes == 7
-    assert len(set(np.round(expected, 5))) == 7  # told apart by more than rounding
+    assert len(set(np.round(expected, 5))) == 7  # they differ by more than rounding
 
 
-def test_leave_one_out_tries_the_first_sentences(deletion_of, settings, modules):
+def test_leave_one_out_tries_only_the_first_most_sentences(deletion_of, settings, modules):
     _, _, deletion = deletion_of()
     few = modules[1].Settings(**{**vars(settings), "most_sentences": 3})
     (order,), passes, _ = deletion.rank("leave-one-out", few)
     assert passes == 3 and sorted(order[:3]) == [0, 1, 2] and order[3:] == deletion.sentences[3:]
 
 
-def test_a_long_document_is_cut_before_anything_is_deleted(deletion_of):
+def test_long_documents_are_truncated_before_sentences_are_deleted(deletion_of):
     _, summary, deletion = deletion_of(document=article(30))
     explanation = summary.explain()
     read = len(explanation.document.words) - explanation.truncated
@@ -126,7 +126,7 @@ def test_a_long_document_is_cut_before_anything_is_deleted(deletion_of):
 
 
 @pytest.mark.parametrize("name", ["plain", "pointer", "bos"])
-def test_the_explanations_ranking(deletion_of, settings, summarizers, name):
+def test_explanation_ranking_equals_that_of_the_hub(deletion_of, settings, summarizers, name):
     hub, _, deletion = deletion_of(name)
     (explanation,) = hub.explain(article(9), **QUICK)
     (order,), passes, seconds = deletion.rank("explanation", settings)
@@ -134,11 +134,11 @@ def test_the_explanations_ranking(deletion_of, settings, summarizers, name):
     assert order[: len(ranked)] == ranked and sorted(order) == deletion.sentences
     assert passes == 0 < seconds
     (weighted,), _, _ = deletion.rank("weighted-attention", settings)
-    assert (weighted == order) is (name != "pointer")  # what was copied counts where it was copied from
+    assert (weighted == order) is (name != "pointer")  # with a pointer, copied mass counts at its source
 
 
-def test_attention_without_weights(deletion_of, settings):
-    """Each vector's attention is shared alike by the tokens in it: a plain loop."""
+def test_attention_ranking_shares_each_slot_evenly_among_its_tokens(deletion_of, settings):
+    """Check with a plain loop that a vector's attention is divided evenly among its tokens."""
     _, summary, deletion = deletion_of()
     (record,) = summary.provenance.models
     slots, sums = record.decoder.slots.tolist(), dict.fromkeys(deletion.sentences, 0.0)
@@ -149,13 +149,13 @@ def test_attention_without_weights(deletion_of, settings):
     assert order == sorted(sums, key=lambda sentence: -sums[sentence])
 
 
-def test_what_was_dropped_gets_no_attention(modules):
+def test_even_weights_gives_dropped_tokens_no_weight(modules):
     record = TokenRecord(torch.tensor([0, 0, 1, 0]), torch.tensor([0.9, 0.1, 1.0, 0.0]))
     assert modules[1].even_weights(record).weights.tolist() == [0.5, 0.5, 1.0, 0.0]
 
 
-def test_copied_mass(deletion_of, settings):
-    """What is not copied of a token's probability is written: the softmax of the vocabulary times its gate."""
+def test_copied_mass_is_the_share_of_probability_not_written(deletion_of, settings):
+    """Check that the rest of a token's probability is written: the softmax of the vocabulary times its gate."""
     hub, summary, deletion = deletion_of("pointer")
     mass, model = deletion.copied(), hub.models[0]
     with torch.no_grad():
@@ -171,8 +171,8 @@ def test_copied_mass(deletion_of, settings):
     assert order == sorted(sums, key=lambda sentence: -sums[sentence]) and passes == 0
 
 
-def test_context_cite_finds_the_weights_of_a_sum(deletion_of, settings, monkeypatch):
-    """Where each sentence adds its own part to the log-probability, the fit ranks by these parts."""
+def test_context_cite_recovers_additive_contributions(deletion_of, settings, monkeypatch):
+    """Check that the fit ranks sentences by their parts if the log-probability is a sum of these parts."""
     _, _, deletion = deletion_of()
     parts = {sentence: (7 * i) % 9 for i, sentence in enumerate(deletion.sentences)}
     assert len(set(parts.values())) == len(parts)
@@ -188,7 +188,7 @@ def test_context_cite_finds_the_weights_of_a_sum(deletion_of, settings, monkeypa
     assert passes == len(asked) == 64 and len({frozenset(deleted) for deleted in asked}) > 50
 
 
-def test_random_orders_and_lead(deletion_of, settings):
+def test_random_rankings_depend_on_the_seed_and_lead_is_document_order(deletion_of, settings):
     _, _, deletion = deletion_of()
     orders = deletion.rank("random", settings).orders
     assert len(orders) == 3 and all(sorted(order) == deletion.sentences for order in orders)
@@ -199,7 +199,7 @@ def test_random_orders_and_lead(deletion_of, settings):
 
 @pytest.fixture
 def run(modules, tmp_path, tmp_path_factory):
-    """Factory: run(*options) is the program's result; run.rows its rows, of a model without a pointer."""
+    """Return a function that runs the program on a model without a pointer; its attribute rows is the file of rows."""
     folder = tiny(tmp_path_factory)
     records = [{"article_text": list(article(length, seed=length).sentences)} for length in LENGTHS]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -215,12 +215,12 @@ def run(modules, tmp_path, tmp_path_factory):
 
 
 def rows_of(run):
-    """The rows without their times."""
+    """Return the rows without their times."""
     rows = map(json.loads, run.rows.read_text().splitlines())
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
-def test_a_run_that_was_stopped_goes_on(run, modules, monkeypatch, capsys):
+def test_attribution_continues_a_stopped_run(run, modules, monkeypatch, capsys):
     whole, rows = run(), rows_of(run)
     assert [row.get("left_out", "") for row in rows[1:]] == ["", "sentences that the model reads: 3", ""]
     assert whole["documents"] == 2 and whole["left_out"] == 1 and "copied" not in whole["methods"]
@@ -242,7 +242,7 @@ def test_a_run_that_was_stopped_goes_on(run, modules, monkeypatch, capsys):
     assert run.rows.with_suffix(".png").stat().st_size > 1000
 
 
-def test_means_and_paired_differences(run):
+def test_attribution_reports_means_and_paired_differences(run):
     methods, rows = run("--documents", "3")["methods"], rows_of(run)[1:]
     rows = [row for row in rows if "left_out" not in row]
     drops = {name: np.array([row["drops"][name] for row in rows]) for name in methods}
@@ -257,12 +257,12 @@ def test_means_and_paired_differences(run):
             assert [part["mean"] for part in entry[key]] == pytest.approx(values.mean(axis=0).tolist())
             assert all(part["low"] <= part["mean"] <= part["high"] for part in entry[key])
     best = np.array([row["drops"]["leave-one-out"][0] for row in rows])
-    assert all((best >= drops[name][:, 0] - 1e-5).all() for name in methods)  # nothing drops more for k = 1
+    assert all((best >= drops[name][:, 0] - 1e-5).all() for name in methods)  # for k = 1 no method has a larger drop
     assert methods["leave-one-out"]["passes"] == np.mean([row["sentences"] for row in rows])
     assert methods["context-cite"]["passes"] == 8 and methods["explanation"]["passes"] == 0
 
 
-def test_rows_of_other_settings_are_not_mixed(run, tmp_path_factory, capsys):
+def test_attribution_refuses_rows_of_other_settings_or_documents(run, tmp_path_factory, capsys):
     run("--documents", "1", "--methods", "explanation", "lead")
     before = run.rows.read_bytes()
     other = tiny(tmp_path_factory, seed=1)
@@ -282,7 +282,7 @@ def test_rows_of_other_settings_are_not_mixed(run, tmp_path_factory, capsys):
             run(*same)
     run.input.write_text("".join(lines))
     assert run.rows.read_bytes() == before
-    assert run("--documents", "3", *same)["documents"] == 2  # more documents are no other settings
+    assert run("--documents", "3", *same)["documents"] == 2  # the number of documents is not a setting
 
 
 @pytest.mark.parametrize(
@@ -295,19 +295,19 @@ def test_rows_of_other_settings_are_not_mixed(run, tmp_path_factory, capsys):
         (["--checkpoint", "nowhere"], "there is no checkpoint nowhere"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(run, options, message):
+def test_invalid_arguments_are_one_line_errors(run, options, message):
     with pytest.raises(SystemExit, match=f"^attribution.py: error: .*{message}") as ended:
         run(*options)
     assert "\n" not in str(ended.value.code) and not run.rows.exists()
 
 
-def test_one_model_at_a_time(run):
+def test_several_models_are_refused(run):
     file = f"{run.folder}/checkpoint_best.pt"
     with pytest.raises(SystemExit, match="names 2 models: name one at a time"):
         run(checkpoint=f"{file}:{file}")
 
 
-def test_documents_of_few_sentences_alone(run):
+def test_documents_of_few_sentences_only_are_refused(run):
     run.input.write_text('{"text": "one sentence."}\n{"text": ""}\n')
     with pytest.raises(SystemExit, match="has no document of which the model reads more than 5 sentences"):
         run()

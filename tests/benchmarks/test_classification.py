@@ -1,4 +1,4 @@
-"""The benchmark of classification on a tiny scale: rows, going on after an interruption, the table."""
+"""Tests of the classification benchmark at a tiny scale: rows, continuation after an interruption, and the table."""
 
 import json
 import sys
@@ -54,7 +54,7 @@ def settings(benchmark, folder, *more):
     return args
 
 
-def test_documents_have_the_labels_of_their_packages(benchmark, texts, tmp_path):
+def test_documents_are_labelled_with_their_packages(benchmark, texts, tmp_path):
     assert {package for _, package in texts} == set(SENTENCES) and len(texts) == 28
     assert all(SENTENCES[package].split()[0] in text for text, package in texts)
     corpus = benchmark.make_corpus(texts, settings(benchmark, tmp_path))
@@ -63,7 +63,7 @@ def test_documents_have_the_labels_of_their_packages(benchmark, texts, tmp_path)
     assert max(max(tokens) for tokens, _ in corpus.train) < len(corpus.symbols) - 1
 
 
-def test_rows_are_measured_once_and_go_on(benchmark, texts, tmp_path, monkeypatch):
+def test_finished_rows_are_not_measured_again(benchmark, texts, tmp_path, monkeypatch):
     args = settings(benchmark, tmp_path)
     corpus = benchmark.make_corpus(texts, args)
     built = []
@@ -82,7 +82,7 @@ def test_rows_are_measured_once_and_go_on(benchmark, texts, tmp_path, monkeypatc
     assert all(name in text for name in rows) and "of 2 packages" in text
 
 
-def test_a_small_model_learns_what_is_plain(benchmark, texts, tmp_path):
+def test_small_model_learns_an_easy_corpus(benchmark, texts, tmp_path):
     args = settings(benchmark, tmp_path, "--updates", 40, "--width", 16, "--lr", 0.005)
     corpus = benchmark.make_corpus(texts, args)
     model = benchmark.build({"attention": "full", "max_positions": 512}, corpus, 1, args)
@@ -92,7 +92,7 @@ def test_a_small_model_learns_what_is_plain(benchmark, texts, tmp_path):
     assert benchmark.evaluate(model, corpus.test) > 0.9
 
 
-def test_rows_of_other_seeds_and_corpora_do_not_count(benchmark, texts, tmp_path, monkeypatch):
+def test_rows_of_other_seeds_or_corpora_are_ignored(benchmark, texts, tmp_path, monkeypatch):
     args = settings(benchmark, tmp_path)
     corpus = benchmark.make_corpus(texts, args)
     trained = []
@@ -102,7 +102,7 @@ def test_rows_of_other_seeds_and_corpora_do_not_count(benchmark, texts, tmp_path
     args.seeds = 2
     assert len(benchmark.run_rows(corpus, args)) == len(trained) == 10
     with open(tmp_path / "classification.jsonl", "a", encoding="utf-8") as file:
-        file.write('{"row": "LS')  # killed meanwhile
+        file.write('{"row": "LS')  # an unfinished line, as of a killed run
     args.seeds = 1
     assert {row["seed"] for row in benchmark.run_rows(corpus, args)} == {1} and len(trained) == 10
     other = corpus._replace(test=corpus.test[:1])
@@ -111,7 +111,7 @@ def test_rows_of_other_seeds_and_corpora_do_not_count(benchmark, texts, tmp_path
 
 
 @pytest.mark.parametrize("option", ["--seeds=0", "--updates=-1", "--batch=0", "--lr=0", "--lr=nan"])
-def test_what_makes_no_sense_is_refused(benchmark, monkeypatch, capsys, option):
+def test_invalid_numbers_are_refused(benchmark, monkeypatch, capsys, option):
     monkeypatch.setattr(sys, "argv", ["classification.py", option])
     monkeypatch.setattr(benchmark.measure, "restart_with_allocator", lambda: None)
     monkeypatch.setattr(benchmark, "read_texts", None)

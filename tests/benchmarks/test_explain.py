@@ -1,4 +1,4 @@
-"""benchmarks/explain.py: what it measures is kept, and it has no option that changes nothing."""
+"""Tests of benchmarks/explain.py: results are kept without a plot, and options without effect are refused."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ def explain():
     return explain
 
 
-def test_results_are_kept_where_nothing_can_be_drawn(explain, monkeypatch, tmp_path):
+def test_explain_benchmark_writes_results_without_matplotlib(explain, monkeypatch, tmp_path):
     sizes = {"encoder_layers": 2, "decoder_layers": 1, "max_source_positions": 64, "pooling_schedule": "1:16"}
     sizes |= {f"{side}_{name}": 16 for side in ("encoder", "decoder") for name in ("embed_dim", "ffn_embed_dim")}
     monkeypatch.setitem(explain.SIZES, "reduced", {**sizes, "block_size": 16})
@@ -27,7 +27,7 @@ def test_results_are_kept_where_nothing_can_be_drawn(explain, monkeypatch, tmp_p
     assert row["summary tokens"] == 4 and row["ratio"] > 0
 
 
-def test_a_precision_that_would_not_be_computed_in_is_refused(explain, monkeypatch, capsys):
+def test_explain_benchmark_has_no_precision_option(explain, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["explain.py", "--device=cpu", "--precision=bf16"])
     with pytest.raises(SystemExit):
         explain.main()

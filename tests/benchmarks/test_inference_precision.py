@@ -1,4 +1,4 @@
-"""benchmarks/inference_precision.py: both precisions do the same work."""
+"""Tests of benchmarks/inference_precision.py, which does the same work in float32 and bf16."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ def benchmark():
     return inference_precision
 
 
-def test_float32_beside_bf16(benchmark, monkeypatch, tmp_path, capsys):
+def test_float32_and_bf16_are_timed_for_encoding_and_generation(benchmark, monkeypatch, tmp_path, capsys):
     sizes = ["--width=32", "--length=256", "--batch=2", "--tokens=4", "--rounds=2"]
     monkeypatch.setattr(sys, "argv", ["inference_precision.py", "--device=cpu", *sizes, f"--output={tmp_path}"])
     benchmark.main()
@@ -30,7 +30,7 @@ def test_float32_beside_bf16(benchmark, monkeypatch, tmp_path, capsys):
     assert all(f"| {value:.3g} " in text for value in ratio)
 
 
-def test_models_are_in_their_precision(benchmark, monkeypatch):
+def test_models_are_converted_to_the_precision(benchmark, monkeypatch):
     seen = []
     monkeypatch.setattr(benchmark.peer_models, "encoding", lambda name, model, tokens: seen.append(model))
     args = Namespace(width=32, length=256, tokens=4, device="cpu", batch=2)
@@ -40,7 +40,7 @@ def test_models_are_in_their_precision(benchmark, monkeypatch):
 
 
 @pytest.mark.parametrize("option", ["--length=100", "--length=0", "--width=4", "--batch=0", "--tokens=0"])
-def test_what_makes_no_sense_is_refused(benchmark, monkeypatch, capsys, option):
+def test_invalid_sizes_are_refused(benchmark, monkeypatch, capsys, option):
     monkeypatch.setattr(sys, "argv", ["inference_precision.py", "--device=cpu", option])
     with pytest.raises(SystemExit):
         benchmark.main()

@@ -1,4 +1,4 @@
-"""benchmarks/measure.py: what a benchmark computes in, and what becomes of options that mean nothing."""
+"""Tests of benchmarks/measure.py: precision, options, timing, memory, and runs out of memory."""
 
 import shutil
 import sys
@@ -25,7 +25,7 @@ def parse(measure, monkeypatch):
     return parse
 
 
-def test_products_are_float32_on_a_cpu_and_bf16_on_a_gpu(parse, monkeypatch):
+def test_default_precision_is_float32_on_cpu_and_bf16_on_gpu(parse, monkeypatch):
     assert parse("--device", "cpu").precision == "float32"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert parse("--device", "cuda").precision == "bf16"
@@ -34,20 +34,20 @@ def test_products_are_float32_on_a_cpu_and_bf16_on_a_gpu(parse, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "fp16"])
-def test_tf32_is_used_where_it_is_asked_for_alone(parse, monkeypatch, precision):
+def test_tf32_is_used_only_with_precision_tf32(parse, monkeypatch, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     parse("--device", "cuda", "--precision", precision)
     assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
 
 
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
-def test_what_a_cpu_does_not_have_is_refused(parse, capsys, precision):
+def test_tf32_and_fp16_are_refused_on_a_cpu(parse, capsys, precision):
     with pytest.raises(SystemExit):
         parse("--device", "cpu", "--precision", precision)
     assert f"--precision {precision}: a CPU has no such products" in capsys.readouterr().err
 
 
-def test_an_output_that_is_a_file_is_told_in_one_line(parse, tmp_path, capsys):
+def test_output_that_is_a_file_is_refused(parse, tmp_path, capsys):
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(SystemExit):
         parse("--device", "cpu", "--output", str(tmp_path / "mine"))
@@ -55,21 +55,21 @@ def test_an_output_that_is_a_file_is_told_in_one_line(parse, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("precision, dtype", [("float32", torch.float32), ("bf16", torch.bfloat16)])
-def test_training_computes_in_that_precision(measure, precision, dtype):
+def test_autocast_computes_in_the_chosen_precision(measure, precision, dtype):
     x = torch.ones(2, 2)
     with measure.autocast("cpu", precision):
         assert (x @ x).dtype == dtype
 
 
-def test_the_peak_is_that_of_the_precision(measure, monkeypatch):
+def test_peak_flops_depend_on_the_precision(measure, monkeypatch):
     assert measure.peak("float32", "cpu") is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100-SXM4-40GB")
     assert [measure.peak(p) for p in measure.PRECISIONS] == [19.5e12, 156e12, 312e12, 312e12]
 
 
-def test_a_machine_without_git_is_named_too(measure, monkeypatch, tmp_path):
-    """A bare one: what was measured on it would be lost where it is reported."""
+def test_machine_works_without_git(measure, monkeypatch, tmp_path):
+    """Check that the machine is described without git; an error would lose the results when they are reported."""
     (tmp_path / "env").symlink_to(shutil.which("env"))
     monkeypatch.setenv("PATH", str(tmp_path))
     about = measure.machine("cpu")
@@ -88,8 +88,8 @@ GPU_MESSAGE = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a tota
         (RuntimeError("CUDA error: out of memory"), "out of memory"),
     ],
 )
-def test_a_variant_out_of_memory_ends_no_run(measure, error, said):
-    """Neither where it warms up nor later; it is not tried again, and what is computed from it says so."""
+def test_alternate_skips_a_variant_that_runs_out_of_memory(measure, error, said):
+    """Check running out of memory in the warm-up and later: no further try, and results computed from it say so."""
     tried = {"first": 0, "later": 0, "works": 0}
 
     def variant(name, fails_at):
@@ -113,7 +113,7 @@ def test_a_variant_out_of_memory_ends_no_run(measure, error, said):
     assert measure.table(["a"], [[times["first"].median]]).splitlines()[-1] == "| – |"
 
 
-def test_another_error_is_raised(measure):
+def test_errors_other_than_out_of_memory_are_raised(measure):
     def fail():
         raise RuntimeError("no kernel image is available")
 
@@ -123,7 +123,7 @@ def test_another_error_is_raised(measure):
         measure.peak_memory(fail)
 
 
-def test_peaks_of_what_does_not_fit_are_no_numbers(measure):
+def test_peak_memory_is_null_after_out_of_memory(measure):
     def fail():
         raise torch.cuda.OutOfMemoryError(GPU_MESSAGE)
 
@@ -131,18 +131,18 @@ def test_peaks_of_what_does_not_fit_are_no_numbers(measure):
     assert 4000 <= measure.peak_memory(lambda: torch.ones(1000)) <= 4096
 
 
-def test_mean_and_deviation_are_those_of_table_10(measure):
+def test_summarize_computes_median_mean_and_sample_deviation(measure):
     times = measure.summarize([1.0, 2.0, 6.0])
     assert (times.median, times.mean) == (2, 3) and times.deviation == pytest.approx(7**0.5)
     assert times.about() == "3 ± 2.6" and measure.summarize([2.0]).about() == "2"
 
 
-def test_reached(measure):
+def test_reached_compares_with_a_lower_or_upper_bound(measure):
     assert [measure.reached(x, 2) for x in (1.9, 2, 2.1)] == ["no", "yes", "yes"]
     assert [measure.reached(x, 2, least=False) for x in (1.9, 2, 2.1)] == ["yes", "yes", "no"]
 
 
-def test_results_are_kept_where_nothing_can_be_drawn(measure, monkeypatch, tmp_path, caplog):
+def test_draw_warns_and_returns_none_without_matplotlib(measure, monkeypatch, tmp_path, caplog):
     assert measure.draw(lambda: "drawn", tmp_path) == "drawn" and measure.draw(lambda: "drawn", None) is None
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: None)
@@ -150,14 +150,14 @@ def test_results_are_kept_where_nothing_can_be_drawn(measure, monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:1", "mps"])
-def test_a_device_that_is_none_is_refused_also_beside_a_gpu(parse, monkeypatch, capsys, device):
+def test_unknown_device_is_refused_even_with_a_gpu(parse, monkeypatch, capsys, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(SystemExit):
         parse("--device", device)
     assert f"invalid choice: '{device}'" in capsys.readouterr().err
 
 
-def test_what_is_measured_on_a_cpu_alone_is_never_said_to_be_a_gpus(parse, monkeypatch, capsys):
+def test_benchmark_for_cpu_only_refuses_a_gpu(parse, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert parse().device == "cuda" and parse(devices=("cpu",)).device == "cpu"
     with pytest.raises(SystemExit):
@@ -165,7 +165,7 @@ def test_what_is_measured_on_a_cpu_alone_is_never_said_to_be_a_gpus(parse, monke
     assert "invalid choice: 'cuda'" in capsys.readouterr().err
 
 
-def test_an_option_that_changes_nothing_is_none(measure, monkeypatch, capsys):
+def test_options_without_effect_are_not_offered(measure, monkeypatch, capsys):
     for word in ("--rounds=2", "--size=paper"):
         monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device=cpu", word])
         with pytest.raises(SystemExit):
@@ -176,8 +176,8 @@ def test_an_option_that_changes_nothing_is_none(measure, monkeypatch, capsys):
     assert (args.rounds, args.size) == (1, "reduced")
 
 
-def test_time_and_memory_are_those_of_the_device_that_is_named(measure, monkeypatch):
-    """Of the second GPU, where a rank has that one."""
+def test_peak_memory_is_measured_on_the_given_device(measure, monkeypatch):
+    """Check that all values are read from the second GPU if a rank uses that one."""
     asked = []
     for name in ("synchronize", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
         monkeypatch.setattr(torch.cuda, name, lambda device=None: asked.append(device) or 0)

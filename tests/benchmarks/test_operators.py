@@ -1,4 +1,4 @@
-"""benchmarks/operators.py: every pooler is measured, cells are kept, and its quality is that of a loop."""
+"""Tests of benchmarks/operators.py: every pooler is measured, cells are kept, and quality equals a plain loop."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def run(operators, monkeypatch, folder, *options):
     operators.main()
 
 
-def test_every_pooler_is_measured_and_kept(operators, monkeypatch, tmp_path, capsys):
+def test_every_pooler_is_measured_once(operators, monkeypatch, tmp_path, capsys):
     run(operators, monkeypatch, tmp_path)
     text = (tmp_path / "operators.md").read_text("utf-8")
     for name in POOLERS.names():
@@ -43,14 +43,14 @@ def test_every_pooler_is_measured_and_kept(operators, monkeypatch, tmp_path, cap
     assert (tmp_path / "operators.md").read_text("utf-8") == text
 
 
-def test_what_makes_too_many_shares_is_left_out(operators, monkeypatch):
+def test_cost_skips_operators_with_too_many_shares(operators, monkeypatch):
     monkeypatch.setattr(operators, "SHARES", 100)
     assert operators.cost("gumbel_topk", 32, 8, 1, "cpu") is None
     assert operators.cost("hard_topk", 32, 8, 1, "cpu")["operations"] > 5
 
 
-def test_quality_is_that_of_a_loop(operators):
-    """Windows of four, whose means are known."""
+def test_quality_of_mean_window_matches_a_plain_loop(operators):
+    """Check windows of four, whose means are computed here."""
     generator = torch.Generator().manual_seed(16 * 10_000 + 4)
     values = []
     for _ in range(16):
@@ -64,8 +64,8 @@ def test_quality_is_that_of_a_loop(operators):
     assert operators.quality("mean_window", 16, 4, "cpu") == pytest.approx(sum(map(float, values)) / 256, abs=1e-5)
 
 
-def test_loss_on_real_text_is_that_of_the_rows_of_the_small_scale(operators, monkeypatch, tmp_path):
-    """Each pooler trains in the plain model, and with the pointer where it can point; each with its own options."""
+def test_loss_on_text_trains_the_small_scale_rows_of_each_pooler(operators, monkeypatch, tmp_path):
+    """Check that each pooler trains in the plain model, and with a pointer if its record is exact."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     from small_scale import scales, stages
 
@@ -92,21 +92,21 @@ def test_loss_on_real_text_is_that_of_the_rows_of_the_small_scale(operators, mon
     run(operators, monkeypatch, tmp_path, "--parts", "text", "--data", str(tmp_path), "--updates", "40")
 
 
-def test_loss_on_real_text_needs_a_corpus(operators, monkeypatch, tmp_path, capsys):
+def test_loss_on_text_requires_data(operators, monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(operators, monkeypatch, tmp_path, "--parts", "text")
     assert "--data" in capsys.readouterr().err
 
 
-def test_noise_and_length_of_documents(operators):
+def test_make_documents_has_the_given_length_and_noise(operators):
     tokens, marked, summaries = operators.selection.make_documents(64, torch.Generator().manual_seed(0), 64, 0.5)
     assert tokens.shape == (64, 64) and (marked.sum(dim=1) == 4).all()
     changed = (tokens[marked].view(64, 4) != summaries).float().mean()
     assert changed.item() == pytest.approx(0.5 * 31 / 32, abs=0.1)
 
 
-def test_other_options_are_other_cells(operators, monkeypatch, tmp_path):
-    """More rounds, another corpus or a GPU get no number of the old ones; the figure has the seeds asked for."""
+def test_cells_depend_on_rounds_corpus_and_device(operators, monkeypatch, tmp_path):
+    """Check that other rounds, corpora and devices are measured again, and that the figure has the given seeds."""
     asked, drawn = [], []
     monkeypatch.setattr(operators, "cost", lambda name, *given: asked.append(given[2:]) or dict.fromkeys("abcd", 1.0))
     monkeypatch.setattr(operators, "bits", lambda row, updates, seed, data: asked.append(str(data)) or 1.0)
@@ -122,7 +122,7 @@ def test_other_options_are_other_cells(operators, monkeypatch, tmp_path):
     )
 
 
-def test_committed_cells_are_those_that_the_command_takes_up(operators):
+def test_committed_cells_have_the_names_that_the_command_reuses(operators):
     cells = json.loads((ROOT / "benchmarks/results/operators_cpu/operators_cells.json").read_text("utf-8"))
     args = Namespace(device="cpu", rounds=5, data="data/pubmed", updates=300, seeds=[1])
     assert operators.cost_cell("hard_topk", 2048, 512, args) in cells

@@ -1,4 +1,4 @@
-"""Benchmarks in which a row runs out of memory: the row says it, the others are measured."""
+"""Tests of benchmarks in which a row runs out of memory: the row says so, and the others are measured."""
 
 import json
 import sys
@@ -37,8 +37,8 @@ def tiny(benchmarks):
     return benchmarks.workload.build(options, "cpu", 50)
 
 
-def test_documents_that_do_not_fit_are_taken_in_several_passes(benchmarks, tiny, monkeypatch):
-    """As if on a GPU on which 4 of 16 documents fit: what is timed is 4 passes, and the gradient is that of all."""
+def test_fitting_step_splits_documents_that_do_not_fit_into_passes(benchmarks, tiny, monkeypatch):
+    """Check, with 4 of 16 documents fitting, that the step takes 4 passes and has the gradient of all documents."""
     passes, batches, forward = [], benchmarks.workload.batch, tiny.forward
 
     def limited(src_tokens, *args, **kwargs):
@@ -70,7 +70,7 @@ def test_documents_that_do_not_fit_are_taken_in_several_passes(benchmarks, tiny,
         torch.testing.assert_close(gradients[name], p.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_where_one_document_does_not_fit_the_row_says_so(benchmarks, tiny, monkeypatch):
+def test_training_row_says_out_of_memory_if_one_document_does_not_fit(benchmarks, tiny, monkeypatch):
     monkeypatch.setattr(benchmarks.workload, "device_of", lambda model: "cuda")
     monkeypatch.setattr(benchmarks.measure, "peak_memory_of", lambda call, device: call())
     monkeypatch.setattr(tiny, "forward", full)
@@ -81,7 +81,7 @@ def test_where_one_document_does_not_fit_the_row_says_so(benchmarks, tiny, monke
     assert SAID in text and "4 x 1 (4 at once: " + SAID in text
 
 
-def test_generation_goes_on_with_the_next_architecture(benchmarks, monkeypatch, tmp_path, capsys):
+def test_generation_continues_with_the_next_architecture(benchmarks, monkeypatch, tmp_path, capsys):
     generation = benchmarks.generation
 
     def compare(arch, size, rounds, device, precision):
@@ -110,7 +110,7 @@ def test_generation_goes_on_with_the_next_architecture(benchmarks, monkeypatch, 
     assert json.loads((tmp_path / "generation.so_far.json").read_text())["failures"] == [["vanilla_2k", 32, SAID]]
 
 
-def test_what_one_decoder_cannot_the_other_is_measured_for(benchmarks, monkeypatch):
+def test_generation_measures_ours_if_the_stock_decoder_does_not_fit(benchmarks, monkeypatch):
     generation = benchmarks.generation
     of = generation.generator
     monkeypatch.setattr(generation, "VOCABULARY", 50)
@@ -130,7 +130,7 @@ TINY = {"max_source_positions": 64, "block_size": 16, "encoder_layers": 2, "deco
 }
 
 
-def test_lengths_that_do_not_fit_are_cells_of_the_table_of_memory(benchmarks, monkeypatch):
+def test_memory_table_shows_lengths_that_do_not_fit(benchmarks, monkeypatch):
     memory = benchmarks.memory
     monkeypatch.setattr(memory, "LENGTHS", [2048, 3072, 4096])
     monkeypatch.setattr(memory, "ARCHITECTURES", {"deeppyramidion": ("deeppyramidion", 4096)})
@@ -152,7 +152,7 @@ def test_lengths_that_do_not_fit_are_cells_of_the_table_of_memory(benchmarks, mo
     assert memory.figure(results)
 
 
-def test_a_command_out_of_memory_is_a_row(benchmarks, monkeypatch, tmp_path):
+def test_throughput_reports_a_command_out_of_memory(benchmarks, monkeypatch, tmp_path):
     throughput = benchmarks.throughput
 
     def done(*args, **kwargs):
@@ -170,8 +170,8 @@ def test_a_command_out_of_memory_is_a_row(benchmarks, monkeypatch, tmp_path):
         throughput.run(tmp_path, "deeppyramidion", args)
 
 
-def test_both_decoders_are_compared_by_the_oldest_python(benchmarks, monkeypatch):
-    """3.9 has no itertools.pairwise: the comparison failed when all was measured."""
+def test_compare_works_without_itertools_pairwise(benchmarks, monkeypatch):
+    """Check the comparison as in Python 3.9, which has no itertools.pairwise."""
     generation = benchmarks.generation
     monkeypatch.delattr("itertools.pairwise", raising=False)
     monkeypatch.setattr(generation, "VOCABULARY", 50)
@@ -179,7 +179,7 @@ def test_both_decoders_are_compared_by_the_oldest_python(benchmarks, monkeypatch
     assert generation.compare("deeppyramidion", generation.Size(2, 4, 2), 1, "cpu", "float32")["same_tokens"] is True
 
 
-def test_what_is_named_twice_is_measured_once_and_too_long_summaries_are_refused(benchmarks, monkeypatch, capsys):
+def test_generation_measures_duplicates_once_and_refuses_too_many_tokens(benchmarks, monkeypatch, capsys):
     generation, asked = benchmarks.generation, []
 
     def compare(arch, size, *_):

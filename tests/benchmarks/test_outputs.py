@@ -1,4 +1,4 @@
-"""benchmarks/outputs.py and cells.py: results that are written whole, kept, and taken up again."""
+"""Tests of benchmarks/outputs.py and cells.py: results are written atomically, kept, and reused."""
 
 import io
 import json
@@ -18,13 +18,13 @@ def benchmarks():
 
 
 class Closed(io.StringIO):
-    """Standard output whose reader has left."""
+    """A standard output whose reader has closed it."""
 
     def write(self, text):
         raise BrokenPipeError
 
 
-def test_a_folder_is_tried_before_anything_is_measured(benchmarks, tmp_path):
+def test_check_folder_creates_a_folder_and_refuses_a_file(benchmarks, tmp_path):
     assert benchmarks.outputs.check_folder(tmp_path / "new" / "folder") == "" and (tmp_path / "new/folder").is_dir()
     assert not any((tmp_path / "new" / "folder").iterdir())
     (tmp_path / "file").write_text("precious")
@@ -32,13 +32,13 @@ def test_a_folder_is_tried_before_anything_is_measured(benchmarks, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a folder that nobody can write to")
-def test_a_folder_that_cannot_be_written_to_is_told(benchmarks):
+def test_check_folder_refuses_an_unwritable_folder(benchmarks):
     assert "--output /proc/self: it cannot be written to (" in benchmarks.outputs.check_folder(
         benchmarks.outputs.Path("/proc/self")
     )
 
 
-def test_results_are_there_where_the_reader_of_standard_output_has_left(benchmarks, tmp_path, monkeypatch):
+def test_results_are_written_although_standard_output_is_closed(benchmarks, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Closed())
     with pytest.raises(BrokenPipeError):
         benchmarks.measure.report("mine", "cpu", {"a": 1}, ["## Table"], tmp_path)
@@ -49,7 +49,7 @@ def test_results_are_there_where_the_reader_of_standard_output_has_left(benchmar
     assert json.loads((tmp_path / "mine_cells.json").read_text()) == {"hours of work": 2}
 
 
-def test_cells_are_whole_where_the_run_is_killed_while_they_are_written(benchmarks, tmp_path, monkeypatch):
+def test_cells_are_written_atomically(benchmarks, tmp_path, monkeypatch):
     cells = benchmarks.cells.Cells(tmp_path, "mine")
     cells.get("first", lambda: 1)
     path, before = tmp_path / "mine_cells.json", (tmp_path / "mine_cells.json").read_bytes()
@@ -61,14 +61,14 @@ def test_cells_are_whole_where_the_run_is_killed_while_they_are_written(benchmar
 
 
 @pytest.mark.parametrize("content", ['{"first": 1, "sec', "[1]", "", "\x00"])
-def test_damaged_cells_are_told_in_one_line(benchmarks, tmp_path, content):
+def test_damaged_cells_are_a_one_line_error(benchmarks, tmp_path, content):
     (tmp_path / "mine_cells.json").write_text(content)
     with pytest.raises(SystemExit, match=r"error: .*mine_cells.json .*JSON.*; remove it, or use another --output$"):
         benchmarks.cells.Cells(tmp_path, "mine")
     assert (tmp_path / "mine_cells.json").read_text() == content
 
 
-def test_an_unfinished_row_is_cut_off_and_a_damaged_one_told(benchmarks, tmp_path):
+def test_read_rows_removes_an_unfinished_row_and_refuses_damaged_rows(benchmarks, tmp_path):
     path = tmp_path / "rows.jsonl"
     assert benchmarks.outputs.read_rows(path) == [] and not path.exists()
     path.write_text('{"row": 1}\n{"row": 2}\n{"ro')

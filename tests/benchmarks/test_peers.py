@@ -1,4 +1,4 @@
-"""benchmarks/peers.py at tiny sizes: all models do what is timed, and the tables say it."""
+"""Tests of benchmarks/peers.py at tiny sizes: all models do the work that is timed, and the tables show it."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def args():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_model_does_what_is_timed(modules, args, name):
+def test_every_model_trains_encodes_and_generates(modules, args, name):
     _, peers = modules
     peer = peers.peer_models.build(name, peers.sizes_of(args), "cpu")
     calls = peers.calls(name, peer.model, args)
@@ -45,8 +45,8 @@ def test_every_model_does_what_is_timed(modules, args, name):
     assert calls["generation"]() == 2 * TINY["tokens"]
 
 
-def test_encoders_know_the_lengths_as_under_the_task(modules, args, monkeypatch):
-    """Without them a GPU masks every block, which is not what commands do there."""
+def test_our_encoders_get_the_document_lengths(modules, args, monkeypatch):
+    """Check the lengths that the encoders get; without them a GPU masks every block, unlike in the commands."""
     _, peers = modules
     import generation
 
@@ -65,7 +65,7 @@ def test_encoders_know_the_lengths_as_under_the_task(modules, args, monkeypatch)
     assert known == [[model.encoder.max_source_positions]] * 2
 
 
-def test_sizes_are_the_papers_unless_others_are_given(modules):
+def test_default_sizes_are_those_of_the_paper(modules):
     _, peers = modules
     with torch.device("meta"):
         built = {name: peers.peer_models.PEERS[name](peers.Sizes()) for name in NAMES[2:]}
@@ -78,15 +78,15 @@ def test_sizes_are_the_papers_unless_others_are_given(modules):
     assert built["PEGASUS-X"].model.config.block_size == 512
 
 
-def test_memory_is_taken_in_a_process_of_its_own(modules, args, monkeypatch):
+def test_memory_is_measured_in_a_separate_process(modules, args, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", forked.Popen)
     found = modules[1].memory_apart("deeppyramidion", args)
     assert set(found) == {"training", "encoding", "generation"}
-    encoded = 2 * 256 * 32 * 4  # one state of both documents
+    encoded = 2 * 256 * 32 * 4  # the states of both documents, once
     assert found["training"] > found["encoding"] > encoded and found["generation"] > 0
 
 
-def test_a_model_out_of_memory_is_its_rows_result(modules, monkeypatch, tmp_path, capsys):
+def test_model_out_of_memory_fails_only_its_own_row(modules, monkeypatch, tmp_path, capsys):
     peers = modules[1]
     encoding = peers.peer_models.encoding
 
@@ -114,20 +114,20 @@ def test_a_model_out_of_memory_is_its_rows_result(modules, monkeypatch, tmp_path
     assert text.count("| out of memory, needs more than 20 GiB") == 2 and "nan" not in text
     assert (tmp_path / "peers.png").stat().st_size > 5000
     assert math.isclose(results["LongT5"]["times"]["encoding"]["LongT5"]["rounds"], 2)
-    monkeypatch.setattr(peers, "measured", lambda *_: 1 / 0)  # what is there is kept
+    monkeypatch.setattr(peers, "measured", lambda *_: 1 / 0)  # results in the output are reused
     peers.main()
     assert text.endswith(capsys.readouterr().out.partition("## Encoding")[2])
 
 
 @pytest.mark.parametrize("option, message", [("--length=100", "multiple of 64"), ("--tokens=0", "at least 1")])
-def test_what_makes_no_sense_is_refused(modules, monkeypatch, capsys, option, message):
+def test_invalid_sizes_are_refused(modules, monkeypatch, capsys, option, message):
     monkeypatch.setattr(sys, "argv", ["peers.py", "--device=cpu", option])
     with pytest.raises(SystemExit):
         modules[1].main()
     assert message in capsys.readouterr().err
 
 
-def test_with_other_options_a_model_is_measured_anew(modules, monkeypatch, tmp_path, capsys):
+def test_models_are_measured_again_with_other_options(modules, monkeypatch, tmp_path, capsys):
     peers, asked = modules[1], []
     times = {work: dict.fromkeys(NAMES, modules[0].summarize([1.0])) for work in peers.WORK}
     found = {"parameters": 1, "vectors": 1, "window": "", "rest": "", "memory": dict.fromkeys(peers.WORK, 1)}
@@ -142,7 +142,7 @@ def test_with_other_options_a_model_is_measured_anew(modules, monkeypatch, tmp_p
     assert set(json.loads((tmp_path / "peers.json").read_text())["results"]) == {"deeppyramidion", "LED"}
 
 
-def test_summaries_are_as_long_as_the_longest_asked_for(modules):
+def test_target_size_sets_the_maximum_summary_length(modules):
     sizes = modules[1].Sizes(width=32, length=256, vocabulary=100, target=2000)
     with torch.device("meta"):
         assert modules[1].peer_models.ours(NAMES[0], sizes, "meta").model.decoder.max_target_positions == 2000

@@ -1,4 +1,4 @@
-"""The clock of benchmarks/throughput.py, the lengths of its documents, and its command."""
+"""Tests of benchmarks/throughput.py: its clock, the lengths of its documents, and its command."""
 
 import json
 import statistics
@@ -32,7 +32,7 @@ class Work:
         time.sleep(0.05)
 
 
-def test_time_in_a_stage_inside_another_counts_once(pipeline, monkeypatch):
+def test_clock_counts_nested_stages_once(pipeline, monkeypatch):
     clock = pipeline.Clock("cpu")
     for name in ("outer", "inner"):
         monkeypatch.setattr(Work, name, getattr(Work, name))  # undone afterwards
@@ -46,14 +46,14 @@ def test_time_in_a_stage_inside_another_counts_once(pipeline, monkeypatch):
     assert sum(clock.seconds.values()) == pytest.approx(elapsed, rel=0.02)
 
 
-def test_documents_are_as_long_as_pubmeds(pipeline):
+def test_document_lengths_are_distributed_like_those_of_pubmed(pipeline):
     lengths = pipeline.lengths(1000)
     assert statistics.median(lengths) == pytest.approx(5014, rel=0.01)
     assert sum(length > 8192 for length in lengths) / 1000 == pytest.approx(0.107, abs=0.002)
 
 
 @pytest.mark.soak
-def test_the_benchmark_runs(tmp_path):
+def test_throughput_benchmark_runs(tmp_path):
     size = ["--rounds", "1", "--documents", "2", "--tokens", "4", "--batch-size", "2"]
     command = [sys.executable, "benchmarks/throughput.py", "--device", "cpu", *size]
     flags = ["--variants", "deeppyramidion", "--output", str(tmp_path)]
@@ -74,7 +74,7 @@ def throughput(pipeline, monkeypatch):
 
 
 @pytest.mark.parametrize("option", ["--documents=0", "--batch-size=0", "--tokens=0", "--tokens=1"])
-def test_none_are_not_as_many_as_by_default(throughput, monkeypatch, capsys, option):
+def test_zero_documents_batch_size_or_tokens_is_refused(throughput, monkeypatch, capsys, option):
     monkeypatch.setattr(sys, "argv", ["throughput.py", "--device=cpu", option])
     monkeypatch.setattr(throughput.pipeline, "write_corpus", None)
     with pytest.raises(SystemExit):
@@ -82,7 +82,7 @@ def test_none_are_not_as_many_as_by_default(throughput, monkeypatch, capsys, opt
     assert "--documents, --batch-size and --beam must be at least 1, --tokens at least 2" in capsys.readouterr().err
 
 
-def test_a_variant_that_the_system_ends_for_its_memory_loses_no_other(throughput, monkeypatch, tmp_path):
+def test_variant_killed_by_the_system_counts_as_out_of_memory(throughput, monkeypatch, tmp_path):
     args = Namespace(tokens=4, batch_size=1, beam=1, device="cpu", precision="float32")
     killed = subprocess.CompletedProcess([], -9, "", "")
     monkeypatch.setattr(throughput.subprocess, "run", lambda *words, **options: killed)

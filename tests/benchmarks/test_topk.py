@@ -1,4 +1,4 @@
-"""benchmarks/topk.py: the quality of the operator on the paper's grid, by hand and with a tolerance."""
+"""Tests of benchmarks/topk.py: quality of the operator on the paper's grid, exactly by hand or with a tolerance."""
 
 import json
 from argparse import Namespace
@@ -25,7 +25,7 @@ def sorting():
 
 
 @pytest.mark.paper("fig-5")
-def test_the_published_grid_is_measured(topk):
+def test_published_axes_and_cells_are_those_of_the_paper(topk):
     lengths, counts = topk.published_axes()
     assert lengths[0] == 16 and lengths[-1] == 16384 and counts == [2**i for i in range(1, 12)]
     assert topk.published_cell("our_topk", 8192, 512, "nccs_mean") == pytest.approx(0.971, abs=0.001)
@@ -33,8 +33,8 @@ def test_the_published_grid_is_measured(topk):
 
 
 @pytest.mark.paper("nccs")
-def test_nccs_by_hand(topk):
-    """The mean over the k best of the largest cosine with a selected one: 1 for themselves, whatever their order."""
+def test_nccs_matches_hand_computed_values(topk):
+    """Check the mean over the k best of the largest cosine with a selected vector; it is 1 for the best themselves."""
     embeddings = torch.tensor([[[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [-1.0, 0.0]]])
     best = embeddings[:, :2]
     assert topk.chamfer_similarity(best, best.flip(1) * 5).tolist() == [1]
@@ -46,8 +46,8 @@ def test_nccs_by_hand(topk):
 
 
 @pytest.mark.paper("fig-6")
-def test_the_iterative_baseline_is_the_published_one(topk):
-    """Figure 6's values are those of temperature 0.5; with 1 they are 0.02 lower."""
+def test_quality_of_the_iterative_baseline_matches_figure_6(topk):
+    """Check that temperature 0.5 gives the values of figure 6; with 1 they are 0.02 lower."""
     differences = []
     for length, k in ((16, 4), (32, 8), (64, 16), (128, 32), (256, 64)):
         (mean, _) = topk.quality(["iterative"], length, k, "cpu")["iterative"]
@@ -56,8 +56,8 @@ def test_the_iterative_baseline_is_the_published_one(topk):
 
 
 @pytest.mark.paper("b5-sorting")
-def test_sorting_saves_what_the_paper_says_where_scores_are_not_sorted_before(sorting):
-    """Appendix B.5: 45.2% less error on average, d = 32, base 20. Three committed cells are made anew."""
+def test_sorting_lowers_the_error_as_in_appendix_b5_on_unsorted_scores(sorting):
+    """Check 45.2% less error on average (appendix B.5, d = 32, base 20), and measure three committed cells again."""
     path = ROOT / "benchmarks" / "results" / "topk_cpu" / "topk_sorting.json"
     committed = json.loads(path.read_text(encoding="utf-8"))["results"]["sorting"]
     errors = committed["errors"]
@@ -72,18 +72,18 @@ def test_sorting_saves_what_the_paper_says_where_scores_are_not_sorted_before(so
 
 
 @pytest.mark.paper("b5-sorting", "b5-sorting-time")
-def test_sorting_changes_nothing_where_scores_are_sorted_before(sorting):
-    """So that the benchmark of Figure 6, whose scores are sorted as the authors' are, cannot show what it is worth."""
+def test_sorting_does_not_change_the_error_on_sorted_scores(sorting):
+    """Check it, because figure 6 uses sorted scores, as the authors do, and cannot show the effect of sorting."""
     cell = sorting.sorting_quality(256, 32, "cpu", documents=32, sorted_before=True)
     assert cell["never"] == pytest.approx(cell["every round"], abs=0.002)
 
 
-def test_a_cell_that_was_not_measured_is_not_missed(topk, monkeypatch):
+def test_cells_out_of_memory_are_reported_as_not_measured(topk, monkeypatch):
     measured = {"rest": lambda n, k: {"ours": [1.0, 0.0]}, (32, 4): lambda n, k: {"ours": [0.0, 0.0]}}
     monkeypatch.setattr(topk, "published_axes", lambda: ([16, 32], [2, 4]))
     monkeypatch.setattr(topk, "quality", lambda names, n, k, device: measured.get((n, k), measured["rest"])(n, k))
     args = Namespace(size="reduced", device="cpu")
-    monkeypatch.setattr(topk, "SHARES", 0)  # ours alone
+    monkeypatch.setattr(topk, "SHARES", 0)  # measures only our operator
     assert "0.75" in topk.nccs(args)[1][0] and topk.nccs(args)[1][1].count("| no ") == 1
 
     def full(n, k):

@@ -1,4 +1,4 @@
-"""Benchmarks of very long documents: cells in processes of their own, kept, and what is made of them."""
+"""Tests of the benchmarks of very long documents: cells measured in separate processes, kept, and tabulated."""
 
 from argparse import Namespace
 
@@ -20,8 +20,8 @@ def arguments(output, longest):
     return Namespace(output=output, longest=longest, device="cpu", size="reduced", rounds=1, precision="float32")
 
 
-def test_what_is_measured_is_kept(benchmarks, tmp_path, monkeypatch):
-    """A run that was stopped goes on; its table has every length up to the longest, and exponents."""
+def test_stopped_run_continues_and_keeps_its_cells(benchmarks, tmp_path, monkeypatch):
+    """Check that a stopped run continues; its table has every length up to the longest, and exponents."""
     asked = []
 
     def measured(self, name, processes, given):
@@ -51,10 +51,10 @@ def test_what_is_measured_is_kept(benchmarks, tmp_path, monkeypatch):
     assert asked  # another precision is another cell
     other.args.rounds = 3
     other.get("8,192 tokens, blockwise, whole", length=8192)
-    assert len(asked) == 2  # so are more rounds
+    assert len(asked) == 2  # other rounds are another cell, too
 
 
-def test_ranks_are_measured_in_processes_that_find_each_other(benchmarks, monkeypatch, capfd):
+def test_ranks_are_measured_in_connected_processes(benchmarks, monkeypatch, capfd):
     monkeypatch.setattr(benchmarks.very_long.subprocess, "Popen", forked.Popen)
     measured = benchmarks.very_long.Measured(benchmarks.sequence_parallel.BENCHMARK, arguments(None, 0))
     ranks = measured.get("two", 2, length=2048, ranks=2)
@@ -63,7 +63,7 @@ def test_ranks_are_measured_in_processes_that_find_each_other(benchmarks, monkey
 
 
 @pytest.mark.parametrize("attention", ["blockwise", "lsg"])
-def test_chunks_need_less_memory(benchmarks, attention):
+def test_encoding_in_chunks_needs_less_memory(benchmarks, attention):
     args = arguments(None, 0)
     whole, chunked = (
         benchmarks.long_documents.measure_one(args, 4096, chunk, attention)["bytes"] for chunk in (0, 512)
@@ -72,8 +72,8 @@ def test_chunks_need_less_memory(benchmarks, attention):
 
 
 @pytest.mark.parametrize("name", ["long_documents", "sequence_parallel"])
-def test_without_a_document_nothing_is_written(benchmarks, tmp_path, monkeypatch, capsys, name):
-    """An empty table took the place of the results that were there."""
+def test_longest_below_every_document_is_refused_and_writes_nothing(benchmarks, tmp_path, monkeypatch, capsys, name):
+    """Check that existing results are not replaced by an empty table."""
     (tmp_path / f"{name}.json").write_text("hours of work")
     line = [f"{name}.py", "--device=cpu", "--longest=100", f"--output={tmp_path}"]
     monkeypatch.setattr(benchmarks.very_long.sys, "argv", line)
@@ -84,7 +84,7 @@ def test_without_a_document_nothing_is_written(benchmarks, tmp_path, monkeypatch
     assert (tmp_path / f"{name}.json").read_text() == "hours of work"
 
 
-def test_too_few_gpus_are_told(benchmarks, monkeypatch):
+def test_too_few_gpus_are_refused(benchmarks, monkeypatch):
     monkeypatch.setattr(benchmarks.sequence_parallel.torch.cuda, "device_count", lambda: 1)
     args = arguments(None, 2**16)
     args.device = "cuda"
