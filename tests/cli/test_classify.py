@@ -1,4 +1,4 @@
-"""pyramidion-classify: labels, probabilities, numbers, pairs, what the poolings kept, bad input."""
+"""Tests of pyramidion-classify: labels, probabilities, regression, pairs, kept tokens, and invalid input."""
 
 import io
 import json
@@ -30,13 +30,13 @@ POOLED = {"pooling_schedule": "1:12,2:4", "attention": "full"}
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """(checkpoint, model) of a classifier that pools."""
+    """Return (checkpoint, model) of a classifier with poolings."""
     return write_classifier(tmp_path_factory.mktemp("classifier"), **POOLED)
 
 
 @pytest.fixture
 def classify(saved, tmp_path, capsys):
-    """classify(*words, rows=...): the lines of the command's output, on documents in a JSON-lines file."""
+    """Return a function that runs the command on rows of a JSON lines file and returns the lines of its output."""
 
     def run(*words, rows=None, checkpoint=None):
         path = tmp_path / "documents.jsonl"
@@ -58,7 +58,7 @@ def expected(model, *texts):
     return model(torch.tensor([tokens]), classification_head_name=HEAD)[0][0].softmax(dim=0).tolist()
 
 
-def test_probabilities_are_those_of_the_model(classify, saved):
+def test_classify_gives_the_probabilities_of_the_model(classify, saved):
     names = ["7", "World News", "cs.CL"]
     rows = [json.loads(line) for line in classify("--format", "jsonl", "--batch-size", 2)]
     assert [row["index"] for row in rows] == [row["article_id"] for row in rows] == list(range(6))
@@ -73,8 +73,8 @@ def test_probabilities_are_those_of_the_model(classify, saved):
 
 
 @pytest.mark.parametrize("options", [POOLED, {"attention": "lsg"}], ids=["pooled", "lsg"])
-def test_the_host_knows_the_lengths(classify, tmp_path, monkeypatch, options):
-    """A GPU need not be asked for them."""
+def test_encoder_gets_document_lengths_from_the_host(classify, tmp_path, monkeypatch, options):
+    """Check that the lengths come from the host, so that a GPU need not be asked for them."""
     taken, arrange = [], SentenceEncoder._right_pad
     checkpoint = write_classifier(tmp_path, **options)[0]
     monkeypatch.setattr(SentenceEncoder, "_right_pad", lambda *args: taken.append(args[2]) or arrange(*args))
@@ -82,7 +82,7 @@ def test_the_host_knows_the_lengths(classify, tmp_path, monkeypatch, options):
     assert taken == [[64, 21, 21, 21, 3]]
 
 
-def test_text_has_a_line_for_each_document(classify, saved):
+def test_text_output_has_one_line_per_document(classify, saved):
     lines = classify("--max-tokens", 100)
     assert len(lines) == 6 and lines[4] == ""
     label, share = lines[0].split("\t")
@@ -90,8 +90,8 @@ def test_text_has_a_line_for_each_document(classify, saved):
     assert label in ("7", "World News", "cs.CL")
 
 
-def test_a_batch_that_does_not_fit_is_halved(classify, monkeypatch):
-    """Documents are put together by length: those of one length, and the longest first."""
+def test_batch_out_of_memory_is_halved(classify, monkeypatch):
+    """Check the sizes of the batches; documents are sorted by length, the longest first."""
     run, sizes, expected = Classifier._run, [], classify()
 
     def limited(self, inputs, explain):
@@ -111,7 +111,7 @@ def test_a_batch_that_does_not_fit_is_halved(classify, monkeypatch):
         classify()
 
 
-def test_standard_input_is_read(saved, monkeypatch, capsys):
+def test_classify_reads_standard_input(saved, monkeypatch, capsys):
     class Stdin:
         buffer = io.BufferedReader(io.BytesIO(b"alpha beta gamma\ndelta\n"))
 
@@ -120,7 +120,7 @@ def test_standard_input_is_read(saved, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_pairs_are_read_as_in_training(classify, saved):
+def test_pairs_are_encoded_and_truncated_as_in_training(classify, saved):
     rows = [{"text": "alpha beta gamma", "title": "delta mu"}]
     (row,) = map(json.loads, classify("--second-field", "title", "--format", "jsonl", rows=rows))
     shares = expected(saved[1], "alpha beta gamma", "delta mu")
@@ -135,7 +135,7 @@ def test_pairs_are_read_as_in_training(classify, saved):
 
 
 @torch.no_grad()
-def test_kept_tokens_are_those_of_the_record(classify, saved):
+def test_explain_lists_the_kept_tokens_of_the_record(classify, saved):
     rows = [json.loads(line) for line in classify("--format", "jsonl", "--explain")]
     tokens = torch.tensor([[0, *ids(TEXTS[1]), 2]])
     out = saved[1](tokens, features_only=True)[1]["encoder_out"]
@@ -153,13 +153,13 @@ def test_kept_tokens_are_those_of_the_record(classify, saved):
     assert rows[4]["poolings"] == []
 
 
-def test_the_page_shows_labels_and_what_was_kept(classify, tmp_path):
+def test_html_page_shows_labels_and_stages(classify, tmp_path):
     classify("--format", "html", "--output", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "World" in page and "News:" in page and "after layer 2" in page and "This is a classifier" in page
 
 
-def test_the_page_tells_of_words_that_are_neither_read_nor_listed(classify, tmp_path):
+def test_html_page_notes_words_that_are_not_read_or_listed(classify, tmp_path):
     (page,) = data_of(_page(classify, tmp_path, {"text": "alpha " * 700}))
     assert page["truncated"] + page["unlisted"] == 512 - 62
     assert page["model"]["note"].startswith("The last 188 words of the document are not listed. This is a classifier")
@@ -178,19 +178,19 @@ def _page(classify, folder, row, *words):
     return (folder / "page.html").read_text()
 
 
-def test_half_a_surrogate_pair_is_written_to_a_file(classify, tmp_path):
+def test_lone_surrogate_in_an_id_is_written_to_a_file(classify, tmp_path):
     classify("--format", "jsonl", "--output", tmp_path / "out", rows=[{"id": "\ud800", "text": "beta"}])
     assert json.loads((tmp_path / "out").read_text(encoding="utf-8"))["article_id"] == "\ud800"
 
 
-def test_a_classifier_writes_no_summaries(saved):
+def test_load_summarizer_refuses_a_classifier(saved):
     with pytest.raises(
         PyramidionError, match=r"cannot be loaded: .* is an encoder, which writes no summaries; pyramidion-classify"
     ):
         load_summarizer(str(saved[0]), device="cpu")
 
 
-def test_numbers_are_predicted(classify, tmp_path):
+def test_regression_gives_a_value_without_a_label(classify, tmp_path):
     path, model = write_classifier(tmp_path, regression=True)
     lines = classify(checkpoint=path)
     with torch.no_grad():
@@ -201,7 +201,7 @@ def test_numbers_are_predicted(classify, tmp_path):
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_labels_of_other_code_are_those_beside_the_data(classify, tmp_path, beside, caplog):
+def test_missing_labels_are_read_from_the_data_or_numbered(classify, tmp_path, beside, caplog):
     path, _ = write_classifier(tmp_path, carries=False)
     if beside:
         (tmp_path / "label").mkdir()
@@ -226,7 +226,7 @@ def test_labels_of_other_code_are_those_beside_the_data(classify, tmp_path, besi
         (["--output", "/nowhere/x"], "cannot write /nowhere/x: folder /nowhere does not exist"),
     ],
 )
-def test_bad_input_is_one_line(classify, words, message):
+def test_invalid_arguments_are_one_line_errors(classify, words, message):
     with pytest.raises(SystemExit) as error:
         classify(*words)
     assert str(error.value).startswith("pyramidion-classify: error: ")
@@ -234,7 +234,7 @@ def test_bad_input_is_one_line(classify, words, message):
 
 
 @pytest.mark.parametrize("damage", ["missing", "no checkpoint", "other architecture", "no head", "other dictionary"])
-def test_bad_checkpoints_are_one_line(classify, tmp_path, damage):
+def test_unusable_checkpoints_are_one_line_errors(classify, tmp_path, damage):
     path, _ = write_classifier(tmp_path)
     state = torch.load(path)
     messages = {
@@ -261,8 +261,8 @@ def test_bad_checkpoints_are_one_line(classify, tmp_path, damage):
     assert messages[damage] in str(error.value) and "\n" not in str(error.value)
 
 
-def test_an_older_output_stays_until_all_is_written(classify, tmp_path):
-    """A line that is no document ends the command after the first of them."""
+def test_existing_output_is_kept_if_the_command_fails(classify, tmp_path):
+    """Check a line that is not a document, which ends the command after the first lines were classified."""
     (tmp_path / "out").write_text("mine")
     rows = [{"text": "alpha"}] * 300 + [{"other": "beta"}]
     with pytest.raises(SystemExit, match="line 301: no field"):
@@ -274,16 +274,16 @@ def test_an_older_output_stays_until_all_is_written(classify, tmp_path):
     assert len((tmp_path / "documents.jsonl").read_text().splitlines()) == 6
 
 
-def test_pairs_are_not_read_from_lines_of_text(saved, tmp_path, capsys):
-    """A line would be both of the two."""
+def test_second_field_refuses_plain_text_input(saved, tmp_path, capsys):
+    """Check that text lines are refused; a line would be both texts of a pair."""
     (tmp_path / "in.txt").write_text("alpha beta\n")
     with pytest.raises(SystemExit, match="line 1 is not JSON"):
         main(["--checkpoint", str(saved[0]), "--device", "cpu", str(tmp_path / "in.txt"), "--second-field", "title"])
     assert not capsys.readouterr().out
 
 
-def test_pairs_are_not_read_from_a_pipe(saved):
-    """It can be read once, and each half of the pairs is read by itself."""
+def test_second_field_refuses_a_pipe(saved):
+    """Check that a pipe is refused: it can be read only once, and the two fields are read separately."""
     reading, writing = os.pipe()
     os.write(writing, b'{"text": "alpha", "title": "beta"}\n')
     os.close(writing)
@@ -301,7 +301,7 @@ def test_pairs_are_not_read_from_a_pipe(saved):
         ("\ud800 1\n", "dict.txt is damaged: it is no text in UTF-8"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(classify, tmp_path, text, message):
+def test_invalid_label_dictionaries_are_refused(classify, tmp_path, text, message):
     path, _ = write_classifier(tmp_path, carries=False)
     (tmp_path / "label").mkdir()
     (tmp_path / "label" / "dict.txt").write_text(text, encoding="utf-8", errors="surrogatepass")
@@ -310,8 +310,8 @@ def test_labels_that_do_not_fit_are_refused(classify, tmp_path, text, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_labels_of_stock_fairseq_preprocess(classify, tmp_path):
-    """Which fills its dictionaries up to a multiple of 8."""
+def test_padding_symbols_of_fairseq_preprocess_are_not_labels(classify, tmp_path):
+    """Check labels of fairseq-preprocess, which pads its dictionaries to a multiple of 8."""
     path, _ = write_classifier(tmp_path, carries=False)
     (tmp_path / "label").mkdir()
     labels = Dictionary()
@@ -328,13 +328,13 @@ def test_labels_of_stock_fairseq_preprocess(classify, tmp_path):
 
 @pytest.mark.parametrize("token", [60, -1, "a", 0.5])
 @pytest.mark.parametrize("name", ["init_token", "separator_token"])
-def test_a_checkpoint_whose_task_adds_no_symbol_of_its_own_is_refused(classify, tmp_path, name, token):
+def test_init_and_separator_tokens_that_are_not_ids_are_refused(classify, tmp_path, name, token):
     path, _ = write_classifier(tmp_path, task={name: token})
     with pytest.raises(SystemExit, match=f"has {name}={token!r}, which is not an id of its 60 symbols"):
         classify(checkpoint=path)
 
 
-def test_an_output_that_is_there_is_kept(classify, tmp_path):
+def test_existing_output_is_replaced_only_with_overwrite(classify, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(SystemExit, match="out exists: use --overwrite"):
         classify("--output", tmp_path / "out")
