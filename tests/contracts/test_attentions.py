@@ -1,4 +1,4 @@
-"""What every registered attention promises; what it does in a model is tested in test_model.py."""
+"""Contract tests of every registered attention; test_model.py tests them in a model."""
 
 from argparse import Namespace
 
@@ -20,8 +20,8 @@ def build(name):
 @torch.no_grad()
 @pytest.mark.parametrize("lengths", [(23, 9), (9, 4), (4, 1)])
 @pytest.mark.parametrize("training", [False, True])
-def test_a_document_is_read_by_itself(name, lengths, training):
-    """Neither padding nor the document beside it change anything, whether or not the host knows the lengths."""
+def test_padding_and_other_documents_do_not_change_the_attention(name, lengths, training):
+    """Check a document with other padding and neighbours, alone, and without lengths from the host."""
     attention = build(name).train(training)
     first = attention.num_globals(complete(Namespace(**{**TINY, "attention": name})))
     x = torch.randn(2, first + max(lengths), 8, dtype=torch.float64)
@@ -35,15 +35,15 @@ def test_a_document_is_read_by_itself(name, lengths, training):
 
     expected = read(x, mask, lengths)
     found = {"lengths not known": read(x, mask, None), "others beside it": read(other, mask, lengths)}
-    if not training:  # what is drawn may depend on the shape of a batch
+    if not training:  # random numbers may depend on the shape of a batch
         found["alone"] = read(x[1:, : first + lengths[1]], None, lengths[1:])
     for case, states in found.items():
         torch.testing.assert_close(states, expected, rtol=0, atol=1e-12, msg=lambda text, case=case: f"{case}: {text}")
 
 
 @pytest.mark.parametrize("lengths", [(23, 23), (23, 9), (4, 1)])
-def test_column_sums_are_what_each_token_gives_to_all_outputs(name, lengths):
-    """The output is linear in the values: its derivative by a token's value is the attention that it receives."""
+def test_column_sums_equal_the_attention_that_each_token_receives(name, lengths):
+    """Check by derivatives: the output is linear in the values, with the attention as coefficients."""
     attention = build(name)
     if not attention.has_column_sums:
         with pytest.raises(NotImplementedError):

@@ -1,4 +1,4 @@
-"""What the encoder-decoder promises, for every registered attention, scorer and pooler."""
+"""Contract tests of the encoder-decoder with every registered attention, scorer and pooler."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.parametrize("options", VARIANTS, ids=str)
 
 
 def read(model, tokens, summary):
-    """The encoder's states, their mask and the logits of one pass."""
+    """Return the encoder's states, their mask, and the logits of one pass."""
     out = []
     hook = model.encoder.register_forward_hook(lambda _, __, encoded: out.append(encoded))
     logits = model(tokens, None, summary)[0]
@@ -65,8 +65,8 @@ LENGTHS = [1, 4, 5, 12, 13, 40, 64]
 
 
 @torch.no_grad()
-def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options):
-    """Each document is read alone, after padding, and beside all others with their padding on any side."""
+def test_batching_and_padding_do_not_change_states_and_logits(tiny_model, random_tokens, options):
+    """Check each document alone, after padding, and in a batch with padding on either side."""
     model = tiny_model(**options)
     poolers = [(pooling.pooler, pooling.k) for pooling in model.encoder.poolings.values()]
     upsamples = any(pooler.upsamples for pooler, _ in poolers)
@@ -93,8 +93,8 @@ def test_batching_and_padding_change_nothing(tiny_model, random_tokens, options)
 
 
 @torch.no_grad()
-def test_in_training_too_the_documents_beside_one_change_nothing(tiny_model, random_tokens, options):
-    """With the same random numbers: what is drawn may depend on the shape of a batch."""
+def test_other_documents_of_a_training_batch_do_not_change_the_states(tiny_model, random_tokens, options):
+    """Check with the same random numbers and shape; random numbers may depend on the shape of a batch."""
     model = tiny_model(**options).train()
     first, second = random_tokens([40, 64, 13], seed=1), random_tokens([40, 9, 64], seed=2)
     second[0] = first[0]
@@ -107,8 +107,8 @@ def test_in_training_too_the_documents_beside_one_change_nothing(tiny_model, ran
 
 
 @torch.no_grad()
-def test_a_checkpoint_has_all_that_a_model_reads_by(tiny_model, random_tokens, options):
-    """What was drawn when a variant was built, and is neither a parameter nor a buffer, is found here."""
+def test_state_dict_determines_the_model(tiny_model, random_tokens, options):
+    """Check that random numbers drawn when a variant is built are parameters or buffers."""
     model, other = tiny_model(**options), tiny_model(seed=1, **options)
     other.load_state_dict(model.state_dict())
     tokens, summary = random_tokens([64, 30, 5]), torch.tensor([[2, 9, 8, 7]] * 3)
@@ -118,8 +118,8 @@ def test_a_checkpoint_has_all_that_a_model_reads_by(tiny_model, random_tokens, o
 
 @torch.no_grad()
 @pytest.mark.parametrize("training", [False, True])
-def test_documents_in_chunks_are_whole_ones_or_refused(tiny_model, random_tokens, options, training):
-    """A scorer, a pooler or an attention that needs all tokens at once, and does not say so, is found here."""
+def test_encoding_in_chunks_equals_whole_encoding_or_is_refused(tiny_model, random_tokens, options, training):
+    """Check variants in chunks; those that need all tokens at once must refuse."""
     whole, chunked = tiny_model(**options).train(training), tiny_model(**options).train(training)
     try:
         chunked.encoder.read_in_chunks(12)
@@ -130,13 +130,13 @@ def test_documents_in_chunks_are_whole_ones_or_refused(tiny_model, random_tokens
     found, before = chunked.encoder(tokens), torch.get_rng_state()
     expected = whole.encoder(tokens)
     if training and not torch.equal(torch.get_rng_state(), before):
-        return  # what is drawn in training depends on the shape of what is read
+        return  # random numbers of training depend on the shape of the input
     for key in ("encoder_out", "encoder_padding_mask", "pooling_slots", "pooling_weights", "added_scores"):
         torch.testing.assert_close(found[key], expected[key], rtol=0, atol=1e-11)
 
 
 @pytest.mark.paper("claim-end-to-end")
-def test_every_parameter_gets_a_gradient_whatever_the_lengths(tiny_model, random_tokens, options):
+def test_every_parameter_gets_a_gradient_for_all_lengths(tiny_model, random_tokens, options):
     for lengths in ([64, 30], [3, 2], [1], [5]):
         model = tiny_model(**options).train()
         summaries = torch.tensor([[2, 5, 6]] * len(lengths))
@@ -147,7 +147,7 @@ def test_every_parameter_gets_a_gradient_whatever_the_lengths(tiny_model, random
 
 
 @pytest.mark.paper("pyramidion", "language-modelling")
-def test_scorers_only_where_it_pools(tiny_model, options):
+def test_scorers_exist_only_in_layers_that_pool(tiny_model, options):
     model = tiny_model(**options)
     layers = [str(layer) for layer, _ in model.encoder.schedule.steps]
     assert list(model.encoder.poolings) == layers
@@ -155,7 +155,7 @@ def test_scorers_only_where_it_pools(tiny_model, options):
     assert scorers in (set(), set(layers))
 
 
-def test_the_encoders_gradients_agree_with_finite_differences(tiny_model, random_tokens, options):
+def test_encoder_gradients_agree_with_finite_differences(tiny_model, random_tokens, options):
     if options.get("checkpoint_activations"):
         pytest.skip("recomputation is compared with plain backward in test_model.py")
     model = tiny_model(**{"activation_fn": "tanh", **options})  # smooth, unlike relu
@@ -193,7 +193,7 @@ def test_the_encoders_gradients_agree_with_finite_differences(tiny_model, random
 
 
 @pytest.mark.paper("residuals")
-def test_record_of_the_poolings_rebuilds_the_states(tiny_model, random_tokens, options):
+def test_pooling_record_rebuilds_the_pooled_states(tiny_model, random_tokens, options):
     model = tiny_model(**options)
     tokens = random_tokens([50, 11])
     before = []
@@ -208,10 +208,10 @@ def test_record_of_the_poolings_rebuilds_the_states(tiny_model, random_tokens, o
         parts = weights.unsqueeze(-1) * x
         rebuilt = torch.zeros_like(after).scatter_add(1, slots.unsqueeze(-1).expand_as(parts), parts)
         exact = model.encoder.poolings[str(layer)].pooler.exact_record
-        assert ((rebuilt - after).abs().max() < 1e-12) == exact  # so that no class says less than it could
+        assert ((rebuilt - after).abs().max() < 1e-12) == exact  # an exact record must be declared as exact
 
 
-def test_beams_carry_the_record(tiny_model, random_tokens, options):
+def test_reorder_encoder_out_reorders_states_masks_and_record(tiny_model, random_tokens, options):
     model = tiny_model(**options)
     out = model.encoder(random_tokens([30, 20, 10]), None)
     order = torch.tensor([2, 2, 0])
@@ -224,7 +224,7 @@ def test_beams_carry_the_record(tiny_model, random_tokens, options):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_trains(tiny_model, random_tokens, options, dtype):
+def test_half_precision_gives_finite_gradients(tiny_model, random_tokens, options, dtype):
     model = tiny_model(**options).to(dtype).train()
     for lengths in ([64, 20, 1], [5, 3]):
         output = model(random_tokens(lengths), None, torch.tensor([[2, 9, 8]] * len(lengths)))
@@ -233,8 +233,8 @@ def test_half_precision_trains(tiny_model, random_tokens, options, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_close(tiny_model, random_tokens, options, dtype):
-    """Before the first pooling: near ties may be decided otherwise in half precision, and all later states differ."""
+def test_half_precision_states_are_close_to_float64(tiny_model, random_tokens, options, dtype):
+    """Check states before the first pooling; half precision may break near ties differently and change others."""
     model, tokens = tiny_model(**options), random_tokens([64, 20, 1])
 
     def first_layer(model):

@@ -1,4 +1,4 @@
-"""What every registered pooler promises."""
+"""Contract tests of every registered pooler."""
 
 import re
 from argparse import Namespace
@@ -9,7 +9,7 @@ import torch
 from pyramidion_fairseq.config import PyramidionConfig, complete
 from pyramidion_fairseq.poolers import POOLERS
 
-#: Every pooler, and the ablations of successive halving.
+#: Every pooler, the ablations of successive halving, and options of other poolers.
 VARIANTS = [(name, {}) for name in POOLERS.names()] + [
     ("successive_halving", {"no_sort": True}),
     ("successive_halving", {"score_order": True}),
@@ -35,7 +35,7 @@ def case(batch, length, seed=0):
 
 
 @pytest.mark.parametrize("length, k", LENGTHS_AND_K)
-def test_batching_with_longer_documents_changes_nothing(name, options, length, k):
+def test_longer_documents_in_the_batch_do_not_change_the_result(name, options, length, k):
     pooler = build(name, options)
     x, scores = case(1, length)
     alone = pooler(x, scores, None, k)
@@ -55,8 +55,8 @@ def test_batching_with_longer_documents_changes_nothing(name, options, length, k
 
 @torch.no_grad()
 @pytest.mark.parametrize("length, k", LENGTHS_AND_K)
-def test_in_training_too_a_document_is_pooled_by_itself(name, options, length, k):
-    """With the same random numbers, neither padding nor the document beside it change anything; the scores do."""
+def test_other_documents_and_padding_do_not_change_training(name, options, length, k):
+    """Check, with the same random numbers, that only the document's own embeddings and scores matter."""
     pooler = build(name, options).train()
     (x, scores), (other_x, other_scores) = case(2, length + 6), case(2, length + 6, seed=1)
     mask = torch.arange(length + 6) >= torch.tensor([[length + 6], [length]])
@@ -72,7 +72,7 @@ def test_in_training_too_a_document_is_pooled_by_itself(name, options, length, k
 
 
 @pytest.mark.parametrize("length, k", LENGTHS_AND_K)
-def test_padding_is_never_used(name, options, length, k):
+def test_padding_gets_no_weight_and_no_gradient(name, options, length, k):
     pooler = build(name, options)
     x, scores = case(2, length + 6)
     mask = torch.arange(length + 6) >= torch.tensor([[length + 6], [length]])
@@ -85,8 +85,8 @@ def test_padding_is_never_used(name, options, length, k):
 
 
 @pytest.mark.parametrize("length, k", LENGTHS_AND_K)
-def test_padding_may_hold_anything(name, options, length, k):
-    """NaN and infinity on padding, in documents of nothing else too, and in the gradients of empty slots."""
+def test_nan_and_infinity_on_padding_do_not_change_the_result(name, options, length, k):
+    """Check NaN and infinity on padding, in documents of only padding, and in the gradients of empty slots."""
     pooler = build(name, options)
     x, scores = case(4, length + 6)
     mask = torch.arange(length + 6) >= torch.tensor([[length + 6], [length], [0], [1]])
@@ -105,7 +105,7 @@ def test_padding_may_hold_anything(name, options, length, k):
 
 
 @pytest.mark.parametrize("length, k", LENGTHS_AND_K)
-def test_shapes_and_short_documents(name, options, length, k):
+def test_shapes_are_right_and_short_documents_are_unchanged(name, options, length, k):
     x, scores = case(3, length)
     pooler = build(name, options)
     pooled, kept = pooler(x, scores, None, k), pooler.output_length(length, k)
@@ -124,8 +124,8 @@ def test_shapes_and_short_documents(name, options, length, k):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("high, low", [((3,), ()), ((1, 6), (4,)), ((), range(7)), (range(9), ()), ((), range(9))])
-def test_infinite_scores_are_the_highest_and_the_lowest(name, options, high, low, dtype):
-    """Representations and gradients stay finite, and other documents of the batch what they are."""
+def test_infinite_scores_rank_first_and_last_and_stay_finite(name, options, high, low, dtype):
+    """Check that representations and gradients stay finite and that other documents do not change."""
     pooler = build(name, options)
     x, scores = (values.detach().to(dtype).requires_grad_() for values in case(2, 9))
     with torch.no_grad():
@@ -140,14 +140,14 @@ def test_infinite_scores_are_the_highest_and_the_lowest(name, options, high, low
         assert pooled.weights[0, 4] < 1e-3
 
 
-def test_whole_numbers_may_be_floats(name, options):
+def test_k_may_be_a_float_with_an_integer_value(name, options):
     x, scores = case(2, 9)
     expected, found = (build(name, options)(x, scores, None, k).embeddings for k in (4, 4.0))
     assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("what", ["x", "scores", "both"])
-def test_torch_func_gives_the_right_derivatives_or_refuses(name, options, what):
+def test_torch_func_derivatives_are_right_or_refused(name, options, what):
     pooler = build(name, options)
     inputs = [values.detach() for values in case(2, 9)]
     chosen = {"x": (0,), "scores": (1,), "both": (0, 1)}[what]
@@ -178,7 +178,7 @@ def test_torch_func_gives_the_right_derivatives_or_refuses(name, options, what):
 
 
 @pytest.mark.parametrize("length, k", [(8, 2), (7, 3)])
-def test_second_derivatives_in_scores_are_right_or_refused(name, options, length, k):
+def test_second_derivatives_by_scores_are_right_or_refused(name, options, length, k):
     pooler = build(name, options)
     x, scores = case(2, length)
 
@@ -196,7 +196,7 @@ def test_second_derivatives_in_scores_are_right_or_refused(name, options, length
 
 
 @pytest.mark.parametrize("length, k", [(8, 2), (7, 3)])
-def test_gradients(name, options, length, k):
+def test_gradients_agree_with_finite_differences(name, options, length, k):
     pooler = build(name, options)
     x, scores = case(2, length)
     mask = torch.arange(length) >= torch.tensor([[length], [length - 2]])
@@ -204,7 +204,7 @@ def test_gradients(name, options, length, k):
 
 
 @pytest.mark.parametrize("length, k", [(64, 8), (50, 8)])
-def test_bfloat16(name, options, length, k):
+def test_bfloat16_embeddings_are_close_to_float64(name, options, length, k):
     x, scores = (t.detach() for t in case(2, length))
     pooler = build(name, options)
     exact = pooler(x.bfloat16().double(), scores.float(), None, k).embeddings
@@ -215,7 +215,7 @@ def test_bfloat16(name, options, length, k):
 
 @pytest.mark.parametrize("length, k", [(50, 8), (8, 50)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_record_of_low_precision_scores_is_in_float32(name, options, length, k, dtype):
+def test_record_of_half_precision_scores_is_in_float32(name, options, length, k, dtype):
     x, scores = (t.detach().to(dtype) for t in case(2, length))
     pooler = build(name, options)
     found, expected = pooler(x, scores, None, k), pooler(x, scores.float(), None, k)
@@ -226,7 +226,7 @@ def test_the_record_of_low_precision_scores_is_in_float32(name, options, length,
 
 @pytest.mark.paper("related-power", "hard-no-gradient", "eq-4")
 @pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
-def test_scores_get_a_gradient_where_the_class_says_so(name, options, length, k):
+def test_scores_get_a_gradient_if_differentiable_in_scores(name, options, length, k):
     pooler = build(name, options)
     x, scores = case(2, length)
     probe = torch.randn(2, k, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -240,7 +240,7 @@ def test_scores_get_a_gradient_where_the_class_says_so(name, options, length, k)
 
 
 @pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
-def test_the_record_rebuilds_the_output_where_the_class_says_so(name, options, length, k):
+def test_record_rebuilds_the_output_if_exact_record(name, options, length, k):
     pooler = build(name, options)
     x, scores = case(2, length)
     mask = torch.arange(length) >= torch.tensor([[length], [length - 3]])
@@ -259,7 +259,7 @@ def test_the_record_rebuilds_the_output_where_the_class_says_so(name, options, l
     assert pooled.weights.min() >= 0 and pooled.weights.max() <= 1 + 1e-9
 
 
-#: Relaxations are sharp only where scores differ by more than these.
+#: Relaxations select sharply only if scores differ by more than these.
 SHARP = {
     "gumbel_topk": {"gumbel_temperature": 1e-3},
     "sinkhorn_topk": {"sinkhorn_epsilon": 1e-3},
@@ -270,7 +270,7 @@ SHARP = {
 @pytest.mark.paper("order")
 @pytest.mark.parametrize("length, k", [(16, 4), (13, 4), (40, 7)])
 def test_slots_keep_the_order_of_the_document(name, options, length, k):
-    """k tokens stand out so clearly that every selection must take them; each token tells its position."""
+    """Check with k tokens of far higher scores, which every selection must take; embeddings are positions."""
     pooler = build(name, {**SHARP.get(name, {}), **options})
     positions = torch.arange(length, dtype=torch.float64)
     chosen = torch.randperm(length, generator=torch.Generator().manual_seed(length))[:k]
@@ -278,9 +278,9 @@ def test_slots_keep_the_order_of_the_document(name, options, length, k):
     scores = torch.full((1, length), 1e-5, dtype=torch.float64).scatter(1, chosen[None], high[None].double())
     places = pooler(positions.view(1, -1, 1), scores, None, k).embeddings[0, :, 0]
     in_document_order = bool((places[: pooler.output_length(length, k)].diff() > 0).all())
-    if options.get("score_order"):  # as Algorithm 1: by score, which is here another order
+    if options.get("score_order"):  # as in Algorithm 1: by score, which is another order here
         assert not in_document_order
-    elif options.get("softmax_base") != 0 and not options.get("no_sort"):  # those two do not take the best alone
+    elif options.get("softmax_base") != 0 and not options.get("no_sort"):  # these two also take others than the best
         assert in_document_order
         if pooler.uses_scores:
             torch.testing.assert_close(places, chosen.sort().values.double(), rtol=0, atol=0.15)

@@ -1,4 +1,4 @@
-"""What every registered scorer promises."""
+"""Contract tests of every registered scorer."""
 
 from argparse import Namespace
 
@@ -18,7 +18,7 @@ def build(name, **options):
 
 
 def score(scorer, x, mask=None):
-    """Scores, with attention that is uniform over each document's own tokens where the scorer asks for attention."""
+    """Return scores; a scorer that needs attention gets column sums that grow along each document."""
     if not scorer.needs_attention:
         return scorer(x, mask)
     valid = torch.ones(x.shape[:2]) if mask is None else (~mask).float()
@@ -26,25 +26,25 @@ def score(scorer, x, mask=None):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_scores_are_finite_and_not_in_half_precision(name, dtype):
+def test_scores_are_finite_and_at_least_float32(name, dtype):
     x = torch.randn(2, 5, 8, dtype=dtype)
-    x[0, 1] = 0  # which has no direction
+    x[0, 1] = 0  # a vector without a direction
     scores = score(build(name).to(dtype), x)
     assert scores.shape == (2, 5) and scores.isfinite().all()
     assert scores.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
-def test_scores_suit_the_peaked_softmax(name):
+def test_scores_lie_between_0_and_1(name):
     scores = score(build(name), 100 * torch.randn(4, 50, 8))
     assert scores.min() >= 0 and scores.max() <= 1 + 1.1e-5
 
 
-def test_the_activation_is_that_of_the_options(name):
+def test_scorer_activation_none_applies_unless_the_scorer_is_bounded(name):
     scorer = build(name, scorer_activation="none")
     assert scorer.bounded or scorer.activation == "none"
 
 
-def test_autocast_does_not_round_scores(name):
+def test_autocast_does_not_change_scores(name):
     scorer, x = build(name), torch.randn(2, 5, 8)
     torch.manual_seed(1)
     plain = score(scorer, x)
@@ -54,7 +54,7 @@ def test_autocast_does_not_round_scores(name):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_padding_does_not_change_other_scores(name, training):
+def test_padding_and_other_documents_do_not_change_scores(name, training):
     scorer, x = build(name).train(training), torch.randn(2, 9, 8)
     mask = torch.arange(9) >= torch.tensor([[9], [4]])
     other = torch.where(mask.unsqueeze(-1), torch.randn(2, 9, 8), x)
@@ -62,7 +62,7 @@ def test_padding_does_not_change_other_scores(name, training):
     first = score(scorer, x, mask)
     torch.manual_seed(1)
     assert torch.equal(first[~mask], score(scorer, other, mask)[~mask])
-    other[0] = torch.randn(9, 8)  # nor does the document beside it
+    other[0] = torch.randn(9, 8)  # nor does the other document of the batch
     torch.manual_seed(1)
     assert torch.equal(first[1, :4], score(scorer, other, mask)[1, :4])
 
@@ -75,19 +75,19 @@ def test_every_parameter_gets_a_gradient(name):
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in scorer.parameters())
 
 
-def test_evaluation_is_deterministic_and_the_same_in_any_batch(name):
+def test_evaluation_is_deterministic_and_independent_of_the_batch(name):
     scorer, x = build(name).eval(), torch.randn(3, 9, 8)
     mask = torch.arange(9) >= torch.tensor([[9], [4], [4]])
     first = score(scorer, x, mask)
     assert torch.equal(score(scorer, x, mask), first)
-    if not scorer.needs_attention:  # that depends on the batch no more than the attention does: test_attention.py
+    if not scorer.needs_attention:  # others depend on the attention: tests/attention/test_attention.py
         torch.testing.assert_close(score(scorer, x[1:2, :4])[0], first[1, :4], rtol=0, atol=1e-6)
         left = torch.cat([torch.randn(1, 5, 8), x[1:2, :4]], dim=1)
         on_the_left = score(scorer, left, torch.arange(9).unsqueeze(0) < 5)
         torch.testing.assert_close(on_the_left[0, 5:], first[1, :4], rtol=0, atol=1e-6)
 
 
-def test_it_asks_for_attention_where_it_needs_it(name):
+def test_scorer_that_needs_attention_refuses_to_score_without(name):
     scorer = build(name)
     if scorer.needs_attention:
         with pytest.raises(ValueError, match="needs the attention"):
