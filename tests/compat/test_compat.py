@@ -1,4 +1,4 @@
-"""The stand-ins for fairseq's compiled parts: against a plain oracle, and against what the compiled ones answered."""
+"""Tests of the replacements of fairseq's extensions, compared with an oracle and with the extensions' answers."""
 
 import importlib
 import json
@@ -25,13 +25,13 @@ from tests.helpers.paths import DATA
 
 MODULE, BLOCKS = "fairseq.data.data_utils_fast", "fairseq.data.token_block_utils_fast"
 
-# What fairseq-fixed 0.12.3.1's own extension answered (Cython 3.3.1, numpy 2.4.6, gcc): rows of function, documents,
+# Answers of the extension of fairseq-fixed 0.12.3.1 (Cython 3.3.1, numpy 2.4.6, gcc): rows of function, documents,
 # their lengths, limits or shapes, and the batches or the error.
 RECORDED = json.loads((DATA / "data_utils_fast.json").read_text(encoding="utf-8"))
 
 
 def oracle_batches(lengths, max_tokens, max_sentences, multiple):
-    """Positions in batches, from the rules alone: keeps lists of documents instead of running sums."""
+    """Return batches of positions by the rules alone, with lists of documents instead of running sums."""
 
     def too_big(batch):
         return 0 < max_sentences < len(batch) or 0 < max_tokens < len(batch) * max(lengths[i] for i in batch)
@@ -51,7 +51,7 @@ def oracle_batches(lengths, max_tokens, max_sentences, multiple):
 
 
 def oracle_shapes(lengths, shapes):
-    """Positions in batches of fixed shapes, searching all shapes for every document."""
+    """Return batches of positions for fixed shapes, searching all shapes for every document."""
     done, batch, longest = [], [], 0
     for position, length in enumerate(lengths):
         longest = max(longest, length)
@@ -71,7 +71,7 @@ LENGTHS = st.one_of(st.lists(st.integers(0, 12), max_size=40), st.lists(st.integ
     max_sentences=st.sampled_from([-1, 0, 1, 2, 3, 5, 8, 17]),
     multiple=st.sampled_from([1, 2, 3, 4, 8, 16]),
 )
-def test_batches_equal_the_oracle(lengths, spare, max_sentences, multiple):
+def test_batch_by_size_equals_the_oracle(lengths, spare, max_sentences, multiple):
     max_tokens = -1 if spare is None else max([*lengths, 1]) + spare
     documents = np.arange(len(lengths), dtype=np.int64) * 3 + 7
     vector = np.array(lengths, dtype=np.int64)
@@ -84,8 +84,8 @@ def test_batches_equal_the_oracle(lengths, spare, max_sentences, multiple):
     assert [batch.tolist() for batch in again] == [batch.tolist() for batch in batches]
 
 
-def test_a_tail_that_overflows_by_itself_is_a_batch_of_its_own():
-    # Four short documents make a batch. The fifth to seventh wait for an eighth; it is long, and does not fit them.
+def test_tail_that_exceeds_the_limit_becomes_its_own_batch():
+    # Four short documents make a batch. Documents 5 to 7 wait for document 8, which is too long to join them.
     lengths = np.array([1, 1, 1, 1, 2, 2, 2, 7], dtype=np.int64)
     batches = ours.batch_by_size_vec(np.arange(8), lengths, 14, -1, 4)
     assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6], [7]]
@@ -93,7 +93,7 @@ def test_a_tail_that_overflows_by_itself_is_a_batch_of_its_own():
 
 @settings(deadline=None, max_examples=200)
 @given(LENGTHS, st.lists(st.tuples(st.integers(0, 8), st.integers(0, 12)), max_size=4).map(sorted))
-def test_fixed_shapes_equal_the_oracle(lengths, shapes):
+def test_batch_fixed_shapes_equals_the_oracle(lengths, shapes):
     documents = np.arange(len(lengths), dtype=np.int64)
     table = np.array(shapes, dtype=np.int64).reshape(-1, 2)
     batches = ours.batch_fixed_shapes_fast(documents, lengths.__getitem__, table)
@@ -109,7 +109,7 @@ def answer(function, *arguments):
 
 
 @pytest.mark.parametrize("function", sorted({row[0] for row in RECORDED}))
-def test_equals_the_compiled_extension(function):
+def test_batching_equals_recorded_answers_of_the_compiled_extension(function):
     rows = [row[1:] for row in RECORDED if row[0] == function]
     assert len(rows) == 120
     for documents, lengths, limits, expected in rows:
@@ -131,13 +131,13 @@ def test_equals_the_compiled_extension(function):
         (np.zeros(2, dtype=np.int64), np.full(2, 11, dtype=np.int64), AssertionError),
     ],
 )
-def test_refuses_what_the_extension_refuses(documents, lengths, error):
+def test_batch_by_size_vec_refuses_invalid_arguments_as_the_extension_does(documents, lengths, error):
     with pytest.raises(error):
         ours.batch_by_size_vec(documents, lengths, 10, -1, 1)
 
 
 @pytest.mark.parametrize("limits", [(16384, -1, 1), (8192, 1, 1), (-1, 64, 8)])
-def test_200_000_documents_take_a_moment(limits):
+def test_batching_200000_documents_takes_under_2_seconds(limits):
     lengths = np.random.default_rng(0).integers(1, 8192, 200_000)
     begin = time.perf_counter()
     batches = ours.batch_by_size_vec(np.arange(200_000), lengths, *limits)
@@ -146,7 +146,7 @@ def test_200_000_documents_take_a_moment(limits):
 
 
 def oracle_blocks(sizes, mode, size, separator):
-    """[(text, token), ...] of every block, by going through the tokens one after another."""
+    """Return [(text, token), ...] of every block, going through the tokens one after another."""
     texts = [[(text, token) for token in range(count)] for text, count in enumerate(sizes)]
     if mode == "eos":
         return texts
@@ -170,8 +170,8 @@ def oracle_blocks(sizes, mode, size, separator):
     size=st.integers(1, 20),
     separator=st.sampled_from([0, 1]),
 )
-def test_blocks_equal_the_oracle(sizes, mode, size, separator):
-    """They equal the compiled extension of fairseq-fixed 0.12.3.1 as well: run once, on 19,979 random cases."""
+def test_token_blocks_equal_the_oracle(sizes, mode, size, separator):
+    """Check the blocks; they also equalled those of fairseq-fixed 0.12.3.1's extension in 19,979 random cases."""
     vector = np.array(sizes, dtype=np.int64)
     slices = blocks._get_slice_indices_fast(vector, mode, size, separator)
     expected = oracle_blocks(sizes, mode, size, separator)
@@ -181,7 +181,7 @@ def test_blocks_equal_the_oracle(sizes, mode, size, separator):
     assert found.tolist() == [[*block[0], block[-1][0]] for block in expected]
 
 
-def test_blocks_are_read_by_fairseq():
+def test_token_block_dataset_of_fairseq_uses_our_blocks():
     from fairseq.data import TokenBlockDataset
 
     texts = [torch.arange(10, 17), torch.arange(20, 22), torch.arange(30, 35)]
@@ -193,7 +193,7 @@ def test_blocks_are_read_by_fairseq():
 
 @pytest.fixture
 def missing(monkeypatch):
-    """Makes the extensions look missing or present; everything is put back afterwards."""
+    """Make the extensions look missing or present; restore everything afterwards."""
     present = set()
     monkeypatch.setattr(missing_extensions, "_importable", lambda module: module in present)
     for module in (MODULE, BLOCKS):
@@ -203,7 +203,7 @@ def missing(monkeypatch):
     return present
 
 
-def test_install_stands_in_where_extensions_are_missing(missing, caplog):
+def test_install_replaces_missing_extensions(missing, caplog):
     with caplog.at_level(logging.DEBUG, logger="pyramidion_fairseq.compat"):
         missing_extensions.install()
         missing_extensions.install()
@@ -214,7 +214,7 @@ def test_install_stands_in_where_extensions_are_missing(missing, caplog):
     assert [batch.tolist() for batch in batches] == [[0, 1, 2], [3, 4]]
 
 
-def test_install_changes_nothing_where_extensions_are_there(missing):
+def test_install_keeps_available_extensions(missing):
     missing.update({MODULE, BLOCKS, "fairseq.libbleu"})
     sys.modules[BLOCKS] = "before"
     missing_extensions.install()
@@ -223,14 +223,14 @@ def test_install_changes_nothing_where_extensions_are_there(missing):
     assert REGISTRIES["scoring"]["default"] == "bleu"
 
 
-def test_install_keeps_another_plugins_default_score(missing):
+def test_install_keeps_the_default_score_of_another_plugin(missing):
     REGISTRIES["scoring"]["default"] = "wer"
     missing_extensions.install()
     assert REGISTRIES["scoring"]["default"] == "wer"
 
 
 @pytest.mark.parametrize("error", [ImportError, ValueError])
-def test_an_extension_that_does_not_fit_counts_as_missing(monkeypatch, error):
+def test_extension_that_fails_to_import_counts_as_missing(monkeypatch, error):
     def refuse(module):
         raise error("numpy.dtype size changed")
 
@@ -238,10 +238,10 @@ def test_an_extension_that_does_not_fit_counts_as_missing(monkeypatch, error):
     assert not missing_extensions._importable(MODULE)
 
 
-def test_repeated_ngrams_are_blocked():
-    """Of the tokens 5 6 7 5 6, with room for four more, trigram blocking forbids 7 to be next, and nothing else."""
+def test_ngram_repeat_block_forbids_a_repeated_trigram():
+    """Check that after 5 6 7 5 6, with room for four more tokens, trigram blocking forbids only 7."""
     missing_extensions.install()
-    missing_extensions.install()  # once is enough
+    missing_extensions.install()  # a second call does nothing
     tokens = torch.tensor([[2, 5, 6, 7, 5, 6, 1, 1, 1, 1], [2, 5, 6, 7, 8, 9, 1, 1, 1, 1]])
     block = NGramRepeatBlock(3, use_extension=False)
     lprobs = block(tokens, torch.zeros(2, 10), bsz=1, beam_size=2, step=5)
@@ -251,8 +251,8 @@ def test_repeated_ngrams_are_blocked():
 @given(st.lists(st.lists(st.integers(4, 7), min_size=9, max_size=9), min_size=1, max_size=4), st.integers(0, 9))
 @settings(max_examples=100, deadline=None)
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_blocked_are_the_tokens_that_would_repeat_an_ngram(size, rows, step):
-    """Against the definition, for every step of a summary; of one token, the </s> at its start is none."""
+def test_ngram_repeat_block_matches_the_definition(size, rows, step):
+    """Check every step of a summary against the definition; the </s> at its start is not a repeated unigram."""
     tokens = torch.tensor([[2, *row[:step], *[1] * (9 - step)] for row in rows])
     found = NGramRepeatBlock(size, use_extension=False)(tokens, torch.zeros(len(rows), 10), len(rows), 1, step)
     for row, lprobs in zip(rows, found):
@@ -263,7 +263,7 @@ def test_blocked_are_the_tokens_that_would_repeat_an_ngram(size, rows, step):
 
 
 def resolve(name):
-    """The object with a dotted name, a module or in one."""
+    """Return the object with a dotted name: a module or something in one."""
     parts, owner = name.split("."), None
     for end in range(len(parts), 0, -1):
         try:
@@ -281,14 +281,14 @@ def patched_names():
     return [target for target in targets if re.fullmatch(r"[\w.]+", target)]
 
 
-def test_the_table_of_patches_names_what_is_there():
-    """What is no plain dotted name is described in words, and what is one exists."""
+def test_targets_of_the_patch_table_exist():
+    """Check targets that are plain dotted names; the others are described in words."""
     names = patched_names()
     assert len(names) > 15 and all(resolve(name) is not None for name in names)
 
 
 def test_patches_are_installed_once():
-    """Installed again, nothing is wrapped once more."""
+    """Check that a second installation wraps nothing again."""
     names = patched_names()
     before = [resolve(name) for name in names]
     patches.install()

@@ -1,12 +1,12 @@
-"""A run that goes on with options that make another model of its weights says so."""
+"""Tests of the warning when a continued run has options that change the model of its weights."""
 
 from tests.helpers.training import TASK, TRAIN, write_corpus
 
 TOLD = "the run continues with another model than it started with"
 
 
-def test_other_options_of_the_model_are_warned_of(command, tmp_path):
-    """Another k has no other weights. Dropout, which is of training, and a schedule that is written otherwise pass."""
+def test_continued_run_warns_of_changed_model_options(command, tmp_path):
+    """Check another k, which fits the weights; dropout and a schedule written differently give no warning."""
     write_corpus(tmp_path, words=40, train=[9] * 6, valid=[9], test=[9])
     run = [tmp_path, *TASK, *TRAIN, "--save-dir", tmp_path, "--max-update"]
     command("train", *run, 1)

@@ -1,4 +1,4 @@
-"""Runs that are continued stop where one that was never stopped does, and know the metric of their best checkpoint."""
+"""Tests of continued runs: they stop where an uninterrupted run does, and keep the metric of their best checkpoint."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from tests.helpers import forked
 from tests.helpers.forked import Forked, fairseq_command
 from tests.helpers.training import TASK, TRAIN, write_corpus
 
-#: Nothing is learned, so that no validation is better than the first.
+#: Options with which nothing is learned, so that no validation is better than the first.
 STILL = ["--lr", 0, "--max-epoch", 9]
 PATIENCE = [*STILL, "--patience", 3]
 
@@ -28,12 +28,12 @@ def arguments(data, folder, *options):
 
 
 def epochs(output):
-    """The epochs that ended in this log."""
+    """Return the numbers of the epochs that ended in this log."""
     return [int(number) for number in re.findall(r"end of epoch (\d+) ", output)]
 
 
 def killed(data, folder, log, pattern, count, *options):
-    """A run killed when the pattern is in its log so often; its log."""
+    """Start a run, kill it when the pattern is in its log that many times, and return the log."""
     with open(log, "wb") as file:
         words = ["fairseq-train", *arguments(data, folder, *options)]
         process = Forked(fairseq_command("train"), words, file, file)
@@ -42,7 +42,7 @@ def killed(data, folder, log, pattern, count, *options):
 
 
 @pytest.mark.parametrize("moment", [b"Start iterating over samples", b"begin validation"])
-def test_patience_goes_on_after_a_kill(command, data, tmp_path, moment):
+def test_killed_run_continues_its_patience_count(command, data, tmp_path, moment):
     undisturbed = command("train", *arguments(data, tmp_path / "undisturbed", *PATIENCE)).stdout
     assert epochs(undisturbed) == [1, 2, 3, 4] and "hasn't improved for last 3 runs" in undisturbed
     assert epochs(killed(data, tmp_path / "save", tmp_path / "log", moment, 4, *PATIENCE)) == [1, 2, 3]
@@ -50,7 +50,7 @@ def test_patience_goes_on_after_a_kill(command, data, tmp_path, moment):
     assert epochs(continued) == [4] and "hasn't improved for last 3 runs" in continued
 
 
-def test_a_run_that_had_stopped_does_not_go_on_unless_it_is_given_more_patience(command, data, tmp_path):
+def test_run_stopped_by_patience_continues_only_with_more_patience(command, data, tmp_path):
     command("train", *arguments(data, tmp_path, *PATIENCE))
     last = tmp_path / "checkpoint_last.pt"
     before = last.read_bytes()
@@ -61,8 +61,8 @@ def test_a_run_that_had_stopped_does_not_go_on_unless_it_is_given_more_patience(
     assert epochs(command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 8)).stdout) == [7, 8]
 
 
-def test_a_run_that_had_made_its_updates_makes_no_other(command, data, tmp_path):
-    """Where the last checkpoint is that of the last update: stock fairseq makes one more, each time it is started."""
+def test_run_that_reached_max_update_makes_no_further_update(command, data, tmp_path):
+    """Check a last checkpoint of the last update, after which stock fairseq makes one more update at every start."""
     command("train", *arguments(data, tmp_path, *STILL[:2], "--max-update", 3))
     last = tmp_path / "checkpoint_last.pt"
     before = last.read_bytes()
@@ -73,8 +73,8 @@ def test_a_run_that_had_made_its_updates_makes_no_other(command, data, tmp_path)
     assert set(re.findall(r'num_updates": "(\d+)"', more)) == {"4"}
 
 
-def test_a_run_whose_time_was_over_makes_no_other_update(command, data, tmp_path):
-    """Stock fairseq makes one more, each time it is started; and fine-tuning would begin with the model's hours."""
+def test_run_that_reached_stop_time_hours_makes_no_further_update(command, data, tmp_path):
+    """Check that no update is added, as stock fairseq does at every start, and that fine-tuning starts at 0 hours."""
     hours = ["--max-epoch", 3, "--stop-time-hours"]
     command("train", *arguments(data, tmp_path, *STILL[:2], *hours, 1e-7))
     last = tmp_path / "checkpoint_last.pt"
@@ -90,8 +90,8 @@ def test_a_run_whose_time_was_over_makes_no_other_update(command, data, tmp_path
     assert epochs(command("train", *arguments(data, tmp_path / "tuned", *tuning)).stdout) == [1, 2, 3]
 
 
-def test_another_update_freq_reads_what_is_left_of_the_epoch(command, data, tmp_path):
-    """Of 12 documents: 5 updates of one, then one of 4 and one of 3. Stock fairseq leaves the 3 out, or fails."""
+def test_another_update_freq_reads_the_rest_of_the_epoch(command, data, tmp_path):
+    """Check 12 documents: 5 updates of 1, one of 4, and one of 3, which stock fairseq leaves out, or it fails."""
     one = [*STILL[:2], "--batch-size", 1, "--save-interval-updates", 5]
     command("train", *arguments(data, tmp_path, *one, "--max-update", 5))
     done = command("train", *arguments(data, tmp_path, *one, "--max-epoch", 1, "--update-freq", 4)).stdout
@@ -99,7 +99,7 @@ def test_another_update_freq_reads_what_is_left_of_the_epoch(command, data, tmp_
 
 
 @pytest.mark.parametrize("reset", ["--reset-meters", "--reset-optimizer", "--finetune-from-model"])
-def test_a_run_that_is_told_to_forget_starts_to_count_anew(command, data, tmp_path, reset):
+def test_resets_and_fine_tuning_reset_the_patience_count(command, data, tmp_path, reset):
     command("train", *arguments(data, tmp_path / "save", *PATIENCE))
     options = ["--finetune-from-model", tmp_path / "save" / "checkpoint_last.pt"] if "finetune" in reset else [reset]
     folder = tmp_path / ("tuned" if "finetune" in reset else "save")
@@ -108,16 +108,16 @@ def test_a_run_that_is_told_to_forget_starts_to_count_anew(command, data, tmp_pa
     assert found == [first, first + 1, first + 2, first + 3]
 
 
-def test_an_optimizer_that_begins_anew_is_told(command, data, tmp_path):
-    """Stock fairseq says nothing, and warms up again."""
+def test_checkpoint_without_optimizer_state_logs_that_it_is_reset(command, data, tmp_path):
+    """Check the message; stock fairseq silently starts the warm-up again."""
     told = "checkpoint_last.pt has no optimizer state (--no-save-optimizer-state): the optimizer is reset, and the 2"
     command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 1, "--no-save-optimizer-state"))
     assert told in command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 2)).stdout
     assert told[:40] not in command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 3)).stdout
 
 
-def test_a_checkpoint_without_a_count_goes_on_from_its_best_value(command, data, tmp_path):
-    """As older versions wrote them: how many validations were no better is not known."""
+def test_checkpoint_without_patience_count_continues_from_its_best_value(command, data, tmp_path):
+    """Check a checkpoint of an older version, which does not have the number of validations without improvement."""
     command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 3, "--patience", 9))
     state = load_checkpoint(tmp_path / "checkpoint_last.pt")
     del state["extra_state"]["patience"]
@@ -125,8 +125,8 @@ def test_a_checkpoint_without_a_count_goes_on_from_its_best_value(command, data,
     assert epochs(command("train", *arguments(data, tmp_path, *PATIENCE)).stdout) == [4, 5, 6]
 
 
-def test_learning_rates_that_wait_for_validations(command, data, tmp_path):
-    """The scheduler's count, and the validation that it hears of after the checkpoint was saved."""
+def test_reduce_lr_on_plateau_continues_as_in_an_undisturbed_run(command, data, tmp_path):
+    """Check the scheduler's count, including the validation reported after the checkpoint was saved."""
 
     def rates(output):
         found = re.findall(r'\| train \| \{"epoch": (\d+).*?"train_lr": "([^"]+)"', output)
@@ -135,7 +135,7 @@ def test_learning_rates_that_wait_for_validations(command, data, tmp_path):
     start = TRAIN.index("--lr-scheduler")
     others = [*TRAIN[:start], *TRAIN[start + 2 :]]
     scheduler = ["--lr-scheduler", "reduce_lr_on_plateau", "--lr-patience", 1, "--lr-shrink", 0.5]
-    scheduler += ["--lr-threshold", 0.9, "--lr", 1e-3]  # hardly anything is better
+    scheduler += ["--lr-threshold", 0.9, "--lr", 1e-3]  # almost no validation counts as better
     run = lambda folder, epoch: rates(  # noqa: E731
         command("train", data, *TASK, *others, *scheduler, "--save-dir", folder, "--max-epoch", epoch).stdout
     )
@@ -153,8 +153,8 @@ def test_learning_rates_that_wait_for_validations(command, data, tmp_path):
         (["--best-checkpoint-metric", "ppl"], [], ("smallest ppl", "smallest loss")),
     ],
 )
-def test_another_metric_starts_the_best_anew(command, data, tmp_path, then, now, names):
-    """ppl is larger than the loss: with the old value as the best, nothing would ever be smaller."""
+def test_another_metric_resets_the_best_checkpoint(command, data, tmp_path, then, now, names):
+    """Check that the old best value is dropped; ppl is larger than the loss, so that it would never be improved on."""
     training = ["--lr", 0.01]
     command("train", *arguments(data, tmp_path, *training, *then, "--max-epoch", 2))
     done = command("train", *arguments(data, tmp_path, *training, *now, "--max-epoch", 3)).stdout
@@ -167,12 +167,12 @@ def test_another_metric_starts_the_best_anew(command, data, tmp_path, then, now,
     assert "checkpoint_best.pt was that of" not in again
 
 
-def test_the_same_metric_keeps_the_best(command, data, tmp_path):
+def test_same_metric_keeps_the_best_value(command, data, tmp_path):
     command("train", *arguments(data, tmp_path, *STILL[:2], "--max-epoch", 1))
     before = load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]["best"]
     done = command("train", *arguments(data, tmp_path, "--lr", 50, "--reset-lr-scheduler", "--max-epoch", 2))
     best = load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]
-    assert best["train_iterator"]["epoch"] == 2 and best["best"] == before  # that of the first epoch's end
+    assert best["train_iterator"]["epoch"] == 2 and best["best"] == before  # the value at the end of the first epoch
     assert math.isfinite(before) and "was that of" not in done.stdout
 
 
@@ -197,14 +197,14 @@ UNUSABLE = {
 
 @pytest.fixture(scope="module")
 def begun(command, data, tmp_path_factory):
-    """A checkpoint after one epoch."""
+    """Return the path of a checkpoint after one epoch."""
     folder = tmp_path_factory.mktemp("begun")
     command("train", *arguments(data, folder, "--lr", 0, "--max-epoch", 1))
     return folder / "checkpoint_last.pt"
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
-def test_a_record_that_cannot_be_gone_on_with_is_one_line(data, begun, tmp_path, kind):
+def test_unusable_training_state_is_a_one_line_error(data, begun, tmp_path, kind):
     state = torch.load(begun, weights_only=True)
     UNUSABLE[kind](state)
     torch.save(state, tmp_path / "checkpoint_last.pt")
@@ -215,7 +215,7 @@ def test_a_record_that_cannot_be_gone_on_with_is_one_line(data, begun, tmp_path,
     assert last.startswith("error: ") and "checkpoint_last.pt has no usable state of its run" in last
 
 
-def test_weights_without_a_record_can_be_fine_tuned(command, data, begun, tmp_path):
+def test_weights_without_training_state_can_be_fine_tuned(command, data, begun, tmp_path):
     state = torch.load(begun, weights_only=True)
     torch.save({key: state[key] for key in ("cfg", "model")}, tmp_path / "weights.pt")
     words = ["--lr", 0, "--max-epoch", 1, "--finetune-from-model", tmp_path / "weights.pt"]
@@ -225,8 +225,8 @@ def test_weights_without_a_record_can_be_fine_tuned(command, data, begun, tmp_pa
     assert all(torch.equal(found["model"][name], weight) for name, weight in state["model"].items())
 
 
-def test_a_moving_average_begins_with_the_weights_of_a_run_that_had_none(command, data, tmp_path):
-    """Where stock fairseq has deleted them: KeyError."""
+def test_ema_of_a_run_without_one_starts_from_its_weights(command, data, tmp_path):
+    """Check the case in which stock fairseq has deleted the weights and raises KeyError."""
     command("train", *arguments(data, tmp_path, "--max-update", 2))
     before = load_checkpoint(tmp_path / "checkpoint_last.pt")["model"]
     average = ["--store-ema", "--ema-decay", 0.5]
@@ -237,7 +237,7 @@ def test_a_moving_average_begins_with_the_weights_of_a_run_that_had_none(command
     name = "decoder.layers.0.fc1.weight"
     assert not torch.equal(before[name], after[name])
     torch.testing.assert_close(found[name], (before[name] + after[name]) / 2)
-    # what a run has averaged goes on
+    # a further run continues the average
     log = command("train", *arguments(data, tmp_path, "--max-update", 4, *average)).stdout
     assert "is initialised from the weights" not in log
     state = load_checkpoint(tmp_path / "checkpoint_last.pt")
@@ -245,7 +245,7 @@ def test_a_moving_average_begins_with_the_weights_of_a_run_that_had_none(command
 
 
 @pytest.mark.parametrize("scheduler", ["reduce_lr_on_plateau", "inverse_sqrt"])
-def test_a_run_cannot_go_on_by_the_state_of_another_scheduler(command, data, tmp_path, scheduler):
+def test_state_of_another_lr_scheduler_is_refused_unless_reset(command, data, tmp_path, scheduler):
     command("train", *arguments(data, tmp_path, "--max-update", 1))
     other = arguments(data, tmp_path, "--max-update", 2, "--lr-scheduler", scheduler, "--warmup-updates", 1)
     done = command("train", *other, check=False)
@@ -260,8 +260,8 @@ def test_a_run_cannot_go_on_by_the_state_of_another_scheduler(command, data, tmp
     assert load_checkpoint(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 2
 
 
-def test_other_batches_inside_of_an_epoch_are_warned_of(command, data, tmp_path):
-    """12 documents in batches of 6: one of two was read. Between epochs nothing is left out."""
+def test_changed_batches_within_an_epoch_are_warned_of(command, data, tmp_path):
+    """Check 12 documents in batches of 6 after the first of two; between epochs there is no warning."""
     command("train", *arguments(data, tmp_path, "--max-update", 1))
     told = "--batch-size was 6, --seed was 7: this changes the batches of the current epoch, so that some documents"
     other = ["--batch-size", 4, "--seed", 8]

@@ -1,4 +1,4 @@
-"""Files that are not what they should be, given to the commands: one line, or counted, and nothing run or written."""
+"""Tests of the commands with invalid or hostile files: a one-line error or a count, and nothing is run or written."""
 
 import json
 import os
@@ -36,12 +36,12 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def folder(model, tmp_path):
-    """A copy to damage."""
+    """Return a copy of the model's folder to damage."""
     return shutil.copytree(model, tmp_path / "model")
 
 
 def refused(model, path, *options):
-    """The line that pyramidion-summarize ends with."""
+    """Return the one-line error of pyramidion-summarize."""
     output = path.with_name("out")
     with pytest.raises(SystemExit) as stopped:
         summarize.main(["--checkpoint", str(model), *QUICK, "--input", str(path), "--output", str(output), *options])
@@ -51,7 +51,7 @@ def refused(model, path, *options):
     return line
 
 
-def test_strange_texts_are_summarised_like_any_other(model, tmp_path):
+def test_strange_texts_are_summarised_and_do_not_change_others(model, tmp_path):
     rows = [*STRANGE.values(), article(2)]
     (tmp_path / "in").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
     chosen = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--format", "jsonl", "--sources"]
@@ -64,7 +64,7 @@ def test_strange_texts_are_summarised_like_any_other(model, tmp_path):
     assert found[-1]["summary"] == alone.text
 
 
-def test_bytes_that_are_no_utf8_are_replaced(model, tmp_path, capsys):
+def test_invalid_utf8_is_replaced_with_a_warning(model, tmp_path, capsys):
     (tmp_path / "in").write_bytes(b"caf\xe9 \xff\xfe \xc0\x80 \xed\xa0\x80 text\n" + article(1).encode() + b"\n")
     summarize.main(["--checkpoint", str(model), *QUICK, "--input", str(tmp_path / "in"), "--output", "-"])
     captured = capsys.readouterr()
@@ -80,14 +80,14 @@ class Touch:
 
 
 def archive(path, outside):
-    """A tar whose members want to be written elsewhere."""
+    """Write a tar whose members have paths outside of its folder."""
     (path.parent / "member").write_text(json.dumps({"text": "x", "summary": "y"}) + "\n")
     with tarfile.open(path, "w") as tar:
         for name in (f"../../{outside.name}", str(outside)):
             tar.add(path.parent / "member", arcname=name)
 
 
-def test_pickles_and_tars_in_the_place_of_everything(model, folder, tmp_path):
+def test_pickles_and_tars_instead_of_any_file_are_refused_and_run_nothing(model, folder, tmp_path):
     marker, outside = tmp_path / "marker", tmp_path / "outside"
     hostile, tar = tmp_path / "hostile", tmp_path / "corpus.tar"
     hostile.write_bytes(pickle.dumps(Touch(marker)))
@@ -111,7 +111,7 @@ def test_pickles_and_tars_in_the_place_of_everything(model, folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["transformer_lm", "lstm", "nonsense", "roberta", ""])
-def test_checkpoints_of_another_architecture_are_one_line(folder, name):
+def test_checkpoint_of_another_architecture_is_a_one_line_error(folder, name):
     path = folder / "checkpoint_best.pt"
     state = torch.load(path, weights_only=True)
     state["cfg"]["model"].update(_name=name, arch=name)
@@ -131,7 +131,7 @@ def test_checkpoints_of_another_architecture_are_one_line(folder, name):
         (b"a 1\nb 1\n", "56 symbols"),
     ],
 )
-def test_dictionaries_that_are_none_or_of_another_model(folder, content, message):
+def test_invalid_or_foreign_dictionaries_are_one_line_errors(folder, content, message):
     for side in ("source", "target"):
         (folder / f"dict.{side}.txt").write_bytes(content)
     with pytest.raises(PyramidionError, match=message) as error:
@@ -139,11 +139,11 @@ def test_dictionaries_that_are_none_or_of_another_model(folder, content, message
     assert "\n" not in str(error.value)
 
 
-def test_a_sentencepiece_model_of_another_corpus_is_said(folder, caplog):
-    """Half of its pieces are known, so that it may be meant; that the others are not is worth a warning."""
+def test_sentencepiece_model_of_another_corpus_is_warned_of(folder, caplog):
+    """Check the warning if two thirds of the pieces are known, so that the model may still be the right one."""
     lines = (folder / "dict.source.txt").read_text(encoding="utf-8").splitlines()
     state = torch.load(folder / "checkpoint_best.pt", weights_only=True)
-    state["cfg"]["task"]["data"] = "/nonexistent"  # a dictionary of its training would be compared
+    state["cfg"]["task"]["data"] = "/nonexistent"  # otherwise the dictionary of its training would be compared
     torch.save(state, folder / "checkpoint_best.pt")
     changed = [f"\u2581other{number} 1" if number % 3 == 0 else line for number, line in enumerate(lines)]
     for side in ("source", "target"):

@@ -1,4 +1,4 @@
-"""Mistakes that stock fairseq ends with a traceback, pages of usage or nothing at all end with one line."""
+"""Tests of mistakes in fairseq's commands: a one-line error instead of a traceback, pages of usage, or silence."""
 
 import argparse
 import importlib.util
@@ -348,7 +348,7 @@ MISTAKES = {
     "a folder in the place of a checkpoint": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "DATA", "--cpu"], 1, "DATA: Is a directory",
     ),
-    "a name that is too long": (  # as a file system that is read-only, an OSError without a kind of its own
+    "a name that is too long": (  # an OSError without a subclass, as of a read-only file system
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--results-path", "x" * 300], 1,
         "x: File name too long",
     ),
@@ -393,7 +393,7 @@ def data(tmp_path_factory):
 
 
 def check_line(done, status, message):
-    """One line on standard error; status; no traceback anywhere."""
+    """Check for one error line with the message, the exit status, and no traceback."""
     assert "Traceback" not in done.stdout + done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(("INFO:", "DEBUG:"))]
     assert len(lines) == 1 and "error: " in lines[0] and message in lines[0], done.stderr
@@ -401,7 +401,7 @@ def check_line(done, status, message):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_ends_with_one_line_that_says_what_to_type(command, data, tmp_path, name):
+def test_mistakes_are_one_line_errors_with_a_remedy(command, data, tmp_path, name):
     stock, words, status, message = MISTAKES[name]
     words = [word.replace("MODEL", "DATA/data-bin/checkpoint_best.pt").replace("DATA", str(data)) for word in words]
     save = ["--save-dir", tmp_path / "checkpoints"] if stock == "train" else []
@@ -411,19 +411,19 @@ def test_ends_with_one_line_that_says_what_to_type(command, data, tmp_path, name
 
 
 @pytest.mark.parametrize("stock", ["generate", "validate"])
-def test_overrides_that_a_checkpoint_has_are_taken(command, data, stock):
+def test_model_overrides_of_known_options_are_accepted(command, data, stock):
     words = [data / "data-bin", *USER_DIR, *TASK, "--path", data / "data-bin/checkpoint_best.pt", "--cpu"]
     overrides = "{'dropout': 0.2, 'model': {'activation_dropout': 0.1}, 'seed': 5}"
     command(stock, *words, "--batch-size", "2", "--model-overrides", overrides)
 
 
-def test_batches_of_no_document_may_be_of_tokens(command, data, tmp_path):
+def test_batch_size_0_with_max_tokens_trains(command, data, tmp_path):
     words = [data / "data-bin", *TASK, *TRAIN, "--batch-size", "0", "--max-tokens", "4000", "--max-update", "1"]
     command("train", *words, "--save-dir", tmp_path)
     assert (tmp_path / "checkpoint_last.pt").exists()
 
 
-def test_updates_that_are_not_saved_are_warned_of(command, data, tmp_path):
+def test_save_interval_before_validate_after_updates_is_warned_of(command, data, tmp_path):
     words = [data / "data-bin", *TASK, *TRAIN, "--max-update", 3, "--save-dir", tmp_path]
     done = command("train", *words, "--save-interval-updates", 1, "--validate-after-updates", 2)
     line = "--validate-after-updates 2: until then, fairseq saves no checkpoint within an epoch, despite"
@@ -434,15 +434,15 @@ def test_updates_that_are_not_saved_are_warned_of(command, data, tmp_path):
     ]
 
 
-def test_torchrun_would_train_a_model_in_each_process(data, tmp_path):
+def test_torchrun_without_distributed_world_size_is_refused(data, tmp_path):
     words = [data / "data-bin", *START, *TASK, *LR, "--cpu", "--save-dir", tmp_path]
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     done = forked.run(forked.fairseq_command("train"), ["fairseq-train", *words], environment=torchrun)
     check_line(done, 1, "torchrun has started 2 processes, and each would train its own model in")
 
 
-def test_torchrun_starts_another_number_of_processes(data, tmp_path):
-    """Else an update would have another number of documents than its command line says."""
+def test_torchrun_with_another_world_size_is_refused(data, tmp_path):
+    """Check that the number of processes must agree; otherwise an update would have another number of documents."""
     words = [data / "data-bin", *START, *TASK, *LR, "--cpu", "--distributed-world-size", "4", "--save-dir", tmp_path]
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     done = forked.run(forked.fairseq_command("train"), ["fairseq-train", *words], environment=torchrun)
@@ -466,7 +466,7 @@ HYDRA = {
 
 
 @pytest.mark.parametrize("name", HYDRA)
-def test_hydra_ends_with_one_line(command, data, tmp_path, name):
+def test_mistakes_with_hydra_are_one_line_errors(command, data, tmp_path, name):
     changes, message = HYDRA[name]
     words = {
         "common.user_dir": f"{ROOT}/pyramidion_fairseq", "+model._name": "deeppyramidion", "common.cpu": "true",
@@ -476,36 +476,36 @@ def test_hydra_ends_with_one_line(command, data, tmp_path, name):
         "hydra.run.dir": tmp_path, "checkpoint.save_dir": tmp_path, **changes,
     }  # fmt: skip
     given = (f"{option}={value}" for option, value in words.items() if value is not None)
-    # Without a task, what Hydra composes depends on what was imported before: there, a new process as its users have.
+    # Without a task, Hydra's composition depends on earlier imports, so that case runs in a new process.
     done = command("hydra-train", *given, check=False, fresh=name == "no task")
     check_line(done, 1, message)
 
 
-def test_another_optimizer_may_have_the_stock_learning_rate(command, data, tmp_path):
+def test_sgd_accepts_the_default_rate_and_ignores_a_missing_finetune_model(command, data, tmp_path):
     words = ["train", data / "data-bin", *START, *TASK, "--cpu", "--save-dir", tmp_path, "--disable-validation"]
     assert (command(*words, "--optimizer", "sgd").returncode, (tmp_path / "checkpoint_last.pt").exists()) == (0, True)
-    # and a run goes on without what it was fine-tuned from, and says so
+    # a continued run ignores the model it was fine-tuned from, and says so
     gone = ["--finetune-from-model", tmp_path / "gone.pt"]
     log = command(*words, "--optimizer", "sgd", "--max-update", "2", *gone).stdout
     assert f"--finetune-from-model {gone[1]} is ignored: the run in {tmp_path} continues" in log
 
 
-def test_training_as_it_should_be_is_not_refused(command, data, tmp_path):
+def test_correct_training_runs_and_refuses_to_continue_with_another_optimizer(command, data, tmp_path):
     words = ["train", data / "data-bin", *TASK, *TRAIN, "--save-dir", tmp_path]
     command(*words, "--max-update", 1)
     assert (tmp_path / "checkpoint_last.pt").exists()
-    # but a run cannot go on by another optimizer
+    # a run cannot be continued with another optimizer
     done = command(*words, "--max-update", 2, "--optimizer", "fused_adamw", check=False)
     check_line(done, 1, "the checkpoint to continue is of another --optimizer: take the same, or with")
 
 
-def test_no_folder_for_checkpoints_is_one_line(command, data):
-    """As where a script's variable is not set."""
+def test_empty_save_dir_is_a_one_line_error(command, data):
+    """Check an empty --save-dir, as from an unset variable of a script."""
     done = command("train", data / "data-bin", *START, *TASK, *LR, "--cpu", "--save-dir", "", check=False)
     check_line(done, 1, "error: --save-dir is empty: give a folder for the checkpoints")
 
 
-def test_a_place_behind_the_last_batch_is_one_line(command, data, tmp_path):
+def test_position_behind_the_last_batch_is_a_one_line_error(command, data, tmp_path):
     words = ["train", data / "data-bin", *TASK, *TRAIN, "--save-dir", tmp_path, "--save-interval-updates", 5]
     command(*words, "--max-update", 5)
     done = command(*words, "--max-update", 9, "--batch-size", 40, check=False)
@@ -514,18 +514,18 @@ def test_a_place_behind_the_last_batch_is_one_line(command, data, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("fairscale") is not None, reason="fairscale is installed")
-def test_a_package_of_fully_sharded_that_is_not_there_is_one_line(command, data, tmp_path):
+def test_fully_sharded_without_fairscale_is_a_one_line_error(command, data, tmp_path):
     words = ["train", data / "data-bin", *TASK, *TRAIN, "--save-dir", tmp_path, "--ddp-backend", "fully_sharded"]
     check_line(command(*words, check=False), 1, "Please install fairscale with: pip install fairscale")
 
 
-def test_help_needs_no_task():
+def test_validate_help_needs_no_task():
     done = forked.run(forked.fairseq_command("validate"), ["fairseq-validate", *USER_DIR, "--help"])
     assert done.returncode == 0 and "--valid-subset" in done.stdout
 
 
-def test_stock_tasks_may_leave_out_long_documents(dictionary):
-    """With ``--skip-invalid-size-inputs-valid-test``: what is left may fit."""
+def test_max_tokens_valid_below_a_document_is_refused_only_for_our_datasets(dictionary):
+    """Check stock datasets, too: with ``--skip-invalid-size-inputs-valid-test`` the remaining documents may fit."""
     cfg, documents = argparse.Namespace(dataset=argparse.Namespace(max_tokens_valid=2)), [torch.tensor([5, 6, 2])]
     for kind in (LanguagePairDataset, DocumentPairDataset):
         task = argparse.Namespace(datasets={"valid": kind(documents, [3], dictionary)})
@@ -534,7 +534,7 @@ def test_stock_tasks_may_leave_out_long_documents(dictionary):
             mistakes.check_validation(cfg, task)
 
 
-def test_the_page_of_troubles_has_every_message():
+def test_troubleshooting_page_has_every_listed_message():
     page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
     source = "".join(path.read_text("utf-8") for path in (ROOT / "pyramidion_fairseq").rglob("*.py"))
     for message in (
@@ -570,7 +570,7 @@ FATS = "--mode: there is no 'fats': did you mean fast?"
         ("unrecognized arguments: a --zzzzzzzzzz 3", "unrecognized arguments: a --zzzzzzzzzz 3"),
     ],
 )  # fmt: skip
-def test_messages_of_every_python(message, expected):
+def test_explain_message_understands_argparse_of_every_python(message, expected):
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", choices=["fast", "slow"])
     assert mistakes.explain_message(parser, message) == expected
@@ -585,12 +585,12 @@ def test_messages_of_every_python(message, expected):
         ("", False),
     ],
 )
-def test_commands_of_fairseq(monkeypatch, program, expected):
+def test_is_fairseq_command_recognises_the_programs(monkeypatch, program, expected):
     monkeypatch.setattr(sys, "argv", [program])
     assert errors.is_fairseq_command() is expected
 
 
-def test_an_error_of_a_process_that_was_spawned(monkeypatch, capsys):
+def test_excepthook_shortens_errors_of_spawned_processes(monkeypatch, capsys):
     class ProcessRaisedException(Exception):  # noqa: N818 -- as torch calls it
         pass
 

@@ -1,4 +1,4 @@
-"""Nothing in the package turns data into code: no eval, no shell, no pickle but torch's weights-only reading."""
+"""Tests that no code is made from data: no eval, no shell, and no pickle except torch's weights-only loading."""
 
 import ast
 
@@ -8,19 +8,19 @@ from tests.helpers.paths import ROOT
 
 FOLDERS = ("pyramidion_fairseq", "preprocess", "examples", "scripts", "benchmarks")
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-#: Names that may not be called, whatever they belong to, and those that may not with their module.
+#: Names that may not be called, and dotted names that may not.
 CALLS = {"eval", "exec", "compile", "__import__", "execfile", "input"}
 DOTTED = {
     "os.system", "os.popen", "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.load", "marshal.loads",
     "shelve.open", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "joblib.load", "dill.load", "dill.loads",
     "subprocess.getoutput", "subprocess.getstatusoutput", "hub_utils.from_pretrained",
 }  # fmt: skip
-#: Of archives: members are read, never written where they say; fairseq's loading unpacks what it is given.
+#: Methods that extract archives; members are only read. fairseq's load_archive_file extracts, too.
 METHODS = {"extractall", "extract", "unpack_archive", "load_archive_file"}
 
 
 def offences(source):
-    """What in a program is not allowed: (line, what)."""
+    """Yield (line, name) of every call in a source that is not allowed."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
@@ -36,7 +36,7 @@ def offences(source):
             yield node.lineno, "trust_remote_code"
 
 
-def test_the_check_sees_them():
+def test_check_finds_forbidden_calls_and_allows_safe_ones():
     for source in (
         "eval('1')",
         "exec(code)",
@@ -57,12 +57,12 @@ def test_the_check_sees_them():
         assert not list(offences(source)), source
 
 
-def test_every_folder_is_looked_at():
+def test_check_covers_every_folder():
     assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(FOLDERS) and len(FILES) > 150
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_no_code_from_data(folder):
+def test_folder_has_no_call_that_runs_code_from_data(folder):
     found = [
         f"{path}:{line}: {what}"
         for path in FILES

@@ -1,4 +1,4 @@
-"""The log of a first run fits on a screen; what is left out comes back with --verbose."""
+"""Tests of the log of a run: it fits on a screen, and --verbose logs what is otherwise left out."""
 
 import importlib.util
 import io
@@ -34,8 +34,8 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_a_first_run_fits_on_a_screen(data, tmp_path):
-    """Typed as it stands, with whatever Python and others warn of."""
+def test_log_of_a_first_run_fits_on_a_screen(data, tmp_path):
+    """Check the plain command with the warnings of Python and of other packages enabled."""
     words = [Path(sys.executable).parent / "fairseq-train", data, *TASK, *RUN, "--save-dir", tmp_path]
     env = dict(os.environ, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
     env.pop("PYTHONWARNINGS", None)
@@ -59,8 +59,8 @@ def test_a_first_run_fits_on_a_screen(data, tmp_path):
     assert "'lr': [0.003]" in kept and "(encoder): PyramidionEncoder(" in kept
 
 
-def test_what_a_run_begins_with_is_what_fairseq_takes(tmp_path):
-    """``--restore-file`` is a path of its own, and no name in ``--save-dir``."""
+def test_describe_start_names_the_checkpoint_that_fairseq_loads(tmp_path):
+    """Check that ``--restore-file`` is a path of its own, not a name within ``--save-dir``."""
     file, saved, folder = tmp_path / "a.pt", tmp_path / "checkpoint_last-x.pt", str(tmp_path / "new")
     begun = {"save_dir": str(tmp_path), "checkpoint_suffix": "-x", "finetune_from_model": "b.pt"}
     file.touch()
@@ -76,18 +76,18 @@ def test_what_a_run_begins_with_is_what_fairseq_takes(tmp_path):
         assert run_log.describe_start(Namespace(**{"checkpoint_suffix": "", **plain, **options})) == said
 
 
-def test_verbose_brings_everything_back(command, data, tmp_path):
+def test_verbose_logs_every_line_of_fairseq(command, data, tmp_path):
     log = command("train", data, *TASK, *RUN, "--verbose", "--max-epoch", 1, "--save-dir", tmp_path).stdout
     assert all(kind in log for kind in LEFT_OUT)
 
 
-def test_another_task_is_left_as_it_is(command, data, tmp_path):
+def test_logs_of_other_tasks_are_unchanged(command, data, tmp_path):
     other = ["--task", "translation", "--truncate-source", "--required-batch-size-multiple", 1, "--max-epoch", 1]
     log = command("train", data, *RUN, *other, "--save-dir", tmp_path).stdout
     assert "'_name': None" in log and "device: cpu" not in log and not (tmp_path / "run.txt").exists()
 
 
-def test_a_task_that_extends_ours_is_as_quiet(monkeypatch):
+def test_subclass_of_our_task_counts_as_our_task(monkeypatch):
     own = type("OwnTask", (LongDocumentSummarizationTask,), {})
     monkeypatch.setitem(TASK_REGISTRY, "own", own)
     tasks = ("own", "long_document_summarization", "translation", "nowhere", None)
@@ -95,20 +95,20 @@ def test_a_task_that_extends_ours_is_as_quiet(monkeypatch):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboardX") is None, reason="needs tensorboardX: make setup")
-def test_fairseq_finds_what_it_asks_for_and_writes_for_tensorboard(command, data, tmp_path):
+def test_tensorboard_logdir_is_written_without_warnings(command, data, tmp_path):
     words = [*TASK, *RUN, "--max-epoch", 1, "--tensorboard-logdir", tmp_path / "tb", "--save-dir", tmp_path]
     log = command("train", data, *words, fresh=True).stdout
     assert "tensorboard" not in log.replace(str(tmp_path), "") and list((tmp_path / "tb").rglob("events.out.*"))
 
 
-def test_one_warning_where_tensorboard_is_missing(command, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(progress_bar, "SummaryWriter", None)  # of the process that is forked from this one
+def test_missing_tensorboard_is_warned_of_once(command, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress_bar, "SummaryWriter", None)  # the command is forked from this process
     log = command("train", data, *TASK, *RUN, "--tensorboard-logdir", tmp_path / "tb", "--save-dir", tmp_path).stdout
     (line,) = [line for line in log.splitlines() if "tensorboard" in line and "WARNING" in line]
     assert line.endswith('because tensorboard is not installed: pip install "pyramidion_fairseq[logging]"')
 
 
-def test_warnings_and_unknown_lines_of_fairseq_are_never_left_out(monkeypatch):
+def test_quiet_filter_keeps_warnings_and_unknown_lines(monkeypatch):
     monkeypatch.setattr(run_log._Quiet, "active", True)
     quiet = run_log._Quiet(("",))
     record = logging.LogRecord("fairseq.tasks.translation", logging.WARNING, "", 0, "x", (), None)
@@ -117,7 +117,7 @@ def test_warnings_and_unknown_lines_of_fairseq_are_never_left_out(monkeypatch):
     assert not quiet.filter(record) and run_log._Quiet(("y",)).filter(record)
 
 
-def test_a_line_every_half_minute_where_nothing_else_is_said(monkeypatch, caplog):
+def test_heartbeat_logs_every_30_seconds_without_other_lines(monkeypatch, caplog):
     now = [0.0]
     monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(heartbeat.sys, "stderr", io.StringIO())

@@ -1,4 +1,4 @@
-"""``--cpu`` on a machine with GPUs, whose number is the default of --distributed-world-size."""
+"""Tests of ``--cpu`` on a machine with GPUs, whose number is the default of --distributed-world-size."""
 
 import sys
 from argparse import Namespace
@@ -13,7 +13,7 @@ from pyramidion_fairseq.errors import PyramidionError
 
 @pytest.fixture
 def cfg(monkeypatch):
-    """The options of ``fairseq-train --cpu`` on a machine with four GPUs, without a launcher."""
+    """Return the options of ``fairseq-train --cpu`` on a machine with four GPUs, without a launcher."""
     for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
@@ -25,7 +25,7 @@ def cfg(monkeypatch):
     return Namespace(common=Namespace(cpu=True, tpu=False), distributed_training=training)
 
 
-def test_one_process_where_none_are_asked_for(cfg):
+def test_cpu_uses_one_process_by_default(cfg):
     read_launcher(cfg)
     check_processes(cfg)
     training = cfg.distributed_training
@@ -35,14 +35,14 @@ def test_one_process_where_none_are_asked_for(cfg):
 @pytest.mark.parametrize(
     "word", ["--distributed-world-size", "--distributed-world-size=4", "distributed_training.distributed_world_size=4"]
 )
-def test_those_that_are_asked_for_are_refused(cfg, monkeypatch, word):
+def test_several_processes_with_cpu_are_refused(cfg, monkeypatch, word):
     monkeypatch.setattr(sys, "argv", [*sys.argv, word])
     read_launcher(cfg)
     with pytest.raises(PyramidionError, match=r"4 processes .* need a GPU each, and --cpu is given: start several"):
         check_processes(cfg)
 
 
-def test_gpus_have_a_process_each(cfg):
+def test_each_gpu_gets_a_process(cfg):
     cfg.common.cpu = False
     read_launcher(cfg)
     check_processes(cfg)

@@ -1,4 +1,4 @@
-"""Checkpoints that want to harm: pointers, memory, time, files of the user. Each ends in one line, at once."""
+"""Tests of hostile checkpoints that aim at memory addresses, memory, time or files: a one-line error at once."""
 
 import collections
 import io
@@ -24,17 +24,17 @@ NUMPY = "numpy._core.multiarray._reconstruct"
 
 
 def text(value):
-    """Instructions that push a text."""
+    """Return pickle instructions that push a text."""
     return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
 
 
 def data(value):
-    """Instructions that push bytes, as protocol 2 writes them."""
+    """Return pickle instructions that push bytes, as protocol 2 writes them."""
     return GLOBAL["_codecs.encode"] + text(value.decode("latin1")) + text("latin1") + b"\x86R"
 
 
 def write(path, instructions, before=b""):
-    """A checkpoint with ``extra_state`` made by these instructions, as torch.save would have packed it."""
+    """Write a checkpoint whose ``extra_state`` is made by these instructions, packed as by torch.save."""
     whole = b"\x80\x02}" + before + text("model") + b"}s" + text("extra_state") + instructions + b"s."
     packed = io.BytesIO()
     torch.save({"model": {"a": torch.ones(2)}}, packed)
@@ -76,20 +76,20 @@ HARMFUL_ARRAYS = {
 
 
 @pytest.mark.parametrize("kind", HARMFUL_ARRAYS)
-def test_arrays_are_numbers_that_are_in_the_file(kind, tmp_path):
+def test_harmful_arrays_are_refused(kind, tmp_path):
     assert "numpy" in refused(write(tmp_path / "m.pt", HARMFUL_ARRAYS[kind]))
 
 
 @pytest.mark.parametrize("kind", HARMFUL_ARRAYS)
-def test_other_reading_of_the_process_meets_the_same_guards(kind, tmp_path):
-    """torch's list is one for the process: fairseq itself reads with it what its processes send each other."""
+def test_torch_load_refuses_harmful_arrays_too(kind, tmp_path):
+    """Check that torch.load has the same guards: its allow-list is global, and fairseq uses it between processes."""
     write(tmp_path / "m.pt", HARMFUL_ARRAYS[kind])
     with pytest.raises(allowed_names.RefusedArrayError):
         torch.load(tmp_path / "m.pt", weights_only=True)
 
 
 @pytest.mark.parametrize("dtype", ["i8", "f8"])
-def test_arrays_of_numbers_come_back_and_are_saved_as_numpys_own(dtype, tmp_path):
+def test_number_arrays_are_loaded_and_pickled_as_plain_numpy_arrays(dtype, tmp_path):
     given = np.arange(6).reshape(2, 3).astype(dtype)
     torch.save({"model": {}, "sum": [given, given.T]}, tmp_path / "m.pt")
     found = checkpoints.load_checkpoint(tmp_path / "m.pt")["sum"]
@@ -131,12 +131,12 @@ HARMFUL = {
 
 
 @pytest.mark.parametrize("kind", HARMFUL)
-def test_what_would_take_memory_or_time_is_refused_at_once(kind, tmp_path):
+def test_harmful_pickle_instructions_are_refused(kind, tmp_path):
     refused(write(tmp_path / "m.pt", HARMFUL[kind]))
 
 
 def tensor(size, stride, offset=0, numel=2, key="0", kind="torch.FloatStorage"):
-    """Instructions for a tensor; data/0 has the two numbers of ``write``."""
+    """Return pickle instructions for a tensor; data/0 has the two numbers that ``write`` stores."""
     sizes = b"".join(b"(" + b"".join(b"J" + struct.pack("<i", n) for n in parts) + b"t" for parts in (size, stride))
     pid = b"(" + text("storage") + GLOBAL[kind] + text(key) + text("cpu") + b"J" + struct.pack("<i", numel) + b"tQ"
     hooks = GLOBAL["collections.OrderedDict"] + b")R"
@@ -161,12 +161,12 @@ HARMFUL_TENSORS = {
 
 
 @pytest.mark.parametrize("kind", HARMFUL_TENSORS)
-def test_tensors_lie_in_the_numbers_of_the_file(kind, tmp_path):
+def test_tensors_outside_of_their_storages_are_refused(kind, tmp_path):
     refused(write(tmp_path / "m.pt", HARMFUL_TENSORS[kind]))
 
 
-def test_the_instructions_of_a_sound_tensor_load(tmp_path):
-    """Else the tests above would prove nothing."""
+def test_valid_tensor_and_array_instructions_load(tmp_path):
+    """Check valid instructions; otherwise the tests above would show nothing."""
     write(tmp_path / "m.pt", b"](" + tensor([2], [1]) + array(b"K\x04\x85", data(bytes(32))) + b"e")
     found = checkpoints.load_checkpoint(tmp_path / "m.pt")["extra_state"]
     assert found[0].tolist() == [1, 1] and found[1].tolist() == [0] * 4
@@ -192,12 +192,12 @@ def without_numbers(target, parts):
 
 
 @pytest.mark.parametrize("change", [compressed, without_numbers])
-def test_archives_that_torch_does_not_write(change, tmp_path):
+def test_compressed_and_incomplete_archives_are_refused(change, tmp_path):
     refused(archive(tmp_path / "m.pt", change))
 
 
 def two_lists(path, size=2**20):
-    """An archive with a list of its parts where its end says, and another before its end, where zipfile looks."""
+    """Write an archive with two directories: one where its end record says, one before it, where zipfile looks."""
     lists = [b"", b""]
     archive(path, lambda target, parts: [target.writestr(*part) for part in parts.items()])
     with zipfile.ZipFile(path) as one:
@@ -218,21 +218,21 @@ def two_lists(path, size=2**20):
     return path
 
 
-def test_an_archive_has_one_list_of_its_parts(tmp_path):
-    """torch and zipfile look for it in two places: one that they see differently can hide what is compressed."""
+def test_archive_with_two_directories_is_refused(tmp_path):
+    """Check that it is refused: torch and zipfile would read different ones, which can hide compressed parts."""
     line = refused(two_lists(tmp_path / "m.pt"))
     assert "in two places" in line
 
 
 @pytest.mark.parametrize("change", [lambda end: end[:-56] + bytes(8) + end[-48:], lambda end: end + b" "])
-def test_the_end_of_an_archive_is_as_torch_writes_it(change, tmp_path):
+def test_archive_with_a_changed_end_is_refused(change, tmp_path):
     torch.save({"model": {"a": torch.ones(2)}}, tmp_path / "m.pt")
     (tmp_path / "m.pt").write_bytes(change((tmp_path / "m.pt").read_bytes()))
     refused(tmp_path / "m.pt")
 
 
-def test_names_of_parts_differ_by_more_than_their_case(tmp_path):
-    """torch takes them for one."""
+def test_archive_names_that_differ_only_in_case_are_refused(tmp_path):
+    """Check that they are refused; torch treats them as the same name."""
 
     def change(target, parts):
         for name, content in parts.items():
@@ -243,14 +243,14 @@ def test_names_of_parts_differ_by_more_than_their_case(tmp_path):
     assert "its directory is" in refused(archive(tmp_path / "m.pt", change))
 
 
-def test_the_search_for_a_name_to_tell_is_bounded(tmp_path):
-    """A pickle that is packed to a thousandth is read only in part."""
+def test_large_compressed_pickle_is_refused(tmp_path):
+    """Check a pickle compressed to a thousandth, which is read only in part to find a name for the error."""
     with zipfile.ZipFile(tmp_path / "m.pt", "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr("archive/data.pkl", b"\x80\x02" + b"N" * 2**25)
     refused(tmp_path / "m.pt")
 
 
-def test_options_are_bounded_in_every_kind_of_dict(tmp_path):
+def test_number_of_options_is_bounded_in_an_ordered_dict(tmp_path):
     shared = ["x"]
     for _ in range(18):
         shared = [shared, shared]
@@ -259,8 +259,8 @@ def test_options_are_bounded_in_every_kind_of_dict(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["model", "extra_state", "optimizer_history"])
-def test_parts_of_omegaconf_stand_among_the_options_alone(part, tmp_path):
-    """Elsewhere they would be asked, and resolve what they hold and search what they are in."""
+def test_omegaconf_outside_of_the_options_is_refused(part, tmp_path):
+    """Check that they are refused; using them would resolve references and search their parents."""
     torch.save({"model": {}, part: OmegaConf.create({"a": "${oc.env:HOME}"})}, tmp_path / "m.pt")
     assert "omegaconf" in refused(tmp_path / "m.pt")
 
@@ -272,7 +272,7 @@ MISPLACED = {
 
 
 @pytest.mark.parametrize("part, value", [(part, value) for part, values in MISPLACED.items() for value in values])
-def test_parts_of_a_checkpoint_are_of_their_types(part, value, tmp_path):
+def test_parts_of_a_checkpoint_with_wrong_types_are_refused(part, value, tmp_path):
     torch.save({"model": {}, part: value}, tmp_path / "m.pt")
     assert f"in the place of '{part}'" in refused(tmp_path / "m.pt")
 
@@ -281,7 +281,7 @@ def test_parts_of_a_checkpoint_are_of_their_types(part, value, tmp_path):
 
 
 def old_format(path, state, change=lambda storages: storages):
-    """As torch.save up to 1.5 wrote it; ``change`` gets the last pickle and the numbers after it."""
+    """Write a checkpoint as torch.save did up to 1.5; ``change`` gets the last pickle and the numbers after it."""
     packed = io.BytesIO()
     torch.save(state, packed, _use_new_zipfile_serialization=False)
     content = packed.getvalue()
@@ -290,7 +290,7 @@ def old_format(path, state, change=lambda storages: storages):
     return path
 
 
-def test_an_old_checkpoint_loads(tmp_path):
+def test_checkpoint_in_the_old_format_loads(tmp_path):
     old_format(tmp_path / "m.pt", {"model": {"a": torch.arange(4.0), "b": torch.ones(3).half()}})
     found = checkpoints.load_checkpoint(tmp_path / "m.pt")["model"]
     assert found["a"].tolist() == [0, 1, 2, 3] and found["b"].tolist() == [1, 1, 1]
@@ -308,12 +308,12 @@ def test_an_old_checkpoint_loads(tmp_path):
         ),
     ],
 )
-def test_an_old_checkpoint_that_lacks_a_storage_is_no_memory_of_the_process(change, said, tmp_path):
+def test_old_checkpoint_with_missing_storage_data_is_refused(change, said, tmp_path):
     old_format(tmp_path / "m.pt", {"model": {"a": torch.ones(50)}}, change)
     assert said in refused(tmp_path / "m.pt")
 
 
-def test_an_old_checkpoint_gets_no_more_memory_than_it_has_numbers(tmp_path):
+def test_old_checkpoint_with_a_storage_larger_than_the_file_is_refused(tmp_path):
     path = old_format(tmp_path / "m.pt", {"model": {"a": torch.ones(50)}})
     path.write_bytes(path.read_bytes().replace(b"K2", b"J\xff\xff\xff\x7f", 1))
     assert "need more data than the file contains" in refused(path)

@@ -1,4 +1,4 @@
-"""Options of a stranger's checkpoint: bounded, no code, no files of the user; and weights that cannot be used."""
+"""Tests of the options of untrusted checkpoints: bounds, no code, no files of the user; and of unusable weights."""
 
 import argparse
 import contextlib
@@ -38,19 +38,19 @@ def with_options(path, part="cfg", **options):
     return path
 
 
-def test_shared_lists_are_not_visited_once_for_each_path(tmp_path):
+def test_deeply_shared_lists_are_refused_without_visiting_every_path(tmp_path):
     with_options(tmp_path / "m.pt", lists=shared_lists(40))
     assert (tmp_path / "m.pt").stat().st_size < 4000
     assert "options" in refused(tmp_path / "m.pt") or "values" in refused(tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize("part", ["cfg", "args"])
-def test_options_are_as_many_as_fairseq_has(part, tmp_path):
+def test_more_than_100000_options_are_refused(part, tmp_path):
     with_options(tmp_path / "m.pt", part, lists=shared_lists(18))
     assert "more than 100,000 options" in refused(tmp_path / "m.pt")
 
 
-def test_references_that_grow_are_refused(tmp_path):
+def test_omegaconf_references_that_grow_exponentially_are_refused(tmp_path):
     options = {"a0": "x" * 100, **{f"a{n}": f"${{a{n - 1}}}" * 10 for n in range(1, 12)}}
     torch.save({"model": {}, "cfg": OmegaConf.create(options)}, tmp_path / "m.pt")
     assert "a1" in refused(tmp_path / "m.pt")
@@ -61,7 +61,7 @@ def test_references_that_grow_are_refused(tmp_path):
     ["9**9**9", "1<<10**9", "'%999999999d' % 1", "f'{1:999999999}'", "[0]*10**9", "[0]*999999999", "[[0]*999]*999",
      "x*999999999", "9999999999*(9999999999*9999999999)*[0]", "[0]*(9-8)", "1+" * 20000 + "1"],
 )  # fmt: skip
-def test_expressions_that_grow_are_refused(value, tmp_path):
+def test_option_expressions_with_huge_values_are_refused(value, tmp_path):
     line = refused(with_options(tmp_path / "m.pt", conv_feature_layers=value))
     assert "model.conv_feature_layers" in line
 
@@ -69,23 +69,23 @@ def test_expressions_that_grow_are_refused(value, tmp_path):
 @pytest.mark.parametrize(
     "value", ["os.environ", "os.environ['HOME']", "utils.os.environb", "sys.argv", "sys.modules", "torch.__file__"]
 )
-def test_expressions_that_read_what_the_process_keeps_are_refused(value, tmp_path):
+def test_option_expressions_that_read_process_state_are_refused(value, tmp_path):
     line = refused(with_options(tmp_path / "m.pt", adaptive_softmax_cutoff=value))
     assert "model.adaptive_softmax_cutoff" in line and "HOME=" not in line
 
 
 @pytest.mark.parametrize("value", ["0" * 60 + "1000000000", " " * 60 + "10e9", "inf", "nan", math.inf, math.nan])
 @pytest.mark.parametrize("name", ["encoder_layers", "max_source_positions"])
-def test_bounds_hold_for_every_way_to_write_a_number(name, value, tmp_path):
+def test_bounds_of_options_hold_for_every_notation_of_a_number(name, value, tmp_path):
     assert f"the option {name} is" in refused(with_options(tmp_path / "m.pt", **{name: value}))
 
 
 @pytest.mark.parametrize("name", [*COUNTS, "max_positions", "decoder_output_dim", "beam", "max_len_b"])
-def test_every_count_of_ours_and_of_fairseqs_has_a_largest_value(name, tmp_path):
+def test_every_count_option_has_an_upper_bound(name, tmp_path):
     assert f"the option {name} is 10000000" in refused(with_options(tmp_path / "m.pt", **{name: 10_000_000}))
 
 
-def test_layers_are_counted_one_by_one(tmp_path):
+def test_number_of_layers_must_match_the_tensors(tmp_path):
     tensors = {"encoder.layers.999.fc1.weight": torch.ones(4, 2), "encoder.layers.0.fc1.weight": torch.ones(4, 2)}
     torch.save({"model": tensors, "cfg": {"model": {"encoder_layers": 1000}}}, tmp_path / "m.pt")
     assert "encoder_layers is 1,000, but the file has 2" in refused(tmp_path / "m.pt")
@@ -94,11 +94,11 @@ def test_layers_are_counted_one_by_one(tmp_path):
 @pytest.mark.parametrize(
     "value", ["[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] * 2", "(0.9, 0.98)", "2*[3]", "en-de", "a/b-1", "-1"]
 )
-def test_expressions_of_options_are_kept(value):
+def test_harmless_option_values_are_not_code(value):
     assert list(evaluated_options.find_code({"model": {"option": value}})) == []
 
 
-def test_long_lists_of_languages_are_kept():
+def test_long_lists_of_languages_are_not_code():
     assert list(evaluated_options.find_code({"task": {"lang_pairs": "en-de," * 50_000}})) == []
 
 
@@ -110,7 +110,7 @@ def test_options_that_name_files_are_cleared(flag, part, tmp_path):
     assert checkpoints.load_checkpoint(tmp_path / "m.pt")[part]["model"] == {flag: None, "kept": "a"}
 
 
-def test_a_recorded_sentencepiece_model_is_a_file(tmp_path):
+def test_recorded_sentencepiece_model_is_cleared_unless_it_is_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"")
     for name, kept in (("pipe", ""), ("none", ""), ("file", str(tmp_path / "file"))):
@@ -118,8 +118,8 @@ def test_a_recorded_sentencepiece_model_is_a_file(tmp_path):
         assert checkpoints.load_checkpoint(tmp_path / "m.pt")["cfg"]["model"] == {"sentencepiece_model": kept}
 
 
-def test_what_is_cleared_still_makes_options_of_fairseq(tmp_path):
-    """Of an old checkpoint, whose flat options fairseq sorts into typed ones."""
+def test_cleared_options_still_convert_to_fairseq_options(tmp_path):
+    """Check an old checkpoint, whose flat options fairseq converts to typed ones."""
     args = argparse.Namespace(arch="transformer", task="translation", bpe="gpt2", data="d")
     vars(args).update(dict.fromkeys(plain_options.OPENED, str(tmp_path / "somewhere")))
     torch.save({"model": {}, "args": args}, tmp_path / "m.pt")
@@ -129,13 +129,13 @@ def test_what_is_cleared_still_makes_options_of_fairseq(tmp_path):
         assert "somewhere" not in str(convert_namespace_to_omegaconf(found))
 
 
-def test_a_language_is_no_path(tmp_path):
+def test_language_that_is_a_path_is_refused(tmp_path):
     assert "not the name of a language" in refused(with_options(tmp_path / "m.pt", source_lang="../../../etc/passwd"))
 
 
 @pytest.mark.parametrize("options", [argparse.Namespace, dict])
-def test_parts_of_omegaconf_are_read_without_their_methods(options, tmp_path):
-    """Its parts know what they are in: two that are each other's parents would search for a root for ever."""
+def test_omegaconf_options_with_circular_parents_are_read_as_plain_values(options, tmp_path):
+    """Check two parts that are each other's parents; their methods would search for a root without end."""
     one, other = OmegaConf.create({"a": [1]}), OmegaConf.create({"b": {"c": 2}})
     vars(one)["_parent"], vars(other)["_parent"] = other, one
     torch.save({"model": {}, "args": options(one=one, other=other)}, tmp_path / "m.pt")
@@ -153,7 +153,7 @@ def folder(tmp_path_factory):
 
 @contextlib.contextmanager
 def changed(folder, change):
-    """The folder with another checkpoint for a moment."""
+    """Change the checkpoint of the folder for the duration of a block."""
     path = folder / "checkpoint_best.pt"
     whole = path.read_bytes()
     state = torch.load(path, weights_only=True)
@@ -174,14 +174,14 @@ def not_a_number(state):
 
 
 def wide_lstm(state):
-    """Of an architecture whose widths are not compared one by one."""
+    """Change the checkpoint to an architecture whose widths are not checked one by one."""
     options = argparse.Namespace(arch="lstm", encoder_hidden_size=2**14, encoder_embed_dim=8, decoder_embed_dim=8)
     lstm.base_architecture(options)
     state["cfg"]["model"] = {**vars(options), "_name": "lstm"}
 
 
 def generate(path):
-    """fairseq-generate's model, by the call that it makes."""
+    """Load the model as fairseq-generate does."""
     checkpoint_utils.load_model_ensemble([str(path)], arg_overrides={"data": str(path.parent)})
 
 
@@ -215,14 +215,14 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", UNUSABLE)
-def test_what_cannot_be_built_is_one_line_everywhere(way, kind, folder):
+def test_unusable_checkpoints_are_one_line_errors_in_every_way_of_loading(way, kind, folder):
     change, said = UNUSABLE[kind]
     with changed(folder, change) as path, pytest.raises(PyramidionError, match=said) as error:
         WAYS[way](path)
     assert "\n" not in str(error.value)
 
 
-def test_commands_end_with_that_line(folder, tmp_path):
+def test_commands_refuse_weights_that_are_not_finite(folder, tmp_path):
     (tmp_path / "in").write_text("a document\n")
     with changed(folder, not_a_number) as path:
         with pytest.raises(SystemExit) as stopped:
@@ -243,7 +243,7 @@ def test_replace_unk_opens_nothing(folder, tmp_path):
     assert hub.align_dict is None and hub.cfg.generation.replace_unk is None
 
 
-def test_published_checkpoints_are_finite(folder, tmp_path):
+def test_convert_refuses_published_weights_that_are_not_finite(folder, tmp_path):
     args = {"enc_layers_and_token_width": "{1: 5}", "max_source_positions": 64}
     torch.save({"model": {"a.weight": torch.tensor([1, float("inf")])}, "args": args}, tmp_path / "in.pt")
     with pytest.raises(SystemExit) as stopped:
@@ -251,7 +251,7 @@ def test_published_checkpoints_are_finite(folder, tmp_path):
     assert "a.weight has NaN or infinity" in stopped.value.code and not (tmp_path / "out.pt").exists()
 
 
-def test_the_page_of_security_lists_every_option_that_is_cleared():
+def test_security_page_lists_every_option_that_is_cleared():
     page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     table = page[page.index("## Options that name files") :]
     patterns = [re.escape(name).replace(r"\*", ".*") for name in re.findall(r"`([\w*]+)`", table)]

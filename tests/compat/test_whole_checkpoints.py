@@ -1,4 +1,4 @@
-"""The trainer's checkpoints are whole or not there, and a damaged last one does not end a run."""
+"""Tests that checkpoints are written atomically, and that a damaged last checkpoint does not end a run."""
 
 import contextlib
 import fcntl
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 class Trainer:
-    """Takes the options that fairseq's loader gives it; reads nothing."""
+    """A trainer that records the path that fairseq's loader gives it and reads nothing."""
 
     checkpoint_suffix = ""
 
@@ -65,37 +65,37 @@ def path_read(folder, **options):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_the_newest_whole_checkpoint_is_used(folder, damage, caplog):
+def test_damaged_last_checkpoint_is_replaced_by_the_newest_whole_one(folder, damage, caplog):
     last = folder / "checkpoint_last.pt"
     assert whole_checkpoints.is_whole(last)
     assert path_read(folder) == "checkpoint_last.pt"
     last.write_bytes(DAMAGE[damage](last.read_bytes()))
     assert not whole_checkpoints.is_whole(last)
-    shutil.copy(last, folder / "checkpoint_best.pt")  # it may be a copy of the same torso
+    shutil.copy(last, folder / "checkpoint_best.pt")  # the best may be a copy of the same damaged file
     with caplog.at_level(logging.WARNING):
         assert path_read(folder) == "checkpoint2.pt"
         assert path_read(folder, finetune_from_model=str(folder / "checkpoint1.pt")) == "checkpoint2.pt"
     assert str(last) in caplog.text and str(folder / "checkpoint2.pt") in caplog.text
 
 
-def test_a_file_that_was_asked_for_is_never_replaced(folder):
+def test_given_restore_file_is_used_although_the_last_is_damaged(folder):
     (folder / "checkpoint_last.pt").write_bytes(b"")
     assert path_read(folder, restore_file=str(folder / "crash.pt")) == "crash.pt"
 
 
-def test_files_in_the_old_format_are_left_to_the_reader(folder):
+def test_last_checkpoint_in_the_old_format_is_used(folder):
     torch.save(CONTENT, folder / "checkpoint_last.pt", _use_new_zipfile_serialization=False)
     assert path_read(folder) == "checkpoint_last.pt"
 
 
-def test_a_missing_last_checkpoint_starts_anew_and_says_how_to_continue(folder, caplog):
+def test_missing_last_checkpoint_warns_how_to_continue(folder, caplog):
     (folder / "checkpoint_last.pt").unlink()
     with caplog.at_level(logging.WARNING):
         assert path_read(folder) == "checkpoint_last.pt"
     assert f"--restore-file {folder / 'checkpoint_best.pt'}" in caplog.text
 
 
-def test_nothing_whole_is_one_line(folder):
+def test_no_whole_checkpoint_is_a_one_line_error(folder):
     for path in folder.glob("checkpoint*.pt"):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(PyramidionError, match="is damaged and there is no other whole checkpoint") as error:
@@ -105,7 +105,7 @@ def test_nothing_whole_is_one_line(folder):
 
 @contextlib.contextmanager
 def full_disk():
-    """Writing ends after 4096 bytes of a file, as on a disk without room."""
+    """Let writing fail after 4096 bytes of a file, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
@@ -114,7 +114,7 @@ def full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(folder):
+def test_full_disk_keeps_the_previous_checkpoint(folder):
     before = {path: path.read_bytes() for path in folder.iterdir()}
     last = str(folder / "checkpoint_last.pt")
     for write in (
@@ -128,8 +128,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(folder):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_full_disk_says_what_continues_where_nothing_does_by_itself(folder):
-    """Of a run's first checkpoints: the last one is written after them."""
+def test_full_disk_without_a_last_checkpoint_says_how_to_continue(folder):
+    """Check the first checkpoints of a run, which are written before checkpoint_last.pt exists."""
     last = folder / "checkpoint_last.pt"
     last.unlink()
 
@@ -144,8 +144,8 @@ def test_a_full_disk_says_what_continues_where_nothing_does_by_itself(folder):
     assert remedy().endswith("run the command again, which starts from scratch")
 
 
-def test_a_second_run_is_kept_out_of_a_folder(command, tmp_path):
-    """Two would replace each other's checkpoints, and continue from them."""
+def test_second_run_in_the_same_save_dir_is_refused(command, tmp_path):
+    """Check that a second run is refused; two would overwrite and load each other's checkpoints."""
     write_corpus(tmp_path, words=40)
     save = tmp_path / "checkpoints"
     train = [tmp_path, *TASK, *TRAIN, "--max-update", 2, "--save-dir"]
@@ -170,10 +170,10 @@ def open_folder(path):
     os.close(file)
 
 
-def test_processes_of_a_run_do_not_hold_its_folder(tmp_path):
-    """A worker that outlives a killed run for a while would keep the same command from continuing."""
+def test_forked_workers_do_not_keep_the_lock_of_the_folder(tmp_path):
+    """Check that workers do not keep the lock; one that outlives a killed run would block its continuation."""
     whole_checkpoints._hold(str(tmp_path))
-    whole_checkpoints._hold(str(tmp_path))  # the same process may
+    whole_checkpoints._hold(str(tmp_path))  # the same process may lock it again
     begun, begins = os.pipe()
     ended, ends = os.pipe()
     worker = os.fork()
@@ -194,7 +194,7 @@ def test_processes_of_a_run_do_not_hold_its_folder(tmp_path):
         os.waitpid(worker, 0)
 
 
-def test_written_checkpoints_are_whole_and_torsos_of_killed_runs_overwritten(folder):
+def test_saving_overwrites_leftovers_and_leaves_no_temporary_files(folder):
     last = folder / "checkpoint_last.pt"
     (folder / "checkpoint_last.pt.tmp").write_bytes(b"torso")
     checkpoint_utils.torch_persistent_save({"model": torch.ones(3)}, str(last))
@@ -204,8 +204,8 @@ def test_written_checkpoints_are_whole_and_torsos_of_killed_runs_overwritten(fol
     assert not list(folder.glob("*.tmp"))
 
 
-def test_a_checkpoint_of_another_model_is_one_line(command, tmp_path):
-    """Training goes on from it with other options; nothing is overwritten."""
+def test_continuing_from_another_models_checkpoint_is_a_one_line_error(command, tmp_path):
+    """Check continuing with other options of the model: an error, and nothing is overwritten."""
     write_corpus(tmp_path, words=40)
     save = tmp_path / "checkpoints"
     train = [tmp_path, *TASK, *TRAIN, "--save-dir", save]
