@@ -177,21 +177,21 @@ def test_same_metric_keeps_the_best_value(command, data, tmp_path):
 
 
 UNUSABLE = {
-    "a record of text": lambda state: state.update(extra_state="x"),
-    "no record": lambda state: state.update(extra_state=None),
-    "not even an empty record": lambda state: state.pop("extra_state"),
-    "a place that is none": lambda state: state["extra_state"].update(train_iterator=3),
-    "an epoch of text": lambda state: state["extra_state"]["train_iterator"].update(epoch="x"),
-    "an epoch beyond all": lambda state: state["extra_state"]["train_iterator"].update(epoch=10**15),
-    "a place before the first": lambda state: state["extra_state"]["train_iterator"].update(iterations_in_epoch=-5),
-    "a result of text": lambda state: state["extra_state"].update(best="x"),
-    "hours of text": lambda state: state["extra_state"].update(previous_training_time="x"),
-    "meters that are none": lambda state: state["extra_state"].update(
+    "extra_state is a text": lambda state: state.update(extra_state="x"),
+    "extra_state is None": lambda state: state.update(extra_state=None),
+    "no extra_state": lambda state: state.pop("extra_state"),
+    "train_iterator is a number": lambda state: state["extra_state"].update(train_iterator=3),
+    "epoch is a text": lambda state: state["extra_state"]["train_iterator"].update(epoch="x"),
+    "epoch of 10^15": lambda state: state["extra_state"]["train_iterator"].update(epoch=10**15),
+    "a negative position": lambda state: state["extra_state"]["train_iterator"].update(iterations_in_epoch=-5),
+    "best is a text": lambda state: state["extra_state"].update(best="x"),
+    "previous_training_time is a text": lambda state: state["extra_state"].update(previous_training_time="x"),
+    "invalid metrics": lambda state: state["extra_state"].update(
         metrics={"train": [[1, 2]]},
         train_iterator={**state["extra_state"]["train_iterator"], "iterations_in_epoch": 1},
     ),
-    "no history": lambda state: state.update(optimizer_history=[]),
-    "an optimizer without groups": lambda state: state.update(last_optimizer_state={}),
+    "empty optimizer_history": lambda state: state.update(optimizer_history=[]),
+    "empty optimizer state": lambda state: state.update(last_optimizer_state={}),
 }
 
 

@@ -24,11 +24,11 @@ START = [*USER_DIR, *ARCH, *ADAM]
 
 #: {mistake: (command, arguments after the data, exit status, what the line says)}; DATA is the folder above data-bin.
 MISTAKES = {
-    "a path that is not data-bin": (
+    "a folder above data-bin": (
         "train", ["DATA", *START, *TASK, *LR, "--cpu"], 1,
         "DATA has no SPLIT.source-target.source.idx and is not binarised data: did you mean DATA/data-bin?",
     ),
-    "the same in generation": (
+    "a folder above data-bin in generation": (
         "generate", ["DATA", *USER_DIR, *TASK, "--path", "x.pt", "--cpu"], 1, "did you mean DATA/data-bin?",
     ),
     "no data": ("train", ["DATA/nowhere", *START, *TASK, *LR, "--cpu"], 1, "there is no data folder 'DATA/nowhere'"),
@@ -48,19 +48,19 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *LR, "--cpu"], 1,
         "--arch deeppyramidion needs --task long_document_summarization",
     ),
-    "no task in validation": (
+    "validation without a task": (
         "validate", ["DATA/data-bin", *USER_DIR, "--path", "MODEL", "--batch-size", "2", "--cpu"], 2,
         "error: --task is missing: give long_document_summarization, or the task of the checkpoint",
     ),
-    "no checkpoint in validation": (
+    "validation without a checkpoint": (
         "validate", ["DATA/data-bin", *USER_DIR, *TASK, "--batch-size", "2", "--cpu"], 1,
         "error: --path is missing: give the path of a checkpoint",
     ),
-    "a summariser as a language model": (
+    "eval-lm with a summariser": (
         "eval-lm", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--batch-size", "2", "--cpu"], 1,
         "fairseq-eval-lm is for language models, which read no document: use fairseq-validate for the loss",
     ),
-    "eight GPUs of none": (
+    "eight processes without GPUs": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--distributed-world-size", "8"], 1,
         "8 processes (--distributed-world-size; GPUS= of a recipe) need a GPU each, and no GPU is available: ",
     ),
@@ -73,7 +73,7 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--fp16"], 1, "--fp16 needs a GPU, and --cpu is given",
     ),
     "fp16 without GPUs": ("train", ["DATA/data-bin", *START, *TASK, *LR, "--fp16"], 1, "and none is available: omit"),
-    "chunks of a sharded vocabulary": (
+    "chunked_cross_entropy with fully_sharded": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--criterion", "chunked_cross_entropy", "--ddp-backend",
          "fully_sharded"], 1,
@@ -82,105 +82,105 @@ MISTAKES = {
     "amp on a CPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--amp"], 1, "--amp needs a GPU, and --cpu is given",
     ),
-    "half precision that generation ignores": (
+    "bf16 in generation": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--bf16"], 1,
         "--bf16 is for training, and this command would compute in float32: use --fp16 (on a GPU), or",
     ),
-    "the same in validation": (
+    "amp in validation": (
         "validate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--batch-size", "2", "--amp"], 1,
         "--amp is for training, and this command would compute in float32",
     ),
-    "a profile of no GPU": (
+    "profile on a CPU": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--profile"], 1,
         "--profile needs a GPU, and --cpu is given: omit the option",
     ),
-    "a seed below 0": (
+    "negative seed": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--seed", "-1"], 1,
         "--seed -1: must be from 0 to 4294967295",
     ),
-    "the same in generation, which does not look at it": (
+    "negative seed in generation": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--seed", "-1"], 1,
         "--seed -1: must be from 0 to 4294967295",
     ),
-    "fewer than no workers": (
+    "negative num-workers": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--num-workers", "-1"], 1,
         "--num-workers -1: must be 0 or more; 0 loads the data in the main process",
     ),
-    "batches of no document": (
+    "batch size 0": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--batch-size", "0"], 1,
         "--batch-size 0: must be 1 or more; otherwise all documents would be one batch",
     ),
-    "batches of no document in validation": (
+    "validation batch size 0": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--batch-size-valid", "0"], 1,
         "--batch-size-valid 0: must be 1 or more; otherwise all documents would be one batch",
     ),
-    "fewer than no updates": (
+    "negative max-update": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-update", "-1"], 1,
         "--max-update -1: must be 0 or more; 0 sets no limit",
     ),
-    "labels that are smoothed twice": (
+    "label smoothing of 2": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--criterion", "label_smoothed_cross_entropy",
          "--label-smoothing", "2"], 1,
         "--label-smoothing 2.0: must be from 0 to 1",
     ),
-    "an optimizer of other optimizers": (
+    "composite optimizer": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "composite"], 1,
         "--optimizer composite needs groups of parameters, which can be given only with Hydra (optimizer.groups): "
         "use adam",
     ),
-    "a file for results": (
+    "results path that is a file": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--results-path", "MODEL"], 1,
         "checkpoint_best.pt is a file: give a folder for the summaries",
     ),
-    "overrides of no option": (
+    "overrides of an unknown option": (
         "generate",
         ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--model-overrides", "{'dropot': 0.1}"], 1,
         "checkpoint_best.pt has no option 'dropot': did you mean dropout?",
     ),
-    "overrides of no option in validation": (
+    "overrides of an unknown option in validation": (
         "validate",
         ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--batch-size", "2", "--model-overrides",
          "{'dropot': 0.1}"], 1,
         "checkpoint_best.pt has no option 'dropot': did you mean dropout?",
     ),
-    "overrides that are a word": (
+    "overrides that are not a dictionary": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--model-overrides", "dropout"], 1,
         "--model-overrides 'dropout' is not a dictionary such as \"{'dropout': 0.1}\"",
     ),
-    "no learning rate": (
+    "default learning rate with adam": (
         "train", ["DATA/data-bin", *START, *TASK, "--cpu"], 1,
         "the learning rate is fairseq's default of 0.25, with which adam learns nothing: use --lr 5e-4",
     ),
-    "an empty learning rate": (
+    "empty learning rate": (
         "train", ["DATA/data-bin", *START, *TASK, "--lr", "", "--cpu"], 1,
         "--lr []: must be a positive number, such as --lr 5e-4",
     ),
-    "a learning rate below 0": (
+    "negative learning rate": (
         "train", ["DATA/data-bin", *START, *TASK, "--lr=-1", "--cpu"], 1, "--lr [-1.0]: must be a positive number",
     ),
-    "a learning rate that is a word": (
+    "learning rate that is not a number": (
         "train", ["DATA/data-bin", *START, *TASK, "--lr", "fast", "--cpu"], 2,
         "argument --lr: 'fast' is neither a number nor a list of numbers",
     ),
-    "one beta": (
+    "a single beta": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--adam-betas", "0.9", "--cpu"], 1,
         "--adam-betas 0.9: must be two numbers in [0, 1), such as --adam-betas '(0.9, 0.98)'",
     ),
-    "betas that are not closed": (
+    "betas without a closing bracket": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--adam-betas", "(0.9, 0.98", "--cpu"], 1,
         "--adam-betas (0.9, 0.98: must be two numbers",
     ),
-    "a beta of 2": (
+    "beta above 1": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--adam-betas", "(0.9, 2)", "--cpu"], 1,
         "--adam-betas (0.9, 2): must be two numbers",
     ),
-    "a beta that is a name": (
+    "betas that are not numbers": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--optimizer", "fused_adamw", "--adam-betas", "(a, b)", "--cpu"], 1,
         "--adam-betas (a, b): must be two numbers",
     ),
-    "no plugin": (
+    "missing user-dir": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--user-dir", "DATA/plugin"], 1,
         "--user-dir: there is no folder DATA/plugin",
     ),
@@ -188,40 +188,40 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--user-dir", "DATA/pyramidion_fairseq"], 1,
         "Failed to import --user-dir=DATA/pyramidion_fairseq because the corresponding module name",
     ),
-    "no size of a batch": (
+    "no batch size": (
         "train", ["DATA/data-bin", *USER_DIR, *ARCH, *TASK, *LR, "--optimizer", "adam", "--cpu"], 1,
         "how large is a batch? --batch-size 2 (documents) or --max-tokens 16384 (padded tokens) is needed",
     ),
-    "nothing to restore": (
+    "missing restore file": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "DATA/no.pt"], 1,
         "--restore-file DATA/no.pt does not exist: give the path of a checkpoint, or omit the option to start",
     ),
-    "a folder to restore": (
+    "restore file that is a folder": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "DATA/data-bin"], 1,
         "--restore-file DATA/data-bin is a folder, not a checkpoint: give the path of a checkpoint, or omit",
     ),
-    "nothing to restore of that suffix": (
+    "missing restore file with a suffix": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--restore-file", "MODEL", "--checkpoint-suffix=-x"], 1,
         "checkpoint_best-x.pt does not exist: give the path of a checkpoint, or omit the option",
     ),
-    "nothing to continue once": (
+    "missing continue-once file": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--continue-once", "DATA/no.pt"], 1,
         "--continue-once DATA/no.pt does not exist: give the path of a checkpoint, or omit the option",
     ),
-    "updates of no number": (
+    "empty update-freq": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--update-freq", ""], 1,
         "--update-freq []: must be 1 or more",
     ),
-    "updates of nothing": (
+    "update-freq 0": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--update-freq", "0"], 1,
         "--update-freq [0]: must be 1 or more",
     ),
-    "the best ROUGE without ROUGE": (
+    "ROUGE metric without eval-rouge": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--best-checkpoint-metric", "rouge2"], 1,
         "--best-checkpoint-metric rouge2 needs --eval-rouge",
     ),
-    "the worst ROUGE as the best": (
+    "ROUGE metric that is minimized": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--eval-rouge", "--best-checkpoint-metric", "rouge2"], 1,
         "--best-checkpoint-metric rouge2 needs --maximize-best-checkpoint-metric: otherwise the lowest is kept",
@@ -237,19 +237,19 @@ MISTAKES = {
         "--best-checkpoint-metric ROUGE-2: validation logs loss, ppl, rouge1, rouge2, rougeL, rougeLsum; did you mean "
         "rouge2?",
     ),
-    "one embedding for two widths": (
+    "shared embeddings of two widths": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--decoder-embed-dim", "16"], 1,
         "--share-all-embeddings, which named architectures set, needs the same --encoder-embed-dim and",
     ),
-    "two half precisions": (
+    "fp16 with bf16": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--fp16", "--bf16"], 1,
         "--fp16 and --bf16 exclude each other",
     ),
-    "a validation after every no epochs": (
+    "validate-interval 0": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--validate-interval", "0"], 1,
         "--validate-interval must be at least 1; to skip it, use --disable-validation",
     ),
-    "a checkpoint after every no epochs": (
+    "save-interval 0": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--save-interval", "0"], 1,
         "--save-interval must be at least 1; to save nothing, use --no-save",
     ),
@@ -257,98 +257,98 @@ MISTAKES = {
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--dropout", "1.5"], 1,
         "--dropout 1.5: must be from 0 to 1",
     ),
-    "batches of too few tokens": (
+    "max-tokens below every document": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-tokens", "3", "--disable-validation"], 1,
         "no document fits into a batch: a larger --max-tokens",
     ),
-    "batches of too few tokens in validation": (
+    "max-tokens-valid below a document": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--max-tokens-valid", "3"], 1,
         "--max-tokens-valid 3 (by default --max-tokens): a document or summary of valid has 64 tokens: use "
         "--max-tokens-valid 64 or more",
     ),
-    "batches of too few tokens in generation": (
+    "max-tokens below a document in generation": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--max-tokens", "3"], 1,
         "a document or summary has more tokens than a batch may have: a larger --max-tokens, or --batch-size instead",
     ),
-    "no warm-up where it is divided by": (
+    "inverse_sqrt without warm-up": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "inverse_sqrt", "--warmup-updates", "0"], 1,
         "--warmup-updates 0: must be 1 or more with --lr-scheduler inverse_sqrt",
     ),
-    "checkpoints written by a package that is not there": (
+    "asynchronous checkpoints without iopath": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--write-checkpoints-asynchronously"], 1,
         "--write-checkpoints-asynchronously needs iopath: pip install iopath, or omit it",
     ),
-    "buckets of numpy 1": (
+    "batch buckets without numpy 1": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--num-batch-buckets", "2"], 1,
         "--num-batch-buckets needs numpy 1: to pad to fewer lengths, use --required-seq-len-multiple instead",
     ),
-    "a schedule without its end": (
+    "polynomial_decay without total updates": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "polynomial_decay"], 1,
         "--total-num-update is needed with this --lr-scheduler",
     ),
-    "a schedule without its period": (
+    "cosine without a period": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "cosine", "--max-update", "0"], 1,
         "--lr-scheduler cosine needs --max-update, or --lr-period-updates",
     ),
-    "a schedule without its stages": (
+    "tri_stage without stages": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "tri_stage"], 1,
         "--lr-scheduler tri_stage needs --warmup-steps, --hold-steps and --decay-steps, or --phase-ratio",
     ),
-    "no time to decay in": (
+    "cosine warm-up as long as training": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "cosine", "--warmup-updates", "1"], 1,
         "--warmup-updates 1 must be less than --max-update 1, or --lr-scheduler cosine cannot decay",
     ),
-    "no time to decay in, of another": (
+    "polynomial_decay warm-up longer than training": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "polynomial_decay", "--warmup-updates", "50",
          "--total-num-update", "20"], 1,
         "--warmup-updates 50 must be less than --total-num-update 20, or --lr-scheduler polynomial_decay",
     ),
-    "rates by numbers": (
+    "epoch2lr with unquoted epochs": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "manual", "--epoch2lr", "{1: 0.01}"], 1,
         "--epoch2lr {1: 0.01}: must be a dictionary from quoted numbers to learning rates, such as --epoch2lr ",
     ),
-    "a rate for each epoch": (
+    "several learning rates with inverse_sqrt": (
         "train", ["DATA/data-bin", *START, *TASK, "--lr", "0.1,0.01", "--cpu", "--lr-scheduler", "inverse_sqrt"], 1,
         "several learning rates (--lr A,B), one for each epoch, are for --lr-scheduler fixed: give one",
     ),
-    "a triangle without height": (
+    "triangular with max-lr below lr": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "triangular", "--max-lr", "0.001"], 1,
         "--lr-scheduler triangular needs a --max-lr above --lr",
     ),
-    "a schedule of an optimizer that has none": (
+    "pass_through with adam": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--lr-scheduler", "pass_through"], 1,
         "--lr-scheduler pass_through is for optimizers with a schedule of their own",
     ),
-    "learning rates of Adafactor's own": (
+    "adafactor with relative steps": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "adafactor", "--relative-step"], 1,
         "--optimizer adafactor: with --relative-step it takes no learning rate, and fairseq always gives one",
     ),
-    "a warm-up of Adafactor's own": (
+    "adafactor warm-up without relative steps": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "adafactor", "--warmup-init"], 1,
         "--optimizer adafactor: --warmup-init needs --relative-step",
     ),
-    "an optimizer whose package is not there": (
+    "cpu_adam without DeepSpeed": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "cpu_adam"], 1,
         "Please install DeepSpeed: pip install deepspeed",
     ),
-    "words that are joined otherwise": (
+    "unknown post-process": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--post-process", "unigram"], 1,
         "--post-process (--remove-bpe) takes sentencepiece, wordpiece, letter, silence, _EOW, subword_nmt or none",
     ),
-    "data of another kind": (
+    "wrong dataset-impl": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--dataset-impl", "lazy"], 1,
         "the data is not of this --dataset-impl: leave the option out",
     ),
-    "a folder in the place of a checkpoint": (
+    "checkpoint path that is a folder": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "DATA", "--cpu"], 1, "DATA: Is a directory",
     ),
-    "a name that is too long": (  # an OSError without a subclass, as of a read-only file system
+    "results path that is too long": (  # an OSError without a subclass, as of a read-only file system
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--results-path", "x" * 300], 1,
         "x: File name too long",
     ),
@@ -356,25 +356,25 @@ MISTAKES = {
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--bpe", "sentencepiece"], 1,
         "--bpe sentencepiece needs --sentencepiece-model FILE",
     ),
-    "no sentencepiece model": (
+    "missing sentencepiece model": (
         "generate", ["DATA/data-bin", *USER_DIR, *TASK, "--path", "MODEL", "--cpu", "--bpe", "sentencepiece",
                      "--sentencepiece-model", "DATA/no.model"], 1,
         "--sentencepiece-model DATA/no.model does not exist",
     ),
-    "nothing to fine-tune from": (
+    "missing finetune-from-model": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "DATA/no.pt"], 1,
         "--finetune-from-model DATA/no.pt does not exist: train that model first",
     ),
-    "a folder to fine-tune from": (
+    "finetune-from-model that is a folder": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "DATA/data-bin"], 1,
         "--finetune-from-model DATA/data-bin is a folder, not a checkpoint: train that model first",
     ),
-    "two models to start from": (
+    "finetune-from-model with restore-file": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "MODEL", "--restore-file", "MODEL"], 1,
         "--finetune-from-model excludes --restore-file: it loads only the weights of its file, and resets the rest",
     ),
-    "to reset what is reset": (
+    "finetune-from-model with reset-optimizer": (
         "train",
         ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--finetune-from-model", "MODEL", "--reset-optimizer"], 1,
         "--finetune-from-model excludes --reset-optimizer: it loads only the weights of its file",
@@ -450,7 +450,7 @@ def test_torchrun_with_another_world_size_is_refused(data, tmp_path):
 
 
 HYDRA = {
-    "no learning rate": ({"optimization.lr": None}, "optimization.lr=[5e-4]"),
+    "default learning rate with adam": ({"optimization.lr": None}, "optimization.lr=[5e-4]"),
     "a misspelt architecture": (
         {"+model._name": "deeppyramidon"}, "architecture: there is no 'deeppyramidon': did you mean deeppyramidion?",
     ),
@@ -458,9 +458,9 @@ HYDRA = {
         {"+task._name": "long_document_summarisation"},
         "task: there is no 'long_document_summarisation': did you mean long_document_summarization?",
     ),
-    "one beta": ({"+optimizer.adam_betas": "[0.9]"}, "--adam-betas [0.9]: must be two numbers in [0, 1)"),
-    "no rate": ({"optimization.lr": "[]"}, "--lr []: must be a positive number"),
-    "no size of a batch": ({"dataset.batch_size": None}, "how large is a batch? --batch-size 2 (documents)"),
+    "a single beta": ({"+optimizer.adam_betas": "[0.9]"}, "--adam-betas [0.9]: must be two numbers in [0, 1)"),
+    "empty learning rate": ({"optimization.lr": "[]"}, "--lr []: must be a positive number"),
+    "no batch size": ({"dataset.batch_size": None}, "how large is a batch? --batch-size 2 (documents)"),
     "no task": ({"+task._name": None}, "no task is given: with Hydra, use +task._name=long_document_summarization"),
 }  # fmt: skip
 

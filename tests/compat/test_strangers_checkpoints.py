@@ -64,14 +64,14 @@ HARMFUL_ARRAYS = {
     "a list of fields": GLOBAL["numpy.dtype"] + b"]" + b"\x89\x88\x87R",
     "flags of a type": DTYPE + b"(K\x03" + text("|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb",
     "fields of a type": DTYPE + b"(K\x03" + text("<") + b"N" + text("a") + b"\x85}J\xff\xff\xff\xffK\x08K?tb",
-    "more than its bytes": array(b"K\x05\x85", data(bytes(32))),
-    "fewer than its bytes": array(b"K\x03\x85", data(bytes(32))),
+    "more elements than bytes": array(b"K\x05\x85", data(bytes(32))),
+    "fewer elements than bytes": array(b"K\x03\x85", data(bytes(32))),
     "a negative shape": array(b"J\xff\xff\xff\xff\x85", data(b"")),
     "a shape beyond memory": array(b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86", data(b"")),
     "a list of objects": array(b"K\x01\x85", b"]"),
     "another class": GLOBAL[NUMPY] + GLOBAL["builtins.list"] + b"K\x00\x85" + data(b"b") + b"\x87R",
     "another shape": GLOBAL[NUMPY] + GLOBAL["numpy.ndarray"] + b"K\x64\x85" + data(b"b") + b"\x87R",
-    "content twice": array(b"K\x01\x85", data(bytes(8))) + array(b"K\x01\x85", data(bytes(8)))[len(ARRAY) :],
+    "state set twice": array(b"K\x01\x85", data(bytes(8))) + array(b"K\x01\x85", data(bytes(8)))[len(ARRAY) :],
 }
 
 
@@ -105,9 +105,9 @@ def test_number_arrays_are_loaded_and_pickled_as_plain_numpy_arrays(dtype, tmp_p
 
 NESTED = b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))
 HARMFUL = {
-    "memory of any size": GLOBAL["builtins.bytearray"] + b"J\xff\xff\xff\x7f\x85R",
-    "a tensor of any size": GLOBAL["torch.Tensor"] + b"J\xff\xff\xff\x7f\x85R",
-    "doubling": data(b"ab")[:-2].replace(b"latin1", b"hex").replace(struct.pack("<I", 6), struct.pack("<I", 3), 1),
+    "bytearray of 2 GiB": GLOBAL["builtins.bytearray"] + b"J\xff\xff\xff\x7f\x85R",
+    "tensor of 2^31 elements": GLOBAL["torch.Tensor"] + b"J\xff\xff\xff\x7f\x85R",
+    "hex codec": data(b"ab")[:-2].replace(b"latin1", b"hex").replace(struct.pack("<I", 6), struct.pack("<I", 3), 1),
     "a set of nested tuples": GLOBAL["builtins.set"] + b"](" + NESTED + b"e\x85R",
     "a counter of nested tuples": GLOBAL["collections.Counter"] + b"](" + NESTED + b"e\x85R",
     "a nested tuple as key": b"}" + NESTED + b"K\x01s",
@@ -117,13 +117,13 @@ HARMFUL = {
     "lists that double": b"]" + b"".join(b"q%c](h%ch%ce" % (n, n, n) for n in range(40)),
     "a large number": b"\x8a\x20" + b"\x7f" * 32,
     "a container that searches its parents": GLOBAL["omegaconf.dictconfig.DictConfig"] + b"}\x85R",
-    "a default that is called": GLOBAL["collections.defaultdict"] + GLOBAL["torch.device"] + b"\x85R",
-    "a mark of another process": GLOBAL["argparse.Namespace"].replace(
+    "defaultdict that calls a type": GLOBAL["collections.defaultdict"] + GLOBAL["torch.device"] + b"\x85R",
+    "tensor placeholder of another process": GLOBAL["argparse.Namespace"].replace(
         b"argparse\nNamespace", b"fairseq.distributed.utils\n_TensorPlaceholder"
     ) + b")\x81",
-    "methods of an ordered dict": GLOBAL["collections.OrderedDict"] + b")R}" + text("items") + b"K\x01sb",
+    "ordered dict with replaced methods": GLOBAL["collections.OrderedDict"] + b")R}" + text("items") + b"K\x01sb",
     "items of a list": b"]K\x00K\x01s",
-    "one text made to bytes many times": b"](X" + struct.pack("<I", 2**20) + b"a" * 2**20 + b"q\x01" + b"".join(
+    "one text encoded 80 times": b"](X" + struct.pack("<I", 2**20) + b"a" * 2**20 + b"q\x01" + b"".join(
         GLOBAL["_codecs.encode"] + b"h\x01" + text("latin1") + b"\x86R" for _ in range(80)
     ) + b"e",
     "items of a tensor's type": GLOBAL["torch.FloatStorage"] + b"K\x00K\x01s",
@@ -145,18 +145,18 @@ def tensor(size, stride, offset=0, numel=2, key="0", kind="torch.FloatStorage"):
 
 
 HARMFUL_TENSORS = {
-    "of nothing, but of 10^9 rows": tensor([10**9, 0], [1, 1]),
+    "10^9 empty rows": tensor([10**9, 0], [1, 1]),
     "beyond its storage": tensor([3], [1]),
-    "from beyond its storage": tensor([2], [1], offset=1),
-    "with strides beyond": tensor([2], [2]),
+    "offset beyond its storage": tensor([2], [1], offset=1),
+    "stride beyond its storage": tensor([2], [2]),
     "a negative stride": tensor([2], [-1]),
     "a negative size": tensor([-2], [1]),
-    "one number many times": tensor([2**30, 2**30], [0, 0]),
+    "2^60 elements with stride 0": tensor([2**30, 2**30], [0, 0]),
     "a storage that is larger than its bytes": tensor([4], [1], numel=4),
     "a storage of another type": tensor([2], [1], kind="torch.DoubleStorage"),
-    "a storage that is not there": tensor([2], [1], key="1"),
-    "a storage elsewhere": tensor([2], [1], key="../data.pkl"),
-    "a storage of two sizes": b"](" + tensor([2], [1]) + tensor([1], [1], numel=1) + b"e",
+    "missing storage": tensor([2], [1], key="1"),
+    "storage with a path as its key": tensor([2], [1], key="../data.pkl"),
+    "storage with two sizes": b"](" + tensor([2], [1]) + tensor([1], [1], numel=1) + b"e",
 }
 
 

@@ -21,9 +21,9 @@ CONTENT = {"model": {"weight": torch.arange(5000.0)}}
 DAMAGE = {
     "truncated": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
-    "one bit": lambda data: data[:9000] + bytes([data[9000] ^ 1]) + data[9001:],
+    "one bit flipped": lambda data: data[:9000] + bytes([data[9000] ^ 1]) + data[9001:],
     "zeros": lambda data: bytes(len(data)),
-    "another zip": lambda data: b"PK\x05\x06" + bytes(18),
+    "an empty zip": lambda data: b"PK\x05\x06" + bytes(18),
 }
 
 
