@@ -73,7 +73,7 @@ def test_sorting_lowers_the_error_as_in_appendix_b5_on_unsorted_scores(sorting):
 
 @pytest.mark.paper("b5-sorting", "b5-sorting-time")
 def test_sorting_does_not_change_the_error_on_sorted_scores(sorting):
-    """Check it, because figure 6 uses sorted scores, as the authors do, and cannot show the effect of sorting."""
+    """Check sorted scores; figure 6 uses them, as the authors do, so that it cannot show the effect of sorting."""
     cell = sorting.sorting_quality(256, 32, "cpu", documents=32, sorted_before=True)
     assert cell["never"] == pytest.approx(cell["every round"], abs=0.002)
 

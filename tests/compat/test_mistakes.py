@@ -525,7 +525,7 @@ def test_validate_help_needs_no_task():
 
 
 def test_max_tokens_valid_below_a_document_is_refused_only_for_our_datasets(dictionary):
-    """Check stock datasets, too: with ``--skip-invalid-size-inputs-valid-test`` the remaining documents may fit."""
+    """Check that stock datasets pass: with ``--skip-invalid-size-inputs-valid-test`` other documents may fit."""
     cfg, documents = argparse.Namespace(dataset=argparse.Namespace(max_tokens_valid=2)), [torch.tensor([5, 6, 2])]
     for kind in (LanguagePairDataset, DocumentPairDataset):
         task = argparse.Namespace(datasets={"valid": kind(documents, [3], dictionary)})

@@ -8,7 +8,7 @@ from tests.helpers.paths import ROOT
 
 FOLDERS = ("pyramidion_fairseq", "preprocess", "examples", "scripts", "benchmarks")
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-#: Names that may not be called, and dotted names that may not.
+#: Plain and dotted names that may not be called.
 CALLS = {"eval", "exec", "compile", "__import__", "execfile", "input"}
 DOTTED = {
     "os.system", "os.popen", "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.load", "marshal.loads",

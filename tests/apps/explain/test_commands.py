@@ -168,7 +168,7 @@ def test_ids_and_references_of_the_input_are_in_the_output(summarised, tmp_path,
 
 
 def test_copied_words_have_their_places_in_json_lines(tmp_path):
-    """Check a model that only copies: every word was copied from an equal word of the document."""
+    """Check a model that only copies: every word was copied, and its places are in the document."""
     write_sentencepiece(tmp_path)
     path = write_checkpoint(tmp_path, pointer=True, pointer_bias=40.0)
     (tmp_path / "in").write_text("\n".join([article(3), article(5, seed=1)]))
