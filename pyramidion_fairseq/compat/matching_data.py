@@ -7,6 +7,7 @@ builds its BPE. For training see :mod:`.continued_runs`. The comparison is in :m
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from typing import Any
 
@@ -20,6 +21,8 @@ from ..errors import PyramidionError, user_errors
 from ..tasks.data_folder import refuse_separator
 from . import built_size, model_overrides
 from .marks import mark
+
+logger = logging.getLogger(__name__)
 
 _REMEDY = "use data that was prepared with the model's dictionary (--srcdict), or another checkpoint"
 _READ = "checkpoints_read"
@@ -66,10 +69,20 @@ def _loader(stock: Any) -> Any:
                     vars(task).setdefault(_READ, []).append((filename, read.get("extra_state")))
                 with built_size.bounded(filename, read["model"], shards=num_shards):
                     loaded, cfg, task = stock([filename], arg_overrides, task, strict, suffix, num_shards, read)
+                _warn_of_untrained(filename, loaded)
             models += loaded
         return models, cfg, task
 
     return mark(load_model_ensemble_and_task, "compares_dictionaries")
+
+
+def _warn_of_untrained(filename: str, models: list[Any]) -> None:
+    """Warn of parameters that a checkpoint lacks, as with ``--model-overrides "{'pointer': True}"``."""
+    texts = dict.fromkeys(
+        change.text for model in models for change in getattr(model, "_state_changes", ()) if change.kind == "new"
+    )
+    for text in texts:
+        logger.warning(f"{filename}: {text}; it is used untrained, which may give poor summaries")
 
 
 def _read(filename: str, overrides: Any, suffix: str, num_shards: int) -> dict[str, Any]:

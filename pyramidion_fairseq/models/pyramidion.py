@@ -33,7 +33,9 @@ class PyramidionModel(TransformerModelBase):
     #: models and tasks.
     load_summarizer: ClassVar[Callable[..., PyramidionHubInterface]]
     #: ``interop.bart.adapt_state``, set by the same module because it depends on models.
-    _adapt_state: ClassVar[Callable[[PyramidionModel, dict[str, Tensor]], object]]
+    _adapt_state: ClassVar[Callable[[PyramidionModel, dict[str, Tensor]], Sequence[Any]]]
+    #: Changes (``interop.state_changes.Change``) of the tensors that were loaded last.
+    _state_changes: Sequence[Any] = ()
     #: Distinguishes architectures of this package from fairseq's, for code that models depend on.
     is_pyramidion = True
     #: Options to suggest if no task is given.
@@ -95,7 +97,7 @@ class PyramidionModel(TransformerModelBase):
         fairseq calls this method before it loads a checkpoint, so ``--restore-file bart.large/model.pt`` works.
         """
         super().upgrade_state_dict_named(state_dict, name)
-        type(self)._adapt_state(self, state_dict)
+        self._state_changes = type(self)._adapt_state(self, state_dict)
 
     def make_generation_fast_(self, **kwargs: Any) -> None:
         """Prepare for generation as fairseq does, but keep the model picklable.

@@ -141,7 +141,9 @@ class LSGRobertaModel(RobertaModel):
     #: See :class:`~pyramidion_fairseq.models.pyramidion.PyramidionModel`.
     is_pyramidion = True
     #: ``interop.roberta.adapt_state``, set by :mod:`pyramidion_fairseq.registered` because it depends on models.
-    _adapt_state: ClassVar[Callable[[LSGRobertaModel, dict[str, Tensor]], object]]
+    _adapt_state: ClassVar[Callable[[LSGRobertaModel, dict[str, Tensor]], Sequence[Any]]]
+    #: Changes (``interop.state_changes.Change``) of the tensors that were loaded last.
+    _state_changes: Sequence[Any] = ()
     #: Options to suggest if no task is given.
     needed_task = (
         "needs --task sentence_prediction --criterion sentence_prediction, or --task masked_lm --criterion masked_lm"
@@ -189,7 +191,7 @@ class LSGRobertaModel(RobertaModel):
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
         """Adapt the tensors of a shorter model with ``interop.roberta.adapt_state``, after fairseq's own upgrade."""
         super().upgrade_state_dict_named(state_dict, name)
-        type(self)._adapt_state(self, state_dict)
+        self._state_changes = type(self)._adapt_state(self, state_dict)
 
     @torch.no_grad()
     def predict(

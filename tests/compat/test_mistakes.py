@@ -417,6 +417,17 @@ def test_model_overrides_of_known_options_are_accepted(command, data, stock):
     command(stock, *words, "--batch-size", "2", "--model-overrides", overrides)
 
 
+@pytest.mark.parametrize("stock", ["generate", "validate"])
+def test_model_overrides_that_add_parameters_are_warned_of(command, data, stock):
+    path = data / "data-bin/checkpoint_best.pt"
+    words = [data / "data-bin", *USER_DIR, *TASK, "--path", path, "--cpu", "--batch-size", "2"]
+    line = f"{path}: new gate of the pointer: the checkpoint has none, it is to be trained; it is used untrained"
+    done = command(stock, *words, "--model-overrides", "{'pointer': True}")
+    assert (done.stdout + done.stderr).count(line) == 1
+    done = command(stock, *words)
+    assert "untrained" not in done.stdout + done.stderr
+
+
 def test_batch_size_0_with_max_tokens_trains(command, data, tmp_path):
     words = [data / "data-bin", *TASK, *TRAIN, "--batch-size", "0", "--max-tokens", "4000", "--max-update", "1"]
     command("train", *words, "--save-dir", tmp_path)
