@@ -169,9 +169,10 @@ def _aggregate_documents(documents: Iterator[Document], args: argparse.Namespace
 
     hub, progress = load(args), Progress(count_documents(args, limit=args.limit))
     aggregate: Any = Aggregate()
-    for summary in hub.summarize_stream(documents, True, progress=progress, **generation_of(args)):
+    summaries = hub.summarize_stream(documents, True, progress=progress, **generation_of(args))
+    for index, summary in enumerate(summaries):
         if summary.provenance is not None:
-            aggregate.add(summary.provenance)
+            aggregate.add(summary.provenance, index)
     progress.tell()
     aggregate.write(args.output)
     logger.info(f"wrote {', '.join(sorted(os.listdir(args.output)))} to {args.output}")

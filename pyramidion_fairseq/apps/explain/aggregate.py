@@ -57,8 +57,12 @@ class Aggregate:
         self.sections: dict[str, _SectionSums] = {}
         self.sentences: list[dict[str, Any]] = []
 
-    def add(self, provenance: Provenance) -> None:
+    def add(self, provenance: Provenance, index: int | None = None) -> None:
         """Add a document.
+
+        Args:
+            provenance: its provenance.
+            index: its index in the input, for :attr:`sentences`; by default the number of documents before it.
 
         Raises:
             PyramidionError: the summary is from an ensemble, whose models keep different tokens.
@@ -73,7 +77,7 @@ class Aggregate:
             self.positions.setdefault(name, _Mean()).add(share_by_position(shares))
         for name, record in model.stages:
             self._add_weights(name, record)
-        self._add_parts(provenance, rows)
+        self._add_parts(provenance, rows, self.documents if index is None else index)
         self.documents += 1
 
     def write(self, folder: str) -> None:
@@ -145,7 +149,7 @@ class Aggregate:
             means = self.numbers.setdefault(name, {})
             means.setdefault(key, _Mean()).add(torch.as_tensor(float(value)).reshape(1))
 
-    def _add_parts(self, provenance: Provenance, rows: dict[str, Tensor]) -> None:
+    def _add_parts(self, provenance: Provenance, rows: dict[str, Tensor], index: int) -> None:
         document = provenance.document
         token_words = provenance.token_words
         read = int(token_words.max()) + 1
@@ -162,9 +166,9 @@ class Aggregate:
             known.documents += 1
             for row, value in sums.items():
                 known.sums[row] = known.sums.get(row, 0.0) + value
-        self._add_sentences(provenance, words, read)
+        self._add_sentences(provenance, words, read, index)
 
-    def _add_sentences(self, provenance: Provenance, words: dict[str, Tensor], read: int) -> None:
+    def _add_sentences(self, provenance: Provenance, words: dict[str, Tensor], read: int, index: int) -> None:
         spans = [(start, end) for start, end in provenance.document.sentences if start < read]
         ranked = {name: dict(rank_sentences(spans, shares)) for name, shares in words.items() if name != LEAD}
         ranks = {sentence: rank for rank, sentence in enumerate(ranked[USED], start=1)}
@@ -174,7 +178,7 @@ class Aggregate:
             )
             self.sentences.append(
                 {
-                    "document": self.documents,
+                    "document": index,
                     "title": provenance.title or "",
                     "sentence": number,
                     "section": next(sections, ""),
