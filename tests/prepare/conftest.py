@@ -1,4 +1,4 @@
-"""Small corpora, and preparing them."""
+"""Fixtures that write small corpora and prepare them."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from tests.helpers.preprocessing import SCRIPT, json_lines, prepare
 
 @pytest.fixture
 def write(tmp_path):
-    """Write bytes or text to a file below tmp_path and return its path as str."""
+    """Return a function that writes bytes or text to a file below tmp_path and returns its path as str."""
 
     def _write(name, content):
         path = tmp_path / name
@@ -22,13 +22,16 @@ def write(tmp_path):
 
 @pytest.fixture(scope="session")
 def jsonl():
-    """:func:`json_lines`."""
+    """Return :func:`json_lines`."""
     return json_lines
 
 
 @pytest.fixture(scope="session")
 def prepare_command():
-    """Run prepare.py; returns the finished process. ``fresh=True``: as its users do, with new interpreters."""
+    """Return a function that runs prepare.py and returns the finished process.
+
+    With ``fresh=True`` it runs in a new interpreter, as it does for users.
+    """
 
     def _run(*arguments, fresh=False):
         if not fresh:
@@ -41,7 +44,7 @@ def prepare_command():
 
 @pytest.fixture
 def options(tmp_path):
-    """Parse options for a DEST below tmp_path, one worker unless told otherwise."""
+    """Return a function that parses options for a DEST below tmp_path, with one worker by default."""
     from pyramidion_fairseq.prepare.options import parse_options
 
     return lambda *arguments: parse_options([str(tmp_path / "dest"), "--workers", "1", *map(str, arguments)])
@@ -49,7 +52,7 @@ def options(tmp_path):
 
 @pytest.fixture
 def read(tmp_path, options):
-    """Run the reading stage alone; returns its result and the lines of each file it wrote."""
+    """Return a function that runs the reading stage alone and returns its result and the lines of each file."""
     from pyramidion_fairseq.prepare.corpus import sources
     from pyramidion_fairseq.prepare.read_stage import read_stage
 

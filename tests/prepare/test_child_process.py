@@ -1,4 +1,4 @@
-"""Programs that prepare.py starts."""
+"""Tests of the programs that prepare.py starts."""
 
 import resource
 import sys
@@ -9,8 +9,8 @@ from pyramidion_fairseq.prepare.child_process import run_child
 from pyramidion_fairseq.prepare.errors import PrepareError
 
 
-def test_the_reason_is_the_last_line_that_was_said(tmp_path, monkeypatch):
-    """Standard output is not kept back until the program has said on the other one why it ends."""
+def test_run_child_reports_the_last_line_of_output_as_the_reason(tmp_path, monkeypatch):
+    """Check that standard output is not buffered, so that the error message is the last line of the log."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     log = tmp_path / "log"
     command = [sys.executable, "-c", "import sys; print('first'); sys.exit('no such thing')"]
@@ -19,7 +19,7 @@ def test_the_reason_is_the_last_line_that_was_said(tmp_path, monkeypatch):
     assert log.read_text() == "first\nno such thing\n"
 
 
-def test_a_full_disk_is_the_reason_where_not_even_the_log_is_written(tmp_path):
+def test_run_child_reports_why_its_log_cannot_be_written(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:

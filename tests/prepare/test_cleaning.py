@@ -32,17 +32,17 @@ from pyramidion_fairseq.prepare.cleaning import clean
         ("\U0001f600 ok", "\U0001f600 ok"),
     ],
 )
-def test_cases(raw, expected):
+def test_clean_removes_tags_control_characters_and_unusual_whitespace(raw, expected):
     assert clean(raw) == expected
 
 
-def test_lowercase_is_by_request():
+def test_clean_lowercases_only_on_request():
     assert clean("Ab <S>C</S>") == "Ab C"
     assert clean("Ab <S>C</S>", lowercase=True) == "ab c"
 
 
 @given(st.text(alphabet=st.characters(), max_size=60))
-def test_one_encodable_line_that_splits_at_plain_spaces_only(raw):
+def test_clean_returns_one_utf8_line_with_single_plain_spaces(raw):
     text = clean(raw)
     text.encode("utf-8")
     assert len(text.splitlines()) <= 1

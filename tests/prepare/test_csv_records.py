@@ -1,4 +1,4 @@
-"""CSV is read strictly: a row that could be read in two ways is bad, and so is every line that it took."""
+"""Tests of reading CSV strictly: a row that could be read in two ways is bad, and so is every line of it."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ GOOD = [f"doc {number},summary {number}" for number in range(20)]
 
 @pytest.fixture
 def records():
-    """Factory: records(text, delimiter=",") are the records after the header, from 2 on."""
+    """Return a function that reads the records of a text, without its header."""
     return lambda text, delimiter=",": list(CsvRecords(io.BytesIO(text.encode("utf-8")), delimiter))[1:]
 
 
@@ -41,7 +41,7 @@ def records():
         ("a\rb,summary\rc,summary", csv_records.NOT_CSV, 3),
     ],
 )
-def test_doubtful_records(records, row, fault, lines):
+def test_ambiguous_csv_records_are_reported_as_faulty(records, row, fault, lines):
     found = records("\n".join(["document,summary", GOOD[0], row, GOOD[1]]) + "\n")
     assert found[0][:3] == (2, 1, ["doc 0", "summary 0"]) and not found[0].fault
     assert (found[1].line, found[1].fault, found[1].lines) == (3, fault, lines)
@@ -62,14 +62,14 @@ def test_doubtful_records(records, row, fault, lines):
         ('"back\\slash, quoted",s', "back\\slash, quoted"),
     ],
 )
-def test_what_can_be_told_for_sure_is_taken(records, row, document):
+def test_unambiguous_csv_records_are_accepted(records, row, document):
     for end in ("", "\n", "\r\n"):
         (record,) = records("document,summary\n" + row + end)
         assert (record.fields, record.fault) == ([document, "s"], "")
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
-def test_what_pythons_writer_writes_is_read_back(records, delimiter):
+def test_output_of_csv_writer_is_read_back_unchanged(records, delimiter):
     draw = random.Random(0)
     rows = [["".join(draw.choices('ab "\n,\t;é', k=draw.randrange(9))) for _ in range(3)] for _ in range(300)]
     stream = io.StringIO(newline="")
@@ -80,7 +80,7 @@ def test_what_pythons_writer_writes_is_read_back(records, delimiter):
     assert set(doubtful) <= {csv_records.JOINED} and len(doubtful) < 10  # by chance, with so many line ends
 
 
-def test_a_stray_quote_counts_for_all_that_it_swallows(read, write, tmp_path):
+def test_every_line_joined_by_a_stray_quote_counts_as_bad(read, write, tmp_path):
     rows = list(GOOD)
     rows[11] = '"' + rows[11]
     path = write("a.csv", "\n".join(["document,summary", *rows, ""]))
@@ -91,8 +91,8 @@ def test_a_stray_quote_counts_for_all_that_it_swallows(read, write, tmp_path):
         read("--train", path, "--strict")
 
 
-def test_a_stray_quote_that_joins_two_rows_is_told(read, write, caplog):
-    """It can be a text of two lines with a comma in each: it is taken, with a warning."""
+def test_record_that_may_be_two_joined_rows_is_kept_with_a_warning(read, write, caplog):
+    """Check that it is kept, because it may be a text of two lines with a comma in each."""
     rows = ['"one, of', 'two",summary', *GOOD, '"doc,summary', 'doc",summary']
     with caplog.at_level(logging.WARNING, "prepare"):
         _, files = read("--train", write("a.csv", "\n".join(["document,summary", *rows, ""])))
@@ -101,7 +101,7 @@ def test_a_stray_quote_that_joins_two_rows_is_told(read, write, caplog):
     assert len(told) == 1 and "2 records span two lines" in told[0] and "the first in line 2: check whether" in told[0]
 
 
-def test_rows_with_more_fields_are_not_cut(read, write, tmp_path):
+def test_csv_rows_with_too_many_fields_are_skipped(read, write, tmp_path):
     path = write("a.csv", "\n".join(["document,summary", *GOOD, "doc, with a comma,summary", ""]))
     result, files = read("--train", path)
     assert result["skipped"] == {"not as many fields as the header": 1} and len(files["train.source"]) == 20

@@ -1,4 +1,4 @@
-"""The whole command on a tiny corpus, to data that fairseq loads."""
+"""Tests of the whole prepare.py command on a tiny corpus, up to data that fairseq loads."""
 
 import json
 import os
@@ -16,7 +16,7 @@ STRANGE = "one\u2028two\x85three\xa0four\u3000five \u2603 <pad> <dig>"
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, jsonl):
-    """Paths of three JSON-lines files; the last training document is full of strange characters."""
+    """Return the paths of three JSON-lines files; the last training document has unusual characters."""
     folder = tmp_path_factory.mktemp("corpus")
     start, paths = 0, {}
     for split, count in SPLITS.items():
@@ -31,7 +31,7 @@ def corpus(tmp_path_factory, jsonl):
 
 @pytest.fixture(scope="module")
 def prepared(corpus, tmp_path_factory, prepare_command):
-    """The finished folder and the process that made it."""
+    """Return the prepared folder, the finished process that made it and its arguments."""
     dest = tmp_path_factory.mktemp("prepared") / "dest"
     files = [word for split, path in corpus.items() for word in ("--" + split, path)]
     arguments = [dest, *files, "--vocab-size", 45, "--workers", 3, "--max-source-positions", 50]
@@ -45,7 +45,7 @@ def lines(path):
 
 
 @pytest.mark.paper("preparation")
-def test_every_output_is_there(prepared):
+def test_prepare_writes_exactly_the_expected_outputs(prepared):
     dest, process, _ = prepared
     names = {
         str(path.relative_to(dest)) for path in dest.rglob("*") if path.is_file() and ".prepare" not in path.parts
@@ -62,7 +62,7 @@ def test_every_output_is_there(prepared):
     assert process.stdout == (dest / "report.txt").read_text()
 
 
-def test_the_last_line_is_a_command_that_runs(prepared, command, tmp_path):
+def test_last_line_is_a_fairseq_train_command_that_runs(prepared, command, tmp_path):
     dest, process, _ = prepared
     name, *words = shlex.split(process.stderr.splitlines()[-1])
     assert name == "fairseq-train" and words[0] == f"{dest}/data-bin" and "--disable-validation" not in words
@@ -78,8 +78,8 @@ def test_the_last_line_is_a_command_that_runs(prepared, command, tmp_path):
 
 
 @pytest.mark.parametrize("name", [b"-x --y, ${HOME} {x} %s", b"#'\"\\;*?& caf\xe9\xff"], ids=str)
-def test_a_folder_of_any_name(corpus, tmp_path, prepare_command, name):
-    """Commas, what configurations would resolve, bytes that are not UTF-8, what a shell would take."""
+def test_destination_folder_may_have_any_name(corpus, tmp_path, prepare_command, name):
+    """Check names with commas, interpolations, characters special to a shell and bytes that are not UTF-8."""
     dest = tmp_path / os.fsdecode(name)
     process = prepare_command(dest, "--train", corpus["train"], "--valid", corpus["valid"], "--vocab-size", 45)
     assert process.returncode == 0, process.stderr
@@ -87,7 +87,7 @@ def test_a_folder_of_any_name(corpus, tmp_path, prepare_command, name):
     assert sorted(os.listdir(tmp_path)) == [dest.name]
 
 
-def test_vocabulary_is_exact_and_joined(prepared):
+def test_both_sides_share_one_dictionary_of_the_given_size(prepared):
     data = prepared[0] / "data-bin"
     assert (data / "dict.source.txt").read_bytes() == (data / "dict.target.txt").read_bytes()
     dictionary = Dictionary.load(str(data / "dict.source.txt"))
@@ -97,7 +97,7 @@ def test_vocabulary_is_exact_and_joined(prepared):
 
 @pytest.mark.parametrize("side", ["source", "target"])
 @pytest.mark.parametrize("split", SPLITS)
-def test_data_round_trips_to_the_text(prepared, split, side):
+def test_binarised_data_decodes_to_the_text(prepared, split, side):
     dest = prepared[0]
     dictionary = Dictionary.load(str(dest / "data-bin" / f"dict.{side}.txt"))
     prefix = str(dest / "data-bin" / f"{split}.source-target.{side}")
@@ -114,7 +114,7 @@ def test_data_round_trips_to_the_text(prepared, split, side):
             assert processor.decode(pieces.split()) == text
 
 
-def test_strange_whitespace_became_spaces_and_names_of_symbols_stay_text(prepared):
+def test_unusual_whitespace_becomes_spaces_and_symbol_names_stay_text(prepared):
     dest = prepared[0]
     assert lines(dest / "text/train.source")[-1] == "one two three four five \u2603 <pad> <dig>"
     dictionary = Dictionary.load(str(dest / "data-bin/dict.source.txt"))
@@ -123,7 +123,7 @@ def test_strange_whitespace_became_spaces_and_names_of_symbols_stay_text(prepare
     assert dictionary.pad() not in ids and dictionary.bos() not in ids and ids.count(dictionary.eos()) == 1
 
 
-def test_report_agrees_with_the_files(prepared):
+def test_report_agrees_with_the_encoded_files(prepared):
     dest = prepared[0]
     report = json.loads((dest / "report.json").read_text())
     for split, count in SPLITS.items():
@@ -144,7 +144,7 @@ def stages(process, word):
     return [line.split()[1].rstrip(":") for line in process.stderr.split("\n") if line.endswith(word)]
 
 
-def test_a_second_run_keeps_everything(prepared, prepare_command):
+def test_second_run_keeps_all_stages_and_files(prepared, prepare_command):
     dest, first, arguments = prepared
     before = {path: path.stat().st_mtime_ns for path in dest.rglob("*.*")}
     second = prepare_command(*arguments, "--workers", "1")
@@ -154,11 +154,11 @@ def test_a_second_run_keeps_everything(prepared, prepare_command):
     assert {path: path.stat().st_mtime_ns for path in dest.rglob("*.*")} == before
 
 
-def test_only_what_depends_on_a_change_is_done_again(prepared, prepare_command, corpus):
+def test_only_stages_affected_by_a_change_run_again(prepared, prepare_command, corpus):
     _, first, arguments = prepared
     shorter = prepare_command(*arguments, "--max-source-positions", "40")
     assert stages(shorter, "started") == ["report"]
-    os.utime(str(corpus["valid"]))  # a touched file is read again; the same text needs nothing more
+    os.utime(str(corpus["valid"]))  # a touched file is read again; the text is the same, so later stages are kept
     touched = prepare_command(*arguments)
     assert stages(touched, "started") == ["read", "report"]
     assert touched.stdout == first.stdout
@@ -171,7 +171,7 @@ def test_only_what_depends_on_a_change_is_done_again(prepared, prepare_command, 
         (["--huggingface", "/nowhere/at/all/x"], "error: cannot download /nowhere/at/all/x"),
     ],
 )
-def test_errors_are_one_line(prepare_command, tmp_path, monkeypatch, arguments, message):
+def test_prepare_errors_are_one_line_without_a_traceback(prepare_command, tmp_path, monkeypatch, arguments, message):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     process = prepare_command(tmp_path / "dest", *arguments)
     assert process.returncode == 1
@@ -179,12 +179,12 @@ def test_errors_are_one_line(prepare_command, tmp_path, monkeypatch, arguments, 
     assert "Traceback" not in process.stderr
 
 
-def test_too_many_bad_records_end_it_before_training_and_are_listed(prepare_command, tmp_path, write):
+def test_too_many_bad_records_stop_prepare_and_are_listed(prepare_command, tmp_path, write):
     path = write("a.jsonl", '{"text": "a", "summary": "b"}\n{\n')
     process = prepare_command(tmp_path / "dest", "--input", path)
     assert process.returncode == 1
     assert "1 of 2 records are bad" in process.stderr and "Traceback" not in process.stderr
     assert json.loads((tmp_path / "dest/skipped.jsonl").read_text())["line"] == 2
     assert not (tmp_path / "dest/text").exists() and not (tmp_path / "dest/sentencepiece.model").exists()
-    process = prepare_command(tmp_path / "dest", "--input", path)  # its own folder: no complaint about the leftover
+    process = prepare_command(tmp_path / "dest", "--input", path)  # a folder left by an earlier run is accepted
     assert "1 of 2 records are bad" in process.stderr

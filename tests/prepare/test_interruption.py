@@ -1,4 +1,4 @@
-"""Killed anywhere and started again, the command ends with the same files as one that was never disturbed."""
+"""Tests that prepare.py, killed in any stage and started again, makes the same files as an uninterrupted run."""
 
 import functools
 import glob
@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.interruptions import STAGES, kept, snapshot
 from tests.helpers.preprocessing import SCRIPT, prepare
 
-#: Where the process dies: module, what is called there, at which call.
+#: Where the process is killed: module, function or method, number of the call.
 DEATHS = {
     "read": (".collector", "Collector.add", 17),
     "sentencepiece": (".vocabulary_stage", "load_model", 1),
@@ -42,11 +42,11 @@ def die_at_call(module, name, number):
 
 @pytest.fixture
 def arguments(write, jsonl):
-    """Options for a corpus of 40 documents, in one process."""
+    """Return options for a corpus of 40 documents, in one process."""
     return ["--input", write("a.jsonl", jsonl(range(40))), "--vocab-size", "50", "--workers", "1"]
 
 
-def test_killed_in_every_stage(tmp_path, arguments, prepare_command):
+def test_prepare_killed_in_any_stage_resumes_to_the_same_files(tmp_path, arguments, prepare_command):
     undisturbed = prepare_command(tmp_path / "one", *arguments)
     assert undisturbed.returncode == 0, undisturbed.stderr
     dest = tmp_path / "two"
@@ -62,7 +62,7 @@ def test_killed_in_every_stage(tmp_path, arguments, prepare_command):
             "read": ([], 0),
             "sentencepiece": ([], 7),  # six texts and skipped.jsonl
             "encode": (STAGES[:1], 9),
-            "rename": (STAGES[:2], 12),  # three of six encoded files are in place, and count for nothing
+            "rename": (STAGES[:2], 12),  # three of six encoded files are in place, but the stage is not done
             "binarise": (STAGES[:2], 15),
         }
     )
@@ -74,14 +74,14 @@ def test_killed_in_every_stage(tmp_path, arguments, prepare_command):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_with_one_line_and_no_process_left(tmp_path, arguments, number, status):
+def test_signals_end_prepare_with_one_line_and_leave_no_process(tmp_path, arguments, number, status):
     dest = tmp_path / "dest"
     command = [sys.executable, str(SCRIPT), str(dest), *arguments]
-    # A shell's background job ignores SIGINT, and so would what it starts: these tests may run in one.
+    # A background job of a shell ignores SIGINT, and so do its child processes: these tests may run in one.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 60
-    # Not of pathlib, which fails where a folder is renamed meanwhile.
+    # glob and not pathlib, which fails if a folder is renamed meanwhile.
     while not glob.glob(f"{dest}/.prepare/work/*/fairseq-preprocess.log") and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
@@ -95,7 +95,7 @@ def test_signals_end_with_one_line_and_no_process_left(tmp_path, arguments, numb
 
 
 def running():
-    """Command lines of all processes."""
+    """Yield the command lines of all processes."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as stream:

@@ -1,4 +1,4 @@
-"""Corpora with labels, to data that the task sentence_prediction reads."""
+"""Tests of preparing labelled corpora for the task sentence_prediction."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ CLASSES = ["cs.CL", "World News", "7"]
 
 
 def rows(count, label=lambda number: CLASSES[number % 3], second=None):
-    """Records of a small corpus, with labels."""
+    """Return the records of a small corpus with labels."""
     made = []
     for number in range(count):
         row = {"id": f"id-{number}", "body": " ".join(record(number)["article_text"]), "topic": label(number)}
@@ -52,7 +52,7 @@ FIELDS = ["--document-field", "body", "--labels", "topic"]
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory, prepare_command):
-    """A prepared folder of pairs, and the process that made it."""
+    """Prepare a corpus of pairs; return its folder and the finished process."""
     folder = tmp_path_factory.mktemp("pairs")
     path = write_rows(folder, rows(40, second=True))
     arguments = [folder / "dest", "--input", path, *FIELDS, "--second-field", "title", *SIZES]
@@ -61,7 +61,7 @@ def pairs(tmp_path_factory, prepare_command):
     return folder / "dest", process
 
 
-def test_inputs_and_labels_are_those_of_the_text(pairs):
+def test_binarised_inputs_and_labels_match_the_text(pairs):
     dest, process = pairs
     for split in ("train", "valid", "test"):
         sizes = set()
@@ -86,12 +86,12 @@ def test_inputs_and_labels_are_those_of_the_text(pairs):
     assert "3 classes: " in process.stdout and "World News 1" in process.stdout
 
 
-def test_no_label_is_in_the_vocabulary(pairs):
+def test_labels_do_not_enter_the_vocabulary(pairs):
     pieces = {line.split("\t")[0] for line in lines(pairs[0] / "sentencepiece.vocab")}
     assert not any("W" in piece or "7" in piece for piece in pieces if "<" not in piece and piece not in "0123456789")
 
 
-def test_the_last_line_is_a_command_that_runs(pairs, command, tmp_path):
+def test_last_line_is_a_fairseq_train_command_that_runs(pairs, command, tmp_path):
     _, process = pairs
     name, *words = shlex.split(process.stderr.splitlines()[-1])
     assert name == "fairseq-train" and words[words.index("--num-classes") + 1] == "3"
@@ -100,7 +100,7 @@ def test_the_last_line_is_a_command_that_runs(pairs, command, tmp_path):
     assert (tmp_path / "checkpoint_last.pt").exists()
 
 
-def test_numbers_of_csv(tmp_path, prepare_command):
+def test_regression_labels_are_read_from_csv(tmp_path, prepare_command):
     made = rows(12, label=lambda number: f"{number / 4}")
     dest = tmp_path / "dest"
     process = prepare_command(dest, "--input", write_rows(tmp_path, made, "csv"), *FIELDS, "--regression", *SIZES)
@@ -111,7 +111,7 @@ def test_numbers_of_csv(tmp_path, prepare_command):
     assert "--regression-target --num-classes 1" in process.stderr.splitlines()[-1]
 
 
-def test_a_folder_without_labels_has_none_of_it(options):
+def test_labels_and_regression_are_off_by_default(options):
     assert (options("--input", "x").labels, options("--input", "x").regression) == (None, False)
 
 
@@ -119,11 +119,11 @@ def test_a_folder_without_labels_has_none_of_it(options):
     "text, kind, expected",
     [(" a  b ", Labels.CLASSES, "a\u2581b"), ("1e-1", Labels.NUMBERS, "0.1"), ("", Labels.CLASSES, "")],
 )
-def test_clean_labels(text, kind, expected):
+def test_clean_label_normalises_classes_and_numbers(text, kind, expected):
     assert clean_label(text, kind) == expected
 
 
-def test_numbers_and_truth_values_are_labels_too(read, tmp_path):
+def test_numbers_and_booleans_are_accepted_as_labels(read, tmp_path):
     path = write_rows(tmp_path, rows(9, label=lambda number: [3, True, "x"][number % 3]))
     _, files = read("--input", path, *FIELDS, "--valid-fraction", 0, "--test-fraction", 0)
     assert files["train.target"] == ["3", "True", "x"] * 3
@@ -139,7 +139,7 @@ def test_numbers_and_truth_values_are_labels_too(read, tmp_path):
         (["cs.CL", "7"], "field topic has several labels"),
     ],
 )
-def test_bad_labels_are_told(read, tmp_path, text, reason):
+def test_bad_class_labels_are_listed_with_a_reason(read, tmp_path, text, reason):
     path = write_rows(tmp_path, rows(20, label=lambda number: text if number == 7 else CLASSES[number % 2]))
     result, files = read("--input", path, *FIELDS)
     assert reason in json.loads(files["skipped.jsonl"][0])["reason"]
@@ -147,26 +147,26 @@ def test_bad_labels_are_told(read, tmp_path, text, reason):
 
 
 @pytest.mark.parametrize("text, reason", [("nan", "not finite"), ("high", "not a number"), ("inf", "not finite")])
-def test_bad_numbers_are_told(read, tmp_path, text, reason):
+def test_bad_regression_labels_are_listed_with_a_reason(read, tmp_path, text, reason):
     path = write_rows(tmp_path, rows(20, label=lambda number: text if number == 7 else str(number)))
     result, files = read("--input", path, *FIELDS, "--regression")
     assert reason in json.loads(files["skipped.jsonl"][0])["reason"] and result["bad"] == 1
 
 
-def test_a_label_may_be_a_list_of_one(read, tmp_path):
+def test_label_may_be_a_list_of_one(read, tmp_path):
     path = write_rows(tmp_path, rows(9, label=lambda number: [CLASSES[number % 2]]))
     _, files = read("--input", path, *FIELDS, "--valid-fraction", 0, "--test-fraction", 0)
     assert files["train.target"][:2] == ["cs.CL", "World\u2581News"]
 
 
-def test_a_column_of_second_texts_that_is_there_twice_is_refused(read, tmp_path):
+def test_duplicate_second_field_column_is_refused(read, tmp_path):
     path = tmp_path / "all.csv"
     path.write_text("body,topic,title,title\na,b,c,d\n")
     with pytest.raises(PrepareError, match=r"all\.csv: 2 columns are called 'title'"):
         read("--input", path, *FIELDS, "--second-field", "title")
 
 
-def test_a_label_that_training_does_not_see_is_refused(tmp_path, prepare_command):
+def test_validation_label_absent_from_training_is_refused(tmp_path, prepare_command):
     for name, count, label in (("train", 12, lambda n: CLASSES[n % 2]), ("valid", 3, lambda n: CLASSES[n])):
         (tmp_path / name).mkdir()
         write_rows(tmp_path / name, rows(count, label=label))
@@ -187,13 +187,13 @@ def test_a_label_that_training_does_not_see_is_refused(tmp_path, prepare_command
         (["--labels", "a", "--summary-field", "b"], "--labels and --summary-field cannot be used together"),
     ],
 )
-def test_options_that_contradict_each_other(options, capsys, arguments, message):
+def test_contradictory_label_options_are_refused(options, capsys, arguments, message):
     with pytest.raises(SystemExit):
         options("--input", "x", *arguments)
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_modules_are_labelled_by_their_package(tmp_path):
+def test_python_modules_are_labelled_by_their_package(tmp_path):
     text = '"""A module that says in a few words what it is for, eight or more."""\n'
     text += "".join(f'def f{n}(x):\n    """{"Does this and that with the argument. " * 3}"""\n' for n in range(5))
     (tmp_path / "pkg" / "inner").mkdir(parents=True)

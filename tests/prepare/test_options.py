@@ -4,14 +4,14 @@ from pyramidion_fairseq.prepare.options import parse_options
 
 
 @pytest.mark.paper("hp-vocabulary")
-def test_defaults():
+def test_prepare_options_have_the_papers_defaults():
     args = parse_options(["dest", "--train", "a"])
     assert (args.vocab_size, args.spm_type, args.seed, args.max_bad_fraction) == (32000, "unigram", 1, 0.1)
     assert (args.max_source_positions, args.max_target_positions) == (8192, 1024)
     assert (args.valid_fraction, args.test_fraction, args.lowercase, args.format) == (0.05, 0.05, False, "auto")
 
 
-def test_values():
+def test_inputs_user_symbols_and_case_options_are_parsed():
     args = parse_options(
         ["d", "--input", "a", "b", "--user-symbols", "<dig>, <CIT>,<dig>", "--lowercase", "--keep-case"]
     )
@@ -42,7 +42,7 @@ def test_values():
         ("d:e/f --input a", "DEST d:e/f contains ':', where fairseq would split it"),
     ],
 )
-def test_contradictions_end_with_status_2(arguments, message, capsys):
+def test_invalid_options_exit_with_status_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as error:
         parse_options(arguments.split(" "))
     assert error.value.code == 2

@@ -34,7 +34,7 @@ except ImportError:
 
 @pytest.fixture
 def site(tmp_path):
-    """A small tree of modules; returns its root."""
+    """Write a small tree of modules and return its root."""
     contents = {
         "pack/__init__.py": MODULE,
         "pack/copy.py": MODULE,
@@ -57,7 +57,7 @@ def site(tmp_path):
     return str(tmp_path / "site")
 
 
-def test_a_document_is_the_documentation_of_a_module(site):
+def test_document_is_the_documentation_of_a_module(site):
     parsed = PythonDocs([site]).parse(Raw(os.path.join(site, "pack/__init__.py"), 1, "pack"))
     assert parsed.summary == "Tools for doing something useful with several kinds of data."
     assert parsed.key == "pack"
@@ -79,13 +79,13 @@ def test_a_document_is_the_documentation_of_a_module(site):
         ("pack.test_b", "test module"),
     ],
 )
-def test_modules_left_out_by_choice(site, name, reason):
+def test_unsuitable_modules_are_skipped_but_not_bad(site, name, reason):
     with pytest.raises(BadRecord, match=reason) as error:
         PythonDocs([site]).parse(Raw(os.path.join(site, name.replace(".", "/") + ".py"), 1, name))
     assert error.value.bad is False
 
 
-def test_corpus_of_a_tree(site, tmp_path, options):
+def test_corpus_of_a_tree_skips_duplicates_and_unsuitable_modules(site, tmp_path, options):
     from pyramidion_fairseq.prepare.read_stage import read_stage
 
     args = options("--python-docs", "--strict")
@@ -104,7 +104,7 @@ def test_corpus_of_a_tree(site, tmp_path, options):
     assert duplicates == ["copy.py", "same_summary.py"]
 
 
-def test_order_and_names_of_modules(site):
+def test_module_files_yields_only_modules_in_a_fixed_order(site):
     names = [name for name, _ in module_files(site)]
     assert names == sorted(names, key=lambda name: ("tests" in name, name))
     assert "pack" in names and "pack.__init__" not in names
@@ -122,11 +122,11 @@ def test_order_and_names_of_modules(site):
         ("a.testing", False),
     ],
 )
-def test_test_modules(name, expected):
+def test_is_test_recognises_test_modules(name, expected):
     assert is_test(name) is expected
 
 
-def test_this_installation(read):
+def test_python_docs_of_this_installation_fill_all_splits(read):
     assert len(installation_roots()) == 2
     result, files = read("--python-docs", "--max-documents", 30, "--workers", 2)
     assert sum(result["documents"].values()) == 30

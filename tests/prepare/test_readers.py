@@ -1,4 +1,4 @@
-"""Each kind of corpus gives the same documents."""
+"""Tests that each kind of corpus gives the same documents."""
 
 import bz2
 import gzip
@@ -48,18 +48,18 @@ def assert_rows(result, files, split="train"):
     "fields",
     [("article_text", "abstract_text"), ("article", "abstract"), ("document", "summary"), ("text", "summary")],
 )
-def test_json_lines_default_fields(read, write, fields):
+def test_json_lines_fields_are_found_by_their_default_names(read, write, fields):
     assert_rows(*read("--train", write("a.jsonl", lines(*fields))))
 
 
-def test_json_lines_named_fields_lists_gzip_and_byte_order_mark(read, write):
+def test_json_lines_may_have_named_fields_lists_gzip_and_a_byte_order_mark(read, write):
     text = "\ufeff" + lines("body", "tldr", wrap=str.split)
     path = write("a", gzip.compress(text.encode("utf-8")))
     assert_rows(*read("--train", path, "--document-field", "body", "--summary-field", "tldr"))
 
 
 @pytest.mark.paper("datasets")
-def test_arxiv_sentences_and_tags(read, write):
+def test_arxiv_sentences_are_joined_and_their_tags_removed(read, write):
     record = {"article_text": ["one .", "two ."], "abstract_text": ["<S> a . </S>", "<S> b . </S>"]}
     plain = {"article_text": "one . two .", "abstract_text": "a . b ."}
     path = write("a.txt", json.dumps(record) + "\n" + json.dumps(plain) + "\n")
@@ -68,15 +68,15 @@ def test_arxiv_sentences_and_tags(read, write):
     assert files["train.target"] == ["a . b ."] * 2
 
 
-def test_csv_and_tsv(read, write):
+def test_csv_is_read(read, write):
     assert_rows(*read("--train", write("a.csv", csv_text())))
 
 
-def test_tsv_gzip(read, write):
+def test_gzipped_tsv_is_read(read, write):
     assert_rows(*read("--train", write("a.tsv.gz", gzip.compress(csv_text("\t").encode()))))
 
 
-def test_csv_oddities_are_counted_by_line(read, write, monkeypatch):
+def test_bad_csv_records_are_listed_with_their_line_numbers(read, write, monkeypatch):
     from pyramidion_fairseq.prepare import streams
 
     monkeypatch.setattr(streams, "MAX_LINE_BYTES", 100)
@@ -98,11 +98,11 @@ def test_csv_oddities_are_counted_by_line(read, write, monkeypatch):
 
 
 @pytest.mark.parametrize("wrap", [str, str.split])
-def test_parquet(read, tmp_path, wrap):
+def test_parquet_columns_of_text_or_lists_are_read(read, tmp_path, wrap):
     assert_rows(*read("--train", parquet(tmp_path / "a.parquet", wrap=wrap)))
 
 
-def test_parquet_is_read_a_few_rows_at_a_time(tmp_path, monkeypatch):
+def test_parquet_rows_are_numbered_across_batches(tmp_path, monkeypatch):
     from pyramidion_fairseq.prepare import table_readers
 
     monkeypatch.setattr(table_readers, "ROWS_AT_ONCE", 2)
@@ -110,7 +110,7 @@ def test_parquet_is_read_a_few_rows_at_a_time(tmp_path, monkeypatch):
     assert [(raw.line, raw.payload["article"]) for raw in reader.records()] == list(enumerate(DOCUMENTS, start=1))
 
 
-def test_text_pairs(read, write):
+def test_pairs_of_text_files_are_read(read, write):
     documents, summaries = write("a:b.txt", "\n".join(DOCUMENTS)), write("c.txt", "\n".join(SUMMARIES) + "\n")
     assert_rows(*read("--train", documents + ":" + summaries))
 
@@ -122,14 +122,14 @@ def test_text_pairs_of_unequal_length_are_refused(read, write, left, right, coun
         read("--train", pair)
 
 
-def test_documents_are_not_their_own_summaries(read, write, tmp_path):
+def test_one_file_as_documents_and_summaries_is_refused(read, write, tmp_path):
     documents = write("a.txt", "\n".join(DOCUMENTS))
     os.link(documents, tmp_path / "b.txt")
     with pytest.raises(PrepareError, match=r"a\.txt and .*b\.txt are the same file: each document would be its own"):
         read("--train", f"{documents}:{tmp_path / 'b.txt'}")
 
 
-def test_json_lines_are_no_plain_text(read, write):
+def test_json_lines_in_a_text_pair_are_refused(read, write):
     paths = write("a.jsonl", lines("text", "summary")) + ":" + write("b.txt", "\n".join(SUMMARIES))
     with pytest.raises(PrepareError, match=r"a\.jsonl is JSON lines, not plain text: give only this file"):
         read("--train", paths)
@@ -138,8 +138,8 @@ def test_json_lines_are_no_plain_text(read, write):
     assert files["train.source"] == ["{a set}", "{b}", "{c}"]
 
 
-def test_one_file_is_not_given_twice_to_be_split(read, write, tmp_path):
-    """Its documents without an id would be split by their place, and be in training and in test."""
+def test_file_given_twice_to_input_is_refused(read, write, tmp_path):
+    """Check it because documents without an id are split by position, and would be in training and test."""
     path = write("a.jsonl", lines("text", "summary"))
     with pytest.raises(
         PrepareError, match=r"--input has .* twice: the same documents would be in the training and test splits"
@@ -147,7 +147,7 @@ def test_one_file_is_not_given_twice_to_be_split(read, write, tmp_path):
         read("--input", path, f"{tmp_path}/./a.jsonl")
 
 
-def test_scores_of_what_was_trained_on_are_warned_of(read, write, caplog):
+def test_evaluation_file_that_is_also_training_data_gives_a_warning(read, write, caplog):
     path, other = write("a.jsonl", lines("text", "summary")), write("b.jsonl", lines("text", "summary"))
     read("--train", path, "--valid", other, "--test", path)
     told = [message for message in caplog.messages if "training data" in message]
@@ -155,7 +155,7 @@ def test_scores_of_what_was_trained_on_are_warned_of(read, write, caplog):
 
 
 @pytest.mark.paper("datasets")
-def test_zip_as_downloaded(read, tmp_path):
+def test_zip_of_arxiv_is_read_as_downloaded(read, tmp_path):
     path = tmp_path / "arxiv-dataset.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for member in ("train", "val", "test"):
@@ -168,14 +168,14 @@ def test_zip_as_downloaded(read, tmp_path):
     assert not list(tmp_path.rglob("escape.txt"))
 
 
-def test_zip_without_the_splits_lists_what_it_has(read, tmp_path):
+def test_zip_without_splits_is_refused_with_a_list_of_its_members(read, tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("readme.md", "hello")
     with pytest.raises(PrepareError, match=r"no train\.txt; it has: readme\.md"):
         read("--input", tmp_path / "x.zip")
 
 
-def test_saved_huggingface_folder(read, tmp_path):
+def test_saved_huggingface_folder_is_read(read, tmp_path):
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_dict({"article": DOCUMENTS, "abstract": SUMMARIES})
     datasets.DatasetDict({"train": rows, "validation": rows}).save_to_disk(str(tmp_path / "saved"))
@@ -193,7 +193,7 @@ def test_saved_huggingface_folder_of_one_split_is_split_by_hash(read, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
-def test_saved_huggingface_folder_with_a_format_and_other_columns(read, tmp_path, kind):
+def test_saved_huggingface_folder_may_have_a_format_and_other_columns(read, tmp_path, kind):
     datasets = pytest.importorskip("datasets")
     columns = {"article": [text.split() for text in DOCUMENTS], "abstract": SUMMARIES, "ids": [[[1, 2], [3]]] * 3}
     datasets.Dataset.from_dict(columns).with_format(kind).save_to_disk(str(tmp_path / "saved"))
@@ -201,8 +201,8 @@ def test_saved_huggingface_folder_with_a_format_and_other_columns(read, tmp_path
     assert sorted(files["train.source"] + files["valid.source"] + files["test.source"]) == sorted(DOCUMENTS)
 
 
-def test_saved_huggingface_folder_with_classes(tmp_path):
-    """Classes are saved by their numbers; their names are what a model is to predict."""
+def test_saved_huggingface_class_labels_are_read_as_names(tmp_path):
+    """Check that classes, which are saved as numbers, are read as the names that a model predicts."""
     datasets = pytest.importorskip("datasets")
     kinds = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])})
     rows = datasets.Dataset.from_dict({"text": DOCUMENTS, "label": [1, 0, -1]}, features=kinds)
@@ -212,7 +212,7 @@ def test_saved_huggingface_folder_with_classes(tmp_path):
     assert ("label", ["bad", "good"]) in train.signature()
 
 
-def test_huggingface_short_names_and_failed_downloads(read, monkeypatch):
+def test_failed_huggingface_download_is_reported_with_the_full_name(read, monkeypatch):
     datasets = pytest.importorskip("datasets")
 
     def refuse(name, config, streaming):
@@ -224,7 +224,7 @@ def test_huggingface_short_names_and_failed_downloads(read, monkeypatch):
         read("--huggingface", "pubmed")
 
 
-def test_huggingface_streams_by_name(read, monkeypatch):
+def test_huggingface_dataset_is_streamed_by_full_name_and_config(read, monkeypatch):
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_dict({"article": DOCUMENTS, "abstract": SUMMARIES})
     asked = []
@@ -239,7 +239,7 @@ def test_huggingface_streams_by_name(read, monkeypatch):
     assert sum(result["documents"].values()) == 3
 
 
-def test_a_stream_that_breaks_off_is_one_clear_error(read, monkeypatch):
+def test_interrupted_huggingface_stream_is_reported_with_its_row(read, monkeypatch):
     datasets = pytest.importorskip("datasets")
 
     def rows():
@@ -253,7 +253,7 @@ def test_a_stream_that_breaks_off_is_one_clear_error(read, monkeypatch):
         read("--huggingface", "pubmed")
 
 
-def test_huggingface_without_the_library(read, monkeypatch):
+def test_missing_datasets_library_is_reported(read, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(PrepareError, match="pip install datasets"):
         read("--huggingface", "arxiv")
@@ -289,14 +289,14 @@ def test_huggingface_without_the_library(read, monkeypatch):
         ("a.parquet", b"PAR1 but no parquet", "is not a parquet file"),
     ],
 )
-def test_what_cannot_be_read_is_one_clear_error(read, write, name, content, message):
+def test_unreadable_files_are_refused_with_a_clear_message(read, write, name, content, message):
     with pytest.raises(PrepareError, match=message):
         read("--train", write(name, content))
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
 @pytest.mark.parametrize("side", ["documents", "summaries"])
-def test_text_pairs_with_line_ends_of_cr_alone_are_not_one_document(read, write, side, end):
+def test_text_pairs_with_cr_line_ends_are_refused(read, write, side, end):
     content = {"documents": b"a\nb\n", "summaries": b"x\ny\n"}
     content[side] = content[side].replace(b"\n", b"\r") + end
     paths = ":".join(write(name, text) for name, text in content.items())
@@ -312,13 +312,13 @@ def test_text_pairs_with_line_ends_of_cr_alone_are_not_one_document(read, write,
         (bz2.compress(b"a\nb\n") + b"\n\n", "summaries is not a text file"),
     ],
 )
-def test_text_pairs_that_are_no_text_are_refused(read, write, content, message):
+def test_text_pairs_of_utf16_or_binary_files_are_refused(read, write, content, message):
     paths = write("documents", "a\nb\n") + ":" + write("summaries", content)
     with pytest.raises(PrepareError, match=message):
         read("--train", paths, "--format", "text")
 
 
-def test_text_of_a_parquet_file_that_is_no_utf8_is_one_clear_error(read, tmp_path):
+def test_invalid_utf8_in_a_parquet_file_is_reported(read, tmp_path):
     import pyarrow
     import pyarrow.parquet
 
@@ -330,7 +330,7 @@ def test_text_of_a_parquet_file_that_is_no_utf8_is_one_clear_error(read, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["auto", "jsonl", "csv"])
-def test_a_pipe_which_can_be_read_once_is_refused(read, kind):
+def test_pipe_as_input_is_refused(read, kind):
     reading, writing = os.pipe()
     os.write(writing, lines("article", "abstract").encode())
     os.close(writing)
@@ -341,7 +341,7 @@ def test_a_pipe_which_can_be_read_once_is_refused(read, kind):
         os.close(reading)
 
 
-def test_document_and_summary_are_never_the_same_field(read, write):
+def test_document_and_summary_fields_must_differ(read, write):
     path = write("a.jsonl", json.dumps({"article": "a", "text": "t"}) + "\n")
     with pytest.raises(PrepareError, match="no fields for text/text; it has: 'article', 'text'"):
         read("--train", path, "--document-field", "text", "--summary-field", "text")
@@ -349,14 +349,14 @@ def test_document_and_summary_are_never_the_same_field(read, write):
     assert files["train.source"] == ["t"] and files["train.target"] == ["a"]
 
 
-def test_a_table_without_a_header_gives_a_short_message(read, write):
+def test_table_without_a_header_is_refused_with_a_short_message(read, write):
     with pytest.raises(PrepareError) as error:
         read("--train", write("a.csv", ",".join(["a long document " * 200] * 30) + "\n"))
     assert len(str(error.value)) < 800 and "'a long document a long document a long d...'" in str(error.value)
     assert "and 20 more. Give their names" in str(error.value)
 
 
-def test_two_columns_of_a_parquet_file_with_one_name(read, tmp_path):
+def test_duplicate_parquet_columns_are_refused(read, tmp_path):
     import pyarrow
     import pyarrow.parquet
 
@@ -367,7 +367,7 @@ def test_two_columns_of_a_parquet_file_with_one_name(read, tmp_path):
         read("--train", tmp_path / "a.parquet")
 
 
-def test_nulls_of_tables_are_said_to_be_null(read, tmp_path):
+def test_null_fields_of_tables_are_skipped_as_null(read, tmp_path):
     datasets = pytest.importorskip("datasets")
     rows = [*ROWS, ("a", None)]
     result, _ = read("--train", parquet(tmp_path / "a.parquet", rows, wrap=lambda text: text), "--max-bad-fraction", 1)
@@ -379,7 +379,7 @@ def test_nulls_of_tables_are_said_to_be_null(read, tmp_path):
     assert result["skipped"] == {"field abstract is null": 1}
 
 
-def test_workers_need_no_torch():
+def test_prepare_pipeline_does_not_import_torch():
     code = LIGHT + "from pyramidion_fairseq.prepare import pipeline; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "False\n"

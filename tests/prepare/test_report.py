@@ -7,7 +7,7 @@ from pyramidion_fairseq.prepare.length_statistics import percentile, summarise
 from pyramidion_fairseq.prepare.report_stage import build_report, plot, report_stage, table
 
 
-def test_summary_by_hand():
+def test_summarise_matches_hand_computed_statistics():
     # 1, 2, 2, 3, 3, 3, 3, 10, 20, 53: sum 100; sorted positions 0..9
     histogram = {10: 1, 3: 4, 53: 1, 2: 2, 1: 1, 20: 1}
     assert summarise(histogram, limit=10) == {
@@ -26,7 +26,7 @@ def test_summary_by_hand():
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 0.9, 0.99, 1.0])
-def test_percentiles_are_numpys(size, fraction):
+def test_percentile_matches_numpy(size, fraction):
     numpy = pytest.importorskip("numpy")
     values = random.Random(size).choices(range(40), k=size)
     histogram = {value: values.count(value) for value in values}
@@ -41,7 +41,7 @@ LIMITS = {"source": 6, "target": 2}
 ABOUT = {"arguments": {}, "vocabulary": 64, "skipped": {"not JSON": 2, "blank line": 5}, "bad": 2, "replaced": 1}
 
 
-def test_table_and_json(tmp_path):
+def test_report_stage_writes_json_table_and_plot(tmp_path):
     result = report_stage(LENGTHS, LIMITS, ABOUT, str(tmp_path))
     report = json.loads((tmp_path / "report.json").read_text())
     source = report["splits"]["train"]["source"]
@@ -58,7 +58,7 @@ def test_table_and_json(tmp_path):
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch):
+def test_plot_writes_no_picture_without_matplotlib(tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -66,6 +66,6 @@ def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_table_without_skipped_records():
+def test_table_reports_zero_skipped_records():
     report = build_report(LENGTHS, LIMITS, dict(ABOUT, skipped={}, replaced=0))
     assert table(report).endswith("Left out: 0 records\n")

@@ -1,4 +1,4 @@
-"""Shards that several machines read and encode: joined, they are byte for byte what one machine makes."""
+"""Tests of --shard and --join: joined shards equal, byte for byte, what one machine makes."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from tests.helpers.interruptions import snapshot
 from tests.helpers.training import TASK, USER_DIR
 
 VOCABULARY = ["--vocab-size", 60, "--workers", 1]
-#: Documents of which some are bad, and some have an id, by which they are split.
+#: Records of a corpus. Two are bad; every second one has an id, by which it is split.
 RECORDS = [
     {"article_id": f"id-{n}" if n % 2 else "", "document": f"the dog number {n} " * (1 + n % 4), "summary": f"dog {n}"}
     for n in range(60)
@@ -49,13 +49,13 @@ def shards(corpora, model, prepare_command):
     return folders
 
 
-def test_joined_shards_are_the_bytes_of_one_machine(corpora, model, shards, prepare_command, tmp_path):
-    """Splits by hash that are filled up, skipped records, pieces, data-bin and the table of lengths."""
+def test_joined_shards_equal_the_output_of_one_machine(corpora, model, shards, prepare_command, tmp_path):
+    """Compare the splits by hash, the skipped records, the pieces, data-bin and the table of lengths."""
     one = prepare_command(tmp_path / "one", "--input", *corpora, "--spm-model", model, "--workers", 1)
     joined = prepare_command(tmp_path / "joined", "--join", *reversed(shards), "--workers", 1)
     assert (one.returncode, joined.returncode) == (0, 0), joined.stderr
     expected, found = snapshot(tmp_path / "one"), snapshot(tmp_path / "joined")
-    expected.pop("report.json"), found.pop("report.json")  # they name the options
+    expected.pop("report.json"), found.pop("report.json")  # reports name the options
     assert "data-bin/train.source-target.source.bin" in expected and expected["skipped.jsonl"].count(b"\n") == 2
     assert len(expected["text/valid.source"].splitlines()) == len(expected["text/test.source"].splitlines()) == 5
     assert found.keys() == expected.keys()
@@ -66,8 +66,8 @@ def test_joined_shards_are_the_bytes_of_one_machine(corpora, model, shards, prep
     assert "join: kept" in again.stderr and "binarise: kept" in again.stderr
 
 
-def test_shards_of_given_splits(model, prepare_command, write, tmp_path):
-    """A shard may have no document of a split; joined, all are there."""
+def test_joined_shards_of_given_splits_equal_the_output_of_one_machine(model, prepare_command, write, tmp_path):
+    """Check it with a shard that has no document of one split."""
     splits = [f"--{name}={write(f'{name}.jsonl', lines(RECORDS[a:b]))}" for name, a, b in CUTS]
     words = [*splits, "--spm-model", model, "--workers", 1]
     folders = [tmp_path / f"part{number}" for number in (1, 2)]
@@ -80,8 +80,8 @@ def test_shards_of_given_splits(model, prepare_command, write, tmp_path):
     assert [name for name in expected if name != "report.json" and found[name] != expected[name]] == []
 
 
-def test_fairseq_train_takes_the_shards_as_they_are(shards, command, tmp_path):
-    """One in each epoch, the first one's documents for validation."""
+def test_fairseq_train_reads_shards_that_are_not_joined(shards, command, tmp_path):
+    """Check that each epoch reads one shard, and that validation reads the first."""
     data = ":".join(str(folder / "data-bin") for folder in shards[:2])
     sizes = [word for name in ("encoder", "decoder") for word in (f"--{name}-embed-dim", 8, f"--{name}-layers", 1)]
     words = [data, *TASK, *USER_DIR, "--arch", "blockwise_2k", *sizes, "--cpu", "--optimizer", "adam", "--lr", "0.003"]
@@ -89,7 +89,7 @@ def test_fairseq_train_takes_the_shards_as_they_are(shards, command, tmp_path):
     done = command("train", *words, "--num-workers", 0, "--save-dir", tmp_path)
     documents = [len((folder / "text" / "train.source").read_text().splitlines()) for folder in shards[:2]]
     told = [int(number) for number in re.findall(r"train: 0 of (\d+) documents cut", done.stdout)]
-    assert told == [*documents, documents[0]]  # that of a third epoch is read before the run sees that it is over
+    assert told == [*documents, documents[0]]  # the shard of a third epoch is read before the run ends
     assert "epoch 002 | valid on" in done.stdout
 
 
@@ -99,13 +99,13 @@ CUTS = (("train", 0, 7), ("valid", 8, 12), ("test", 12, 13))
 @pytest.mark.parametrize(
     ("shard", "status"), [("0/0", 2), ("5/4", 2), ("0/4", 2), ("a/b", 2), ("1", 2), ("-1/2", 2), ("1/2/3", 2)]
 )
-def test_no_shard(corpora, prepare_command, tmp_path, shard, status):
+def test_invalid_shard_numbers_are_refused(corpora, prepare_command, tmp_path, shard, status):
     done = prepare_command(tmp_path / "x", "--input", corpora[0], f"--shard={shard}")
     assert done.returncode == status
     assert done.stderr.splitlines()[-1].endswith(f"{shard!r} is no shard: 1/4 is the first of four, 4/4 the last one")
 
 
-def test_a_shard_without_the_vocabulary(corpora, prepare_command, tmp_path):
+def test_shard_requires_a_sentencepiece_model(corpora, prepare_command, tmp_path):
     done = prepare_command(tmp_path / "x", "--input", corpora[0], "--shard", "1/2")
     assert done.returncode == 2 and "--shard requires --spm-model, the vocabulary of all shards" in done.stderr
 
@@ -116,7 +116,7 @@ def refused(prepare_command, tmp_path, *folders):
     return done.stderr.splitlines()[-1]
 
 
-def test_shards_that_do_not_belong_together(corpora, model, shards, prepare_command, tmp_path):
+def test_join_refuses_shards_that_do_not_belong_together(corpora, model, shards, prepare_command, tmp_path):
     line = refused(prepare_command, tmp_path, shards[0], shards[2])
     assert line == "error: shards are missing: 2/3; prepare them with --shard and give all shards to --join"
     line = refused(prepare_command, tmp_path, shards[0], shards[0], shards[1], shards[2])
@@ -143,7 +143,7 @@ def test_shards_that_do_not_belong_together(corpora, model, shards, prepare_comm
     )
 
 
-def test_different_vocabularies(corpora, shards, prepare_command, tmp_path):
+def test_join_refuses_shards_with_different_vocabularies(corpora, shards, prepare_command, tmp_path):
     other = tmp_path / "vocabulary"
     assert prepare_command(other, "--input", *corpora, "--vocab-size", 50, "--workers", 1).returncode == 0
     words = ["--input", *corpora, "--spm-model", other / "sentencepiece.model", "--workers", 1, "--shard", "2/3"]
@@ -152,7 +152,7 @@ def test_different_vocabularies(corpora, shards, prepare_command, tmp_path):
     assert "have different vocabularies: prepare all shards with one --spm-model" in line
 
 
-def test_a_shard_that_was_changed(shards, prepare_command, tmp_path):
+def test_join_refuses_a_shard_that_was_changed(shards, prepare_command, tmp_path):
     copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in shards]
     (copies[1] / "text" / "train.source").write_text("other words\n")
     line = refused(prepare_command, tmp_path, *copies)

@@ -1,4 +1,4 @@
-"""Bad records are left out, counted and listed; sources and targets never shift against each other."""
+"""Tests that bad records are left out, counted and listed, and that sources and targets stay aligned."""
 
 import json
 
@@ -28,7 +28,7 @@ def good(number):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_bad_record_is_listed_and_nothing_shifts(read, write, workers):
+def test_bad_records_are_listed_and_pairs_stay_aligned(read, write, workers):
     content = [good(0)]
     for number, (line, _) in enumerate(BAD, start=1):
         content += [line, good(number)]
@@ -44,7 +44,7 @@ def test_every_bad_record_is_listed_and_nothing_shifts(read, write, workers):
     assert result["skipped"]["empty summary"] == 2
 
 
-def test_invalid_utf8_nul_and_surrogates_are_mended(read, write):
+def test_invalid_utf8_nul_and_surrogates_are_repaired(read, write):
     lines = [
         b'{"article": "caf\xe9 ok", "abstract": "s"}',
         b'{"article": "a\\u0000b", "abstract": "s"}',
@@ -56,7 +56,7 @@ def test_invalid_utf8_nul_and_surrogates_are_mended(read, write):
     assert (result["replaced"], result["bad"]) == (1, 0)
 
 
-def test_a_gigantic_line_is_passed_over(read, write, monkeypatch):
+def test_line_above_the_size_limit_is_skipped(read, write, monkeypatch):
     from pyramidion_fairseq.prepare import streams
 
     monkeypatch.setattr(streams, "MAX_LINE_BYTES", 1000)
@@ -67,7 +67,7 @@ def test_a_gigantic_line_is_passed_over(read, write, monkeypatch):
     assert result["bad"] == 1
 
 
-def test_blank_lines_are_listed_but_not_held_against_the_corpus(read, write):
+def test_blank_lines_are_listed_but_not_counted_as_bad(read, write):
     content = b"\n\n".join([good(0), good(1)]) + b"\n\n"
     result, files = read("--train", write("a.jsonl", content), "--strict")
     assert result["skipped"] == {"blank line": 2}
@@ -76,7 +76,7 @@ def test_blank_lines_are_listed_but_not_held_against_the_corpus(read, write):
 
 
 @pytest.mark.parametrize(("bad", "passes"), [(1, True), (2, False)])
-def test_ten_percent_is_the_limit(read, write, bad, passes):
+def test_at_most_ten_percent_of_records_may_be_bad(read, write, bad, passes):
     path = write("a.jsonl", b"\n".join([*[good(n) for n in range(9)], *[b"{"] * bad]))
     if passes:
         assert read("--train", path)[0]["bad"] == 1
@@ -85,26 +85,26 @@ def test_ten_percent_is_the_limit(read, write, bad, passes):
             read("--train", path)
 
 
-def test_strict_names_the_first_bad_record(read, write):
+def test_strict_stops_at_the_first_bad_record(read, write):
     path = write("a.jsonl", b"\n".join([good(0), good(1), b"{", b"[]"]))
     with pytest.raises(PrepareError, match=r"a\.jsonl:3: not JSON, Expecting property name.* \(--strict\)"):
         read("--train", path, "--strict")
 
 
-def test_a_hopeless_corpus_is_not_read_to_its_end(read, write):
+def test_reading_stops_after_1000_records_without_a_usable_one(read, write):
     shows_the_fields = b'{"article": "", "abstract": "b"}'
     content = [shows_the_fields, *[b"{"] * 5000]
     with pytest.raises(PrepareError, match="none of the first 1000 records is usable: 999 x not JSON; 1 x empty"):
         read("--train", write("a.jsonl", b"\n".join(content)))
 
 
-def test_a_split_without_documents_is_refused(read, write):
+def test_split_without_usable_documents_is_refused(read, write):
     path, empty = write("a.jsonl", good(0)), write("b.jsonl", b'{"article": "", "abstract": ""}')
     with pytest.raises(PrepareError, match="no usable document for valid: 1 x empty document"):
         read("--train", path, "--valid", empty, "--max-bad-fraction", "1")
 
 
-def test_max_documents_counts_per_split_and_over_files(read, write):
+def test_max_documents_applies_per_split_across_files(read, write):
     paths = [write(f"{n}.jsonl", b"\n".join(good(10 * n + i) for i in range(3))) for n in range(2)]
     result, files = read("--train", *paths, "--valid", paths[1], "--max-documents", 4)
     assert result["documents"] == {"train": 4, "valid": 3}
@@ -112,7 +112,7 @@ def test_max_documents_counts_per_split_and_over_files(read, write):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_chunks_of_any_size_keep_the_order(read, write, monkeypatch, workers):
+def test_records_keep_their_order_across_chunks(read, write, monkeypatch, workers):
     from pyramidion_fairseq.prepare import record_tasks
 
     monkeypatch.setattr(record_tasks, "CHUNK_RECORDS", 3)

@@ -7,11 +7,11 @@ from pyramidion_fairseq.prepare.splitting import fill_empty_splits, move_last_li
 EXPECTED = ["train", "train", "train", "test", "train", "test", "valid", "train"]
 
 
-def test_fractions_are_met_and_stable():
+def test_split_of_meets_the_fractions_and_is_stable():
     counts = collections.Counter(split_of(f"id-{n}", 1, 0.05, 0.10) for n in range(20000))
     assert counts["valid"] / 20000 == pytest.approx(0.05, abs=0.006)
     assert counts["test"] / 20000 == pytest.approx(0.10, abs=0.008)
-    # Fixed values: another Python or platform must split the same way.
+    # These values are fixed: another Python version or platform must split the same way.
     assert [split_of(f"id-{n}", 1, 0.3, 0.3) for n in range(8)] == EXPECTED
     assert [split_of(f"id-{n}", 2, 0.3, 0.3) for n in range(8)] != EXPECTED
     assert split_of("lone \ud800", 1, 1.0, 0.0) == "valid"
@@ -41,7 +41,7 @@ def contents(tmp_path, side):
         ({"train": "a"}, {"train": "a", "valid": "", "test": ""}),
     ],
 )
-def test_no_split_stays_empty_from_three_documents_on(tmp_path, before, after):
+def test_fill_empty_splits_leaves_no_split_empty_from_three_documents_on(tmp_path, before, after):
     prefixes = files(tmp_path, before)
     counts = {split: len(before.get(split, "")) for split in prefixes}
     result = fill_empty_splits(prefixes, counts, dict.fromkeys(prefixes, True))
@@ -59,7 +59,7 @@ def test_no_split_stays_empty_from_three_documents_on(tmp_path, before, after):
         ({"train": 20, "valid": 9, "test": 9}, {"train": 20, "valid": 9, "test": 9}),
     ],
 )
-def test_a_small_corpus_gets_splits_that_one_can_test_on(tmp_path, before, after):
+def test_fill_empty_splits_enlarges_small_validation_and_test_splits(tmp_path, before, after):
     prefixes = files(tmp_path, {split: [f"{split}{n}" for n in range(count)] for split, count in before.items()})
     assert fill_empty_splits(prefixes, before, dict.fromkeys(prefixes, True)) == after
     for side in ("source", "target"):
@@ -69,7 +69,7 @@ def test_a_small_corpus_gets_splits_that_one_can_test_on(tmp_path, before, after
         assert moved == {f"{split}{n}" for split, count in before.items() for n in range(count)}
 
 
-def test_a_split_of_fraction_zero_stays_empty(tmp_path):
+def test_fill_empty_splits_keeps_unwanted_splits_empty(tmp_path):
     prefixes = files(tmp_path, {"train": "abc"})
     wanted = {"train": True, "valid": False, "test": True}
     assert fill_empty_splits(prefixes, {"train": 3, "valid": 0, "test": 0}, wanted) == {
@@ -80,7 +80,7 @@ def test_a_split_of_fraction_zero_stays_empty(tmp_path):
 
 
 @pytest.mark.parametrize("length", [3, 65534, 65535, 65536, 200000])
-def test_a_last_line_of_any_length_moves_whole(tmp_path, length):
+def test_move_last_line_moves_lines_of_any_length(tmp_path, length):
     origin, target = tmp_path / "a", tmp_path / "b"
     origin.write_text("first\n" + "x" * length + "\n")
     target.write_text("old\n")
@@ -89,7 +89,7 @@ def test_a_last_line_of_any_length_moves_whole(tmp_path, length):
     assert target.read_text() == "old\n" + "x" * length + "\n"
 
 
-def test_one_corpus_is_split_by_id_wherever_the_record_stands(read, write, jsonl, tmp_path):
+def test_split_by_id_does_not_depend_on_the_order_of_records(read, write, jsonl, tmp_path):
     path = write("a.jsonl", jsonl(range(40)))
     _, forward = read("--input", path, "--valid-fraction", "0.2", "--test-fraction", "0.2")
     path = write("a.jsonl", jsonl(reversed(range(40))))

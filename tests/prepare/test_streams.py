@@ -9,7 +9,7 @@ from pyramidion_fairseq.prepare.errors import PrepareError
 
 
 class Watched(io.BytesIO):
-    """Remembers the largest piece that was asked for."""
+    """A stream that records the largest size given to readline."""
 
     largest = 0
 
@@ -18,26 +18,26 @@ class Watched(io.BytesIO):
         return super().readline(size)
 
 
-def test_lines_above_the_limit_are_passed_over_in_pieces(monkeypatch):
+def test_bounded_lines_skips_long_lines_in_small_reads(monkeypatch):
     monkeypatch.setattr(streams, "PASS_OVER_BYTES", 7)
     stream = Watched(b"123456789\n" + b"x" * 1000 + b"\n" + b"1234567890\n" + b"last")
     assert list(streams.bounded_lines(stream, limit=10)) == [(1, b"123456789\n"), (2, None), (3, None), (4, b"last")]
     assert stream.largest == 11
 
 
-def test_only_newlines_end_a_line():
+def test_bounded_lines_splits_at_newlines_only():
     text = "a\u2028b\x85c\rd\n".encode()
     assert list(streams.bounded_lines(io.BytesIO(text + b"e\n"))) == [(1, text), (2, b"e\n")]
 
 
-def test_gzip_is_known_by_its_content(write):
+def test_open_stream_detects_gzip_by_content(write):
     path = write("no-extension", gzip.compress(b"hello\n"))
     with streams.open_stream(path) as stream:
         assert stream.read() == b"hello\n"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "corrupt"])
-def test_damaged_gzip_is_one_clear_error(write, damage):
+def test_damaged_gzip_is_refused_with_a_clear_message(write, damage):
     whole = gzip.compress(b"".join(b"%d\n" % n for n in range(5000)))
     broken = whole[:-2000] if damage == "truncated" else whole[:3000] + b"\0" * 50 + whole[3050:]
     path = write("x.gz", broken)
@@ -56,7 +56,7 @@ def test_zip_members_are_listed_and_read(tmp_path):
         assert list(streams.bounded_lines(stream)) == [(1, b"x\n"), (2, b"y\n")]
 
 
-def test_missing_file_folder_and_no_zip(write, tmp_path):
+def test_missing_files_folders_and_broken_zips_are_refused(write, tmp_path):
     for path, message in (("nowhere", "cannot read"), ("", "is a folder")):
         with pytest.raises(PrepareError, match=message):
             streams.magic(str(tmp_path / path))

@@ -34,7 +34,7 @@ def random_text(lines, words, seed=1):
 
 @pytest.fixture
 def train(tmp_path):
-    """Train on a text; returns the stage's result, the processor and the bytes of the model."""
+    """Return a function that trains on a text and returns the stage's result, the processor and the model's bytes."""
 
     def _train(text, **options):
         folder = tmp_path / "work" / f"stage{len(list(tmp_path.rglob('stage*')))}"
@@ -51,7 +51,7 @@ def train(tmp_path):
 
 @pytest.mark.paper("hp-vocabulary")
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_size_is_exact_and_ids_are_fairseqs(train, tmp_path, kind):
+def test_vocabulary_has_the_exact_size_and_the_ids_of_fairseq(train, tmp_path, kind):
     result, processor, _ = train(random_text(100, 300), spm_type=kind)
     assert result == {"pieces": 200} and processor.get_piece_size() == 200
     (tmp_path / "dict.txt").write_text("\n".join(dictionary_lines(processor)) + "\n", encoding="utf-8")
@@ -62,43 +62,43 @@ def test_size_is_exact_and_ids_are_fairseqs(train, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_a_small_corpus_gives_fewer_pieces_and_says_so(train, caplog, kind):
+def test_small_corpus_gives_fewer_pieces_with_a_warning(train, caplog, kind):
     result, processor, _ = train("ab ab abc bc\n" * 5, spm_type=kind, vocab_size=500)
     assert result["pieces"] == processor.get_piece_size() < 20
     assert "the corpus gives only {} pieces instead of 500".format(result["pieces"]) in caplog.text
 
 
-def test_a_size_below_the_alphabet_is_one_clear_error(train):
+def test_vocabulary_smaller_than_the_alphabet_is_refused(train):
     with pytest.raises(
         PrepareError, match=r"--vocab-size 8 is too small: the characters of the corpus alone need 2[0-9]"
     ):
         train(random_text(20, 30), vocab_size=8)
 
 
-def test_training_is_reproducible_and_seeded(train):
+def test_vocabulary_training_is_reproducible_and_depends_on_the_seed(train):
     text = random_text(60, 300)
     models = [train(text, spm_sample=20, seed=seed)[2] for seed in (1, 1, 2)]
     assert models[0] == models[1] != models[2]
 
 
-def test_special_names_in_the_text_are_not_learnt(train):
+def test_names_of_special_symbols_in_the_text_are_not_learnt(train):
     _, processor, _ = train("x(<pad>) y(<pad>) <unk> <s> </s> z\n" * 50 + random_text(20, 50), vocab_size=120)
     pieces = processor.encode("(<pad>)<unk><s></s>", out_type=str)
     assert not {"<pad>", "<unk>", "<s>", "</s>"} & set(pieces)
     assert processor.decode(pieces) == "(<pad>)<unk><s></s>"
 
 
-def test_user_symbols_stay_whole(train):
+def test_user_symbols_are_single_pieces(train):
     _, processor, _ = train("a <dig> b <cit> c\n" * 30, user_symbols=["<dig>", "<cit>"], vocab_size=40)
     assert [piece for piece in processor.encode("x<dig>y <cit>", out_type=str) if "<" in piece] == ["<dig>", "<cit>"]
 
 
-def test_lowercase_belongs_to_the_model(train):
+def test_lowercase_model_lowercases_what_it_encodes(train):
     _, processor, _ = train("ab abc\n" * 30, lowercase=True, vocab_size=20)
     assert processor.encode("AB ABC") == processor.encode("ab abc")
 
 
-def test_sentences_are_short_and_complete():
+def test_sentences_are_at_most_4000_bytes_and_lose_no_text():
     text = "One. Two! " + "wide\u4e00 " * 3000 + "x" * 9000
     cut = list(train_sentencepiece.sentences(text))
     assert cut[:2] == ["One.", "Two!"]
@@ -106,7 +106,7 @@ def test_sentences_are_short_and_complete():
     assert "".join(cut).replace(" ", "") == text.replace(" ", "")
 
 
-def test_sample_is_spread_seeded_and_bounded_in_bytes(write, monkeypatch):
+def test_sample_is_spread_out_reproducible_and_bounded_in_bytes(write, monkeypatch):
     files = [write("a", "line\n" * 1000), write("b", "x\n" * 1000)]  # 7 bytes a document
     plan = {"files": files, "documents": 1000, "sample": 50, "seed": 1}
     chosen = train_sentencepiece.chosen_documents(plan)
@@ -117,8 +117,8 @@ def test_sample_is_spread_seeded_and_bounded_in_bytes(write, monkeypatch):
     assert sorted(train_sentencepiece.sample(plan)) == ["line"] * 10 + ["x"] * 10
 
 
-def test_strange_pieces_of_a_given_model_survive_the_dictionary(tmp_path):
-    """A model made elsewhere, with whitespace in a piece, no <pad>, and a learnt piece that is called <pad>."""
+def test_dictionary_keeps_unusual_pieces_of_a_given_model(tmp_path):
+    """Check a model from elsewhere with whitespace in a piece, no <pad>, and a learnt piece called <pad>."""
     text = ["a\x85b\u2003c <pad> x<pad> " + "lorem ipsum"] * 30
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -138,7 +138,7 @@ def test_strange_pieces_of_a_given_model_survive_the_dictionary(tmp_path):
     assert len(Dictionary.load(str(tmp_path / "dict.txt"))) == size
 
 
-def test_encoding_has_as_many_tokens_as_fairseq_reads(train, tmp_path):
+def test_encode_counts_tokens_as_fairseq_reads_them(train, tmp_path):
     from pyramidion_fairseq.prepare import encode_stage
 
     _, processor, model = train(random_text(50, 100), vocab_size=100)
@@ -161,7 +161,7 @@ def test_encoding_has_as_many_tokens_as_fairseq_reads(train, tmp_path):
         assert not {"<pad>", "<s>", "</s>"} & set(line.split())
 
 
-def test_a_given_model_is_used_as_it_is(train, tmp_path, write):
+def test_given_model_is_copied_unchanged(train, tmp_path, write):
     result, processor, model = train(random_text(50, 100), vocab_size=100)
     given, _, copied = train("other text\n", spm_model=write("given.model", model), vocab_size=7)
     assert given == result == {"pieces": 100}
@@ -170,12 +170,12 @@ def test_a_given_model_is_used_as_it_is(train, tmp_path, write):
     assert [line.split("\t")[0] for line in listed] == [processor.id_to_piece(number) for number in range(100)]
 
 
-def test_a_given_file_that_is_no_model(tmp_path, write):
+def test_load_model_refuses_a_file_that_is_no_model(tmp_path, write):
     with pytest.raises(PrepareError, match=r"bad\.model is not a sentencepiece model"):
         load_model(write("bad.model", b"junk"), "bad.model")
 
 
-def test_trainer_is_a_program_of_its_own(tmp_path, write):
+def test_train_sentencepiece_runs_as_a_program(tmp_path, write):
     plan = {"model": str(tmp_path / "m"), "files": [write("a", "ab abc\n" * 20)], "documents": 20, "sample": 9}
     plan.update(seed=1, vocab_size=12, type="unigram", user_symbols=[], lowercase=False)
     subprocess.run(

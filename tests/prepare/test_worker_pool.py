@@ -21,11 +21,11 @@ def die(number):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_order_is_kept(workers):
+def test_ordered_map_keeps_the_order(workers):
     assert list(ordered_map(slow_square, range(40), workers)) == [n * n for n in range(40)]
 
 
-def test_input_is_read_only_a_little_ahead():
+def test_ordered_map_reads_only_a_little_ahead():
     taken = []
 
     def items():
@@ -41,17 +41,17 @@ def test_input_is_read_only_a_little_ahead():
     assert len(taken) < 20
 
 
-def test_a_dead_worker_is_one_clear_error():
+def test_ordered_map_reports_a_dead_worker():
     with pytest.raises(PrepareError, match="a worker process died"):
         list(ordered_map(die, range(4), 2))
 
 
-def test_an_error_in_a_worker_arrives():
+def test_ordered_map_raises_the_error_of_a_worker():
     with pytest.raises(TypeError):
         list(ordered_map(slow_square, [1, None], 2))
 
 
-def test_no_worker_outlives_a_killed_parent():
+def test_worker_ends_when_its_parent_is_killed():
     code = """
 import os, time
 from pyramidion_fairseq.prepare import worker_pool

@@ -29,7 +29,7 @@ def space(tmp_path):
     return Workspace(str(tmp_path / "dest"))
 
 
-def test_a_stage_is_kept_until_what_it_depends_on_changes(space, tmp_path):
+def test_stage_is_kept_until_its_dependencies_change(space, tmp_path):
     calls = []
     first = space.run("one", {"x": 1}, builder(calls, "first"))
     assert space.run("one", {"x": 1}, builder(calls, "again")) == first
@@ -42,7 +42,7 @@ def test_a_stage_is_kept_until_what_it_depends_on_changes(space, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [os.unlink, lambda path: os.truncate(path, 2)])
-def test_a_damaged_output_is_made_again(space, tmp_path, damage):
+def test_damaged_output_is_rebuilt(space, tmp_path, damage):
     calls = []
     space.run("one", {}, builder(calls, "text"))
     damage(str(tmp_path / "dest/sub/a.txt"))
@@ -51,14 +51,14 @@ def test_a_damaged_output_is_made_again(space, tmp_path, damage):
     assert (tmp_path / "dest/sub/a.txt").read_text() == "text"
 
 
-def test_outputs_that_are_no_longer_made_go_and_others_stay(space, tmp_path):
+def test_obsolete_outputs_are_removed_and_user_files_kept(space, tmp_path):
     space.run("one", {"x": 1}, builder([], "t", ["sub/a.txt", "sub/b.txt"]))
     (tmp_path / "dest/sub/mine.txt").write_text("of the user")
     space.run("one", {"x": 2}, builder([], "t", ["sub/a.txt"]))
     assert sorted(os.listdir(str(tmp_path / "dest/sub"))) == ["a.txt", "mine.txt"]
 
 
-def test_a_failing_stage_leaves_the_finished_one_alone(space, tmp_path):
+def test_failed_stage_keeps_the_earlier_output(space, tmp_path):
     space.run("one", {"x": 1}, builder([], "good"))
 
     def fail(folder):
@@ -70,7 +70,7 @@ def test_a_failing_stage_leaves_the_finished_one_alone(space, tmp_path):
     assert (tmp_path / "dest/sub/a.txt").read_text() == "good"
 
 
-def test_a_file_of_the_user_is_never_overwritten(space, tmp_path):
+def test_user_file_is_never_overwritten(space, tmp_path):
     (tmp_path / "dest/sub").mkdir()
     (tmp_path / "dest/sub/a.txt").write_text("of the user")
     with pytest.raises(PrepareError, match=r"sub/a\.txt would be overwritten but was not made by prepare\.py"):
@@ -78,7 +78,7 @@ def test_a_file_of_the_user_is_never_overwritten(space, tmp_path):
     assert (tmp_path / "dest/sub/a.txt").read_text() == "of the user"
 
 
-def test_destinations_that_are_refused(tmp_path, write):
+def test_files_and_foreign_folders_are_refused_as_destination(tmp_path, write):
     with pytest.raises(PrepareError, match="is a file"):
         Workspace(write("file", "x"))
     (tmp_path / "full").mkdir()
@@ -90,7 +90,7 @@ def test_destinations_that_are_refused(tmp_path, write):
     Workspace(str(tmp_path / "empty"))
 
 
-def test_two_runs_at_once_are_refused(space, tmp_path):
+def test_second_run_in_the_same_folder_is_refused(space, tmp_path):
     code = LIGHT + "from pyramidion_fairseq.prepare import workspace; workspace.Workspace(sys.argv[1])"
     command = [sys.executable, "-c", code, str(tmp_path / "dest")]
     second = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -101,8 +101,8 @@ def test_two_runs_at_once_are_refused(space, tmp_path):
 @pytest.mark.parametrize(
     "sides", [("train.source", "train.target"), ("valid.source", "copy"), ("copy", "test.target")]
 )
-def test_its_own_outputs_are_no_corpus(tmp_path, options, write, jsonl, sides):
-    """They would be replaced, and those of the splits that are not given removed."""
+def test_outputs_of_an_earlier_run_are_refused_as_input(tmp_path, options, write, jsonl, sides):
+    """Check that they stay: reading would replace them, and remove those of the splits that are not given."""
     corpus = write("a.jsonl", jsonl(range(20)))
     pipeline.read(options("--input", corpus), Workspace(str(tmp_path / "dest")))
     text = tmp_path / "dest" / "text"
@@ -118,12 +118,12 @@ def test_its_own_outputs_are_no_corpus(tmp_path, options, write, jsonl, sides):
 
 
 def later(path):
-    """Let the file's time of change differ."""
+    """Move the file's modification time forward."""
     state = os.stat(path)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
 
 
-def test_a_changed_byte_of_equal_length_is_noticed_and_another_time_is_not(space, tmp_path):
+def test_output_with_a_changed_byte_is_rebuilt_but_not_with_a_changed_time(space, tmp_path):
     calls, path = [], tmp_path / "dest/sub/a.txt"
     space.run("one", {}, builder(calls, "text"))
     later(path)
@@ -141,7 +141,7 @@ def edit_stamp(path, **changes):
 
 @pytest.mark.parametrize("name", ["../victim", "{}/victim", "sub/../../victim", "..\\victim", "sub//a", "", "\0"])
 @pytest.mark.parametrize("depends", [1, 2], ids=["kept", "made again"])
-def test_a_stamp_names_nothing_outside(space, tmp_path, name, depends):
+def test_stamp_cannot_name_files_outside_the_destination(space, tmp_path, name, depends):
     victim = tmp_path / "victim"
     victim.write_text("of the user")
     space.run("one", {"x": 1}, builder([], "t"))
@@ -154,7 +154,7 @@ def test_a_stamp_names_nothing_outside(space, tmp_path, name, depends):
 @pytest.mark.parametrize(
     "content", ["[]", "{}", '{"outputs": []}', '{"outputs": {}, "result": 1}', "[" * 100_000, "\xff"]
 )
-def test_a_stamp_that_is_none_does_not_count(space, tmp_path, content):
+def test_malformed_stamp_is_ignored(space, tmp_path, content):
     (tmp_path / "dest/.prepare/one.json").write_text(content, encoding="latin-1")
     calls = []
     space.run("one", {}, builder(calls, "text"))
@@ -177,7 +177,7 @@ def test_nothing_is_written_through_a_linked_folder(space, tmp_path, again):
     assert {path.name: path.read_text() for path in elsewhere.iterdir()} == before
 
 
-def test_an_output_that_became_a_link_is_made_again(space, tmp_path):
+def test_output_replaced_by_a_link_is_rebuilt(space, tmp_path):
     victim, path = tmp_path / "victim", tmp_path / "dest/sub/a.txt"
     space.run("one", {}, builder([], "text"))
     victim.write_text("text")
@@ -188,7 +188,7 @@ def test_an_output_that_became_a_link_is_made_again(space, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["lock", "work", "."])
-def test_links_in_the_place_of_its_own_files_are_refused(tmp_path, name):
+def test_links_in_place_of_workspace_files_are_refused(tmp_path, name):
     victim, stamps = tmp_path / "victim", tmp_path / "dest/.prepare"
     victim.mkdir() if name != "lock" else victim.write_text("of the user")
     stamps.parent.mkdir()
@@ -230,8 +230,8 @@ LENGTHS = {"train.source": stage_results.is_of_lengths}
         (LENGTHS, {"train.source": {"lengths": [1], "unknown": 0}}),
     ],
 )
-def test_a_stamp_whose_result_is_not_the_stages_is_made_again(space, tmp_path, form, result):
-    """With the right key, which whoever has the corpus can work out."""
+def test_stage_with_a_malformed_result_in_its_stamp_runs_again(space, tmp_path, form, result):
+    """Check it with the right key, which anyone who has the corpus can compute."""
     sound = {**READ, "pieces": 1, "dictionary": 1, "table": "a  b\n"}
     sound["train.source"] = {"lengths": {"12": 3}, "unknown": 0}
 
