@@ -1,4 +1,4 @@
-"""rouge-score-rs gives every score of rouge-score to the last bit, and is used where it was seen to."""
+"""Tests that rouge-score-rs gives exactly the scores of rouge-score, and is used only in compared versions."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ def recorded():
 
 
 def random_pairs(count):
-    """Few words often repeated, words of papers, any characters, and all of these with marks and ends of lines."""
+    """Return pairs of random texts: repeated letters, any characters, and words of papers with punctuation."""
     draw, words = random.Random(1), " ".join(text for pair in recorded()[:20] for text in pair).split()
 
     def text(kind):
@@ -60,7 +60,7 @@ CORPORA = {
 @pytest.mark.parametrize("corpus", CORPORA)
 @pytest.mark.parametrize("tokenizer", ["rouge-score", "unicode"])
 @pytest.mark.parametrize("stemming", [True, False])
-def test_both_engines_give_the_same_bits(corpus, tokenizer, stemming):
+def test_rouge_score_rs_and_rouge_score_give_identical_scores(corpus, tokenizer, stemming):
     from rouge_score_rs import rouge_scorer
 
     plain, fast = (backend.scorer(stemming, tokenizer, engine) for engine in (None, rouge_scorer))
@@ -73,7 +73,7 @@ def test_both_engines_give_the_same_bits(corpus, tokenizer, stemming):
 
 
 @installed
-def test_the_fast_one_is_used_and_the_signature_is_the_same(monkeypatch):
+def test_fast_engine_is_used_without_changing_the_signature(monkeypatch):
     backend.fast_engine.cache_clear()
     assert backend.fast_engine().__name__ == "rouge_score_rs.rouge_scorer"
     fast, signature = document_scores(*zip(*recorded()[:30])), RougeSettings().signature(30)
@@ -83,7 +83,7 @@ def test_the_fast_one_is_used_and_the_signature_is_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize("versions", [{"rouge-score-rs": "0.2.2"}, {"rouge-score": "0.1.3"}, {"rouge-score-rs": None}])
-def test_versions_that_were_not_compared_are_not_used(monkeypatch, versions):
+def test_fast_engine_is_not_used_in_versions_that_were_not_compared(monkeypatch, versions):
     def version(name):
         found = {**backend.COMPARED, **versions}[name]
         if found is None:
@@ -94,7 +94,7 @@ def test_versions_that_were_not_compared_are_not_used(monkeypatch, versions):
     assert backend.fast_engine.__wrapped__() is None
 
 
-def test_what_was_compared_is_what_is_installed():
+def test_compared_versions_are_those_of_setup_and_lock_file():
     fast, plain = backend.COMPARED["rouge-score-rs"], backend.COMPARED["rouge-score"]
     assert re.search(rf"rouge-score-rs=={re.escape(fast)};", (ROOT / "setup.py").read_text("utf-8"))
     lock = (ROOT / "requirements" / "lock.txt").read_text("utf-8").splitlines()

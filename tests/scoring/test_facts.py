@@ -1,4 +1,4 @@
-"""Numbers and names: what is one, and what is not."""
+"""Tests of what counts as a number or a name."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from pyramidion_fairseq.scoring.facts import capitalised_names, numbers
         ("", []),
     ],
 )
-def test_numbers(text, found):
+def test_numbers_finds_numbers_but_not_names_with_digits(text, found):
     assert numbers(text) == found
 
 
@@ -34,5 +34,5 @@ def test_numbers(text, found):
         (["我们在 Beijing 研究"], True, ["Beijing"]),
     ],
 )
-def test_names(sentences, any_script, names):
+def test_capitalised_names_finds_names_but_not_sentence_starts(sentences, any_script, names):
     assert capitalised_names(sentences, any_script) == names

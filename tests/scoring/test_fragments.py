@@ -1,4 +1,4 @@
-"""Extractive fragments against the algorithm as the paper prints it, and by hand."""
+"""Tests of extractive fragments against the algorithm printed in its paper and hand-computed values."""
 
 import random
 
@@ -8,7 +8,7 @@ from pyramidion_fairseq.scoring.fragments import fragment_lengths, word_position
 
 
 def figure_3(document, summary):
-    """Return the fragments that Grusky et al. 2018 find, by Figure 3 line by line; words counted from 0."""
+    """Return the lengths of fragments by Figure 3 of Grusky et al. 2018, line by line, counting words from 0."""
     fragments, i, j = [], 0, 0
     while i < len(summary):
         fragment = []
@@ -41,13 +41,13 @@ def figure_3(document, summary):
         ("", "a b", []),
     ],
 )
-def test_by_hand(document, summary, lengths):
+def test_fragment_lengths_match_hand_computed_values(document, summary, lengths):
     assert fragment_lengths(summary.split(), document.split()) == lengths
     assert figure_3(document.split(), summary.split()) == lengths
 
 
 @pytest.mark.parametrize("letters", ["ab", "abcd", "abcdefghijkl"])
-def test_it_finds_what_the_printed_algorithm_finds(letters):
+def test_fragment_lengths_match_the_published_algorithm(letters):
     draw = random.Random(len(letters))
     for _ in range(300):
         document, summary = (draw.choices(letters, k=draw.randrange(most)) for most in (60, 20))

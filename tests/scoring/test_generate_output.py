@@ -1,4 +1,4 @@
-"""fairseq-generate's output as summaries: order, gaps, shards, n-best, separators, what else is in the file."""
+"""Tests of reading summaries from the output of fairseq-generate: order, gaps, shards, n-best, other lines."""
 
 import logging
 
@@ -23,7 +23,7 @@ def record(number, text, pieces=None, hypotheses=1, others=("the document", "the
 
 @pytest.fixture
 def log(tmp_path):
-    """Factory: log(content, name="generate.log") writes it and gives its path."""
+    """Return a function that writes a log and returns its path."""
 
     def write(content, name="generate.log"):
         path = tmp_path / name
@@ -34,35 +34,35 @@ def log(tmp_path):
     return write
 
 
-def test_order_of_the_corpus_and_logged_lines(log):
+def test_summaries_are_put_in_the_order_of_the_corpus(log):
     path = log(LOG + record(2, "two") + LOG + record(0, "zero") + record(1, "one") + END)
     assert in_order(read_summaries([path]), 3) == ["zero", "one", "two"]
 
 
-def test_a_document_without_summary_is_an_empty_line_and_a_warning(log, caplog):
+def test_document_without_summary_gives_an_empty_line_and_a_warning(log, caplog):
     path = log(record(0, "zero") + record(3, "three") + "S-1\tno hypothesis\nT-1\tx\n" + END)
     assert in_order(read_summaries([path]), 5) == ["zero", "", "", "three", ""]
     assert "3 of 5 documents have no summary; their lines are empty: 1, 2, 4" in caplog.text
 
 
-def test_an_empty_summary_is_one(log, caplog):
+def test_empty_summary_gives_no_warning(log, caplog):
     path = log(record(0, "") + record(1, "one"))
     assert in_order(read_summaries([path]), 2) == ["", "one"] and not caplog.text
 
 
-def test_more_summaries_than_documents(log):
+def test_summary_beyond_the_last_document_is_refused(log):
     with pytest.raises(PyramidionError, match="a summary of document 3, but the corpus has only 2 documents"):
         in_order(read_summaries([log(record(3, "three"))]), 2)
 
 
-def test_the_first_of_several_hypotheses_is_the_best(log):
+def test_first_of_several_hypotheses_is_taken(log):
     assert read_summaries([log(record(0, "best", hypotheses=3) + record(1, "one", hypotheses=3))]) == {
         0: "best",
         1: "one",
     }
 
 
-def test_shards_in_folders_and_files(log, tmp_path):
+def test_shards_are_read_from_folders_and_files(log, tmp_path):
     first = log(record(0, "zero") + record(2, "two") + END, "shard0/generate-test.txt")
     second = log(record(1, "one") + END, "shard1/generate-test.txt")
     expected = {0: "zero", 1: "one", 2: "two"}
@@ -73,20 +73,20 @@ def test_shards_in_folders_and_files(log, tmp_path):
         read_summaries([log(record(1, "one"), "other.log"), second])
 
 
-def test_several_splits_in_a_folder(log, tmp_path):
+def test_folder_with_several_splits_is_refused(log, tmp_path):
     for split in ("valid", "test"):
         log(record(0, split), f"generate-{split}.txt")
     with pytest.raises(PyramidionError, match="several splits"):
         find_outputs([tmp_path])
 
 
-def test_two_runs_in_one_file(log):
+def test_file_with_two_runs_is_refused(log):
     with pytest.raises(PyramidionError, match=r"more than one run \(document 0"):
         read_summaries([log(record(0, "a") + END + record(0, "b"))])
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\x85", "\r", "\x0b", "\x1e", "\t", "\n", "\n\n", "\r\n"])
-def test_separators_in_the_text_end_no_line(log, mark, tmp_path):
+def test_line_separators_within_a_summary_become_spaces(log, mark, tmp_path):
     path = log(record(0, f"left{mark}right") + record(1, "one") + END)
     out = tmp_path / "out.txt"
     main([str(path), "--output", str(out), "--expected", "2"])
@@ -94,28 +94,28 @@ def test_separators_in_the_text_end_no_line(log, mark, tmp_path):
     assert out.read_text(encoding="utf-8").splitlines() == ["left right", "one"]
 
 
-def test_text_that_looks_like_a_record(log):
+def test_summary_that_looks_like_a_record_is_read_as_text(log):
     assert read_summaries([log(record(0, "D-1\t-0.5\tmade up") + record(1, "one"))]) == {
         0: "D-1 -0.5 made up",
         1: "one",
     }
 
 
-def test_progress_bars_in_the_same_file(log):
-    """Standard error mixed into the output, at any byte, as tqdm writes it."""
+def test_progress_bars_in_the_output_are_ignored(log):
+    """Check it with bars of tqdm mixed into the output, also within a character."""
     bar = "\r 33%|███▎      | 1/3 [00:01<00:02,  1.03s/it, wps=52]".encode()
     whole = (record(0, "zéro") + record(1, "one two")).encode()
-    cut = whole.index(b"\xa9", whole.index(b"D-0"))  # inside a letter
+    cut = whole.index(b"\xa9", whole.index(b"D-0"))  # within a character
     mixed = b"\r  0%|          | 0/3 [00:00<?, ?it/s]" + whole[:cut] + bar + whole[cut:] + b"\r      \r" + END.encode()
     assert read_summaries([log(mixed)]) == {0: "zéro", 1: "one two"}
 
 
-def test_a_run_that_was_stopped_in_a_line(log):
+def test_summary_cut_off_within_its_line_is_left_out(log):
     path = log((record(0, "zero") + record(1, "a long summary")).rpartition("\nP-")[0][:-5])
     assert read_summaries([path]) == {0: "zero"}
 
 
-def test_a_log_that_ends_anywhere_has_whole_summaries_or_none(log):
+def test_truncated_log_gives_no_partial_summaries(log):
     texts = {0: "the cat sat", 3: "caf\u00e9 \u05e9\u05dc\u05d5\u05dd", 1: "dog"}
     content = "".join(record(number, text, "\u2581" + text.replace(" ", " \u2581")) for number, text in texts.items())
     counts = set()
@@ -129,7 +129,7 @@ def test_a_log_that_ends_anywhere_has_whole_summaries_or_none(log):
     assert counts == {0, 1, 2, 3}
 
 
-def test_pieces_are_joined_where_no_bpe_was_given(log, caplog):
+def test_pieces_are_joined_if_bpe_was_not_given(log, caplog):
     pieces = "\u2581the \u2581ca t \u2581sat"
     assert read_summaries([log(record(0, pieces))]) == {0: "the cat sat"}
     assert "sentencepiece pieces" in caplog.text
@@ -138,8 +138,8 @@ def test_pieces_are_joined_where_no_bpe_was_given(log, caplog):
     assert "no D- lines" in caplog.text
 
 
-def test_spaces_deleted_by_giving_bpe_twice(log, caplog):
-    lost = ("thedocument", "thereference")  # of the document and the reference, too
+def test_spaces_lost_by_giving_bpe_twice_are_restored(log, caplog):
+    lost = ("thedocument", "thereference")  # the document and the reference have lost theirs, too
     path = log(record(0, "thecatsat", "the cat sat", others=lost) + record(1, "dog", others=lost))
     assert read_summaries([path]) == {0: "the cat sat", 1: "dog"}
     assert "lost their spaces" in caplog.text
@@ -147,43 +147,43 @@ def test_spaces_deleted_by_giving_bpe_twice(log, caplog):
     assert read_summaries([path]) == {0: "the cat", 1: "cat"}
 
 
-COLLAPSED = "s s s s", "ssss"  # a model that writes a piece without the mark of a word's start
+COLLAPSED = "s s s s", "ssss"  # the output of a model that repeats one piece without a word-start mark
 
 
-def test_a_model_collapsed_to_one_piece(log, caplog):
-    """With --bpe sentencepiece alone: the D- lines are right, as spaces in documents and references show."""
+def test_repeated_piece_without_spaces_is_kept_if_bpe_was_given(log, caplog):
+    """Check that the D- lines are taken, because documents and references have spaces."""
     pieces, text = COLLAPSED
     path = log("".join(record(number, text, pieces) for number in range(3)))
     assert read_summaries([path]) == dict.fromkeys(range(3), "ssss")
     assert not caplog.text
 
 
-def test_a_collapsed_model_without_bpe(log, caplog):
-    """Documents and references are in pieces, then so are the summaries."""
+def test_repeated_piece_is_joined_if_bpe_was_not_given(log, caplog):
+    """Check that summaries count as pieces where documents and references are pieces."""
     marked = ("\u2581the \u2581docu ment", "\u2581the \u2581re ference")
     path = log("".join(record(number, COLLAPSED[0], others=marked) for number in range(3)))
     assert read_summaries([path]) == dict.fromkeys(range(3), "ssss")
     assert "sentencepiece pieces (--bpe was not given)" in caplog.text
 
 
-def test_a_collapsed_model_whose_options_were_both_given(log, caplog):
+def test_repeated_piece_is_kept_if_bpe_was_given_twice(log, caplog):
     pieces = record(0, "ssss", "ssss", others=("thedocument", "thereference"))
     assert read_summaries([log(pieces)]) == {0: "ssss"} and not caplog.text
 
 
-def test_one_summary_with_the_mark_of_pieces_in_its_text(log, caplog):
+def test_one_summary_with_a_piece_mark_in_its_text_is_not_joined(log, caplog):
     path = log(
         record(0, "a sparkline \u2581\u2582\u2583 here") + record(1, "two words") + record(2, "three more words")
     )
     assert read_summaries([path])[1] == "two words" and not caplog.text
 
 
-def test_text_without_spaces_is_no_loss_of_them(log, caplog):
+def test_chinese_text_without_spaces_gives_no_warning(log, caplog):
     chinese = record(0, "我们研究", "\u2581 我们 研究", others=("细胞生长", "细胞"))
     assert read_summaries([log(chinese)]) == {0: "我们研究"} and not caplog.text
 
 
-def test_the_command(log, tmp_path, caplog, capsys):
+def test_command_writes_summaries_to_a_file_or_standard_output(log, tmp_path, caplog, capsys):
     path, references = log(record(1, "one") + END), log("a\nb\n", "refs.txt")
     out = tmp_path / "out.txt"
     with caplog.at_level(logging.INFO):
@@ -194,7 +194,7 @@ def test_the_command(log, tmp_path, caplog, capsys):
 
 
 @pytest.mark.parametrize("name", ["folder/generate-test.txt", "refs.txt"])
-def test_summaries_never_replace_what_is_read(log, tmp_path, monkeypatch, name):
+def test_output_that_is_an_input_file_is_refused(log, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     log(record(0, "zero"), "folder/generate-test.txt")
@@ -216,7 +216,7 @@ def test_summaries_never_replace_what_is_read(log, tmp_path, monkeypatch, name):
         (["folder"], "no generate-"),
     ],
 )
-def test_mistakes_end_in_one_line_and_leave_the_old_file(log, tmp_path, monkeypatch, arguments, message):
+def test_errors_are_one_line_and_keep_the_existing_output(log, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     log(record(0, "zero"), "good.log")
     log(b"D-0\t-0.5\t\xff\n", "bad.log")

@@ -1,4 +1,4 @@
-"""Measures beside ROUGE: exact values by hand, intervals and comparisons against a plain bootstrap."""
+"""Tests of the measures beside ROUGE: hand-computed values, intervals and comparisons."""
 
 import math
 
@@ -21,8 +21,12 @@ def by_name(document, summary, **settings):
     return dict(zip(MEASURES, row.tolist()))
 
 
-def test_values_by_hand():
-    """Fragments: the cat of / sat on the mat the dog of / anna / ran / km / in 2018. Words: 18 (3.5 has two), 17."""
+def test_measures_match_hand_computed_values():
+    """Compare with hand-computed values.
+
+    Copied fragments: the cat of / sat on the mat the dog of / anna / ran / km / in 2018.
+    The document has 18 words (3.5 counts as two), the summary 17.
+    """
     assert by_name(DOCUMENT, SUMMARY) == pytest.approx(
         {
             "coverage": 100 * 15 / 17,
@@ -37,9 +41,9 @@ def test_values_by_hand():
             "novel_4": 100 * 10 / 14,
             "repeated_3": 0,
             "unsupported_words": 2,
-            "unsupported_numbers": 1,  # 7, of 7 and 2018
+            "unsupported_numbers": 1,  # 7; the summary has 7 and 2018
             "unsupported_numbers_share": 50,
-            "unsupported_names": 1,  # Carl, of Carl, Dog and Anna: The begins a sentence, and the document has dog
+            "unsupported_names": 1,  # Carl, but not Anna and Dog, whose words are in the document
             "unsupported_names_share": 100 / 3,
             "words": 17,
             "sentences": 2,
@@ -47,18 +51,18 @@ def test_values_by_hand():
     )
 
 
-def test_repetition_is_the_share_of_ngrams_that_were_there_before():
+def test_repeated_3_is_the_share_of_repeated_trigrams():
     values = by_name("x", "a b c a b c a b c")
     assert values["repeated_3"] == pytest.approx(100 * 4 / 7)  # 7 trigrams, 3 of them different
     assert values["novel_1"] == values["novel_4"] == 100 and values["coverage"] == values["density"] == 0
 
 
-def test_a_copy_of_the_beginning():
+def test_copied_beginning_is_fully_covered_and_not_novel():
     values = by_name("a b c d e f g h", "a b c d")
     assert (values["coverage"], values["density"], values["compression"], values["novel_4"]) == (100, 4, 2, 0)
 
 
-def test_what_a_summary_does_not_have_has_no_value():
+def test_measures_without_a_denominator_are_nan():
     values = by_name("a b 3", "")
     assert [values[name] for name in ("words", "sentences", "unsupported_words", "unsupported_numbers")] == [0] * 4
     for name in ("coverage", "density", "compression", "novel_1", "repeated_3", "unsupported_numbers_share"):
@@ -68,7 +72,7 @@ def test_what_a_summary_does_not_have_has_no_value():
     assert math.isnan(values["novel_3"]) and math.isnan(values["unsupported_names_share"])
 
 
-def test_words_are_those_of_the_tokenizer():
+def test_measures_use_the_words_of_the_chosen_tokenizer():
     text = "Don't stop: 3.5 Müller <unk> naïve_x"
     assert words_of(text, RougeSettings()) == tokenize.tokenize(text, None)
     assert by_name("Модель читает текст", "Модель пишет", tokenizer="unicode")["novel_1"] == 50
@@ -80,12 +84,12 @@ def test_words_are_those_of_the_tokenizer():
     assert (chinese["coverage"], chinese["density"], chinese["sentences"]) == (100, 2, 2)
 
 
-def test_a_separator_is_no_word():
+def test_separator_is_not_counted_as_a_word():
     values = by_name("a b <n> c d", "a b <n> c d x", separator="<n>")
     assert (values["words"], values["sentences"], values["density"]) == (5, 2, 16 / 5)
 
 
-def test_means_intervals_and_signature():
+def test_means_skip_undefined_values_and_signature_names_the_settings():
     documents, summaries = ["a b c 1", "a b c", "a b c 2"], ["a b 1", "a x", ""]
     scores = measure_scores(documents, {"s": summaries}, RougeSettings(samples=200, seed=3))["s"]
     assert scores.get("novel_1")[0] == 25 and scores.get("novel_1")[3] == 2
@@ -102,7 +106,7 @@ def test_means_intervals_and_signature():
     assert "|tok:unicode.1|case:lower|stem:no|sent:'|'|" in other.signature
 
 
-def test_the_order_of_documents_and_workers_do_not_matter():
+def test_measures_do_not_depend_on_document_order_or_workers():
     draw = np.random.RandomState(0)
     texts = [[" ".join(draw.choice(list("abcdef1"), size=size)) for _ in range(70)] for size in (30, 8)]
     first = measure_scores(texts[0], {"s": texts[1]})["s"]
@@ -112,7 +116,7 @@ def test_the_order_of_documents_and_workers_do_not_matter():
     np.testing.assert_array_equal(first.documents, again.documents[::-1])
 
 
-def test_means_over_documents_with_a_value_are_those_of_a_plain_bootstrap():
+def test_partial_bootstrap_matches_a_plain_bootstrap_that_skips_nan():
     rows = np.random.RandomState(0).rand(12, 2)
     rows[[1, 4, 5], 1] = np.nan
     mean, means, known = partial_bootstrap(rows, 40, seed=7)
@@ -125,12 +129,12 @@ def test_means_over_documents_with_a_value_are_those_of_a_plain_bootstrap():
     assert known.tolist() == [12, 9]
 
 
-def test_p_is_twice_the_share_on_the_far_side():
+def test_two_sided_p_is_twice_the_smaller_tail_share():
     means = np.array([[1.0, -1, 0, 1], [1, -1, 0, 1], [1, 2, 0, 1], [-1, 2, 0, 1]])
     np.testing.assert_array_equal(two_sided(means), [0.5, 1, 1, 0.25])
 
 
-def test_comparison_of_two_systems():
+def test_compare_measures_gives_differences_intervals_and_p():
     documents = [f"a b c d e {number}" for number in range(40)]
     copies, others = [f"a b c {number}" for number in range(40)], [f"a x c {number + 1}" for number in range(40)]
     scores = measure_scores(documents, {"copy": copies, "other": [*others[:-1], ""]})
@@ -145,7 +149,7 @@ def test_comparison_of_two_systems():
         compare_measures(scores["copy"], measure_scores(documents[:3], {"s": copies[:3]})["s"])
 
 
-def test_mistakes_are_one_clear_line():
+def test_measure_scores_refuses_unequal_or_empty_inputs():
     with pytest.raises(PyramidionError, match="2 documents, but 1 summaries of s"):
         measure_scores(["a", "b"], {"s": ["a"]})
     with pytest.raises(PyramidionError, match="no documents"):

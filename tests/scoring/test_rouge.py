@@ -1,4 +1,4 @@
-"""ROUGE against ROUGE-1.5.5's recorded numbers, its intervals against a plain bootstrap, and its signature."""
+"""Tests of ROUGE against recorded scores of ROUGE-1.5.5, of its bootstrap intervals and of its signature."""
 
 import gzip
 import json
@@ -46,7 +46,7 @@ def prepared(texts, form):
 
 
 @pytest.mark.parametrize("form", RECORD["means"])
-def test_the_default_is_within_005_points_of_rouge_1_5_5(pairs, form):
+def test_default_scores_are_within_005_points_of_rouge_1_5_5(pairs, form):
     ours = rouge_scores(*(prepared(side, form) for side in pairs), workers=2)
     theirs = np.array(RECORD["means"][form]["stemmed"])
     assert len(ours.documents) == 229
@@ -54,18 +54,18 @@ def test_the_default_is_within_005_points_of_rouge_1_5_5(pairs, form):
 
 
 @pytest.mark.parametrize("form", RECORD["means"])
-def test_without_stemming_it_equals_rouge_1_5_5(pairs, form):
-    """Porter's algorithm is the only difference: the two programs have other versions of it."""
+def test_scores_without_stemming_equal_rouge_1_5_5(pairs, form):
+    """Check that only stemming differs: the two programs have different versions of Porter's algorithm."""
     ours = document_scores(*(prepared(side, form) for side in pairs), RougeSettings(stemming=False)).mean(axis=0)
     difference = np.abs(ours - RECORD["means"][form]["not stemmed"])
-    assert difference[:3].max() < 0.0005  # the script has five digits
-    # Where the texts are tokenised, the recorded Lsum is of sentences that end at " ." and nowhere else.
+    assert difference[:3].max() < 0.0005  # the script prints five digits
+    # For tokenised texts, the recorded Lsum splits sentences only at " .".
     assert difference[3].max() < (0.05 if form == "tokenised" else 0.0005)
 
 
 @pytest.fixture
 def script():
-    """ROUGE-1.5.5, with what it needs of Perl; skips where it is not there."""
+    """Skip the test if ROUGE-1.5.5 or a Perl module that it needs is missing."""
     try:
         files2rouge_backend.find_rouge()
     except PyramidionError as error:
@@ -76,38 +76,38 @@ def script():
 
 
 @pytest.mark.usefixtures("script")
-def test_the_script_itself_gives_the_recorded_numbers(pairs):
+def test_files2rouge_backend_gives_the_recorded_scores(pairs):
     settings = RougeSettings("files2rouge")
     scores = document_scores(*pairs, settings).mean(axis=0)
     assert np.abs(scores - RECORD["means"]["as written"]["stemmed"]).max() < 0.0005
     assert settings.signature(3).endswith(f"version:ROUGE-1.5.5,pyramidion-{__version__}")
 
 
-def test_the_stem_cache_changes_nothing(pairs):
+def test_stem_cache_does_not_change_scores(pairs):
     references, hypotheses = (side[:40] for side in pairs)
     plain = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
     expected = [list(plain.score(*pair).values()) for pair in zip(references, hypotheses)]
     np.testing.assert_array_equal(document_scores(references, hypotheses)[:, :3], 100 * np.array(expected))
 
 
-def test_values_by_hand():
-    """The example of Lin 2004, section 3.2, and a summary in two sentences."""
+def test_document_scores_match_hand_computed_values():
+    """Compare with the example of Lin 2004, section 3.2, and with a summary of two sentences."""
     (scores,) = document_scores(
         ["police killed the gunman"], ["police kill the gunman"], RougeSettings(stemming=False)
     )
     np.testing.assert_allclose(scores, [[75] * 3, [100 / 3] * 3, [75] * 3, [75] * 3])
     (scores,) = document_scores(["a b c . d e f ."], ["d e f . a b c ."], RougeSettings(stemming=False))
-    np.testing.assert_allclose(scores[:, F1], [100, 80, 50, 100])  # order of sentences: ROUGE-L minds, Lsum does not
+    np.testing.assert_allclose(scores[:, F1], [100, 80, 50, 100])  # Lsum ignores the order of sentences
 
 
-def test_text_after_a_bracket_counts_and_empty_texts_score_0():
+def test_text_after_an_angle_bracket_counts_and_empty_texts_score_0():
     scores = document_scores(["<unk> one < two > three", "", "a", "..."], ["one two three", "a", "", "a"])
     np.testing.assert_allclose(scores[0, 0], [100, 75, 600 / 7])
     assert not scores[1:].any()
 
 
 @pytest.mark.paper("table-9")
-def test_intervals_are_those_of_a_plain_bootstrap():
+def test_bootstrap_means_match_a_plain_bootstrap():
     rows = np.random.RandomState(0).rand(30, 2)
     generator = np.random.RandomState(7)
     counts = [generator.multinomial(30, [1 / 30] * 30) for _ in range(50)]
@@ -115,7 +115,7 @@ def test_intervals_are_those_of_a_plain_bootstrap():
     np.testing.assert_allclose(bootstrap_means(rows, 50, seed=7), plain)
 
 
-def test_resamples_do_not_depend_on_the_size_of_chunks(monkeypatch):
+def test_bootstrap_means_do_not_depend_on_the_chunk_size(monkeypatch):
     rows = np.random.RandomState(0).rand(30, 2)
     whole = bootstrap_means(rows, 50, seed=7)
     monkeypatch.setattr("pyramidion_fairseq.scoring.bootstrap._CHUNK", 100)
@@ -123,8 +123,8 @@ def test_resamples_do_not_depend_on_the_size_of_chunks(monkeypatch):
 
 
 @pytest.mark.paper("table-9")
-def test_intervals_cover_95_percent():
-    """Of 200 corpora of 60 documents with a known mean, about 95% have it inside."""
+def test_intervals_cover_the_mean_in_95_percent_of_corpora():
+    """Check that in about 95% of 200 corpora of 60 documents the interval contains the known mean."""
     draw = np.random.RandomState(1)
     inside = 0
     for _ in range(200):
@@ -133,7 +133,7 @@ def test_intervals_cover_95_percent():
     assert 0.90 <= inside / 200 <= 0.98
 
 
-def test_order_of_documents_seed_and_workers(pairs):
+def test_scores_do_not_depend_on_document_order_or_workers_but_on_the_seed(pairs):
     references, hypotheses = (side[:70] for side in pairs)
     first = rouge_scores(references, hypotheses)
     again = rouge_scores(references[::-1], hypotheses[::-1], workers=2)
@@ -145,7 +145,7 @@ def test_order_of_documents_seed_and_workers(pairs):
     assert (first.low <= first.mean).all() and (first.mean <= first.high).all()
 
 
-def test_signature_names_what_the_score_depends_on():
+def test_signature_names_every_setting_and_version():
     version = f"rouge-score-{metadata.version('rouge-score')},pyramidion-{__version__}"
     scores = rouge_scores(["a b"], ["a b"])
     assert scores.signature == (
@@ -157,7 +157,7 @@ def test_signature_names_what_the_score_depends_on():
     assert str(scores).startswith("ROUGE-1 100.00 [100.00, 100.00] ROUGE-2 100.00")
 
 
-def test_comparison_of_two_systems(pairs):
+def test_compare_gives_differences_intervals_and_p(pairs):
     references, hypotheses = (side[:80] for side in pairs)
     good = rouge_scores(references, hypotheses)
     bad = rouge_scores(references, lead_baseline(hypotheses, 5))
@@ -171,7 +171,7 @@ def test_comparison_of_two_systems(pairs):
         compare(good, rouge_scores(references[:5], hypotheses[:5]))
 
 
-def test_mistakes_are_one_clear_line(monkeypatch):
+def test_rouge_scores_and_settings_refuse_invalid_arguments(monkeypatch):
     with pytest.raises(PyramidionError, match="3 references but 1 hypotheses"):
         rouge_scores(["a"] * 3, ["a"])
     with pytest.raises(PyramidionError, match="no documents"):
@@ -183,7 +183,7 @@ def test_mistakes_are_one_clear_line(monkeypatch):
             RougeSettings(**wrong)
 
 
-def test_a_missing_backend_says_how_to_install_it(monkeypatch, tmp_path):
+def test_missing_backend_is_reported_with_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.delenv("ROUGE_HOME", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PyramidionError, match=r"not installed: pip install .*git clone .*files2rouge"):
@@ -193,5 +193,5 @@ def test_a_missing_backend_says_how_to_install_it(monkeypatch, tmp_path):
         BACKENDS["files2rouge"].version()
 
 
-def test_lead_baseline():
+def test_lead_baseline_takes_the_first_words():
     assert lead_baseline(["a b  c d", "a", ""], 2) == ["a b", "a", ""]

@@ -1,4 +1,4 @@
-"""pyramidion-rouge: what it prints and writes, and the mistakes that it catches."""
+"""Tests of pyramidion-rouge: what it prints and writes, and the mistakes that it reports."""
 
 import gzip
 import json
@@ -40,7 +40,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_table(files, capsys):
+def test_table_has_every_system_baseline_difference_and_the_signature(files, capsys):
     main(["test.target", "summaries.txt", "--lead", "test.source", "--lead-words", "3", "--against", "other.txt"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["2", "documents", "ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum"]
@@ -53,20 +53,20 @@ def test_table(files, capsys):
 
 
 @pytest.mark.parametrize("name", ["test.target", "summaries.txt", "test.source"])
-def test_scores_never_replace_what_is_read(files, name):
+def test_json_output_that_is_an_input_file_is_refused(files, name):
     before = (files / name).read_bytes()
     with pytest.raises(SystemExit, match=f"--json .* is the input file .*{name}: choose another name"):
         main(["test.target", "summaries.txt", "--lead", "test.source", "--json", f"./{name}"])
     assert (files / name).read_bytes() == before
 
 
-def test_summaries_that_begin_as_an_array_does_are_scored(files, capsys):
+def test_summaries_that_begin_like_a_json_array_are_scored(files, capsys):
     (files / "summaries.txt").write_text('["cat"] sat.\n["dog"] barked.\n')
     main(["test.target", "summaries.txt"])
     assert capsys.readouterr().out.startswith("2 documents")
 
 
-def test_json(files, capsys):
+def test_json_report_has_scores_and_settings(files, capsys):
     arguments = [
         "test.target",
         "summaries.txt",
@@ -98,15 +98,15 @@ def test_json(files, capsys):
 
 
 @pytest.mark.parametrize("language", SENTENCES)
-def test_text_of_any_script(files, capsys, caplog, language):
-    """Identical texts score 100 with the tokenizer for them; with the default there is a warning."""
+def test_unicode_tokenizer_scores_any_script_and_the_default_warns(files, capsys, caplog, language):
+    """Check that identical texts score 100 with the unicode tokenizer, and that the default gives a warning."""
     same, other = SENTENCES[language]
     (files / "test.target").write_text(f"{same}\n{same}\n", encoding="utf-8")
     (files / "summaries.txt").write_text(f"{same}\n{other}\n", encoding="utf-8")
     main(["test.target", "summaries.txt", "--tokenizer", "unicode"])
     lines = capsys.readouterr().out.splitlines()
     recall = [float(cell) for cell in lines[3].split()[1::3]]
-    assert min(recall) > 50 and max(recall) < 100  # of the first text 100, of the second between 0 and 100
+    assert min(recall) > 50 and max(recall) < 100  # the first text has 100, the second between 0 and 100
     assert "|tok:unicode.1|sent:auto.1|n:2|" in lines[-1] and "letters" not in caplog.text
     main(["test.target", "summaries.txt", "--json", "-"])
     report = json.loads(capsys.readouterr().out)
@@ -118,7 +118,7 @@ def test_text_of_any_script(files, capsys, caplog, language):
         assert "4 of 4 texts score 0, as they have letters but no words for the tokenizer rouge-score" in caplog.text
 
 
-def test_lead_of_text_without_spaces(files, capsys):
+def test_lead_baseline_counts_characters_in_text_without_spaces(files, capsys):
     (files / "test.target").write_text("我们 研究\n细胞生长\n", encoding="utf-8")
     (files / "test.source").write_text("我们研究细胞的生长。\n细胞 生长很快。\n", encoding="utf-8")
     arguments = ["--tokenizer", "unicode", "--lead", "test.source", "--json", "-"]
@@ -128,13 +128,16 @@ def test_lead_of_text_without_spaces(files, capsys):
 
 
 def cells(lines):
-    """Rows of the table of --more by their name: one cell a system."""
+    """Return the rows of the table of --more by name, with one cell for each system."""
     rows = [re.split(" {2,}", line) for line in lines[lines.index("") + 1 :] if "  " in line]
     return {row[0]: row[1:] for row in rows}
 
 
-def test_more(files, capsys):
-    """The documents have 9 and 5 words; the summaries copy 3 each; of the other ones' two, one is in a document."""
+def test_more_adds_measures_of_every_system_and_their_comparison(files, capsys):
+    """Compare with hand-computed values: the documents have 9 and 5 words, and each summary copies 3.
+
+    The other summaries have 2 words each, of which one in all is in its document.
+    """
     main(["test.target", "summaries.txt", "--more", "test.source", "--against", "other.txt", "--json", "more.json"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[lines.index("") - 1].startswith("rouge|stem:yes|")
@@ -156,7 +159,7 @@ def test_more(files, capsys):
     assert report["comparison"]["coverage"]["difference"] == 75
 
 
-def test_more_tells_of_how_many_documents(files, capsys):
+def test_more_prints_the_number_of_documents_with_a_value(files, capsys):
     (files / "test.source").write_text("the cat sat in 2018 on the mat\na dog barked\n", encoding="utf-8")
     (files / "summaries.txt").write_text("the cat sat in 2019\na dog barked\n", encoding="utf-8")
     main(["test.target", "summaries.txt", "--more", "test.source", "--lead", "test.source", "--tokenizer", "unicode"])
@@ -167,14 +170,14 @@ def test_more_tells_of_how_many_documents(files, capsys):
     assert "|tok:unicode.1|" in lines[-1]
 
 
-def test_files_of_windows_score_alike(files, capsys):
+def test_files_with_windows_line_ends_score_the_same(files, capsys):
     main(["test.target", "windows.txt", "--json", "-"])
     windows = json.loads(capsys.readouterr().out)["systems"]["windows.txt"]
     main(["test.target", "summaries.txt", "--json", "-"])
     assert json.loads(capsys.readouterr().out)["systems"]["summaries.txt"] == windows
 
 
-def test_summaries_that_are_all_empty_score_0_with_a_warning(files, capsys, caplog):
+def test_empty_summaries_score_0_with_a_warning(files, capsys, caplog):
     (files / "nothing.txt").write_text("\n \n")
     main(["test.target", "nothing.txt", "--against", "summaries.txt", "--json", "-"])
     report = json.loads(capsys.readouterr().out)
@@ -183,14 +186,14 @@ def test_summaries_that_are_all_empty_score_0_with_a_warning(files, capsys, capl
     assert "nothing.txt: 2 of 2 lines are empty and score 0 (line 1, 2)" in caplog.text
 
 
-def test_empty_lines_are_counted(files, caplog):
+def test_empty_lines_of_either_file_are_counted_in_a_warning(files, caplog):
     main(["test.target", "gaps.txt"])
     assert "gaps.txt: 1 of 2 lines are empty and score 0 (line 1)" in caplog.text
     main(["gaps.txt", "other.txt"])
     assert caplog.text.count("gaps.txt: 1 of 2 lines are empty") == 2
 
 
-def test_copies_are_pointed_out(files, caplog):
+def test_summaries_equal_to_the_references_give_a_warning(files, caplog):
     (files / "copy.txt").write_text("".join(text + "\n" for text in REFERENCES))
     main(["test.target", "copy.txt"])
     assert "contain the same texts" in caplog.text
@@ -245,14 +248,14 @@ def test_copies_are_pointed_out(files, caplog):
         (["test.target", "summaries.txt", "--json", "."], "cannot write .: it is a folder"),
     ],
 )
-def test_mistakes_end_in_one_line_before_the_work(files, monkeypatch, arguments, message):
+def test_invalid_arguments_end_in_one_line_before_scoring(files, monkeypatch, arguments, message):
     monkeypatch.setattr("pyramidion_fairseq.cli.rouge.rouge_scores", lambda *_, **__: pytest.fail("it has begun"))
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert message in stop.value.code and "\n" not in stop.value.code
 
 
-def test_names_that_are_not_utf8(files, capsys):
+def test_file_names_that_are_not_utf8_are_printed_and_written(files, capsys):
     name = os.fsdecode(b"caf\xe9.txt")
     (files / "other.txt").rename(files / name)
     main(["test.target", name, "--json", "out.json"])
@@ -261,7 +264,7 @@ def test_names_that_are_not_utf8(files, capsys):
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_line_ends_of_cr_alone_are_not_one_text(tmp_path, capsys, end):
+def test_files_with_cr_line_ends_are_refused(tmp_path, capsys, end):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(f"one\rtwo {name}\rthree{end}".encode())
     with pytest.raises(SystemExit, match=r"a: its lines end in CR alone: convert the line ends to LF first"):

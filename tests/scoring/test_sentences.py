@@ -1,4 +1,4 @@
-"""Sentences of tokenised text, of written text, and with a separator."""
+"""Tests of splitting tokenised text, written text and text with a separator into sentences."""
 
 import pytest
 
@@ -42,17 +42,17 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_cases(name):
+def test_split_sentences_of_tokenised_and_written_text(name):
     text, sentences = CASES[name]
     assert split_sentences(text) == sentences
 
 
-def test_separator_is_the_only_place_to_split_and_is_dropped():
+def test_split_sentences_splits_only_at_a_given_separator_and_drops_it():
     assert split_sentences("One. Two.<n>Three. <n> ", "<n>") == ["One. Two.", "Three."]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nothing_but_blanks_is_lost(name):
+def test_split_sentences_loses_only_whitespace(name):
     text = CASES[name][0]
     assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
 
@@ -67,10 +67,10 @@ def test_nothing_but_blanks_is_lost(name):
         *CASES.values(),
     ],
 )
-def test_sentences_of_any_script(text, sentences):
+def test_split_sentences_knows_the_marks_of_any_script_on_request(text, sentences):
     assert split_sentences(text, any_script=True) == sentences
 
 
-def test_marks_of_other_scripts_end_no_sentence_by_default():
-    """The scores of earlier versions stay."""
+def test_split_sentences_ignores_marks_of_other_scripts_by_default():
+    """Check it so that scores of earlier versions do not change."""
     assert split_sentences("他来了。她走了。") == ["他来了。她走了。"]

@@ -1,4 +1,4 @@
-"""Words of any script: marks stay inside them, scripts without spaces give characters, English is rouge-score's."""
+"""Tests of words of any script: marks stay within words, scripts without spaces give characters."""
 
 import gzip
 import json
@@ -34,7 +34,7 @@ from tests.helpers.paths import DATA
         ("!?。、 \u0301", []),
     ],
 )
-def test_words(text, words):
+def test_unicode_words_of_any_script_and_normal_form(text, words):
     expected = [unicodedata.normalize("NFKC", word) for word in words]
     for form in ("NFC", "NFD", "NFKC"):
         assert unicode_words(unicodedata.normalize(form, text)) == expected
@@ -49,12 +49,12 @@ def pairs():
 
 
 @pytest.mark.parametrize("stemming", [True, False])
-def test_english_scores_as_of_rouge_score(pairs, stemming):
+def test_english_words_and_scores_equal_those_of_rouge_score(pairs, stemming):
     assert len(pairs[0]) > 50
     stemmer = porter.PorterStemmer() if stemming else None
     for text in pairs[0][:20]:
         assert unicode_words(text, stemmer) == tokenize.tokenize(text, stemmer)
-        words = unicode_words(text + " é", stemmer)  # the way of other scripts finds the same
+        words = unicode_words(text + " é", stemmer)  # the code for other scripts finds the same words
         assert words == [*tokenize.tokenize(text, stemmer), "é"]
     ours, theirs = (
         document_scores(*pairs, RougeSettings(stemming=stemming, tokenizer=name))
@@ -63,15 +63,15 @@ def test_english_scores_as_of_rouge_score(pairs, stemming):
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_scores_by_hand():
-    """Chinese in characters: 6 of 8 match; in two sentences of 4 and 4 the order of sentences matters to Lsum not."""
+def test_chinese_scores_match_hand_computed_values():
+    """Compare with values by characters: 6 of 8 match in two sentences, whose order does not matter to ROUGE-Lsum."""
     settings = RougeSettings(tokenizer="unicode")
     (scores,) = document_scores(["我们研究。细胞生长。"], ["细胞生长。我们看书。"], settings)
     np.testing.assert_allclose(scores[:, 2], [75, 400 / 7, 50, 75])
 
 
 @pytest.mark.parametrize("tokenizer, mean", [("unicode", 100), (None, 0)])
-def test_scoring_of_fairseq_generate(tokenizer, mean, caplog):
+def test_rouge_tokenizer_option_applies_to_scoring_of_fairseq_generate(tokenizer, mean, caplog):
     chosen = ["--rouge-tokenizer", tokenizer] if tokenizer else []
     given = ["data", "--task", "translation", "--scoring", "rouge", *chosen]
     args = options.parse_args_and_arch(options.get_generation_parser(), given)
@@ -83,7 +83,7 @@ def test_scoring_of_fairseq_generate(tokenizer, mean, caplog):
     assert ("3 of 4 texts score 0, as they have letters but no words" in caplog.text) == (tokenizer is None)
 
 
-def test_lead_is_of_words_or_characters():
+def test_lead_baseline_counts_words_or_characters():
     assert lead_baseline(["a b  c d", "我们研究 细胞", "ที่นี่ดี", " ", "été à la mer"], 2) == [
         "a b",
         "我们",
@@ -95,7 +95,7 @@ def test_lead_is_of_words_or_characters():
 
 
 @pytest.mark.parametrize("tokenizer", ["rouge-score", "unicode"])
-def test_texts_of_symbols_alone_are_told(tokenizer, caplog):
+def test_texts_of_symbols_alone_give_a_warning(tokenizer, caplog):
     texts = ["🎉🎉", "the decoder", " — !", ""]
     scores = rouge_scores(texts, texts, RougeSettings(tokenizer=tokenizer, samples=10))
     assert scores.documents[:, 0, 2].tolist() == [0, 100, 0, 0]
@@ -111,6 +111,6 @@ def test_texts_of_symbols_alone_are_told(tokenizer, caplog):
         (["!", "", "12 34", "hello"], ""),
     ],
 )
-def test_warnings(texts, message, caplog):
+def test_warn_of_lost_letters_warns_only_of_letters_outside_the_tokenizer(texts, message, caplog):
     warn_of_lost_letters(texts, "rouge-score")
     assert message in caplog.text and bool(message) == bool(caplog.text)
