@@ -1,4 +1,4 @@
-"""Failed updates say which layer, which documents, which settings would fit."""
+"""Tests that a failed update is reported with its layer, its documents and settings that would fit."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ from tests.helpers import forked
 from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 
 WORDS = 40
-RARE = WORDS - 1  # a word that the corpus does not have until a test puts it there
+RARE = WORDS - 1  # a word that is not in the corpus
 
 
 def batch(ids, length=8, target=5):
@@ -28,7 +28,7 @@ def batch(ids, length=8, target=5):
 
 
 class Root(nn.Module):
-    """Its gradient at 0 is infinite, its output is not."""
+    """A module whose output at 0 is finite, but whose gradient is infinite."""
 
     def forward(self, x):
         return {"states": [x.sqrt()]}
@@ -45,7 +45,7 @@ def find(model, inputs, ids, backward=True):
     return str(error.value)
 
 
-def test_the_first_layer_and_the_documents_are_named():
+def test_first_non_finite_output_is_reported_with_its_documents():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     inputs = torch.randn(3, 2, 3)
     inputs[1, 0, 2] = float("nan")
@@ -55,19 +55,19 @@ def test_the_first_layer_and_the_documents_are_named():
     assert "occurred first in the output of 1, for documents 4, 50, 6 of" in message
 
 
-def test_gradients_are_watched_too():
+def test_non_finite_gradients_are_reported_with_their_layer():
     model = nn.Sequential(nn.Linear(2, 2, bias=False), Root())
     model[0].weight.data.zero_()
     message = find(model, torch.ones(2, 2), [8, 9])
     assert "occurred first in the gradient at the output of 0" in message
 
 
-def test_what_is_not_found_again_names_the_whole_batch():
+def test_error_names_the_whole_batch_if_no_layer_is_found():
     assert "batch was documents 1, 2" in find(nn.Linear(2, 2), torch.ones(2, 2), [1, 2])
     assert "and 5 more" in find(nn.Linear(2, 2), torch.ones(2, 2), list(range(25)))
 
 
-def test_other_errors_pass():
+def test_non_finite_finder_lets_other_errors_pass():
     model = nn.Linear(2, 2)
     with pytest.raises(KeyError), NonFiniteFinder(model):
         raise KeyError("other")
@@ -76,7 +76,7 @@ def test_other_errors_pass():
 @pytest.mark.parametrize(
     "text", ["CUDA out of memory. Tried to allocate 2 GiB", "DefaultCPUAllocator: can't allocate memory: you tried"]
 )
-def test_out_of_memory_tells_lengths_and_settings(text, caplog):
+def test_out_of_memory_warning_names_lengths_and_smaller_settings(text, caplog):
     with caplog.at_level(logging.WARNING), pytest.raises(RuntimeError, match=re.escape(text)):  # noqa: SIM117
         with diagnosed(batch(range(6), length=4096, target=300), 0):
             raise RuntimeError(text)
@@ -85,13 +85,13 @@ def test_out_of_memory_tells_lengths_and_settings(text, caplog):
         assert part in record.message
 
 
-def test_one_document_that_does_not_fit_is_told_to_be_cut(caplog):
+def test_out_of_memory_of_one_document_suggests_a_smaller_length(caplog):
     with caplog.at_level(logging.WARNING), pytest.raises(RuntimeError), diagnosed(batch([0], length=8192), 0):
         raise RuntimeError("out of memory")
     assert "--max-source-positions 4096" in caplog.text and "--batch-size" not in caplog.text
 
 
-def test_other_errors_give_no_advice_and_dummy_batches_no_error(caplog):
+def test_other_errors_and_dummy_batches_give_no_memory_warning(caplog):
     with pytest.raises(RuntimeError, match="shape"), diagnosed(batch([0]), 0):
         raise RuntimeError("shape mismatch")
     with pytest.raises(RuntimeError), diagnosed({}, 0):
@@ -106,7 +106,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_training_ends_with_one_line(command, data, tmp_path):
+def test_training_that_is_not_finite_ends_with_one_line(command, data, tmp_path):
     folder = tmp_path / "checkpoints"
     train = ["train", data, *TRAIN, *TASK, "--save-dir", folder]
     command(*train, "--max-update", "2")
@@ -122,8 +122,8 @@ def test_training_ends_with_one_line(command, data, tmp_path):
 
 
 @pytest.mark.parametrize("module", ["attention", "pooling"])
-def test_training_goes_on_after_a_batch_that_is_too_large(data, tmp_path, module):
-    """fairseq leaves the batch out; nothing of ours stands in its way, and the next updates are made."""
+def test_training_continues_after_a_batch_that_is_too_large(data, tmp_path, module):
+    """Check that fairseq leaves the batch out and makes the next updates."""
     calls = []
 
     def main():

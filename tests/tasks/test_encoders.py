@@ -1,4 +1,4 @@
-"""Encoders trained by the stock commands: sentence_prediction and masked_lm, resumed, from pretrained, in Hydra."""
+"""Tests of training encoders by stock commands: sentence_prediction, masked_lm, resuming, fine-tuning, Hydra."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def write(folder, split, rows):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Documents of 10 to 60 words; class 0 has the word 5 in its second half, class 1 the word 6."""
+    """Write documents of 10 to 60 words: class 0 has word 5 in its second half, class 1 word 6."""
     folder = tmp_path_factory.mktemp("classes")
     generator = torch.Generator().manual_seed(0)
     for split, count in (("train", 24), ("valid", 8)):
@@ -56,7 +56,7 @@ def data(tmp_path_factory):
         number_folder.mkdir(parents=True, exist_ok=True)
         write(folder / "numbers" / "input0", split, rows)
         (number_folder / f"{split}.label").write_text("".join(f"{n % 2 - 0.5}\n" for n in range(count)))
-    words = make_dictionary(WORDS - 1)  # <mask> is the task's
+    words = make_dictionary(WORDS - 1)  # the task adds <mask>
     for place in ("one/input0", "two/input0", "two/input1", "numbers/input0", "lm"):
         words.save(str(folder / place / "dict.txt"))
     for name in ("one", "two"):
@@ -70,7 +70,7 @@ def sentence_prediction(data, name="one", classes=2, arch="lsg_roberta_base"):
 
 
 def updates(command, *arguments):
-    """The log of fairseq-train in a process of its own."""
+    """Run fairseq-train and return its log."""
     return command("train", *arguments).stdout
 
 
@@ -80,7 +80,7 @@ def losses(out):
 
 
 @pytest.mark.parametrize("options", [[], POOLED, [*POOLED, "--attention", "full"]], ids=["whole", "pooled", "full"])
-def test_classes_are_learnt_and_a_run_goes_on_as_if_it_had_not_stopped(command, data, tmp_path, options):
+def test_classifier_learns_and_a_resumed_run_has_the_same_losses(command, data, tmp_path, options):
     given = [*sentence_prediction(data), *options, "--dropout", 0, "--attention-dropout", 0, "--keep-last-epochs", 1]
     whole = losses(updates(command, *given, "--save-dir", tmp_path / "a", "--max-update", 12))
     assert sorted(whole) == list(range(1, 13)) and whole[12] < whole[1]
@@ -93,7 +93,7 @@ def test_classes_are_learnt_and_a_run_goes_on_as_if_it_had_not_stopped(command, 
     assert bool(scorers) == bool(options)
 
 
-def test_what_was_trained_classifies(command, data, tmp_path, capsys):
+def test_trained_classifier_is_accurate_and_usable_by_the_command(command, data, tmp_path, capsys):
     given = [*sentence_prediction(data), *POOLED, "--lr", 0.01, "--dropout", 0, "--no-epoch-checkpoints"]
     out = updates(command, *given, "--save-dir", tmp_path, "--max-epoch", 8)
     accuracies = [float(a) for a in re.findall(r'"valid_accuracy": "([\d.]+)"', out)]
@@ -106,7 +106,7 @@ def test_what_was_trained_classifies(command, data, tmp_path, capsys):
     assert set(labels) <= {"bad", "good"} and len(labels) == 2
 
 
-def test_pairs_and_numbers(command, data, tmp_path):
+def test_pairs_of_texts_and_regression_train(command, data, tmp_path):
     pairs = [
         *sentence_prediction(data, "two"),
         "--separator-token",
@@ -122,8 +122,8 @@ def test_pairs_and_numbers(command, data, tmp_path):
     assert "labels" not in torch.load(tmp_path / "b" / "checkpoint_last.pt")["extra_state"]
 
 
-def test_masked_lm_then_classes(command, monkeypatch, data, tmp_path):
-    """Pretrained without poolings, fine-tuned with them: the scorers are new, the positions are repeated."""
+def test_classifier_fine_tunes_a_masked_lm_with_new_poolings_and_positions(command, monkeypatch, data, tmp_path):
+    """Check that scorers are new, that positions are repeated, and that masked_lm refuses poolings."""
     task = ["--arch", "lsg_roberta_base", "--task", "masked_lm", "--criterion", "masked_lm"]
     given = [data / "lm", *task, *COMMON, *SMALL, "--tokens-per-sample", 48]
     found = losses(updates(command, *given, "--save-dir", tmp_path / "a", "--max-update", 4))
@@ -139,7 +139,7 @@ def test_masked_lm_then_classes(command, monkeypatch, data, tmp_path):
         run(monkeypatch, train.cli_main, *given, *POOLED, "--save-dir", tmp_path / "c", "--max-update", 1)
 
 
-def test_a_roberta_of_fairseq_is_fine_tuned(command, data, tmp_path):
+def test_classifier_fine_tunes_a_roberta_of_fairseq(command, data, tmp_path):
     from argparse import Namespace
 
     dictionary = make_dictionary(WORDS - 1)
@@ -165,13 +165,13 @@ def test_a_roberta_of_fairseq_is_fine_tuned(command, data, tmp_path):
         (["--pooling-schedule", "3:4"], r"pools after the last layer \(3\)"),
     ],
 )
-def test_mistakes_are_one_line(monkeypatch, data, tmp_path, change, message):
+def test_invalid_options_of_classification_are_refused_in_one_line(monkeypatch, data, tmp_path, change, message):
     with pytest.raises(Exception, match=message) as error:
         run(monkeypatch, train.cli_main, *sentence_prediction(data), *change, "--save-dir", tmp_path)
     assert "\n" not in str(error.value)
 
 
-def test_other_labels_are_refused_when_a_run_goes_on(monkeypatch, data, tmp_path):
+def test_resuming_with_other_labels_is_refused(monkeypatch, data, tmp_path):
     import shutil
 
     given = [*sentence_prediction(data), "--save-dir", tmp_path / "a"]
@@ -182,12 +182,12 @@ def test_other_labels_are_refused_when_a_run_goes_on(monkeypatch, data, tmp_path
         run(monkeypatch, train.cli_main, tmp_path / "other", *given[1:], "--max-update", 2)
 
 
-def test_no_task_is_one_line(monkeypatch, data, tmp_path):
+def test_encoder_without_a_task_is_refused(monkeypatch, data, tmp_path):
     with pytest.raises(Exception, match="--arch lsg_roberta_base needs --task sentence_prediction"):
         run(monkeypatch, train.cli_main, data / "one", "--arch", "lsg_roberta_base", *COMMON, "--save-dir", tmp_path)
 
 
-def test_hydra_trains_an_encoder(command, data, tmp_path):
+def test_hydra_train_trains_an_encoder(command, data, tmp_path):
     import yaml
 
     sizes = {"encoder_layers": 3, "encoder_embed_dim": 16, "encoder_ffn_embed_dim": 32, "encoder_attention_heads": 2}

@@ -1,4 +1,4 @@
-"""Options of fairseq-generate that stock fairseq ignores or fails with: shards, n-grams, diverse beams, refinement."""
+"""Tests of options of fairseq-generate that stock fairseq ignores or fails with."""
 
 import math
 import re
@@ -19,20 +19,20 @@ LONG = ["--beam", 2, "--min-len", 20, "--max-len-b", 24]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    write_corpus(folder, words=40, test=[9, 60, 1, 30, 12, 44, 3, 21, 55, 7, 18])  # not in the order of their lengths
+    write_corpus(folder, words=40, test=[9, 60, 1, 30, 12, 44, 3, 21, 55, 7, 18])  # not sorted by length
     return folder
 
 
 @pytest.fixture(scope="module")
 def using(command, data, tmp_path_factory):
-    """What generation is told; the model has been trained for two updates and so repeats itself."""
+    """Return options of generation with a model that was trained for two updates and so repeats itself."""
     folder = tmp_path_factory.mktemp("checkpoints")
     command("train", data, *TASK, *TRAIN, "--save-dir", folder, "--max-update", 2)
     return [*USER_DIR, *TASK, "--path", folder / "checkpoint_last.pt", "--cpu", "--num-workers", 0]
 
 
 def hypotheses(stdout, best=1):
-    """{document: its first ``best`` hypotheses}, in the order of the log."""
+    """Return the first ``best`` hypotheses of each document, in the order of the log."""
     found = {}
     for number, text in re.findall(r"^H-(\d+)\t\S+\t(.*)$", stdout, re.M):
         found.setdefault(int(number), []).append(text)
@@ -46,11 +46,11 @@ def last_line(done):
 
 @pytest.fixture(scope="module")
 def free(command, data, using):
-    """The log of a run without any of these options."""
+    """Return the log of a run without any of these options."""
     return command("generate", data, *using, *LONG, "--batch-size", 2).stdout
 
 
-def test_shards_hold_every_document_once(command, data, using, free, tmp_path):
+def test_every_document_is_in_exactly_one_shard(command, data, using, free, tmp_path):
     found, logs = {}, []
     for shard in range(3):
         chosen = ["--num-shards", 3, "--shard-id", shard, "--results-path", tmp_path / str(shard)]
@@ -60,14 +60,14 @@ def test_shards_hold_every_document_once(command, data, using, free, tmp_path):
         assert 0 < len(part) < DOCUMENTS and not part.keys() & found.keys()
         found.update(part)
     assert found == summaries(free) and sorted(found) == list(range(DOCUMENTS))
-    for inputs in ([tmp_path], reversed(logs)):  # by --results-path, and in any order
+    for inputs in ([tmp_path], reversed(logs)):  # the folder of --results-path, or the logs in another order
         arguments = ["--output", str(tmp_path / "all.txt"), "--expected", str(DOCUMENTS), "--strict"]
         summaries_command([*map(str, inputs), *arguments])
         texts = (tmp_path / "all.txt").read_text(encoding="utf-8").splitlines()
         assert texts == [found[number] for number in range(DOCUMENTS)]
 
 
-def test_a_shard_without_documents(command, data, using):
+def test_shard_without_documents_is_refused(command, data, using):
     done = command("generate", data, *using, *LONG, "--num-shards", 9, "--shard-id", 8, check=False)
     assert "error: shard 8 of 9 has no documents, there are 1 batches: use fewer --num-shards" in last_line(done)
 
@@ -102,12 +102,12 @@ GENERATE = {"nbest": 1, "distributed_world_size": 1, "distributed_rank": 0, "res
         ({"num_shards": 2, "shard_id": 0}, "only with fairseq-generate"),  # train, validate
     ],
 )
-def test_shards_that_there_are_not(chosen, message):
+def test_invalid_shards_are_refused(chosen, message):
     with pytest.raises(PyramidionError, match=message):
         honour_shards(Namespace(**chosen))
 
 
-def test_shards_do_not_replace_each_other(tmp_path):
+def test_shard_does_not_overwrite_the_results_of_another(tmp_path):
     args = Namespace(**{**GENERATE, "results_path": str(tmp_path)}, num_shards=2, shard_id=1)
     honour_shards(args)
     assert (args.distributed_world_size, args.distributed_rank) == (2, 1)
@@ -139,12 +139,12 @@ def test_shards_do_not_replace_each_other(tmp_path):
         ("interactive", ["--batch-size", 4], "--batch-size cannot be larger than --buffer-size"),
     ],
 )
-def test_what_cannot_be_met_ends_a_command_in_one_line(command, data, using, name, chosen, message):
+def test_commands_refuse_unsupported_generation_options_in_one_line(command, data, using, name, chosen, message):
     line = last_line(command(name, data, *using, *chosen, stdin="w1 w2\n", check=False))
     assert line.startswith("error: ") and message in line
 
 
-def test_interactive_reads_words_that_a_summary_must_have(command, data, using):
+def test_interactive_applies_constraints_given_with_a_document(command, data, using):
     words = ["--constraints", "--max-len-b", 6, "--buffer-size", 2]
     done = command("interactive", data, *using, *words, stdin="w1 w2\tw7\nw3 w4\n")
     first, second = (text for (text,) in hypotheses(done.stdout).values())
@@ -170,19 +170,19 @@ def test_interactive_reads_words_that_a_summary_must_have(command, data, using):
         ({"sampling_topp": 0.9, "sampling": False}, "--sampling-topp requires --sampling"),
     ],
 )
-def test_what_cannot_be_met_is_refused(chosen, message):
+def test_refuse_generation_refuses_unsupported_options(chosen, message):
     with pytest.raises(PyramidionError, match=message):
         refuse_generation(Namespace(**chosen))
 
 
 def repeats(stdout, size):
-    """How many n-grams of a summary it has had before, for each summary."""
+    """Return the number of repeated n-grams in each summary."""
     texts = [text.split() for (text,) in hypotheses(stdout).values()]
     ngrams = [[tuple(words[i : i + size]) for i in range(len(words) - size + 1)] for words in texts]
     return [len(found) - len(set(found)) for found in ngrams]
 
 
-def test_no_ngram_comes_twice(command, data, using, free):
+def test_no_repeat_ngram_size_prevents_repeated_ngrams(command, data, using, free):
     blocked = command("generate", data, *using, *LONG, "--batch-size", 3, "--no-repeat-ngram-size", 2)
     single = command("interactive", data, *using, *LONG, "--no-repeat-ngram-size", 1, stdin="w1 w2 w3\nw4\n")
     assert min(repeats(free, 2)) > 0
@@ -190,7 +190,7 @@ def test_no_ngram_comes_twice(command, data, using, free):
 
 
 def test_diverse_beams_do_not_depend_on_the_batch(command, data, using):
-    """In batches of any order of documents they are those of each document alone."""
+    """Compare the hypotheses of batches with those of each document alone."""
     chosen = ["--beam", 4, "--nbest", 4, "--diverse-beam-groups", 2, "--min-len", 8, "--max-len-b", 12]
     alone, batches = (
         hypotheses(command("generate", data, *using, *chosen, "--batch-size", size).stdout, best=4) for size in (1, 4)

@@ -1,4 +1,4 @@
-"""``--eval-rouge``: which documents, which numbers, and that training does not notice."""
+"""Tests of ``--eval-rouge``: its documents, its scores, and that it does not change training."""
 
 import json
 import re
@@ -28,7 +28,7 @@ EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}']
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    write_corpus(folder, words=6)  # so few that some match by chance
+    write_corpus(folder, words=6)  # few words, so that some match by chance
     return folder
 
 
@@ -46,7 +46,7 @@ def trained(command, data, tmp_path_factory):
 
 
 @pytest.mark.paper("validation-metric")
-def test_training_logs_rouge_and_keeps_the_best(trained):
+def test_eval_rouge_logs_scores_and_keeps_the_best_checkpoint(trained):
     folder, stdout = trained
     rows = validations(stdout)
     assert len(rows) == 3 and all({"rouge1", "rouge2", "rougeL", "rougeLsum", "loss"} <= set(row) for row in rows)
@@ -61,8 +61,8 @@ def test_training_logs_rouge_and_keeps_the_best(trained):
     assert {type(value) for meter in meters.values() for value in meter.values()} <= {int, float, type(None)}
 
 
-def test_the_logged_score_is_that_of_the_generated_summaries(command, data, trained):
-    """fairseq-generate on the last checkpoint, scored by itself and by rouge_scores, gives what training logged."""
+def test_logged_rouge_equals_the_rouge_of_fairseq_generate(command, data, trained):
+    """Compare training's log with fairseq-generate on the last checkpoint, scored by itself and by rouge_scores."""
     folder, stdout = trained
     using = [*USER_DIR, *TASK, "--path", folder / "checkpoint_last.pt", "--cpu", *FAST, "--num-workers", 0]
     beam = ["--gen-subset", "valid", "--beam", 2, "--min-len", 8, "--max-len-b", 8, "--scoring", "rouge"]
@@ -76,8 +76,8 @@ def test_the_logged_score_is_that_of_the_generated_summaries(command, data, trai
     assert f"Generate valid with beam=2: {scores} | {scores.signature}" in done.stdout
 
 
-def test_training_goes_on_as_without(command, data, trained, tmp_path):
-    """Equal losses, with dropout, also where generation samples."""
+def test_eval_rouge_does_not_change_training_losses(command, data, trained, tmp_path):
+    """Check that losses are equal with dropout, and also with sampling in generation."""
     without = command("train", data, *TASK, *TRAIN, *FAST, "--save-dir", tmp_path / "a", "--max-epoch", 3)
     sampling = ["--eval-rouge", "--eval-rouge-args", '{"sampling": true, "beam": 1, "max_len_b": 5, "min_len": 1}']
     done = command("train", data, *TASK, *TRAIN, *FAST, *sampling, "--save-dir", tmp_path / "b", "--max-epoch", 3)
@@ -85,7 +85,7 @@ def test_training_goes_on_as_without(command, data, trained, tmp_path):
     assert "rouge2" not in without.stdout
 
 
-def test_validate_command_and_samples(command, data, trained):
+def test_fairseq_validate_scores_all_or_some_documents(command, data, trained):
     using = [*USER_DIR, *TASK, "--path", trained[0] / "checkpoint_last.pt", "--cpu", *FAST, "--num-workers", 0]
     done = command("validate", data, *using, *EVAL, "--batch-size", 2)
     assert re.search(rf"valid \|.*rouge2 {validations(trained[1])[-1]['rouge2']:.6g}", done.stdout)
@@ -93,9 +93,9 @@ def test_validate_command_and_samples(command, data, trained):
     assert "valid: ROUGE on 2 of 5 documents" in done.stdout
 
 
-def test_hydra(command, data, tmp_path):
+def test_hydra_train_accepts_eval_rouge_options(command, data, tmp_path):
     small = [f"+model.{name}={value}" for name, value in SIZES.items() if not name.endswith(("layers", "positions"))]
-    arguments = """'{"beam": 1, "max_len_b": 4}'"""  # Hydra would make a dictionary of what is not quoted
+    arguments = """'{"beam": 1, "max_len_b": 4}'"""  # without quotes Hydra would make it a dictionary
     done = command("hydra-train", f"common.user_dir={ROOT}/pyramidion_fairseq", "common.cpu=true",
         "criterion=cross_entropy", "optimizer=adam", "lr_scheduler=fixed", "optimization.lr=[0.003]",
         "optimization.max_update=1", "dataset.batch_size=4", f"checkpoint.save_dir={tmp_path}/checkpoints",
@@ -116,12 +116,12 @@ def test_hydra(command, data, tmp_path):
         ('{"beams": 4, "beam": 2}', "unknown options beams; known: "),
     ],
 )
-def test_mistakes_in_the_arguments_of_generation(arguments, message):
+def test_invalid_eval_rouge_args_are_refused(arguments, message):
     with pytest.raises(PyramidionError, match=message):
         generation_arguments(arguments, None)
 
 
-def test_mistakes_stop_before_training(command, data, tmp_path):
+def test_invalid_eval_rouge_args_stop_training_with_one_line(command, data, tmp_path):
     args = ["--eval-rouge", "--eval-rouge-args", "{beam: 4}", "--save-dir", tmp_path]
     done = command("train", data, *TASK, *TRAIN, *args, check=False)
     last = done.stderr.strip().splitlines()[-1]
@@ -129,7 +129,7 @@ def test_mistakes_stop_before_training(command, data, tmp_path):
 
 
 @pytest.mark.paper("hp-beam")
-def test_generation_is_the_papers_unless_told():
+def test_generation_arguments_default_to_those_of_the_paper():
     paper = {"beam": 2, "lenpen": 1.0, "min_len": 72, "max_len_a": 0.0, "max_len_b": 966}
     assert vars(generation_arguments("{}", 1024)) == paper
     assert vars(generation_arguments(None, None))["min_len"] == 72
@@ -141,7 +141,7 @@ def test_generation_is_the_papers_unless_told():
         generation_arguments('{"max_len_b": 0}', 32)
 
 
-def test_samples_are_spread_evenly():
+def test_spread_chooses_evenly_spaced_documents():
     assert spread(10, 0).tolist() == spread(10, 10).tolist() == spread(10, 99).tolist() == list(range(10))
     assert spread(10, 1).tolist() == [5] and spread(10, 2).tolist() == [2, 7]
     chosen = spread(6633, 512)
@@ -149,7 +149,7 @@ def test_samples_are_spread_evenly():
     assert chosen[0] < 13 and chosen[-1] > 6633 - 13
 
 
-def test_pieces_are_recognised():
+def test_subword_marks_recognises_the_kind_of_pieces():
     def dictionary(*symbols):
         made = Dictionary()
         for symbol in symbols:
@@ -161,7 +161,7 @@ def test_pieces_are_recognised():
     assert subword_marks(dictionary("the", "cat")) is None
 
 
-def test_pieces_are_joined_and_unknown_words_match_nothing():
+def test_rouge_validation_joins_pieces_and_matches_no_unknown_words():
     dictionary = Dictionary()
     for symbol in ("\u2581the", "\u2581c", "at"):
         dictionary.add_symbol(symbol)
@@ -175,8 +175,8 @@ def test_pieces_are_joined_and_unknown_words_match_nothing():
     assert nothing.keys() == same.keys() and not any(nothing.values())
 
 
-def test_words_of_other_scripts(caplog):
-    """Scored with --eval-rouge-tokenizer unicode; by default one warning says why it is 0."""
+def test_eval_rouge_tokenizer_decides_the_score_of_other_scripts(caplog):
+    """Check that the default tokenizer scores 0 with one warning, and the unicode one 100."""
     dictionary = Dictionary()
     for symbol in ("\u2581модель", "\u2581чита", "ет"):
         dictionary.add_symbol(symbol)
@@ -192,13 +192,13 @@ def test_words_of_other_scripts(caplog):
         )
 
 
-def test_a_document_without_hypothesis_scores_0():
+def test_document_without_hypothesis_scores_0():
     rouge = RougeValidation(Dictionary())
     logged = rouge.logged(lambda batch: [[]], {"summarised": True, "target": torch.tensor([[3, 2]])})
     assert logged["_rouge_documents"] == 1 and logged["_rouge1_sum"] == 0
 
 
-def test_means_are_over_documents_not_batches():
+def test_logged_rouge_is_a_mean_over_documents_not_batches():
     with metrics.aggregate(new_root=True) as agg:
         for documents, total in ((3, 30.0), (1, 50.0), (0, 0.0)):
             keys = {f"_{name}_sum": torch.tensor(total).double() for name in METRICS}

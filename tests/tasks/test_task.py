@@ -1,4 +1,4 @@
-"""The task: cutting, padding, counting; on data made in memory."""
+"""Tests of the task on small data: truncation, padding, batches."""
 
 import logging
 from argparse import Namespace
@@ -30,7 +30,7 @@ from tests.helpers.models import TINY
         ([5, 6, 7, 2], None, [5, 6, 7, 2]),
     ],
 )
-def test_truncation_keeps_the_end_symbol(tokens, length, expected):
+def test_truncate_keeps_the_end_symbol(tokens, length, expected):
     assert truncate(torch.tensor(tokens), length, eos=2).tolist() == expected
 
 
@@ -45,7 +45,7 @@ def test_truncated_dataset_counts_what_it_cuts():
 
 @pytest.fixture
 def task_on(tmp_path, dictionary):
-    """Factory: a task on a data folder with one split of documents of the given lengths."""
+    """Return a function that makes a task on a data folder with one split of documents of given lengths."""
 
     def make(lengths, split="train", **chosen):
         for side in ("source", "target"):
@@ -74,7 +74,7 @@ def batches_of(task, split, **kwargs):
 
 @pytest.mark.parametrize("count", [1, 5, 60, 6440])
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_no_document_is_lost(task_on, count, split):
+def test_batch_iterator_loses_no_document(task_on, count, split):
     task = task_on([3 + 7 * i % 90 for i in range(count)], split=split)
     build_model(task)
     task.load_dataset(split)
@@ -84,13 +84,13 @@ def test_no_document_is_lost(task_on, count, split):
 
 @pytest.mark.parametrize("stop", [2, 6, 8])
 @pytest.mark.parametrize("curriculum, seeds", [(0, (3, 3, 3)), (1, (3, 3, 3)), (2, (3, 3, 3)), (0, (4, 5, 6))])
-def test_a_resumed_run_has_the_batches_of_one_that_was_never_stopped(task_on, curriculum, seeds, stop):
-    """As fairseq's trainer asks for them, with ``--curriculum`` and ``--update-ordered-indices-seed``."""
+def test_resumed_run_has_the_same_batches_as_an_uninterrupted_one(task_on, curriculum, seeds, stop):
+    """Check it as fairseq's trainer makes batches, with ``--curriculum`` and ``--update-ordered-indices-seed``."""
     task = task_on([3 + i for i in range(30)])
     build_model(task)
 
     def run(most, state):
-        """Read batches of three epochs, or from a checkpoint's state on: their first documents, and the new state."""
+        """Read batches of three epochs or from a checkpoint's state on; return first documents and the new state."""
         task.load_dataset("train")
         found, epoch = [], state["epoch"] if state else 1
         while epoch <= 3:
@@ -113,7 +113,7 @@ def test_a_resumed_run_has_the_batches_of_one_that_was_never_stopped(task_on, cu
     assert len(whole) == 18 and ordered == [epoch <= curriculum for epoch in (1, 2, 3)]
 
 
-def test_documents_are_cut_to_the_models_length_and_counted(task_on, caplog):
+def test_documents_are_truncated_to_the_models_length_and_counted(task_on, caplog):
     task = task_on([10, 64, 65, 300])
     build_model(task)
     assert task.max_positions() == (64, 32)
@@ -128,8 +128,8 @@ def test_documents_are_cut_to_the_models_length_and_counted(task_on, caplog):
     assert tokens[3].tolist() == [9] * 9 + [2] + [1] * 54  # padded on the right
 
 
-def test_validation_by_summaries_keeps_no_attention(task_on):
-    """Of every step and hypothesis to an unpooled document it would take more time than the summaries, and GB."""
+def test_rouge_validation_keeps_no_attention(task_on):
+    """Check it because attention of every step to an unpooled document takes gigabytes and much time."""
     task = task_on([10], eval_rouge=True, eval_rouge_args='{"beam": 1, "min_len": 1, "max_len_b": 2}')
     model = build_model(task, pooling_schedule="").eval()
     tokens = torch.tensor([[5, 6, 7, 2]])
@@ -140,7 +140,7 @@ def test_validation_by_summaries_keeps_no_attention(task_on):
 
 @pytest.mark.parametrize("options", [{}, {"eval_rouge": True}], ids=str)
 @pytest.mark.parametrize("split", ["train", "valid"])
-def test_only_validation_with_rouge_samples_documents(task_on, split, options):
+def test_only_the_validation_split_with_rouge_is_sampled(task_on, split, options):
     task = task_on([10, 20], split=split, **options)
     build_model(task)
     task.load_dataset(split)
@@ -151,8 +151,8 @@ def test_only_validation_with_rouge_samples_documents(task_on, split, options):
     assert batch["net_input"]["document_lengths"] == [20, 10]
 
 
-def test_a_document_with_the_symbol_of_padding_in_it_is_read_to_its_end(task_on):
-    """A corpus of words that says "<pad>": fairseq gives it the id of padding."""
+def test_document_that_contains_the_padding_symbol_is_read_to_its_end(task_on):
+    """Check it because fairseq gives the word "<pad>" of a corpus the id of padding."""
     task = task_on([10])
     model = build_model(task, pooling_schedule="").eval()
     documents = [torch.tensor([9, 1, 5, 6, 7, 2]), torch.tensor([9, 8, 7, 2])]
@@ -164,7 +164,7 @@ def test_a_document_with_the_symbol_of_padding_in_it_is_read_to_its_end(task_on)
     torch.testing.assert_close(encoded["encoder_out"][0][:5, 0], alone[:, 0], rtol=0, atol=1e-5)
 
 
-def test_lengths_given_to_the_task_and_shorter_models_win(task_on):
+def test_max_positions_is_the_smaller_of_task_and_model(task_on):
     task = task_on([10], max_source_positions=48)
     build_model(task)
     assert task.max_positions() == (48, 32)
@@ -172,7 +172,7 @@ def test_lengths_given_to_the_task_and_shorter_models_win(task_on):
     assert task.max_positions() == (16, 8)
 
 
-def test_interactive_documents_are_cut_and_padded_right(task_on):
+def test_inference_documents_are_truncated_and_padded_on_the_right(task_on):
     task = task_on([10])
     build_model(task)
     documents = [torch.tensor([9] * 99 + [2]), torch.tensor([2])]
@@ -182,7 +182,7 @@ def test_interactive_documents_are_cut_and_padded_right(task_on):
     assert tokens[0].tolist() == [9] * 63 + [2] and tokens[1].tolist() == [2] + [1] * 63
 
 
-def test_missing_and_empty_splits_are_named(task_on, tmp_path):
+def test_missing_and_empty_splits_are_refused_by_name(task_on, tmp_path):
     task = task_on([10])
     with pytest.raises(PyramidionError, match=r"no documents in split 'valid' of .*Dataset not found"):
         task.load_dataset("valid")
@@ -192,7 +192,7 @@ def test_missing_and_empty_splits_are_named(task_on, tmp_path):
 
 
 @pytest.mark.parametrize("name, switched", [("cuda_graphs", cuda_graphs), ("plain_generation", plain_generation)])
-def test_ways_to_generate_are_options_and_leave_what_was_chosen_in_python(task_on, name, switched):
+def test_build_generator_keeps_or_sets_the_way_to_generate(task_on, name, switched):
     task, arguments = task_on([10]), Namespace(beam=2)
     model = build_model(task)
     with switched(model):

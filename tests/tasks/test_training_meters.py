@@ -1,4 +1,4 @@
-"""Meters of training: values by hand, and against the record that the encoder gives."""
+"""Tests of the meters of training against hand-computed values and the encoder's record of its poolings."""
 
 import math
 import resource
@@ -29,8 +29,8 @@ def pooled_of(slots, weights, k):
     return Pooled(torch.zeros(*shape, 1), torch.zeros(shape), None, torch.tensor(slots), torch.tensor(weights))
 
 
-def test_values_by_hand():
-    """8 tokens in 2 slots, led by tokens 1 and 6, with 3/4 and 1/2 of the weight."""
+def test_pooling_statistics_match_hand_computed_values():
+    """Check 8 tokens in 2 slots, in which tokens 1 and 6 have the largest weights, 3/4 and 1/2."""
     pooled = pooled_of([[0, 0, 0, 0, 1, 1, 1, 1]], [[0.25, 0.75, 0.0, 0.0, 0.25, 0.25, 0.5, 0.0]], k=2)
     positions = relative_positions(pooled.slot_of_token, None)
     assert positions[0].tolist() == pytest.approx([i / 7 for i in range(8)])
@@ -43,7 +43,7 @@ def test_values_by_hand():
     assert found["spread"] == pytest.approx(math.sqrt(12) * 2.5 / 7)
 
 
-def test_scores_as_logarithms():
+def test_pooling_statistics_accept_scores_as_logarithms():
     pooled = pooled_of([[0, 0, 1, 1]], [[0.5, 0.5, 0.5, 0.5]], k=2)
     scores = torch.tensor([[0.25, 0.25, 0.5, 1e-9]]).log()
     sums, _ = pooling_statistics(
@@ -52,8 +52,8 @@ def test_scores_as_logarithms():
     assert values(sums)["entropy"] == pytest.approx((0.5 * math.log(4) + 0.5 * math.log(2)) / math.log(4))
 
 
-def test_even_scores_and_kept_stretches():
-    """Even scores have entropy 1; a contiguous quarter of the document a spread of a quarter, every fourth token 1."""
+def test_even_scores_have_entropy_1_and_spread_follows_the_kept_tokens():
+    """Check that a contiguous quarter of the document has a spread of 1/4, and every fourth token one of 1."""
     length, k = 4096, 1024
     scores = torch.full((1, length), 0.5)
     for kept, spread in ((torch.arange(k), 0.25), (torch.arange(0, length, 4), 1.0)):
@@ -64,8 +64,8 @@ def test_even_scores_and_kept_stretches():
         assert values(sums) == pytest.approx({"winner": 1.0, "entropy": 1.0, "spread": spread}, abs=1e-3)
 
 
-def test_padding_and_short_documents_do_not_count():
-    """The sums of a ragged batch are those of its long documents alone."""
+def test_padding_and_short_documents_are_left_out_of_the_statistics():
+    """Compare the sums of a ragged batch with those of its long documents alone."""
     generator = torch.Generator().manual_seed(0)
     lengths = [40, 3, 25, 8, 40]
     x, scores = torch.randn(5, 40, 4, generator=generator), torch.rand(5, 40, generator=generator)
@@ -85,7 +85,7 @@ def test_padding_and_short_documents_do_not_count():
 
 
 @pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"attention": "lsg"}])
-def test_what_is_watched_is_what_the_encoder_records(tiny_model, random_tokens, options):
+def test_pooling_meters_match_the_encoders_own_record(tiny_model, random_tokens, options):
     model = tiny_model(**options)
     model.train()
     meters = PoolingMeters(model)
@@ -108,13 +108,13 @@ def test_what_is_watched_is_what_the_encoder_records(tiny_model, random_tokens, 
             ]
             best = [max(group, key=lambda i: weights[row, i]) for group in members]
             shares.append(sum(float(weights[row, i]) for i in best) / k)
-            places[row] = [places[row][i] for i in best]  # of the next pooling's inputs
+            places[row] = [places[row][i] for i in best]  # positions of the next pooling's inputs
             spreads.append(math.sqrt(12) * float(torch.tensor(places[row]).std(unbiased=False)))
         assert float(logged[f"_pool{layer}_winner"]) == pytest.approx(sum(shares), rel=1e-5)
         assert float(logged[f"_pool{layer}_spread"]) == pytest.approx(sum(spreads), rel=1e-4)
 
 
-def test_watching_leaves_nothing_behind_and_changes_nothing(tiny_model, random_tokens):
+def test_watch_changes_no_output_and_removes_its_hooks(tiny_model, random_tokens):
     model, tokens = tiny_model(), random_tokens([40, 4])
     expected, _ = model(tokens, None, tokens[:, :3])
     meters = PoolingMeters(model)
@@ -131,7 +131,7 @@ def test_watching_leaves_nothing_behind_and_changes_nothing(tiny_model, random_t
 
 
 @pytest.mark.parametrize("pooler", POOLERS.names())
-def test_every_pooler(tiny_model, random_tokens, pooler):
+def test_pooling_meters_are_in_range_for_every_pooler(tiny_model, random_tokens, pooler):
     model, tokens = tiny_model(pooler=pooler), random_tokens([40, 4, 30])
     with PoolingMeters(model).watch() as logged:
         model(tokens, None, tokens[:, :3])
@@ -145,15 +145,15 @@ def test_every_pooler(tiny_model, random_tokens, pooler):
             assert 0 < float(logged[f"_pool{layer}_entropy"]) <= documents + 1e-5
 
 
-def test_models_without_poolings(tiny_model, random_tokens):
+def test_pooling_meters_log_nothing_without_poolings(tiny_model, random_tokens):
     model, tokens = tiny_model(pooling_schedule=""), random_tokens([10])
     with PoolingMeters(model).watch() as logged:
         model(tokens, None, tokens[:, :3])
     assert logged == {}
 
 
-def test_logged_values():
-    """Of two batches in an update, weighted by their documents; none where nothing was pooled."""
+def test_log_training_weights_batches_by_their_documents():
+    """Check the means of two batches in an update, and that nothing is logged where nothing was pooled."""
     first = {
         "_source_tokens": torch.tensor(100),
         "_pool2_documents": torch.tensor(1.0),
@@ -176,11 +176,11 @@ def test_logged_values():
     assert not agg.get_smoothed_values()
 
 
-def test_source_tokens():
+def test_source_tokens_sums_the_lengths_of_the_batch():
     assert source_tokens({"net_input": {"src_lengths": torch.tensor([4, 6])}})["_source_tokens"] == 10
 
 
-def test_peak_memory_on_cpu():
+def test_peak_memory_on_cpu_is_the_resident_set_size():
     with metrics.aggregate(new_root=True) as agg:
         PeakMemory().log()
     logged = agg.get_smoothed_values()["gb_peak"]
