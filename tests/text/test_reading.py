@@ -1,4 +1,4 @@
-"""Documents out of files of every kind; what is none is one clear line."""
+"""Tests of reading documents from files of every kind, and of refusing other files with one line."""
 
 import bz2
 import gzip
@@ -15,7 +15,7 @@ from pyramidion_fairseq.text.reading import read_documents
 
 @pytest.fixture
 def read(tmp_path):
-    """Factory: read(bytes, ...) is the list of the documents' texts."""
+    """Return a function that writes bytes to a file and returns the texts of the documents read from it."""
 
     def run(content, *args, name="input", **kwargs):
         (tmp_path / name).write_bytes(content)
@@ -24,20 +24,20 @@ def read(tmp_path):
     return run
 
 
-def test_text_is_one_document_a_line_blank_ones_too(read):
+def test_text_is_read_as_one_document_a_line_including_blank_lines(read):
     assert read(b"one\n\ntwo words\r\nthree") == ["one\n", "\n", "two words\r\n", "three"]
     assert read(b"\xef\xbb\xbfbom\n") == ["bom\n"]
     assert read(b"one\xe2\x80\xa8same line\x0bstill\n") == ["one\u2028same line\x0bstill\n"]
     assert read(b"") == []
 
 
-def test_a_whole_file(read):
+def test_whole_file_is_read_as_one_document(read):
     assert read(b"one\n\ntwo", "document") == read(b"one\n\ntwo", whole=True) == ["one\n\ntwo"]
     assert read(b'{"text": "x"}', "document") == ['{"text": "x"}']
     assert read(b"", whole=True) == [""]
 
 
-def test_json_lines_are_recognised(read):
+def test_json_lines_are_detected_and_read_by_field(read):
     rows = [{"article_text": ["a", "b ."]}, {"text": "plain", "id": 3}, {"article_text": []}]
     content = "\n\n".join(map(json.dumps, rows)).encode()
     for bom in (b"", b"\xef\xbb\xbf"):
@@ -46,7 +46,7 @@ def test_json_lines_are_recognised(read):
     assert read(b'{"text": "x"}\n', "text") == ['{"text": "x"}\n']
 
 
-def test_gzip(read):
+def test_gzip_is_read_and_damaged_gzip_is_refused(read):
     assert read(gzip.compress(b"one\ntwo")) == ["one\n", "two"]
     with pytest.raises(PyramidionError, match="is damaged"):
         read(gzip.compress(b"one\ntwo" * 1000)[:-9])
@@ -54,13 +54,13 @@ def test_gzip(read):
         read(b"\x1f\x8bnonsense")
 
 
-def test_standard_input(monkeypatch):
+def test_dash_reads_standard_input(monkeypatch):
     stdin = type("Stdin", (), {"buffer": io.BufferedReader(io.BytesIO(b"one\ntwo\n"))})
     monkeypatch.setattr("sys.stdin", stdin)
     assert [document.sentences for document in read_documents("-")] == [("one\n",), ("two\n",)]
 
 
-def test_invalid_utf8_is_replaced_and_said(read, caplog):
+def test_invalid_utf8_is_replaced_with_a_warning(read, caplog):
     assert read(b"caf\xe9 and text\nfine\n") == ["caf\ufffd and text\n", "fine\n"]
     assert "line 1: replaced invalid UTF-8" in caplog.text and "line 2" not in caplog.text
 
@@ -82,7 +82,7 @@ def test_invalid_utf8_is_replaced_and_said(read, caplog):
         (b"PAR1 with text that is not compressed and so looks like text for a while", "is not a text file"),
     ],
 )
-def test_what_is_no_text(read, content, message):
+def test_binary_and_utf16_files_are_refused(read, content, message):
     with pytest.raises(PyramidionError, match=message):
         read(content)
 
@@ -103,7 +103,7 @@ ARRAY = json.dumps([{"article": "first"}, {"article": "second"}], indent=1).enco
         gzip.compress(ARRAY, mtime=0),
     ],
 )
-def test_json_arrays_are_no_lines_of_text(read, content, kind, whole):
+def test_json_arrays_are_refused(read, content, kind, whole):
     with pytest.raises(PyramidionError, match=r"input is one JSON array: write one object per line .*jq -c '\.\[\]'"):
         read(content, kind, whole=whole)
 
@@ -123,7 +123,7 @@ def test_json_arrays_are_no_lines_of_text(read, content, kind, whole):
         ("all.tsv.gz", gzip.compress(b"a\tb\n", mtime=0), None),
     ],
 )
-def test_tables_are_no_lines_of_text(read, name, content, field, whole):
+def test_csv_and_tsv_tables_are_refused(read, name, content, field, whole):
     with pytest.raises(
         PyramidionError, match=f"{name} is a table .*: write each row as a JSON object on its own line"
     ):
@@ -139,20 +139,20 @@ def test_tables_are_no_lines_of_text(read, name, content, field, whole):
         "[ a",
     ],
 )
-def test_text_that_starts_like_them_is_text(read, text):
+def test_text_that_starts_like_an_array_or_a_table_is_read(read, text):
     assert read(text.encode()) == [text]
 
 
-def test_arrays_and_tables_are_read_as_text_where_it_is_said(read):
+def test_arrays_and_tables_are_read_if_the_kind_is_text(read):
     assert read(b"document,summary\na,b\n", "text", name="a.csv") == ["document,summary\n", "a,b\n"]
     assert len(read(ARRAY, "text")) == 8 and read(ARRAY, "document") == [ARRAY.decode()]
 
 
-def test_line_ends_of_cr_alone_are_not_one_document(read):
+def test_files_with_cr_line_ends_are_refused(read):
     for kind, content in (("text", b"one\rtwo\rthree\r"), ("jsonl", b'{"text": "x"}\r{"text": "y"}\r')):
         with pytest.raises(PyramidionError, match=r"input: its lines end in CR alone: .*tr '\\r' '\\n'"):
             read(content, kind)
-    for content in (b"one\rtwo\rthree\n", b"one\rtwo\nthree\rfour\r", b"one\rtwo\r\n"):  # an LF does not help
+    for content in (b"one\rtwo\rthree\n", b"one\rtwo\nthree\rfour\r", b"one\rtwo\r\n"):  # some lines end in LF
         with pytest.raises(PyramidionError, match="input: its lines end in CR alone"):
             read(content, "text")
     assert read(b"one\rtwo", "document") == ["one\rtwo"]
@@ -178,7 +178,7 @@ def test_line_ends_of_cr_alone_are_not_one_document(read):
         (b'{"\\ud800\\n": 1}', "line 2: no field"),
     ],
 )
-def test_bad_records_are_named_after_those_before(read, tmp_path, line, message):
+def test_bad_json_record_is_refused_after_the_good_ones_before_it(read, tmp_path, line, message):
     with pytest.raises(PyramidionError, match=message) as error:
         read(b'{"text": "good"}\n' + line + b"\n")
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000
@@ -186,7 +186,7 @@ def test_bad_records_are_named_after_those_before(read, tmp_path, line, message)
     assert next(stream).sentences == ("good",)
 
 
-def test_too_long(read, monkeypatch):
+def test_lines_and_files_above_the_size_limit_are_refused(read, monkeypatch):
     monkeypatch.setattr(reading, "MOST_BYTES", 10)
     with pytest.raises(PyramidionError, match="line 2 is longer than 0 MB"):
         read(b"short\n" + b"x" * 11)
@@ -194,7 +194,7 @@ def test_too_long(read, monkeypatch):
         read(b"x" * 11, "document")
 
 
-def test_files_that_are_not_there(tmp_path):
+def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(PyramidionError, match=r"cannot read .*: No such file"):
         list(read_documents(str(tmp_path / "missing")))
     with pytest.raises(PyramidionError, match=r"cannot read .*: Is a directory"):

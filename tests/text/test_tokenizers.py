@@ -1,4 +1,4 @@
-"""Tokens are those that fairseq makes of the same text, and every one has its word."""
+"""Tests that tokens equal those of fairseq and that every token has its word."""
 
 import io
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ def tokenizer(processor):
 
 
 def stock(tokenizer, text):
-    """The ids of fairseq's own way from text to tokens."""
+    """Return the token ids by fairseq's own encoder, and that encoder."""
     bpe = SentencepieceBPE.__new__(SentencepieceBPE)
     bpe.sp, bpe.enable_sampling, bpe.alpha = tokenizer.processor, False, None
     return tokenizer.dictionary.encode_line(bpe.encode(text), add_if_not_exist=False, append_eos=False).tolist(), bpe
@@ -60,7 +60,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_tokens_equal_fairseqs(tokenizer, text):
+def test_tokens_equal_those_of_fairseq(tokenizer, text):
     encoded = encode(tokenizer, text)
     assert list(encoded.tokens) == stock(tokenizer, text)[0]
     assert len(encoded.token_words) == len(encoded.tokens)
@@ -71,11 +71,11 @@ def test_every_word_has_its_tokens_in_order(tokenizer, text):
     encoded = encode(tokenizer, text)
     assert list(encoded.token_words) == sorted(encoded.token_words)
     assert set(encoded.token_words) <= set(range(len(encoded.words)))
-    if "\u65e5" not in text and "y" * 65 not in text:  # a piece may reach over words that no space separates
+    if "\u65e5" not in text and "y" * 65 not in text:  # a piece may span words that no space separates
         assert set(encoded.token_words) == set(range(len(encoded.words)))
 
 
-def test_tokens_of_a_word_spell_it(tokenizer):
+def test_tokens_of_a_word_spell_the_word(tokenizer):
     encoded = encode(tokenizer, "the quick brown fox, and <dig> words of numbers.")
     for number, word in enumerate(encoded.words):
         pieces = [tokenizer.dictionary[t] for t, w in zip(encoded.tokens, encoded.token_words) if w == number]
@@ -83,14 +83,14 @@ def test_tokens_of_a_word_spell_it(tokenizer):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 100, 1000])
-def test_the_limit_takes_the_first_tokens_of_the_whole(tokenizer, limit):
+def test_encode_with_a_limit_gives_the_first_tokens(tokenizer, limit):
     text = " ".join(CORPUS)
     whole, cut = encode(tokenizer, text), encode(tokenizer, text, limit)
     assert cut.tokens == whole.tokens[:limit] and cut.token_words == whole.token_words[:limit]
     assert cut.words == whole.words
 
 
-def test_only_what_is_needed_of_a_long_text_is_encoded(tokenizer, monkeypatch):
+def test_encode_with_a_limit_splits_only_the_needed_part_of_a_text(tokenizer, monkeypatch):
     sizes = []
     split = SentencepieceTokenizer._split
     monkeypatch.setattr(
@@ -102,7 +102,7 @@ def test_only_what_is_needed_of_a_long_text_is_encoded(tokenizer, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["the quick brown fox, and <dig> words.", "fox", ""])
-def test_decoding_gives_fairseqs_text_and_aligns_it(tokenizer, text):
+def test_decode_gives_the_text_of_fairseq_and_the_word_of_every_token(tokenizer, text):
     ids, bpe = stock(tokenizer, text)
     decoded = tokenizer.decode(ids)
     assert decoded.text == bpe.decode(tokenizer.dictionary.string(ids)) == text
@@ -110,7 +110,7 @@ def test_decoding_gives_fairseqs_text_and_aligns_it(tokenizer, text):
     assert decoded.words == tuple(text.split())
 
 
-def test_odd_output_is_aligned_too(tokenizer):
+def test_decode_aligns_stray_spaces_and_unknown_tokens(tokenizer):
     index = tokenizer.dictionary.index
     ids = [index("\u2581"), index("\u2581"), tokenizer.dictionary.unk(), index("\u2581"), index("x"), index("\u2581")]
     decoded = tokenizer.decode(ids)
@@ -118,7 +118,7 @@ def test_odd_output_is_aligned_too(tokenizer):
     assert tokenizer.decode([index("\u2581")]).words == ()
 
 
-def test_words_as_tokens():
+def test_word_tokenizer_encodes_and_decodes_words():
     tokenizer = WordTokenizer(make_dictionary(40))
     encoded = encode(tokenizer, "w1  w2 other w3", limit=3)
     assert encoded.tokens == (5, 6, 3) and encoded.token_words == (0, 1, 2)
@@ -127,7 +127,7 @@ def test_words_as_tokens():
     assert decoded.text == "w1 w2 <unk>" and decoded.token_words == (0, 1, 2)
 
 
-def test_older_sentencepieces_offsets(tokenizer):
+def test_offsets_of_older_sentencepiece_versions_are_read(tokenizer):
     class Older:
         def encode(self, text, out_type):
             if out_type != "immutable_proto":
@@ -140,15 +140,15 @@ def test_older_sentencepieces_offsets(tokenizer):
     assert encode(older, TEXTS[1]) == encode(tokenizer, TEXTS[1])
 
 
-def test_a_file_that_is_no_model(tmp_path):
+def test_missing_or_invalid_sentencepiece_model_is_refused(tmp_path):
     (tmp_path / "x.model").write_text("nothing")
     for path in ("x.model", "missing.model"):
         with pytest.raises(PyramidionError, match="is not a sentencepiece model, or cannot be read"):
             SentencepieceTokenizer.from_file(make_dictionary(9), str(tmp_path / path))
 
 
-def test_the_start_of_a_summary_is_no_word(tokenizer):
-    """``<s>``, which models with ``--prepend-bos`` write first."""
+def test_decode_ignores_the_start_symbol_of_a_summary(tokenizer):
+    """Check ``<s>``, which models with ``--prepend-bos`` write first."""
     ids = encode(tokenizer, "the quick fox").tokens
     for kind in (tokenizer, WordTokenizer(tokenizer.dictionary)):
         decoded = kind.decode([0, *ids])

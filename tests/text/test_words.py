@@ -1,4 +1,4 @@
-"""Documents in words: nothing is lost that the model could read, and hostile text is harmless."""
+"""Tests of splitting documents into words, sentences and sections, also for hostile text."""
 
 import pytest
 
@@ -38,20 +38,20 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_the_model_reads_what_preprocessing_would_have_written(text):
+def test_words_join_to_the_text_that_preparation_writes(text):
     document = split(text).document
     assert join_words(document.words, document.space_after) == clean(text)
     assert all(document.words) and len(document.words) == len(document.space_after)
     "".join(document.words).encode("utf-8")
 
 
-def test_words_are_short_whatever_the_input():
+def test_long_words_are_split_into_at_most_64_characters():
     document = split("y" * 200 + " \u65e5\u672c").document
     assert [len(word) for word in document.words] == [64, 64, 64, 8, 1, 1]
     assert document.space_after == (False, False, False, True, False, False)
 
 
-def test_the_limit_counts_what_is_left_out():
+def test_words_beyond_the_limit_are_left_out_and_counted():
     words = split(" ".join(f"w{i}" for i in range(1000)), limit=10)
     assert words.document.words == tuple(f"w{i}" for i in range(10)) and words.left_out == 990
     assert words.document.sentences == ((0, 10),)
@@ -70,7 +70,7 @@ def test_the_limit_counts_what_is_left_out():
         ("", []),
     ],
 )  # fmt: skip
-def test_sentences(text, expected):
+def test_document_is_split_into_sentences(text, expected):
     assert sentences(text) == expected
 
 
@@ -83,7 +83,7 @@ RECORD = {
 }
 
 
-def test_records_bring_sentences_and_sections():
+def test_from_record_reads_sentences_and_sections():
     document = Document.from_record(RECORD)
     assert document.title == "a1"
     words = split(document).document
@@ -94,16 +94,16 @@ def test_records_bring_sentences_and_sections():
     assert cut.sentences == ((0, 5), (5, 6)) and cut.sections[1].end == 6
 
 
-def test_sections_of_another_text_are_not_used():
+def test_from_record_ignores_sections_that_do_not_fit_the_text():
     for wrong in ({"sections": [["first"], []]}, {"section_names": ["one"]}, {"sections": "x"}, {"sections": [1, 2]}):
         assert Document.from_record({**RECORD, **wrong}).sections == ()
 
 
-def test_other_records():
+def test_from_record_finds_the_text_field_or_refuses_the_record():
     assert Document.from_record({"text": "a bb. c"}).sentences == ("a bb. c",)
     assert sentences(Document.from_record({"text": "a bb. c"})) == ["a bb.", "c"]
     assert Document.from_record({"body": "x", "text": "y"}, field="body").sentences == ("x",)
-    for blank in ("", " ", [], ["", " "], None):  # a table's empty column
+    for blank in ("", " ", [], ["", " "], None):  # an empty column of a table
         assert Document.from_record({"article_text": blank, "text": "y"}).sentences == ("y",)
     assert Document.from_record({"article_text": "", "text": None}).sentences == ("",)
     for record, message in [
@@ -127,12 +127,12 @@ def test_other_records():
         ({}, None),
     ],
 )
-def test_references_of_records(fields, reference):
+def test_from_record_finds_the_reference(fields, reference):
     assert Document.from_record({"text": "x", **fields}).reference == reference
     assert Document.from_record({"text": ["x"], **fields}).reference == reference
 
 
-def test_a_document_is_not_its_own_reference():
+def test_field_of_the_text_is_not_used_as_the_reference():
     record = {"abstract": "the text", "target": "goal"}
     assert Document.from_record(record, field="abstract").reference == "goal"
     assert Document.from_record(record, field="target").reference == "the text"
@@ -142,5 +142,5 @@ def test_a_document_is_not_its_own_reference():
     "fields, expected",
     [({"article_id": "a", "id": 2, "title": "t"}, "a"), ({"id": 0}, 0), ({"id": None}, None), ({"title": "t"}, None)],
 )
-def test_ids_of_records(fields, expected):
+def test_from_record_finds_the_article_id(fields, expected):
     assert Document.from_record({"text": ["x"], **fields}).article_id == expected

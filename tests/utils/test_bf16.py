@@ -1,4 +1,4 @@
-"""--autocast: bf16 where it is asked for, or "auto" and the device multiplies it; a warning where that is slow."""
+"""Tests of --autocast: bf16 on request, or with "auto" where the device multiplies it; a warning if it is slow."""
 
 import logging
 from argparse import Namespace
@@ -13,7 +13,7 @@ from pyramidion_fairseq.utils.bf16 import autocast_criterion, multiplies_bf16, w
 
 @pytest.fixture
 def processor(monkeypatch):
-    """Say whether the processor is to have instructions for bf16; nothing was warned of before."""
+    """Return a function that sets whether the processor has instructions for bf16; no warning was given before."""
     warn_of_slow_bf16.cache_clear()
 
     def say(native):
@@ -32,13 +32,13 @@ def dtype_of_products(autocast):
 
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("autocast", ["none", "bf16", "auto"])
-def test_products_are_of_the_option_and_the_processor(processor, native, autocast):
+def test_autocast_criterion_uses_bf16_on_request_or_where_it_is_native(processor, native, autocast):
     processor(native)
     low = autocast == "bf16" or (autocast == "auto" and native)
     assert dtype_of_products(autocast) == (torch.bfloat16 if low else torch.float32)
 
 
-def test_a_device_of_another_kind_takes_float32(processor):
+def test_multiplies_bf16_is_false_for_an_unknown_device(processor):
     processor(True)
     assert multiplies_bf16(torch.device("cpu")) and not multiplies_bf16(torch.device("meta"))
 
@@ -54,7 +54,7 @@ def test_a_device_of_another_kind_takes_float32(processor):
         ("none", False, False, None),
     ],
 )
-def test_slow_bf16_is_told_before_the_run(processor, monkeypatch, caplog, autocast, bf16, native, warned):
+def test_slow_bf16_gives_a_warning_before_training(processor, monkeypatch, caplog, autocast, bf16, native, warned):
     processor(native)
     monkeypatch.setattr(run_log, "summary", lambda *args: [])
     cfg = Namespace(
@@ -67,7 +67,7 @@ def test_slow_bf16_is_told_before_the_run(processor, monkeypatch, caplog, autoca
 
 
 @pytest.mark.parametrize("autocast, native, warned", [("bf16", False, 1), ("bf16", True, 0), ("auto", False, 0)])
-def test_slow_bf16_of_a_checkpoint_is_told_once_by_its_batches(processor, caplog, autocast, native, warned):
+def test_slow_bf16_gives_one_warning_for_all_batches(processor, caplog, autocast, native, warned):
     processor(native)
     with caplog.at_level(logging.WARNING, "pyramidion_fairseq"):
         dtype_of_products(autocast)

@@ -5,8 +5,8 @@ import threading
 from pyramidion_fairseq.utils.files import atomic_write, write_text
 
 
-def test_devices_and_open_pipes_are_written_into():
-    """A file in the place of /dev/null would be there for the whole machine; in that of these it cannot be."""
+def test_write_text_and_atomic_write_write_into_open_pipes():
+    """Check it because a device must not be replaced by a file; /dev/fd stands for /dev/null here."""
     read, write = os.pipe()
     try:
         write_text(f"/dev/fd/{write}", "one")
@@ -18,7 +18,7 @@ def test_devices_and_open_pipes_are_written_into():
         os.close(write)
 
 
-def test_a_named_pipe_stays_and_gets_what_is_written(tmp_path):
+def test_write_text_writes_into_a_named_pipe_without_replacing_it(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     found = []
@@ -30,8 +30,8 @@ def test_a_named_pipe_stays_and_gets_what_is_written(tmp_path):
     assert os.listdir(tmp_path) == ["pipe"]
 
 
-def test_a_link_stays_and_its_file_is_replaced(tmp_path):
-    """Outputs are often links to a larger disk."""
+def test_write_text_replaces_the_target_of_a_link_and_keeps_the_link(tmp_path):
+    """Check it because outputs are often links to a larger disk."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("disk/file")
     for text in ("one", "two"):

@@ -1,4 +1,4 @@
-"""Packages that fairseq imports for two tasks are imported when these call them."""
+"""Tests that packages which fairseq imports for two tasks are imported only when these call them."""
 
 import builtins
 import subprocess
@@ -15,14 +15,14 @@ STATEMENTS = "from sklearn import metrics\nfrom sklearn.metrics import f1_score\
 
 @pytest.fixture
 def nothing_imported(monkeypatch):
-    """As in a new interpreter; what was imported comes back after the test."""
+    """Remove the packages from sys.modules, as in a new interpreter, until the end of the test."""
     for name in list(sys.modules):
         if name.partition(".")[0] == "sklearn" or name == "scipy.stats":
             monkeypatch.delitem(sys.modules, name)
 
 
 def imported(name):
-    """Run STATEMENTS in the context as the module of this name does; returns its names."""
+    """Run STATEMENTS in the context as the module of this name does, and return its names."""
     names = {"__name__": name}
     with metrics_imported_later():
         exec(STATEMENTS, names)  # noqa: S102
@@ -30,7 +30,7 @@ def imported(name):
 
 
 @pytest.mark.parametrize("importer", IMPORTERS)
-def test_functions_are_the_real_ones_when_they_are_called(nothing_imported, importer):
+def test_postponed_functions_are_imported_when_they_are_called(nothing_imported, importer):
     names = imported(importer)
     assert isinstance(names["metrics"], LaterModule) and not any(name in sys.modules for name in LATER)
     assert names["f1_score"]([1, 0, 1], [1, 0, 0]) == pytest.approx(2 / 3)
@@ -39,7 +39,7 @@ def test_functions_are_the_real_ones_when_they_are_called(nothing_imported, impo
     assert all(name in sys.modules and not isinstance(sys.modules[name], LaterModule) for name in LATER)
 
 
-def test_other_modules_and_what_is_there_are_as_ever(nothing_imported):
+def test_other_importers_and_imported_packages_are_not_postponed(nothing_imported):
     names = imported("fairseq.tasks.another")
     import sklearn.metrics
 
@@ -47,14 +47,14 @@ def test_other_modules_and_what_is_there_are_as_ever(nothing_imported):
     assert imported(IMPORTERS[0])["f1_score"] is sklearn.metrics.f1_score
 
 
-def test_an_error_leaves_nothing_behind(nothing_imported):
+def test_error_in_the_context_restores_the_import_function(nothing_imported):
     before = builtins.__import__
     with pytest.raises(ModuleNotFoundError, match="no_such_module"), metrics_imported_later():
         import sklearn.no_such_module  # noqa: F401
     assert builtins.__import__ is before
 
 
-def test_the_package_comes_without_them():
+def test_importing_the_package_does_not_import_the_postponed_packages():
     code = f"import sys, pyramidion_fairseq; print([name for name in {(*LATER, 'pandas')} if name in sys.modules])"
     command = [sys.executable, "-W", "ignore", "-c", code]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"

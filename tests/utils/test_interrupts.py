@@ -1,4 +1,4 @@
-"""SIGINT that what is imported swallows, or turns into another error, ends a command all the same."""
+"""Tests that SIGINT ends a command even if an imported module swallows it or turns it into another error."""
 
 import signal
 import threading
@@ -13,14 +13,14 @@ from pyramidion_fairseq.utils import interrupts
 
 @pytest.fixture(autouse=True)
 def heeded():
-    """A shell's background job ignores SIGINT, and so do the tests that it runs."""
+    """Handle SIGINT as usual: in a background job of a shell it would be ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 class Field:
-    """Until Python 3.12 this makes a RuntimeError of an interruption, as fairseq's dataclasses do."""
+    """A field that turns an interruption into a RuntimeError, as fairseq's dataclasses do until Python 3.12."""
 
     def __set_name__(self, owner, name):
         try:
@@ -46,7 +46,7 @@ def ends(capsys, call):
     return stopped.value.code, capsys.readouterr().err.splitlines()[-1]
 
 
-def test_another_error_after_it_is_an_interruption(capsys):
+def test_interruption_turned_into_another_error_ends_the_command(capsys):
     def run():
         with one_line_exit("command"):
             turn_into_another_error()
@@ -54,7 +54,7 @@ def test_another_error_after_it_is_an_interruption(capsys):
     assert ends(capsys, run) == (130, "command: interrupted")
 
 
-def test_a_swallowed_one_is_told_by_the_next_check(capsys):
+def test_swallowed_interruption_is_raised_by_the_next_check(capsys):
     def run():
         with one_line_exit("command"):
             swallow()
@@ -63,7 +63,7 @@ def test_a_swallowed_one_is_told_by_the_next_check(capsys):
     assert ends(capsys, run) == (130, "command: interrupted")
 
 
-def test_errors_of_the_next_command_are_its_own():
+def test_remembered_interruption_does_not_affect_the_next_command():
     with interrupts.remembered():
         swallow()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -71,7 +71,7 @@ def test_errors_of_the_next_command_are_its_own():
         raise PyramidionError("its own")
 
 
-def test_handlers_of_the_program_and_other_threads_are_left_alone():
+def test_remembered_changes_no_other_handler_and_no_other_thread():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with interrupts.remembered():
@@ -90,12 +90,12 @@ def test_handlers_of_the_program_and_other_threads_are_left_alone():
     assert found == [signal.default_int_handler]
 
 
-def test_no_server_starts_after_one_was_lost_in_loading(capsys, monkeypatch):
+def test_serve_does_not_start_after_an_interruption_swallowed_in_loading(capsys, monkeypatch):
     monkeypatch.setattr("pyramidion_fairseq.inference.loading.load_summarizer", swallow)
     assert ends(capsys, lambda: serve.main(["--port", "0"])) == (130, "pyramidion-serve: interrupted")
 
 
-def test_nothing_is_classified_or_converted_after_one_was_lost(capsys, monkeypatch, tmp_path):
+def test_classify_and_convert_end_after_a_swallowed_interruption(capsys, monkeypatch, tmp_path):
     (tmp_path / "documents.txt").write_text("a document\n")
     monkeypatch.setattr("pyramidion_fairseq.apps.classify.loading.load_classifier", swallow)
     given = ["--checkpoint", "x.pt", str(tmp_path / "documents.txt")]

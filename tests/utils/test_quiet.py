@@ -1,4 +1,4 @@
-"""What a program sees of other packages' logs and warnings."""
+"""Tests that a program sees no needless logs and warnings of other packages."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.paths import ROOT
 
 CONFIGURED = "import logging; logging.basicConfig(level=logging.INFO)\n"
-#: As where tensorboardX is not installed.
+#: Imports as if tensorboardX were not installed.
 IMPORTED = (
     "import sys; sys.modules['tensorboardX'] = None\nimport pyramidion_fairseq, logging\n"
     "from fairseq.tasks import text_to_speech; assert text_to_speech.SummaryWriter is None\n"
@@ -18,14 +18,14 @@ IMPORTED = (
 
 
 @pytest.mark.parametrize("before, handlers", [("", 0), (CONFIGURED, 1)], ids=["plain", "configured"])
-def test_importing_says_nothing_of_speech_and_leaves_logging_as_it_was(before, handlers):
+def test_import_prints_nothing_of_tensorboard_and_keeps_logging_as_it_was(before, handlers):
     env = dict(os.environ, PYTHONWARNINGS="ignore")
     words = [sys.executable, "-c", before + IMPORTED]
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, "tensorboardX" in done.stderr) == (0, f"{handlers} 0\n", False), done.stderr
 
 
-#: What reading an older checkpoint's options, and what summarising with sources do.
+#: Summarises with sources, and converts options as reading an older checkpoint does.
 USED = (
     "from pyramidion_fairseq.cli.common import one_line_exit_and_log\n"
     "from fairseq.dataclass.utils import convert_namespace_to_omegaconf\nfrom argparse import Namespace\n"
@@ -35,7 +35,7 @@ USED = (
 )
 
 
-def test_nothing_is_warned_of_that_says_nothing_to_a_user():
+def test_summarising_and_converting_options_print_no_warnings():
     env = dict(os.environ, OMP_NUM_THREADS="1")
     env.pop("PYTHONWARNINGS", None)
     done = subprocess.run([sys.executable, "-c", USED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)

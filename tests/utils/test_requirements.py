@@ -1,4 +1,4 @@
-"""Versions that do not work are named when the package is imported."""
+"""Tests that versions which do not work are reported when the package is imported."""
 
 import re
 import subprocess
@@ -24,7 +24,7 @@ def installed(monkeypatch, **changes):
 
 
 @pytest.mark.paper("software")
-def test_these_versions_work():
+def test_check_accepts_the_installed_versions():
     requirements.check()
 
 
@@ -40,14 +40,14 @@ def test_these_versions_work():
         ({"sentencepiece": None}, "needs sentencepiece>=0.1.96, which is not installed"),
     ],
 )
-def test_versions_that_do_not_work_are_one_line(monkeypatch, changes, message):
+def test_check_reports_missing_or_unsupported_versions_in_one_line(monkeypatch, changes, message):
     installed(monkeypatch, **changes)
     with pytest.raises(requirements.VersionError, match=re.escape(message)) as error:
         requirements.check()
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_fairseq_is_installed_without_torchaudio(monkeypatch):
+def test_message_of_a_missing_fairseq_installs_it_without_dependencies(monkeypatch):
     installed(monkeypatch, fairseq_fixed=None, fairseq=None)
     message = "not installed: pip install --no-deps --no-build-isolation 'fairseq-fixed>=0.12.3.1,<0.13'"
     with pytest.raises(requirements.VersionError, match=re.escape(message)):
@@ -55,12 +55,12 @@ def test_a_missing_fairseq_is_installed_without_torchaudio(monkeypatch):
 
 
 @pytest.mark.parametrize("version", ["2.6", "2.6.0a0", "2.13.0+cpu", "3.0.0.dev20260101"])
-def test_versions_that_work(monkeypatch, version):
+def test_check_accepts_supported_versions_of_torch(monkeypatch, version):
     installed(monkeypatch, torch=version)
     requirements.check()
 
 
-def test_setup_and_docs_declare_the_same():
+def test_setup_and_docs_declare_the_required_versions():
     declared = (ROOT / "setup.py").read_text("utf-8")
     installing = (ROOT / "docs" / "installation.md").read_text("utf-8")
     needed = {name: version for oldest, _ in requirements.REQUIRED for name, version in oldest.items()}
@@ -74,16 +74,16 @@ def test_setup_and_docs_declare_the_same():
     assert FIXED in (ROOT / "scripts" / "versions.py").read_text("utf-8")
     trouble = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
     assert f"needs torch>={needed['torch']}," in trouble
-    for page in ("docs/architecture.md", "pyramidion_fairseq/compat/patches.py"):  # they do not repeat the numbers
+    for page in ("docs/architecture.md", "pyramidion_fairseq/compat/patches.py"):  # these do not repeat the numbers
         assert not re.search(r"\b0\.12\.\d", (ROOT / page).read_text("utf-8")), page
 
 
-def test_works_with_either_fairseq(monkeypatch):
+def test_check_accepts_fairseq_instead_of_fairseq_fixed(monkeypatch):
     installed(monkeypatch, fairseq_fixed=None, fairseq="0.12.2")
     requirements.check()
 
 
-def test_the_check_comes_before_every_other_import():
+def test_versions_are_checked_before_torch_is_imported():
     code = (
         "import importlib.metadata as m, sys; m.version = lambda name: '0.1'\n"
         "try:\n    import pyramidion_fairseq\n"
