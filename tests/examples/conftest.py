@@ -1,4 +1,4 @@
-"""examples/ is a folder of scripts: its modules are imported as they import each other."""
+"""Fixtures of the examples. Their modules are imported as the scripts of examples/ import each other."""
 
 import json
 import os
@@ -16,13 +16,13 @@ sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "pubmed_small")]
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory):
-    """Run a program of this repository: program("bash", "examples/pubmed/train.sh", ...).
+    """Return a function that runs a program of this repository: program("bash", "examples/pubmed/train.sh", ...).
 
-    Where it is a script of this Python, it is forked from this process, and so are the commands that it starts.
+    A Python script is forked from this process, and so are the commands that it starts.
     """
 
     commands = tmp_path_factory.mktemp("commands")
-    for name in ("convert", "rouge", "summaries"):  # of this repository, whatever is installed
+    for name in ("convert", "rouge", "summaries"):  # run from this repository, whatever is installed
         path = commands / f"pyramidion-{name}"
         path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pyramidion_fairseq.cli.{name} "$@"\n', "utf-8")
         path.chmod(0o755)
@@ -39,9 +39,10 @@ def program(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory):
-    """A folder with a corpus as JSON lines: documents that list words, summaries that are their first ones.
+    """Write a corpus as JSON lines: documents of random words, and summaries that are their first words.
 
-    Some have fewer tokens than any pooling keeps, some more than those to 512: in training, and one to summarise.
+    Some documents have fewer tokens than any pooling keeps; some training documents and one test document have
+    more than the poolings to 512.
     """
     folder = tmp_path_factory.mktemp("raw")
     words, draw = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "io", "u")], random.Random(0)
@@ -56,7 +57,7 @@ def raw(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def prepared(raw, program, tmp_path_factory):
-    """The same, prepared."""
+    """Prepare the corpus of ``raw`` and return its folder."""
     folder = tmp_path_factory.mktemp("prepared") / "data"
     splits = [
         f"--{split}={raw / name}.jsonl" for split, name in (("train", "train"), ("valid", "val"), ("test", "test"))

@@ -1,4 +1,4 @@
-"""examples/bart_long: its commands are ones that fairseq takes and say the same; experiment and scripts run."""
+"""Tests of examples/bart_long: fairseq accepts its commands, they agree, and experiment and scripts run."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ FOLDER = EXAMPLES / "bart_long"
 
 
 def shown(program, tmp_path, script, *words, **settings):
-    """The words of the command that a script would run, without the first one."""
+    """Return the words of the commands that a script would run, without the first word of each."""
     (tmp_path / "text").mkdir(exist_ok=True)
     (tmp_path / "text" / "train.source").write_text("a\n" * 640)
     settings = {"DATA": str(tmp_path), "DRY_RUN": "1", "GPUS": "8", **settings}
@@ -39,7 +39,7 @@ def shown(program, tmp_path, script, *words, **settings):
     return [shlex.split(line)[1:] for line in done.stdout.splitlines()]
 
 
-def test_yaml_and_script_agree_field_by_field(program, tmp_path):
+def test_yaml_and_train_script_agree_field_by_field(program, tmp_path):
     (words,) = shown(program, tmp_path, "train.sh")
     theirs = OmegaConf.to_container(parsed(words), resolve=True, enum_to_str=True)
     changes = [f"task.data={tmp_path}/bart/data-bin", "optimization.max_update=120"]
@@ -53,7 +53,7 @@ def test_yaml_and_script_agree_field_by_field(program, tmp_path):
         cfg = compose("bart_long", overrides=changes)
     add_defaults(cfg)
     ours = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    ours["scoring"] = theirs["scoring"]  # of fairseq-generate
+    ours["scoring"] = theirs["scoring"]  # used by fairseq-generate only
     for group in theirs:
         for name, value in (theirs[group] or {}).items():
             assert (group, name) in ELSEWHERE or ours[group][name] == value, (group, name)
@@ -61,7 +61,7 @@ def test_yaml_and_script_agree_field_by_field(program, tmp_path):
 
 
 @pytest.mark.parametrize("gpus, batch", [(0, 1), (1, 2), (8, 4)])
-def test_an_update_has_32_documents_on_any_machine(program, tmp_path, gpus, batch):
+def test_train_script_has_32_documents_an_update_for_any_gpus_and_batch(program, tmp_path, gpus, batch):
     (words,) = shown(program, tmp_path, "train.sh", GPUS=str(gpus), BATCH=str(batch))
     cfg = parsed(words)
     assert cfg.dataset.batch_size * cfg.optimization.update_freq[0] * max(1, gpus) == 32
@@ -82,7 +82,7 @@ def test_an_update_has_32_documents_on_any_machine(program, tmp_path, gpus, batc
         ({"PRECISION": "tf32", "GPUS": "0"}, "PRECISION=tf32 needs a GPU"),
     ],
 )
-def test_mistakes_are_named(program, tmp_path, settings, message):
+def test_train_script_refuses_invalid_settings_in_one_line(program, tmp_path, settings, message):
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train.source").write_text("a\n")
     settings = {"DATA": str(tmp_path), "DRY_RUN": "1", "GPUS": "8", **settings}
@@ -91,8 +91,8 @@ def test_mistakes_are_named(program, tmp_path, settings, message):
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
-def test_a_few_documents_are_an_update(program, tmp_path):
-    """--max-update 0 would be no limit, and the learning rate 0 from the start."""
+def test_train_script_makes_at_least_one_update(program, tmp_path):
+    """Check it because --max-update 0 means no limit, and a learning rate of 0 from the start."""
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train.source").write_text("a\n" * 5)
     settings = {"DATA": str(tmp_path), "DRY_RUN": "1", "GPUS": "8"}
@@ -100,8 +100,8 @@ def test_a_few_documents_are_an_update(program, tmp_path):
     assert cfg.optimization.max_update == 1 and cfg.lr_scheduler.total_num_update == 1
 
 
-def test_tf32_is_set_in_front_of_the_command(program, tmp_path):
-    """What torch reads at its start; the setting does what its name says."""
+def test_tf32_precision_sets_an_environment_variable_of_torch(program, tmp_path):
+    """Check that torch, which reads the variable when it is imported, then allows TF32."""
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train.source").write_text("a\n")
     settings = {"DATA": str(tmp_path), "DRY_RUN": "1", "GPUS": "8", "PRECISION": "tf32"}
@@ -112,7 +112,7 @@ def test_tf32_is_set_in_front_of_the_command(program, tmp_path):
     assert program("env", words[1], "python", "-c", code).stdout == "True\n"
 
 
-def test_conversion_and_training_have_the_same_architecture(program, tmp_path):
+def test_convert_and_train_scripts_use_the_same_architecture(program, tmp_path):
     options = "--lsg-block-size 256 --lsg-sparsity-type none --max-source-positions 4096"
     for arch in ("bart_base_long_pooled", "bart_large_long"):
         settings = {"ARCH": arch, "OPTIONS": options}
@@ -127,7 +127,7 @@ def write_bpe(folder, symbols):  # noqa: F811
     byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES), folder)
 
 
-def test_a_corpus_is_encoded_as_the_model_reads_it(monkeypatch, tmp_path, symbols):  # noqa: F811
+def test_encode_writes_a_corpus_in_the_byte_level_bpe_of_the_model(monkeypatch, tmp_path, symbols):  # noqa: F811
     write_bpe(tmp_path, symbols)
     (tmp_path / "text").mkdir()
     texts = {"source": ["hello world, héllo ☃", "", "hello"], "target": ["hello", "world", ""]}
@@ -138,7 +138,7 @@ def test_a_corpus_is_encoded_as_the_model_reads_it(monkeypatch, tmp_path, symbol
     encode.main()
     dictionary = Dictionary.load(str(tmp_path / "bart" / "data-bin" / "dict.source.txt"))
     assert dictionary.symbols == symbols
-    for name in ("encoder.json", "vocab.bpe"):  # of which a model's training keeps the checksum
+    for name in ("encoder.json", "vocab.bpe"):  # training keeps their checksums
         assert (tmp_path / "bart" / "data-bin" / name).read_bytes() == (tmp_path / name).read_bytes()
     encode.load(tmp_path)
     for side, lines in texts.items():
@@ -156,10 +156,10 @@ def test_a_corpus_is_encoded_as_the_model_reads_it(monkeypatch, tmp_path, symbol
     (tmp_path / "text" / "valid.target").unlink()
     with pytest.raises(SystemExit, match=r"there is no .*valid\.target"):
         encode.main()
-    assert (tmp_path / "bart" / "data-bin" / "vocab.bpe").exists()  # what was there is left
+    assert (tmp_path / "bart" / "data-bin" / "vocab.bpe").exists()  # the earlier output is kept
 
 
-def test_a_corpus_is_encoded_for_a_model_with_sentencepiece(monkeypatch, tmp_path):
+def test_encode_writes_a_corpus_in_the_sentencepiece_pieces_of_the_model(monkeypatch, tmp_path):
     write_pieces(tmp_path / "sentencepiece.model", (0, 1, 2, -1))
     processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "sentencepiece.model"))
     pieces = [processor.id_to_piece(number) for number in range(3, processor.vocab_size())]
@@ -180,7 +180,7 @@ def test_a_corpus_is_encoded_for_a_model_with_sentencepiece(monkeypatch, tmp_pat
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """The experiment's commands, without the seconds that each takes to start."""
+    """Run the experiment's commands in this process, which saves the seconds of their start."""
 
     def inside(words, log, output=None):
         handler = logging.FileHandler(log)
@@ -201,7 +201,7 @@ def in_this_process(monkeypatch):
 
 
 @pytest.mark.parametrize("family", steps.FAMILIES)
-def test_the_experiment_pretrains_converts_and_tunes(monkeypatch, in_this_process, prepared, tmp_path, capsys, family):
+def test_compare_pretrains_converts_and_fine_tunes(monkeypatch, in_this_process, prepared, tmp_path, capsys, family):
     words = ["compare.py", "--data", str(prepared), "--output", str(tmp_path), "--size", "test", "--family", family]
     monkeypatch.setattr(sys, "argv", words)
     assert compare.main() == 0
@@ -222,7 +222,7 @@ def test_the_experiment_pretrains_converts_and_tunes(monkeypatch, in_this_proces
         assert options[name] == made[name], name
     assert made["encoder_normalize_before"] == (family == "mbart")
     assert made["summary_marker"] == ("[en_XX]" if family == "mbart" else "")
-    # What is done is not done again; another budget needs another folder.
+    # Finished steps are not run again; other settings need another folder.
     os.utime(tmp_path / "converted" / "model.pt", (0, 0))
     monkeypatch.setattr(sys, "argv", words)
     assert compare.main() == 0 and (tmp_path / "converted" / "model.pt").stat().st_mtime == 0
@@ -230,7 +230,7 @@ def test_the_experiment_pretrains_converts_and_tunes(monkeypatch, in_this_proces
     assert compare.main() == 1 and "made with other settings" in capsys.readouterr().err
 
 
-def test_curves_are_read_from_fairseqs_log(tmp_path):
+def test_losses_are_read_from_the_log_of_fairseq(tmp_path):
     path = tmp_path / "log"
     path.write_text(
         "x | train_inner | epoch 001:  4 / 9 loss=10.5, ppl=1, wps=3.5, ups=1, num_updates=4, lr=1\n"
@@ -241,8 +241,8 @@ def test_curves_are_read_from_fairseqs_log(tmp_path):
 
 
 @pytest.mark.soak
-def test_from_a_bart_to_rouge_through_the_scripts(program, stock, symbols, prepared, tmp_path):  # noqa: F811
-    """As a user types it, on a CPU, with a small BART; with ``-rP`` it prints the lines that README.md quotes."""
+def test_scripts_convert_encode_train_generate_and_evaluate(program, stock, symbols, prepared, tmp_path):  # noqa: F811
+    """Run the scripts as a user does, with a small BART; ``-rP`` prints the lines that README.md quotes."""
     size = "--encoder-layers 3 --decoder-layers 2 --max-source-positions 96 --lsg-block-size 8 --pooling-schedule 3:16"
     size += " --lsg-sparse-block-size 8"
     for side in ("encoder", "decoder"):

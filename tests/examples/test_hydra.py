@@ -1,4 +1,4 @@
-"""examples/hydra/ARCH.yaml is there for every row, is fresh, and trains; test_recipes.py compares its fields."""
+"""Tests of examples/hydra/ARCH.yaml: one file for each row, up to date; test_recipes.py compares the fields."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.helpers.paths import EXAMPLES, ROOT
 from tests.helpers.recipes import ARCHS
 
 
-def test_there_is_a_file_for_every_row():
+def test_every_published_row_has_a_yaml_file():
     files = {path.stem: path.read_text("utf-8") for path in (EXAMPLES / "hydra").glob("*.yaml")}
     assert set(files) == set(ARCHS)
     for (table, row), arch in PUBLISHED.items():
@@ -23,7 +23,7 @@ def test_there_is_a_file_for_every_row():
 
 
 @pytest.mark.parametrize("script", ["write_hydra.py", "write_example_pages.py"])
-def test_what_is_written_by_a_script_is_fresh(program, script):
+def test_yaml_files_and_example_pages_are_up_to_date(program, script):
     done = program(sys.executable, f"scripts/{script}", "--check")
     assert done.returncode == 0, done.stderr
 
@@ -36,8 +36,8 @@ def test_what_is_written_by_a_script_is_fresh(program, script):
         ("pubmed", "test", 2, "Table 3, row DeepPyramidion/PubMed, test split: ROUGE-1 47.81"),
     ],
 )
-def test_a_page_tells_how_its_own_steps_end(where, subset, beam, row):
-    """And has no log of another run: that is in examples/README.md, once."""
+def test_readme_of_an_example_names_its_own_split_beam_and_scores(where, subset, beam, row):
+    """Check also that it quotes no log, which only examples/README.md does, once."""
     text = (EXAMPLES / where / "README.md").read_text("utf-8")
     assert f"Summaries** of the {subset} split, beam {beam}," in text
     assert f"`Generate {subset} with beam={beam}: BLEU = ...`" in text and f"The paper, {row}" in text
@@ -45,23 +45,23 @@ def test_a_page_tells_how_its_own_steps_end(where, subset, beam, row):
 
 
 @pytest.mark.parametrize("arch", ["pyramidion_8k_8k_2k_512"])
-def test_a_yaml_trains(command, prepared, tmp_path, arch):
+def test_yaml_file_trains_with_hydra(command, prepared, tmp_path, arch):
     widths = [f"model.{side}_{width}=8" for side in ("encoder", "decoder") for width in ("embed_dim", "ffn_embed_dim")]
     small = [*widths, "model.encoder_attention_heads=4", "model.decoder_attention_heads=4", "dataset.batch_size=4"]
-    small.append("""task.eval_rouge_args='{"beam": 8, "max_len_b": 8}'""")  # the beam as in the file, not 966 tokens
+    small.append("""task.eval_rouge_args='{"beam": 8, "max_len_b": 8}'""")  # the file has 966 tokens
     done = command("hydra-train", "--config-dir", "examples/hydra", "--config-name", arch, *small,
         f"hydra.run.dir={tmp_path}", "hydra.job.chdir=false", f"task.data={prepared}/data-bin", "common.cpu=true",
         "optimization.max_update=2", "dataset.num_workers=0",
         "optimization.update_freq=[1]", f"checkpoint.save_dir={tmp_path}/checkpoints")  # fmt: skip
     state = torch.load(tmp_path / "checkpoints" / "checkpoint_last.pt", weights_only=False)
     assert state["optimizer_history"][-1]["num_updates"] == 2, done.stdout
-    assert "| rouge2 " in done.stdout  # validated by summaries
+    assert "| rouge2 " in done.stdout  # validation generates summaries
     assert state["cfg"]["model"]["_name"] == arch and state["cfg"]["optimization"]["lr"] == [5e-4]
     assert {f"encoder.poolings.{layer}.scorer.proj.weight" for layer in (2, 3)} <= set(state["model"])
 
 
-def test_the_line_of_the_docs_leaves_out_what_hydra_warns_of(tmp_path):
-    """The lines are typed as they stand, with data that is not there."""
+def test_documented_hydra_commands_print_no_warnings(tmp_path):
+    """Run the lines of docs/training.md as they are, with a missing data folder."""
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"^(export PYTHONWARNINGS=.+?)^```$", page, re.M | re.S)
     end = f" common.cpu=true hydra.run.dir={tmp_path}"

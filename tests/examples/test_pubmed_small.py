@@ -1,4 +1,4 @@
-"""examples/pubmed_small: what is cleaned of abstracts, what a released folder holds; and the demo's first look."""
+"""Tests of examples/pubmed_small: cleaning abstracts, oracle extracts, released folders; and of the demo."""
 
 import gzip
 import json
@@ -22,8 +22,8 @@ from splits import rewrite  # isort: skip
 FOLDER = Path(pretrained.find("pubmed-small"))
 
 
-def test_publishers_sentences_are_left_out(monkeypatch, tmp_path, capsys):
-    """An abstract of nothing else is left out with its article."""
+def test_clean_removes_publishers_sentences_from_abstracts(monkeypatch, tmp_path, capsys):
+    """Check that an article whose abstract has nothing else is left out."""
     record = {"article_text": ["a text ."], "abstract_text": ["<S> we found it . </S>", "<S> keywords genes </S>"]}
     other = {"article_text": ["b"], "abstract_text": ["<S> the online version of this article contains more . </S>"]}
     for split in ("train", "val", "test"):
@@ -36,7 +36,7 @@ def test_publishers_sentences_are_left_out(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out == "train: 1 articles\nval: 1 articles\ntest: 1 articles\n"
 
 
-def test_a_split_that_is_missing_is_named_before_anything_is_written(monkeypatch, tmp_path):
+def test_missing_split_is_refused_before_anything_is_written(monkeypatch, tmp_path):
     (tmp_path / "train.jsonl.gz").touch()
     monkeypatch.setattr(sys, "argv", ["clean.py", str(tmp_path), str(tmp_path / "out")])
     with pytest.raises(SystemExit, match=r"error: there is no .*val\.jsonl\.gz: SOURCE holds train"):
@@ -45,7 +45,7 @@ def test_a_split_that_is_missing_is_named_before_anything_is_written(monkeypatch
 
 
 def score(extract, abstract):
-    """Return ROUGE-1 F1 + ROUGE-2 F1 of sentences, whose pairs of words lie within one."""
+    """Return ROUGE-1 F1 + ROUGE-2 F1 of sentences; no bigram spans two sentences."""
     total = 0.0
     for size in (1, 2):
         found, wanted = (
@@ -57,7 +57,7 @@ def score(extract, abstract):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_an_oracle_extract_is_what_counting_anew_for_each_sentence_finds(seed):
+def test_oracle_extract_matches_a_greedy_search_that_recounts_every_sentence(seed):
     generator = random.Random(seed)
     sentences = [" ".join(generator.choices("abcdefgh", k=generator.randrange(4, 12))) for _ in range(15)]
     abstract, expected, best = " ".join(sentences.pop() for _ in range(3)), [], 0.0
@@ -71,17 +71,17 @@ def test_an_oracle_extract_is_what_counting_anew_for_each_sentence_finds(seed):
     assert oracle_extracts.oracle_extract(sentences, abstract) == sorted(expected) != []
 
 
-def test_an_extract_has_sentences_that_the_model_reads_and_not_too_many_words(monkeypatch):
+def test_oracle_extract_respects_the_limits_of_read_and_extracted_words(monkeypatch):
     sentences = ["we found alpha in the mice .", "too short", "we found gamma in the rats ."]
     assert oracle_extracts.oracle_extract(sentences, "gamma in rats , alpha in mice") == [0, 2]
-    monkeypatch.setattr(oracle_extracts, "READ", 15)  # 16 words are there
+    monkeypatch.setattr(oracle_extracts, "READ", 15)  # the document has 16 words
     assert oracle_extracts.oracle_extract(sentences, "gamma in rats , alpha in mice") == [0]
-    monkeypatch.setattr(oracle_extracts, "EXTRACT", 5)  # the sentence has 6, and a full stop
+    monkeypatch.setattr(oracle_extracts, "EXTRACT", 5)  # the sentence has 6 words and a full stop
     assert oracle_extracts.oracle_extract(sentences, "gamma in rats , alpha in mice") == []
 
 
-def test_a_released_folder_is_small_and_loads(tmp_path):
-    """From a checkpoint as training leaves it: float32, a path, an optimizer; the embedding is there once."""
+def test_released_folder_is_as_small_as_the_published_one_and_loads(tmp_path):
+    """Release a checkpoint as training leaves it, in float32 with a path and an optimizer state."""
     state = load_checkpoint(FOLDER / "model.pt")
     trained = {name: value.float() if value.is_floating_point() else value for name, value in state["model"].items()}
     task = {**state["cfg"]["task"], "data": "/somewhere/data-bin"}
@@ -101,7 +101,7 @@ def test_a_released_folder_is_small_and_loads(tmp_path):
     assert summary.tokens == expected.tokens
 
 
-def test_a_missing_file_ends_the_demo_at_once(program, tmp_path):
+def test_demo_with_a_missing_file_ends_with_one_line(program, tmp_path):
     done = program("bash", "examples/quickstart/demo.sh", "articles.jsonl.gz", OUT=str(tmp_path / "out"))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: there is no file articles.jsonl.gz\n" and not (tmp_path / "out").exists()

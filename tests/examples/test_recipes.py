@@ -1,4 +1,4 @@
-"""Every row's command is one that fairseq takes, says what the paper says, and trains and generates."""
+"""Tests that every row's command is accepted by fairseq, agrees with the paper, and trains and generates."""
 
 import re
 import shutil
@@ -32,7 +32,7 @@ SCRIPTS = sorted(path.relative_to(ROOT) for path in EXAMPLES.glob("*/*.sh") if p
 
 
 def composed(arch, *changes):
-    """fairseq's whole configuration as fairseq-hydra-train makes it."""
+    """Return fairseq's whole configuration as fairseq-hydra-train makes it."""
     hydra_init(arch)
     with initialize_config_dir(str(EXAMPLES / "hydra"), version_base="1.1"):
         cfg = compose(arch, overrides=list(changes))
@@ -40,7 +40,7 @@ def composed(arch, *changes):
     return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
 
 
-def test_a_row_without_scores_of_the_paper_is_named(monkeypatch):
+def test_row_without_published_scores_is_refused(monkeypatch):
     monkeypatch.setitem(PUBLISHED, ("7", "99"), "pyramidion_2k")
     with pytest.raises(PyramidionError, match=r"tables\.tsv has no row '99' of table '7', which PUBLISHED names"):
         paper.find("table7", "99").published  # noqa: B018
@@ -48,11 +48,11 @@ def test_a_row_without_scores_of_the_paper_is_named(monkeypatch):
 
 @pytest.mark.paper("table-2-vanilla", "table-3-own", "hp-beam", "shallow-scores", "input-length", "deep-subset")
 @pytest.mark.parametrize("key", sorted(PUBLISHED), ids="-".join)
-def test_every_row_is_found_and_is_what_the_paper_says(key):
+def test_every_published_row_is_found_with_its_generation_and_split(key):
     table, row = key
     found = paper.find(f"table{table}", row.split("/")[0].upper(), row.split("/")[1].lower() if "/" in row else None)
     assert found.arch == PUBLISHED[key] and found.published is not None
-    if table != "4":  # there the row with times stands for it
+    if table != "4":  # in Table 4 the row with times is used instead
         same = [k for k, arch in PUBLISHED.items() if arch == found.arch]
         assert (found.published["table"], found.published["row"]) in same
     assert found.generation == {
@@ -74,7 +74,7 @@ def test_every_row_is_found_and_is_what_the_paper_says(key):
     "precision",
 )
 @pytest.mark.parametrize("arch", ARCHS)
-def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
+def test_fairseq_parses_every_training_command_and_builds_its_model(arch):
     cfg = parsed(training(arch, gpus=8))
     assert cfg.model._name == arch
     assert all(getattr(cfg.model, name) == value for name, value in fields_of(arch).items())
@@ -97,11 +97,11 @@ def test_fairseq_takes_every_command_and_builds_the_architecture(arch):
 
 @pytest.mark.paper("hp-warmup")
 @pytest.mark.parametrize("arch", ARCHS)
-def test_yaml_and_command_line_agree_field_by_field(arch):
+def test_yaml_and_training_command_agree_field_by_field(arch):
     ours = composed(arch, "task.data=data/arxiv/data-bin")
     theirs = OmegaConf.to_container(parsed(training(arch, gpus=8)), resolve=True, enum_to_str=True)
     assert {name: ours["model"][name] for name in fields_of(arch)} == fields_of(arch)
-    ours["scoring"] = theirs["scoring"]  # of fairseq-generate: not used in training
+    ours["scoring"] = theirs["scoring"]  # used by fairseq-generate, not in training
     for group in theirs:
         if not isinstance(theirs[group], dict):
             assert ours[group] == theirs[group], group
@@ -115,8 +115,8 @@ def test_yaml_and_command_line_agree_field_by_field(arch):
 @pytest.mark.parametrize(
     "data, name", [("", "arxiv"), ("corpora/mine", "mine"), ("corpora/mine/", "mine"), (".", Path.cwd().name)]
 )
-def test_checkpoints_are_named_after_the_data(data, name):
-    """Training on another corpus must not go on with the model of this one."""
+def test_checkpoint_folder_is_named_after_the_data_folder(data, name):
+    """Check it so that training on another corpus does not continue from this model."""
     chosen = paper.Recipe("deeppyramidion", "arxiv")
     assert command.folders(chosen, command.Settings(data=data))[1] == Path("checkpoints") / name / "deeppyramidion"
     assert command.folders(chosen, command.Settings(data=data, save="here"))[1] == Path("here")
@@ -126,7 +126,7 @@ def test_checkpoints_are_named_after_the_data(data, name):
 @pytest.mark.parametrize("gpus, nodes", [(0, 1), (1, 1), (2, 1), (8, 1), (8, 2), (8, 8)])
 @pytest.mark.parametrize("arch", ["vanilla_512", "deep_blockwise", "deeppyramidion"])
 @pytest.mark.parametrize("gigabytes", [40, 80])
-def test_an_update_has_256_documents_on_any_machine(arch, gpus, nodes, gigabytes, monkeypatch):
+def test_training_command_has_256_documents_an_update_and_fits_memory(arch, gpus, nodes, gigabytes, monkeypatch):
     monkeypatch.setenv("NODE_RANK", "0")
     monkeypatch.setenv("MASTER_ADDR", "first")
     words = training(arch, gpus=gpus, nodes=nodes, memory=gigabytes)
@@ -135,7 +135,7 @@ def test_an_update_has_256_documents_on_any_machine(arch, gpus, nodes, gigabytes
     assert words.count("--batch-size") == words.count("--update-freq") == 1
     assert batch * frequency * processes == 256
     assert ("--cpu" in words) == (gpus == 0)
-    if arch == "deeppyramidion" and gigabytes == 80:  # as fairseq reads them, half a second a command
+    if arch == "deeppyramidion" and gigabytes == 80:  # only here parsed by fairseq, which takes half a second
         cfg = parsed(words)
         assert (cfg.dataset.batch_size, cfg.optimization.update_freq) == (batch, [frequency])
         assert cfg.common.cpu == (gpus == 0)
@@ -152,8 +152,8 @@ def test_batches_that_do_not_divide_256_are_refused():
 
 
 @pytest.mark.parametrize("data", ["elsewhere/mine", "elsewhere/mine/", "/data/sets/mine", "x/../mine"])
-def test_checkpoints_go_by_the_name_of_the_data(data):
-    """Another corpus does not continue the model of the first one."""
+def test_all_stages_use_checkpoints_named_after_the_data(data):
+    """Check paths of training, generation and evaluation, also of the model that PoWER starts from."""
     power = paper.Recipe("power_2k_1k_512", "arxiv")
     settings = command.Settings(data=data, gpus=0)
     (line,) = command.train(power, settings, [])
@@ -167,7 +167,7 @@ def test_checkpoints_go_by_the_name_of_the_data(data):
     assert command.folders(power, command.Settings(data=data, save="here"))[1].as_posix() == "here"
 
 
-def test_memory_grows_with_the_batch_and_shrinks_with_pooling_and_precision():
+def test_memory_estimate_shrinks_with_pooling_and_low_precision():
     assert memory.need("deeppyramidion").document < memory.need("deep_blockwise").document / 2
     assert memory.need("vanilla_8k").document > 3 * memory.need("blockwise_8k").document
     assert memory.need("deeppyramidion", "bf16").document * 2 == pytest.approx(memory.need("deeppyramidion").document)
@@ -176,7 +176,7 @@ def test_memory_grows_with_the_batch_and_shrinks_with_pooling_and_precision():
 
 
 @pytest.mark.paper("hardware")
-def test_torchrun_and_slurm(monkeypatch):
+def test_training_command_of_several_nodes_uses_torchrun_or_slurm(monkeypatch):
     monkeypatch.setenv("NODE_RANK", "1")
     monkeypatch.setenv("MASTER_ADDR", "first")
     deep = paper.Recipe("deeppyramidion", "pubmed")
@@ -192,7 +192,7 @@ def test_torchrun_and_slurm(monkeypatch):
     assert not {"--bf16", "--fp16"} & set(line)
     with pytest.raises(PyramidionError, match="LAUNCH="):
         command.train(deep, command.Settings(gpus=8, nodes=2, launch="local"), [])
-    for launch in ("torchrun", "slurm"):  # without GPUs, a process on each node
+    for launch in ("torchrun", "slurm"):  # without GPUs, each node has one process
         (line,) = command.train(deep, command.Settings(gpus=0, nodes=2, launch=launch, batch=4), [])
         assert "--cpu" in line and line[line.index("--distributed-world-size") + 1] == "2"
         assert line[line.index("--update-freq") + 1] == "32" and ("1" in line[3:5]) == (launch == "torchrun")
@@ -202,7 +202,7 @@ def test_torchrun_and_slurm(monkeypatch):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
-def test_every_script_is_valid_and_calls_its_own_stage(program, script):
+def test_every_script_is_valid_bash_and_calls_its_own_stage(program, script):
     assert program("bash", "-n", script).returncode == 0
     text, stage, where = (ROOT / script).read_text("utf-8"), script.stem, script.parent.name
     assert text.endswith(f'exec python "$here/../recipe.py" {stage} {where} "$@"\n')
@@ -211,14 +211,14 @@ def test_every_script_is_valid_and_calls_its_own_stage(program, script):
     assert len(SCRIPTS) == 21
 
 
-def test_a_script_shows_its_command_and_runs_nothing(program):
+def test_dry_run_of_a_script_prints_its_command(program):
     done = program("bash", "examples/pubmed/train.sh", "deeppyramidion", "some/data", DRY_RUN="1", GPUS="8", BATCH="2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("fairseq-train some/data/data-bin --user-dir pyramidion_fairseq --task ")
     assert "--batch-size 2 --update-freq 16 --save-dir checkpoints/data/deeppyramidion" in done.stdout
 
 
-def test_slurm_file_is_valid_bash_and_calls_what_is_there(program):
+def test_slurm_file_is_valid_bash_and_calls_existing_scripts(program):
     path = EXAMPLES / "slurm" / "train.sbatch"
     assert program("bash", "-n", path).returncode == 0
     assert all(
@@ -241,19 +241,19 @@ def test_slurm_file_is_valid_bash_and_calls_what_is_there(program):
         (["train", "table2", "8", "/nowhere"], "/nowhere has no data-bin/"),
     ],
 )
-def test_mistakes_are_named(words, message):
+def test_invalid_arguments_of_recipe_are_refused(words, message):
     with pytest.raises(PyramidionError, match=re.escape(message)):
         recipe.main(words)
 
 
-def test_a_folder_for_checkpoints_that_is_a_file_is_named(tmp_path):
+def test_file_in_place_of_the_checkpoint_folder_is_refused(tmp_path):
     (tmp_path / "data-bin").mkdir()
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(PyramidionError, match="mine cannot be a folder: File exists"):
         recipe.main(["train", "table2", "8", str(tmp_path), "GPUS=0", f"SAVE={tmp_path / 'mine'}"])
 
 
-def test_an_older_log_stays_until_the_new_one_is_whole(tmp_path):
+def test_generate_keeps_the_old_log_until_the_new_one_is_complete(tmp_path):
     log = tmp_path / "generate-test.log"
     log.write_text("precious")
     write = [sys.executable, "-c", "import sys; print('H-0'); sys.exit(int(sys.argv[1]))"]
@@ -264,7 +264,7 @@ def test_an_older_log_stays_until_the_new_one_is_whole(tmp_path):
 
 
 @pytest.mark.paper("power-start")
-def test_power_without_the_row_it_goes_on_from(tmp_path, monkeypatch):
+def test_power_without_its_blockwise_checkpoint_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine" / "data-bin").mkdir(parents=True)
     with pytest.raises(PyramidionError) as error:
@@ -277,13 +277,13 @@ def test_power_without_the_row_it_goes_on_from(tmp_path, monkeypatch):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_mistakes_end_the_program_in_one_line(program):
+def test_recipe_program_ends_with_one_line_for_an_invalid_row(program):
     done = program(sys.executable, "examples/recipe.py", "train", "table2", "99")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: table2 has no row '99'")
 
 
-def test_environment_and_arguments(monkeypatch, capsys):
+def test_recipe_reads_settings_from_environment_and_arguments(monkeypatch, capsys):
     monkeypatch.setenv("GPUS", "8")
     monkeypatch.setenv("DRY_RUN", "1")
     recipe.main(["train", "table2", "8", "DATA=some/where", "GPUS=4", "--", "--lr", "0.1"])
@@ -294,8 +294,8 @@ def test_environment_and_arguments(monkeypatch, capsys):
 
 
 @pytest.mark.paper("validation-metric")
-def test_the_best_checkpoint_is_that_of_the_best_summaries_unless_told():
-    """Appendix C.1: scores decide; those of the row's own beam."""
+def test_best_checkpoint_is_chosen_by_rouge2_by_default():
+    """Check Appendix C.1: scores with the row's own beam decide; METRIC and SAMPLES change it."""
     for arch, beam in (("deeppyramidion", 2), ("transpooler_8k_2k", 8), ("power_8k_2k_512", 8)):
         cfg = parsed(training(arch))
         assert (cfg.checkpoint.best_checkpoint_metric, cfg.checkpoint.maximize_best_checkpoint_metric) == (
@@ -312,8 +312,8 @@ def test_the_best_checkpoint_is_that_of_the_best_summaries_unless_told():
 
 
 @pytest.mark.paper("validation-metric")
-def test_what_validation_by_summaries_costs():
-    """Row 8: 512 summaries at 5.51 s for 8, between three epochs of 203,037 documents at 1.26 s for 64."""
+def test_validation_share_matches_a_hand_computed_value():
+    """Check row 8: 512 summaries at 5.51 s for 8, after three epochs of 203,037 documents at 1.26 s for 64."""
     row_8 = paper.Recipe("transpooler_8k_2k", "arxiv")
     assert row_8.validation_share(512) == pytest.approx(64 * 5.51 / (3 * 203037 / 64 * 1.26))
     assert row_8.validation_share(0) == row_8.validation_share(10**6) == pytest.approx(0.37, abs=0.005)
@@ -321,8 +321,8 @@ def test_what_validation_by_summaries_costs():
 
 
 @pytest.mark.paper("power-warmup")
-def test_the_warm_up_of_fine_tuning_ends_within_it():
-    """Ten epochs of PubMed are fewer updates than the 5,000 of training from scratch."""
+def test_warm_up_of_fine_tuning_is_shorter_than_its_training():
+    """Check also that ten epochs of PubMed have fewer updates than the 5,000 of the usual warm-up."""
     for corpus, (documents, _) in paper.DOCUMENTS.items():
         training_ = paper.Recipe("power_8k_2k_512", corpus).training
         updates = training_["max_epoch"] * documents / paper.EFFECTIVE_BATCH
@@ -331,7 +331,7 @@ def test_the_warm_up_of_fine_tuning_ends_within_it():
 
 
 def tiny(words, folder):
-    """A command of a recipe with what makes it run in a second put last."""
+    """Return the words of a recipe's command with options that make it run in a second."""
     here = ["--user-dir", ROOT / "pyramidion_fairseq", "--num-workers", 0, "--data-buffer-size", 0, "--cpu"]
     out = [*words, *here]
     if "--arch" in words:
@@ -342,8 +342,8 @@ def tiny(words, folder):
 
 @pytest.mark.paper("claim-sota", "related-funnel", "quality-kept")
 @pytest.mark.parametrize("arch", distinct(ARCHS))
-def test_every_kind_of_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
-    """The commands as they are, sizes and the number of updates made small."""
+def test_command_of_every_kind_of_row_trains_and_generates(monkeypatch, prepared, tmp_path, arch):
+    """Run the commands with small sizes and few updates."""
     row = paper.Recipe(arch, "arxiv")
     settings = command.Settings(gpus=0, data=str(prepared), save=str(tmp_path), subset="test")
     words = command.train(row, settings, [])[0][1:]
@@ -364,8 +364,8 @@ def test_every_kind_of_row_trains_and_generates(monkeypatch, prepared, tmp_path,
     assert sorted(re.findall(r"^D-(\d+)", out, re.M)) == list("012345")
 
 
-def test_from_training_to_rouge(program, prepared, tmp_path):
-    """By what the scripts call, on a CPU, with sizes and the number of updates made small."""
+def test_recipe_trains_generates_and_evaluates(program, prepared, tmp_path):
+    """Run the program that the scripts call, on a CPU with small sizes and few updates."""
 
     def stage(name, *options):
         done = program(sys.executable, "examples/recipe.py", name, "pubmed", "deeppyramidion", *settings, *options)

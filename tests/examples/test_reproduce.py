@@ -1,4 +1,4 @@
-"""reproduce.py from a folder of JSON lines to the table and the figure, at a budget of two updates."""
+"""Tests of reproduce.py, from JSON lines to the table and the figure, with a budget of two updates."""
 
 import fcntl
 import json
@@ -32,7 +32,7 @@ TWO = ["transpooler_2k_512", "4:Max Pooling"]
 
 @pytest.fixture(scope="module")
 def reproduced(program, prepared, tmp_path_factory):
-    """Two rows trained, generated and scored: (output folder, command, finished process)."""
+    """Train, generate and score two rows; return the output folder, the command and the finished process."""
     output = tmp_path_factory.mktemp("reproduce") / "out"
     words = [sys.executable, "examples/reproduce.py", "--scale", "cpu", "--data", prepared, "--output", output]
     words += ["--updates", 2, "--rows", *TWO]
@@ -40,7 +40,7 @@ def reproduced(program, prepared, tmp_path_factory):
 
 
 @pytest.mark.paper("a1-order")
-def test_rows_are_trained_generated_and_scored(reproduced):
+def test_reproduce_trains_generates_and_scores_rows(reproduced):
     output, _, done = reproduced
     assert done.returncode == 0, done.stderr[-3000:]
     assert "[1/3] transpooler_2k_512: train" in done.stderr and "[3/3] lead: rouge" in done.stderr
@@ -55,7 +55,7 @@ def test_rows_are_trained_generated_and_scored(reproduced):
         assert stages["rouge"]["more"]["novel_1"]["documents"] == 6
         assert stages["rouge"]["more"]["unsupported_numbers_share"]["mean"] is None  # the corpus has no digits
         assert stages["rouge"]["more_signature"].startswith("more|tok:rouge-score|")
-    # The summaries of this corpus are its documents' first words.
+    # The references of this corpus are the first words of its documents.
     assert rows["lead"]["seeds"][""]["rouge"]["f1"]["rouge1"]["mean"] > 30
     lead = rows["lead"]["seeds"][""]["rouge"]["more"]
     assert lead["coverage"]["mean"] > 95 and lead["novel_1"]["mean"] == pytest.approx(100 - lead["coverage"]["mean"])
@@ -71,7 +71,7 @@ def test_rows_are_trained_generated_and_scored(reproduced):
     assert (output / "results.png").stat().st_size > 10_000
 
 
-def test_cells_of_several_seeds_and_of_runs_that_were_scored_without_more():
+def test_report_cells_of_several_seeds_and_of_missing_measures():
     new, old = ({"rouge": {"more": {"novel_1": {"mean": mean, "low": 0, "high": 9}}}} for mean in (2.0, None))
     assert report.more(new, "novel_1")["mean"] == 2
     assert report.more(old, "novel_1") is None and report.more({"rouge": {"f1": {}}}, "novel_1") is None
@@ -80,7 +80,7 @@ def test_cells_of_several_seeds_and_of_runs_that_were_scored_without_more():
     assert report.interval([report.more(new, "novel_1"), None]) is None
 
 
-def test_what_is_done_is_not_done_again(reproduced, program):
+def test_finished_stages_are_not_run_again(reproduced, program):
     output, words, _ = reproduced
     folder = output / "rows" / "transpooler_2k_512" / "seed_1"
     marker = folder / "generate.done.json"
@@ -93,7 +93,7 @@ def test_what_is_done_is_not_done_again(reproduced, program):
     assert (folder / "checkpoints" / "checkpoint_last.pt").stat().st_mtime == before
 
 
-def test_seeds_are_rows_of_their_own(reproduced, program):
+def test_several_seeds_are_trained_separately_and_averaged(reproduced, program):
     output, words, _ = reproduced
     done = program(*words, "--rows", "transpooler_2k_512", "--seeds", 1, 2)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -105,8 +105,8 @@ def test_seeds_are_rows_of_their_own(reproduced, program):
     assert f"{mean:.2f} ± {deviation:.2f}" in (output / "results.md").read_text("utf-8")
 
 
-def test_differences_of_all_pairs_of_seeds(tmp_path, caplog):
-    """By hand: two documents, one row with two seeds, one with one; a third row was done elsewhere."""
+def test_differences_of_all_pairs_of_seeds_match_hand_computed_values(tmp_path, caplog):
+    """Compare two documents of a row with two seeds and one with one; a third row has no summaries here."""
     references = ["a b c d", "e f g h"]
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "test.target").write_text("\n".join(references) + "\n", "utf-8")
@@ -135,8 +135,8 @@ def test_differences_of_all_pairs_of_seeds(tmp_path, caplog):
     assert caplog.messages == ["transpooler_2k_512, seed 1: left out, as its summaries are on another machine"]
 
 
-def test_rows_of_another_machine_are_taken_over(reproduced, program, tmp_path):
-    """Their results.json is all that is needed; another budget's is refused."""
+def test_results_of_another_machine_are_accepted_for_the_same_budget(reproduced, program, tmp_path):
+    """Check that results.json is enough, and that one of another budget or corpus is refused."""
     output, words, _ = reproduced
     other = [tmp_path / "out" if word == output else word for word in words]
     (tmp_path / "out").mkdir()
@@ -175,7 +175,7 @@ WRONG_ROWS = {
 
 
 @pytest.mark.parametrize("name", [*WRONG_ROWS, None])
-def test_rows_are_taken_over_all_or_none(reproduced, tmp_path, caplog, name):
+def test_malformed_results_of_another_machine_are_refused_as_a_whole(reproduced, tmp_path, caplog, name):
     import reproduce
 
     output, words, _ = reproduced
@@ -197,8 +197,8 @@ def test_rows_are_taken_over_all_or_none(reproduced, tmp_path, caplog, name):
 
 
 @pytest.mark.paper("time-protocol", "table-10")
-def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
-    """At two tokens a summary: what is timed has the right shape; how long it takes is not asserted."""
+def test_measure_rows_writes_times_of_training_and_generation(reproduced, program, monkeypatch):
+    """Check the form of the report with summaries of two and three tokens, but not the times themselves."""
     from small_scale import timing
 
     output, words, _ = reproduced
@@ -215,8 +215,8 @@ def test_times_are_measured_side_by_side(reproduced, program, monkeypatch):
 
 
 @pytest.mark.parametrize("row", ["vanilla_2k", "transpooler_2k_512"])
-def test_what_is_timed_returns_no_attention_as_in_fairseqs_commands(reproduced, row):
-    """Kept for every step and hypothesis, that to an unpooled document costs more than writing the summary."""
+def test_timed_generator_returns_no_attention(reproduced, row):
+    """Check it because fairseq's commands return none, and attention to an unpooled document takes much time."""
     from small_scale import timing
 
     run = Run(None, reproduced[0], scales.SCALES["cpu"], 1, "cpu")
@@ -224,8 +224,8 @@ def test_what_is_timed_returns_no_attention_as_in_fairseqs_commands(reproduced, 
     assert all(not hypothesis["attention"].numel() for hypotheses in documents for hypothesis in hypotheses)
 
 
-def test_the_committed_times_are_those_that_were_measured():
-    """The table says how many runs a median is of."""
+def test_committed_time_table_agrees_with_the_committed_results():
+    """Check also that the table says how many runs each median has."""
     folder = ROOT / "benchmarks" / "results" / "reproduce_cpu"
     found = json.loads((folder / "results.json").read_text("utf-8"))
     table = report.time_table(Namespace(scale=Namespace(**found["scale"])), found["rows"])
@@ -233,7 +233,7 @@ def test_the_committed_times_are_those_that_were_measured():
     assert table.strip() in (folder / "results.md").read_text("utf-8")
 
 
-def test_a_killed_run_ends_its_child_and_says_how_to_go_on(reproduced, tmp_path):
+def test_terminated_run_ends_its_child_and_says_how_to_continue(reproduced, tmp_path):
     _, words, _ = reproduced
     words = [str(tmp_path / "out") if word == words[words.index("--output") + 1] else str(word) for word in words]
     words[words.index("--updates") + 1] = "100000"
@@ -249,14 +249,14 @@ def test_a_killed_run_ends_its_child_and_says_how_to_go_on(reproduced, tmp_path)
     assert stderr.splitlines()[-1] == "interrupted: run the same command again to continue"
     size = log.stat().st_size
     time.sleep(1)
-    assert log.stat().st_size == size  # nothing trains on
+    assert log.stat().st_size == size  # no process still trains
     assert (log.parent / "checkpoints" / "checkpoint_last.pt").exists() and not (
         log.parent / "train.done.json"
     ).exists()
 
 
-def test_a_row_that_another_run_is_at_is_left_out(tmp_path, caplog):
-    """Two runs that train into one folder would go on from each other's checkpoints."""
+def test_row_that_another_run_has_locked_is_left_out(tmp_path, caplog):
+    """Check it because two runs in one folder would continue from each other's checkpoints."""
     run = Run(tmp_path / "corpus", tmp_path / "out", scales.SCALES["cpu"], 1, "cpu")
     folder = run.folder("transpooler_2k_512")
     folder.mkdir(parents=True)
@@ -269,14 +269,14 @@ def test_a_row_that_another_run_is_at_is_left_out(tmp_path, caplog):
         do_row(run, "transpooler_2k_512", "[1/2]")
 
 
-def test_a_failing_command_is_named_with_its_last_line(tmp_path):
+def test_failed_command_is_reported_with_its_last_line(tmp_path):
     with pytest.raises(PyramidionError, match=r"failed, see .*log: the reason$"):
         process.run([sys.executable, "-c", "import sys; sys.exit('the reason')"], tmp_path / "log")
 
 
-def test_an_interrupted_command_is_ended(tmp_path):
-    """With what it has started: a launcher's child must not train on."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the test run is a background job
+def test_interrupted_command_is_ended_with_its_children(tmp_path):
+    """Check that the child of a launcher does not go on training."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores SIGINT
     inner = f"import time; open(r'{tmp_path}/started', 'w'); time.sleep(5); open(r'{tmp_path}/late', 'w')"
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
 
@@ -292,7 +292,7 @@ def test_an_interrupted_command_is_ended(tmp_path):
     assert not (tmp_path / "late").exists()
 
 
-def test_launcher_goes_before_the_command(tmp_path, monkeypatch):
+def test_launcher_variable_is_put_before_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("LAUNCHER", "env MARK=here")
     process.run(["printenv", "MARK"], tmp_path / "log")
     assert (tmp_path / "log").read_text("utf-8") == "here\n"
@@ -300,7 +300,7 @@ def test_launcher_goes_before_the_command(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("scale", sorted(scales.SCALES))
 @pytest.mark.parametrize("arch", [*dict.fromkeys(PUBLISHED.values()), "lsg_2k", "lsg_8k_512"])
-def test_a_scale_keeps_the_ratios(scale, arch):
+def test_scaled_rows_keep_the_ratios_of_lengths_and_widths(scale, arch):
     divisor = scales.SCALES[scale].divisor
     full, small = scales.scaled(arch, scales.Scale(1, 8, *[1] * 10, (1, 1))), scales.scaled(arch, scales.SCALES[scale])
     for name in (*scales.LENGTHS, *scales.WIDTHS):
@@ -310,7 +310,7 @@ def test_a_scale_keeps_the_ratios(scale, arch):
     assert [(layer, kept * divisor) for layer, kept in steps[1]] == list(steps[0])
 
 
-def test_every_row_has_the_same_budget(tmp_path):
+def test_every_row_trains_with_the_same_budget(tmp_path):
     run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 3, "cpu")
     budget = ("--max-update", "--batch-size", "--update-freq", "--lr", "--seed", "--warmup-updates", "--dropout")
     rows = {row: training(run, row) for row in scales.ROWS}
@@ -319,7 +319,7 @@ def test_every_row_has_the_same_budget(tmp_path):
     assert all("--cpu" in words and words[words.index("--arch") + 1] == row for row, words in rows.items())
 
 
-def test_rows_with_other_options(tmp_path):
+def test_row_name_with_options_passes_them_to_training(tmp_path):
     run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 1, "cpu")
     row = scales.row_name("blockwise_8k+block_size=32+decoder_positions")
     words = training(run, row)
@@ -328,7 +328,7 @@ def test_rows_with_other_options(tmp_path):
     assert "--decoder-positions" not in training(run, "blockwise_8k")
 
 
-def test_a_row_with_a_schedule_has_a_path_that_fairseq_does_not_split(tmp_path):
+def test_folder_of_a_row_with_a_schedule_is_not_split_by_fairseq(tmp_path):
     run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 1, "cpu")
     row = scales.row_name("transpooler_2k_512+pooling_schedule=2:32")
     assert split_paths(str(run.folder(row))) == [str(run.folder(row))]
@@ -338,7 +338,7 @@ def test_a_row_with_a_schedule_has_a_path_that_fairseq_does_not_split(tmp_path):
     assert list(report.collect(run)) == [row] and list(report.by_seed(run, row)) == ["1"]
 
 
-def test_power_needs_its_blockwise_model(tmp_path):
+def test_power_row_requires_the_checkpoint_of_its_blockwise_row(tmp_path):
     run = Run(tmp_path, tmp_path, scales.SCALES["cpu"], 1, "cpu")
     with pytest.raises(PyramidionError, match="power_8k_4k_2k goes on from blockwise_8k: train that row first"):
         do_row(run, "power_8k_4k_2k", "[1/1]")
@@ -366,24 +366,24 @@ def test_power_needs_its_blockwise_model(tmp_path):
         (["--data", "tests", "--output", "README.md"], "README.md: File exists"),
     ],
 )
-def test_mistakes_end_in_one_line(monkeypatch, tmp_path, capsys, words, message):
+def test_invalid_arguments_of_reproduce_end_in_one_line(monkeypatch, tmp_path, capsys, words, message):
     import reproduce
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--scale", "cpu", "--output", str(tmp_path), *words])
     handled = []
-    monkeypatch.setattr(reproduce.signal, "signal", lambda number, _: handled.append(number))  # for the whole process
+    monkeypatch.setattr(reproduce.signal, "signal", lambda number, _: handled.append(number))  # keep pytest's own
     root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
     assert reproduce.main() == 1
     root.handlers[:] = handlers
     stderr = capsys.readouterr().err
     assert stderr.startswith("error: ") and message in stderr and stderr.count("\n") == 1
-    # A terminal that is closed ends the children as well, unless nohup is to keep all of them.
+    # Closing the terminal must end the children as well, unless nohup is to keep them.
     nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     assert handled == [signal.SIGTERM] + [signal.SIGHUP] * (not nohup)
 
 
-def test_a_corpus_of_files_is_prepared(raw, tmp_path, monkeypatch):
+def test_corpus_of_json_lines_is_prepared_once(raw, tmp_path, monkeypatch):
     from small_scale.corpus import corpus
 
     monkeypatch.setattr(subprocess, "Popen", forked.Popen)
@@ -395,14 +395,14 @@ def test_a_corpus_of_files_is_prepared(raw, tmp_path, monkeypatch):
         corpus(folder, tmp_path, 80)
 
 
-def test_another_budget_needs_another_folder(reproduced, program):
+def test_another_budget_in_the_same_folder_is_refused(reproduced, program):
     _, words, _ = reproduced
     done = program(*words, "--updates", 3)
     assert done.returncode == 1
     assert re.search(r"error: .* was made with updates 2: use another --output$", done.stderr.strip())
 
 
-def test_a_scale_is_of_known_architectures():
+def test_rows_of_a_scale_are_known_architectures():
     assert set(scales.ROWS) <= set(ARCHITECTURES)
     with pytest.raises(PyramidionError, match="no architecture 'bert'"):
         scales.scaled("bert", scales.SCALES["cpu"])

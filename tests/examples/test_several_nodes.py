@@ -1,4 +1,4 @@
-"""The recipes' own launch lines on two nodes without GPUs: as one process, killed, and with what does not fit."""
+"""Tests of the recipes' launch lines on two nodes without GPUs: results, a killed node, unequal nodes."""
 
 import re
 
@@ -18,7 +18,7 @@ LAST = "checkpoint_last.pt"
 
 
 def line(prepared, save, monkeypatch, nodes, *extra):
-    """Words after ``fairseq-train`` of the recipe's command."""
+    """Return the words after ``fairseq-train`` of the recipe's command."""
     monkeypatch.setenv("NODE_RANK", "0")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     settings = command.Settings(data=str(prepared), save=str(save), gpus=0, nodes=nodes, batch=4, metric="loss")
@@ -34,7 +34,7 @@ def model(save):
 
 @pytest.fixture(scope="module")
 def two(prepared, tmp_path_factory):
-    """An undisturbed run on two nodes: its folder and the logs."""
+    """Train on two nodes without interruption; return the folder and the logs."""
     save = tmp_path_factory.mktemp("two")
     logs = [save / f"log{rank}" for rank in range(2)]
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -43,8 +43,11 @@ def two(prepared, tmp_path_factory):
     return save, logs
 
 
-def test_two_nodes_train_as_one_with_the_same_effective_batch(prepared, tmp_path, monkeypatch, two):
-    """24 documents an update: losses to the log's three digits, parameters to 1e-5 after steps of 0.003."""
+def test_two_nodes_train_like_one_with_the_same_effective_batch(prepared, tmp_path, monkeypatch, two):
+    """Compare losses to the log's three digits and parameters to 1e-5, with 24 documents an update.
+
+    A step changes parameters by about 0.003.
+    """
     save, logs = two
     words = line(prepared, tmp_path, monkeypatch, 1)
     done = run(fairseq_command("train"), ["fairseq-train", *words])
@@ -59,8 +62,8 @@ def test_two_nodes_train_as_one_with_the_same_effective_batch(prepared, tmp_path
     assert single["train", UPDATES] < first - 0.2
 
 
-def test_a_node_killed_in_the_middle(prepared, tmp_path, monkeypatch, two):
-    """The other one ends with one line; started again, both end with the weights of the undisturbed run."""
+def test_training_continues_identically_after_a_node_is_killed(prepared, tmp_path, monkeypatch, two):
+    """Check that the other node ends with one line, and that both, started again, reach the same weights."""
     logs = [tmp_path / f"log{rank}" for rank in range(2)]
     words = line(prepared, tmp_path, monkeypatch, 2)
     first, second = start(words, logs)
@@ -84,10 +87,10 @@ def refused(words, tmp_path, befores=()):
     assert finish(start(words, logs, befores), timeout=120) == [1, 1]
     rows = [[row for row in log.read_text().splitlines() if "error: " in row] for log in logs]
     assert [len(found) for found in rows] == [1, 1]
-    return [found[0][found[0].index("error: ") :] for found in rows]  # torch says before it which rank it is
+    return [found[0][found[0].index("error: ") :] for found in rows]  # torch writes the rank before it
 
 
-def test_nodes_with_different_versions(prepared, tmp_path, monkeypatch):
+def test_nodes_with_different_versions_are_refused(prepared, tmp_path, monkeypatch):
     words = line(prepared, tmp_path / "save", monkeypatch, 2)
 
     def older():
@@ -102,8 +105,8 @@ def test_nodes_with_different_versions(prepared, tmp_path, monkeypatch):
     assert not (tmp_path / "save" / LAST).exists()
 
 
-def test_nodes_that_do_not_share_the_checkpoints(prepared, tmp_path, monkeypatch, two):
-    """fairseq's first process would send what the second one does not wait for."""
+def test_nodes_that_do_not_share_their_checkpoints_are_refused(prepared, tmp_path, monkeypatch, two):
+    """Check it because fairseq's first process would send data that the second does not receive."""
     words = line(prepared, two[0], monkeypatch, 2)
     place = words.index("--save-dir") + 1
 
