@@ -1,4 +1,4 @@
-"""RoBERTa, CamemBERT and XLM-R at the shapes of base and large, random weights: equal to transformers'."""
+"""Tests that RoBERTa, CamemBERT and XLM-R of base and large size equal those of transformers, with random weights."""
 
 import gc
 
@@ -12,14 +12,14 @@ from tests.helpers.roberta import roberta_of
 pytestmark = pytest.mark.soak
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-#: Rows of the embedding; XLM-R's 250,002 would take a gigabyte to say nothing more.
+#: Rows of the embedding; XLM-R's 250,002 would take a gigabyte and test nothing more.
 WORDS = {"Roberta": 50265, "Camembert": 32005, "XLMRoberta": 50002}
 
 
 @pytest.mark.parametrize("size", [BASE, LARGE], ids=["base", "large"])
 @pytest.mark.parametrize("family", WORDS)
 @torch.no_grad()
-def test_equal_within_512_tokens(family, size):
+def test_encoder_of_real_size_equals_transformers_within_512_tokens(family, size):
     transformers = pytest.importorskip("transformers")
     words = WORDS[family]
     more = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}

@@ -1,4 +1,4 @@
-"""Input as large as it is useless: a gigabyte on one line, a million empty documents."""
+"""Tests of huge useless input: a gigabyte on one line, a million empty documents."""
 
 import contextlib
 import gzip
@@ -20,7 +20,7 @@ GOOD = [{"text": article(3, seed), "summary": article(1, seed)} for seed in rang
 
 
 def prepare(tmp_path, path, *options):
-    """prepare.py in a new process: what it ended with, and its peak of memory in MB."""
+    """Run prepare.py in a new process; return its status, its standard error and its peak of memory in MB."""
     command = [sys.executable, str(SCRIPT), str(tmp_path / "dest"), "--input", str(path)]
     command += ["--vocab-size", "60", "--workers", "1", *options]
     with open(tmp_path / "err", "wb") as err:
@@ -49,7 +49,7 @@ def summarise(folder, path, output):
 
 @pytest.fixture(scope="module")
 def gigabyte(tmp_path_factory):
-    """The 21st record has 1 GB; zeros in the archive, for the disk's sake."""
+    """Write a corpus whose 21st record has 1 GB, compressed to save disk space."""
     path = tmp_path_factory.mktemp("gigabyte") / "a.jsonl.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
         for record in GOOD[:20]:
@@ -63,20 +63,20 @@ def gigabyte(tmp_path_factory):
     return path
 
 
-def test_a_gigabyte_on_one_line_is_skipped_in_preprocessing(tmp_path, gigabyte):
+def test_prepare_skips_a_line_of_a_gigabyte_in_bounded_memory(tmp_path, gigabyte):
     code, err, peak = prepare(tmp_path, gigabyte)
     print(f"1 GB on one line: peak {peak:.0f} MB")
     assert code == 0, err
     assert [(row["line"], row["reason"]) for row in skipped(tmp_path)] == [(21, "line of more than 64 MB")]
-    assert peak < 400  # two copies of the 64 MB that a line may have, and Python's libraries
+    assert peak < 400  # two copies of a line of 64 MB, and Python's libraries
 
 
-def test_a_gigabyte_on_one_line_ends_summarising_after_those_before(tmp_path, gigabyte, folder):
+def test_summarize_refuses_a_line_of_a_gigabyte(tmp_path, gigabyte, folder):
     with pytest.raises(SystemExit, match=r"line 21 is longer than 64 MB"):
         summarise(folder, gigabyte, tmp_path / "out")
 
 
-def test_a_million_empty_documents_are_counted_in_preprocessing(tmp_path):
+def test_prepare_lists_a_million_empty_documents_in_bounded_memory(tmp_path):
     path, empty = tmp_path / "a.jsonl", json.dumps({"text": "", "summary": "y"}) + "\n"
     path.write_text("".join(json.dumps(record) + "\n" for record in GOOD) + empty * MILLION)
     code, err, peak = prepare(tmp_path, path, "--max-bad-fraction", "1")
@@ -92,7 +92,7 @@ def test_a_million_empty_documents_are_counted_in_preprocessing(tmp_path):
     assert code == 1 and err.splitlines()[-1].startswith("error: none of the first 1000 records is usable")
 
 
-def test_a_million_empty_documents_have_a_million_empty_summaries(tmp_path, folder):
+def test_summarize_writes_a_million_empty_summaries_for_empty_documents(tmp_path, folder):
     (tmp_path / "in").write_text("\n" * MILLION + article(3) + "\n")
     summarise(folder, tmp_path / "in", tmp_path / "out")
     lines = (tmp_path / "out").read_text().split("\n")

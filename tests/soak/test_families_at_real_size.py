@@ -1,4 +1,4 @@
-"""Summarisers of every family at the shape of a published one, random weights: equal to transformers'.
+"""Tests that summarisers of every family, of a published size and with random weights, equal transformers'.
 
 ``python -m pytest tests/soak/test_families_at_real_size.py -p no:xdist -m soak -rP`` prints the differences that
 docs/pretrained.md quotes. A family takes up to 8 GB.
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.soak
 LARGE = {"d_model": 1024, "encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}
 LARGE.update(encoder_attention_heads=16, decoder_attention_heads=16)
 #: Kind -> (layers of a side, rows of the embedding, tokens of a document, settings). mBART's 250,027 rows would take
-#: three gigabytes to say nothing more. Documents are as long as the model reads, LED's as far as its window sees all.
+#: three gigabytes and test nothing more. Documents are as long as the model reads; LED's fit within its window.
 SHAPES = {
     "mbart": (12, 50_027, 1024, {"max_position_embeddings": 1024}),
     "pegasus": (16, 96_103, 1024, {"max_position_embeddings": 1024}),
@@ -25,7 +25,10 @@ SHAPES = {
 
 
 def order(family, words):
-    """The row of PEGASUS's embedding for each of our symbols: <s>, padding, </s>, then all others; None for others."""
+    """Return the row of PEGASUS's embedding for each of our symbols; None for other families.
+
+    The order is <s>, padding, </s>, then all others.
+    """
     if not family.title.endswith("PEGASUS"):
         return None
     first = [family.first_rows.index("<s>"), family.padding_row, family.first_rows.index("</s>")]
@@ -33,7 +36,7 @@ def order(family, words):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_equals_transformers(kind):
+def test_summariser_of_real_size_equals_transformers(kind):
     transformers = pytest.importorskip("transformers")
     layers, words, length, settings = SHAPES[kind]
     name, more, _ = KINDS[kind]

@@ -1,6 +1,6 @@
-"""Pickles drawn at random from the names that a checkpoint may use: no signal, no hang, no memory beyond a bound.
+"""Tests that random pickles of the names that a checkpoint may use cause no crash, no hang and no use of much memory.
 
-A child process reads them, with limits of the system on its memory and time; the parent tells what became of it.
+A child process reads them within limits of memory and time; the parent checks how it ended.
 """
 
 import collections
@@ -25,7 +25,7 @@ from pyramidion_fairseq import checkpoints
 from pyramidion_fairseq.compat import allowed_names
 from pyramidion_fairseq.errors import PyramidionError
 
-#: Seconds of drawing for each seed; of a single file; bytes of memory above what the process has at its start.
+#: Seconds of drawing for each seed; most seconds of one file; bytes of memory beyond those at the start.
 DRAWING, A_FILE, MEMORY = 15.0, 5.0, 2**30
 NAMES = sorted({*allowed_names.NAMES, "builtins.bytearray", "builtins.set", "torch.Tensor", "collections.Counter",
                 "torch._utils._rebuild_sparse_tensor", "torch._tensor._rebuild_from_type_v2"})  # fmt: skip
@@ -46,7 +46,7 @@ def text(draw):
 
 
 def instruction(draw):
-    """One of torch.save's, more often of those that do something."""
+    """Return an instruction as torch.save writes them; those that act are more frequent."""
     kind = draw.randrange(8)
     if kind < 2:
         return draw.choice(PLAIN)
@@ -62,7 +62,7 @@ def instruction(draw):
 
 
 def sound():
-    """The pickle of a checkpoint with everything in it that may be."""
+    """Return the files in a checkpoint that has a value of every allowed kind."""
     state = {
         "model": collections.OrderedDict(a=torch.ones(2), b=torch.nn.Parameter(torch.zeros(3))),
         "cfg": OmegaConf.create({"a": [1, {"b": None}], "c": "text"}),
@@ -76,7 +76,7 @@ def sound():
 
 
 def drawn(draw, whole):
-    """A pickle: of drawn instructions, or the sound one with some of them in the place of its own."""
+    """Return a pickle of random instructions, or the sound one with a few instructions replaced."""
     if draw.random() < 0.4:
         return b"\x80\x02" + b"".join(instruction(draw) for _ in range(draw.randrange(1, 60))) + b"."
     changed = bytearray(whole)
@@ -96,7 +96,7 @@ def packed(parts, pickled):
 
 
 def guarded(content, path):
-    """Whether torch alone loads the file, with our names on its list; it may end in any exception."""
+    """Return whether torch alone loads the file with our allowed names; any exception counts as no."""
     with contextlib.suppress(Exception):
         torch.load(io.BytesIO(content), weights_only=True)
         return True
@@ -104,7 +104,7 @@ def guarded(content, path):
 
 
 def loads(content, path):
-    """Whether the file loads; where it does not, that is said in one line."""
+    """Return whether the file loads; check that a refusal has one line."""
     path.write_bytes(content)
     try:
         checkpoints.load_checkpoint(path)
@@ -115,7 +115,7 @@ def loads(content, path):
 
 
 def child(seed, folder, read):
-    """Draw and read until the time is over; the last file stays in the folder."""
+    """Draw and read pickles until the time is over; the last file stays in the folder."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -136,7 +136,7 @@ def child(seed, folder, read):
 @pytest.mark.soak
 @pytest.mark.parametrize("read", [loads, guarded])
 @pytest.mark.parametrize("seed", range(4))
-def test_drawn_pickles_end_in_one_line_or_load(seed, read, tmp_path):
+def test_random_pickles_load_or_are_refused_within_limits(seed, read, tmp_path):
     process = os.fork()
     if not process:
         status = 1

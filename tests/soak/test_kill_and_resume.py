@@ -1,4 +1,4 @@
-"""Training killed at moments drawn from a seed: it goes on, and is bit for bit the run that was never stopped."""
+"""Tests that training killed at random moments continues to exactly the result of an uninterrupted run."""
 
 import random
 import re
@@ -11,7 +11,7 @@ from tests.helpers.forked import Forked, fairseq_command
 from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 
 KILLS = 25
-#: What stands in the log just before the moments that are worth dying in, and how many seconds they may last.
+#: Moments of killing: the text in the log just before, and the most seconds that it lasts.
 MOMENTS = {
     "reading data and model": (b"", 0.5),
     "in an update": (b"train_inner", 0.05),
@@ -23,14 +23,14 @@ SAVE = ["--save-interval-updates", "3", "--keep-interval-updates", "2", "--max-e
 
 
 def start(data, folder, log):
-    """The training command in a process of its own; its output is added to the file ``log``."""
+    """Start the training command in a process of its own and append its output to the file ``log``."""
     with open(log, "ab") as file:
         arguments = [data, *TRAIN, *TASK, *SAVE, "--verbose", "--save-dir", folder]
         return Forked(fairseq_command("train"), ["fairseq-train", *arguments], file, file)
 
 
 def losses(log):
-    """{(kind, update): loss} of all runs that wrote to this log; the same update in two runs must agree."""
+    """Return {(kind, update): loss} of all runs in this log; check that runs agree about the same update."""
     rows = {}
     for run in re.split(r"(?=.*\| INFO \| fairseq_cli.train \| \{'_name')", log.read_text(errors="replace")):
         for key, loss in training_log(run).items():
@@ -76,11 +76,11 @@ def disturb(seed, data, tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_killed_run_continues(seed, data, tmp_path, undisturbed):
+def test_killed_training_resumes_to_identical_weights(seed, data, tmp_path, undisturbed):
     disturb(seed, data, tmp_path, undisturbed)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(2, KILLS + 2))
-def test_killed_runs_continue(seed, data, tmp_path, undisturbed):
+def test_killed_training_resumes_to_identical_weights_for_many_seeds(seed, data, tmp_path, undisturbed):
     disturb(seed, data, tmp_path, undisturbed)

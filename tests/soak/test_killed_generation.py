@@ -1,4 +1,4 @@
-"""Generation killed at moments drawn from a seed: no summary is lost, torn, or in another's place."""
+"""Tests that generation killed at random moments loses, cuts and misplaces no summary."""
 
 import random
 import re
@@ -17,14 +17,14 @@ DOCUMENTS = [article(1 + n % 9, seed=n) if n % 7 else "" for n in range(60)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A checkpoint with all that belongs to it, and documents."""
+    """Write a checkpoint with its dictionaries, and documents."""
     folder = write_model(tmp_path_factory.mktemp("folder"))
     (folder / "in.txt").write_text("".join(document + "\n" for document in DOCUMENTS))
     return folder
 
 
 def summarise(folder, output, *options):
-    """pyramidion-summarize in a process of its own, three documents at a time."""
+    """Start pyramidion-summarize in a process of its own, three documents at a time."""
     arguments = ["--checkpoint", folder, "--device", "cpu", "--min-len", 3, "--max-len-b", 12, "--batch-size", 2]
     arguments += ["--input", folder / "in.txt", "--output", output, *options]
 
@@ -57,19 +57,19 @@ def disturb(seed, folder, tmp_path, undisturbed):
     assert output.read_text() == undisturbed
 
 
-def test_killed_summaries_go_on(folder, tmp_path, undisturbed):
+def test_killed_summarize_resumes_to_the_same_output(folder, tmp_path, undisturbed):
     disturb(0, folder, tmp_path, undisturbed)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, KILLS + 1))
-def test_many_killed_summaries_go_on(seed, folder, tmp_path, undisturbed):
+def test_killed_summarize_resumes_to_the_same_output_for_many_seeds(seed, folder, tmp_path, undisturbed):
     disturb(seed, folder, tmp_path, undisturbed)
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
-    """Binarised documents and a checkpoint for fairseq-generate."""
+    """Write binarised documents and a checkpoint for fairseq-generate."""
     folder = tmp_path_factory.mktemp("words")
     write_corpus(folder, words=40, test=[1 + 7 * n % 60 for n in range(40)])
     write_checkpoint(folder)
@@ -84,8 +84,8 @@ def generate(folder, log):
 
 
 @pytest.mark.soak
-def test_what_a_killed_fairseq_generate_has_written_counts(words, tmp_path):
-    """A document's summary is the one of the whole run, or there is none."""
+def test_summaries_of_a_killed_fairseq_generate_are_complete_or_missing(words, tmp_path):
+    """Compare each summary that was written with that of an uninterrupted run."""
     whole = tmp_path / "whole.log"
     assert generate(words, whole).wait(120) == 0
 

@@ -1,4 +1,4 @@
-"""preprocess/prepare.py killed at moments drawn from a seed: finished stages are kept, the files are the same."""
+"""Tests that prepare.py killed at random moments keeps finished stages and makes the same files."""
 
 import os
 import random
@@ -26,12 +26,12 @@ def start(dest, source, log):
 
 
 def started(log):
-    """Stages that were begun or kept, in order."""
+    """Return the stages that were started or kept, in order."""
     return [line.split()[1].rstrip(":") for line in log.read_text().split("\n") if line.endswith(("started", "kept"))]
 
 
 def finish(dest, source, log):
-    """Run to the end; returns how many seconds each stage took."""
+    """Run to the end and return the seconds of each stage."""
     process, begins = start(dest, source, log), {}
     while process.poll() is None:
         for stage in started(log):
@@ -59,7 +59,7 @@ def undisturbed(source, tmp_path_factory):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_killed_preprocessing_continues(seed, source, tmp_path, undisturbed):
+def test_killed_prepare_keeps_finished_stages_and_makes_the_same_files(seed, source, tmp_path, undisturbed):
     seconds, files = undisturbed
     draw = random.Random(seed)
     dest, log = tmp_path / "dest", tmp_path / "log"
@@ -72,7 +72,7 @@ def test_killed_preprocessing_continues(seed, source, tmp_path, undisturbed):
         process.kill()
         ended = "killed" if process.wait() == -signal.SIGKILL else "ended within"
         print(f"seed {seed}: {ended} {delay:.2f} s after the start of {stage}")
-    before = started(log)[:-1]  # each was finished when the next one began
+    before = started(log)[:-1]  # each was finished before the next one began
     finish(dest, source, log)
     assert set(before) <= set(kept(log.read_text()))
     assert snapshot(dest) == files

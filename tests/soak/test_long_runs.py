@@ -1,4 +1,4 @@
-"""Long runs: memory does not grow, and bfloat16 learns what float32 does."""
+"""Tests of long runs: memory does not grow, and losses in bfloat16 follow those in float32."""
 
 import time
 
@@ -16,13 +16,13 @@ from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 pytestmark = pytest.mark.soak
 
 UPDATES, DOCUMENTS = 2000, 500
-#: What memory may grow by from the first fifth of a run to its end, as a straight line through the samples, in MB. A
+#: Largest growth of memory from the first fifth of a run to its end, by a straight line through the samples, in MB. A
 #: leak of one float32 activation (6 documents x 64 tokens x 8) in an update would be 25 MB.
 GROWTH_MB = 8
 
 
 def watched(process, log):
-    """Wait for the end; returns (seconds, resident MB) of the process, fifty times a second."""
+    """Wait for the end; return samples (seconds, resident MB) of the process, fifty a second."""
     samples, begin = [], time.monotonic()
     while process.poll() is None:
         try:
@@ -37,7 +37,7 @@ def watched(process, log):
 
 
 def growth(samples):
-    """MB by which the straight line through the last four fifths of the samples rises."""
+    """Return by how many MB the straight line through the last four fifths of the samples rises."""
     times, megabytes = samples[len(samples) // 5 :].T
     slope, _ = np.polyfit(times, megabytes, 1)
     return slope * (times[-1] - times[0])
@@ -57,21 +57,21 @@ def train(data, folder, *flags):
         return Forked(fairseq_command("train"), ["fairseq-train", *arguments], file, file), log
 
 
-def test_the_slope_sees_a_leak():
+def test_growth_detects_a_leak_in_noisy_samples():
     times = np.linspace(0, 100, 1000)
     noise = np.random.default_rng(0).normal(0, 1, 1000)
     leak = np.column_stack([times, 400 + noise + 0.2 * times])
     assert growth(leak) > GROWTH_MB > abs(growth(np.column_stack([times, 400 + noise])))
 
 
-def test_memory_of_2000_updates_is_flat(data, tmp_path):
+def test_memory_does_not_grow_in_2000_updates(data, tmp_path):
     process, log = train(data, tmp_path, "--max-update", UPDATES, "--log-interval", 100)
     samples = watched(process, log)
     print(f"{UPDATES} updates: {growth(samples):+.2f} MB at {samples[-1, 1]:.0f} MB, {len(samples)} samples")
     assert len(samples) > 100 and growth(samples) < GROWTH_MB
 
 
-def test_memory_of_500_summaries_is_flat(tmp_path):
+def test_memory_does_not_grow_in_500_summaries(tmp_path):
     write_model(tmp_path)
     log = tmp_path / "log"
     (tmp_path / "in.txt").write_text("".join(article(1 + n % 9, seed=n) + "\n" for n in range(DOCUMENTS)))
@@ -90,7 +90,7 @@ def test_memory_of_500_summaries_is_flat(tmp_path):
 
 
 def curve(data, folder, *flags):
-    """Losses of 300 updates and their validations, dropout and order of batches the same every time."""
+    """Return the losses of 300 updates with the same dropout and order of batches every time."""
     folder.mkdir()
     process, log = train(data, folder, "--max-update", 300, "--disable-validation", *flags)
     assert process.wait() == 0, log.read_text()[-3000:]
@@ -102,7 +102,7 @@ def curve(data, folder, *flags):
 @pytest.fixture(scope="module")
 def float32(data, tmp_path_factory):
     losses = curve(data, tmp_path_factory.mktemp("curve") / "float32")
-    assert losses[-20:].mean() < 0.75 * losses[0]  # it has learned something that could be missed
+    assert losses[-20:].mean() < 0.75 * losses[0]  # it has learned something
     return losses
 
 

@@ -1,13 +1,13 @@
-"""lsg-converter 0.1.9 as an oracle: its models of 4096 tokens and ours, at the shapes of base, random weights.
+"""Tests of our LSG models of 4096 tokens against lsg-converter 0.1.9, at the sizes of base with random weights.
 
-It wants transformers of its time, which a folder of its own can hold:
+It needs an older transformers, which can be installed in a separate folder:
 
     pip install --no-deps --target FOLDER \\
         lsg-converter==0.1.9 transformers==4.44.2 tokenizers==0.19.1 huggingface_hub==0.25.2 \\
         requests urllib3 idna certifi charset-normalizer
     PYTHONPATH=FOLDER python -m pytest tests/soak/test_lsg_converter.py -p no:xdist -m soak -rP
 
-prints the differences that docs/pretrained.md quotes. What it makes of BART with every selection type is in
+prints the differences that docs/pretrained.md quotes. Its BART with every selection type is compared in
 docs/comparisons.md.
 """
 
@@ -23,7 +23,7 @@ from tests.helpers.roberta import roberta_of
 
 pytestmark = pytest.mark.soak
 WORDS, LENGTHS = 20_000, [4096, 2900]
-#: Options of theirs; ours have the same names after "lsg_".
+#: Options of lsg-converter; ours have the same names after "lsg_".
 LSG = {"block_size": 128, "sparse_block_size": 128, "sparsity_factor": 2, "sparsity_type": "norm"}
 OURS = {**{f"lsg_{name}": value for name, value in LSG.items()}, "attention": "lsg"}
 SPECIAL = {"vocab_size": WORDS, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
@@ -40,7 +40,7 @@ GLOBALS = "encoder.global_embeddings.weight"
 
 @pytest.fixture
 def converter():
-    """Theirs: converter(model, folder, architecture, global tokens, ...) is its model of one that it reads there."""
+    """Return a function that saves a model and its tokenizer in a folder and converts it by lsg-converter."""
     missing = "lsg-converter is not installed: the first lines of tests/soak/test_lsg_converter.py say how"
     package = pytest.importorskip("lsg_converter", reason=missing, exc_type=ImportError)
 
@@ -59,7 +59,7 @@ def converter():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_summarisers_of_4096_tokens(converter, kind, tmp_path):
+def test_summariser_of_4096_tokens_equals_lsg_converter(converter, kind, tmp_path):
     import transformers
 
     name, settings = KINDS[kind]
@@ -68,7 +68,7 @@ def test_summarisers_of_4096_tokens(converter, kind, tmp_path):
     theirs = converter(base, tmp_path, f"LSG{name}ForConditionalGeneration", 1)
     lengths = {"max_source_positions": 4096, "max_target_positions": 4096}
     tensors = {}
-    if config.scale_embedding:  # theirs do not scale the symbols in global tokens, unlike all others
+    if config.scale_embedding:  # lsg-converter scales all symbols but those in global tokens
         tensors[GLOBALS] = theirs.model.encoder.global_embeddings.weight.detach()
     model = converted(kind, base, WORDS, {**OURS, **lengths, "lsg_global_tokens": 1}, tensors=tensors)
     states, logits = differences(model, theirs, documents(LENGTHS, WORDS), torch.arange(WORDS))
@@ -78,11 +78,11 @@ def test_summarisers_of_4096_tokens(converter, kind, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 9])
 @torch.no_grad()
-def test_roberta_of_4096_tokens(converter, count, tmp_path):
-    """With a zero embedding of the token type, as published RoBERTas have; theirs leaves it out of global tokens.
+def test_roberta_of_4096_tokens_equals_lsg_converter(converter, count, tmp_path):
+    """Compare with a zero token-type embedding, as in published RoBERTas; theirs leaves it out of global tokens.
 
-    Tokens are selected by their place. By norm, rounding decides about one here and there, in as many layers, and
-    states of its block are then 4e-3 apart.
+    Tokens are selected by position. By norm, rounding can change the selection of a token, and the states of its
+    block then differ by 4e-3.
     """
     import transformers
 

@@ -1,4 +1,4 @@
-"""A folder of files summarised by Ray Data on this machine, two workers with a model each."""
+"""Tests of summarising a folder of files by Ray Data on one machine."""
 
 import importlib.util
 import json
@@ -20,14 +20,14 @@ ARTICLES = EXAMPLES / "pubmed_small" / "articles.jsonl"
 
 def run(*words):
     paths = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
-    # Ray's workers give way to all other processes of a machine unless told: on a busy one they would wait for hours.
+    # By default Ray's workers have a low priority: on a busy machine they would wait for hours.
     environment = dict(os.environ, PYTHONPATH=paths, OMP_NUM_THREADS="1", RAY_worker_niceness="0")
     command = [sys.executable, "examples/ray/summarize.py", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=800)
 
 
-def test_a_folder_is_summarised_as_by_one_process_and_goes_on(tmp_path):
-    """JSON lines and Parquet; a document without text is reported and keeps its row; a file that is there is kept."""
+def test_ray_writes_the_same_summaries_as_one_process_and_resumes(tmp_path):
+    """Check JSON lines and Parquet, a document without text, which keeps its row, and a file that is kept."""
     from pyarrow import Table, parquet
 
     rows = [json.loads(line) for line in ARTICLES.read_text("utf-8").splitlines()]
@@ -61,8 +61,8 @@ def test_a_folder_is_summarised_as_by_one_process_and_goes_on(tmp_path):
     assert (output / "1.jsonl").stat().st_mtime_ns == before
 
 
-def test_what_cannot_be_read_holds_up_nothing_else(tmp_path):
-    """A line that is no JSON fails alone; a file that is no Parquet, alone as well."""
+def test_unreadable_files_and_lines_do_not_stop_the_others(tmp_path):
+    """Check a line that is not JSON and a file that is not Parquet."""
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     (source / "1.parquet").write_text("no parquet")
@@ -82,6 +82,6 @@ def test_what_cannot_be_read_holds_up_nothing_else(tmp_path):
         (["--checkpoint", "nowhere.pt"], "error: there is no checkpoint nowhere.pt"),
     ],
 )
-def test_mistakes_are_said_before_ray_starts(tmp_path, words, message):
+def test_invalid_arguments_are_refused_before_ray_starts(tmp_path, words, message):
     done = run(tmp_path, tmp_path / "out", *words)
     assert done.returncode == 1 and done.stderr.splitlines()[-1] == message

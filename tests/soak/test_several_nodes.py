@@ -1,4 +1,4 @@
-"""Launch lines of docs/scaling.md, by torchrun's own agents and by a Slurm of virtual nodes on this machine."""
+"""Tests of the launch lines of docs/scaling.md by torchrun's agents and by Slurm with virtual nodes."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ SETTINGS = ["GPUS=0", "METRIC=loss", "BATCH=4"]
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """What the commands run with: this repository's, whatever is installed."""
+    """Return environment variables with which commands run from this repository, whatever is installed."""
     commands = tmp_path_factory.mktemp("commands")
     for name in ("summarize", "summaries", "prepare"):
         path = commands / f"pyramidion-{name}"
@@ -64,7 +64,7 @@ def data(environment, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(environment, data, tmp_path_factory):
-    """The folder of an undisturbed run on one node."""
+    """Train on one node without interruption and return the folder."""
     save = tmp_path_factory.mktemp("one")
     recipe = ["bash", "examples/pubmed/train.sh", "deeppyramidion", data, f"SAVE={save}", *SETTINGS]
     run(environment, *recipe, *SMALL, *STEPS)
@@ -72,7 +72,7 @@ def one(environment, data, tmp_path_factory):
 
 
 def equal(save, one, log):
-    """The weights after 60 updates are those of one process, to one step of Adam: rounding grows on the way.
+    """Check that weights after 60 updates equal those of one process to one step of Adam, as rounding grows.
 
     After four updates they are equal to 1e-5 (tests/examples/test_several_nodes.py).
     """
@@ -83,7 +83,7 @@ def equal(save, one, log):
 
 
 def agents(environment, data, save, port):
-    """The recipe's line on two nodes, each with an agent of torchrun."""
+    """Start the recipe's line on two nodes, each with an agent of torchrun."""
     recipe = ["bash", "examples/pubmed/train.sh", "deeppyramidion", data, f"SAVE={save}", "NODES=2", *SETTINGS]
     started = []
     for rank in range(2):
@@ -96,12 +96,12 @@ def agents(environment, data, save, port):
 
 
 def kill_node(process):
-    """SIGKILL of an agent and of its workers, which have sessions of their own; nothing where it has ended."""
+    """Kill an agent and its workers, which have sessions of their own, unless it has ended."""
     if process.poll() is not None:
         return
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process has just ended
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
     found = [process.pid]
     for pid in found:
@@ -118,8 +118,8 @@ def wait_for(pattern, path, seconds=400):
         time.sleep(0.2)
 
 
-def test_two_agents_of_torchrun_one_of_them_killed(environment, data, one, tmp_path):
-    """The other one ends with status 1 and one line of ours; started again, the run ends as one process's does."""
+def test_torchrun_on_two_nodes_continues_after_one_is_killed(environment, data, one, tmp_path):
+    """Check that the other node ends with one line, and that the run, started again, ends as on one node."""
     first, second = agents(environment, data, tmp_path, free_port())
     try:
         wait_for('"num_updates": "7"', tmp_path / "log0")
@@ -138,8 +138,8 @@ def test_two_agents_of_torchrun_one_of_them_killed(environment, data, one, tmp_p
 
 
 @pytest.mark.parametrize("shared", [[], ["--sequence-parallel", 2, "--ddp-backend", "legacy_ddp"]], ids=["", "shared"])
-def test_torchrun_without_a_recipe(environment, data, tmp_path, shared):
-    """Two processes on the CPUs of one node, with documents of their own or the same ones."""
+def test_torchrun_line_without_a_recipe_trains_on_two_processes(environment, data, tmp_path, shared):
+    """Check two processes of one node that read different documents, or the same ones by sequence parallelism."""
     line = ["torchrun", "--nproc_per_node", 2, "--no_python", "fairseq-train", data / "data-bin", "--user-dir"]
     line += ["pyramidion_fairseq", "--task", "long_document_summarization", "--arch", "deeppyramidion", "--optimizer"]
     line += ["adam", "--lr", "5e-4", "--batch-size", 2, "--cpu", "--distributed-world-size", 2]
@@ -151,7 +151,7 @@ def test_torchrun_without_a_recipe(environment, data, tmp_path, shared):
 
 @pytest.fixture(scope="module")
 def slurm(environment, tmp_path_factory):
-    """A cluster of three virtual nodes: the environment of its commands."""
+    """Start a cluster of three virtual nodes and return the environment of its commands."""
     folder = tmp_path_factory.mktemp("slurm")
     script = [sys.executable, "scripts/virtual_slurm.py"]
     run(environment, *script, "start", folder)
@@ -162,7 +162,7 @@ def slurm(environment, tmp_path_factory):
 
 
 def finished(slurm, job, log, seconds=600):
-    """Wait until a job, with all of its array, has left the queue; a job that was queued again begins now."""
+    """Wait until a job and its array have left the queue; start a job that was queued again at once."""
     end = time.monotonic() + seconds
     while states := run(slurm, "squeue", "--noheader", "--jobs", job, "--format=%T %r").split("\n")[:-1]:
         assert time.monotonic() < end, log.read_text()[-3000:]
@@ -172,8 +172,8 @@ def finished(slurm, job, log, seconds=600):
 
 
 @needs_slurm
-def test_slurm_trains_and_a_preempted_job_goes_on(slurm, data, one, tmp_path):
-    """A job of higher priority takes its nodes: SIGUSR1, queued again, and the weights of one process at the end."""
+def test_slurm_job_continues_after_it_was_preempted(slurm, data, one, tmp_path):
+    """Check that a job preempted by one of higher priority is queued again and ends with the weights of one node."""
     log = tmp_path / "log"
     cpus = ["--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1", f"--output={log}", "--parsable"]
     recipe = ["pubmed", "deeppyramidion", data, f"SAVE={tmp_path / 'save'}", *SETTINGS, *SMALL, *STEPS]
@@ -190,8 +190,8 @@ def test_slurm_trains_and_a_preempted_job_goes_on(slurm, data, one, tmp_path):
 
 @needs_slurm
 @pytest.mark.parametrize("program", ["pyramidion-summarize", "fairseq-generate"])
-def test_slurm_summarises_a_collection_in_shards(slurm, data, one, tmp_path, program):
-    """An array of three, joined in order, is what one process writes."""
+def test_slurm_array_summarises_shards_like_one_process(slurm, data, one, tmp_path, program):
+    """Compare the joined output of an array of three with that of one process."""
     model, vocabulary = one / "checkpoint_last.pt", data / "sentencepiece.model"
     if program == "pyramidion-summarize":
         words = [program, "--checkpoint", model, "--data", data / "data-bin", "--sentencepiece-model", vocabulary]

@@ -1,4 +1,4 @@
-"""From SumPubMed to a report in a browser, by the commands that a user has. Where the corpus is."""
+"""Test of a user's commands from SumPubMed to a report in a browser; it is skipped without the corpus."""
 
 import gzip
 import os
@@ -36,7 +36,7 @@ def run(*arguments):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
 
 
-def test_the_report_of_a_held_out_article(tmp_path, new_page):
+def test_report_of_a_held_out_article_shows_the_numbers_of_its_json(tmp_path, new_page):
     splits = {"train": "train.jsonl.gz", "valid": "val.jsonl.gz", "test": "test.jsonl.gz"}
     corpus = [text for split, name in splits.items() for text in (f"--{split}", CORPUS / name)]
     small = ["--max-documents", 160, "--vocab-size", 2000, "--workers", 1]
