@@ -1,4 +1,4 @@
-"""Stock commands in this process, on a corpus for the named architectures."""
+"""Run stock commands in this process, on a corpus for the named architectures."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ NARROW_ENCODER = ["--encoder-attention-heads", "4", "--encoder-embed-dim", "8", 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Documents of 1 to 1,500 tokens: longer than most poolings keep, shorter than some."""
+    """Write documents of 1 to 1,500 tokens: longer than most poolings keep, shorter than some."""
     folder = tmp_path_factory.mktemp("corpus")
     for side in ("source", "target"):
         make_dictionary(40).save(str(folder / f"dict.{side}.txt"))
@@ -33,7 +33,7 @@ def corpus(tmp_path_factory):
 
 
 def distinct(archs):
-    """Return the first of the architectures that differ in nothing but lengths and sizes of blocks."""
+    """Return the first of each group of architectures that differ only in lengths and sizes of blocks."""
     first = {}
     for arch in archs:
         fields = fields_of(arch)
@@ -45,9 +45,9 @@ def distinct(archs):
 
 
 def run(monkeypatch, main, *arguments):
-    """A stock command's function in this process: its standard output."""
+    """Run a stock command's function in this process and return its standard output."""
     monkeypatch.setattr(sys, "argv", [f"fairseq-{main.__module__.split('.')[-1]}", *map(str, arguments)])
-    if hasattr(checkpoint_utils.save_checkpoint, "best"):  # fairseq keeps it for the time of the process
+    if hasattr(checkpoint_utils.save_checkpoint, "best"):  # fairseq keeps it as long as the process lives
         del checkpoint_utils.save_checkpoint.best
     metrics.reset()
     with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -58,7 +58,7 @@ def run(monkeypatch, main, *arguments):
 def common(corpus, device):
     task = [corpus, "--user-dir", ROOT / "pyramidion_fairseq", "--task", "long_document_summarization"]
     where = ["--cpu"] if device == "cpu" else ["--distributed-world-size", 1]
-    in_this_thread = ["--num-workers", 0, "--data-buffer-size", 0]  # others are waited for, seconds each
+    in_this_thread = ["--num-workers", 0, "--data-buffer-size", 0]  # waiting for other threads takes seconds
     return [*task, *where, *in_this_thread, "--batch-size", 2]
 
 

@@ -1,4 +1,4 @@
-"""Small BARTs with random weights, and how ours compare with them."""
+"""Small BARTs with random weights, and functions that compare our models with them."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SHAPE.update(encoder_attention_heads=4, decoder_attention_heads=4, max_position_
 
 @pytest.fixture(scope="session")
 def rows():
-    """Token -> row of a small byte-level vocabulary; in no order, as in BART."""
+    """Return {token: row} of a small byte-level vocabulary; tokens are not sorted, as in BART."""
     tokens = list(byte_level.numbers_of(MERGES))
     random.Random(0).shuffle(tokens)
     return {token: row for row, token in enumerate([*dictionary_files.SPECIALS, *tokens, "madeupword0000", "<mask>"])}
@@ -32,7 +32,7 @@ def rows():
 
 @pytest.fixture(scope="session")
 def symbols(rows):
-    """The same as fairseq's symbols."""
+    """Return the vocabulary of ``rows`` as fairseq's symbols."""
     bpe = byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES)
     return byte_level.symbols_from_rows(rows, len(rows), bpe)
 
@@ -43,7 +43,7 @@ def write_bpe(folder, rows):
 
 
 def randomise(model, seed=0):
-    """Values far from the initial ones, biases and norms included: no tensor can be forgotten unseen."""
+    """Set all parameters far from their initial values, so that a tensor that is not converted is noticed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -53,7 +53,7 @@ def randomise(model, seed=0):
 
 
 def spread_values(model, seed=0):
-    """Random values for large models: matrices that keep the size of what they multiply, biases and norms that act."""
+    """Set random values for large models: matrices keep the norm of vectors, biases and norms have an effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -66,7 +66,10 @@ def spread_values(model, seed=0):
 
 
 def write_stock(folder, symbols, **more):
-    """(model.pt with dict.txt and BPE beside it, fairseq's own BART); the file has more tensors, if any are given."""
+    """Write fairseq's own BART with dict.txt and BPE; return the path of model.pt and the model.
+
+    Tensors given as ``more`` are added to the file.
+    """
     args = Namespace(
         arch="bart_base", task="denoising", share_all_embeddings=True, layernorm_embedding=True, encoder_embed_dim=32
     )
@@ -78,7 +81,7 @@ def write_stock(folder, symbols, **more):
     dictionary = make_dictionary(symbols)
     model = BARTModel.build_model(args, Namespace(source_dictionary=dictionary, target_dictionary=dictionary))
     randomise(model)
-    written = [symbol for symbol in symbols if symbol != "<mask>"]  # fairseq's task adds it
+    written = [symbol for symbol in symbols if symbol != "<mask>"]  # which fairseq's task adds
     dictionary_files.write_dictionary(written, folder / "dict.txt")
     byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES), folder)
     torch.save({"args": args, "model": {**model.state_dict(), **more}, **FRESH}, folder / "model.pt")
@@ -87,12 +90,12 @@ def write_stock(folder, symbols, **more):
 
 @pytest.fixture(scope="session")
 def stock(symbols, tmp_path_factory):
-    """(model.pt with dict.txt and BPE beside it, fairseq's own BART)."""
+    """Write fairseq's own BART with dict.txt and BPE; return the path of model.pt and the model."""
     return write_stock(tmp_path_factory.mktemp("fairseq"), symbols)
 
 
 def load(folder):
-    """Our model of a converted folder, strictly, in evaluation mode."""
+    """Load our model from a converted folder, strictly, in evaluation mode."""
     checkpoint = torch.load(folder / "model.pt")
     dictionary = make_dictionary(dictionary_files.read_dictionary(folder / "dict.txt"))
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
@@ -102,7 +105,7 @@ def load(folder):
 
 
 def documents(lengths, words, seed=0):
-    """(B, T) right-padded ids: <s>, anything, </s>."""
+    """Return (B, T) right-padded ids: <s>, random ids, </s>."""
     generator = torch.Generator().manual_seed(seed)
     batch = torch.full((len(lengths), max(lengths)), 1)
     for row, length in zip(batch, lengths):
@@ -113,7 +116,7 @@ def documents(lengths, words, seed=0):
 
 @torch.no_grad()
 def compare(model, theirs, tokens, summaries):
-    """(largest difference of encoder states, of logits) between our model and transformers'."""
+    """Return the largest differences of encoder states and of logits between our model and transformers'."""
     out = theirs(input_ids=tokens, attention_mask=tokens.ne(1).long(), decoder_input_ids=summaries)
     encoded = model.encoder(tokens, None)
     states, visible = encoded["encoder_out"][0].transpose(0, 1), ~encoded["encoder_padding_mask"][0]
@@ -134,14 +137,14 @@ def task_of(words):
 
 @pytest.fixture(scope="session")
 def transformers(tmp_path_factory):
-    """The package, or a skip. It copies models' code to a cache, which it looks up when it is imported."""
+    """Import the package or skip the test; set its cache, to which it copies code, before the import."""
     os.environ.update(HF_MODULES_CACHE=str(tmp_path_factory.mktemp("modules")), HF_HUB_OFFLINE="1")
     return pytest.importorskip("transformers")
 
 
 @pytest.fixture
 def convert(tmp_path):
-    """convert("bart", IN, *flags): the path of the new folder, by the command."""
+    """Return a function that runs the command, as in convert("bart", IN, *flags), and returns the new folder."""
     count = iter(range(100))
 
     def run(kind, given, *flags):

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages: the system's, driven by playwright, which brings none of its own."""
+"""Fixtures that open pages in the system's headless Chromium, driven by playwright."""
 
 import os
 
@@ -11,7 +11,7 @@ from tests.helpers import needs
 
 @pytest.fixture(scope="module")
 def chromium():
-    """Playwright's Browser; skips where there is none."""
+    """Start Playwright's browser, or skip the test if there is none."""
     try:
         from playwright import sync_api as api
     except ImportError:
@@ -20,7 +20,7 @@ def chromium():
         path = find_chromium()
     except SystemExit as error:
         needs.missing("browser", f"needs a browser, and {str(error).partition(': ')[2]}")
-    # Chromium's sandbox refuses to run as root, as containers do.
+    # Chromium's sandbox refuses to run as root, which is usual in containers.
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
         yield browser
@@ -29,7 +29,7 @@ def chromium():
 
 @pytest.fixture
 def new_page(chromium):
-    """Factory of pages; at the end no error, warning or refused request may have been reported by any of them."""
+    """Return a function that makes pages; check at the end that none reported an error, warning or refused request."""
     contexts, problems = [], []
 
     def make(**options):
@@ -50,9 +50,9 @@ def new_page(chromium):
 
 @pytest.fixture
 def open_report(new_page, tmp_path):
-    """Factory: open_report(*explanations, **context options) is the page of a report, opened as a file.
+    """Return a function that writes a report of explanations and opens it as a file.
 
-    ``render``: what makes the page.
+    Its argument ``render`` makes the page; options are those of the browser's context.
     """
 
     def open_(*explanations, render=render_many, **options):

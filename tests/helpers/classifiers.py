@@ -1,4 +1,4 @@
-"""Small classifiers in files, as training leaves them."""
+"""Write small classifiers to files, as training does."""
 
 import torch
 
@@ -15,7 +15,10 @@ LABELS = ["7", "World\u2581News", "cs.CL"]
 
 
 def write_classifier(folder, labels=LABELS, regression=False, carries=True, task=None, monkeypatch=None, **options):
-    """(path, model): a checkpoint whose tokens are words; without ``carries``, of code that records no labels."""
+    """Write a classifier whose tokens are words; return its path and the model.
+
+    Without ``carries`` the checkpoint has no labels, as older code writes it.
+    """
     import tests.helpers.roberta as helpers
 
     dictionary = dictionary_files.make_dictionary(SYMBOLS)

@@ -1,4 +1,4 @@
-"""Command lines, read by the parsers of their commands."""
+"""Parse command lines with the parsers of their commands."""
 
 import importlib
 
@@ -6,7 +6,7 @@ from fairseq import options
 
 
 def parse(words):
-    """Parse a command of ours or of fairseq, as it does itself; False for other commands."""
+    """Parse a command of ours or of fairseq as it does itself; return False for other commands."""
     name, arguments = words[0], words[1:]
     if name in ("fairseq-train", "fairseq-generate"):
         make = options.get_training_parser if name == "fairseq-train" else options.get_generation_parser

@@ -1,9 +1,9 @@
-"""Compiles what the operator launches on a GPU, without one.
+"""Compile the kernels that the operator launches on a GPU, without a GPU.
 
 python -m tests.helpers.compile_kernels ARCHITECTURE...
 
-Prints a line for each kernel: the architecture, its name and how many bytes of registers a thread spills.
-The interpreter, which runs the kernels where there is no GPU, takes Python that Triton's compiler does not.
+It prints a line for each kernel: the architecture, its name and how many bytes of registers a thread spills.
+The interpreter, which runs the kernels without a GPU, accepts Python that Triton's compiler refuses.
 """
 
 import re
@@ -19,19 +19,19 @@ from triton.runtime.jit import JITFunction
 
 from pyramidion_fairseq.functional.topk import partition_triton, tournament_triton, tournament_triton_gradient
 
-#: (documents, n, k), base, dtype, padding: several rounds in several chunks; numbers that are no powers of two; those
-#: that Triton takes for constants, as 1. All of them for the newest architecture, the largest for every one.
+#: (documents, n, k), base, dtype, padding: several rounds in several chunks; sizes that are no powers of two; sizes
+#: that Triton makes constants, such as 1. All are for the newest architecture, the largest for every architecture.
 CASES = [
     ((2, 8192, 512), 20.0, torch.bfloat16, False),
     ((3, 1000, 100), 20.0, torch.float32, True),
     ((1, 2, 1), None, torch.float16, False),
 ]
-#: Comes with Triton.
+#: A program that comes with Triton.
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
 class Driver:
-    """What Triton asks of a GPU before it compiles."""
+    """A driver that answers what Triton asks of a GPU before it compiles."""
 
     def __init__(self, architecture: int):
         self.target = GPUTarget("cuda", architecture, 32)
@@ -40,14 +40,14 @@ class Driver:
         return self.target
 
     def get_current_device(self):
-        return self.target.arch  # a number of its own, as Triton keeps what it compiled by device
+        return self.target.arch  # one for each architecture, as Triton caches kernels by device
 
     def get_current_stream(self, device):
         return 0
 
 
 def compile_only(launched: list) -> None:
-    """From now on, kernels are compiled in place of being launched, and put on the list."""
+    """Compile kernels instead of launching them from now on, and append them to the list."""
     run = JITFunction.run
 
     def compiled(self, *args, grid, warmup, **options):
@@ -57,7 +57,7 @@ def compile_only(launched: list) -> None:
 
 
 def launch(batch: int, length: int, k: int, base: float | None, dtype: torch.dtype, padded: bool) -> None:
-    """Forward and backward."""
+    """Launch all kernels of a forward and a backward pass."""
     padded_length = k << ((length - 1) // k).bit_length()
     scores, embeddings = torch.rand(batch, length), torch.rand(batch, length, 40).to(dtype)
     mask = torch.zeros(batch, length, dtype=torch.bool) if padded else None
@@ -71,7 +71,7 @@ def launch(batch: int, length: int, k: int, base: float | None, dtype: torch.dty
 
 
 def spilled(kernel) -> int:
-    """Bytes of local memory that a thread of a compiled kernel takes."""
+    """Return the bytes of local memory that a thread of a compiled kernel takes."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -89,7 +89,7 @@ def main() -> None:
         triton.runtime.driver.set_active(Driver(architecture))
         for shape, base, dtype, padded in CASES if architecture == newest else CASES[:1]:
             launch(*shape, base, dtype, padded)
-        kernels = {id(kernel): (name, kernel) for name, kernel in launched}  # of those launched again, one
+        kernels = {id(kernel): (name, kernel) for name, kernel in launched}  # each kernel once
         for name, kernel in kernels.values():
             print(architecture, name, spilled(kernel))
 

@@ -1,4 +1,4 @@
-"""What fairseq composes of a command line's options, in a quarter of the time: half of that of a tiny command."""
+"""Compose fairseq's configuration of a command line in a quarter of the time, which halves that of a tiny command."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from omegaconf import DictConfig, OmegaConf, ValueNode
 from tests.helpers.training import TASK, TRAIN, USER_DIR
 
 composed_by_hydra = utils.compose
-#: By what is chosen; and by what is not taken though it is fairseq's default: what Hydra composes of nothing else.
+#: Configurations by the groups that are chosen, and by the default groups that are removed.
 _by_choices: dict = {}
 _by_defaults: dict = {}
 
 
 def use() -> None:
-    """Compose this way from now on, in this process and in those that are forked from it."""
+    """Compose in this way from now on, in this process and in processes forked from it."""
     utils.compose = compose
     sys.modules["hydra.initialize"].detect_calling_file_or_module_from_stack_frame = _file_and_module
     store = ConfigStore.store
@@ -38,7 +38,7 @@ def use() -> None:
 
 
 def prepare() -> None:
-    """Keep what most commands have in common, for processes that are forked from this one."""
+    """Cache what most commands have in common, for processes forked from this one."""
     for parser, line in (
         (options.get_training_parser(), ["data", *TASK, *TRAIN]),
         (options.get_generation_parser(), ["data", *TASK, *USER_DIR, "--path", "checkpoint_best.pt", "--cpu"]),
@@ -47,9 +47,9 @@ def prepare() -> None:
 
 
 def compose(config_name: str, overrides: list, strict: bool) -> DictConfig:
-    """Compose as Hydra does: what the choices (``optimizer=adam``) name, then the values (``optimizer.lr=[1]``).
+    """Compose as Hydra does: first the choices (``optimizer=adam``), then the values (``optimizer.lr=[1]``).
 
-    What the same choices name is kept, and so is how a value is read. All else, and what is refused, goes to Hydra.
+    Configurations of the same choices and parsed values are cached. Everything else, and errors, are left to Hydra.
     """
     choices = tuple(line for line in overrides if "." not in line.partition("=")[0])
     try:
@@ -66,7 +66,7 @@ def compose(config_name: str, overrides: list, strict: bool) -> DictConfig:
 
 
 def _choose(config_name: str, choices: list) -> DictConfig:
-    """Return what Hydra composes of ``[group, name]``: what it composes of none, and their nodes."""
+    """Return what Hydra composes of ``[group, name]``: its defaults, and the node of each choice."""
     defaults = tuple(f"~{group}" for group, _ in choices if group in ("criterion", "lr_scheduler"))
     if defaults not in _by_defaults:
         _by_defaults[defaults] = composed_by_hydra(config_name, overrides=list(defaults), strict=True)
@@ -80,7 +80,7 @@ def _choose(config_name: str, choices: list) -> DictConfig:
 
 
 def _plain_values(cfg: DictConfig, prefix: str = "") -> dict:
-    """Return {"optimization.max_update": 0}: all that is neither a list, nor a reference to another, nor missing."""
+    """Return {"optimization.max_update": 0, ...}: all values but lists, references and missing ones."""
     found = {}
     for name in cfg:
         node = cfg._get_node(name)
@@ -92,7 +92,7 @@ def _plain_values(cfg: DictConfig, prefix: str = "") -> dict:
 
 
 def _is_there(override: Override, values: dict) -> bool:
-    """Return whether an option has this value, of this type, before it is given: of hundreds, most have."""
+    """Return whether an option already has this value and type; most of the hundreds do."""
     plain = override.type is OverrideType.CHANGE and override.package is None
     if not plain or override.key_or_group not in values:
         return False
@@ -101,7 +101,7 @@ def _is_there(override: Override, values: dict) -> bool:
 
 
 def _file_and_module(stack_depth: int) -> tuple[str, str | None]:
-    """Return the file and the module of a caller, as Hydra does, which reads the source of every caller for it."""
+    """Return the file and the module of a caller as Hydra does, but without reading the source of every caller."""
     frame = sys._getframe(stack_depth)
     own = frame.f_locals.get("self")
     named = frame.f_globals.get(frame.f_code.co_name, own)

@@ -1,4 +1,4 @@
-"""Binarised corpora."""
+"""Write binarised corpora."""
 
 import torch
 from fairseq.data.indexed_dataset import make_builder

@@ -1,4 +1,4 @@
-"""Counts of the operations that a device would be told to do, by tensors on "meta", which compute nothing."""
+"""Count the operations that a device would run, by tensors on "meta", which compute nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidion_fairseq.functional.attention import block_attention
 
-#: Return a tensor, and start nothing on a device.
+#: Operations that return a tensor but start no kernel.
 NO_KERNEL = {"detach", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 
 
 class Operations(TorchDispatchMode):
-    """Counts dispatched operations, and kernels: those that are neither views nor mere allocations."""
+    """A counter of dispatched operations, and of kernels: operations that are neither views nor allocations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Operations(TorchDispatchMode):
 
 
 def fuse_as_a_gpu(monkeypatch: Any) -> None:
-    """Let dropout and attention be one kernel each on "meta", as torch has it on CUDA; else they are several."""
+    """Make dropout and attention one kernel each on "meta", as on CUDA; otherwise they are several."""
 
     def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         return torch.native_dropout(x, p, True)[0] if training and p else x
@@ -47,7 +47,7 @@ def fuse_as_a_gpu(monkeypatch: Any) -> None:
         is_causal: bool = False,
     ) -> Tensor:
         if attn_mask is not None:
-            if attn_mask.dtype == torch.bool:  # torch makes it so, too
+            if attn_mask.dtype == torch.bool:  # as torch does
                 attn_mask = torch.where(attn_mask, 0.0, -torch.inf)
             attn_mask = attn_mask.expand(*query.shape[:3], key.size(2))
         return torch.ops.aten._scaled_dot_product_efficient_attention(
@@ -59,7 +59,7 @@ def fuse_as_a_gpu(monkeypatch: Any) -> None:
 
 
 def of_training(monkeypatch: Any, model: nn.Module, lengths: Sequence[int], target: int) -> Operations:
-    """Count forward and backward of a model on "meta".
+    """Count the operations of a forward and a backward pass of a model on "meta".
 
     Args:
         monkeypatch: pytest's.
@@ -67,8 +67,8 @@ def of_training(monkeypatch: Any, model: nn.Module, lengths: Sequence[int], targ
         lengths: of the documents, in tokens.
         target: tokens of every summary.
     """
-    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # which "meta" does not have
-    block_attention._block_index.cache_clear()  # what an earlier batch left would not be counted
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # "meta" has no autocast
+    block_attention._block_index.cache_clear()  # cached operations would not be counted
     model.train()
     documents, summaries = (
         torch.zeros(len(lengths), tokens, dtype=torch.long, device="meta") for tokens in (max(lengths), target)

@@ -1,4 +1,4 @@
-"""Small models of other families with random weights, as transformers saves them, with tokenizers made of a text."""
+"""Small models of other families with random weights, as transformers saves them, and their tokenizers."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from tests.helpers.bart import documents, randomise, symbols_of, task_of, write_
 SIZES = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
 SIZES.update(encoder_attention_heads=4, decoder_attention_heads=4)
 WORDS = ["hello world we read long documents", "and write short summaries of them", "the quick brown fox jumps"]
-#: Name -> (class of transformers, settings, languages that mBART's vocabulary has).
+#: Name -> (class of transformers, settings, languages of mBART's vocabulary).
 KINDS = {
     "mbart": ("MBart", {"scale_embedding": True}, LANGUAGES),
     "mbart-50": ("MBart", {"scale_embedding": True}, LANGUAGES_50),
@@ -31,21 +31,21 @@ KINDS = {
     "bigbird_pegasus": ("BigBirdPegasus", {"attention_type": "original_full"}, None),
 }
 LENGTH = 64
-#: What is added to the logit of ``</s>``.
+#: Number that is added to the logit of ``</s>``.
 ENDING = 5.0
-#: Flags of the conversion for what transformers' model is itself.
+#: Flags of the conversion that keep full attention, as in transformers' model.
 FULL = ["--attention", "full", "--max-source-positions", str(LENGTH)]
 #: The offset of PEGASUS's vocabulary; 103 in the real one.
 PEGASUS_OFFSET = 6
 
 
 def family_of(kind):
-    """The command's name: mBART-50 is of mBART's family."""
+    """Return the family's name as in the command: mBART-50 belongs to mBART's family."""
     return kind.replace("-50", "")
 
 
 def write_pieces(path, first):
-    """A sentencepiece model whose special pieces have the numbers that a family's have."""
+    """Write a sentencepiece model whose special pieces have a family's numbers; return its size."""
     numbers = dict(zip(("unk_id", "bos_id", "eos_id", "pad_id"), first))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -68,7 +68,7 @@ def write_tokenizer(kind, folder, rows):
 
 
 def start_of(kind, size):
-    """(settings of generation, language of a document) of a kind."""
+    """Return the settings with which generation starts in a kind of model."""
     if kind == "mbart":
         return {"decoder_start_token_id": size - 1 - len(LANGUAGES) + LANGUAGES.index("en_XX")}
     if kind == "mbart-50":
@@ -87,7 +87,7 @@ def config_of(transformers, kind, size, **sizes):
 
 @torch.no_grad()
 def compute_positions(model):
-    """Undo random values of PEGASUS's positions: they are no parameters that are learned."""
+    """Restore PEGASUS's positions, which are computed and not learned."""
     for side in (model.model.encoder, model.model.decoder):
         side.embed_positions.weight.copy_(side.embed_positions.create_weight())
 
@@ -103,7 +103,10 @@ def let_end(model):
 
 
 def make(transformers, kind, folder, rows, values=randomise):
-    """(directory, transformers' model) of a kind; ``rows`` of a byte-level vocabulary, for LED."""
+    """Make transformers' model of a kind and save it; return the folder and the model.
+
+    ``rows`` are those of a byte-level vocabulary, for LED.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     size = write_tokenizer(kind, folder, rows)
     config = config_of(transformers, kind, size)
@@ -112,7 +115,7 @@ def make(transformers, kind, folder, rows, values=randomise):
         compute_positions(model)
     for name, value in start_of(kind, size).items():
         setattr(model.generation_config, name, value)
-    if kind in ("mbart", "pegasus"):  # as in PEGASUS's own; fairseq counts </s>, not the start, in n-grams
+    if kind in ("mbart", "pegasus"):  # as in PEGASUS; fairseq counts </s>, not the start, in n-grams
         with torch.no_grad():
             model.get_input_embeddings().weight[start_of(kind, size).get("decoder_start_token_id", 0)] = 0
     let_end(model)
@@ -122,7 +125,7 @@ def make(transformers, kind, folder, rows, values=randomise):
 
 
 def rows_of(folder, kind):
-    """The row of the pretrained embedding for each of our symbols."""
+    """Return the row of the pretrained embedding for each of our symbols."""
     family = FAMILIES[family_of(kind)]
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
     found = family.vocabulary(folder, size, byte_level.find_byte_level(folder))
@@ -130,7 +133,7 @@ def rows_of(folder, kind):
 
 
 def encode(theirs, tokens, rows):
-    """Their ids and mask of ours."""
+    """Return transformers' ids and mask for our tokens."""
     mask = tokens.ne(1).long()
     ids = rows[tokens].masked_fill(mask == 0, theirs.config.pad_token_id)
     more = {"global_attention_mask": torch.zeros_like(mask)} if theirs.config.model_type == "led" else {}
@@ -138,7 +141,7 @@ def encode(theirs, tokens, rows):
 
 
 def summaries_of(model, size):
-    """Two summaries, from what the decoder starts with in ours."""
+    """Return two summaries that begin with the symbol from which our decoder starts."""
     summaries = documents([9, 9], size, seed=1)
     summaries[:, 0] = model.decoder.dictionary.eos()
     return summaries
@@ -146,7 +149,7 @@ def summaries_of(model, size):
 
 @torch.no_grad()
 def differences(model, theirs, tokens, rows):
-    """Largest difference of the encoder's states and of logits, each symbol's beside its own."""
+    """Return the largest differences of the encoder's states and of the logits, symbol by symbol."""
     summaries = summaries_of(model, len(rows))
     start = model.decoder.start_symbol
     read = rows[summaries if start is None else summaries.masked_fill(summaries == 2, start)]
@@ -160,15 +163,15 @@ def differences(model, theirs, tokens, rows):
 
 
 def converted(kind, theirs, words, changes, rows=None, tensors=None):
-    """Our model of transformers' own, without files: a vocabulary of ``words`` made-up symbols.
+    """Convert transformers' model to ours without files, with a vocabulary of ``words`` made-up symbols.
 
     Args:
         kind: a family's name.
         theirs: the model of transformers.
         words: rows of its embedding.
         changes: options of ours.
-        rows: of the embedding for each of our symbols, where they stand in another order.
-        tensors: by fairseq's names, to be taken instead of those that the conversion makes.
+        rows: row of the embedding for each of our symbols, if their order differs.
+        tensors: tensors by fairseq's names that replace those of the conversion.
     """
     family, markers = FAMILIES[kind], {"document_marker": "7", "summary_marker": "7"}
     given = family.from_config({**theirs.config.to_dict(), "model_type": kind})
@@ -184,10 +187,10 @@ def converted(kind, theirs, words, changes, rows=None, tensors=None):
 
 
 class Forced:
-    """The first and the last symbol as fairseq forces them: with the model's own probability, not with 1."""
+    """A processor that forces the first and last symbol as fairseq does, with the model's probability, not 1."""
 
     def __init__(self, settings):
-        """Take over from ``settings``, transformers' own, in place."""
+        """Take the forced symbols out of transformers' ``settings``, in place."""
         self.at = {1: settings.forced_bos_token_id, settings.max_length - 1: settings.eos_token_id}
         settings.forced_bos_token_id = settings.forced_eos_token_id = None
 
@@ -201,7 +204,7 @@ class Forced:
 
 
 def write_fairseq_mbart(folder, languages, style="[{}]", last=("<mask>",), **told):
-    """(model.pt of fairseq's own mBART with dict.txt and sentencepiece beside it, the model, its symbols).
+    """Write fairseq's own mBART with dict.txt and a sentencepiece model; return its path, the model and its symbols.
 
     ``style`` makes a symbol of a language, ``last`` follows them; ``told`` are arguments of its task, such as
     ``source_lang``.

@@ -1,4 +1,4 @@
-"""Commands in processes forked from this one, which has imported everything: seconds less than new interpreters."""
+"""Run commands in processes forked from this one, which has imported everything: this saves seconds each."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from pyramidion_fairseq import errors
 from tests.helpers import composing
 
 ROOT = Path(__file__).resolve().parents[2]
-LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # as of fairseq's commands
+LOG_FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # as in fairseq's commands
 
 
 class Forked:
-    """A function in a process of its own, with what is needed of ``subprocess.Popen``.
+    """A function in a process of its own, with the needed part of ``subprocess.Popen``'s interface.
 
     Args:
         main: ends by returning (status 0), with ``sys.exit`` or with an exception.
@@ -68,7 +68,7 @@ class Forked:
                 os._exit(status)
 
     def poll(self) -> int | None:
-        """The exit status; None while it runs."""
+        """Return the exit status, or None while the process runs."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -76,7 +76,10 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float = 600) -> int:
-        """Wait for its end; killed, with TimeoutExpired, after so many seconds, those apart that we were stopped."""
+        """Wait for the end; after ``timeout`` seconds kill the process and raise TimeoutExpired.
+
+        Seconds during which this process was stopped are not counted.
+        """
         waited, last = 0.0, time.monotonic()
         while self.poll() is None:
             if waited > timeout:
@@ -88,17 +91,17 @@ class Forked:
         return self.returncode
 
     def kill(self) -> None:
-        """SIGKILL, and wait."""
+        """Kill the process by SIGKILL and wait for its end."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
             while self.poll() is None:
                 time.sleep(0.002)
 
     def kill_after(self, file: Path, pattern: bytes, count: int, delay: float, begin: int = 0) -> None:
-        """SIGKILL ``delay`` seconds after the pattern is in the file so often, from byte ``begin`` on.
+        """Kill the process ``delay`` seconds after the pattern is ``count`` times in the file, from byte ``begin`` on.
 
         Raises:
-            AssertionError: it had ended before.
+            AssertionError: the process had ended before.
         """
         while self.poll() is None:
             if file.exists() and len(re.findall(pattern, file.read_bytes()[begin:])) >= count:
@@ -111,10 +114,10 @@ class Forked:
 
 @functools.cache
 def import_what_commands_need() -> None:
-    """Import what torch imports when an optimizer or an operator is first used: two seconds in each forked process.
+    """Import what torch imports at the first use of an optimizer or operator: two seconds in each forked process.
 
-    And compose what the options of most commands have in common. What is there then is frozen: a process that collects
-    garbage writes to each object, which copies all memory.
+    Also compose what the options of most commands have in common, and freeze all objects: garbage collection in a
+    forked process writes to each object, which copies all memory.
     """
     importlib.import_module("torch._dynamo")
     composing.prepare()
@@ -132,7 +135,7 @@ def _become(files: list, argv: list, cwd: str, environment: Mapping[str, str]) -
     os.chdir(cwd)
     os.environ.update({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment})
     os.environ.pop("PYTEST_CURRENT_TEST", None)
-    torch.cuda.is_available = lambda: False  # torch remembers the GPUs that it has counted, and none survives a fork
+    torch.cuda.is_available = lambda: False  # torch caches the count of GPUs, and none can be used after a fork
     sys.argv, sys.excepthook = argv, sys.__excepthook__
     errors.install_excepthook()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -162,7 +165,7 @@ def _status(main: Callable[[], Any]) -> int:
 
 
 def fairseq_command(name: str) -> Callable[[], Any]:
-    """``fairseq-NAME``: what the installed script of that name calls, and the logging that its import sets up."""
+    """Return the function of the installed script ``fairseq-NAME``, with the logging that its import sets up."""
 
     def main() -> None:
         logging.basicConfig(format=LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level=logging.INFO, stream=sys.stdout)
@@ -173,9 +176,9 @@ def fairseq_command(name: str) -> Callable[[], Any]:
 
 
 class Popen(subprocess.Popen):
-    """``subprocess.Popen`` in which commands of this Python are forked from this process; what they start, too.
+    """A ``subprocess.Popen`` that forks commands of this Python from this process, and so do these commands.
 
-    Those are ``python -m MODULE ...``, ``python SCRIPT ...``, ``fairseq-NAME ...`` and ``pyramidion-NAME ...``. All
+    They are ``python -m MODULE ...``, ``python SCRIPT ...``, ``fairseq-NAME ...`` and ``pyramidion-NAME ...``. All
     other commands are new processes.
     """
 
@@ -183,12 +186,12 @@ class Popen(subprocess.Popen):
         words, environment = _words_of_python(args), options.get("env")
         if words:
             import_what_commands_need()
-            options["preexec_fn"] = lambda: _python(words, environment)  # called after streams and folder are set
+            options["preexec_fn"] = lambda: _python(words, environment)  # runs after streams and folder are set
         super().__init__(args, **options)
 
 
 def _words_of_python(args: Any) -> list[str]:
-    """What an interpreter gets that runs this command; empty for all others."""
+    """Return the arguments of an interpreter that runs this command; empty for all others."""
     name, *words = [args] if isinstance(args, str) else map(str, args)
     if name == sys.executable:
         return words if words[:1] != ["-c"] else []
@@ -198,18 +201,18 @@ def _words_of_python(args: Any) -> list[str]:
 
 
 def run_command(words: list, timeout: float = 600, **options: Any) -> subprocess.CompletedProcess:
-    """Run a command to the end, as :class:`Popen` does; options as of that, output as text."""
+    """Run a command by :class:`Popen` to its end, with its output as text; options are those of the class."""
     with Popen(words, text=True, **options) as started:
         stdout, stderr = started.communicate(timeout=timeout)
     return subprocess.CompletedProcess(words, started.returncode, stdout, stderr)
 
 
 def _python(words: list, environment: Mapping[str, str] | None) -> None:
-    """Be a new interpreter with these words, and end."""
+    """Act as a new interpreter with these arguments, and end."""
     status = 1
     try:
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # as for a new program: one is what the parent waits for
-        gc.enable()  # off while preexec_fn is called
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # as in a new program; the parent waits for one of them
+        gc.enable()  # it is off in preexec_fn
         is_module = words[0] == "-m"
         name, arguments = (words[1], words[2:]) if is_module else (words[0], words[1:])
         spec = importlib.util.find_spec(name) if is_module else None
@@ -230,7 +233,7 @@ def _python(words: list, environment: Mapping[str, str] | None) -> None:
 def run(
     main: Callable[[], Any], argv: list, stdin: str | None = None, timeout: float = 600, **options: Any
 ) -> subprocess.CompletedProcess:
-    """Run to the end, with the output as text; options as of :class:`Forked`."""
+    """Run a function by :class:`Forked` to its end, with its output as text; options are those of the class."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as given:
         given.write((stdin or "").encode("utf-8"))
         given.seek(0)

@@ -1,4 +1,4 @@
-"""Models and batches whose summaries are compared, and how."""
+"""Models, batches and options of generation whose summaries are compared, and the comparison."""
 
 import torch
 from fairseq import search
@@ -31,8 +31,8 @@ MODELS = {
         "decoder_learned_pos": True,
     },
 }
-#: Models, options and lengths that are tried together: with padding all models with all options; without it all models
-#: with the first options, and the first model with all options.
+#: Combinations of models, options and lengths. With padding: all models with all options. Without: all models with the
+#: first options, and the first model with all options.
 CASES = [(m, o, RAGGED) for m in MODELS for o in OPTIONS] + [
     (m, o, EQUAL) for m in MODELS for o in OPTIONS if m == next(iter(MODELS)) or o == next(iter(OPTIONS))
 ]

@@ -1,4 +1,4 @@
-"""Hub interfaces of tiny models."""
+"""Fixtures with hub interfaces of tiny models."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.helpers.summaries import write_checkpoint, write_model, write_sentenc
 
 @pytest.fixture(scope="session")
 def summarizers(tmp_path_factory):
-    """Factory: summarizers(**options) is the hub interface of a tiny model, built once for each choice of options."""
+    """Return a function that builds the hub interface of a tiny model, once for each choice of options."""
     known = {}
 
     def make(**options):
@@ -24,7 +24,7 @@ def summarizers(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained_folder(tmp_path_factory):
-    """Folder with two checkpoints that differ in seed and schedule, dictionaries and a sentencepiece model."""
+    """Write two checkpoints that differ in seed and schedule, dictionaries and a sentencepiece model."""
     folder = tmp_path_factory.mktemp("folder")
     write_model(folder)
     write_checkpoint(folder, "other.pt", seed=1, pooling_schedule="2:9")

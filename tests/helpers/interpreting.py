@@ -1,4 +1,4 @@
-"""Triton's interpreter in a third of the time: what it looks up at every call of a function is looked up once."""
+"""Run Triton's interpreter in a third of the time: what it looks up at every call is looked up once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import triton.language as tl
 from triton.runtime import interpreter
 
-#: Of other versions of Triton, which go the interpreter's own way: all, or none.
+#: Whether this version of Triton has all functions that are replaced; others are left as they are.
 IS_KNOWN = all(hasattr(interpreter, name) for name in ("_LangPatchScope", "_patch_lang", "_get_np_dtype", "ReduceOps"))
 _replaced: set = set()
 
 
 def use() -> None:
-    """Interpret this way from now on."""
+    """Interpret in this way from now on."""
     if IS_KNOWN:
         interpreter._patch_lang = patch_lang
         interpreter._get_np_dtype = numpy_type_once
@@ -24,15 +24,15 @@ def use() -> None:
 
 
 def own_way() -> list[tuple[Any, str, Any]]:
-    """(where, name, what) of the interpreter's own, for a test that compares the two ways."""
+    """Return (owner, name, function) of the interpreter's own functions, for a test that compares both."""
     names = (("_patch_lang", replace), ("_get_np_dtype", numpy_type))
     return [*((interpreter, *pair) for pair in names), (interpreter.ReduceOps, "apply_impl", reduce)]
 
 
 def patch_lang(function: Callable) -> Any:
-    """Replace what a kernel calls of the language; not again in the functions that it calls.
+    """Replace the language's functions that a kernel calls, but not again in the functions that it calls.
 
-    The interpreter does so at every call, to no effect: what is replaced remains so until the kernel has ended.
+    The interpreter replaces them at every call without effect: they remain replaced until the kernel has ended.
     """
     languages = _languages(function)
     if languages in _replaced:
@@ -55,7 +55,7 @@ def _languages(function: Callable) -> frozenset:
 
 
 def numpy_type_once(kind: Any) -> np.dtype:
-    """Return NumPy's type for one of Triton's; the interpreter makes the list of all at every call."""
+    """Return NumPy's type for a Triton type; the interpreter makes a list of all types at every call."""
     kind = kind.element_ty if isinstance(kind, tl.block_type) else kind
     return _numpy_type_of_number(kind) if type(kind) is tl.dtype else numpy_type(kind)
 
@@ -66,7 +66,7 @@ def _numpy_type_of_number(kind: tl.dtype) -> np.dtype:
 
 
 def reduce_at_once(self: Any, input: tuple) -> Any:
-    """Reduce by NumPy also where bits are combined, which the interpreter does number by number."""
+    """Reduce by NumPy also for xor, which the interpreter does number by number."""
     if self.combine_fn is tl.standard._xor_combine and len(input) == 1:
         data = np.bitwise_xor.reduce(input[0].handle.data, axis=self.axis, keepdims=self.keep_dims)
         return self.to_tensor(data, input[0].dtype)

@@ -1,10 +1,10 @@
-"""Stages of prepare.py, and what a folder holds after one of them."""
+"""Stages of prepare.py, and the files and messages of a run."""
 
 STAGES = ["read", "sentencepiece", "encode", "binarise", "report"]
 
 
 def snapshot(dest):
-    """Content of every output; fairseq's own log names folders and times."""
+    """Return the content of every output but fairseq's own log, which has folders and times."""
     files = [path for path in dest.rglob("*") if path.is_file() and ".prepare" not in path.parts]
     return {str(path.relative_to(dest)): path.read_bytes() for path in files if path.name != "preprocess.log"}
 

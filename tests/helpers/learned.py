@@ -1,4 +1,4 @@
-"""A model that has learnt what to keep, on documents where that is known, and the checkpoint that it leaves."""
+"""Train a model on documents whose important words are known, and write its checkpoint."""
 
 import torch
 from torch.nn import functional
@@ -6,7 +6,7 @@ from torch.nn import functional
 from tests.helpers.models import make_dictionary
 from tests.helpers.summaries import write_checkpoint
 
-#: Words of a document, of its summary; of these 64 words the first half is content, the other filler.
+#: Words of a document, words of its summary, size of the vocabulary: its first half is content, the other filler.
 LENGTH, MARKED, WORDS = 64, 4, 64
 SPECIAL = 4  # symbols before the words in the dictionary
 SIZE = {
@@ -21,7 +21,7 @@ SIZE = {
 
 
 def draw(count: int, generator: torch.Generator):
-    """(count, LENGTH + 1) documents of filler with MARKED words of content; (count, MARKED + 1) summaries: these."""
+    """Return (count, LENGTH + 1) documents of filler with MARKED content words, and summaries of these words."""
     half = WORDS // 2
     documents = torch.randint(SPECIAL + half, SPECIAL + WORDS, (count, LENGTH), generator=generator)
     places = torch.rand(count, LENGTH, generator=generator).topk(MARKED).indices.sort(dim=1).values
@@ -31,7 +31,7 @@ def draw(count: int, generator: torch.Generator):
 
 
 def train(model, updates: int, batch: int = 32, rate: float = 3e-3) -> float:
-    """Adam on new documents in every update; returns the last loss, in nats per word."""
+    """Train by Adam on new documents in every update; return the last loss, in nats per word."""
     generator = torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -50,7 +50,7 @@ def train(model, updates: int, batch: int = 32, rate: float = 3e-3) -> float:
 
 
 def write_learned(folder, updates: int) -> tuple[str, float]:
-    """The trained model's checkpoint, with its dictionaries beside it, and the last loss."""
+    """Train a model and write its checkpoint and dictionaries; return the path and the last loss."""
     from fairseq.checkpoint_utils import load_model_ensemble
 
     for side in ("source", "target"):
@@ -64,6 +64,6 @@ def write_learned(folder, updates: int) -> tuple[str, float]:
 
 
 def held_out(count: int) -> list[str]:
-    """Documents that were in no update."""
+    """Return documents that were in no update."""
     documents, _ = draw(count, torch.Generator().manual_seed(2))
     return [" ".join(f"w{word - SPECIAL}" for word in row[:-1]) for row in documents.tolist()]

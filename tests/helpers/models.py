@@ -1,4 +1,4 @@
-"""Tiny models."""
+"""Options and dictionaries of tiny models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fairseq.data import Dictionary
 
 from pyramidion_fairseq.config import PyramidionConfig
 
-#: A model small enough for float64 and finite differences, that pools twice.
+#: Options of a model that pools twice and is small enough for float64 and finite differences.
 TINY = {
     "encoder_layers": 3,
     "decoder_layers": 2,
@@ -42,7 +42,7 @@ def make_dictionary(words: int) -> Dictionary:
 
 
 def distinct(variants: list[dict]) -> list[dict]:
-    """Return options that make models that differ, defaults included: the first of each."""
+    """Return the options without those that make the same model as earlier ones, defaults included."""
     first: dict = {}
     for options in variants:
         first.setdefault(tuple(sorted({**vars(PyramidionConfig()), **options}.items())), options)

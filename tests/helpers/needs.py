@@ -1,7 +1,7 @@
-"""What some tests need that the environment does not bring, and how to have it.
+"""Requirements of tests that the environment may lack, and how to install them.
 
-A test without it is skipped, and the end of the run says so. The variable PYRAMIDION_REQUIRE names what must be there,
-separated by commas: a test that lacks it fails. ``.ci/run`` sets it.
+A test without its requirement is skipped, and the end of the run says so. The variable PYRAMIDION_REQUIRE names
+requirements, separated by commas, without which a test fails. ``.ci/run`` sets it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import NoReturn
 import pytest
 
 VARIABLE = "PYRAMIDION_REQUIRE"
-#: What can be required.
+#: Names that PYRAMIDION_REQUIRE can have.
 NAMES = ("browser", "rouge155")
-#: Reasons of tests that need hardware or a compiler, each the same in all files.
+#: Reasons for skipping tests that need hardware or a compiler.
 A_GPU = "needs a GPU, some of them two: make gpu on a machine with them"
 A_COMPILER = "needs a C++ compiler: apt-get install g++, then make clean setup"
 
 
 def required() -> set[str]:
-    """What PYRAMIDION_REQUIRE names.
+    """Return the names in PYRAMIDION_REQUIRE.
 
     Raises:
-        pytest.UsageError: a name that is not among :data:`NAMES`.
+        pytest.UsageError: a name is not one of :data:`NAMES`.
     """
     names = {name.strip() for name in os.environ.get(VARIABLE, "").split(",")} - {""}
     if unknown := names - set(NAMES):
@@ -32,11 +32,11 @@ def required() -> set[str]:
 
 
 def missing(name: str, reason: str) -> NoReturn:
-    """Skip the test; fail where what it needs is required.
+    """Skip the test, or fail if what it needs is required.
 
     Args:
         name: one of :data:`NAMES`.
-        reason: what is missing, and how to have it.
+        reason: what is missing, and how to install it.
     """
     if name in required():
         pytest.fail(f"{VARIABLE} has {name}: {reason}", pytrace=False)

@@ -1,4 +1,4 @@
-"""Training on "nodes" of one machine: processes with the variables that torchrun or Slurm gives them."""
+"""Train on "nodes" of one machine: processes with the variables that torchrun or Slurm sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.helpers.forked import Forked, fairseq_command
 from tests.helpers.ranks import free_port
 
-#: What makes a recipe's training one of seconds, and the same on one process as on two.
+#: Options that make a recipe's training take seconds and give the same result on one process as on two.
 SMALL = [
     "--encoder-embed-dim", "16", "--decoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16",
     "--decoder-ffn-embed-dim", "16", "--encoder-attention-heads", "2", "--decoder-attention-heads", "2",
@@ -19,9 +19,9 @@ SMALL = [
 
 
 def start(words: list, logs: list[Path], befores: tuple = ()) -> list[Forked]:
-    """``fairseq-train`` with these words on as many nodes as there are logs, as torchrun starts it.
+    """Start ``fairseq-train`` with these words on as many nodes as there are logs, as torchrun does.
 
-    ``befores`` are called first, each in the process of its node.
+    Functions in ``befores`` are called first, each in the process of its node.
     """
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(len(logs))}
     processes = []
@@ -39,7 +39,7 @@ def start(words: list, logs: list[Path], befores: tuple = ()) -> list[Forked]:
 
 
 def finish(processes: list[Forked], timeout: float = 300) -> list[int]:
-    """The exit statuses; none of the processes is left."""
+    """Wait for the processes and return their exit statuses; kill those that are left."""
     try:
         return [process.wait(timeout) for process in processes]
     finally:

@@ -1,4 +1,4 @@
-"""Explanation pages, read and made hostile."""
+"""Read explanation pages, and make hostile ones."""
 
 import json
 from html.parser import HTMLParser
@@ -12,7 +12,7 @@ HOSTILE = (
 
 
 class Structure(HTMLParser):
-    """Every element with its attributes and the text directly inside it."""
+    """A parser that lists every element with its attributes and the text directly inside it."""
 
     def __init__(self, page):
         super().__init__(convert_charrefs=True)

@@ -1,8 +1,8 @@
-"""Random partitions of tokens, for the tests of every way to sum over them."""
+"""Random partitions of tokens, for the tests of every implementation of sums over them."""
 
 import torch
 
-#: batch, n, k, d, share of padding: groups of one, groups over the tile of 8, columns over that of 256, n / k odd.
+#: batch, n, k, d, share of padding: groups of one, groups over the tile of 8, columns over the tile of 256, odd n / k.
 SHAPES = [
     (2, 8, 8, 64, 0),
     (2, 16, 4, 5, 0),
@@ -14,7 +14,7 @@ SHAPES = [
 
 
 def case(batch, n, k, d, padded, seed=0):
-    """Float64 (embeddings, weights, gradient), and (slots, members, filled): a random partition into ragged groups."""
+    """Return (embeddings, weights, gradient) in float64 and (slots, members, filled) of a random partition."""
     generator = torch.Generator().manual_seed(seed)
     embeddings, grad = (torch.randn(batch, size, d, generator=generator, dtype=torch.float64) for size in (n, k))
     weights = torch.rand(batch, n, generator=generator, dtype=torch.float64)

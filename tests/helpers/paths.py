@@ -1,4 +1,4 @@
-"""Where things are."""
+"""Paths of the repository's folders."""
 
 from pathlib import Path
 

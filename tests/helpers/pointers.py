@@ -1,13 +1,13 @@
-"""Models with a pointer."""
+"""Models and documents for tests of the pointer."""
 
 import torch
 
-#: fairseq's decoder hands out attention in float32, also that of float64 models; one step at a time keeps float64.
+#: Tolerance: fairseq's decoder returns attention in float32 also for float64 models; step by step it keeps float64.
 ROUNDING = 1e-6
 
 
 def gated(model, seed=0):
-    """The model with gates that depend on the state, and are open."""
+    """Give the model random gates, which depend on the state, and return it."""
     generator = torch.Generator().manual_seed(seed)
     gate = model.decoder.pointer.gate
     with torch.no_grad():
@@ -16,7 +16,7 @@ def gated(model, seed=0):
 
 
 def repetitive(lengths, seed=0):
-    """Right-padded documents of few distinct words, so that continuations exist."""
+    """Return right-padded documents of few distinct words, so that words repeat with continuations."""
     generator = torch.Generator().manual_seed(seed)
     batch = torch.full((len(lengths), max(lengths)), 1)
     for row, length in zip(batch, lengths):

@@ -1,4 +1,4 @@
-"""Small corpora, and preparing them."""
+"""Make small corpora and prepare them."""
 
 import contextlib
 import importlib
@@ -10,14 +10,14 @@ from tests.helpers import forked
 from tests.helpers.paths import ROOT
 
 SCRIPT = ROOT / "preprocess" / "prepare.py"
-#: What a new interpreter starts with, as the command does: no torch.
+#: The first code of a new interpreter, which does not import torch, like the command.
 LIGHT = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pyramidion_commands; "
 NAMES = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau"
 WORDS = NAMES.split()
 
 
 def record(number):
-    """The n-th record of a small corpus in the format of arXiv and PubMed."""
+    """Return the n-th record of a small corpus in the format of arXiv and PubMed."""
     words = random.Random(number).choices(WORDS, k=60)
     sentences = [" ".join(words[start : start + 10]) + " ." for start in range(0, 40, 10)]
     summary = ["<S> " + " ".join(words[40:50]) + " </S>", "<S> " + " ".join(words[50:]) + " </S>"]
@@ -25,16 +25,18 @@ def record(number):
 
 
 def json_lines(numbers):
-    """The text of a small corpus."""
+    """Return the JSON lines of a small corpus."""
     return "".join(json.dumps(record(number)) + "\n" for number in numbers)
 
 
 def prepare(arguments, start=lambda: None):
-    """prepare.py in a process forked from this one, with fairseq-preprocess forked from that: no torch is imported.
+    """Run prepare.py in a process forked from this one, and fairseq-preprocess in one forked from that.
+
+    Forking saves the import of torch.
 
     Args:
-        arguments: of the command.
-        start: called in the new process first.
+        arguments: arguments of the command.
+        start: function that is called first in the new process.
     """
 
     def run():
@@ -46,12 +48,12 @@ def prepare(arguments, start=lambda: None):
         sys.exit(main(list(map(str, arguments))))
 
     with contextlib.suppress(ImportError):
-        importlib.import_module("matplotlib.pyplot")  # once for all: longer than most corpora take
+        importlib.import_module("matplotlib.pyplot")  # once, as the import takes longer than most corpora
     return forked.run(run, ["prepare.py", *arguments], timeout=120)
 
 
 def forked_child(command, log, folder, what):
-    """As ``child_process.run_child``, for fairseq-preprocess."""
+    """Run fairseq-preprocess like ``child_process.run_child``, but forked."""
     with open(log, "wb") as stream:
         name = ["fairseq-preprocess", *command[3:]]
         child = forked.Forked(forked.fairseq_command("preprocess"), name, stream, stream, cwd=folder)

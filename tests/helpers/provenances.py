@@ -1,4 +1,4 @@
-"""Explanations of made-up summaries."""
+"""Provenance of made-up summaries."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from pyramidion_fairseq.functional import TokenRecord
 from pyramidion_fairseq.text import TokenizedText
 
 FACTS = ModelFacts("tiny", "successive_halving", "linear", True, "note")
-#: Five words, the last one beyond what is read; word 0 has two tokens, </s> is the last token.
+#: Five words, of which the last is not read; word 0 has two tokens, and </s> is the last token.
 DOCUMENT = DocumentWords(("a", "b", "c.", "d", "e"), (True,) * 4 + (False,), ((0, 3), (3, 5)))
 SOURCE = TokenizedText(DOCUMENT.words, DOCUMENT.space_after, (4, 5, 6, 7, 8), (0, 0, 1, 2, 3))
 SUMMARY = TokenizedText(("x", "y"), (True, False), (9, 10, 11), (0, 1, 1))
@@ -35,7 +35,7 @@ _LANGUAGE = record(
     RECORD.attention.tolist(),
     TokenRecord(torch.tensor([0, 0, 1, 2, 1, 1, 1]), torch.tensor([0.5, 0.5, 0.5, 1.0, 0.375, 0.125, 0.25])),
 )
-#: The same with a language after </s>, as mBART's documents have it.
+#: The same with a language after </s>, as in mBART's documents.
 WITH_LANGUAGE = replace(_LANGUAGE, lengths=(Length("document", 7), *_LANGUAGE.lengths[1:]))
 
 

@@ -1,4 +1,4 @@
-"""The small BART of tests/data/lsg_converter.npz, made of seeds: for the recording and for the test."""
+"""The small BART of tests/data/lsg_converter.npz, made from seeds for the recording and for the test."""
 
 import torch
 
@@ -7,12 +7,12 @@ from pyramidion_fairseq.interop.bart.names import EMBEDDINGS
 
 SHAPE = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
 SHAPE.update(encoder_attention_heads=2, decoder_attention_heads=2, max_position_embeddings=1024)
-#: Tokens of the documents: as long as it gets, and one that fills no block.
+#: Tokens of the documents: the longest possible, and one that is no multiple of the block.
 LENGTHS = (4096, 2900)
-#: The tokens whose states are compared.
+#: Tokens whose states are compared.
 PROBES = torch.tensor([0, 1, 127, 128, 300, 511, 1000, 1024, 2047, 2899])
 _SIZES = {"block_size": 128, "sparse_block_size": 128, "sparsity_factor": 2, "num_global_tokens": 2}
-#: Options of the published converter; bos_pooling mistakes padding, so its second document is left out of the test.
+#: Options of the published converter; its bos_pooling counts padding, so the test leaves out the second document.
 CASES = {
     kind: {**_SIZES, "sparsity_type": kind}
     for kind in ("none", "norm", "pooling", "lsh", "stride", "block_stride", "bos_pooling")
@@ -20,7 +20,7 @@ CASES = {
 
 
 def ROTATIONS():
-    """The random numbers that lsh draws, for every layer two rounds: 2 heads of 8, 128 buckets, then 64."""
+    """Yield the random numbers of lsh, for every layer two rounds: 2 heads of 8, 128 buckets, then 64."""
     generator = torch.Generator().manual_seed(11)
     for _ in range(SHAPE["encoder_layers"]):
         for buckets in (128, 64):
@@ -28,12 +28,12 @@ def ROTATIONS():
 
 
 def symbols():
-    """Special ones, the bytes, and <mask>."""
+    """Return the special symbols, the bytes and <mask>."""
     return [*dictionary_files.SPECIALS, *byte_level.byte_symbols(), "<mask>"]
 
 
 def state_of_bart():
-    """By fairseq's names; values far from the initial ones."""
+    """Return tensors by fairseq's names, with values far from the initial ones."""
     dim, hidden, words = SHAPE["d_model"], SHAPE["encoder_ffn_dim"], len(symbols())
     shapes = {"encoder.embed_tokens.weight": (words, dim)}
     for side, layers in (("encoder", SHAPE["encoder_layers"]), ("decoder", SHAPE["decoder_layers"])):
@@ -57,7 +57,7 @@ def state_of_bart():
 
 
 def documents():
-    """(2, 4096) right-padded ids."""
+    """Return (2, 4096) right-padded ids."""
     generator = torch.Generator().manual_seed(7)
     batch = torch.full((len(LENGTHS), max(LENGTHS)), 1)
     for row, length in zip(batch, LENGTHS):

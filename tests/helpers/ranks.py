@@ -1,4 +1,4 @@
-"""Functions on several ranks (gloo, CPU), each a process forked from this one."""
+"""Run functions on several ranks (gloo, CPU), each in a process forked from this one."""
 
 import socket
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.helpers.forked import Forked
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port on which nothing listens now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -40,7 +40,7 @@ def end_ranks(processes: list, timeout: float = 60) -> list:
 
 
 def on_ranks(main: Callable[[int], Any], size: int, folder: Path, timeout: float = 60) -> list:
-    """What main(rank) returns on every rank of a gloo group."""
+    """Run main(rank) on every rank of a gloo group and return the results."""
 
     def run(rank: int) -> None:
         torch.distributed.init_process_group("gloo")
@@ -54,9 +54,9 @@ def on_ranks(main: Callable[[int], Any], size: int, folder: Path, timeout: float
 
 
 def refused_on_ranks(main: Callable[[int], Any], size: int, folder: Path, timeout: float = 60) -> list[str]:
-    """The line with which each rank ends, as fairseq-train would, where main(rank) fails on all of them.
+    """Run main(rank), which must fail on every rank, and return the last line of each, as of fairseq-train.
 
-    Without the rank's name, which torch puts before it.
+    The rank's name, which torch puts before the line, is removed.
     """
 
     def run(rank: int) -> None:

@@ -1,4 +1,4 @@
-"""The recipes of examples/, read without running them."""
+"""Read the recipes of examples/ without running them."""
 
 from functools import cache
 
@@ -8,14 +8,14 @@ from recipes import command, paper
 
 from pyramidion_fairseq.models.architectures import PUBLISHED
 
-#: Hydra counts the GPUs that are there; the task's lengths come from the model in both.
+#: Fields that may differ: Hydra counts the GPUs, and the task's lengths come from the model in both.
 ELSEWHERE = {("bmuf", "distributed_world_size"), ("distributed_training", "distributed_world_size")}
 ELSEWHERE |= {("task", "max_source_positions"), ("task", "max_target_positions")}
 ARCHS = list(dict.fromkeys(PUBLISHED.values()))
 
 
 def parsed(words):
-    """Return what fairseq-train makes of a command line; not to be changed, as others get the same."""
+    """Return fairseq-train's configuration of a command line; callers share it and must not change it."""
     return _parsed(tuple(str(word) for word in words))
 
 
@@ -26,6 +26,6 @@ def _parsed(words):
 
 
 def training(arch, **settings):
-    """The command line that trains a row, without its first word."""
+    """Return the words after ``fairseq-train`` of the command line that trains a row."""
     (line,) = command.train(paper.Recipe(arch, "arxiv"), command.Settings(**settings), [])
     return line[line.index("fairseq-train") + 1 :]

@@ -8,7 +8,7 @@ from pyramidion_fairseq.generation import cuda_graph, kv_cache
 
 
 class Replay(TorchDispatchMode):
-    """Stands for a CUDA graph: records the operations of a function, which change nothing until they are replayed."""
+    """A stand-in for a CUDA graph: it records a function's operations, which have no effect until replayed."""
 
     made = replayed = 0
 
@@ -29,7 +29,7 @@ class Replay(TorchDispatchMode):
                 if argument.alias_info is not None and argument.alias_info.is_write:
                     self._overwritten.append((value, value.clone()))
         out = func(*args, **(kwargs or {}))
-        if not isinstance(out, int):  # of types, which the host alone works on: promote_types
+        if not isinstance(out, int):  # functions of types, such as promote_types, run on the host alone
             self.operations.append((func, args, kwargs or {}, out))
         return out
 

@@ -1,4 +1,4 @@
-"""Refused checkpoints."""
+"""Check that checkpoints are refused."""
 
 import time
 
@@ -8,7 +8,7 @@ from pyramidion_fairseq import checkpoints
 
 
 def refused(path, seconds=5.0):
-    """The line of the refusal, which takes no time."""
+    """Check that a checkpoint is refused quickly in one line, and return the line."""
     begun = time.monotonic()
     with pytest.raises((checkpoints.UnsafeCheckpointError, checkpoints.DamagedCheckpointError)) as error:
         checkpoints.load_checkpoint(path)

@@ -1,4 +1,4 @@
-"""What a browser shows of a report, against the numbers that the command wrote beside it."""
+"""Compare what a browser shows of a report with the numbers that the command wrote to a file."""
 
 import json
 import math
@@ -14,18 +14,18 @@ def words_of(page, region):
 
 
 def levels(page, region="document", prefix="s"):
-    """The level of every word of a region, None where it has none."""
+    """Return the level of every word of a region, or None if it has none."""
     found = words_of(page, region).evaluate_all("(words) => words.map((word) => word.className)")
     return [next((int(n) for n in re.findall(rf"\b{prefix}(\d)\b", name)), None) for name in found]
 
 
 def top(weights):
-    """The end of the scale: the page holds four digits of each weight."""
+    """Return the end of the scale; the page holds four digits of each weight."""
     return float(f"{max(weights):.4g}")
 
 
 def expected_levels(weights, end):
-    """Weights on a scale from 0 to ``end`` in ten shades, halves up."""
+    """Return the weights on a scale from 0 to ``end`` in ten shades, with halves rounded up."""
     return [min(LEVELS, math.floor(LEVELS * float(f"{weight:.4g}") / end + 0.5)) for weight in weights]
 
 
@@ -34,17 +34,17 @@ def lit(page, region):
 
 
 def fed(explanation, word):
-    """Words of the summary that a word of the document is a source of."""
+    """Return the words of the summary that have a word of the document as a source."""
     return {i for i, row in enumerate(explanation.summary.sources) if word in [source for source, _ in row]}
 
 
 def read(path):
-    """What ``pyramidion-explain --json`` wrote."""
+    """Read what ``pyramidion-explain --json`` wrote."""
     return Explanation.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def check_report(page, explanation):
-    """Switch through the stages, point at every word of the summary and at sources, go by keyboard."""
+    """Check stages, words of the summary and sources under the pointer, and moving by keyboard."""
     read_words = len(explanation.document.words) - explanation.truncated
     assert words_of(page, "document").all_text_contents()[:read_words] == list(explanation.document.words[:read_words])
     assert words_of(page, "summary").all_text_contents() == list(explanation.summary.words)

@@ -25,7 +25,7 @@ SMALL_LSG = {"lsg_block_size": 8, "lsg_sparse_block_size": 8}
 
 
 def build_stock(classes=3, positions=64, words=WORDS, **options):
-    """fairseq's own RoBERTa with a classification head, random values everywhere."""
+    """Build fairseq's own RoBERTa with a classification head and random values."""
     args = Namespace(**{**SHAPE, "max_positions": positions, **options})
     model = RobertaModel.build_model(args, task_of(words))
     model.register_classification_head(HEAD, num_classes=classes)
@@ -33,7 +33,7 @@ def build_stock(classes=3, positions=64, words=WORDS, **options):
 
 
 def build(classes=3, words=WORDS, seed=0, **options):
-    """Ours, in evaluation mode."""
+    """Build our RoBERTa with a classification head, in evaluation mode."""
     torch.manual_seed(seed)
     options = {**SHAPE, **SMALL_LSG, "max_positions": 64, **options}
     model = LSGRobertaModel.build_model(Namespace(**options), task_of(words))
@@ -42,7 +42,7 @@ def build(classes=3, words=WORDS, seed=0, **options):
 
 
 def load_state(model, state):
-    """Load strictly, as fairseq does: with names and lengths made to fit."""
+    """Load a state strictly after adapting its names and lengths, as fairseq does."""
     state = dict(state)
     model.upgrade_state_dict_named(state, "")
     torch.nn.Module.load_state_dict(model, state, strict=True)
@@ -50,9 +50,9 @@ def load_state(model, state):
 
 
 def roberta_of(given, state, words):
-    """Our model of these options and tensors; a language model's head that is not there is tied to the embedding."""
+    """Build our model of these options and tensors; tie a missing language model's head to the embedding."""
     model = LSGRobertaModel.build_model(Namespace(**given), task_of(words))
     for name, value in model.state_dict().items():
         if "lm_head" in name:
             state.setdefault(name, state[EMBEDDING] if name.endswith("lm_head.weight") else value)
-    return load_state(model, state).eval()  # the head, which came with the tensors, as well
+    return load_state(model, state).eval()  # the head, which was loaded with the tensors, too

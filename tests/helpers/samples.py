@@ -1,4 +1,4 @@
-"""Explanations of given texts with made-up weights: for the page, which has to show any numbers that there are."""
+"""Make explanations of given texts with random weights, for tests of the page."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pyramidion_fairseq.text import Document, split_document
 
 
 def explain_text(text: str, summary: str, seed: int = 0, truncated: int = 0, **changes) -> Explanation:
-    """An explanation whose numbers are drawn at random, but hang together as those of a model do.
+    """Return an explanation with random numbers that are consistent like those of a model.
 
     Args:
         text: the document.
         summary: words with white space between them.
-        seed: of the numbers.
-        truncated: words at the document's end that were not read.
-        changes: fields that are to be different.
+        seed: seed of the numbers.
+        truncated: number of words at the document's end that were not read.
+        changes: fields of the explanation to replace.
     """
     draw = random.Random(seed)
     document = split_document(Document.from_text(text), limit=10**9).document
@@ -61,7 +61,7 @@ def explain_text(text: str, summary: str, seed: int = 0, truncated: int = 0, **c
 
 
 def with_copies(explanation: Explanation, copied: dict[int, tuple[float, dict[int, float]]]) -> Explanation:
-    """The same of a model that can copy: ``copied`` is {summary word: (probability, {document word: weight})}."""
+    """Add copies to an explanation; ``copied`` is {summary word: (probability, {document word: weight})}."""
     rows = [copied.get(number, (0.0, {})) for number in range(len(explanation.summary.words))]
     places = tuple(tuple(sorted(row.items(), key=lambda pair: -pair[1])) for _, row in rows)
     summary = replace(explanation.summary, copied=tuple(share for share, _ in rows), places=places)
@@ -69,7 +69,7 @@ def with_copies(explanation: Explanation, copied: dict[int, tuple[float, dict[in
 
 
 def _kept(draw: random.Random, word: str) -> float:
-    """Longer words survive more often; what survives has weights of all sizes."""
+    """Return a random weight that is large more often for longer words."""
     odds = 1 / (1 + math.exp(4 - len(word) / 2))
     return round(draw.uniform(0.5, 1.0) if draw.random() < odds else draw.uniform(0.0, 0.12), 4)
 

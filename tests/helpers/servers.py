@@ -1,4 +1,4 @@
-"""Requests to a server in a thread of the test."""
+"""Send requests to a server in a thread of the test."""
 
 import http.client
 import json
@@ -10,7 +10,7 @@ GOOD = "Pooling keeps the best tokens. The decoder reads what is left of them."
 
 
 def until(condition, seconds=60):
-    """Wait for a condition; fail where it does not come true."""
+    """Wait for a condition; fail if it does not come true in time."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -18,7 +18,7 @@ def until(condition, seconds=60):
 
 
 class Client:
-    """Requests to a server; answers as (status, headers, body)."""
+    """A client of a server; answers are (status, headers, body)."""
 
     def __init__(self, port):
         self.port = port
@@ -47,7 +47,7 @@ class Client:
         return self("POST", "/", b"".join(parts), Content_Type=f"multipart/form-data; boundary={boundary}", **headers)
 
     def raw(self, data, timeout=60, read=True):
-        """Send bytes as they are; what comes back until the connection ends."""
+        """Send bytes as they are and return what comes back until the connection ends."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             try:
                 connection.sendall(data)

@@ -1,8 +1,8 @@
-"""fairscale's FullyShardedDataParallel on CPUs: what it does is all there, but its order on a GPU's streams.
+"""Run fairscale's FullyShardedDataParallel on CPUs: everything but the order of operations on a GPU's streams.
 
 python -m tests.helpers.sharded RUNS
 
-RUNS as of ``train``, in JSON: one interpreter, which sees fairscale and forks the ranks of each run.
+RUNS is the argument of ``train`` in JSON. One interpreter, which can import fairscale, forks the ranks of each run.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ FAIRSCALE = Path(sys.prefix) / "fairscale"
 
 
 class Stream:
-    """Of a device that has finished every operation when it is called."""
+    """A stream of a device that runs every operation at once."""
 
     def wait_stream(self, other) -> None:
-        """There is nothing to wait for."""
+        """Return at once: there is nothing to wait for."""
 
     synchronize = wait_event = wait_stream
 
 
 def train(runs: dict[str, list]) -> dict[str, list[int]]:
-    """The statuses of two ranks of ``fairseq-train`` for {folder of the logs: its options, RANK among them}."""
+    """Run two ranks of ``fairseq-train`` for each {folder of logs: options, with RANK}; return their statuses."""
     path = os.pathsep.join([str(FAIRSCALE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "tests.helpers.sharded", json.dumps(runs)]
@@ -43,7 +43,7 @@ def train(runs: dict[str, list]) -> dict[str, list[int]]:
 
 
 def take_cpus() -> None:
-    """Let fairscale take the CPU and gloo for GPUs and NCCL, in all of this process."""
+    """Make fairscale use the CPU and gloo instead of GPUs and NCCL, in this whole process."""
     from fairscale.nn.data_parallel import FullyShardedDataParallel, fully_sharded_data_parallel
 
     current, setup = [Stream()], FullyShardedDataParallel._setup_streams
@@ -75,14 +75,14 @@ def take_cpus() -> None:
 def _reduce_scatter() -> Callable:
     stock = torch.distributed._reduce_scatter_base
 
-    def flat(output, parts, **options):  # which NCCL takes in any shape
+    def flat(output, parts, **options):  # NCCL accepts any shape
         return stock(output.view(-1), parts.reshape(-1), **options)
 
     return flat
 
 
 def main() -> None:
-    """Run what the command line says, and print the statuses."""
+    """Run the training runs of the command line and print their statuses."""
     from tests.helpers.forked import fairseq_command
     from tests.helpers.ranks import end_ranks, start_ranks
 

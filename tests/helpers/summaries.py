@@ -1,4 +1,4 @@
-"""Checkpoints on disk with their dictionaries and sentencepiece models, small enough to summarise in a moment."""
+"""Write tiny checkpoints with dictionaries and sentencepiece models, which summarise within a second."""
 
 import io
 
@@ -23,12 +23,12 @@ SUMMARY = {"max_target_positions": 24, "max_source_positions": 64}
 
 
 def article(sentences: int, seed: int = 0) -> str:
-    """Plain text."""
+    """Return a plain text of so many sentences."""
     return " ".join(SENTENCES[(seed + 3 * i) % len(SENTENCES)] for i in range(sentences))
 
 
 def write_sentencepiece(folder) -> None:
-    """``sentencepiece.model`` and both dictionaries, as preprocess/ makes them."""
+    """Write ``sentencepiece.model`` and both dictionaries, as preprocess/ does."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES * 20), model_writer=model, vocab_size=120, hard_vocab_limit=False,
@@ -45,7 +45,7 @@ def write_sentencepiece(folder) -> None:
 
 
 def write_checkpoint(folder, name="checkpoint_best.pt", seed=0, task="long_document_summarization", **chosen):
-    """An untrained model of the tiny size, and the file that fairseq would have written of it: its path."""
+    """Write an untrained tiny model to a file as fairseq does, and return its path."""
     flags = [
         str(folder),
         "--task",
@@ -79,7 +79,7 @@ def write_checkpoint(folder, name="checkpoint_best.pt", seed=0, task="long_docum
 
 
 def write_model(folder):
-    """A folder that pyramidion-summarize takes: sentencepiece model, dictionaries, checkpoint; returns it."""
+    """Write a sentencepiece model, dictionaries and a checkpoint for pyramidion-summarize; return the folder."""
     write_sentencepiece(folder)
     write_checkpoint(folder)
     return folder

@@ -1,23 +1,23 @@
-"""Tensors and masks, and the largest tensor of an operation."""
+"""Random tensors and masks, and a record of the largest tensor."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def heads(batch: int, length: int, number: int, dim: int, count: int, seed: int = 0) -> list:
-    """``count`` random (batch, length, number, dim) tensors, float64: queries, keys and values, for instance."""
+    """Return ``count`` random (batch, length, number, dim) tensors in float64, such as queries, keys and values."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(batch, length, number, dim, dtype=torch.float64, generator=generator) for _ in range(count)]
 
 
 def ragged_mask(lengths):
-    """(B, T) padding mask of right-padded documents; None where all are equally long."""
+    """Return the (B, T) padding mask of right-padded documents, or None if all are equally long."""
     mask = torch.arange(max(lengths)) >= torch.tensor(lengths).unsqueeze(1)
     return mask if mask.any() else None
 
 
 class LargestTensor(TorchDispatchMode):
-    """Records how many numbers, and bytes, the largest tensor of an operation has; of one dtype, if one is given."""
+    """A mode that records elements and bytes of the largest tensor of an operation, of one dtype or of any."""
 
     def __init__(self, dtype=None):
         super().__init__()

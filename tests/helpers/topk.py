@@ -1,4 +1,4 @@
-"""Random cases of the top-k operator, and what it gives for them."""
+"""Random cases of the top-k operator, and its outputs and gradients."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What the tests of every way to hold a tournament share."""
+"""Functions shared by the tests of every implementation of the tournament."""
 
 import torch
 
@@ -6,7 +6,7 @@ from pyramidion_fairseq.functional.topk.tournament import tournament
 
 
 def hold(scores, *arguments):
-    """(TournamentResult, gradient of the scores) under random gradients of the slots' scores and the weights."""
+    """Return the TournamentResult and the gradient of the scores for random gradients of slot scores and weights."""
     result = tournament(scores, *arguments)
     generator = torch.Generator().manual_seed(1)
     loss = sum(
@@ -17,7 +17,7 @@ def hold(scores, *arguments):
 
 
 def assert_same(results, **tolerance):
-    """Of two ways to compute: the same tokens in the same slots, and numbers within a tolerance."""
+    """Check that two results have the same tokens in the same slots, and numbers equal within a tolerance."""
     (ours, gradient), (plain, expected) = results
     for name in ("slots", "members", "filled"):
         a, b = getattr(ours, name), getattr(plain, name)

@@ -1,4 +1,4 @@
-"""The stock commands on a small corpus: options, data, logs."""
+"""Options, data and logs of the stock commands on a small corpus."""
 
 import json
 import re
@@ -27,9 +27,9 @@ LENGTHS = {"train": [5 + 13 * i % 150 for i in range(40)], "valid": [1, 5, 12, 6
 
 
 def write_corpus(folder, words, **lengths):
-    """Documents that list words, summaries that are their first ones; from 1 token to far too many.
+    """Write documents of random words, from 1 token to far too many, with their first words as summaries.
 
-    ``lengths`` are those of a split's documents, in place of :data:`LENGTHS`.
+    ``lengths`` are those of a split's documents, instead of :data:`LENGTHS`.
     """
     for side in ("source", "target"):
         make_dictionary(words).save(str(folder / f"dict.{side}.txt"))
@@ -40,7 +40,7 @@ def write_corpus(folder, words, **lengths):
 
 
 def training_log(stdout):
-    """{(kind, update): loss} of the updates ("train") and of the validations ("valid")."""
+    """Return {(kind, update): loss} of the updates ("train") and of the validations ("valid")."""
     rows = [json.loads(row) for row in re.findall(r"\| (?:train_inner|valid) \| (\{.*\})", stdout)]
     train = {("train", int(row["num_updates"])): float(row["loss"]) for row in rows if "loss" in row}
     valid = {("valid", int(row["valid_num_updates"])): float(row["valid_loss"]) for row in rows if "valid_loss" in row}
