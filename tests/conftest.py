@@ -22,29 +22,29 @@ from tests.helpers.browser import chromium, new_page, open_report  # noqa: F401 
 from tests.helpers.models import TINY, make_dictionary
 from tests.helpers.paths import ROOT
 
-torch.set_num_threads(1)  # the tensors of tests are tiny: threads would only wait for each other
-# Hydra copies this store of every option, which is one for the process, whenever fairseq reads a command line: half of
-# the time that this takes. What the store gives out is copied as well.
+torch.set_num_threads(1)  # tensors of tests are tiny: more threads would only wait
+# Hydra copies this global store of all options whenever fairseq reads a command line, which takes half of the time.
+# What the store returns is copied as well, so that copying the store is not needed.
 ConfigStore.__deepcopy__ = lambda self, memo: self
 composing.use()
 
 
 def pytest_configure() -> None:
-    """Refuse requirements that no test knows, before any test runs."""
+    """Refuse unknown names in PYRAMIDION_REQUIRE before any test runs."""
     needs.required()
 
 
 def pytest_collection_modifyitems(items: list) -> None:
-    """Put the files of tests/longest.txt first, in its order: one that begins last leaves other processes idle."""
+    """Put the files of tests/longest.txt first, in its order: a long file at the end leaves other processes idle."""
     files = (ROOT / "tests" / "longest.txt").read_text(encoding="utf-8").split()
     order = {ROOT / name: number for number, name in enumerate(files)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector of garbage pass over what is there: half a second each time, and more in forked processes.
+    """Freeze all objects, so that garbage collection does not visit them: this saves half a second each time.
 
-    And let it pass seldom: each time it writes to all objects that are new, which copies the memory of forked ones.
+    Also collect less often: a collection writes to all new objects, which copies the memory of forked processes.
     """
     gc.collect()
     gc.freeze()
@@ -52,12 +52,12 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Let what was frozen be freed: nanobind prints what is not."""
+    """Unfreeze all objects, so that they are freed: nanobind prints those that are not."""
     gc.unfreeze()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """Say at the end what was skipped: a line for each reason, which tells how to have what is missing."""
+    """Print a line for each reason of skipped tests, which says how to install what is missing."""
     reports = terminalreporter.stats.get("skipped", [])
     reasons = Counter(report.longrepr[2].partition("Skipped: ")[2] for report in reports)
     for reason, count in reasons.most_common():
@@ -66,7 +66,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
 @pytest.fixture(autouse=True)
 def logging_as_before():
-    """Commands that run in this process log to a stream that ends with their test."""
+    """Restore handlers and levels of logging after a test, as commands in this process change them."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     ours = [logging.getLogger(name) for name in ("pyramidion_fairseq", "pyramidion_fairseq.compat")]
@@ -85,7 +85,7 @@ def dictionary():
 
 @pytest.fixture
 def tiny_model(dictionary):
-    """Factory: tiny_model(**options) is a model in float64, evaluation mode, with seeded weights."""
+    """Return a function that builds a tiny model in float64, in evaluation mode, with seeded weights."""
 
     def build(seed=0, **options):
         torch.manual_seed(seed)
@@ -97,14 +97,14 @@ def tiny_model(dictionary):
 
 @pytest.fixture
 def exact_softmax(monkeypatch):
-    """fairseq's softmax without its rounding to float32, so that float64 models can be compared to 1e-9."""
+    """Remove the rounding to float32 from fairseq's softmax, so that float64 models can be compared to 1e-9."""
     monkeypatch.setattr(utils, "softmax", lambda x, dim, onnx_trace=False: F.softmax(x, dim=dim))
     monkeypatch.setattr(utils, "log_softmax", lambda x, dim, onnx_trace=False: F.log_softmax(x, dim=dim))
 
 
 @pytest.fixture
 def confident_model(tiny_model):
-    """Factory: a tiny model whose weights are large enough for varied summaries of varied lengths."""
+    """Return a function that builds a tiny model with weights large enough for varied summaries and lengths."""
 
     def build(seed=0, **options):
         model = tiny_model(**{"share_all_embeddings": False, **options})
@@ -119,7 +119,7 @@ def confident_model(tiny_model):
 
 @pytest.fixture
 def random_tokens():
-    """Factory: random_tokens(lengths, seed=0) is a right-padded (B, T) batch whose rows end with </s>."""
+    """Return a function that makes a right-padded (B, T) batch of given lengths whose rows end with </s>."""
 
     def make(lengths, seed=0, words=40):
         generator = torch.Generator().manual_seed(seed)
@@ -134,17 +134,17 @@ def random_tokens():
 
 @pytest.fixture(scope="session")
 def command():
-    """Run a stock fairseq command in a process of its own: command("train", ..., check=True).stdout.
+    """Return a function that runs a stock fairseq command in a process: command("train", ..., check=True).stdout.
 
-    The process is forked from this one; with ``fresh=True`` a new one runs the installed script, with the GPUs of
-    ``visible``.
+    The process is forked from this one; with ``fresh=True`` a new process runs the installed script, with the GPUs
+    of ``visible``.
     """
 
     def run(name, *args, check=True, stdin=None, fresh=False, visible="", **kwargs):
         if fresh:
             env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", CUDA_VISIBLE_DEVICES=visible)
             script = Path(sys.executable).parent / f"fairseq-{name}"
-            module = [sys.executable, "-m", f"fairseq_cli.{name.replace('-', '_')}"]  # where wheels lie in a folder
+            module = [sys.executable, "-m", f"fairseq_cli.{name.replace('-', '_')}"]  # wheels in a folder
             argv = [*([str(script)] if script.exists() else module), *map(str, args)]
             done = subprocess.run(argv, input=stdin, env=env, cwd=ROOT, capture_output=True, text=True, **kwargs)
         else:

@@ -1,4 +1,4 @@
-"""Checkpoints of stock fairseq load in every command; files that could run something, or are broken, are refused."""
+"""Tests that checkpoints of stock fairseq load in every command, and that hostile or broken files are refused."""
 
 import argparse
 import collections
@@ -40,7 +40,7 @@ def installed():
 
 
 class Workplace:
-    """A folder with a tiny binarised corpus, and fairseq's commands run in it."""
+    """A folder with a tiny binarised corpus, in which fairseq's commands run."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -60,7 +60,7 @@ class Workplace:
         return done.stdout + done.stderr
 
     def run_script(self, name, *arguments):
-        """The installed command, whose name matters, in a new process."""
+        """Run the installed command, whose name matters, in a new process."""
         command = [str(Path(sys.executable).parent / f"fairseq-{name}"), *map(str, arguments)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         return subprocess.run(
@@ -79,12 +79,12 @@ class Workplace:
         return self.run("train", *data, *model, *steps, *save, *arguments)
 
     def reading(self, path):
-        """Options of the commands that read a checkpoint."""
+        """Return options of the commands that read a checkpoint."""
         batches = ["--batch-size", 2, "--required-batch-size-multiple", 1]
         return ["bin", "--user-dir", USER_DIR, "--cpu", "--task", "translation", "--path", path, *batches]
 
 
-# Meters of --eval-bleu hold numpy arrays: the part of a checkpoint that torch refuses by itself.
+# Meters of --eval-bleu have numpy arrays, which torch refuses by default.
 METERS = ["--eval-bleu", "--eval-bleu-args", '{"beam": 1, "max_len_b": 3}', "--optimizer", "adam"]
 
 
@@ -95,20 +95,20 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real(workplace):
-    """A checkpoint of stock fairseq with meters in it, after three updates."""
+    """Train stock fairseq for three updates and return its checkpoint, which has meters."""
     workplace.train("run", *METERS, "--max-update", 3)
     return workplace.folder / "run" / "checkpoint_last.pt"
 
 
-# ---------------------------------------------------------------------------------------------- what must load
+# ---------------------------------------------------------------------------------------------- files that must load
 
 
-def test_training_resumes(workplace, real):
+def test_training_resumes_from_a_stock_checkpoint(workplace, real):
     log = workplace.train("run", *METERS, "--max-update", 4, "--no-save")
     assert "@ 3 updates)" in log and "num_updates 4" in log
 
 
-def test_generate_scores_without_being_told_how(workplace, real):
+def test_generate_scores_with_bleu_by_default(workplace, real):
     log = workplace.run("generate", *workplace.reading(real), "--beam", 2, "--max-len-b", 4)
     assert log.count("\nH-") + log.startswith("H-") == 3
     assert "Generate test with beam=2: BLEU" in log
@@ -120,19 +120,19 @@ def test_interactive_reads_standard_input(workplace, real):
     assert "D-0\t" in log
 
 
-def test_validate(workplace, real):
+def test_validate_loads_a_stock_checkpoint(workplace, real):
     assert "valid on 'valid' subset | loss" in workplace.run("validate", *workplace.reading(real))
 
 
-def test_from_pretrained(workplace, real):
+def test_from_pretrained_loads_a_stock_checkpoint(workplace, real):
     model = TransformerModel.from_pretrained(
         str(real.parent), checkpoint_file=real.name, data_name_or_path=str(workplace.folder / "bin")
     )
     assert isinstance(model.translate("w1 w2 w3"), str)
 
 
-def test_adafactor_and_half_precision_state(workplace):
-    """Adafactor keeps its options as a Namespace; --fp16 alone does not run on CPUs, this variant does."""
+def test_adafactor_with_half_precision_state_loads(workplace):
+    """Check that options of Adafactor, a Namespace, load; --memory-efficient-fp16 runs on CPUs, --fp16 does not."""
     options = ["--optimizer", "adafactor", "--memory-efficient-fp16", "--max-update", 2, "--disable-validation"]
     workplace.train("half", *options)
     state = checkpoint_utils.load_checkpoint_to_cpu(str(workplace.folder / "half" / "checkpoint_last.pt"))
@@ -141,7 +141,7 @@ def test_adafactor_and_half_precision_state(workplace):
     assert state["last_optimizer_state"]["loss_scale"] > 0
 
 
-def test_load_checkpoint_returns_what_is_in_the_file(real):
+def test_load_checkpoint_returns_all_parts_of_the_file(real):
     state = checkpoints.load_checkpoint(real)
     assert set(state) >= {"model", "cfg", "extra_state", "optimizer_history", "last_optimizer_state"}
     assert all(value.device.type == "cpu" for value in state["model"].values())
@@ -151,8 +151,8 @@ def test_load_checkpoint_returns_what_is_in_the_file(real):
     assert all("exp_avg_sq" in moment for moment in moments.values())
 
 
-def test_legacy_state_with_args(real, tmp_path):
-    """Old checkpoints keep their options in a Namespace; a half-precision optimiser adds its scale to the state."""
+def test_legacy_checkpoint_with_args_loads(real, tmp_path):
+    """Check options in a Namespace, as in old checkpoints, and the loss scale of a half-precision optimizer."""
     state = checkpoints.load_checkpoint(real)
     state.update(args=state["cfg"]["model"], cfg=None)
     state["last_optimizer_state"]["loss_scale"] = 128.0
@@ -166,7 +166,7 @@ def test_legacy_state_with_args(real, tmp_path):
     "left_out", [["extra_state"], ["extra_state", "optimizer_history", "last_optimizer_state", "args"]]
 )
 def test_weights_and_options_are_enough_to_summarise(left_out, tmp_path):
-    """As of whoever has made a checkpoint smaller."""
+    """Check checkpoints from which someone removed other parts."""
     summaries = load_summarizer(str(write_model(tmp_path))).summarize([article(3)], min_len=3, max_len_b=6)
     path = tmp_path / "checkpoint_best.pt"
     whole = torch.load(path, weights_only=False)
@@ -179,13 +179,13 @@ def test_weights_and_options_are_enough_to_summarise(left_out, tmp_path):
 
 
 @pytest.mark.parametrize("record", [3, [3], "a"])
-def test_a_record_of_a_run_that_is_none_is_refused(record, real, tmp_path):
+def test_checkpoint_with_a_malformed_extra_state_is_refused(record, real, tmp_path):
     torch.save({**checkpoints.load_checkpoint(real), "extra_state": record}, tmp_path / "m.pt")
     with pytest.raises(checkpoints.DamagedCheckpointError, match="no usable state of its run"):
         checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "m.pt"))
 
 
-def test_options_saved_as_omegaconf_become_plain(real, tmp_path):
+def test_options_saved_as_omegaconf_are_loaded_as_plain_containers(real, tmp_path):
     state = checkpoints.load_checkpoint(real)
     options = {"common": {"seed": 7, "list": [1, {"a": None}]}}
     state["cfg"] = OmegaConf.create(options)
@@ -195,7 +195,7 @@ def test_options_saved_as_omegaconf_become_plain(real, tmp_path):
 
 @pytest.mark.parametrize("key", ["seed", "data", "save_dir"])
 @pytest.mark.parametrize("kind", [OmegaConf.create, dict])
-def test_references_are_refused_and_not_resolved(key, kind, tmp_path, monkeypatch):
+def test_interpolations_in_options_are_refused_and_not_resolved(key, kind, tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET_OF_THE_USER", "hidden")
     options = kind({"common": {key: "${oc.env:SECRET_OF_THE_USER}"}})
     torch.save({"model": {}, "cfg": options}, tmp_path / "early.pt")
@@ -205,7 +205,7 @@ def test_references_are_refused_and_not_resolved(key, kind, tmp_path, monkeypatc
 
 
 def broadcast_bytes(path):
-    """What rank 0 sends on resume (fairseq.distributed.utils.broadcast_object), tensors apart."""
+    """Return what rank 0 sends on resuming (fairseq.distributed.utils.broadcast_object), without tensors."""
     buffer = io.BytesIO()
     state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
     torch.save(distributed_utils._split_tensors_from_obj(state, []), buffer)
@@ -213,7 +213,7 @@ def broadcast_bytes(path):
 
 
 def other_numpy(data):
-    """The same file as the other major version of numpy would have written it."""
+    """Return the file as the other major version of numpy would have written it."""
     source, target = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
     with zipfile.ZipFile(target, "w") as copy:
         for name in source.namelist():
@@ -228,14 +228,14 @@ def other_numpy(data):
 
 @pytest.fixture(scope="module")
 def wanted(real):
-    """Files that must load: a real checkpoint, one by the other numpy, float meters, and a resume's broadcast."""
+    """Return files that must load: a real checkpoint, one by the other numpy, float meters, and a broadcast."""
     floats = io.BytesIO()
     torch.save({"model": {}, "sum": np.array([0.5])}, floats)
     data = real.read_bytes()
     return [data, other_numpy(data), floats.getvalue(), broadcast_bytes(real)]
 
 
-def test_every_wanted_file_loads(wanted):
+def test_every_wanted_file_loads_with_weights_only(wanted):
     assert wanted[0] != wanted[1]
     for data in wanted:
         torch.load(io.BytesIO(data), weights_only=True)
@@ -251,7 +251,7 @@ def empty_list():
 
 
 @pytest.mark.parametrize("name", [name for _, name in checkpoints.ALLOWED])
-def test_every_allowed_type_is_needed(wanted, empty_list, name):
+def test_every_allowed_type_is_needed_by_a_wanted_file(wanted, empty_list, name):
     torch.serialization.add_safe_globals([entry for entry in checkpoints.ALLOWED if entry[1] != name])
     refused = 0
     for data in wanted:
@@ -262,11 +262,11 @@ def test_every_allowed_type_is_needed(wanted, empty_list, name):
     assert refused
 
 
-# ---------------------------------------------------------------------------------------------- what must not
+# ---------------------------------------------------------------------------------------------- hostile files
 
 
 class Call:
-    """Pickles as the call of a function, which unpickling makes."""
+    """An object that is pickled as the call of a function, which unpickling runs."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -275,7 +275,7 @@ class Call:
         return self.call
 
     def __call__(self):
-        """Only so that pickle takes a Call for the function of another one."""
+        """Do nothing: pickle accepts only callables as the function of another Call."""
 
 
 def by_getattr(shell):
@@ -331,7 +331,7 @@ def one_line(refused):
     line = str(refused.value)
     assert "\n" not in line and "weights_only" not in line and len(line) < 700
     assert isinstance(refused.value, PyramidionError)
-    assert refused.value.__context__ is None or refused.value.__suppress_context__  # no advice by torch beside ours
+    assert refused.value.__context__ is None or refused.value.__suppress_context__  # torch's own advice is not shown
     return line
 
 
@@ -350,16 +350,16 @@ def test_hostile_files_are_refused_and_run_nothing(case, write, tmp_path):
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_files_would_run_if_they_were_read_unsafely(case, tmp_path):
-    """Else the test above would prove nothing."""
+def test_hostile_files_run_their_code_if_unpickled_without_checks(case, tmp_path):
+    """Check that the files of the test above are really hostile."""
     marker = tmp_path / "marker"
     build, _ = HOSTILE[case]
     data = pickle.dumps({"model": {}, "extra_state": build(f"touch {shlex.quote(str(marker))}")}, protocol=2)
-    pickle.loads(data)  # noqa: S301  its own bytes, and the point of the test
+    pickle.loads(data)  # noqa: S301  bytes of the test itself
     assert marker.exists()
 
 
-def test_popen_by_name(tmp_path):
+def test_popen_is_refused_by_name(tmp_path):
     call = Call(subprocess.Popen, ["touch", str(tmp_path / "marker")])
     torch.save({"model": {}, "extra_state": call}, tmp_path / "m.pt")
     with pytest.raises(checkpoints.UnsafeCheckpointError, match=r"subprocess\.Popen"):
@@ -367,8 +367,8 @@ def test_popen_by_name(tmp_path):
     assert not (tmp_path / "marker").exists()
 
 
-def test_unsafe_reading_cannot_be_asked_for(tmp_path, monkeypatch):
-    """Neither by torch's variable, nor by the default of torch before 2.6; nor does torch rely on the check before."""
+def test_weights_only_cannot_be_disabled_from_outside(tmp_path, monkeypatch):
+    """Check torch's variable and the default of torch before 2.6, with our check of the archive disabled."""
     monkeypatch.setattr(checkpoints.archive_check, "check", lambda file: None)
     build, named = HOSTILE["os.system"]
     torch.save({"model": {}, "extra_state": build(f"touch {tmp_path / 'marker'}")}, tmp_path / "m.pt")
@@ -389,15 +389,15 @@ def test_unsafe_reading_cannot_be_asked_for(tmp_path, monkeypatch):
     assert seen == [True] * 3 and not (tmp_path / "marker").exists()
 
 
-def test_names_cannot_reach_the_terminal(tmp_path):
-    """A type's name is the file's own text: here it would clear the screen."""
+def test_control_characters_in_type_names_are_not_printed(tmp_path):
+    """Check a type's name in the file that would clear the screen."""
     (tmp_path / "m.pt").write_bytes(b"\x80\x02cbuiltins\n\x1b[2Jeval\n(tR.")
     with pytest.raises(PyramidionError) as refused:
         checkpoints.load_checkpoint(tmp_path / "m.pt")
     assert "eval" in one_line(refused) and one_line(refused).isprintable()
 
 
-# An option that fairseq evaluates, in the checkpoint's own configuration: weights_only does not see it.
+# An option in the checkpoint's configuration that fairseq evaluates; weights_only does not prevent this.
 CODE = "[__import__('pathlib').Path({!r}).touch() or 5]"
 
 
@@ -412,14 +412,14 @@ def build_model(path):
     return checkpoint_utils.load_model_ensemble([str(path)], strict=False)
 
 
-def test_options_that_are_code_are_refused(workplace, real, tmp_path, monkeypatch):
+def test_options_that_fairseq_would_evaluate_are_refused(workplace, real, tmp_path, monkeypatch):
     monkeypatch.chdir(workplace.folder)
     with_option(real, tmp_path / "m.pt", CODE.format(str(tmp_path / "marker")))
     with pytest.raises(checkpoints.UnsafeCheckpointError) as refused:
         build_model(tmp_path / "m.pt")
     assert "model.adaptive_softmax_cutoff" in one_line(refused)
     assert not (tmp_path / "marker").exists()
-    # What stock fairseq does with this file, weights_only and all:
+    # Stock fairseq runs the code of this file, in spite of weights_only:
     monkeypatch.setattr(checkpoint_utils, "torch", torch)
     try:
         build_model(tmp_path / "m.pt")
@@ -441,7 +441,7 @@ def test_options_that_are_code_are_refused(workplace, real, tmp_path, monkeypatc
         "{'a': [f'{print(1)}']}",
     ],
 )
-def test_kinds_of_code(value, real, tmp_path):
+def test_options_with_any_kind_of_code_are_refused(value, real, tmp_path):
     nested = {"nested": [argparse.Namespace(deep={"er": value})]}
     node = {"node": AnyNode(value, flags={"allow_objects": True})}
     for others in ({}, nested, node, {"values": [value]}):
@@ -453,7 +453,7 @@ def test_kinds_of_code(value, real, tmp_path):
 @pytest.mark.parametrize(
     "value", ["5,7", "[(512, 10, 5)] + [(512, 3, 2)] * 4", '{"beam": 4}', "2:2048,3:512", "/a/b(1).pt", "gelu", "x.y"]
 )
-def test_options_that_are_no_code(value, real, tmp_path):
+def test_options_without_code_are_accepted(value, real, tmp_path):
     places = {
         "data": ["runs(2)", "runs(3)"],
         "save_dir": "runs(2)",
@@ -464,11 +464,11 @@ def test_options_that_are_no_code(value, real, tmp_path):
     assert vars(checkpoints.load_checkpoint(tmp_path / "m.pt")["cfg"]["model"])["adaptive_softmax_cutoff"] == value
 
 
-# ---------------------------------------------------------------------------------------------- what is broken
+# ---------------------------------------------------------------------------------------------- broken files
 
 
 def broken(kind, whole):
-    """Content of a broken file made from a whole one."""
+    """Return the content of a broken file made from a whole one."""
     if kind == "garbled":
         middle = whole.index(b"data.pkl") + 200
         return whole[:middle] + bytes(reversed(whole[middle : middle + 400])) + whole[middle + 400 :]
@@ -489,7 +489,7 @@ BROKEN = ["half", "one byte short", "start only", "empty", "random", "text", "ze
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_files_are_named(kind, reader, real, tmp_path):
+def test_broken_files_are_refused_with_their_path(kind, reader, real, tmp_path):
     path = tmp_path / "broken.pt"
     path.write_bytes(broken(kind, real.read_bytes()))
     with pytest.raises(checkpoints.DamagedCheckpointError) as refused:
@@ -497,7 +497,7 @@ def test_broken_files_are_named(kind, reader, real, tmp_path):
     assert str(path) in one_line(refused)
 
 
-def test_random_bytes_never_escape_as_another_error(tmp_path):
+def test_randomly_corrupted_files_raise_no_other_error(tmp_path):
     draw = random.Random(2)
     whole = io.BytesIO()
     torch.save({"model": {"a": torch.ones(2)}}, whole, _use_new_zipfile_serialization=False)
@@ -512,7 +512,7 @@ def test_random_bytes_never_escape_as_another_error(tmp_path):
             assert "\n" not in str(error)
 
 
-def test_options_that_contain_themselves(tmp_path):
+def test_options_that_contain_themselves_are_refused(tmp_path):
     state = {"model": {}, "cfg": {}}
     state["cfg"]["again"] = state["cfg"]
     torch.save(state, tmp_path / "m.pt")
@@ -521,14 +521,14 @@ def test_options_that_contain_themselves(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_a_torchscript_program_is_refused(tmp_path):
+def test_torchscript_program_is_refused(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / "m.pt"))
     with pytest.raises(checkpoints.UnsafeCheckpointError, match="TorchScript") as refused:
         checkpoints.load_checkpoint(tmp_path / "m.pt")
     one_line(refused)
 
 
-def test_a_file_without_a_model_is_no_checkpoint(tmp_path):
+def test_file_without_a_model_is_refused_as_a_checkpoint_of_fairseq(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "m.pt")
     assert set(checkpoints.load_checkpoint(tmp_path / "m.pt")) == {"weight"}
     with pytest.raises(checkpoints.DamagedCheckpointError, match="no 'model'"):
@@ -536,7 +536,7 @@ def test_a_file_without_a_model_is_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_missing_file_is_a_missing_file(reader, tmp_path):
+def test_missing_file_raises_file_not_found_error(reader, tmp_path):
     with pytest.raises(FileNotFoundError):
         READERS[reader](tmp_path / "none.pt")
 
@@ -555,7 +555,7 @@ def test_generate_ends_with_one_line_for_a_hostile_file(workplace, tmp_path):
     assert not marker.exists()
 
 
-def test_the_installed_command_ends_with_one_line_for_a_broken_file(workplace, real, tmp_path):
+def test_installed_train_command_ends_with_one_line_for_a_broken_file(workplace, real, tmp_path):
     (tmp_path / "checkpoint_last.pt").write_bytes(real.read_bytes()[:1000])
     data = ["bin", "--user-dir", USER_DIR, "--cpu", "--arch", "transformer_iwslt_de_en"]
     save = ["--save-dir", tmp_path, "--max-tokens", 60, "--optimizer", "adam"]
@@ -565,7 +565,7 @@ def test_the_installed_command_ends_with_one_line_for_a_broken_file(workplace, r
 # ---------------------------------------------------------------------------------------------- installing, saving
 
 
-def test_install_twice_is_once():
+def test_second_install_changes_nothing():
     first = checkpoint_utils.torch
     known = set(torch.serialization.get_safe_globals())
     checkpoints.install()
@@ -574,7 +574,7 @@ def test_install_twice_is_once():
     assert checkpoint_utils.torch.save is torch.save and torch.load is not first.load
 
 
-def test_save_replaces_in_one_step(tmp_path):
+def test_save_checkpoint_replaces_the_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "m.pt"
     checkpoints.save_checkpoint({"model": {"a": torch.zeros(2)}}, path)
     checkpoints.save_checkpoint({"model": {"a": torch.ones(2)}}, str(path))
@@ -584,7 +584,7 @@ def test_save_replaces_in_one_step(tmp_path):
 
 @pytest.mark.parametrize("failing", ["save", "fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_save_leaves_the_old_file_and_nothing_else(failing, error, tmp_path, monkeypatch):
+def test_failed_save_checkpoint_keeps_the_old_file_and_leaves_no_other(failing, error, tmp_path, monkeypatch):
     path = tmp_path / "m.pt"
     checkpoints.save_checkpoint({"old": 1}, path)
 
@@ -601,6 +601,6 @@ def test_save_leaves_the_old_file_and_nothing_else(failing, error, tmp_path, mon
     assert os.listdir(tmp_path) == ["m.pt"]
 
 
-def test_save_into_no_folder(tmp_path):
+def test_save_checkpoint_into_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         checkpoints.save_checkpoint({}, tmp_path / "none" / "m.pt")

@@ -1,4 +1,4 @@
-"""Commands whose output nobody takes: a closed pipe, a full device, closed streams. One line or none, no traceback."""
+"""Tests that commands with a closed pipe, a full device or closed streams end with one line or none, no traceback."""
 
 import importlib
 import os
@@ -12,13 +12,13 @@ from tests.helpers.forked import ROOT, Forked
 from tests.helpers.summaries import article, write_model
 
 COMMANDS = ("classify", "convert", "explain", "rouge", "serve", "summaries", "summarize")
-#: Whether an error is to be told; where the reader left it is not.
+#: Whether an error must be printed; it must not if the reader closed the pipe.
 WAYS = {"closed pipe": False, "full device": True, "closed": True}
 pytestmark = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 
 
 def broken(way):
-    """A file that takes no output."""
+    """Open a file that accepts no output."""
     if way != "closed pipe":
         return open("/dev/full", "wb")
     reader, writer = os.pipe()
@@ -27,7 +27,7 @@ def broken(way):
 
 
 def run(name, arguments, way, stdin=None):
-    """(exit status, standard error) of a console command."""
+    """Run a console command; return its exit status and standard error."""
     main = importlib.import_module(f"pyramidion_fairseq.cli.{name}").main
 
     def start():
@@ -43,7 +43,7 @@ def run(name, arguments, way, stdin=None):
 
 
 def check(name, way, code, error):
-    """One line where there is to be one; not 0."""
+    """Check that the exit status is 1 and that one line is printed if there must be one."""
     lines = [line for line in error.splitlines() if not line.startswith(("INFO", "WARNING"))]
     assert code == 1, error
     assert [line[: len(name) + 9] for line in lines] == [f"{name}: error: "] * WAYS[way], error
@@ -52,13 +52,13 @@ def check(name, way, code, error):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help(name, way):
+def test_help_to_a_broken_output_ends_without_a_traceback(name, way):
     code, error = run(name, ["--help"], way)
     check(f"pyramidion-{name}", way, code, error)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_tables_and_lines(tmp_path, way):
+def test_rouge_and_summaries_to_a_broken_output_end_without_a_traceback(tmp_path, way):
     (tmp_path / "a").write_text("the decoder reads\n" * 3)
     (tmp_path / "b").write_text("the decoder writes\n" * 3)
     (tmp_path / "log").write_text("".join(f"S-{n}\ta\nH-{n}\t-1\tb\nD-{n}\t-1\tb\n" for n in range(3)))
@@ -73,16 +73,16 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_summaries(model, tmp_path, way):
+def test_summarize_to_a_broken_output_ends_without_a_traceback(model, tmp_path, way):
     (tmp_path / "in").write_text(article(3) + "\n")
     chosen = ["--checkpoint", model, "--device", "cpu", "--min-len", 3, "--max-len-b", 6, "--input", tmp_path / "in"]
     check("pyramidion-summarize", way, *run("summarize", chosen, way))
     chosen += ["--output", tmp_path / "out"]
-    code, error = run("summarize", chosen, way)  # which needs no standard output
+    code, error = run("summarize", chosen, way)  # with --output it needs no standard output
     assert code == 0 and (tmp_path / "out").read_text().count("\n") == 1, error
 
 
-def test_a_file_on_a_full_device(model, tmp_path):
+def test_summarize_to_a_file_on_a_full_device_ends_with_one_line(model, tmp_path):
     (tmp_path / "in").write_text(article(3) + "\n")
     chosen = ["--checkpoint", model, "--device", "cpu", "--min-len", 3, "--max-len-b", 6, "--input", tmp_path / "in"]
     code, error = run("summarize", [*chosen, "--output", "/dev/full", "--overwrite"], "full device")
@@ -91,8 +91,8 @@ def test_a_file_on_a_full_device(model, tmp_path):
 
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-", ">&- 2>&-", "| true", "2>&- <&-"])
 @pytest.mark.parametrize("command", ["preprocess/prepare.py --help", "preprocess/prepare.py x y"])
-def test_prepare_in_a_shell(command, redirect):
-    """As users type it, with Python's own end of a program."""
+def test_prepare_in_a_shell_with_broken_streams_prints_no_traceback(command, redirect):
+    """Check the command as users type it, including what Python prints at its exit."""
     words = f'set -o pipefail; "$0" {command} {redirect}'
     done = subprocess.run(["bash", "-c", words, sys.executable], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
@@ -103,7 +103,7 @@ def test_prepare_in_a_shell(command, redirect):
         assert done.returncode == 2
 
 
-def test_a_closed_input(model):
+def test_closed_standard_input_is_reported_in_one_line(model):
     def start():
         os.close(0)
         sys.stdin = None

@@ -1,4 +1,4 @@
-"""The counts: the paper's claims as arithmetic, and the operations of a real forward pass."""
+"""Tests of counted multiplications against the paper's claims and a real forward pass."""
 
 import importlib.util
 
@@ -38,21 +38,21 @@ def test_blocks_cost_16_times_less_than_full_attention(cost):
 
 
 @pytest.mark.paper("table-1-cross", "fewer-states")
-def test_cross_attention_costs_16_times_less(cost):
+def test_cross_attention_after_pooling_costs_16_times_less(cost):
     assert cost("deep_blockwise").cross_attention == 16 * cost("deeppyramidion").cross_attention
 
 
 @pytest.mark.paper("claim-13x", "order-of-outputs")
 @pytest.mark.parametrize("target, ratio", [(128, 13.0), (256, 11.0), (512, 8.5)])
-def test_decoder_attention_costs_13_times_less(cost, target, ratio):
-    """Exactly 13 for summaries of 128 tokens only."""
+def test_decoder_attention_costs_8_5_to_13_times_less(cost, target, ratio):
+    """Check that the ratio is exactly 13 only for summaries of 128 tokens."""
     blockwise, pyramidion = (cost(arch, target=target) for arch in ("deep_blockwise", "deeppyramidion"))
     assert blockwise.decoder_attention / pyramidion.decoder_attention == pytest.approx(ratio)
 
 
 @pytest.mark.paper("fig-4")
 @pytest.mark.parametrize("schedule, ratio", [("1:2048,2:512", 6.7), ("2:512", 5.3)])
-def test_16_layers_of_figure_4_by_where_they_pool(cost, schedule, ratio):
+def test_cost_ratio_of_16_layers_in_figure_4_for_two_schedules(cost, schedule, ratio):
     layers = {"target": 256, "encoder_layers": 16, "decoder_layers": 16}
     pyramidion = cost("pyramidion", pooling_schedule=schedule, **layers)
     assert cost("blockwise", **layers).multiplications / pyramidion.multiplications == pytest.approx(ratio, abs=0.05)
@@ -67,7 +67,7 @@ def test_all_attention_costs_five_times_less_than_one_dense_layer(cost, target, 
 
 
 @pytest.mark.paper("row-24")
-def test_row_24_against_row_3(cost):
+def test_row_24_attention_costs_12_8_and_4_times_less_than_row_3(cost):
     vanilla = cost("vanilla_8k")
     row_24 = cost("transpooler", encoder_layers=3, pooling_schedule="2:4096,3:2048")
     assert vanilla.encoder_attention / row_24.encoder_attention == pytest.approx(12.8)
@@ -76,7 +76,7 @@ def test_row_24_against_row_3(cost):
 
 @pytest.mark.paper("break-even")
 def test_attention_costs_as_much_as_the_rest_of_a_layer_at_about_4k_tokens(cost):
-    """Section 5: 2 n^2 d = 12 n d^2 at n = 6 d."""
+    """Check Section 5: 2 n^2 d = 12 n d^2 at n = 6 d."""
     at = cost("deep_blockwise", source=6 * 768, attention="full", encoder_layers=1, max_source_positions=6 * 768)
     assert at.encoder_attention == at.encoder_linear
 
@@ -91,12 +91,12 @@ def test_attention_costs_as_much_as_the_rest_of_a_layer_at_about_4k_tokens(cost)
         ("transpooler", 32768, 31.49),
     ],
 )
-def test_parameters(arch, vocabulary, millions):
+def test_deep_and_shallow_models_have_the_expected_numbers_of_parameters(arch, vocabulary, millions):
     parameters = sum(p.numel() for p in build_on_meta(arch, vocabulary).parameters()) / 1e6
     assert parameters == pytest.approx(millions, abs=6e-3)
 
 
-def test_the_decoder_of_a_funnel_reads_what_was_upsampled(cost):
+def test_funnel_decoder_attends_to_the_upsampled_length(cost):
     assert cost("funnel_8k_512").cross_attention == cost("blockwise_8k").cross_attention
     assert cost("funnel_8k_512", no_upsampling=True).cross_attention * 16 == cost("blockwise_8k").cross_attention
 
@@ -119,8 +119,8 @@ VARIANTS = [{"attention": name, **SMALL} for name in ATTENTIONS.names()] + [
 @pytest.mark.paper("table-1")
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 @pytest.mark.parametrize("source, target", [(40, 7), (37, 5), (3, 3)])
-def test_counts_are_those_of_a_real_forward_pass(tiny_model, random_tokens, changes, source, target):
-    """All but the sums of the pooler, which torch's counter does not know."""
+def test_counts_match_the_flops_of_a_real_forward_pass(tiny_model, random_tokens, changes, source, target):
+    """Compare all but the sums of the pooler, which torch's counter does not count."""
     model = tiny_model(**changes)
     summary = torch.full((1, target), 5)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -134,7 +134,7 @@ def test_counts_are_those_of_a_real_forward_pass(tiny_model, random_tokens, chan
 @pytest.mark.paper("table-1-c", "halving-sum")
 @pytest.mark.parametrize("length, kept", [(8192, 512), (8192, 1), (4096, 2048), (64, 64)])
 def test_halving_after_every_layer_costs_less_than_two_layers(length, kept):
-    """Section 3.2: sum over i = 0 .. p of 2^-i m n d = (2 - k/n) m n d, p = log2(n / k), below 2 m n d."""
+    """Check Section 3.2: sum over i = 0 .. p of 2^-i m n d = (2 - k/n) m n d < 2 m n d, p = log2(n / k)."""
     layers, block, width = (length // kept).bit_length(), 64, 8
     changes = {"encoder_layers": layers, "block_size": block, "max_source_positions": length}
     widths = {"encoder_embed_dim": width, "decoder_embed_dim": width, "pooling_schedule": "halve"}
@@ -142,7 +142,7 @@ def test_halving_after_every_layer_costs_less_than_two_layers(length, kept):
     m_n_d = 2 * block * length * width  # logits and values
     lengths = [length >> i for i in range(layers)]
     assert lengths[-1] == kept and sum(lengths) == (2 - kept / length) * length
-    if kept >= block:  # shorter than a block, attention costs less than the formula says
+    if kept >= block:  # within one block, attention costs less than by the formula
         assert pooled.encoder_attention == (2 - kept / length) * m_n_d
     assert pooled.encoder_attention < 2 * m_n_d
 
@@ -152,13 +152,13 @@ def benchmark():
     spec = importlib.util.spec_from_file_location("complexity_benchmark", ROOT / "benchmarks" / "complexity.py")
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))  # for what it imports from beside it
+        patch.syspath_prepend(str(ROOT / "benchmarks"))  # it imports modules of this folder
         spec.loader.exec_module(module)
     return module
 
 
 @pytest.mark.paper("table-1", "table-1-c", "linformer")
-def test_table_1_has_every_line_and_c(benchmark):
+def test_table_1_has_every_line_and_the_effective_number_of_layers(benchmark):
     text = benchmark.table_1(N, 512)
     lines = {line.split()[0]: line.split() for line in text.splitlines()[1:-2]}
     assert list(lines) == ["Vanilla", "Sparse", "Linformer", "LSH", "Efficient", "PoWER", "Transpooler", "Pyramidion"]
@@ -170,8 +170,8 @@ def test_table_1_has_every_line_and_c(benchmark):
 
 
 @pytest.mark.paper("params-shallow")
-def test_where_the_shallow_models_parameters_are():
-    """Tables 5 and 3: 32M and 124M. At 32,000 symbols one embedding is 16.38M and the rest 14.71M, which makes 31.10M.
+def test_shallow_model_has_16_38m_embedding_and_14_71m_other_parameters():
+    """Compare Table 5's 32M: at 32,000 symbols one embedding has 16.38M and the rest 14.71M, in all 31.10M.
 
     32,768 symbols make 31.49M. A table of positions for 1,024 tokens, counted as parameters, would make 31.62M, which
     rounds to 32M; untied embeddings, 47.5M, do not.
@@ -189,15 +189,15 @@ def test_where_the_shallow_models_parameters_are():
 
 @pytest.fixture
 def rates(monkeypatch):
-    """{architecture: rate} of the paper's training times, as benchmarks/complexity.py computes it."""
+    """Return {architecture: rate} of the paper's training times, computed by benchmarks/complexity.py."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import complexity
 
     return {rate.arch: rate for rate in complexity.rates()}
 
 
-def test_published_training_times_are_above_what_an_a100_does_in_float32(rates):
-    """19.5 TFLOP/s by its data sheet, 156 in TF32; row 5 of Table 10 is calculated here by hand."""
+def test_some_published_training_rates_exceed_an_a100_in_float32(rates):
+    """Compare with the data sheet's 19.5 TFLOP/s (156 in TF32), and row 5 of Table 10 with a calculation by hand."""
     n, d, ffn, block, t, vocabulary = N, 512, 2048, 512, 256, 32000
     encoder = 2 * (n * (4 * d * d + 2 * d * ffn) + 2 * n * block * d)
     memory, target = n * 2 * d * d, t * (4 * d * d + 2 * d * d + 2 * d * ffn)
@@ -212,7 +212,7 @@ def test_published_training_times_are_above_what_an_a100_does_in_float32(rates):
     assert max(rate.whole for rate in rates.values()) < 156 / 4
 
 
-def test_counts_that_cannot_be_written_are_told_before_the_tables(benchmark, monkeypatch, tmp_path, capsys):
+def test_unwritable_json_path_is_refused_before_the_tables_are_printed(benchmark, monkeypatch, tmp_path, capsys):
     path = tmp_path / "missing" / "counts.json"
     monkeypatch.setattr("sys.argv", ["complexity.py", "vanilla", "--json", str(path)])
     with pytest.raises(SystemExit):
@@ -221,7 +221,7 @@ def test_counts_that_cannot_be_written_are_told_before_the_tables(benchmark, mon
     assert f"cannot write {path}: folder {path.parent} does not exist" in told.err and told.out == ""
 
 
-def test_every_line_of_table_1_is_of_what_the_models_read(benchmark):
-    """Of a longer document Linformer's line and c were of all, the others of its first 8192 tokens."""
+def test_table_1_counts_no_more_tokens_than_the_models_read(benchmark):
+    """Check that Linformer's line and c also count only the first 8192 tokens of a longer document."""
     assert benchmark.table_1(8 * N, 512) == benchmark.table_1(N, 512)
     assert benchmark.effective_layers("pyramidion", 8 * N) == 1.25

@@ -1,4 +1,4 @@
-"""What tests compose of options in a short way is what Hydra composes: every value, its type and what is refused."""
+"""Tests that the tests' fast composing gives what Hydra gives: values, their types and errors."""
 
 from argparse import Namespace
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ LINES = [
 
 
 def types(cfg: DictConfig) -> dict:
-    """What is known of the type of every option."""
+    """Return the types of every option's node."""
     found = {}
     for name in cfg:
         node = cfg._get_node(name)
@@ -40,7 +40,7 @@ def types(cfg: DictConfig) -> dict:
 
 
 def composed(args: Namespace, monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
-    """What fairseq makes of the arguments: twice the short way, and by Hydra alone."""
+    """Return fairseq's configurations of the arguments: twice by fast composing, and once by Hydra alone."""
     found = []
     for compose in (composing.compose, composing.compose, composing.composed_by_hydra):
         monkeypatch.setattr(utils, "compose", compose)
@@ -49,14 +49,14 @@ def composed(args: Namespace, monkeypatch: pytest.MonkeyPatch) -> list[DictConfi
 
 
 @pytest.mark.parametrize("parser, line", LINES)
-def test_a_command_line_is_composed_as_by_hydra(parser, line, monkeypatch):
+def test_compose_gives_the_values_of_hydra(parser, line, monkeypatch):
     args = options.parse_args_and_arch(parser(), line)
     first, second, by_hydra = (OmegaConf.to_yaml(cfg) for cfg in composed(args, monkeypatch))
     assert first == second == by_hydra and "user_dir" in by_hydra
 
 
 @pytest.mark.parametrize("parser, line", LINES)
-def test_types_are_those_of_hydra_which_is_not_asked_for_every_choice(parser, line, monkeypatch):
+def test_compose_gives_the_types_of_hydra_without_calling_it(parser, line, monkeypatch):
     asked, found = [], []
 
     def by_hydra(*given, **more):
@@ -69,7 +69,7 @@ def test_types_are_those_of_hydra_which_is_not_asked_for_every_choice(parser, li
 
     hydra = composing.composed_by_hydra
     args = options.parse_args_and_arch(parser(), line)
-    utils.convert_namespace_to_omegaconf(args)  # what has no criterion is composed once
+    utils.convert_namespace_to_omegaconf(args)  # caches the defaults without a criterion
     monkeypatch.setattr(composing, "composed_by_hydra", by_hydra)
     monkeypatch.setattr(composing, "_by_choices", {})
     monkeypatch.setattr(utils, "compose", both)
@@ -77,12 +77,12 @@ def test_types_are_those_of_hydra_which_is_not_asked_for_every_choice(parser, li
     assert types(found[0]) == types(found[1]) and not asked
 
 
-def test_where_a_call_stands_is_known_as_hydra_knows_it():
+def test_file_and_module_of_a_caller_match_those_of_hydra():
     ours, hydras = composing._file_and_module(1), hydra_utils.detect_calling_file_or_module_from_stack_frame(1)
     assert ours == hydras == (__file__, __name__)
 
 
-def test_nothing_is_shared_between_what_is_composed(monkeypatch):
+def test_composed_configurations_share_no_values(monkeypatch):
     first, second, _ = composed(options.parse_args_and_arch(LINES[0][0](), LINES[0][1]), monkeypatch)
     first.optimization.lr.append(7.0)
     first.task._name = "another"
@@ -90,7 +90,7 @@ def test_nothing_is_shared_between_what_is_composed(monkeypatch):
 
 
 @pytest.mark.parametrize("change", [{"max_update": "['a']"}, {"ddp_backend": "none"}, {"seed": 1.5}])
-def test_what_hydra_refuses_is_refused_in_its_words(change, monkeypatch):
+def test_invalid_options_give_the_same_result_or_error_as_hydra(change, monkeypatch):
     args = options.parse_args_and_arch(LINES[0][0](), LINES[0][1])
     vars(args).update(change)
     refused = []
@@ -103,7 +103,7 @@ def test_what_hydra_refuses_is_refused_in_its_words(change, monkeypatch):
     assert refused[0] == refused[1]
 
 
-def test_what_is_registered_later_is_composed(monkeypatch):
+def test_compose_notices_nodes_that_are_registered_later(monkeypatch):
     args = options.parse_args_and_arch(LINES[0][0](), LINES[0][1])
     (before, *_), store = composed(args, monkeypatch), ConfigStore.instance()
     node = store.repo["optimizer"]["adam.yaml"].node

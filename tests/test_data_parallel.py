@@ -1,4 +1,4 @@
-"""Two processes (gloo, CPU) train as one does with the same effective batch; recomputing changes nothing."""
+"""Tests that two processes (gloo, CPU) train like one with the same effective batch, and of recomputation."""
 
 import json
 import os
@@ -19,20 +19,20 @@ EVAL = ["--eval-rouge", "--eval-rouge-args", '{"beam": 2, "max_len_b": 8}', "--e
 
 
 def rows(stdout):
-    """What the log says of every update and validation, times and memory apart."""
+    """Return the logged values of every update and validation, without times and memory."""
     found = {}
     for text in re.findall(r"\| (?:train_inner|valid) \| (\{.*\})", stdout):
         row = {name.replace("valid_", ""): float(value) for name, value in json.loads(text).items()}
         kind = "valid" if "valid_loss" in json.loads(text) else "train"
         apart = ["ups", "wps", "src_wps", "wall", "train_wall", "gb_peak", "epoch"]
         if kind == "valid":
-            apart += ["wpb", "bsz"]  # of a step of validation, which is one batch of each process
+            apart += ["wpb", "bsz"]  # per step of validation, which has one batch of each process
         found[kind, row["num_updates"]] = {name: value for name, value in row.items() if name not in apart}
     return found
 
 
 def two(main, argv, folder, timeout=300):
-    """The same in two processes that find each other; the output of the first one."""
+    """Run a function in two processes of one group and return the output of the first."""
     statuses = end_ranks(start_ranks(lambda rank: main(), 2, folder, argv), timeout)
     logs = [(folder / f"log{rank}").read_text() for rank in range(2)]
     assert statuses == [0, 0], "".join(log[-3000:] for log in logs)
@@ -52,7 +52,7 @@ EVERY_LAYER = [*SPREAD, "--ddp-backend", "fully_sharded", "--min-params-to-wrap"
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
-    """Runs with fairscale in one new interpreter, which sees it: {name: (folder, statuses, output of the first)}."""
+    """Train with fairscale in one new interpreter; return {name: (folder, statuses, output of the first rank)}."""
     if not FAIRSCALE.is_dir():
         pytest.skip("needs fairscale where scripts/bootstrap.sh puts it")
     runs = {"equal": SAME, "generating": [*TASK, *TRAIN, *EVAL, "--no-save"]}
@@ -68,7 +68,7 @@ def sharded(tmp_path_factory):
 
 
 def compare(command, folder, stdout, *options):
-    """What two processes logged with what one logs that takes two batches for an update."""
+    """Compare what two processes logged with what one process logs that has two batches in an update."""
     one = command("train", folder, *SAME, *options, "--update-freq", 2, "--save-dir", folder / "one")
     single, double = rows(one.stdout), rows(stdout)
     assert single.keys() == double.keys() and len(single) == 2 * (4 + 1)
@@ -80,7 +80,7 @@ def compare(command, folder, stdout, *options):
 
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
 def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path, backend):
-    """40 documents make 7 batches, 5 make 4: one process runs out of both first, and gets dummy batches."""
+    """Check it with 7 batches of training and 4 of validation, so that one process gets dummy batches."""
     write_corpus(tmp_path, words=6)
     spread = [*SPREAD, "--ddp-backend", backend, "--save-dir", tmp_path / "two"]
     stdout = two(fairseq_command("train"), ["fairseq-train", tmp_path, *SAME, *EVAL, *spread], tmp_path)
@@ -92,14 +92,14 @@ def test_two_processes_equal_one_with_the_same_effective_batch(command, tmp_path
 def test_two_processes_with_sharded_layers_equal_one(command, sharded):
     folder, statuses, stdout = sharded["equal"]
     assert statuses == [0, 0], stdout[-3000:]
-    for layers in ("(0-2): 3", "(0-1): 2"):  # of the encoder and of the decoder, as the model is printed
+    for layers in ("(0-2): 3", "(0-1): 2"):  # encoder and decoder in the printed model
         assert f"{layers} x FullyShardedDataParallel(" in stdout
     compare(command, folder, stdout)
 
 
 @pytest.mark.parametrize("criterion", ["label_smoothed_cross_entropy", "chunked_cross_entropy"])
-def test_update_freq_with_a_pointer_is_a_larger_batch(command, tmp_path, criterion):
-    """Four documents at once, or two and two: the same loss, and the same weights after three updates."""
+def test_update_freq_with_a_pointer_equals_a_larger_batch(command, tmp_path, criterion):
+    """Compare losses and weights after three updates of four documents at once, two and two, or one by one."""
     write_corpus(tmp_path, words=14, train=[60, 9, 33, 21])
     args = [tmp_path, *TASK, *TRAIN, "--pointer", "--criterion", criterion, "--label-smoothing", "0.1"]
     args += ["--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"]
@@ -128,8 +128,8 @@ def test_update_freq_with_a_pointer_is_a_larger_batch(command, tmp_path, criteri
 
 
 @pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"attention": "lsg"}], ids=str)
-def test_torchs_own_data_parallel_takes_the_model(tiny_model, random_tokens, tmp_path, options):
-    """What --ddp-backend pytorch_ddp wraps a model in: every parameter has a gradient, uneven batches included."""
+def test_distributed_data_parallel_gives_the_averaged_gradients(tiny_model, random_tokens, tmp_path, options):
+    """Check torch's wrapper of --ddp-backend pytorch_ddp, with uneven batches: every parameter has a gradient."""
     batches = [random_tokens([40, 7, 3]), random_tokens([25], seed=1)]
     summaries = [torch.tensor([[2, 5, 6, 7]] * len(tokens)) for tokens in batches]
 
@@ -143,7 +143,7 @@ def test_torchs_own_data_parallel_takes_the_model(tiny_model, random_tokens, tmp
         rank = int(os.environ["RANK"])
         torch.distributed.init_process_group("gloo")
         model = torch.nn.parallel.DistributedDataParallel(tiny_model(**options).train())
-        for _ in range(2):  # it complains of the step before
+        for _ in range(2):  # it reports unused parameters in the next step
             model.zero_grad()
             loss(model, rank).backward()
         torch.save({name: p.grad for name, p in model.module.named_parameters()}, tmp_path / f"{rank}.pt")
@@ -156,7 +156,7 @@ def test_torchs_own_data_parallel_takes_the_model(tiny_model, random_tokens, tmp
 
 
 class Wrapped(torch.nn.Module):
-    """What fairscale's FullyShardedDataParallel looks like from outside: calls and attributes are passed on."""
+    """A wrapper that passes calls and attributes on, like fairscale's FullyShardedDataParallel."""
 
     def __init__(self, module, **_):
         super().__init__()
@@ -174,8 +174,8 @@ class Wrapped(torch.nn.Module):
 
 @pytest.mark.parametrize("options", [{}, {"scorer": "attention_sum"}, {"attention": "lsg"}], ids=str)
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_layers_inside_a_wrapper_compute_the_same(tiny_model, random_tokens, monkeypatch, options, checkpoint):
-    """--ddp-backend fully_sharded puts one around every layer; fairscale and its GPUs are not needed to see that."""
+def test_layers_in_fsdp_wrappers_give_the_same_gradients(tiny_model, random_tokens, monkeypatch, options, checkpoint):
+    """Check wrappers around every layer, as of --ddp-backend fully_sharded, without fairscale and GPUs."""
     options = {**options, "checkpoint_activations": checkpoint}
     plain = tiny_model(**options)
     monkeypatch.setattr("pyramidion_fairseq.models.encoder.fsdp_wrap", Wrapped)
@@ -190,8 +190,8 @@ def test_layers_inside_a_wrapper_compute_the_same(tiny_model, random_tokens, mon
     assert len(gradients[0]) == len(gradients[1]) and all(torch.equal(*pair) for pair in zip(*gradients))
 
 
-def test_sharded_layers_do_not_generate(sharded):
-    """In validation they would wait forever: said in one line, before anything is trained."""
+def test_eval_rouge_with_sharded_layers_is_refused(sharded):
+    """Check it because validation would wait forever."""
     _, statuses, log = sharded["generating"]
     assert 0 not in statuses
     assert "--eval-rouge cannot generate with layers that --ddp-backend fully_sharded shards" in log
@@ -199,8 +199,8 @@ def test_sharded_layers_do_not_generate(sharded):
 
 @pytest.mark.parametrize("backend", ["pytorch_ddp", "fully_sharded"])
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason=needs.A_GPU)
-def test_backends_of_gpus(command, tmp_path, backend):
-    """Losses as of one process with the same effective batch; fairseq runs these backends on GPUs only."""
+def test_ddp_backends_on_gpus_train_like_one_process(command, tmp_path, backend):
+    """Compare losses with those of one process with the same effective batch; these backends need GPUs."""
     if backend == "fully_sharded":
         pytest.importorskip("fairscale")
     write_corpus(tmp_path, words=6)
@@ -217,8 +217,8 @@ def test_backends_of_gpus(command, tmp_path, backend):
     assert single.keys() == double.keys() and single == pytest.approx(double, abs=0.01)
 
 
-def test_recomputed_activations_give_the_same_losses(command, tmp_path):
-    """Dropout included: the second forward pass draws what the first one drew."""
+def test_checkpoint_activations_gives_the_same_losses(command, tmp_path):
+    """Check it with dropout: the second forward pass must use the same random numbers."""
     write_corpus(tmp_path, words=40)
     args = [tmp_path, *TASK, *TRAIN, "--no-save", "--max-update", "8"]
     plain, recomputed = (command("train", *args, *flags).stdout for flags in ([], ["--checkpoint-activations"]))
@@ -227,8 +227,8 @@ def test_recomputed_activations_give_the_same_losses(command, tmp_path):
 
 
 @pytest.mark.parametrize("first", [1, 2])
-def test_a_run_goes_on_in_the_middle_of_an_epoch_with_another_number_of_processes(command, tmp_path, first):
-    """One process takes twice as many batches for an update. Stock fairseq takes the place in its batches as it is."""
+def test_run_resumes_within_an_epoch_with_another_number_of_processes(command, tmp_path, first):
+    """Check it with twice as many batches for one process; stock fairseq does not convert the position."""
     write_corpus(tmp_path, words=20)
     one = [tmp_path, *SAME, "--batch-size", 4, "--save-interval-updates", 3]
     undisturbed = rows(command("train", *one, "--update-freq", 2, "--save-dir", tmp_path / "whole").stdout)

@@ -1,4 +1,4 @@
-"""The documentation is kept by tests: written pages are fresh, links lead somewhere, pages work as they say."""
+"""Tests of the documentation: generated pages are up to date, links exist, and documented commands work."""
 
 import importlib
 import os
@@ -18,14 +18,14 @@ from tests.helpers.paths import ROOT
 
 
 def run(folder, *words):
-    """(exit status, output) of a new Python with the package in this folder."""
+    """Run a new Python with the package of this folder; return its exit status and output."""
     env = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")
     done = subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", ["write_options", "write_api", "write_patches"])
-def test_written_pages_are_fresh(script):
+def test_generated_pages_are_up_to_date(script):
     words = [sys.executable, f"scripts/{script}.py", "--check"]
     done = forked.run_command(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
@@ -39,8 +39,8 @@ def test_python_reference_shows_signatures_fields_and_errors():
     assert not re.findall(r":\w+:`|(?<!`)``(?!`)|\*Arguments\*\n\n(?!\*)", page)
 
 
-def test_lead_baselines_have_one_length():
-    """As many words as references have; the card of pubmed-small says how many it took."""
+def test_only_the_scores_page_sets_the_length_of_the_lead_baseline():
+    """Check that other pages and scripts use the default, the length of the references."""
     files = [*ROOT.glob("examples/**/*.*"), *ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "Makefile"]
     texts = {path.name: path.read_text("utf-8") for path in files if path.suffix in (".sh", ".py", ".md", "")}
     assert [name for name, text in texts.items() if "--lead-words" in text] == ["scores.md"]
@@ -55,7 +55,7 @@ PAGES = sorted(
 
 
 def anchors(page):
-    """The names that GitHub gives to the headings of a page."""
+    """Return the anchors that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", re.sub(r"\]\(.*?\)", "", text)).lower().replace(" ", "-") for text in headings}
 
@@ -72,13 +72,13 @@ def test_links_lead_to_files_and_headings(page):
     assert not wrong
 
 
-def test_the_index_lists_every_page():
+def test_docs_index_lists_every_page():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert pages - set(re.findall(r"\]\(([\w-]+\.md)\)", index)) == set()
 
 
-#: Pages that name files of others in code: fairseq's, those of a prepared corpus, one to be written.
+#: Pages that name other files: of fairseq, of a prepared corpus, or one that the reader writes.
 FOREIGN = ("docs/security.md", "docs/reliability.md", "docs/adding-a-scorer.md", "preprocess/", "examples/bart_long/")
 
 
@@ -87,11 +87,11 @@ FOREIGN = ("docs/security.md", "docs/reliability.md", "docs/adding-a-scorer.md",
     [path for path in PAGES if not str(path.relative_to(ROOT)).startswith(FOREIGN)],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_files_that_are_named_are_there(page):
-    """What is in code and ends in .py, .cpp, .sh or a slash is the end of a path of the repository."""
+def test_files_named_in_pages_exist(page):
+    """Check that every name in code with .py, .cpp, .sh or a slash at its end is the end of a repository's path."""
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w/.*-])\w[\w/.-]*(?:\.py|\.cpp|\.sh|/)(?![\w.*])", " ".join(code(text))))
-    named -= set(re.findall(r"^`([\w/.]+)`:\n\n```python", text, re.M))  # to be written by who reads it
+    named -= set(re.findall(r"^`([\w/.]+)`:\n\n```python", text, re.M))  # files that the reader writes
     folders = ("pyramidion_fairseq", "preprocess", "examples", "benchmarks", "scripts", "tests", "docs")
     paths = [path for folder in folders for path in (ROOT / folder, *(ROOT / folder).rglob("*"))]
     ends = {f"/{path.relative_to(ROOT)}" + "/" * path.is_dir() for path in (*ROOT.glob("*.*"), *paths)}
@@ -100,14 +100,14 @@ def test_files_that_are_named_are_there(page):
 
 
 def code(text):
-    """What is in backticks, and the tree of README.md."""
+    """Return the text in backticks, and the tree of README.md."""
     return re.findall(r"```text\n(.*?)```", text, re.S) + re.findall(
         r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S)
     )
 
 
 def commands(page):
-    """The command lines of a page's blocks for bash, in words, what is redirected left out."""
+    """Yield the words of each command line in a page's blocks for bash, without redirections."""
     for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
         for line in block.replace("\\\n", " ").splitlines():
             if not line.startswith(("fairseq-", "pyramidion-", "python ")) or " ..." in line:
@@ -127,23 +127,23 @@ def commands(page):
         ("docs/scores.md", 3),
     ],
 )
-def test_commands_of_the_docs_are_taken(name, least, monkeypatch, capsys):
+def test_documented_commands_are_parsed(name, least, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     found = [words for words in commands(ROOT / name) if parse(words)]
     assert len(found) >= least, capsys.readouterr().err
 
 
-def test_readme_trains_by_the_command_that_preparing_ends_with(monkeypatch):
+def test_readme_training_command_is_the_one_that_prepare_prints(monkeypatch):
     monkeypatch.chdir(ROOT)
     expected = importlib.import_module("pyramidion_fairseq.cli.prepare").training_command("data/mine")
     (found,) = [words for words in commands(ROOT / "README.md") if words[0] == "fairseq-train"]
-    assert found == [word for word in expected if word != "--disable-validation"]  # as there is no corpus
+    assert found == [word for word in expected if word != "--disable-validation"]  # prepare adds it without a corpus
 
 
-def test_citations_are_of_this_version_and_say_the_same():
+def test_citation_file_and_readme_agree_and_name_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format requires
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # fields that the format requires
     assert citation["version"] == __version__ == re.search(r'version = "(.+?)"', readme)[1]
     paper = citation["preferred-citation"]
     assert (paper["title"], paper["doi"]) == tuple(
@@ -153,7 +153,7 @@ def test_citations_are_of_this_version_and_say_the_same():
     assert f'publisher = "{paper["publisher"]["name"]}"' in readme and f'year = "{paper["year"]}"' in readme
 
 
-def test_readme_is_for_people_in_a_hurry():
+def test_readme_is_short_and_names_trained_weights_early():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 200
     assert any("Trained weights" in line for line in lines[:15])
@@ -194,7 +194,7 @@ for name, value in before.items():
 """
 
 
-def test_the_table_of_what_importing_changes_is_complete():
+def test_table_of_attributes_changed_by_the_import_is_complete():
     code_, output = run(ROOT, "-c", CHANGES)
     assert code_ == 0, output
     changed = set(re.findall(r"^(?:fairseq|hydra|torch|omegaconf)[\w.]+$", output, re.M))
@@ -224,8 +224,8 @@ sys.exit(pytest.main(["-p", "no:cacheprovider", "-rp", "tests/contracts", "-k", 
 """
 
 
-def test_variants_are_added_as_the_pages_say(tmp_path):
-    """Those of CONTRIBUTING.md and of docs/adding-a-scorer.md, in one process, as importing takes seconds."""
+def test_documented_steps_add_working_variants(tmp_path):
+    """Follow CONTRIBUTING.md and docs/adding-a-scorer.md in one process, as imports take seconds."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     files = re.findall(r"^`(pyramidion_fairseq/[\w/]+\.py)`:\n\n```python\n(.*?)```", page, re.S | re.M)
     names = re.findall(r'register\("(\w+)"\)', page)
@@ -242,7 +242,7 @@ def test_variants_are_added_as_the_pages_say(tmp_path):
     assert contract == ["python", "-m", "pytest", "tests/contracts", "-k", "magnitude"]
     assert train[0] == "fairseq-train" and train[-2:] == ["--scorer", "magnitude"]
     assert renew == ["python", "scripts/write_options.py"]
-    # a package of one's own: tests/test_user_dir.py
+    # tests/test_user_dir.py tests a user's own package
     assert own[: len(train)] == ["my_plugin" if word == "pyramidion_fairseq" else word for word in train]
 
     for name in ("pyramidion_fairseq", "tests", "scripts", "docs"):
@@ -259,6 +259,6 @@ def test_variants_are_added_as_the_pages_say(tmp_path):
     assert status == 0 and str(tmp_path / "pyramidion_fairseq") in output and "Cost(" in output, output
     passed = [line for line in output.splitlines() if line.startswith("PASSED")]
     assert sum("magnitude" in line for line in passed) >= 8 and len(passed) >= 20, output
-    assert "there is no data folder 'data-bin'" in output  # it wants data, and knows the scorer
+    assert "there is no data folder 'data-bin'" in output  # the scorer is known, only data is missing
     options = (tmp_path / "docs" / "options.md").read_text(encoding="utf-8")
     assert "| `magnitude` | S(e) = mean absolute value of e" in options

@@ -1,4 +1,4 @@
-"""Measured figures on the pages are those of the committed results, rounded once."""
+"""Tests that figures on the pages are those of the committed results, rounded once."""
 
 import itertools
 import json
@@ -23,31 +23,31 @@ POINTER_ROWS = {
 
 
 def results(path):
-    """What a benchmark has measured, by the path of its JSON."""
+    """Return the results of a benchmark, given the path of its JSON."""
     found = json.loads((RESULTS / path).read_text("utf-8"))
     return found.get("results", found)
 
 
 def lines(page, heading):
-    """The cells of the table that follows a text of a page, without its first two lines."""
+    """Return the cells of the table that follows a text of a page, without its first two lines."""
     text = (ROOT / page).read_text("utf-8")
     table = re.search(r"(?:^\|.*\n)+", text[text.index(heading) :], re.M)[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
 def says(cell, value):
-    """Whether a cell has the value, rounded to as many places as the cell has."""
+    """Return whether a cell has the value, rounded to as many digits as the cell has."""
     number = cell.replace(",", "")
     places = len(number.partition(".")[2])
     return abs(float(number) - value) <= 0.5 * 10**-places + 1e-9
 
 
-def test_a_value_that_was_rounded_twice_is_noticed():
-    assert says("2.0", 2.047) and not says("2.1", 2.047)  # by way of 2.05
+def test_says_detects_a_value_that_was_rounded_twice():
+    assert says("2.0", 2.047) and not says("2.1", 2.047)  # rounded by way of 2.05
     assert says("1,024", 1023.6) and not says("1,024", 1024.6)
 
 
-def test_models_of_transformers():
+def test_performance_page_quotes_the_results_of_transformers_models():
     found, seen = results("peers_cpu/peers.json"), 0
     for name, *cells in lines("docs/performance.md", "## Comparison with models of transformers"):
         model = found["deeppyramidion" if name == "DeepPyramidion" else name]
@@ -64,7 +64,7 @@ def test_models_of_transformers():
 
 
 @pytest.mark.parametrize("heading, what, unit", [("| MiB above", "bytes", 2**20), ("| seconds |", "seconds", 1)])
-def test_long_documents(heading, what, unit):
+def test_long_documents_page_quotes_the_results(heading, what, unit):
     found = results("long_documents_cpu/long_documents.json")
     names = {"whole documents": "whole", "chunks of 8,192": "chunks of 8,192"}
     for way, *cells in lines("docs/long-documents.md", heading):
@@ -74,7 +74,7 @@ def test_long_documents(heading, what, unit):
         assert all(says(cell, value) for cell, value in zip(cells, values)), (way, cells, values)
 
 
-def test_ranks_of_long_documents():
+def test_long_documents_page_quotes_the_results_of_several_ranks():
     found = results("sequence_parallel_cpu/sequence_parallel.json")
     for tokens, ranks, *cells in lines("docs/long-documents.md", "| tokens | ranks |"):
         values = []
@@ -87,20 +87,23 @@ def test_ranks_of_long_documents():
 
 
 @pytest.mark.parametrize("table", ["cores (F1", "Time and memory\n"])
-def test_the_rows_at_a_small_scale(table):
+def test_results_page_has_the_tables_of_the_small_scale(table):
     measured = lines("benchmarks/results/reproduce_cpu/results.md", table)
     shown = lines("docs/results.md", table)
     assert [line for line in shown if line[0] != "lead baseline"] == [line for line in measured if line[0] != "lead"]
 
 
 def scores(stages):
-    """{"mean", "low", "high"} of ROUGE-1, -2, -Lsum and of the words that the documents lack, of one seed."""
+    """Return {"mean", "low", "high"} of ROUGE-1, -2, -Lsum and of words not in the document, of one seed."""
     f1 = stages["rouge"]["f1"]
     return [*(f1[name] for name in ("rouge1", "rouge2", "rougeLsum")), stages["rouge"]["more"]["novel_1"]]
 
 
 def says_seeds(cells, seeds):
-    """Whether cells have mean and deviation over seeds of bits per token and :func:`scores`; of one, intervals."""
+    """Return whether cells have bits per token and :func:`scores`.
+
+    Cells have mean and deviation over several seeds, or the intervals of one.
+    """
     bits = [stages["validate"]["bits_per_token"] for stages in seeds]
     found = list(zip(*map(scores, seeds)))
     if len(seeds) == 1:
@@ -116,14 +119,14 @@ def says_seeds(cells, seeds):
     return all(says(*pair) for pair in pairs)
 
 
-def test_the_pointer_at_a_small_scale():
+def test_results_page_quotes_the_results_of_the_pointer():
     found = results("pointer_cpu/results.json")["rows"]
     table = {name: cells for name, *cells in lines("docs/results.md", "### With a pointer")}
     for name, row in POINTER_ROWS.items():
         assert says_seeds(table[name], list(found[row]["seeds"].values())), name
 
 
-def test_the_rows_after_3000_updates():
+def test_results_page_and_readme_quote_the_results_of_3000_updates():
     found = results("reproduce_long_cpu/results.json")["rows"]
     table = lines("docs/results.md", "### After 3,000 updates")
     assert {row for row, *_ in table} == {*found, "lead baseline"} - {"lead"}
@@ -146,7 +149,7 @@ def test_the_rows_after_3000_updates():
         assert len(cells) == 6 and all(map(says, pair, (statistics.mean(bits), statistics.mean(rouge)))), row
 
 
-def test_the_length_of_the_lead_baseline_and_of_summaries_without_a_pointer():
+def test_results_page_quotes_the_lengths_of_lead_baseline_and_summaries():
     found = results("pointer_cpu/results.json")["rows"]
     (lead,) = found["lead"]["seeds"].values()
     page = (ROOT / "docs/results.md").read_text("utf-8")
@@ -157,7 +160,7 @@ def test_the_length_of_the_lead_baseline_and_of_summaries_without_a_pointer():
         assert words["low"] == words["high"] and says(cell, words["mean"])
 
 
-def test_what_seeds_of_3000_updates_differ_by():
+def test_pages_quote_the_ranges_over_seeds_of_3000_updates():
     found = results("reproduce_long_cpu/results.json")["rows"]
     rouge = {
         row: [stages["rouge"]["f1"]["rouge1"]["mean"] for stages in kinds["seeds"].values()]
@@ -184,14 +187,14 @@ def test_what_seeds_of_3000_updates_differ_by():
 
 
 @pytest.mark.parametrize("family", ["bart", "mbart"])
-def test_converted_models(family):
+def test_pretrained_page_quotes_the_losses_of_converted_models(family):
     found = results(f"{family}_long_cpu/results.json")
     values = [dict(found[start]["valid"])[update] for start in ("converted", "scratch") for update in (20, 200)]
     (cells,) = (cells for name, *cells in lines("docs/pretrained.md", "| family | converted") if name == f"`{family}`")
     assert all(says(cell, value) for cell, value in zip(cells, values)), (cells, values)
 
 
-def test_generation_with_and_without_encoding():
+def test_readme_quotes_the_speed_of_generation_with_and_without_encoding():
     ours, theirs = results("generation_cpu/generation.json")
     encoding = [8 * row["encode_seconds_per_document"] for row in (ours, theirs)]
     decoding = [ours["seconds"]["ours"]["median"], theirs["seconds"]["stock"]["median"]]
@@ -201,7 +204,7 @@ def test_generation_with_and_without_encoding():
     assert says(whole, (encoding[1] + decoding[1]) / (encoding[0] + decoding[0]))
 
 
-def test_classification():
+def test_classification_page_quotes_the_results():
     found = {row["row"]: row for row in results("classification_cpu/classification.json")}
     trained = [
         json.loads(line)
@@ -218,7 +221,7 @@ def test_classification():
         assert says(faster, found["LSG"]["document"] / row["document"])
 
 
-def test_attribution():
+def test_explaining_page_quotes_the_results_of_attribution():
     found = results("attribution_cpu/attribution.json")
     methods = found.get("methods", found)
     table = lines("docs/explaining.md", "nats, with 95% intervals over documents")

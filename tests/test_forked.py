@@ -1,4 +1,4 @@
-"""Commands that are forked from the tests' process are as new ones, on a machine with GPUs too."""
+"""Tests that commands forked from the tests' process behave like new ones, also on a machine with GPUs."""
 
 import subprocess
 import sys
@@ -9,8 +9,8 @@ from fairseq import utils
 from tests.helpers import forked
 
 
-def test_a_forked_command_asks_for_no_gpu(monkeypatch, tmp_path):
-    """fairseq saves the state of the GPU's random numbers wherever torch says that there is a GPU, also with --cpu."""
+def test_forked_command_sees_no_gpu(monkeypatch, tmp_path):
+    """Check it because fairseq saves the GPU's random state, also with --cpu, if torch reports a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     done = forked.run(lambda: utils.set_torch_seed(1), ["fairseq-train"])
     assert done.returncode == 0, done.stderr

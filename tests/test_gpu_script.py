@@ -1,4 +1,4 @@
-"""``make gpu``: one step after the other, whatever becomes of them; none twice."""
+"""Tests of ``make gpu``: it runs all steps, whether earlier ones fail or not, and none twice."""
 
 import importlib
 import importlib.util
@@ -30,7 +30,7 @@ def python(code: str, minutes: float = 1):
 
 
 @pytest.mark.paper("hours")
-def test_a_step_that_fails_holds_up_no_other(script, tmp_path, monkeypatch, caplog):
+def test_failed_step_does_not_stop_the_others_and_done_steps_are_kept(script, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     steps = {
         "fails": python("print('first'); sys.exit('no such thing')"),
@@ -55,8 +55,8 @@ def test_a_step_that_fails_holds_up_no_other(script, tmp_path, monkeypatch, capl
     assert caplog.records[0].getMessage() == "works: done before"
 
 
-def test_every_step_is_a_command_that_there_is(script, monkeypatch, tmp_path):
-    """Benchmarks are there and take their options; tests are where they are said to be."""
+def test_every_step_is_an_existing_benchmark_or_test(script, monkeypatch, tmp_path):
+    """Check that benchmarks exist and accept their options, and that files of tests exist."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import measure
 
@@ -77,8 +77,8 @@ def test_every_step_is_a_command_that_there_is(script, monkeypatch, tmp_path):
     assert all((ROOT / path).is_file() for path in script.TESTS)
 
 
-def test_no_test_that_needs_a_gpu_shares_its_process_with_forked_training(script):
-    """Once a backward pass has seen a GPU, autograd refuses to work in forked processes, on their CPUs too."""
+def test_gpu_tests_do_not_share_a_process_with_forked_training(script):
+    """Check it because after a backward pass on a GPU autograd refuses to work in forked processes, also on CPUs."""
     for path in script.TESTS:
         text = (ROOT / path).read_text(encoding="utf-8")
         forks = re.search(r"helpers\.(forked|ranks)\b", text) is not None
@@ -89,8 +89,8 @@ def test_no_test_that_needs_a_gpu_shares_its_process_with_forked_training(script
             assert arguments[-1] in tests and len(re.findall(rf"def test_\w*{arguments[-1]}", text)) == 1
 
 
-def test_the_children_of_a_step_that_hangs_are_ended_with_it(script, tmp_path, monkeypatch):
-    """They would go on holding the GPU's memory."""
+def test_children_of_a_stopped_step_are_ended(script, tmp_path, monkeypatch):
+    """Check it because they would keep the GPU's memory."""
     code = "import subprocess; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
     code += f"; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid)); time.sleep(60)"
     monkeypatch.setattr(script, "STEPS", {"hangs": script.Step(*python(code, minutes=0.05))})
@@ -103,7 +103,7 @@ def test_the_children_of_a_step_that_hangs_are_ended_with_it(script, tmp_path, m
     pytest.fail("the child goes on")
 
 
-def test_what_says_most_comes_first_and_ten_minutes_end_after_ten(script, tmp_path, monkeypatch, caplog):
+def test_steps_are_in_order_of_importance_and_stop_at_the_time_limit(script, tmp_path, monkeypatch, caplog):
     order = list(script.STEPS)
     first = [Path(path).stem for path in script.TESTS]
     assert order[: len(first)] == first
@@ -121,7 +121,7 @@ def test_what_says_most_comes_first_and_ten_minutes_end_after_ten(script, tmp_pa
 
 
 def wheel(folder, name):
-    """Write a wheel with one module of that name in it."""
+    """Write a wheel with one module of that name."""
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
         file.writestr(f"{name}.py", "said = 'from the wheel'\n")
@@ -130,8 +130,8 @@ def wheel(folder, name):
         file.writestr(f"{info}/RECORD", "")
 
 
-def test_steps_run_from_a_folder_of_wheels(script, tmp_path, monkeypatch, caplog, capsys):
-    """Which is not touched; without a network, and without a change to this Python's own packages."""
+def test_steps_run_with_packages_from_a_folder_of_wheels(script, tmp_path, monkeypatch, caplog, capsys):
+    """Check also that nothing is installed into this Python, and that broken wheels are refused."""
     caplog.set_level("INFO")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("PYTHONUNBUFFERED", "0")
@@ -163,7 +163,7 @@ def test_steps_run_from_a_folder_of_wheels(script, tmp_path, monkeypatch, caplog
     assert "broken" in capsys.readouterr().err
 
 
-def test_without_a_gpu_one_line_says_so(script, monkeypatch, capsys, tmp_path):
+def test_missing_gpu_and_unknown_step_are_reported(script, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as stopped:
         script.main(["--output", str(tmp_path / "results")])

@@ -1,6 +1,6 @@
-"""The code keeps its house rules: ``scripts/house.py`` counts, and nothing but the exceptions below is found.
+"""Tests that the code keeps the rules of ``scripts/house.py``, with the exceptions below.
 
-An exception that is no longer needed fails its test as well: the lists can only become shorter.
+An exception that is no longer needed fails its test as well, so that the lists only become shorter.
 """
 
 import ast
@@ -16,7 +16,7 @@ SPEC = importlib.util.spec_from_file_location("house", ROOT / "scripts" / "house
 house = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(house)
 
-#: What is still to be mended. A list can only become shorter.
+#: Exceptions that are still to be mended.
 EXCEPTIONS: dict[str, set[str]] = {
     "functions over 60 lines": set(),
     "files over 350 lines": set(),
@@ -24,7 +24,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     "private words": set(),
 }
 
-#: {file: text} that breaks every rule once; what is found there, by rule.
+#: {file: text} that breaks every rule, and what is found there, by rule.
 BROKEN = {
     "pyramidion_fairseq/__init__.py": "",
     "pyramidion_fairseq/a.py": "def long() -> None:\n"
@@ -51,7 +51,7 @@ FOUND = {
 }
 
 
-def test_broken_rules_are_found(tmp_path, monkeypatch):
+def test_every_broken_rule_is_found(tmp_path, monkeypatch):
     for name, text in BROKEN.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -60,13 +60,13 @@ def test_broken_rules_are_found(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("rule", house.COUNTS)
-def test_nothing_but_the_exceptions_is_found(rule):
+def test_code_breaks_no_rule_but_for_the_listed_exceptions(rule):
     found, excepted = set(house.COUNTS[rule]()), EXCEPTIONS.get(rule, set())
     assert not found - excepted, f"{rule}: mend these"
     assert not excepted - found, f"{rule}: take these off the exceptions, they are mended"
 
 
-def test_the_parts_build_on_what_the_architecture_page_says():
+def test_imports_between_parts_match_the_architecture_page():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     table = page[page.index("| folder | what is there | builds on |") : page.index("## One document through training")]
     cells = [row.split("|")[1:4] for row in table.splitlines()[2:] if row]
@@ -82,8 +82,8 @@ def test_the_parts_build_on_what_the_architecture_page_says():
         above |= set(parts)
 
 
-def test_what_is_registered_with_fairseq_is_imported():
-    """By the package, and not only by fairseq, which imports the files of its folders where it is a --user-dir."""
+def test_every_module_that_registers_with_fairseq_is_imported():
+    """Check imports by the package itself, as fairseq imports the files of a --user-dir but not otherwise."""
     files = {house._module(path): path for path in house._files(house.PACKAGE)}
     imports = {module: house._imported(path) & files.keys() for module, path in files.items()}
     reached = house._reachable("pyramidion_fairseq.registered", imports)
@@ -92,7 +92,7 @@ def test_what_is_registered_with_fairseq_is_imported():
     assert len(registering) >= 4 and not forgotten, "import these in their folder's __init__.py"
 
 
-def test_what_the_pages_tell_to_write_is_annotated():
+def test_code_examples_of_the_pages_are_annotated():
     found = []
     for page in ("CONTRIBUTING.md", "docs/adding-a-scorer.md"):
         for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S):
@@ -102,8 +102,8 @@ def test_what_the_pages_tell_to_write_is_annotated():
 
 
 @pytest.mark.parametrize("name", ["check.txt", "longest.txt"])
-def test_files_of_a_list_are_there(name):
-    """Those that `make check` runs, and those that `make test` begins with."""
+def test_files_listed_for_make_check_and_make_test_exist(name):
+    """Check the files that `make check` runs and those with which `make test` begins."""
     listed = (ROOT / "tests" / name).read_text(encoding="utf-8").split()
     assert listed == sorted(set(listed), key=listed.index) and len(listed) > 20
     assert [path for path in listed if not (ROOT / path).exists()] == []

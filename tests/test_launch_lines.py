@@ -1,9 +1,9 @@
-"""Every command line of docs/scaling.md and docs/long-documents.md is taken by what it starts.
+"""Tests that the programs of docs/scaling.md and docs/long-documents.md accept every command line.
 
-Launchers are read by their own parsers, job scripts run with programs that only say how they were called, and commands
-of ours and of fairseq are read by theirs. What the lines do is shown by tests/examples/test_several_nodes.py,
-tests/prepare/test_shards.py, tests/apps/ray, tests/parallel, and, with the launchers themselves, by ``make soak``
-(tests/soak/test_several_nodes.py, tests/soak/test_ray.py).
+Launchers are checked by their own parsers, job scripts run with programs that only print how they were called, and
+commands of ours and of fairseq are checked by theirs. The effects of the lines are tested by
+tests/examples/test_several_nodes.py, tests/prepare/test_shards.py, tests/apps/ray, tests/parallel, and, with the
+launchers themselves, by ``make soak`` (tests/soak/test_several_nodes.py, tests/soak/test_ray.py).
 """
 
 import importlib
@@ -24,19 +24,19 @@ LINES = [
     for block in re.findall(r"```bash\n(.*?)```", (ROOT / f"docs/{page}.md").read_text("utf-8"), re.S)
     for line in block.replace("\\\n", " ").splitlines()
 ]
-#: A program that says how it was called; fairseq-generate has made the folder at the end of its words, too.
+#: A program that prints how it was called; fairseq-generate also makes the folder given as its last word.
 SAYS = '#!/bin/sh\necho "$(basename "$0") $*"\nfor last; do :; done\n%s\n'
-#: Options of sbatch that tests/soak/test_several_nodes.py gives to Slurm itself.
+#: Options of sbatch that tests/soak/test_several_nodes.py tests with Slurm.
 KNOWN_TO_SLURM = {"--nodes", "--gpus-per-node", "--ntasks-per-node", "--array"}
 
 
-def test_all_lines_are_found():
+def test_launch_lines_of_every_program_are_found():
     programs = [next(word for word in words if "=" not in word) for words in LINES]
     assert len(LINES) >= 20 and {"sbatch", "torchrun", "python", "pyramidion-prepare", "bash"} <= set(programs)
 
 
 @pytest.mark.parametrize("words", LINES, ids=" ".join)
-def test_a_line_is_taken(words, monkeypatch, tmp_path):
+def test_launch_line_is_accepted_by_its_programs(words, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     for folder in (EXAMPLES, EXAMPLES / "ray", ROOT / "scripts", ROOT / "benchmarks"):
         monkeypatch.syspath_prepend(str(folder))
@@ -52,7 +52,7 @@ def test_a_line_is_taken(words, monkeypatch, tmp_path):
 
 
 def take(words, monkeypatch):
-    """Refuse a line that what it starts would refuse."""
+    """Parse a line as the program that it starts does."""
     if words[0] == "torchrun":
         options = get_args_parser().parse_args(words[1:])
         assert options.no_python
@@ -69,7 +69,7 @@ def take(words, monkeypatch):
 
 
 def inside_of_a_job(words, monkeypatch, tmp_path):
-    """What a job script calls in the end: the words after its programs' names, of the first task."""
+    """Run a job script with stand-ins for its programs; return the words of the command of its first task."""
     place = next(number for number, word in enumerate(words) if word.endswith(".sbatch"))
     given = dict(zip(words[1:place:2], words[2:place:2]))
     assert given.keys() <= KNOWN_TO_SLURM and 2 * len(given) == place - 1
@@ -94,8 +94,8 @@ def inside_of_a_job(words, monkeypatch, tmp_path):
     return called[called.index("bash") :]
 
 
-def test_each_process_of_a_job_has_the_cpus_that_the_job_asks_for(tmp_path):
-    """srun does not take them from the job since Slurm 22.05, and would give a process one CPU."""
+def test_slurm_script_passes_the_cpus_per_task_to_srun(tmp_path):
+    """Check it because srun since Slurm 22.05 ignores those of the job and would give a process one CPU."""
     (tmp_path / "srun").write_text('#!/bin/sh\necho "$SRUN_CPUS_PER_TASK"\n', "utf-8")
     (tmp_path / "srun").chmod(0o755)
     job = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_NTASKS": "16", "SLURM_CPUS_PER_TASK": "8"}

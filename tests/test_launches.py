@@ -1,4 +1,4 @@
-"""How much a GPU is told to do does not depend on how many documents there are, nor on their lengths."""
+"""Tests that the number of operations on a GPU does not depend on the number of documents or their lengths."""
 
 import random
 
@@ -12,7 +12,7 @@ from pyramidion_fairseq.poolers import POOLERS
 from tests.helpers import counting
 from tests.helpers.models import distinct
 
-#: As the paper's model, a fortieth as long: no count depends on it but those of loops over slots.
+#: Lengths of the paper's model divided by 40; only loops over slots have fewer operations.
 SHORT = {
     "max_source_positions": 205,
     "pooling_schedule": "2:51,3:13",
@@ -29,11 +29,11 @@ VARIANTS = distinct(
 
 
 def unequal(count: int, shortest: int, longest: int) -> list[int]:
-    """Lengths that all differ, the longest among them."""
+    """Return lengths that all differ, including the longest."""
     return [longest, *random.Random(0).sample(range(shortest, longest), count - 1)]
 
 
-def test_the_count_sees_kernels_and_views():
+def test_operations_counts_kernels_without_views():
     x = torch.zeros(4, 4, device="meta")
     with counting.Operations() as operations:
         x.view(16).unsqueeze(0).add(1).t()
@@ -41,26 +41,26 @@ def test_the_count_sees_kernels_and_views():
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_documents_of_unequal_lengths_cost_what_equal_ones_cost(monkeypatch, options):
-    """64 documents, none of them a multiple of the block; at most 1.05 times the operations of 64 equal ones."""
+def test_unequal_document_lengths_need_no_more_operations(monkeypatch, options):
+    """Check that 64 unequal documents need at most 1.05 times the operations of 64 equal ones."""
     counts = []
     model = build_on_meta("deeppyramidion", vocabulary=100, **{**SHORT, **options}).to("meta")
-    for lengths in (unequal(64, 100, 200), [200] * 64):  # what is computed once counts for the unequal ones
+    for lengths in (unequal(64, 100, 200), [200] * 64):  # what is cached counts for the unequal ones
         model.zero_grad()
         counts.append(sum(counting.of_training(monkeypatch, model, lengths, 20).dispatched.values()))
     assert counts[0] <= 1.05 * counts[1], counts
 
 
 @pytest.mark.parametrize("lengths", [[8192] * 64, unequal(64, 6000, 8192)], ids=["equal", "unequal"])
-def test_a_training_step_starts_at_most_1200_kernels(monkeypatch, lengths):
-    """DeepPyramidion, forward and backward, where dropout and attention are a kernel each."""
+def test_training_step_starts_at_most_1200_kernels(monkeypatch, lengths):
+    """Count forward and backward of DeepPyramidion, with one kernel for dropout and one for attention."""
     counting.fuse_as_a_gpu(monkeypatch)
     model = build_on_meta("deeppyramidion", vocabulary=100)
     assert sum(counting.of_training(monkeypatch, model, lengths, 256).kernels.values()) <= 1200
 
 
-def test_a_step_of_generation_starts_at_most_115_kernels(monkeypatch):
-    """8 documents of 512 vectors, some of them padding, beam 2."""
+def test_generation_step_starts_at_most_115_kernels(monkeypatch):
+    """Count a step for 8 documents of 512 vectors with padding, beam 2."""
     counting.fuse_as_a_gpu(monkeypatch)
     decoder = build_on_meta("deeppyramidion", vocabulary=100).eval().decoder
     states = torch.zeros(512, 8, 768, device="meta")
@@ -78,7 +78,7 @@ def test_a_step_of_generation_starts_at_most_115_kernels(monkeypatch):
     assert operations.kernels["_scaled_dot_product_efficient_attention"] == 2 * 6
 
 
-def test_more_documents_cost_nothing_more(monkeypatch):
+def test_number_of_kernels_does_not_depend_on_the_number_of_documents(monkeypatch):
     counts = []
     for documents in (16, 64):
         model = build_on_meta("deeppyramidion", vocabulary=100)

@@ -1,4 +1,4 @@
-"""A forward and backward pass never asks the device for a value: tensors on "meta" have none to give."""
+"""Tests that forward and backward never read a value from the device: tensors on "meta" have no values."""
 
 from contextlib import nullcontext
 
@@ -24,10 +24,10 @@ def run(model, tokens, summary, **lengths):
     model(tokens, None, summary, **lengths)[0].float().square().sum().backward()
 
 
-@pytest.mark.parametrize("lengths", [None, [40, 13]], ids=str)  # of equal lengths: test_launches.py
+@pytest.mark.parametrize("lengths", [None, [40, 13]], ids=str)  # test_launches.py has equal lengths
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_training_does_not_wait(tiny_model, monkeypatch, options, lengths):
-    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # which "meta" does not have
+def test_training_step_does_not_wait_for_the_device(tiny_model, monkeypatch, options, lengths):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # "meta" has no autocast
     model = (
         tiny_model(attention_dropout=0.1, dropout=0.1, activation_dropout=0.1, **options).float().to("meta").train()
     )
@@ -36,7 +36,7 @@ def test_training_does_not_wait(tiny_model, monkeypatch, options, lengths):
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_the_check_sees_a_wait():
+def test_meta_tensors_refuse_operations_that_wait():
     for wait in (lambda x: bool(x.any()), lambda x: x.sum().item(), lambda x: x.nonzero(), lambda x: x.tolist()):
         with pytest.raises((RuntimeError, NotImplementedError)):
             wait(torch.zeros(3, device="meta"))
@@ -45,7 +45,7 @@ def test_the_check_sees_a_wait():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
 @pytest.mark.parametrize("lengths", [None, [40, 13]], ids=str)
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_a_real_gpu_does_not_wait(tiny_model, random_tokens, options, lengths):
+def test_training_step_does_not_wait_for_a_real_gpu(tiny_model, random_tokens, options, lengths):
     model = tiny_model(**options).float().cuda().train()
     tokens, summary = random_tokens([40, 13]).cuda(), torch.tensor([[2, 5, 6, 7]] * 2).cuda()
     run(model, tokens, summary, document_lengths=lengths)  # the first call may load kernels
@@ -59,8 +59,8 @@ def test_a_real_gpu_does_not_wait(tiny_model, random_tokens, options, lengths):
 @pytest.mark.parametrize(
     "options", [{"attention": "full"}, {}, {"pooler": "funnel"}, {"pooling_schedule": ""}], ids=str
 )
-def test_known_lengths_change_nothing(tiny_model, random_tokens, options):
-    """Lengths from the host, lengths counted, and none: the masked path of GPUs."""
+def test_known_document_lengths_do_not_change_the_output(tiny_model, random_tokens, options):
+    """Compare lengths given by the host, lengths that are counted, and the masked path of GPUs without lengths."""
     model, lengths = tiny_model(**options), [40, 40, 13, 4, 1]
     tokens, summary = random_tokens(lengths), torch.tensor([[2, 5, 6, 7]] * len(lengths))
     masked = tiny_model(**options)

@@ -1,4 +1,4 @@
-"""Options of the model, the task and what else is registered with fairseq: each says what it does, and is itself."""
+"""Tests that registered options have help texts, are off by default if switches, and have unique names."""
 
 from dataclasses import fields
 
@@ -12,7 +12,7 @@ from pyramidion_fairseq.config import PyramidionConfig
 from pyramidion_fairseq.poolers import POOLERS
 from scripts import write_options
 
-#: The model's first, then those of all that is ours and registered with fairseq.
+#: The model's configuration first, then all others of this package that are registered with fairseq.
 CONFIGS = [PyramidionConfig] + [
     config
     for registry in (TASK_DATACLASS_REGISTRY, *(kind["dataclass_registry"] for kind in REGISTRIES.values()))
@@ -22,7 +22,7 @@ CONFIGS = [PyramidionConfig] + [
 
 
 def own(config):
-    """{name: field} of the options that are ours: not those of fairseq's classes, nor what is taken from another."""
+    """Return {name: field} of this package's options, without those of fairseq's classes and interpolated ones."""
     ours = [cls for cls in config.__mro__ if cls.__module__.startswith("pyramidion_fairseq.")]
     names = {name for cls in ours for name in vars(cls).get("__annotations__", {})}
     ours = [field for field in fields(config) if field.name in names]
@@ -30,18 +30,18 @@ def own(config):
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
-def test_an_option_says_what_it_does(config):
+def test_every_option_has_a_help_text(config):
     assert [name for name, field in own(config).items() if not field.metadata.get("help")] == []
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
-def test_a_switch_is_off_until_it_is_given(config):
-    """The flag of a bool that is True by default turns it off, and nothing turns it on."""
+def test_every_switch_is_off_by_default(config):
+    """Check it because the flag of a bool that is True by default turns it off, and nothing turns it on."""
     assert [name for name, field in own(config).items() if field.default is True] == []
 
 
-def test_a_name_stands_for_one_option():
-    """Of two options with one name a command line has the first alone, its default too; lengths are both's."""
+def test_option_names_are_unique():
+    """Check it because a command line has only the first of two options of one name; lengths are shared."""
     stock = [group.type for group in fields(FairseqConfig) if isinstance(group.type, type)]
     taken = {field.name for group in stock if issubclass(group, FairseqDataclass) for field in fields(group)}
     assert {"seed", "beam"} < taken
@@ -51,7 +51,7 @@ def test_a_name_stands_for_one_option():
         assert own(PyramidionConfig).keys() & own(config).keys() <= {"max_source_positions", "max_target_positions"}
 
 
-def test_the_page_of_options_asks_for_what_is_missing(monkeypatch):
+def test_write_options_refuses_options_and_classes_without_a_text(monkeypatch):
     class Bare(POOLERS.base):
         pass
 

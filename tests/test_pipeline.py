@@ -1,4 +1,4 @@
-"""The stock commands on a small corpus: train, resume, generate, interactive, validate."""
+"""Tests of the stock commands on a small corpus: train, resume, generate, interactive, validate."""
 
 import json
 import re
@@ -37,13 +37,13 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(command, data, tmp_path_factory):
-    """Three epochs without a stop: (checkpoint folder, output)."""
+    """Train three epochs without interruption; return the checkpoint folder and the output."""
     folder = tmp_path_factory.mktemp("checkpoints")
     done = command("train", data, *TASK, *TRAIN, "--save-dir", folder, "--max-epoch", 3)
     return folder, done.stdout
 
 
-def test_training_reads_everything_and_says_what_it_cuts(trained):
+def test_training_reads_every_document_and_logs_how_many_it_cuts(trained):
     _, stdout = trained
     cut = sum(n > 64 for n in LENGTHS["train"])
     assert f"train: {cut} of 40 documents cut to 64 tokens" in stdout
@@ -55,8 +55,8 @@ def test_training_reads_everything_and_says_what_it_cuts(trained):
 
 
 @pytest.mark.parametrize("stop_at", [4, 10, 17])
-def test_a_resumed_run_equals_one_that_was_never_stopped(command, data, trained, tmp_path, stop_at):
-    """Bit for bit, also from the second epoch on."""
+def test_resumed_run_equals_an_uninterrupted_one(command, data, trained, tmp_path, stop_at):
+    """Compare losses and weights bit for bit, also when stopped after the first epoch."""
     args = [data, *TASK, *TRAIN, "--save-dir", tmp_path, "--save-interval-updates", stop_at]
     first = command("train", *args, "--max-update", stop_at)
     second = command("train", *args, "--max-epoch", 3)
@@ -70,11 +70,11 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(command, data, trained,
 
 @pytest.fixture(scope="module")
 def using(trained):
-    """What every command that uses the checkpoint is told: no length among it."""
+    """Return the options of every command that uses the checkpoint, without any length."""
     return [*USER_DIR, *TASK, "--path", trained[0] / "checkpoint_best.pt", "--cpu"]
 
 
-def test_generation_takes_lengths_from_the_checkpoint_and_loses_nothing(command, data, using):
+def test_generate_takes_lengths_from_the_checkpoint_and_loses_no_document(command, data, using):
     done = command("generate", data, *using, *BEAM, "--batch-size", 4, fresh=True)
     assert "test: 1 of 5 documents cut to 64 tokens" in done.stdout + done.stderr
     assert sorted(summaries(done.stdout)) == [0, 1, 2, 3, 4]
@@ -82,7 +82,7 @@ def test_generation_takes_lengths_from_the_checkpoint_and_loses_nothing(command,
     assert summaries(alone.stdout) == summaries(done.stdout)
 
 
-def test_interactive_and_validate(command, data, using):
+def test_interactive_and_validate_run_and_print_alignment_is_refused(command, data, using):
     documents = "\n".join(["w1 w2 w3", "", " ".join(["w5"] * 500)]) + "\n"
     done = command("interactive", data, *using, *BEAM, "--buffer-size", 3, "--batch-size", 3, stdin=documents)
     assert sorted(summaries(done.stdout)) == [0, 1, 2]
@@ -93,8 +93,8 @@ def test_interactive_and_validate(command, data, using):
 
 
 @pytest.mark.parametrize("buffer_size", [1, 2, 9])
-def test_interactive_reads_a_document_a_line(command, data, using, tmp_path, buffer_size):
-    """Stock fairseq ends a document at a CR, and itself at bytes that are no UTF-8."""
+def test_interactive_reads_one_document_from_each_line(command, data, using, tmp_path, buffer_size):
+    """Check CRs, at which stock fairseq ends a document, and invalid UTF-8, at which it fails."""
     (tmp_path / "documents").write_bytes(b"w1\r\n\nw2\rw3\xc2\x85w4\nw5 \xff\n\xe2\x80\xa8w6")
     options = [*using, *BEAM, "--buffer-size", buffer_size, "--input", tmp_path / "documents"]
     done = command("interactive", data, *options)
@@ -107,7 +107,7 @@ def test_interactive_reads_a_document_a_line(command, data, using, tmp_path, buf
 
 
 def test_stock_translation_task_trains_with_left_padding(command, data, tmp_path):
-    """``--arch deeppyramidion`` and the stock task, which pads documents on the left and refuses longer summaries."""
+    """Check the stock task, which pads documents on the left and refuses summaries that are too long."""
     stock = ["--truncate-source", "--skip-invalid-size-inputs-valid-test", "--required-batch-size-multiple", 1]
     done = command("train", data, *TRAIN, *stock, "--save-dir", tmp_path, "--max-update", 3)
     assert {("train", 1), ("train", 2), ("train", 3)} <= set(training_log(done.stdout))
@@ -116,8 +116,8 @@ def test_stock_translation_task_trains_with_left_padding(command, data, tmp_path
     assert sorted(summaries(command("generate", data, *using).stdout)) == [0, 1, 2, 3, 4]
 
 
-def test_hydra_trains_the_architecture_that_it_is_told(command, data, tmp_path):
-    """In Hydra every field is filled before the model sees it: the name alone must still mean its schedule."""
+def test_hydra_train_builds_the_named_architecture(command, data, tmp_path):
+    """Check it because Hydra fills every field first; the name alone must still give its pooling schedule."""
     small = [f"+model.{name}={value}" for name, value in SIZES.items() if not name.endswith(("layers", "positions"))]
     done = command("hydra-train", f"common.user_dir={ROOT}/pyramidion_fairseq", "common.cpu=true",
         "criterion=cross_entropy", "optimizer=adam", "lr_scheduler=fixed", "optimization.lr=[0.003]",
@@ -132,8 +132,8 @@ def test_hydra_trains_the_architecture_that_it_is_told(command, data, tmp_path):
     assert sorted(summaries(command("generate", data, *using, *BEAM).stdout)) == [0, 1, 2, 3, 4]
 
 
-def test_converted_checkpoints_generate_and_fine_tune(command, data, tmp_path):
-    """Weights of the published code, through fairseq's own loader."""
+def test_converted_published_checkpoint_generates_and_fine_tunes(command, data, tmp_path):
+    """Check weights of the published code, loaded by fairseq's own loader."""
     golden = np.load(DATA / "published_model.npz")
     state = {name[3:]: torch.from_numpy(golden[name]) for name in golden.files if name.startswith("sd|")}
     arguments = Namespace(**json.loads(str(golden["args"])))
@@ -153,7 +153,7 @@ def test_converted_checkpoints_generate_and_fine_tune(command, data, tmp_path):
     assert "loading pretrained model" in done.stdout
 
 
-def test_ensembles_of_models_that_keep_different_lengths(command, data, trained, tmp_path):
+def test_ensemble_of_models_with_different_schedules_generates(command, data, trained, tmp_path):
     longer = [*ARCH[:-4], *flags(pooling_schedule="1:12", dropout=0.1)]
     command("train", data, *TASK, *TRAIN, *longer, "--save-dir", tmp_path, "--max-update", 1)
     paths = f"{trained[0] / 'checkpoint_best.pt'}:{tmp_path / 'checkpoint_last.pt'}"
@@ -162,8 +162,8 @@ def test_ensembles_of_models_that_keep_different_lengths(command, data, trained,
 
 
 @pytest.mark.parametrize("longest", [8192, 20000])
-def test_documents_of_one_token_of_k_of_8192_and_of_20000(command, tmp_path, longest):
-    """DeepPyramidion at its own lengths (narrow, of two heads): nothing crashes, nothing is dropped."""
+def test_documents_of_1_to_20000_tokens_train_and_generate(command, tmp_path, longest):
+    """Check a narrow DeepPyramidion at its own lengths: no document fails or is dropped."""
     lengths, words = [1, 512, 513, 2048, 8192, 20000], list(range(4, 40))
     for side in ("source", "target"):
         make_dictionary(40).save(str(tmp_path / f"dict.{side}.txt"))
@@ -182,7 +182,7 @@ def test_documents_of_one_token_of_k_of_8192_and_of_20000(command, tmp_path, lon
     assert sorted(summaries(done.stdout)) == list(range(6))
 
 
-def test_bad_input_ends_in_one_line(command, data, tmp_path):
+def test_invalid_schedule_or_missing_split_ends_training_in_one_line(command, data, tmp_path):
     for arguments, message in (
         ([data, *TASK, *TRAIN, "--pooling-schedule", "2:9,1:4"], "layers must ascend"),
         ([data, *TASK, *TRAIN, "--valid-subset", "dev"], "no documents in split 'dev'"),
@@ -194,7 +194,7 @@ def test_bad_input_ends_in_one_line(command, data, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["generate", "interactive"])
-def test_a_shortest_summary_above_the_longest_is_one_line(command, data, using, name):
+def test_min_len_above_the_longest_summary_is_refused_in_one_line(command, data, using, name):
     for lengths, message in (
         (["--max-len-b", 10], "min_len 20 is above the longest summary, 10 tokens (max_len_b is 10): lower it"),
         (
@@ -211,7 +211,7 @@ def test_a_shortest_summary_above_the_longest_is_one_line(command, data, using, 
         assert [line for line in done.stderr.splitlines() if line.startswith(f"error: {message}")], done.stderr
 
 
-def test_from_pretrained(data, trained):
+def test_from_pretrained_loads_a_trained_checkpoint_and_translates(data, trained):
     from pyramidion_fairseq import PyramidionModel
 
     hub = PyramidionModel.from_pretrained(str(trained[0]), "checkpoint_best.pt", data_name_or_path=str(data))

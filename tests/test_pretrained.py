@@ -1,4 +1,4 @@
-"""Models that come with the package: found by name, small, able to summarise, with their own options of generation."""
+"""Tests of the models that come with the package: names, size, summaries and options of generation."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ def hub():
 
 @pytest.fixture(scope="module")
 def alone(hub):
-    """(the first article's summary, what was logged while it was made)."""
+    """Return the first article's summary and the log of making it."""
     logger, records, handler = logging.getLogger("pyramidion_fairseq"), [], logging.Handler()
     level, handler.emit = logger.level, records.append
     logger.addHandler(handler)
@@ -42,7 +42,7 @@ def texts():
     return [" ".join(row["article_text"]) for row in rows]
 
 
-def test_the_default_is_there_and_small():
+def test_default_pretrained_model_is_small_and_has_no_private_paths():
     assert pretrained.names() == ["pubmed-small"] and pretrained.DEFAULT == "pubmed-small"
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 20_000_000
     state = load_checkpoint(FOLDER / "model.pt")
@@ -51,13 +51,13 @@ def test_the_default_is_there_and_small():
     assert state.get("last_optimizer_state") is None
 
 
-def test_fairseqs_own_method_writes_the_same(hub):
+def test_translate_of_fairseq_writes_the_same_as_summarize(hub):
     chosen = {**hub.generation_settings, "min_len": 3, "max_len_b": 12}
     documents = ["cells were treated with a drug . " * 5, "the genes"]
     assert hub.translate(documents, **chosen) == [summary.text for summary in hub.summarize(documents, **chosen)]
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+def test_folder_with_the_name_of_a_pretrained_model_is_preferred(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert pretrained.find("pubmed-small") == str(FOLDER)
     (tmp_path / "pubmed-small").mkdir()
@@ -65,8 +65,8 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     assert pretrained.find("other") == "other"
 
 
-def test_it_writes_sentences_of_the_article(alone):
-    """Words that the article has, no passage twice, within the lengths of its generation.json."""
+def test_summary_has_words_of_the_article_and_no_repeated_passages(alone):
+    """Check also that its length is within the limits of generation.json."""
     text, summary = texts()[0], alone[0]
     settings = json.loads((FOLDER / "generation.json").read_text("utf-8"))
     assert settings["min_len"] <= len(summary.tokens) + 1 <= settings["max_len_b"] + 1
@@ -78,12 +78,12 @@ def test_it_writes_sentences_of_the_article(alone):
 
 
 @pytest.mark.parametrize("name", ["pubmed-small", str(FOLDER)])
-def test_its_file_may_be_named(name):
+def test_from_pretrained_accepts_the_name_of_the_checkpoint_file(name):
     hub = PyramidionModel.from_pretrained(name, "model.pt")
     assert hub.generation_settings == json.loads((FOLDER / "generation.json").read_text("utf-8"))
 
 
-def test_its_dictionaries_may_be_named_as_in_fairseq(tmp_path, monkeypatch):
+def test_from_pretrained_accepts_data_name_or_path_as_in_fairseq(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hub = PyramidionModel.from_pretrained("pubmed-small", checkpoint_file="model.pt", data_name_or_path=".")
     assert Path(hub.task.cfg.data) == FOLDER
@@ -93,7 +93,7 @@ def test_its_dictionaries_may_be_named_as_in_fairseq(tmp_path, monkeypatch):
 
 
 def test_short_documents_have_short_summaries(hub, alone, caplog):
-    """No summary is forced to be longer than its document, nor do others in the batch become shorter for it."""
+    """Check that summaries may be as short as their documents, without making others in the batch shorter."""
     caplog.set_level("INFO", "pyramidion_fairseq")
     long = texts()[0]
     short, found, empty = hub.summarize(["gene expression in mice .", long, "x"])
@@ -106,12 +106,12 @@ def test_short_documents_have_short_summaries(hub, alone, caplog):
     assert line not in caplog.text
 
 
-def test_options_of_a_call_go_before_the_models(hub):
+def test_options_of_a_call_override_those_of_the_model(hub):
     (summary,) = hub.summarize(texts()[0], max_len_b=20, min_len=5)
     assert len(summary.tokens) <= 20
 
 
-def test_commands_take_it_where_no_checkpoint_is_named(tmp_path, capsys):
+def test_summarize_without_a_checkpoint_uses_the_default_model(tmp_path, capsys):
     document = tmp_path / "article.txt"
     document.write_text(texts()[0] + "\n", "utf-8")
     summarize.main([str(document), "--max-len-b", "30", "--min-len", "5"])
@@ -121,8 +121,8 @@ def test_commands_take_it_where_no_checkpoint_is_named(tmp_path, capsys):
         summarize.main(["a.txt", "--input", "b.txt"])
 
 
-def test_torch_hub_has_it():
-    """Three ways, in one new process."""
+def test_torch_hub_loads_the_pretrained_model():
+    """Check three ways of loading in one new process."""
     calls = [
         "hubconf.pubmed_small()",
         "torch.hub.load('.', 'pubmed_small', source='local')",
@@ -146,19 +146,19 @@ def test_torch_hub_has_it():
         ("{", "cannot be read: JSONDecodeError"),
     ],
 )
-def test_settings_that_are_none(tmp_path, content, line):
+def test_invalid_generation_settings_are_refused(tmp_path, content, line):
     (tmp_path / "generation.json").write_text(content, "utf-8")
     with pytest.raises(PyramidionError) as error:
         pretrained.generation_settings(str(tmp_path))
     assert line in str(error.value) and "\n" not in str(error.value)
 
 
-def test_settings_are_read(tmp_path):
+def test_generation_settings_are_read(tmp_path):
     assert pretrained.generation_settings(str(tmp_path)) == {}
     (tmp_path / "generation.json").write_text('{"beam": 3, "lenpen": 2}', "utf-8")
     assert pretrained.generation_settings(str(tmp_path)) == {"beam": 3, "lenpen": 2}
 
 
-def test_the_wheel_carries_it():
+def test_setup_puts_the_pretrained_models_into_the_wheel():
     assert '"pyramidion_fairseq.pretrained": ["*/*"]' in (ROOT / "setup.py").read_text("utf-8")
     assert Path(pyramidion_fairseq.__file__).parent / "pretrained" / "pubmed_small" == FOLDER

@@ -1,4 +1,4 @@
-"""The registry, and that a variant's name is its file's name."""
+"""Tests of the registry, and that each variant has the name of its file."""
 
 import pytest
 
@@ -14,7 +14,7 @@ class Base:
         return cls(), cfg
 
 
-def test_register_and_build():
+def test_registry_builds_registered_classes_and_refuses_others():
     registry = Registry("thing", Base)
 
     @registry.register("one")
@@ -31,7 +31,7 @@ def test_register_and_build():
         registry.build("three", None)
 
 
-def test_who_follows_hears_of_what_is_registered_later():
+def test_registry_follow_reports_later_registrations():
     registry, heard = Registry("thing", Base), []
     registry.register("one")(Base)
     registry.follow(heard.append)
@@ -40,17 +40,17 @@ def test_who_follows_hears_of_what_is_registered_later():
 
 
 @pytest.mark.parametrize("registry", [ATTENTIONS, POOLERS, SCORERS], ids=lambda r: r.kind)
-def test_names_are_file_names(registry):
+def test_variants_are_registered_under_the_names_of_their_files(registry):
     assert registry.names()
     for name in registry.names():
         assert registry.get(name).__module__.rsplit(".", 1)[1] == name
 
 
 @pytest.mark.parametrize("registry", [ATTENTIONS, POOLERS, SCORERS], ids=lambda r: r.kind)
-def test_what_a_class_lacks_is_named(registry):
+def test_missing_methods_of_a_class_are_named(registry):
     lacking = type("Lacking", (registry.base,), {})
     methods = {"scorer": ["rate"], "pooler": ["forward"], "attention": ["attend", "column_sums", "multiplications"]}
-    if registry is not ATTENTIONS:  # which is built of its width and its heads
+    if registry is not ATTENTIONS:  # an attention is built from its width and heads
         with pytest.raises(NotImplementedError, match=r"^Lacking has no from_config$"):
             lacking.from_config(None)
     for method in methods[registry.kind]:

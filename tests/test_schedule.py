@@ -1,4 +1,4 @@
-"""The pooling schedule: parsing, lengths, refusals."""
+"""Tests of the pooling schedule: parsing, lengths and errors."""
 
 import pytest
 
@@ -7,18 +7,18 @@ from pyramidion_fairseq.schedule import PoolingSchedule
 
 
 @pytest.mark.paper("pyramidion", "encoder-2.5x", "deep-schedule")
-def test_deeppyramidion():
+def test_deeppyramidion_schedule_gives_the_published_lengths():
     schedule = PoolingSchedule.parse(" 2:2048, 3:512 ")
     assert schedule.steps == ((2, 2048), (3, 512))
     assert str(schedule) == "2:2048,3:512"
     assert schedule.input_lengths(8192, 6) == (8192, 8192, 2048, 512, 512, 512)
     assert schedule.input_lengths(1000, 6) == (1000, 1000, 1000, 512, 512, 512)
     assert schedule.output_length(8192) == 512 and schedule.output_length(100) == 100
-    # The paper's claim of 2.5x in the encoder's self-attention, as layer inputs.
+    # The paper claims 2.5x in the encoder's self-attention, counted by the inputs of layers.
     assert round(6 * 8192 / sum(schedule.input_lengths(8192, 6)), 3) == 2.462
 
 
-def test_empty_never_pools():
+def test_empty_schedule_never_pools():
     schedule = PoolingSchedule.parse("")
     assert schedule.steps == () and schedule.input_lengths(9, 2) == (9, 9) and schedule.output_length(9) == 9
 
@@ -37,24 +37,24 @@ def test_empty_never_pools():
         ("2:0", "at least 1"),
     ],
 )
-def test_nonsense_is_refused(text, message):
+def test_invalid_schedules_are_refused(text, message):
     with pytest.raises(PyramidionError, match=message):
         PoolingSchedule.parse(text)
 
 
-def test_more_kept_than_there_is():
+def test_check_source_refuses_to_keep_more_tokens_than_documents_have():
     with pytest.raises(PyramidionError, match="keeps 2048 tokens after layer 2, but documents have at most 1024"):
         PoolingSchedule.parse("2:2048,3:512").check_source(1024)
     PoolingSchedule.parse("2:2048,3:512").check_source(2048)
 
 
-def test_too_few_layers():
+def test_check_layers_refuses_too_few_layers():
     with pytest.raises(PyramidionError, match="pools after layer 3, but the encoder has 2 layers"):
         PoolingSchedule.parse("2:8,3:4").check_layers(2)
 
 
 @pytest.mark.paper("cut-in-four", "funnel")
-def test_windows_are_the_ratios_at_full_length():
+def test_windows_are_the_pooling_ratios_at_full_length():
     assert PoolingSchedule.parse("2:2048,3:512").windows(8192) == {2048: 4, 512: 4}
     assert PoolingSchedule.parse("1:512").windows(8192) == {512: 16}  # "16 consecutive tokens", Appendix C.1
     assert PoolingSchedule.parse("1:12,2:5").windows(64) == {12: 6, 5: 3}
@@ -66,10 +66,10 @@ def test_windows_are_the_ratios_at_full_length():
     "length, layers, text",
     [(8192, 3, "1:4096,2:2048,3:1024"), (100, 4, "1:50,2:25,3:13,4:7"), (4, 6, "1:2,2:1"), (1, 2, "")],
 )
-def test_halving_after_every_layer(length, layers, text):
-    """Figure 1 D; down to one token, after which nothing is left to pool."""
+def test_halve_schedule_halves_after_every_layer(length, layers, text):
+    """Check Figure 1 D, and that pooling ends at one token."""
     schedule = PoolingSchedule.of(" halve ", length, layers)
     assert str(schedule) == text
-    assert PoolingSchedule.of(text, 7, 7) == schedule  # what is said in full does not depend on the model
+    assert PoolingSchedule.of(text, 7, 7) == schedule  # a full schedule does not depend on the model
     with pytest.raises(PyramidionError, match='nor "halve"'):
         PoolingSchedule.of("halves", length, layers)

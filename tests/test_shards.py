@@ -1,4 +1,4 @@
-"""A collection in shards: summarised by several jobs and joined, it is what one process writes."""
+"""Tests that shards of a collection, summarised separately and joined, equal the output of one process."""
 
 import json
 
@@ -39,7 +39,7 @@ def shards(folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_every_item_is_in_one_shard_at_its_position(count):
+def test_shards_hold_every_item_once_at_its_position(count):
     items = list("abcdefg")
     found = {}
     for number in range(1, count + 1):
@@ -49,7 +49,7 @@ def test_every_item_is_in_one_shard_at_its_position(count):
 
 
 @pytest.mark.parametrize("text", ["0/0", "5/4", "0/4", "a/b", "1", "-1/2", "1/2/3", "", "١/٢"])
-def test_no_shard(text, capsys, tmp_path):
+def test_invalid_shard_is_refused(text, capsys, tmp_path):
     with pytest.raises(PyramidionError, match="is no shard: 1/4 is the first of four"):
         parse_shard(text)
     with pytest.raises(SystemExit) as ended:
@@ -58,7 +58,7 @@ def test_no_shard(text, capsys, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_joined_shards_are_what_one_process_writes(folder, shards, tmp_path):
+def test_joined_shards_equal_the_output_of_one_process(folder, shards, tmp_path):
     one = run(folder, tmp_path / "one.txt").read_text().splitlines()
     rows = [json.loads(line) for line in (shards / "2.jsonl").read_text().splitlines()]
     assert [(row["index"], row["article_id"], row["shard"]) for row in rows] == [
@@ -69,7 +69,7 @@ def test_joined_shards_are_what_one_process_writes(folder, shards, tmp_path):
     assert (tmp_path / "joined.txt").read_text().splitlines() == one and all(one)
 
 
-def test_a_shard_goes_on(folder, shards, tmp_path):
+def test_interrupted_shard_resumes_to_the_same_output(folder, shards, tmp_path):
     whole = (shards / "1.jsonl").read_text()
     begun = tmp_path / "1.jsonl"
     begun.write_text(whole[: whole.index("\n") + 20])
@@ -78,8 +78,8 @@ def test_a_shard_goes_on(folder, shards, tmp_path):
 
 
 @pytest.mark.parametrize("other", ["1/6", "2/3", None])
-def test_a_shard_does_not_go_on_with_another(folder, shards, tmp_path, other):
-    """1/6 begins with the same document, and with another of as many summaries."""
+def test_resuming_with_another_shard_is_refused(folder, shards, tmp_path, other):
+    """Check also 1/6, which begins with the same document as 1/3."""
     begun = tmp_path / "1.jsonl"
     begun.write_bytes((shards / "1.jsonl").read_bytes().partition(b"\n")[0] + b'\n{"ind')
     before = begun.read_bytes()
@@ -88,14 +88,14 @@ def test_a_shard_does_not_go_on_with_another(folder, shards, tmp_path, other):
     assert begun.read_bytes() == before
 
 
-def test_summaries_of_other_documents_are_not_gone_on_with(folder, shards, tmp_path):
+def test_resuming_with_summaries_of_other_documents_is_refused(folder, shards, tmp_path):
     begun = tmp_path / "1.jsonl"
     begun.write_text((shards / "1.jsonl").read_text().partition("\n")[0].replace("id-0", "id-9") + "\n")
     with pytest.raises(SystemExit, match="line 1, is of another document or --shard: give the same"):
         run(folder, begun, "--format", "jsonl", "--shard", "1/3", "--resume")
 
 
-def test_a_shard_needs_rows_and_documents(folder, tmp_path):
+def test_shard_requires_jsonl_format_and_documents(folder, tmp_path):
     for options, message in (
         (["--shard", "1/2"], "--shard requires --format jsonl"),
         (["--shard", "8/8", "--format", "jsonl"], "shard 8/8 of .* has no documents: use fewer shards"),
@@ -104,7 +104,7 @@ def test_a_shard_needs_rows_and_documents(folder, tmp_path):
             run(folder, tmp_path / "out", *options)
 
 
-def test_shards_that_are_missing_or_of_two_runs(shards, tmp_path):
+def test_join_refuses_missing_shards_shards_of_other_runs_and_other_rows(shards, tmp_path):
     with pytest.raises(PyramidionError, match="shards are missing: 2/3: give the files of all 3"):
         join(shards / "1.jsonl", shards / "3.jsonl", "--output", "-")
     other = tmp_path / "other.jsonl"

@@ -1,4 +1,4 @@
-"""The console commands start at once: what each imports, as the installed script starts it."""
+"""Tests of what console commands import, so that they start quickly, run as by the installed script."""
 
 import json
 import os
@@ -22,7 +22,7 @@ END = "; sys.stdout.flush(); sys.stderr.write(json.dumps(sorted({m.partition('.'
 
 
 def start(name, *arguments, then="", **environment):
-    """(the process at its end, names of the packages that it imported)."""
+    """Run a command to its end; return the finished process and the names of the packages that it imported."""
     module, function = SCRIPTS[name]
     code = (
         f"import json, sys; sys.argv = {[name, *map(str, arguments)]!r}\nfrom {module} import {function} as main\n"
@@ -35,22 +35,22 @@ def start(name, *arguments, then="", **environment):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help_imports_nothing_that_takes_long(name):
+def test_help_imports_no_slow_package(name):
     done, imported = start(name, "--help")
     assert done.stdout.startswith(f"usage: {name} ") and "argparse" in imported
     assert not imported & HEAVY
 
 
 @pytest.mark.parametrize("kind", ["published", "bart", "huggingface"])
-def test_help_of_a_kind_of_conversion_does_not_either(kind):
+def test_help_of_convert_subcommands_imports_no_slow_package(kind):
     done, imported = start("pyramidion-convert", kind, "--help")
     assert done.stdout.startswith(f"usage: pyramidion-convert {kind} ") and not imported & (HEAVY | {"numpy"})
 
 
-def test_every_command_was_tried():
+def test_every_command_module_has_an_installed_script():
     assert {name.partition("-")[2] for name in SCRIPTS} == {
         path.stem for path in (ROOT / "pyramidion_fairseq" / "cli").glob("*.py")
-    } - {"__init__", "common", "roberta"}  # a part of pyramidion-convert
+    } - {"__init__", "common", "roberta"}  # roberta is a part of pyramidion-convert
 
 
 def test_rouge_and_summaries_work_without_fairseq_and_torch(tmp_path):
@@ -63,8 +63,8 @@ def test_rouge_and_summaries_work_without_fairseq_and_torch(tmp_path):
     assert not imported & {"torch", "fairseq"}
 
 
-def test_a_command_registers_before_it_loads(tmp_path):
-    """A summary as the installed script makes it; loading is the safe one, and every name is there."""
+def test_summarize_script_registers_everything_and_loads_safely(tmp_path):
+    """Summarise as the installed script does, and check safe loading and all public names."""
     checkpoint = write_model(tmp_path)
     (tmp_path / "in").write_text(article(3) + "\n")
     then = (
@@ -78,8 +78,8 @@ def test_a_command_registers_before_it_loads(tmp_path):
     assert {"torch", "fairseq"} <= imported and len((tmp_path / "out").read_text().splitlines()) == 1
 
 
-def test_from_python_loading_is_safe_and_known_to_the_model_whatever_was_imported_first(tmp_path):
-    """Nothing registers where a console command was started, until something is asked for."""
+def test_load_summarizer_from_python_registers_and_loads_safely(tmp_path):
+    """Check that after the import of the console commands nothing is registered until it is needed."""
     code = (
         "import pyramidion_commands, sys\n"
         "from pyramidion_fairseq.inference.loading import load_summarizer\n"
@@ -94,7 +94,7 @@ def test_from_python_loading_is_safe_and_known_to_the_model_whatever_was_importe
     assert done.returncode == 0, done.stderr
 
 
-def test_versions_that_do_not_work_end_a_command_in_one_line(tmp_path):
+def test_unsupported_version_ends_a_command_in_one_line(tmp_path):
     code = (
         "import importlib.metadata as m, sys; m.version = lambda name: '0.1'\n"
         "sys.argv = ['pyramidion-convert', 'published', 'a', 'b']\n"

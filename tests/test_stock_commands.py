@@ -1,6 +1,6 @@
-"""fairseq-train of 20 updates and fairseq-generate from start to end, in every precision that a GPU has.
+"""Tests of fairseq-train for 20 updates and of fairseq-generate, in every precision that a GPU has.
 
-On a CPU in float32, with a tiny model; on a GPU the paper's model at its full size, with and without CUDA graphs.
+On a CPU they use a tiny model in float32; on a GPU the paper's model at full size, with and without CUDA graphs.
 """
 
 import math
@@ -38,7 +38,7 @@ def data(tmp_path_factory):
 
 
 def train_options(gpu):
-    """Return those of a tiny model on a CPU, or of the paper's on a GPU."""
+    """Return training options of a tiny model on a CPU, or of the paper's model on a GPU."""
     if not gpu:
         return TRAIN
     common = TRAIN[TRAIN.index("--cpu") + 1 :]
@@ -46,7 +46,7 @@ def train_options(gpu):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_command_for_a_gpu_is_the_papers_model(data, precision):
+def test_training_options_for_a_gpu_are_of_the_papers_model(data, precision):
     line = [str(data), *TASK, *train_options(gpu=True), *PRECISIONS[precision]]
     cfg = convert_namespace_to_omegaconf(parse_args_and_arch(get_training_parser(), line))
     model = complete(cfg.model)
@@ -62,9 +62,9 @@ def test_the_command_for_a_gpu_is_the_papers_model(data, precision):
         for name in PRECISIONS
     ],
 )
-def test_training_and_generation(data, tmp_path, command, monkeypatch, precision):
+def test_stock_commands_train_and_generate_in_every_precision(data, tmp_path, command, monkeypatch, precision):
     monkeypatch.setenv("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", str(int(precision == "tf32")))
-    where = {"fresh": True, "visible": "0"} if GPU else {}  # test_pipeline.py has new interpreters on CPUs
+    where = {"fresh": True, "visible": "0"} if GPU else {}  # test_pipeline.py tests new interpreters on CPUs
     flags = [*PRECISIONS[precision], "--save-dir", tmp_path, "--max-update", "20"]
     done = command("train", data, *TASK, *train_options(GPU), *flags, **where, timeout=240)
     losses = training_log(done.stdout)

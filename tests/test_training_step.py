@@ -1,4 +1,4 @@
-"""What makes a training step fast changes nothing: optimizer, precision, recomputation, compilation."""
+"""Tests that a fast training step gives the same results: optimizer, precision, compilation, batches."""
 
 import copy
 import json
@@ -36,17 +36,17 @@ def grow(params, step, seed=0):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_fused_adamw_is_fairseqs_adam(decay):
+def test_fused_adamw_matches_the_adam_of_fairseq(decay):
     start = [torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64), torch.ones(3)]
     ours, theirs = ([torch.nn.Parameter(x.double().clone()) for x in start] for _ in range(2))
     grow(ours, optimizer(ours, weight_decay=decay, adam_eps=1e-12).step)
     grow(theirs, Adam(theirs, lr=1e-2, betas=(0.9, 0.98), weight_decay=decay, eps=1e-12).step)
     for mine, other, first in zip(ours, theirs, start):
-        torch.testing.assert_close(mine, other, rtol=0, atol=1e-10)  # epsilon is added elsewhere
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-10)  # epsilon is added at another point
         assert (mine - first).abs().mean() > 1e-3
 
 
-def test_half_precision_parameters_keep_their_moments_in_float32():
+def test_fused_adamw_keeps_moments_of_bf16_parameters_in_float32():
     params = [torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))]
     made = optimizer(params)
     grow(params, made.step)
@@ -54,7 +54,7 @@ def test_half_precision_parameters_keep_their_moments_in_float32():
     assert not optimizer([torch.nn.Parameter(torch.ones(3))]).supports_memory_efficient_fp16
 
 
-def test_betas_are_read_and_not_run():
+def test_fused_adamw_reads_betas_without_evaluating_code():
     assert optimizer([torch.nn.Parameter(torch.ones(1))]).optimizer_config["betas"] == (0.9, 0.98)
     with pytest.raises(ValueError):
         optimizer([torch.nn.Parameter(torch.ones(1))], adam_betas="__import__('os').getcwd()")
@@ -69,7 +69,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def losses(command, data, tmp_path_factory):
-    """Factory: losses("--bf16") are those of 14 updates with fused AdamW."""
+    """Return a function that trains 14 updates with fused AdamW and returns the losses."""
     folder = tmp_path_factory.mktemp("checkpoints")
     train = [text if text != "adam" else "fused_adamw" for text in TRAIN]
 
@@ -93,14 +93,14 @@ def float32_losses(losses):
 
 
 @pytest.mark.parametrize("flags", [["--autocast", "bf16"], ["--bf16"], ["--memory-efficient-bf16"]], ids=str)
-def test_bfloat16_learns_as_float32_does(losses, float32_losses, flags):
+def test_losses_in_bfloat16_follow_those_in_float32(losses, float32_losses, flags):
     expected, low = float32_losses, losses(*flags, name="-".join(flags))
     assert expected.keys() == low.keys() and expected != low
     for step, loss in expected.items():
         assert low[step] == pytest.approx(loss, rel=0.02), step
 
 
-def test_a_model_trained_in_bfloat16_generates(losses, command, data, tmp_path):
+def test_model_trained_in_bfloat16_generates(losses, command, data, tmp_path):
     losses("--autocast", "bf16", "--save-dir", str(tmp_path))
     arguments = [
         "--path",
@@ -119,13 +119,13 @@ def test_a_model_trained_in_bfloat16_generates(losses, command, data, tmp_path):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason=needs.A_COMPILER)
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_a_compiled_layer_computes_the_same(tiny_model, random_tokens, checkpoint):
+def test_compiled_encoder_layers_give_the_same_gradients(tiny_model, random_tokens, checkpoint):
     options = {"encoder_layers": 2, "pooling_schedule": "1:12,2:5", "checkpoint_activations": checkpoint}
     plain, compiled = tiny_model(**options), tiny_model(**options, compile_encoder_layers=True)
     assert plain.state_dict().keys() == compiled.state_dict().keys()
     assert copy.deepcopy(compiled).encoder.layers[0] is not compiled.encoder.layers[0]
     graphs = []
-    for lengths in ([50, 12], [33, 3], [7, 7, 2], [7]):  # one compilation, and another of one document alone
+    for lengths in ([50, 12], [33, 3], [7, 7, 2], [7]):  # one compilation, and another for a single document
         tokens, summary = random_tokens(lengths), torch.tensor([[2, 5, 6, 7]] * len(lengths))
         grads = []
         for model in (plain.train(), compiled.train()):
@@ -138,7 +138,7 @@ def test_a_compiled_layer_computes_the_same(tiny_model, random_tokens, checkpoin
     assert graphs[0] == graphs[2] > 0
 
 
-def test_without_a_compiler_it_says_so(tiny_model, monkeypatch):
+def test_compile_encoder_layers_without_a_compiler_is_refused(tiny_model, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(PyramidionError, match=r"needs a C\+\+ compiler"):
@@ -146,7 +146,7 @@ def test_without_a_compiler_it_says_so(tiny_model, monkeypatch):
     tiny_model()
 
 
-def test_dropout_of_the_encoder_is_ours_and_obeys_fairseq(tiny_model, random_tokens):
+def test_encoder_dropout_is_off_in_evaluation_unless_retained(tiny_model, random_tokens):
     model, tokens = tiny_model(dropout=0.5), random_tokens([20])
     assert sum(isinstance(module, Dropout) for module in model.encoder.modules()) == 1 + 2 * 3
     first = model.encoder(tokens)["encoder_out"][0]
@@ -155,8 +155,8 @@ def test_dropout_of_the_encoder_is_ours_and_obeys_fairseq(tiny_model, random_tok
     assert not torch.equal(model.encoder(tokens)["encoder_out"][0], first)
 
 
-def test_nothing_of_full_length_outlives_a_pooling(tiny_model, random_tokens):
-    """Without gradients: what the layers after it work on is all that there is."""
+def test_full_length_states_are_freed_after_a_pooling(tiny_model, random_tokens):
+    """Check it without gradients, when the next layer begins."""
     model, tokens = tiny_model(pooling_schedule="1:4"), random_tokens([64])
     long, alive = [], []
     first, second = list(model.encoder.layers)[:2]
@@ -167,8 +167,8 @@ def test_nothing_of_full_length_outlives_a_pooling(tiny_model, random_tokens):
     assert alive == [0]
 
 
-def test_no_copy_of_the_states_inside_a_layer(tiny_model):
-    """Batch first from end to end: no layer makes them contiguous or turns them round."""
+def test_encoder_layer_does_not_copy_its_states(tiny_model):
+    """Check that no layer makes the batch-first states contiguous or transposes them."""
     copies = []
 
     class Copies(LargestTensor):
@@ -185,8 +185,8 @@ def test_no_copy_of_the_states_inside_a_layer(tiny_model):
     assert not copies
 
 
-def test_batches_hold_documents_of_like_length(dictionary):
-    """At most 2% padding in batches of 8 of realistic lengths; padded to 8192, as the published code does, 38%."""
+def test_batches_of_similar_lengths_have_at_most_2_percent_padding(dictionary):
+    """Check batches of 8 of realistic lengths; padding to 8192, as in the published code, would be 38%."""
     lengths = np.minimum(np.random.default_rng(0).lognormal(8.5, 0.6, 4000).astype(int) + 1, 8192)
     targets = np.random.default_rng(1).integers(50, 400, 4000)
     documents = [torch.zeros(1, dtype=torch.long)] * 4000
@@ -199,7 +199,7 @@ def test_batches_hold_documents_of_like_length(dictionary):
     assert 1 - lengths.sum() / (4000 * 8192) == pytest.approx(0.38, abs=0.03)
 
 
-def test_batches_hold_document_lengths_on_the_host(dictionary):
+def test_batches_have_document_lengths_on_the_host_unless_left_padded(dictionary):
     documents = [torch.tensor([5] * (n - 1) + [2]) for n in (4, 7)]
     for left in (False, True):
         data = DocumentPairDataset(documents, [4, 7], dictionary, left_pad_source=left, with_document_lengths=True)

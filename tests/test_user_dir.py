@@ -1,4 +1,4 @@
-"""A package of one's own, given as --user-dir, brings a scorer that every command knows."""
+"""Tests that scorers and tasks of a user's package, given as --user-dir, work in every command."""
 
 import re
 from argparse import Namespace
@@ -34,7 +34,7 @@ UNKNOWN = (
 
 @pytest.fixture(scope="module")
 def trained(command, tmp_path_factory):
-    """Folder with the package, its data and a model that was trained with its scorer."""
+    """Write a package with a scorer and data, train a model with the scorer, and return the folder."""
     folder = tmp_path_factory.mktemp("user_dir")
     (folder / "own_scorers").mkdir()
     (folder / "own_scorers" / "__init__.py").write_text(PLUGIN, "utf-8")
@@ -54,7 +54,7 @@ def summarize(*words):
     return forked.run(command, ["pyramidion-summarize", *words])
 
 
-def test_it_trains_generates_and_summarises(command, trained):
+def test_scorer_of_a_user_dir_trains_generates_and_summarises(command, trained):
     own, model = ["--user-dir", trained / "own_scorers"], trained / "checkpoint_last.pt"
     done = command("generate", trained / "data", *TASK, *own, "--path", model, "--cpu")
     assert done.stdout.count("\nH-") == 5
@@ -66,14 +66,14 @@ def test_it_trains_generates_and_summarises(command, trained):
     assert f"error: --user-dir: there is no folder {trained / 'nowhere'}" in done.stderr
 
 
-def test_a_task_of_a_package_of_ones_own_is_asked_for():
+def test_unknown_task_is_refused_with_advice_to_use_user_dir():
     with pytest.raises(
         PyramidionError, match=r"^task: there is no 'xyz': use --user-dir to import the package that defines it"
     ):
         check_task_name(Namespace(_name="xyz"))
 
 
-def test_a_task_is_added_as_the_page_says(command, trained):
+def test_documented_task_of_a_user_dir_trains_and_summarises(command, trained):
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (source,) = re.findall(r"### A task\n.*?```python\n(.*?)```", page, re.S)
     (trained / "own_task").mkdir()
@@ -90,13 +90,13 @@ def test_a_task_is_added_as_the_page_says(command, trained):
     )
 
 
-def test_a_misspelt_name_is_told_what_is_near(command, trained):
+def test_misspelt_scorer_is_refused_with_a_suggestion(command, trained):
     own = [*TASK, *TRAIN, "--user-dir", trained / "own_scorers", "--scorer", "first_cordinate", "--save-dir", trained]
     done = command("train", trained / "data", *own, check=False)
     assert "--scorer: there is no 'first_cordinate': did you mean first_coordinate?" in done.stderr
 
 
-def test_only_the_package_itself_is_exported(monkeypatch):
+def test_bundle_refuses_variants_of_other_packages(monkeypatch):
     monkeypatch.setitem(SCORERS._classes, "own", type("Own", (TokenScorer,), {"__module__": "own_scorers"}))
     with pytest.raises(PyramidionError, match="'own' is of own_scorers: only files of pyramidion_fairseq"):
         bundle("blockwise", "own", "successive_halving")

@@ -1,4 +1,4 @@
-"""Dictionaries and sentencepiece models of another training: refused on every way that a model meets data."""
+"""Tests that dictionaries and sentencepiece models of another training are refused in every command."""
 
 import shutil
 from argparse import Namespace
@@ -20,14 +20,14 @@ from tests.helpers.summaries import SENTENCES, article, write_sentencepiece
 from tests.helpers.training import ARCH, BEAM, TASK, TRAIN, USER_DIR, write_corpus
 
 WORDS = 40
-#: Documents are few, and fairseq's own task would leave them out.
+#: Keeps the few documents, which fairseq's own task would leave out.
 EVERY = ["--required-batch-size-multiple", 1]
-#: The third line of the dictionaries, in training and in another corpus.
+#: The difference between the dictionaries of training and of the other corpus.
 DIFFERENCE = "line 3 has 'w3', not 'w2'"
 
 
 def swap(folder):
-    """Two symbols change places in both dictionaries."""
+    """Swap two symbols in both dictionaries of a folder, and return it."""
     for side in ("source", "target"):
         path = folder / f"dict.{side}.txt"
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -45,7 +45,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other(data, tmp_path_factory):
-    """Data of another dictionary of the same size."""
+    """Copy the data with another dictionary of the same size."""
     return swap(shutil.copytree(data, tmp_path_factory.mktemp("other") / "data"))
 
 
@@ -61,13 +61,13 @@ def trained(command, data, tmp_path_factory):
 
 
 def the_line(done):
-    """The one line of a command that has refused."""
+    """Check that a command has failed in one line, and return the line."""
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     return line
 
 
-def test_a_checkpoint_carries_symbols_and_their_order(trained, data):
+def test_checkpoint_records_the_symbols_in_their_order(trained, data):
     symbols = Dictionary.load(str(data / "dict.source.txt")).symbols
     record = load_checkpoint(trained)["extra_state"]["vocabularies"]
     assert record == {"source": "\n".join(symbols), "target": "\n".join(symbols), "sentencepiece": None}
@@ -75,7 +75,7 @@ def test_a_checkpoint_carries_symbols_and_their_order(trained, data):
 
 @pytest.mark.parametrize("name", ["generate", "interactive", "validate"])
 @pytest.mark.parametrize("task", ["long_document_summarization", "translation"])
-def test_stock_commands_that_read_a_model(command, trained, data, other, name, task):
+def test_stock_commands_refuse_another_dictionary(command, trained, data, other, name, task):
     options = ["--path", trained, "--cpu", *(BEAM if name != "validate" else ["--batch-size", 2])]
     using = [*USER_DIR, "--task", task, *options, *EVERY]
     line = the_line(command(name, other, *using, check=False, stdin="w1\n"))
@@ -84,7 +84,7 @@ def test_stock_commands_that_read_a_model(command, trained, data, other, name, t
     command(name, data, *using, stdin="w1 w2\n")
 
 
-def test_ensembles(command, trained, data, other, tmp_path):
+def test_ensemble_of_models_with_different_dictionaries_is_refused(command, trained, data, other, tmp_path):
     train(command, other, tmp_path, "--max-update", 1)
     paths = f"{trained}:{tmp_path / 'checkpoint_last.pt'}"
     line = the_line(command("generate", data, *USER_DIR, *TASK, "--path", paths, "--cpu", *BEAM, check=False))
@@ -100,7 +100,7 @@ def test_ensembles(command, trained, data, other, tmp_path):
     ],
     ids=["fine-tuned", "restored", "restored and reset"],
 )
-def test_training_that_starts_from_a_checkpoint(command, trained, data, other, tmp_path, ways):
+def test_training_from_a_checkpoint_refuses_another_dictionary(command, trained, data, other, tmp_path, ways):
     options = ["--max-update", 2, *ways(trained)]
     line = the_line(train(command, other, tmp_path / "refused", *options, check=False))
     assert f"{trained} was trained with another source dictionary than" in line and DIFFERENCE in line
@@ -109,7 +109,7 @@ def test_training_that_starts_from_a_checkpoint(command, trained, data, other, t
     assert vocabularies.recorded(load_checkpoint(tmp_path / "taken" / "checkpoint_last.pt")["extra_state"])
 
 
-def test_a_run_is_not_continued_with_other_data(command, trained, other, tmp_path):
+def test_resuming_with_another_dictionary_is_refused(command, trained, other, tmp_path):
     shutil.copy(trained, tmp_path)
     before = trained.read_bytes()
     line = the_line(train(command, other, tmp_path, "--max-update", 2, check=False))
@@ -120,7 +120,7 @@ def test_a_run_is_not_continued_with_other_data(command, trained, other, tmp_pat
     assert (tmp_path / "checkpoint_last.pt").read_bytes() == before
 
 
-def test_models_of_fairseq_with_its_own_task(command, data, other, tmp_path):
+def test_stock_model_and_task_refuse_another_dictionary(command, data, other, tmp_path):
     arch = TRAIN[: len(USER_DIR)] + TRAIN[len(USER_DIR) + len(ARCH) :] + ["--arch", "transformer_tiny"]
     run = lambda folder, *options, **kwargs: command(  # noqa: E731
         "train", folder, "--task", "translation", *arch, *EVERY, "--save-dir", tmp_path, *options, **kwargs
@@ -133,30 +133,30 @@ def test_models_of_fairseq_with_its_own_task(command, data, other, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["long_document_summarization", "translation"])
-def test_shards_of_two_dictionaries(command, data, other, tmp_path, task):
+def test_data_shards_with_different_dictionaries_are_refused(command, data, other, tmp_path, task):
     line = the_line(train(command, f"{data}:{other}", tmp_path, "--max-epoch", 2, task=["--task", task], check=False))
     assert f"{other}/dict.source.txt differs from {data}/dict.source.txt: {DIFFERENCE}" in line
     again = shutil.copytree(data, tmp_path / "again")
     train(command, f"{data}:{again}", tmp_path / "save", "--max-epoch", 2, task=["--task", task])
 
 
-def test_a_folder_with_a_colon_is_no_list_of_shards(command, data, tmp_path):
+def test_data_folder_with_a_colon_in_its_name_is_refused(command, data, tmp_path):
     folder = shutil.copytree(data, tmp_path / "a:b")
     line = the_line(train(command, folder, tmp_path / "save", "--max-update", 1, check=False))
     assert f"{folder} contains ':'" in line and "rename the folder" in line
 
 
-def test_the_weights_of_the_ema_keep_it(command, data, tmp_path):
+def test_ema_weights_keep_the_record_of_vocabularies(command, data, tmp_path):
     train(command, data, tmp_path, "--max-update", 1, "--store-ema")
     state = checkpoint_utils.load_ema_from_checkpoint(str(tmp_path / "checkpoint_last.pt"))
     assert vocabularies.recorded(state["extra_state"])
 
 
-# Sentencepiece models, and our own commands
+# Sentencepiece models, and the commands of this package
 
 
 def write_processor(path, **options):
-    """The sentencepiece model of :func:`tests.helpers.summaries.write_sentencepiece`, but for the options."""
+    """Write the sentencepiece model of :func:`tests.helpers.summaries.write_sentencepiece` with other options."""
     with open(path, "wb") as file:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(SENTENCES * 20), model_writer=file, vocab_size=120, hard_vocab_limit=False,
@@ -168,12 +168,12 @@ def write_processor(path, **options):
 
 @pytest.fixture(scope="module")
 def pieces(command, tmp_path_factory):
-    """Data of pieces in data-bin/, a sentencepiece model beside it, checkpoints of one update in save/."""
+    """Write data-bin/ and a sentencepiece model beside it, and train one update with checkpoints in save/."""
     folder = tmp_path_factory.mktemp("pieces")
     data = folder / "data-bin"
     data.mkdir()
     write_corpus(data, words=WORDS, train=[9] * 6, valid=[9, 5], test=[9, 5])
-    write_sentencepiece(data)  # with other dictionaries, larger ones
+    write_sentencepiece(data)  # also replaces the dictionaries by larger ones
     shutil.move(data / "sentencepiece.model", folder / "sentencepiece.model")
     train(command, data, folder / "save", "--max-update", 1)
     return folder
@@ -181,7 +181,7 @@ def pieces(command, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def foreign(pieces, tmp_path_factory):
-    """Another sentencepiece model, of the same pieces."""
+    """Write another sentencepiece model of the same pieces."""
     return write_processor(tmp_path_factory.mktemp("foreign") / "foreign.model", unk_surface="?")
 
 
@@ -189,8 +189,8 @@ def record_of(folder):
     return vocabularies.recorded(load_checkpoint(folder / "checkpoint_last.pt")["extra_state"])
 
 
-def test_the_sentencepiece_model_of_training_is_recorded(command, pieces, foreign, tmp_path):
-    """That of ``--bpe``, or the one beside the data."""
+def test_checkpoint_records_the_sentencepiece_model_of_training(command, pieces, foreign, tmp_path):
+    """Check the model beside the data and one given by ``--bpe``."""
     beside = vocabularies.digest(pieces / "sentencepiece.model")
     assert record_of(pieces / "save")["sentencepiece"] == beside != vocabularies.digest(foreign)
     given = ["--bpe", "sentencepiece", "--sentencepiece-model", foreign, "--max-update", 1]
@@ -198,8 +198,8 @@ def test_the_sentencepiece_model_of_training_is_recorded(command, pieces, foreig
     assert record_of(tmp_path / "given")["sentencepiece"] == vocabularies.digest(foreign)
 
 
-def test_a_sentencepiece_model_of_other_data_is_not_recorded(command, data, pieces, tmp_path):
-    """It lies beside the data, and has none of their symbols but one."""
+def test_sentencepiece_model_of_other_data_is_not_recorded(command, data, pieces, tmp_path):
+    """Check a model beside the data that has only one of its symbols."""
     other = shutil.copytree(data, tmp_path / "data")
     for side in ("source", "target"):
         path = other / f"dict.{side}.txt"
@@ -211,7 +211,7 @@ def test_a_sentencepiece_model_of_other_data_is_not_recorded(command, data, piec
 
 @pytest.mark.parametrize("name", ["generate", "interactive"])
 @pytest.mark.parametrize("task", ["long_document_summarization", "translation"])
-def test_another_sentencepiece_model_in_stock_commands(command, pieces, foreign, name, task):
+def test_stock_commands_refuse_another_sentencepiece_model(command, pieces, foreign, name, task):
     path = pieces / "save" / "checkpoint_last.pt"
     using = [pieces / "data-bin", *USER_DIR, "--task", task, "--path", path, "--cpu", *BEAM, *EVERY, "--bpe"]
     using += ["sentencepiece", "--sentencepiece-model"]
@@ -222,7 +222,7 @@ def test_another_sentencepiece_model_in_stock_commands(command, pieces, foreign,
     command(name, *using, pieces / "sentencepiece.model", stdin="pooling\n")
 
 
-def test_training_goes_on_with_the_same_sentencepiece_model_only(command, pieces, foreign, tmp_path):
+def test_fine_tuning_requires_the_same_sentencepiece_model(command, pieces, foreign, tmp_path):
     shutil.copytree(pieces, tmp_path / "copy")
     shutil.copy(foreign, tmp_path / "copy" / "sentencepiece.model")
     path = pieces / "save" / "checkpoint_last.pt"
@@ -236,7 +236,7 @@ QUICK = ["--device", "cpu", "--min-len", "2", "--max-len-b", "4"]
 
 
 @pytest.mark.parametrize("main", [summarize.main, explain.main, serve.main], ids=["summarize", "explain", "serve"])
-def test_our_commands_and_python(pieces, foreign, tmp_path, main):
+def test_own_commands_refuse_other_dictionaries_and_sentencepiece_models(pieces, foreign, tmp_path, main):
     other = swap(shutil.copytree(pieces / "data-bin", tmp_path / "data"))
     (tmp_path / "in").write_text(article(2))
     reads = (
@@ -258,14 +258,14 @@ def test_our_commands_and_python(pieces, foreign, tmp_path, main):
         assert not (tmp_path / "out").exists()
 
 
-def test_our_commands_take_what_belongs_together(pieces, tmp_path, caplog):
+def test_load_summarizer_accepts_matching_vocabularies_without_a_warning(pieces, tmp_path, caplog):
     hub = load_summarizer(str(pieces / "save"), str(pieces / "data-bin"), device="cpu")
     assert hub.cfg.bpe.sentencepiece_model == str(pieces / "sentencepiece.model")
     assert "does not carry" not in caplog.text
 
 
-def test_a_colon_in_the_folder_of_the_dictionaries(pieces, tmp_path):
-    """fairseq would look for two folders; a checkpoint alone may be in such a folder."""
+def test_dictionary_folder_with_a_colon_in_its_name_is_refused(pieces, tmp_path):
+    """Check it because fairseq would look for two folders; a checkpoint alone may be in such a folder."""
     given = shutil.copytree(pieces / "data-bin", tmp_path / "a:b")
     with pytest.raises(PyramidionError, match=r"a:b.*rename (it|the folder)"):
         load_summarizer(str(pieces / "save"), str(given), device="cpu")
@@ -277,12 +277,12 @@ def test_a_colon_in_the_folder_of_the_dictionaries(pieces, tmp_path):
     assert PyramidionModel.from_pretrained(str(given), "checkpoint_last.pt", data, sentencepiece_model=model).models
 
 
-# Checkpoints of before, or of other code
+# Checkpoints of earlier versions or other code
 
 
 @pytest.fixture
 def old(trained, tmp_path):
-    """Factory: old(data=folder, name) is the checkpoint without its record, trained on the data in that folder."""
+    """Return a function that writes the checkpoint without its record and with the given data folder."""
 
     def make(data, name="old.pt"):
         state = load_checkpoint(trained)
@@ -294,7 +294,7 @@ def old(trained, tmp_path):
     return make
 
 
-def test_the_dictionaries_that_an_older_one_names_are_compared(command, old, data, other, tmp_path):
+def test_old_checkpoint_is_compared_with_the_dictionaries_it_names(command, old, data, other, tmp_path):
     using = [*USER_DIR, *TASK, "--cpu", *BEAM]
     line = the_line(command("generate", other, *using, "--path", old(data), check=False))
     assert DIFFERENCE in line
@@ -307,7 +307,7 @@ def test_the_dictionaries_that_an_older_one_names_are_compared(command, old, dat
 
 
 @pytest.mark.parametrize("named", ["/nonexistent", "same", "of another size", "garbage"])
-def test_an_older_one_whose_dictionaries_are_not_known_is_taken_with_a_warning(command, old, data, tmp_path, named):
+def test_old_checkpoint_with_unknown_dictionaries_loads_with_a_warning(command, old, data, tmp_path, named):
     folder = {"same": data}.get(named, tmp_path / "named")
     if named in ("of another size", "garbage"):
         folder.mkdir()
@@ -321,7 +321,7 @@ def test_an_older_one_whose_dictionaries_are_not_known_is_taken_with_a_warning(c
 
 
 @pytest.mark.parametrize("record", [None, 3, "text", {}, {"source": 3, "target": None}, ["source"]])
-def test_records_that_are_none(trained, record, tmp_path):
+def test_malformed_record_of_vocabularies_is_ignored(trained, record, tmp_path):
     state = load_checkpoint(trained)
     state["extra_state"]["vocabularies"] = record
     state["cfg"]["task"]["data"] = "/nonexistent"
@@ -352,11 +352,11 @@ def symbols(*more):
         (["<s>", "</s>", "<pad>", "<unk>"], symbols(), "special symbol 1 has '<pad>', not '</s>'"),
     ],
 )
-def test_the_first_difference(trained, given, difference):
+def test_first_difference_names_the_first_different_line(trained, given, difference):
     assert vocabularies.first_difference(trained, given) == difference
 
 
-def test_a_dictionary_of_summaries_is_compared_too():
+def test_check_compares_the_target_dictionary():
     task = Namespace(source_dictionary=make_dictionary(5), target_dictionary=make_dictionary(6), cfg=Namespace())
     extra_state = {"vocabularies": vocabularies.describe(symbols("w0"), symbols("w0", "w2"))}
     message = r"was trained with another target dictionary than the data's: line 2 has 'w1', not 'w2'; mend it"
@@ -366,7 +366,7 @@ def test_a_dictionary_of_summaries_is_compared_too():
 
 @pytest.fixture(scope="module")
 def byte_level(command, data, tmp_path_factory):
-    """(data whose symbols are numbers, with the files of a BPE, and a checkpoint of it)."""
+    """Write data whose symbols are numbers with the files of a BPE, and train; return data and checkpoint."""
     folder = shutil.copytree(data, tmp_path_factory.mktemp("byte_level") / "data")
     for side in ("source", "target"):
         path = folder / f"dict.{side}.txt"
@@ -377,7 +377,7 @@ def byte_level(command, data, tmp_path_factory):
     return folder, folder.parent / "checkpoint_last.pt"
 
 
-def test_a_byte_level_bpe_is_carried_too(byte_level):
+def test_checkpoint_records_the_byte_level_bpe(byte_level):
     folder, trained = byte_level
     files = [str(folder / name) for name in vocabularies.BYTE_LEVEL]
     record = load_checkpoint(trained)["extra_state"]
