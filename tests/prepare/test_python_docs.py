@@ -90,7 +90,7 @@ def test_corpus_of_a_tree_skips_duplicates_and_unsuitable_modules(site, tmp_path
 
     args = options("--python-docs", "--strict")
     result = read_stage(args, [Source(PythonDocs([site]), None, unique=True)], str(tmp_path / "out"))
-    assert result["documents"] == {"train": 1, "valid": 1, "test": 1} or sum(result["documents"].values()) == 3
+    assert sum(result["documents"].values()) == 3
     assert result["skipped"] == {
         "duplicate": 2,  # copy.py, and same_summary.py for its summary
         "module docstring of fewer than 8 words": 1,

@@ -61,7 +61,8 @@ time.sleep(60)
         "import worker_pool\n", "import worker_pool\ndef lambda_(_):\n    time.sleep(0.2)\n    return os.getpid()\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", LIGHT + code], stdout=subprocess.PIPE, text=True)
-    workers = [int(parent.stdout.readline())]
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    assert len(set(workers)) == 2
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 10

@@ -171,7 +171,7 @@ def test_compare_gives_differences_intervals_and_p(pairs):
         compare(good, rouge_scores(references[:5], hypotheses[:5]))
 
 
-def test_rouge_scores_and_settings_refuse_invalid_arguments(monkeypatch):
+def test_rouge_scores_and_settings_refuse_invalid_arguments():
     with pytest.raises(PyramidionError, match="3 references but 1 hypotheses"):
         rouge_scores(["a"] * 3, ["a"])
     with pytest.raises(PyramidionError, match="no documents"):

@@ -74,6 +74,7 @@ def test_prepare_skips_a_line_of_a_gigabyte_in_bounded_memory(tmp_path, gigabyte
 def test_summarize_refuses_a_line_of_a_gigabyte(tmp_path, gigabyte, folder):
     with pytest.raises(SystemExit, match=r"line 21 is longer than 64 MB"):
         summarise(folder, gigabyte, tmp_path / "out")
+    assert (tmp_path / "out").read_text().count("\n") == 20
 
 
 def test_prepare_lists_a_million_empty_documents_in_bounded_memory(tmp_path):

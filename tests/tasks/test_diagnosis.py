@@ -15,7 +15,6 @@ from tests.helpers import forked
 from tests.helpers.training import TASK, TRAIN, training_log, write_corpus
 
 WORDS = 40
-RARE = WORDS - 1  # a word that is not in the corpus
 
 
 def batch(ids, length=8, target=5):
