@@ -1,4 +1,4 @@
-"""Both ways of pooling on a CPU, for tests that have to hold for both."""
+"""A fixture that runs tests with both ways to pool on a CPU: compiled, and in operations of torch."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Copying through poolings equals explicit distributions over the tokens, to 1e-10, gradients included."""
+"""Tests of copying through poolings against explicit distributions over the tokens, gradients included."""
 
 import pytest
 import torch
@@ -19,9 +19,9 @@ VOCABULARY = 23
 
 
 def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9, context=3, unknown=0):
-    """Attention over k vectors, three of which hold nothing, and a source whose tokens are partly dropped.
+    """Return attention over k vectors, a source, targets and histories.
 
-    Every ``unknown``-th token cannot be copied.
+    Three vectors hold no tokens, some tokens are dropped, and every ``unknown``-th token cannot be copied.
     """
     generator = torch.Generator().manual_seed(seed)
     attention = torch.randn(batch, t, k, generator=generator, dtype=dtype).softmax(2)
@@ -38,7 +38,7 @@ def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9, c
     common = min(n, t) // 2
     passage = tokens[:, -common:] if common else past[:, :0]
     past[:, :common] = passage.masked_fill(passage < 0, 3)  # of the source; 3 is <unk>
-    past[0, -1] = VOCABULARY - 1  # nowhere in the source, as the last target
+    past[0, -1] = VOCABULARY - 1  # not in the source, nor is the last target
     targets[-1, -1] = VOCABULARY - 1
     return attention, CopySource(tokens, slots, weights), targets, histories(past, context, t)
 
@@ -47,7 +47,7 @@ def random_case(batch=2, n=30, k=7, t=5, seed=0, dtype=torch.float64, words=9, c
 @pytest.mark.parametrize(
     "n, k, t, context", [(30, 7, 5, 3), (30, 7, 9, 1), (1, 4, 1, 2), (64, 5, 40, 5), (2, 4, 3, 4), (30, 7, 5, 0)]
 )
-def test_the_mixture_is_that_of_explicit_distributions(n, k, t, context, unknown, seed):
+def test_pointer_mixture_equals_explicit_distributions(n, k, t, context, unknown, seed):
     attention, source, targets, history = random_case(n=n, k=k, t=t, seed=seed, context=context, unknown=unknown)
     generator = torch.Generator().manual_seed(seed + 1)
     logits = torch.randn(2, t, VOCABULARY, generator=generator, dtype=torch.float64).requires_grad_()
@@ -75,7 +75,7 @@ def test_the_mixture_is_that_of_explicit_distributions(n, k, t, context, unknown
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
-def test_probabilities_by_hand():
+def test_copy_probabilities_match_hand_computed_values():
     # Two vectors: the first holds tokens 5 and 6, the second 5 alone; 6 follows 5.
     source = CopySource(torch.tensor([[5, 6, 5]]), torch.tensor([[0, 0, 1]]), torch.tensor([[0.25, 0.75, 1.0]]))
     attention = torch.tensor([[[0.4, 0.6]]])
@@ -87,19 +87,19 @@ def test_probabilities_by_hand():
     whole, left = copy_distribution(attention, source, previous, never, 9)
     assert left.item() == 0
     assert whole.flatten().tolist() == pytest.approx([0, 0, 0, 0, 0, 0.7, 0.3, 0, 0])
-    # A token that nothing follows: the continuation is a copy from anywhere.
+    # Nothing follows token 8: the continuation is a copy from anywhere.
     ends = torch.tensor([[[8]]])
     assert copy_probability(attention, source, targets, ends, always, 9)[0].item() == pytest.approx(0.7)
 
 
-def test_vectors_without_tokens_get_nothing():
+def test_copy_attention_gives_vectors_without_tokens_no_weight():
     attention, source, _, _ = random_case()
     pointing = copy_attention(attention, source)
     assert (pointing[:, :, -3:] == 0).all()
     torch.testing.assert_close(pointing.sum(2), torch.ones(2, 5, dtype=torch.float64))
 
 
-def test_a_target_costs_no_matrix_of_tokens_or_symbols():
+def test_copy_probability_allocates_no_matrix_of_tokens_or_symbols():
     n, k, t, vocabulary = 4096, 16, 64, 32_000
     attention, source, targets, history = random_case(1, n, k, t, dtype=torch.float32, words=3000)
     with LargestTensor() as largest:
@@ -108,7 +108,7 @@ def test_a_target_costs_no_matrix_of_tokens_or_symbols():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_low_precision_is_finite_where_nothing_is_likely(dtype):
+def test_pointer_in_low_precision_stays_finite_for_unlikely_symbols(dtype):
     attention, source, _, history = random_case(dtype=torch.float32)
     logits = torch.zeros(2, 5, VOCABULARY, dtype=dtype)
     logits[:, :, 0] = 300.0  # nothing else can be written
@@ -128,8 +128,8 @@ def test_low_precision_is_finite_where_nothing_is_likely(dtype):
     assert logits.grad.isfinite().all()
 
 
-def test_gradient_reaches_the_weights_of_tokens_that_hardly_count():
-    """A token with the weight 0 that would have been copied pulls its weight up."""
+def test_tokens_with_weight_zero_get_a_gradient():
+    """Check a token of weight 0 that should have been copied: its gradient raises the weight."""
     source = CopySource(torch.tensor([[5, 6]]), torch.tensor([[0, 0]]), torch.tensor([[1.0, 0.0]], requires_grad=True))
     written = torch.tensor([[-9.0]])
     targets, previous, anywhere = torch.tensor([[6]]), torch.tensor([[[8]]]), torch.zeros(1, 1)
@@ -140,8 +140,8 @@ def test_gradient_reaches_the_weights_of_tokens_that_hardly_count():
     assert source.weights.grad[0, 0].item() == 0
 
 
-def test_the_longest_common_passage_goes_on():
-    """After 7 8 the source goes on with 9 or 10; the passage 5 7 8 is there once, and goes on with 9."""
+def test_continuation_follows_the_longest_common_passage():
+    """Check a source in which 9 or 10 follows the passage 7 8, but only 9 follows 5 7 8."""
     tokens = torch.tensor([[5, 7, 8, 9, 6, 7, 8, 10]])
     source = CopySource(tokens, torch.zeros_like(tokens), torch.full((1, 8), 1 / 8, dtype=torch.float64))
     attention, always = torch.ones(1, 1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
@@ -155,7 +155,7 @@ def test_the_longest_common_passage_goes_on():
         assert one.item() == pytest.approx(three[token].item(), abs=1e-12)
 
 
-def test_histories_are_those_of_the_last_rows():
+def test_histories_list_the_tokens_before_the_last_rows_latest_first():
     tokens = torch.tensor([[2, 5, 6, 7]])
     assert histories(tokens, 3, 2).tolist() == [[[6, 5, 2], [7, 6, 5]]]
     assert histories(tokens, 3, 4)[0, 0].tolist() == [2, -2, -2]
@@ -163,8 +163,8 @@ def test_histories_are_those_of_the_last_rows():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_vocabularys_last_tokens_are_like_others(seed):
-    """A summary's first tokens, before which nothing stands, are not taken for passages of other tokens."""
+def test_last_tokens_of_the_vocabulary_are_copied_like_others(seed):
+    """Check that missing tokens before a summary's first ones are not taken for tokens of the vocabulary."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(VOCABULARY - 3, VOCABULARY, (2, 12), generator=generator)
     targets = torch.randint(VOCABULARY - 3, VOCABULARY, (2, 6), generator=generator)
@@ -179,8 +179,8 @@ def test_the_vocabularys_last_tokens_are_like_others(seed):
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
 
 
-def test_what_cannot_be_copied_is_written():
-    """Of a vector with the tokens 5 and <unk>, the half of <unk> goes to writing; of no vector, everything."""
+def test_probability_of_uncopyable_tokens_goes_to_writing():
+    """Check a vector of 5 and <unk>, where the half of <unk> goes to writing, and no vector, where all does."""
     source = CopySource(torch.tensor([[5, -1]]), torch.zeros(1, 2, dtype=torch.int64), torch.full((1, 2), 0.5))
     history, never = torch.tensor([[[7]]]), torch.zeros(1, 1)
     copied, left = copy_distribution(torch.ones(1, 1, 1), source, history, never, 9)
@@ -195,7 +195,7 @@ def test_what_cannot_be_copied_is_written():
 
 
 @pytest.mark.parametrize("unknown, context", [(0, 3), (3, 2), (1, 1), (0, 0)])
-def test_gradients_are_those_of_finite_differences(unknown, context):
+def test_pointer_passes_gradcheck(unknown, context):
     attention, source, targets, history = random_case(1, 9, 5, 3, unknown=unknown, context=context)
     generator = torch.Generator().manual_seed(5)
     logits = torch.randn(1, 3, VOCABULARY, generator=generator, dtype=torch.float64).requires_grad_()

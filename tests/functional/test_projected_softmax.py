@@ -1,4 +1,4 @@
-"""Target log probabilities in chunks equal the log softmax of all logits, which are never held."""
+"""Tests of target_log_softmax: it equals the log softmax of all logits, and never holds these."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def random_case(rows=11, dim=4, vocabulary=19, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("chunk", [1, 19 * 3, 10_000])
-def test_equals_the_log_softmax(monkeypatch, chunk):
+def test_target_log_softmax_equals_the_log_softmax_of_all_logits(monkeypatch, chunk):
     monkeypatch.setattr(projected_softmax, "CHUNK_LOGITS", chunk)
     x, weight, targets = random_case()
     at_target, total = target_log_softmax(x, weight, targets)
@@ -30,16 +30,16 @@ def test_equals_the_log_softmax(monkeypatch, chunk):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-def test_never_holds_all_logits(monkeypatch):
+def test_target_log_softmax_never_holds_all_logits(monkeypatch):
     monkeypatch.setattr(projected_softmax, "CHUNK_LOGITS", 500)
     x, weight, targets = random_case(rows=300, vocabulary=250)
     with LargestTensor() as largest:
         at_target, total = target_log_softmax(x, weight, targets)
         (at_target.sum() + total.sum()).backward()
-    assert largest.numel <= 1200  # the rows and the vocabulary, four numbers each; all logits are 75,000
+    assert largest.numel <= 1200  # 300 rows or 250 symbols of four numbers each; all logits are 75,000
 
 
-def test_autocast_multiplies_in_its_precision():
+def test_autocast_lowers_the_precision_of_the_product_only():
     x, weight, targets = random_case(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         at_target, _ = target_log_softmax(x, weight, targets)

@@ -1,4 +1,4 @@
-"""The code of functional/ and attention/ reads as the rest of the field's does: one assignment a line, plain words."""
+"""Tests of the style of functional/ and attention/: one assignment a line, docstrings with verbs, plain terms."""
 
 import ast
 import re
@@ -17,8 +17,8 @@ def name(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_one_assignment_a_line(path):
-    """But for things of the same kind, whose values differ in names and numbers only."""
+def test_tuple_assignments_hold_values_of_one_kind(path):
+    """Check that a line assigns several values only if these differ in nothing but names and numbers."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
             values = node.value.elts if isinstance(node.value, ast.Tuple) else []
@@ -27,7 +27,7 @@ def test_one_assignment_a_line(path):
             assert len(forms) <= 1 and not nested, f"line {node.lineno}: {ast.unparse(node)}"
 
 
-#: First words of a docstring that are no verbs.
+#: First words of a docstring that are not verbs.
 NO_VERBS = re.compile(
     "A|All|An|Arguments|As|At|Both|Chunks|Each|Every|Half|How|I[fnt]|Its|Means|Most|No|None|Normal|Nothing|O[fn]|One|"
     "Probability|Slots?|So|Some|Such|Sums|Th[a-z]+|Tokens?|Two|Wh[a-z]+|Windows?|With"
@@ -35,8 +35,8 @@ NO_VERBS = re.compile(
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_functions_say_what_they_do(path):
-    """Their docstrings begin with a verb, and every function that others may call has one, but overriding methods."""
+def test_public_functions_have_docstrings_that_start_with_a_verb(path):
+    """Check that docstrings of functions start with a verb, and that public functions of modules have one."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         text = ast.get_docstring(function)
@@ -48,14 +48,14 @@ def test_functions_say_what_they_do(path):
 
 
 @pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "functional" / "csrc").iterdir())], ids=name)
-def test_a_place_is_called_by_what_it_is(path):
-    """padded_length, member index, position, slot (docs/glossary.md); "in place" is what torch calls so."""
+def test_sources_use_terms_of_the_glossary_instead_of_place(path):
+    """Check for padded_length, member index, position or slot (docs/glossary.md); torch's "in place" is allowed."""
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"(?<!in )\bplaces?\b", text), [x for x in text.splitlines() if re.search(r"\bplaces?\b", x)]
 
 
-def test_types_are_checked():
-    """mypy is strict about all of these files; Triton's kernels alone need no annotations."""
+def test_mypy_is_strict_for_functional_and_attention():
+    """Check pyproject.toml: mypy ignores no errors here, and only Triton's kernels need no annotations."""
     overrides = (ROOT.parent / "pyproject.toml").read_text(encoding="utf-8").split("[[tool.mypy.overrides]]")[1:]
     ignored = [section for section in overrides if "ignore_errors" in section]
     assert not any(re.search(r"pyramidion_fairseq\.(functional|attention)\b", section) for section in ignored)

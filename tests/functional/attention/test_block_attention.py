@@ -1,4 +1,4 @@
-"""Blocks of documents of unequal lengths in two batches, as devices other than a CPU compute them."""
+"""Tests of attend_in_two_batches: block attention for unequal lengths on devices other than a CPU."""
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from tests.helpers.tensors import heads
 BATCHES = [
     ([23, 23, 5], 4),
     ([1, 24, 16, 3], 8),
-    ([8, 16, 24], 8),  # full blocks alone
+    ([8, 16, 24], 8),  # only full blocks
     ([7, 3, 5, 5], 9),  # no full block
-    ([12, 7, 12], 12),  # as full attention: some documents are one full block
+    ([12, 7, 12], 12),  # full attention: some documents are one full block
     ([3, 2], 1),
 ]
 
@@ -21,9 +21,9 @@ def kept(lengths):
 
 
 @pytest.mark.parametrize("lengths, size", BATCHES)
-def test_two_batches_equal_the_loop_over_documents(lengths, size):
+def test_attend_in_two_batches_equals_the_loop_over_documents(lengths, size):
     inputs = [x.requires_grad_() for x in heads(len(lengths), max(lengths), 2, 4, count=3)]
-    probe = heads(len(lengths), max(lengths), 2, 4, count=1, seed=1)[0]  # padding has a gradient, too
+    probe = heads(len(lengths), max(lengths), 2, 4, count=1, seed=1)[0]  # padding gets a gradient, too
     results = []
     for attend in (
         lambda *x: block_attention(*x, size, document_lengths=lengths),
@@ -38,8 +38,8 @@ def test_two_batches_equal_the_loop_over_documents(lengths, size):
 
 @pytest.mark.paper("blockwise")
 @pytest.mark.parametrize("lengths, size", BATCHES)
-def test_nothing_of_another_document_is_read(lengths, size):
-    """NaN in one document, and in all padding, stays there."""
+def test_attend_in_two_batches_reads_no_other_document_and_no_padding(lengths, size):
+    """Check that NaN in one document and in all padding stays there."""
     inputs = heads(len(lengths), max(lengths), 2, 4, count=3)
     clean = attend_in_two_batches(*inputs, size, lengths)
     for x in inputs:
@@ -50,8 +50,8 @@ def test_nothing_of_another_document_is_read(lengths, size):
     torch.testing.assert_close(out[1:], clean[1:], rtol=0, atol=0)
 
 
-def test_dropout_drops_the_given_share_of_weights():
-    """Values of one: each output is the sum of the weights that were kept, over their share."""
+def test_attend_in_two_batches_drops_weights_and_keeps_their_mean():
+    """Check with values of one: each output is the sum of the kept weights, divided by their share."""
     lengths = [640, 500, 130]
     query, key = (0 * x for x in heads(3, 640, 1, 1, count=2))
     torch.manual_seed(0)
@@ -59,7 +59,7 @@ def test_dropout_drops_the_given_share_of_weights():
     assert out.mean().item() == pytest.approx(1, abs=0.01) and out.std() > 0.02
 
 
-def test_an_index_from_inference_mode_does_not_meet_training():
+def test_attend_in_two_batches_trains_after_a_call_in_inference_mode():
     lengths, inputs = [9, 4], [x.requires_grad_() for x in heads(2, 9, 1, 2, count=3)]
     with torch.inference_mode():
         attend_in_two_batches(*inputs, 4, lengths)

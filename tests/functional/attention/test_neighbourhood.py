@@ -1,4 +1,4 @@
-"""Windows and neighbouring blocks."""
+"""Tests of window attention and of neighbouring blocks."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def test_window_attention_equals_loops(lengths, window):
     assert fast.isfinite().all()
 
 
-def test_neighbours_stand_in_the_documents_order():
+def test_neighbours_join_adjacent_blocks_in_document_order():
     x = torch.arange(1, 15).view(2, 7)
     blocks = neighbours(split_blocks(x, 3), 2)
     assert blocks[:3].tolist() == [

@@ -1,4 +1,4 @@
-"""Linear layers that read the same input."""
+"""Tests of linear layers that read the same input."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from tests.helpers import counting
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_one_product_equals_three(bias):
+def test_joint_product_equals_separate_projections(bias):
     torch.manual_seed(0)
     layers = [nn.Linear(6, features, bias=bias).double() for features in (6, 2, 4)]
     parameters = [parameter for layer in layers for parameter in layer.parameters()]
@@ -29,7 +29,7 @@ def products(layers, device):
     return operations.kernels["addmm"]
 
 
-def test_a_cpu_multiplies_with_each_and_so_do_layers_that_hooks_watch():
+def test_project_together_multiplies_separately_on_a_cpu_or_with_hooks():
     layers = [nn.Linear(6, 4) for _ in range(3)]
     assert products(layers, "cpu") == 3
     layers = [layer.to("meta") for layer in layers]

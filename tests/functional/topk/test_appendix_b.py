@@ -1,4 +1,4 @@
-"""Appendix B of the paper: the equations and what it says of gradients, ties and operations."""
+"""Tests of Appendix B of the paper: its equations, gradients, ties and numbers of operations."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ AS_PRINTED = {"base": None, "preserve_order": False}
 
 
 def halve(embeddings, scores):
-    """C of Equation 5: pairs (i, n + 1 - i) of one document as it stands."""
+    """Apply C of Equation 5 to one document: merge the pairs (i, n + 1 - i) without sorting."""
     length = len(scores)
     pooled = successive_halving_topk(embeddings[None], scores[None], length // 2, sort=False, **AS_PRINTED)
     return pooled.embeddings[0], pooled.scores[0]
@@ -23,10 +23,10 @@ def halve(embeddings, scores):
 
 @pytest.mark.paper("eq-11", "eq-12")
 @pytest.mark.parametrize("length", [2, 8, 14])
-def test_derivatives_of_a_round_are_equations_11_and_12(length):
+def test_derivatives_of_a_round_match_equations_11_and_12(length):
     embeddings, scores, _ = random_case(1, length, 3, seed=length)
-    x, v = embeddings[0].detach(), scores[0].detach() * 6 - 3  # far enough apart for a negative derivative
-    of_x = jacobian(lambda x: halve(x, v)[0].sum(dim=1), x)  # (m, n, d): every coordinate alike
+    x, v = embeddings[0].detach(), scores[0].detach() * 6 - 3  # so far apart that some derivatives are negative
+    of_x = jacobian(lambda x: halve(x, v)[0].sum(dim=1), x)  # (m, n, d), the same in every coordinate
     of_v = jacobian(lambda v: halve(x, v)[1], v)
     expected_x, expected_v = torch.zeros(length // 2, length), torch.zeros(length // 2, length)
     e = v.exp()
@@ -38,13 +38,13 @@ def test_derivatives_of_a_round_are_equations_11_and_12(length):
     for coordinate in range(3):
         torch.testing.assert_close(of_x[:, :, coordinate], expected_x.double(), rtol=0, atol=1e-6)
     torch.testing.assert_close(of_v, expected_v.double(), rtol=0, atol=1e-6)
-    assert (of_v.max(dim=1).values > 0).all()  # at least one of a pair: the columns are independent
+    assert (of_v.max(dim=1).values > 0).all()  # positive for at least one of each pair
     assert torch.linalg.matrix_rank(of_v) == length // 2
     assert (jacobian(lambda x: halve(x, v)[1], x) == 0).all()  # du / dx = 0
 
 
 @pytest.mark.paper("eq-5")
-def test_a_round_is_equations_5_and_6():
+def test_a_round_matches_equations_5_and_6():
     embeddings, scores, _ = random_case(1, 10, 4, seed=0)
     y, _ = halve(embeddings[0], scores[0])
     for i in range(5):
@@ -53,7 +53,7 @@ def test_a_round_is_equations_5_and_6():
 
 
 def gradient(scores, embeddings, base):
-    """Of a sum with fixed weights, by the scores; slots in the order of their scores."""
+    """Return the gradient, by the scores, of a fixed weighted sum of the slots in the order of their scores."""
     scores = torch.tensor([scores], dtype=torch.float64, requires_grad=True)
     k = scores.size(1) // 2
     pooled = successive_halving_topk(embeddings, scores, k, base=base, preserve_order=False)
@@ -63,14 +63,14 @@ def gradient(scores, embeddings, base):
 
 @pytest.mark.paper("eq-7")
 @pytest.mark.parametrize("base", [None, 20.0])
-def test_a_tie_inside_a_pair_is_smooth_and_one_across_pairs_is_not(base):
-    """B.3: exchanging the two of a pair changes nothing, so that n! regions become 2^(-n/2) n!."""
+def test_gradient_is_continuous_at_ties_within_a_pair_and_jumps_across_pairs(base):
+    """Check B.3: exchanging the two of a pair changes nothing, so that n! regions become 2^(-n/2) n!."""
     embeddings, _, _ = random_case(1, 6, 2, seed=1)
     ranks = [0.9, 0.7, 0.5, 0.4, 0.3, 0.1]  # pairs: 1 and 6, 2 and 5, 3 and 4
     step = 1e-7
 
     def jump(first, second):
-        """How much the gradient changes where the second overtakes the first."""
+        """Return how much the gradient changes where the second score overtakes the first."""
         sides = []
         for sign in (step, -step):
             scores = list(ranks)
@@ -85,8 +85,8 @@ def test_a_tie_inside_a_pair_is_smooth_and_one_across_pairs_is_not(base):
 
 @pytest.mark.paper("b2-pair-softmax", "b2-monotone", "b2-noise")
 @pytest.mark.parametrize("base", [None, 20.0])
-def test_the_stronger_of_a_pair_gets_at_least_half(base):
-    """B.2; and weights grow with the scores (section 4), as the pairs (i, n + 1 - i) are sorted."""
+def test_higher_score_of_a_pair_gets_at_least_half_of_the_weight(base):
+    """Check B.2, and that weights grow with the scores (section 4), as the pairs (i, n + 1 - i) are sorted."""
     _, scores, _ = random_case(4, 64, 1, seed=2)
     pooled = successive_halving_topk(torch.zeros(4, 64, 1), scores, 32, base=base)
     by_score = pooled.weights.gather(1, scores.argsort(dim=1, descending=True))
@@ -95,7 +95,7 @@ def test_the_stronger_of_a_pair_gets_at_least_half(base):
 
 
 class Exponentials(TorchDispatchMode):
-    """Counts elements of which an exponential is taken."""
+    """Count the elements of which an exponential is taken."""
 
     names = ("exp.default", "_softmax.default", "sigmoid.default", "pow.Scalar")
 
@@ -118,8 +118,8 @@ def exponentials(call):
 
 @pytest.mark.paper("b2-exponentials")
 @pytest.mark.parametrize("length, k", [(64, 32), (256, 8), (1024, 1)])
-def test_at_most_2n_exponentials_and_not_kn(length, k):
-    """B.2, of the softmaxes over pairs; the peaked one takes base**score of every candidate besides."""
+def test_successive_halving_takes_at_most_2n_exponentials(length, k):
+    """Check B.2 for softmaxes over pairs; the peaked softmax also takes base**score of every candidate."""
     embeddings, scores, _ = random_case(1, length, 1, seed=0)
     plain = exponentials(lambda: reference.algorithm_1(embeddings, scores, k, base=None))
     assert plain == 2 * length - 2 * k
@@ -131,16 +131,16 @@ def test_at_most_2n_exponentials_and_not_kn(length, k):
 
 @pytest.mark.paper("b2-cost", "powers-of-two")
 @pytest.mark.parametrize("length, k, rounds", [(8, 2, 2), (64, 1, 6), (512, 512, 0), (2048, 512, 2)])
-def test_the_number_of_rounds_is_the_logarithm_of_n_over_k(length, k, rounds):
-    """B.3: log2(n / k) halving operators, of which every slot has 2^rounds tokens."""
+def test_number_of_rounds_is_log2_of_n_over_k(length, k, rounds):
+    """Check B.3: after log2(n / k) halvings every slot has 2^rounds tokens."""
     embeddings, scores, _ = random_case(1, length, 1, seed=0)
     pooled = successive_halving_topk(embeddings, scores, k)
     assert pooled.slots[0].bincount().tolist() == [2**rounds] * k
 
 
 @pytest.mark.paper("eq-4", "b2-noise", "eq-8")
-def test_gradients_exist_almost_everywhere_and_are_not_all_zero():
-    """B.1 and B.4: Equation 4, dT/dv = 0, holds for the hard operator only."""
+def test_score_gradients_are_finite_and_almost_never_zero():
+    """Check B.1 and B.4: Equation 4, dT/dv = 0, holds for the hard operator only."""
     embeddings, scores, _ = random_case(20, 64, 3, seed=0)
     pooled = successive_halving_topk(embeddings, scores, 8)
     of_scores = torch.autograd.grad(pooled.embeddings.square().sum(), scores)[0]

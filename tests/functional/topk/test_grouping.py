@@ -1,4 +1,4 @@
-"""Poolings by similarity against their loops, and what they are for."""
+"""Tests of merge_similar and boundary_chunks: against loops, and on inputs with known groups."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ CASES = {"similar": (merge_similar, reference.similar_groups), "chunks": (bounda
 @pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
 @pytest.mark.parametrize("length, k", [(5, 7), (8, 2), (13, 3), (16, 1), (31, 6), (20, 19), (40, 39), (64, 5)])
 @pytest.mark.parametrize("name", CASES)
-def test_equals_loops(monkeypatch, name, length, k, padding):
+def test_grouping_poolers_equal_loops(monkeypatch, name, length, k, padding):
     monkeypatch.setattr(grouping, "ROWS", 7)
     fast, slow = CASES[name]
     embeddings, scores, mask = random_case(4, length, 3, seed=length * 50 + k, padding=padding)
@@ -34,8 +34,8 @@ def test_equals_loops(monkeypatch, name, length, k, padding):
             assert pooled.weights[row, tokens[group]].tolist() == pytest.approx([1 / len(group)] * len(group))
 
 
-def test_what_is_alike_is_merged_wherever_it_stands():
-    """Tokens point in one of five directions, at random positions: every group holds one direction."""
+def test_merge_similar_groups_equal_directions_at_any_position():
+    """Check that every group holds one of five directions, which stand at random positions."""
     generator = torch.Generator().manual_seed(0)
     kinds = torch.randint(0, 5, (1, 64), generator=generator)
     x = torch.eye(5, dtype=torch.float64)[kinds] * (0.5 + torch.rand(1, 64, 1, generator=generator))
@@ -44,15 +44,15 @@ def test_what_is_alike_is_merged_wherever_it_stands():
 
 
 @pytest.mark.parametrize("function", [merge_similar, boundary_chunks])
-def test_autocast_changes_no_group(function):
-    """Representations have much in common: bfloat16 would not tell their similarities apart."""
+def test_autocast_does_not_change_groups(function):
+    """Check embeddings with a large common part, whose similarities bfloat16 cannot tell apart."""
     x = torch.randn(1, 256, 64, generator=torch.Generator().manual_seed(0)) + 3
     slots = function(x, torch.zeros(1, 256), 64).slot_of_token
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(function(x, torch.zeros(1, 256), 64).slot_of_token, slots)
 
 
-def test_chunks_begin_where_the_subject_changes():
+def test_boundary_chunks_start_where_the_embeddings_change():
     kinds = torch.tensor([[0] * 7 + [1] * 3 + [2] * 10 + [0] * 4])
     x = torch.eye(3)[kinds]
     pooled = boundary_chunks(x, torch.zeros(1, 24), 4)
@@ -61,7 +61,7 @@ def test_chunks_begin_where_the_subject_changes():
 
 
 @pytest.mark.parametrize("function", [merge_similar, boundary_chunks])
-def test_equal_tokens_and_zeros_have_no_nan(function):
+def test_grouping_of_equal_or_zero_tokens_stays_finite(function):
     for x in (torch.ones(2, 16, 4), torch.zeros(2, 16, 4)):
         pooled = function(x.requires_grad_(), torch.zeros(2, 16), 5)
         pooled.embeddings.sum().backward()
@@ -70,7 +70,7 @@ def test_equal_tokens_and_zeros_have_no_nan(function):
 
 
 @pytest.mark.parametrize("function", [merge_similar, boundary_chunks])
-def test_vmap_over_representations_alone(function):
+def test_grouping_supports_vmap_over_embeddings(function):
     x, scores = torch.randn(2, 3, 21, 4), torch.rand(3, 21)
     mask = torch.arange(21) >= torch.tensor([[21], [7], [0]])
 

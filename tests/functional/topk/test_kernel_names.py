@@ -1,4 +1,4 @@
-"""Triton kernels are written as their readers expect it: names, and arguments by kind."""
+"""Tests of conventions in the sources of Triton kernels: names, order of arguments, comments with shapes."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ FILES = sorted(Path(pyramidion_fairseq.functional.topk.__file__).parent.glob("*t
 
 
 def kernels(path, launched=False):
-    """Functions that Triton compiles; of those, the ones that are launched."""
+    """Yield the functions that Triton compiles, or only those that are launched."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         is_compiled = isinstance(node, ast.FunctionDef) and "triton.jit" in map(ast.unparse, node.decorator_list)
         if is_compiled and (node.name.endswith("_kernel") or not launched):
@@ -20,14 +20,14 @@ def kernels(path, launched=False):
 
 
 def kind(argument):
-    """0 to 3: a pointer, a stride, a size or another number, a constant."""
+    """Return 0 for a pointer, 1 for a stride, 2 for a size or another number, 3 for a constant."""
     if argument.annotation is not None and ast.unparse(argument.annotation) == "tl.constexpr":
         return 3
     return 0 if argument.arg.endswith("_ptr") else 1 if argument.arg.startswith("stride_") else 2
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_arguments_come_by_kind_and_have_the_names_of_the_trade(path):
+def test_kernel_arguments_are_ordered_by_kind_and_named_by_convention(path):
     for kernel in kernels(path, launched=True):
         arguments = kernel.args.args
         kinds = [kind(argument) for argument in arguments]
@@ -37,7 +37,7 @@ def test_arguments_come_by_kind_and_have_the_names_of_the_trade(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_memory_is_reached_through_pointers_and_programs_are_pids(path):
+def test_kernels_access_memory_by_ptr_arguments_and_name_program_ids_pid(path):
     for kernel in kernels(path):
         for node in ast.walk(kernel):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("tl.load", "tl.store"):
@@ -48,9 +48,9 @@ def test_memory_is_reached_through_pointers_and_programs_are_pids(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_loads_have_a_comment_with_their_shape(path):
+def test_kernels_with_loads_have_a_comment_with_the_shape(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     for kernel in kernels(path):
         body = "\n".join(lines[kernel.lineno - 1 : kernel.end_lineno])
-        is_helper = "tl.arange" not in body and "BLOCK_" not in body  # which knows no shape
+        is_helper = "tl.arange" not in body and "BLOCK_" not in body  # a helper knows no shape
         assert is_helper or body.count("tl.load(") == 0 or re.search(r"# \(BLOCK_\w+,.* of \(B", body), kernel.name

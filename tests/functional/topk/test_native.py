@@ -1,4 +1,4 @@
-"""What is compiled for a CPU, against the operations of torch that it stands for."""
+"""Tests of the functions compiled for a CPU, against the operations of torch that they replace."""
 
 import logging
 import sys
@@ -20,7 +20,7 @@ compiled = pytest.mark.skipif(native.functions() is None, reason=needs.A_COMPILE
 
 
 def both(monkeypatch, scores, *arguments):
-    """(TournamentResult, gradient of the scores), compiled and in operations of torch."""
+    """Return (TournamentResult, gradient of the scores) of the compiled functions and of torch's operations."""
     results = []
     for functions in (native.functions(), None):
         with monkeypatch.context() as patch:
@@ -35,15 +35,15 @@ def both(monkeypatch, scores, *arguments):
 @pytest.mark.parametrize("sort, preserve_order", [(True, True), (True, False), (False, True), (False, False)])
 @pytest.mark.parametrize("base", [20.0, None])
 @pytest.mark.parametrize("length, k", [(2, 1), (8, 2), (13, 3), (40, 39), (600, 7), (5000, 1250)])
-def test_tournament(length, k, base, sort, preserve_order, ties, padding, monkeypatch):
+def test_compiled_tournament_equals_torch(length, k, base, sort, preserve_order, ties, padding, monkeypatch):
     _, scores, mask = random_case(4, length, 1, seed=length, ties=ties, padding=padding)
     assert_same(both(monkeypatch, scores, mask, k, base, sort, preserve_order), rtol=0, atol=1e-12)
 
 
 @compiled
 @pytest.mark.parametrize("length, k", [(64, 16), (8192, 2048), (3000, 100)])
-def test_tournament_in_float32(length, k, monkeypatch):
-    """Scores so far apart that rounding does not exchange two of them in the first round, and hardly in later ones."""
+def test_compiled_tournament_in_float32_is_close_to_torch(length, k, monkeypatch):
+    """Check scores so far apart that rounding exchanges none of them in the first round, and few in later ones."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.stack([torch.randperm(length, generator=generator) for _ in range(3)]).float() / length
     (ours, d_ours), (plain, d_plain) = both(monkeypatch, scores.requires_grad_(), None, k, 20.0, True, True)
@@ -58,8 +58,8 @@ def test_tournament_in_float32(length, k, monkeypatch):
 @compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("length, k", [(2, 1), (50, 25), (3000, 1500), (2999, 1500)])
-def test_order_of_special_scores(length, k, dtype, monkeypatch):
-    """One round: who meets whom is the sort alone, so that it must be the same whatever the scores are."""
+def test_compiled_sort_orders_special_scores_like_torch(length, k, dtype, monkeypatch):
+    """Check one round, in which the sort alone decides who meets whom: it must be the same for any scores."""
     info = torch.finfo(dtype)
     special = torch.tensor([0.0, -0.0, info.smallest_normal, -info.tiny, 1e-45, -1e-45, info.max, -info.max,
                             float("inf"), -float("inf"), 1.0, -1.0], dtype=dtype)  # fmt: skip
@@ -76,8 +76,8 @@ def test_order_of_special_scores(length, k, dtype, monkeypatch):
 
 
 @compiled
-def test_nan_goes_somewhere(monkeypatch):
-    """Nothing is read or written where it should not be: every token has a slot, and the NaN is still there."""
+def test_compiled_tournament_keeps_nan_and_stays_within_bounds(monkeypatch):
+    """Check that every token has a slot, that NaN stays NaN, and that nothing is read or written out of bounds."""
     scores = torch.rand(2, 40, generator=torch.Generator().manual_seed(0))
     scores[:, 7], scores[1, 9] = float("nan"), -float("nan")
     scores = scores.requires_grad_()
@@ -100,7 +100,7 @@ def test_nan_goes_somewhere(monkeypatch):
     ],
     ids=["too large", "negative", "far away", "too few", "too short", "flat"],
 )
-def test_sums_of_what_does_not_fit_are_an_error(change):
+def test_partition_sum_refuses_tensors_that_do_not_fit(change):
     good = {
         "embeddings": torch.rand(2, 8, 300),
         "weights": torch.rand(2, 8),
@@ -115,7 +115,7 @@ def test_sums_of_what_does_not_fit_are_an_error(change):
 
 @compiled
 @pytest.mark.parametrize("slot", [3, -1, 10**12])
-def test_gradients_of_slots_that_do_not_exist_are_an_error(slot):
+def test_partition_sum_backward_refuses_slots_out_of_range(slot):
     tensors = torch.rand(2, 3, 16), torch.rand(2, 8, 16), torch.rand(2, 8)
     with pytest.raises(IndexError, match=r"slots must lie in \[0, 3\)"):
         partition_ops.partition_sum_backward_op(*tensors, torch.full((2, 8), slot), True, True)
@@ -135,7 +135,7 @@ FOREIGN = {
 @compiled
 @pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_foreign_record_is_an_error(kind, dtype):
+def test_tournament_backward_refuses_records_that_do_not_fit(kind, dtype):
     functions = native.functions()
     scores = torch.rand(2, 32, dtype=dtype)
     record, other = (functions.tournament(x.contiguous(), None, 32, 4, 20.0, True, True)[-1] for x in
@@ -148,8 +148,8 @@ def test_a_foreign_record_is_an_error(kind, dtype):
 
 @compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_garbled_record_is_an_error_or_only_other_numbers(dtype):
-    """A hundred records with a few random bytes: nothing outside of them is read or written."""
+def test_tournament_backward_survives_records_with_random_bytes(dtype):
+    """Check a hundred records with a few random bytes: each is refused, or gives gradients within bounds."""
     functions, draw = native.functions(), torch.Generator().manual_seed(0)
     refused = 0
     for length, k in [(32, 4), (27, 3), (600, 7), (64, 32)] * 25:
@@ -170,7 +170,7 @@ def test_a_garbled_record_is_an_error_or_only_other_numbers(dtype):
 
 @compiled
 @pytest.mark.parametrize("padded_length, k", [(32, 0), (33, 4), (16, 4), (2**40, 4), (-32, 4)])
-def test_tournaments_that_cannot_be_held_are_an_error(padded_length, k):
+def test_tournament_refuses_padded_lengths_and_k_that_do_not_fit(padded_length, k):
     functions, scores = native.functions(), torch.rand(2, 32)
     with pytest.raises(RuntimeError, match="cannot hold a tournament of 32 tokens"):
         functions.tournament(scores, None, padded_length, k, 20.0, True, True)
@@ -182,7 +182,7 @@ def test_tournaments_that_cannot_be_held_are_an_error(padded_length, k):
 
 @compiled
 @pytest.mark.parametrize("base", [0.0, 1.0, -2.0])
-def test_the_plain_softmax_is_none_and_no_number(base):
+def test_tournament_accepts_base_none_and_refuses_bases_up_to_one(base):
     functions, scores = native.functions(), torch.rand(2, 32)
     *_, record = functions.tournament(scores, None, 32, 4, None, True, True)
     assert functions.tournament_backward(torch.rand(2, 4), scores, None, record, 32, None).shape == (2, 32)
@@ -196,7 +196,7 @@ def test_the_plain_softmax_is_none_and_no_number(base):
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("length, k, base", [(32, 8, 20.0), (27, 4, None)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_opcheck(length, k, base, padded, dtype):
+def test_compiled_tournament_passes_opcheck(length, k, base, padded, dtype):
     scores = torch.rand(2, length, dtype=dtype, requires_grad=True)
     mask = torch.arange(length) >= torch.tensor([[length], [9]]) if padded else None
     torch.library.opcheck(tournament_ops.tournament_cpu, (scores, mask, 32, k, base, True, True))
@@ -211,8 +211,8 @@ def test_opcheck(length, k, base, padded, dtype):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 4100, 512, 1030, 0.3), (1, 9000, 251, 300, 0)], ids=str)
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)], ids=str)
-def test_gradients(shape, dtype, wanted):
-    """The last two shapes are large enough to be written past the caches, or not aligned for it."""
+def test_compiled_partition_sum_backward_errs_no_more_than_torch(shape, dtype, wanted):
+    """Check also two large shapes: one is written past the caches, the other is not aligned for that."""
     (embeddings, weights, grad), (slots, _, _) = case(*shape)
     grad, embeddings = grad.to(dtype), embeddings.to(dtype)
     weights = weights.to(torch.promote_types(dtype, torch.float32))
@@ -227,8 +227,8 @@ def test_gradients(shape, dtype, wanted):
 
 
 @compiled
-def test_weights_of_more_precision_are_kept(monkeypatch):
-    """float64 weights of float32 embeddings: the compiled functions do not sum so, torch's operations do."""
+def test_float64_weights_of_float32_embeddings_get_float64_gradients(monkeypatch):
+    """Check that torch's operations sum these, as the compiled functions support equal precisions only."""
     embeddings, scores, _ = random_case(2, 40, 16, seed=0)
     inputs = [embeddings.detach().float().requires_grad_(), scores]
     results = []
@@ -242,7 +242,7 @@ def test_weights_of_more_precision_are_kept(monkeypatch):
 
 
 @compiled
-def test_threads_change_nothing():
+def test_number_of_threads_does_not_change_results():
     embeddings, scores, mask = random_case(5, 700, 40, seed=3, padding="anywhere", dtype=torch.float32)
     threads, results = torch.get_num_threads(), []
     try:
@@ -257,7 +257,7 @@ def test_threads_change_nothing():
         assert all(torch.equal(a, b) for a, b in zip(results[0], others))
 
 
-def test_of_another_torch_is_not_taken(monkeypatch, caplog):
+def test_library_compiled_for_another_torch_is_ignored_with_a_warning(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, NAME, SimpleNamespace(torch_version="1.0.0"))
     with caplog.at_level(logging.WARNING):
         assert native._compiled() is None
@@ -267,15 +267,15 @@ def test_of_another_torch_is_not_taken(monkeypatch, caplog):
     assert native._compiled() is fitting
 
 
-def test_of_older_sources_is_not_taken(monkeypatch, caplog):
-    """Whoever pulls newer sources and does not compile them pools slowly, and is told what to do."""
+def test_library_compiled_from_older_sources_is_ignored_with_a_warning(monkeypatch, caplog):
+    """Check that users who pull newer sources without compiling them are told what to do."""
     monkeypatch.setitem(sys.modules, NAME, SimpleNamespace(torch_version=torch.__version__))
     with caplog.at_level(logging.WARNING):
         assert native._compiled() is None
     assert "compiled from older sources" in caplog.text and "--no-build-isolation" in caplog.text
 
 
-def test_that_does_not_load_is_told(monkeypatch, caplog):
+def test_library_that_fails_to_load_is_warned_about(monkeypatch, caplog):
     def missing(name):
         raise ImportError("libgomp.so.1: cannot open shared object file")
 
@@ -285,8 +285,8 @@ def test_that_does_not_load_is_told(monkeypatch, caplog):
     assert "libgomp.so.1" in caplog.text
 
 
-def test_never_compiled(monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, NAME, None)  # as if there were no such file
+def test_missing_library_falls_back_to_torch_without_a_warning(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, NAME, None)  # as if the file did not exist
     assert native._compiled() is None and not caplog.text
     monkeypatch.setattr(native, "_FUNCTIONS", None)
     assert isinstance(tournament(torch.rand(2, 8), None, 2, 20.0, True, True), TournamentResult)

@@ -1,4 +1,4 @@
-"""The Triton kernels against their counterparts in torch: on a GPU where one is, else in Triton's interpreter."""
+"""Tests of the Triton kernels of partition_sum against torch: on a GPU if there is one, else in the interpreter."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ DEVICE = "cuda" if GPU else "cpu"
 
 
 def at(tensors, dtype):
-    """On the device under test; floating tensors in the given precision, weights in float32 at least."""
+    """Move tensors to the device under test, in the given precision, the weights in float32 at least."""
     embeddings, weights, grad = tensors
     exact = torch.promote_types(dtype, torch.float32)
     return embeddings.to(DEVICE, dtype), weights.to(DEVICE, exact), grad.to(DEVICE, dtype)
@@ -28,14 +28,14 @@ def at(tensors, dtype):
 
 def assert_errs_no_more(ours, reference, exact):
     error, allowed = ((x.double() - exact).abs().max().item() for x in (ours, reference))
-    # Triton's interpreter cuts float32 off to bfloat16, by up to a spacing, where a GPU rounds to the nearest.
+    # Triton's interpreter truncates float32 to bfloat16, by up to a spacing; a GPU rounds to the nearest.
     cut = 0.0 if GPU or ours.dtype != torch.bfloat16 else torch.finfo(ours.dtype).eps * exact.abs().max().item()
     assert ours.dtype == reference.dtype and error <= 2 * allowed + cut, f"{error} > 2 * {allowed} + {cut}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_errs_no_more_than_torch(shape, dtype):
+def test_partition_kernels_err_no_more_than_torch(shape, dtype):
     floats, index = case(*shape)
     embeddings, weights, grad = at(floats, dtype)
     slots, members, filled = (x if x is None else x.to(DEVICE) for x in index)
@@ -61,8 +61,8 @@ def test_errs_no_more_than_torch(shape, dtype):
         compare(*gradient)
 
 
-def test_what_is_not_filled_and_weighs_nothing_is_zero():
-    """Also where the placeholder is NaN, and where the gradient of the slot is."""
+def test_unfilled_slots_and_zero_weights_give_zeros_despite_nan():
+    """Check infinite or NaN embeddings behind placeholders, and such gradients of the slots."""
     floats, index = case(2, 33, 4, 17, 1.0)
     embeddings, weights, grad = at(floats, torch.float32)
     slots, members, filled = (x.to(DEVICE) for x in index)
@@ -74,7 +74,7 @@ def test_what_is_not_filled_and_weighs_nothing_is_zero():
         assert backward(grad / 0, embeddings, weights, slots, True, False)[0].abs().sum() == 0
 
 
-def test_gradients_that_are_not_wanted_are_not_made():
+def test_backward_kernel_computes_only_the_wanted_gradients():
     floats, (slots, _, _) = case(2, 16, 4, 5, 0)
     embeddings, weights, grad = at(floats, torch.float32)
     both = partition_triton.partition_sum_backward(grad, embeddings, weights, slots.to(DEVICE), True, True)
@@ -84,7 +84,7 @@ def test_gradients_that_are_not_wanted_are_not_made():
             assert torch.equal(ours, full) if want else ours.numel() == 0
 
 
-def test_any_layout_of_the_arguments():
+def test_partition_kernels_accept_any_memory_layout():
     floats, index = case(3, 20, 4, 6, 0.3)
     embeddings, weights, grad = at(floats, torch.float32)
     slots, members, filled = (x.to(DEVICE) for x in index)
@@ -104,7 +104,7 @@ def test_any_layout_of_the_arguments():
         assert all(torch.equal(a, b) for a, b in zip(run(*relaid), expected))
 
 
-def test_padding_is_not_read_and_no_documents_are_fine():
+def test_partition_kernels_ignore_nan_in_padding_and_accept_empty_batches():
     (embeddings, weights, grad), (slots, members, filled) = case(2, 24, 5, 6, 0.5)
     embeddings, weights, grad = at((embeddings, weights, grad), torch.float32)
     embeddings[(weights == 0)] = float("nan")
@@ -117,7 +117,7 @@ def test_padding_is_not_read_and_no_documents_are_fine():
 
 @pytest.mark.skipif(not GPU, reason=needs.A_GPU)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_gpu_takes_the_kernels(dtype, monkeypatch):
+def test_partition_sum_on_a_gpu_uses_the_kernels(dtype, monkeypatch):
     floats, index = case(3, 64, 8, 96, 0.3)
     embeddings, weights, grad = (x.requires_grad_() for x in at(floats, dtype))
     slots, members, filled = (x.to(DEVICE) for x in index)

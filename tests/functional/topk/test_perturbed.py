@@ -1,4 +1,4 @@
-"""Top-k of perturbed scores: expectation and gradient against quadrature, memory, bad arguments."""
+"""Tests of perturbed_topk: expectation and gradient against quadrature, memory, invalid options."""
 
 import math
 
@@ -30,7 +30,7 @@ def expected_slots(x: torch.Tensor, scores: torch.Tensor, sigma: float) -> torch
     return torch.stack([first, second])
 
 
-def test_value_and_gradients_are_those_of_the_expectation():
+def test_perturbed_topk_matches_the_expected_value_and_gradients():
     torch.manual_seed(0)
     x = torch.randn(3, 2, dtype=torch.float64).requires_grad_()
     scores = torch.tensor([0.5, 0.53, 0.45], dtype=torch.float64, requires_grad=True)
@@ -44,14 +44,14 @@ def test_value_and_gradients_are_those_of_the_expectation():
     torch.testing.assert_close(ours_x, of_x, rtol=0, atol=0.02)
     assert of_scores.abs().max() > 1
     torch.testing.assert_close(ours_scores, of_scores, rtol=0, atol=0.15)
-    # Shares of all slots: each token's largest one.
+    # The record holds each token's largest share of a slot.
     out = left_out_probabilities(scores.detach(), 0.1)
     assert pooled.slot_of_token.tolist() == [[0, 0 if out[0] > out[2] else 1, 1]]
     largest = torch.stack([out[1] + out[2], torch.max(out[0], out[2]), out[0] + out[1]])
     torch.testing.assert_close(pooled.weights[0], largest, rtol=0, atol=0.02)
 
 
-def test_without_noise_it_is_hard_and_small_noise_changes_nothing():
+def test_perturbed_topk_with_no_or_tiny_noise_equals_hard_topk():
     torch.manual_seed(0)
     x, scores = torch.randn(2, 20, 3), torch.rand(2, 20)
     hard = hard_topk(x, scores, 5)
@@ -62,7 +62,7 @@ def test_without_noise_it_is_hard_and_small_noise_changes_nothing():
         assert torch.equal(pooled.slot_of_token[hard.weights > 0], hard.slot_of_token[hard.weights > 0])
 
 
-def test_padding_and_short_documents_in_training():
+def test_perturbed_topk_handles_padding_and_short_documents_in_training():
     torch.manual_seed(0)
     x, scores = torch.randn(3, 12, 3, requires_grad=True), torch.rand(3, 12, requires_grad=True)
     mask = torch.arange(12) >= torch.tensor([[12], [3], [0]])
@@ -76,10 +76,10 @@ def test_padding_and_short_documents_in_training():
     of_x, of_scores = torch.autograd.grad(pooled.embeddings, [x, scores], grad)
     assert of_x[mask].abs().sum() == 0 and of_x.isfinite().all()
     torch.testing.assert_close(of_x[1, :3], grad[1, :3])
-    assert of_scores[0].abs().max() > 0 and of_scores[1:].abs().max() < 1e-4  # a document that is kept as it is
+    assert of_scores[0].abs().max() > 0 and of_scores[1:].abs().max() < 1e-4  # documents that are kept whole
 
 
-def test_no_matrix_of_slots_and_tokens():
+def test_perturbed_topk_allocates_no_matrix_of_slots_and_tokens():
     x, scores = torch.randn(1, 512, 4), torch.rand(1, 512)
     with LargestTensor() as largest:
         perturbed_topk(x, scores, 128, samples=20)
@@ -94,6 +94,6 @@ def test_no_matrix_of_slots_and_tokens():
         ({"samples": 2.5}, "samples must be a whole number"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_invalid_options_are_named_in_the_error(options, message):
     with pytest.raises(ValueError, match=message):
         perturbed_topk(torch.randn(1, 8, 2), torch.rand(1, 8), 2, **options)

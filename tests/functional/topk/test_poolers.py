@@ -1,4 +1,4 @@
-"""Selections, relaxations and windows against their loops, and what is particular to each."""
+"""Tests of selections, relaxations and windows: against loops, and the properties of each."""
 
 import pytest
 import torch
@@ -41,12 +41,12 @@ SHAPES = [(1, 1), (5, 7), (7, 7), (8, 2), (13, 3), (16, 1), (31, 6), (20, 19)]
 @pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
 @pytest.mark.parametrize("length, k", SHAPES)
 @pytest.mark.parametrize("name", CASES)
-def test_equals_loops(name, length, k, padding):
+def test_poolers_equal_loops(name, length, k, padding):
     fast, rule, options = CASES[name]
     embeddings, scores, mask = random_case(4, length, 3, seed=length * 50 + k, padding=padding)
     ours = fast(embeddings, scores, k, padding_mask=mask, **options)
     loops = reference.pool(embeddings, scores, k, rule, mask, **options)
-    if length <= k:  # everything passes, padding too, where it is
+    if length <= k:  # everything passes, padding too, at its position
         assert torch.equal(ours.embeddings, embeddings) and ours.padding_mask is mask
         return
     assert (ours.padding_mask is None) == (loops.padding_mask is None)
@@ -73,14 +73,14 @@ def test_ties_go_to_the_earlier_token(name, padding):
 @pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
 @pytest.mark.parametrize("length, k", [(8, 2), (13, 3), (16, 1), (31, 6), (20, 19)])
 @pytest.mark.parametrize("window", [1, 4])
-def test_max_equals_loops(window, length, k, padding):
+def test_max_windows_equal_loops(window, length, k, padding):
     embeddings, scores, mask = random_case(4, length, 5, seed=length, padding=padding)
     ours = max_windows(embeddings, scores, k, window=window, padding_mask=mask)
     values, weights = reference.max_windows(embeddings, scores, k, window, mask)
     assert torch.equal(ours.embeddings, values)
     short = torch.zeros(4, 1, dtype=torch.bool) if mask is None else (~mask).sum(dim=1, keepdim=True) <= k
     torch.testing.assert_close(ours.weights, weights, rtol=0, atol=1e-12)
-    # What passes unchanged is alone in its slot, and gives every coordinate.
+    # A token that passes unchanged is alone in its slot and gives every coordinate.
     assert (ours.weights[short.expand_as(weights) & (weights > 0)] == 1).all()
 
 
@@ -98,7 +98,7 @@ def test_max_equals_loops(window, length, k, padding):
         (hard_topk, {"k": float("inf")}, "k must be a whole number, at least 1"),
     ],
 )
-def test_bad_options_are_named(function, options, message):
+def test_invalid_options_are_named_in_the_error(function, options, message):
     embeddings, scores, _ = random_case(2, 8, 3, seed=0)
     with pytest.raises(ValueError, match=message):
         function(embeddings, scores, **{"k": 2, **options})
@@ -106,11 +106,11 @@ def test_bad_options_are_named(function, options, message):
 
 @pytest.mark.paper("scorer-windows")
 @pytest.mark.parametrize("count, k, window, expected", [(2048, 512, 4, 4), (2047, 512, 4, 4), (600, 512, 4, 4)])
-def test_windows_of_table_4(count, k, window, expected):
+def test_window_size_matches_table_4(count, k, window, expected):
     assert window_size(count, k, window) == expected
 
 
-def test_windows_where_the_document_is_short_or_too_long():
+def test_window_size_is_one_for_short_documents_and_grows_for_long_ones():
     assert window_size(512, 512, 4) == 1 and window_size(1, 512, 4) == 1
     assert window_size(2049, 512, 4) == 5 and window_size(10_000, 512, 4) == 20
     counts = torch.tensor([1, 512, 600, 2048, 2049])
@@ -118,8 +118,8 @@ def test_windows_where_the_document_is_short_or_too_long():
 
 
 @pytest.mark.paper("b-iterative", "b2-dispersed")
-def test_iterative_as_in_figure_6_is_nearly_a_mean():
-    """Its published values are those of temperature 0.5."""
+def test_iterative_topk_at_the_temperature_of_figure_6_is_nearly_a_mean():
+    """Check temperature 0.5, which gives the published values, and 1."""
     embeddings, scores, _ = random_case(1, 64, 8, seed=0)
     for temperature in (0.5, 1.0):
         pooled = iterative_topk(embeddings, scores, 4, temperature=temperature)
@@ -127,7 +127,7 @@ def test_iterative_as_in_figure_6_is_nearly_a_mean():
     assert iterative_topk(embeddings, scores, 4, temperature=1e-9).weights.topk(4).values.min() > 0.99
 
 
-def test_all_become_hard_in_their_limit():
+def test_iterative_and_gumbel_topk_become_hard_at_low_temperature():
     embeddings, _, _ = random_case(2, 16, 4, seed=0)
     scores = torch.stack([torch.randperm(16), torch.randperm(16)]).double() / 16 + 1e-3
     hard = hard_topk(embeddings, scores, 4)
@@ -139,20 +139,20 @@ def test_all_become_hard_in_their_limit():
 
 
 @pytest.mark.paper("b-sinkhorn")
-def test_sinkhorn_converges_to_the_marginals():
-    """At convergence the surest token gives all of its mass, and none gives more."""
+def test_sinkhorn_topk_converges_to_the_marginals():
+    """Check that at convergence the token with the most mass gives all of it, and none gives more."""
     _, scores, _ = random_case(3, 40, 4, seed=0)
     totals = []
     for iterations in (1, 200):
         eye = torch.eye(40, dtype=torch.float64).expand(3, -1, -1)
         shares = sinkhorn_topk(eye, scores, 8, epsilon=1e-2, iterations=iterations).embeddings
-        torch.testing.assert_close(shares.sum(dim=2), torch.ones(3, 8, dtype=torch.float64))  # convex after any number
+        torch.testing.assert_close(shares.sum(dim=2), torch.ones(3, 8, dtype=torch.float64))  # always convex
         totals.append(shares.sum(dim=1).max().item())
     assert totals[0] < 0.9 and totals[1] == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.paper("b-gumbel")
-def test_gumbel_noise_samples_without_replacement_in_proportion_to_the_scores():
+def test_gumbel_topk_samples_without_replacement_in_proportion_to_scores():
     torch.manual_seed(0)
     scores = torch.tensor([[0.8, 0.1, 0.1]]).expand(4000, 3)
     eye = torch.eye(3).expand(4000, 3, 3)
@@ -167,7 +167,7 @@ def test_gumbel_noise_samples_without_replacement_in_proportion_to_the_scores():
 @pytest.mark.parametrize(
     "function", [hard_topk, mean_windows, max_windows, iterative_topk, gumbel_topk, sinkhorn_topk, threshold_topk]
 )
-def test_extremes_stay_finite(function):
+def test_extreme_scores_give_finite_outputs_and_gradients(function):
     for size in (1e4, 1e-30, 0.0):
         embeddings, scores, mask = random_case(3, 40, 3, seed=0, padding="anywhere", dtype=torch.float32)
         scores = (scores.detach() * size).requires_grad_()
@@ -179,7 +179,7 @@ def test_extremes_stay_finite(function):
 @pytest.mark.parametrize(
     "function", [hard_topk, mean_windows, max_windows, iterative_topk, gumbel_topk, sinkhorn_topk, threshold_topk]
 )
-def test_bad_arguments_are_named(function):
+def test_invalid_arguments_are_named_in_the_error(function):
     with pytest.raises(ValueError, match="k must be a whole number, at least 1"):
         function(torch.rand(2, 6, 3), torch.rand(2, 6), 0)
     with pytest.raises(ValueError, match=r"scores \(B, n\)"):
@@ -189,7 +189,7 @@ def test_bad_arguments_are_named(function):
 
 
 @pytest.mark.parametrize("function", [hard_topk, mean_windows, max_windows, iterative_topk, sinkhorn_topk])
-def test_no_documents_are_no_vectors(function):
+def test_empty_batch_gives_an_empty_output(function):
     pooled = function(torch.rand(0, 6, 3), torch.rand(0, 6), 2)
     assert (pooled.embeddings.shape, pooled.weights.shape) == ((0, 2, 3), (0, 6))
 
@@ -203,8 +203,8 @@ def test_repeat_slots_undoes_a_pooling_of_equal_tokens():
 
 @pytest.mark.parametrize("epsilon", [1e-3, 0.05, 1.0, 30.0])
 @pytest.mark.parametrize("link", ["laplace", "clip", "exp"])
-def test_gates_sum_to_k(link, epsilon):
-    """Ties and gaps among the scores, scores far from 0, and every k."""
+def test_threshold_gates_sum_to_k_and_follow_the_scores(link, epsilon):
+    """Check every k, for scores with ties, with gaps and far from 0."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(4, 40, generator=generator, dtype=torch.float64)
     scores[1] = (scores[1] * 5).round() / 5
@@ -219,7 +219,7 @@ def test_gates_sum_to_k(link, epsilon):
 
 
 @pytest.mark.parametrize("k", [1, 3, 7])
-def test_exponential_gates_are_those_of_coordinate_descent(k):
+def test_exponential_gates_match_coordinate_descent(k):
     scores = torch.rand(1, 12, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
     gates = threshold_gates(scores, k, torch.ones_like(scores, dtype=torch.bool), "exp", 0.1)[0]
     expected = torch.tensor(reference.coordinate_descent(scores[0].tolist(), k, 0.1), dtype=torch.float64)
@@ -227,7 +227,7 @@ def test_exponential_gates_are_those_of_coordinate_descent(k):
 
 
 @pytest.mark.parametrize("link", LINKS)
-def test_a_threshold_is_sharp_where_the_link_is(link):
+def test_threshold_topk_with_a_small_epsilon_equals_hard_topk(link):
     scores = torch.tensor([[0.1, 0.9, 0.4, 0.8, 0.2]], dtype=torch.float64)
     eye = torch.eye(5, dtype=torch.float64).unsqueeze(0)
     pooled = threshold_topk(eye, scores, 2, link=link, epsilon=1e-3)

@@ -1,4 +1,4 @@
-"""What holds for the operator whatever it is given: shapes, padding, ties, infinities, precisions drawn at random."""
+"""Property tests of successive_halving_topk: random shapes, padding, ties, infinities and precisions."""
 
 import hypothesis.strategies as st
 import pytest
@@ -28,7 +28,7 @@ def cases(draw):
     scores = KINDS[draw(st.sampled_from(list(KINDS)))](batch, length, generator=generator)
     scores = scores.to(draw(st.sampled_from([dtype, torch.float32])))
     padding = None
-    if draw(st.booleans()):  # anywhere, and perhaps everywhere
+    if draw(st.booleans()):  # at any positions, and perhaps at all
         padding = torch.rand(batch, length, generator=generator) < draw(st.sampled_from([0.1, 0.5, 1.0]))
     options = {
         "k": draw(st.integers(1, 80)),
@@ -47,9 +47,9 @@ def cases(draw):
     return embeddings, scores, options
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)  # the same cases every time: `make test` must not be luck
+@settings(max_examples=400, deadline=None, derandomize=True)  # the same cases in every run of `make test`
 @given(cases())
-def test_operator(case):
+def test_successive_halving_keeps_its_properties_on_random_inputs(case):
     embeddings, scores, options = case
     embeddings, scores = embeddings.requires_grad_(), scores.requires_grad_()
     pooled = successive_halving_topk(embeddings, scores, **options)
@@ -67,13 +67,13 @@ def test_operator(case):
     assert length <= options["k"] or (pooled.embeddings[empty] == 0).all()
     assert ((~empty).sum(1) == (~padding).sum(1).clamp(max=slots)).all(), "as many slots are taken as tokens allow"
 
-    # Weights are those of convex combinations: at least 0, and 1 for each slot that is taken; padding has none.
+    # Weights are convex: at least 0, with a sum of 1 for each slot that is taken; padding has none.
     weights = pooled.weights.masked_fill(padding, 0)
     assert (weights >= 0).all() and (pooled.weights[padding] == 0).all()
     sums = torch.zeros(batch, slots, dtype=weights.dtype).scatter_add(1, pooled.slot_of_token, weights)
     assert torch.allclose(sums[~empty], torch.ones(()).to(sums), atol=1e-5)
 
-    # So the outputs lie between the smallest and the largest of the tokens in their slot.
+    # So outputs lie between the smallest and the largest tokens of their slot.
     real = embeddings.detach().masked_fill(padding.unsqueeze(2), 0)
     index = pooled.slot_of_token.unsqueeze(2).expand_as(real)
     bounds = []
@@ -84,11 +84,11 @@ def test_operator(case):
     assert (pooled.embeddings >= bounds[0] - slack)[~empty].all()
     assert (pooled.embeddings <= bounds[1] + slack)[~empty].all()
 
-    # Gradients are finite, and nothing reaches padding.
+    # Gradients are finite, and padding gets none.
     pooled.embeddings.masked_fill(empty.unsqueeze(2), 0).float().pow(2).sum().backward()
     assert embeddings.grad.isfinite().all() and (embeddings.grad[padding] == 0).all()
     if scores.grad is not None:
-        # What float16 cannot hold (a base of 1e6 has slopes of 1e7) is infinite, as loss scaling expects of it.
+        # Gradients above float16's range (a base of 1e6 has slopes of 1e7) are infinite, as loss scaling expects.
         wide = scores.detach().float().requires_grad_()
         successive_halving_topk(embeddings.detach(), wide, **options).embeddings.masked_fill(
             empty.unsqueeze(2), 0
@@ -97,7 +97,7 @@ def test_operator(case):
         assert torch.equal(scores.grad.isfinite(), wide.grad.to(scores.dtype).isfinite())
         assert (scores.grad[padding] == 0).all()
 
-    # The same again, bit for bit: ties fall the same way every time.
+    # A second call gives the same bits: ties are broken the same way.
     again = successive_halving_topk(embeddings, scores, **options)
     assert torch.equal(again.slot_of_token, pooled.slot_of_token) and torch.equal(again.weights, pooled.weights)
     assert torch.equal(again.embeddings[~empty], pooled.embeddings[~empty])

@@ -1,4 +1,4 @@
-"""Composed records rebuild what the poolings made, to rounding, with padding, byes and short documents."""
+"""Tests of token records: they rebuild pooled states up to rounding, with padding, byes and short documents."""
 
 import pytest
 import torch
@@ -14,11 +14,11 @@ from pyramidion_fairseq.functional import (
 from pyramidion_fairseq.poolers import POOLERS
 
 EXACT = [name for name in POOLERS.names() if POOLERS.get(name).exact_record]
-SCHEDULES = [(16, 4), (12, 5), (40, 13), (7, 2, 1), (100,)]  # byes, more poolings than two, k above n
+SCHEDULES = [(16, 4), (12, 5), (40, 13), (7, 2, 1), (100,)]  # with byes, with three poolings, with k above n
 
 
 def pooled_chain(name, schedule, lengths, padding="right"):
-    """Random states pooled again and again, without layers between: states, [(output, mask)], slots, weights."""
+    """Pool random states by a schedule, without layers: return states, [(output, mask)], slots, weights."""
     generator = torch.Generator().manual_seed(len(name))
     batch, length = len(lengths), max(lengths)
     mask = torch.arange(length) >= torch.tensor(lengths).unsqueeze(1)
@@ -41,7 +41,7 @@ def pooled_chain(name, schedule, lengths, padding="right"):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("lengths", [(64, 64), (50, 33, 1), (3, 2), (17,)])
 @pytest.mark.parametrize("name", EXACT)
-def test_the_composition_rebuilds_every_stage_from_the_tokens(name, lengths, schedule, padding):
+def test_composed_records_rebuild_every_pooling_from_the_tokens(name, lengths, schedule, padding):
     states, outputs, slots, weights = pooled_chain(name, schedule, lengths, padding)
     records = compose_poolings(slots, weights)
     assert len(records) == len(schedule)
@@ -56,12 +56,12 @@ def test_the_composition_rebuilds_every_stage_from_the_tokens(name, lengths, sch
             assert (sums <= 1).all()
 
 
-def test_exact_poolers_are_those_that_should_be():
+def test_exact_record_is_set_for_the_right_poolers():
     assert {"successive_halving", "hard_topk", "mean_window", "funnel"} <= set(EXACT)
     assert not {"max_window", "iterative_topk", "gumbel_topk", "sinkhorn_topk"} & set(EXACT)
 
 
-def test_composition_by_hand():
+def test_compose_poolings_matches_a_hand_computed_value():
     slots = [torch.tensor([[0, 0, 1, 1, 2]]), torch.tensor([[1, 0, 1]])]
     weights = [torch.tensor([[0.25, 0.75, 1.0, 0.0, 1.0]]), torch.tensor([[0.5, 1.0, 0.5]])]
     first, second = compose_poolings(slots, weights)
@@ -70,7 +70,7 @@ def test_composition_by_hand():
     assert second.weights.tolist() == [[0.125, 0.375, 1.0, 0.0, 0.5]]
 
 
-def test_no_pooling_and_other_lengths():
+def test_compose_poolings_accepts_no_pooling_and_refuses_differing_shapes():
     assert compose_poolings([], []) == []
     record = keep_record(torch.tensor([[1.0, 1.0, 0.0]]))
     assert record.slots.tolist() == [[0, 1, 2]]
@@ -93,13 +93,13 @@ def test_attention_to_tokens_equals_loops_and_keeps_its_sum():
     assert tokens[1, :, 23:].abs().max() == 0
 
 
-def test_sums_by_group():
+def test_sum_by_group_adds_values_and_skips_negative_groups():
     values = torch.tensor([[1.0, 2.0, 4.0, 8.0], [0.0, 1.0, 0.0, 1.0]])
     sums = sum_by_group(values, torch.tensor([2, 0, -1, 2]), 4)
     assert sums.tolist() == [[2.0, 0.0, 9.0, 0.0], [1.0, 0.0, 1.0, 0.0]]
 
 
-def test_a_record_takes_two_numbers_a_token():
+def test_token_record_holds_two_numbers_per_token():
     _, _, slots, weights = pooled_chain("successive_halving", (12, 5), (64,))
     for record in compose_poolings(slots, weights):
         assert isinstance(record, TokenRecord) and record.slots.numel() + record.weights.numel() == 2 * 64

@@ -1,4 +1,4 @@
-"""The operator against the published code's numbers, its own slow reference, and its promises."""
+"""Tests of successive_halving_topk: against the published code and a slow reference, and documented properties."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("both_ways")
 
 @pytest.mark.paper("gamma", "convex", "peaked-softmax", "alg-1")
 @pytest.mark.parametrize("case", range(4))
-def test_equals_the_published_code(case):
+def test_successive_halving_equals_the_published_code(case):
     golden = np.load(DATA / "successive_halving.npz")
 
     def load(name):
@@ -36,12 +36,12 @@ def test_equals_the_published_code(case):
 
 @pytest.mark.paper("gamma", "pairs", "b2-sort-cost", "powers-of-two", "rounds")
 @pytest.mark.parametrize("padding", [None, "right", "left", "anywhere"])
-@pytest.mark.parametrize(  # the fourth follows from three, so that any three of them meet in all ways
+@pytest.mark.parametrize(  # base follows from the others, so that any three options meet in all combinations
     "base, preserve_order, sort, ties",
     [((20.0, None)[(a + b + c) % 2], bool(a), bool(b), bool(c)) for a in (1, 0) for b in (1, 0) for c in (0, 1)],
 )
 @pytest.mark.parametrize("length, k", [(1, 1), (2, 1), (7, 7), (8, 2), (13, 3), (16, 1), (31, 6), (40, 39)])
-def test_equals_the_reference(length, k, base, preserve_order, sort, ties, padding):
+def test_successive_halving_equals_the_slow_reference(length, k, base, preserve_order, sort, ties, padding):
     embeddings, scores, mask = random_case(4, length, 3, seed=length * 50 + k, ties=ties, padding=padding)
     options = {"base": base, "sort": sort, "preserve_order": preserve_order, "padding_mask": mask}
     fast, fast_grads = outputs_and_gradients(successive_halving_topk, embeddings, scores, k, **options)
@@ -54,7 +54,7 @@ def test_equals_the_reference(length, k, base, preserve_order, sort, ties, paddi
     assert slow.padding_mask is None or torch.equal(fast.padding_mask, slow.padding_mask)
     real = torch.ones_like(scores, dtype=torch.bool) if mask is None else ~mask
     assert torch.equal(fast.slot_of_token[real], slow.slot_of_token[real])
-    if padding is None or length > k:  # with n <= k even padding passes, and so does its gradient
+    if padding is None or length > k:  # with n <= k padding passes, too, and gets a gradient
         for ours, theirs in zip(fast_grads, slow_grads):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
@@ -62,7 +62,7 @@ def test_equals_the_reference(length, k, base, preserve_order, sort, ties, paddi
 @pytest.mark.paper("eq-8")
 @pytest.mark.parametrize("base", [20.0, None])
 @pytest.mark.parametrize("length, k", [(8, 2), (11, 3), (5, 4)])
-def test_gradcheck(length, k, base):
+def test_successive_halving_passes_gradcheck(length, k, base):
     embeddings, scores, mask = random_case(3, length, 2, seed=k, padding="right")
 
     def pool(e, s):
@@ -75,7 +75,7 @@ def test_gradcheck(length, k, base):
 @pytest.mark.parametrize("sort", [True, False])
 @pytest.mark.parametrize("preserve_order", [True, False])
 @pytest.mark.parametrize("length", [3, 5, 6, 20, 33])
-def test_padding_changes_nothing(length, preserve_order, sort):
+def test_padding_does_not_change_outputs_and_gets_no_gradient(length, preserve_order, sort):
     k, longer = 5, 97
     embeddings, scores, _ = random_case(1, length, 4, seed=length)
     alone = successive_halving_topk(embeddings, scores, k, sort=sort, preserve_order=preserve_order)
@@ -85,7 +85,7 @@ def test_padding_changes_nothing(length, preserve_order, sort):
         mask[:, left : left + length] = False
         with torch.no_grad():
             garbage[:, left : left + length], more_scores[:, left : left + length] = embeddings, scores
-            more_scores[mask] = 7.0  # no score, however high, makes padding win
+            more_scores[mask] = 7.0  # not even a high score lets padding win
         padded = successive_halving_topk(
             garbage, more_scores, k, sort=sort, preserve_order=preserve_order, padding_mask=mask
         )
@@ -99,7 +99,7 @@ def test_padding_changes_nothing(length, preserve_order, sort):
 
 
 @pytest.mark.paper("short-sequences")
-def test_at_most_k_tokens_pass_unchanged():
+def test_documents_of_at_most_k_tokens_pass_unchanged():
     embeddings, scores, _ = random_case(2, 6, 3, seed=0)
     for k in (6, 7, 100):
         pooled = successive_halving_topk(embeddings, scores, k, preserve_order=False)
@@ -107,7 +107,7 @@ def test_at_most_k_tokens_pass_unchanged():
         assert torch.equal(pooled.slot_of_token, torch.arange(6).expand(2, 6)) and (pooled.weights == 1).all()
 
 
-def test_the_slots_of_tokens_have_their_former_name_too():
+def test_pooled_slots_is_an_alias_of_slot_of_token():
     pooled = successive_halving_topk(*random_case(2, 16, 3, seed=0)[:2], 4)
     assert pooled.slots is pooled.slot_of_token and pooled._fields[3] == "slot_of_token"
 
@@ -115,7 +115,7 @@ def test_the_slots_of_tokens_have_their_former_name_too():
 @pytest.mark.paper("convex", "interpretation")
 @pytest.mark.parametrize("padding", [None, "anywhere"])
 @pytest.mark.parametrize("length, k", [(64, 16), (100, 7), (9, 8)])
-def test_slots_and_weights_explain_the_output(length, k, padding):
+def test_slots_and_weights_rebuild_the_output(length, k, padding):
     embeddings, scores, mask = random_case(5, length, 6, seed=k, padding=padding)
     pooled = successive_halving_topk(embeddings, scores, k, padding_mask=mask)
     index = pooled.slot_of_token.unsqueeze(-1)
@@ -128,7 +128,7 @@ def test_slots_and_weights_explain_the_output(length, k, padding):
 
 
 @pytest.mark.paper("order")
-def test_order_of_the_document_is_kept():
+def test_slots_keep_the_document_order_of_their_highest_scores():
     embeddings, scores, _ = random_case(3, 64, 2, seed=0)
     pooled = successive_halving_topk(embeddings, scores, 16)
     for slots, row in zip(pooled.slot_of_token, scores):
@@ -141,7 +141,7 @@ def test_order_of_the_document_is_kept():
 @pytest.mark.parametrize("base", [20.0, None, 1.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("size", [1e4, 1e-30, 40.0])
-def test_extreme_scores_stay_finite(size, dtype, base):
+def test_extreme_scores_give_finite_outputs_and_gradients(size, dtype, base):
     embeddings, scores, _ = random_case(2, 50, 3, seed=0, dtype=torch.float64)
     embeddings = embeddings.detach().to(dtype).requires_grad_()
     scores = ((scores.detach() - 0.5) * size).to(dtype).requires_grad_()
@@ -166,7 +166,7 @@ def test_half_precision_errs_no_more_than_a_plain_weighted_sum(dtype):
     assert error <= 2 * allowed
 
 
-def test_infinite_scores_are_the_highest_and_the_lowest():
+def test_infinite_scores_rank_highest_and_lowest():
     embeddings, scores, _ = random_case(1, 8, 3, seed=0)
     with torch.no_grad():
         scores[0, 3], scores[0, 5], scores[0, 6] = float("inf"), float("-inf"), float("-inf")
@@ -177,8 +177,8 @@ def test_infinite_scores_are_the_highest_and_the_lowest():
 
 
 @pytest.mark.parametrize("base", [20.0, None])
-def test_infinite_scores_spoil_no_gradient(base):
-    """However large what comes from above is, as with scaled losses."""
+def test_infinite_scores_give_finite_gradients(base):
+    """Check large incoming gradients, as with scaled losses."""
     embeddings, scores, _ = random_case(8, 60, 3, seed=0, dtype=torch.float32)
     with torch.no_grad():
         scores[:, ::7], scores[:, 1::7] = float("inf"), -float("inf")
@@ -188,7 +188,7 @@ def test_infinite_scores_spoil_no_gradient(base):
     assert all(x.isfinite().all() for x in (pooled.embeddings, pooled.scores, *grads))
 
 
-def test_padding_is_not_even_read():
+def test_nan_in_padding_does_not_reach_the_output():
     embeddings, scores, _ = random_case(2, 20, 3, seed=0)
     mask = torch.arange(20) >= torch.tensor([[20], [3]])
     with torch.no_grad():
@@ -199,8 +199,8 @@ def test_padding_is_not_even_read():
 
 
 @pytest.mark.parametrize("length, k", [(8, 2), (13, 3), (40, 7)])
-def test_a_document_of_nothing_but_padding_is_zero(length, k):
-    """As the reference has it, whatever the padding and the gradient of its slots hold."""
+def test_document_of_padding_alone_equals_the_reference_and_gets_no_gradient(length, k):
+    """Check NaN in the padding and in the gradients of its slots."""
     embeddings, scores, _ = random_case(3, length, 3, seed=0)
     mask = torch.arange(length) >= torch.tensor([[length], [0], [1]])
     with torch.no_grad():
@@ -215,15 +215,15 @@ def test_a_document_of_nothing_but_padding_is_zero(length, k):
     assert of_embeddings[mask].abs().sum() == 0 and of_scores[mask].abs().sum() == 0
 
 
-def test_no_documents():
+def test_empty_batch_gives_an_empty_output():
     embeddings, scores = torch.zeros(0, 9, 3, requires_grad=True), torch.zeros(0, 9, requires_grad=True)
     pooled = successive_halving_topk(embeddings, scores, 2)
     pooled.embeddings.sum().backward()
     assert pooled.embeddings.shape == (0, 2, 3) and embeddings.grad.shape == (0, 9, 3)
 
 
-def test_gradients_of_weights_do_not_overflow_in_half_precision():
-    """<gradient, embedding> is 30 * 4 * 768 = 92160 here: more than float16 holds."""
+def test_score_gradients_do_not_overflow_in_float16():
+    """Check a product <gradient, embedding> of 30 * 4 * 768 = 92160, which float16 cannot hold."""
     embeddings = torch.full((1, 8, 768), 30.0, dtype=torch.float16)
     embeddings[:, ::2] = -30
     grads = []
@@ -234,7 +234,7 @@ def test_gradients_of_weights_do_not_overflow_in_half_precision():
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-2)
 
 
-def test_works_under_autocast():
+def test_autocast_does_not_change_the_output():
     embeddings, scores, _ = random_case(2, 20, 4, seed=0, dtype=torch.float32)
     plain = successive_halving_topk(embeddings, scores, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -259,22 +259,22 @@ def test_works_under_autocast():
         ({"padding_mask": torch.zeros(2, 5, dtype=torch.bool)}, r"shape \(2, 6\)"),
     ],
 )
-def test_bad_arguments_are_named(change, message):
+def test_invalid_arguments_are_named_in_the_error(change, message):
     arguments = {"embeddings": torch.rand(2, 6, 3), "scores": torch.rand(2, 6), "k": 2, **change}
     with pytest.raises(ValueError, match=message):
         successive_halving_topk(**arguments)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_tracing_is_refused_in_one_line():
+def test_jit_trace_is_refused_with_a_one_line_error():
     embeddings, scores, _ = random_case(2, 16, 4, seed=0)
-    for k in (4, 16):  # all are kept in the second: recorded, longer documents would be kept whole, too
+    for k in (4, 16):  # k = 16 keeps all tokens: a recorded trace would keep longer documents whole, too
         with pytest.raises(RuntimeError, match=r"cannot be recorded by torch\.jit\.trace.*torch\.compile") as error:
             torch.jit.trace(lambda e, s, k=k: successive_halving_topk(e, s, k).embeddings, (embeddings, scores))
         assert "\n" not in str(error.value)
 
 
-def test_second_derivatives_are_refused_in_one_line():
+def test_second_derivatives_are_refused_with_a_one_line_error():
     embeddings, scores, _ = random_case(2, 16, 4, seed=0)
     for inputs in (embeddings, scores):
         pooled = successive_halving_topk(embeddings, scores, 4)
@@ -285,8 +285,8 @@ def test_second_derivatives_are_refused_in_one_line():
 
 
 @pytest.mark.parametrize("pool", [successive_halving_topk, hard_topk])
-def test_derivatives_in_forward_mode_are_refused_in_one_line(pool):
-    """They would be 0; the slow reference has them."""
+def test_forward_mode_derivatives_are_refused_with_a_one_line_error(pool):
+    """Check that they are refused, as they would be 0; the slow reference supports them."""
     embeddings, scores, _ = random_case(2, 16, 4, seed=0)
     embeddings, scores = embeddings.detach(), scores.detach()
     functions = [lambda e: pool(e, scores, 4).embeddings]
@@ -298,8 +298,8 @@ def test_derivatives_in_forward_mode_are_refused_in_one_line(pool):
         assert "\n" not in str(error.value)
 
 
-def test_second_derivatives_of_the_scores_alone_are_refused_where_they_are_compiled():
-    """In operations of torch they are torch's own, and right: compared with the slow reference."""
+def test_second_derivatives_of_slot_scores_are_refused_or_correct():
+    """Check that compiled functions refuse them, and that torch's operations equal the slow reference."""
     embeddings, scores, _ = random_case(2, 16, 4, seed=0)
     (first,) = torch.autograd.grad(
         successive_halving_topk(embeddings, scores, 4).scores.pow(2).sum(), scores, create_graph=True
@@ -316,7 +316,7 @@ def test_second_derivatives_of_the_scores_alone_are_refused_where_they_are_compi
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_raw_logits_are_warned_of_once_and_with_the_activation(monkeypatch, caplog, dtype):
+def test_raw_logits_as_scores_are_warned_about_once(monkeypatch, caplog, dtype):
     scores = torch.tensor([[-4.0, 3.0, 0.5, 12.0]], dtype=dtype)
     embeddings = torch.ones(1, 4, 2, dtype=dtype)
 
@@ -326,7 +326,7 @@ def test_raw_logits_are_warned_of_once_and_with_the_activation(monkeypatch, capl
         return [record.getMessage() for record in caplog.records]
 
     monkeypatch.setattr(successive_halving, "_seen_scores", False)
-    assert said(scores, base=None) == []  # the plain softmax takes any
+    assert said(scores, base=None) == []  # the plain softmax accepts any scores
     expected = "scores from -4 to 12 are outside [0, 1], for which softmax(20**score) is meant: give logits.sigmoid()"
     (line,) = said(scores.requires_grad_())
     assert line.startswith(expected)
@@ -335,17 +335,17 @@ def test_raw_logits_are_warned_of_once_and_with_the_activation(monkeypatch, capl
     assert said(scores.sigmoid() + 1e-3) == []
     monkeypatch.setattr(successive_halving, "_seen_scores", False)
     padding = torch.tensor([[True, True, False, True]])
-    assert said(scores, padding_mask=padding) == []  # padding has no score
+    assert said(scores, padding_mask=padding) == []  # scores of padding are ignored
 
 
-def test_scores_on_another_device_are_not_looked_at(monkeypatch):
+def test_scores_on_other_devices_are_not_read_for_the_warning(monkeypatch):
     monkeypatch.setattr(successive_halving, "_seen_scores", False)
     scores = torch.full((1, 8), 7.0, device="meta")
     successive_halving_topk(torch.ones(1, 8, 2, device="meta"), scores, 2)
     assert not successive_halving._seen_scores
 
 
-def test_the_first_call_of_a_process_may_be_inside_of_vmap(monkeypatch):
+def test_first_call_of_a_process_works_inside_vmap(monkeypatch):
     monkeypatch.setattr(successive_halving, "_seen_scores", False)
     x, scores = torch.rand(3, 2, 12, 4), torch.rand(3, 2, 12)
     found = torch.func.vmap(lambda a, b: successive_halving_topk(a, b, 4).embeddings)(x, scores)

@@ -1,4 +1,4 @@
-"""The Triton kernels of the tournament against operations of torch: on a GPU where one is, else in the interpreter."""
+"""Tests of the Triton kernels of the tournament against torch: on a GPU if there is one, else in the interpreter."""
 
 import ast
 import os
@@ -30,10 +30,10 @@ interpreting = pytest.importorskip("tests.helpers.interpreting")
 interpreting.use()
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # in lanes not selected
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # in masked lanes
 
 
-#: Every size with every padding; the order and the base change along both, so that any two values meet.
+#: Every size with every padding; order and base alternate along both, so that any two values meet.
 PAIRS = [
     (*size, padding, (i + j) % 2 == 0, (20.0, None)[(i // 2 + j) % 2])
     for i, size in enumerate([(2, 1), (8, 2), (13, 3), (40, 39)])
@@ -43,19 +43,19 @@ PAIRS = [
 
 @pytest.fixture
 def taken(monkeypatch):
-    """Kernels are taken wherever tensors lie: in the interpreter, those of the tests lie on the CPU."""
+    """Use the kernels on any device: in the interpreter, the tensors of the tests are on the CPU."""
     monkeypatch.setattr(native, "_FUNCTIONS", None)
     monkeypatch.setattr(Kernels, "supports", lambda self, *tensors: self is tournament_ops.kernels)
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Rounds of few candidates are sorted in several chunks, too."""
+    """Sort rounds of few candidates in several chunks, too."""
     monkeypatch.setattr(ranks, "_chunk_size", lambda size: min(8, triton.next_power_of_2(size)))
 
 
 def both(scores, mask, k, base, preserve_order, sort=True):
-    """(TournamentResult, gradient of the scores): of the kernels, and of torch's operations."""
+    """Return (TournamentResult, gradient of the scores) of the kernels and of torch's operations."""
     scores = scores.detach().to(DEVICE).requires_grad_()
     mask = None if mask is None else mask.to(DEVICE)
     with pytest.MonkeyPatch.context() as patch:
@@ -68,7 +68,7 @@ def both(scores, mask, k, base, preserve_order, sort=True):
 
 
 @pytest.mark.parametrize("length, k, padding, preserve_order, base", PAIRS)
-def test_tournament(length, k, base, preserve_order, padding, small_chunks):
+def test_tournament_kernels_equal_torch(length, k, base, preserve_order, padding, small_chunks):
     _, scores, mask = random_case(3, length, 1, seed=length, padding=padding, dtype=torch.float32)
     assert_same(both(scores, mask, k, base, preserve_order), rtol=1e-5, atol=1e-5)
 
@@ -76,20 +76,20 @@ def test_tournament(length, k, base, preserve_order, padding, small_chunks):
 @pytest.mark.parametrize("padding", [None, "right", "anywhere"])
 @pytest.mark.parametrize("preserve_order", [True, False])
 @pytest.mark.parametrize("length, k", [(13, 3), (40, 5)])
-def test_without_sorting(length, k, preserve_order, padding, small_chunks):
-    """As the ablation of Appendix B.5 has it: candidates keep their order."""
+def test_tournament_kernels_without_sorting_equal_torch(length, k, preserve_order, padding, small_chunks):
+    """Check the ablation of Appendix B.5, in which candidates keep their order."""
     _, scores, mask = random_case(3, length, 1, seed=length, padding=padding, dtype=torch.float32)
     assert_same(both(scores, mask, k, 20.0, preserve_order, sort=False), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", [None, "anywhere"])
-def test_of_equal_scores_the_earlier_goes_first(padding, small_chunks):
+def test_tournament_kernels_break_ties_like_torch(padding, small_chunks):
     _, scores, mask = random_case(3, 40, 1, seed=0, ties=True, padding=padding, dtype=torch.float32)
     assert_same(both(scores, mask, 5, 20.0, True), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.skipif(GPU or not interpreting.IS_KNOWN, reason="kernels are not interpreted, or in the only way")
-def test_kernels_do_the_same_in_the_interpreters_own_way(small_chunks, monkeypatch):
+def test_kernels_give_the_same_results_in_the_unmodified_interpreter(small_chunks, monkeypatch):
     _, scores, mask = random_case(2, 13, 1, seed=0, padding="anywhere", dtype=torch.float32)
     ((ours, gradient), _) = both(scores, mask, 3, 20.0, True)
     for place, name, value in interpreting.own_way():
@@ -99,16 +99,16 @@ def test_kernels_do_the_same_in_the_interpreters_own_way(small_chunks, monkeypat
     assert torch.equal(ours.weights, own.weights) and torch.equal(gradient, expected)
 
 
-def test_chunks_as_they_are():
-    """Of 1,024, 256, 256 and 128."""
+def test_tournament_kernels_equal_torch_with_default_chunk_sizes():
+    """Check rounds that are sorted in chunks of 1,024, 256, 256 and 128."""
     generator = torch.Generator().manual_seed(0)  # scores so far apart that rounding exchanges no two of them
     scores = torch.randperm(1500, generator=generator)[None].float() / 1500
     assert_same(both(scores, None, 100, 20.0, True), rtol=1e-5, atol=1e-4)  # gradients go up to 20
 
 
 @pytest.mark.parametrize("length, k", [(50, 25), (49, 25)])
-def test_order_of_special_scores(length, k, small_chunks):
-    """One round: who meets whom is the sort alone, so that it must be the same whatever the scores are."""
+def test_kernels_sort_special_scores_like_torch(length, k, small_chunks):
+    """Check one round, in which the sort alone decides who meets whom: it must be the same for any scores."""
     info = torch.finfo(torch.float32)
     special = torch.tensor([0.0, -0.0, info.smallest_normal, -info.tiny, info.max, -info.max,
                             float("inf"), -float("inf"), 1.0, -1.0])  # fmt: skip
@@ -121,8 +121,8 @@ def test_order_of_special_scores(length, k, small_chunks):
         assert_same(both(scores, None, k, 20.0, True), rtol=1e-5, atol=1e-5)
 
 
-def test_nan_goes_somewhere(small_chunks):
-    """Nothing is read or written where it should not be: every token has a slot, and the NaN is still there."""
+def test_tournament_kernels_keep_nan_and_give_every_token_a_slot(small_chunks):
+    """Check that every token has a slot, that NaN stays NaN, and that nothing is read or written out of bounds."""
     scores = torch.rand(2, 40, generator=torch.Generator().manual_seed(0))
     scores[:, 7], scores[1, 9] = float("nan"), -float("nan")
     (played, gradient), _ = both(scores, None, 5, 20.0, True)
@@ -131,8 +131,8 @@ def test_nan_goes_somewhere(small_chunks):
 
 
 @pytest.mark.parametrize("base", [20.0, None])
-def test_infinite_scores_spoil_no_gradient(base, taken, small_chunks):
-    """However large what comes from above is, as with scaled losses."""
+def test_infinite_scores_give_finite_gradients(base, taken, small_chunks):
+    """Check large incoming gradients, as with scaled losses."""
     scores = torch.rand(8, 40, generator=torch.Generator().manual_seed(0))
     scores[:, ::7], scores[:, 1::7] = float("inf"), -float("inf")
     scores = scores.to(DEVICE).requires_grad_()
@@ -141,8 +141,8 @@ def test_infinite_scores_spoil_no_gradient(base, taken, small_chunks):
     assert torch.autograd.grad(loss, scores)[0].isfinite().all()
 
 
-def test_every_slot_has_a_tree_of_its_own():
-    """More slots than one program works on, of the last not all there; one slot larger than what is done at once."""
+def test_gradient_kernel_equals_torch_for_many_slots_and_for_one_large_slot():
+    """Check more slots than one program handles, the last group incomplete, and one slot larger than a tile."""
     generator = torch.Generator().manual_seed(0)
     for batch, length, k, base in ((3, 2000, 999, 20.0), (1, 3000, 1, None)):
         padding = torch.rand(batch, length, generator=generator) < 0.1
@@ -157,8 +157,8 @@ def test_every_slot_has_a_tree_of_its_own():
 
 
 @pytest.mark.parametrize("padding", [None, "right"])
-def test_the_whole_operator(padding, taken, small_chunks):
-    """Kernels for the tournament alone give what operations of torch give in float64; also through torch.compile."""
+def test_successive_halving_with_kernels_equals_torch_in_float64(padding, taken, small_chunks):
+    """Check the operator with kernels for the tournament alone, also through torch.compile."""
     embeddings, scores, mask = random_case(3, 40, 6, seed=2, padding=padding, dtype=torch.float32)
     embeddings, scores = (x.detach().to(DEVICE).requires_grad_() for x in (embeddings, scores))
     mask = None if mask is None else mask.to(DEVICE)
@@ -178,7 +178,7 @@ def test_the_whole_operator(padding, taken, small_chunks):
 
 
 @pytest.mark.parametrize("length, padding", [(32, None), (30, "right")])
-def test_opcheck(length, padding, small_chunks):
+def test_tournament_kernels_pass_opcheck(length, padding, small_chunks):
     _, scores, mask = random_case(2, length, 1, seed=0, padding=padding, dtype=torch.float32)
     scores, mask = scores.detach().to(DEVICE).requires_grad_(), None if mask is None else mask.to(DEVICE)
     torch.library.opcheck(tournament_ops.tournament_gpu, (scores, mask, 32, 8, 20.0, True, True))
@@ -188,7 +188,7 @@ def test_opcheck(length, padding, small_chunks):
     torch.library.opcheck(tournament_ops.tournament_gpu_backward, arguments)
 
 
-def test_any_layout_and_no_documents(small_chunks):
+def test_tournament_kernels_accept_any_memory_layout_and_empty_batches(small_chunks):
     _, scores, mask = random_case(3, 20, 1, seed=0, padding="anywhere", dtype=torch.float32)
     scores, mask = scores.detach().to(DEVICE), mask.to(DEVICE)
     expected = kernels.tournament(scores, mask, 24, 3, 20.0, True, True)
@@ -203,8 +203,8 @@ def test_any_layout_and_no_documents(small_chunks):
     assert gradient.tournament_backward(*(x[:0] for x in (*grads, scores, *none[3:])), 20.0).shape == (0, 20)
 
 
-def test_two_launches_a_round_and_three(monkeypatch):
-    """However many documents: what the host has to start is what a small batch costs."""
+def test_tournament_launches_two_kernels_per_round_and_three_more(monkeypatch):
+    """Check that the batch size does not matter: a small batch costs what the host has to launch."""
     launches = []
     of_rounds = ("_sort_kernel", "_rank_kernel", "_keep_order_kernel")
     for name in (*of_rounds, "_walk_kernel", "_slot_order_kernel", "_scatter_members_kernel"):
@@ -224,8 +224,8 @@ def test_two_launches_a_round_and_three(monkeypatch):
 
 
 @torch.no_grad()
-def test_tensors_on_a_gpu_take_the_kernels():
-    """Shown with tensors that have a device and a shape, but no numbers."""
+def test_cuda_tensors_are_dispatched_to_the_kernels():
+    """Check the dispatch with fake tensors, which have a device and a shape, but no data."""
     taken = []
 
     class Record(TorchDispatchMode):
@@ -243,7 +243,7 @@ def test_tensors_on_a_gpu_take_the_kernels():
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """{architecture: [kernel, bytes that a thread spills]} of an A100 and an H100, compiled in one new process."""
+    """Return {architecture: [[kernel, bytes that a thread spills]]} of an A100 and an H100, from a new process."""
     cache = tmp_path_factory.mktemp("cache")
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)}
     command = [sys.executable, "-m", "tests.helpers.compile_kernels", "80", "90"]
@@ -256,8 +256,8 @@ def compiled(tmp_path_factory):
 
 
 @pytest.mark.parametrize("architecture", [80, 90])
-def test_kernels_compile_without_a_gpu(compiled, architecture):
-    """For an A100 and an H100, with every kind of argument; and no thread needs more registers than there are."""
+def test_kernels_compile_for_a100_and_h100_without_spilling_registers(compiled, architecture):
+    """Check every kernel with every kind of argument: it compiles without a GPU, and no thread spills registers."""
     spilled = compiled[architecture]
     assert {name for name, _ in spilled} == {
         "_sort_kernel", "_rank_kernel", "_keep_order_kernel", "_walk_kernel", "_slot_order_kernel",
@@ -266,8 +266,8 @@ def test_kernels_compile_without_a_gpu(compiled, architecture):
     assert all(int(spill) == 0 for _, spill in spilled), spilled
 
 
-def test_no_kernel_holds_a_tuple():
-    """Triton 3.2, that of torch 2.6, knows them as what a function returns alone."""
+def test_kernels_use_tuples_only_in_returns_and_subscripts():
+    """Check the sources: Triton 3.2, which torch 2.6 requires, supports tuples only as return values."""
     functions = 0
     for path in Path(kernels.__file__).parent.glob("*triton*.py"):
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -282,7 +282,7 @@ def test_no_kernel_holds_a_tuple():
 
 
 @pytest.mark.skipif(not GPU, reason=needs.A_GPU)
-def test_a_gpu_takes_the_kernels(monkeypatch):
+def test_tournament_on_a_gpu_uses_the_kernels(monkeypatch):
     real, calls = kernels.tournament, []
     monkeypatch.setattr(kernels, "tournament", lambda *args: calls.append(1) or real(*args))
     scores = torch.rand(4, 8192, device="cuda")
