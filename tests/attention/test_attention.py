@@ -1,4 +1,4 @@
-"""Block-wise and full attention against loops and against fairseq's own."""
+"""Tests of block-wise and full attention against loops and against fairseq's own."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from tests.helpers.tensors import heads
 @pytest.mark.paper("related-blockwise", "blockwise")
 @pytest.mark.parametrize("lengths", [(7, 7), (7, 3), (16, 1), (12, 5)])
 @pytest.mark.parametrize("size", [1, 4, 5, 100])
-def test_blockwise_equals_loops(lengths, size):
+def test_blockwise_attention_equals_loops(lengths, size):
     torch.manual_seed(0)
     attention = BlockwiseAttention(8, 2, block_size=size).double()
     x = torch.randn(len(lengths), max(lengths), 8, dtype=torch.float64)
@@ -26,7 +26,7 @@ def test_blockwise_equals_loops(lengths, size):
     assert fast.isfinite().all()
 
 
-def test_full_equals_fairseq_and_takes_its_weights():
+def test_full_attention_loads_the_weights_of_fairseq_and_equals_it():
     torch.manual_seed(0)
     stock = MultiheadAttention(12, 3, self_attention=True).double()
     ours = FullAttention(12, 3).double()
@@ -37,7 +37,7 @@ def test_full_equals_fairseq_and_takes_its_weights():
     torch.testing.assert_close(ours(x, key_padding_mask=mask)[0][~mask], expected.transpose(0, 1)[~mask])
 
 
-def test_initialised_as_fairseq():
+def test_full_attention_is_initialised_like_fairseq():
     torch.manual_seed(0)
     stock = MultiheadAttention(64, 4, self_attention=True)
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def test_initialised_as_fairseq():
         assert torch.isclose(parameter.std(), other.std(), rtol=0.1) and parameter.mean().abs() < 0.05
 
 
-def test_dropout_only_in_training():
+def test_blockwise_attention_drops_out_only_in_training():
     torch.manual_seed(0)
     attention = BlockwiseAttention(8, 2, dropout=0.5, block_size=4)
     x = torch.randn(1, 8, 8)
@@ -59,12 +59,12 @@ def test_dropout_only_in_training():
 @pytest.mark.parametrize(
     "arguments", [{"need_weights": True}, {"attn_mask": torch.zeros(3, 3)}, {"key": torch.zeros(1, 3, 8)}]
 )
-def test_what_it_does_not_have_is_refused(arguments):
+def test_unsupported_arguments_of_fairseq_attention_are_refused(arguments):
     with pytest.raises(ValueError, match="self-attention"):
         FullAttention(8, 2)(torch.zeros(1, 3, 8), **arguments)
 
 
-def test_bad_sizes_are_refused():
+def test_invalid_sizes_are_refused():
     with pytest.raises(ValueError, match="multiple of num_heads"):
         FullAttention(8, 3)
     with pytest.raises(ValueError, match="at least 1"):
@@ -72,7 +72,7 @@ def test_bad_sizes_are_refused():
 
 
 def reference_in_blocks(query, key, value, size):
-    """``blockwise_attention`` by matrix products, in the precision of the inputs, (B, T, H, D) each."""
+    """Compute ``blockwise_attention`` by matrix products in the precision of the inputs, (B, T, H, D) each."""
     parts = []
     for start in range(0, query.size(1), size):
         q, k, v = (x[:, start : start + size].transpose(1, 2) for x in (query, key, value))
@@ -82,8 +82,8 @@ def reference_in_blocks(query, key, value, size):
 
 @pytest.mark.parametrize("known", ["mask", "lengths", "nothing is padded"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_rounding_of_blocks_is_that_of_the_formula(dtype, known):
-    """Outputs and gradients: at most twice the formula's error in the same precision, both against float64."""
+def test_block_attention_rounds_no_worse_than_the_formula(dtype, known):
+    """Check outputs and gradients against float64: at most twice the formula's error in the same precision."""
     exact = [x.requires_grad_() for x in heads(2, 24, 2, 8, count=3)]
     lengths = [24, 24] if known == "nothing is padded" else [24, 13]
     probe = torch.randn(2, 24, 2, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

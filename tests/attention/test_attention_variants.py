@@ -1,4 +1,4 @@
-"""What the attention modules add to the functions they call: options, randomness, memory."""
+"""Tests of the LSH and efficient attention modules: local heads, options, randomness, memory."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ from tests.helpers.tensors import LargestTensor, ragged_mask
 
 
 def per_head(attention, x):
-    """Queries, keys and values of one document, (T, H, D)."""
+    """Return queries, keys and values of one document, (T, H, D) each."""
     return [projected[0].unflatten(-1, (-1, attention.head_dim)) for projected in attention.project(x)]
 
 
 @pytest.mark.paper("local-heads")
-def test_lsh_heads_hash_and_local_heads_do_not():
+def test_lsh_module_uses_windows_in_local_heads_only():
     torch.manual_seed(0)
     attention = LSHAttention(12, 3, local_heads=1, local_window=4, bucket_size=4).double().eval()
     x = torch.randn(2, 22, 12, dtype=torch.float64)
@@ -32,7 +32,7 @@ def test_lsh_heads_hash_and_local_heads_do_not():
 
 
 @pytest.mark.paper("local-heads")
-def test_efficient_heads_see_everything_and_local_heads_do_not():
+def test_efficient_module_uses_windows_in_local_heads_only():
     torch.manual_seed(0)
     attention = EfficientAttention(12, 3, local_heads=2, local_window=4).double()
     x = torch.randn(1, 22, 12, dtype=torch.float64)
@@ -59,7 +59,7 @@ def test_hash_functions_are_fixed_in_evaluation_only():
 
 
 @pytest.mark.parametrize("cls", [LSHAttention, EfficientAttention])
-def test_dropout_only_in_training(cls):
+def test_dropout_is_applied_only_in_training(cls):
     torch.manual_seed(0)
     attention, x = cls(8, 2, dropout=0.5, local_heads=1), torch.randn(1, 8, 8)
     assert not torch.equal(attention(x)[0], attention(x)[0])
@@ -67,7 +67,7 @@ def test_dropout_only_in_training(cls):
     assert torch.equal(attention(x)[0], attention(x)[0])
 
 
-def test_checkpoints_do_not_hold_hash_functions_and_documents_may_exceed_the_maximum():
+def test_state_dict_has_no_hash_functions_and_loads_for_any_maximum_length():
     assert sorted({name.split(".")[0] for name in LSHAttention(8, 2).state_dict()}) == [
         "k_proj",
         "out_proj",
@@ -85,8 +85,8 @@ def test_checkpoints_do_not_hold_hash_functions_and_documents_may_exceed_the_max
     [LSHAttention(128, 2, local_heads=1), EfficientAttention(128, 2, local_heads=1)],
     ids=lambda attention: type(attention).__name__,
 )
-def test_memory_is_linear(attention):
-    """4096 tokens, heads of 64: an n x n matrix would have 16.8 million numbers."""
+def test_attention_memory_is_linear_in_the_length(attention):
+    """Check 4096 tokens and heads of 64, where an n x n matrix would have 16.8 million numbers."""
     with LargestTensor() as largest:
         attention(torch.randn(1, 4096, 128))[0].sum().backward()
     assert largest.numel <= 4096**2 / 5
@@ -102,6 +102,6 @@ def test_memory_is_linear(attention):
         ({"hashes": 0}, "lsh-hashes"),
     ],
 )
-def test_bad_options_are_refused(options, complaint):
+def test_invalid_options_are_refused(options, complaint):
     with pytest.raises(PyramidionError, match=complaint):
         LSHAttention(8, 2, **options)

@@ -1,4 +1,4 @@
-"""LSG attention against loops, against full attention, and its global tokens in the model."""
+"""Tests of LSG attention against loops and full attention, and of its global tokens in the model."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def build(**options):
 
 
 def oracle(attention, x):
-    """The module's output for one document (G + T, C), in loops."""
+    """Compute the module's output for one document (G + T, C) in loops."""
     q, k, v = (projected.unflatten(-1, (3, 4)) for projected in attention.project(x))
     g, block, factor, reach = attention.globals, attention.block_size, attention.factor, attention.reach
     tokens, chunk = (k[g:], v[g:]), min(block, reach)
@@ -31,20 +31,20 @@ def oracle(attention, x):
         "lsh": lambda h: reference_lsg.lsh(*tokens, h, chunk, factor, [r() for r in attention.rotations]),
     }
     kind = attention.sparsity_type
-    reduce = reducers[kind] if factor > 1 else reducers["pooling"]  # of groups of one: the tokens themselves
+    reduce = reducers[kind] if factor > 1 else reducers["pooling"]  # groups of one are the tokens themselves
     sparse = [reduce(h) for h in range(3)] if kind != "none" else [[]] * 3
     out = reference_lsg.lsg_attention(q, k, v, g, block, factor, sparse, reach)
     return attention.out_proj(out.flatten(1))
 
 
-def test_options_hide_no_method_of_modules():
+def test_lsg_options_do_not_shadow_methods_of_modules():
     assert build().type(torch.float32).q_proj.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", SPARSITY_TYPES)
 @pytest.mark.parametrize("block, sparse, factor", [(4, 4, 2), (8, 4, 2), (4, 8, 4), (6, 6, 2), (4, 2, 1), (6, 12, 6)])
 @pytest.mark.parametrize("lengths, num_globals", [((45, 17), 1), ((24, 8, 1), 3)])
-def test_equals_loops_over_each_document_alone(kind, block, sparse, factor, lengths, num_globals):
+def test_lsg_attention_equals_loops_over_each_document(kind, block, sparse, factor, lengths, num_globals):
     attention = build(
         block_size=block,
         sparse_block_size=sparse,
@@ -64,14 +64,14 @@ def test_equals_loops_over_each_document_alone(kind, block, sparse, factor, leng
     "kind, sparse",
     [("norm", 5), ("norm", 11), ("pooling", 3), ("stride", 5), ("block_stride", 3), ("bos_pooling", 11), ("lsh", 5)],
 )
-def test_reach_that_cuts_chunks(kind, sparse):
+def test_lsg_attention_equals_loops_where_the_reach_cuts_chunks(kind, sparse):
     attention = build(block_size=4, sparse_block_size=sparse, sparsity_factor=2, sparsity_type=kind)
     x = torch.randn(1, 42, 12, dtype=torch.float64)
     torch.testing.assert_close(attention(x)[0][0], oracle(attention, x[0]), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("rounds", [0, 2])
-def test_rounds_of_hashing(rounds):
+def test_lsg_attention_equals_loops_for_other_numbers_of_hashing_rounds(rounds):
     attention = build(block_size=8, sparse_block_size=8, sparsity_type="lsh", lsh_pre_rounds=rounds)
     x = torch.randn(1, 42, 12, dtype=torch.float64)
     torch.testing.assert_close(attention(x)[0][0], oracle(attention, x[0]), rtol=0, atol=1e-12)
@@ -79,7 +79,7 @@ def test_rounds_of_hashing(rounds):
 
 @pytest.mark.parametrize("kind", SPARSITY_TYPES)
 @pytest.mark.parametrize("length", [1, 7, 8, 15, 16])
-def test_two_blocks_are_full_attention_also_beside_longer_documents(kind, length):
+def test_documents_of_two_blocks_get_full_attention_in_any_batch(kind, length):
     attention = build(block_size=8, sparse_block_size=8, sparsity_type=kind, num_globals=2)
     full = FullAttention(12, 3).double()
     full.load_state_dict(attention.state_dict())
@@ -91,7 +91,7 @@ def test_two_blocks_are_full_attention_also_beside_longer_documents(kind, length
     torch.testing.assert_close(attention(x[1:, : 2 + length])[0][0], expected, rtol=0, atol=1e-12)
 
 
-def test_hashing_to_one_bucket_becomes_bos_pooling():
+def test_lsh_sparsity_with_one_bucket_equals_bos_pooling():
     options = {"block_size": 4, "sparse_block_size": 4, "sparsity_factor": 4}
     x = torch.randn(1, 40, 12, dtype=torch.float64)
     lsh, bos = (build(sparsity_type=kind, **options)(x)[0] for kind in ("lsh", "bos_pooling"))
@@ -108,7 +108,7 @@ def test_hash_functions_are_fixed_in_evaluation_only():
     assert not torch.equal(attention(x)[0], attention(x)[0])
 
 
-def test_dropout_only_in_training():
+def test_dropout_is_applied_only_in_training():
     attention, x = build(dropout=0.5), torch.randn(1, 8, 12, dtype=torch.float64)
     assert torch.equal(attention(x)[0], attention(x)[0])
     attention.train()
@@ -116,8 +116,8 @@ def test_dropout_only_in_training():
 
 
 @pytest.mark.parametrize("kind", SPARSITY_TYPES)
-def test_memory_is_linear(kind):
-    """4096 tokens, one head of 64, defaults: 641 keys per query."""
+def test_lsg_memory_is_linear_in_the_length(kind):
+    """Check 4096 tokens and one head of 64 with default options: 641 keys per query."""
     with LargestTensor() as largest:
         LSGAttention(64, 1, sparsity_type=kind)(torch.randn(1, 4097, 64))[0].sum().backward()
     assert largest.numel <= 641 * 4096
@@ -135,7 +135,7 @@ def test_memory_is_linear(kind):
         ({"num_globals": 513}, "lsg-global-tokens"),
     ],
 )
-def test_bad_options_are_refused(options, complaint):
+def test_invalid_options_are_refused(options, complaint):
     with pytest.raises(PyramidionError, match=complaint):
         LSGAttention(12, 3, **options)
 
@@ -146,7 +146,7 @@ def encode(model, tokens):
 
 
 @pytest.mark.paper("combines")
-def test_globals_stand_before_the_document_and_are_never_pooled(tiny_model, random_tokens):
+def test_global_tokens_precede_the_document_and_are_not_pooled(tiny_model, random_tokens):
     model = tiny_model(attention="lsg", lsg_global_tokens=3)
     out, states, mask = encode(model, random_tokens([40, 3]))
     assert states.shape == (2, 3 + 5, 8)
@@ -156,7 +156,7 @@ def test_globals_stand_before_the_document_and_are_never_pooled(tiny_model, rand
     assert out["pooling_slots"][0].max() < 12
 
 
-def test_only_used_rows_of_the_globals_matter(tiny_model, random_tokens):
+def test_only_the_used_global_embeddings_get_gradients(tiny_model, random_tokens):
     model, tokens = tiny_model(attention="lsg", lsg_global_tokens=3), random_tokens([40])
     assert model.encoder.global_embeddings.weight.shape == (512, 8)
     assert "encoder.global_embeddings.weight" in model.state_dict()
@@ -165,7 +165,7 @@ def test_only_used_rows_of_the_globals_matter(tiny_model, random_tokens):
     assert used.tolist() == [True] * 3 + [False] * 509
 
 
-def test_globals_do_not_reach_the_decoder_unless_wanted(tiny_model, random_tokens):
+def test_lsg_no_global_to_decoder_drops_global_tokens_from_the_output(tiny_model, random_tokens):
     tokens = random_tokens([40, 3])
     passed, dropped, replaced = (
         encode(tiny_model(attention="lsg", lsg_global_tokens=2, **options), tokens)
@@ -181,7 +181,7 @@ def test_globals_do_not_reach_the_decoder_unless_wanted(tiny_model, random_token
 
 
 @pytest.mark.parametrize("length", [40, 1])
-def test_the_first_token_can_be_hidden_until_the_first_pooling(tiny_model, random_tokens, length):
+def test_lsg_mask_first_token_hides_it_until_the_first_pooling(tiny_model, random_tokens, length):
     tokens = random_tokens([length])
     other = tokens.clone()
     other[0, 0] = tokens[0, 0] % 30 + 4
@@ -193,7 +193,7 @@ def test_the_first_token_can_be_hidden_until_the_first_pooling(tiny_model, rando
         assert not torch.equal(encode(pooled, tokens)[1][0, 0], encode(pooled, other)[1][0, 0])
 
 
-def test_the_callers_mask_is_left_alone():
+def test_key_padding_mask_of_globals_does_not_change_the_callers_mask():
     globals_ = GlobalTokens(8, 2, std=1.0, hide_first=True, in_output=True, replace_first=True)
     mask, x = torch.tensor([[False, False, True]]), torch.zeros(1, 5, 8)
     assert globals_.key_padding_mask(x, mask, pooled=False).tolist() == [[False, False, True, False, True]]
@@ -203,7 +203,7 @@ def test_the_callers_mask_is_left_alone():
 
 
 @pytest.mark.parametrize("attention", ["full", "blockwise", "lsh", "efficient"])
-def test_other_attentions_have_no_globals(tiny_model, attention):
+def test_other_attentions_have_no_global_tokens(tiny_model, attention):
     model = tiny_model(attention=attention)
     assert model.encoder.num_globals == 0
     assert not [name for name in model.state_dict() if "global" in name]
@@ -211,8 +211,8 @@ def test_other_attentions_have_no_globals(tiny_model, attention):
 
 @pytest.mark.parametrize("kind", SPARSITY_TYPES)
 @pytest.mark.parametrize("lengths", [(26, 11), (13, 13)])
-def test_column_sums_equal_loops(kind, lengths):
-    """What each token receives is the sum of the output for a value of 1 at that token, and of 0 at all others."""
+def test_lsg_column_sums_equal_loops(kind, lengths):
+    """Check received attention: the sum of the output for a value of 1 at a token, and of 0 at all others."""
     attention = build(block_size=4, sparse_block_size=4, sparsity_factor=2, sparsity_type=kind, num_globals=2)
     x = torch.randn(len(lengths), max(lengths), 12, dtype=torch.float64)
     mask = ragged_mask(lengths)

@@ -1,4 +1,4 @@
-"""What each scorer computes, against the formula written out (paper, Appendix A)."""
+"""Tests of each scorer against its formula (paper, Appendix A)."""
 
 import math
 
@@ -20,7 +20,7 @@ MASK = torch.arange(9) >= torch.tensor([[9], [4]])
 
 @pytest.mark.paper("eq-1", "linear-best", "scorer-linear", "scorer-embedding")
 @pytest.mark.parametrize("activation", ["none", "sigmoid"])
-def test_linear_nonlinear_and_embedding(activation):
+def test_linear_nonlinear_and_embedding_scorers_match_their_formulas(activation):
     def expected(rating):
         return rating if activation == "none" else 1 / (1 + math.exp(-rating)) + EPSILON
 
@@ -43,14 +43,14 @@ def test_linear_nonlinear_and_embedding(activation):
 
 
 @pytest.mark.paper("scorer-nonlinear")
-def test_nonlinear_has_the_parameters_of_robertas_head():
+def test_nonlinear_scorer_has_the_parameters_of_a_roberta_head():
     shapes = {name: tuple(p.shape) for name, p in NonlinearScorer(6).named_parameters()}
     assert shapes == {"dense.weight": (6, 6), "dense.bias": (6,), "proj.weight": (1, 6), "proj.bias": (1,)}
 
 
 @pytest.mark.paper("scorer-index")
 @pytest.mark.parametrize("stride", [1, 3, 4, 100])
-def test_index_counts_from_the_documents_start(stride):
+def test_index_scorer_counts_from_the_start_of_the_document(stride):
     scorer = IndexScorer(stride)
     assert scorer(X)[0].tolist() == [float(i % stride == 0) for i in range(9)]
     moved = torch.tensor([[True] * 5 + [False] * 4])
@@ -58,12 +58,12 @@ def test_index_counts_from_the_documents_start(stride):
 
 
 @pytest.mark.paper("scorer-index")
-def test_index_with_stride_4_keeps_a_quarter():
+def test_index_scorer_with_stride_4_selects_a_quarter_of_the_tokens():
     assert IndexScorer(4)(torch.zeros(1, 2048, 1)).sum() == 512
 
 
 @pytest.mark.paper("scorer-random")
-def test_random_is_uniform_fresh_in_training_and_fixed_in_evaluation():
+def test_random_scorer_is_uniform_and_fixed_only_in_evaluation():
     scorer, x = RandomScorer(), torch.zeros(1, 20_000, 1)
     torch.manual_seed(0)
     assert not torch.equal(scorer(x), scorer(x))
@@ -76,7 +76,7 @@ def test_random_is_uniform_fresh_in_training_and_fixed_in_evaluation():
     assert lag.abs() < 0.02 and scores.min() >= 0 and scores.max() < 1
 
 
-def test_random_hash_written_out():
+def test_hashed_uniform_matches_its_formula():
     def one(position):
         h = (position + 1) & 0xFFFFFFFF
         h = ((h ^ (h >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
@@ -87,7 +87,7 @@ def test_random_hash_written_out():
     assert hashed_uniform(positions).tolist() == [one(p) for p in positions.tolist()]
 
 
-def test_attention_sum_has_the_relative_attention_as_odds():
+def test_attention_sum_scorer_maps_attention_to_odds_and_keeps_its_order():
     received = torch.tensor([[8.0, 0.0, 24.0, 0.8]])
     scores = AttentionSumScorer(heads=8)(X[:1, :4].float(), None, received)
     torch.testing.assert_close(scores, torch.tensor([[0.5, 0.0, 0.75, 0.1 / 1.1]]))
@@ -104,7 +104,7 @@ def test_attention_sum_has_the_relative_attention_as_odds():
         (lambda: EmbeddingScorer(6, -1), "not negative, got -1"),
     ],
 )
-def test_bad_options_are_named(build, message):
+def test_invalid_options_are_named_in_the_error(build, message):
     with pytest.raises(PyramidionError, match=message):
         build()
 
@@ -120,8 +120,8 @@ def test_bad_options_are_named(build, message):
         lambda x: x[:, :, 0].bfloat16(),
     ],
 )
-def test_other_ratings_are_refused(rate, activation):
-    """Of short documents, which pass a pooling unchanged, a wrong shape was never looked at."""
+def test_ratings_of_another_shape_or_dtype_are_refused(rate, activation):
+    """Check what a pooling would not notice for short documents, which pass it unchanged."""
 
     class Wrong(TokenScorer):
         def rate(self, x, padding_mask, attention=None):
