@@ -1,7 +1,7 @@
-"""Graphed steps of generation: what a CUDA graph replays is written down here on a CPU, operation by operation.
+"""Tests of generation with CUDA graphs, on a CPU with a stand-in that records and replays operations.
 
-A graph knows nothing of Python: it repeats its operations on the addresses, and with the numbers, that they had when
-they were captured. So does :class:`Replay`; what it gets right, a CUDA graph of the same step does, too.
+A CUDA graph runs no Python: it repeats its operations on the addresses, and with the numbers, that they had when they
+were captured. So does :class:`Replay`: a step that it replays correctly is replayed correctly by a CUDA graph, too.
 """
 
 import pytest
@@ -19,7 +19,7 @@ replay = recording.replay  # a fixture
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
 
 
-def test_the_stand_in_replays_what_it_recorded():
+def test_replay_repeats_recorded_operations_and_refuses_waits_of_the_host():
     counter, numbers = torch.zeros(()), torch.zeros(3)
 
     def function():
@@ -34,7 +34,9 @@ def test_the_stand_in_replays_what_it_recorded():
 
 
 @pytest.mark.parametrize("model, options, lengths", CASES)
-def test_same_tokens_and_scores(confident_model, random_tokens, exact_softmax, replay, model, options, lengths):
+def test_graphed_generation_gives_the_same_tokens_and_scores(
+    confident_model, random_tokens, exact_softmax, replay, model, options, lengths
+):
     model, options, tokens = confident_model(**MODELS[model]), OPTIONS[options], random_tokens(lengths)
     model.make_generation_fast_(need_attn=False)
     plain = generate([model], tokens, **options)
@@ -46,14 +48,16 @@ def test_same_tokens_and_scores(confident_model, random_tokens, exact_softmax, r
     assert replay.made >= 1 and replay.replayed >= min(2, longest - 2)
 
 
-def test_ensembles_and_finished_documents(confident_model, random_tokens, exact_softmax, replay):
+def test_graphed_generation_supports_ensembles_and_finished_documents(
+    confident_model, random_tokens, exact_softmax, replay
+):
     models, tokens = [confident_model(seed) for seed in (0, 1)], random_tokens(RAGGED * 2)
     with cuda_graphs(*models):
         recorded = generate(models, tokens, beam_size=4, max_len_b=30)
     assert_same(recorded, generate(models, tokens, beam_size=4, max_len_b=30))
 
 
-def test_graphs_last_until_the_caches_move(tiny_model, random_tokens, replay):
+def test_graphs_are_reused_until_the_caches_move(tiny_model, random_tokens, replay):
     model = tiny_model()
     ensemble = EnsembleModel([model])
     with torch.no_grad(), cuda_graphs(model):
@@ -64,28 +68,30 @@ def test_graphs_last_until_the_caches_move(tiny_model, random_tokens, replay):
             model.decoder(torch.full((len(out["hypothesis_documents"][0]), step), 5), out, incremental_state=states)
             made.append(replay.made)
             order = torch.arange(6) if step < 9 else torch.arange(4)
-            if step == 9:  # a document has all of its summaries
+            if step == 9:  # one document is finished
                 out = model.encoder.reorder_encoder_out(out, order)
             model.decoder.reorder_incremental_state_scripting(states, order)
     assert ensemble.single_model is model
-    # Steps 1, 5 and 9 find caches that grew, step 10 one document less: these are computed as they are.
+    # Caches grow at steps 1, 5 and 9, and step 10 has one document less: these steps are not replayed.
     assert made == [0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]
     assert replay.replayed == 11 - 4
 
 
 @pytest.mark.parametrize("warm_up, made", [(1, 2), (2, 2), (3, 2), (4, 0)])
-def test_caches_that_soon_move_are_not_captured(tiny_model, random_tokens, replay, monkeypatch, warm_up, made):
+def test_no_graph_is_captured_where_caches_move_before_the_warm_up_ends(
+    tiny_model, random_tokens, replay, monkeypatch, warm_up, made
+):
     monkeypatch.setattr(cuda_graph, "WARM_UP", warm_up)
     model = tiny_model()
     with torch.no_grad(), cuda_graphs(model):
         out, states = model.encoder(random_tokens([30, 20]), None), {}
-        for step in range(1, 9):  # they grow at the first and the fifth
+        for step in range(1, 9):  # caches grow at the first and the fifth
             model.decoder(torch.full((2, step), 5), out, incremental_state=states)
     assert replay.made == made and replay.replayed == 2 * (4 - warm_up)
 
 
-def test_the_result_stays(tiny_model, random_tokens, replay):
-    """Who calls may keep what a step returns."""
+def test_results_of_graphed_steps_are_not_overwritten_by_later_steps(tiny_model, random_tokens, replay):
+    """Check that callers may keep what a step returns."""
     model = tiny_model()
     with torch.no_grad(), cuda_graphs(model):
         out, states, kept = model.encoder(random_tokens([30, 20]), None), {}, []
@@ -96,7 +102,7 @@ def test_the_result_stays(tiny_model, random_tokens, replay):
     assert replay.replayed and len(kept) == 4 * 4 and all(torch.equal(x, then) for x, then in kept)
 
 
-def test_attention_may_be_asked_for_at_any_step(tiny_model, random_tokens, replay):
+def test_attention_can_be_requested_at_any_graphed_step(tiny_model, random_tokens, replay):
     results = []
     for record in (False, True):
         model = tiny_model()
@@ -114,8 +120,10 @@ def test_attention_may_be_asked_for_at_any_step(tiny_model, random_tokens, repla
         torch.testing.assert_close(recorded, plain, atol=1e-12, rtol=0)
 
 
-def test_a_step_that_counts_on_the_host_would_be_seen(tiny_model, random_tokens, replay, monkeypatch):
-    """What a step without a graph reads, as many positions as the host has counted, is wrong when it is replayed."""
+def test_replay_detects_a_step_that_reads_positions_counted_on_the_host(
+    tiny_model, random_tokens, replay, monkeypatch
+):
+    """Check a step that reads as many positions as the host has counted, which is wrong when it is replayed."""
     monkeypatch.setattr(kv_cache.DecodingState, "read", property(lambda self: self.num_written))
     logits = []
     for record in (False, True):
@@ -130,7 +138,7 @@ def test_a_step_that_counts_on_the_host_would_be_seen(tiny_model, random_tokens,
     assert not torch.allclose(*logits, atol=1e-9)
 
 
-def test_only_where_a_device_records(tiny_model, random_tokens, monkeypatch):
+def test_graphs_are_used_only_on_devices_that_support_them(tiny_model, random_tokens, monkeypatch):
     model = tiny_model()
     started, start = [], decoder.new_decoding_state
     monkeypatch.setattr(
@@ -149,7 +157,9 @@ def test_only_where_a_device_records(tiny_model, random_tokens, monkeypatch):
 @needs_gpu
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_cuda_graphs(confident_model, random_tokens, exact_softmax, monkeypatch, model, options):
+def test_cuda_graphs_on_a_gpu_give_the_same_tokens_and_scores(
+    confident_model, random_tokens, exact_softmax, monkeypatch, model, options
+):
     replay, replayed = cuda_graph.CudaGraph.replay, []
     monkeypatch.setattr(cuda_graph.CudaGraph, "replay", lambda self: replayed.append(1) or replay(self))
     model, tokens = confident_model(**model).cuda(), random_tokens(RAGGED).cuda()

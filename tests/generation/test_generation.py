@@ -1,4 +1,4 @@
-"""Generation: the same tokens and scores as with fairseq's own caches, documents read once for all hypotheses."""
+"""Tests of generation: tokens and scores of fairseq's decoder, with documents read once for all hypotheses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.helpers.tensors import LargestTensor
 
 
 class StockEncoder(nn.Module):
-    """Our encoder's output, repeated and reordered by fairseq."""
+    """Wrap our encoder, so that fairseq repeats and reorders its output."""
 
     def __init__(self, encoder):
         super().__init__()
@@ -47,7 +47,7 @@ class StockEncoder(nn.Module):
 
 
 class StockModel(nn.Module):
-    """Our model's weights in fairseq's own decoder."""
+    """Hold our model's weights in fairseq's own decoder."""
 
     def __init__(self, model):
         super().__init__()
@@ -61,7 +61,7 @@ class StockModel(nn.Module):
 
 @pytest.mark.paper("claim-inference", "only-pooling-infers-faster")
 @pytest.mark.parametrize("model, options, lengths", CASES)
-def test_same_as_stock_decoder(confident_model, random_tokens, exact_softmax, model, options, lengths):
+def test_generation_equals_the_stock_decoder(confident_model, random_tokens, exact_softmax, model, options, lengths):
     model, options, tokens = confident_model(**MODELS[model]), OPTIONS[options], random_tokens(lengths)
     stock = generate([StockModel(model)], tokens, **options)
     assert_same(generate([model], tokens, **options), stock)
@@ -69,7 +69,7 @@ def test_same_as_stock_decoder(confident_model, random_tokens, exact_softmax, mo
         assert_same(generate([model], tokens, **options), stock)
 
 
-def test_ways_to_generate_are_as_they_were_afterwards(confident_model):
+def test_plain_generation_context_restores_the_previous_setting(confident_model):
     model, other = confident_model(), confident_model()
     set_plain_generation(other)
     with plain_generation(model, other):
@@ -78,10 +78,8 @@ def test_ways_to_generate_are_as_they_were_afterwards(confident_model):
 
 
 @pytest.mark.parametrize("options", [{}, {"decoder_embed_dim": 12}], ids=str)
-def test_one_product_for_query_key_and_value_gives_the_same(
-    confident_model, random_tokens, exact_softmax, monkeypatch, options
-):
-    """As a GPU does it."""
+def test_joined_projections_generate_the_same(confident_model, random_tokens, exact_softmax, monkeypatch, options):
+    """Check one product for query, key and value, which GPUs use."""
     model, tokens = confident_model(**options), random_tokens(RAGGED)
     expected = generate([model], tokens, beam_size=3)
     used = []
@@ -99,8 +97,10 @@ def test_one_product_for_query_key_and_value_gives_the_same(
     assert used
 
 
-def test_documents_that_finish_at_different_steps(confident_model, random_tokens, exact_softmax, monkeypatch):
-    """Rows get fewer as documents leave, and those that stay go on as with stock fairseq."""
+def test_documents_that_finish_early_leave_the_batch_without_changing_others(
+    confident_model, random_tokens, exact_softmax, monkeypatch
+):
+    """Check that rows become fewer, and that the other documents are summarised as by stock fairseq."""
     model, tokens, rows = confident_model(), random_tokens(RAGGED), []
     stock = generate([StockModel(model)], tokens, beam_size=5, max_len_b=28)
     forward = model.decoder.forward
@@ -112,7 +112,9 @@ def test_documents_that_finish_at_different_steps(confident_model, random_tokens
 
 
 @pytest.mark.parametrize("strategy, prefix", STRATEGIES.values(), ids=STRATEGIES)
-def test_same_as_stock_with_every_search(confident_model, random_tokens, exact_softmax, strategy, prefix):
+def test_every_search_strategy_equals_the_stock_decoder(
+    confident_model, random_tokens, exact_softmax, strategy, prefix
+):
     model, tokens = confident_model(), random_tokens(RAGGED)
     results = []
     for candidate in (model, StockModel(model)):
@@ -123,7 +125,9 @@ def test_same_as_stock_with_every_search(confident_model, random_tokens, exact_s
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_ensembles_that_keep_different_numbers_of_vectors(confident_model, random_tokens, exact_softmax, options):
+def test_ensembles_of_different_pooled_lengths_equal_plain_generation(
+    confident_model, random_tokens, exact_softmax, options
+):
     models = [confident_model(), confident_model(seed=3, pooling_schedule="2:7", decoder_layers=1)]
     tokens = random_tokens(RAGGED)
     ours = generate(models, tokens, **options)
@@ -134,8 +138,10 @@ def test_ensembles_that_keep_different_numbers_of_vectors(confident_model, rando
 @pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("model", ["pooled", "unpooled"])
-def test_float32_generates_the_same(confident_model, random_tokens, monkeypatch, model, options, lengths):
-    """With few hypotheses on a CPU, documents are read in chunks; one of three, here."""
+def test_generation_in_float32_equals_the_stock_decoder(
+    confident_model, random_tokens, monkeypatch, model, options, lengths
+):
+    """Check also few hypotheses on a CPU, where documents are read in chunks, here of three tokens."""
     monkeypatch.setattr(cross_attention, "CHUNK", 3)
     model, tokens = confident_model(**MODELS[model]).float(), random_tokens(lengths)
     ours = generate([model], tokens, **options)
@@ -143,7 +149,7 @@ def test_float32_generates_the_same(confident_model, random_tokens, monkeypatch,
 
 
 def teacher_forced_steps(model, tokens, summary, dtype):
-    """(B, t, V) logits, one step at a time, each document with two hypotheses that change places."""
+    """Return logits (2 B, t, V) of single steps, where the two hypotheses of a document change places."""
     model, logits = model.to(dtype), []
     swapped = torch.arange(2 * len(tokens)).view(-1, 2).flip(1).flatten()
     with torch.no_grad():
@@ -159,9 +165,9 @@ def teacher_forced_steps(model, tokens, summary, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_rounding_is_that_of_stock(tiny_model, random_tokens, dtype):
-    """At most twice the error of fairseq's decoder in the same precision, both against float64."""
-    model = tiny_model(pooling_schedule="")  # near ties of scores may be decided otherwise in half precision
+def test_decoding_rounds_no_worse_than_the_stock_decoder(tiny_model, random_tokens, dtype):
+    """Check errors against float64: at most twice those of fairseq's decoder in the same precision."""
+    model = tiny_model(pooling_schedule="")  # half precision may decide near ties of scores otherwise
     tokens, summary = (
         random_tokens([20, 9]),
         torch.cat([torch.full((2, 1), 2), random_tokens([30, 30], seed=3)], dim=1),
@@ -174,8 +180,8 @@ def test_rounding_is_that_of_stock(tiny_model, random_tokens, dtype):
     assert (ours - exact).square().mean() <= 4 * (stock - exact).square().mean()
 
 
-def test_padding_in_summaries_is_not_seen(tiny_model, random_tokens, exact_softmax):
-    """Steps over summaries of different lengths, as a teacher would force them, give what one pass over them does."""
+def test_incremental_decoding_ignores_padding_in_summaries(tiny_model, random_tokens, exact_softmax):
+    """Check that steps over given summaries of different lengths equal one pass over them."""
     model, tokens, summary = tiny_model(), random_tokens([30, 20]), random_tokens([9, 4], seed=2)
     with torch.no_grad():
         out, state = model.encoder(tokens, None), {}
@@ -185,7 +191,7 @@ def test_padding_in_summaries_is_not_seen(tiny_model, random_tokens, exact_softm
     torch.testing.assert_close(torch.cat(steps, dim=1)[written], whole[written], atol=1e-12, rtol=0)
 
 
-def test_teacher_forcing_reads_shared_documents(tiny_model, random_tokens):
+def test_teacher_forcing_on_shared_documents_equals_repeated_documents(tiny_model, random_tokens):
     model, tokens = tiny_model(), random_tokens([30, 20])
     summary = random_tokens([5] * 6, seed=1)
     order = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -196,7 +202,7 @@ def test_teacher_forcing_reads_shared_documents(tiny_model, random_tokens):
     )
 
 
-def test_few_hypotheses_read_in_chunks():
+def test_chunked_cross_attention_is_used_for_few_float32_hypotheses_on_a_cpu():
     states = torch.zeros(2, 9, 4)
     assert type(cross_attention.cross_attention_of(states, 2)) is cross_attention.ChunkedCrossAttention
     for other, hypotheses in ((states, 8), (states.double(), 2), (states.bfloat16(), 2), (states.to("meta"), 2)):
@@ -205,8 +211,8 @@ def test_few_hypotheses_read_in_chunks():
 
 @pytest.mark.parametrize("chunk, missing", [(512, 0), (4, 0), (5, 0), (3, 0), (7, 1)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_reading_in_chunks_is_attention(monkeypatch, chunk, missing, bias):
-    """Scores and sums of both ways are the same, also for some of the documents only."""
+def test_chunked_cross_attention_equals_cross_attention(monkeypatch, chunk, missing, bias):
+    """Check scores and sums of both ways, for all documents and for some of them."""
     monkeypatch.setattr(cross_attention, "CHUNK", chunk)
     torch.manual_seed(0)
     attention = MultiheadAttention(8, 2, bias=bias).double()
@@ -242,13 +248,13 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("order, documents, beam, kept, size", ORDERS.values(), ids=ORDERS)
-def test_regroup(order, documents, beam, kept, size):
+def test_regroup_finds_the_kept_documents_and_the_beam_size(order, documents, beam, kept, size):
     grouping = regroup(torch.tensor(order), documents, beam)
     assert (None if grouping.kept is None else grouping.kept.tolist(), grouping.beam) == (kept, size)
 
 
-def test_regroup_without_waiting():
-    """As on a GPU: orders that keep the number of hypotheses are asserted on the device, the others looked at."""
+def test_regroup_without_waiting_asserts_the_order_on_the_device():
+    """Check the way of GPUs: orders with as many hypotheses are asserted on the device, others inspected."""
     assert regroup(torch.tensor([1, 1, 2, 3]), 2, 2, wait=False) == (None, 2)
     with pytest.raises(RuntimeError, match="moved from one document to another"):
         regroup(torch.tensor([0, 2, 3, 1]), 2, 2, wait=False)
@@ -257,10 +263,10 @@ def test_regroup_without_waiting():
 
 
 @pytest.mark.parametrize("name", ORDERS)
-def test_any_order(tiny_model, random_tokens, exact_softmax, name):
-    """Also those that no search of fairseq makes: a row reads its document and remembers its own past.
+def test_reordering_keeps_the_document_and_history_of_each_row(tiny_model, random_tokens, exact_softmax, name):
+    """Check any order, also those that no search of fairseq makes.
 
-    Stock fairseq does not: where the number of rows stays, it leaves the keys of the documents in their order.
+    Stock fairseq fails at some: if the number of rows does not change, it does not reorder the keys of documents.
     """
     order, documents, beam, _, _ = ORDERS[name]
     model, order = tiny_model(), torch.tensor(order)
@@ -279,8 +285,8 @@ def test_any_order(tiny_model, random_tokens, exact_softmax, name):
     torch.testing.assert_close(logits, exact, atol=1e-12, rtol=0)
 
 
-def test_documents_and_caches_are_not_copied(tiny_model, random_tokens):
-    """No tensor of a step is as large as a document's states repeated for its hypotheses, nor as all keys."""
+def test_decoding_does_not_copy_documents_or_caches(tiny_model, random_tokens):
+    """Check that no tensor of a step is larger than one cache, and that hypotheses share their documents."""
     model, beam = tiny_model(pooling_schedule="", decoder_layers=1), 8
     with torch.no_grad():
         out, state = model.encoder(random_tokens([64, 64]), None), {}
@@ -301,7 +307,7 @@ def test_documents_and_caches_are_not_copied(tiny_model, random_tokens):
 
 
 class Operations(TorchDispatchMode):
-    """Counts operations, and those that allocate keys and values by concatenating or selecting them."""
+    """Record the names of all operations."""
 
     def __init__(self):
         super().__init__()
@@ -312,8 +318,8 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_operations_of_a_step_do_not_depend_on_layers_copies(tiny_model, random_tokens):
-    """A step selects and joins nothing per layer: what is reordered is one mask; nothing is read by the host."""
+def test_a_step_selects_and_joins_nothing_per_layer(tiny_model, random_tokens):
+    """Check that a step selects from one mask only, concatenates nothing, and lets the host read nothing."""
     counts = {}
     for layers in (1, 3):
         model = tiny_model(decoder_layers=layers)
@@ -330,13 +336,13 @@ def test_operations_of_a_step_do_not_depend_on_layers_copies(tiny_model, random_
     assert len(counts[3]) - len(counts[1]) <= 2 * 110
 
 
-def test_finished_documents_leave(tiny_model, random_tokens):
+def test_finished_documents_are_removed_from_caches_and_encoder_output(tiny_model, random_tokens):
     model = tiny_model()
     with torch.no_grad():
         out, state = model.encoder(random_tokens([30, 20, 10]), None), {}
         out = model.encoder.reorder_encoder_out(out, torch.arange(3).repeat_interleave(2))
         model.decoder(torch.full((6, 1), 2), out, incremental_state=state)
-        order = torch.tensor([1, 1, 4, 5])  # the second document has all its summaries
+        order = torch.tensor([1, 1, 4, 5])  # the second document is finished
         model.decoder.reorder_incremental_state_scripting(state, order)
         out = model.encoder.reorder_encoder_out(out, order)
     decoding = model.decoder.get_incremental_state(state, "decoding")
@@ -346,7 +352,7 @@ def test_finished_documents_leave(tiny_model, random_tokens):
     assert out[DOCUMENT_INDEX][0].tolist() == [0, 0, 1, 1]
 
 
-def test_caches_out_of_step_are_refused(tiny_model, random_tokens):
+def test_caches_with_another_number_of_hypotheses_are_refused(tiny_model, random_tokens):
     model = tiny_model()
     with torch.no_grad():
         out, state = model.encoder(random_tokens([30, 20]), None), {}
@@ -356,7 +362,7 @@ def test_caches_out_of_step_are_refused(tiny_model, random_tokens):
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_attention_when_asked(tiny_model, random_tokens, exact_softmax, layer):
+def test_requested_attention_equals_plain_generation(tiny_model, random_tokens, exact_softmax, layer):
     model, tokens = tiny_model(), random_tokens([30, 20])
     results = []
     for plain in (False, True):
@@ -372,7 +378,7 @@ def test_attention_when_asked(tiny_model, random_tokens, exact_softmax, layer):
     torch.testing.assert_close(results[0].sum(dim=2), torch.ones(4, 1, dtype=torch.float64))
 
 
-def test_alignments_of_models_that_do_not_pool(confident_model, random_tokens, exact_softmax):
+def test_alignments_of_unpooled_models_equal_the_stock_decoder(confident_model, random_tokens, exact_softmax):
     model, tokens = confident_model(pooling_schedule=""), random_tokens(RAGGED)
     ours, stock = (
         generate([m], tokens, generator_class=SequenceGeneratorWithAlignment) for m in (model, StockModel(model))
@@ -383,7 +389,7 @@ def test_alignments_of_models_that_do_not_pool(confident_model, random_tokens, e
             assert a["alignment"] == b["alignment"]
 
 
-def test_commands_leave_out_attention_that_nobody_prints(tiny_model, random_tokens):
+def test_make_generation_fast_without_attention_leaves_it_out(tiny_model, random_tokens):
     model = tiny_model(pooling_schedule="")
     assert generate([model], random_tokens(EQUAL))[0][0]["attention"].numel() > 0
     model.make_generation_fast_(need_attn=False)
@@ -407,7 +413,7 @@ def hook_output(model):
 
 
 @pytest.mark.parametrize("change", [retain_dropout, hook, wrap, hook_output])
-def test_what_the_step_does_not_know_goes_fairseqs_way(
+def test_unsupported_changes_of_the_model_fall_back_to_fairseqs_decoder(
     confident_model, random_tokens, exact_softmax, monkeypatch, change
 ):
     model, tokens = confident_model(), random_tokens(RAGGED)
@@ -427,7 +433,9 @@ def test_what_the_step_does_not_know_goes_fairseqs_way(
         (lambda model: model.train(), "the model is in training mode"),
     ],
 )
-def test_the_slower_path_is_told_once_with_its_reason(tiny_model, random_tokens, caplog, change, reason):
+def test_fallback_to_fairseqs_decoder_is_logged_once_with_its_reason(
+    tiny_model, random_tokens, caplog, change, reason
+):
     model, tokens = tiny_model(), random_tokens(EQUAL)
     generate([model], tokens)
     assert not caplog.records
@@ -441,7 +449,7 @@ def test_the_slower_path_is_told_once_with_its_reason(tiny_model, random_tokens,
     ]
 
 
-def test_what_is_called_before_every_step_is_called_on_both_paths_and_can_end_them(tiny_model, random_tokens):
+def test_before_step_is_called_on_both_paths_and_can_end_generation(tiny_model, random_tokens):
     model, tokens, steps = tiny_model(), random_tokens(EQUAL), []
     model.decoder.before_step = lambda: steps.append(1)
     generate([model], tokens, max_len_b=7, min_len=7)
@@ -458,7 +466,7 @@ def test_what_is_called_before_every_step_is_called_on_both_paths_and_can_end_th
         generate([model], tokens)
 
 
-def test_generating_leaves_the_model_as_it_was(tiny_model, random_tokens):
+def test_generation_does_not_change_the_state_dict(tiny_model, random_tokens):
     model = tiny_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     generate([model], random_tokens(EQUAL))
@@ -467,13 +475,13 @@ def test_generating_leaves_the_model_as_it_was(tiny_model, random_tokens):
 
 
 def hypotheses(stdout):
-    """Document -> (score, tokens) of every hypothesis in the output of fairseq-generate."""
+    """Return (document, score, text) of every hypothesis in the output of fairseq-generate."""
     lines = [line.split("\t") for line in stdout.splitlines() if line.startswith("H-")]
     assert lines
     return [(name, float(score), text) for name, score, text in lines]
 
 
-def test_stock_command_with_and_without(monkeypatch, corpus, tmp_path):  # noqa: F811
+def test_fairseq_generate_writes_the_same_with_plain_generation(monkeypatch, corpus, tmp_path):  # noqa: F811
     path = train_two_updates(monkeypatch, corpus, tmp_path, "transpooler_2k_512", "cpu")
     used, start = [], decoder.new_decoding_state
     monkeypatch.setattr(
@@ -493,7 +501,7 @@ def test_stock_command_with_and_without(monkeypatch, corpus, tmp_path):  # noqa:
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 16, 64, 65])
-def test_few_rows_linear(rows):
+def test_few_rows_linear_equals_linear_and_follows_changed_weights(rows):
     torch.manual_seed(0)
     for bias in (True, False):
         layer, x = nn.Linear(24, 40, bias=bias), torch.randn(rows, 24)
@@ -501,13 +509,13 @@ def test_few_rows_linear(rows):
             exact = layer.double()(x.double())
             layer.float()
             assert (few_rows_linear(layer, x) - exact).abs().max() <= 2 * (layer(x) - exact).abs().max() + 1e-7
-            layer.weight.data.mul_(2)  # as fairseq's optimisers do, past the version counter
+            layer.weight.data.mul_(2)  # like fairseq's optimisers, without a new version
             torch.testing.assert_close(few_rows_linear(layer, x), layer(x))
         assert few_rows_linear(layer, x).requires_grad
 
 
 @pytest.mark.skipif(not HAS_ONEDNN, reason="no oneDNN in this torch")
-def test_few_rows_go_through_onednn():
+def test_few_rows_linear_uses_onednn_for_float32_only():
     layer, x = nn.Linear(24, 40), torch.randn(8, 24)
     with torch.no_grad(), Operations() as operations:
         few_rows_linear(layer, x)

@@ -1,4 +1,4 @@
-"""Generation with ``--pointer``: every search, ensembles, shrinking batches, graphed steps: as fairseq's."""
+"""Tests of generation with ``--pointer``: every search, ensembles, shrinking batches, graphed steps."""
 
 import contextlib
 
@@ -26,7 +26,7 @@ def search(models, tokens, strategy=None, prefix=None, **options):
 
 @pytest.fixture
 def pointing(confident_model, exact_softmax):
-    """One model with a pointer, or an ensemble of three: another layer that points, and no pointer."""
+    """Return a builder of one model with a pointer, or with two more: another pointer layer, and no pointer."""
 
     def build(ensemble):
         others = [{"pointer": True, "pointer_layer": 1, "pooling_schedule": "2:7"}, {"decoder_layers": 1}]
@@ -39,7 +39,7 @@ def pointing(confident_model, exact_softmax):
 
 @pytest.mark.parametrize("ensemble", [False, True], ids=["one model", "ensemble"])
 @pytest.mark.parametrize("options", SEARCHES.values(), ids=SEARCHES)
-def test_same_as_fairseqs_caches(pointing, replay, options, ensemble):  # noqa: F811
+def test_pointer_generation_is_the_same_plain_cached_and_graphed(pointing, replay, options, ensemble):  # noqa: F811
     models, tokens, found = pointing(ensemble), repetitive(RAGGED), {}
     for context in (contextlib.nullcontext, plain_generation, cuda_graphs):
         with context(*models) if context is not contextlib.nullcontext else context():
@@ -49,8 +49,8 @@ def test_same_as_fairseqs_caches(pointing, replay, options, ensemble):  # noqa: 
     assert replay.made and replay.replayed > replay.made
 
 
-def test_batches_shrink(pointing, monkeypatch):
-    """Documents leave when their summaries are finished; those that stay keep what they can copy."""
+def test_documents_in_shrinking_batches_are_summarised_as_alone(pointing, monkeypatch):
+    """Check that finished documents leave the batch, and that the others keep what they can copy."""
     (model,), tokens, rows = pointing(False), repetitive(RAGGED), []
     forward = model.decoder.forward
     monkeypatch.setattr(
@@ -63,7 +63,7 @@ def test_batches_shrink(pointing, monkeypatch):
         assert_same([hypotheses], alone, ROUNDING)
 
 
-def test_blocked_ngrams_come_once(pointing):
+def test_blocked_ngrams_are_not_repeated(pointing):
     options = SEARCHES["blocked n-grams"]
     models, tokens = pointing(False), repetitive(RAGGED)
     free = search(models, tokens, **{**options, "no_repeat_ngram_size": 0})
@@ -73,14 +73,14 @@ def test_blocked_ngrams_come_once(pointing):
 
 
 def rows_of(found):
-    """The best hypothesis of each document, without </s>."""
+    """Return the best hypothesis of each document, without </s>."""
     return [hypotheses[0]["tokens"].tolist()[:-1] for hypotheses in found]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.05}, {"beam_size": 1}], ids=str)
-def test_half_precision_is_finite(tiny_model, dtype, options):
-    """Also for documents without anything to copy; as fairseq's own caches have it, to the precision."""
+def test_pointer_scores_are_finite_in_half_precision(tiny_model, dtype, options):
+    """Check both ways to generate, also for documents without anything to copy."""
     model = gated(tiny_model(pointer=True)).to(dtype)
     tokens = torch.cat([repetitive(RAGGED), torch.ones(2, 40, dtype=torch.int64)])
     tokens[-2:, :3], tokens[-1, 0] = torch.tensor([3, 3, 2]), 1

@@ -1,4 +1,4 @@
-"""The number format of a model that summarises."""
+"""Tests of the precision in which models are loaded to summarise."""
 
 import logging
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("bf16, amx", [(True, False), (False, True), (False, False)])
-def test_auto_on_a_cpu_is_what_it_multiplies(monkeypatch, caplog, bf16, amx):
+def test_dtype_auto_is_bfloat16_on_cpus_that_support_it_else_float32(monkeypatch, caplog, bf16, amx):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     with caplog.at_level(logging.INFO, "pyramidion_fairseq"):
@@ -33,12 +33,12 @@ def test_auto_on_a_cpu_is_what_it_multiplies(monkeypatch, caplog, bf16, amx):
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_on_a_gpu_is_what_it_multiplies(monkeypatch, native):
+def test_dtype_auto_is_bfloat16_on_gpus_that_support_it_else_float16(monkeypatch, native):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation)
     assert choose_dtype("auto", CUDA) == (torch.bfloat16 if native else torch.float16)
 
 
-def test_names(folder):
+def test_dtypes_are_accepted_by_name_and_invalid_ones_are_refused(folder):
     assert choose_dtype(torch.bfloat16, CPU) == torch.bfloat16
     assert choose_dtype("float16", CUDA) == torch.float16 and choose_dtype("float32", CPU) == torch.float32
     with pytest.raises(PyramidionError, match="float16 is for GPUs: take bfloat16 or float32"):
@@ -47,7 +47,7 @@ def test_names(folder):
         load_summarizer(folder, device="cpu", dtype="half")
 
 
-def test_weights_and_states_are_bfloat16_and_the_tournament_float32(folder, monkeypatch):
+def test_bfloat16_model_gives_the_tournament_float32_scores(folder, monkeypatch):
     hub = load_summarizer(folder, device="cpu", dtype="bfloat16")
     assert {p.dtype for p in hub.parameters()} == {torch.bfloat16}
     from pyramidion_fairseq.functional.topk import successive_halving
@@ -62,7 +62,7 @@ def test_weights_and_states_are_bfloat16_and_the_tournament_float32(folder, monk
     assert len(explanation.summary.words) >= 1 and explanation.to_dict()["stages"]
 
 
-def test_fp16_on_a_cpu_is_told(folder, caplog):
+def test_fp16_on_a_cpu_warns_and_uses_float32(folder, caplog):
     with caplog.at_level(logging.WARNING, "pyramidion_fairseq"):
         hub = load_summarizer(folder, device="cpu", fp16=True)
     assert {p.dtype for p in hub.parameters()} == {torch.float32}
