@@ -1,4 +1,4 @@
-"""Summaries of documents that processes share are those of one process."""
+"""Tests of summarising documents that are spread over processes."""
 
 from argparse import Namespace
 
@@ -30,7 +30,7 @@ def summaries(hub):
     return [(summary.text, summary.tokens) for summary in hub.summarize(DOCUMENTS, **OPTIONS)]
 
 
-def test_every_rank_writes_the_summaries_of_one_process(hub, expected, tmp_path):
+def test_every_rank_returns_the_summaries_of_one_process(hub, expected, tmp_path):
     def main(rank):
         hub.spread_documents(2)
         return summaries(hub)
@@ -38,7 +38,7 @@ def test_every_rank_writes_the_summaries_of_one_process(hub, expected, tmp_path)
     assert on_ranks(main, 2, tmp_path) == [expected, expected]
 
 
-def test_reading_in_chunks_writes_the_same_summaries(hub, expected, monkeypatch):
+def test_encoder_chunk_tokens_gives_the_same_summaries(hub, expected, monkeypatch):
     encoder, calls = hub.models[0].encoder, []
     monkeypatch.setattr(hub.task.cfg, "encoder_chunk_tokens", 128)
     handle = encoder.layers[0].register_forward_hook(lambda module, given, out: calls.append(given[0].size(1)))
@@ -50,7 +50,7 @@ def test_reading_in_chunks_writes_the_same_summaries(hub, expected, monkeypatch)
     assert max(calls) <= 128 < sum(calls)
 
 
-def test_a_command_that_only_generates_is_told_where_to_look(tiny_model):
+def test_generation_command_with_sequence_parallel_is_refused_with_a_hint(tiny_model):
     task = SequenceParallelTask.__new__(SequenceParallelTask)
     task.cfg = Namespace(sequence_parallel=2)
     with pytest.raises(PyramidionError, match="is for training: to summarise, call spread_documents"):

@@ -1,4 +1,4 @@
-"""What ends with one line on every rank, and without waiting forever."""
+"""Tests of errors with --sequence-parallel: one line on every rank, and no rank waits forever."""
 
 import time
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ def share(model, size=2, timeout=30):
     return model
 
 
-def test_one_process_is_told_what_to_start():
+def test_sequence_group_in_one_process_is_refused_with_a_hint_to_torchrun():
     with pytest.raises(PyramidionError, match=r"needs 2 processes .* torchrun"):
         sequence_group(2)
 
@@ -37,7 +37,7 @@ def test_one_process_is_told_what_to_start():
     ],
     ids=str,
 )
-def test_models_whose_documents_cannot_be_shared(tiny_model, options, message):
+def test_models_that_cannot_spread_documents_are_refused(tiny_model, options, message):
     class Group:
         size = 2
 
@@ -45,7 +45,7 @@ def test_models_whose_documents_cannot_be_shared(tiny_model, options, message):
         tiny_model(**options).encoder.spread_documents(Group())
 
 
-def test_blocks_that_see_others_are_read_in_parts_or_in_chunks(tiny_model):
+def test_lsg_refuses_sequence_parallel_together_with_encoder_chunks(tiny_model):
     class Group:
         size = 2
 
@@ -72,7 +72,7 @@ def through_task(model):
 
 @pytest.mark.parametrize("refused", [through_summarizer, through_task])
 def test_models_are_refused_before_the_ranks_connect(tiny_model, monkeypatch, refused):
-    """A rank that ended meanwhile would break the connection of one that has yet to say why."""
+    """Check the order: a rank that ends early breaks the connection of others before they print the reason."""
     monkeypatch.setattr(TranslationTask, "build_model", lambda task, model, from_checkpoint: model)
     for module in ("inference.summarizer", "tasks.sequence_parallel"):
         monkeypatch.setattr(f"pyramidion_fairseq.{module}.sequence_group", lambda *size: pytest.fail("ranks connect"))
@@ -80,7 +80,7 @@ def test_models_are_refused_before_the_ranks_connect(tiny_model, monkeypatch, re
         refused(tiny_model(attention="full"))
 
 
-def test_a_number_that_does_not_divide_the_processes(tmp_path):
+def test_group_size_that_does_not_divide_the_processes_is_refused(tmp_path):
     for line in refused_on_ranks(lambda rank: sequence_group(2), 3, tmp_path):
         assert line == (
             "error: --sequence-parallel 2 must be at least 2 and divide the number of processes, 3 "
@@ -89,7 +89,7 @@ def test_a_number_that_does_not_divide_the_processes(tmp_path):
 
 
 @pytest.mark.parametrize("differ", ["batches", "lengths", "settings", "versions of the package"])
-def test_ranks_that_differ(tiny_model, random_tokens, tmp_path, monkeypatch, differ):
+def test_ranks_with_different_batches_or_settings_stop(tiny_model, random_tokens, tmp_path, monkeypatch, differ):
     def main(rank):
         if differ == "versions of the package":
             monkeypatch.setattr("pyramidion_fairseq.parallel.group.__version__", f"{rank}")
@@ -103,8 +103,8 @@ def test_ranks_that_differ(tiny_model, random_tokens, tmp_path, monkeypatch, dif
         assert line.startswith(f"{expected} {what}; ") and line.count("\n") == 1
 
 
-def test_a_rank_that_does_not_come(tiny_model, random_tokens, tmp_path):
-    """The others say who waited for what; so does the one that comes too late."""
+def test_waiting_for_a_late_rank_times_out_on_every_rank(tiny_model, random_tokens, tmp_path):
+    """Check that every rank says what it waited for, also the one that comes too late."""
 
     def main(rank):
         model = share(tiny_model(), timeout=2)
@@ -118,7 +118,7 @@ def test_a_rank_that_does_not_come(tiny_model, random_tokens, tmp_path):
         assert line.count("\n") == 1
 
 
-def test_a_rank_that_ends_in_the_backward_pass(tiny_model, random_tokens, tmp_path):
+def test_rank_that_ends_before_the_backward_pass_stops_the_other_one(tiny_model, random_tokens, tmp_path):
     def main(rank):
         torch.manual_seed(0)
         loss = share(tiny_model().train(), timeout=5).encoder(random_tokens([40]))["encoder_out"][0].sum()

@@ -1,4 +1,4 @@
-"""Documents on 2 and 4 ranks are what they are on one: losses, gradients, slots and weights, to 1e-12."""
+"""Tests of documents spread over 2 and 4 ranks: losses, gradients, slots and weights equal those of one process."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from pyramidion_fairseq.parallel import sequence_group
 from tests.helpers.ranks import on_ranks
 
 EXACT = dict(rtol=0, atol=1e-12)
-#: Options and lengths. Some have more than one option that no other one of the case depends on.
+#: Options and lengths. Some cases have several options that do not depend on each other.
 CASES = {
     "halving": ({}, [40, 23, 9]),
     "one block": ({}, [4, 2]),
@@ -39,7 +39,7 @@ LSG = {
     "hidden first token": ({"lsg_mask_first_token": True, "pointer": True}, [40, 3]),
 }
 ALL = {("blockwise", name): case for name, case in CASES.items()} | {("lsg", name): case for name, case in LSG.items()}
-#: Two ranks have no rank between others, and no part further away than the next: they need fewer cases.
+#: With two ranks no rank is between others, and the next part is the only other one: they need fewer cases.
 OF_TWO = [("blockwise", name) for name in ("halving", "one token", "attention", "chunks")]
 OF_TWO += [("lsg", name) for name in ("norm", "far", "first query")]
 SUMMARY = torch.tensor([[2, 5, 6, 7]])
@@ -47,7 +47,7 @@ TARGET = torch.tensor([[5, 6, 7, 2]])
 
 
 def step(model, tokens, training=True):
-    """Loss, gradients and record of a step without dropout, and the vectors without gradients."""
+    """Return loss, gradients and record of a step without dropout; with chunks also the results without gradients."""
     model.train(training)
     count = len(tokens)
     out = model.encoder(tokens)
@@ -63,7 +63,7 @@ def step(model, tokens, training=True):
         "weights": out["pooling_weights"],
         "gradients": {name: parameter.grad for name, parameter in model.named_parameters()},
     }
-    if model.encoder.chunk_tokens:  # which takes other ways then
+    if model.encoder.chunk_tokens:  # chunks are read otherwise without gradients
         with torch.no_grad():
             again = model.eval().encoder(tokens)
         found["summarised"] = [vectors(again), again["pooling_slots"], again["pooling_weights"]]
@@ -75,13 +75,15 @@ def narrow(layer, inputs, output, most):
 
 
 def vectors(out):
-    """The vectors of an encoder's output, zeros for padding."""
+    """Return the vectors of an encoder's output, with zeros for padding."""
     return out["encoder_out"][0].detach().masked_fill(out["encoder_padding_mask"][0].T.unsqueeze(2), 0)
 
 
 @pytest.mark.parametrize("size, names", [(2, OF_TWO), (4, list(ALL))], ids=["2", "4"])
-def test_ranks_equal_one_process(tiny_model, exact_softmax, random_tokens, tmp_path, size, names):
-    """The mean of the ranks' gradients is the gradient, whatever the lengths, the padding, the blocks and chunks."""
+def test_ranks_give_the_losses_and_gradients_of_one_process(
+    tiny_model, exact_softmax, random_tokens, tmp_path, size, names
+):
+    """Check that the mean of the ranks' gradients is the gradient, for any lengths, padding, blocks and chunks."""
 
     models = {}
     for attention, name in names:
@@ -105,8 +107,8 @@ def test_ranks_equal_one_process(tiny_model, exact_softmax, random_tokens, tmp_p
         check(case, [one[case] for one in ranks], found(case))
 
 
-def test_the_seed_decides_what_is_dropped(tiny_model, random_tokens, tmp_path):
-    """The same step twice is the same, another seed another; the ranks agree on slots, random ones too."""
+def test_dropout_follows_the_seed_and_ranks_agree_on_slots(tiny_model, random_tokens, tmp_path):
+    """Check that a seed repeats a step, that another seed changes it, and that ranks agree on random slots."""
 
     def main(rank):
         group = sequence_group(2, timeout=30)

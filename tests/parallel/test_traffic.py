@@ -1,4 +1,4 @@
-"""What ranks send, counted in the collectives, beside its formula."""
+"""Tests of the formulas for what ranks send, against the bytes counted in the collectives."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.helpers.ranks import on_ranks
 
 
 @pytest.mark.parametrize("length, size", [(1, 4), (37, 4), (40, 3), (64, 2)])
-def test_parts_are_whole_blocks_and_make_up_the_document(length, size):
+def test_parts_are_whole_blocks_and_cover_the_document(length, size):
     parts = Parts(length, 4, size)
     assert [parts.start(rank) % 4 for rank in range(size) if parts.width(rank)] == [0] * sum(map(bool, parts.widths))
     assert sum(parts.widths) == length and parts.start(0) == 0 and parts.widths[0] > 0
@@ -15,8 +15,8 @@ def test_parts_are_whole_blocks_and_make_up_the_document(length, size):
     assert max(blocks) - min(blocks) <= 1
 
 
-def test_bytes_of_a_pooling_are_counted(tiny_model, random_tokens, tmp_path):
-    """Forward on every rank; backward, where a rank sends what it got, in sum. Layers of blocks send nothing."""
+def test_bytes_of_pooling_equals_the_counted_bytes(tiny_model, random_tokens, tmp_path):
+    """Check each rank forward, and the sum of all ranks backward. Block-wise layers send nothing."""
     size, batch, lengths = 4, 2, [50, 37]
 
     def main(rank):
@@ -47,8 +47,8 @@ def test_bytes_of_a_pooling_are_counted(tiny_model, random_tokens, tmp_path):
     assert all(what.startswith("gradients of") for _, sent in found for what in sent)
 
 
-def test_bytes_of_blocks_beside_a_part(tiny_model, random_tokens, tmp_path):
-    """LSG: a layer sends one block, and those of the sparse tokens behind it, to each side."""
+def test_lsg_layers_send_the_neighbouring_blocks(tiny_model, random_tokens, tmp_path):
+    """Check LSG: a layer sends one block, and those of the sparse tokens behind it, to each side."""
 
     def main(rank):
         group = sequence_group(2)
@@ -60,7 +60,7 @@ def test_bytes_of_blocks_beside_a_part(tiny_model, random_tokens, tmp_path):
     assert on_ranks(main, 2, tmp_path) == [2 * 4 * (8 + 1) * 8] * 2  # layers, tokens, width and mask, bytes
 
 
-def test_ring_attention_moves_keys_and_values_of_every_layer():
+def test_ring_attention_sends_100_to_300_times_the_bytes_of_a_pooling():
     assert bytes_of_ring_attention(2**20, 768, 8) == 2 * 2**20 * 768 * 4 * 7 / 8
     pooling = bytes_of_pooling(Parts(2**20, 512, 8), 4096, 768, 3, last=True)
     assert 100 < bytes_of_ring_attention(2**20, 768, 8) / pooling < 300

@@ -1,4 +1,4 @@
-"""fairseq-train with documents that processes share: what it logs and learns is what one process does."""
+"""Tests of fairseq-train with documents spread over processes: it logs and learns what one process does."""
 
 import json
 import re
@@ -20,20 +20,20 @@ PLAIN = ["--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "
 
 
 def rows(stdout):
-    """{(kind, update): what the log says of it}, times and memory apart."""
+    """Return {(kind, update): logged values}, without times and memory."""
     found = {}
     for text in re.findall(r"\| (?:train_inner|valid) \| (\{.*\})", stdout):
         row = {name.replace("valid_", ""): float(value or "nan") for name, value in json.loads(text).items()}
         apart = ("ups", "wps", "src_wps", "wall", "train_wall", "gb_peak", "epoch")
         kind = "valid" if "valid_loss" in text else "train"
         if kind == "valid":
-            apart += ("wpb", "bsz")  # of a step of validation, which is a batch of each group of processes
+            apart += ("wpb", "bsz")  # per validation step, which is a batch of each group of processes
         found[kind, row["num_updates"]] = {name: value for name, value in row.items() if name not in apart}
     return found
 
 
 def train_on_ranks(size, argv, folder, timeout=240):
-    """The statuses and the logs of fairseq-train on so many ranks."""
+    """Run fairseq-train on ``size`` ranks; return their statuses and logs."""
     main = fairseq_command("train")
     words = ["fairseq-train", *argv, *SPREAD, "--distributed-world-size", size]
     statuses = end_ranks(start_ranks(lambda rank: main(), size, folder, words), timeout)
@@ -41,22 +41,22 @@ def train_on_ranks(size, argv, folder, timeout=240):
 
 
 def arguments(folder):
-    """Two updates of four documents, on any number of processes."""
+    """Return arguments for two updates of four documents, on any number of processes."""
     args = [folder, *TASK, *TRAIN, *EVAL, *PLAIN, "--verbose", "--batch-size", "2", "--clip-norm", "1"]
     return [*args, "--data-buffer-size", "0", "--max-update", "2", "--optimizer", "sgd", "--lr", "0.3"]
 
 
 @pytest.fixture(scope="module")
 def one(command, tmp_path_factory):
-    """The folder of data and checkpoint, and the log, of one process."""
+    """Train in one process; return the folder of data and checkpoint, and the log."""
     folder = tmp_path_factory.mktemp("one")
     write_corpus(folder, words=6, train=[60, 9, 33, 64, 5, 21, 47, 12])
     return folder, command("train", *arguments(folder), "--update-freq", 2, "--save-dir", folder).stdout
 
 
 @pytest.mark.parametrize("size, backend", [(2, "legacy_ddp"), (4, "pytorch_ddp")])
-def test_groups_of_two_train_as_one_process(one, tmp_path, size, backend):
-    """Losses, gradient norms, batch sizes, ROUGE in validation, and the weights after two updates."""
+def test_groups_of_two_ranks_train_like_one_process(one, tmp_path, size, backend):
+    """Check losses, gradient norms, batch sizes, ROUGE in validation, and the weights after two updates."""
     folder, log = one
     shared = ["--sequence-parallel", 2, "--ddp-backend", backend, "--save-dir", tmp_path, "--update-freq", 4 // size]
     statuses, logs = train_on_ranks(size, [*arguments(folder), *shared], tmp_path)
@@ -81,7 +81,7 @@ def test_attention_that_is_not_local_is_refused_on_every_rank(tmp_path):
         assert line.startswith("error: --sequence-parallel 2: the attention of FullAttention is not local")
 
 
-def test_one_process_is_refused(command, tmp_path):
+def test_sequence_parallel_in_one_process_is_refused(command, tmp_path):
     write_corpus(tmp_path, words=6)
     done = command("train", tmp_path, *TASK, *TRAIN, "--sequence-parallel", 2, "--no-save", check=False)
     assert done.returncode == 1 and "--sequence-parallel 2 needs 2 processes" in done.stderr.splitlines()[-1]
