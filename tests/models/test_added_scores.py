@@ -1,4 +1,4 @@
-"""--pooler nugget_topk: scores of pooled vectors are added to the logits of the decoder's attention."""
+"""Tests of --pooler nugget_topk, which adds scores of pooled vectors to the logits of the decoder's attention."""
 
 import contextlib
 
@@ -18,7 +18,7 @@ from tests.helpers.recording import replay  # noqa: F401 -- a fixture
 NUGGET = {"pooler": "nugget_topk", "scorer_activation": "none"}
 
 
-def test_attention_is_that_of_the_formula():
+def test_scored_attention_matches_its_formula():
     torch.manual_seed(0)
     attention = ScoredAttention(8, 2, kdim=6, vdim=6, encoder_decoder_attention=True).double().eval()
     query, key = torch.randn(3, 2, 8, dtype=torch.float64), torch.randn(5, 2, 6, dtype=torch.float64)
@@ -40,8 +40,8 @@ def test_attention_is_that_of_the_formula():
     torch.testing.assert_close(mean, weights.mean(dim=0), rtol=0, atol=1e-12)
 
 
-def test_without_scores_it_is_fairseqs_attention(confident_model, random_tokens):
-    """A scorer that rates everything 0 leaves the model what it is with --pooler hard_topk."""
+def test_nugget_topk_with_scores_of_zero_equals_hard_topk(confident_model, random_tokens):
+    """Check that a scorer that rates everything 0 gives the logits of --pooler hard_topk."""
     nugget, hard = confident_model(**NUGGET), confident_model(pooler="hard_topk", scorer_activation="none")
     hard.load_state_dict(nugget.state_dict())
     for model in (nugget, hard):
@@ -53,7 +53,7 @@ def test_without_scores_it_is_fairseqs_attention(confident_model, random_tokens)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)  # float32: the sums are in another order
 
 
-def test_scores_of_several_poolings_are_summed():
+def test_scores_of_successive_poolings_are_summed():
     before = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
     kept = Pooled(torch.zeros(1, 2, 3), torch.tensor([[10.0, 20.0]]), None, torch.tensor([[0, 0, 0, 1]]),
                   torch.tensor([[0.0, 1.0, 0.0, 1.0]]))  # fmt: skip
@@ -61,7 +61,7 @@ def test_scores_of_several_poolings_are_summed():
     assert _sum_of_scores(kept, before).tolist() == [[12, 28]]
 
 
-def test_every_scorer_learns(tiny_model, random_tokens):
+def test_every_scorer_gets_a_gradient(tiny_model, random_tokens):
     model = tiny_model(**NUGGET).train()
     for lengths in ([40, 30], [3, 2]):
         model.zero_grad()
@@ -76,7 +76,7 @@ def test_every_scorer_learns(tiny_model, random_tokens):
 @pytest.mark.parametrize("options", [OPTIONS["beam 2"], OPTIONS["beam 8"], OPTIONS["length penalty"]])
 @pytest.mark.parametrize("more", [{}, {"attention": "lsg"}, {"attention": "lsg", "lsg_no_global_to_decoder": True}])
 @pytest.mark.usefixtures("replay", "exact_softmax")
-def test_generation_is_the_same_with_and_without_caches(confident_model, random_tokens, options, more):
+def test_generation_with_scores_is_the_same_plain_cached_and_graphed(confident_model, random_tokens, options, more):
     model, tokens, found = confident_model(**NUGGET, **more), random_tokens(RAGGED), {}
     for context in (contextlib.nullcontext, plain_generation, cuda_graphs):
         with context(model) if context is not contextlib.nullcontext else context():
@@ -87,7 +87,7 @@ def test_generation_is_the_same_with_and_without_caches(confident_model, random_
     assert_same(found[contextlib.nullcontext][1:2], alone)
 
 
-def test_scores_change_what_is_written(confident_model, random_tokens):
+def test_added_scores_change_the_logits(confident_model, random_tokens):
     model, tokens = confident_model(**NUGGET), random_tokens(RAGGED)
     out = model.encoder(tokens, None)
     assert out["added_scores"][0].shape == out["encoder_padding_mask"][0].shape
@@ -97,7 +97,7 @@ def test_scores_change_what_is_written(confident_model, random_tokens):
     assert (ours - without).abs().max() > 1e-4
 
 
-def test_transformers_has_no_such_attention():
+def test_export_to_transformers_refuses_added_scores():
     model = {"_name": "transpooler", "pooler": "nugget_topk"}
     with pytest.raises(PyramidionError, match="cannot add scores to its attention"):
         read_options({"cfg": {"model": model}})

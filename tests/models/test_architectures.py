@@ -1,4 +1,4 @@
-"""Named architectures: sizes, lengths and what the user's own flags change."""
+"""Tests of named architectures: sizes, lengths, and options on the command line."""
 
 import pickle
 from argparse import Namespace
@@ -20,7 +20,7 @@ from tests.helpers.models import make_dictionary
 
 @cache
 def configure(*flags):
-    """Return what fairseq-train makes of its options; not to be changed, as others get the same."""
+    """Return the config that fairseq-train makes of its options. It is cached: do not change it."""
     parser = options.get_training_parser()
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, ["data", *flags]))
 
@@ -52,11 +52,13 @@ def vocabulary():
         ("pyramidion_2k", 31.1, 2048, "1:1024,2:512", 2),
     ],
 )
-def test_each_reads_its_full_length(vocabulary, arch, millions, source, schedule, layers):
-    task = "translation" if arch.endswith("_512") else "long_document_summarization"  # an option's way is the same
+def test_architectures_have_their_lengths_schedules_and_numbers_of_parameters(
+    vocabulary, arch, millions, source, schedule, layers
+):
+    task = "translation" if arch.endswith("_512") else "long_document_summarization"  # options are read alike
     cfg = configure("--arch", arch, "--task", task)
     assert cfg.task.max_source_positions == source and cfg.task.max_target_positions == 1024
-    with torch.device("meta"):  # shapes are all that is looked at
+    with torch.device("meta"):  # only shapes are checked
         model = models.build_model(cfg.model, Namespace(source_dictionary=vocabulary, target_dictionary=vocabulary))
     assert model.max_positions() == (source, 1024)
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == millions
@@ -69,8 +71,8 @@ def test_each_reads_its_full_length(vocabulary, arch, millions, source, schedule
 
 
 @pytest.mark.paper("fig-1d")
-def test_halving_follows_from_the_models_own_length_and_layers(vocabulary):
-    """Figure 1 D: three layers that read 8k, 4k and 2k tokens, a decoder that reads 1k."""
+def test_halve_schedule_follows_from_the_models_length_and_layers(vocabulary):
+    """Check Figure 1 D: three layers that read 8k, 4k and 2k tokens, and a decoder that reads 1k."""
     task = Namespace(source_dictionary=vocabulary, target_dictionary=vocabulary)
     for flags, expected in (
         ([], "1:4096,2:2048,3:1024"),
@@ -87,7 +89,7 @@ def test_halving_follows_from_the_models_own_length_and_layers(vocabulary):
         assert len(model.decoder.layers) == 3
 
 
-def test_the_users_flags_win():
+def test_command_line_options_override_the_architecture():
     flags = ["--max-source-positions", "1024", "--pooling-schedule", "3:64", "--encoder-embed-dim", "32"]
     cfg = configure("--arch", "deeppyramidion", *flags, "--decoder-positions")
     assert cfg.task.max_source_positions == cfg.model.max_source_positions == 1024
@@ -95,8 +97,8 @@ def test_the_users_flags_win():
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
-def test_every_entry_names_real_fields(name):
-    """In the config that fairseq has of it; commands of every published row are read in tests/examples."""
+def test_architectures_set_only_existing_options(name):
+    """Check fairseq's config of each; tests/examples reads the commands of every published row."""
     config = models.MODEL_DATACLASS_REGISTRY[name]()
     real = {field.name for field in fields(PyramidionConfig)}
     for field, value in fields_of(name).items():
@@ -105,20 +107,20 @@ def test_every_entry_names_real_fields(name):
 
 @pytest.mark.paper("hp-dropout", "hp-activation", "hp-heads", "shared-rest")
 @pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if not name.startswith("bart_")))
-def test_what_tables_5_and_6_have_in_common(name):
+def test_architectures_share_the_common_values_of_tables_5_and_6(name):
     model = Namespace(**{**vars(PyramidionConfig()), **fields_of(name)})
     assert (model.dropout, model.attention_dropout, model.activation_dropout) == (0.1, 0.1, 0.1)
     assert model.activation_fn == "relu" and model.encoder_attention_heads == model.decoder_attention_heads == 8
 
 
 @pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if name.startswith("bart_")))
-def test_shapes_of_bart_are_those_of_fairseqs_own(name):
-    """Its ``bart_base`` and ``bart_large``, with what its recipes give on the command line besides."""
+def test_bart_architectures_have_the_options_of_fairseqs_bart(name):
+    """Compare with fairseq's ``bart_base`` and ``bart_large``, and with the options of its recipes."""
     ours = configure("--arch", name).model
     theirs = configure("--arch", "_".join(name.split("_")[:2]), "--task", "translation").model
     shared = {field.name for field in fields(PyramidionConfig)} & set(vars(theirs))
     lengths = {"max_source_positions", "max_target_positions"}
-    # The dropout of attention and of the feed-forward layers is not the architecture's: 0.1 and 0 in its recipes.
+    # Recipes, not architectures, set the dropout of attention and of feed-forward layers: 0.1 and 0.
     recipes = {"attention_dropout", "activation_dropout"}
     assert len(shared) > 20
     for field in shared - lengths - recipes - {"_name"}:
@@ -139,19 +141,19 @@ def test_shapes_of_bart_are_those_of_fairseqs_own(name):
         (["--encoder-attention-heads", "7"], r"--encoder-embed-dim \(768\) must be a multiple"),
     ],
 )
-def test_contradictions_are_named(vocabulary, flags, message):
+def test_contradictory_options_are_refused(vocabulary, flags, message):
     task = Namespace(source_dictionary=vocabulary, target_dictionary=vocabulary)
     with pytest.raises(PyramidionError, match=message):
         models.build_model(configure("--arch", "deeppyramidion", *flags).model, task)
 
 
-def test_separate_dictionaries_are_named(vocabulary):
+def test_separate_dictionaries_are_refused(vocabulary):
     task = Namespace(source_dictionary=vocabulary, target_dictionary=make_dictionary(100))
     with pytest.raises(PyramidionError, match="--joined-dictionary"):
         models.build_model(configure("--arch", "deeppyramidion").model, task)
 
 
-def test_a_checkpoint_from_before_an_option_existed_still_builds(vocabulary):
+def test_checkpoint_from_before_an_option_existed_still_builds(vocabulary):
     from omegaconf import OmegaConf
 
     cfg = OmegaConf.to_container(configure("--arch", "transpooler").model)
@@ -162,8 +164,8 @@ def test_a_checkpoint_from_before_an_option_existed_still_builds(vocabulary):
     assert str(model.encoder.schedule) == "2:512"
 
 
-def test_hydras_store_makes_configs_when_they_are_read():
-    """The same as register_model(name, dataclass=...) makes at once; each reader gets one of its own."""
+def test_hydra_store_makes_configs_of_models_when_they_are_read():
+    """Check that they equal those of register_model(name, dataclass=...), and that each reader gets a copy."""
     store = ConfigStore.instance()
     for name in ("deeppyramidion", "lsg_roberta_base"):
         entry = store.repo["model"][f"{name}.yaml"]
@@ -178,8 +180,8 @@ def test_hydras_store_makes_configs_when_they_are_read():
 
 
 @pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
-def test_a_class_of_models_is_found_by_its_name(arch):
-    """As ``torch.save(model)`` and processes that are spawned look for it."""
+def test_model_classes_can_be_pickled_by_their_name(arch):
+    """Check what ``torch.save(model)`` and spawned processes need."""
     assert arch.encode() in pickle.dumps(models.MODEL_REGISTRY[arch])
 
 
@@ -193,13 +195,13 @@ def test_a_whole_model_can_be_pickled():
     assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
 
 
-def test_a_misspelt_option_of_an_architecture_is_named(monkeypatch):
+def test_architecture_with_a_misspelt_option_is_refused(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "mine", Architecture("blockwise", {"encoder_layer": 3, "scorer": "linear"}))
     with pytest.raises(ValueError, match=r"^architecture 'mine' sets encoder_layer: PyramidionConfig has no such opt"):
         config_of("mine")
 
 
-def test_an_architecture_that_starts_from_nothing_is_named(monkeypatch):
+def test_architecture_that_starts_from_an_unknown_one_is_refused(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "mine", Architecture("block_wise", {"encoder_layers": 3}))
     with pytest.raises(ValueError, match=r"^architecture 'mine' starts from 'block_wise', and there is no architect"):
         config_of("mine")

@@ -1,4 +1,4 @@
-"""Documents that are read in chunks are what whole ones are, to 1e-12."""
+"""Tests of reading documents in chunks: outputs and gradients equal those of whole documents."""
 
 import pytest
 import torch
@@ -39,19 +39,19 @@ def encoded(model, tokens, summary):
 
 
 @pytest.mark.parametrize("chunk, options", [(1, {}), (20, {}), *((8, options) for options in CASES)], ids=str)
-def test_chunks_equal_the_whole(tiny_model, exact_softmax, random_tokens, options, chunk):
-    """Uneven lengths and padding, chunks of 1, 2 and 5 blocks; in evaluation, and with every gradient."""
+def test_chunked_encoder_equals_the_whole_encoder(tiny_model, exact_softmax, random_tokens, options, chunk):
+    """Check uneven lengths, padding, and chunks of 1, 2 and 5 blocks; in evaluation, and with all gradients."""
     check(tiny_model, random_tokens([50, 37, 6]), chunk, options)
 
 
 @pytest.mark.parametrize("options", LSG, ids=str)
-def test_chunks_of_blocks_that_see_others_equal_the_whole(tiny_model, exact_softmax, random_tokens, options):
-    """LSG: each layer reads chunks of 3 blocks with what they see beside them, after its global tokens read all."""
+def test_chunked_lsg_encoder_equals_the_whole_encoder(tiny_model, exact_softmax, random_tokens, options):
+    """Check LSG: a layer's global tokens read all, then chunks of 3 blocks read what they see beside them."""
     check(tiny_model, random_tokens([50, 37, 6]), 12, {"attention": "lsg", **options})
 
 
 @pytest.mark.parametrize("attention", ["blockwise", "lsg"])
-def test_chunks_under_autocast_are_the_whole_within_its_rounding(tiny_model, random_tokens, attention):
+def test_chunked_encoder_under_autocast_rounds_no_worse_than_the_whole(tiny_model, random_tokens, attention):
     tokens = random_tokens([50, 37, 6])
     model = tiny_model(attention=attention, scorer="index", pooling_schedule="3:12").float()
     with torch.no_grad():
@@ -79,8 +79,8 @@ def close(found, expected, **options):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12, **options)
 
 
-def test_dropout_is_the_same_when_computed_again(tiny_model, random_tokens):
-    """Finite differences of the loss: the backward pass must see the dropout of the forward pass."""
+def test_backward_pass_of_chunks_repeats_the_dropout_of_the_forward_pass(tiny_model, random_tokens):
+    """Check a gradient with dropout against finite differences of the loss."""
     model = tiny_model(dropout=0.2, attention_dropout=0.2, activation_dropout=0.2).train()
     model.encoder.read_in_chunks(8)
     tokens, parameter = random_tokens([50]), model.encoder.layers[0].fc1.bias
@@ -100,8 +100,8 @@ def test_dropout_is_the_same_when_computed_again(tiny_model, random_tokens):
     assert float(slope) == pytest.approx(float(parameter.grad[3]), rel=1e-4) != 0
 
 
-def test_a_layer_sees_one_chunk_at_a_time(tiny_model, random_tokens):
-    """Twice without gradients, where scores must be known first; once with them, or where they say nothing."""
+def test_layers_read_one_chunk_at_a_time(tiny_model, random_tokens):
+    """Check evaluation: two passes where scores must be known first, one where they do not depend on states."""
     widths = []
 
     def record(module, inputs, output):
@@ -129,13 +129,13 @@ def test_a_layer_sees_one_chunk_at_a_time(tiny_model, random_tokens):
     ],
     ids=str,
 )
-def test_what_cannot_be_read_in_chunks(tiny_model, options, tokens, message):
+def test_options_that_do_not_support_chunks_are_refused(tiny_model, options, tokens, message):
     with pytest.raises(PyramidionError, match=message):
         tiny_model(**options).encoder.read_in_chunks(tokens)
 
 
-def test_a_scorer_that_needs_whole_documents_is_refused(tiny_model, monkeypatch):
-    """Of LSG the layers alone are read in chunks: its poolings get whole documents."""
+def test_chunks_refuse_scorers_that_need_whole_documents(tiny_model, monkeypatch):
+    """Check that LSG accepts them with chunks: only its layers read these, its poolings get whole documents."""
     monkeypatch.setattr(LinearScorer, "needs_whole_documents", True)
     with pytest.raises(PyramidionError, match="--encoder-chunk-tokens 8: LinearScorer rates a token by more than"):
         tiny_model().encoder.read_in_chunks(8)

@@ -1,7 +1,7 @@
-"""Every kind of architecture trains two updates and generates, through the functions of the stock commands.
+"""Tests that every kind of architecture trains two updates and generates with the stock commands' functions.
 
-Those with a row in the paper do so in tests/examples/test_recipes.py, by the command of their recipe. On a GPU every
-named one does.
+Architectures with a row in the paper are tested in tests/examples/test_recipes.py, with the commands of their recipes.
+On a GPU every named architecture is tested here.
 """
 
 import re
@@ -20,7 +20,7 @@ from tests.helpers.architectures import common, distinct, run, train_two_updates
 corpus = architectures.corpus  # a fixture
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
-#: Of architectures that differ in lengths and sizes of blocks alone, which test_architectures.py reads, one.
+#: One of those that differ only in lengths and sizes of blocks, which test_architectures.py checks.
 OTHERS = sorted(set(distinct([*PUBLISHED.values(), *sorted(ARCHITECTURES)])) - set(PUBLISHED.values()))
 CASES = [(arch, "cpu") for arch in OTHERS] + [
     pytest.param(arch, "cuda", marks=NO_GPU) for arch in sorted(ARCHITECTURES)
@@ -28,7 +28,7 @@ CASES = [(arch, "cpu") for arch in OTHERS] + [
 
 
 @pytest.mark.parametrize("arch, device", CASES)
-def test_trains_and_generates(monkeypatch, corpus, tmp_path, arch, device):
+def test_architecture_trains_and_generates(monkeypatch, corpus, tmp_path, arch, device):
     path = train_two_updates(monkeypatch, corpus, tmp_path, arch, device)
     state = load_checkpoint(path)
     assert state["cfg"]["model"]["_name"] == arch and state["optimizer_history"][-1]["num_updates"] == 2
@@ -46,8 +46,8 @@ def test_trains_and_generates(monkeypatch, corpus, tmp_path, arch, device):
 
 @pytest.mark.paper("power-start")
 @pytest.mark.parametrize("arch", sorted(name for name in ARCHITECTURES if name.startswith("power_")))
-def test_power_is_fine_tuned_from_a_blockwise_checkpoint(monkeypatch, corpus, tmp_path, arch):
-    """It has no parameters of its own, so that the block-wise model's weights load strictly (Appendix C.1)."""
+def test_power_architectures_fine_tune_from_a_blockwise_checkpoint(monkeypatch, corpus, tmp_path, arch):
+    """Check that weights of the block-wise model load strictly, as PoWER adds no parameters (Appendix C.1)."""
     blockwise = train_two_updates(monkeypatch, corpus, tmp_path / "blockwise", "blockwise_8k", "cpu")
     tuned = train_two_updates(
         monkeypatch, corpus, tmp_path / "power", arch, "cpu", "--finetune-from-model", blockwise, "--lr", 1e-9
@@ -60,7 +60,7 @@ def test_power_is_fine_tuned_from_a_blockwise_checkpoint(monkeypatch, corpus, tm
 RESET = ["--reset-optimizer", "--reset-dataloader", "--reset-meters", "--reset-lr-scheduler"]
 
 
-def test_a_pointer_is_added_by_fine_tuning_and_not_lost_by_it(monkeypatch, corpus, tmp_path, caplog):
+def test_fine_tuning_adds_a_pointer_and_refuses_to_drop_one(monkeypatch, corpus, tmp_path, caplog):
     plain = train_two_updates(monkeypatch, corpus, tmp_path / "plain", "transpooler_2k_512", "cpu")
     before = load_checkpoint(plain)["model"]
     for flag, more in (("--finetune-from-model", []), ("--restore-file", RESET)):
@@ -73,7 +73,7 @@ def test_a_pointer_is_added_by_fine_tuning_and_not_lost_by_it(monkeypatch, corpu
             torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
         assert after["decoder.pointer.gate.bias"].tolist() == pytest.approx([0, -1, -1], abs=1e-6)
     caplog.clear()
-    with pytest.raises(Exception, match="Cannot load model parameters"):  # of fairseq's trainer
+    with pytest.raises(Exception, match="Cannot load model parameters"):  # raised by fairseq's trainer
         arguments = ["--finetune-from-model", pointing]
         train_two_updates(monkeypatch, corpus, tmp_path / "back", "transpooler_2k_512", "cpu", *arguments)
     (line,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
@@ -81,8 +81,8 @@ def test_a_pointer_is_added_by_fine_tuning_and_not_lost_by_it(monkeypatch, corpu
 
 
 @pytest.mark.paper("soft-hard")
-def test_a_checkpoint_of_the_soft_operator_is_used_with_the_hard_one(monkeypatch, corpus, tmp_path):
-    """Soft in training, hard in use: the same weights, one option changed; and training goes on from them."""
+def test_soft_checkpoint_generates_and_trains_with_the_hard_pooler(monkeypatch, corpus, tmp_path):
+    """Check the same weights with one option changed, in generation and in further training."""
     path = train_two_updates(monkeypatch, corpus, tmp_path / "soft", "transpooler_8k_512", "cpu")
     state = load_checkpoint(path)
     assert any(".scorer." in name for name in state["model"])

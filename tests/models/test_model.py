@@ -1,4 +1,4 @@
-"""The model beyond its contract: fairseq's own weights, recomputation, positions."""
+"""Tests of the model beyond tests/contracts: fairseq's own weights, recomputation, positions."""
 
 from argparse import Namespace
 
@@ -11,7 +11,7 @@ from tests.helpers.models import TINY
 
 
 def test_stock_transformer_weights_load_and_give_the_same_logits(dictionary, tiny_model, random_tokens):
-    """With full attention and decoder positions the model is fairseq's Transformer."""
+    """Check that the model with full attention and decoder positions is fairseq's Transformer."""
     torch.manual_seed(3)
     cfg = TransformerConfig.from_namespace(Namespace(**TINY, decoder_input_dim=8, decoder_output_dim=8))
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
@@ -24,8 +24,8 @@ def test_stock_transformer_weights_load_and_give_the_same_logits(dictionary, tin
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS.names())
-def test_recomputation_gives_the_same_gradients(tiny_model, random_tokens, attention):
-    """Also where attention draws random numbers in training."""
+def test_checkpoint_activations_gives_the_same_gradients(tiny_model, random_tokens, attention):
+    """Check every attention, also those that draw random numbers in training."""
     tokens, summary = random_tokens([50, 12]), torch.tensor([[2, 5, 6, 7]] * 2)
     grads = []
     for checkpoint in (False, True):
@@ -40,8 +40,8 @@ def test_recomputation_gives_the_same_gradients(tiny_model, random_tokens, atten
 
 
 @pytest.mark.paper("no-relative-positions", "hp-positions")
-def test_positions_are_counted_from_the_documents_start(tiny_model):
-    """Two equal blocks get different states, since their positions differ (Appendix C.1)."""
+def test_encoder_positions_count_from_the_start_of_the_document(tiny_model):
+    """Check that two equal blocks get different states, as their positions differ (Appendix C.1)."""
     model = tiny_model(pooling_schedule="")
     states = model.encoder(torch.tensor([[5, 6, 7, 8, 5, 6, 7, 8]]), None)["encoder_out"][0]
     assert (states[:4] - states[4:]).abs().max() > 0.1
@@ -51,7 +51,7 @@ def test_positions_are_counted_from_the_documents_start(tiny_model):
 
 
 @pytest.mark.paper("fig-2")
-def test_full_length_states_are_not_kept(tiny_model, random_tokens):
+def test_encoder_output_keeps_no_full_length_states_by_default(tiny_model, random_tokens):
     model, tokens = tiny_model(), random_tokens([50])
     assert model.encoder(tokens, None)["encoder_embedding"] == [] == model.encoder(tokens, None)["encoder_states"]
     lengths = [state.size(0) for state in model.encoder(tokens, None, return_all_hiddens=True)["encoder_states"]]
@@ -59,6 +59,6 @@ def test_full_length_states_are_not_kept(tiny_model, random_tokens):
 
 
 @pytest.mark.paper("long-inputs")
-def test_longer_than_announced_still_encodes(tiny_model, random_tokens):
-    """The task cuts documents, the encoder itself has no limit (sinusoidal positions grow)."""
+def test_encoder_accepts_documents_above_max_source_positions(tiny_model, random_tokens):
+    """Check that the encoder has no limit: the task truncates documents, and sinusoidal positions grow."""
     assert tiny_model().encoder(random_tokens([3000]), None)["encoder_out"][0].shape == (5, 1, 8)

@@ -1,4 +1,4 @@
-"""Batches as no corpus is meant to have them: each document's encoding is the one that it has alone."""
+"""Tests of unusual batches: each document gives the outputs that it gives alone."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ BATCHES = {
 
 
 def summaries(count):
-    """The decoder's inputs; the first summary is empty: </s> is all that is to be written."""
+    """Return the decoder's inputs; the first summary is empty, with </s> as its only target."""
     rows = torch.tensor([[2, 5, 6, 7]] * count)
     rows[0, 1:] = 1
     return rows
@@ -21,7 +21,7 @@ def summaries(count):
 
 @pytest.mark.parametrize("name", BATCHES)
 @pytest.mark.parametrize("attention", ["blockwise", "lsg"])
-def test_odd_batches(tiny_model, random_tokens, name, attention):
+def test_documents_in_unusual_batches_give_the_same_logits_as_alone(tiny_model, random_tokens, name, attention):
     model, lengths = tiny_model(**LONG, attention=attention).float(), BATCHES[name]
     tokens, summary = random_tokens(lengths), summaries(len(lengths))
     together = model(tokens, None, summary)[0]
@@ -37,7 +37,7 @@ def test_odd_batches(tiny_model, random_tokens, name, attention):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_a_document_of_padding_alone_changes_no_other(tiny_model, random_tokens):
+def test_document_of_padding_alone_does_not_change_others(tiny_model, random_tokens):
     model, tokens = tiny_model(), random_tokens([40, 7, 3])
     padded = torch.cat([tokens, torch.ones_like(tokens[:1])])
     summary = torch.tensor([[2, 5, 6]] * 4)
@@ -49,7 +49,7 @@ def test_a_document_of_padding_alone_changes_no_other(tiny_model, random_tokens)
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_a_batch_of_nothing_but_padding(tiny_model):
+def test_batch_of_padding_alone_gives_finite_outputs_and_gradients(tiny_model):
     model = tiny_model().train()
     out = model(torch.ones(2, 6, dtype=torch.long), None, torch.tensor([[2, 5]] * 2))[0]
     out.square().mean().backward()

@@ -1,4 +1,4 @@
-"""Models with ``--pointer``: what is copied is exact, is learned through, and is generated as it is trained."""
+"""Tests of models with ``--pointer``: exact mixtures, gradients through copying, generation as in training."""
 
 from argparse import Namespace
 from contextlib import nullcontext
@@ -46,8 +46,8 @@ def a_sample(rows=3, length=6, seed=1):
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_equals_explicit_distributions(tiny_model, exact_softmax, options):
-    """The mixture and the gradient of every parameter, against loops over tokens."""
+def test_pointer_model_equals_explicit_distributions(tiny_model, exact_softmax, options):
+    """Check the mixture and the gradient of every parameter against loops over tokens."""
     model, sample = gated(tiny_model(pointer=True, **options)), a_sample()
     logits, extra = model(**sample["net_input"])
     features, _ = model(**sample["net_input"], features_only=True)
@@ -63,14 +63,14 @@ def test_equals_explicit_distributions(tiny_model, exact_softmax, options):
     ours = model.get_normalized_probs((logits, extra), log_probs=True).gather(2, target).sum()
     parameters = [p for p in model.parameters()]
     fast = torch.autograd.grad(ours, parameters, retain_graph=True)
-    # Through what the reference was given: logits, features, attention and weights of the same pass but one.
+    # The reference's gradients go through its inputs: logits, attention and weights, and features of a second pass.
     slow = torch.autograd.grad(slow.log().gather(2, target).sum(), parameters, allow_unused=True)
     for a, b in zip(fast, slow):
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("pooler", sorted(set(POOLERS.names()) - set(EXACT)))
-def test_poolers_without_an_exact_record_are_refused(tiny_model, pooler):
+def test_pointer_refuses_poolers_without_an_exact_record(tiny_model, pooler):
     with pytest.raises(PyramidionError, match=f"--pooler {pooler} the tokens of a vector are not known exactly"):
         tiny_model(pointer=True, pooler=pooler)
     tiny_model(pointer=True, pooler=pooler, pooling_schedule="")  # nothing is pooled
@@ -85,19 +85,19 @@ def test_poolers_without_an_exact_record_are_refused(tiny_model, pooler):
         ({"pointer_context": 21}, "--pointer-context must be at least 0 and at most 20, got 21"),
     ],
 )
-def test_impossible_layers_and_heads(tiny_model, options, line):
+def test_invalid_pointer_options_are_refused(tiny_model, options, line):
     with pytest.raises(PyramidionError) as error:
         tiny_model(pointer=True, **options)
     assert str(error.value) == line
 
 
-def test_two_dictionaries_are_refused():
+def test_pointer_refuses_two_dictionaries():
     task = Namespace(source_dictionary=make_dictionary(40), target_dictionary=make_dictionary(41))
     with pytest.raises(PyramidionError, match="one dictionary for both"):
         PyramidionModel.build_model(Namespace(**{**TINY, "pointer": True, "share_all_embeddings": False}), task)
 
 
-def test_off_by_default(tiny_model):
+def test_pointer_is_off_by_default(tiny_model):
     model = tiny_model()
     assert model.decoder.pointer is None and model.encoder(repetitive([9]), None)[COPY_SOURCE] == []
     assert not [name for name in model.state_dict() if "pointer" in name]
@@ -111,8 +111,8 @@ def scorer_gradients(model):
     return [p.grad.clone() for name, p in model.named_parameters() if ".scorer." in name]
 
 
-def test_scorers_learn_from_what_was_copied(tiny_model):
-    """With attached weights they get another gradient than with detached ones; the loss is the same."""
+def test_scorers_get_gradients_through_copying(tiny_model):
+    """Check that attached weights give scorers another gradient than detached ones."""
     attached, detached = (gated(tiny_model(pointer=True, pointer_detach_weights=d)).train() for d in (False, True))
     attached.load_state_dict(detached.state_dict())
     differences = [(a - b).abs().max() for a, b in zip(*map(scorer_gradients, (attached, detached)))]
@@ -121,7 +121,7 @@ def test_scorers_learn_from_what_was_copied(tiny_model):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("options", [{}, {"pointer": True}, {"pointer": True, "share_all_embeddings": False}], ids=str)
-def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatch, options, smoothing):
+def test_chunked_criterion_equals_fairseqs(tiny_model, exact_softmax, monkeypatch, options, smoothing):
     monkeypatch.setattr(projected_softmax, "CHUNK_LOGITS", 100)
     model, task, sample = tiny_model(**options), Namespace(target_dictionary=make_dictionary(40)), a_sample()
     stock = CrossEntropyCriterion(task, False)
@@ -141,8 +141,8 @@ def test_the_chunked_criterion_is_fairseqs(tiny_model, exact_softmax, monkeypatc
 
 
 @pytest.mark.parametrize("options", [{}, {"pointer": True}], ids=str)
-def test_the_chunked_criterion_reports_the_accuracy_of_fairseqs(confident_model, options):
-    """Some targets are the most probable symbols, some are not."""
+def test_chunked_criterion_reports_the_same_accuracy_as_fairseqs(confident_model, options):
+    """Check targets of which some are the most probable symbols, and some are not."""
     model, sample = confident_model(**options).eval(), a_sample()
     task = Namespace(target_dictionary=make_dictionary(40))
     best = model(**sample["net_input"])[0].argmax(dim=2)
@@ -155,7 +155,7 @@ def test_the_chunked_criterion_reports_the_accuracy_of_fairseqs(confident_model,
 
 @pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, options, lengths):
+def test_pointer_generation_equals_plain_generation(confident_model, exact_softmax, options, lengths):
     model, tokens = gated(confident_model(pointer=True)), repetitive(lengths)
     ours = generate([model], tokens, **options)
     with plain_generation(model):
@@ -163,7 +163,7 @@ def test_generation_is_that_of_fairseqs_caches(confident_model, exact_softmax, o
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_every_model_generates_what_teacher_forcing_scores(confident_model, exact_softmax, options):
+def test_generated_scores_equal_teacher_forced_scores(confident_model, exact_softmax, options):
     model, tokens = gated(confident_model(pointer=True, **options)), repetitive(RAGGED)
     for document, hypotheses in zip(tokens, generate([model], tokens, beam_size=3)):
         best = hypotheses[0]["tokens"].unsqueeze(0)
@@ -175,7 +175,7 @@ def test_every_model_generates_what_teacher_forcing_scores(confident_model, exac
 
 
 @pytest.mark.parametrize("strategy, prefix", STRATEGIES.values(), ids=STRATEGIES)
-def test_every_search_is_that_of_fairseqs_caches(confident_model, exact_softmax, strategy, prefix):
+def test_every_search_strategy_equals_plain_generation(confident_model, exact_softmax, strategy, prefix):
     model, tokens, results = gated(confident_model(pointer=True)), repetitive(RAGGED), []
     for context in (nullcontext(), plain_generation(model)):
         chosen = strategy(make_dictionary(40)) if strategy else None
@@ -186,7 +186,7 @@ def test_every_search_is_that_of_fairseqs_caches(confident_model, exact_softmax,
 
 
 def test_unknown_tokens_are_not_copied(tiny_model):
-    """However much of the document is <unk>, it is copied with probability 0, and all probabilities sum to one."""
+    """Check documents full of <unk>: it is copied with probability 0, and all probabilities sum to one."""
     model, sample = gated(tiny_model(pointer=True)), a_sample()
     sample["net_input"]["src_tokens"][0, ::2] = 3
     sample["net_input"]["src_tokens"][1, :-1] = 3
@@ -200,8 +200,8 @@ def test_unknown_tokens_are_not_copied(tiny_model):
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_symbols_that_stand_for_no_text_are_not_copied(exact_softmax, options):
-    """Half of each document is <unk>, <s> or <mask>; </s> ends summaries, too, and is copied."""
+def test_special_symbols_except_eos_are_not_copied(exact_softmax, options):
+    """Check documents that are half <unk>, <s> or <mask>; </s> is copied, as it ends summaries, too."""
     task = Namespace(**dict.fromkeys(("source_dictionary", "target_dictionary"), make_dictionary(39)))
     mask = task.source_dictionary.add_symbol("<mask>")
     torch.manual_seed(0)
@@ -210,7 +210,7 @@ def test_symbols_that_stand_for_no_text_are_not_copied(exact_softmax, options):
     documents = sample["net_input"]["src_tokens"]
     documents[:, 0] = documents[:, 1:7:3] = 3
     documents[0, 2], documents[1, 2], documents[2, 2] = 0, mask, 3
-    documents[:, 3] = 2  # a pooler may keep the beginning alone
+    documents[:, 3] = 2  # at the beginning, which is all that some poolers keep
     logits, extra = model(**sample["net_input"])
     mixed = model.get_normalized_probs((logits, extra), log_probs=False)
     gates, attention, history, source = extra["pointer"]
@@ -224,16 +224,16 @@ def test_symbols_that_stand_for_no_text_are_not_copied(exact_softmax, options):
     "tokens", [[[2]], [[5, 2]], [[3, 2]], [[0, 2]], [[1]]], ids=["empty", "one word", "unknown", "<s>", "padding"]
 )
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
-def test_hardly_any_document(tiny_model, options, tokens):
-    """Where nothing is left to copy, everything is written."""
+def test_probabilities_of_tiny_documents_sum_to_one(tiny_model, options, tokens):
+    """Check documents in which little or nothing can be copied."""
     model = gated(tiny_model(pointer=True, **options))
     mixed = model.get_normalized_probs(model(torch.tensor(tokens), None, torch.tensor([[2, 5]])), log_probs=False)
     torch.testing.assert_close(mixed.sum(2), torch.ones_like(mixed[..., 0]), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.7])
-def test_temperature_is_that_of_the_mixture(confident_model, exact_softmax, temperature):
-    """Of each model of an ensemble, as fairseq has it: the logarithms of all probabilities, divided by it."""
+def test_temperature_applies_to_the_mixture(confident_model, exact_softmax, temperature):
+    """Check that it divides the log probabilities of each model of an ensemble, as in fairseq."""
     models = [gated(confident_model(pointer=True)), gated(confident_model(seed=3, pointer=True, pointer_layer=1))]
     tokens = repetitive(RAGGED)
     for chosen in (models[:1], models):
@@ -254,7 +254,7 @@ def test_temperature_is_that_of_the_mixture(confident_model, exact_softmax, temp
             torch.testing.assert_close(hypotheses[0]["positional_scores"], scores, rtol=0, atol=ROUNDING)
 
 
-def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):
+def test_ensembles_with_and_without_a_pointer_equal_plain_generation(confident_model, exact_softmax):
     models = [gated(confident_model(pointer=True)), confident_model(seed=3, pooling_schedule="2:7", decoder_layers=1)]
     tokens = repetitive(RAGGED)
     ours = generate(models, tokens, beam_size=3)
@@ -263,7 +263,7 @@ def test_ensembles_mix_each_models_copies(confident_model, exact_softmax):
 
 
 @pytest.mark.parametrize("options", [OPTIONS["beam 2"], OPTIONS["minimum"]], ids=["beam 2", "minimum"])
-def test_graphed_steps(confident_model, exact_softmax, replay, options):  # noqa: F811
+def test_graphed_steps_generate_the_same(confident_model, exact_softmax, replay, options):  # noqa: F811
     model, tokens = gated(confident_model(pointer=True)), repetitive(RAGGED)
     plain = generate([model], tokens, **options)
     with cuda_graphs(model):
@@ -271,7 +271,7 @@ def test_graphed_steps(confident_model, exact_softmax, replay, options):  # noqa
     assert replay.made and replay.replayed > replay.made
 
 
-def test_another_alignment_is_refused(tiny_model):
+def test_another_alignment_layer_is_refused(tiny_model):
     model, sample = tiny_model(pointer=True), a_sample()
     with pytest.raises(PyramidionError, match="alignment_layer 0: this model points with layer 1"):
         model(**sample["net_input"], alignment_layer=0)
@@ -279,8 +279,8 @@ def test_another_alignment_is_refused(tiny_model):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("criterion", [ChunkedCrossEntropyCriterion, LabelSmoothedCrossEntropyCriterion])
-def test_a_batch_is_the_sum_of_its_parts(tiny_model, exact_softmax, criterion, smoothing):
-    """As with --update-freq: losses and gradients of documents alone add up to those of all of them."""
+def test_loss_of_a_batch_is_the_sum_over_its_documents(tiny_model, exact_softmax, criterion, smoothing):
+    """Check that losses and gradients of single documents add up to those of all, as with --update-freq."""
     model, sample = gated(tiny_model(pointer=True)), a_sample()
     whole = criterion(Namespace(target_dictionary=make_dictionary(40)), False, smoothing)
     loss = whole(model, sample)[0]
@@ -301,8 +301,8 @@ def test_a_batch_is_the_sum_of_its_parts(tiny_model, exact_softmax, criterion, s
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("bias", [[0.0, -40.0, -40.0], [-40.0, 40.0, -40.0], [-40.0, -40.0, 40.0]], ids=str)
-def test_training_in_half_precision_is_finite(tiny_model, dtype, smoothing, bias):
-    """Where gates leave no choice, and a document has nothing to copy; close to the loss in float32."""
+def test_losses_in_half_precision_are_finite_and_close_to_float32(tiny_model, dtype, smoothing, bias):
+    """Check gates that leave no choice, and a document with nothing to copy."""
     model, sample = gated(tiny_model(pointer=True)), a_sample()
     sample["net_input"]["src_tokens"][2, :8] = 3
     with torch.no_grad():

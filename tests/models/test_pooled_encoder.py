@@ -1,4 +1,4 @@
-"""The loop over layers and poolings, with layers that are known, and who runs it."""
+"""Tests of run_pooled_layers with simple layers, and of the encoders that call it."""
 
 import ast
 
@@ -16,7 +16,7 @@ from pyramidion_fairseq.poolers.mean_window import MeanWindowPooler
 
 
 class Add(nn.Module):
-    """Stands for a layer: adds a number."""
+    """Stand for a layer that adds a number."""
 
     def __init__(self, number):
         super().__init__()
@@ -24,9 +24,9 @@ class Add(nn.Module):
 
 
 def run(lengths, pooler, known=True, **options):
-    """The loop over three layers that add 1, 10 and 100, with a pooling to 2 vectors after the second.
+    """Run three layers that add 1, 10 and 100, with a pooling to 2 vectors after the second.
 
-    Returns its result, and what each layer was given: (shape, padding mask, lengths).
+    Return the result, and what each layer was given: (shape, padding mask, lengths).
     """
     given = []
 
@@ -49,7 +49,7 @@ def run(lengths, pooler, known=True, **options):
     return out, given
 
 
-def test_layers_and_a_pooling_by_hand():
+def test_run_pooled_layers_matches_hand_computed_values():
     out, given = run([4, 3], MeanWindowPooler({2: 2}), keep_states=True)
     assert out.x[..., 0].tolist() == [[111.5, 113.5], [111.5, 113.0]]  # means of (0, 1), (2, 3) and of (0, 1), (2)
     assert out.slot_of_token[0][0].tolist() == [0, 0, 1, 1] and out.slot_of_token[0][1, :3].tolist() == [0, 0, 1]
@@ -65,8 +65,8 @@ def test_layers_and_a_pooling_by_hand():
     "lengths, padded", [([4, 3], [True, False]), ([4, 4], [False, False]), ([4, 1], [True, True])]
 )
 @pytest.mark.parametrize("known", [True, False])
-def test_there_is_no_mask_where_nothing_is_padded(lengths, padded, known):
-    """Before and after the pooling; where the host does not know the lengths, what the pooler says stands."""
+def test_padding_mask_is_none_where_nothing_is_padded(lengths, padded, known):
+    """Check before and after the pooling; if the host does not know the lengths, the pooler's mask is passed on."""
     out, given = run(lengths, HardTopkPooler(), known)
     before, _, after = (mask is not None for _, mask, _ in given)
     assert before == padded[0]
@@ -74,7 +74,7 @@ def test_there_is_no_mask_where_nothing_is_padded(lengths, padded, known):
     assert out.padding_mask.tolist() == [[False, False], [False, lengths[1] < 2]]
 
 
-def test_the_output_is_upsampled_then_normalised():
+def test_output_is_upsampled_before_the_final_layer_norm():
     norm = nn.Linear(1, 1)
     with torch.no_grad():
         norm.weight.fill_(2.0), norm.bias.fill_(0.5)
@@ -84,7 +84,7 @@ def test_the_output_is_upsampled_then_normalised():
     assert out.padding_mask.tolist() == [[False] * 4] and out.states == []
 
 
-def test_the_loop_is_free_of_fairseq_and_goes_with_exported_directories():
+def test_pooled_encoder_imports_no_fairseq_and_is_exported():
     sources = flatten("models.pooled_encoder")
     assert "models_pooled_encoder.py" in bundle("blockwise", "linear", "successive_halving")
     for name, text in sources.items():
@@ -94,13 +94,13 @@ def test_the_loop_is_free_of_fairseq_and_goes_with_exported_directories():
             assert not any(module.split(".")[0] in ("fairseq", "transformers") for module in names), name
 
 
-def test_the_encoder_of_fairseq_runs_this_loop(tiny_model, random_tokens, monkeypatch):
+def test_fairseq_encoder_calls_run_pooled_layers(tiny_model, random_tokens, monkeypatch):
     monkeypatch.setattr(encoder, "run_pooled_layers", refuse)
     with pytest.raises(RuntimeError, match="the loop"):
         tiny_model().encoder(random_tokens([9]))
 
 
-def test_the_encoder_of_transformers_runs_this_loop(tiny_model, random_tokens, monkeypatch):
+def test_transformers_encoder_calls_run_pooled_layers(tiny_model, random_tokens, monkeypatch):
     pytest.importorskip("transformers")
     from pyramidion_fairseq.huggingface import encoder_pyramidion
     from pyramidion_fairseq.huggingface.configuration_pyramidion import PyramidionBartConfig

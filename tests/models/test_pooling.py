@@ -1,4 +1,4 @@
-"""How the encoder pools beyond the contracts: column sums, upsampling, which scorers there are, errors."""
+"""Tests of pooling in the encoder beyond tests/contracts: column sums, gradients, upsampling, errors."""
 
 from argparse import Namespace
 
@@ -36,8 +36,8 @@ def test_column_sums_equal_loops(monkeypatch, lengths, size, chunk):
     torch.testing.assert_close(sums.sum(dim=1), 2 * torch.tensor(lengths).double())
 
 
-def test_column_sums_are_those_of_the_attention_that_the_layer_computes(tiny_model, random_tokens):
-    """Values of one-hot vectors make the attention visible: its output is the weights themselves."""
+def test_column_sums_match_the_attention_weights_of_the_layer(tiny_model, random_tokens):
+    """Check with one-hot values, for which the output of attention is the weights themselves."""
     torch.manual_seed(0)
     attention = FullAttention(8, 2).double()
     x = torch.randn(1, 4, 8, dtype=torch.float64)
@@ -48,7 +48,7 @@ def test_column_sums_are_those_of_the_attention_that_the_layer_computes(tiny_mod
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
-def test_the_scorer_gets_the_attention_of_the_layer_before_the_pooling(tiny_model, random_tokens, pre_norm):
+def test_scorer_gets_the_attention_of_the_layer_before_the_pooling(tiny_model, random_tokens, pre_norm):
     model = tiny_model(scorer="attention_sum", encoder_normalize_before=pre_norm)
     attended, given = [], []
     for layer in model.encoder.layers[:2]:
@@ -61,7 +61,7 @@ def test_the_scorer_gets_the_attention_of_the_layer_before_the_pooling(tiny_mode
         assert sums.shape == seen["query"].shape[:2]
 
 
-def test_memory_of_column_sums_stays_below_a_full_matrix(monkeypatch):
+def test_column_sums_save_no_full_attention_matrix(monkeypatch):
     monkeypatch.setattr(base, "CHUNK", 2**12)
     attention, largest = FullAttention(4, 2), 0
     x = torch.randn(1, 512, 4)
@@ -77,7 +77,7 @@ def test_memory_of_column_sums_stays_below_a_full_matrix(monkeypatch):
     assert largest <= x.numel() and attention.q_proj.weight.grad.abs().sum() > 0
 
 
-def test_an_attention_without_column_sums_is_named(tiny_model, monkeypatch):
+def test_attention_sum_refuses_attentions_without_column_sums(tiny_model, monkeypatch):
     class Blind(FullAttention):
         column_sums = base.EncoderAttention.column_sums
 
@@ -94,8 +94,8 @@ def build_pooling(k=4, **options):
 
 @pytest.mark.parametrize("length", [3, 9])
 @pytest.mark.parametrize("pooler", ["successive_halving", "hard_topk", "mean_window"])
-def test_the_callback_of_a_pooling_gets_what_it_decided_by(pooler, length):
-    """Also where a document is kept whole. Nobody learns from the scores that it gets."""
+def test_on_pooled_gets_the_scores_the_mask_and_the_result(pooler, length):
+    """Check also documents that are kept whole. The scores that the callback gets have no gradient."""
     pooling, told = build_pooling(pooler=pooler), []
     x = torch.randn(2, length, 8, dtype=torch.float64, requires_grad=True)
     mask = torch.zeros(2, length, dtype=torch.bool)
@@ -116,7 +116,7 @@ def test_the_callback_of_a_pooling_gets_what_it_decided_by(pooler, length):
 @pytest.mark.paper("related-power")
 @pytest.mark.parametrize("scorer", ["linear", "nonlinear"])
 @pytest.mark.parametrize("pooler", POOLERS.names())
-def test_scorers_learn_exactly_where_the_pooler_lets_them(pooler, scorer):
+def test_scorers_get_gradients_exactly_where_their_scores_are_differentiable(pooler, scorer):
     torch.manual_seed(0)
     pooling = build_pooling(pooler=pooler, scorer=scorer)
     x = torch.randn(2, 19, 8, dtype=torch.float64, requires_grad=True)
@@ -129,13 +129,13 @@ def test_scorers_learn_exactly_where_the_pooler_lets_them(pooler, scorer):
         assert pooling.scorer is None and not list(pooling.parameters())
         return
     for parameter in pooling.parameters():
-        assert parameter.grad is not None  # data-parallel training waits for it
-        # A bias moves all ratings alike, which a softmax of differences may not see.
+        assert parameter.grad is not None  # data-parallel training waits for every gradient
+        # A bias moves all ratings alike, to which a softmax of differences may be blind.
         learns = pooling.pooler.differentiable_in_scores or pooling.pooler.adds_scores_to_attention
         assert (parameter.grad.abs().sum() > 0) == learns
 
 
-def test_hard_selection_spares_the_backward_pass_through_the_attention():
+def test_hard_topk_does_not_backpropagate_into_the_attention():
     pooling = build_pooling(pooler="hard_topk", scorer="attention_sum")
     attention = torch.rand(1, 9, dtype=torch.float64, requires_grad=True)
     pooled = pooling(torch.randn(1, 9, 8, dtype=torch.float64, requires_grad=True), None, attention)
@@ -146,7 +146,7 @@ def test_hard_selection_spares_the_backward_pass_through_the_attention():
     assert grad.abs().max() > 0
 
 
-def test_gumbel_needs_positive_scores():
+def test_gumbel_topk_refuses_scores_that_may_be_negative():
     with pytest.raises(PyramidionError, match="it needs --scorer-activation sigmoid"):
         build_pooling(pooler="gumbel_topk", scorer_activation="none")
     assert build_pooling(pooler="gumbel_topk", scorer_activation="none", scorer="random").k == 4
@@ -165,12 +165,12 @@ def test_gumbel_needs_positive_scores():
         ({"pooler": "threshold_topk", "threshold_link": "x"}, "--threshold-link must be one of laplace"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_invalid_options_are_named_in_the_error(options, message):
     with pytest.raises(PyramidionError, match=message):
         build_pooling(**options)
 
 
-def test_gumbel_is_noisy_in_training_alone():
+def test_gumbel_topk_adds_noise_only_in_training():
     pooling, x = build_pooling(pooler="gumbel_topk"), torch.randn(1, 30, 8, dtype=torch.float64)
     assert not torch.equal(pooling(x, None).embeddings, pooling(x, None).embeddings)
     pooling.eval()
@@ -198,7 +198,7 @@ def test_funnel_upsamples_by_repeating_and_adds_the_first_layers_output(tiny_mod
     assert out.shape[:2] == tokens.shape
 
 
-def test_without_upsampling_the_decoder_reads_the_pooled_states(tiny_model, random_tokens):
+def test_no_upsampling_gives_the_decoder_the_pooled_states(tiny_model, random_tokens):
     model = tiny_model(pooler="funnel", no_upsampling=True)
     other = tiny_model(pooler="mean_window")
     tokens = random_tokens([64, 30])
@@ -207,8 +207,8 @@ def test_without_upsampling_the_decoder_reads_the_pooled_states(tiny_model, rand
 
 
 @pytest.mark.paper("scorer-power")
-def test_power_is_a_hard_selection_by_attention(tiny_model, random_tokens):
-    """PoWER-BERT (Goyal et al. 2020): keep the tokens that receive most attention, and keep them unchanged."""
+def test_power_keeps_the_tokens_that_receive_most_attention(tiny_model, random_tokens):
+    """Check PoWER-BERT (Goyal et al. 2020): tokens that receive most attention are kept, and not changed."""
     model = tiny_model(pooler="hard_topk", scorer="attention_sum")
     tokens, given = random_tokens([50]), []
     for pooling in model.encoder.poolings.values():
@@ -232,15 +232,15 @@ def test_every_scorer_runs_with_every_pooler(tiny_model, random_tokens):
 
 
 @pytest.mark.parametrize("name", ["gumbel_topk", "hard_topk"])
-def test_a_pooler_that_needs_positive_scores_is_named(monkeypatch, tiny_model, name):
+def test_poolers_that_need_positive_scores_are_named_in_the_error(monkeypatch, tiny_model, name):
     monkeypatch.setattr(POOLERS.get(name), "needs_positive_scores", True)
     tiny_model(pooler=name, scorer="random", scorer_activation="none")
     with pytest.raises(PyramidionError, match=f"^--pooler {name} takes scores as weights of a sample"):
         tiny_model(pooler=name, scorer_activation="none")
 
 
-def test_a_pooler_of_a_package_of_ones_own_is_named_by_its_option(monkeypatch, tiny_model):
-    """Its file may have any name."""
+def test_error_names_a_pooler_of_another_package_by_its_option(monkeypatch, tiny_model):
+    """Check a pooler whose module has any name."""
     own = type("Own", (POOLERS.get("gumbel_topk"),), {"__module__": "my_plugin"})
     monkeypatch.setitem(POOLERS._classes, "own_topk", own)
     with pytest.raises(PyramidionError, match=r"^--pooler own_topk takes scores as weights of a sample"):
@@ -248,7 +248,7 @@ def test_a_pooler_of_a_package_of_ones_own_is_named_by_its_option(monkeypatch, t
 
 
 @pytest.mark.parametrize("more", [-1, 1])
-def test_a_pooler_that_keeps_another_number_is_named(more):
+def test_pooler_that_returns_another_number_of_vectors_is_refused(more):
     class Wrong(Pooler):
         def forward(self, x, scores, padding_mask, k):
             return hard_topk(x, scores, k + more, padding_mask=padding_mask)
@@ -258,13 +258,13 @@ def test_a_pooler_that_keeps_another_number_is_named(more):
         ValueError, match=rf"^Wrong must return embeddings of shape \(2, 4, 3\), got \(2, {4 + more}, 3\)"
     ):
         pooling(torch.randn(2, 9, 3), None)
-    assert pooling(torch.randn(2, 4, 3), None).embeddings.shape == (2, 4, 3)  # which is not pooled
+    assert pooling(torch.randn(2, 4, 3), None).embeddings.shape == (2, 4, 3)  # 4 tokens are not pooled
 
 
-def test_an_attention_that_returns_another_shape_is_named():
+def test_attention_that_returns_another_shape_is_refused():
     class Wrong(base.EncoderAttention):
         def attend(self, query, key, value, padding_mask, document_lengths=None):
-            return value.mean(dim=1, keepdim=True)  # which would be added to each of the tokens
+            return value.mean(dim=1, keepdim=True)  # broadcasting would add it to every token
 
     with pytest.raises(ValueError, match=r"^Wrong.attend must return \(2, 9, 8\), got \(2, 1, 8\)$"):
         Wrong(8, 2)(torch.randn(2, 9, 8))

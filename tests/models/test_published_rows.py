@@ -1,4 +1,4 @@
-"""Every row of the paper's tables has its architecture, and its layers read the published lengths."""
+"""Tests that every row of the paper's tables has an architecture with the published lengths and sizes."""
 
 import csv
 import re
@@ -16,7 +16,7 @@ from tests.helpers.paths import ROOT
 
 LAYERS = re.compile(r"(?:per-encoder-layer input '>' pooled:|layers in) ([\d>,]+)(?: upsample (\d+))?")
 
-#: Widths play no part in which lengths the layers read.
+#: Widths do not change which lengths the layers read.
 NARROW = {
     **{f"{side}_{size}": 8 for side in ("encoder", "decoder") for size in ("embed_dim", "ffn_embed_dim")},
     **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
@@ -36,9 +36,9 @@ def length(text):
 
 
 def published_lengths(row):
-    """Lengths that the layers read, and the decoder."""
+    """Return the lengths that the layers read, and the one that the decoder reads."""
     found = LAYERS.search(row["notes"])
-    if found is None:  # the deep baseline has its column alone: "8k x6"
+    if found is None:  # the deep baseline has only its column: "8k x6"
         source, layers = row["encoder_lengths"].split(" x")
         return [length(source)] * int(layers), length(source)
     layers, upsampled = found.groups()
@@ -47,7 +47,7 @@ def published_lengths(row):
 
 
 def what_layers_read(arch):
-    """Lengths that the encoder's layers read and that the decoder attends to, for a document of full length."""
+    """Return the model, the lengths that its layers read, and the decoder's, for a document of full length."""
     torch.manual_seed(0)
     fields, dictionary = {**fields_of(arch), **NARROW}, make_dictionary(20)
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
@@ -62,7 +62,7 @@ def what_layers_read(arch):
 
 
 @pytest.mark.paper("table-3-cited")
-def test_the_tables_are_complete():
+def test_every_row_of_the_tables_has_an_architecture():
     numbered = [row["row"] for row in table("2", "7", "8")]
     assert sorted(map(int, numbered)) == list(range(1, 33)) and len(OWN) == 35 and len(table("4")) == 8
     rows = {(row["table"], row["row"]) for row in [*OWN, *table("4")]}
@@ -119,7 +119,7 @@ def test_layers_read_the_published_lengths(row):
 
 @pytest.mark.paper("hp-layers", "hp-widths")
 @pytest.mark.parametrize("row", OWN, ids=lambda row: "table {table} row {row}".format(**row))
-def test_sizes_are_those_of_tables_5_and_6(row):
+def test_sizes_match_tables_5_and_6(row):
     fields = fields_of(PUBLISHED[row["table"], row["row"]])
     if row["table"] == "3":
         assert not {"encoder_layers", "decoder_layers", "encoder_embed_dim", "decoder_embed_dim"} & set(fields)
@@ -131,7 +131,7 @@ def test_sizes_are_those_of_tables_5_and_6(row):
 
 @pytest.mark.paper("table-4", "a1-no-parameters")
 @pytest.mark.parametrize("row", table("4"), ids=lambda row: row["row"])
-def test_rows_of_table_4(row):
+def test_rows_of_table_4_have_their_scorers_and_poolers(row):
     name = row["row"].split("-")[0].split(" ")[0].lower()
     model, read, decoder_reads = what_layers_read(PUBLISHED["4", row["row"]])
     assert read == [2048, 2048] and decoder_reads == 512

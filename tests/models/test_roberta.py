@@ -1,4 +1,4 @@
-"""Encoders for classification: equal to fairseq's RoBERTa where they should be, <s> kept, padding, errors."""
+"""Tests of encoders for classification: against fairseq's RoBERTa, pooling that keeps <s>, padding, errors."""
 
 from argparse import Namespace
 
@@ -23,7 +23,7 @@ USABLE = [name for name in POOLERS.names() if not POOLERS.get(name).adds_scores_
 @pytest.mark.parametrize("options", [FULL, {"attention": "blockwise", "block_size": 64}], ids=str)
 @pytest.mark.parametrize("prenorm", [False, True])
 @torch.no_grad()
-def test_equals_fairseqs_roberta(options, prenorm):
+def test_unpooled_encoder_equals_fairseqs_roberta(options, prenorm):
     theirs = build_stock(encoder_normalize_before=prenorm)
     ours = load_state(build(**options, encoder_normalize_before=prenorm), theirs.state_dict())
     tokens = documents([50, 64, 3], WORDS)
@@ -39,7 +39,7 @@ def test_equals_fairseqs_roberta(options, prenorm):
 @pytest.mark.parametrize("attention", ATTENTIONS.names())
 @pytest.mark.parametrize("options", [{}, POOLED], ids=["whole", "pooled"])
 @torch.no_grad()
-def test_a_document_does_not_depend_on_its_batch(attention, options):
+def test_logits_of_a_document_do_not_depend_on_its_batch(attention, options):
     model = randomise(build(attention=attention, block_size=8, **options))
     lengths = [60, 33, 12, 9, 3]
     tokens = documents(lengths, WORDS)
@@ -56,8 +56,8 @@ def test_a_document_does_not_depend_on_its_batch(attention, options):
 
 @pytest.mark.parametrize("pooler", USABLE)
 @pytest.mark.parametrize("attention", ["full", "lsg"])
-def test_the_first_vector_is_never_pooled(pooler, attention):
-    """Of a pooler that keeps one vector, the classifier still reads another one: <s>'s, or the global token's."""
+def test_first_vector_is_never_pooled(pooler, attention):
+    """Check poolings to one vector: the classifier still reads another one, of <s> or of the global token."""
     model = randomise(build(attention=attention, pooler=pooler, pooling_schedule="1:5,2:1"))
     tokens = documents([40, 20], WORDS)
     x, extra = model(tokens, features_only=True)
@@ -73,8 +73,8 @@ def test_the_first_vector_is_never_pooled(pooler, attention):
 
 
 @torch.no_grad()
-def test_first_token_passes_by_the_poolings():
-    """A pooler that drops everything but the last token leaves <s> as the layers alone make it."""
+def test_first_token_bypasses_the_poolings():
+    """Check a pooling to one vector, which merges the other tokens: <s> remains as the first layer made it."""
     model = randomise(build(attention="full", pooling_schedule="1:1", encoder_layers=2))
     tokens = documents([30], WORDS)
     states = model(tokens, features_only=True, return_all_hiddens=True)[1]["inner_states"]
@@ -94,13 +94,13 @@ def test_first_token_passes_by_the_poolings():
 
 @pytest.mark.parametrize("scorer", SCORERS.names())
 @pytest.mark.parametrize("attention", ["full", "lsg"])
-def test_every_scorer_pools(scorer, attention):
+def test_every_scorer_pools_to_the_scheduled_length(scorer, attention):
     model = build(attention=attention, scorer=scorer, **POOLED)
     x, _ = model(documents([40, 9], WORDS), features_only=True)
     assert x.shape[1] == 6 + (attention == "full")
 
 
-def test_positions_are_repeated_and_globals_and_scorers_made():
+def test_loading_roberta_repeats_positions_and_makes_global_tokens():
     theirs = build_stock()
     ours = load_state(build(max_positions=200, **POOLED), theirs.state_dict())
     encoder, stock = ours.encoder.sentence_encoder, theirs.encoder.sentence_encoder
@@ -116,7 +116,7 @@ def test_positions_are_repeated_and_globals_and_scorers_made():
 
 
 @torch.no_grad()
-def test_old_names_and_joint_projections_load():
+def test_old_checkpoints_with_joint_projections_load():
     theirs = build_stock()
     old = {}
     for name, value in theirs.state_dict().items():
@@ -132,7 +132,7 @@ def test_old_names_and_joint_projections_load():
     assert (ours(tokens)[0] - theirs(tokens)[0])[tokens.ne(1)].abs().max() < 1e-4
 
 
-def test_a_pooled_state_fits_an_unpooled_model_and_back():
+def test_pooled_and_unpooled_models_load_each_others_states():
     pooled, bare = build(**POOLED), build(**FULL)
     load_state(bare, pooled.state_dict())
     load_state(pooled, bare.state_dict())
@@ -140,7 +140,7 @@ def test_a_pooled_state_fits_an_unpooled_model_and_back():
         assert torch.equal(value, pooled.state_dict()[name])
 
 
-def test_another_vocabulary_is_refused():
+def test_checkpoint_with_another_vocabulary_size_is_refused():
     with pytest.raises(PyramidionError, match="the checkpoint has 60 symbols, the data's dictionary 61"):
         load_state(build(words=61), build_stock().state_dict())
 
@@ -156,18 +156,18 @@ def test_another_vocabulary_is_refused():
         ({"scorer": "attention_sum", "attention": "lsh", **POOLED}, "the scorer needs the column sums"),
     ],
 )
-def test_wrong_options_are_one_line(options, message):
+def test_invalid_options_are_refused_with_a_one_line_error(options, message):
     with pytest.raises(PyramidionError, match=message) as error:
         build(**options)
     assert "\n" not in str(error.value)
 
 
-def test_halve_leaves_the_last_layer_whole():
+def test_halve_does_not_pool_after_the_last_layer():
     assert str(build(pooling_schedule="halve").encoder.sentence_encoder.schedule) == "1:32,2:16"
 
 
 @pytest.mark.parametrize("options, ok", [({}, True), (POOLED, False), ({"pooler": "funnel", **POOLED}, True)])
-def test_masked_lm_needs_a_vector_for_every_token(options, ok):
+def test_masked_lm_refuses_models_without_a_vector_for_every_token(options, ok):
     task = MaskedLMTask(MaskedLMConfig(tokens_per_sample=64), make_dictionary(symbols_of(WORDS)))
     args = Namespace(**{**SHAPE, "max_positions": 64, "lsg_block_size": 8, "lsg_sparse_block_size": 8, **options})
     if ok:
@@ -180,20 +180,20 @@ def test_masked_lm_needs_a_vector_for_every_token(options, ok):
             build(**options)(documents([30], WORDS))
 
 
-def test_too_long_samples_of_masked_lm_are_refused():
+def test_masked_lm_refuses_samples_longer_than_max_positions():
     task = MaskedLMTask(MaskedLMConfig(tokens_per_sample=65), make_dictionary(symbols_of(WORDS)))
     with pytest.raises(PyramidionError, match="--tokens-per-sample 65 is more than --max-positions 64"):
         LSGRobertaModel.build_model(Namespace(**{**SHAPE, "max_positions": 64}), task)
 
 
 @pytest.mark.parametrize("options, told", [({}, True), ({"pooling_schedule": "1:7"}, False)])
-def test_blocks_that_the_classifier_never_sees_are_told(options, told, caplog):
+def test_unpooled_blockwise_classifier_warns_that_it_reads_one_block(options, told, caplog):
     build(attention="blockwise", block_size=8, **options)
     assert ("reads nothing of the rest" in caplog.text) == told
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_named_architectures_have_the_sizes_of_roberta(name):
+def test_roberta_architectures_have_the_sizes_of_roberta(name):
     config = config_of(name)()
     large = name.endswith("large")
     assert (config.encoder_layers, config.encoder_embed_dim) == ((24, 1024) if large else (12, 768))
