@@ -1,4 +1,4 @@
-"""Checkpoints of the published code, converted: the same numbers out of ours."""
+"""Tests of converted checkpoints of the published code: our model gives the same outputs."""
 
 import json
 from argparse import Namespace
@@ -36,8 +36,8 @@ def build(checkpoint, words=100):
 
 
 @pytest.mark.paper("published-code")
-def test_published_model_is_reproduced(golden, published, tmp_path, capsys):
-    """Encoder output and logits of the authors' code to 1e-4, through the command and a file."""
+def test_converted_model_reproduces_the_published_outputs(golden, published, tmp_path, capsys):
+    """Check encoder output and logits of the authors' code to 1e-4, through the command and a file."""
     torch.save(published, tmp_path / "in.pt")
     main(["published", str(tmp_path / "in.pt"), str(tmp_path / "out.pt")])
     assert "3+2 layers, pooling schedule 2:32,3:16" in capsys.readouterr().err
@@ -49,7 +49,7 @@ def test_published_model_is_reproduced(golden, published, tmp_path, capsys):
     torch.testing.assert_close(logits, torch.from_numpy(golden["logits"]), rtol=0, atol=1e-4)
 
 
-#: What was run by the published code with the same weights -> the arguments that differ, our attention and schedule.
+#: Variants run by the published code with the same weights -> arguments that differ, our attention and schedule.
 VARIANTS = {
     "pooler_no_block": ({"use_sparse_attn": "pooler_no_block"}, "full", "2:32,3:16"),
     "only_blockwise": ({"use_sparse_attn": "only_blockwise"}, "blockwise", "2:32,3:16"),
@@ -65,8 +65,8 @@ VARIANTS = {
 
 @pytest.mark.paper("published-code")
 @pytest.mark.parametrize("name", VARIANTS)
-def test_other_attentions_and_schedules_are_reproduced(golden, published, name):
-    """Encoder output and logits of the authors' newest code, run with these arguments.
+def test_converted_variants_reproduce_the_published_outputs(golden, published, name):
+    """Check encoder output and logits of the authors' newest code, run with these arguments.
 
     Its constructor fails without layers and widths, although its encoder has a default for them; for "halving" it was
     given the length of the first layer's input alone.
@@ -86,8 +86,8 @@ def test_other_attentions_and_schedules_are_reproduced(golden, published, name):
 
 
 @pytest.mark.parametrize("change", [{"topk_softmax_base": 5}, {"no_decoder_positional_embeddings": True}])
-def test_arguments_that_the_published_code_never_reads_change_nothing(published, change, caplog):
-    """Run with them, it gives the numbers that it gives without."""
+def test_arguments_that_the_published_code_ignores_are_ignored_with_a_log_line(published, change, caplog):
+    """Check arguments with which the published code gives the same outputs as without."""
     (name,) = change
     plain = convert_published(published)["cfg"]["model"]
     assert (plain["softmax_base"], plain["decoder_positions"]) == (20, True) and not caplog.text
@@ -97,13 +97,13 @@ def test_arguments_that_the_published_code_never_reads_change_nothing(published,
 
 
 @pytest.mark.parametrize("widths", ["", " ", "{}", None])
-def test_no_widths_keep_half_after_every_layer(published, widths):
+def test_missing_widths_convert_to_halving_after_every_layer(published, widths):
     vars(published["args"])["enc_layers_and_token_width"] = widths
     assert convert_published(published)["cfg"]["model"]["pooling_schedule"] == "1:32,2:16,3:8"
 
 
-def test_blocks_without_a_pooling_are_told(published, caplog):
-    """Two versions of the published code differ there."""
+def test_blockwise_attention_without_pooling_is_warned_about(published, caplog):
+    """Check arguments for which two versions of the published code differ."""
     vars(published["args"]).update(encoder_pooling="lambda", use_sparse_attn="only_blockwise")
     cfg = convert_published(published)["cfg"]["model"]
     assert (cfg["attention"], cfg["pooling_schedule"]) == ("blockwise", "")
@@ -115,8 +115,8 @@ def test_scorers_of_layers_that_do_not_pool_are_left_out(published):
     assert names == {f"encoder.poolings.{layer}.scorer.proj.{p}" for layer in (2, 3) for p in ("weight", "bias")}
 
 
-def test_the_dictionaries_of_its_training_are_carried(published, tmp_path, capsys):
-    """Where they can be found: the authors' folders are not here."""
+def test_dictionaries_of_the_training_are_stored_in_the_checkpoint(published, tmp_path, capsys):
+    """Check --data, the recorded folder, and no dictionaries, as the authors' folders may be missing."""
     torch.save(published, tmp_path / "in.pt")
     source, named, other = str(tmp_path / "in.pt"), tmp_path / "named", tmp_path / "other"
     for folder, words in ((named, 100), (other, 97)):
@@ -153,13 +153,13 @@ def test_the_dictionaries_of_its_training_are_carried(published, tmp_path, capsy
         ({"enc_layers_and_token_width": "{2: 16, 7: 8}"}, "the encoder has 3 layers"),
     ],
 )
-def test_what_cannot_be_expressed_is_named(published, change, message):
+def test_unsupported_arguments_are_named_in_the_error(published, change, message):
     vars(published["args"]).update(change)
     with pytest.raises(PyramidionError, match=message):
         convert_published(published)
 
 
-def test_a_missing_scorer_is_named(published):
+def test_missing_scorer_is_named_in_the_error(published):
     del published["model"]["encoder.pooler.scorer.2.weight"]
     with pytest.raises(PyramidionError, match="no scorer for the pooling after layer 3"):
         convert_published(published)
@@ -176,8 +176,8 @@ def test_a_missing_scorer_is_named(published):
         ({"encoder_learned_pos": True}, {}, 'Missing key.*"encoder.embed_positions.weight"'),
     ],
 )
-def test_weights_of_another_model_than_the_arguments_say_are_refused(published, arguments, weights, message):
-    """Nothing could load what was written of them."""
+def test_weights_that_do_not_fit_the_arguments_are_refused(published, arguments, weights, message):
+    """Check that nothing is written that could not be loaded."""
     vars(published["args"]).update(arguments)
     model = {**published["model"], **weights}
     published["model"] = {name: tensor for name, tensor in model.items() if tensor is not None}
@@ -185,13 +185,13 @@ def test_weights_of_another_model_than_the_arguments_say_are_refused(published, 
         convert_published(published)
 
 
-def test_a_buffer_of_older_versions_and_half_precision_are_converted(published):
+def test_buffers_of_older_versions_and_half_precision_are_converted(published):
     published["model"]["encoder.embed_positions._float_tensor"] = torch.zeros(1)
     published["model"] = {name: tensor.half() for name, tensor in published["model"].items()}
     build(convert_published(published))
 
 
-def test_command_refuses_in_one_line(tmp_path, published):
+def test_command_refuses_invalid_paths_with_a_one_line_error(tmp_path, published):
     torch.save({"model": {}, "args": Namespace(arch="transformer")}, tmp_path / "stock.pt")
     torch.save(published, tmp_path / "in.pt")
     for given, wanted, message in (

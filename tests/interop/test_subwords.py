@@ -1,4 +1,4 @@
-"""What splits texts into a dictionary's symbols."""
+"""Tests of find_subwords, which finds the model that splits texts into a dictionary's symbols."""
 
 import pytest
 
@@ -8,6 +8,6 @@ from pyramidion_fairseq.interop.subwords import find_subwords
 
 
 @pytest.mark.parametrize("option", ["--bpe", "--sentencepiece-model"])
-def test_messages_name_the_option_of_the_command(tmp_path, option):
+def test_find_subwords_names_the_option_of_the_command_in_its_error(tmp_path, option):
     with pytest.raises(PyramidionError, match=f"give the path of the file or its folder with {option}"):
         find_subwords([*SPECIALS, "\u2581a"], tmp_path, [], None, tmp_path, option)

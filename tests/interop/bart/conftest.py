@@ -1,4 +1,4 @@
-"""Small BARTs with random weights: fairseq's own, and transformers' where that is installed."""
+"""Fixtures: small BARTs with random weights, fairseq's own, and transformers' where that is installed."""
 
 import pytest
 
@@ -14,7 +14,7 @@ convert = bart.convert  # a fixture
 
 @pytest.fixture(scope="session")
 def hugging_face(transformers, rows, tmp_path_factory):
-    """(directory, transformers' model)."""
+    """Return (directory, transformers' model)."""
     folder = tmp_path_factory.mktemp("hugging_face")
     config = transformers.BartConfig(vocab_size=len(rows), **SHAPE)
     model = randomise(transformers.BartForConditionalGeneration(config))

@@ -1,4 +1,4 @@
-"""What a longer, sparser, pooled model gets that a pretrained one lacks; loading a BART as it is."""
+"""Tests of what a pretrained model lacks for a longer, sparser, pooled one, and of loading BART directly."""
 
 from argparse import Namespace
 
@@ -36,27 +36,27 @@ def build(symbols, **options):
 
 
 @pytest.mark.parametrize("rows", [6, 10, 12, 23, 45])
-def test_positions_are_repeated_after_their_offset(rows):
+def test_tile_positions_repeats_the_rows_after_the_offset(rows):
     table = torch.arange(12.0).unsqueeze(1).expand(-1, 3)
     tiled = tile_positions(table, rows, offset=2)
     assert tiled[:, 1].tolist() == ([0, 1] + list(range(2, 12)) * 5)[:rows]
 
 
-def test_positions_need_some():
+def test_tile_positions_refuses_a_table_without_positions():
     with pytest.raises(ValueError, match="offset rows, got 2"):
         tile_positions(torch.zeros(2, 4), 10, offset=2)
 
 
 def published_order(positions, stride=64):
-    """As lsg-converter 0.1.9 orders positions: 512 of them, then one of each stretch of 64 after another."""
+    """Order positions like lsg-converter 0.1.9: take 512 of them, then one of each stretch of 64 after another."""
     factor = len(positions) // 512
     kept = positions[: 512 * factor].reshape(512, factor, -1)[:, 0]
     return kept.reshape(-1, stride // factor, positions.size(1)).transpose(0, 1).reshape(512, -1)
 
 
 @pytest.mark.parametrize("count", [512, 700, 1024, 2048, 4096, 16384])
-def test_global_tokens_are_those_of_the_published_converter(count):
-    """RoBERTa has 512 positions, BART 1024."""
+def test_spread_globals_equals_the_published_converter(count):
+    """Check RoBERTa's 512 positions, BART's 1024, and others."""
     positions, bos, mask = torch.randn(count, 4), torch.randn(4), torch.randn(4)
     expected = published_order(positions)
     expected[0] += bos
@@ -64,21 +64,21 @@ def test_global_tokens_are_those_of_the_published_converter(count):
     assert torch.equal(spread_globals(positions, bos, mask), expected)
 
 
-def test_global_tokens_of_fewer_positions_are_spread_over_them():
+def test_spread_globals_spreads_over_fewer_positions():
     positions = torch.arange(64.0).unsqueeze(1)
     places = spread_globals(positions, torch.zeros(1), torch.zeros(1)).flatten()
     assert places[:16].tolist() == list(range(0, 64, 4)) and places.max() == 63
 
 
 @pytest.mark.parametrize("count", [1, 1536, 40_000])
-def test_global_tokens_of_lengths_that_the_published_converter_has_not(count):
+def test_spread_globals_handles_lengths_that_the_published_converter_lacks(count):
     positions = torch.arange(float(count)).unsqueeze(1)
     places = spread_globals(positions, torch.zeros(1), torch.zeros(1)).flatten().tolist()
     assert places[:2] == [0, min(64, count - 1)] and len(set(places)) == min(512, count)
 
 
 @pytest.mark.parametrize("scorer", [LinearScorer(64), NonlinearScorer(64)])
-def test_a_spread_scorer_rates_with_the_wanted_deviation(scorer):
+def test_spread_scorer_gives_ratings_of_the_wanted_standard_deviation(scorer):
     weight, bias = 1 + 0.5 * torch.rand(64), torch.randn(64)
     spread_scorer(scorer, weight, bias)
     states = torch.nn.functional.layer_norm(torch.randn(1, 5000, 64), (64,), weight, bias)
@@ -86,7 +86,7 @@ def test_a_spread_scorer_rates_with_the_wanted_deviation(scorer):
     assert ratings.std().item() == pytest.approx(SPREAD, rel=0.1) and abs(ratings.mean().item()) < 0.2
 
 
-def test_a_bart_of_fairseq_loads_as_it_is(stock, symbols, caplog):
+def test_fairseq_bart_loads_into_a_long_pooled_model(stock, symbols, caplog):
     _, bart = stock
     model = build(symbols)
     with caplog.at_level("INFO"):
@@ -106,7 +106,7 @@ def test_a_bart_of_fairseq_loads_as_it_is(stock, symbols, caplog):
     )
 
 
-def test_the_row_of_mask_goes_with_a_dictionary_without_it(stock, symbols):
+def test_mask_row_is_dropped_for_a_dictionary_without_mask(stock, symbols):
     _, bart = stock
     model, whole = build(symbols[:-1]), build(symbols)
     for target in (model, whole):
@@ -116,25 +116,25 @@ def test_the_row_of_mask_goes_with_a_dictionary_without_it(stock, symbols):
     assert torch.equal(ours["encoder.global_embeddings.weight"], theirs["encoder.global_embeddings.weight"])
 
 
-def test_another_vocabulary_is_refused(stock, symbols):
+def test_checkpoint_with_another_vocabulary_size_is_refused(stock, symbols):
     with pytest.raises(PyramidionError, match="symbols, the data's dictionary 200"):
         build(symbols[:200]).load_state_dict(dict(stock[1].state_dict()), strict=True)
 
 
-def test_heads_of_classification_are_left_out(stock, symbols):
+def test_classification_heads_are_left_out(stock, symbols):
     state = {**stock[1].state_dict(), "classification_heads.mnli.dense.weight": torch.zeros(3, 3)}
     build(symbols).load_state_dict(state, strict=True)
 
 
 @pytest.mark.parametrize("lost", ["encoder.layers.1.fc1.bias", "decoder.layernorm_embedding.weight"])
-def test_loading_stays_strict(stock, symbols, lost):
+def test_missing_tensors_are_refused_in_strict_loading(stock, symbols, lost):
     state = dict(stock[1].state_dict())
     del state[lost]
     with pytest.raises(RuntimeError, match=lost):
         build(symbols).load_state_dict(state, strict=True)
 
 
-def test_half_a_scorer_is_no_new_scorer(symbols):
+def test_scorer_with_a_missing_bias_is_refused(symbols):
     model = build(symbols)
     state = model.state_dict()
     del state["encoder.poolings.3.scorer.proj.bias"]
@@ -142,7 +142,7 @@ def test_half_a_scorer_is_no_new_scorer(symbols):
         model.load_state_dict(state, strict=True)
 
 
-def test_what_fits_is_not_changed(symbols):
+def test_adapt_state_does_not_change_a_state_that_fits(symbols):
     model = build(symbols)
     state = model.state_dict()
     before = {name: tensor.clone() for name, tensor in state.items()}
@@ -156,7 +156,7 @@ def test_positions_are_cut_for_a_shorter_model(symbols):
     assert torch.equal(short.encoder.embed_positions.weight, long.encoder.embed_positions.weight[:52])
 
 
-def test_a_plain_checkpoint_gets_the_gate_of_a_new_pointer(symbols, caplog):
+def test_checkpoint_without_a_pointer_gets_a_new_gate(symbols, caplog):
     plain, pointing = build(symbols), build(symbols, pointer=True, pointer_bias=-2.0)
     state = {name: tensor.half() for name, tensor in plain.state_dict().items()}
     with caplog.at_level("INFO"):
@@ -170,7 +170,7 @@ def test_a_plain_checkpoint_gets_the_gate_of_a_new_pointer(symbols, caplog):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in plain.state_dict().items())
 
 
-def test_a_gate_that_is_there_is_kept(symbols):
+def test_existing_pointer_gate_is_kept_and_an_incomplete_one_refused(symbols):
     model, other = build(symbols, pointer=True), build(symbols, pointer=True)
     torch.nn.init.normal_(model.decoder.pointer.gate.weight)
     state = model.state_dict()
@@ -182,7 +182,7 @@ def test_a_gate_that_is_there_is_kept(symbols):
         other.load_state_dict(state, strict=True)
 
 
-def test_a_pointer_is_not_dropped(symbols, caplog):
+def test_model_without_a_pointer_refuses_a_checkpoint_with_one(symbols, caplog):
     with pytest.raises(PyramidionError, match="has a pointer, but this model does not: use --"):
         build(symbols).load_state_dict(build(symbols, pointer=True).state_dict(), strict=True)
     assert "use --pointer" in caplog.text

@@ -1,4 +1,4 @@
-"""pyramidion-convert bart: fairseq's own BART, its vocabulary, what is refused, what fairseq does with the result."""
+"""Tests of pyramidion-convert bart: fairseq's own BART, vocabularies, refusals, and fairseq with the result."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ from tests.helpers.paths import ROOT
 LONG = ["--max-source-positions", 256, "--lsg-block-size", 16, "--lsg-sparse-block-size", 16]
 
 
-def test_equals_fairseqs_own_bart(stock, convert, symbols):
+def test_converted_model_equals_fairseqs_own_bart(stock, convert, symbols):
     path, bart = stock
     model = load(convert("bart", path, "--attention", "full", "--max-source-positions", 64))
     tokens, summaries = documents([60, 23, 1], len(symbols)), documents([9, 9, 5], len(symbols), seed=1)
@@ -41,8 +41,8 @@ def test_equals_fairseqs_own_bart(stock, convert, symbols):
         torch.testing.assert_close(model(tokens, None, summaries)[0], expected, rtol=0, atol=1e-5)
 
 
-def test_documents_no_longer_than_two_blocks_are_as_they_were(stock, convert, symbols):
-    """LSG attention and a pooling that keeps them whole: only the global tokens, taken away here, differ."""
+def test_documents_of_at_most_two_blocks_give_the_logits_of_the_original(stock, convert, symbols):
+    """Check LSG attention and a pooling that keep them whole; global tokens, which differ, are removed here."""
     path, bart = stock
     model = load(convert("bart", path, *LONG, "--pool-lengths", "32"))
     model.encoder.num_globals = 0
@@ -54,7 +54,7 @@ def test_documents_no_longer_than_two_blocks_are_as_they_were(stock, convert, sy
         torch.testing.assert_close(model(tokens, None, summaries)[0], expected, rtol=0, atol=1e-5)
 
 
-def test_report_names_every_tensor(stock, convert):
+def test_conversion_report_lists_every_tensor(stock, convert):
     folder = convert("bart", stock[0], *LONG, "--pool-lengths", "40,20")
     report = json.loads((folder / "conversion.json").read_text())
     state = torch.load(folder / "model.pt")["model"]
@@ -69,8 +69,8 @@ def test_report_names_every_tensor(stock, convert):
     assert report["options"]["pooling_schedule"] == "2:40,3:20"
 
 
-def test_a_bart_with_a_pointer(stock, convert, tmp_path):
-    """It is new and to be trained, and no directory of transformers can hold it."""
+def test_conversion_with_a_pointer_adds_a_new_gate_that_export_refuses(stock, convert, tmp_path):
+    """Check that the gate is reported as new, and that no directory of transformers can hold it."""
     folder = convert("bart", stock[0], "--pointer", "--pointer-bias", -3)
     report = json.loads((folder / "conversion.json").read_text())
     (new,) = [change for change in report["tensors"] if "decoder.pointer.gate.bias" in change["tensors"]]
@@ -80,7 +80,7 @@ def test_a_bart_with_a_pointer(stock, convert, tmp_path):
         main(["huggingface", str(folder / "model.pt"), str(tmp_path / "exported")])
 
 
-def test_half_precision_stays(stock, convert, tmp_path, symbols):
+def test_conversion_keeps_half_precision(stock, convert, tmp_path, symbols):
     checkpoint = torch.load(stock[0], weights_only=False)
     checkpoint["model"] = {name: tensor.half() for name, tensor in checkpoint["model"].items()}
     torch.save(checkpoint, tmp_path / "half.pt")
@@ -89,7 +89,7 @@ def test_half_precision_stays(stock, convert, tmp_path, symbols):
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
 
 
-def test_ours_is_made_longer_still(stock, convert):
+def test_converted_checkpoint_can_be_lengthened_again(stock, convert):
     first = convert("bart", stock[0], *LONG)
     again = convert("bart", first / "model.pt", "--max-source-positions", 500, "--pooling-schedule", "3:30")
     a, b = (torch.load(folder / "model.pt") for folder in (first, again))
@@ -98,7 +98,7 @@ def test_ours_is_made_longer_still(stock, convert):
     assert torch.equal(b["model"][name][:258], a["model"][name]) and b["model"][name].size(0) == 502
 
 
-def test_last_layers():
+def test_last_layers_puts_pool_lengths_after_the_last_layers():
     assert last_layers([2048, 512], 12) == "11:2048,12:512"
     with pytest.raises(PyramidionError, match="has 3 lengths, but the encoder has 2 layers"):
         last_layers([3, 2, 1], 2)
@@ -116,13 +116,13 @@ def test_last_layers():
         (["--dictionary", "/nowhere"], "nowhere"),
     ],
 )
-def test_refuses_in_one_line(stock, tmp_path, flags, message):
+def test_invalid_options_are_refused_with_a_one_line_error(stock, tmp_path, flags, message):
     with pytest.raises(SystemExit) as stop:
         main(["bart", str(stock[0]), str(tmp_path / "out"), *flags])
     assert message in str(stop.value) and "\n" not in str(stop.value) and not (tmp_path / "out").exists()
 
 
-def test_refuses_other_checkpoints_and_damaged_tensors(stock, tmp_path):
+def test_other_checkpoints_and_damaged_tensors_are_refused(stock, tmp_path):
     def refused(message, change):
         checkpoint = torch.load(stock[0], weights_only=False)
         change(checkpoint)
@@ -140,14 +140,14 @@ def test_refuses_other_checkpoints_and_damaged_tensors(stock, tmp_path):
     refused(r"is \(3,\), not \(64,\)", lambda c: c["model"].update({"decoder.layers.0.fc1.bias": torch.zeros(3)}))
 
 
-def test_an_output_that_is_there_stays(stock, tmp_path):
+def test_existing_output_folder_is_not_overwritten(stock, tmp_path):
     (tmp_path / "mine").write_text("x")
     with pytest.raises(SystemExit, match="exists: remove it"):
         main(["bart", str(stock[0]), str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_options_of_hugging_face_are_mapped():
+def test_from_config_maps_options_of_hugging_face():
     options = from_config({"model_type": "bart", "d_model": 16, "max_position_embeddings": 9, "scale_embedding": True})
     assert options["encoder_embed_dim"] == 16 and not options["no_scale_embedding"]
     for change, message in (
@@ -161,7 +161,7 @@ def test_options_of_hugging_face_are_mapped():
             from_config({"model_type": "bart", "d_model": 16, "max_position_embeddings": 9, **change})
 
 
-def test_real_archs_of_fairseq_are_mapped():
+def test_from_fairseq_maps_options_of_bart_large():
     from fairseq.models.bart.model import bart_large_architecture
 
     args = Namespace(arch="bart_large", share_all_embeddings=True, layernorm_embedding=True)
@@ -170,7 +170,7 @@ def test_real_archs_of_fairseq_are_mapped():
     assert (options["encoder_layers"], options["encoder_embed_dim"], options["activation_dropout"]) == (12, 1024, 0.0)
 
 
-def test_names_of_hugging_face():
+def test_parameter_names_convert_from_and_to_hugging_face():
     embedding = torch.ones(3, 2)
     state = {"model.shared.weight": embedding, "lm_head.weight": embedding, "model.encoder.x": torch.zeros(1)}
     ours = from_hugging_face({**state, "final_logits_bias": torch.zeros(1, 3)})
@@ -184,7 +184,7 @@ def test_names_of_hugging_face():
             from_hugging_face({**state, **change})
 
 
-def test_vocabularies_there_and_back(rows, symbols, tmp_path):
+def test_dictionary_and_bpe_convert_to_rows_and_back(rows, symbols, tmp_path):
     bpe = byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES)
     assert byte_level.rows_from_symbols(symbols, bpe) == rows
     dictionary_files.write_dictionary(symbols, tmp_path / "dict.txt")
@@ -197,8 +197,8 @@ def test_vocabularies_there_and_back(rows, symbols, tmp_path):
     assert [rows[token] for token in ("hello", "Ġwor", "l", "d")] == dictionary.encode_line(encoded).tolist()[:-1]
 
 
-def test_gpt2s_numbers_follow_from_its_merges():
-    """The first and last numbers of GPT-2's published encoder.json that its merges decide."""
+def test_numbers_of_gpt2_follow_from_its_merges():
+    """Check numbers of GPT-2's published encoder.json: those of bytes, and those of its first merges."""
     numbers = byte_level.numbers_of(["Ġ t", "Ġ a", "h e"])
     known = {"!": 0, '"': 1, "A": 32, "~": 93, "¡": 94, "ÿ": 187, "Ā": 188, "Ġ": 220, "Ġt": 256, "Ġa": 257, "he": 258}
     assert {token: numbers[token] for token in known} == known and numbers["<|endoftext|>"] == 259
@@ -226,7 +226,7 @@ BART = {"model_type": "bart", "d_model": 32, "max_position_embeddings": 64}
         ("vocab.json", ["a"], "cannot be read"),
     ],
 )
-def test_directories_with_anything_in_them_are_refused_in_one_line(hugging_face, tmp_path, name, content, message):
+def test_malformed_directories_are_refused_with_a_one_line_error(hugging_face, tmp_path, name, content, message):
     folder = tmp_path / "given"
     shutil.copytree(hugging_face[0], folder)
     if name == "tokenizer.json":
@@ -242,7 +242,7 @@ def test_directories_with_anything_in_them_are_refused_in_one_line(hugging_face,
     "checkpoint",
     [{"args": {"arch": "bart_base"}}, {"cfg": {"model": 3}, "model": {}}, {"model": 3, "cfg": {"model": {}}}, {}, []],
 )
-def test_checkpoints_with_anything_in_them_are_refused_in_one_line(tmp_path, kind, checkpoint):
+def test_malformed_checkpoints_are_refused_with_a_one_line_error(tmp_path, kind, checkpoint):
     torch.save(checkpoint, tmp_path / "model.pt")
     (tmp_path / "dict.txt").write_text("a 1\n")
     with pytest.raises(SystemExit) as stop:
@@ -251,7 +251,7 @@ def test_checkpoints_with_anything_in_them_are_refused_in_one_line(tmp_path, kin
     assert not (tmp_path / "out").exists()
 
 
-def test_vocabularies_that_cannot_be_are_refused():
+def test_symbols_from_rows_refuses_damaged_vocabularies():
     with pytest.raises(PyramidionError, match="rows 0 to 3"):
         byte_level.symbols_from_rows({"a": 0}, 5, None)
     special = {token: row for row, token in enumerate(dictionary_files.SPECIALS)}
@@ -262,8 +262,8 @@ def test_vocabularies_that_cannot_be_are_refused():
 
 
 @pytest.mark.parametrize("kind", ["bart", "huggingface"])
-def test_a_symbol_that_a_dictionary_has_twice_is_named(stock, convert, tmp_path, kind):
-    """The last row would be taken for that of <mask>, and left out."""
+def test_duplicate_symbol_of_a_dictionary_is_named_in_the_error(stock, convert, tmp_path, kind):
+    """Check that the last row is not taken for that of <mask> and left out."""
     folder = convert("bart", stock[0], *LONG) if kind == "huggingface" else stock[0].parent
     lines = (folder / "dict.txt").read_text().splitlines()
     lines += [lines[3]] if kind == "bart" else []
@@ -275,14 +275,14 @@ def test_a_symbol_that_a_dictionary_has_twice_is_named(stock, convert, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_dictionary_is_told_with_its_option(stock, tmp_path):
+def test_missing_dictionary_is_refused_with_a_hint(stock, tmp_path):
     (tmp_path / "model.pt").write_bytes(stock[0].read_bytes())
     with pytest.raises(SystemExit, match=r"dict\.txt does not exist: give the path of the model's"):
         main(["bart", str(tmp_path / "model.pt"), str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize("kind", ["bart", "huggingface"])
-def test_a_marker_that_the_dictionary_has_not_is_refused(stock, convert, tmp_path, kind):
+def test_marker_that_is_not_in_the_dictionary_is_refused(stock, convert, tmp_path, kind):
     path, flags = stock[0], ["--summary-marker", "en_XX"]
     if kind == "huggingface":
         path, flags = convert("bart", path, *LONG) / "model.pt", []
@@ -294,13 +294,13 @@ def test_a_marker_that_the_dictionary_has_not_is_refused(stock, convert, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_checkpoint_of_ours_does_not_say_is_as_in_its_architecture():
+def test_from_fairseq_takes_missing_options_from_our_architecture():
     found, expected = from_fairseq({"arch": "deeppyramidion"}), fields_of("deeppyramidion")
     assert expected["pooling_schedule"] and {name: found[name] for name in expected} == expected
 
 
-def test_another_byte_level_bpe_is_refused(stock, convert, tmp_path):
-    """One with fewer tokens than the dictionary has numbers, in the conversion and beside the converted model."""
+def test_byte_level_bpe_of_another_model_is_refused(stock, convert, tmp_path):
+    """Check a BPE that lacks tokens of the dictionary, in the conversion and beside the converted model."""
     merges = MERGES[:3]
     byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(merges), merges), tmp_path)
     message = "belongs to another model: the byte-level BPE lacks 4 of the dictionary's 264 tokens, such as 2"
@@ -313,20 +313,20 @@ def test_another_byte_level_bpe_is_refused(stock, convert, tmp_path):
         load_summarizer(str(folder))
 
 
-def test_a_dictionary_of_another_size_is_refused(stock, tmp_path):
+def test_dictionary_of_another_size_is_refused(stock, tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\n")
     with pytest.raises(SystemExit, match="has 5 symbols, but the model's embedding 270 rows"):
         main(["bart", str(stock[0]), str(tmp_path / "out"), "--dictionary", str(tmp_path / "dict.txt")])
 
 
-def test_a_folder_that_fairseq_would_read_as_two_is_not_written(stock, tmp_path):
+def test_output_folder_with_a_colon_is_refused(stock, tmp_path):
     with pytest.raises(SystemExit, match=r"x:y contains ':', which fairseq reads as a separator: rename it"):
         main(["bart", str(stock[0]), str(tmp_path / "x:y")])
     assert not (tmp_path / "x:y").exists()
 
 
-def test_the_dictionary_is_carried_and_compared(stock, convert, symbols, tmp_path):
-    """Converted once more, and exported, with the same symbols in another order."""
+def test_dictionary_is_stored_and_compared_with_the_given_one(stock, convert, symbols, tmp_path):
+    """Check that conversion and export refuse the same symbols in another order."""
     folder = convert("bart", stock[0])
     record = load_checkpoint(folder / "model.pt")["extra_state"]["vocabularies"]
     assert record == {"source": "\n".join(symbols), "target": "\n".join(symbols), "sentencepiece": None}
@@ -358,8 +358,8 @@ def common(corpus):
     return [*where, "--num-workers", 0, "--data-buffer-size", 0, "--batch-size", 2]
 
 
-def test_stock_fairseq_restores_a_bart_into_a_long_model_and_generates(stock, corpus, command, tmp_path):
-    """--restore-file model.pt --max-source-positions: nothing is converted before."""
+def test_stock_fairseq_restores_bart_into_a_long_model_and_generates(stock, corpus, command, tmp_path):
+    """Check --restore-file with --max-source-positions, without a conversion before."""
     narrow = ["--encoder-layers", 3, "--decoder-layers", 2, "--lsg-block-size", 16, "--lsg-sparse-block-size", 16]
     for side in ("encoder", "decoder"):
         narrow += [f"--{side}-embed-dim", 32, f"--{side}-ffn-embed-dim", 64, f"--{side}-attention-heads", 4]
@@ -394,7 +394,7 @@ def test_documents_and_summaries_start_with_bos(stock, convert, corpus):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_summaries_from_python_and_torch_hub(stock, convert, whole):
+def test_summarize_gives_the_same_from_python_torch_hub_copies_and_pickles(stock, convert, whole):
     folder = convert("bart", stock[0], *LONG, "--pool-lengths", "40")
     path = str(folder if whole else folder / "model.pt")
     texts = ["hello world, héllo wörld ☃", "", "hello " * 400]
@@ -410,7 +410,7 @@ def test_summaries_from_python_and_torch_hub(stock, convert, whole):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_summaries_in_other_precisions_and_batches(stock, convert, dtype):
+def test_summarize_gives_the_same_in_other_batches_and_in_float64(stock, convert, dtype):
     folder = convert("bart", stock[0], *LONG, "--pool-lengths", "40")
     texts = ["hello " * count for count in (40, 3, 400, 90)]
     generation = {"min_len": 3, "max_len_b": 8}

@@ -1,4 +1,4 @@
-"""What exported directories do in every transformers that setup.py takes: scripts/versions.py runs this file there."""
+"""Tests of exported directories; scripts/versions.py runs them with every transformers that setup.py allows."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ def load_tokenizer(transformers, folder):
 
 @pytest.fixture(scope="module")
 def folders(hugging_face, tmp_path_factory):
-    """(our checkpoint's folder, the directory exported from it)."""
+    """Return (our checkpoint's folder, the directory exported from it)."""
     ours, exported = (tmp_path_factory.mktemp("exported") / name for name in ("ours", "theirs"))
     main(["bart", str(hugging_face[0]), str(ours), *FLAGS])
     main(["huggingface", str(ours / "model.pt"), str(exported), *GENERATION])
@@ -46,8 +46,8 @@ def inputs(rows):
     return {"input_ids": tokens, "attention_mask": tokens.ne(1).long()}
 
 
-def test_the_entry_file_names_every_other_one(transformers, folders):
-    """Releases before 2026 copy what that file imports itself, and then look for what these files import."""
+def test_modeling_file_imports_every_other_file(transformers, folders):
+    """Check for releases before 2026, which copy the files that it imports, but look for all that these import."""
     from transformers.dynamic_module_utils import get_relative_imports
 
     entry = folders[1] / "modeling_pyramidion.py"
@@ -58,7 +58,7 @@ def test_the_entry_file_names_every_other_one(transformers, folders):
 
 
 @pytest.mark.parametrize("part", ["whole", "inner"])
-def test_a_tuple_holds_what_the_output_holds(model, inputs, part):
+def test_return_dict_false_gives_the_same_values_as_a_tuple(model, inputs, part):
     model = model if part == "whole" else model.model
     summaries = documents([9, 9, 5], 20, seed=1)
     with torch.no_grad():
@@ -69,10 +69,10 @@ def test_a_tuple_holds_what_the_output_holds(model, inputs, part):
     assert isinstance(found, tuple)
     for ours, theirs in zip(found, out.to_tuple()):
         torch.testing.assert_close(ours, theirs)
-    assert len(found) == len(out.to_tuple()) == 4  # logits or states, the decoder's, the encoder's, its output
+    assert len(found) == len(out.to_tuple()) == 4  # logits or states, those of decoder and encoder, its output
 
 
-def test_the_encoders_tuple_can_be_given_back(model, inputs):
+def test_encoder_outputs_may_be_a_tuple(model, inputs):
     summaries = documents([9, 9, 5], 20, seed=1)
     for hidden in (False, True):
         with torch.no_grad():
@@ -84,7 +84,7 @@ def test_the_encoders_tuple_can_be_given_back(model, inputs):
         assert (found.encoder_hidden_states is None) == (not hidden)
 
 
-def test_the_decoder_takes_embeddings_instead_of_ids(model, inputs):
+def test_decoder_accepts_embeddings_instead_of_ids(model, inputs):
     summaries = documents([9, 9, 5], 20, seed=1)
     embedded = model.get_input_embeddings()(summaries)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_the_decoder_takes_embeddings_instead_of_ids(model, inputs):
     torch.testing.assert_close(found.logits, expected.logits)
 
 
-def test_what_the_encoder_cannot_read_is_refused_in_words(model, inputs):
+def test_invalid_inputs_of_the_encoder_are_refused_with_a_clear_error(model, inputs):
     first = torch.tensor([[2]] * 3)
     encoded = model.get_encoder()(**inputs, output_hidden_states=True)
     for wrong in ((), (encoded.last_hidden_state,), (encoded.last_hidden_state, encoded.hidden_states)):
@@ -106,7 +106,7 @@ def test_what_the_encoder_cannot_read_is_refused_in_words(model, inputs):
         model.generate(first[:, :0])
 
 
-def test_hidden_states_of_the_encoder_are_ours(model, folders, inputs):
+def test_encoder_hidden_states_equal_ours(model, folders, inputs):
     summaries = documents([9, 9, 5], 20, seed=1)
     with torch.no_grad():
         out = model(**inputs, decoder_input_ids=summaries, output_hidden_states=True)
@@ -116,7 +116,7 @@ def test_hidden_states_of_the_encoder_are_ours(model, folders, inputs):
         (3, 200, 32), (3, 200, 32), (3, 40, 32), (3, 20, 32)
     ]  # fmt: skip
     for number, length in enumerate([200, 200, 40, 20]):
-        read = length if number > 1 else 7  # what is behind the shortest document's end means nothing
+        read = length if number > 1 else 7  # states behind the shortest document's end are undefined
         theirs = out.encoder_hidden_states[number][:2, : min(read, 20)]
         torch.testing.assert_close(theirs, expected[number].transpose(0, 1)[:2, : min(read, 20)], rtol=0, atol=1e-4)
     assert len(written.encoder_hidden_states) == 4
@@ -125,7 +125,7 @@ def test_hidden_states_of_the_encoder_are_ours(model, folders, inputs):
     assert len(model(**inputs, decoder_input_ids=summaries).encoder_hidden_states) == 4
 
 
-def test_texts_longer_than_the_model_are_refused_with_both_lengths(model, inputs):
+def test_overlong_inputs_are_refused_with_both_lengths(model, inputs):
     summaries = torch.tensor([[2, 5, 6]])
     with pytest.raises(ValueError, match="the document has 300 tokens, but the model reads at most 256: cut it"):
         model(input_ids=documents([300], 20), decoder_input_ids=summaries)
@@ -135,7 +135,7 @@ def test_texts_longer_than_the_model_are_refused_with_both_lengths(model, inputs
         model(**inputs, decoder_input_ids=documents([65] * 3, 20))
 
 
-def test_padding_beyond_the_longest_document_is_no_length(model):
+def test_padding_does_not_count_towards_the_maximum_length(model):
     tokens, summaries = documents([256, 30], 20), torch.tensor([[2, 5, 6], [2, 5, 7]])
     padded = torch.cat([torch.ones(2, 100, dtype=torch.long), tokens], dim=1)
     with torch.no_grad():
@@ -143,8 +143,8 @@ def test_padding_beyond_the_longest_document_is_no_length(model):
     torch.testing.assert_close(found, expected)
 
 
-def test_a_saved_copy_is_the_same_model(transformers, model, folders, inputs, tmp_path):
-    """Twice, so that the files come from the first copy; each with the tokenizer."""
+def test_saved_copies_of_model_and_tokenizer_give_the_same_outputs(transformers, model, folders, inputs, tmp_path):
+    """Save twice, so that the files come from the first copy; each time with the tokenizer."""
     expected, source = model.generate(**inputs).tolist(), model
     text = "hello world, héllo"
     ids = load_tokenizer(transformers, folders[1])(text)["input_ids"]
@@ -157,16 +157,16 @@ def test_a_saved_copy_is_the_same_model(transformers, model, folders, inputs, tm
     assert {path.name for path in folders[1].glob("*.py")} == {path.name for path in (tmp_path / "twice").glob("*.py")}
 
 
-def test_folders_of_any_name_and_two_of_nearly_the_same(transformers, folders, tmp_path, inputs):
-    """The first one is asked again once the second one's code, which is the same, was loaded."""
+def test_models_in_folders_of_any_and_of_similar_names_load_side_by_side(transformers, folders, tmp_path, inputs):
+    """Check that all models generate after the same code was loaded from every folder."""
     names = ["my model", "my_model", "mod\u00e8le", "\u6a21\u578b"]
     loaded = [load_exported(transformers, shutil.copytree(folders[1], tmp_path / name)) for name in names]
     written = [model.generate(**inputs).tolist() for model in loaded]
     assert written == [load_exported(transformers, folders[1]).generate(**inputs).tolist()] * len(names)
 
 
-def test_batches_of_an_update_are_a_mean_in_trainer(transformers, model, tmp_path):
-    """Four batches of one document and one of four train alike; without accelerate, what Trainer asks the model."""
+def test_trainer_averages_the_losses_of_accumulated_batches(transformers, model, tmp_path):
+    """Check that four batches of one document train like one of four; without accelerate, the attribute alone."""
     assert model.accepts_loss_kwargs is False
     pytest.importorskip("accelerate")
     data = [{"input_ids": documents([40], 20, n)[0], "labels": documents([8], 20, 9 + n)[0]} for n in range(4)]
@@ -184,7 +184,7 @@ def test_batches_of_an_update_are_a_mean_in_trainer(transformers, model, tmp_pat
     torch.testing.assert_close(trained[1], trained[0], rtol=1e-2, atol=1e-6)
 
 
-def test_dropouts_that_are_given_hold_in_the_encoder_too(transformers, folders):
+def test_dropout_options_apply_to_the_encoder_and_the_decoder(transformers, folders):
     names = ("dropout", "attention_dropout", "activation_dropout")
     model = load_exported(transformers, folders[1], **dict(zip(names, (0.25, 0.5, 0.75))))
     layers = [layer for side in (model.model.encoder, model.model.decoder) for layer in side.layers]
@@ -192,8 +192,8 @@ def test_dropouts_that_are_given_hold_in_the_encoder_too(transformers, folders):
     assert found == {(0.25, 0.5, 0.75)}
 
 
-def test_the_dtype_is_one_and_the_same(transformers, folders, tmp_path, inputs):
-    """In the weights and in the configuration, whatever the release calls it there; also after saving."""
+def test_dtype_of_weights_and_config_is_the_same(transformers, folders, tmp_path, inputs):
+    """Check weights and configuration, whatever name the release uses there; also after saving."""
     model = load_exported(transformers, folders[1], torch_dtype=torch.bfloat16)
     assert model.dtype == model.config.dtype == torch.bfloat16
     assert model.generate(**inputs).size(0) == 3
@@ -207,8 +207,10 @@ def test_the_dtype_is_one_and_the_same(transformers, folders, tmp_path, inputs):
 
 @pytest.mark.parametrize("changed", [{}, {"decoder_positions": True}, {"pegasus_positions": True}], ids=str)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_half_precision_without_learned_positions(transformers, tiny_model, random_tokens, tmp_path, changed, dtype):
-    """As all architectures of the paper are, and PEGASUS; of a checkpoint that was trained in it, or when loaded."""
+def test_half_precision_works_without_learned_positions(
+    transformers, tiny_model, random_tokens, tmp_path, changed, dtype
+):
+    """Check models like the paper's and PEGASUS, with checkpoints in half precision and in float32."""
     ours = tiny_model(pooling_schedule="", **{**changed, "decoder_positions": bool(changed)}).float()
     ours.encoder.dictionary.save(str(tmp_path / "dict.txt"))
     options = {"cfg": {"model": {"_name": "pooled_transformer", **vars(ours.options)}}}
@@ -227,7 +229,7 @@ def test_half_precision_without_learned_positions(transformers, tiny_model, rand
             assert theirs(tokens, decoder_input_ids=summaries).logits.dtype == torch.float32
 
 
-#: Rows of the embedding after the tokens of the BPE, as published: bart.base has room up to a round number.
+#: Published rows of the embedding after the tokens of the BPE; bart.base is filled up to a round number.
 LAYOUTS = {
     "bart.base": [*(f"madeupword{number:04}" for number in range(40)), "<mask>"],
     "bart.large": ["madeupword0000", "madeupword0001", "madeupword0002", "<mask>"],
@@ -238,7 +240,7 @@ LAYOUTS = {
 
 
 def write_published(transformers, folder, name, form):
-    """A small BART in the layout of a published one: (what to convert, rows of its embedding)."""
+    """Write a small BART in the layout of a published one: (what to convert, rows of its embedding)."""
     tokens = list(byte_level.numbers_of(MERGES))
     random.Random(0).shuffle(tokens)
     rows = {token: row for row, token in enumerate([*dictionary_files.SPECIALS, *tokens, *LAYOUTS[name]])}
@@ -249,13 +251,13 @@ def write_published(transformers, folder, name, form):
     config = transformers.BartConfig(vocab_size=len(rows), **SHAPE)
     kind = "SequenceClassification" if name.endswith("mnli") else "ConditionalGeneration"
     randomise(getattr(transformers, f"BartFor{kind}")(config)).save_pretrained(folder)
-    write_bpe(folder, {**rows, "<mask>": len(rows) - ("<mask>" in rows)})  # there is one in all of their vocabularies
+    write_bpe(folder, {**rows, "<mask>": len(rows) - ("<mask>" in rows)})  # all of their vocabularies have one
     return folder, len(rows)
 
 
 @pytest.mark.parametrize("form", ["fairseq", "transformers"])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_the_tokenizer_and_the_embedding_agree(transformers, convert, tmp_path, name, form):
+def test_exported_tokenizer_and_embedding_have_the_same_size(transformers, convert, tmp_path, name, form):
     (tmp_path / "published").mkdir()
     path, rows = write_published(transformers, tmp_path / "published", name, form)
     ours = convert("bart", path, *FLAGS)

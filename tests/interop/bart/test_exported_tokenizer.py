@@ -1,4 +1,4 @@
-"""The tokenizer of exported sentencepiece models, in every transformers that setup.py takes (scripts/versions.py)."""
+"""Tests of exported tokenizers, also run with every transformers that setup.py allows (scripts/versions.py)."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from pyramidion_fairseq.text import Document, build_tokenizer, split_document
 from tests.helpers.bart import MERGES, randomise
 from tests.helpers.summaries import SENTENCES, article, write_checkpoint
 
-#: One beam: at the longest length the last </s> has a score in fairseq, and none in transformers.
+#: One beam: the </s> at the maximum length has a score in fairseq, and none in transformers.
 GREEDY = {"beam": 1, "min_len": 3, "no_repeat_ngram_size": 2}
 FLAGS = ["--beam", 1, "--min-len", 3, "--no-repeat-ngram-size", 2]
 LENGTHS = {"max_source_positions": 64, "max_target_positions": 24}
@@ -38,7 +38,7 @@ TEXTS = [
 
 
 def write_folder(folder, kind="unigram", rule="nmt_nfkc", last=("madeupword0000", "<mask>"), **options):
-    """A folder with a checkpoint, dictionaries and a sentencepiece model; returns the checkpoint."""
+    """Write a checkpoint, dictionaries and a sentencepiece model to a folder; return the checkpoint's path."""
     model, symbols = io.BytesIO(), ["<dig>", "<cit>"]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES * 20), model_writer=model, vocab_size=100, hard_vocab_limit=False,
@@ -60,7 +60,7 @@ def write_folder(folder, kind="unigram", rule="nmt_nfkc", last=("madeupword0000"
 
 
 def export(transformers, folder, out, *flags):
-    """(tokenizer, model) of the directory that the command writes."""
+    """Return (tokenizer, model) of the directory that the command writes."""
     main(["huggingface", str(folder), str(out), *map(str, flags)])
     return load_tokenizer(transformers, out), transformers.AutoModelForSeq2SeqLM.from_pretrained(
         str(out), trust_remote_code=True
@@ -96,14 +96,14 @@ def ids_of(hub, text, limit=10**6):
 
 
 def fuzzed(count):
-    """Texts of characters that sentencepiece changes, joins or does not know."""
+    """Return random texts of characters that sentencepiece changes, joins or does not know."""
     drawn = random.Random(0)
     parts = [*"aetoA \u00a0\t.,<>\u0301\u0302\ufb01\u2581\u00ad\u0e33", "<dig>", "<cit>", "the "]
     return ["".join(drawn.choices(parts, k=drawn.randint(1, 30))) for _ in range(count)]
 
 
 @pytest.mark.parametrize("kind, rule", [("unigram", "nmt_nfkc"), ("bpe", "nmt_nfkc_cf"), ("char", "identity")])
-def test_texts_to_ids_to_texts_as_summaries_have_them(transformers, tmp_path, kind, rule):
+def test_exported_tokenizer_encodes_and_decodes_like_ours(transformers, tmp_path, kind, rule):
     (tmp_path / "in").mkdir()
     write_folder(tmp_path / "in", kind, rule)
     tokenizer, model = export(transformers, tmp_path / "in", tmp_path / "out")
@@ -120,7 +120,7 @@ def test_texts_to_ids_to_texts_as_summaries_have_them(transformers, tmp_path, ki
     assert "".join(tokenizer.tokenize("x<cit>y <dig>")).endswith("x<cit>y\u2581<dig>")
 
 
-def test_summaries_are_those_of_our_command(transformers, folder, exported, tokenizer):
+def test_exported_model_and_tokenizer_write_our_summaries(transformers, folder, exported, tokenizer):
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(str(exported), trust_remote_code=True).eval()
     documents = [article(3), article(30, seed=1), "<dig> words", article(1, seed=2)]
     inputs = tokenizer(documents, padding=True, return_tensors="pt")
@@ -130,7 +130,7 @@ def test_summaries_are_those_of_our_command(transformers, folder, exported, toke
     assert texts == [summary.text for summary in expected] and len(set(texts)) > 1
 
 
-def test_documents_that_start_with_bos(transformers, tmp_path):
+def test_exported_tokenizer_prepends_bos_if_the_model_does(transformers, tmp_path):
     (tmp_path / "in").mkdir()
     write_folder(tmp_path / "in", prepend_bos=True)
     tokenizer, model = export(transformers, tmp_path / "in", tmp_path / "out", *FLAGS)
@@ -143,7 +143,7 @@ def test_documents_that_start_with_bos(transformers, tmp_path):
     assert texts == [summary.text for summary in summaries] and "<s>" not in "".join(texts)
 
 
-def test_what_is_too_long_is_cut_with_one_warning(tokenizer, caplog):
+def test_overlong_texts_are_truncated_with_one_warning(tokenizer, caplog):
     long = article(40)
     with caplog.at_level(logging.WARNING):
         for encode in (lambda: tokenizer([long, long])["input_ids"][1], lambda: tokenizer.encode(long)):
@@ -155,8 +155,8 @@ def test_what_is_too_long_is_cut_with_one_warning(tokenizer, caplog):
     assert len(tokenizer(long, max_length=10, truncation=True)["input_ids"]) == 10
 
 
-def test_a_saved_copy_is_the_same_tokenizer(transformers, exported, tokenizer, tmp_path):
-    """Twice, so that the files come from the first copy; and pickled, as ``datasets`` sends it to processes."""
+def test_saved_and_pickled_copies_of_the_tokenizer_give_the_same_ids(transformers, exported, tokenizer, tmp_path):
+    """Save twice, so that files come from the first copy; and pickle, as ``datasets`` does for its processes."""
     expected, source = tokenizer(TEXTS)["input_ids"], tokenizer
     for name in ("once", "twice"):
         source.save_pretrained(tmp_path / name)
@@ -168,13 +168,13 @@ def test_a_saved_copy_is_the_same_tokenizer(transformers, exported, tokenizer, t
     assert pickle.loads(pickle.dumps(tokenizer))(TEXTS)["input_ids"] == expected  # noqa: S301 -- our own
 
 
-def test_masks_and_types_go_with_the_ids(tokenizer):
+def test_special_tokens_mask_and_token_types_match_the_ids(tokenizer):
     out = tokenizer("a <dig>", return_special_tokens_mask=True, return_token_type_ids=True)
     assert out["special_tokens_mask"] == [0] * (len(out["input_ids"]) - 1) + [1]
     assert out["token_type_ids"] == [0] * len(out["input_ids"])
 
 
-def test_the_cards_example_runs(exported):
+def test_example_of_the_model_card_runs(exported):
     card = (exported / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0].replace("PATH", str(exported))
     assert len(code.splitlines()) <= 10 and "torch, transformers and sentencepiece, but not" in card
@@ -183,7 +183,7 @@ def test_the_cards_example_runs(exported):
     assert len(names["texts"]) == 2 and all(isinstance(text, str) for text in names["texts"])
 
 
-def test_back_with_the_sentencepiece_model(folder, exported, convert):
+def test_conversion_back_keeps_the_sentencepiece_model(folder, exported, convert):
     ours = convert("bart", exported)
     assert (ours / "sentencepiece.model").read_bytes() == (folder / "sentencepiece.model").read_bytes()
     found, expected = (
@@ -193,7 +193,7 @@ def test_back_with_the_sentencepiece_model(folder, exported, convert):
 
 
 def write_byte_level(folder, symbols, **options):
-    """A folder as of :func:`write_folder`, with a byte-level BPE."""
+    """Write a folder like :func:`write_folder`, with a byte-level BPE; return it."""
     folder.mkdir()
     byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES), folder)
     for side in ("source", "target"):
@@ -203,7 +203,7 @@ def write_byte_level(folder, symbols, **options):
 
 
 @pytest.mark.parametrize("prepend_bos", [False, True])
-def test_a_byte_level_bpe_starts_documents_as_in_training(transformers, tmp_path, symbols, prepend_bos):
+def test_byte_level_tokenizer_prepends_bos_if_the_model_does(transformers, tmp_path, symbols, prepend_bos):
     folder = write_byte_level(tmp_path / "in", symbols, prepend_bos=prepend_bos)
     tokenizer, _ = export(transformers, folder, tmp_path / "out")
     hub, text = load_summarizer(str(folder), device="cpu"), "hello world, h\u00e9llo w\u00f6rld \u2603"
@@ -215,8 +215,8 @@ def test_a_byte_level_bpe_starts_documents_as_in_training(transformers, tmp_path
         assert found.decode([*read, 2], skip_special_tokens=True) == text
 
 
-def test_no_tokenizer_that_transformers_cannot_load_or_that_splits_otherwise(tmp_path, symbols, capsys):
-    """Of a dictionary without one of the tokens, which are <unk> then; and of one with symbols of languages."""
+def test_no_tokenizer_is_exported_where_transformers_cannot_load_or_match_it(tmp_path, symbols, capsys):
+    """Check a dictionary that lacks a token, which becomes <unk>, and a model with symbols of languages."""
     number = str(byte_level.numbers_of(MERGES)["hello"])
     lacking = [symbol for symbol in symbols if symbol != number]
     write_byte_level(tmp_path / "lacking", lacking)
@@ -231,8 +231,8 @@ def test_no_tokenizer_that_transformers_cannot_load_or_that_splits_otherwise(tmp
         assert (out / "dict.txt").is_file() and not (out / "tokenizer_config.json").exists()
 
 
-def test_the_bpe_is_where_it_is_said(folder, tmp_path, convert):
-    """In DATA as preprocess/ makes it, with the dictionaries in data-bin; or the file; or what training found."""
+def test_sentencepiece_model_is_found_by_option_or_beside_the_data(folder, tmp_path, convert):
+    """Check --bpe with a folder or file, the folder above the dictionaries, and the one known from training."""
     data = tmp_path / "data" / "data-bin"
     data.mkdir(parents=True)
     for side in ("source", "target"):
@@ -249,7 +249,7 @@ def test_the_bpe_is_where_it_is_said(folder, tmp_path, convert):
         out = convert("huggingface", alone, *dictionary, *flags)
         assert (out / "sentencepiece.model").read_bytes() == model.read_bytes()
         assert (out / "tokenizer_config.json").is_file()
-    out = convert("huggingface", alone)  # the folder of its training is in the checkpoint
+    out = convert("huggingface", alone)  # the checkpoint has the folder of its training
     assert (out / "sentencepiece.model").is_file()
 
 
@@ -260,7 +260,7 @@ def test_the_bpe_is_where_it_is_said(folder, tmp_path, convert):
         ("dict.source.txt", "is not a sentencepiece model"),
     ],
 )
-def test_a_bpe_that_is_none_is_refused(folder, tmp_path, bpe, message):
+def test_invalid_sentencepiece_model_is_refused(folder, tmp_path, bpe, message):
     (tmp_path / "empty").mkdir()
     given = tmp_path / bpe if bpe == "empty" else folder / bpe
     for kind in ("huggingface", "bart"):
@@ -272,7 +272,7 @@ def test_a_bpe_that_is_none_is_refused(folder, tmp_path, bpe, message):
         assert not (tmp_path / "out").exists()
 
 
-def test_another_sentencepiece_model_than_that_of_the_training_is_refused(folder, tmp_path):
+def test_sentencepiece_model_of_another_training_is_refused(folder, tmp_path):
     checkpoint = torch.load(folder / "checkpoint_best.pt")
     symbols = "\n".join(Dictionary.load(str(folder / "dict.source.txt")).symbols)
     checkpoint["extra_state"]["vocabularies"] = {"source": symbols, "target": symbols, "sentencepiece": "0" * 64}
@@ -283,7 +283,7 @@ def test_another_sentencepiece_model_than_that_of_the_training_is_refused(folder
         main(["huggingface", str(tmp_path / "model.pt"), str(tmp_path / "out"), "--bpe", str(folder)])
 
 
-def test_generation_json_goes_along(folder, tmp_path, convert, capsys):
+def test_generation_json_is_exported_to_generation_config(folder, tmp_path, convert, capsys):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     settings = {"beam": 3, "lenpen": 1.5, "min_len": 7, "max_len_b": 12, "no_repeat_ngram_size": 3}
@@ -295,8 +295,8 @@ def test_generation_json_goes_along(folder, tmp_path, convert, capsys):
     assert "sets max_len_a, which transformers does not support" in capsys.readouterr().err
 
 
-def test_generation_json_comes_back(folder, tmp_path, convert):
-    """Of our own models: those of a published BART are for other summaries."""
+def test_generation_json_survives_the_conversion_of_our_models(folder, tmp_path, convert):
+    """Check our own models; the settings of a published BART are for other summaries."""
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "dict.txt").write_bytes((folder / "dict.source.txt").read_bytes())
@@ -307,8 +307,8 @@ def test_generation_json_comes_back(folder, tmp_path, convert):
         assert back.generation_settings == settings
 
 
-def test_the_model_that_comes_with_the_package_is_refused_with_the_reason(tmp_path):
-    """It has a pointer."""
+def test_export_of_the_packaged_model_is_refused_for_its_pointer(tmp_path):
+    """Check that the error names the pointer."""
     with pytest.raises(SystemExit, match=r"has no pointer, which this model has \(--pointer\)"):
         main(["huggingface", "pubmed-small", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""A pooling that is added to a trained model: how near it starts, and how it goes on."""
+"""Tests of a pooling that is added to a trained model: its loss at the start and after updates."""
 
 import pytest
 import torch
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.soak  # it trains
 
 @torch.no_grad()
 def loss_of(model):
-    """Nats per word on documents that are in no update."""
+    """Return the loss in nats per word on documents that are not trained on."""
     documents, summaries = learned.draw(512, torch.Generator().manual_seed(9))
     logits = model.eval()(documents, None, functional.pad(summaries[:, :-1], (1, 0), value=2))[0]
     return functional.cross_entropy(logits.flatten(0, 1), summaries.flatten()).item()
 
 
-def test_a_new_pooling_starts_near_and_learns_sooner_than_a_blur(tmp_path):
+def test_new_pooling_starts_with_a_low_loss_and_learns_faster_than_a_flat_one(tmp_path):
     for side in ("source", "target"):
         make_dictionary(learned.SPECIAL + learned.WORDS).save(str(tmp_path / f"dict.{side}.txt"))
 
@@ -47,5 +47,5 @@ def test_a_new_pooling_starts_near_and_learns_sooner_than_a_blur(tmp_path):
         blurred.append(loss_of(pooled))
     before, start, after, blur = loss_of(unpooled), *(sum(losses) / 3 for losses in (starts, tuned, blurred))
     print(f"unpooled {before:.2f}; new pooling {start:.2f}, after 40 updates {after:.2f}; of a blur {blur:.2f}")
-    assert before < 0.6 and start < 1.4  # of a model that knows nothing: log(32) = 3.5
+    assert before < 0.6 and start < 1.4  # an untrained model has log(32) = 3.5
     assert after < 0.7 and after < 0.85 * blur

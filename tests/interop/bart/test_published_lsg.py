@@ -1,4 +1,4 @@
-"""Against lsg-converter 0.1.9: its BART of 4096 tokens, recorded by scripts/record_lsg_converter.py."""
+"""Tests against lsg-converter 0.1.9: its BART of 4096 tokens, recorded by scripts/record_lsg_converter.py."""
 
 from argparse import Namespace
 
@@ -21,7 +21,7 @@ def recorded():
 
 
 def converted(options):
-    """Our conversion of the same BART, with the published converter's options."""
+    """Return our conversion of the same BART, with the published converter's options."""
     config = {"model_type": "bart", **SHAPE}
     changes = {
         "max_source_positions": 4096,
@@ -39,14 +39,14 @@ def converted(options):
     return model
 
 
-def test_positions_and_global_tokens_are_the_published_ones(recorded):
+def test_positions_and_global_tokens_equal_the_published_converter(recorded):
     encoder = converted(CASES["none"]).encoder
     assert np.array_equal(encoder.global_embeddings.weight[:24].detach().numpy(), recorded["globals"])
     assert np.array_equal(encoder.embed_positions.weight[::97].detach().numpy(), recorded["positions"])
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_states_of_4096_tokens_are_the_published_ones(recorded, kind):
+def test_states_of_4096_tokens_equal_the_published_converter(recorded, kind):
     model, made = converted(CASES[kind]), iter(list(ROTATIONS()))
     if kind == "lsh":
         for layer in model.encoder.layers:
@@ -56,5 +56,5 @@ def test_states_of_4096_tokens_are_the_published_ones(recorded, kind):
         states = model.encoder(documents(), None)["encoder_out"][0].transpose(0, 1).numpy()
     globals_ = states.shape[1] - max(LENGTHS)
     ours = np.concatenate([states[:, :globals_], states[:, globals_:][:, PROBES]], axis=1)
-    whole = 1 if kind == "bos_pooling" else 2  # theirs lets groups of padding take part: docs/comparisons.md
+    whole = 1 if kind == "bos_pooling" else 2  # theirs attends to groups of padding: docs/comparisons.md
     np.testing.assert_allclose(ours[:whole], recorded[kind][:whole], rtol=0, atol=1e-4)

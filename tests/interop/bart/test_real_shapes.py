@@ -1,4 +1,4 @@
-"""Random weights at BART's real shapes: our conversion against transformers' BART and fairseq's own.
+"""Tests of conversion at BART's real sizes with random weights, against transformers' BART and fairseq's own.
 
 ``python -m pytest tests/interop/bart/test_real_shapes.py -n 0 -m "soak or not soak" -rP`` prints the differences that
 docs/comparisons.md quotes.
@@ -18,7 +18,7 @@ from pyramidion_fairseq.interop.bart.sources import Source
 from pyramidion_fairseq.models import PyramidionModel
 from tests.helpers.bart import compare, documents, spread_values, symbols_of, task_of
 
-#: Name -> (layers of a side, width, heads, symbols, parameters); the first is base without most of its layers.
+#: Name -> (layers of a side, width, heads, symbols, parameters); the first is base with one layer a side.
 SHAPES = {
     "base, 1+1 layers": (1, 768, 12, 1000, 18_886_656),
     "base": (6, 768, 12, 50265, 139_420_416),
@@ -28,7 +28,7 @@ NAMES = ["base, 1+1 layers", *(pytest.param(name, marks=pytest.mark.soak) for na
 
 
 def converted(options, state, words):
-    """Our model of a source: full attention, no pooling, the length that it has."""
+    """Return our model of a source, with full attention, no pooling, and the source's length."""
     checkpoint = convert(Source(options, state, symbols_of(words), None), {"attention": "full"}).checkpoint
     model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task_of(words)).eval()
     model.load_state_dict(checkpoint["model"], strict=True)
@@ -36,12 +36,12 @@ def converted(options, state, words):
 
 
 def batches(words):
-    """A document of 1024 tokens beside one of 700, and summaries."""
+    """Return a document of 1024 tokens beside one of 700, and summaries."""
     return documents([1024, 700], words), documents([40, 40], words, seed=1)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_equals_transformers_bart(transformers, name):
+def test_converted_model_equals_transformers_bart(transformers, name):
     layers, width, heads, words, parameters = SHAPES[name]
     sides = {f"{side}_{what}": value for side in ("encoder", "decoder") for what, value in
              (("layers", layers), ("ffn_dim", 4 * width), ("attention_heads", heads))}  # fmt: skip
@@ -56,7 +56,7 @@ def test_equals_transformers_bart(transformers, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_equals_fairseqs_bart(name):
+def test_converted_model_equals_fairseqs_bart(name):
     layers, width, heads, words, parameters = SHAPES[name]
     sizes = {"encoder_layers": layers, "decoder_layers": layers} if layers == 1 else {}
     args = Namespace(arch="bart_large" if name == "large" else "bart_base", **sizes)

@@ -1,4 +1,4 @@
-"""Hugging Face folders of strangers: files that they name and files that they hold."""
+"""Tests of reading Hugging Face folders from unknown sources: the files that they name and contain."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def write_index(folder, form, *names):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Weights in two files with an index, and others outside of it."""
+    """Return a folder with weights in two files and an index; other weights are outside of it."""
     (tmp_path / "model").mkdir()
     for name in ("model/a.bin", "model/b.bin", "outside.bin"):
         torch.save({name: torch.ones(1)}, tmp_path / name)
@@ -27,10 +27,10 @@ def folder(tmp_path):
     return tmp_path / "model"
 
 
-def test_files_of_an_index(folder):
+def test_read_weights_reads_all_files_of_an_index(folder):
     assert set(read_weights(folder)) == {"model/a.bin", "model/b.bin"}
     (folder / "b.bin").rename(folder / "blob")
-    (folder / "b.bin").symlink_to("blob")  # as the hub's cache has them
+    (folder / "b.bin").symlink_to("blob")  # links, as in the hub's cache
     assert set(read_weights(folder)) == {"model/a.bin", "model/b.bin"}
 
 
@@ -44,7 +44,7 @@ def test_files_of_an_index(folder):
         ({"weight_map": {"x": "a.bin"}}, "names x, which is in none of its files: they belong to another model"),
     ],
 )
-def test_an_index_and_its_files_belong_together(folder, index, message):
+def test_index_that_does_not_match_its_files_is_refused(folder, index, message):
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     with pytest.raises(PyramidionError, match=message):
         read_weights(folder)
@@ -67,7 +67,7 @@ def test_an_index_and_its_files_belong_together(folder, index, message):
         3,
     ],
 )
-def test_an_index_names_files_of_its_folder(folder, form, name):
+def test_index_that_names_files_outside_its_folder_is_refused(folder, form, name):
     (folder / "pytorch_model.bin.index.json").unlink()
     write_index(folder, form, "a.bin", name.format(folder.parent) if isinstance(name, str) else name)
     with pytest.raises(PyramidionError, match=r"index\.json names .* no plain name of a file beside it"):
@@ -76,8 +76,8 @@ def test_an_index_names_files_of_its_folder(folder, form, name):
 
 @pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin"])
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: Path(path).symlink_to("/dev/zero"), os.mkdir])
-def test_only_regular_files_are_read(folder, form, make):
-    """A pipe would wait for ever, a device would fill the memory."""
+def test_weights_that_are_not_regular_files_are_refused(folder, form, make):
+    """Check pipes, which block, devices, which fill the memory, and folders."""
     (folder / "pytorch_model.bin.index.json").unlink()
     write_index(folder, form, "a.bin", "strange")
     make(folder / "strange")
@@ -90,7 +90,7 @@ def test_only_regular_files_are_read(folder, form, make):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: Path(path).symlink_to("/dev/zero")])
-def test_vocabularies_are_regular_files(tmp_path, make):
+def test_vocabularies_that_are_not_regular_files_are_refused(tmp_path, make):
     for name in ("vocab.json", "tokenizer.json", "merges.txt", "encoder.json", "vocab.bpe", "config.json", "dict.txt"):
         make(tmp_path / name)
     assert byte_level.find_byte_level(tmp_path) is None
@@ -102,8 +102,8 @@ def test_vocabularies_are_regular_files(tmp_path, make):
             read(tmp_path / name)
 
 
-def test_an_embedding_of_nothing_has_no_rows(tmp_path):
-    """Its rows, however many, would each get a symbol."""
+def test_empty_embedding_is_refused(tmp_path):
+    """Check an embedding of width 0, whose many rows would each get a symbol."""
     safetensors = pytest.importorskip("safetensors.torch")
     given = tmp_path / "given"
     given.mkdir()

@@ -1,4 +1,4 @@
-"""Against Hugging Face's transformers: its BART converted, and ours exported, loaded and generated from."""
+"""Tests against Hugging Face's transformers: its BART converted, and our models exported, loaded and run."""
 
 import json
 import os
@@ -29,14 +29,14 @@ POOLED = [*SPARSE, "--pooling-schedule", "2:40,3:20"]
 
 
 def export(transformers, convert, folder, *flags):
-    """(exported directory, transformers' model of it) of a converted folder, its values far from the initial ones."""
+    """Return (exported directory, transformers' model of it) of a converted folder whose new values are random."""
     checkpoint = torch.load(folder / "model.pt")
     generator = torch.Generator().manual_seed(3)
     state = checkpoint["model"]
     for name, tensor in state.items():
         if "poolings" in name or "global" in name:
             tensor.copy_(torch.randn(tensor.shape, generator=generator))
-    last = "decoder.layers.1.final_layer_norm."  # summaries shall end by themselves, some of them
+    last = "decoder.layers.1.final_layer_norm."  # so that some summaries end by themselves
     state[last + "weight"] *= 0.5
     eos = state["decoder.embed_tokens.weight"][2]
     state[last + "bias"].copy_(2.2 * eos / eos.norm())
@@ -46,7 +46,7 @@ def export(transformers, convert, folder, *flags):
     return exported, model.eval()
 
 
-def test_a_bart_of_transformers_is_reproduced(hugging_face, convert, rows):
+def test_converted_model_equals_transformers_bart(hugging_face, convert, rows):
     folder, theirs = hugging_face
     model = load(convert("bart", folder, "--attention", "full", "--max-source-positions", 64))
     tokens, summaries = documents([64, 23, 1], len(rows)), documents([9, 9, 5], len(rows), seed=1)
@@ -54,7 +54,7 @@ def test_a_bart_of_transformers_is_reproduced(hugging_face, convert, rows):
 
 
 @pytest.mark.parametrize("form", ["pytorch_model.bin", "sharded", "only tokenizer.json", "without mask"])
-def test_other_forms_of_directories(transformers, hugging_face, convert, tmp_path, rows, form):
+def test_other_forms_of_directories_are_converted(transformers, hugging_face, convert, tmp_path, rows, form):
     theirs = hugging_face[1]
     if form == "without mask":  # as checkpoints that were fine-tuned with fairseq, such as bart-large-cnn
         config = type(theirs.config).from_dict({**theirs.config.to_dict(), "vocab_size": len(rows) - 1})
@@ -81,7 +81,7 @@ def test_other_forms_of_directories(transformers, hugging_face, convert, tmp_pat
 
 VARIANTS = [{"attention": name} for name in ATTENTIONS.names() if name not in ("full", "lsh")]
 VARIANTS += [{"scorer": name, "attention": "full"} for name in SCORERS.names()]
-#: Where the decoder adds scores, transformers has no model: that is refused.
+#: Without poolers whose scores the decoder adds: their export is refused.
 EXPORTED = [name for name in POOLERS.names() if not POOLERS.get(name).adds_scores_to_attention]
 VARIANTS += [{"pooler": name, "attention": "blockwise"} for name in EXPORTED]
 VARIANTS += [{"attention": "lsg", "lsg_sparsity_type": "lsh", "lsg_global_tokens": 3, "lsg_mask_first_token": True}]
@@ -90,14 +90,14 @@ VARIANTS += [{"attention": "full", "scorer": "attention_sum", "pooler": "hard_to
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_every_variant_encodes_alike_in_transformers(transformers, hugging_face, convert, rows, options):
+def test_every_exported_variant_encodes_and_decodes_like_ours(transformers, hugging_face, convert, rows, options):
     flags = []
     for name, value in {"pooling_schedule": "2:40,3:20", **options}.items():
         flags += ["--" + name.replace("_", "-")] + ([] if value is True else [value])
     folder = convert("bart", hugging_face[0], *SPARSE, *flags)
     _, theirs = export(transformers, convert, folder)
     tokens, summaries = documents([200, 90, 7], len(rows)), documents([9, 9, 5], len(rows), seed=1)
-    if "random" in options.values():  # the only variant that draws, in both
+    if "random" in options.values():  # the only variant that draws random numbers
         theirs.model.encoder.poolings.requires_grad_(False)
     torch.manual_seed(0)
     ours = load(folder)
@@ -120,10 +120,10 @@ def test_every_variant_encodes_alike_in_transformers(transformers, hugging_face,
     "changed",
     [{"decoder_positions": True}, {}, {"attention": "lsh"}, {"decoder_positions": True, "decoder_learned_pos": True}],
 )
-def test_models_that_are_no_bart_encode_and_decode_alike(
+def test_exported_models_that_are_not_bart_encode_and_decode_like_ours(
     transformers, convert, tiny_model, random_tokens, tmp_path, changed
 ):
-    """DeepPyramidion's kind: scaled embeddings, relu, fixed positions or none in the decoder, no <s>."""
+    """Check models like DeepPyramidion: scaled embeddings, relu, fixed or no positions in the decoder, no <s>."""
     from fairseq.data import Dictionary
 
     model = tiny_model(**changed).float()
@@ -149,7 +149,7 @@ def test_models_that_are_no_bart_encode_and_decode_alike(
     assert all(torch.equal(again["model"][name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_round_trip_is_exact(transformers, hugging_face, convert, rows):
+def test_round_trip_through_export_is_exact(transformers, hugging_face, convert, rows):
     there = convert("bart", hugging_face[0], *POOLED)
     exported, _ = export(transformers, convert, there)
     back = convert("bart", exported)
@@ -164,8 +164,10 @@ def test_round_trip_is_exact(transformers, hugging_face, convert, rows):
 
 @pytest.mark.parametrize("lenpen, min_len, ngram", [(1.0, 3, 0), (1.5, 5, 0), (0.5, 10, 2)])
 @pytest.mark.parametrize("flags", [POOLED, [*SPARSE, "--attention", "blockwise"]], ids=["lsg, pooled", "blockwise"])
-def test_both_generate_the_same_tokens(transformers, hugging_face, convert, rows, flags, lenpen, min_len, ngram):
-    """In batches of other documents until some summaries have ended by themselves, at different lengths."""
+def test_exported_model_generates_the_same_tokens(
+    transformers, hugging_face, convert, rows, flags, lenpen, min_len, ngram
+):
+    """Compare batches of documents until some summaries have ended by themselves, at different lengths."""
     folder = convert("bart", hugging_face[0], *flags)
     settings = ["--lenpen", lenpen, "--min-len", min_len, "--max-len-b", 20, "--no-repeat-ngram-size", ngram]
     _, theirs = export(transformers, convert, folder, *settings)
@@ -188,10 +190,10 @@ def test_both_generate_the_same_tokens(transformers, hugging_face, convert, rows
 
 
 def test_fairseq_generate_writes_what_transformers_generates(transformers, hugging_face, convert, rows, monkeypatch):
-    """The stock command on binarised data, the first <s> forced by both; the command shows neither <s> nor </s>.
+    """Check the stock command on binarised data. Both force <s> first; the command prints neither <s> nor </s>.
 
-    The score of that <s> counts in fairseq and is 0 in transformers: nothing in a trained model, much in this one. It
-    is the same for all hypotheses of a document, so that it does not matter where scores are not divided by lengths.
+    The score of that <s> counts in fairseq and is 0 in transformers. It is negligible in a trained model, but not in
+    this one. As all hypotheses of a document have the same, it does not matter if scores are not divided by lengths.
     """
     folder, settings = convert("bart", hugging_face[0], *POOLED), ["--min-len", 8, "--max-len-b", 20, "--lenpen", 0]
     settings += ["--no-repeat-ngram-size", 2]
@@ -212,7 +214,7 @@ def test_fairseq_generate_writes_what_transformers_generates(transformers, huggi
     assert len(set(map(tuple, found))) > 1, found
 
 
-def test_the_tokenizer_gives_fairseqs_ids(transformers, hugging_face, convert):
+def test_exported_tokenizer_gives_the_ids_of_fairseq(transformers, hugging_face, convert):
     from pyramidion_fairseq import PyramidionModel
 
     folder = convert("bart", hugging_face[0], *POOLED)
@@ -225,7 +227,7 @@ def test_the_tokenizer_gives_fairseqs_ids(transformers, hugging_face, convert):
     assert tokenizer.model_max_length == 256
 
 
-def test_gradients_reach_everything_also_when_recomputed(transformers, hugging_face, convert, rows):
+def test_exported_model_has_all_gradients_also_with_gradient_checkpointing(transformers, hugging_face, convert, rows):
     folder = convert("bart", hugging_face[0], *POOLED, "--dropout", 0, "--attention-dropout", 0)
     _, model = export(transformers, convert, folder)
     tokens, labels = documents([200, 90], len(rows)), documents([9, 9], len(rows), seed=1)
@@ -241,7 +243,7 @@ def test_gradients_reach_everything_also_when_recomputed(transformers, hugging_f
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_the_directory_needs_no_fairseq(transformers, hugging_face, convert, tmp_path):
+def test_exported_directory_works_without_fairseq(transformers, hugging_face, convert, tmp_path):
     folder = convert("bart", hugging_face[0], *POOLED)
     exported = convert("huggingface", folder / "model.pt", "--max-len-b", 5, "--min-len", 2)
     program = """
@@ -268,13 +270,13 @@ print("generated", len(model.generate(**inputs)))
     assert "generated 2" in done.stdout, done.stderr[-3000:]
 
 
-def test_a_directory_has_only_what_its_model_needs():
+def test_exported_directory_has_only_the_files_that_its_model_needs():
     small = bundle("full", "linear", "successive_halving")
     # The file of the global tokens needs the sparse ones.
     assert {"attention_full.py", "functional_attention_sparse_tokens.py"} <= set(small)
     needless = {"attention_lsh.py", "functional_attention_lsh.py", "scorers_random.py", "poolers_funnel.py"}
     assert not needless & set(small)
-    # A file's text depends on nothing but its module: every attention once, and every pooler once.
+    # A file's text depends on its module alone: each attention and each pooler is checked once.
     for attention, pooler in [(name, EXPORTED[0]) for name in ATTENTIONS.names()] + [("full", x) for x in EXPORTED]:
         for name, text in bundle(attention, "linear", pooler).items():
             assert "from .." not in text and "fairseq" not in {line.split()[1] for line in _imports(text)}, name
@@ -284,7 +286,7 @@ def _imports(text):
     return [line for line in text.splitlines() if line.startswith(("import ", "from "))]
 
 
-def test_card_and_configuration(hugging_face, convert):
+def test_exported_card_and_generation_config_state_the_options(hugging_face, convert):
     folder = convert("bart", hugging_face[0], *POOLED)
     exported = convert("huggingface", folder / "model.pt", "--min-len", 4, "--max-len-b", 500)
     generation = json.loads((exported / "generation_config.json").read_text())
@@ -303,7 +305,7 @@ def test_card_and_configuration(hugging_face, convert):
         ({"pointer": True}, r"BART has no pointer, which this model has \(--pointer\)$"),
     ],
 )
-def test_export_refuses_what_transformers_cannot_be(stock, convert, tmp_path, change, message):
+def test_export_refuses_models_that_transformers_cannot_hold(stock, convert, tmp_path, change, message):
     folder = convert("bart", stock[0], *POOLED)
     checkpoint = torch.load(folder / "model.pt")
     checkpoint["cfg"]["model"].update(change)
@@ -322,14 +324,14 @@ def test_export_refuses_what_transformers_cannot_be(stock, convert, tmp_path, ch
         (["--beam", "0"], "must be at least 1, got 0, 966"),
     ],
 )
-def test_settings_of_generation_that_cannot_be_are_not_exported(stock, convert, tmp_path, settings, message):
+def test_export_refuses_invalid_generation_settings(stock, convert, tmp_path, settings, message):
     folder = convert("bart", stock[0], *POOLED)
     with pytest.raises(SystemExit, match=message) as stopped:
         main(["huggingface", str(folder / "model.pt"), str(tmp_path / "out"), *settings])
     assert "\n" not in stopped.value.code and not (tmp_path / "out").exists()
 
 
-def test_the_shortest_length_fits_where_none_is_given(stock, convert):
+def test_exported_min_length_fits_the_maximum_if_none_is_given(stock, convert):
     folder = convert("bart", stock[0], *POOLED)
     for settings, shortest, longest in ((["--max-len-b", 6], 7, 8), ([], 64, 65)):
         exported = convert("huggingface", folder / "model.pt", *settings)
@@ -337,6 +339,6 @@ def test_the_shortest_length_fits_where_none_is_given(stock, convert):
         assert (generation["min_length"], generation["max_length"]) == (shortest, longest)
 
 
-def test_merges_are_those_of_the_fixture(hugging_face):
-    """tokenizer.json and merges.txt are read alike; see test_other_forms_of_directories."""
+def test_find_byte_level_reads_the_merges(hugging_face):
+    """Check merges.txt; test_other_forms_of_directories_are_converted checks tokenizer.json."""
     assert byte_level.find_byte_level(hugging_face[0]).merges == MERGES

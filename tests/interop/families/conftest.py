@@ -1,4 +1,4 @@
-"""Small models of every family."""
+"""Fixtures: small models of every family."""
 
 import pytest
 
@@ -17,13 +17,13 @@ def kind(request):
 
 @pytest.fixture(scope="session")
 def made(transformers, kind, rows, tmp_path_factory):
-    """(directory, transformers' model) of a kind."""
+    """Return (directory, transformers' model) of a kind."""
     return families.make(transformers, kind, tmp_path_factory.mktemp(kind) / "in", rows)
 
 
 @pytest.fixture(scope="session")
 def ours(made, kind, tmp_path_factory):
-    """(folder of our checkpoint with full attention, rows of the pretrained embedding)."""
+    """Return (folder of our checkpoint with full attention, rows of the pretrained embedding)."""
     out = tmp_path_factory.mktemp(kind) / "out"
     main([families.family_of(kind), str(made[0]), str(out), *families.FULL])
     return out, families.rows_of(made[0], kind)
@@ -31,5 +31,5 @@ def ours(made, kind, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model(ours):
-    """Our model, loaded from that folder."""
+    """Return our model, loaded from that folder."""
     return bart.load(ours[0])

@@ -1,4 +1,4 @@
-"""Commands with models that mark languages: pyramidion-explain, and stock fairseq-generate."""
+"""Tests of pyramidion-explain and stock fairseq-generate with models that mark languages."""
 
 import json
 import re
@@ -21,7 +21,7 @@ TEXT = "hello world we read long documents and write short summaries of them"
 
 @pytest.fixture(scope="module", params=["mbart", "mbart-50"])
 def folder(request, transformers, rows, tmp_path_factory):
-    """A model that keeps 8 vectors of a document."""
+    """Return the folder of a model that pools documents to 8 vectors."""
     place = tmp_path_factory.mktemp(request.param)
     given, _ = families.make(transformers, request.param, place / "in", rows)
     main(["mbart", str(given), str(place / "out"), *families.FULL, "--pool-lengths", "8"])
@@ -33,7 +33,7 @@ def model(folder):
     return load(folder)
 
 
-def test_explain(folder, model, tmp_path):
+def test_explain_maps_words_to_the_document_and_hides_language_symbols(folder, model, tmp_path):
     (tmp_path / "in").write_text(TEXT)
     paths = ["--input", tmp_path / "in", "--output", tmp_path / "page.html", "--json", tmp_path / "numbers.json"]
     settings = ["--device", "cpu", "--min-len", "3", "--max-len-b", "8"]
@@ -52,13 +52,13 @@ def test_explain(folder, model, tmp_path):
 
 
 def encode(folder, text):
-    """The pieces of a text, without anything that is added."""
+    """Return the pieces of a text, without added symbols."""
     (path,) = folder.glob("*.model")
     return sentencepiece.SentencePieceProcessor(model_file=str(path)).encode(text)
 
 
-def test_stock_fairseq_generate(folder, model, command, tmp_path):
-    """The language stands where the model was trained with it, and not in what is printed."""
+def test_stock_fairseq_generate_adds_and_hides_language_symbols(folder, model, command, tmp_path):
+    """Check that the language is at its position of the training, and not in the printed summaries."""
     dictionary, options = model.decoder.dictionary, model.options
     for side in ("source", "target"):
         (tmp_path / f"dict.{side}.txt").write_bytes((folder / "dict.txt").read_bytes())

@@ -1,4 +1,4 @@
-"""Every family against transformers: states, logits, generation; round trips; what is refused."""
+"""Tests of every family against transformers: states, logits, generation, round trips."""
 
 import copy
 import json
@@ -14,11 +14,11 @@ from pyramidion_fairseq.interop import dictionary_files
 from tests.helpers.bart import documents, load
 from tests.helpers.families import Forced, differences, encode, family_of
 
-#: Within LED's window of 32, in which it is full attention.
+#: Within LED's window of 32, where its attention is full.
 SHORT = 17
 
 
-def test_states_and_logits_equal_transformers_also_under_padding(made, ours, model):
+def test_states_and_logits_equal_transformers_also_with_padding(made, ours, model):
     tokens = documents([SHORT, 9, 3], len(ours[1]))[:2]
     assert max(differences(model, made[1], tokens, ours[1])) < 1e-4
 
@@ -51,7 +51,7 @@ def test_generation_equals_transformers(made, ours, model, beam, monkeypatch):
     eos = theirs.config.eos_token_id
     expected = [row[1 : row.index(eos, 1) + 1] for row in written.sequences.tolist()]
     assert found == expected
-    assert min(map(len, expected)) < 20  # not all of them are ended by force
+    assert min(map(len, expected)) < 20  # not all of them end at the maximum
     if beam > 1:
         scores = torch.stack([hypothesis["score"] for hypothesis in best])
         assert (scores - written.sequences_scores).abs().max() < 1e-4
@@ -69,7 +69,7 @@ def test_round_trip_through_transformers_is_bit_exact(transformers, ours, conver
         assert first == second or {**second, **first} == second
 
 
-def test_an_exported_directory_writes_what_the_pretrained_model_writes(transformers, made, ours, convert):
+def test_exported_directory_generates_like_the_pretrained_model(transformers, made, ours, convert):
     folder, rows = ours
     exported = convert("huggingface", folder)
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(str(exported), trust_remote_code=True).eval()
@@ -92,8 +92,8 @@ def test_an_exported_directory_writes_what_the_pretrained_model_writes(transform
     assert ids.count(2) == 1
 
 
-def test_labels_are_what_training_reads_as_summaries(transformers, ours, convert):
-    """With ``<s>`` their language in its place, else none: the decoder starts from it."""
+def test_labels_of_the_tokenizer_equal_the_summaries_of_training(transformers, ours, convert):
+    """Check that the language replaces ``<s>`` if the model has one; else the decoder starts from it."""
     folder = ours[0]
     exported = convert("huggingface", folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(exported), trust_remote_code=True)
@@ -108,14 +108,14 @@ def test_labels_are_what_training_reads_as_summaries(transformers, ours, convert
 
 @pytest.fixture
 def pooled(made, kind, convert):
-    """Our checkpoint of 256 tokens, 8 vectors, and LSG attention."""
+    """Return our checkpoint of 256 tokens, 8 vectors, and LSG attention."""
     return convert(
         family_of(kind), made[0], "--max-source-positions", 256, "--pool-lengths", 8, "--lsg-block-size", 16,
         "--lsg-sparse-block-size", 16,
     )  # fmt: skip
 
 
-def test_pooled_and_longer(pooled):
+def test_long_pooled_model_encodes_a_document_alone_as_in_a_batch(pooled):
     model = load(pooled)
     tokens = documents([200, 100], len(model.decoder.dictionary))
     with torch.no_grad():
@@ -126,8 +126,8 @@ def test_pooled_and_longer(pooled):
     assert difference.abs().max() < 1e-4
 
 
-def test_training_builds_the_same_model(pooled):
-    """By the words of arguments.txt, for --finetune-from-model."""
+def test_arguments_txt_builds_the_converted_model(pooled):
+    """Check the words of arguments.txt, which are for --finetune-from-model."""
     words = (pooled / "arguments.txt").read_text().split()
     common = ["data", "--task", "long_document_summarization", "--optimizer", "adam"]
     given = vars(options.parse_args_and_arch(options.get_training_parser(), [*common, *words]))

@@ -1,11 +1,11 @@
-"""PEGASUS's positions against transformers' own."""
+"""Tests of PEGASUS's positions against transformers' own."""
 
 import torch
 
 from pyramidion_fairseq.models.positions import PegasusPositions
 
 
-def test_equal_transformers(transformers):
+def test_pegasus_positions_equal_transformers(transformers):
     from transformers.models.pegasus.modeling_pegasus import PegasusSinusoidalPositionalEmbedding
 
     for length, dim in ((1024, 64), (512, 34)):

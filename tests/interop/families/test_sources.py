@@ -1,4 +1,4 @@
-"""What families are read from: weights in the older format, fairseq's own mBART; and what is refused."""
+"""Tests of the sources of families: weights in the older format, fairseq's own mBART, refusals."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from tests.helpers.families import FULL, KINDS, family_of, write_fairseq_mbart
 
 @pytest.fixture
 def given(made, tmp_path):
-    """A copy of the directory, with its weights in the older format, and its tensors by name."""
+    """Return a copy of the directory with its weights in the older format, and its tensors by name."""
     folder = tmp_path / "given"
     shutil.copytree(made[0], folder, ignore=shutil.ignore_patterns("*.safetensors"))
     state = dict(made[1].state_dict())
@@ -26,7 +26,7 @@ def given(made, tmp_path):
     return folder, state
 
 
-def test_weights_in_the_older_format(given, ours, kind, convert):
+def test_weights_in_the_older_format_convert_to_the_same_model(given, ours, kind, convert):
     folder = convert(family_of(kind), given[0], *FULL)
     found, expected = (torch.load(place / "model.pt")["model"] for place in (folder, ours[0]))
     assert found.keys() == expected.keys()
@@ -34,14 +34,14 @@ def test_weights_in_the_older_format(given, ours, kind, convert):
 
 
 def refused(kind, folder, out, *flags):
-    """The line of a refusal, which writes nothing."""
+    """Return the error line of a conversion that is refused and writes nothing."""
     with pytest.raises(SystemExit) as stop:
         main([family_of(kind), str(folder), str(out), *map(str, flags)])
     assert not out.exists() and "\n" not in stop.value.code
     return stop.value.code.removeprefix("pyramidion-convert: error: ")
 
 
-def test_another_family_is_refused(given, kind, tmp_path):
+def test_directory_of_another_family_is_refused(given, kind, tmp_path):
     path, title = given[0] / "config.json", TITLES[family_of(kind)][0]
     config = json.loads(path.read_text())
     other = "pegasus" if kind == "led" else "led"
@@ -54,7 +54,7 @@ def test_another_family_is_refused(given, kind, tmp_path):
     assert "config.json" in refused(kind, given[0], tmp_path / "out")
 
 
-def test_tensors_that_are_missing_or_left_over_are_refused(given, kind, tmp_path):
+def test_missing_unknown_or_misshapen_tensors_are_refused(given, kind, tmp_path):
     folder, state = given
     prefix = "led." if kind == "led" and any(name.startswith("led.") for name in state) else "model."
     for change, message in (
@@ -67,7 +67,7 @@ def test_tensors_that_are_missing_or_left_over_are_refused(given, kind, tmp_path
         assert refused(kind, folder, tmp_path / "out") == f"the tensors do not fit: {message}"
 
 
-def test_weights_that_are_no_models_are_refused(given, kind, tmp_path):
+def test_files_without_the_weights_of_a_model_are_refused(given, kind, tmp_path):
     folder, state = given
     torch.save({"state_dict": state}, folder / "pytorch_model.bin")
     title = TITLES[family_of(kind)][0]
@@ -79,7 +79,7 @@ def test_weights_that_are_no_models_are_refused(given, kind, tmp_path):
     assert line == "the tensors do not fit: encoder.layers.0.fc1.bias is of int32, not of floating point numbers"
 
 
-def test_sizes_that_config_json_has_to_say(given, kind, tmp_path):
+def test_config_json_without_its_lengths_is_refused(given, kind, tmp_path):
     path = given[0] / "config.json"
     config = json.loads(path.read_text())
     names = {"max_position_embeddings": None}
@@ -91,7 +91,7 @@ def test_sizes_that_config_json_has_to_say(given, kind, tmp_path):
         assert line == f"config.json must have a positive integer {name}, got {value!r}"
 
 
-def test_what_config_json_leaves_out_is_as_in_transformers(transformers, given, kind, convert):
+def test_options_that_config_json_lacks_are_those_of_transformers(transformers, given, kind, convert):
     path = given[0] / "config.json"
     config = json.loads(path.read_text())
     for name in ("activation_function", "scale_embedding", "encoder_attention_heads", "decoder_attention_heads"):
@@ -106,17 +106,17 @@ def test_what_config_json_leaves_out_is_as_in_transformers(transformers, given, 
     assert options["no_scale_embedding"] == (not getattr(defaults, "scale_embedding", False))
 
 
-def test_a_folder_that_is_there_ends_the_command_before_the_work(given, kind, tmp_path):
+def test_existing_output_folder_is_refused_before_weights_are_read(given, kind, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")
-    (given[0] / "pytorch_model.bin").unlink()  # what would be found first
+    (given[0] / "pytorch_model.bin").unlink()  # its absence would be reported first
     with pytest.raises(SystemExit, match="out exists: remove it, or choose another name"):
         main([family_of(kind), str(given[0]), str(tmp_path / "out")])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
 def test_damaged_merges_are_refused(given, kind, tmp_path):
-    """Without merges every text would be split into bytes, without a word."""
+    """Check that missing merges are an error: every text would silently be split into bytes."""
     if kind != "led":
         return
     path = given[0] / "merges.txt"
@@ -130,8 +130,8 @@ def test_damaged_merges_are_refused(given, kind, tmp_path):
         assert message in refused(kind, given[0], tmp_path / "out")
 
 
-def test_tokenizers_that_do_not_fit_are_refused(given, kind, tmp_path):
-    """That of a model with three symbols more."""
+def test_tokenizer_of_another_size_is_refused(given, kind, tmp_path):
+    """Check the tokenizer of a model with three symbols more."""
     folder, state = given
     size = state["lm_head.weight"].size(0)
     rows = {name: tensor for name, tensor in state.items() if tensor.dim() == 2 and tensor.size(0) == size}
@@ -141,7 +141,7 @@ def test_tokenizers_that_do_not_fit_are_refused(given, kind, tmp_path):
     assert line.endswith(f" does not fit: it has {size:,} symbols, but the model's embedding {size - 3:,} rows")
 
 
-def test_a_vocabulary_of_pegasus_that_starts_otherwise_is_refused(given, kind, tmp_path):
+def test_pegasus_vocabulary_with_a_small_offset_is_refused(given, kind, tmp_path):
     if "pegasus" not in kind:
         return
     (given[0] / "tokenizer_config.json").write_text('{"offset": 2}')
@@ -152,7 +152,7 @@ def test_a_vocabulary_of_pegasus_that_starts_otherwise_is_refused(given, kind, t
 
 @torch.no_grad()
 @pytest.mark.parametrize("languages", [LANGUAGES, LANGUAGES_50], ids=["mbart", "mbart-50"])
-def test_fairseqs_own_mbart(languages, convert, tmp_path):
+def test_converted_fairseq_mbart_equals_fairseq(languages, convert, tmp_path):
     path, theirs, symbols = write_fairseq_mbart(
         tmp_path, languages, langs=",".join(languages), source_lang="en_XX", target_lang="ro_RO"
     )
@@ -169,8 +169,8 @@ def test_fairseqs_own_mbart(languages, convert, tmp_path):
     assert (model(tokens, None, summaries)[0] - theirs(tokens, None, read)[0]).abs().max() < 1e-5
 
 
-def test_the_language_of_a_fairseq_mbart_has_to_be_known(convert, tmp_path):
-    """A pretrained one does not say it."""
+def test_fairseq_mbart_without_a_language_needs_document_marker(convert, tmp_path):
+    """Check a pretrained model, which does not record its language."""
     path, _, symbols = write_fairseq_mbart(tmp_path, LANGUAGES, langs=",".join(LANGUAGES))
     line = refused("mbart", path, tmp_path / "out")
     assert line == (
@@ -186,8 +186,8 @@ def test_the_language_of_a_fairseq_mbart_has_to_be_known(convert, tmp_path):
 @torch.no_grad()
 @pytest.mark.parametrize("mask", [True, False])
 @pytest.mark.parametrize("told", [{"langs": LANGUAGES_50}, {"lang_dict": "ML50_langs.txt"}], ids=["langs", "file"])
-def test_an_mbart_50_of_translation_multi_simple_epoch(told, mask, convert, tmp_path, capfd):
-    """As fairseq makes its symbols: with --lang-tok-style multilingual, the default, there is no ``<mask>``."""
+def test_mbart_50_of_translation_multi_simple_epoch_equals_fairseq(told, mask, convert, tmp_path, capfd):
+    """Check fairseq's symbols: with --lang-tok-style multilingual, the default, there is no ``<mask>``."""
     style = "mbart" if mask else "multilingual"
     dictionary = Dictionary()
     augment_dictionary(dictionary, LANGUAGES_50, style)
@@ -214,7 +214,7 @@ def test_an_mbart_50_of_translation_multi_simple_epoch(told, mask, convert, tmp_
     assert all(torch.equal(before[name], after[name]) for name in before) and before.keys() == after.keys()
 
 
-def test_global_tokens_of_an_mbart_without_mask_say_what_they_are_made_of(convert, tmp_path):
+def test_global_tokens_of_mbart_without_mask_use_the_mean_embedding(convert, tmp_path):
     told = {"lang_tok_style": "multilingual", "source_lang": "en_XX", "target_lang": "en_XX"}
     path, theirs, _ = write_fairseq_mbart(tmp_path, LANGUAGES, "__{}__", [], **told)
     folder = convert("mbart", path, "--lsg-block-size", 16, "--lsg-sparse-block-size", 16)
@@ -230,8 +230,8 @@ def test_global_tokens_of_an_mbart_without_mask_say_what_they_are_made_of(conver
 
 
 @pytest.mark.parametrize("languages, rows", [(LANGUAGES, 24), (LANGUAGES_50, 51)], ids=["mbart", "mbart-50"])
-def test_languages_that_do_not_make_up_the_embedding_are_refused(languages, rows, tmp_path):
-    """A dict.txt of other pieces would give every symbol after them another's row, without a word."""
+def test_dictionary_and_languages_that_do_not_fill_the_embedding_are_refused(languages, rows, tmp_path):
+    """Check a dict.txt that lacks pieces: every symbol after them would silently get another's row."""
     path, _, symbols = write_fairseq_mbart(tmp_path, languages, langs=",".join(languages), source_lang="en_XX")
     known = len(symbols) - len(languages) - 1
     for given, counted in ((f"the {len(languages)} languages of its training", ",".join(languages)), ("25 or 52", "")):
@@ -244,8 +244,8 @@ def test_languages_that_do_not_make_up_the_embedding_are_refused(languages, rows
         assert f"embedding has {len(symbols):,} rows, its dictionary {known - 3:,} symbols" in line and given in line
 
 
-def test_a_dictionary_with_the_languages_in_it(convert, tmp_path):
-    """As some extend that of mBART-50 before they prepare data."""
+def test_dictionary_that_includes_the_languages_is_accepted(convert, tmp_path):
+    """Check a dictionary like that of mBART-50, which some extend before they prepare data."""
     path, _, symbols = write_fairseq_mbart(tmp_path, LANGUAGES_50, langs=",".join(LANGUAGES_50), source_lang="en_XX")
     flags = ["--dictionary", tmp_path / "all.txt", "--summary-marker", "[en_XX]"]
     for count in (len(symbols), len(symbols) - 1):  # with <mask>, and without
@@ -253,22 +253,22 @@ def test_a_dictionary_with_the_languages_in_it(convert, tmp_path):
         assert load(convert("mbart", path, *FULL, *flags)).decoder.dictionary.symbols == symbols
 
 
-def test_languages_on_one_side_alone_are_refused(tmp_path):
+def test_language_symbols_on_one_side_only_are_refused(tmp_path):
     sides = {"encoder_langtok": "src", "decoder_langtok": False}
     path, _, _ = write_fairseq_mbart(tmp_path, LANGUAGES, "__{}__", [], lang_tok_style="multilingual", **sides)
     line = refused("mbart", path, tmp_path / "out")
     assert "with encoder_langtok='src' and decoder_langtok=False: documents and summaries both start" in line
 
 
-def test_documents_that_start_with_the_language_of_their_summaries(convert, tmp_path):
+def test_encoder_langtok_tgt_marks_documents_with_the_summary_language(convert, tmp_path):
     told = {"lang_tok_style": "multilingual", "encoder_langtok": "tgt", "decoder_langtok": True}
     path, _, _ = write_fairseq_mbart(tmp_path, LANGUAGES, "__{}__", [], lang_pairs="fr_XX-de_DE", **told)
     options = load(convert("mbart", path, *FULL)).options
     assert (options.document_marker, options.summary_marker) == ("__de_DE__", "__de_DE__") and options.prepend_bos
 
 
-def test_a_directory_without_the_row_of_mask(given, kind, convert, capfd):
-    """As transformers makes of a fairseq checkpoint that has none."""
+def test_mbart_directory_without_the_mask_row_is_converted(given, kind, convert, capfd):
+    """Check a directory that transformers makes of a fairseq checkpoint without ``<mask>``."""
     if not kind.startswith("mbart"):
         return
     folder, state = given
@@ -283,7 +283,7 @@ def test_a_directory_without_the_row_of_mask(given, kind, convert, capfd):
     assert torch.equal(model.encoder.embed_tokens.weight, state["model.shared.weight"][:-1])
 
 
-def test_families_that_fairseq_does_not_have(tmp_path):
+def test_fairseq_checkpoints_of_other_families_are_refused(tmp_path):
     path, _, _ = write_fairseq_mbart(tmp_path, LANGUAGES)
     for kind in ("pegasus", "led", "bigbird_pegasus"):
         title = TITLES[kind][0]

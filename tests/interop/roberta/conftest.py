@@ -1,4 +1,4 @@
-"""Small encoders of transformers with random weights, and their vocabularies."""
+"""Fixtures: small encoders of transformers with random weights, and their vocabularies."""
 
 import os
 
@@ -21,14 +21,14 @@ CLASSES = {"roberta": "Roberta", "camembert": "Camembert", "xlm-roberta": "XLMRo
 
 @pytest.fixture(scope="session")
 def transformers(tmp_path_factory):
-    """The package, or a skip. It copies models' code to a cache, which it looks up when it is imported."""
+    """Return the package, or skip. The cache for models' code has to be set before its import."""
     os.environ.update(HF_MODULES_CACHE=str(tmp_path_factory.mktemp("modules")), HF_HUB_OFFLINE="1")
     return pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="session")
 def pieces(tmp_path_factory):
-    """A small sentencepiece model with the special pieces of CamemBERT and XLM-R."""
+    """Train a small sentencepiece model for CamemBERT and XLM-R; return its path."""
     prefix = tmp_path_factory.mktemp("pieces") / "sentencepiece.bpe"
     text = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]
     sentencepiece.SentencePieceTrainer.train(
@@ -39,7 +39,7 @@ def pieces(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def hugging_face(transformers, rows, pieces, tmp_path_factory):
-    """hugging_face(kind) -> (directory, transformers' classifier): "roberta", "camembert" or "xlm-roberta"."""
+    """Return hugging_face(kind) -> (directory, transformers' classifier): "roberta", "camembert", "xlm-roberta"."""
     made = {}
 
     def build(kind, what="ForSequenceClassification", **more):
@@ -64,7 +64,7 @@ def hugging_face(transformers, rows, pieces, tmp_path_factory):
 
 @pytest.fixture
 def convert(tmp_path):
-    """convert("roberta", IN, *flags): the path of the new folder, by the command."""
+    """Return convert("roberta", IN, *flags), which runs the command and returns the path of the new folder."""
     count = iter(range(100))
 
     def run(kind, given, *flags):

@@ -1,4 +1,4 @@
-"""Encoders of transformers and fairseq converted: equal within their length, every tensor accounted for, errors."""
+"""Tests of pyramidion-convert roberta: against transformers and fairseq, reports of tensors, refusals."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ KINDS = ["roberta", "camembert", "xlm-roberta"]
 
 
 def theirs_of(kind, tokens):
-    """The same documents by the ids of the other: CamemBERT's <s> and </s> stand after four unused rows."""
+    """Return the same documents in transformers' ids: CamemBERT's <s> and </s> come after four unused rows."""
     if kind != "camembert":
         return tokens
     swapped = {0: 5, 5: 0, 2: 6, 6: 2}
@@ -33,7 +33,7 @@ def read(folder):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("flags", [FULL, ["--attention", "blockwise", "--block-size", 64]], ids=["full", "one block"])
 @torch.no_grad()
-def test_equals_transformers(kind, flags, hugging_face, convert):
+def test_converted_classifier_equals_transformers(kind, flags, hugging_face, convert):
     folder, theirs = hugging_face(kind)
     classifier = read(convert("roberta", folder, *flags))
     tokens = documents([64, 23, 3], theirs.config.vocab_size)
@@ -48,7 +48,7 @@ def test_equals_transformers(kind, flags, hugging_face, convert):
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_the_output_of_masked_lm_comes_along(kind, hugging_face, convert):
+def test_masked_lm_head_is_converted(kind, hugging_face, convert):
     folder, theirs = hugging_face(kind, "ForMaskedLM")
     converted = convert("roberta", folder, *FULL)
     checkpoint = torch.load(converted / "model.pt")
@@ -76,7 +76,7 @@ def _load(checkpoint):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_tensor_is_accounted_for(kind, hugging_face, convert):
+def test_conversion_report_lists_every_tensor(kind, hugging_face, convert):
     folder, theirs = hugging_face(kind)
     converted = convert("roberta", folder, "--max-positions", 200, "--pooling-schedule", "1:64,2:16")
     parts = json.loads((converted / "conversion.json").read_text())["tensors"]
@@ -94,8 +94,8 @@ def test_every_tensor_is_accounted_for(kind, hugging_face, convert):
 
 
 @torch.no_grad()
-def test_several_global_tokens_are_those_of_the_published_converter(hugging_face, convert):
-    """Before ``<s>``, a position of every 64th and ``<mask>`` each; where the token type is not zero, with it."""
+def test_global_tokens_equal_those_of_the_published_converter(hugging_face, convert):
+    """Check that ``<s>`` comes first, then ``<mask>`` with every 64th position, all with the token type."""
     folder, theirs = hugging_face("roberta", max_position_embeddings=514)
     classifier = read(convert("roberta", folder, "--lsg-global-tokens", 9, "--max-positions", 600))
     encoder, embeddings = classifier.model.encoder.sentence_encoder, theirs.roberta.embeddings
@@ -116,14 +116,14 @@ def test_several_global_tokens_are_those_of_the_published_converter(hugging_face
 
 
 def run_layers(encoder, tokens):
-    """The last layer's vectors of one document, those of global tokens first."""
+    """Return the last layer's vectors of one document, those of global tokens first."""
     x = encoder.embed(tokens, None, None)
     for layer in encoder.layers:
         x = call_layer(layer, x, None, None)[0]
     return x[0]
 
 
-def test_a_head_of_one_class_predicts_a_number(hugging_face, convert):
+def test_head_of_one_class_predicts_a_number(hugging_face, convert):
     folder, theirs = hugging_face("roberta", num_labels=1, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
     assert "problem_type" not in json.loads((folder / "config.json").read_text())
     classifier = read(convert("roberta", folder, *FULL))
@@ -134,7 +134,7 @@ def test_a_head_of_one_class_predicts_a_number(hugging_face, convert):
     assert prediction.value == pytest.approx(theirs(tokens).logits.item(), abs=1e-4)
 
 
-def test_a_head_that_gives_several_labels_is_left_out(hugging_face, convert):
+def test_multi_label_head_is_left_out(hugging_face, convert):
     folder, _ = hugging_face("roberta", problem_type="multi_label_classification")
     converted = convert("roberta", folder, *FULL)
     assert "it gives a document several labels" in (converted / "conversion.json").read_text()
@@ -142,7 +142,7 @@ def test_a_head_that_gives_several_labels_is_left_out(hugging_face, convert):
         read(converted)
 
 
-def test_a_tokenizer_that_puts_a_space_before_texts_is_told(hugging_face, convert, tmp_path, capsys):
+def test_tokenizer_with_add_prefix_space_is_warned_about(hugging_face, convert, tmp_path, capsys):
     folder, _ = hugging_face("roberta")
     shutil.copytree(folder, tmp_path / "spaced")
     (tmp_path / "spaced" / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
@@ -151,7 +151,7 @@ def test_a_tokenizer_that_puts_a_space_before_texts_is_told(hugging_face, conver
         assert ("inserts a space before each text (add_prefix_space)" in capsys.readouterr().err) is told
 
 
-def test_the_tokens_are_those_of_transformers(transformers, hugging_face, convert):
+def test_tokens_of_texts_and_pairs_equal_transformers(transformers, hugging_face, convert):
     folder, _ = hugging_face("roberta")
     classifier = read(convert("roberta", folder, *FULL))
     theirs = transformers.RobertaTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
@@ -161,7 +161,7 @@ def test_the_tokens_are_those_of_transformers(transformers, hugging_face, conver
     assert classifier.read(pair).tokens == expected
 
 
-def test_pieces_of_camembert_get_the_rows_of_their_embedding(hugging_face, convert):
+def test_camembert_pieces_get_the_rows_of_their_embedding(hugging_face, convert):
     folder, _ = hugging_face("camembert")
     classifier = read(convert("roberta", folder, *FULL))
     reading = classifier.read(Document.from_text("alpha omicron"))
@@ -173,7 +173,7 @@ def test_pieces_of_camembert_get_the_rows_of_their_embedding(hugging_face, conve
 
 @pytest.mark.parametrize("old", [False, True])
 @torch.no_grad()
-def test_a_checkpoint_of_fairseq(old, convert, tmp_path, symbols, rows):
+def test_converted_fairseq_roberta_gives_the_same_logits(old, convert, tmp_path, symbols, rows):
     from argparse import Namespace
 
     from pyramidion_fairseq.interop import dictionary_files
@@ -211,7 +211,7 @@ def test_a_checkpoint_of_fairseq(old, convert, tmp_path, symbols, rows):
         ({"position_embedding_type": "relative_key"}, "relative positions"),
     ],
 )
-def test_other_models_are_refused(change, message, hugging_face, convert, tmp_path, capsys):
+def test_unsupported_configurations_are_refused(change, message, hugging_face, convert, tmp_path, capsys):
     folder, _ = hugging_face("roberta")
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -224,7 +224,7 @@ def test_other_models_are_refused(change, message, hugging_face, convert, tmp_pa
 
 
 @pytest.mark.parametrize("damage", ["missing", "unknown", "no vocabulary"])
-def test_tensors_missing_or_left_over_are_refused(damage, hugging_face, convert, tmp_path):
+def test_missing_or_unknown_tensors_and_missing_vocabularies_are_refused(damage, hugging_face, convert, tmp_path):
     import safetensors.torch
 
     folder, _ = hugging_face("xlm-roberta")
@@ -245,7 +245,7 @@ def test_tensors_missing_or_left_over_are_refused(damage, hugging_face, convert,
     assert not list(tmp_path.glob("roberta_*"))
 
 
-def test_the_token_type_is_added_to_the_positions(hugging_face, convert):
+def test_token_type_embedding_is_added_to_the_positions(hugging_face, convert):
     folder, theirs = hugging_face("roberta")
     converted = convert("roberta", folder, *FULL)
     parts = {part["kind"]: part for part in json.loads((converted / "conversion.json").read_text())["tensors"]}
@@ -255,7 +255,7 @@ def test_the_token_type_is_added_to_the_positions(hugging_face, convert):
     assert torch.equal(positions[2:], expected[2:].detach()) and "summed" in parts
 
 
-def test_a_bin_file_reads_as_safetensors_do(hugging_face, convert, tmp_path):
+def test_bin_file_converts_like_safetensors(hugging_face, convert, tmp_path):
     folder, theirs = hugging_face("roberta")
     for path in folder.iterdir():
         if path.suffix != ".safetensors":
@@ -267,7 +267,7 @@ def test_a_bin_file_reads_as_safetensors_do(hugging_face, convert, tmp_path):
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_names_of_classes_with_line_breaks_stay_one_name_each(hugging_face, convert, tmp_path):
+def test_line_breaks_in_names_of_classes_become_spaces(hugging_face, convert, tmp_path):
     given = tmp_path / "given"
     shutil.copytree(hugging_face("roberta")[0], given)
     config = json.loads((given / "config.json").read_text())
@@ -277,8 +277,8 @@ def test_names_of_classes_with_line_breaks_stay_one_name_each(hugging_face, conv
     assert load_classifier(str(folder), device="cpu").labels == ["of two lines", "b b", "c"]
 
 
-def test_added_tokens_are_told_of(hugging_face, convert, rows, tmp_path, capsys):
-    """Rows that stand for nothing, and ``<mask>``, are no added tokens."""
+def test_added_tokens_are_warned_about(hugging_face, convert, rows, tmp_path, capsys):
+    """Check that unused rows and ``<mask>`` do not count as added tokens."""
     given, theirs = hugging_face("roberta")
     convert("roberta", given)
     assert "added to the tokenizer" not in capsys.readouterr().err

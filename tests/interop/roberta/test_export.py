@@ -1,4 +1,4 @@
-"""Classifiers exported to transformers: equal logits, tokens, labels, and back again bit for bit."""
+"""Tests of classifiers exported to transformers: logits, tokens, labels, losses, and exact round trips."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ def load(transformers, folder):
 
 @pytest.mark.parametrize("flags", VARIANTS, ids=lambda flags: " ".join(map(str, flags[1:])))
 @torch.no_grad()
-def test_logits_are_equal(transformers, hugging_face, convert, flags):
+def test_exported_classifier_gives_the_same_logits(transformers, hugging_face, convert, flags):
     folder = convert("roberta", hugging_face("roberta")[0], *SMALL, *flags)
     model = load_classifier(str(folder), device="cpu").model
     theirs = load(transformers, convert("huggingface", folder / "model.pt"))
@@ -40,7 +40,7 @@ def test_logits_are_equal(transformers, hugging_face, convert, flags):
 
 
 @pytest.mark.parametrize("kind", ["roberta", "camembert", "xlm-roberta"])
-def test_the_way_back_is_bit_exact(transformers, hugging_face, convert, capsys, kind):
+def test_round_trip_through_transformers_is_bit_exact(transformers, hugging_face, convert, capsys, kind):
     folder = convert("roberta", hugging_face(kind)[0], *SMALL, *POOLED)
     exported = convert("huggingface", folder / "model.pt")
     line = f"wrote {exported}: load it with AutoModelForSequenceClassification.from_pretrained("
@@ -57,7 +57,7 @@ def test_the_way_back_is_bit_exact(transformers, hugging_face, convert, capsys, 
 
 
 @pytest.mark.parametrize("kind", ["roberta", "xlm-roberta"])
-def test_the_tokenizer_makes_the_tokens_of_training(transformers, hugging_face, convert, kind):
+def test_exported_tokenizer_gives_the_tokens_of_training(transformers, hugging_face, convert, kind):
     folder = convert("roberta", hugging_face(kind)[0], *SMALL)
     exported = convert("huggingface", folder / "model.pt")
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(exported), trust_remote_code=True)
@@ -76,8 +76,8 @@ def change_task(folder, **changes):
 
 
 @pytest.mark.parametrize("init", [0, None])
-def test_pairs_of_a_training_without_a_separator(transformers, hugging_face, convert, init):
-    """Each text still ends with </s>."""
+def test_pairs_without_a_separator_are_encoded_as_in_training(transformers, hugging_face, convert, init):
+    """Check that each text still ends with </s>."""
     folder = convert("roberta", hugging_face("xlm-roberta")[0], *SMALL)
     change_task(folder, init_token=init, separator_token=None)
     exported = convert("huggingface", folder / "model.pt")
@@ -90,8 +90,10 @@ def test_pairs_of_a_training_without_a_separator(transformers, hugging_face, con
     assert special == [int(token in (0, 2)) for token in expected]
 
 
-def test_byte_level_pairs_of_a_training_without_a_separator(transformers, hugging_face, convert, tmp_path):
-    """Each text ends with </s>; a single text is read as by RoBERTa's tokenizer, and so is a saved one."""
+def test_byte_level_pairs_without_a_separator_are_encoded_as_in_training(
+    transformers, hugging_face, convert, tmp_path
+):
+    """Check that texts end with </s>; that single texts are read like RoBERTa's; and a saved tokenizer."""
     folder = convert("roberta", hugging_face("roberta")[0], *SMALL)
     load_tokenizer = transformers.AutoTokenizer.from_pretrained
     texts = [" hello <mask> wor\n\u00e9\U0001f600 hell", "", "or <s> hello</s>", "a  b\t<pad><unk>"]
@@ -109,7 +111,7 @@ def test_byte_level_pairs_of_a_training_without_a_separator(transformers, huggin
         assert read.decode(read(texts[0])["input_ids"]) == f"<s>{texts[0]}</s>"
 
 
-def test_no_tokenizer_where_documents_start_with_another_symbol(hugging_face, convert, capsys):
+def test_no_tokenizer_is_exported_where_documents_start_with_another_symbol(hugging_face, convert, capsys):
     folder = convert("roberta", hugging_face("xlm-roberta")[0], *SMALL)
     change_task(folder, init_token=7)
     exported = convert("huggingface", folder / "model.pt")
@@ -117,7 +119,7 @@ def test_no_tokenizer_where_documents_start_with_another_symbol(hugging_face, co
     assert "the model was trained without <s> before documents" in capsys.readouterr().err
 
 
-def test_a_loss_is_that_of_the_labels(transformers, hugging_face, convert, tmp_path):
+def test_exported_classifier_gives_the_cross_entropy_of_labels(transformers, hugging_face, convert, tmp_path):
     folder = convert("roberta", hugging_face("roberta")[0], *SMALL, "--attention", "full")
     exported = convert("huggingface", folder / "model.pt")
     theirs, tokens = load(transformers, exported), documents([20, 9], 40)
@@ -132,7 +134,7 @@ def test_a_loss_is_that_of_the_labels(transformers, hugging_face, convert, tmp_p
     assert torch.equal(again(input_ids=tokens).logits, out.logits)
 
 
-def test_embeddings_instead_of_a_document_are_refused(transformers, hugging_face, convert):
+def test_inputs_embeds_are_refused(transformers, hugging_face, convert):
     folder = convert("roberta", hugging_face("roberta")[0], *SMALL)
     theirs = load(transformers, convert("huggingface", folder / "model.pt"))
     for more in ({}, {"input_ids": documents([5], 40)}):
@@ -141,8 +143,8 @@ def test_embeddings_instead_of_a_document_are_refused(transformers, hugging_face
 
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression", "single_label_classification"])
-def test_the_loss_is_that_of_the_kind_of_problem(transformers, hugging_face, convert, kind):
-    """As of transformers' RoBERTa with the same logits."""
+def test_loss_follows_the_problem_type(transformers, hugging_face, convert, kind):
+    """Check the losses of transformers' RoBERTa with the same logits."""
     given, theirs = hugging_face("roberta")
     exported = convert("huggingface", convert("roberta", given, *SMALL, "--attention", "full") / "model.pt")
     more = {"trust_remote_code": True, "problem_type": kind}
@@ -156,7 +158,7 @@ def test_the_loss_is_that_of_the_kind_of_problem(transformers, hugging_face, con
     assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-4)
 
 
-def test_numbers_may_stand_in_a_column(transformers, hugging_face, convert):
+def test_labels_of_regression_may_be_a_column(transformers, hugging_face, convert):
     folder = convert("roberta", hugging_face("roberta", num_labels=1, id2label={0: "x"}, label2id={"x": 0})[0], *SMALL)
     theirs, tokens = load(transformers, convert("huggingface", folder / "model.pt")), documents([20, 9], 40)
     row, column = (theirs(input_ids=tokens, labels=torch.tensor([0.5, -1]).reshape(shape)) for shape in (2, (2, 1)))
@@ -167,8 +169,10 @@ def test_numbers_may_stand_in_a_column(transformers, hugging_face, convert):
     )
 
 
-def test_a_head_for_other_classes_starts_small(transformers, hugging_face, convert, monkeypatch):
-    """transformers leaves what was in memory wherever nothing sets a new value: here that is not a number."""
+def test_new_head_for_other_classes_is_initialised_with_small_weights(
+    transformers, hugging_face, convert, monkeypatch
+):
+    """Check that all values are set: transformers leaves memory uninitialised, which holds NaN here."""
     folder = convert("roberta", hugging_face("roberta")[0], *SMALL)
     exported, tokens = convert("huggingface", folder / "model.pt"), documents([20, 9], 40)
     empty_like = torch.empty_like
@@ -183,7 +187,7 @@ def test_a_head_for_other_classes_starts_small(transformers, hugging_face, conve
     assert theirs(input_ids=tokens, labels=torch.tensor([4, 0])).loss < 10
 
 
-def test_a_checkpoint_without_a_head_is_refused(hugging_face, convert):
+def test_export_of_a_checkpoint_without_a_head_is_refused(hugging_face, convert):
     folder = convert("roberta", hugging_face("roberta", "ForMaskedLM")[0], *SMALL)
     with pytest.raises(SystemExit, match="has no classification head"):
         convert("huggingface", folder / "model.pt")
