@@ -20,7 +20,7 @@ from tests.helpers.architectures import common, distinct, run, train_two_updates
 corpus = architectures.corpus  # a fixture
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason=needs.A_GPU)
-#: One of those that differ only in lengths and sizes of blocks, which test_architectures.py checks.
+#: One of the architectures that differ only in lengths and block sizes, which test_architectures.py checks.
 OTHERS = sorted(set(distinct([*PUBLISHED.values(), *sorted(ARCHITECTURES)])) - set(PUBLISHED.values()))
 CASES = [(arch, "cpu") for arch in OTHERS] + [
     pytest.param(arch, "cuda", marks=NO_GPU) for arch in sorted(ARCHITECTURES)

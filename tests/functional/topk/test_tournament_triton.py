@@ -122,7 +122,7 @@ def test_kernels_sort_special_scores_like_torch(length, k, small_chunks):
 
 
 def test_tournament_kernels_keep_nan_and_give_every_token_a_slot(small_chunks):
-    """Check that every token has a slot, that NaN stays NaN, and that nothing is read or written out of bounds."""
+    """Check that NaN stays NaN, and that every token is a member of one slot."""
     scores = torch.rand(2, 40, generator=torch.Generator().manual_seed(0))
     scores[:, 7], scores[1, 9] = float("nan"), -float("nan")
     (played, gradient), _ = both(scores, None, 5, 20.0, True)
