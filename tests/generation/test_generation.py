@@ -287,9 +287,9 @@ def test_reordering_keeps_the_document_and_history_of_each_row(tiny_model, rando
 
 def test_decoding_does_not_copy_documents_or_caches(tiny_model, random_tokens):
     """Check that no tensor of a step is larger than one cache, and that hypotheses share their documents."""
-    model, beam = tiny_model(pooling_schedule="", decoder_layers=1), 8
+    model, beam = tiny_model(pooling_schedule="", decoder_layers=1, max_source_positions=128), 8
     with torch.no_grad():
-        out, state = model.encoder(random_tokens([64, 64]), None), {}
+        out, state = model.encoder(random_tokens([128, 128]), None), {}
         order = torch.arange(2).repeat_interleave(beam)
         shared = model.encoder.reorder_encoder_out(out, order)
         assert shared["encoder_out"][0].data_ptr() == out["encoder_out"][0].data_ptr()

@@ -13,6 +13,7 @@ from fairseq_cli import generate
 from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.models.architectures import ARCHITECTURES, PUBLISHED, fields_of
+from pyramidion_fairseq.poolers import POOLERS
 from pyramidion_fairseq.schedule import PoolingSchedule
 from tests.helpers import architectures, needs
 from tests.helpers.architectures import common, distinct, run, train_two_updates
@@ -38,7 +39,8 @@ def test_architecture_trains_and_generates(monkeypatch, corpus, tmp_path, arch, 
     layers = given["encoder_layers"]
     steps = PoolingSchedule.of(given["pooling_schedule"], given["max_source_positions"], layers).steps
     scored = {name.split(".")[2] for name in state["model"] if ".scorer." in name}
-    assert scored in (set(), {str(layer) for layer, _ in steps})
+    trained = POOLERS.get(given["pooler"]).uses_scores and given["scorer"] in ("linear", "nonlinear")
+    assert scored == ({str(layer) for layer, _ in steps} if trained else set())
     beam = ["--path", path, "--beam", 2, "--max-len-b", 4]
     out = run(monkeypatch, generate.cli_main, *common(corpus, device), *beam)
     assert sorted(re.findall(r"^D-(\d+)", out, re.M)) == ["0", "1", "2", "3"]

@@ -36,7 +36,7 @@ def test_column_sums_equal_loops(monkeypatch, lengths, size, chunk):
     torch.testing.assert_close(sums.sum(dim=1), 2 * torch.tensor(lengths).double())
 
 
-def test_column_sums_match_the_attention_weights_of_the_layer(tiny_model, random_tokens):
+def test_column_sums_match_the_attention_weights_of_the_layer():
     """Check with one-hot values, for which the output of attention is the weights themselves."""
     torch.manual_seed(0)
     attention = FullAttention(8, 2).double()
@@ -130,7 +130,6 @@ def test_scorers_get_gradients_exactly_where_their_scores_are_differentiable(poo
         return
     for parameter in pooling.parameters():
         assert parameter.grad is not None  # data-parallel training waits for every gradient
-        # A bias moves all ratings alike, to which a softmax of differences may be blind.
         learns = pooling.pooler.differentiable_in_scores or pooling.pooler.adds_scores_to_attention
         assert (parameter.grad.abs().sum() > 0) == learns
 

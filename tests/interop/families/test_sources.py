@@ -118,7 +118,7 @@ def test_existing_output_folder_is_refused_before_weights_are_read(given, kind, 
 def test_damaged_merges_are_refused(given, kind, tmp_path):
     """Check that missing merges are an error: every text would silently be split into bytes."""
     if kind != "led":
-        return
+        pytest.skip("the tokenizer has no merges")
     path = given[0] / "merges.txt"
     for content, message in (
         (b"", "is damaged: it contains no merges"),
@@ -143,7 +143,7 @@ def test_tokenizer_of_another_size_is_refused(given, kind, tmp_path):
 
 def test_pegasus_vocabulary_with_a_small_offset_is_refused(given, kind, tmp_path):
     if "pegasus" not in kind:
-        return
+        pytest.skip("the vocabulary has no offset")
     (given[0] / "tokenizer_config.json").write_text('{"offset": 2}')
     assert "its offset is at least 3 (it is 2)" in refused(kind, given[0], tmp_path / "out")
     (given[0] / "spiece.model").unlink()
@@ -270,7 +270,7 @@ def test_encoder_langtok_tgt_marks_documents_with_the_summary_language(convert, 
 def test_mbart_directory_without_the_mask_row_is_converted(given, kind, convert, capfd):
     """Check a directory that transformers makes of a fairseq checkpoint without ``<mask>``."""
     if not kind.startswith("mbart"):
-        return
+        pytest.skip("only mBART may lack the row")
     folder, state = given
     size = state["lm_head.weight"].size(0)
     changed = {

@@ -89,8 +89,7 @@ def test_conversion_report_lists_every_tensor(kind, hugging_face, convert):
     original = theirs.state_dict()
     for layer in range(3):
         ours = state[f"encoder.sentence_encoder.layers.{layer}.fc1.weight"]
-        prefix = "roberta." if kind != "x" else ""
-        assert torch.equal(ours, original[f"{prefix}encoder.layer.{layer}.intermediate.dense.weight"])
+        assert torch.equal(ours, original[f"roberta.encoder.layer.{layer}.intermediate.dense.weight"])
 
 
 @torch.no_grad()
