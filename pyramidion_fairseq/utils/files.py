@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import uuid
 from pathlib import Path
@@ -70,6 +71,28 @@ def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> 
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def complete_folder(folder: Path) -> Iterator[None]:
+    """Create a folder to write to. If an error interrupts the writing, remove all that is in it.
+
+    Args:
+        folder: a folder that is empty or does not exist; in the latter case it is removed after an error.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    existed = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for entry in folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        if not existed:
+            folder.rmdir()
         raise
 
 

@@ -24,6 +24,7 @@ from ...errors import PyramidionError
 from ...markers import Markers, markers_of
 from ...models import PyramidionModel
 from ...schedule import PoolingSchedule
+from ...utils.files import complete_folder
 from .. import byte_level, dictionary_files
 from ..state_changes import Change
 from .adapt import adapt_state
@@ -148,12 +149,10 @@ def write(converted: Converted, source: Source, folder: Path) -> None:
         PyramidionError, OSError: see :func:`write_folder`.
     """
     dictionaries = dict.fromkeys(("dict.txt", "dict.source.txt", "dict.target.txt"), source.symbols)
-    write_folder(converted, dictionaries, source.bpe, folder)
-    words = training_arguments(converted.checkpoint["cfg"]["model"])
-    (folder / ARGUMENTS).write_text(" ".join(words) + "\n", encoding="utf-8")
+    texts = {ARGUMENTS: " ".join(training_arguments(converted.checkpoint["cfg"]["model"])) + "\n"}
     if source.generation:
-        text = json.dumps(source.generation, indent=1)
-        (folder / pretrained.GENERATION).write_text(text + "\n", encoding="utf-8")
+        texts[pretrained.GENERATION] = json.dumps(source.generation, indent=1) + "\n"
+    write_folder(converted, dictionaries, source.bpe, folder, texts)
 
 
 def training_arguments(options: Mapping[str, Any]) -> list[str]:
@@ -171,6 +170,7 @@ def write_folder(
     dictionaries: Mapping[str, list[str]],
     bpe: byte_level.Bpe | Path | None,
     folder: Path,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write a converted model to a new folder, with its dictionaries and BPE.
 
@@ -178,23 +178,25 @@ def write_folder(
         converted: the model, for model.pt and conversion.json.
         dictionaries: symbols by the name of the file.
         bpe: a byte-level BPE, the file of a sentencepiece model, or None.
-        folder: the folder, which must not exist or be empty.
+        folder: the folder, which must not exist or be empty. After an error, it is empty or removed.
+        texts: further files, content by name.
 
     Raises:
         PyramidionError: the folder exists and is not empty, or fairseq could not read data in it.
         OSError: a file cannot be written.
     """
     check_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, symbols in dictionaries.items():
-        dictionary_files.write_dictionary(symbols, folder / name)
-    if isinstance(bpe, Path):
-        shutil.copyfile(bpe, folder / vocabularies.SENTENCEPIECE[0])
-    elif bpe is not None:
-        byte_level.write_bpe(bpe, folder)
-    report = json.dumps(describe(converted), indent=1)
-    (folder / "conversion.json").write_text(report + "\n", encoding="utf-8")
-    save_checkpoint(converted.checkpoint, folder / "model.pt")
+    with complete_folder(folder):
+        for name, symbols in dictionaries.items():
+            dictionary_files.write_dictionary(symbols, folder / name)
+        if isinstance(bpe, Path):
+            shutil.copyfile(bpe, folder / vocabularies.SENTENCEPIECE[0])
+        elif bpe is not None:
+            byte_level.write_bpe(bpe, folder)
+        report = json.dumps(describe(converted), indent=1) + "\n"
+        for name, text in {**(texts or {}), "conversion.json": report}.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        save_checkpoint(converted.checkpoint, folder / "model.pt")
 
 
 def check_free(folder: Path) -> None:

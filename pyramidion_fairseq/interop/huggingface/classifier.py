@@ -59,7 +59,7 @@ def export_classifier(
     Args:
         checkpoint: path of the checkpoint.
         state: its content.
-        folder: the output folder.
+        folder: the output folder, which exists.
         dictionary: dict.txt; by default the symbols recorded in the checkpoint, or the file next to it.
         bpe: a sentencepiece model, or a folder with one or a BPE; by default next to the checkpoint or its data.
 
@@ -93,7 +93,6 @@ def export_classifier(
     found = usable_subwords(symbols, found, chosen)
     config = _config(chosen, state, tensors, head, size)
 
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in bundle(chosen["attention"], chosen["scorer"], chosen["pooler"], _MODULE).items():
         (folder / name).write_text(text, encoding="utf-8")
     write_json(folder / "config.json", config)

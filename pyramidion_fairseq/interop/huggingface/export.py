@@ -18,6 +18,7 @@ from ...markers import Markers, markers_of
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, ENCODERS, config_of
 from ...poolers import POOLERS
+from ...utils.files import complete_folder
 from .. import dictionary_files
 from ..bart import names
 from ..bart.convert import check_tensors, fill_buffers
@@ -68,7 +69,8 @@ def export(
     with user_errors(checkpoint, "exported"):
         state = load_checkpoint(checkpoint)
         if vocabularies.options_of(state, "model").get("_name") in ENCODERS:
-            export_classifier(checkpoint, state, folder, dictionary, bpe)
+            with complete_folder(folder):
+                export_classifier(checkpoint, state, folder, dictionary, bpe)
             return "AutoModelForSequenceClassification"
         options = read_options(state)
         place = dictionary or _find_dictionary(checkpoint, state)
@@ -83,17 +85,17 @@ def export(
         found = find_subwords(symbols, bpe, folders, state.get("extra_state"), checkpoint)
         found = usable_subwords(symbols, found, options)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in bundle(options["attention"], options["scorer"], options["pooler"]).items():
-        (folder / name).write_text(text, encoding="utf-8")
-    write_json(folder / "config.json", config)
-    write_json(folder / "generation_config.json", make_generation(options, chosen, symbols))
-    write_tokenizer(folder, symbols, found, options)
-    parameters = sum(tensor.numel() for tensor in weights.values())
-    kind = "none" if found is None else "sentencepiece" if isinstance(found, Path) else "BPE"
-    card = model_card(options, chosen, parameters, kind)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    safetensors.save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    with complete_folder(folder):
+        for name, text in bundle(options["attention"], options["scorer"], options["pooler"]).items():
+            (folder / name).write_text(text, encoding="utf-8")
+        write_json(folder / "config.json", config)
+        write_json(folder / "generation_config.json", make_generation(options, chosen, symbols))
+        write_tokenizer(folder, symbols, found, options)
+        parameters = sum(tensor.numel() for tensor in weights.values())
+        kind = "none" if found is None else "sentencepiece" if isinstance(found, Path) else "BPE"
+        card = model_card(options, chosen, parameters, kind)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        safetensors.save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
     return "AutoModelForSeq2SeqLM"
 
 

@@ -1,6 +1,7 @@
 """Tests of pyramidion-convert bart: fairseq's own BART, vocabularies, refusals, and fairseq with the result."""
 
 import copy
+import errno
 import json
 import math
 import pickle
@@ -145,6 +146,30 @@ def test_existing_output_folder_is_not_overwritten(stock, tmp_path):
     with pytest.raises(SystemExit, match="exists: remove it"):
         main(["bart", str(stock[0]), str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_full_disk_leaves_nothing_in_the_output_folder(stock, convert, tmp_path, monkeypatch, existed):
+    """Check the conversion and the export, whose weights are written last."""
+    converted = convert("bart", stock[0], *LONG)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for kind, path, name in (
+        ("bart", stock[0], "pyramidion_fairseq.interop.bart.convert.save_checkpoint"),
+        ("huggingface", converted, "safetensors.torch.save_file"),
+    ):
+        folder = tmp_path / kind
+        if existed:
+            folder.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(name, full)
+            with pytest.raises(SystemExit, match="No space left on device"):
+                main([kind, str(path), str(folder)])
+        assert folder.exists() == existed and (not existed or not list(folder.iterdir()))
+        main([kind, str(path), str(folder)])
+        assert (folder / "conversion.json").exists() or (folder / "model.safetensors").exists()
 
 
 def test_from_config_maps_options_of_hugging_face():
