@@ -49,12 +49,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--sentencepiece-model", metavar="FILE", help="default: sentencepiece.model next to the checkpoint or data")
     add_user_dir(group)
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if available)")
-    add(
-        "--dtype",
-        default="float32",
-        choices=["auto", "float32", "bfloat16", "float16"],
-        help="auto: the fastest for the device; bfloat16: faster on CPUs with AVX512-BF16 or AMX (default: float32)",
-    )
+    text = "auto: the fastest for the device; bfloat16: faster on CPUs with AVX512-BF16 or AMX (default: float32)"
+    add("--dtype", default="float32", choices=["auto", "float32", "bfloat16", "float16"], help=text)
     add("--fp16", action="store_true", help="same as --dtype float16 (GPU only)")
 
 
@@ -170,6 +166,7 @@ def one_line_exit(command: str) -> Iterator[None]:
     """Turn errors that a user can cause into one line on stderr and exit status 1; an interruption exits with 130.
 
     A closed pipe on standard output exits with 1 and no message. No command exits with 0 after losing output.
+    ``PYRAMIDION_TRACEBACK=1`` keeps the traceback of a :class:`PyramidionError`.
     """
     open_closed_streams()
     try:
@@ -186,6 +183,8 @@ def one_line_exit(command: str) -> Iterator[None]:
         reason = str(error) if error.filename else f"the output cannot be written: {error.strerror or error}"
         sys.exit(f"{command}: error: {reason}")
     except (PyramidionError, VersionError) as error:
+        if os.environ.get("PYRAMIDION_TRACEBACK"):
+            raise
         sys.exit(f"{command}: error: {error}")
     except MemoryError:
         sys.exit(f"{command}: error: out of memory: use a smaller --batch-size, or shorter documents")

@@ -124,7 +124,7 @@ def configure(app: Any) -> Any:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=CONNECTIONS + 1,  # uvicorn counts the new connection, too
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 

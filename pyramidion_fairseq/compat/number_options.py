@@ -80,6 +80,8 @@ def check_optimizer(cfg: Any, ours: bool) -> None:
         PyramidionError: a number or a schedule is not usable.
     """
     name, rates = getattr(cfg.optimizer, "_name", None), list(cfg.optimization.lr)
+    if name is None:
+        raise PyramidionError("no optimizer is given: use --optimizer adam --lr 5e-4, as the paper does")
     if not rates or not all(0 <= rate < math.inf for rate in rates):  # also where one is NaN
         raise PyramidionError(f"--lr {rates}: must be a positive number, such as --lr 5e-4 (the paper's)")
     if rates == [STOCK_LR] and name in _ADAMS and ours:

@@ -31,7 +31,7 @@ def find_subwords(
     Args:
         symbols: symbols of the dictionary, including special ones.
         given: a sentencepiece model, or a folder with one or with a BPE; None to search.
-        folders: folders to search for a sentencepiece model if none is given; only the first is searched for a BPE.
+        folders: folders to search if nothing is given. A BPE in the format of Hugging Face is found in the first only.
         extra_state: the checkpoint's ``extra_state``, which may describe its files, or None.
         checkpoint: name of the checkpoint, for messages.
         option: option of the command that sets ``given``, for messages.
@@ -43,15 +43,20 @@ def find_subwords(
         PyramidionError: the given path has no such files, or the files do not belong to the dictionary or checkpoint.
     """
     if not are_sentencepiece(symbols):
-        found = byte_level.find_byte_level(given or folders[0])
+        folder = given or folders[0]
+        found = byte_level.find_byte_level(folder)
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
-        for files in vocabularies.byte_level_in([str(given or folders[0])]):
+        for encoder, _ in vocabularies.byte_level_in(map(str, folders)) if found is None else ():
+            folder = Path(encoder).parent
+            found = byte_level.find_byte_level(folder)
+            break
+        for files in vocabularies.byte_level_in([str(folder)]):
             remedy = f"give the folder of those files with {option}"
             vocabularies.check_byte_level(extra_state, files, str(checkpoint), remedy)
         if found is not None:
             remedy = f"give the folder of its own files with {option}"
-            check_numbers(symbols, found.numbers.values(), given or folders[0], remedy)
+            check_numbers(symbols, found.numbers.values(), folder, remedy)
         return found
     if given and not given.is_dir():
         check_regular(given)

@@ -124,6 +124,10 @@ MISTAKES = {
          "--label-smoothing", "2"], 1,
         "--label-smoothing 2.0: must be from 0 to 1",
     ),
+    "no optimizer": (
+        "train", ["DATA/data-bin", *USER_DIR, *TASK, "--arch", "transpooler", "--batch-size", "2", "--cpu"], 1,
+        "no optimizer is given: use --optimizer adam --lr 5e-4, as the paper does",
+    ),
     "composite optimizer": (
         "train", ["DATA/data-bin", *START, *TASK, *LR, "--cpu", "--optimizer", "composite"], 1,
         "--optimizer composite needs groups of parameters, which can be given only with Hydra (optimizer.groups): "

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from pyramidion_fairseq.cli.rouge import main
+from pyramidion_fairseq.errors import PyramidionError
 from tests.helpers.texts import SENTENCES
 
 REFERENCES = ["the cat sat on the mat.", "a dog barked. it rained."]
@@ -253,6 +254,12 @@ def test_invalid_arguments_end_in_one_line_before_scoring(files, monkeypatch, ar
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert message in stop.value.code and "\n" not in stop.value.code
+
+
+def test_traceback_variable_keeps_the_traceback(files, monkeypatch):
+    monkeypatch.setenv("PYRAMIDION_TRACEBACK", "1")
+    with pytest.raises(PyramidionError, match="requires --lead"):
+        main(["test.target", "summaries.txt", "--lead-words", "3"])
 
 
 def test_file_names_that_are_not_utf8_are_printed_and_written(files, capsys):

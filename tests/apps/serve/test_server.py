@@ -382,7 +382,7 @@ def unread(port, body):
 def test_clients_that_do_not_read_the_answer_are_disconnected(serve, monkeypatch):
     """Check that clients that do not read cannot occupy all connections."""
     monkeypatch.setattr(ImpatientProtocol, "write_seconds", 1.0)
-    monkeypatch.setattr("pyramidion_fairseq.apps.serve.limits.CONNECTIONS", 3)
+    monkeypatch.setattr("pyramidion_fairseq.apps.serve.limits.CONNECTIONS", 2)
     client = serve()
     body = json.dumps({"text": ("w" * 63 + " ") * 75_000}).encode()  # its answer is larger than the system's buffers
     greedy = [unread(client.port, body) for _ in range(2)]

@@ -23,6 +23,7 @@ from pyramidion_fairseq.interop import byte_level, dictionary_files
 from pyramidion_fairseq.interop.bart.convert import last_layers
 from pyramidion_fairseq.interop.bart.names import from_hugging_face, to_hugging_face
 from pyramidion_fairseq.interop.bart.options import from_config, from_fairseq
+from pyramidion_fairseq.interop.subwords import find_subwords
 from pyramidion_fairseq.models.architectures import fields_of
 from tests.helpers.bart import MERGES, SHAPE, documents, load
 from tests.helpers.corpora import write_split
@@ -336,6 +337,17 @@ def test_byte_level_bpe_of_another_model_is_refused(stock, convert, tmp_path):
         (folder / name).write_bytes((tmp_path / name).read_bytes())
     with pytest.raises(PyramidionError, match=f"{message}.*; put the files of its training next to the checkpoint"):
         load_summarizer(str(folder))
+
+
+def test_byte_level_bpe_is_found_next_to_the_checkpoint_or_in_the_data_folder(stock, symbols, tmp_path):
+    data, checkpoint = stock[0].parent, tmp_path / "model.pt"
+    expected = byte_level.find_byte_level(data)
+    assert find_subwords(symbols, None, [tmp_path], None, checkpoint) is None
+    assert find_subwords(symbols, None, [tmp_path, data], None, checkpoint) == expected
+    (tmp_path / "encoder.json").write_text(json.dumps({**expected.numbers, "hello": 99}))
+    shutil.copy(data / "vocab.bpe", tmp_path)
+    with pytest.raises(PyramidionError, match=f"{tmp_path}.*give the folder of its own files with --bpe"):
+        find_subwords(symbols, None, [tmp_path / "none", tmp_path], None, checkpoint)
 
 
 def test_dictionary_of_another_size_is_refused(stock, tmp_path):
