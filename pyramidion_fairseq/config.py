@@ -241,7 +241,17 @@ def complete(cfg: Any) -> Namespace:
         )
     if options.pointer:
         _check_pointer(options)
+    _check_room(options)
     return options
+
+
+def _check_room(options: Namespace) -> None:
+    """Raise an error for lengths that hold nothing besides ``</s>``, ``<s>`` and the symbol of a language."""
+    added = {"source": 1 + (options.prepend_bos or bool(options.document_marker)), "target": 1 + options.prepend_bos}
+    for side, count in added.items():
+        longest = getattr(options, f"max_{side}_positions")
+        if longest <= count and count > 1:
+            raise PyramidionError(f"--max-{side}-positions {longest}: must be more than the {count} symbols added")
 
 
 def _check_pointer(options: Namespace) -> None:

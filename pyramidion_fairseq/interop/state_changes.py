@@ -20,7 +20,7 @@ class Change(NamedTuple):
     names: tuple[str, ...]
     """Names of the tensors."""
     kind: str
-    """"tiled", "cut", "new" or "left out"."""
+    """"tiled", "cut", "new", "left out", "shifted", "reordered", "moved", "summed" or "copied"."""
     text: str
     """A description of one line."""
 

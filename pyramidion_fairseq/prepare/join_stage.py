@@ -168,7 +168,7 @@ def _lengths(path: str) -> Dict[str, Any]:
     unknown = 0
     with open(path, encoding="utf-8", newline="\n") as stream:
         for line in stream:
-            pieces = line.rstrip("\n").split(" ")
+            pieces = [piece for piece in line.rstrip("\n").split(" ") if piece]
             counts[len(pieces) + 1] += 1
             unknown += count_unknown(pieces)
     return {"lengths": {str(length): count for length, count in sorted(counts.items())}, "unknown": unknown}

@@ -131,7 +131,7 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         self.rouge, self.rouge_generator = None, None
         if cfg.eval_rouge:
             tokenizer = str(getattr(cfg, "eval_rouge_tokenizer", "rouge-score"))  # older checkpoints lack it
-            self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe, tokenizer)
+            self.rouge = RougeValidation(tgt_dict, cfg.eval_rouge_remove_bpe, tokenizer, cfg.data)
             generation_arguments(cfg.eval_rouge_args, None)  # raises for invalid ones before the data is read
         #: Tokens added to documents and summaries, adopted from the model's options.
         self.markers = Markers()
@@ -203,7 +203,7 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         loss, sample_size, logging_output = super().valid_step(sample, model, self._autocast(criterion))
         if self.rouge:
             generate = partial(self.inference_step, self.rouge_generator, [model])
-            logging_output.update(self.rouge.logged(generate, sample))
+            logging_output.update(self.rouge.logged(generate, sample, self.markers.summary))
         return loss, sample_size, logging_output
 
     def reduce_metrics(self, logging_outputs: List[Dict[str, Any]], criterion: Callable[..., Any]) -> None:
@@ -225,6 +225,8 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
         """
         try:
             super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
+            if not len(self.datasets[split]):
+                raise FileNotFoundError("it is empty")
         except (FileNotFoundError, ValueError) as error:
             if isinstance(error, ValueError) and "mmap an empty file" not in str(error):
                 raise
@@ -240,12 +242,9 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
             tgt = TruncatedDataset(stock.tgt, self.max_lengths[1], self.tgt_dict.eos(), self.markers.summary)
         for what, side in (("documents", src), ("summaries", tgt)):
             if side is not None:
-                logger.info(
-                    f"{split}: {side.num_cut:,} of {len(side):,} {what} cut to {side.max_length} tokens "
-                    f"({side.num_cut / len(side):.1%})"
-                )
-        validates = self.rouge is not None and tgt is not None and split != self.cfg.train_subset
-        self.datasets[split] = (SampledDataset if validates else DocumentPairDataset)(
+                side.log_cut(f"{split}: ", what)
+        rouge = self.rouge if tgt is not None and split != self.cfg.train_subset else None
+        self.datasets[split] = (DocumentPairDataset if rouge is None else SampledDataset)(
             src,
             src.sizes,
             self.src_dict,
@@ -260,7 +259,8 @@ class LongDocumentSummarizationTask(SequenceParallelTask):
             pad_to_multiple=stock.pad_to_multiple,
             with_document_lengths=self.with_document_lengths,
         )
-        if validates:
+        if rouge is not None:
+            rouge.find_byte_level()
             self.datasets[split].sample(self.cfg.eval_rouge_samples)
             logger.info(f"{split}: ROUGE on {len(self.datasets[split].sampled):,} of {len(src):,} documents")
 

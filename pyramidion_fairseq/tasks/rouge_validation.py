@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from argparse import Namespace
 from dataclasses import fields
 from typing import Any, Callable, Iterable, Mapping, Sequence
@@ -12,15 +13,18 @@ import numpy as np
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary
+from fairseq.data.encoders.gpt2_bpe import GPT2BPE, GPT2BPEConfig
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.distributed import fully_sharded_data_parallel
 from fairseq.logging import metrics
 from torch import nn
 
+from .. import vocabularies
 from ..errors import PyramidionError
 from ..generation import fit_lengths
 from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
 from ..scoring.unicode_words import warn_of_lost_letters, warn_of_no_words
+from ..text.byte_level import is_byte_level
 from ..text.pieces import are_sentencepiece
 from ..utils.paper_settings import PAPER_GENERATION
 from .dataset import DocumentPairDataset
@@ -120,24 +124,54 @@ class RougeValidation:
 
     Args:
         dictionary: dictionary of the summaries.
-        remove_bpe: how pieces are joined, as ``--remove-bpe``; "auto": see :func:`subword_marks`.
+        remove_bpe: how pieces are joined, as ``--remove-bpe``; "auto": see :func:`subword_marks`. Tokens of a
+            byte-level BPE are decoded.
         tokenizer: tokenizer of ROUGE, as in :class:`~pyramidion_fairseq.scoring.RougeSettings`.
+        data: data folder, which has the files of a byte-level BPE.
     """
 
-    def __init__(self, dictionary: Dictionary, remove_bpe: str = "auto", tokenizer: str = "rouge-score"):
-        self.dictionary = dictionary
+    def __init__(
+        self, dictionary: Dictionary, remove_bpe: str = "auto", tokenizer: str = "rouge-score", data: str = ""
+    ):
+        self.dictionary, self.data = dictionary, data
+        self._byte_level: Any = None
         self.remove_bpe = subword_marks(dictionary) if remove_bpe == "auto" else remove_bpe
         self.settings = RougeSettings(tokenizer=tokenizer)
         self._warned = self.settings.any_script
         self.settings.signature(0)  # fails now, not after the first epoch, if the package for ROUGE is missing
 
-    def text(self, tokens: torch.Tensor, unknown: str) -> str:
-        """Return the text of (t,) ids, without padding and ``</s>``."""
-        tokens = utils.strip_pad(tokens, self.dictionary.pad())
-        return self.dictionary.string(tokens.int().cpu(), self.remove_bpe, unk_string=unknown)
+    def find_byte_level(self) -> None:
+        """Find the files of the byte-level BPE in the data folder, if the dictionary has its tokens.
+
+        Raises:
+            PyramidionError: they are missing.
+        """
+        if self.remove_bpe is not None or not is_byte_level(self.dictionary):
+            return
+        folders = [self.data, os.path.dirname(os.path.abspath(self.data))]
+        found = next(vocabularies.byte_level_in(folders), None)
+        if found is None:
+            raise PyramidionError(
+                f"--eval-rouge: the dictionary has the numbers of GPT-2's tokens, but no "
+                f"{' with '.join(vocabularies.BYTE_LEVEL)} is in {self.data}: copy both there"
+            )
+        self._byte_level = GPT2BPE(GPT2BPEConfig(gpt2_encoder_json=found[0], gpt2_vocab_bpe=found[1])).bpe
+
+    def text(self, tokens: torch.Tensor, unknown: str, marker: int | None = None) -> str:
+        """Return the text of (t,) ids, without padding, ``</s>``, and the symbol of the summary's language."""
+        tokens = utils.strip_pad(tokens, self.dictionary.pad()).int().cpu()
+        text = self.dictionary.string(
+            tokens, self.remove_bpe, extra_symbols_to_ignore={marker} - {None}, unk_string=unknown
+        )
+        if self._byte_level is None:
+            return text
+        return self._byte_level.decode([int(piece) if piece.isdigit() else piece for piece in text.split()])
 
     def logged(
-        self, generate: Callable[[Mapping[str, Any]], list[Any]], sample: Mapping[str, Any]
+        self,
+        generate: Callable[[Mapping[str, Any]], list[Any]],
+        sample: Mapping[str, Any],
+        marker: int | None = None,
     ) -> dict[str, float]:
         """Return entries of a batch's logging output: sums of F1 x 100, and the number of documents.
 
@@ -147,14 +181,15 @@ class RougeValidation:
         Args:
             generate: returns fairseq's list of hypotheses for each document of a batch.
             sample: a batch, with targets.
+            marker: id of the symbol with which all summaries start, which is not scored, or None.
         """
         if not sample.get(SUMMARISED) or sample.get("target") is None:
             return {_COUNT: 0, **{_sum(metric): 0.0 for metric in METRICS}}
         with utils.set_torch_seed(SEED):
             outputs = generate(sample)
         # Unknown words must not match, so they get different names.
-        hypotheses = [self.text(best[0]["tokens"], "<unk>") if best else "" for best in outputs]
-        references = [self.text(target, "unknownwordofreference") for target in sample["target"]]
+        hypotheses = [self.text(best[0]["tokens"], "<unk>", marker) if best else "" for best in outputs]
+        references = [self.text(target, "unknownwordofreference", marker) for target in sample["target"]]
         if not self._warned:  # the references of the first batch represent the corpus
             self._warned = True
             warn_of_no_words(references)

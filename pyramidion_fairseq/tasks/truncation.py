@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import torch
 from fairseq.data import BaseWrapperDataset
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 def truncate(
@@ -50,6 +53,11 @@ class TruncatedDataset(BaseWrapperDataset):
         self._sizes = full if max_length is None else np.minimum(full, max_length)
         #: Number of truncated sequences.
         self.num_cut = int((full > self._sizes).sum())
+
+    def log_cut(self, before: str, what: str) -> None:
+        """Log how many sequences are truncated, after a text, and with a name for the sequences."""
+        share = self.num_cut / len(self)
+        logger.info(f"{before}{self.num_cut:,} of {len(self):,} {what} cut to {self.max_length} tokens ({share:.1%})")
 
     def __getitem__(self, index: int) -> Tensor:
         return truncate(self.dataset[index], self.max_length, self.eos, self.bos, self.marker)

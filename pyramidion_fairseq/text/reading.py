@@ -73,7 +73,9 @@ def _open(path: str) -> io.BufferedReader:
         raise PyramidionError("standard input is closed: give a file with --input")
     raw: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed by the caller
     if raw.peek(2)[:2] == GZIP_MAGIC:
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw))
+        unpacked = gzip.GzipFile(fileobj=raw)
+        unpacked.myfileobj = raw  # closed with it
+        return io.BufferedReader(unpacked)
     return raw
 
 

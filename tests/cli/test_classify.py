@@ -132,6 +132,10 @@ def test_pairs_are_encoded_and_truncated_as_in_training(classify, saved):
         assert len(reading.tokens) == 64 and reading.cut and reading.tokens[-1] == 2
         assert max(reading.tokens.index(2) - 1, 64 - reading.tokens.index(2) - 3) == kept
         assert reading.token_words.count(-1) == 4
+    for length in (4, 5):  # <s> </s> </s> </s>, and one token for two texts
+        classifier.model.max_positions = lambda length=length: length
+        with pytest.raises(PyramidionError, match=f"the model reads {length} tokens, of which 4 are added"):
+            classifier.read((long, short))
 
 
 @torch.no_grad()

@@ -138,6 +138,10 @@ def test_bart_architectures_have_the_options_of_fairseqs_bart(name):
         (["--attention", "lsh", "--local-heads", "9"], "--local-heads must be from 0 to the number of heads"),
         (["--attention", "lsg", "--lsg-sparsity-factor", "3"], r"--lsg-sparsity-factor \(3\) must divide"),
         (["--softmax-base", "0.5"], "--softmax-base must be above 1"),
+        (
+            ["--pooling-schedule", "", "--max-source-positions", "2", "--prepend-bos"],
+            "--max-source-positions 2: must be more than the 2 symbols added",
+        ),
         (["--encoder-attention-heads", "7"], r"--encoder-embed-dim \(768\) must be a multiple"),
     ],
 )

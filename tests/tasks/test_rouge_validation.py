@@ -175,6 +175,32 @@ def test_rouge_validation_joins_pieces_and_matches_no_unknown_words():
     assert nothing.keys() == same.keys() and not any(nothing.values())
 
 
+def test_rouge_validation_does_not_score_the_symbol_of_the_language():
+    dictionary = Dictionary()
+    for symbol in ("\u2581the", "\u2581cat", "\u2581dog", "en_XX"):
+        dictionary.add_symbol(symbol)
+    rouge = RougeValidation(dictionary)
+    batch = {"summarised": True, "target": torch.tensor([[7, 4, 5, 2]])}
+    logged = rouge.logged(lambda batch: [[{"tokens": torch.tensor([7, 4, 6, 2])}]], batch, marker=7)
+    assert logged["_rouge1_sum"] == pytest.approx(50) and logged["_rouge2_sum"] == 0
+
+
+def test_rouge_validation_decodes_a_byte_level_bpe(tmp_path):
+    tokens = ["the", "Ġc", "at", ".", "ĠA"]
+    dictionary = Dictionary()
+    for number in range(len(tokens)):
+        dictionary.add_symbol(str(number))
+    rouge = RougeValidation(dictionary, data=str(tmp_path))
+    with pytest.raises(PyramidionError, match=f"no encoder.json with vocab.bpe is in {tmp_path}: copy both there"):
+        rouge.find_byte_level()
+    (tmp_path / "encoder.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    (tmp_path / "vocab.bpe").write_text("#version: 0.2\nt h\nth e\n", encoding="utf-8")
+    rouge.find_byte_level()
+    assert rouge.text(torch.tensor([4, 5, 6, 7, 8, 3, 2, 1]), "<unk>") == "the cat. A<unk>"
+    for other in ("@@", "sentencepiece"):
+        RougeValidation(dictionary, other).find_byte_level()  # the user has said how pieces are joined
+
+
 def test_eval_rouge_tokenizer_decides_the_score_of_other_scripts(caplog):
     """Check that the default tokenizer scores 0 with one warning, and the unicode one 100."""
     dictionary = Dictionary()

@@ -189,6 +189,11 @@ def test_missing_and_empty_splits_are_refused_by_name(task_on, tmp_path):
     write_split(tmp_path, "valid", [], [])
     with pytest.raises(PyramidionError, match=r"no documents in split 'valid' of .*empty file"):
         task.load_dataset("valid")
+    raw = task_on([10], dataset_impl="raw")
+    for side in ("source", "target"):
+        (tmp_path / f"test.source-target.{side}").write_text("")
+    with pytest.raises(PyramidionError, match=r"no documents in split 'test' of .*it is empty"):
+        raw.load_dataset("test")
 
 
 @pytest.mark.parametrize("name, switched", [("cuda_graphs", cuda_graphs), ("plain_generation", plain_generation)])

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 
 import pytest
 
@@ -52,6 +53,18 @@ def test_gzip_is_read_and_damaged_gzip_is_refused(read):
         read(gzip.compress(b"one\ntwo" * 1000)[:-9])
     with pytest.raises(PyramidionError, match="is damaged"):
         read(b"\x1f\x8bnonsense")
+
+
+def test_gzip_files_are_closed(tmp_path):
+    (tmp_path / "input").write_bytes(gzip.compress(b"one\n"))
+    before = len(os.listdir("/proc/self/fd"))
+    kept = []
+    for _ in range(3):
+        stream = reading._open(str(tmp_path / "input"))
+        kept.append(stream)  # not freed, which would close it
+        assert stream.read() == b"one\n"
+        stream.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_dash_reads_standard_input(monkeypatch):

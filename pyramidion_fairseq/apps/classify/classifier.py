@@ -151,6 +151,8 @@ class Classifier:
         before = [self.init_token, self.separator_token]
         special = [1 + (token is not None) for token in before[: len(parts)]]
         room, lengths = most - sum(special), [len(part.tokens) for part in parts]
+        if room < len(parts):
+            raise PyramidionError(f"the model reads {most} tokens, of which {sum(special)} are added: none is left")
         kept = [room]
         if len(parts) == 2:
             kept = [max(room - lengths[1], room - room // 2), max(room - lengths[0], room // 2)]

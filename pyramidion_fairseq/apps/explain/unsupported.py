@@ -46,9 +46,10 @@ def _strip(word: str) -> str:
 
 
 def _kind(word: str, starts_sentence: bool) -> str:
-    if any(character.isnumeric() for character in word):
+    plain = unicodedata.normalize("NFKC", word)
+    if any(character.isnumeric() for character in word + plain):
         return NUMBER
-    letters = _strip(word)
+    letters = _strip(plain)
     capitals = any(character.isupper() for character in letters[1:]) if starts_sentence else letters[0].isupper()
     return CAPITALISED if letters[0].isupper() and capitals else WORD
 

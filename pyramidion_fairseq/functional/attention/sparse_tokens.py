@@ -91,6 +91,9 @@ def mean_of_buckets(
         rotations: (H, D, buckets // 2) per round: ``chunk // 2`` columns in all but the last one, which has
             ``chunk // factor // 2`` and at least one.
     """
+    dtype = key.dtype
+    exact = torch.promote_types(dtype, torch.float32)  # half precision cannot sum many tokens
+    key, value = key.to(exact), value.to(exact)
     counts = _per_head(key_mask, key).unsqueeze(-1).to(key.dtype)
     # Keys, values and counts are one tensor, so that each round is one scatter.
     state = torch.cat([key * counts, value * counts, counts], dim=-1).unflatten(1, (-1, chunk))
@@ -100,7 +103,7 @@ def mean_of_buckets(
     state = state.flatten(1, 2)
     count = state[..., -1:]
     keys, values = (state[..., :-1] / count.clamp(min=1)).chunk(2, dim=-1)
-    return SparseTokens(keys, values, count.squeeze(-1) > 0)
+    return SparseTokens(keys.to(dtype), values.to(dtype), count.squeeze(-1) > 0)
 
 
 def _merge_buckets(state: Tensor, rotation: Tensor, buckets: int, dim: int) -> Tensor:

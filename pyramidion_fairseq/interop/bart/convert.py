@@ -24,6 +24,7 @@ from ...errors import PyramidionError
 from ...markers import Markers, markers_of
 from ...models import PyramidionModel
 from ...schedule import PoolingSchedule
+from ...text.byte_level import is_byte_level
 from ...utils.files import complete_folder
 from .. import byte_level, dictionary_files
 from ..state_changes import Change
@@ -109,7 +110,7 @@ def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source
     """Return a checkpoint with its dictionary, for ``fairseq-generate`` and ``--restore-file``."""
     task: dict[str, Any] = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target"}
     pieces = isinstance(source.bpe, Path)
-    task["bpe"] = None if pieces else "gpt2"  # a sentencepiece model is found next to the checkpoint
+    task["bpe"] = "gpt2" if is_byte_level(dictionary_files.make_dictionary(source.symbols)) else None
     cfg = convert_namespace_to_omegaconf(Namespace(arch="pooled_transformer", **task, **options))
     cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     digest = vocabularies.digest(str(source.bpe)) if pieces else None

@@ -16,6 +16,7 @@ from ...compat import plain_options
 from ...errors import PyramidionError
 from ...models.encoder_config import FIELDS, complete_encoder
 from ...models.roberta import LSGRobertaModel
+from ...text.byte_level import is_byte_level
 from .. import dictionary_files
 from ..bart.convert import FRESH, Converted, check_tensors, write_folder
 from ..state_changes import Change
@@ -98,7 +99,7 @@ def _make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], sourc
     task.update(classification_head_name=head, num_classes=-1 if weight is None else weight.size(0))
     task.update(criterion="sentence_prediction", regression_target=source.regression)
     pieces = isinstance(source.bpe, Path)
-    bpe = None if pieces else "gpt2"  # a sentencepiece model is found next to the checkpoint
+    bpe = "gpt2" if is_byte_level(dictionary_files.make_dictionary(source.symbols)) else None
     cfg = convert_namespace_to_omegaconf(Namespace(arch="lsg_roberta", bpe=bpe, **task, **options))
     container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     digest = vocabularies.digest(str(source.bpe)) if pieces else None

@@ -33,6 +33,11 @@ TEXT = "The (Decoder) reads 12.5% of IL\u20116; Müller's co-workers saw it in S
         ("workers", "word"),
         ("...", ""),
         ("\ufffd", ""),
+        ("\u2116", "capitalised"),  # a symbol whose form NFKC is "No"
+        ("\u2103", "capitalised"),  # "°C"
+        ("\u338f", "word"),  # "kg"
+        ("\u2122,", "capitalised"),  # "TM"
+        ("\u3380\u00b2", "number"),
     ],
 )
 def test_mark_unsupported_classifies_a_word(word, kind):

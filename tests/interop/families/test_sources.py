@@ -8,6 +8,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.data.multilingual.multilingual_utils import augment_dictionary
 
+from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.interop import dictionary_files
 from pyramidion_fairseq.interop.families import TITLES
@@ -263,8 +264,10 @@ def test_language_symbols_on_one_side_only_are_refused(tmp_path):
 def test_encoder_langtok_tgt_marks_documents_with_the_summary_language(convert, tmp_path):
     told = {"lang_tok_style": "multilingual", "encoder_langtok": "tgt", "decoder_langtok": True}
     path, _, _ = write_fairseq_mbart(tmp_path, LANGUAGES, "__{}__", [], lang_pairs="fr_XX-de_DE", **told)
-    options = load(convert("mbart", path, *FULL)).options
+    folder = convert("mbart", path, *FULL)
+    options = load(folder).options
     assert (options.document_marker, options.summary_marker) == ("__de_DE__", "__de_DE__") and options.prepend_bos
+    assert load_checkpoint(folder / "model.pt")["cfg"]["bpe"] is None  # its sentencepiece model was not found
 
 
 def test_mbart_directory_without_the_mask_row_is_converted(given, kind, convert, capfd):
