@@ -151,20 +151,22 @@ def _trainer_loader(stock: Any) -> Any:
             if not (reset_optimizer or reset_lr_scheduler) and _has_another_scheduler(self):
                 raise PyramidionError(OTHER_SCHEDULER) from error
             raise PyramidionError(f"{filename} {UNUSABLE} ({type(error).__name__}: {one_line(error)})") from error
-        if extra_state is not None:
-            _check_record(extra_state, filename, fine_tunes=reset_optimizer and reset_meters)
-            _check(self, extra_state, filename, of_data)
-            if not reset_optimizer:
-                _warn_of_no_optimizer(self, filename)
-            if reset_optimizer and reset_meters:
-                self._previous_training_time = 0
-            if not reset_optimizer and not reset_meters:
-                _restore_counters(self, extra_state)
-            if not (reset_optimizer and reset_meters):
-                continued_models.warn_of_other_model(self, extra_state)
-            if not (reset_optimizer and reset_meters) and not self.cfg.checkpoint.reset_dataloader:
-                _convert_batch_count(self, extra_state)
-                _warn_of_other_batches(self, extra_state)
+        if extra_state is None:
+            return None
+        fine_tunes = reset_optimizer and reset_meters  # only the weights continue
+        _check_record(extra_state, filename, fine_tunes=fine_tunes)
+        _check_vocabularies(self, extra_state, filename, of_data)
+        if not reset_optimizer:
+            _warn_of_no_optimizer(self, filename)
+        if fine_tunes:
+            self._previous_training_time = 0
+            return extra_state
+        if not reset_optimizer and not reset_meters:
+            _restore_counters(self, extra_state)
+        continued_models.warn_of_other_model(self, extra_state)
+        if not self.cfg.checkpoint.reset_dataloader:
+            _convert_batch_count(self, extra_state)
+            _warn_of_other_batches(self, extra_state)
         return extra_state
 
     return mark(load_checkpoint, "continues")
@@ -215,7 +217,7 @@ def _check_record(extra_state: Any, filename: str, fine_tunes: bool) -> None:
         raise PyramidionError(f"{filename} {UNUSABLE} (train_iterator is {iterator_state!r:.100})")
 
 
-def _check(trainer: Any, extra_state: Any, filename: str, of_data: Mapping[str, Any] | None) -> None:
+def _check_vocabularies(trainer: Any, extra_state: Any, filename: str, of_data: Mapping[str, Any] | None) -> None:
     remedy = (
         "prepare the data with the checkpoint's dictionary (fairseq-preprocess --srcdict), or start another run in "
         "another --save-dir"

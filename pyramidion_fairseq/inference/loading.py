@@ -194,8 +194,8 @@ def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
     fairseq's own error, raised later, tells the user to train again.
     """
     embedding, dictionary = state["model"].get("encoder.embed_tokens.weight"), task.source_dictionary
-    without_mask = len(dictionary) + ("<mask>" not in dictionary)  # BART's <mask> may be missing
-    if embedding is not None and not len(dictionary) <= len(embedding) <= without_mask:
+    most_rows = len(dictionary) + ("<mask>" not in dictionary)  # BART's <mask> may be missing
+    if embedding is not None and not len(dictionary) <= len(embedding) <= most_rows:
         raise PyramidionError(
             f"{path} has {len(embedding):,} symbols and does not belong to the dictionaries in {task.cfg.data}, which "
             f"have {len(dictionary):,}: give the folder of its own with --data"

@@ -38,13 +38,8 @@ def explain_summary(provenance: Provenance, score: float | None) -> Explanation:
     ]
     facts = provenance.facts
     if provenance.left_out:
-        facts = facts.__class__(
-            **{
-                **vars(facts),
-                "note": f"The last {provenance.left_out:,} words of the document are not listed, and the summary was "
-                f"not compared with them. {facts.note}".strip(),
-            }
-        )
+        left_out = f"The last {provenance.left_out:,} words of the document are not listed, and the summary was not "
+        facts = replace(facts, note=f"{left_out}compared with them. {facts.note}".strip())
     return Explanation(
         title=provenance.title,
         document=provenance.document,

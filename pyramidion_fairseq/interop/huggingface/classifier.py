@@ -15,12 +15,12 @@ from ..roberta import names
 from ..roberta.adapt import EMBEDDING
 from ..roberta.symbols import read_dictionary
 from ..subwords import find_subwords
+from . import ACTIVATIONS
 from .bundle import bundle
 from .tokenizer import usable_subwords, write_json, write_tokenizer
 
 logger = logging.getLogger(__name__)
 
-_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gelu_fast": "gelu_new", "tanh": "tanh"}
 _MODULE = "huggingface.modeling_pyramidion_roberta"
 _CLASS = "PyramidionRobertaForSequenceClassification"
 _CARD = """\
@@ -76,7 +76,7 @@ def export_classifier(
             "only models with layer norms after each block and a shared embedding can be exported to transformers"
         )
     for name in ("activation_fn", "pooler_activation_fn"):
-        if chosen[name] not in _ACTIVATIONS:
+        if chosen[name] not in ACTIVATIONS:
             raise PyramidionError(f"transformers has no activation {chosen[name]!r}")
     head = _head(tensors, task, checkpoint)
     record = vocabularies.recorded(state.get("extra_state"))
@@ -141,8 +141,8 @@ def _config(
         },
         "model_type": "pyramidion_roberta",
         "vocab_size": size,
-        "activation_function": _ACTIVATIONS[chosen["activation_fn"]],
-        "head_activation": _ACTIVATIONS[chosen["pooler_activation_fn"]],
+        "activation_function": ACTIVATIONS[chosen["activation_fn"]],
+        "head_activation": ACTIVATIONS[chosen["pooler_activation_fn"]],
         "problem_type": "regression" if regression else "single_label_classification",
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},

@@ -24,7 +24,7 @@ from ..bart import names
 from ..bart.convert import check_tensors, fill_buffers
 from ..bart.sources import import_safetensors
 from ..subwords import find_subwords
-from . import GENERATION
+from . import ACTIVATIONS, GENERATION
 from .bundle import bundle
 from .card import model_card
 from .classifier import export_classifier
@@ -32,7 +32,6 @@ from .tokenizer import usable_subwords, write_json, write_tokenizer
 
 logger = logging.getLogger(__name__)
 
-_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gelu_fast": "gelu_new", "tanh": "tanh"}
 _CLASSES = {
     "AutoConfig": "configuration_pyramidion.PyramidionBartConfig",
     "AutoModel": "modeling_pyramidion.PyramidionBartModel",
@@ -121,7 +120,7 @@ def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         raise PyramidionError(f"transformers' BART has no share_all_embeddings={options['share_all_embeddings']}")
     if options["encoder_embed_dim"] != options["decoder_embed_dim"]:
         raise PyramidionError("transformers' BART needs encoder and decoder of the same width")
-    if options["activation_fn"] not in _ACTIVATIONS:
+    if options["activation_fn"] not in ACTIVATIONS:
         raise PyramidionError(f"transformers has no activation {options['activation_fn']!r}")
     return options
 
@@ -158,7 +157,7 @@ def make_config(options: dict[str, Any], symbols: list[str], dtype: str) -> dict
         **{f"{side}_layers": options[f"{side}_layers"] for side in ("encoder", "decoder")},
         **{f"{side}_ffn_dim": options[f"{side}_ffn_embed_dim"] for side in ("encoder", "decoder")},
         **{f"{side}_attention_heads": options[f"{side}_attention_heads"] for side in ("encoder", "decoder")},
-        "activation_function": _ACTIVATIONS[options["activation_fn"]],
+        "activation_function": ACTIVATIONS[options["activation_fn"]],
         **{name: options[name] for name in ("dropout", "attention_dropout", "activation_dropout")},
         "scale_embedding": not options["no_scale_embedding"],
         "is_encoder_decoder": True,
