@@ -148,27 +148,38 @@ def _block_index(
         inference: whether inference mode is enabled. Only part of the cache key, because tensors created in inference
             mode must not be used outside of it.
     """
-    if size >= length:  # each block is a whole document: all are one batch
-        size = length + 1
-    starts = [row * length + block for row, n in enumerate(document_lengths) for block in range(0, n - n % size, size)]
-    first = [row * length + n - n % size for row, n in enumerate(document_lengths) if n % size]
-    end = [row * length + n - 1 for row, n in enumerate(document_lengths) if n % size]
-    width = max((stop - start + 1 for start, stop in zip(first, end)), default=0)
-    numbers = _on_device([*starts, *first, *end], device)
-    full, first, end = numbers.unsqueeze(1).split([len(starts), len(first), len(end)])
+    size = min(size, length)
+    # Indices among the B * T tokens: of the first token of each full block, and of the first and the last token of
+    # each last block.
+    full_starts: list[int] = []
+    last_starts: list[int] = []
+    last_ends: list[int] = []
+    for row, num_tokens in enumerate(document_lengths):
+        # If a block is as long as the longest document, all documents are last blocks: one batch, not two.
+        rest = num_tokens % size if size < length else num_tokens
+        start = row * length
+        end = start + num_tokens
+        full_starts += range(start, end - rest, size)
+        if rest:
+            last_starts.append(end - rest)
+            last_ends.append(end - 1)
+    bounds = _on_device([*full_starts, *last_starts, *last_ends], device).unsqueeze(1)
+    # (full blocks, 1), (last blocks, 1), (last blocks, 1)
+    full_start, last_start, last_end = bounds.split([len(full_starts), len(last_starts), len(last_ends)])
     offsets = torch.arange(size, device=device)
-    sources = (full + offsets).flatten()
-    if not width:
-        return _BlockIndex(len(starts), sources, sources, None)
-    tokens = first + offsets[:width]
-    inside = tokens <= end
-    rests = torch.minimum(tokens, end)
-    targets = torch.where(inside, tokens, len(document_lengths) * length)
+    sources = (full_start + offsets).flatten()
+    if not last_starts:
+        return _BlockIndex(len(full_starts), sources, sources, None)
+    width = max(end - start + 1 for start, end in zip(last_starts, last_ends))
+    tokens = last_start + offsets[:width]  # (last blocks, width)
+    is_token = tokens <= last_end
+    clamped = torch.minimum(tokens, last_end)
+    targets = torch.where(is_token, tokens, len(document_lengths) * length)
     return _BlockIndex(
-        len(starts),
-        torch.cat([sources, rests.flatten()]),
+        len(full_starts),
+        torch.cat([sources, clamped.flatten()]),
         torch.cat([sources, targets.flatten()]),
-        inside[:, None, None],
+        is_token[:, None, None],
     )
 
 
