@@ -108,9 +108,8 @@ def _group_means(embeddings: Tensor, scores: Tensor, slots: Tensor, k: int, padd
     slots = slots if padding_mask is None else slots.masked_fill(padding_mask, 0)
     sizes = scores.new_zeros(batch, k).scatter_add(1, slots, valid)
     weights = valid / sizes.gather(1, slots).clamp(min=1)
-    parts = at_least_float32(embeddings) * weights.unsqueeze(2).to(
-        torch.promote_types(embeddings.dtype, torch.float32)
-    )
+    tokens = at_least_float32(embeddings)
+    parts = tokens * weights.unsqueeze(2).to(tokens.dtype)
     sums = parts.new_zeros(batch, k, dim).scatter_add(1, slots.unsqueeze(2).expand_as(parts), parts)
     slot_scores = scores.new_zeros(batch, k).scatter_add(1, slots, weights * scores)
     slot_padding_mask = None if padding_mask is None else sizes.eq(0)
@@ -134,9 +133,11 @@ def _similar_groups(x: Tensor, counts: Tensor, k: int) -> Tensor:
         # Documents of full length have `width` candidates left, shorter ones at most as many.
         width = max(k, sums.size(1) - sums.size(1) // 2)
         merges = torch.minimum(candidates // 2, (candidates - k).clamp(min=0))
-        new = _merge_round(F.normalize(sums, dim=2), candidates, merges).clamp(max=width - 1)
-        sums = sums.new_zeros(len(x), width, x.size(2)).scatter_add(1, new.unsqueeze(2).expand_as(sums), sums)
-        groups = new.gather(1, groups)
+        # Below `width`: c candidates become max(ceil(c / 2), min(c, k)). The entries after them get the last index.
+        index_after_merge = _merge_round(F.normalize(sums, dim=2), candidates, merges)
+        targets = index_after_merge.unsqueeze(2).expand_as(sums)
+        sums = sums.new_zeros(len(x), width, x.size(2)).scatter_add(1, targets, sums)
+        groups = index_after_merge.gather(1, groups)
         candidates = candidates - merges
     return _by_mean_position(groups, counts, k)
 
@@ -159,9 +160,10 @@ def _merge_round(x: Tensor, candidates: Tensor, merges: Tensor) -> Tensor:
     order = order_by_score(best, valid[:, 0::2])
     merged = torch.zeros_like(valid).scatter(1, 2 * order, positions[: order.size(1)] < merges)
     kept = valid & ~merged  # no write in place to a tensor that may lack torch.func.vmap's dimension
-    new = (kept.cumsum(dim=1) - 1).clamp(min=0)
-    new[:, 0::2] = torch.where(merged[:, 0::2], new.gather(1, 2 * target + 1), new[:, 0::2])
-    return new
+    index_after_merge = (kept.cumsum(dim=1) - 1).clamp(min=0)
+    index_of_target = index_after_merge.gather(1, 2 * target + 1)
+    index_after_merge[:, 0::2] = torch.where(merged[:, 0::2], index_of_target, index_after_merge[:, 0::2])
+    return index_after_merge
 
 
 def _most_similar(even: Tensor, odd: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
