@@ -20,15 +20,37 @@ _TOKENS = "_source_tokens"
 _KINDS = ("winner", "entropy", "spread")
 
 
+def strongest_positions(pooled: Pooled, padding_mask: Tensor | None, positions: Tensor) -> Tensor:
+    """Return the position of the strongest token of each slot: the one with the largest weight, the first of several.
+
+    Args:
+        pooled: a pooling's result, with k' slots, and slots and weights (B, n).
+        padding_mask: (B, n) bool, True on padding; None if there is none.
+        positions: (B, n) relative position of each input in its document, from 0 to 1.
+
+    Returns:
+        (B, k'), 0 for empty slots. The host does not wait for the device.
+    """
+    weights = _weights(pooled, padding_mask)
+    slots = pooled.slot_of_token  # (B, n)
+    slot_weight = _largest_weights(pooled, weights)
+    is_strongest = (weights == slot_weight.gather(1, slots)) & (weights > 0)  # (B, n), several per slot if equal
+    length = slots.size(1)
+    index = torch.arange(length, device=slots.device).expand_as(slots).masked_fill(~is_strongest, length)
+    strongest = index.new_full(slot_weight.shape, length).scatter_reduce(1, slots, index, "amin")  # (B, k')
+    is_taken = slot_weight > 0  # (B, k')
+    return positions.gather(1, strongest.clamp(max=length - 1)).masked_fill(~is_taken, 0)
+
+
 def pooling_statistics(
     pooled: Pooled,
     padding_mask: Tensor | None,
-    positions: Tensor,
+    positions_of_strongest: Tensor,
     scores: Tensor | None = None,
     probabilities: bool = True,
     k: int = 1,
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Return sums over the documents that were pooled (longer than k tokens) of
+) -> dict[str, Tensor]:
+    """Sum statistics over the documents that were pooled, those longer than k tokens.
 
     * ``winner``: the mean weight of the strongest token in its slot, from 1/n to 1;
     * ``entropy``: the entropy of the scores as a distribution over the document's tokens, divided by log(n); 1 is
@@ -37,48 +59,56 @@ def pooling_statistics(
       over the document; 1 is uniform, and a contiguous part of the document has the share that it covers.
 
     Args:
-        pooled: a pooling's result, with slots and weights (B, n).
+        pooled: a pooling's result, with k' slots, and slots and weights (B, n).
         padding_mask: (B, n) bool, True on padding; None if there is none.
-        positions: (B, n) relative position of each input in its document, from 0 to 1.
+        positions_of_strongest: (B, k'), of :func:`strongest_positions`.
         scores: (B, n), where those of padding are ignored; None for no ``entropy``.
         probabilities: whether scores are proportional to the distribution; otherwise they are logits.
         k: number of vectors that the pooling keeps.
 
     Returns:
-        0-dim float32 tensors by name, with the number of ``documents``, and (B, k') positions of the strongest tokens,
-        0 for empty slots. The host does not wait for the device.
+        0-dim float32 tensors by name, with the number of ``documents``. The host does not wait for the device.
     """
-    valid = torch.ones_like(positions, dtype=torch.bool) if padding_mask is None else ~padding_mask
-    count = valid.sum(dim=1)
-    chosen = (count > k).float()
-    weights, slots = pooled.weights.float().masked_fill(~valid, 0), pooled.slot_of_token
-    batch, length = slots.shape
-    best = weights.new_zeros(batch, pooled.embeddings.size(1)).scatter_reduce(1, slots, weights, "amax")
-    holds = best > 0
-    leads = (weights == best.gather(1, slots)) & (weights > 0)
-    index = torch.arange(length, device=slots.device).expand_as(slots).masked_fill(~leads, length)
-    winners = index.new_full(best.shape, length).scatter_reduce(1, slots, index, "amin")
-    won = positions.gather(1, winners.clamp(max=length - 1)).masked_fill(~holds, 0)
-    slots_taken = holds.sum(dim=1).clamp(min=1)
-    mean = won.sum(dim=1) / slots_taken
-    variance = ((won - mean.unsqueeze(1)).square() * holds).sum(dim=1) / slots_taken
+    slots = pooled.slot_of_token
+    is_token = torch.ones_like(slots, dtype=torch.bool) if padding_mask is None else ~padding_mask  # (B, n)
+    num_tokens = is_token.sum(dim=1)  # (B,)
+    was_pooled = (num_tokens > k).float()  # (B,)
+    slot_weight = _largest_weights(pooled, _weights(pooled, padding_mask))  # (B, k')
+    is_taken = slot_weight > 0  # (B, k')
+    num_taken = is_taken.sum(dim=1).clamp(min=1)  # (B,)
+    mean = positions_of_strongest.sum(dim=1) / num_taken  # (B,)
+    deviations = positions_of_strongest - mean.unsqueeze(1)  # (B, k')
+    variance = (deviations.square() * is_taken).sum(dim=1) / num_taken  # (B,)
     sums = {
-        "documents": chosen.sum(),
-        "winner": (best.sum(dim=1) / slots_taken * chosen).sum(),
-        "spread": (variance.sqrt() * math.sqrt(12) * chosen).sum(),
+        "documents": was_pooled.sum(),
+        "winner": (slot_weight.sum(dim=1) / num_taken * was_pooled).sum(),
+        "spread": (variance.sqrt() * math.sqrt(12) * was_pooled).sum(),
     }
     if scores is not None:
-        sums["entropy"] = (_entropy(scores.float(), valid, probabilities) / count.clamp(min=2).log() * chosen).sum()
-    return sums, won
+        entropy = _entropy(scores.float(), is_token, probabilities)  # (B,)
+        sums["entropy"] = (entropy / num_tokens.clamp(min=2).log() * was_pooled).sum()
+    return sums
 
 
-def _entropy(scores: Tensor, valid: Tensor, probabilities: bool) -> Tensor:
-    """Return the entropy (B,) in nats."""
+def _weights(pooled: Pooled, padding_mask: Tensor | None) -> Tensor:
+    """Return the (B, n) float32 weights of the tokens in their slots, 0 on padding."""
+    weights = pooled.weights.float()
+    return weights if padding_mask is None else weights.masked_fill(padding_mask, 0)
+
+
+def _largest_weights(pooled: Pooled, weights: Tensor) -> Tensor:
+    """Return the largest weight in each slot: (B, n) -> (B, k'), 0 for empty slots."""
+    zeros = weights.new_zeros(len(weights), pooled.embeddings.size(1))
+    return zeros.scatter_reduce(1, pooled.slot_of_token, weights, "amax")
+
+
+def _entropy(scores: Tensor, is_token: Tensor, probabilities: bool) -> Tensor:
+    """Return the entropy in nats: (B, n) float32, (B, n) bool -> (B,)."""
     if probabilities:
-        share = scores.clamp(min=0).masked_fill(~valid, 0)
+        share = scores.clamp(min=0).masked_fill(~is_token, 0)
         share = share / share.sum(dim=1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
     else:
-        share = scores.masked_fill(~valid, -math.inf).softmax(dim=1)
+        share = scores.masked_fill(~is_token, -math.inf).softmax(dim=1)
     return -torch.xlogy(share, share).sum(dim=1)
 
 
@@ -119,14 +149,10 @@ class PoolingMeters:
         if positions is None or layer == next(iter(self.poolings)):
             positions = relative_positions(pooled.slot_of_token, padding_mask)
         scorer = pooling.scorer
-        sums, self._positions = pooling_statistics(
-            Pooled._make(part.detach() if isinstance(part, Tensor) else part for part in pooled),
-            padding_mask,
-            positions,
-            scores,
-            scorer is None or scorer.bounded or scorer.activation != "none",
-            pooling.k,
-        )
+        pooled = Pooled._make(part.detach() if isinstance(part, Tensor) else part for part in pooled)
+        self._positions = strongest_positions(pooled, padding_mask, positions)
+        probabilities = scorer is None or scorer.bounded or scorer.activation != "none"
+        sums = pooling_statistics(pooled, padding_mask, self._positions, scores, probabilities, pooling.k)
         for kind, value in sums.items():
             name = f"_pool{layer}_{kind}"
             self.sums[name] = self.sums[name] + value if name in self.sums else value

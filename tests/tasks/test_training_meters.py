@@ -16,6 +16,7 @@ from pyramidion_fairseq.tasks.training_meters import (
     pooling_statistics,
     relative_positions,
     source_tokens,
+    strongest_positions,
 )
 from tests.helpers.tensors import ragged_mask
 
@@ -29,14 +30,21 @@ def pooled_of(slots, weights, k):
     return Pooled(torch.zeros(*shape, 1), torch.zeros(shape), None, torch.tensor(slots), torch.tensor(weights))
 
 
+def statistics(pooled, mask, scores, **options):
+    """Return the statistics of a document's first pooling."""
+    positions = relative_positions(pooled.slot_of_token, mask)
+    return pooling_statistics(pooled, mask, strongest_positions(pooled, mask, positions), scores, **options)
+
+
 def test_pooling_statistics_match_hand_computed_values():
     """Check 8 tokens in 2 slots, in which tokens 1 and 6 have the largest weights, 3/4 and 1/2."""
     pooled = pooled_of([[0, 0, 0, 0, 1, 1, 1, 1]], [[0.25, 0.75, 0.0, 0.0, 0.25, 0.25, 0.5, 0.0]], k=2)
     positions = relative_positions(pooled.slot_of_token, None)
     assert positions[0].tolist() == pytest.approx([i / 7 for i in range(8)])
     scores = torch.tensor([[1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
-    sums, won = pooling_statistics(pooled, None, positions, scores, k=2)
-    assert won[0].tolist() == pytest.approx([1 / 7, 6 / 7])
+    strongest = strongest_positions(pooled, None, positions)
+    sums = pooling_statistics(pooled, None, strongest, scores, k=2)
+    assert strongest[0].tolist() == pytest.approx([1 / 7, 6 / 7])
     found = values(sums)
     assert found["winner"] == pytest.approx(0.625)
     assert found["entropy"] == pytest.approx(math.log(4) / math.log(8))
@@ -46,9 +54,7 @@ def test_pooling_statistics_match_hand_computed_values():
 def test_pooling_statistics_accept_scores_as_logarithms():
     pooled = pooled_of([[0, 0, 1, 1]], [[0.5, 0.5, 0.5, 0.5]], k=2)
     scores = torch.tensor([[0.25, 0.25, 0.5, 1e-9]]).log()
-    sums, _ = pooling_statistics(
-        pooled, None, relative_positions(pooled.slot_of_token, None), scores, probabilities=False, k=2
-    )
+    sums = statistics(pooled, None, scores, probabilities=False, k=2)
     assert values(sums)["entropy"] == pytest.approx((0.5 * math.log(4) + 0.5 * math.log(2)) / math.log(4))
 
 
@@ -60,7 +66,7 @@ def test_even_scores_have_entropy_1_and_spread_follows_the_kept_tokens():
         weights, slots = torch.zeros(1, length), torch.zeros(1, length, dtype=torch.long)
         weights[0, kept], slots[0, kept] = 1.0, torch.arange(k)
         pooled = Pooled(torch.zeros(1, k, 1), torch.zeros(1, k), None, slots, weights)
-        sums, _ = pooling_statistics(pooled, None, relative_positions(slots, None), scores, k=k)
+        sums = statistics(pooled, None, scores, k=k)
         assert values(sums) == pytest.approx({"winner": 1.0, "entropy": 1.0, "spread": spread}, abs=1e-3)
 
 
@@ -70,15 +76,13 @@ def test_padding_and_short_documents_are_left_out_of_the_statistics():
     lengths = [40, 3, 25, 8, 40]
     x, scores = torch.randn(5, 40, 4, generator=generator), torch.rand(5, 40, generator=generator)
     mask = ragged_mask(lengths)
-    batch, _ = pooling_statistics(
-        successive_halving_topk(x, scores, 8, padding_mask=mask), mask, relative_positions(mask, mask), scores, k=8
-    )
+    batch = statistics(successive_halving_topk(x, scores, 8, padding_mask=mask), mask, scores, k=8)
     total = {}
     for row, length in enumerate(lengths):
         if length > 8:
             alone = scores[row : row + 1, :length]
             pooled = successive_halving_topk(x[row : row + 1, :length], alone, 8)
-            sums, _ = pooling_statistics(pooled, None, relative_positions(pooled.slot_of_token, None), alone, k=8)
+            sums = statistics(pooled, None, alone, k=8)
             total = {kind: total.get(kind, 0) + float(value) for kind, value in sums.items()}
     assert float(batch["documents"]) == 3
     assert {kind: float(value) for kind, value in batch.items()} == pytest.approx(total, rel=1e-5)
