@@ -125,30 +125,32 @@ def _laplace_threshold(x: Tensor, k: int) -> Tensor:
     With j scores above tau and u = exp(tau), the gates sum to j - u/2 sum_above exp(-x) + 1/(2u) sum_below exp(x) = k,
     which is quadratic in u.
     """
-    above = torch.logcumsumexp(-x.masked_fill(x == -torch.inf, torch.inf), dim=1)  # of the first j
-    below = _log_sums_after(x)
+    # (B, n) logs of sums: of exp(-x) over the first scores up to x_i, and of exp(x) over those after x_i.
+    logs_above = torch.logcumsumexp(-x.masked_fill(x == -torch.inf, torch.inf), dim=1)
+    logs_below = _log_sums_after(x)
     counts = torch.arange(1, x.size(1) + 1, device=x.device, dtype=x.dtype)
-    # At tau = x_j, the first j scores, x_j included, are above.
-    at = counts - 0.5 * torch.exp(x + above) + 0.5 * torch.exp(below - x)
-    j = ((at < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)  # scores that lie above the threshold
-    log_above = torch.where(j > 0, above.gather(1, (j - 1).clamp(min=0)), -torch.inf)
-    log_below = _log_sum_after_first(x, below, j)
-    # a u^2 + 2 (k - j) u - b = 0 with the sums a above and b below. Take the positive root, in the form without
+    # (B, n) sum of the gates if tau were x_i, with x_i counted among the scores above.
+    gate_sums = counts - 0.5 * torch.exp(x + logs_above) + 0.5 * torch.exp(logs_below - x)
+    num_above = ((gate_sums < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)  # (B, 1), j
+    log_above = torch.where(num_above > 0, logs_above.gather(1, (num_above - 1).clamp(min=0)), -torch.inf)
+    log_below = _log_sum_after_first(x, logs_below, num_above)
+    # a u^2 + b u - c = 0 with a = sum_above, b = 2 (k - j), c = sum_below. Take the positive root, in the form without
     # cancellation.
-    half = (k - j).to(x.dtype)
+    half_b = (k - num_above).to(x.dtype)
     log_product = log_above + log_below
-    root = torch.sqrt(half.square() + torch.exp(log_product))
-    from_below = log_below - torch.log((half + root).clamp(min=torch.finfo(x.dtype).tiny))
-    from_above = torch.log((root - half).clamp(min=torch.finfo(x.dtype).tiny)) - log_above
-    return torch.where(half >= 0, from_below, from_above)
+    root = torch.sqrt(half_b.square() + torch.exp(log_product))
+    from_below = log_below - torch.log((half_b + root).clamp(min=torch.finfo(x.dtype).tiny))
+    from_above = torch.log((root - half_b).clamp(min=torch.finfo(x.dtype).tiny)) - log_above
+    return torch.where(half_b >= 0, from_below, from_above)
 
 
 def _exp_threshold(x: Tensor, k: int) -> Tensor:
     """Return the threshold of each row, see :func:`_laplace_threshold`: exp(tau) = sum_below exp(x) / (k - j)."""
-    below = _log_sums_after(x)
+    logs_below = _log_sums_after(x)
     counts = torch.arange(1, x.size(1) + 1, device=x.device, dtype=x.dtype)
-    j = ((counts + torch.exp(below - x) < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)
-    return _log_sum_after_first(x, below, j) - torch.log((k - j).clamp(min=1).to(x.dtype))
+    gate_sums = counts + torch.exp(logs_below - x)  # (B, n), if tau were x_i
+    num_above = ((gate_sums < k) & (x > -torch.inf)).sum(dim=1, keepdim=True)  # (B, 1), j
+    return _log_sum_after_first(x, logs_below, num_above) - torch.log((k - num_above).clamp(min=1).to(x.dtype))
 
 
 def _clip_threshold(x: Tensor, k: int) -> Tensor:
@@ -157,34 +159,52 @@ def _clip_threshold(x: Tensor, k: int) -> Tensor:
     The sum of the gates is piecewise linear in tau. Its breakpoints are where a score reaches the gate 0 or 1.
     """
     # (B, 2 n) breakpoints, descending, so that the sum of the gates grows along them.
-    points = torch.cat([x, x - 1], dim=1).sort(dim=1, descending=True).values
-    finite = x.masked_fill(x == -torch.inf, 0)
-    sums = torch.cat([torch.zeros_like(x[:, :1]), finite.cumsum(dim=1)], dim=1)
-    ascending = -x
-    # (B, 2 n) sum of the gates at each breakpoint, from the numbers of gates above 0 and at 1.
-    over_zero = torch.searchsorted(ascending.contiguous(), -points.contiguous())  # x > tau
-    over_one = torch.searchsorted(ascending.contiguous(), -(points + 1).contiguous(), right=True)  # x >= tau + 1
-    between = (sums.gather(1, over_zero) - sums.gather(1, over_one)) - (over_zero - over_one) * points.masked_fill(
-        points == -torch.inf, 0
-    )
-    at = (over_one + between).masked_fill(points == -torch.inf, torch.inf)
-    # (B, 1) threshold, interpolated between the breakpoints on both sides of k.
-    first = (at < k).sum(dim=1, keepdim=True)  # the first breakpoint at which the sum is k or more
-    before = (first - 1).clamp(min=0)
-    start = points.gather(1, before)
-    low = at.gather(1, before)
-    high = at.gather(1, first)
-    step = (points.gather(1, first) - start).masked_fill(~torch.isfinite(high), 0)
-    inside = start + step * ((k - low) / (high - low)).nan_to_num(0, 0, 0)
+    breakpoints = torch.cat([x, x - 1], dim=1).sort(dim=1, descending=True).values
+    is_empty = breakpoints == -torch.inf
+    # (B, n + 1) sum of the first i scores.
+    sums = torch.cat([torch.zeros_like(x[:, :1]), x.masked_fill(x == -torch.inf, 0).cumsum(dim=1)], dim=1)
+    # (B, 2 n) numbers of gates above 0 and of gates of 1 at each breakpoint. Negated, because searchsorted needs
+    # ascending rows.
+    ascending = (-x).contiguous()
+    num_over_zero = torch.searchsorted(ascending, -breakpoints.contiguous())  # x > tau
+    num_ones = torch.searchsorted(ascending, -(breakpoints + 1).contiguous(), right=True)  # x >= tau + 1
+    # (B, 2 n) sum of the gates at each breakpoint: those of 1, and x - tau of those between 0 and 1.
+    sum_between = sums.gather(1, num_over_zero) - sums.gather(1, num_ones)
+    sum_between = sum_between - (num_over_zero - num_ones) * breakpoints.masked_fill(is_empty, 0)
+    gate_sums = (num_ones + sum_between).masked_fill(is_empty, torch.inf)
+    # (B, 1) threshold, interpolated between the breakpoints left and right of it.
+    right = (gate_sums < k).sum(dim=1, keepdim=True)  # index of the first breakpoint at which the sum is k or more
+    left = (right - 1).clamp(min=0)
+    left_sum = gate_sums.gather(1, left)
+    right_sum = gate_sums.gather(1, right)
+    left_point = breakpoints.gather(1, left)
+    right_point = breakpoints.gather(1, right)
+    step = (right_point - left_point).masked_fill(~torch.isfinite(right_sum), 0)
+    inside = left_point + step * _ratio_or_zero(k - left_sum, right_sum - left_sum)
     # If k scores stand out, the sum is k in a whole interval. Its middle is away from the kinks of the link.
-    last = (at <= k).sum(dim=1, keepdim=True) - 1
-    middle = (points.gather(1, first) + points.gather(1, last.clamp(min=0))) / 2
-    return torch.where(last > first, middle, inside)
+    last = (gate_sums <= k).sum(dim=1, keepdim=True) - 1  # index of the last breakpoint at which the sum is k or less
+    middle = (right_point + breakpoints.gather(1, last.clamp(min=0))) / 2
+    return torch.where(last > right, middle, inside)
 
 
-def _log_sum_after_first(x: Tensor, later: Tensor, j: Tensor) -> Tensor:
-    """Return the log of the sum of exp of all but the first j numbers: (B, n), :func:`_log_sums_after`, (B, 1)."""
-    return torch.where(j > 0, later.gather(1, (j - 1).clamp(min=0)), torch.logsumexp(x, dim=1, keepdim=True))
+def _ratio_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide, with 0 instead of NaN and infinity: for 0 / 0, x / 0 and infinity / infinity."""
+    return (numerator / denominator).nan_to_num(0, 0, 0)
+
+
+def _log_sum_after_first(x: Tensor, logs_after: Tensor, count: Tensor) -> Tensor:
+    """Return the log of the sum of exp of all numbers but the first ``count``.
+
+    Args:
+        x: (B, n).
+        logs_after: (B, n), :func:`_log_sums_after` of x.
+        count: (B, 1) int64.
+
+    Returns:
+        (B, 1).
+    """
+    after_first = logs_after.gather(1, (count - 1).clamp(min=0))
+    return torch.where(count > 0, after_first, torch.logsumexp(x, dim=1, keepdim=True))
 
 
 def _log_sums_after(x: Tensor) -> Tensor:
