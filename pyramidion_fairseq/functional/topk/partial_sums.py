@@ -26,27 +26,29 @@ def partial_slot_sums(embeddings: Tensor, weights: Tensor, slots: Tensor, k: int
     return partition_sum(embeddings, weights, slots, members, filled)
 
 
-def slot_members(slots: Tensor, counts: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def slot_members(slots: Tensor, takes_part: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the tokens of each slot: the inverse of ``slots``, as taken by :func:`~.partition.partition_sum`.
 
     Args:
         slots: (B, w) int64 in [0, k).
-        counts: (B, w) bool, False on tokens to leave out.
+        takes_part: (B, w) bool, False on tokens to leave out.
         k: number of slots.
 
     Returns:
         (B, k, g) int64 tokens and (B, k, g) bool, False on placeholders; g is the size of the largest slot.
     """
     batch, width = slots.shape
-    keys = slots.masked_fill(~counts, k)  # tokens left out go to slot k, which is dropped
-    order = keys.argsort(dim=1, stable=True)
-    keys = keys.gather(1, order)
+    sort_keys = slots.masked_fill(~takes_part, k)  # tokens left out go to slot k, which is dropped
+    order = sort_keys.argsort(dim=1, stable=True)
+    sorted_slots = sort_keys.gather(1, order)
     sizes = torch.zeros(batch, k + 1, dtype=torch.int64, device=slots.device)
-    sizes = sizes.scatter_add(1, keys, torch.ones_like(keys))
-    index = torch.arange(width, device=slots.device) - (sizes.cumsum(dim=1) - sizes).gather(1, keys)
+    sizes = sizes.scatter_add(1, sorted_slots, torch.ones_like(sorted_slots))
+    first_of_slot = sizes.cumsum(dim=1) - sizes  # (B, k + 1) where each slot starts in the sorted order
+    member_index = torch.arange(width, device=slots.device) - first_of_slot.gather(1, sorted_slots)
     group = max(1, int(sizes[:, :k].max()))
-    kept = keys < k
-    cells = torch.where(kept, keys * group + index, k * group)
+    kept = sorted_slots < k
+    # The (k, g) cells of the slots, flat, and one more that takes the tokens left out and is dropped.
+    cells = torch.where(kept, sorted_slots * group + member_index, k * group)
     members = torch.zeros(batch, k * group + 1, dtype=torch.int64, device=slots.device).scatter(1, cells, order)
     filled = torch.zeros_like(members, dtype=torch.bool).scatter(1, cells, kept)
     return members[:, :-1].unflatten(1, (k, group)), filled[:, :-1].unflatten(1, (k, group))
