@@ -227,6 +227,15 @@ def test_exponential_gates_match_coordinate_descent(k):
 
 
 @pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("huge", [1e30, 1e300])
+def test_threshold_topk_keeps_a_token_with_a_huge_score(link, huge):
+    scores = torch.rand(1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scores[0, 3] = huge
+    weights = threshold_topk(torch.eye(8, dtype=torch.float64)[None], scores, 2, link=link).weights
+    assert weights[0, 3] > 0.99 and weights.isfinite().all() and (weights > 0).sum() <= 2
+
+
+@pytest.mark.parametrize("link", LINKS)
 def test_threshold_topk_with_a_small_epsilon_equals_hard_topk(link):
     scores = torch.tensor([[0.1, 0.9, 0.4, 0.8, 0.2]], dtype=torch.float64)
     eye = torch.eye(5, dtype=torch.float64).unsqueeze(0)
