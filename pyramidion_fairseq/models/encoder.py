@@ -327,7 +327,7 @@ class PyramidionEncoder(TransformerEncoderBase):
         kept, beam = regroup(new_order, documents, len(document_index[0]) // documents if document_index else None)
         if kept is not None:
             encoder_out, documents = self._select(encoder_out, kept), len(kept)
-        if not document_index or len(document_index[0]) != len(new_order):
+        if kept is not None or not document_index or len(document_index[0]) != len(new_order):
             document_index = [torch.arange(documents, device=new_order.device).repeat_interleave(beam)]
         return {**encoder_out, DOCUMENT_INDEX: document_index}
 

@@ -285,6 +285,25 @@ def test_reordering_keeps_the_document_and_history_of_each_row(tiny_model, rando
     torch.testing.assert_close(logits, exact, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("name", [*ORDERS, "alternating documents"])
+def test_fairseqs_path_reads_the_document_of_each_row(tiny_model, random_tokens, exact_softmax, name):
+    """Check a whole pass and, with a hook, the first step of fairseq's own caches, which read the document index."""
+    order, documents, beam, *_ = ORDERS.get(name, ([0, 2, 1, 3], 2, 2))
+    model, order = tiny_model(), torch.tensor(order)
+    tokens = random_tokens([30, 20, 9][:documents])
+    document_of_row = torch.arange(documents).repeat_interleave(beam or 1)
+    rows = random_tokens([4] * len(order), seed=1)
+    model.decoder.layers[0].register_forward_hook(lambda *args: None)
+    with torch.no_grad():
+        out = model.encoder.reorder_encoder_out(model.encoder(tokens, None), document_of_row)
+        out = model.encoder.reorder_encoder_out(out, order)
+        whole = model.decoder(rows, out)[0]
+        step = model.decoder(rows[:, :1], out, incremental_state={})[0]
+    exact = model(tokens[document_of_row[order]], None, rows)[0]
+    torch.testing.assert_close(whole, exact, atol=1e-12, rtol=0)
+    torch.testing.assert_close(step, exact[:, :1], atol=1e-12, rtol=0)
+
+
 def test_decoding_does_not_copy_documents_or_caches(tiny_model, random_tokens):
     """Check that no tensor of a step is larger than one cache, and that hypotheses share their documents."""
     model, beam = tiny_model(pooling_schedule="", decoder_layers=1, max_source_positions=128), 8
