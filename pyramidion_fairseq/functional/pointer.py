@@ -20,6 +20,10 @@ from torch import Tensor
 CONTINUATION_FLOOR = 1e-2
 #: Factor by which the weight of a continuation grows with each additional preceding token shared with the summary.
 CONTEXT_FACTOR = 100.0
+#: Number of a source token, or of a source context, that no query equals; also the token before a document.
+NO_MATCH = -1
+#: Token before the start of a summary. It equals no source token, not even :data:`NO_MATCH`.
+BEFORE_SUMMARY = -2
 
 
 class CopySource(NamedTuple):
@@ -45,8 +49,9 @@ def copy_attention(attention: Tensor, source: CopySource) -> Tensor:
         (B, t, k), at least float32.
     """
     attention = attention.to(torch.promote_types(attention.dtype, torch.float32))
-    holds = torch.zeros_like(attention[:, 0]).scatter_add(1, source.slots, source.weights.detach().to(attention))
-    attention = attention * (holds > 0).unsqueeze(1)
+    weights = source.weights.detach().to(attention)
+    holds_tokens = torch.zeros_like(attention[:, 0]).scatter_add(1, source.slots, weights) > 0  # (B, k)
+    attention = attention * holds_tokens.unsqueeze(1)
     return attention / attention.sum(dim=2, keepdim=True).clamp(min=torch.finfo(attention.dtype).tiny)
 
 
@@ -64,7 +69,7 @@ def shared_numbers(keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
     ordered = queries.sort(dim=1).values
     numbers = torch.searchsorted(ordered, keys.contiguous()).clamp(max=queries.size(1) - 1)
     found = ordered.gather(1, numbers) == keys
-    return numbers.masked_fill(~found, -1), torch.searchsorted(ordered, queries.contiguous())
+    return numbers.masked_fill(~found, NO_MATCH), torch.searchsorted(ordered, queries.contiguous())
 
 
 def copied_mass(attention: Tensor, source: CopySource, keys: Tensor, queries: Tensor) -> Tensor:
@@ -97,12 +102,11 @@ def tokens_before(tokens: Tensor, distance: int, fill: int) -> Tensor:
 def histories(tokens: Tensor, count: int, rows: int) -> Tensor:
     """Return the tokens before each of the last ``rows`` outputs: (B, s) inputs -> (B, rows, count), the latest first.
 
-    Missing tokens at the start of a summary are -2, which equals no token and differs from the value before a
-    document.
+    Missing tokens at the start of a summary are :data:`BEFORE_SUMMARY`.
     """
     past = tokens.new_empty(*tokens.shape, count)
     for distance in range(count):
-        past[:, :, distance] = tokens_before(tokens, distance, -2)
+        past[:, :, distance] = tokens_before(tokens, distance, BEFORE_SUMMARY)
     return past[:, tokens.size(1) - rows :]
 
 
@@ -115,6 +119,10 @@ def copy_probability(
     takes a token that follows an occurrence of the previous summary token. The weight of such a continuation grows by
     :data:`CONTEXT_FACTOR` with each additional preceding token that equals the summary's, so that the longest common
     passage continues. If there is no occurrence, or h is 0, all copies are of the first kind.
+
+    Example: the document is ``a b a c``, its vectors receive equal attention, the summary ends in ``b a``, and h is 2.
+    ``b`` follows ``a`` and weighs 1. ``c`` follows ``b a`` and weighs 100. A continuation is ``c`` with probability
+    100 / 101.
 
     Args:
         attention: (B, t, k) from :func:`copy_attention`.
@@ -130,32 +138,26 @@ def copy_probability(
     # 1. Copying from anywhere: (B, t) attention to all tokens equal to the target.
     anywhere = copied_mass(attention, source, *shared_numbers(source.tokens, targets))
 
-    # 2. Continuing: the last ``distance`` tokens before each source token, (B, n), and before each target, (B, t), are
-    # numbered; equal contexts have equal numbers, and -1 marks source contexts that the summary does not have.
-    # `context`, (B, t), sums the attention to all tokens after the same context. `context_and_target` sums it over
-    # those of them that equal the target. A token after a context of c tokens has the weight CONTEXT_FACTOR ** (c -
-    # 1); each distance adds the difference to the previous one.
+    # 2. Continuing. `context`, (B, t), sums the attention to all tokens that follow the summary's last tokens, and
+    # `context_and_target` to those of them that equal the target. Contexts of ``distance`` tokens are numbered.
+    # A match of c tokens weighs CONTEXT_FACTOR ** (c - 1): each distance adds the difference to one token less.
     copyable = source.tokens >= 0
     floored = attention + CONTINUATION_FLOOR / attention.size(2)
     context = torch.zeros_like(anywhere)
     context_and_target = torch.zeros_like(anywhere)
-    source_contexts = torch.zeros_like(source.tokens)
+    source_contexts = torch.zeros_like(source.tokens)  # contexts of no tokens are all equal
     target_contexts = torch.zeros_like(targets)
-    factor = 1.0
+    factor = 1.0  # of a match of ``distance`` tokens
     for distance in range(1, history.size(2) + 1):
-        # Extend the contexts by one token: encode (number, token) as one integer, then renumber from 0.
-        source_before = tokens_before(source.tokens, distance, -1)
         target_before = history[:, :, distance - 1]
-        source_longer = source_contexts * vocabulary + source_before
-        source_longer = source_longer.masked_fill((source_contexts < 0) | (source_before < 0), -1)
-        # -2 before the start of the summary: a computed number could equal that of a real passage.
-        target_longer = (target_contexts * vocabulary + target_before).masked_fill(target_before < 0, -2)
-        source_contexts, target_contexts = shared_numbers(source_longer, target_longer)
-
-        added = factor - (factor / CONTEXT_FACTOR if distance > 1 else 0.0)
-        keys = source_contexts.masked_fill(~copyable, -1)
+        source_contexts, target_contexts = _longer_contexts(
+            source_contexts, target_contexts, source.tokens, target_before, distance, vocabulary
+        )
+        factor_of_shorter = factor / CONTEXT_FACTOR if distance > 1 else 0.0
+        added = factor - factor_of_shorter
+        keys = source_contexts.masked_fill(~copyable, NO_MATCH)
         context = context + added * copied_mass(floored, source, keys, target_contexts)
-        keys_and_tokens = (source_contexts * vocabulary + source.tokens).masked_fill(keys < 0, -1)
+        keys_and_tokens = (source_contexts * vocabulary + source.tokens).masked_fill(keys < 0, NO_MATCH)
         numbers = shared_numbers(keys_and_tokens, target_contexts * vocabulary + targets)
         context_and_target = context_and_target + added * copied_mass(floored, source, *numbers)
         factor *= CONTEXT_FACTOR
@@ -164,6 +166,38 @@ def copy_probability(
     goes_on = context > 0
     following = torch.where(goes_on, context_and_target / context.masked_fill(~goes_on, 1), anywhere)
     return (1 - continued) * anywhere + continued * following, _lost_copies(attention, source, continued, goes_on)
+
+
+def _longer_contexts(
+    source_contexts: Tensor,
+    target_contexts: Tensor,
+    source_tokens: Tensor,
+    target_before: Tensor,
+    distance: int,
+    vocabulary: int,
+) -> tuple[Tensor, Tensor]:
+    """Extend contexts, the last tokens before each token, by one more token. Equal contexts have equal numbers.
+
+    Each pair (number, token) is encoded as one integer. These integers are then numbered from 0.
+
+    Args:
+        source_contexts: (B, n) numbers of the contexts of ``distance - 1`` tokens before each source token;
+            :data:`NO_MATCH` for contexts that the summary does not have.
+        target_contexts: (B, t) numbers of those before each target.
+        source_tokens: (B, n) int64 ids.
+        target_before: (B, t) int64, the tokens ``distance`` positions before the targets.
+        distance: number of tokens of the longer contexts.
+        vocabulary: V, greater than every id.
+
+    Returns:
+        (B, n) and (B, t) numbers of the longer contexts.
+    """
+    source_before = tokens_before(source_tokens, distance, NO_MATCH)
+    source_longer = source_contexts * vocabulary + source_before
+    source_longer = source_longer.masked_fill((source_contexts < 0) | (source_before < 0), NO_MATCH)
+    # Without the mask, the integer before the start of the summary could equal that of a real passage.
+    target_longer = (target_contexts * vocabulary + target_before).masked_fill(target_before < 0, BEFORE_SUMMARY)
+    return shared_numbers(source_longer, target_longer)
 
 
 def _lost_copies(attention: Tensor, source: CopySource, continued: Tensor, goes_on: Tensor) -> Tensor:

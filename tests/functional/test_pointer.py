@@ -155,6 +155,16 @@ def test_continuation_follows_the_longest_common_passage():
         assert one.item() == pytest.approx(three[token].item(), abs=1e-12)
 
 
+def test_continuation_in_the_example_of_the_docstring():
+    """Check that in the document 1 2 1 3, after 2 1, a continuation is 3 with probability 100 / 101."""
+    tokens = torch.tensor([[1, 2, 1, 3]])
+    source = CopySource(tokens, torch.arange(4).unsqueeze(0), torch.ones(1, 4, dtype=torch.float64))
+    attention, always = torch.full((1, 1, 4), 0.25, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    for target, expected in ((1, 0), (2, 1 / 101), (3, 100 / 101)):
+        found, _ = copy_probability(attention, source, torch.tensor([[target]]), torch.tensor([[[1, 2]]]), always, 4)
+        assert found.item() == pytest.approx(expected)
+
+
 def test_histories_list_the_tokens_before_the_last_rows_latest_first():
     tokens = torch.tensor([[2, 5, 6, 7]])
     assert histories(tokens, 3, 2).tolist() == [[[6, 5, 2], [7, 6, 5]]]
