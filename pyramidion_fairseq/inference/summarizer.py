@@ -7,7 +7,7 @@ import logging
 import threading
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 import torch
 from fairseq import utils
@@ -38,8 +38,18 @@ MOST_WORDS = 50_000
 #: Generation options that need a reference summary.
 _REFERENCE_OPTIONS = ("score_reference", "prefix_size")
 
-#: A document, its words and their tokens.
-Source = Tuple[Document, Words, TokenizedText]
+
+class Source(NamedTuple):
+    """A document that is ready to be summarised."""
+
+    document: Document
+    words: Words
+    encoded: TokenizedText
+
+    @property
+    def length(self) -> int:
+        """Number of tokens, including ``</s>``."""
+        return len(self.encoded.tokens) + 1
 
 
 @dataclass(frozen=True)
@@ -149,14 +159,12 @@ class PyramidionHubInterface(GeneratorHubInterface):
             )
         generator = self._build_generator(generation)
         shortest = generator.min_len
-        was_logged = "min_len" in generation
+        shortens = "min_len" not in generation  # for short documents
+        is_logged = False
         tokenizer, _ = self._tokenizers()
         if isinstance(documents, (str, bytes, Document, Mapping)):  # a single document, or an error in _read
             documents = [documents]  # type: ignore[list-item]  # _read refuses it
         documents = iter(documents)
-
-        def length_of(source: Source) -> int:
-            return len(source[2].tokens) + 1
 
         def generate(sources: list[Source]) -> list[Summary]:
             return self._generate(sources, generator, with_provenance)
@@ -166,19 +174,19 @@ class PyramidionHubInterface(GeneratorHubInterface):
             if not sources:
                 return
             summaries: dict[int, Summary] = {}
-            lengths = [length_of(source) for source in sources]
+            lengths = [source.length for source in sources]
             batches = batches_by_length(lengths, batch_size, max_tokens)
-            if "min_len" not in generation:
+            if shortens:
                 batches = separate_short_documents(batches, lengths, shortest + 1)
-            if not was_logged and min(lengths) <= shortest:
-                was_logged = True
+            if shortens and not is_logged and min(lengths) <= shortest:
+                is_logged = True
                 logger.info(f"summaries of documents with fewer than {shortest} tokens may be as short as they are")
             for batch in batches:
-                readable = [index for index in batch if sources[index][2].tokens]
-                if "min_len" not in generation:
+                readable = [index for index in batch if sources[index].encoded.tokens]
+                if shortens:  # the generator serves this call only
                     generator.min_len = max(1, min(shortest, lengths[batch[-1]] - 1))
                 chosen = [sources[index] for index in readable]
-                found = run_or_halve(generate, chosen, length_of, self.device)
+                found = run_or_halve(generate, chosen, lambda source: source.length, self.device)
                 summaries.update(zip(readable, found))
                 if progress is not None:
                     progress(len(batch))
@@ -237,7 +245,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         tokens = tokenizer.encode(words.document.words, words.document.space_after, limit)
         if bos is not None and tokens.tokens:  # <s> counts as part of the first word
             tokens = replace(tokens, tokens=(bos, *tokens.tokens), token_words=(0, *tokens.token_words))
-        return document, words, tokens
+        return Source(document, words, tokens)
 
     def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         """Return the tokenizers of documents and of summaries."""
@@ -265,7 +273,8 @@ class PyramidionHubInterface(GeneratorHubInterface):
     @torch.no_grad()
     def _generate(self, sources: list[Source], generator: Any, with_provenance: bool) -> list[Summary]:
         eos, pad = self.tgt_dict.eos(), self.tgt_dict.pad()
-        rows = [torch.tensor([*tokens.tokens, self.src_dict.eos(), *self._after_document]) for _, _, tokens in sources]
+        end = (self.src_dict.eos(), *self._after_document)
+        rows = [torch.tensor([*source.encoded.tokens, *end]) for source in sources]
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.src_dict.pad())
         lengths = torch.tensor([len(row) for row in rows])
         net_input: dict[str, Any] = {"src_tokens": batch, "src_lengths": lengths}
