@@ -23,7 +23,7 @@ class CrossAttention:
     """
 
     #: Number of padding tokens to add to each document, whose keys and values are arbitrary.
-    missing = 0
+    num_padding = 0
 
     def __init__(self, tokens: int):
         self.tokens = tokens
@@ -76,13 +76,13 @@ class ChunkedCrossAttention(CrossAttention):
         super().__init__(tokens)
         self.chunks = -(-tokens // CHUNK)
         self.size = -(-tokens // self.chunks)
-        self.missing = self.chunks * self.size - tokens
+        self.num_padding = self.chunks * self.size - tokens
         self._rows = functools.lru_cache(maxsize=2)(_rows)
 
     def project(self, attention: MultiheadAttention, states: Tensor) -> tuple[Tensor, Tensor]:
         """Project states: (B, k, C) -> (B, chunks, H, D, size) keys, (B, H, chunks * size, D) values."""
-        if self.missing:
-            states = F.pad(states, (0, 0, 0, self.missing))
+        if self.num_padding:
+            states = F.pad(states, (0, 0, 0, self.num_padding))
         projection, chunks = attention.k_proj, states.unflatten(1, (self.chunks, self.size))
         keys = torch.matmul(projection.weight, chunks.mT)
         if projection.bias is not None:

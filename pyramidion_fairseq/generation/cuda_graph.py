@@ -64,15 +64,15 @@ class GraphedStep:
 
     def __init__(self, function: Callable[..., Sequence[Tensor]], state: DecodingState):
         self._function, self._state = function, state
-        self._layout = -1
+        self._layout_version = -1
         self._calls = 0
         self._graph: CudaGraph | None = None
         self._inputs: list[Tensor] = []
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
         """Return the outputs of the function."""
-        if self._layout != self._state.layout:
-            self._layout = self._state.layout
+        if self._layout_version != self._state.layout_version:
+            self._layout_version = self._state.layout_version
             self._calls = 0
             self._graph = None
         self._calls += 1

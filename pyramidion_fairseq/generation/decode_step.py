@@ -6,7 +6,8 @@ The layers and weights are fairseq's. The difference to its incremental ``forwar
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable
+from functools import partial
+from typing import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -98,10 +99,10 @@ def new_decoding_state(
     pairs = [cross_attention.project(layer.encoder_attn, states) for layer in decoder.layers]
     if padding_mask is not None and not padding_mask.any():
         padding_mask = None
-    if cross_attention.missing:
+    if cross_attention.num_padding:
         mask = padding_mask if padding_mask is not None else states.new_zeros(states.shape[:2], dtype=torch.bool)
-        padding_mask = F.pad(mask, (0, cross_attention.missing), value=True)
-        added_scores = None if added_scores is None else F.pad(added_scores, (0, cross_attention.missing))
+        padding_mask = F.pad(mask, (0, cross_attention.num_padding), value=True)
+        added_scores = None if added_scores is None else F.pad(added_scores, (0, cross_attention.num_padding))
     projections = None
     if states.device.type != "cpu" and not torch.is_autocast_enabled("cuda"):
         projections = [_joined_projections(layer.self_attn) for layer in decoder.layers]
@@ -125,8 +126,8 @@ def decode_step(
     x: Tensor,
     padding: Tensor,
     state: DecodingState,
-    weights_of: int | None = None,
-    heads: int | None = None,
+    attention_layer: int | None = None,
+    attention_heads: int | None = None,
 ) -> tuple[list[Tensor], Tensor | None]:
     """Run the newest token of every hypothesis through all layers.
 
@@ -135,8 +136,8 @@ def decode_step(
         x: (R, C) embedded tokens.
         padding: (R,) bool, True if the token is padding.
         state: state of the previous steps, with a reserved position for this step; modified.
-        weights_of: layer, counted from 0, whose attention to the document is returned; None for no attention.
-        heads: h, number of its heads, the first ones; None for all.
+        attention_layer: layer, counted from 0, whose attention to the document is returned; None for no attention.
+        attention_heads: h, number of its heads, the first ones; None for all.
 
     Returns:
         A list of (R, C) x and the output of each layer; (h, R, 1, k) float attention weights, or None.
@@ -144,22 +145,25 @@ def decode_step(
     state.begin_step(padding)
     outputs, weights = [x], None
     for number, layer in enumerate(layers):
-        x = _residual(layer.self_attn_layer_norm, layer.normalize_before, x, _self_attention, layer, number, state)
-        queries = layer.encoder_attn_layer_norm(x) if layer.normalize_before else x
-        if number == weights_of:
-            weights = attention_weights(layer.encoder_attn, queries, state, number, heads)
-        x = _residual(layer.encoder_attn_layer_norm, layer.normalize_before, x, _attend_document, layer, number, state)
-        x = _residual(layer.final_layer_norm, layer.normalize_before, x, _feed_forward, layer)
+        norm_first = layer.normalize_before
+        attend_past = partial(_attend_past, layer=layer, number=number, state=state)
+        attend_document = partial(_attend_document, layer=layer, number=number, state=state)
+        feed_forward = partial(_feed_forward, layer=layer)
+
+        x = _residual(x, attend_past, layer.self_attn_layer_norm, norm_first)
+        if number == attention_layer:
+            queries = layer.encoder_attn_layer_norm(x) if norm_first else x
+            weights = attention_weights(layer.encoder_attn, queries, state, number, attention_heads)
+        x = _residual(x, attend_document, layer.encoder_attn_layer_norm, norm_first)
+        x = _residual(x, feed_forward, layer.final_layer_norm, norm_first)
         outputs.append(x)
     state.end_step()
     return outputs, weights
 
 
-def _residual(norm: nn.Module, before: bool, x: Tensor, block: Callable[..., Tensor], *args: Any) -> Tensor:
-    """Return x + block(x), with the layer norm before the block or after the sum."""
-    if before:
-        return x + block(norm(x), *args)
-    return norm(x + block(x, *args))
+def _residual(x: Tensor, block: Callable[[Tensor], Tensor], norm: nn.Module, norm_first: bool) -> Tensor:
+    """Return x + block(x) for (R, C) x, with the layer norm before the block or after the sum."""
+    return x + block(norm(x)) if norm_first else norm(x + block(x))
 
 
 def _split_heads(attention: MultiheadAttention, queries: Tensor, state: DecodingState) -> Tensor:
@@ -172,21 +176,22 @@ def _join_heads(attention: MultiheadAttention, heads: Tensor) -> Tensor:
     return few_rows_linear(attention.out_proj, heads.transpose(1, 2).flatten(2).flatten(0, 1))
 
 
-def _self_attention(x: Tensor, layer: TransformerDecoderLayerBase, number: int, state: DecodingState) -> Tensor:
+def _attend_past(x: Tensor, layer: TransformerDecoderLayerBase, number: int, state: DecodingState) -> Tensor:
     attention = layer.self_attn
     if state.projections is None:
-        layers = (attention.q_proj, attention.k_proj, attention.v_proj)
-        queries, *new = (few_rows_linear(layer, x) for layer in layers)
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        queries, new_keys, new_values = (few_rows_linear(projection, x) for projection in projections)
     else:
-        queries, *new = F.linear(x, *state.projections[number]).chunk(3, dim=1)
-    keys, values = state.write(number, *new)
+        queries, new_keys, new_values = F.linear(x, *state.projections[number]).chunk(3, dim=1)
+    keys, values = state.write(number, new_keys, new_values)
     queries = _split_heads(attention, queries, state)
-    return _join_heads(attention, F.scaled_dot_product_attention(queries, keys, values, attn_mask=state.past()))
+    mask = state.self_attention_mask()
+    return _join_heads(attention, F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask))
 
 
 def _attend_document(x: Tensor, layer: TransformerDecoderLayerBase, number: int, state: DecodingState) -> Tensor:
     queries = _split_heads(layer.encoder_attn, few_rows_linear(layer.encoder_attn.q_proj, x), state)
-    keys, values = state.documents[number]
+    keys, values = state.document_keys_values[number]
     return _join_heads(layer.encoder_attn, state.cross_attention.attend(queries, keys, values, state.document_mask))
 
 
@@ -205,7 +210,7 @@ def attention_weights(
     bias = None if projection.bias is None else projection.bias[:size]
     queries = F.linear(x, projection.weight[:size], bias) * attention.scaling
     queries = queries.view(-1, state.beam, size // attention.head_dim, attention.head_dim).transpose(1, 2)
-    keys = state.cross_attention.first_heads(state.documents[number][0], heads)
+    keys = state.cross_attention.first_heads(state.document_keys_values[number][0], heads)
     scores = state.cross_attention.scores(queries, keys)
     if state.document_mask is not None:
         scores = scores + state.document_mask

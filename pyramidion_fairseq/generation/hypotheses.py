@@ -17,51 +17,62 @@ from .encoder_output import ADDED_SCORES, DOCUMENT_INDEX
 class Grouping(NamedTuple):
     """Result of :func:`regroup`: adjacent hypotheses, the same number for each document."""
 
-    kept: Tensor | None
+    remaining_documents: Tensor | None
     """(B',) indices of the remaining documents among the previous ones; None if all remain in order."""
     beam: int
     """Number of hypotheses per document."""
 
 
-def regroup(order: Tensor, documents: int, beam: int | None, wait: bool | None = None) -> Grouping:
+def regroup(order: Tensor, documents: int, beam: int | None, may_synchronise: bool | None = None) -> Grouping:
     """Find the documents of the hypotheses after a selection of rows.
 
     Args:
         order: (R',) int64 indices of the selected rows among the previous ``documents * beam`` rows.
         documents: number of documents.
         beam: previous number of hypotheses per document; None before documents are repeated for the first time.
-        wait: whether to read the values of ``order`` even if it keeps the number of hypotheses. Default: not on a GPU,
-            where the host would synchronise in every step. Such an order is then assumed to stay within each document,
-            as in all of fairseq's searches (fairseq always assumes it), which is asserted on the device.
+        may_synchronise: whether to read the values of ``order`` even if it keeps the number of hypotheses. Default:
+            not on a GPU, where the host would synchronise in every step. Such an order is then assumed to stay within
+            each document, as in all of fairseq's searches (fairseq always assumes it), which is asserted on the
+            device.
 
     Returns:
         The documents and the beam. If rows are no longer grouped, each of them gets its own document.
     """
-    rows, before = len(order), beam or 1  # current hypotheses; previous hypotheses per document
-    document_index = order if beam is None else torch.div(order, beam, rounding_mode="floor")  # (R',)
+    if may_synchronise is None:
+        may_synchronise = not order.is_cuda
+    old_beam = beam or 1
+    document_of_row = order // old_beam  # (R',) the previous document of each selected row
     all_documents = torch.arange(documents, device=order.device)
 
-    # All documents remain in order, each with the same number of hypotheses.
-    if rows % documents == 0:
-        in_order = all_documents.repeat_interleave(rows // documents)
-        if wait is None:
-            wait = not order.is_cuda
-        if beam is not None and rows == documents * beam and not wait:
-            torch._assert_async(
-                (document_index == in_order).all(),
-                "hypotheses moved from one document to another: generate with plain_generation(model)",
-            )
-            return Grouping(None, beam)
-        if torch.equal(document_index, in_order):
-            return Grouping(None, rows // documents)
+    has_same_rows = beam is not None and len(order) == documents * beam
+    if has_same_rows and not may_synchronise:
+        _assert_in_order(document_of_row, all_documents, old_beam)
+        return Grouping(None, old_beam)
 
-    # Some documents remain, or in another order, each with as many hypotheses as before.
-    kept = document_index[::before]
-    if rows % before == 0 and torch.equal(document_index, kept.repeat_interleave(before)):
-        return Grouping(kept, before)
+    new_beam = len(order) // documents
+    if _are_repeated(document_of_row, all_documents, new_beam):  # all documents in order, with any beam
+        return Grouping(None, new_beam)
+
+    remaining = document_of_row[::old_beam]
+    if _are_repeated(document_of_row, remaining, old_beam):  # some documents, or in another order, with the same beam
+        return Grouping(remaining, old_beam)
 
     # The hypotheses of a document are no longer adjacent, so each row gets its own document.
-    return Grouping(document_index, 1)
+    return Grouping(document_of_row, 1)
+
+
+def _are_repeated(document_of_row: Tensor, documents: Tensor, beam: int) -> bool:
+    """Return whether the (R',) documents of the rows are the (B',) documents, each of them ``beam`` times."""
+    is_multiple = len(document_of_row) == len(documents) * beam
+    return is_multiple and torch.equal(document_of_row, documents.repeat_interleave(beam))
+
+
+def _assert_in_order(document_of_row: Tensor, documents: Tensor, beam: int) -> None:
+    """Assert on the device that :func:`_are_repeated`, for which the host does not wait."""
+    torch._assert_async(
+        (document_of_row == documents.repeat_interleave(beam)).all(),
+        "hypotheses moved from one document to another: generate with plain_generation(model)",
+    )
 
 
 def repeated(encoder_out: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:

@@ -26,7 +26,7 @@ class DecodingState:
     keys and values.
 
     Args:
-        documents: one (keys, values) pair per layer, from ``cross_attention.project``.
+        document_keys_values: one (keys, values) pair per layer, from ``cross_attention.project``.
         padding_mask: (B, k) bool, True on padding and on tokens added by ``cross_attention``, or None.
         beam: number of hypotheses per document.
         cross_attention: implementation of the attention to the documents.
@@ -40,7 +40,7 @@ class DecodingState:
 
     def __init__(
         self,
-        documents: list[tuple[Tensor, Tensor]],
+        document_keys_values: list[tuple[Tensor, Tensor]],
         padding_mask: Tensor | None,
         beam: int,
         cross_attention: CrossAttention,
@@ -48,12 +48,12 @@ class DecodingState:
         projections: list[tuple[Tensor, Tensor | None]] | None = None,
         added_scores: Tensor | None = None,
     ):
-        self.documents = documents
+        self.document_keys_values = document_keys_values
         self.beam = beam
         self.cross_attention = cross_attention
         self.uses_cuda_graph = uses_cuda_graph
         self.projections = projections
-        values = documents[0][1]
+        values = document_keys_values[0][1]
         self.document_mask = None
         added = None if added_scores is None else added_scores.to(values.dtype)
         if padding_mask is not None:
@@ -66,10 +66,10 @@ class DecodingState:
         #: (beam,) int64, the positions written by the current step, or by the next one.
         self.write_positions = torch.arange(beam, device=values.device)
         #: Number of times that the caches moved to other addresses or changed their shapes.
-        self.layout = 0
+        self.layout_version = 0
         batch, heads, _, dim = values.shape
-        self.keys = [values.new_empty(batch, heads, 0, dim) for _ in documents]
-        self.values = [values.new_empty(batch, heads, 0, dim) for _ in documents]
+        self.keys = [values.new_empty(batch, heads, 0, dim) for _ in document_keys_values]
+        self.values = [values.new_empty(batch, heads, 0, dim) for _ in document_keys_values]
         #: (B, beam, positions) added to the scores: 0 on a hypothesis's own past, -inf elsewhere.
         self.attn_mask = values.new_empty(batch, beam, 0)
 
@@ -107,46 +107,49 @@ class DecodingState:
         batch, heads, _, dim = self.keys[layer].shape
         for cache, new in ((self.keys, keys), (self.values, values)):
             cache[layer].index_copy_(2, self.write_positions, new.view(batch, self.beam, heads, dim).transpose(1, 2))
-        return self.keys[layer][:, :, : self.read], self.values[layer][:, :, : self.read]
+        return self.keys[layer][:, :, : self.num_read], self.values[layer][:, :, : self.num_read]
 
     @property
-    def read(self) -> int:
+    def num_read(self) -> int:
         """Return the number of positions that a step reads."""
         return self.attn_mask.size(2) if self.uses_cuda_graph else self.num_written
 
-    def past(self) -> Tensor:
+    def self_attention_mask(self) -> Tensor:
         """Return the (B, 1, beam, positions) mask to add to the scores of the hypotheses' own keys."""
-        return self.attn_mask[:, None, :, : self.read]
+        return self.attn_mask[:, None, :, : self.num_read]
 
     def reorder(self, order: Tensor) -> None:
-        """Select hypotheses by ``order`` (R',), indices into the rows."""
-        kept, beam = regroup(order, self.attn_mask.size(0), self.beam)
-        if kept is not None:
-            self._select(kept)
-        attn_mask = self.attn_mask.flatten(0, 1).index_select(0, order)
+        """Select hypotheses by ``order`` (R',), indices into the rows.
+
+        Keys and values of the summaries stay at their positions, because the mask alone says which positions are a
+        hypothesis's past. Only the mask is reordered.
+        """
+        remaining, beam = regroup(order, self.attn_mask.size(0), self.beam)
+        attn_mask = self.attn_mask.flatten(0, 1).index_select(0, order)  # (R', positions)
         attn_mask = attn_mask.view(-1, beam, attn_mask.size(1))
-        if attn_mask.shape == self.attn_mask.shape:
-            self.attn_mask.copy_(attn_mask)
+        if remaining is None and beam == self.beam:
+            self.attn_mask.copy_(attn_mask)  # at the same address, so that a captured step stays valid
             return
+        if remaining is not None:
+            self._select(remaining)
         if beam != self.beam:
             self.write_positions = torch.arange(self.num_written, self.num_written + beam, device=order.device)
         self.attn_mask = attn_mask
         self.beam = beam
-        self.layout += 1
+        self.layout_version += 1
 
-    def _select(self, kept: Tensor) -> None:
-        """Keep the given documents only, layer by layer, so that at most one layer is in memory twice."""
-        self.layout += 1
-        for layer, (keys, values) in enumerate(self.documents):
-            self.documents[layer] = keys.index_select(0, kept), values.index_select(0, kept)
+    def _select(self, remaining: Tensor) -> None:
+        """Select documents from all but the mask, layer by layer, so that at most one layer is in memory twice."""
+        for layer, (keys, values) in enumerate(self.document_keys_values):
+            self.document_keys_values[layer] = keys.index_select(0, remaining), values.index_select(0, remaining)
         for cache in (self.keys, self.values):
             for layer, old in enumerate(cache):
-                cache[layer] = old.index_select(0, kept)
+                cache[layer] = old.index_select(0, remaining)
         if self.document_mask is not None:
-            self.document_mask = self.document_mask.index_select(0, kept)
+            self.document_mask = self.document_mask.index_select(0, remaining)
 
     def _grow(self, positions: int) -> None:
-        self.layout += 1
+        self.layout_version += 1
         for cache in (self.keys, self.values):
             for layer, old in enumerate(cache):
                 cache[layer] = torch.cat([old, old.new_zeros(*old.shape[:2], positions, old.size(3))], dim=2)

@@ -323,13 +323,15 @@ class PyramidionEncoder(TransformerEncoderBase):
         """
         if self.plain_generation:
             return self._select(encoder_out, new_order)
-        document_index, documents = encoder_out.get(DOCUMENT_INDEX), encoder_out["encoder_out"][0].size(1)
-        kept, beam = regroup(new_order, documents, len(document_index[0]) // documents if document_index else None)
-        if kept is not None:
-            encoder_out, documents = self._select(encoder_out, kept), len(kept)
-        if kept is not None or not document_index or len(document_index[0]) != len(new_order):
-            document_index = [torch.arange(documents, device=new_order.device).repeat_interleave(beam)]
-        return {**encoder_out, DOCUMENT_INDEX: document_index}
+        documents = encoder_out["encoder_out"][0].size(1)
+        old_index = encoder_out.get(DOCUMENT_INDEX)
+        old_beam = len(old_index[0]) // documents if old_index else None
+        remaining, beam = regroup(new_order, documents, old_beam)
+        if remaining is None and beam == old_beam:
+            return encoder_out
+        selected = encoder_out if remaining is None else self._select(encoder_out, remaining)
+        all_documents = torch.arange(selected["encoder_out"][0].size(1), device=new_order.device)
+        return {**selected, DOCUMENT_INDEX: [all_documents.repeat_interleave(beam)]}
 
     def _select(self, encoder_out: dict[str, list[Tensor]], documents: Tensor) -> dict[str, list[Tensor]]:
         """Return every tensor of the encoder's output for the given documents only."""

@@ -124,7 +124,7 @@ def test_replay_detects_a_step_that_reads_positions_counted_on_the_host(
     tiny_model, random_tokens, replay, monkeypatch
 ):
     """Check a step that reads as many positions as the host has counted, which is wrong when it is replayed."""
-    monkeypatch.setattr(kv_cache.DecodingState, "read", property(lambda self: self.num_written))
+    monkeypatch.setattr(kv_cache.DecodingState, "num_read", property(lambda self: self.num_written))
     logits = []
     for record in (False, True):
         model = tiny_model()

@@ -209,20 +209,20 @@ def test_chunked_cross_attention_is_used_for_few_float32_hypotheses_on_a_cpu():
         assert type(cross_attention.cross_attention_of(other, hypotheses)) is cross_attention.CrossAttention
 
 
-@pytest.mark.parametrize("chunk, missing", [(512, 0), (4, 0), (5, 0), (3, 0), (7, 1)])
+@pytest.mark.parametrize("chunk, num_padding", [(512, 0), (4, 0), (5, 0), (3, 0), (7, 1)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_chunked_cross_attention_equals_cross_attention(monkeypatch, chunk, missing, bias):
+def test_chunked_cross_attention_equals_cross_attention(monkeypatch, chunk, num_padding, bias):
     """Check scores and sums of both ways, for all documents and for some of them."""
     monkeypatch.setattr(cross_attention, "CHUNK", chunk)
     torch.manual_seed(0)
     attention = MultiheadAttention(8, 2, bias=bias).double()
-    tokens = 13 if missing else 12
+    tokens = 13 if num_padding else 12
     states, queries = (torch.randn(3, *shape, dtype=torch.float64) for shape in ((tokens, 8), (2, 4, 4)))
     plain, chunked = cross_attention.CrossAttention(tokens), cross_attention.ChunkedCrossAttention(tokens)
-    assert chunked.missing == missing
+    assert chunked.num_padding == num_padding
     hidden = torch.zeros(3, 1, 1, tokens, dtype=torch.float64)
     hidden[1, ..., 4:] = -torch.inf
-    padded = F.pad(hidden, (0, missing), value=-torch.inf)
+    padded = F.pad(hidden, (0, num_padding), value=-torch.inf)
     with torch.no_grad():
         pairs = [way.project(attention, states) for way in (plain, chunked)]
         scores = [way.scores(queries, keys)[..., :tokens] for way, (keys, _) in zip((plain, chunked), pairs)]
@@ -243,23 +243,26 @@ ORDERS = {
     "as many rows as documents": ([2, 2], 2, 2, [1], 2),
     "across documents": ([0, 2, 3, 1], 2, 2, [0, 1, 1, 0], 1),
     "no multiple": ([0, 1, 2], 2, 2, [0, 0, 1], 1),
+    "one row of two hypotheses": ([2], 2, 2, [1], 1),
+    "as many rows as a multiple": ([0, 1, 3, 4], 3, 3, [0, 0, 1, 1], 1),
     "more hypotheses": ([0, 0, 1, 3, 2, 2], 2, 2, None, 3),
 }
 
 
-@pytest.mark.parametrize("order, documents, beam, kept, size", ORDERS.values(), ids=ORDERS)
-def test_regroup_finds_the_kept_documents_and_the_beam_size(order, documents, beam, kept, size):
+@pytest.mark.parametrize("order, documents, beam, remaining, size", ORDERS.values(), ids=ORDERS)
+def test_regroup_finds_the_remaining_documents_and_the_beam(order, documents, beam, remaining, size):
     grouping = regroup(torch.tensor(order), documents, beam)
-    assert (None if grouping.kept is None else grouping.kept.tolist(), grouping.beam) == (kept, size)
+    found = grouping.remaining_documents
+    assert (None if found is None else found.tolist(), grouping.beam) == (remaining, size)
 
 
 def test_regroup_without_waiting_asserts_the_order_on_the_device():
     """Check the way of GPUs: orders with as many hypotheses are asserted on the device, others inspected."""
-    assert regroup(torch.tensor([1, 1, 2, 3]), 2, 2, wait=False) == (None, 2)
+    assert regroup(torch.tensor([1, 1, 2, 3]), 2, 2, may_synchronise=False) == (None, 2)
     with pytest.raises(RuntimeError, match="moved from one document to another"):
-        regroup(torch.tensor([0, 2, 3, 1]), 2, 2, wait=False)
-    kept, beam = regroup(torch.tensor([3, 2]), 2, 2, wait=False)
-    assert kept.tolist() == [1] and beam == 2
+        regroup(torch.tensor([0, 2, 3, 1]), 2, 2, may_synchronise=False)
+    remaining, beam = regroup(torch.tensor([3, 2]), 2, 2, may_synchronise=False)
+    assert remaining.tolist() == [1] and beam == 2
 
 
 @pytest.mark.parametrize("name", ORDERS)
@@ -365,7 +368,7 @@ def test_finished_documents_are_removed_from_caches_and_encoder_output(tiny_mode
         model.decoder.reorder_incremental_state_scripting(state, order)
         out = model.encoder.reorder_encoder_out(out, order)
     decoding = model.decoder.get_incremental_state(state, "decoding")
-    assert decoding.rows == 4 and {len(t) for pair in decoding.documents for t in pair} == {2}
+    assert decoding.rows == 4 and {len(t) for pair in decoding.document_keys_values for t in pair} == {2}
     assert {len(t) for t in (*decoding.keys, *decoding.values)} == {2}
     assert out["encoder_out"][0].size(1) == len(out["pooling_slots"][0]) == len(out["src_lengths"][0]) == 2
     assert out[DOCUMENT_INDEX][0].tolist() == [0, 0, 1, 1]
