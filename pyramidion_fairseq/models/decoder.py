@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple, Sequence
 
 import torch
 from fairseq.data import Dictionary
@@ -32,6 +32,33 @@ from .pointer import Pointer
 from .positions import PegasusPositions
 
 logger = logging.getLogger(__name__)
+
+
+class _StepOutput(NamedTuple):
+    """Result of a generation step. A captured step takes and returns plain tensors, in the order of :meth:`pack`."""
+
+    logits: Tensor
+    """(R, V) logits, or the features if only these are asked for."""
+    features: Tensor
+    """(R, C') input of the output projection."""
+    attention: Tensor | None
+    """(h, R, 1, k) attention to the document, if asked for."""
+    layers: Sequence[Tensor]
+    """(R, C) embedded tokens, and the output of each layer."""
+
+    def pack(self) -> list[Tensor]:
+        """Return the tensors as one list."""
+        attention = [] if self.attention is None else [self.attention]
+        return [self.logits, self.features, *attention, *self.layers]
+
+    @classmethod
+    def unpack(cls, tensors: Sequence[Tensor], has_attention: bool) -> _StepOutput:
+        """Return the result whose :meth:`pack` is the given list."""
+        if has_attention:
+            logits, features, attention, *layers = tensors
+            return cls(logits, features, attention, layers)
+        logits, features, *layers = tensors
+        return cls(logits, features, None, layers)
 
 
 class PyramidionDecoder(TransformerDecoderBase):
@@ -121,27 +148,23 @@ class PyramidionDecoder(TransformerDecoderBase):
         if self.before_step is not None:
             self.before_step()
         prev_output_tokens = self._with_start_symbol(prev_output_tokens)
-        pooled = encoder_out is not None and bool(encoder_out.get(POOLING_SLOTS))
+        is_pooled = encoder_out is not None and bool(encoder_out.get(POOLING_SLOTS))
         pointer = self.pointer if encoder_out is not None else None
+        # The pointer's attention stays inside. Attention to pooled vectors is returned only if it is asked for.
+        hides_attention = pointer is not None or (is_pooled and alignment_layer is None)
         if pointer is not None:
-            if alignment_layer not in (None, pointer.layer):
-                raise PyramidionError(
-                    f"alignment_layer {alignment_layer}: this model points with layer {pointer.layer}"
-                )
-            alignment_layer, alignment_heads = pointer.layer, pointer.heads
+            alignment_layer, alignment_heads = _pointing_layer(pointer, alignment_layer)
         state = self._decoding_state(incremental_state, encoder_out, len(prev_output_tokens))
         if state is not None and incremental_state is not None:
-            if alignment_layer is None and self.need_attn and not pooled:
-                alignment_layer = self.num_layers - 1
+            if alignment_layer is None and self.need_attn and not is_pooled:
+                alignment_layer = self.num_layers - 1  # fairseq's default
             x, features, extra = self._step(
                 prev_output_tokens, state, incremental_state, alignment_layer, alignment_heads, features_only
             )
         else:
-            if encoder_out is not None and encoder_out.get(DOCUMENT_INDEX):
-                encoder_out = repeated(encoder_out)
             features, extra = super().forward(
                 prev_output_tokens,
-                encoder_out=_with_scores_in_mask(encoder_out),
+                encoder_out=_as_fairseq_reads(encoder_out),
                 incremental_state=incremental_state,
                 features_only=True,
                 alignment_layer=alignment_layer,
@@ -151,10 +174,12 @@ class PyramidionDecoder(TransformerDecoderBase):
             x = features if features_only else self.output_layer(features)
         if pointer is not None and encoder_out is not None:
             source = CopySource(*encoder_out[COPY_SOURCE])
-            extra["pointer"] = pointer(features, extra["attn"][0], prev_output_tokens, source)
-            if incremental_state is not None and not features_only:
-                x = extra.pop("pointer").log_probabilities(x)
-        if pointer is not None or (alignment_layer is None and pooled):
+            output = pointer(features, extra["attn"][0], prev_output_tokens, source)
+            if incremental_state is None or features_only:
+                extra["pointer"] = output
+            else:
+                x = output.log_probabilities(x)
+        if hides_attention:
             extra["attn"] = [None]
         return x, extra
 
@@ -239,22 +264,32 @@ class PyramidionDecoder(TransformerDecoderBase):
         state.reserve_step()
 
         def compute(x: Tensor, padding: Tensor) -> list[Tensor]:
-            outputs, attention = decode_step(self.layers, x, padding, state, alignment_layer, alignment_heads)
-            features = self._features(outputs[-1])
+            layers, attention = decode_step(self.layers, x, padding, state, alignment_layer, alignment_heads)
+            features = self._features(layers[-1])
             logits = features if features_only else few_rows_linear(self.output_projection, features)
-            return [logits, features, *([] if attention is None else [attention]), *outputs]
+            return _StepOutput(logits, features, attention, layers).pack()
 
-        if state.uses_cuda_graph:
-            name = f"graphed step {features_only} {alignment_layer} {alignment_heads}"
-            step = self.get_incremental_state(incremental_state, name)
-            if step is None:
-                step = GraphedStep(compute, state)
-                self.set_incremental_state(incremental_state, name, step)
-            compute = step
-        logits, features, *outputs = compute(x, padding)
-        attention = None if alignment_layer is None else outputs.pop(0).to(x).mean(dim=0)
-        extra = {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in outputs]}
-        return logits.unsqueeze(1), features.unsqueeze(1), extra
+        options = (features_only, alignment_layer, alignment_heads)
+        run = self._graphed(compute, state, incremental_state, options) if state.uses_cuda_graph else compute
+        step = _StepOutput.unpack(run(x, padding), has_attention=alignment_layer is not None)
+        attention = None if step.attention is None else step.attention.to(x).mean(dim=0)  # (R, 1, k)
+        extra = {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in step.layers]}
+        return step.logits.unsqueeze(1), step.features.unsqueeze(1), extra
+
+    def _graphed(
+        self,
+        compute: Callable[[Tensor, Tensor], list[Tensor]],
+        state: DecodingState,
+        incremental_state: dict[str, Any],
+        options: tuple[Any, ...],
+    ) -> GraphedStep:
+        """Return the graphed step of this generation that was made with the same options, or a new one."""
+        name = f"graphed step {options}"
+        step = self.get_incremental_state(incremental_state, name)
+        if step is None:
+            step = GraphedStep(compute, state)
+            self.set_incremental_state(incremental_state, name, step)
+        return step
 
     def _features(self, x: Tensor) -> Tensor:
         """Return the input of the output projection: (R, C) outputs of the last layer -> (R, C')."""
@@ -271,10 +306,26 @@ class PyramidionDecoder(TransformerDecoderBase):
             state.reorder(new_order)
 
 
-def _with_scores_in_mask(encoder_out: dict[str, list[Tensor]] | None) -> dict[str, list[Tensor]] | None:
-    """Return the encoder's output with its added scores, if any, in a floating mask that is -inf on padding."""
+def _as_fairseq_reads(encoder_out: dict[str, list[Tensor]] | None) -> dict[str, list[Tensor]] | None:
+    """Return the encoder's output for fairseq's decoder.
+
+    Documents are repeated for each hypothesis. Added scores, if any, are in a floating mask that is -inf on padding.
+    """
+    if encoder_out and encoder_out.get(DOCUMENT_INDEX):
+        encoder_out = repeated(encoder_out)
     if not encoder_out or not encoder_out.get(ADDED_SCORES):
         return encoder_out
     scores = encoder_out[ADDED_SCORES][0]
     masks = [scores.masked_fill(mask, -torch.inf) for mask in encoder_out["encoder_padding_mask"]]
     return {**encoder_out, "encoder_padding_mask": masks}
+
+
+def _pointing_layer(pointer: Pointer, asked: int | None) -> tuple[int, int]:
+    """Return the pointer's layer and number of heads.
+
+    Raises:
+        PyramidionError: the attention of another layer is asked for.
+    """
+    if asked not in (None, pointer.layer):
+        raise PyramidionError(f"alignment_layer {asked}: this model points with layer {pointer.layer}")
+    return pointer.layer, pointer.heads
