@@ -271,7 +271,7 @@ class PyramidionDecoder(TransformerDecoderBase):
 
         options = (features_only, alignment_layer, alignment_heads)
         run = self._graphed(compute, state, incremental_state, options) if state.uses_cuda_graph else compute
-        step = _StepOutput.unpack(run(x, padding), has_attention=alignment_layer is not None)
+        step = _StepOutput.unpack(run(x, padding), has_attention=alignment_layer in range(self.num_layers))
         attention = None if step.attention is None else step.attention.to(x).mean(dim=0)  # (R, 1, k)
         extra = {"attn": [attention], "inner_states": [states.unsqueeze(0) for states in step.layers]}
         return step.logits.unsqueeze(1), step.features.unsqueeze(1), extra

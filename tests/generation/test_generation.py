@@ -400,6 +400,16 @@ def test_requested_attention_equals_plain_generation(tiny_model, random_tokens, 
     torch.testing.assert_close(results[0].sum(dim=2), torch.ones(4, 1, dtype=torch.float64))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("layer", [-1, 7])
+def test_attention_of_a_layer_that_does_not_exist_is_none(tiny_model, random_tokens, layer):
+    model, rows = tiny_model(pooling_schedule=""), torch.tensor([[2], [2]])
+    out = model.encoder.reorder_encoder_out(model.encoder(random_tokens([9, 4]), None), torch.arange(2))
+    for state in ({}, None):
+        attention = model.decoder(rows, out, incremental_state=state, alignment_layer=layer)[1]["attn"]
+        assert attention == [None]
+
+
 def test_alignments_of_unpooled_models_equal_the_stock_decoder(confident_model, random_tokens, exact_softmax):
     model, tokens = confident_model(pooling_schedule=""), random_tokens(RAGGED)
     ours, stock = (
