@@ -15,6 +15,10 @@ from ..registry import Registry
 
 #: Number of attention weights that :meth:`EncoderAttention.dot_product_column_sums` holds at a time.
 CHUNK = 2**24
+#: Access to tokens of the documents that are not in the input: a :class:`~pyramidion_fairseq.parallel.TokenShards` if
+#: other ranks hold them, LSG's ``GlobalContext`` if documents are read in chunks. Any, because this file is part of
+#: exported models, which have no ``parallel``, and because ``lsg`` imports it.
+OtherTokens = Any
 
 
 class EncoderAttention(nn.Module):
@@ -32,6 +36,10 @@ class EncoderAttention(nn.Module):
     Raises:
         ValueError: C is not a multiple of H.
     """
+
+    #: Whether tokens attend only to their block of ``self.block_size`` tokens, or blocks near by, so that documents
+    #: can be sharded over several devices, or read in chunks.
+    supports_sequence_parallel = False
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
@@ -62,10 +70,6 @@ class EncoderAttention(nn.Module):
     def num_globals(cls, cfg: Namespace) -> int:
         """Return the number of global tokens that the encoder must prepend to each document for this attention."""
         return 0
-
-    #: Whether tokens attend only to their block of ``self.block_size`` tokens, or blocks near by, so that documents
-    #: can be sharded over several devices, or read in chunks.
-    supports_sequence_parallel = False
 
     @property
     def halo(self) -> int:
@@ -143,7 +147,7 @@ class EncoderAttention(nn.Module):
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
         document_lengths: Sequence[int] | None = None,
-        shards: Any = None,
+        shards: OtherTokens = None,
     ) -> tuple[Tensor, None]:
         """Project, attend, and apply the output projection.
 
@@ -153,9 +157,8 @@ class EncoderAttention(nn.Module):
             document_lengths: see :meth:`attend`.
             need_weights: must be False, because block-wise attention has no T x T weights to return.
             attn_mask: must be None, because the variant determines which tokens attend to which.
-            shards: None if all tokens of the documents are in ``query``. A
-                :class:`~pyramidion_fairseq.parallel.TokenShards` if other ranks hold some of them; requires
-                :attr:`supports_sequence_parallel`. LSG's ``GlobalContext`` if documents are read in chunks.
+            shards: None if all tokens of the documents are in ``query``, otherwise see :meth:`attend_shard`; requires
+                :attr:`supports_sequence_parallel`.
 
         Returns:
             ((B, T, C), None).
@@ -175,14 +178,14 @@ class EncoderAttention(nn.Module):
         return self.out_proj(attended), None
 
     def attend_shard(
-        self, x: Tensor, padding_mask: Tensor | None, document_lengths: Sequence[int] | None, shards: Any
+        self, x: Tensor, padding_mask: Tensor | None, document_lengths: Sequence[int] | None, shards: OtherTokens
     ) -> Tensor:
-        """Attend within this rank's part of documents sharded over several ranks. The default needs no other tokens.
+        """Attend within a shard or a chunk of the documents. The default needs no other tokens.
 
         Args:
             x: (B, W, C), before projection.
-            padding_mask, document_lengths: those of this part, see :meth:`attend`.
-            shards: a :class:`~pyramidion_fairseq.parallel.TokenShards`.
+            padding_mask, document_lengths: those of this shard or chunk, see :meth:`attend`.
+            shards: see :data:`OtherTokens`.
 
         Returns:
             (B, W, C), as returned by :meth:`attend`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from ..functional.attention.sparse_tokens import (
     weigh_groups_by_first,
 )
 from ..functional.dropout import dropout
-from .base import ATTENTIONS, EncoderAttention
+from .base import ATTENTIONS, EncoderAttention, OtherTokens
 from .rotations import RandomRotations
 
 #: Values of ``--lsg-sparsity-type``.
@@ -105,15 +105,15 @@ class LSGAttention(EncoderAttention):
         super().__init__(embed_dim, num_heads, dropout)
         _check(block_size, sparse_block_size, sparsity_factor, sparsity_type, num_globals, lsh_pre_rounds)
         self.block_size = block_size
-        self.reach = sparse_block_size
-        self.factor = sparsity_factor
-        self.globals = num_globals
+        self.sparse_reach = sparse_block_size
+        self.sparsity_factor = sparsity_factor
+        self.num_global_tokens = num_globals
         self.sparsity_type = sparsity_type if sparse_block_size else "none"
-        self.chunk = min(block_size, sparse_block_size)
-        if self.sparsity_type == "lsh" and self.chunk // sparsity_factor < 2:
+        self.sparse_chunk = min(block_size, sparse_block_size)
+        if self.sparsity_type == "lsh" and self.sparse_chunk // sparsity_factor < 2:
             self.sparsity_type = "bos_pooling"
         if self.sparsity_type == "lsh" and sparsity_factor > 1:
-            buckets = [self.chunk] * lsh_pre_rounds + [self.chunk // sparsity_factor]
+            buckets = [self.sparse_chunk] * lsh_pre_rounds + [self.sparse_chunk // sparsity_factor]
             dim = embed_dim // num_heads
             self.rotations = nn.ModuleList(
                 RandomRotations(num_heads, dim, count // 2, seed=seed + i) for i, count in enumerate(buckets)
@@ -148,8 +148,7 @@ class LSGAttention(EncoderAttention):
     ) -> Tensor:
         """Attend; see :meth:`EncoderAttention.attend`. The first ``num_globals`` of the T rows are the global tokens.
 
-        ``padding_mask`` may be True at any position, for instance on the document's first token
-        (``mask_first_token``).
+        ``padding_mask`` may be True at any position, for instance on the document's first token.
         """
         return self._attend(query, key, value, padding_mask, self.active_dropout)
 
@@ -161,9 +160,11 @@ class LSGAttention(EncoderAttention):
         detached: no gradient reaches queries and keys. In training, type ``lsh`` uses other hash functions than the
         layer did.
         """
+        # out[q, h, c] = sum_j a[q, h, j] v[j, h, c], with the weights a of query q, key j and head h. Therefore the
+        # derivative of sum_q out[q, h, 0] with respect to v[j, h, 0] is sum_q a[q, h, j], the column sum of j. One
+        # channel c per head is enough, and the values do not matter: here zeros.
         exact = torch.promote_types(query.dtype, torch.float32)
-        device = query.device.type
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(query.device.type, enabled=False):
             # A backward pass does not accept inference tensors, but it accepts copies of them.
             query, key = (x.detach().to(exact, copy=x.is_inference()) for x in (query, key))
             value = torch.zeros_like(key, requires_grad=True)
@@ -173,55 +174,63 @@ class LSGAttention(EncoderAttention):
         return sums.unflatten(-1, (self.num_heads, -1))[..., 0].sum(dim=-1)
 
     def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None, dropout: float
+        self, query: Tensor, key: Tensor, value: Tensor, padding_mask: Tensor | None, dropout_p: float
     ) -> Tensor:
+        num_globals = self.num_global_tokens
         length = query.size(1)
-        key_mask = key_mask_of(query, padding_mask)
-        missing = (self.globals - length) % self.block_size
+        missing = (num_globals - length) % self.block_size
+        key_mask = F.pad(key_mask_of(query, padding_mask), (0, missing))
         query, key, value = (
             F.pad(x, (0, 0, 0, missing)).unflatten(-1, (self.num_heads, -1)) for x in (query, key, value)
         )
-        key_mask = F.pad(key_mask, (0, missing))
-        sparse = self.reduce(*(x[:, self.globals :] for x in (query, key, value, key_mask)))
-        out = lsg_attention(query, key, value, key_mask, self.globals, self.block_size, sparse, self.reach, dropout)
+        sparse = self.reduce(*(x[:, num_globals:] for x in (query, key, value, key_mask)))
+        out = lsg_attention(
+            query, key, value, key_mask, num_globals, self.block_size, sparse, self.sparse_reach, dropout_p
+        )
         return out[:, :length].flatten(2)
 
     def attend_shard(
-        self,
-        x: Tensor,
-        padding_mask: Tensor | None,
-        document_lengths: Sequence[int] | None,
-        shards: Any,
+        self, x: Tensor, padding_mask: Tensor | None, document_lengths: Sequence[int] | None, shards: OtherTokens
     ) -> Tensor:
-        """Attend within this rank's part; each rank receives the blocks beside its own from its neighbours.
-
-        A block attends to the adjacent block and to the sparse tokens behind it. For the global tokens, which attend
-        to everything, the ranks exchange partial softmax sums and weighted values.
-        """
         if isinstance(shards, GlobalContext):
             return self._attend_chunk(x, padding_mask, shards)
-        first = self.globals
-        width = x.size(1) - first
-        tokens = torch.cat([x, key_mask_of(x, padding_mask).unsqueeze(2).to(x.dtype)], dim=2)
-        beside = shards.group.beside(tokens[:, first:], shards.parts, self.halo, "the neighbouring blocks")
-        left = beside[0].size(1)
-        tokens = torch.cat([tokens[:, :first], beside[0], tokens[:, first:], beside[1]], dim=1)
-        key_mask = tokens[..., -1] > 0.5
-        query, key, value = self._with_heads(tokens[..., :-1])
-        first_query = query[:, first + left]
+        return self._attend_part(x, padding_mask, shards)
+
+    def _attend_part(self, x: Tensor, padding_mask: Tensor | None, shards: OtherTokens) -> Tensor:
+        """Attend within this rank's part, and to its halo, which other ranks send.
+
+        For the global tokens, which attend to everything, the ranks exchange partial softmax sums and weighted values.
+        """
+        num_globals = self.num_global_tokens
+        tokens, key_mask, left = self._with_halo(x, padding_mask, shards)
+        start = num_globals + left  # first of this rank's tokens
+        stop = x.size(1) + left
+        query, key, value = self._with_heads(tokens)
+        first_query = query[:, start]
         if self.sparsity_type == "bos_pooling":  # the first rank holds the document's first token
             first_query = shards.group.gather(first_query, "the first query")[0]
         # Each rank contributes its own tokens; the first rank also contributes the global tokens.
         own = key_mask.clone()
-        own[:, : first + left] = False
-        own[:, first + left + width :] = False
+        own[:, :start] = False
+        own[:, stop:] = False
         if shards.group.rank == 0:
-            own[:, :first] = True
-        partial = self.attention_of_globals(query[:, :first], key, value, own)
+            own[:, :num_globals] = True
+        partial = self.attention_of_globals(query[:, :num_globals], key, value, own)
         parts = PartialAttention(*(shards.group.gather(part, "what global tokens see") for part in partial))
         global_outputs = combine_partial_attention(parts)
-        out = self._attend_beside_globals(query, key, value, key_mask, first_query)[:, left : left + width]
+        out = self._attend_beside_globals(query, key, value, key_mask, first_query)[:, left : stop - num_globals]
         return torch.cat([global_outputs.to(out.dtype), out], dim=1).flatten(2)
+
+    def _with_halo(self, x: Tensor, padding_mask: Tensor | None, shards: OtherTokens) -> tuple[Tensor, Tensor, int]:
+        """Add l tokens before and r tokens behind this rank's part: (B, G + W, C) -> (B, G + l + W + r, C).
+
+        Returns the tokens, their (B, G + l + W + r) key mask, which is sent as one more channel, and l.
+        """
+        tokens = torch.cat([x, key_mask_of(x, padding_mask).unsqueeze(2).to(x.dtype)], dim=2)
+        first = self.num_global_tokens  # index of this rank's first token
+        left, right = shards.group.beside(tokens[:, first:], shards.parts, self.halo, "the neighbouring blocks")
+        tokens = torch.cat([tokens[:, :first], left, tokens[:, first:], right], dim=1)
+        return tokens[..., :-1], tokens[..., -1] > 0.5, left.size(1)
 
     def _attend_chunk(self, x: Tensor, padding_mask: Tensor | None, context: GlobalContext) -> Tensor:
         """Attend within a chunk that includes all tokens seen by its blocks, given the rest in ``context``."""
@@ -232,7 +241,7 @@ class LSGAttention(EncoderAttention):
     @property
     def halo(self) -> int:
         """Return the number of tokens on each side of a block that it attends to, directly or as sparse tokens."""
-        far = 0 if self.sparsity_type == "none" else -(-self.reach * self.factor // self.block_size)
+        far = 0 if self.sparsity_type == "none" else -(-self.sparse_reach * self.sparsity_factor // self.block_size)
         return self.block_size * (1 + far)
 
     def attention_of_globals(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> PartialAttention:
@@ -255,11 +264,11 @@ class LSGAttention(EncoderAttention):
             padding_mask: (B, G + T) bool or None.
             with_globals: whether the global tokens also attend to themselves; True for exactly one chunk.
         """
-        first = self.globals
+        num_globals = self.num_global_tokens
         query, key, value = self._with_heads(x)
         key_mask = key_mask_of(x, padding_mask).clone()
-        key_mask[:, :first] &= with_globals
-        return self.attention_of_globals(query[:, :first], key, value, key_mask), query[:, first]
+        key_mask[:, :num_globals] &= with_globals
+        return self.attention_of_globals(query[:, :num_globals], key, value, key_mask), query[:, num_globals]
 
     @staticmethod
     def global_context(chunks: Sequence[tuple[PartialAttention, Tensor]]) -> GlobalContext:
@@ -276,21 +285,22 @@ class LSGAttention(EncoderAttention):
         self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, first_query: Tensor
     ) -> Tensor:
         """Attend with all tokens except the global ones: (B, G + T, H, D) x 3, (B, G + T) -> (B, T, H, D)."""
-        first = self.globals
+        first = self.num_global_tokens  # index of the document's first token
         length = query.size(1) - first
         missing = -length % self.block_size
         query, key, value = (F.pad(part, (0, 0, 0, 0, 0, missing)) for part in (query, key, value))
         key_mask = F.pad(key_mask, (0, missing))
         sparse = self.reduce(query[:, first:], key[:, first:], value[:, first:], key_mask[:, first:], first_query)
         out = attend_beside_globals(
-            query, key, value, key_mask, first, self.block_size, sparse, self.reach, self.active_dropout
+            query, key, value, key_mask, first, self.block_size, sparse, self.sparse_reach, self.active_dropout
         )
         return out[:, :length]
 
     def multiplications(self, length: int) -> int:
         length += -length % self.block_size
-        far = 0 if self.sparsity_type == "none" else 2 * self.reach
-        cells = self.globals * (self.globals + length) + length * (self.globals + far + 3 * self.block_size)
+        far = 0 if self.sparsity_type == "none" else 2 * self.sparse_reach
+        num_globals = self.num_global_tokens
+        cells = num_globals * (num_globals + length) + length * (num_globals + far + 3 * self.block_size)
         hashing = length * sum(rotation.fixed.size(-1) for rotation in getattr(self, "rotations", []))
         return self.embed_dim * (2 * cells + hashing)
 
@@ -302,13 +312,13 @@ class LSGAttention(EncoderAttention):
         ``first_query`` (B, H, D) is the query of the document's first token, if that is not the first of these tokens.
         """
         tokens = (key, value, key_mask)
-        factor = self.factor
+        factor = self.sparsity_factor
         if self.sparsity_type == "none":
             return None
         if factor == 1:
             return select_strided(*tokens, 1)
         if self.sparsity_type == "norm":
-            return select_by_norm(*tokens, self.chunk, factor)
+            return select_by_norm(*tokens, self.sparse_chunk, factor)
         if self.sparsity_type == "pooling":
             return mean_of_groups(*tokens, factor)
         if self.sparsity_type == "stride":
@@ -317,8 +327,7 @@ class LSGAttention(EncoderAttention):
             return select_block_strided(*tokens, self.block_size, factor)
         if self.sparsity_type == "bos_pooling":
             return weigh_groups_by_first(*tokens, factor, query[:, 0] if first_query is None else first_query)
-        rotations = [rotation() for rotation in self.rotations]
-        return mean_of_buckets(*tokens, self.chunk, factor, rotations)
+        return mean_of_buckets(*tokens, self.sparse_chunk, factor, [rotation() for rotation in self.rotations])
 
 
 def _check(block: int, sparse_block: int, factor: int, kind: str, num_globals: int, pre_rounds: int) -> None:

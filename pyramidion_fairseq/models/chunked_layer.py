@@ -29,12 +29,12 @@ def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk:
         (B, G + T, C).
     """
     attention, length = layer.self_attn, x.size(1)
-    first, halo = attention.globals, attention.halo
+    num_globals, halo = attention.num_global_tokens, attention.halo
 
     def columns(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         """Return the global tokens and the tokens from ``start`` to ``stop``, with their mask."""
         tokens, mask = (
-            None if part is None else torch.cat([part[:, :first], part[:, start:stop]], dim=1)
+            None if part is None else torch.cat([part[:, :num_globals], part[:, start:stop]], dim=1)
             for part in (x, padding_mask)
         )
         assert tokens is not None  # only the mask may be None
@@ -42,15 +42,17 @@ def forward_in_chunks(layer: Any, x: Tensor, padding_mask: Tensor | None, chunk:
 
     def attend_globals(start: int, stop: int) -> Any:
         tokens, mask = columns(start, stop)
-        return attention.attention_of_globals_in_chunk(layer.before_attention(tokens), mask, start == first)
+        return attention.attention_of_globals_in_chunk(layer.before_attention(tokens), mask, start == num_globals)
 
     def run(start: int, stop: int) -> Tensor:
-        low, high = max(first, start - halo), min(length, stop + halo)
+        low, high = max(num_globals, start - halo), min(length, stop + halo)
         tokens, mask = columns(low, high)
         out = layer.forward_at_once(tokens, mask, None, document)
-        return out[:, first + start - low : first + stop - low] if start > first else out[:, :stop]
+        if start == num_globals:  # the first chunk also returns the global tokens
+            return out[:, :stop]
+        return out[:, num_globals + start - low : num_globals + stop - low]
 
-    pieces = [(start, min(start + chunk, length)) for start in range(first, length, chunk)]
+    pieces = [(start, min(start + chunk, length)) for start in range(num_globals, length, chunk)]
     document = attention.global_context([_checkpointed(attend_globals, *piece) for piece in pieces])
     return torch.cat([_checkpointed(run, *piece) for piece in pieces], dim=1)
 

@@ -13,6 +13,7 @@ from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor, nn
 
 from ..attention import ATTENTIONS
+from ..attention.lsg import GlobalContext
 from ..errors import PyramidionError
 from ..functional import dropout, relu_dropout
 from ..parallel import TokenShards
@@ -89,7 +90,7 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         Returns:
             (B, T, C); and (B, T) column sums if :meth:`return_column_sums` was called.
         """
-        if self.chunk_tokens and x.size(1) > self.chunk_tokens + self.self_attn.globals:
+        if self.chunk_tokens and x.size(1) > self.chunk_tokens + self.self_attn.num_global_tokens:
             return forward_in_chunks(self, x, encoder_padding_mask, self.chunk_tokens)
         return self.forward_at_once(x, encoder_padding_mask, document_lengths, shards)
 
@@ -98,9 +99,13 @@ class PyramidionEncoderLayer(TransformerEncoderLayerBase):
         return self.self_attn_layer_norm(x) if self.normalize_before else x
 
     def forward_at_once(
-        self, x: Tensor, encoder_padding_mask: Tensor | None, document_lengths: Sequence[int] | None, shards: Any
+        self,
+        x: Tensor,
+        encoder_padding_mask: Tensor | None,
+        document_lengths: Sequence[int] | None,
+        shards: TokenShards | GlobalContext | None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Run :meth:`forward` without chunks, whatever :attr:`chunk_tokens` is."""
+        """Run :meth:`forward` on tokens that are read at once: all of them, a rank's part, or a chunk."""
         attended = self.before_attention(x)
         out, _ = self.self_attn(
             query=attended, key_padding_mask=encoder_padding_mask, document_lengths=document_lengths, shards=shards

@@ -19,7 +19,8 @@ def build(**options):
 def oracle(attention, x):
     """Compute the module's output for one document (G + T, C) in loops."""
     q, k, v = (projected.unflatten(-1, (3, 4)) for projected in attention.project(x))
-    g, block, factor, reach = attention.globals, attention.block_size, attention.factor, attention.reach
+    g, block = attention.num_global_tokens, attention.block_size
+    factor, reach = attention.sparsity_factor, attention.sparse_reach
     tokens, chunk = (k[g:], v[g:]), min(block, reach)
     reducers = {
         "none": lambda h: [],

@@ -49,7 +49,7 @@ def test_documents_of_at_most_two_blocks_give_the_logits_of_the_original(stock, 
     model = load(convert("bart", path, *LONG, "--pool-lengths", "32"))
     model.encoder.num_globals = 0
     for layer in model.encoder.layers:
-        layer.self_attn.globals = 0
+        layer.self_attn.num_global_tokens = 0
     tokens, summaries = documents([32, 20], len(symbols)), documents([9, 9], len(symbols), seed=1)
     with torch.no_grad():
         expected = bart(tokens, None, summaries)[0]
