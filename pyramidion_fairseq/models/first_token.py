@@ -17,9 +17,9 @@ class FirstToken:
     """
 
     #: Number of tokens that are not pooled.
-    used = 1
+    count = 1
 
-    def key_padding_mask(self, x: Tensor, padding_mask: Tensor | None, pooled: bool) -> Tensor | None:
+    def key_padding_mask(self, x: Tensor, padding_mask: Tensor | None, has_first_token: bool) -> Tensor | None:
         """Return the mask of the keys that no query attends to: (B, T) bool or None -> (B, 1 + T) bool or None."""
         return None if padding_mask is None else F.pad(padding_mask, (1, 0))
 

@@ -197,9 +197,9 @@ def test_lsg_mask_first_token_hides_it_until_the_first_pooling(tiny_model, rando
 def test_key_padding_mask_of_globals_does_not_change_the_callers_mask():
     globals_ = GlobalTokens(8, 2, std=1.0, hide_first=True, in_output=True, replace_first=True)
     mask, x = torch.tensor([[False, False, True]]), torch.zeros(1, 5, 8)
-    assert globals_.key_padding_mask(x, mask, pooled=False).tolist() == [[False, False, True, False, True]]
-    assert globals_.key_padding_mask(x, None, pooled=False).tolist() == [[False, False, True, False, False]]
-    assert globals_.key_padding_mask(x, mask, pooled=True).tolist() == [[False, False, False, False, True]]
+    assert globals_.key_padding_mask(x, mask, has_first_token=True).tolist() == [[False, False, True, False, True]]
+    assert globals_.key_padding_mask(x, None, has_first_token=True).tolist() == [[False, False, True, False, False]]
+    assert globals_.key_padding_mask(x, mask, has_first_token=False).tolist() == [[False, False, False, False, True]]
     assert mask.tolist() == [[False, False, True]]
 
 
