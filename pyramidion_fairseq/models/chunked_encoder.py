@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..functional import Pooled, partial_slot_sums
-from .pooled_encoder import CallLayer, PooledStates
+from .pooled_encoder import CallLayer, PooledStates, with_new_lengths
 from .sequence_parallel import lengths_between
 
 
@@ -35,97 +35,109 @@ class Documents(NamedTuple):
 class ChunkedDocuments:
     """A batch, or a rank's part of it, that is read in chunks by the layers before the first pooling.
 
+    Call :meth:`first_pass`, choose slots and weights by its scores, and pass them to :meth:`slot_sums` with the
+    representations of the first pass.
+
     Args:
         documents: the batch, or the part of it.
         layers: layers before the pooling, none of which attends beyond its block.
         pooling: first pooling of the encoder; its pooler must read scores only.
         call_layer: function that runs one layer.
-        chunk: number of tokens per chunk, a multiple of the block size.
+        chunk_tokens: number of tokens per chunk, a multiple of the block size.
     """
 
     def __init__(
-        self, documents: Documents, layers: Sequence[nn.Module], pooling: Any, call_layer: CallLayer, chunk: int
+        self, documents: Documents, layers: Sequence[nn.Module], pooling: Any, call_layer: CallLayer, chunk_tokens: int
     ):
-        self._documents, self._layers, self._pooling, self._call_layer = documents, layers, pooling, call_layer
-        self._pieces = [
-            slice(start, min(start + chunk, documents.length)) for start in range(0, documents.length, chunk)
-        ]
+        self.pooling = pooling
+        self._documents, self._layers, self._call_layer = documents, layers, call_layer
+        length = documents.length
+        self._chunks = [slice(start, min(start + chunk_tokens, length)) for start in range(0, length, chunk_tokens)]
         self._scores_from_chunks = pooling.scorer is not None and not pooling.scorer.positional
         self._keeps_representations = torch.is_grad_enabled() or pooling.training
 
-    def read(self) -> tuple[Tensor, Tensor]:
+    def pool(self) -> tuple[Pooled, Sequence[int] | None]:
+        """Run the layers before the first pooling, and pool, in chunks.
+
+        Returns:
+            The result of pooling whole documents, and the new document lengths.
+        """
+        pooling, mask = self.pooling, self._documents.padding_mask
+        representations, scores = self.first_pass()
+        if not self._scores_from_chunks:
+            scores = pooling.score(representations, mask)
+        representations, scores = pooling.keep_scorer_in_graph(representations, scores, self._documents.length)
+        record = pooling.pool_scores(scores, mask)
+        pooling.observe(scores, mask, record)
+        k = record.embeddings.size(1)
+        sums = self.slot_sums(representations, record.weights, record.slot_of_token, k)
+        return with_new_lengths(pooling, record._replace(embeddings=sums), self._documents.document_lengths)
+
+    def first_pass(self) -> tuple[Tensor, Tensor]:
         """Return the representations, (B, T, C), and their (B, T) scores.
 
-        Without gradients, the representations are a placeholder with one column. Scores are also a placeholder if the
-        scorer is positional or missing; such scores are computed for whole documents.
+        If :meth:`slot_sums` recomputes the representations, which it does without gradients, a placeholder (B, T, 1)
+        is returned instead. The scores are a placeholder, too, if the scorer is positional or missing: the caller
+        computes them for whole documents. A placeholder only tells B, T, dtype and device; its values are arbitrary.
         """
         if self._keeps_representations:
-            parts = [checkpoint(self._states, piece, use_reentrant=False) for piece in self._pieces]
-            rows, scores = zip(*parts)
-            return torch.cat(rows, dim=1), torch.cat(scores, dim=1)
-        nothing = self._documents.embed(0, 1)[:, :, :1].expand(-1, self._documents.length, -1)
+            results = [checkpoint(self._run_chunk, chunk, use_reentrant=False) for chunk in self._chunks]
+            representations, scores = zip(*results)
+            return torch.cat(representations, dim=1), torch.cat(scores, dim=1)
+        placeholder = self._documents.embed(0, 1)[:, :, :1].expand(-1, self._documents.length, -1)
         if not self._scores_from_chunks:
-            return nothing, nothing[:, :, 0]
-        return nothing, torch.cat([self._states(piece)[1] for piece in self._pieces], dim=1)
+            return placeholder, placeholder[:, :, 0]
+        return placeholder, torch.cat([self._run_chunk(chunk)[1] for chunk in self._chunks], dim=1)
 
-    def slot_sums(self, rows: Tensor, weights: Tensor, slots: Tensor, k: int) -> Tensor:
-        """Sum the representations from :meth:`read` in their slots: (B, T) weights and slots -> (B, k, C)."""
+    def slot_sums(self, representations: Tensor, weights: Tensor, slots: Tensor, k: int) -> Tensor:
+        """Sum the representations in their slots, in a second pass if :meth:`first_pass` did not keep them.
+
+        Args:
+            representations: those of :meth:`first_pass`; a placeholder is not read.
+            weights, slots: (B, T) weight and slot of each token.
+            k: number of slots.
+
+        Returns:
+            (B, k, C).
+        """
         if self._keeps_representations:
-            return partial_slot_sums(rows, weights, slots, k)
+            return partial_slot_sums(representations, weights, slots, k)
         sums: Tensor | None = None
-        for piece in self._pieces:
-            part = partial_slot_sums(self._states(piece)[0], weights[:, piece], slots[:, piece], k)
+        for chunk in self._chunks:
+            part = partial_slot_sums(self._run_chunk(chunk)[0], weights[:, chunk], slots[:, chunk], k)
             sums = part if sums is None else sums + part
         assert sums is not None  # documents have a token
         return sums
 
-    def _states(self, piece: slice) -> tuple[Tensor, Tensor]:
-        """Return a chunk after the layers, (B, c, C), and its (B, c) scores; see :meth:`read`."""
-        x, attention = self._documents.embed(piece.start, piece.stop), None
-        mask = None if self._documents.padding_mask is None else self._documents.padding_mask[:, piece]
-        document_lengths = lengths_between(self._documents.document_lengths, piece.start, piece.stop)
+    def _run_chunk(self, chunk: slice) -> tuple[Tensor, Tensor]:
+        """Return a chunk after the layers, (B, c, C), and its (B, c) scores, or a placeholder for these."""
+        x, attention = self._documents.embed(chunk.start, chunk.stop), None
+        mask = None if self._documents.padding_mask is None else self._documents.padding_mask[:, chunk]
+        document_lengths = lengths_between(self._documents.document_lengths, chunk.start, chunk.stop)
         for layer in self._layers:
             x, attention = self._call_layer(layer, x, mask, document_lengths)
-        return x, self._pooling.score(x, mask, attention) if self._scores_from_chunks else x[:, :, 0]
-
-
-def pool_in_chunks(
-    documents: Documents, chunks: ChunkedDocuments, pooling: Any
-) -> tuple[Pooled, Sequence[int] | None]:
-    """Run the layers before the first pooling, and pool, in chunks.
-
-    Returns:
-        The result of pooling whole documents, and the new document lengths.
-    """
-    mask = documents.padding_mask
-    rows, scores = chunks.read()
-    if pooling.scorer is None or pooling.scorer.positional:
-        scores = pooling.score(rows, mask)
-    rows, scores = pooling.keep_scorer_in_graph(rows, scores, documents.length)
-    record = pooling.record(scores, mask)
-    pooling.observe(scores, mask, record)
-    k = record.embeddings.size(1)
-    sums = chunks.slot_sums(rows, record.weights, record.slot_of_token, k)
-    document_lengths = documents.document_lengths
-    if document_lengths is not None:
-        document_lengths = pooling.lengths_after(document_lengths)
-    if document_lengths is not None and min(document_lengths) == k:
-        record = record._replace(padding_mask=None)
-    return record._replace(embeddings=sums), document_lengths
+        return x, self.pooling.score(x, mask, attention) if self._scores_from_chunks else x[:, :, 0]
 
 
 def with_first_pooling(first: Pooled, later: PooledStates, adds_scores: bool) -> PooledStates:
-    """Prepend the record of the first pooling to the result of the later layers."""
-    added = later.added_scores
+    """Prepend the record of the first pooling to the result of the later layers.
+
+    Args:
+        first: result of the first pooling.
+        later: result of the layers after it, whose record starts with the second pooling.
+        adds_scores: whether the poolings add scores to the decoder's attention logits.
+    """
+    added_scores = later.added_scores
     if adds_scores:
-        before = first.scores
-        widths = [slots.size(1) for slots in later.slot_of_token[1:]] + [later.x.size(1)]
-        for slots, weights, width in zip(later.slot_of_token, later.weights, widths):
-            zeros = before.new_zeros(len(before), width)
-            before = zeros.scatter_add(1, slots, weights.to(before.dtype) * before)
-        added = before if added is None else added + before
+        # Added up apart from the scores of the later poolings: in another order, floats would round otherwise.
+        carried = first.scores  # (B, T_i), then (B, k_i): scores of the first pooling that each slot has received
+        num_slots = [*(slots.size(1) for slots in later.slot_of_token[1:]), later.x.size(1)]  # of each later pooling
+        for slots, weights, k in zip(later.slot_of_token, later.weights, num_slots):
+            zeros = carried.new_zeros(len(carried), k)
+            carried = zeros.scatter_add(1, slots, weights.to(carried.dtype) * carried)
+        added_scores = carried if added_scores is None else added_scores + carried
     return later._replace(
         slot_of_token=[first.slot_of_token, *later.slot_of_token],
         weights=[first.weights, *later.weights],
-        added_scores=added,
+        added_scores=added_scores,
     )

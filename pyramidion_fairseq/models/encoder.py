@@ -21,7 +21,7 @@ from ..schedule import PoolingSchedule
 from .embedding import embed_later_tokens
 from .encoder_layer import Dropout, PyramidionEncoderLayer, call_layer
 from .global_tokens import GlobalTokens
-from .long_documents import encode_in_chunks, encode_part, reads_chunks
+from .long_documents import DocumentBatch, encode_in_chunks, encode_part, reads_chunks
 from .pooled_encoder import PooledStates, run_pooled_layers
 from .pooling import build_poolings
 from .positions import PegasusPositions
@@ -41,6 +41,16 @@ class PyramidionEncoder(TransformerEncoderBase):
         dictionary: dictionary of the documents.
         embed_tokens: token embedding.
     """
+
+    #: Observer, called with every output. Set by ``recorded_encodings`` (apps/explain/attention.py).
+    on_output: Callable[[dict[str, list[Tensor]]], None] | None = None
+    #: Ranks that share documents. Set by :meth:`spread_documents`.
+    sequence_group: SequenceGroup | None = None
+    #: Number of tokens that the layers before the first pooling read at a time, 0 for all. Set by
+    #: :meth:`read_in_chunks`.
+    chunk_tokens = 0
+    #: Whether to generate as stock fairseq does; see :mod:`pyramidion_fairseq.generation.switches`.
+    plain_generation = False
 
     def __init__(self, cfg: Any, dictionary: Dictionary, embed_tokens: nn.Module) -> None:
         super().__init__(cfg, dictionary, embed_tokens)
@@ -102,24 +112,21 @@ class PyramidionEncoder(TransformerEncoderBase):
         Returns:
             (B, T) int64 right-padded ids, and their encoding.
         """
-        tokens, padding_mask, document_lengths = self._right_pad(src_tokens, document_lengths)
-        options: dict[str, Any] = dict(
-            global_tokens=self.global_embeddings if self.num_globals else None,
-            layer_norm=self.layer_norm,
-            keep_states=keep_states,
-        )
+        batch = DocumentBatch(*self._right_pad(src_tokens, document_lengths), token_embeddings)
         if self.sequence_group is not None:
-            return tokens, encode_part(self, tokens, padding_mask, token_embeddings, document_lengths, options)
-        if reads_chunks(self, tokens, options):
-            return tokens, encode_in_chunks(self, tokens, padding_mask, token_embeddings, document_lengths, options)
-        return tokens, run_pooled_layers(
-            lambda: self.embed(tokens, padding_mask, token_embeddings),
-            padding_mask,
+            return batch.tokens, encode_part(self, batch, keep_states)
+        if reads_chunks(self, batch, keep_states):
+            return batch.tokens, encode_in_chunks(self, batch)
+        return batch.tokens, run_pooled_layers(
+            lambda: self.embed(batch.tokens, batch.padding_mask, token_embeddings),
+            batch.padding_mask,
             self.layers,
             self.poolings,
             call_layer,
-            document_lengths=document_lengths,
-            **options,
+            document_lengths=batch.document_lengths,
+            global_tokens=self.global_tokens,
+            layer_norm=self.layer_norm,
+            keep_states=keep_states,
         )
 
     def check_sequence_parallel(self, size: int) -> None:
@@ -172,6 +179,11 @@ class PyramidionEncoder(TransformerEncoderBase):
         for module in self.layers.modules():
             if isinstance(module, PyramidionEncoderLayer):
                 module.chunk_tokens = tokens if by_layer else 0
+
+    @property
+    def global_tokens(self) -> GlobalTokens | None:
+        """Return the global tokens before each document, or None if the attention needs none."""
+        return self.global_embeddings if self.num_globals else None
 
     @property
     def local_attention(self) -> Any:
@@ -304,16 +316,6 @@ class PyramidionEncoder(TransformerEncoderBase):
         for symbol in self.never_copied:
             tokens = tokens.masked_fill(tokens == symbol, -1)
         return CopySource(tokens, record.slots + self.output_globals, record.weights)
-
-    #: Observer, called with every output. Set by ``recorded_encodings`` (apps/explain/attention.py).
-    on_output: Callable[[dict[str, list[Tensor]]], None] | None = None
-    #: Ranks that share documents. Set by :meth:`spread_documents`.
-    sequence_group: SequenceGroup | None = None
-    #: Number of tokens that the layers before the first pooling read at a time, 0 for all. Set by
-    #: :meth:`read_in_chunks`.
-    chunk_tokens = 0
-    #: Whether to generate as stock fairseq does; see :mod:`pyramidion_fairseq.generation.switches`.
-    plain_generation = False
 
     def reorder_encoder_out(self, encoder_out: dict[str, list[Tensor]], new_order: Tensor) -> dict[str, list[Tensor]]:
         """Select documents, or hypotheses that read them, by ``new_order`` (R',), indices into the rows.

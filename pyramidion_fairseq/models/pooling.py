@@ -27,6 +27,10 @@ class RepresentationPooling(nn.Module):
         PyramidionError: the pooler needs positive scores, and the scorer may return negative ones.
     """
 
+    #: Observer, called after every pooling with the detached scores (B, T) or None, the padding mask and the result.
+    #: Set by ``PoolingMeters`` (tasks/training_meters.py).
+    on_pooled: Callable[[Tensor | None, Tensor | None, Pooled], None] | None = None
+
     def __init__(self, scorer: TokenScorer | None, pooler: Pooler, k: int):
         super().__init__()
         may_be_negative = scorer is not None and not scorer.bounded and scorer.activation == "none"
@@ -36,10 +40,6 @@ class RepresentationPooling(nn.Module):
                 f"--pooler {name} takes scores as weights of a sample: it needs --scorer-activation sigmoid"
             )
         self.scorer, self.pooler, self.k = scorer, pooler, k
-
-    #: Observer, called after every pooling with the detached scores (B, T) or None, the padding mask and the result.
-    #: Set by ``PoolingMeters`` (tasks/training_meters.py).
-    on_pooled: Callable[[Tensor | None, Tensor | None, Pooled], None] | None = None
 
     @classmethod
     def from_config(cls, cfg: Namespace, k: int) -> RepresentationPooling:
@@ -93,7 +93,7 @@ class RepresentationPooling(nn.Module):
             scores = scores.detach()
         return x, scores
 
-    def record(self, scores: Tensor, padding_mask: Tensor | None) -> Pooled:
+    def pool_scores(self, scores: Tensor, padding_mask: Tensor | None) -> Pooled:
         """Pool scores only, with a pooler that does not read representations.
 
         Args:
@@ -103,10 +103,10 @@ class RepresentationPooling(nn.Module):
         Returns:
             :class:`~pyramidion_fairseq.functional.Pooled` with placeholder embeddings (B, k, 1).
         """
-        nothing = torch.zeros_like(scores.detach()).unsqueeze(2)
+        placeholder = torch.zeros_like(scores.detach()).unsqueeze(2)  # (B, T, 1)
         if scores.size(1) <= self.k:
-            return keep_all(nothing, scores, padding_mask)
-        pooled: Pooled = self.pooler(nothing, scores, padding_mask, self.k)
+            return keep_all(placeholder, scores, padding_mask)
+        pooled: Pooled = self.pooler(placeholder, scores, padding_mask, self.k)
         return pooled
 
     def observe(self, scores: Tensor, padding_mask: Tensor | None, pooled: Pooled) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import PyramidionError
 from ..functional import Pooled, partial_slot_sums
 from ..parallel import Parts, SequenceGroup, TokenShards
+from .pooled_encoder import with_new_lengths
 
 if TYPE_CHECKING:
     from .chunked_encoder import ChunkedDocuments
@@ -96,6 +97,9 @@ def lengths_between(document_lengths: Sequence[int] | None, start: int, stop: in
 class SequenceParallelDocuments:
     """A batch of documents sharded over the ranks of a group, on its way through the encoder.
 
+    ``padding_mask`` and ``document_lengths`` describe whole documents, and ``parts`` the columns that each rank holds:
+    tokens, or after a pooling its slots. ``parts`` is None after the last pooling: every rank then holds all vectors.
+
     Args:
         group: group of the ranks.
         block: number of tokens per attention block.
@@ -117,7 +121,7 @@ class SequenceParallelDocuments:
         self.group, self.block, self.last = group, block, last
         self.padding_mask, self.document_lengths = padding_mask, document_lengths
         self.parts: Parts | None = Parts(tokens.size(1), block, group.size)
-        self.poolings = 0
+        self.num_poolings_done = 0
         self._padding_column = torch.ones_like(tokens[:, :1], dtype=torch.bool)
 
     @property
@@ -126,8 +130,9 @@ class SequenceParallelDocuments:
         return None if self.parts is None else TokenShards(self.group, self.parts)
 
     def cut(self, x: Tensor, padding: float = 0) -> Tensor:
-        """Return this rank's columns of (B, T, ...). An empty part becomes one column of padding."""
-        assert self.parts is not None  # until the last pooling
+        """Return this rank's columns of (B, T, ...), which may be all. An empty part becomes one column of padding."""
+        if self.parts is None:
+            return x
         start, stop = self.parts.start(self.group.rank), self.parts.stop(self.group.rank)
         if start < stop:
             return x[:, start:stop]
@@ -164,37 +169,37 @@ class SequenceParallelDocuments:
         scores = None if _is_positional(pooling) else pooling.score(documents, padding_mask, attention)
         return self._pool(pooling, documents, scores, partial_slot_sums)
 
-    def pool_in_chunks(self, pooling: Any, chunks: ChunkedDocuments) -> tuple[Pooled, Sequence[int] | None]:
+    def pool_in_chunks(self, chunks: ChunkedDocuments) -> tuple[Pooled, Sequence[int] | None]:
         """Pool like :meth:`pool`, while this rank's part of the documents is read in chunks."""
-        rows, scores = chunks.read()
-        return self._pool(pooling, rows, scores, chunks.slot_sums)
+        representations, scores = chunks.first_pass()
+        return self._pool(chunks.pooling, representations, scores, chunks.slot_sums)
 
     def _pool(
         self, pooling: Any, documents: Tensor, scores: Tensor | None, slot_sums: Callable[..., Tensor]
     ) -> tuple[Pooled, Sequence[int] | None]:
         """Pool (B, W, C) of each rank. The (B, W) scores are ignored, and may be None, for a positional scorer."""
-        parts = self.parts
-        assert parts is not None  # nothing pools after the last pooling
-        self.poolings += 1
-        what = f"pooling {self.poolings}"
-        documents, scores = self._gather_scores(pooling, documents, scores, parts, f"scores of {what}")
-        record = pooling.record(scores, self.padding_mask)
+        assert self.parts is not None  # nothing pools after the last pooling
+        self.num_poolings_done += 1
+        what = f"pooling {self.num_poolings_done}"
+        documents, scores = self._gather_scores(pooling, documents, scores, self.parts, f"scores of {what}")
+        record = pooling.pool_scores(scores, self.padding_mask)
         pooling.observe(scores, self.padding_mask, record)
         k = record.embeddings.size(1)
         sums = slot_sums(documents, self.cut(record.weights), self.cut(record.slot_of_token), k)
-        self.padding_mask = record.padding_mask
-        if self.document_lengths is not None:
-            self.document_lengths = pooling.lengths_after(self.document_lengths)
-            if min(self.document_lengths) == k:
-                self.padding_mask = None
-        after = Parts(k, self.block, self.group.size)
-        vectors = self.group.reduce_columns(sums, after, f"slots of {what}")
-        self.parts = after
-        mask = self.cut_mask()
+        # Up to here, the parts and masks of this object are of tokens; from here on, of slots.
+        slots = self._enter_slots(pooling, record)
+        vectors = self.group.reduce_columns(sums, slots, f"slots of {what}")
         if pooling is self.last:
-            vectors = self.group.gather_columns(vectors, after, f"vectors of {what}")
-            self.parts, mask = None, self.padding_mask
-        return record._replace(embeddings=vectors, padding_mask=mask), self.cut_lengths()
+            vectors = self.group.gather_columns(vectors, slots, f"vectors of {what}")
+            self.parts = None
+        return record._replace(embeddings=vectors, padding_mask=self.cut_mask()), self.cut_lengths()
+
+    def _enter_slots(self, pooling: Any, record: Pooled) -> Parts:
+        """Replace mask, lengths and parts of tokens by those of the slots of a pooling, and return the parts."""
+        record, self.document_lengths = with_new_lengths(pooling, record, self.document_lengths)
+        self.padding_mask = record.padding_mask
+        self.parts = Parts(record.embeddings.size(1), self.block, self.group.size)
+        return self.parts
 
     def _gather_scores(
         self, pooling: Any, documents: Tensor, scores: Tensor | None, parts: Parts, what: str
