@@ -76,7 +76,7 @@ def check(tiny_model, tokens, chunk, options):
 
 
 def close(found, expected, **options):
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12, **options)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12, **options)  # some gradients exceed 10
 
 
 def test_backward_pass_of_chunks_repeats_the_dropout_of_the_forward_pass(tiny_model, random_tokens):
