@@ -4,6 +4,7 @@
 # network, with this machine's python3 and its torch; `ARGS="--minutes 10"`: what says most in ten minutes.
 # `make versions`: the oldest and the newest torch, numpy and transformers, in environments of their own; needs the network.
 # `make test` and `make check` see no GPU: they fork processes that train, which autograd refuses once it has seen one.
+# `make test` lints beside the tests: one core is enough for that.
 # What pytest makes of the files of tests is kept, whatever the environment says: 8 seconds of each process.
 # `make lint`: style, format and types. `make check`: that, and the tests that find most (tests/check.txt); 90 seconds.
 .PHONY: demo test check soak gpu versions lint setup clean
@@ -17,8 +18,10 @@ setup:
 demo: setup
 	@bash examples/quickstart/demo.sh $(DATA)
 
-test: lint
-	@CUDA_VISIBLE_DEVICES= PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+test: setup
+	@$(MAKE) --no-print-directory lint & \
+	CUDA_VISIBLE_DEVICES= PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS); \
+	status=$$?; wait $$! && exit $$status
 
 check: lint
 	@CUDA_VISIBLE_DEVICES= PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 2 --dist loadfile @tests/check.txt $(ARGS)

@@ -22,7 +22,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 from fairseq.data import Dictionary
 
 from .errors import PyramidionError
-from .text.byte_level import is_byte_level
+from .text.byte_level import byte_level_in, is_byte_level
 from .text.pieces import are_sentencepiece
 from .text.tokenizers import SentencepieceTokenizer
 
@@ -33,8 +33,6 @@ KEY = "vocabularies"
 SIDES = ("source", "target")
 #: File names of sentencepiece models.
 SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model", "spiece.model")
-#: File names of a byte-level BPE.
-BYTE_LEVEL = ("encoder.json", "vocab.bpe")
 #: Options of ``--bpe gpt2`` that name these files.
 BYTE_LEVEL_OPTIONS = ("gpt2_encoder_json", "gpt2_vocab_bpe")
 _MASK = "<mask>"
@@ -109,12 +107,6 @@ def byte_level_of(bpe: Any) -> tuple[str, ...] | None:
     named = (str(getattr(bpe, name, None)) for name in BYTE_LEVEL_OPTIONS)
     paths = tuple(named) if getattr(bpe, "_name", None) == "gpt2" else ()
     return paths if paths and all(map(os.path.isfile, paths)) else None
-
-
-def byte_level_in(folders: Iterable[str]) -> Iterator[tuple[str, ...]]:
-    """Return the files of byte-level BPEs in the given folders, found by name, if both files exist."""
-    found = (tuple(os.path.join(folder, name) for name in BYTE_LEVEL) for folder in folders)
-    return (paths for paths in found if all(map(os.path.isfile, paths)))
 
 
 def digest(*paths: str) -> str:

@@ -15,6 +15,7 @@ from pyramidion_fairseq.cli import explain, serve, summarize
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.inference.loading import load_summarizer
 from pyramidion_fairseq.interop.subwords import find_subwords
+from pyramidion_fairseq.text.byte_level import BYTE_LEVEL
 from tests.helpers.models import make_dictionary
 from tests.helpers.summaries import SENTENCES, article, write_sentencepiece
 from tests.helpers.training import ARCH, BEAM, TASK, TRAIN, USER_DIR, write_corpus
@@ -379,7 +380,7 @@ def byte_level(command, data, tmp_path_factory):
 
 def test_checkpoint_records_the_byte_level_bpe(byte_level):
     folder, trained = byte_level
-    files = [str(folder / name) for name in vocabularies.BYTE_LEVEL]
+    files = [str(folder / name) for name in BYTE_LEVEL]
     record = load_checkpoint(trained)["extra_state"]
     assert record["vocabularies"]["byte_level"] == vocabularies.digest(*files)
     assert record["vocabularies"]["sentencepiece"] is None

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf, open_dict
 from .. import checkpoints as safe_loading
 from .. import pretrained, vocabularies
 from ..errors import PyramidionError, one_line, user_errors
-from ..text.byte_level import check_numbers, is_byte_level
+from ..text.byte_level import BYTE_LEVEL, byte_level_in, check_numbers, is_byte_level
 from ..text.pieces import are_sentencepiece
 from ..text.tokenizers import SentencepieceTokenizer, build_tokenizer
 from ..utils.files import check_plain_name, read_json
@@ -270,11 +270,11 @@ def _folders_beside(data: str, checkpoint_folder: str) -> list[str]:
 def _find_byte_level(data: str, checkpoint_folder: str) -> dict[str, str]:
     """Return the options of ``--bpe gpt2``, whose files ``pyramidion-convert bart`` writes."""
     folders = _folders_beside(data, checkpoint_folder)
-    found = next(vocabularies.byte_level_in(folders), None)
+    found = next(byte_level_in(folders), None)
     if found is not None:
         return dict(zip(vocabularies.BYTE_LEVEL_OPTIONS, found))
     raise PyramidionError(
-        f"the dictionary has the numbers of GPT-2's tokens, but no {' with '.join(vocabularies.BYTE_LEVEL)} is in "
+        f"the dictionary has the numbers of GPT-2's tokens, but no {' with '.join(BYTE_LEVEL)} is in "
         f"{', '.join(folders)}: put both next to the checkpoint"
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Sequence
 from .. import vocabularies
 from ..errors import PyramidionError
 from ..inference.loading import check_pieces
-from ..text.byte_level import check_numbers
+from ..text.byte_level import byte_level_in, check_numbers
 from ..text.pieces import are_sentencepiece
 from ..text.tokenizers import SentencepieceTokenizer
 from ..utils.files import check_regular
@@ -47,11 +47,11 @@ def find_subwords(
         found = byte_level.find_byte_level(folder)
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
-        for encoder, _ in vocabularies.byte_level_in(map(str, folders)) if found is None else ():
+        for encoder, _ in byte_level_in(map(str, folders)) if found is None else ():
             folder = Path(encoder).parent
             found = byte_level.find_byte_level(folder)
             break
-        for files in vocabularies.byte_level_in([str(folder)]):
+        for files in byte_level_in([str(folder)]):
             remedy = f"give the folder of those files with {option}"
             vocabularies.check_byte_level(extra_state, files, str(checkpoint), remedy)
         if found is not None:

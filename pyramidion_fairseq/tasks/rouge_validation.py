@@ -19,12 +19,11 @@ from fairseq.distributed import fully_sharded_data_parallel
 from fairseq.logging import metrics
 from torch import nn
 
-from .. import vocabularies
 from ..errors import PyramidionError
 from ..generation import fit_lengths
 from ..scoring.rouge import METRICS, STATISTICS, RougeSettings, document_scores
 from ..scoring.unicode_words import warn_of_lost_letters, warn_of_no_words
-from ..text.byte_level import is_byte_level
+from ..text.byte_level import BYTE_LEVEL, byte_level_in, is_byte_level
 from ..text.pieces import are_sentencepiece
 from ..utils.paper_settings import PAPER_GENERATION
 from .dataset import DocumentPairDataset
@@ -149,11 +148,11 @@ class RougeValidation:
         if self.remove_bpe is not None or not is_byte_level(self.dictionary):
             return
         folders = [self.data, os.path.dirname(os.path.abspath(self.data))]
-        found = next(vocabularies.byte_level_in(folders), None)
+        found = next(byte_level_in(folders), None)
         if found is None:
             raise PyramidionError(
                 f"--eval-rouge: the dictionary has the numbers of GPT-2's tokens, but no "
-                f"{' with '.join(vocabularies.BYTE_LEVEL)} is in {self.data}: copy both there"
+                f"{' with '.join(BYTE_LEVEL)} is in {self.data}: copy both there"
             )
         self._byte_level = GPT2BPE(GPT2BPEConfig(gpt2_encoder_json=found[0], gpt2_vocab_bpe=found[1])).bpe
 

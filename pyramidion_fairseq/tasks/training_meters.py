@@ -7,7 +7,7 @@ import resource
 import sys
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 import torch
 from fairseq.logging import metrics
@@ -20,32 +20,40 @@ _TOKENS = "_source_tokens"
 _KINDS = ("winner", "entropy", "spread")
 
 
-def strongest_positions(pooled: Pooled, padding_mask: Tensor | None, positions: Tensor) -> Tensor:
-    """Return the position of the strongest token of each slot: the one with the largest weight, the first of several.
+class StrongestTokens(NamedTuple):
+    """The token with the largest weight in each slot, the first of several. Both are 0 for empty slots."""
+
+    weight: Tensor
+    """(B, k') float32."""
+    position: Tensor
+    """(B, k') relative position in the document, from 0 to 1."""
+
+
+def strongest_tokens(pooled: Pooled, padding_mask: Tensor | None, positions: Tensor) -> StrongestTokens:
+    """Return the strongest token of each slot. The host does not wait for the device.
 
     Args:
         pooled: a pooling's result, with k' slots, and slots and weights (B, n).
         padding_mask: (B, n) bool, True on padding; None if there is none.
         positions: (B, n) relative position of each input in its document, from 0 to 1.
-
-    Returns:
-        (B, k'), 0 for empty slots. The host does not wait for the device.
     """
-    weights = _weights(pooled, padding_mask)
-    slots = pooled.slot_of_token  # (B, n)
-    slot_weight = _largest_weights(pooled, weights)
+    slots, weights = pooled.slot_of_token, pooled.weights.float()  # (B, n)
+    if padding_mask is not None:
+        weights = weights.masked_fill(padding_mask, 0)
+    zeros = weights.new_zeros(len(weights), pooled.embeddings.size(1))
+    slot_weight = zeros.scatter_reduce(1, slots, weights, "amax")  # (B, k')
     is_strongest = (weights == slot_weight.gather(1, slots)) & (weights > 0)  # (B, n), several per slot if equal
     length = slots.size(1)
     index = torch.arange(length, device=slots.device).expand_as(slots).masked_fill(~is_strongest, length)
     strongest = index.new_full(slot_weight.shape, length).scatter_reduce(1, slots, index, "amin")  # (B, k')
-    is_taken = slot_weight > 0  # (B, k')
-    return positions.gather(1, strongest.clamp(max=length - 1)).masked_fill(~is_taken, 0)
+    position = positions.gather(1, strongest.clamp(max=length - 1)).masked_fill(slot_weight == 0, 0)
+    return StrongestTokens(slot_weight, position)
 
 
 def pooling_statistics(
     pooled: Pooled,
     padding_mask: Tensor | None,
-    positions_of_strongest: Tensor,
+    strongest: StrongestTokens,
     scores: Tensor | None = None,
     probabilities: bool = True,
     k: int = 1,
@@ -61,7 +69,7 @@ def pooling_statistics(
     Args:
         pooled: a pooling's result, with k' slots, and slots and weights (B, n).
         padding_mask: (B, n) bool, True on padding; None if there is none.
-        positions_of_strongest: (B, k'), of :func:`strongest_positions`.
+        strongest: see :func:`strongest_tokens`.
         scores: (B, n), where those of padding are ignored; None for no ``entropy``.
         probabilities: whether scores are proportional to the distribution; otherwise they are logits.
         k: number of vectors that the pooling keeps.
@@ -73,33 +81,20 @@ def pooling_statistics(
     is_token = torch.ones_like(slots, dtype=torch.bool) if padding_mask is None else ~padding_mask  # (B, n)
     num_tokens = is_token.sum(dim=1)  # (B,)
     was_pooled = (num_tokens > k).float()  # (B,)
-    slot_weight = _largest_weights(pooled, _weights(pooled, padding_mask))  # (B, k')
-    is_taken = slot_weight > 0  # (B, k')
+    is_taken = strongest.weight > 0  # (B, k')
     num_taken = is_taken.sum(dim=1).clamp(min=1)  # (B,)
-    mean = positions_of_strongest.sum(dim=1) / num_taken  # (B,)
-    deviations = positions_of_strongest - mean.unsqueeze(1)  # (B, k')
+    mean = strongest.position.sum(dim=1) / num_taken  # (B,)
+    deviations = strongest.position - mean.unsqueeze(1)  # (B, k')
     variance = (deviations.square() * is_taken).sum(dim=1) / num_taken  # (B,)
     sums = {
         "documents": was_pooled.sum(),
-        "winner": (slot_weight.sum(dim=1) / num_taken * was_pooled).sum(),
+        "winner": (strongest.weight.sum(dim=1) / num_taken * was_pooled).sum(),
         "spread": (variance.sqrt() * math.sqrt(12) * was_pooled).sum(),
     }
     if scores is not None:
         entropy = _entropy(scores.float(), is_token, probabilities)  # (B,)
         sums["entropy"] = (entropy / num_tokens.clamp(min=2).log() * was_pooled).sum()
     return sums
-
-
-def _weights(pooled: Pooled, padding_mask: Tensor | None) -> Tensor:
-    """Return the (B, n) float32 weights of the tokens in their slots, 0 on padding."""
-    weights = pooled.weights.float()
-    return weights if padding_mask is None else weights.masked_fill(padding_mask, 0)
-
-
-def _largest_weights(pooled: Pooled, weights: Tensor) -> Tensor:
-    """Return the largest weight in each slot: (B, n) -> (B, k'), 0 for empty slots."""
-    zeros = weights.new_zeros(len(weights), pooled.embeddings.size(1))
-    return zeros.scatter_reduce(1, pooled.slot_of_token, weights, "amax")
 
 
 def _entropy(scores: Tensor, is_token: Tensor, probabilities: bool) -> Tensor:
@@ -150,9 +145,10 @@ class PoolingMeters:
             positions = relative_positions(pooled.slot_of_token, padding_mask)
         scorer = pooling.scorer
         pooled = Pooled._make(part.detach() if isinstance(part, Tensor) else part for part in pooled)
-        self._positions = strongest_positions(pooled, padding_mask, positions)
+        strongest = strongest_tokens(pooled, padding_mask, positions)
+        self._positions = strongest.position
         probabilities = scorer is None or scorer.bounded or scorer.activation != "none"
-        sums = pooling_statistics(pooled, padding_mask, self._positions, scores, probabilities, pooling.k)
+        sums = pooling_statistics(pooled, padding_mask, strongest, scores, probabilities, pooling.k)
         for kind, value in sums.items():
             name = f"_pool{layer}_{kind}"
             self.sums[name] = self.sums[name] + value if name in self.sums else value

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from itertools import accumulate
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator
 
 from ..errors import PyramidionError
 from .tokenizer import Tokenizer
+
+#: File names of a byte-level BPE.
+BYTE_LEVEL = ("encoder.json", "vocab.bpe")
 
 
 def is_byte_level(dictionary: Any) -> bool:
     """Return whether the symbols of a fairseq dictionary are the ids of GPT-2's tokens."""
     symbols = dictionary.symbols[dictionary.nspecial :]
     return 2 * sum(symbol.isdigit() for symbol in symbols) > len(symbols)
+
+
+def byte_level_in(folders: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Return the files of byte-level BPEs in the given folders, found by name, if both files exist."""
+    found = (tuple(os.path.join(folder, name) for name in BYTE_LEVEL) for folder in folders)
+    return (paths for paths in found if all(map(os.path.isfile, paths)))
 
 
 def check_numbers(symbols: Iterable[str], numbers: Iterable[int], where: object, remedy: str) -> None:

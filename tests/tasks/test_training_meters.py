@@ -16,7 +16,7 @@ from pyramidion_fairseq.tasks.training_meters import (
     pooling_statistics,
     relative_positions,
     source_tokens,
-    strongest_positions,
+    strongest_tokens,
 )
 from tests.helpers.tensors import ragged_mask
 
@@ -33,7 +33,7 @@ def pooled_of(slots, weights, k):
 def statistics(pooled, mask, scores, **options):
     """Return the statistics of a document's first pooling."""
     positions = relative_positions(pooled.slot_of_token, mask)
-    return pooling_statistics(pooled, mask, strongest_positions(pooled, mask, positions), scores, **options)
+    return pooling_statistics(pooled, mask, strongest_tokens(pooled, mask, positions), scores, **options)
 
 
 def test_pooling_statistics_match_hand_computed_values():
@@ -42,9 +42,10 @@ def test_pooling_statistics_match_hand_computed_values():
     positions = relative_positions(pooled.slot_of_token, None)
     assert positions[0].tolist() == pytest.approx([i / 7 for i in range(8)])
     scores = torch.tensor([[1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
-    strongest = strongest_positions(pooled, None, positions)
+    strongest = strongest_tokens(pooled, None, positions)
     sums = pooling_statistics(pooled, None, strongest, scores, k=2)
-    assert strongest[0].tolist() == pytest.approx([1 / 7, 6 / 7])
+    assert strongest.position[0].tolist() == pytest.approx([1 / 7, 6 / 7])
+    assert strongest.weight[0].tolist() == [0.75, 0.5]
     found = values(sums)
     assert found["winner"] == pytest.approx(0.625)
     assert found["entropy"] == pytest.approx(math.log(4) / math.log(8))

@@ -193,7 +193,8 @@ def merge_bracket(scores: Tensor, is_token: Tensor | None, base: float | None) -
         scores = torch.lerp(right, left, left_weight)
         left_weights.append(left_weight)
     # Split the weight of each slot, which is 1, among its candidates: from the last round back to the first.
-    shares = torch.ones_like(scores)
+    last_weight = left_weights.pop()
+    shares = torch.cat([last_weight, 1 - last_weight], dim=1)
     for left_weight in reversed(left_weights):
         left_share = shares * left_weight
         shares = torch.cat([left_share, shares - left_share], dim=1)
