@@ -47,10 +47,10 @@ def find_subwords(
         found = byte_level.find_byte_level(folder)
         if given and found is None:
             raise PyramidionError(f"{given} has no encoder.json and vocab.bpe, nor merges.txt or tokenizer.json")
-        for encoder, _ in byte_level_in(map(str, folders)) if found is None else ():
-            folder = Path(encoder).parent
+        files = next(byte_level_in(map(str, folders)), None)
+        if found is None and files is not None:
+            folder = Path(files[0]).parent
             found = byte_level.find_byte_level(folder)
-            break
         for files in byte_level_in([str(folder)]):
             remedy = f"give the folder of those files with {option}"
             vocabularies.check_byte_level(extra_state, files, str(checkpoint), remedy)
