@@ -246,7 +246,10 @@ def complete(cfg: Any) -> Namespace:
 
 
 def _check_room(options: Namespace) -> None:
-    """Raise an error for lengths that hold nothing besides ``</s>``, ``<s>`` and the symbol of a language."""
+    """Raise an error for lengths that hold nothing besides ``</s>``, ``<s>`` and the symbol of a language.
+
+    Without the latter two, a length of 1 is allowed: it holds ``</s>``.
+    """
     added = {"source": 1 + (options.prepend_bos or bool(options.document_marker)), "target": 1 + options.prepend_bos}
     for side, count in added.items():
         longest = getattr(options, f"max_{side}_positions")

@@ -70,7 +70,7 @@ def _check_share(name: str, share: float) -> None:
 
 
 def check_optimizer(cfg: Any, ours: bool) -> None:
-    """Refuse learning rates, warm-ups and betas with which an optimizer cannot be built, or would learn nothing.
+    """Refuse a missing optimizer, and learning rates, warm-ups and betas with which it would fail or learn nothing.
 
     Args:
         cfg: fairseq's whole configuration.

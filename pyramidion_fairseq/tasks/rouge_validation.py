@@ -159,9 +159,8 @@ class RougeValidation:
     def text(self, tokens: torch.Tensor, unknown: str, marker: int | None = None) -> str:
         """Return the text of (t,) ids, without padding, ``</s>``, and the symbol of the summary's language."""
         tokens = utils.strip_pad(tokens, self.dictionary.pad()).int().cpu()
-        text = self.dictionary.string(
-            tokens, self.remove_bpe, extra_symbols_to_ignore={marker} - {None}, unk_string=unknown
-        )
+        ignored = [] if marker is None else [marker]
+        text = self.dictionary.string(tokens, self.remove_bpe, extra_symbols_to_ignore=ignored, unk_string=unknown)
         if self._byte_level is None:
             return text
         return self._byte_level.decode([int(piece) if piece.isdigit() else piece for piece in text.split()])

@@ -74,6 +74,12 @@ def atomic_write(path: str | os.PathLike[str], temporary: str | None = None) -> 
         raise
 
 
+def check_empty(folder: Path) -> None:
+    """Raise PyramidionError if an output folder exists and is not an empty folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PyramidionError(f"{folder} exists: remove it, or choose another name")
+
+
 @contextlib.contextmanager
 def complete_folder(folder: Path) -> Iterator[None]:
     """Create a folder to write to. If an error interrupts the writing, remove all that is in it.
@@ -82,8 +88,10 @@ def complete_folder(folder: Path) -> Iterator[None]:
         folder: a folder that is empty or does not exist; in the latter case it is removed after an error.
 
     Raises:
+        PyramidionError: the folder is not empty.
         OSError: the folder cannot be created.
     """
+    check_empty(folder)
     existed = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:

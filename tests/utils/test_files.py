@@ -2,7 +2,10 @@ import os
 import stat
 import threading
 
-from pyramidion_fairseq.utils.files import atomic_write, write_text
+import pytest
+
+from pyramidion_fairseq.errors import PyramidionError
+from pyramidion_fairseq.utils.files import atomic_write, complete_folder, write_text
 
 
 def test_write_text_and_atomic_write_write_into_open_pipes():
@@ -38,3 +41,10 @@ def test_write_text_replaces_the_target_of_a_link_and_keeps_the_link(tmp_path):
         write_text(tmp_path / "link", text)
         assert os.readlink(tmp_path / "link") == "disk/file" and (tmp_path / "disk" / "file").read_text() == text
     assert os.listdir(tmp_path / "disk") == ["file"] and sorted(os.listdir(tmp_path)) == ["disk", "link"]
+
+
+def test_complete_folder_refuses_a_folder_with_files_and_keeps_them(tmp_path):
+    (tmp_path / "mine").write_text("text")
+    with pytest.raises(PyramidionError, match="exists: remove it, or choose another name"), complete_folder(tmp_path):
+        (tmp_path / "new").write_text("text")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -174,7 +174,7 @@ def _clip_threshold(x: Tensor, k: int) -> Tensor:
     gate_sums = (num_ones + sum_between).masked_fill(is_empty, torch.inf)
     # (B, 1) threshold, interpolated between the breakpoints left and right of it.
     right = (gate_sums < k).sum(dim=1, keepdim=True)  # index of the first breakpoint at which the sum is k or more
-    right = right.clamp(max=x.size(1) * 2 - 1)  # rounding beside a huge score may leave all sums below k
+    right = right.clamp(max=breakpoints.size(1) - 1)  # rounding beside a huge score may leave all sums below k
     left = (right - 1).clamp(min=0)
     left_sum = gate_sums.gather(1, left)
     right_sum = gate_sums.gather(1, right)

@@ -25,7 +25,7 @@ from ...markers import Markers, markers_of
 from ...models import PyramidionModel
 from ...schedule import PoolingSchedule
 from ...text.byte_level import is_byte_level
-from ...utils.files import complete_folder
+from ...utils.files import check_empty, complete_folder
 from .. import byte_level, dictionary_files
 from ..state_changes import Change
 from .adapt import adapt_state
@@ -204,8 +204,7 @@ def check_free(folder: Path) -> None:
     """Refuse an output folder that exists and is not empty, or in which fairseq could not read data."""
     if os.pathsep in str(folder):
         raise PyramidionError(f"{folder} contains {os.pathsep!r}, which fairseq reads as a separator: rename it")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PyramidionError(f"{folder} exists: remove it, or choose another name")
+    check_empty(folder)
 
 
 def describe(converted: Converted) -> dict[str, Any]:

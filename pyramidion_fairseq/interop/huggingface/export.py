@@ -18,7 +18,7 @@ from ...markers import Markers, markers_of
 from ...models import PyramidionModel
 from ...models.architectures import ARCHITECTURES, ENCODERS, config_of
 from ...poolers import POOLERS
-from ...utils.files import complete_folder
+from ...utils.files import check_empty, complete_folder
 from .. import dictionary_files
 from ..bart import names
 from ..bart.convert import check_tensors, fill_buffers
@@ -63,8 +63,7 @@ def export(
         OSError: a file cannot be read or written.
     """
     safetensors = import_safetensors()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PyramidionError(f"{folder} exists: remove it, or choose another name")
+    check_empty(folder)
     with user_errors(checkpoint, "exported"):
         state = load_checkpoint(checkpoint)
         if vocabularies.options_of(state, "model").get("_name") in ENCODERS:
