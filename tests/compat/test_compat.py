@@ -137,11 +137,11 @@ def test_batch_by_size_vec_refuses_invalid_arguments_as_the_extension_does(docum
 
 
 @pytest.mark.parametrize("limits", [(16384, -1, 1), (8192, 1, 1), (-1, 64, 8)])
-def test_batching_200000_documents_takes_under_2_seconds(limits):
+def test_batching_200000_documents_takes_under_2_seconds_of_computing(limits):
     lengths = np.random.default_rng(0).integers(1, 8192, 200_000)
-    begin = time.perf_counter()
+    begin = time.process_time()
     batches = ours.batch_by_size_vec(np.arange(200_000), lengths, *limits)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
     assert sum(map(len, batches)) == 200_000
 
 
