@@ -105,8 +105,9 @@ def test_several_seeds_are_trained_separately_and_averaged(reproduced, program):
     assert f"{mean:.2f} ± {deviation:.2f}" in (output / "results.md").read_text("utf-8")
 
 
-def test_differences_of_all_pairs_of_seeds_match_hand_computed_values(tmp_path, caplog):
-    """Compare two documents of a row with two seeds and one with one; a third row has no summaries here."""
+@pytest.fixture
+def three_rows(tmp_path):
+    """Write two documents' summaries of a row with two seeds and of one with one; a third row has none here."""
     references = ["a b c d", "e f g h"]
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "test.target").write_text("\n".join(references) + "\n", "utf-8")
@@ -126,13 +127,56 @@ def test_differences_of_all_pairs_of_seeds_match_hand_computed_values(tmp_path, 
             (folder / f"{name}.done.json").write_text(json.dumps(result), "utf-8")
         if summaries:
             (folder / "summaries.txt").write_text("\n".join(summaries) + "\n", "utf-8")
-    (row,) = [line for line in differences.write(run).splitlines() if line.startswith("| blockwise_2k")]
+    return run
+
+
+def test_differences_of_all_pairs_of_seeds_match_hand_computed_values(three_rows, caplog):
+    (row,) = [line for line in differences.write(three_rows).splitlines() if line.startswith("| blockwise_2k")]
     first, second, seeds, bits, one, two, _, words = (cell.strip() for cell in row.split("|")[1:-1])
     assert (first, second, seeds, bits) == ("blockwise_2k", "lsg_2k", "2 x 1", "-1.000 to -0.500")
     # ROUGE-1 100 and 50 in each document less 50; ROUGE-2 100 and 33.3 less 33.3.
     assert one == "+25.00 to +50.00 [+0.00, +50.00]" and two == "+33.33 to +66.67 [+0.00, +66.67]"
     assert words == "+1.0 to +2.0"
     assert caplog.messages == ["transpooler_2k_512, seed 1: left out, as its summaries are on another machine"]
+
+
+def test_differences_need_no_summaries_once_the_scores_of_documents_are_written(three_rows):
+    text = differences.write(three_rows)
+    lines = (three_rows.output / "document_scores.jsonl").read_text("utf-8").splitlines()
+    scores = {(found["row"], found["seed"]): found["f1"]["rouge2"] for found in map(json.loads, lines)}
+    assert scores == {("blockwise_2k", 1): [100, 100], ("blockwise_2k", 2): [100, 33.333], ("lsg_2k", 1): [33.333] * 2}
+    for path in three_rows.output.glob("rows/*/*/summaries.txt"):
+        path.unlink()
+    assert differences.write(three_rows) == text
+    # Without its scores, a pair keeps the line that it has, also where one of its two pairs of seeds is compared anew.
+    for kept in (lines[1:], []):
+        (three_rows.output / "document_scores.jsonl").write_text("".join(line + "\n" for line in kept), "utf-8")
+        assert differences.write(three_rows) == text
+
+
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("{", "not a row's scores of documents"),
+        ('{"row": "lsg_2k", "seed": 1, "f1": {}}', "not a row's scores of documents"),
+        (lambda found: found["f1"]["rouge1"].pop(), "not a row's scores of documents"),
+        (lambda found: [values.pop() for values in found["f1"].values()], "scored as rouge"),
+        (lambda found: found.update(signature="rouge|stem:no"), r"scored as rouge\|stem:no, this program as rouge"),
+    ],
+)
+def test_differences_refuse_damaged_scores_of_documents_and_leave_the_file_as_it_was(three_rows, line, reason):
+    differences.write(three_rows)
+    path = three_rows.output / "document_scores.jsonl"
+    lines = path.read_text("utf-8").splitlines()
+    if callable(line):
+        found = json.loads(lines[1])
+        line(found)
+        line = json.dumps(found)
+    path.write_text(f"{lines[0]}\n{line}\n", "utf-8")
+    before = path.read_text("utf-8")
+    with pytest.raises(PyramidionError, match=f"document_scores.jsonl, line 2: {reason}"):
+        differences.write(three_rows)
+    assert path.read_text("utf-8") == before
 
 
 def test_results_of_another_machine_are_accepted_for_the_same_budget(reproduced, program, tmp_path):
