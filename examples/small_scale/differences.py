@@ -99,8 +99,8 @@ def _read_scores(run: Run, documents: int) -> dict[tuple[str, int], np.ndarray]:
             f1 = np.array([about["f1"][metric] for metric in ALL_METRICS], dtype=float).T
             scores[str(about["row"]), int(about["seed"])] = f1
             signature = about["signature"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise PyramidionError(f"{path}, line {number}: not a row's scores of documents; remove the line") from error
+        except (KeyError, TypeError, ValueError) as cause:
+            raise PyramidionError(f"{path}, line {number}: not the F1 of documents; remove the line") from cause
         if f1.shape != (documents, len(ALL_METRICS)) or signature != RougeSettings().signature(documents):
             raise PyramidionError(
                 f"{path}, line {number}: scored as {signature}, "

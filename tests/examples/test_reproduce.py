@@ -157,9 +157,9 @@ def test_differences_need_no_summaries_once_the_scores_of_documents_are_written(
 @pytest.mark.parametrize(
     "line, reason",
     [
-        ("{", "not a row's scores of documents"),
-        ('{"row": "lsg_2k", "seed": 1, "f1": {}}', "not a row's scores of documents"),
-        (lambda found: found["f1"]["rouge1"].pop(), "not a row's scores of documents"),
+        ("{", "not the F1 of documents"),
+        ('{"row": "lsg_2k", "seed": 1, "f1": {}}', "not the F1 of documents"),
+        (lambda found: found["f1"]["rouge1"].pop(), "not the F1 of documents"),
         (lambda found: [values.pop() for values in found["f1"].values()], "scored as rouge"),
         (lambda found: found.update(signature="rouge|stem:no"), r"scored as rouge\|stem:no, this program as rouge"),
     ],
