@@ -141,16 +141,15 @@ def write_checkpoint(folder: Path, arch: str) -> None:
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from omegaconf import OmegaConf
 
-    from pyramidion_fairseq.checkpoints import save_checkpoint
-    from pyramidion_fairseq.interop.bart.convert import FRESH
+    from pyramidion_fairseq.checkpoints import new_checkpoint, save_checkpoint
 
     flags = [str(folder), "--task", "long_document_summarization", "--arch", arch]
     parsed = options.parse_args_and_arch(options.get_training_parser(), flags)
     cfg = convert_namespace_to_omegaconf(parsed)
     torch.manual_seed(0)
     model = tasks.setup_task(cfg.task).build_model(cfg.model)
-    state = {"args": None, "cfg": OmegaConf.to_container(cfg, enum_to_str=True), "model": model.state_dict(), **FRESH}
-    save_checkpoint(state, folder / f"{arch}.pt")
+    checkpoint = new_checkpoint(OmegaConf.to_container(cfg, enum_to_str=True), model.state_dict(), {})
+    save_checkpoint(checkpoint, folder / f"{arch}.pt")
 
 
 if __name__ == "__main__":

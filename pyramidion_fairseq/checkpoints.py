@@ -14,7 +14,7 @@ import os
 import pickle
 import types
 from argparse import Namespace
-from typing import Any, BinaryIO, Dict, Mapping, Union
+from typing import Any, BinaryIO, Dict, List, Mapping, Union
 
 import torch
 from fairseq import checkpoint_utils
@@ -95,12 +95,32 @@ class _SafeTorch(types.ModuleType):
         return state
 
 
+def new_checkpoint(cfg: Any, weights: Dict[str, torch.Tensor], extra_state: Dict[str, Any]) -> Dict[str, Any]:
+    """Return a checkpoint of weights from elsewhere, with what fairseq reads in generation and fine-tuning.
+
+    Args:
+        cfg: fairseq's config, as plain containers.
+        weights: the model's tensors.
+        extra_state: further entries of ``extra_state``.
+    """
+    return {
+        "args": None,
+        "cfg": cfg,
+        "model": weights,
+        "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}, **extra_state},
+        "optimizer_history": _no_history(),
+    }
+
+
+def _no_history() -> List[Dict[str, Any]]:
+    """Return the optimizer history of a model without one."""
+    return [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
+
+
 def _add_missing_parts(state: Dict[str, Any], file: BinaryIO) -> None:
     """Add the parts that fairseq reads even for generation to a checkpoint that has only weights and options."""
     if "optimizer_history" not in state and "best_loss" not in state:  # the latter is in fairseq's first checkpoints
-        state["optimizer_history"] = [
-            {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
-        ]
+        state["optimizer_history"] = _no_history()
     if state.get("extra_state") is None and "epoch" not in state:
         state["extra_state"] = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, continued_runs.UNKNOWN: True}
     if not isinstance(state.get("extra_state", {}), dict):

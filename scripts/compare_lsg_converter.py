@@ -20,7 +20,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 from pyramidion_fairseq.interop.bart.convert import convert
 from pyramidion_fairseq.interop.bart.names import from_hugging_face
 from pyramidion_fairseq.interop.bart.options import from_config
-from pyramidion_fairseq.interop.bart.sources import Source
+from pyramidion_fairseq.interop.bart.sources import PretrainedSummarizer
 from pyramidion_fairseq.models import PyramidionModel
 from tests.helpers.bart import compare, documents, spread_values, symbols_of, task_of
 
@@ -42,7 +42,7 @@ def ours(config: BartConfig, state: dict[str, torch.Tensor], kind: str) -> Pyram
     """Return our conversion to 4096 tokens, with the published converter's options."""
     changes = {"max_source_positions": 4096, "max_target_positions": 4096, "attention": "lsg"}
     changes.update(lsg_block_size=128, lsg_sparse_block_size=128, lsg_sparsity_factor=2, lsg_sparsity_type=kind)
-    source = Source(from_config(config.to_dict()), from_hugging_face(state), symbols_of(WORDS), None)
+    source = PretrainedSummarizer(from_config(config.to_dict()), from_hugging_face(state), symbols_of(WORDS), None)
     checkpoint = convert(source, {**changes, "lsg_global_tokens": 1}).checkpoint
     model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task_of(WORDS)).eval()
     model.load_state_dict(checkpoint["model"], strict=True)

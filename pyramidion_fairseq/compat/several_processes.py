@@ -11,7 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-from importlib import metadata
 from typing import Any, Callable
 
 import torch
@@ -19,6 +18,7 @@ from omegaconf import open_dict
 from torch import distributed
 
 from ..errors import PyramidionError
+from ..utils.requirements import installed
 from ..version import __version__
 from .marks import mark
 
@@ -146,14 +146,11 @@ def _comparing(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 def versions() -> str:
     """Return the versions of the packages that training depends on."""
-    found = {"pyramidion_fairseq": __version__, "torch": torch.__version__}
-    for name in ("fairseq-fixed", "fairseq"):
-        try:
-            found["fairseq"] = metadata.version(name)
-            break
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+    versions = [f"pyramidion_fairseq {__version__}", f"torch {torch.__version__}"]
+    fairseq = installed("fairseq-fixed", "fairseq")
+    if fairseq is not None:
+        versions.append(f"fairseq {fairseq[1]}")
+    return ", ".join(versions)
 
 
 def check_alike(mine: str, remedy: str) -> None:

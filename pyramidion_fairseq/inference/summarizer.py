@@ -39,7 +39,7 @@ MOST_WORDS = 50_000
 _REFERENCE_OPTIONS = ("score_reference", "prefix_size")
 
 
-class Source(NamedTuple):
+class TokenizedDocument(NamedTuple):
     """A document that is ready to be summarised."""
 
     document: Document
@@ -166,7 +166,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
             documents = [documents]  # type: ignore[list-item]  # _read refuses it
         documents = iter(documents)
 
-        def generate(sources: list[Source]) -> list[Summary]:
+        def generate(sources: list[TokenizedDocument]) -> list[Summary]:
             return self._generate(sources, generator, with_provenance)
 
         while True:
@@ -234,7 +234,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         """Ids that follow the ``</s>`` of documents."""
         return [] if self._markers.document_end is None else [self._markers.document_end]
 
-    def _read(self, document: str | Document, tokenizer: Tokenizer) -> Source:
+    def _read(self, document: str | Document, tokenizer: Tokenizer) -> TokenizedDocument:
         if isinstance(document, str):
             document = Document.from_text(document)
         if not isinstance(document, Document):
@@ -245,7 +245,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         tokens = tokenizer.encode(words.document.words, words.document.space_after, limit)
         if bos is not None and tokens.tokens:  # <s> counts as part of the first word
             tokens = replace(tokens, tokens=(bos, *tokens.tokens), token_words=(0, *tokens.token_words))
-        return Source(document, words, tokens)
+        return TokenizedDocument(document, words, tokens)
 
     def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         """Return the tokenizers of documents and of summaries."""
@@ -271,7 +271,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         return self.task.build_generator(self.models, options)
 
     @torch.no_grad()
-    def _generate(self, sources: list[Source], generator: Any, with_provenance: bool) -> list[Summary]:
+    def _generate(self, sources: list[TokenizedDocument], generator: Any, with_provenance: bool) -> list[Summary]:
         eos, pad = self.tgt_dict.eos(), self.tgt_dict.pad()
         end = (self.src_dict.eos(), *self._after_document)
         rows = [torch.tensor([*source.encoded.tokens, *end]) for source in sources]
@@ -301,7 +301,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         return read_records(model.encoder, encoder_out, attention, steps, copies)
 
     def _make_summary(
-        self, source: Source, hypothesis: dict[str, Any], records: tuple[ModelRecord, ...] | None, eos: int
+        self, source: TokenizedDocument, hypothesis: dict[str, Any], records: tuple[ModelRecord, ...] | None, eos: int
     ) -> Summary:
         document, words, tokens = source
         ids = [token for token in hypothesis["tokens"].tolist() if token != eos]

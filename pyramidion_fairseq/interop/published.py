@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from .. import vocabularies
-from ..checkpoints import check_finite
+from ..checkpoints import check_finite, new_checkpoint
 from ..compat import plain_options
 from ..config import PyramidionConfig, complete
 from ..errors import PyramidionError, one_line
@@ -220,13 +220,4 @@ def convert_published(checkpoint: Mapping[str, Any], data: str | None = None) ->
     check_published(cfg["model"], state)
     found = vocabularies.named_by({"args": args, "model": state}, data) or {}
     carried = {vocabularies.KEY: {**found, "read_from": None}} if found else {}
-    return {
-        "args": None,
-        "cfg": cfg,
-        "model": state,
-        # Read by fairseq in generation and fine-tuning.
-        "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}, **carried},
-        "optimizer_history": [
-            {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
-        ],
-    }
+    return new_checkpoint(cfg, state, carried)

@@ -6,6 +6,7 @@ import os
 import platform
 from typing import Any, Dict, List
 
+from ..utils.requirements import installed
 from .length_statistics import summarise
 
 logger = logging.getLogger("prepare")
@@ -15,17 +16,9 @@ NOTE = "Lengths in sentencepiece tokens with the closing </s>, as fairseq counts
 
 def versions() -> Dict[str, str]:
     """Return the versions of Python and of the packages that affect the output, "none" for a missing package."""
-    from importlib import metadata
-
     found = {"python": platform.python_version()}
     for name, distributions in {"sentencepiece": ["sentencepiece"], "fairseq": ["fairseq-fixed", "fairseq"]}.items():
-        found[name] = "none"
-        for distribution in distributions:
-            try:
-                found[name] = metadata.version(distribution)
-                break
-            except metadata.PackageNotFoundError:
-                continue
+        _, found[name] = installed(*distributions) or ("", "none")
     return found
 
 

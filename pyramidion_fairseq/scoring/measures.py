@@ -49,7 +49,7 @@ def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(words[start:] for start in range(n))))
 
 
-class Source:
+class PreparedDocument:
     """A document, preprocessed for the comparison with summaries."""
 
     def __init__(self, text: str, settings: RougeSettings):
@@ -70,7 +70,7 @@ def share(part: float, whole: float) -> float:
     return ratio(100 * part, whole)
 
 
-def measure(source: Source, summary: str, settings: RougeSettings) -> list[float]:
+def measure(source: PreparedDocument, summary: str, settings: RougeSettings) -> list[float]:
     """Return the MEASURES of one summary, in order; NaN for a measure that is not defined for this summary.
 
     Args:
@@ -108,7 +108,7 @@ def measure(source: Source, summary: str, settings: RougeSettings) -> list[float
 def measure_document(texts: tuple[str, Sequence[str]], settings: RougeSettings) -> list[list[float]]:
     """Return :func:`measure` of each summary of one document: (document, summaries) -> (summaries, MEASURES)."""
     document, summaries = texts
-    source = Source(document, settings)
+    source = PreparedDocument(document, settings)
     return [measure(source, summary, settings) for summary in summaries]
 
 

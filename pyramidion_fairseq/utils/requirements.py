@@ -33,7 +33,7 @@ def check() -> None:
     """
     for oldest, broken in REQUIRED:
         first = next(iter(oldest))
-        found = next(((name, version) for name in oldest for version in [_version(name)] if version), None)
+        found = installed(*oldest)
         wanted = f"{first}>={oldest[first]}" + (f",<{broken}" if broken else "")
         how = f"pip install {OPTIONS.get(first, '')}'{wanted}'"
         if found is None:
@@ -45,11 +45,14 @@ def check() -> None:
             raise VersionError(f"pyramidion_fairseq needs {wanted}, but {name} {version} is installed: {how}")
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+def installed(*names: str) -> tuple[str, str] | None:
+    """Return (name, version) of the first of these distributions that is installed, or None."""
+    for name in names:
+        try:
+            return name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def _version_numbers(version: str) -> tuple[int, ...]:

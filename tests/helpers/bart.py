@@ -12,7 +12,6 @@ from fairseq.models.bart.model import bart_base_architecture
 
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.interop import byte_level, dictionary_files
-from pyramidion_fairseq.interop.bart.convert import FRESH
 from pyramidion_fairseq.interop.dictionary_files import make_dictionary
 from pyramidion_fairseq.models import PyramidionModel
 
@@ -65,6 +64,13 @@ def spread_values(model, seed=0):
     return model.eval()
 
 
+def old_checkpoint(args, weights):
+    """Return a checkpoint with ``args`` in place of ``cfg``, as fairseq saved it before it had Hydra."""
+    history = [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
+    extra_state = {"epoch": 0, "train_iterator": {"epoch": 0}}
+    return {"args": args, "model": weights, "extra_state": extra_state, "optimizer_history": history}
+
+
 def write_stock(folder, symbols, **more):
     """Write fairseq's own BART with dict.txt and BPE; return the path of model.pt and the model.
 
@@ -84,7 +90,7 @@ def write_stock(folder, symbols, **more):
     written = [symbol for symbol in symbols if symbol != "<mask>"]  # which fairseq's task adds
     dictionary_files.write_dictionary(written, folder / "dict.txt")
     byte_level.write_bpe(byte_level.Bpe(byte_level.numbers_of(MERGES), MERGES), folder)
-    torch.save({"args": args, "model": {**model.state_dict(), **more}, **FRESH}, folder / "model.pt")
+    torch.save(old_checkpoint(args, {**model.state_dict(), **more}), folder / "model.pt")
     return folder / "model.pt", model
 
 

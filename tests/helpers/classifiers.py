@@ -3,8 +3,8 @@
 import torch
 
 from pyramidion_fairseq import class_labels, vocabularies
+from pyramidion_fairseq.checkpoints import new_checkpoint
 from pyramidion_fairseq.interop import dictionary_files
-from pyramidion_fairseq.interop.bart.convert import FRESH
 from pyramidion_fairseq.models.encoder_config import FIELDS
 from tests.helpers.bart import randomise
 from tests.helpers.preprocessing import WORDS as NAMES
@@ -28,7 +28,7 @@ def write_classifier(folder, labels=LABELS, regression=False, carries=True, task
     finally:
         helpers.task_of = stock
     given = {name: getattr(model.args, name) for name in FIELDS}
-    extra_state = {**FRESH["extra_state"], vocabularies.KEY: vocabularies.describe(SYMBOLS, SYMBOLS)}
+    extra_state = {vocabularies.KEY: vocabularies.describe(SYMBOLS, SYMBOLS)}
     if carries and not regression:
         extra_state[class_labels.KEY] = class_labels.for_checkpoint(labels, HEAD)
     settings = {"_name": "sentence_prediction", "classification_head_name": HEAD, "init_token": 0}
@@ -38,5 +38,5 @@ def write_classifier(folder, labels=LABELS, regression=False, carries=True, task
         "criterion": {"_name": "sentence_prediction", "regression_target": regression},
     }
     path = folder / "checkpoint_best.pt"
-    torch.save({"args": None, "cfg": cfg, "model": model.state_dict(), **FRESH, "extra_state": extra_state}, path)
+    torch.save(new_checkpoint(cfg, model.state_dict(), extra_state), path)
     return path, model

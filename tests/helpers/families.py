@@ -10,14 +10,14 @@ from fairseq.models.bart import BARTModel
 from fairseq.models.bart.model import mbart_large_architecture
 
 from pyramidion_fairseq.interop import byte_level, dictionary_files
-from pyramidion_fairseq.interop.bart.convert import FRESH, convert
-from pyramidion_fairseq.interop.bart.sources import Source
+from pyramidion_fairseq.interop.bart.convert import convert
+from pyramidion_fairseq.interop.bart.sources import PretrainedSummarizer
 from pyramidion_fairseq.interop.dictionary_files import make_dictionary
 from pyramidion_fairseq.interop.families.base import reorder, sentencepieces
 from pyramidion_fairseq.interop.families.every import FAMILIES
 from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
 from pyramidion_fairseq.models import PyramidionModel
-from tests.helpers.bart import documents, randomise, symbols_of, task_of, write_bpe
+from tests.helpers.bart import documents, old_checkpoint, randomise, symbols_of, task_of, write_bpe
 
 SIZES = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
 SIZES.update(encoder_attention_heads=4, decoder_attention_heads=4)
@@ -180,7 +180,7 @@ def converted(kind, theirs, words, changes, rows=None, tensors=None):
     if rows is not None:
         done.append(reorder(state, rows))
     state.update(tensors or {})
-    checkpoint = convert(Source(given, state, symbols_of(words), None, tuple(done)), changes).checkpoint
+    checkpoint = convert(PretrainedSummarizer(given, state, symbols_of(words), None, tuple(done)), changes).checkpoint
     model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task_of(words)).eval()
     torch.nn.Module.load_state_dict(model, checkpoint["model"], strict=True)
     return model
@@ -221,5 +221,5 @@ def write_fairseq_mbart(folder, languages, style="[{}]", last=("<mask>",), **tol
     dictionary = make_dictionary(symbols)
     model = BARTModel.build_model(args, Namespace(source_dictionary=dictionary, target_dictionary=dictionary))
     randomise(model)
-    torch.save({"args": args, "model": model.state_dict(), **FRESH}, folder / "model.pt")
+    torch.save(old_checkpoint(args, model.state_dict()), folder / "model.pt")
     return folder / "model.pt", model, symbols

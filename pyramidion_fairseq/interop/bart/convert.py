@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ... import pretrained, vocabularies
-from ...checkpoints import save_checkpoint
+from ...checkpoints import new_checkpoint, save_checkpoint
 from ...compat import plain_options
 from ...config import PyramidionConfig, complete
 from ...errors import PyramidionError
@@ -30,17 +30,12 @@ from .. import byte_level, dictionary_files
 from ..state_changes import Change
 from .adapt import adapt_state
 from .options import SHAPE
-from .sources import Source
+from .sources import PretrainedSummarizer
 
 logger = logging.getLogger(__name__)
 
 #: File with the arguments with which ``fairseq-train`` builds the model.
 ARGUMENTS = "arguments.txt"
-#: State that fairseq reads from a checkpoint in generation and fine-tuning.
-FRESH: dict[str, Any] = {
-    "extra_state": {"epoch": 0, "train_iterator": {"epoch": 0}},
-    "optimizer_history": [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}],
-}
 
 
 class Converted(NamedTuple):
@@ -68,7 +63,7 @@ def last_layers(lengths: list[int], layers: int) -> str:
     return str(PoolingSchedule.parse(",".join(f"{first + i}:{length}" for i, length in enumerate(lengths))))
 
 
-def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
+def convert(source: PretrainedSummarizer, changes: Mapping[str, Any]) -> Converted:
     """Convert a pretrained model.
 
     Args:
@@ -103,10 +98,12 @@ def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
     check_tensors(model, state)
     done = [*source.changes, *done]
     changed = {name for change in done for name in change.names}
-    return Converted(make_checkpoint(options, state, source), done, [name for name in state if name not in changed])
+    return Converted(_make_checkpoint(options, state, source), done, [name for name in state if name not in changed])
 
 
-def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source: Source) -> dict[str, Any]:
+def _make_checkpoint(
+    options: Mapping[str, Any], state: dict[str, Tensor], source: PretrainedSummarizer
+) -> dict[str, Any]:
     """Return a checkpoint with its dictionary, for ``fairseq-generate`` and ``--restore-file``."""
     task: dict[str, Any] = {"task": "long_document_summarization", "source_lang": "source", "target_lang": "target"}
     pieces = isinstance(source.bpe, Path)
@@ -115,8 +112,7 @@ def make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source
     cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     digest = vocabularies.digest(str(source.bpe)) if pieces else None
     described = vocabularies.describe(source.symbols, source.symbols, digest)
-    extra_state = {**FRESH["extra_state"], vocabularies.KEY: described}
-    return {"args": None, "cfg": cfg, "model": state, **FRESH, "extra_state": extra_state}
+    return new_checkpoint(cfg, state, {vocabularies.KEY: described})
 
 
 def fill_buffers(model: PyramidionModel, state: dict[str, Tensor]) -> None:
@@ -143,7 +139,7 @@ def check_tensors(model: PyramidionModel, state: Mapping[str, Tensor]) -> None:
         raise PyramidionError("the tensors do not fit: " + "; ".join(problems[:3]) + more)
 
 
-def write(converted: Converted, source: Source, folder: Path) -> None:
+def write(converted: Converted, source: PretrainedSummarizer, folder: Path) -> None:
     """Write model.pt, dictionaries, BPE files, generation.json, arguments.txt, and conversion.json with all changes.
 
     Raises:

@@ -38,7 +38,8 @@ _NAMES = {
 }
 #: Defaults of transformers for the numbers of heads, which cannot be read from shapes of tensors.
 _HEADS = {"encoder_attention_heads": 16, "decoder_attention_heads": 16}
-_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
+#: Activations of transformers that fairseq has too: name there -> name in fairseq.
+ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
 #: Fields that are determined by the pretrained weights.
 SHAPE = [
     *(f"{side}_{what}" for side in ("encoder", "decoder") for what in ("layers", "embed_dim", "ffn_embed_dim")),
@@ -150,7 +151,7 @@ def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> d
     if config.get("tie_word_embeddings") is False:
         raise PyramidionError(f"cannot convert a {title} with tie_word_embeddings=false: one embedding is shared")
     activation = config.get("activation_function", "gelu")
-    if activation not in _ACTIVATIONS:
+    if activation not in ACTIVATIONS:
         raise PyramidionError(f"cannot convert a {title} with activation_function={activation!r}")
     options = {**fields_of("bart_base_long"), **_HEADS}
     options.update({ours: config[theirs] for theirs, ours in _NAMES.items() if config.get(theirs) is not None})
@@ -161,7 +162,7 @@ def common(config: Mapping[str, Any], title: str, fixed: Mapping[str, Any]) -> d
         **options,
         "encoder_embed_dim": width,
         "decoder_embed_dim": width,
-        "activation_fn": _ACTIVATIONS[activation],
+        "activation_fn": ACTIVATIONS[activation],
         "no_scale_embedding": not config.get("scale_embedding", False),
         "max_source_positions": length,
         "max_target_positions": length,

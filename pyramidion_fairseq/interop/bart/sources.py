@@ -26,7 +26,7 @@ from . import names
 logger = logging.getLogger(__name__)
 
 
-class Source(NamedTuple):
+class PretrainedSummarizer(NamedTuple):
     """A pretrained model that has been read."""
 
     options: dict[str, Any]
@@ -45,7 +45,7 @@ class Source(NamedTuple):
 
 def read_source(
     path: Path, dictionary: Path | None = None, bpe: Path | None = None, family: Family | None = None
-) -> Source:
+) -> PretrainedSummarizer:
     """Read a fairseq checkpoint (a file) or a Hugging Face model (a directory).
 
     Args:
@@ -73,7 +73,7 @@ def read_source(
     return source._replace(bpe=kept)
 
 
-def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None, family: Family) -> Source:
+def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None, family: Family) -> PretrainedSummarizer:
     config = read_json(path / "config.json")
     own = "pyramidion" in config  # this package's export, which always has the names of BART
     kind = FAMILIES["bart"] if own else family
@@ -97,10 +97,12 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None, famil
         given = {**given, **kind.markers(path, config, symbols)}
     longest = given["max_target_positions"]
     generation = read_generation(path, config, longest) if own or family.keeps_generation else {}
-    return Source(given, state, symbols, None, tuple(changes), generation)
+    return PretrainedSummarizer(given, state, symbols, None, tuple(changes), generation)
 
 
-def _read_checkpoint(path: Path, checkpoint: dict[str, Any], dictionary: Path | None, family: Family) -> Source:
+def _read_checkpoint(
+    path: Path, checkpoint: dict[str, Any], dictionary: Path | None, family: Family
+) -> PretrainedSummarizer:
     arguments = _fairseq_arguments(checkpoint)
     given = family.from_fairseq(arguments)
     state = {name: tensor for name, tensor in checkpoint["model"].items() if not name.endswith("._float_tensor")}
@@ -117,7 +119,7 @@ def _read_checkpoint(path: Path, checkpoint: dict[str, Any], dictionary: Path | 
         given = {**given, **family.fairseq_markers(arguments, symbols)}
     own = (arguments.get("arch") or arguments.get("_name")) in ARCHITECTURES
     settings = generation_settings(str(path.parent)) if own or family.keeps_generation else {}
-    return Source(given, state, symbols, None, (), settings)
+    return PretrainedSummarizer(given, state, symbols, None, (), settings)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -12,24 +12,25 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ... import class_labels, vocabularies
+from ...checkpoints import new_checkpoint
 from ...compat import plain_options
 from ...errors import PyramidionError
 from ...models.encoder_config import FIELDS, complete_encoder
 from ...models.roberta import LSGRobertaModel
 from ...text.byte_level import is_byte_level
 from .. import dictionary_files
-from ..bart.convert import FRESH, Converted, check_tensors, write_folder
+from ..bart.convert import Converted, check_tensors, write_folder
 from ..state_changes import Change
 from .adapt import EMBEDDING, adapt_state
 from .names import HEAD
 from .options import SHAPE
-from .sources import Source
+from .sources import PretrainedEncoder
 
 #: Default of --max-positions, in tokens.
 LONG = 4096
 
 
-def convert(source: Source, changes: Mapping[str, Any]) -> Converted:
+def convert(source: PretrainedEncoder, changes: Mapping[str, Any]) -> Converted:
     """Convert a pretrained encoder.
 
     Args:
@@ -90,7 +91,9 @@ def _register_heads(model: LSGRobertaModel, state: Mapping[str, Tensor]) -> None
             model.register_classification_head(parts[1], state[name].size(0), dense.size(0))
 
 
-def _make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], source: Source) -> dict[str, Any]:
+def _make_checkpoint(
+    options: Mapping[str, Any], state: dict[str, Tensor], source: PretrainedEncoder
+) -> dict[str, Any]:
     """Return a checkpoint with its dictionary and labels, for ``--restore-file`` and ``pyramidion-classify``."""
     heads = sorted({name.split(".")[1] for name in state if name.startswith("classification_heads.")})
     head = HEAD if HEAD in heads or not heads else heads[0]
@@ -104,17 +107,15 @@ def _make_checkpoint(options: Mapping[str, Any], state: dict[str, Tensor], sourc
     container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     digest = vocabularies.digest(str(source.bpe)) if pieces else None
     described = vocabularies.describe(source.symbols, source.symbols, digest)
-    extra_state = {**FRESH["extra_state"], vocabularies.KEY: described}
     labels = {
         name: text
         for n, found in source.labels.items()
         for name, text in class_labels.for_checkpoint(found, n).items()
     }
-    extra_state[class_labels.KEY] = labels
-    return {"args": None, "cfg": container, "model": state, **FRESH, "extra_state": extra_state}
+    return new_checkpoint(container, state, {vocabularies.KEY: described, class_labels.KEY: labels})
 
 
-def write(converted: Converted, source: Source, folder: Path) -> None:
+def write(converted: Converted, source: PretrainedEncoder, folder: Path) -> None:
     """Write model.pt, dict.txt, BPE files and conversion.json, the record of all changes, to a new folder.
 
     Raises:

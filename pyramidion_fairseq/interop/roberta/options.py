@@ -7,6 +7,7 @@ from typing import Any, Mapping
 from ...errors import PyramidionError
 from ...models.architectures import ENCODERS, fields_of
 from ...models.encoder_config import FIELDS
+from ..bart.options import ACTIVATIONS
 
 #: Values of ``model_type`` in config.json that can be converted.
 KINDS = ("roberta", "camembert", "xlm-roberta")
@@ -18,7 +19,6 @@ _NAMES = {
     "hidden_dropout_prob": "dropout",
     "attention_probs_dropout_prob": "attention_dropout",
 }
-_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
 #: Fields that the pretrained weights determine, so that they cannot be set.
 SHAPE = ["encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads",
          "encoder_normalize_before", "no_layernorm_embedding", "activation_fn", "untie_weights_roberta"]  # fmt: skip
@@ -62,14 +62,14 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
         raise PyramidionError(f"cannot convert a {kind} with layer_norm_eps={config.get('layer_norm_eps', 1e-12)}: "
                               "fairseq has 1e-5")  # fmt: skip
     activation = config.get("hidden_act", "gelu")
-    if activation not in _ACTIVATIONS:
+    if activation not in ACTIVATIONS:
         raise PyramidionError(f"cannot convert a {kind} with hidden_act={activation!r}")
     options = {ours: config[theirs] for theirs, ours in _NAMES.items() if config.get(theirs) is not None}
     head = config.get("classifier_dropout")
     return {
         **fields_of("lsg_roberta"),
         **options,
-        "activation_fn": _ACTIVATIONS[activation],
+        "activation_fn": ACTIVATIONS[activation],
         "pooler_dropout": options.get("dropout", 0.0) if head is None else head,
         "max_positions": config["max_position_embeddings"] - 2,
     }

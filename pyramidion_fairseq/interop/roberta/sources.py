@@ -21,7 +21,7 @@ from . import names, options, symbols
 from .adapt import EMBEDDING, POSITIONS
 
 
-class Source(NamedTuple):
+class PretrainedEncoder(NamedTuple):
     """A pretrained encoder."""
 
     options: dict[str, Any]
@@ -40,7 +40,7 @@ class Source(NamedTuple):
     """Changes of the tensors so far."""
 
 
-def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = None) -> Source:
+def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = None) -> PretrainedEncoder:
     """Read a fairseq checkpoint (a file) or a Hugging Face model (a directory).
 
     Args:
@@ -56,7 +56,7 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
     return _read_directory(path, dictionary, bpe) if path.is_dir() else _read_checkpoint(path, dictionary, bpe)
 
 
-def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> Source:
+def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> PretrainedEncoder:
     config = read_json(path / "config.json")
     given = options.from_config(config)
     ours = "pyramidion" in config
@@ -82,10 +82,10 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> So
     classes = 0 if head is None else head.size(0)
     regression = _is_regression(config, classes)
     labels = {} if regression else _labels_of(config, classes)
-    return Source(given, state, rows.symbols, found, labels, regression, changes)
+    return PretrainedEncoder(given, state, rows.symbols, found, labels, regression, changes)
 
 
-def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> Source:
+def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> PretrainedEncoder:
     checkpoint = load_checkpoint(path)
     args = vocabularies.options_of(checkpoint, "model")
     if not isinstance(checkpoint.get("model"), dict) or not args:
@@ -108,7 +108,7 @@ def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> S
     labels = {head: class_labels.labels_of_checkpoint(extra_state, head) for head in heads}
     regression = bool(vocabularies.options_of(checkpoint, "criterion").get("regression_target"))
     known = {head: found for head, found in labels.items() if found is not None}
-    return Source(given, state, rows, found, known, regression, changes)
+    return PretrainedEncoder(given, state, rows, found, known, regression, changes)
 
 
 def _data_folders(checkpoint: Mapping[str, Any]) -> list[Path]:

@@ -8,7 +8,7 @@ import torch
 
 from pyramidion_fairseq.interop.bart.convert import convert
 from pyramidion_fairseq.interop.bart.options import from_config
-from pyramidion_fairseq.interop.bart.sources import Source
+from pyramidion_fairseq.interop.bart.sources import PretrainedSummarizer
 from pyramidion_fairseq.interop.dictionary_files import make_dictionary
 from pyramidion_fairseq.models import PyramidionModel
 from tests.helpers.paths import DATA
@@ -31,7 +31,9 @@ def converted(options):
         "lsg_sparsity_type": options["sparsity_type"],
         "lsg_global_tokens": options["num_global_tokens"],
     }
-    checkpoint = convert(Source(from_config(config), state_of_bart(), symbols(), None), changes).checkpoint
+    checkpoint = convert(
+        PretrainedSummarizer(from_config(config), state_of_bart(), symbols(), None), changes
+    ).checkpoint
     dictionary = make_dictionary(symbols())
     task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
     model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task).eval()

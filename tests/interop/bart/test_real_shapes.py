@@ -14,7 +14,7 @@ from fairseq.models.bart.model import bart_base_architecture, bart_large_archite
 from pyramidion_fairseq.interop.bart.convert import convert
 from pyramidion_fairseq.interop.bart.names import from_hugging_face
 from pyramidion_fairseq.interop.bart.options import from_config, from_fairseq
-from pyramidion_fairseq.interop.bart.sources import Source
+from pyramidion_fairseq.interop.bart.sources import PretrainedSummarizer
 from pyramidion_fairseq.models import PyramidionModel
 from tests.helpers.bart import compare, documents, spread_values, symbols_of, task_of
 
@@ -29,7 +29,9 @@ NAMES = ["base, 1+1 layers", *(pytest.param(name, marks=pytest.mark.soak) for na
 
 def converted(options, state, words):
     """Return our model of a source, with full attention, no pooling, and the source's length."""
-    checkpoint = convert(Source(options, state, symbols_of(words), None), {"attention": "full"}).checkpoint
+    checkpoint = convert(
+        PretrainedSummarizer(options, state, symbols_of(words), None), {"attention": "full"}
+    ).checkpoint
     model = PyramidionModel.build_model(Namespace(**checkpoint["cfg"]["model"]), task_of(words)).eval()
     model.load_state_dict(checkpoint["model"], strict=True)
     return model

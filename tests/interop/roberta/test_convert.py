@@ -11,7 +11,7 @@ from pyramidion_fairseq.apps.classify.loading import load_classifier
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.models.encoder_layer import call_layer
 from pyramidion_fairseq.text import Document
-from tests.helpers.bart import documents, write_bpe
+from tests.helpers.bart import documents, old_checkpoint, write_bpe
 from tests.helpers.roberta import HEAD, build_stock
 
 FULL = ["--attention", "full", "--max-positions", 64]
@@ -176,7 +176,6 @@ def test_converted_fairseq_roberta_gives_the_same_logits(old, convert, tmp_path,
     from argparse import Namespace
 
     from pyramidion_fairseq.interop import dictionary_files
-    from pyramidion_fairseq.interop.bart.convert import FRESH
 
     theirs = build_stock(words=len(symbols))
     state = theirs.state_dict()
@@ -185,7 +184,7 @@ def test_converted_fairseq_roberta_gives_the_same_logits(old, convert, tmp_path,
                  for k, v in state.items()}  # fmt: skip
         state = {k.replace("emb_layer_norm.Xedding", "emb_layer_norm"): v for k, v in state.items()}
     args = Namespace(arch="roberta_base", **{k: v for k, v in vars(theirs.args).items() if k != "arch"})
-    torch.save({"args": args, "model": state, **FRESH}, tmp_path / "model.pt")
+    torch.save(old_checkpoint(args, state), tmp_path / "model.pt")
     dictionary_files.write_dictionary(symbols[:-1], tmp_path / "dict.txt")
     write_bpe(tmp_path, rows)
     classifier = read(convert("roberta", tmp_path / "model.pt", *FULL))
