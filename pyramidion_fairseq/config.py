@@ -209,6 +209,13 @@ def _check_counts(options: Namespace) -> None:
             raise PyramidionError(f"{flag} must be at least {least} and at most {most:,}, got {value!r}")
 
 
+def read_options(cfg: Any, kind: Any) -> dict[str, Any]:
+    """Return the options of a dataclass as plain values, with defaults for those that ``cfg`` lacks."""
+    is_config = OmegaConf.is_config(cfg)
+    given: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if is_config else vars(cfg)
+    return {f.name: given.get(f.name, f.default) for f in fields(kind) if f.name != "_name"}
+
+
 def complete(cfg: Any) -> Namespace:
     """Return the options as a plain namespace.
 
@@ -220,10 +227,7 @@ def complete(cfg: Any) -> Namespace:
     Raises:
         PyramidionError: values contradict each other.
     """
-    is_config = OmegaConf.is_config(cfg)
-    given: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if is_config else vars(cfg)
-    names = [f for f in fields(PyramidionConfig) if f.name != "_name"]
-    options = Namespace(**{f.name: given.get(f.name, f.default) for f in names})
+    options = Namespace(**read_options(cfg, PyramidionConfig))
     _check_counts(options)
     schedule = PoolingSchedule.of(options.pooling_schedule, options.max_source_positions, options.encoder_layers)
     options.pooling_schedule = str(schedule)

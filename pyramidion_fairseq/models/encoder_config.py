@@ -9,9 +9,8 @@ from typing import Any
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.utils import get_available_activation_fns
-from omegaconf import OmegaConf
 
-from ..config import PyramidionConfig, complete
+from ..config import PyramidionConfig, complete, read_options
 from ..errors import PyramidionError
 from ..poolers import POOLERS
 from ..schedule import PoolingSchedule
@@ -80,10 +79,7 @@ def complete_encoder(cfg: Any) -> Namespace:
     Raises:
         PyramidionError: values contradict each other, or make no sense without a decoder.
     """
-    is_config = OmegaConf.is_config(cfg)
-    given: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if is_config else vars(cfg)
-    defaults = {f.name: f.default for f in fields(EncoderConfig) if f.name != "_name"}
-    own = {name: given.get(name, defaults[name]) for name in FIELDS}
+    own = read_options(cfg, EncoderConfig)
     for name in ("pooler_activation_fn", "activation_fn"):
         own[name] = str(getattr(own[name], "value", own[name]))
     if own["max_positions"] is None or own["max_positions"] < 3:
