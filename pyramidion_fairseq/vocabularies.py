@@ -35,6 +35,8 @@ SIDES = ("source", "target")
 SENTENCEPIECE = ("sentencepiece.model", "sentencepiece.bpe.model", "spm.model", "spiece.model")
 #: Options of ``--bpe gpt2`` that name these files.
 BYTE_LEVEL_OPTIONS = ("gpt2_encoder_json", "gpt2_vocab_bpe")
+#: Entries of a record with the digest of a tokenizer's files, and what messages call them.
+_TOKENIZERS = {"sentencepiece": "sentencepiece model", "byte_level": "byte-level BPE"}
 _MASK = "<mask>"
 #: Number of special symbols before those of a dictionary's file.
 _NUM_SPECIAL = len(Dictionary())
@@ -283,50 +285,31 @@ def check_same_sentencepiece(extra_state: Any, of_data: Mapping[str, Any] | None
     Raises:
         PyramidionError: they differ.
     """
-    trained, now = ((record or {}).get("sentencepiece") for record in (recorded(extra_state), of_data))
-    if trained and now and trained != now:
-        raise PyramidionError(
-            f"{path} was trained with another sentencepiece model than the data's: prepare the data with that one "
-            "(prepare.py --spm-model)"
-        )
-    trained, now = ((record or {}).get("byte_level") for record in (recorded(extra_state), of_data))
-    if trained and now and trained != now:
-        raise PyramidionError(
-            f"{path} was trained with another byte-level BPE than the data's: encode the data with the encoder.json "
-            "and vocab.bpe of its training"
-        )
+    for kind, remedy in (
+        ("sentencepiece", "prepare the data with that one (prepare.py --spm-model)"),
+        ("byte_level", "encode the data with the encoder.json and vocab.bpe of its training"),
+    ):
+        trained, now = ((record or {}).get(kind) for record in (recorded(extra_state), of_data))
+        if trained and now and trained != now:
+            raise PyramidionError(f"{path} was trained with another {_TOKENIZERS[kind]} than the data's: {remedy}")
 
 
-def check_sentencepiece(extra_state: Any, path: str, checkpoint: str, remedy: str) -> None:
-    """Raise an error for another sentencepiece model than the one recorded in a checkpoint, if any.
+def check_tokenizer(extra_state: Any, kind: str, paths: Sequence[str], checkpoint: str, remedy: str) -> None:
+    """Raise an error for another sentencepiece model or byte-level BPE than the one recorded in a checkpoint, if any.
 
     Args:
         extra_state: ``extra_state`` of the checkpoint.
-        path: path of the sentencepiece model.
+        kind: "sentencepiece" or "byte_level".
+        paths: the sentencepiece model, or the BPE's files.
         checkpoint: path of the checkpoint.
         remedy: what the user can do about it, for the error.
 
     Raises:
         PyramidionError: they differ.
     """
-    trained = (recorded(extra_state) or {}).get("sentencepiece")
-    if trained and digest(path) != trained:
-        raise PyramidionError(f"{path} is not the sentencepiece model that {checkpoint} was trained with; {remedy}")
-
-
-def check_byte_level(extra_state: Any, paths: Sequence[str], checkpoint: str, remedy: str) -> None:
-    """Raise an error for another byte-level BPE than the one recorded in a checkpoint, if any.
-
-    Args:
-        extra_state: ``extra_state`` of the checkpoint.
-        paths: paths of the BPE's files.
-        checkpoint: path of the checkpoint.
-        remedy: what the user can do about it, for the error.
-
-    Raises:
-        PyramidionError: they differ.
-    """
-    trained = (recorded(extra_state) or {}).get("byte_level")
+    trained = (recorded(extra_state) or {}).get(kind)
     if trained and digest(*paths) != trained:
-        names = " and ".join(map(str, paths))
-        raise PyramidionError(f"{names} are not the byte-level BPE that {checkpoint} was trained with; {remedy}")
+        verb = "is" if kind == "sentencepiece" else "are"
+        raise PyramidionError(
+            f"{' and '.join(paths)} {verb} not the {_TOKENIZERS[kind]} that {checkpoint} was trained with; {remedy}"
+        )

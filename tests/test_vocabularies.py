@@ -385,9 +385,9 @@ def test_checkpoint_records_the_byte_level_bpe(byte_level):
     assert record["vocabularies"]["byte_level"] == vocabularies.digest(*files)
     assert record["vocabularies"]["sentencepiece"] is None
     assert vocabularies.digest(*files) != vocabularies.digest(files[0])
-    vocabularies.check_byte_level(record, files, "m.pt", "mend it")
+    vocabularies.check_tokenizer(record, "byte_level", files, "m.pt", "mend it")
     with pytest.raises(PyramidionError, match=r"encoder\.json are not the byte-level BPE that m\.pt .*; mend it"):
-        vocabularies.check_byte_level(record, files[:1], "m.pt", "mend it")
+        vocabularies.check_tokenizer(record, "byte_level", files[:1], "m.pt", "mend it")
 
 
 @pytest.mark.parametrize("way", ["train", "generate", "summarize", "export"])

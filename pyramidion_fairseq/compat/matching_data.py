@@ -109,10 +109,10 @@ def _bpe_builder(stock: Any) -> Any:
         for checkpoint, extra_state in vars(self).get(_READ, []):
             if path is not None:
                 remedy = "give its path with --sentencepiece-model"
-                vocabularies.check_sentencepiece(extra_state, path, checkpoint, remedy)
+                vocabularies.check_tokenizer(extra_state, "sentencepiece", [path], checkpoint, remedy)
             if byte_level is not None:
                 remedy = "give their paths with --gpt2-encoder-json and --gpt2-vocab-bpe"
-                vocabularies.check_byte_level(extra_state, byte_level, checkpoint, remedy)
+                vocabularies.check_tokenizer(extra_state, "byte_level", byte_level, checkpoint, remedy)
         return stock(self, args)
 
     return build_bpe

@@ -99,9 +99,11 @@ def _check_bpe(cfg: Any, records: Mapping[str, Any], dictionary: Any) -> None:
     model, byte_level = vocabularies.sentencepiece_of(cfg.bpe), vocabularies.byte_level_of(cfg.bpe)
     for path, record in records.items():
         if model is not None:
-            vocabularies.check_sentencepiece(record, model, path, "give its path with --sentencepiece-model")
+            remedy = "give its path with --sentencepiece-model"
+            vocabularies.check_tokenizer(record, "sentencepiece", [model], path, remedy)
         if byte_level is not None:
-            vocabularies.check_byte_level(record, byte_level, path, "put those of its training next to the checkpoint")
+            remedy = "put those of its training next to the checkpoint"
+            vocabularies.check_tokenizer(record, "byte_level", byte_level, path, remedy)
     if byte_level is not None:
         encoder = Path(byte_level[0])
         check_numbers(

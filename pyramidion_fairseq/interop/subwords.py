@@ -53,7 +53,7 @@ def find_subwords(
             found = byte_level.find_byte_level(folder)
         for files in byte_level_in([str(folder)]):
             remedy = f"give the folder of those files with {option}"
-            vocabularies.check_byte_level(extra_state, files, str(checkpoint), remedy)
+            vocabularies.check_tokenizer(extra_state, "byte_level", files, str(checkpoint), remedy)
         if found is not None:
             remedy = f"give the folder of its own files with {option}"
             check_numbers(symbols, found.numbers.values(), folder, remedy)
@@ -67,5 +67,6 @@ def find_subwords(
             raise PyramidionError(f"{given} has no {MODEL}: give the path of the file or its folder with {option}")
         return None
     check_pieces(SentencepieceTokenizer.from_file(dictionary_files.make_dictionary(symbols), str(path)), str(path))
-    vocabularies.check_sentencepiece(extra_state, str(path), str(checkpoint), f"give its path with {option}")
+    remedy = f"give its path with {option}"
+    vocabularies.check_tokenizer(extra_state, "sentencepiece", [str(path)], str(checkpoint), remedy)
     return Path(path)
