@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyramidion_fairseq.apps.explain.attention import cross_attention
+from pyramidion_fairseq.apps.explain.attention import read_summaries
 from pyramidion_fairseq.apps.explain.explanation import explain_summary, rank_sentences
 from pyramidion_fairseq.functional import TokenRecord, sum_by_group, token_copies
 from pyramidion_fairseq.inference.batching import batches_by_length
@@ -176,7 +176,7 @@ def even_weights(record: TokenRecord) -> TokenRecord:
 
 def _attend(deletion: Deletion) -> None:
     """Compute the attention again: the provenance contains it, but its time must be included."""
-    cross_attention(deletion.model.decoder, deletion.target.unsqueeze(0), deletion.encoded, deletion.eos)
+    read_summaries(deletion.model.decoder, deletion.target.unsqueeze(0), deletion.encoded, deletion.eos)
 
 
 def _copied(deletion: Deletion, settings: Settings) -> tuple[list[list[int]], int]:

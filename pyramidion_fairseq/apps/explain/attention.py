@@ -46,13 +46,6 @@ def recorded_encodings(models: Sequence[Any]) -> Iterator[list[dict[str, list[Te
             model.encoder.on_output = None
 
 
-def cross_attention(
-    decoder: Any, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None
-) -> Tensor:
-    """Return the attention of :func:`read_summaries`."""
-    return read_summaries(decoder, tokens, encoder_out, eos, layer).attention
-
-
 @torch.no_grad()
 def read_summaries(
     decoder: Any, tokens: Tensor, encoder_out: dict[str, list[Tensor]], eos: int, layer: int | None = None

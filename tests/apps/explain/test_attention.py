@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyramidion_fairseq.apps.explain.attention import cross_attention, recorded_encodings
+from pyramidion_fairseq.apps.explain.attention import read_summaries, recorded_encodings
 
 
 def step_by_step(decoder, tokens, encoder_out, layer):
@@ -22,14 +22,14 @@ def test_cross_attention_equals_that_of_incremental_decoding(tiny_model, random_
     documents, summaries = random_tokens([50, 23, 4]), random_tokens([9, 9, 6], seed=1)
     with torch.no_grad():
         batch = model.encoder(documents, None)
-        together = cross_attention(model.decoder, summaries, batch, eos=2)
+        together = read_summaries(model.decoder, summaries, batch, eos=2).attention
         torch.testing.assert_close(together.sum(dim=2), torch.ones_like(together[..., 0]))
         for row, length in enumerate([9, 9, 6]):
             alone = model.encoder.reorder_encoder_out(batch, torch.tensor([row]))
             layers = [step_by_step(model.decoder, summaries[row : row + 1, :length], alone, layer) for layer in (0, 1)]
             expected = (layers[0] + layers[1]) / 2  # fairseq's attention weights are float32 even in float64 models
             torch.testing.assert_close(together[row : row + 1, :length].double(), expected, rtol=0, atol=1e-6)
-            last = cross_attention(model.decoder, summaries[row : row + 1, :length], alone, eos=2, layer=2)
+            last = read_summaries(model.decoder, summaries[row : row + 1, :length], alone, eos=2, layer=2).attention
             torch.testing.assert_close(last.double(), layers[1], rtol=0, atol=1e-6)
     assert (together - together[:, :1]).abs().max() > 1e-6  # it differs between the steps
 
@@ -40,9 +40,11 @@ def test_small_budget_does_not_change_the_attention(tiny_model, random_tokens, m
     documents, summaries = random_tokens([50, 23, 4]), random_tokens([9, 9, 6], seed=1)
     with torch.no_grad():
         batch = model.encoder(documents, None)
-    whole = cross_attention(model.decoder, summaries, batch, eos=2)
+    whole = read_summaries(model.decoder, summaries, batch, eos=2).attention
     monkeypatch.setattr("pyramidion_fairseq.apps.explain.attention.BUDGET", 1)
-    torch.testing.assert_close(cross_attention(model.decoder, summaries, batch, eos=2), whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        read_summaries(model.decoder, summaries, batch, eos=2).attention, whole, rtol=0, atol=1e-6
+    )
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.decoder.layers)
 
 
@@ -50,7 +52,7 @@ def test_padding_gets_no_attention(tiny_model, random_tokens):
     model = tiny_model()
     with torch.no_grad():
         batch = model.encoder(random_tokens([50, 3]), None)
-    attention = cross_attention(model.decoder, random_tokens([9, 9]), batch, eos=2)
+    attention = read_summaries(model.decoder, random_tokens([9, 9]), batch, eos=2).attention
     assert attention[1, :, 3:].abs().max() == 0 and attention[1, :, :3].min() > 0
 
 

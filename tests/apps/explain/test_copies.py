@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyramidion_fairseq.apps.explain import copies as module
-from pyramidion_fairseq.apps.explain.attention import cross_attention, read_summaries
+from pyramidion_fairseq.apps.explain.attention import read_summaries
 from pyramidion_fairseq.apps.explain.record import read_records
 from pyramidion_fairseq.functional import CopySource, token_copies
 from pyramidion_fairseq.generation.encoder_output import COPY_SOURCE
@@ -97,7 +97,7 @@ def test_small_budget_and_rows_do_not_change_copies(tiny_model, monkeypatch):
     for one, other in zip(whole.copies, parts.copies):
         torch.testing.assert_close(one.shares, other.shares, rtol=0, atol=1e-6)
         torch.testing.assert_close(one.weights, other.weights, rtol=0, atol=1e-6)
-    torch.testing.assert_close(parts.attention, cross_attention(model.decoder, summaries, encoded, eos=2))
+    torch.testing.assert_close(parts.attention, read_summaries(model.decoder, summaries, encoded, eos=2).attention)
     torch.testing.assert_close(whole.attention.sum(dim=2), torch.ones_like(whole.attention[..., 0]))
 
 
