@@ -118,17 +118,19 @@ def install() -> None:
     for name, prefixes in NOISE.items():
         logging.getLogger(name).addFilter(_Quiet(prefixes))
     logging.getLogger("fairseq.logging.progress_bar").addFilter(_Once())
-    trainer.Trainer.__init__ = _telling(trainer.Trainer.__init__)
-    trainer.Trainer.begin_epoch = _writing(trainer.Trainer.begin_epoch)
+    trainer.Trainer.__init__ = _log_summary_after(trainer.Trainer.__init__)
+    trainer.Trainer.begin_epoch = _write_run_before(trainer.Trainer.begin_epoch)
     if "--verbose" not in sys.argv:
         leave_out(*(WARNINGS if is_fairseq_command() else [OF_THE_DECODER]))
 
 
-def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:
+def _log_summary_after(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the trainer's ``__init__`` to log the summary of the run after it."""
+
     @functools.wraps(stock)
     def init(self: Any, cfg: Any, task: Any, model: nn.Module, *args: Any, **kwargs: Any) -> None:
         stock(self, cfg, task, model, *args, **kwargs)
-        if _is_told(self):
+        if _logs_run(self):
             for line in summary(cfg, task, model, self.device):
                 logger.info(line)
             if cfg.common.bf16:
@@ -139,12 +141,12 @@ def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:
     return mark(init, "tells_of_the_run")
 
 
-def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
+def _write_run_before(stock: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``begin_epoch`` to write ``run.txt`` before the first epoch, when the checkpoint has been accepted."""
 
     @functools.wraps(stock)
     def begin_epoch(self: Any, *args: Any, **kwargs: Any) -> None:
-        if _is_told(self) and not getattr(self, "run_is_written", False):
+        if _logs_run(self) and not getattr(self, "run_is_written", False):
             write_run(self.cfg, self.get_model())
             self.run_is_written = True
         stock(self, *args, **kwargs)
@@ -152,7 +154,7 @@ def _writing(stock: Callable[..., Any]) -> Callable[..., Any]:
     return begin_epoch
 
 
-def _is_told(trainer: Any) -> bool:
+def _logs_run(trainer: Any) -> bool:
     """Return whether a trainer has this package's task, and runs in the process that logs."""
     return is_our_task(trainer.cfg.task) and trainer.is_data_parallel_master
 

@@ -62,7 +62,7 @@ def test_slow_bf16_gives_a_warning_before_training(processor, monkeypatch, caplo
     )
     trainer = Namespace(cfg=cfg, is_data_parallel_master=True, device=torch.device("cpu"))
     with caplog.at_level(logging.WARNING, "pyramidion_fairseq"):
-        run_log._telling(lambda *args: None)(trainer, cfg, None, nn.Linear(1, 1))
+        run_log._log_summary_after(lambda *args: None)(trainer, cfg, None, nn.Linear(1, 1))
     assert [message.split(":")[0] for message in caplog.messages] == ([warned] if warned else [])
 
 
