@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check(args: argparse.Namespace) -> None:
+def check_options(args: argparse.Namespace) -> None:
     """Check the options and the installed packages before the work begins."""
     for name in ("documents", "draws", "most_sentences", "ablations"):
         if getattr(args, name) < 1:
@@ -298,7 +298,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line; see the file's docstring."""
     with one_line_exit_and_log("attribution.py"):
         args = build_parser().parse_args(argv)
-        check(args)
+        check_options(args)
         documents = islice(documents_of(args), args.documents)
         hub = load(args)
         methods = methods_of(hub, args.methods)

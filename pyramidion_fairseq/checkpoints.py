@@ -131,7 +131,7 @@ def _add_missing_parts(state: Dict[str, Any], file: BinaryIO) -> None:
 
 def _read(file: BinaryIO, map_location: Any) -> Dict[str, Any]:
     try:
-        archive_check.check(file)
+        archive_check.check_file(file)
         state = torch.load(file, map_location=map_location, weights_only=True)
     except MemoryError:
         raise
@@ -229,7 +229,7 @@ def _check_options(state: Dict[str, Any], file: BinaryIO) -> None:
                 "it"
             )
         try:
-            plain_options.check(state[part], state.get("model"))
+            plain_options.check_options(state[part], state.get("model"))
         except plain_options.UnusableOptionError as error:
             raise DamagedCheckpointError(f"{_name(file)} cannot be used: {_printable(str(error))}") from None
 

@@ -3,7 +3,7 @@
 from .utils import quiet, requirements
 from .utils.imported_later import metrics_imported_later
 
-requirements.check()  # first, because other imports would fail with less helpful errors
+requirements.check_versions()  # first, because other imports would fail with less helpful errors
 
 with quiet.unconfigured_logging(), metrics_imported_later():
     from .compat import patches

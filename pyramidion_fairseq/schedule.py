@@ -41,7 +41,7 @@ class PoolingSchedule:
                 f'"{HALVE}"'
             )
         schedule = cls(tuple((int(m.group(1)), int(m.group(2))) for m in found))
-        schedule._check(text)
+        schedule._check_order(text)
         return schedule
 
     @classmethod
@@ -70,7 +70,7 @@ class PoolingSchedule:
             steps.append((layer, length))
         return cls(tuple(steps))
 
-    def _check(self, text: str) -> None:
+    def _check_order(self, text: str) -> None:
         layers, lengths = [layer for layer, _ in self.steps], [length for _, length in self.steps]
         if layers[0] < 1 or any(a >= b for a, b in zip(layers, layers[1:])):
             raise PyramidionError(f"pooling schedule {text!r}: layers must ascend, counted from 1")

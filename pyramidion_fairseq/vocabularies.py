@@ -185,7 +185,7 @@ def options_of(state: Mapping[str, Any], part: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def check(extra_state: Any, task: Any, path: str, remedy: str, quiet: bool = False) -> None:
+def check_dictionaries(extra_state: Any, task: Any, path: str, remedy: str, quiet: bool = False) -> None:
     """Raise an error if a checkpoint's dictionaries differ from the task's, and warn if that cannot be known.
 
     Args:

@@ -369,7 +369,7 @@ def test_popen_is_refused_by_name(tmp_path):
 
 def test_weights_only_cannot_be_disabled_from_outside(tmp_path, monkeypatch):
     """Check torch's variable and the default of torch before 2.6, with our check of the archive disabled."""
-    monkeypatch.setattr(checkpoints.archive_check, "check", lambda file: None)
+    monkeypatch.setattr(checkpoints.archive_check, "check_file", lambda file: None)
     build, named = HOSTILE["os.system"]
     torch.save({"model": {}, "extra_state": build(f"touch {tmp_path / 'marker'}")}, tmp_path / "m.pt")
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")

@@ -362,7 +362,7 @@ def test_check_compares_the_target_dictionary():
     extra_state = {"vocabularies": vocabularies.describe(symbols("w0"), symbols("w0", "w2"))}
     message = r"was trained with another target dictionary than the data's: line 2 has 'w1', not 'w2'; mend it"
     with pytest.raises(PyramidionError, match=message):
-        vocabularies.check(extra_state, task, "m.pt", "mend it", quiet=True)
+        vocabularies.check_dictionaries(extra_state, task, "m.pt", "mend it", quiet=True)
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ class LSGAttention(EncoderAttention):
         seed: int = 1,
     ):
         super().__init__(embed_dim, num_heads, dropout)
-        _check(block_size, sparse_block_size, sparsity_factor, sparsity_type, num_globals, lsh_pre_rounds)
+        _check_sizes(block_size, sparse_block_size, sparsity_factor, sparsity_type, num_globals, lsh_pre_rounds)
         self.block_size = block_size
         self.sparse_reach = sparse_block_size
         self.sparsity_factor = sparsity_factor
@@ -330,7 +330,7 @@ class LSGAttention(EncoderAttention):
         return mean_of_buckets(*tokens, self.sparse_chunk, factor, [rotation() for rotation in self.rotations])
 
 
-def _check(block: int, sparse_block: int, factor: int, kind: str, num_globals: int, pre_rounds: int) -> None:
+def _check_sizes(block: int, sparse_block: int, factor: int, kind: str, num_globals: int, pre_rounds: int) -> None:
     """Raise an error for options out of range, or sizes that do not divide each other."""
     if kind not in SPARSITY_TYPES:
         raise PyramidionError(

@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
 
         import_user_dir(args.user_dir)
         classifier = load_classifier(args.checkpoint, args.head, args.data, args.sentencepiece_model, args.device)
-        interrupts.check()
+        interrupts.raise_swallowed()
         progress = Progress(count_documents(args))
         noted: deque[Document] = deque()
         sizes = {"batch_size": args.batch_size, "max_tokens": args.max_tokens, "progress": progress}

@@ -128,7 +128,7 @@ def load(args: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -
     hub = load_summarizer(
         args.checkpoint, args.data, args.sentencepiece_model, args.device, args.fp16, overrides, args.dtype
     )
-    interrupts.check()
+    interrupts.raise_swallowed()
     return hub
 
 

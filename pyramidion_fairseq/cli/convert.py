@@ -150,7 +150,7 @@ def run_family(args: argparse.Namespace) -> None:
         changes["pooling_schedule"] = bart.last_layers(lengths, source.options["encoder_layers"])
     if "pooling_schedule" not in source.options:  # a checkpoint of this package keeps its length
         changes.setdefault("max_source_positions", max(LONG, source.options["max_source_positions"]))
-    family.check({**source.options, **changes})
+    family.check_options({**source.options, **changes})
     with user_errors(args.input, "converted"):
         converted = bart.convert(source, changes)
     bart.write(converted, source, args.output)
@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
         args = build_parser(with_options).parse_args(given)
         from .. import registered  # noqa: F401 -- also installs safe loading
 
-        interrupts.check()
+        interrupts.raise_swallowed()
         args.run(args)
 
 

@@ -136,7 +136,7 @@ def _serve(app: Any, listener: socket.socket, host: str) -> None:
     if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         logger.warning(f"other computers may connect to {host}: the server has no password and no encryption")
     server = PatientServer(configure(app))
-    interrupts.check()
+    interrupts.raise_swallowed()
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again after its shutdown
         signal.signal(number, lambda *_: sys.exit(0))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     with one_line_exit_and_log(COMMAND):
         args = build_parser().parse_args(argv)
-        _check(args)
+        _check_options(args)
         documents = documents_of(args)
         if args.format == "html":
             _write_page(args, documents)
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         progress.tell()
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check_options(args: argparse.Namespace) -> None:
     if args.sources and args.format != "jsonl":
         raise PyramidionError("--sources requires --format jsonl")
     if args.shard:

@@ -24,7 +24,7 @@ _WIDE, _LOCATOR, _END = struct.Struct("<4sQHHIIQQQQ"), struct.Struct("<4sIQI"), 
 _ENDS = _WIDE.size + _LOCATOR.size + _END.size
 
 
-def check(file: BinaryIO) -> None:
+def check_file(file: BinaryIO) -> None:
     """Refuse a file that torch.save did not write, or with content that is not allowed. The file is rewound.
 
     Raises:

@@ -223,7 +223,7 @@ def _check_vocabularies(trainer: Any, extra_state: Any, filename: str, of_data: 
         "another --save-dir"
     )
     quiet = trainer.data_parallel_rank != 0
-    vocabularies.check(extra_state, trainer.task, filename, remedy, quiet)
+    vocabularies.check_dictionaries(extra_state, trainer.task, filename, remedy, quiet)
     vocabularies.check_same_sentencepiece(extra_state, of_data, filename)
     class_labels.check_labels(extra_state, class_labels.labels_of_task(trainer.task), _head(trainer), filename)
 

@@ -65,7 +65,7 @@ def _loader(stock: Any) -> Any:
                 if task is None and read.get("cfg") is not None:
                     task = tasks.setup_task(read["cfg"].task, from_checkpoint=True)
                 if state is None:
-                    vocabularies.check(read.get("extra_state"), task, filename, _REMEDY)
+                    vocabularies.check_dictionaries(read.get("extra_state"), task, filename, _REMEDY)
                     vars(task).setdefault(_READ, []).append((filename, read.get("extra_state")))
                 with built_size.bounded(filename, read["model"], shards=num_shards):
                     loaded, cfg, task = stock([filename], arg_overrides, task, strict, suffix, num_shards, read)

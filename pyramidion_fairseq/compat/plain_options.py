@@ -68,7 +68,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def check(options: Any, tensors: Any) -> None:
+def check_options(options: Any, tensors: Any) -> None:
     """Refuse numbers out of bounds, and clear paths in place.
 
     Args:

@@ -202,7 +202,7 @@ def _check_dictionary(state: Mapping[str, Any], task: Any, path: str) -> None:
             f"{path} has {len(embedding):,} symbols and does not belong to the dictionaries in {task.cfg.data}, which "
             f"have {len(dictionary):,}: give the folder of its own with --data"
         )
-    vocabularies.check(state.get("extra_state"), task, path, "give the folder of its own with --data")
+    vocabularies.check_dictionaries(state.get("extra_state"), task, path, "give the folder of its own with --data")
 
 
 def _find_dictionaries(cfg: Any, path: str, data: str | None) -> tuple[str, tuple[str, str]]:

@@ -161,7 +161,7 @@ def check_published(options: dict[str, Any], state: Mapping[str, Tensor]) -> Non
         PyramidionError: a tensor is missing, unknown or of another shape, or options and weights do not match.
     """
     try:
-        plain_options.check(options, state)  # before a model of that size is built
+        plain_options.check_options(options, state)  # before a model of that size is built
     except plain_options.UnusableOptionError as error:
         raise PyramidionError(f"cannot convert a published model with these arguments: {error}") from None
     source, target = (_dictionary_of(state, f"{side}.embed_tokens.weight") for side in ("encoder", "decoder"))

@@ -90,7 +90,7 @@ class Collector:
         """Return the most common reasons for skipping records, with their counts, as text."""
         return "; ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common(3))
 
-    def check(self) -> None:
+    def check_counts(self) -> None:
         """Raise PrepareError if too many records were bad, or a requested split has no document."""
         usable = sum(self.documents.values())
         if self.bad > self.args.max_bad_fraction * (self.bad + usable):

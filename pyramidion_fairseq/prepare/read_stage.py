@@ -46,7 +46,7 @@ def read_stage(args: argparse.Namespace, sources: Sequence[Source], folder: str)
             for item in items:
                 writer.add(number, item)
             progress.add(len(items))
-    writer.check()
+    writer.check_counts()
     if args.shard and not writer.documents["train"]:
         raise PrepareError(f"shard {args.shard} has no training documents: use fewer shards")
     if hashed(sources) and not args.shard:

@@ -66,15 +66,15 @@ class NonFiniteFinder:
     def _watcher(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             for tensor in _floating(output):
-                self._check(tensor.detach(), f"the output of {name}")
+                self._note_non_finite(tensor.detach(), f"the output of {name}")
                 if tensor.requires_grad:
                     tensor.register_hook(
-                        lambda gradient: self._check(gradient, f"the gradient at the output of {name}")
+                        lambda gradient: self._note_non_finite(gradient, f"the gradient at the output of {name}")
                     )
 
         return hook
 
-    def _check(self, tensor: Tensor, where: str) -> None:
+    def _note_non_finite(self, tensor: Tensor, where: str) -> None:
         if self.first is not None or tensor.isfinite().all():
             return
         what = "NaN" if tensor.isnan().any() else "an infinite number"

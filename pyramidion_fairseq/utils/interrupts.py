@@ -21,8 +21,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def remembered() -> Iterator[None]:
     """Record SIGINT within the context, and raise KeyboardInterrupt for any error that follows one.
 
-    Use :func:`check` to detect a SIGINT that was swallowed. Nothing changes if the program has its own handler, or
-    outside of its main thread.
+    Use :func:`raise_swallowed` to detect a SIGINT that was swallowed. Nothing changes if the program has its own
+    handler, or outside of its main thread.
     """
     _received.clear()
     ours = threading.current_thread() is threading.main_thread()
@@ -32,14 +32,14 @@ def remembered() -> Iterator[None]:
     try:
         yield
     except Exception:
-        check()
+        raise_swallowed()
         raise
     finally:
         if ours and signal.getsignal(signal.SIGINT) is _interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def check() -> None:
+def raise_swallowed() -> None:
     """Raise KeyboardInterrupt if a SIGINT was received and swallowed."""
     if _received:
         raise KeyboardInterrupt

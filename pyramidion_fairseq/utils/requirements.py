@@ -25,7 +25,7 @@ class VersionError(ImportError):
     """A required package is missing or has an incompatible version."""
 
 
-def check() -> None:
+def check_versions() -> None:
     """Compare the installed versions with :data:`REQUIRED`, without importing packages.
 
     Raises:

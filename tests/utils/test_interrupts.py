@@ -58,7 +58,7 @@ def test_swallowed_interruption_is_raised_by_the_next_check(capsys):
     def run():
         with one_line_exit("command"):
             swallow()
-            interrupts.check()
+            interrupts.raise_swallowed()
 
     assert ends(capsys, run) == (130, "command: interrupted")
 

@@ -25,7 +25,7 @@ def installed(monkeypatch, **changes):
 
 @pytest.mark.paper("software")
 def test_check_accepts_the_installed_versions():
-    requirements.check()
+    requirements.check_versions()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_check_accepts_the_installed_versions():
 def test_check_reports_missing_or_unsupported_versions_in_one_line(monkeypatch, changes, message):
     installed(monkeypatch, **changes)
     with pytest.raises(requirements.VersionError, match=re.escape(message)) as error:
-        requirements.check()
+        requirements.check_versions()
     assert "\n" not in str(error.value)
 
 
@@ -51,13 +51,13 @@ def test_message_of_a_missing_fairseq_installs_it_without_dependencies(monkeypat
     installed(monkeypatch, fairseq_fixed=None, fairseq=None)
     message = "not installed: pip install --no-deps --no-build-isolation 'fairseq-fixed>=0.12.3.1,<0.13'"
     with pytest.raises(requirements.VersionError, match=re.escape(message)):
-        requirements.check()
+        requirements.check_versions()
 
 
 @pytest.mark.parametrize("version", ["2.6", "2.6.0a0", "2.13.0+cpu", "3.0.0.dev20260101"])
 def test_check_accepts_supported_versions_of_torch(monkeypatch, version):
     installed(monkeypatch, torch=version)
-    requirements.check()
+    requirements.check_versions()
 
 
 def test_setup_and_docs_declare_the_required_versions():
@@ -80,7 +80,7 @@ def test_setup_and_docs_declare_the_required_versions():
 
 def test_check_accepts_fairseq_instead_of_fairseq_fixed(monkeypatch):
     installed(monkeypatch, fairseq_fixed=None, fairseq="0.12.2")
-    requirements.check()
+    requirements.check_versions()
 
 
 def test_versions_are_checked_before_torch_is_imported():

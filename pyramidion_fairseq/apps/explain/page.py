@@ -158,7 +158,7 @@ def _digest(text: str) -> str:
 
 def _payload(explanation: Explanation) -> dict[str, Any]:
     """Return the data for the page's script: the explanation with shorter numbers and fewer unread words."""
-    _check(explanation)
+    _check_consistent(explanation)
     data = explanation.to_dict()
     unlisted = max(0, explanation.truncated - UNREAD_LISTED)
     document, size = data["document"], len(explanation.document.words) - unlisted
@@ -179,7 +179,7 @@ def _shorten(weights: Sequence[float]) -> list[float]:
     return [float(f"{weight:.4g}") for weight in weights]
 
 
-def _check(explanation: Explanation) -> None:
+def _check_consistent(explanation: Explanation) -> None:
     words, summary = len(explanation.document.words), explanation.summary
     spans = [*explanation.document.sentences, *((part.start, part.end) for part in explanation.document.sections)]
     weights = [weight for stage in explanation.stages for weight in stage.weights]

@@ -84,7 +84,7 @@ def convert(source: PretrainedSummarizer, changes: Mapping[str, Any]) -> Convert
     known = {field.name for field in fields(PyramidionConfig)} - {"_name"}
     options = vars(complete(Namespace(**{k: v for k, v in {**source.options, **changes}.items() if k in known})))
     try:
-        plain_options.check(options, source.state)  # before a model of that size is built
+        plain_options.check_options(options, source.state)  # before a model of that size is built
     except plain_options.UnusableOptionError as error:
         raise PyramidionError(str(error)) from None
     dictionary = dictionary_files.make_dictionary(source.symbols)

@@ -87,7 +87,7 @@ class Family:
         """Return options that depend on the symbols, for a Hugging Face directory."""
         return {}
 
-    def check(self, given: Mapping[str, Any]) -> None:
+    def check_options(self, given: Mapping[str, Any]) -> None:
         """Refuse options, including those given by the user, that the family does not support."""
 
     def check_type(self, config: Mapping[str, Any]) -> None:

@@ -114,7 +114,7 @@ class MBart(Family):
             "summary_marker": summary or document or "",
         }
 
-    def check(self, given: Mapping[str, Any]) -> None:
+    def check_options(self, given: Mapping[str, Any]) -> None:
         for side in ("document", "summary"):
             if not given.get(f"{side}_marker"):
                 raise PyramidionError(

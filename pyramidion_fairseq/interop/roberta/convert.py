@@ -53,7 +53,7 @@ def convert(source: PretrainedEncoder, changes: Mapping[str, Any]) -> Converted:
     chosen = vars(complete_encoder(Namespace(**{**source.options, **changes})))
     options = {name: chosen[name] for name in FIELDS}
     try:
-        plain_options.check(options, source.state)  # before a model of that size is built
+        plain_options.check_options(options, source.state)  # before a model of that size is built
     except plain_options.UnusableOptionError as error:
         raise PyramidionError(str(error)) from None
     torch.manual_seed(1)
