@@ -276,11 +276,17 @@ def test_slots_keep_the_order_of_the_document(name, options, length, k):
     chosen = torch.randperm(length, generator=torch.Generator().manual_seed(length))[:k]
     high = torch.linspace(1, 0.99, k) if pooler.exact_record else torch.linspace(1, 1 / k, k)
     scores = torch.full((1, length), 1e-5, dtype=torch.float64).scatter(1, chosen[None], high[None].double())
-    places = pooler(positions.view(1, -1, 1), scores, None, k).embeddings[0, :, 0]
+    pooled = pooler(positions.view(1, -1, 1), scores, None, k)
+    places, slots = pooled.embeddings[0, :, 0], pooled.slot_of_token[0].tolist()
     in_document_order = bool((places[: pooler.output_length(length, k)].diff() > 0).all())
     if options.get("score_order"):  # as in Algorithm 1: by score, which is another order here
         assert not in_document_order
-    elif options.get("softmax_base") != 0 and not options.get("no_sort"):  # these two also take others than the best
+    elif options.get("no_sort"):  # pairs and slots depend on positions only: a slot counts as its first token
+        assert [slots.index(slot) for slot in range(k)] == list(range(k))
+    elif options.get("softmax_base") == 0:  # each vector has much of other tokens, too, but most of one of these
+        shares = torch.zeros(k, length, dtype=torch.float64).scatter(0, pooled.slot_of_token, pooled.weights)
+        assert torch.equal(shares.argmax(dim=1), chosen.sort().values)
+    else:
         assert in_document_order
         if pooler.uses_scores:
             torch.testing.assert_close(places, chosen.sort().values.double(), rtol=0, atol=0.15)
