@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from pyramidion_fairseq.compat.changes import Change, Patch
+from pyramidion_fairseq.compat.changes import LibraryChange, Patch
 from pyramidion_fairseq.compat.patches import PATCHES
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
@@ -29,7 +29,7 @@ def tables() -> tuple[str, str]:
     return table("target", attributes), table("what", state)
 
 
-def table(title: str, changes: list[tuple[Change, Patch]]) -> str:
+def table(title: str, changes: list[tuple[LibraryChange, Patch]]) -> str:
     """Return a table of changes in Markdown. A target is omitted if it is that of the row before."""
     rows, last = [f"| {title} | by | without it | what is done | can go when |", "|---|---|---|---|---|"], ""
     for change, patch in changes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Callable, NamedTuple
 
 
-class Change(NamedTuple):
-    """A change of one attribute or state."""
+class LibraryChange(NamedTuple):
+    """A change of one attribute or state of another package."""
 
     target: str
     """Dotted name of the attribute that is replaced or wrapped; a description if it is not an attribute."""
@@ -23,4 +23,4 @@ class Patch(NamedTuple):
 
     install: Callable[[], None]
     """Makes the changes. Further calls do nothing."""
-    changes: tuple[Change, ...]
+    changes: tuple[LibraryChange, ...]
