@@ -58,7 +58,7 @@ def read_source(path: Path, dictionary: Path | None = None, bpe: Path | None = N
 
 def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> PretrainedEncoder:
     config = read_json(path / "config.json")
-    given = options.from_config(config)
+    encoder_options = options.from_config(config)
     ours = "pyramidion" in config
     weights = read_weights(path)
     renamed = names.from_export(weights) if ours else names.from_hugging_face(weights)
@@ -76,13 +76,13 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> Pr
     else:
         rows = symbols.read_rows(path, size, config.get("model_type") == "camembert")
     changes += reorder(state, rows.order)
-    found = rows.bpe if bpe is None and rows.bpe else find_subwords(rows.symbols, bpe, [path], None, path)
+    subwords = rows.bpe if bpe is None and rows.bpe else find_subwords(rows.symbols, bpe, [path], None, path)
     changes += _leave_out_head_of_several(state, config)
     head = state.get(f"classification_heads.{names.HEAD}.out_proj.weight")
     classes = 0 if head is None else head.size(0)
     regression = _is_regression(config, classes)
     labels = {} if regression else _labels_of(config, classes)
-    return PretrainedEncoder(given, state, rows.symbols, found, labels, regression, changes)
+    return PretrainedEncoder(encoder_options, state, rows.symbols, subwords, labels, regression, changes)
 
 
 def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> PretrainedEncoder:
@@ -93,7 +93,7 @@ def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> P
     state = names.of_today(checkpoint["model"])
     if state.get(EMBEDDING) is None:
         raise PyramidionError(f"{path} is not a RoBERTa: it has no {EMBEDDING}")
-    given = options.from_fairseq(args)
+    encoder_options = options.from_fairseq(args)
     extra_state = checkpoint.get("extra_state")
     record = vocabularies.recorded(extra_state)
     place = dictionary or path.parent / "dict.txt"
@@ -103,12 +103,12 @@ def _read_checkpoint(path: Path, dictionary: Path | None, bpe: Path | None) -> P
         rows, order = symbols.read_dictionary(place, state[EMBEDDING].size(0))
         vocabularies.check_symbols(extra_state, rows, str(path), str(place), "give its own with --dictionary")
     changes = reorder(state, order)
-    found = find_subwords(rows, bpe, [path.parent, *_data_folders(checkpoint)], extra_state, path)
+    subwords = find_subwords(rows, bpe, [path.parent, *_data_folders(checkpoint)], extra_state, path)
     heads = sorted({name.split(".")[1] for name in state if name.startswith("classification_heads.")})
     labels = {head: class_labels.labels_of_checkpoint(extra_state, head) for head in heads}
     regression = bool(vocabularies.options_of(checkpoint, "criterion").get("regression_target"))
-    known = {head: found for head, found in labels.items() if found is not None}
-    return PretrainedEncoder(given, state, rows, found, known, regression, changes)
+    known = {head: classes for head, classes in labels.items() if classes is not None}
+    return PretrainedEncoder(encoder_options, state, rows, subwords, known, regression, changes)
 
 
 def _data_folders(checkpoint: Mapping[str, Any]) -> list[Path]:
@@ -135,12 +135,12 @@ def _is_regression(config: Mapping[str, Any], classes: int) -> bool:
 
 def _labels_of(config: Mapping[str, Any], classes: int) -> dict[str, list[str]]:
     """Return the names of the classes in config.json, if the head has as many; 0 classes means no head."""
-    given = config.get("id2label") or {}
-    if not classes or not isinstance(given, dict) or len(given) != classes:
+    labels = config.get("id2label") or {}
+    if not classes or not isinstance(labels, dict) or len(labels) != classes:
         return {}
-    found = (str(given.get(str(i), f"class {i}")) for i in range(classes))
+    ordered = (str(labels.get(str(i), f"class {i}")) for i in range(classes))
     # A checkpoint stores a name per line, so line breaks become spaces.
-    return {names.HEAD: [re.sub(r"[\r\n]+", " ", name).replace(" ", class_labels.SPACE) for name in found]}
+    return {names.HEAD: [re.sub(r"[\r\n]+", " ", name).replace(" ", class_labels.SPACE) for name in ordered]}
 
 
 def reorder(state: dict[str, Tensor], order: list[int] | None) -> list[Change]:
