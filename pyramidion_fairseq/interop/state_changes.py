@@ -14,7 +14,7 @@ from .lengthen import spread_scorer, tile_positions
 logger = logging.getLogger(__name__)
 
 
-class Change(NamedTuple):
+class TensorChange(NamedTuple):
     """A change of a state dict."""
 
     names: tuple[str, ...]
@@ -25,7 +25,7 @@ class Change(NamedTuple):
     """A description of one line."""
 
 
-def fit_positions(state: dict[str, Tensor], name: str, rows: int, offset: int) -> list[Change]:
+def fit_positions(state: dict[str, Tensor], name: str, rows: int, offset: int) -> list[TensorChange]:
     """Repeat or truncate a table of positions in place, if it exists with another length.
 
     Args:
@@ -39,10 +39,10 @@ def fit_positions(state: dict[str, Tensor], name: str, rows: int, offset: int) -
     before, after = state[name].size(0) - offset, rows - offset
     state[name] = tile_positions(state[name], rows, offset)
     kind, verb = ("tiled", "repeated") if after > before else ("cut", "cut")
-    return [Change((name,), kind, f"{name}: {before:,} positions {verb} to {after:,}")]
+    return [TensorChange((name,), kind, f"{name}: {before:,} positions {verb} to {after:,}")]
 
 
-def add_scorers(encoder: Any, state: dict[str, Tensor], prefix: str) -> list[Change]:
+def add_scorers(encoder: Any, state: dict[str, Tensor], prefix: str) -> list[TensorChange]:
     """Add the scorers that a state dict lacks, in place: see :func:`.lengthen.spread_scorer`.
 
     Args:
@@ -60,7 +60,7 @@ def add_scorers(encoder: Any, state: dict[str, Tensor], prefix: str) -> list[Cha
         if hasattr(pooling.scorer, "proj") and not encoder.cfg.encoder.normalize_before and norm + "weight" in state:
             spread_scorer(pooling.scorer, state[norm + "weight"], state[norm + "bias"])
         text = f"new scorer of the pooling after layer {layer}"
-        changes.append(Change(add_tensors(state, start, pooling.scorer), "new", text))
+        changes.append(TensorChange(add_tensors(state, start, pooling.scorer), "new", text))
     return changes
 
 
@@ -72,7 +72,7 @@ def add_tensors(state: dict[str, Tensor], prefix: str, module: nn.Module) -> tup
     return tuple(made)
 
 
-def log_changes(changes: list[Change]) -> list[Change]:
+def log_changes(changes: list[TensorChange]) -> list[TensorChange]:
     """Log and return changes."""
     for change in changes:
         logger.info(change.text)

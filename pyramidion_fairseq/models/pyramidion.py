@@ -34,7 +34,7 @@ class PyramidionModel(TransformerModelBase):
     load_summarizer: ClassVar[Callable[..., PyramidionHubInterface]]
     #: ``interop.bart.adapt_state``, set by the same module because it depends on models.
     _adapt_state: ClassVar[Callable[[PyramidionModel, dict[str, Tensor]], Sequence[Any]]]
-    #: Changes (``interop.state_changes.Change``) of the tensors that were loaded last.
+    #: Changes (``interop.state_changes.TensorChange``) of the tensors that were loaded last.
     _state_changes: Sequence[Any] = ()
     #: Distinguishes architectures of this package from fairseq's, for code that models depend on.
     is_pyramidion = True

@@ -142,7 +142,7 @@ class LSGRobertaModel(RobertaModel):
     is_pyramidion = True
     #: ``interop.roberta.adapt_state``, set by :mod:`pyramidion_fairseq.registered` because it depends on models.
     _adapt_state: ClassVar[Callable[[LSGRobertaModel, dict[str, Tensor]], Sequence[Any]]]
-    #: Changes (``interop.state_changes.Change``) of the tensors that were loaded last.
+    #: Changes (``interop.state_changes.TensorChange``) of the tensors that were loaded last.
     _state_changes: Sequence[Any] = ()
     #: Options to suggest if no task is given.
     needed_task = (

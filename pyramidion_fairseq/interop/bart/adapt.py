@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..lengthen import spread_globals
-from ..state_changes import Change, add_scorers, add_tensors, fit_positions, log_changes, refuse
+from ..state_changes import TensorChange, add_scorers, add_tensors, fit_positions, log_changes, refuse
 
 _GLOBALS = "encoder.global_embeddings.weight"
 _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder.output_projection.weight")
@@ -16,7 +16,7 @@ _HEADS = "classification_heads."
 _POINTER = "decoder.pointer."
 
 
-def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
+def adapt_state(model: Any, state: dict[str, Tensor]) -> list[TensorChange]:
     """Adapt a state dict to a model in place.
 
     Positions are repeated or truncated to the model's length. Missing global tokens and scorers are created from the
@@ -46,14 +46,14 @@ def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
     )
 
 
-def _leave_out_heads(state: dict[str, Tensor]) -> list[Change]:
+def _leave_out_heads(state: dict[str, Tensor]) -> list[TensorChange]:
     heads = tuple(name for name in state if name.startswith(_HEADS))
     for name in heads:
         del state[name]
-    return [Change(heads, "left out", f"left out {len(heads)} tensors of classification heads")] if heads else []
+    return [TensorChange(heads, "left out", f"left out {len(heads)} tensors of classification heads")] if heads else []
 
 
-def _fit_vocabulary(model: Any, state: dict[str, Tensor]) -> list[Change]:
+def _fit_vocabulary(model: Any, state: dict[str, Tensor]) -> list[TensorChange]:
     dictionary, embedding = model.encoder.dictionary, state.get(_EMBEDDINGS[0])
     if embedding is None or embedding.size(0) == len(dictionary):
         return []
@@ -65,10 +65,10 @@ def _fit_vocabulary(model: Any, state: dict[str, Tensor]) -> list[Change]:
     names = tuple(name for name in (*_EMBEDDINGS, "encoder.output_projection.weight") if name in state)
     for name in names:
         state[name] = state[name][:-1]
-    return [Change(names, "cut", "the dictionary has no <mask>: its row of the embedding is left out")]
+    return [TensorChange(names, "cut", "the dictionary has no <mask>: its row of the embedding is left out")]
 
 
-def _new_globals(model: Any, state: dict[str, Tensor]) -> list[Change]:
+def _new_globals(model: Any, state: dict[str, Tensor]) -> list[TensorChange]:
     tokens, positions = state.get(_EMBEDDINGS[0]), state.get("encoder.embed_positions.weight")
     dictionary, offset = model.encoder.dictionary, model.encoder.padding_idx + 1
     if positions is None and model.encoder.cfg.options.pegasus_positions and tokens is not None:
@@ -83,10 +83,10 @@ def _new_globals(model: Any, state: dict[str, Tensor]) -> list[Change]:
         source, mask = "the mean embedding", tokens.mean(dim=0, dtype=torch.float32).to(tokens.dtype)
     scale = model.encoder.embed_scale
     state[_GLOBALS] = spread_globals(positions[offset:], scale * tokens[dictionary.bos()], scale * mask)
-    return [Change((_GLOBALS,), "new", f"new global tokens, of spread positions, <s> and {source}")]
+    return [TensorChange((_GLOBALS,), "new", f"new global tokens, of spread positions, <s> and {source}")]
 
 
-def _fit_positions(model: Any, state: dict[str, Tensor]) -> list[Change]:
+def _fit_positions(model: Any, state: dict[str, Tensor]) -> list[TensorChange]:
     changes = []
     for name, side in (("encoder", model.encoder), ("decoder", model.decoder)):
         wanted = getattr(side.embed_positions, "weight", None)
@@ -95,7 +95,7 @@ def _fit_positions(model: Any, state: dict[str, Tensor]) -> list[Change]:
     return changes
 
 
-def _new_pointer(model: Any, state: dict[str, Tensor]) -> list[Change]:
+def _new_pointer(model: Any, state: dict[str, Tensor]) -> list[TensorChange]:
     known = any(name.startswith(_POINTER) for name in state)
     if known and model.decoder.pointer is None:
         refuse(
@@ -104,4 +104,4 @@ def _new_pointer(model: Any, state: dict[str, Tensor]) -> list[Change]:
     if known or model.decoder.pointer is None or not state:
         return []
     names = add_tensors(state, _POINTER, model.decoder.pointer)
-    return [Change(names, "new", "new gate of the pointer: the checkpoint has none, it is to be trained")]
+    return [TensorChange(names, "new", "new gate of the pointer: the checkpoint has none, it is to be trained")]

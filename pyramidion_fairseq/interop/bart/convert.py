@@ -27,7 +27,7 @@ from ...schedule import PoolingSchedule
 from ...text.byte_level import is_byte_level
 from ...utils.files import check_empty, complete_folder
 from .. import byte_level, dictionary_files
-from ..state_changes import Change
+from ..state_changes import TensorChange
 from .adapt import adapt_state
 from .options import SHAPE
 from .sources import PretrainedSummarizer
@@ -43,7 +43,7 @@ class Converted(NamedTuple):
 
     checkpoint: dict[str, Any]
     """A checkpoint with "model" and "cfg", as fairseq saves it."""
-    changes: list[Change]
+    changes: list[TensorChange]
     """Differences from the pretrained model."""
     copied: list[str]
     """Names of the tensors that were copied bit for bit."""

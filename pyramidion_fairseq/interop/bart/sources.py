@@ -19,7 +19,7 @@ from .. import byte_level, dictionary_files
 from ..families.base import Family, reorder
 from ..families.every import FAMILIES
 from ..families.generation import read_generation
-from ..state_changes import Change
+from ..state_changes import TensorChange
 from ..subwords import find_subwords
 from . import names
 
@@ -37,7 +37,7 @@ class PretrainedSummarizer(NamedTuple):
     """Symbols of the dictionary, one per row of the embedding, starting with the four special ones."""
     bpe: byte_level.Bpe | Path | None
     """A byte-level BPE, or the file of a sentencepiece model; None if nothing was found."""
-    changes: tuple[Change, ...] = ()
+    changes: tuple[TensorChange, ...] = ()
     """Changes of the tensors that fairseq's names and shapes required."""
     generation: dict[str, Any] = {}
     """Generation settings of the model, by fairseq's names, for generation.json."""

@@ -15,7 +15,7 @@ from ...errors import PyramidionError
 from ...text.tokenizers import SentencepieceTokenizer
 from .. import byte_level
 from ..bart.names import EMBEDDINGS, from_hugging_face
-from ..state_changes import Change
+from ..state_changes import TensorChange
 from . import TITLES
 
 POSITIONS = ("encoder.embed_positions.weight", "decoder.embed_positions.weight")
@@ -98,7 +98,9 @@ class Family:
         others = f": convert it with 'pyramidion-convert {kind}'" if kind in TITLES else ""
         raise PyramidionError(f"not a {self.title}: model_type is {kind!r}{others}")
 
-    def tensors(self, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[Change]]:
+    def tensors(
+        self, state: Mapping[str, Tensor], given: Mapping[str, Any]
+    ) -> tuple[dict[str, Tensor], list[TensorChange]]:
         """Return a Hugging Face model's tensors by fairseq's names, and the changes.
 
         Args:
@@ -120,20 +122,20 @@ class Family:
         found = from_hugging_face(named, self.title)
         return found, [*changes, *self._shift_positions(found), *self.complete(found, given)]
 
-    def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:
+    def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[TensorChange]:
         """Add tensors that only this package's models have, or drop others, in place; return the changes."""
         return []
 
-    def _leave_out(self, state: dict[str, Tensor]) -> list[Change]:
+    def _leave_out(self, state: dict[str, Tensor]) -> list[TensorChange]:
         if self.left_out is None:
             return []
         pattern, what = self.left_out
         names = tuple(name for name in state if re.search(pattern, name))
         for name in names:
             del state[name]
-        return [Change(names, "left out", f"left out {len(names)} tensors: {what}")] if names else []
+        return [TensorChange(names, "left out", f"left out {len(names)} tensors: {what}")] if names else []
 
-    def _shift_positions(self, state: dict[str, Tensor]) -> list[Change]:
+    def _shift_positions(self, state: dict[str, Tensor]) -> list[TensorChange]:
         """Insert unused rows before the positions if the family has fewer than fairseq."""
         missing, names = OFFSET - self.offset, tuple(name for name in POSITIONS if name in state)
         if not missing or not names:
@@ -142,16 +144,16 @@ class Family:
             weight = state[name]
             state[name] = torch.cat([weight.new_zeros(missing, *weight.shape[1:]), weight])
         text = f"{missing} rows of zeros before the positions, which fairseq leaves for padding"
-        return [Change(names, "shifted", text)]
+        return [TensorChange(names, "shifted", text)]
 
 
-def reorder(state: dict[str, Tensor], rows: list[int]) -> Change:
+def reorder(state: dict[str, Tensor], rows: list[int]) -> TensorChange:
     """Reorder the rows of the embedding to the order of the dictionary, in place."""
     index = torch.tensor(rows)
     embedding = state[EMBEDDINGS[0]][index]
     state.update({name: embedding for name in EMBEDDINGS})
     text = f"{len(rows):,} rows of the embedding, each as it was, in the order of the dictionary"
-    return Change(EMBEDDINGS, "reordered", text)
+    return TensorChange(EMBEDDINGS, "reordered", text)
 
 
 def sentencepieces(place: Path) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..bart import options
-from ..state_changes import Change
+from ..state_changes import TensorChange
 from .pegasus import PRE_NORM, Pegasus
 
 #: Defaults of transformers, for fields missing in config.json, that differ from those of the other families.
@@ -36,7 +36,7 @@ class BigBirdPegasus(Pegasus):
         self.check_type(config)
         return options.common({**_DEFAULTS, **config}, self.title, PRE_NORM)
 
-    def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:
+    def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[TensorChange]:
         """Add zero biases to attention layers that have none."""
         missing = {}
         for name in list(state):
@@ -47,4 +47,4 @@ class BigBirdPegasus(Pegasus):
                     missing[bias] = torch.zeros_like(state[name][:, 0])
         state.update(missing)
         text = f"{len(missing)} biases of attention, all zero, because the model has none"
-        return [Change(tuple(missing), "new", text)] if missing else []
+        return [TensorChange(tuple(missing), "new", text)] if missing else []

@@ -11,7 +11,7 @@ from ...errors import PyramidionError
 from ...utils.files import read_json_if_there
 from .. import byte_level, dictionary_files
 from ..bart import options
-from ..state_changes import Change
+from ..state_changes import TensorChange
 from .base import POSITIONS, Family, Vocabulary, check_size, sentencepieces
 
 #: Options in which PEGASUS differs from BART.
@@ -62,7 +62,7 @@ class Pegasus(Family):
         symbols = [*dictionary_files.SPECIALS, *rest]
         return Vocabulary(symbols, [row[symbol] for symbol in symbols])
 
-    def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[Change]:
+    def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[TensorChange]:
         """Drop the tables of positions, which are computed."""
         names = tuple(name for name in POSITIONS if state.pop(name, None) is not None)
-        return [Change(names, "left out", "sinusoidal positions, which are computed")] if names else []
+        return [TensorChange(names, "left out", "sinusoidal positions, which are computed")] if names else []

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..lengthen import spread_globals
-from ..state_changes import Change, add_scorers, fit_positions, log_changes, refuse
+from ..state_changes import TensorChange, add_scorers, fit_positions, log_changes, refuse
 
 #: Prefix of the encoder's tensors.
 ENCODER = "encoder.sentence_encoder."
@@ -17,7 +17,7 @@ POSITIONS = ENCODER + "embed_positions.weight"
 _GLOBALS = ENCODER + "global_embeddings.weight"
 
 
-def adapt_state(model: Any, state: dict[str, Tensor]) -> list[Change]:
+def adapt_state(model: Any, state: dict[str, Tensor]) -> list[TensorChange]:
     """Adapt a state dict to a model's length, global tokens and scorers, in place.
 
     Positions are repeated or cut to the model's length. Missing global tokens and scorers are added, and unused ones
@@ -56,7 +56,7 @@ def _check_vocabulary(encoder: Any, state: dict[str, Tensor]) -> None:
         )
 
 
-def _split_projections(state: dict[str, Tensor]) -> list[Change]:
+def _split_projections(state: dict[str, Tensor]) -> list[TensorChange]:
     """Split joint projections of queries, keys and values (in this order), as in checkpoints of 2019."""
     joined = [name for name in state if re.search(r"\.self_attn\.in_proj_(weight|bias)$", name)]
     made = []
@@ -66,10 +66,10 @@ def _split_projections(state: dict[str, Tensor]) -> list[Change]:
             made.append(f"{start}{part}_proj.{kind}")
             state[made[-1]] = tensor
     text = f"split {len(joined)} joint projections of queries, keys and values"
-    return [Change(tuple(made), "copied", text)] if made else []
+    return [TensorChange(tuple(made), "copied", text)] if made else []
 
 
-def _leave_out(encoder: Any, state: dict[str, Tensor]) -> list[Change]:
+def _leave_out(encoder: Any, state: dict[str, Tensor]) -> list[TensorChange]:
     """Drop the checkpoint's global tokens and scorers that the model does not have."""
     scored = {layer for layer, pooling in encoder.poolings.items() if pooling.scorer is not None}
     unused = [name for name in state if name == _GLOBALS and not encoder.num_globals]
@@ -80,14 +80,14 @@ def _leave_out(encoder: Any, state: dict[str, Tensor]) -> list[Change]:
     for name in unused:
         del state[name]
     text = f"left out {len(unused)} tensors of global tokens and scorers that this model does not have"
-    return [Change(tuple(unused), "left out", text)] if unused else []
+    return [TensorChange(tuple(unused), "left out", text)] if unused else []
 
 
-def _new_globals(encoder: Any, state: dict[str, Tensor]) -> list[Change]:
+def _new_globals(encoder: Any, state: dict[str, Tensor]) -> list[TensorChange]:
     tokens, positions = state.get(EMBEDDING), state.get(POSITIONS)
     if not encoder.num_globals or _GLOBALS in state or tokens is None or positions is None:
         return []
     dictionary = encoder.dictionary
     mask = tokens[dictionary.index("<mask>")]
     state[_GLOBALS] = spread_globals(positions[encoder.padding_idx + 1 :], tokens[dictionary.bos()], mask)
-    return [Change((_GLOBALS,), "new", "new global tokens, of spread positions, <s> and <mask>")]
+    return [TensorChange((_GLOBALS,), "new", "new global tokens, of spread positions, <s> and <mask>")]

@@ -20,7 +20,7 @@ from ...models.roberta import LSGRobertaModel
 from ...text.byte_level import is_byte_level
 from .. import dictionary_files
 from ..bart.convert import Converted, check_tensors, write_folder
-from ..state_changes import Change
+from ..state_changes import TensorChange
 from .adapt import EMBEDDING, adapt_state
 from .names import HEAD
 from .options import SHAPE
@@ -68,7 +68,7 @@ def convert(source: PretrainedEncoder, changes: Mapping[str, Any]) -> Converted:
     return Converted(_make_checkpoint(options, state, source), done, copied)
 
 
-def _new_output(model: LSGRobertaModel, state: dict[str, Tensor]) -> list[Change]:
+def _new_output(model: LSGRobertaModel, state: dict[str, Tensor]) -> list[TensorChange]:
     """Add the output layer for masked_lm, randomly initialised, if the model has none, as classifiers."""
     prefix = "encoder.lm_head."
     if prefix + "bias" in state:
@@ -78,7 +78,7 @@ def _new_output(model: LSGRobertaModel, state: dict[str, Tensor]) -> list[Change
     made = {prefix + n: t.detach().to(dtype) for n, t in model.encoder.lm_head.state_dict().items() if n != "weight"}
     state.update(made)
     state[prefix + "weight"] = state[EMBEDDING]
-    return [Change(tuple(made), "new", "new output for masked_lm, to be trained, because the model has none")]
+    return [TensorChange(tuple(made), "new", "new output for masked_lm, to be trained, because the model has none")]
 
 
 def _register_heads(model: LSGRobertaModel, state: Mapping[str, Tensor]) -> None:

@@ -15,7 +15,7 @@ from ...errors import PyramidionError
 from ...utils.files import read_json
 from .. import byte_level
 from ..bart.sources import read_weights
-from ..state_changes import Change
+from ..state_changes import TensorChange
 from ..subwords import find_subwords
 from . import names, options, symbols
 from .adapt import EMBEDDING, POSITIONS
@@ -36,7 +36,7 @@ class PretrainedEncoder(NamedTuple):
     """Names of the classes of each head, if they are known."""
     regression: bool
     """Whether the head is for regression."""
-    changes: list[Change]
+    changes: list[TensorChange]
     """Changes of the tensors so far."""
 
 
@@ -68,9 +68,9 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> Pr
     changes = []
     if renamed.left_out:
         text = f"left out {len(renamed.left_out)} tensors that classifiers do not read"
-        changes.append(Change(tuple(renamed.left_out), "left out", text))
+        changes.append(TensorChange(tuple(renamed.left_out), "left out", text))
     if renamed.summed:
-        changes.append(Change((POSITIONS,), "summed", "the embedding of the token type is added to positions"))
+        changes.append(TensorChange((POSITIONS,), "summed", "the embedding of the token type is added to positions"))
     if dictionary is not None or (ours and (path / "dict.txt").is_file()):
         rows = symbols.Rows(symbols.read_dictionary(dictionary or path / "dict.txt", size)[0], None, None)
     else:
@@ -116,7 +116,7 @@ def _data_folders(checkpoint: Mapping[str, Any]) -> list[Path]:
     return [Path(data), Path(data).absolute().parent] if data else []
 
 
-def _leave_out_head_of_several(state: dict[str, Tensor], config: Mapping[str, Any]) -> list[Change]:
+def _leave_out_head_of_several(state: dict[str, Tensor], config: Mapping[str, Any]) -> list[TensorChange]:
     """Drop a multi-label head in place, because fairseq's classes are mutually exclusive."""
     if config.get("problem_type") != "multi_label_classification":
         return []
@@ -124,7 +124,7 @@ def _leave_out_head_of_several(state: dict[str, Tensor], config: Mapping[str, An
     for name in heads:
         del state[name]
     text = "left out the classification head: it gives a document several labels, ours gives it one"
-    return [Change(heads, "left out", text)] if heads else []
+    return [TensorChange(heads, "left out", text)] if heads else []
 
 
 def _is_regression(config: Mapping[str, Any], classes: int) -> bool:
@@ -143,7 +143,7 @@ def _labels_of(config: Mapping[str, Any], classes: int) -> dict[str, list[str]]:
     return {names.HEAD: [re.sub(r"[\r\n]+", " ", name).replace(" ", class_labels.SPACE) for name in ordered]}
 
 
-def reorder(state: dict[str, Tensor], order: list[int] | None) -> list[Change]:
+def reorder(state: dict[str, Tensor], order: list[int] | None) -> list[TensorChange]:
     """Reorder the rows of the vocabulary in place: row i of the result was row ``order[i]``."""
     if order is None:
         return []
@@ -153,4 +153,6 @@ def reorder(state: dict[str, Tensor], order: list[int] | None) -> list[Change]:
     for name in moved:
         state[name] = state[name][index]
     count = sum(ours != theirs for ours, theirs in enumerate(order))
-    return [Change(moved, "moved", f"{count} rows of special symbols change places with those that nothing uses")]
+    return [
+        TensorChange(moved, "moved", f"{count} rows of special symbols change places with those that nothing uses")
+    ]
