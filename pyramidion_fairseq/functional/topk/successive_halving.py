@@ -71,7 +71,8 @@ def successive_halving_topk(
         base: base of the peaked softmax, softmax(base**score); None for the plain softmax(score) of Eq. 6.
         sort: whether to sort before every round; False pairs by position (the ablation of Appendix B.5).
         preserve_order: whether to order the slots by the positions of their winners (section 3.1). False leaves them
-            in the order of their scores, as in Algorithm 1.
+            in the order of their scores, as in Algorithm 1. Without ``sort``, the winner of a pair is its earlier
+            token, and both orders are the same.
         padding_mask: (B, n) bool, True on padding, at any position; None if there is no padding.
 
     Returns:

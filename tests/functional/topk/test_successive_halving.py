@@ -351,3 +351,12 @@ def test_first_call_of_a_process_works_inside_vmap(monkeypatch):
     found = torch.func.vmap(lambda a, b: successive_halving_topk(a, b, 4).embeddings)(x, scores)
     expected = [successive_halving_topk(*pair, 4).embeddings for pair in zip(x, scores)]
     torch.testing.assert_close(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize("padding", [None, "anywhere"])
+@pytest.mark.parametrize("n, k", [(37, 5), (64, 8)])
+def test_both_orders_of_slots_are_the_same_without_sorting(n, k, padding):
+    embeddings, scores, mask = random_case(3, n, 4, seed=n, padding=padding)
+    options = {"sort": False, "padding_mask": mask}
+    first, second = (successive_halving_topk(embeddings, scores, k, preserve_order=p, **options) for p in (True, False))
+    assert torch.equal(first.embeddings, second.embeddings) and torch.equal(first.slot_of_token, second.slot_of_token)
