@@ -1,5 +1,7 @@
 """Tests of successive_halving_topk: against the published code and a slow reference, and documented properties."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -357,6 +359,6 @@ def test_first_call_of_a_process_works_inside_vmap(monkeypatch):
 @pytest.mark.parametrize("n, k", [(37, 5), (64, 8)])
 def test_both_orders_of_slots_are_the_same_without_sorting(n, k, padding):
     embeddings, scores, mask = random_case(3, n, 4, seed=n, padding=padding)
-    options = {"sort": False, "padding_mask": mask}
-    first, second = (successive_halving_topk(embeddings, scores, k, preserve_order=p, **options) for p in (True, False))
+    run = partial(successive_halving_topk, embeddings, scores, k, sort=False, padding_mask=mask)
+    first, second = run(preserve_order=True), run(preserve_order=False)
     assert torch.equal(first.embeddings, second.embeddings) and torch.equal(first.slot_of_token, second.slot_of_token)
