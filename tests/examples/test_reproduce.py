@@ -273,7 +273,7 @@ def test_committed_time_table_agrees_with_the_committed_results():
     folder = ROOT / "benchmarks" / "results" / "reproduce_cpu"
     found = json.loads((folder / "results.json").read_text("utf-8"))
     table = report.time_table(Namespace(scale=Namespace(**found["scale"])), found["rows"])
-    assert "medians of timed runs in turns, 1 of each" in table
+    assert "medians of timed runs in turns, 5 of each" in table
     assert table.strip() in (folder / "results.md").read_text("utf-8")
 
 
