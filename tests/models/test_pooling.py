@@ -10,7 +10,17 @@ from pyramidion_fairseq.attention.blockwise import BlockwiseAttention
 from pyramidion_fairseq.attention.full import FullAttention
 from pyramidion_fairseq.config import PyramidionConfig, complete
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.functional import hard_topk
+from pyramidion_fairseq.functional import (
+    gumbel_topk,
+    hard_topk,
+    iterative_topk,
+    max_windows,
+    mean_windows,
+    perturbed_topk,
+    sinkhorn_topk,
+    successive_halving_topk,
+    threshold_topk,
+)
 from pyramidion_fairseq.functional.reference import poolers as reference
 from pyramidion_fairseq.models.pooling import RepresentationPooling
 from pyramidion_fairseq.poolers import POOLERS, Pooler
@@ -167,6 +177,41 @@ def test_gumbel_topk_refuses_scores_that_may_be_negative():
 def test_invalid_options_are_named_in_the_error(options, message):
     with pytest.raises(PyramidionError, match=message):
         build_pooling(**options)
+
+
+WINDOWS = {"pooling_schedule": "1:4", "max_source_positions": 36}  # 9 tokens each
+CHOSEN = [
+    ("successive_halving", {"softmax_base": 2.0}, successive_halving_topk, {"base": 2.0}),
+    ("successive_halving", {"softmax_base": 0.0}, successive_halving_topk, {"base": None}),
+    ("successive_halving", {"no_sort": True}, successive_halving_topk, {"sort": False}),
+    ("successive_halving", {"score_order": True}, successive_halving_topk, {"preserve_order": False}),
+    ("gumbel_topk", {"gumbel_temperature": 0.7}, gumbel_topk, {"temperature": 0.7, "noise": False}),
+    ("iterative_topk", {"iterative_temperature": 0.3}, iterative_topk, {"temperature": 0.3}),
+    ("sinkhorn_topk", {"sinkhorn_epsilon": 0.3}, sinkhorn_topk, {"epsilon": 0.3}),
+    ("sinkhorn_topk", {"sinkhorn_iterations": 3}, sinkhorn_topk, {"iterations": 3}),
+    ("perturbed_topk", {"perturbed_sigma": 0.5}, perturbed_topk, {"sigma": 0.5, "samples": 100}),
+    ("perturbed_topk", {"perturbed_samples": 3}, perturbed_topk, {"sigma": 0.05, "samples": 3}),
+    ("threshold_topk", {"threshold_link": "exp"}, threshold_topk, {"link": "exp", "epsilon": 0.1}),
+    ("threshold_topk", {"threshold_epsilon": 0.5}, threshold_topk, {"link": "laplace", "epsilon": 0.5}),
+    ("mean_window", WINDOWS, mean_windows, {"window": 9}),
+    ("max_window", WINDOWS, max_windows, {"window": 9}),
+]
+
+
+@pytest.mark.parametrize("pooler, options, function, arguments", CHOSEN, ids=[f"{c[0]} {c[1]}" for c in CHOSEN])
+def test_options_reach_the_function_of_the_pooler(pooler, options, function, arguments):
+    """Check that the result is the function's with the chosen arguments, and another one than with the defaults."""
+    pooling, other = build_pooling(pooler=pooler, **options), build_pooling(pooler=pooler)
+    x = torch.randn(2, 19, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    scores = torch.rand(2, 19, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    found = []
+    for module in (pooling.pooler, other.pooler):
+        module.train(pooler == "perturbed_topk")  # which is hard in evaluation
+        torch.manual_seed(3)
+        found.append(module(x, scores, None, 4).embeddings)
+    torch.manual_seed(3)
+    assert torch.equal(found[0], function(x, scores, 4, **arguments).embeddings)
+    assert found[0].shape != found[1].shape or (found[0] - found[1]).abs().max() > 1e-3
 
 
 def test_gumbel_topk_adds_noise_only_in_training():

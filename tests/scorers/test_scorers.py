@@ -1,12 +1,14 @@
 """Tests of each scorer against its formula (paper, Appendix A)."""
 
 import math
+from argparse import Namespace
 
 import pytest
 import torch
 
+from pyramidion_fairseq.config import PyramidionConfig, complete
 from pyramidion_fairseq.errors import PyramidionError
-from pyramidion_fairseq.scorers import EPSILON, TokenScorer
+from pyramidion_fairseq.scorers import EPSILON, SCORERS, TokenScorer
 from pyramidion_fairseq.scorers.attention_sum import AttentionSumScorer
 from pyramidion_fairseq.scorers.embedding import EmbeddingScorer
 from pyramidion_fairseq.scorers.index import IndexScorer
@@ -94,6 +96,14 @@ def test_attention_sum_scorer_maps_attention_to_odds_and_keeps_its_order():
     many = torch.rand(1, 5000, dtype=torch.float64) * 500
     order = AttentionSumScorer(heads=8)(torch.zeros(1, 5000, 1, dtype=torch.float64), None, many)
     assert torch.equal(order.argsort(), many.argsort())
+
+
+def test_scorers_are_built_with_the_chosen_options():
+    chosen = {"encoder_attention_heads": 4, "decoder_attention_heads": 2, "index_stride": 3, "embedding_coordinate": 5}
+    cfg = complete(Namespace(**{**vars(PyramidionConfig()), **chosen}))
+    assert SCORERS.build("attention_sum", cfg).heads == 4
+    assert SCORERS.build("index", cfg).stride == 3
+    assert SCORERS.build("embedding", cfg).coordinate == 5
 
 
 @pytest.mark.parametrize(
