@@ -165,6 +165,16 @@ def test_continuation_in_the_example_of_the_docstring():
         assert found.item() == pytest.approx(expected)
 
 
+def test_passage_continues_at_a_vector_without_attention_with_the_floors_share():
+    """Check that 5 is followed by 6 in the vector that is attended to, and by 7 in the other."""
+    source = CopySource(
+        torch.tensor([[5, 6, 5, 7]]), torch.tensor([[0, 0, 1, 1]]), torch.full((1, 4), 0.5, dtype=torch.float64)
+    )
+    attention, always = torch.tensor([[[1.0, 0.0]]], dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    found = copy_distribution(attention, source, torch.tensor([[[5]]]), always, 8)[0][0, 0]
+    assert found[7].item() == pytest.approx(0.005 / 1.01) and found[6].item() == pytest.approx(1.005 / 1.01)
+
+
 def test_histories_list_the_tokens_before_the_last_rows_latest_first():
     tokens = torch.tensor([[2, 5, 6, 7]])
     assert histories(tokens, 3, 2).tolist() == [[[6, 5, 2], [7, 6, 5]]]

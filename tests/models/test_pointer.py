@@ -103,6 +103,13 @@ def test_pointer_is_off_by_default(tiny_model):
     assert not [name for name in model.state_dict() if "pointer" in name]
 
 
+def test_new_pointer_has_the_last_layer_and_the_given_bias_of_both_copying_gates(tiny_model):
+    model = tiny_model(pointer=True, pointer_bias=-1.5)
+    assert model.decoder.pointer.layer == 1 and tiny_model(pointer=True, pointer_layer=1).decoder.pointer.layer == 0
+    assert model.decoder.pointer.gate.bias.tolist() == [0, -1.5, -1.5]
+    assert not model.decoder.pointer.gate.weight.any()
+
+
 def scorer_gradients(model):
     sample = a_sample()
     criterion = ChunkedCrossEntropyCriterion(Namespace(target_dictionary=make_dictionary(40)), False, 0.0)
