@@ -48,3 +48,11 @@ def test_autocast_lowers_the_precision_of_the_product_only():
     assert at_target.dtype == x.grad.dtype == weight.grad.dtype == torch.float32
     torch.testing.assert_close(at_target, exact, rtol=0.05, atol=0.05)
     assert not torch.equal(at_target, exact)
+
+
+def test_operands_of_different_precision_are_multiplied_in_the_higher_one():
+    x, weight, targets = random_case()
+    at_target, total = target_log_softmax(x.float(), weight, targets)
+    expected = (x.float().double() @ weight.T).log_softmax(dim=1)
+    torch.testing.assert_close(total, expected.sum(dim=1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(at_target, expected[range(11), targets], rtol=0, atol=1e-12)
