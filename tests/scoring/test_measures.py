@@ -54,6 +54,7 @@ def test_measures_match_hand_computed_values():
 def test_repeated_3_is_the_share_of_repeated_trigrams():
     values = by_name("x", "a b c a b c a b c")
     assert values["repeated_3"] == pytest.approx(100 * 4 / 7)  # 7 trigrams, 3 of them different
+    assert values["unsupported_words"] == 9  # repeated ones count, too
     assert values["novel_1"] == values["novel_4"] == 100 and values["coverage"] == values["density"] == 0
 
 

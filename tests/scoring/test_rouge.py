@@ -9,6 +9,9 @@ from importlib import metadata
 
 import numpy as np
 import pytest
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.scoring import build_scorer
 from rouge_score import rouge_scorer
 
 from pyramidion_fairseq.errors import PyramidionError
@@ -24,6 +27,7 @@ from pyramidion_fairseq.scoring import (
     summarize,
 )
 from pyramidion_fairseq.scoring.bootstrap import bootstrap_means, interval
+from pyramidion_fairseq.scoring.lead import mean_words
 from pyramidion_fairseq.version import __version__
 from tests.helpers import needs
 from tests.helpers.paths import DATA
@@ -167,6 +171,9 @@ def test_compare_gives_differences_intervals_and_p(pairs):
         assert better[metric]["low"] <= better[metric]["difference"] <= better[metric]["high"]
         assert same[metric] == {"difference": 0, "low": 0, "high": 0, "p": 1}
     assert better["rouge1"]["p"] == 0.001
+    few = RougeSettings(samples=7, seed=3)
+    good, bad = (summarize(scores.documents, few) for scores in (good, bad))
+    assert compare(good, bad)["rouge1"]["p"] == pytest.approx(1 / 7)
     with pytest.raises(PyramidionError, match="not comparable"):
         compare(good, rouge_scores(references[:5], hypotheses[:5]))
 
@@ -183,6 +190,24 @@ def test_rouge_scores_and_settings_refuse_invalid_arguments():
             RougeSettings(**wrong)
 
 
+def scorer_of_fairseq(*chosen):
+    given = ["data", "--task", "translation", "--scoring", "rouge", *chosen]
+    args = options.parse_args_and_arch(options.get_generation_parser(), given)
+    return build_scorer(convert_namespace_to_omegaconf(args).scoring, None)
+
+
+def test_scoring_options_of_fairseq_generate_reach_the_settings():
+    chosen = ["--rouge-no-stemming", "--rouge-separator", "<n>", "--rouge-samples", "7", "--rouge-seed", "3"]
+    assert scorer_of_fairseq(*chosen).settings == RougeSettings(stemming=False, separator="<n>", samples=7, seed=3)
+    assert scorer_of_fairseq().settings == RougeSettings()
+
+
+def test_scorer_of_fairseq_generate_returns_rouge_2_and_matches_no_unknown_words():
+    scorer = scorer_of_fairseq()
+    scorer.add_string("a b <<unk>>", "a b <unk>")
+    assert scorer.score() == pytest.approx(50) and scorer.scores().get("rouge1")[0] == pytest.approx(200 / 3)
+
+
 def test_missing_backend_is_reported_with_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.delenv("ROUGE_HOME", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -195,3 +220,8 @@ def test_missing_backend_is_reported_with_how_to_install_it(monkeypatch, tmp_pat
 
 def test_lead_baseline_takes_the_first_words():
     assert lead_baseline(["a b  c d", "a", ""], 2) == ["a b", "a", ""]
+
+
+def test_mean_words_is_rounded_to_the_nearest_number():
+    assert mean_words(["a b", "a b c", "a b c"]) == 3 and mean_words(["a b", "a b", "a b c"]) == 2
+    assert mean_words([""]) == mean_words([]) == 1
