@@ -43,6 +43,16 @@ def test_truncated_dataset_counts_what_it_cuts():
     assert data[2].tolist() == [10, 11, 12, 13, 18] and data[1].tolist() == [10, 11, 12, 13, 14]
 
 
+@pytest.mark.parametrize("bos, marker", [(None, None), (0, None), (None, 7), (0, 7)])
+def test_sizes_are_the_lengths_of_the_truncated_sequences(bos, marker):
+    class Rows(list):
+        sizes = np.array([3, 4, 5, 6, 9])
+
+    data = TruncatedDataset(Rows(torch.arange(n) + 10 for n in Rows.sizes), 6, 18, bos, marker)
+    assert data.sizes.tolist() == [len(data[i]) for i in range(5)]
+    assert data.num_cut == 1 + (bos is not None) + (marker is not None)
+
+
 @pytest.fixture
 def task_on(tmp_path, dictionary):
     """Return a function that makes a task on a data folder with one split of documents of given lengths."""
@@ -170,6 +180,25 @@ def test_max_positions_is_the_smaller_of_task_and_model(task_on):
     assert task.max_positions() == (48, 32)
     build_model(task, max_source_positions=16, max_target_positions=8)
     assert task.max_positions() == (16, 8)
+
+
+@pytest.mark.parametrize("split, shuffled", [("train", True), ("test", False)])
+def test_datasets_keep_the_options_of_fairseq(task_on, split, shuffled):
+    task = task_on([10, 20, 30], split=split, left_pad_target=True)
+    task.cfg.required_seq_len_multiple = 8
+    build_model(task)
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    assert (dataset.shuffle, dataset.pad_to_multiple, dataset.left_pad_target) == (shuffled, 8, True)
+
+
+def test_batches_have_no_document_lengths_once_a_model_of_an_ensemble_does_not_accept_them(task_on):
+    task = task_on([10])
+    build_model(task)
+    assert task.with_document_lengths
+    task.with_document_lengths = False  # as after a model of fairseq
+    build_model(task)
+    assert not task.with_document_lengths
 
 
 def test_inference_documents_are_truncated_and_padded_on_the_right(task_on):
