@@ -10,6 +10,7 @@ from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.text import Document, SentencepieceTokenizer, WordTokenizer, split_document
+from pyramidion_fairseq.text.byte_level import is_byte_level
 from tests.helpers.models import make_dictionary
 
 CORPUS = [
@@ -108,6 +109,7 @@ def test_decode_gives_the_text_of_fairseq_and_the_word_of_every_token(tokenizer,
     assert decoded.text == bpe.decode(tokenizer.dictionary.string(ids)) == text
     assert decoded.token_words == encode(tokenizer, text).token_words
     assert decoded.words == tuple(text.split())
+    assert decoded.space_after == tuple(number < len(decoded.words) for number in range(1, len(decoded.words) + 1))
 
 
 def test_decode_aligns_stray_spaces_and_unknown_tokens(tokenizer):
@@ -125,6 +127,20 @@ def test_word_tokenizer_encodes_and_decodes_words():
     assert encode(tokenizer, "").tokens == ()
     decoded = tokenizer.decode([5, 6, 3])
     assert decoded.text == "w1 w2 <unk>" and decoded.token_words == (0, 1, 2)
+
+
+@pytest.mark.parametrize("length", [1, 9, 15, 40])
+def test_documents_of_words_of_any_length_are_encoded_up_to_the_limit(length):
+    tokenizer = WordTokenizer(make_dictionary(40))
+    assert len(encode(tokenizer, " ".join(["x" * length] * 30), limit=10).tokens) == 10
+
+
+@pytest.mark.parametrize("symbols, found", [("1 2 a", True), ("1 2 a b", False), ("1 a b", False), ("a b", False)])
+def test_dictionary_is_byte_level_if_most_symbols_are_numbers(symbols, found):
+    dictionary = Dictionary()
+    for symbol in symbols.split():
+        dictionary.add_symbol(symbol)
+    assert is_byte_level(dictionary) == found
 
 
 def test_offsets_of_older_sentencepiece_versions_are_read(tokenizer):
