@@ -37,6 +37,8 @@ def test_slots_have_counts_largest_weights_and_effective_tokens():
     assert slots.tokens.tolist() == [4, 1, 2]
     assert slots.largest.tolist() == pytest.approx([0.25, 1.0, 0.9])
     assert slots.effective.tolist() == pytest.approx([4, 1, 1 / 0.82])
+    gated = Slots.of(TokenRecord(torch.zeros(2, dtype=torch.long), torch.tensor([0.25, 0.25])))  # sum to less than 1
+    assert gated.effective.tolist() == pytest.approx([2])
 
 
 @pytest.fixture

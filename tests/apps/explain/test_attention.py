@@ -16,7 +16,10 @@ def step_by_step(decoder, tokens, encoder_out, layer):
     return torch.cat(rows, dim=1)
 
 
-@pytest.mark.parametrize("options", [{}, {"pooling_schedule": ""}, {"attention": "lsg"}])
+NUGGET = {"pooler": "nugget_topk", "scorer_activation": "none"}  # adds scores to the attention's logits
+
+
+@pytest.mark.parametrize("options", [{}, {"pooling_schedule": ""}, {"attention": "lsg"}, NUGGET])
 def test_cross_attention_equals_that_of_incremental_decoding(tiny_model, random_tokens, options):
     model = tiny_model(**options)
     documents, summaries = random_tokens([50, 23, 4]), random_tokens([9, 9, 6], seed=1)
