@@ -88,8 +88,8 @@ def add_records_of_options(state: Mapping[str, Any]) -> None:
     sharing = vocabularies.options_of(state, "task").get("sequence_parallel", 1)
     if type(processes) is int and type(sharing) is int and processes >= sharing >= 1:
         state["extra_state"][SHARDS] = processes // sharing
-    dataset, common = (vocabularies.options_of(state, part) for part in ("dataset", "common"))
-    state["extra_state"][BATCHES] = {name: {**dataset, **common}.get(name) for name in _OF_BATCHES}
+    given = {**vocabularies.options_of(state, "dataset"), **vocabularies.options_of(state, "common")}
+    state["extra_state"][BATCHES] = {name: given[name] for name in _OF_BATCHES if name in given}
     if name:
         state["extra_state"][METRIC] = (name, bool(options.get("maximize_best_checkpoint_metric")))
 
@@ -286,8 +286,8 @@ def _convert_batch_count(trainer: Any, extra_state: dict[str, Any]) -> None:
 def _warn_of_other_batches(trainer: Any, extra_state: dict[str, Any]) -> None:
     """Warn of changed options that change the batches of an unfinished epoch."""
     now = {**trainer.cfg.dataset, **trainer.cfg.common}
-    then = {name: value for name, value in (extra_state.get(BATCHES) or {}).items() if value is not None}
-    other = [f"--{name.replace('_', '-')} was {value}" for name, value in then.items() if now[name] != value]
+    then = {name: value for name, value in (extra_state.get(BATCHES) or {}).items() if now[name] != value}
+    other = [f"--{key.replace('_', '-')} was {'not given' if was is None else was}" for key, was in then.items()]
     if other and extra_state["train_iterator"].get("iterations_in_epoch") and trainer.data_parallel_rank == 0:
         logger.warning(
             f"{', '.join(other)}: this changes the batches of the current epoch, so that some documents are skipped "

@@ -268,6 +268,8 @@ def test_changed_batches_within_an_epoch_are_warned_of(command, data, tmp_path):
     for options, warned in (([], False), (other, True), ([*other, "--reset-dataloader"], False)):
         log = command("train", *arguments(data, tmp_path, "--max-update", 2, "--no-save", *options)).stdout
         assert (told in log) == warned
+    log = command("train", *arguments(data, tmp_path, "--max-update", 2, "--no-save", "--max-tokens", 30)).stdout
+    assert "--max-tokens was not given: this changes the batches of the current epoch" in log
     command("train", *arguments(data, tmp_path, "--max-update", 2))
     assert (
         "changes the batches of the current epoch"
