@@ -67,6 +67,7 @@ def test_pickled_hub_writes_the_same_summary_in_another_process(summarizers, tmp
 
 def test_hub_refuses_train_mode(summarizers):
     hub = summarizers()
+    assert not any(module.training for module in hub.modules())  # as loaded
     assert hub.eval() is hub and hub.models[0].eval() is hub.models[0]
     assert hub.train(False) is hub
     with pytest.raises(RuntimeError, match="cannot train: fairseq-train --restore-file can"):
